@@ -1,0 +1,95 @@
+"""Pure tensor arithmetic on logits and distributions: ranks, masses, entropies, divergences, nuclei.
+
+Nothing here knows a model, a file or a table. Logits of ``-inf`` mean "removed" and count nowhere.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Rows = Float[Tensor, "rows vocab"]
+
+
+def log_softmax(logits: Rows) -> Rows:
+    """Natural-log probabilities, in at least float32.
+
+    Args:
+        logits: Scores of any float dtype; ``-inf`` marks a removed token.
+
+    Returns:
+        Log-probabilities (nats, <= 0), float64 for float64 input, else float32.
+    """
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return torch.log_softmax(wide, dim=-1)
+
+
+def entropy(logprobs: Rows) -> Float[Tensor, "rows"]:
+    """Shannon entropy in nats, 0 .. ln(vocab), with ``0 log 0 = 0``.
+
+    Source: Shannon 1948; effective counts exp(H) are the Hill number of order 1.
+    """
+    probs = logprobs.exp()
+    return (-(probs * logprobs.masked_fill(probs == 0, 0.0)).sum(-1)).clamp(min=0.0)
+
+
+def collision(logprobs: Rows) -> Float[Tensor, "rows"]:
+    """Collision probability, the chance that two independent draws agree: sum of p^2, 1/vocab .. 1."""
+    return (2.0 * logprobs).exp().sum(-1)
+
+
+def rank(logits: Rows, tokens: Int[Tensor, "rows k"]) -> tuple[Int[Tensor, "rows k"], Int[Tensor, "rows k"]]:
+    """Strict rank of given tokens, and the number of other tokens tied with each.
+
+    Args:
+        logits: Scores; ``nan`` is not allowed.
+        tokens: Vocabulary indices to rank, one row of ``k`` for each row of logits.
+
+    Returns:
+        ``(rank, ties)``: rank = 1 + number of strictly larger scores, 1 .. vocab; ties >= 0.
+    """
+    scores = logits.gather(-1, tokens)
+    larger = [(logits > scores[:, [i]]).sum(-1) for i in range(tokens.shape[1])]
+    equal = [(logits == scores[:, [i]]).sum(-1) for i in range(tokens.shape[1])]
+    empty = torch.zeros_like(tokens)
+    if not larger:
+        return empty, empty
+    return torch.stack(larger, -1) + 1, torch.stack(equal, -1) - 1
+
+
+def kl(reference: Rows, other: Rows) -> Float[Tensor, "rows"]:
+    """KL(reference || other) in nats from log-probabilities, clamped at 0.
+
+    Tokens that the reference gives no probability add nothing. Rounding can make the float32 sum
+    slightly negative (about -3e-8), hence the clamp. Source: Kullback & Leibler 1951.
+    """
+    probs = reference.exp()
+    terms = probs * (reference - other)
+    return terms.masked_fill(probs == 0, 0.0).sum(-1).clamp(min=0.0)
+
+
+def nucleus(logprobs: Rows, mass: float = 0.9) -> tuple[Int[Tensor, "rows width"], Bool[Tensor, "rows width"]]:
+    """The smallest set of most probable tokens that holds ``mass`` of each row.
+
+    A partial sort answers most rows; only rows that need more are sorted further, so the cost follows
+    the size of the answer, not of the vocabulary. The crossing token belongs to the set.
+
+    Args:
+        logprobs: Normalised log-probabilities.
+        mass: Share of the probability to hold, 0 < mass <= 1.
+
+    Returns:
+        ``(tokens, member)``: candidate token ids by falling probability, and which of them belong.
+        The width is that of the largest candidate list; the nucleus size is ``member.sum(-1)``, >= 1.
+    """
+    rows, vocab = logprobs.shape
+    width = min(256, vocab)
+    while True:
+        top, tokens = logprobs.topk(width, dim=-1, sorted=True)
+        before = top.double().exp().cumsum(-1) - top.double().exp()
+        member = before < mass
+        member[:, 0] = True
+        if width == vocab or not bool(member[:, -1].any()):
+            return tokens, member
+        width = min(width * 16, vocab)

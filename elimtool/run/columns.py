@@ -1,0 +1,180 @@
+"""What a table of a run is made of: columns with type, unit, range and meaning, as a frozen Arrow schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+STRING = pa.string()
+INT = pa.int32()
+FLOAT = pa.float64()
+SMALL_FLOAT = pa.float32()
+BOOL = pa.bool_()
+STRINGS = pa.list_(pa.string())
+INTS = pa.list_(pa.int32())
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Args:
+        name: Column name, fixed by contract.
+        type: Arrow type.
+        description: What the number is, in one or two sentences.
+        unit: Unit of the values, empty for names and texts.
+        range: Valid values, in words or as an interval.
+        null_when: What makes the value null; empty where it never is.
+    """
+
+    name: str
+    type: Any
+    description: str
+    unit: str = ""
+    range: str = ""
+    null_when: str = ""
+
+    @property
+    def nullable(self) -> bool:
+        """Whether a row may leave the value out."""
+        return bool(self.null_when)
+
+    @property
+    def field(self) -> Any:
+        """The ``pyarrow.Field``, with the definition in its metadata."""
+        facts = {
+            "description": self.description,
+            "unit": self.unit,
+            "range": self.range,
+            "null_when": self.null_when or "never",
+        }
+        metadata = {key: text for key, text in facts.items() if text}
+        return pa.field(self.name, self.type, nullable=self.nullable, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a run: its name, what it is for, what a row is, and its columns.
+
+    Args:
+        name: Table name; also the name of its folder in a run directory.
+        purpose: One line: which question the table answers.
+        row: What one row stands for ("one row per ...").
+        columns: The columns, in their order in the file.
+    """
+
+    name: str
+    purpose: str
+    row: str
+    columns: tuple[Column, ...]
+
+    @cached_property
+    def schema(self) -> Any:
+        """The ``pyarrow.Schema``, definitions in the metadata of table and fields."""
+        metadata = {"description": self.purpose, "row": self.row}
+        return pa.schema([column.field for column in self.columns], metadata=metadata)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names in order."""
+        return tuple(column.name for column in self.columns)
+
+    def from_rows(self, rows: Iterable[Mapping[str, Any]]) -> Any:
+        """Make an Arrow table from row dicts; every row names every column, ``None`` is null.
+
+        Raises:
+            ValueError: A row has a missing or an unknown column, or a null where none may be.
+        """
+        listed = list(rows)
+        for row in listed:
+            self._check_names(row.keys())
+        return self.from_columns({name: [row[name] for row in listed] for name in self.names})
+
+    def from_columns(self, columns: Mapping[str, Sequence[Any]]) -> Any:
+        """Make an Arrow table from one sequence or array per column, ``None`` is null.
+
+        Raises:
+            ValueError: A column is missing, unknown, of another length, or null where it may not be.
+            TypeError: A value does not fit the type of its column.
+        """
+        self._check_names(columns.keys())
+        arrays = [pa.array(columns[column.name], type=column.type) for column in self.columns]
+        return self.conform(pa.Table.from_arrays(arrays, names=list(self.names)))
+
+    def conform(self, table: Any) -> Any:
+        """Check a ``pyarrow.Table`` against the schema and attach the schema's metadata.
+
+        Columns may come in any order; nothing is cast.
+
+        Raises:
+            ValueError: A column is missing, unknown or repeated, or holds a null where none may be.
+            TypeError: ``table`` is no Arrow table, or a column has another type.
+        """
+        if not isinstance(table, pa.Table):
+            raise TypeError(f"table '{self.name}': expected a pyarrow.Table, got {type(table).__name__}")
+        self._check_names(table.column_names)
+        if len(table.column_names) != len(self.columns):
+            raise ValueError(f"table '{self.name}': a column comes twice in {table.column_names}")
+        arrays = []
+        for column in self.columns:
+            values = table.column(column.name)
+            if values.type != column.type:
+                raise TypeError(f"{self.name}.{column.name} is {values.type}, the schema says {column.type}")
+            if values.null_count and not column.nullable:
+                raise ValueError(f"{self.name}.{column.name} holds {values.null_count} null(s): none may be")
+            arrays.append(values)
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def _check_names(self, given: Iterable[str]) -> None:
+        names = set(given)
+        missing = [name for name in self.names if name not in names]
+        unknown = sorted(names - set(self.names))
+        if missing or unknown:
+            raise ValueError(f"table '{self.name}': missing columns {missing}, unknown columns {unknown}")
+
+
+PROMPT_ID = Column(
+    "prompt_id",
+    STRING,
+    "Identifier of the prompt: the record's own, else the first 16 hexadecimal digits of the SHA-256 of the"
+    " rendered prompt. Joins all tables of a run.",
+)
+POSITION = Column(
+    "position",
+    INT,
+    "Index of the token whose row is read (the query), from 0. The prediction made there is of the token at"
+    " position + 1.",
+    unit="token index",
+    range=">= 0",
+)
+LAYER = Column(
+    "layer",
+    INT,
+    "Block whose attention is read, from 0.",
+    unit="layer index",
+    range="0 .. layers - 1",
+)
+AFTER_LAYER = Column(
+    "layer",
+    INT,
+    "Block after which the residual stream is read, from 0; -1 is the embedding, before any block.",
+    unit="layer index",
+    range="-1 .. layers - 1",
+)
+TARGET = Column(
+    "target",
+    STRING,
+    "Target string as it was scored, with the leading space that was put before it, if any.",
+)
+TOKEN_ID = Column(
+    "token_id",
+    INT,
+    "Vocabulary id of the token that stands for the target: its first token, or the first one that differs"
+    " where all targets and foils of the prompt begin alike.",
+    unit="token id",
+    range="0 .. vocabulary - 1",
+)

@@ -1,0 +1,26 @@
+"""The tables of a run by name. Adding one is its definition under ``run/tables`` and one entry here."""
+
+from __future__ import annotations
+
+from elimtool.run.columns import Column, Table
+from elimtool.run.tables.attention import ATTENTION, ATTENTION_HEADS, ATTENTION_LAYERS
+from elimtool.run.tables.lens import LENS, LENS_LAYERS
+from elimtool.run.tables.prompts import PROMPTS
+from elimtool.run.tables.sampling import SAMPLING, SAMPLING_TARGETS, SURVIVAL
+
+__all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table"]
+
+SCHEMA_VERSION = 1
+"""Grows when a column or a key of run.json is renamed, dropped or changes its meaning."""
+
+TABLES: dict[str, Table] = {
+    "prompts": PROMPTS,
+    "attention": ATTENTION,
+    "attention_heads": ATTENTION_HEADS,
+    "attention_layers": ATTENTION_LAYERS,
+    "lens": LENS,
+    "lens_layers": LENS_LAYERS,
+    "sampling": SAMPLING,
+    "sampling_targets": SAMPLING_TARGETS,
+    "survival": SURVIVAL,
+}

@@ -1,0 +1,185 @@
+"""The tables of attention: how much of a query's row each span, each head and the whole layer kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from elimtool.run.columns import FLOAT, INT, LAYER, POSITION, PROMPT_ID, SMALL_FLOAT, STRING, Column, Table
+
+UNSEEN = "no token of the span is visible (later than the query, or outside the layer's window)"
+SINK_TAKES_ALL = "every head leaves less than 0.01 to keys outside the sink set"
+
+SPAN = Column(
+    "span",
+    STRING,
+    "Name of the span: the user's, a chat role, a sentence, 'INDEX:TEXT' for a single token, or '<sink>' for"
+    " the sink set.",
+)
+MASS = Column(
+    "mass",
+    FLOAT,
+    "Share of attention that the query gives to the span: the weights on the span's tokens summed per head,"
+    " then the mean over heads.",
+    unit="share",
+    range="0 .. 1",
+    null_when=UNSEEN,
+)
+LIFT = Column(
+    "lift",
+    FLOAT,
+    "Attention on the span relative to an even spread over all visible keys: mass x n_keys / span_size. 1 is"
+    " an even share; comparable across positions and prompts, which mass is not.",
+    unit="ratio",
+    range="0 .. n_keys",
+    null_when=UNSEEN,
+)
+MASS_NO_SINK = Column(
+    "mass_no_sink",
+    FLOAT,
+    "Share of the span in what the sink set leaves: per head the mass on the span without its sink tokens,"
+    " over 1 minus the mass on the sink set; then the mean over the heads that leave at least 0.01.",
+    unit="share",
+    range="0 .. 1",
+    null_when=f"the span is '<sink>' or holds no visible token outside it, or {SINK_TAKES_ALL}",
+)
+
+ATTENTION = Table(
+    "attention",
+    "How much attention each span of the prompt kept, layer by layer.",
+    "one row per prompt, position, layer and span",
+    (
+        PROMPT_ID,
+        POSITION,
+        LAYER,
+        SPAN,
+        Column(
+            "span_size",
+            INT,
+            "Number of the span's tokens that the query can see in this layer.",
+            unit="tokens",
+            range="0 .. n_keys",
+        ),
+        Column(
+            "n_keys",
+            INT,
+            "Number of keys that the query can see in this layer: position + 1, or the sliding window where"
+            " that is smaller.",
+            unit="tokens",
+            range="1 .. position + 1",
+        ),
+        MASS,
+        Column(
+            "mass_max",
+            FLOAT,
+            "Mass on the span in the head that gives it the most.",
+            unit="share",
+            range="0 .. 1",
+            null_when=UNSEEN,
+        ),
+        Column(
+            "mass_max_head",
+            INT,
+            "Query head that gives the span the most mass; the lowest index among equals.",
+            unit="head index",
+            range="0 .. heads - 1",
+            null_when=UNSEEN,
+        ),
+        LIFT,
+        MASS_NO_SINK,
+        Column(
+            "lift_no_sink",
+            FLOAT,
+            "mass_no_sink relative to an even spread, with keys and span counted without the sink set:"
+            " mass_no_sink x visible non-sink keys / visible non-sink tokens of the span.",
+            unit="ratio",
+            range="0 .. visible non-sink keys",
+            null_when="mass_no_sink is null",
+        ),
+    ),
+)
+
+ATTENTION_HEADS = Table(
+    "attention_heads",
+    "The same shares of attention, head by head.",
+    "one row per prompt, position, layer, head and span",
+    (
+        PROMPT_ID,
+        POSITION,
+        LAYER,
+        Column("head", INT, "Query head.", unit="head index", range="0 .. heads - 1"),
+        SPAN,
+        replace(
+            MASS,
+            type=SMALL_FLOAT,
+            description="Share of attention that this head's query gives to the span: the sum of its weights"
+            " on the span's tokens.",
+        ),
+        replace(LIFT, type=SMALL_FLOAT),
+        replace(
+            MASS_NO_SINK,
+            type=SMALL_FLOAT,
+            description="Share of the span in what this head leaves outside the sink set: the mass on the"
+            " span without its sink tokens, over 1 minus the mass on the sink set.",
+            null_when="the span is '<sink>' or holds no visible token outside it, or the head leaves less"
+            " than 0.01 to keys outside the sink set",
+        ),
+    ),
+)
+
+ATTENTION_LAYERS = Table(
+    "attention_layers",
+    "How widely a layer's heads look, how much the sink takes, and what share of the keys they drop.",
+    "one row per prompt, position and layer",
+    (
+        PROMPT_ID,
+        POSITION,
+        LAYER,
+        Column(
+            "entropy",
+            FLOAT,
+            "Shannon entropy of the query's attention row (natural logarithm) per head, then the mean over"
+            " heads.",
+            unit="nats",
+            range="0 .. ln(visible keys)",
+        ),
+        Column(
+            "n_eff",
+            FLOAT,
+            "Effective number of keys attended to: exp(entropy) per head, then the mean over heads. Not the"
+            " exponential of the entropy column.",
+            unit="tokens",
+            range="1 .. visible keys",
+        ),
+        Column(
+            "sink_mass",
+            FLOAT,
+            "Share of attention on the sink set per head, then the mean over heads; 0 where the sink set is"
+            " empty or out of sight.",
+            unit="share",
+            range="0 .. 1",
+        ),
+        Column(
+            "eliminated_frac",
+            FLOAT,
+            "Share of (head, visible non-sink key) pairs whose weight, renormalised without the sink set,"
+            " lies below the threshold that rule names; over the heads that leave these keys at least 0.01.",
+            unit="share",
+            range="0 .. 1",
+            null_when=f"no key outside the sink set is visible, or {SINK_TAKES_ALL}",
+        ),
+        Column(
+            "masked_frac",
+            FLOAT,
+            "Share of the keys up to the query that the layer's sliding window hides from it; 0 in a layer"
+            " without one. Such keys are masked, not eliminated.",
+            unit="share",
+            range="0 .. 1",
+        ),
+        Column(
+            "rule",
+            STRING,
+            "Name of the elimination threshold: 'lt_0.25_uniform' is a quarter of an even spread over the"
+            " visible non-sink keys.",
+        ),
+    ),
+)

@@ -1,0 +1,103 @@
+"""The table of prompts: what was asked, what the tokenizer made of it, and what went wrong."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from elimtool.run.columns import INT, INTS, PROMPT_ID, STRING, STRINGS, Column, Table
+
+SPANS = pa.list_(pa.struct([pa.field("span", pa.string()), pa.field("tokens", pa.list_(pa.int32()))]))
+UNTOKENISED = "the prompt failed before it was tokenised"
+
+PROMPTS = Table(
+    "prompts",
+    "What was asked, as the model saw it, and whether it could be measured.",
+    "one row per prompt, failed ones included",
+    (
+        PROMPT_ID,
+        Column(
+            "status",
+            STRING,
+            "Whether the prompt was measured. A prompt with status 'error' has no rows in the other tables.",
+            range="ok, error",
+        ),
+        Column(
+            "error_type",
+            STRING,
+            "Short name of the kind of failure.",
+            null_when="status is 'ok'",
+        ),
+        Column(
+            "error_message",
+            STRING,
+            "One line that says what is wrong with the prompt and what to do.",
+            null_when="status is 'ok'",
+        ),
+        Column(
+            "text",
+            STRING,
+            "The prompt as text. For a chat: as rendered by the model's template, with the generation prompt"
+            " where the last message is the user's.",
+            null_when="the record held no text that could be rendered",
+        ),
+        Column(
+            "n_tokens",
+            INT,
+            "Number of tokens that the model was given, special and appended tokens included.",
+            unit="tokens",
+            range=">= 1",
+            null_when=UNTOKENISED,
+        ),
+        Column(
+            "n_appended",
+            INT,
+            "Number of tokens at the end that are not of the prompt: leading tokens shared by all targets and"
+            " foils, appended so that the token in which they differ is the one probed.",
+            unit="tokens",
+            range=">= 0",
+            null_when=UNTOKENISED,
+        ),
+        Column(
+            "token_ids",
+            INTS,
+            "The exact ids that the model was given, appended ones included.",
+            unit="token id",
+            null_when=UNTOKENISED,
+        ),
+        Column(
+            "tokens",
+            STRINGS,
+            "Readable text of each token, parallel to token_ids. A token that holds part of a character shows"
+            " the replacement character.",
+            null_when=UNTOKENISED,
+        ),
+        Column("group", STRING, "The record's group.", null_when="the record gives none"),
+        Column("category", STRING, "The record's category.", null_when="the record gives none"),
+        Column("tags", STRINGS, "The record's tags.", null_when="the record gives none"),
+        Column(
+            "meta",
+            STRING,
+            "The record's free field, as a JSON text.",
+            range="valid JSON",
+            null_when="the record gives none",
+        ),
+        Column(
+            "targets",
+            STRINGS,
+            "Targets that were scored, in order: the record's own, or those that the run found.",
+            null_when=UNTOKENISED,
+        ),
+        Column(
+            "foils",
+            STRINGS,
+            "Foils that were scored, in order; an empty list where none was given.",
+            null_when=UNTOKENISED,
+        ),
+        Column(
+            "spans",
+            SPANS,
+            "Spans of the prompt: name and token indices of each, the sink set ('<sink>') among them.",
+            null_when=UNTOKENISED,
+        ),
+    ),
+)

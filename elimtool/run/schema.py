@@ -6,7 +6,8 @@ from elimtool.run.columns import Column, Table
 from elimtool.run.tables.attention import ATTENTION, ATTENTION_HEADS, ATTENTION_LAYERS
 from elimtool.run.tables.lens import LENS, LENS_LAYERS
 from elimtool.run.tables.prompts import PROMPTS
-from elimtool.run.tables.sampling import SAMPLING, SAMPLING_TARGETS, SURVIVAL
+from elimtool.run.tables.sampling import SAMPLING, SAMPLING_TARGETS
+from elimtool.run.tables.survival import SURVIVAL
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table"]
 

@@ -1,8 +1,6 @@
-"""The tables of sampling: what each stage of a chain cuts, and what a target needs to survive."""
+"""The tables of sampling: what each stage of a chain cuts, and whether each target lives through it."""
 
 from __future__ import annotations
-
-import pyarrow as pa
 
 from elimtool.run.columns import (
     BOOL,
@@ -17,18 +15,7 @@ from elimtool.run.columns import (
     Table,
 )
 
-TEMPERATURE_RANGES = pa.list_(
-    pa.struct(
-        [
-            pa.field("chain", pa.string()),
-            pa.field("t_min", pa.float64()),
-            pa.field("t_max", pa.float64()),
-            pa.field("status", pa.string()),
-        ]
-    )
-)
 GONE = "an earlier stage removed the target"
-IMPOSSIBLE = "the model gives the token probability 0: no setting keeps it"
 
 CHAIN = Column("chain", STRING, "Name of the sampler chain; run.json holds it in full.")
 STAGE_INDEX = Column(
@@ -164,102 +151,6 @@ SAMPLING_TARGETS = Table(
             " epsilon and eta, logits for top-n-sigma.",
             unit="the stage's own",
             null_when=f"the stage is off or by nature removes nothing, or {GONE}",
-        ),
-    ),
-)
-
-SURVIVAL = Table(
-    "survival",
-    "The settings at which each target survives, whatever the chains in use.",
-    "one row per prompt, position and target",
-    (
-        PROMPT_ID,
-        POSITION,
-        TARGET,
-        TOKEN_ID,
-        Column(
-            "ambiguous",
-            BOOL,
-            "Whether another target or foil of the prompt is scored by the same token, so that the row tells"
-            " nothing that sets them apart.",
-        ),
-        Column(
-            "rank",
-            INT,
-            "Rank of the target in the model's output: 1 plus the number of tokens with a strictly larger"
-            " logit.",
-            unit="rank",
-            range="1 .. vocabulary",
-        ),
-        Column(
-            "prob",
-            FLOAT,
-            "Probability of the target's token in the model's output, at temperature 1 and before any stage.",
-            unit="probability",
-            range="0 .. 1",
-        ),
-        Column(
-            "target_logprob",
-            FLOAT,
-            "Natural logarithm of the joint probability of all tokens of the target, each given those before"
-            " it.",
-            unit="nats",
-            range="<= 0",
-            null_when="the target with its prompt is longer than the model's context",
-        ),
-        Column(
-            "min_top_k",
-            INT,
-            "Least k with which top-k keeps the target, applied alone.",
-            unit="tokens",
-            range="1 .. vocabulary",
-            null_when=IMPOSSIBLE,
-        ),
-        Column(
-            "min_top_p",
-            FLOAT,
-            "Infimum of the p with which top-p keeps the target, applied alone: the probability of all tokens"
-            " more probable than it. It survives for every p above.",
-            unit="probability",
-            range="0 .. 1",
-            null_when=IMPOSSIBLE,
-        ),
-        Column(
-            "max_min_p",
-            FLOAT,
-            "Largest m with which min-p keeps the target, applied alone: its probability over that of the"
-            " most probable token.",
-            unit="ratio",
-            range="0 .. 1",
-            null_when=IMPOSSIBLE,
-        ),
-        Column(
-            "min_typical_p",
-            FLOAT,
-            "Infimum of the mass with which typical sampling keeps the target, applied alone: the probability"
-            " of all tokens more typical than it. It survives for every mass above.",
-            unit="probability",
-            range="0 .. 1",
-            null_when=IMPOSSIBLE,
-        ),
-        Column(
-            "min_top_n_sigma",
-            FLOAT,
-            "Least n with which top-n-sigma keeps the target, applied alone: its distance from the largest"
-            " logit in standard deviations of all logits.",
-            unit="standard deviations",
-            range=">= 0",
-            null_when=IMPOSSIBLE,
-        ),
-        Column(
-            "temperature_ranges",
-            TEMPERATURE_RANGES,
-            "For each chain, the temperatures at which the target survives it, its other parameters as they"
-            " are. status: 'interval' (from t_min to t_max), 'always', 'never', or 'not monotone' (more than"
-            " one range). A null end means that there is none.",
-            unit="temperature",
-            range="t_min, t_max >= 0",
-            null_when="no chain was run",
         ),
     ),
 )

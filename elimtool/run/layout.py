@@ -1,0 +1,135 @@
+"""Which files of a directory belong to a run, and how a new run takes the place of an old one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from elimtool.run.files import sync_directory
+from elimtool.run.schema import TABLES
+
+MANIFEST = "run.json"
+NEW = ".elimtool-new-"
+"""Prefix of the folder in which a run is written that will replace another."""
+OLD = ".elimtool-old-"
+"""Prefix of the folder that holds the replaced run until the new one is in place."""
+
+PART = re.compile(r"part-\d{5,}\.parquet")
+TEMPORARY = re.compile(r"\.(part-\d{5,}\.parquet|run\.json)\.[0-9a-f]+\.tmp")
+
+
+def part_name(index: int) -> str:
+    """File name of a part: ``part-00000.parquet``, ``part-00001.parquet``, ..."""
+    return f"part-{index:05d}.parquet"
+
+
+def parts(folder: Path) -> list[Path]:
+    """The finished parts of a table's folder, in order of their index."""
+    found = [path for path in folder.iterdir() if PART.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("part-").removesuffix(".parquet")))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a directory holds, as far as runs are concerned.
+
+    Args:
+        manifest: Whether there is a ``run.json`` that elimtool wrote, or a damaged one beside tables.
+        tables: Folders of tables, with their parts.
+        scraps: Temporary files of ours that an interrupted write left.
+        foreign: Everything else, leftover folders of an interrupted replacement aside.
+        intruders: Foreign files inside a table's folder.
+    """
+
+    manifest: bool
+    tables: dict[str, list[Path]]
+    scraps: list[Path]
+    foreign: list[Path]
+    intruders: list[Path]
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a run was written here, finished or not."""
+        return self.manifest or any(self.tables.values())
+
+    @property
+    def own(self) -> list[str]:
+        """Names of what belongs to the run, the manifest first."""
+        names = [MANIFEST] if self.manifest else []
+        return [*names, *sorted(self.tables), *(path.name for path in self.scraps)]
+
+
+def look(directory: Path) -> Contents:
+    """Sort the entries of an existing directory.
+
+    Raises:
+        OSError: The directory cannot be read.
+    """
+    manifest = directory / MANIFEST
+    known = set(TABLES) | _counted(manifest)
+    tables: dict[str, list[Path]] = {}
+    scraps, foreign, intruders = [], [], []
+    for path in sorted(directory.iterdir()):
+        if path.name in known and path.is_dir() and not path.is_symlink():
+            tables[path.name] = parts(path)
+            intruders += [child for child in path.iterdir() if not _ours(child)]
+        elif TEMPORARY.fullmatch(path.name):
+            scraps.append(path)
+        elif path != manifest and not path.name.startswith((NEW, OLD)):
+            foreign.append(path)
+    has_manifest = manifest.is_file() and (_is_manifest(manifest) or any(tables.values()))
+    if manifest.exists() and not has_manifest:
+        foreign.append(manifest)
+    return Contents(has_manifest, tables, scraps, foreign, sorted(intruders))
+
+
+def replace(directory: Path, staging: Path) -> None:
+    """Put the run in ``staging`` in the place of the one in ``directory``, and only then delete the old one.
+
+    Foreign files stay. Whatever stops it before the end puts the old run back.
+
+    Raises:
+        OSError: As the file system has it.
+    """
+    aside = Path(tempfile.mkdtemp(prefix=OLD, dir=directory))
+    fresh = sorted((path.name for path in staging.iterdir()), key=lambda name: (name == MANIFEST, name))
+    moves = [(directory / name, aside / name) for name in look(directory).own]
+    moves += [(staging / name, directory / name) for name in fresh]
+    try:
+        for source, destination in moves:
+            source.rename(destination)
+    except BaseException:
+        for source, destination in reversed(moves):
+            if destination.exists() and not source.exists():
+                destination.rename(source)
+        aside.rmdir()
+        raise
+    sync_directory(directory)
+    shutil.rmtree(aside, ignore_errors=True)  # the new run is whole: a scrap left behind is no failure of it
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _ours(path: Path) -> bool:
+    return bool(PART.fullmatch(path.name) or TEMPORARY.fullmatch(path.name)) and path.is_file()
+
+
+def _load(manifest: Path) -> dict[str, object]:
+    try:
+        loaded = json.loads(manifest.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _is_manifest(manifest: Path) -> bool:
+    return {"schema_version", "fingerprint"} <= _load(manifest).keys()
+
+
+def _counted(manifest: Path) -> set[str]:
+    """Tables named by a ``run.json``: a newer elimtool may have written some that this one does not know."""
+    counts = _load(manifest).get("counts")
+    return set(counts) if isinstance(counts, dict) and _is_manifest(manifest) else set()

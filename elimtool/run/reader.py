@@ -1,0 +1,229 @@
+"""Reads a run back: the manifest and its tables, from a directory or from memory, without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from elimtool.errors import ElimError, nearest
+from elimtool.run import layout
+from elimtool.run.manifest import Manifest
+from elimtool.run.schema import TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NULLABLE_DTYPES = {pa.int32(): "Int32", pa.int64(): "Int64", pa.bool_(): "boolean"}
+
+
+def open_run(directory: str | Path) -> Run:
+    """Open a finished run directory; tables are read when they are asked for.
+
+    Args:
+        directory: What ``-o`` named.
+
+    Raises:
+        ElimError: No run directory, an unfinished or damaged run, or one of a newer schema version.
+    """
+    path = Path(directory)
+    if not path.is_dir():
+        what = "is a file, not a run directory" if path.exists() else "does not exist"
+        raise ElimError(f"{path} {what}", _where_the_run_is(path))
+    try:
+        contents = layout.look(path)
+        manifest = path / layout.MANIFEST
+        if not manifest.is_file():
+            raise _no_manifest(path, contents)
+        text = manifest.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ElimError(f"cannot read {path}: {error.strerror or error}", "check its permissions") from error
+    except UnicodeDecodeError as error:
+        raise ElimError(f"{manifest} is damaged: it is no text", "run the command again") from error
+    found = {name: files for name, files in contents.tables.items() if files}
+    return Run(Manifest.from_json(text, where=str(manifest)), path, files=found)
+
+
+class Run:
+    """One run: its manifest and its tables. Made by ``open_run``, ``Run.from_tables`` or ``elimtool.trace``.
+
+    Args:
+        manifest: What was run.
+        path: Its directory; None for a run in memory.
+        files: Table name -> the parts to read.
+        memory: Table name -> ``pyarrow.Table``.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        path: Path | None = None,
+        files: Mapping[str, list[Path]] | None = None,
+        memory: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.manifest = manifest
+        self.path = path
+        self._files = dict(files or {})
+        self._memory = dict(memory or {})
+
+    @classmethod
+    def from_tables(cls, manifest: Manifest, tables: Mapping[str, Any]) -> Run:
+        """A run in memory, with the interface of one on disk.
+
+        Args:
+            manifest: What was run; ``counts`` are filled in from the tables.
+            tables: Table name -> ``pyarrow.Table`` that fits its schema.
+
+        Raises:
+            ValueError, TypeError: A table is unknown or does not fit its schema (a defect of the caller).
+        """
+        unknown = sorted(set(tables) - set(TABLES))
+        if unknown:
+            raise ValueError(f"no such table: {unknown}")
+        memory = {name: TABLES[name].conform(table) for name, table in tables.items()}
+        counts = {name: table.num_rows for name, table in sorted(memory.items())}
+        return cls(manifest.model_copy(update={"counts": counts}), memory=memory)
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables present, in the order of ``TABLES``."""
+        present = self._files.keys() | self._memory.keys()
+        known = [name for name in TABLES if name in present]
+        return (*known, *sorted(present - set(known)))
+
+    def arrow(self, name: str) -> Any:
+        """One table as a ``pyarrow.Table``: the parts in order, null and NaN as written.
+
+        Raises:
+            ElimError: No such table, or a part is missing or cannot be read.
+        """
+        if name in self._memory:
+            return self._memory[name]
+        if name not in self._files:
+            raise self._no_table(name)
+        read = [_read_part(path) for path in self._files[name]]
+        for path, part in zip(self._files[name], read, strict=True):
+            if not part.schema.equals(read[0].schema):
+                raise ElimError(
+                    f"{path} has other columns than the first part", "its run is not of one piece"
+                )
+        table = pa.concat_tables(read)
+        counted = self.manifest.counts.get(name, table.num_rows)
+        if table.num_rows != counted:
+            raise ElimError(
+                f"{self._files[name][0].parent} has {table.num_rows} rows, run.json counted {counted}",
+                "a part is missing or was added: run the command again",
+            )
+        return table
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One table as a ``pandas.DataFrame``.
+
+        Types follow the schema, never the data: columns that may hold null are ``Int32`` or ``boolean``
+        (null is ``pd.NA``), others ``int32`` or ``bool``; floats are ``float64`` or ``float32``, where null
+        reads as NaN; texts are pandas' string type; lists are arrays. ``isna()`` finds every null. Where a
+        null and a written NaN must be told apart, use ``arrow``.
+
+        Raises:
+            ElimError: No such table, or a part is missing or cannot be read.
+        """
+        import pandas as pd
+
+        table = self.arrow(name)
+        columns = {field.name: _to_pandas(table.column(field.name), field) for field in table.schema}
+        return pd.DataFrame(columns)
+
+    @property
+    def prompts(self) -> pd.DataFrame:
+        """The table ``prompts``."""
+        return self.table("prompts")
+
+    def save(self, directory: str | Path, overwrite: bool = False) -> Manifest:
+        """Write the run to a directory, one part per table.
+
+        Raises:
+            ElimError: The directory is in use or cannot be written.
+        """
+        from elimtool.run.writer import RunWriter
+
+        with RunWriter(directory, self.manifest, overwrite=overwrite) as writer:
+            for name in self.tables:
+                writer.write_part(name, 0, self.arrow(name))
+            return writer.finish(self.manifest.finished)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole run as JSON's own types: ``{"run": manifest, "tables": {name: [row, ...]}}``.
+
+        NaN and infinities, for which JSON has no word, become ``None``.
+        """
+        rows = {name: _finite(self.arrow(name).to_pylist()) for name in self.tables}
+        return {"run": self.manifest.to_dict(), "tables": rows}
+
+    def __repr__(self) -> str:
+        where = self.path if self.path is not None else "in memory"
+        return f"Run({self.manifest.model}, {where}, tables: {', '.join(self.tables) or 'none'})"
+
+    def _no_table(self, name: str) -> ElimError:
+        where = self.path if self.path is not None else "this run"
+        if self.manifest.counts.get(name):
+            return ElimError(
+                f"{where} has lost its table '{name}'", "restore the folder or run the command again"
+            )
+        if name in TABLES:
+            return ElimError(f"{where} has no table '{name}'", f"it has: {', '.join(self.tables) or 'none'}")
+        return ElimError(f"there is no table '{name}'", nearest(name, self.tables))
+
+
+def _read_part(path: Path) -> Any:
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read()
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise ElimError(
+            f"cannot read {path}: {reason}", "restore the file or run the command again"
+        ) from error
+
+
+def _to_pandas(values: Any, field: Any) -> Any:
+    """One column as a pandas Series whose type depends on the schema alone."""
+    import pandas as pd
+
+    if field.nullable and field.type in NULLABLE_DTYPES:
+        dtype = pd.api.types.pandas_dtype(NULLABLE_DTYPES[field.type])
+        return values.to_pandas(types_mapper=lambda _: dtype)
+    return values.to_pandas()
+
+
+def _finite(value: Any) -> Any:
+    """The value with NaN and infinities replaced by None, however deep."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _where_the_run_is(path: Path) -> str:
+    for folder in path.parents:
+        if (folder / layout.MANIFEST).is_file():
+            return f"the run directory is {folder}"
+        if folder == path.parent.parent:
+            break
+    return "give the directory that -o named"
+
+
+def _no_manifest(path: Path, contents: layout.Contents) -> ElimError:
+    kept = sorted(entry for entry in path.iterdir() if entry.name.startswith(layout.OLD))
+    if kept:
+        return ElimError(f"{path} was left in the middle of --overwrite", f"the earlier run is in {kept[0]}")
+    if contents.is_run:
+        hint = "run the command again with --overwrite"
+        return ElimError(f"{path} holds an unfinished run: there is no {layout.MANIFEST}", hint)
+    return ElimError(f"{path} is not a run directory: there is no {layout.MANIFEST}", _where_the_run_is(path))

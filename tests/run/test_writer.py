@@ -1,0 +1,347 @@
+"""Parts are whole or absent and the same bytes each time; an old run is never lost."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from elimtool.errors import ElimError
+from elimtool.run.reader import Run, open_run
+from elimtool.run.schema import TABLES
+from elimtool.run.writer import RunWriter
+
+from .conftest import awkward_rows, make_manifest
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """Every file below a directory, hidden ones too."""
+    found = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in found}
+
+
+def write(directory: Path, overwrite: bool = False, names: Iterable[str] = TABLES, **changes: object) -> None:
+    with RunWriter(directory, make_manifest(**changes), overwrite=overwrite) as writer:
+        for name in names:
+            table = TABLES[name].from_rows(awkward_rows(name))
+            writer.write_part(name, 0, table.slice(0, 3))
+            writer.write_part(name, 1, table.slice(3))
+        writer.finish("2026-01-02T04:00:00Z")
+
+
+def test_two_runs_of_the_same_data_are_the_same_bytes(tmp_path):
+    write(tmp_path / "a")
+    write(tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert set(files(tmp_path / "a")) == {"run.json"} | {
+        f"{n}/part-0000{i}.parquet" for n in TABLES for i in (0, 1)
+    }
+
+
+def test_the_bytes_do_not_hang_on_chunks_slices_or_time(tmp_path, manifest):
+    rows = awkward_rows("attention")
+    table = TABLES["attention"]
+    whole = table.from_rows(rows)
+    chunks = pa.concat_tables([table.from_rows([row]) for row in rows])
+    slices = table.from_rows([rows[1], *rows, rows[0]]).slice(1, len(rows))
+    late = make_manifest(started="2027-01-01T00:00:00Z")
+    made = [("a", whole, manifest), ("b", chunks, manifest), ("c", slices, manifest), ("d", whole, late)]
+    contents = {RunWriter(tmp_path / n, m).write_part("attention", 0, t).read_bytes() for n, t, m in made}
+    assert len(contents) == 1
+
+
+def test_parts_carry_manifest_and_definitions(tmp_path, manifest):
+    path = RunWriter(tmp_path / "run", manifest).write_part("lens", 3, TABLES["lens"].from_rows([]))
+    assert path.name == "part-00003.parquet"
+    metadata = pq.read_metadata(path).metadata
+    assert json.loads(metadata[b"elimtool.model"]) == "tiny"
+    assert json.loads(metadata[b"elimtool.fingerprint"]) == manifest.fingerprint
+    assert not {b"elimtool.started", b"elimtool.finished", b"elimtool.counts"} & metadata.keys()
+    field = pq.read_schema(path).field("rank")
+    assert b"strictly larger" in field.metadata[b"description"]
+    assert field.metadata[b"unit"] == b"rank"
+    assert pq.read_metadata(path).to_dict()["num_rows"] == 0
+
+
+def test_other_readers_need_no_help(tmp_path):
+    write(tmp_path / "run")
+    (tmp_path / "run" / "lens" / ".part-00002.parquet.0a.tmp").write_bytes(b"half a part")
+    folder = tmp_path / "run" / "lens"
+    assert ds.dataset(folder).to_table().num_rows == 4
+    assert len(pd.read_parquet(folder)) == 4
+
+
+def test_a_table_that_does_not_fit_is_a_defect(tmp_path, manifest):
+    writer = RunWriter(tmp_path / "run", manifest)
+    lens = TABLES["lens"].from_rows(awkward_rows("lens"))
+    for name, index, table in [
+        ("lens", 0, lens.drop_columns(["rank"])),
+        ("lens", 0, lens.append_column("extra", lens.column("rank"))),
+        ("attention", 0, lens),
+        ("lenses", 0, lens),
+        ("lens", -1, lens),
+    ]:
+        with pytest.raises(ValueError):
+            writer.write_part(name, index, table)
+    assert files(tmp_path / "run") == {}
+
+
+def test_counts_are_rows_and_a_part_written_again_counts_once(tmp_path, manifest):
+    with RunWriter(tmp_path / "run", manifest) as writer:
+        for index in (0, 1, 1):
+            writer.write_part("lens", index, TABLES["lens"].from_rows(awkward_rows("lens")))
+        writer.write_part("survival", 0, TABLES["survival"].from_rows([]))
+        done = writer.finish()
+    assert done.counts == {"lens": 8, "survival": 0}
+    assert done.finished is not None
+    with pytest.raises(ValueError, match="finished: True"):
+        writer.write_part("lens", 2, TABLES["lens"].from_rows([]))
+
+
+def test_stopped_before_the_rename_nothing_is_visible(tmp_path, manifest, monkeypatch):
+    writer = RunWriter(tmp_path / "run", manifest)
+    lens = TABLES["lens"].from_rows(awkward_rows("lens"))
+    seen = []
+
+    def stop(source, destination):
+        seen.append(Path(source).name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        writer.write_part("lens", 0, lens)
+    monkeypatch.undo()
+    assert seen[0].startswith(".")
+    assert files(tmp_path / "run") == {}
+    writer.write_part("lens", 0, lens)
+    writer.finish()
+    assert open_run(tmp_path / "run").arrow("lens").num_rows == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_killed_before_the_rename_no_part_is_visible(tmp_path):
+    program = f"""
+        import os, signal
+        from tests.run.conftest import make_manifest
+        from elimtool.run.schema import TABLES
+        from elimtool.run.writer import RunWriter
+        writer = RunWriter({str(tmp_path / "run")!r}, make_manifest())
+        writer.write_part("lens", 0, TABLES["lens"].from_rows([]))
+        os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        writer.write_part("lens", 1, TABLES["lens"].from_rows([]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[2], check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    left = sorted(path.name for path in (tmp_path / "run" / "lens").iterdir())
+    assert len(left) == 2
+    assert left[0].startswith(".part-00001.parquet.")
+    assert left[1] == "part-00000.parquet"
+    assert ds.dataset(tmp_path / "run" / "lens").to_table().num_rows == 0
+    with pytest.raises(ElimError, match="holds an unfinished run"):
+        open_run(tmp_path / "run")
+    write(tmp_path / "run", overwrite=True)
+    assert not [name for name in files(tmp_path / "run") if name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_clear_error_and_leaves_no_scrap(tmp_path, manifest, monkeypatch, code):
+    writer = RunWriter(tmp_path / "run", manifest)
+
+    def full(_):
+        raise OSError(code, os.strerror(code))
+
+    (tmp_path / "run" / "lens").mkdir()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        ElimError, match=r"no space left on the disk while writing .*part-0+\.parquet"
+    ) as caught:
+        writer.write_part("lens", 0, TABLES["lens"].from_rows([]))
+    assert "free some space" in caught.value.hint
+    assert files(tmp_path / "run") == {}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_the_systems_own_full_disk_is_recognised(tmp_path, manifest, monkeypatch):
+    writer = RunWriter(tmp_path / "run", manifest)
+    opened = Path.open
+
+    def into_full(self, mode="r", *rest, **named):
+        return opened(Path("/dev/full"), "wb") if mode == "xb" else opened(self, mode, *rest, **named)
+
+    monkeypatch.setattr(Path, "open", into_full)
+    with pytest.raises(ElimError, match="no space left"):
+        writer.write_part("lens", 0, TABLES["lens"].from_rows(awkward_rows("lens")))
+
+
+def test_a_used_directory_is_refused(tmp_path, manifest):
+    write(tmp_path / "run")
+    with pytest.raises(ElimError, match="already holds a run") as caught:
+        RunWriter(tmp_path / "run", manifest)
+    assert caught.value.hint == "choose another -o or pass --overwrite"
+    (tmp_path / "run" / "run.json").unlink()
+    with pytest.raises(ElimError, match="already holds an unfinished run"):
+        RunWriter(tmp_path / "run", manifest)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_directory_of_someone_else_is_refused(tmp_path, manifest, overwrite):
+    notes = tmp_path / "mine"
+    notes.mkdir()
+    (notes / "notes.txt").write_text("x")
+    with pytest.raises(ElimError, match=r"is not empty: it holds 'notes\.txt'"):
+        RunWriter(notes, manifest, overwrite=overwrite)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "run.json").write_text('{"mine": true}')
+    with pytest.raises(ElimError, match=r"is not empty: it holds 'run\.json'"):
+        RunWriter(other, manifest, overwrite=overwrite)
+    data = tmp_path / "data"
+    (data / "prompts").mkdir(parents=True)
+    (data / "prompts" / "capitals.jsonl").write_text("{}")
+    with pytest.raises(ElimError, match=r"did not write .*capitals\.jsonl"):
+        RunWriter(data, manifest, overwrite=overwrite)
+    assert files(tmp_path) == {
+        "mine/notes.txt": b"x",
+        "other/run.json": b'{"mine": true}',
+        "data/prompts/capitals.jsonl": b"{}",
+    }
+
+
+def test_a_file_in_the_way_a_missing_parent_and_an_empty_directory(tmp_path, manifest):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ElimError, match="is a file, not a directory"):
+        RunWriter(tmp_path / "file", manifest)
+    with pytest.raises(ElimError, match="does not exist"):
+        RunWriter(tmp_path / "no" / "run", manifest)
+    with pytest.raises(ElimError, match="does not exist"):
+        RunWriter(tmp_path / "file" / "run", manifest)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ElimError):
+        RunWriter(tmp_path / "dangling", manifest)
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "empty")
+    assert open_run(tmp_path / "empty").tables == tuple(TABLES)
+
+
+def test_no_permission_is_said_before_any_work(tmp_path, manifest, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(os, "mkdir", denied)
+    for directory in (tmp_path / "new", tmp_path / "empty"):
+        with pytest.raises(ElimError, match=f"cannot write {directory}: Permission denied") as caught:
+            RunWriter(directory, manifest)
+        assert "permissions" in caught.value.hint
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_directory_is_refused(tmp_path, manifest):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    for directory in (tmp_path / "locked", tmp_path / "locked" / "run"):
+        with pytest.raises(ElimError, match="Permission denied"):
+            RunWriter(directory, manifest)
+
+
+def test_overwrite_replaces_the_run_and_keeps_other_files(tmp_path):
+    run = tmp_path / "run"
+    write(run, model="old")
+    (run / "notes.txt").write_text("mine")
+    Run.from_tables(make_manifest(model="new"), {"lens": TABLES["lens"].from_rows([])}).save(
+        run, overwrite=True
+    )
+    assert set(files(run)) == {"run.json", "lens/part-00000.parquet", "notes.txt"}
+    assert open_run(run).manifest.model == "new"
+    assert sorted(path.name for path in run.iterdir()) == ["lens", "notes.txt", "run.json"]
+
+
+def test_overwrite_removes_tables_that_only_a_newer_elimtool_knows(tmp_path):
+    run = tmp_path / "run"
+    write(run)
+    (run / "survival").rename(run / "omens")
+    facts = json.loads((run / "run.json").read_text())
+    facts["schema_version"] = 9
+    facts["counts"]["omens"] = 4
+    (run / "run.json").write_text(json.dumps(facts))
+    write(run, overwrite=True)
+    assert not (run / "omens").exists()
+
+
+def test_overwrite_of_nothing_is_a_plain_run(tmp_path):
+    write(tmp_path / "run", overwrite=True)
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "empty", overwrite=True)
+    assert files(tmp_path / "run") == files(tmp_path / "empty")
+
+
+def test_a_failure_midway_leaves_the_old_run_as_it_was(tmp_path):
+    run = tmp_path / "run"
+    write(run, model="old")
+    before = files(run)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        RunWriter(run, make_manifest(model="new"), overwrite=True) as writer,
+    ):
+        writer.write_part("lens", 0, TABLES["lens"].from_rows([]))
+        assert open_run(run).manifest.model == "old"
+        raise KeyboardInterrupt
+    assert files(run) == before
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("step", range(6))
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(errno.EIO, "Input/output error")])
+def test_a_failure_at_any_step_of_the_swap_puts_the_old_run_back(tmp_path, monkeypatch, step, failure):
+    run = tmp_path / "run"
+    write(run, model="old", names=("lens", "survival"))
+    before = files(run)
+    rename, calls = Path.rename, iter(range(100))
+
+    def failing(self, target):
+        if next(calls) == step:
+            raise failure
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises((KeyboardInterrupt, ElimError)):
+        write(run, overwrite=True, model="new", names=("prompts", "survival"))
+    monkeypatch.undo()
+    assert files(run) == before
+    assert open_run(run).manifest.model == "old"
+
+
+def test_a_full_disk_during_overwrite_leaves_the_old_run(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    write(run, model="old")
+    before = files(run)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(ElimError, match="no space left"):
+        write(run, overwrite=True, model="new")
+    assert files(run) == before
+
+
+def test_giving_up_removes_a_directory_made_for_nothing_and_keeps_finished_parts(tmp_path, manifest):
+    with RunWriter(tmp_path / "nothing", manifest):
+        pass
+    assert not (tmp_path / "nothing").exists()
+    with RunWriter(tmp_path / "some", manifest) as writer:
+        writer.write_part("lens", 0, TABLES["lens"].from_rows([]))
+    assert set(files(tmp_path / "some")) == {"lens/part-00000.parquet"}

@@ -153,10 +153,10 @@ ATTENTION_LAYERS = Table(
         Column(
             "sink_mass",
             FLOAT,
-            "Share of attention on the sink set per head, then the mean over heads; 0 where the sink set is"
-            " empty or out of sight.",
+            "Share of attention on the sink set per head, then the mean over heads.",
             unit="share",
             range="0 .. 1",
+            null_when="the prompt has no sink set",
         ),
         Column(
             "eliminated_frac",

@@ -73,7 +73,12 @@ PROMPTS = Table(
         ),
         Column("group", STRING, "The record's group.", null_when="the record gives none"),
         Column("category", STRING, "The record's category.", null_when="the record gives none"),
-        Column("tags", STRINGS, "The record's tags.", null_when="the record gives none"),
+        Column(
+            "tags",
+            STRINGS,
+            "The record's tags, an empty list where it gives none.",
+            null_when="the record could not be read",
+        ),
         Column(
             "meta",
             STRING,
@@ -84,13 +89,14 @@ PROMPTS = Table(
         Column(
             "targets",
             STRINGS,
-            "Targets that were scored, in order: the record's own, or those that the run found.",
+            "Targets of the record as they were scored, in order; an empty list where it gives none and the"
+            " model's own leading tokens are followed.",
             null_when=UNTOKENISED,
         ),
         Column(
             "foils",
             STRINGS,
-            "Foils that were scored, in order; an empty list where none was given.",
+            "Foils of the record as they were scored, in order; an empty list where it gives none.",
             null_when=UNTOKENISED,
         ),
         Column(

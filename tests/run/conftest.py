@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pytest
 
 from elimtool.run.manifest import Manifest
 from elimtool.run.schema import TABLES
+from elimtool.run.writer import RunWriter
 
 
 def make_manifest(**changes: Any) -> Manifest:
@@ -57,6 +60,21 @@ def awkward_rows(name: str) -> list[dict[str, Any]]:
 
 def awkward_tables() -> dict[str, pa.Table]:
     return {name: TABLES[name].from_rows(awkward_rows(name)) for name in TABLES}
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """Every file below a directory, hidden ones too."""
+    found = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in found}
+
+
+def write(directory: Path, overwrite: bool = False, names: Iterable[str] = TABLES, **changes: object) -> None:
+    with RunWriter(directory, make_manifest(**changes), overwrite=overwrite) as writer:
+        for name in names:
+            table = TABLES[name].from_rows(awkward_rows(name))
+            writer.write_part(name, 0, table.slice(0, 3))
+            writer.write_part(name, 1, table.slice(3))
+        writer.finish("2026-01-02T04:00:00Z")
 
 
 @pytest.fixture

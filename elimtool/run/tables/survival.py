@@ -55,8 +55,8 @@ SURVIVAL = Table(
             " it.",
             unit="nats",
             range="<= 0",
-            null_when="the target has several tokens and the position is not the prompt's last, or it does not fit the"
-            " model's context",
+            null_when="the target has several tokens and the position is not the prompt's last, or it does not fit"
+            " the model's context",
         ),
         Column(
             "min_top_k",
@@ -115,8 +115,8 @@ SURVIVAL = Table(
         Column(
             "max_epsilon",
             FLOAT,
-            "Largest epsilon with which epsilon sampling keeps the target, applied alone: its probability. The"
-            " most probable token survives any.",
+            "Largest epsilon with which epsilon sampling keeps the target, applied alone: its probability."
+            " The most probable token survives any.",
             unit="probability",
             range="0 .. 1",
             null_when=IMPOSSIBLE,

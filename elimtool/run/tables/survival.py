@@ -55,8 +55,8 @@ SURVIVAL = Table(
             " it.",
             unit="nats",
             range="<= 0",
-            null_when="the target has several tokens and the position is not the prompt's last, or it does not fit"
-            " the model's context",
+            null_when="the target has several tokens and the position is not the prompt's last,"
+            " or it does not fit the model's context",
         ),
         Column(
             "min_top_k",

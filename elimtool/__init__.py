@@ -1,3 +1,61 @@
-"""elimtool: what a language model eliminated, where, by which component, and by how much."""
+"""elimtool: what a language model eliminated, where, by which component, and by how much.
+
+The Python interface, each name loaded when it is first used:
+
+    import elimtool
+
+    model = elimtool.load_model("smollm2")
+    run = elimtool.trace(model, "The capital of France is", targets=["Paris"])
+    print(run.table("lens").query("layer == 29")[["target", "rank", "prob"]])
+    run.save("capital-run")
+    again = elimtool.open_run("capital-run")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from elimtool.engine import TraceOptions, trace
+    from elimtool.errors import ElimError
+    from elimtool.model.loading import load_model
+    from elimtool.prompts import Message, Prompt, SpanRequest
+    from elimtool.run import Run, open_run
+
+_HOMES = {
+    "ElimError": "elimtool.errors",
+    "Message": "elimtool.prompts",
+    "Prompt": "elimtool.prompts",
+    "Run": "elimtool.run",
+    "SpanRequest": "elimtool.prompts",
+    "TraceOptions": "elimtool.engine",
+    "load_model": "elimtool.model.loading",
+    "open_run": "elimtool.run",
+    "trace": "elimtool.engine",
+}
+
+__all__ = [
+    "ElimError",
+    "Message",
+    "Prompt",
+    "Run",
+    "SpanRequest",
+    "TraceOptions",
+    "load_model",
+    "open_run",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'elimtool' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

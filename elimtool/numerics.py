@@ -69,27 +69,36 @@ def kl(reference: Rows, other: Rows) -> Float[Tensor, "rows"]:
     return terms.masked_fill(probs == 0, 0.0).sum(-1).clamp(min=0.0)
 
 
-def nucleus(logprobs: Rows, mass: float = 0.9) -> tuple[Int[Tensor, "rows width"], Bool[Tensor, "rows width"]]:
+def nucleus(
+    logprobs: Rows, mass: float = 0.9, width: int = 256
+) -> tuple[Int[Tensor, "rows width"], Bool[Tensor, "rows width"]]:
     """The smallest set of most probable tokens that holds ``mass`` of each row.
 
-    A partial sort answers most rows; only rows that need more are sorted further, so the cost follows
-    the size of the answer, not of the vocabulary. The crossing token belongs to the set.
+    A partial sort of ``width`` tokens answers most rows; only the rows that need more are sorted
+    further, so the cost follows the size of the answer, not of the vocabulary. The crossing token
+    belongs to the set. Source: Holtzman et al. 2020 (arXiv 1904.09751).
 
     Args:
         logprobs: Normalised log-probabilities.
         mass: Share of the probability to hold, 0 < mass <= 1.
+        width: How many tokens to look at first.
 
     Returns:
-        ``(tokens, member)``: candidate token ids by falling probability, and which of them belong.
-        The width is that of the largest candidate list; the nucleus size is ``member.sum(-1)``, >= 1.
+        ``(tokens, member)``: candidate token ids by falling probability, and which of them belong. As
+        wide as the longest candidate list needed; the nucleus size is ``member.sum(-1)``, at least 1.
     """
     rows, vocab = logprobs.shape
-    width = min(256, vocab)
-    while True:
-        top, tokens = logprobs.topk(width, dim=-1, sorted=True)
-        before = top.double().exp().cumsum(-1) - top.double().exp()
-        member = before < mass
-        member[:, 0] = True
-        if width == vocab or not bool(member[:, -1].any()):
-            return tokens, member
-        width = min(width * 16, vocab)
+    width = min(width, vocab)
+    top, tokens = logprobs.topk(width, dim=-1, sorted=True)
+    probs = top.double().exp()
+    member = probs.cumsum(-1) - probs < mass
+    member[:, 0] = True
+    unanswered = member[:, -1]
+    if width == vocab or not bool(unanswered.any()):
+        return tokens, member
+    more_tokens, more_member = nucleus(logprobs[unanswered], mass, width * 16)
+    all_tokens = tokens.new_zeros(rows, more_tokens.shape[1])
+    all_member = member.new_zeros(rows, more_tokens.shape[1])
+    all_tokens[:, :width], all_member[:, :width] = tokens, member
+    all_tokens[unanswered], all_member[unanswered] = more_tokens, more_member
+    return all_tokens, all_member

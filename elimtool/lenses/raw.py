@@ -1,0 +1,24 @@
+"""The logit lens: a residual stream read out as if it were the last layer's."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+class RawLens:
+    """Reads every layer with the model's own final norm and unembedding, unchanged.
+
+    Below the last layers its probabilities are over-confident and its divergence from the output is
+    larger than that of a context-free guess, so read ranks rather than probabilities. Source:
+    nostalgebraist 2020, "interpreting GPT: the logit lens".
+    """
+
+    name: ClassVar[str] = "raw"
+
+    def to_final(self, residual: Float[Tensor, "rows width"], layer: int) -> Float[Tensor, "rows width"]:
+        """Carry a residual after ``layer`` into the last layer's basis: here, as it stands."""
+        del layer
+        return residual

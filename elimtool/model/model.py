@@ -1,0 +1,293 @@
+"""A loaded model: prompts in, one layer after another out, and residuals read out as logits.
+
+This is the only room that knows TransformerLens. The model runs inside a ``TransformerBridge`` with the
+checkpoint's raw weights: no LayerNorm folding, no centring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from elimtool.errors import ElimError
+from elimtool.model.encode import Position, encode
+from elimtool.model.tokens import Tokenizer
+from elimtool.model.view import Batch, Encoded, LayerView, probed_rows
+from elimtool.prompts import Prompt
+
+Observer = Callable[[LayerView], None]
+
+PROCESSING = "raw"
+"""How the weights were processed before use: not at all."""
+
+
+@dataclass
+class Model:
+    """A causal language model under TransformerLens' hooks.
+
+    Build one with ``elimtool.load_model``, or from a bridge of your own for models made in memory.
+
+    Attributes:
+        bridge: The ``TransformerBridge``; its hooks and interventions work as TransformerLens documents.
+        tokenizer: The model's own tokenizer.
+        name: What the user called the model.
+        revision: Commit of a hub model, empty for local ones.
+        directory: Where weights and tokenizer were read from; ``None`` for a model made in memory.
+        catalogue: Catalogue name of the model, if it came from there.
+    """
+
+    bridge: Any
+    tokenizer: Tokenizer
+    name: str
+    revision: str = ""
+    directory: Path | None = None
+    _hashes: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for parameter in self.hf.parameters():
+            parameter.requires_grad_(False)
+
+    @property
+    def hf(self) -> Any:
+        """The wrapped model, whose submodules the bridge has replaced by hooked ones."""
+        return self.bridge.original_model
+
+    @cached_property
+    def n_layers(self) -> int:
+        """Number of transformer blocks."""
+        return len(self.bridge.blocks)
+
+    @cached_property
+    def vocab(self) -> int:
+        """Number of logits that the model gives."""
+        return int(self.readout(torch.zeros(1, self.width, dtype=self.dtype, device=self.device)).shape[-1])
+
+    @property
+    def n_heads(self) -> int:
+        """Number of query heads."""
+        return int(self.bridge.cfg.n_heads)
+
+    @property
+    def width(self) -> int:
+        """Size of the residual stream."""
+        return int(self.bridge.cfg.d_model)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(iter(self.hf.parameters())).device
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """What the weights are."""
+        return next(iter(self.hf.parameters())).dtype
+
+    @cached_property
+    def context(self) -> int | None:
+        """The longest input in tokens, ``None`` where the model's configuration states none."""
+        config = getattr(self.hf, "config", None)
+        for name in ("max_position_embeddings", "n_positions", "max_sequence_length"):
+            if value := getattr(config, name, None):
+                return int(value)
+        context = getattr(self.bridge.cfg, "n_ctx", None)
+        return int(context) if context else None
+
+    def encode(
+        self, prompt: Prompt, *, position: Position = "last", sinks: str = "auto", target_space: str = "auto"
+    ) -> Encoded:
+        """Tokenise a prompt for this model; see ``elimtool.model.encode.encode``."""
+        return encode(
+            prompt,
+            self.tokenizer,
+            context=self.context,
+            position=position,
+            sinks=sinks,
+            target_space=target_space,
+        )
+
+    def stream(self, batch: Batch, needs: Collection[str], observe: Observer) -> None:
+        """Run a batch and hand each layer to ``observe`` as soon as it has run.
+
+        Args:
+            batch: Encoded prompts, on this model's device.
+            needs: What the observers look at: ``residual``, ``attention``.
+            observe: Called for layer -1 (the embedding), then 0 .. n_layers - 1.
+
+        Raises:
+            ElimError: The output is not finite, or this architecture cannot be read out.
+        """
+        last = _Last(observe)
+        with torch.inference_mode(), self._hooks(batch, needs, last):
+            logits = self._forward(batch)
+            if last.residual is not None:
+                self._check(batch, logits, last.residual)
+
+    def readout(self, residual: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
+        """Logits of residual streams, by the model's own final norm, unembedding, scale and soft cap.
+
+        The model's head runs on the given residuals in place of its last layer's, so that whatever a
+        family does after the norm (soft caps, logit scales, biases) is done here too.
+
+        Returns:
+            float32 logits (float64 for a float64 model).
+        """
+        with torch.inference_mode():
+            hidden = residual.to(self.dtype)[None]
+            norm = getattr(self.bridge, "ln_final", None)
+            hidden = hidden if norm is None else norm(hidden)
+            logits = self._head(hidden)[0]
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        prefix = getattr(self.hf, "base_model_prefix", None)
+        if prefix is None:  # TransformerLens' own small models have no Hugging Face head to run
+            cap = float(getattr(self.bridge.cfg, "output_logits_soft_cap", 0.0) or 0.0)
+            logits: Tensor = self.bridge.unembed(hidden)
+            return cap * torch.tanh(logits / cap) if cap > 0 else logits
+        modules = self.hf._modules
+        base = modules[prefix]
+        modules[prefix] = _Given(hidden)
+        try:
+            given: Tensor = self.hf(input_ids=None, use_cache=False).logits
+        finally:
+            modules[prefix] = base
+        return given
+
+    def _forward(self, batch: Batch) -> Tensor | None:
+        """Run the model; returns its own logits at the first prompt's first probed position."""
+        keep = batch.positions[0, :1]
+        if hasattr(self.hf, "base_model_prefix"):
+            return self.hf(input_ids=batch.ids, use_cache=False, logits_to_keep=keep).logits[0, 0]
+        logits: Tensor = self.hf(input_ids=batch.ids)[0, int(keep)]
+        return logits
+
+    @contextmanager
+    def _hooks(self, batch: Batch, needs: Collection[str], last: _Last) -> Iterator[None]:
+        handles = []
+        seen: dict[str, Tensor] = {}
+
+        def on(point: nn.Module, function: Callable[[Tensor], None]) -> None:
+            handles.append(point.register_forward_hook(lambda _module, _inputs, out: function(out)))
+
+        def keep_pattern(pattern: Tensor) -> None:
+            rows = probed_rows(pattern, batch, 2)
+            seen["attention"] = rows if rows.dtype == torch.float64 else rows.float()
+
+        def keep_visible(scores: Tensor) -> None:
+            rows = probed_rows(scores[:, 0], batch, 1)
+            seen["visible"] = rows > torch.finfo(rows.dtype).min / 2
+
+        def layer(index: int, residual: Tensor) -> None:
+            rows = probed_rows(residual, batch, 1) if "residual" in needs else None
+            last(LayerView(index, batch, rows, seen.pop("attention", None), seen.pop("visible", None)))
+
+        blocks = list(self.bridge.blocks)
+        on(blocks[0].hook_in, lambda out: layer(-1, out))
+        for index, block in enumerate(blocks):
+            attention = getattr(block, "attn", None)
+            if "attention" in needs and hasattr(attention, "hook_pattern"):
+                on(attention.hook_attn_scores, keep_visible)
+                on(attention.hook_pattern, keep_pattern)
+            on(block.hook_out, lambda out, index=index: layer(index, out))  # type: ignore[misc]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _check(self, batch: Batch, own: Tensor | None, residual: Tensor) -> None:
+        """Refuse outputs that are not finite, and families whose head this code would read wrongly."""
+        finite = residual.isfinite().all(-1) | ~batch.probed
+        if not bool(finite.all()) or own is None or not bool(own.isfinite().all()):
+            raise ElimError(*self._not_finite())
+        read = self.readout(residual[0, :1])[0]
+        difference = float((read - own.to(read.dtype)).abs().max())
+        scale = max(1.0, float(own.abs().max()))
+        tolerance = (1e-4 if self.dtype in (torch.float32, torch.float64) else 5e-2) * scale
+        if difference > tolerance:
+            raise ElimError(
+                f"{self.name}: reading out the last residual differs from the model's logits by {difference:.3g}",
+                "elimtool does not know how this architecture turns its last layer into logits",
+            )
+
+    def _not_finite(self) -> tuple[str, str]:
+        for name, parameter in self.hf.named_parameters():
+            if not bool(parameter.isfinite().all()):
+                clean = name.replace("_original_component.", "")
+                return (
+                    f"{self.name}: the weight {clean} has NaN or infinite values",
+                    "the weights are damaged; fetch or export them again",
+                )
+        return (
+            f"{self.name}: the model's activations are not finite for this prompt in {self.dtype}",
+            "try --dtype float32",
+        )
+
+    def hashes(self) -> dict[str, str]:
+        """``weights_sha256`` and ``tokenizer_sha256``: of the files, or of a model made in memory."""
+        if not self._hashes:
+            if self.directory is not None:
+                from elimtool.model.store import tokenizer_sha256, weights_sha256
+
+                self._hashes["weights_sha256"] = weights_sha256(self.directory)
+                self._hashes["tokenizer_sha256"] = tokenizer_sha256(self.directory)
+            else:
+                self._hashes["weights_sha256"] = _state_sha256(self.hf)
+                self._hashes["tokenizer_sha256"] = _text_sha256(
+                    self.tokenizer.backend.backend_tokenizer.to_str()
+                )
+        return self._hashes
+
+
+class _Last:
+    """Passes views on and keeps the latest residual, which is the last layer's when the model has run."""
+
+    def __init__(self, observe: Observer) -> None:
+        self.observe = observe
+        self.residual: Tensor | None = None
+
+    def __call__(self, view: LayerView) -> None:
+        self.residual = view.residual
+        self.observe(view)
+
+
+class _Given(nn.Module):
+    """Stands in for a model's body: gives a fixed last hidden state, whatever it is asked."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+    @property
+    def decoder(self) -> _Given:
+        """Some families (OPT) call the decoder inside their body directly."""
+        return self
+
+    def forward(self, *_args: Any, **_options: Any) -> Any:
+        from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.hidden)
+
+
+def _state_sha256(module: nn.Module) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _text_sha256(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,114 @@
+"""Target strings to tokens: the leading space, shared first tokens, and what cannot be told apart."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from elimtool.errors import ElimError
+from elimtool.model.tokens import Tokenizer
+from elimtool.model.view import Target
+
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER")
+_CLOSING = frozenset(".,;:!?%…")
+
+
+def spaced(target: str, prompt: str, rule: str) -> str:
+    """The target as the prompt would be continued by it.
+
+    Args:
+        target: As the user wrote it.
+        prompt: The rendered prompt.
+        rule: ``exact`` takes it as it is. ``auto`` puts a space before a target that starts with a letter
+            or digit of a script written with spaces, where the prompt ends in a letter, a digit or
+            closing punctuation.
+    """
+    if rule == "exact" or not prompt or not _starts_word(target[0]) or not _ends_word(prompt):
+        return target
+    return " " + target
+
+
+def _starts_word(letter: str) -> bool:
+    if unicodedata.category(letter)[0] not in "LN":
+        return False
+    return not unicodedata.name(letter, "").startswith(_UNSPACED)
+
+
+def _ends_word(prompt: str) -> bool:
+    last = prompt[-1]
+    category = unicodedata.category(last)
+    if last in "\"'":  # a straight quote opens after white space and closes after anything else
+        return (
+            len(prompt) > 1
+            and not prompt[-2].isspace()
+            and unicodedata.category(prompt[-2]) not in ("Ps", "Pi")
+        )
+    return category[0] in "LNM" or category in ("Pe", "Pf") or last in _CLOSING
+
+
+def resolve(
+    tokenizer: Tokenizer,
+    prompt_text: str,
+    targets: Sequence[str],
+    foils: Sequence[str],
+    *,
+    rule: str,
+    special: bool,
+    append: bool,
+) -> tuple[tuple[Target, ...], tuple[int, ...]]:
+    """Tokenise targets and foils as continuations of a prompt.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        prompt_text: The rendered prompt.
+        targets: Strings to follow.
+        foils: Strings to contrast them with.
+        rule: ``auto`` or ``exact``, see ``spaced``.
+        special: Whether the prompt was tokenised with the tokenizer's own special tokens.
+        append: Split off leading tokens that all of two or more strings share, so that the token probed
+            is the first that tells them apart.
+
+    Returns:
+        The targets, then the foils; and the shared tokens to append to the prompt.
+
+    Raises:
+        ElimError: A string has no token, or is unknown to the tokenizer.
+    """
+    wanted: dict[str, Target] = {}
+    for string, is_foil in [*((t, False) for t in targets), *((f, True) for f in foils)]:
+        text = spaced(string, prompt_text, rule)
+        if text in wanted:
+            if wanted[text].is_foil != is_foil:
+                raise ElimError(f"{text!r} is both a target and a foil")
+            continue
+        ids = tokenizer.continuation(prompt_text, text, special=special)
+        _check_known(tokenizer, text, ids)
+        wanted[text] = Target(text=text, token_ids=ids, is_foil=is_foil)
+    found = list(wanted.values())
+    shared = _shared(found) if append and len(found) > 1 else 0
+    prefix = found[0].token_ids[:shared] if shared else ()
+    found = [replace(target, token_ids=target.token_ids[shared:]) for target in found]
+    first = Counter(target.token_id for target in found)
+    return tuple(replace(t, ambiguous=first[t.token_id] > 1) for t in found), prefix
+
+
+def _shared(targets: Sequence[Target]) -> int:
+    """How many leading tokens all targets have in common, leaving each at least one."""
+    most = min(len(target.token_ids) for target in targets) - 1
+    shared = 0
+    while shared < most and len({target.token_ids[shared] for target in targets}) == 1:
+        shared += 1
+    return shared
+
+
+def _check_known(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> None:
+    unknown = getattr(tokenizer.backend, "unk_token_id", None)
+    if not ids:
+        raise ElimError(f"target {text!r} is no token of this model", "give at least one visible character")
+    if unknown in ids and tokenizer.backend.unk_token not in text:
+        raise ElimError(
+            f"target {text!r} has characters that this model's tokenizer does not know",
+            "choose a target written with the model's own vocabulary",
+        )

@@ -1,0 +1,108 @@
+"""Compares a model under TransformerLens' hooks with plain Hugging Face on the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elimtool.errors import ElimError
+from elimtool.model.loading import load_hugging_face
+from elimtool.model.model import Model
+from elimtool.model.view import Batch, LayerView
+from elimtool.prompts import Prompt
+
+TEXTS = (
+    "The capital of France is",
+    "def mean(xs):\n    return sum(xs) / len(xs)\n\nprint(mean([1, 2, 3]))",
+    "Zürich, 東京 and Αθήνα \N{EM DASH} 12,345 people \N{SNOWMAN} said: \N{LEFT DOUBLE QUOTATION MARK}no\N{RIGHT DOUBLE QUOTATION MARK}.",
+    "one two three one two three one two three one two",
+)
+"""What is compared by default: prose, code, several scripts, repetition."""
+
+TOLERANCES = {"attention": 1e-5, "residual": 1e-4, "logits": 1e-4}
+"""Largest difference allowed in float32; residuals and logits are relative to their largest value."""
+
+HALF_TOLERANCE = 5e-2
+"""The same for half-precision weights, whose rounding is 3 (float16) to 8 (bfloat16) bits of mantissa less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The largest difference of one kind of activation.
+
+    Attributes:
+        what: ``attention`` (absolute, of weights), ``residual`` or ``logits`` (relative to the largest).
+        largest: The difference.
+        tolerance: What is allowed.
+        layer: Where it was found; ``None`` for the logits.
+        text: Number of the text in which it was found, from 0.
+    """
+
+    what: str
+    largest: float
+    tolerance: float
+    layer: int | None
+    text: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within its tolerance (a NaN is not)."""
+        return self.largest <= self.tolerance
+
+
+def verify(model: Model, *, trust_remote_code: bool = False, texts: Sequence[str] = TEXTS) -> list[Difference]:
+    """Run both on some texts, every position probed, and report the largest differences.
+
+    Args:
+        model: A model with a directory.
+        trust_remote_code: As it was loaded.
+        texts: What to run.
+
+    Returns:
+        One difference each for attention rows, residuals by layer, and the logits of the last layer.
+
+    Raises:
+        ElimError: The model was made in memory, so that there is nothing to load again.
+    """
+    if model.directory is None:
+        raise ElimError(f"{model.name} has no directory to load again")
+    dtype = str(model.dtype).removeprefix("torch.")
+    plain = load_hugging_face(model.name, model.directory, dtype, trust_remote_code).to(model.device)
+    worst: dict[str, Difference] = {}
+    for number, text in enumerate(texts):
+        for found in _differences(model, plain, text, number):
+            if found.what not in worst or not found.largest <= worst[found.what].largest:
+                worst[found.what] = found
+    return [worst[what] for what in TOLERANCES if what in worst]
+
+
+def _differences(model: Model, plain: Any, text: str, number: int) -> list[Difference]:
+    batch = Batch.of([model.encode(Prompt(text=text), position="all")], model.device)
+    with torch.inference_mode():
+        truth = plain(input_ids=batch.ids, output_hidden_states=True, output_attentions=True, use_cache=False)
+    half = model.dtype in (torch.float16, torch.bfloat16)
+    found: list[Difference] = []
+    last: list[Tensor] = []
+
+    def differ(what: str, ours: Tensor, theirs: Tensor, layer: int | None, relative: bool) -> None:
+        theirs = theirs.to(ours.dtype)
+        scale = max(1.0, float(theirs.abs().max())) if relative else 1.0
+        largest = float((ours - theirs).abs().max()) / scale
+        found.append(Difference(what, largest, HALF_TOLERANCE if half else TOLERANCES[what], layer, number))
+
+    def observe(view: LayerView) -> None:
+        assert view.residual is not None
+        if view.attention is not None:
+            differ("attention", view.attention[0], truth.attentions[view.layer][0], view.layer, relative=False)
+        if view.layer < model.n_layers - 1:  # Hugging Face gives the last layer's only after the final norm
+            differ("residual", view.residual[0], truth.hidden_states[view.layer + 1][0], view.layer, relative=True)
+        else:
+            last.append(view.residual[0])
+
+    model.stream(batch, {"residual", "attention"}, observe)
+    differ("logits", model.readout(last[0]), truth.logits[0], None, relative=True)
+    return found

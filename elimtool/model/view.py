@@ -1,0 +1,123 @@
+"""What flows from a model to the metrics: encoded prompts, batches of them, one layer's activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from elimtool.prompts import Prompt
+
+SINK = "<sink>"
+REST = "<rest>"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A named set of token indices of one prompt, ascending."""
+
+    name: str
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A continuation to follow.
+
+    ``token_ids`` are all its tokens after those it shares with every other target; the first of them is
+    the one whose rank and probability are read. ``ambiguous``: another target or foil has the same first
+    token, so that their rows cannot be told apart.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    is_foil: bool = False
+    ambiguous: bool = False
+
+    @property
+    def token_id(self) -> int:
+        """The vocabulary index that is scored."""
+        return self.token_ids[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A prompt as one model sees it. ``positions`` are the probed query tokens, ascending."""
+
+    prompt: Prompt
+    prompt_id: str
+    text: str
+    token_ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    n_appended: int
+    spans: tuple[Span, ...]
+    sinks: tuple[int, ...]
+    positions: tuple[int, ...]
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Encoded prompts side by side, padded on the right, where causal attention cannot see.
+
+    ``positions`` and ``probed`` are [batch, probes]: the query indices, and which of them are real.
+    """
+
+    encoded: tuple[Encoded, ...]
+    ids: Int[Tensor, "batch keys"]
+    positions: Int[Tensor, "batch probes"]
+    probed: Bool[Tensor, "batch probes"]
+
+    @classmethod
+    def of(cls, encoded: Sequence[Encoded], device: torch.device | str = "cpu") -> Batch:
+        """Pad and stack encoded prompts. The padding token is 0; no real token ever attends to it."""
+        longest = max(len(one.token_ids) for one in encoded)
+        probes = max(len(one.positions) for one in encoded)
+        ids = torch.zeros(len(encoded), longest, dtype=torch.long)
+        positions = torch.zeros(len(encoded), probes, dtype=torch.long)
+        probed = torch.zeros(len(encoded), probes, dtype=torch.bool)
+        for row, one in enumerate(encoded):
+            ids[row, : len(one.token_ids)] = torch.tensor(one.token_ids)
+            positions[row, : len(one.positions)] = torch.tensor(one.positions)
+            probed[row, : len(one.positions)] = True
+        return cls(tuple(encoded), ids.to(device), positions.to(device), probed.to(device))
+
+    @cached_property
+    def rows(self) -> tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]:
+        """``(prompt, probe)`` indices of every real probed position, in input order."""
+        prompt, probe = self.probed.nonzero(as_tuple=True)
+        return prompt, probe
+
+
+@dataclass(frozen=True, slots=True)
+class LayerView:
+    """One layer's activations at the probed positions, cut out while the layer runs.
+
+    ``layer`` -1 is the embedding. What no metric asked for, and the attention of a layer that has none,
+    is ``None``. Reduce a view and let it go: nothing of one layer is kept when the next one runs.
+
+    Attributes:
+        residual: The residual stream after the layer, before the final norm, in the model's dtype.
+        attention: Attention weights of the probed queries, at least float32; visible keys sum to 1.
+        visible: The keys that each probed query may see in this layer: causal, and inside the window
+            where the layer has one. Read off the model's own masked scores.
+    """
+
+    layer: int
+    batch: Batch
+    residual: Float[Tensor, "batch probes width"] | None = None
+    attention: Float[Tensor, "batch heads probes keys"] | None = None
+    visible: Bool[Tensor, "batch probes keys"] | None = None
+
+
+def probed_rows(full: Float[Tensor, "batch ... width"], batch: Batch, dim: int) -> Float[Tensor, "..."]:
+    """Cut the probed positions out of axis ``dim`` of an activation, as a copy."""
+    shape = [1] * full.ndim
+    shape[0], shape[dim] = batch.positions.shape
+    sizes = list(full.shape)
+    sizes[dim] = batch.positions.shape[1]
+    return full.gather(dim, batch.positions.view(shape).expand(sizes))

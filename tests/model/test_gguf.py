@@ -137,6 +137,14 @@ def test_special_tokens_are_single_ids_and_user_defined_ones_are_not_special(tin
     assert tokenizer.decode([1, think, 2], skip_special_tokens=True) == "<think>"
 
 
+@pytest.mark.parametrize(
+    ("pre", "expected"), [("gpt-2", ["12", "Ġthe", "Ġ", "12"]), ("smollm", ["1", "2", "Ġthe", "Ġ", "1", "2"])]
+)
+def test_the_converted_tokenizer_cuts_numbers_as_the_file_asks(tmp_path, pre, expected):
+    convert(write_gguf(tmp_path / "t.gguf", pre=pre), tmp_path / "out")
+    assert load_tokenizer(tmp_path / "out").tokenize("12 the 12") == expected
+
+
 def test_chat_template_comes_along(tiny):
     rendered = load_tokenizer(tiny[1]).apply_chat_template(
         [{"role": "user", "content": "hi"}], tokenize=False

@@ -1,0 +1,281 @@
+"""The working distribution of a chain: logits of rows in, reordered and shrunk copies out, never edited."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+
+from elimtool.errors import ElimError
+
+Order = Literal["id", "falling", "none"]
+"""Column order: by token id, by falling score (the lower id first among ties), or none."""
+
+NEG_INF = float("-inf")
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Scores of the tokens still in play, for a batch of rows.
+
+    A score of ``-inf`` is a removed token or padding. Columns need not be token ids: after a cut only the
+    survivors are stored, so later stages cost what is left and not the vocabulary.
+
+    Attributes:
+        scores: Working logits, float64 (exact) or float32 (engine precision).
+        tokens: Token id of every column; ``None`` while column and id are the same.
+        slots: Column of each target, -1 for one removed (or padding).
+        vocab: Size of the vocabulary, removed tokens included.
+        size: Length of the array that the engine would hold; more than the survivors where an engine leaves
+            ``-inf`` entries in its array.
+        order: How the columns are ordered.
+        total: ``(largest score, sum of exp(score - largest))`` of the distribution before any removal.
+        sequential: Sum in array order in float32, as engines written in C do.
+    """
+
+    scores: Float[Tensor, "rows width"]
+    tokens: Int[Tensor, "rows width"] | None
+    slots: Int[Tensor, "rows k"]
+    vocab: int
+    size: Int[Tensor, " rows"]
+    order: Order = "id"
+    total: tuple[Float[Tensor, "rows 1"], Float[Tensor, "rows 1"]] | None = None
+    sequential: bool = False
+
+    @staticmethod
+    def of(
+        logits: Float[Tensor, "rows vocab"],
+        targets: Int[Tensor, "rows k"],
+        dtype: torch.dtype = torch.float64,
+        sequential: bool = False,
+    ) -> Candidates:
+        """Start from raw logits.
+
+        Args:
+            logits: Any float dtype; ``-inf`` is a token that is already removed.
+            targets: Token ids to follow, -1 = none.
+            dtype: float64, or float32 to work in the engine's precision.
+            sequential: Accumulate one term after the other (only with float32).
+
+        Raises:
+            ElimError: A row holds NaN or +inf, or no finite logit; or a target is not in the vocabulary.
+        """
+        scores = logits.to(dtype)
+        bad = ~torch.isfinite(scores.amax(-1))
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0])
+            raise ElimError(f"row {row} of the logits holds NaN, +inf, or no finite value at all")
+        if targets.numel() and (int(targets.max()) >= logits.shape[1] or int(targets.min()) < -1):
+            raise ElimError(f"a target is outside the vocabulary (valid: 0 .. {logits.shape[1] - 1}, or -1)")
+        alive = (scores.gather(1, targets.clamp(min=0)) > NEG_INF) & (targets >= 0)
+        size = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.int64, device=logits.device)
+        return Candidates(
+            scores, None, targets.masked_fill(~alive, -1), logits.shape[1], size, sequential=sequential
+        )
+
+    @property
+    def width(self) -> int:
+        """Number of stored columns."""
+        return self.scores.shape[1]
+
+    @cached_property
+    def alive(self) -> Bool[Tensor, "rows width"]:
+        """Which columns hold a survivor."""
+        return self.scores > NEG_INF
+
+    @cached_property
+    def n(self) -> Int[Tensor, " rows"]:
+        """Survivors, 1 .. vocab."""
+        return self.alive.sum(-1)
+
+    @cached_property
+    def top(self) -> Float[Tensor, "rows 1"]:
+        """The largest score of each row."""
+        return self.scores.amax(-1, keepdim=True)
+
+    @cached_property
+    def ids(self) -> Int[Tensor, "rows width"]:
+        """Token id of every column."""
+        if self.tokens is not None:
+            return self.tokens
+        return torch.arange(self.width, device=self.scores.device).expand(self.scores.shape)
+
+    @cached_property
+    def probs(self) -> Float[Tensor, "rows width"]:
+        """Probabilities over the survivors in the working precision, 0 for removed tokens."""
+        if not self.sequential:
+            return torch.softmax(self.scores, -1)
+        weights = torch.exp(self.scores - self.top)
+        return weights / self.running(weights)[:, -1:]
+
+    @cached_property
+    def exact(self) -> Float64[Tensor, "rows width"]:
+        """The same probabilities in float64, whatever the working precision: what the ledger reports."""
+        if self.scores.dtype == torch.float64:
+            return self.probs
+        return torch.softmax(self.scores.double(), -1)
+
+    @cached_property
+    def entropy(self) -> Float64[Tensor, " rows"]:
+        """Shannon entropy of the survivors in nats."""
+        terms: Tensor = torch.special.entr(self.exact)
+        return terms.sum(-1).clamp(min=0.0)
+
+    @cached_property
+    def top_token(self) -> Int[Tensor, " rows"]:
+        """The most probable survivor; the lowest id among ties."""
+        best = self.scores == self.top
+        return self.ids.masked_fill(~best, self.vocab).amin(-1)
+
+    @cached_property
+    def full_probs(self) -> Float[Tensor, "rows width"]:
+        """Probabilities on the distribution before any removal (they sum to less than 1 afterwards)."""
+        if self.total is None:
+            return self.probs
+        return torch.exp(self.scores - self.total[0]) / self.total[1]
+
+    def running(self, values: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
+        """Cumulative sums along each row, accumulated in float32 one by one where the engine does."""
+        if not self.sequential:
+            return values.cumsum(-1)
+        return torch.from_numpy(values.cpu().numpy().cumsum(axis=-1)).to(values.device)
+
+    def kth(self, k: int) -> Float[Tensor, "rows 1"]:
+        """The k-th largest score of each row, ``-inf`` where fewer tokens survive."""
+        if k > self.width:
+            return torch.full_like(self.top, NEG_INF)
+        if self.order == "falling":
+            return self.scores[:, k - 1 : k]
+        return self.top if k == 1 else self.scores.topk(k, -1).values[:, -1:]
+
+    def at(self, values: Tensor, empty: float | bool) -> Tensor:
+        """Read a per-column tensor at the targets; ``empty`` where a target is gone."""
+        return values.gather(1, self.slots.clamp(min=0)).masked_fill(self.slots < 0, empty)
+
+    @cached_property
+    def target_scores(self) -> Float[Tensor, "rows k"]:
+        """Score of each target, ``-inf`` for one that is gone."""
+        return self.at(self.scores, NEG_INF)
+
+    @cached_property
+    def ranks(self) -> Int[Tensor, "rows k"]:
+        """Strict rank of each target among the survivors, 1 .. n; 0 for one that is gone."""
+        scores = self.target_scores
+        if self.order == "falling":
+            above = torch.searchsorted(-self.scores, -scores)
+        else:
+            counts = [(self.scores > scores[:, [i]]).sum(-1) for i in range(scores.shape[1])]
+            above = torch.stack(counts, -1) if counts else torch.zeros_like(self.slots)
+        return (above + 1).masked_fill(self.slots < 0, 0)
+
+    def with_total(self) -> Candidates:
+        """Remember the present distribution as the one before any removal, if none is remembered yet."""
+        if self.total is not None:
+            return self
+        fresh = replace(self, total=(self.top, torch.exp(self.scores - self.top).sum(-1, keepdim=True)))
+        return fresh._inherit(self)
+
+    def rescored(self, scores: Float[Tensor, "rows width"], keeps_order: bool) -> Candidates:
+        """The same tokens with other scores; ``keeps_order`` where the change cannot reorder them."""
+        order: Order = self.order if keeps_order or self.order == "id" else "none"
+        alive = self.at(scores > NEG_INF, False)
+        slots = self.slots.masked_fill(~alive, -1)
+        return replace(self, scores=scores, order=order, slots=slots, total=None)
+
+    def sorted(self) -> Candidates:
+        """The same tokens by falling score, the lower id first among ties."""
+        if self.order == "falling":
+            return self
+        columns = self._by_id() if self.order != "id" else None
+        scores = self.scores if columns is None else self.scores.gather(1, columns)
+        scores, place = scores.sort(dim=-1, descending=True, stable=True)
+        place = place if columns is None else columns.gather(1, place)
+        return self._permuted(scores, place)
+
+    def _by_id(self) -> Int[Tensor, "rows width"]:
+        """Columns by rising token id, removed ones last."""
+        return self.ids.masked_fill(~self.alive, self.vocab).argsort(dim=-1, stable=True)
+
+    def _permuted(self, scores: Float[Tensor, "rows width"], place: Int[Tensor, "rows width"]) -> Candidates:
+        """Put columns into falling order, dropping trailing columns that no row uses."""
+        width = int(self.n.max())
+        columns = torch.arange(self.width, device=place.device).expand(place.shape)
+        inverse = torch.empty_like(place).scatter_(1, place, columns)
+        slots = inverse.gather(1, self.slots.clamp(min=0)).masked_fill(self.slots < 0, -1)
+        place = place[:, :width]
+        tokens = place if self.tokens is None else self.tokens.gather(1, place)
+        fresh = replace(
+            self, scores=scores[:, :width].contiguous(), tokens=tokens, slots=slots, order="falling"
+        )
+        for name in ("probs", "exact"):
+            if name in self.__dict__ and not self.sequential:
+                fresh.__dict__[name] = self.__dict__[name].gather(1, place)
+        for name in ("n", "top", "entropy", "top_token", "ranks", "target_scores"):
+            if name in self.__dict__:
+                fresh.__dict__[name] = self.__dict__[name]
+        return fresh
+
+    def keep(self, mask: Bool[Tensor, "rows width"], size: Int[Tensor, " rows"] | None = None) -> Candidates:
+        """Remove every column outside ``mask``.
+
+        Args:
+            mask: Columns to keep; removed ones may be set.
+            size: Length of the engine's array afterwards; default: the survivors.
+        """
+        mask = mask & self.alive
+        n = mask.sum(-1)
+        size = n if size is None else torch.maximum(size, n)
+        if torch.equal(n, self.n):
+            return replace(self, size=size)._inherit(self)
+        width = int(n.max())
+        columns = torch.arange(self.width, device=mask.device)
+        if self.order == "falling" and torch.equal(mask, columns < n[:, None]):
+            short = mask[:, :width]
+            scores = self.scores[:, :width].masked_fill(~short, NEG_INF)
+            tokens = self.ids[:, :width]
+            slots = self.slots.masked_fill(self.slots >= n[:, None], -1)
+            return replace(self, scores=scores, tokens=tokens, slots=slots, size=size)
+        if self.order == "id" and 2 * width > self.width:
+            slots = self.slots.masked_fill(~self.at(mask, False), -1)
+            return replace(self, scores=self.scores.masked_fill(~mask, NEG_INF), slots=slots, size=size)
+        return self._compacted(mask, n, width, size)
+
+    def _compacted(
+        self,
+        mask: Bool[Tensor, "rows width"],
+        n: Int[Tensor, " rows"],
+        width: int,
+        size: Int[Tensor, " rows"],
+    ) -> Candidates:
+        """Store the columns in ``mask`` only, in their present order."""
+        rows, columns = mask.nonzero(as_tuple=True)
+        place = torch.arange(rows.shape[0], device=rows.device) - (n.cumsum(0) - n)[rows]
+        shape = (mask.shape[0], width)
+        scores = self.scores.new_full(shape, NEG_INF)
+        scores[rows, place] = self.scores[rows, columns]
+        tokens = torch.zeros(shape, dtype=torch.int64, device=rows.device)
+        tokens[rows, place] = columns if self.tokens is None else self.tokens[rows, columns]
+        inverse = torch.full(mask.shape, -1, dtype=torch.int64, device=rows.device)
+        inverse[rows, columns] = place
+        slots = self.at(inverse, -1)
+        return replace(self, scores=scores, tokens=tokens, slots=slots, size=size)
+
+    def wide(self) -> Float[Tensor, "rows vocab"]:
+        """The scores by token id, ``-inf`` for removed tokens."""
+        if self.tokens is None:
+            return self.scores
+        spread = self.scores.new_full((self.scores.shape[0], self.vocab), NEG_INF)
+        rows, columns = self.alive.nonzero(as_tuple=True)
+        spread[rows, self.tokens[rows, columns]] = self.scores[rows, columns]
+        return spread
+
+    def _inherit(self, other: Candidates) -> Candidates:
+        """Take over what another object with the same scores in the same places has computed."""
+        for name, value in other.__dict__.items():
+            if name not in self.__dict__:
+                self.__dict__[name] = value
+        return self

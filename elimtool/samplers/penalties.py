@@ -1,0 +1,135 @@
+"""Repetition, presence and frequency penalties: logits and history in, logits of seen tokens lowered out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.history import Scope, counts
+from elimtool.samplers.stage import Context, Effect, Role, Stage
+
+
+@dataclass(frozen=True)
+class Penalties(Stage):
+    """Lowers the logits of tokens that the history holds.
+
+    Formula: repetition r, once per distinct token: ``l / r`` for l > 0, else ``l * r``; frequency f and
+    presence p: ``l - count * f - (count > 0) * p``. Unit: logit. Removes nothing. Off: r = 1, f = 0, p = 0
+    (or an empty window).
+
+    Attributes:
+        repetition: r, > 0.
+        frequency: f.
+        presence: p.
+        last_n: Window in tokens, newest first; ``None`` = whole history, 0 = off.
+        negative_last_n: What a negative window means: ``off`` (llama.cpp) or ``all``.
+        repetition_scope: History for r: ``all`` (prompt and output) or ``generated`` (SGLang).
+        additive_scope: History for f and p: ``all`` (llama.cpp) or ``generated`` (vLLM, SGLang).
+        order: ``multiply_first`` or ``add_first`` (SGLang).
+        slope: Share of r's excess over 1 that acts on tokens found in the older half of the window only
+            (KoboldCpp).
+        additive_limit: Largest size of f and p accepted (vLLM, SGLang: 2); ``None`` = any.
+        repetition_limit: Largest r accepted (SGLang: 2); ``None`` = any.
+    """
+
+    kind: ClassVar[str] = "penalties"
+    role: ClassVar[Role] = "shift"
+    main: ClassVar[str] = "repetition"
+    unit: ClassVar[str] = "logit"
+    off: ClassVar[Mapping[str, Any] | None] = {"repetition": 1.0, "frequency": 0.0, "presence": 0.0}
+    sources: ClassVar[tuple[str, ...]] = (
+        "Keskar et al. 2019, arXiv 1909.05858 (repetition)",
+        "llama.cpp src/llama-sampler.cpp llama_sampler_penalties",
+        "transformers generation/logits_process.py RepetitionPenaltyLogitsProcessor",
+        "vLLM vllm/v1/sample/ops/penalties.py",
+        "SGLang srt/sampling/penaltylib",
+        "koboldcpp gpttype_adapter.cpp sample_rep_pen",
+    )
+
+    repetition: float = 1.0
+    frequency: float = 0.0
+    presence: float = 0.0
+    last_n: int | None = None
+    negative_last_n: Literal["off", "all"] = "all"
+    repetition_scope: Scope = "all"
+    additive_scope: Scope = "generated"
+    order: Literal["multiply_first", "add_first"] = "multiply_first"
+    slope: float = 1.0
+    additive_limit: float | None = None
+    repetition_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        most = float("inf") if self.repetition_limit is None else self.repetition_limit
+        self.number("repetition", 0, most, "(]")
+        bound = float("inf") if self.additive_limit is None else self.additive_limit
+        self.number("frequency", -bound, bound)
+        self.number("presence", -bound, bound)
+        self.number("slope", 0, float("inf"))
+        if self.last_n is not None:
+            self.integer("last_n", -1)
+        self.one_of("negative_last_n", ("off", "all"))
+        self.one_of("repetition_scope", ("all", "generated"))
+        self.one_of("additive_scope", ("all", "generated"))
+        self.one_of("order", ("multiply_first", "add_first"))
+
+    @property
+    def window(self) -> int | None:
+        """Length of the window, ``None`` = all."""
+        return (
+            None
+            if self.last_n is not None and self.last_n < 0 and self.negative_last_n == "all"
+            else self.last_n
+        )
+
+    def is_off(self) -> bool:
+        """Neutral values or no window."""
+        empty = self.window is not None and self.window <= 0
+        return empty or (self.repetition == 1.0 and self.frequency == 0 and self.presence == 0)
+
+    def apply(self, c: Candidates, context: Context, /) -> Effect:
+        """Lower what was seen."""
+        scores = c.scores
+        if self.order == "multiply_first":
+            scores = self._add(self._multiply(scores, c, context), c, context)
+        else:
+            scores = self._multiply(self._add(scores, c, context), c, context)
+        return Effect(c, scores=scores)
+
+    def _multiply(
+        self, scores: Float[Tensor, "rows width"], c: Candidates, context: Context
+    ) -> Float[Tensor, "rows width"]:
+        """Apply the repetition penalty."""
+        if self.repetition == 1.0:
+            return scores
+        windows = [h.window(self.repetition_scope, self.window) for h in context.histories]
+        factor = self._factors(counts(windows, c.vocab, scores.device) > 0, self.repetition, scores)
+        if self.slope != 1.0 and self.repetition > 1:
+            late = [w[len(w) // 2 :] for w in windows]
+            newer = counts(late, c.vocab, scores.device) > 0
+            reduced = 1 + (self.repetition - 1) * self.slope
+            factor = torch.where((factor != 1) & ~newer, torch.full_like(factor, reduced), factor)
+        factor = factor.gather(1, c.ids)
+        return torch.where(scores > 0, scores / factor, scores * factor)
+
+    @staticmethod
+    def _factors(seen: Tensor, value: float, like: Tensor) -> Tensor:
+        """``value`` where seen, else 1."""
+        one = torch.ones(seen.shape, dtype=like.dtype, device=like.device)
+        return one.masked_fill(seen, value)
+
+    def _add(
+        self, scores: Float[Tensor, "rows width"], c: Candidates, context: Context
+    ) -> Float[Tensor, "rows width"]:
+        """Apply the frequency and presence penalties."""
+        if self.frequency == 0 and self.presence == 0:
+            return scores
+        windows = [h.window(self.additive_scope, self.window) for h in context.histories]
+        seen = counts(windows, c.vocab, scores.device).gather(1, c.ids).to(scores.dtype)
+        return scores - (seen * self.frequency + (seen > 0) * self.presence)

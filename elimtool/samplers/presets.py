@@ -1,0 +1,250 @@
+"""From the text a user gives (preset, file or inline form) to a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import elimtool
+from elimtool.config.chains import StageEntry, read_chain
+from elimtool.errors import ElimError, nearest
+from elimtool.samplers.chain import Chain
+from elimtool.samplers.stage import Stage
+
+ALIASES: dict[str, tuple[str, str]] = {
+    "temp": ("temperature", "temperature"),
+    "dynatemp_range": ("dynamic_temperature", "delta"),
+    "dynatemp_exponent": ("dynamic_temperature", "exponent"),
+    "repetition_penalty": ("penalties", "repetition"),
+    "repeat_penalty": ("penalties", "repetition"),
+    "rep_pen": ("penalties", "repetition"),
+    "presence_penalty": ("penalties", "presence"),
+    "frequency_penalty": ("penalties", "frequency"),
+    "repeat_last_n": ("penalties", "last_n"),
+    "typical_p": ("typical", "mass"),
+    "epsilon_cutoff": ("epsilon", "epsilon"),
+    "eta_cutoff": ("eta", "epsilon"),
+    "tfs": ("tail_free", "z"),
+    "xtc_probability": ("xtc", "probability"),
+    "xtc_threshold": ("xtc", "threshold"),
+    "dry_multiplier": ("dry", "multiplier"),
+    "dry_base": ("dry", "base"),
+    "dry_allowed_length": ("dry", "allowed_length"),
+    "dry_last_n": ("dry", "last_n"),
+}
+"""Names that engines give to parameters, as inline forms may use them: (stage, parameter)."""
+
+
+def presets_folder() -> Path:
+    """Where the presets are: inside an installed package, else in the repository."""
+    inside = Path(elimtool.__file__).parent / "configs" / "samplers"
+    return inside if inside.is_dir() else Path(elimtool.__file__).parents[1] / "configs" / "samplers"
+
+
+def preset_names() -> list[str]:
+    """Names of the presets, sorted."""
+    return sorted(p.stem for p in presets_folder().glob("*.yaml"))
+
+
+def resolve(spec: str) -> Chain:
+    """The chain that a text names.
+
+    Args:
+        spec: A preset (``llama.cpp``), a preset with other parameters (``llama.cpp:temperature=0,top_k=10``),
+            the path of a chain file, or stages in order (``top_k=40,top_p=0.95,temperature=0.8``). A
+            parameter is ``stage=value`` for the stage's main parameter, ``stage.parameter=value``, or a name
+            that engines use (``repetition_penalty``).
+
+    Raises:
+        ElimError: It names nothing, or a stage, parameter or value that is not valid; the message lists what
+            is.
+    """
+    text = spec.strip()
+    if text in preset_names():
+        return _from_file(presets_folder() / f"{text}.yaml", text, ())
+    head, colon, rest = text.partition(":")
+    if colon and head in preset_names():
+        chain = _override(resolve(head), _assignments(rest, text), text)
+        return replace(chain, name=text)
+    if text.endswith((".yaml", ".yml")) or Path(text).is_file():
+        return _from_file(Path(text), Path(text).stem, ())
+    if "=" in text and not (colon and "=" not in head):
+        return _inline(text)
+    if text in _stages():
+        return Chain(text, "elimtool", elimtool.__version__, (_build(text, {}, ""),))
+    word = head if colon else text
+    raise ElimError(
+        f"'{word}' is no sampler chain",
+        nearest(word, preset_names()) + "; or a .yaml file, or stage=value,...",
+    )
+
+
+def _stages() -> dict[str, type[Stage]]:
+    """All stages by name."""
+    from elimtool.samplers import STAGES
+
+    return STAGES
+
+
+def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
+    """Build the chain of a file, following ``base``."""
+    if path.resolve() in seen:
+        raise ElimError(f"chain file {path} is its own base")
+    entry = read_chain(path)
+    if entry.base:
+        chain = _base(entry.base, path, (*seen, path.resolve()))
+        if entry.set:
+            chain = _override(chain, {str(k): v for k, v in entry.set.items()}, f"{path}: set")
+    else:
+        stages = tuple(_entry(e, path) for e in entry.stages)
+        chain = Chain(name, entry.engine or "elimtool", entry.version or elimtool.__version__, stages)
+    return replace(
+        chain,
+        name=name,
+        engine=entry.engine or chain.engine,
+        version=entry.version or chain.version,
+        precision=entry.precision or chain.precision,
+        accumulation=entry.accumulation or chain.accumulation,
+        sources=entry.sources or chain.sources,
+    )
+
+
+def _base(base: str, path: Path, seen: tuple[Path, ...]) -> Chain:
+    """The chain that a file starts from: a preset, or a file beside it."""
+    if base in preset_names():
+        return _from_file(presets_folder() / f"{base}.yaml", base, seen)
+    beside = path.parent / base
+    if beside.is_file():
+        return _from_file(beside, beside.stem, seen)
+    raise ElimError(
+        f"{path}: base '{base}' is neither a preset nor a file beside it", nearest(base, preset_names())
+    )
+
+
+def _entry(entry: StageEntry, path: Path) -> Stage:
+    """Build one stage of a file; errors name file and line."""
+    try:
+        return _build(entry.stage, entry.params, entry.label)
+    except ElimError as error:
+        raise ElimError(f"{path}:{entry.line}: {error.message}", error.hint) from error
+
+
+def _build(kind: str, params: Mapping[str, Any], label: str) -> Stage:
+    """Build a stage from its name and parameters."""
+    stages = _stages()
+    if kind not in stages:
+        raise ElimError(f"unknown stage '{kind}'", nearest(kind, tuple(stages)))
+    names = _parameters(stages[kind])
+    for name in params:
+        if name not in names:
+            raise ElimError(f"{kind} has no parameter '{name}'", nearest(name, names))
+    return stages[kind](**{k: _frozen(v) for k, v in params.items()}, label=label)
+
+
+def _parameters(stage: type[Stage]) -> tuple[str, ...]:
+    """Names of a stage's parameters."""
+    return tuple(f.name for f in fields(stage) if f.name != "label")
+
+
+def _frozen(value: Any) -> Any:
+    """Lists and mappings of a file as tuples."""
+    if isinstance(value, dict):
+        return tuple((k, v) for k, v in value.items() if k != "__line__")
+    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+
+
+def _assignments(text: str, whole: str) -> dict[str, Any]:
+    """Read ``name=value,...``; commas inside brackets belong to the value."""
+    found: dict[str, Any] = {}
+    for part in _split(text):
+        name, equals, value = part.partition("=")
+        name = name.strip()
+        if not equals or not name or not value.strip():
+            raise ElimError(f"'{part.strip()}' in '{whole}' is not of the form name=value")
+        if name in found:
+            raise ElimError(f"'{name}' is given twice in '{whole}'")
+        found[name] = _value(value.strip(), part.strip())
+    return found
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas outside brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[{(") - (letter in "]})")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def _value(text: str, part: str) -> Any:
+    """A value as YAML reads it; ``1e-4`` is a number too."""
+    try:
+        return float(text) if "e" in text.lower() and text[:1] in "+-.0123456789" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ElimError(f"the value in '{part}' cannot be read") from error
+
+
+def _target(name: str) -> tuple[str, str]:
+    """The stage and parameter that a name in an inline form means.
+
+    Raises:
+        ElimError: It means none.
+    """
+    stages = _stages()
+    if name in stages:
+        if not stages[name].main:
+            raise ElimError(f"{name} takes no value", f"write '{name}' alone as a chain")
+        return name, stages[name].main
+    if name in ALIASES:
+        return ALIASES[name]
+    kind, dot, parameter = name.partition(".")
+    if dot and kind in stages:
+        return kind, parameter
+    raise ElimError(f"unknown stage or parameter '{name}'", nearest(name, (*stages, *ALIASES)))
+
+
+def _inline(text: str) -> Chain:
+    """Stages in the order in which they are first named."""
+    chosen: dict[str, dict[str, Any]] = {}
+    for name, value in _assignments(text, text).items():
+        kind, parameter = _target(name)
+        if parameter in chosen.setdefault(kind, {}):
+            raise ElimError(f"{kind}.{parameter} is given twice in '{text}'")
+        chosen[kind][parameter] = value
+    stages = tuple(_build(kind, params, "") for kind, params in chosen.items())
+    return Chain(text, "elimtool", elimtool.__version__, stages)
+
+
+def _override(chain: Chain, changes: Mapping[str, Any], where: str) -> Chain:
+    """The chain with other parameters; each change must name a stage that the chain has."""
+    stages = list(chain.stages)
+    for name, value in changes.items():
+        index, parameter = _find(stages, name, where)
+        names = _parameters(type(stages[index]))
+        if parameter not in names:
+            raise ElimError(f"{stages[index].name} has no parameter '{parameter}'", nearest(parameter, names))
+        stages[index] = replace(stages[index], **{parameter: _frozen(value)})
+    return replace(chain, stages=tuple(stages))
+
+
+def _find(stages: list[Stage], name: str, where: str) -> tuple[int, str]:
+    """Index of the stage that a change means, and the parameter."""
+    labels = [s.name for s in stages]
+    kind, dot, parameter = name.partition(".")
+    if kind in labels:
+        index = labels.index(kind)
+        return index, parameter if dot else stages[index].main
+    kind, parameter = _target(name)
+    if kind in labels:
+        return labels.index(kind), parameter
+    kinds = [s.kind for s in stages]
+    if kind in kinds:
+        return kinds.index(kind), parameter
+    raise ElimError(f"the chain in '{where}' has no stage '{kind}'", nearest(kind, labels))

@@ -1,0 +1,193 @@
+"""What every stage of a chain is: parameters in, an effect on the working distribution out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from math import isfinite
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+
+from elimtool.errors import ElimError, nearest
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.history import History
+
+Role = Literal["truncate", "rescale", "shift"]
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What a stage may look at beside the distribution.
+
+    Attributes:
+        histories: One per row.
+        draws: Uniform random numbers in [0, 1), one per row, or ``None`` where none were drawn.
+        state: The stage's own state, one number per row, or ``None`` for a stage without state.
+    """
+
+    histories: Sequence[History]
+    draws: Float[Tensor, " rows"] | None = None
+    state: Float64[Tensor, " rows"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Effect:
+    """What a stage did.
+
+    Attributes:
+        base: The distribution in the column order that the other fields use.
+        keep: Columns that stay; ``None`` where nothing is removed.
+        scores: New scores; ``None`` where they stay.
+        keeps_order: The new scores cannot reorder the tokens.
+        threshold: Per row, in the stage's unit; NaN = none.
+        margin: Per target, positive where it survives; NaN = null.
+        active: Rows on which the stage acted; ``None`` = all.
+        size: Length of the engine's array afterwards; ``None`` = the survivors.
+        notes: Remarks for the reader.
+        details: Per row, what is worth telling about single tokens.
+    """
+
+    base: Candidates
+    keep: Bool[Tensor, "rows width"] | None = None
+    scores: Float[Tensor, "rows width"] | None = None
+    keeps_order: bool = False
+    threshold: Float[Tensor, " rows"] | None = None
+    margin: Float[Tensor, "rows k"] | None = None
+    active: Bool[Tensor, " rows"] | None = None
+    size: Int[Tensor, " rows"] | None = None
+    notes: tuple[str, ...] = ()
+    details: tuple[Mapping[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Fate:
+    """One removed token, as its stage saw it.
+
+    Attributes:
+        token: Its id.
+        prob: Its probability before the stage, 0 .. 1.
+        rank: Its strict rank before the stage, from 1.
+        logit: Its score before the stage.
+        top_prob: Probability of the best token before the stage.
+        n_after: Survivors after the stage.
+        threshold: The stage's threshold, NaN = none.
+        detail: What the stage noted about this very token.
+    """
+
+    token: int
+    prob: float
+    rank: int
+    logit: float
+    top_prob: float
+    n_after: int
+    threshold: float
+    detail: str
+
+
+@dataclass(frozen=True)
+class Stage(ABC):
+    """One stage of a sampler chain; its fields are its parameters.
+
+    Class attributes: ``kind`` is the name in chains, ``role`` what it does, ``main`` the parameter that
+    ``kind=value`` sets, ``unit`` the unit of its threshold, ``margin_unit`` that of its margins, ``off`` the
+    parameters that turn it off (``None`` = it cannot be), ``sources`` the papers and engine files that define
+    it.
+    """
+
+    kind: ClassVar[str]
+    role: ClassVar[Role] = "truncate"
+    main: ClassVar[str]
+    unit: ClassVar[str] = ""
+    margin_unit: ClassVar[str] = ""
+    off: ClassVar[Mapping[str, Any] | None]
+    sources: ClassVar[tuple[str, ...]]
+
+    label: str = field(default="", kw_only=True)
+    """Another name for this stage in its chain, for chains that hold two of a kind."""
+
+    @property
+    def name(self) -> str:
+        """The name of the stage in its chain."""
+        return self.label or self.kind
+
+    def params(self) -> dict[str, Any]:
+        """All parameters but the label, as plain JSON-able values."""
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name != "label"}
+
+    @abstractmethod
+    def is_off(self) -> bool:
+        """Whether the parameters turn the stage off."""
+
+    @abstractmethod
+    def apply(self, c: Candidates, context: Context, /) -> Effect:
+        """Act on the distribution, without editing it."""
+
+    def why(self, _: Fate, /) -> str:
+        """One sentence that says why a token died here."""
+        return f"removed by {self.name}"
+
+    def start(self, _: int, /) -> Float64[Tensor, " rows"] | None:
+        """State before the first token; ``None`` for a stage without state."""
+        return None
+
+    def accept(
+        self, state: Float64[Tensor, " rows"], _: Float64[Tensor, " rows"], /
+    ) -> Float64[Tensor, " rows"]:
+        """State after a token was chosen that had the given probability after this stage."""
+        return state
+
+    def number(self, name: str, low: float, high: float, ends: str = "[]") -> None:
+        """Require a parameter to be a number in a range.
+
+        Args:
+            name: The parameter.
+            low: Lower end.
+            high: Upper end; infinity = no bound.
+            ends: Which ends belong: ``[]``, ``(]``, ``[)`` or ``()``.
+
+        Raises:
+            ElimError: It is not; the message names stage, parameter, value and range.
+        """
+        value = getattr(self, name)
+        valid = f"a number in {ends[0]}{low:g}, {high:g}{ends[1]}"
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise self.bad(name, valid)
+        above = value >= low if ends[0] == "[" else value > low
+        below = value <= high if ends[1] == "]" else value < high
+        if not (above and below):
+            raise self.bad(name, valid)
+
+    def integer(self, name: str, low: int) -> None:
+        """Require a parameter to be an integer of at least ``low``."""
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise self.bad(name, f"an integer of at least {low}")
+
+    def one_of(self, name: str, choices: tuple[str, ...]) -> None:
+        """Require a parameter to be one of some words."""
+        value = getattr(self, name)
+        if value not in choices:
+            raise ElimError(f"{self.name}: {name} = {value!r} is not valid", nearest(str(value), choices))
+
+    def boolean(self, name: str) -> None:
+        """Require a parameter to be true or false."""
+        if not isinstance(getattr(self, name), bool):
+            raise self.bad(name, "true or false")
+
+    def bad(self, name: str, valid: str) -> ElimError:
+        """The error for a parameter that is out of range."""
+        return ElimError(f"{self.name}: {name} = {getattr(self, name)!r} is out of range (valid: {valid})")
+
+
+def plain(value: Any) -> Any:
+    """A parameter value as JSON has it: tuples become lists."""
+    return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def leading(base: Candidates, count: int) -> Bool[Tensor, "rows width"]:
+    """Mask of the first ``count`` columns of a sorted distribution."""
+    return torch.arange(base.width, device=base.scores.device).lt(count).expand(base.scores.shape)

@@ -1,0 +1,91 @@
+"""Temperature: logits in, logits divided by T out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.greedy import select_best
+from elimtool.samplers.stage import Context, Effect, Fate, Role, Stage
+
+
+@dataclass(frozen=True)
+class Temperature(Stage):
+    """Divides every logit by T, which sharpens (T < 1) or flattens (T > 1) the distribution.
+
+    Formula: ``l' = l / T``. Off: T = 1. Removes nothing, except where the engine turns a low T into greedy
+    choice: then only the largest logit survives (the lowest id among ties) and the margin is ``l - best other
+    l``.
+
+    Attributes:
+        temperature: T.
+        zero: ``greedy``: T at or under ``greedy_below`` means greedy; ``error``: T must be positive.
+        greedy_below: T up to here is greedy (llama.cpp 0, vLLM 1e-5, SGLang 1e-6; theirs exclude the value
+            itself).
+        floor: A positive T under this is raised to it (vLLM 0.01); 0 = none.
+        maximum: Larger T are refused (vLLM 2); ``None`` = none.
+        negative: Whether T < 0 is accepted (llama.cpp: greedy).
+        shrinks: Greedy choice leaves an array of one (llama.cpp keeps the length and sets the rest to -inf).
+    """
+
+    kind: ClassVar[str] = "temperature"
+    role: ClassVar[Role] = "rescale"
+    main: ClassVar[str] = "temperature"
+    unit: ClassVar[str] = "temperature"
+    margin_unit: ClassVar[str] = "logit"
+    off: ClassVar[Mapping[str, Any] | None] = {"temperature": 1.0}
+    sources: ClassVar[tuple[str, ...]] = (
+        "Ackley, Hinton & Sejnowski 1985",
+        "llama.cpp src/llama-sampler.cpp llama_sampler_temp_impl",
+        "transformers generation/logits_process.py TemperatureLogitsWarper",
+        "vLLM vllm/sampling_params.py",
+    )
+
+    temperature: float = 1.0
+    zero: Literal["greedy", "error"] = "greedy"
+    greedy_below: float = 0.0
+    floor: float = 0.0
+    maximum: float | None = None
+    negative: bool = False
+    shrinks: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        self.one_of("zero", ("greedy", "error"))
+        self.number("greedy_below", 0, float("inf"))
+        self.number("floor", 0, float("inf"))
+        self.boolean("negative")
+        self.boolean("shrinks")
+        if self.maximum is not None:
+            self.number("maximum", 0, float("inf"), "(]")
+        high = float("inf") if self.maximum is None else self.maximum
+        if self.zero == "error":
+            self.number("temperature", 0, high, "(]")
+        else:
+            self.number("temperature", float("-inf") if self.negative else 0, high)
+
+    def is_off(self) -> bool:
+        """T = 1."""
+        return self.temperature == 1.0
+
+    @property
+    def effective(self) -> float | None:
+        """The T that divides the logits, ``None`` for greedy choice."""
+        if self.temperature <= 0 or self.temperature < self.greedy_below:
+            return None
+        return max(self.temperature, self.floor)
+
+    def apply(self, c: Candidates, _: Context, /) -> Effect:
+        """Rescale, or keep the best."""
+        if self.effective is None:
+            return select_best(c, c.n.clamp(max=1) if self.shrinks else c.size)
+        threshold = torch.full_like(c.top[:, 0], self.effective)
+        return Effect(c, scores=c.scores / self.effective, keeps_order=True, threshold=threshold)
+
+    def why(self, fate: Fate, /) -> str:
+        """Greedy choice."""
+        return f"not the best token: temperature {self.temperature:g} is greedy (rank {fate.rank})"

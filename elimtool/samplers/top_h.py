@@ -1,0 +1,76 @@
+"""Top-h: logits in, the most probable tokens that hold a share of the entropy out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.stage import Context, Effect, Fate, Stage
+
+
+@dataclass(frozen=True)
+class TopH(Stage):
+    """Keeps most probable tokens while their cumulative entropy is at most a share h of the whole.
+
+    Formula: over the ``limit`` best tokens, renormalised, keep while ``sum -p ln p <= h * H``; the best
+    always stays.
+    Threshold: ``h * H`` (nats). Margin (nats): threshold - cumulative entropy. Off: h = 0 (unset at Hugging
+    Face); h = 1 still cuts to the best ``limit``.
+
+    Attributes:
+        h: Share of the entropy, 0 .. 1.
+        limit: How many tokens are looked at (Hugging Face: 100).
+    """
+
+    kind: ClassVar[str] = "top_h"
+    main: ClassVar[str] = "h"
+    unit: ClassVar[str] = "nats"
+    margin_unit: ClassVar[str] = "nats"
+    off: ClassVar[Mapping[str, Any] | None] = {"h": 0.0}
+    sources: ClassVar[tuple[str, ...]] = (
+        "Baghaei Potraghloo et al. 2025, arXiv 2509.02510",
+        "transformers generation/logits_process.py TopHLogitsWarper",
+    )
+
+    h: float = 0.0
+    limit: int = 100
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        self.number("h", 0, 1)
+        self.integer("limit", 1)
+
+    def is_off(self) -> bool:
+        """Where h = 0."""
+        return self.h == 0
+
+    def apply(self, c: Candidates, _: Context, /) -> Effect:
+        """Cut the best tokens by cumulative entropy."""
+        best, place = c.scores.topk(min(self.limit, c.width), -1)
+        if best.shape[1] < min(self.limit, c.vocab):
+            # the same width whatever was removed before, so that sums round the same
+            best = torch.nn.functional.pad(
+                best, (0, min(self.limit, c.vocab) - best.shape[1]), value=-torch.inf
+            )
+        logs = best - best.logsumexp(-1, keepdim=True)
+        probs = torch.softmax(logs, -1)
+        whole = -(logs.clamp(min=torch.finfo(logs.dtype).min) * probs).sum(-1, keepdim=True)
+        held = c.running(torch.special.entr(probs))[:, : place.shape[1]]
+        held = held.masked_fill(probs[:, : place.shape[1]] == 0, torch.inf)
+        edge = self.h * whole
+        inside = held <= edge
+        inside[:, 0] = True
+        keep = torch.zeros_like(c.alive).scatter_(1, place, inside)
+        slack = torch.full_like(c.scores, -torch.inf).scatter_(1, place, edge - held)
+        margin = c.at(slack, float("nan"))
+        return Effect(c, keep=keep, threshold=edge[:, 0], margin=margin)
+
+    def why(self, fate: Fate, /) -> str:
+        """The entropy was full, or the token not looked at."""
+        if fate.rank > self.limit:
+            return f"rank {fate.rank} is outside the {self.limit} best tokens that top-h looks at"
+        return f"with it the entropy passes {fate.threshold:.3g} nats, {self.h:g} of all (rank {fate.rank})"

@@ -1,0 +1,76 @@
+"""Top-k: logits in, the k largest out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from elimtool.samplers.candidates import NEG_INF, Candidates
+from elimtool.samplers.stage import Context, Effect, Fate, Stage
+
+
+@dataclass(frozen=True)
+class TopK(Stage):
+    """Keeps the k largest logits.
+
+    Formula: keep ``l >= l_(k)``, the k-th largest. Threshold: that logit. Margin (logit): a survivor's
+    distance to the best removed token, a removed token's to the k-th. Off: k <= 0.
+
+    Attributes:
+        k: How many to keep.
+        ties: ``all``: every token tied with the k-th survives (Hugging Face, vLLM); ``exact``: k survive, the
+            lowest ids of a tie first (llama.cpp and SGLang leave the choice to their sort).
+        min_keep: k is raised to this (Hugging Face); 0 = no effect.
+    """
+
+    kind: ClassVar[str] = "top_k"
+    main: ClassVar[str] = "k"
+    unit: ClassVar[str] = "logit"
+    margin_unit: ClassVar[str] = "logit"
+    off: ClassVar[Mapping[str, Any] | None] = {"k": 0}
+    sources: ClassVar[tuple[str, ...]] = (
+        "Fan, Lewis & Dauphin 2018, arXiv 1805.04833",
+        "transformers generation/logits_process.py TopKLogitsWarper",
+        "llama.cpp src/llama-sampler.cpp llama_sampler_top_k_impl",
+        "vLLM vllm/v1/sample/ops/topk_topp_sampler.py",
+        "SGLang srt/layers/sampler.py",
+    )
+
+    k: int = 0
+    ties: Literal["all", "exact"] = "all"
+    min_keep: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        self.integer("k", -1)
+        self.integer("min_keep", 0)
+        self.one_of("ties", ("all", "exact"))
+
+    def is_off(self) -> bool:
+        """Where k is 0 or -1."""
+        return self.k <= 0
+
+    def apply(self, c: Candidates, _: Context, /) -> Effect:
+        """Cut at the k-th largest score."""
+        k = max(self.k, self.min_keep)
+        if self.ties == "exact" and c.order == "none":
+            c = c.sorted()
+        last = c.kth(k)
+        keep = c.scores >= last
+        if self.ties == "exact":
+            tied = c.scores == last
+            room = k - (c.scores > last).sum(-1, keepdim=True)
+            keep = keep & (~tied | (tied.cumsum(-1) <= room))
+        best_removed = c.scores.masked_fill(keep, NEG_INF).amax(-1, keepdim=True)
+        kept = c.at(keep, False)
+        margin = torch.where(kept, c.target_scores - best_removed, c.target_scores - last)
+        threshold = last[:, 0].masked_fill(last[:, 0] == NEG_INF, float("nan"))
+        size = c.size.clamp(max=k) if self.ties == "exact" else None
+        return Effect(c, keep=keep, threshold=threshold, margin=margin, size=size)
+
+    def why(self, fate: Fate, /) -> str:
+        """Too far down the order."""
+        return f"rank {fate.rank} is outside the {fate.n_after} most probable tokens (k = {self.k})"

@@ -1,0 +1,80 @@
+"""Top-n-sigma: logits in, those within n standard deviations of the largest out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.stage import Context, Effect, Fate, Stage
+
+
+def deviation(c: Candidates, rule: Literal["population", "zero_filled"]) -> Float[Tensor, "rows 1"]:
+    """Standard deviation of the logits: of the survivors, or (n - 1) with removed tokens counted as 0."""
+    finite = torch.where(c.alive, c.scores, 0.0)
+    count = c.n[:, None] if rule == "population" else torch.full_like(c.n[:, None], c.vocab)
+    mean = finite.sum(-1, keepdim=True) / count
+    squares = torch.where(c.alive, (finite - mean) ** 2, 0.0).sum(-1, keepdim=True)
+    if rule == "population":
+        return (squares / count).sqrt()
+    missing = (count - c.n[:, None]) * mean**2
+    return ((squares + missing) / (count - 1).clamp(min=1)).sqrt()
+
+
+@dataclass(frozen=True)
+class TopNSigma(Stage):
+    """Keeps logits within n standard deviations of the largest; temperature cannot change the set.
+
+    Formula: keep ``l >= l_max - n * sigma``. Threshold: that logit. Margin (sigma): ``n - (l_max - l) /
+    sigma``.
+    Off: n <= 0.
+
+    Attributes:
+        n: Standard deviations.
+        sigma: ``population``: over the survivors (llama.cpp, KoboldCpp); ``zero_filled``: n - 1 in the
+            denominator, removed tokens counted as logit 0 (text-generation-webui).
+        shrinks: Removed tokens leave the engine's array (llama.cpp leaves them in as -inf).
+    """
+
+    kind: ClassVar[str] = "top_n_sigma"
+    main: ClassVar[str] = "n"
+    unit: ClassVar[str] = "logit"
+    margin_unit: ClassVar[str] = "sigma"
+    off: ClassVar[Mapping[str, Any] | None] = {"n": -1.0}
+    sources: ClassVar[tuple[str, ...]] = (
+        "Tang et al. 2024, arXiv 2411.07641",
+        "llama.cpp src/llama-sampler.cpp llama_sampler_top_n_sigma",
+        "koboldcpp gpttype_adapter.cpp sample_top_n_sigma",
+    )
+
+    n: float = -1.0
+    sigma: Literal["population", "zero_filled"] = "population"
+    shrinks: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        self.number("n", -1, float("inf"))
+        self.one_of("sigma", ("population", "zero_filled"))
+        self.boolean("shrinks")
+
+    def is_off(self) -> bool:
+        """Where n <= 0."""
+        return self.n <= 0
+
+    def apply(self, c: Candidates, _: Context, /) -> Effect:
+        """Cut at a distance from the largest logit."""
+        sigma = deviation(c, self.sigma)
+        edge = c.top - self.n * sigma
+        away = (c.top - c.target_scores) / sigma
+        margin = self.n - torch.where(c.top == c.target_scores, torch.zeros_like(away), away)
+        size = None if self.shrinks else c.size
+        return Effect(c, keep=c.scores >= edge, threshold=edge[:, 0], margin=margin, size=size)
+
+    def why(self, fate: Fate, /) -> str:
+        """Too far under the largest logit."""
+        return f"logit {fate.logit:.4g} is more than {self.n:g} standard deviations under the largest"

@@ -1,0 +1,117 @@
+"""XTC (exclude top choices): logits in, all but the least of the probable tokens removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import log
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.stage import Context, Effect, Fate, Stage
+
+
+@dataclass(frozen=True)
+class XTC(Stage):
+    """By chance, removes every token that reaches a probability, except the least probable of them.
+
+    Formula: sorted, with m leading tokens of ``p >= threshold``: if m >= 2, remove the first m - 1.
+    Threshold: a probability. Margin (nats): ``ln threshold - ln p_next``, p_next being the next less probable
+    token: a token dies exactly when that one reaches the threshold too. Off: probability = 0, or threshold >
+    0.5 (two tokens cannot both reach it).
+
+    Chance is explicit: ``fires`` fixes the branch; else a draw given to the chain decides; without either the
+    likelier branch is shown (it fires if probability >= 0.5) and a note says so.
+
+    Attributes:
+        probability: Chance of acting, 0 .. 1.
+        threshold: Least probability of a "top choice", 0 .. 1.
+        fires: Fixed branch.
+        draw: Whether it fires when the draw is ``at_most`` the probability (llama.cpp) or ``under`` it
+            (KoboldCpp).
+        min_keep: Where fewer would remain, nothing is removed (llama.cpp).
+        protected: Where one of these ids would be removed, nothing is (text-generation-webui: newline and
+            EOS).
+    """
+
+    kind: ClassVar[str] = "xtc"
+    main: ClassVar[str] = "probability"
+    unit: ClassVar[str] = "probability"
+    margin_unit: ClassVar[str] = "nats"
+    off: ClassVar[Mapping[str, Any] | None] = {"probability": 0.0}
+    sources: ClassVar[tuple[str, ...]] = (
+        "llama.cpp src/llama-sampler.cpp llama_sampler_xtc",
+        "koboldcpp gpttype_adapter.cpp sample_xtc",
+        "text-generation-webui modules/sampler_hijack.py XTCLogitsWarper",
+    )
+
+    probability: float = 0.0
+    threshold: float = 0.1
+    fires: bool | None = None
+    draw: Literal["at_most", "under"] = "at_most"
+    min_keep: int = 0
+    protected: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        self.number("probability", 0, 1)
+        self.number("threshold", 0, 1)
+        self.one_of("draw", ("at_most", "under"))
+        self.integer("min_keep", 0)
+        if self.fires is not None:
+            self.boolean("fires")
+
+    def is_off(self) -> bool:
+        """It can never act."""
+        return self.probability == 0 or self.threshold > 0.5
+
+    def _branch(self, c: Candidates, context: Context) -> tuple[Bool[Tensor, " rows"], tuple[str, ...]]:
+        """Which rows it acts on, and a note where nobody decided."""
+        every = torch.ones_like(c.n, dtype=torch.bool)
+        if self.fires is not None:
+            return every & self.fires, ()
+        if context.draws is not None:
+            draws = context.draws.to(c.scores.device)
+            return draws <= self.probability if self.draw == "at_most" else draws < self.probability, ()
+        shown = self.probability >= 0.5
+        word = "shown as acting" if shown else "shown as not acting"
+        return every & shown, (
+            f"no draw given: {word}, the likelier branch at probability {self.probability:g}",
+        )
+
+    def apply(self, c: Candidates, context: Context, /) -> Effect:
+        """Remove the leading tokens but the last of them."""
+        fires, notes = self._branch(c, context)
+        c = c.sorted()
+        following = torch.cat([c.probs[:, 1:], torch.zeros_like(c.probs[:, :1])], -1)
+        removed = (following >= self.threshold) & fires[:, None] & (c.n > 1)[:, None]
+        left = c.size - removed.sum(-1)
+        spared = left < self.min_keep
+        if self.protected:
+            ids = torch.tensor(self.protected, device=c.scores.device)
+            spared = spared | (removed & torch.isin(c.ids, ids)).any(-1)
+        keep = ~(removed & ~spared[:, None])
+        margin = log(self.threshold) - c.at(following, 0.0).log() if self.threshold > 0 else None
+        if margin is None:
+            margin = torch.where(c.at(following, 0.0) > 0, -torch.inf, torch.inf).to(c.scores.dtype)
+        margin = margin.masked_fill(spared[:, None], torch.inf)
+        return Effect(
+            c,
+            keep=keep,
+            threshold=torch.full_like(c.top[:, 0], self.threshold),
+            margin=margin,
+            active=fires,
+            size=torch.where(spared, c.size, left),
+            notes=notes,
+        )
+
+    def why(self, fate: Fate, /) -> str:
+        """Too likely."""
+        return (
+            f"eliminated for being too likely: probability {fate.prob:.3g} reaches the threshold "
+            f"{self.threshold:g}, and so does a less likely token"
+        )

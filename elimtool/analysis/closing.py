@@ -1,0 +1,191 @@
+"""The closing sentence: one target's ranks by layer and its fate in each chain in, one sentence out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, exp, floor, isfinite, log10
+from typing import Any, TypeGuard
+
+
+@dataclass(frozen=True)
+class ChainFate:
+    """What a chain did to a target.
+
+    Attributes:
+        chain: Name of the chain.
+        stage: The stage that cut the target; empty if none did.
+        needed: What that stage would have had to be for it to stay, in words; empty where unknown.
+        left: Tokens that the chain leaves, the target among them or not.
+        dead: The target was removed before the chain began (its logit is minus infinity).
+    """
+
+    chain: str
+    stage: str = ""
+    needed: str = ""
+    left: int = 0
+    dead: bool = False
+
+    @property
+    def survived(self) -> bool:
+        """Whether the target can be drawn."""
+        return not self.stage and not self.dead
+
+
+def closing_sentence(
+    name: str, ranks: Sequence[tuple[int, int]], prob: float, fates: Sequence[ChainFate]
+) -> str:
+    """Say how a target came to be drawn or lost.
+
+    Layers before the last are judged by rank alone: a raw lens misleads about probabilities.
+
+    Args:
+        name: The target as it is to be shown, quotes included.
+        ranks: (layer, rank) in order of layers, -1 first; the last is the model's output.
+        prob: Probability in the model's output, 0 .. 1.
+        fates: One per chain.
+    """
+    final = ranks[-1][1]
+    chance = f"p = {spell_prob(prob)}"
+    how = f"with {chance}" if final == 1 else f"({chance})"
+    reached = f"reached the samplers at rank {final:,} {how}"
+    if prob == 0:
+        return f"{name} {_course(ranks)} and {reached}: no setting keeps a token of probability 0."
+    fate = _fate(fates)
+    if not fate:
+        return f"{name} {_course(ranks)} and {reached}; no sampler chain was run."
+    return f"{name} {_course(ranks)}, {reached} and {fate}."
+
+
+def _course(ranks: Sequence[tuple[int, int]]) -> str:
+    """Where the target led, or how near it came."""
+    last, final = ranks[-1]
+    led = [layer for layer, rank in ranks if rank == 1]
+    if not led:
+        best = min(rank for _, rank in ranks)
+        where = next(layer for layer, rank in ranks if rank == best)
+        return f"never led (best rank {best:,} {at_layer(where)})"
+    if final > 1:
+        return f"led {_stretch(led)} but lost the lead {at_layer(led[-1] + 1)}"
+    start = commit_layer(ranks)
+    earlier = [layer for layer in led if layer < start]
+    since = "took the lead at the last layer" if start == last else f"led from {from_layer(start)} on"
+    return f"{since}, after an earlier lead {_stretch(earlier)}" if earlier else since
+
+
+def commit_layer(ranks: Sequence[tuple[int, int]]) -> int:
+    """First layer from which on the rank is what it is at the end."""
+    start, final = ranks[-1]
+    for layer, rank in reversed(ranks):
+        if rank != final:
+            break
+        start = layer
+    return start
+
+
+def _stretch(layers: Sequence[int]) -> str:
+    """Layers in words: one, an unbroken stretch, or how many there are between two."""
+    if len(layers) == 1:
+        return at_layer(layers[0])
+    first, last = layers[0], layers[-1]
+    if last - first + 1 == len(layers):
+        return f"from {from_layer(first)} to layer {last}"
+    return f"at {len(layers)} layers between {from_layer(first)} and layer {last}"
+
+
+def at_layer(layer: int) -> str:
+    """A layer as a place: ``at the embedding``, ``at layer 12``."""
+    return f"at {from_layer(layer)}"
+
+
+def from_layer(layer: int) -> str:
+    """A layer by name: ``the embedding``, ``layer 12``."""
+    return "the embedding" if layer < 0 else f"layer {layer}"
+
+
+def _fate(fates: Sequence[ChainFate]) -> str:
+    kept = [fate for fate in fates if fate.survived]
+    cut = [fate for fate in fates if fate.stage]
+    parts = []
+    if any(fate.dead for fate in fates):
+        parts.append("was ruled out before any stage (its logit is minus infinity)")
+    if cut:
+        parts.append("was cut by " + _listed([_cut(fate) for fate in cut]))
+    alone = [fate.chain for fate in kept if fate.left == 1]
+    if alone:
+        parts.append("is the only token left by " + _listed(alone))
+    among = [fate.chain for fate in kept if fate.left != 1]
+    if among:
+        parts.append("survived " + _listed(among))
+    return ", but ".join(parts) if cut and kept and len(parts) == 2 else _listed(parts)
+
+
+def _cut(fate: ChainFate) -> str:
+    where = fate.stage if fate.stage == fate.chain else f"{fate.stage} of {fate.chain}"
+    return f"{where} ({fate.needed})" if fate.needed else where
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+
+
+def needed(stage: str, params: Mapping[str, Any], rank: int | None, margin: float | None) -> str:
+    """What a stage would have had to be to keep a target that it cut, as the others before it are.
+
+    Args:
+        stage: Name of the stage.
+        params: Its parameters.
+        rank: Rank of the target among the tokens that the stage was given.
+        margin: How far the target is beyond the cut (negative), in the stage's unit.
+
+    Returns:
+        ``needed p > 0.96`` and the like; empty where the numbers do not tell.
+    """
+    setting = params.get({"typical": "mass", "top_n_sigma": "n"}.get(stage, "p"))
+    words = ""
+    if stage == "xtc":
+        words = "too probable to stay"
+    elif stage in ("greedy", "temperature"):
+        words = "needed rank 1"
+    elif stage == "top_k" and rank:
+        words = f"needed k of at least {rank:,}"
+    elif margin is not None and isfinite(margin) and _number(setting):
+        if stage in ("top_p", "typical"):
+            words = _above("p" if stage == "top_p" else "mass", setting, margin)
+        elif stage == "min_p":
+            words = f"needed min_p of at most {_down(setting * exp(margin), setting)}"
+        elif stage == "top_n_sigma":
+            words = f"needed n of at least {ceil((setting - margin) * 100) / 100:g}"
+    return words
+
+
+def _above(name: str, setting: float, margin: float) -> str:
+    """``needed NAME > x``, rounded up until it differs from the setting and stays true."""
+    least = setting - margin
+    for digits in range(2, 8):
+        rounded = ceil(least * 10**digits) / 10**digits
+        if setting < rounded < 1:
+            return f"needed {name} > {rounded:g}" if digits < 6 else f"needed {name} > {rounded:.7f}"
+    return f"needed {name} = 1"
+
+
+def _down(value: float, below: float) -> str:
+    """At most ``value`` in two significant digits or as many as set it apart from ``below``."""
+    if value <= 0:
+        return "0"
+    for digits in range(2, 8):
+        scale = 10.0 ** (digits - 1 - floor(log10(value)))
+        rounded = floor(value * scale) / scale
+        if rounded < below:
+            break
+    return f"{rounded:.{digits}g}"
+
+
+def _number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def spell_prob(prob: float) -> str:
+    """A probability in two significant digits; near 1 in as many as show what is missing."""
+    missing = 1 - prob
+    return f"{prob:.{-floor(log10(missing))}f}" if 1e-9 < missing <= 0.005 else f"{prob:.2g}"

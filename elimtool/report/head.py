@@ -1,0 +1,56 @@
+"""The head of a story: which model, which prompt, which position, and how far the lens can be trusted."""
+
+from __future__ import annotations
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from elimtool.report.facts import Probe, Row
+from elimtool.report.screen import Screen, isolated
+from elimtool.run.manifest import Manifest
+
+PROMPT_LINES = 2
+"""Lines that a prompt may take before it is shortened in the middle."""
+
+
+def model_line(manifest: Manifest, n_layers: int, screen: Screen) -> Text:
+    """Name, number type and depth of the model."""
+    line = Text(screen.visible(manifest.model), style="bold", overflow="fold")
+    facts = [manifest.dtype, f"{n_layers} layers" if n_layers != 1 else "1 layer", manifest.device]
+    return line.append("  " + ", ".join(facts[: 3 if n_layers else 1]), style="not bold dim")
+
+
+def head(probe: Probe, n_positions: int, screen: Screen) -> list[RenderableType]:
+    """The prompt, the probed position, what was appended, and a caution about the lens."""
+    tokens = probe.tokens
+    lines: list[RenderableType] = [prompt_line(probe.prompt, screen)]
+    count = f"{len(tokens):,} token{'s' if len(tokens) != 1 else ''}"
+    at = f"read at position {probe.position} {screen.quoted(tokens[probe.position], 20)}"
+    last = ", the last" if probe.position == len(tokens) - 1 else ""
+    lines += screen.wrap(f"{count}, {at}{last}")
+    if n_positions > 1:
+        lines += screen.wrap(f"{n_positions:,} positions were read: the story is of this one", style="dim")
+    lines += [line for note in _appended(probe, screen) for line in screen.wrap(note)]
+    if probe.lens == "raw":
+        caution = "lens raw: before the last layers trust its ranks, not its probabilities"
+    else:
+        caution = f"lens {screen.visible(probe.lens)}"
+    return [*lines, *screen.wrap(caution, style="dim")]
+
+
+def prompt_line(prompt: Row, screen: Screen) -> Text:
+    """The prompt as text, shortened in the middle."""
+    text = prompt["text"]
+    if text is None:
+        return Text("(no text)", style="dim")
+    room = screen.width * PROMPT_LINES - 2
+    shown = isolated(screen.shorten(screen.visible(text[:2000] + text[2000:][-2000:]), room))
+    return Text(f'"{shown}"', style="italic", overflow="fold")
+
+
+def _appended(probe: Probe, screen: Screen) -> list[str]:
+    count = probe.prompt["n_appended"] or 0
+    if not count:
+        return []
+    added = screen.quoted("".join(probe.tokens[-count:]), 24)
+    return [f"{added} was appended: all targets and foils begin with it"]

@@ -1,0 +1,113 @@
+"""Attention by span and band of layers: the numbers behind the strip."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from elimtool.report.facts import Probe, Row
+from elimtool.report.numbers import mean
+
+SINK = "<sink>"
+SINGLE = re.compile(r"(\d+):")
+
+
+@dataclass(frozen=True)
+class Band:
+    """Consecutive layers read together.
+
+    Attributes:
+        first: First layer.
+        last: Last layer.
+        sink_mass: Mean share of attention on the sink set.
+        eliminated: Mean share of (head, key) pairs under a quarter of an even share.
+    """
+
+    first: int
+    last: int
+    sink_mass: float | None
+    eliminated: float | None
+
+    @property
+    def label(self) -> str:
+        """``6-11``, or ``6`` for a single layer."""
+        return f"{self.first}-{self.last}" if self.last > self.first else f"{self.first}"
+
+
+@dataclass(frozen=True)
+class SpanHeat:
+    """What a span kept.
+
+    Attributes:
+        name: Name of the span.
+        token: Index of its one token; None for a span that is not named after a single token.
+        size: Tokens of the span that the query sees, at most over layers.
+        lifts: Sink-excluded lift per band, 1 = an even share; None where it cannot be measured.
+        visible: Per band, whether any of its layers sees the span.
+    """
+
+    name: str
+    token: int | None
+    size: int
+    lifts: tuple[float | None, ...]
+    visible: tuple[bool, ...]
+
+    @property
+    def overall(self) -> float | None:
+        """Mean lift over bands."""
+        return mean(self.lifts)
+
+    @property
+    def unmeasured(self) -> bool:
+        """Whether some band sees the span but has no lift for it: the sink takes all."""
+        return any(seen and lift is None for lift, seen in zip(self.lifts, self.visible, strict=True))
+
+
+def bands(probe: Probe, most: int) -> list[Band]:
+    """The layers in at most ``most`` bands of nearly equal size, early layers first."""
+    rows = sorted(probe.rows("attention_layers"), key=lambda row: int(row["layer"]))
+    count = min(most, len(rows))
+    borders = [round(index * len(rows) / count) for index in range(count + 1)] if count else []
+    return [_band(rows[start:end]) for start, end in pairwise(borders)]
+
+
+def _band(rows: Sequence[Row]) -> Band:
+    return Band(
+        first=rows[0]["layer"],
+        last=rows[-1]["layer"],
+        sink_mass=mean(row["sink_mass"] for row in rows),
+        eliminated=mean(row["eliminated_frac"] for row in rows),
+    )
+
+
+def span_heat(probe: Probe, layers: Sequence[Band]) -> list[SpanHeat]:
+    """What each span but the sink kept, in the order of the prompt; spans that no layer sees left out."""
+    spans: dict[str, list[Row]] = {}
+    for row in probe.rows("attention"):
+        if row["span"] != SINK:
+            spans.setdefault(row["span"], []).append(row)
+    tokens = probe.tokens
+    heats = [_span(name, rows, layers, tokens) for name, rows in spans.items()]
+    return [heat for heat in heats if heat.size]
+
+
+def _span(name: str, rows: Sequence[Row], layers: Sequence[Band], tokens: Sequence[str]) -> SpanHeat:
+    inside = [[row for row in rows if band.first <= row["layer"] <= band.last] for band in layers]
+    return SpanHeat(
+        name=name,
+        token=_token_index(name, tokens),
+        size=max((row["span_size"] for row in rows), default=0),
+        lifts=tuple(mean(row["lift_no_sink"] for row in some) for some in inside),
+        visible=tuple(any(row["span_size"] for row in some) for some in inside),
+    )
+
+
+def _token_index(name: str, tokens: Sequence[str]) -> int | None:
+    """The token that a span of one token is named after (``3: France``)."""
+    found = SINGLE.match(name)
+    if not found:
+        return None
+    index = int(found.group(1))
+    return index if index < len(tokens) and name == f"{index}:{tokens[index]}" else None

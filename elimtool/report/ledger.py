@@ -1,0 +1,172 @@
+"""The ledger: each sampler chain stage by stage, with what it cuts and the fate of each target."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from elimtool.analysis.closing import ChainFate, needed, spell_prob
+from elimtool.report.facts import Probe, Row
+from elimtool.report.numbers import share
+from elimtool.report.screen import Screen, padded
+
+MARGIN_UNITS = {
+    "top_k": "nats",
+    "greedy": "nats",
+    "temperature": "nats",
+    "min_p": "nats",
+    "epsilon": "nats",
+    "eta": "nats",
+    "xtc": "nats",
+    "top_p": "of the mass",
+    "typical": "of the mass",
+    "top_n_sigma": "sigma",
+    "mirostat_v2": "bits",
+}
+SHOWN_PARAMS = {
+    "temperature": ("temperature",),
+    "dynamic_temperature": ("temperature", "delta"),
+    "xtc": ("probability", "threshold"),
+}
+"""Parameters worth a place on the line, for stages that have more than one number."""
+HIDDEN_PARAMS = ("min_keep", "min_tokens_to_keep", "m", "vocab")
+KEPT_NAMED = 5
+LINE_WITHOUT_LABEL = 25
+
+
+@dataclass(frozen=True)
+class ChainLedger:
+    """One chain's rows: its stages in order, and those of each target (string and token) by stage."""
+
+    name: str
+    engine: str
+    stages: tuple[Row, ...]
+    targets: Mapping[tuple[str, int], Mapping[int, Row]]
+
+    @property
+    def active(self) -> tuple[Row, ...]:
+        """Stages that are on."""
+        return tuple(stage for stage in self.stages if stage["active"])
+
+    def fate(self, key: tuple[str, int]) -> ChainFate:
+        """What the chain did to a target."""
+        rows = self.targets[key]
+        left = self.stages[-1]["n_after"]
+        if not rows[min(rows)]["alive_before"]:
+            return ChainFate(self.name, left=left, dead=True)
+        for stage in self.stages:
+            row = rows.get(stage["stage_index"])
+            if row and row["alive_before"] and not row["alive_after"]:
+                params = json.loads(stage["params"])
+                need = needed(stage["stage"], params, row["rank_before"], row["margin"])
+                return ChainFate(self.name, stage["stage"], need, left)
+        return ChainFate(self.name, left=left)
+
+
+def ledgers(probe: Probe) -> list[ChainLedger]:
+    """The chains of a position, in the order in which they were given."""
+    stages: dict[str, list[Row]] = {}
+    for row in probe.rows("sampling"):
+        stages.setdefault(row["chain"], []).append(row)
+    targets: dict[str, dict[tuple[str, int], dict[int, Row]]] = {name: {} for name in stages}
+    for row in probe.rows("sampling_targets"):
+        own = targets.setdefault(row["chain"], {}).setdefault((row["target"], row["token_id"]), {})
+        own[row["stage_index"]] = row
+    return [
+        ChainLedger(name, rows[0]["engine"] or "", tuple(sorted(rows, key=_index)), targets[name])
+        for name, rows in stages.items()
+    ]
+
+
+def ledger(chains: list[ChainLedger], screen: Screen) -> list[Text]:
+    """The lines of all chains, their columns aligned."""
+    labels = [_label(stage, screen) for chain in chains for stage in chain.active]
+    room = max(screen.width - LINE_WITHOUT_LABEL, 8)
+    width = min(max((cell_len(label) for label in labels), default=0), room)
+    title = f"Samplers  (tokens before {screen.glyph('→')} after each stage, and the probability cut)"
+    lines = screen.wrap(title, style="dim") if chains else []
+    for line in lines:
+        line.highlight_words(["Samplers"], style="not dim bold")
+    return lines + [line for chain in chains for line in _chain(chain, width, screen)]
+
+
+def _index(row: Row) -> int:
+    return int(row["stage_index"])
+
+
+def _chain(chain: ChainLedger, width: int, screen: Screen) -> list[Text]:
+    title = screen.shorten(screen.visible(chain.name), screen.width // 2)
+    by = f" ({screen.visible(chain.engine)})" if chain.engine and chain.engine != chain.name else ""
+    head = Text(f"{title}{by}", style="bold")
+    if not any(stage["n_after"] < stage["n_before"] for stage in chain.stages):
+        count = chain.stages[-1]["n_after"]
+        head.append(f": nothing is cut, all {count:,} tokens stay", style="not bold")
+    lines = [head]
+    for stage in chain.active:
+        label = padded(screen.shorten(_label(stage, screen), width), width)
+        lines += _stage(chain, stage, label, screen)
+    lines += _kept(chain, screen)
+    off = ", ".join(screen.visible(stage["stage"]) for stage in chain.stages if not stage["active"])
+    return lines + (screen.wrap(f"off: {off}", indent=2, style="dim", hang=5) if off else [])
+
+
+def _stage(chain: ChainLedger, stage: Row, label: str, screen: Screen) -> list[Text]:
+    line = Text(f"  {label} ")
+    before, after = stage["n_before"], stage["n_after"]
+    if after < before:
+        line.append(f"{before:>7,} {screen.glyph('→')} {after:<7,}{share(stage['mass_pruned']):>5}")
+    else:
+        line.append(f"{before:>7,} kept", style="dim")
+    fates = [
+        _fate(key, rows[stage["stage_index"]], stage["stage"], screen)
+        for key, rows in chain.targets.items()
+        if _cut_here(rows.get(stage["stage_index"]))
+    ]
+    joined = "; ".join(fates)
+    if fates and line.cell_len + 2 + cell_len(joined) <= screen.width:
+        return [line.append(f"  {joined}", style="red")]
+    return [line, *(told for fate in fates for told in screen.wrap(fate, indent=4, style="red"))]
+
+
+def _cut_here(row: Row | None) -> bool:
+    return bool(row and row["alive_before"] and not row["alive_after"])
+
+
+def _fate(key: tuple[str, int], row: Row, stage: str, screen: Screen) -> str:
+    text = f"cut {screen.quoted(key[0], 18)}"
+    if row["margin"] is None:
+        return text
+    return f"{text} by {spell_prob(abs(row['margin']))} {MARGIN_UNITS.get(stage, '')}".rstrip()
+
+
+def _kept(chain: ChainLedger, screen: Screen) -> list[Text]:
+    """The targets that can be drawn, with their probability then."""
+    last = chain.stages[-1]["stage_index"]
+    ends = [(key, rows[last]) for key, rows in chain.targets.items() if last in rows]
+    alive = [(key, row) for key, row in ends if row["alive_after"]]
+    if not alive:
+        return screen.wrap("no target is left", indent=2, style="red") if ends else []
+    named = [f"{screen.quoted(key[0], 18)} p = {spell_prob(row['prob_after'])}" for key, row in alive]
+    more = f" and {len(alive) - KEPT_NAMED} more" if len(alive) > KEPT_NAMED else ""
+    return screen.wrap(f"left: {', '.join(named[:KEPT_NAMED])}{more}", indent=2, style="green", hang=6)
+
+
+def _label(stage: Row, screen: Screen) -> str:
+    """A stage with its main parameters: ``top_p 0.95``."""
+    name = str(stage["stage"])
+    params: dict[str, Any] = json.loads(stage["params"])
+    numbers = {key: value for key, value in params.items() if _telling(key, value)}
+    shown = SHOWN_PARAMS.get(name, tuple(key for key in numbers if key not in HIDDEN_PARAMS))
+    values = [(key, numbers[key]) for key in shown if key in numbers]
+    if len(values) == 1:
+        return screen.visible(f"{name} {values[0][1]:g}")
+    return screen.visible(" ".join([name, *(f"{key}={value:g}" for key, value in values)]))
+
+
+def _telling(key: str, value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and key != "min_keep"

@@ -1,0 +1,81 @@
+"""Many positions of one prompt, one line each: the token, what the model predicts there, ranks of targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from elimtool.analysis.closing import spell_prob
+from elimtool.report.facts import Row, Tables
+from elimtool.report.screen import Screen, padded
+
+MOST = 40
+RANK_COLUMNS = 4
+WORD = 14
+
+
+def position_lines(tables: Tables, prompt: Row, positions: Sequence[int], screen: Screen) -> list[Text]:
+    """At most about ``MOST`` lines, the first and the last positions, and how many lie between."""
+    shown = _shown(positions)
+    tops = _last_rows(tables, "lens_layers", prompt, shown)
+    ranks = _ranks(tables, prompt, shown)
+    word = min(WORD, max((screen.width - 14) // 3, 6))
+    names = _names(ranks, word, screen.width - 6 - 2 * word - 10)
+    head = padded("", 6) + padded("token", word + 1) + padded("predicts", word + 1) + padded("p", 8)
+    title = Text("Prediction by position", style="bold")
+    columns = "".join(padded(screen.quoted(name, word), word + 1, right=True) for name in names)
+    lines = [title, Text((head + columns).rstrip(), style="dim")]
+    for place, position in enumerate(shown):
+        if place and position != positions[positions.index(shown[place - 1]) + 1]:
+            gap = f"{screen.glyph('…')} {len(positions) - len(shown):,} more positions (in the tables)"
+            lines.append(Text(gap, style="dim"))
+        line = _line(position, prompt, tops.get(position), word, screen)
+        own = ranks.get(position, {})
+        line.append("".join(padded(f"{own[name]:,}", word + 1, right=True) for name in names))
+        line.rstrip()
+        lines.append(line)
+    return lines
+
+
+def _line(position: int, prompt: Row, top: Row | None, word: int, screen: Screen) -> Text:
+    line = Text(padded(f"{position:,}", 5, right=True) + " ", style="")
+    line.append(padded(screen.quoted(prompt["tokens"][position], word), word + 1))
+    if top is None:
+        return line
+    predicted, prob = screen.quoted(top["top_token"], word), spell_prob(top["top_prob"])
+    follows = prompt["tokens"][position + 1 : position + 2]
+    line.append(padded(predicted, word + 1), style="green" if follows == [top["top_token"]] else "")
+    return line.append(padded(prob, 8))
+
+
+def _shown(positions: Sequence[int]) -> list[int]:
+    half = MOST // 2
+    return list(positions) if len(positions) <= MOST else [*positions[:half], *positions[-half:]]
+
+
+def _last_rows(tables: Tables, name: str, prompt: Row, positions: Sequence[int]) -> dict[int, Row]:
+    """The row of the last layer, by position."""
+    rows = [row for p in positions for row in tables.rows(name, prompt["prompt_id"], p)]
+    deepest = max((row["layer"] for row in rows), default=-1)
+    return {row["position"]: row for row in rows if row["layer"] == deepest}
+
+
+def _ranks(tables: Tables, prompt: Row, positions: Sequence[int]) -> dict[int, dict[str, int]]:
+    """Final rank of each target by position."""
+    found: dict[int, dict[str, int]] = {}
+    for position in positions:
+        rows = tables.rows("lens", prompt["prompt_id"], position)
+        deepest = max((row["layer"] for row in rows), default=-1)
+        found[position] = {
+            row["target"]: row["rank"] for row in rows if row["layer"] == deepest and not row["is_foil"]
+        }
+    return found
+
+
+def _names(ranks: dict[int, dict[str, int]], word: int, room: int) -> list[str]:
+    """Targets with a column: those asked for, the same at every position; none if the run chose them."""
+    each = [tuple(one) for one in ranks.values()]
+    if not each or any(one != each[0] for one in each):
+        return []
+    return list(each[0][: min(RANK_COLUMNS, max(room // (word + 1), 0))])

@@ -1,0 +1,169 @@
+"""The strip: the prompt's tokens or spans with their retention per band of layers, as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from elimtool.report.facts import Probe
+from elimtool.report.heat import Band, SpanHeat, bands, span_heat
+from elimtool.report.numbers import HEAT, heat_step, share, times
+from elimtool.report.screen import Screen, isolated, padded
+from elimtool.report.spans import span_lines
+
+MOST_BANDS = 5
+BANDS_WHEN_WRAPPED = 3
+LONGEST_TOKEN = 20
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One token of the strip: its text, the gap before it, and its heat (None: it belongs to the sink)."""
+
+    gap: int
+    text: str
+    heat: SpanHeat | None
+
+    @property
+    def width(self) -> int:
+        """Cells that the text takes."""
+        return cell_len(self.text)
+
+
+def strip(probe: Probe, screen: Screen) -> list[Text]:
+    """The lines of the strip; empty where the run has no attention."""
+    layers = bands(probe, MOST_BANDS)
+    if not layers:
+        return []
+    heats = span_heat(probe, layers)
+    if not heats:
+        return _only_sink(probe, screen)
+    if any(heat.token is None for heat in heats):
+        return span_lines(heats, layers, screen)
+    cells = _cells(probe, heats, screen)
+    left = _left_width(layers)
+    blocks = _blocks(cells, screen.width - left)
+    if len(blocks) > 2:
+        layers = bands(probe, BANDS_WHEN_WRAPPED)
+        heats = span_heat(probe, layers)
+        cells = _cells(probe, heats, screen)
+        blocks = _blocks(cells, screen.width - _left_width(layers))
+    lines = _title(screen)
+    for number, block in enumerate(blocks):
+        lines += _block(block, layers, screen, first=number == 0)
+    return [*lines, *_extremes(heats, probe, screen), *_sink_note(cells, probe, screen)]
+
+
+def _title(screen: Screen) -> list[Text]:
+    low, even, high = screen.steps[0], screen.steps[3], screen.steps[7]
+    legend = f"{low} under 0.25x, {even} even share, {high} over 5x"
+    title = Text("Attention kept, by layers", style="bold")
+    if cell_len(title.plain) + len(legend) + 4 <= screen.width:
+        return [title.append(f"  ({legend})", style="not bold dim")]
+    return [title, Text(legend, style="dim")]
+
+
+def _only_sink(probe: Probe, screen: Screen) -> list[Text]:
+    sink = screen.quoted(probe.tokens[0], 20) if probe.tokens else "the first token"
+    return screen.wrap(
+        f"Attention kept: only the sink is visible ({sink}), so there is nothing to share out."
+    )
+
+
+def _cells(probe: Probe, heats: Sequence[SpanHeat], screen: Screen) -> list[Cell]:
+    """The tokens up to the probed one; one leading space becomes a gap, all other white space is drawn."""
+    by_token = {heat.token: heat for heat in heats}
+    cells = []
+    for index, token in enumerate(probe.tokens[: probe.position + 1]):
+        gap = int(token.startswith(" ") and len(token) > 1 and index > 0)
+        core = token[gap:]
+        inner = core.strip(" ")
+        start = len(core) - len(core.lstrip(" "))
+        drawn = screen.glyph("␣") * (start if inner else len(core))
+        after = screen.glyph("␣") * (len(core) - len(core.rstrip(" ")) if inner else 0)
+        text = drawn + screen.shorten(screen.visible(inner), LONGEST_TOKEN) + after
+        cells.append(Cell(gap, isolated(text or "''"), by_token.get(index)))
+    return cells
+
+
+def _blocks(cells: Sequence[Cell], width: int) -> list[list[Cell]]:
+    """The cells broken into lines of at most ``width``."""
+    blocks: list[list[Cell]] = [[]]
+    used = 0
+    for cell in cells:
+        if blocks[-1] and used + cell.gap + cell.width > width:
+            blocks.append([])
+            used = 0
+        used += (cell.gap if blocks[-1] else 0) + cell.width
+        blocks[-1].append(cell)
+    return blocks
+
+
+def _left_width(layers: Sequence[Band]) -> int:
+    return max(cell_len("layers"), *(len(band.label) for band in layers)) + 2 + 6 + 2
+
+
+def _block(block: Sequence[Cell], layers: Sequence[Band], screen: Screen, first: bool) -> list[Text]:
+    left = _left_width(layers)
+    head = padded("layers", left - 8) + padded("sink", 6, right=True) if first else ""
+    line = Text(padded(head, left), style="dim")
+    for index, cell in enumerate(block):
+        line.append(" " * (cell.gap if index else 0))
+        line.append(cell.text, style="not dim bold" if cell.heat else "dim")
+    lines = [line]
+    for number, band in enumerate(layers):
+        sink = share(band.sink_mass) if first else ""
+        row = Text(padded(band.label, left - 8) + padded(sink, 6, right=True) + "  ", style="")
+        for index, cell in enumerate(block):
+            row.append(" " * (cell.gap if index else 0))
+            row.append_text(_bar(cell, number, screen))
+        row.rstrip()
+        lines.append(row)
+    return lines
+
+
+def _bar(cell: Cell, band: int, screen: Screen) -> Text:
+    if cell.heat is None:
+        return Text(" " * cell.width)
+    lift = cell.heat.lifts[band]
+    if lift is None:
+        return Text(("?" if cell.heat.visible[band] else "x") * cell.width, style="dim")
+    step = heat_step(lift)
+    return Text(screen.steps[step] * cell.width, style=HEAT[step])
+
+
+def _extremes(heats: Sequence[SpanHeat], probe: Probe, screen: Screen) -> list[Text]:
+    """The tokens that kept most and least over all layers, in words."""
+    known = [(heat.overall, heat) for heat in heats if heat.overall is not None]
+    if len(known) < 2:
+        return []
+    ordered = sorted(known, key=lambda pair: -pair[0])
+    count = 1 if len(ordered) < 6 else 2
+    most = ", ".join(f"{_named(heat, probe, screen)} {times(lift)}" for lift, heat in ordered[:count])
+    least = ", ".join(f"{_named(heat, probe, screen)} {times(lift)}" for lift, heat in ordered[-count:])
+    return screen.wrap(f"Most kept: {most} an even share; least: {least}.")
+
+
+def _named(heat: SpanHeat, probe: Probe, screen: Screen) -> str:
+    return screen.quoted(probe.tokens[heat.token or 0], 16)
+
+
+def _sink_note(cells: Sequence[Cell], probe: Probe, screen: Screen) -> list[Text]:
+    notes = []
+    sinks = [index for index, cell in enumerate(cells) if cell.heat is None]
+    if sinks:
+        names = ", ".join(screen.quoted(probe.tokens[index], 14) for index in sinks[:3])
+        more = f" and {len(sinks) - 3} more" if len(sinks) > 3 else ""
+        notes.append(f"The sink ({names}{more}) is set apart: its share is the column at the left.")
+    heats = [cell.heat for cell in cells if cell.heat]
+    if any(not seen for heat in heats for seen in heat.visible):
+        notes.append("x: outside the layers' window (masked, not eliminated).")
+    if any(heat.unmeasured for heat in heats):
+        notes.append("?: the sink takes all.")
+    later = len(probe.tokens) - probe.position - 1
+    if later:
+        notes.append(f"{later:,} later tokens are not seen from here.")
+    return screen.wrap(" ".join(notes), style="dim") if notes else []

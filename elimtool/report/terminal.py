@@ -1,0 +1,111 @@
+"""The terminal story of ``elimtool trace``: a run in, Rich renderables out that read without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
+from rich.text import Text
+
+from elimtool.analysis.closing import closing_sentence
+from elimtool.report.facts import Probe, Row, Tables
+from elimtool.report.head import head, model_line, prompt_line
+from elimtool.report.ledger import ChainLedger, ledger, ledgers
+from elimtool.report.positions import position_lines
+from elimtool.report.screen import Screen
+from elimtool.report.strip import strip
+from elimtool.report.trajectory import trajectories
+from elimtool.run.reader import Run
+
+LEAST_WIDTH = 20
+MOST_PROMPTS = 20
+MOST_SENTENCES = 5
+
+
+def story(
+    run: Run, *, width: int = 80, encoding: str = "utf-8", most_prompts: int = MOST_PROMPTS
+) -> RenderableType:
+    """Tell a run: each prompt's retention strip, rank trajectories, sampler ledger and closing sentences.
+
+    Args:
+        run: From ``elimtool.trace`` or ``elimtool.open_run``.
+        width: Columns to lay it out for.
+        encoding: Encoding of the stream; one that lacks block characters gets an ASCII story.
+        most_prompts: Tell so many prompts; the others are counted.
+
+    Raises:
+        ElimError: A table of the run cannot be read.
+    """
+    screen = Screen(max(width, LEAST_WIDTH), encoding)
+    tables = Tables(run)
+    table = tables.arrow("prompts")
+    prompts = table.slice(0, most_prompts).to_pylist() if table is not None else []
+    count = table.num_rows if table is not None else 0
+    depth = max((layer for layer in _last_layers(tables)), default=-1) + 1
+    parts: list[RenderableType] = [model_line(run.manifest, depth, screen)]
+    for number, prompt in enumerate(prompts, start=1):
+        parts += _prompt(tables, prompt, number if count > 1 else 0, count, screen)
+    if count > len(prompts):
+        parts += [Text(""), screen.rule(f"{count - len(prompts):,} more prompts are in the tables")]
+    return Constrain(Group(*parts), screen.width)
+
+
+def print_story(run: Run, console: Console, *, most_prompts: int = MOST_PROMPTS) -> None:
+    """Print the story in the width and encoding of a console.
+
+    Raises:
+        ElimError: A table of the run cannot be read.
+    """
+    told = story(run, width=console.width, encoding=console.encoding, most_prompts=most_prompts)
+    console.print(told, highlight=False)
+
+
+def _last_layers(tables: Tables) -> Iterable[int]:
+    import pyarrow.compute as pc
+
+    for name in ("lens_layers", "attention_layers"):
+        table = tables.arrow(name)
+        if table is not None and table.num_rows:
+            yield pc.max(table.column("layer")).as_py()
+
+
+def _prompt(tables: Tables, prompt: Row, number: int, count: int, screen: Screen) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    if number:
+        parts += [Text(""), screen.rule(f"{number} of {count}: {screen.visible(prompt['prompt_id'])}")]
+    positions = tables.positions(prompt["prompt_id"]) if prompt["status"] == "ok" else []
+    if not positions:
+        why = prompt["error_message"] or "nothing was measured"
+        error = Text("error: ", style="bold red").append(screen.visible(why), style="not bold")
+        return [*parts, prompt_line(prompt, screen), error]
+    probe = Probe(tables, prompt, positions[-1])
+    chains = ledgers(probe)
+    sections: list[list[RenderableType]] = [
+        head(probe, len(positions), screen),
+        list(position_lines(tables, prompt, positions, screen)) if len(positions) > 1 else [],
+        list(strip(probe, screen)),
+        trajectories(probe, screen),
+        list(ledger(chains, screen)),
+        _closing(probe, chains, screen),
+    ]
+    for index, section in enumerate(section for section in sections if section):
+        parts += [Text(""), *section] if index else section
+    return parts
+
+
+def _closing(probe: Probe, chains: list[ChainLedger], screen: Screen) -> list[RenderableType]:
+    """One sentence per target; the best ranked alone where there are many."""
+    targets = [one for one in probe.trajectories if not one.is_foil]
+    told = targets
+    if len(targets) > MOST_SENTENCES:
+        told = sorted(targets, key=lambda one: one.ranks[-1][1])[:MOST_SENTENCES]
+    lines: list[RenderableType] = []
+    for one in told:
+        key = (one.target, one.token_id)
+        fates = [chain.fate(key) for chain in chains if chain.targets.get(key)]
+        sentence = closing_sentence(screen.quoted(one.target, 24), one.ranks, one.prob, fates)
+        lines += screen.wrap(sentence, hang=2)
+    if len(targets) > len(told):
+        lines.append(Text(f"{len(targets) - len(told)} more targets are in the tables.", style="dim"))
+    return lines

@@ -1,0 +1,86 @@
+"""Rank trajectories: each followed token's way through the layers, as a sparkline with words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, log
+
+from rich.cells import cell_len
+from rich.console import RenderableType
+from rich.text import Text
+
+from elimtool.analysis.closing import spell_prob
+from elimtool.report.facts import Probe, Trajectory
+from elimtool.report.milestones import briefly, in_words
+from elimtool.report.numbers import rank_step
+from elimtool.report.screen import Screen, padded
+
+FEW = 3
+"""Up to this many tokens are told with all their milestones; more get one line each."""
+WIDEST_SPARK = 40
+NAME = 18
+
+
+def trajectories(probe: Probe, screen: Screen) -> list[RenderableType]:
+    """The lines of all followed tokens; empty where the run has no lens table."""
+    followed = probe.trajectories
+    if not followed:
+        return []
+    names = [screen.quoted(one.target, min(NAME, screen.width // 3)) for one in followed]
+    name_width = max(cell_len(name) for name in names)
+    rank_width = max(len(f"{one.ranks[-1][1]:,}") for one in followed)
+    spare = screen.width - name_width - rank_width - 20
+    width = max(min(len(followed[0].ranks), WIDEST_SPARK, spare), 4)
+    worst = max(rank for one in followed for _, rank in one.ranks)
+    lines: list[RenderableType] = [_title(probe, screen)]
+    for name, one in zip(names, followed, strict=True):
+        final = one.ranks[-1][1]
+        line = Text(padded(name, name_width) + "  ", style="dim" if one.is_foil else "")
+        line.append_text(_spark(one, worst, width, screen))
+        line.append(f"  rank {final:>{rank_width},}", style="bold" if final == 1 else "")
+        line.append(f"  p {spell_prob(one.prob)}")
+        lines += _told(line, one, len(followed) <= FEW, screen)
+    return lines
+
+
+def _title(probe: Probe, screen: Screen) -> Text:
+    title = Text("Rank by layer", style="bold")
+    legend = f"  (embedding {screen.glyph('→')} layer {probe.n_layers - 1}; {screen.steps[7]} = rank 1)"
+    return title.append(legend, style="not bold dim") if len(legend) + 13 <= screen.width else title
+
+
+def _told(line: Text, one: Trajectory, fully: bool, screen: Screen) -> list[RenderableType]:
+    """The line with its words: beside it where they fit, else below, indented."""
+    words = in_words(one.ranks, screen) if fully else briefly(one.ranks)
+    words = "; ".join([words, *_marks(one)])
+    if line.cell_len + 2 + len(words) <= screen.width:
+        line.append(f"  {words}", style="dim")
+        return [line]
+    return [line, *screen.wrap(words, indent=2, style="dim")]
+
+
+def _marks(one: Trajectory) -> list[str]:
+    """What a reader must know about a row."""
+    marks = ["foil"] if one.is_foil else []
+    if one.ambiguous:
+        marks.append("ambiguous: another has the same first token")
+    if one.ties:
+        marks.append(f"tied with {one.ties:,}")
+    if one.whole_logprob is not None and one.prob > 0 and abs(one.whole_logprob - log(one.prob)) > 1e-3:
+        marks.append(f"all its tokens p {spell_prob(exp(one.whole_logprob))}")
+    return marks
+
+
+def _spark(one: Trajectory, worst: int, width: int, screen: Screen) -> Text:
+    spark = Text()
+    for rank in _sampled([rank for _, rank in one.ranks], width):
+        step = rank_step(rank, worst)
+        spark.append(screen.steps[step], style="bold green" if rank == 1 else "cyan")
+    return spark
+
+
+def _sampled(ranks: Sequence[int], width: int) -> list[int]:
+    """At most ``width`` readings, evenly spaced, the first and the last among them."""
+    if len(ranks) <= width:
+        return list(ranks)
+    return [ranks[round(index * (len(ranks) - 1) / (width - 1))] for index in range(width)]

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
+from elimtool.samplers.order import places, rising
 
 Order = Literal["id", "falling", "none"]
 """Column order: by token id, by falling score (the lower id first among ties), or none."""
@@ -90,7 +91,7 @@ class Candidates:
     @cached_property
     def n(self) -> Int[Tensor, " rows"]:
         """Survivors, 1 .. vocab."""
-        return self.alive.sum(-1)
+        return self.alive.count_nonzero(-1)
 
     @cached_property
     def top(self) -> Float[Tensor, "rows 1"]:
@@ -122,12 +123,19 @@ class Candidates:
     @cached_property
     def entropy(self) -> Float64[Tensor, " rows"]:
         """Shannon entropy of the survivors in nats."""
-        terms: Tensor = torch.special.entr(self.exact)
-        return terms.sum(-1).clamp(min=0.0)
+        # H = ln Z - sum p l, with the best score as the origin; the bound only keeps 0 * -inf out
+        below = (self.scores.double() - self.top).clamp(min=-1e5)
+        surprise = -(self.exact * below).sum(-1) - self.exact.amax(-1).log()
+        return surprise.clamp(min=0.0)
 
     @cached_property
     def top_token(self) -> Int[Tensor, " rows"]:
         """The most probable survivor; the lowest id among ties."""
+        if self.order == "falling":
+            return self.ids[:, 0]
+        if self.order == "id":
+            first = self.scores.argmax(-1)  # documented to be the first of equals
+            return first if self.tokens is None else self.tokens.gather(1, first[:, None])[:, 0]
         best = self.scores == self.top
         return self.ids.masked_fill(~best, self.vocab).amin(-1)
 
@@ -154,7 +162,22 @@ class Candidates:
 
     def at(self, values: Tensor, empty: float | bool) -> Tensor:
         """Read a per-column tensor at the targets; ``empty`` where a target is gone."""
-        return values.gather(1, self.slots.clamp(min=0)).masked_fill(self.slots < 0, empty)
+        return values.gather(1, self._columns).masked_fill(self.gone, empty)
+
+    @cached_property
+    def gone(self) -> Bool[Tensor, "rows k"]:
+        """Which targets are removed (or padding)."""
+        return self.slots < 0
+
+    @cached_property
+    def _columns(self) -> Int[Tensor, "rows k"]:
+        """A valid column for every target, for gathering."""
+        return self.slots.clamp(min=0)
+
+    @cached_property
+    def target_probs(self) -> Float64[Tensor, "rows k"]:
+        """Probability of each target, 0 for one that is gone."""
+        return self.at(self.exact, 0.0)
 
     @cached_property
     def target_scores(self) -> Float[Tensor, "rows k"]:
@@ -168,9 +191,18 @@ class Candidates:
         if self.order == "falling":
             above = torch.searchsorted(-self.scores, -scores)
         else:
-            counts = [(self.scores > scores[:, [i]]).sum(-1) for i in range(scores.shape[1])]
+            counts = [(self.scores > scores[:, [i]]).count_nonzero(-1) for i in range(scores.shape[1])]
             above = torch.stack(counts, -1) if counts else torch.zeros_like(self.slots)
-        return (above + 1).masked_fill(self.slots < 0, 0)
+        return (above + 1).masked_fill(self.gone, 0)
+
+    def columns_of(self, tokens: Int[Tensor, "rows some"]) -> Int[Tensor, "rows some"]:
+        """Column of each given token, -1 where it is not stored (or is itself -1)."""
+        if self.tokens is None:
+            return tokens
+        inverse = torch.full((self.scores.shape[0], self.vocab), -1, device=tokens.device)
+        rows, columns = self.alive.nonzero(as_tuple=True)
+        inverse[rows, self.tokens[rows, columns]] = columns
+        return inverse.gather(1, tokens.clamp(min=0)).masked_fill(tokens < 0, -1)
 
     def with_total(self) -> Candidates:
         """Remember the present distribution as the one before any removal, if none is remembered yet."""
@@ -182,9 +214,11 @@ class Candidates:
     def rescored(self, scores: Float[Tensor, "rows width"], keeps_order: bool) -> Candidates:
         """The same tokens with other scores; ``keeps_order`` where the change cannot reorder them."""
         order: Order = self.order if keeps_order or self.order == "id" else "none"
-        alive = self.at(scores > NEG_INF, False)
-        slots = self.slots.masked_fill(~alive, -1)
-        return replace(self, scores=scores, order=order, slots=slots, total=None)
+        dead = self.at(scores, NEG_INF) == NEG_INF
+        fresh = replace(self, scores=scores, order=order, slots=self.slots.masked_fill(dead, -1), total=None)
+        if keeps_order and "ranks" in self.__dict__:
+            fresh.__dict__["ranks"] = self.ranks.masked_fill(dead, 0)
+        return fresh
 
     def sorted(self) -> Candidates:
         """The same tokens by falling score, the lower id first among ties."""
@@ -192,7 +226,8 @@ class Candidates:
             return self
         columns = self._by_id() if self.order != "id" else None
         scores = self.scores if columns is None else self.scores.gather(1, columns)
-        scores, place = scores.sort(dim=-1, descending=True, stable=True)
+        place = rising(-scores)
+        scores = scores.gather(1, place)
         place = place if columns is None else columns.gather(1, place)
         return self._permuted(scores, place)
 
@@ -205,7 +240,7 @@ class Candidates:
         width = int(self.n.max())
         columns = torch.arange(self.width, device=place.device).expand(place.shape)
         inverse = torch.empty_like(place).scatter_(1, place, columns)
-        slots = inverse.gather(1, self.slots.clamp(min=0)).masked_fill(self.slots < 0, -1)
+        slots = self.at(inverse, -1)
         place = place[:, :width]
         tokens = place if self.tokens is None else self.tokens.gather(1, place)
         fresh = replace(
@@ -227,7 +262,7 @@ class Candidates:
             size: Length of the engine's array afterwards; default: the survivors.
         """
         mask = mask & self.alive
-        n = mask.sum(-1)
+        n = mask.count_nonzero(-1)
         size = n if size is None else torch.maximum(size, n)
         if torch.equal(n, self.n):
             return replace(self, size=size)._inherit(self)
@@ -252,16 +287,14 @@ class Candidates:
         size: Int[Tensor, " rows"],
     ) -> Candidates:
         """Store the columns in ``mask`` only, in their present order."""
-        rows, columns = mask.nonzero(as_tuple=True)
-        place = torch.arange(rows.shape[0], device=rows.device) - (n.cumsum(0) - n)[rows]
-        shape = (mask.shape[0], width)
-        scores = self.scores.new_full(shape, NEG_INF)
-        scores[rows, place] = self.scores[rows, columns]
-        tokens = torch.zeros(shape, dtype=torch.int64, device=rows.device)
-        tokens[rows, place] = columns if self.tokens is None else self.tokens[rows, columns]
-        inverse = torch.full(mask.shape, -1, dtype=torch.int64, device=rows.device)
-        inverse[rows, columns] = place
-        slots = self.at(inverse, -1)
+        filled = torch.arange(width, device=mask.device) < n[:, None]
+        kept = places(mask)
+        scores = self.scores.new_full(filled.shape, NEG_INF).masked_scatter_(filled, self.scores.take(kept))
+        ids = kept % self.width if self.tokens is None else self.tokens.take(kept)
+        tokens = torch.zeros(filled.shape, dtype=torch.int64, device=mask.device).masked_scatter_(filled, ids)
+        slots = self.slots
+        if slots.numel():
+            slots = (self.at(mask.cumsum(-1), 0) - 1).masked_fill(~self.at(mask, False), -1)
         return replace(self, scores=scores, tokens=tokens, slots=slots, size=size)
 
     def wide(self) -> Float[Tensor, "rows vocab"]:

@@ -118,13 +118,23 @@ class DRY(Stage):
             notes.append("breakers given as strings do not act: the chain was given no vocabulary")
         if not any(found):
             return Effect(c, notes=tuple(notes))
-        table = torch.zeros((len(found), c.vocab), dtype=c.scores.dtype, device=c.scores.device)
-        for row, matches in enumerate(found):
-            for match in matches:
-                if match.token < c.vocab:
-                    table[row, match.token] = match.penalty
+        hits = [
+            (row, m.token, m.penalty)
+            for row, matches in enumerate(found)
+            for m in matches
+            if m.token < c.vocab
+        ]
+        device = c.scores.device
+        tokens = torch.full((len(found), len(hits)), -1, device=device)
+        for place, (row, token, _) in enumerate(hits):
+            tokens[row, place] = token
+        columns = c.columns_of(tokens)
+        rows, places = (columns >= 0).nonzero(as_tuple=True)
+        scores = c.scores.clone()
+        penalties = torch.tensor([penalty for _, _, penalty in hits], dtype=scores.dtype, device=device)
+        scores[rows, columns[rows, places]] -= penalties[places]
         details = tuple({m.token: str(m) for m in matches} for matches in found)
-        return Effect(c, scores=c.scores - table.gather(1, c.ids), notes=tuple(notes), details=details)
+        return Effect(c, scores=scores, notes=tuple(notes), details=details)
 
     def matches(self, window: Sequence[int]) -> list[Match]:
         """Every token that would extend a repetition in ``window``, each with its longest n-gram."""

@@ -52,7 +52,7 @@ class Epsilon(Stage):
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut at a probability."""
         keep = (c.probs >= self.epsilon) | (c.scores >= c.kth(self.min_keep))
-        margin = c.at(c.exact, 0.0).log() - log(self.epsilon)
+        margin = c.target_probs.log() - log(self.epsilon)
         return Effect(c, keep=keep, threshold=torch.full_like(c.top[:, 0], self.epsilon), margin=margin)
 
     def why(self, fate: Fate, /) -> str:

@@ -53,7 +53,7 @@ class Eta(Stage):
         epsilon = torch.as_tensor(self.epsilon, dtype=c.scores.dtype, device=c.scores.device)
         eta = torch.minimum(epsilon, epsilon.sqrt() * torch.exp(-entropy))
         keep = (c.probs >= eta[:, None]) | (c.scores >= c.kth(self.min_keep))
-        margin = c.at(c.exact, 0.0).log() - eta.double().log()[:, None]
+        margin = c.target_probs.log() - eta.double().log()[:, None]
         return Effect(c, keep=keep, threshold=eta, margin=margin)
 
     def why(self, fate: Fate, /) -> str:

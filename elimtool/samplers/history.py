@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -33,12 +34,19 @@ class History:
         return tokens[-last_n:] if last_n > 0 else ()
 
 
-def counts(windows: Sequence[Sequence[int]], vocab: int, device: torch.device) -> Int64[Tensor, "rows vocab"]:
-    """How often each token occurs in each window; ids outside the vocabulary are ignored."""
-    longest = max((len(w) for w in windows), default=0)
-    padded = torch.full((len(windows), longest), vocab, dtype=torch.int64)
-    for row, window in enumerate(windows):
-        padded[row, : len(window)] = torch.tensor(window, dtype=torch.int64)
-    padded = padded.masked_fill((padded < 0) | (padded > vocab), vocab).to(device)
-    table = torch.zeros((len(windows), vocab + 1), dtype=torch.int64, device=device)
-    return table.scatter_add_(1, padded, torch.ones_like(padded))[:, :vocab]
+def occurrences(
+    windows: Sequence[Sequence[int]], vocab: int
+) -> tuple[Int64[Tensor, "rows seen"], Int64[Tensor, "rows seen"]]:
+    """The distinct tokens of each window and how often each occurs.
+
+    Returns:
+        ``(tokens, counts)``, padded with token -1 and count 0; ids outside the vocabulary are left out.
+    """
+    found = [Counter(t for t in window if 0 <= t < vocab) for window in windows]
+    longest = max((len(f) for f in found), default=0)
+    tokens = torch.full((len(windows), longest), -1, dtype=torch.int64)
+    counts = torch.zeros((len(windows), longest), dtype=torch.int64)
+    for row, seen in enumerate(found):
+        tokens[row, : len(seen)] = torch.tensor(list(seen.keys()), dtype=torch.int64)
+        counts[row, : len(seen)] = torch.tensor(list(seen.values()), dtype=torch.int64)
+    return tokens, counts

@@ -164,9 +164,9 @@ def record(
     if acted is None:
         acted = torch.full((rows,), not stage.is_off(), device=before.scores.device)
     base = effect.base
-    untouched = after is before
-    gone = None if untouched else base.alive & ~survivors(effect)
-    pruned = torch.where(gone, base.exact, 0.0).sum(-1) if gone is not None else before.exact.new_zeros(rows)
+    pruned = base.exact.new_zeros(rows)
+    if not torch.equal(before.n, after.n):
+        pruned = (base.exact * (base.alive & ~survivors(effect))).sum(-1)
     threshold = effect.threshold if effect.threshold is not None else pruned.new_full((rows,), NAN)
     return StageRecord(
         stage=stage.name,
@@ -182,10 +182,10 @@ def record(
         entropy_after=after.entropy,
         top_token=after.top_token,
         top_prob=after.exact.amax(-1),
-        alive_before=before.slots >= 0,
-        alive_after=after.slots >= 0,
-        prob_before=before.at(before.exact, 0.0).masked_fill(padding, NAN),
-        prob_after=after.at(after.exact, 0.0).masked_fill(padding, NAN),
+        alive_before=~before.gone,
+        alive_after=~after.gone,
+        prob_before=before.target_probs.masked_fill(padding, NAN),
+        prob_after=after.target_probs.masked_fill(padding, NAN),
         rank_before=before.ranks,
         margin=_margin(effect, before, after, acted, padding),
         notes=effect.notes,
@@ -201,11 +201,11 @@ def _margin(
     """The effect's margins: null or -inf by the ledger's rules, and never against the outcome."""
     if effect.margin is None:
         return torch.full(before.slots.shape, NAN, dtype=torch.float64, device=before.scores.device)
-    alive = after.slots >= 0
+    alive = ~after.gone
     margin = effect.margin.double()
     margin = torch.where(alive, margin.nan_to_num(torch.inf, torch.inf, -torch.inf).clamp(min=0.0), margin)
     margin = torch.where(alive, margin, margin.nan_to_num(0.0, torch.inf, -torch.inf).clamp(max=0.0))
-    margin = margin.masked_fill(before.slots < 0, NEG_INF)
+    margin = margin.masked_fill(before.gone, NEG_INF)
     return margin.masked_fill(padding | ~acted[:, None], NAN)
 
 

@@ -63,7 +63,7 @@ class MirostatV2(Stage):
         """Cut at mu bits."""
         mu = (context.state if context.state is not None else self.start(c.n.shape[0])).to(c.scores)
         keep = (-c.probs.log2() <= mu[:, None]) | (c.ids == c.top_token[:, None])
-        margin = mu[:, None] + c.at(c.exact, 0.0).log2()
+        margin = mu[:, None] + c.target_probs.log2()
         return Effect(c, keep=keep, threshold=mu, margin=margin)
 
     def why(self, fate: Fate, /) -> str:

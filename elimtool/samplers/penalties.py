@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.history import Scope, counts
+from elimtool.samplers.history import Scope, occurrences
 from elimtool.samplers.stage import Context, Effect, Role, Stage
 
 
@@ -95,41 +95,38 @@ class Penalties(Stage):
 
     def apply(self, c: Candidates, context: Context, /) -> Effect:
         """Lower what was seen."""
-        scores = c.scores
-        if self.order == "multiply_first":
-            scores = self._add(self._multiply(scores, c, context), c, context)
-        else:
-            scores = self._multiply(self._add(scores, c, context), c, context)
+        scores = c.scores.clone()
+        steps = (self._multiply, self._add)
+        for act in steps if self.order == "multiply_first" else reversed(steps):
+            act(scores, c, context)
         return Effect(c, scores=scores)
 
-    def _multiply(
-        self, scores: Float[Tensor, "rows width"], c: Candidates, context: Context
-    ) -> Float[Tensor, "rows width"]:
-        """Apply the repetition penalty."""
+    def _multiply(self, scores: Float[Tensor, "rows width"], c: Candidates, context: Context) -> None:
+        """Apply the repetition penalty to ``scores``, which this call owns."""
         if self.repetition == 1.0:
-            return scores
+            return
         windows = [h.window(self.repetition_scope, self.window) for h in context.histories]
-        factor = self._factors(counts(windows, c.vocab, scores.device) > 0, self.repetition, scores)
+        tokens, _ = occurrences(windows, c.vocab)
+        factor = torch.full(tokens.shape, self.repetition, dtype=scores.dtype)
         if self.slope != 1.0 and self.repetition > 1:
-            late = [w[len(w) // 2 :] for w in windows]
-            newer = counts(late, c.vocab, scores.device) > 0
-            reduced = 1 + (self.repetition - 1) * self.slope
-            factor = torch.where((factor != 1) & ~newer, torch.full_like(factor, reduced), factor)
-        factor = factor.gather(1, c.ids)
-        return torch.where(scores > 0, scores / factor, scores * factor)
+            newer = [set(window[len(window) // 2 :]) for window in windows]
+            old = [[t not in newer[r] for t in row] for r, row in enumerate(tokens.tolist())]
+            factor[torch.tensor(old, dtype=torch.bool).view_as(tokens)] = (
+                1 + (self.repetition - 1) * self.slope
+            )
+        columns = c.columns_of(tokens.to(scores.device))
+        rows, places = (columns >= 0).nonzero(as_tuple=True)
+        columns, by = columns[rows, places], factor.to(scores.device)[rows, places]
+        given = scores[rows, columns]
+        scores[rows, columns] = torch.where(given > 0, given / by, given * by)
 
-    @staticmethod
-    def _factors(seen: Tensor, value: float, like: Tensor) -> Tensor:
-        """``value`` where seen, else 1."""
-        one = torch.ones(seen.shape, dtype=like.dtype, device=like.device)
-        return one.masked_fill(seen, value)
-
-    def _add(
-        self, scores: Float[Tensor, "rows width"], c: Candidates, context: Context
-    ) -> Float[Tensor, "rows width"]:
-        """Apply the frequency and presence penalties."""
+    def _add(self, scores: Float[Tensor, "rows width"], c: Candidates, context: Context) -> None:
+        """Apply the frequency and presence penalties to ``scores``, which this call owns."""
         if self.frequency == 0 and self.presence == 0:
-            return scores
+            return
         windows = [h.window(self.additive_scope, self.window) for h in context.histories]
-        seen = counts(windows, c.vocab, scores.device).gather(1, c.ids).to(scores.dtype)
-        return scores - (seen * self.frequency + (seen > 0) * self.presence)
+        tokens, counts = occurrences(windows, c.vocab)
+        columns = c.columns_of(tokens.to(scores.device))
+        rows, places = (columns >= 0).nonzero(as_tuple=True)
+        seen = counts.to(scores.device)[rows, places].to(scores.dtype)
+        scores[rows, columns[rows, places]] -= seen * self.frequency + self.presence

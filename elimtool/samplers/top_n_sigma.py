@@ -16,10 +16,11 @@ from elimtool.samplers.stage import Context, Effect, Fate, Stage
 
 def deviation(c: Candidates, rule: Literal["population", "zero_filled"]) -> Float[Tensor, "rows 1"]:
     """Standard deviation of the logits: of the survivors, or (n - 1) with removed tokens counted as 0."""
-    finite = torch.where(c.alive, c.scores, 0.0)
+    holes = int(c.n.min()) < c.width
+    finite = torch.where(c.alive, c.scores, 0.0) if holes else c.scores
     count = c.n[:, None] if rule == "population" else torch.full_like(c.n[:, None], c.vocab)
     mean = finite.sum(-1, keepdim=True) / count
-    squares = torch.where(c.alive, (finite - mean) ** 2, 0.0).sum(-1, keepdim=True)
+    squares = ((finite - mean).square() * c.alive).sum(-1, keepdim=True)
     if rule == "population":
         return (squares / count).sqrt()
     missing = (count - c.n[:, None]) * mean**2

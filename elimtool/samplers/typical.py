@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.order import rising
 from elimtool.samplers.stage import Context, Effect, Fate, Stage, leading
 
 
@@ -76,7 +77,8 @@ class Typical(Stage):
         if self.ties == "exact":
             c = c.sorted()
         shift = self.shifts(c)
-        ordered, place = shift.sort(dim=-1, stable=True)
+        place = rising(shift)
+        ordered = shift.gather(1, place)
         total = c.running(c.probs.gather(1, place))
         short = total < self.mass if self.boundary == "reach" else total <= self.mass
         last = torch.minimum(short.sum(-1, keepdim=True), c.n[:, None] - 1)

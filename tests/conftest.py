@@ -60,8 +60,16 @@ def tiny(tokenizer: Any) -> Any:
 
     bridge = native.boot(
         {
-            "n_layers": 3, "d_model": 16, "n_heads": 2, "d_head": 8, "d_mlp": 32, "n_ctx": 128, "d_vocab": 300,
-            "act_fn": "gelu", "seed": 1, "normalization_type": "LN",
+            "n_layers": 3,
+            "d_model": 16,
+            "n_heads": 2,
+            "d_head": 8,
+            "d_mlp": 32,
+            "n_ctx": 128,
+            "d_vocab": 300,
+            "act_fn": "gelu",
+            "seed": 1,
+            "normalization_type": "LN",
         }
     )
     generator = torch.Generator().manual_seed(0)

@@ -1,0 +1,14 @@
+"""The metrics by name. Adding one is a file in this folder and a line here."""
+
+from __future__ import annotations
+
+from elimtool.metrics.attention import AttentionRetention
+from elimtool.metrics.lens import LensTrajectory
+from elimtool.metrics.metric import Metric
+from elimtool.metrics.sampling import SamplerLedger
+
+METRICS: dict[str, type[Metric]] = {
+    "attention": AttentionRetention,
+    "lens": LensTrajectory,
+    "sampling": SamplerLedger,
+}

@@ -83,12 +83,14 @@ class Model:
     @cached_property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(iter(self.hf.parameters())).device
+        where: torch.device = next(iter(self.hf.parameters())).device
+        return where
 
     @cached_property
     def dtype(self) -> torch.dtype:
         """What the weights are."""
-        return next(iter(self.hf.parameters())).dtype
+        kind: torch.dtype = next(iter(self.hf.parameters())).dtype
+        return kind
 
     @cached_property
     def context(self) -> int | None:
@@ -161,13 +163,14 @@ class Model:
             modules[prefix] = base
         return given
 
-    def _forward(self, batch: Batch) -> Tensor | None:
+    def _forward(self, batch: Batch) -> Tensor:
         """Run the model; returns its own logits at the first prompt's first probed position."""
         keep = batch.positions[0, :1]
         if hasattr(self.hf, "base_model_prefix"):
-            return self.hf(input_ids=batch.ids, use_cache=False, logits_to_keep=keep).logits[0, 0]
-        logits: Tensor = self.hf(input_ids=batch.ids)[0, int(keep)]
-        return logits
+            own: Tensor = self.hf(input_ids=batch.ids, use_cache=False, logits_to_keep=keep).logits[0, 0]
+        else:
+            own = self.hf(input_ids=batch.ids)[0, int(keep)]
+        return own
 
     @contextmanager
     def _hooks(self, batch: Batch, needs: Collection[str], last: _Last) -> Iterator[None]:
@@ -181,20 +184,21 @@ class Model:
             rows = probed_rows(pattern, batch, 2)
             seen["attention"] = rows if rows.dtype == torch.float64 else rows.float()
 
-        def keep_visible(scores: Tensor) -> None:
-            rows = probed_rows(scores[:, 0], batch, 1)
-            seen["visible"] = rows > torch.finfo(rows.dtype).min / 2
+        def keep_visible(_module: nn.Module, _inputs: Any, named: dict[str, Any]) -> None:
+            seen["visible"] = _visible(batch, named.get("attention_mask"))
 
         def layer(index: int, residual: Tensor) -> None:
             rows = probed_rows(residual, batch, 1) if "residual" in needs else None
-            last(LayerView(index, batch, rows, seen.pop("attention", None), seen.pop("visible", None)))
+            view = LayerView(index, batch, rows, seen.pop("attention", None), seen.pop("visible", None))
+            self._check_mask(view)
+            last(view)
 
         blocks = list(self.bridge.blocks)
         on(blocks[0].hook_in, lambda out: layer(-1, out))
         for index, block in enumerate(blocks):
-            attention = getattr(block, "attn", None)
+            attention: Any = getattr(block, "attn", None)
             if "attention" in needs and hasattr(attention, "hook_pattern"):
-                on(attention.hook_attn_scores, keep_visible)
+                handles.append(attention.register_forward_pre_hook(keep_visible, with_kwargs=True))
                 on(attention.hook_pattern, keep_pattern)
             on(block.hook_out, lambda out, index=index: layer(index, out))  # type: ignore[misc]
         try:
@@ -203,10 +207,20 @@ class Model:
             for handle in handles:
                 handle.remove()
 
-    def _check(self, batch: Batch, own: Tensor | None, residual: Tensor) -> None:
+    def _check_mask(self, view: LayerView) -> None:
+        """Refuse attention that goes where the mask forbids it: the mask was not the whole story."""
+        if view.attention is None or view.visible is None:
+            return
+        if bool((view.attention[:, :, 0] * ~view.visible[:, None, 0]).any()):
+            raise ElimError(
+                f"{self.name}: layer {view.layer} attends to keys that its mask hides",
+                "elimtool does not know this architecture's masks; its retention would be wrong",
+            )
+
+    def _check(self, batch: Batch, own: Tensor, residual: Tensor) -> None:
         """Refuse outputs that are not finite, and families whose head this code would read wrongly."""
         finite = residual.isfinite().all(-1) | ~batch.probed
-        if not bool(finite.all()) or own is None or not bool(own.isfinite().all()):
+        if not bool(finite.all()) or not bool(own.isfinite().all()):
             raise ElimError(*self._not_finite())
         read = self.readout(residual[0, :1])[0]
         difference = float((read - own.to(read.dtype)).abs().max())
@@ -214,7 +228,7 @@ class Model:
         tolerance = (1e-4 if self.dtype in (torch.float32, torch.float64) else 5e-2) * scale
         if difference > tolerance:
             raise ElimError(
-                f"{self.name}: reading out the last residual differs from the model's logits by {difference:.3g}",
+                f"{self.name}: the last residual, read out, differs from the logits by {difference:.3g}",
                 "elimtool does not know how this architecture turns its last layer into logits",
             )
 
@@ -245,6 +259,20 @@ class Model:
                     self.tokenizer.backend.backend_tokenizer.to_str()
                 )
         return self._hashes
+
+
+def _visible(batch: Batch, mask: Tensor | None) -> Tensor:
+    """Which keys each probed query may see: [batch, probes, keys], causal and as the layer's own mask says.
+
+    A mask is [batch or 1, 1, queries, keys]: boolean, or added to the scores (hidden keys get the dtype's
+    minimum or -inf). A layer that is given none is plainly causal.
+    """
+    keys = torch.arange(batch.ids.shape[1], device=batch.ids.device)
+    causal = keys <= batch.positions[..., None]
+    if mask is None or mask.ndim != 4:
+        return causal
+    rows = probed_rows(mask[:, 0].expand(len(batch.encoded), -1, -1), batch, 1)[..., : len(keys)]
+    return causal & (rows if rows.dtype == torch.bool else rows > torch.finfo(rows.dtype).min / 2)
 
 
 class _Last:

@@ -18,7 +18,7 @@ from elimtool.prompts import Prompt
 TEXTS = (
     "The capital of France is",
     "def mean(xs):\n    return sum(xs) / len(xs)\n\nprint(mean([1, 2, 3]))",
-    "Zürich, 東京 and Αθήνα \N{EM DASH} 12,345 people \N{SNOWMAN} said: \N{LEFT DOUBLE QUOTATION MARK}no\N{RIGHT DOUBLE QUOTATION MARK}.",
+    "Z\u00fcrich, \u6771\u4eac and \u0391\u03b8\u03ae\u03bd\u03b1: 12,345 people \u2603 said \u201cno\u201d.",
     "one two three one two three one two three one two",
 )
 """What is compared by default: prose, code, several scripts, repetition."""
@@ -27,7 +27,7 @@ TOLERANCES = {"attention": 1e-5, "residual": 1e-4, "logits": 1e-4}
 """Largest difference allowed in float32; residuals and logits are relative to their largest value."""
 
 HALF_TOLERANCE = 5e-2
-"""The same for half-precision weights, whose rounding is 3 (float16) to 8 (bfloat16) bits of mantissa less."""
+"""The same for half-precision weights, which keep 11 (float16) or 8 (bfloat16) bits of a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,9 @@ class Difference:
         return self.largest <= self.tolerance
 
 
-def verify(model: Model, *, trust_remote_code: bool = False, texts: Sequence[str] = TEXTS) -> list[Difference]:
+def verify(
+    model: Model, *, trust_remote_code: bool = False, texts: Sequence[str] = TEXTS
+) -> list[Difference]:
     """Run both on some texts, every position probed, and report the largest differences.
 
     Args:
@@ -97,9 +99,17 @@ def _differences(model: Model, plain: Any, text: str, number: int) -> list[Diffe
     def observe(view: LayerView) -> None:
         assert view.residual is not None
         if view.attention is not None:
-            differ("attention", view.attention[0], truth.attentions[view.layer][0], view.layer, relative=False)
+            differ(
+                "attention", view.attention[0], truth.attentions[view.layer][0], view.layer, relative=False
+            )
         if view.layer < model.n_layers - 1:  # Hugging Face gives the last layer's only after the final norm
-            differ("residual", view.residual[0], truth.hidden_states[view.layer + 1][0], view.layer, relative=True)
+            differ(
+                "residual",
+                view.residual[0],
+                truth.hidden_states[view.layer + 1][0],
+                view.layer,
+                relative=True,
+            )
         else:
             last.append(view.residual[0])
 

@@ -104,7 +104,7 @@ class LayerView:
         residual: The residual stream after the layer, before the final norm, in the model's dtype.
         attention: Attention weights of the probed queries, at least float32; visible keys sum to 1.
         visible: The keys that each probed query may see in this layer: causal, and inside the window
-            where the layer has one. Read off the model's own masked scores.
+            where the layer has one. Read off the mask that the layer itself is given.
     """
 
     layer: int

@@ -123,6 +123,17 @@ class RunWriter:
         self.abort()
 
 
+def check_directory(directory: str | Path, overwrite: bool = False) -> None:
+    """Refuse, before any work is done, a directory that ``RunWriter`` would refuse; leaves nothing behind.
+
+    Raises:
+        ElimError: As ``RunWriter``.
+    """
+    path = Path(directory)
+    if _prepare(path, overwrite):
+        path.rmdir()
+
+
 def _prepare(directory: Path, overwrite: bool) -> bool:
     """Check that a run may be written here, make the directory if need be, and say whether it was made."""
     if not directory.parent.is_dir():

@@ -48,7 +48,9 @@ def test_activations_equal_hugging_face(loaded: Any) -> None:
     for view in views[1:]:
         torch.testing.assert_close(view.attention[0], truth.attentions[view.layer][0], atol=1e-5, rtol=0)
     for view in views[:-1]:
-        torch.testing.assert_close(view.residual[0], truth.hidden_states[view.layer + 1][0], atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(
+            view.residual[0], truth.hidden_states[view.layer + 1][0], atol=1e-4, rtol=1e-5
+        )
     torch.testing.assert_close(model.readout(views[-1].residual[0]), truth.logits[0], atol=1e-4, rtol=0)
 
 

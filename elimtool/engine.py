@@ -1,0 +1,227 @@
+"""Prompts in, a run out: encodes, batches, streams layers past the metrics, reads out, fills tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from elimtool.errors import ElimError, nearest
+from elimtool.follow import follow
+from elimtool.lenses import LENSES
+from elimtool.metrics import METRICS
+from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
+from elimtool.model.encode import Position
+from elimtool.model.view import Batch, Encoded, LayerView
+from elimtool.prompts import Prompt, as_prompts
+from elimtool.records import arrow_table, concatenate, manifest, prompt_rows
+from elimtool.samplers import resolve
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from elimtool.model.model import Model
+    from elimtool.run.reader import Run
+
+DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
+
+READOUT_BYTES = 256 * 2**20
+"""Logits held at a time while residuals are read out; rows are read in chunks that fit."""
+
+BATCH_TOKENS = 4096
+"""Padded tokens in one forward pass at most, unless a single prompt has more."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """What to measure and how; the same for every prompt of a run.
+
+    Attributes:
+        position: Query tokens to probe: ``last``, ``all`` or an index from 0.
+        samplers: Sampler chains: preset names, YAML files or inline chains.
+        lens: How layers before the last are read out.
+        sinks: Attention-sink set: ``auto``, ``none`` or positions such as ``0,5``.
+        target_space: ``auto`` or ``exact``, see ``elimtool.model.targets.spaced``.
+        heads: Whether to fill ``attention_heads``; ``None`` means unless every position is probed.
+        batch_size: Prompts in one forward pass at most.
+        errors: ``raise`` the first bad prompt, or keep it as a ``row`` with its error.
+    """
+
+    position: Position = "last"
+    samplers: tuple[str, ...] = DEFAULT_SAMPLERS
+    lens: str = "raw"
+    sinks: str = "auto"
+    target_space: Literal["auto", "exact"] = "auto"
+    heads: bool | None = None
+    batch_size: int = 8
+    errors: Literal["raise", "row"] = "raise"
+
+    def __post_init__(self) -> None:
+        if self.lens not in LENSES:
+            raise ElimError(f"--lens '{self.lens}' is unknown", nearest(self.lens, tuple(LENSES)))
+        if self.target_space not in ("auto", "exact"):
+            raise ElimError(f"--target-space '{self.target_space}' is not valid", "give auto or exact")
+        if isinstance(self.position, str) and self.position not in ("last", "all"):
+            raise ElimError(
+                f"--position '{self.position}' is not valid", "give last, all, or an index from 0"
+            )
+        if self.batch_size < 1:
+            raise ElimError(f"batch size {self.batch_size} is not valid", "give at least 1")
+
+
+def trace(
+    model: Model,
+    prompts: str | Prompt | Iterable[str | Prompt],
+    *,
+    targets: Sequence[str] = (),
+    foils: Sequence[str] = (),
+    options: TraceOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Measure what a model eliminates on one prompt or many.
+
+    Args:
+        model: From ``elimtool.load_model``.
+        prompts: Strings or ``Prompt`` objects.
+        targets: Continuations to follow, for prompts that name none of their own.
+        foils: Continuations to contrast them with, likewise.
+        options: What to measure; the defaults are those of ``elimtool trace``.
+        progress: Called with (prompts done, prompts in all).
+
+    Returns:
+        A run in memory: ``run.table("lens")`` is a DataFrame, ``run.save(directory)`` writes Parquet.
+
+    Raises:
+        ElimError: An option or (with ``errors="raise"``) a prompt cannot be used.
+    """
+    from elimtool.run import Run
+    from elimtool.run.manifest import utc_now
+
+    started = utc_now()
+    options = options or TraceOptions()
+    chains = tuple(resolve(spec) for spec in options.samplers)
+    asked = [_with_defaults(prompt, targets, foils) for prompt in as_prompts(prompts)]
+    if not asked:
+        raise ElimError("there is no prompt to trace", "give at least one prompt")
+    encoded = [_encode(model, prompt, options) for prompt in asked]
+    _refuse_duplicates(encoded)
+    heads = options.position != "all" if options.heads is None else options.heads
+    tables: dict[str, list[pa.Table]] = {"prompts": [arrow_table("prompts", prompt_rows(asked, encoded))]}
+    usable = [one for one in encoded if isinstance(one, Encoded)]
+    done = 0
+    for some in _batches(usable, options.batch_size):
+        for name, table in run_batch(model, some, Settings(chains, heads), options.lens).items():
+            tables.setdefault(name, []).append(table)
+        done += len(some)
+        if progress is not None:
+            progress(done, len(usable))
+    config = {**asdict(options), "targets": list(targets), "foils": list(foils)}
+    whole = {name: concatenate(parts) for name, parts in tables.items()}
+    return Run.from_tables(manifest(model, config, chains, started), whole)
+
+
+def run_batch(
+    model: Model, encoded: Sequence[Encoded], settings: Settings, lens: str
+) -> Mapping[str, pa.Table]:
+    """One forward pass: every metric's tables for some encoded prompts."""
+    batch = Batch.of(encoded, model.device)
+    metrics = [made(batch, settings) for made in METRICS.values()]
+    needs = frozenset[str]({"residual"}).union(*(metric.needs for metric in metrics))
+    prompt, probe = batch.rows
+    kept: list[Tensor] = []
+
+    def observe(view: LayerView) -> None:
+        assert view.residual is not None
+        kept.append(view.residual[prompt, probe])
+        for metric in metrics:
+            metric.observe(view)
+
+    model.stream(batch, needs, observe)
+    with torch.inference_mode():
+        _read_out(model, batch, torch.stack(kept), lens, metrics)
+    filled: dict[str, pa.Table] = {}
+    for metric in metrics:
+        for name, columns in metric.finish().items():
+            filled[name] = arrow_table(name, columns)
+    return filled
+
+
+def _read_out(
+    model: Model,
+    batch: Batch,
+    residuals: Float[Tensor, "layers rows width"],
+    lens: str,
+    metrics: Sequence[Metric],
+) -> None:
+    """Read the probed residuals out in chunks of rows, all layers of a row at once."""
+    reading = LENSES[lens]()
+    n_layers, n_rows, _ = residuals.shape
+    chunk = max(1, READOUT_BYTES // (n_layers * model.vocab * 4))
+    for start in range(0, n_rows, chunk):
+        part = residuals[:, start : start + chunk]
+        carried = [reading.to_final(part[i], i - 1) for i in range(n_layers - 1)]
+        read = model.readout(torch.cat([*carried, part[-1]]))
+        logits = read.reshape(n_layers, -1, read.shape[-1])
+        rows = tuple(index[start : start + chunk] for index in batch.rows)
+        view = _view(model, batch, (rows[0], rows[1]), logits, lens)
+        for metric in metrics:
+            metric.read(view)
+
+
+def _view(
+    model: Model,
+    batch: Batch,
+    rows: tuple[Tensor, Tensor],
+    logits: Float[Tensor, "layers rows vocab"],
+    lens: str,
+) -> ReadoutView:
+    logprobs = torch.log_softmax(logits, -1)
+    top = logits.argmax(-1)
+    followed: Followed = follow(model, batch, rows, logprobs, top)
+    return ReadoutView(
+        batch, rows, lens, logits, logprobs, followed, top, lambda token: model.tokenizer.texts([token])[0]
+    )
+
+
+def _with_defaults(prompt: Prompt, targets: Sequence[str], foils: Sequence[str]) -> Prompt:
+    if prompt.targets or prompt.foils or not (targets or foils):
+        return prompt
+    return replace(prompt, targets=tuple(targets), foils=tuple(foils))
+
+
+def _encode(model: Model, prompt: Prompt, options: TraceOptions) -> Encoded | ElimError:
+    try:
+        return model.encode(
+            prompt, position=options.position, sinks=options.sinks, target_space=options.target_space
+        )
+    except ElimError as error:
+        if options.errors == "raise":
+            raise
+        return error
+
+
+def _refuse_duplicates(encoded: Sequence[Encoded | ElimError]) -> None:
+    seen: dict[str, int] = {}
+    for number, one in enumerate(encoded, start=1):
+        if isinstance(one, Encoded) and (first := seen.setdefault(one.prompt_id, number)) != number:
+            raise ElimError(
+                f"prompts {first} and {number} have the same id '{one.prompt_id}'",
+                "give each prompt an id of its own, or leave out the repeated one",
+            )
+
+
+def _batches(encoded: Sequence[Encoded], most: int) -> Iterator[list[Encoded]]:
+    """Consecutive prompts that fit together into one forward pass."""
+    some: list[Encoded] = []
+    for one in encoded:
+        longest = max(len(other.token_ids) for other in [*some, one])
+        if some and (len(some) == most or longest * (len(some) + 1) > BATCH_TOKENS):
+            yield some
+            some = []
+        some.append(one)
+    if some:
+        yield some

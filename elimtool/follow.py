@@ -1,0 +1,105 @@
+"""Which tokens are followed at each probed row: the user's targets and foils, or the model's own leaders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from elimtool.metrics.metric import Followed
+from elimtool.model.view import Batch, Encoded, LayerView, Target
+
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
+
+LEADERS = 5
+"""Without targets, this many of the output's most probable tokens are followed ..."""
+
+FOLLOWED = 10
+"""... and then the tokens ranked first at some layer, later layers first, this many in all."""
+
+
+def follow(
+    model: Model,
+    batch: Batch,
+    rows: tuple[Tensor, Tensor],
+    logprobs: Float[Tensor, "layers rows vocab"],
+    top: Int[Tensor, "layers rows"],
+) -> Followed:
+    """Settle the tokens to follow at some rows of a batch.
+
+    Args:
+        model: For the text of tokens, and to score targets of several tokens.
+        batch: The batch that the rows belong to.
+        rows: ``(prompt, probe)`` indices of the rows.
+        logprobs: Log-probabilities at every layer, the model's own output last.
+        top: Most probable token of every layer.
+    """
+    asked = [batch.encoded[prompt] for prompt in rows[0].tolist()]
+    leaders = _leaders(logprobs[-1], top)
+    chosen = [one.targets or _as_targets(model, ids) for one, ids in zip(asked, leaders, strict=True)]
+    width = max(len(targets) for targets in chosen)
+    ids = torch.full((len(chosen), width), -1, dtype=torch.long)
+    is_foil = torch.zeros(len(chosen), width, dtype=torch.bool)
+    ambiguous = torch.zeros_like(is_foil)
+    for row, targets in enumerate(chosen):
+        for k, target in enumerate(targets):
+            ids[row, k] = target.token_id
+            is_foil[row, k], ambiguous[row, k] = target.is_foil, target.ambiguous
+    ids = ids.to(logprobs.device)
+    first = logprobs[-1].gather(-1, ids.clamp(min=0)).double()
+    joint = first + _remainders(model, batch, rows, chosen, width).to(first.device)
+    return Followed(ids, is_foil, ambiguous, [[t.text for t in targets] for targets in chosen], joint)
+
+
+def _leaders(final: Float[Tensor, "rows vocab"], top: Int[Tensor, "layers rows"]) -> list[list[int]]:
+    """The output's top tokens, then whatever led an earlier layer, the latest layer first."""
+    best = final.topk(min(LEADERS, final.shape[-1]), dim=-1).indices.tolist()
+    led = top.flip(0).T.tolist()
+    return [list(dict.fromkeys([*b, *earlier]))[:FOLLOWED] for b, earlier in zip(best, led, strict=True)]
+
+
+def _as_targets(model: Model, ids: Sequence[int]) -> tuple[Target, ...]:
+    texts = model.tokenizer.texts(ids)
+    return tuple(Target(text, (token,)) for text, token in zip(texts, ids, strict=True))
+
+
+def _remainders(
+    model: Model, batch: Batch, rows: tuple[Tensor, Tensor], chosen: Sequence[Sequence[Target]], width: int
+) -> Float[Tensor, "rows k"]:
+    """Log-probability of each target's tokens after the first: 0 for one token, NaN where not measured.
+
+    A target continues the whole prompt, so one of several tokens has a joint probability only at the
+    prompt's last position.
+    """
+    rest = torch.zeros(len(chosen), width, dtype=torch.float64)
+    for row, (prompt, probe) in enumerate(zip(rows[0].tolist(), rows[1].tolist(), strict=True)):
+        one = batch.encoded[prompt]
+        last = one.positions[probe] == len(one.token_ids) - 1
+        for k, target in enumerate(chosen[row]):
+            if len(target.token_ids) > 1:
+                rest[row, k] = _remainder(model, one, target) if last else torch.nan
+    return rest
+
+
+def _remainder(model: Model, one: Encoded, target: Target) -> float:
+    """Log-probability (nats) of a target's second and later tokens after the prompt and its first."""
+    start = len(one.token_ids)
+    ids = one.token_ids + target.token_ids[:-1]
+    if model.context is not None and len(ids) > model.context:
+        return float("nan")
+    longer = Batch.of([replace(one, token_ids=ids, positions=tuple(range(start, len(ids))))], model.device)
+    residual: list[Tensor] = []
+
+    def observe(view: LayerView) -> None:
+        assert view.residual is not None
+        residual[:] = [view.residual[0]]
+
+    model.stream(longer, {"residual"}, observe)
+    logprobs = torch.log_softmax(model.readout(residual[0]).double(), -1)
+    following = torch.tensor(target.token_ids[1:], device=logprobs.device)
+    return float(logprobs.gather(-1, following[:, None]).sum())

@@ -1,0 +1,212 @@
+"""Attention retention: how much of each probed query's attention every span of the prompt keeps.
+
+Tables ``attention``, ``attention_heads`` and ``attention_layers``. All masses are of the attention
+weights of one query; sinks are reported apart, and once more with the sink taken out and the rest
+renormalised. Definitions: mass and lift over uniform are standard; the elimination rule follows the
+threshold that scales with context length of BLASST (arXiv 2512.12087) on sink-excluded rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from elimtool.metrics.columns import Columns, names_at, null_where
+from elimtool.metrics.metric import ReadoutView, Settings
+from elimtool.model.view import SINK, Batch, LayerView
+
+LEAST_OUTSIDE_SINK = 0.01
+"""A head that gives the non-sink keys less than this has no measurable distribution over them."""
+
+ELIMINATED_BELOW = 0.25
+"""A key is eliminated if its sink-excluded weight is below this share of the uniform weight."""
+
+RULE = f"lt_{ELIMINATED_BELOW}_uniform"
+
+
+class AttentionRetention:
+    """Reduces attention rows [heads, probes, keys] to masses of spans, layer by layer."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"attention"})
+    tables: ClassVar[tuple[str, ...]] = ("attention", "attention_heads", "attention_layers")
+
+    def __init__(self, batch: Batch, settings: Settings) -> None:
+        self.batch = batch
+        self.settings = settings
+        keys = batch.ids.shape[1]
+        most = max(len(one.spans) for one in batch.encoded)
+        self.members = torch.zeros(len(batch.encoded), most, keys, device=batch.ids.device)
+        self.sink = torch.zeros(len(batch.encoded), keys, dtype=torch.bool, device=batch.ids.device)
+        for row, one in enumerate(batch.encoded):
+            self.sink[row, list(one.sinks)] = True
+            for index, span in enumerate(one.spans):
+                self.members[row, index, list(span.tokens)] = 1.0
+        self.layers: list[int] = []
+        self.spans: list[dict[str, Any]] = []
+        self.heads: list[dict[str, Any]] = []
+        self.whole: list[dict[str, Any]] = []
+
+    def observe(self, view: LayerView) -> None:
+        """Sum one layer's rows over spans."""
+        if view.attention is None or view.visible is None:
+            return
+        rows = _Rows.of(view.attention, view.visible, self.members, self.sink)
+        self.layers.append(view.layer)
+        self.spans.append(_span_means(rows))
+        self.whole.append(self._whole(rows))
+        if self.settings.heads:
+            lift = rows.mass * (rows.n_keys[..., None] / rows.sizes)[:, None]
+            found = {"mass": rows.mass, "lift": lift, "mass_no_sink": rows.mass_no_sink}
+            self.heads.append({name: _cpu(values) for name, values in found.items()})
+
+    def _whole(self, rows: _Rows) -> dict[str, Any]:
+        entropy = torch.special.entr(rows.weights).sum(-1)
+        threshold = ELIMINATED_BELOW * rows.rest / rows.n_outside[:, None]
+        counted = (rows.outside[:, None] > 0) & rows.measured[..., None]
+        below = (rows.weights < threshold[..., None]) & counted
+        pairs = rows.measured.sum(1) * rows.n_outside
+        sink_mass = torch.einsum("bhpk,bk->bhp", rows.weights, self.sink.to(rows.weights.dtype)).mean(1)
+        has_sink = self.sink.any(-1)[:, None].expand_as(sink_mass)
+        return {
+            "entropy": _cpu(entropy.mean(1)),
+            "n_eff": _cpu(entropy.exp().mean(1)),
+            "sink_mass": _cpu(sink_mass.where(has_sink, torch.nan)),
+            "eliminated_frac": _cpu(below.sum((1, 3)) / pairs),  # 0 / 0 = NaN: no head to measure
+            "masked_frac": _cpu(1.0 - rows.n_keys.double() / (self.batch.positions + 1)),
+        }
+
+    def read(self, view: ReadoutView) -> None:
+        """Attention has nothing to do with distributions over the vocabulary."""
+
+    def finish(self) -> dict[str, Columns]:
+        """Columns of the three tables."""
+        if not self.layers:
+            return {}
+        filled = {"attention": self._span_columns(), "attention_layers": self._layer_columns()}
+        if self.settings.heads:
+            filled["attention_heads"] = self._head_columns()
+        return filled
+
+    def _grid(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """[batch, probes, spans]: which cells are real."""
+        counts = np.array([len(one.spans) for one in self.batch.encoded])
+        spans = np.arange(self.members.shape[1]) < counts[:, None]
+        return self.batch.probed.cpu().numpy()[:, :, None] & spans[:, None, :]
+
+    def _place(self, prompt: Any, probe: Any, layer: Any) -> dict[str, Any]:
+        ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
+        positions = self.batch.positions.cpu().numpy()
+        return {
+            "prompt_id": ids[prompt],
+            "position": positions[prompt, probe],
+            "layer": np.array(self.layers)[layer],
+        }
+
+    def _span_columns(self) -> Columns:
+        grid = self._grid()[:, :, None, :].repeat(len(self.layers), axis=2)
+        prompt, probe, layer, span = cells = grid.nonzero()
+        stacked = {key: np.stack([one[key] for one in self.spans], axis=2) for key in self.spans[0]}
+        values = {key: array[cells] for key, array in stacked.items() if array.ndim == 4}
+        names = names_at([[span.name for span in one.spans] for one in self.batch.encoded], prompt, span)
+        absent = values["span_size"] == 0
+        sink = names == SINK
+        for key in ("mass_no_sink", "lift_no_sink"):
+            values[key] = np.where(sink, np.nan, values[key])
+        values["mass_max_head"] = null_where(values["mass_max_head"], absent)
+        n_keys = stacked["n_keys"][prompt, probe, layer]
+        return {**self._place(prompt, probe, layer), "span": names, "n_keys": n_keys, **values}
+
+    def _head_columns(self) -> Columns:
+        heads = self.heads[0]["mass"].shape[1]
+        grid = self._grid()[:, :, None, None, :].repeat(len(self.layers), axis=2).repeat(heads, axis=3)
+        prompt, probe, layer, head, span = grid.nonzero()
+        names = names_at([[span.name for span in one.spans] for one in self.batch.encoded], prompt, span)
+        stacked = {key: np.stack([one[key] for one in self.heads], axis=3) for key in self.heads[0]}
+        values = {key: array[prompt, head, probe, layer, span] for key, array in stacked.items()}
+        values["mass_no_sink"] = np.where(names == SINK, np.nan, values["mass_no_sink"])
+        return {**self._place(prompt, probe, layer), "head": head, "span": names, **values}
+
+    def _layer_columns(self) -> Columns:
+        probed = self.batch.probed.cpu().numpy()[:, :, None].repeat(len(self.layers), axis=2)
+        prompt, probe, layer = cells = probed.nonzero()
+        values = {key: np.stack([one[key] for one in self.whole], axis=2)[cells] for key in self.whole[0]}
+        rule = np.full(len(prompt), RULE, dtype=object)
+        return {**self._place(prompt, probe, layer), **values, "rule": rule}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """One layer's attention rows, what each may see, and their sums over spans.
+
+    ``outside`` are the visible keys that are no sink, ``rest`` the weight they hold in each head, and
+    ``measured`` the heads where that is enough to speak of a distribution over them.
+    """
+
+    weights: Float[Tensor, "batch heads probes keys"]
+    outside: Float[Tensor, "batch probes keys"]
+    rest: Float[Tensor, "batch heads probes"]
+    measured: Bool[Tensor, "batch heads probes"]
+    n_keys: Float[Tensor, "batch probes"]
+    n_outside: Float[Tensor, "batch probes"]
+    sizes: Float[Tensor, "batch probes spans"]
+    sizes_no_sink: Float[Tensor, "batch probes spans"]
+    mass: Float[Tensor, "batch heads probes spans"]
+    mass_no_sink: Float[Tensor, "batch heads probes spans"]
+
+    @classmethod
+    def of(
+        cls,
+        weights: Float[Tensor, "batch heads probes keys"],
+        visible: Bool[Tensor, "batch probes keys"],
+        members: Float[Tensor, "batch spans keys"],
+        sink: Bool[Tensor, "batch keys"],
+    ) -> _Rows:
+        """Sum rows over spans; what no visible token or no measurable head gives is NaN."""
+        members = members.to(weights.dtype)
+        seen = visible.to(weights.dtype)
+        outside = seen * (~sink)[:, None]
+        rest = torch.einsum("bhpk,bpk->bhp", weights, outside)
+        measured = rest >= LEAST_OUTSIDE_SINK
+        sizes = torch.einsum("bpk,bsk->bps", seen, members)
+        sizes_no_sink = torch.einsum("bpk,bsk->bps", outside, members)
+        mass = torch.einsum("bhpk,bsk->bhps", weights, members)
+        kept = torch.einsum("bhpk,bsk->bhps", weights * outside[:, None], members) / rest[..., None]
+        known = measured[..., None] & (sizes_no_sink > 0)[:, None]
+        return cls(
+            weights=weights,
+            outside=outside,
+            rest=rest,
+            measured=measured,
+            n_keys=seen.sum(-1),
+            n_outside=outside.sum(-1),
+            sizes=sizes,
+            sizes_no_sink=sizes_no_sink,
+            mass=mass.where((sizes > 0)[:, None], torch.nan),
+            mass_no_sink=kept.where(known, torch.nan),
+        )
+
+
+def _span_means(rows: _Rows) -> dict[str, Any]:
+    """What the heads give each span: means, the largest head, and both against the uniform share."""
+    mean = rows.mass.mean(1)
+    largest, head = rows.mass.nan_to_num(nan=-1.0).max(1)
+    no_sink = rows.mass_no_sink.nanmean(1)
+    return {
+        "span_size": _cpu(rows.sizes),
+        "n_keys": _cpu(rows.n_keys),
+        "mass": _cpu(mean),
+        "mass_max": _cpu(largest.where(rows.sizes > 0, torch.nan)),
+        "mass_max_head": _cpu(head),
+        "lift": _cpu(mean * rows.n_keys[..., None] / rows.sizes),
+        "mass_no_sink": _cpu(no_sink),
+        "lift_no_sink": _cpu(no_sink * rows.n_outside[..., None] / rows.sizes_no_sink),
+    }
+
+
+def _cpu(values: Tensor) -> Any:
+    return values.cpu().numpy()

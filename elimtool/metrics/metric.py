@@ -1,0 +1,89 @@
+"""What a metric is: it names the activations it needs, reduces what it is shown, and fills tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from elimtool.metrics.columns import Columns
+from elimtool.model.view import Batch, LayerView
+from elimtool.samplers import Chain
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """The tokens followed at each probed row: the user's targets and foils, or the model's own leaders.
+
+    Attributes:
+        ids: Vocabulary indices, -1 where a row follows fewer tokens than others.
+        is_foil: Which of them are foils.
+        ambiguous: Which of them share their token with another of the same prompt.
+        texts: The strings, one list a row.
+        logprob: Joint log-probability of all tokens of a target (nats), NaN where it was not measured.
+    """
+
+    ids: Int[Tensor, "rows k"]
+    is_foil: Bool[Tensor, "rows k"]
+    ambiguous: Bool[Tensor, "rows k"]
+    texts: Sequence[Sequence[str]]
+    logprob: Float[Tensor, "rows k"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadoutView:
+    """Some probed rows read out as distributions over the vocabulary, at every layer.
+
+    Attributes:
+        batch: The batch that the rows belong to.
+        rows: ``(prompt, probe)`` indices of the rows within the batch.
+        lens: Name of the lens that the layers before the last were read with.
+        logits: Layer -1 (the embedding) first, the model's own output last; float32 or better.
+        logprobs: The same, normalised (nats).
+        followed: The tokens to follow.
+        top: Most probable token of every layer.
+        spell: Vocabulary index to text.
+    """
+
+    batch: Batch
+    rows: tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]
+    lens: str
+    logits: Float[Tensor, "layers rows vocab"]
+    logprobs: Float[Tensor, "layers rows vocab"]
+    followed: Followed
+    top: Int[Tensor, "layers rows"]
+    spell: Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options that metrics obey: the sampler chains to run, and whether to keep single heads."""
+
+    chains: tuple[Chain, ...] = ()
+    heads: bool = True
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """One family of numbers, made anew for each batch.
+
+    ``needs`` names the activations it looks at (``attention``, ``residual``); ``tables`` what it fills.
+    A metric never changes what it is shown.
+    """
+
+    needs: ClassVar[frozenset[str]]
+    tables: ClassVar[tuple[str, ...]]
+
+    def __init__(self, batch: Batch, settings: Settings) -> None: ...
+
+    def observe(self, view: LayerView) -> None:
+        """Reduce one layer; called for layer -1, 0, 1, ... in order."""
+
+    def read(self, view: ReadoutView) -> None:
+        """Reduce some rows' distributions; called after the last layer, rows in order."""
+
+    def finish(self) -> dict[str, Columns]:
+        """The filled tables: columns by table name, rows in the order prompt, position, layer, item."""

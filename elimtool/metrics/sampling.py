@@ -1,0 +1,178 @@
+"""The sampler ledger: what every stage of every chain cuts from the model's output, and each target's fate.
+
+Tables ``sampling`` (one row a stage), ``sampling_targets`` (one row a stage and target) and ``survival``
+(one row a target: the least settings at which it survives). The stages themselves live in
+``elimtool.samplers``; here their ledgers become columns. Foils are followed by the lens only.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from elimtool.metrics.columns import Columns, join, names_at, null_where
+from elimtool.metrics.metric import ReadoutView, Settings
+from elimtool.model.view import Batch, LayerView
+from elimtool.numerics import rank
+from elimtool.samplers import Chain, History, Ledger
+from elimtool.samplers.survival import bounds, temperature_ranges
+
+
+class SamplerLedger:
+    """Runs the sampler chains on the last layer's distribution of every probed row."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"residual"})
+    tables: ClassVar[tuple[str, ...]] = ("sampling", "sampling_targets", "survival")
+
+    def __init__(self, batch: Batch, settings: Settings) -> None:
+        self.batch = batch
+        self.chains = settings.chains
+        self.stages: list[dict[str, Any]] = []
+        self.fates: list[dict[str, Any]] = []
+        self.survival: list[dict[str, Any]] = []
+
+    def observe(self, view: LayerView) -> None:
+        """Samplers see only the output."""
+
+    def read(self, view: ReadoutView) -> None:
+        """Run the chains on some rows."""
+        logits = view.logits[-1].double()
+        ids = view.followed.ids.masked_fill(view.followed.is_foil, -1)
+        histories = self._histories(view)
+        ledgers = [chain.run(logits, ids, histories=histories) for chain in self.chains]
+        if ledgers:
+            self.stages.append(self._stage_columns(view, ledgers))
+            self.fates.append(self._fate_columns(view, ids, ledgers))
+        self.survival.append(self._survival_columns(view, logits, ids, histories))
+
+    def _histories(self, view: ReadoutView) -> list[History]:
+        """The tokens before each probed row, itself included: what penalties and DRY look back on."""
+        prompt, probe = view.rows
+        positions = view.batch.positions[prompt, probe].tolist()
+        return [
+            History(prompt=view.batch.encoded[one].token_ids[: position + 1], generated=())
+            for one, position in zip(prompt.tolist(), positions, strict=True)
+        ]
+
+    def _place(self, view: ReadoutView, row: Any) -> dict[str, Any]:
+        prompt, probe = (index.cpu().numpy() for index in view.rows)
+        ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
+        positions = self.batch.positions.cpu().numpy()
+        return {"prompt_id": ids[prompt[row]], "position": positions[prompt[row], probe[row]]}
+
+    def _stage_columns(self, view: ReadoutView, ledgers: list[Ledger]) -> dict[str, Any]:
+        records = [record for ledger in ledgers for record in ledger.records]
+        n_rows = view.logits.shape[1]
+        row, step = np.divmod(np.arange(n_rows * len(records)), len(records))
+
+        def at(name: str) -> Any:
+            values = [_per_row(getattr(record, name), n_rows) for record in records]
+            return np.stack(values, axis=1)[row, step]
+
+        top = at("top_token")
+        return {
+            **self._place(view, row),
+            **self._chain_columns(step),
+            "active": at("active"),
+            "params": np.array([json.dumps(r.params, sort_keys=True) for r in records], dtype=object)[step],
+            "n_before": at("n_before"),
+            "n_after": at("n_after"),
+            "mass_pruned": at("mass_pruned"),
+            "threshold": at("threshold"),
+            "entropy_before": at("entropy_before"),
+            "entropy_after": at("entropy_after"),
+            "top_token": np.array([view.spell(int(token)) for token in top], dtype=object),
+            "top_prob": at("top_prob"),
+        }
+
+    def _chain_columns(self, step: Any) -> dict[str, Any]:
+        stages = [(chain, index, stage) for chain in self.chains for index, stage in enumerate(chain.stages)]
+        return {
+            "chain": np.array([chain.name for chain, _, _ in stages], dtype=object)[step],
+            "engine": np.array([chain.engine or None for chain, _, _ in stages], dtype=object)[step],
+            "stage_index": np.array([index for _, index, _ in stages])[step],
+            "stage": np.array([stage.name for _, _, stage in stages], dtype=object)[step],
+        }
+
+    def _fate_columns(self, view: ReadoutView, ids: Tensor, ledgers: list[Ledger]) -> dict[str, Any]:
+        records = [record for ledger in ledgers for record in ledger.records]
+        real = (ids >= 0).cpu().numpy()[:, None, :].repeat(len(records), axis=1)
+        row, step, k = real.nonzero()
+
+        def at(name: str) -> Any:
+            return np.stack([getattr(record, name).cpu().numpy() for record in records], axis=1)[row, step, k]
+
+        chain = self._chain_columns(step)
+        del chain["engine"]
+        alive, ranks = at("alive_before"), at("rank_before")
+        return {
+            **self._place(view, row),
+            **chain,
+            "target": names_at(view.followed.texts, row, k),
+            "token_id": ids.cpu().numpy()[row, k],
+            "alive_before": alive,
+            "alive_after": at("alive_after"),
+            "prob_before": at("prob_before"),
+            "prob_after": at("prob_after"),
+            "rank_before": null_where(ranks, ~alive),
+            "margin": at("margin"),
+        }
+
+    def _survival_columns(
+        self, view: ReadoutView, logits: Float[Tensor, "rows vocab"], ids: Tensor, histories: list[History]
+    ) -> dict[str, Any]:
+        row, k = (ids >= 0).cpu().numpy().nonzero()
+        limits = bounds(logits, ids)
+        ranges = [temperature_ranges(chain, logits, ids, histories=histories) for chain in self.chains]
+
+        def at(values: Tensor) -> Any:
+            return values.cpu().numpy()[row, k]
+
+        safe = ids.clamp(min=0)
+        return {
+            **self._place(view, row),
+            "target": names_at(view.followed.texts, row, k),
+            "token_id": at(ids),
+            "ambiguous": at(view.followed.ambiguous),
+            "rank": at(rank(logits, safe)[0]),
+            "prob": at(torch.log_softmax(logits, -1).gather(-1, safe).exp()),
+            "target_logprob": at(view.followed.logprob),
+            "min_top_k": at(limits.min_top_k),
+            "min_top_p": at(limits.min_top_p),
+            "max_min_p": at(limits.max_min_p),
+            "min_typical_p": at(limits.min_typical_p),
+            "min_top_n_sigma": at(limits.min_top_n_sigma),
+            "max_epsilon": at(limits.max_epsilon),
+            "temperature_ranges": [
+                [_range(chain, found, i, j) for chain, found in zip(self.chains, ranges, strict=True)]
+                for i, j in zip(row.tolist(), k.tolist(), strict=True)
+            ],
+        }
+
+    def finish(self) -> dict[str, Columns]:
+        """Columns of the three tables."""
+        return {
+            "sampling": join(self.stages),
+            "sampling_targets": join(self.fates),
+            "survival": join(self.survival),
+        }
+
+
+def _range(chain: Chain, found: Any, row: int, k: int) -> dict[str, Any]:
+    low, high = float(found.t_min[row, k]), float(found.t_max[row, k])
+    return {
+        "chain": chain.name,
+        "t_min": None if np.isnan(low) else low,
+        "t_max": None if np.isnan(high) else high,
+        "status": found.status[row][k],
+    }
+
+
+def _per_row(value: Any, n_rows: int) -> Any:
+    array = value.cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    return np.broadcast_to(array, (n_rows,))

@@ -1,0 +1,112 @@
+"""Columns to Arrow tables, prompts to rows, and a run's manifest: the seam between engine and run room."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+import elimtool
+from elimtool.errors import ElimError
+from elimtool.metrics.columns import Columns
+from elimtool.model.model import PROCESSING
+from elimtool.model.view import Encoded
+from elimtool.prompts import Prompt, default_id
+from elimtool.run.manifest import Manifest
+from elimtool.run.schema import TABLES
+
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
+    from elimtool.samplers import Chain
+
+
+def arrow_table(name: str, columns: Columns) -> pa.Table:
+    """One table by its frozen schema; NaN and masked entries become null, infinities stay."""
+    schema = TABLES[name].schema
+    if set(columns) != set(schema.names):
+        raise ValueError(f"table {name}: columns {sorted(set(columns) ^ set(schema.names))} do not match")
+    return pa.Table.from_arrays([_column(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def concatenate(parts: Sequence[pa.Table]) -> pa.Table:
+    """The parts of one table as one, in order."""
+    return pa.concat_tables(parts)
+
+
+def _column(values: Any, kind: pa.DataType) -> pa.Array:
+    return pa.array(values, type=kind, from_pandas=True)
+
+
+def prompt_rows(asked: Sequence[Prompt], encoded: Sequence[Encoded | ElimError]) -> Columns:
+    """The ``prompts`` table: one row a prompt, in input order, usable or not."""
+    rows = [_prompt_row(prompt, one) for prompt, one in zip(asked, encoded, strict=True)]
+    return {key: [row[key] for row in rows] for key in rows[0]}
+
+
+def _prompt_row(prompt: Prompt, one: Encoded | ElimError) -> dict[str, Any]:
+    given = {
+        "group": prompt.group,
+        "category": prompt.category,
+        "tags": list(prompt.tags),
+        "meta": json.dumps(dict(prompt.meta), sort_keys=True) if prompt.meta else None,
+    }
+    if isinstance(one, Encoded):
+        return {**_encoded_row(one), **given}
+    raw = prompt.text if prompt.text is not None else "\n".join(m.content for m in prompt.messages)
+    empty = dict.fromkeys(_ENCODED_ONLY)
+    return {
+        **empty,
+        "prompt_id": prompt.id or default_id(raw),
+        "status": "error",
+        "error_type": type(one).__name__,
+        "error_message": str(one),
+        "text": raw,
+        **given,
+    }
+
+
+_ENCODED_ONLY = ("n_tokens", "n_appended", "token_ids", "tokens", "targets", "foils", "spans")
+
+
+def _encoded_row(one: Encoded) -> dict[str, Any]:
+    return {
+        "prompt_id": one.prompt_id,
+        "status": "ok",
+        "error_type": None,
+        "error_message": None,
+        "text": one.text,
+        "n_tokens": len(one.token_ids),
+        "n_appended": one.n_appended,
+        "token_ids": list(one.token_ids),
+        "tokens": list(one.tokens),
+        "targets": [target.text for target in one.targets if not target.is_foil],
+        "foils": [target.text for target in one.targets if target.is_foil],
+        "spans": [{"span": span.name, "tokens": list(span.tokens)} for span in one.spans],
+    }
+
+
+def manifest(model: Model, config: Mapping[str, Any], chains: Sequence[Chain], started: str) -> Manifest:
+    """Everything that the run depends on, for ``run.json``."""
+    hashes = model.hashes()
+    return Manifest(
+        elimtool=elimtool.__version__,
+        transformer_lens=version("transformer_lens"),
+        transformers=version("transformers"),
+        torch=version("torch"),
+        model=model.name,
+        revision=model.revision or None,
+        weights_sha256=hashes["weights_sha256"],
+        tokenizer_sha256=hashes["tokenizer_sha256"],
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=str(model.device),
+        processing=PROCESSING,
+        bos=model.tokenizer.bos_policy,
+        lens=config["lens"],
+        sinks=config["sinks"],
+        chains=[chain.describe() for chain in chains],
+        config=json.loads(json.dumps(config)),
+        started=started,
+    )

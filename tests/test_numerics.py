@@ -1,0 +1,110 @@
+"""Ranks, nuclei and divergences against sorting, scipy and torch.distributions, and their invariants."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.special
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.distributions import Categorical, kl_divergence
+
+from elimtool.numerics import collision, entropy, kl, log_softmax, nucleus, rank
+
+
+@st.composite
+def logit_rows(draw: st.DrawFn) -> torch.Tensor:
+    """Rows that are flat, peaked, tied or partly removed; at least one token is alive in each."""
+    rows, vocab = draw(st.integers(1, 4)), draw(st.integers(2, 40))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
+    logits = torch.randn(rows, vocab, generator=generator, dtype=torch.float64)
+    logits = logits * draw(st.sampled_from([0.0, 0.1, 1.0, 20.0]))
+    if draw(st.booleans()):
+        logits = logits.round()
+    if draw(st.booleans()):
+        logits[:, draw(st.integers(1, vocab - 1)) :] = -torch.inf
+    return logits
+
+
+@settings(deadline=None)
+@given(logit_rows())
+def test_rank_is_one_plus_the_strictly_larger(logits: torch.Tensor) -> None:
+    vocab = logits.shape[-1]
+    tokens = torch.arange(vocab).expand(logits.shape[0], -1)
+    found, ties = rank(logits, tokens)
+    for row in range(logits.shape[0]):
+        values = logits[row].numpy()
+        for token in range(vocab):
+            assert int(found[row, token]) == 1 + int((values > values[token]).sum())
+            assert int(ties[row, token]) == int((values == values[token]).sum()) - 1
+    assert found.min() == 1
+    assert found.max() <= vocab
+    if bool((ties == 0).all()):
+        assert torch.equal(found.sort(-1).values, torch.arange(1, vocab + 1).expand_as(found))
+
+
+def test_rank_of_no_token_is_empty() -> None:
+    found, ties = rank(torch.zeros(2, 5), torch.zeros(2, 0, dtype=torch.long))
+    assert found.shape == ties.shape == (2, 0)
+
+
+@settings(deadline=None)
+@given(logit_rows())
+def test_entropy_and_collision_equal_other_libraries(logits: torch.Tensor) -> None:
+    logprobs = log_softmax(logits)
+    probs = scipy.special.softmax(logits.numpy(), axis=-1)
+    np.testing.assert_allclose(entropy(logprobs), scipy.special.entr(probs).sum(-1), atol=1e-12)
+    np.testing.assert_allclose(collision(logprobs), (probs**2).sum(-1), atol=1e-12)
+    vocab = logits.shape[-1]
+    top = probs.max(-1)
+    squares = collision(logprobs).numpy()
+    assert (squares >= 1 / vocab - 1e-12).all()
+    assert (squares <= top + 1e-12).all()
+    assert (top <= np.sqrt(squares) + 1e-12).all()
+    assert (np.exp(entropy(logprobs).numpy()) >= 1 / squares - 1e-9).all()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**20), st.integers(2, 30))
+def test_kl_equals_torch_distributions(seed: int, vocab: int) -> None:
+    a, b = torch.randn(2, 3, vocab, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    expected = kl_divergence(Categorical(logits=a), Categorical(logits=b))
+    torch.testing.assert_close(kl(log_softmax(a), log_softmax(b)), expected)
+
+
+def test_kl_of_a_distribution_with_itself_is_exactly_zero_and_never_negative() -> None:
+    logits = torch.randn(200, 5000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(kl(log_softmax(logits), log_softmax(logits)), torch.zeros(200))
+    nearly = log_softmax(logits + torch.randn(200, 5000) * 1e-6)
+    assert bool((kl(log_softmax(logits), nearly) >= 0).all())
+
+
+def test_kl_ignores_tokens_that_the_reference_removed() -> None:
+    reference = torch.tensor([[0.0, 0.0, -torch.inf]])
+    other = torch.tensor([[0.0, 0.0, 0.0]])
+    assert float(kl(log_softmax(reference), log_softmax(other))) == pytest.approx(np.log(1.5), abs=1e-6)
+
+
+@settings(deadline=None)
+@given(logit_rows(), st.sampled_from([0.01, 0.5, 0.9, 0.999]), st.sampled_from([1, 2, 256]))
+def test_nucleus_is_the_smallest_set(logits: torch.Tensor, mass: float, width: int) -> None:
+    logprobs = log_softmax(logits)
+    tokens, member = nucleus(logprobs, mass, width)
+    for row in range(logits.shape[0]):
+        kept = tokens[row][member[row]]
+        assert len(set(kept.tolist())) == len(kept) > 0
+        probs = logprobs[row].exp()
+        assert float(probs[kept].sum()) >= mass - 1e-9
+        assert float(probs[kept[:-1]].sum()) < mass
+        left = [i for i in range(logits.shape[1]) if i not in set(kept.tolist())]
+        if left:
+            assert float(probs[left].max()) <= float(probs[kept].min())
+
+
+def test_only_the_rows_that_need_it_are_sorted_further() -> None:
+    logits = torch.zeros(2, 5000)
+    logits[0, 7] = 50.0
+    tokens, member = nucleus(log_softmax(logits), 0.9)
+    assert member.sum(-1).tolist() == [1, 4500]
+    assert tokens[0, 0] == 7

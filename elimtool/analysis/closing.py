@@ -7,6 +7,15 @@ from dataclasses import dataclass
 from math import ceil, exp, floor, isfinite, log10
 from typing import Any, TypeGuard
 
+TELLING_PARAMS = {
+    "k": "top_k",
+    "mass": "typical",
+    "compare": "min_p",
+    "boundary": "top_p",
+    "threshold": "xtc",
+    "temperature": "temperature",
+}
+
 
 @dataclass(frozen=True)
 class ChainFate:
@@ -104,20 +113,16 @@ def from_layer(layer: int) -> str:
 
 
 def _fate(fates: Sequence[ChainFate]) -> str:
-    kept = [fate for fate in fates if fate.survived]
-    cut = [fate for fate in fates if fate.stage]
-    parts = []
+    lost = []
     if any(fate.dead for fate in fates):
-        parts.append("was ruled out before any stage (its logit is minus infinity)")
-    if cut:
-        parts.append("was cut by " + _listed([_cut(fate) for fate in cut]))
-    alone = [fate.chain for fate in kept if fate.left == 1]
-    if alone:
-        parts.append("is the only token left by " + _listed(alone))
-    among = [fate.chain for fate in kept if fate.left != 1]
-    if among:
-        parts.append("survived " + _listed(among))
-    return ", but ".join(parts) if cut and kept and len(parts) == 2 else _listed(parts)
+        lost.append("was ruled out before any stage (its logit is minus infinity)")
+    if any(fate.stage for fate in fates):
+        lost.append("was cut by " + _listed([_cut(fate) for fate in fates if fate.stage]))
+    alone = [fate.chain for fate in fates if fate.survived and fate.left == 1]
+    among = [fate.chain for fate in fates if fate.survived and fate.left != 1]
+    kept = ["is the only token left by " + _listed(alone)] if alone else []
+    kept += ["survived " + _listed(among)] if among else []
+    return ", but ".join(_listed(some) for some in (lost, kept) if some)
 
 
 def _cut(fate: ChainFate) -> str:
@@ -141,6 +146,7 @@ def needed(stage: str, params: Mapping[str, Any], rank: int | None, margin: floa
     Returns:
         ``needed p > 0.96`` and the like; empty where the numbers do not tell.
     """
+    stage = kind_of_stage(stage, params)
     setting = params.get({"typical": "mass", "top_n_sigma": "n"}.get(stage, "p"))
     words = ""
     if stage == "xtc":
@@ -159,26 +165,33 @@ def needed(stage: str, params: Mapping[str, Any], rank: int | None, margin: floa
     return words
 
 
+def kind_of_stage(name: str, params: Mapping[str, Any]) -> str:
+    """The kind of a stage that may have a label for a name, told by a parameter that only the kind has."""
+    return next((kind for key, kind in TELLING_PARAMS.items() if key in params), name)
+
+
 def _above(name: str, setting: float, margin: float) -> str:
-    """``needed NAME > x``, rounded up until it differs from the setting and stays true."""
+    """``needed NAME > x``, rounded up by less than a fifth of what was missing, so that it stays true."""
     least = setting - margin
-    for digits in range(2, 8):
+    for digits in range(_digits(margin), 10):
         rounded = ceil(least * 10**digits) / 10**digits
         if setting < rounded < 1:
-            return f"needed {name} > {rounded:g}" if digits < 6 else f"needed {name} > {rounded:.7f}"
+            return f"needed {name} > {rounded:.{digits}f}"
     return f"needed {name} = 1"
 
 
-def _down(value: float, below: float) -> str:
-    """At most ``value`` in two significant digits or as many as set it apart from ``below``."""
+def _down(value: float, setting: float) -> str:
+    """At most ``value``: rounded down to two significant digits, more where it is close to the setting."""
     if value <= 0:
         return "0"
-    for digits in range(2, 8):
-        scale = 10.0 ** (digits - 1 - floor(log10(value)))
-        rounded = floor(value * scale) / scale
-        if rounded < below:
-            break
-    return f"{rounded:.{digits}g}"
+    digits = max(1 - floor(log10(value)), _digits(setting - value))
+    rounded = floor(value * 10.0**digits) / 10.0**digits
+    return f"{rounded:.{max(digits + floor(log10(value)) + 1, 2)}g}"
+
+
+def _digits(difference: float) -> int:
+    """Decimals that resolve a fifth of a difference, at least two."""
+    return max(2, -floor(log10(max(abs(difference) / 5, 1e-9)))) if difference else 9
 
 
 def _number(value: Any) -> TypeGuard[float]:

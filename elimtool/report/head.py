@@ -9,8 +9,8 @@ from elimtool.report.facts import Probe, Row
 from elimtool.report.screen import Screen, isolated
 from elimtool.run.manifest import Manifest
 
-PROMPT_LINES = 2
-"""Lines that a prompt may take before it is shortened in the middle."""
+PROMPT_LINES = 1.8
+"""Screen lines of text from which on a prompt is shortened in the middle: two, broken at words."""
 
 
 def model_line(manifest: Manifest, n_layers: int, screen: Screen) -> Text:
@@ -43,8 +43,8 @@ def prompt_line(prompt: Row, screen: Screen) -> Text:
     text = prompt["text"]
     if text is None:
         return Text("(no text)", style="dim")
-    room = screen.width * PROMPT_LINES - 2
-    shown = isolated(screen.shorten(screen.visible(text[:2000] + text[2000:][-2000:]), room))
+    room = int(screen.width * PROMPT_LINES) - 2
+    shown = isolated(screen.shorten(screen.spaced(text[:2000] + text[2000:][-2000:]), room))
     return Text(f'"{shown}"', style="italic", overflow="fold")
 
 

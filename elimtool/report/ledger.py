@@ -10,7 +10,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.text import Text
 
-from elimtool.analysis.closing import ChainFate, needed, spell_prob
+from elimtool.analysis.closing import ChainFate, kind_of_stage, needed, spell_prob
 from elimtool.report.facts import Probe, Row
 from elimtool.report.numbers import share
 from elimtool.report.screen import Screen, padded
@@ -28,13 +28,13 @@ MARGIN_UNITS = {
     "top_n_sigma": "sigma",
     "mirostat_v2": "bits",
 }
-SHOWN_PARAMS = {
-    "temperature": ("temperature",),
-    "dynamic_temperature": ("temperature", "delta"),
-    "xtc": ("probability", "threshold"),
-}
-"""Parameters worth a place on the line, for stages that have more than one number."""
-HIDDEN_PARAMS = ("min_keep", "min_tokens_to_keep", "m", "vocab")
+SHOWN_PARAMS = (
+    "temperature", "delta", "k", "p", "mass", "n", "a", "z", "h", "epsilon", "tau", "eta", "probability",
+    "threshold", "repetition", "frequency", "presence", "multiplier", "base", "allowed_length",
+)  # fmt: skip
+"""Parameters worth a place on the line, whatever the label of their stage."""
+NEUTRAL = {"delta": 0, "repetition": 1, "frequency": 0, "presence": 0}
+"""Values with which one parameter of several does nothing."""
 KEPT_NAMED = 5
 LINE_WITHOUT_LABEL = 25
 
@@ -122,8 +122,9 @@ def _stage(chain: ChainLedger, stage: Row, label: str, screen: Screen) -> list[T
         line.append(f"{before:>7,} {screen.glyph('→')} {after:<7,}{share(stage['mass_pruned']):>5}")
     else:
         line.append(f"{before:>7,} kept", style="dim")
+    unit = MARGIN_UNITS.get(kind_of_stage(stage["stage"], json.loads(stage["params"])), "")
     fates = [
-        _fate(key, rows[stage["stage_index"]], stage["stage"], screen)
+        _fate(key, rows[stage["stage_index"]], unit, screen)
         for key, rows in chain.targets.items()
         if _cut_here(rows.get(stage["stage_index"]))
     ]
@@ -137,11 +138,11 @@ def _cut_here(row: Row | None) -> bool:
     return bool(row and row["alive_before"] and not row["alive_after"])
 
 
-def _fate(key: tuple[str, int], row: Row, stage: str, screen: Screen) -> str:
+def _fate(key: tuple[str, int], row: Row, unit: str, screen: Screen) -> str:
     text = f"cut {screen.quoted(key[0], 18)}"
     if row["margin"] is None:
         return text
-    return f"{text} by {spell_prob(abs(row['margin']))} {MARGIN_UNITS.get(stage, '')}".rstrip()
+    return f"{text} by {spell_prob(abs(row['margin']))} {unit}".rstrip()
 
 
 def _kept(chain: ChainLedger, screen: Screen) -> list[Text]:
@@ -158,15 +159,11 @@ def _kept(chain: ChainLedger, screen: Screen) -> list[Text]:
 
 def _label(stage: Row, screen: Screen) -> str:
     """A stage with its main parameters: ``top_p 0.95``."""
-    name = str(stage["stage"])
     params: dict[str, Any] = json.loads(stage["params"])
-    numbers = {key: value for key, value in params.items() if _telling(key, value)}
-    shown = SHOWN_PARAMS.get(name, tuple(key for key in numbers if key not in HIDDEN_PARAMS))
-    values = [(key, numbers[key]) for key in shown if key in numbers]
-    if len(values) == 1:
-        return screen.visible(f"{name} {values[0][1]:g}")
-    return screen.visible(" ".join([name, *(f"{key}={value:g}" for key, value in values)]))
-
-
-def _telling(key: str, value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and key != "min_keep"
+    told = [
+        (key, params[key])
+        for key in SHOWN_PARAMS
+        if isinstance(params.get(key), int | float) and params[key] != NEUTRAL.get(key)
+    ]
+    values = [f"{key}={value:g}" if len(told) > 1 else f"{value:g}" for key, value in told]
+    return screen.visible(" ".join([str(stage["stage"]), *values]))

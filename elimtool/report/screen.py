@@ -59,10 +59,13 @@ class Screen:
         """
         return "".join(self._shown(text, index) for index in range(len(text)))
 
+    def spaced(self, text: str) -> str:
+        """The text made visible, runs of spaces and a space at its end too."""
+        return self.visible(re.sub(r"  +| $", lambda run: self.glyph("␣") * len(run.group()), text))
+
     def quoted(self, text: str, width: int | None = None) -> str:
         """A token in quotes, so that its spaces show, in at most ``width`` cells."""
-        drawn = re.sub(r"  +| $", lambda run: self.glyph("␣") * len(run.group()), text)
-        shown = self.visible(drawn)
+        shown = self.spaced(text)
         if width is not None:
             shown = self.shorten(shown, max(width - 2, 1))
         return isolated(f"'{shown}'")

@@ -24,10 +24,9 @@ def span_lines(heats: Sequence[SpanHeat], layers: Sequence[Band], screen: Screen
     room = max(screen.width - 8 - CELL * len(chosen), 6)
     names = [isolated(screen.shorten(screen.visible(heat.name), room)) for heat in heats]
     width = max([cell_len(name) for name in names] + [8])
-    title = Text("Attention kept, by span and layers", style="bold")
     head = padded("span", width) + padded("tokens", 8, right=True)
     head += "".join(padded(layers[i].label, CELL, right=True) for i in chosen)
-    lines = [title, Text(head, style="dim")]
+    lines = [Text(head, style="dim")]
     shown, dropped = _chosen(heats)
     for place, index in enumerate(shown):
         if dropped and place == TOP:

@@ -42,7 +42,7 @@ def strip(probe: Probe, screen: Screen) -> list[Text]:
     if not heats:
         return _only_sink(probe, screen)
     if any(heat.token is None for heat in heats):
-        return span_lines(heats, layers, screen)
+        return [*_title(probe, screen), *span_lines(heats, layers, screen)]
     cells = _cells(probe, heats, screen)
     left = _left_width(layers)
     blocks = _blocks(cells, screen.width - left)
@@ -51,26 +51,26 @@ def strip(probe: Probe, screen: Screen) -> list[Text]:
         heats = span_heat(probe, layers)
         cells = _cells(probe, heats, screen)
         blocks = _blocks(cells, screen.width - _left_width(layers))
-    lines = _title(screen)
+    lines = _title(probe, screen)
     for number, block in enumerate(blocks):
         lines += _block(block, layers, screen, first=number == 0)
     return [*lines, *_extremes(heats, probe, screen), *_sink_note(cells, probe, screen)]
 
 
-def _title(screen: Screen) -> list[Text]:
+def _title(probe: Probe, screen: Screen) -> list[Text]:
+    """What the strip shows, and how to read its bars."""
+    what = f"What {screen.quoted(probe.tokens[probe.position], 16)} attends to, by layers"
     low, even, high = screen.steps[0], screen.steps[3], screen.steps[7]
     legend = f"{low} under 0.25x, {even} even share, {high} over 5x"
-    title = Text("Attention kept, by layers", style="bold")
-    if cell_len(title.plain) + len(legend) + 4 <= screen.width:
-        return [title.append(f"  ({legend})", style="not bold dim")]
-    return [title, Text(legend, style="dim")]
+    line = Text(what, style="bold")
+    if line.cell_len + len(legend) + 4 <= screen.width:
+        return [line.append(f"  ({legend})", style="not bold dim")]
+    return [line, *screen.wrap(legend, style="dim")]
 
 
 def _only_sink(probe: Probe, screen: Screen) -> list[Text]:
     sink = screen.quoted(probe.tokens[0], 20) if probe.tokens else "the first token"
-    return screen.wrap(
-        f"Attention kept: only the sink is visible ({sink}), so there is nothing to share out."
-    )
+    return screen.wrap(f"Attention: only the sink ({sink}) is visible, so there is nothing to share out.")
 
 
 def _cells(probe: Probe, heats: Sequence[SpanHeat], screen: Screen) -> list[Cell]:

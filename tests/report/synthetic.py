@@ -268,7 +268,7 @@ def _run_stage(
         if not one.is_foil:
             rows["sampling_targets"].append(
                 at | {
-                    "stage": stage, "target": one.text, "token_id": one.id, 
+                    "stage": stage, "target": one.text, "token_id": one.id,
                     "alive_before": bool(alive[r]) and ok,
                     "alive_after": bool(still[r]) and ok, "prob_before": float(before[r]),
                     "prob_after": float(left[r]), "rank_before": r + 1 if alive[r] and ok else None,
@@ -287,7 +287,7 @@ def apply(
         return logits / value, None
     if kind == "top_p":
         margins = value - above
-    elif kind == "top_k":
+    elif "k" in params:
         margins = np.where(np.arange(len(logits)) < value, logits - logits[value], logits - logits[value - 1])
     elif kind == "min_p":
         margins = np.log(np.maximum(probs, 1e-300)) - math.log(value * probs.max())

@@ -1,0 +1,147 @@
+import subprocess
+import sys
+
+import pytest
+
+from elimtool.report.terminal import story
+from elimtool.run.reader import Run
+from tests.report.printed import flat, printed, section
+from tests.report.synthetic import HF, LONDON, PARIS, FakePrompt, Token, make_run, path
+
+FRANCE = ["The", " capital", " of", " France", " is"]
+
+
+def france(**changes):
+    return FakePrompt(**{"tokens": FRANCE, "targets": [PARIS, LONDON]} | changes)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("colour", [False, True])
+def test_all_facts_at_every_width(width, colour):
+    text = flat(printed(make_run(france()), width, colour=colour))
+    for fact in (
+        "smollm2 float32, 30 layers, cpu",
+        '"The capital of France is"',
+        "5 tokens, read at position 4 ' is'",
+        "lens raw",
+        "0-5",
+        "24-29",
+        "65%",
+        "31,204 at the embedding",
+        "1 from layer 28 on",
+        "p 0.77",
+        "top_p 0.95",
+        "off: top_n_sigma, typical, xtc",
+        "' Paris' led from layer 28 on, reached the samplers at rank 1 with p = 0.77",
+        "was cut by min_p of llama.cpp",
+        "vllm: nothing is cut, all 49,152 tokens stay",
+    ):
+        assert fact in text, fact
+
+
+@pytest.mark.parametrize("width", [1, 20, 30, 1000])
+def test_odd_widths(width):
+    text = flat(printed(make_run(france()), max(width, 20)))
+    assert "' Paris' led from layer 28 on" in text
+    story(make_run(france()), width=width)
+
+
+def test_colour_adds_nothing_but_colour():
+    run = make_run(france())
+    assert printed(run, colour=True) == printed(run, colour=False)
+
+
+def test_the_story_of_one_prompt_fits_on_a_screen():
+    assert len(printed(make_run(france())).splitlines()) <= 45
+
+
+def test_a_long_prompt_is_shortened_in_the_middle():
+    tokens = ["Start", *[f" word{i}" for i in range(900)], " end"]
+    spans = {"S1: Start word0": list(range(1, 902))}
+    head = printed(make_run(france(tokens=tokens, spans=spans)), 80).splitlines()[1:3]
+    assert head[0].startswith('"Start word0')
+    assert head[1].endswith('end"')
+    assert "…" in "".join(head)
+
+
+def test_appended_tokens_are_named():
+    prompt = france(tokens=["2", "+", "2", "=", " "], n_appended=1, targets=[Token("4", path(900, (29, 1)))])
+    text = printed(make_run(prompt))
+    assert "'␣' was appended: all targets and foils begin with it" in text
+
+
+def test_another_lens_gets_no_caution():
+    text = printed(make_run(france(lens="ridge")))
+    assert "lens ridge" in text and "trust" not in text
+
+
+def test_several_prompts_and_one_that_failed():
+    bad = FakePrompt(["x"], prompt_id="bad", error="prompt 'x' is longer than the context (cut it)")
+    text = printed(make_run(france(prompt_id="a"), bad, france(prompt_id="c")))
+    assert "── 1 of 3: a ──" in text and "── 3 of 3: c ──" in text
+    told = section(text, "── 2 of 3: bad")
+    assert told[-1] == "error: prompt 'x' is longer than the context (cut it)"
+    assert text.count("led from layer 28 on") == 2
+
+
+def test_only_a_failed_prompt():
+    text = printed(make_run(FakePrompt(["x"], error="no [bold]tokens[/bold]\nat all")))
+    assert "error: no [bold]tokens[/bold]↵at all" in text
+
+
+def test_more_prompts_than_are_told_are_counted():
+    run = make_run(*[france(prompt_id=f"p{i}") for i in range(4)])
+    text = printed(run, most_prompts=3)
+    assert "1 more prompts are in the tables" in text and "p3" not in text
+
+
+def test_every_position_gets_a_line_and_the_last_one_a_story():
+    prompt = france(positions=[0, 1, 2, 3, 4])
+    lines = section(printed(make_run(prompt)), "Prediction by position")
+    assert len(lines) == 7
+    assert lines[1].split() == ["token", "predicts", "p", "'", "Paris'", "'", "London'"]
+    assert lines[-1].split() == ["4", "'", "is'", "'", "Paris'", "0.77", "1", "3"]
+
+
+def test_of_many_positions_the_first_and_last_are_shown():
+    tokens = ["a", *[" b"] * 299]
+    prompt = france(tokens=tokens, positions=list(range(300)), layers=2, chains=(HF,))
+    prompt.targets = [Token(" b", [9, 2, 1])]
+    prompt.spans = {"S1: a b": list(range(1, 300))}
+    lines = section(printed(make_run(prompt)), "Prediction by position")
+    assert len(lines) == 43
+    assert any("260 more positions" in line for line in lines)
+    assert lines[2].split()[0] == "0" and lines[-1].split()[0] == "299"
+
+
+def test_tables_that_are_missing_are_left_out():
+    whole = make_run(france())
+    for gone in ("attention_layers", "lens", "sampling", "survival", "lens_layers"):
+        tables = {name: whole.arrow(name) for name in whole.tables if name != gone}
+        text = printed(Run.from_tables(whole.manifest, tables))
+        assert "The capital of France is" in text, gone
+
+
+def test_no_sampler_chain():
+    text = flat(printed(make_run(france(chains=()))))
+    assert "Samplers" not in text
+    assert "rank 1 with p = 0.77; no sampler chain was run." in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "cp437"])
+def test_a_console_that_is_not_utf_8(encoding):
+    tokens = ["The", " 東京", " é", "\n", " שלום", " is"]
+    prompt = france(tokens=tokens, targets=[PARIS, Token(" 日本", path(900, (29, 40)))])
+    text = printed(make_run(prompt), encoding=encoding)
+    assert "\\u6771\\u4eac" in text and "\\u65e5" in text
+    assert "49,152 -> 40" in text
+    assert "8 = rank 1" in text
+
+
+def test_neither_torch_nor_transformers_is_imported():
+    code = "import sys, elimtool.report.terminal, elimtool.analysis.closing\n"
+    code += "heavy = {'torch', 'transformers', 'transformer_lens', 'pandas', 'elimtool.model'}\n"
+    code += "heavy &= set(sys.modules)\n"
+    code += "sys.exit(f'imports {heavy}' if heavy else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -72,6 +72,8 @@ def _course(ranks: Sequence[tuple[int, int]]) -> str:
     led = [layer for layer, rank in ranks if rank == 1]
     if not led:
         best = min(rank for _, rank in ranks)
+        if best == final:
+            return "never led"
         where = next(layer for layer, rank in ranks if rank == best)
         return f"never led (best rank {best:,} {at_layer(where)})"
     if final > 1:

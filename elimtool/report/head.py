@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from elimtool.report.facts import Probe, Row
-from elimtool.report.screen import Screen, isolated
+from elimtool.report.screen import Screen
 from elimtool.run.manifest import Manifest
 
 PROMPT_LINES = 1.8
@@ -24,15 +24,14 @@ def head(probe: Probe, n_positions: int, screen: Screen) -> list[RenderableType]
     """The prompt, the probed position, what was appended, and a caution about the lens."""
     tokens = probe.tokens
     lines: list[RenderableType] = [prompt_line(probe.prompt, screen)]
-    count = f"{len(tokens):,} token{'s' if len(tokens) != 1 else ''}"
     at = f"read at position {probe.position} {screen.quoted(tokens[probe.position], 20)}"
     last = ", the last" if probe.position == len(tokens) - 1 else ""
-    lines += screen.wrap(f"{count}, {at}{last}")
+    lines += screen.wrap(f"{len(tokens):,} tokens, {at}{last}" if len(tokens) > 1 else f"1 token, {at}")
     if n_positions > 1:
         lines += screen.wrap(f"{n_positions:,} positions were read: the story is of this one", style="dim")
     lines += [line for note in _appended(probe, screen) for line in screen.wrap(note)]
     if probe.lens == "raw":
-        caution = "lens raw: before the last layers trust its ranks, not its probabilities"
+        caution = "lens raw: its probabilities mislead before the last layers, its ranks less so"
     else:
         caution = f"lens {screen.visible(probe.lens)}"
     return [*lines, *screen.wrap(caution, style="dim")]
@@ -44,7 +43,7 @@ def prompt_line(prompt: Row, screen: Screen) -> Text:
     if text is None:
         return Text("(no text)", style="dim")
     room = int(screen.width * PROMPT_LINES) - 2
-    shown = isolated(screen.shorten(screen.spaced(text[:2000] + text[2000:][-2000:]), room))
+    shown = screen.shorten(screen.spaced(text[:2000] + text[2000:][-2000:]), room)
     return Text(f'"{shown}"', style="italic", overflow="fold")
 
 

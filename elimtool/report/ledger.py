@@ -36,6 +36,8 @@ SHOWN_PARAMS = (
 NEUTRAL = {"delta": 0, "repetition": 1, "frequency": 0, "presence": 0}
 """Values with which one parameter of several does nothing."""
 KEPT_NAMED = 5
+FEW = 3
+"""Up to this many targets are told with the margin of their cut; more by name alone."""
 LINE_WITHOUT_LABEL = 25
 
 
@@ -123,26 +125,26 @@ def _stage(chain: ChainLedger, stage: Row, label: str, screen: Screen) -> list[T
     else:
         line.append(f"{before:>7,} kept", style="dim")
     unit = MARGIN_UNITS.get(kind_of_stage(stage["stage"], json.loads(stage["params"])), "")
-    fates = [
-        _fate(key, rows[stage["stage_index"]], unit, screen)
-        for key, rows in chain.targets.items()
-        if _cut_here(rows.get(stage["stage_index"]))
-    ]
-    joined = "; ".join(fates)
-    if fates and line.cell_len + 2 + cell_len(joined) <= screen.width:
-        return [line.append(f"  {joined}", style="red")]
-    return [line, *(told for fate in fates for told in screen.wrap(fate, indent=4, style="red"))]
+    index = stage["stage_index"]
+    cut = {key: rows[index] for key, rows in chain.targets.items() if _cut_here(rows.get(index))}
+    if not cut:
+        return [line]
+    few = len(chain.targets) <= FEW
+    told = "cut " + ", ".join(_fate(key, row, unit if few else None, screen) for key, row in cut.items())
+    if line.cell_len + 2 + cell_len(told) <= screen.width:
+        return [line.append(f"  {told}", style="red")]
+    return [line, *screen.wrap(told, indent=4, style="red", hang=4)]
 
 
 def _cut_here(row: Row | None) -> bool:
     return bool(row and row["alive_before"] and not row["alive_after"])
 
 
-def _fate(key: tuple[str, int], row: Row, unit: str, screen: Screen) -> str:
-    text = f"cut {screen.quoted(key[0], 18)}"
-    if row["margin"] is None:
-        return text
-    return f"{text} by {spell_prob(abs(row['margin']))} {unit}".rstrip()
+def _fate(key: tuple[str, int], row: Row, unit: str | None, screen: Screen) -> str:
+    name = screen.quoted(key[0], 18)
+    if row["margin"] is None or unit is None:
+        return name
+    return f"{name} by {spell_prob(abs(row['margin']))} {unit}".rstrip()
 
 
 def _kept(chain: ChainLedger, screen: Screen) -> list[Text]:

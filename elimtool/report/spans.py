@@ -14,7 +14,7 @@ from elimtool.report.screen import Screen, isolated, padded
 ALL_SHOWN = 12
 """Up to this many spans are all shown, in order; of more, the extremes."""
 TOP, BOTTOM = 5, 3
-CELL = 7
+CELL = 8
 FEW_BANDS = 3
 
 

@@ -15,12 +15,13 @@ from elimtool.report.ledger import ChainLedger, ledger, ledgers
 from elimtool.report.positions import position_lines
 from elimtool.report.screen import Screen
 from elimtool.report.strip import strip
-from elimtool.report.trajectory import trajectories
+from elimtool.report.trajectory import FEW, trajectories
 from elimtool.run.reader import Run
 
 LEAST_WIDTH = 20
 MOST_PROMPTS = 20
 MOST_SENTENCES = 5
+"""Up to this many targets have a sentence each; of more, the three with the best final rank."""
 
 
 def story(
@@ -99,7 +100,7 @@ def _closing(probe: Probe, chains: list[ChainLedger], screen: Screen) -> list[Re
     targets = [one for one in probe.trajectories if not one.is_foil]
     told = targets
     if len(targets) > MOST_SENTENCES:
-        told = sorted(targets, key=lambda one: one.ranks[-1][1])[:MOST_SENTENCES]
+        told = sorted(targets, key=lambda one: one.ranks[-1][1])[:FEW]
     lines: list[RenderableType] = []
     for one in told:
         key = (one.target, one.token_id)

@@ -29,23 +29,26 @@ def trajectories(probe: Probe, screen: Screen) -> list[RenderableType]:
     names = [screen.quoted(one.target, min(NAME, screen.width // 3)) for one in followed]
     name_width = max(cell_len(name) for name in names)
     rank_width = max(len(f"{one.ranks[-1][1]:,}") for one in followed)
-    spare = screen.width - name_width - rank_width - 20
-    width = max(min(len(followed[0].ranks), WIDEST_SPARK, spare), 4)
+    fully = len(followed) <= FEW
+    spare = screen.width - name_width - rank_width - (20 if fully else 32)
+    width = max(min(len(followed[0].ranks), WIDEST_SPARK, spare), 4 if fully else 10)
     worst = max(rank for one in followed for _, rank in one.ranks)
-    lines: list[RenderableType] = [_title(probe, screen)]
+    lines: list[RenderableType] = [_title(probe, fully, screen)]
     for name, one in zip(names, followed, strict=True):
         final = one.ranks[-1][1]
         line = Text(padded(name, name_width) + "  ", style="dim" if one.is_foil else "")
         line.append_text(_spark(one, worst, width, screen))
-        line.append(f"  rank {final:>{rank_width},}", style="bold" if final == 1 else "")
-        line.append(f"  p {spell_prob(one.prob)}")
-        lines += _told(line, one, len(followed) <= FEW, screen)
+        word = "rank " if fully else ""
+        line.append(f"  {word}{final:>{rank_width},}", style="bold" if final == 1 else "")
+        line.append(f"  p {spell_prob(one.prob)}" if fully else f"  {spell_prob(one.prob):<7}")
+        lines += _told(line, one, fully, screen)
     return lines
 
 
-def _title(probe: Probe, screen: Screen) -> Text:
+def _title(probe: Probe, fully: bool, screen: Screen) -> Text:
     title = Text("Rank by layer", style="bold")
-    legend = f"  (embedding {screen.glyph('→')} layer {probe.n_layers - 1}; {screen.steps[7]} = rank 1)"
+    then = "" if fully else "; then final rank and p"
+    legend = f"  (embedding {screen.glyph('→')} layer {probe.n_layers - 1}; {screen.steps[7]} = rank 1{then})"
     return title.append(legend, style="not bold dim") if len(legend) + 13 <= screen.width else title
 
 

@@ -57,8 +57,7 @@ CUT = ChainFate("llama.cpp", "top_p", "needed p > 0.96", left=12)
             layers(5, 5, 2),
             0.2,
             [ChainFate("greedy", "greedy", "needed rank 1", left=1)],
-            "'x' never led (best rank 2 at layer 1), reached the samplers at rank 2 (p = 0.2) and was cut by"
-            " greedy (needed rank 1).",
+            "'x' never led, reached the samplers at rank 2 (p = 0.2) and was cut by greedy (needed rank 1).",
         ),
         (
             layers(5, 1, 49_152),

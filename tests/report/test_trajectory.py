@@ -59,7 +59,7 @@ def test_ten_tokens_take_one_line_each():
     assert len(lines) == 11
     assert lines[1].endswith("1st from L29")
     assert lines[10].endswith("1st L19..L21")
-    starts = {cell_len(line[: line.index("rank")]) for line in lines[1:]}
+    starts = {cell_len(line[: line.index("0.")]) for line in lines[1:]}
     assert len(starts) == 1
 
 

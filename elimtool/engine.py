@@ -19,7 +19,8 @@ from elimtool.model.encode import Position
 from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.prompts import Prompt, as_prompts
 from elimtool.records import arrow_table, concatenate, manifest, prompt_rows
-from elimtool.samplers import resolve
+from elimtool.samplers import Chain, resolve
+from elimtool.walk import walk_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,6 +48,9 @@ class TraceOptions:
         sinks: Attention-sink set: ``auto``, ``none`` or positions such as ``0,5``.
         target_space: ``auto`` or ``exact``, see ``elimtool.model.targets.spaced``.
         heads: Whether to fill ``attention_heads``; ``None`` means unless every position is probed.
+        generate: Tokens to write after each prompt through ``chain``; 0 for no walk.
+        chain: Which of ``samplers`` the walk goes through; ``None`` for the first.
+        seed: Seeds the walk's draws.
         batch_size: Prompts in one forward pass at most.
         errors: ``raise`` the first bad prompt, or keep it as a ``row`` with its error.
     """
@@ -57,6 +61,9 @@ class TraceOptions:
     sinks: str = "auto"
     target_space: Literal["auto", "exact"] = "auto"
     heads: bool | None = None
+    generate: int = 0
+    chain: str | None = None
+    seed: int = 0
     batch_size: int = 8
     errors: Literal["raise", "row"] = "raise"
 
@@ -69,6 +76,14 @@ class TraceOptions:
             raise ElimError(
                 f"--position '{self.position}' is not valid", "give last, all, or an index from 0"
             )
+        if self.generate < 0:
+            raise ElimError(f"--generate {self.generate} is not valid", "give the number of tokens to write")
+        if self.chain is not None and self.chain not in self.samplers:
+            raise ElimError(
+                f"--chain '{self.chain}' is none of the samplers", nearest(self.chain, self.samplers)
+            )
+        if self.generate and not self.samplers:
+            raise ElimError("--generate needs a sampler chain to draw through", "give one with --samplers")
         if self.batch_size < 1:
             raise ElimError(f"batch size {self.batch_size} is not valid", "give at least 1")
 
@@ -103,7 +118,7 @@ def trace(
 
     started = utc_now()
     options = options or TraceOptions()
-    chains = tuple(resolve(spec) for spec in options.samplers)
+    chains = tuple(_chain(model, spec) for spec in options.samplers)
     asked = [_with_defaults(prompt, targets, foils) for prompt in as_prompts(prompts)]
     if not asked:
         raise ElimError("there is no prompt to trace", "give at least one prompt")
@@ -119,6 +134,11 @@ def trace(
         done += len(some)
         if progress is not None:
             progress(done, len(usable))
+    if options.generate:
+        written = chains[options.samplers.index(options.chain) if options.chain else 0]
+        for one in usable:
+            for name, columns in walk_tables(model, one, written, options.generate, options.seed).items():
+                tables.setdefault(name, []).append(arrow_table(name, columns))
     config = {**asdict(options), "targets": list(targets), "foils": list(foils)}
     whole = {name: concatenate(parts) for name, parts in tables.items()}
     return Run.from_tables(manifest(model, config, chains, started), whole)
@@ -146,7 +166,8 @@ def run_batch(
     filled: dict[str, pa.Table] = {}
     for metric in metrics:
         for name, columns in metric.finish().items():
-            filled[name] = arrow_table(name, columns)
+            if columns:
+                filled[name] = arrow_table(name, columns)
     return filled
 
 
@@ -185,6 +206,16 @@ def _view(
     return ReadoutView(
         batch, rows, lens, logits, logprobs, followed, top, lambda token: model.tokenizer.texts([token])[0]
     )
+
+
+def _chain(model: Model, spec: str) -> Chain:
+    """A sampler chain, with the strings that DRY stops at turned into this model's tokens."""
+    chain = resolve(spec)
+    if not any(stage.kind == "dry" and not stage.is_off() for stage in chain.stages):
+        return chain
+    backend = model.tokenizer.backend
+    pieces = model.tokenizer.texts(range(len(backend)))
+    return chain.with_vocabulary(pieces, lambda text: backend(text, add_special_tokens=False).input_ids)
 
 
 def _with_defaults(prompt: Prompt, targets: Sequence[str], foils: Sequence[str]) -> Prompt:

@@ -1,18 +1,21 @@
 """The sampler ledger: what every stage of every chain cuts from the model's output, and each target's fate.
 
-Tables ``sampling`` (one row a stage), ``sampling_targets`` (one row a stage and target) and ``survival``
-(one row a target: the least settings at which it survives). The stages themselves live in
+Tables ``sampling`` (one row a stage), ``sampling_targets`` (one row a stage and target),
+``chain_differences`` (one row a pair of chains) and ``survival`` (one row a target: the least settings at
+which it survives). The stages themselves live in
 ``elimtool.samplers``; here their ledgers become columns. Foils are followed by the lens only.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import combinations
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from elimtool.metrics.columns import Columns, join, names_at, null_where
@@ -20,20 +23,25 @@ from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
 from elimtool.numerics import rank
 from elimtool.samplers import Chain, History, Ledger
+from elimtool.samplers.compare import Difference, compare
 from elimtool.samplers.survival import bounds, temperature_ranges
+
+SHOWN = 5
+"""How many of the tokens that survive one chain alone are named."""
 
 
 class SamplerLedger:
     """Runs the sampler chains on the last layer's distribution of every probed row."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"residual"})
-    tables: ClassVar[tuple[str, ...]] = ("sampling", "sampling_targets", "survival")
+    tables: ClassVar[tuple[str, ...]] = ("sampling", "sampling_targets", "chain_differences", "survival")
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
         self.batch = batch
         self.chains = settings.chains
         self.stages: list[dict[str, Any]] = []
         self.fates: list[dict[str, Any]] = []
+        self.differences: list[dict[str, Any]] = []
         self.survival: list[dict[str, Any]] = []
 
     def observe(self, view: LayerView) -> None:
@@ -48,6 +56,8 @@ class SamplerLedger:
         if ledgers:
             self.stages.append(self._stage_columns(view, ledgers))
             self.fates.append(self._fate_columns(view, ids, ledgers))
+        for left, right in combinations(ledgers, 2):
+            self.differences.append(self._difference_columns(view, compare(left, right)))
         self.survival.append(self._survival_columns(view, logits, ids, histories))
 
     def _histories(self, view: ReadoutView) -> list[History]:
@@ -123,6 +133,27 @@ class SamplerLedger:
             "margin": at("margin"),
         }
 
+    def _difference_columns(self, view: ReadoutView, found: Difference) -> dict[str, Any]:
+        """One pair of chains on some rows; the tokens that tell them apart, by the model's probability."""
+        row = np.arange(view.logits.shape[1])
+        output = view.logprobs[-1].cpu()
+
+        def first(only: Bool[Tensor, "rows vocab"]) -> list[list[str]]:
+            likely, ids = output.masked_fill(~only.cpu(), -torch.inf).topk(min(SHOWN, output.shape[-1]), -1)
+            kept = [[i for i, p in zip(*pair, strict=True) if p > -np.inf] for pair in _pairs(ids, likely)]
+            return [[view.spell(token) for token in tokens] for tokens in kept]
+
+        return {
+            **self._place(view, row),
+            "chain": np.full(len(row), found.left, dtype=object),
+            "other": np.full(len(row), found.right, dtype=object),
+            "total_variation": found.total_variation.cpu().numpy(),
+            "n_only": found.only_left.sum(-1).cpu().numpy(),
+            "only": first(found.only_left),
+            "n_only_other": found.only_right.sum(-1).cpu().numpy(),
+            "only_other": first(found.only_right),
+        }
+
     def _survival_columns(
         self, view: ReadoutView, logits: Float[Tensor, "rows vocab"], ids: Tensor, histories: list[History]
     ) -> dict[str, Any]:
@@ -159,8 +190,25 @@ class SamplerLedger:
         return {
             "sampling": join(self.stages),
             "sampling_targets": join(self.fates),
+            "chain_differences": self._in_order(join(self.differences)),
             "survival": join(self.survival),
         }
+
+    def _in_order(self, columns: Columns) -> Columns:
+        """Rows by prompt, position and pair: pairs were compared chunk by chunk, one after the other."""
+        if not columns:
+            return columns
+        prompts = {one.prompt_id: index for index, one in enumerate(self.batch.encoded)}
+        prompt = np.array([prompts[one] for one in columns["prompt_id"]])
+        order = np.lexsort((columns["position"], prompt))
+        return {
+            key: [values[i] for i in order] if isinstance(values, list) else values[order]
+            for key, values in columns.items()
+        }
+
+
+def _pairs(ids: Tensor, likely: Tensor) -> Iterator[tuple[list[int], list[float]]]:
+    return zip(ids.tolist(), likely.tolist(), strict=True)
 
 
 def _range(chain: Chain, found: Any, row: int, k: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from rich.constrain import Constrain
 from rich.text import Text
 
 from elimtool.analysis.closing import closing_sentence
+from elimtool.report.engines import engines
 from elimtool.report.facts import Probe, Row, Tables
 from elimtool.report.head import head, model_line, prompt_line
 from elimtool.report.ledger import ChainLedger, ledger, ledgers
@@ -16,6 +17,7 @@ from elimtool.report.positions import position_lines
 from elimtool.report.screen import Screen
 from elimtool.report.strip import strip
 from elimtool.report.trajectory import FEW, trajectories
+from elimtool.report.walk import walk_lines
 from elimtool.run.reader import Run
 
 LEAST_WIDTH = 20
@@ -88,6 +90,8 @@ def _prompt(tables: Tables, prompt: Row, number: int, count: int, screen: Screen
         list(strip(probe, screen)),
         trajectories(probe, screen),
         list(ledger(chains, screen)),
+        list(engines(probe, screen)),
+        list(walk_lines(tables, prompt, screen)),
         _closing(probe, chains, screen),
     ]
     for index, section in enumerate(section for section in sections if section):

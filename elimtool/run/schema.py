@@ -6,8 +6,9 @@ from elimtool.run.columns import Column, Table
 from elimtool.run.tables.attention import ATTENTION, ATTENTION_HEADS, ATTENTION_LAYERS
 from elimtool.run.tables.lens import LENS, LENS_LAYERS
 from elimtool.run.tables.prompts import PROMPTS
-from elimtool.run.tables.sampling import SAMPLING, SAMPLING_TARGETS
+from elimtool.run.tables.sampling import CHAIN_DIFFERENCES, SAMPLING, SAMPLING_TARGETS
 from elimtool.run.tables.survival import SURVIVAL
+from elimtool.run.tables.walk import WALK, WALK_STAGES
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table"]
 
@@ -23,5 +24,8 @@ TABLES: dict[str, Table] = {
     "lens_layers": LENS_LAYERS,
     "sampling": SAMPLING,
     "sampling_targets": SAMPLING_TARGETS,
+    "chain_differences": CHAIN_DIFFERENCES,
     "survival": SURVIVAL,
+    "walk": WALK,
+    "walk_stages": WALK_STAGES,
 }

@@ -48,7 +48,19 @@ def test_massive_activation_and_the_sink_move_together(smollm2: Any) -> None:
 
 @pytest.mark.slow
 def test_batched_equals_single_on_mixed_lengths(smollm2: Any) -> None:
-    words = ["the", "quick", "brown", "fox", "jumps", "over", "12", "birds", "near", "Z\u00fcrich", "\u6771\u4eac"]
+    words = [
+        "the",
+        "quick",
+        "brown",
+        "fox",
+        "jumps",
+        "over",
+        "12",
+        "birds",
+        "near",
+        "Z\u00fcrich",
+        "\u6771\u4eac",
+    ]
     prompts = [" ".join(words[i % len(words)] for i in range(k)) + f" {k}" for k in (1, 2, 5, 17, 40, 90)]
     options = TraceOptions(samplers=("llama.cpp",), heads=False)
     together = elimtool.trace(smollm2, prompts, targets=[" the", " Paris"], options=options)

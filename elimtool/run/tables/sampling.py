@@ -9,6 +9,7 @@ from elimtool.run.columns import (
     POSITION,
     PROMPT_ID,
     STRING,
+    STRINGS,
     TARGET,
     TOKEN_ID,
     Column,
@@ -152,5 +153,33 @@ SAMPLING_TARGETS = Table(
             unit="the stage's own",
             null_when=f"the stage is off or by nature removes nothing, or {GONE}",
         ),
+    ),
+)
+
+_SHOWN = "the five that are most probable to the model, in that order"
+
+CHAIN_DIFFERENCES = Table(
+    "chain_differences",
+    "How far apart two chains leave the same output.",
+    "one row per prompt, position and pair of chains",
+    (
+        PROMPT_ID,
+        POSITION,
+        CHAIN,
+        Column("other", STRING, "Name of the chain that it is compared with, one given later."),
+        Column(
+            "total_variation",
+            FLOAT,
+            "Total variation distance of the two final distributions: half the sum of the absolute"
+            " differences of the probabilities. Two draws, one from each, cannot differ less often.",
+            unit="probability",
+            range="0 .. 1",
+        ),
+        Column("n_only", INT, "Tokens that survive the first chain alone.", unit="tokens", range=">= 0"),
+        Column("only", STRINGS, f"Texts of such tokens: {_SHOWN}."),
+        Column(
+            "n_only_other", INT, "Tokens that survive the other chain alone.", unit="tokens", range=">= 0"
+        ),
+        Column("only_other", STRINGS, f"Texts of such tokens: {_SHOWN}."),
     ),
 )

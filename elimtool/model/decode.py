@@ -1,0 +1,71 @@
+"""Runs a model token by token with a key-value cache: each step costs one token, however long the text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from elimtool.errors import ElimError
+
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
+
+
+class Decoder:
+    """The next-token logits of a growing text.
+
+    Args:
+        model: A model with a Hugging Face body, which keeps its keys and values.
+
+    Raises:
+        ElimError: A model made in memory, which has no cache.
+    """
+
+    def __init__(self, model: Model) -> None:
+        if not hasattr(model.hf, "base_model_prefix"):
+            raise ElimError(f"{model.name} cannot generate", "load it from a directory or a hub id")
+        self.model = model
+        self.length = 0
+        self._cache: Any = None
+
+    def read(self, ids: Sequence[int]) -> Float64[Tensor, "1 vocab"]:
+        """Append tokens to the text and give the logits after the last of them.
+
+        Args:
+            ids: At first the whole prompt, then one token a step.
+
+        Raises:
+            ElimError: The text has grown past the model's context, or the logits are not finite.
+        """
+        self.length += len(ids)
+        context = self.model.context
+        if context is not None and self.length > context:
+            raise ElimError(
+                f"the text has grown to {self.length} tokens, but the model's context is {context}",
+                "generate fewer tokens",
+            )
+        with torch.inference_mode():
+            found = self.model.hf(
+                input_ids=torch.tensor([list(ids)], device=self.model.device),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        self._cache = found.past_key_values
+        logits: Tensor = found.logits[:, -1].double().cpu()
+        if bool(logits.isnan().any()):
+            raise ElimError(f"{self.model.name}: the logits after token {self.length} are not finite")
+        return logits
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end a text, as the model's generation settings or its tokenizer name them."""
+        settings = getattr(self.model.hf, "generation_config", None)
+        ends = getattr(settings, "eos_token_id", None)
+        if ends is None:
+            ends = self.model.tokenizer.backend.eos_token_id
+        return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])

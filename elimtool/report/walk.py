@@ -1,0 +1,42 @@
+"""A decoding walk: the text that was written, and for each token what almost survived in its place."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from elimtool.report.facts import Row, Tables
+from elimtool.report.numbers import share
+from elimtool.report.screen import Screen
+
+MOST_STEPS = 40
+TOKEN_WIDTH = 16
+
+
+def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
+    """The walk of one prompt; nothing where none was taken."""
+    steps = tables.rows("walk", prompt["prompt_id"])
+    if not steps:
+        return []
+    chain = screen.visible(steps[0]["chain"])
+    title = Text(f"Written through {chain}", style="bold")
+    title.append(
+        "  (token, its probability there, survivors; then the likeliest token cut)", style="not bold dim"
+    )
+    written = screen.visible("".join(step["token"] for step in steps))
+    lines = [*screen.wrap(title.plain, style="dim"), *screen.wrap(f"\u201c{written}\u201d", indent=2, hang=0)]
+    lines[0].highlight_words([f"Written through {chain}"], style="not dim bold")
+    width = max(len(str(steps[-1]["step"])), 2)
+    for step in steps[:MOST_STEPS]:
+        lines += _step(step, width, screen)
+    if len(steps) > MOST_STEPS:
+        lines.append(Text(f"  {len(steps) - MOST_STEPS:,} more steps are in the table walk", style="dim"))
+    return lines
+
+
+def _step(step: Row, width: int, screen: Screen) -> list[Text]:
+    token = screen.quoted(step["token"], TOKEN_WIDTH)
+    told = f"{step['step']:>{width}} {token} {share(step['prob'])} of {step['n_survivors']:,}"
+    if step["almost"] is not None:
+        told += f"; almost {screen.quoted(step['almost'], TOKEN_WIDTH)} ({share(step['almost_prob'])}):"
+        told += f" {screen.visible(step['almost_why'])}"
+    return screen.wrap(told, indent=2, hang=width + 1)

@@ -1,0 +1,93 @@
+"""The tables of a decoding walk: the tokens a model wrote through a chain, and each step's ledger."""
+
+from __future__ import annotations
+
+from elimtool.run.columns import (
+    FLOAT,
+    INT,
+    POSITION,
+    PROMPT_ID,
+    STRING,
+    STRINGS,
+    Column,
+    Table,
+)
+from elimtool.run.tables.sampling import SAMPLING
+
+STEP = Column("step", INT, "Number of the written token, from 0.", unit="tokens", range=">= 0")
+CHAIN = Column(
+    "chain", STRING, "Name of the sampler chain that was walked through; run.json holds it in full."
+)
+ALL_SURVIVED = "the chain removed no token"
+
+_LEDGER = ("stage_index", "stage", "active", "params", "n_before", "n_after", "mass_pruned", "threshold")
+_ENTROPIES = ("entropy_before", "entropy_after")
+
+WALK = Table(
+    "walk",
+    "The tokens that the model wrote through a chain, and what almost survived at each step.",
+    "one row per prompt and written token",
+    (
+        PROMPT_ID,
+        STEP,
+        POSITION,
+        CHAIN,
+        Column("token", STRING, "Text of the token that was drawn."),
+        Column("token_id", INT, "Vocabulary index of the token that was drawn.", unit="token id"),
+        Column(
+            "prob",
+            FLOAT,
+            "Probability with which it was drawn: what the chain leaves, renormalised.",
+            unit="probability",
+            range="0 .. 1",
+        ),
+        Column(
+            "model_prob",
+            FLOAT,
+            "Its probability in the model's output, before any stage.",
+            unit="probability",
+            range="0 .. 1",
+        ),
+        Column("model_rank", INT, "Its rank in the model's output.", unit="rank", range="1 .. vocabulary"),
+        Column("n_survivors", INT, "Tokens that the chain leaves.", unit="tokens", range=">= 1"),
+        Column(
+            "almost",
+            STRING,
+            "Text of the token that was most probable to the model among those that the chain removed.",
+            null_when=ALL_SURVIVED,
+        ),
+        Column("almost_id", INT, "Vocabulary index of that token.", unit="token id", null_when=ALL_SURVIVED),
+        Column(
+            "almost_prob",
+            FLOAT,
+            "Probability of that token in the model's output.",
+            unit="probability",
+            range="0 .. 1",
+            null_when=ALL_SURVIVED,
+        ),
+        Column(
+            "almost_why",
+            STRING,
+            "One sentence: which stage removed that token, and why.",
+            null_when=ALL_SURVIVED,
+        ),
+    ),
+)
+
+_SHARED = {column.name: column for column in SAMPLING.columns}
+
+WALK_STAGES = Table(
+    "walk_stages",
+    "What each stage removes at each step of a walk.",
+    "one row per prompt, written token and stage",
+    (
+        PROMPT_ID,
+        STEP,
+        POSITION,
+        CHAIN,
+        *(_SHARED[name] for name in (*_LEDGER, *_ENTROPIES)),
+        Column(
+            "notes", STRINGS, "What the stage has to say about this step, such as the repetition that it saw."
+        ),
+    ),
+)

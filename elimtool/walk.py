@@ -1,0 +1,150 @@
+"""The decoding walk: a model followed for some tokens through one sampler chain, a ledger a step.
+
+Penalties, DRY and mirostat act on the history that really arises. Tables ``walk`` (one row a step) and
+``walk_stages`` (one row a step and stage).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from elimtool.metrics.columns import Columns
+from elimtool.model.decode import Decoder
+from elimtool.samplers import History, Ledger
+
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
+    from elimtool.model.view import Encoded
+    from elimtool.samplers import Chain
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One token of a walk: what the model said, what the chain left, and what was drawn."""
+
+    position: int
+    logits: Float64[Tensor, "1 vocab"]
+    ledger: Ledger
+    token: int
+
+
+def walk(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int) -> list[Step]:
+    """Let a model write through a chain.
+
+    Args:
+        model: The model.
+        one: The prompt to go on from.
+        chain: The chain that each token is drawn through.
+        tokens: How many to write at most; a token that ends texts ends the walk.
+        seed: Seeds the draws: the same seed writes the same text.
+
+    Raises:
+        ElimError: The text outgrows the model's context.
+    """
+    decoder = Decoder(model)
+    random = torch.Generator().manual_seed(seed)
+    state = chain.start(1)
+    steps: list[Step] = []
+    written: list[int] = []
+    nobody = torch.full((1, 1), -1)
+    logits = decoder.read(one.token_ids)
+    while True:
+        history = History(prompt=one.token_ids, generated=tuple(written))
+        draw, choice = torch.rand(2, 1, generator=random, dtype=torch.float64)
+        ledger = chain.run(logits, nobody, histories=[history], state=state, draws=draw)
+        token = drawn(ledger.probs(), choice)
+        steps.append(Step(decoder.length - 1, logits, ledger, int(token)))
+        state = chain.accept(state, ledger, token)
+        written.append(int(token))
+        if len(written) == tokens or int(token) in decoder.end_ids:
+            return steps
+        logits = decoder.read([int(token)])
+
+
+def drawn(probs: Float64[Tensor, "1 vocab"], choice: Float64[Tensor, "1"]) -> Int64[Tensor, "1"]:
+    """The token at which the cumulative probability, in order of ids, passes a uniform number in [0, 1)."""
+    cumulative = probs.cumsum(-1)
+    place = torch.searchsorted(cumulative, (choice * cumulative[:, -1])[:, None], right=True)[:, 0]
+    last = probs.shape[-1] - 1 - (probs > 0).flip(-1).int().argmax(-1)
+    return place.minimum(last)
+
+
+def walk_tables(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int) -> dict[str, Columns]:
+    """The tables ``walk`` and ``walk_stages`` of one prompt; arguments as ``walk``."""
+    steps = walk(model, one, chain, tokens, seed)
+    rows = [_step_row(model, one, chain, index, step) for index, step in enumerate(steps)]
+    stages = [
+        _stage_row(one, chain, index, at, step)
+        for index, step in enumerate(steps)
+        for at in range(len(chain.stages))
+    ]
+    return {"walk": _turned(rows), "walk_stages": _turned(stages)}
+
+
+def _step_row(model: Model, one: Encoded, chain: Chain, index: int, step: Step) -> dict[str, Any]:
+    before = step.logits.log_softmax(-1)[0]
+    after = step.ledger.probs()[0]
+    almost = _almost(before, after)
+    spelled = model.tokenizer.texts([step.token, *([] if almost is None else [almost])])
+    return {
+        "prompt_id": one.prompt_id,
+        "step": index,
+        "position": step.position,
+        "chain": chain.name,
+        "token": spelled[0],
+        "token_id": step.token,
+        "prob": float(after[step.token]),
+        "model_prob": float(before[step.token].exp()),
+        "model_rank": int((before > before[step.token]).sum()) + 1,
+        "n_survivors": int((after > 0).sum()),
+        "almost": None if almost is None else spelled[1],
+        "almost_id": almost,
+        "almost_prob": None if almost is None else float(before[almost].exp()),
+        "almost_why": None if almost is None else why_removed(step.ledger, almost),
+    }
+
+
+def _almost(before: Float64[Tensor, "vocab"], after: Float64[Tensor, "vocab"]) -> int | None:
+    """The token most probable to the model among those that the chain removed."""
+    removed = before.masked_fill(after > 0, -torch.inf)
+    token = int(removed.argmax())
+    return None if float(removed[token]) == -torch.inf else token
+
+
+def why_removed(ledger: Ledger, token: int) -> str:
+    """Which stage removed a token, and why, in a sentence."""
+    for record in ledger.records:
+        if bool(record.removed_mask[0, token]):
+            return f"{record.stage}: {record.why(token)}"
+    raise ValueError(f"no stage removed token {token}")
+
+
+def _stage_row(one: Encoded, chain: Chain, index: int, at: int, step: Step) -> dict[str, Any]:
+    record = step.ledger.records[at]
+    return {
+        "prompt_id": one.prompt_id,
+        "step": index,
+        "position": step.position,
+        "chain": chain.name,
+        "stage_index": at,
+        "stage": record.stage,
+        "active": bool(record.active[0]),
+        "params": json.dumps(record.params, sort_keys=True),
+        "n_before": int(record.n_before[0]),
+        "n_after": int(record.n_after[0]),
+        "mass_pruned": float(record.mass_pruned[0]),
+        "threshold": float(record.threshold[0]),
+        "entropy_before": float(record.entropy_before[0]),
+        "entropy_after": float(record.entropy_after[0]),
+        "notes": list(record.notes),
+    }
+
+
+def _turned(rows: list[dict[str, Any]]) -> Columns:
+    return {key: [row[key] for row in rows] for key in rows[0]}

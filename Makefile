@@ -1,0 +1,39 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench docs clean
+
+help: ## Say what each target does
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY) ## Make the environment with the exact versions of constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+demo: $(READY) ## Fetch the default model if need be and trace one prompt
+	$(BIN)/elimtool trace "The capital of France is" --target Paris --out demo-run --overwrite
+
+test: $(READY) ## Run every test
+	$(BIN)/python -m pytest
+
+check: $(READY) ## Lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY) ## Time start-up, tracing and samplers against bare loops
+	$(BIN)/python scripts/bench_startup.py
+	$(BIN)/python scripts/bench_samplers.py
+
+docs: $(READY) ## Write the generated pages of docs/ anew
+	$(BIN)/python scripts/make_table_docs.py
+	$(BIN)/python scripts/make_sampler_docs.py
+
+clean: ## Remove the environment, caches and the demo's run
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist demo-run

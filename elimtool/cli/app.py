@@ -1,0 +1,114 @@
+"""The command table and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from elimtool import __version__
+from elimtool.cli import models, samplers, trace
+from elimtool.cli import options as shared
+from elimtool.errors import ElimError, Exit
+
+app = typer.Typer(
+    name="elimtool",
+    help="Shows what a language model eliminated, where, by which component, and by how much.",
+    epilog="Start with: elimtool trace 'The capital of France is' -t Paris",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("trace", no_args_is_help=True, epilog=shared.EPILOG)(trace.trace)
+app.add_typer(models.app, name="models")
+app.add_typer(samplers.app, name="samplers")
+
+
+def _version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"elimtool {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def elimtool(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Shows what a language model eliminated, where, by which component, and by how much."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with an exit code of ``elimtool.errors.Exit``."""
+    sys.exit(run(lambda: app(arguments)))
+
+
+def run(command: Callable[[], object]) -> int:
+    """Run a command and say what went wrong, if anything did, in one line on stderr."""
+    try:
+        command()
+    except ElimError as error:
+        _say(f"error: {error.message}")
+        if error.hint:
+            _say(f"hint: {error.hint}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return Exit.INTERRUPTED
+    except SystemExit as leaving:
+        # Typer and Rich leave with 1 only where standard output was closed under them.
+        if leaving.code == 1:
+            return _broken_pipe()
+        if leaving.code == Exit.INTERRUPTED:
+            _say("interrupted")
+        return leaving.code if isinstance(leaving.code, int) else Exit.OK
+    except BrokenPipeError:
+        return _broken_pipe()
+    except Exception:
+        _say(f"error: this is a defect of elimtool; the traceback is in {_log_traceback()}")
+        return Exit.DEFECT
+    return Exit.OK
+
+
+def _say(line: str) -> None:
+    """One line on stderr, whatever its encoding; silent where stderr is closed."""
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    text = " ".join(line.split("\n")).encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+    except OSError:
+        return
+
+
+def _broken_pipe() -> int:
+    """Nobody reads standard output any more: keep the interpreter from complaining when it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Exit.BROKEN_PIPE
+
+
+def _log_traceback() -> str:
+    """Write the current traceback to a new log file; to stderr if no file can be written."""
+    import tempfile
+    import traceback
+    from pathlib import Path
+
+    text = f"elimtool {__version__}, Python {sys.version}\n{sys.argv}\n\n{traceback.format_exc()}"
+    try:
+        from elimtool.model.store import cache_dir
+
+        folder = cache_dir() / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=folder, suffix=".log", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(text)
+        return str(Path(file.name))
+    except (OSError, ElimError):
+        _say(text)
+        return "the lines above"

@@ -1,0 +1,94 @@
+"""``elimtool models``: what is known, where its weights are, and whether it matches Hugging Face."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from elimtool.cli import options as shared
+from elimtool.cli.output import Output
+from elimtool.errors import Exit
+
+app = typer.Typer(
+    help="Models: what is known, where its weights are, does it load and match.", no_args_is_help=True
+)
+
+Name = Annotated[str, typer.Argument(help="Catalogue name, Hugging Face id, local directory or .gguf file.")]
+
+
+@app.command("list")
+def list_(as_json: shared.Json = False) -> None:
+    """List the catalogue: each model's name, state, size on disk and place."""
+    from elimtool.model.catalogue import models_status
+
+    output = Output()
+    rows = models_status()
+    if as_json:
+        output.json([{**_plain(row), "path": str(row.path)} for row in rows])
+        return
+    for row in rows:
+        size = f"{row.size / 1e6:,.0f} MB" if row.size else "-"
+        output.line(f"{row.name:12} {row.state:12} {size:>8}  {row.description}")
+        output.line(f"{'':12} {row.path}")
+
+
+def _plain(row: object) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return asdict(row)  # type: ignore[call-overload,no-any-return]
+
+
+@app.command()
+def pull(name: Name, revision: shared.Revision = None, quiet: shared.Quiet = False) -> None:
+    """Fetch a model and convert it if need be, so that it loads offline; prints its directory."""
+    from elimtool.model.loading import locate
+
+    output = Output(quiet)
+    with output.progress(f"fetching {name}") as say:
+        directory, _ = locate(name, revision=revision, progress=say)
+    output.line(str(directory))
+
+
+@app.command()
+def verify(
+    name: Name = "smollm2",
+    revision: shared.Revision = None,
+    dtype: shared.Dtype = "float32",
+    device: shared.Device = "auto",
+    trust_remote_code: shared.TrustRemoteCode = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
+) -> None:
+    """Compare a model under hooks with plain Hugging Face: attention rows, residuals by layer, logits.
+
+    Exits with 10 if a difference is past its tolerance.
+    """
+    from elimtool.model.loading import load_model
+    from elimtool.model.verify import verify as compare
+
+    output = Output(quiet)
+    with output.progress(f"loading {name}") as say:
+        model = load_model(
+            name,
+            revision=revision,
+            dtype=dtype,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            progress=say,
+        )
+        say("comparing with Hugging Face")
+        found = compare(model, trust_remote_code=trust_remote_code)
+    if as_json:
+        output.json([{**_plain(one), "passed": one.passed} for one in found])
+    else:
+        output.line(f"{name} ({dtype}, {model.n_layers} layers) against Hugging Face on the same weights")
+        for one in found:
+            where = "final" if one.layer is None else f"layer {one.layer}"
+            verdict = "ok" if one.passed else "PAST TOLERANCE"
+            output.line(
+                f"  {one.what:10} largest difference {one.largest:.2e} ({where}), "
+                f"tolerance {one.tolerance:.0e}: {verdict}"
+            )
+    if not all(one.passed for one in found):
+        raise typer.Exit(Exit.REGRESSION)

@@ -1,0 +1,67 @@
+"""The one sink for what commands print: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Output:
+    """Prints results and progress of one command.
+
+    Args:
+        quiet: Print no progress.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    @property
+    def console(self) -> Console:
+        """The console of standard output; colour only on a terminal and without ``NO_COLOR``."""
+        from rich.console import Console
+
+        return Console(highlight=False, soft_wrap=False)
+
+    def line(self, text: str) -> None:
+        """Print one line of a result as it is, never wrapped or styled."""
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def json(self, value: Any) -> None:
+        """Print a result as strict JSON; non-ASCII letters as escapes, so that any stream can carry it."""
+        json.dump(value, sys.stdout, allow_nan=False)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Say something on stderr that is not part of the result."""
+        if not self.quiet:
+            self._errors.print(text, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def progress(self, first: str) -> Iterator[Any]:
+        """A line on stderr that says what is being waited for; yields a function that changes it.
+
+        On a terminal it is a spinner that goes away; elsewhere, and with ``quiet``, nothing is printed.
+        """
+        errors = self._errors
+        if self.quiet or not errors.is_terminal:
+            yield lambda _line: None
+            return
+        from rich.markup import escape
+
+        with errors.status(escape(first)) as status:
+            yield lambda line: status.update(escape(line))
+
+    @property
+    def _errors(self) -> Console:
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False)

@@ -1,0 +1,234 @@
+"""``elimtool trace``: one prompt through every metric, as a story, as Parquet or as JSON."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from elimtool.cli import options as shared
+from elimtool.cli.output import Output
+from elimtool.errors import ElimError
+
+if TYPE_CHECKING:
+    from elimtool.engine import TraceOptions
+    from elimtool.prompts import Prompt
+    from elimtool.run import Run
+
+
+def trace(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            help="The prompt, or - to read it from standard input.", metavar="PROMPT", show_default=False
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None, shared.option("-f", "--file", metavar="FILE", help="Read the prompt from a UTF-8 file.")
+    ] = None,
+    chat: Annotated[
+        bool,
+        shared.switch("--chat", help="Take the prompt as a user's message and render the chat template."),
+    ] = False,
+    system: Annotated[
+        str | None, shared.option("--system", help="System message before it; implies --chat.")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        shared.option(
+            "-t", "--target", help="Continuation to follow; repeatable. Without: the model's own leaders."
+        ),
+    ] = None,
+    foil: Annotated[
+        list[str] | None, shared.option("--foil", help="Continuation to contrast targets with; repeatable.")
+    ] = None,
+    span: Annotated[
+        list[str] | None,
+        shared.option(
+            "--span", metavar="NAME=TEXT", help="Part of the prompt to sum attention over; repeatable."
+        ),
+    ] = None,
+    position: Annotated[
+        str,
+        shared.option(
+            "--position",
+            metavar="WHICH",
+            help="Token to probe: last, all, or an index from 0.",
+            env="POSITION",
+        ),
+    ] = "last",
+    samplers: Annotated[
+        list[str] | None,
+        shared.option(
+            "--samplers",
+            metavar="CHAIN",
+            env="SAMPLERS",
+            help="Sampler chain: an engine's name, a YAML file, or stages such as top_k=40,temperature=0.8;"
+            " repeatable. Without: llama.cpp, hf and vllm.",
+        ),
+    ] = None,
+    lens: Annotated[
+        str,
+        shared.option(
+            "--lens", metavar="NAME", env="LENS", help="How layers before the last are read out: raw."
+        ),
+    ] = "raw",
+    sinks: Annotated[
+        str,
+        shared.option(
+            "--sinks",
+            metavar="RULE",
+            env="SINKS",
+            help="Attention sinks: auto (position 0 and special tokens), none, or positions such as 0,5.",
+        ),
+    ] = "auto",
+    target_space: Annotated[
+        str,
+        shared.option(
+            "--target-space",
+            metavar="RULE",
+            env="TARGET_SPACE",
+            help="auto puts a space before a target where text has one; exact takes it as it is.",
+        ),
+    ] = "auto",
+    heads: Annotated[
+        bool | None,
+        shared.switch(
+            "--heads/--no-heads", help="Fill the table attention_heads. Without: yes, unless --position all."
+        ),
+    ] = None,
+    generate: Annotated[
+        int,
+        shared.option("--generate", metavar="N", help="Let the model write N tokens, with a ledger a step."),
+    ] = 0,
+    chain: Annotated[
+        str | None,
+        shared.option(
+            "--chain", metavar="CHAIN", help="Which of --samplers to write through. Without: the first."
+        ),
+    ] = None,
+    seed: Annotated[
+        int, shared.option("--seed", metavar="N", env="SEED", help="Seed of the draws of --generate.")
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        shared.option(
+            "-o", "--out", metavar="DIR", help="Write the tables to this new directory.", panel=shared.OUTPUT
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, shared.switch("--overwrite", help="Replace the run in --out.", panel=shared.OUTPUT)
+    ] = False,
+    model: shared.ModelName = "smollm2",
+    revision: shared.Revision = None,
+    dtype: shared.Dtype = "float32",
+    device: shared.Device = "auto",
+    trust_remote_code: shared.TrustRemoteCode = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
+    config: shared.Config = None,
+) -> None:
+    """Trace one prompt: which tokens kept attention, how targets ranked layer by layer, what samplers cut."""
+    del config  # its values are the other parameters' defaults by now
+    output = Output(quiet)
+    text = _text(prompt, file)
+    asked = _prompt(text, chat, system, target or (), foil or (), span or ())
+    wanted = _options(
+        position,
+        samplers,
+        lens=lens,
+        sinks=sinks,
+        target_space=target_space,
+        heads=heads,
+        generate=generate,
+        chain=chain,
+        seed=seed,
+    )
+    if out is not None:
+        from elimtool.run.writer import check_directory
+
+        check_directory(out, overwrite)
+    run = _measure(output, asked, wanted, (model, revision, dtype, device, trust_remote_code))
+    if out is not None:
+        run.save(out, overwrite=overwrite)
+    _show(output, run, out, as_json)
+
+
+def _text(prompt: str | None, file: Path | None) -> str:
+    from elimtool.config.files import decode, read_text
+
+    if (prompt is None) == (file is None):
+        raise ElimError("give one prompt: PROMPT, - for standard input, or --file FILE")
+    if file is not None:
+        return read_text(file)
+    if prompt == "-":
+        return decode(sys.stdin.buffer.read(), "standard input")
+    return prompt or ""
+
+
+def _prompt(
+    text: str,
+    chat: bool,
+    system: str | None,
+    target: list[str] | tuple[()],
+    foil: list[str] | tuple[()],
+    span: list[str] | tuple[()],
+) -> Prompt:
+    from elimtool.prompts import Message, Prompt, SpanRequest
+
+    if not text:
+        raise ElimError("the prompt is empty", "give at least one character; a model predicts from something")
+    follow = {
+        "targets": tuple(target),
+        "foils": tuple(foil),
+        "spans": tuple(SpanRequest.parse(one) for one in span),
+    }
+    if not chat and system is None:
+        return Prompt(text=text, **follow)  # type: ignore[arg-type]
+    first = (Message("system", system),) if system is not None else ()
+    return Prompt(messages=(*first, Message("user", text)), **follow)  # type: ignore[arg-type]
+
+
+def _options(position: str, samplers: list[str] | None, **others: Any) -> TraceOptions:
+    """Check what can be checked before a model is loaded: a mistyped sampler should not cost ten seconds."""
+    from elimtool.engine import DEFAULT_SAMPLERS, TraceOptions
+    from elimtool.samplers import resolve
+
+    if not position.isdigit() and position not in ("last", "all"):
+        raise ElimError(f"--position '{position}' is not valid", "give last, all, or an index from 0")
+    chains = tuple(samplers or DEFAULT_SAMPLERS)
+    for chain in chains:
+        resolve(chain)
+    probe: Any = int(position) if position.isdigit() else position
+    return TraceOptions(position=probe, samplers=chains, **others)
+
+
+def _measure(
+    output: Output, asked: Prompt, wanted: TraceOptions, source: tuple[str, str | None, str, str, bool]
+) -> Run:
+    from elimtool.engine import trace as measure
+    from elimtool.model.loading import load_model
+
+    name, revision, dtype, device, trust = source
+    with output.progress(f"loading {name}") as say:
+        loaded = load_model(
+            name, revision=revision, dtype=dtype, device=device, trust_remote_code=trust, progress=say
+        )
+        say("tracing")
+        return measure(loaded, asked, options=wanted)
+
+
+def _show(output: Output, run: Run, out: Path | None, as_json: bool) -> None:
+    if as_json:
+        output.json(run.to_dict())
+    elif output.quiet and out is not None:
+        output.line(str(out))
+    else:
+        from elimtool.report.terminal import print_story
+
+        print_story(run, output.console)
+    if out is not None:
+        rows = sum(run.manifest.counts.values())
+        output.note(f"wrote {out}: {len(run.tables)} tables, {rows:,} rows")

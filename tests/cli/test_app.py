@@ -1,0 +1,121 @@
+"""The entry point: help, version, exit codes, defects, interrupts and broken pipes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from elimtool import __version__
+from elimtool.cli import app, models
+from elimtool.errors import ElimError, Exit
+from tests.cli.conftest import Command
+
+HEAVY = ("torch", "transformers", "transformer_lens", "pandas", "pyarrow", "numpy")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["trace", "--help"], ["models", "--help"], ["models", "list"]]
+)
+def test_light_commands_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom elimtool.cli.app import run, app\n"
+        f"code = run(lambda: app({arguments!r}))\n"
+        f"print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)), code)"
+    )
+    env = {**os.environ, "ELIMTOOL_CACHE": str(tmp_path)}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert found.stdout.splitlines()[-1] == "HEAVY [] 0"
+
+
+def test_help_names_every_command(elimtool: Command) -> None:
+    out = elimtool("--help").out
+    for command in ("trace", "models", "samplers"):
+        assert command in out
+    assert elimtool("--version").out == f"elimtool {__version__}\n"
+
+
+def test_trace_help_names_every_option(elimtool: Command) -> None:
+    out = elimtool("trace", "--help").out
+    options = (
+        "model target foil span position samplers lens dtype device out json quiet config sinks heads chat"
+    )
+    for option in options.split():
+        assert f"--{option}" in out
+
+
+def test_error_is_one_line_and_its_hint() -> None:
+    def fail() -> None:
+        raise ElimError("two\nlines", "do this", Exit.PARTIAL)
+
+    assert app.run(fail) == 6
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (SystemExit(0), 0),
+        (SystemExit(2), 2),
+        (SystemExit(None), 0),
+        (ElimError("x", "y"), 2),
+        (ElimError("x", exit_code=Exit.NOTHING), 5),
+    ],
+)
+def test_exit_codes(raised: BaseException, code: int) -> None:
+    def fail() -> None:
+        raise raised
+
+    assert app.run(fail) == code
+
+
+def test_a_defect_is_logged(elimtool: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("not the user's fault")
+
+    monkeypatch.setattr("elimtool.model.catalogue.models_status", broken)
+    assert models.list_ is not None
+    done = elimtool("models", "list")
+    assert done.code == 70
+    assert done.err.count("\n") == 1
+    log = Path(done.err.strip().rsplit(" ", 1)[1])
+    assert "ZeroDivisionError: not the user's fault" in log.read_text()
+
+
+def _start(*arguments: str, **options: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "elimtool", *arguments],
+        stderr=subprocess.PIPE,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+@pytest.mark.slow
+def test_control_c_while_loading(llama_directory: Path, tmp_path: Path) -> None:
+    process = _start(
+        "trace", "word", "-m", str(llama_directory), "-o", str(tmp_path / "run"), stdout=subprocess.PIPE
+    )
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"interrupted" in err
+    assert b"Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_broken_pipe(llama_directory: Path) -> None:
+    reader, writer = os.pipe()
+    process = _start("trace", "word", "-m", str(llama_directory), "--json", stdout=writer)
+    os.close(writer)
+    os.close(reader)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 141
+    assert b"Traceback" not in err
+    assert b"Exception ignored" not in err

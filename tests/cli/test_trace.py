@@ -1,0 +1,227 @@
+"""``elimtool trace`` as a user types it: results, precedence of options, and what bad input is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import elimtool as package
+from elimtool.run.schema import TABLES
+from tests.cli.conftest import Command
+
+PROMPT = "The capital of France is"
+
+WALKS = {"walk", "walk_stages"}
+MEASURED = set(TABLES) - WALKS
+"""The tables of every trace; a walk adds its own."""
+
+
+@pytest.fixture
+def tiny_model(llama_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ELIMTOOL_MODEL", str(llama_directory))
+    return llama_directory
+
+
+def test_story_on_stdout_and_tables_on_disk(elimtool: Command, tiny_model: Path, tmp_path: Path) -> None:
+    done = elimtool("trace", PROMPT, "-t", "Paris", "--foil", "Madrid", "-o", tmp_path / "run")
+    assert done.code == 0
+    assert "Paris" in done.out
+    assert "llama.cpp" in done.out and "vllm" in done.out
+    assert f"wrote {tmp_path / 'run'}" in done.err
+    run = package.open_run(tmp_path / "run")
+    assert set(run.tables) == MEASURED
+    assert run.manifest.model == str(tiny_model)
+    lens = run.table("lens")
+    assert sorted(lens["layer"].unique()) == [-1, 0, 1, 2, 3]
+    assert set(lens.loc[lens["is_foil"], "target"]) == {" Madrid"}
+    assert "Madrid" not in " ".join(run.table("survival")["target"])
+
+
+def test_json_is_json_and_nothing_else(elimtool: Command, tiny_model: Path) -> None:
+    done = elimtool("trace", PROMPT, "--json")
+    found = json.loads(done.out)
+    assert done.code == 0
+    assert found["run"]["model"] == str(tiny_model)
+    assert set(found["tables"]) == MEASURED
+    assert len(found["tables"]["survival"]) >= 5
+
+
+def test_two_runs_write_the_same_bytes(elimtool: Command, tiny_model: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert elimtool("trace", PROMPT, "-o", tmp_path / name).code == 0
+    for table in MEASURED:
+        one, two = ((tmp_path / name / table / "part-00000.parquet").read_bytes() for name in ("one", "two"))
+        assert one == two
+
+
+def test_quiet_with_out_prints_the_path_alone(elimtool: Command, tiny_model: Path, tmp_path: Path) -> None:
+    done = elimtool("trace", PROMPT, "-q", "-o", tmp_path / "run")
+    assert (done.code, done.out, done.err) == (0, f"{tmp_path / 'run'}\n", "")
+
+
+def test_prompt_from_stdin_and_file(elimtool: Command, tiny_model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prompt.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + PROMPT.encode())
+    texts = []
+    for arguments, stdin in ((("-",), PROMPT.encode()), (("--file", file), b""), ((PROMPT,), b"")):
+        done = elimtool("trace", *arguments, "--json", stdin=stdin)
+        texts.append(json.loads(done.out)["tables"]["prompts"][0]["text"])
+    assert texts == [PROMPT] * 3
+
+
+def test_chat_and_system(elimtool: Command, tiny_model: Path) -> None:
+    done = elimtool("trace", "Which city?", "--system", "Be brief.", "--json")
+    row = json.loads(done.out)["tables"]["prompts"][0]
+    assert row["text"] == (
+        "<|start|>system\nBe brief.<|end|>\n<|start|>user\nWhich city?<|end|>\n<|start|>assistant\n"
+    )
+    assert [span["span"] for span in row["spans"]] == ["<sink>", "system", "user", "<rest>"]
+
+
+def test_flag_goes_before_environment_before_config(
+    elimtool: Command, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "trace.yaml"
+    config.write_text("samplers: [hf]\nposition: '1'\nsinks: none\ntarget-space: exact\n")
+    monkeypatch.setenv("ELIMTOOL_POSITION", "2")
+
+    def position(*arguments: str) -> tuple[int, str, str]:
+        found = json.loads(elimtool("trace", PROMPT, "--json", *arguments).out)
+        return (
+            found["tables"]["survival"][0]["position"],
+            found["run"]["sinks"],
+            found["run"]["config"]["target_space"],
+        )
+
+    assert position("--config", str(config), "--position", "3") == (3, "none", "exact")
+    assert position("--config", str(config)) == (2, "none", "exact")
+    monkeypatch.delenv("ELIMTOOL_POSITION")
+    assert position("--config", str(config)) == (1, "none", "exact")
+    assert position()[1:] == ("auto", "auto")
+
+
+def test_a_walk_is_written_and_told(elimtool: Command, tiny_model: Path, tmp_path: Path) -> None:
+    arguments = (
+        "--generate",
+        "6",
+        "--seed",
+        "3",
+        "--samplers",
+        "hf",
+        "--samplers",
+        "llama.cpp",
+        "--chain",
+        "llama.cpp",
+    )
+    done = elimtool("trace", PROMPT, *arguments, "-o", tmp_path / "run")
+    assert done.code == 0
+    run = package.open_run(tmp_path / "run")
+    assert set(run.tables) == set(TABLES)
+    assert run.table("walk")["step"].tolist() == list(range(6))
+    assert set(run.table("walk")["chain"]) == {"llama.cpp"}
+    assert run.manifest.seed == 3
+    assert "Written through llama.cpp" in done.out
+
+
+def test_heads_are_off_by_default_at_all_positions(elimtool: Command, tiny_model: Path) -> None:
+    assert not json.loads(elimtool("trace", "abc", "--position", "all", "--json").out)["tables"].get(
+        "attention_heads"
+    )
+    found = elimtool("trace", "abc", "--position", "all", "--heads", "--json").out
+    assert json.loads(found)["tables"]["attention_heads"]
+
+
+BAD = {
+    "no prompt": ((), "give one prompt"),
+    "prompt and file": (("a", "--file", "b"), "give one prompt"),
+    "empty": (("",), "the prompt is empty"),
+    "too long": (("word " * 300,), "context is 128"),
+    "unknown model": (("a", "-m", "smollm3x"), "smollm3x"),
+    "missing path": (("a", "-m", "./nowhere"), "no such file or directory"),
+    "empty target": (("a", "-t", ""), "empty target"),
+    "target is foil": (("a", "-t", "x", "--foil", "x"), "both a target and a foil"),
+    "span without text": (("a", "--span", "name"), "NAME=TEXT"),
+    "span not found": ((PROMPT, "--span", "x=Spain"), "is not in the prompt"),
+    "span twice": (("a b a", "--span", "x=a"), "x=a#2"),
+    "position out of range": ((PROMPT, "--position", "999"), "--position 999 is outside the prompt"),
+    "position no number": (("a", "--position", "-1"), "--position '-1' is not valid"),
+    "unknown sampler": (("a", "--samplers", "lama.cpp"), "llama.cpp"),
+    "parameter out of range": (("a", "--samplers", "top_p=1.5"), "top_p"),
+    "unknown stage": (("a", "--samplers", "top_j=3"), "top_k"),
+    "unknown lens": (("a", "--lens", "rraw"), "valid: raw"),
+    "sinks": (("a", "--sinks", "first"), "--sinks 'first'"),
+    "dtype": (("a", "--dtype", "float3"), "float32"),
+    "device": (("a", "--device", "tpu"), "cpu"),
+    "absent device": (("a", "--device", "cuda:7"), "no such device"),
+    "negative walk": (("a", "--generate", "-1"), "--generate -1"),
+    "walk through no sampler": (("a", "--generate", "2", "--chain", "sglang"), "none of the samplers"),
+    "no such option": (("a", "--positon", "last"), "--position"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_bad_input(name: str, elimtool: Command, tiny_model: Path, tmp_path: Path) -> None:
+    arguments, said = BAD[name]
+    done = elimtool("trace", *arguments, "-o", tmp_path / "run")
+    assert done.code == 2
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_files(elimtool: Command, tiny_model: Path, tmp_path: Path) -> None:
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes(b"one\ntw\xe9\n")
+    for arguments, stdin in ((("--file", latin), b""), (("-",), latin.read_bytes())):
+        done = elimtool("trace", *arguments, stdin=stdin)
+        assert done.code == 2
+        assert "0xe9 on line 2" in done.err
+    config = tmp_path / "config.yaml"
+    for text, said in (
+        ("samplrs: [hf]\n", "did you mean 'samplers'?"),
+        ("a: [\n", ":2: not valid YAML"),
+        ("- hf\n", "mapping"),
+    ):
+        config.write_text(text)
+        done = elimtool("trace", "a", "--config", config)
+        assert done.code == 2
+        assert said in done.err
+        assert "config.yaml" in done.err
+    assert elimtool("trace", "a", "--config", tmp_path / "none.yaml").code == 2
+
+
+def test_used_directory_is_kept(elimtool: Command, tiny_model: Path, tmp_path: Path) -> None:
+    assert elimtool("trace", "first", "-q", "-o", tmp_path / "run").code == 0
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    done = elimtool("trace", "second", "-o", tmp_path / "run")
+    assert done.code == 2
+    assert "--overwrite" in done.err
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+    assert elimtool("trace", "second", "-q", "--overwrite", "-o", tmp_path / "run").code == 0
+    assert package.open_run(tmp_path / "run").prompts["text"].tolist() == ["second"]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("years of work")
+    assert elimtool("trace", "a", "--overwrite", "-o", other).code == 2
+    assert (other / "thesis.tex").exists()
+    assert "does not exist" in elimtool("trace", "a", "-o", tmp_path / "no" / "run").err
+
+
+def test_weights_that_are_not_numbers(elimtool: Command, llama_directory: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "broken"
+    shutil.copytree(llama_directory, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["model.layers.2.mlp.up_proj.weight"][0, 0] = torch.nan
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    done = elimtool("trace", "a", "-m", broken, "-o", tmp_path / "run")
+    assert done.code == 2
+    assert "layers.2.mlp" in done.err and "NaN" in done.err
+    assert not (tmp_path / "run").exists()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from elimtool.errors import ElimError
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _OCCURRENCE = re.compile(r"^(?P<text>.+)#(?P<number>[1-9][0-9]*)$", re.DOTALL)
 
 
@@ -19,6 +20,11 @@ class Message:
 
     role: str
     content: str
+
+    def __post_init__(self) -> None:
+        if not self.role:
+            raise ElimError("a message has no role", "give one, such as user")
+        check_span_name(self.role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,17 @@ class SpanRequest:
     end: int | None = None
     occurrence: int | None = None
 
+    def __post_init__(self) -> None:
+        check_span_name(self.name)
+        by_text = self.text is not None
+        by_range = self.start is not None and self.end is not None
+        if by_text == by_range or (by_text and (self.start is not None or self.end is not None)):
+            raise ElimError(f"span '{self.name}' needs either a text or a start and an end, and not both")
+        if self.text == "":
+            raise ElimError(f"span '{self.name}' has an empty text", "give a part of the prompt")
+        if self.occurrence is not None and self.occurrence < 1:
+            raise ElimError(f"span '{self.name}': occurrence {self.occurrence} is not valid", "count from 1")
+
     @classmethod
     def parse(cls, argument: str) -> SpanRequest:
         """Read ``NAME=TEXT`` or ``NAME=TEXT#2`` as given on a command line.
@@ -47,14 +64,13 @@ class SpanRequest:
                 f"--span '{argument}' is not NAME=TEXT",
                 "give a name and a part of the prompt, such as --span country=France",
             )
-        check_span_name(name.strip())
         return cls(name=name.strip(), text=text)
 
     def locate(self, prompt_text: str) -> tuple[int, int]:
         """Find the span in the text of a prompt.
 
-        A text that ends in ``#2`` is first looked for as it stands; only if it does not occur, the
-        number is read as the occurrence.
+        A text that ends in ``#2`` is first looked for as it stands; only if it does not occur, and no
+        ``occurrence`` is set, the number is read as the occurrence.
 
         Returns:
             Characters ``(start, end)`` with ``0 <= start < end <= len(prompt_text)``.
@@ -63,14 +79,9 @@ class SpanRequest:
             ElimError: Not found, found more than once, or out of range.
         """
         if self.text is None:
-            start, end = self.start or 0, self.end or 0
-            if not 0 <= start < end <= len(prompt_text):
-                raise ElimError(
-                    f"span '{self.name}' = [{start}, {end}) is outside the prompt's {len(prompt_text)} characters"
-                )
-            return start, end
+            return self._characters(len(prompt_text))
         text, wanted = self.text, self.occurrence
-        if text not in prompt_text and (match := _OCCURRENCE.match(text)):
+        if wanted is None and text not in prompt_text and (match := _OCCURRENCE.match(text)):
             text, wanted = match["text"], int(match["number"])
         found = [m.start() for m in re.finditer(f"(?={re.escape(text)})", prompt_text)]
         if not found:
@@ -85,20 +96,48 @@ class SpanRequest:
             )
         if wanted is not None and wanted > len(found):
             raise ElimError(
-                f"span '{self.name}': occurrence {wanted} of {text!r} was asked for, but there are {len(found)}"
+                f"span '{self.name}': there is no occurrence {wanted} of {text!r} in the prompt",
+                f"it occurs {len(found)} time{'s' if len(found) > 1 else ''}",
             )
         start = found[(wanted or 1) - 1]
         return start, start + len(text)
 
+    def _characters(self, length: int) -> tuple[int, int]:
+        start, end = self.start or 0, self.end or 0
+        if start == end:
+            raise ElimError(f"span '{self.name}' = [{start}, {end}) is empty", "the end is exclusive")
+        if not 0 <= start < end <= length:
+            raise ElimError(
+                f"span '{self.name}' = [{start}, {end}) is outside the prompt's {length} characters",
+                f"give 0 <= start < end <= {length}",
+            )
+        return start, end
+
 
 def check_span_name(name: str) -> None:
-    """Refuse the names that elimtool gives to spans itself (``<sink>``, ``<rest>``).
+    """Refuse empty names and those that elimtool gives to spans itself (``<sink>``, ``<rest>``).
 
     Raises:
-        ElimError: ``name`` stands in angle brackets.
+        ElimError: ``name`` is empty, not valid Unicode, or stands in angle brackets.
     """
+    if not name.strip():
+        raise ElimError("a span has no name", "give each span a name of its own")
+    check_unicode("a span name", name)
     if name.startswith("<") and name.endswith(">"):
         raise ElimError(f"span name '{name}' is reserved", "names in angle brackets are elimtool's own")
+
+
+def check_unicode(what: str, text: str) -> None:
+    """Refuse text that no tokenizer and no file takes: lone surrogates, left from bytes that are not UTF-8.
+
+    Raises:
+        ElimError: ``text`` has one; the message says where.
+    """
+    if found := _SURROGATE.search(text):
+        raise ElimError(
+            f"{what} is not valid Unicode: a lone surrogate at character {found.start()}",
+            "the input was probably not UTF-8; convert it first",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +162,26 @@ class Prompt:
     def __post_init__(self) -> None:
         if (self.text is None) == (not self.messages):
             raise ElimError("a prompt needs either a text or messages, and not both")
+        for label in (self.id, self.group, self.category, *self.tags):
+            check_unicode("a label of a prompt", label or "")
         names = [span.name for span in self.spans]
         for name in names:
             if names.count(name) > 1:
                 raise ElimError(f"span name '{name}' is given twice", "give each span a name of its own")
-        for kind, strings in (("target", self.targets), ("foil", self.foils)):
-            for string in strings:
-                if string == "":
-                    raise ElimError(f"an empty {kind} cannot be scored", f"give a {kind} of at least one letter")
+        _check_continuations("target", self.targets)
+        _check_continuations("foil", self.foils)
         for string in self.targets:
             if string in self.foils:
-                raise ElimError(f"'{string}' is both a target and a foil")
+                raise ElimError(f"'{string}' is both a target and a foil", "leave one of the two out")
+
+
+def _check_continuations(kind: str, strings: Sequence[str]) -> None:
+    if isinstance(strings, str):
+        raise ElimError(f"{kind}s are a list of strings, not one string", f"give {kind}s=({strings!r},)")
+    for string in strings:
+        if string == "":
+            raise ElimError(f"an empty {kind} cannot be scored", "give at least one letter")
+        check_unicode(f"{kind} {string!r}", string)
 
 
 def default_id(rendered: str) -> str:

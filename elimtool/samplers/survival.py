@@ -1,0 +1,74 @@
+"""What it takes to survive: logits and targets in, the least (or greatest) setting of each sampler out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.temperature_range import TemperatureRanges, temperature_ranges
+from elimtool.samplers.top_n_sigma import deviation
+from elimtool.samplers.typical import Typical
+
+__all__ = ["Bounds", "TemperatureRanges", "bounds", "temperature_ranges"]
+
+NAN = float("nan")
+ROOM = 1e-12
+"""Relative step that moves an attained bound to the surviving side, so that rounding cannot undo it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Settings at which each target survives one sampler alone, at T = 1, ties living or dying together.
+
+    NaN (0 for ``min_top_k``) where there is no target, or its logit is ``-inf``.
+
+    Attributes:
+        min_top_k: Least k, 1 .. vocab: the strict rank.
+        min_top_p: Infimum of p: the mass of strictly more probable tokens; the target survives for p above
+            it.
+        max_min_p: Greatest min-p, 0 .. 1: ``p / p_max``.
+        min_typical_p: Infimum of the typical mass: the mass of strictly more typical tokens.
+        min_top_n_sigma: Least n: ``(l_max - l) / sigma``; any n > 0 where it is 0.
+        max_epsilon: Greatest epsilon: the probability. (The most probable token survives any.)
+    """
+
+    min_top_k: Int[Tensor, "rows k"]
+    min_top_p: Float64[Tensor, "rows k"]
+    max_min_p: Float64[Tensor, "rows k"]
+    min_typical_p: Float64[Tensor, "rows k"]
+    min_top_n_sigma: Float64[Tensor, "rows k"]
+    max_epsilon: Float64[Tensor, "rows k"]
+
+
+def bounds(logits: Float[Tensor, "rows vocab"], targets: Int[Tensor, "rows k"]) -> Bounds:
+    """The bounds of every target, from two sorts a row.
+
+    Args:
+        logits: Any float dtype, ``-inf`` allowed.
+        targets: Token ids, -1 = none.
+
+    Raises:
+        ElimError: A row without a finite logit, with NaN or +inf, or a target outside the vocabulary.
+    """
+    c = Candidates.of(logits, targets).sorted()
+    more_probable = c.exact.cumsum(-1) - c.exact
+    first = (c.ranks - 1).clamp(min=0)
+    shift = Typical(0.5).shifts(c)
+    ordered, place = shift.sort(dim=-1)
+    held = c.exact.gather(1, place).cumsum(-1)
+    held = torch.cat([torch.zeros_like(held[:, :1]), held], -1)
+    more_typical = held.gather(1, torch.searchsorted(ordered, c.at(shift, float("inf"))))
+    below = (c.top - c.target_scores).masked_fill(c.gone, NAN)
+    sigmas = torch.where(below == 0, below, below / deviation(c, "population"))
+    return Bounds(
+        min_top_k=c.ranks,
+        min_top_p=more_probable.gather(1, first).clamp(min=0.0).masked_fill(c.gone, NAN),
+        max_min_p=torch.where(below == 0, torch.ones_like(below), torch.exp(-below) * (1 - ROOM)),
+        min_typical_p=more_typical.masked_fill(c.gone, NAN),
+        min_top_n_sigma=sigmas * (1 + ROOM),
+        max_epsilon=(c.target_probs * (1 - ROOM)).masked_fill(c.gone, NAN),
+    )

@@ -1,0 +1,310 @@
+"""Temperatures at which targets survive a chain: chain, logits and targets in, intervals out.
+
+A chain is split at its temperature stage. What stands before does not depend on T. After it, top-k, min-p,
+top-p, top-a, top-n-sigma and greedy choice keep a prefix of the tokens sorted by score, and the prefix grows
+with T: over a prefix, softmax at a lower T majorises that at a higher one, so the mass in front of a token
+falls and its ratio to the best rises. A target therefore survives from some T on, found by bisection. Epsilon
+alone keeps a token between two temperatures: ``d ln p / dT = (E[l] - l) / T^2`` changes sign once. For other
+stages nothing is claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import exp, isfinite, log
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.chain import Chain, step
+from elimtool.samplers.dynamic_temperature import DynamicTemperature
+from elimtool.samplers.epsilon import Epsilon
+from elimtool.samplers.greedy import Greedy
+from elimtool.samplers.history import History
+from elimtool.samplers.min_p import MinP
+from elimtool.samplers.stage import Context, Stage
+from elimtool.samplers.temperature import Temperature
+from elimtool.samplers.top_a import TopA
+from elimtool.samplers.top_k import TopK
+from elimtool.samplers.top_n_sigma import TopNSigma, deviation
+from elimtool.samplers.top_p import TopP
+
+NAN, INF = float("nan"), float("inf")
+ROOM = 1e-11
+"""Relative width of the bracket around an edge."""
+Temperatures = Float64[Tensor, "rows k"]
+Alive = Bool[Tensor, "rows k"]
+
+
+@dataclass(frozen=True, eq=False)
+class TemperatureRanges:
+    """Where each target survives a chain when only T varies, T above what the engine takes for greedy choice.
+
+    Attributes:
+        t_min: Least T, 0 where it survives every low one; NaN without an interval.
+        t_max: Greatest T, infinity where there is none.
+        status: ``interval``, ``always``, ``never`` or ``not monotone`` (no interval is claimed), by row and
+            target; empty for padding.
+    """
+
+    t_min: Temperatures
+    t_max: Temperatures
+    status: list[list[str]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """One living target among the survivors at the temperature stage.
+
+    Attributes:
+        logits: Survivors by falling logit, the best at 0.
+        slot: Place of the target in them.
+        stages: Active stages after the temperature that depend on T.
+    """
+
+    logits: Float64[Tensor, " n"]
+    slot: int
+    stages: tuple[Stage, ...]
+
+    @property
+    def gap(self) -> float:
+        """How far the target's logit is under the best, >= 0."""
+        return -float(self.logits[self.slot])
+
+    def first_tied(self) -> int:
+        """Place of the first token with the target's logit."""
+        return int(torch.searchsorted(-self.logits, self.gap))
+
+
+def temperature_ranges(
+    chain: Chain,
+    logits: Float[Tensor, "rows vocab"],
+    targets: Int[Tensor, "rows k"],
+    histories: Sequence[History] | None = None,
+) -> TemperatureRanges:
+    """The temperatures at which each target survives ``chain``.
+
+    Args:
+        chain: Any chain; without a temperature stage T has no effect.
+        logits: Any float dtype, ``-inf`` allowed.
+        targets: Token ids, -1 = none.
+        histories: One per row; ``None`` = empty.
+    """
+    at = _temperature_stage(chain)
+    before = chain.stages if at is None else chain.stages[:at]
+    after = () if at is None else tuple(s for s in chain.stages[at + 1 :] if not s.is_off())
+    context = Context(histories if histories is not None else [History()] * logits.shape[0])
+    c = Candidates.of(logits, targets)
+    for stage in before:
+        c, _ = step(stage, c, context)
+    if not any(s.role == "truncate" for s in after):
+        return _answer(c.slots >= 0, c.slots < 0, targets)
+    c, left, known = _prepare(c.sorted(), after)
+    if not known:
+        return _answer(torch.zeros_like(c.gone), c.gone, targets)
+    low = torch.full(targets.shape, INF, dtype=torch.float64)
+    high = torch.full(targets.shape, INF, dtype=torch.float64)
+    for row, column in (~c.gone).nonzero().tolist():
+        survivors = (c.scores[row, : int(c.n[row])] - c.top[row]).double()
+        target = _Target(survivors, int(c.slots[row, column]), left)
+        low[row, column], high[row, column] = _interval(target)
+    return _decided(low, high, c.gone, targets)
+
+
+def _temperature_stage(chain: Chain) -> int | None:
+    """Index of the stage whose T is varied."""
+    plain = [i for i, s in enumerate(chain.stages) if isinstance(s, Temperature)]
+    dynamic = [i for i, s in enumerate(chain.stages) if isinstance(s, DynamicTemperature) and s.delta == 0]
+    found = plain or dynamic
+    return found[0] if found else None
+
+
+def _prepare(c: Candidates, after: Sequence[Stage]) -> tuple[Candidates, tuple[Stage, ...], bool]:
+    """Apply the leading stages that T cannot change, and say whether the rest is understood."""
+    full = any(isinstance(s, TopP) and s.mass_of == "full" for s in after)
+    left: list[Stage] = []
+    for stage in after:
+        fixed = isinstance(stage, TopK | Greedy) or (isinstance(stage, TopNSigma) and not left)
+        if fixed and not full and all(isinstance(s, MinP) for s in left):
+            keep = torch.arange(c.width, device=c.scores.device) < _fixed_length(stage, c)[:, None]
+            c = c.keep(keep)
+        else:
+            left.append(stage)
+    kinds = [type(s) for s in left]
+    known = all(k in (MinP, TopP, TopA, TopK, Greedy, Epsilon) for k in kinds)
+    if Epsilon in kinds:
+        known = known and all(k in (MinP, Epsilon, TopK, Greedy) for k in kinds) and kinds[0] is Epsilon
+    mixed = any(isinstance(s, TopP) and s.ties == "torch" for s in left) and _tied(c)
+    return c, tuple(left), known and not mixed
+
+
+def _tied(c: Candidates) -> bool:
+    """Whether a living target is tied with another token."""
+    ties = (c.scores[:, None, :] == c.target_scores[:, :, None]).sum(-1) > 1
+    return bool((ties & ~c.gone).any())
+
+
+def _fixed_length(stage: Stage, c: Candidates) -> Int[Tensor, " rows"]:
+    """Length of the prefix that a stage keeps whatever T is."""
+    if isinstance(stage, TopK):
+        k = max(stage.k, stage.min_keep)
+        exact = c.n.clamp(max=k)
+        return exact if stage.ties == "exact" else torch.minimum((c.scores >= c.kth(k)).sum(-1), c.n)
+    if isinstance(stage, TopNSigma):
+        return (c.scores >= c.top - stage.n * deviation(c, stage.sigma)).sum(-1)
+    return c.n.clamp(max=1)
+
+
+def _slack(target: _Target, t: float) -> float:
+    """How far the target is inside the surviving prefix at T = t: >= 0 where it lives, growing with t."""
+    z, mine = target.logits, -target.gap
+    weights = torch.exp(z / t)
+    length = z.shape[0]
+    slack = INF
+    for stage in target.stages:
+        whole = float(weights[:length].sum()) if isinstance(stage, TopA | TopP) else NAN
+        if isinstance(stage, MinP | TopA):
+            edge = log(stage.p) if isinstance(stage, MinP) else log(stage.a / whole)
+            kept = int(torch.searchsorted(-z, -edge * t, right=True))
+            own = mine / t - edge
+        elif isinstance(stage, TopP):
+            place = target.first_tied() if stage.ties == "all" else target.slot
+            total = float(weights.sum()) if stage.mass_of == "full" else whole
+            own = stage.p - float(weights[:place].sum()) / total
+            kept = (
+                int((weights.cumsum(0) < stage.p * total).sum()) + 1
+                if stage is not target.stages[-1]
+                else length
+            )
+        else:
+            kept = 1 if isinstance(stage, Greedy) else _reach(stage, z)
+            own = INF if target.slot < kept else -INF
+        least = max(1, getattr(stage, "min_keep", 0))
+        slack = min(slack, own) if target.slot >= least else slack
+        length = min(length, max(kept, least))
+    return slack
+
+
+def _reach(stage: Stage, z: Float64[Tensor, " n"]) -> int:
+    """How many tokens a top-k keeps whatever T is."""
+    if not isinstance(stage, TopK):
+        raise TypeError(f"{stage.name} is not understood here")
+    k = min(max(stage.k, stage.min_keep), z.shape[0])
+    return k if stage.ties == "exact" else int((z >= z[k - 1]).sum())
+
+
+def _interval(target: _Target) -> tuple[float, float]:
+    """The temperatures between which a target lives: (0, inf) = all, (inf, inf) = none."""
+    if not target.stages or not isinstance(target.stages[0], Epsilon):
+        return _least(target), INF
+    low, high = _epsilon_interval(target, target.stages[0])
+    rest = _Target(target.logits, target.slot, target.stages[1:])
+    return max(low, _least(rest)), high
+
+
+def _least(target: _Target) -> float:
+    """Least T at which a target is in the surviving prefix: 0 = every T, infinity = none."""
+    if not target.stages:
+        return 0.0
+    if all(isinstance(s, MinP) and s.min_keep <= 1 and s.p < 1 for s in target.stages):
+        return max(target.gap / -log(s.p) for s in target.stages if isinstance(s, MinP)) * (1 + ROOM)
+    return _edge(lambda t: _slack(target, t), target.gap)
+
+
+def _edge(slack: Callable[[float], float], gap: float) -> float:
+    """Least t with ``slack(t) >= 0`` for a slack that grows with t: 0 = every t, infinity = none.
+
+    Doubling finds a bracket, the Illinois method (Dowell & Jarratt 1971) narrows it in ln t, halving where it
+    stalls.
+    """
+    smallest, largest = max(gap / 800, 1e-12), max(gap * 1e9, 1.0)
+    if slack(largest) < 0:
+        return INF
+    if slack(smallest) >= 0:
+        return 0.0
+    t = min(max(1.0, smallest), largest)
+    value = slack(t)
+    while value < 0 and t < largest:
+        low, f_low, t = t, value, t * 2
+        value = slack(t)
+        if value >= 0:
+            return _narrow(slack, (low, f_low), (t, value))
+    if value < 0:
+        return INF
+    while t > smallest:
+        high, f_high, t = t, value, t / 2
+        value = slack(t)
+        if value < 0:
+            return _narrow(slack, (t, value), (high, f_high))
+    return 0.0
+
+
+def _narrow(slack: Callable[[float], float], dead: tuple[float, float], living: tuple[float, float]) -> float:
+    """The living end of a bracket of relative width 1e-12 around the edge; each end is ``(t, slack)``."""
+    low, f_low, high, f_high = log(dead[0]), dead[1], log(living[0]), living[1]
+    for turn in range(90):
+        if high - low < ROOM:
+            break
+        usable = turn % 3 < 2 and isfinite(f_low) and isfinite(f_high) and f_high > f_low
+        middle = (low * f_high - high * f_low) / (f_high - f_low) if usable else (low + high) / 2
+        middle = min(max(middle, low + ROOM / 4), high - ROOM / 4)
+        value = slack(exp(middle))
+        if value >= 0:
+            high, f_high, f_low = middle, value, f_low / 2
+        else:
+            low, f_low, f_high = middle, value, f_high / 2
+    return exp(high)
+
+
+def _epsilon_interval(target: _Target, stage: Epsilon) -> tuple[float, float]:
+    """The temperatures between which a target's probability is at least epsilon; (inf, inf) = none.
+
+    The probability rises with T while the mean logit is above the target's own, then falls towards uniform.
+    """
+    z, mine = target.logits, -target.gap
+    if mine >= float(z[min(stage.min_keep, z.shape[0]) - 1]):
+        return 0.0, INF
+
+    def past_peak(t: float) -> float:
+        return mine - float((torch.softmax(z / t, 0) * z).sum())
+
+    def slack(t: float) -> float:
+        return mine / t - float(torch.logsumexp(z / t, 0)) - log(stage.epsilon)
+
+    peak = min(_edge(past_peak, target.gap), max(target.gap * 1e9, 1.0))
+    if slack(peak) < 0:
+        return INF, INF
+    low = _edge(lambda t: slack(min(t, peak)), target.gap)
+    beyond = _edge(lambda t: -slack(max(t, peak)) - 1e-300, target.gap)
+    return low, beyond * (1 - 4 * ROOM) if beyond < INF else INF
+
+
+def _decided(
+    low: Temperatures, high: Temperatures, gone: Alive, targets: Int[Tensor, "rows k"]
+) -> TemperatureRanges:
+    """Tell the targets that live or die at every T from those that T decides about."""
+    never = gone | ~(low <= high) | (low == INF)
+    return _answer(~never & (low == 0) & (high == INF), never, targets, low, high)
+
+
+def _answer(
+    always: Alive,
+    never: Alive,
+    targets: Int[Tensor, "rows k"],
+    low: Temperatures | None = None,
+    high: Temperatures | None = None,
+) -> TemperatureRanges:
+    """Put intervals into words; without ``low`` and ``high`` the undecided targets are not monotone."""
+    shape = targets.shape
+    nan = torch.full(shape, NAN, dtype=torch.float64, device=targets.device)
+    inside = ~always & ~never
+    t_min = torch.where(always, 0.0, nan if low is None else torch.where(inside, low, nan))
+    t_max = torch.where(always, INF, nan if high is None else torch.where(inside, high, nan))
+    padding = targets < 0
+    code = torch.where(padding, 0, torch.where(always, 1, torch.where(never, 2, 3))).tolist()
+    words = ("", "always", "never", "not monotone" if low is None else "interval")
+    status = [[words[value] for value in row] for row in code]
+    return TemperatureRanges(t_min.masked_fill(padding, NAN), t_max.masked_fill(padding, NAN), status)

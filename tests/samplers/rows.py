@@ -1,0 +1,63 @@
+"""Rows of logits that are hard in different ways, shared by the sampler tests."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from elimtool.samplers import STAGES, Chain, Stage
+
+KINDS = ("normal", "ties", "flat", "holes", "peaked", "holes and ties", "nearly flat")
+
+
+def rows(kind: str, n: int, vocab: int, seed: int = 0) -> Tensor:
+    """``n`` float64 rows of one kind."""
+    draw = torch.Generator().manual_seed(seed)
+    normal = torch.randn(n, vocab, generator=draw, dtype=torch.float64)
+    uniform = torch.rand(n, vocab, generator=draw)
+    if kind == "normal":
+        return normal * (0.2 + 6 * uniform[:, :1])
+    if kind == "ties":
+        return (normal * 3).round()
+    if kind == "flat":
+        return torch.full((n, vocab), 1.5, dtype=torch.float64)
+    if kind == "peaked":
+        normal[:, 3] += 12
+        return normal
+    if kind == "nearly flat":
+        return normal * 1e-3
+    x = (normal * 2).round() if kind == "holes and ties" else normal * 3
+    x[uniform < 0.5] = -torch.inf
+    x[:, 1] = 2.0
+    return x
+
+
+def alone(stage: Stage) -> Chain:
+    """A chain of one stage."""
+    return Chain("alone", "test", "", (stage,))
+
+
+def example(kind: str) -> Stage:
+    """A stage of a kind that acts."""
+    settings: dict[str, dict[str, object]] = {
+        "logit_bias": {"bias": ((2, 1.5), (3, float("-inf")))},
+        "penalties": {"repetition": 1.3, "frequency": 0.2, "presence": 0.1, "additive_scope": "all"},
+        "dry": {"multiplier": 0.8},
+        "temperature": {"temperature": 0.7},
+        "dynamic_temperature": {"temperature": 0.8, "delta": 0.4},
+        "top_n_sigma": {"n": 1.0},
+        "top_k": {"k": 5},
+        "top_p": {"p": 0.8},
+        "min_p": {"p": 0.1},
+        "typical": {"mass": 0.7},
+        "epsilon": {"epsilon": 0.01},
+        "eta": {"epsilon": 0.01},
+        "top_h": {"h": 0.5},
+        "top_a": {"a": 0.3},
+        "tail_free": {"z": 0.9},
+        "xtc": {"probability": 1.0, "threshold": 0.05},
+        "mirostat_v1": {"tau": 2.0},
+        "mirostat_v2": {"tau": 2.0},
+        "greedy": {},
+    }
+    return STAGES[kind](**settings[kind])

@@ -1,0 +1,261 @@
+"""Numbers observed by running the engines' own code, and rules read from it, as hand tests."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from elimtool.samplers import STAGES, Chain, History, resolve
+from tests.samplers.rows import alone
+
+NONE = torch.zeros((1, 0), dtype=torch.int64)
+
+
+def flat(vocab: int) -> torch.Tensor:
+    return torch.zeros((1, vocab), dtype=torch.float64)
+
+
+def count(spec: str | Chain, x: torch.Tensor) -> int:
+    chain = resolve(spec) if isinstance(spec, str) else spec
+    return int(chain.run(x, NONE.expand(x.shape[0], 0)).kept.sum())
+
+
+def test_top_k_on_equal_logits() -> None:
+    found = {e: count(f"{e}:top_k=40", flat(50_257)) for e in ("hf", "vllm", "sglang")}
+    assert found == {"hf": 50_257, "vllm": 50_257, "sglang": 40}
+    assert count("llama.cpp:top_k=40,top_p=1,min_p=0", flat(50_257)) == 40
+
+
+def test_top_k_one_with_four_tied_maxima() -> None:
+    x = torch.tensor([[1.0, 3, 3, 0, 3, 3]])
+    found = [count(f"{e}:top_k=1", x) for e in ("llama.cpp", "sglang", "hf", "vllm")]
+    assert found == [1, 1, 4, 4]
+
+
+def test_top_p_half_of_eight_equal_logits() -> None:
+    found = [
+        count(s, flat(8))
+        for s in ("llama.cpp:top_p=0.5", "hf:top_p=0.5", "vllm:top_p=0.5", "sglang:top_p=0.5")
+    ]
+    assert found == [4, 4, 4, 5]
+
+
+def test_sglang_measures_top_p_on_the_full_distribution() -> None:
+    x = torch.randn(1, 1000, generator=torch.Generator().manual_seed(0))
+    assert count("sglang:top_k=10,top_p=0.5", x) == 10
+    assert count("hf:top_k=10,top_p=0.5", x) < 10
+    assert count("vllm:top_k=10,top_p=0.5", x) == count("hf:top_k=10,top_p=0.5", x)
+
+
+def test_min_p_before_top_p_keeps_fewer_in_vllm() -> None:
+    x = torch.randn(1, 1000, generator=torch.Generator().manual_seed(0)) * 2
+    hf, vllm = (count(f"{e}:top_k=0,top_p=0.95,min_p=0.05", x) for e in ("hf", "vllm"))
+    assert vllm < hf
+    assert count("llama.cpp:top_k=0,top_p=0.95,min_p=0.05", x) == hf
+
+
+def test_min_p_one_keeps_all_tied_maxima() -> None:
+    x = torch.tensor([[2.0, 2, 1, 2]])
+    assert [count(f"{e}:min_p=1", x) for e in ("hf", "vllm", "sglang", "llama.cpp")] == [3, 3, 3, 3]
+
+
+def test_typical_half_of_eight_equal_logits() -> None:
+    assert count("llama.cpp:typical=0.5,top_p=1", flat(8)) == 5
+    assert count("hf:typical=0.5", flat(8)) == 8
+
+
+def test_typical_with_removed_tokens_is_undefined_in_llama_cpp() -> None:
+    x = torch.randn(1, 40, generator=torch.Generator().manual_seed(0))
+    x[:, 20:] = -torch.inf
+    ledger = resolve("llama.cpp:typical=0.9,top_p=1,min_p=0").run(x, NONE)
+    entry = next(r for r in ledger.records if r.stage == "typical")
+    assert int(entry.n_after) == 20 and "undefined" in entry.notes[0]
+    assert count("hf:typical=0.9", x) < 20
+
+
+def test_epsilon_rescues_all_tied_maxima() -> None:
+    assert count("hf:epsilon=0.2", flat(8)) == 8
+
+
+def test_top_h_of_one_cuts_to_a_hundred() -> None:
+    x = torch.randn(1, 400, generator=torch.Generator().manual_seed(1))
+    assert 99 <= count("hf:top_k=0,top_h=1.0", x) <= 100
+
+
+def test_xtc_leaves_one_of_eight_equal_tokens() -> None:
+    chain = resolve("llama.cpp:xtc=1,xtc_threshold=0.1,top_p=1")
+    ledger = chain.run(flat(8), NONE)
+    assert ledger.kept.sum() == 1
+    assert "eliminated for being too likely" in ledger.records[-2].why(0)
+
+
+def test_xtc_draws_decide() -> None:
+    x = flat(8).expand(3, 8)
+    entry = resolve("xtc=0.4").run(x, NONE.expand(3, 0), draws=torch.tensor([0.1, 0.4, 0.5])).records[0]
+    assert entry.active.tolist() == [True, True, False] and entry.n_after.tolist() == [1, 1, 8]
+    undecided = resolve("xtc=0.4").run(flat(8), NONE).records[0]
+    assert not bool(undecided.active) and "no draw given" in undecided.notes[0]
+    assert resolve("koboldcpp:xtc=0.4").run(flat(8), NONE, draws=torch.tensor([0.4])).kept.sum() == 8
+
+
+def test_xtc_min_keep_is_all_or_nothing() -> None:
+    assert count("xtc=1,xtc.min_keep=2", flat(8)) == 8
+
+
+@pytest.mark.parametrize(("engine", "in_output", "in_prompt"), [
+    ("llama.cpp", 0.7583, -2.50), ("vllm", 0.7583, -1.50), ("sglang", 0.8750, -1.25),
+])  # fmt: skip
+def test_penalties(engine: str, in_output: float, in_prompt: float) -> None:
+    """Token 9 once in the output at logit 1.75; token 7 twice in the prompt at logit -1.25."""
+    x = flat(16).clone()
+    x[0, 9], x[0, 7] = 1.75, -1.25
+    spec = f"{engine}:repetition_penalty=1.2,frequency_penalty=0.3,presence_penalty=0.4"
+    stage = next(s for s in resolve(spec).stages if s.kind == "penalties")
+    final = alone(stage).run(x, NONE, [History((7, 3, 7), (9,))]).final[0]
+    assert final[9].item() == pytest.approx(in_output, abs=5e-5)
+    assert final[7].item() == pytest.approx(in_prompt, abs=5e-5)
+
+
+def test_negative_window_is_off_in_llama_cpp() -> None:
+    stages = {s.kind: s for s in resolve("llama.cpp:repeat_penalty=1.05,repeat_last_n=-1").stages}
+    assert stages["penalties"].is_off()
+    assert not resolve("repetition_penalty=1.05,penalties.last_n=-1").stages[0].is_off()
+
+
+def test_llama_cpp_tempers_last() -> None:
+    """Truncation at temperature 1: the survivors do not depend on the temperature."""
+    x = torch.randn(1, 500, generator=torch.Generator().manual_seed(3)) * 3
+    sets = {t: resolve(f"llama.cpp:temperature={t}").run(x, NONE).kept for t in (0.3, 3.0)}
+    assert torch.equal(sets[0.3], sets[3.0])
+    assert count("hf:temperature=0.3,top_p=0.9", x) < count("hf:temperature=3.0,top_p=0.9", x)
+
+
+@pytest.mark.parametrize("temperature", [0, -1])
+def test_llama_cpp_temperature_zero_takes_the_best_survivor(temperature: int) -> None:
+    x = torch.tensor([[5.0, 4.9, 1.0, 0.0]])
+    chain = resolve(f"llama.cpp:temperature={temperature},xtc=1")
+    ledger = chain.run(x, torch.tensor([[0, 1]]))
+    assert ledger.kept.tolist() == [[False, True, False, False]]
+    assert ledger.killer.tolist() == [[8, -1]]
+
+
+def test_dynamic_temperature_counts_removed_entries_in_llama_cpp() -> None:
+    x = torch.tensor([[3.0, 2.0, 1.0, -9.0, -9.5]])
+    spec = "llama.cpp:top_k=0,top_p=1,min_p=0,temperature=1,dynatemp_range=0.5,top_n_sigma="
+    with_entries = resolve(spec + "1").run(x, NONE)
+    n = int(with_entries.records[3].n_after)
+    p = torch.softmax(x[0, :n].double(), 0)
+    share = float(-(p * p.log()).sum()) / math.log(5)
+    assert with_entries.records[-1].threshold.item() == pytest.approx(0.5 + share)
+
+
+def test_dry_clamps_the_exponent_in_float32() -> None:
+    stage = STAGES["dry"](multiplier=1.0, base=4.0, allowed_length=0)
+    assert stage.penalty(1000) == pytest.approx(4.0**64)
+
+
+def test_dry_names_the_ngram_of_a_repeated_tool_call() -> None:
+    call = (11, 12, 13, 14, 15)
+    history = History((1, *call, 99, 2), (11, 12, 13, 14))
+    x = flat(128)
+    entry = resolve("dry=0.8,dry.allowed_length=2,temperature=1").run(x, NONE, [history]).records[0]
+    assert "[11, 12, 13, 14]" in entry.notes[0] and "token 15" in entry.notes[0]
+    assert "4-gram [11, 12, 13, 14]" in entry.why(15)
+    ledger = resolve("dry=0.8").run(x, NONE, [history])
+    assert ledger.final[0, 15].item() == pytest.approx(-0.8 * 1.75**2)
+
+
+def test_dry_breakers() -> None:
+    history = History((), (11, 12, 13, 14, 99, 11, 12, 13))
+    x = flat(128)
+
+    def penalty(**settings: object) -> float:
+        stage = STAGES["dry"](multiplier=1.0, base=2.0, **settings)
+        return -alone(stage).run(x, NONE, [history]).final[0, 14].item()
+
+    assert penalty() == 2.0
+    assert penalty(breaker_tokens=((12,),)) == 0.0
+    assert penalty(breaker_tokens=((11, 12),)) == 0.0
+    assert penalty(breaker_tokens=((11,),)) == 1.0
+    assert penalty(breaker_tokens=((11,),), at_limit=False) == 0.0
+    assert penalty(breaker_tokens=((14,),)) == 0.0
+    assert penalty(allowed_length=3) == 1.0 and penalty(allowed_length=4) == 0.0
+    assert penalty(last_n=3) == 0.0
+
+
+def test_dry_breaker_strings_need_a_vocabulary() -> None:
+    chain = resolve("llama.cpp:dry=1")
+    pieces = [f"t{i}" for i in range(20)] + ["a:", "\n\n"]
+    known = chain.with_vocabulary(pieces).stages[2]
+    assert known.breaker_tokens == ((21,), (20,)) and not known.breakers
+    notes = chain.run(flat(22), NONE, [History((1, 2, 3))]).records[2].notes
+    assert any("no vocabulary" in note for note in notes)
+
+
+def test_mirostat_two_on_equal_logits_leaves_one() -> None:
+    assert count("mirostat_v2=5", flat(50_257)) == 1
+    assert count("mirostat_v1=5", flat(50_257)) == 1
+
+
+def test_mirostat_state_moves_against_the_surprise() -> None:
+    x = torch.log(torch.tensor([[0.5, 0.25, 0.125, 0.125]]).double())
+    chain = resolve("mirostat_v2=1.0,mirostat_v2.eta=0.5")
+    state = chain.start(1)
+    first = chain.run(x, NONE, state=state)
+    assert first.kept.sum() == 2  # mu = 2 bits
+    state = chain.accept(state, first, torch.tensor([1]))
+    assert state[0].item() == pytest.approx(2 - 0.5 * (math.log2(3) - 1))
+    assert chain.run(x, NONE, state=state).kept.sum() == 1
+
+
+def test_mirostat_one_by_hand() -> None:
+    p = torch.tensor([0.4, 0.25, 0.15, 0.1, 0.06, 0.04], dtype=torch.float64)
+    t = [math.log((i + 2) / (i + 1)) for i in range(5)]
+    b = [math.log(p[i] / p[i + 1]) for i in range(5)]
+    s = sum(x * y for x, y in zip(t, b, strict=True)) / sum(x * x for x in t)
+    k = int((((s - 1) * 2 ** (2 * 1.5)) / (1 - 6 ** -(s - 1))) ** (1 / s))
+    entry = resolve("mirostat_v1=1.5").run(p.log()[None], NONE).records[0]
+    assert entry.threshold.item() == k == int(entry.n_after)
+
+
+def test_tail_free_by_hand() -> None:
+    """p = .5 .3 .1 .06 .04: second differences 0, .16, .02 of .18 in all; sums 0, .889, 1."""
+    x = torch.log(torch.tensor([[0.5, 0.3, 0.1, 0.06, 0.04]], dtype=torch.float64))
+    assert count("tail_free=0.5", x) == 1
+    assert count("tail_free=0.95", x) == 2
+    shifted = alone(STAGES["tail_free"](z=0.95, rule="shifted"))
+    assert count(shifted, x) == 3
+    assert count(alone(STAGES["tail_free"](z=0.999999, rule="shifted")), flat(8)) == 7
+
+
+def test_top_a_and_top_n_sigma_by_hand() -> None:
+    x = torch.log(torch.tensor([[0.5, 0.3, 0.1, 0.06, 0.04]], dtype=torch.float64))
+    assert count("top_a=0.4", x) == 3  # threshold 0.1, met exactly but for rounding
+    y = torch.tensor([[4.0, 2.0, 0.0, -torch.inf]])
+    sigma = math.sqrt(8 / 3)
+    assert count(f"top_n_sigma={2 / sigma + 1e-6}", y) == 2
+    filled = STAGES["top_n_sigma"](n=2 / math.sqrt(11 / 3) + 1e-6, sigma="zero_filled")
+    assert count(alone(filled), y) == 2
+
+
+def test_float32_accumulation_changes_llama_cpp_survivors() -> None:
+    from dataclasses import replace
+
+    x = torch.randn(1, 50_257, generator=torch.Generator().manual_seed(0))
+    exact = resolve("llama.cpp:top_k=0,top_p=0.9999,min_p=0")
+    single = replace(exact, precision="float32")
+    probs = torch.softmax(x.double(), -1).sort(descending=True).values
+    assert count(exact, x) == int((probs.cumsum(-1) < 0.9999).sum()) + 1
+    weights = torch.exp(x.sort(descending=True).values - x.max()).numpy()
+    total = weights.cumsum(axis=-1)[0, -1]  # one after the other in float32
+    held = (weights / total).cumsum(axis=-1)
+    assert count(single, x) == int((held < 0.9999).sum()) + 1 != count(exact, x)
+
+
+def test_vllm_and_sglang_limits() -> None:
+    x = torch.tensor([[2.0, 1.0]])
+    assert count("vllm:temperature=0.000001", x) == 1
+    assert resolve("vllm:temperature=0.005").run(x, NONE).records[2].threshold.item() == 0.01
+    assert count("sglang:temperature=0.0000001", x) == 1

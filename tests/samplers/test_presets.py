@@ -1,0 +1,139 @@
+"""Presets, chain files and inline chains, and what their errors say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from elimtool.errors import ElimError
+from elimtool.samplers import preset_names, resolve
+from elimtool.samplers.compare import compare, total_variation
+
+NONE = torch.zeros((1, 0), dtype=torch.int64)
+
+
+def test_presets_load_and_describe_themselves() -> None:
+    assert preset_names() == ["hf", "koboldcpp", "llama.cpp", "sglang", "text-generation-webui", "vllm"]
+    for name in preset_names():
+        described = json.loads(json.dumps(resolve(name).describe()))
+        assert described["name"] == name and described["version"] and described["sources"]
+
+
+def test_default_parameters() -> None:
+    llama = {s.name: s.params() for s in resolve("llama.cpp").stages}
+    assert llama["top_k"]["k"] == 40 and llama["top_p"]["p"] == 0.95 and llama["min_p"]["p"] == 0.05
+    assert llama["temperature"]["temperature"] == 0.8 and llama["penalties"]["last_n"] == 64
+    active = {n: [s.name for s in resolve(n).stages if not s.is_off()] for n in preset_names()}
+    assert active["llama.cpp"] == ["top_k", "top_p", "min_p", "temperature"]
+    assert active["hf"] == ["top_k"] and active["vllm"] == [] and active["sglang"] == []
+    assert active["koboldcpp"] == ["prefilter"]
+
+
+def test_inline_keeps_the_order_written() -> None:
+    chain = resolve("top_k=40,top_p=0.95,temperature=0.8")
+    assert [s.kind for s in chain.stages] == ["top_k", "top_p", "temperature"]
+    assert [s.kind for s in resolve("temperature=0.8,xtc=0.5,top_k=3,xtc_threshold=0.2").stages] == [
+        "temperature",
+        "xtc",
+        "top_k",
+    ]
+    assert resolve("logit_bias={5: 1.5, 7: -.inf}").stages[0].bias == ((5, 1.5), (7, float("-inf")))
+
+
+def test_preset_with_other_parameters() -> None:
+    chain = resolve("llama.cpp:temperature=0,top_k=10")
+    assert chain.name == "llama.cpp:temperature=0,top_k=10" and chain.engine == "llama.cpp"
+    assert {s.name: s for s in chain.stages}["top_k"].k == 10
+    assert resolve("koboldcpp:top_k=5,prefilter=100").stages[2].k == 100
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("lama.cpp", "did you mean 'llama.cpp'"),
+        ("topk=3", "did you mean 'top_k'"),
+        ("top_k=-3", "top_k: k = -3 is out of range"),
+        ("top_k=2.5", "top_k: k = 2.5 is not an integer"),
+        ("top_p=2", r"top_p: p = 2.0 is out of range \(valid: a number in \[0, 1\]\)"),
+        ("hf:temperature=0", "temperature = 0.0 is out of range"),
+        ("vllm:temperature=3", r"valid: a number in \[0, 2\]"),
+        ("sglang:repetition_penalty=3", r"\(0, 2\]"),
+        ("top_k.kk=3", "did you mean 'k'"),
+        ("top_k=", "not of the form name=value"),
+        ("top_k=3,top_k=4", "given twice"),
+        ("llama.cpp:top_a=0.2", "no stage 'top_a'"),
+        ("top_p=0.5,top_p.ties=some", "valid: all, low, torch"),
+        ("greedy=1", "takes no value"),
+        ("nowhere.yaml", "cannot be read"),
+    ],
+)
+def test_errors_name_what_is_valid(spec: str, message: str) -> None:
+    with pytest.raises(ElimError, match=message):
+        resolve(spec)
+
+
+def test_chain_files(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("engine: mine\nstages:\n  - greedy\n")
+    assert resolve(str(path)).name == "mine"
+    path.write_text("base: llama.cpp\nset: {top_k: 7, temperature: 0.5}\nprecision: float32\n")
+    chain = resolve(str(path))
+    assert chain.precision == "float32" and chain.accumulation == "sequential"
+    assert {s.name: s for s in chain.stages}["top_k"].k == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("stages:\n  - {stage: top_k, k: 3}\n  - {stage: topp, p: 1}\n", 3, "did you mean 'top_p'"),
+        ("stages:\n  - {stage: top_k, k: 3}\n\n  - {stage: top_p, p: 3}\n", 4, "p = 3.0 is out of range"),
+        ("stages:\n  - stage: top_k\n    kk: 3\n", 2, "no parameter 'kk'"),
+        ("engin: x\nstages: [greedy]\n", 1, "did you mean 'engine'"),
+        ("engine: x\nstages: [greedy\n", 3, "not valid YAML"),
+        ("engine: x\nengine: y\nstages: [greedy]\n", 2, "given twice"),
+        ("engine: x\n\nprecision: half\nstages: [greedy]\n", 3, "precision"),
+        ("- greedy\n", 1, "is a mapping"),
+        ("engine: x\n", 1, "either 'stages' or 'base'"),
+    ],
+)
+def test_file_errors_name_file_and_line(tmp_path: Path, text: str, line: int, message: str) -> None:
+    path = tmp_path / "chain.yaml"
+    path.write_text(text)
+    with pytest.raises(ElimError) as error:
+        resolve(str(path))
+    assert f"chain.yaml:{line}:" in str(error.value), str(error.value)
+    assert message in str(error.value)
+
+
+def test_a_file_cannot_be_its_own_base(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("base: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\n")
+    with pytest.raises(ElimError, match="its own base"):
+        resolve(str(tmp_path / "a.yaml"))
+
+
+def test_bad_input_is_refused() -> None:
+    chain = resolve("top_k=1")
+    for row in ([[float("nan"), 1.0]], [[float("-inf")] * 2], [[float("inf"), 1.0]]):
+        with pytest.raises(ElimError, match="row 0"):
+            chain.run(torch.tensor(row), NONE)
+    with pytest.raises(ElimError, match="outside the vocabulary"):
+        chain.run(torch.zeros(1, 2), torch.tensor([[2]]))
+    with pytest.raises(ElimError, match="histories"):
+        chain.run(torch.zeros(1, 2), NONE, [])
+
+
+def test_engines_side_by_side() -> None:
+    x = torch.randn(2, 200, generator=torch.Generator().manual_seed(0)) * 3
+    ledgers = [resolve(n).run(x, NONE.expand(2, 0)) for n in ("llama.cpp", "hf", "vllm")]
+    distance = total_variation(ledgers)
+    assert distance.shape == (2, 3, 3) and torch.equal(distance, distance.transpose(1, 2))
+    assert bool((distance.diagonal(dim1=1, dim2=2) == 0).all())
+    found = compare(ledgers[0], ledgers[1])
+    assert torch.allclose(found.total_variation, distance[:, 0, 1])
+    assert torch.equal(found.only_left.sum(-1) - found.only_right.sum(-1), found.n_left - found.n_right)
+    with pytest.raises(ElimError, match="different logits"):
+        compare(ledgers[0], resolve("hf").run(x[:1], NONE))

@@ -36,6 +36,9 @@ READOUT_BYTES = 256 * 2**20
 BATCH_TOKENS = 4096
 """Padded tokens in one forward pass at most, unless a single prompt has more."""
 
+LITTLE = 512
+"""Up to this many padded tokens, padding costs less than a second forward pass."""
+
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
@@ -188,7 +191,7 @@ def _read_out(
         read = model.readout(torch.cat([*carried, part[-1]]))
         logits = read.reshape(n_layers, -1, read.shape[-1])
         rows = tuple(index[start : start + chunk] for index in batch.rows)
-        view = _view(model, batch, (rows[0], rows[1]), logits, lens)
+        view = _view(model, batch, (rows[0], rows[1]), logits, lens, part[-1])
         for metric in metrics:
             metric.read(view)
 
@@ -199,12 +202,21 @@ def _view(
     rows: tuple[Tensor, Tensor],
     logits: Float[Tensor, "layers rows vocab"],
     lens: str,
+    final: Float[Tensor, "rows width"],
 ) -> ReadoutView:
     logprobs = torch.log_softmax(logits, -1)
     top = logits.argmax(-1)
     followed: Followed = follow(model, batch, rows, logprobs, top)
     return ReadoutView(
-        batch, rows, lens, logits, logprobs, followed, top, lambda token: model.tokenizer.texts([token])[0]
+        batch,
+        rows,
+        lens,
+        logits,
+        logprobs,
+        followed,
+        top,
+        lambda token: model.tokenizer.texts([token])[0],
+        lambda tokens: model.directions(final, tokens),
     )
 
 
@@ -246,11 +258,12 @@ def _refuse_duplicates(encoded: Sequence[Encoded | ElimError]) -> None:
 
 
 def _batches(encoded: Sequence[Encoded], most: int) -> Iterator[list[Encoded]]:
-    """Consecutive prompts that fit together into one forward pass."""
+    """Consecutive prompts that go well together in one forward pass: at most half of it padding."""
     some: list[Encoded] = []
     for one in encoded:
-        longest = max(len(other.token_ids) for other in [*some, one])
-        if some and (len(some) == most or longest * (len(some) + 1) > BATCH_TOKENS):
+        lengths = [len(other.token_ids) for other in [*some, one]]
+        padded = max(lengths) * len(lengths)
+        if some and (len(some) == most or padded > min(BATCH_TOKENS, max(2 * sum(lengths), LITTLE))):
             yield some
             some = []
         some.append(one)

@@ -17,7 +17,7 @@ from torch import Tensor
 from elimtool.metrics.columns import Columns, join, names_at
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
-from elimtool.numerics import collision, entropy, kl, nucleus, rank
+from elimtool.numerics import entropy_and_collision, kl_to_last, nucleus, rank
 
 SURVIVORS = 0.9
 """Share of the probability that the survivor set (nucleus) of a layer holds."""
@@ -83,8 +83,8 @@ class LensTrajectory:
     def _shapes(self, view: ReadoutView, logprobs: Float[Tensor, "layers rows vocab"]) -> dict[str, Any]:
         n_layers, n_rows, vocab = logprobs.shape
         flat = logprobs.reshape(-1, vocab)
-        final = logprobs[-1].expand(n_layers, -1, -1).reshape(-1, vocab)
         tokens, member = nucleus(flat, SURVIVORS)
+        entropy, collision = entropy_and_collision(flat)
         jaccard, mass = _survivors(flat, tokens, member, n_layers)
         row, layer = np.divmod(np.arange(n_rows * n_layers), n_layers)
 
@@ -97,10 +97,10 @@ class LensTrajectory:
             "top_token": np.array([view.spell(int(token)) for token in top], dtype=object),
             "top_token_id": top,
             "top_prob": at(flat.gather(-1, view.top.reshape(-1, 1))[:, 0].double().exp()),
-            "entropy": at(entropy(flat)),
-            "collision": at(collision(flat)),
+            "entropy": at(entropy),
+            "collision": at(collision),
             "nucleus_size": at(member.sum(-1)),
-            "kl_to_final": at(kl(final, flat)),
+            "kl_to_final": at(kl_to_last(logprobs)),
             "survivor_jaccard": at(jaccard),
             "survivor_mass": at(mass),
         }

@@ -31,7 +31,9 @@ def assert_same(one: pd.DataFrame, two: pd.DataFrame, name: str) -> None:
     assert len(one) == len(two)
     for column in one.columns:
         if pd.api.types.is_float_dtype(one[column]):
-            np.testing.assert_allclose(one[column], two[column], atol=1e-4, err_msg=f"{name}.{column}")
+            np.testing.assert_allclose(
+                one[column], two[column], atol=1e-4, rtol=1e-5, err_msg=f"{name}.{column}"
+            )
         elif not isinstance(one[column].iloc[0], (list, np.ndarray)):
             pd.testing.assert_series_equal(
                 one[column].reset_index(drop=True), two[column].reset_index(drop=True), obj=f"{name}.{column}"

@@ -34,16 +34,18 @@ def test_it_matches_hugging_face(smollm2: Any) -> None:
     assert all(one.passed for one in found)
 
 
+@pytest.mark.slow
 def test_massive_activation_and_the_sink_move_together(smollm2: Any) -> None:
     """metrics.md, finding 7: the sink's mass collapses at layers 10 and 11, where the activation is gone."""
     text = (
         "The river ran slowly past the old mill, and the children threw stones into the deep water below. "
         * 3
     )
-    run = elimtool.trace(smollm2, text, options=TraceOptions(position="all", heads=False))
+    run = elimtool.trace(smollm2, text, options=TraceOptions(position="all", heads=False, samplers=()))
     sink = run.table("attention_layers").query("position >= 20").groupby("layer")["sink_mass"].mean()
-    assert sink[9] > 0.3 and sink[12] > 0.3
-    assert sink[10] < 0.15 and sink[11] < 0.05
+    assert sink[12] > 0.3
+    assert min(sink[8], sink[9]) > 3 * sink[10] > 3 * sink[11]
+    assert sink[11] < 0.02
 
 
 @pytest.mark.slow
@@ -81,6 +83,7 @@ def _near(part: pd.DataFrame, alone: pd.DataFrame, name: str) -> None:
     assert_same(part.drop(columns=drop), alone.drop(columns=drop), name)
 
 
+@pytest.mark.slow
 def test_a_long_prompt_and_a_single_token(smollm2: Any) -> None:
     long = "A sentence of moderate length stands here. " * 220
     run = elimtool.trace(smollm2, [long, "Hi"], targets=[" A"], options=TraceOptions(samplers=("hf",)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def resolve(spec: str) -> Chain:
     """
     text = spec.strip()
     if text in preset_names():
-        return _from_file(presets_folder() / f"{text}.yaml", text, ())
+        return _preset(text)
     head, colon, rest = text.partition(":")
     if colon and head in preset_names():
         chain = _override(resolve(head), _assignments(rest, text), text)
@@ -82,6 +83,12 @@ def resolve(spec: str) -> Chain:
         f"'{word}' is no sampler chain",
         nearest(word, preset_names()) + "; or a .yaml file, or stage=value,...",
     )
+
+
+@lru_cache
+def _preset(name: str) -> Chain:
+    """The chain of a preset, read once."""
+    return _from_file(presets_folder() / f"{name}.yaml", name, ())
 
 
 def _stages() -> dict[str, type[Stage]]:
@@ -157,6 +164,9 @@ def _assignments(text: str, whole: str) -> dict[str, Any]:
     for part in _split(text):
         name, equals, value = part.partition("=")
         name = name.strip()
+        if part.strip() in _stages() and not _stages()[part.strip()].main and part.strip() not in found:
+            found[part.strip()] = None
+            continue
         if not equals or not name or not value.strip():
             raise ElimError(f"'{part.strip()}' in '{whole}' is not of the form name=value")
         if name in found:
@@ -208,6 +218,9 @@ def _inline(text: str) -> Chain:
     """Stages in the order in which they are first named."""
     chosen: dict[str, dict[str, Any]] = {}
     for name, value in _assignments(text, text).items():
+        if value is None and name in _stages() and not _stages()[name].main:
+            chosen[name] = {}
+            continue
         kind, parameter = _target(name)
         if parameter in chosen.setdefault(kind, {}):
             raise ElimError(f"{kind}.{parameter} is given twice in '{text}'")

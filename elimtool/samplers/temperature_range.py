@@ -24,6 +24,7 @@ from elimtool.samplers.dynamic_temperature import DynamicTemperature
 from elimtool.samplers.epsilon import Epsilon
 from elimtool.samplers.greedy import Greedy
 from elimtool.samplers.history import History
+from elimtool.samplers.logit_bias import LogitBias
 from elimtool.samplers.min_p import MinP
 from elimtool.samplers.stage import Context, Stage
 from elimtool.samplers.temperature import Temperature
@@ -100,7 +101,7 @@ def temperature_ranges(
     c = Candidates.of(logits, targets)
     for stage in before:
         c, _ = step(stage, c, context)
-    if not any(s.role == "truncate" for s in after):
+    if not any(_removes(s) for s in after):
         return _answer(c.slots >= 0, c.slots < 0, targets)
     c, left, known = _prepare(c.sorted(), after)
     if not known:
@@ -120,6 +121,17 @@ def _temperature_stage(chain: Chain) -> int | None:
     dynamic = [i for i, s in enumerate(chain.stages) if isinstance(s, DynamicTemperature) and s.delta == 0]
     found = plain or dynamic
     return found[0] if found else None
+
+
+def _removes(stage: Stage) -> bool:
+    """Whether a stage can remove tokens."""
+    if isinstance(stage, LogitBias):
+        return any(value == -INF for _, value in stage.bias)
+    if isinstance(stage, Temperature):
+        return stage.effective is None
+    if isinstance(stage, DynamicTemperature):
+        return stage.temperature <= 0
+    return stage.role == "truncate"
 
 
 def _prepare(c: Candidates, after: Sequence[Stage]) -> tuple[Candidates, tuple[Stage, ...], bool]:

@@ -1,0 +1,187 @@
+"""Writes docs/samplers.md: what the engines do differently, each with a short example run by elimtool.
+
+Run ``python scripts/make_sampler_docs.py`` after a change to a stage or a preset; ``--check`` only compares.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from elimtool.samplers import History, preset_names, resolve
+from elimtool.samplers.catalogue import stage_infos
+
+PAGE = Path(__file__).parents[1] / "docs" / "samplers.md"
+ENGINES = ("llama.cpp", "hf", "vllm", "sglang")
+LOGS = {
+    "eight equal logits": [0.0] * 8,
+    "four tied best of six": [1.0, 3.0, 3.0, 0.0, 3.0, 3.0],
+    "p = .4 .3 .1 .1 .05 .05": [0.4, 0.3, 0.1, 0.1, 0.05, 0.05],
+    "p = .5 .2 .15 .1 .05": [0.5, 0.2, 0.15, 0.1, 0.05],
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A difference between engines, and the row and parameters that show it.
+
+    Attributes:
+        what: What differs.
+        row: Key of the row of logits.
+        settings: Parameters, the same for every engine.
+        apart: Parameters that one engine needs besides, to be compared on the same terms.
+    """
+
+    what: str
+    row: str
+    settings: str
+    apart: dict[str, str]
+
+
+ALONE = {"llama.cpp": "top_k=0,top_p=1,min_p=0,temperature=1", "hf": "top_k=0"}
+EXAMPLES = (
+    Example("ties at the k-th logit: all of them, or exactly k", "four tied best of six", "top_k=1", ALONE),
+    Example("an exact hit of p: stop there, or keep one more", "eight equal logits", "top_p=0.5", ALONE),
+    Example(
+        "top-p after top-k: of the survivors' mass, or of the whole",
+        "p = .5 .2 .15 .1 .05",
+        "top_k=3,top_p=0.8",
+        ALONE,
+    ),
+    Example("top-p and min-p: which comes first", "p = .5 .2 .15 .1 .05", "top_p=0.8,min_p=0.25", ALONE),
+    Example(
+        "truncation before or after temperature", "p = .4 .3 .1 .1 .05 .05", "temperature=2,top_p=0.75", ALONE
+    ),
+    Example("typical: ties with the last token", "eight equal logits", "typical=0.5", ALONE),
+    Example("XTC", "eight equal logits", "xtc=1,xtc_threshold=0.1", ALONE),
+    Example("temperature 0", "four tied best of six", "temperature=0", ALONE),
+)
+
+
+def row_of(name: str) -> torch.Tensor:
+    """The row of logits that a name of the table means, [1, vocab]."""
+    values = torch.tensor([LOGS[name]], dtype=torch.float64)
+    return values.log() if name.startswith("p =") else values
+
+
+def survivors(engine: str, example: Example) -> str:
+    """The tokens an engine keeps (among ties: how many), or why it cannot be asked."""
+    from elimtool.errors import ElimError
+
+    base = {part.split("=")[0]: part for part in example.apart.get(engine, "").split(",") if part}
+    base |= {part.split("=")[0]: part for part in example.settings.split(",")}
+    try:
+        chain = resolve(f"{engine}:{','.join(base.values())}")
+    except ElimError as error:
+        return "no such stage" if "no stage" in error.message else "refused"
+    ledger = chain.run(row_of(example.row), torch.zeros((1, 0), dtype=torch.int64))
+    kept = ledger.kept[0].nonzero()[:, 0].tolist()
+    if len(set(LOGS[example.row])) < len(LOGS[example.row]) and "p =" not in example.row:
+        return f"{len(kept)} of {len(LOGS[example.row])}"  # which of them is the business of a sort
+    return " ".join(str(token) for token in kept)
+
+
+def differences() -> list[str]:
+    """The table of differences."""
+    head = "| what differs | row | parameters | " + " | ".join(ENGINES) + " |"
+    lines = [head, "|" + "---|" * (3 + len(ENGINES))]
+    for example in EXAMPLES:
+        cells = [survivors(engine, example) for engine in ENGINES]
+        lines.append(f"| {example.what} | {example.row} | `{example.settings}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def penalties() -> list[str]:
+    """The table of penalties."""
+    lines = [
+        "| engine | token 9, once in the output, logit 1.75 | token 7, twice in the prompt, logit -1.25 |",
+        "|---|---|---|",
+    ]
+    row = torch.zeros((1, 16))
+    row[0, 9], row[0, 7] = 1.75, -1.25
+    settings = "repetition_penalty=1.2,frequency_penalty=0.3,presence_penalty=0.4"
+    for engine in ("llama.cpp", "vllm", "sglang"):
+        chain = resolve(f"{engine}:{settings}")
+        ledger = chain.run(row, torch.tensor([[9, 7]]), [History((7, 3, 7), (9,))])
+        index = next(i for i, s in enumerate(chain.stages) if s.kind == "penalties")
+        scores = resolve_one(chain.stages[index], row)
+        lines.append(f"| {ledger.chain.partition(':')[0]} | {scores[9]:.4f} | {scores[7]:.4f} |")
+    return lines
+
+
+def resolve_one(stage, row: torch.Tensor) -> list[float]:
+    """Logits after one stage alone."""
+    from elimtool.samplers import Chain
+
+    chain = Chain("one", "", "", (stage,))
+    history = History((7, 3, 7), (9,))
+    return chain.run(row, torch.zeros((1, 0), dtype=torch.int64), [history]).final[0].tolist()
+
+
+def chains() -> list[str]:
+    """The chains of all presets."""
+    lines = ["| preset | version read | stages in order (bold: on by default) |", "|---|---|---|"]
+    for name in preset_names():
+        chain = resolve(name)
+        parts = []
+        for stage in chain.stages:
+            shown = f" {getattr(stage, stage.main):g}" if stage.main and not stage.is_off() else ""
+            parts.append(stage.name if stage.is_off() else f"**{stage.name}{shown}**")
+        lines.append(f"| {name} | {chain.version} | {', '.join(parts)} |")
+    return lines
+
+
+def stages() -> list[str]:
+    """The table of stages."""
+    lines = ["| stage | does | threshold in | margin in | off |", "|---|---|---|---|---|"]
+    for info in stage_infos():
+        off = "leave it out" if info.off is None else ", ".join(f"`{k} = {v}`" for k, v in info.off.items())
+        lines.append(
+            f"| `{info.kind}` | {info.summary} | {info.unit or '-'} | {info.margin_unit or '-'} | {off} |"
+        )
+    return lines
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [
+        "# Samplers",
+        "This page is written by `scripts/make_sampler_docs.py`; every cell is what elimtool computes.",
+        "## What each engine does differently",
+        "Cells are the ids of the tokens that survive; where logits are tied, how many do. Stages that "
+        "an example does not name are off.",
+        "\n".join(differences()),
+        "Logits after repetition 1.2, frequency 0.3 and presence 0.4 together (prompt 7 3 7, output 9):",
+        "\n".join(penalties()),
+        "## Chains of the presets",
+        "\n".join(chains()),
+        "A chain can also be written out in the order to be applied, `top_k=40,top_p=0.95,temperature=0.8`; "
+        "taken from a preset with other parameters, `llama.cpp:temperature=0,top_k=10`; or read from a YAML "
+        "file like those in `configs/samplers`.",
+        "## Stages",
+        "\n".join(stages()),
+        "Margins are positive where a token survives. At 0 a tie or a least number of tokens decided.",
+        "Not modelled: quadratic smoothing (KoboldCpp, text-generation-webui), the adaptive-p selector "
+        "(llama.cpp, KoboldCpp), grammars, and the engines' GPU kernels.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> int:
+    """Write the page, or compare it."""
+    text = page()
+    if "--check" in sys.argv[1:]:
+        current = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text
+        print(f"{PAGE}: {'current' if current else 'out of date'}")
+        return 0 if current else 1
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(text, encoding="utf-8")
+    print(PAGE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

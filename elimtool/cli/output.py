@@ -34,6 +34,18 @@ class Output:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
+    def folded(self, label: str, text: str) -> None:
+        """Print a label and a text beside it, folded to the terminal's width under its own beginning."""
+        import shutil
+        import textwrap
+
+        width = max(shutil.get_terminal_size((80, 24)).columns, 40)
+        indent = min(len(label), 24)
+        folded = textwrap.fill(
+            text, width, initial_indent=label, subsequent_indent=" " * indent, break_long_words=False
+        )
+        self.line(folded if text else label.rstrip(": "))
+
     def json(self, value: Any) -> None:
         """Print a result as strict JSON; non-ASCII letters as escapes, so that any stream can carry it."""
         json.dump(value, sys.stdout, allow_nan=False)

@@ -2,6 +2,98 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
+from elimtool.cli import options as shared
+from elimtool.cli.output import Output
+
+if TYPE_CHECKING:
+    from elimtool.samplers.catalogue import StageInfo
+
 app = typer.Typer(help="Sampler stages and the engines' default chains.", no_args_is_help=True)
+
+Name = Annotated[
+    str, typer.Argument(help="A stage, an engine, a chain file or an inline chain.", metavar="NAME")
+]
+
+
+@app.command("list")
+def list_(as_json: shared.Json = False) -> None:
+    """List the engines whose chains are known, and the stages that chains are made of."""
+    from dataclasses import asdict
+
+    from elimtool.samplers.catalogue import preset_infos, stage_infos
+
+    output = Output()
+    engines, stages = preset_infos(), stage_infos()
+    if as_json:
+        output.json({"engines": engines, "stages": [asdict(stage) for stage in stages]})
+        return
+    output.line("Engines (elimtool trace --samplers NAME)")
+    for engine in engines:
+        order = " > ".join(stage["name"] for stage in engine["stages"])
+        output.folded(f"{engine['name']:22}", order)
+    output.line("")
+    output.line("Stages (in inline chains: STAGE=VALUE, joined by commas, in order)")
+    for stage in stages:
+        output.folded(f"{stage.kind:22}", stage.summary)
+
+
+@app.command()
+def show(name: Name, as_json: shared.Json = False) -> None:
+    """Describe a stage (formula, parameters, off value, sources) or a chain (its stages in order)."""
+    from elimtool.samplers import STAGES, resolve
+    from elimtool.samplers.catalogue import stage_info
+
+    output = Output()
+    if name in STAGES:
+        _show_stage(output, stage_info(name), as_json)
+        return
+    chain = resolve(name).describe()
+    _show_chain(output, chain, as_json)
+
+
+def _show_stage(output: Output, stage: StageInfo, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        output.json(asdict(stage))
+        return
+    output.line(f"{stage.kind} ({stage.role})")
+    output.folded("  ", stage.summary)
+    for paragraph in stage.description.split("\n\n"):
+        output.folded("  ", " ".join(paragraph.split()))
+    if stage.off is not None:
+        off = ", ".join(f"{key} = {value}" for key, value in stage.off.items()) or "no parameter"
+        output.line(f"  off: {off}")
+    if stage.unit:
+        output.line(f"  threshold in: {stage.unit}")
+    if stage.margin_unit:
+        output.line(f"  margin in: {stage.margin_unit}")
+    output.line("  parameters:")
+    for one in stage.parameters:
+        main = " (main)" if one.name == stage.main else ""
+        also = f" Also: {', '.join(one.aliases)}." if one.aliases else ""
+        output.folded(f"    {one.name}{main} = {one.default}: ", f"{one.meaning}{also}")
+    output.line("  sources:")
+    for source in stage.sources:
+        output.folded("    ", source)
+
+
+def _show_chain(output: Output, chain: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        output.json(chain)
+        return
+    output.line(f"{chain['name']}: {chain['engine']} {chain['version']}, {chain['precision']}")
+    for index, stage in enumerate(chain["stages"]):
+        off = " (off)" if stage["off"] else ""
+        params = ", ".join(
+            f"{key}={value}" for key, value in stage["params"].items() if value not in ("", None)
+        )
+        output.folded(f"  {index:2} {stage['name']}{off}: ", params)
+    if chain["sources"]:
+        output.line("  sources:")
+        for source in chain["sources"]:
+            output.folded("    ", source)

@@ -1,0 +1,54 @@
+"""``elimtool models``: the catalogue, fetching, and the comparison with Hugging Face."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import Command
+
+
+def test_list(elimtool: Command) -> None:
+    done = elimtool("models", "list")
+    assert done.code == 0
+    assert "smollm2" in done.out and "not fetched" in done.out
+    found = json.loads(elimtool("models", "list", "--json").out)
+    assert found[0]["name"] == "smollm2"
+    assert found[0]["state"] == "not fetched"
+
+
+def test_pull_of_what_is_there_prints_its_directory(elimtool: Command, llama_directory: Path) -> None:
+    done = elimtool("models", "pull", llama_directory)
+    assert (done.code, done.out) == (0, f"{llama_directory}\n")
+    assert elimtool("models", "pull", "./nowhere").code == 2
+
+
+def test_verify_passes_on_the_same_weights(elimtool: Command, llama_directory: Path) -> None:
+    done = elimtool("models", "verify", llama_directory)
+    assert done.code == 0
+    assert done.out.count(": ok") == 3
+    found = json.loads(elimtool("models", "verify", llama_directory, "--json").out)
+    assert [one["what"] for one in found] == ["attention", "residual", "logits"]
+    assert all(0 <= one["largest"] <= one["tolerance"] for one in found)
+
+
+def test_verify_notices_other_numbers(
+    elimtool: Command, llama_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison fails if what runs under the hooks is not what Hugging Face runs."""
+    from elimtool.model import verify
+    from elimtool.model.loading import load_hugging_face
+
+    def disturbed(*arguments: object) -> object:
+        plain = load_hugging_face(*arguments)  # type: ignore[arg-type]
+        with torch.no_grad():
+            plain.model.layers[1].mlp.up_proj.weight[0] += 0.05
+        return plain
+
+    monkeypatch.setattr(verify, "load_hugging_face", disturbed)
+    done = elimtool("models", "verify", llama_directory)
+    assert done.code == 10
+    assert "PAST TOLERANCE" in done.out

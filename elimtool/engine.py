@@ -122,6 +122,9 @@ def trace(
     started = utc_now()
     options = options or TraceOptions()
     chains = tuple(_chain(model, spec) for spec in options.samplers)
+    for name, strings in (("targets", targets), ("foils", foils)):
+        if isinstance(strings, str):
+            raise ElimError(f"{name}={strings!r} is one string", f"give a list: {name}=[{strings!r}]")
     asked = [_with_defaults(prompt, targets, foils) for prompt in as_prompts(prompts)]
     if not asked:
         raise ElimError("there is no prompt to trace", "give at least one prompt")

@@ -63,7 +63,7 @@ def _prompt_row(prompt: Prompt, one: Encoded | ElimError) -> dict[str, Any]:
         "status": "error",
         "error_type": type(one).__name__,
         "error_message": str(one),
-        "text": raw,
+        "text": raw.encode("utf-8", "backslashreplace").decode(),
         **given,
     }
 

@@ -40,13 +40,18 @@ def _plain(row: object) -> dict[str, object]:
 
 
 @app.command()
-def pull(name: Name, revision: shared.Revision = None, quiet: shared.Quiet = False) -> None:
+def pull(
+    name: Name,
+    revision: shared.Revision = None,
+    trust_remote_code: shared.TrustRemoteCode = False,
+    quiet: shared.Quiet = False,
+) -> None:
     """Fetch a model and convert it if need be, so that it loads offline; prints its directory."""
     from elimtool.model.loading import locate
 
     output = Output(quiet)
     with output.progress(f"fetching {name}") as say:
-        directory, _ = locate(name, revision=revision, progress=say)
+        directory, _ = locate(name, revision=revision, trust_remote_code=trust_remote_code, progress=say)
     output.line(str(directory))
 
 

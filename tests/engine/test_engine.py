@@ -150,6 +150,9 @@ def test_bad_prompts_are_rows_or_errors(llama: Any) -> None:
     assert run.prompts["status"].tolist() == ["ok", "error", "error"]
     assert run.prompts["error_message"].isna().tolist() == [True, False, False]
     assert set(run.table("lens")["prompt_id"]) == {run.prompts["prompt_id"][0]}
+    lone = elimtool.trace(llama, ["fine", "lone \ud83d"], options=TraceOptions(errors="row")).prompts
+    assert lone["status"].tolist() == ["ok", "error"]
+    assert lone["text"][1] == "lone \\ud83d"
     nothing = elimtool.trace(llama, asked[1], options=TraceOptions(errors="row"))
     assert nothing.tables == ("prompts",)
 
@@ -157,6 +160,8 @@ def test_bad_prompts_are_rows_or_errors(llama: Any) -> None:
 def test_duplicates_and_nothing_are_refused(llama: Any) -> None:
     with pytest.raises(ElimError, match="prompts 1 and 3 have the same id"):
         elimtool.trace(llama, ["a", "b", "a"])
+    with pytest.raises(ElimError, match="give a list"):
+        elimtool.trace(llama, "a", targets="Paris")
     with pytest.raises(ElimError, match="no prompt"):
         elimtool.trace(llama, [])
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from elimtool.metrics.attention import AttentionRetention
+from elimtool.metrics.components import Components
 from elimtool.metrics.lens import LensTrajectory
 from elimtool.metrics.metric import Metric
 from elimtool.metrics.sampling import SamplerLedger
 
 METRICS: dict[str, type[Metric]] = {
     "attention": AttentionRetention,
+    "components": Components,
     "lens": LensTrajectory,
     "sampling": SamplerLedger,
 }

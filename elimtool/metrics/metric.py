@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from elimtool.metrics.columns import Columns
+from elimtool.model.affine import Directions
 from elimtool.model.view import Batch, LayerView
 from elimtool.samplers import Chain
 
@@ -46,6 +47,7 @@ class ReadoutView:
         followed: The tokens to follow.
         top: Most probable token of every layer.
         spell: Vocabulary index to text.
+        directions: Vocabulary indices of each row to how their logits depend on the last residual.
     """
 
     batch: Batch
@@ -56,6 +58,7 @@ class ReadoutView:
     followed: Followed
     top: Int[Tensor, "layers rows"]
     spell: Callable[[int], str]
+    directions: Callable[[Int[Tensor, "rows k"]], Directions] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,8 @@ class Settings:
 class Metric(Protocol):
     """One family of numbers, made anew for each batch.
 
-    ``needs`` names the activations it looks at (``attention``, ``residual``); ``tables`` what it fills.
-    A metric never changes what it is shown.
+    ``needs`` names the activations it looks at (``attention``, ``residual``, ``block``); ``tables`` what it
+    fills. A metric never changes what it is shown.
     """
 
     needs: ClassVar[frozenset[str]]

@@ -6,21 +6,23 @@ checkpoint's raw weights: no LayerNorm folding, no centring.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from elimtool.errors import ElimError
+from elimtool.model.affine import Directions
+from elimtool.model.capture import BlockReader, captured
 from elimtool.model.encode import Position, encode
+from elimtool.model.head import Head
 from elimtool.model.tokens import Tokenizer
-from elimtool.model.view import Batch, Encoded, LayerView, probed_rows
+from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.prompts import Prompt
 
 Observer = Callable[[LayerView], None]
@@ -120,14 +122,20 @@ class Model:
 
         Args:
             batch: Encoded prompts, on this model's device.
-            needs: What the observers look at: ``residual``, ``attention``.
+            needs: What the observers look at: ``residual``, ``attention``, ``block``.
             observe: Called for layer -1 (the embedding), then 0 .. n_layers - 1.
 
         Raises:
             ElimError: The output is not finite, or this architecture cannot be read out.
         """
         last = _Last(observe)
-        with torch.inference_mode(), self._hooks(batch, needs, last):
+
+        def emit(view: LayerView) -> None:
+            self._check_mask(view)
+            last(view)
+
+        readers = self._readers if "block" in needs else []
+        with torch.inference_mode(), captured(list(self.bridge.blocks), readers, batch, needs, emit):
             logits = self._forward(batch)
             if last.residual is not None:
                 self._check(batch, logits, last.residual)
@@ -142,26 +150,25 @@ class Model:
             float32 logits (float64 for a float64 model).
         """
         with torch.inference_mode():
-            hidden = residual.to(self.dtype)[None]
-            norm = getattr(self.bridge, "ln_final", None)
-            hidden = hidden if norm is None else norm(hidden)
-            logits = self._head(hidden)[0]
-        return logits if logits.dtype == torch.float64 else logits.float()
+            return self._head.logits(residual)
 
-    def _head(self, hidden: Tensor) -> Tensor:
-        prefix = getattr(self.hf, "base_model_prefix", None)
-        if prefix is None:  # TransformerLens' own small models have no Hugging Face head to run
-            cap = float(getattr(self.bridge.cfg, "output_logits_soft_cap", 0.0) or 0.0)
-            logits: Tensor = self.bridge.unembed(hidden)
-            return cap * torch.tanh(logits / cap) if cap > 0 else logits
-        modules = self.hf._modules
-        base = modules[prefix]
-        modules[prefix] = _Given(hidden)
-        try:
-            given: Tensor = self.hf(input_ids=None, use_cache=False).logits
-        finally:
-            modules[prefix] = base
-        return given
+    def directions(self, residual: Float[Tensor, "rows width"], tokens: Int[Tensor, "rows k"]) -> Directions:
+        """How the logits of some tokens depend on a last residual; see ``elimtool.model.head.Head``."""
+        with torch.inference_mode():
+            return self._head.directions(residual, tokens)
+
+    @cached_property
+    def _head(self) -> Head:
+        return Head(self.bridge, self.name, next(iter(self.hf.parameters())))
+
+    @cached_property
+    def _readers(self) -> list[BlockReader]:
+        config = getattr(self.hf, "config", None)
+        multiplier = float(getattr(config, "residual_multiplier", None) or 1.0)
+        sample = next(iter(self.hf.parameters()))
+        return [
+            BlockReader(block, self.width, multiplier, self.n_heads, sample) for block in self.bridge.blocks
+        ]
 
     def _forward(self, batch: Batch) -> Tensor:
         """Run the model; returns its own logits at the first prompt's first probed position."""
@@ -172,46 +179,11 @@ class Model:
             own = self.hf(input_ids=batch.ids)[0, int(keep)]
         return own
 
-    @contextmanager
-    def _hooks(self, batch: Batch, needs: Collection[str], last: _Last) -> Iterator[None]:
-        handles = []
-        seen: dict[str, Tensor] = {}
-
-        def on(point: nn.Module, function: Callable[[Tensor], None]) -> None:
-            handles.append(point.register_forward_hook(lambda _module, _inputs, out: function(out)))
-
-        def keep_pattern(pattern: Tensor) -> None:
-            rows = probed_rows(pattern, batch, 2)
-            seen["attention"] = rows if rows.dtype == torch.float64 else rows.float()
-
-        def keep_visible(_module: nn.Module, _inputs: Any, named: dict[str, Any]) -> None:
-            seen["visible"] = _visible(batch, named.get("attention_mask"))
-
-        def layer(index: int, residual: Tensor) -> None:
-            rows = probed_rows(residual, batch, 1) if "residual" in needs else None
-            view = LayerView(index, batch, rows, seen.pop("attention", None), seen.pop("visible", None))
-            self._check_mask(view)
-            last(view)
-
-        blocks = list(self.bridge.blocks)
-        on(blocks[0].hook_in, lambda out: layer(-1, out))
-        for index, block in enumerate(blocks):
-            attention: Any = getattr(block, "attn", None)
-            if "attention" in needs and hasattr(attention, "hook_pattern"):
-                handles.append(attention.register_forward_pre_hook(keep_visible, with_kwargs=True))
-                on(attention.hook_pattern, keep_pattern)
-            on(block.hook_out, lambda out, index=index: layer(index, out))  # type: ignore[misc]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
     def _check_mask(self, view: LayerView) -> None:
         """Refuse attention that goes where the mask forbids it: the mask was not the whole story."""
         if view.attention is None or view.visible is None:
             return
-        if bool((view.attention[:, :, 0] * ~view.visible[:, None, 0]).any()):
+        if bool((view.attention[:, :, 0] * ~view.visible[:, None, 0]).gt(0).any()):
             raise ElimError(
                 f"{self.name}: layer {view.layer} attends to keys that its mask hides",
                 "elimtool does not know this architecture's masks; its retention would be wrong",
@@ -261,20 +233,6 @@ class Model:
         return self._hashes
 
 
-def _visible(batch: Batch, mask: Tensor | None) -> Tensor:
-    """Which keys each probed query may see: [batch, probes, keys], causal and as the layer's own mask says.
-
-    A mask is [batch or 1, 1, queries, keys]: boolean, or added to the scores (hidden keys get the dtype's
-    minimum or -inf). A layer that is given none is plainly causal.
-    """
-    keys = torch.arange(batch.ids.shape[1], device=batch.ids.device)
-    causal = keys <= batch.positions[..., None]
-    if mask is None or mask.ndim != 4:
-        return causal
-    rows = probed_rows(mask[:, 0].expand(len(batch.encoded), -1, -1), batch, 1)[..., : len(keys)]
-    return causal & (rows if rows.dtype == torch.bool else rows > torch.finfo(rows.dtype).min / 2)
-
-
 class _Last:
     """Passes views on and keeps the latest residual, which is the last layer's when the model has run."""
 
@@ -285,24 +243,6 @@ class _Last:
     def __call__(self, view: LayerView) -> None:
         self.residual = view.residual
         self.observe(view)
-
-
-class _Given(nn.Module):
-    """Stands in for a model's body: gives a fixed last hidden state, whatever it is asked."""
-
-    def __init__(self, hidden: Tensor) -> None:
-        super().__init__()
-        self.hidden = hidden
-
-    @property
-    def decoder(self) -> _Given:
-        """Some families (OPT) call the decoder inside their body directly."""
-        return self
-
-    def forward(self, *_args: Any, **_options: Any) -> Any:
-        from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
-
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.hidden)
 
 
 def _state_sha256(module: nn.Module) -> str:

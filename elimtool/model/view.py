@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from elimtool.model.affine import Norm, Projection, close, wide
 from elimtool.prompts import Prompt
 
 SINK = "<sink>"
@@ -94,6 +95,61 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """What one block added to the residual stream at the probed positions, and out of what.
+
+    Added were ``multiplier`` times the attention's output and the MLP's, each after the norm that the
+    family puts behind it, if any. What the block does not have, or does not show, is ``None``.
+
+    Attributes:
+        attention: The output projection: heads side by side in, attention's output out.
+        mlp: The down projection: neurons in, the MLP's output out.
+        gate: Gate pre-activations of a gated MLP.
+        norms: The norms before (or else behind) attention and MLP.
+        behind: The norms behind attention and MLP.
+        multiplier: What the family multiplies both outputs with.
+        n_heads: Number of query heads.
+    """
+
+    attention: Projection | None
+    mlp: Projection | None
+    gate: Float[Tensor, "batch probes neurons"] | None
+    norms: tuple[Norm | None, Norm | None]
+    behind: tuple[Norm | None, Norm | None]
+    multiplier: float
+    n_heads: int
+
+    def added(self) -> tuple[Float[Tensor, "batch probes width"], Float[Tensor, "batch probes width"]] | None:
+        """What attention and MLP added, or ``None`` where either is not known."""
+        if self.attention is None or self.mlp is None:
+            return None
+        parts = [
+            self.multiplier * wide(part.outputs if norm is None else norm.outputs)
+            for part, norm in zip((self.attention, self.mlp), self.behind, strict=True)
+        ]
+        return parts[0], parts[1]
+
+    def undecomposed(
+        self, before: Float[Tensor, "batch probes width"], after: Float[Tensor, "batch probes width"]
+    ) -> str | None:
+        """Why the update ``after - before`` is not the sum of these heads and this MLP; ``None`` if it is."""
+        added = self.added()
+        if added is None or self.attention is None:
+            return "the output of attention or MLP cannot be seen"
+        if self.attention.inputs is None or self.attention.inputs.shape[-1] % self.n_heads:
+            return "attention's output is no sum over heads"
+        if not bool(self.attention.explained().all()):
+            return "the output projection is not linear"
+        if not all(bool(norm.explained.all()) for norm in self.behind if norm is not None):
+            return "the norm behind attention or MLP is not affine"
+        old, new = wide(before), wide(after)
+        larger = torch.maximum(old.abs(), new.abs())
+        if not bool(close(added[0] + added[1], new - old, larger, after.dtype).all()):
+            return "attention and MLP do not add up to the block's update"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class LayerView:
     """One layer's activations at the probed positions, cut out while the layer runs.
 
@@ -105,6 +161,7 @@ class LayerView:
         attention: Attention weights of the probed queries, at least float32; visible keys sum to 1.
         visible: The keys that each probed query may see in this layer: causal, and inside the window
             where the layer has one. Read off the mask that the layer itself is given.
+        block: What the layer added to the residual stream; ``None`` for the embedding.
     """
 
     layer: int
@@ -112,6 +169,7 @@ class LayerView:
     residual: Float[Tensor, "batch probes width"] | None = None
     attention: Float[Tensor, "batch heads probes keys"] | None = None
     visible: Bool[Tensor, "batch probes keys"] | None = None
+    block: Block | None = None
 
 
 def probed_rows(full: Float[Tensor, "batch ... width"], batch: Batch, dim: int) -> Float[Tensor, "..."]:

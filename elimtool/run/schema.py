@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from elimtool.run.columns import Column, Table
 from elimtool.run.tables.attention import ATTENTION, ATTENTION_HEADS, ATTENTION_LAYERS
+from elimtool.run.tables.components import COMPONENTS
 from elimtool.run.tables.lens import LENS, LENS_LAYERS
 from elimtool.run.tables.prompts import PROMPTS
 from elimtool.run.tables.sampling import CHAIN_DIFFERENCES, SAMPLING, SAMPLING_TARGETS
@@ -26,6 +27,7 @@ TABLES: dict[str, Table] = {
     "sampling_targets": SAMPLING_TARGETS,
     "chain_differences": CHAIN_DIFFERENCES,
     "survival": SURVIVAL,
+    "components": COMPONENTS,
     "walk": WALK,
     "walk_stages": WALK_STAGES,
 }

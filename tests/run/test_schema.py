@@ -45,6 +45,9 @@ CONTRACT = {
         prompt_id position chain stage_index stage target token_id alive_before alive_after
         prob_before prob_after rank_before margin
     """,
+    "components": """
+        prompt_id position target component kind layer head dla dla_centred
+    """,
     "survival": """
         prompt_id position target token_id ambiguous rank prob target_logprob min_top_k
         min_top_p max_min_p min_typical_p min_top_n_sigma temperature_ranges

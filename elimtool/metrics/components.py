@@ -1,0 +1,218 @@
+"""Components: what each head, each MLP, the embedding and the constants gave the logit of each target.
+
+Table ``components``. The last residual is the sum of all that was added to it, and with the final norm's
+scale frozen the logit before a soft cap is an affine map of it, so every part has a share of the logit and
+the shares sum to it. Directions are carried back through the norms that some families put behind a block
+(their scales frozen too) and through the output projection, so that no head's output is ever formed.
+
+Direct logit attribution: Elhage et al. 2021 (A Mathematical Framework for Transformer Circuits), Wang et al.
+2022 (arXiv 2211.00593). A large share is no proof of need: later layers may make up for a part that is
+removed (McGrath et al. 2023, arXiv 2307.15771).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from elimtool.errors import ElimError
+from elimtool.metrics.columns import Columns, join, names_at, null_where
+from elimtool.metrics.metric import ReadoutView, Settings
+from elimtool.model.affine import Directions, Gain, pull, tolerance, wide
+from elimtool.model.view import Batch, Block, LayerView
+
+Rows = tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]
+
+ROUNDING = 4.0
+"""Units of rounding (of the model's dtype, at the size of all shares together) that a sum may be off by."""
+
+
+class Components:
+    """Keeps what each block added at the probed rows, and shares the logits out when they are read.
+
+    Filled where single heads are asked for (``Settings.heads``), and only for a batch whose every block is
+    the sum of its heads and its MLP; else the table has no rows and ``mechanisms`` says why.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"residual", "block"})
+    tables: ClassVar[tuple[str, ...]] = ("components",)
+
+    def __init__(self, batch: Batch, settings: Settings) -> None:
+        self.batch = batch
+        self.wanted = settings.heads
+        self.latest: Tensor | None = None
+        self.embedding: Tensor | None = None
+        self.branches: list[Branch] = []
+        self.filled: list[dict[str, Any]] = []
+
+    def observe(self, view: LayerView) -> None:
+        """Keep the parts of one block, or give up where they do not make up its update."""
+        if not self.wanted or view.residual is None:
+            return
+        if view.layer < 0:
+            self.embedding = view.residual
+        elif (
+            view.block is None
+            or self.latest is None
+            or view.block.undecomposed(self.latest, view.residual) is not None
+        ):
+            self.wanted = False
+            self.branches.clear()
+        else:
+            self.branches += [Branch.attention(view.block), Branch.mlp(view.block)]
+        self.latest = view.residual
+
+    def read(self, view: ReadoutView) -> None:
+        """Share the followed targets' logits out over the components."""
+        if not self.wanted or self.embedding is None or view.directions is None:
+            return
+        ids = view.followed.ids.masked_fill(view.followed.is_foil, -1)
+        directions = view.directions(ids)
+        shares = share_out(wide(self.embedding[view.rows]), self.branches, view.rows, directions)
+        _refuse_incomplete(shares[:, :-1].sum(-1), shares[:, :-1], directions.logits, self.embedding.dtype)
+        self.filled.append(self._columns(view, ids, shares))
+
+    def _columns(
+        self, view: ReadoutView, ids: Int[Tensor, "rows k"], shares: Float[Tensor, "rows k1 parts"]
+    ) -> dict[str, Any]:
+        names, kinds, layers, heads = _labels(len(self.branches) // 2, self.branches[0].n_heads)
+        real = (ids >= 0).cpu().numpy()[:, :, None].repeat(len(names), axis=2)
+        row, k, part = cells = real.nonzero()
+        prompt, probe = (index.cpu().numpy() for index in view.rows)
+        prompt_ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
+        positions = self.batch.positions.cpu().numpy()
+        centred = shares[:, :-1] - shares[:, -1:]
+        return {
+            "prompt_id": prompt_ids[prompt[row]],
+            "position": positions[prompt[row], probe[row]],
+            "target": names_at(view.followed.texts, row, k),
+            "component": names[part],
+            "kind": kinds[part],
+            "layer": null_where(layers[part], layers[part] < 0),
+            "head": null_where(heads[part], heads[part] < 0),
+            "dla": shares[:, :-1].cpu().numpy()[cells],
+            "dla_centred": centred.cpu().numpy()[cells],
+        }
+
+    def finish(self) -> dict[str, Columns]:
+        """Columns of the table."""
+        return {"components": join(self.filled)} if self.filled else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One of the two ways through a block: what goes into its last step, and how that reaches the stream.
+
+    Attributes:
+        values: Inputs of the output projection (heads side by side), or outputs of the MLP.
+        weight: The output projection; ``None`` for an MLP.
+        bias: Bias of the branch's last projection.
+        gain: The norm behind the branch, ``None`` for none.
+        scale: That norm's scale.
+        multiplier: What the family multiplies the branch with.
+        n_heads: Heads in ``values``; 1 for an MLP.
+    """
+
+    values: Float[Tensor, "batch probes inner"]
+    weight: Float[Tensor, "width inner"] | None
+    bias: Float[Tensor, "width"] | None
+    gain: Gain | None
+    scale: Float[Tensor, "batch probes"] | None
+    multiplier: float
+    n_heads: int
+
+    @classmethod
+    def attention(cls, block: Block) -> Branch:
+        """The branch of the heads; the block is known to have one."""
+        part = block.attention
+        assert part is not None
+        assert part.inputs is not None
+        return cls(part.inputs, part.weight, part.bias, *_behind(block, 0), block.multiplier, block.n_heads)
+
+    @classmethod
+    def mlp(cls, block: Block) -> Branch:
+        """The branch of the MLP; the block is known to have one."""
+        part = block.mlp
+        assert part is not None
+        return cls(part.outputs, None, part.bias, *_behind(block, 1), block.multiplier, 1)
+
+    def shares(
+        self, rows: Rows, toward: Float[Tensor, "rows k width"]
+    ) -> tuple[Float[Tensor, "rows k parts"], Float[Tensor, "rows k"]]:
+        """Logits that the heads (or the MLP) give along some directions, and that the biases give."""
+        back = toward * self.multiplier
+        constant = torch.zeros_like(toward[..., 0])
+        if self.gain is not None and self.scale is not None:
+            constant = constant + back @ self.gain.bias
+            back = pull(back, self.gain, self.scale[rows])
+        values = wide(self.values[rows])
+        if self.bias is not None:
+            constant = constant + back @ wide(self.bias)
+        if self.weight is None:
+            values = values if self.bias is None else values - wide(self.bias)
+            return _dot(back, values)[..., None], constant
+        each = (back @ wide(self.weight)) * values[:, None]
+        return each.reshape(*each.shape[:2], self.n_heads, -1).sum(-1), constant
+
+
+def share_out(
+    embedding: Float[Tensor, "rows width"], branches: Sequence[Branch], rows: Rows, directions: Directions
+) -> Float[Tensor, "rows k1 parts"]:
+    """Shares of some tokens' logits, and last of the vocabulary's mean logit, by component.
+
+    Returns:
+        float64 logits. Parts in the order embedding; heads, then MLP, of each layer; constants.
+    """
+    toward = torch.cat([directions.toward, directions.mean_toward[:, None]], 1)
+    constant = torch.cat([directions.constant, directions.mean_constant[:, None]], 1).double()
+    parts = [_dot(toward, embedding)[..., None]]
+    for branch in branches:
+        shares, biases = branch.shares(rows, toward)
+        parts.append(shares)
+        constant = constant + biases
+    return torch.cat([part.double() for part in [*parts, constant[..., None]]], -1)
+
+
+def _behind(block: Block, which: int) -> tuple[Gain | None, Tensor | None]:
+    norm = block.behind[which]
+    return (None, None) if norm is None else (norm.fixed, norm.scale)
+
+
+def _dot(
+    toward: Float[Tensor, "rows k width"], values: Float[Tensor, "rows width"]
+) -> Float[Tensor, "rows k"]:
+    return torch.einsum("rkd,rd->rk", toward, values)
+
+
+def _labels(n_layers: int, n_heads: int) -> tuple[Any, Any, Any, Any]:
+    """Name, kind, layer and head (-1 for none) of every part, in the order of ``share_out``."""
+    rows: list[tuple[str, str, int, int]] = [("embed", "embed", -1, -1)]
+    for layer in range(n_layers):
+        rows += [(f"head {layer}.{head}", "head", layer, head) for head in range(n_heads)]
+        rows.append((f"mlp {layer}", "mlp", layer, -1))
+    rows.append(("bias", "bias", -1, -1))
+    names, kinds, layers, heads = zip(*rows, strict=True)
+    return np.array(names, object), np.array(kinds, object), np.array(layers), np.array(heads)
+
+
+def _refuse_incomplete(
+    total: Float[Tensor, "rows k"],
+    shares: Float[Tensor, "rows k parts"],
+    logits: Float[Tensor, "rows k"],
+    dtype: torch.dtype,
+) -> None:
+    """Refuse shares that do not sum to the logits, up to the rounding of the model's own sums."""
+    rounding = ROUNDING * torch.finfo(dtype).eps * shares.abs().sum(-1)
+    allowed = tolerance(dtype) * logits.abs().double().clamp(min=10.0) + rounding
+    off = (total - logits).abs()
+    if bool((off > allowed).any()):
+        raise ElimError(
+            f"the components of a logit sum to it only within {float(off.max()):.3g} logits",
+            "elimtool does not know something that this architecture adds to its residual stream",
+        )

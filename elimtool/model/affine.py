@@ -1,0 +1,152 @@
+"""The affine pieces of a residual stream: projections, norms with a frozen scale, directions of tokens.
+
+Vectors of the model are held in at least float32. Nothing here knows TransformerLens or a family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+PROBE = 1024.0
+"""Size of the vector that a norm's gain is read off with: far above every norm's epsilon."""
+
+
+def wide(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The same numbers in at least float32."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """Relative difference that rounding in a model of this dtype explains."""
+    return 1e-4 if dtype in (torch.float32, torch.float64) else 5e-2
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A linear map of a block at the probed positions: outputs = weight @ inputs + bias.
+
+    ``weight`` [width, inner] and ``bias`` [width] are the model's own; ``weight`` is ``None`` where the map
+    is no single linear one (a mixture of experts), and then ``inputs`` is too.
+    """
+
+    inputs: Float[Tensor, "batch probes inner"] | None
+    outputs: Float[Tensor, "batch probes width"]
+    weight: Float[Tensor, "width inner"] | None
+    bias: Float[Tensor, "width"] | None
+
+    def explained(self) -> Bool[Tensor, "batch probes"]:
+        """Where weight and bias give the outputs from the inputs, up to rounding."""
+        if self.inputs is None or self.weight is None:
+            return torch.zeros_like(self.outputs[..., 0], dtype=torch.bool)
+        rebuilt = wide(self.inputs) @ wide(self.weight).T
+        if self.bias is not None:
+            rebuilt = rebuilt + wide(self.bias)
+        return close(rebuilt, wide(self.outputs), wide(self.outputs), self.outputs.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What a norm does to every channel whatever its input.
+
+    ``centred``: whether it removes the mean first (LayerNorm) or not (RMSNorm).
+    """
+
+    gain: Float[Tensor, "width"]
+    bias: Float[Tensor, "width"]
+    centred: bool
+
+    @classmethod
+    def of(
+        cls, norm: Callable[[Tensor], Tensor], width: int, dtype: torch.dtype, device: torch.device
+    ) -> Gain:
+        """Read gain, bias and centring off a norm by running it.
+
+        The zero vector gives the bias, a constant one shows whether the mean is removed, and one of
+        mean 0 without a zero gives the gain, whatever convention (w, 1 + w) the weight is stored in.
+        """
+        signs = torch.ones(width, device=device, dtype=dtype)
+        signs[1::2] = -1.0
+        if width % 2:
+            signs[-1] = -2.0
+            signs[-2], signs[-3] = 1.0, 1.0
+        constant = torch.ones_like(signs)
+        probes = torch.stack([torch.zeros_like(signs), constant * PROBE, signs * PROBE])
+        zero, flat, signed = wide(norm(probes[None])[0])
+        gain = (signed - zero) * wide(signs).square().mean().sqrt() / wide(signs)
+        centred = float((flat - zero).abs().max()) < 0.1 * float(gain.abs().max())
+        return cls(gain, zero, centred)
+
+    def centre(self, values: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
+        """Remove the mean over channels where the norm does."""
+        return values - values.mean(-1, keepdim=True) if self.centred else values
+
+    def frozen(
+        self, inputs: Float[Tensor, "batch probes width"], outputs: Float[Tensor, "batch probes width"]
+    ) -> Norm:
+        """The norm as it was at some inputs, its scale found from what it gave."""
+        scaled = self.gain * self.centre(wide(inputs))
+        moved = wide(outputs) - self.bias
+        energy = scaled.square().sum(-1)
+        scale = torch.where(energy > 0, (moved * scaled).sum(-1) / energy, 0.0)
+        explained = close(scaled * scale[..., None], moved, wide(outputs), inputs.dtype)
+        return Norm(self, inputs, outputs, scale, explained)
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A norm at the probed positions: outputs = scale * gain * (inputs - their mean, if centred) + bias.
+
+    ``scale`` is 1 / root mean square for RMSNorm, 1 / standard deviation for LayerNorm. ``explained``
+    says where that form gives the outputs, up to rounding.
+    """
+
+    fixed: Gain
+    inputs: Float[Tensor, "batch probes width"]
+    outputs: Float[Tensor, "batch probes width"]
+    scale: Float[Tensor, "batch probes"]
+    explained: Bool[Tensor, "batch probes"]
+
+
+def pull(
+    toward: Float[Tensor, "rows k width"], fixed: Gain, scale: Float[Tensor, "rows"]
+) -> Float[Tensor, "rows k width"]:
+    """Directions after a norm of frozen scale as directions before it: its linear part, transposed."""
+    return fixed.centre(toward * fixed.gain * scale[:, None, None])
+
+
+@dataclass(frozen=True, slots=True)
+class Directions:
+    """How the logits of some tokens depend on the last residual x, the final norm's scale frozen.
+
+    The logit of token y, before a soft cap, is ``toward[y] . x + constant[y]``.
+
+    Attributes:
+        toward: One direction for each row and token.
+        constant: What the final norm's bias and the head's bias add, whatever x is.
+        mean_toward: The direction of the mean logit of the vocabulary.
+        mean_constant: Its constant.
+        logits: The tokens' logits before the soft cap.
+    """
+
+    toward: Float[Tensor, "rows k width"]
+    constant: Float[Tensor, "rows k"]
+    mean_toward: Float[Tensor, "rows width"]
+    mean_constant: Float[Tensor, "rows"]
+    logits: Float[Tensor, "rows k"]
+
+
+def close(
+    one: Float[Tensor, "*rows width"],
+    other: Float[Tensor, "*rows width"],
+    scale: Float[Tensor, "*rows width"],
+    dtype: torch.dtype,
+) -> Bool[Tensor, "*rows"]:
+    """Where two vectors differ by no more than rounding at the size of ``scale``."""
+    difference: Tensor = torch.linalg.vector_norm(one - other, dim=-1)
+    size: Tensor = torch.linalg.vector_norm(scale, dim=-1)
+    return difference <= tolerance(dtype) * size + 1e-6

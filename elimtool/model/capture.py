@@ -1,0 +1,197 @@
+"""Hooks on a running model: each layer's activations at the probed positions, as one view a layer.
+
+Hooks read and never write, and what a block shows is cut to the probed rows at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from elimtool.model.affine import Gain, Norm, Projection
+from elimtool.model.view import Batch, Block, LayerView, probed_rows
+
+Attach = Callable[[nn.Module, Callable[[Tensor], None]], None]
+
+BEFORE = ("ln1", "ln2")
+BEHIND = ("ln1_post", "ln2_post")
+
+
+class BlockReader:
+    """Knows where one block shows its parts; made once a model, so that norms are probed once.
+
+    Args:
+        block: A block of the bridge.
+        width: Size of the residual stream.
+        multiplier: What the family multiplies attention's and MLP's outputs with before adding them.
+        n_heads: Number of query heads.
+        sample: Any tensor with the model's dtype and device.
+    """
+
+    def __init__(self, block: Any, width: int, multiplier: float, n_heads: int, sample: Tensor) -> None:
+        self.block = block
+        self.width = width
+        self.multiplier = multiplier
+        self.n_heads = n_heads
+        self.sample = sample
+        self.seen: dict[str, Tensor] = {}
+
+    @cached_property
+    def gains(self) -> dict[str, Gain]:
+        """Gain and bias of the norms that the block has."""
+        found = {name: getattr(self.block, name, None) for name in (*BEFORE, *BEHIND)}
+        return {
+            name: Gain.of(norm, self.width, self.sample.dtype, self.sample.device)
+            for name, norm in found.items()
+            if isinstance(norm, nn.Module)
+        }
+
+    @cached_property
+    def parts(self) -> dict[str, Any]:
+        """Output projection, down projection and gate, as far as the block has them."""
+        attention, mlp = getattr(self.block, "attn", None), getattr(self.block, "mlp", None)
+        found = {
+            "attention": getattr(attention, "o", None),
+            "mlp": getattr(mlp, "out", None),
+            "gate": getattr(mlp, "gate", None),
+        }
+        return {name: part for name, part in found.items() if hasattr(part, "hook_in")}
+
+    def attach(self, on: Attach, batch: Batch) -> None:
+        """Put hooks on the block's parts and norms."""
+        self.seen.clear()
+
+        def keep(point: nn.Module, name: str) -> None:
+            def cut(out: Tensor) -> None:
+                if out.ndim == 2 and len(out) == batch.ids.numel():  # OPT runs its MLP on tokens in one row
+                    out = out.reshape(*batch.ids.shape, -1)
+                if out.shape[:-1] == batch.ids.shape:
+                    self.seen[name] = probed_rows(out, batch, 1)
+
+            on(point, cut)
+
+        for name, part in self.parts.items():
+            if name != "gate":
+                keep(part.hook_in, f"{name}.in")
+            keep(part.hook_out, f"{name}.out")
+        mlp: Any = getattr(self.block, "mlp", None)
+        if "mlp" not in self.parts and hasattr(mlp, "hook_out"):
+            keep(mlp.hook_out, "mlp.out")
+        for name in self.gains:
+            norm = getattr(self.block, name)
+            keep(norm.hook_in, f"{name}.in")
+            keep(norm.hook_out, f"{name}.out")
+
+    def take(self) -> Block:
+        """What was seen since the last time; forgets it."""
+        norms = {name: self._norm(name) for name in self.gains}
+        before = [norms.get(ahead) or norms.get(behind) for ahead, behind in zip(BEFORE, BEHIND, strict=True)]
+        behind = [norms.get(name) for name in BEHIND]
+        taken = Block(
+            attention=self._projection("attention"),
+            mlp=self._projection("mlp"),
+            gate=self.seen.get("gate.out"),
+            norms=(before[0], before[1]),
+            behind=(behind[0], behind[1]),
+            multiplier=self.multiplier,
+            n_heads=self.n_heads,
+        )
+        self.seen.clear()
+        return taken
+
+    def _norm(self, name: str) -> Norm | None:
+        inputs, outputs = self.seen.get(f"{name}.in"), self.seen.get(f"{name}.out")
+        return None if inputs is None or outputs is None else self.gains[name].frozen(inputs, outputs)
+
+    def _projection(self, name: str) -> Projection | None:
+        outputs = self.seen.get(f"{name}.out")
+        if outputs is None or outputs.shape[-1] != self.width:
+            return None
+        weight, bias = _linear(self.parts.get(name))
+        inputs = self.seen.get(f"{name}.in")
+        if weight is None or inputs is None or weight.shape != (self.width, inputs.shape[-1]):
+            return Projection(None, outputs, None, None)
+        return Projection(inputs, outputs, weight, bias)
+
+
+def _linear(part: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Weight [out, in] and bias of a linear layer; ``(None, None)`` where there are none to read."""
+    layer = getattr(part, "original_component", None)
+    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+    if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
+        return None, None
+    turned = weight.T if type(layer).__name__ == "Conv1D" else weight
+    return turned, bias if isinstance(bias, Tensor) else None
+
+
+@contextmanager
+def captured(
+    blocks: Sequence[Any],
+    readers: Sequence[BlockReader],
+    batch: Batch,
+    needs: Collection[str],
+    emit: Callable[[LayerView], None],
+) -> Iterator[None]:
+    """While open, every layer that runs is handed to ``emit`` as a view of what ``needs`` names.
+
+    Args:
+        blocks: The bridge's blocks.
+        readers: Their readers, where ``needs`` has ``block``; else empty.
+        batch: The batch that runs.
+        needs: ``residual``, ``attention``, ``block``.
+        emit: Called for layer -1 (the embedding), then for each block.
+    """
+    handles: list[Any] = []
+    seen: dict[str, Tensor] = {}
+
+    def on(point: nn.Module, function: Callable[[Tensor], None]) -> None:
+        handles.append(point.register_forward_hook(lambda _module, _inputs, out: function(out)))
+
+    def keep_pattern(pattern: Tensor) -> None:
+        rows = probed_rows(pattern, batch, 2)
+        seen["attention"] = rows if rows.dtype == torch.float64 else rows.float()
+
+    def keep_visible(_module: nn.Module, _inputs: Any, named: dict[str, Any]) -> None:
+        seen["visible"] = _visible(batch, named.get("attention_mask"))
+
+    def layer(index: int, residual: Tensor, reader: BlockReader | None) -> None:
+        rows = probed_rows(residual, batch, 1) if "residual" in needs else None
+        block = None if reader is None else reader.take()
+        emit(LayerView(index, batch, rows, seen.pop("attention", None), seen.pop("visible", None), block))
+
+    read: list[BlockReader | None] = list(readers) if readers else [None] * len(blocks)
+    for known in readers:
+        assert known.gains is not None  # probed before there are hooks to see it
+    try:
+        on(blocks[0].hook_in, lambda out: layer(-1, out, None))
+        for index, (block, reader) in enumerate(zip(blocks, read, strict=True)):
+            attention: Any = getattr(block, "attn", None)
+            if "attention" in needs and hasattr(attention, "hook_pattern"):
+                handles.append(attention.register_forward_pre_hook(keep_visible, with_kwargs=True))
+                on(attention.hook_pattern, keep_pattern)
+            if reader is not None:
+                reader.attach(on, batch)
+            on(block.hook_out, lambda out, i=index, r=reader: layer(i, out, r))  # type: ignore[misc]
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _visible(batch: Batch, mask: Tensor | None) -> Tensor:
+    """Which keys each probed query may see: [batch, probes, keys], causal and as the layer's own mask says.
+
+    A mask is [batch or 1, 1, queries, keys]: boolean, or added to the scores (hidden keys get the dtype's
+    minimum or -inf). A layer that is given none is plainly causal.
+    """
+    keys = torch.arange(batch.ids.shape[1], device=batch.ids.device)
+    causal = keys <= batch.positions[..., None]
+    if mask is None or mask.ndim != 4:
+        return causal
+    rows = probed_rows(mask[:, 0].expand(len(batch.encoded), -1, -1), batch, 1)[..., : len(keys)]
+    return causal & (rows if rows.dtype == torch.bool else rows > torch.finfo(rows.dtype).min / 2)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,7 +14,7 @@ class RawLens:
     nostalgebraist 2020, "interpreting GPT: the logit lens".
     """
 
-    name: ClassVar[str] = "raw"
+    name = "raw"
 
     def to_final(self, residual: Float[Tensor, "rows width"], layer: int) -> Float[Tensor, "rows width"]:
         """Carry a residual after ``layer`` into the last layer's basis: here, as it stands."""

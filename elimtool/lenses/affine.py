@@ -1,0 +1,35 @@
+"""One affine map per layer: the form that every calibrated lens has in the end."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class AffineLens:
+    """Carries a residual by ``A_l x + b_l``.
+
+    Args:
+        name: What the column ``lens`` says.
+        weight: One matrix for each of the layers -1 .. n_layers - 2, rows are outputs; float32.
+        bias: One vector each.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weight: Float[Tensor, "layers width width"],
+        bias: Float[Tensor, "layers width"],
+    ) -> None:
+        self.name = name
+        self.weight = weight
+        self.bias = bias
+
+    def to_final(self, residual: Float[Tensor, "rows width"], layer: int) -> Float[Tensor, "rows width"]:
+        """Carry a residual after ``layer`` into the last layer's basis, in the lens's float32."""
+        index = layer + 1
+        if not 0 <= index < len(self.weight):
+            raise ValueError(f"the lens '{self.name}' has no map for layer {layer}")
+        weight, bias = (part[index].to(residual.device) for part in (self.weight, self.bias))
+        return torch.nn.functional.linear(residual.to(weight.dtype), weight, bias).to(residual.dtype)

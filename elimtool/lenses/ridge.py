@@ -1,0 +1,169 @@
+"""The ridge lens: closed-form affine maps to the last layer, and the safetensors file that holds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from elimtool.errors import ElimError
+from elimtool.lenses.affine import AffineLens
+from elimtool.lenses.regime import Reference
+
+FORMAT = "elimtool-ridge-lens-1"
+_KEY = "elimtool"
+_TENSORS = ("weight", "bias", "penalty", "surprisal", "prior")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Where a fitted lens comes from.
+
+    Attributes:
+        model: What the user called the model.
+        weights_sha256: The model's weights; the lens is refused on any other.
+        text_sha256: Of all token ids that it was fitted on, in order.
+        n_tokens: Their number.
+        n_rows: Positions used: the first of each window is dropped.
+        window: Tokens in one window.
+        rule: How lambda was chosen.
+        gain_q05: 5 % quantile of the context gain on the fit text (nats).
+        elimtool: Version that fitted it.
+        format: Name of the file format.
+    """
+
+    model: str
+    weights_sha256: str
+    text_sha256: str
+    n_tokens: int
+    n_rows: int
+    window: int
+    rule: str
+    gain_q05: float
+    elimtool: str
+    format: str = FORMAT
+
+
+class RidgeLens(AffineLens):
+    """Reads a layer through the affine map that predicts the last layer's residual with least squared error.
+
+    Early layers come out close to the mean prediction, so their entropy is a property of the fit. Source:
+    Yom Din et al. 2023 (arXiv 2303.09435).
+
+    Args:
+        weight: ``A_l`` for layers -1 .. n_layers - 2.
+        bias: ``b_l``.
+        penalty: lambda of each layer, in units of the mean squared error.
+        reference: The regime reference of the same fit.
+        facts: Where it comes from.
+        name: What the column ``lens`` says.
+    """
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "layers width width"],
+        bias: Float[Tensor, "layers width"],
+        penalty: Float[Tensor, "layers"],
+        reference: Reference,
+        facts: Facts,
+        name: str = "ridge",
+    ) -> None:
+        super().__init__(name, weight, bias)
+        self.penalty = penalty
+        self.reference = reference
+        self.facts = facts
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all. The same lens gives the same bytes.
+
+        Raises:
+            ElimError: It cannot be written.
+        """
+        from safetensors.torch import save
+
+        tensors = {
+            "weight": self.weight,
+            "bias": self.bias,
+            "penalty": self.penalty,
+            "surprisal": self.reference.surprisal,
+            "prior": self.reference.prior,
+        }
+        plain = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        # One metadata entry: safetensors writes several in no fixed order.
+        content = save(plain, {_KEY: json.dumps(asdict(self.facts), sort_keys=True)})
+        aside = path.with_name(f".{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_bytes(content)
+            aside.replace(path)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise ElimError(f"cannot write the lens {path}: {error.strerror or error}") from error
+
+    @classmethod
+    def load(cls, path: Path, name: str = "ridge") -> RidgeLens:
+        """Read a file that ``save`` wrote. The maps stay on disk until they are used.
+
+        Raises:
+            ElimError: It is missing, damaged, or no ridge lens.
+        """
+        tensors, metadata = _read(path)
+        facts = _facts(path, metadata)
+        weight, bias = tensors["weight"], tensors["bias"]
+        if weight.ndim != 3 or bias.shape != weight.shape[:2] or weight.shape[1] != weight.shape[2]:
+            raise _damaged(path, "its maps have the wrong shape")
+        if not bool(bias.isfinite().all()) or not bool(weight.isfinite().all()):
+            raise _damaged(path, "its maps are not finite")
+        reference = Reference(tensors["surprisal"], tensors["prior"], facts.gain_q05)
+        return cls(weight, bias, tensors["penalty"], reference, facts, name)
+
+    def check(self, model: str, weights_sha256: str) -> None:
+        """Refuse any model but the one that the lens was fitted on.
+
+        Raises:
+            ElimError: The weights differ; the message names both.
+        """
+        if weights_sha256 != self.facts.weights_sha256:
+            raise ElimError(
+                f"the lens '{self.name}' was fitted on {self.facts.model} (weights"
+                f" {self.facts.weights_sha256[:12]}), not on {model} (weights {weights_sha256[:12]})",
+                f"fit one: elimtool lens fit -m {model}, or use --lens raw",
+            )
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = set(file.keys())
+            if not found.issuperset(_TENSORS):
+                raise _damaged(path, f"it has no {', '.join(sorted(set(_TENSORS) - found))}")
+            return {name: file.get_tensor(name) for name in _TENSORS}, file.metadata() or {}
+    except SafetensorError as error:
+        raise _damaged(path, str(error)) from error
+    except OSError as error:
+        raise ElimError(
+            f"cannot read the lens {path}: {error.strerror or error}",
+            "fit one: elimtool lens fit -m MODEL -o FILE",
+        ) from error
+
+
+def _facts(path: Path, metadata: Mapping[str, str]) -> Facts:
+    try:
+        given: Any = json.loads(metadata.get(_KEY, "{}"))
+    except ValueError as error:
+        raise _damaged(path, "its description is not JSON") from error
+    expected = {field.name for field in fields(Facts)}
+    if not isinstance(given, dict) or set(given) != expected or given["format"] != FORMAT:
+        raise _damaged(path, "it is of another version or no lens of elimtool")
+    return Facts(**given)
+
+
+def _damaged(path: Path, why: str) -> ElimError:
+    return ElimError(f"{path} is no usable ridge lens: {why}", "fit it anew: elimtool lens fit -o FILE")

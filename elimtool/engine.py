@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from elimtool.calibrate.find import check_choice, open_lens
 from elimtool.errors import ElimError, nearest
 from elimtool.follow import follow
-from elimtool.lenses import LENSES
+from elimtool.lenses.lens import Lens
 from elimtool.metrics import METRICS
 from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
 from elimtool.model.encode import Position
@@ -47,7 +48,8 @@ class TraceOptions:
     Attributes:
         position: Query tokens to probe: ``last``, ``all`` or an index from 0.
         samplers: Sampler chains: preset names, YAML files or inline chains.
-        lens: How layers before the last are read out.
+        lens: How layers before the last are read out: ``auto`` (the model's fitted lens if there is one, else
+            raw), ``raw``, ``ridge``, a file of ``elimtool lens fit`` or a tuned-lens folder.
         sinks: Attention-sink set: ``auto``, ``none`` or positions such as ``0,5``.
         target_space: ``auto`` or ``exact``, see ``elimtool.model.targets.spaced``.
         heads: Whether to fill ``attention_heads``; ``None`` means unless every position is probed.
@@ -60,7 +62,7 @@ class TraceOptions:
 
     position: Position = "last"
     samplers: tuple[str, ...] = DEFAULT_SAMPLERS
-    lens: str = "raw"
+    lens: str = "auto"
     sinks: str = "auto"
     target_space: Literal["auto", "exact"] = "auto"
     heads: bool | None = None
@@ -71,8 +73,7 @@ class TraceOptions:
     errors: Literal["raise", "row"] = "raise"
 
     def __post_init__(self) -> None:
-        if self.lens not in LENSES:
-            raise ElimError(f"--lens '{self.lens}' is unknown", nearest(self.lens, tuple(LENSES)))
+        check_choice(self.lens)
         if self.target_space not in ("auto", "exact"):
             raise ElimError(f"--target-space '{self.target_space}' is not valid", "give auto or exact")
         if isinstance(self.position, str) and self.position not in ("last", "all"):
@@ -122,6 +123,7 @@ def trace(
     started = utc_now()
     options = options or TraceOptions()
     chains = tuple(_chain(model, spec) for spec in options.samplers)
+    lens, named = open_lens(options.lens, model)
     for name, strings in (("targets", targets), ("foils", foils)):
         if isinstance(strings, str):
             raise ElimError(f"{name}={strings!r} is one string", f"give a list: {name}=[{strings!r}]")
@@ -135,7 +137,7 @@ def trace(
     usable = [one for one in encoded if isinstance(one, Encoded)]
     done = 0
     for some in _batches(usable, options.batch_size):
-        for name, table in run_batch(model, some, Settings(chains, heads), options.lens).items():
+        for name, table in run_batch(model, some, Settings(chains, heads), lens).items():
             tables.setdefault(name, []).append(table)
         done += len(some)
         if progress is not None:
@@ -145,13 +147,13 @@ def trace(
         for one in usable:
             for name, columns in walk_tables(model, one, written, options.generate, options.seed).items():
                 tables.setdefault(name, []).append(arrow_table(name, columns))
-    config = {**asdict(options), "targets": list(targets), "foils": list(foils)}
+    config = {**asdict(options), "targets": list(targets), "foils": list(foils), "lens": named}
     whole = {name: concatenate(parts) for name, parts in tables.items()}
     return Run.from_tables(manifest(model, config, chains, started), whole)
 
 
 def run_batch(
-    model: Model, encoded: Sequence[Encoded], settings: Settings, lens: str
+    model: Model, encoded: Sequence[Encoded], settings: Settings, lens: Lens
 ) -> Mapping[str, pa.Table]:
     """One forward pass: every metric's tables for some encoded prompts."""
     batch = Batch.of(encoded, model.device)
@@ -181,20 +183,19 @@ def _read_out(
     model: Model,
     batch: Batch,
     residuals: Float[Tensor, "layers rows width"],
-    lens: str,
+    lens: Lens,
     metrics: Sequence[Metric],
 ) -> None:
     """Read the probed residuals out in chunks of rows, all layers of a row at once."""
-    reading = LENSES[lens]()
     n_layers, n_rows, _ = residuals.shape
     chunk = max(1, READOUT_BYTES // (n_layers * model.vocab * 4))
     for start in range(0, n_rows, chunk):
         part = residuals[:, start : start + chunk]
-        carried = [reading.to_final(part[i], i - 1) for i in range(n_layers - 1)]
+        carried = [lens.to_final(part[i], i - 1) for i in range(n_layers - 1)]
         read = model.readout(torch.cat([*carried, part[-1]]))
         logits = read.reshape(n_layers, -1, read.shape[-1])
         rows = tuple(index[start : start + chunk] for index in batch.rows)
-        view = _view(model, batch, (rows[0], rows[1]), logits, lens, part[-1])
+        view = _view(model, batch, (rows[0], rows[1]), logits, lens.name, part[-1])
         for metric in metrics:
             metric.read(view)
 

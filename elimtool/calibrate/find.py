@@ -1,4 +1,4 @@
-"""Which lens a run reads through: the raw one, the one fitted for the model and kept in the cache, or a file."""
+"""Which lens a run reads through: raw, the one fitted for the model and kept in the cache, or a file."""
 
 from __future__ import annotations
 

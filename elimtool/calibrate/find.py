@@ -15,7 +15,7 @@ from elimtool.model import atomic, store
 from elimtool.model.atomic import Progress
 from elimtool.model.model import Model
 
-CHOICES = ("auto", "raw", "ridge")
+CHOICES = ("raw", "ridge", "auto")
 
 FIT_VERSION = 1
 """Counts up when the shipped text or the fit changes, so that older lenses in caches are not used."""
@@ -34,11 +34,14 @@ def check_choice(choice: str) -> None:
         )
 
 
-def cached_lens(model: Model) -> Path:
+def cached_lens(weights_sha256: str) -> Path:
     """Where the lens of these weights is kept, or would be."""
-    return (
-        store.cache_dir() / "lenses" / f"{model.hashes()['weights_sha256'][:32]}-v{FIT_VERSION}.safetensors"
-    )
+    return store.cache_dir() / "lenses" / f"{weights_sha256[:32]}-v{FIT_VERSION}.safetensors"
+
+
+def has_lens(directory: Path) -> bool:
+    """Whether the cache has the lens of a model directory; the model need not be loaded."""
+    return cached_lens(store.weights_sha256(directory)).is_file()
 
 
 def open_lens(choice: str, model: Model) -> tuple[Lens, str | dict[str, str]]:
@@ -56,7 +59,7 @@ def open_lens(choice: str, model: Model) -> tuple[Lens, str | dict[str, str]]:
         ElimError: There is no such lens, or it was fitted on another model.
     """
     check_choice(choice)
-    fitted = cached_lens(model) if choice in ("auto", "ridge") else None
+    fitted = cached_lens(model.hashes()["weights_sha256"]) if choice in ("auto", "ridge") else None
     if choice == "raw" or (choice == "auto" and fitted is not None and not fitted.is_file()):
         return RawLens(), "raw"
     if fitted is not None:
@@ -73,7 +76,7 @@ def ensure_lens(model: Model, progress: Progress | None = None) -> Path:
 
     Two processes at once fit once; a killed one leaves nothing that would be used.
     """
-    path = cached_lens(model)
+    path = cached_lens(model.hashes()["weights_sha256"])
     with atomic.locked(path, progress):
         if not path.is_file():
             fit_lens(model, shipped("fit"), progress=progress).save(path)

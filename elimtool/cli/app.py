@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from elimtool import __version__
-from elimtool.cli import models, samplers, trace
+from elimtool.cli import lens, models, samplers, trace
 from elimtool.cli import options as shared
 from elimtool.errors import ElimError, Exit
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("trace", no_args_is_help=True, epilog=shared.EPILOG)(trace.trace)
+app.add_typer(lens.app, name="lens")
 app.add_typer(models.app, name="models")
 app.add_typer(samplers.app, name="samplers")
 

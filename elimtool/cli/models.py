@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,15 +46,34 @@ def pull(
     name: Name,
     revision: shared.Revision = None,
     trust_remote_code: shared.TrustRemoteCode = False,
+    lens: Annotated[
+        bool, shared.switch("--lens/--no-lens", help="Fit the lens of a catalogue model, once (minutes).")
+    ] = True,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Fetch a model and convert it if need be, so that it loads offline; prints its directory."""
+    """Fetch a model and convert it if need be, so that it loads offline; prints its directory.
+
+    For a model of the catalogue, the calibrated lens that trace reads through is fitted too.
+    """
+    from elimtool.model.catalogue import CATALOGUE
     from elimtool.model.loading import locate
 
     output = Output(quiet)
     with output.progress(f"fetching {name}") as say:
         directory, _ = locate(name, revision=revision, trust_remote_code=trust_remote_code, progress=say)
+        if lens and name in CATALOGUE:
+            _fit_lens(name, directory, say)
     output.line(str(directory))
+
+
+def _fit_lens(name: str, directory: Path, say: Callable[[str], None]) -> None:
+    """Fit the lens of a model unless the cache has it; then the model is not even loaded."""
+    from elimtool.calibrate.find import ensure_lens, has_lens
+
+    if not has_lens(directory):
+        from elimtool.model.loading import load_model
+
+        ensure_lens(load_model(name, progress=say), progress=say)
 
 
 @app.command()

@@ -72,9 +72,13 @@ def trace(
     lens: Annotated[
         str,
         shared.option(
-            "--lens", metavar="NAME", env="LENS", help="How layers before the last are read out: raw."
+            "--lens",
+            metavar="NAME",
+            env="LENS",
+            help="How layers before the last are read out: auto (the model's fitted lens, else raw), raw,"
+            " ridge, or a lens file.",
         ),
-    ] = "raw",
+    ] = "auto",
     sinks: Annotated[
         str,
         shared.option(
@@ -217,7 +221,10 @@ def _measure(
             name, revision=revision, dtype=dtype, device=device, trust_remote_code=trust, progress=say
         )
         say("tracing")
-        return measure(loaded, asked, options=wanted)
+        run = measure(loaded, asked, options=wanted)
+    if wanted.lens == "auto" and run.manifest.lens == "raw":
+        output.note(f"no fitted lens for {name}: layers are read raw; fit one: elimtool lens fit -m {name}")
+    return run
 
 
 def _show(output: Output, run: Run, out: Path | None, as_json: bool) -> None:

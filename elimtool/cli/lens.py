@@ -1,0 +1,151 @@
+"""``elimtool lens``: fits the calibrated lens of a model, and measures lenses on held-out text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from elimtool.cli import options as shared
+from elimtool.cli.output import Output
+from elimtool.errors import ElimError
+
+if TYPE_CHECKING:
+    from elimtool.calibrate.evaluate import Evaluation
+    from elimtool.corpus import Document
+    from elimtool.model.model import Model
+
+app = typer.Typer(help="The calibrated lens: fit one, measure one.", no_args_is_help=True)
+
+Texts = Annotated[
+    list[Path] | None,
+    typer.Argument(help="UTF-8 text files. Without: the package's own text.", metavar="TEXT"),
+]
+Window = Annotated[int, shared.option("--window", metavar="N", help="Tokens that the model sees at once.")]
+
+
+@app.command()
+def fit(
+    texts: Texts = None,
+    out: Annotated[
+        Path | None,
+        shared.option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help="Write the lens here. Without: where trace finds it by itself.",
+            panel=shared.OUTPUT,
+        ),
+    ] = None,
+    tokens: Annotated[
+        int | None, shared.option("--tokens", metavar="N", help="Use at most so many tokens. Without: all.")
+    ] = None,
+    window: Window = 128,
+    model: shared.ModelName = "smollm2",
+    revision: shared.Revision = None,
+    dtype: shared.Dtype = "float32",
+    device: shared.Device = "auto",
+    trust_remote_code: shared.TrustRemoteCode = False,
+    quiet: shared.Quiet = False,
+) -> None:
+    """Fit the ridge lens of a model from text, in one pass; prints the file written."""
+    from elimtool.calibrate.find import cached_lens
+    from elimtool.calibrate.fit import fit_lens
+
+    output = Output(quiet)
+    documents = _documents(texts, "fit")
+    if tokens is not None and tokens < 1:
+        raise ElimError(f"--tokens {tokens} is not valid", "give a number of tokens")
+    with output.progress(f"loading {model}") as say:
+        loaded = _load((model, revision, dtype, device, trust_remote_code), say)
+        lens = fit_lens(loaded, documents, tokens=tokens, window=window, progress=say)
+        path = out or cached_lens(lens.facts.weights_sha256)
+        lens.save(path)
+    facts = lens.facts
+    output.note(
+        f"fitted on {facts.n_tokens:,} tokens, regime reference of {len(lens.reference.surprisal):,} windows"
+    )
+    output.line(str(path))
+
+
+@app.command("eval")
+def eval_(
+    texts: Texts = None,
+    lens: Annotated[
+        str,
+        shared.option("--lens", metavar="NAME", env="LENS", help="auto, raw, ridge, or a lens file."),
+    ] = "auto",
+    samples: Annotated[
+        int, shared.option("--samples", metavar="N", help="About how many positions to read.")
+    ] = 512,
+    window: Window = 128,
+    model: shared.ModelName = "smollm2",
+    revision: shared.Revision = None,
+    dtype: shared.Dtype = "float32",
+    device: shared.Device = "auto",
+    trust_remote_code: shared.TrustRemoteCode = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
+) -> None:
+    """Print how far each layer's reading is from the output, on text that the lens was not fitted on."""
+    from elimtool.calibrate.evaluate import evaluate
+    from elimtool.calibrate.find import check_choice, open_lens
+    from elimtool.lenses.ridge import RidgeLens
+
+    output = Output(quiet)
+    check_choice(lens)
+    documents = _documents(texts, "held_out")
+    if samples < 1:
+        raise ElimError(f"--samples {samples} is not valid", "give a number of positions")
+    with output.progress(f"loading {model}") as say:
+        loaded = _load((model, revision, dtype, device, trust_remote_code), say)
+        found, _ = open_lens(lens, loaded)
+        prior = found.reference.prior if isinstance(found, RidgeLens) else None
+        calibrated = [] if found.name == "raw" else [found]
+        result = evaluate(
+            loaded, calibrated, documents, prior=prior, samples=samples, window=window, progress=say
+        )
+    if lens == "auto" and not calibrated:
+        output.note(
+            f"no fitted lens for {model}: only raw is measured; fit one: elimtool lens fit -m {model}"
+        )
+    if as_json:
+        output.json({"model": model, **_plain(result)})
+    else:
+        _print(output, result)
+
+
+def _documents(texts: list[Path] | None, name: Any) -> tuple[Document, ...]:
+    from elimtool.corpus import read_documents, shipped
+
+    return read_documents(texts) if texts else shipped(name)
+
+
+def _load(source: tuple[str, str | None, str, str, bool], say: Any) -> Model:
+    from elimtool.model.loading import load_model
+
+    name, revision, dtype, device, trust = source
+    return load_model(
+        name, revision=revision, dtype=dtype, device=device, trust_remote_code=trust, progress=say
+    )
+
+
+def _plain(result: Evaluation) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(result)
+
+
+def _print(output: Output, result: Evaluation) -> None:
+    """A line a layer, a pair of columns a lens."""
+    names = list(dict.fromkeys(reading.lens for reading in result.layers))
+    output.line(f"KL(final || layer) in nats and top-1 agreement, {result.n_rows} positions of held-out text")
+    output.line("layer" + "".join(f"{name[:14]:>16} KL  top-1" for name in names))
+    for layer in sorted({reading.layer for reading in result.layers}):
+        here = {reading.lens: reading for reading in result.layers if reading.layer == layer}
+        cells = (f"{here[name].kl:19.3f} {here[name].agreement:6.1%}" for name in names)
+        output.line(f"{layer:5}" + "".join(cells))
+    if result.baseline_kl is not None and result.baseline_agreement is not None:
+        guess = f"{result.baseline_kl:.3f} {result.baseline_agreement:.1%}"
+        output.line(f"context-free guess (mean output on the fit text): {guess}")

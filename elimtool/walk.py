@@ -15,6 +15,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from elimtool.metrics.columns import Columns
+from elimtool.metrics.sampling import notes_of
 from elimtool.model.decode import Decoder
 from elimtool.samplers import History, Ledger
 
@@ -80,7 +81,7 @@ def walk_tables(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int
     steps = walk(model, one, chain, tokens, seed)
     rows = [_step_row(model, one, chain, index, step) for index, step in enumerate(steps)]
     stages = [
-        _stage_row(one, chain, index, at, step)
+        _stage_row(model, one, chain, index, at, step)
         for index, step in enumerate(steps)
         for at in range(len(chain.stages))
     ]
@@ -125,7 +126,7 @@ def why_removed(ledger: Ledger, token: int) -> str:
     raise ValueError(f"no stage removed token {token}")
 
 
-def _stage_row(one: Encoded, chain: Chain, index: int, at: int, step: Step) -> dict[str, Any]:
+def _stage_row(model: Model, one: Encoded, chain: Chain, index: int, at: int, step: Step) -> dict[str, Any]:
     record = step.ledger.records[at]
     return {
         "prompt_id": one.prompt_id,
@@ -142,7 +143,7 @@ def _stage_row(one: Encoded, chain: Chain, index: int, at: int, step: Step) -> d
         "threshold": float(record.threshold[0]),
         "entropy_before": float(record.entropy_before[0]),
         "entropy_after": float(record.entropy_after[0]),
-        "notes": list(record.notes),
+        "notes": notes_of(record, 0, lambda token: model.tokenizer.texts([token])[0]),
     }
 
 

@@ -9,7 +9,7 @@ which it survives). The stages themselves live in
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ from elimtool.metrics.columns import Columns, join, names_at, null_where
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
 from elimtool.numerics import rank
-from elimtool.samplers import Chain, History, Ledger
+from elimtool.samplers import Chain, History, Ledger, StageRecord
 from elimtool.samplers.compare import Difference, compare
 from elimtool.samplers.survival import bounds, temperature_ranges
 
@@ -98,6 +98,7 @@ class SamplerLedger:
             "entropy_after": at("entropy_after"),
             "top_token": np.array([view.spell(int(token)) for token in top], dtype=object),
             "top_prob": at("top_prob"),
+            "notes": [notes_of(record, index, view.spell) for index in range(n_rows) for record in records],
         }
 
     def _chain_columns(self, step: Any) -> dict[str, Any]:
@@ -131,6 +132,10 @@ class SamplerLedger:
             "prob_after": at("prob_after"),
             "rank_before": null_where(ranks, ~alive),
             "margin": at("margin"),
+            "why": [
+                _why(records[i], int(token), int(r), view.spell)
+                for r, i, token in zip(row, step, ids.cpu().numpy()[row, k], strict=True)
+            ],
         }
 
     def _difference_columns(self, view: ReadoutView, found: Difference) -> dict[str, Any]:
@@ -205,6 +210,20 @@ class SamplerLedger:
             key: [values[i] for i in order] if isinstance(values, list) else values[order]
             for key, values in columns.items()
         }
+
+
+def notes_of(record: StageRecord, row: int, spell: Callable[[int], str]) -> list[str]:
+    """What a stage has to tell about one row, tokens in words."""
+    return [*record.notes, *(detail.told(spell) for detail in record.details(row).values())]
+
+
+def _why(record: StageRecord, token: int, row: int, spell: Callable[[int], str]) -> str | None:
+    """Why a stage removed a token, or what it holds against it; ``None`` if neither."""
+    told = record.details(row).get(token)
+    if told is not None:
+        return told.told(spell)
+    removed = bool((record.removed(row) == token).any())
+    return record.why(token, row) if removed else None
 
 
 def _pairs(ids: Tensor, likely: Tensor) -> Iterator[tuple[list[int], list[float]]]:

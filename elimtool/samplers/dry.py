@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -27,8 +27,15 @@ class Match:
     penalty: float
 
     def __str__(self) -> str:
+        return self._told(f"token {self.token}", str(list(self.ngram)))
+
+    def told(self, spell: Callable[[int], str]) -> str:
+        """The sentence of ``str`` with the text of the tokens in place of their ids."""
+        return self._told(repr(spell(self.token)), repr("".join(spell(token) for token in self.ngram)))
+
+    def _told(self, token: str, ngram: str) -> str:
         return (
-            f"token {self.token} would repeat the {len(self.ngram)}-gram {list(self.ngram)} "
+            f"{token} would repeat the {len(self.ngram)}-gram {ngram} "
             f"one token further: its logit loses {self.penalty:.4g}"
         )
 
@@ -113,11 +120,10 @@ class DRY(Stage):
     def apply(self, c: Candidates, context: Context, /) -> Effect:
         """Lower what would repeat."""
         found = [self.matches(h.window("all", self.window)) for h in context.histories]
-        notes = [f"row {row}: {match}" for row, matches in enumerate(found) for match in matches]
-        if self.breakers:
-            notes.append("breakers given as strings do not act: the chain was given no vocabulary")
+        unheard = "breakers given as strings do not act: the chain was given no vocabulary"
+        notes = (unheard,) if self.breakers else ()
         if not any(found):
-            return Effect(c, notes=tuple(notes))
+            return Effect(c, notes=notes)
         hits = [
             (row, m.token, m.penalty)
             for row, matches in enumerate(found)
@@ -133,8 +139,8 @@ class DRY(Stage):
         scores = c.scores.clone()
         penalties = torch.tensor([penalty for _, _, penalty in hits], dtype=scores.dtype, device=device)
         scores[rows, columns[rows, places]] -= penalties[places]
-        details = tuple({m.token: str(m) for m in matches} for matches in found)
-        return Effect(c, scores=scores, notes=tuple(notes), details=details)
+        details = tuple({m.token: m for m in matches} for matches in found)
+        return Effect(c, scores=scores, notes=notes, details=details)
 
     def matches(self, window: Sequence[int]) -> list[Match]:
         """Every token that would extend a repetition in ``window``, each with its longest n-gram."""

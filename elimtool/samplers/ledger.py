@@ -13,7 +13,7 @@ from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.samplers.candidates import NEG_INF, Candidates
-from elimtool.samplers.stage import Effect, Fate, Stage
+from elimtool.samplers.stage import Detail, Effect, Fate, Stage
 
 NAN = float("nan")
 
@@ -84,6 +84,10 @@ class StageRecord:
         gone = base.alive[row] & ~self._kept[row]
         return base.ids[row][gone].sort().values
 
+    def details(self, row: int = 0) -> Mapping[int, Detail]:
+        """What the stage tells about single tokens of a row, by token id: DRY names what would repeat."""
+        return self._effect.details[row] if self._effect.details else {}
+
     @cached_property
     def removed_mask(self) -> Bool[Tensor, "rows vocab"]:
         """Which tokens of the vocabulary the stage removed."""
@@ -107,7 +111,8 @@ class StageRecord:
         if not place.numel():
             return f"already removed before {self.stage}"
         column = int(place[0, 0])
-        detail = self._effect.details[row].get(token, "") if self._effect.details else ""
+        told = self.details(row).get(token)
+        detail = "" if told is None else str(told)
         if bool(self._kept[row, column]):
             return f"kept by {self.stage}" + (f": {detail}" if detail else "")
         score = base.scores[row, column]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import isfinite
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
@@ -32,6 +32,14 @@ class Context:
     histories: Sequence[History]
     draws: Float[Tensor, " rows"] | None = None
     state: Float64[Tensor, " rows"] | None = None
+
+
+@runtime_checkable
+class Detail(Protocol):
+    """What a stage has to tell about one token: with token ids as ``str``, or with their texts."""
+
+    def told(self, spell: Callable[[int], str]) -> str:
+        """The sentence, token ids spelled by ``spell``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +68,7 @@ class Effect:
     active: Bool[Tensor, " rows"] | None = None
     size: Int[Tensor, " rows"] | None = None
     notes: tuple[str, ...] = ()
-    details: tuple[Mapping[int, str], ...] = ()
+    details: tuple[Mapping[int, Detail], ...] = ()
 
 
 @dataclass(frozen=True)

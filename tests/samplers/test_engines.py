@@ -161,7 +161,8 @@ def test_dry_names_the_ngram_of_a_repeated_tool_call() -> None:
     history = History((1, *call, 99, 2), (11, 12, 13, 14))
     x = flat(128)
     entry = resolve("dry=0.8,dry.allowed_length=2,temperature=1").run(x, NONE, [history]).records[0]
-    assert "[11, 12, 13, 14]" in entry.notes[0] and "token 15" in entry.notes[0]
+    assert list(entry.details()) == [15]
+    assert "'15;' would repeat the 4-gram '11;12;13;14;'" in entry.details()[15].told(lambda i: f"{i};")
     assert "4-gram [11, 12, 13, 14]" in entry.why(15)
     ledger = resolve("dry=0.8").run(x, NONE, [history])
     assert ledger.final[0, 15].item() == pytest.approx(-0.8 * 1.75**2)

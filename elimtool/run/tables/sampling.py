@@ -99,6 +99,11 @@ SAMPLING = Table(
             unit="probability",
             range="0 .. 1",
         ),
+        Column(
+            "notes",
+            STRINGS,
+            "What the stage has to tell here, such as the repetition that DRY saw; mostly an empty list.",
+        ),
     ),
 )
 
@@ -152,6 +157,12 @@ SAMPLING_TARGETS = Table(
             " epsilon and eta, logits for top-n-sigma.",
             unit="the stage's own",
             null_when=f"the stage is off or by nature removes nothing, or {GONE}",
+        ),
+        Column(
+            "why",
+            STRING,
+            "One sentence: why the stage removed the target, or what it holds against it.",
+            null_when="the stage did neither",
         ),
     ),
 )

@@ -8,7 +8,6 @@ from elimtool.run.columns import (
     POSITION,
     PROMPT_ID,
     STRING,
-    STRINGS,
     Column,
     Table,
 )
@@ -21,7 +20,7 @@ CHAIN = Column(
 ALL_SURVIVED = "the chain removed no token"
 
 _LEDGER = ("stage_index", "stage", "active", "params", "n_before", "n_after", "mass_pruned", "threshold")
-_ENTROPIES = ("entropy_before", "entropy_after")
+_REST = ("entropy_before", "entropy_after", "notes")
 
 WALK = Table(
     "walk",
@@ -85,9 +84,6 @@ WALK_STAGES = Table(
         STEP,
         POSITION,
         CHAIN,
-        *(_SHARED[name] for name in (*_LEDGER, *_ENTROPIES)),
-        Column(
-            "notes", STRINGS, "What the stage has to say about this step, such as the repetition that it saw."
-        ),
+        *(_SHARED[name] for name in (*_LEDGER, *_REST)),
     ),
 )

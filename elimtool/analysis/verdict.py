@@ -1,0 +1,194 @@
+"""The verdict: one target's ranks by layer, its fate in each chain and its components in, an outcome out.
+
+Everything here is read off a run's tables: it says where to look, not why. Layers are judged by rank alone,
+since the probabilities of a raw lens mislead below the last layers; the embedding (layer -1) counts for
+nothing, because tied embeddings echo their input there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import log10
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from elimtool.run import Run
+
+SURFACED = 10
+"""A target has surfaced after a block if it is among so many first."""
+
+NUCLEUS = 0.95
+"""Share of the output's probability that counts as its nucleus."""
+
+Row = Mapping[str, Any]
+Key = tuple[str, int, str]
+"""Prompt id, position, target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """When a target was among the ``SURFACED`` first.
+
+    Attributes:
+        entry: First such layer; ``None`` if there is none.
+        commit: First layer from which on it stays so; ``None`` if it is not so at the end.
+        lost: First layer from which on it never is again; ``None`` if it never was, or is at the end.
+        best_rank: Best rank.
+        best_layer: First layer with it.
+        severity: log10 of the final rank over the best, >= 0.
+    """
+
+    entry: int | None
+    commit: int | None
+    lost: int | None
+    best_rank: int
+    best_layer: int
+    severity: float
+
+
+def trajectory(ranks: Sequence[tuple[int, int]], surfaced: int = SURFACED) -> Trajectory:
+    """Events of a rank trajectory.
+
+    Sources: saturation events, Geva et al. 2022 (arXiv 2203.14680), for ``commit``; the others follow the
+    definitions of entry, loss and severity as first and last membership in the top ranks.
+
+    Args:
+        ranks: (layer, rank) in order of layers, from layer 0 to the last.
+        surfaced: How many first ranks count.
+    """
+    inside = [layer for layer, rank in ranks if rank <= surfaced]
+    final = ranks[-1][1]
+    best_rank, best_layer = min((rank, layer) for layer, rank in ranks)
+    outside = [layer for layer, rank in ranks if rank > surfaced]
+    stays = final <= surfaced
+    return Trajectory(
+        entry=inside[0] if inside else None,
+        commit=(outside[-1] + 1 if outside else ranks[0][0]) if stays else None,
+        lost=inside[-1] + 1 if inside and not stays else None,
+        best_rank=best_rank,
+        best_layer=best_layer,
+        severity=log10(final / best_rank),
+    )
+
+
+def outcome(final_rank: int, nucleus_before: float, cut: bool, found: Trajectory) -> str:
+    """What became of a target.
+
+    Args:
+        final_rank: Rank in the model's output.
+        nucleus_before: Probability of all tokens more probable than it; it is in the nucleus where that is
+            below ``NUCLEUS``.
+        cut: Whether a chain removes it.
+        found: Its trajectory.
+    """
+    in_nucleus = nucleus_before < NUCLEUS
+    if cut and in_nucleus:
+        return "sampler_eliminated"
+    if final_rank == 1:
+        return "survived"
+    if in_nucleus or final_rank <= SURFACED:
+        return "outranked"
+    return "never_surfaced" if found.entry is None else "late_eliminated"
+
+
+def verdicts(run: Run) -> list[dict[str, Any]]:
+    """Rows of the table ``verdicts`` for every followed target of a run.
+
+    Args:
+        run: A run with the tables ``lens`` and ``survival``; ``sampling_targets`` and ``components`` are used
+            where there are any.
+    """
+    ranks = _ranks(_rows(run, "lens"))
+    cuts = _first_cuts(_rows(run, "sampling_targets"))
+    components = _grouped(_rows(run, "components"))
+    judged = []
+    for row in _rows(run, "survival"):
+        key = _key(row)
+        found = trajectory(ranks[key])
+        judged.append(_verdict(row, found, cuts.get(key), components.get(key, [])))
+    return judged
+
+
+def in_words(verdict: Row) -> str:
+    """What a verdict adds to the closing sentence: where the target was lost, and by what; may be empty."""
+    parts = []
+    if verdict["outcome"] == "late_eliminated":
+        parts.append(
+            f"among the {SURFACED} first from layer {verdict['entry_layer']}, out of them for good from layer "
+            f"{verdict['lost_layer']} on (a candidate: not tested against chance)"
+        )
+    for name, told in (("promoter", "most for it"), ("eliminator", "most against it")):
+        if verdict[name] is not None:
+            parts.append(f"{told} {verdict[name]} ({verdict[f'{name}_dla']:+.1f} logits)")
+    return "; ".join(parts)
+
+
+def _verdict(row: Row, found: Trajectory, cut: Row | None, components: Sequence[Row]) -> dict[str, Any]:
+    before = 0.0 if row["min_top_p"] is None and row["rank"] == 1 else row["min_top_p"]
+    before = 1.0 if before is None else before
+    blamed = [one for one in components if found.lost is None or one["layer"] >= found.lost - 1]
+    eliminator = _extreme(blamed, -1)
+    promoter = _extreme(components, 1)
+    return {
+        **{name: row[name] for name in ("prompt_id", "position", "target")},
+        "outcome": outcome(row["rank"], before, cut is not None, found),
+        "regime": None,
+        "entry_layer": found.entry,
+        "commit_layer": found.commit,
+        "best_rank": found.best_rank,
+        "best_layer": found.best_layer,
+        "lost_layer": found.lost,
+        "severity": found.severity,
+        "final_rank": row["rank"],
+        "final_prob": row["prob"],
+        "cut_chain": cut["chain"] if cut else None,
+        "cut_stage": cut["stage"] if cut else None,
+        "cut_margin": cut["margin"] if cut else None,
+        "eliminator": eliminator["component"] if eliminator else None,
+        "eliminator_dla": eliminator["dla_centred"] if eliminator else None,
+        "promoter": promoter["component"] if promoter else None,
+        "promoter_dla": promoter["dla_centred"] if promoter else None,
+        "evidence": "observed",
+    }
+
+
+def _extreme(components: Iterable[Row], sign: int) -> Row | None:
+    """The component with the largest effect of a sign; ``None`` if none has it."""
+    with_sign = [one for one in components if sign * one["dla_centred"] > 0]
+    return max(with_sign, key=lambda one: sign * one["dla_centred"], default=None)
+
+
+def _rows(run: Run, name: str) -> list[dict[str, Any]]:
+    return run.arrow(name).to_pylist() if name in run.tables else []
+
+
+def _key(row: Row) -> Key:
+    return row["prompt_id"], row["position"], row["target"]
+
+
+def _ranks(rows: Iterable[Row]) -> dict[Key, list[tuple[int, int]]]:
+    """(layer, rank) from layer 0 on of every target that is no foil."""
+    found: dict[Key, list[tuple[int, int]]] = {}
+    for row in rows:
+        if row["layer"] >= 0 and not row["is_foil"]:
+            found.setdefault(_key(row), []).append((row["layer"], row["rank"]))
+    return found
+
+
+def _first_cuts(rows: Iterable[Row]) -> dict[Key, Row]:
+    """The row of the first chain's stage that removes each target that any chain removes."""
+    found: dict[Key, Row] = {}
+    for row in rows:
+        if row["alive_before"] and not row["alive_after"]:
+            found.setdefault(_key(row), row)
+    return found
+
+
+def _grouped(rows: Iterable[Row]) -> dict[Key, list[Row]]:
+    """Heads and MLPs of every target."""
+    found: dict[Key, list[Row]] = {}
+    for row in rows:
+        if row["kind"] in ("head", "mlp"):
+            found.setdefault(_key(row), []).append(row)
+    return found

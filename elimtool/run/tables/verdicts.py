@@ -1,0 +1,119 @@
+"""The table of verdicts: what became of each target, joined from the other tables."""
+
+from __future__ import annotations
+
+from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, TARGET, Column, Table
+
+NEVER = "the target is never among the ten first after a block"
+KEPT = "no chain removes the target"
+NO_COMPONENTS = "components were not measured"
+
+VERDICTS = Table(
+    "verdicts",
+    "What became of each target, where, and by what.",
+    "one row per prompt, position and target",
+    (
+        PROMPT_ID,
+        POSITION,
+        TARGET,
+        Column(
+            "outcome",
+            STRING,
+            "One of: survived (most probable, and no chain removes it), sampler_eliminated (in the output's"
+            " 0.95 nucleus, but a chain removes it), outranked (in the nucleus or among the ten first, but"
+            " another is more probable), late_eliminated (among the ten first after some block, but not at"
+            " the end), never_surfaced (never among the ten first).",
+        ),
+        Column(
+            "regime",
+            STRING,
+            "Regime of the output: strong, balanced or dysfunctional.",
+            null_when="there is no reference set to judge by",
+        ),
+        Column(
+            "entry_layer",
+            INT,
+            "First block after which the target is among the ten first.",
+            unit="layer index",
+            range="0 .. layers - 1",
+            null_when=NEVER,
+        ),
+        Column(
+            "commit_layer",
+            INT,
+            "First block from which on the target stays among the ten first to the end.",
+            unit="layer index",
+            range="entry_layer .. layers - 1",
+            null_when="the target is not among the ten first at the end",
+        ),
+        Column("best_rank", INT, "Best rank after any block.", unit="rank", range="1 .. vocabulary"),
+        Column(
+            "best_layer",
+            INT,
+            "First block after which the target has its best rank.",
+            unit="layer index",
+            range="0 .. layers - 1",
+        ),
+        Column(
+            "lost_layer",
+            INT,
+            "First block after which the target is out of the ten first for good.",
+            unit="layer index",
+            range="entry_layer + 1 .. layers - 1",
+            null_when="it never was among the ten first, or is at the end",
+        ),
+        Column(
+            "severity",
+            FLOAT,
+            "How far it fell: log10 of its final rank over its best.",
+            unit="decades of rank",
+            range=">= 0",
+        ),
+        Column("final_rank", INT, "Rank in the model's output.", unit="rank", range="1 .. vocabulary"),
+        Column("final_prob", FLOAT, "Probability in the model's output.", unit="probability", range="0 .. 1"),
+        Column("cut_chain", STRING, "First chain given that removes the target.", null_when=KEPT),
+        Column("cut_stage", STRING, "Stage of that chain that removes it.", null_when=KEPT),
+        Column(
+            "cut_margin",
+            FLOAT,
+            "How far the target is beyond that stage's cut, in the unit of sampling_targets.margin.",
+            unit="the stage's own",
+            range="<= 0",
+            null_when=KEPT,
+        ),
+        Column(
+            "eliminator",
+            STRING,
+            "Head or MLP with the most negative centred logit attribution; for a target that was lost, among"
+            " the blocks from the one before lost_layer on.",
+            null_when=f"no head or MLP lowers the logit, or {NO_COMPONENTS}",
+        ),
+        Column(
+            "eliminator_dla",
+            FLOAT,
+            "Its centred logit attribution.",
+            unit="logits",
+            range="< 0",
+            null_when=f"no head or MLP lowers the logit, or {NO_COMPONENTS}",
+        ),
+        Column(
+            "promoter",
+            STRING,
+            "Head or MLP with the largest centred logit attribution.",
+            null_when=f"no head or MLP raises the logit, or {NO_COMPONENTS}",
+        ),
+        Column(
+            "promoter_dla",
+            FLOAT,
+            "Its centred logit attribution.",
+            unit="logits",
+            range="> 0",
+            null_when=f"no head or MLP raises the logit, or {NO_COMPONENTS}",
+        ),
+        Column(
+            "evidence",
+            STRING,
+            "observed: read off the tables, correlational; confirmed: a causal test agreed.",
+        ),
+    ),
+)

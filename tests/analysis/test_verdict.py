@@ -1,0 +1,134 @@
+"""Trajectory events and outcomes: hand-made cases, and the invariants of their definitions."""
+
+from __future__ import annotations
+
+from math import log10
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elimtool.analysis.verdict import SURFACED, in_words, outcome, trajectory, verdicts
+
+
+def ranked(*ranks: int) -> list[tuple[int, int]]:
+    return list(enumerate(ranks))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "entry", "commit", "lost", "best"),
+    [
+        ((500, 40, 9, 3, 1), 2, 2, None, (1, 4)),
+        ((500, 9, 40, 3, 1), 1, 3, None, (1, 4)),
+        ((5, 9, 10, 3, 1), 0, 0, None, (1, 4)),
+        ((500, 4, 40, 7, 900), 1, None, 4, (4, 1)),
+        ((500, 4, 4, 70, 900), 1, None, 3, (4, 1)),
+        ((500, 40, 11, 70, 11), None, None, None, (11, 2)),
+        ((3,), 0, 0, None, (3, 0)),
+        ((30,), None, None, None, (30, 0)),
+    ],
+)
+def test_events(
+    ranks: tuple[int, ...], entry: int | None, commit: int | None, lost: int | None, best: tuple[int, int]
+) -> None:
+    found = trajectory(ranked(*ranks))
+    assert (found.entry, found.commit, found.lost) == (entry, commit, lost)
+    assert (found.best_rank, found.best_layer) == best
+    assert found.severity == pytest.approx(log10(ranks[-1] / best[0]))
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12))
+def test_events_keep_their_invariants(ranks: list[int]) -> None:
+    found = trajectory(ranked(*ranks))
+    inside = [rank <= SURFACED for rank in ranks]
+    assert (found.entry is None) == (not any(inside))
+    assert (found.commit is None) == (not inside[-1])
+    assert (found.lost is not None) == (any(inside) and not inside[-1])
+    if found.commit is not None:
+        assert found.entry is not None and found.entry <= found.commit
+        assert all(inside[found.commit :])
+        assert found.commit == 0 or not inside[found.commit - 1]
+    if found.lost is not None:
+        assert not any(inside[found.lost :])
+        assert inside[found.lost - 1]
+    assert found.severity >= 0
+    wider = trajectory(ranked(*ranks), surfaced=20)
+    if found.entry is not None:
+        assert wider.entry is not None and wider.entry <= found.entry
+    if found.commit is not None:
+        assert wider.commit is not None and wider.commit <= found.commit
+
+
+SURFACING = trajectory(ranked(50, 3, 700))
+NEVER = trajectory(ranked(50, 60, 700))
+
+
+@pytest.mark.parametrize(
+    ("rank", "before", "cut", "found", "expected"),
+    [
+        (1, 0.0, False, SURFACING, "survived"),
+        (1, 0.0, True, SURFACING, "sampler_eliminated"),
+        (3, 0.8, True, SURFACING, "sampler_eliminated"),
+        (3, 0.8, False, SURFACING, "outranked"),
+        (2, 0.97, True, SURFACING, "outranked"),
+        (40, 0.9, False, NEVER, "outranked"),
+        (700, 0.99, True, SURFACING, "late_eliminated"),
+        (700, 0.99, True, NEVER, "never_surfaced"),
+        (11, 0.95, False, NEVER, "never_surfaced"),
+    ],
+)
+def test_outcomes(rank: int, before: float, cut: bool, found: object, expected: str) -> None:
+    assert outcome(rank, before, cut, found) == expected  # type: ignore[arg-type]
+
+
+class FakeRun:
+    """A run of given rows."""
+
+    def __init__(self, **tables: list[dict[str, object]]) -> None:
+        self.tables = tuple(tables)
+        self._rows = tables
+
+    def arrow(self, name: str) -> FakeRun:
+        self.asked = name
+        return self
+
+    def to_pylist(self) -> list[dict[str, object]]:
+        return self._rows[self.asked]
+
+
+def test_the_joined_row() -> None:
+    at = {"prompt_id": "p", "position": 4, "target": " x"}
+    lens = [
+        at | {"layer": layer, "rank": rank, "is_foil": False}
+        for layer, rank in ((-1, 2), (0, 90), (1, 4), (2, 800))
+    ]
+    survival = [at | {"rank": 800, "prob": 1e-6, "min_top_p": 0.9999}]
+    fates = [
+        at | {"chain": "hf", "stage": "top_k", "alive_before": True, "alive_after": True, "margin": 1.0},
+        at | {"chain": "a", "stage": "top_k", "alive_before": True, "alive_after": False, "margin": -2.0},
+        at | {"chain": "a", "stage": "top_p", "alive_before": False, "alive_after": False, "margin": -9.0},
+        at | {"chain": "b", "stage": "min_p", "alive_before": True, "alive_after": False, "margin": -3.0},
+    ]
+    components = [
+        at | {"component": name, "kind": kind, "layer": layer, "dla_centred": dla}
+        for name, kind, layer, dla in (
+            ("embed", "embed", None, -99.0),
+            ("head 0.1", "head", 0, -5.0),
+            ("mlp 1", "mlp", 1, -1.0),
+            ("head 2.0", "head", 2, -2.0),
+            ("mlp 0", "mlp", 0, 3.0),
+        )
+    ]
+    (row,) = verdicts(FakeRun(lens=lens, survival=survival, sampling_targets=fates, components=components))  # type: ignore[arg-type]
+    assert row["outcome"] == "late_eliminated"
+    assert (row["entry_layer"], row["lost_layer"], row["commit_layer"]) == (1, 2, None)
+    assert (row["cut_chain"], row["cut_stage"], row["cut_margin"]) == ("a", "top_k", -2.0)
+    assert (row["eliminator"], row["eliminator_dla"]) == ("head 2.0", -2.0)
+    assert (row["promoter"], row["promoter_dla"]) == ("mlp 0", 3.0)
+    assert in_words(row) == (
+        "among the 10 first from layer 1, out of them for good from layer 2 on (a candidate: not tested against"
+        " chance); most for it mlp 0 (+3.0 logits); most against it head 2.0 (-2.0 logits)"
+    )
+    (bare,) = verdicts(FakeRun(lens=lens, survival=survival))  # type: ignore[arg-type]
+    assert "most" not in in_words(bare)
+    assert bare["cut_chain"] is bare["eliminator"] is bare["promoter"] is None

@@ -98,15 +98,18 @@ def ridge(
 def choose_ratio(train: Moments, held_out: Moments, layer: int) -> float:
     """Which of ``RATIOS`` leaves the smallest squared error on held-out rows, from moments alone.
 
-    One eigendecomposition of the training covariance serves all candidates. The larger penalty wins a tie.
+    One eigendecomposition of the training covariance serves all candidates. The larger penalty wins a tie,
+    and where the inputs do not vary, so that every map is the mean of y.
     """
+    scale = train.mean_variance(layer)
+    if scale == 0:
+        return max(RATIOS)
     values, vectors = torch.linalg.eigh(train.xx[layer] / train.n)
     cross = vectors.T @ (train.xy[layer] / train.n)
     dx = vectors.T @ (held_out.x[layer] - train.x[layer])
     dy = held_out.y - train.y
     own = vectors.T @ (held_out.xx[layer] / held_out.n) @ vectors + torch.outer(dx, dx)
     other = vectors.T @ (held_out.xy[layer] / held_out.n) + torch.outer(dx, dy)
-    scale = train.mean_variance(layer)
     errors = []
     for ratio in RATIOS:
         weight = cross / (values.clamp(min=0.0) + ratio * scale)[:, None]

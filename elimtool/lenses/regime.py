@@ -67,7 +67,7 @@ def conformal(
     n = len(ordered)
     below = torch.searchsorted(ordered, wanted.contiguous())
     up_to = torch.searchsorted(ordered, wanted.contiguous(), right=True)
-    return (1.0 + n - below) / (1.0 + n), (1.0 + up_to) / (1.0 + n)
+    return (1 + n - below).double() / (1 + n), (1 + up_to).double() / (1 + n)
 
 
 def context_gain(

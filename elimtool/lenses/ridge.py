@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,8 @@ class RidgeLens(AffineLens):
             aside.write_bytes(content)
             aside.replace(path)
         except OSError as error:
-            aside.unlink(missing_ok=True)
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
             raise ElimError(f"cannot write the lens {path}: {error.strerror or error}") from error
 
     @classmethod

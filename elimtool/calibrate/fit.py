@@ -27,6 +27,9 @@ RULE = (
 
 GAIN_QUANTILE = 0.05
 
+GAIN_EVERY = 4
+"""The context gain is taken at one position in so many of each stretch: p_0 is known only after the pass."""
+
 
 def fit_lens(
     model: Model,
@@ -105,7 +108,7 @@ class _Outputs:
         self.total = torch.zeros(model.vocab, dtype=torch.float64)
         self.n = 0
         self.surprisal = torch.zeros(n_windows, dtype=torch.float64)
-        self.last: list[Tensor] = []
+        self.gaining: list[Tensor] = []
 
     def add(self, some: Streamed) -> None:
         """Take in the last layer's residuals of some windows."""
@@ -116,7 +119,7 @@ class _Outputs:
             stretches.append(some.residuals[-1, start + end - WINDOW - 1 : start + end])
             following.append(torch.tensor([*ids[end - WINDOW + 1 : end + 1], 0]))
             start += length
-        self.last += [one[-1].clone() for one in stretches]
+        self.gaining += [one[::GAIN_EVERY].clone() for one in stretches]
         rows, wanted = torch.cat(stretches), torch.cat(following).to(some.residuals.device)
         surprisal = torch.zeros(len(rows), dtype=torch.float64)
         for part, logprobs in read_out(self.model, rows):
@@ -131,7 +134,7 @@ class _Outputs:
         prior = (self.total / self.n).clamp(min=1e-38).log().float()
         gains = [
             context_gain(logprobs, prior.to(logprobs.device)).cpu()
-            for _, logprobs in read_out(self.model, torch.stack(self.last))
+            for _, logprobs in read_out(self.model, torch.cat(self.gaining))
         ]
         quantile = float(torch.cat(gains).double().quantile(GAIN_QUANTILE))
         return Reference(self.surprisal.sort().values.float(), prior, quantile)

@@ -220,7 +220,7 @@ def _view(
         followed,
         top,
         lambda token: model.tokenizer.texts([token])[0],
-        lambda tokens: model.directions(final, tokens),
+        lambda tokens: model.directions(final, tokens, logits[-1]),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from elimtool.metrics.attention import AttentionRetention
 from elimtool.metrics.components import Components
 from elimtool.metrics.lens import LensTrajectory
+from elimtool.metrics.mechanisms import Mechanisms
 from elimtool.metrics.metric import Metric
 from elimtool.metrics.sampling import SamplerLedger
 
@@ -12,5 +13,6 @@ METRICS: dict[str, type[Metric]] = {
     "attention": AttentionRetention,
     "components": Components,
     "lens": LensTrajectory,
+    "mechanisms": Mechanisms,
     "sampling": SamplerLedger,
 }

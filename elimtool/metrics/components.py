@@ -46,7 +46,6 @@ class Components:
     def __init__(self, batch: Batch, settings: Settings) -> None:
         self.batch = batch
         self.wanted = settings.heads
-        self.latest: Tensor | None = None
         self.embedding: Tensor | None = None
         self.branches: list[Branch] = []
         self.filled: list[dict[str, Any]] = []
@@ -57,16 +56,11 @@ class Components:
             return
         if view.layer < 0:
             self.embedding = view.residual
-        elif (
-            view.block is None
-            or self.latest is None
-            or view.block.undecomposed(self.latest, view.residual) is not None
-        ):
+        elif view.block is None or view.block.undecomposed is not None:
             self.wanted = False
             self.branches.clear()
         else:
             self.branches += [Branch.attention(view.block), Branch.mlp(view.block)]
-        self.latest = view.residual
 
     def read(self, view: ReadoutView) -> None:
         """Share the followed targets' logits out over the components."""

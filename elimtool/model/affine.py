@@ -31,22 +31,25 @@ class Projection:
     """A linear map of a block at the probed positions: outputs = weight @ inputs + bias.
 
     ``weight`` [width, inner] and ``bias`` [width] are the model's own; ``weight`` is ``None`` where the map
-    is no single linear one (a mixture of experts), and then ``inputs`` is too.
+    is no single linear one (a mixture of experts), and then ``inputs`` is too. ``sizes`` are the Euclidean
+    norms of the weight's columns, kept for MLPs.
     """
 
     inputs: Float[Tensor, "batch probes inner"] | None
     outputs: Float[Tensor, "batch probes width"]
     weight: Float[Tensor, "width inner"] | None
     bias: Float[Tensor, "width"] | None
+    sizes: Float[Tensor, "inner"] | None = None
 
-    def explained(self) -> Bool[Tensor, "batch probes"]:
-        """Where weight and bias give the outputs from the inputs, up to rounding."""
+    def explained(self) -> bool:
+        """Whether weight and bias give the first output from the first input, up to rounding."""
         if self.inputs is None or self.weight is None:
-            return torch.zeros_like(self.outputs[..., 0], dtype=torch.bool)
-        rebuilt = wide(self.inputs) @ wide(self.weight).T
+            return False
+        rebuilt = wide(self.weight) @ wide(self.inputs[0, 0])
         if self.bias is not None:
             rebuilt = rebuilt + wide(self.bias)
-        return close(rebuilt, wide(self.outputs), wide(self.outputs), self.outputs.dtype)
+        first = wide(self.outputs[0, 0])
+        return bool(close(rebuilt, first, first, self.outputs.dtype))
 
 
 @dataclass(frozen=True, slots=True)

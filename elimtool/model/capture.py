@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from elimtool.model.affine import Gain, Norm, Projection
+from elimtool.model.affine import Gain, Norm, Projection, wide
 from elimtool.model.view import Batch, Block, LayerView, probed_rows
 
 Attach = Callable[[nn.Module, Callable[[Tensor], None]], None]
@@ -62,6 +63,13 @@ class BlockReader:
         }
         return {name: part for name, part in found.items() if hasattr(part, "hook_in")}
 
+    @cached_property
+    def sizes(self) -> Tensor:
+        """Euclidean norm of what each neuron writes per unit of activation: [neurons]."""
+        weight, _ = _linear(self.parts["mlp"])
+        assert weight is not None
+        return wide(torch.linalg.vector_norm(weight, dim=0))
+
     def attach(self, on: Attach, batch: Batch) -> None:
         """Put hooks on the block's parts and norms."""
         self.seen.clear()
@@ -87,22 +95,24 @@ class BlockReader:
             keep(norm.hook_in, f"{name}.in")
             keep(norm.hook_out, f"{name}.out")
 
-    def take(self) -> Block:
-        """What was seen since the last time; forgets it."""
+    def take(self, before: Tensor | None, after: Tensor | None) -> Block:
+        """What was seen since the last time, held against the residual before and after; forgets it."""
         norms = {name: self._norm(name) for name in self.gains}
-        before = [norms.get(ahead) or norms.get(behind) for ahead, behind in zip(BEFORE, BEHIND, strict=True)]
+        ahead = [norms.get(name) or norms.get(other) for name, other in zip(BEFORE, BEHIND, strict=True)]
         behind = [norms.get(name) for name in BEHIND]
         taken = Block(
             attention=self._projection("attention"),
             mlp=self._projection("mlp"),
             gate=self.seen.get("gate.out"),
-            norms=(before[0], before[1]),
+            norms=(ahead[0], ahead[1]),
             behind=(behind[0], behind[1]),
             multiplier=self.multiplier,
             n_heads=self.n_heads,
         )
         self.seen.clear()
-        return taken
+        if before is None or after is None:
+            return taken
+        return replace(taken, undecomposed=taken.flaw(before, after))
 
     def _norm(self, name: str) -> Norm | None:
         inputs, outputs = self.seen.get(f"{name}.in"), self.seen.get(f"{name}.out")
@@ -116,7 +126,7 @@ class BlockReader:
         inputs = self.seen.get(f"{name}.in")
         if weight is None or inputs is None or weight.shape != (self.width, inputs.shape[-1]):
             return Projection(None, outputs, None, None)
-        return Projection(inputs, outputs, weight, bias)
+        return Projection(inputs, outputs, weight, bias, self.sizes if name == "mlp" else None)
 
 
 def _linear(part: Any) -> tuple[Tensor | None, Tensor | None]:
@@ -148,6 +158,7 @@ def captured(
     """
     handles: list[Any] = []
     seen: dict[str, Tensor] = {}
+    before: list[Tensor | None] = [None]
 
     def on(point: nn.Module, function: Callable[[Tensor], None]) -> None:
         handles.append(point.register_forward_hook(lambda _module, _inputs, out: function(out)))
@@ -161,7 +172,8 @@ def captured(
 
     def layer(index: int, residual: Tensor, reader: BlockReader | None) -> None:
         rows = probed_rows(residual, batch, 1) if "residual" in needs else None
-        block = None if reader is None else reader.take()
+        block = None if reader is None else reader.take(before[0], rows)
+        before[0] = rows
         emit(LayerView(index, batch, rows, seen.pop("attention", None), seen.pop("visible", None), block))
 
     read: list[BlockReader | None] = list(readers) if readers else [None] * len(blocks)

@@ -100,12 +100,18 @@ class Head:
         weight, bias = self._unembedding
         return wide(weight.mean(0, dtype=torch.float64).float()), 0.0 if bias is None else float(bias.mean())
 
-    def directions(self, residual: Float[Tensor, "rows width"], tokens: Int[Tensor, "rows k"]) -> Directions:
+    def directions(
+        self,
+        residual: Float[Tensor, "rows width"],
+        tokens: Int[Tensor, "rows k"],
+        own: Float[Tensor, "rows vocab"],
+    ) -> Directions:
         """The logits of some tokens as an affine map of the last residual, the final norm's scale frozen.
 
         Args:
             residual: The last layer's residual.
             tokens: Vocabulary indices; negative ones are taken as 0.
+            own: The residual's logits as the head itself gives them.
 
         Raises:
             ElimError: The head's own logits are not what the directions give.
@@ -124,14 +130,14 @@ class Head:
             constant = constant + both @ self._norm.bias
             both = pull(both, self._norm, norm.scale[0])
         logits = torch.einsum("rkd,rd->rk", both[:, :-1], wide(residual)) + constant[:, :-1]
-        self._check(residual, tokens, logits)
+        self._check(own, tokens, logits)
         return Directions(both[:, :-1], constant[:, :-1], both[:, -1], constant[:, -1], logits)
 
-    def _check(self, residual: Tensor, tokens: Tensor, logits: Tensor) -> None:
+    def _check(self, own: Tensor, tokens: Tensor, logits: Tensor) -> None:
         """Refuse directions that do not give the logits that the head gives."""
-        own = self.logits(residual[:1]).gather(-1, tokens[:1])
-        capped = self.cap * torch.tanh(logits[:1] / self.cap) if self.cap > 0 else logits[:1]
-        difference = float((own - capped).abs().max())
+        truth = own.gather(-1, tokens)
+        capped = self.cap * torch.tanh(logits / self.cap) if self.cap > 0 else logits
+        difference = float((truth - capped).abs().max())
         if difference > tolerance(self.sample.dtype) * max(1.0, float(own.abs().max())):
             raise ElimError(
                 f"{self.name}: the directions of the tokens miss the logits by {difference:.3g}",

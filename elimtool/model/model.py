@@ -152,10 +152,15 @@ class Model:
         with torch.inference_mode():
             return self._head.logits(residual)
 
-    def directions(self, residual: Float[Tensor, "rows width"], tokens: Int[Tensor, "rows k"]) -> Directions:
+    def directions(
+        self,
+        residual: Float[Tensor, "rows width"],
+        tokens: Int[Tensor, "rows k"],
+        logits: Float[Tensor, "rows vocab"],
+    ) -> Directions:
         """How the logits of some tokens depend on a last residual; see ``elimtool.model.head.Head``."""
         with torch.inference_mode():
-            return self._head.directions(residual, tokens)
+            return self._head.directions(residual, tokens, logits)
 
     @cached_property
     def _head(self) -> Head:

@@ -109,6 +109,7 @@ class Block:
         behind: The norms behind attention and MLP.
         multiplier: What the family multiplies both outputs with.
         n_heads: Number of query heads.
+        undecomposed: Why the update is not the sum of these heads and this MLP; ``None`` if it is.
     """
 
     attention: Projection | None
@@ -118,6 +119,7 @@ class Block:
     behind: tuple[Norm | None, Norm | None]
     multiplier: float
     n_heads: int
+    undecomposed: str | None = None
 
     def added(self) -> tuple[Float[Tensor, "batch probes width"], Float[Tensor, "batch probes width"]] | None:
         """What attention and MLP added, or ``None`` where either is not known."""
@@ -129,7 +131,7 @@ class Block:
         ]
         return parts[0], parts[1]
 
-    def undecomposed(
+    def flaw(
         self, before: Float[Tensor, "batch probes width"], after: Float[Tensor, "batch probes width"]
     ) -> str | None:
         """Why the update ``after - before`` is not the sum of these heads and this MLP; ``None`` if it is."""
@@ -138,7 +140,7 @@ class Block:
             return "the output of attention or MLP cannot be seen"
         if self.attention.inputs is None or self.attention.inputs.shape[-1] % self.n_heads:
             return "attention's output is no sum over heads"
-        if not bool(self.attention.explained().all()):
+        if not self.attention.explained():
             return "the output projection is not linear"
         if not all(bool(norm.explained.all()) for norm in self.behind if norm is not None):
             return "the norm behind attention or MLP is not affine"

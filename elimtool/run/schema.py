@@ -6,6 +6,7 @@ from elimtool.run.columns import Column, Table
 from elimtool.run.tables.attention import ATTENTION, ATTENTION_HEADS, ATTENTION_LAYERS
 from elimtool.run.tables.components import COMPONENTS
 from elimtool.run.tables.lens import LENS, LENS_LAYERS
+from elimtool.run.tables.mechanisms import MECHANISMS
 from elimtool.run.tables.prompts import PROMPTS
 from elimtool.run.tables.sampling import CHAIN_DIFFERENCES, SAMPLING, SAMPLING_TARGETS
 from elimtool.run.tables.survival import SURVIVAL
@@ -28,6 +29,7 @@ TABLES: dict[str, Table] = {
     "chain_differences": CHAIN_DIFFERENCES,
     "survival": SURVIVAL,
     "components": COMPONENTS,
+    "mechanisms": MECHANISMS,
     "walk": WALK,
     "walk_stages": WALK_STAGES,
 }

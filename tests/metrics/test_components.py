@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ COMPLETE = 1e-3
 """Logits that the parts of a logit may miss it by, in float32."""
 
 WEIGHT = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 2.0, 1.0, 0.0]])
+EMBEDDING = torch.tensor([[[10.0, 20.0]]])
 BIAS = torch.tensor([0.5, 0.0])
 
 
@@ -57,9 +58,10 @@ def directions_by_hand() -> Directions:
 def table_by_hand(after: torch.Tensor | None = None, heads: bool = True) -> pd.DataFrame | None:
     batch = Batch.of([encoded(3, (2,), {"a": (1,)}, (0,))])
     metric = Components(batch, Settings(heads=heads))
-    metric.observe(LayerView(-1, batch, torch.tensor([[[10.0, 20.0]]])))
+    metric.observe(LayerView(-1, batch, EMBEDDING))
     last = torch.tensor([[[17.5, 25.0]]]) if after is None else after
-    metric.observe(LayerView(0, batch, last, block=block_by_hand()))
+    block = block_by_hand()
+    metric.observe(LayerView(0, batch, last, block=replace(block, undecomposed=block.flaw(EMBEDDING, last))))
     tokens = torch.tensor([[0, 1]])
     followed = Followed(
         ids=tokens,
@@ -213,11 +215,10 @@ def test_each_head_gives_what_it_alone_adds_in_every_family(family: Any) -> None
     batch = Batch.of([model.encode(Prompt(text=TEXT))])
     views: list[LayerView] = []
     model.stream(batch, {"residual", "block"}, views.append)
-    assert all(
-        view.block.undecomposed(before.residual, view.residual) is None for before, view in pairwise(views)
-    )
+    assert all(view.block.undecomposed is None for view in views[1:])
     one = views[-1].block
-    directions = model.directions(views[-1].residual[0], torch.tensor([[5, 7]]))
+    last = views[-1].residual[0]
+    directions = model.directions(last, torch.tensor([[5, 7]]), model.readout(last))
     shares = share_out(
         views[0].residual[0],
         [branch for view in views[1:] for branch in (Branch.attention(view.block), Branch.mlp(view.block))],

@@ -48,6 +48,12 @@ CONTRACT = {
     "components": """
         prompt_id position target component kind layer head dla dla_centred
     """,
+    "mechanisms": """
+        prompt_id position layer norm1_scale norm2_scale top_channel_share top_channel_db max_abs
+        max_channel max_ratio update_ratio residual_cos update_cos head_cancellation
+        head_cancellation_null gate_closed_frac below_threshold_frac participation_ratio n90
+        cett_sparsity undecomposed
+    """,
     "survival": """
         prompt_id position target token_id ambiguous rank prob target_logprob min_top_k
         min_top_p max_min_p min_typical_p min_top_n_sigma temperature_ranges

@@ -1,0 +1,244 @@
+"""Mechanisms against numbers worked out by hand, naive searches, and the massive activation of SmolLM2."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import elimtool
+from elimtool.engine import TraceOptions
+from elimtool.metrics import mechanisms
+from elimtool.metrics.mechanisms import Mechanisms, activity, cancellation, droppable, stream
+from elimtool.metrics.metric import Settings
+from elimtool.model.affine import Projection
+from elimtool.model.loading import load_model
+from elimtool.model.view import Batch, Block, LayerView
+from elimtool.prompts import Prompt
+from tests.families import FAMILIES, save
+from tests.metrics.views import encoded
+
+TEXT = "The capital of France is Paris, and a token is eliminated."
+GATED = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "olmo2", "granite", "cohere", "stablelm"}
+SHARED_NORM = {"phi", "cohere", "falcon"}
+
+
+def test_hand_computed_stream() -> None:
+    before, after = torch.tensor([[1.0, -8.0, 2.0, 2.0]]), torch.tensor([[1.0, -4.0, 2.0, 2.0]])
+    found = {name: float(value) for name, value in stream(before, after, torch.tensor([False])).items()}
+    assert found["top_channel_share"] == pytest.approx(64 / 73)
+    assert found["top_channel_db"] == pytest.approx(10 * math.log10(9 / 73))
+    assert (found["max_abs"], found["max_channel"], found["max_ratio"]) == (8, 1, 4)
+    assert found["update_ratio"] == pytest.approx(4 / math.sqrt(73))
+    assert found["residual_cos"] == pytest.approx(41 / math.sqrt(73 * 25))
+    assert found["update_cos"] == pytest.approx(-32 / (4 * math.sqrt(73)))  # it erases
+    centred = stream(torch.tensor([[3.0, 1.0, 1.0, 7.0]]), after, torch.tensor([True]))
+    assert float(centred["top_channel_share"]) == pytest.approx(16 / (0 + 4 + 4 + 16))
+
+
+def test_a_residual_of_nothing_has_no_shape() -> None:
+    found = stream(torch.zeros(1, 4), torch.ones(1, 4), torch.tensor([False]))
+    assert all(bool(found[name].isnan()) for name in ("top_channel_share", "max_ratio", "update_ratio"))
+    assert bool(found["residual_cos"].isnan() & found["update_cos"].isnan())
+    assert float(found["max_abs"]) == 0
+
+
+def test_hand_computed_cancellation() -> None:
+    weight = torch.eye(2).repeat(1, 2)  # two heads of two numbers, each written as it is
+    heads = torch.tensor([[3.0, 0.0, 0.0, 4.0], [1.0, 1.0, -1.0, -1.0], [1.0, 2.0, 2.0, 4.0], [0.0] * 4])
+    found = cancellation(heads, weight, 2)
+    assert found["head_cancellation"][:3].tolist() == pytest.approx([1 - 5 / 7, 1, 0], abs=1e-6)
+    expected = [1 - 5 / 7, 1 - math.sqrt(0.5), 1 - math.sqrt(5) / 3]
+    assert found["head_cancellation_null"][:3].tolist() == pytest.approx(expected, abs=1e-6)
+    assert bool(found["head_cancellation"][3].isnan())
+
+
+def test_hand_computed_activity() -> None:
+    found = activity(torch.tensor([[3.0, -1.0, 0.02, 0.0], [2.0, 2.0, -2.0, 2.0], [0.0] * 4]))
+    assert found["below_threshold_frac"][:2].tolist() == [0.5, 0]
+    assert found["participation_ratio"][0] == pytest.approx((9 + 1 + 4e-4) ** 2 / (81 + 1 + 1.6e-7))
+    assert found["participation_ratio"][1] == pytest.approx(4)
+    assert found["n90"][:2].tolist() == [2, 4]  # 9 of 10.0004 is just short of 0.9
+    assert all(bool(values[2].isnan()) for values in found.values())
+
+
+def test_hand_computed_droppable_neurons() -> None:
+    weight = torch.eye(4)
+    neurons = torch.tensor([[10.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 5.0], [0.0] * 4])
+    share, written = droppable(neurons, weight, torch.ones(4))
+    assert torch.equal(written, neurons)
+    assert share[:3].tolist() == [0.75, 0, 0.75]  # sqrt(3) of sqrt(103); 1 of 2; nothing of 5
+    assert bool(share[3].isnan())
+
+
+@st.composite
+def activations(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
+    count, width, rows = draw(st.integers(1, 40)), draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    neurons = torch.randn(rows, count, generator=generator)
+    neurons = neurons * torch.rand(rows, count, generator=generator) ** draw(st.sampled_from([0, 4, 12]))
+    neurons[torch.rand(rows, count, generator=generator) < draw(st.sampled_from([0.0, 0.5]))] = 0
+    return neurons, torch.randn(width, count, generator=generator)
+
+
+@settings(deadline=None, max_examples=150)
+@given(activations())
+def test_invariants_of_activity(case: tuple[torch.Tensor, torch.Tensor]) -> None:
+    neurons, _ = case
+    found = activity(neurons)
+    alive = neurons.abs().amax(-1) > 0
+    nonzero = (neurons != 0).sum(-1)
+    for name in ("participation_ratio", "n90"):
+        values = found[name]
+        assert bool(values.isnan().eq(~alive).all())
+        assert bool((values[alive] >= 1 - 1e-9).all())
+        assert bool((values[alive] <= nonzero[alive] * (1 + 1e-9)).all())
+    shuffled = neurons[:, torch.randperm(neurons.shape[1], generator=torch.Generator().manual_seed(1))]
+    for name, values in activity(shuffled * 4).items():  # a power of two: exact in floats
+        torch.testing.assert_close(values, found[name], equal_nan=True)
+
+
+@settings(deadline=None, max_examples=150)
+@given(activations())
+def test_dropping_one_neuron_more_would_be_too_much(case: tuple[torch.Tensor, torch.Tensor]) -> None:
+    neurons, weight = case
+    sizes = weight.norm(dim=0)
+    share, _ = droppable(neurons, weight, sizes)
+    for row, values in enumerate(neurons):
+        whole = float((weight @ values).norm())
+        if math.isnan(float(share[row])):
+            assert whole < 1e-6
+            continue
+        order = (values.abs() * sizes).argsort(stable=True)
+        dropped = round(float(share[row]) * len(values))
+        assert float(share[row]) == pytest.approx(dropped / len(values))
+
+        def error(n: int, values: torch.Tensor = values, order: torch.Tensor = order) -> float:
+            return float((weight[:, order[:n]] @ values[order[:n]]).norm())
+
+        assert error(dropped) <= 0.2 * whole + 1e-5
+        assert dropped == len(values) or error(dropped + 1) > 0.2 * whole - 1e-5
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 2**20), st.sampled_from([1, 2, 4]), st.integers(1, 9))
+def test_invariants_of_cancellation(seed: int, n_heads: int, width: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    heads = torch.randn(3, n_heads * 2, generator=generator)
+    weight = torch.randn(width, n_heads * 2, generator=generator)
+    found = cancellation(heads, weight, n_heads)
+    for values in found.values():
+        assert bool(((values >= 0) & (values <= 1)).all())
+    assert bool((found["head_cancellation_null"] <= 1 - n_heads**-0.5 + 1e-6).all())
+    if n_heads == 1:
+        assert bool((found["head_cancellation"].abs() < 1e-5).all())
+
+
+def test_rows_in_chunks_change_nothing(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = TraceOptions(position="all", heads=True, samplers=())
+    whole = elimtool.trace(llama, TEXT, options=options).table("mechanisms")
+    monkeypatch.setattr(mechanisms, "HELD_NUMBERS", 1)
+    parts = elimtool.trace(llama, TEXT, options=options).table("mechanisms")
+    pd.testing.assert_frame_equal(whole, parts, rtol=1e-5)
+
+
+def test_what_a_block_does_not_show_is_null() -> None:
+    batch = Batch.of([encoded(3, (2,), {"a": (1,)}, (0,))])
+    metric = Mechanisms(batch, Settings())
+    metric.observe(LayerView(-1, batch, torch.ones(1, 1, 4)))
+    block = Block(
+        None, Projection(None, torch.ones(1, 1, 4), None, None), None, (None, None), (None, None), 1, 2
+    )
+    after = torch.full((1, 1, 4), 2.0)
+    block = replace(block, undecomposed=block.flaw(torch.ones(1, 1, 4), after))
+    metric.observe(LayerView(0, batch, after, block=block))
+    row = pd.DataFrame(dict(metric.finish()["mechanisms"])).iloc[0]
+    assert row["undecomposed"] == "the output of attention or MLP cannot be seen"
+    assert row["update_ratio"] == 1
+    assert row[["norm1_scale", "norm2_scale", "head_cancellation", "gate_closed_frac", "n90"]].isna().all()
+    assert row[["below_threshold_frac", "participation_ratio", "cett_sparsity"]].isna().all()
+
+
+@pytest.fixture(scope="module", params=sorted(FAMILIES))
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Any:
+    directory: Path = save(request.param, tmp_path_factory.mktemp(request.param), tokenizer)
+    return request.param, load_model(str(directory))
+
+
+def test_every_family_shows_its_parts(family: Any) -> None:
+    name, model = family
+    batch = Batch.of([model.encode(Prompt(text=TEXT), position="all")])
+    views: list[LayerView] = []
+    model.stream(batch, {"residual", "block"}, views.append)
+    for before, view in pairwise(views):
+        block = view.block
+        assert block.undecomposed is None
+        attention, mlp = block.added()
+        torch.testing.assert_close(attention + mlp, view.residual - before.residual, atol=1e-4, rtol=0)
+        assert block.mlp.explained()
+        assert (block.gate is not None) == (name in GATED)
+        assert (block.norms[1] is None) == (name in SHARED_NORM)
+    table = elimtool.trace(model, TEXT, options=TraceOptions(samplers=())).table("mechanisms")
+    always = table.drop(columns=["undecomposed", "gate_closed_frac", "norm2_scale"])
+    assert always.notna().all(axis=None)
+    assert table["undecomposed"].isna().all()
+    assert table["gate_closed_frac"].notna().all() == (name in GATED)
+    assert table["layer"].tolist() == list(range(model.n_layers))
+
+
+def test_scale_is_the_norms_own(llama: Any) -> None:
+    batch = Batch.of([llama.encode(Prompt(text=TEXT), position="all")])
+    views: list[LayerView] = []
+    llama.stream(batch, {"residual", "block"}, views.append)
+    table = elimtool.trace(llama, TEXT, options=TraceOptions(position="all")).table("mechanisms")
+    for before, view in pairwise(views):
+        truth = (before.residual[0].square().mean(-1) + llama.hf.config.rms_norm_eps).rsqrt()
+        found = table.loc[table["layer"] == view.layer, "norm1_scale"]
+        np.testing.assert_allclose(found, truth, rtol=1e-4)
+    assert table["cett_sparsity"].isna().all()  # every position, without single heads
+
+
+def test_observing_changes_nothing(llama: Any) -> None:
+    batch = Batch.of([llama.encode(Prompt(text=TEXT))])
+    plain: list[LayerView] = []
+    llama.stream(batch, {"residual"}, plain.append)
+    shown: list[LayerView] = []
+    metric = Mechanisms(batch, Settings())
+
+    def observe(view: LayerView) -> None:
+        metric.observe(view)
+        shown.append(view)
+
+    llama.stream(batch, {"residual", "attention", "block"}, observe)
+    for one, two in zip(plain, shown, strict=True):
+        assert torch.equal(one.residual, two.residual)
+    assert all(not point.fwd_hooks and not point._forward_hooks for point in _points(llama))
+
+
+def _points(model: Any) -> list[Any]:
+    return [
+        part for name, part in model.bridge.named_modules() if name.rpartition(".")[-1].startswith("hook_")
+    ]
+
+
+@pytest.mark.smollm2
+def test_massive_activation_of_smollm2(smollm2: Any) -> None:
+    """At position 0 channel 507: about 706 into layers 3 to 9, gone at 10 and 11, then about 23,147 to 28."""
+    text = "The history of the city begins with a small settlement on the river, built by fishermen."
+    table = elimtool.trace(smollm2, text, options=TraceOptions(position=0, samplers=())).table("mechanisms")
+    assert (table["max_channel"][3:10] == 507).all()
+    assert table["max_abs"][3:10].between(500, 850).all()
+    assert (table["max_abs"][10:12] < 200).all()
+    assert (table["max_channel"][12:29] == 507).all()
+    assert table["max_abs"][12:29].between(20_000, 26_000).all()
+    assert (table["max_ratio"][12:29] > 300).all()
+    assert (table["top_channel_share"][12:29] > 0.9).all()

@@ -157,6 +157,21 @@ def test_what_cannot_be_fitted(llama: Any, text: str, options: dict[str, int], s
         fit_lens(llama, [Document("file", "x", 1, text[:200])], **{"window": 128, **options})
 
 
+def _divergence(llama: Any, documents: tuple[Document, ...], lens: RidgeLens) -> float:
+    """The context-free guess's divergence at the positions that an evaluation of 60 samples takes."""
+    windows = cut_windows(llama, documents, WINDOW, None)
+    picked = windows[:: max(1, len(windows) * 8 // 60)]
+    each, parts = 60 // len(picked), []
+    for ids in picked:
+        with torch.inference_mode():
+            logits = llama.hf(input_ids=torch.tensor([ids])).logits[0, 1:].double()
+        rows = [(2 * i + 1) * len(logits) // (2 * each) for i in range(each)]
+        own = torch.distributions.Categorical(logits=logits[rows])
+        guess = torch.distributions.Categorical(logits=lens.reference.prior.double().expand(each, -1))
+        parts.append(torch.distributions.kl_divergence(own, guess))
+    return float(torch.cat(parts).mean())
+
+
 def test_evaluation_of_a_lens(llama: Any, documents: tuple[Document, ...], fitted: RidgeLens) -> None:
     found = evaluate(llama, [fitted], documents, prior=fitted.reference.prior, samples=60, window=WINDOW)
     assert {(one.layer, one.lens) for one in found.layers} == {
@@ -166,6 +181,7 @@ def test_evaluation_of_a_lens(llama: Any, documents: tuple[Document, ...], fitte
     assert 0 <= last["ridge"].kl < last["raw"].kl
     assert 0 <= last["ridge"].agreement <= 1
     assert found.baseline_kl is not None and found.baseline_kl > last["ridge"].kl
+    assert found.baseline_kl == pytest.approx(_divergence(llama, documents, fitted), rel=1e-4)
     assert evaluate(llama, [], documents, samples=60, window=WINDOW).baseline_kl is None
 
 

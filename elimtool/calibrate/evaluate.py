@@ -15,7 +15,6 @@ from elimtool.lenses.lens import Lens
 from elimtool.lenses.raw import RawLens
 from elimtool.model.atomic import Progress, in_tenths
 from elimtool.model.model import Model
-from elimtool.numerics import kl_to_last
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ def evaluate(
     documents: Sequence[Document],
     *,
     prior: Float[Tensor, "vocab"] | None = None,
-    samples: int = 512,
+    samples: int = 256,
     window: int = 128,
     batch_size: int = 8,
     progress: Progress | None = None,
@@ -118,16 +117,14 @@ class _Sums:
     def add(self, residuals: Float[Tensor, "layers rows width"]) -> None:
         """Take in some rows."""
         for part, final in read_out(self.model, residuals[-1]):
-            top = final.argmax(-1)
+            output = _Output(final)
             self.n += len(final)
             if self.prior is not None:
-                prior = self.prior.to(final).expand_as(final)
-                self.baseline += _sums(final, prior, top)
+                self.baseline += output.compare(self.prior.to(final).expand_as(final))
             for index in range(self.model.n_layers):
                 for which, lens in enumerate(self.lenses):
                     carried = lens.to_final(residuals[index, part], index - 1)
-                    read = torch.log_softmax(self.model.readout(carried), -1)
-                    divergence, agree = _sums(final, read, top)
+                    divergence, agree = output.compare(self.model.readout(carried))
                     self.kl[which, index] += divergence
                     self.agree[which, index] += agree
 
@@ -147,7 +144,24 @@ class _Sums:
         return Evaluation(self.n, n_windows, guess[0] if guess else None, guess[1] if guess else None, layers)
 
 
-def _sums(final: Tensor, read: Tensor, top: Tensor) -> Tensor:
-    """Summed divergence and summed agreement, float64 on the CPU."""
-    divergence = kl_to_last(torch.stack([read, final]))[0]
-    return torch.stack([divergence.double().sum(), (read.argmax(-1) == top).double().sum()]).cpu()
+class _Output:
+    """The model's own output at some rows, to compare many readings with."""
+
+    def __init__(self, logprobs: Float[Tensor, "rows vocab"]) -> None:
+        self.probs = logprobs.exp()
+        self.top = logprobs.argmax(-1)
+        self.negative_entropy = _dot(self.probs, logprobs)
+
+    def compare(self, logits: Float[Tensor, "rows vocab"]) -> Tensor:
+        """Summed KL(output || reading) and summed agreement, float64 on the CPU.
+
+        KL is sum p log p - sum p z + logsumexp(z): no copy of the size of the vocabulary is made.
+        """
+        cross = logits.logsumexp(-1) - _dot(self.probs, logits)
+        divergence = (self.negative_entropy + cross).clamp(min=0.0)
+        return torch.stack([divergence.double().sum(), (logits.argmax(-1) == self.top).double().sum()]).cpu()
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    """Row-wise dot products."""
+    return torch.bmm(left[:, None], right[:, :, None])[:, 0, 0]

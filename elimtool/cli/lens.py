@@ -78,7 +78,7 @@ def eval_(
     ] = "auto",
     samples: Annotated[
         int, shared.option("--samples", metavar="N", help="About how many positions to read.")
-    ] = 512,
+    ] = 256,
     window: Window = 128,
     model: shared.ModelName = "smollm2",
     revision: shared.Revision = None,

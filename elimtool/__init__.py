@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from elimtool.engine import TraceOptions, trace
+    from elimtool.engine import TraceOptions
     from elimtool.errors import ElimError
     from elimtool.model.loading import load_model
     from elimtool.prompts import Message, Prompt, SpanRequest
     from elimtool.run import Run, open_run
+    from elimtool.tracing import trace
 
 _HOMES = {
     "ElimError": "elimtool.errors",
@@ -33,7 +34,7 @@ _HOMES = {
     "TraceOptions": "elimtool.engine",
     "load_model": "elimtool.model.loading",
     "open_run": "elimtool.run",
-    "trace": "elimtool.engine",
+    "trace": "elimtool.tracing",
 }
 
 __all__ = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -13,12 +13,13 @@ from torch import Tensor
 from elimtool.calibrate.find import check_choice, open_lens
 from elimtool.errors import ElimError, nearest
 from elimtool.follow import follow
+from elimtool.intake import ask, batches, fingerprint, refuse_duplicates
 from elimtool.lenses.lens import Lens
 from elimtool.metrics import METRICS
 from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
 from elimtool.model.encode import Position
 from elimtool.model.view import Batch, Encoded, LayerView
-from elimtool.prompts import Prompt, as_prompts
+from elimtool.prompts import Prompt
 from elimtool.records import arrow_table, concatenate, manifest, prompt_rows
 from elimtool.samplers import Chain, resolve
 from elimtool.walk import walk_tables
@@ -33,12 +34,6 @@ DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
 
 READOUT_BYTES = 256 * 2**20
 """Logits held at a time while residuals are read out; rows are read in chunks that fit."""
-
-BATCH_TOKENS = 4096
-"""Padded tokens in one forward pass at most, unless a single prompt has more."""
-
-LITTLE = 512
-"""Up to this many padded tokens, padding costs less than a second forward pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +119,14 @@ def trace(
     options = options or TraceOptions()
     chains = tuple(_chain(model, spec) for spec in options.samplers)
     lens, named = open_lens(options.lens, model)
-    for name, strings in (("targets", targets), ("foils", foils)):
-        if isinstance(strings, str):
-            raise ElimError(f"{name}={strings!r} is one string", f"give a list: {name}=[{strings!r}]")
-    asked = [_with_defaults(prompt, targets, foils) for prompt in as_prompts(prompts)]
-    if not asked:
-        raise ElimError("there is no prompt to trace", "give at least one prompt")
+    asked = ask(prompts, targets, foils)
     encoded = [_encode(model, prompt, options) for prompt in asked]
-    _refuse_duplicates(encoded)
+    refuse_duplicates(encoded)
     heads = options.position != "all" if options.heads is None else options.heads
     tables: dict[str, list[pa.Table]] = {"prompts": [arrow_table("prompts", prompt_rows(asked, encoded))]}
     usable = [one for one in encoded if isinstance(one, Encoded)]
     done = 0
-    for some in _batches(usable, options.batch_size):
+    for some in batches(usable, options.batch_size):
         for name, table in run_batch(model, some, Settings(chains, heads), lens).items():
             tables.setdefault(name, []).append(table)
         done += len(some)
@@ -147,7 +137,7 @@ def trace(
         for one in usable:
             for name, columns in walk_tables(model, one, written, options.generate, options.seed).items():
                 tables.setdefault(name, []).append(arrow_table(name, columns))
-    config = {**asdict(options), "targets": list(targets), "foils": list(foils), "lens": named}
+    config = {**asdict(options), "lens": named, "prompts_sha256": fingerprint(asked)}
     whole = {name: concatenate(parts) for name, parts in tables.items()}
     return Run.from_tables(manifest(model, config, chains, started), whole)
 
@@ -234,12 +224,6 @@ def _chain(model: Model, spec: str) -> Chain:
     return chain.with_vocabulary(pieces, lambda text: backend(text, add_special_tokens=False).input_ids)
 
 
-def _with_defaults(prompt: Prompt, targets: Sequence[str], foils: Sequence[str]) -> Prompt:
-    if prompt.targets or prompt.foils or not (targets or foils):
-        return prompt
-    return replace(prompt, targets=tuple(targets), foils=tuple(foils))
-
-
 def _encode(model: Model, prompt: Prompt, options: TraceOptions) -> Encoded | ElimError:
     try:
         return model.encode(
@@ -249,27 +233,3 @@ def _encode(model: Model, prompt: Prompt, options: TraceOptions) -> Encoded | El
         if options.errors == "raise":
             raise
         return error
-
-
-def _refuse_duplicates(encoded: Sequence[Encoded | ElimError]) -> None:
-    seen: dict[str, int] = {}
-    for number, one in enumerate(encoded, start=1):
-        if isinstance(one, Encoded) and (first := seen.setdefault(one.prompt_id, number)) != number:
-            raise ElimError(
-                f"prompts {first} and {number} have the same id '{one.prompt_id}'",
-                "give each prompt an id of its own, or leave out the repeated one",
-            )
-
-
-def _batches(encoded: Sequence[Encoded], most: int) -> Iterator[list[Encoded]]:
-    """Consecutive prompts that go well together in one forward pass: at most half of it padding."""
-    some: list[Encoded] = []
-    for one in encoded:
-        lengths = [len(other.token_ids) for other in [*some, one]]
-        padded = max(lengths) * len(lengths)
-        if some and (len(some) == most or padded > min(BATCH_TOKENS, max(2 * sum(lengths), LITTLE))):
-            yield some
-            some = []
-        some.append(one)
-    if some:
-        yield some

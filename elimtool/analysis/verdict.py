@@ -115,8 +115,8 @@ def in_words(verdict: Row) -> str:
     parts = []
     if verdict["outcome"] == "late_eliminated":
         parts.append(
-            f"among the {SURFACED} first from layer {verdict['entry_layer']}, out of them for good from layer "
-            f"{verdict['lost_layer']} on (a candidate: not tested against chance)"
+            f"among the {SURFACED} first from layer {verdict['entry_layer']}, out of them for good from"
+            f" layer {verdict['lost_layer']} on (a candidate: not tested against chance)"
         )
     for name, told in (("promoter", "most for it"), ("eliminator", "most against it")):
         if verdict[name] is not None:

@@ -212,8 +212,8 @@ def _options(position: str, samplers: list[str] | None, **others: Any) -> TraceO
 def _measure(
     output: Output, asked: Prompt, wanted: TraceOptions, source: tuple[str, str | None, str, str, bool]
 ) -> Run:
-    from elimtool.engine import trace as measure
     from elimtool.model.loading import load_model
+    from elimtool.tracing import trace as measure
 
     name, revision, dtype, device, trust = source
     with output.progress(f"loading {name}") as say:

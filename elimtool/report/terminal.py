@@ -9,6 +9,7 @@ from rich.constrain import Constrain
 from rich.text import Text
 
 from elimtool.analysis.closing import closing_sentence
+from elimtool.analysis.verdict import in_words
 from elimtool.report.engines import engines
 from elimtool.report.facts import Probe, Row, Tables
 from elimtool.report.head import head, model_line, prompt_line
@@ -105,12 +106,18 @@ def _closing(probe: Probe, chains: list[ChainLedger], screen: Screen) -> list[Re
     told = targets
     if len(targets) > MOST_SENTENCES:
         told = sorted(targets, key=lambda one: one.ranks[-1][1])[:FEW]
+    verdicts = {row["target"]: row for row in probe.rows("verdicts")}
     lines: list[RenderableType] = []
     for one in told:
         key = (one.target, one.token_id)
         fates = [chain.fate(key) for chain in chains if chain.targets.get(key)]
         sentence = closing_sentence(screen.quoted(one.target, 24), one.ranks, one.prob, fates)
         lines += screen.wrap(sentence, hang=2)
+        judged = verdicts.get(one.target)
+        if judged and (more := in_words(judged)):
+            lines += screen.wrap(
+                f"{judged['outcome'].replace('_', ' ')}: {more}", indent=2, hang=2, style="dim"
+            )
     if len(targets) > len(told):
         lines.append(Text(f"{len(targets) - len(told)} more targets are in the tables.", style="dim"))
     return lines

@@ -88,6 +88,16 @@ class Run:
         counts = {name: table.num_rows for name, table in sorted(memory.items())}
         return cls(manifest.model_copy(update={"counts": counts}), memory=memory)
 
+    def with_rows(self, name: str, rows: list[dict[str, Any]]) -> Run:
+        """This run, in memory, with one more table made of rows (or that table replaced).
+
+        Args:
+            name: A key of ``TABLES``.
+            rows: Column name -> value, ``None`` for null.
+        """
+        tables = {known: self.arrow(known) for known in self.tables}
+        return Run.from_tables(self.manifest, {**tables, name: TABLES[name].from_rows(rows)})
+
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the tables present, in the order of ``TABLES``."""

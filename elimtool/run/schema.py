@@ -10,6 +10,7 @@ from elimtool.run.tables.mechanisms import MECHANISMS
 from elimtool.run.tables.prompts import PROMPTS
 from elimtool.run.tables.sampling import CHAIN_DIFFERENCES, SAMPLING, SAMPLING_TARGETS
 from elimtool.run.tables.survival import SURVIVAL
+from elimtool.run.tables.verdicts import VERDICTS
 from elimtool.run.tables.walk import WALK, WALK_STAGES
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table"]
@@ -30,6 +31,7 @@ TABLES: dict[str, Table] = {
     "survival": SURVIVAL,
     "components": COMPONENTS,
     "mechanisms": MECHANISMS,
+    "verdicts": VERDICTS,
     "walk": WALK,
     "walk_stages": WALK_STAGES,
 }

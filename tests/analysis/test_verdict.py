@@ -98,10 +98,8 @@ class FakeRun:
 
 def test_the_joined_row() -> None:
     at = {"prompt_id": "p", "position": 4, "target": " x"}
-    lens = [
-        at | {"layer": layer, "rank": rank, "is_foil": False}
-        for layer, rank in ((-1, 2), (0, 90), (1, 4), (2, 800))
-    ]
+    ranks = ((-1, 2), (0, 90), (1, 4), (2, 800))
+    lens = [at | {"layer": layer, "rank": rank, "is_foil": False} for layer, rank in ranks]
     survival = [at | {"rank": 800, "prob": 1e-6, "min_top_p": 0.9999}]
     fates = [
         at | {"chain": "hf", "stage": "top_k", "alive_before": True, "alive_after": True, "margin": 1.0},
@@ -119,15 +117,16 @@ def test_the_joined_row() -> None:
             ("mlp 0", "mlp", 0, 3.0),
         )
     ]
-    (row,) = verdicts(FakeRun(lens=lens, survival=survival, sampling_targets=fates, components=components))  # type: ignore[arg-type]
+    run = FakeRun(lens=lens, survival=survival, sampling_targets=fates, components=components)
+    (row,) = verdicts(run)  # type: ignore[arg-type]
     assert row["outcome"] == "late_eliminated"
     assert (row["entry_layer"], row["lost_layer"], row["commit_layer"]) == (1, 2, None)
     assert (row["cut_chain"], row["cut_stage"], row["cut_margin"]) == ("a", "top_k", -2.0)
     assert (row["eliminator"], row["eliminator_dla"]) == ("head 2.0", -2.0)
     assert (row["promoter"], row["promoter_dla"]) == ("mlp 0", 3.0)
     assert in_words(row) == (
-        "among the 10 first from layer 1, out of them for good from layer 2 on (a candidate: not tested against"
-        " chance); most for it mlp 0 (+3.0 logits); most against it head 2.0 (-2.0 logits)"
+        "among the 10 first from layer 1, out of them for good from layer 2 on (a candidate: not tested"
+        " against chance); most for it mlp 0 (+3.0 logits); most against it head 2.0 (-2.0 logits)"
     )
     (bare,) = verdicts(FakeRun(lens=lens, survival=survival))  # type: ignore[arg-type]
     assert "most" not in in_words(bare)

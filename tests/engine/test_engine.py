@@ -174,6 +174,26 @@ def test_a_chat_is_traced_by_roles(llama: Any) -> None:
     assert masses.sum() == pytest.approx(1, abs=1e-5)
 
 
+def test_another_prompt_is_another_run(llama: Any) -> None:
+    runs = [
+        elimtool.trace(llama, text, targets=targets)
+        for text, targets in (("a", []), ("b", []), ("a", [" of"]))
+    ]
+    assert len({run.manifest.fingerprint for run in runs}) == 3
+
+
+def test_verdicts_join_the_tables(llama: Any) -> None:
+    run = elimtool.trace(llama, TEXTS[:2], targets=[" of", " is"], foils=[" Paris"])
+    judged = run.table("verdicts").set_index(["prompt_id", "target"])
+    survival = run.table("survival").set_index(["prompt_id", "target"])
+    assert judged.index.tolist() == survival.index.tolist()
+    assert judged["final_rank"].tolist() == survival["rank"].tolist()
+    components = run.table("components").set_index(["prompt_id", "target", "component"])["dla_centred"]
+    for key, row in judged.iterrows():
+        if isinstance(row["promoter"], str):
+            assert components[(*key, row["promoter"])] == pytest.approx(row["promoter_dla"])
+
+
 def test_a_model_made_in_memory(tiny: Any) -> None:
     run = elimtool.trace(tiny, TEXTS[:2], targets=[" of"])
     assert run.table("lens")["layer"].max() == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,7 @@ def test_penalties_and_dry_see_what_was_written(llama: Any) -> None:
     run = walked(llama, "dry.multiplier=50,dry.allowed_length=1,greedy", 40)
     broken = run.table("walk")["token_id"].tolist()
     assert broken != plain
-    pairs = list(zip(broken, broken[1:], strict=False))
-    assert len(set(pairs)) > len(set(zip(plain, plain[1:], strict=False)))
+    assert len(set(pairwise(broken))) > len(set(pairwise(plain)))
     notes = [note for notes in run.table("walk_stages").query("stage == 'dry'")["notes"] for note in notes]
     assert notes
 

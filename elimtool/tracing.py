@@ -1,0 +1,44 @@
+"""What ``elimtool trace`` and ``elimtool.trace`` do: the engine's measurements, joined into verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from elimtool import engine
+from elimtool.analysis.verdict import verdicts
+
+if TYPE_CHECKING:
+    from elimtool.engine import TraceOptions
+    from elimtool.model.model import Model
+    from elimtool.prompts import Prompt
+    from elimtool.run import Run
+
+
+def trace(
+    model: Model,
+    prompts: str | Prompt | Iterable[str | Prompt],
+    *,
+    targets: Sequence[str] = (),
+    foils: Sequence[str] = (),
+    options: TraceOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Measure what a model eliminates on one prompt or many, and judge what became of each target.
+
+    Args:
+        model: From ``elimtool.load_model``.
+        prompts: Strings or ``Prompt`` objects.
+        targets: Continuations to follow, for prompts that name none of their own.
+        foils: Continuations to contrast them with, likewise.
+        options: What to measure; the defaults are those of ``elimtool trace``.
+        progress: Called with (prompts done, prompts in all).
+
+    Returns:
+        A run in memory: ``run.table("lens")`` is a DataFrame, ``run.save(directory)`` writes Parquet.
+
+    Raises:
+        ElimError: An option or (with ``errors="raise"``) a prompt cannot be used.
+    """
+    run = engine.trace(model, prompts, targets=targets, foils=foils, options=options, progress=progress)
+    return run.with_rows("verdicts", verdicts(run)) if "survival" in run.tables else run

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 import elimtool
 from elimtool.engine import TraceOptions
 from elimtool.metrics import mechanisms
-from elimtool.metrics.mechanisms import Mechanisms, activity, cancellation, droppable, stream
+from elimtool.metrics.mechanisms import Mechanisms, cancellation, stream
 from elimtool.metrics.metric import Settings
+from elimtool.metrics.neurons import activity, droppable
 from elimtool.model.affine import Projection
 from elimtool.model.loading import load_model
 from elimtool.model.view import Batch, Block, LayerView

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from elimtool.run.manifest import Manifest
 from elimtool.run.reader import Run
-from elimtool.run.schema import TABLES
+from elimtool.run.schema import TABLES, Column
 
 VOCAB = 49_152
 LAYERS = 30
@@ -128,8 +129,14 @@ def make_run(*prompts: FakePrompt, model: str = "smollm2") -> Run:
 
 def _fitted(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows with every column of the schema; columns that the story does not read are left null or at zero."""
-    filler = {column.name: None if column.nullable else 0 for column in TABLES[name].columns}
+    filler = {column.name: _nothing(column) for column in TABLES[name].columns}
     return [{**filler, **row} for row in rows]
+
+
+def _nothing(column: Column) -> Any:
+    if column.nullable:
+        return None
+    return [] if column.type == pa.list_(pa.string()) else 0
 
 
 def _manifest(model: str) -> Manifest:

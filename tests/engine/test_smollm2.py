@@ -19,7 +19,7 @@ CAPITAL = "The capital of France is"
 
 
 def test_paris_leads(smollm2: Any) -> None:
-    run = elimtool.trace(smollm2, CAPITAL, targets=["Paris"])
+    run = elimtool.trace(smollm2, CAPITAL, targets=["Paris"], options=TraceOptions(lens="raw"))
     lens = run.table("lens").set_index("layer")
     assert lens.loc[29, "rank"] == 1
     assert lens.loc[29, "prob"] == pytest.approx(0.7725, abs=5e-4)
@@ -41,7 +41,9 @@ def test_massive_activation_and_the_sink_move_together(smollm2: Any) -> None:
         "The river ran slowly past the old mill, and the children threw stones into the deep water below. "
         * 3
     )
-    run = elimtool.trace(smollm2, text, options=TraceOptions(position="all", heads=False, samplers=()))
+    run = elimtool.trace(
+        smollm2, text, options=TraceOptions(position="all", heads=False, samplers=(), lens="raw")
+    )
     sink = run.table("attention_layers").query("position >= 20").groupby("layer")["sink_mass"].mean()
     assert sink[12] > 0.3
     assert min(sink[8], sink[9]) > 3 * sink[10] > 3 * sink[11]
@@ -64,7 +66,7 @@ def test_batched_equals_single_on_mixed_lengths(smollm2: Any) -> None:
         "\u6771\u4eac",
     ]
     prompts = [" ".join(words[i % len(words)] for i in range(k)) + f" {k}" for k in (1, 2, 5, 17, 40, 90)]
-    options = TraceOptions(samplers=("llama.cpp",), heads=False)
+    options = TraceOptions(samplers=("llama.cpp",), heads=False, lens="raw")
     together = elimtool.trace(smollm2, prompts, targets=[" the", " Paris"], options=options)
     for prompt in prompts:
         alone = elimtool.trace(smollm2, prompt, targets=[" the", " Paris"], options=options)
@@ -86,7 +88,9 @@ def _near(part: pd.DataFrame, alone: pd.DataFrame, name: str) -> None:
 @pytest.mark.slow
 def test_a_long_prompt_and_a_single_token(smollm2: Any) -> None:
     long = "A sentence of moderate length stands here. " * 220
-    run = elimtool.trace(smollm2, [long, "Hi"], targets=[" A"], options=TraceOptions(samplers=("hf",)))
+    run = elimtool.trace(
+        smollm2, [long, "Hi"], targets=[" A"], options=TraceOptions(samplers=("hf",), lens="raw")
+    )
     assert run.prompts["n_tokens"].tolist()[0] > 1500
     assert run.prompts["n_tokens"].tolist()[1] == 1
     spans = run.table("attention").query(f"prompt_id == '{run.prompts['prompt_id'][0]}'")["span"].unique()

@@ -19,8 +19,9 @@ from elimtool.run.columns import (
 LENS_NAME = Column(
     "lens",
     STRING,
-    "Lens through which the residual stream is read; 'raw' is the model's own final norm and unembedding. At"
-    " the last layer every lens is the model's own output.",
+    "Lens through which the residual stream is read: 'raw' is the model's own final norm and unembedding;"
+    " others first map the layer onto the last one, and run.json names their file. At the last layer every"
+    " lens is the model's own output.",
 )
 
 LENS = Table(

@@ -77,11 +77,17 @@ def test_batched_equals_single_on_mixed_lengths(smollm2: Any) -> None:
 
 
 def _near(part: pd.DataFrame, alone: pd.DataFrame, name: str) -> None:
-    """As the tiny models, but ranks may swap among near-ties and a nucleus may gain a token at its border."""
+    """As the tiny models, but ranks may swap among near-ties, a nucleus may gain a token at its border, and a
+    divergence, which weighs differences of log-probabilities by up to its own size, is compared relatively.
+    """
     loose = [c for c in ("rank", "rank_ties", "nucleus_size", "survivor_jaccard", "min_top_k") if c in part]
     for column in loose:
         np.testing.assert_allclose(part[column].astype(float), alone[column].astype(float), rtol=0.02, atol=1)
-    drop = [*loose, *(c for c in ("temperature_ranges", "logit", "eliminated_frac") if c in part)]
+    if "kl_to_final" in part:
+        np.testing.assert_allclose(part["kl_to_final"], alone["kl_to_final"], rtol=1e-3, atol=1e-4)
+        loose.append("kl_to_final")
+    shaky = ("temperature_ranges", "logit", "eliminated_frac", "mass_max_head")  # near-ties, thresholds
+    drop = [*loose, *(c for c in shaky if c in part)]
     assert_same(part.drop(columns=drop), alone.drop(columns=drop), name)
 
 

@@ -124,9 +124,14 @@ class Candidates:
     def entropy(self) -> Float64[Tensor, " rows"]:
         """Shannon entropy of the survivors in nats."""
         # H = ln Z - sum p l, with the best score as the origin; the bound only keeps 0 * -inf out
-        below = (self.scores.double() - self.top).clamp(min=-1e5)
-        surprise = -(self.exact * below).sum(-1) - self.exact.amax(-1).log()
-        return surprise.clamp(min=0.0)
+        below = (self.scores.double() - self.top).clamp_(min=-1e5)
+        weighted = torch.bmm(self.exact[:, None], below[:, :, None])[:, 0, 0]
+        return (-weighted - self.top_prob.log()).clamp(min=0.0)
+
+    @cached_property
+    def top_prob(self) -> Float64[Tensor, " rows"]:
+        """Probability of the most probable survivor, as the ledger reports it."""
+        return self.exact.amax(-1)
 
     @cached_property
     def top_token(self) -> Int[Tensor, " rows"]:
@@ -249,7 +254,7 @@ class Candidates:
         for name in ("probs", "exact"):
             if name in self.__dict__ and not self.sequential:
                 fresh.__dict__[name] = self.__dict__[name].gather(1, place)
-        for name in ("n", "top", "entropy", "top_token", "ranks", "target_scores"):
+        for name in ("n", "top", "entropy", "top_token", "top_prob", "ranks", "target_scores"):
             if name in self.__dict__:
                 fresh.__dict__[name] = self.__dict__[name]
         return fresh

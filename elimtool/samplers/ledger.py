@@ -171,7 +171,8 @@ def record(
     base = effect.base
     pruned = base.exact.new_zeros(rows)
     if not torch.equal(before.n, after.n):
-        pruned = (base.exact * (base.alive & ~survivors(effect))).sum(-1)
+        lost = (base.alive & ~survivors(effect)).to(base.exact.dtype)
+        pruned = torch.bmm(base.exact[:, None], lost[:, :, None])[:, 0, 0]
     threshold = effect.threshold if effect.threshold is not None else pruned.new_full((rows,), NAN)
     return StageRecord(
         stage=stage.name,
@@ -186,7 +187,7 @@ def record(
         entropy_before=before.entropy,
         entropy_after=after.entropy,
         top_token=after.top_token,
-        top_prob=after.exact.amax(-1),
+        top_prob=after.top_prob,
         alive_before=~before.gone,
         alive_after=~after.gone,
         prob_before=before.target_probs.masked_fill(padding, NAN),

@@ -25,10 +25,10 @@ column are also in the files themselves, as field metadata. This page describes 
 import elimtool
 
 run = elimtool.open_run("DIR")
-run.manifest.model, run.manifest.dtype      # what was run
-lens = run.table("lens")                    # pandas
+run.manifest.model, run.manifest.dtype  # what was run
+lens = run.table("lens")  # pandas
 lens[lens.position == lens.position.max()].pivot(index="layer", columns="target", values="rank")
-run.arrow("lens")                           # pyarrow, nulls and NaN as written
+run.arrow("lens")  # pyarrow, nulls and NaN as written
 ```
 
 No elimtool is needed to read them:

@@ -39,6 +39,9 @@ KEPT_NAMED = 5
 FEW = 3
 """Up to this many targets are told with the margin of their cut; more by name alone."""
 LINE_WITHOUT_LABEL = 25
+SURPRISING = ("xtc", "typical")
+"""Stages that can cut what is probable: they say why."""
+MOST_NOTES = 3
 
 
 @dataclass(frozen=True)
@@ -124,16 +127,23 @@ def _stage(chain: ChainLedger, stage: Row, label: str, screen: Screen) -> list[T
         line.append(f"{before:>7,} {screen.glyph('→')} {after:<7,}{share(stage['mass_pruned']):>5}")
     else:
         line.append(f"{before:>7,} kept", style="dim")
-    unit = MARGIN_UNITS.get(kind_of_stage(stage["stage"], json.loads(stage["params"])), "")
+    kind = kind_of_stage(stage["stage"], json.loads(stage["params"]))
+    unit = MARGIN_UNITS.get(kind, "")
     index = stage["stage_index"]
     cut = {key: rows[index] for key, rows in chain.targets.items() if _cut_here(rows.get(index))}
+    remarks = list(stage["notes"])[:MOST_NOTES]
+    if kind in SURPRISING:
+        remarks += [f"{screen.quoted(key[0], 18)}: {row['why']}" for key, row in cut.items() if row["why"]]
+    said = [
+        one for note in remarks for one in screen.wrap(screen.visible(note), indent=4, style="dim", hang=4)
+    ]
     if not cut:
-        return [line]
+        return [line, *said]
     few = len(chain.targets) <= FEW
     told = "cut " + ", ".join(_fate(key, row, unit if few else None, screen) for key, row in cut.items())
     if line.cell_len + 2 + cell_len(told) <= screen.width:
-        return [line.append(f"  {told}", style="red")]
-    return [line, *screen.wrap(told, indent=4, style="red", hang=4)]
+        return [line.append(f"  {told}", style="red"), *said]
+    return [line, *screen.wrap(told, indent=4, style="red", hang=4), *said]
 
 
 def _cut_here(row: Row | None) -> bool:

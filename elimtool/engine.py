@@ -87,7 +87,7 @@ class TraceOptions:
             raise ElimError(f"batch size {self.batch_size} is not valid", "give at least 1")
 
 
-def trace(
+def measure(
     model: Model,
     prompts: str | Prompt | Iterable[str | Prompt],
     *,
@@ -96,22 +96,7 @@ def trace(
     options: TraceOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
-    """Measure what a model eliminates on one prompt or many.
-
-    Args:
-        model: From ``elimtool.load_model``.
-        prompts: Strings or ``Prompt`` objects.
-        targets: Continuations to follow, for prompts that name none of their own.
-        foils: Continuations to contrast them with, likewise.
-        options: What to measure; the defaults are those of ``elimtool trace``.
-        progress: Called with (prompts done, prompts in all).
-
-    Returns:
-        A run in memory: ``run.table("lens")`` is a DataFrame, ``run.save(directory)`` writes Parquet.
-
-    Raises:
-        ElimError: An option or (with ``errors="raise"``) a prompt cannot be used.
-    """
+    """What ``elimtool.tracing.trace`` measures, before verdicts: arguments, result and errors as there."""
     from elimtool.run import Run
     from elimtool.run.manifest import utc_now
 

@@ -40,5 +40,5 @@ def trace(
     Raises:
         ElimError: An option or (with ``errors="raise"``) a prompt cannot be used.
     """
-    run = engine.trace(model, prompts, targets=targets, foils=foils, options=options, progress=progress)
+    run = engine.measure(model, prompts, targets=targets, foils=foils, options=options, progress=progress)
     return run.with_rows("verdicts", verdicts(run)) if "survival" in run.tables else run

@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(2)
+
+# the same examples on every run and machine, however slow it is
+settings.register_profile("elimtool", deadline=None, derandomize=True)
+settings.load_profile("elimtool")
 
 TEXTS = [
     "The capital of France is Paris. The capital of Germany is Berlin, and the capital of Spain is Madrid.",

@@ -95,12 +95,21 @@ def _start(*arguments: str, **options: object) -> subprocess.Popen[bytes]:
     )
 
 
+def _wait_for(process: subprocess.Popen[bytes], library: str) -> None:
+    """Wait until a process has loaded a library: from then on its command is at work."""
+    maps = Path(f"/proc/{process.pid}/maps")
+    for _ in range(600):
+        if process.poll() is not None or not maps.exists() or library in maps.read_text():
+            return
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 def test_control_c_while_loading(llama_directory: Path, tmp_path: Path) -> None:
     process = _start(
         "trace", "word", "-m", str(llama_directory), "-o", str(tmp_path / "run"), stdout=subprocess.PIPE
     )
-    time.sleep(1.5)
+    _wait_for(process, "libtorch")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

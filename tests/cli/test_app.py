@@ -98,6 +98,8 @@ def _start(*arguments: str, **options: object) -> subprocess.Popen[bytes]:
 def _wait_for(process: subprocess.Popen[bytes], library: str) -> None:
     """Wait until a process has loaded a library: from then on its command is at work."""
     maps = Path(f"/proc/{process.pid}/maps")
+    if not maps.exists():  # not Linux: all that can be done is to give it time
+        time.sleep(3)
     for _ in range(600):
         if process.poll() is not None or not maps.exists() or library in maps.read_text():
             return

@@ -28,7 +28,8 @@ VERDICTS = Table(
             "regime",
             STRING,
             "Regime of the output: strong, balanced or dysfunctional.",
-            null_when="there is no reference set to judge by",
+            null_when="always in this version: a trace does not measure the surprise of the tokens before the"
+            " position, by which regimes are told",
         ),
         Column(
             "entry_layer",

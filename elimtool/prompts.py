@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,11 +133,16 @@ def check_unicode(what: str, text: str) -> None:
     Raises:
         ElimError: ``text`` has one; the message says where.
     """
-    if found := _SURROGATE.search(text):
+    if not text.isascii() and (found := _SURROGATE.search(text)):
         raise ElimError(
             f"{what} is not valid Unicode: a lone surrogate at character {found.start()}",
             "the input was probably not UTF-8; convert it first",
         )
+
+
+def has_surrogate(text: str) -> bool:
+    """Whether a text has a lone surrogate, which no tokenizer and no file takes."""
+    return not text.isascii() and _SURROGATE.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,8 @@ class Prompt:
     """What the user asks about: a text or a chat, with the tokens and parts to follow.
 
     Exactly one of ``text`` and ``messages`` is given. ``targets`` and ``foils`` are strings scored as
-    continuations; without targets the model's own leading tokens are followed.
+    continuations; without targets the model's own leading tokens are followed. ``meta`` is anything that
+    JSON can say.
     """
 
     text: str | None = None
@@ -157,7 +163,7 @@ class Prompt:
     group: str | None = None
     category: str | None = None
     tags: tuple[str, ...] = ()
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Any = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.text is None) == (not self.messages):

@@ -51,7 +51,7 @@ def _prompt_row(prompt: Prompt, one: Encoded | ElimError) -> dict[str, Any]:
         "group": prompt.group,
         "category": prompt.category,
         "tags": list(prompt.tags),
-        "meta": json.dumps(dict(prompt.meta), sort_keys=True) if prompt.meta else None,
+        "meta": _json(prompt.meta) if prompt.meta not in (None, {}) else None,
     }
     if isinstance(one, Encoded):
         return {**_encoded_row(one), **given}
@@ -66,6 +66,10 @@ def _prompt_row(prompt: Prompt, one: Encoded | ElimError) -> dict[str, Any]:
         "text": raw.encode("utf-8", "backslashreplace").decode(),
         **given,
     }
+
+
+def _json(meta: Any) -> str:
+    return json.dumps(dict(meta) if isinstance(meta, Mapping) else meta, sort_keys=True)
 
 
 _ENCODED_ONLY = ("n_tokens", "n_appended", "token_ids", "tokens", "targets", "foils", "spans")

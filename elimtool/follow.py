@@ -50,9 +50,9 @@ def follow(
         for k, target in enumerate(targets):
             ids[row, k] = target.token_id
             is_foil[row, k], ambiguous[row, k] = target.is_foil, target.ambiguous
-    ids = ids.to(logprobs.device)
-    first = logprobs[-1].gather(-1, ids.clamp(min=0)).double()
-    joint = first + _remainders(model, batch, rows, chosen, width).to(first.device)
+    rest = _remainders(model, batch, rows, chosen, width)
+    ids, is_foil, ambiguous, rest = (one.to(logprobs.device) for one in (ids, is_foil, ambiguous, rest))
+    joint = logprobs[-1].gather(-1, ids.clamp(min=0)).double() + rest
     return Followed(ids, is_foil, ambiguous, [[t.text for t in targets] for targets in chosen], joint)
 
 

@@ -49,8 +49,8 @@ class SamplerLedger:
 
     def read(self, view: ReadoutView) -> None:
         """Run the chains on some rows."""
-        logits = view.logits[-1].double()
-        ids = view.followed.ids.masked_fill(view.followed.is_foil, -1)
+        logits = view.logits[-1].double().cpu()  # samplers run on the CPU: see Chain.run
+        ids = view.followed.ids.masked_fill(view.followed.is_foil, -1).cpu()
         histories = self._histories(view)
         ledgers = [chain.run(logits, ids, histories=histories) for chain in self.chains]
         if ledgers:

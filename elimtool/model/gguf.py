@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import elimtool
 from elimtool.errors import ElimError
 from elimtool.model import atomic, store
 from elimtool.model.atomic import Progress, in_tenths
@@ -240,7 +241,8 @@ def _facts(reader: Any, source: dict[str, str], notes: list[str]) -> dict[str, A
         "notes": notes,
         "converter": CONVERTER,
         "versions": {
-            name: version(name) for name in ("elimtool", "transformers", "tokenizers", "torch", "gguf")
+            "elimtool": elimtool.__version__,
+            **{name: version(name) for name in ("transformers", "tokenizers", "torch", "gguf")},
         },
     }
 

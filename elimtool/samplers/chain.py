@@ -70,7 +70,8 @@ class Chain:
         """Apply the stages and write the ledger.
 
         Args:
-            logits: Any float dtype, ``-inf`` allowed; never edited.
+            logits: Any float dtype, ``-inf`` allowed; never edited. Samplers run on the CPU, where a row of a
+                vocabulary is small work, so that a ledger does not depend on the device of the model.
             targets: Token ids to follow, -1 = none.
             histories: One per row; ``None`` = empty histories.
             state: From ``start`` or ``accept``; ``None`` = the state before the first token.
@@ -80,6 +81,7 @@ class Chain:
             ElimError: A row without a finite logit, with NaN or +inf; a target outside the vocabulary; or a
                 number of histories or draws that is not the number of rows.
         """
+        logits, targets = logits.cpu(), targets.cpu()
         rows = logits.shape[0]
         if histories is not None and len(histories) != rows:
             raise ElimError(

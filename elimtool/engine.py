@@ -22,6 +22,7 @@ from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.prompts import Prompt
 from elimtool.records import arrow_table, concatenate, manifest, prompt_rows
 from elimtool.samplers import Chain, resolve
+from elimtool.selection import HEADS, Selection, select
 from elimtool.walk import walk_tables
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class TraceOptions:
             raw), ``raw``, ``ridge``, a file of ``elimtool lens fit`` or a tuned-lens folder.
         sinks: Attention-sink set: ``auto``, ``none`` or positions such as ``0,5``.
         target_space: ``auto`` or ``exact``, see ``elimtool.model.targets.spaced``.
-        heads: Whether to fill ``attention_heads``; ``None`` means unless every position is probed.
+        heads: Whether to look at single heads (``attention_heads``, ``components``); ``None`` means unless
+            every position is probed, and where ``tables`` names one of them.
+        tables: Tables to fill, see ``elimtool.selection``; ``None`` for all.
         generate: Tokens to write after each prompt through ``chain``; 0 for no walk.
         chain: Which of ``samplers`` the walk goes through; ``None`` for the first.
         seed: Seeds the walk's draws.
@@ -61,6 +64,7 @@ class TraceOptions:
     sinks: str = "auto"
     target_space: Literal["auto", "exact"] = "auto"
     heads: bool | None = None
+    tables: tuple[str, ...] | None = None
     generate: int = 0
     chain: str | None = None
     seed: int = 0
@@ -85,6 +89,17 @@ class TraceOptions:
             raise ElimError("--generate needs a sampler chain to draw through", "give one with --samplers")
         if self.batch_size < 1:
             raise ElimError(f"batch size {self.batch_size} is not valid", "give at least 1")
+        self.selection()
+
+    def selection(self) -> Selection:
+        """The tables that the options come to."""
+        return select(self.tables, heads=self.single_heads, walk=self.generate > 0)
+
+    @property
+    def single_heads(self) -> bool:
+        """Whether single heads are looked at."""
+        named = not HEADS.isdisjoint(self.tables or ())
+        return (self.position != "all" or named) if self.heads is None else self.heads
 
 
 def measure(
@@ -107,12 +122,13 @@ def measure(
     asked = ask(prompts, targets, foils)
     encoded = [_encode(model, prompt, options) for prompt in asked]
     refuse_duplicates(encoded)
-    heads = options.position != "all" if options.heads is None else options.heads
+    selection = options.selection()
+    settings = Settings(chains, options.single_heads, selection.measured)
     tables: dict[str, list[pa.Table]] = {"prompts": [arrow_table("prompts", prompt_rows(asked, encoded))]}
     usable = [one for one in encoded if isinstance(one, Encoded)]
     done = 0
     for some in batches(usable, options.batch_size):
-        for name, table in run_batch(model, some, Settings(chains, heads), lens).items():
+        for name, table in run_batch(model, some, settings, lens).items():
             tables.setdefault(name, []).append(table)
         done += len(some)
         if progress is not None:
@@ -128,11 +144,16 @@ def measure(
 
 
 def run_batch(
-    model: Model, encoded: Sequence[Encoded], settings: Settings, lens: Lens
+    model: Model,
+    encoded: Sequence[Encoded],
+    settings: Settings,
+    lens: Lens,
 ) -> Mapping[str, pa.Table]:
-    """One forward pass: every metric's tables for some encoded prompts."""
+    """One forward pass: the metrics' tables for some encoded prompts, those that ``settings`` wants."""
     batch = Batch.of(encoded, model.device)
-    metrics = [made(batch, settings) for made in METRICS.values()]
+    metrics = [made(batch, settings) for made in METRICS.values() if any(map(settings.wants, made.tables))]
+    if not metrics:
+        return {}
     needs = frozenset[str]({"residual"}).union(*(metric.needs for metric in metrics))
     prompt, probe = batch.rows
     kept: list[Tensor] = []
@@ -144,12 +165,13 @@ def run_batch(
             metric.observe(view)
 
     model.stream(batch, needs, observe)
-    with torch.inference_mode():
-        _read_out(model, batch, torch.stack(kept), lens, metrics)
+    if any("residual" in metric.needs for metric in metrics):
+        with torch.inference_mode():
+            _read_out(model, batch, torch.stack(kept), lens, metrics)
     filled: dict[str, pa.Table] = {}
     for metric in metrics:
         for name, columns in metric.finish().items():
-            if columns:
+            if columns and settings.wants(name):
                 filled[name] = arrow_table(name, columns)
     return filled
 

@@ -40,5 +40,9 @@ def trace(
     Raises:
         ElimError: An option or (with ``errors="raise"``) a prompt cannot be used.
     """
+    options = options or engine.TraceOptions()
     run = engine.measure(model, prompts, targets=targets, foils=foils, options=options, progress=progress)
-    return run.with_rows("verdicts", verdicts(run)) if "survival" in run.tables else run
+    kept = options.selection().kept
+    if "verdicts" in kept and "survival" in run.tables:
+        run = run.with_rows("verdicts", verdicts(run))
+    return run.only(kept)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from elimtool.errors import ElimError, nearest
+
+if TYPE_CHECKING:
+    from elimtool.engine import TraceOptions
 
 
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -57,6 +60,97 @@ def switch(*flags: str, help: str, panel: str | None = None, env: str | None = N
     return typer.Option(
         *flags, help=help, rich_help_panel=panel, envvar=f"ELIMTOOL_{env}" if env else None, show_envvar=False
     )
+
+
+Target = Annotated[
+    list[str] | None,
+    option("-t", "--target", help="Continuation to follow; repeatable. Without: the model's own leaders."),
+]
+Foil = Annotated[
+    list[str] | None, option("--foil", help="Continuation to contrast targets with; repeatable.")
+]
+Position = Annotated[
+    str,
+    option(
+        "--position", metavar="WHICH", help="Token to probe: last, all, or an index from 0.", env="POSITION"
+    ),
+]
+Samplers = Annotated[
+    list[str] | None,
+    option(
+        "--samplers",
+        metavar="CHAIN",
+        env="SAMPLERS",
+        help="Sampler chain: an engine's name, a YAML file, or stages such as top_k=40,temperature=0.8;"
+        " repeatable. Without: llama.cpp, hf and vllm.",
+    ),
+]
+LensName = Annotated[
+    str,
+    option(
+        "--lens",
+        metavar="NAME",
+        env="LENS",
+        help="How layers before the last are read out: auto (the model's fitted lens, else raw), raw,"
+        " ridge, or a lens file.",
+    ),
+]
+Sinks = Annotated[
+    str,
+    option(
+        "--sinks",
+        metavar="RULE",
+        env="SINKS",
+        help="Attention sinks: auto (position 0 and special tokens), none, or positions such as 0,5.",
+    ),
+]
+TargetSpace = Annotated[
+    str,
+    option(
+        "--target-space",
+        metavar="RULE",
+        env="TARGET_SPACE",
+        help="auto puts a space before a target where text has one; exact takes it as it is.",
+    ),
+]
+TableNames = Annotated[
+    list[str] | None,
+    option(
+        "--tables",
+        metavar="NAMES",
+        env="TABLES",
+        help="Fill these tables alone, such as lens,survival; what they do not need is not measured.",
+    ),
+]
+Generate = Annotated[
+    int, option("--generate", metavar="N", help="Let the model write N tokens, with a ledger a step.")
+]
+WalkChain = Annotated[
+    str | None,
+    option("--chain", metavar="CHAIN", help="Which of --samplers to write through. Without: the first."),
+]
+Seed = Annotated[int, option("--seed", metavar="N", env="SEED", help="Seed of the draws of --generate.")]
+Out = Annotated[
+    Path | None,
+    option("-o", "--out", metavar="DIR", help="Write the tables to this new directory.", panel=OUTPUT),
+]
+
+
+def trace_options(
+    position: str, samplers: list[str] | None, tables: list[str] | None, **others: Any
+) -> TraceOptions:
+    """Check what can be checked before a model is loaded: a mistyped sampler should not cost ten seconds."""
+    from elimtool.engine import DEFAULT_SAMPLERS, TraceOptions
+    from elimtool.samplers import resolve
+
+    if not position.isdigit() and position not in ("last", "all"):
+        raise ElimError(f"--position '{position}' is not valid", "give last, all, or an index from 0")
+    chains = tuple(samplers or DEFAULT_SAMPLERS)
+    for chain in chains:
+        resolve(chain)
+    probe: Any = int(position) if position.isdigit() else position
+    wanted = tuple(name.strip() for given in tables for name in given.split(",")) if tables else None
+    return TraceOptions(position=probe, samplers=chains, tables=wanted, **others)
 
 
 ModelName = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,93 +35,31 @@ def trace(
     system: Annotated[
         str | None, shared.option("--system", help="System message before it; implies --chat.")
     ] = None,
-    target: Annotated[
-        list[str] | None,
-        shared.option(
-            "-t", "--target", help="Continuation to follow; repeatable. Without: the model's own leaders."
-        ),
-    ] = None,
-    foil: Annotated[
-        list[str] | None, shared.option("--foil", help="Continuation to contrast targets with; repeatable.")
-    ] = None,
+    target: shared.Target = None,
+    foil: shared.Foil = None,
     span: Annotated[
         list[str] | None,
         shared.option(
             "--span", metavar="NAME=TEXT", help="Part of the prompt to sum attention over; repeatable."
         ),
     ] = None,
-    position: Annotated[
-        str,
-        shared.option(
-            "--position",
-            metavar="WHICH",
-            help="Token to probe: last, all, or an index from 0.",
-            env="POSITION",
-        ),
-    ] = "last",
-    samplers: Annotated[
-        list[str] | None,
-        shared.option(
-            "--samplers",
-            metavar="CHAIN",
-            env="SAMPLERS",
-            help="Sampler chain: an engine's name, a YAML file, or stages such as top_k=40,temperature=0.8;"
-            " repeatable. Without: llama.cpp, hf and vllm.",
-        ),
-    ] = None,
-    lens: Annotated[
-        str,
-        shared.option(
-            "--lens",
-            metavar="NAME",
-            env="LENS",
-            help="How layers before the last are read out: auto (the model's fitted lens, else raw), raw,"
-            " ridge, or a lens file.",
-        ),
-    ] = "auto",
-    sinks: Annotated[
-        str,
-        shared.option(
-            "--sinks",
-            metavar="RULE",
-            env="SINKS",
-            help="Attention sinks: auto (position 0 and special tokens), none, or positions such as 0,5.",
-        ),
-    ] = "auto",
-    target_space: Annotated[
-        str,
-        shared.option(
-            "--target-space",
-            metavar="RULE",
-            env="TARGET_SPACE",
-            help="auto puts a space before a target where text has one; exact takes it as it is.",
-        ),
-    ] = "auto",
+    position: shared.Position = "last",
+    samplers: shared.Samplers = None,
+    lens: shared.LensName = "auto",
+    sinks: shared.Sinks = "auto",
+    target_space: shared.TargetSpace = "auto",
     heads: Annotated[
         bool | None,
         shared.switch(
-            "--heads/--no-heads", help="Fill the table attention_heads. Without: yes, unless --position all."
+            "--heads/--no-heads",
+            help="Fill attention_heads and components. Without: yes, unless --position all.",
         ),
     ] = None,
-    generate: Annotated[
-        int,
-        shared.option("--generate", metavar="N", help="Let the model write N tokens, with a ledger a step."),
-    ] = 0,
-    chain: Annotated[
-        str | None,
-        shared.option(
-            "--chain", metavar="CHAIN", help="Which of --samplers to write through. Without: the first."
-        ),
-    ] = None,
-    seed: Annotated[
-        int, shared.option("--seed", metavar="N", env="SEED", help="Seed of the draws of --generate.")
-    ] = 0,
-    out: Annotated[
-        Path | None,
-        shared.option(
-            "-o", "--out", metavar="DIR", help="Write the tables to this new directory.", panel=shared.OUTPUT
-        ),
-    ] = None,
+    tables: shared.TableNames = None,
+    generate: shared.Generate = 0,
+    chain: shared.WalkChain = None,
+    seed: shared.Seed = 0,
+    out: shared.Out = None,
     overwrite: Annotated[
         bool, shared.switch("--overwrite", help="Replace the run in --out.", panel=shared.OUTPUT)
     ] = False,
@@ -139,13 +77,14 @@ def trace(
     output = Output(quiet)
     text = _text(prompt, file)
     asked = _prompt(text, chat, system, target or (), foil or (), span or ())
-    wanted = _options(
+    wanted = shared.trace_options(
         position,
         samplers,
         lens=lens,
         sinks=sinks,
         target_space=target_space,
         heads=heads,
+        tables=tables,
         generate=generate,
         chain=chain,
         seed=seed,
@@ -193,20 +132,6 @@ def _prompt(
         return Prompt(text=text, **follow)  # type: ignore[arg-type]
     first = (Message("system", system),) if system is not None else ()
     return Prompt(messages=(*first, Message("user", text)), **follow)  # type: ignore[arg-type]
-
-
-def _options(position: str, samplers: list[str] | None, **others: Any) -> TraceOptions:
-    """Check what can be checked before a model is loaded: a mistyped sampler should not cost ten seconds."""
-    from elimtool.engine import DEFAULT_SAMPLERS, TraceOptions
-    from elimtool.samplers import resolve
-
-    if not position.isdigit() and position not in ("last", "all"):
-        raise ElimError(f"--position '{position}' is not valid", "give last, all, or an index from 0")
-    chains = tuple(samplers or DEFAULT_SAMPLERS)
-    for chain in chains:
-        resolve(chain)
-    probe: Any = int(position) if position.isdigit() else position
-    return TraceOptions(position=probe, samplers=chains, **others)
 
 
 def _measure(

@@ -59,7 +59,7 @@ class AttentionRetention:
         self.layers.append(view.layer)
         self.spans.append(_span_means(rows))
         self.whole.append(self._whole(rows))
-        if self.settings.heads:
+        if self.settings.heads and self.settings.wants("attention_heads"):
             lift = rows.mass * (rows.n_keys[..., None] / rows.sizes)[:, None]
             found = {"mass": rows.mass, "lift": lift, "mass_no_sink": rows.mass_no_sink}
             self.heads.append({name: _cpu(values) for name, values in found.items()})
@@ -88,7 +88,7 @@ class AttentionRetention:
         if not self.layers:
             return {}
         filled = {"attention": self._span_columns(), "attention_layers": self._layer_columns()}
-        if self.settings.heads:
+        if self.settings.heads and self.settings.wants("attention_heads"):
             filled["attention_heads"] = self._head_columns()
         return filled
 

@@ -63,10 +63,21 @@ class ReadoutView:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The options that metrics obey: the sampler chains to run, and whether to keep single heads."""
+    """The options that metrics obey.
+
+    Attributes:
+        chains: The sampler chains to run.
+        heads: Whether to keep single heads.
+        tables: Tables to fill; ``None`` for all.
+    """
 
     chains: tuple[Chain, ...] = ()
     heads: bool = True
+    tables: frozenset[str] | None = None
+
+    def wants(self, table: str) -> bool:
+        """Whether a table is to be filled."""
+        return self.tables is None or table in self.tables
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +97,12 @@ class Run:
         """
         tables = {known: self.arrow(known) for known in self.tables}
         return Run.from_tables(self.manifest, {**tables, name: TABLES[name].from_rows(rows)})
+
+    def only(self, names: Collection[str]) -> Run:
+        """This run, in memory, without the tables that are not named."""
+        return Run.from_tables(
+            self.manifest, {name: self.arrow(name) for name in self.tables if name in names}
+        )
 
     @property
     def tables(self) -> tuple[str, ...]:

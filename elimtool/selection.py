@@ -1,0 +1,62 @@
+"""Which tables a run keeps, and which must be measured for them: names of tables in, sets of names out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from elimtool.errors import ElimError, nearest
+from elimtool.run.schema import TABLES
+
+WALKS = frozenset({"walk", "walk_stages"})
+HEADS = frozenset({"attention_heads", "components"})
+"""Tables of single heads, by far the largest ones."""
+ALWAYS = "prompts"
+"""The table that joins all others, and says which prompts failed: no run is without it."""
+
+JUDGED_BY = {"verdicts": frozenset({"lens", "survival", "sampling_targets", "components"})}
+"""Tables that are joined from others, which are measured whether or not they are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The tables that a run keeps, and those to be measured for them.
+
+    Attributes:
+        kept: Tables that end up in the run.
+        measured: Tables that metrics and the walk have to fill.
+    """
+
+    kept: frozenset[str]
+    measured: frozenset[str]
+
+
+def select(tables: Sequence[str] | None, *, heads: bool, walk: bool) -> Selection:
+    """What a choice of tables comes to.
+
+    Args:
+        tables: Names of tables; ``None`` for all.
+        heads: Whether single heads are looked at.
+        walk: Whether the model writes on, which fills ``walk`` and ``walk_stages``.
+
+    Raises:
+        ElimError: A name is no table, or contradicts the other options.
+    """
+    without = (frozenset() if heads else HEADS) | (frozenset() if walk else WALKS)
+    kept = set(TABLES) - without if tables is None else _checked(tables, heads, walk)
+    kept.add(ALWAYS)
+    needed = kept.union(*(JUDGED_BY[name] for name in kept if name in JUDGED_BY))
+    return Selection(frozenset(kept), frozenset(needed - JUDGED_BY.keys() - without))
+
+
+def _checked(tables: Sequence[str], heads: bool, walk: bool) -> set[str]:
+    if not tables:
+        raise ElimError("--tables names no table", nearest("", tuple(TABLES)))
+    for name in tables:
+        if name not in TABLES:
+            raise ElimError(f"--tables: there is no table '{name}'", nearest(name, tuple(TABLES)))
+    if not heads and (asked := sorted(HEADS & set(tables))):
+        raise ElimError(f"--no-heads contradicts --tables {asked[0]}", "leave one of the two out")
+    if not walk and (asked := sorted(WALKS & set(tables))):
+        raise ElimError(f"--tables {asked[0]} needs a walk", "say how many tokens to write: --generate N")
+    return set(tables)

@@ -1,0 +1,67 @@
+"""Which tables a choice comes to, and that what is left out is not measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import elimtool
+from elimtool import TraceOptions
+from elimtool.errors import ElimError
+from elimtool.metrics import METRICS
+from elimtool.run.schema import TABLES
+from elimtool.selection import select
+
+PROMPT = "The capital of France is"
+
+
+def test_verdicts_are_measured_through_the_tables_they_join() -> None:
+    found = select(["verdicts"], heads=True, walk=False)
+    assert found.kept == {"prompts", "verdicts"}
+    assert found.measured == {"prompts", "lens", "survival", "sampling_targets", "components"}
+    coarse = select(["verdicts"], heads=False, walk=False)
+    assert coarse.measured == found.measured - {"components"}
+    everything = select(None, heads=True, walk=True)
+    assert everything.kept == set(TABLES)
+    assert everything.measured == set(TABLES) - {"verdicts"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "heads", "message"),
+    [
+        (["lense"], None, "did you mean 'lens'"),
+        (["attention_heads"], False, "--no-heads contradicts"),
+        (["walk"], None, "needs a walk"),
+        ([], None, "names no table"),
+    ],
+)
+def test_choices_that_cannot_be(tables: list[str], heads: bool | None, message: str) -> None:
+    with pytest.raises(ElimError, match=message):
+        TraceOptions(tables=tuple(tables), heads=heads)
+
+
+@pytest.fixture(scope="module")
+def whole(llama: Any) -> Any:
+    return elimtool.trace(llama, PROMPT, targets=["Paris"], foils=["Rome"])
+
+
+@pytest.mark.parametrize("name", sorted(set(TABLES) - {"walk", "walk_stages"}))
+def test_a_table_alone_is_the_table_among_all(llama: Any, whole: Any, name: str) -> None:
+    alone = elimtool.trace(
+        llama, PROMPT, targets=["Paris"], foils=["Rome"], options=TraceOptions(tables=(name,))
+    )
+    assert set(alone.tables) == {"prompts", name}
+    assert alone.arrow(name).equals(whole.arrow(name))
+
+
+def test_metrics_that_are_not_needed_do_not_run(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("not asked for")
+
+    for name in ("components", "mechanisms", "lens", "sampling"):
+        monkeypatch.setattr(METRICS[name], "observe", refuse)
+        monkeypatch.setattr(METRICS[name], "read", refuse)
+    monkeypatch.setattr("elimtool.engine._read_out", refuse)
+    run = elimtool.trace(llama, PROMPT, options=TraceOptions(tables=("attention_layers",)))
+    assert set(run.tables) == {"prompts", "attention_layers"}

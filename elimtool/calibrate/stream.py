@@ -102,7 +102,7 @@ def stream(model: Model, windows: Sequence[Ids], batch_size: int) -> Iterator[St
     """Run windows through the model, ``batch_size`` at a time."""
     for first in range(0, len(windows), batch_size):
         some = tuple(windows[first : first + batch_size])
-        batch = Batch.of([_encoded(ids) for ids in some], model.device)
+        batch = Batch.of([encoded_window(ids) for ids in some], model.device)
         kept: list[Tensor] = []
 
         def observe(view: LayerView, batch: Batch = batch, kept: list[Tensor] = kept) -> None:
@@ -121,6 +121,6 @@ def read_out(model: Model, residual: Float[Tensor, "rows width"]) -> Iterator[tu
         yield part, torch.log_softmax(model.readout(residual[part]), -1)
 
 
-def _encoded(ids: Ids) -> Encoded:
+def encoded_window(ids: Ids) -> Encoded:
     """A window as the model's stream wants it: every position but the first probed, nothing else."""
     return Encoded(Prompt(text="-"), "", "", ids, (), 0, (), (), tuple(range(1, len(ids))), ())

@@ -6,7 +6,9 @@ checkpoint's raw weights: no LayerNorm folding, no centring.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +23,10 @@ from elimtool.model.affine import Directions
 from elimtool.model.capture import BlockReader, captured
 from elimtool.model.encode import Position, encode
 from elimtool.model.head import Head
+from elimtool.model.interventions import Intervention
+from elimtool.model.interventions.edits import Site
+from elimtool.model.interventions.install import hook_point, installed, watching
+from elimtool.model.interventions.reference import Reference
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.prompts import Prompt
@@ -43,7 +49,8 @@ class Model:
         name: What the user called the model.
         revision: Commit of a hub model, empty for local ones.
         directory: Where weights and tokenizer were read from; ``None`` for a model made in memory.
-        catalogue: Catalogue name of the model, if it came from there.
+        interventions: What is done to the model whenever it runs; see ``intervened``.
+        reference: Activations of reference text that they put in.
     """
 
     bridge: Any
@@ -51,6 +58,8 @@ class Model:
     name: str
     revision: str = ""
     directory: Path | None = None
+    interventions: tuple[Intervention, ...] = ()
+    reference: Reference | None = None
     _hashes: dict[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -135,10 +144,43 @@ class Model:
             last(view)
 
         readers = self._readers if "block" in needs else []
-        with torch.inference_mode(), captured(list(self.bridge.blocks), readers, batch, needs, emit):
+        plans = [self.interventions] * len(batch.encoded)
+        changed = installed(self.bridge, batch, plans, self.reference)
+        with torch.inference_mode(), changed, captured(list(self.bridge.blocks), readers, batch, needs, emit):
             logits = self._forward(batch)
             if last.residual is not None:
                 self._check(batch, logits, last.residual)
+
+    def intervened(self, interventions: Sequence[Intervention], reference: Reference | None = None) -> Model:
+        """This model with interventions in place whenever it streams; the weights are shared.
+
+        Args:
+            interventions: Done together, in order, on every prompt.
+            reference: Activations of reference text (``calibrate.reference.ensure_reference``), where one of
+                them needs it.
+
+        Raises:
+            ElimError: The model lacks what one of them names.
+        """
+        for intervention in interventions:
+            intervention.check(self)
+        other = copy(self)
+        other.interventions, other.reference = tuple(interventions), reference
+        return other
+
+    def watching(
+        self, batch: Batch, sites: Sequence[Site], see: Callable[[Site, Tensor], None]
+    ) -> AbstractContextManager[None]:
+        """While open, passes of ``batch`` show every site's value, [batch, keys, width], to ``see``."""
+        return watching(self.bridge, batch, sites, see)
+
+    def shows(self, site: Site) -> bool:
+        """Whether the architecture shows a site's value."""
+        try:
+            hook_point(self.bridge, site)
+        except ElimError:
+            return False
+        return True
 
     def readout(self, residual: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
         """Logits of residual streams, by the model's own final norm, unembedding, scale and soft cap.

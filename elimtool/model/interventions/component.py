@@ -1,0 +1,77 @@
+"""Names of components: ``17.3`` or ``mlp.12`` in, kind, layer and head out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from elimtool.errors import ElimError
+
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
+
+_HEAD = re.compile(r"(?:head[ .])?([0-9]{1,6})\.([0-9]{1,6})")
+_MLP = re.compile(r"mlp[ .]([0-9]{1,6})")
+
+SHAPES = "give LAYER.HEAD for a head (17.3) or mlp.LAYER for an MLP (mlp.12)"
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """An attention head, or with ``head`` ``None`` an MLP."""
+
+    layer: int
+    head: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Component | None:
+        """Read a name, also as the tables write it (``head 17.3``, ``mlp 12``); ``None`` if it is none."""
+        text = text.strip()
+        if found := _HEAD.fullmatch(text):
+            return cls(int(found[1]), int(found[2]))
+        if found := _MLP.fullmatch(text):
+            return cls(int(found[1]))
+        return None
+
+    def __str__(self) -> str:
+        return f"mlp.{self.layer}" if self.head is None else f"{self.layer}.{self.head}"
+
+    @property
+    def kind(self) -> str:
+        """``head`` or ``mlp``."""
+        return "mlp" if self.head is None else "head"
+
+    @property
+    def in_tables(self) -> str:
+        """The name in the table ``components``."""
+        return f"mlp {self.layer}" if self.head is None else f"head {self.layer}.{self.head}"
+
+    def check(self, model: Model, flag: str) -> None:
+        """Refuse a component that a model does not have.
+
+        Raises:
+            ElimError: The message names the option and the valid range.
+        """
+        if self.layer >= model.n_layers:
+            raise ElimError(
+                f"{flag} {self}: {model.name} has no layer {self.layer}",
+                f"its layers are 0 to {model.n_layers - 1}",
+            )
+        if self.head is not None and self.head >= model.n_heads:
+            raise ElimError(
+                f"{flag} {self}: {model.name} has no head {self.head} in a layer",
+                f"its heads are 0 to {model.n_heads - 1}",
+            )
+
+
+def component(text: str, flag: str) -> Component:
+    """Read a component's name.
+
+    Raises:
+        ElimError: It is none; the message names the option.
+    """
+    found = Component.parse(text)
+    if found is None:
+        raise ElimError(f"{flag} '{text}' names no component", SHAPES)
+    return found

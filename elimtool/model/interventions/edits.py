@@ -1,0 +1,105 @@
+"""What interventions come down to: values to put or scale at a site, and edges of attention to cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from elimtool.model.interventions.reference import Reference
+    from elimtool.model.model import Model
+    from elimtool.model.view import Encoded
+
+Kind = Literal["heads", "mlp", "residual"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Site:
+    """A place in the model whose value can be read and replaced.
+
+    Attributes:
+        layer: Block, from 0; -1 with ``residual`` is the embedding.
+        kind: ``heads``: what the heads hand to the output projection, side by side. ``mlp``: what the MLP
+            adds to the residual stream, behind the norm that some families put there. ``residual``: the
+            residual stream after the block.
+    """
+
+    layer: int
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """New values at some positions of one row, of one head or of everything at the site.
+
+    Attributes:
+        site: Where.
+        head: Which head of a ``heads`` site; ``None`` for all of the site.
+        positions: Token indices.
+        values: What to put there; ``None`` to scale.
+        factor: What to multiply with where there are no values.
+    """
+
+    site: Site
+    head: int | None
+    positions: tuple[int, ...]
+    values: Float[Tensor, "positions size"] | None = None
+    factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Edges of attention that a layer must not use: each query to each key before it, never to itself."""
+
+    layer: int
+    queries: tuple[int, ...]
+    keys: tuple[int, ...]
+
+
+@runtime_checkable
+class Intervention(Protocol):
+    """Something done to a model while it runs; the same for every prompt of a run.
+
+    ``str`` of it is its canonical form, which ``parse`` reads back.
+    """
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether it puts in activations of reference text."""
+
+    @property
+    def needs_pattern(self) -> bool:
+        """Whether it acts on attention weights, so that the model must form them."""
+
+    @property
+    def extends(self) -> bool:
+        """Whether it means the same for the prompt with further tokens behind it."""
+
+    def check(self, model: Model) -> None:
+        """Refuse a model on which it cannot act.
+
+        Raises:
+            ElimError: The message says what the model has instead.
+        """
+
+    def edits(self, one: Encoded, n_layers: int, reference: Reference | None) -> list[Change | Cut]:
+        """What it does to one prompt.
+
+        Raises:
+            ElimError: The prompt lacks what it names.
+        """
+
+    def note(self, one: Encoded) -> str:
+        """What the user should know about it on this prompt; empty for nothing."""
+
+
+def outside_sinks(one: Encoded) -> tuple[int, ...]:
+    """The positions at which component interventions act: all but the attention sinks.
+
+    What a component writes at a sink is unlike what it writes anywhere else, and later layers rest on it:
+    without it the model breaks, whatever the component does for the prompt.
+    """
+    return tuple(i for i in range(len(one.token_ids)) if i not in one.sinks)

@@ -1,0 +1,204 @@
+"""Hooks that change a running model: each row's edits put in place, and taken out when the pass is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from elimtool.errors import ElimError
+from elimtool.model.interventions.edits import Change, Cut, Intervention, Site
+from elimtool.model.interventions.reference import Reference
+from elimtool.model.view import Batch
+
+Plan = Sequence[Intervention]
+"""Interventions on one prompt, in order."""
+
+
+def hook_point(bridge: Any, site: Site) -> nn.Module:
+    """The hook point whose output is a site's value.
+
+    Raises:
+        ElimError: The architecture does not show it.
+    """
+    block = bridge.blocks[max(site.layer, 0)]
+    if site.kind == "residual":
+        return block.hook_in if site.layer < 0 else block.hook_out  # type: ignore[no-any-return]
+    if site.kind == "heads":
+        point = getattr(getattr(getattr(block, "attn", None), "o", None), "hook_in", None)
+    else:
+        mlp: Any = getattr(block, "mlp", None)
+        behind: Any = getattr(block, "ln2_post", None)
+        inner = getattr(mlp, "out", None)
+        places = [behind, inner, mlp] if isinstance(behind, nn.Module) else [inner, mlp]
+        point = next((place.hook_out for place in places if hasattr(place, "hook_out")), None)
+    if not isinstance(point, nn.Module):
+        what = "heads" if site.kind == "heads" else "MLP"
+        raise ElimError(
+            f"layer {site.layer} of this architecture does not show its {what}",
+            "elimtool cannot intervene there",
+        )
+    return point
+
+
+@contextmanager
+def installed(
+    bridge: Any, batch: Batch, plans: Sequence[Plan], reference: Reference | None = None
+) -> Iterator[None]:
+    """While open, every forward pass of ``batch`` runs under its rows' interventions.
+
+    Args:
+        bridge: The ``TransformerBridge``.
+        batch: The batch that runs; hooks of other batches would not fit.
+        plans: Interventions of each row of the batch.
+        reference: Activations of reference text, where an intervention needs them.
+
+    Raises:
+        ElimError: A prompt lacks what an intervention names, or the architecture does not let it act; the
+            latter only shows when the pass has run.
+    """
+    changes, cuts = _gathered(batch, plans, len(bridge.blocks), reference)
+    handles: list[Any] = []
+    pending: set[object] = {*changes, *cuts}
+
+    def change(site: Site, out: Tensor) -> Tensor:
+        pending.discard(site)
+        return _changed(site, out, batch, changes[site], int(bridge.cfg.n_heads))
+
+    def mask(layer: int, args: Any, named: dict[str, Any]) -> Any:
+        if "attention_mask" not in named:
+            return None
+        pending.discard(layer)
+        sample = next(value for value in (*args, *named.values()) if _floating(value))
+        return args, {**named, "attention_mask": _masked(named["attention_mask"], cuts[layer], sample)}
+
+    try:
+        for site in changes:
+            point = hook_point(bridge, site)
+            handles.append(point.register_forward_hook(lambda _m, _i, out, s=site: change(s, out)))
+        for layer in cuts:
+            attention: Any = getattr(bridge.blocks[layer], "attn", None)
+            if isinstance(attention, nn.Module):
+                handles.append(
+                    attention.register_forward_pre_hook(
+                        lambda _m, args, named, i=layer: mask(i, args, named), with_kwargs=True
+                    )
+                )
+        yield
+        if pending:
+            raise _unheard(pending)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def watching(
+    bridge: Any, batch: Batch, sites: Sequence[Site], see: Callable[[Site, Tensor], None]
+) -> Iterator[None]:
+    """While open, every site's value in a pass of ``batch`` is shown to ``see``: [batch, keys, width]."""
+    handles: list[Any] = []
+    try:
+        for site in sites:
+            handles.append(
+                hook_point(bridge, site).register_forward_hook(
+                    lambda _m, _i, out, s=site: see(s, _by_token(s, out, batch))
+                )
+            )
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _gathered(
+    batch: Batch, plans: Sequence[Plan], n_layers: int, reference: Reference | None
+) -> tuple[dict[Site, list[tuple[int, Change]]], dict[int, Tensor]]:
+    """The rows' edits by place: changes by site, cut edges by layer as a mask [batch, queries, keys]."""
+    changes: dict[Site, list[tuple[int, Change]]] = {}
+    cuts: dict[int, Tensor] = {}
+    n = batch.ids.shape[1]
+    for row, (one, plan) in enumerate(zip(batch.encoded, plans, strict=True)):
+        for intervention in plan:
+            for edit in intervention.edits(one, n_layers, reference):
+                if isinstance(edit, Change):
+                    changes.setdefault(edit.site, []).append((row, edit))
+                    continue
+                edges = _edges(edit, n)
+                if bool(edges.any()):
+                    whole = cuts.setdefault(edit.layer, torch.zeros(len(plans), n, n, dtype=torch.bool))
+                    whole[row] |= edges
+    return changes, {layer: edges.to(batch.ids.device) for layer, edges in cuts.items()}
+
+
+def _edges(cut: Cut, n: int) -> Tensor:
+    """[queries, keys]: those that causal attention has, but for a token's edge to itself."""
+    edges = torch.zeros(n, n, dtype=torch.bool)
+    edges[torch.tensor(cut.queries, dtype=torch.long)[:, None], torch.tensor(cut.keys, dtype=torch.long)] = (
+        True
+    )
+    return edges.tril(-1)
+
+
+def _by_token(site: Site, out: Any, batch: Batch) -> Tensor:
+    """A site's value as [batch, keys, width]; OPT runs its MLP on all tokens in one row."""
+    if isinstance(out, Tensor) and out.numel() % batch.ids.numel() == 0:
+        if out.shape[:2] == batch.ids.shape and out.ndim == 3:
+            return out
+        if out.ndim == 2 and len(out) == batch.ids.numel():
+            return out.reshape(*batch.ids.shape, -1)
+    raise ElimError(
+        f"layer {site.layer} of this architecture does not show its {site.kind} token by token",
+        "elimtool cannot intervene there",
+    )
+
+
+def _changed(site: Site, out: Tensor, batch: Batch, edits: list[tuple[int, Change]], n_heads: int) -> Tensor:
+    new = _by_token(site, out, batch).clone()
+    width = new.shape[-1]
+    if site.kind == "heads" and width % n_heads:
+        raise ElimError(
+            f"layer {site.layer}: {width} channels are no {n_heads} heads", "elimtool cannot intervene there"
+        )
+    for row, edit in edits:
+        size = width // n_heads
+        columns = slice(None) if edit.head is None else slice(edit.head * size, (edit.head + 1) * size)
+        where = torch.tensor(edit.positions, dtype=torch.long, device=new.device)
+        if edit.values is None:
+            new[row, where, columns] *= edit.factor
+        else:
+            new[row, where, columns] = edit.values.to(new)
+    return new.reshape(out.shape)
+
+
+def _masked(mask: Tensor | None, edges: Tensor, sample: Tensor) -> Tensor:
+    """The mask that a layer was given, with the cut edges hidden too."""
+    least = torch.finfo(sample.dtype).min
+    if mask is None or mask.ndim != 4:
+        n = edges.shape[1]
+        hidden = torch.ones(n, n, dtype=torch.bool, device=edges.device).triu(1)
+        mask = torch.zeros(n, n, dtype=sample.dtype, device=edges.device).masked_fill(hidden, least)[
+            None, None
+        ]
+    cut = edges[:, None]
+    spare = mask.shape[-1] - cut.shape[-1]
+    if spare:
+        cut = torch.nn.functional.pad(cut, (0, spare))
+    whole = mask.expand(len(edges), *mask.shape[1:])
+    return whole & ~cut if mask.dtype == torch.bool else whole.masked_fill(cut, least)
+
+
+def _floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _unheard(pending: set[object]) -> ElimError:
+    first = sorted(pending, key=str)[0]
+    where = f"layer {first.layer}" if isinstance(first, Site) else f"the attention of layer {first}"
+    return ElimError(
+        f"{where} did not run through its hooks: nothing was changed there",
+        "elimtool cannot intervene on this architecture at this place",
+    )

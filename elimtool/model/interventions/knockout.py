@@ -1,0 +1,152 @@
+"""Attention knockout: edges to a span's tokens, from the probed position or later ones, cut in some layers.
+
+The edges' scores are masked before the softmax, so the other keys share what they had (Geva et al. 2023,
+arXiv 2304.14767). The mask that the layer itself is given carries the cut: whatever the implementation of
+attention, a cut key is one more key that the query does not see.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from elimtool.errors import ElimError, nearest
+from elimtool.model.interventions.edits import Change, Cut
+from elimtool.model.view import SINK, Encoded, Span
+
+if TYPE_CHECKING:
+    from elimtool.model.interventions.reference import Reference
+    from elimtool.model.model import Model
+
+ORIGINS = ("last", "later")
+
+_TAIL = re.compile(r"@([0-9]{1,6})(?:-([0-9]{1,6}))?$")
+_ORIGIN = re.compile(r" from (last|later)$")
+_LEAD = "knockout "
+
+
+@dataclass(frozen=True, slots=True)
+class Knockout:
+    """Keep queries from attending to a span, in some layers.
+
+    A token's edge to itself is never cut. Tokens of the sink set are left out of the span (``note`` says so)
+    unless the span is ``<sink>`` itself: without its sink a model breaks, whatever the span holds.
+
+    Attributes:
+        span: A span of the prompt: its name in the tables, or what its name has before or after the colon
+            (``3``, ``France`` for ``3: France``) where only one has it.
+        layers: First and last layer; ``None`` for all.
+        origin: ``last``: queries are the probed positions. ``later``: all positions outside the span that
+            come after its tokens.
+    """
+
+    span: str
+    layers: tuple[int, int] | None = None
+    origin: str = "last"
+
+    needs_reference: ClassVar[bool] = False
+    needs_pattern: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not self.span:
+            raise ElimError("--knockout names no span", "give SPAN@FIRST-LAST, such as 'France@20-29'")
+        if self.origin not in ORIGINS:
+            raise ElimError(f"--knockout-from '{self.origin}' is not valid", nearest(self.origin, ORIGINS))
+        if self.layers is not None and self.layers[0] > self.layers[1]:
+            first, last = self.layers
+            raise ElimError(
+                f"--knockout '{self.span}@{first}-{last}': layer {first} comes after layer {last}",
+                f"give {self.span}@{last}-{first}",
+            )
+
+    @classmethod
+    def parse(cls, text: str, origin: str = "last") -> Knockout:
+        """Read ``SPAN@20-29``, ``SPAN@20``, ``SPAN`` (all layers) or the canonical form.
+
+        Raises:
+            ElimError: No span is named, or the layers are no range.
+        """
+        rest = text.removeprefix(_LEAD)
+        if found := _ORIGIN.search(rest):
+            rest, origin = rest[: found.start()], found[1]
+        layers = None
+        if tail := _TAIL.search(rest):
+            rest = rest[: tail.start()]
+            layers = (int(tail[1]), int(tail[2] or tail[1]))
+        return cls(rest, layers, origin)
+
+    def __str__(self) -> str:
+        where = "" if self.layers is None else f"@{self.layers[0]}-{self.layers[1]}"
+        return f"{_LEAD}{self.span}{where} from {self.origin}"
+
+    @property
+    def extends(self) -> bool:
+        """Only where all later positions are cut off: the probed ones belong to the prompt as it is."""
+        return self.origin == "later"
+
+    def check(self, model: Model) -> None:
+        """Refuse layers that the model does not have."""
+        if self.layers is not None and self.layers[1] >= model.n_layers:
+            raise ElimError(
+                f"--knockout '{self.span}@{self.layers[0]}-{self.layers[1]}':"
+                f" {model.name} has no layer {self.layers[1]}",
+                f"its layers are 0 to {model.n_layers - 1}",
+            )
+
+    def edits(self, one: Encoded, n_layers: int, reference: Reference | None) -> list[Change | Cut]:
+        """The edges to cut, the same in every layer of the window."""
+        del reference
+        keys = self._keys(one)
+        span = set(self._span(one).tokens)
+        if self.origin == "last":
+            queries = one.positions
+        else:
+            queries = tuple(i for i in range(len(one.token_ids)) if i not in span)
+        first, last = self.layers or (0, n_layers - 1)
+        return [Cut(layer, queries, keys) for layer in range(first, last + 1)]
+
+    def note(self, one: Encoded) -> str:
+        """Which tokens of the span were left out, being sinks; or that no probed position sees the span."""
+        span = self._span(one)
+        left = [] if span.name == SINK else [i for i in span.tokens if i in one.sinks]
+        said = []
+        if left:
+            which = ", ".join(f"{i} {one.tokens[i]!r}" for i in left)
+            said.append(f"the span '{span.name}' was knocked out without its attention sink ({which})")
+        if self.origin == "last" and all(min(self._keys(one)) >= query for query in one.positions):
+            said.append(f"no probed position comes after the span '{span.name}': there was nothing to cut")
+        return "; ".join(said)
+
+    def _keys(self, one: Encoded) -> tuple[int, ...]:
+        span = self._span(one)
+        keys = tuple(i for i in span.tokens if span.name == SINK or i not in one.sinks)
+        if not keys:
+            raise ElimError(
+                f"--knockout '{self.span}': all its tokens are attention sinks, without which a model breaks",
+                f"name {SINK} to cut them off all the same, or set another --sinks",
+            )
+        return keys
+
+    def _span(self, one: Encoded) -> Span:
+        exact = [span for span in one.spans if span.name == self.span]
+        near = exact or [span for span in one.spans if self.span in _short(span.name)]
+        if len(near) == 1:
+            return near[0]
+        names = tuple(span.name for span in (near or one.spans))
+        if near:
+            raise ElimError(f"--knockout '{self.span}' is the name of {len(near)} spans", _listed(names))
+        raise ElimError(
+            f"--knockout '{self.span}' is no span of the prompt",
+            f"{nearest(self.span, names)}; name another with --span NAME=TEXT",
+        )
+
+
+def _short(name: str) -> tuple[str, ...]:
+    """What a default span's name has before and after its colon."""
+    before, colon, after = name.partition(":")
+    return (before, after, after.strip()) if colon else ()
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return "name one of: " + ", ".join(names)

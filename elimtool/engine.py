@@ -15,6 +15,7 @@ from elimtool.errors import ElimError, nearest
 from elimtool.follow import follow
 from elimtool.intake import ask, batches, fingerprint, refuse_duplicates
 from elimtool.lenses.lens import Lens
+from elimtool.lenses.ridge import RidgeLens
 from elimtool.metrics import METRICS
 from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
 from elimtool.model.encode import Position
@@ -22,7 +23,7 @@ from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.prompts import Prompt
 from elimtool.records import arrow_table, concatenate, manifest, prompt_rows
 from elimtool.samplers import Chain, resolve
-from elimtool.selection import HEADS, Selection, select
+from elimtool.selection import HEADS, Selection, refuse_unfitted, select
 from elimtool.walk import walk_tables
 
 if TYPE_CHECKING:
@@ -123,7 +124,10 @@ def measure(
     encoded = [_encode(model, prompt, options) for prompt in asked]
     refuse_duplicates(encoded)
     selection = options.selection()
-    settings = Settings(chains, options.single_heads, selection.measured)
+    reference = lens.reference if isinstance(lens, RidgeLens) else None
+    if reference is None:
+        refuse_unfitted(options.tables, model.name)
+    settings = Settings(chains, options.single_heads, selection.measured, reference)
     tables: dict[str, list[pa.Table]] = {"prompts": [arrow_table("prompts", prompt_rows(asked, encoded))]}
     usable = [one for one in encoded if isinstance(one, Encoded)]
     done = 0
@@ -218,6 +222,7 @@ def _view(
         top,
         lambda token: model.tokenizer.texts([token])[0],
         lambda tokens: model.directions(final, tokens, logits[-1]),
+        model.readout,
     )
 
 

@@ -11,10 +11,12 @@ from elimtool.run.schema import TABLES
 WALKS = frozenset({"walk", "walk_stages"})
 HEADS = frozenset({"attention_heads", "components"})
 """Tables of single heads, by far the largest ones."""
+FITTED = frozenset({"regimes"})
+"""Tables that need the reference text in the file of a fitted lens."""
 ALWAYS = "prompts"
 """The table that joins all others, and says which prompts failed: no run is without it."""
 
-JUDGED_BY = {"verdicts": frozenset({"lens", "survival", "sampling_targets", "components"})}
+JUDGED_BY = {"verdicts": frozenset({"lens", "survival", "sampling_targets", "components", "regimes"})}
 """Tables that are joined from others, which are measured whether or not they are kept."""
 
 
@@ -47,6 +49,19 @@ def select(tables: Sequence[str] | None, *, heads: bool, walk: bool) -> Selectio
     kept.add(ALWAYS)
     needed = kept.union(*(JUDGED_BY[name] for name in kept if name in JUDGED_BY))
     return Selection(frozenset(kept), frozenset(needed - JUDGED_BY.keys() - without))
+
+
+def refuse_unfitted(tables: Sequence[str] | None, model: str) -> None:
+    """Refuse tables that are asked for by name where no lens was fitted.
+
+    Raises:
+        ElimError: One of them is in ``FITTED``.
+    """
+    if asked := sorted(FITTED.intersection(tables or ())):
+        raise ElimError(
+            f"--tables {asked[0]} needs the reference text of a fitted lens, and {model} is read without one",
+            f"fit one: elimtool lens fit -m {model}, and leave --lens at auto",
+        )
 
 
 def _checked(tables: Sequence[str], heads: bool, walk: bool) -> set[str]:

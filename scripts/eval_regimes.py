@@ -14,10 +14,13 @@ from elimtool.calibrate.find import open_lens
 from elimtool.calibrate.regimes import conditions, regimes_of, shares
 from elimtool.calibrate.stream import Ids, cut_windows
 from elimtool.corpus import shipped
-from elimtool.lenses.regime import REGIMES
+from elimtool.lenses.regime import REGIMES, UNSEEN, Reference
 from elimtool.lenses.ridge import RidgeLens
 from elimtool.model.loading import load_model
 from elimtool.model.model import Model
+
+LENGTH = 128
+"""Tokens of a window."""
 
 
 def own_samples(model: Model, windows: list[Ids], prefix: int = 16, seed: int = 0) -> list[Ids]:
@@ -35,6 +38,40 @@ def own_samples(model: Model, windows: list[Ids], prefix: int = 16, seed: int = 
     return [tuple(row) for row in ids.tolist()]
 
 
+def held_out(model: Model) -> tuple[list[Ids], list[int]]:
+    """Whole windows of the held-out text, and the number of the document that each is of."""
+    windows, documents = [], []
+    for number, document in enumerate(shipped("held_out")):
+        cut = [ids for ids in cut_windows(model, [document], LENGTH, None) if len(ids) == LENGTH]
+        windows += cut
+        documents += [number] * len(cut)
+    return windows, documents
+
+
+def interval(healthy: list[bool], documents: list[int], seed: int = 0) -> tuple[float, float]:
+    """95 % interval of a share, by 2,000 draws of documents with replacement."""
+    count = torch.zeros(max(documents) + 1, 2, dtype=torch.float64)
+    for good, number in zip(healthy, documents, strict=True):
+        count[number] += torch.tensor([good, 1.0])
+    count = count[count[:, 1] > 0]
+    drawn = torch.randint(len(count), (2000, len(count)), generator=torch.Generator().manual_seed(seed))
+    sums = count[drawn].sum(1)
+    low, high = (sums[:, 0] / sums[:, 1]).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def prose(model: Model, reference: Reference, windows: list[Ids], documents: list[int]) -> None:
+    """Every position of held-out prose from the 65th on: the share that is not dysfunctional."""
+    found = regimes_of(model, reference, windows, every=1)
+    healthy = [name in ("strong", "balanced") for name in found]
+    each = len(found) // len(windows)
+    low, high = interval(healthy, [number for number in documents for _ in range(each)])
+    print(
+        f"held-out prose not dysfunctional: {sum(healthy) / len(healthy):.1%} of {len(healthy):,} positions"
+        f" ({low:.1%} to {high:.1%} by documents, of which there are {len(set(documents))})"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?", default="smollm2")
@@ -45,17 +82,26 @@ def main() -> None:
     lens, _ = open_lens(given.lens, model)
     if not isinstance(lens, RidgeLens):
         parser.error("a ridge lens is needed: it holds the regime reference")
-    whole = [ids for ids in cut_windows(model, shipped("held_out"), 128, None) if len(ids) == 128]
+    whole, documents = held_out(model)
     picked = whole[:: max(1, len(whole) // given.windows)][: given.windows]
     kinds = conditions(picked, len(model.tokenizer.backend))
+    kinds["prose"] = whole
     kinds["own samples, T=1"] = own_samples(model, picked)
+    size, openings = len(lens.reference.surprisal), len(lens.reference.openings)
     print(
-        f"{given.model}: reference of {len(lens.reference.surprisal)} windows, {len(picked)} windows a kind"
+        f"{given.model}: reference of {size} windows and {openings} openings; {len(picked)} windows a kind,"
     )
+    print(f"of prose all {len(whole)}")
     table = {kind: shares(regimes_of(model, lens.reference, some)) for kind, some in kinds.items()}
+    for n in (8, 16, 32):
+        for kind in ("prose", "shuffled", "random", "loop 4"):
+            short = [ids[: UNSEEN + n] for ids in kinds[kind]]
+            found = regimes_of(model, lens.reference, short, first=UNSEEN + n - 1)
+            table[f"{kind}, first {n}"] = shares(found)
     print(f"{'':18}" + "".join(f"{name.removeprefix('dysfunctional:'):>15}" for name in REGIMES))
     for kind, share in table.items():
         print(f"{kind:18}" + "".join(f"{share.get(name, 0.0):15.1%}" for name in REGIMES))
+    prose(model, lens.reference, whole, documents)
     print(json.dumps(table, sort_keys=True))
 
 

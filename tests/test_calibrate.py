@@ -101,16 +101,19 @@ def test_the_reference_is_what_the_model_says_of_the_windows(
     llama: Any, documents: tuple[Document, ...], fitted: RidgeLens
 ) -> None:
     """Every surprisal window and the mean output, from logits computed one window at a time."""
-    expected, total, n = [], 0.0, 0
+    expected, openings, total, n = [], [], 0.0, 0
     for index, ids in enumerate(cut_windows(llama, documents, WINDOW, None)):
         with torch.inference_mode():
             logprobs = torch.log_softmax(llama.hf(input_ids=torch.tensor([ids])).logits[0].double(), -1)
         last = 33 + index * 37 % (len(ids) - 33)
         seen = range(last - 31, last + 1)
         expected.append(float(-sum(logprobs[t - 1, ids[t]] for t in seen) / 32))
+        first = [float(-logprobs[t - 1, ids[t]]) for t in range(2, 34)]
+        openings.append(np.cumsum(first) / np.arange(1, 33))
         total = total + logprobs[last - 32 : last + 1].exp().sum(0)
         n += 33
     np.testing.assert_allclose(fitted.reference.surprisal, sorted(expected), rtol=1e-4)
+    np.testing.assert_allclose(fitted.reference.openings, openings, rtol=1e-4)
     np.testing.assert_allclose(fitted.reference.prior, (total / n).log(), rtol=1e-3, atol=1e-3)
     assert fitted.facts.gain_q05 > 0
 

@@ -11,7 +11,7 @@ from elimtool import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.metrics import METRICS
 from elimtool.run.schema import TABLES
-from elimtool.selection import select
+from elimtool.selection import FITTED, WALKS, select
 
 PROMPT = "The capital of France is"
 
@@ -19,7 +19,7 @@ PROMPT = "The capital of France is"
 def test_verdicts_are_measured_through_the_tables_they_join() -> None:
     found = select(["verdicts"], heads=True, walk=False)
     assert found.kept == {"prompts", "verdicts"}
-    assert found.measured == {"prompts", "lens", "survival", "sampling_targets", "components"}
+    assert found.measured == {"prompts", "lens", "survival", "sampling_targets", "components", "regimes"}
     coarse = select(["verdicts"], heads=False, walk=False)
     assert coarse.measured == found.measured - {"components"}
     everything = select(None, heads=True, walk=True)
@@ -46,13 +46,19 @@ def whole(llama: Any) -> Any:
     return elimtool.trace(llama, PROMPT, targets=["Paris"], foils=["Rome"])
 
 
-@pytest.mark.parametrize("name", sorted(set(TABLES) - {"walk", "walk_stages"}))
+@pytest.mark.parametrize("name", sorted(set(TABLES) - WALKS - FITTED))
 def test_a_table_alone_is_the_table_among_all(llama: Any, whole: Any, name: str) -> None:
     alone = elimtool.trace(
         llama, PROMPT, targets=["Paris"], foils=["Rome"], options=TraceOptions(tables=(name,))
     )
     assert set(alone.tables) == {"prompts", name}
     assert alone.arrow(name).equals(whole.arrow(name))
+
+
+@pytest.mark.parametrize("name", sorted(FITTED))
+def test_a_table_that_needs_a_fitted_lens_is_refused_without_one(llama: Any, name: str) -> None:
+    with pytest.raises(ElimError, match=f"--tables {name} needs the reference text"):
+        elimtool.trace(llama, PROMPT, options=TraceOptions(tables=("lens", name)))
 
 
 def test_metrics_that_are_not_needed_do_not_run(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:

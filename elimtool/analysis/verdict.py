@@ -96,17 +96,19 @@ def verdicts(run: Run) -> list[dict[str, Any]]:
     """Rows of the table ``verdicts`` for every followed target of a run.
 
     Args:
-        run: A run with the tables ``lens`` and ``survival``; ``sampling_targets`` and ``components`` are used
-            where there are any.
+        run: A run with the tables ``lens`` and ``survival``; ``sampling_targets``, ``components`` and
+            ``regimes`` are used where there are any.
     """
     ranks = _ranks(_rows(run, "lens"))
     cuts = _first_cuts(_rows(run, "sampling_targets"))
     components = _grouped(_rows(run, "components"))
+    regimes = {(row["prompt_id"], row["position"]): row["regime"] for row in _rows(run, "regimes")}
     judged = []
     for row in _rows(run, "survival"):
         key = _key(row)
         found = trajectory(ranks[key])
-        judged.append(_verdict(row, found, cuts.get(key), components.get(key, [])))
+        regime = regimes.get(key[:2])
+        judged.append(_verdict(row, found, cuts.get(key), components.get(key, []), regime))
     return judged
 
 
@@ -124,7 +126,9 @@ def in_words(verdict: Row) -> str:
     return "; ".join(parts)
 
 
-def _verdict(row: Row, found: Trajectory, cut: Row | None, components: Sequence[Row]) -> dict[str, Any]:
+def _verdict(
+    row: Row, found: Trajectory, cut: Row | None, components: Sequence[Row], regime: str | None
+) -> dict[str, Any]:
     before = 0.0 if row["min_top_p"] is None and row["rank"] == 1 else row["min_top_p"]
     before = 1.0 if before is None else before
     blamed = [one for one in components if found.lost is None or one["layer"] >= found.lost - 1]
@@ -133,7 +137,7 @@ def _verdict(row: Row, found: Trajectory, cut: Row | None, components: Sequence[
     return {
         **{name: row[name] for name in ("prompt_id", "position", "target")},
         "outcome": outcome(row["rank"], before, cut is not None, found),
-        "regime": None,
+        "regime": regime,
         "entry_layer": found.entry,
         "commit_layer": found.commit,
         "best_rank": found.best_rank,

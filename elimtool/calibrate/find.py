@@ -17,7 +17,7 @@ from elimtool.model.model import Model
 
 CHOICES = ("raw", "ridge", "auto")
 
-FIT_VERSION = 1
+FIT_VERSION = 2
 """Counts up when the shipped text or the fit changes, so that older lenses in caches are not used."""
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 import elimtool
-from elimtool.calibrate.stream import Streamed, cut_windows, read_out, stream, text_sha256
+from elimtool.calibrate.stream import Ids, Streamed, cut_windows, read_out, stream, text_sha256
 from elimtool.corpus import Document
 from elimtool.errors import ElimError
 from elimtool.lenses.moments import RATIOS, Moments, fit_maps
-from elimtool.lenses.regime import WINDOW, Reference, context_gain
+from elimtool.lenses.regime import FEWEST, UNSEEN, WINDOW, Reference, context_gain
 from elimtool.lenses.ridge import Facts, RidgeLens
 from elimtool.model.atomic import Progress, in_tenths
 from elimtool.model.model import Model
@@ -101,6 +101,7 @@ class _Outputs:
 
     A stretch is ``WINDOW`` observed tokens and the position after which the next would be predicted. Its
     place goes round all those that a window has, so that contexts of every length are in the reference.
+    Of windows evenly spread over the text, at least ``FEWEST`` if there are so many, the opening is read too.
     """
 
     def __init__(self, model: Model, n_windows: int) -> None:
@@ -109,12 +110,16 @@ class _Outputs:
         self.n = 0
         self.surprisal = torch.zeros(n_windows, dtype=torch.float64)
         self.gaining: list[Tensor] = []
+        self.every = max(1, n_windows // FEWEST)
+        self.openings: list[Tensor] = []
 
     def add(self, some: Streamed) -> None:
         """Take in the last layer's residuals of some windows."""
         start = 0
         stretches, following = [], []
         for offset, (ids, length) in enumerate(zip(some.windows, some.lengths, strict=True)):
+            if (some.first + offset) % self.every == 0:
+                self.openings.append(self._opening(ids, some.residuals[-1, start : start + WINDOW]))
             end = WINDOW + 1 + (some.first + offset) * 37 % (length - WINDOW)
             stretches.append(some.residuals[-1, start + end - WINDOW - 1 : start + end])
             following.append(torch.tensor([*ids[end - WINDOW + 1 : end + 1], 0]))
@@ -129,6 +134,18 @@ class _Outputs:
         means = surprisal.reshape(len(some.windows), -1)[:, :WINDOW].mean(1)
         self.surprisal[some.first : some.first + len(some.windows)] = means
 
+    def _opening(self, ids: Ids, final: Tensor) -> Tensor:
+        """Mean surprisal of a window's first counted tokens, 1 .. ``WINDOW`` of them.
+
+        Args:
+            ids: The window's tokens.
+            final: Last residuals at its positions 1 .. ``WINDOW``, which predict tokens 2 and later.
+        """
+        logprobs = torch.cat([part for _, part in read_out(self.model, final)])
+        wanted = torch.tensor(ids[UNSEEN : UNSEEN + WINDOW], device=logprobs.device)
+        surprisal = -logprobs.gather(-1, wanted[:, None])[:, 0].double().cpu()
+        return surprisal.cumsum(0) / torch.arange(1, WINDOW + 1)
+
     def reference(self) -> Reference:
         """The regime reference."""
         prior = (self.total / self.n).clamp(min=1e-38).log().float()
@@ -137,4 +154,5 @@ class _Outputs:
             for _, logprobs in read_out(self.model, torch.cat(self.gaining))
         ]
         quantile = float(torch.cat(gains).double().quantile(GAIN_QUANTILE))
-        return Reference(self.surprisal.sort().values.float(), prior, quantile)
+        openings = torch.stack(self.openings).float()
+        return Reference(self.surprisal.sort().values.float(), openings, prior, quantile)

@@ -16,14 +16,21 @@ FIRST = 2 * WINDOW
 
 
 def regimes_of(
-    model: Model, reference: Reference, windows: Sequence[Ids], *, every: int = 8, batch_size: int = 8
+    model: Model,
+    reference: Reference,
+    windows: Sequence[Ids],
+    *,
+    first: int = FIRST,
+    every: int = 8,
+    batch_size: int = 8,
 ) -> list[str]:
-    """The regime at every ``every``-th position of each window, from ``FIRST`` on.
+    """The regime at every ``every``-th position of each window, from ``first`` on.
 
     Args:
         model: The model.
         reference: Of its lens.
-        windows: Token ids; what is shorter than ``FIRST`` gives nothing.
+        windows: Token ids; what is shorter than ``first`` gives nothing.
+        first: First position tested.
         every: Step between tested positions, which would tell the same story if they were close.
         batch_size: Windows in one forward pass.
     """
@@ -32,20 +39,23 @@ def regimes_of(
         for some in stream(model, windows, batch_size):
             start = 0
             for ids, length in zip(some.windows, some.lengths, strict=True):
-                found += _of_window(model, reference, ids, some.residuals[-1, start : start + length], every)
+                final = some.residuals[-1, start : start + length]
+                found += _of_window(model, reference, ids, final, range(first, len(ids), every))
                 start += length
     return found
 
 
-def _of_window(model: Model, reference: Reference, ids: Ids, final: torch.Tensor, every: int) -> list[str]:
+def _of_window(
+    model: Model, reference: Reference, ids: Ids, final: torch.Tensor, tested: Sequence[int]
+) -> list[str]:
     """One window; row r of ``final`` is position r + 1, whose output predicts token r + 2."""
     logprobs = torch.cat([part for _, part in read_out(model, final)])
     following = torch.tensor(ids[2:], device=logprobs.device)
     surprisal = torch.full((len(ids),), torch.nan, dtype=torch.float64)
     surprisal[2:] = -logprobs[:-1].gather(-1, following[:, None])[:, 0].double().cpu()
-    positions = torch.arange(FIRST, len(ids), every)
-    recent = recent_surprisal(surprisal)[positions]
-    return regimes(reference, logprobs[(positions - 1).to(logprobs.device)].cpu(), recent)
+    positions = torch.tensor(tested, dtype=torch.long)
+    recent = recent_surprisal(surprisal).at(positions)
+    return regimes(reference, logprobs[(positions - 1).to(logprobs.device)].cpu(), recent).regime
 
 
 def conditions(windows: Sequence[Ids], vocab: int, seed: int = 0) -> dict[str, list[Ids]]:

@@ -16,9 +16,9 @@ from elimtool.errors import ElimError
 from elimtool.lenses.affine import AffineLens
 from elimtool.lenses.regime import Reference
 
-FORMAT = "elimtool-ridge-lens-1"
+FORMAT = "elimtool-ridge-lens-2"
 _KEY = "elimtool"
-_TENSORS = ("weight", "bias", "penalty", "surprisal", "prior")
+_TENSORS = ("weight", "bias", "penalty", "surprisal", "openings", "prior")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,7 @@ class RidgeLens(AffineLens):
             "bias": self.bias,
             "penalty": self.penalty,
             "surprisal": self.reference.surprisal,
+            "openings": self.reference.openings,
             "prior": self.reference.prior,
         }
         plain = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
@@ -114,14 +115,13 @@ class RidgeLens(AffineLens):
         Raises:
             ElimError: It is missing, damaged, or no ridge lens.
         """
-        tensors, metadata = _read(path)
-        facts = _facts(path, metadata)
+        facts, tensors = _read(path)
         weight, bias = tensors["weight"], tensors["bias"]
         if weight.ndim != 3 or bias.shape != weight.shape[:2] or weight.shape[1] != weight.shape[2]:
             raise _damaged(path, "its maps have the wrong shape")
         if not bool((bias.sum() + weight.sum()).isfinite()):
             raise _damaged(path, "its maps are not finite")
-        reference = Reference(tensors["surprisal"], tensors["prior"], facts.gain_q05)
+        reference = Reference(tensors["surprisal"], tensors["openings"], tensors["prior"], facts.gain_q05)
         return cls(weight, bias, tensors["penalty"], reference, facts, name)
 
     def check(self, model: str, weights_sha256: str) -> None:
@@ -138,15 +138,16 @@ class RidgeLens(AffineLens):
             )
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+def _read(path: Path) -> tuple[Facts, dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            found = set(file.keys())
-            if not found.issuperset(_TENSORS):
-                raise _damaged(path, f"it has no {', '.join(sorted(set(_TENSORS) - found))}")
-            return {name: file.get_tensor(name) for name in _TENSORS}, file.metadata() or {}
+            facts = _facts(path, file.metadata() or {})
+            missing = sorted(set(_TENSORS) - set(file.keys()))
+            if missing:
+                raise _damaged(path, f"it has no {', '.join(missing)}")
+            return facts, {name: file.get_tensor(name) for name in _TENSORS}
     except SafetensorError as error:
         raise _damaged(path, str(error)) from error
     except OSError as error:
@@ -162,8 +163,12 @@ def _facts(path: Path, metadata: Mapping[str, str]) -> Facts:
     except ValueError as error:
         raise _damaged(path, "its description is not JSON") from error
     expected = {field.name for field in fields(Facts)}
-    if not isinstance(given, dict) or set(given) != expected or given["format"] != FORMAT:
-        raise _damaged(path, "it is of another version or no lens of elimtool")
+    if not isinstance(given, dict) or "format" not in given:
+        raise _damaged(path, "it is no lens of elimtool")
+    if given["format"] != FORMAT:
+        raise _damaged(path, f"its format is '{given['format']}', this elimtool reads '{FORMAT}'")
+    if set(given) != expected:
+        raise _damaged(path, "its description is not that of a lens")
     return Facts(**given)
 
 

@@ -7,6 +7,7 @@ from elimtool.metrics.components import Components
 from elimtool.metrics.lens import LensTrajectory
 from elimtool.metrics.mechanisms import Mechanisms
 from elimtool.metrics.metric import Metric
+from elimtool.metrics.regimes import Regimes
 from elimtool.metrics.sampling import SamplerLedger
 
 METRICS: dict[str, type[Metric]] = {
@@ -14,5 +15,6 @@ METRICS: dict[str, type[Metric]] = {
     "components": Components,
     "lens": LensTrajectory,
     "mechanisms": Mechanisms,
+    "regimes": Regimes,
     "sampling": SamplerLedger,
 }

@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from elimtool.lenses.regime import Reference
 from elimtool.metrics.columns import Columns
 from elimtool.model.affine import Directions
 from elimtool.model.view import Batch, LayerView
@@ -48,6 +49,7 @@ class ReadoutView:
         top: Most probable token of every layer.
         spell: Vocabulary index to text.
         directions: Vocabulary indices of each row to how their logits depend on the last residual.
+        readout: Residuals of the last layer, or carried there, to logits.
     """
 
     batch: Batch
@@ -59,21 +61,24 @@ class ReadoutView:
     top: Int[Tensor, "layers rows"]
     spell: Callable[[int], str]
     directions: Callable[[Int[Tensor, "rows k"]], Directions] | None = None
+    readout: Callable[[Float[Tensor, "some width"]], Float[Tensor, "some vocab"]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The options that metrics obey.
+    """What metrics obey.
 
     Attributes:
         chains: The sampler chains to run.
         heads: Whether to keep single heads.
         tables: Tables to fill; ``None`` for all.
+        reference: What text in distribution looks like to the model; ``None`` where no lens was fitted.
     """
 
     chains: tuple[Chain, ...] = ()
     heads: bool = True
     tables: frozenset[str] | None = None
+    reference: Reference | None = None
 
     def wants(self, table: str) -> bool:
         """Whether a table is to be filled."""
@@ -84,8 +89,8 @@ class Settings:
 class Metric(Protocol):
     """One family of numbers, made anew for each batch.
 
-    ``needs`` names the activations it looks at (``attention``, ``residual``, ``block``); ``tables`` what it
-    fills. A metric never changes what it is shown.
+    ``needs`` names the activations it looks at (``attention``, ``residual``, ``block``, ``context``);
+    ``tables`` what it fills. A metric never changes what it is shown.
     """
 
     needs: ClassVar[frozenset[str]]

@@ -153,7 +153,7 @@ def captured(
         blocks: The bridge's blocks.
         readers: Their readers, where ``needs`` has ``block``; else empty.
         batch: The batch that runs.
-        needs: ``residual``, ``attention``, ``block``.
+        needs: ``residual``, ``attention``, ``block``, ``context``.
         emit: Called for layer -1 (the embedding), then for each block.
     """
     handles: list[Any] = []
@@ -174,7 +174,9 @@ def captured(
         rows = probed_rows(residual, batch, 1) if "residual" in needs else None
         block = None if reader is None else reader.take(before[0], rows)
         before[0] = rows
-        emit(LayerView(index, batch, rows, seen.pop("attention", None), seen.pop("visible", None), block))
+        context = residual if "context" in needs and index == len(blocks) - 1 else None
+        attention, visible = seen.pop("attention", None), seen.pop("visible", None)
+        emit(LayerView(index, batch, rows, attention, visible, block, context))
 
     read: list[BlockReader | None] = list(readers) if readers else [None] * len(blocks)
     for known in readers:

@@ -164,6 +164,7 @@ class LayerView:
         visible: The keys that each probed query may see in this layer: causal, and inside the window
             where the layer has one. Read off the mask that the layer itself is given.
         block: What the layer added to the residual stream; ``None`` for the embedding.
+        context: The residual stream at every position, probed or not; of the last layer alone.
     """
 
     layer: int
@@ -172,6 +173,7 @@ class LayerView:
     attention: Float[Tensor, "batch heads probes keys"] | None = None
     visible: Bool[Tensor, "batch probes keys"] | None = None
     block: Block | None = None
+    context: Float[Tensor, "batch keys width"] | None = None
 
 
 def probed_rows(full: Float[Tensor, "batch ... width"], batch: Batch, dim: int) -> Float[Tensor, "..."]:

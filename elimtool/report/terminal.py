@@ -9,6 +9,7 @@ from rich.constrain import Constrain
 from rich.text import Text
 
 from elimtool.analysis.closing import closing_sentence
+from elimtool.analysis.regime import regime_sentence
 from elimtool.analysis.verdict import in_words
 from elimtool.report.engines import engines
 from elimtool.report.facts import Probe, Row, Tables
@@ -101,13 +102,15 @@ def _prompt(tables: Tables, prompt: Row, number: int, count: int, screen: Screen
 
 
 def _closing(probe: Probe, chains: list[ChainLedger], screen: Screen) -> list[RenderableType]:
-    """One sentence per target; the best ranked alone where there are many."""
+    """The regime of the prediction, then a sentence per target; of many, for the best ranked alone."""
     targets = [one for one in probe.trajectories if not one.is_foil]
     told = targets
     if len(targets) > MOST_SENTENCES:
         told = sorted(targets, key=lambda one: one.ranks[-1][1])[:FEW]
     verdicts = {row["target"]: row for row in probe.rows("verdicts")}
     lines: list[RenderableType] = []
+    for row in probe.rows("regimes"):
+        lines += screen.wrap(regime_sentence(row), hang=2)
     for one in told:
         key = (one.target, one.token_id)
         fates = [chain.fate(key) for chain in chains if chain.targets.get(key)]

@@ -8,6 +8,7 @@ from elimtool.run.tables.components import COMPONENTS
 from elimtool.run.tables.lens import LENS, LENS_LAYERS
 from elimtool.run.tables.mechanisms import MECHANISMS
 from elimtool.run.tables.prompts import PROMPTS
+from elimtool.run.tables.regimes import REGIMES
 from elimtool.run.tables.sampling import CHAIN_DIFFERENCES, SAMPLING, SAMPLING_TARGETS
 from elimtool.run.tables.survival import SURVIVAL
 from elimtool.run.tables.verdicts import VERDICTS
@@ -31,6 +32,7 @@ TABLES: dict[str, Table] = {
     "survival": SURVIVAL,
     "components": COMPONENTS,
     "mechanisms": MECHANISMS,
+    "regimes": REGIMES,
     "verdicts": VERDICTS,
     "walk": WALK,
     "walk_stages": WALK_STAGES,

@@ -10,13 +10,13 @@ import torch
 
 import elimtool as package
 from elimtool.run.schema import TABLES
+from elimtool.selection import FITTED, WALKS
 from tests.cli.conftest import Command
 
 PROMPT = "The capital of France is"
 
-WALKS = {"walk", "walk_stages"}
-MEASURED = set(TABLES) - WALKS
-"""The tables of every trace; a walk adds its own."""
+MEASURED = set(TABLES) - WALKS - FITTED
+"""The tables of every trace; a walk adds its own, a fitted lens those that need its reference."""
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_walk_is_written_and_told(elimtool: Command, tiny_model: Path, tmp_pat
     done = elimtool("trace", PROMPT, *arguments, "-o", tmp_path / "run")
     assert done.code == 0
     run = package.open_run(tmp_path / "run")
-    assert set(run.tables) == set(TABLES)
+    assert set(run.tables) == MEASURED | WALKS
     assert run.table("walk")["step"].tolist() == list(range(6))
     assert set(run.table("walk")["chain"]) == {"llama.cpp"}
     assert run.manifest.seed == 3

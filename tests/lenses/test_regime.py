@@ -10,8 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elimtool.lenses.regime import (
+    ABSTAIN,
     FEWEST,
+    LEAST,
     REGIMES,
+    WINDOW,
+    Recent,
     Reference,
     classify,
     conformal,
@@ -61,21 +65,70 @@ def test_context_gain_is_a_divergence_from_the_prior() -> None:
     assert gain.tolist() == pytest.approx([0.0, math.log(2), 0.25 * math.log(2)], abs=1e-6)
 
 
-def test_recent_surprisal_is_the_mean_of_thirty_two() -> None:
-    surprisal = torch.tensor([math.nan, *range(40)])
+def test_recent_surprisal_is_the_mean_of_thirty_two_or_of_those_there_are() -> None:
+    surprisal = torch.tensor([math.nan, 99.0, *range(40)])
     recent = recent_surprisal(surprisal)
-    assert recent[:32].isnan().all()
-    assert recent[32] == sum(range(32)) / 32
-    assert recent[40] == sum(range(8, 40)) / 32
-    assert recent_surprisal(surprisal[:10]).isnan().all()
+    assert recent.mean[:2].isnan().all()
+    assert recent.n.tolist() == [0, 0, *range(1, 33), *[32] * 8]
+    assert recent.opening.tolist() == [True] * 34 + [False] * 8
+    assert recent.mean[2].item() == 0
+    assert recent.mean[5].item() == (0 + 1 + 2 + 3) / 4
+    assert recent.mean[33].item() == sum(range(32)) / 32
+    assert recent.mean[34].item() == sum(range(1, 33)) / 32
+    assert recent.mean[41].item() == sum(range(8, 40)) / 32
+    assert recent_surprisal(surprisal[:1]).n.tolist() == [0]
 
 
-def test_it_abstains_without_enough_reference_or_enough_tokens() -> None:
-    prior = torch.tensor([0.25] * 4).log()
-    logprobs = torch.tensor([[0.97, 0.01, 0.01, 0.01]] * 3).log()
-    recent = torch.tensor([math.nan, 1.0, 99.0])
-    enough = Reference(torch.linspace(0.5, 2, FEWEST), prior, 0.1)
-    assert regimes(enough, logprobs, recent) == ["abstain", "strong", "dysfunctional:OOD-confident"]
-    few = Reference(enough.surprisal[1:], prior, 0.1)
-    assert regimes(few, logprobs, recent) == ["abstain"] * 3
-    assert regimes(None, logprobs, recent) == ["abstain"] * 3
+def test_a_late_window_does_not_need_the_surprisal_of_the_beginning() -> None:
+    surprisal = torch.full((60,), math.nan)
+    surprisal[28:] = 2.0
+    recent = recent_surprisal(surprisal)
+    assert recent.mean[-1].item() == 2 and recent.mean[:-1].isnan().all()
+
+
+def made(windows: int = FEWEST, openings: int = FEWEST) -> Reference:
+    """Later windows have 0.5 to 2 nats, openings ten times that, the shorter the more."""
+    first = torch.linspace(5, 20, openings)[:, None] + torch.linspace(3, 0, WINDOW)
+    return Reference(torch.linspace(0.5, 2, windows), first, torch.tensor([0.25] * 4).log(), 0.1)
+
+
+CERTAIN = torch.tensor([[0.97, 0.01, 0.01, 0.01]]).log()
+
+
+def judged(reference: Reference, mean: float, n: int, opening: bool) -> str:
+    recent = Recent(torch.tensor([mean], dtype=torch.float64), torch.tensor([n]), torch.tensor([opening]))
+    (regime,) = regimes(reference, CERTAIN, recent).regime
+    return regime
+
+
+@pytest.mark.parametrize(
+    ("mean", "n", "opening", "regime"),
+    [
+        (1.0, WINDOW, False, "strong"),
+        (10.0, WINDOW, False, "dysfunctional:OOD-confident"),
+        (10.0, WINDOW, True, "strong"),
+        (1.0, WINDOW, True, "dysfunctional:resonant"),
+        (22.0, WINDOW, True, "dysfunctional:OOD-confident"),
+        (22.0, LEAST, True, "strong"),
+        (24.0, LEAST, True, "dysfunctional:OOD-confident"),
+        (24.0, LEAST - 1, True, ABSTAIN),
+        (math.nan, 0, True, ABSTAIN),
+    ],
+)
+def test_like_is_compared_with_like(mean: float, n: int, opening: bool, regime: str) -> None:
+    assert judged(made(), mean, n, opening) == regime
+
+
+def test_it_abstains_without_enough_reference() -> None:
+    assert judged(made(windows=FEWEST - 1), 1.0, WINDOW, False) == ABSTAIN
+    assert judged(made(windows=FEWEST - 1), 10.0, WINDOW, True) == "strong"
+    assert judged(made(openings=FEWEST - 1), 10.0, WINDOW, True) == ABSTAIN
+
+
+def test_what_it_was_told_by_is_given() -> None:
+    recent = Recent(*(torch.tensor([one, one]) for one in (1.25, WINDOW)), torch.tensor([False, True]))
+    found = regimes(made(), CERTAIN.repeat(2, 1), recent)
+    assert found.high.tolist() == pytest.approx([0.5, 1.0], abs=0.01)
+    assert found.low.tolist() == pytest.approx([0.5, 0.005], abs=0.01)
+    assert found.collision.tolist() == pytest.approx([0.97**2 + 3e-4] * 2)
+    assert found.gain.tolist() == pytest.approx([0.97 * math.log(3.88) + 0.03 * math.log(0.04)] * 2, rel=1e-4)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from elimtool.errors import ElimError
@@ -28,7 +29,8 @@ FACTS = Facts(
 
 def made(weights: str = "a" * 64) -> RidgeLens:
     generator = torch.Generator().manual_seed(0)
-    reference = Reference(torch.rand(40, generator=generator), torch.full((7,), 1 / 7).log(), 0.25)
+    surprisal, openings = torch.rand(40, generator=generator), torch.rand(20, 32, generator=generator)
+    reference = Reference(surprisal, openings, torch.full((7,), 1 / 7).log(), 0.25)
     return RidgeLens(
         torch.randn(3, 4, 4, generator=generator),
         torch.randn(3, 4, generator=generator),
@@ -46,6 +48,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     for name in ("weight", "bias", "penalty"):
         assert torch.equal(getattr(back, name), getattr(lens, name))
     assert torch.equal(back.reference.surprisal, lens.reference.surprisal)
+    assert torch.equal(back.reference.openings, lens.reference.openings)
     assert torch.equal(back.reference.prior, lens.reference.prior)
     assert back.reference.gain_q05 == 0.25
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["one.safetensors"]
@@ -84,7 +87,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         "cut short": content[:-8],
         "empty": b"",
         "text": b"not a lens at all, but text",
-        "other metadata": content.replace(b"ridge-lens-1", b"ridge-lens-9"),
+        "other metadata": content.replace(b'\\"format\\"', b'\\"fromat\\"'),
     }
     for name, data in bad.items():
         path = tmp_path / name
@@ -95,11 +98,24 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         RidgeLens.load(tmp_path / "absent")
 
 
+def test_a_file_of_an_older_format_is_refused_by_its_name(tmp_path: Path) -> None:
+    made().save(tmp_path / "now")
+    (tmp_path / "then").write_bytes((tmp_path / "now").read_bytes().replace(b"lens-2", b"lens-1"))
+    with pytest.raises(ElimError, match=r"format is 'elimtool-ridge-lens-1'.*reads 'elimtool-ridge-lens-2'"):
+        RidgeLens.load(tmp_path / "then")
+
+
 def test_other_safetensors_and_broken_maps_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(2, 2)}, path)
-    with pytest.raises(ElimError, match="it has no bias"):
+    with pytest.raises(ElimError, match="no lens of elimtool"):
         RidgeLens.load(path)
+    made().save(path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name != "bias"}  # noqa: SIM118
+        save_file(tensors, tmp_path / "less", file.metadata())
+    with pytest.raises(ElimError, match="it has no bias"):
+        RidgeLens.load(tmp_path / "less")
     lens = made()
     lens.weight[1, 0, 0] = torch.nan
     lens.save(path)

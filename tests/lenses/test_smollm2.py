@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from elimtool.calibrate.evaluate import Evaluation, evaluate
 from elimtool.calibrate.fit import fit_lens
 from elimtool.calibrate.regimes import conditions, regimes_of, shares
 from elimtool.calibrate.stream import Ids, cut_windows
 from elimtool.corpus import shipped
+from elimtool.lenses.regime import FEWEST
 from elimtool.lenses.ridge import RidgeLens
 
 pytestmark = [pytest.mark.smollm2, pytest.mark.slow]
@@ -29,9 +29,9 @@ def lens(smollm2: Any) -> RidgeLens:
 
 @pytest.fixture(scope="module")
 def held_out(smollm2: Any) -> list[Ids]:
-    """Forty windows of 97 tokens from held-out passages: positions 64, 80 and 96 are tested."""
+    """All whole windows of the held-out passages, cut to 97 tokens: positions 64, 68, .. 96 are tested."""
     whole = [ids for ids in cut_windows(smollm2, shipped("held_out"), 128, None) if len(ids) == 128]
-    return [ids[:97] for ids in whole[:: len(whole) // 40][:40]]
+    return [ids[:97] for ids in whole]
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +56,11 @@ def test_the_ridge_lens_comes_closer_layer_by_layer(evaluation: Evaluation) -> N
 
 
 def found(smollm2: Any, lens: RidgeLens, windows: list[Ids]) -> Mapping[str, float]:
-    return shares(regimes_of(smollm2, lens.reference, windows, every=16))
+    return shares(regimes_of(smollm2, lens.reference, windows, every=4))
 
 
 def test_held_out_prose_is_not_dysfunctional(smollm2: Any, lens: RidgeLens, held_out: list[Ids]) -> None:
-    assert len(lens.reference.surprisal) >= 199
+    assert min(len(lens.reference.surprisal), len(lens.reference.openings)) >= FEWEST
     share = found(smollm2, lens, held_out)
     assert share.get("strong", 0) + share.get("balanced", 0) >= 0.85
     assert share.get("strong", 0) > 0
@@ -78,15 +78,8 @@ def test_held_out_prose_is_not_dysfunctional(smollm2: Any, lens: RidgeLens, held
 def test_what_is_no_prose_is_told_from_it(
     smollm2: Any, lens: RidgeLens, held_out: list[Ids], kind: str, regime: str
 ) -> None:
-    share = found(smollm2, lens, conditions(held_out[::3], len(smollm2.tokenizer.backend))[kind])
+    share = found(smollm2, lens, conditions(held_out[::7], len(smollm2.tokenizer.backend))[kind])
     assert sum(part for name, part in share.items() if name.startswith(regime)) >= 0.9
-
-
-def test_too_few_tokens_abstain(smollm2: Any, lens: RidgeLens) -> None:
-    from elimtool.lenses.regime import recent_surprisal, regimes
-
-    logprobs = torch.log_softmax(torch.randn(20, 49152), -1)
-    assert set(regimes(lens.reference, logprobs, recent_surprisal(torch.ones(20)))) == {"abstain"}
 
 
 def test_the_shipped_file_is_small_and_opens_fast(lens: RidgeLens, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, TARGET, Column, Table
+from elimtool.run.tables.regimes import ABSTAINS
 
 NEVER = "the target is never among the ten first after a block"
 KEPT = "no chain removes the target"
@@ -27,9 +28,9 @@ VERDICTS = Table(
         Column(
             "regime",
             STRING,
-            "Regime of the output: strong, balanced or dysfunctional.",
-            null_when="always in this version: a trace does not measure the surprise of the tokens before the"
-            " position, by which regimes are told",
+            "Regime of the prediction, see the table regimes: strong, balanced, dysfunctional:OOD-confident,"
+            " dysfunctional:OOD-diffuse, dysfunctional:resonant or dysfunctional:weak-signal.",
+            null_when=f"no ridge lens is in use, whose file holds the reference; {ABSTAINS}",
         ),
         Column(
             "entry_layer",

@@ -1,0 +1,106 @@
+"""Regimes: whether each prediction is strong, balanced or dysfunctional, by the output and the text before.
+
+Table ``regimes``, one row a probed position; filled where the lens brings a reference set. See
+``elimtool.lenses.regime`` for the rule and its sources.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from elimtool.lenses.regime import ABSTAIN, UNSEEN, WINDOW, Recent, recent_surprisal, regimes
+from elimtool.metrics.columns import Columns, join
+from elimtool.metrics.metric import ReadoutView, Settings
+from elimtool.model.view import Batch, LayerView
+
+READOUT_BYTES = 64 * 2**20
+"""Logits of earlier positions held at a time."""
+
+
+class Regimes:
+    """Keeps the last layer's residuals, and reads the positions out whose predictions are tested."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"residual", "context"})
+    tables: ClassVar[tuple[str, ...]] = ("regimes",)
+
+    def __init__(self, batch: Batch, settings: Settings) -> None:
+        self.batch = batch
+        self.reference = settings.reference
+        self.context: Tensor | None = None
+        self.recent: list[Recent] = []
+        self.filled: list[dict[str, Any]] = []
+
+    def observe(self, view: LayerView) -> None:
+        """Keep the last layer's residuals; nothing without a reference."""
+        if self.reference is not None and view.context is not None:
+            self.context = view.context
+
+    def read(self, view: ReadoutView) -> None:
+        """Judge some rows."""
+        if self.reference is None or self.context is None or view.readout is None:
+            return
+        if not self.recent:
+            self.recent = [self._recent(index, view) for index in range(len(self.batch.encoded))]
+        prompt, probe = (index.cpu() for index in view.rows)
+        position = self.batch.positions.cpu()[prompt, probe]
+        recent = _gather(self.recent, prompt.tolist(), position.tolist())
+        found = regimes(self.reference, view.logprobs[-1], recent)
+        ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
+        self.filled.append(
+            {
+                "prompt_id": ids[prompt.numpy()],
+                "position": position.numpy(),
+                "regime": [None if name == ABSTAIN else name for name in found.regime],
+                "n_recent": recent.n.numpy(),
+                "recent_surprisal": recent.mean.numpy(),
+                "p_high": found.high.numpy(),
+                "p_low": found.low.numpy(),
+                "collision": found.collision.cpu().numpy(),
+                "context_gain": found.gain.cpu().numpy(),
+            }
+        )
+
+    def _recent(self, index: int, view: ReadoutView) -> Recent:
+        """What was observed before every position of one prompt that is probed."""
+        one = self.batch.encoded[index]
+        ids = torch.tensor(one.token_ids)
+        surprisal = torch.full((len(ids),), torch.nan, dtype=torch.float64)
+        first, last = max(UNSEEN, one.positions[0] - WINDOW + 1), one.positions[-1]
+        if last >= first:
+            assert self.context is not None
+            before = self.context[index, first - 1 : last]
+            surprisal[first : last + 1] = surprisal_of(view, before, ids[first : last + 1])
+        return recent_surprisal(surprisal)
+
+    def finish(self) -> dict[str, Columns]:
+        """Columns of the table."""
+        return {"regimes": join(self.filled)} if self.filled else {}
+
+
+def surprisal_of(
+    view: ReadoutView, residual: Float[Tensor, "rows width"], tokens: Tensor
+) -> Float[Tensor, "rows"]:
+    """How surprising each token was (nats, float64) by the last residual of the position before it."""
+    assert view.readout is not None
+    step = max(1, READOUT_BYTES // (view.logits.shape[-1] * 4))
+    found = []
+    for start in range(0, len(residual), step):
+        logits = view.readout(residual[start : start + step])
+        wanted = tokens[start : start + step, None].to(logits.device)
+        found.append(logits.logsumexp(-1) - logits.gather(-1, wanted)[:, 0])
+    return torch.cat(found).double().cpu()
+
+
+def _gather(recent: list[Recent], prompt: list[int], position: list[int]) -> Recent:
+    """The entries of some positions of some prompts."""
+    cells = list(zip(prompt, position, strict=True))
+    return Recent(
+        torch.stack([recent[i].mean[t] for i, t in cells]),
+        torch.stack([recent[i].n[t] for i, t in cells]),
+        torch.stack([recent[i].opening[t] for i, t in cells]),
+    )

@@ -1,0 +1,78 @@
+"""The table of regimes: how the model works at each probed position, and the numbers that say so."""
+
+from __future__ import annotations
+
+from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, Column, Table
+
+ABSTAINS = (
+    "fewer than 8 tokens count before the prediction (the first two of a prompt never do), or the"
+    " reference has fewer than 199 windows"
+)
+
+REGIMES = Table(
+    "regimes",
+    "Whether each prediction is strong, balanced or dysfunctional. Filled where a ridge lens is in use, whose"
+    " file holds the reference.",
+    "one row per prompt and position",
+    (
+        PROMPT_ID,
+        POSITION,
+        Column(
+            "regime",
+            STRING,
+            "First that holds of: dysfunctional:OOD-confident or dysfunctional:OOD-diffuse (p_high <= 0.025;"
+            " confident with a collision of 0.5), dysfunctional:resonant (p_low <= 0.025), strong (collision"
+            " >= 0.5), dysfunctional:weak-signal (context_gain below the reference's 5 % quantile), else"
+            " balanced.",
+            null_when=ABSTAINS,
+        ),
+        Column(
+            "n_recent",
+            INT,
+            "Observed tokens that the test looks at: the last 32 up to and with this position, or as many as"
+            " there are, the first two of the prompt left out.",
+            unit="tokens",
+            range="0 .. 32",
+        ),
+        Column(
+            "recent_surprisal",
+            FLOAT,
+            "Mean surprisal of these tokens, each given all before it.",
+            unit="nats",
+            range=">= 0",
+            null_when="n_recent is 0",
+        ),
+        Column(
+            "p_high",
+            FLOAT,
+            "Conformal p-value of recent_surprisal being as large: (1 + reference windows at least as"
+            " surprising) / (1 + windows). The beginning of a prompt is compared with as many first tokens of"
+            " the reference, later windows with windows that have contexts of all lengths.",
+            unit="probability",
+            range="1 / (1 + windows) .. 1",
+            null_when=ABSTAINS,
+        ),
+        Column(
+            "p_low",
+            FLOAT,
+            "The same of it being as small.",
+            unit="probability",
+            range="1 / (1 + windows) .. 1",
+            null_when=ABSTAINS,
+        ),
+        Column(
+            "collision",
+            FLOAT,
+            "Chance that two independent draws from the model's output agree: the sum of p^2.",
+            unit="probability",
+            range="1 / vocabulary .. 1",
+        ),
+        Column(
+            "context_gain",
+            FLOAT,
+            "What the prompt adds to a context-free guess: KL(output || mean output on the reference text).",
+            unit="nats",
+            range=">= 0",
+        ),
+    ),
+)

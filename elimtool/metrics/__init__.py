@@ -9,6 +9,7 @@ from elimtool.metrics.mechanisms import Mechanisms
 from elimtool.metrics.metric import Metric
 from elimtool.metrics.regimes import Regimes
 from elimtool.metrics.sampling import SamplerLedger
+from elimtool.metrics.top_tokens import TopTokens
 
 METRICS: dict[str, type[Metric]] = {
     "attention": AttentionRetention,
@@ -17,4 +18,5 @@ METRICS: dict[str, type[Metric]] = {
     "mechanisms": Mechanisms,
     "regimes": Regimes,
     "sampling": SamplerLedger,
+    "top_tokens": TopTokens,
 }

@@ -11,6 +11,7 @@ from elimtool.run.tables.prompts import PROMPTS
 from elimtool.run.tables.regimes import REGIMES
 from elimtool.run.tables.sampling import CHAIN_DIFFERENCES, SAMPLING, SAMPLING_TARGETS
 from elimtool.run.tables.survival import SURVIVAL
+from elimtool.run.tables.top_tokens import TOP_TOKENS
 from elimtool.run.tables.verdicts import VERDICTS
 from elimtool.run.tables.walk import WALK, WALK_STAGES
 
@@ -26,6 +27,7 @@ TABLES: dict[str, Table] = {
     "attention_layers": ATTENTION_LAYERS,
     "lens": LENS,
     "lens_layers": LENS_LAYERS,
+    "top_tokens": TOP_TOKENS,
     "sampling": SAMPLING,
     "sampling_targets": SAMPLING_TARGETS,
     "chain_differences": CHAIN_DIFFERENCES,

@@ -1,0 +1,45 @@
+"""Several values of one prompt in, one value out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from elimtool.analysis.check.spec import QUANTILE, Condition
+
+
+def aggregate(how: str, values: Sequence[Any], where: Condition | None = None) -> Any:
+    """Several values as one.
+
+    Args:
+        how: An aggregation of ``spec.AGGREGATIONS``, or ``pNN`` for a quantile (linear interpolation).
+        values: At least one, none of them null.
+        where: For ``share``: what counts; without, values that are true.
+    """
+    if how in ("first", "last"):
+        return values[0 if how == "first" else -1]
+    if how == "share":
+        return sum(_counts(value, where) for value in values) / len(values)
+    numbers = np.asarray(values, dtype=float)
+    if found := QUANTILE.fullmatch(how):
+        return float(np.quantile(numbers, float(found[1]) / 100))
+    return float(_FUNCTIONS[how](numbers))
+
+
+_FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
+    "mean": np.mean,
+    "min": np.min,
+    "max": np.max,
+    "median": np.median,
+    "sum": np.sum,
+}
+
+
+def _counts(value: Any, where: Condition | None) -> bool:
+    if where is None:
+        return bool(value)
+    if where.in_:
+        return value in where.in_
+    return (where.min is None or value >= where.min) and (where.max is None or value <= where.max)

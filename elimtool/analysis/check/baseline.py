@@ -1,0 +1,174 @@
+"""Baselines: a run's identity, context and values in, sorted JSON made for code review out, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from elimtool.errors import ElimError, Exit
+from elimtool.run.files import write_whole, writing
+
+if TYPE_CHECKING:
+    from elimtool.analysis.check.spec import Check
+    from elimtool.analysis.check.values import Reading
+
+FORMAT = 1
+ALL = "*"
+"""Stands for the prompt in a value of all prompts together."""
+DIGITS = 8
+"""Significant digits kept of a number: far below any tolerance that float32 allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The values of one check.
+
+    Attributes:
+        of: What they are values of; a baseline of something else is not compared with.
+        values: Prompt id (or ``ALL``) to value.
+    """
+
+    of: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What was reviewed and is compared with.
+
+    Attributes:
+        identity: Model, weights, tokenizer, dtype, processing, schema, lens, sinks.
+        context: Sampler chains and interventions: what may change and then explains a regression.
+        prompts: Prompt id to ``sha256`` and the beginning of its text.
+        checks: Check id to its values.
+    """
+
+    identity: Mapping[str, Any]
+    context: Mapping[str, Any]
+    prompts: Mapping[str, Mapping[str, str]]
+    checks: Mapping[str, Entry] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Sorted keys, one value a line."""
+        content = {
+            "elimtool_baseline": FORMAT,
+            "identity": self.identity,
+            "context": self.context,
+            "prompts": self.prompts,
+            "checks": {name: {"of": one.of, "values": dict(one.values)} for name, one in self.checks.items()},
+        }
+        return json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def stored(value: Any, told: Any = None) -> Any:
+    """A value as a baseline keeps it; comparisons are of values so kept.
+
+    Args:
+        value: A number, truth value, text, null, or ids of tokens.
+        told: For ids: pairs of id and text, which the baseline shows.
+    """
+    if told is not None:
+        return [f"{token} {text}" for token, text in told]
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if isfinite(value) else str(value)
+    return value
+
+
+def entry_of(check: Check, readings: Iterable[Reading]) -> Entry:
+    """The values of a check as a baseline keeps them; prompts that failed have none."""
+    values = {
+        reading.prompt or ALL: stored(reading.value, reading.rows[0].get("told") if reading.rows else None)
+        for reading in readings
+        if not reading.error
+    }
+    return Entry(definition(check), values)
+
+
+def definition(check: Check) -> str:
+    """What a check reads, in words that are equal for equal things."""
+    names = (
+        "target",
+        "chain",
+        "stage",
+        "span",
+        "layers",
+        "head",
+        "component",
+        "position",
+        "agg",
+        "where",
+        "scope",
+    )
+    given = {name: getattr(check, name) for name in names if name in check.model_fields_set}
+    if check.metric == "topk_overlap":
+        given["k"] = check.k
+    plain = check.model_dump(mode="json", include=set(given), by_alias=True)
+    told = [f"{name} {json.dumps(plain[name], ensure_ascii=False)}" for name in given]
+    return ", ".join([check.metric, *told])
+
+
+def read_baseline(path: Path) -> Baseline | None:
+    """The baseline of a file; ``None`` if there is no such file.
+
+    Raises:
+        ElimError: The file is damaged or of a newer format (exit code 4).
+    """
+    if not path.exists():
+        return None
+    from elimtool.config.files import read_text
+
+    text = read_text(path)
+    hint = "restore it from version control, or write it anew with --update"
+    try:
+        content = json.loads(text)
+        if content["elimtool_baseline"] != FORMAT:
+            raise ElimError(
+                f"{path} has baseline format {content['elimtool_baseline']}; this elimtool reads {FORMAT}",
+                "write it anew with --update",
+                Exit.BASELINE,
+            )
+        checks = {
+            str(name): Entry(str(one["of"]), dict(one["values"])) for name, one in content["checks"].items()
+        }
+        prompts = {str(name): dict(one) for name, one in content["prompts"].items()}
+        return Baseline(dict(content["identity"]), dict(content["context"]), prompts, checks)
+    except ValueError as error:
+        raise ElimError(f"{path} is damaged: {error}", hint, Exit.BASELINE) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ElimError(f"{path} is no baseline of elimtool: {error}", hint, Exit.BASELINE) from error
+
+
+def write_baseline(path: Path, baseline: Baseline) -> None:
+    """Write a baseline, whole or not at all; its folder is made.
+
+    Raises:
+        ElimError: The file system refuses.
+    """
+    text = baseline.to_json().encode("utf-8", "backslashreplace")
+
+    def write(file: BinaryIO) -> None:
+        file.write(text)
+
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, write)
+
+
+def merged(old: Baseline | None, new: Baseline, only_new: bool) -> Baseline:
+    """The baseline to write: the new one, or the old one with what it lacks."""
+    if old is None or not only_new:
+        return new
+    checks = dict(old.checks)
+    for name, entry in new.checks.items():
+        known = old.checks.get(name)
+        checks[name] = entry if known is None else replace(known, values={**entry.values, **known.values})
+    context = {
+        **new.context,
+        **old.context,
+        "chains": {**new.context["chains"], **old.context.get("chains", {})},
+    }
+    return Baseline(old.identity, context, {**new.prompts, **old.prompts}, checks)

@@ -1,0 +1,81 @@
+"""What changed between a baseline and a run that can explain a regression, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import SequenceMatcher
+from typing import Any
+
+from elimtool.analysis.check.baseline import Baseline
+from elimtool.analysis.check.words import word
+
+AROUND = 24
+"""Characters of unchanged text shown on both sides of an edit."""
+MOST = 120
+
+
+def causes(old: Baseline, new: Baseline, prompt: str | None) -> tuple[str, ...]:
+    """Differences between two baselines' contexts, and between their texts of one prompt.
+
+    Args:
+        old: The reviewed baseline.
+        new: What the run would have stored.
+        prompt: The prompt that failed; ``None`` for all together.
+    """
+    told = _chains(old.context.get("chains", {}), new.context.get("chains", {}))
+    acts = old.context.get("interventions") or [], new.context.get("interventions") or []
+    if acts[0] != acts[1]:
+        told.append(f"interventions on the model: {_acts(acts[0])} -> {_acts(acts[1])}")
+    for name in ("weights_sha256", "tokenizer_sha256", "dtype"):
+        was, now = old.identity.get(name), new.identity.get(name)
+        if was != now:
+            told.append(f"{name.removesuffix('_sha256')}: {word(was)} -> {word(now)}")
+    for name in [prompt] if prompt is not None else sorted(new.prompts):
+        if (edit := edited(old, new, name)) and len(told) < 8:
+            told.append(edit if prompt is not None else f"{edit} ({name})")
+    return tuple(told)
+
+
+def edited(old: Baseline, new: Baseline, prompt: str) -> str:
+    """How a prompt's text differs from the baseline's; empty where it does not or either has none."""
+    before, after = old.prompts.get(prompt), new.prompts.get(prompt)
+    if not before or not after or before["sha256"] == after["sha256"]:
+        return ""
+    if before["text"] == after["text"]:
+        return "the prompt's text, beyond its beginning"
+    was, now = _edit(before["text"], after["text"])
+    return f"the prompt's text: {was!r} -> {now!r}"
+
+
+def _edit(before: str, after: str) -> tuple[str, str]:
+    """The parts of two texts from their first to their last difference, with a little around."""
+    blocks = [b for b in SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks() if b.size]
+    start = blocks[0].size if blocks and blocks[0].a == blocks[0].b == 0 else 0
+    tail = 0
+    while tail < min(len(before), len(after)) - start and before[-1 - tail] == after[-1 - tail]:
+        tail += 1
+    return tuple(_cut(text, start, len(text) - tail) for text in (before, after))  # type: ignore[return-value]
+
+
+def _cut(text: str, start: int, end: int) -> str:
+    first, last = max(start - AROUND, 0), min(end + AROUND, len(text))
+    part = text[first:last]
+    part = part if len(part) <= MOST else f"{part[: MOST // 2]}…{part[-MOST // 2 :]}"
+    return ("…" if first else "") + part + ("…" if last < len(text) else "")
+
+
+def _chains(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    told = []
+    for name in sorted({*old, *new}):
+        if name not in new or name not in old:
+            told.append(f"sampler chain {name}: {'added' if name in new else 'no longer run'}")
+            continue
+        was, now = old[name], new[name]
+        for stage in sorted({*was, *now}):
+            if was.get(stage) != now.get(stage):
+                told.append(f"{name}, {stage[3:]}: {was.get(stage, 'off')} -> {now.get(stage, 'off')}")
+    return told
+
+
+def _acts(acts: Any) -> str:
+    return ", ".join(str(act) for act in acts) or "none"

@@ -1,0 +1,214 @@
+"""The gate: a check file and a run in, a report out; baselines are written on demand only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from elimtool.analysis.check import baseline as stored
+from elimtool.analysis.check import identity
+from elimtool.analysis.check.baseline import Baseline
+from elimtool.analysis.check.causes import causes, edited
+from elimtool.analysis.check.changes import difference
+from elimtool.analysis.check.findings import Finding, Report, Result
+from elimtool.analysis.check.judge import Judge
+from elimtool.analysis.check.read import Checks
+from elimtool.analysis.check.select import chosen_prompts
+from elimtool.analysis.check.sentence import story_of
+from elimtool.analysis.check.spec import Check
+from elimtool.analysis.check.values import Reading, Source, read
+from elimtool.errors import ElimError, Exit, nearest
+
+if TYPE_CHECKING:
+    from elimtool.run import Run
+
+MOST_STORIES = 20
+"""Findings that are told with a story; more would take longer than the checks."""
+
+Update = Literal["none", "all", "new"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A run judged.
+
+    Attributes:
+        report: What was found.
+        now: The baseline that the run would make.
+    """
+
+    report: Report
+    now: Baseline
+
+
+def select_checks(checks: Checks, only: Collection[str]) -> tuple[Check, ...]:
+    """The checks with these ids, all without.
+
+    Raises:
+        ElimError: There is none of that id (exit code 5).
+    """
+    known = tuple(check.id for check in checks.file.checks)
+    for name in only:
+        if name not in known:
+            raise ElimError(f"{checks.path} has no check '{name}'", nearest(name, known), Exit.NOTHING)
+    return tuple(check for check in checks.file.checks if not only or check.id in only)
+
+
+def judge_run(
+    checks: Checks,
+    run: Run,
+    *,
+    only: Collection[str] = (),
+    update: Update = "none",
+    strict: bool = False,
+    baseline: Path | None = None,
+) -> Judged:
+    """Judge a run by a check file.
+
+    Args:
+        checks: From ``read_checks``.
+        run: The run; it needs the tables that the checks read.
+        only: Ids of the checks to judge; empty for all.
+        update: ``all`` writes the baseline anew, ``new`` adds what it lacks.
+        strict: Warnings fail too.
+        baseline: File of the baseline, instead of the check file's.
+
+    Raises:
+        ElimError: Nothing is selected, the run lacks something, or the baseline is damaged.
+    """
+    wanted = select_checks(checks, only)
+    path = baseline or checks.baseline
+    source = Source(run)
+    readings = {check.id: _readings(checks, check, source) for check in wanted}
+    now = _baseline(checks, run, source, wanted, readings)
+    old = stored.read_baseline(path) if path else None
+    updates: list[str] = []
+    if update != "none":
+        old, updates = _updated(path, old, now, update == "new", only, checks.file.across)
+    differs = identity.mismatch(old.identity, now.identity, checks.file.across) if old else []
+    judges = {
+        check.id: Judge(check, checks.metrics[check.id], checks.file.defaults, old, not differs)
+        for check in wanted
+    }
+    results = tuple(_result(checks, judges[check.id], readings[check.id], old, now) for check in wanted)
+    warnings = [*_stale(old, now, path, bool(only)), *(_edits(old, now, results) if old else [])]
+    report = Report(
+        str(checks.path),
+        run.manifest.model,
+        results,
+        tuple(warnings),
+        tuple(differs),
+        strict,
+        tuple(updates),
+        missing=str(path) if path and old is None else "",
+    )
+    return Judged(report, now)
+
+
+def with_stories(report: Report, run: Run) -> Report:
+    """The report with what became of each failing target, as far as a run tells it."""
+    left = MOST_STORIES
+    results = []
+    for result in report.results:
+        findings = []
+        for one in result.findings:
+            if one.status == "failed" and one.prompt is not None and left and not one.story:
+                left -= 1
+                one = replace(one, story=story_of(run, one.prompt, one.position, one.target))  # noqa: PLW2901
+            findings.append(one)
+        results.append(replace(result, findings=tuple(findings)))
+    return replace(report, results=tuple(results))
+
+
+def _readings(checks: Checks, check: Check, source: Source) -> list[Reading]:
+    position = checks.file.defaults.position if check.position is None else check.position
+    try:
+        prompts = chosen_prompts(check, source.prompts)
+        return read(source, check, checks.metrics[check.id], prompts, position)
+    except ElimError as error:
+        where = f"{checks.path}:{checks.line(check)}"
+        raise ElimError(f"{where}: {error.message}", error.hint, error.exit_code) from error
+
+
+def _baseline(
+    checks: Checks, run: Run, source: Source, wanted: Collection[Check], readings: dict[str, list[Reading]]
+) -> Baseline:
+    """What the run would make a baseline of."""
+    compared = [check for check in wanted if check.baseline or checks.metrics[check.id].kind == "tokens"]
+    entries = {check.id: stored.entry_of(check, readings[check.id]) for check in compared}
+    used = {one.prompt for found in readings.values() for one in found}
+    rows = {name: row for name, row in source.prompts.items() if name in used or None in used}
+    facts = identity.identity_of(run.manifest, checks.file.target_space)
+    return Baseline(facts, identity.context_of(run.manifest), identity.prompts_of(rows), entries)
+
+
+def _updated(
+    path: Path | None,
+    old: Baseline | None,
+    now: Baseline,
+    only_new: bool,
+    only: Collection[str],
+    across: Collection[str],
+) -> tuple[Baseline, list[str]]:
+    """Write the baseline, and say what changed."""
+    if path is None:
+        raise ElimError("the check file names no baseline to update", "add baseline: FILE at its top")
+    if old is not None and (only_new or only):
+        differs = identity.mismatch(old.identity, now.identity, across)
+        if differs:
+            raise ElimError(
+                f"{path} is of another model: {differs[0]}",
+                "write all of it anew with --update",
+                Exit.BASELINE,
+            )
+    new = stored.merged(old, now, only_new)
+    if only and old is not None and not only_new:
+        new = replace(new, prompts={**old.prompts, **now.prompts}, checks={**old.checks, **now.checks})
+    lines = difference(old, new)
+    stored.write_baseline(path, new)
+    return new, lines
+
+
+def _result(
+    checks: Checks, judge: Judge, readings: list[Reading], old: Baseline | None, now: Baseline
+) -> Result:
+    mostly = checks.file.defaults.mostly if judge.check.mostly is None else judge.check.mostly
+    findings = [judge.finding(reading) for reading in readings]
+    if old is not None:
+        findings = [_explained(one, old, now) for one in findings]
+    return Result(judge.check, checks.line(judge.check), mostly, tuple(findings))
+
+
+def _explained(finding: Finding, old: Baseline, now: Baseline) -> Finding:
+    if finding.status != "failed":
+        return finding
+    return replace(finding, causes=causes(old, now, finding.prompt))
+
+
+def _stale(old: Baseline | None, now: Baseline, path: Path | None, partial: bool) -> list[str]:
+    """Entries of the baseline that no check reads any more."""
+    if old is None or partial:
+        return []
+    told = []
+    for name, entry in sorted(old.checks.items()):
+        if name not in now.checks:
+            told.append(
+                f"{path}: stale: no check '{name}' compares with a baseline any more; --update drops it"
+            )
+        elif gone := sorted(set(entry.values) - set(now.checks[name].values)):
+            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+            told.append(
+                f"{path}: stale: check '{name}' has no prompt '{gone[0]}'{more} any more; --update drops it"
+            )
+    return told
+
+
+def _edits(old: Baseline, now: Baseline, results: Collection[Result]) -> list[str]:
+    """Prompts that were edited and still pass."""
+    failing = {one.prompt for result in results for one in result.findings if one.status == "failed"}
+    found = ((name, edited(old, now, name)) for name in sorted(now.prompts) if name not in failing)
+    return [
+        f"prompt '{name}' passes but was edited since the baseline: {edit}" for name, edit in found if edit
+    ]

@@ -1,0 +1,74 @@
+"""A run's manifest in, what a comparison must share and what may explain a difference out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from elimtool.analysis.check.words import word
+
+if TYPE_CHECKING:
+    from elimtool.run.manifest import Manifest
+
+SHOWN = 240
+"""Characters of a prompt that a baseline shows; the hash is of all of it."""
+
+_FIELDS = ("model", "revision", "weights_sha256", "tokenizer_sha256", "dtype", "processing", "schema_version")
+_SETTINGS = ("bos", "lens", "sinks")
+_ACROSS = {
+    "weights": ("model", "revision", "weights_sha256"),
+    "tokenizer": ("tokenizer_sha256", "bos"),
+    "dtype": ("dtype",),
+}
+
+
+def identity_of(manifest: Manifest, target_space: str) -> dict[str, Any]:
+    """What two runs must share for their values to be comparable."""
+    facts = manifest.model_dump()
+    return {**{key: facts[key] for key in (*_FIELDS, *_SETTINGS)}, "target_space": target_space}
+
+
+def context_of(manifest: Manifest) -> dict[str, Any]:
+    """What may change between two runs and then explains a difference."""
+    chains = manifest.chains if isinstance(manifest.chains, list) else []
+    config = manifest.config if isinstance(manifest.config, dict) else {}
+    acts = config.get("interventions") or config.get("ablate") or []
+    described: dict[str, Any] = {str(one["name"]): _stages(one) for one in chains if isinstance(one, dict)}
+    return {"chains": described, "interventions": acts if isinstance(acts, list) else [acts]}
+
+
+def _stages(chain: Mapping[str, Any]) -> dict[str, str]:
+    """Stages that are on, numbered, with their parameters in words."""
+    on = [stage for stage in chain.get("stages", ()) if not stage.get("off")]
+    params = [", ".join(f"{key}={value}" for key, value in sorted(stage["params"].items())) for stage in on]
+    return {
+        f"{index:02} {stage['name']}": text
+        for index, (stage, text) in enumerate(zip(on, params, strict=True))
+    }
+
+
+def prompts_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Hash and beginning of every prompt's rendered text."""
+    return {
+        name: {"sha256": _hash(row["text"] or ""), "text": _shown(row["text"] or "")}
+        for name, row in rows.items()
+    }
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
+
+
+def mismatch(old: Mapping[str, Any], new: Mapping[str, Any], across: Iterable[str]) -> list[str]:
+    """Fields in which two identities differ, in words; none of those that ``across`` lets differ."""
+    allowed = {name for word in across for name in _ACROSS[word]}
+    same = ("weights_sha256", "tokenizer_sha256")
+    if all(old.get(name) is not None and old.get(name) == new.get(name) for name in same):
+        allowed |= {"model", "revision"}  # the same files under another name
+    names = [name for name in sorted({*old, *new}) if name not in allowed and old.get(name) != new.get(name)]
+    return [f"{name}: {word(old.get(name))} in the baseline, {word(new.get(name))} now" for name in names]

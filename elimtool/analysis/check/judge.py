@@ -1,0 +1,240 @@
+"""Readings and expectations in, findings out: bounds, comparison with a baseline, and where it was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from elimtool.analysis.check.baseline import ALL, Baseline, definition, stored
+from elimtool.analysis.check.findings import Finding, Status
+from elimtool.analysis.check.metrics import Metric
+from elimtool.analysis.check.spec import Check, Defaults
+from elimtool.analysis.check.values import Reading
+from elimtool.analysis.check.words import told
+
+NUMBERS = (int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a value passes one expectation.
+
+    Attributes:
+        passes: It does.
+        expected: What would, in words.
+        off: How far the value is past the nearest one that would; ``None`` where there is no distance.
+    """
+
+    passes: bool
+    expected: str
+    off: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Judges the readings of one check.
+
+    Attributes:
+        check: The check.
+        metric: Its metric.
+        defaults: The file's tolerances.
+        baseline: The baseline, where the file names one and it exists.
+        comparable: Whether the baseline is of the same model.
+    """
+
+    check: Check
+    metric: Metric
+    defaults: Defaults
+    baseline: Baseline | None
+    comparable: bool = True
+
+    @property
+    def compares(self) -> bool:
+        """Whether the check needs a baseline."""
+        return self.check.baseline or self.metric.kind == "tokens"
+
+    def finding(self, reading: Reading) -> Finding:
+        """Judge one reading."""
+        if reading.error:
+            said = f"prompt {_name(reading.prompt)} could not be measured: {reading.error}"
+            return Finding(reading.prompt, "error", None, self._wanted(), message=said)
+        was, status = self._known(reading)
+        if status != "passed":
+            return Finding(
+                reading.prompt, status, reading.value, self._wanted(), message=self._why(status, reading)
+            )
+        seen = self._overlap(reading, was) if self.metric.kind == "tokens" else reading.value
+        verdicts = self._verdicts(seen, was)
+        failing = next((one for one in verdicts if not one.passes), None)
+        if failing is None:
+            return Finding(
+                reading.prompt, "passed", seen, " and ".join(one.expected for one in verdicts), was
+            )
+        where = place(reading, self.check)
+        return Finding(
+            reading.prompt,
+            "failed",
+            seen,
+            failing.expected,
+            None if self.metric.kind == "tokens" else was,
+            failing.off,
+            where,
+            self._message(reading, seen, failing, where),
+            target=_only(reading, "target"),
+            position=_only(reading, "position"),
+        )
+
+    def tolerance(self, was: float) -> float:
+        """How far a value may be from the baseline's."""
+        atol = self.defaults.atol if self.check.atol is None else self.check.atol
+        rtol = self.defaults.rtol if self.check.rtol is None else self.check.rtol
+        return atol if self.metric.kind == "integer" and self.check.agg is None else atol + rtol * abs(was)
+
+    def _known(self, reading: Reading) -> tuple[Any, Status]:
+        """The baseline's value, and whether there is one to compare with."""
+        if not self.compares:
+            return None, "passed"
+        entry = self.baseline.checks.get(self.check.id) if self.baseline else None
+        if self.baseline is None or entry is None or (reading.prompt or ALL) not in entry.values:
+            return None, "no_baseline"
+        if not self.comparable or entry.of != definition(self.check):
+            return None, "not_comparable"
+        return entry.values[reading.prompt or ALL], "passed"
+
+    def _verdicts(self, seen: Any, was: Any) -> list[Verdict]:
+        check = self.check
+        if seen is None and not check.allow_null:
+            return [Verdict(False, self._wanted())]
+        found = [] if seen is None else self._bounds(seen)
+        if check.baseline and self.metric.kind != "tokens":
+            now = stored(seen)
+            found.append(self._against(now, was))
+        return found or [Verdict(True, "anything")]
+
+    def _bounds(self, seen: Any) -> list[Verdict]:
+        check = self.check
+        found = []
+        low = 1.0 if self.metric.kind == "tokens" and check.min is check.max is None else check.min
+        if low is not None:
+            found.append(Verdict(seen >= low - 1e-12, f"at least {low:g}", max(low - seen, 0.0)))
+        if check.max is not None:
+            found.append(
+                Verdict(seen <= check.max + 1e-12, f"at most {check.max:g}", max(seen - check.max, 0.0))
+            )
+        if isinstance(seen, bool) and not check.baseline:
+            wanted = check.is_ if isinstance(check.is_, bool) else True
+            found.append(Verdict(seen == wanted, told(wanted)))
+        if isinstance(seen, str) and isinstance(check.is_, tuple) and check.is_:
+            found.append(Verdict(seen in check.is_, " or ".join(f"'{one}'" for one in check.is_)))
+        if isinstance(seen, str) and check.is_not:
+            found.append(
+                Verdict(seen not in check.is_not, "not " + " or ".join(f"'{one}'" for one in check.is_not))
+            )
+        return found
+
+    def _against(self, now: Any, was: Any) -> Verdict:
+        """Compare with the baseline's value."""
+        unwanted = self.check.direction
+        numeric = isinstance(now, NUMBERS) and isinstance(was, NUMBERS)
+        if not numeric:
+            return Verdict(now == was, f"{told(was)} as in the baseline")
+        if isinstance(now, bool) or isinstance(was, bool):
+            fine = now == was or unwanted == ("decrease" if now else "increase")
+            return Verdict(fine, f"{told(was)} as in the baseline")
+        tolerance = self.tolerance(was)
+        past = {"decrease": was - now, "increase": now - was, "both": abs(now - was)}[unwanted]
+        sign = {"decrease": "-", "increase": "+", "both": "±"}[unwanted]
+        spelt = f"{told(was)} {sign} {tolerance:.3g} (baseline and tolerance)"
+        return Verdict(past <= tolerance, spelt, max(past - tolerance, 0.0))
+
+    def _overlap(self, reading: Reading, was: Any) -> float | None:
+        """Share of the baseline's first tokens that are still among the first, ties allowed for."""
+        if reading.value is None:
+            return None
+        ids = {int(str(one).partition(" ")[0]) for one in was}
+        near = {token for row in reading.rows for token in row["near"]}
+        return len(ids & near) / len(ids)
+
+    def _wanted(self) -> str:
+        """What the check expects, without a baseline's value."""
+        check = self.check
+        words = [f"at least {check.min:g}"] if check.min is not None else []
+        words += [f"at most {check.max:g}"] if check.max is not None else []
+        if isinstance(check.is_, bool) or (
+            self.metric.kind == "boolean" and not words and not check.baseline
+        ):
+            words.append(told(check.is_ if isinstance(check.is_, bool) else True))
+        elif check.is_:
+            words.append(" or ".join(f"'{one}'" for one in check.is_))
+        words += ["not " + " or ".join(f"'{one}'" for one in check.is_not)] if check.is_not else []
+        words += ["the baseline's value"] if self.compares else []
+        return " and ".join(words) or "a value"
+
+    def _why(self, status: Status, reading: Reading) -> str:
+        name = _name(reading.prompt)
+        if status == "no_baseline":
+            return f"prompt {name} has no baseline of {self._phrase()}; it is {told(reading.value)} now"
+        entry = self.baseline.checks[self.check.id] if self.baseline else None
+        if entry is not None and entry.of != definition(self.check):
+            return f"the baseline is of '{entry.of}', the check now reads '{definition(self.check)}'"
+        return f"the baseline's value of prompt {name} is of another model"
+
+    def _phrase(self) -> str:
+        how = f"{self.check.agg} " if self.check.agg else ""
+        return f"{how}{self.metric.name}"
+
+    def _message(self, reading: Reading, seen: Any, failing: Verdict, where: str) -> str:
+        head = f"{self._phrase()} of prompt {_name(reading.prompt)}"
+        head = f"{self._phrase()} of all prompts" if reading.prompt is None else head
+        if seen is None:
+            said = f"{head} is null ({reading.missing}), expected {failing.expected}"
+            said += "" if self.check.allow_null else "; allow_null: true lets it pass"
+        else:
+            unit = f" {self.metric.unit}" if self.metric.unit and not isinstance(seen, (bool, str)) else ""
+            said = f"{head} is {told(seen)}{unit}, expected {failing.expected}"
+        off = f"; {failing.off:.3g} off" if failing.off else ""
+        return f"{said}{off}{f' ({where})' if where else ''}"
+
+
+def place(reading: Reading, check: Check) -> str:
+    """Where a value was seen: target, chain, stage, span, layers, and the layer that is farthest out."""
+    rows = reading.rows
+    words = []
+    for name in ("target", "span", "chain", "stage", "component", "head"):
+        values = list(dict.fromkeys(row[name] for row in rows if row.get(name) is not None))
+        if len(values) == 1:
+            quoted = f"'{values[0]}'" if name in ("target", "span") else values[0]
+            words.append(f"cut by {quoted}" if name == "stage" and _cut(rows) else f"{name} {quoted}")
+    layers = sorted({row["layer"] for row in rows if row.get("layer") is not None})
+    if len(layers) == 1:
+        words.append(f"layer {layers[0]}" if layers[0] >= 0 else "the embedding")
+    elif layers:
+        words.append(f"layers {layers[0]} to {layers[-1]}{_extreme(rows, check)}")
+    positions = sorted({row["position"] for row in rows if "position" in row})
+    if len(positions) == 1:
+        words.append(f"position {positions[0]}")
+    return ", ".join(words)
+
+
+def _cut(rows: tuple[Mapping[str, Any], ...]) -> bool:
+    return any(row.get("value") is False for row in rows)
+
+
+def _extreme(rows: tuple[Mapping[str, Any], ...], check: Check) -> str:
+    numbers = [row for row in rows if isinstance(row["value"], NUMBERS)]
+    if not numbers:
+        return ""
+    high = check.max is not None and check.min is None
+    found = (max if high else min)(numbers, key=lambda row: float(row["value"]))
+    return f", {'highest' if high else 'lowest'} {told(found['value'])} at layer {found['layer']}"
+
+
+def _only(reading: Reading, column: str) -> Any:
+    """The value that a column has in all rows of a reading."""
+    values = {row.get(column) for row in reading.rows}
+    return values.pop() if len(values) == 1 else None
+
+
+def _name(prompt: str | None) -> str:
+    return f"'{prompt}'" if prompt is not None else "(all)"

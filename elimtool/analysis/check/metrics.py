@@ -1,0 +1,163 @@
+"""Names of metrics in, the column that they read and how its rows are reduced out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import pyarrow as pa
+
+from elimtool.errors import ElimError, nearest
+from elimtool.run.schema import TABLES
+
+Kind = Literal["integer", "number", "boolean", "text", "tokens"]
+Reduction = Literal["", "last_layer", "last_stage", "all_stages", "first_k"]
+
+SELECTORS = ("target", "chain", "span", "layer", "stage", "head", "component", "position")
+"""Columns by which a check can choose rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a check reads.
+
+    Attributes:
+        name: As the check file has it.
+        table: Table of a run.
+        column: Column of that table.
+        kind: What its values are.
+        meaning: One line for people.
+        reduction: ``last_layer`` reads the model's output unless the check names layers; ``last_stage`` the
+            end of a chain unless it names a stage; ``all_stages`` joins the stages of a chain; ``first_k``
+            gathers the first tokens of the output.
+    """
+
+    name: str
+    table: str
+    column: str
+    kind: Kind
+    meaning: str
+    reduction: Reduction = ""
+
+    @property
+    def selectors(self) -> tuple[str, ...]:
+        """Columns by which its rows can be chosen."""
+        names = TABLES[self.table].names
+        return tuple(name for name in SELECTORS if name in names)
+
+    @property
+    def null_when(self) -> str:
+        """What makes a value null; empty where it never is."""
+        return next(one.null_when for one in TABLES[self.table].columns if one.name == self.column)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the values; empty for shares, names and truth values."""
+        unit = next(one.unit for one in TABLES[self.table].columns if one.name == self.column)
+        return "" if self.kind == "tokens" or unit in ("share", "probability", "rank", "ratio") else unit
+
+
+SHORT: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("final_rank", "lens", "rank", "integer", "rank of the target in the output", "last_layer"),
+        Metric(
+            "final_prob", "lens", "prob", "number", "probability of the target in the output", "last_layer"
+        ),
+        Metric(
+            "final_logprob", "lens", "logprob", "number", "log-probability of the target (nats)", "last_layer"
+        ),
+        Metric(
+            "survives",
+            "sampling_targets",
+            "alive_after",
+            "boolean",
+            "whether a chain leaves the target, or a stage if one is named",
+            "last_stage",
+        ),
+        Metric(
+            "retention",
+            "attention",
+            "mass_no_sink",
+            "number",
+            "share of a span in the attention that the sinks leave, mean over heads",
+        ),
+        Metric("lost_layer", "verdicts", "lost_layer", "integer", "layer from which on the target is lost"),
+        Metric("commit_layer", "verdicts", "commit_layer", "integer", "layer from which on the target leads"),
+        Metric(
+            "pruned_mass",
+            "sampling",
+            "mass_pruned",
+            "number",
+            "probability that a chain cuts in all, or a stage if one is named",
+            "all_stages",
+        ),
+        Metric(
+            "nucleus_size",
+            "lens_layers",
+            "nucleus_size",
+            "integer",
+            "tokens in the 0.9 nucleus",
+            "last_layer",
+        ),
+        Metric("entropy", "lens_layers", "entropy", "number", "entropy of the output (nats)", "last_layer"),
+        Metric("outcome", "verdicts", "outcome", "text", "what became of the target"),
+        Metric("regime", "verdicts", "regime", "text", "regime of the position"),
+        Metric(
+            "topk_overlap",
+            "top_tokens",
+            "token_id",
+            "tokens",
+            "share of the baseline's k first tokens that are still among the k first",
+            "first_k",
+        ),
+    )
+}
+"""Metrics with names of their own; ``table.column`` reaches every other column."""
+
+_KINDS: dict[pa.DataType, Kind] = {
+    pa.int32(): "integer",
+    pa.int64(): "integer",
+    pa.float32(): "number",
+    pa.float64(): "number",
+    pa.bool_(): "boolean",
+    pa.string(): "text",
+}
+_NOT_MEASURED = frozenset(("prompt_id", *SELECTORS, "token_id", "stage_index"))
+
+
+@cache
+def columns() -> dict[str, Metric]:
+    """Every ``table.column`` that can be judged: numbers, truth values and texts that are no keys."""
+    return {
+        f"{table.name}.{column.name}": Metric(
+            f"{table.name}.{column.name}",
+            table.name,
+            column.name,
+            _KINDS[column.type],
+            column.description,
+        )
+        for table in TABLES.values()
+        for column in table.columns
+        if column.type in _KINDS and column.name not in _NOT_MEASURED
+    }
+
+
+def find(name: str) -> Metric:
+    """The metric of a name.
+
+    Raises:
+        ElimError: There is none; the hint names the nearest.
+    """
+    if name in SHORT:
+        return SHORT[name]
+    if name in columns():
+        return columns()[name]
+    table, dot, _ = name.partition(".")
+    if dot and table in TABLES:
+        own = tuple(known.partition(".")[2] for known in columns() if known.startswith(f"{table}."))
+        raise ElimError(f"metric '{name}': no such column to judge", nearest(name[len(table) + 1 :], own))
+    if dot:
+        raise ElimError(f"metric '{name}': there is no table '{table}'", nearest(table, tuple(TABLES)))
+    raise ElimError(f"metric '{name}' is unknown", f"{nearest(name, tuple(SHORT))}; or table.column")

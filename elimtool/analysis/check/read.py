@@ -1,0 +1,251 @@
+"""A check file in, its checked contents out; every error names file, line, key and the nearest word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from elimtool.analysis.check.metrics import SHORT, Metric, columns, find
+from elimtool.analysis.check.spec import Check, CheckFile, Condition, Defaults, ModelSpec, Select
+from elimtool.config.places import Key, Places, read_with_places
+from elimtool.errors import ElimError, nearest
+
+SELECTOR_KEYS = {"layers": "layer"}
+"""Keys of a check that choose rows by a column of another name."""
+
+_RECORDS: Mapping[str, type[BaseModel]] = {
+    "model": ModelSpec,
+    "defaults": Defaults,
+    "checks": Check,
+    "select": Select,
+    "where": Condition,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """A check file that can be used.
+
+    Attributes:
+        path: The file.
+        file: Its contents.
+        metrics: The metric of every check, by the check's id.
+        places: Where everything stands.
+    """
+
+    path: Path
+    file: CheckFile
+    metrics: Mapping[str, Metric]
+    places: Places
+
+    def line(self, check: Check) -> int:
+        """Line of a check in the file."""
+        return self.places.line(("checks", self.file.checks.index(check)))
+
+    def beside(self, name: str) -> Path:
+        """A path as the file means it: from the file's own folder."""
+        return self.path.parent / Path(name).expanduser()
+
+    @property
+    def baseline(self) -> Path | None:
+        """File of the baseline, if the file names one."""
+        return self.beside(self.file.baseline) if self.file.baseline else None
+
+
+def read_checks(path: str | Path) -> Checks:
+    """Read a check file and check all that can be checked without a run.
+
+    Raises:
+        ElimError: The file cannot be read, or something in it cannot be used; the message names the file, the
+            line and the key, and the hint the nearest valid word.
+    """
+    path = Path(path)
+    content, places = read_with_places(path)
+    if not isinstance(content, dict):
+        raise ElimError(
+            f"{path}:1: a check file is a mapping with the keys version, prompts and checks",
+            "see elimtool check --schema",
+        )
+    try:
+        file = CheckFile.model_validate(content)
+    except ValidationError as error:
+        raise _first(error.errors(), content, places) from error
+    _refuse_repeats(file, places)
+    metrics = {}
+    for index, check in enumerate(file.checks):
+        try:
+            metrics[check.id] = find(check.metric)
+        except ElimError as error:
+            raise ElimError(
+                f"{places.at(('checks', index, 'metric'))}: {error.message}", error.hint
+            ) from error
+        _Doubts(check, metrics[check.id], places, ("checks", index)).raise_first(file)
+    return Checks(path, file, metrics, places)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of check files, for editors; metrics are offered by name."""
+    schema = CheckFile.model_json_schema()
+    schema["title"] = "elimtool check file"
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["$defs"]["Check"]["properties"]["metric"]["enum"] = [*SHORT, *sorted(columns())]
+    return schema
+
+
+def _first(errors: list[ErrorDetails], content: Any, places: Places) -> ElimError:
+    """The first error of a file from top to bottom, in plain words."""
+    located = [(_existing(error["loc"], places), error) for error in errors]
+    key, error = min(located, key=lambda one: places.line(one[0]))
+    where = ".".join(str(part) for part in key)
+    kind, last = error["type"], error["loc"][-1]
+    if kind == "extra_forbidden":
+        valid = tuple(_names(_record(key[:-1])))
+        inside = f" in {'.'.join(str(part) for part in key[:-1])}" if len(key) > 1 else ""
+        return ElimError(f"{places.at(key)}: unknown key '{last}'{inside}", nearest(str(last), valid))
+    if kind == "missing":
+        owner = _owner(key, content)
+        return ElimError(f"{places.at(key)}: {owner} has no '{last}'", "add it; see elimtool check --schema")
+    if kind == "literal_error":
+        valid = tuple(
+            word.strip("' ") for word in str(error["ctx"]["expected"]).replace(" or ", ",").split(",")
+        )
+        return ElimError(
+            f"{places.at(key)}: {where}: {error['input']!r} is not valid", nearest(str(error["input"]), valid)
+        )
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if kind == "string_type" and not isinstance(error["input"], (dict, list)):
+        return ElimError(f"{places.at(key)}: {where}: {error['input']!r} is no text", "put it in quotes")
+    if message != error["msg"] and not error["msg"].startswith("Value error"):
+        message = f"{error['input']!r} is not {message}"
+    said, _, hint = message.partition(": ")
+    return ElimError(f"{places.at(key)}: {where}: {said}", hint)
+
+
+def _existing(location: tuple[int | str, ...], places: Places) -> Key:
+    """The part of a location that stands in the file, without the names of unions' members."""
+    key: Key = ()
+    for part in location:
+        if (*key, part) not in places.lines:
+            break
+        key = (*key, part)
+    return key
+
+
+def _record(key: Key) -> type[BaseModel]:
+    words = [part for part in key if isinstance(part, str) and part in _RECORDS]
+    return _RECORDS[words[-1]] if words else CheckFile
+
+
+def _names(record: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in record.model_fields.items()]
+
+
+def _owner(key: Key, content: Any) -> str:
+    """What a key is missing from."""
+    if len(key) >= 2 and key[0] == "checks" and isinstance(key[1], int):
+        given = content["checks"][key[1]]
+        name = given.get("id") if isinstance(given, dict) else None
+        return f"check '{name}'" if name else f"check number {key[1] + 1}"
+    return ".".join(str(part) for part in key) or "the file"
+
+
+def _refuse_repeats(file: CheckFile, places: Places) -> None:
+    seen: dict[str, int] = {}
+    for index, check in enumerate(file.checks):
+        line = places.line(("checks", index))
+        if check.id in seen:
+            raise ElimError(
+                f"{places.path}:{line}: check id '{check.id}' is taken by line {seen[check.id]}",
+                "give each check an id of its own",
+            )
+        seen[check.id] = line
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubts:
+    """What in one check contradicts its metric or itself."""
+
+    check: Check
+    metric: Metric
+    places: Places
+    key: Key
+
+    def raise_first(self, file: CheckFile) -> None:
+        """Raise the first thing that is wrong, if any is."""
+        self._selectors()
+        self._expectation()
+        self._bounds()
+        if self.check.baseline or self.metric.kind == "tokens":
+            if file.baseline is None:
+                self._refuse("baseline", "the file names no baseline", "add baseline: FILE at the top")
+        elif self.check.atol is not None or self.check.rtol is not None or self.check.direction != "both":
+            given = next(k for k in ("atol", "rtol", "direction") if k in self.check.model_fields_set)
+            self._refuse(
+                given, f"'{given}' is for comparison with a baseline", "add baseline: true, or leave it out"
+            )
+
+    def _selectors(self) -> None:
+        for name in ("target", "chain", "stage", "span", "layers", "head", "component"):
+            column = SELECTOR_KEYS.get(name, name)
+            if getattr(self.check, name) is not None and column not in self.metric.selectors:
+                valid = ", ".join("layers" if one == "layer" else one for one in self.metric.selectors)
+                self._refuse(
+                    name, f"metric {self.metric.name} has no {name}", f"it can be chosen by: {valid}"
+                )
+
+    def _expectation(self) -> None:
+        check, kind = self.check, self.metric.kind
+        reduced = check.agg is not None and kind in ("boolean", "text")
+        if kind == "text" and check.agg is not None and check.agg not in ("share", "first", "last"):
+            self._refuse(
+                "agg",
+                f"metric {self.metric.name} is a text: it has no {check.agg}",
+                "give share, first or last",
+            )
+        numeric = kind in ("integer", "number", "tokens") or (reduced and check.agg not in ("first", "last"))
+        for name in ("min", "max"):
+            if getattr(check, name) is not None and not numeric:
+                self._refuse(
+                    name, f"metric {self.metric.name} is no number", "give is: ..., or agg: share with min"
+                )
+        if numeric and (check.is_ != () or check.is_not):
+            self._refuse("is", f"metric {self.metric.name} is a number", "give min, max or baseline: true")
+        if kind == "text" and not reduced and not (check.baseline or check.is_ != () or check.is_not):
+            self._refuse("metric", f"check '{check.id}' expects nothing", "give is, is_not or baseline: true")
+        if numeric and kind != "tokens" and check.min is None and check.max is None and not check.baseline:
+            self._refuse("metric", f"check '{check.id}' expects nothing", "give min, max or baseline: true")
+        if check.where is not None and check.agg != "share":
+            self._refuse(
+                "where", "'where' says what counts for agg: share", "add agg: share, or leave it out"
+            )
+        if kind == "text" and check.agg == "share" and (check.where is None or not check.where.in_):
+            self._refuse("agg", "the share of which texts?", "add where: {is: ...}")
+        if kind in ("integer", "number") and check.agg == "share" and check.where is None:
+            self._refuse("agg", "the share of which values?", "add where: {min: ...} or where: {max: ...}")
+
+    def _bounds(self) -> None:
+        check = self.check
+        if check.min is not None and check.max is not None and check.min > check.max:
+            self._refuse(
+                "min", f"min {check.min:g} is above max {check.max:g}: nothing can pass", "swap them"
+            )
+        if check.scope == "all" and check.agg is None:
+            self._refuse("scope", "scope: all makes one value of all prompts", "say how: agg: mean")
+        if check.scope == "all" and check.mostly is not None:
+            self._refuse(
+                "mostly", "'mostly' counts prompts, and scope: all has one value", "leave one of the two out"
+            )
+        if check.prompt and check.select != Select():
+            self._refuse("prompt", "'prompt' and 'select' both choose prompts", "leave one of the two out")
+        if self.metric.kind == "tokens" and check.agg is not None:
+            self._refuse("agg", f"metric {self.metric.name} has one value a prompt", "leave agg out")
+        if self.metric.kind == "tokens" and check.scope == "all":
+            self._refuse("scope", f"metric {self.metric.name} is judged prompt by prompt", "leave scope out")
+
+    def _refuse(self, name: str, message: str, hint: str) -> None:
+        raise ElimError(f"{self.places.at((*self.key, name))}: {message}", hint)

@@ -1,0 +1,92 @@
+"""A run and a target in, what became of it out: the closing sentence and the verdict's words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from elimtool.analysis.closing import ChainFate, closing_sentence, needed
+from elimtool.analysis.verdict import in_words
+
+if TYPE_CHECKING:
+    from elimtool.run import Run
+
+Row = Mapping[str, Any]
+
+
+def story_of(run: Run, prompt: str, position: int | None = None, target: str | None = None) -> str:
+    """What became of a target at a position.
+
+    Args:
+        run: Any run; tables that it lacks are left out of the sentence.
+        prompt: Id of the prompt.
+        position: Query position; ``None`` for the last probed.
+        target: The target as it was scored; ``None`` for the prompt's first.
+
+    Returns:
+        A sentence or two; empty where the run has no ranks of the target.
+    """
+    lens = [row for row in _rows(run, "lens", prompt) if not row["is_foil"]]
+    if not lens:
+        return ""
+    position = max(row["position"] for row in lens) if position is None else position
+    target = lens[0]["target"] if target is None else target
+    ranks = [row for row in lens if row["position"] == position and row["target"] == target]
+    if not ranks:
+        return ""
+    ranks.sort(key=lambda row: int(row["layer"]))
+    fates = _fates(run, prompt, position, target)
+    told = closing_sentence(
+        f"'{target}'", [(row["layer"], row["rank"]) for row in ranks], ranks[-1]["prob"], fates
+    )
+    verdict = next(
+        (
+            row
+            for row in _rows(run, "verdicts", prompt)
+            if row["position"] == position and row["target"] == target
+        ),
+        None,
+    )
+    words = in_words(verdict) if verdict else ""
+    outcome = verdict["outcome"].replace("_", " ") if verdict else ""
+    return " ".join(part for part in (told, f"{outcome}: {words}." if words else "") if part)
+
+
+def _rows(run: Run, table: str, prompt: str) -> list[dict[str, Any]]:
+    if table not in run.tables:
+        return []
+    found: list[dict[str, Any]] = run.arrow(table).filter(pc.field("prompt_id") == prompt).to_pylist()
+    return found
+
+
+def _fates(run: Run, prompt: str, position: int, target: str) -> list[ChainFate]:
+    here = [row for row in _rows(run, "sampling_targets", prompt) if row["position"] == position]
+    stages: dict[str, dict[int, Row]] = {}
+    for row in _rows(run, "sampling", prompt):
+        if row["position"] == position:
+            stages.setdefault(row["chain"], {})[row["stage_index"]] = row
+    fates = []
+    for chain in dict.fromkeys(row["chain"] for row in here):
+        own = [row for row in here if row["chain"] == chain and row["target"] == target]
+        if own:
+            fates.append(
+                _fate(chain, sorted(own, key=lambda row: int(row["stage_index"])), stages.get(chain, {}))
+            )
+    return fates
+
+
+def _fate(chain: str, rows: Sequence[Row], stages: Mapping[int, Row]) -> ChainFate:
+    left = stages[max(stages)]["n_after"] if stages else 0
+    if not rows[0]["alive_before"]:
+        return ChainFate(chain, left=left, dead=True)
+    for row in rows:
+        if row["alive_before"] and not row["alive_after"]:
+            stage = stages.get(row["stage_index"])
+            params = json.loads(stage["params"]) if stage else {}
+            return ChainFate(
+                chain, row["stage"], needed(row["stage"], params, row["rank_before"], row["margin"]), left
+            )
+    return ChainFate(chain, left=left)

@@ -1,0 +1,242 @@
+"""What a check file says, as strict, frozen records; ``read.py`` makes them from YAML."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+AGGREGATIONS = ("mean", "min", "max", "median", "sum", "share", "first", "last")
+QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?|100)")
+TEXTS = "a text, or a list of texts"
+IDENTITY = ("weights", "tokenizer", "dtype")
+"""What ``across`` may name: a baseline of another one of these is still compared with."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _texts(value: Any) -> Any:
+    """One text is a list of one."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _layers(value: Any) -> Any:
+    """``12``, ``10-20``, ``last`` or a list of layers; -1 is the embedding."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value,)
+    if isinstance(value, str):
+        if value in ("last", "all"):
+            return value
+        if found := re.fullmatch(r"\s*(-1|\d+)\s*-\s*(\d+)\s*", value):
+            first, last = int(found[1]), int(found[2])
+            if first > last:
+                raise ValueError(f"the range {value} runs backwards: write {last}-{first}")
+            return tuple(range(first, last + 1))
+        if re.fullmatch(r"-1|\d+", value):
+            return (int(value),)
+        raise ValueError(f"'{value}' is no layer: give 12, 10-20, a list such as [3, 5], last or all")
+    return _tuple(value)
+
+
+def _aggregation(value: str) -> str:
+    from elimtool.errors import nearest
+
+    if value in AGGREGATIONS or QUANTILE.fullmatch(value):
+        return value
+    raise ValueError(
+        f"'{value}' is no aggregation: {nearest(value, AGGREGATIONS)}, and quantiles such as p95"
+    )
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_texts, json_schema_input_type=str | list[str])]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Tolerance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Layers = Annotated[
+    tuple[int, ...] | Literal["last", "all"],
+    BeforeValidator(_layers, json_schema_input_type=int | str | list[int]),
+]
+Aggregation = Annotated[
+    str, BeforeValidator(lambda value: _aggregation(value) if isinstance(value, str) else value)
+]
+Index = Annotated[int, Field(ge=0)]
+Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class ModelSpec(_Strict):
+    """The model to run, with the options of the same names.
+
+    Attributes:
+        name: Catalogue name, hub id, directory (from the check file's folder) or .gguf file.
+        revision: Branch, tag or commit of a hub id.
+        dtype: Number type of the weights in memory.
+        device: Where to run.
+        ablate: Heads and MLPs to leave out, such as ``17.3`` or ``mlp 5``.
+    """
+
+    name: str = "smollm2"
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16", "float64", "auto"] = "float32"
+    device: str = "auto"
+    ablate: Annotated[tuple[str, ...], BeforeValidator(_tuple)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        """A text is the name of a model; a head written as the number 17.3 is the text '17.3'."""
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and isinstance(value.get("ablate"), list):
+            return {
+                **value,
+                "ablate": tuple(str(one) if isinstance(one, float) else one for one in value["ablate"]),
+            }
+        return value
+
+
+class Select(_Strict):
+    """Which prompts a check is about; every key given must fit.
+
+    Attributes:
+        id: Ids of prompts; ``*`` stands for any characters.
+        tag: A prompt fits if it has one of these tags.
+        group: Groups.
+        category: Categories.
+    """
+
+    id: Texts = ()
+    tag: Texts = ()
+    group: Texts = ()
+    category: Texts = ()
+
+
+class Condition(_Strict):
+    """What a value must be like to count for ``share``."""
+
+    min: Number | None = None
+    max: Number | None = None
+    in_: Annotated[tuple[str, ...], BeforeValidator(_texts, json_schema_input_type=str | list[str])] = Field(
+        (), alias="is"
+    )
+
+
+class Defaults(_Strict):
+    """What holds for checks that do not say otherwise."""
+
+    atol: Tolerance = 1e-4
+    rtol: Tolerance = 1e-4
+    mostly: Share = 1.0
+    position: Index | Literal["last", "all"] = "last"
+
+
+class Check(_Strict):
+    """One assertion about a metric of some prompts.
+
+    Attributes:
+        id: Name of the check, unique in the file.
+        why: What breaks for users if it fails; shown with the failure.
+        prompt: Ids of the prompts; short for ``select: {id: ...}``.
+        select: Which prompts; without either, all.
+        metric: A short name or ``table.column``.
+        target: Continuation that the metric is about.
+        chain: Sampler chain.
+        stage: Stage of the chain.
+        span: Part of the prompt.
+        layers: Layers: 12, 10-20, [3, 5], last, all; -1 is the embedding.
+        head: Query head.
+        component: Component, such as ``head 17.3`` or ``mlp 5``.
+        position: Query position: last (the last one probed), all, or an index.
+        agg: How several values become one: mean, min, max, median, sum, share, first, last, p95.
+        where: With ``agg: share``, which values count; without, those that are true.
+        scope: ``prompt``: one value a prompt; ``all``: one value of all prompts together.
+        min: Smallest value that passes.
+        max: Largest value that passes.
+        is_: The value (or one of the values) that a text or a truth value must have.
+        is_not: Values that a text must not have.
+        baseline: Compare with the baseline.
+        atol: Absolute tolerance, in the metric's unit.
+        rtol: Tolerance relative to the baseline; integers do without.
+        direction: Which change is a regression.
+        mostly: Share of the prompts that must pass.
+        allow_null: Let "could not be measured" pass a bound.
+        k: Tokens that ``topk_overlap`` compares.
+        tie: Nats below the k-th token within which a token still counts as one of the k first.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+    id: Id
+    why: str = ""
+    prompt: Texts = ()
+    select: Select = Select()
+    metric: str
+    target: str | None = None
+    chain: str | None = None
+    stage: str | None = None
+    span: str | None = None
+    layers: Layers | None = None
+    head: Index | None = None
+    component: str | None = None
+    position: Index | Literal["last", "all"] | None = None
+    agg: Aggregation | None = None
+    where: Condition | None = None
+    scope: Literal["prompt", "all"] = "prompt"
+    min: Number | None = None
+    max: Number | None = None
+    is_: Annotated[
+        tuple[str, ...] | bool, BeforeValidator(_texts, json_schema_input_type=bool | str | list[str])
+    ] = Field((), alias="is")
+    is_not: Texts = ()
+    baseline: bool = False
+    atol: Tolerance | None = None
+    rtol: Tolerance | None = None
+    direction: Literal["both", "decrease", "increase"] = "both"
+    mostly: Share | None = None
+    allow_null: bool = False
+    k: Annotated[int, Field(ge=1, le=20)] = 10
+    tie: Tolerance = 0.01
+
+
+class CheckFile(_Strict):
+    """A check file.
+
+    Attributes:
+        version: Version of the format.
+        model: Model to run.
+        prompts: A file of prompt records, or the records.
+        samplers: Sampler chains: engines, files (from the check file's folder) or stages in a line.
+        lens: How layers before the last are read: raw, ridge or a file.
+        sinks: Attention sinks: auto, none or positions such as ``0,5``.
+        target_space: ``auto`` puts a space before a target where text has one.
+        baseline: File of the baseline, from the check file's folder.
+        across: What may differ from the baseline's model: weights, tokenizer, dtype.
+        defaults: What holds for checks that do not say otherwise.
+        checks: The checks.
+    """
+
+    version: Literal[1]
+    model: ModelSpec = ModelSpec()
+    prompts: str | tuple[dict[str, Any], ...] | None = None
+    samplers: Texts = ("llama.cpp", "hf", "vllm")
+    lens: str = "raw"
+    sinks: str = "auto"
+    target_space: Literal["auto", "exact"] = "auto"
+    baseline: str | None = None
+    across: Annotated[tuple[Literal["weights", "tokenizer", "dtype"], ...], BeforeValidator(_texts)] = ()
+    defaults: Defaults = Defaults()
+    checks: Annotated[tuple[Check, ...], BeforeValidator(_tuple), Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """Prompts given in place are a tuple."""
+        if isinstance(value, dict) and isinstance(value.get("prompts"), list):
+            return {**value, "prompts": tuple(value["prompts"])}
+        return value

@@ -1,0 +1,308 @@
+"""A run and a check in, one value a prompt out: which rows count, and how several become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from math import isnan, prod
+from operator import or_
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from elimtool.analysis.check.aggregate import aggregate
+from elimtool.analysis.check.metrics import SELECTORS, Metric
+from elimtool.analysis.check.spec import Check
+from elimtool.errors import ElimError, nearest
+from elimtool.run.schema import TABLES
+
+if TYPE_CHECKING:
+    from elimtool.run import Run
+
+Value = float | int | bool | str | tuple[int, ...] | None
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One value that a check judges.
+
+    Attributes:
+        prompt: Id of the prompt; ``None`` for one value of all prompts.
+        value: The value; ``None`` where it could not be measured.
+        rows: The rows it was made from: the columns that chose them, and ``value``.
+        missing: Why the value is null; empty where it is not.
+        error: The prompt could not be measured at all; its message.
+    """
+
+    prompt: str | None
+    value: Value
+    rows: tuple[Row, ...] = ()
+    missing: str = ""
+    error: str = ""
+
+
+class Source:
+    """A run's tables as checks read them: a column at a time, each table once.
+
+    Args:
+        run: In memory or on disk.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._tables: dict[str, pa.Table] = {}
+
+    @cached_property
+    def prompts(self) -> dict[str, Row]:
+        """Rows of the table ``prompts`` by id."""
+        names = (
+            "prompt_id",
+            "status",
+            "error_message",
+            "text",
+            "group",
+            "category",
+            "tags",
+            "targets",
+            "spans",
+        )
+        return {row["prompt_id"]: row for row in self.run.arrow("prompts").select(names).to_pylist()}
+
+    def table(self, name: str) -> pa.Table:
+        """A table; if it has positions, with ``last``: whether the row is of the last one probed.
+
+        Raises:
+            ElimError: The run has no such table.
+        """
+        if name not in self._tables:
+            if name not in self.run.tables:
+                raise ElimError(
+                    f"{self.run.path or 'this run'} has no table '{name}'",
+                    f"make it with that table; it has: {', '.join(self.run.tables)}",
+                )
+            self._tables[name] = _with_last(self.run.arrow(name))
+        return self._tables[name]
+
+
+def _with_last(table: pa.Table) -> pa.Table:
+    if "position" not in table.column_names:
+        return table
+    codes = _integers(table.column("prompt_id").combine_chunks().dictionary_encode().indices)
+    position = _integers(table.column("position").combine_chunks())
+    last = np.full(int(codes.max(initial=-1)) + 1, -1)
+    np.maximum.at(last, codes, position)
+    bits = np.packbits(position == last[codes], bitorder="little")
+    flags = pa.Array.from_buffers(pa.bool_(), len(position), [None, pa.py_buffer(bits)])
+    return table.append_column("last", flags)
+
+
+def _integers(array: Any) -> npt.NDArray[np.int32]:
+    """The values of an int32 array without nulls, read where they lie.
+
+    Arrow's own ``to_numpy`` and ``pa.array`` import pandas, which takes longer than all the checks of a run.
+    """
+    whole = np.frombuffer(array.buffers()[1], np.int32)
+    return whole[array.offset : array.offset + len(array)]
+
+
+def read(
+    source: Source, check: Check, metric: Metric, prompts: Sequence[str], position: Any
+) -> list[Reading]:
+    """The values that a check judges, one a prompt, or one in all with ``scope: all``.
+
+    Args:
+        source: The run.
+        check: The check.
+        metric: Its metric.
+        prompts: Ids of the prompts, from ``chosen_prompts``.
+        position: ``last``, ``all`` or an index.
+
+    Raises:
+        ElimError: The run lacks the table, a chain, a layer or the position, or a prompt has several values
+            and the check does not say how to join them.
+    """
+    found: dict[str, list[Row]] = {}
+    for row in _rows(source, check, metric, position):
+        found.setdefault(row["prompt_id"], []).append(row)
+    found = {name: _of_target(rows, check.target) for name, rows in found.items()}
+    failed = {
+        name: source.prompts[name]["error_message"]
+        for name in prompts
+        if source.prompts[name]["status"] != "ok"
+    }
+    if check.scope == "all":
+        rows = [row for name in prompts for row in _reduced(check, metric, found.get(name, []))]
+        absent = [name for name in prompts if name not in found and name not in failed]
+        if failed or absent:
+            first = next(iter([*failed, *absent]))
+            return [
+                Reading(None, None, missing=f"prompt '{first}' has no value", error=failed.get(first, ""))
+            ]
+        return [_one(None, rows, check, metric)]
+    return [
+        Reading(name, None, error=failed[name])
+        if name in failed
+        else _one(name, _reduced(check, metric, found[name]), check, metric)
+        if name in found
+        else Reading(name, None, missing=_absent(source, check, name))
+        for name in prompts
+    ]
+
+
+def _rows(source: Source, check: Check, metric: Metric, position: Any) -> Iterable[dict[str, Any]]:
+    """The rows of the table that the check's selectors leave, with the metric as ``value``."""
+    table = source.table(metric.table)
+    names = set(table.column_names)
+    if check.target is not None:
+        table = table.filter(
+            (pc.field("target") == check.target) | (pc.field("target") == f" {check.target}")
+        )
+    elif "is_foil" in names:
+        table = table.filter(pc.invert(pc.field("is_foil")))
+    for column in ("chain", "stage", "span", "head", "component"):
+        wanted = getattr(check, column)
+        if wanted is not None:
+            table = _where(table, column, wanted, source.table(metric.table), check)
+    if "layer" in names:
+        table = _layers(table, check, metric)
+    if "position" in names:
+        table = _at_position(table, position, check)
+    extra = [
+        name for name in ("stage_index", "place", "token", "logprob") if name in names and metric.reduction
+    ]
+    kept = ["prompt_id", *(name for name in SELECTORS if name in names), *extra]
+    values = table.select([name for name in kept if name != metric.column])
+    return list(values.append_column("value", table.column(metric.column)).to_pylist())
+
+
+def _of_target(rows: list[Row], target: str | None) -> list[Row]:
+    """Rows of the target as it was scored, else those of it with the space that was put before it."""
+    exact = [row for row in rows if row.get("target") == target]
+    return exact if target is not None and exact else rows
+
+
+def _where(table: pa.Table, column: str, wanted: Any, whole: pa.Table, check: Check) -> pa.Table:
+    kept = table.filter(pc.field(column) == wanted)
+    if not kept.num_rows and column in ("chain", "stage", "head", "component"):
+        known = [str(one) for one in pc.unique(whole.column(column)).to_pylist() if one is not None]
+        if str(wanted) not in known:
+            raise ElimError(
+                f"check '{check.id}': the run has no {column} '{wanted}'", nearest(str(wanted), known[:20])
+            )
+    return kept
+
+
+def _layers(table: pa.Table, check: Check, metric: Metric) -> pa.Table:
+    wanted = check.layers or ("last" if metric.reduction == "last_layer" else "all")
+    if wanted == "all" or not table.num_rows:
+        return table
+    bounds = pc.min_max(table.column("layer")).as_py()
+    if wanted == "last":
+        return table.filter(pc.field("layer") == bounds["max"])
+    if outside := [layer for layer in wanted if not bounds["min"] <= layer <= bounds["max"]]:
+        raise ElimError(
+            f"check '{check.id}': there is no layer {outside[0]}",
+            f"{metric.table} has layers {bounds['min']} to {bounds['max']}",
+        )
+    return table.filter(reduce(or_, [pc.field("layer") == layer for layer in wanted]))
+
+
+def _at_position(table: pa.Table, position: Any, check: Check) -> pa.Table:
+    if position == "all":
+        return table
+    if position == "last":
+        return table.filter(pc.field("last"))
+    kept = table.filter(pc.field("position") == position)
+    if table.num_rows and not kept.num_rows:
+        raise ElimError(
+            f"check '{check.id}': the run did not probe position {position}", "run it with --position all"
+        )
+    return kept
+
+
+def _reduced(check: Check, metric: Metric, rows: list[Row]) -> list[Row]:
+    """Rows after the metric's own reduction over stages or places."""
+    if metric.reduction in ("last_stage", "all_stages") and check.stage is None:
+        groups: dict[tuple[Any, ...], list[Row]] = {}
+        for row in rows:
+            groups.setdefault((row["position"], row["chain"], row.get("target")), []).append(row)
+        ordered = [sorted(group, key=lambda row: int(row["stage_index"])) for group in groups.values()]
+        join = _end_of_chain if metric.reduction == "last_stage" else _cut_in_all
+        return [join(group) for group in ordered]
+    if metric.reduction == "first_k" and rows:
+        placed = sorted(rows, key=lambda row: (row["position"], row["place"]))
+        least = placed[: check.k][-1]["logprob"] - check.tie
+        near = tuple(row["value"] for row in placed if row["logprob"] >= least)
+        told = tuple((row["value"], row["token"]) for row in placed[: check.k])
+        return [{**placed[0], "value": tuple(one for one, _ in told), "near": near, "told": told}]
+    return rows
+
+
+def _end_of_chain(stages: list[Row]) -> Row:
+    """Whether the end of a chain has the target; ``stage`` is the one that removed it, if one did."""
+    cut = next((row["stage"] for row in stages if not row["value"]), None)
+    return {**stages[-1], "stage": cut}
+
+
+def _cut_in_all(stages: list[Row]) -> Row:
+    """What a chain cuts in all, of the probability that it is given; ``stage`` is the one that cuts most."""
+    most = max(stages, key=lambda row: float(row["value"]))
+    return {**most, "value": 1 - prod(1 - row["value"] for row in stages)}
+
+
+def _one(prompt: str | None, rows: Sequence[Row], check: Check, metric: Metric) -> Reading:
+    """Several rows as one value."""
+    kept = tuple(rows)
+    null = next((row for row in kept if _is_null(row["value"])), None)
+    if null is not None:
+        where = f" at layer {null['layer']}" if len(kept) > 1 and null.get("layer") is not None else ""
+        return Reading(
+            prompt, None, kept, missing=f"not measurable{where}: {metric.null_when or 'the value is NaN'}"
+        )
+    if check.agg is None:
+        if len(kept) > 1:
+            raise _ambiguous(prompt, kept, check)
+        return Reading(prompt, kept[0]["value"], kept)
+    return Reading(prompt, aggregate(check.agg, [row["value"] for row in kept], check.where), kept)
+
+
+def _ambiguous(prompt: str | None, rows: Sequence[Row], check: Check) -> ElimError:
+    varying = [name for name in SELECTORS if len({row.get(name) for row in rows}) > 1]
+    name = varying[0] if varying else "row"
+    seen = list(dict.fromkeys(str(row.get(name)) for row in rows))
+    shown = ", ".join(repr(one) for one in seen[:4]) + (" ..." if len(seen) > 4 else "")
+    key = "layers" if name == "layer" else name
+    return ElimError(
+        f"check '{check.id}' has {len(rows)} values for prompt '{prompt}' ({key}: {shown})",
+        f"name one with {key}:, or join them with agg:",
+    )
+
+
+def _absent(source: Source, check: Check, prompt: str) -> str:
+    """Why a prompt has no row: what the check asks for is not there."""
+    row = source.prompts[prompt]
+    for kind, wanted, known in (
+        ("span", check.span, [span["span"] for span in row["spans"] or ()]),
+        ("target", check.target, list(row["targets"] or ())),
+    ):
+        if wanted is not None and wanted not in known and f" {wanted}" not in known:
+            there = ", ".join(repr(one) for one in known[:12]) or "none"
+            return f"the prompt has no {kind} {wanted!r}; it has: {there}"
+    return "the run has no row of it"
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and isnan(value))
+
+
+def tables_of(metrics: Iterable[Metric]) -> tuple[str, ...]:
+    """Tables that metrics read, and those that these are made of, in the order of ``TABLES``."""
+    wanted = {metric.table for metric in metrics} | {"prompts"}
+    if "verdicts" in wanted:
+        wanted |= {"lens", "survival", "sampling_targets"}
+    return tuple(name for name in TABLES if name in wanted)

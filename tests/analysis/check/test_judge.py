@@ -1,0 +1,172 @@
+"""Bounds, aggregations, shares, selectors and what becomes of what cannot be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from elimtool.analysis.check.aggregate import aggregate
+from elimtool.analysis.check.spec import Condition
+from elimtool.errors import ElimError, Exit
+
+Judged = Callable[..., Any]
+
+
+def only(report: Any) -> Any:
+    (result,) = report.results
+    (finding,) = result.findings
+    return finding
+
+
+def test_values_are_those_of_the_tables(judged: Judged, run: Any) -> None:
+    lens = run.table("lens").query("prompt_id == 'fr' and layer == 3").iloc[0]
+    for metric, column in (("final_rank", "rank"), ("final_prob", "prob"), ("final_logprob", "logprob")):
+        found = only(judged(f"{{id: a, prompt: fr, metric: {metric}, target: Paris, min: -1000}}"))
+        assert found.seen == lens[column] and found.status == "passed"
+    layers = run.table("lens_layers").query("prompt_id == 'fr' and layer == 3").iloc[0]
+    for metric in ("entropy", "nucleus_size"):
+        assert only(judged(f"{{id: a, prompt: fr, metric: {metric}, min: 0}}")).seen == layers[metric]
+    verdict = run.table("verdicts").query("prompt_id == 'fr'").iloc[0]
+    assert only(judged("{id: a, prompt: fr, metric: outcome, is_not: confused}")).seen == verdict["outcome"]
+
+
+def test_retention_is_joined_over_layers(judged: Judged, run: Any) -> None:
+    rows = run.table("attention").query("prompt_id == 'chat' and span == 'system' and layer in (1, 2, 3)")
+    wanted = {"mean": rows["mass_no_sink"].mean(), "min": rows["mass_no_sink"].min()}
+    wanted["p50"] = float(np.quantile(rows["mass_no_sink"], 0.5))
+    for how, value in wanted.items():
+        check = f"{{id: a, prompt: chat, metric: retention, span: system, layers: 1-3, agg: {how}, min: 2}}"
+        found = only(judged(check))
+        assert found.seen == pytest.approx(value, rel=1e-12)
+        assert found.off == pytest.approx(2 - value)
+        assert "layers 1 to 3, lowest" in found.message and "span 'system'" in found.message
+
+
+def test_chains_by_their_end_and_by_stage(judged: Judged, run: Any) -> None:
+    rows = run.table("sampling_targets").query("prompt_id == 'fr' and chain == 'llama.cpp'")
+    end = bool(rows.sort_values("stage_index")["alive_after"].iloc[-1])
+    found = only(judged("{id: a, prompt: fr, metric: survives, chain: llama.cpp, is: true}"))
+    assert found.seen == end
+    cut = rows.query("alive_before and not alive_after")["stage"]
+    if not end:
+        assert f"cut by {cut.iloc[0]}" in found.message
+    stages = run.table("sampling").query("prompt_id == 'fr' and chain == 'llama.cpp'")
+    whole = 1 - np.prod(1 - stages["mass_pruned"])
+    assert only(
+        judged("{id: a, prompt: fr, metric: pruned_mass, chain: llama.cpp, max: 1}")
+    ).seen == pytest.approx(whole)
+    top_k = stages.query("stage == 'top_k'")["mass_pruned"].iloc[0]
+    found = only(judged("{id: a, prompt: fr, metric: pruned_mass, chain: llama.cpp, stage: top_k, max: 1}"))
+    assert found.seen == top_k
+
+
+@pytest.mark.parametrize(
+    ("how", "where", "wanted"),
+    [
+        ("mean", None, 2.5),
+        ("sum", None, 10.0),
+        ("median", None, 2.5),
+        ("p25", None, 1.75),
+        ("p100", None, 4.0),
+        ("first", None, 1),
+        ("last", None, 4),
+        ("share", Condition(min=3), 0.5),
+        ("share", Condition(max=1), 0.25),
+    ],
+)
+def test_aggregations_by_hand(how: str, where: Condition | None, wanted: float) -> None:
+    assert aggregate(how, [1, 2, 3, 4], where) == wanted
+
+
+def test_shares_of_truth_values_and_texts() -> None:
+    assert aggregate("share", [True, False, True, True]) == 0.75
+    assert aggregate("share", ["a", "b"], Condition(**{"is": ("a",)})) == 0.5
+
+
+def test_mostly_is_the_share_of_prompts(judged: Judged, run: Any) -> None:
+    ranks = run.table("lens").query("layer == 3 and prompt_id != 'chat'")["rank"]
+    assert ranks.nunique() == 2
+    bound = int(ranks.min())
+    check = (
+        f"{{id: a, select: {{tag: capital}}, metric: final_rank, target: Paris, max: {bound}, mostly: SHARE}}"
+    )
+    assert judged(check.replace("SHARE", "0.5")).passed
+    report = judged(check.replace("SHARE", "0.6"))
+    assert report.exit_code == Exit.REGRESSION
+    assert report.results[0].n_passed == 1
+
+
+def test_one_value_of_all_prompts(judged: Judged, run: Any) -> None:
+    found = only(judged("{id: a, metric: entropy, scope: all, agg: mean, min: 0}"))
+    wanted = run.table("lens_layers").query("layer == 3")["entropy"].mean()
+    assert found.prompt is None and found.seen == pytest.approx(wanted)
+
+
+def test_null_fails_unless_it_may_be(judged: Judged) -> None:
+    check = "{id: a, prompt: fr, metric: attention.mass_no_sink, span: <sink>, layers: 1, min: 0EXTRA}"
+    found = only(judged(check.replace("EXTRA", "")))
+    assert found.status == "failed" and found.seen is None
+    assert "is null (not measurable: the span is '<sink>'" in found.message
+    assert only(judged(check.replace("EXTRA", ", allow_null: true"))).status == "passed"
+
+
+def test_a_span_that_is_gone_fails_and_says_what_is_there(judged: Judged) -> None:
+    found = only(judged("{id: a, prompt: chat, metric: retention, span: sistem, layers: 1, min: 0}"))
+    assert found.status == "failed"
+    assert "has no span 'sistem'; it has: '<sink>', 'system', 'user'" in found.message
+
+
+@pytest.mark.parametrize(
+    ("check", "code", "message", "hint"),
+    [
+        ("prompt: fx, metric: entropy, max: 9", 5, "there is none", "did you mean 'fr'?"),
+        (
+            "select: {tag: capitol}, metric: entropy, max: 9",
+            5,
+            "selects no prompt (tag capitol)",
+            "'capital'",
+        ),
+        ("select: {group: gea}, metric: entropy, max: 9", 5, "selects no prompt", "did you mean 'geo'?"),
+        (
+            "select: {category: x}, metric: entropy, max: 9",
+            5,
+            "selects no prompt",
+            "no prompt has a category",
+        ),
+        (
+            "metric: survives",
+            2,
+            "has 2 values for prompt 'fr' (chain: 'llama.cpp', 'hf')",
+            "name one with chain:",
+        ),
+        ("metric: survives, chain: lama.cpp", 2, "has no chain 'lama.cpp'", "did you mean 'llama.cpp'?"),
+        ("metric: entropy, layers: 9, max: 9", 2, "there is no layer 9", "layers -1 to 3"),
+        ("metric: entropy, position: 2, max: 9", 2, "did not probe position 2", "--position all"),
+        ("metric: retention, span: system, min: 0", 2, "has 4 values for prompt 'chat'", "agg:"),
+        ("metric: walk.prob, min: 0", 2, "has no table 'walk'", "it has: prompts"),
+    ],
+)
+def test_what_cannot_be_judged(judged: Judged, check: str, code: int, message: str, hint: str) -> None:
+    with pytest.raises(ElimError) as caught:
+        judged(f"{{id: a, {check}}}")
+    assert caught.value.exit_code == code
+    assert "checks.yaml:4: " in caught.value.message
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_patterns_of_ids(judged: Judged) -> None:
+    report = judged("{id: a, select: {id: ['*r']}, metric: entropy, max: 99}")
+    assert [one.prompt for one in report.results[0].findings] == ["fr"]
+    report = judged("{id: a, select: {id: '*', tag: [capital, chat]}, metric: entropy, max: 99}")
+    assert len(report.results[0].findings) == 3
+
+
+def test_only_some_checks(judged: Judged) -> None:
+    checks = ("{id: a, metric: entropy, max: 99}", "{id: b, metric: entropy, max: 0}")
+    assert judged(*checks, options={"only": ["a"]}).passed
+    with pytest.raises(ElimError, match="has no check 'c'"):
+        judged(*checks, options={"only": ["c"]})

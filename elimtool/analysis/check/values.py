@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 from math import isnan, prod
-from operator import or_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -92,22 +90,11 @@ class Source:
 def _with_last(table: pa.Table) -> pa.Table:
     if "position" not in table.column_names:
         return table
-    codes = _integers(table.column("prompt_id").combine_chunks().dictionary_encode().indices)
-    position = _integers(table.column("position").combine_chunks())
+    codes = table.column("prompt_id").combine_chunks().dictionary_encode().indices.to_numpy()
+    position = table.column("position").to_numpy()
     last = np.full(int(codes.max(initial=-1)) + 1, -1)
     np.maximum.at(last, codes, position)
-    bits = np.packbits(position == last[codes], bitorder="little")
-    flags = pa.Array.from_buffers(pa.bool_(), len(position), [None, pa.py_buffer(bits)])
-    return table.append_column("last", flags)
-
-
-def _integers(array: Any) -> npt.NDArray[np.int32]:
-    """The values of an int32 array without nulls, read where they lie.
-
-    Arrow's own ``to_numpy`` and ``pa.array`` import pandas, which takes longer than all the checks of a run.
-    """
-    whole = np.frombuffer(array.buffers()[1], np.int32)
-    return whole[array.offset : array.offset + len(array)]
+    return table.append_column("last", pa.array(position == last[codes]))
 
 
 def read(
@@ -209,7 +196,7 @@ def _layers(table: pa.Table, check: Check, metric: Metric) -> pa.Table:
             f"check '{check.id}': there is no layer {outside[0]}",
             f"{metric.table} has layers {bounds['min']} to {bounds['max']}",
         )
-    return table.filter(reduce(or_, [pc.field("layer") == layer for layer in wanted]))
+    return table.filter(pc.field("layer").isin(list(wanted)))
 
 
 def _at_position(table: pa.Table, position: Any, check: Check) -> pa.Table:

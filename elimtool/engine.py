@@ -12,13 +12,15 @@ from torch import Tensor
 
 from elimtool.calibrate.find import check_choice, open_lens
 from elimtool.errors import ElimError, nearest
-from elimtool.follow import follow
+from elimtool.follow import Leaders, follow
 from elimtool.intake import ask, batches, fingerprint, refuse_duplicates
+from elimtool.intervening import changed, described
 from elimtool.lenses.lens import Lens
 from elimtool.lenses.ridge import RidgeLens
 from elimtool.metrics import METRICS
 from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
 from elimtool.model.encode import Position
+from elimtool.model.interventions import Intervention, label
 from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.prompts import Prompt
 from elimtool.records import arrow_table, concatenate, manifest, prompt_rows
@@ -54,7 +56,9 @@ class TraceOptions:
         tables: Tables to fill, see ``elimtool.selection``; ``None`` for all.
         generate: Tokens to write after each prompt through ``chain``; 0 for no walk.
         chain: Which of ``samplers`` the walk goes through; ``None`` for the first.
-        seed: Seeds the walk's draws.
+        seed: Seeds the walk's draws, and which components ``confirm`` compares with.
+        interventions: Done to the model, together, in a second pass over every prompt.
+        confirm: Whether to test the verdicts' culprits by ablation, see ``elimtool.analysis.confirm``.
         batch_size: Prompts in one forward pass at most.
         errors: ``raise`` the first bad prompt, or keep it as a ``row`` with its error.
     """
@@ -69,6 +73,8 @@ class TraceOptions:
     generate: int = 0
     chain: str | None = None
     seed: int = 0
+    interventions: tuple[Intervention, ...] = ()
+    confirm: bool = False
     batch_size: int = 8
     errors: Literal["raise", "row"] = "raise"
 
@@ -90,11 +96,18 @@ class TraceOptions:
             raise ElimError("--generate needs a sampler chain to draw through", "give one with --samplers")
         if self.batch_size < 1:
             raise ElimError(f"batch size {self.batch_size} is not valid", "give at least 1")
+        if self.generate and self.interventions:
+            raise ElimError(
+                f"--generate cannot be combined with {self.interventions[0]}",
+                "interventions act on the prompt's own pass; trace the written text as a prompt",
+            )
         self.selection()
 
     def selection(self) -> Selection:
         """The tables that the options come to."""
-        return select(self.tables, heads=self.single_heads, walk=self.generate > 0)
+        return select(
+            self.tables, heads=self.single_heads, walk=self.generate > 0, intervened=bool(self.interventions)
+        )
 
     @property
     def single_heads(self) -> bool:
@@ -130,10 +143,15 @@ def measure(
     settings = Settings(chains, options.single_heads, selection.measured, reference)
     tables: dict[str, list[pa.Table]] = {"prompts": [arrow_table("prompts", prompt_rows(asked, encoded))]}
     usable = [one for one in encoded if isinstance(one, Encoded)]
-    done = 0
+    under = changed(model, options.interventions)
+    later: dict[str, list[pa.Table]] = {}
+    done, leaders = 0, Leaders()
     for some in batches(usable, options.batch_size):
-        for name, table in run_batch(model, some, settings, lens).items():
+        for name, table in run_batch(model, some, settings, lens, leaders).items():
             tables.setdefault(name, []).append(table)
+        if under is not None:
+            for name, table in run_batch(under, some, settings, lens, leaders).items():
+                later.setdefault(name, []).append(table)
         done += len(some)
         if progress is not None:
             progress(done, len(usable))
@@ -143,7 +161,8 @@ def measure(
             for name, columns in walk_tables(model, one, written, options.generate, options.seed).items():
                 tables.setdefault(name, []).append(arrow_table(name, columns))
     config = {**asdict(options), "lens": named, "prompts_sha256": fingerprint(asked)}
-    whole = {name: concatenate(parts) for name, parts in tables.items()}
+    config |= described(options.interventions, under, usable)
+    whole = {name: concatenate(parts + later.get(name, [])) for name, parts in tables.items()}
     return Run.from_tables(manifest(model, config, chains, started), whole)
 
 
@@ -152,8 +171,17 @@ def run_batch(
     encoded: Sequence[Encoded],
     settings: Settings,
     lens: Lens,
+    leaders: Leaders | None = None,
 ) -> Mapping[str, pa.Table]:
-    """One forward pass: the metrics' tables for some encoded prompts, those that ``settings`` wants."""
+    """One forward pass: the metrics' tables for some encoded prompts, those that ``settings`` wants.
+
+    Args:
+        model: The model, under interventions or not.
+        encoded: The prompts.
+        settings: What the metrics obey.
+        lens: How layers are read out.
+        leaders: Tokens that an earlier pass followed, see ``elimtool.follow.follow``.
+    """
     batch = Batch.of(encoded, model.device)
     metrics = [made(batch, settings) for made in METRICS.values() if any(map(settings.wants, made.tables))]
     if not metrics:
@@ -171,12 +199,12 @@ def run_batch(
     model.stream(batch, needs, observe)
     if any("residual" in metric.needs for metric in metrics):
         with torch.inference_mode():
-            _read_out(model, batch, torch.stack(kept), lens, metrics)
+            _read_out(model, batch, torch.stack(kept), lens, metrics, leaders)
     filled: dict[str, pa.Table] = {}
     for metric in metrics:
         for name, columns in metric.finish().items():
             if columns and settings.wants(name):
-                filled[name] = arrow_table(name, columns)
+                filled[name] = arrow_table(name, columns, label(model.interventions))
     return filled
 
 
@@ -186,6 +214,7 @@ def _read_out(
     residuals: Float[Tensor, "layers rows width"],
     lens: Lens,
     metrics: Sequence[Metric],
+    leaders: Leaders | None,
 ) -> None:
     """Read the probed residuals out in chunks of rows, all layers of a row at once."""
     n_layers, n_rows, _ = residuals.shape
@@ -196,7 +225,7 @@ def _read_out(
         read = model.readout(torch.cat([*carried, part[-1]]))
         logits = read.reshape(n_layers, -1, read.shape[-1])
         rows = tuple(index[start : start + chunk] for index in batch.rows)
-        view = _view(model, batch, (rows[0], rows[1]), logits, lens.name, part[-1])
+        view = _view(model, batch, (rows[0], rows[1]), logits, lens.name, part[-1], leaders)
         for metric in metrics:
             metric.read(view)
 
@@ -208,10 +237,11 @@ def _view(
     logits: Float[Tensor, "layers rows vocab"],
     lens: str,
     final: Float[Tensor, "rows width"],
+    leaders: Leaders | None,
 ) -> ReadoutView:
     logprobs = torch.log_softmax(logits, -1)
     top = logits.argmax(-1)
-    followed: Followed = follow(model, batch, rows, logprobs, top)
+    followed: Followed = follow(model, batch, rows, logprobs, top, leaders)
     return ReadoutView(
         batch,
         rows,
@@ -238,9 +268,12 @@ def _chain(model: Model, spec: str) -> Chain:
 
 def _encode(model: Model, prompt: Prompt, options: TraceOptions) -> Encoded | ElimError:
     try:
-        return model.encode(
+        one = model.encode(
             prompt, position=options.position, sinks=options.sinks, target_space=options.target_space
         )
+        for intervention in options.interventions:
+            intervention.fits(one)
+        return one
     except ElimError as error:
         if options.errors == "raise":
             raise

@@ -23,12 +23,17 @@ FOLLOWED = 10
 """... and then the tokens ranked first at some layer, later layers first, this many in all."""
 
 
+Leaders = dict[tuple[str, int], tuple[Target, ...]]
+"""The model's own leaders by prompt id and position."""
+
+
 def follow(
     model: Model,
     batch: Batch,
     rows: tuple[Tensor, Tensor],
     logprobs: Float[Tensor, "layers rows vocab"],
     top: Int[Tensor, "layers rows"],
+    leaders: Leaders | None = None,
 ) -> Followed:
     """Settle the tokens to follow at some rows of a batch.
 
@@ -38,10 +43,16 @@ def follow(
         rows: ``(prompt, probe)`` indices of the rows.
         logprobs: Log-probabilities at every layer, the model's own output last.
         top: Most probable token of every layer.
+        leaders: Tokens followed in an earlier pass where nobody named any, which are followed again; those
+            of new rows are put in.
     """
-    asked = [batch.encoded[prompt] for prompt in rows[0].tolist()]
-    leaders = _leaders(logprobs[-1], top)
-    chosen = [one.targets or _as_targets(model, ids) for one, ids in zip(asked, leaders, strict=True)]
+    known = {} if leaders is None else leaders
+    chosen = []
+    places = zip(rows[0].tolist(), rows[1].tolist(), _leaders(logprobs[-1], top), strict=True)
+    for prompt, probe, best in places:
+        one = batch.encoded[prompt]
+        key = one.prompt_id, one.positions[probe]
+        chosen.append(one.targets or known.setdefault(key, _as_targets(model, best)))
     width = max(len(targets) for targets in chosen)
     ids = torch.full((len(chosen), width), -1, dtype=torch.long)
     is_foil = torch.zeros(len(chosen), width, dtype=torch.bool)
@@ -91,6 +102,8 @@ def _remainder(model: Model, one: Encoded, target: Target) -> float:
     start = len(one.token_ids)
     ids = one.token_ids + target.token_ids[:-1]
     if model.context is not None and len(ids) > model.context:
+        return float("nan")
+    if not all(intervention.extends for intervention in model.interventions):
         return float("nan")
     longer = Batch.of([replace(one, token_ids=ids, positions=tuple(range(start, len(ids))))], model.device)
     residual: list[Tensor] = []

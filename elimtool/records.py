@@ -16,16 +16,24 @@ from elimtool.model.model import PROCESSING
 from elimtool.model.view import Encoded
 from elimtool.prompts import Prompt, default_id
 from elimtool.run.manifest import Manifest
-from elimtool.run.schema import TABLES
+from elimtool.run.schema import ONE_PASS, TABLES
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
     from elimtool.samplers import Chain
 
 
-def arrow_table(name: str, columns: Columns) -> pa.Table:
-    """One table by its frozen schema; NaN and masked entries become null, infinities stay."""
+def arrow_table(name: str, columns: Columns, intervention: str | None = None) -> pa.Table:
+    """One table by its frozen schema; NaN and masked entries become null, infinities stay.
+
+    Args:
+        name: Which table.
+        columns: Its columns, but for ``intervention``.
+        intervention: What was done to the model in the pass that the rows are of.
+    """
     schema = TABLES[name].schema
+    if name not in ONE_PASS:
+        columns = {**columns, "intervention": [intervention] * len(columns["prompt_id"])}
     if set(columns) != set(schema.names):
         raise ValueError(f"table {name}: columns {sorted(set(columns) ^ set(schema.names))} do not match")
     return pa.Table.from_arrays([_column(columns[field.name], field.type) for field in schema], schema=schema)

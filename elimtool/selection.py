@@ -16,7 +16,10 @@ FITTED = frozenset({"regimes"})
 ALWAYS = "prompts"
 """The table that joins all others, and says which prompts failed: no run is without it."""
 
-JUDGED_BY = {"verdicts": frozenset({"lens", "survival", "sampling_targets", "components", "regimes"})}
+CHANGES = frozenset({"effects"})
+
+_VERDICT = frozenset({"lens", "survival", "sampling_targets", "components", "regimes"})
+JUDGED_BY = {"verdicts": _VERDICT, "effects": _VERDICT | {"lens_layers"}}
 """Tables that are joined from others, which are measured whether or not they are kept."""
 
 
@@ -33,19 +36,21 @@ class Selection:
     measured: frozenset[str]
 
 
-def select(tables: Sequence[str] | None, *, heads: bool, walk: bool) -> Selection:
+def select(tables: Sequence[str] | None, *, heads: bool, walk: bool, intervened: bool = False) -> Selection:
     """What a choice of tables comes to.
 
     Args:
         tables: Names of tables; ``None`` for all.
         heads: Whether single heads are looked at.
         walk: Whether the model writes on, which fills ``walk`` and ``walk_stages``.
+        intervened: Whether there are interventions, which fill ``effects``.
 
     Raises:
         ElimError: A name is no table, or contradicts the other options.
     """
     without = (frozenset() if heads else HEADS) | (frozenset() if walk else WALKS)
-    kept = set(TABLES) - without if tables is None else _checked(tables, heads, walk)
+    without |= frozenset() if intervened else CHANGES
+    kept = set(TABLES) - without if tables is None else _checked(tables, heads, walk, intervened)
     kept.add(ALWAYS)
     needed = kept.union(*(JUDGED_BY[name] for name in kept if name in JUDGED_BY))
     return Selection(frozenset(kept), frozenset(needed - JUDGED_BY.keys() - without))
@@ -64,7 +69,7 @@ def refuse_unfitted(tables: Sequence[str] | None, model: str) -> None:
         )
 
 
-def _checked(tables: Sequence[str], heads: bool, walk: bool) -> set[str]:
+def _checked(tables: Sequence[str], heads: bool, walk: bool, intervened: bool) -> set[str]:
     if not tables:
         raise ElimError("--tables names no table", nearest("", tuple(TABLES)))
     for name in tables:
@@ -74,4 +79,6 @@ def _checked(tables: Sequence[str], heads: bool, walk: bool) -> set[str]:
         raise ElimError(f"--no-heads contradicts --tables {asked[0]}", "leave one of the two out")
     if not walk and (asked := sorted(WALKS & set(tables))):
         raise ElimError(f"--tables {asked[0]} needs a walk", "say how many tokens to write: --generate N")
+    if not intervened and (asked := sorted(CHANGES & set(tables))):
+        raise ElimError(f"--tables {asked[0]} needs an intervention", "give one, such as --ablate 17.3")
     return set(tables)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from elimtool import engine
+from elimtool.analysis.effects import effects
 from elimtool.analysis.verdict import verdicts
+from elimtool.selection import JUDGED_BY
 
 if TYPE_CHECKING:
     from elimtool.engine import TraceOptions
@@ -43,6 +45,10 @@ def trace(
     options = options or engine.TraceOptions()
     run = engine.measure(model, prompts, targets=targets, foils=foils, options=options, progress=progress)
     kept = options.selection().kept
-    if "verdicts" in kept and "survival" in run.tables:
-        run = run.with_rows("verdicts", verdicts(run))
+    if not kept.isdisjoint(JUDGED_BY) and "survival" in run.tables:
+        passes = (None, run.interventions) if options.interventions else (None,)
+        judged = [{**row, "intervention": one} for one in passes for row in verdicts(run.under(one))]
+        run = run.with_rows("verdicts", judged)
+    if "effects" in kept and "verdicts" in run.tables:
+        run = run.with_rows("effects", effects(run))
     return run.only(kept)

@@ -11,7 +11,7 @@ from elimtool import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.metrics import METRICS
 from elimtool.run.schema import TABLES
-from elimtool.selection import FITTED, WALKS, select
+from elimtool.selection import CHANGES, FITTED, WALKS, select
 
 PROMPT = "The capital of France is"
 
@@ -22,9 +22,10 @@ def test_verdicts_are_measured_through_the_tables_they_join() -> None:
     assert found.measured == {"prompts", "lens", "survival", "sampling_targets", "components", "regimes"}
     coarse = select(["verdicts"], heads=False, walk=False)
     assert coarse.measured == found.measured - {"components"}
-    everything = select(None, heads=True, walk=True)
+    everything = select(None, heads=True, walk=True, intervened=True)
     assert everything.kept == set(TABLES)
-    assert everything.measured == set(TABLES) - {"verdicts"}
+    assert everything.measured == set(TABLES) - {"verdicts", "effects"}
+    assert select(None, heads=True, walk=True).kept == set(TABLES) - {"effects"}
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,7 @@ def test_verdicts_are_measured_through_the_tables_they_join() -> None:
         (["lense"], None, "did you mean 'lens'"),
         (["attention_heads"], False, "--no-heads contradicts"),
         (["walk"], None, "needs a walk"),
+        (["effects"], None, "needs an intervention"),
         ([], None, "names no table"),
     ],
 )
@@ -46,7 +48,7 @@ def whole(llama: Any) -> Any:
     return elimtool.trace(llama, PROMPT, targets=["Paris"], foils=["Rome"])
 
 
-@pytest.mark.parametrize("name", sorted(set(TABLES) - WALKS - FITTED))
+@pytest.mark.parametrize("name", sorted(set(TABLES) - WALKS - FITTED - CHANGES))
 def test_a_table_alone_is_the_table_among_all(llama: Any, whole: Any, name: str) -> None:
     alone = elimtool.trace(
         llama, PROMPT, targets=["Paris"], foils=["Rome"], options=TraceOptions(tables=(name,))

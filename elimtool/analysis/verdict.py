@@ -154,6 +154,7 @@ def _verdict(
         "promoter": promoter["component"] if promoter else None,
         "promoter_dla": promoter["dla_centred"] if promoter else None,
         "evidence": "observed",
+        "intervention": None,
     }
 
 

@@ -43,7 +43,7 @@ def story(
         ElimError: A table of the run cannot be read.
     """
     screen = Screen(max(width, LEAST_WIDTH), encoding)
-    tables = Tables(run)
+    tables = Tables(run.under(None))
     table = tables.arrow("prompts")
     prompts = table.slice(0, most_prompts).to_pylist() if table is not None else []
     count = table.num_rows if table is not None else 0

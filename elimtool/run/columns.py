@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -82,6 +82,10 @@ class Table:
     def names(self) -> tuple[str, ...]:
         """Column names in order."""
         return tuple(column.name for column in self.columns)
+
+    def with_column(self, column: Column) -> Table:
+        """The same table with one more column at its end."""
+        return replace(self, columns=(*self.columns, column))
 
     def from_rows(self, rows: Iterable[Mapping[str, Any]]) -> Any:
         """Make an Arrow table from row dicts; every row names every column, ``None`` is null.
@@ -164,6 +168,13 @@ AFTER_LAYER = Column(
     "Block after which the residual stream is read, from 0; -1 is the embedding, before any block.",
     unit="layer index",
     range="-1 .. layers - 1",
+)
+INTERVENTION = Column(
+    "intervention",
+    STRING,
+    "What was done to the model in this pass, such as 'ablate 17.3 mean'; several are joined by '; '. A run"
+    " with interventions holds the rows of both passes, all plain ones first.",
+    null_when="the pass is the model's own",
 )
 TARGET = Column(
     "target",

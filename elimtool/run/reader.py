@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from elimtool.errors import ElimError, nearest
 from elimtool.run import layout
 from elimtool.run.manifest import Manifest
-from elimtool.run.schema import TABLES
+from elimtool.run.schema import ONE_PASS, TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +71,7 @@ class Run:
         self.path = path
         self._files = dict(files or {})
         self._memory = dict(memory or {})
+        self._pass: tuple[str | None] | None = None
 
     @classmethod
     def from_tables(cls, manifest: Manifest, tables: Mapping[str, Any]) -> Run:
@@ -105,6 +108,22 @@ class Run:
         )
 
     @property
+    def interventions(self) -> str | None:
+        """What was done to the model in the second pass, as the column ``intervention`` says; or nothing."""
+        given = self.manifest.config.get("interventions") if isinstance(self.manifest.config, dict) else None
+        return "; ".join(map(str, given)) if isinstance(given, list) and given else None
+
+    def under(self, intervention: str | None) -> Run:
+        """This run with the rows of one pass alone.
+
+        Args:
+            intervention: ``None`` for the model's own pass, or ``Run.interventions`` for the other one.
+        """
+        one = copy(self)
+        one._pass = (intervention,)
+        return one
+
+    @property
     def tables(self) -> tuple[str, ...]:
         """Names of the tables present, in the order of ``TABLES``."""
         present = self._files.keys() | self._memory.keys()
@@ -117,6 +136,15 @@ class Run:
         Raises:
             ElimError: No such table, or a part is missing or cannot be read.
         """
+        table = self._whole(name)
+        if self._pass is None or name in ONE_PASS or "intervention" not in table.column_names:
+            return table
+        wanted, found = self._pass[0], table.column("intervention")
+        if wanted is None:
+            return table if found.null_count == len(found) else table.filter(found.is_null())
+        return table.filter(pc.equal(found, wanted))
+
+    def _whole(self, name: str) -> Any:
         if name in self._memory:
             return self._memory[name]
         if name not in self._files:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import Column, Table
+from elimtool.run.columns import INTERVENTION, Column, Table
 from elimtool.run.tables.attention import ATTENTION, ATTENTION_HEADS, ATTENTION_LAYERS
 from elimtool.run.tables.components import COMPONENTS
+from elimtool.run.tables.effects import EFFECTS
 from elimtool.run.tables.lens import LENS, LENS_LAYERS
 from elimtool.run.tables.mechanisms import MECHANISMS
 from elimtool.run.tables.prompts import PROMPTS
@@ -20,7 +21,10 @@ __all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table"]
 SCHEMA_VERSION = 1
 """Grows when a column or a key of run.json is renamed, dropped or changes its meaning."""
 
-TABLES: dict[str, Table] = {
+ONE_PASS = ("prompts", "effects", "walk", "walk_stages")
+"""Tables whose rows belong to no pass, or to both; all others say which pass a row is of."""
+
+_TABLES: dict[str, Table] = {
     "prompts": PROMPTS,
     "attention": ATTENTION,
     "attention_heads": ATTENTION_HEADS,
@@ -36,6 +40,11 @@ TABLES: dict[str, Table] = {
     "mechanisms": MECHANISMS,
     "regimes": REGIMES,
     "verdicts": VERDICTS,
+    "effects": EFFECTS,
     "walk": WALK,
     "walk_stages": WALK_STAGES,
+}
+
+TABLES: dict[str, Table] = {
+    name: table if name in ONE_PASS else table.with_column(INTERVENTION) for name, table in _TABLES.items()
 }

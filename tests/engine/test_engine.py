@@ -14,10 +14,10 @@ import elimtool
 from elimtool import ElimError, Message, Prompt, SpanRequest, TraceOptions
 from elimtool.model.loading import load_hugging_face
 from elimtool.run.schema import TABLES as ALL_TABLES
-from elimtool.selection import FITTED, WALKS
+from elimtool.selection import CHANGES, FITTED, WALKS
 
-TABLES = tuple(name for name in ALL_TABLES if name not in WALKS | FITTED)
-"""What a trace fills without a walk and without a fitted lens."""
+TABLES = tuple(name for name in ALL_TABLES if name not in WALKS | FITTED | CHANGES)
+"""What a trace fills without a walk, a fitted lens and an intervention."""
 
 TEXTS = [
     "The capital of France is",

@@ -80,6 +80,9 @@ class Ablate:
         """Refuse a component that the model does not have."""
         self.target.check(model, "--ablate")
 
+    def fits(self, one: Encoded) -> None:
+        """Any prompt will do."""
+
     def edits(self, one: Encoded, n_layers: int, reference: Reference | None) -> list[Change | Cut]:
         """The component's values at every position but the sinks."""
         del n_layers
@@ -151,6 +154,9 @@ class Scale:
     def check(self, model: Model) -> None:
         """Refuse a component that the model does not have."""
         self.target.check(model, "--scale")
+
+    def fits(self, one: Encoded) -> None:
+        """Any prompt will do."""
 
     def edits(self, one: Encoded, n_layers: int, reference: Reference | None) -> list[Change | Cut]:
         """The component's factor at every position but the sinks."""

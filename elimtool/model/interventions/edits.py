@@ -85,12 +85,15 @@ class Intervention(Protocol):
             ElimError: The message says what the model has instead.
         """
 
-    def edits(self, one: Encoded, n_layers: int, reference: Reference | None) -> list[Change | Cut]:
-        """What it does to one prompt.
+    def fits(self, one: Encoded) -> None:
+        """Refuse a prompt that lacks what it names.
 
         Raises:
-            ElimError: The prompt lacks what it names.
+            ElimError: The message says what the prompt has instead.
         """
+
+    def edits(self, one: Encoded, n_layers: int, reference: Reference | None) -> list[Change | Cut]:
+        """What it does to one prompt; raises as ``fits`` where it does not fit."""
 
     def note(self, one: Encoded) -> str:
         """What the user should know about it on this prompt; empty for nothing."""

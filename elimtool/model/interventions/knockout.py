@@ -94,6 +94,10 @@ class Knockout:
                 f"its layers are 0 to {model.n_layers - 1}",
             )
 
+    def fits(self, one: Encoded) -> None:
+        """Refuse a prompt that has no such span, or only sinks in it."""
+        self._keys(one)
+
     def edits(self, one: Encoded, n_layers: int, reference: Reference | None) -> list[Change | Cut]:
         """The edges to cut, the same in every layer of the window."""
         del reference

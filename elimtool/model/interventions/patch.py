@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from elimtool.errors import ElimError
 from elimtool.model.interventions.component import Component
 from elimtool.model.interventions.edits import Change, Cut, Site
 from elimtool.model.interventions.recording import Recording, dtype_name
+from elimtool.model.store import digest_file
 
 if TYPE_CHECKING:
     from elimtool.model.interventions.reference import Reference
@@ -125,6 +127,14 @@ class Patch:
             Component(max(place.site.layer, 0), place.head).check(model, "--patch")
             if place.site not in held.values:
                 raise ElimError(f"--patch {self.file} does not hold {place}", "record it again")
+
+    def sha256(self) -> str:
+        """Digest of the recording."""
+        return digest_file(Path(self.file))
+
+    def fits(self, one: Encoded) -> None:
+        """Refuse a prompt of another length, and positions outside it."""
+        self.edits(one, 0, None)
 
     def edits(self, one: Encoded, n_layers: int, reference: Reference | None) -> list[Change | Cut]:
         """The recorded values at their positions."""

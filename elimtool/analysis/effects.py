@@ -1,0 +1,87 @@
+"""Effects of interventions: the tables of a run's two passes in, before and after of every target out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from elimtool.run import Run
+
+Row = Mapping[str, Any]
+Key = tuple[str, int, str]
+"""Prompt id, position, target."""
+
+
+def effects(run: Run) -> list[dict[str, Any]]:
+    """Rows of the table ``effects``: each target in the model's own pass and under the interventions.
+
+    Args:
+        run: A run with interventions that has ``lens``, ``lens_layers``, ``survival`` and ``verdicts``.
+    """
+    label = run.interventions
+    before, after = _Pass(run.under(None)), _Pass(run.under(label))
+    rows = []
+    for key, row in before.targets.items():
+        later = after.targets[key]
+        versus = before.versus(key)
+        rows.append(
+            {
+                **dict(zip(("prompt_id", "position", "target"), key, strict=True)),
+                "intervention": label,
+                "rank_before": row["rank"],
+                "rank_after": later["rank"],
+                "prob_before": row["prob"],
+                "prob_after": later["prob"],
+                "logprob_change": _change(before.final[key]["logprob"], after.final[key]["logprob"]),
+                "versus": versus,
+                "logit_difference_before": before.difference(key, versus),
+                "logit_difference_after": after.difference(key, versus),
+                "outcome_before": before.outcomes[key],
+                "outcome_after": after.outcomes[key],
+                "top_before": before.tops[key[:2]],
+                "top_after": after.tops[key[:2]],
+            }
+        )
+    return rows
+
+
+class _Pass:
+    """The output of one pass by target."""
+
+    def __init__(self, run: Run) -> None:
+        self.targets = {_key(row): row for row in run.arrow("survival").to_pylist()}
+        self.outcomes = {_key(row): row["outcome"] for row in run.arrow("verdicts").to_pylist()}
+        self.final = {_key(row): row for row in _last(run.arrow("lens").to_pylist())}
+        tops = _last(run.arrow("lens_layers").to_pylist())
+        self.tops = {(row["prompt_id"], row["position"]): row["top_token"] for row in tops}
+
+    def versus(self, key: Key) -> str | None:
+        """The first foil of the same place, else the most probable other target."""
+        others = [row for other, row in self.final.items() if other[:2] == key[:2] and other[2] != key[2]]
+        foils = [row for row in others if row["is_foil"]]
+        best = foils[0] if foils else max(others, key=lambda row: float(row["logit"]), default=None)
+        return None if best is None else str(best["target"])
+
+    def difference(self, key: Key, versus: str | None) -> float | None:
+        """Logit of a target minus that of another."""
+        if versus is None:
+            return None
+        return float(self.final[key]["logit"] - self.final[key[0], key[1], versus]["logit"])
+
+
+def _key(row: Row) -> Key:
+    return row["prompt_id"], row["position"], row["target"]
+
+
+def _last(rows: Iterable[Row]) -> list[Row]:
+    """The rows of the last layer."""
+    listed = list(rows)
+    deepest = max((row["layer"] for row in listed), default=-1)
+    return [row for row in listed if row["layer"] == deepest]
+
+
+def _change(before: float | None, after: float | None) -> float | None:
+    if before is None or after is None or before == -float("inf") or after == -float("inf"):
+        return None
+    return after - before

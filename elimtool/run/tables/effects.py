@@ -1,0 +1,62 @@
+"""The table of effects: what interventions changed for each target."""
+
+from __future__ import annotations
+
+from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, TARGET, Column, Table
+
+ALONE = "no other token was followed"
+UNMEASURED = "the pass without the intervention gives the target probability 0, or the other one does"
+
+EFFECTS = Table(
+    "effects",
+    "What the interventions changed for each target, the model's own pass against the pass under them.",
+    "one row per prompt, position and target, where there were interventions",
+    (
+        PROMPT_ID,
+        POSITION,
+        TARGET,
+        Column(
+            "intervention",
+            STRING,
+            "What was done to the model, as in the tables of the two passes.",
+        ),
+        Column("rank_before", INT, "Rank in the model's output.", unit="rank", range="1 .. vocabulary"),
+        Column("rank_after", INT, "The same under the interventions.", unit="rank", range="1 .. vocabulary"),
+        Column(
+            "prob_before", FLOAT, "Probability in the model's output.", unit="probability", range="0 .. 1"
+        ),
+        Column("prob_after", FLOAT, "The same under the interventions.", unit="probability", range="0 .. 1"),
+        Column(
+            "logprob_change",
+            FLOAT,
+            "Log-probability under the interventions, minus that without.",
+            unit="nats",
+            null_when=UNMEASURED,
+        ),
+        Column(
+            "versus",
+            STRING,
+            "What the logit is compared with: the first foil; without one, the most probable other target of"
+            " the model's own pass.",
+            null_when=ALONE,
+        ),
+        Column(
+            "logit_difference_before",
+            FLOAT,
+            "Logit minus that of versus.",
+            unit="logits",
+            null_when=ALONE,
+        ),
+        Column(
+            "logit_difference_after",
+            FLOAT,
+            "The same under the interventions.",
+            unit="logits",
+            null_when=ALONE,
+        ),
+        Column("outcome_before", STRING, "Outcome, as in verdicts."),
+        Column("outcome_after", STRING, "The same under the interventions."),
+        Column("top_before", STRING, "Most probable token of the model's output."),
+        Column("top_after", STRING, "The same under the interventions."),
+    ),
+)

@@ -10,13 +10,13 @@ import torch
 
 import elimtool as package
 from elimtool.run.schema import TABLES
-from elimtool.selection import FITTED, WALKS
+from elimtool.selection import CHANGES, FITTED, WALKS
 from tests.cli.conftest import Command
 
 PROMPT = "The capital of France is"
 
-MEASURED = set(TABLES) - WALKS - FITTED
-"""The tables of every trace; a walk adds its own, a fitted lens those that need its reference."""
+MEASURED = set(TABLES) - WALKS - FITTED - CHANGES
+"""The tables of every trace; a walk, a fitted lens and an intervention add theirs."""
 
 
 @pytest.fixture

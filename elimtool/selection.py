@@ -11,14 +11,14 @@ from elimtool.run.schema import TABLES
 WALKS = frozenset({"walk", "walk_stages"})
 HEADS = frozenset({"attention_heads", "components"})
 """Tables of single heads, by far the largest ones."""
-FITTED = frozenset({"regimes"})
+FITTED = frozenset({"controls", "regimes"})
 """Tables that need the reference text in the file of a fitted lens."""
 ALWAYS = "prompts"
 """The table that joins all others, and says which prompts failed: no run is without it."""
 
 CHANGES = frozenset({"effects"})
 
-_VERDICT = frozenset({"lens", "survival", "sampling_targets", "components", "regimes"})
+_VERDICT = frozenset({"lens", "survival", "sampling_targets", "components", "controls", "regimes"})
 JUDGED_BY = {"verdicts": _VERDICT, "effects": _VERDICT | {"lens_layers"}}
 """Tables that are joined from others, which are measured whether or not they are kept."""
 

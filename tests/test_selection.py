@@ -19,7 +19,8 @@ PROMPT = "The capital of France is"
 def test_verdicts_are_measured_through_the_tables_they_join() -> None:
     found = select(["verdicts"], heads=True, walk=False)
     assert found.kept == {"prompts", "verdicts"}
-    assert found.measured == {"prompts", "lens", "survival", "sampling_targets", "components", "regimes"}
+    joined = {"lens", "survival", "sampling_targets", "components", "controls", "regimes"}
+    assert found.measured == {"prompts", *joined}
     coarse = select(["verdicts"], heads=False, walk=False)
     assert coarse.measured == found.measured - {"components"}
     everything = select(None, heads=True, walk=True, intervened=True)

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from math import log10
 from typing import TYPE_CHECKING, Any
 
+from elimtool.analysis.closing import spell_prob
+from elimtool.rules import BEATS_CHANCE, NUCLEUS, SURFACED
+
 if TYPE_CHECKING:
     from elimtool.run import Run
-
-SURFACED = 10
-"""A target has surfaced after a block if it is among so many first."""
-
-NUCLEUS = 0.95
-"""Share of the output's probability that counts as its nucleus."""
 
 Row = Mapping[str, Any]
 Key = tuple[str, int, str]
@@ -96,34 +93,62 @@ def verdicts(run: Run) -> list[dict[str, Any]]:
     """Rows of the table ``verdicts`` for every followed target of a run.
 
     Args:
-        run: A run with the tables ``lens`` and ``survival``; ``sampling_targets``, ``components`` and
-            ``regimes`` are used where there are any.
+        run: A run with the tables ``lens`` and ``survival``; ``sampling_targets``, ``components``,
+            ``controls`` and ``regimes`` are used where there are any.
     """
     ranks = _ranks(_rows(run, "lens"))
     cuts = _first_cuts(_rows(run, "sampling_targets"))
     components = _grouped(_rows(run, "components"))
     regimes = {(row["prompt_id"], row["position"]): row["regime"] for row in _rows(run, "regimes")}
+    controls = {_key(row): row for row in _rows(run, "controls")}
     judged = []
     for row in _rows(run, "survival"):
         key = _key(row)
         found = trajectory(ranks[key])
         regime = regimes.get(key[:2])
-        judged.append(_verdict(row, found, cuts.get(key), components.get(key, []), regime))
+        verdict = _verdict(row, found, cuts.get(key), components.get(key, []), regime)
+        judged.append(verdict | against_chance(verdict, controls.get(key)))
     return judged
+
+
+def against_chance(verdict: Row, controls: Row | None) -> dict[str, float | None]:
+    """What the rule for lost targets makes of tokens as frequent as a target.
+
+    Args:
+        verdict: Its ``outcome`` and ``severity``.
+        controls: Its row of the table ``controls``.
+
+    Returns:
+        ``lost_p``, the conformal p-value of being lost as severely, for lost targets; and ``lost_chance``,
+        the share of control tokens that the rule calls lost.
+    """
+    if controls is None or not controls["n_controls"]:
+        return {"lost_p": None, "lost_chance": None}
+    severe = sum(one >= verdict["severity"] for one in controls["lost_severities"])
+    lost = verdict["outcome"] == "late_eliminated"
+    return {
+        "lost_p": (1 + severe) / (1 + controls["n_controls"]) if lost else None,
+        "lost_chance": controls["n_lost"] / controls["n_controls"],
+    }
 
 
 def in_words(verdict: Row) -> str:
     """What a verdict adds to the closing sentence: where the target was lost, and by what; may be empty."""
-    parts = []
-    if verdict["outcome"] == "late_eliminated":
-        parts.append(
-            f"among the {SURFACED} first from layer {verdict['entry_layer']}, out of them for good from"
-            f" layer {verdict['lost_layer']} on (a candidate: not tested against chance)"
-        )
+    parts = [_loss(verdict)] if verdict["outcome"] == "late_eliminated" else []
     for name, told in (("promoter", "most for it"), ("eliminator", "most against it")):
         if verdict[name] is not None:
             parts.append(f"{told} {verdict[name]} ({verdict[f'{name}_dla']:+.1f} logits)")
     return "; ".join(parts)
+
+
+def _loss(verdict: Row) -> str:
+    """Where a target was lost; only a candidate unless tokens as frequent seldom fare so badly."""
+    p, layer = verdict["lost_p"], verdict["lost_layer"]
+    when = f"among the {SURFACED} first from layer {verdict['entry_layer']}"
+    if p is not None and p <= BEATS_CHANCE:
+        return f"lost at layer {layer}, {when} (p = {spell_prob(p)} against tokens as frequent)"
+    why = "not tested against chance" if p is None else f"p = {spell_prob(p)} against tokens as frequent"
+    return f"candidate for lost at layer {layer}, {when} ({why})"
 
 
 def _verdict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from elimtool.metrics.attention import AttentionRetention
 from elimtool.metrics.components import Components
+from elimtool.metrics.controls import Controls
 from elimtool.metrics.lens import LensTrajectory
 from elimtool.metrics.mechanisms import Mechanisms
 from elimtool.metrics.metric import Metric
@@ -14,6 +15,7 @@ from elimtool.metrics.top_tokens import TopTokens
 METRICS: dict[str, type[Metric]] = {
     "attention": AttentionRetention,
     "components": Components,
+    "controls": Controls,
     "lens": LensTrajectory,
     "mechanisms": Mechanisms,
     "regimes": Regimes,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elimtool.analysis.verdict import SURFACED, in_words, outcome, trajectory, verdicts
+from elimtool.analysis.verdict import against_chance, in_words, outcome, trajectory, verdicts
+from elimtool.rules import SURFACED
 
 
 def ranked(*ranks: int) -> list[tuple[int, int]]:
@@ -125,9 +126,39 @@ def test_the_joined_row() -> None:
     assert (row["eliminator"], row["eliminator_dla"]) == ("head 2.0", -2.0)
     assert (row["promoter"], row["promoter_dla"]) == ("mlp 0", 3.0)
     assert in_words(row) == (
-        "among the 10 first from layer 1, out of them for good from layer 2 on (a candidate: not tested"
-        " against chance); most for it mlp 0 (+3.0 logits); most against it head 2.0 (-2.0 logits)"
+        "candidate for lost at layer 2, among the 10 first from layer 1 (not tested against chance);"
+        " most for it mlp 0 (+3.0 logits); most against it head 2.0 (-2.0 logits)"
     )
     (bare,) = verdicts(FakeRun(lens=lens, survival=survival))  # type: ignore[arg-type]
     assert "most" not in in_words(bare)
     assert bare["cut_chain"] is bare["eliminator"] is bare["promoter"] is None
+
+
+LOST = {"outcome": "late_eliminated", "severity": 2.0, "lost_layer": 7, "entry_layer": 3}
+NAMELESS = {"promoter": None, "eliminator": None}
+
+
+@pytest.mark.parametrize(
+    ("severities", "p", "words"),
+    [
+        ([], 0.01, "lost at layer 7, among the 10 first from layer 3 (p = 0.01 against tokens as frequent)"),
+        ([1.9] * 50, 0.01, "lost at layer 7"),
+        ([1.9, 2.0, 2.1, 3.0, 4.0], 0.05, "lost at layer 7"),
+        ([2.0] * 5, 0.06, "candidate for lost at layer 7, among the 10 first from layer 3 (p = 0.06"),
+    ],
+)
+def test_lost_is_said_only_where_it_beats_chance(severities: list[float], p: float, words: str) -> None:
+    controls = {"n_controls": 99, "n_lost": len(severities), "lost_severities": severities}
+    found = against_chance(LOST, controls)
+    assert found == {"lost_p": pytest.approx(p), "lost_chance": pytest.approx(len(severities) / 99)}
+    assert in_words(LOST | NAMELESS | found).startswith(words)
+
+
+def test_a_target_that_is_not_lost_has_the_chance_but_no_p_value() -> None:
+    controls = {"n_controls": 50, "n_lost": 10, "lost_severities": [1.0] * 10}
+    assert against_chance({"outcome": "survived", "severity": 0.0}, controls) == {
+        "lost_p": None,
+        "lost_chance": 0.2,
+    }
+    nothing = {"lost_p": None, "lost_chance": None}
+    assert against_chance(LOST, None) == against_chance(LOST, {"n_controls": 0}) == nothing

@@ -7,6 +7,7 @@ from elimtool.run.tables.regimes import ABSTAINS
 
 NEVER = "the target is never among the ten first after a block"
 KEPT = "no chain removes the target"
+NO_CONTROLS = "there are no control tokens: no ridge lens is in use, whose file holds their frequencies"
 NO_COMPONENTS = "components were not measured"
 
 VERDICTS = Table(
@@ -116,6 +117,24 @@ VERDICTS = Table(
             "evidence",
             STRING,
             "observed: read off the tables, correlational; confirmed: a causal test agreed.",
+        ),
+        Column(
+            "lost_p",
+            FLOAT,
+            "p-value of being lost so severely by chance: (1 + control tokens that the rule calls"
+            " late_eliminated, at least as severely) / (1 + control tokens), see the table controls. Up to"
+            " 0.05 the story says lost, above it candidate.",
+            unit="probability",
+            range="1 / (1 + n_controls) .. 1",
+            null_when=f"the outcome is not late_eliminated, or {NO_CONTROLS}",
+        ),
+        Column(
+            "lost_chance",
+            FLOAT,
+            "Share of the target's control tokens that the rule calls late_eliminated, however severely.",
+            unit="share",
+            range="0 .. 1",
+            null_when=NO_CONTROLS,
         ),
     ),
 )

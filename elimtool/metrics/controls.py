@@ -1,0 +1,165 @@
+"""Controls: what the rule for lost targets says of tokens that are as frequent as the target.
+
+Table ``controls``, one row a followed target; filled where the lens brings p_0, the mean output on its
+reference text. A token passes through the first ranks of one layer or another by chance, so the rule that
+calls a target lost is held against ``CONTROLS`` tokens that nothing speaks for but their frequency.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from elimtool.metrics.columns import Columns, join, names_at
+from elimtool.metrics.metric import ReadoutView, Settings
+from elimtool.model.view import Batch, LayerView
+from elimtool.numerics import nucleus
+from elimtool.rules import NUCLEUS, SURFACED
+
+CONTROLS = 99
+"""Control tokens of a target: with so many a p-value can be 0.01."""
+
+
+class Controls:
+    """Applies the rule for late elimination to frequency-matched tokens."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"residual"})
+    tables: ClassVar[tuple[str, ...]] = ("controls",)
+
+    def __init__(self, batch: Batch, settings: Settings) -> None:
+        self.batch = batch
+        self.matching = None if settings.reference is None else Matching(settings.reference.prior)
+        self.filled: list[dict[str, Any]] = []
+
+    def observe(self, view: LayerView) -> None:
+        """Layers are looked at when they are read out."""
+
+    def read(self, view: ReadoutView) -> None:
+        """Match the followed targets of some rows, and see what becomes of their controls."""
+        if self.matching is None:
+            return
+        followed = view.followed.ids
+        targets = followed.masked_fill(view.followed.is_foil, -1)
+        controls = self.matching.controls(targets.cpu(), followed.cpu())
+        flat = controls.clamp(min=0).reshape(len(controls), -1).to(view.logits.device)
+        found = late_eliminated(view.logits, view.logprobs[-1], flat)
+        lost, severity = (part.cpu().reshape(controls.shape) for part in found)
+        self.filled.append(self._columns(view, targets.cpu(), controls, lost & (controls >= 0), severity))
+
+    def _columns(
+        self,
+        view: ReadoutView,
+        targets: Int[Tensor, "rows k"],
+        controls: Int[Tensor, "rows k controls"],
+        lost: Bool[Tensor, "rows k controls"],
+        severity: Float[Tensor, "rows k controls"],
+    ) -> dict[str, Any]:
+        assert self.matching is not None
+        row, k = (targets >= 0).numpy().nonzero()
+        prompt, probe = (index.cpu().numpy() for index in view.rows)
+        ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
+        prior = self.matching.prior
+        known = (controls >= 0)[row, k]
+        matched = prior[controls.clamp(min=0)].exp()[row, k]
+        return {
+            "prompt_id": ids[prompt[row]],
+            "position": self.batch.positions.cpu().numpy()[prompt[row], probe[row]],
+            "target": names_at(view.followed.texts, row, k),
+            "token_id": targets.numpy()[row, k],
+            "prior": prior[targets.clamp(min=0)].exp().numpy()[row, k],
+            "prior_low": matched.masked_fill(~known, torch.inf).amin(-1).numpy(),
+            "prior_high": matched.masked_fill(~known, 0.0).amax(-1).numpy(),
+            "n_controls": known.sum(-1).numpy(),
+            "n_lost": lost.sum(-1).numpy()[row, k],
+            "lost_severities": [
+                sorted(severity[i, j][lost[i, j]].tolist()) for i, j in zip(row, k, strict=True)
+            ],
+        }
+
+    def finish(self) -> dict[str, Columns]:
+        """Columns of the table."""
+        return {"controls": join(self.filled)} if self.filled else {}
+
+
+class Matching:
+    """Finds tokens about as frequent as others.
+
+    Args:
+        prior: Logarithm of p_0.
+    """
+
+    def __init__(self, prior: Float[Tensor, "vocab"]) -> None:
+        self.prior = prior.double().cpu()
+        self.order = self.prior.argsort(stable=True)
+        self.place = torch.empty_like(self.order)
+        self.place[self.order] = torch.arange(len(self.order))
+
+    def controls(
+        self, targets: Int[Tensor, "rows k"], excluded: Int[Tensor, "rows e"]
+    ) -> Int[Tensor, "rows k controls"]:
+        """The ``CONTROLS`` tokens nearest to each target in log p_0, by id among equals.
+
+        Args:
+            targets: Vocabulary indices; negative ones get the controls of token 0, to be ignored.
+            excluded: Tokens that are no one's control in the same row: all that it follows.
+
+        Returns:
+            Vocabulary indices; -1 behind the last where a small vocabulary has no more.
+        """
+        found = torch.full((*targets.shape, CONTROLS), -1, dtype=torch.long)
+        for row, (ids, out) in enumerate(zip(targets.tolist(), excluded.tolist(), strict=True)):
+            for k, target in enumerate(ids):
+                nearest = self._nearest(max(target, 0), out)
+                found[row, k, : len(nearest)] = nearest
+        return found
+
+    def _nearest(self, target: int, excluded: list[int]) -> Int[Tensor, "controls"]:
+        reach = CONTROLS + len(excluded) + 1
+        place = int(self.place[target])
+        near = self.order[max(0, place - reach) : place + reach + 1]
+        near = near[~torch.isin(near, torch.tensor([*excluded, target]))].sort().values
+        distance = (self.prior[near] - self.prior[target]).abs()
+        return near[distance.argsort(stable=True)[:CONTROLS]]
+
+
+def late_eliminated(
+    logits: Float[Tensor, "layers rows vocab"],
+    output: Float[Tensor, "rows vocab"],
+    tokens: Int[Tensor, "rows k"],
+) -> tuple[Bool[Tensor, "rows k"], Float[Tensor, "rows k"]]:
+    """Whether tokens surface after a block and are lost at the end, and how severely.
+
+    The rule of ``elimtool.analysis.verdict``, for many tokens at once: among the ``SURFACED`` first after
+    some block, and at the end neither among them nor in the output's ``NUCLEUS``.
+
+    Args:
+        logits: Layer -1 (the embedding, which does not count) first, the model's output last.
+        output: The output's log-probabilities.
+        tokens: Vocabulary indices.
+
+    Returns:
+        ``(lost, severity)``: severity is log10 of the final rank over the best, float64, NaN for those not
+        lost.
+    """
+    blocks = logits[1:]
+    first = blocks.topk(min(SURFACED, blocks.shape[-1]), -1).values
+    scores = blocks.gather(-1, tokens.expand(len(blocks), -1, -1))
+    inside = scores >= first[..., -1:]
+    lost = inside.any(0) & ~inside[-1] & (output.gather(-1, tokens) < _least_in_nucleus(output))
+    severity = torch.full(lost.shape, torch.nan, dtype=torch.float64, device=lost.device)
+    for row, k in lost.nonzero().tolist():
+        better = (first[:, row] > scores[:, row, k, None]).sum(-1)
+        best = int(better[inside[:, row, k]].min()) + 1
+        final = int((blocks[-1, row] > scores[-1, row, k]).sum()) + 1
+        severity[row, k] = float(np.log10(final / best))
+    return lost, severity
+
+
+def _least_in_nucleus(output: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows 1"]:
+    """Smallest log-probability in each row's nucleus."""
+    tokens, member = nucleus(output, NUCLEUS)
+    return output.gather(-1, tokens).masked_fill(~member, torch.inf).amin(-1, keepdim=True)

@@ -1,0 +1,133 @@
+"""Control tokens: matched by hand, judged like the targets themselves, the same in any company."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import elimtool
+from elimtool import TraceOptions
+from elimtool.analysis.verdict import outcome, trajectory
+from elimtool.lenses.regime import WINDOW, Reference
+from elimtool.lenses.ridge import Facts, RidgeLens
+from elimtool.metrics import controls as module
+from elimtool.metrics.controls import CONTROLS, Matching, late_eliminated
+
+TEXTS = ["The capital of France is", "a", "The text of a token is eliminated when no layer keeps it."]
+
+
+def test_the_nearest_in_frequency_are_taken_by_id_among_equals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONTROLS", 3)
+    #            0    1    2    3    4    5    6    7
+    prior = torch.tensor([0.0, 1.0, 2.0, 2.0, 2.5, 4.0, 4.1, 9.0])
+    matching = Matching(prior)
+
+    def controls(target: int, *excluded: int) -> list[int]:
+        return matching.controls(torch.tensor([[target]]), torch.tensor([[target, *excluded]]))[0, 0].tolist()
+
+    assert controls(2) == [3, 4, 1]
+    assert controls(2, 3, -1) == [4, 1, 0]
+    assert controls(7) == [6, 5, 4]
+    assert controls(0) == [1, 2, 3]
+    assert controls(0, 1, 2, 3, 4, 5) == [6, 7, -1]
+
+
+@given(st.integers(0, 10_000), st.integers(0, 299))
+def test_no_nearer_token_is_left_out(seed: int, target: int) -> None:
+    prior = torch.randn(300, generator=torch.Generator().manual_seed(seed))
+    followed = torch.tensor([[target, (target + 7) % 300, -1]])
+    found = Matching(prior).controls(followed[:, :1], followed)[0, 0].tolist()
+    assert len(set(found)) == CONTROLS and not set(found) & set(followed[0].tolist())
+    left = set(range(300)) - set(found) - set(followed[0].tolist())
+    furthest = max(abs(prior[i] - prior[target]) for i in found)
+    assert all(abs(prior[i] - prior[target]) >= furthest for i in left)
+
+
+@given(st.integers(0, 10_000), st.booleans())
+def test_many_tokens_are_judged_as_one_target_is(seed: int, ties: bool) -> None:
+    """The rule of ``elimtool.analysis.verdict``, token by token, from ranks counted one at a time."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(4, 2, 40, generator=generator) * 4
+    logits = logits.round() if ties else logits
+    output = logits[-1].log_softmax(-1)
+    tokens = torch.arange(40).repeat(2, 1)
+    lost, severity = late_eliminated(logits, output, tokens)
+    assert lost.any()
+    for row in range(2):
+        for token in range(40):
+            ranks = [(i, 1 + int((layer > layer[token]).sum())) for i, layer in enumerate(logits[1:, row])]
+            before = float(output[row].exp()[output[row] > output[row, token]].sum())
+            if abs(before - 0.95) < 1e-5:
+                continue
+            events = trajectory(ranks)
+            said = outcome(ranks[-1][1], before, False, events)
+            assert bool(lost[row, token]) == (said == "late_eliminated"), (row, token)
+            if lost[row, token]:
+                assert severity[row, token].item() == pytest.approx(events.severity)
+            else:
+                assert severity[row, token].isnan()
+
+
+@pytest.fixture(scope="module")
+def lens(llama: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    generator = torch.Generator().manual_seed(0)
+    prior = torch.log_softmax(torch.randn(llama.vocab, generator=generator), -1)
+    reference = Reference(torch.ones(3), torch.ones(3, WINDOW), prior, 0.05)
+    facts = Facts("llama", llama.hashes()["weights_sha256"], "b" * 64, 100, 99, 34, "none", 0.05, "0")
+    maps = torch.randn(llama.n_layers, llama.width, llama.width, generator=generator)
+    path = tmp_path_factory.mktemp("lens") / "random.safetensors"
+    layers = llama.n_layers
+    RidgeLens(maps, torch.zeros(layers, llama.width), torch.ones(layers), reference, facts).save(path)
+    return str(path)
+
+
+def test_a_trace_says_of_controls_what_it_says_of_targets(llama: Any, lens: str) -> None:
+    """Every control of a target, traced as a target itself, has the outcome that was counted."""
+    options = TraceOptions(lens=lens, tables=("controls", "verdicts", "lens"), samplers=())
+    run = elimtool.trace(llama, TEXTS[0], targets=[" of"], options=options)
+    row = run.table("controls").iloc[0]
+    prior = RidgeLens.load(Path(lens)).reference.prior
+    ids = Matching(prior).controls(torch.tensor([[row["token_id"]]]), torch.tensor([[row["token_id"]]]))
+    assert row["n_controls"] == CONTROLS
+    assert row["prior"] == pytest.approx(float(prior[row["token_id"]].exp()))
+    assert row["prior_low"] == pytest.approx(float(prior[ids].exp().min()))
+    assert row["prior_high"] == pytest.approx(float(prior[ids].exp().max()))
+    texts = [llama.tokenizer.texts([token])[0] for token in ids[0, 0].tolist()]
+    spelt = {
+        text
+        for text, token in zip(texts, ids[0, 0].tolist(), strict=True)
+        if list(llama.tokenizer.encode(text, special=False).ids) == [token]
+    }
+    exact = TraceOptions(lens=lens, samplers=(), target_space="exact")
+    judged = elimtool.trace(llama, TEXTS[0], targets=sorted(spelt), options=exact).table("verdicts")
+    assert len(judged) > 40
+    severities = sorted(judged[judged["outcome"] == "late_eliminated"]["severity"])
+    assert severities
+    counted = list(row["lost_severities"])
+    assert len(counted) == row["n_lost"]
+    for one in severities:
+        nearest = min(counted, key=lambda other: abs(other - one))
+        assert nearest == pytest.approx(one, abs=1e-6)
+        counted.remove(nearest)
+    assert len(counted) <= CONTROLS - len(judged)
+
+
+@pytest.mark.parametrize("position", ["last", "all"])
+def test_batched_equals_single(llama: Any, lens: str, position: Any) -> None:
+    options = TraceOptions(lens=lens, position=position)
+    together = elimtool.trace(llama, TEXTS, targets=[" of", " is"], foils=[" a"], options=options)
+    for text in TEXTS:
+        alone = elimtool.trace(llama, text, targets=[" of", " is"], foils=[" a"], options=options)
+        for name in ("controls", "verdicts"):
+            whole = together.table(name)
+            part = whole[whole["prompt_id"] == alone.prompts["prompt_id"][0]].reset_index(drop=True)
+            own = alone.table(name)
+            for column in ("n_lost", "prior_low") if name == "controls" else ("lost_p", "lost_chance"):
+                np.testing.assert_array_equal(part[column], own[column])
+    assert set(together.table("controls")["target"]) == {" of", " is"}

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from elimtool import __version__
-from elimtool.cli import check, lens, models, samplers, trace
+from elimtool.cli import check, lens, models, report, samplers, trace
 from elimtool.cli import options as shared
 from elimtool.errors import ElimError, Exit
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command("trace", no_args_is_help=True, epilog=shared.EPILOG)(trace.trace)
 app.command("check", no_args_is_help=True, epilog=shared.EPILOG)(check.check)
+app.command("report", no_args_is_help=True)(report.report)
 app.add_typer(lens.app, name="lens")
 app.add_typer(models.app, name="models")
 app.add_typer(samplers.app, name="samplers")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from math import isnan
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from elimtool.run.reader import Run
@@ -46,31 +49,52 @@ class Tables:
     def __init__(self, run: Run) -> None:
         self.run = run
         self._read: dict[str, Any] = {}
+        self._stretches: dict[str, dict[str, list[tuple[int, int]]]] = {}
 
     def arrow(self, name: str) -> Any:
         """The table, or None."""
         if name not in self._read:
-            self._read[name] = self.run.arrow(name) if name in self.run.tables else None
+            table = self.run.arrow(name) if name in self.run.tables else None
+            self._read[name] = None if table is None else table.combine_chunks()
         return self._read[name]
 
     def rows(self, name: str, prompt_id: str, position: int | None = None) -> list[dict[str, Any]]:
         """Rows of one prompt, and one position if given; NaN reads as None."""
-        table = self.arrow(name)
-        if table is None or not table.num_rows:
+        part = self.part(name, prompt_id, position)
+        if part is None:
             return []
-        wanted = pc.field("prompt_id") == prompt_id
-        if position is not None:
-            wanted = wanted & (pc.field("position") == position)
-        found = table.filter(wanted).to_pylist()
-        return [{key: _known(value) for key, value in row.items()} for row in found]
+        return [{key: _known(value) for key, value in row.items()} for row in part.to_pylist()]
+
+    def part(self, name: str, prompt_id: str, position: int | None = None) -> Any:
+        """The same as an Arrow table; None where there is no table."""
+        table = self.arrow(name)
+        if table is None:
+            return None
+        slices = [table.slice(start, count) for start, count in self._places(name).get(prompt_id, ())]
+        part = pa.concat_tables(slices) if slices else table.slice(0, 0)
+        return part if position is None else part.filter(pc.equal(part.column("position"), position))
+
+    def _places(self, name: str) -> dict[str, list[tuple[int, int]]]:
+        """Where each prompt's rows stand: (first row, count) of every unbroken stretch."""
+        if name not in self._stretches:
+            ids = self.arrow(name).column("prompt_id").combine_chunks().dictionary_encode()
+            codes = ids.indices.to_numpy(zero_copy_only=False)
+            borders = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
+            found: dict[str, list[tuple[int, int]]] = {}
+            for start, end in pairwise(borders):
+                if end > start:
+                    found.setdefault(ids.dictionary[int(codes[start])].as_py(), []).append(
+                        (start, end - start)
+                    )
+            self._stretches[name] = found
+        return self._stretches[name]
 
     def positions(self, prompt_id: str) -> list[int]:
         """Probed positions of a prompt, ascending."""
         for name in ("lens_layers", "lens", "attention_layers"):
             table = self.arrow(name)
             if table is not None and table.num_rows:
-                found = table.filter(pc.field("prompt_id") == prompt_id).column("position")
-                return sorted(set(found.to_pylist()))
+                return sorted(set(self.part(name, prompt_id).column("position").to_pylist()))
         return []
 
 
@@ -81,10 +105,25 @@ class Probe:
         self.prompt = prompt
         self.position = position
         self._tables = tables
+        self._rows: dict[str, list[dict[str, Any]]] = {}
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Rows of a table at this position."""
-        return self._tables.rows(name, self.prompt["prompt_id"], self.position)
+        if name not in self._rows:
+            self._rows[name] = self._tables.rows(name, self.prompt["prompt_id"], self.position)
+        return self._rows[name]
+
+    def columns(self, name: str, wanted: Sequence[str]) -> dict[str, list[Any]]:
+        """Columns of a table at this position; a column that the table lacks is all None."""
+        part = self._tables.part(name, self.prompt["prompt_id"], self.position)
+        if part is None:
+            return {column: [] for column in wanted}
+        return {
+            column: [_known(value) for value in part.column(column).to_pylist()]
+            if column in part.column_names
+            else [None] * part.num_rows
+            for column in wanted
+        }
 
     @property
     def tokens(self) -> list[str]:

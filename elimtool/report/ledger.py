@@ -90,7 +90,7 @@ def ledgers(probe: Probe) -> list[ChainLedger]:
 
 def ledger(chains: list[ChainLedger], screen: Screen) -> list[Text]:
     """The lines of all chains, their columns aligned."""
-    labels = [_label(stage, screen) for chain in chains for stage in chain.active]
+    labels = [stage_label(stage, screen) for chain in chains for stage in chain.active]
     room = max(screen.width - LINE_WITHOUT_LABEL, 8)
     width = min(max((cell_len(label) for label in labels), default=0), room)
     title = f"Samplers  (tokens before {screen.glyph('→')} after each stage, and the probability cut)"
@@ -113,7 +113,7 @@ def _chain(chain: ChainLedger, width: int, screen: Screen) -> list[Text]:
         head.append(f": nothing is cut, all {count:,} tokens stay", style="not bold")
     lines = [head]
     for stage in chain.active:
-        label = padded(screen.shorten(_label(stage, screen), width), width)
+        label = padded(screen.shorten(stage_label(stage, screen), width), width)
         lines += _stage(chain, stage, label, screen)
     lines += _kept(chain, screen)
     off = ", ".join(screen.visible(stage["stage"]) for stage in chain.stages if not stage["active"])
@@ -169,7 +169,7 @@ def _kept(chain: ChainLedger, screen: Screen) -> list[Text]:
     return screen.wrap(f"left: {', '.join(named[:KEPT_NAMED])}{more}", indent=2, style="green", hang=6)
 
 
-def _label(stage: Row, screen: Screen) -> str:
+def stage_label(stage: Row, screen: Screen) -> str:
     """A stage with its main parameters: ``top_p 0.95``."""
     params: dict[str, Any] = json.loads(stage["params"])
     told = [

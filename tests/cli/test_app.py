@@ -20,7 +20,15 @@ HEAVY = ("torch", "transformers", "transformer_lens", "pandas", "pyarrow", "nump
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["trace", "--help"], ["models", "--help"], ["models", "list"]]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["trace", "--help"],
+        ["report", "--help"],
+        ["models", "--help"],
+        ["models", "list"],
+    ],
 )
 def test_light_commands_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     code = (
@@ -35,7 +43,7 @@ def test_light_commands_import_nothing_heavy(arguments: list[str], tmp_path: Pat
 
 def test_help_names_every_command(elimtool: Command) -> None:
     out = elimtool("--help").out
-    for command in ("trace", "models", "samplers"):
+    for command in ("trace", "report", "models", "samplers"):
         assert command in out
     assert elimtool("--version").out == f"elimtool {__version__}\n"
 

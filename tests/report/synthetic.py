@@ -123,11 +123,11 @@ def make_run(*prompts: FakePrompt, model: str = "smollm2") -> Run:
             _attention(rows, prompt, at)
             _lens(rows, prompt, at)
             _samplers(rows, prompt, at)
-    tables = {name: TABLES[name].from_rows(_fitted(name, some)) for name, some in rows.items() if some}
+    tables = {name: TABLES[name].from_rows(fitted(name, some)) for name, some in rows.items() if some}
     return Run.from_tables(_manifest(model), tables)
 
 
-def _fitted(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def fitted(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows with every column of the schema; columns that the story does not read are left null or at zero."""
     filler = {column.name: _nothing(column) for column in TABLES[name].columns}
     return [{**filler, **row} for row in rows]

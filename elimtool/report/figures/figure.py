@@ -1,0 +1,207 @@
+"""What a figure is before it is drawn: title, note and numbers, in kinds that page and matplotlib both know.
+
+Every kind is frozen plain data; ``to_json`` gives what the page's script draws. Texts are as they are to be
+shown (control characters made visible), never markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from math import floor, isfinite, log10
+from typing import Any, ClassVar
+
+DIGITS = 4
+"""Significant digits of the numbers in a figure."""
+
+Number = float | int | None
+Cell = str | float | int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """What all kinds have.
+
+    Attributes:
+        name: What ``--figure`` calls it.
+        title: One line: what is shown.
+        note: How to read it, and how far to trust it; may be empty.
+    """
+
+    kind: ClassVar[str] = ""
+    name: str
+    title: str
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The figure as JSON's own types, its numbers rounded to ``DIGITS``."""
+        return {"kind": self.kind, **rounded(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heat(Figure):
+    """A grid of cells, darker where more was kept.
+
+    Attributes:
+        row_title, column_title: What rows and columns are.
+        rows, columns: Their labels.
+        values: One list a row; None where it was not measurable.
+        unit: ``lift`` (1 = an even share) or ``share`` (0 .. 1).
+        masked: (row, column) of cells that a sliding window hides: neither kept nor eliminated.
+    """
+
+    kind: ClassVar[str] = "heat"
+    row_title: str
+    column_title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[Number]]
+    unit: str
+    masked: Sequence[tuple[int, int]] = ()
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A layer of note on one line: ``entry``, ``commit`` or ``lost``."""
+
+    event: str
+    layer: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """One followed token: its value at each x, and its marks."""
+
+    name: str
+    values: Sequence[Number]
+    is_foil: bool = False
+    marks: Sequence[Mark] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines(Figure):
+    """Values by layer. ``unit`` is ``rank`` (logarithmic, 1 on top) or ``prob`` (0 .. 1)."""
+
+    kind: ClassVar[str] = "lines"
+    layers: Sequence[int]
+    lines: Sequence[Line]
+    unit: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: its label, its value, what is said beside it, and the prompt that it leads to, if any."""
+
+    label: str
+    value: float
+    text: str = ""
+    prompt: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bars(Figure):
+    """Horizontal bars from a common zero; ``log`` for values that span decades (all at least 1)."""
+
+    kind: ClassVar[str] = "bars"
+    label_title: str
+    value_title: str
+    bars: Sequence[Bar]
+    log: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns(Figure):
+    """Counts over an ordered axis, such as layers."""
+
+    kind: ClassVar[str] = "columns"
+    x_title: str
+    value_title: str
+    labels: Sequence[str]
+    values: Sequence[Number]
+
+
+@dataclass(frozen=True)
+class Share:
+    """One row of a ``Stack``: a label and its count for every key."""
+
+    label: str
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack(Figure):
+    """How each row's total divides over the same keys."""
+
+    kind: ClassVar[str] = "stack"
+    label_title: str
+    keys: Sequence[str]
+    rows: Sequence[Share]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a chain: tokens before and after, and the share of the probability that it removes."""
+
+    label: str
+    active: bool
+    before: int
+    after: int
+    pruned: Number
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Fate:
+    """One followed token in a chain: probability before all stages and after them, or where it was cut."""
+
+    token: str
+    rank: Number
+    before: Number
+    after: Number
+    cut: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One sampler chain: its stages in order, and the followed tokens by rank, those cut among them."""
+
+    name: str
+    engine: str
+    stages: Sequence[Stage]
+    fates: Sequence[Fate]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Funnel(Figure):
+    """Sampler chains side by side."""
+
+    kind: ClassVar[str] = "funnel"
+    chains: Sequence[Chain]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing(Figure):
+    """A plain table, for what is no picture."""
+
+    kind: ClassVar[str] = "listing"
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+def rounded(value: Any) -> Any:
+    """The value as JSON's types: floats at ``DIGITS`` significant digits, NaN and infinities None."""
+    if isinstance(value, float):
+        if not isfinite(value):
+            return None
+        if value == 0:
+            return 0
+        short = round(value, DIGITS - 1 - floor(log10(abs(value))))
+        return int(short) if short == int(short) and abs(short) < 1e15 else short
+    if is_dataclass(value):
+        return {field.name: rounded(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return value

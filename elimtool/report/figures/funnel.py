@@ -1,0 +1,102 @@
+"""The sampler funnel: each chain's ledger in, its stages in order and the fate of each followed token out."""
+
+from __future__ import annotations
+
+import json
+
+from elimtool.analysis.closing import kind_of_stage, needed, spell_prob
+from elimtool.report.facts import Probe, Row
+from elimtool.report.figures.figure import Chain, Fate, Funnel, Listing, Stage
+from elimtool.report.figures.words import SCREEN, quoted
+from elimtool.report.ledger import MARGIN_UNITS, ChainLedger, ledgers, stage_label
+
+NOTE = (
+    "Tokens before and after each stage (bars on a logarithmic scale) and the probability that it cuts."
+    " Tokens that were followed stand below in the order of their rank; those cut are greyed."
+)
+
+
+def funnel(probe: Probe) -> list[Funnel]:
+    """All chains of the position; empty where none was run."""
+    chains = [_chain(ledger) for ledger in ledgers(probe)]
+    if not chains:
+        return []
+    return [Funnel(name="funnel", title="Samplers, stage by stage", note=NOTE, chains=chains)]
+
+
+def _chain(ledger: ChainLedger) -> Chain:
+    stages = [
+        Stage(
+            label=stage_label(stage, SCREEN) if stage["active"] else SCREEN.visible(stage["stage"]),
+            active=stage["active"],
+            before=stage["n_before"],
+            after=stage["n_after"],
+            pruned=stage["mass_pruned"],
+            notes=[SCREEN.visible(note) for note in stage.get("notes") or ()],
+        )
+        for stage in ledger.stages
+    ]
+    fates = [_fate(ledger, key) for key in ledger.targets]
+    fates.sort(key=lambda fate: float("inf") if fate.rank is None else fate.rank)
+    return Chain(
+        name=SCREEN.visible(ledger.name), engine=SCREEN.visible(ledger.engine), stages=stages, fates=fates
+    )
+
+
+def _fate(ledger: ChainLedger, key: tuple[str, int]) -> Fate:
+    rows = ledger.targets[key]
+    first, last = rows[min(rows)], rows[max(rows)]
+    cut = next(
+        (row for _, row in sorted(rows.items()) if row["alive_before"] and not row["alive_after"]), None
+    )
+    dead = not first["alive_before"]
+    return Fate(
+        token=quoted(key[0]),
+        rank=first["rank_before"],
+        before=first["prob_before"],
+        after=last["prob_after"] if last["alive_after"] else None,
+        cut="its logit is minus infinity" if dead else _cut(ledger, cut) if cut else "",
+        why=SCREEN.visible(cut.get("why") or "") if cut else "",
+    )
+
+
+def _cut(ledger: ChainLedger, row: Row) -> str:
+    """``cut by min_p, by 1.1 nats (needed min_p of at most 0.016)``."""
+    stage = next(one for one in ledger.stages if one["stage_index"] == row["stage_index"])
+    params = json.loads(stage["params"])
+    unit = MARGIN_UNITS.get(kind_of_stage(stage["stage"], params), "")
+    told = f"cut by {SCREEN.visible(stage['stage'])}"
+    if row["margin"] is not None:
+        told += f", by {spell_prob(abs(row['margin']))} {unit}".rstrip()
+    more = needed(stage["stage"], params, row["rank_before"], row["margin"])
+    return f"{told} ({more})" if more else told
+
+
+def differences(probe: Probe) -> list[Listing]:
+    """How far apart each pair of chains leaves the output."""
+    rows = [
+        [
+            SCREEN.visible(row["chain"]),
+            SCREEN.visible(row["other"]),
+            row["total_variation"],
+            _alone(row["n_only"], row["only"]),
+            _alone(row["n_only_other"], row["only_other"]),
+        ]
+        for row in probe.rows("chain_differences")
+    ]
+    if not rows:
+        return []
+    return [
+        Listing(
+            name="differences",
+            title="Engines side by side",
+            note="Total variation: the share of draws that must differ.",
+            columns=["chain", "other", "total variation", "the chain alone keeps", "the other alone keeps"],
+            rows=rows,
+        )
+    ]
+
+
+def _alone(count: int, texts: list[str]) -> str:
+    named = ", ".join(quoted(text) for text in texts)
+    return f"{named} and {count - len(texts):,} more" if count > len(texts) else named or "nothing"

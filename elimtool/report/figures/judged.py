@@ -1,0 +1,58 @@
+"""The verdicts of one position in, what a reader is told first out: a sentence and facts a token."""
+
+from __future__ import annotations
+
+from math import exp
+from typing import Any
+
+from elimtool.analysis.closing import closing_sentence, spell_prob
+from elimtool.analysis.regime import regime_sentence
+from elimtool.analysis.verdict import in_words
+from elimtool.report.facts import Probe, Row, Trajectory
+from elimtool.report.figures.overview import spelled
+from elimtool.report.figures.words import quoted
+from elimtool.report.ledger import ChainLedger, ledgers
+
+NEWER = {"lost_p": None}
+"""Columns of verdicts that earlier runs lack."""
+
+
+def judged(probe: Probe) -> list[dict[str, Any]]:
+    """For each followed token: ``token, outcome, evidence, regime, sentence, more``; foils are left out.
+
+    Texts are empty where the run does not tell.
+    """
+    chains = ledgers(probe)
+    verdicts = {row["target"]: row for row in probe.rows("verdicts")}
+    targets = [one for one in probe.trajectories if not one.is_foil]
+    return [_judged(one, chains, verdicts.get(one.target)) for one in targets]
+
+
+def regime(probe: Probe) -> str:
+    """The regime of the prediction in a sentence; empty where the run does not tell."""
+    return " ".join(regime_sentence(row) for row in probe.rows("regimes"))
+
+
+def _judged(one: Trajectory, chains: list[ChainLedger], verdict: Row | None) -> dict[str, Any]:
+    key = (one.target, one.token_id)
+    fates = [chain.fate(key) for chain in chains if chain.targets.get(key)]
+    found = verdict or {}
+    more = [in_words({**NEWER, **verdict}) if verdict else "", *_marks(one)]
+    return {
+        "token": quoted(one.target),
+        "outcome": found.get("outcome") or "",
+        "outcome_words": spelled(found.get("outcome") or ""),
+        "evidence": found.get("evidence") or "",
+        "regime": spelled(found.get("regime") or ""),
+        "sentence": closing_sentence(quoted(one.target), one.ranks, one.prob, fates),
+        "more": "; ".join(part for part in more if part),
+    }
+
+
+def _marks(one: Trajectory) -> list[str]:
+    marks = ["another followed token has the same first token"] if one.ambiguous else []
+    if one.ties:
+        marks.append(f"tied with {one.ties:,}")
+    if one.whole_logprob is not None and one.prob > 0 and exp(one.whole_logprob) < 0.999 * one.prob:
+        marks.append(f"all its tokens together p = {spell_prob(exp(one.whole_logprob))}")
+    return marks

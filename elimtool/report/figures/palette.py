@@ -1,0 +1,20 @@
+"""The colours of all figures: told apart without colour vision, heat ordered by lightness for print."""
+
+from __future__ import annotations
+
+from elimtool.report.numbers import LIFT_STEPS
+
+SHARE_STEPS = (0.01, 0.03, 0.08, 0.15, 0.3, 0.5, 0.75)
+"""Borders between the eight steps of a share of 0 .. 1."""
+
+STEPS = {"lift": LIFT_STEPS, "share": SHARE_STEPS}
+
+HEAT_LIGHT = ("#eaf1f8", "#c8def1", "#a7c8ea", "#92ace3", "#8d80d1", "#8e49aa", "#802072", "#5b0039")
+"""Eight steps of even spacing in OKLCH lightness, from little to much, on white."""
+HEAT_DARK = ("#1f252a", "#23374c", "#2d4870", "#4a5996", "#7e65bb", "#bd74ce", "#ef91c7", "#ffccca")
+"""The same on a dark page."""
+
+LINES_LIGHT = ("#0072b2", "#b84a00", "#00735a", "#9a3d78", "#6b5e00", "#4a4a4a")
+"""Lines and parts of a whole: contrast of at least 4.5 to white, dashes tell further ones apart."""
+LINES_DARK = ("#62b6ec", "#ff9d52", "#45c9a0", "#eda0cf", "#d9c94f", "#c9c9c9")
+"""The same on a dark page."""

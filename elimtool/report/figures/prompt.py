@@ -1,0 +1,30 @@
+"""The figures of one prompt at one position, by name, in the order of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from elimtool.report.facts import Probe
+from elimtool.report.figures.course import probabilities, ranks
+from elimtool.report.figures.figure import Figure
+from elimtool.report.figures.funnel import differences, funnel
+from elimtool.report.figures.parts import components
+from elimtool.report.figures.retention import retention, sink
+from elimtool.report.figures.walked import interventions, top_tokens
+
+PROMPT: dict[str, Callable[[Probe], Sequence[Figure]]] = {
+    "interventions": interventions,
+    "retention": retention,
+    "sink": sink,
+    "ranks": ranks,
+    "probabilities": probabilities,
+    "funnel": funnel,
+    "differences": differences,
+    "components": components,
+    "top_tokens": top_tokens,
+}
+
+
+def figures(probe: Probe) -> list[Figure]:
+    """Every figure of a position that the run's tables can fill."""
+    return [one for make in PROMPT.values() for one in make(probe)]

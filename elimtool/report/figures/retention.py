@@ -1,0 +1,120 @@
+"""Retention: the attention rows of one position in, heat maps of spans by layer and by head out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from elimtool.report.facts import Probe
+from elimtool.report.figures.figure import Heat, Number
+from elimtool.report.figures.words import label, quoted
+from elimtool.report.heat import SINK
+
+NOTE = (
+    "Attention that the probed token gives to each span, relative to an even share over all keys outside the"
+    " sink (1x); mean over heads. Under 0.25x counts as eliminated. Attention is not causal evidence."
+)
+HEADS_NOTE = "Share of each head's attention outside the sink. Empty where the head leaves less than 0.01."
+
+
+def retention(probe: Probe) -> list[Heat]:
+    """What each span keeps, layer by layer; empty where attention was not measured."""
+    found = probe.columns("attention", ("span", "layer", "span_size", "lift_no_sink"))
+    spans = list(dict.fromkeys(span for span in found["span"] if span != SINK))
+    layers = sorted(set(found["layer"]))
+    rows = {span: index for index, span in enumerate(spans)}
+    columns = {layer: index for index, layer in enumerate(layers)}
+    values: list[list[Number]] = [[None] * len(layers) for _ in spans]
+    masked: list[tuple[int, int]] = []
+    for span, layer, size, lift in zip(*found.values(), strict=True):
+        if span in rows:
+            values[rows[span]][columns[layer]] = lift
+            if not size:
+                masked.append((rows[span], columns[layer]))
+    seen = [index for index in range(len(spans)) if not _hidden(index, masked, len(layers))]
+    if not seen:
+        return []
+    place = {old: new for new, old in enumerate(seen)}
+    return [
+        Heat(
+            name="retention",
+            title=f"What {quoted(probe.tokens[probe.position])} attends to, by layer",
+            note=NOTE,
+            row_title="span",
+            column_title="layer",
+            rows=[label(spans[index]) for index in seen],
+            columns=[str(layer) for layer in layers],
+            values=[values[index] for index in seen],
+            unit="lift",
+            masked=[(place[row], column) for row, column in masked if row in place],
+        )
+    ]
+
+
+def _hidden(row: int, masked: list[tuple[int, int]], layers: int) -> bool:
+    """Whether no layer sees the span."""
+    return sum(1 for at, _ in masked if at == row) == layers
+
+
+def sink(probe: Probe) -> list[Heat]:
+    """What the sink set takes, what is left eliminated, and what a window hides, layer by layer."""
+    names = {
+        "sink_mass": "on the sink",
+        "eliminated_frac": "keys eliminated",
+        "masked_frac": "keys outside the window",
+    }
+    rows = sorted(probe.rows("attention_layers"), key=lambda row: int(row["layer"]))
+    shown = {name: [row[name] for row in rows] for name in names}
+    shown = {name: values for name, values in shown.items() if any(values)}
+    if not shown:
+        return []
+    return [
+        Heat(
+            name="sink",
+            title="What the attention sink takes, and what is eliminated, by layer",
+            note="Shares, mean over heads. The sink set is kept apart from the map above.",
+            row_title="share",
+            column_title="layer",
+            rows=[names[name] for name in shown],
+            columns=[str(row["layer"]) for row in rows],
+            values=list(shown.values()),
+            unit="share",
+        )
+    ]
+
+
+def heads(probe: Probe) -> dict[str, Any] | None:
+    """The heads behind each cell of ``retention``: {"layers": [layer], "values": [layer][span][head]}."""
+    found = probe.columns("attention_heads", ("span", "layer", "head", "mass_no_sink"))
+    if not found["span"]:
+        return None
+    spans = [span for span in dict.fromkeys(found["span"]) if span != SINK]
+    layers = sorted(set(found["layer"]))
+    count = max(found["head"]) + 1
+    rows = {span: index for index, span in enumerate(spans)}
+    columns = {layer: index for index, layer in enumerate(layers)}
+    values: list[list[list[Number]]] = [[[None] * count for _ in spans] for _ in layers]
+    for span, layer, head, mass in zip(*found.values(), strict=True):
+        if span in rows:
+            values[columns[layer]][rows[span]][head] = mass
+    return {"layers": layers, "spans": [label(span) for span in spans], "values": values, "note": HEADS_NOTE}
+
+
+def heads_of_layer(probe: Probe, layer: int) -> list[Heat]:
+    """What each head of a layer keeps of each span."""
+    found = heads(probe)
+    if found is None or layer not in found["layers"]:
+        return []
+    values = found["values"][found["layers"].index(layer)]
+    return [
+        Heat(
+            name="heads",
+            title=f"Heads of layer {layer}",
+            note=HEADS_NOTE,
+            row_title="span",
+            column_title="head",
+            rows=found["spans"],
+            columns=[str(head) for head in range(len(values[0]) if values else 0)],
+            values=values,
+            unit="share",
+        )
+    ]

@@ -1,0 +1,81 @@
+"""What a prompt has to list: its decoding walk, what interventions changed, and its most probable tokens."""
+
+from __future__ import annotations
+
+from elimtool.analysis.closing import spell_prob
+from elimtool.report.facts import Probe, Row, Tables
+from elimtool.report.figures.figure import Bar, Bars, Listing
+from elimtool.report.figures.overview import spelled
+from elimtool.report.figures.words import SCREEN, label, quoted
+from elimtool.report.numbers import share
+
+
+def walk(tables: Tables, prompt: Row) -> list[Listing]:
+    """The tokens that the model wrote through a chain, and what almost survived in their place."""
+    steps = tables.rows("walk", prompt["prompt_id"])
+    if not steps:
+        return []
+    rows = [
+        [
+            step["step"],
+            quoted(step["token"]),
+            share(step["prob"]),
+            step["n_survivors"],
+            "" if step["almost"] is None else f"{quoted(step['almost'])} ({share(step['almost_prob'])})",
+            SCREEN.visible(step["almost_why"] or ""),
+        ]
+        for step in steps
+    ]
+    written = SCREEN.visible("".join(step["token"] for step in steps))
+    return [
+        Listing(
+            name="walk",
+            title=f"Written through {SCREEN.visible(steps[0]['chain'])}",
+            note=f"“{written}”",
+            columns=["step", "token", "probability", "survivors", "likeliest token cut", "why"],
+            rows=rows,
+        )
+    ]
+
+
+def interventions(probe: Probe) -> list[Listing]:
+    """Each followed token in the model's own pass and under the interventions."""
+    rows = [
+        [
+            label(row["intervention"]),
+            quoted(row["target"]),
+            f"{row['rank_before']:,} → {row['rank_after']:,}",
+            f"{spell_prob(row['prob_before'])} → {spell_prob(row['prob_after'])}",
+            f"{spelled(row['outcome_before'])} → {spelled(row['outcome_after'])}",
+            f"{quoted(row['top_before'])} → {quoted(row['top_after'])}",
+        ]
+        for row in probe.rows("effects")
+    ]
+    if not rows:
+        return []
+    return [
+        Listing(
+            name="interventions",
+            title="What interventions changed",
+            note="A second pass with the model changed; all other figures show its own pass.",
+            columns=["intervention", "token", "rank", "p", "outcome", "most probable"],
+            rows=rows,
+        )
+    ]
+
+
+def top_tokens(probe: Probe) -> list[Bars]:
+    """The most probable tokens of the output."""
+    rows = sorted(probe.rows("top_tokens"), key=lambda row: int(row["place"]))
+    if not rows:
+        return []
+    return [
+        Bars(
+            name="top_tokens",
+            title="What the model would have said",
+            note="The most probable tokens of its output, before any sampler.",
+            label_title="token",
+            value_title="prob",
+            bars=[Bar(quoted(row["token"]), row["prob"]) for row in rows],
+        )
+    ]

@@ -1,0 +1,40 @@
+// Bars and parts of a whole: tables with a drawn column, their numbers always beside it.
+
+function drawBars(figure) {
+  const size = (value) => (figure.log ? Math.log(Math.max(value, 1)) : Math.abs(value));
+  const most = Math.max(1e-12, ...figure.bars.map((bar) => size(bar.value)));
+  const both = figure.bars.some((bar) => bar.value < 0);
+  const said = figure.bars.some((bar) => bar.text);
+  const head = make("tr", {}, [make("th", { scope: "col", text: figure.label_title }),
+    make("th", { scope: "col", text: figure.value_title }), make("td", {}), said && make("td", {})]);
+  const rows = figure.bars.map((bar) => {
+    const name = bar.prompt ? make("a", { href: promptAddress(bar.prompt) }, [foreign(bar.label)]) : foreign(bar.label);
+    const part = (100 * size(bar.value)) / most / (both ? 2 : 1);
+    const left = !both ? 0 : bar.value < 0 ? 50 - part : 50;
+    const filled = make("div", { class: bar.value < 0 ? "fill against" : "fill", style: { left: `${left}%`, width: `${part}%` } });
+    const zero = both && make("div", { class: "zero", style: { left: "50%" } });
+    return make("tr", {}, [make("th", { scope: "row", title: bar.label }, [name]),
+      make("td", { class: "number", text: spell(bar.value, figure.value_title) }),
+      make("td", {}, [make("div", { class: "track", "aria-hidden": "true" }, [filled, zero])]),
+      said && make("td", { class: "said" }, [foreign(bar.text)])]);
+  });
+  return [make("div", { class: "scroll" }, [make("table", { class: said ? "bars said" : "bars", "data-figure": figure.name },
+    [make("thead", {}, [head]), make("tbody", {}, rows)])])];
+}
+
+function drawStack(figure) {
+  const rows = figure.rows.map((row) => {
+    const total = row.counts.reduce((sum, count) => sum + count, 0);
+    const parts = row.counts.map((count, index) => {
+      if (!count) return null;
+      const tell = (event) => showTip(`${row.label}: ${count} of ${total} ${figure.keys[index]}`, event.clientX, event.clientY);
+      return make("span", { class: "part", text: count, style: { width: `${(100 * count) / total}%`, background: colourOf(index) },
+        on: { pointermove: tell, pointerleave: hideTip } });
+    });
+    return make("tr", {}, [make("th", { scope: "row", title: row.label }, [foreign(row.label)]),
+      make("td", {}, [make("div", { class: "track", "aria-hidden": "true" }, parts)]), make("td", { class: "said", text: `of ${total}` })]);
+  });
+  const legend = make("div", { class: "legend" }, figure.keys.map((key, index) => make("span", {}, [
+    make("span", { class: "swatch", style: { background: colourOf(index) } }), document.createTextNode(key)])));
+  return [legend, make("div", { class: "scroll" }, [make("table", { class: "bars stack", "data-figure": figure.name }, [make("tbody", {}, rows)])])];
+}

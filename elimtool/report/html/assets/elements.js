@@ -1,0 +1,40 @@
+"use strict";
+// Elements made from names, attributes and children. Texts only ever become text nodes, never markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === "text") node.textContent = value;
+    else if (name === "on") for (const [event, run] of Object.entries(value)) node.addEventListener(event, run);
+    else if (name === "style") for (const [key, one] of Object.entries(value)) node.style.setProperty(key, one);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...(children || []).filter(Boolean));
+  return node;
+}
+
+const make = (tag, attributes, children) => fill(document.createElement(tag), attributes, children);
+const shape = (tag, attributes, children) => fill(document.createElementNS(SVG, tag), attributes, children);
+const byId = (id) => document.getElementById(id);
+const readJson = (id) => JSON.parse(byId(id).textContent);
+
+// A text that may run from right to left inside a line that does not.
+const foreign = (text, attributes) => make("bdi", { text, ...attributes });
+
+// The one tooltip, near a point; it is a live region, so it is also read out.
+function showTip(text, x, y) {
+  const tip = byId("tip");
+  if (tip.textContent !== text) tip.textContent = text;
+  tip.hidden = false;
+  const { width, height } = tip.getBoundingClientRect();
+  const left = x + 14 + width > innerWidth ? x - 14 - width : x + 14;
+  const top = y + 18 + height > innerHeight ? y - 10 - height : y + 18;
+  tip.style.left = `${Math.max(2, Math.min(left, innerWidth - width - 2))}px`;
+  tip.style.top = `${Math.max(2, top)}px`;
+}
+
+function hideTip() {
+  byId("tip").hidden = true;
+}

@@ -1,0 +1,64 @@
+// One section a figure: title, note, picture, and its numbers as a table that is made when it is opened.
+
+const DRAW = { heat: drawHeat, lines: drawLines, bars: drawBars, columns: drawColumns, stack: drawStack, funnel: drawFunnel, listing: drawListing };
+
+function drawFigure(figure, pick) {
+  const section = make("section", { "aria-label": figure.title }, [make("h3", {}, [foreign(figure.title)]),
+    figure.note ? make("p", { class: "note" }, [foreign(figure.note)]) : null]);
+  const holder = make("div", { class: "holder" });
+  section.append(holder);
+  whenSeen(holder, () => holder.append(...DRAW[figure.kind](figure, pick)));
+  const numbers = NUMBERS[figure.kind];
+  if (numbers) section.append(makeNumbers(() => numbers(figure)));
+  return section;
+}
+
+// Figures are drawn when they come near the screen.
+const seen = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    if (!entry.isIntersecting) continue;
+    entry.target.draw();
+  }
+}, { rootMargin: "600px" });
+
+function whenSeen(holder, draw) {
+  holder.draw = () => {
+    if (holder.classList.contains("drawn")) return;
+    seen.unobserve(holder);
+    holder.classList.add("drawn");
+    draw();
+  };
+  seen.observe(holder);
+}
+
+addEventListener("beforeprint", () => document.querySelectorAll(".holder").forEach((holder) => holder.draw()));
+
+function makeNumbers(table) {
+  const details = make("details", {}, [make("summary", { text: "Numbers" })]);
+  details.addEventListener("toggle", () => {
+    if (details.open && details.children.length === 1) details.append(make("div", { class: "scroll tall", tabindex: 0 }, [plainTable(table())]));
+  });
+  return details;
+}
+
+function plainTable({ columns, rows }) {
+  const head = make("tr", {}, columns.map((name) => make("th", { scope: "col" }, [foreign(name)])));
+  const cell = (value) => typeof value === "number"
+    ? make("td", { class: "number", text: spell(value) }) : make("td", {}, [foreign(value ?? NONE)]);
+  return make("table", { class: "plain" }, [make("thead", {}, [head]), make("tbody", {}, rows.map((row) => make("tr", {}, row.map(cell))))]);
+}
+
+function drawListing(figure) {
+  return [make("div", { class: "scroll tall", tabindex: 0, "data-figure": figure.name }, [plainTable(figure)])];
+}
+
+const NUMBERS = {
+  lines: (figure) => ({
+    columns: ["layer", ...figure.lines.map((line) => line.name), "events"],
+    rows: figure.layers.map((layer, at) => [layer < 0 ? "embedding" : String(layer),
+      ...figure.lines.map((line) => line.values[at]),
+      figure.lines.flatMap((line) => line.marks.filter((mark) => mark.layer === layer).map((mark) => `${line.name} ${mark.event}`)).join(", ")]),
+  }),
+  columns: (figure) => ({ columns: [figure.x_title, figure.value_title], rows: figure.labels.map((name, at) => [name, figure.values[at]]) }),
+  stack: (figure) => ({ columns: [figure.label_title, ...figure.keys], rows: figure.rows.map((row) => [row.label, ...row.counts]) }),
+};

@@ -1,0 +1,39 @@
+// Sampler chains beside one another: stages in order, and what was cut greyed in its place.
+
+function drawFunnel(figure) {
+  const vocabulary = Math.max(2, ...figure.chains.flatMap((chain) => chain.stages.map((stage) => stage.before)));
+  return [make("div", { class: "chains", "data-figure": figure.name },
+    figure.chains.map((chain) => drawChain(chain, vocabulary)))];
+}
+
+function drawChain(chain, vocabulary) {
+  const by = chain.engine && chain.engine !== chain.name ? ` (${chain.engine})` : "";
+  const stages = chain.stages.map((stage) => drawStage(stage, vocabulary));
+  const fates = chain.fates.map(drawFate);
+  return make("article", { class: "chain" }, [make("h3", {}, [foreign(chain.name + by)]),
+    make("h4", { text: "Stages" }), make("ol", {}, stages),
+    fates.length ? make("h4", { text: "Followed tokens, by rank" }) : null, make("ol", {}, fates)]);
+}
+
+function drawStage(stage, vocabulary) {
+  const size = (count) => `${(100 * Math.log(count + 1)) / Math.log(vocabulary + 1)}%`;
+  const kept = stage.before === stage.after;
+  const told = !stage.active ? "off" : kept ? `${whole(stage.after)} kept` : `${whole(stage.before)} → ${whole(stage.after)}`;
+  const line = make("div", { class: "row" }, [make("span", { text: stage.label }), make("span", { text: told })]);
+  if (!stage.active) return make("li", { class: "off" }, [line]);
+  const track = make("div", { class: "track", "aria-hidden": "true" }, [
+    make("div", { class: "fill cut", style: { width: size(stage.before) } }),
+    make("div", { class: "fill", style: { width: size(stage.after) } })]);
+  const cut = kept ? null : make("div", { class: "quiet", text: `cuts ${spell(stage.pruned, "share")} of the probability` });
+  return make("li", {}, [line, track, cut, ...stage.notes.map((note) => make("div", { class: "quiet" }, [foreign(note)]))]);
+}
+
+function drawFate(fate) {
+  const rank = fate.rank === null ? "" : `${whole(fate.rank)}. `;
+  const left = make("span", {}, [document.createTextNode(rank), make("b", {}, [foreign(fate.token)])]);
+  const gone = fate.after === null;
+  const right = gone ? spell(fate.before, "prob") : `${spell(fate.before, "prob")} → ${spell(fate.after, "prob")}`;
+  return make("li", { class: gone ? "gone" : null }, [
+    make("div", { class: "row" }, [left, make("span", { text: `p ${right}` })]),
+    gone && fate.cut ? make("div", { text: fate.cut }) : null, gone && fate.why ? make("div", {}, [foreign(fate.why)]) : null]);
+}

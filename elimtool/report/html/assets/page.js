@@ -1,0 +1,145 @@
+// What is shown: the whole run, or one prompt at one position. The address says which, so it can be sent on.
+
+const front = readJson("front");
+const content = byId("content");
+
+function notice(text) {
+  return make("p", { class: "notice" }, [foreign(text)]);
+}
+
+function showRun() {
+  const many = front.prompts.length + front.left_out;
+  const said = [make("h2", { text: `All ${whole(many)} prompts together`, tabindex: -1 })];
+  if (front.left_out) said.push(notice(`${whole(front.left_out)} more prompts are counted here but not shown one by one.`));
+  content.replaceChildren(...said, ...front.overview.map((figure) => drawFigure(figure)));
+}
+
+// The data of a prompt stands after the script: a prompt may be asked for before it has arrived.
+function whenRead(index, use) {
+  if (byId(`prompt-${index}`)) return use(readJson(`prompt-${index}`));
+  if (document.readyState === "loading") return document.addEventListener("DOMContentLoaded", () => whenRead(index, use), { once: true });
+  return content.append(notice("The data of this prompt is missing from the file: it was cut short. Write the report again."));
+}
+
+function showPrompt(index, position) {
+  const line = front.prompts[index];
+  const tokens = line.tokens === null ? "" : ` · ${whole(line.tokens)} tokens`;
+  const kept = [line.group, ...line.tags].filter(Boolean).join(" · ");
+  content.replaceChildren(make("section", {}, [make("h2", { tabindex: -1 }, [foreign(line.id)]),
+    make("p", { class: "quiet" }, [foreign(`${kept}${tokens}`.replace(/^ · /, ""))]),
+    make("pre", { class: "prompt-text", dir: "auto", tabindex: 0, "aria-label": "The prompt", text: line.text || "(no text)" })]));
+  if (line.error) return void content.append(make("section", {}, [make("p", {}, [badge("error", "error"), " ", foreign(line.error)])]));
+  return whenRead(index, (prompt) => showProbe(line, prompt, position));
+}
+
+function showProbe(line, prompt, position) {
+  const { probes } = prompt;
+  if (!probes.length) return void content.append(notice("Nothing was measured for this prompt."));
+  const probe = probes.find((one) => one.position === position) || probes[probes.length - 1];
+  const where = make("p", {}, [`Read at position ${probe.position} `, foreign(probe.token)]);
+  content.append(make("section", {}, [probes.length > 1 ? choosePosition(line, probes, probe) : where,
+    line.appended ? notice(`The last ${line.appended} tokens were appended: all targets and foils begin with them.`) : null,
+    ...probe.verdicts.map(drawVerdict), probe.regime ? make("p", { class: "note", text: probe.regime }) : null]));
+  const parts = probe.figures.filter((figure) => figure.name === "components");
+  for (const figure of probe.figures.filter((one) => one.name !== "components")) content.append(...withHeads(figure, probe));
+  if (parts.length) content.append(chooseOne(parts));
+  content.append(...prompt.figures.map((figure) => drawFigure(figure)));
+}
+
+function choosePosition(line, probes, probe) {
+  const choice = make("select", {}, probes.map((one) => make("option", {
+    value: one.position, selected: one === probe, text: `${one.position} ${one.token}` })));
+  choice.addEventListener("change", () => { location.hash = `${promptAddress(line.id)}&at=${choice.value}`; });
+  return make("label", {}, ["Read at position ", choice, ` of ${whole(probes.length)}`]);
+}
+
+const badge = (name, words) => make("span", { class: `badge ${name}`, text: words });
+
+function drawVerdict(one) {
+  const evidence = one.evidence ? make("span", { class: "quiet", text: `evidence: ${one.evidence}` }) : null;
+  const regime = one.regime ? make("span", { class: "quiet", text: `regime: ${one.regime}` }) : null;
+  const known = /^[a-z_]+$/.test(one.outcome) ? one.outcome : "";
+  return make("div", { class: `verdict ${known}` }, [
+    make("div", { class: "row" }, [make("b", {}, [foreign(one.token)]), one.outcome ? badge(known, one.outcome_words) : null, evidence, regime]),
+    make("p", {}, [foreign(one.sentence)]), one.more ? make("p", { class: "quiet" }, [foreign(one.more)]) : null]);
+}
+
+// A click on a layer of the retention map opens its heads below it.
+function withHeads(figure, probe) {
+  if (figure.name !== "retention") return [drawFigure(figure)];
+  const below = make("div", { id: "heads", "aria-live": "polite" });
+  const pick = probe.heads && ((column) => below.replaceChildren(drawFigure(headsFigure(figure, probe.heads, column))));
+  const section = drawFigure(figure, pick);
+  const why = front.run.heads
+    ? `The ${front.run.heads} numbers of single heads were left out of this page: they are in the table attention_heads.`
+    : probe.heads ? "Click a layer to see its heads." : "This run has no single heads (see --heads).";
+  section.append(make("p", { class: "note", text: why }), below);
+  return [section];
+}
+
+function headsFigure(figure, heads, column) {
+  const values = heads.values[column];
+  return {
+    kind: "heat", name: "heads", title: `Heads of layer ${heads.layers[column]}`, note: heads.note, unit: "share",
+    row_title: "span", rows: heads.spans, column_title: "head", columns: values[0].map((_, head) => String(head)), values, masked: [],
+  };
+}
+
+// One figure of several alike, chosen by its title.
+function chooseOne(figures) {
+  if (figures.length === 1) return drawFigure(figures[0]);
+  const below = make("div", {}, [drawFigure(figures[0])]);
+  const choice = make("select", {}, figures.map((figure, index) => make("option", { value: index, text: figure.title })));
+  choice.addEventListener("change", () => below.replaceChildren(drawFigure(figures[choice.value])));
+  return make("section", {}, [make("label", {}, ["Components: ", choice]), below]);
+}
+
+function address() {
+  const parts = new URLSearchParams(location.hash.slice(1).replaceAll("+", "%2B"));
+  const index = parts.has("p") ? front.prompts.findIndex((one) => one.id === parts.get("p")) : -1;
+  return { index, position: parts.has("at") ? Number(parts.get("at")) : null };
+}
+
+function start() {
+  document.title = `elimtool: ${front.run.model}`;
+  byId("model").textContent = front.run.model;
+  byId("facts").textContent = [...front.run.facts, front.run.finished.slice(0, 10)].filter(Boolean).join(" · ");
+  startTheme();
+  const many = front.prompts.length + front.left_out > 1;
+  byId("side").hidden = !many;
+  const select = many ? startList(front.prompts, (id) => { location.hash = promptAddress(id); }) : () => {};
+  const show = (moved) => {
+    hideTip();
+    const { index, position } = address();
+    const chosen = index < 0 && !many && front.prompts.length ? 0 : index;
+    select(chosen);
+    if (chosen < 0) showRun(); else showPrompt(chosen, position);
+    if (!moved) return;
+    content.querySelector("h2").focus({ preventScroll: true });
+    if (matchMedia("(max-width: 800px)").matches) content.scrollIntoView(); else scrollTo(0, 0);
+  };
+  byId("home").addEventListener("click", () => { location.hash = ""; });
+  addEventListener("hashchange", () => show(true));
+  show(false);
+  document.documentElement.dataset.ready = String(Math.round(performance.now()));
+}
+
+// System, light, dark; remembered where the browser lets a file remember.
+function startTheme() {
+  const names = ["system", "light", "dark"];
+  const remember = (name) => { try { localStorage.setItem("elimtool-theme", name); } catch { /* a sandboxed frame */ } };
+  const recall = () => { try { return localStorage.getItem("elimtool-theme"); } catch { return null; } };
+  const set = (name) => {
+    if (name === "system") delete document.documentElement.dataset.theme; else document.documentElement.dataset.theme = name;
+    byId("theme").textContent = `Theme: ${name}`;
+  };
+  let current = names.includes(recall()) ? recall() : "system";
+  set(current);
+  byId("theme").addEventListener("click", () => {
+    current = names[(names.indexOf(current) + 1) % names.length];
+    set(current);
+    remember(current);
+  });
+}
+
+start();

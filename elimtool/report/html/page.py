@@ -1,0 +1,123 @@
+"""The report of a run as one HTML file: templates and data in, text out that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from elimtool.report.facts import Tables
+from elimtool.report.figures import palette
+from elimtool.report.html.payload import details, front
+from elimtool.run.files import write_whole, writing
+from elimtool.run.reader import Run
+
+SCRIPTS = (
+    "elements.js",
+    "formats.js",
+    "grids.js",
+    "lines.js",
+    "bars.js",
+    "funnel.js",
+    "figures.js",
+    "list.js",
+    "page.js",
+)
+"""Parts of the page's script, in order."""
+UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+"""What could end a script element, or a line of script, inside a JSON text."""
+
+
+def page(run: Run, *, most: int | None = None) -> str:
+    """The whole page.
+
+    Args:
+        run: From ``elimtool.trace`` or ``elimtool.open_run``.
+        most: Tell at most so many prompts; None for all.
+
+    Raises:
+        ElimError: A table of the run cannot be read.
+    """
+    return "".join(parts(run, most=most))
+
+
+def parts(run: Run, *, most: int | None = None) -> Iterator[str]:
+    """The page piece by piece, the data of each prompt a piece of its own: the first ones suffice to draw."""
+    tables = Tables(run.under(None))
+    style = _colours() + _read("page.css")
+    script = "\n".join(_read(name) for name in SCRIPTS)
+    title = escape(f"elimtool: {run.manifest.model}")
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none';"
+        " form-action 'none'"
+    )
+    head, body = _read("page.html").split("{{data}}")
+    head = head.replace("{{title}}", title).replace("{{policy}}", policy).replace("{{style}}", style)
+    yield head
+    yield _data("front", front(tables, most))
+    before, after = body.split("{{details}}")
+    yield before.replace("{{script}}", script)
+    for number, one in enumerate(details(tables, most)):
+        yield _data(f"prompt-{number}", one)
+    yield after
+
+
+def write_page(run: Run, path: str | Path) -> int:
+    """Write the page to a file, complete or not at all.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        ElimError: A table cannot be read, or the file cannot be written.
+    """
+    text = page(run).encode("utf-8")
+
+    def write(handle: BinaryIO) -> None:
+        handle.write(text)
+
+    with writing(Path(path)):
+        write_whole(Path(path), write)
+    return len(text)
+
+
+def _data(name: str, value: Any) -> str:
+    return f'<script type="application/json" id="{name}">{safe_json(value)}</script>\n'
+
+
+def safe_json(value: Any) -> str:
+    """JSON that may stand inside a script element, whatever the texts in it hold."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for char, escaped in UNSAFE.items():
+        text = text.replace(char, escaped)
+    return text
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+
+
+def _read(name: str) -> str:
+    return (files("elimtool.report.html") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _colours() -> str:
+    """Custom properties of the palette, light and dark."""
+    light = _properties(palette.HEAT_LIGHT, palette.LINES_LIGHT)
+    dark = _properties(palette.HEAT_DARK, palette.LINES_DARK)
+    return (
+        f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
+        f":root[data-theme=light] {{ {light} }}\n:root[data-theme=dark] {{ {dark} }}\n"
+    )
+
+
+def _properties(heat: tuple[str, ...], lines: tuple[str, ...]) -> str:
+    named = {f"--heat-{step}": colour for step, colour in enumerate(heat)}
+    named |= {f"--line-{index}": colour for index, colour in enumerate(lines)}
+    return " ".join(f"{name}: {colour};" for name, colour in named.items())

@@ -1,0 +1,115 @@
+"""A run in, the page's data out: facts and figures of the run, a line a prompt, each prompt's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from elimtool.report.facts import Probe, Tables
+from elimtool.report.figures import judged, palette, retention, walked
+from elimtool.report.figures.overview import Overview, depth, overview, spelled
+from elimtool.report.figures.prompt import figures
+from elimtool.report.figures.words import SCREEN, quoted
+
+MOST_HEAD_CELLS = 1_500_000
+"""More cells of single heads than this (about 10 MB) are left out of a page, and the page says so."""
+
+
+def front(tables: Tables, most: int | None = None) -> dict[str, Any]:
+    """What the page shows first.
+
+    Args:
+        tables: The run's tables.
+        most: Tell at most so many prompts; None for all.
+
+    Returns:
+        ``{"run": facts, "steps": borders of heat, "overview": figures, "prompts": [line], "left_out": int}``.
+    """
+    view = Overview(tables)
+    shown = view.prompts[:most]
+    return {
+        "run": _facts(tables),
+        "steps": palette.STEPS,
+        "overview": [one.to_json() for one in overview(tables)] if len(view.prompts) > 1 else [],
+        "prompts": [_line(prompt, view.verdicts.get(prompt["prompt_id"], [])) for prompt in shown],
+        "left_out": len(view.prompts) - len(shown),
+    }
+
+
+def details(tables: Tables, most: int | None = None) -> Iterator[dict[str, Any]]:
+    """Each prompt's figures, in the order of ``front``'s lines: ``{"probes": [...], "figures": [...]}``."""
+    prompts = tables.arrow("prompts")
+    with_heads = has_room_for_heads(tables)
+    for prompt in ([] if prompts is None else prompts.to_pylist())[:most]:
+        positions = tables.positions(prompt["prompt_id"]) if prompt["status"] == "ok" else []
+        probes = [_probe(Probe(tables, prompt, position), with_heads) for position in positions]
+        yield {"probes": probes, "figures": [one.to_json() for one in walked.walk(tables, prompt)]}
+
+
+def has_room_for_heads(tables: Tables) -> bool:
+    """Whether single heads are few enough for a page."""
+    table = tables.arrow("attention_heads")
+    return table is not None and table.num_rows <= MOST_HEAD_CELLS
+
+
+def _facts(tables: Tables) -> dict[str, Any]:
+    manifest = tables.run.manifest
+    count = depth(tables)
+    heads = tables.arrow("attention_heads")
+    return {
+        "model": SCREEN.visible(manifest.model),
+        "facts": [
+            manifest.dtype,
+            f"{count} layers" if count != 1 else "1 layer",
+            manifest.device,
+            f"lens {lens_name(manifest.lens)}",
+            f"elimtool {manifest.elimtool}",
+        ],
+        "finished": manifest.finished or "",
+        "fingerprint": manifest.to_dict().get("fingerprint") or "",
+        "heads": "" if heads is None or has_room_for_heads(tables) else f"{heads.num_rows:,}",
+    }
+
+
+def lens_name(lens: Any) -> str:
+    """Name of the lens in run.json, which holds a name, or a name and what identifies its file."""
+    return SCREEN.visible(str(lens.get("name", "") if isinstance(lens, Mapping) else lens))
+
+
+def _line(prompt: Mapping[str, Any], verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+    first = verdicts[0] if verdicts else {}
+    outcomes = list(dict.fromkeys(row["outcome"] for row in verdicts))
+    failed = prompt["status"] != "ok"
+    return {
+        "id": prompt["prompt_id"],
+        "text": prompt["text"] or "",
+        "tokens": prompt["n_tokens"],
+        "appended": prompt["n_appended"] or 0,
+        "group": prompt["group"] or "",
+        "tags": prompt["tags"] or [],
+        "outcomes": ["error"] if failed else outcomes,
+        "outcome_words": "error" if failed else spelled(first.get("outcome") or ""),
+        "target": quoted(first["target"]) if first else "",
+        "error": SCREEN.visible(prompt["error_message"] or "") if failed else "",
+    }
+
+
+def _probe(probe: Probe, with_heads: bool) -> dict[str, Any]:
+    heads = retention.heads(probe) if with_heads else None
+    return {
+        "position": probe.position,
+        "token": quoted(probe.tokens[probe.position]),
+        "regime": judged.regime(probe),
+        "verdicts": judged.judged(probe),
+        "figures": [one.to_json() for one in figures(probe)],
+        "heads": None if heads is None else _short(heads),
+    }
+
+
+def _short(heads: dict[str, Any]) -> dict[str, Any]:
+    """Shares to four decimals: there are many."""
+    values = [
+        [[None if one is None else round(one, 4) for one in row] for row in layer]
+        for layer in heads["values"]
+    ]
+    return {**heads, "values": values}

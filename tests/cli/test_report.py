@@ -1,0 +1,48 @@
+"""``elimtool report``: writes one file, says where, and refuses what it cannot write or read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+from tests.report import runs
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    runs.france().save(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_report_writes_a_page_and_prints_its_path(elimtool: Command, saved: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    done = elimtool("report", saved, "-o", out)
+    assert (done.code, done.out) == (0, f"{out}\n")
+    assert done.err.startswith(f"wrote {out}: 1 prompt, ")
+    text = out.read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>") and text.endswith("</html>\n")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_without_out_the_page_is_report_html_here(
+    elimtool: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert elimtool("report", saved, "-q").out == "report.html\n"
+    again = elimtool("report", saved)
+    assert again.code == 2 and "report.html exists" in again.err and "--overwrite" in again.err
+    assert elimtool("report", saved, "--overwrite").code == 0
+
+
+def test_what_cannot_be_read_or_written_is_said(elimtool: Command, saved: Path, tmp_path: Path) -> None:
+    cases = {
+        ("report", tmp_path / "none"): "does not exist",
+        ("report", saved / "lens"): "is not a run directory",
+        ("report", saved, "-o", tmp_path): "is a directory",
+        ("report", saved, "-o", tmp_path / "no" / "such.html"): "no does not exist",
+    }
+    for arguments, message in cases.items():
+        done = elimtool(*arguments)
+        assert done.code == 2 and message in done.err and done.out == ""

@@ -1,0 +1,104 @@
+"""Runs for the page and the figures: a whole one, one with hostile texts, one of many prompts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+import elimtool
+from elimtool.analysis.verdict import verdicts
+from elimtool.run.reader import Run
+from elimtool.run.schema import TABLES
+from tests.report.synthetic import LONDON, PARIS, FakePrompt, fitted, make_run
+
+HOSTILE = {
+    "markup": "</script><script>hacked = 1</script><!--<script><img src=x onerror='hacked = 1'>",
+    "rtl": "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 \u202ehello",
+    "long": "abcdefghij" * 1000,
+    "separators": "a\u2028b\u2029c & d &amp; e {{script}} \u0000",
+}
+"""Prompts that a page must show as text, by id; their targets are the same texts."""
+
+
+def whole(model: Any) -> Run:
+    """Every table, from a model: groups, tags, foils, a walk, and a prompt that failed."""
+    options = elimtool.TraceOptions(generate=3, seed=1, errors="row")
+    prompts = [
+        elimtool.Prompt(
+            text="The capital of France is",
+            targets=("Paris",),
+            foils=("Berlin",),
+            group="capitals",
+            tags=("easy",),
+            id="france",
+        ),
+        elimtool.Prompt(
+            text="The capital of Spain is", targets=("Madrid",), group="capitals", tags=("hard",), id="spain"
+        ),
+        elimtool.Prompt(text="A token of the text", group="words", id="text"),
+        elimtool.Prompt(text="too long " * 100, id="broken"),
+    ]
+    return elimtool.trace(model, prompts, options=options)
+
+
+def judged(run: Run) -> Run:
+    """A made-up run with its verdicts and some components."""
+    judged = run.with_rows("verdicts", verdicts(run))
+    rows = [
+        {**{key: row[key] for key in ("prompt_id", "position", "target")}, "component": name, "kind": "mlp",
+         "layer": layer, "dla": value, "dla_centred": value}
+        for row in run.arrow("survival").to_pylist()
+        for layer, (name, value) in enumerate([("mlp 0", 1.25), ("mlp 1", -0.5), ("mlp 2", 0.125)])
+    ]  # fmt: skip
+    return judged.with_rows("components", fitted("components", rows))
+
+
+def france() -> Run:
+    """One made-up prompt with a short story: ' Paris' survives, ' London' is cut by min_p."""
+    return judged(make_run(FakePrompt(["The", " capital", " of", " France", " is"], [PARIS, LONDON])))
+
+
+def hostile() -> Run:
+    """One prompt a hostile text; the text is its token, its target and its id's neighbour in the list."""
+    from dataclasses import replace
+
+    prompts = [
+        FakePrompt(["The", text, " is"], [replace(PARIS, text=text), LONDON], prompt_id=f"{name} <b>&'\"")
+        for name, text in HOSTILE.items()
+    ]
+    return judged(make_run(*prompts))
+
+
+def many(count: int, tokens: int = 40) -> Run:
+    """The same made-up prompt so many times, under ids of its own, in ten groups."""
+    words = ["The", *(f" word{index}" for index in range(tokens - 1))]
+    one = judged(make_run(FakePrompt(words, [PARIS, LONDON])))
+    ids = [f"prompt-{index:04}" for index in range(count)]
+    tables = {}
+    for name in one.tables:
+        table = one.arrow(name)
+        copies = pa.concat_tables([table] * count).combine_chunks()
+        repeated = pa.array([own for own in ids for _ in range(table.num_rows)])
+        copies = copies.set_column(
+            copies.column_names.index("prompt_id"), TABLES[name].schema.field("prompt_id"), repeated
+        )
+        tables[name] = copies
+    groups = pa.array([f"group {index % 10}" for index in range(count)])
+    prompts = tables["prompts"]
+    place = prompts.column_names.index("group")
+    tables["prompts"] = prompts.set_column(place, prompts.schema.field("group"), groups)
+    return Run.from_tables(one.manifest, tables)
+
+
+def france_chain() -> list[Any]:
+    """Stages of the first chain of ``france`` as the page labels them, with their parameters."""
+    from tests.report.synthetic import LLAMA
+
+    labels = {
+        "top_k": "top_k 40",
+        "top_p": "top_p 0.95",
+        "min_p": "min_p 0.05",
+        "temperature": "temperature 0.8",
+    }
+    return [(labels.get(stage, stage), params) for stage, params in LLAMA[1]]

@@ -1,0 +1,155 @@
+"""What the page is made of: figures true to the tables, data that cannot end its script."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+
+import pytest
+
+import elimtool
+from elimtool.model.interventions import parse_intervention
+from elimtool.report.facts import Probe, Tables
+from elimtool.report.figures import course, overview, palette, parts, retention
+from elimtool.report.figures.figure import rounded
+from elimtool.report.html import payload
+from elimtool.report.html.page import page, safe_json
+from elimtool.run.reader import Run
+from tests.report import runs
+from tests.report.synthetic import FakePrompt, make_run
+
+
+def probe(run: Run, prompt_id: str = "p0") -> Probe:
+    tables = Tables(run)
+    prompt = next(row for row in tables.arrow("prompts").to_pylist() if row["prompt_id"] == prompt_id)
+    return Probe(tables, prompt, tables.positions(prompt_id)[-1])
+
+
+def test_retention_is_the_table():
+    run = runs.france()
+    (heat,) = retention.retention(probe(run))
+    table = run.table("attention").set_index(["span", "layer"])["lift_no_sink"]
+    assert list(heat.rows) == ["1: capital", "2: of", "3: France", "4: is"]
+    for row, span in enumerate(heat.rows):
+        assert [*heat.values[row]] == [table[span, layer] for layer in range(30)]
+
+
+def test_a_window_is_masked_and_what_no_layer_sees_is_left_out():
+    tokens = [f"w{index}" for index in range(12)]
+    windowed = FakePrompt(
+        tokens, spans={"early": [1, 2], "late": [9, 10], "after": [11]}, window=4, positions=[10]
+    )
+    (heat,) = retention.retention(probe(make_run(windowed)))
+    assert list(heat.rows) == ["early", "late"]
+    assert set(heat.masked) == {(0, layer) for layer in range(0, 30, 2)}
+    assert all(heat.values[0][layer] is None for layer in range(0, 30, 2))
+
+
+def test_ranks_and_marks_are_the_tables():
+    run = runs.france()
+    (lines,) = course.ranks(probe(run))
+    table = run.table("lens")
+    for line, target in zip(lines.lines, (" Paris", " London"), strict=True):
+        assert [*line.values] == table[table["target"] == target]["rank"].tolist()
+        verdict = run.table("verdicts").set_index("target").loc[target]
+        for mark in line.marks:
+            assert verdict[f"{mark.event}_layer"] == mark.layer
+    assert "lens raw" in lines.title and "mislead" in lines.note
+
+
+def test_components_sum_to_all_of_them(whole_run):
+    run = whole_run
+    table = run.table("components")
+    own = table[(table["prompt_id"] == "france") & (table["target"] == " Paris")]
+    (figure,) = parts.components(probe(run, "france"))
+    assert sum(bar.value for bar in figure.bars) == pytest.approx(own["dla_centred"].sum())
+    values = [bar.value for bar in figure.bars if "others" not in bar.label]
+    assert values == sorted(values, reverse=True)
+
+
+def test_overview_counts_what_the_tables_hold():
+    view = overview.Overview(Tables(runs.hostile()))
+    (outcomes,) = overview.outcomes(view)
+    assert sum(bar.value for bar in outcomes.bars) == 2 * len(runs.HOSTILE)
+    (worst,) = overview.worst(view)
+    assert {bar.prompt for bar in worst.bars} == {row["prompt_id"] for row in view.prompts}
+    (pruned,) = overview.pruned(view)
+    table = runs.hostile().table("sampling")
+    top_k = table[(table["chain"] == "hf") & (table["stage"] == "top_k")]["mass_pruned"].mean()
+    assert next(bar.value for bar in pruned.bars if bar.label == "hf: top_k") == pytest.approx(top_k)
+    assert overview.groups(view) == overview.regimes(view) == []
+
+
+def test_rows_of_an_intervened_pass_stay_apart(llama):
+    prompts = elimtool.Prompt(text="The capital of France is", targets=("Paris",), id="france")
+    plain = elimtool.trace(llama, prompts)
+    ablate = parse_intervention("ablate 0.1")
+    changed = elimtool.trace(llama, prompts, options=elimtool.TraceOptions(interventions=(ablate,)))
+    (told,), (own,) = (payload.details(Tables(run.under(None))) for run in (changed, plain))
+    listed = [one for one in told["probes"][0]["figures"] if one["name"] == "interventions"]
+    assert [one for one in told["probes"][0]["figures"] if one not in listed] == own["probes"][0]["figures"]
+    (effect,) = changed.arrow("effects").to_pylist()
+    assert listed[0]["rows"][0][2] == f"{effect['rank_before']:,} → {effect['rank_after']:,}"
+
+
+@pytest.mark.parametrize("missing", ["attention", "lens", "sampling", "verdicts", "components", "survival"])
+def test_a_table_that_a_run_lacks_is_no_error(missing):
+    run = runs.france()
+    left = Run(run.manifest, memory={name: run.arrow(name) for name in run.tables if name != missing})
+    assert len(page(left)) > 10_000
+
+
+def test_an_old_run_may_lack_columns():
+    run = runs.france()
+    gone = {
+        "verdicts": ["regime", "lost_p"],
+        "sampling": ["notes"],
+        "sampling_targets": ["why"],
+        "attention": ["lift_no_sink"],
+    }
+    memory = {name: run.arrow(name).drop_columns(gone.get(name, [])) for name in run.tables}
+    assert page(Run(run.manifest, memory=memory)).count("application/json") == 2
+
+
+@pytest.mark.parametrize("text", [*runs.HOSTILE.values(), "\u2028</SCRIPT >", "]]>", "&lt;"])
+def test_data_cannot_end_its_script(text):
+    safe = safe_json({"text": text})
+    assert json.loads(safe) == {"text": text}
+    assert not re.search("[<>&\u2028\u2029]", safe)
+
+
+def test_the_page_asks_for_nothing():
+    text = page(runs.france())
+    assert not re.findall(r"(?:src|href)=[\"'](?!#)", text.split("<script>")[0])
+    assert "default-src 'none'" in text
+    assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+
+
+def test_too_many_single_heads_are_left_out_and_said(whole_run, monkeypatch):
+    monkeypatch.setattr(payload, "MOST_HEAD_CELLS", 10)
+    tables = Tables(whole_run)
+    assert payload.front(tables)["run"]["heads"] == f"{tables.arrow('attention_heads').num_rows:,}"
+    assert all(probe["heads"] is None for one in payload.details(tables) for probe in one["probes"])
+
+
+def test_fewer_prompts_are_told_as_fewer():
+    front = payload.front(Tables(runs.hostile()), most=1)
+    assert (len(front["prompts"]), front["left_out"]) == (1, len(runs.HOSTILE) - 1)
+
+
+def test_numbers_keep_four_digits_and_null():
+    assert rounded([0.123456, 123456.7, None, float("nan"), float("inf"), 0.0, -1e-9, True]) == [
+        0.1235, 123500, None, None, None, 0, -1e-9, True,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("heat", [palette.HEAT_LIGHT, palette.HEAT_DARK])
+def test_heat_is_ordered_by_lightness_alone(heat):
+    def grey(colour):
+        red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    greys = [grey(colour) for colour in heat]
+    assert greys == sorted(greys) or greys == sorted(greys, reverse=True)
+    assert min(abs(a - b) for a, b in pairwise(greys)) > 10

@@ -1,0 +1,230 @@
+"""The page in a real browser: offline, silent, true to the tables, usable, and safe with hostile prompts."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+from elimtool.report.html.page import page as make_page
+from elimtool.report.html.page import write_page
+from tests.report import runs
+from tests.report.browser import Page, chromium, faults
+
+RANKS = "[data-figure=ranks]"
+SECTION = "section[aria-label^='Rank by layer']"
+STEP = (
+    "const style = getComputedStyle(document.documentElement);"
+    "return style.getPropertyValue(`--heat-${arguments[0].dataset.step}`)"
+)
+
+
+def script(name):
+    return (Path(__file__).parent / f"{name}.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture(scope="module")
+def whole(browser, folder, whole_run):
+    write_page(whole_run, folder / "whole.html")
+    return Page(browser, folder / "whole.html")
+
+
+@pytest.fixture(scope="module")
+def france(browser, folder):
+    write_page(runs.france(), folder / "france.html")
+    return Page(browser, folder / "france.html")
+
+
+@pytest.mark.parametrize("address", ["", "#p=france", "#p=text", "#p=broken"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_is_wrong(whole, address, width):
+    whole.open(address, width)
+    found = faults(whole)
+    assert found == (["there is no figure"] if address == "#p=broken" else [])
+    assert whole.run("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("const RO", "nonsense(;const RO", "did not get ready"),
+        ("</h1>", "</h1><img src='https://example.org/x.png'>", "example.org"),
+        ('"values":[[', '"values":[', "console"),
+        ("--line-0: #0072b2", "--line-0: #ffffff", "ranks drew nothing"),
+    ],
+)
+def test_a_broken_page_fails_the_same_checks(browser, folder, old, new, fault):
+    text = make_page(runs.france())
+    assert old in text
+    if "--line" in new:  # every colour of the light palette gone, and the style allowed to apply
+        text = unsafe(text)
+        for index in range(8):
+            text = recoloured(text, f"--line-{index}")
+    broken = folder / "broken.html"
+    broken.write_text(text.replace(old, new), encoding="utf-8")
+    found = faults(Page(browser, broken).open())
+    assert any(fault in one for one in found), found
+
+
+def unsafe(text):
+    return re.sub(r"(script|style)-src 'sha256-[^']+'", r"\1-src 'unsafe-inline'", text)
+
+
+def recoloured(text, name):
+    return re.sub(rf"{name}: #[0-9a-f]+", f"{name}: #ffffff", text)
+
+
+def test_a_hovered_cell_tells_what_the_table_says(france):
+    france.open().draw_all()
+    table = runs.france().table("attention")
+    rows = table[(table["layer"] == 17) & (table["span"] == "3: France")]
+    cell = france.all("[data-figure=retention] tbody tr")[2].find_elements("css selector", "td")[17]
+    (lift,) = rows["lift_no_sink"]
+    assert france.hover(cell) == f"3: France\nlayer 17: {float(f'{lift:.3g}'):g}x"
+    assert cell.get_attribute("textContent") == f"{float(f'{lift:.3g}'):g}x"
+    colour = france.run(STEP, cell)
+    assert france.colours(cell)[colour.strip()] > 100
+
+
+def test_a_hovered_layer_tells_ranks_and_events(france):
+    france.open().draw_all()
+    lens, verdict = runs.france().table("lens"), runs.france().table("verdicts")
+    ranks = dict(lens[lens["layer"] == 14][["target", "rank"]].itertuples(index=False))
+    assert france.hover(france.one(f"{RANKS} svg"), right=19) == (
+        f"layer 14\n' Paris': {ranks[' Paris']}\n' London': {ranks[' London']}"
+    )
+    events = france.all(f"{RANKS} [data-event=entry]")
+    assert len(events) == verdict["entry_layer"].notna().sum() > 0
+    france.one(f"{SECTION} summary").click()
+    shown = [cell.text for cell in france.all(f"{SECTION} tbody tr:nth-child(16) td")]
+    assert shown[:3] == ["14", f"{ranks[' Paris']:,}", f"{ranks[' London']:,}"]
+
+
+def test_what_a_chain_cut_is_greyed_in_its_place(france):
+    france.open().draw_all()
+    chain = france.one(".chain")
+    stages = [item.text.split("\n")[0] for item in chain.find_elements("css selector", "ol:first-of-type li")]
+    assert stages == [stage for stage, _ in runs.france_chain()]
+    tokens = chain.find_elements("css selector", "ol:last-of-type li")
+    assert [token.get_attribute("class") for token in tokens] == ["", "gone"]
+    assert "cut by min_p, by" in tokens[1].text
+
+
+def test_a_click_on_a_layer_shows_its_heads(whole, whole_run):
+    whole.open("#p=france").draw_all()
+    whole.all("[data-figure=retention] tbody tr")[0].find_elements("css selector", "td")[1].click()
+    whole.wait("return document.querySelector('[data-figure=heads]')")
+    table = whole_run.table("attention_heads")
+    own = table[(table["prompt_id"] == "france") & (table["layer"] == 1) & (table["span"] != "<sink>")]
+    first = own[own["span"] == own["span"].iloc[0]]["mass_no_sink"].tolist()
+    shown = [
+        cell.get_attribute("textContent") for cell in whole.all("[data-figure=heads] tbody tr:first-child td")
+    ]
+    assert [float(one.rstrip("%")) / 100 for one in shown] == pytest.approx(first, rel=0.006, abs=1e-4)
+
+
+def test_keys_alone_reach_a_prompt_and_its_cells(whole):
+    from selenium.webdriver.common.keys import Keys
+
+    whole.open()
+    whole.one("#list").send_keys(Keys.ARROW_DOWN, Keys.ENTER)
+    whole.wait("return document.querySelector('h2').textContent === 'spain'")
+    whole.draw_all()
+    heat = whole.one("[data-figure=retention]").find_element("xpath", "..")
+    heat.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert "layer 1:" in whole.run("return document.getElementById('tip').textContent")
+    heat.send_keys(Keys.ENTER)
+    whole.wait("return document.querySelector('[data-figure=heads]')")
+    chart = whole.one(f"{RANKS} svg")
+    chart.send_keys(Keys.ARROW_RIGHT)
+    assert whole.run("return document.getElementById('tip').textContent").startswith("embedding\n")
+
+
+def test_filters_and_search(whole):
+    def shown():
+        return [entry.get_attribute("id") for entry in whole.all(".entry")], whole.one("#count").text
+
+    whole.open()
+    assert shown() == ([f"entry-{index}" for index in range(4)], "4 prompts")
+    whole.one("#search").send_keys("SPAIN")
+    assert shown() == (["entry-1"], "1 of 4 prompts")
+    whole.one("#search").clear()
+    whole.run("document.getElementById('search').dispatchEvent(new Event('input'))")
+    for filter_, value, wanted in [
+        ("by-group", "capitals", ["entry-0", "entry-1"]),
+        ("by-tag", "hard", ["entry-1"]),
+        ("by-outcome", "error", []),
+    ]:
+        choice = whole.one(f"#{filter_}")
+        choice.find_element("css selector", f"option[value='{value}']").click()
+        assert shown()[0] == wanted
+    for filter_ in ("by-group", "by-tag"):
+        whole.one(f"#{filter_} option[value='']").click()
+    assert shown() == (["entry-3"], "1 of 4 prompts")
+
+
+def test_the_theme_can_be_switched(whole):
+    whole.open()
+    paper = "return getComputedStyle(document.body).backgroundColor"
+    assert whole.run(paper) == "rgb(255, 255, 255)"
+    button = whole.one("#theme")
+    button.click(), button.click()
+    assert (button.text, whole.run(paper)) == ("Theme: dark", "rgb(22, 24, 29)")
+    whole.driver.get("about:blank")
+    whole.driver.get(whole.path.as_uri())
+    assert whole.one("#theme").text == "Theme: dark"
+    whole.one("#theme").click()
+
+
+def test_contrast_of_all_text_is_at_least_aa(whole):
+    for theme in ("light", "dark"):
+        for address in ("", "#p=france"):
+            whole.open(address).draw_all()
+            whole.run("document.documentElement.dataset.theme = arguments[0]", theme)
+            assert whole.run(script("contrast")) == []
+
+
+def test_hostile_prompts_are_text(browser, folder):
+    path = folder / "hostile.html"
+    write_page(runs.hostile(), path)
+    shown = Page(browser, path)
+    for index, (name, text) in enumerate(runs.HOSTILE.items()):
+        shown.open(width=390)
+        shown.one("#list").click()
+        shown.run("location.hash = promptAddress(front.prompts[arguments[0]].id)", index)
+        shown.wait(f"return document.querySelector('h2').textContent.startsWith('{name} <b>')")
+        assert faults(shown) == []
+        assert shown.one("pre").get_attribute("textContent") == f"The{text} is".replace("\r", "\n")
+        assert shown.run("return window.hacked") is None
+        assert shown.all("main img, main b b, main script") == []
+        assert shown.run("return document.documentElement.scrollWidth") <= 390
+
+
+def test_five_hundred_prompts(browser, folder):
+    path = folder / "many.html"
+    size = write_page(runs.many(500), path)
+    assert size < 25e6
+    shown = Page(browser, path).open()
+    ready = int(shown.run("return document.documentElement.dataset.ready"))
+    assert ready < 2000, f"interactive after {ready} ms"
+    assert len(shown.all(".entry")) < 40
+    frames = shown.driver.execute_async_script(script("scroll"))
+    print(f"{size / 1e6:.1f} MB, interactive after {ready} ms, frames {statistics.median(frames):.0f} ms")
+    assert statistics.median(frames) < 50
+    assert shown.all(".entry")[-1].get_attribute("aria-posinset") == "500"
+    shown.all(".entry")[-1].click()
+    shown.wait("return document.querySelector('h2').textContent === 'prompt-0499'")
+    assert faults(shown) == []

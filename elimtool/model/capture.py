@@ -1,12 +1,12 @@
-"""Hooks on a running model: each layer's activations at the probed positions, as one view a layer.
+"""Looks at a running model: each layer's activations at the probed positions, as one view a layer.
 
-Hooks read and never write, and what a block shows is cut to the probed rows at once.
+It reads and never writes, and what a block shows is cut to the probed rows at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from elimtool.model.affine import Gain, Norm, Projection, wide
+from elimtool.model.native import Native, Taps
+from elimtool.model.probed import mask_rows
 from elimtool.model.view import Batch, Block, LayerView, probed_rows
-
-Attach = Callable[[nn.Module, Callable[[Tensor], None]], None]
 
 BEFORE = ("ln1", "ln2")
 BEHIND = ("ln1_post", "ln2_post")
@@ -70,30 +70,32 @@ class BlockReader:
         assert weight is not None
         return wide(torch.linalg.vector_norm(weight, dim=0))
 
-    def attach(self, on: Attach, batch: Batch) -> None:
-        """Put hooks on the block's parts and norms."""
+    @cached_property
+    def shown(self) -> dict[str, Any]:
+        """The components that are looked at, by the name of what they give."""
+        found = dict(self.parts)
+        mlp: Any = getattr(self.block, "mlp", None)
+        if "mlp" not in found and hasattr(mlp, "hook_out"):
+            found["mlp"] = mlp
+        return found | {name: getattr(self.block, name) for name in self.gains}
+
+    def attach(self, taps: Taps, batch: Batch) -> None:
+        """Look at the block's parts and norms."""
         self.seen.clear()
 
-        def keep(point: nn.Module, name: str) -> None:
+        def keep(name: str) -> Callable[[Tensor], None]:
             def cut(out: Tensor) -> None:
                 if out.ndim == 2 and len(out) == batch.ids.numel():  # OPT runs its MLP on tokens in one row
                     out = out.reshape(*batch.ids.shape, -1)
                 if out.shape[:-1] == batch.ids.shape:
                     self.seen[name] = probed_rows(out, batch, 1)
 
-            on(point, cut)
+            return cut
 
-        for name, part in self.parts.items():
-            if name != "gate":
-                keep(part.hook_in, f"{name}.in")
-            keep(part.hook_out, f"{name}.out")
-        mlp: Any = getattr(self.block, "mlp", None)
-        if "mlp" not in self.parts and hasattr(mlp, "hook_out"):
-            keep(mlp.hook_out, "mlp.out")
-        for name in self.gains:
-            norm = getattr(self.block, name)
-            keep(norm.hook_in, f"{name}.in")
-            keep(norm.hook_out, f"{name}.out")
+        for name, part in self.shown.items():
+            if name != "gate" and (name != "mlp" or name in self.parts):
+                taps.into(part, keep(f"{name}.in"))
+            taps.out_of(part, keep(f"{name}.out"))
 
     def take(self, before: Tensor | None, after: Tensor | None) -> Block:
         """What was seen since the last time, held against the residual before and after; forgets it."""
@@ -146,6 +148,7 @@ def captured(
     batch: Batch,
     needs: Collection[str],
     emit: Callable[[LayerView], None],
+    native: Native | None = None,
 ) -> Iterator[None]:
     """While open, every layer that runs is handed to ``emit`` as a view of what ``needs`` names.
 
@@ -155,20 +158,10 @@ def captured(
         batch: The batch that runs.
         needs: ``residual``, ``attention``, ``block``, ``context``.
         emit: Called for layer -1 (the embedding), then for each block.
+        native: Runs the model without the bridge's own attention; ``None`` to form every attention weight.
     """
-    handles: list[Any] = []
     seen: dict[str, Tensor] = {}
     before: list[Tensor | None] = [None]
-
-    def on(point: nn.Module, function: Callable[[Tensor], None]) -> None:
-        handles.append(point.register_forward_hook(lambda _module, _inputs, out: function(out)))
-
-    def keep_pattern(pattern: Tensor) -> None:
-        rows = probed_rows(pattern, batch, 2)
-        seen["attention"] = rows if rows.dtype == torch.float64 else rows.float()
-
-    def keep_visible(_module: nn.Module, _inputs: Any, named: dict[str, Any]) -> None:
-        seen["visible"] = _visible(batch, named.get("attention_mask"))
 
     def layer(index: int, residual: Tensor, reader: BlockReader | None) -> None:
         rows = probed_rows(residual, batch, 1) if "residual" in needs else None
@@ -178,34 +171,40 @@ def captured(
         attention, visible = seen.pop("attention", None), seen.pop("visible", None)
         emit(LayerView(index, batch, rows, attention, visible, block, context))
 
-    read: list[BlockReader | None] = list(readers) if readers else [None] * len(blocks)
+    def keep(_module: nn.Module, rows: Tensor, visible: Tensor) -> None:
+        seen.update(attention=rows, visible=visible)
+
     for known in readers:
         assert known.gains is not None  # probed before there are hooks to see it
-    try:
-        on(blocks[0].hook_in, lambda out: layer(-1, out, None))
-        for index, (block, reader) in enumerate(zip(blocks, read, strict=True)):
-            attention: Any = getattr(block, "attn", None)
-            if "attention" in needs and hasattr(attention, "hook_pattern"):
-                handles.append(attention.register_forward_pre_hook(keep_visible, with_kwargs=True))
-                on(attention.hook_pattern, keep_pattern)
+    with ExitStack() as stack:
+        kept = None
+        if native is not None:
+            parts = [part for reader in readers for part in reader.shown.values()]
+            looked = keep if "attention" in needs else None
+            kept = stack.enter_context(native.running(batch, looked, parts))
+        taps = Taps(kept)
+        stack.callback(taps.remove)
+        taps.into(blocks[0], lambda out: layer(-1, out, None))
+        for index, block in enumerate(blocks):
+            reader = readers[index] if readers else None
+            if native is None and "attention" in needs:
+                _watch_pattern(taps, getattr(block, "attn", None), batch, seen)
             if reader is not None:
-                reader.attach(on, batch)
-            on(block.hook_out, lambda out, i=index, r=reader: layer(i, out, r))  # type: ignore[misc]
+                reader.attach(taps, batch)
+            taps.out_of(block, lambda out, i=index, r=reader: layer(i, out, r))  # type: ignore[misc]
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def _visible(batch: Batch, mask: Tensor | None) -> Tensor:
-    """Which keys each probed query may see: [batch, probes, keys], causal and as the layer's own mask says.
+def _watch_pattern(taps: Taps, attention: Any, batch: Batch, seen: dict[str, Tensor]) -> None:
+    """Keep the probed rows of the weights that the bridge's own attention forms, and of its mask."""
 
-    A mask is [batch or 1, 1, queries, keys]: boolean, or added to the scores (hidden keys get the dtype's
-    minimum or -inf). A layer that is given none is plainly causal.
-    """
-    keys = torch.arange(batch.ids.shape[1], device=batch.ids.device)
-    causal = keys <= batch.positions[..., None]
-    if mask is None or mask.ndim != 4:
-        return causal
-    rows = probed_rows(mask[:, 0].expand(len(batch.encoded), -1, -1), batch, 1)[..., : len(keys)]
-    return causal & (rows if rows.dtype == torch.bool else rows > torch.finfo(rows.dtype).min / 2)
+    def keep_pattern(pattern: Tensor) -> None:
+        rows = probed_rows(pattern, batch, 2)
+        seen["attention"] = rows if rows.dtype == torch.float64 else rows.float()
+
+    def keep_visible(_module: nn.Module, _inputs: Any, named: dict[str, Any]) -> None:
+        seen["visible"] = mask_rows(batch, named.get("attention_mask"), batch.positions)[0]
+
+    if hasattr(attention, "hook_pattern"):
+        taps.handles.append(attention.register_forward_pre_hook(keep_visible, with_kwargs=True))
+        taps.after(attention.hook_pattern, keep_pattern)

@@ -27,6 +27,7 @@ from elimtool.model.interventions import Intervention
 from elimtool.model.interventions.edits import Site
 from elimtool.model.interventions.install import hook_point, installed, watching
 from elimtool.model.interventions.reference import Reference
+from elimtool.model.native import Native
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.prompts import Prompt
@@ -61,10 +62,13 @@ class Model:
     interventions: tuple[Intervention, ...] = ()
     reference: Reference | None = None
     _hashes: dict[str, str] = field(default_factory=dict, repr=False)
+    _head_known: bool = field(default=False, repr=False)
+    _native: Native = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for parameter in self.hf.parameters():
             parameter.requires_grad_(False)
+        self._native = Native(self.bridge, self.name)
 
     @property
     def hf(self) -> Any:
@@ -138,18 +142,21 @@ class Model:
             ElimError: The output is not finite, or this architecture cannot be read out.
         """
         last = _Last(observe)
+        usable = self._native.usable  # found out before anything hangs on the bridge
 
-        def emit(view: LayerView) -> None:
+        def checked(view: LayerView) -> None:
             self._check_mask(view)
             last(view)
 
         readers = self._readers if "block" in needs else []
         plans = [self.interventions] * len(batch.encoded)
-        changed = installed(self.bridge, batch, plans, self.reference)
-        with torch.inference_mode(), changed, captured(list(self.bridge.blocks), readers, batch, needs, emit):
-            logits = self._forward(batch)
+        with torch.inference_mode(), installed(self.bridge, batch, plans, self.reference):
+            native = self._native if usable and not self._native.hindered(_parts(readers)) else None
+            emit = checked if native is None else last
+            with captured(list(self.bridge.blocks), readers, batch, needs, emit, native):
+                own = self._forward(batch)
             if last.residual is not None:
-                self._check(batch, logits, last.residual)
+                self._check(batch, own, last.residual)
 
     def intervened(self, interventions: Sequence[Intervention], reference: Reference | None = None) -> Model:
         """This model with interventions in place whenever it streams; the weights are shared.
@@ -217,14 +224,17 @@ class Model:
             BlockReader(block, self.width, multiplier, self.n_heads, sample) for block in self.bridge.blocks
         ]
 
-    def _forward(self, batch: Batch) -> Tensor:
-        """Run the model; returns its own logits at the first prompt's first probed position."""
-        keep = batch.positions[0, :1]
+    def _forward(self, batch: Batch) -> Tensor | None:
+        """Run the model; the first time, returns its own logits at the first prompt's first probed position.
+
+        Later passes leave the unembedding out: whoever needs logits reads residuals out.
+        """
+        keep = batch.positions[0, :1] if not self._head_known else batch.positions[0, :0]
         if hasattr(self.hf, "base_model_prefix"):
-            own: Tensor = self.hf(input_ids=batch.ids, use_cache=False, logits_to_keep=keep).logits[0, 0]
+            logits = self.hf(input_ids=batch.ids, use_cache=False, logits_to_keep=keep).logits
         else:
-            own = self.hf(input_ids=batch.ids)[0, int(keep)]
-        return own
+            logits = self.hf(input_ids=batch.ids)[:, keep]
+        return None if self._head_known else logits[0, 0]
 
     def _check_mask(self, view: LayerView) -> None:
         """Refuse attention that goes where the mask forbids it: the mask was not the whole story."""
@@ -236,11 +246,13 @@ class Model:
                 "elimtool does not know this architecture's masks; its retention would be wrong",
             )
 
-    def _check(self, batch: Batch, own: Tensor, residual: Tensor) -> None:
+    def _check(self, batch: Batch, own: Tensor | None, residual: Tensor) -> None:
         """Refuse outputs that are not finite, and families whose head this code would read wrongly."""
         finite = residual.isfinite().all(-1) | ~batch.probed
-        if not bool(finite.all()) or not bool(own.isfinite().all()):
+        if not bool(finite.all()) or (own is not None and not bool(own.isfinite().all())):
             raise ElimError(*self._not_finite())
+        if own is None:
+            return
         read = self.readout(residual[0, :1])[0]
         difference = float((read - own.to(read.dtype)).abs().max())
         scale = max(1.0, float(own.abs().max()))
@@ -250,6 +262,7 @@ class Model:
                 f"{self.name}: the last residual, read out, differs from the logits by {difference:.3g}",
                 "elimtool does not know how this architecture turns its last layer into logits",
             )
+        self._head_known = True
 
     def _not_finite(self) -> tuple[str, str]:
         for name, parameter in self.hf.named_parameters():
@@ -278,6 +291,11 @@ class Model:
                     self.tokenizer.backend.backend_tokenizer.to_str()
                 )
         return self._hashes
+
+
+def _parts(readers: Sequence[BlockReader]) -> list[Any]:
+    """The components that readers look at."""
+    return [part for reader in readers for part in reader.shown.values()]
 
 
 class _Last:

@@ -1,0 +1,320 @@
+"""The wrapped model run by itself: bridge components that nobody listens to step aside for one pass.
+
+What a component of the bridge adds to the Hugging Face module inside it are its hook points. Where those have
+no hooks, the module alone gives the same numbers for less: no second norm, no attention weights that are
+formed for nobody. Components with hooks stay, so that whatever is hung on the bridge still sees and changes
+what it would have.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from elimtool.model.probed import Keep, ProbedAttention, attending
+from elimtool.model.view import Batch, Encoded
+from elimtool.prompts import Prompt
+
+log = logging.getLogger(__name__)
+
+FLAGS = ("use_split_qkv_input", "use_attn_in", "use_attn_result", "use_hook_mlp_in")
+"""Settings of the bridge that make its components compute something else."""
+
+TRIAL = 8
+"""Tokens of the pass that shows whether a family can do without its bridge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A component of the bridge in the place of the module that it wraps.
+
+    Attributes:
+        holder: The parent's modules by name.
+        name: Name of the place.
+        component: The bridge's component.
+        original: The module that it wraps.
+        parts: The component, and parts of it that stand nowhere in the model.
+        points: Their hook points.
+    """
+
+    holder: dict[str, nn.Module | None]
+    name: str
+    component: Any
+    original: nn.Module
+    parts: tuple[nn.Module, ...]
+    points: tuple[nn.Module, ...]
+
+
+class Native:
+    """Runs a bridge's model without the components that nobody listens to.
+
+    Args:
+        bridge: The ``TransformerBridge``.
+        name: What the user calls the model, for the log.
+    """
+
+    def __init__(self, bridge: Any, name: str) -> None:
+        self.bridge = bridge
+        self.name = name
+        self.hf = bridge.original_model
+        self.why_not = ""
+
+    @cached_property
+    def slots(self) -> list[Slot]:
+        """Every component of the bridge that stands in the model."""
+        found: list[tuple[dict[str, nn.Module | None], str, Any]] = []
+        for holder in self._inside:
+            places = holder._modules
+            found += [(places, name, child) for name, child in places.items() if _wraps(child)]
+        standing = {child for _, _, child in found}
+        slots = []
+        for places, name, child in found:
+            parts = _parts(child, standing)
+            inner = [one for part in parts for one in part._modules.values()]
+            points = tuple(one for one in inner if one is not None and hasattr(one, "hook_conversion"))
+            slots.append(Slot(places, name, child, child.original_component, parts, points))
+        return slots
+
+    @cached_property
+    def _inside(self) -> dict[nn.Module, None]:
+        """The modules of the model alone, without those of the bridge."""
+        found: dict[nn.Module, None] = {self.hf: None}
+        stack = [self.hf]
+        while stack:
+            for child in stack.pop()._modules.values():
+                one = child._modules["_original_component"] if _wraps(child) else child
+                if one is not None and one not in found:
+                    found[one] = None
+                    stack.append(one)
+        return found
+
+    @cached_property
+    def attention(self) -> dict[nn.Module, int]:
+        """Layer of each attention module that shows its weights on a hook point."""
+        blocks = enumerate(self.bridge.blocks)
+        parts: list[tuple[Any, int]] = [(getattr(block, "attn", None), layer) for layer, block in blocks]
+        return {
+            part.original_component: layer
+            for part, layer in parts
+            if hasattr(part, "hook_pattern") and isinstance(part.original_component, nn.Module)
+        }
+
+    @cached_property
+    def _configs(self) -> list[Any]:
+        configs = [getattr(module, "config", None) for module in self.hf.modules()]
+        found = {id(one): one for one in configs if hasattr(one, "_attn_implementation_internal")}
+        return list(found.values())
+
+    @cached_property
+    def usable(self) -> bool:
+        """Whether this architecture runs so; ``why_not`` says what is in the way.
+
+        A few tokens are run as far as the first layer of each kind: every attention module must call the
+        function that it is given, and its weights must give its output.
+        """
+        self.why_not = self._obstacle()
+        if self.why_not:
+            log.warning("%s: tracing takes the slower way through hooks: %s", self.name, self.why_not)
+        return not self.why_not
+
+    def _obstacle(self) -> str:
+        if not self._configs or not self.attention:
+            return "it is no Hugging Face model with attention"
+        kinds = getattr(self._configs[0].get_text_config(), "layer_types", None) or ()
+        first: dict[Any, int] = {}
+        for module, layer in self.attention.items():
+            first.setdefault((type(module), kinds[layer] if layer < len(kinds) else None), layer)
+        awaited = {layer for layer in self.attention.values() if layer <= max(first.values())}
+        try:
+            awaited -= self._tried(max(first.values()))
+        except Exception as error:  # whatever an unknown architecture says to a function it does not expect
+            return str(error) or type(error).__name__
+        return "its attention does not go through transformers' attention interface" if awaited else ""
+
+    def _tried(self, last: int) -> set[int]:
+        """Run up to a layer; which layers' attention showed its weights."""
+        sample = next(self.hf.parameters())
+        ids = torch.arange(TRIAL, device=sample.device)[None] % self.bridge.cfg.d_vocab
+        probed = torch.ones(1, TRIAL, dtype=torch.bool, device=sample.device)
+        batch = Batch((_NOBODY,), ids, torch.arange(TRIAL, device=sample.device)[None], probed)
+        seen: set[int] = set()
+
+        def keep(module: nn.Module, _rows: Tensor, _visible: Tensor) -> None:
+            seen.add(self.attention[module])
+
+        def stop(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+            raise _Enough
+
+        handle = self.bridge.blocks[last].original_component.register_forward_hook(stop)
+        try:
+            with torch.inference_mode(), self.running(batch, keep, check=True):
+                self.hf(input_ids=ids, use_cache=False)
+        except _Enough:
+            pass
+        finally:
+            handle.remove()
+        return seen
+
+    def hindered(self, parts: Collection[Any] = ()) -> bool:
+        """Whether something hangs, or is to be hung, on what only the bridge's own attention computes.
+
+        Args:
+            parts: Components of the bridge that are to be looked at.
+        """
+        if any(getattr(self.bridge.cfg, flag, False) for flag in FLAGS):
+            return True
+        return any(
+            _hooked(point)
+            for slot in self.slots
+            if slot.original in self.attention
+            for point in slot.points
+            if point is not slot.component.hook_in and point is not slot.component.hook_out
+        ) or any(slot.original in self.attention for slot in self._hidden(parts))
+
+    def _hidden(self, parts: Collection[Any]) -> list[Slot]:
+        """The components that must stay for some parts to be seen: the model alone does not have those."""
+        hidden = {part for part in parts if part.original_component not in self._inside}
+        return [slot for slot in self.slots if hidden.intersection(slot.parts)] if hidden else []
+
+    def _staying(self, parts: Collection[Any]) -> list[Slot]:
+        spare = {
+            handle.id
+            for block in self.bridge.blocks
+            for handle in getattr(block, "_capture_hook_handles", ())  # they serve FLAGS alone
+        }
+        heard = [
+            slot
+            for slot in self.slots
+            if any(map(_hooked, slot.points)) or any(_hooked(part, spare) for part in slot.parts)
+        ]
+        return [*heard, *self._hidden(parts)]
+
+    @contextmanager
+    def running(
+        self, batch: Batch, keep: Keep | None, parts: Collection[Any] = (), check: bool = False
+    ) -> Iterator[set[nn.Module]]:
+        """While open, the model runs by itself and its attention by ``ProbedAttention``.
+
+        Args:
+            batch: The batch that runs.
+            keep: Called with each attention module, its weights and what it sees.
+            parts: Components of the bridge that will be looked at.
+            check: Compare weights with the attention's output, and let every component step aside.
+
+        Yields:
+            The bridge's components that stay, because something hangs on them.
+        """
+        stay = [] if check else self._staying(parts)
+        kept = {slot.component for slot in stay}
+        plain = [slot for slot in stay if slot.original in self.attention]
+        before = [config._attn_implementation_internal for config in self._configs]
+        try:
+            for slot in self.slots:
+                if slot.component not in kept:
+                    slot.holder[slot.name] = slot.original
+            for slot in plain:  # the bridge's own attribute setter would pass it on to the module inside
+                slot.component.__dict__["forward"] = _around(slot)
+            with attending(ProbedAttention(batch, keep, check)) as name:
+                for config in self._configs:
+                    config._attn_implementation_internal = name
+                yield kept
+        finally:
+            for config, own in zip(self._configs, before, strict=True):
+                config._attn_implementation_internal = own
+            for slot in plain:
+                slot.component.__dict__.pop("forward", None)
+            for slot in self.slots:
+                slot.holder[slot.name] = slot.component
+
+
+class Taps:
+    """Looks at what goes in and out of components, on their hook points or on the modules inside.
+
+    Args:
+        kept: Components that stand in the model during the pass; ``None`` for all.
+    """
+
+    def __init__(self, kept: set[nn.Module] | None) -> None:
+        self.kept = kept
+        self.handles: list[Any] = []
+
+    def into(self, component: Any, function: Callable[[Tensor], None]) -> None:
+        """Show the component's input to ``function``."""
+        if self._stays(component):
+            self.after(component.hook_in, function)
+            return
+
+        def show(_module: nn.Module, args: Sequence[Any], named: dict[str, Any]) -> None:
+            function(args[0] if args else named["hidden_states"])
+
+        self.handles.append(component.original_component.register_forward_pre_hook(show, with_kwargs=True))
+
+    def out_of(self, component: Any, function: Callable[[Tensor], None]) -> None:
+        """Show the component's output to ``function``."""
+        self.after(component.hook_out if self._stays(component) else component.original_component, function)
+
+    def after(self, module: nn.Module, function: Callable[[Tensor], None]) -> None:
+        """Show a module's output (the first of several) to ``function``."""
+
+        def show(_module: nn.Module, _inputs: Any, out: Any) -> None:
+            function(out[0] if isinstance(out, tuple) else out)
+
+        self.handles.append(module.register_forward_hook(show))
+
+    def remove(self) -> None:
+        """Look no more."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles.clear()
+
+    def _stays(self, component: Any) -> bool:
+        return self.kept is None or component in self.kept or component.original_component is None
+
+
+class _Enough(Exception):
+    """Ends a trial."""
+
+
+def _around(slot: Slot) -> Callable[..., Any]:
+    """An attention component's forward that runs the module inside between its two outer hook points."""
+
+    def forward(*args: Any, **named: Any) -> Any:
+        if args:
+            args = (slot.component.hook_in(args[0]), *args[1:])
+        else:
+            named["hidden_states"] = slot.component.hook_in(named["hidden_states"])
+        out = slot.original(*args, **named)
+        if isinstance(out, tuple):
+            return (slot.component.hook_out(out[0]), *out[1:])
+        return slot.component.hook_out(out)
+
+    return forward
+
+
+def _wraps(module: nn.Module | None) -> bool:
+    """Whether a module is a component of the bridge around another one."""
+    return module is not None and "hook_out" in module._modules and "_original_component" in module._modules
+
+
+def _parts(component: nn.Module, standing: Collection[nn.Module]) -> tuple[nn.Module, ...]:
+    """A component and those of its parts that stand nowhere in the model."""
+    found = [component]
+    for name, child in component._modules.items():
+        if child is not None and name != "_original_component" and child not in standing and _wraps(child):
+            found += _parts(child, standing)
+    return tuple(found)
+
+
+def _hooked(module: nn.Module, spare: Collection[int] = ()) -> bool:
+    before = module._forward_pre_hooks
+    return bool(module._forward_hooks or module._backward_hooks or (before and set(before) - set(spare)))
+
+
+_NOBODY = Encoded(Prompt(text=""), "", "", (), (), 0, (), (), (), ())

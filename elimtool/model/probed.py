@@ -1,0 +1,212 @@
+"""Attention by SDPA, and the probed queries' weights beside it: queries, keys and values in, output out.
+
+SDPA never forms attention weights. Those of the few probed queries are computed once more from the same
+queries and keys, as the family's own eager code does (scaling, soft cap, sinks, mask), in at least float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from elimtool.model.affine import close, wide
+from elimtool.model.view import Batch
+
+NAME = "elimtool_probed"
+"""What the function is called in transformers' ``AttentionInterface``."""
+
+CHUNK_NUMBERS = 2**24
+"""Attention weights held at a time where SDPA cannot make the output: 64 MiB."""
+
+KNOWN = frozenset({"is_causal", "position_ids", "sliding_window", "use_cache", "output_attentions"})
+"""Options that change nothing here: the mask has the window, and there is no cache."""
+
+Keep = Callable[[nn.Module, Tensor, Tensor], None]
+
+
+class NotUnderstood(Exception):
+    """An attention module asks for something that is not done here."""
+
+
+class ProbedAttention:
+    """The attention function of one pass.
+
+    Args:
+        batch: The batch that runs.
+        keep: Called with the module, the probed rows [batch, heads, probes, keys] and the keys visible to
+            each [batch, probes, keys]; ``None`` where nobody looks.
+        check: Compare the rows, times the values, with the output.
+    """
+
+    def __init__(self, batch: Batch, keep: Keep | None, check: bool = False) -> None:
+        self.batch = batch
+        self.keep = keep
+        self.check = check
+        self.masks: dict[int, tuple[Tensor | None, Tensor, Tensor | None]] = {}
+
+    def __call__(
+        self,
+        module: nn.Module,
+        query: Float[Tensor, "batch heads keys size"],
+        key: Float[Tensor, "batch groups keys size"],
+        value: Float[Tensor, "batch groups keys other"],
+        attention_mask: Tensor | None,
+        scaling: float | None = None,
+        dropout: float = 0.0,
+        **options: Any,
+    ) -> tuple[Float[Tensor, "batch keys heads other"], None]:
+        """Run one layer's attention.
+
+        Raises:
+            NotUnderstood: An option is not known here.
+        """
+        softcap, sinks = options.pop("softcap", None), options.pop("s_aux", None)
+        if unknown := {name for name, given in options.items() if given is not None} - KNOWN:
+            raise NotUnderstood(f"attention options {', '.join(sorted(unknown))}")
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+
+        def weights(rows: Tensor, visible: Tensor, bias: Tensor | None) -> Tensor:
+            return attention_weights(rows, key, scale, visible, bias, softcap, sinks)
+
+        if softcap is None and sinks is None:
+            from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+            output, _ = sdpa_attention_forward(
+                module, query, key, value, attention_mask, dropout=dropout, scaling=scaling
+            )
+        else:
+            output = self._in_chunks(query, value, attention_mask, weights)
+        if self.keep is not None:
+            visible, bias = self._rows_of(attention_mask)
+            rows = weights(_at(query, self.batch), visible, bias)
+            if self.check:
+                self._compare(rows, value, output)
+            self.keep(module, rows, visible)
+        return output, None
+
+    def _rows_of(self, mask: Tensor | None) -> tuple[Bool[Tensor, "batch probes keys"], Tensor | None]:
+        """Which keys the probed queries see, and what is added to their scores; once for equal masks."""
+        if id(mask) not in self.masks:
+            self.masks[id(mask)] = (mask, *mask_rows(self.batch, mask, self.batch.positions))
+        return self.masks[id(mask)][1:]
+
+    def _in_chunks(
+        self, query: Tensor, value: Tensor, mask: Tensor | None, weights: Callable[..., Tensor]
+    ) -> Tensor:
+        """The output from weights, some queries at a time."""
+        batch, heads, n, _ = query.shape
+        size = max(1, CHUNK_NUMBERS // (batch * heads * n))
+        parts = []
+        for start in range(0, n, size):
+            where = torch.arange(start, min(n, start + size), device=query.device).expand(batch, -1)
+            rows = weights(query[:, :, start : start + size], *mask_rows(self.batch, mask, where))
+            parts.append(mixed(rows, value))
+        return torch.cat(parts, 1).to(value.dtype)
+
+    def _compare(self, rows: Tensor, value: Tensor, output: Tensor) -> None:
+        truth = wide(_at(output.transpose(1, 2), self.batch)).transpose(1, 2)
+        rebuilt = mixed(rows, value)
+        if not bool(close(rebuilt, truth, truth, output.dtype)[self.batch.probed].all()):
+            raise NotUnderstood("its attention's output is not what the weights give")
+
+
+_CURRENT: ContextVar[ProbedAttention] = ContextVar("elimtool's attention")
+
+
+def _attend(*args: Any, **named: Any) -> Any:
+    return _CURRENT.get()(*args, **named)
+
+
+@contextmanager
+def attending(attention: ProbedAttention) -> Iterator[str]:
+    """While open, models whose attention implementation is set to the name given here run ``attention``."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, _attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    token = _CURRENT.set(attention)
+    try:
+        yield NAME
+    finally:
+        _CURRENT.reset(token)
+
+
+def attention_weights(
+    query: Float[Tensor, "batch heads rows size"],
+    key: Float[Tensor, "batch groups keys size"],
+    scale: float,
+    visible: Bool[Tensor, "batch rows keys"],
+    bias: Float[Tensor, "batch some rows keys"] | None = None,
+    softcap: float | None = None,
+    sinks: Float[Tensor, "heads"] | None = None,
+) -> Float[Tensor, "batch heads rows keys"]:
+    """Softmax rows of some queries, at least float32.
+
+    Args:
+        query: After rotary embedding, as ``key``.
+        key: One for each group of query heads.
+        scale: What scores are multiplied with.
+        visible: Keys that each query may see.
+        bias: Added to the scores.
+        softcap: c of c tanh(score / c); ``None`` for none.
+        sinks: A score for each head that takes part in the softmax and has no key.
+    """
+    batch, heads, n, size = query.shape
+    groups = key.shape[1]
+    grouped = wide(query).reshape(batch, groups, heads // groups * n, size)
+    scores = (grouped @ wide(key).transpose(2, 3)).reshape(batch, heads, n, -1).mul_(scale)
+    if softcap is not None:
+        scores = scores.div_(softcap).tanh_().mul_(softcap)
+    if bias is not None:
+        scores = scores + wide(bias)
+    scores = scores.masked_fill_(~visible[:, None], -torch.inf)
+    if sinks is None:
+        return torch.softmax(scores, -1)
+    column = wide(sinks).reshape(1, -1, 1, 1).expand(batch, heads, n, 1)
+    return torch.softmax(torch.cat([scores, column], -1), -1)[..., :-1]
+
+
+def mixed(
+    weights: Float[Tensor, "batch heads rows keys"], value: Float[Tensor, "batch groups keys other"]
+) -> Float[Tensor, "batch rows heads other"]:
+    """Values averaged with some queries' weights."""
+    batch, heads, n, keys = weights.shape
+    grouped = weights.reshape(batch, value.shape[1], -1, keys) @ wide(value)
+    return grouped.reshape(batch, heads, n, -1).transpose(1, 2)
+
+
+def mask_rows(
+    batch: Batch, mask: Tensor | None, positions: Tensor
+) -> tuple[Bool[Tensor, "batch rows keys"], Float[Tensor, "batch some rows keys"] | None]:
+    """What a layer's mask says of some queries: which keys they see, and what is added to their scores.
+
+    A mask is [batch or 1, heads or 1, queries, keys]: boolean, or added to the scores (hidden keys get the
+    dtype's minimum or -inf). A layer that is given none is plainly causal.
+    """
+    keys = torch.arange(batch.ids.shape[1], device=batch.ids.device)
+    causal = keys <= positions[..., None]
+    if mask is None or mask.ndim != 4:
+        return causal, None
+    prompt = torch.arange(len(positions), device=mask.device)[:, None]
+    prompt = prompt.clamp(max=mask.shape[0] - 1)
+    rows = mask[prompt, :, positions, : len(keys)].transpose(1, 2)
+    if rows.dtype == torch.bool:
+        return causal & rows[:, 0], None
+    seen = causal & (rows[:, 0] > torch.finfo(rows.dtype).min / 2)
+    plain = bool((rows.masked_fill(~seen[:, None], 0) == 0).all())
+    return seen, None if plain else rows
+
+
+def _at(
+    values: Float[Tensor, "batch heads keys size"], batch: Batch
+) -> Float[Tensor, "batch heads probes size"]:
+    """The probed positions, as a copy."""
+    prompt = torch.arange(len(batch.positions), device=values.device)[:, None]
+    return values[prompt, :, batch.positions].transpose(1, 2)

@@ -33,13 +33,14 @@ TRIAL = 8
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A component of the bridge in the place of the module that it wraps.
+    """A place in the model for a component of the bridge, or for the module that it wraps.
 
     Attributes:
         holder: The parent's modules by name.
         name: Name of the place.
         component: The bridge's component.
         original: The module that it wraps.
+        outside: Which of both stands there outside of passes.
         parts: The component, and parts of it that stand nowhere in the model.
         points: Their hook points.
     """
@@ -48,6 +49,7 @@ class Slot:
     name: str
     component: Any
     original: nn.Module
+    outside: nn.Module
     parts: tuple[nn.Module, ...]
     points: tuple[nn.Module, ...]
 
@@ -68,18 +70,25 @@ class Native:
 
     @cached_property
     def slots(self) -> list[Slot]:
-        """Every component of the bridge that stands in the model."""
-        found: list[tuple[dict[str, nn.Module | None], str, Any]] = []
-        for holder in self._inside:
-            places = holder._modules
-            found += [(places, name, child) for name, child in places.items() if _wraps(child)]
-        standing = {child for _, _, child in found}
+        """Every component of the bridge that stands in the model, or can."""
+        places = [(one._modules, name, child) for one in self._inside for name, child in one._modules.items()]
+        standing: set[nn.Module] = {child for _, _, child in places if child is not None and _wraps(child)}
+        loose = {  # GPT-2's attention: the bridge calls them itself, the model has what they wrap
+            part._modules["_original_component"]: part
+            for component in standing
+            for part in _parts(component, standing)[1:]
+            if part._modules["_original_component"] in self._inside
+        }
+        standing |= set(loose.values())
         slots = []
-        for places, name, child in found:
-            parts = _parts(child, standing)
-            inner = [one for part in parts for one in part._modules.values()]
-            points = tuple(one for one in inner if one is not None and hasattr(one, "hook_conversion"))
-            slots.append(Slot(places, name, child, child.original_component, parts, points))
+        for holder, name, child in places:
+            component: Any = loose.get(child, child)
+            if child is not None and component in standing:
+                parts = _parts(component, standing)
+                inner = [one for part in parts for one in part._modules.values()]
+                points = tuple(one for one in inner if one is not None and hasattr(one, "hook_conversion"))
+                original = component.original_component
+                slots.append(Slot(holder, name, component, original, child, parts, points))
         return slots
 
     @cached_property
@@ -217,8 +226,7 @@ class Native:
         before = [config._attn_implementation_internal for config in self._configs]
         try:
             for slot in self.slots:
-                if slot.component not in kept:
-                    slot.holder[slot.name] = slot.original
+                slot.holder[slot.name] = slot.component if slot.component in kept else slot.original
             for slot in plain:  # the bridge's own attribute setter would pass it on to the module inside
                 slot.component.__dict__["forward"] = _around(slot)
             with attending(ProbedAttention(batch, keep, check)) as name:
@@ -231,7 +239,7 @@ class Native:
             for slot in plain:
                 slot.component.__dict__.pop("forward", None)
             for slot in self.slots:
-                slot.holder[slot.name] = slot.component
+                slot.holder[slot.name] = slot.outside
 
 
 class Taps:

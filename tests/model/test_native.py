@@ -118,7 +118,7 @@ def test_the_bridge_stands_again_afterwards(llama: Any) -> None:
     native = llama._native
 
     def standing() -> bool:
-        return all(slot.holder[slot.name] is slot.component for slot in native.slots)
+        return all(slot.holder[slot.name] is slot.outside for slot in native.slots)
 
     def fail(_view: LayerView) -> None:
         assert not standing()

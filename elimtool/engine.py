@@ -22,6 +22,7 @@ from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
 from elimtool.model.encode import Position
 from elimtool.model.interventions import Intervention, label
 from elimtool.model.view import Batch, Encoded, LayerView
+from elimtool.numerics import top
 from elimtool.prompts import Prompt
 from elimtool.records import arrow_table, concatenate, manifest, prompt_rows
 from elimtool.samplers import Chain, resolve
@@ -240,8 +241,8 @@ def _view(
     leaders: Leaders | None,
 ) -> ReadoutView:
     logprobs = torch.log_softmax(logits, -1)
-    top = logits.argmax(-1)
-    followed: Followed = follow(model, batch, rows, logprobs, top, leaders)
+    first = top(logits)
+    followed: Followed = follow(model, batch, rows, logprobs, first, leaders)
     return ReadoutView(
         batch,
         rows,
@@ -249,7 +250,7 @@ def _view(
         logits,
         logprobs,
         followed,
-        top,
+        first,
         lambda token: model.tokenizer.texts([token])[0],
         lambda tokens: model.directions(final, tokens, logits[-1]),
         model.readout,

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Categorical, kl_divergence
 
-from elimtool.numerics import entropy, entropy_and_collision, kl_to_last, log_softmax, nucleus, rank
+from elimtool.numerics import (
+    _partly_sorted,
+    entropy,
+    entropy_and_collision,
+    kl_to_last,
+    log_softmax,
+    nucleus,
+    rank,
+    top,
+)
 
 
 @st.composite
@@ -97,14 +106,18 @@ def test_kl_with_removed_tokens() -> None:
 @given(logit_rows(), st.sampled_from([0.01, 0.5, 0.9, 0.999]), st.sampled_from([1, 2, 256]))
 def test_nucleus_is_the_smallest_set(logits: torch.Tensor, mass: float, width: int) -> None:
     logprobs = log_softmax(logits)
-    tokens, member = nucleus(logprobs, mass, width)
-    for row in range(logits.shape[0]):
+    for tokens, member in (nucleus(logprobs, mass), _partly_sorted(logprobs, mass, width)):
+        _assert_smallest(logprobs, mass, tokens, member)
+
+
+def _assert_smallest(logprobs: torch.Tensor, mass: float, tokens: torch.Tensor, member: torch.Tensor) -> None:
+    for row in range(logprobs.shape[0]):
         kept = tokens[row][member[row]]
         assert len(set(kept.tolist())) == len(kept) > 0
         probs = logprobs[row].exp()
         assert float(probs[kept].sum()) >= mass - 1e-9
         assert float(probs[kept[:-1]].sum()) < mass + 1e-12
-        left = [i for i in range(logits.shape[1]) if i not in set(kept.tolist())]
+        left = [i for i in range(logprobs.shape[1]) if i not in set(kept.tolist())]
         if left:
             assert float(probs[left].max()) <= float(probs[kept].min())
 
@@ -112,6 +125,10 @@ def test_nucleus_is_the_smallest_set(logits: torch.Tensor, mass: float, width: i
 def test_only_the_rows_that_need_it_are_sorted_further() -> None:
     logits = torch.zeros(2, 5000)
     logits[0, 7] = 50.0
-    tokens, member = nucleus(log_softmax(logits), 0.9)
-    assert member.sum(-1).tolist() == [1, 4500]
-    assert tokens[0, 0] == 7
+    for tokens, member in (nucleus(log_softmax(logits), 0.9), _partly_sorted(log_softmax(logits), 0.9)):
+        assert member.sum(-1).tolist() == [1, 4500]
+        assert tokens[0, 0] == 7
+
+
+def test_top_is_the_first_of_equals() -> None:
+    assert top(torch.tensor([[1.0, 3.0, 3.0], [2.0, 2.0, 1.0]])).tolist() == [1, 0]

@@ -8,6 +8,7 @@ threshold that scales with context length of BLASST (arXiv 2512.12087) on sink-e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,8 +30,12 @@ ELIMINATED_BELOW = 0.25
 RULE = f"lt_{ELIMINATED_BELOW}_uniform"
 
 
+HELD_NUMBERS = 2**22
+"""Attention weights that wait to be reduced together, at most, beside those of one layer."""
+
+
 class AttentionRetention:
-    """Reduces attention rows [heads, probes, keys] to masses of spans, layer by layer."""
+    """Reduces attention rows [heads, probes, keys] to masses of spans, several layers at a time."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"attention"})
     tables: ClassVar[tuple[str, ...]] = ("attention", "attention_heads", "attention_layers")
@@ -47,37 +52,52 @@ class AttentionRetention:
             for index, span in enumerate(one.spans):
                 self.members[row, index, list(span.tokens)] = 1.0
         self.layers: list[int] = []
+        self.waiting: list[tuple[Tensor, Tensor]] = []
         self.spans: list[dict[str, Any]] = []
         self.heads: list[dict[str, Any]] = []
         self.whole: list[dict[str, Any]] = []
 
     def observe(self, view: LayerView) -> None:
-        """Sum one layer's rows over spans."""
+        """Take one layer's rows in; they are summed over spans when enough of them wait."""
         if view.attention is None or view.visible is None:
             return
-        rows = _Rows.of(view.attention, view.visible, self.members, self.sink)
+        if self.waiting and self.waiting[0][0].shape != view.attention.shape:
+            self._flush()
         self.layers.append(view.layer)
-        self.spans.append(_span_means(rows))
-        self.whole.append(self._whole(rows))
-        if self.settings.heads and self.settings.wants("attention_heads"):
-            lift = rows.mass * (rows.n_keys[..., None] / rows.sizes)[:, None]
-            found = {"mass": rows.mass, "lift": lift, "mass_no_sink": rows.mass_no_sink}
-            self.heads.append({name: _cpu(values) for name, values in found.items()})
+        self.waiting.append((view.attention, view.visible))
+        if (len(self.waiting) + 1) * view.attention.numel() > HELD_NUMBERS:
+            self._flush()
 
-    def _whole(self, rows: _Rows) -> dict[str, Any]:
+    def _flush(self) -> None:
+        """Sum the waiting layers' rows over spans."""
+        if not self.waiting:
+            return
+        weights, visible = (torch.stack(part) for part in zip(*self.waiting, strict=True))
+        count = len(self.waiting)
+        self.waiting.clear()
+        rows = _Rows.of(weights, visible, self.members, self.sink)
+        self.spans += _by_layer(_span_means(rows), count)
+        self.whole += _by_layer(self._whole(rows), count)
+        if self.settings.heads:
+            lift = rows.mass * (rows.n_keys[..., None] / rows.sizes)[:, :, None]
+            found = {"mass": rows.mass, "lift": lift, "mass_no_sink": rows.mass_no_sink}
+            self.heads += _by_layer(found, count)
+
+    def _whole(self, rows: _Rows) -> dict[str, Tensor]:
         entropy = torch.special.entr(rows.weights).sum(-1)
-        threshold = ELIMINATED_BELOW * rows.rest / rows.n_outside[:, None]
-        counted = (rows.outside[:, None] > 0) & rows.measured[..., None]
+        threshold = ELIMINATED_BELOW * rows.rest / rows.n_outside[:, :, None]
+        counted = (rows.outside[:, :, None] > 0) & rows.measured[..., None]
         below = (rows.weights < threshold[..., None]) & counted
-        pairs = rows.measured.sum(1) * rows.n_outside
-        sink_mass = torch.einsum("bhpk,bk->bhp", rows.weights, self.sink.to(rows.weights.dtype)).mean(1)
+        pairs = rows.measured.sum(2) * rows.n_outside
+        sink = self.sink.to(rows.weights.dtype)
+        sink_mass = torch.einsum("lbhpk,bk->lbhp", rows.weights, sink).mean(2)
         has_sink = self.sink.any(-1)[:, None].expand_as(sink_mass)
         return {
-            "entropy": _cpu(entropy.mean(1)),
-            "n_eff": _cpu(entropy.exp().mean(1)),
-            "sink_mass": _cpu(sink_mass.where(has_sink, torch.nan)),
-            "eliminated_frac": _cpu(below.sum((1, 3)) / pairs),  # 0 / 0 = NaN: no head to measure
-            "masked_frac": _cpu(1.0 - rows.n_keys.double() / (self.batch.positions + 1)),
+            "entropy": entropy.mean(2),
+            "n_eff": entropy.exp().mean(2),
+            "sink_mass": sink_mass.where(has_sink, torch.nan),
+            "eliminated_frac": below.sum((2, 4)) / pairs,  # 0 / 0 = NaN: no head to measure
+            "masked_frac": 1.0 - rows.n_keys.double() / (self.batch.positions + 1),
         }
 
     def read(self, view: ReadoutView) -> None:
@@ -87,6 +107,7 @@ class AttentionRetention:
         """Columns of the three tables."""
         if not self.layers:
             return {}
+        self._flush()
         filled = {"attention": self._span_columns(), "attention_layers": self._layer_columns()}
         if self.settings.heads and self.settings.wants("attention_heads"):
             filled["attention_heads"] = self._head_columns()
@@ -141,28 +162,28 @@ class AttentionRetention:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """One layer's attention rows, what each may see, and their sums over spans.
+    """Some layers' attention rows, what each may see, and their sums over spans.
 
     ``outside`` are the visible keys that are no sink, ``rest`` the weight they hold in each head, and
     ``measured`` the heads where that is enough to speak of a distribution over them.
     """
 
-    weights: Float[Tensor, "batch heads probes keys"]
-    outside: Float[Tensor, "batch probes keys"]
-    rest: Float[Tensor, "batch heads probes"]
-    measured: Bool[Tensor, "batch heads probes"]
-    n_keys: Float[Tensor, "batch probes"]
-    n_outside: Float[Tensor, "batch probes"]
-    sizes: Float[Tensor, "batch probes spans"]
-    sizes_no_sink: Float[Tensor, "batch probes spans"]
-    mass: Float[Tensor, "batch heads probes spans"]
-    mass_no_sink: Float[Tensor, "batch heads probes spans"]
+    weights: Float[Tensor, "layers batch heads probes keys"]
+    outside: Float[Tensor, "layers batch probes keys"]
+    rest: Float[Tensor, "layers batch heads probes"]
+    measured: Bool[Tensor, "layers batch heads probes"]
+    n_keys: Float[Tensor, "layers batch probes"]
+    n_outside: Float[Tensor, "layers batch probes"]
+    sizes: Float[Tensor, "layers batch probes spans"]
+    sizes_no_sink: Float[Tensor, "layers batch probes spans"]
+    mass: Float[Tensor, "layers batch heads probes spans"]
+    mass_no_sink: Float[Tensor, "layers batch heads probes spans"]
 
     @classmethod
     def of(
         cls,
-        weights: Float[Tensor, "batch heads probes keys"],
-        visible: Bool[Tensor, "batch probes keys"],
+        weights: Float[Tensor, "layers batch heads probes keys"],
+        visible: Bool[Tensor, "layers batch probes keys"],
         members: Float[Tensor, "batch spans keys"],
         sink: Bool[Tensor, "batch keys"],
     ) -> _Rows:
@@ -170,13 +191,13 @@ class _Rows:
         members = members.to(weights.dtype)
         seen = visible.to(weights.dtype)
         outside = seen * (~sink)[:, None]
-        rest = torch.einsum("bhpk,bpk->bhp", weights, outside)
+        rest = torch.einsum("lbhpk,lbpk->lbhp", weights, outside)
         measured = rest >= LEAST_OUTSIDE_SINK
-        sizes = torch.einsum("bpk,bsk->bps", seen, members)
-        sizes_no_sink = torch.einsum("bpk,bsk->bps", outside, members)
-        mass = torch.einsum("bhpk,bsk->bhps", weights, members)
-        kept = torch.einsum("bhpk,bsk->bhps", weights * outside[:, None], members) / rest[..., None]
-        known = measured[..., None] & (sizes_no_sink > 0)[:, None]
+        sizes = torch.einsum("lbpk,bsk->lbps", seen, members)
+        sizes_no_sink = torch.einsum("lbpk,bsk->lbps", outside, members)
+        mass = torch.einsum("lbhpk,bsk->lbhps", weights, members)
+        kept = torch.einsum("lbhpk,bsk->lbhps", weights * outside[:, :, None], members) / rest[..., None]
+        known = measured[..., None] & (sizes_no_sink > 0)[:, :, None]
         return cls(
             weights=weights,
             outside=outside,
@@ -186,27 +207,29 @@ class _Rows:
             n_outside=outside.sum(-1),
             sizes=sizes,
             sizes_no_sink=sizes_no_sink,
-            mass=mass.where((sizes > 0)[:, None], torch.nan),
+            mass=mass.where((sizes > 0)[:, :, None], torch.nan),
             mass_no_sink=kept.where(known, torch.nan),
         )
 
 
-def _span_means(rows: _Rows) -> dict[str, Any]:
+def _span_means(rows: _Rows) -> dict[str, Tensor]:
     """What the heads give each span: means, the largest head, and both against the uniform share."""
-    mean = rows.mass.mean(1)
-    largest, head = rows.mass.nan_to_num(nan=-1.0).max(1)
-    no_sink = rows.mass_no_sink.nanmean(1)
+    mean = rows.mass.mean(2)
+    largest, head = rows.mass.nan_to_num(nan=-1.0).max(2)
+    no_sink = rows.mass_no_sink.nanmean(2)
     return {
-        "span_size": _cpu(rows.sizes),
-        "n_keys": _cpu(rows.n_keys),
-        "mass": _cpu(mean),
-        "mass_max": _cpu(largest.where(rows.sizes > 0, torch.nan)),
-        "mass_max_head": _cpu(head),
-        "lift": _cpu(mean * rows.n_keys[..., None] / rows.sizes),
-        "mass_no_sink": _cpu(no_sink),
-        "lift_no_sink": _cpu(no_sink * rows.n_outside[..., None] / rows.sizes_no_sink),
+        "span_size": rows.sizes,
+        "n_keys": rows.n_keys,
+        "mass": mean,
+        "mass_max": largest.where(rows.sizes > 0, torch.nan),
+        "mass_max_head": head,
+        "lift": mean * rows.n_keys[..., None] / rows.sizes,
+        "mass_no_sink": no_sink,
+        "lift_no_sink": no_sink * rows.n_outside[..., None] / rows.sizes_no_sink,
     }
 
 
-def _cpu(values: Tensor) -> Any:
-    return values.cpu().numpy()
+def _by_layer(found: Mapping[str, Tensor], count: int) -> list[dict[str, Any]]:
+    """Arrays of each layer, by name."""
+    arrays = {name: values.cpu().numpy() for name, values in found.items()}
+    return [{name: values[i] for name, values in arrays.items()} for i in range(count)]

@@ -120,21 +120,24 @@ class SamplerLedger:
 
         chain = self._chain_columns(step)
         del chain["engine"]
-        alive, ranks = at("alive_before"), at("rank_before")
+        alive, left, ranks = at("alive_before"), at("alive_after"), at("rank_before")
+        tokens = ids.cpu().numpy()[row, k]
         return {
             **self._place(view, row),
             **chain,
             "target": names_at(view.followed.texts, row, k),
-            "token_id": ids.cpu().numpy()[row, k],
+            "token_id": tokens,
             "alive_before": alive,
-            "alive_after": at("alive_after"),
+            "alive_after": left,
             "prob_before": at("prob_before"),
             "prob_after": at("prob_after"),
             "rank_before": null_where(ranks, ~alive),
             "margin": at("margin"),
             "why": [
-                _why(records[i], int(token), int(r), view.spell)
-                for r, i, token in zip(row, step, ids.cpu().numpy()[row, k], strict=True)
+                _why(records[i], token, r, removed, view.spell)
+                for r, i, token, removed in zip(
+                    row.tolist(), step.tolist(), tokens.tolist(), (alive & ~left).tolist(), strict=True
+                )
             ],
         }
 
@@ -217,12 +220,11 @@ def notes_of(record: StageRecord, row: int, spell: Callable[[int], str]) -> list
     return [*record.notes, *(detail.told(spell) for detail in record.details(row).values())]
 
 
-def _why(record: StageRecord, token: int, row: int, spell: Callable[[int], str]) -> str | None:
+def _why(record: StageRecord, token: int, row: int, removed: bool, spell: Callable[[int], str]) -> str | None:
     """Why a stage removed a token, or what it holds against it; ``None`` if neither."""
     told = record.details(row).get(token)
     if told is not None:
         return told.told(spell)
-    removed = bool((record.removed(row) == token).any())
     return record.why(token, row) if removed else None
 
 

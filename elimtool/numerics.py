@@ -52,7 +52,9 @@ def entropy_and_collision(logprobs: Rows) -> tuple[Float[Tensor, "rows"], Float[
     Returns:
         ``(entropy, collision)``: nats, 0 .. ln(vocab); and the sum of p^2, 1/vocab .. 1.
     """
-    found = [_moments(part) for part in logprobs.split(1 if _is_cpu(logprobs) else len(logprobs) or 1)]
+    found = [
+        _moments(part) for part in torch.split(logprobs, 1 if _is_cpu(logprobs) else max(1, len(logprobs)))
+    ]
     negative, collision = (torch.cat(part) for part in zip(*found, strict=True))
     return (-negative).clamp(min=0.0), collision
 
@@ -124,8 +126,9 @@ def rank(logits: Rows, tokens: Int[Tensor, "rows k"]) -> tuple[Int[Tensor, "rows
     if _is_cpu(logits):
         larger, equal = _counted(logits, scores)
     else:
-        larger = torch.stack([(logits > one).sum(-1) for one in scores.split(1, -1)], -1)
-        equal = torch.stack([(logits == one).sum(-1) for one in scores.split(1, -1)], -1)
+        columns = scores.unbind(-1)
+        larger = torch.stack([(logits > one[:, None]).sum(-1) for one in columns], -1)
+        equal = torch.stack([(logits == one[:, None]).sum(-1) for one in columns], -1)
     return larger + 1, equal - 1
 
 

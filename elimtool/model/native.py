@@ -71,22 +71,27 @@ class Native:
     @cached_property
     def slots(self) -> list[Slot]:
         """Every component of the bridge that stands in the model, or can."""
-        places = [(one._modules, name, child) for one in self._inside for name, child in one._modules.items()]
-        standing: set[nn.Module] = {child for _, _, child in places if child is not None and _wraps(child)}
+        places = [
+            (one._modules, name, child)
+            for one in self._inside
+            for name, child in one._modules.items()
+            if child is not None
+        ]
+        standing: set[nn.Module] = {child for _, _, child in places if _wraps(child)}
         loose = {  # GPT-2's attention: the bridge calls them itself, the model has what they wrap
-            part._modules["_original_component"]: part
+            inner: part
             for component in standing
             for part in _parts(component, standing)[1:]
-            if part._modules["_original_component"] in self._inside
+            if (inner := part._modules["_original_component"]) in self._inside
         }
         standing |= set(loose.values())
         slots = []
         for holder, name, child in places:
             component: Any = loose.get(child, child)
-            if child is not None and component in standing:
+            if component in standing:
                 parts = _parts(component, standing)
-                inner = [one for part in parts for one in part._modules.values()]
-                points = tuple(one for one in inner if one is not None and hasattr(one, "hook_conversion"))
+                own = [one for part in parts for one in part._modules.values()]
+                points = tuple(one for one in own if one is not None and hasattr(one, "hook_conversion"))
                 original = component.original_component
                 slots.append(Slot(holder, name, component, original, child, parts, points))
         return slots

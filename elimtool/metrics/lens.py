@@ -125,7 +125,8 @@ def _survivors(
     rows = tokens.shape[0] // n_layers
     last, last_member = tokens[-rows:], member[-rows:]
     survives = torch.zeros(rows, logprobs.shape[-1], dtype=torch.bool, device=logprobs.device)
-    survives.scatter_(1, last, last_member)
+    row, place = last_member.nonzero(as_tuple=True)  # columns that are no members may repeat a member's token
+    survives[row, last[row, place]] = True
     every = torch.arange(rows, device=logprobs.device).repeat(n_layers)[:, None]
     common = (survives[every, tokens] & member).sum(-1)
     union = member.sum(-1) + last_member.sum(-1).repeat(n_layers) - common

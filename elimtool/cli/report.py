@@ -9,7 +9,10 @@ import typer
 
 from elimtool.cli import options as shared
 from elimtool.cli.output import Output
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, nearest
+
+PICTURE = "One figure"
+FORMATS = ("png", "svg", "pdf")
 
 
 def report(
@@ -20,9 +23,42 @@ def report(
             "-o",
             "--out",
             metavar="FILE",
-            help="The file to write. Without: report.html here.",
+            help="The file to write. Without: report.html here, or with --figure NAME.png.",
             panel=shared.OUTPUT,
         ),
+    ] = None,
+    figure: Annotated[
+        str | None,
+        shared.option(
+            "--figure",
+            metavar="NAME",
+            panel=PICTURE,
+            help="Write this figure as a picture instead of the page. Of a prompt: retention, heads, sink,"
+            " ranks, probabilities, funnel, components, top_tokens. Of the run: outcomes, regimes, groups,"
+            " lost_layers, pruned, worst.",
+        ),
+    ] = None,
+    format: Annotated[
+        str | None,
+        shared.option(
+            "--format", metavar="TYPE", panel=PICTURE, help="png, svg or pdf. Without: by the name of --out."
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None, shared.option("--prompt", metavar="ID", panel=PICTURE, help="Which prompt to show.")
+    ] = None,
+    position: Annotated[
+        int | None,
+        shared.option(
+            "--position", metavar="N", panel=PICTURE, help="Which probed position. Without: the last."
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        shared.option("-t", "--target", panel=PICTURE, help="Which followed token, for components."),
+    ] = None,
+    layer: Annotated[
+        int | None, shared.option("--layer", metavar="N", panel=PICTURE, help="Which layer, for heads.")
     ] = None,
     overwrite: Annotated[
         bool, shared.switch("--overwrite", help="Replace the file if there is one.", panel=shared.OUTPUT)
@@ -30,13 +66,30 @@ def report(
     quiet: shared.Quiet = False,
     config: shared.Config = None,
 ) -> None:
-    """Draw a run: one HTML page that needs no network, to look at, to mail and to keep."""
+    """Draw a run: one HTML page that needs no network, or one figure for print (PNG, SVG or PDF)."""
     del config  # its values are the other parameters' defaults by now
+    chosen = {"prompt": prompt, "position": position, "target": target, "layer": layer}
+    if figure is None:
+        _refuse_without_figure({"format": format, **chosen})
+        _page(directory, out or Path("report.html"), overwrite, Output(quiet))
+        return
+    from elimtool.report.figures.choose import check_name, choose
+    from elimtool.report.figures.draw import write_picture
+    from elimtool.run import open_run
+
+    check_name(figure, **chosen)
+    kind = _format(format, out)
+    path = out or Path(f"{figure}.{kind}")
+    check_file(path, overwrite)
+    found = choose(open_run(directory), figure, prompt=prompt, position=position, target=target, layer=layer)
+    write_picture(found, path, kind)
+    Output(quiet).line(str(path))
+
+
+def _page(directory: Path, path: Path, overwrite: bool, output: Output) -> None:
     from elimtool.report.html.page import write_page
     from elimtool.run import open_run
 
-    output = Output(quiet)
-    path = out or Path("report.html")
     check_file(path, overwrite)
     run = open_run(directory)
     with output.progress(f"drawing {directory}"):
@@ -44,6 +97,24 @@ def report(
     output.line(str(path))
     count = run.manifest.counts.get("prompts", 0)
     output.note(f"wrote {path}: {count:,} {'prompt' if count == 1 else 'prompts'}, {size / 1e6:.1f} MB")
+
+
+def _refuse_without_figure(given: dict[str, object]) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise ElimError(f"--{name} goes with --figure", "name a figure, or leave it out for the page")
+
+
+def _format(given: str | None, out: Path | None) -> str:
+    """The format asked for, or that of the file's name; png without either."""
+    suffix = out.suffix.lower().lstrip(".") if out else ""
+    kind = given or suffix or "png"
+    if kind not in FORMATS:
+        where = f"--format '{kind}'" if given else f"the name {out}"
+        raise ElimError(f"{where} is not a format of pictures", nearest(kind, FORMATS))
+    if given and suffix in FORMATS and suffix != given:
+        raise ElimError(f"--format {given} and the name {out} do not agree", "leave --format out")
+    return kind
 
 
 def check_file(path: Path, overwrite: bool) -> None:

@@ -207,6 +207,12 @@ class Run:
         rows = {name: _finite(self.arrow(name).to_pylist()) for name in self.tables}
         return {"run": self.manifest.to_dict(), "tables": rows}
 
+    def _repr_html_(self) -> str:
+        """The report of the run, as a notebook shows it. Notebooks ask the object: the one import upwards."""
+        from elimtool.report.html.page import frame
+
+        return frame(self)
+
     def __repr__(self) -> str:
         where = self.path if self.path is not None else "in memory"
         return f"Run({self.manifest.model}, {where}, tables: {', '.join(self.tables) or 'none'})"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from elimtool.report.figures.choose import NAMES
 from tests.cli.conftest import Command
 from tests.report import runs
 
@@ -46,3 +48,35 @@ def test_what_cannot_be_read_or_written_is_said(elimtool: Command, saved: Path, 
     for arguments, message in cases.items():
         done = elimtool(*arguments)
         assert done.code == 2 and message in done.err and done.out == ""
+
+
+def test_a_figure_is_written_in_the_format_of_its_name(
+    elimtool: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert elimtool("report", saved, "--figure", "ranks").out == "ranks.png\n"
+    assert elimtool("report", saved, "--figure", "ranks", "-o", "a.svg").out == "a.svg\n"
+    assert (tmp_path / "ranks.png").read_bytes()[:4] == b"\x89PNG"
+    assert b"<svg" in (tmp_path / "a.svg").read_bytes()
+    cases = {
+        ("--figure", "ranks", "-o", "a.gif"): "a.gif is not a format of pictures",
+        ("--figure", "ranks", "--format", "pdf", "-o", "b.svg"): "do not agree",
+        ("--figure", "rank"): "did you mean 'ranks'",
+        ("--format", "png"): "--format goes with --figure",
+    }
+    for arguments, message in cases.items():
+        done = elimtool("report", saved, *arguments)
+        assert done.code == 2 and message in done.err
+
+
+def test_without_matplotlib_the_extra_is_named(
+    elimtool: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = elimtool("report", saved, "--figure", "ranks", "-o", tmp_path / "a.png")
+    assert done.code == 2 and "pip install 'elimtool[plot]'" in done.err
+
+
+def test_help_names_every_figure(elimtool: Command) -> None:
+    out = elimtool("report", "--help").out
+    assert all(name in out for name in NAMES)

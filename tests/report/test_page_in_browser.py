@@ -197,6 +197,19 @@ def test_contrast_of_all_text_is_at_least_aa(whole):
             assert whole.run(script("contrast")) == []
 
 
+def test_a_notebook_shows_a_run_in_a_frame(browser, folder, whole_run):
+    path = folder / "notebook.html"
+    path.write_text(f"<!DOCTYPE html><meta charset=utf-8>{whole_run._repr_html_()}", encoding="utf-8")
+    shown = Page(browser, path).open()
+    browser.switch_to.frame(0)
+    assert [one for one in faults(shown) if "about:srcdoc" not in one] == []
+    shown.one("[data-figure=worst] a").click()
+    shown.wait("return document.querySelector('.prompt-text')")
+    shown.draw_all()
+    assert shown.all("[data-figure=retention] td")
+    browser.switch_to.default_content()
+
+
 def test_hostile_prompts_are_text(browser, folder):
     path = folder / "hostile.html"
     write_page(runs.hostile(), path)

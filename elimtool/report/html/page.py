@@ -29,6 +29,8 @@ SCRIPTS = (
     "page.js",
 )
 """Parts of the page's script, in order."""
+FRAMED = 50
+"""Prompts that a frame in a notebook tells."""
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 """What could end a script element, or a line of script, inside a JSON text."""
 
@@ -65,6 +67,22 @@ def parts(run: Run, *, most: int | None = None) -> Iterator[str]:
     for number, one in enumerate(details(tables, most)):
         yield _data(f"prompt-{number}", one)
     yield after
+
+
+def frame(run: Run, *, most: int = FRAMED) -> str:
+    """The page in a frame of its own, for a notebook: its styles and scripts touch nothing outside.
+
+    Args:
+        run: From ``elimtool.trace`` or ``elimtool.open_run``.
+        most: Tell at most so many prompts; the page says how many are left out.
+
+    Raises:
+        ElimError: A table of the run cannot be read.
+    """
+    whole = escape(page(run, most=most))
+    style = "width: 100%; height: 44rem; border: 1px solid #888"
+    title = escape(f"elimtool: {run.manifest.model}")
+    return f'<iframe title="{title}" sandbox="allow-scripts" style="{style}" srcdoc="{whole}"></iframe>'
 
 
 def write_page(run: Run, path: str | Path) -> int:

@@ -120,6 +120,13 @@ function start() {
   };
   byId("home").addEventListener("click", () => { location.hash = ""; });
   addEventListener("hashchange", () => show(true));
+  // In a frame without an address of its own a bare #link would leave the page.
+  content.addEventListener("click", (event) => {
+    const link = event.target.closest("a[href^='#']");
+    if (!link) return;
+    event.preventDefault();
+    location.hash = link.getAttribute("href");
+  });
   show(false);
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }

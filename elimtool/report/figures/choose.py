@@ -1,0 +1,118 @@
+"""One figure by name: a run and what to show of it in, the figure out, or what else there is to choose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from elimtool.errors import ElimError, nearest
+from elimtool.report.facts import Probe, Tables
+from elimtool.report.figures.figure import Figure, Listing
+from elimtool.report.figures.overview import OVERVIEW, Overview
+from elimtool.report.figures.parts import components
+from elimtool.report.figures.prompt import PROMPT
+from elimtool.report.figures.retention import heads_of_layer
+from elimtool.report.figures.words import quoted
+from elimtool.run.reader import Run
+
+LISTINGS = ("interventions", "differences")
+"""Figures of the page that are tables, no pictures."""
+OF_PROMPT = (*(name for name in PROMPT if name not in LISTINGS), "heads")
+OF_RUN = tuple(OVERVIEW)
+NAMES = OF_PROMPT + OF_RUN
+MOST_NAMED = 5
+
+
+def choose(
+    run: Run,
+    name: str,
+    *,
+    prompt: str | None = None,
+    position: int | None = None,
+    target: str | None = None,
+    layer: int | None = None,
+) -> Figure:
+    """The figure of a name.
+
+    Args:
+        run: From ``elimtool.trace`` or ``elimtool.open_run``.
+        name: One of ``NAMES``.
+        prompt: Id of the prompt, for figures of one; may be left out where the run has one alone.
+        position: Probed position; the last one if left out.
+        target: Which token, for ``components``; with or without its leading space.
+        layer: Which layer, for ``heads``.
+
+    Raises:
+        ElimError: No such figure, prompt, position, target or layer, or the run lacks the tables for it.
+    """
+    check_name(name, prompt=prompt, position=position, target=target, layer=layer)
+    tables = Tables(run.under(None))
+    if name in OF_RUN:
+        return _first(OVERVIEW[name](Overview(tables)), name, "the run")
+    probe = _probe(tables, prompt, position)
+    if name == "heads":
+        return _first(heads_of_layer(probe, layer or 0), name, f"layer {layer}")
+    if name == "components":
+        return _of_target(probe, target)
+    return _first(PROMPT[name](probe), name, "the prompt")
+
+
+def check_name(name: str, **given: Any) -> None:
+    """Check a figure's name and which of ``prompt``, ``position``, ``target`` and ``layer`` go with it.
+
+    Raises:
+        ElimError: No such figure, or something is given that it has no use for or lacks.
+    """
+    if name not in NAMES:
+        raise ElimError(f"there is no figure '{name}'", nearest(name, NAMES))
+    wanted = {"prompt", "position"} if name in OF_PROMPT else set()
+    wanted |= {"components": {"target"}, "heads": {"layer"}}.get(name, set())
+    for option, value in given.items():
+        if value is not None and option not in wanted:
+            raise ElimError(f"--{option} does not go with --figure {name}", "leave it out")
+    if name == "heads" and given.get("layer") is None:
+        raise ElimError("--figure heads shows one layer", "say which with --layer N")
+
+
+def _probe(tables: Tables, wanted: str | None, position: int | None) -> Probe:
+    table = tables.arrow("prompts")
+    prompts: list[Mapping[str, Any]] = [] if table is None else table.to_pylist()
+    ids = [row["prompt_id"] for row in prompts]
+    if wanted is None and len(ids) > 1:
+        raise ElimError(f"the run has {len(ids):,} prompts", f"say which with --prompt: {_named(ids)}")
+    if wanted is not None and wanted not in ids:
+        raise ElimError(f"the run has no prompt '{wanted}'", f"its prompts: {_named(ids)}")
+    prompt = prompts[ids.index(wanted) if wanted is not None else 0] if ids else {}
+    positions = tables.positions(prompt["prompt_id"]) if prompt else []
+    if not positions:
+        raise ElimError("nothing was measured for the prompt", str(prompt.get("error_message") or ""))
+    if position is not None and position not in positions:
+        raise ElimError(f"position {position} was not probed", f"probed: {_named(positions)}")
+    return Probe(tables, prompt, positions[-1] if position is None else position)
+
+
+def _of_target(probe: Probe, target: str | None) -> Figure:
+    targets = list(dict.fromkeys(probe.columns("components", ("target",))["target"]))
+    if target is None and len(targets) > 1:
+        raise ElimError(
+            f"{len(targets)} tokens were followed", f"say which with --target: {_named(map(quoted, targets))}"
+        )
+    found = [one for one in targets if target is None or target in (one, one.removeprefix(" "))]
+    if targets and not found:
+        raise ElimError(f"'{target}' was not followed", f"followed: {_named(map(quoted, targets))}")
+    return _first(components(probe, found[0]) if found else [], "components", "the prompt")
+
+
+def _named(names: Any) -> str:
+    listed = [str(name) for name in names]
+    more = f" and {len(listed) - MOST_NAMED:,} more" if len(listed) > MOST_NAMED else ""
+    return ", ".join(listed[:MOST_NAMED]) + more
+
+
+def _first(found: Sequence[Figure], name: str, where: str) -> Figure:
+    pictures = [one for one in found if not isinstance(one, Listing)]
+    if not pictures:
+        raise ElimError(
+            f"{where} has nothing to show as '{name}'", "the run lacks the tables that it is made of"
+        )
+    return pictures[0]

@@ -1,0 +1,106 @@
+"""Figures over layers: heat maps, lines and columns in, matplotlib axes filled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from elimtool.report.figures import figure as kinds
+from elimtool.report.figures.palette import HEAT_LIGHT, LINES_LIGHT, STEPS
+from elimtool.report.figures.plots.ink import EDGE, GONE, WIDTH, count_ticks, short
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)))
+EVENTS = {"entry": "^", "commit": "s", "lost": "v"}
+
+
+def heat(figure: kinds.Heat, canvas: Canvas) -> None:
+    """Cells in eight steps of lightness; what a window hides is hatched."""
+    import numpy as np
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+    from matplotlib.patches import Rectangle
+
+    values = np.array([[np.nan if one is None else one for one in row] for row in figure.values], dtype=float)
+    canvas.set_size_inches(WIDTH, min(1.4 + 0.17 * len(figure.rows), 11))
+    axes = canvas.subplots()
+    borders = [0.0, *STEPS[figure.unit], max(1.0, 2 * STEPS[figure.unit][-1])]
+    norm = BoundaryNorm(borders, len(HEAT_LIGHT))
+    image = axes.imshow(
+        np.clip(values, 0, borders[-1] * 0.999),
+        cmap=ListedColormap(HEAT_LIGHT),
+        norm=norm,
+        aspect="auto",
+        interpolation="none",
+    )
+    for row, column in figure.masked:
+        axes.add_patch(
+            Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="////", edgecolor=EDGE, linewidth=0)
+        )
+    axes.set_yticks(range(len(figure.rows)), [short(name) for name in figure.rows])
+    every = -(-len(figure.columns) // 32)
+    axes.set_xticks(range(0, len(figure.columns), every), figure.columns[::every])
+    axes.set_xlabel(figure.column_title)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    bar = canvas.colorbar(image, ax=axes, ticks=borders[1:-1], pad=0.01, spacing="uniform")
+    bar.ax.set_yticklabels([_border(one, figure.unit) for one in borders[1:-1]])
+    bar.outline.set_visible(False)
+
+
+def _border(value: float, unit: str) -> str:
+    return f"{value:g}x" if unit == "lift" else f"{100 * value:g}%"
+
+
+def lines(figure: kinds.Lines, canvas: Canvas) -> None:
+    """One line a token, its events marked."""
+    axes = canvas.subplots()
+    layers = list(figure.layers)
+    for index, line in enumerate(figure.lines):
+        colour = LINES_LIGHT[index % len(LINES_LIGHT)]
+        values = [float("nan") if one is None else one for one in line.values]
+        dash = DASHES[2] if line.is_foil else DASHES[index // len(LINES_LIGHT) % len(DASHES)]
+        axes.plot(layers, values, color=colour, linestyle=dash, linewidth=1.4, label=short(line.name))
+        for mark in (one for one in line.marks if one.layer in layers):
+            _mark(axes, canvas, mark, values[layers.index(mark.layer)], colour)
+    if figure.unit == "rank":
+        axes.set_yscale("log")
+        axes.invert_yaxis()
+        count_ticks(axes.yaxis)
+    axes.set_ylabel("rank" if figure.unit == "rank" else "probability")
+    axes.set_xlabel("layer (-1: embedding)" if -1 in layers else "layer")
+    axes.grid(axis="y", color=EDGE, linewidth=0.5)
+    seen = {mark.event for line in figure.lines for mark in line.marks}
+    for event in (one for one in EVENTS if one in seen):
+        axes.plot([], [], EVENTS[event], color=GONE, markersize=6, label=event)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+
+
+def _mark(axes: Any, canvas: Canvas, mark: kinds.Mark, value: float, colour: str) -> None:
+    """Entry below its reading, lost above it, commit on it: none hides another."""
+    from matplotlib.transforms import ScaledTranslation
+
+    inches = {"entry": -0.11, "lost": 0.11}.get(mark.event, 0.0)
+    moved = axes.transData + ScaledTranslation(0, inches, canvas.dpi_scale_trans)
+    axes.plot(
+        mark.layer,
+        value,
+        EVENTS[mark.event],
+        color=colour,
+        markersize=6,
+        markeredgecolor="white",
+        transform=moved,
+    )
+
+
+def columns(figure: kinds.Columns, canvas: Canvas) -> None:
+    """A count for each label of an ordered axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes = canvas.subplots()
+    axes.bar(range(len(figure.values)), [value or 0 for value in figure.values], color=LINES_LIGHT[0])
+    every = -(-len(figure.labels) // 32)
+    axes.set_xticks(range(0, len(figure.labels), every), figure.labels[::every])
+    axes.set_xlabel(figure.x_title)
+    axes.set_ylabel(figure.value_title)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -23,11 +23,19 @@ TEXTS = (
 )
 """What is compared by default: prose, code, several scripts, repetition."""
 
-TOLERANCES = {"attention": 1e-5, "residual": 1e-4, "logits": 1e-4}
-"""Largest difference allowed in float32; residuals and logits are relative to their largest value."""
+TOLERANCES = {
+    torch.float16: {"attention": 0.05, "residual": 0.1, "logits": 0.05},
+    torch.bfloat16: {"attention": 0.2, "residual": 0.3, "logits": 0.1},
+}
+"""Largest difference allowed in half precision; residuals and logits are relative to their largest value.
 
-HALF_TOLERANCE = 5e-2
-"""The same for half-precision weights, which keep 11 (float16) or 8 (bfloat16) bits of a number."""
+About twice what such weights cost Hugging Face itself: on SmolLM2 its SDPA and its eager attention differ by up
+to 0.043 (float16) and 0.16 (bfloat16) in residuals, 0.019 and 0.034 in logits, and its eager attention weights
+by 0.019 and 0.13 from those of float32.
+"""
+
+EXACT = {"attention": 1e-5, "residual": 1e-4, "logits": 1e-4}
+"""The same in float32 and better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +87,14 @@ def verify(
         for found in _differences(model, plain, text, number):
             if found.what not in worst or not found.largest <= worst[found.what].largest:
                 worst[found.what] = found
-    return [worst[what] for what in TOLERANCES if what in worst]
+    return [worst[what] for what in EXACT if what in worst]
 
 
 def _differences(model: Model, plain: Any, text: str, number: int) -> list[Difference]:
     batch = Batch.of([model.encode(Prompt(text=text), position="all")], model.device)
     with torch.inference_mode():
         truth = plain(input_ids=batch.ids, output_hidden_states=True, output_attentions=True, use_cache=False)
-    half = model.dtype in (torch.float16, torch.bfloat16)
+    tolerances = TOLERANCES.get(model.dtype, EXACT)
     found: list[Difference] = []
     last: list[Tensor] = []
 
@@ -94,7 +102,7 @@ def _differences(model: Model, plain: Any, text: str, number: int) -> list[Diffe
         theirs = theirs.to(ours.dtype)
         scale = max(1.0, float(theirs.abs().max())) if relative else 1.0
         largest = float((ours - theirs).abs().max()) / scale
-        found.append(Difference(what, largest, HALF_TOLERANCE if half else TOLERANCES[what], layer, number))
+        found.append(Difference(what, largest, tolerances[what], layer, number))
 
     def observe(view: LayerView) -> None:
         assert view.residual is not None

@@ -12,7 +12,7 @@ import torch
 
 import elimtool
 from elimtool import ElimError, Message, Prompt, SpanRequest, TraceOptions
-from elimtool.model.loading import load_hugging_face
+from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.run.schema import TABLES as ALL_TABLES
 from elimtool.selection import CHANGES, FITTED, WALKS
 
@@ -221,3 +221,10 @@ def test_readout_in_chunks_changes_nothing(llama: Any, monkeypatch: pytest.Monke
     for name in TABLES:
         if name in whole.tables:
             assert_same(parts.table(name), whole.table(name), name)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_masses_are_of_float32_whatever_the_weights_are(llama_directory: Path, dtype: str) -> None:
+    model = load_model(str(llama_directory), dtype=dtype)
+    run = elimtool.trace(model, TEXTS[0], options=TraceOptions(lens="raw"))
+    np.testing.assert_allclose(run.table("attention").groupby("layer")["mass"].sum(), 1, atol=1e-6)

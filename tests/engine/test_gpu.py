@@ -73,8 +73,8 @@ def test_batched_equals_single(on_gpu: Any) -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_masses_and_probabilities_are_of_float32_whatever_the_weights_are(dtype: str) -> None:
     run = elimtool.trace(
-        load_model("smollm2", device="cuda", dtype=dtype), PROMPTS, options=TraceOptions(lens="raw")
-    )
+        load_model("smollm2", device="cuda", dtype=dtype), PROMPTS[:2], options=TraceOptions(lens="raw")
+    )  # one span a token: they share the attention out
     whole = run.table("attention").groupby(["prompt_id", "layer"])["mass"].sum()
     assert ((whole - 1).abs() < 1e-5).all()
     assert run.table("lens").query("layer == 29")["prob"].between(0, 1).all()

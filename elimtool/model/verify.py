@@ -29,9 +29,9 @@ TOLERANCES = {
 }
 """Largest difference allowed in half precision; residuals and logits are relative to their largest value.
 
-About twice what such weights cost Hugging Face itself: on SmolLM2 its SDPA and its eager attention differ by up
-to 0.043 (float16) and 0.16 (bfloat16) in residuals, 0.019 and 0.034 in logits, and its eager attention weights
-by 0.019 and 0.13 from those of float32.
+About twice what such weights cost Hugging Face itself: on SmolLM2 its SDPA and its eager attention differ by
+up to 0.043 (float16) and 0.16 (bfloat16) in residuals, 0.019 and 0.034 in logits, and its eager attention
+weights by 0.019 and 0.13 from those of float32.
 """
 
 EXACT = {"attention": 1e-5, "residual": 1e-4, "logits": 1e-4}

@@ -20,32 +20,43 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from elimtool.engine import TraceOptions
     from elimtool.errors import ElimError
+    from elimtool.model.interventions import Ablate, Knockout, Patch, Scale
     from elimtool.model.loading import load_model
     from elimtool.prompts import Message, Prompt, SpanRequest
     from elimtool.run import Run, open_run
-    from elimtool.tracing import trace
+    from elimtool.tracing import record, trace
 
 _HOMES = {
+    "Ablate": "elimtool.model.interventions",
     "ElimError": "elimtool.errors",
+    "Knockout": "elimtool.model.interventions",
     "Message": "elimtool.prompts",
+    "Patch": "elimtool.model.interventions",
     "Prompt": "elimtool.prompts",
     "Run": "elimtool.run",
+    "Scale": "elimtool.model.interventions",
     "SpanRequest": "elimtool.prompts",
     "TraceOptions": "elimtool.engine",
     "load_model": "elimtool.model.loading",
     "open_run": "elimtool.run",
+    "record": "elimtool.tracing",
     "trace": "elimtool.tracing",
 }
 
 __all__ = [
+    "Ablate",
     "ElimError",
+    "Knockout",
     "Message",
+    "Patch",
     "Prompt",
     "Run",
+    "Scale",
     "SpanRequest",
     "TraceOptions",
     "load_model",
     "open_run",
+    "record",
     "trace",
 ]
 

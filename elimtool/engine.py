@@ -102,6 +102,9 @@ class TraceOptions:
                 f"--generate cannot be combined with {self.interventions[0]}",
                 "interventions act on the prompt's own pass; trace the written text as a prompt",
             )
+        if self.confirm and not (self.single_heads and "verdicts" in self.selection().kept):
+            without = "--heads" if not self.single_heads else "the table verdicts"
+            raise ElimError(f"--confirm needs {without}", "it tests the components that the verdicts name")
         self.selection()
 
     def selection(self) -> Selection:
@@ -255,6 +258,12 @@ def _view(
         lambda tokens: model.directions(final, tokens, logits[-1]),
         model.readout,
     )
+
+
+def encode_all(model: Model, asked: Sequence[Prompt], options: TraceOptions) -> list[Encoded]:
+    """The prompts that can be used, as ``measure`` sees them."""
+    encoded = [_encode(model, prompt, options) for prompt in asked]
+    return [one for one in encoded if isinstance(one, Encoded)]
 
 
 def _chain(model: Model, spec: str) -> Chain:

@@ -118,7 +118,7 @@ def manifest(model: Model, config: Mapping[str, Any], chains: Sequence[Chain], s
         bos=model.tokenizer.bos_policy,
         lens=config["lens"],
         sinks=config["sinks"],
-        seed=config["seed"] if config["generate"] else None,
+        seed=config["seed"] if config["generate"] or config["confirm"] else None,
         chains=[chain.describe() for chain in chains],
         config=json.loads(json.dumps(config)),
         started=started,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from elimtool import engine
+from elimtool.analysis.confirm import confirm
 from elimtool.analysis.effects import effects
 from elimtool.analysis.verdict import verdicts
+from elimtool.intake import ask
+from elimtool.model.interventions.recording import Recording
+from elimtool.model.interventions.recording import record as record_one
 from elimtool.selection import JUDGED_BY
 
 if TYPE_CHECKING:
@@ -43,12 +48,33 @@ def trace(
         ElimError: An option or (with ``errors="raise"``) a prompt cannot be used.
     """
     options = options or engine.TraceOptions()
-    run = engine.measure(model, prompts, targets=targets, foils=foils, options=options, progress=progress)
+    asked = ask(prompts, targets, foils)
+    run = engine.measure(model, asked, targets=targets, foils=foils, options=options, progress=progress)
     kept = options.selection().kept
     if not kept.isdisjoint(JUDGED_BY) and "survival" in run.tables:
         passes = (None, run.interventions) if options.interventions else (None,)
         judged = [{**row, "intervention": one} for one in passes for row in verdicts(run.under(one))]
         run = run.with_rows("verdicts", judged)
+        if options.confirm:
+            usable = engine.encode_all(model, asked, options)
+            run = run.with_rows("verdicts", confirm(model, run, usable, options.seed))
     if "effects" in kept and "verdicts" in run.tables:
         run = run.with_rows("effects", effects(run))
     return run.only(kept)
+
+
+def record(model: Model, prompt: str | Prompt, *, options: TraceOptions | None = None) -> Recording:
+    """Record a prompt's activations, to patch them into another run of as many tokens.
+
+    Args:
+        model: From ``elimtool.load_model``.
+        prompt: One prompt.
+        options: Their sinks and target rule; interventions are not in place.
+
+    Raises:
+        ElimError: The prompt cannot be used.
+    """
+    options = options or engine.TraceOptions()
+    (asked,) = ask(prompt, (), ())
+    (one,) = engine.encode_all(model, [asked], replace(options, interventions=(), errors="raise"))
+    return record_one(model, one)

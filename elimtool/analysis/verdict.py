@@ -13,6 +13,7 @@ from math import log10
 from typing import TYPE_CHECKING, Any
 
 from elimtool.analysis.closing import spell_prob
+from elimtool.analysis.evidence import UNTESTED
 from elimtool.rules import BEATS_CHANCE, NUCLEUS, SURFACED
 
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ def _verdict(
         "promoter": promoter["component"] if promoter else None,
         "promoter_dla": promoter["dla_centred"] if promoter else None,
         "evidence": "observed",
+        **UNTESTED,
         "intervention": None,
     }
 

@@ -129,7 +129,9 @@ WalkChain = Annotated[
     str | None,
     option("--chain", metavar="CHAIN", help="Which of --samplers to write through. Without: the first."),
 ]
-Seed = Annotated[int, option("--seed", metavar="N", env="SEED", help="Seed of the draws of --generate.")]
+Seed = Annotated[
+    int, option("--seed", metavar="N", env="SEED", help="Seed of all draws: --generate, resample, --confirm.")
+]
 Out = Annotated[
     Path | None,
     option("-o", "--out", metavar="DIR", help="Write the tables to this new directory.", panel=OUTPUT),

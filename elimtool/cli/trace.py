@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from elimtool.cli import interventions as changes
 from elimtool.cli import options as shared
 from elimtool.cli.output import Output
 from elimtool.errors import ElimError
@@ -59,6 +60,14 @@ def trace(
     generate: shared.Generate = 0,
     chain: shared.WalkChain = None,
     seed: shared.Seed = 0,
+    ablate: changes.AblateNames = None,
+    ablate_with: changes.AblateWith = "mean",
+    scale: changes.ScaleNames = None,
+    knockout: changes.KnockoutNames = None,
+    knockout_from: changes.KnockoutFrom = "last",
+    patch: changes.PatchFiles = None,
+    save_activations: changes.SaveActivations = None,
+    confirm: changes.Confirm = False,
     out: shared.Out = None,
     overwrite: Annotated[
         bool, shared.switch("--overwrite", help="Replace the run in --out.", panel=shared.OUTPUT)
@@ -88,12 +97,15 @@ def trace(
         generate=generate,
         chain=chain,
         seed=seed,
+        interventions=changes.gather(ablate, ablate_with, scale, knockout, knockout_from, patch, seed),
+        confirm=confirm,
     )
     if out is not None:
         from elimtool.run.writer import check_directory
 
         check_directory(out, overwrite)
-    run = _measure(output, asked, wanted, (model, revision, dtype, device, trust_remote_code))
+    source = (model, revision, dtype, device, trust_remote_code)
+    run = _measure(output, asked, wanted, source, save_activations)
     if out is not None:
         run.save(out, overwrite=overwrite)
     _show(output, run, out, as_json)
@@ -135,7 +147,11 @@ def _prompt(
 
 
 def _measure(
-    output: Output, asked: Prompt, wanted: TraceOptions, source: tuple[str, str | None, str, str, bool]
+    output: Output,
+    asked: Prompt,
+    wanted: TraceOptions,
+    source: tuple[str, str | None, str, str, bool],
+    save: Path | None,
 ) -> Run:
     from elimtool.model.loading import load_model
     from elimtool.tracing import trace as measure
@@ -145,8 +161,16 @@ def _measure(
         loaded = load_model(
             name, revision=revision, dtype=dtype, device=device, trust_remote_code=trust, progress=say
         )
+        if wanted.confirm or any(each.needs_reference for each in wanted.interventions):
+            from elimtool.calibrate.reference import ensure_reference
+
+            ensure_reference(loaded, say)
         say("tracing")
         run = measure(loaded, asked, options=wanted)
+        if save is not None:
+            from elimtool.tracing import record
+
+            record(loaded, asked, options=wanted).save(save)
     if wanted.lens == "auto" and run.manifest.lens == "raw":
         output.note(f"no fitted lens for {name}: layers are read raw; fit one: elimtool lens fit -m {name}")
     return run

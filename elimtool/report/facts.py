@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from elimtool.run.manifest import Manifest
 from elimtool.run.reader import Run
 
 Row = Mapping[str, Any]
@@ -106,6 +107,11 @@ class Probe:
         self.position = position
         self._tables = tables
         self._rows: dict[str, list[dict[str, Any]]] = {}
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the run depends on."""
+        return self._tables.run.manifest
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Rows of a table at this position."""

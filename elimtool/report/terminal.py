@@ -9,8 +9,10 @@ from rich.constrain import Constrain
 from rich.text import Text
 
 from elimtool.analysis.closing import closing_sentence
+from elimtool.analysis.evidence import findings_in_words
 from elimtool.analysis.regime import regime_sentence
 from elimtool.analysis.verdict import in_words
+from elimtool.report.effects import effect_lines
 from elimtool.report.engines import engines
 from elimtool.report.facts import Probe, Row, Tables
 from elimtool.report.head import head, model_line, prompt_line
@@ -95,6 +97,7 @@ def _prompt(tables: Tables, prompt: Row, number: int, count: int, screen: Screen
         list(engines(probe, screen)),
         list(walk_lines(tables, prompt, screen)),
         _closing(probe, chains, screen),
+        list(effect_lines(probe, screen)),
     ]
     for index, section in enumerate(section for section in sections if section):
         parts += [Text(""), *section] if index else section
@@ -121,6 +124,8 @@ def _closing(probe: Probe, chains: list[ChainLedger], screen: Screen) -> list[Re
             lines += screen.wrap(
                 f"{judged['outcome'].replace('_', ' ')}: {more}", indent=2, hang=2, style="dim"
             )
+            for said in findings_in_words(judged):
+                lines += screen.wrap(said, indent=2, hang=2)
     if len(targets) > len(told):
         lines.append(Text(f"{len(targets) - len(told)} more targets are in the tables.", style="dim"))
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, TARGET, Column, Table
+from elimtool.run.tables.evidence import TESTS
 from elimtool.run.tables.regimes import ABSTAINS
 
 NEVER = "the target is never among the ten first after a block"
@@ -116,7 +117,8 @@ VERDICTS = Table(
         Column(
             "evidence",
             STRING,
-            "observed: read off the tables, correlational; confirmed: a causal test agreed.",
+            "observed: read off the tables, correlational; confirmed: a causal test agreed, of the promoter"
+            " of a target that survived, and of the eliminator of any other.",
         ),
         Column(
             "lost_p",
@@ -136,5 +138,6 @@ VERDICTS = Table(
             range="0 .. 1",
             null_when=NO_CONTROLS,
         ),
+        *TESTS,
     ),
 )

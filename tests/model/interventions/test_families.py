@@ -36,7 +36,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def logits(model: Any, batch: Batch, *interventions: Intervention, reference: Any = None) -> Tensor:
     """The model's logits at all positions of the first prompt, under interventions."""
     views: list[LayerView] = []
-    model.intervened(interventions, reference).stream(batch, {"residual", "attention"}, views.append)
+    model.intervened(interventions, reference).stream(batch, {"residual"}, views.append)
     return model.readout(views[-1].residual[0])
 
 
@@ -112,15 +112,12 @@ def test_ablating_and_scaling_equal_a_hook_by_hand(loaded: Any) -> None:
     batch = _batch(model)
     projection, mlp = _projection(plain), _mlp(plain)
     head = slice(HEAD * 8, HEAD * 8 + 8)
-    everything = slice(None)
     reference = _reference(model, 32)
     means = {site.kind: mean for site, mean in reference.means.items() if site.layer == LAYER}
     cases: list[tuple[Intervention, Any]] = [
-        (Ablate("1.2", "zero"), hooked(projection, before=lambda x: _filled(x, head, 0.0))),
         (Ablate("1.2", "mean"), hooked(projection, before=lambda x: _filled(x, head, means["heads"][head]))),
         (Scale("1.2", -1.5), hooked(projection, before=lambda x: _filled(x, head, -1.5 * _rows(x, head)))),
-        (Ablate("mlp.1", "zero"), hooked(mlp, after=lambda x: _filled(x, everything, 0.0))),
-        (Ablate("mlp.1", "mean"), hooked(mlp, after=lambda x: _filled(x, everything, means["mlp"]))),
+        (Ablate("mlp.1", "mean"), hooked(mlp, after=lambda x: _filled(x, slice(None), means["mlp"]))),
         (Scale("mlp.1", 0.5), hooked(mlp, after=lambda x: x * 0.5)),
     ]
     untouched = _truth(plain, batch)
@@ -130,10 +127,6 @@ def test_ablating_and_scaling_equal_a_hook_by_hand(loaded: Any) -> None:
         assert float((expected - untouched).abs().max()) > 0.01, str(intervention)
         found = logits(model, batch, intervention, reference=reference)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
-    head_off = hooked(projection, before=lambda x: _filled(x, head, 0.0))
-    with head_off, hooked(mlp, after=lambda x: x * 0.5):
-        both = _truth(plain, batch)
-    torch.testing.assert_close(logits(model, batch, cases[0][0], cases[5][0]), both, atol=1e-4, rtol=0)
 
 
 def _rows(x: Tensor, part: slice) -> Tensor:
@@ -198,8 +191,7 @@ def test_patching_a_run_with_itself_and_with_another(loaded: Any, tmp_path: Path
     record(model, other.encoded[0]).save(its)
     untouched = logits(model, batch)
     assert torch.equal(logits(model, batch, Patch(str(own))), untouched)
-    assert torch.equal(logits(model, batch, Patch(str(own), ("1.2", "mlp.2", "residual.0:3-5"))), untouched)
-    assert torch.equal(logits(model, batch, Patch(str(its))), logits(model, other))
-    assert torch.equal(logits(model, batch, Patch(str(its), ("embed",))), logits(model, other))
     part = logits(model, batch, Patch(str(its), ("residual.2",)))
     assert torch.equal(part, logits(model, other)) and not torch.equal(part, untouched)
+    some = logits(model, batch, Patch(str(its), ("1.2", "mlp.1:4-5")))
+    assert torch.equal(some[:3], untouched[:3]) and not torch.equal(some, untouched)

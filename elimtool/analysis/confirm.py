@@ -1,0 +1,172 @@
+"""Causal tests of verdicts: a model, a run and its prompts in, the verdicts with tested culprits out.
+
+A component is on the way by which a target was lost if ablating it raises the target's log-probability by
+more than a threshold, by more than 95 % of random components of its kind do, and with one sign under mean and
+resample ablation; one that kept a target likewise lowers it. Components work together and make up for each
+other (McGrath et al. 2023, arXiv 2307.15771), so a culprit that fails the test is not acquitted.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from elimtool.analysis.evidence import CONTROLS, DELTA, DELTA_HALF, ROLES, CausalTest, evidence
+from elimtool.calibrate.reference import ensure_reference
+from elimtool.intake import BATCH_TOKENS
+from elimtool.model.interventions import Ablate, Component
+from elimtool.model.interventions.install import Plan, installed
+from elimtool.model.interventions.recording import dtype_name
+from elimtool.model.view import Batch, Encoded, LayerView
+
+if TYPE_CHECKING:
+    from elimtool.model.interventions.reference import Reference
+    from elimtool.model.model import Model
+    from elimtool.run import Run
+
+READOUT_BYTES = 128 * 2**20
+"""Logits held at a time."""
+
+Rows = list[dict[str, Any]]
+
+
+def confirm(
+    model: Model,
+    run: Run,
+    encoded: Sequence[Encoded],
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Rows:
+    """The rows of ``verdicts`` with the culprits of the model's own pass tested.
+
+    Args:
+        model: The model, without interventions.
+        run: A run with ``verdicts`` and ``survival``.
+        encoded: The prompts of the run that could be used.
+        seed: Draws the controls.
+        progress: Called with (prompts done, prompts in all).
+    """
+    rows: Rows = run.arrow("verdicts").to_pylist()
+    survival = run.under(None).arrow("survival").to_pylist()
+    tokens = {(row["prompt_id"], row["position"], row["target"]): row["token_id"] for row in survival}
+    reference = ensure_reference(model)
+    delta = DELTA.get(dtype_name(model.dtype), DELTA_HALF)
+    for number, one in enumerate(encoded, start=1):
+        own = [row for row in rows if row["prompt_id"] == one.prompt_id and row["intervention"] is None]
+        ids = [tokens[one.prompt_id, row["position"], row["target"]] for row in own]
+        _test(model, one, own, ids, reference, seed, delta)
+        if progress is not None:
+            progress(number, len(encoded))
+    return rows
+
+
+def _test(
+    model: Model, one: Encoded, rows: Rows, ids: Sequence[int], reference: Reference, seed: int, delta: float
+) -> None:
+    """Fill in the columns of one prompt's verdicts; each component is ablated once for all of them."""
+    named = {role: [_component(row[role]) for row in rows] for role in ROLES}
+    culprits = sorted({one for some in named.values() for one in some if one is not None}, key=str)
+    controls = {one: controls_of(one, model.n_layers, model.n_heads, seed) for one in culprits}
+    means = sorted({*culprits, *(other for some in controls.values() for other in some)}, key=str)
+    plans: list[Plan] = [()]
+    plans += [(Ablate(str(part)),) for part in means]
+    plans += [(Ablate(str(part), "resample", seed),) for part in culprits]
+    where = [one.positions.index(row["position"]) for row in rows]
+    logprobs = log_probabilities(model, one, plans, reference, where, ids)
+    changes = (logprobs[1:] - logprobs[0]).tolist()
+    by_mean = dict(zip(means, changes, strict=False))
+    resampled = dict(zip(culprits, changes[len(means) :], strict=True))
+    for index, row in enumerate(rows):
+        for role in ROLES:
+            part = named[role][index]
+            if part is not None:
+                others = tuple(by_mean[other][index] for other in controls[part])
+                test = CausalTest(by_mean[part][index], resampled[part][index], others)
+                row.update(test.columns(role, delta))
+        row["evidence"] = evidence(row)
+
+
+def controls_of(part: Component, n_layers: int, n_heads: int, seed: int) -> list[Component]:
+    """Random components of the same kind, from the nearest layers that have enough of them.
+
+    Args:
+        part: The culprit, which is not among them.
+        n_layers: Layers of the model.
+        n_heads: Heads of a layer.
+        seed: Draws them.
+
+    Returns:
+        ``CONTROLS`` of them, or as many as the model has.
+    """
+    pool: list[Component] = []
+    for distance in range(n_layers):
+        layers = {part.layer - distance, part.layer + distance}
+        for layer in sorted(layer for layer in layers if 0 <= layer < n_layers):
+            heads: Iterable[int | None] = [None] if part.head is None else range(n_heads)
+            pool += [found for head in heads if (found := Component(layer, head)) != part]
+        if len(pool) >= CONTROLS:
+            break
+    dice = random.Random(f"{seed} {part}")
+    return dice.sample(pool, min(CONTROLS, len(pool)))
+
+
+def log_probabilities(
+    model: Model,
+    one: Encoded,
+    plans: Sequence[Plan],
+    reference: Reference,
+    where: Sequence[int],
+    ids: Sequence[int],
+) -> Tensor:
+    """Log-probabilities of tokens under many interventions, side by side in few passes.
+
+    Args:
+        model: The model.
+        one: The prompt.
+        plans: Interventions of each pass.
+        reference: What ablations put in.
+        where: Index among the probed positions, of each token.
+        ids: The tokens.
+
+    Returns:
+        float64 nats, [plans, tokens].
+    """
+    at_once = max(1, BATCH_TOKENS // len(one.token_ids))
+    found = []
+    for start in range(0, len(plans), at_once):
+        some = plans[start : start + at_once]
+        batch = Batch.of([one] * len(some), model.device)
+        last: list[Tensor] = []
+
+        def keep(view: LayerView, last: list[Tensor] = last) -> None:
+            assert view.residual is not None
+            last[:] = [view.residual]
+
+        with installed(model.bridge, batch, some, reference):
+            model.stream(batch, {"residual"}, keep)
+        found.append(_read(model, last[0], where, ids))
+    return torch.cat(found)
+
+
+def _read(model: Model, residual: Tensor, where: Sequence[int], ids: Sequence[int]) -> Tensor:
+    """Log-probabilities [batch, tokens] of last residuals [batch, probes, width], a few rows at a time."""
+    places = sorted(set(where))
+    columns = torch.tensor([places.index(place) for place in where], device=residual.device)
+    wanted = torch.tensor(list(ids), device=residual.device)
+    rows = residual[:, places]
+    step = max(1, READOUT_BYTES // (len(places) * model.vocab * 4))
+    found = []
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        logits = model.readout(part.flatten(0, 1)).reshape(len(part), len(places), -1)
+        chosen = logits[:, columns, wanted].double()
+        found.append((chosen - logits.double().logsumexp(-1)[:, columns]).cpu())
+    return torch.cat(found)
+
+
+def _component(name: str | None) -> Component | None:
+    return None if name is None else Component.parse(name)

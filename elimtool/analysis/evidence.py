@@ -1,0 +1,109 @@
+"""What a causal test of a verdict's culprits found: numbers in, a finding and a sentence out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Row = Mapping[str, Any]
+
+ROLES = {"eliminator": 1, "promoter": -1}
+"""Culprits that verdicts name, and the sign of what the target's log-probability does without them."""
+
+CONTROLS = 20
+"""Random components that a culprit is compared with."""
+
+QUANTILE = 0.95
+"""Share of the controls that the culprit's effect must exceed."""
+
+DELTA = {"float64": 0.1, "float32": 0.1}
+"""Least change of log-probability (nats) that counts, about a tenth of the probability ..."""
+
+DELTA_HALF = 0.6
+"""... and in half precision, whose rounding alone moves log-probabilities by some tenths of a nat."""
+
+_FIELDS = ("effect", "effect_resample", "null", "null_n", "confirmed")
+
+UNTESTED: dict[str, Any] = {f"{role}_{name}": None for role in ROLES for name in _FIELDS}
+"""Columns of ``verdicts`` where nothing was tested."""
+
+
+@dataclass(frozen=True, slots=True)
+class CausalTest:
+    """What ablating a culprit did to a target's log-probability, in nats.
+
+    Attributes:
+        effect: Change under mean ablation.
+        resampled: Change under resample ablation.
+        others: Changes under mean ablation of each control.
+    """
+
+    effect: float
+    resampled: float
+    others: tuple[float, ...]
+
+    def null(self, sign: int) -> float | None:
+        """The change that 95 % of the controls do not pass, towards ``sign``; ``None`` with too few controls.
+
+        Linear between order statistics, as numpy's default.
+        """
+        if len(self.others) < CONTROLS:
+            return None
+        ordered = sorted(sign * other for other in self.others)
+        place = QUANTILE * (len(ordered) - 1)
+        low = int(place)
+        high = min(low + 1, len(ordered) - 1)
+        return sign * (ordered[low] + (place - low) * (ordered[high] - ordered[low]))
+
+    def confirms(self, sign: int, delta: float) -> bool:
+        """Whether the culprit does what the verdict says, by more than delta and than its controls."""
+        null = self.null(sign)
+        if null is None:
+            return False
+        enough = sign * self.effect > delta and sign * self.resampled > 0
+        return enough and sign * self.effect > sign * null
+
+    def columns(self, role: str, delta: float) -> dict[str, Any]:
+        """The role's columns of ``verdicts``."""
+        sign = ROLES[role]
+        return {
+            f"{role}_effect": self.effect,
+            f"{role}_effect_resample": self.resampled,
+            f"{role}_null": self.null(sign),
+            f"{role}_null_n": len(self.others),
+            f"{role}_confirmed": self.confirms(sign, delta),
+        }
+
+
+def decisive(outcome: str) -> str:
+    """The role that a verdict's evidence rests on: what kept a survivor, or what worked against another."""
+    return "promoter" if outcome == "survived" else "eliminator"
+
+
+def evidence(verdict: Row) -> str:
+    """``confirmed`` where the causal test of the decisive culprit agreed, else ``observed``."""
+    return "confirmed" if verdict[f"{decisive(verdict['outcome'])}_confirmed"] else "observed"
+
+
+def findings_in_words(verdict: Row) -> Sequence[str]:
+    """A sentence for each culprit that was tested, the decisive one first."""
+    first = decisive(verdict["outcome"])
+    return [
+        _sentence(verdict, role)
+        for role in sorted(ROLES, key=lambda role: role != first)
+        if verdict.get(f"{role}_effect") is not None
+    ]
+
+
+def _sentence(verdict: Row, role: str) -> str:
+    name, controls = verdict[role], verdict[f"{role}_null_n"]
+    kind = "MLPs" if name.startswith("mlp") else "heads"
+    head = "confirmed" if verdict[f"{role}_confirmed"] else "not confirmed"
+    said = f"ablating {name} changes its log-probability by {verdict[f'{role}_effect']:+.2f} nats"
+    said += f" (resampled: {verdict[f'{role}_effect_resample']:+.2f})"
+    null = verdict[f"{role}_null"]
+    if null is None:
+        return f"{head}: {said}, but the model has only {controls} other {kind} to compare with"
+    side = "at most" if role == "eliminator" else "no less than"
+    return f"{head}: {said}; 95% of {controls} other {kind} change it by {side} {null:+.2f}"

@@ -1,0 +1,62 @@
+"""What interventions changed: the rows of ``effects`` of one prompt and position in, lines of a story out."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from elimtool.analysis.closing import spell_prob
+from elimtool.report.facts import Probe, Row
+from elimtool.report.screen import Screen
+
+MOST = 10
+NAME = 24
+
+
+def effect_lines(probe: Probe, screen: Screen) -> list[Text]:
+    """Before and after of each target, the most probable token, and what to know; nothing without any."""
+    rows = probe.rows("effects")
+    if not rows:
+        return []
+    title = f"Under {screen.visible(rows[0]['intervention'])}"
+    lines = screen.wrap(f"{title}  (the model's own pass {screen.glyph('→')} under it)", style="dim", hang=2)
+    lines[0].highlight_words([title], style="not dim bold")
+    for row in rows[:MOST]:
+        lines += screen.wrap(_sentence(row, screen), hang=2)
+    if len(rows) > MOST:
+        lines.append(Text(f"{len(rows) - MOST} more targets are in the table effects.", style="dim"))
+    before, after = (screen.quoted(rows[0][name], NAME) for name in ("top_before", "top_after"))
+    stays = rows[0]["top_before"] == rows[0]["top_after"]
+    lines += screen.wrap(
+        f"most probable: {before} stays" if stays else f"most probable: {_to(before, after, screen)}"
+    )
+    for note in _notes(probe):
+        lines += screen.wrap(f"note: {screen.visible(note)}", hang=2, style="dim")
+    return lines
+
+
+def _sentence(row: Row, screen: Screen) -> str:
+    rank = _to(f"{row['rank_before']:,}", f"{row['rank_after']:,}", screen)
+    prob = _to(spell_prob(row["prob_before"]), spell_prob(row["prob_after"]), screen)
+    said = f"{screen.quoted(row['target'], NAME)} rank {rank}, p {prob}"
+    if row["logprob_change"] is not None:
+        said += f" ({row['logprob_change']:+.2f} nats)"
+    if row["versus"] is not None:
+        difference = _to(
+            f"{row['logit_difference_before']:+.2f}", f"{row['logit_difference_after']:+.2f}", screen
+        )
+        said += f", logit difference to {screen.quoted(row['versus'], NAME)} {difference}"
+    was, becomes = (row[name].replace("_", " ") for name in ("outcome_before", "outcome_after"))
+    return said + (f"; still {was}" if was == becomes else f"; {_to(was, becomes, screen)}")
+
+
+def _to(before: str, after: str, screen: Screen) -> str:
+    return f"{before} {screen.glyph('→')} {after}"
+
+
+def _notes(probe: Probe) -> list[str]:
+    """Notes of ``run.json`` on this prompt."""
+    config = probe.manifest.config
+    notes = config.get("intervention_notes", []) if isinstance(config, dict) else []
+    start = f"{probe.prompt['prompt_id']}: "
+    said = [str(note) for note in notes] if isinstance(notes, list) else []
+    return [note.removeprefix(start) for note in said if note.startswith(start)]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from elimtool.checking.api import run_checks
     from elimtool.engine import TraceOptions
     from elimtool.errors import ElimError
     from elimtool.model.interventions import Ablate, Knockout, Patch, Scale
@@ -40,6 +41,7 @@ _HOMES = {
     "load_model": "elimtool.model.loading",
     "open_run": "elimtool.run",
     "record": "elimtool.tracing",
+    "run_checks": "elimtool.checking.api",
     "trace": "elimtool.tracing",
 }
 
@@ -57,6 +59,7 @@ __all__ = [
     "load_model",
     "open_run",
     "record",
+    "run_checks",
     "trace",
 ]
 

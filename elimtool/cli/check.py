@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from elimtool.cli import options as shared
 from elimtool.cli.output import Output
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, nearest
 
 if TYPE_CHECKING:
     from elimtool.analysis.check.findings import Report
+    from elimtool.checking.api import Gated
 
 BASELINE = "Baseline"
 
@@ -31,6 +33,16 @@ def check(
     ] = None,
     only: Annotated[
         list[str] | None, shared.option("--only", metavar="ID", help="Judge only this check; repeatable.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        shared.option("--against", metavar="DIR", help="Also compare with this run, prompt by prompt."),
+    ] = None,
+    explain: Annotated[
+        str | None,
+        shared.option(
+            "--explain", metavar="ID", help="Tell the whole story of the prompt that this check fails on."
+        ),
     ] = None,
     baseline: Annotated[
         Path | None,
@@ -49,9 +61,68 @@ def check(
         bool,
         shared.switch("--strict", help="Warnings fail too: stale entries, edited prompts.", panel=BASELINE),
     ] = False,
+    noise: Annotated[
+        bool,
+        shared.switch(
+            "--noise",
+            help="Measure the drift over batch sizes, threads and padding; write it beside the baseline.",
+            panel=BASELINE,
+        ),
+    ] = False,
+    model: Annotated[
+        str | None,
+        shared.option(
+            "-m",
+            "--model",
+            metavar="NAME",
+            help="Model, instead of the check file's.",
+            panel=shared.MODEL,
+            env="MODEL",
+        ),
+    ] = None,
+    revision: shared.Revision = None,
+    dtype: Annotated[
+        str | None,
+        shared.option(
+            "--dtype",
+            metavar="TYPE",
+            help="Number type, instead of the file's.",
+            panel=shared.MODEL,
+            env="DTYPE",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        shared.option(
+            "--device",
+            metavar="NAME",
+            help="Device, instead of the file's.",
+            panel=shared.MODEL,
+            env="DEVICE",
+        ),
+    ] = None,
+    trust_remote_code: shared.TrustRemoteCode = False,
+    batch_size: Annotated[
+        int,
+        shared.option("--batch-size", metavar="N", help="Prompts in one forward pass.", panel=shared.MODEL),
+    ] = 8,
+    threads: Annotated[
+        int | None,
+        shared.option("--threads", metavar="N", help="Threads to compute with.", panel=shared.MODEL),
+    ] = None,
     junit: Annotated[
         Path | None,
         shared.option("--junit", metavar="FILE", help="Write JUnit XML here.", panel=shared.OUTPUT),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        shared.option(
+            "-o",
+            "--out",
+            metavar="DIR",
+            help="Also write the run to this new directory.",
+            panel=shared.OUTPUT,
+        ),
     ] = None,
     schema: Annotated[
         bool, shared.switch("--schema", help="Print the JSON Schema of check files.", panel=shared.OUTPUT)
@@ -72,22 +143,99 @@ def check(
         raise ElimError(
             "give a check file: elimtool check CHECKS.yaml", "an example: configs/checks/capitals.yaml"
         )
-    if update and update_new:
-        raise ElimError("--update and --update-new were both given", "leave one of the two out")
-    from elimtool.checking import run_checks
+    given = {
+        "revision": revision,
+        "dtype": dtype,
+        "device": device,
+        "trust_remote_code": trust_remote_code or None,
+    }
+    loading = {key: value for key, value in given.items() if value is not None}
+    _refuse(
+        (run, "--run", {"-m": model, "--threads": threads, "--noise": noise, "-o": out, **_flags(loading)}),
+        (update, "--update", {"--update-new": update_new}),
+        (
+            noise,
+            "--noise",
+            {"--update": update, "--update-new": update_new, "--explain": explain, "--against": against},
+        ),
+    )
+    if batch_size < 1 or (threads is not None and threads < 1):
+        raise ElimError("--batch-size and --threads are at least 1", "give a positive number")
+    if out is not None:
+        from elimtool.run.writer import check_directory
+
+        check_directory(out, False)
+    if noise:
+        _noise(output, checks, as_json, model=model, only=only or (), baseline=baseline, **loading)
+        return
+    from elimtool.checking.api import gate
 
     with output.progress("checking") as say:
-        report = run_checks(
+        found = gate(
             checks,
+            model=model,
             run=run,
             only=only or (),
             baseline=baseline,
             update="all" if update else "new" if update_new else "none",
             strict=strict,
+            against=against,
+            batch_size=batch_size,
+            threads=threads,
             progress=say,
+            **loading,
         )
-    _show(output, report, as_json, junit)
-    raise typer.Exit(report.exit_code)
+    if out is not None:
+        found.run.save(out)
+    _show(output, found.report, as_json, junit)
+    if explain is not None:
+        _explain(output, found, explain, as_json)
+    raise typer.Exit(found.report.exit_code)
+
+
+def _flags(loading: dict[str, Any]) -> dict[str, Any]:
+    return {f"--{key.replace('_', '-')}": value for key, value in loading.items()}
+
+
+def _refuse(*rules: tuple[Any, str, dict[str, Any]]) -> None:
+    """Refuse options that contradict one that is given."""
+    for given, name, others in rules:
+        for other, value in others.items():
+            if given and value:
+                raise ElimError(f"{name} and {other} were both given", "leave one of the two out")
+
+
+def _noise(output: Output, checks: Path, as_json: bool, *, only: Collection[str], **options: Any) -> None:
+    """Measure the noise floor and print it, a check a line."""
+    from elimtool.checking.noise import measure_noise
+
+    with output.progress("measuring drift") as say:
+        path, noise = measure_noise(checks, only=only, progress=say, **options)
+    if as_json:
+        import json
+
+        output.json({"file": str(path), **json.loads(noise.to_json())})
+        return
+    for name, floor in noise.floors.items():
+        where = f" (prompt {floor.prompt}, {floor.variation})" if floor.floor else ""
+        unstable = f", {floor.unstable} values changed" if floor.unstable else ""
+        output.line(f"{name}: {floor.floor:.3g}{where}{unstable}")
+    output.line(str(path))
+
+
+def _explain(output: Output, found: Gated, name: str, as_json: bool) -> None:
+    """Tell the story of the first prompt that a check fails on, or of its first prompt."""
+    known = {result.check.id: result for result in found.report.results}
+    if name not in known:
+        raise ElimError(f"--explain: there is no check '{name}'", nearest(name, tuple(known)))
+    prompts = [one.prompt for one in (*known[name].bad, *known[name].findings) if one.prompt is not None]
+    if as_json or not prompts:
+        raise ElimError(
+            "--explain tells a story of one prompt", "leave --json out, or name a check of prompts"
+        )
+    from elimtool.report.terminal import print_story
+
+    print_story(found.retrace(prompts[0]), output.console)
 
 
 def _show(output: Output, report: Report, as_json: bool, junit: Path | None) -> None:

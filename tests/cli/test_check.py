@@ -250,8 +250,7 @@ def test_a_defect_is_70(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("not the user's fault")
 
-    monkeypatch.setattr("elimtool.analysis.check.gate.judge_run", broken)
-    monkeypatch.setattr("elimtool.checking.judge_run", broken)
+    monkeypatch.setattr("elimtool.checking.api.judge_run", broken)
     done = elimtool("check", checks, "--run", saved)
     assert done.code == 70 and done.err.count("\n") == 1 and done.out == ""
 
@@ -262,6 +261,6 @@ def test_an_interrupt_is_130(
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("elimtool.checking.judge_run", stopped)
+    monkeypatch.setattr("elimtool.checking.api.judge_run", stopped)
     done = elimtool("check", checks, "--run", saved)
     assert done.code == 130 and "interrupted" in done.err

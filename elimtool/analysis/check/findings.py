@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any, Literal
 
+from elimtool.analysis.check.pairs import Pair
 from elimtool.analysis.check.spec import Check
 from elimtool.analysis.check.values import Value
 from elimtool.errors import Exit
@@ -105,6 +106,7 @@ class Report:
         mismatch: How the baseline's identity differs, a line a field.
         strict: Whether warnings fail.
         updates: What ``--update`` or ``--update-new`` changed, a line a value.
+        pairs: How the values differ from another run's, prompt by prompt.
         missing: The baseline that the file names, if there is no such file.
         seconds: How long it took.
     """
@@ -117,6 +119,7 @@ class Report:
     strict: bool = False
     updates: tuple[str, ...] = ()
     missing: str = ""
+    pairs: tuple[Pair, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
     @property
@@ -158,6 +161,7 @@ class Report:
             "warnings": list(self.warnings),
             "mismatch": list(self.mismatch),
             "updates": list(self.updates),
+            "pairs": [{**asdict(one), "moved": [list(move) for move in one.moved]} for one in self.pairs],
             "seconds": round(self.seconds, 3),
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,11 +14,14 @@ from elimtool.analysis.check.causes import causes, edited
 from elimtool.analysis.check.changes import difference
 from elimtool.analysis.check.findings import Finding, Report, Result
 from elimtool.analysis.check.judge import Judge
+from elimtool.analysis.check.noise import Noise, noise_path, read_noise
+from elimtool.analysis.check.pairs import pair
 from elimtool.analysis.check.read import Checks
 from elimtool.analysis.check.select import chosen_prompts
 from elimtool.analysis.check.sentence import story_of
 from elimtool.analysis.check.spec import Check
 from elimtool.analysis.check.values import Reading, Source, read
+from elimtool.analysis.check.words import ceil_to_two_digits
 from elimtool.errors import ElimError, Exit, nearest
 
 if TYPE_CHECKING:
@@ -64,6 +67,7 @@ def judge_run(
     update: Update = "none",
     strict: bool = False,
     baseline: Path | None = None,
+    against: Run | None = None,
 ) -> Judged:
     """Judge a run by a check file.
 
@@ -74,14 +78,17 @@ def judge_run(
         update: ``all`` writes the baseline anew, ``new`` adds what it lacks.
         strict: Warnings fail too.
         baseline: File of the baseline, instead of the check file's.
+        against: Another run, whose values are compared prompt by prompt.
 
     Raises:
-        ElimError: Nothing is selected, the run lacks something, or the baseline is damaged.
+        ElimError: Nothing is selected, a run lacks something, the baseline is damaged, or a tolerance is
+            below the noise floor.
     """
     wanted = select_checks(checks, only)
     path = baseline or checks.baseline
     source = Source(run)
     readings = {check.id: _readings(checks, check, source) for check in wanted}
+    before = readings_of(checks, against, wanted) if against is not None else {}
     now = _baseline(checks, run, source, wanted, readings)
     old = stored.read_baseline(path) if path else None
     updates: list[str] = []
@@ -92,8 +99,10 @@ def judge_run(
         check.id: Judge(check, checks.metrics[check.id], checks.file.defaults, old, not differs)
         for check in wanted
     }
+    noise = read_noise(noise_path(path)) if path else None
+    noisy = _refuse_noise(checks, list(judges.values()), noise, now)
     results = tuple(_result(checks, judges[check.id], readings[check.id], old, now) for check in wanted)
-    warnings = [*_stale(old, now, path, bool(only)), *(_edits(old, now, results) if old else [])]
+    warnings = [*noisy, *_stale(old, now, path, bool(only)), *(_edits(old, now, results) if old else [])]
     report = Report(
         str(checks.path),
         run.manifest.model,
@@ -103,23 +112,67 @@ def judge_run(
         strict,
         tuple(updates),
         missing=str(path) if path and old is None else "",
+        pairs=tuple(found for name, old in before.items() if (found := pair(name, old, readings[name]))),
     )
     return Judged(report, now)
 
 
-def with_stories(report: Report, run: Run) -> Report:
-    """The report with what became of each failing target, as far as a run tells it."""
+def with_stories(report: Report, run_of: Callable[[str], Run]) -> Report:
+    """The report with what became of the target of each failing prompt.
+
+    Args:
+        report: From ``judge_run``.
+        run_of: Prompt id to the run that tells of it.
+    """
     left = MOST_STORIES
     results = []
     for result in report.results:
         findings = []
         for one in result.findings:
-            if one.status == "failed" and one.prompt is not None and left and not one.story:
+            if result.status != "passed" and one.status == "failed" and one.prompt is not None and left:
                 left -= 1
-                one = replace(one, story=story_of(run, one.prompt, one.position, one.target))  # noqa: PLW2901
-            findings.append(one)
+                story = story_of(run_of(one.prompt), one.prompt, one.position, one.target)
+                findings.append(replace(one, story=story))
+            else:
+                findings.append(one)
         results.append(replace(result, findings=tuple(findings)))
     return replace(report, results=tuple(results))
+
+
+def readings_of(checks: Checks, run: Run, wanted: Collection[Check]) -> dict[str, list[Reading]]:
+    """The values of some checks on a run, by check.
+
+    Raises:
+        ElimError: Nothing is selected, or the run lacks something.
+    """
+    source = Source(run)
+    return {check.id: _readings(checks, check, source) for check in wanted}
+
+
+def _refuse_noise(checks: Checks, judges: Collection[Judge], noise: Noise | None, now: Baseline) -> list[str]:
+    """Refuse tolerances that harmless changes go past.
+
+    Returns:
+        A warning where the floor is of another model.
+
+    Raises:
+        ElimError: A tolerance is below the floor; the message names it.
+    """
+    if noise is None:
+        return []
+    if identity.mismatch(noise.identity, now.identity, ()):
+        return ["the noise floor was measured on another model: measure it again with --noise"]
+    for judge in judges:
+        floor, least = noise.floors.get(judge.check.id), judge.least_tolerance()
+        if floor is not None and least is not None and least < floor.floor:
+            where = f"{checks.path}:{checks.line(judge.check)}"
+            seen = f"prompt '{floor.prompt}', {floor.variation}"
+            raise ElimError(
+                f"{where}: the tolerance of check '{judge.check.id}' is {least:.3g}, below its noise floor of"
+                f" {floor.floor:.3g} ({seen})",
+                f"give atol: {ceil_to_two_digits(floor.floor)} or more",
+            )
+    return []
 
 
 def _readings(checks: Checks, check: Check, source: Source) -> list[Reading]:

@@ -91,6 +91,16 @@ class Judge:
         rtol = self.defaults.rtol if self.check.rtol is None else self.check.rtol
         return atol if self.metric.kind == "integer" and self.check.agg is None else atol + rtol * abs(was)
 
+    def least_tolerance(self) -> float | None:
+        """The smallest tolerance that the check has for any prompt; ``None`` where it compares no numbers."""
+        entry = self.baseline.checks.get(self.check.id) if self.baseline else None
+        if not self.check.baseline or entry is None:
+            return None
+        numbers = [
+            one for one in entry.values.values() if isinstance(one, NUMBERS) and not isinstance(one, bool)
+        ]
+        return min((self.tolerance(one) for one in numbers), default=None)
+
     def _known(self, reading: Reading) -> tuple[Any, Status]:
         """The baseline's value, and whether there is one to compare with."""
         if not self.compares:

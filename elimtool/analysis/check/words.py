@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import ceil, floor, log10
 from typing import Any
 
 
@@ -24,3 +25,9 @@ def word(value: Any) -> str:
     """A fact of an identity in at most 40 characters; hashes by their beginning."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return text if len(text) <= 40 else text[:16] + "…"
+
+
+def ceil_to_two_digits(value: float) -> str:
+    """A positive number rounded up to two significant digits."""
+    step = 10.0 ** (floor(log10(value)) - 1)
+    return f"{ceil(value / step) * step:.2g}"

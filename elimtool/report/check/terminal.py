@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from elimtool.analysis.check.findings import Finding, Report, Result, Status
+from elimtool.analysis.check.pairs import Pair
 from elimtool.report.screen import Screen, padded
 
 WORDS: dict[Status, tuple[str, str]] = {
@@ -50,6 +51,8 @@ def check_table(report: Report, *, width: int = 80, encoding: str = "utf-8") -> 
         lines += _said(
             f"no baseline {report.missing}: write it with --update and review it", 0, "yellow", screen
         )
+    for pair in report.pairs:
+        lines += _pair(pair, screen)
     return Group(*lines, Text(counted(report), style="green" if report.passed else "bold red"))
 
 
@@ -107,3 +110,11 @@ def _finding(finding: Finding, told: set[str], screen: Screen) -> Iterable[Text]
 
 def _said(text: str, indent: int, style: str, screen: Screen) -> list[Text]:
     return screen.wrap(screen.visible(text), indent=indent, style=style, hang=2)
+
+
+def _pair(pair: Pair, screen: Screen) -> Iterable[Text]:
+    """How a check's values differ from another run's."""
+    interval = f" (95% {pair.low:+.3g} to {pair.high:+.3g})" if pair.low is not None else ""
+    moved = ", ".join(f"'{prompt}' {move:+.3g}" for prompt, move in pair.moved)
+    told = f"{pair.check}: mean change {pair.mean:+.3g}{interval} over {pair.n} prompts"
+    yield from _said(f"{told}; moved most: {moved}" if moved else told, 0, "", screen)

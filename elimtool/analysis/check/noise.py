@@ -1,0 +1,123 @@
+"""The noise floor: readings of one model under harmless changes in, what no tolerance may be below out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from elimtool.analysis.check.values import Reading
+from elimtool.errors import ElimError
+from elimtool.run.files import writing
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """How far the values of one check drift though nothing that matters has changed.
+
+    Attributes:
+        floor: Largest absolute difference from the reference, in the metric's unit; for tokens, the largest
+            share of the first ones that are exchanged.
+        prompt: Where it was seen; ``None`` for one value of all prompts.
+        variation: Under which change.
+        unstable: Values (truth values, texts, null) that changed though they have no distance.
+    """
+
+    floor: float
+    prompt: str | None
+    variation: str
+    unstable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The measured floors of a check file.
+
+    Attributes:
+        identity: Of the model that they were measured on.
+        variations: What was changed.
+        floors: By check.
+    """
+
+    identity: Mapping[str, Any]
+    variations: tuple[str, ...]
+    floors: Mapping[str, Floor]
+
+    def to_json(self) -> str:
+        """Sorted keys, one value a line."""
+        checks = {name: asdict(floor) for name, floor in self.floors.items()}
+        content = {
+            "elimtool_noise": FORMAT,
+            "identity": self.identity,
+            "variations": self.variations,
+            "checks": checks,
+        }
+        return json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def floor_of(reference: Sequence[Reading], variants: Iterable[tuple[str, Sequence[Reading]]]) -> Floor:
+    """The drift of one check.
+
+    Args:
+        reference: Its readings on the reference run.
+        variants: Name of a change and the readings under it, in the order of the reference's.
+    """
+    worst, unstable = Floor(0.0, None, "", 0), 0
+    for name, readings in variants:
+        for before, after in zip(reference, readings, strict=True):
+            drift = _drift(before, after)
+            if drift is None:
+                unstable += 1
+            elif drift > worst.floor:
+                worst = Floor(drift, before.prompt, name, 0)
+    return Floor(worst.floor, worst.prompt, worst.variation, unstable)
+
+
+def _drift(before: Reading, after: Reading) -> float | None:
+    """The distance of two values; ``None`` where they differ and there is none."""
+    one, two = before.value, after.value
+    if isinstance(one, tuple) and isinstance(two, tuple):
+        near = {token for row in after.rows for token in row["near"]}
+        return 1 - len(set(one) & near) / len(one)
+    if one == two:
+        return 0.0
+    plain = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (one, two))
+    return abs(float(one) - float(two)) if plain else None  # type: ignore[arg-type]
+
+
+def noise_path(baseline: Path) -> Path:
+    """The file of the noise floor beside a baseline."""
+    return baseline.with_name(f"{baseline.stem}.noise.json")
+
+
+def write_noise(path: Path, noise: Noise) -> None:
+    """Write the floors beside the baseline.
+
+    Raises:
+        ElimError: The file system refuses.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(noise.to_json(), encoding="utf-8")
+
+
+def read_noise(path: Path) -> Noise | None:
+    """The floors of a file; ``None`` if there is no such file.
+
+    Raises:
+        ElimError: The file is damaged.
+    """
+    if not path.exists():
+        return None
+    from elimtool.config.files import read_text
+
+    try:
+        content = json.loads(read_text(path))
+        floors = {str(name): Floor(**one) for name, one in content["checks"].items()}
+        return Noise(dict(content["identity"]), tuple(content["variations"]), floors)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ElimError(f"{path} is damaged: {error}", "measure it again with --noise") from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elimtool.analysis.check.gate import Update, judge_run, select_checks, with_stories
+from elimtool.analysis.check.gate import Update, failing_prompts, judge_run, select_checks, with_stories
 from elimtool.analysis.check.read import Checks, read_checks
 from elimtool.errors import ElimError
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from elimtool.run import Run
 
 Say = Callable[[str], None]
+Retrace = Callable[[Collection[str], tuple[str, ...] | None], "Run"]
+
+STORY_TABLES = ("lens", "sampling", "sampling_targets", "survival", "components", "verdicts")
+"""Tables that the story of a failing prompt is told from."""
 
 
 def run_checks(
@@ -81,12 +85,12 @@ class Gated:
     Attributes:
         report: What was found.
         run: The run that was judged.
-        retrace: Traces a prompt of it in full, for ``--explain``.
+        retrace: Traces some prompts of it again, for more tables.
     """
 
     report: Report
     run: Run
-    retrace: Callable[[str], Run]
+    retrace: Retrace
 
 
 def gate(
@@ -128,22 +132,23 @@ def gate(
     return Gated(replace(_told(report, found, retrace), seconds=time.monotonic() - started), found, retrace)
 
 
-def _opened(run: Run | str | Path, model: Model | str | None) -> tuple[Run, Callable[[str], Run]]:
+def _opened(run: Run | str | Path, model: Model | str | None) -> tuple[Run, Retrace]:
     from elimtool.run import open_run
 
     if model is not None:
         raise ElimError("a run and a model were both given", "leave one of the two out")
     found = open_run(run) if isinstance(run, (str, Path)) else run
-    return found, lambda prompt: only_prompt(found, prompt)
+    found = found.under(found.interventions)
+    return found, lambda prompts, _tables: only_prompts(found, prompts)
 
 
-def only_prompt(run: Run, prompt: str) -> Run:
-    """The run with the rows of one prompt alone."""
+def only_prompts(run: Run, prompts: Collection[str]) -> Run:
+    """The run with the rows of some prompts alone."""
     import pyarrow.compute as pc
 
     from elimtool.run import Run
 
-    mine = pc.field("prompt_id") == prompt
+    mine = pc.field("prompt_id").isin(list(prompts))
     return Run.from_tables(run.manifest, {name: run.arrow(name).filter(mine) for name in run.tables})
 
 
@@ -155,7 +160,7 @@ def _measured(
     threads: int | None,
     progress: Say | None,
     loading: dict[str, Any],
-) -> tuple[Run, Callable[[str], Run]]:
+) -> tuple[Run, Retrace]:
     """Run the model once for all checks; what is wrong with the file is found before it is loaded."""
     from elimtool.checking import measure
     from elimtool.checking.prompts import prompts_of
@@ -173,21 +178,16 @@ def _measured(
         zip(found.arrow("prompts").column("prompt_id").to_pylist(), prompts, strict=True)
     )
 
-    def retrace(name: str) -> Run:
-        return measure.measure(loaded, [asked[name]], replace(options, tables=None))
+    def retrace(names: Collection[str], tables: tuple[str, ...] | None) -> Run:
+        return measure.measure(loaded, [asked[name] for name in names], replace(options, tables=tables))
 
     return found, retrace
 
 
-def _told(report: Report, run: Run, retrace: Callable[[str], Run]) -> Report:
-    """The report with the stories of prompts that failed, for which these alone are traced in full."""
-    cache: dict[str, Run] = {}
-
-    def tables(prompt: str) -> Run:
-        if {"verdicts", "components"} <= set(run.tables):
-            return run
-        if prompt not in cache:
-            cache[prompt] = retrace(prompt)
-        return cache[prompt]
-
-    return with_stories(report, tables)
+def _told(report: Report, run: Run, retrace: Retrace) -> Report:
+    """The report with the stories of prompts that failed, for which these alone are traced again."""
+    failing = failing_prompts(report)
+    if not failing:
+        return report
+    whole = set(STORY_TABLES) <= set(run.tables)
+    return with_stories(report, run if whole else retrace(failing, STORY_TABLES), failing)

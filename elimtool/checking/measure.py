@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 from elimtool.analysis.check.read import Checks
 from elimtool.analysis.check.spec import Check
 from elimtool.analysis.check.values import tables_of
+from elimtool.errors import ElimError
 from elimtool.prompts import Prompt
 
 if TYPE_CHECKING:
     from elimtool.engine import TraceOptions
+    from elimtool.model.interventions import Ablate
     from elimtool.model.model import Model
     from elimtool.run import Run
-
-STORY_TABLES = ("lens", "sampling", "sampling_targets", "survival", "components", "verdicts")
-"""Tables that the story of a failing prompt is told from."""
 
 
 def load(checks: Checks, overrides: dict[str, Any], progress: Callable[[str], None] | None) -> Model:
@@ -64,8 +63,19 @@ def options_of(checks: Checks, wanted: Collection[Check], batch_size: int) -> Tr
         target_space=checks.file.target_space,
         tables=tables,
         batch_size=batch_size,
+        interventions=tuple(_ablation(checks, index) for index in range(len(checks.file.model.ablate))),
         errors="row",
     )
+
+
+def _ablation(checks: Checks, index: int) -> Ablate:
+    from elimtool.model.interventions import Ablate
+
+    try:
+        return Ablate.parse(checks.file.model.ablate[index])
+    except ElimError as error:
+        where = checks.places.at(("model", "ablate", index))
+        raise ElimError(f"{where}: {error.message}", error.hint) from error
 
 
 def _beside(checks: Checks, name: str) -> str:
@@ -82,10 +92,14 @@ def _position(checks: Checks) -> Any:
 
 
 def measure(model: Model, prompts: Sequence[Prompt], options: TraceOptions) -> Run:
-    """Run the model once over all prompts; one that cannot be used becomes a row with its error."""
+    """Run the model once over all prompts; one that cannot be used becomes a row with its error.
+
+    With interventions, only the pass under them is kept.
+    """
     from elimtool.tracing import trace
 
-    return trace(model, prompts, options=options)
+    run = trace(model, prompts, options=options)
+    return run.under(run.interventions)
 
 
 @contextmanager

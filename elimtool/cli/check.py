@@ -217,7 +217,7 @@ def _noise(output: Output, checks: Path, as_json: bool, *, only: Collection[str]
         output.json({"file": str(path), **json.loads(noise.to_json())})
         return
     for name, floor in noise.floors.items():
-        where = f" (prompt {floor.prompt}, {floor.variation})" if floor.floor else ""
+        where = f" (prompt {floor.prompt or '(all)'}, {floor.variation})" if floor.floor else ""
         unstable = f", {floor.unstable} values changed" if floor.unstable else ""
         output.line(f"{name}: {floor.floor:.3g}{where}{unstable}")
     output.line(str(path))
@@ -235,7 +235,7 @@ def _explain(output: Output, found: Gated, name: str, as_json: bool) -> None:
         )
     from elimtool.report.terminal import print_story
 
-    print_story(found.retrace(prompts[0]), output.console)
+    print_story(found.retrace(prompts[:1], None), output.console)
 
 
 def _show(output: Output, report: Report, as_json: bool, junit: Path | None) -> None:

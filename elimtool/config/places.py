@@ -22,10 +22,12 @@ class Places:
     Attributes:
         path: The file.
         lines: Line of every key and list item, from 1.
+        texts: What is written for every value that is no mapping or list, quotes taken off.
     """
 
     path: Path
     lines: Mapping[Key, int] = field(default_factory=dict)
+    texts: Mapping[Key, str] = field(default_factory=dict)
 
     def line(self, key: Key) -> int:
         """Line of a key, or of the nearest thing around it that the file has."""
@@ -48,14 +50,17 @@ def read_with_places(path: Path) -> tuple[Any, Places]:
 
     content = read_yaml(path)
     lines: dict[Key, int] = {}
+    texts: dict[Key, str] = {}
     pending: list[tuple[Key, Node | None]] = [((), yaml.compose(read_text(path), yaml.SafeLoader))]
     entered: set[int] = set()
     while pending:
         key, node = pending.pop()
         if node is None or id(node) in entered:  # an alias: its lines are those of its anchor
             continue
-        if not isinstance(node, ScalarNode):
-            entered.add(id(node))
+        if isinstance(node, ScalarNode):
+            texts[key] = str(node.value)
+            continue
+        entered.add(id(node))
         if isinstance(node, MappingNode):
             for name, value in node.value:
                 inner = (*key, str(name.value))
@@ -65,4 +70,4 @@ def read_with_places(path: Path) -> tuple[Any, Places]:
             for index, value in enumerate(node.value):
                 lines[(*key, index)] = value.start_mark.line + 1
                 pending.append(((*key, index), value))
-    return content, Places(path, lines)
+    return content, Places(path, lines, texts)

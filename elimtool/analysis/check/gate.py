@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,8 +27,8 @@ from elimtool.errors import ElimError, Exit, nearest
 if TYPE_CHECKING:
     from elimtool.run import Run
 
-MOST_STORIES = 20
-"""Findings that are told with a story; more would take longer than the checks."""
+MOST_STORIES = 8
+"""Prompts whose failure is told with a story; more would take longer than the checks."""
 
 Update = Literal["none", "all", "new"]
 
@@ -117,25 +117,26 @@ def judge_run(
     return Judged(report, now)
 
 
-def with_stories(report: Report, run_of: Callable[[str], Run]) -> Report:
-    """The report with what became of the target of each failing prompt.
+def failing_prompts(report: Report) -> list[str]:
+    """Prompts whose failure is to be told with a story, at most ``MOST_STORIES``."""
+    found = dict.fromkeys(
+        one.prompt
+        for result in report.failed
+        for one in result.bad
+        if one.status == "failed" and one.prompt is not None
+    )
+    return list(found)[:MOST_STORIES]
 
-    Args:
-        report: From ``judge_run``.
-        run_of: Prompt id to the run that tells of it.
-    """
-    left = MOST_STORIES
-    results = []
-    for result in report.results:
-        findings = []
-        for one in result.findings:
-            if result.status != "passed" and one.status == "failed" and one.prompt is not None and left:
-                left -= 1
-                story = story_of(run_of(one.prompt), one.prompt, one.position, one.target)
-                findings.append(replace(one, story=story))
-            else:
-                findings.append(one)
-        results.append(replace(result, findings=tuple(findings)))
+
+def with_stories(report: Report, run: Run, prompts: Collection[str]) -> Report:
+    """The report with what became of the target of each of some failing prompts, as far as a run tells."""
+
+    def told(one: Finding) -> Finding:
+        if one.status != "failed" or one.prompt is None or one.prompt not in prompts:
+            return one
+        return replace(one, story=story_of(run, one.prompt, one.position, one.target))
+
+    results = (replace(one, findings=tuple(map(told, one.findings))) for one in report.results)
     return replace(report, results=tuple(results))
 
 
@@ -166,7 +167,7 @@ def _refuse_noise(checks: Checks, judges: Collection[Judge], noise: Noise | None
         floor, least = noise.floors.get(judge.check.id), judge.least_tolerance()
         if floor is not None and least is not None and least < floor.floor:
             where = f"{checks.path}:{checks.line(judge.check)}"
-            seen = f"prompt '{floor.prompt}', {floor.variation}"
+            seen = f"prompt '{floor.prompt or '(all)'}', {floor.variation}"
             raise ElimError(
                 f"{where}: the tolerance of check '{judge.check.id}' is {least:.3g}, below its noise floor of"
                 f" {floor.floor:.3g} ({seen})",

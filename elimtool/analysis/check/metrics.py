@@ -124,7 +124,7 @@ _KINDS: dict[pa.DataType, Kind] = {
     pa.bool_(): "boolean",
     pa.string(): "text",
 }
-_NOT_MEASURED = frozenset(("prompt_id", *SELECTORS, "token_id", "stage_index"))
+_NOT_MEASURED = frozenset(("prompt_id", *SELECTORS, "token_id", "stage_index", "intervention"))
 
 
 @cache

@@ -71,6 +71,7 @@ def read_checks(path: str | Path) -> Checks:
             f"{path}:1: a check file is a mapping with the keys version, prompts and checks",
             "see elimtool check --schema",
         )
+    _heads_as_written(content, places)
     try:
         file = CheckFile.model_validate(content)
     except ValidationError as error:
@@ -95,6 +96,15 @@ def json_schema() -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["$defs"]["Check"]["properties"]["metric"]["enum"] = [*SHORT, *sorted(columns())]
     return schema
+
+
+def _heads_as_written(content: dict[str, Any], places: Places) -> None:
+    """A head is layer.head, which YAML takes for a number: 17.10 would become 17.1."""
+    model = content.get("model")
+    if isinstance(model, dict) and isinstance(model.get("ablate"), list):
+        for index, one in enumerate(model["ablate"]):
+            if isinstance(one, float):
+                model["ablate"][index] = places.texts[("model", "ablate", index)]
 
 
 def _first(errors: list[ErrorDetails], content: Any, places: Places) -> ElimError:

@@ -78,7 +78,7 @@ class ModelSpec(_Strict):
         revision: Branch, tag or commit of a hub id.
         dtype: Number type of the weights in memory.
         device: Where to run.
-        ablate: Heads and MLPs to leave out, such as ``17.3`` or ``mlp 5``.
+        ablate: Heads and MLPs to leave out, as ``--ablate`` takes them: ``17.3``, ``mlp.12``, ``17.3 zero``.
     """
 
     name: str = "smollm2"
@@ -90,14 +90,9 @@ class ModelSpec(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
-        """A text is the name of a model; a head written as the number 17.3 is the text '17.3'."""
+        """A text is the name of a model."""
         if isinstance(value, str):
             return {"name": value}
-        if isinstance(value, dict) and isinstance(value.get("ablate"), list):
-            return {
-                **value,
-                "ablate": tuple(str(one) if isinstance(one, float) else one for one in value["ablate"]),
-            }
         return value
 
 

@@ -52,7 +52,7 @@ class Source:
     """
 
     def __init__(self, run: Run) -> None:
-        self.run = run
+        self.run = run.under(run.interventions)
         self._tables: dict[str, pa.Table] = {}
 
     @cached_property

@@ -99,9 +99,12 @@ def _check(name: str, room: int, result: Result, told: set[str], screen: Screen)
 
 
 def _finding(finding: Finding, told: set[str], screen: Screen) -> Iterable[Text]:
-    """What a prompt failed by; a story that stands above already is not told again."""
+    """What a prompt failed by; causes and stories that stand above already are not told again."""
     yield from _said(finding.message, 6, "", screen)
     for cause in finding.causes:
+        if cause in told:
+            continue
+        told.add(cause)
         yield from _said(f"changed since the baseline: {cause}", 8, "yellow", screen)
     if finding.story and finding.story not in told:
         told.add(finding.story)

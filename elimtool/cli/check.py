@@ -22,6 +22,7 @@ BASELINE = "Baseline"
 
 
 def check(
+    context: typer.Context,
     checks: Annotated[
         Path | None, typer.Argument(help="The check file.", metavar="CHECKS.yaml", show_default=False)
     ] = None,
@@ -150,14 +151,12 @@ def check(
         "trust_remote_code": trust_remote_code or None,
     }
     loading = {key: value for key, value in given.items() if value is not None}
+    typed = _typed(context, "model", "revision", "dtype", "device", "threads")
+    elsewhere = {"--explain": explain, "--against": against}
     _refuse(
-        (run, "--run", {"-m": model, "--threads": threads, "--noise": noise, "-o": out, **_flags(loading)}),
+        (run, "--run", {**typed, "-o": out, "--noise": noise}),
         (update, "--update", {"--update-new": update_new}),
-        (
-            noise,
-            "--noise",
-            {"--update": update, "--update-new": update_new, "--explain": explain, "--against": against},
-        ),
+        (noise, "--noise", {"--update": update, "--update-new": update_new, **elsewhere}),
     )
     if batch_size < 1 or (threads is not None and threads < 1):
         raise ElimError("--batch-size and --threads are at least 1", "give a positive number")
@@ -173,7 +172,7 @@ def check(
     with output.progress("checking") as say:
         found = gate(
             checks,
-            model=model,
+            model=None if run is not None else model,
             run=run,
             only=only or (),
             baseline=baseline,
@@ -193,8 +192,10 @@ def check(
     raise typer.Exit(found.report.exit_code)
 
 
-def _flags(loading: dict[str, Any]) -> dict[str, Any]:
-    return {f"--{key.replace('_', '-')}": value for key, value in loading.items()}
+def _typed(context: typer.Context, *names: str) -> dict[str, Any]:
+    """Options that were given on the command line itself, by their flag; those of the environment are not."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return {f"--{name}": True for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
 def _refuse(*rules: tuple[Any, str, dict[str, Any]]) -> None:

@@ -104,6 +104,15 @@ def test_exit_codes_and_what_is_said(
     assert said in done.out + done.err
 
 
+def test_a_run_and_a_model_contradict_but_for_the_environment(
+    elimtool: Command, saved: Path, checks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = elimtool("check", checks, "--run", saved, "-m", "smollm2")
+    assert done.code == 2 and "--run and --model were both given" in done.err
+    monkeypatch.setenv("ELIMTOOL_MODEL", "smollm2")
+    assert elimtool("check", checks, "--run", saved, "--only", "entropy", "--update").code == 0
+
+
 def test_quiet_says_nothing_of_a_pass(elimtool: Command, saved: Path, checks: Path) -> None:
     elimtool("check", checks, "--run", saved, "--update")
     assert elimtool("check", checks, "--run", saved, "-q").out == ""
@@ -143,6 +152,7 @@ def _filler(name: str, kind: pa.DataType, index: np.ndarray, ids: np.ndarray, la
         "stage": ["top_k"] * len(index),
         "params": ["{}"] * len(index),
         "is_foil": [False] * len(index),
+        "intervention": [None] * len(index),
     }
     if name in special:
         return pa.array(special[name], type=kind)

@@ -73,8 +73,20 @@ def _chains(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         was, now = old[name], new[name]
         for stage in sorted({*was, *now}):
             if was.get(stage) != now.get(stage):
-                told.append(f"{name}, {stage[3:]}: {was.get(stage, 'off')} -> {now.get(stage, 'off')}")
+                old_params, new_params = _differing(was.get(stage), now.get(stage))
+                told.append(f"{name}, {stage[3:]}: {old_params} -> {new_params}")
     return told
+
+
+def _differing(was: str | None, now: str | None) -> tuple[str, str]:
+    """The parameters of a stage that are not the same in both; a stage that one lacks is off there."""
+    if was is None or now is None:
+        return was or ("off" if was is None else "on"), now or ("off" if now is None else "on")
+    before, after = was.split(", "), now.split(", ")
+    return (
+        ", ".join(one for one in before if one not in after) or "-",
+        ", ".join(one for one in after if one not in before) or "-",
+    )
 
 
 def _acts(acts: Any) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 from itertools import pairwise
 
+import pyarrow as pa
 import pytest
 
 import elimtool
@@ -91,6 +92,31 @@ def test_rows_of_an_intervened_pass_stay_apart(llama):
     assert [one for one in told["probes"][0]["figures"] if one not in listed] == own["probes"][0]["figures"]
     (effect,) = changed.arrow("effects").to_pylist()
     assert listed[0]["rows"][0][2] == f"{effect['rank_before']:,} → {effect['rank_after']:,}"
+
+
+def test_rows_of_a_prompt_may_stand_apart():
+    run = runs.many(3, tokens=4)
+    shuffled = {}
+    for name in run.tables:
+        table = run.arrow(name)
+        if name != "prompts":  # the rows of every prompt in two stretches, in parts as batches write them
+            ids = table.column("prompt_id").to_pylist()
+            late = [ids.count(one) // 2 <= ids[:place].count(one) for place, one in enumerate(ids)]
+            order = sorted(range(len(ids)), key=lambda place: late[place])
+            table = pa.concat_tables(
+                [table.take(order[place : place + 50]) for place in range(0, len(ids), 50)]
+            )
+        shuffled[name] = table
+    apart = Tables(Run(run.manifest, memory=shuffled))
+    assert list(payload.details(apart)) == list(payload.details(Tables(run)))
+
+
+def test_of_very_many_positions_the_last_are_shown(monkeypatch):
+    monkeypatch.setattr(payload, "MOST_POSITIONS", 2)
+    words = ["a", "b", "c", "d", "e"]
+    run = make_run(FakePrompt(words, positions=[1, 2, 3, 4]))
+    (told,) = payload.details(Tables(run))
+    assert ([probe["position"] for probe in told["probes"]], told["left_out"]) == ([3, 4], 2)
 
 
 @pytest.mark.parametrize("missing", ["attention", "lens", "sampling", "verdicts", "components", "survival"])

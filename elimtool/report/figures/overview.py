@@ -123,7 +123,8 @@ def _against_chance(lost: list[Row]) -> str:
     if not known:
         return "Candidates: passing through the ten first may be chance."
     beat = sum(one <= BEATS_CHANCE for one in known)
-    return f"{beat:,} of {len(lost):,} beat chance (p at most {BEATS_CHANCE}); the others are candidates."
+    others = "" if beat == len(lost) else "; the others are candidates"
+    return f"{beat:,} of {len(lost):,} beat chance (p at most {BEATS_CHANCE}){others}."
 
 
 def groups(view: Overview) -> list[Figure]:

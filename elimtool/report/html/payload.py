@@ -13,6 +13,8 @@ from elimtool.report.figures.words import SCREEN, quoted
 
 MOST_HEAD_CELLS = 1_500_000
 """More cells of single heads than this (about 10 MB) are left out of a page, and the page says so."""
+MOST_POSITIONS = 200
+"""Of more probed positions of a prompt the last ones are shown, and the page says so."""
 
 
 def front(tables: Tables, most: int | None = None) -> dict[str, Any]:
@@ -37,13 +39,17 @@ def front(tables: Tables, most: int | None = None) -> dict[str, Any]:
 
 
 def details(tables: Tables, most: int | None = None) -> Iterator[dict[str, Any]]:
-    """Each prompt's figures, in the order of ``front``'s lines: ``{"probes": [...], "figures": [...]}``."""
+    """Each prompt, in the order of ``front``: ``{"probes": [...], "left_out": int, "figures": [...]}``."""
     prompts = tables.arrow("prompts")
     with_heads = has_room_for_heads(tables)
     for prompt in ([] if prompts is None else prompts.to_pylist())[:most]:
         positions = tables.positions(prompt["prompt_id"]) if prompt["status"] == "ok" else []
-        probes = [_probe(Probe(tables, prompt, position), with_heads) for position in positions]
-        yield {"probes": probes, "figures": [one.to_json() for one in walked.walk(tables, prompt)]}
+        shown = positions[-MOST_POSITIONS:]
+        yield {
+            "probes": [_probe(Probe(tables, prompt, position), with_heads) for position in shown],
+            "left_out": len(positions) - len(shown),
+            "figures": [one.to_json() for one in walked.walk(tables, prompt)],
+        }
 
 
 def has_room_for_heads(tables: Tables) -> bool:

@@ -16,7 +16,7 @@ function drawBars(figure) {
     return make("tr", {}, [make("th", { scope: "row", title: bar.label }, [name]),
       make("td", { class: "number", text: spell(bar.value, figure.value_title) }),
       make("td", {}, [make("div", { class: "track", "aria-hidden": "true" }, [filled, zero])]),
-      said && make("td", { class: "said" }, [foreign(bar.text)])]);
+      said && make("td", { class: "said", text: bar.text })]);
   });
   return [make("div", { class: "scroll" }, [make("table", { class: said ? "bars said" : "bars", "data-figure": figure.name },
     [make("thead", {}, [head]), make("tbody", {}, rows)])])];

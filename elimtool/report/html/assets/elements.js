@@ -20,7 +20,7 @@ const shape = (tag, attributes, children) => fill(document.createElementNS(SVG, 
 const byId = (id) => document.getElementById(id);
 const readJson = (id) => JSON.parse(byId(id).textContent);
 
-// A text that may run from right to left inside a line that does not.
+// A text that is not ours and may run from right to left. Our own sentences set such texts apart themselves.
 const foreign = (text, attributes) => make("bdi", { text, ...attributes });
 
 // The one tooltip, near a point; it is a live region, so it is also read out.

@@ -3,8 +3,8 @@
 const DRAW = { heat: drawHeat, lines: drawLines, bars: drawBars, columns: drawColumns, stack: drawStack, funnel: drawFunnel, listing: drawListing };
 
 function drawFigure(figure, pick) {
-  const section = make("section", { "aria-label": figure.title }, [make("h3", {}, [foreign(figure.title)]),
-    figure.note ? make("p", { class: "note" }, [foreign(figure.note)]) : null]);
+  const section = make("section", { "aria-label": figure.title }, [make("h3", { text: figure.title }),
+    figure.note ? make("p", { class: "note", text: figure.note }) : null]);
   const holder = make("div", { class: "holder" });
   section.append(holder);
   whenSeen(holder, () => holder.append(...DRAW[figure.kind](figure, pick)));

@@ -25,7 +25,7 @@ function drawStage(stage, vocabulary) {
     make("div", { class: "fill cut", style: { width: size(stage.before) } }),
     make("div", { class: "fill", style: { width: size(stage.after) } })]);
   const cut = kept ? null : make("div", { class: "quiet", text: `cuts ${spell(stage.pruned, "share")} of the probability` });
-  return make("li", {}, [line, track, cut, ...stage.notes.map((note) => make("div", { class: "quiet" }, [foreign(note)]))]);
+  return make("li", {}, [line, track, cut, ...stage.notes.map((note) => make("div", { class: "quiet", text: note }))]);
 }
 
 function drawFate(fate) {
@@ -35,5 +35,5 @@ function drawFate(fate) {
   const right = gone ? spell(fate.before, "prob") : `${spell(fate.before, "prob")} → ${spell(fate.after, "prob")}`;
   return make("li", { class: gone ? "gone" : null }, [
     make("div", { class: "row" }, [left, make("span", { text: `p ${right}` })]),
-    gone && fate.cut ? make("div", { text: fate.cut }) : null, gone && fate.why ? make("div", {}, [foreign(fate.why)]) : null]);
+    gone && fate.cut ? make("div", { text: fate.cut }) : null, gone && fate.why ? make("div", { text: fate.why }) : null]);
 }

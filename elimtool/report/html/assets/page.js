@@ -38,6 +38,7 @@ function showProbe(line, prompt, position) {
   const probe = probes.find((one) => one.position === position) || probes[probes.length - 1];
   const where = make("p", {}, [`Read at position ${probe.position} `, foreign(probe.token)]);
   content.append(make("section", {}, [probes.length > 1 ? choosePosition(line, probes, probe) : where,
+    prompt.left_out ? notice(`${whole(prompt.left_out)} earlier positions were probed too: they are in the tables.`) : null,
     line.appended ? notice(`The last ${line.appended} tokens were appended: all targets and foils begin with them.`) : null,
     ...probe.verdicts.map(drawVerdict), probe.regime ? make("p", { class: "note", text: probe.regime }) : null]));
   const parts = probe.figures.filter((figure) => figure.name === "components");
@@ -61,7 +62,7 @@ function drawVerdict(one) {
   const known = /^[a-z_]+$/.test(one.outcome) ? one.outcome : "";
   return make("div", { class: `verdict ${known}` }, [
     make("div", { class: "row" }, [make("b", {}, [foreign(one.token)]), one.outcome ? badge(known, one.outcome_words) : null, evidence, regime]),
-    make("p", {}, [foreign(one.sentence)]), one.more ? make("p", { class: "quiet" }, [foreign(one.more)]) : null]);
+    make("p", { text: one.sentence }), one.more ? make("p", { class: "quiet", text: one.more }) : null]);
 }
 
 // A click on a layer of the retention map opens its heads below it.

@@ -149,9 +149,10 @@ class Model:
             last(view)
 
         readers = self._readers if "block" in needs else []
+        shown = _parts(readers)  # norms are probed before an intervention hangs on them
         plans = [self.interventions] * len(batch.encoded)
         with torch.inference_mode(), installed(self.bridge, batch, plans, self.reference):
-            native = self._native if usable and not self._native.hindered(_parts(readers)) else None
+            native = self._native if usable and not self._native.hindered(shown) else None
             emit = checked if native is None else last
             with captured(list(self.bridge.blocks), readers, batch, needs, emit, native):
                 own = self._forward(batch)

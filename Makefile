@@ -29,6 +29,7 @@ check: $(READY) ## Lint, formatting, types
 
 bench: $(READY) ## Time start-up, tracing and samplers against bare loops
 	$(BIN)/python scripts/bench_startup.py
+	$(BIN)/python scripts/bench_trace.py
 	$(BIN)/python scripts/bench_samplers.py
 
 docs: $(READY) ## Write the generated pages of docs/ anew

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from elimtool.metrics.columns import Columns, join, names_at, null_where
@@ -23,6 +23,7 @@ from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
 from elimtool.numerics import rank
 from elimtool.samplers import Chain, History, Ledger, StageRecord
+from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.compare import Difference, compare
 from elimtool.samplers.survival import bounds, temperature_ranges
 
@@ -52,13 +53,14 @@ class SamplerLedger:
         logits = view.logits[-1].double().cpu()  # samplers run on the CPU: see Chain.run
         ids = view.followed.ids.masked_fill(view.followed.is_foil, -1).cpu()
         histories = self._histories(view)
-        ledgers = [chain.run(logits, ids, histories=histories) for chain in self.chains]
+        begun = Candidates.of(logits, ids)
+        ledgers = [chain.run(logits, ids, histories=histories, begun=begun) for chain in self.chains]
         if ledgers:
             self.stages.append(self._stage_columns(view, ledgers))
             self.fates.append(self._fate_columns(view, ids, ledgers))
         for left, right in combinations(ledgers, 2):
             self.differences.append(self._difference_columns(view, compare(left, right)))
-        self.survival.append(self._survival_columns(view, logits, ids, histories))
+        self.survival.append(self._survival_columns(view, begun, ids, histories))
 
     def _histories(self, view: ReadoutView) -> list[History]:
         """The tokens before each probed row, itself included: what penalties and DRY look back on."""
@@ -163,11 +165,11 @@ class SamplerLedger:
         }
 
     def _survival_columns(
-        self, view: ReadoutView, logits: Float[Tensor, "rows vocab"], ids: Tensor, histories: list[History]
+        self, view: ReadoutView, begun: Candidates, ids: Tensor, histories: list[History]
     ) -> dict[str, Any]:
         row, k = (ids >= 0).cpu().numpy().nonzero()
-        limits = bounds(logits, ids)
-        ranges = [temperature_ranges(chain, logits, ids, histories=histories) for chain in self.chains]
+        limits = bounds(begun.scores, ids, begun)
+        ranges = [temperature_ranges(chain, begun.scores, ids, histories, begun) for chain in self.chains]
 
         def at(values: Tensor) -> Any:
             return values.cpu().numpy()[row, k]
@@ -178,8 +180,8 @@ class SamplerLedger:
             "target": names_at(view.followed.texts, row, k),
             "token_id": at(ids),
             "ambiguous": at(view.followed.ambiguous),
-            "rank": at(rank(logits, safe)[0]),
-            "prob": at(torch.log_softmax(logits, -1).gather(-1, safe).exp()),
+            "rank": at(rank(begun.scores, safe)[0]),
+            "prob": at(begun.exact.gather(-1, safe)),
             "target_logprob": at(view.followed.logprob),
             "min_top_k": at(limits.min_top_k),
             "min_top_p": at(limits.min_top_p),

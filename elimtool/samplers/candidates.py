@@ -227,8 +227,10 @@ class Candidates:
 
     def sorted(self) -> Candidates:
         """The same tokens by falling score, the lower id first among ties."""
-        if self.order == "falling":
-            return self
+        return self if self.order == "falling" else self._in_order
+
+    @cached_property
+    def _in_order(self) -> Candidates:
         columns = self._by_id() if self.order != "id" else None
         scores = self.scores if columns is None else self.scores.gather(1, columns)
         place = rising(-scores)
@@ -314,6 +316,6 @@ class Candidates:
     def _inherit(self, other: Candidates) -> Candidates:
         """Take over what another object with the same scores in the same places has computed."""
         for name, value in other.__dict__.items():
-            if name not in self.__dict__:
+            if name not in self.__dict__ and name != "_in_order":  # that one has other sizes and totals
                 self.__dict__[name] = value
         return self

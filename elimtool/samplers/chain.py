@@ -66,6 +66,7 @@ class Chain:
         histories: Sequence[History] | None = None,
         state: State | None = None,
         draws: Float[Tensor, " rows"] | None = None,
+        begun: Candidates | None = None,
     ) -> Ledger:
         """Apply the stages and write the ledger.
 
@@ -76,6 +77,8 @@ class Chain:
             histories: One per row; ``None`` = empty histories.
             state: From ``start`` or ``accept``; ``None`` = the state before the first token.
             draws: Uniform random numbers in [0, 1), one per row, for stages that act by chance.
+            begun: ``Candidates.of(logits, targets)``, where several chains run on the same rows: what one
+                chain finds out about them, exact ones that follow need not.
 
         Raises:
             ElimError: A row without a finite logit, with NaN or +inf; a target outside the vocabulary; or a
@@ -92,7 +95,8 @@ class Chain:
         histories = histories if histories is not None else [History()] * rows
         dtype = torch.float64 if self.precision == "exact" else torch.float32
         sequential = self.precision == "float32" and self.accumulation == "sequential"
-        c = Candidates.of(logits, targets, dtype, sequential)
+        shared = begun is not None and begun.scores.dtype == dtype and begun.sequential == sequential
+        c = begun if begun is not None and shared else Candidates.of(logits, targets, dtype, sequential)
         state = self.start(rows) if state is None else state
         records: list[StageRecord] = []
         for index, stage in enumerate(self.stages):

@@ -44,17 +44,20 @@ class Bounds:
     max_epsilon: Float64[Tensor, "rows k"]
 
 
-def bounds(logits: Float[Tensor, "rows vocab"], targets: Int[Tensor, "rows k"]) -> Bounds:
+def bounds(
+    logits: Float[Tensor, "rows vocab"], targets: Int[Tensor, "rows k"], begun: Candidates | None = None
+) -> Bounds:
     """The bounds of every target, from two sorts a row.
 
     Args:
         logits: Any float dtype, ``-inf`` allowed.
         targets: Token ids, -1 = none.
+        begun: ``Candidates.of(logits, targets)``, if there is one already.
 
     Raises:
         ElimError: A row without a finite logit, with NaN or +inf, or a target outside the vocabulary.
     """
-    c = Candidates.of(logits, targets).sorted()
+    c = (begun or Candidates.of(logits, targets)).sorted()
     more_probable = c.exact.cumsum(-1) - c.exact
     first = (c.ranks - 1).clamp(min=0)
     shift = Typical(0.5).shifts(c)

@@ -85,6 +85,7 @@ def temperature_ranges(
     logits: Float[Tensor, "rows vocab"],
     targets: Int[Tensor, "rows k"],
     histories: Sequence[History] | None = None,
+    begun: Candidates | None = None,
 ) -> TemperatureRanges:
     """The temperatures at which each target survives ``chain``.
 
@@ -93,12 +94,13 @@ def temperature_ranges(
         logits: Any float dtype, ``-inf`` allowed.
         targets: Token ids, -1 = none.
         histories: One per row; ``None`` = empty.
+        begun: ``Candidates.of(logits, targets)``, if there is one already.
     """
     at = _temperature_stage(chain)
     before = chain.stages if at is None else chain.stages[:at]
     after = () if at is None else tuple(s for s in chain.stages[at + 1 :] if not s.is_off())
     context = Context(histories if histories is not None else [History()] * logits.shape[0])
-    c = Candidates.of(logits, targets)
+    c = begun or Candidates.of(logits, targets)
     for stage in before:
         c, _ = step(stage, c, context)
     if not any(_removes(s) for s in after):

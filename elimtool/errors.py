@@ -42,6 +42,10 @@ class ElimError(Exception):
         self.hint = hint
         self.exit_code = exit_code
 
+    def __reduce__(self) -> tuple[type[ElimError], tuple[str, str, Exit]]:
+        """Pickled whole: workers of other processes raise it too."""
+        return type(self), (self.message, self.hint, self.exit_code)
+
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
 

@@ -50,11 +50,31 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
 
 def prompt_rows(asked: Sequence[Prompt], encoded: Sequence[Encoded | ElimError]) -> Columns:
     """The ``prompts`` table: one row a prompt, in input order, usable or not."""
-    rows = [_prompt_row(prompt, one) for prompt, one in zip(asked, encoded, strict=True)]
+    rows = [prompt_row(prompt, one) for prompt, one in zip(asked, encoded, strict=True)]
     return {key: [row[key] for row in rows] for key in rows[0]}
 
 
-def _prompt_row(prompt: Prompt, one: Encoded | ElimError) -> dict[str, Any]:
+def failed_row(row: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+    """The row of a prompt whose measurement failed: what is known of it, and why."""
+    return {**row, "status": "error", "error_type": type(error).__name__, "error_message": _one_line(error)}
+
+
+def unread_row(prompt_id: str, text: str | None, error: Exception) -> dict[str, Any]:
+    """The row of a record that is no prompt at all."""
+    known = {"prompt_id": prompt_id, "text": None if text is None else _printable(text)}
+    return failed_row({**dict.fromkeys(TABLES["prompts"].names), **known}, error)
+
+
+def _one_line(error: Exception) -> str:
+    return _printable(" ".join(str(error).split()) or type(error).__name__)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> dict[str, Any]:
+    """One row of the ``prompts`` table."""
     given = {
         "group": prompt.group,
         "category": prompt.category,
@@ -71,7 +91,7 @@ def _prompt_row(prompt: Prompt, one: Encoded | ElimError) -> dict[str, Any]:
         "status": "error",
         "error_type": type(one).__name__,
         "error_message": str(one),
-        "text": raw.encode("utf-8", "backslashreplace").decode(),
+        "text": _printable(raw),
         **given,
     }
 

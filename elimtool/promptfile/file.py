@@ -117,7 +117,8 @@ class PromptFile:
         try:
             return source.compression_of(self.path)
         except ElimError as error:
-            raise ElimError(error.message.replace(str(self.path), self.name), error.hint) from error
+            message = error.message.replace(str(self.path), self.name)
+            raise ElimError(message, error.hint, error.exit_code) from error
 
     def _first_bytes(self) -> bytes:
         try:

@@ -12,8 +12,12 @@ from typing import BinaryIO
 
 from elimtool.errors import ElimError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class DiskFull(ElimError):
+    """There is no space left; what was written before is whole."""
 
 
 @contextmanager
@@ -28,11 +32,9 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno in FULL:
-            message, hint = (
-                f"no space left on the disk while writing {path}",
-                "free some space or choose another -o",
-            )
-        elif error.errno in DENIED:
+            hint = "free some space or choose another -o"
+            raise DiskFull(f"no space left on the disk while writing {path}", hint) from error
+        if error.errno in DENIED:
             message, hint = f"cannot write {path}: {reason}", "choose another -o or change its permissions"
         else:
             message, hint = f"cannot write {path}: {reason}", "choose another -o"
@@ -60,6 +62,19 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file whole or not at all.
+
+    Raises:
+        OSError: As the file system has it.
+    """
+    write_whole(path, lambda handle: _write_bytes(text.encode(), handle))
+
+
+def _write_bytes(contents: bytes, handle: BinaryIO) -> None:
+    handle.write(contents)
 
 
 def sync_directory(directory: Path) -> None:

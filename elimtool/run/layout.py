@@ -17,6 +17,8 @@ NEW = ".elimtool-new-"
 """Prefix of the folder in which a run is written that will replace another."""
 OLD = ".elimtool-old-"
 """Prefix of the folder that holds the replaced run until the new one is in place."""
+STATE = ".batch"
+"""Folder in which ``elimtool batch`` keeps what it needs to go on after an interruption."""
 
 PART = re.compile(r"part-\d{5,}\.parquet")
 TEMPORARY = re.compile(r"\.(part-\d{5,}\.parquet|run\.json)\.[0-9a-f]+\.tmp")
@@ -43,6 +45,7 @@ class Contents:
         scraps: Temporary files of ours that an interrupted write left.
         foreign: Everything else, leftover folders of an interrupted replacement aside.
         intruders: Foreign files inside a table's folder.
+        state: Whether ``elimtool batch`` works or worked here.
     """
 
     manifest: bool
@@ -50,16 +53,18 @@ class Contents:
     scraps: list[Path]
     foreign: list[Path]
     intruders: list[Path]
+    state: bool = False
 
     @property
     def is_run(self) -> bool:
         """Whether a run was written here, finished or not."""
-        return self.manifest or any(self.tables.values())
+        return self.manifest or self.state or any(self.tables.values())
 
     @property
     def own(self) -> list[str]:
         """Names of what belongs to the run, the manifest first."""
         names = [MANIFEST] if self.manifest else []
+        names += [STATE] if self.state else []
         return [*names, *sorted(self.tables), *(path.name for path in self.scraps)]
 
 
@@ -79,12 +84,13 @@ def look(directory: Path) -> Contents:
             intruders += [child for child in path.iterdir() if not _ours(child)]
         elif TEMPORARY.fullmatch(path.name):
             scraps.append(path)
-        elif path != manifest and not path.name.startswith((NEW, OLD)):
+        elif path not in (manifest, directory / STATE) and not path.name.startswith((NEW, OLD)):
             foreign.append(path)
     has_manifest = manifest.is_file() and (_is_manifest(manifest) or any(tables.values()))
     if manifest.exists() and not has_manifest:
         foreign.append(manifest)
-    return Contents(has_manifest, tables, scraps, foreign, sorted(intruders))
+    state = (directory / STATE).is_dir()
+    return Contents(has_manifest, tables, scraps, foreign, sorted(intruders), state)
 
 
 def replace(directory: Path, staging: Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from elimtool.errors import ElimError
 from elimtool.run import layout
-from elimtool.run.files import sync_directory, write_whole, writing
+from elimtool.run.files import sync_directory, write_text, write_whole, writing
 from elimtool.run.manifest import Manifest
 from elimtool.run.schema import TABLES
 
@@ -65,16 +65,8 @@ class RunWriter:
             raise ValueError(
                 f"no part {part_index} of '{table_name}' can be written (finished: {self._finished})"
             )
-        whole = TABLES[table_name].conform(table).combine_chunks()
-        metadata = {**whole.schema.metadata, **self.manifest.parquet_metadata()}
-        whole = whole.replace_schema_metadata(metadata)
-        path = self._data / table_name / layout.part_name(part_index)
-        with writing(path):
-            if not path.parent.is_dir():
-                path.parent.mkdir()
-                sync_directory(self._data)
-            write_whole(path, lambda handle: _write_parquet(whole, handle))
-        self._rows[table_name, part_index] = whole.num_rows
+        path = write_part(self._data, self.manifest, table_name, part_index, table)
+        self._rows[table_name, part_index] = table.num_rows
         return path
 
     def finish(self, finished: str | None = None) -> Manifest:
@@ -93,9 +85,8 @@ class RunWriter:
         for (name, _), rows in self._rows.items():
             counts[name] = counts.get(name, 0) + rows
         self.manifest = self.manifest.finish(counts, finished)
-        text = self.manifest.to_json().encode("ascii")
         with writing(self.path / layout.MANIFEST):
-            write_whole(self._data / layout.MANIFEST, lambda handle: _write_bytes(text, handle))
+            write_text(self._data / layout.MANIFEST, self.manifest.to_json())
             if self._data != self.path:
                 layout.replace(self.path, self._data)
         self._finished = True
@@ -121,6 +112,31 @@ class RunWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.abort()
+
+
+def write_part(folder: Path, manifest: Manifest, table_name: str, part_index: int, table: Any) -> Path:
+    """Write one part of one table into a run's folder; a reader sees the whole part or none.
+
+    Args:
+        folder: The run directory.
+        manifest: Its facts stand in the file's metadata.
+        table_name: A key of ``TABLES``.
+        part_index: Which part, from 0; the same part written again is replaced.
+        table: A ``pyarrow.Table`` with exactly the columns and types of the schema.
+
+    Raises:
+        ValueError, TypeError: The table does not fit its schema (a defect of the caller).
+        ElimError: The disk is full or refuses.
+    """
+    whole = TABLES[table_name].conform(table).combine_chunks()
+    whole = whole.replace_schema_metadata({**whole.schema.metadata, **manifest.parquet_metadata()})
+    path = folder / table_name / layout.part_name(part_index)
+    with writing(path):
+        if not path.parent.is_dir():
+            path.parent.mkdir(exist_ok=True)
+            sync_directory(folder)
+        write_whole(path, lambda handle: _write_parquet(whole, handle))
+    return path
 
 
 def check_directory(directory: str | Path, overwrite: bool = False) -> None:
@@ -178,7 +194,3 @@ def _write_parquet(table: Any, handle: BinaryIO) -> None:
         write_statistics=True,
         store_schema=True,
     )
-
-
-def _write_bytes(contents: bytes, handle: BinaryIO) -> None:
-    handle.write(contents)

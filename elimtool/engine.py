@@ -135,7 +135,7 @@ def measure(
 
     started = utc_now()
     options = options or TraceOptions()
-    chains = tuple(_chain(model, spec) for spec in options.samplers)
+    chains = tuple(chain_for(model, spec) for spec in options.samplers)
     lens, named = open_lens(options.lens, model)
     asked = ask(prompts, targets, foils)
     encoded = [_encode(model, prompt, options) for prompt in asked]
@@ -266,7 +266,7 @@ def encode_all(model: Model, asked: Sequence[Prompt], options: TraceOptions) -> 
     return [one for one in encoded if isinstance(one, Encoded)]
 
 
-def _chain(model: Model, spec: str) -> Chain:
+def chain_for(model: Model, spec: str) -> Chain:
     """A sampler chain, with the strings that DRY stops at turned into this model's tokens."""
     chain = resolve(spec)
     if not any(stage.kind == "dry" and not stage.is_off() for stage in chain.stages):

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from elimtool import __version__
-from elimtool.cli import check, lens, models, report, samplers, trace
+from elimtool.cli import batch, check, lens, models, report, samplers, trace
 from elimtool.cli import options as shared
+from elimtool.cli import run as runs
 from elimtool.errors import ElimError, Exit
 
 app = typer.Typer(
@@ -25,10 +26,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("trace", no_args_is_help=True, epilog=shared.EPILOG)(trace.trace)
+app.command("batch", no_args_is_help=True, epilog=batch.EPILOG)(batch.batch)
 app.command("check", no_args_is_help=True, epilog=shared.EPILOG)(check.check)
 app.command("report", no_args_is_help=True)(report.report)
 app.add_typer(lens.app, name="lens")
 app.add_typer(models.app, name="models")
+app.add_typer(runs.app, name="run")
 app.add_typer(samplers.app, name="samplers")
 
 

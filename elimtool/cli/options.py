@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from elimtool.engine import TraceOptions
 
 
+NO_OPTIONS = ("config", "prompt", "prompts")
+"""Parameters that a config file cannot set."""
+
+
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Lay a config file under the flags and the environment: its keys are the command's option names."""
     if path is None:
@@ -22,7 +26,11 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     given = read_yaml(path)
     if not isinstance(given, dict):
         raise ElimError(f"{path}: a config file is a mapping of option names to values")
-    options = {name for p in context.command.params if (name := p.name) and name not in ("config", "prompt")}
+    options = {
+        name
+        for p in context.command.params
+        if (name := p.name) and name not in ("config", "prompt", "prompts")
+    }
     defaults: dict[str, Any] = {}
     for key, value in given.items():
         name = str(key).replace("-", "_")
@@ -153,6 +161,14 @@ def trace_options(
     probe: Any = int(position) if position.isdigit() else position
     wanted = tuple(name.strip() for given in tables for name in given.split(",")) if tables else None
     return TraceOptions(position=probe, samplers=chains, tables=wanted, **others)
+
+
+def batch_heads(heads: bool | None, tables: list[str] | None) -> bool | None:
+    """Over a whole file single heads are looked at only where they are asked for."""
+    from elimtool.selection import HEADS
+
+    named = any(name.strip() in HEADS for given in tables or () for name in given.split(","))
+    return False if heads is None and not named else heads
 
 
 ModelName = Annotated[

@@ -55,7 +55,7 @@ class Output:
     def note(self, text: str) -> None:
         """Say something on stderr that is not part of the result."""
         if not self.quiet:
-            self._errors.print(text, markup=False, soft_wrap=True)
+            self.errors.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, first: str) -> Iterator[Any]:
@@ -63,7 +63,7 @@ class Output:
 
         On a terminal it is a spinner that goes away; elsewhere, and with ``quiet``, nothing is printed.
         """
-        errors = self._errors
+        errors = self.errors
         if self.quiet or not errors.is_terminal:
             yield lambda _line: None
             return
@@ -73,7 +73,8 @@ class Output:
             yield lambda line: status.update(escape(line))
 
     @property
-    def _errors(self) -> Console:
+    def errors(self) -> Console:
+        """The console of standard error."""
         from rich.console import Console
 
         return Console(stderr=True, highlight=False)

@@ -1,0 +1,44 @@
+"""Lengths of prompts in, groups for one forward pass out: alike in length, so that little is padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+MOST_PADDING = 0.1
+"""Share of a forward pass's token slots that may be padding."""
+
+SLOTS = 4096
+"""Token slots in one forward pass at most, unless a single prompt has more."""
+
+
+def buckets(lengths: Sequence[int], most: int, slots: int = SLOTS) -> Iterator[list[int]]:
+    """Group prompts by length, the longest first: what does not fit in memory shows at once.
+
+    Args:
+        lengths: Tokens of each prompt.
+        most: Prompts in a group at most.
+        slots: Token slots in a group at most.
+
+    Yields:
+        Indices into ``lengths``; each once.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    group: list[int] = []
+    used = 0
+    for index in order:
+        width = lengths[group[0]] if group else 0
+        padded = width * (len(group) + 1)
+        if group and (
+            len(group) == most or padded > slots or padded - used - lengths[index] >= MOST_PADDING * padded
+        ):
+            yield group
+            group, used = [], 0
+        group.append(index)
+        used += lengths[index]
+    if group:
+        yield group
+
+
+def slots_of(lengths: Sequence[int]) -> int:
+    """Token slots that a group takes, padding included."""
+    return max(lengths) * len(lengths)

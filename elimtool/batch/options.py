@@ -1,0 +1,134 @@
+"""How a prompt file is worked through, as opposed to what is measured."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from elimtool.errors import ElimError, nearest
+
+ENGINES = ("local", "ray")
+SHARD_SIZE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class MostErrors:
+    """How many prompts may fail before a run stops: a number, or a share of those done."""
+
+    number: int | None = None
+    share: float | None = None
+
+    @classmethod
+    def parse(cls, text: str | None) -> MostErrors:
+        """Read ``N`` or ``P%``; ``None`` for no limit.
+
+        Raises:
+            ElimError: Neither of the two.
+        """
+        if text is None:
+            return cls()
+        if re.fullmatch(r"\d+", text):
+            return cls(number=int(text))
+        if re.fullmatch(r"\d+(\.\d+)?%", text) and float(text[:-1]) <= 100:
+            return cls(share=float(text[:-1]) / 100)
+        raise ElimError(
+            f"--max-errors '{text}' is not valid", "give a number such as 20, or a share such as 5%"
+        )
+
+    def exceeded(self, errors: int, done: int) -> bool:
+        """Whether so many errors among so many prompts are too many."""
+        if self.number is not None:
+            return errors > self.number
+        return self.share is not None and errors > self.share * done
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The shards of one process of several: those whose number leaves ``index`` when divided by ``count``."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str | None) -> Slice:
+        """Read ``i/n`` with i from 0.
+
+        Raises:
+            ElimError: Not of this form, or out of range.
+        """
+        if text is None:
+            return cls()
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not found or not int(found[1]) < int(found[2]):
+            hint = "give i/n with i from 0 to n - 1, such as 0/8 for the first of eight"
+            raise ElimError(f"--shard '{text}' is not valid", hint)
+        return cls(int(found[1]), int(found[2]))
+
+    def has(self, shard: int) -> bool:
+        """Whether a shard belongs to this slice."""
+        return shard % self.count == self.index
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+@dataclass(frozen=True, slots=True)
+class RayOptions:
+    """Where the Ray engine runs, and with how much of it.
+
+    Attributes:
+        address: ``HOST:PORT`` or ``auto``; ``None`` for a cluster that is there, else this machine.
+        actors: Workers, one model each; ``None`` for as many as fit the cluster.
+        cpus: CPUs of each.
+        gpus: GPUs of each.
+        attempts: How often a shard is tried on workers that die before its prompts become error rows.
+    """
+
+    address: str | None = None
+    actors: int | None = None
+    cpus: float = 1
+    gpus: float = 0
+    attempts: int = 3
+
+    def __post_init__(self) -> None:
+        if self.actors is not None and self.actors < 1:
+            raise ElimError(f"--actors {self.actors} is not valid", "give at least 1")
+        if self.cpus < 0 or self.gpus < 0 or self.cpus + self.gpus == 0:
+            raise ElimError("an actor needs a CPU or a GPU", "see --cpus-per-actor and --gpus-per-actor")
+        if self.attempts < 1:
+            raise ElimError(f"--max-shard-attempts {self.attempts} is not valid", "give at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """How a prompt file is worked through.
+
+    Attributes:
+        shard_size: Records in a shard, which becomes one part of each table.
+        batch_size: Prompts in one forward pass at most; ``None`` to find out.
+        max_errors: When to stop early.
+        dedupe: Keep the first of several records with one id, instead of refusing them.
+        slice: The shards to work on.
+        targets: What prompts follow that name nothing of their own.
+        foils: Likewise.
+        engine: ``local`` or ``ray``.
+        ray: Options of the Ray engine.
+    """
+
+    shard_size: int = SHARD_SIZE
+    batch_size: int | None = None
+    max_errors: MostErrors = MostErrors()
+    dedupe: bool = False
+    slice: Slice = Slice()
+    targets: tuple[str, ...] = ()
+    foils: tuple[str, ...] = ()
+    engine: str = "local"
+    ray: RayOptions = RayOptions()
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ElimError(f"--engine '{self.engine}' is not valid", nearest(self.engine, ENGINES))
+        if self.shard_size < 1:
+            raise ElimError(f"--shard-size {self.shard_size} is not valid", "give at least 1")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ElimError(f"--batch-size {self.batch_size} is not valid", "give at least 1")

@@ -1,0 +1,239 @@
+"""``elimtool batch``: a prompt file through every metric, in shards, resumable, on one machine or many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from elimtool.cli import options as shared
+from elimtool.cli.output import Output
+from elimtool.errors import Exit
+
+if TYPE_CHECKING:
+    from elimtool.batch.local import Engine
+    from elimtool.batch.options import BatchOptions
+    from elimtool.batch.run import Standing
+    from elimtool.batch.work import Source
+    from elimtool.engine import TraceOptions
+    from elimtool.promptfile import PromptFile
+
+RUN = "How the file is worked through"
+RAY = "Ray: more than one machine"
+EPILOG = (
+    "A run that was stopped, by whatever, goes on where it was when the same command is given again."
+    " Exit code 6 says that some prompts failed: table prompts says why."
+)
+
+
+def batch(
+    prompts: Annotated[
+        str,
+        typer.Argument(
+            help="Prompt file: JSONL, CSV, TSV, Parquet or text, plain, gzip or zstd; - for standard input.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        shared.option(
+            "-o",
+            "--out",
+            metavar="DIR",
+            help="Directory of the run, new or to go on with.",
+            panel=shared.OUTPUT,
+        ),
+    ],
+    format_: Annotated[
+        str | None,
+        shared.option(
+            "--format", metavar="NAME", help="jsonl, csv, tsv, parquet or text. Without: by the file's name."
+        ),
+    ] = None,
+    dedupe: Annotated[
+        bool,
+        shared.switch("--dedupe", help="Keep the first record of each id, instead of refusing."),
+    ] = False,
+    target: shared.Target = None,
+    foil: shared.Foil = None,
+    position: shared.Position = "last",
+    samplers: shared.Samplers = None,
+    lens: shared.LensName = "auto",
+    sinks: shared.Sinks = "auto",
+    target_space: shared.TargetSpace = "auto",
+    heads: Annotated[
+        bool | None,
+        shared.switch("--heads/--no-heads", help="Fill attention_heads and components. Without: no."),
+    ] = None,
+    tables: shared.TableNames = None,
+    generate: shared.Generate = 0,
+    chain: shared.WalkChain = None,
+    seed: shared.Seed = 0,
+    shard_size: Annotated[
+        int,
+        shared.option("--shard-size", metavar="N", help="Records in a shard, one part a table.", panel=RUN),
+    ] = 256,
+    batch_size: Annotated[
+        int | None,
+        shared.option(
+            "--batch-size",
+            metavar="N",
+            help="Prompts in one forward pass at most. Without: 32, on a GPU as many as its memory takes.",
+            panel=RUN,
+        ),
+    ] = None,
+    max_errors: Annotated[
+        str | None,
+        shared.option(
+            "--max-errors", metavar="N|P%", help="Stop when more prompts than this have failed.", panel=RUN
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        shared.option(
+            "--shard",
+            metavar="i/n",
+            help="Do every n-th shard, from the i-th (from 0): for job arrays. See elimtool run merge.",
+            panel=RUN,
+        ),
+    ] = None,
+    engine: Annotated[
+        str, shared.option("--engine", metavar="NAME", help="local or ray.", panel=RAY, env="ENGINE")
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        shared.option(
+            "--ray-address",
+            metavar="WHERE",
+            help="auto or HOST:PORT. Without: the cluster that is there, else this machine.",
+            panel=RAY,
+            env="RAY_ADDRESS",
+        ),
+    ] = None,
+    actors: Annotated[
+        int | None,
+        shared.option(
+            "--actors", metavar="N", help="Workers, one model each. Without: as many as fit.", panel=RAY
+        ),
+    ] = None,
+    cpus_per_actor: Annotated[
+        float, shared.option("--cpus-per-actor", metavar="N", help="CPUs of a worker.", panel=RAY)
+    ] = 1,
+    gpus_per_actor: Annotated[
+        float, shared.option("--gpus-per-actor", metavar="N", help="GPUs of a worker.", panel=RAY)
+    ] = 0,
+    max_shard_attempts: Annotated[
+        int,
+        shared.option(
+            "--max-shard-attempts",
+            metavar="N",
+            help="Workers that may die of a shard before its prompts become error rows.",
+            panel=RAY,
+        ),
+    ] = 3,
+    overwrite: Annotated[
+        bool, shared.switch("--overwrite", help="Remove the run in --out first.", panel=shared.OUTPUT)
+    ] = False,
+    model: shared.ModelName = "smollm2",
+    revision: shared.Revision = None,
+    dtype: shared.Dtype = "float32",
+    device: shared.Device = "auto",
+    trust_remote_code: shared.TrustRemoteCode = False,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
+    config: shared.Config = None,
+) -> None:
+    """Trace every prompt of a file, in shards: resumable, bad records kept as rows, one machine or many."""
+    del config  # its values are the other parameters' defaults by now
+    from elimtool.batch.options import BatchOptions, MostErrors, RayOptions, Slice
+    from elimtool.batch.work import Source
+    from elimtool.promptfile import PromptFile
+
+    options = BatchOptions(
+        shard_size=shard_size,
+        batch_size=batch_size,
+        max_errors=MostErrors.parse(max_errors),
+        dedupe=dedupe,
+        slice=Slice.parse(shard),
+        targets=tuple(target or ()),
+        foils=tuple(foil or ()),
+        engine=engine,
+        ray=RayOptions(ray_address, actors, cpus_per_actor, gpus_per_actor, max_shard_attempts),
+    )
+    measured = shared.trace_options(
+        position,
+        samplers,
+        tables,
+        lens=lens,
+        sinks=sinks,
+        target_space=target_space,
+        heads=shared.batch_heads(heads, tables),
+        generate=generate,
+        chain=chain,
+        seed=seed,
+        errors="row",
+    )
+    source = Source(model, revision, dtype, device, trust_remote_code)
+    with PromptFile(prompts, format_) as file:
+        _run(Output(quiet), file, out, overwrite, (source, measured, options), as_json)
+
+
+def _run(
+    output: Output,
+    file: PromptFile,
+    out: Path,
+    overwrite: bool,
+    asked: tuple[Source, TraceOptions, BatchOptions],
+    as_json: bool,
+) -> None:
+    from elimtool.batch.run import run
+    from elimtool.cli.progress import batch_progress
+
+    try:
+        with batch_progress(output.errors, output.quiet) as (report, say):
+            engine = _engine(*asked, say)
+            standing = run(file, out, engine, asked[2], overwrite=overwrite, report=report)
+    except KeyboardInterrupt:
+        output.note(f"what was finished is in {out}; run the same command again to go on")
+        raise
+    _show(output, out, standing, as_json)
+    if standing.errors:
+        raise typer.Exit(Exit.PARTIAL)
+
+
+def _engine(source: Source, measured: TraceOptions, options: BatchOptions, say: object) -> Engine:
+    if options.engine == "ray":
+        from elimtool.batch.cluster import RayEngine
+
+        return RayEngine(source, measured, options)
+    from elimtool.batch.local import LocalEngine
+
+    return LocalEngine(source, measured, options, say)  # type: ignore[arg-type]
+
+
+def _show(output: Output, out: Path, standing: Standing, as_json: bool) -> None:
+    """The directory on stdout; what it holds and takes on stderr."""
+    size = standing.summed("size")
+    if as_json:
+        output.json(
+            {
+                "run": str(out),
+                "prompts": standing.prompts,
+                "errors": standing.errors,
+                "tokens": standing.tokens,
+                "padding": standing.padding,
+                "rows": standing.summed("rows"),
+                "bytes": size,
+            }
+        )
+    else:
+        output.line(str(out))
+    if standing.resumed == standing.prompts:
+        output.note("the run was finished before: nothing was left to do")
+    failed = f", {standing.errors:,} failed (see table prompts)" if standing.errors else ""
+    output.note(f"{standing.prompts:,} prompts{failed}; {standing.padding:.1%} of token slots were padding")
+    each = sorted(((total / standing.prompts, name) for name, total in size.items()), reverse=True)
+    shown = ", ".join(f"{name} {share / 1000:.1f}" for share, name in each)
+    output.note(f"{sum(size.values()) / standing.prompts / 1000:.1f} kB a prompt on disk: {shown}")

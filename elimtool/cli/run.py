@@ -1,0 +1,71 @@
+"""``elimtool run``: how far a run directory is, and the slices of a job array joined."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from elimtool.cli import options as shared
+from elimtool.cli.output import Output
+
+app = typer.Typer(help="Run directories: how far they are, and joining slices.", no_args_is_help=True)
+
+
+@app.command("status")
+def status_(
+    directory: Annotated[Path, typer.Argument(help="What -o of batch named.", metavar="DIR")],
+    as_json: shared.Json = False,
+) -> None:
+    """Say how far a run is: running, interrupted or finished; prompts, errors, time."""
+    from elimtool.batch.status import status
+
+    output = Output()
+    found = status(directory)
+    if as_json:
+        output.json(found)
+    else:
+        _print(output, found)
+
+
+def _print(output: Output, found: dict[str, Any]) -> None:
+    from elimtool.cli.progress import duration
+
+    total = f" of {found['total']:,}" if found["total"] is not None else ""
+    output.line(f"{found['run']}: {found['state']}")
+    output.line(f"{found['prompts']:,}{total} prompts, {found['errors']:,} of them errors")
+    output.line(f"model {found['model']}, started {found['started']}")
+    if found["finished"]:
+        output.line(f"finished {found['finished']}")
+    if found.get("seconds"):
+        rate = found["tokens"] / found["seconds"]
+        output.line(
+            f"{found['shards']:,} shards in {duration(found['seconds'])} of work, {rate:,.0f} tokens/s,"
+            f" {found['bytes'] / 1e6:,.1f} MB"
+        )
+    if found["state"] == "interrupted":
+        output.line("give the command that began it again to go on")
+
+
+@app.command("merge")
+def merge_(
+    directories: Annotated[
+        list[Path], typer.Argument(help="The directories of --shard 0/n to n-1/n.", metavar="DIR...")
+    ],
+    out: Annotated[
+        Path,
+        shared.option("-o", "--out", metavar="DIR", help="Where to write it.", panel=shared.OUTPUT),
+    ],
+    overwrite: Annotated[
+        bool, shared.switch("--overwrite", help="Replace the run in --out.", panel=shared.OUTPUT)
+    ] = False,
+    quiet: shared.Quiet = False,
+) -> None:
+    """Join the slices of a job array (batch --shard i/n) to one run; prints its directory."""
+    from elimtool.batch.merge import merge
+
+    output = Output(quiet)
+    prompts = merge(directories, out, overwrite)
+    output.line(str(out))
+    output.note(f"{prompts:,} prompts")

@@ -9,7 +9,7 @@ from elimtool.errors import ElimError, nearest
 from elimtool.run.schema import TABLES
 
 WALKS = frozenset({"walk", "walk_stages"})
-HEADS = frozenset({"attention_heads", "components"})
+HEADS = frozenset({"attention_heads", "components", "copy_suppression"})
 """Tables of single heads, by far the largest ones."""
 FITTED = frozenset({"controls", "regimes"})
 """Tables that need the reference text in the file of a fitted lens."""

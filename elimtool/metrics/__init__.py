@@ -5,6 +5,7 @@ from __future__ import annotations
 from elimtool.metrics.attention import AttentionRetention
 from elimtool.metrics.components import Components
 from elimtool.metrics.controls import Controls
+from elimtool.metrics.copy_suppression import CopySuppression
 from elimtool.metrics.lens import LensTrajectory
 from elimtool.metrics.mechanisms import Mechanisms
 from elimtool.metrics.metric import Metric
@@ -16,6 +17,7 @@ METRICS: dict[str, type[Metric]] = {
     "attention": AttentionRetention,
     "components": Components,
     "controls": Controls,
+    "copy_suppression": CopySuppression,
     "lens": LensTrajectory,
     "mechanisms": Mechanisms,
     "regimes": Regimes,

@@ -6,6 +6,7 @@ from elimtool.run.columns import INTERVENTION, Column, Table
 from elimtool.run.tables.attention import ATTENTION, ATTENTION_HEADS, ATTENTION_LAYERS
 from elimtool.run.tables.components import COMPONENTS
 from elimtool.run.tables.controls import CONTROLS
+from elimtool.run.tables.copy_suppression import COPY_SUPPRESSION
 from elimtool.run.tables.effects import EFFECTS
 from elimtool.run.tables.lens import LENS, LENS_LAYERS
 from elimtool.run.tables.mechanisms import MECHANISMS
@@ -38,6 +39,7 @@ _TABLES: dict[str, Table] = {
     "chain_differences": CHAIN_DIFFERENCES,
     "survival": SURVIVAL,
     "components": COMPONENTS,
+    "copy_suppression": COPY_SUPPRESSION,
     "mechanisms": MECHANISMS,
     "controls": CONTROLS,
     "regimes": REGIMES,

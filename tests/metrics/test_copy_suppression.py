@@ -1,0 +1,83 @@
+"""Copy suppression: numbers by hand, and a trace against attention and outputs taken by plain hooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import elimtool
+from elimtool import TraceOptions
+from elimtool.metrics.copy_suppression import PREDICTED, suppression
+
+TEXT = "The capital of France is Paris. The capital of Spain is the"
+
+
+def test_the_mean_over_counted_keys_of_minus_attention_times_effect() -> None:
+    attention = torch.tensor([[[0.5, 0.25, 0.25], [0.0, 0.1, 0.9]]], dtype=torch.float64)
+    written = torch.tensor([[[-2.0, 4.0, 100.0], [1.0, -3.0, 100.0]]], dtype=torch.float64)
+    among = torch.tensor([[True, True, False]])
+    # head 0: -(0.5 x -2 + 0.25 x 4) / 2 = 0; head 1: -(0 x 1 + 0.1 x -3) / 2 = 0.15
+    assert suppression(attention, written, among)[0].tolist() == pytest.approx([0.0, 0.15])
+    assert suppression(attention, written, ~among)[0].tolist() == pytest.approx([-25.0, -90.0])
+    assert suppression(attention, written, torch.zeros_like(among)).isnan().all()
+
+
+def by_hand(directory: Path, ids: list[int]) -> dict[tuple[int, int], tuple[float, int]]:
+    """Score and number of keys of each (layer, head) at the last position, one key at a time."""
+    from transformers import AutoModelForCausalLM
+
+    hf = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+    inputs: dict[int, torch.Tensor] = {}
+    before: dict[int, torch.Tensor] = {}
+    final: list[torch.Tensor] = []
+    for index, block in enumerate(hf.model.layers):
+        block.self_attn.o_proj.register_forward_pre_hook(
+            lambda _m, given, i=index: inputs.__setitem__(i, given[0][0, -1])
+        )
+        block.register_forward_pre_hook(lambda _m, given, i=index: before.__setitem__(i, given[0][0, -1]))
+    hf.model.norm.register_forward_pre_hook(
+        lambda _m, given: final.append(given[0].reshape(-1, given[0].shape[-1])[-1])
+    )
+    with torch.no_grad():
+        attentions = hf(input_ids=torch.tensor([ids]), output_attentions=True).attentions
+        norm, unembed = hf.model.norm, hf.lm_head.weight
+        scale = 1 / (final[0].square().mean() + norm.variance_epsilon).sqrt()
+        toward = (unembed - unembed.mean(0)) * norm.weight * scale
+        found = {}
+        for layer in range(len(hf.model.layers)):
+            top = hf.lm_head(norm(before[layer])).topk(PREDICTED).indices.tolist()
+            heads = attentions[layer].shape[1]
+            size = len(inputs[layer]) // heads
+            for head in range(heads):
+                part = slice(head * size, (head + 1) * size)
+                output = hf.model.layers[layer].self_attn.o_proj.weight[:, part] @ inputs[layer][part]
+                each = [
+                    -float(attentions[layer][0, head, -1, j]) * float(toward[token] @ output)
+                    for j, token in enumerate(ids)
+                    if token in top
+                ]
+                found[layer, head] = (float(np.mean(each)) if each else float("nan"), len(each))
+    return found
+
+
+def test_a_trace_gives_what_plain_hooks_give(llama: Any, llama_directory: Path) -> None:
+    run = elimtool.trace(llama, TEXT, targets=[" of"], options=TraceOptions(lens="raw"))
+    table = run.table("copy_suppression")
+    expected = by_hand(llama_directory, run.prompts["token_ids"][0].tolist())
+    assert len(table) == len(expected)
+    assert table["n_predicted"].max() > 0
+    for row in table.itertuples():
+        score, count = expected[row.layer, row.head]
+        assert row.n_predicted == count
+        assert row.copy_suppression == pytest.approx(score, abs=1e-5, nan_ok=True)
+
+
+def test_it_is_off_without_heads_and_alone_on_request(llama: Any) -> None:
+    off = elimtool.trace(llama, TEXT, options=TraceOptions(heads=False))
+    assert "copy_suppression" not in off.tables
+    alone = elimtool.trace(llama, TEXT, options=TraceOptions(tables=("copy_suppression",)))
+    assert set(alone.tables) == {"prompts", "copy_suppression"}

@@ -44,14 +44,14 @@ def whole(model: Any) -> Run:
 
 def judged(run: Run) -> Run:
     """A made-up run with its verdicts and some components."""
-    judged = run.with_rows("verdicts", verdicts(run))
     rows = [
         {**{key: row[key] for key in ("prompt_id", "position", "target")}, "component": name, "kind": "mlp",
          "layer": layer, "dla": value, "dla_centred": value}
         for row in run.arrow("survival").to_pylist()
         for layer, (name, value) in enumerate([("mlp 0", 1.25), ("mlp 1", -0.5), ("mlp 2", 0.125)])
     ]  # fmt: skip
-    return judged.with_rows("components", fitted("components", rows))
+    attributed = run.with_rows("components", fitted("components", rows))
+    return attributed.with_rows("verdicts", verdicts(attributed))
 
 
 def france() -> Run:

@@ -94,6 +94,27 @@ def test_rows_of_an_intervened_pass_stay_apart(llama):
     assert listed[0]["rows"][0][2] == f"{effect['rank_before']:,} → {effect['rank_after']:,}"
 
 
+def test_a_causal_test_is_told_with_its_verdict():
+    run = runs.france()
+    tested = {
+        "eliminator_effect": 1.5,
+        "eliminator_effect_resample": 1.25,
+        "eliminator_null": 0.5,
+        "eliminator_null_n": 20,
+        "eliminator_confirmed": True,
+        "evidence": "confirmed",
+    }
+    paris, london = run.arrow("verdicts").to_pylist()
+    (told,) = payload.details(Tables(run.with_rows("verdicts", [paris, london | tested])))
+    first, second = told["probes"][0]["verdicts"]
+    assert (first["evidence"], first["findings"]) == ("observed", [])
+    assert second["evidence"] == "confirmed"
+    assert second["findings"] == [
+        "confirmed: ablating mlp 1 changes its log-probability by +1.50 nats (resampled: +1.25);"
+        " 95% of 20 other MLPs change it by at most +0.50"
+    ]
+
+
 def test_rows_of_a_prompt_may_stand_apart():
     run = runs.many(3, tokens=4)
     shuffled = {}

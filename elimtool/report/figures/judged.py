@@ -6,6 +6,7 @@ from math import exp
 from typing import Any
 
 from elimtool.analysis.closing import closing_sentence, spell_prob
+from elimtool.analysis.evidence import findings_in_words
 from elimtool.analysis.regime import regime_sentence
 from elimtool.analysis.verdict import in_words
 from elimtool.report.facts import Probe, Row, Trajectory
@@ -18,9 +19,9 @@ NEWER = {"lost_p": None}
 
 
 def judged(probe: Probe) -> list[dict[str, Any]]:
-    """For each followed token: ``token, outcome, evidence, regime, sentence, more``; foils are left out.
+    """For each followed token: ``token, outcome, outcome_words, evidence, regime, sentence, more, findings``.
 
-    Texts are empty where the run does not tell.
+    Texts are empty where the run does not tell; foils are left out.
     """
     chains = ledgers(probe)
     verdicts = {row["target"]: row for row in probe.rows("verdicts")}
@@ -46,6 +47,7 @@ def _judged(one: Trajectory, chains: list[ChainLedger], verdict: Row | None) -> 
         "regime": spelled(found.get("regime") or ""),
         "sentence": closing_sentence(quoted(one.target), one.ranks, one.prob, fates),
         "more": "; ".join(part for part in more if part),
+        "findings": list(findings_in_words(verdict)) if verdict else [],
     }
 
 

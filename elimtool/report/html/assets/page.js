@@ -62,7 +62,8 @@ function drawVerdict(one) {
   const known = /^[a-z_]+$/.test(one.outcome) ? one.outcome : "";
   return make("div", { class: `verdict ${known}` }, [
     make("div", { class: "row" }, [make("b", {}, [foreign(one.token)]), one.outcome ? badge(known, one.outcome_words) : null, evidence, regime]),
-    make("p", { text: one.sentence }), one.more ? make("p", { class: "quiet", text: one.more }) : null]);
+    make("p", { text: one.sentence }), one.more ? make("p", { class: "quiet", text: one.more }) : null,
+    ...one.findings.map((text) => make("p", { class: "quiet", text }))]);
 }
 
 // A click on a layer of the retention map opens its heads below it.

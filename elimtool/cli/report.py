@@ -12,7 +12,6 @@ from elimtool.cli.output import Output
 from elimtool.errors import ElimError, nearest
 
 PICTURE = "One figure"
-FORMATS = ("png", "svg", "pdf")
 
 
 def report(
@@ -107,6 +106,8 @@ def _refuse_without_figure(given: dict[str, object]) -> None:
 
 def _format(given: str | None, out: Path | None) -> str:
     """The format asked for, or that of the file's name; png without either."""
+    from elimtool.report.figures.draw import FORMATS
+
     suffix = out.suffix.lower().lstrip(".") if out else ""
     kind = given or suffix or "png"
     if kind not in FORMATS:

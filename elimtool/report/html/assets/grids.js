@@ -1,7 +1,5 @@
 // Heat maps: real tables whose cells are coloured, so that the picture and its numbers are one.
 
-const LEGENDS = { lift: "even share", share: "" };
-
 function stepOf(value, borders) {
   let step = 0;
   while (step < borders.length && value >= borders[step]) step += 1;
@@ -23,8 +21,7 @@ function drawHeat(figure, pick) {
     return line;
   }));
   const table = make("table", { class: `heat${pick ? " clickable" : ""}`, "data-figure": figure.name },
-    [make("caption", { class: "note", text: "" }), make("thead", {}, [head]), body]);
-  table.caption.remove();
+    [make("thead", {}, [head]), body]);
   const scroll = make("div", {
     class: figure.rows.length > 24 ? "scroll tall" : "scroll", tabindex: 0, role: "group",
     "aria-label": `${figure.title}. Arrow keys move from cell to cell${pick ? ", Enter opens the layer's heads" : ""}.`,

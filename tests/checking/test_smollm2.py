@@ -57,13 +57,14 @@ def test_a_sampler_setting_changed(copied: Callable[..., Path], smollm2: Any) ->
 
 def test_heads_ablated(copied: Callable[..., Path], smollm2: Any) -> None:
     change = ("dtype: float32}", 'dtype: float32, ablate: ["23.4 zero", "29.0 zero"]}')
-    said = told(elimtool.run_checks(copied("capitals.yaml", change), model=smollm2))
+    said = told(elimtool.run_checks(copied("capitals.yaml", change), model=smollm2, only=["capitals-drift"]))
     assert "interventions on the model: none -> ablate 23.4 zero, ablate 29.0 zero" in said
 
 
 @pytest.fixture
 def perturbed(smollm2: Any) -> Iterator[Any]:
-    weight = next(one for name, one in smollm2.hf.named_parameters() if "20.mlp" in name and "down" in name)
+    named = {name.replace("._original_component", ""): one for name, one in smollm2.hf.named_parameters()}
+    weight = named["model.layers.20.mlp.down_proj.weight"]
     kept = weight.detach().clone()
     noise = torch.randn(kept.shape, generator=torch.Generator().manual_seed(0))
     weight.data.add_(kept.std() * noise)
@@ -72,7 +73,7 @@ def perturbed(smollm2: Any) -> Iterator[Any]:
 
 
 def test_weights_perturbed(perturbed: Any) -> None:
-    said = told(elimtool.run_checks(EXAMPLES / "capitals.yaml", model=perturbed))
+    said = told(elimtool.run_checks(EXAMPLES / "capitals.yaml", model=perturbed, only=["capitals-drift"]))
     assert "final_logprob of prompt" in said and "(baseline and tolerance)" in said
 
 

@@ -113,6 +113,13 @@ def test_a_run_and_a_model_contradict_but_for_the_environment(
     assert elimtool("check", checks, "--run", saved, "--only", "entropy", "--update").code == 0
 
 
+def test_explain_tells_the_whole_story(elimtool: Command, saved: Path, checks: Path) -> None:
+    done = elimtool("check", checks, "--run", saved, "--only", "rank", "--update", "--explain", "rank")
+    assert done.code == 0
+    assert "The capital of France is" in done.out and "The capital of Germany is" not in done.out
+    assert "Rank by layer" in done.out
+
+
 def test_quiet_says_nothing_of_a_pass(elimtool: Command, saved: Path, checks: Path) -> None:
     elimtool("check", checks, "--run", saved, "--update")
     assert elimtool("check", checks, "--run", saved, "-q").out == ""

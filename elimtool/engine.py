@@ -52,7 +52,7 @@ class TraceOptions:
             raw), ``raw``, ``ridge``, a file of ``elimtool lens fit`` or a tuned-lens folder.
         sinks: Attention-sink set: ``auto``, ``none`` or positions such as ``0,5``.
         target_space: ``auto`` or ``exact``, see ``elimtool.model.targets.spaced``.
-        heads: Whether to look at single heads (``attention_heads``, ``components``); ``None`` means unless
+        heads: Whether to fill the tables of single heads (``selection.HEADS``); ``None`` means unless
             every position is probed, and where ``tables`` names one of them.
         tables: Tables to fill, see ``elimtool.selection``; ``None`` for all.
         generate: Tokens to write after each prompt through ``chain``; 0 for no walk.

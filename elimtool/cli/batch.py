@@ -65,7 +65,7 @@ def batch(
     target_space: shared.TargetSpace = "auto",
     heads: Annotated[
         bool | None,
-        shared.switch("--heads/--no-heads", help="Fill attention_heads and components. Without: no."),
+        shared.switch("--heads/--no-heads", help="Fill the tables of single heads. Without: no."),
     ] = None,
     tables: shared.TableNames = None,
     generate: shared.Generate = 0,

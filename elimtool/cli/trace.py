@@ -53,7 +53,7 @@ def trace(
         bool | None,
         shared.switch(
             "--heads/--no-heads",
-            help="Fill attention_heads and components. Without: yes, unless --position all.",
+            help="Fill the tables of single heads. Without: yes, unless --position all.",
         ),
     ] = None,
     tables: shared.TableNames = None,

@@ -1,6 +1,7 @@
 """Prints what becomes of the right answers to factual prompts, and how far "lost" goes beyond chance.
 
-Run: python scripts/eval_verdicts.py [MODEL] [--prompts FILE] [--samplers NAME] [--lens LENS] [--out DIR]
+Run: python scripts/eval_verdicts.py [MODEL] [--prompts FILE] [--samplers NAME] [--lens LENS] [--confirm]
+[--out DIR]
 """
 
 from __future__ import annotations
@@ -58,6 +59,9 @@ def counted(values: pd.Series[str]) -> str:
 def chance(verdicts: pd.DataFrame) -> None:
     """The false-lost null: late elimination of the answers against that of control tokens."""
     lost: Values = np.array(verdicts["outcome"] == "late_eliminated", dtype=np.float64)
+    if verdicts["lost_chance"].isna().all():
+        print("\nno fitted lens, so no control tokens to tell chance by")
+        return
     base: Values = np.array(verdicts["lost_chance"], dtype=np.float64)
     beats = (verdicts["lost_p"] <= BEATS_CHANCE).to_numpy(bool)
     print("\nlate-eliminated, mean and 95 % interval over prompts")
@@ -71,18 +75,33 @@ def chance(verdicts: pd.DataFrame) -> None:
     print(f"  answers called lost (p <= {BEATS_CHANCE:g})      {int(beats.sum())} of {int(lost.sum())}")
 
 
+def causes(verdicts: pd.DataFrame) -> None:
+    """The share of culprits that a causal test confirms, and of verdicts that rest on one that it does."""
+    print("\nconfirmed by ablation, mean and 95 % interval over prompts")
+    for role in ("promoter", "eliminator"):
+        tested = verdicts[f"{role}_confirmed"].dropna()
+        if len(tested):
+            print(f"  {role + 's, ' + str(len(tested)) + ' tested':37}{spell(tested.to_numpy(np.float64))}")
+    for outcome in OUTCOMES:
+        some = verdicts[verdicts["outcome"] == outcome]
+        if len(some):
+            confirmed = (some["evidence"] == "confirmed").to_numpy(np.float64)
+            print(f"  verdicts: {outcome + ', ' + str(len(some)):27}{spell(confirmed)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?", default="smollm2")
     parser.add_argument("--prompts", type=Path, default=FACTS)
     parser.add_argument("--samplers", default="llama.cpp")
     parser.add_argument("--lens", default="ridge")
+    parser.add_argument("--confirm", action="store_true", help="test the named components by ablation")
     parser.add_argument("--out", type=Path, help="keep the run")
     given = parser.parse_args()
     prompts = [
         record.prompt for record in PromptFile(given.prompts).records() if isinstance(record.prompt, Prompt)
     ]
-    options = TraceOptions(samplers=(given.samplers,), lens=given.lens, heads=True)
+    options = TraceOptions(samplers=(given.samplers,), lens=given.lens, heads=True, confirm=given.confirm)
     run = trace(load_model(given.model), prompts, options=options)
     if given.out:
         run.save(given.out)
@@ -94,6 +113,8 @@ def main() -> None:
     foils = contrasts(run.table("lens"))
     print(f"answer above its foil at the end: {spell(foils)}")
     chance(verdicts)
+    if given.confirm:
+        causes(verdicts)
 
 
 def contrasts(lens: pd.DataFrame) -> Values:

@@ -37,15 +37,20 @@ def on_gpu() -> Any:
     return load_model("smollm2", device="cuda")
 
 
+@pytest.fixture(scope="module")
+def on_cpu() -> Any:
+    return load_model("smollm2", device="cpu")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_it_matches_hugging_face_on_the_same_device(dtype: str) -> None:
     found = verify(load_model("smollm2", device="cuda", dtype=dtype))
     assert all(one.passed for one in found), found
 
 
-def test_float32_gives_the_processor_s_numbers(smollm2: Any, on_gpu: Any) -> None:
+def test_float32_gives_the_processor_s_numbers(on_cpu: Any, on_gpu: Any) -> None:
     options = TraceOptions(lens="raw", heads=False)
-    here, there = (elimtool.trace(model, PROMPTS, **FOLLOWED, options=options) for model in (smollm2, on_gpu))
+    here, there = (elimtool.trace(model, PROMPTS, **FOLLOWED, options=options) for model in (on_cpu, on_gpu))
     assert there.manifest.device.startswith("cuda")
     for name in COMPARED:
         _near(there.table(name), here.table(name), name)
@@ -89,14 +94,14 @@ def test_a_walk_on_the_gpu_writes_what_greedy_decoding_does(on_gpu: Any) -> None
     assert run.table("walk")["token_id"].tolist() == plain.tolist()
 
 
-def test_a_lens_is_fitted_and_read_on_the_gpu(on_gpu: Any, smollm2: Any, tmp_path: Path) -> None:
+def test_a_lens_is_fitted_and_read_on_the_gpu(on_gpu: Any, on_cpu: Any, tmp_path: Path) -> None:
     lens = fit_lens(on_gpu, shipped("fit"), tokens=6000)
     file = tmp_path / "lens.safetensors"
     lens.save(file)
     options = TraceOptions(lens=str(file))
     here, there = (
         elimtool.trace(model, PROMPTS, **FOLLOWED, options=options).table("lens_layers")
-        for model in (smollm2, on_gpu)
+        for model in (on_cpu, on_gpu)
     )
     np.testing.assert_allclose(there["entropy"], here["entropy"], atol=1e-3)
     np.testing.assert_allclose(there["kl_to_final"], here["kl_to_final"], rtol=2e-3, atol=1e-3)

@@ -161,6 +161,7 @@ def _begin(work: _Work) -> Manifest:
         "shard_size": options.shard_size,
     }
     work.state.begin(Plan(manifest, facts))
+    work.state.sweep()
     return work.state.plan().manifest
 
 
@@ -191,6 +192,7 @@ def _stop_early(options: BatchOptions, standing: Standing) -> None:
 
 
 def _finish(state: State, standing: Standing) -> None:
+    state.sweep()  # a worker may have been killed on the way
     path = state.directory / layout.MANIFEST
     if path.exists():
         return

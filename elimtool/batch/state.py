@@ -135,6 +135,20 @@ class State:
         with writing(path):
             write_text(path, json.dumps(asdict(done)) + "\n")
 
+    def sweep(self) -> None:
+        """Remove the half-written files of processes that were killed; no worker may be at work.
+
+        Raises:
+            ElimError: The system refuses.
+        """
+        with writing(self.directory):
+            contents = layout.look(self.directory)
+            found = [*contents.scraps, *self.folder.glob(".*.tmp")]
+            for name in contents.tables:
+                found += (self.directory / name).glob(".part-*.tmp")
+            for path in found:
+                path.unlink(missing_ok=True)
+
     def keep(self, name: str, value: Any) -> None:
         """Keep a small finding, such as the number of prompts, for later runs and for status."""
         with writing(self.folder / name):

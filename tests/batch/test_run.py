@@ -122,10 +122,17 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
             batch(prompts, tmp_path / "run")
     found = status(tmp_path / "run")
     assert (found["state"], found["prompts"], found["total"]) == ("interrupted", 8, 20)
+    killed = [
+        tmp_path / "run" / name
+        for name in ("lens/.part-00001.parquet.1a2b.tmp", ".batch/.shard-00001.json.1a2b.tmp")
+    ]
+    for path in killed:  # as SIGKILL leaves them
+        path.touch()
     with pytest.raises(ElimError, match="unfinished"):
         elimtool.open_run(tmp_path / "run")
     standing = batch(prompts, tmp_path / "run")
     assert (standing.prompts, standing.resumed) == (20, 8)
+    assert not list((tmp_path / "run").rglob("*.tmp"))
     assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
     assert status(tmp_path / "run")["state"] == "finished"
     again = batch(prompts, tmp_path / "run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -120,14 +121,20 @@ def _encoded_row(one: Encoded) -> dict[str, Any]:
     }
 
 
+@cache
+def _installed(package: str) -> str:
+    """A package's version; finding it reads files, which costs milliseconds."""
+    return version(package)
+
+
 def manifest(model: Model, config: Mapping[str, Any], chains: Sequence[Chain], started: str) -> Manifest:
     """Everything that the run depends on, for ``run.json``."""
     hashes = model.hashes()
     return Manifest(
         elimtool=elimtool.__version__,
-        transformer_lens=version("transformer_lens"),
-        transformers=version("transformers"),
-        torch=version("torch"),
+        transformer_lens=_installed("transformer_lens"),
+        transformers=_installed("transformers"),
+        torch=_installed("torch"),
         model=model.name,
         revision=model.revision or None,
         weights_sha256=hashes["weights_sha256"],

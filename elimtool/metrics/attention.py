@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from elimtool.metrics.columns import Columns, names_at, null_where
@@ -30,12 +30,17 @@ ELIMINATED_BELOW = 0.25
 RULE = f"lt_{ELIMINATED_BELOW}_uniform"
 
 
+Summed = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
+
 HELD_NUMBERS = 2**22
 """Attention weights that wait to be reduced together, at most, beside those of one layer."""
 
 
 class AttentionRetention:
-    """Reduces attention rows [heads, probes, keys] to masses of spans, several layers at a time."""
+    """Reduces attention rows [heads, probes, keys] to masses of spans.
+
+    Several layers at a time where their rows are few, and some probes at a time where they are many.
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset({"attention"})
     tables: ClassVar[tuple[str, ...]] = ("attention", "attention_heads", "attention_layers")
@@ -59,7 +64,10 @@ class AttentionRetention:
 
     def observe(self, view: LayerView) -> None:
         """Take one layer's rows in; they are summed over spans when enough of them wait."""
-        if view.attention is None or view.visible is None:
+        if view.visible is None:
+            return
+        if view.attention is None:
+            self._in_parts(view, view.visible)
             return
         if self.waiting and self.waiting[0][0].shape != view.attention.shape:
             self._flush()
@@ -75,15 +83,44 @@ class AttentionRetention:
         weights, visible = (torch.stack(part) for part in zip(*self.waiting, strict=True))
         count = len(self.waiting)
         self.waiting.clear()
+        self._keep(self._summed(weights, visible, self.batch.positions), count)
+
+    def _in_parts(self, view: LayerView, visible: Bool[Tensor, "batch probes keys"]) -> None:
+        """Sum one layer's rows over spans, some probes at a time."""
+        found = [
+            self._summed(weights[None], visible[None, :, some], self.batch.positions[:, some])
+            for some, weights in view.attention_parts()
+        ]
+        if not found:
+            return
+        self._flush()
+        self.layers.append(view.layer)
+        probes = (2, 2, 3)  # their axis in each of the three kinds: layers, batch, then heads if any
+        spans, whole, heads = (
+            {key: torch.cat([one[key] for one in kind], axis) for key in kind[0]}
+            for kind, axis in zip(zip(*found, strict=True), probes, strict=True)
+        )
+        self._keep((spans, whole, heads), 1)
+
+    def _keep(self, summed: Summed, count: int) -> None:
+        for kept, found in zip((self.spans, self.whole, self.heads), summed, strict=True):
+            kept.extend(_by_layer(found, count))
+
+    def _summed(
+        self,
+        weights: Float[Tensor, "layers batch heads probes keys"],
+        visible: Bool[Tensor, "layers batch probes keys"],
+        positions: Int[Tensor, "batch probes"],
+    ) -> Summed:
+        """Columns of spans [layers, batch, probes, ...], of whole rows, and of heads with their own axis."""
         rows = _Rows.of(weights, visible, self.members, self.sink)
-        self.spans += _by_layer(_span_means(rows), count)
-        self.whole += _by_layer(self._whole(rows), count)
+        heads: dict[str, Tensor] = {}
         if self.settings.heads:
             lift = rows.mass * (rows.n_keys[..., None] / rows.sizes)[:, :, None]
-            found = {"mass": rows.mass, "lift": lift, "mass_no_sink": rows.mass_no_sink}
-            self.heads += _by_layer(found, count)
+            heads = {"mass": rows.mass, "lift": lift, "mass_no_sink": rows.mass_no_sink}
+        return _span_means(rows), self._whole(rows, positions), heads
 
-    def _whole(self, rows: _Rows) -> dict[str, Tensor]:
+    def _whole(self, rows: _Rows, positions: Int[Tensor, "batch probes"]) -> dict[str, Tensor]:
         entropy = torch.special.entr(rows.weights).sum(-1)
         threshold = ELIMINATED_BELOW * rows.rest / rows.n_outside[:, :, None]
         counted = (rows.outside[:, :, None] > 0) & rows.measured[..., None]
@@ -97,7 +134,7 @@ class AttentionRetention:
             "n_eff": entropy.exp().mean(2),
             "sink_mass": sink_mass.where(has_sink, torch.nan),
             "eliminated_frac": below.sum((2, 4)) / pairs,  # 0 / 0 = NaN: no head to measure
-            "masked_frac": 1.0 - rows.n_keys.double() / (self.batch.positions + 1),
+            "masked_frac": 1.0 - rows.n_keys.double() / (positions + 1),
         }
 
     def read(self, view: ReadoutView) -> None:

@@ -45,11 +45,12 @@ class CopySuppression:
         """Keep one block's heads and their attention, or give up where they cannot be told."""
         if not self.wanted or view.layer < 0:
             return
-        if view.block is None or view.block.undecomposed is not None or view.attention is None:
+        attention = view.all_attention()
+        if view.block is None or view.block.undecomposed is not None or attention is None:
             self.wanted = False
             self.blocks.clear()
         else:
-            self.blocks.append((Branch.attention(view.block), view.attention))
+            self.blocks.append((Branch.attention(view.block), attention))
 
     def read(self, view: ReadoutView) -> None:
         """Score the heads of all blocks at some rows."""

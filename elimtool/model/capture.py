@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from elimtool.model.affine import Gain, Norm, Projection, wide
 from elimtool.model.native import Native, Taps
-from elimtool.model.probed import mask_rows
+from elimtool.model.probed import AttentionRows, mask_rows
 from elimtool.model.view import Batch, Block, LayerView, probed_rows
 
 BEFORE = ("ln1", "ln2")
@@ -169,10 +169,17 @@ def captured(
         before[0] = rows
         context = residual if "context" in needs and index == len(blocks) - 1 else None
         attention, visible = seen.pop("attention", None), seen.pop("visible", None)
-        emit(LayerView(index, batch, rows, attention, visible, block, context))
+        large = later.pop() if later else None
+        emit(LayerView(index, batch, rows, attention, visible, block, context, large))
 
-    def keep(_module: nn.Module, rows: Tensor, visible: Tensor) -> None:
-        seen.update(attention=rows, visible=visible)
+    later: list[AttentionRows] = []
+
+    def keep(_module: nn.Module, rows: AttentionRows, visible: Tensor) -> None:
+        seen["visible"] = visible
+        if rows.fits():
+            seen["attention"] = rows.whole()
+        else:
+            later.append(rows)
 
     for known in readers:
         assert known.gains is not None  # probed before there are hooks to see it

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from elimtool.model.probed import Keep, ProbedAttention, attending
+from elimtool.model.probed import AttentionRows, Keep, ProbedAttention, attending
 from elimtool.model.view import Batch, Encoded
 from elimtool.prompts import Prompt
 
@@ -160,7 +160,7 @@ class Native:
         batch = Batch((_NOBODY,), ids, torch.arange(TRIAL, device=sample.device)[None], probed)
         seen: set[int] = set()
 
-        def keep(module: nn.Module, _rows: Tensor, _visible: Tensor) -> None:
+        def keep(module: nn.Module, _rows: AttentionRows, _visible: Tensor) -> None:
             seen.add(self.attention[module])
 
         def stop(_module: nn.Module, _inputs: Any, _output: Any) -> None:
@@ -218,7 +218,7 @@ class Native:
 
         Args:
             batch: The batch that runs.
-            keep: Called with each attention module, its weights and what it sees.
+            keep: Called with each attention module, its rows of weights and what they see.
             parts: Components of the bridge that will be looked at.
             check: Compare weights with the attention's output, and let every component step aside.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,14 +25,48 @@ NAME = "elimtool_probed"
 CHUNK_NUMBERS = 2**24
 """Attention weights held at a time where SDPA cannot make the output: 64 MiB."""
 
+FORMED_NUMBERS = 2**22
+"""Attention weights of probed queries formed at a time: 16 MiB. Reducing them takes a few times that."""
+
 KNOWN = frozenset({"is_causal", "position_ids", "sliding_window", "use_cache", "output_attentions"})
 """Options that change nothing here: the mask has the window, and there is no cache."""
-
-Keep = Callable[[nn.Module, Tensor, Tensor], None]
 
 
 class NotUnderstood(Exception):
     """An attention module asks for something that is not done here."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionRows:
+    """Attention weights of one layer's probed queries, formed when they are asked for.
+
+    Attributes:
+        form: Some probes to their weights [batch, heads, some, keys].
+        probes: How many there are.
+        each: Weights of one probe: batch x heads x keys.
+    """
+
+    form: Callable[[slice], Tensor]
+    probes: int
+    each: int
+
+    def fits(self) -> bool:
+        """Whether all of them may be held at once."""
+        return self.probes * self.each <= FORMED_NUMBERS
+
+    def whole(self) -> Float[Tensor, "batch heads probes keys"]:
+        """All of them."""
+        return self.form(slice(0, self.probes))
+
+    def parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some keys"]]]:
+        """As many probes at a time as may be held, and which."""
+        size = max(1, FORMED_NUMBERS // self.each)
+        for start in range(0, self.probes, size):
+            some = slice(start, min(self.probes, start + size))
+            yield some, self.form(some)
+
+
+Keep = Callable[[nn.Module, AttentionRows, Tensor], None]
 
 
 class ProbedAttention:
@@ -39,8 +74,8 @@ class ProbedAttention:
 
     Args:
         batch: The batch that runs.
-        keep: Called with the module, the probed rows [batch, heads, probes, keys] and the keys visible to
-            each [batch, probes, keys]; ``None`` where nobody looks.
+        keep: Called with the module, the probed queries' rows and the keys visible to each
+            [batch, probes, keys]; ``None`` where nobody looks.
         check: Compare the rows, times the values, with the output.
     """
 
@@ -84,9 +119,15 @@ class ProbedAttention:
             output = self._in_chunks(query, value, attention_mask, weights)
         if self.keep is not None:
             visible, bias = self._rows_of(attention_mask)
-            rows = weights(_at(query, self.batch), visible, bias)
+            probed = _at(query, self.batch)
+
+            def form(probes: slice) -> Tensor:
+                some = None if bias is None else bias[:, :, probes]
+                return weights(probed[:, :, probes], visible[:, probes], some)
+
+            rows = AttentionRows(form, visible.shape[1], len(query) * query.shape[1] * key.shape[2])
             if self.check:
-                self._compare(rows, value, output)
+                self._compare(rows.whole(), value, output)
             self.keep(module, rows, visible)
         return output, None
 

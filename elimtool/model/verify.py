@@ -106,10 +106,9 @@ def _differences(model: Model, plain: Any, text: str, number: int) -> list[Diffe
 
     def observe(view: LayerView) -> None:
         assert view.residual is not None
-        if view.attention is not None:
-            differ(
-                "attention", view.attention[0], truth.attentions[view.layer][0], view.layer, relative=False
-            )
+        attention = view.all_attention()
+        if attention is not None:
+            differ("attention", attention[0], truth.attentions[view.layer][0], view.layer, relative=False)
         if view.layer < model.n_layers - 1:  # Hugging Face gives the last layer's only after the final norm
             differ(
                 "residual",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -151,6 +152,17 @@ class Block:
         return None
 
 
+@runtime_checkable
+class Rows(Protocol):
+    """Attention weights of one layer, formed when they are asked for."""
+
+    def whole(self) -> Tensor:
+        """All of them: [batch, heads, probes, keys]."""
+
+    def parts(self) -> Iterator[tuple[slice, Tensor]]:
+        """Some probes at a time, and which."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerView:
     """One layer's activations at the probed positions, cut out while the layer runs.
@@ -160,11 +172,13 @@ class LayerView:
 
     Attributes:
         residual: The residual stream after the layer, before the final norm, in the model's dtype.
-        attention: Attention weights of the probed queries, at least float32; visible keys sum to 1.
+        attention: Attention weights of the probed queries, at least float32; visible keys sum to 1. ``None``
+            too where they are many: see ``attention_parts``.
         visible: The keys that each probed query may see in this layer: causal, and inside the window
             where the layer has one. Read off the mask that the layer itself is given.
         block: What the layer added to the residual stream; ``None`` for the embedding.
         context: The residual stream at every position, probed or not; of the last layer alone.
+        large: Forms attention weights that are too many to be held at once; else ``None``.
     """
 
     layer: int
@@ -174,6 +188,18 @@ class LayerView:
     visible: Bool[Tensor, "batch probes keys"] | None = None
     block: Block | None = None
     context: Float[Tensor, "batch keys width"] | None = None
+    large: Rows | None = None
+
+    def attention_parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some keys"]]]:
+        """The attention weights, some probes at a time, and which; nothing for a layer that has none."""
+        if self.attention is not None:
+            yield slice(0, self.attention.shape[2]), self.attention
+        elif self.large is not None:
+            yield from self.large.parts()
+
+    def all_attention(self) -> Float[Tensor, "batch heads probes keys"] | None:
+        """The attention weights of all probes, however many; ``None`` for a layer that has none."""
+        return self.attention if self.large is None else self.large.whole()
 
 
 def probed_rows(full: Float[Tensor, "batch ... width"], batch: Batch, dim: int) -> Float[Tensor, "..."]:

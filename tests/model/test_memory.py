@@ -1,0 +1,173 @@
+"""What a traced pass holds: nothing of every head that grows with the square of the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from elimtool import engine
+from elimtool.lenses.raw import RawLens
+from elimtool.metrics import METRICS
+from elimtool.metrics.metric import Settings
+from elimtool.model import probed
+from elimtool.model.loading import load_model
+from elimtool.model.view import Batch, LayerView
+from elimtool.prompts import Prompt, SpanRequest
+from tests.families import FAMILIES, save
+
+ATTENTION = frozenset({"attention", "attention_heads", "attention_layers"})
+LONG = 2048
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Any:
+    return load_model(str(save("llama", tmp_path_factory.mktemp("llama"), tokenizer)))
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Any:
+    """A model of four layers and four heads that takes long prompts."""
+    with pytest.MonkeyPatch.context() as patch:
+        config = FAMILIES["llama"]()
+        config.max_position_embeddings = LONG
+        patch.setitem(FAMILIES, "llama", lambda: config)
+        return load_model(str(save("llama", tmp_path_factory.mktemp("long"), tokenizer)))
+
+
+class Largest(TorchDispatchMode):
+    """Watches how many numbers the largest tensor has that any operation gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        sizes = [one.numel() for one in tree_leaves(out) if isinstance(one, Tensor)]
+        self.numbers = max(self.numbers, *sizes, 0)
+        return out
+
+
+def _tables(model: Any, texts: tuple[str, ...], heads: bool) -> dict[str, pd.DataFrame]:
+    spans = (SpanRequest("first", text="token", occurrence=1),)
+    encoded = [model.encode(Prompt(text=text, spans=spans), position="all") for text in texts]
+    settings = Settings(heads=heads, tables=ATTENTION)
+    found = engine.run_batch(model, encoded, settings, RawLens())
+    return {name: table.to_pandas() for name, table in found.items()}
+
+
+@pytest.mark.parametrize("heads", [True, False])
+def test_rows_in_parts_give_the_same_tables(llama: Any, monkeypatch: pytest.MonkeyPatch, heads: bool) -> None:
+    texts = ("The capital of France is a token, and a token is eliminated.", "A token")
+    whole = _tables(llama, texts, heads)
+    formed: list[int] = []
+    form = probed.AttentionRows.parts
+
+    def counting(rows: probed.AttentionRows) -> Iterator[tuple[slice, Tensor]]:
+        for some, weights in form(rows):
+            formed.append(weights.shape[2])
+            yield some, weights
+
+    monkeypatch.setattr(probed.AttentionRows, "parts", counting)
+    keys = len(llama.encode(Prompt(text=texts[0])).token_ids)
+    monkeypatch.setattr(probed, "FORMED_NUMBERS", len(texts) * llama.n_heads * keys * 7)
+    parts = _tables(llama, texts, heads)
+    assert max(formed) == 7
+    assert sum(formed) == keys * llama.n_layers
+    assert set(parts) == set(whole) == ATTENTION - (set() if heads else {"attention_heads"})
+    for name, table in whole.items():
+        pd.testing.assert_frame_equal(parts[name], table, check_exact=False, rtol=0, atol=1e-6)
+
+
+def test_rows_in_parts_are_the_rows(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch.of([llama.encode(Prompt(text="The capital of France is"), position="all")])
+
+    def rows() -> list[Tensor | None]:
+        seen: list[Tensor | None] = []
+        llama.stream(batch, {"attention"}, lambda view: seen.append(view.all_attention()))
+        return seen
+
+    whole = rows()
+    monkeypatch.setattr(probed, "FORMED_NUMBERS", 1)
+    views: list[LayerView] = []
+    joined: list[Tensor] = []
+
+    def look(view: LayerView) -> None:
+        views.append(view)
+        if view.layer >= 0:
+            joined.append(torch.cat([weights for _, weights in view.attention_parts()], 2))
+
+    llama.stream(batch, {"attention"}, look)
+    assert whole[0] is None
+    assert all(view.attention is None for view in views)
+    for one, two, three in zip(whole[1:], rows()[1:], joined, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-7)
+        torch.testing.assert_close(one, three, rtol=0, atol=1e-6)
+
+
+def test_a_long_prompt_at_all_positions_forms_no_square_of_every_head(long: Any) -> None:
+    encoded = long.encode(Prompt(text=_of_length(long, LONG)), position="all")
+    assert len(encoded.token_ids) == len(encoded.positions) == LONG
+    short = long.encode(Prompt(text="a token"))
+    long.stream(Batch.of([short]), {"residual"}, lambda _view: None)  # the first pass checks the head
+    with Largest() as largest:
+        engine.run_batch(long, [encoded], Settings(heads=True, tables=ATTENTION), RawLens())
+    assert largest.numbers >= LONG * LONG  # which keys each query sees, the same for every head
+    assert largest.numbers < LONG * LONG * long.n_heads / 2
+
+
+def _of_length(model: Any, length: int) -> str:
+    """A text of so many tokens: the tokenizer has no token of two of these letters."""
+    return "z" * (length + 1 - len(model.encode(Prompt(text="z")).token_ids))
+
+
+def _held(what: Any, seen: dict[int, int]) -> None:
+    """Bytes of the storage of every tensor that can be reached, by storage."""
+    if isinstance(what, Tensor):
+        seen[what.untyped_storage().data_ptr()] = what.untyped_storage().nbytes()
+    elif isinstance(what, dict):
+        _held(list(what.values()), seen)
+    elif isinstance(what, list | tuple):
+        for one in what:
+            _held(one, seen)
+    elif is_dataclass(what):
+        _held([getattr(what, field.name) for field in fields(what)], seen)
+
+
+def _most_held(model: Any, length: int) -> int:
+    """Bytes that the metrics of a default trace and the readers hold after a layer, at most."""
+    encoded = model.encode(Prompt(text=_of_length(model, length)))
+    assert len(encoded.token_ids) == length
+    batch = Batch.of([encoded])
+    metrics = [made(batch, Settings()) for made in METRICS.values()]
+    needs = frozenset({"residual"}).union(*(metric.needs for metric in metrics))
+    most = 0
+
+    def observe(view: LayerView) -> None:
+        nonlocal most
+        seen: dict[int, int] = {}
+        for metric in metrics:
+            metric.observe(view)
+            _held([value for name, value in vars(metric).items() if name != "batch"], seen)
+        for reader in model._readers:
+            _held(reader.seen, seen)
+        weights = {one.untyped_storage().data_ptr() for one in model.hf.parameters()}
+        most = max(most, sum(size for where, size in seen.items() if where not in weights))
+
+    model.stream(batch, needs, observe)
+    return most
+
+
+def test_what_is_held_between_layers_grows_with_the_prompt_not_its_square(long: Any) -> None:
+    short, longer = _most_held(long, 64), _most_held(long, 512)
+    rows = 4 * long.n_layers * long.n_heads * 512  # one attention row of every head, which two metrics keep
+    assert longer - short < 3 * rows
+    assert short < longer < 8 * short

@@ -1,7 +1,7 @@
 """Kills ``elimtool batch`` with SIGKILL at random moments, resumes it, and compares with a run left alone.
 
     python scripts/kill_batch.py                          # a tiny model, 2,000 prompts, 30 kills
-    python scripts/kill_batch.py --model smollm2 --prompts 60 --kills 5 --shard-size 4
+    python scripts/kill_batch.py --model smollm2 --prompts 24 --kills 5 --shard-size 1
 
 All runs are forks of one process that has imported everything, and run the command line: a kill costs no
 imports. Prints how often it was killed and at how many finished shards, how many half-written files are left,
@@ -88,7 +88,7 @@ def kill_and_resume(arguments: list[str], directory: Path, kills: int, shards: i
         directory: The run directory.
         kills: How often to kill.
         shards: Shards of the whole run.
-        pace: Seconds that a shard takes: kills are spread over the shards that are left.
+        pace: Seconds that a shard takes: kills are spread over the shards that are left, a rest aside.
 
     Returns:
         Shards that were finished at each kill; fewer than ``kills`` if a run ended before it was killed.
@@ -98,7 +98,7 @@ def kill_and_resume(arguments: list[str], directory: Path, kills: int, shards: i
     chance, moments = random.Random(SEED), []
     while len(moments) < kills:
         before, ended = finished(directory), 0
-        spread = pace * max(1.0, (shards - before) / (kills - len(moments)) - 0.8)
+        spread = pace * max(0.5, (shards - before) / (kills - len(moments) + 1) - 0.8)
         child = forked(lambda: main(arguments))
         if chance.random() < 0.8:
             while not ended and finished(directory) <= before:

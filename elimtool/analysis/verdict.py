@@ -144,7 +144,7 @@ def in_words(verdict: Row) -> str:
 
 def _loss(verdict: Row) -> str:
     """Where a target was lost; only a candidate unless tokens as frequent seldom fare so badly."""
-    p, layer = verdict["lost_p"], verdict["lost_layer"]
+    p, layer = verdict.get("lost_p"), verdict["lost_layer"]  # runs of earlier versions have no null
     when = f"among the {SURFACED} first from layer {verdict['entry_layer']}"
     if p is not None and p <= BEATS_CHANCE:
         return f"lost at layer {layer}, {when} (p = {spell_prob(p)} against tokens as frequent)"

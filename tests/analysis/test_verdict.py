@@ -162,3 +162,7 @@ def test_a_target_that_is_not_lost_has_the_chance_but_no_p_value() -> None:
     }
     nothing = {"lost_p": None, "lost_chance": None}
     assert against_chance(LOST, None) == against_chance(LOST, {"n_controls": 0}) == nothing
+
+
+def test_a_run_of_an_earlier_version_is_told_without_its_null() -> None:
+    assert "not tested against chance" in in_words(LOST | NAMELESS)

@@ -14,9 +14,6 @@ from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import quoted
 from elimtool.report.ledger import ChainLedger, ledgers
 
-NEWER = {"lost_p": None}
-"""Columns of verdicts that earlier runs lack."""
-
 
 def judged(probe: Probe) -> list[dict[str, Any]]:
     """For each followed token: ``token, outcome, outcome_words, evidence, regime, sentence, more, findings``.
@@ -38,7 +35,7 @@ def _judged(one: Trajectory, chains: list[ChainLedger], verdict: Row | None) -> 
     key = (one.target, one.token_id)
     fates = [chain.fate(key) for chain in chains if chain.targets.get(key)]
     found = verdict or {}
-    more = [in_words({**NEWER, **verdict}) if verdict else "", *_marks(one)]
+    more = [in_words(verdict) if verdict else "", *_marks(one)]
     return {
         "token": quoted(one.target),
         "outcome": found.get("outcome") or "",

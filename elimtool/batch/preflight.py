@@ -140,7 +140,7 @@ def check_visible(ray: Any, directory: Path) -> None:
             for node in nodes
         }
         ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=SEEN_WITHIN)
-        blind = [asked[one]["NodeManagerAddress"] for one in ready if not ray.get(one)]
+        blind = [asked[one]["NodeManagerAddress"] for one in ready if not _answer(ray, one)]
         blind += [asked[one]["NodeManagerAddress"] for one in late]
     finally:
         token.unlink()
@@ -149,6 +149,15 @@ def check_visible(ray: Any, directory: Path) -> None:
             f"the Ray node {blind[0]} does not see {directory}",
             "choose an -o on a file system that all nodes share",
         )
+
+
+def _answer(ray: Any, asked: Any) -> bool:
+    """What a node said; a node that died since it was listed gets no worker, so it has nothing to see."""
+    gone = (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError)
+    try:
+        return bool(ray.get(asked))
+    except gone:
+        return True
 
 
 def _sees(path: str) -> bool:

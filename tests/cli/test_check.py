@@ -242,12 +242,36 @@ def _installed(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
 
 def test_the_installed_entry_point(saved: Path, checks: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "ELIMTOOL_CACHE": str(tmp_path)}
-    for code, arguments in ((4, ()), (0, ("--update",)), (0, ()), (5, ("--only", "none"))):
+    for code, arguments in (
+        (4, ()),
+        (0, ("--update",)),
+        (0, ()),
+        (5, ("--only", "none")),
+        (2, ("--against", "nowhere")),
+    ):
         process = _installed(
             "check", str(checks), "--run", str(saved), *arguments, stdout=subprocess.PIPE, env=environment
         )
         process.communicate(timeout=60)
         assert process.returncode == code
+
+
+@pytest.mark.parametrize(("raised", "code"), [("ZeroDivisionError", 70), ("KeyboardInterrupt", 130)])
+def test_a_defect_and_an_interrupt_through_the_installed_entry_point(
+    raised: str, code: int, saved: Path, checks: Path, tmp_path: Path
+) -> None:
+    """Python imports ``sitecustomize`` before the command: here it breaks what the command calls."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import elimtool.checking.api as api\n"
+        f"def broken(*_, **__): raise {raised}('not the user')\n"
+        "api.judge_run = broken\n"
+    )
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "ELIMTOOL_CACHE": str(tmp_path), "PYTHONPATH": f"{tmp_path}:{root}"}
+    process = _installed("check", str(checks), "--run", str(saved), stdout=subprocess.PIPE, env=environment)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, b"")
+    assert b"Traceback" not in err
 
 
 def test_a_reader_that_goes_away(saved: Path, checks: Path, tmp_path: Path) -> None:

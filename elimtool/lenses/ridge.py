@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from torch import Tensor
 from elimtool.errors import ElimError
 from elimtool.lenses.affine import AffineLens
 from elimtool.lenses.regime import Reference
+from elimtool.tensors import KEY, unwritable, write_tensors
 
 FORMAT = "elimtool-ridge-lens-2"
-_KEY = "elimtool"
 _TENSORS = ("weight", "bias", "penalty", "surprisal", "openings", "prior")
 
 
@@ -85,8 +84,6 @@ class RidgeLens(AffineLens):
         Raises:
             ElimError: It cannot be written.
         """
-        from safetensors.torch import save
-
         tensors = {
             "weight": self.weight,
             "bias": self.bias,
@@ -95,18 +92,11 @@ class RidgeLens(AffineLens):
             "openings": self.reference.openings,
             "prior": self.reference.prior,
         }
-        plain = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        # One metadata entry: safetensors writes several in no fixed order.
-        content = save(plain, {_KEY: json.dumps(asdict(self.facts), sort_keys=True)})
-        aside = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_bytes(content)
-            aside.replace(path)
         except OSError as error:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
-            raise ElimError(f"cannot write the lens {path}: {error.strerror or error}") from error
+            raise unwritable(path, error, "the lens") from error
+        write_tensors(path, tensors, asdict(self.facts), "the lens")
 
     @classmethod
     def load(cls, path: Path, name: str = "ridge") -> RidgeLens:
@@ -159,7 +149,7 @@ def _read(path: Path) -> tuple[Facts, dict[str, Tensor]]:
 
 def _facts(path: Path, metadata: Mapping[str, str]) -> Facts:
     try:
-        given: Any = json.loads(metadata.get(_KEY, "{}"))
+        given: Any = json.loads(metadata.get(KEY, "{}"))
     except ValueError as error:
         raise _damaged(path, "its description is not JSON") from error
     expected = {field.name for field in fields(Facts)}

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.model.interventions.edits import Kind, Site
-from elimtool.model.tensors import read_tensors, write_tensors
 from elimtool.model.view import Batch
+from elimtool.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model

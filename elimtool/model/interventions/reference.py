@@ -13,7 +13,7 @@ from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.model.interventions.edits import Kind, Site
-from elimtool.model.tensors import read_tensors, write_tensors
+from elimtool.tensors import read_tensors, write_tensors
 
 FORMAT = "elimtool-reference-1"
 

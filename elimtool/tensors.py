@@ -13,17 +13,20 @@ from torch import Tensor
 
 from elimtool.errors import ElimError
 
-_KEY = "elimtool"
+KEY = "elimtool"
 """The one metadata entry: safetensors writes several in no fixed order."""
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], what: str = ""
+) -> None:
     """Write a file, whole or not at all.
 
     Args:
         path: The file; its folder must be there.
         tensors: What to write, from any device.
         facts: JSON to go with it.
+        what: What the message calls the file, such as ``the lens``.
 
     Raises:
         ElimError: It cannot be written.
@@ -31,7 +34,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = save(plain, {_KEY: json.dumps(dict(facts), sort_keys=True)})
+    content = save(plain, {KEY: json.dumps(dict(facts), sort_keys=True)})
     aside = path.with_name(f".{path.name}.part")
     try:
         aside.write_bytes(content)
@@ -39,7 +42,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     except OSError as error:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
-        raise ElimError(f"cannot write {path}: {error.strerror or error}") from error
+        raise unwritable(path, error, what) from error
+
+
+def unwritable(path: Path, error: OSError, what: str = "") -> ElimError:
+    """The error of a file that cannot be written."""
+    return ElimError(f"cannot write {f'{what} ' if what else ''}{path}: {error.strerror or error}")
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -52,7 +60,7 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
 
     try:
         with safe_open(path, "pt", device=str(device)) as file:
-            facts = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            facts = json.loads((file.metadata() or {}).get(KEY, "{}"))
             names = list(file.keys())
             return {name: file.get_tensor(name) for name in names}, facts
     except OSError as error:

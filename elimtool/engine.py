@@ -135,16 +135,11 @@ def measure(
 
     started = utc_now()
     options = options or TraceOptions()
-    chains = tuple(chain_for(model, spec) for spec in options.samplers)
     lens, named = open_lens(options.lens, model)
+    settings = settings_for(model, options, lens)
     asked = ask(prompts, targets, foils)
     encoded = [_encode(model, prompt, options) for prompt in asked]
     refuse_duplicates(encoded)
-    selection = options.selection()
-    reference = lens.reference if isinstance(lens, RidgeLens) else None
-    if reference is None:
-        refuse_unfitted(options.tables, model.name)
-    settings = Settings(chains, options.single_heads, selection.measured, reference)
     tables: dict[str, list[pa.Table]] = {"prompts": [arrow_table("prompts", prompt_rows(asked, encoded))]}
     usable = [one for one in encoded if isinstance(one, Encoded)]
     under = changed(model, options.interventions)
@@ -160,14 +155,32 @@ def measure(
         if progress is not None:
             progress(done, len(usable))
     if options.generate:
-        written = chains[options.samplers.index(options.chain) if options.chain else 0]
+        written = written_through(settings, options)
         for one in usable:
             for name, columns in walk_tables(model, one, written, options.generate, options.seed).items():
                 tables.setdefault(name, []).append(arrow_table(name, columns))
     config = {**asdict(options), "lens": named, "prompts_sha256": fingerprint(asked)}
     config |= described(options.interventions, under, usable)
     whole = {name: concatenate(parts + later.get(name, [])) for name, parts in tables.items()}
-    return Run.from_tables(manifest(model, config, chains, started), whole)
+    return Run.from_tables(manifest(model, config, settings.chains, started), whole)
+
+
+def settings_for(model: Model, options: TraceOptions, lens: Lens) -> Settings:
+    """What the metrics of a run obey: its chains, heads, tables and reference set.
+
+    Raises:
+        ElimError: A chain cannot be resolved, or a table needs a fitted lens and there is none.
+    """
+    reference = lens.reference if isinstance(lens, RidgeLens) else None
+    if reference is None:
+        refuse_unfitted(options.tables, model.name)
+    chains = tuple(chain_for(model, spec) for spec in options.samplers)
+    return Settings(chains, options.single_heads, options.selection().measured, reference)
+
+
+def written_through(settings: Settings, options: TraceOptions) -> Chain:
+    """The chain that a walk goes through."""
+    return settings.chains[options.samplers.index(options.chain) if options.chain else 0]
 
 
 def run_batch(

@@ -17,6 +17,7 @@ from elimtool.batch.plan import Shard
 from elimtool.engine import TraceOptions, chain_for, run_batch
 from elimtool.errors import ElimError
 from elimtool.lenses.ridge import RidgeLens
+from elimtool.memory import out_of_memory
 from elimtool.metrics.metric import Settings
 from elimtool.model.view import Encoded
 from elimtool.promptfile import Record
@@ -177,7 +178,7 @@ class _Pass:
             if len(some) == 1:
                 self.failed[some[0].prompt_id] = error
                 return
-            step = (len(some) + 1) // 2 if _out_of_memory(error) else 1
+            step = (len(some) + 1) // 2 if out_of_memory(error) else 1
         else:
             for name, table in tables.items():
                 self.parts.setdefault(name, []).append(table)
@@ -213,7 +214,7 @@ class _Pass:
                 run_batch(self.measurer.model, some, self.measurer._settings, self.measurer.lens)
             except Exception as error:
                 _free_memory()
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     return size
                 return max(1, size // 2)
             size *= 2
@@ -227,12 +228,6 @@ def _in_order(name: str, parts: Sequence[pa.Table], order: pa.Array) -> pa.Table
     table = pa.concat_tables(parts).combine_chunks()
     places = pc.index_in(table.column("prompt_id"), value_set=order).to_numpy()
     return table.take(pa.array(np.argsort(places, kind="stable")))
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError | pa.ArrowMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _free_memory() -> None:

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from elimtool.model.probed import AttentionRows, Keep, ProbedAttention, attending
+from elimtool.memory import out_of_memory
+from elimtool.model.probed import AttentionRows, Keep, NotUnderstood, ProbedAttention, attending
 from elimtool.model.view import Batch, Encoded
 from elimtool.prompts import Prompt
 
@@ -148,8 +149,13 @@ class Native:
         awaited = {layer for layer in self.attention.values() if layer <= max(first.values())}
         try:
             awaited -= self._tried(max(first.values()))
-        except Exception as error:  # whatever an unknown architecture says to a function it does not expect
-            return str(error) or type(error).__name__
+        except NotUnderstood as error:
+            return str(error)
+        except Exception as error:  # code of an unknown architecture may raise anything
+            if out_of_memory(error):
+                raise
+            log.debug("%s: the trial without the bridge failed", self.name, exc_info=True)
+            return f"{type(error).__name__}: {error}"
         return "its attention does not go through transformers' attention interface" if awaited else ""
 
     def _tried(self, last: int) -> set[int]:

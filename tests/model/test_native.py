@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ NEEDS = {"residual", "attention", "block"}
 
 OWN_ATTENTION = {"bloom", "falcon"}
 """Families whose attention does not go through transformers' attention interface."""
+
+NO_INTERFACE = "its attention does not go through transformers' attention interface"
 
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
@@ -75,6 +78,8 @@ def _assert_same(one: LayerView, two: LayerView) -> None:
 def test_the_same_as_through_hooks(family: Any) -> None:
     name, model = family
     assert model._native.usable == (name not in OWN_ATTENTION)
+    assert model._native.why_not == (NO_INTERFACE if name in OWN_ATTENTION else "")
+    assert not model._native.hindered()
     views = _views(model)
     with through_hooks(model):
         truth = _views(model)
@@ -92,6 +97,44 @@ def test_what_cannot_run_by_itself_says_so_once(
     said = [record.getMessage() for record in caplog.records if record.name.startswith("elimtool")]
     assert len(said) == 1
     assert "slower way through hooks" in said[0]
+
+
+def test_an_error_of_the_trial_is_told_by_its_type(
+    llama: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_args: Any) -> None:
+        raise ZeroDivisionError("of our own")
+
+    monkeypatch.setattr(Native, "_tried", fail)
+    native = Native(llama.bridge, "llama")
+    with caplog.at_level(logging.DEBUG, logger="elimtool.model.native"):
+        assert not native.usable
+    assert native.why_not == "ZeroDivisionError: of our own"
+    traced, said = caplog.records
+    assert traced.exc_info is not None and traced.exc_info[0] is ZeroDivisionError
+    assert said.levelno == logging.WARNING and native.why_not in said.getMessage()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_too_little_memory_is_no_reason_for_the_slower_way(
+    llama: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_args: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Native, "_tried", fail)
+        native = Native(llama.bridge, "llama")
+        with pytest.raises(type(error)):
+            assert native.usable
+    assert native.usable  # nothing was settled
 
 
 def test_nothing_is_computed_that_nobody_looks_at(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,7 +216,7 @@ def run_batch(
     model.stream(batch, needs, observe)
     if any("residual" in metric.needs for metric in metrics):
         with torch.inference_mode():
-            _read_out(model, batch, torch.stack(kept), lens, metrics, leaders)
+            _read_out(model, batch, torch.stack(kept), lens, metrics, settings, leaders)
     filled: dict[str, pa.Table] = {}
     for metric in metrics:
         for name, columns in metric.finish().items():
@@ -231,6 +231,7 @@ def _read_out(
     residuals: Float[Tensor, "layers rows width"],
     lens: Lens,
     metrics: Sequence[Metric],
+    settings: Settings,
     leaders: Leaders | None,
 ) -> None:
     """Read the probed residuals out in chunks of rows, all layers of a row at once."""
@@ -242,7 +243,7 @@ def _read_out(
         read = model.readout(torch.cat([*carried, part[-1]]))
         logits = read.reshape(n_layers, -1, read.shape[-1])
         rows = tuple(index[start : start + chunk] for index in batch.rows)
-        view = _view(model, batch, (rows[0], rows[1]), logits, lens.name, part[-1], leaders)
+        view = _view(model, batch, (rows[0], rows[1]), logits, lens.name, part[-1], settings, leaders)
         for metric in metrics:
             metric.read(view)
 
@@ -254,11 +255,13 @@ def _view(
     logits: Float[Tensor, "layers rows vocab"],
     lens: str,
     final: Float[Tensor, "rows width"],
+    settings: Settings,
     leaders: Leaders | None,
 ) -> ReadoutView:
     logprobs = torch.log_softmax(logits, -1)
     first = top(logits)
-    followed: Followed = follow(model, batch, rows, logprobs, first, leaders)
+    joint = settings.wants("survival")  # the one table that has it
+    followed: Followed = follow(model, batch, rows, logprobs, first, leaders, joint=joint)
     return ReadoutView(
         batch,
         rows,

@@ -34,6 +34,8 @@ def follow(
     logprobs: Float[Tensor, "layers rows vocab"],
     top: Int[Tensor, "layers rows"],
     leaders: Leaders | None = None,
+    *,
+    joint: bool = True,
 ) -> Followed:
     """Settle the tokens to follow at some rows of a batch.
 
@@ -45,6 +47,8 @@ def follow(
         top: Most probable token of every layer.
         leaders: Tokens followed in an earlier pass where nobody named any, which are followed again; those
             of new rows are put in.
+        joint: Whether targets of several tokens are scored as a whole, which costs a pass for each; else
+            their joint log-probability is NaN.
     """
     known = {} if leaders is None else leaders
     chosen = []
@@ -61,10 +65,10 @@ def follow(
         for k, target in enumerate(targets):
             ids[row, k] = target.token_id
             is_foil[row, k], ambiguous[row, k] = target.is_foil, target.ambiguous
-    rest = _remainders(model, batch, rows, chosen, width)
+    rest = _remainders(model, batch, rows, chosen, width, joint)
     ids, is_foil, ambiguous, rest = (one.to(logprobs.device) for one in (ids, is_foil, ambiguous, rest))
-    joint = logprobs[-1].gather(-1, ids.clamp(min=0)).double() + rest
-    return Followed(ids, is_foil, ambiguous, [[t.text for t in targets] for targets in chosen], joint)
+    logprob = logprobs[-1].gather(-1, ids.clamp(min=0)).double() + rest
+    return Followed(ids, is_foil, ambiguous, [[t.text for t in targets] for targets in chosen], logprob)
 
 
 def _leaders(final: Float[Tensor, "rows vocab"], top: Int[Tensor, "layers rows"]) -> list[list[int]]:
@@ -80,12 +84,17 @@ def _as_targets(model: Model, ids: Sequence[int]) -> tuple[Target, ...]:
 
 
 def _remainders(
-    model: Model, batch: Batch, rows: tuple[Tensor, Tensor], chosen: Sequence[Sequence[Target]], width: int
+    model: Model,
+    batch: Batch,
+    rows: tuple[Tensor, Tensor],
+    chosen: Sequence[Sequence[Target]],
+    width: int,
+    joint: bool,
 ) -> Float[Tensor, "rows k"]:
     """Log-probability of each target's tokens after the first: 0 for one token, NaN where not measured.
 
     A target continues the whole prompt, so one of several tokens has a joint probability only at the
-    prompt's last position.
+    prompt's last position. Foils have no use for one.
     """
     rest = torch.zeros(len(chosen), width, dtype=torch.float64)
     for row, (prompt, probe) in enumerate(zip(rows[0].tolist(), rows[1].tolist(), strict=True)):
@@ -93,7 +102,8 @@ def _remainders(
         last = one.positions[probe] == len(one.token_ids) - 1
         for k, target in enumerate(chosen[row]):
             if len(target.token_ids) > 1:
-                rest[row, k] = _remainder(model, one, target) if last else torch.nan
+                scored = joint and last and not target.is_foil
+                rest[row, k] = _remainder(model, one, target) if scored else torch.nan
     return rest
 
 

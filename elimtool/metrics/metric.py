@@ -25,7 +25,8 @@ class Followed:
         is_foil: Which of them are foils.
         ambiguous: Which of them share their token with another of the same prompt.
         texts: The strings, one list a row.
-        logprob: Joint log-probability of all tokens of a target (nats), NaN where it was not measured.
+        logprob: Joint log-probability of all tokens of a target (nats), NaN where it was not measured: of
+            foils of several tokens, for one.
     """
 
     ids: Int[Tensor, "rows k"]

@@ -127,6 +127,22 @@ def test_a_target_of_several_tokens_has_a_joint_probability(llama: Any, llama_di
     assert joint.iloc[-1] == pytest.approx(expected, abs=1e-4)
 
 
+def test_nothing_is_scored_that_no_table_reads(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+    stream = type(llama).stream
+
+    def counted(model: Any, batch: Any, *rest: Any) -> None:
+        lengths.append(batch.ids.shape[1])
+        stream(model, batch, *rest)
+
+    monkeypatch.setattr(type(llama), "stream", counted)
+    for tables, passes in ((("lens",), 1), (("survival",), 2), (("verdicts",), 2)):
+        lengths.clear()
+        options = TraceOptions(tables=tables)
+        elimtool.trace(llama, TEXTS[0], targets=[" zebra", " of"], foils=[" France"], options=options)
+        assert len(lengths) == passes, tables
+
+
 def test_shared_first_tokens_are_appended_and_probed_behind(llama: Any) -> None:
     run = elimtool.trace(llama, "The text of a token", targets=[" zebra", " zebu"])
     row = run.prompts.iloc[0]

@@ -1,4 +1,4 @@
-"""Times traced passes of a model against its bare forward pass, shape by shape, and measures peak memory.
+"""Times traced passes of a model against its bare forward pass, shape by shape; on a GPU also peak memory.
 
 The floor is what a trace cannot do without: one forward pass by SDPA with logits of the last position, and
 one product of every layer's residual there with the unembedding. All contestants run in turn in one process;
@@ -114,7 +114,7 @@ def contestants(job: Job, longest: int) -> dict[str, Callable[[], object]]:
 
 
 def measured(job: Job, longest: int, runs: int) -> dict[str, dict[str, float | None]]:
-    """Median ratios to the floor of the same turn, and peak memory above the weights, by contestant."""
+    """Median ratios to the floor of the same turn, and on a GPU peak memory above the weights."""
     work = contestants(job, longest)
     memory = {name: peak(run, job.model.device) for name, run in work.items()}
     spent: dict[str, list[float]] = {name: [] for name in work}
@@ -141,28 +141,18 @@ def seconds(run: Callable[[], object], device: Any) -> float:
 
 
 def peak(run: Callable[[], object], device: Any) -> float | None:
-    """MiB that a call needs above what was held before it; ``None`` where the system cannot tell."""
+    """MiB that a call, its second, needs above what was held before it; ``None`` on the CPU.
+
+    There, memory that the process kept from earlier calls serves again, so that its size shows no peak.
+    """
     run()
-    gc.collect()
-    if str(device).startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return float(torch.cuda.max_memory_allocated() - before) / MEBIBYTE
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-        before = held("VmRSS")
-        run()
-        above = (held("VmHWM") - before) / 1024
-        return above if above > 0 else None  # some sandboxed kernels keep no high-water mark
-    except OSError:
+    if not str(device).startswith("cuda"):
         return None
-
-
-def held(what: str) -> int:
-    """KiB of memory of this process, by the kernel's name."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(what))
+    gc.collect()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    return float(torch.cuda.max_memory_allocated() - before) / MEBIBYTE
 
 
 def prompts(model: Any, shape: str) -> list[Encoded]:
@@ -180,12 +170,12 @@ def prompts(model: Any, shape: str) -> list[Encoded]:
 def table(results: dict[str, Any]) -> str:
     """The results as a Markdown table."""
     names = list(next(iter(results["shapes"].values())))
-    head = ["shape", *(f"{name}: ratio" for name in names[1:]), "bare MiB", "trace MiB"]
+    weighed = [name for name in ("bare", "trace") if results["device"].startswith("cuda")]
+    head = ["shape", *(f"{name}: ratio" for name in names[1:]), *(f"{name} MiB" for name in weighed)]
     rows = [head, ["---"] * len(head)]
     for shape, found in results["shapes"].items():
         ratios = [f"{found[name]['ratio']:.2f}" if name in found else "" for name in names[1:]]
-        peaks = [found[name]["peak_mib"] for name in ("bare", "trace")]
-        rows.append([shape, *ratios, *("" if one is None else f"{one:.0f}" for one in peaks)])
+        rows.append([shape, *ratios, *(f"{found[name]['peak_mib']:.0f}" for name in weighed)])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 

@@ -158,6 +158,8 @@ def _load(path: Path, reader: Any, progress: Progress | None) -> tuple[Any, set[
                 str(path.parent), gguf_file=path.name, dtype=torch.float32, output_loading_info=True
             )
     except (ValueError, KeyError, NotImplementedError) as error:
+        # transformers and gguf have no errors of their own: an architecture that they do not know, metadata
+        # that it needs, or a quantisation that they cannot undo; nothing of ours runs here but `progress`
         architecture = field(reader, "general.architecture")
         raise ElimError(
             f"{path}: architecture '{architecture}' cannot be converted: {_first_line(error)}",

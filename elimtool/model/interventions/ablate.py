@@ -43,7 +43,6 @@ class Ablate:
     how: str = "mean"
     seed: int = 0
 
-    needs_pattern: ClassVar[bool] = False
     extends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -116,7 +115,6 @@ class Scale:
     factor: float
 
     needs_reference: ClassVar[bool] = False
-    needs_pattern: ClassVar[bool] = False
     extends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -71,10 +71,6 @@ class Intervention(Protocol):
         """Whether it puts in activations of reference text."""
 
     @property
-    def needs_pattern(self) -> bool:
-        """Whether it acts on attention weights, so that the model must form them."""
-
-    @property
     def extends(self) -> bool:
         """Whether it means the same for the prompt with further tokens behind it."""
 

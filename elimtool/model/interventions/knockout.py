@@ -46,7 +46,6 @@ class Knockout:
     origin: str = "last"
 
     needs_reference: ClassVar[bool] = False
-    needs_pattern: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not self.span:

@@ -79,7 +79,6 @@ class Patch:
     places: tuple[str, ...] = ()
 
     needs_reference: ClassVar[bool] = False
-    needs_pattern: ClassVar[bool] = False
     extends: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -51,7 +51,6 @@ def test_canonical_forms_read_back(made: Intervention, canonical: str) -> None:
     assert str(made) == canonical
     assert parse_intervention(canonical) == made
     assert label((made, made)) == f"{canonical}; {canonical}"
-    assert not made.needs_pattern
 
 
 def test_no_intervention_has_no_label() -> None:

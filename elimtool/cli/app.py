@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     often than usual, and not at all when the interpreter shuts down, which together saves a second.
     """
     gc.set_threshold(COLLECT_AFTER)
+    _reopen_streams()
     code = run(lambda: app(arguments))
     gc.freeze()
     sys.exit(code)
@@ -88,7 +90,12 @@ def run(command: Callable[[], object]) -> int:
         return leaving.code if isinstance(leaving.code, int) else Exit.OK
     except BrokenPipeError:
         return _broken_pipe()
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _drop_output()
+            _say(f"error: {error.strerror}")
+            _say("hint: free some space where standard output goes")
+            return Exit.USAGE
         _say(f"error: this is a defect of elimtool; the traceback is in {_log_traceback()}")
         return Exit.DEFECT
     return Exit.OK
@@ -105,9 +112,29 @@ def _say(line: str) -> None:
 
 
 def _broken_pipe() -> int:
-    """Nobody reads standard output any more: keep the interpreter from complaining when it flushes."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Nobody reads standard output any more."""
+    _drop_output()
     return Exit.BROKEN_PIPE
+
+
+def _drop_output() -> None:
+    """What standard output did not take is lost: keep the interpreter from complaining when it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _reopen_streams() -> None:
+    """Give streams that were closed from the start (``>&-``) back: one without a reader, one to nowhere.
+
+    Python has None for them: results would look like a defect, and errors would go to standard output.
+    """
+    if sys.stdout is None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, 1)
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def _log_traceback() -> str:

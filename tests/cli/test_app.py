@@ -138,3 +138,30 @@ def test_broken_pipe(llama_directory: Path) -> None:
     assert process.returncode == 141
     assert b"Traceback" not in err
     assert b"Exception ignored" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        ("models list >&-", 141, ""),
+        ("report no-such-run >&-", 2, "error: no-such-run does not exist"),
+        ("models list > /dev/full", 2, "error: No space left on device"),
+        ("report no-such-run 2>&-", 2, ""),
+        ("models list >&- 2>&-", 141, ""),
+    ],
+)
+def test_streams_that_take_nothing(command: str, code: int, says: str, tmp_path: Path) -> None:
+    """A closed standard output is one without a reader, a full one no defect; errors go to neither."""
+    env = {**os.environ, "ELIMTOOL_CACHE": str(tmp_path)}
+    done = subprocess.run(
+        f"exec '{sys.executable}' -m elimtool {command}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        env=env,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(says) and bool(done.stderr) == bool(says)
+    assert not (tmp_path / "logs").exists()

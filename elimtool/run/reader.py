@@ -273,6 +273,9 @@ def _no_manifest(path: Path, contents: layout.Contents) -> ElimError:
     kept = sorted(entry for entry in path.iterdir() if entry.name.startswith(layout.OLD))
     if kept:
         return ElimError(f"{path} was left in the middle of --overwrite", f"the earlier run is in {kept[0]}")
+    if contents.state:
+        hint = f"elimtool run status {path} says how far; if it was interrupted, its batch command goes on"
+        return ElimError(f"{path} holds an unfinished batch: there is no {layout.MANIFEST}", hint)
     if contents.is_run:
         hint = "run the command again with --overwrite"
         return ElimError(f"{path} holds an unfinished run: there is no {layout.MANIFEST}", hint)

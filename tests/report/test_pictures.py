@@ -77,9 +77,14 @@ def test_any_text_can_be_a_label(text):
         ("components", {"prompt": "text"}, "tokens were followed", "--target"),
         ("components", {"prompt": "france", "target": "Rome"}, "'Rome' was not followed", "' Paris'"),
         ("heads", {"prompt": "france"}, "one layer", "--layer"),
-        ("heads", {"prompt": "france", "layer": 99}, "nothing to show", ""),
+        ("heads", {"prompt": "france", "layer": 99}, "no layer 99", "layers: 0 to 3"),
         ("outcomes", {"prompt": "france"}, "--prompt does not go", ""),
-        ("regimes", {}, "nothing to show as 'regimes'", "lacks the tables"),
+        (
+            "regimes",
+            {},
+            "nothing to show as 'regimes'",
+            "its tables are missing, or hold nothing of the kind",
+        ),
     ],
 )
 def test_what_cannot_be_chosen_is_said(whole_run, name, given, message, hint):

@@ -123,6 +123,15 @@ def test_an_unfinished_run_is_said(saved):
     assert ".elimtool-old-x" in caught.value.hint
 
 
+def test_a_batch_that_is_not_done_is_never_told_to_start_over(saved):
+    (saved / "run.json").unlink()
+    (saved / ".batch").mkdir()
+    with pytest.raises(ElimError, match=r"holds an unfinished batch: there is no run\.json") as caught:
+        open_run(saved)
+    assert f"elimtool run status {saved}" in caught.value.hint
+    assert "--overwrite" not in caught.value.hint
+
+
 @pytest.mark.parametrize("contents", [b"", b"{", b"\xff\xfe", b"[]", b'{"schema_version": "1"}'])
 def test_a_damaged_manifest_is_named(saved, contents):
     (saved / "run.json").write_bytes(contents)

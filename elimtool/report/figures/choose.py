@@ -51,7 +51,7 @@ def choose(
         return _first(OVERVIEW[name](Overview(tables)), name, "the run")
     probe = _probe(tables, prompt, position)
     if name == "heads":
-        return _first(heads_of_layer(probe, layer or 0), name, f"layer {layer}")
+        return _of_layer(probe, layer or 0)
     if name == "components":
         return _of_target(probe, target)
     return _first(PROMPT[name](probe), name, "the prompt")
@@ -103,6 +103,13 @@ def _of_target(probe: Probe, target: str | None) -> Figure:
     return _first(components(probe, found[0]) if found else [], "components", "the prompt")
 
 
+def _of_layer(probe: Probe, layer: int) -> Figure:
+    layers = sorted(set(probe.columns("attention_heads", ("layer",))["layer"]))
+    if layers and layer not in layers:
+        raise ElimError(f"there is no layer {layer}", f"layers: {layers[0]} to {layers[-1]}")
+    return _first(heads_of_layer(probe, layer), "heads", "the prompt")
+
+
 def _named(names: Any) -> str:
     listed = [str(name) for name in names]
     more = f" and {len(listed) - MOST_NAMED:,} more" if len(listed) > MOST_NAMED else ""
@@ -113,6 +120,6 @@ def _first(found: Sequence[Figure], name: str, where: str) -> Figure:
     pictures = [one for one in found if not isinstance(one, Listing)]
     if not pictures:
         raise ElimError(
-            f"{where} has nothing to show as '{name}'", "the run lacks the tables that it is made of"
+            f"{where} has nothing to show as '{name}'", "its tables are missing, or hold nothing of the kind"
         )
     return pictures[0]

@@ -19,8 +19,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Fetch the default model if need be and trace one prompt
 	$(BIN)/elimtool trace "The capital of France is" --target Paris --out demo-run --overwrite
 
-test: $(READY) ## Run every test, files side by side
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+test: $(READY) ## Run every test, files side by side; say at the end why some were skipped
+	$(BIN)/python -m pytest -ra --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(READY) ## Lint, formatting, types
 	$(BIN)/ruff check .

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,38 +18,14 @@ from elimtool.model.loading import load_model, locate
 from elimtool.model.view import Batch
 from elimtool.prompts import Prompt
 from tests.conftest import byte_tokenizer
+from tests.model.loads import refused
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+pytestmark = pytest.mark.usefixtures("closed_hub")
 
 
 @pytest.fixture
 def directory(llama_directory: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(llama_directory, tmp_path / "copy"))
-
-
-@pytest.fixture(autouse=True)
-def closed_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A hub at a port where nobody listens, and an empty cache."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    _hub_at(monkeypatch, "http://127.0.0.1:9")
-
-
-def _hub_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    from huggingface_hub import constants, hf_api
-
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(hf_api.constants, "ENDPOINT", url)
-
-
-def _refused(name: object, **options: Any) -> ElimError:
-    with pytest.raises(ElimError) as caught:
-        load_model(str(name), **options)
-    error = caught.value
-    assert "\n" not in error.message + error.hint
-    assert "Traceback" not in error.message
-    return error
 
 
 def _edit(directory: Path, file: str = "config.json", **changes: Any) -> None:
@@ -74,11 +47,11 @@ def _reweigh(directory: Path, change: Callable[[dict[str, torch.Tensor]], object
     "name", ["/no/such/place", "./nowhere", "~/nowhere", "x.gguf", "a/b/c", "", " ", "/x" * 3000]
 )
 def test_a_path_that_is_not_there(name: str) -> None:
-    assert _refused(name).message == f"--model '{name}': there is no such file or directory"
+    assert refused(name).message == f"--model '{name}': there is no such file or directory"
 
 
 def test_a_misspelt_catalogue_name_is_corrected() -> None:
-    error = _refused("smolm2")
+    error = refused("smolm2")
     assert error.message.startswith("'smolm2' is not cached, and the hub cannot be reached")
     assert "did you mean 'smollm2'?" in error.hint
 
@@ -92,14 +65,18 @@ def test_a_name_that_is_no_hub_id(name: str) -> None:
 
 def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(b"x")
-    assert "is a file, but not a .gguf" in _refused(tmp_path / "weights.bin").message
+    assert "is a file, but not a .gguf" in refused(tmp_path / "weights.bin").message
 
 
 def test_a_revision_of_what_has_none(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("smollm2", directory):
-        assert "--revision main is for hub ids" in _refused(name, revision="main").message
+        assert "--revision main is for hub ids" in refused(name, revision="main").message
     monkeypatch.setenv("HOME", str(directory.parent))
-    assert "--revision main is for hub ids" in _refused("~/copy", revision="main").message
+    assert "--revision main is for hub ids" in refused("~/copy", revision="main").message
+
+
+def test_locate_gives_a_local_directory_as_it_is(directory: Path) -> None:
+    assert locate(str(directory), revision=None, progress=print) == (directory.resolve(), "")
 
 
 # Directories
@@ -115,7 +92,7 @@ def test_a_revision_of_what_has_none(directory: Path, monkeypatch: pytest.Monkey
 )
 def test_a_directory_that_lacks_a_file(missing: str, says: str, directory: Path) -> None:
     (directory / missing).unlink()
-    error = _refused(directory)
+    error = refused(directory)
     assert says in error.message
     assert str(directory) in error.message
 
@@ -132,7 +109,7 @@ def test_a_directory_that_lacks_a_file(missing: str, says: str, directory: Path)
 )
 def test_a_file_that_is_no_json(file: str, content: bytes, says: str, directory: Path) -> None:
     (directory / file).write_bytes(content)
-    message = _refused(directory).message
+    message = refused(directory).message
     assert f"{file} is not valid: " in message
     assert says in message
 
@@ -142,21 +119,21 @@ def test_a_file_that_is_no_json(file: str, content: bytes, says: str, directory:
 )
 def test_a_tokenizer_that_cannot_be_built(change: dict[str, Any], directory: Path) -> None:
     _edit(directory, "tokenizer.json", **change)
-    assert "the tokenizer cannot be loaded: " in _refused(directory).message
+    assert "the tokenizer cannot be loaded: " in refused(directory).message
 
 
 @pytest.mark.parametrize("keep", [0, 4, 500, -1])
 def test_truncated_weights(keep: int, directory: Path) -> None:
     path = directory / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
-    assert "model.safetensors is damaged" in _refused(directory).message
+    assert "model.safetensors is damaged" in refused(directory).message
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04zip"])
 def test_damaged_pickled_weights(content: bytes, directory: Path) -> None:
     (directory / "model.safetensors").unlink()
     (directory / "pytorch_model.bin").write_bytes(content)
-    message = _refused(directory).message
+    message = refused(directory).message
     assert "the model cannot be loaded" in message
     assert "weights_only" not in message
 
@@ -182,13 +159,13 @@ def test_a_configuration_that_does_not_fit(changes: dict[str, Any], says: str, d
     import re
 
     _edit(directory, **changes)
-    assert re.search(says, _refused(directory).message)
+    assert re.search(says, refused(directory).message)
 
 
 @pytest.mark.parametrize("key", ["model.layers.1.mlp.up_proj.weight", "model.norm.weight", "lm_head.weight"])
 def test_a_missing_weight_is_not_made_up(key: str, directory: Path) -> None:
     _reweigh(directory, lambda weights: weights.pop(key))
-    assert _refused(directory).message == f"{directory}: the checkpoint lacks the weight {key}"
+    assert refused(directory).message == f"{directory}: the checkpoint lacks the weight {key}"
 
 
 def test_weights_that_the_model_has_no_place_for_are_let_be(directory: Path) -> None:
@@ -232,7 +209,7 @@ def test_an_encoder_is_refused(cls: str, tmp_path: Path) -> None:
     config = transformers.BertConfig(
         vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
-    error = _refused(_save(tmp_path, getattr(transformers, cls)(config)))
+    error = refused(_save(tmp_path, getattr(transformers, cls)(config)))
     assert "a model of type bert is not a decoder" in error.message
 
 
@@ -240,7 +217,7 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
     from transformers import T5Config, T5ForConditionalGeneration
 
     config = T5Config(vocab_size=300, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
-    error = _refused(_save(tmp_path, T5ForConditionalGeneration(config)))
+    error = refused(_save(tmp_path, T5ForConditionalGeneration(config)))
     assert "a model of type t5 is not a decoder" in error.message
 
 
@@ -250,7 +227,7 @@ def test_an_architecture_without_hooks_is_refused_before_its_weights_are_read(tm
     config = CTRLConfig(vocab_size=300, n_embd=16, dff=16, n_layer=1, n_head=2)
     _save(tmp_path, CTRLLMHeadModel(config))
     (tmp_path / "model.safetensors").write_bytes(b"")
-    error = _refused(tmp_path)
+    error = refused(tmp_path)
     assert "TransformerLens does not support the architecture CTRLLMHeadModel" in error.message
 
 
@@ -267,188 +244,13 @@ def test_code_that_comes_with_a_model_is_not_run_unless_asked(directory: Path) -
         "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
         "class OwnForCausalLM(LlamaForCausalLM):\n    config_class = OwnConfig\n"
     )
-    error = _refused(directory)
+    error = refused(directory)
     assert "needs Python code of its own" in error.message
     assert "--trust-remote-code" in error.hint
     assert not (directory / "ran").exists()
-    error = _refused(directory, trust_remote_code=True)
+    error = refused(directory, trust_remote_code=True)
     assert "TransformerLens does not support the architecture OwnForCausalLM" in error.message
     assert (directory / "ran").exists()
-
-
-# Numbers and devices
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
-def test_every_dtype_loads_and_runs(dtype: str, llama_directory: Path) -> None:
-    model = load_model(str(llama_directory), dtype=dtype)
-    assert model.dtype == getattr(torch, dtype)
-    assert {parameter.dtype for parameter in model.hf.parameters()} == {model.dtype}
-    seen: list[int] = []
-    batch = Batch.of([model.encode(Prompt(text="The capital"))])
-    model.stream(batch, {"residual"}, lambda view: seen.append(view.layer))
-    assert seen == [-1, 0, 1, 2, 3]
-
-
-def test_auto_is_the_checkpoints_own_dtype(directory: Path) -> None:
-    from tests.families import save
-
-    assert load_model(str(directory), dtype="auto").dtype == torch.float32
-    save("llama", directory, byte_tokenizer(), dtype=torch.bfloat16)
-    assert load_model(str(directory), dtype="auto").dtype == torch.bfloat16
-    assert load_model(str(directory)).dtype == torch.float32
-
-
-@pytest.mark.parametrize("dtype", ["", "Float32", "float31", "int8", "torch.float32"])
-def test_a_dtype_that_is_none(dtype: str, llama_directory: Path) -> None:
-    error = _refused(llama_directory, dtype=dtype)
-    assert error.message == f"--dtype '{dtype}' is not valid"
-    assert "bfloat16" in error.hint
-
-
-@pytest.mark.parametrize(
-    "device", ["", "CPU", "gpu", "tpu:0", "cuda:", "cuda:x", "cuda:-1", "cpu:0:1", "auto:0"]
-)
-def test_a_device_that_is_none(device: str, llama_directory: Path) -> None:
-    error = _refused(llama_directory, device=device)
-    assert error.message == f"--device '{device}' is not valid"
-    assert "cuda" in error.hint
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:99", "mps", "mps:7"])
-def test_a_device_that_is_not_there(
-    device: str, llama_directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: device == "cuda:99")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    error = _refused(llama_directory, device=device)
-    assert error.message == f"--device {device}: there is no such device on this machine"
-
-
-def test_a_device_that_fails_says_so(llama_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transformers import PreTrainedModel
-
-    def full(*_: Any) -> None:
-        raise torch.OutOfMemoryError("out of memory. Tried to allocate")
-
-    monkeypatch.setattr(PreTrainedModel, "to", full)
-    assert "cannot be moved to cpu: out of memory" in _refused(llama_directory, device="cpu").message
-
-
-# The hub
-
-
-def _cache(home: Path, source: Path, name: str = "org/model") -> Path:
-    folder = home / f"models--{name.replace('/', '--')}"
-    snapshot = folder / "snapshots" / COMMIT
-    shutil.copytree(source, snapshot)
-    (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text(COMMIT)
-    return snapshot
-
-
-@pytest.mark.parametrize("offline", [True, False])
-@pytest.mark.parametrize("revision", [None, "main", COMMIT])
-def test_a_cached_hub_model_loads_without_the_hub(
-    offline: bool,
-    revision: str | None,
-    llama_directory: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    snapshot = _cache(tmp_path / "hub", llama_directory)
-    model = load_model("org/model", revision=revision)
-    assert (model.revision, model.directory) == (COMMIT, snapshot)
-
-
-def test_a_cached_hub_model_without_weights(llama_directory: Path, tmp_path: Path) -> None:
-    (_cache(tmp_path / "hub", llama_directory) / "model.safetensors").unlink()
-    assert (
-        "'org/model' has no weights in Hugging Face format in the local cache"
-        in _refused("org/model").message
-    )
-
-
-def test_offline_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert "HF_HUB_OFFLINE forbids" in _refused("no-such-org/no-such-model").message
-
-
-def test_an_unreachable_hub_fails_fast() -> None:
-    start = time.monotonic()
-    error = _refused("no-such-org/no-such-model")
-    assert time.monotonic() - start < 5
-    assert error.message.startswith(
-        "'no-such-org/no-such-model' is not cached, and the hub cannot be reached"
-    )
-    assert error.hint.startswith("valid: smollm2; hub ids, local directories and .gguf files")
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes | None], None]]:
-    """A hub that gives one answer to everything, or none at all."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    held: list[socket.socket] = []
-
-    def start(answer: bytes | None) -> None:
-        def run() -> None:
-            while True:
-                try:
-                    held.append(listener.accept()[0])
-                except OSError:
-                    return
-                if answer is not None:
-                    held[-1].recv(65536)
-                    held[-1].sendall(answer)
-                    held[-1].close()
-
-        threading.Thread(target=run, daemon=True).start()
-        _hub_at(monkeypatch, f"http://127.0.0.1:{listener.getsockname()[1]}")
-
-    yield start
-    listener.close()
-    for connection in held:
-        connection.close()
-
-
-def _http(status: str, *headers: str) -> bytes:
-    return "\r\n".join(
-        [f"HTTP/1.1 {status}", "Content-Length: 0", "Connection: close", *headers, "", ""]
-    ).encode()
-
-
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        (_http("404 Not Found", "X-Error-Code: RepoNotFound"), "there is no model 'org/model' on the hub"),
-        (_http("404 Not Found", "X-Error-Code: RevisionNotFound"), "'org/model' has no revision 'v1'"),
-        (_http("403 Forbidden", "X-Error-Code: GatedRepo"), "'org/model' is gated"),
-        (_http("503 Service Unavailable"), "the hub answers with HTTP status 503"),
-        (b"hello\r\n\r\n", "the hub cannot be reached"),
-        (b"", "the hub cannot be reached"),
-        (None, "the hub cannot be reached"),
-    ],
-)
-def test_what_the_hub_answers_is_told(
-    answer: bytes | None, says: str, serve: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 1)
-    serve(answer)
-    start = time.monotonic()
-    assert says in _refused("org/model", revision="v1").message
-    assert time.monotonic() - start < 5
-
-
-def test_locate_gives_a_local_directory_as_it_is(directory: Path) -> None:
-    assert locate(str(directory), revision=None, progress=print) == (directory.resolve(), "")
 
 
 @pytest.mark.parametrize(

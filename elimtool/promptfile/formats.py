@@ -155,6 +155,8 @@ def _csv_record(header: Sequence[str], cells: Sequence[str], number: int, where:
             fields[name] = _cell(name, cell)
         except ValueError as error:
             return broken(number, where, f"column '{name}' is not valid JSON: {error}")
+        except RecursionError:
+            return broken(number, where, f"column '{name}' is not valid JSON: nested too deeply")
     if fields.get("prompt") == "" and "messages" in fields:
         del fields["prompt"]
     return record_of(fields, number, where)
@@ -162,11 +164,11 @@ def _csv_record(header: Sequence[str], cells: Sequence[str], number: int, where:
 
 def _cell(name: str, cell: str) -> Any:
     if name in JSON_CELLS:
-        return json.loads(cell, object_pairs_hook=_once)
+        return _JSON.decode(cell)
     if name in LIST_CELLS:
-        return json.loads(cell) if cell.lstrip().startswith("[") else [cell]
+        return _JSON.decode(cell) if cell.lstrip().startswith("[") else [cell]
     if name == "meta" and cell.lstrip()[:1] in ("{", "["):
-        return json.loads(cell, object_pairs_hook=_once)
+        return _JSON.decode(cell)
     return cell
 
 
@@ -201,8 +203,11 @@ def read_parquet(path: Path, name: str) -> Iterator[Record]:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             _check_schema(file.schema_arrow, name)
             for batch in file.iter_batches(BATCH_ROWS):
-                for row in batch.to_pylist():
+                for row in _rows(batch):
                     number += 1
+                    if isinstance(row, UnicodeDecodeError):
+                        yield broken(number, f"{name}: row {number}", f"not UTF-8: {row.reason}")
+                        continue
                     fields = {key: _plain(value) for key, value in row.items() if value is not None}
                     yield record_of(fields, number, f"{name}: row {number}")
     except (OSError, pa.ArrowException) as error:
@@ -210,6 +215,20 @@ def read_parquet(path: Path, name: str) -> Iterator[Record]:
         raise ElimError(
             f"{name}: cannot read on after row {number}: {reason}", "write the file again"
         ) from error
+
+
+def _rows(batch: Any) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
+    """The rows; one by one where a string of one of them is not UTF-8, which Arrow does not look at."""
+    try:
+        rows = batch.to_pylist()
+    except UnicodeDecodeError:
+        for index in range(len(batch)):
+            try:
+                yield from batch.slice(index, 1).to_pylist()
+            except UnicodeDecodeError as error:
+                yield error
+    else:
+        yield from rows
 
 
 def _check_schema(schema: Any, name: str) -> None:

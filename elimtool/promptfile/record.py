@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -201,8 +200,12 @@ def _span(name: str, value: Any) -> SpanRequest:
 
 
 def _meta(_name: str, value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ElimError("'meta' is NaN or infinite, for which JSON has no word", "leave it out")
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError as error:
+        raise ElimError("'meta' holds NaN or infinity, for which JSON has no word", "leave it out") from error
+    except RecursionError as error:
+        raise ElimError("'meta' is nested too deeply", "nest it less") from error
     return value
 
 

@@ -68,6 +68,9 @@ RECORDS = {
     ),
     "csv not UTF-8": ("a.csv", b"prompt\ncaf\xe9\n", "a.csv:2: 'prompt' is not valid Unicode"),
     "csv with bad json": ("a.csv", b"prompt,spans\na,{\n", "column 'spans' is not valid JSON"),
+    "csv with deep json": ("a.csv", b'prompt,targets\na,"' + b"[" * 200000 + b'"\n', "nested too deeply"),
+    "csv with NaN": ("a.csv", b'prompt,meta\na,"{""x"": NaN}"\n', "NaN is no JSON"),
+    "number past all floats": ("a.jsonl", b'{"prompt": "a", "meta": {"x": 1e999}}\n', "NaN or infinity"),
     "csv open quote": ("a.csv", b'prompt\nfine\n"open\n', "a.csv:3: not valid CSV"),
 }
 
@@ -106,6 +109,16 @@ def test_parquet_columns_have_types(tmp_path: Path) -> None:
     fine, null = PromptFile(tmp_path / "a.parquet").records()
     assert fine.prompt.targets == ("a",)  # type: ignore[union-attr]
     assert "row 2: the record has neither 'prompt'" in str(null.prompt)
+
+
+def test_parquet_strings_that_are_no_text_and_numbers_that_are_none(tmp_path: Path) -> None:
+    raw = pa.array([b"fine", b"caf\xe9", b"fine"])
+    text = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
+    pq.write_table(pa.table({"prompt": text, "meta": [1.0, 1.0, float("nan")]}), tmp_path / "a.parquet")
+    fine, encoded, number = PromptFile(tmp_path / "a.parquet").records()
+    assert fine.prompt.text == "fine"  # type: ignore[union-attr]
+    assert "a.parquet: row 2: not UTF-8" in str(encoded.prompt)
+    assert "row 3: 'meta' holds NaN" in str(number.prompt)
 
 
 def test_an_unusable_record_keeps_what_could_be_read(tmp_path: Path) -> None:

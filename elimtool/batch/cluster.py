@@ -56,16 +56,18 @@ class RayEngine:
     Attributes:
         nodes: Shards done, by node.
         lost: Workers that died.
+        idle: Workers that wait for a shard.
+        ray: The package ``ray``, once it is connected.
     """
 
     def __init__(self, source: Source, trace: TraceOptions, batch: BatchOptions) -> None:
         self.source, self.trace, self.batch = source, trace, batch
         self.nodes: dict[str, int] = {}
         self.lost = 0
-        self._ray: Any = None
+        self.ray: Any = None
         self._ours = False
         self._starting: dict[Any, Any] = {}
-        self._idle: deque[Any] = deque()
+        self.idle: deque[Any] = deque()
 
     def start(self, directory: Path) -> None:
         """Connect, check, start the workers and wait for the first.
@@ -74,21 +76,21 @@ class RayEngine:
             ElimError: Ray or the cluster is not there, is too small, does not see ``directory``, or a worker
                 cannot load the model.
         """
-        self._ray = ray_module()
-        self._ours = connect(self._ray, self.batch.ray.address)
-        count = capacity(self._ray, self.batch.ray)
-        check_visible(self._ray, directory.resolve())
+        self.ray = ray_module()
+        self._ours = connect(self.ray, self.batch.ray.address)
+        count = capacity(self.ray, self.batch.ray)
+        check_visible(self.ray, directory.resolve())
         for _ in range(count):
             self._hire()
         deadline = time.monotonic() + PATIENCE
-        while not self._idle:
-            self._welcome(1.0)
-            if not self._idle and time.monotonic() > deadline:
+        while not self.idle:
+            self.welcome(1.0)
+            if not self.idle and time.monotonic() > deadline:
                 raise _nobody()
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
         """What ``run.json`` will say."""
-        found: Manifest = self._ray.get(self._idle[0].manifest.remote(prompts_sha256, facts, started))
+        found: Manifest = self.ray.get(self.idle[0].manifest.remote(prompts_sha256, facts, started))
         return found
 
     def run(self, shards: Iterator[Shard], directory: Path, manifest: Manifest) -> Iterator[Done]:
@@ -103,44 +105,44 @@ class RayEngine:
 
     def close(self) -> None:
         """End the workers, and the connection if it was made here."""
-        if self._ray is None or not self._ray.is_initialized():
+        if self.ray is None or not self.ray.is_initialized():
             return
-        for actor in (*self._idle, *self._starting.values()):
-            self._ray.kill(actor)
-        self._idle.clear()
+        for actor in (*self.idle, *self._starting.values()):
+            self.ray.kill(actor)
+        self.idle.clear()
         self._starting.clear()
         if self._ours:
-            self._ray.shutdown()
+            self.ray.shutdown()
 
     def _hire(self) -> None:
         """Start a worker; it is idle once its model is loaded."""
         options = self.batch.ray
-        made = self._ray.remote(Member).options(
+        made = self.ray.remote(Member).options(
             num_cpus=options.cpus, num_gpus=options.gpus, scheduling_strategy="SPREAD"
         )
         actor = made.remote()
         self._starting[actor.load.remote(self.source, self.trace, self.batch)] = actor
 
-    def _welcome(self, wait: float) -> None:
+    def welcome(self, wait: float) -> None:
         """Take in workers whose model is loaded."""
         if not self._starting:
             return
-        ready, _ = self._ray.wait(list(self._starting), timeout=wait)
+        ready, _ = self.ray.wait(list(self._starting), timeout=wait)
         for reference in ready:
             actor = self._starting.pop(reference)
             try:
-                self._ray.get(reference)
+                self.ray.get(reference)
             except ElimError:
                 raise
-            except self._ray.exceptions.RayError:
-                self._dismiss(actor)
+            except self.ray.exceptions.RayError:
+                self.dismiss(actor)
             else:
-                self._idle.append(actor)
+                self.idle.append(actor)
 
-    def _dismiss(self, actor: Any) -> None:
+    def dismiss(self, actor: Any) -> None:
         """Replace a worker that died."""
         self.lost += 1
-        self._ray.kill(actor)
+        self.ray.kill(actor)
         self._hire()
 
 
@@ -161,19 +163,19 @@ class _Dispatch:
 
     def hand_out(self) -> bool:
         """Give every idle worker a shard; whether any shard is under way or waits."""
-        while self.engine._idle:
+        while self.engine.idle:
             shard = self.again.popleft() if self.again else next(self.shards, None)
             if shard is None:
                 break
-            actor = self.engine._idle.popleft()
+            actor = self.engine.idle.popleft()
             self.flying[actor.do.remote(shard, self.directory, self.manifest)] = (actor, shard)
         return bool(self.flying or self.again)
 
     def collect(self) -> Iterator[Done]:
         """Wait a moment for workers; yields the shards they finished."""
-        engine, ray = self.engine, self.engine._ray
-        engine._welcome(0 if self.flying else 1.0)
-        if self.flying or engine._idle:
+        engine, ray = self.engine, self.engine.ray
+        engine.welcome(0 if self.flying else 1.0)
+        if self.flying or engine.idle:
             self.alive = time.monotonic()
         elif time.monotonic() - self.alive > PATIENCE:
             raise _nobody()
@@ -183,13 +185,13 @@ class _Dispatch:
             try:
                 done, node = ray.get(reference)
             except ElimError:
-                engine._idle.append(actor)
+                engine.idle.append(actor)
                 raise
             except ray.exceptions.RayError as error:
-                engine._dismiss(actor)
+                engine.dismiss(actor)
                 yield from self._retry(shard, error)
             else:
-                engine._idle.append(actor)
+                engine.idle.append(actor)
                 engine.nodes[node] = engine.nodes.get(node, 0) + 1
                 yield done
 

@@ -13,6 +13,7 @@ import torch
 
 from elimtool.analysis.verdict import verdicts
 from elimtool.batch.buckets import buckets, slots_of
+from elimtool.batch.defects import Defects, described, is_defect
 from elimtool.batch.plan import Shard
 from elimtool.engine import TraceOptions, chain_for, run_batch
 from elimtool.errors import ElimError
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from elimtool.run.manifest import Manifest
 
 FIRST_SIZE = 32
-"""Prompts in one forward pass on a CPU, and the first number tried on a GPU."""
+"""Prompts in one forward pass on a CPU; on a GPU twice, four times... as many are tried."""
 
 LARGEST_SIZE = 512
 """More prompts in one forward pass gain nothing."""
@@ -52,6 +53,7 @@ class Measured:
         errors: Records that are error rows.
         tokens: Tokens of the prompts that were measured.
         slots: Token slots of their forward passes, padding included.
+        defects: Errors that no prompt explains.
     """
 
     tables: dict[str, pa.Table]
@@ -59,6 +61,7 @@ class Measured:
     errors: int
     tokens: int
     slots: int
+    defects: Defects
 
 
 @dataclass
@@ -72,6 +75,7 @@ class Measurer:
         targets: What prompts follow that name nothing of their own.
         foils: Likewise.
         batch_size: Prompts in one forward pass at most; ``None`` until it is found.
+        settings: What metrics are told.
     """
 
     model: Model
@@ -80,7 +84,7 @@ class Measurer:
     targets: tuple[str, ...] = ()
     foils: tuple[str, ...] = ()
     batch_size: int | None = None
-    _settings: Settings = field(init=False)
+    settings: Settings = field(init=False)
 
     def __post_init__(self) -> None:
         chains = tuple(chain_for(self.model, spec) for spec in self.options.samplers)
@@ -88,7 +92,7 @@ class Measurer:
         reference = self.lens.reference if isinstance(self.lens, RidgeLens) else None
         if reference is None:
             refuse_unfitted(self.options.tables, self.model.name)
-        self._settings = Settings(chains, self.options.single_heads, self.selection.measured, reference)
+        self.settings = Settings(chains, self.options.single_heads, self.selection.measured, reference)
         self.chains = chains
         self.kept = self.selection.kept - (FITTED if reference is None else frozenset())
         if self.batch_size is None and self.model.device.type != "cuda":
@@ -100,18 +104,19 @@ class Measurer:
         Raises:
             ElimError: Two prompts of the shard have one id once they are rendered.
         """
-        found = [self._encode(record) for record in shard.records]
+        defects = Defects()
+        found = [self._encode(record, defects) for record in shard.records]
         _refuse_duplicates(shard, found)
-        pass_ = _Pass(self, [one for one in found if isinstance(one, Encoded)])
+        pass_ = _Pass(self, [one for one in found if isinstance(one, Encoded)], defects)
         pass_.run()
         rows = [
             self._row(record, one, pass_.failed) for record, one in zip(shard.records, found, strict=True)
         ]
         tables = self._tables(pass_, rows, manifest)
         errors = sum(row["status"] == "error" for row in rows)
-        return Measured(tables, len(rows), errors, pass_.tokens, pass_.slots)
+        return Measured(tables, len(rows), errors, pass_.tokens, pass_.slots, defects)
 
-    def _encode(self, record: Record) -> Encoded | Exception:
+    def _encode(self, record: Record, defects: Defects) -> Encoded | Exception:
         if not isinstance(record.prompt, Prompt):
             return record.prompt
         try:
@@ -121,7 +126,10 @@ class Measurer:
                 sinks=self.options.sinks,
                 target_space=self.options.target_space,
             )
-        except Exception as error:
+        except ElimError as error:
+            return error
+        except Exception as error:  # a tokenizer may fail in any way at one text: the others go on
+            defects.add(error)
             return error
 
     def _with_defaults(self, prompt: Prompt) -> Prompt:
@@ -140,7 +148,7 @@ class Measurer:
 
     def _tables(self, pass_: _Pass, rows: list[dict[str, Any]], manifest: Manifest) -> dict[str, pa.Table]:
         order = pa.array([row["prompt_id"] for row in rows], pa.string())
-        names = self.selection.measured - (frozenset() if self._settings.reference else FITTED)
+        names = self.selection.measured - (frozenset() if self.settings.reference else FITTED)
         tables = {name: _in_order(name, pass_.parts.get(name, []), order) for name in names}
         tables["prompts"] = TABLES["prompts"].from_rows(rows)
         if "verdicts" in self.kept:
@@ -152,9 +160,10 @@ class Measurer:
 class _Pass:
     """The forward passes of one shard: tables by part, and the prompts that failed with the reason."""
 
-    def __init__(self, measurer: Measurer, encoded: Sequence[Encoded]) -> None:
+    def __init__(self, measurer: Measurer, encoded: Sequence[Encoded], defects: Defects) -> None:
         self.measurer = measurer
         self.encoded = encoded
+        self.defects = defects
         self.parts: Parts = {}
         self.failed: dict[str, Exception] = {}
         self.tokens = 0
@@ -174,11 +183,12 @@ class _Pass:
         """Measure some prompts together; in halves where memory is short, singly where one of them fails."""
         try:
             tables = self._measure(some)
-        except Exception as error:
+        except Exception as error:  # whatever it is, it costs its own prompt alone; defects are told apart
             if len(some) == 1:
-                self.failed[some[0].prompt_id] = error
+                self._fail(some[0], error)
                 return
             step = (len(some) + 1) // 2 if out_of_memory(error) else 1
+            suspected = described(error) if is_defect(error) else None
         else:
             for name, table in tables.items():
                 self.parts.setdefault(name, []).append(table)
@@ -187,12 +197,20 @@ class _Pass:
             self.slots += slots_of(lengths)
             return
         _free_memory()
+        failed = len(self.failed)
         for start in range(0, len(some), step):
             self._attempt(some[start : start + step])
+        if suspected and len(self.failed) == failed:
+            self.defects.add_described(*suspected)  # together they failed, one by one they did not
+
+    def _fail(self, one: Encoded, error: Exception) -> None:
+        if is_defect(error):
+            self.defects.add(error)
+        self.failed[one.prompt_id] = error.with_traceback(None)  # whose frames hold the tensors of the pass
 
     def _measure(self, some: list[Encoded]) -> dict[str, pa.Table]:
         measurer, options = self.measurer, self.measurer.options
-        tables = dict(run_batch(measurer.model, some, measurer._settings, measurer.lens))
+        tables = dict(run_batch(measurer.model, some, measurer.settings, measurer.lens))
         if not options.generate:
             return tables
         chain = measurer.chains[options.samplers.index(options.chain) if options.chain else 0]
@@ -205,18 +223,23 @@ class _Pass:
         return tables
 
     def _find_size(self) -> int:
-        """Double the number of prompts in a forward pass, the longest of them, until memory is full."""
+        """Double the number of prompts in a forward pass, the longest of them, until memory is full.
+
+        Half of the last number that fit is taken: prompts of later shards may be longer.
+        """
         longest = sorted(self.encoded, key=lambda one: -len(one.token_ids))
         size = FIRST_SIZE
         while size < LARGEST_SIZE:
             some = [longest[index % len(longest)] for index in range(2 * size)]
             try:
-                run_batch(self.measurer.model, some, self.measurer._settings, self.measurer.lens)
-            except Exception as error:
+                run_batch(self.measurer.model, some, self.measurer.settings, self.measurer.lens)
+            except Exception as error:  # a trial must not end the run
                 _free_memory()
-                if not out_of_memory(error):
-                    return size
-                return max(1, size // 2)
+                if out_of_memory(error):
+                    return size // 2
+                if is_defect(error):
+                    self.defects.add(error)
+                return size
             size *= 2
         return size
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from elimtool.batch.local import Engine
     from elimtool.promptfile import PromptFile
     from elimtool.run.manifest import Manifest
+
+log = logging.getLogger(__name__)
 
 TOTAL = "total.json"
 FIRST_WAIT = 1.0
@@ -65,7 +68,7 @@ class Standing:
         return 1 - self.tokens / slots if slots else 0.0
 
     def summed(self, what: str) -> dict[str, int]:
-        """``rows`` or ``size`` of all shards, by table."""
+        """``rows`` or ``size`` of all shards by table, or ``defects`` by kind."""
         found: dict[str, int] = {}
         for one in self.shards.values():
             for name, number in getattr(one, what).items():
@@ -130,12 +133,14 @@ def _run(work: _Work) -> Standing:
     manifest = _begin(work)
     standing = Standing(shards=work.state.done())
     standing.resumed = standing.prompts
+    told: set[str] = set()
     work.scan.check(FIRST_WAIT)
     _count(work, standing)
     work.report(standing)
     try:
         for done in work.engine.run(_pending(work, standing), directory, manifest):
             standing.shards[done.shard] = done
+            _tell_defects(done, told)
             work.scan.check()
             _count(work, standing)
             work.report(standing)
@@ -146,6 +151,9 @@ def _run(work: _Work) -> Standing:
         ) from error
     work.scan.check(None)
     _count(work, standing)
+    if standing.total is None:
+        standing.total = standing.prompts
+        work.state.keep(TOTAL, standing.total)
     _finish(work.state, standing)
     return standing
 
@@ -177,6 +185,8 @@ def _count(work: _Work, standing: Standing) -> None:
     if standing.total is not None or work.scan.total is None:
         return
     size, part = work.options.shard_size, work.options.slice
+    if work.options.dedupe and part.count > 1:
+        return  # shards are of unlike size: what they hold is known when they are done
     whole, rest = divmod(work.scan.total, size)
     standing.total = size * len(range(part.index, whole, part.count)) + (rest if part.has(whole) else 0)
     work.state.keep(TOTAL, standing.total)
@@ -189,6 +199,14 @@ def _stop_early(options: BatchOptions, standing: Standing) -> None:
             f"table prompts says why; {AGAIN} with a higher --max-errors",
             Exit.PARTIAL,
         )
+
+
+def _tell_defects(done: Done, told: set[str]) -> None:
+    """Log the traceback of each kind of defect once, whichever process met it."""
+    for kind, text in done.tracebacks.items():
+        if kind not in told:
+            told.add(kind)
+            log.error("a defect of elimtool, not of a prompt: %s (shard %d)\n%s", kind, done.shard, text)
 
 
 def _finish(state: State, standing: Standing) -> None:

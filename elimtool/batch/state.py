@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Done:
         seconds: Wall-clock time that it took.
         rows: Rows by table.
         size: Bytes by table.
+        defects: How often each kind of error was met that no prompt explains.
+        tracebacks: The first of each kind.
     """
 
     shard: int
@@ -43,6 +45,8 @@ class Done:
     seconds: float
     rows: Mapping[str, int]
     size: Mapping[str, int]
+    defects: Mapping[str, int] = field(default_factory=dict)
+    tracebacks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,10 @@ class Plan:
 
     manifest: Manifest
     facts: Mapping[str, Any]
+
+
+class Busy(ElimError):
+    """Another process holds the directory."""
 
 
 class State:
@@ -166,29 +174,35 @@ class State:
         """Hold the directory for one process; a killed one lets go of it.
 
         Raises:
-            ElimError: Another process holds it.
+            Busy: Another process holds it.
+            ElimError: The lock cannot be written.
         """
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.folder / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ElimError(
-                f"another process is at work in {self.directory}",
-                f"wait for it (elimtool run status {self.directory}), or choose another -o",
-            ) from error
+        with writing(self.folder / LOCK):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise Busy(
+                    f"another process is at work in {self.directory}",
+                    f"wait for it (elimtool run status {self.directory}), or choose another -o",
+                ) from error
         try:
             yield
         finally:
             lock.release()
 
     def is_locked(self) -> bool:
-        """Whether a process is at work here."""
+        """Whether a process is at work here.
+
+        Raises:
+            ElimError: The lock cannot be written, without which nobody can tell.
+        """
         try:
             with self.locked():
                 return False
-        except ElimError:
+        except Busy:
             return True
 
 

@@ -17,7 +17,8 @@ def status(directory: Path) -> dict[str, Any]:
     Returns:
         ``state`` (``running``, ``interrupted`` or ``finished``), ``model``, ``input``, ``started``,
         ``finished``, ``prompts``, ``total`` (``None`` where it was not counted), ``errors``, ``tokens``,
-        ``shards``, ``seconds`` (of work in shards), ``bytes`` and the error messages met most often.
+        ``slice``, ``shards``, ``seconds`` (of work in shards) and ``bytes``; a run of ``trace`` lacks
+        ``input``, ``tokens`` and these.
 
     Raises:
         ElimError: The directory holds no run.

@@ -117,6 +117,8 @@ class Worker:
             seconds=round(time.perf_counter() - started, 3),
             rows={name: table.num_rows for name, table in found.tables.items()},
             size=size,
+            defects=found.defects.counts,
+            tracebacks=found.defects.tracebacks,
         )
         state.mark(done)
         return done

@@ -230,10 +230,16 @@ def _show(output: Output, out: Path, standing: Standing, as_json: bool) -> None:
         )
     else:
         output.line(str(out))
-    if standing.resumed == standing.prompts:
+    if not standing.prompts:
+        output.note("no shard of the file belongs to this --shard")
+    elif standing.resumed == standing.prompts:
         output.note("the run was finished before: nothing was left to do")
     failed = f", {standing.errors:,} failed (see table prompts)" if standing.errors else ""
     output.note(f"{standing.prompts:,} prompts{failed}; {standing.padding:.1%} of token slots were padding")
+    if met := sum(standing.summed("defects").values()):
+        output.note(f"defects of elimtool met: {met:,}; the tracebacks are also in {out}/.batch/shard-*.json")
+    if not standing.prompts:
+        return
     each = sorted(((total / standing.prompts, name) for name, total in size.items()), reverse=True)
     shown = ", ".join(f"{name} {share / 1000:.1f}" for share, name in each)
     output.note(f"{sum(size.values()) / standing.prompts / 1000:.1f} kB a prompt on disk: {shown}")

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 import elimtool
 from elimtool.batch import measure, work
 from elimtool.batch.merge import merge
 from elimtool.batch.options import MostErrors, Slice
+from elimtool.batch.state import State
 from elimtool.batch.status import status
 from elimtool.engine import TraceOptions
 from elimtool.errors import ElimError, Exit
@@ -95,6 +97,84 @@ def test_a_failing_metric_and_short_memory_cost_only_their_prompt(
     assert_same(elimtool.open_run(tmp_path / "run").table("lens"), whole, "lens")
 
 
+def test_a_defect_is_told_once_and_counted(
+    batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompts = write_prompts(tmp_path / "a.jsonl", 16)
+    real = measure.run_batch
+
+    def broken(model: Any, some: Any, *rest: Any) -> Any:
+        ids = {one.prompt_id for one in some}
+        if ids & {"p3", "p5", "p12"}:
+            raise KeyError("a metric's mistake")
+        if "p9" in ids:
+            raise ElimError("of the prompt")
+        if "p10" in ids:
+            raise MemoryError
+        return real(model, some, *rest)
+
+    monkeypatch.setattr(measure, "run_batch", broken)
+    standing = batch(prompts, tmp_path / "run")
+    assert standing.errors == 5
+    ((kind, count),) = standing.summed("defects").items()
+    assert kind.startswith("KeyError at ") and "tests/batch/test_run.py:" in kind
+    assert count == 3
+    (said,) = [one.getMessage() for one in caplog.records if one.name == "elimtool.batch.run"]
+    assert "a defect of elimtool" in said
+    assert (
+        "Traceback (most recent call last)" in said and "in broken" in said and "a metric's mistake" in said
+    )
+    assert batch(prompts, tmp_path / "run").summed("defects") == {kind: 3}  # markers keep it
+
+
+def test_a_failure_of_prompts_together_alone_is_told(
+    batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompts = write_prompts(tmp_path / "a.jsonl", 8, longest=1)
+    real = measure.run_batch
+
+    def broken(model: Any, some: Any, *rest: Any) -> Any:
+        if len(some) > 1:
+            raise IndexError("padding")
+        return real(model, some, *rest)
+
+    monkeypatch.setattr(measure, "run_batch", broken)
+    standing = batch(prompts, tmp_path / "run")
+    assert standing.errors == 0
+    assert sum(standing.summed("defects").values()) >= 1
+    assert "IndexError: padding" in caplog.text
+
+
+def test_tokenizers_that_fail_at_a_text_are_told(
+    batch: Batch,
+    llama: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    real = type(llama).encode
+
+    def broken(self: Any, prompt: Any, **options: Any) -> Any:
+        if prompt.id == "p2":
+            raise ValueError("a tokenizer's mistake")
+        return real(self, prompt, **options)
+
+    monkeypatch.setattr(type(llama), "encode", broken)
+    standing = batch(write_prompts(tmp_path / "a.jsonl", 4), tmp_path / "run")
+    assert (standing.errors, sum(standing.summed("defects").values())) == (1, 1)
+    assert "a tokenizer's mistake" in caplog.text
+
+
+def test_a_slice_of_deduplicated_shards_counts_what_it_has(batch: Batch, tmp_path: Path) -> None:
+    texts = ["same"] * 4 + [str(number) for number in range(6)]
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(texts))
+    for index, count in enumerate((5, 2)):
+        out = tmp_path / str(index)
+        standing = batch(path, out, dedupe=True, shard_size=2, slice=Slice(index, 2))
+        assert (standing.prompts, standing.total, status(out)["total"]) == (count, count, count)
+
+
 class Stop(BaseException):
     pass
 
@@ -169,6 +249,26 @@ def test_a_directory_of_something_else_is_refused(batch: Batch, llama: Any, tmp_
         with pytest.raises(ElimError, match=message):
             batch(prompts, tmp_path / name)
     assert batch(prompts, tmp_path / "trace", overwrite=True).prompts == 2
+
+
+def test_a_lock_that_cannot_be_written_is_no_other_process(
+    batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = write_prompts(tmp_path / "a.jsonl", 2)
+    batch(prompts, tmp_path / "run")
+    state = State(tmp_path / "run")
+    with state.locked():
+        assert state.is_locked()
+    assert not state.is_locked()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    (tmp_path / "run" / "run.json").unlink()
+    for act in (lambda: status(tmp_path / "run"), lambda: batch(prompts, tmp_path / "run")):
+        with pytest.raises(ElimError, match=r"cannot write .*lock: Permission denied"):
+            act()
 
 
 def test_a_full_disk_is_one_message_and_the_run_goes_on_later(

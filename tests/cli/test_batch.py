@@ -126,6 +126,17 @@ def test_standard_input_dedupe_and_slices(elimtool: Command, tmp_path: Path) -> 
     assert package.open_run(tmp_path / "run").prompts["text"].tolist() == [f"number {n}" for n in range(4)]
 
 
+def test_a_slice_without_a_shard_is_an_empty_run(elimtool: Command, tmp_path: Path) -> None:
+    prompts = write_prompts(tmp_path / "a.jsonl", 2)
+    for index in range(2):
+        done = elimtool("batch", prompts, "-o", tmp_path / str(index), "--shard", f"{index}/2", *QUICK)
+        assert (done.code, done.out) == (0, f"{tmp_path / str(index)}\n")
+    assert "no shard of the file belongs to this --shard" in done.err
+    merged = elimtool("run", "merge", tmp_path / "0", tmp_path / "1", "-o", tmp_path / "run")
+    assert merged.code == 0
+    assert len(package.open_run(tmp_path / "run").prompts) == 2
+
+
 def test_parquet_with_a_wrong_type_is_refused(elimtool: Command, tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": [1]}), tmp_path / "a.parquet")
     done = elimtool("batch", tmp_path / "a.parquet", "-o", tmp_path / "run")

@@ -13,7 +13,7 @@ from elimtool.errors import ElimError, Exit
 from elimtool.run.files import write_whole, writing
 
 if TYPE_CHECKING:
-    from elimtool.analysis.check.spec import Check
+    from elimtool.analysis.check.spec import Check, Defaults
     from elimtool.analysis.check.values import Reading
 
 FORMAT = 1
@@ -78,18 +78,20 @@ def stored(value: Any, told: Any = None) -> Any:
     return value
 
 
-def entry_of(check: Check, readings: Iterable[Reading]) -> Entry:
+def entry_of(check: Check, defaults: Defaults, readings: Iterable[Reading]) -> Entry:
     """The values of a check as a baseline keeps them; prompts that failed have none."""
     values = {
         reading.prompt or ALL: stored(reading.value, reading.rows[0].get("told") if reading.rows else None)
         for reading in readings
         if not reading.error
     }
-    return Entry(definition(check), values)
+    return Entry(definition(check, defaults), values)
 
 
-def definition(check: Check) -> str:
+def definition(check: Check, defaults: Defaults) -> str:
     """What a check reads, in words that are equal for equal things."""
+    if check.position is None and defaults.position != "last":
+        check = check.model_copy(update={"position": defaults.position})
     names = (
         "target",
         "chain",
@@ -148,10 +150,19 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
     Raises:
         ElimError: The file system refuses.
     """
-    text = baseline.to_json().encode("utf-8", "backslashreplace")
+    write_reviewed(path, baseline.to_json())
+
+
+def write_reviewed(path: Path, text: str) -> None:
+    """Write a file that is kept beside a check file, whole or not at all; its folder is made.
+
+    Raises:
+        ElimError: The file system refuses.
+    """
+    content = text.encode("utf-8", "backslashreplace")
 
     def write(file: BinaryIO) -> None:
-        file.write(text)
+        file.write(content)
 
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +176,10 @@ def merged(old: Baseline | None, new: Baseline, only_new: bool) -> Baseline:
     checks = dict(old.checks)
     for name, entry in new.checks.items():
         known = old.checks.get(name)
-        checks[name] = entry if known is None else replace(known, values={**entry.values, **known.values})
+        if known is None:
+            checks[name] = entry
+        elif known.of == entry.of:
+            checks[name] = replace(known, values={**entry.values, **known.values})
     context = {
         **new.context,
         **old.context,

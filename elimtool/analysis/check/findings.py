@@ -148,7 +148,8 @@ class Report:
     def summary(self) -> str:
         """Messages of all that did not pass, a paragraph each; for an assertion."""
         told = [f"{result.check.id}: {one.text}" for result in self.failed for one in result.bad]
-        return "\n\n".join([*told, *self.mismatch, *self.warnings]) or "all checks passed"
+        missing = [f"no baseline {self.missing}"] if self.missing else []
+        return "\n\n".join([*told, *self.mismatch, *self.warnings, *missing]) or "all checks passed"
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON's own types; infinities as texts."""
@@ -160,6 +161,7 @@ class Report:
             "checks": [_result(result) for result in self.results],
             "warnings": list(self.warnings),
             "mismatch": list(self.mismatch),
+            "missing": self.missing,
             "updates": list(self.updates),
             "pairs": [{**asdict(one), "moved": [list(move) for move in one.moved]} for one in self.pairs],
             "seconds": round(self.seconds, 3),

@@ -191,7 +191,9 @@ def _baseline(
 ) -> Baseline:
     """What the run would make a baseline of."""
     compared = [check for check in wanted if check.baseline or checks.metrics[check.id].kind == "tokens"]
-    entries = {check.id: stored.entry_of(check, readings[check.id]) for check in compared}
+    entries = {
+        check.id: stored.entry_of(check, checks.file.defaults, readings[check.id]) for check in compared
+    }
     used = {one.prompt for found in readings.values() for one in found}
     rows = {name: row for name, row in source.prompts.items() if name in used or None in used}
     facts = identity.identity_of(run.manifest, checks.file.target_space)

@@ -108,9 +108,12 @@ class Judge:
         entry = self.baseline.checks.get(self.check.id) if self.baseline else None
         if self.baseline is None or entry is None or (reading.prompt or ALL) not in entry.values:
             return None, "no_baseline"
-        if not self.comparable or entry.of != definition(self.check):
+        if not self.comparable or entry.of != definition(self.check, self.defaults):
             return None, "not_comparable"
-        return entry.values[reading.prompt or ALL], "passed"
+        was = entry.values[reading.prompt or ALL]
+        if self.metric.kind == "tokens" and reading.value is not None and not _ids(was):
+            return None, "no_baseline"
+        return was, "passed"
 
     def _verdicts(self, seen: Any, was: Any) -> list[Verdict]:
         check = self.check
@@ -162,7 +165,7 @@ class Judge:
         """Share of the baseline's first tokens that are still among the first, ties allowed for."""
         if reading.value is None:
             return None
-        ids = {int(str(one).partition(" ")[0]) for one in was}
+        ids = _ids(was)
         near = {token for row in reading.rows for token in row["near"]}
         return len(ids & near) / len(ids)
 
@@ -186,8 +189,9 @@ class Judge:
         if status == "no_baseline":
             return f"prompt {name} has no baseline of {self._phrase()}; it is {told(reading.value)} now"
         entry = self.baseline.checks[self.check.id] if self.baseline else None
-        if entry is not None and entry.of != definition(self.check):
-            return f"the baseline is of '{entry.of}', the check now reads '{definition(self.check)}'"
+        now = definition(self.check, self.defaults)
+        if entry is not None and entry.of != now:
+            return f"the baseline is of '{entry.of}', the check now reads '{now}'"
         return f"the baseline's value of prompt {name} is of another model"
 
     def _phrase(self) -> str:
@@ -238,6 +242,12 @@ def _extreme(rows: tuple[Mapping[str, Any], ...], check: Check) -> str:
     high = check.max is not None and check.min is None
     found = (max if high else min)(numbers, key=lambda row: float(row["value"]))
     return f", {'highest' if high else 'lowest'} {told(found['value'])} at layer {found['layer']}"
+
+
+def _ids(was: Any) -> set[int]:
+    """The token ids of a baseline's value; none where the value was null or is no list of tokens."""
+    numbers = [str(one).partition(" ")[0] for one in was] if isinstance(was, list) else []
+    return {int(one) for one in numbers if one.isdecimal()}
 
 
 def _only(reading: Reading, column: str) -> Any:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from elimtool.analysis.check.baseline import write_reviewed
 from elimtool.analysis.check.values import Reading
 from elimtool.errors import ElimError
-from elimtool.run.files import writing
 
 FORMAT = 1
 
@@ -85,8 +86,10 @@ def _drift(before: Reading, after: Reading) -> float | None:
         return 1 - len(set(one) & near) / len(one)
     if one == two:
         return 0.0
-    plain = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (one, two))
-    return abs(float(one) - float(two)) if plain else None  # type: ignore[arg-type]
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (one, two)):
+        return None
+    distance = abs(float(one) - float(two))  # type: ignore[arg-type]
+    return distance if isfinite(distance) else None
 
 
 def noise_path(baseline: Path) -> Path:
@@ -100,9 +103,7 @@ def write_noise(path: Path, noise: Noise) -> None:
     Raises:
         ElimError: The file system refuses.
     """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(noise.to_json(), encoding="utf-8")
+    write_reviewed(path, noise.to_json())
 
 
 def read_noise(path: Path) -> Noise | None:
@@ -117,7 +118,10 @@ def read_noise(path: Path) -> Noise | None:
 
     try:
         content = json.loads(read_text(path))
-        floors = {str(name): Floor(**one) for name, one in content["checks"].items()}
+        floors = {
+            str(name): Floor(**{**one, "floor": float(one["floor"])})
+            for name, one in content["checks"].items()
+        }
         return Noise(dict(content["identity"]), tuple(content["variations"]), floors)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ElimError(f"{path} is damaged: {error}", "measure it again with --noise") from error

@@ -10,8 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 AGGREGATIONS = ("mean", "min", "max", "median", "sum", "share", "first", "last")
 QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?|100)")
 TEXTS = "a text, or a list of texts"
-IDENTITY = ("weights", "tokenizer", "dtype")
-"""What ``across`` may name: a baseline of another one of these is still compared with."""
 
 
 class _Strict(BaseModel):

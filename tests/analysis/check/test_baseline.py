@@ -210,6 +210,45 @@ def test_a_check_that_reads_something_else_is_not_compared(judged: Judged) -> No
     )
 
 
+def test_another_default_position_is_not_compared(judged: Judged, run: Any) -> None:
+    judged(drift(", prompt: fr").replace("select: {tag: capital}, ", ""), options=ALL, **BASE)
+    check = drift(", prompt: fr").replace("select: {tag: capital}, ", "")
+    assert judged(check, **BASE).passed
+    last = int(run.table("lens").query("prompt_id == 'fr'")["position"].max())
+    report = judged(check, defaults=f"{{position: {last}}}", **BASE)
+    assert report.exit_code == Exit.BASELINE
+    assert f"the check now reads 'final_logprob, target \"Paris\", position {last}'" in report.summary
+    changed = judged(check, options={"update": "new"}, defaults=f"{{position: {last}}}", **BASE)
+    assert changed.exit_code == Exit.BASELINE and changed.updates == ()
+
+
+def test_a_bound_with_a_missing_baseline_says_what_is_missing(judged: Judged, tmp_path: Path) -> None:
+    report = judged("{id: a, metric: entropy, max: 99}", **BASE)
+    assert report.exit_code == Exit.BASELINE and report.failed == ()
+    assert report.summary == f"no baseline {tmp_path / 'base.json'}"
+    assert report.to_dict()["missing"] == str(tmp_path / "base.json")
+
+
+@pytest.mark.parametrize("value", [None, 3, [], ["abc"]])
+def test_first_tokens_that_the_baseline_does_not_have(judged: Judged, tmp_path: Path, value: Any) -> None:
+    judged(TOP, options=ALL, **BASE)
+    content = json.loads((tmp_path / "base.json").read_text())
+    content["checks"]["top"]["values"]["fr"] = value
+    (tmp_path / "base.json").write_text(json.dumps(content))
+    report = judged(TOP, **BASE)
+    assert report.exit_code == Exit.BASELINE
+    assert [one.status for one in report.results[0].findings] == ["no_baseline"]
+
+
+def test_a_damaged_noise_floor(judged: Judged, tmp_path: Path) -> None:
+    judged(drift(), options=ALL, **BASE)
+    floor = {"floor": "x", "prompt": None, "variation": "", "unstable": 0}
+    content = {"identity": {}, "variations": [], "checks": {"drift": floor}}
+    (tmp_path / "base.noise.json").write_text(json.dumps(content))
+    with pytest.raises(ElimError, match=r"base\.noise\.json is damaged"):
+        judged(drift(), **BASE)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("{", "is damaged"), ("[]", "is no baseline"), ('{"elimtool_baseline": 9}', "format 9")],

@@ -105,6 +105,17 @@ def test_one_value_of_all_prompts(judged: Judged, run: Any) -> None:
     assert found.prompt is None and found.seen == pytest.approx(wanted)
 
 
+def test_regimes_are_words(judged: Judged, run: Any) -> None:
+    """Without a fitted lens every regime is null, which fails; a run that has one is judged by its word."""
+    check = "{id: a, prompt: fr, metric: regime, is: [strong, balanced]}"
+    found = only(judged(check))
+    assert found.status == "failed" and "no ridge lens is in use" in found.message
+    for regime, status in (("balanced", "passed"), ("dysfunctional:resonant", "failed")):
+        rows = [{**row, "regime": regime} for row in run.arrow("verdicts").to_pylist()]
+        found = only(judged(check, of=run.with_rows("verdicts", rows)))
+        assert (found.seen, found.status) == (regime, status)
+
+
 def test_null_fails_unless_it_may_be(judged: Judged) -> None:
     check = "{id: a, prompt: fr, metric: attention.mass_no_sink, span: <sink>, layers: 1, min: 0EXTRA}"
     found = only(judged(check.replace("EXTRA", "")))

@@ -165,6 +165,44 @@ def test_what_is_wrong_is_found_before_the_model_is_loaded(
         assert caught.value.exit_code == code
 
 
+def test_regimes_are_read_through_a_fitted_lens(
+    llama: Any, llama_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from elimtool.lenses.regime import FEWEST, WINDOW, Reference
+    from elimtool.lenses.ridge import Facts, RidgeLens
+
+    path = tmp_path / "checks.yaml"
+    text = (
+        f"version: 1\nmodel: {llama_directory}\nlens: LENS\nsamplers: [hf]\nprompts:\n"
+        "  - {id: a, prompt: The capital of Spain is Madrid and the text goes on and on., targets: [Paris]}\n"
+        "checks:\n  - {id: regime, metric: regime, is_not: none}\n"
+    )
+    monkeypatch.setenv("ELIMTOOL_CACHE", str(tmp_path / "cache"))
+    path.write_text(text.replace("LENS", "ridge"))
+    with pytest.raises(ElimError, match="no fitted lens"):
+        elimtool.run_checks(path, model=llama)
+
+    spread = 6.2 + torch.linspace(-1.5, 1.5, FEWEST)
+    unigram = torch.full((llama.vocab,), 1 / llama.vocab).log()
+    reference = Reference(spread, spread[:, None].repeat(1, WINDOW), unigram, 0.05)
+    facts = Facts("llama", llama.hashes()["weights_sha256"], "b" * 64, 100, 99, 34, "none", 0.05, "0")
+    maps = torch.eye(llama.width).repeat(llama.n_layers, 1, 1)
+    biases, scales = torch.zeros(llama.n_layers, llama.width), torch.ones(llama.n_layers)
+    RidgeLens(maps, biases, scales, reference, facts).save(tmp_path / "own.safetensors")
+    path.write_text(text.replace("LENS", "own.safetensors"))
+    found = gate(path, model=llama)
+    (finding,) = found.report.results[0].findings
+    traced = elimtool.trace(
+        llama,
+        "The capital of Spain is Madrid and the text goes on and on.",
+        targets=["Paris"],
+        options=elimtool.TraceOptions(lens=str(tmp_path / "own.safetensors"), samplers=("hf",)),
+    )
+    assert finding.status == "passed", finding.message
+    assert finding.seen == traced.table("regimes")["regime"].iloc[-1]
+    assert set(found.run.tables) == {"prompts", "verdicts"}
+
+
 def test_noise_is_measured_and_tolerances_below_it_are_refused(
     write: Callable[..., Path], llama: Any, tmp_path: Path
 ) -> None:
@@ -194,6 +232,8 @@ def test_floors_by_hand() -> None:
     found = floor_of(readings(1.0, 2.0), [("a", readings(1.0, 2.5)), ("b", readings(0.9, 2.0))])
     assert (found.floor, found.prompt, found.variation, found.unstable) == (0.5, "1", "a", 0)
     assert floor_of(readings(True, "x"), [("a", readings(False, "x"))]).unstable == 1
+    infinite = floor_of(readings(-1.0), [("a", readings(float("-inf")))])
+    assert (infinite.floor, infinite.unstable) == (0.0, 1)
     assert floor_of(readings((1, 2, 3, 4)), [("a", readings((1, 2, 3, 9)))]).floor == 0.25
 
 

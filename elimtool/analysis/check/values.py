@@ -288,8 +288,6 @@ def _is_null(value: Any) -> bool:
 
 
 def tables_of(metrics: Iterable[Metric]) -> tuple[str, ...]:
-    """Tables that metrics read, and those that these are made of, in the order of ``TABLES``."""
+    """Tables that metrics read, in the order of ``TABLES``."""
     wanted = {metric.table for metric in metrics} | {"prompts"}
-    if "verdicts" in wanted:
-        wanted |= {"lens", "survival", "sampling_targets"}
     return tuple(name for name in TABLES if name in wanted)

@@ -45,7 +45,8 @@ def main() -> None:
         return judge_run(checks, run).report
 
     print(f"{given.checks.name}: {len(wanted)} checks, {len(prompts)} prompts, {model.name}")
-    print(f"noise on {given.matrix} {tuple(weight.shape)}, whose entries have deviation {weight.std():.4f}")
+    spread = f"standard deviation of its entries {weight.std():.4f}"
+    print(f"noise on {given.matrix} {tuple(weight.shape)}, {spread}")
     kept = weight.detach().clone()
     for size in SIZES:
         caught, by = 0, Counter[str]()

@@ -151,12 +151,14 @@ def check(
         "trust_remote_code": trust_remote_code or None,
     }
     loading = {key: value for key, value in given.items() if value is not None}
-    typed = _typed(context, "model", "revision", "dtype", "device", "threads")
-    elsewhere = {"--explain": explain, "--against": against}
+    typed = _typed(context, "model", "revision", "dtype", "device", "batch_size", "threads")
+    unused = _typed(context, "strict", "junit", "out", "batch_size", "threads")
+    elsewhere = {"--explain": explain, "--against": against, **unused}
     _refuse(
         (run, "--run", {**typed, "-o": out, "--noise": noise}),
         (update, "--update", {"--update-new": update_new}),
         (noise, "--noise", {"--update": update, "--update-new": update_new, **elsewhere}),
+        (explain, "--explain", {"--json": as_json}),
     )
     if batch_size < 1 or (threads is not None and threads < 1):
         raise ElimError("--batch-size and --threads are at least 1", "give a positive number")
@@ -188,14 +190,18 @@ def check(
         found.run.save(out)
     _show(output, found.report, as_json, junit)
     if explain is not None:
-        _explain(output, found, explain, as_json)
+        _explain(output, found, explain)
     raise typer.Exit(found.report.exit_code)
 
 
 def _typed(context: typer.Context, *names: str) -> dict[str, Any]:
     """Options that were given on the command line itself, by their flag; those of the environment are not."""
     sources = {name: context.get_parameter_source(name) for name in names}
-    return {f"--{name}": True for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    return {
+        f"--{name.replace('_', '-')}": True
+        for name, source in sources.items()
+        if source and source.name == "COMMANDLINE"
+    }
 
 
 def _refuse(*rules: tuple[Any, str, dict[str, Any]]) -> None:
@@ -224,16 +230,14 @@ def _noise(output: Output, checks: Path, as_json: bool, *, only: Collection[str]
     output.line(str(path))
 
 
-def _explain(output: Output, found: Gated, name: str, as_json: bool) -> None:
+def _explain(output: Output, found: Gated, name: str) -> None:
     """Tell the story of the first prompt that a check fails on, or of its first prompt."""
     known = {result.check.id: result for result in found.report.results}
     if name not in known:
         raise ElimError(f"--explain: there is no check '{name}'", nearest(name, tuple(known)))
     prompts = [one.prompt for one in (*known[name].bad, *known[name].findings) if one.prompt is not None]
-    if as_json or not prompts:
-        raise ElimError(
-            "--explain tells a story of one prompt", "leave --json out, or name a check of prompts"
-        )
+    if not prompts:
+        raise ElimError("--explain tells a story of one prompt", "name a check of prompts")
     from elimtool.report.terminal import print_story
 
     print_story(found.retrace(prompts[:1], None), output.console)

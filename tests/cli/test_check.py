@@ -113,6 +113,38 @@ def test_a_run_and_a_model_contradict_but_for_the_environment(
     assert elimtool("check", checks, "--run", saved, "--only", "entropy", "--update").code == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--run", "RUN", "--batch-size", "2"), "--run and --batch-size were both given"),
+        (("--noise", "--threads", "2"), "--noise and --threads were both given"),
+        (("--noise", "--junit", "x.xml"), "--noise and --junit were both given"),
+        (("--run", "RUN", "--explain", "rank", "--json"), "--explain and --json were both given"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    elimtool: Command, saved: Path, checks: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = elimtool("check", checks, *(str(saved) if one == "RUN" else one for one in arguments))
+    assert done.code == 2 and said in done.err and done.out == ""
+
+
+def test_prompts_that_could_not_be_measured_are_6(elimtool: Command, llama: Any, tmp_path: Path) -> None:
+    prompts = [
+        package.Prompt(text="The capital of France is", id="fr"),
+        package.Prompt("word " * 900, id="long"),
+    ]
+    options = package.TraceOptions(samplers=("llama.cpp",), lens="raw", errors="row")
+    package.trace(llama, prompts, options=options).save(tmp_path / "run")
+    checks = tmp_path / "checks.yaml"
+    checks.write_text("version: 1\nchecks:\n  - {id: entropy, metric: entropy, max: 99}\n")
+    done = elimtool("check", checks, "--run", tmp_path / "run")
+    assert done.code == 6
+    assert "prompt 'long' could not be measured" in done.out and "1 of 2" in done.out
+    checks.write_text("version: 1\nchecks:\n  - {id: entropy, metric: entropy, max: 0}\n")
+    assert elimtool("check", checks, "--run", tmp_path / "run").code == 10
+
+
 def test_explain_tells_the_whole_story(elimtool: Command, saved: Path, checks: Path) -> None:
     done = elimtool("check", checks, "--run", saved, "--only", "rank", "--update", "--explain", "rank")
     assert done.code == 0
@@ -230,10 +262,13 @@ def test_a_thousand_prompts_in_two_seconds_without_torch(saved: Path, tmp_path: 
         return said, float(seconds)
 
     assert timed("--update")[0] == "HEAVY [] 0"
-    tries = [timed() for _ in range(2)]
-    assert {said for said, _ in tries} == {"HEAVY [] 0"}
-    busy = os.getloadavg()[0] > (os.cpu_count() or 1) + 1  # others share its caches and cores
-    assert min(seconds for _, seconds in tries) < (4 if busy else 2)
+    least = float("inf")
+    for _ in range(6):  # others may share its caches and cores: the least of the tries is its own
+        said, seconds = timed()
+        assert said == "HEAVY [] 0"
+        if (least := min(least, seconds)) < 2:
+            break
+    assert least < 2
 
 
 def _installed(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:

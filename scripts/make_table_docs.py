@@ -6,8 +6,12 @@ import re
 import sys
 from pathlib import Path
 
+from pydantic import BaseModel
+
+from elimtool.run.comparison import ComparisonManifest
 from elimtool.run.manifest import NOT_FINGERPRINTED, Manifest
 from elimtool.run.schema import SCHEMA_VERSION, TABLES, Column, Table
+from elimtool.run.tables.comparison import COMPARISON_TABLES
 
 FLOATS = {"double": "float64", "float": "float32"}
 PAGE = Path(__file__).parent.parent / "docs" / "tables.md"
@@ -59,15 +63,35 @@ What holds for every number:
 """
 
 
+COMPARISONS = """\
+
+# The tables of a comparison
+
+`elimtool compare ... -o DIR` writes a directory of the same make: `comparison.json` says what was set against
+what, and each table is a folder of Parquet files. `elimtool.open_comparison("DIR")` reads it. A comparison
+holds the tables that its kind can fill; every difference is B minus A, and null where one side is
+([compare.md](compare.md)).
+
+| table | one row per | answers |
+|---|---|---|
+"""
+
+
 def page() -> str:
     """The whole page."""
-    lines = [HEAD.format(version=SCHEMA_VERSION).rstrip("\n")]
-    for table in TABLES.values():
-        one = table.row.removeprefix("one row per ")
-        lines.append(f"| [`{table.name}`](#{table.name}) | {cell(one)} | {cell(table.purpose)} |")
+    lines = [HEAD.format(version=SCHEMA_VERSION).rstrip("\n"), *listed(TABLES)]
     for table in TABLES.values():
         lines += section(table)
-    return "\n".join([*lines, *manifest_section()]) + "\n"
+    lines += [*manifest_section(), COMPARISONS.rstrip("\n"), *listed(COMPARISON_TABLES)]
+    for table in COMPARISON_TABLES.values():
+        lines += section(table)
+    return "\n".join([*lines, *comparison_section()]) + "\n"
+
+
+def listed(tables: dict[str, Table]) -> list[str]:
+    """A line for each table, as rows of Markdown."""
+    rows = ((table, cell(table.row.removeprefix("one row per "))) for table in tables.values())
+    return [f"| [`{table.name}`](#{table.name}) | {one} | {cell(table.purpose)} |" for table, one in rows]
 
 
 def section(table: Table) -> list[str]:
@@ -100,11 +124,22 @@ def manifest_section() -> list[str]:
         "Written last: a directory without it is an unfinished run. Every Parquet file carries the same\n"
         "facts, without the two times and `counts`, in its metadata as `elimtool.KEY` (JSON)."
     )
-    lines = ["", "## run.json", "", intro, "", "| key | in the fingerprint | meaning |", "|---|---|---|"]
-    for name, field in Manifest.model_fields.items():
+    return ["", "## run.json", "", intro, "", *keys(Manifest, "runs")]
+
+
+def comparison_section() -> list[str]:
+    """The keys of comparison.json."""
+    intro = "Written last: a directory without it is an unfinished comparison."
+    return ["", "## comparison.json", "", intro, "", *keys(ComparisonManifest, "comparisons")]
+
+
+def keys(model: type[BaseModel], nouns: str) -> list[str]:
+    """The keys of a manifest, as rows of Markdown."""
+    lines = ["| key | in the fingerprint | meaning |", "|---|---|---|"]
+    for name, field in model.model_fields.items():
         counted = "no" if name in NOT_FINGERPRINTED else "yes"
         lines.append(f"| `{name}` | {counted} | {cell(field.description or '')} |")
-    meaning = "SHA-256 over the canonical JSON of the keys marked yes: equal for runs of the same thing."
+    meaning = f"SHA-256 over the canonical JSON of the keys marked yes: equal for {nouns} of the same thing."
     return [*lines, f"| `fingerprint` | no | {meaning} |"]
 
 

@@ -6,13 +6,16 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from elimtool.run.columns import Table
 from elimtool.run.files import sync_directory
 from elimtool.run.schema import TABLES
 
 MANIFEST = "run.json"
+COMPARISON = "comparison.json"
 NEW = ".elimtool-new-"
 """Prefix of the folder in which a run is written that will replace another."""
 OLD = ".elimtool-old-"
@@ -21,7 +24,25 @@ STATE = ".batch"
 """Folder in which ``elimtool batch`` keeps what it needs to go on after an interruption."""
 
 PART = re.compile(r"part-\d{5,}\.parquet")
-TEMPORARY = re.compile(r"\.(part-\d{5,}\.parquet|run\.json)\.[0-9a-f]+\.tmp")
+TEMPORARY = re.compile(r"\.(part-\d{5,}\.parquet|run\.json|comparison\.json)\.[0-9a-f]+\.tmp")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a directory of tables consists of: that of a run, or of a comparison.
+
+    Args:
+        noun: What it is called in messages.
+        manifest: Name of the file that is written last and says what was done.
+        tables: The tables that it may hold, by name.
+    """
+
+    noun: str
+    manifest: str
+    tables: Mapping[str, Table]
+
+
+RUN = Form("run", MANIFEST, TABLES)
 
 
 def part_name(index: int) -> str:
@@ -40,12 +61,13 @@ class Contents:
     """What a directory holds, as far as runs are concerned.
 
     Args:
-        manifest: Whether there is a ``run.json`` that elimtool wrote, or a damaged one beside tables.
+        manifest: Whether there is a manifest that elimtool wrote, or a damaged one beside tables.
         tables: Folders of tables, with their parts.
         scraps: Temporary files of ours that an interrupted write left.
         foreign: Everything else, leftover folders of an interrupted replacement aside.
         intruders: Foreign files inside a table's folder.
         state: Whether ``elimtool batch`` works or worked here.
+        form: What was looked for.
     """
 
     manifest: bool
@@ -54,6 +76,7 @@ class Contents:
     foreign: list[Path]
     intruders: list[Path]
     state: bool = False
+    form: Form = RUN
 
     @property
     def is_run(self) -> bool:
@@ -63,19 +86,20 @@ class Contents:
     @property
     def own(self) -> list[str]:
         """Names of what belongs to the run, the manifest first."""
-        names = [MANIFEST] if self.manifest else []
+        names = [self.form.manifest] if self.manifest else []
         names += [STATE] if self.state else []
         return [*names, *sorted(self.tables), *(path.name for path in self.scraps)]
 
 
-def look(directory: Path) -> Contents:
-    """Sort the entries of an existing directory.
+def look(directory: Path, form: Form = RUN) -> Contents:
+    """Sort the entries of an existing directory into what belongs to one form and what does not.
 
     Raises:
         OSError: The directory cannot be read.
     """
-    manifest = directory / MANIFEST
-    known = set(TABLES) | _counted(manifest)
+    manifest = directory / form.manifest
+    known = set(form.tables) | _counted(manifest)
+    markers = (form.manifest, STATE) if form is RUN else (form.manifest,)
     tables: dict[str, list[Path]] = {}
     scraps, foreign, intruders = [], [], []
     for path in sorted(directory.iterdir()):
@@ -84,16 +108,16 @@ def look(directory: Path) -> Contents:
             intruders += [child for child in path.iterdir() if not _ours(child)]
         elif TEMPORARY.fullmatch(path.name):
             scraps.append(path)
-        elif path not in (manifest, directory / STATE) and not path.name.startswith((NEW, OLD)):
+        elif path.name not in markers and not path.name.startswith((NEW, OLD)):
             foreign.append(path)
     has_manifest = manifest.is_file() and (_is_manifest(manifest) or any(tables.values()))
     if manifest.exists() and not has_manifest:
         foreign.append(manifest)
-    state = (directory / STATE).is_dir()
-    return Contents(has_manifest, tables, scraps, foreign, sorted(intruders), state)
+    state = STATE in markers and (directory / STATE).is_dir()
+    return Contents(has_manifest, tables, scraps, foreign, sorted(intruders), state, form)
 
 
-def replace(directory: Path, staging: Path) -> None:
+def replace(directory: Path, staging: Path, form: Form = RUN) -> None:
     """Put the run in ``staging`` in the place of the one in ``directory``, and only then delete the old one.
 
     Foreign files stay. Whatever stops it before the end puts the old run back.
@@ -102,8 +126,8 @@ def replace(directory: Path, staging: Path) -> None:
         OSError: As the file system has it.
     """
     aside = Path(tempfile.mkdtemp(prefix=OLD, dir=directory))
-    fresh = sorted((path.name for path in staging.iterdir()), key=lambda name: (name == MANIFEST, name))
-    moves = [(directory / name, aside / name) for name in look(directory).own]
+    fresh = sorted((path.name for path in staging.iterdir()), key=lambda name: (name == form.manifest, name))
+    moves = [(directory / name, aside / name) for name in look(directory, form).own]
     moves += [(staging / name, directory / name) for name in fresh]
     try:
         for source, destination in moves:

@@ -89,6 +89,14 @@ class Manifest(BaseModel):
     def _facts(self) -> dict[str, Any]:
         return self.model_dump(exclude={"started", "finished", "counts"})
 
+    def facts(self) -> dict[str, Any]:
+        """What the run depends on: all keys but the two times and counts, ``fingerprint`` among them."""
+        return {"fingerprint": self.fingerprint, **self._facts()}
+
+    def without_times(self) -> Manifest:
+        """The same facts, without times and counts."""
+        return self.model_copy(update={"started": None, "finished": None, "counts": {}})
+
     def to_dict(self) -> dict[str, Any]:
         """All keys of ``run.json``, ``fingerprint`` among them, as JSON's own types."""
         return {"fingerprint": self.fingerprint, **self.model_dump()}
@@ -99,7 +107,7 @@ class Manifest(BaseModel):
 
     def parquet_metadata(self) -> dict[str, str]:
         """File metadata of every part: ``elimtool.KEY`` -> its value as JSON, without times and counts."""
-        facts = {"fingerprint": self.fingerprint, **self._facts()}
+        facts = self.facts()
         return {f"elimtool.{key}": canonical_json(facts[key]) for key in sorted(facts)}
 
     def finish(self, counts: dict[str, int], finished: str | None = None) -> Manifest:
@@ -120,13 +128,8 @@ class Manifest(BaseModel):
             ElimError: Damaged, edited by hand, or written by a newer elimtool.
         """
         hint = "run the command again, or restore the file"
-        try:
-            loaded = json.loads(text, parse_constant=_refuse_constant)
-        except ValueError as error:
-            raise ElimError(f"{where} is damaged: {error}", hint) from error
-        if not isinstance(loaded, dict) or not isinstance(loaded.get("schema_version"), int):
-            raise ElimError(f"{where} is not the manifest of a run: it has no schema_version", hint)
-        _check_version(loaded, where)
+        loaded = load_json(text, where)
+        check_version(loaded, where)
         stated = loaded.pop("fingerprint", None)
         try:
             manifest = cls.model_validate(loaded)
@@ -139,15 +142,40 @@ class Manifest(BaseModel):
         return manifest
 
 
+def load_json(text: str, where: str) -> dict[str, Any]:
+    """The keys of a manifest's file.
+
+    Raises:
+        ElimError: It is no strict JSON, or has no schema version.
+    """
+    hint = "run the command again, or restore the file"
+    try:
+        loaded = json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise ElimError(f"{where} is damaged: {error}", hint) from error
+    if not isinstance(loaded, dict) or not isinstance(loaded.get("schema_version"), int):
+        raise ElimError(f"{where} is not the manifest of a run: it has no schema_version", hint)
+    return loaded
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _check_version(loaded: dict[str, Any], where: str) -> None:
+class OtherSchema(ElimError):
+    """What is to be read has a schema version that this elimtool does not know."""
+
+
+def check_version(loaded: dict[str, Any], where: str) -> None:
+    """Refuse a manifest of another schema version.
+
+    Raises:
+        OtherSchema: The message names the version of elimtool that reads it.
+    """
     version = loaded["schema_version"]
     if version > SCHEMA_VERSION or version < 1:
         writer = loaded.get("elimtool", "an unknown version")
-        raise ElimError(
+        raise OtherSchema(
             f"{where} has schema version {version}, written by elimtool {writer};"
             f" this elimtool reads version {SCHEMA_VERSION}",
             f"read it with elimtool {writer} or newer",

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from elimtool.errors import ElimError, nearest
 from elimtool.run import layout
 from elimtool.run.manifest import Manifest
+from elimtool.run.parts import frame, json_rows, read_parts
 from elimtool.run.schema import ONE_PASS, TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NULLABLE_DTYPES = {pa.int32(): "Int32", pa.int64(): "Int64", pa.bool_(): "boolean"}
 
 
 def open_run(directory: str | Path) -> Run:
@@ -149,20 +145,7 @@ class Run:
             return self._memory[name]
         if name not in self._files:
             raise self._no_table(name)
-        read = [_read_part(path) for path in self._files[name]]
-        for path, part in zip(self._files[name], read, strict=True):
-            if not part.schema.equals(read[0].schema):
-                raise ElimError(
-                    f"{path} has other columns than the first part", "its run is not of one piece"
-                )
-        table = pa.concat_tables(read)
-        counted = self.manifest.counts.get(name, table.num_rows)
-        if table.num_rows != counted:
-            raise ElimError(
-                f"{self._files[name][0].parent} has {table.num_rows} rows, run.json counted {counted}",
-                "a part is missing or was added: run the command again",
-            )
-        return table
+        return read_parts(self._files[name], self.manifest.counts.get(name), layout.MANIFEST)
 
     def table(self, name: str) -> pd.DataFrame:
         """One table as a ``pandas.DataFrame``.
@@ -175,11 +158,7 @@ class Run:
         Raises:
             ElimError: No such table, or a part is missing or cannot be read.
         """
-        import pandas as pd
-
-        table = self.arrow(name)
-        columns = {field.name: _to_pandas(table.column(field.name), field) for field in table.schema}
-        return pd.DataFrame(columns)
+        return frame(self.arrow(name))
 
     @property
     def prompts(self) -> pd.DataFrame:
@@ -204,7 +183,7 @@ class Run:
 
         NaN and infinities, for which JSON has no word, become ``None``.
         """
-        rows = {name: _finite(self.arrow(name).to_pylist()) for name in self.tables}
+        rows = {name: json_rows(self.arrow(name)) for name in self.tables}
         return {"run": self.manifest.to_dict(), "tables": rows}
 
     def _repr_html_(self) -> str:
@@ -228,38 +207,6 @@ class Run:
         return ElimError(f"there is no table '{name}'", nearest(name, self.tables))
 
 
-def _read_part(path: Path) -> Any:
-    try:
-        with pq.ParquetFile(path) as file:
-            return file.read()
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise ElimError(
-            f"cannot read {path}: {reason}", "restore the file or run the command again"
-        ) from error
-
-
-def _to_pandas(values: Any, field: Any) -> Any:
-    """One column as a pandas Series whose type depends on the schema alone."""
-    import pandas as pd
-
-    if field.nullable and field.type in NULLABLE_DTYPES:
-        dtype = pd.api.types.pandas_dtype(NULLABLE_DTYPES[field.type])
-        return values.to_pandas(types_mapper=lambda _: dtype)
-    return values.to_pandas()
-
-
-def _finite(value: Any) -> Any:
-    """The value with NaN and infinities replaced by None, however deep."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return value
-
-
 def _where_the_run_is(path: Path) -> str:
     for folder in path.parents:
         if (folder / layout.MANIFEST).is_file():
@@ -270,6 +217,9 @@ def _where_the_run_is(path: Path) -> str:
 
 
 def _no_manifest(path: Path, contents: layout.Contents) -> ElimError:
+    if (path / layout.COMPARISON).is_file():
+        hint = f"elimtool compare {path} tells it; elimtool.open_comparison reads it"
+        return ElimError(f"{path} is a comparison, not a run", hint)
     kept = sorted(entry for entry in path.iterdir() if entry.name.startswith(layout.OLD))
     if kept:
         return ElimError(f"{path} was left in the middle of --overwrite", f"the earlier run is in {kept[0]}")

@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Generic, Protocol, Self, TypeVar
 
 import pyarrow.parquet as pq
 
 from elimtool.errors import ElimError
 from elimtool.run import layout
+from elimtool.run.columns import Table
 from elimtool.run.files import sync_directory, write_text, write_whole, writing
-from elimtool.run.manifest import Manifest
 from elimtool.run.schema import TABLES
 
 ROW_GROUP = 1 << 17
 """Rows per row group: large enough to compress, small enough to skip."""
 
 
-class RunWriter:
-    """Writes one run, as a context manager: leaving it without ``finish`` drops what is not worth keeping.
+class Stated(Protocol):
+    """What says what was done: the manifest of a run, or that of a comparison."""
 
+    def parquet_metadata(self) -> dict[str, str]:
+        """File metadata of every part."""
+
+    def to_json(self) -> str:
+        """The text of its file."""
+
+    def finish(self, counts: dict[str, int], finished: str | None = None) -> Self:
+        """The same, complete."""
+
+
+M = TypeVar("M", bound=Stated)
+
+
+class RunWriter(Generic[M]):
+    """Writes one run, or one comparison, as a context manager.
+
+    Leaving it without ``finish`` drops what is not worth keeping.
     A directory that does not exist is made. With ``overwrite`` the new run is written into a hidden folder of
     the directory and takes the old one's place in ``finish``; until then the old run stays as it is.
 
@@ -30,17 +48,25 @@ class RunWriter:
         directory: The run directory (``-o``).
         manifest: What is run; times and counts are filled in by ``finish``.
         overwrite: Replace the run that is there. Files that elimtool did not write stay.
+        form: What is written.
 
     Raises:
         ElimError: The directory holds something already, is no directory, or cannot be written.
     """
 
-    def __init__(self, directory: str | Path, manifest: Manifest, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        directory: str | Path,
+        manifest: M,
+        overwrite: bool = False,
+        form: layout.Form = layout.RUN,
+    ) -> None:
         self.path = Path(directory)
         self.manifest = manifest
+        self.form = form
         self._rows: dict[tuple[str, int], int] = {}
         self._finished = False
-        self._created = _prepare(self.path, overwrite)
+        self._created = _prepare(self.path, overwrite, form)
         self._data = self.path
         if overwrite and not self._created:
             with writing(self.path):
@@ -50,7 +76,7 @@ class RunWriter:
         """Write one part of one table; writing the same part again replaces it.
 
         Args:
-            table_name: A key of ``TABLES``.
+            table_name: A table of the form.
             part_index: Which part, from 0.
             table: A ``pyarrow.Table`` with exactly the columns and types of the schema.
 
@@ -61,16 +87,16 @@ class RunWriter:
             ValueError, TypeError: The table does not fit its schema (a defect of the caller).
             ElimError: The disk is full or refuses.
         """
-        if table_name not in TABLES or part_index < 0 or self._finished:
+        if table_name not in self.form.tables or part_index < 0 or self._finished:
             raise ValueError(
                 f"no part {part_index} of '{table_name}' can be written (finished: {self._finished})"
             )
-        path = write_part(self._data, self.manifest, table_name, part_index, table)
+        path = write_part(self._data, self.manifest, table_name, part_index, table, self.form.tables)
         self._rows[table_name, part_index] = table.num_rows
         return path
 
-    def finish(self, finished: str | None = None) -> Manifest:
-        """Write ``run.json`` and, where a run is replaced, put the new one in its place.
+    def finish(self, finished: str | None = None) -> M:
+        """Write the manifest and, where a run is replaced, put the new one in its place.
 
         Args:
             finished: When the run ended (ISO 8601); now by default.
@@ -85,10 +111,10 @@ class RunWriter:
         for (name, _), rows in self._rows.items():
             counts[name] = counts.get(name, 0) + rows
         self.manifest = self.manifest.finish(counts, finished)
-        with writing(self.path / layout.MANIFEST):
-            write_text(self._data / layout.MANIFEST, self.manifest.to_json())
+        with writing(self.path / self.form.manifest):
+            write_text(self._data / self.form.manifest, self.manifest.to_json())
             if self._data != self.path:
-                layout.replace(self.path, self._data)
+                layout.replace(self.path, self._data, self.form)
         self._finished = True
         return self.manifest
 
@@ -105,7 +131,7 @@ class RunWriter:
             self.path.rmdir()
         self._finished = True
 
-    def __enter__(self) -> RunWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -114,21 +140,29 @@ class RunWriter:
         self.abort()
 
 
-def write_part(folder: Path, manifest: Manifest, table_name: str, part_index: int, table: Any) -> Path:
+def write_part(
+    folder: Path,
+    manifest: Stated,
+    table_name: str,
+    part_index: int,
+    table: Any,
+    tables: Mapping[str, Table] = TABLES,
+) -> Path:
     """Write one part of one table into a run's folder; a reader sees the whole part or none.
 
     Args:
         folder: The run directory.
         manifest: Its facts stand in the file's metadata.
-        table_name: A key of ``TABLES``.
+        table_name: A key of ``tables``.
         part_index: Which part, from 0; the same part written again is replaced.
         table: A ``pyarrow.Table`` with exactly the columns and types of the schema.
+        tables: Definitions of the tables.
 
     Raises:
         ValueError, TypeError: The table does not fit its schema (a defect of the caller).
         ElimError: The disk is full or refuses.
     """
-    whole = TABLES[table_name].conform(table).combine_chunks()
+    whole = tables[table_name].conform(table).combine_chunks()
     whole = whole.replace_schema_metadata({**whole.schema.metadata, **manifest.parquet_metadata()})
     path = folder / table_name / layout.part_name(part_index)
     with writing(path):
@@ -139,18 +173,18 @@ def write_part(folder: Path, manifest: Manifest, table_name: str, part_index: in
     return path
 
 
-def check_directory(directory: str | Path, overwrite: bool = False) -> None:
+def check_directory(directory: str | Path, overwrite: bool = False, form: layout.Form = layout.RUN) -> None:
     """Refuse, before any work is done, a directory that ``RunWriter`` would refuse; leaves nothing behind.
 
     Raises:
         ElimError: As ``RunWriter``.
     """
     path = Path(directory)
-    if _prepare(path, overwrite):
+    if _prepare(path, overwrite, form):
         path.rmdir()
 
 
-def _prepare(directory: Path, overwrite: bool) -> bool:
+def _prepare(directory: Path, overwrite: bool, form: layout.Form) -> bool:
     """Check that a run may be written here, make the directory if need be, and say whether it was made."""
     if not directory.parent.is_dir():
         raise ElimError(
@@ -163,7 +197,7 @@ def _prepare(directory: Path, overwrite: bool) -> bool:
             return True
         if not directory.is_dir():
             raise ElimError(f"{directory} is a file, not a directory", "choose another -o")
-        contents = layout.look(directory)
+        contents = layout.look(directory, form)
         _check_contents(directory, contents, overwrite)
         Path(tempfile.mkdtemp(prefix=layout.NEW, dir=directory)).rmdir()  # fails now, not after the work
     return False
@@ -171,10 +205,12 @@ def _prepare(directory: Path, overwrite: bool) -> bool:
 
 def _check_contents(directory: Path, contents: layout.Contents, overwrite: bool) -> None:
     if contents.is_run and not overwrite:
-        kind = "a run" if contents.manifest else "an unfinished run"
+        noun = contents.form.noun
+        kind = f"a {noun}" if contents.manifest else f"an unfinished {noun}"
         raise ElimError(f"{directory} already holds {kind}", "choose another -o or pass --overwrite")
     if contents.foreign and not contents.is_run:
-        hint = "choose another -o; --overwrite replaces runs only" if overwrite else "choose another -o"
+        only = f"; --overwrite replaces {contents.form.noun}s only"
+        hint = f"choose another -o{only}" if overwrite else "choose another -o"
         raise ElimError(f"{directory} is not empty: it holds '{contents.foreign[0].name}'", hint)
     if contents.intruders:
         hint = "move it away or choose another -o"

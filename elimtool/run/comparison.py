@@ -1,0 +1,276 @@
+"""A comparison: what was set against what, and its tables, in memory or as a directory; imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from elimtool.errors import ElimError, nearest
+from elimtool.run import layout
+from elimtool.run.manifest import Manifest, Plain, Time, canonical_json, check_version, load_json, utc_now
+from elimtool.run.parts import frame, json_rows, read_parts
+from elimtool.run.schema import SCHEMA_VERSION
+from elimtool.run.tables.comparison import COMPARISON_TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["prompts", "models", "runs", "chains"]
+
+FORM = layout.Form("comparison", layout.COMPARISON, COMPARISON_TABLES)
+
+
+class ComparisonManifest(BaseModel):
+    """The contents of ``comparison.json``: both sides, the options, and what is to be known of the result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    schema_version: int = Field(SCHEMA_VERSION, description="Version of the tables' columns and these keys.")
+    elimtool: str = Field(description="Version of elimtool.")
+    kind: Kind = Field(description="What the sides are: prompts, models, runs or chains.")
+    a: Manifest = Field(description="What made side A: the keys of its run.json, without times and counts.")
+    b: Manifest = Field(description="What made side B, likewise.")
+    options: Plain = Field(description="All options of the comparison, in full.")
+    notes: list[str] = Field(
+        description="What differs beside what is compared, and what could not be compared."
+    )
+    unpaired: dict[str, int] = Field(description="Prompts that side a or b alone has.")
+    started: Time | None = Field(None, description="When the comparison began (UTC, ISO 8601).")
+    finished: Time | None = Field(None, description="When it was complete (UTC, ISO 8601).")
+    counts: dict[str, int] = Field(default_factory=dict, description="Rows written, by table.")
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hexadecimal) over the canonical JSON of all keys but the two times, counts and itself."""
+        return hashlib.sha256(canonical_json(self._facts()).encode("ascii")).hexdigest()
+
+    def _facts(self) -> dict[str, Any]:
+        facts = self.model_dump(exclude={"started", "finished", "counts", "a", "b"})
+        return {**facts, "a": self.a.facts(), "b": self.b.facts()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All keys of ``comparison.json``, ``fingerprint`` among them, as JSON's own types."""
+        times = {"started": self.started, "finished": self.finished, "counts": self.counts}
+        return {"fingerprint": self.fingerprint, **self._facts(), **times}
+
+    def to_json(self) -> str:
+        """The text of ``comparison.json``: sorted keys, indented, ASCII only, one trailing newline."""
+        return json.dumps(self.to_dict(), sort_keys=True, indent=2, allow_nan=False) + "\n"
+
+    def parquet_metadata(self) -> dict[str, str]:
+        """File metadata of every part: which comparison it belongs to."""
+        return {
+            "elimtool.comparison": self.fingerprint,
+            "elimtool.kind": canonical_json(self.kind),
+            "elimtool.schema_version": canonical_json(self.schema_version),
+        }
+
+    def finish(self, counts: dict[str, int], finished: str | None = None) -> Self:
+        """The same comparison, complete: with the rows of each table and the time it ended."""
+        return self.model_copy(
+            update={"counts": dict(sorted(counts.items())), "finished": finished or utc_now()}
+        )
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> ComparisonManifest:
+        """Read ``comparison.json`` back.
+
+        Raises:
+            ElimError: Damaged, edited by hand, or written by a newer elimtool.
+        """
+        hint = "run the command again, or restore the file"
+        loaded = load_json(text, where)
+        check_version(loaded, where)
+        stated = loaded.pop("fingerprint", None)
+        try:
+            found = cls.model_validate({**loaded, **{side: _side(loaded.get(side)) for side in "ab"}})
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise ElimError(f"{where} is damaged: {place}: {first['msg']}", hint) from error
+        if stated != found.fingerprint:
+            raise ElimError(f"{where} was changed after it was written: its fingerprint does not match", hint)
+        return found
+
+
+def _side(stated: Any) -> Any:
+    return (
+        {key: value for key, value in stated.items() if key != "fingerprint"}
+        if isinstance(stated, dict)
+        else None
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Side A set against side B, pair by pair; every difference is B minus A.
+
+    Args:
+        manifest: What was compared.
+        tables: Table name -> ``pyarrow.Table``, those of ``COMPARISON_TABLES`` that this kind fills.
+        path: Its directory; ``None`` for one in memory.
+    """
+
+    manifest: ComparisonManifest
+    tables: Mapping[str, Any]
+    path: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        kind: Kind,
+        a: Manifest,
+        b: Manifest,
+        tables: Mapping[str, Any],
+        *,
+        options: Mapping[str, Any] | None = None,
+        notes: list[str] | None = None,
+        unpaired: tuple[int, int] = (0, 0),
+        started: str | None = None,
+    ) -> Comparison:
+        """A comparison in memory.
+
+        Args:
+            kind: What the sides are.
+            a: What made side A; its times and counts are left out.
+            b: What made side B.
+            tables: Table name -> ``pyarrow.Table`` that fits its schema.
+            options: All options of the comparison.
+            notes: What differs beside what is compared, and what could not be compared, a sentence each.
+            unpaired: Prompts that side A alone has, and side B alone.
+            started: When it began; now by default.
+
+        Raises:
+            ValueError, TypeError: A table is unknown or does not fit its schema (a defect of the caller).
+        """
+        from elimtool import __version__
+
+        if unknown := sorted(set(tables) - set(COMPARISON_TABLES)):
+            raise ValueError(f"no such table: {unknown}")
+        kept = {name: one.conform(tables[name]) for name, one in COMPARISON_TABLES.items() if name in tables}
+        manifest = ComparisonManifest(
+            elimtool=__version__,
+            kind=kind,
+            a=a.without_times(),
+            b=b.without_times(),
+            options=dict(options or {}),
+            notes=list(notes or ()),
+            unpaired={"a": unpaired[0], "b": unpaired[1]},
+            started=started or utc_now(),
+        )
+        counts = {name: table.num_rows for name, table in kept.items()}
+        return cls(manifest.finish(counts), kept)
+
+    @property
+    def kind(self) -> Kind:
+        """What the sides are."""
+        return self.manifest.kind
+
+    @property
+    def a(self) -> Manifest:
+        """What made side A."""
+        return self.manifest.a
+
+    @property
+    def b(self) -> Manifest:
+        """What made side B."""
+        return self.manifest.b
+
+    @property
+    def options(self) -> Any:
+        """All options of the comparison, as JSON's own types."""
+        return self.manifest.options
+
+    @property
+    def notes(self) -> list[str]:
+        """What differs beside what is compared, and what could not be compared."""
+        return self.manifest.notes
+
+    def arrow(self, name: str) -> Any:
+        """One table as a ``pyarrow.Table``.
+
+        Raises:
+            ElimError: This comparison has no such table.
+        """
+        if name in self.tables:
+            return self.tables[name]
+        if name in COMPARISON_TABLES:
+            raise ElimError(
+                f"this comparison has no table '{name}'", f"it has: {', '.join(self.tables) or 'none'}"
+            )
+        raise ElimError(f"there is no table '{name}'", nearest(name, tuple(COMPARISON_TABLES)))
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One table as a ``pandas.DataFrame``, with the types that ``Run.table`` describes.
+
+        Raises:
+            ElimError: This comparison has no such table.
+        """
+        return frame(self.arrow(name))
+
+    def save(self, directory: str | Path, overwrite: bool = False) -> ComparisonManifest:
+        """Write the comparison to a directory, one part per table, ``comparison.json`` last.
+
+        Raises:
+            ElimError: The directory is in use or cannot be written.
+        """
+        from elimtool.run.writer import RunWriter
+
+        with RunWriter(directory, self.manifest, overwrite=overwrite, form=FORM) as writer:
+            for name, table in self.tables.items():
+                writer.write_part(name, 0, table)
+            return writer.finish(self.manifest.finished)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON's own types: ``{"comparison": manifest, "tables": {name: [row, ...]}}``."""
+        rows = {name: json_rows(table) for name, table in self.tables.items()}
+        return {"comparison": self.manifest.to_dict(), "tables": rows}
+
+    def __repr__(self) -> str:
+        where = self.path if self.path is not None else "in memory"
+        return f"Comparison({self.kind}: {self.a.model} and {self.b.model}, {where})"
+
+
+def is_comparison(directory: str | Path) -> bool:
+    """Whether a directory holds a finished comparison."""
+    return (Path(directory) / layout.COMPARISON).is_file()
+
+
+def open_comparison(directory: str | Path) -> Comparison:
+    """Open a comparison directory.
+
+    Args:
+        directory: What ``-o`` of ``elimtool compare`` named.
+
+    Raises:
+        ElimError: No comparison, a damaged one, or one of a newer schema version.
+    """
+    path = Path(directory)
+    file = path / layout.COMPARISON
+    if not file.is_file():
+        what = "is not a comparison: there is no comparison.json" if path.is_dir() else "does not exist"
+        raise ElimError(f"{path} {what}", "give the directory that -o of elimtool compare named")
+    try:
+        contents = layout.look(path, FORM)
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ElimError(f"cannot read {path}: {error.strerror or error}", "check its permissions") from error
+    except UnicodeDecodeError as error:
+        raise ElimError(f"{file} is damaged: it is no text", "run the command again") from error
+    manifest = ComparisonManifest.from_json(text, str(file))
+    if lost := sorted(name for name in manifest.counts if not contents.tables.get(name)):
+        raise ElimError(
+            f"{path} has lost its table '{lost[0]}'", "restore the folder or run the command again"
+        )
+    tables = {
+        name: read_parts(contents.tables[name], count, layout.COMPARISON)
+        for name, count in manifest.counts.items()
+    }
+    ordered = {name: tables.pop(name) for name in COMPARISON_TABLES if name in tables}
+    return Comparison(manifest, {**ordered, **tables}, path)

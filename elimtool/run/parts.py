@@ -1,0 +1,86 @@
+"""The Parquet parts of a table in, an Arrow table, a DataFrame or JSON's own types out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from elimtool.errors import ElimError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NULLABLE_DTYPES = {pa.int32(): "Int32", pa.int64(): "Int64", pa.bool_(): "boolean"}
+
+
+def read_parts(paths: Sequence[Path], counted: int | None, manifest: str) -> Any:
+    """The parts of one table, in order, as one ``pyarrow.Table``.
+
+    Args:
+        paths: At least one.
+        counted: Rows that the manifest counted; ``None`` where it did not.
+        manifest: Name of the manifest, for messages.
+
+    Raises:
+        ElimError: A part cannot be read, has other columns, is missing or was added.
+    """
+    read = [_read_part(path) for path in paths]
+    for path, part in zip(paths, read, strict=True):
+        if not part.schema.equals(read[0].schema):
+            raise ElimError(f"{path} has other columns than the first part", "its run is not of one piece")
+    table = pa.concat_tables(read)
+    if counted is not None and table.num_rows != counted:
+        raise ElimError(
+            f"{paths[0].parent} has {table.num_rows} rows, {manifest} counted {counted}",
+            "a part is missing or was added: run the command again",
+        )
+    return table
+
+
+def frame(table: Any) -> pd.DataFrame:
+    """An Arrow table as a ``pandas.DataFrame`` whose types follow the schema, never the data."""
+    import pandas as pd
+
+    return pd.DataFrame({field.name: _to_pandas(table.column(field.name), field) for field in table.schema})
+
+
+def json_rows(table: Any) -> list[dict[str, Any]]:
+    """An Arrow table as rows of JSON's own types; NaN and infinities, which JSON lacks, become ``None``."""
+    return [_finite(row) for row in table.to_pylist()]
+
+
+def _read_part(path: Path) -> Any:
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read()
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise ElimError(
+            f"cannot read {path}: {reason}", "restore the file or run the command again"
+        ) from error
+
+
+def _to_pandas(values: Any, field: Any) -> Any:
+    """One column as a pandas Series whose type depends on the schema alone."""
+    import pandas as pd
+
+    if field.nullable and field.type in NULLABLE_DTYPES:
+        dtype = pd.api.types.pandas_dtype(NULLABLE_DTYPES[field.type])
+        return values.to_pandas(types_mapper=lambda _: dtype)
+    return values.to_pandas()
+
+
+def _finite(value: Any) -> Any:
+    """The value with NaN and infinities replaced by None, however deep."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value

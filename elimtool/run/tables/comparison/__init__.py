@@ -1,0 +1,34 @@
+"""The tables of a comparison by name. Adding one is its definition in this room and one entry here."""
+
+from __future__ import annotations
+
+from elimtool.run.columns import Table
+from elimtool.run.tables.comparison.attention import ATTENTION_DIFFERENCES, HEAD_DIFFERENCES
+from elimtool.run.tables.comparison.layers import DIVERGENCE, LAYER_DIFFERENCES, LENS_DIFFERENCES
+from elimtool.run.tables.comparison.pairs import ALIGNMENT, PAIRS
+from elimtool.run.tables.comparison.stages import (
+    SAMPLING_DIFFERENCES,
+    STAGE_DIFFERENCES,
+    SURVIVOR_DIFFERENCES,
+)
+from elimtool.run.tables.comparison.statistics import STATISTICS
+from elimtool.run.tables.comparison.verdicts import FLIPS, VERDICT_DIFFERENCES
+
+COMPARISON_TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        PAIRS,
+        ALIGNMENT,
+        VERDICT_DIFFERENCES,
+        FLIPS,
+        LENS_DIFFERENCES,
+        LAYER_DIFFERENCES,
+        DIVERGENCE,
+        ATTENTION_DIFFERENCES,
+        HEAD_DIFFERENCES,
+        STAGE_DIFFERENCES,
+        SAMPLING_DIFFERENCES,
+        SURVIVOR_DIFFERENCES,
+        STATISTICS,
+    )
+}

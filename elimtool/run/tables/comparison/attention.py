@@ -1,0 +1,103 @@
+"""The tables of attention in a comparison: spans that gained or lost it, and the heads that moved."""
+
+from __future__ import annotations
+
+from elimtool.run.columns import FLOAT, INT, STRING, Column, Table
+from elimtool.run.tables.comparison.sides import EITHER, LAYER, PAIR_ID, compared, sides
+
+NO_SHARE = "a share is 0 or 1, whose logit is infinite"
+
+SPAN = Column("span", STRING, "Name of the span, which both sides have.")
+
+ATTENTION_DIFFERENCES = Table(
+    "attention_differences",
+    "How much attention each span keeps on the two sides, layer by layer.",
+    "one row per pair, layer and span that both sides have",
+    (
+        PAIR_ID,
+        LAYER,
+        SPAN,
+        *compared(
+            "mass",
+            FLOAT,
+            "Share of attention on the span, mean over heads.",
+            unit="share",
+            range="0 .. 1",
+            null_when="no token of the span is visible",
+        ),
+        *compared(
+            "lift",
+            FLOAT,
+            "mass relative to an even spread; comparable across prompts, which mass is not.",
+            unit="ratio",
+            range=">= 0",
+            null_when="no token of the span is visible",
+        ),
+        *compared(
+            "mass_no_sink",
+            FLOAT,
+            "Share of the span in what the sink set leaves.",
+            unit="share",
+            range="0 .. 1",
+            null_when="it is null in the table attention",
+        ),
+        *compared(
+            "lift_no_sink",
+            FLOAT,
+            "mass_no_sink relative to an even spread.",
+            unit="ratio",
+            range=">= 0",
+            null_when="it is null in the table attention",
+        ),
+        Column(
+            "logit_shift",
+            FLOAT,
+            "Logit of mass_no_sink_b minus that of mass_no_sink_a: above 0 the span gained attention.",
+            unit="logits",
+            null_when=f"{EITHER}, or {NO_SHARE}",
+        ),
+    ),
+)
+
+HEAD_DIFFERENCES = Table(
+    "head_differences",
+    "Which heads turn from one span to another. Filled where two prompts with named spans are compared.",
+    "one row per pair, layer, head and span",
+    (
+        PAIR_ID,
+        LAYER,
+        Column("head", INT, "Query head.", unit="head index", range="0 .. heads - 1"),
+        SPAN,
+        *compared(
+            "mass",
+            FLOAT,
+            "Share of the head's attention on the span.",
+            unit="share",
+            range="0 .. 1",
+            null_when="no token of the span is visible",
+        ),
+        *sides(
+            "focus",
+            FLOAT,
+            "Instruction focus of the head: its mass on the instruction over that on instruction and data.",
+            unit="share",
+            range="0 .. 1",
+            null_when="the head gives neither any mass, or the spans are not named",
+        ),
+        Column("focus_shift", FLOAT, "focus_b minus focus_a.", unit="share", null_when=EITHER),
+        Column(
+            "retention_shift",
+            FLOAT,
+            "Logit of the head's sink-excluded mass on the span in B, minus that in A.",
+            unit="logits",
+            null_when=f"{EITHER}, or {NO_SHARE}",
+        ),
+        Column(
+            "z",
+            FLOAT,
+            "retention_shift minus its mean over the controls, over their standard deviation.",
+            unit="standard deviations",
+            null_when="there are fewer than two controls, or retention_shift is null",
+        ),
+    ),
+)

@@ -18,6 +18,7 @@ from elimtool.selection import JUDGED_BY
 if TYPE_CHECKING:
     from elimtool.engine import TraceOptions
     from elimtool.model.model import Model
+    from elimtool.model.view import Encoded
     from elimtool.prompts import Prompt
     from elimtool.run import Run
 
@@ -50,17 +51,39 @@ def trace(
     options = options or engine.TraceOptions()
     asked = ask(prompts, targets, foils)
     run = engine.measure(model, asked, targets=targets, foils=foils, options=options, progress=progress)
+    usable = engine.encode_all(model, asked, options) if options.confirm else []
+    return judge(model, run, options, usable).only(options.selection().kept)
+
+
+def judge(
+    model: Model,
+    run: Run,
+    options: TraceOptions,
+    usable: Sequence[Encoded],
+    failed: Callable[[Encoded, Exception], None] | None = None,
+) -> Run:
+    """Join measurements into the tables that are made of others: ``verdicts`` and ``effects``.
+
+    Args:
+        model: The model that was measured, without interventions.
+        run: From ``engine.measure``, or made of what ``engine.run_batch`` gave.
+        options: What was measured.
+        usable: The prompts whose verdicts ``options.confirm`` tests.
+        failed: Told of a prompt at which a test fails; without, the first failure is raised.
+
+    Returns:
+        The run with these tables, where they are asked for and can be made.
+    """
     kept = options.selection().kept
     if not kept.isdisjoint(JUDGED_BY) and "survival" in run.tables:
         passes = (None, run.interventions) if options.interventions else (None,)
         judged = [{**row, "intervention": one} for one in passes for row in verdicts(run.under(one))]
         run = run.with_rows("verdicts", judged)
         if options.confirm:
-            usable = engine.encode_all(model, asked, options)
-            run = run.with_rows("verdicts", confirm(model, run, usable, options.seed))
+            run = run.with_rows("verdicts", confirm(model, run, usable, options.seed, failed=failed))
     if "effects" in kept and "verdicts" in run.tables:
         run = run.with_rows("effects", effects(run))
-    return run.only(kept)
+    return run
 
 
 def record(model: Model, prompt: str | Prompt, *, options: TraceOptions | None = None) -> Recording:

@@ -24,8 +24,8 @@ import torch
 from elimtool import TraceOptions, load_model
 from elimtool.batch.buckets import buckets
 from elimtool.batch.local import LocalEngine
-from elimtool.batch.measure import FIRST_SIZE
 from elimtool.batch.options import BatchOptions
+from elimtool.batch.passes import FIRST_SIZE
 from elimtool.batch.run import Standing, run
 from elimtool.promptfile import PromptFile
 

@@ -40,6 +40,7 @@ def confirm(
     encoded: Sequence[Encoded],
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    failed: Callable[[Encoded, Exception], None] | None = None,
 ) -> Rows:
     """The rows of ``verdicts`` with the culprits of the model's own pass tested.
 
@@ -49,6 +50,7 @@ def confirm(
         encoded: The prompts of the run that could be used.
         seed: Draws the controls.
         progress: Called with (prompts done, prompts in all).
+        failed: Told of a prompt at which the test fails, whose rows stay untested; without, it is raised.
     """
     rows: Rows = run.arrow("verdicts").to_pylist()
     survival = run.under(None).arrow("survival").to_pylist()
@@ -58,7 +60,12 @@ def confirm(
     for number, one in enumerate(encoded, start=1):
         own = [row for row in rows if row["prompt_id"] == one.prompt_id and row["intervention"] is None]
         ids = [tokens[one.prompt_id, row["position"], row["target"]] for row in own]
-        _test(model, one, own, ids, reference, seed, delta)
+        try:
+            _test(model, one, own, ids, reference, seed, delta)
+        except Exception as error:  # the prompts of a batch do not pay for one among them
+            if failed is None:
+                raise
+            failed(one, error)
         if progress is not None:
             progress(number, len(encoded))
     return rows

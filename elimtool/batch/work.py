@@ -12,6 +12,7 @@ from elimtool.batch.options import BatchOptions
 from elimtool.batch.plan import Shard
 from elimtool.batch.state import Done, State
 from elimtool.engine import TraceOptions
+from elimtool.intervening import described
 from elimtool.records import failed_row, manifest, prompt_row, unread_row
 from elimtool.run.schema import TABLES
 from elimtool.run.writer import write_part
@@ -79,6 +80,7 @@ class Worker:
         config = {
             **asdict(self.trace),
             "lens": self.lens,
+            **described(self.trace.interventions, self.measurer.under, ()),
             "tables": sorted(self.measurer.kept),
             "heads": self.trace.single_heads,
             "batch_size": self.batch.batch_size,
@@ -88,7 +90,7 @@ class Worker:
             "prompts_sha256": prompts_sha256,
             **facts,
         }
-        return manifest(self.model, config, self.measurer.chains, started)
+        return manifest(self.model, config, self.measurer.settings.chains, started)
 
     def do(self, shard: Shard, directory: Path, run: Manifest) -> Done:
         """Measure a shard, write its parts and mark it; done again, it writes the same bytes.

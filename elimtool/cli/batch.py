@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from elimtool.cli import interventions as changes
 from elimtool.cli import options as shared
 from elimtool.cli.output import Output
 from elimtool.errors import Exit
@@ -71,6 +72,13 @@ def batch(
     generate: shared.Generate = 0,
     chain: shared.WalkChain = None,
     seed: shared.Seed = 0,
+    ablate: changes.AblateNames = None,
+    ablate_with: changes.AblateWith = "mean",
+    scale: changes.ScaleNames = None,
+    knockout: changes.KnockoutNames = None,
+    knockout_from: changes.KnockoutFrom = "last",
+    patch: changes.PatchFiles = None,
+    confirm: changes.Confirm = False,
     shard_size: Annotated[
         int,
         shared.option("--shard-size", metavar="N", help="Records in a shard, one part a table.", panel=RUN),
@@ -173,6 +181,8 @@ def batch(
         generate=generate,
         chain=chain,
         seed=seed,
+        interventions=changes.gather(ablate, ablate_with, scale, knockout, knockout_from, patch, seed),
+        confirm=confirm,
         errors="row",
     )
     source = Source(model, revision, dtype, device, trust_remote_code)

@@ -173,7 +173,7 @@ INTERVENTION = Column(
     "intervention",
     STRING,
     "What was done to the model in this pass, such as 'ablate 17.3 mean'; several are joined by '; '. A run"
-    " with interventions holds the rows of both passes, all plain ones first.",
+    " with interventions holds the rows of both passes, all plain ones of a part first.",
     null_when="the pass is the model's own",
 )
 TARGET = Column(

@@ -189,3 +189,28 @@ def test_a_signal_keeps_what_was_finished(number: int, elimtool: Command, tmp_pa
     assert found["state"] == "interrupted"
     assert 8 <= found["prompts"] < 400
     assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+def test_interventions_are_done_to_every_prompt(elimtool: Command, tmp_path: Path) -> None:
+    prompts = write_prompts(tmp_path / "a.jsonl", 3)
+    asked = [
+        "batch",
+        prompts,
+        "-o",
+        tmp_path / "run",
+        "--tables",
+        "effects",
+        "--samplers",
+        "hf",
+        "--lens",
+        "raw",
+    ]
+    assert "does nothing" in elimtool(*asked, "--ablate-with", "zero").err
+    assert "--confirm needs --heads" in elimtool(*asked, "--confirm", "--ablate", "1.2").err
+    done = elimtool(*asked, "--ablate", "1.2", "--ablate-with", "zero")
+    assert done.code == 0
+    run = package.open_run(tmp_path / "run")
+    assert set(run.tables) == {"prompts", "effects"}
+    assert run.table("effects")["intervention"].unique().tolist() == ["ablate 1.2 zero"]
+    again = elimtool(*asked, "--ablate", "1.3", "--ablate-with", "zero")
+    assert again.code == 2 and "interventions" in again.err

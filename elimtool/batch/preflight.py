@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import signal
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,11 @@ from elimtool.run import layout
 
 REACHED_WITHIN = 5.0
 """Seconds in which an address has to answer."""
+
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
+"""How a client of gRPC, which Ray's head speaks, begins: HTTP/2's preface and empty settings (RFC 9113)."""
+SETTINGS = 4
+"""Kind of the frame with which a server of HTTP/2 begins."""
 
 SEEN_WITHIN = 60.0
 """Seconds in which every node has to say whether it sees the run directory."""
@@ -46,11 +53,15 @@ def connect(ray: Any, address: str | None) -> bool:
     if found is not None:
         _reach(found)
     extra = {"include_dashboard": False} if found is None else {}
+    on_termination = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=found, log_to_driver=False, logging_level="ERROR", **extra)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ElimError(f"cannot join the Ray cluster at {found or 'this machine'}: {reason}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_termination)  # Ray puts its own in place, which ends the process
     return True
 
 
@@ -80,14 +91,28 @@ def _last_started(ray: Any) -> str | None:
 def _reach(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_WITHIN):
-            return
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_WITHIN) as link:
+            if os.environ.get("RAY_USE_TLS") == "1" or _speaks_grpc(link):
+                return
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "no answer"
         raise ElimError(
             f"no Ray cluster answers at {address}: {reason}",
             "check the address (ray status on its head node) and that its port is open",
         ) from error
+    raise ElimError(
+        f"what answers at {address} is no Ray head node",
+        "give the port of its control store (6379 by default), not that of the dashboard",
+    )
+
+
+def _speaks_grpc(link: socket.socket) -> bool:
+    """Whether a server answers as one of gRPC does; to any other, ``ray.init`` would wait for minutes."""
+    link.sendall(GREETING)
+    head = b""
+    while len(head) < 4 and (more := link.recv(4 - len(head))):
+        head += more
+    return len(head) == 4 and head[3] == SETTINGS
 
 
 def capacity(ray: Any, options: RayOptions) -> int:

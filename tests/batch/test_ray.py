@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 import elimtool
+from elimtool.batch import preflight
 from elimtool.batch.cluster import RayEngine
 from elimtool.batch.options import BatchOptions, RayOptions
 from elimtool.batch.run import Standing, run
@@ -51,10 +54,12 @@ def test_a_killed_node_costs_nothing(
     killed: list[Any] = []
 
     def kill(standing: Standing) -> None:
+        handlers.append(signal.getsignal(signal.SIGTERM))
         if len(engines[0].nodes) == 2 and not killed:
             killed.append(cluster.workers.pop())
             cluster.remove_node(killed[0], allow_graceful=False)
 
+    handlers: list[Any] = []
     engines: list[Any] = []
     real = RayEngine.start
 
@@ -67,6 +72,7 @@ def test_a_killed_node_costs_nothing(
         engine, standing = on_ray(
             prompts, tmp_path / "ray", llama_directory, kill, address=cluster.address, actors=2
         )
+    assert all("_terminable" in handler.__qualname__ for handler in handlers)  # Ray's own ends the process
     assert killed and engine.lost >= 1
     assert len(engine.nodes) == 2
     assert (standing.prompts, standing.errors) == (60, 0)
@@ -136,3 +142,39 @@ def test_a_dead_address_is_told_at_once(tmp_path: Path, llama_directory: Path) -
     assert time.monotonic() - started < 10
     with pytest.raises(ElimError, match="give auto or HOST:PORT"):
         on_ray(prompts, tmp_path / "run", llama_directory, address="here")
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (None, "no Ray cluster answers"),
+        (b"", "no Ray"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is no Ray head node"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "is no Ray head node"),
+    ],
+    ids=["silent", "closes", "http", "ssh"],
+)
+def test_a_port_of_something_else_is_told_at_once(
+    answer: bytes | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(preflight, "REACHED_WITHIN", 1.0)
+    done = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        link, _ = listening.accept()
+        with link:
+            if answer is None:
+                done.wait(30)
+            else:
+                link.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=serve, args=(listening,))
+        server.start()
+        try:
+            with pytest.raises(ElimError, match=told):
+                preflight.connect(ray, f"127.0.0.1:{listening.getsockname()[1]}")
+        finally:
+            done.set()
+            server.join()

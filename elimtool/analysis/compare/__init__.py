@@ -1,0 +1,1 @@
+"""Comparisons: tables of two sides in, what differs between them out."""

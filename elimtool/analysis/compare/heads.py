@@ -1,0 +1,157 @@
+"""Single heads' attention on named spans of two prompts in, which heads turn from one span to another out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elimtool.analysis.compare.band import scores
+
+SMALLEST = 1e-8
+"""Keeps the focus finite where a head gives instruction and data nothing."""
+
+INSTRUCTIONS = ("system", "instruction", "user")
+"""Spans that may hold the instruction, the first that a prompt has."""
+
+Grid = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """What every head of a prompt's last position gives its spans: arrays [layers, heads], NaN for null.
+
+    Attributes:
+        mass: Share of attention, by span.
+        no_sink: Share of what the sink set leaves, by span.
+    """
+
+    mass: Mapping[str, Grid]
+    no_sink: Mapping[str, Grid]
+
+    @classmethod
+    def of(cls, table: Any, prompt_id: str, names: Sequence[str]) -> Heads:
+        """Read them out of the Arrow table ``attention_heads``.
+
+        Args:
+            table: With the rows of this prompt, of one position.
+            prompt_id: Which prompt.
+            names: The spans to read; those that the prompt does not have are left out.
+        """
+        import pyarrow.compute as pc
+
+        own = table.filter(pc.equal(table.column("prompt_id"), prompt_id))
+        spans = np.array(own.column("span").to_pylist(), dtype=object)
+        columns = {
+            key: own.column(key).to_numpy(zero_copy_only=False).astype(np.float64)
+            for key in ("layer", "head", "mass", "mass_no_sink")
+        }
+        layer, head = (columns[key].astype(np.int64) for key in ("layer", "head"))
+        shape = (int(layer.max(initial=-1)) + 1, int(head.max(initial=-1)) + 1)
+        found: dict[str, dict[str, Grid]] = {"mass": {}, "mass_no_sink": {}}
+        for name in names:
+            mine = spans == name
+            for key, grids in found.items():
+                if mine.any():
+                    grids[name] = np.full(shape, np.nan)
+                    grids[name][layer[mine], head[mine]] = columns[key][mine]
+        return cls(found["mass"], found["mass_no_sink"])
+
+    def focus(self) -> Grid | None:
+        """Instruction focus: mass on the instruction over mass on instruction and data, 0 .. 1.
+
+        Source: Hung et al. 2024 (arXiv 2411.00348), "normalize_sum". ``None`` where the prompt has no
+        instruction or no data.
+        """
+        name = next((one for one in INSTRUCTIONS if one in self.mass), None)
+        data = [grid for other, grid in self.mass.items() if other != name]
+        if name is None or not data:
+            return None
+        rest = np.nansum(np.stack(data), axis=0)
+        found: Grid = self.mass[name] / (self.mass[name] + rest + SMALLEST)
+        return found
+
+
+def logits(share: Grid) -> Grid:
+    """Natural log-odds of shares; NaN for 0, 1 and NaN, which have none."""
+    inside = (share > 0) & (share < 1)
+    safe = np.where(inside, share, 0.5)
+    found: Grid = np.where(inside, np.log(safe) - np.log1p(-safe), np.nan)
+    return found
+
+
+def shifts(a: Heads, b: Heads) -> dict[str, Grid]:
+    """How far each head's sink-excluded share of a span moves, in logits, by span that both prompts have."""
+    return {
+        name: logits(b.no_sink[name]) - logits(a.no_sink[name]) for name in a.no_sink if name in b.no_sink
+    }
+
+
+def head_rows(a: Heads, b: Heads, pair_id: str, controls: Mapping[str, Heads]) -> dict[str, list[Any]]:
+    """Columns of ``head_differences`` for a pair and its controls; a control's z is against the others.
+
+    Args:
+        a: The prompt before the edit.
+        b: The edited prompt.
+        pair_id: Of the pair.
+        controls: ``pair_id`` of each control to its heads.
+    """
+    sides = {pair_id: b, **controls}
+    moved = {key: shifts(a, other) for key, other in sides.items()}
+    turned = {key: _turn(a, other) for key, other in sides.items()}
+    columns: dict[str, list[Any]] = {}
+    for key, other in sides.items():
+        left = [one for one in controls if one != key]
+        names = list(dict.fromkeys([*a.mass, *other.mass]))
+        for name in names:
+            peers = [moved[one][name] for one in left if name in moved[one]]
+            shift = moved[key].get(name)
+            grids = {
+                "mass_a": a.mass.get(name),
+                "mass_b": other.mass.get(name),
+                "focus_a": a.focus(),
+                "focus_b": other.focus(),
+                "focus_shift": turned[key],
+                "focus_z": _scored(turned[key], [turned[one] for one in left]),
+                "retention_shift": shift,
+                "z": None if shift is None else scores(shift, peers),
+            }
+            _extend(columns, key, name, grids, next(iter(other.mass.values())).shape)
+    return columns
+
+
+def _turn(a: Heads, b: Heads) -> Grid | None:
+    before, after = a.focus(), b.focus()
+    return None if before is None or after is None else after - before
+
+
+def _scored(value: Grid | None, controls: Sequence[Grid | None]) -> Grid | None:
+    return None if value is None else scores(value, [one for one in controls if one is not None])
+
+
+def _extend(
+    columns: dict[str, list[Any]],
+    pair_id: str,
+    span: str,
+    grids: Mapping[str, Grid | None],
+    shape: tuple[int, ...],
+) -> None:
+    """Append one row a head; NaN becomes ``None``."""
+    layer, head = np.indices(shape)
+    n = layer.size
+    a, b = grids["mass_a"], grids["mass_b"]
+    full: dict[str, Grid | None] = {**grids, "mass_difference": None if a is None or b is None else b - a}
+    added: dict[str, list[Any]] = {
+        "pair_id": [pair_id] * n,
+        "layer": layer.ravel().tolist(),
+        "head": head.ravel().tolist(),
+        "span": [span] * n,
+    }
+    for name, grid in full.items():
+        added[name] = [None] * n if grid is None else [None if isnan(v) else v for v in grid.ravel().tolist()]
+    for name, values in added.items():
+        columns.setdefault(name, []).extend(values)

@@ -46,7 +46,8 @@ class Heat(Figure):
         row_title, column_title: What rows and columns are.
         rows, columns: Their labels.
         values: One list a row; None where it was not measurable.
-        unit: ``lift`` (1 = an even share) or ``share`` (0 .. 1).
+        unit: ``lift`` (1 = an even share), ``share`` (0 .. 1) or ``shift`` (a difference in logits or nats,
+            in two colours).
         masked: (row, column) of cells that a sliding window hides: neither kept nor eliminated.
     """
 
@@ -70,17 +71,28 @@ class Mark:
 
 @dataclass(frozen=True)
 class Line:
-    """One followed token: its value at each x, and its marks."""
+    """One followed token: its value at each x, and its marks.
+
+    Attributes:
+        name: What it is.
+        values: One for each x.
+        is_foil: Whether the token is only contrasted with others: dotted.
+        marks: Layers of note.
+        colour: Which colour of the palette; ``None`` for the next one. Lines of one token share theirs.
+        dashed: Whether it is the second of two lines of one colour.
+    """
 
     name: str
     values: Sequence[Number]
     is_foil: bool = False
     marks: Sequence[Mark] = ()
+    colour: int | None = None
+    dashed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lines(Figure):
-    """Values by layer. ``unit`` is ``rank`` (logarithmic, 1 on top) or ``prob`` (0 .. 1)."""
+    """Values by layer. ``unit`` is ``rank`` (logarithmic, 1 on top), ``prob`` or ``bits`` (both 0 .. 1)."""
 
     kind: ClassVar[str] = "lines"
     layers: Sequence[int]

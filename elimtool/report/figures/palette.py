@@ -7,11 +7,23 @@ from elimtool.report.numbers import LIFT_STEPS
 SHARE_STEPS = (0.01, 0.03, 0.08, 0.15, 0.3, 0.5, 0.75)
 """Borders between the eight steps of a share of 0 .. 1."""
 
-STEPS = {"lift": LIFT_STEPS, "share": SHARE_STEPS}
+SHIFT_STEPS = (-2.0, -1.0, -0.5, -0.1, 0.1, 0.5, 1.0, 2.0)
+"""Borders between the nine steps of a difference in logits or nats; within 0.1 of 0 it has no colour."""
+
+STEPS = {"lift": LIFT_STEPS, "share": SHARE_STEPS, "shift": SHIFT_STEPS}
 
 HEAT_LIGHT = ("#eaf1f8", "#c8def1", "#a7c8ea", "#92ace3", "#8d80d1", "#8e49aa", "#802072", "#5b0039")
 """Eight steps of even spacing in OKLCH lightness, from little to much, on white."""
 HEAT_DARK = ("#1f252a", "#23374c", "#2d4870", "#4a5996", "#7e65bb", "#bd74ce", "#ef91c7", "#ffccca")
+"""The same on a dark page."""
+
+SHIFT_LIGHT = (
+    "#773a00", "#b05a02", "#e28d4f", "#fbc49f", "#f4f4f4", "#b7d4f9", "#74a7e8", "#2d74ca", "#00468c",
+)  # fmt: skip
+"""Nine steps from much less (orange) over no change to much more (blue), on white."""
+SHIFT_DARK = (
+    "#ffcba9", "#e78a45", "#8e4a12", "#643d20", "#26282b", "#284972", "#2a62a6", "#6fa7ee", "#bddaff",
+)  # fmt: skip
 """The same on a dark page."""
 
 LINES_LIGHT = ("#0072b2", "#b84a00", "#00735a", "#9a3d78", "#6b5e00", "#4a4a4a")

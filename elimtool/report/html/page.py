@@ -127,15 +127,15 @@ def _read(name: str) -> str:
 
 def _colours() -> str:
     """Custom properties of the palette, light and dark."""
-    light = _properties(palette.HEAT_LIGHT, palette.LINES_LIGHT)
-    dark = _properties(palette.HEAT_DARK, palette.LINES_DARK)
+    light = _properties(palette.HEAT_LIGHT, palette.SHIFT_LIGHT, palette.LINES_LIGHT)
+    dark = _properties(palette.HEAT_DARK, palette.SHIFT_DARK, palette.LINES_DARK)
     return (
         f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
         f":root[data-theme=light] {{ {light} }}\n:root[data-theme=dark] {{ {dark} }}\n"
     )
 
 
-def _properties(heat: tuple[str, ...], lines: tuple[str, ...]) -> str:
-    named = {f"--heat-{step}": colour for step, colour in enumerate(heat)}
-    named |= {f"--line-{index}": colour for index, colour in enumerate(lines)}
+def _properties(heat: tuple[str, ...], shift: tuple[str, ...], lines: tuple[str, ...]) -> str:
+    sets = {"heat": heat, "shift": shift, "line": lines}
+    named = {f"--{name}-{index}": one for name, colours in sets.items() for index, one in enumerate(colours)}
     return " ".join(f"{name}: {colour};" for name, colour in named.items())

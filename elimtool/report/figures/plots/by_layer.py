@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from elimtool.report.figures import figure as kinds
-from elimtool.report.figures.palette import HEAT_LIGHT, LINES_LIGHT, STEPS
+from elimtool.report.figures.palette import HEAT_LIGHT, LINES_LIGHT, SHIFT_LIGHT, STEPS
 from elimtool.report.figures.plots.ink import EDGE, GONE, WIDTH, count_ticks, short
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ EVENTS = {"entry": "^", "commit": "s", "lost": "v"}
 
 
 def heat(figure: kinds.Heat, canvas: Canvas) -> None:
-    """Cells in eight steps of lightness; what a window hides is hatched."""
+    """Cells in steps of lightness; what a window hides is hatched."""
     import numpy as np
     from matplotlib.colors import BoundaryNorm, ListedColormap
     from matplotlib.patches import Rectangle
@@ -24,11 +24,14 @@ def heat(figure: kinds.Heat, canvas: Canvas) -> None:
     values = np.array([[np.nan if one is None else one for one in row] for row in figure.values], dtype=float)
     canvas.set_size_inches(WIDTH, min(1.4 + 0.17 * len(figure.rows), 11))
     axes = canvas.subplots()
-    borders = [0.0, *STEPS[figure.unit], max(1.0, 2 * STEPS[figure.unit][-1])]
-    norm = BoundaryNorm(borders, len(HEAT_LIGHT))
+    signed, steps = figure.unit == "shift", STEPS[figure.unit]
+    colours = SHIFT_LIGHT if signed else HEAT_LIGHT
+    most = max(1.0, 2 * steps[-1])
+    borders = [-most if signed else 0.0, *steps, most]
+    norm = BoundaryNorm(borders, len(colours))
     image = axes.imshow(
-        np.clip(values, 0, borders[-1] * 0.999),
-        cmap=ListedColormap(HEAT_LIGHT),
+        np.clip(values, borders[0], borders[-1] * 0.999),
+        cmap=ListedColormap(colours),
         norm=norm,
         aspect="auto",
         interpolation="none",
@@ -49,6 +52,8 @@ def heat(figure: kinds.Heat, canvas: Canvas) -> None:
 
 
 def _border(value: float, unit: str) -> str:
+    if unit == "shift":
+        return f"{value:+g}"
     return f"{value:g}x" if unit == "lift" else f"{100 * value:g}%"
 
 
@@ -57,9 +62,14 @@ def lines(figure: kinds.Lines, canvas: Canvas) -> None:
     axes = canvas.subplots()
     layers = list(figure.layers)
     for index, line in enumerate(figure.lines):
-        colour = LINES_LIGHT[index % len(LINES_LIGHT)]
+        place = index if line.colour is None else line.colour
+        colour = LINES_LIGHT[place % len(LINES_LIGHT)]
         values = [float("nan") if one is None else one for one in line.values]
-        dash = DASHES[2] if line.is_foil else DASHES[index // len(LINES_LIGHT) % len(DASHES)]
+        dash = (
+            DASHES[2]
+            if line.is_foil
+            else DASHES[1 if line.dashed else place // len(LINES_LIGHT) % len(DASHES)]
+        )
         axes.plot(layers, values, color=colour, linestyle=dash, linewidth=1.4, label=short(line.name))
         for mark in (one for one in line.marks if one.layer in layers):
             _mark(axes, canvas, mark, values[layers.index(mark.layer)], colour)
@@ -67,7 +77,7 @@ def lines(figure: kinds.Lines, canvas: Canvas) -> None:
         axes.set_yscale("log")
         axes.invert_yaxis()
         count_ticks(axes.yaxis)
-    axes.set_ylabel("rank" if figure.unit == "rank" else "probability")
+    axes.set_ylabel({"rank": "rank", "bits": "bits"}.get(figure.unit, "probability"))
     axes.set_xlabel("layer (-1: embedding)" if -1 in layers else "layer")
     axes.grid(axis="y", color=EDGE, linewidth=0.5)
     seen = {mark.event for line in figure.lines for mark in line.marks}

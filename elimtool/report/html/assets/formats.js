@@ -8,6 +8,8 @@ const FORMATS = {
   lift: (value) => `${digits(value, 3)}x`,
   share: (value) => `${digits(100 * value, 3)}%`,
   prob: (value) => digits(value, 3),
+  bits: (value) => `${digits(value, 3)} bits`,
+  shift: (value) => (value > 0 ? "+" : "") + digits(value, 3),
   rank: whole,
   logits: (value) => (value > 0 ? "+" : "") + value.toFixed(2),
 };

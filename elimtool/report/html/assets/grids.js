@@ -20,7 +20,7 @@ function drawHeat(figure, pick) {
     figure.columns.forEach((_, column) => line.append(heatCell(figure, row, column, borders, masked, label)));
     return line;
   }));
-  const table = make("table", { class: `heat${pick ? " clickable" : ""}`, "data-figure": figure.name },
+  const table = make("table", { class: `heat${figure.unit === "shift" ? " shift" : ""}${pick ? " clickable" : ""}`, "data-figure": figure.name },
     [make("thead", {}, [head]), body]);
   const scroll = make("div", {
     class: figure.rows.length > 24 ? "scroll tall" : "scroll", tabindex: 0, role: "group",
@@ -84,7 +84,7 @@ function heatTools(figure, table, borders) {
   for (let step = 0; step <= borders.length; step += 1) {
     const text = step === 0 ? `< ${spell(borders[0], figure.unit)}` : `≥ ${spell(borders[step - 1], figure.unit)}`;
     legend.append(make("span", {}, [
-      make("span", { class: "swatch", style: { background: `var(--heat-${step})` } }), document.createTextNode(text)]));
+      make("span", { class: "swatch", style: { background: `var(--${figure.unit === "shift" ? "shift" : "heat"}-${step})` } }), document.createTextNode(text)]));
   }
   if (figure.masked.length) legend.append(make("span", { text: "hatched: outside the layer's window, not eliminated" }));
   return make("div", { class: "row tools" }, [shown, legend]);

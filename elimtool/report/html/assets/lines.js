@@ -9,7 +9,8 @@ const EVENT_SHAPES = {
 const EVENT_MIDDLE = { entry: 12, commit: 0, lost: -12 };
 const COLOURS = 6;
 const colourOf = (index) => `var(--line-${index % COLOURS})`;
-const dashOf = (index, foil) => (foil ? "2 4" : [null, "7 4", "2 3"][Math.floor(index / COLOURS) % 3]);
+const placeOf = (line, index) => line.colour ?? index;
+const dashOf = (line, index) => line.is_foil ? "2 4" : line.dashed ? "7 4" : [null, "7 4", "2 3"][Math.floor(placeOf(line, index) / COLOURS) % 3];
 const layerName = (layer) => (layer < 0 ? "embedding" : `layer ${layer}`);
 const MARGIN = { left: 52, right: 14, top: 12, bottom: 36 };
 
@@ -63,13 +64,13 @@ function lineShapes(figure, line, index, x, y) {
   line.values.forEach((value, at) => {
     if (value !== null) path += `${path && line.values[at - 1] !== null ? "L" : "M"}${x(at).toFixed(1)},${y(value).toFixed(1)}`;
   });
-  const stroke = { stroke: colourOf(index) };
-  const drawn = [shape("path", { class: "line", d: path, "stroke-dasharray": dashOf(index, line.is_foil), style: stroke })];
+  const stroke = { stroke: colourOf(placeOf(line, index)) };
+  const drawn = [shape("path", { class: "line", d: path, "stroke-dasharray": dashOf(line, index), style: stroke })];
   for (const mark of line.marks) {
     const at = figure.layers.indexOf(mark.layer);
     if (at < 0 || line.values[at] === null) continue;
     const d = EVENT_SHAPES[mark.event](x(at), y(line.values[at]));
-    drawn.push(shape("path", { class: "mark", d, style: { fill: colourOf(index) }, "data-event": mark.event }));
+    drawn.push(shape("path", { class: "mark", d, style: { fill: colourOf(placeOf(line, index)) }, "data-event": mark.event }));
   }
   return drawn;
 }
@@ -115,7 +116,7 @@ function followLayers(svg, figure, x, inner, height) {
 function linesLegend(figure) {
   const legend = make("div", { class: "legend key" }, figure.lines.map((line, index) => make("span", {}, [
     shape("svg", { viewBox: "0 0 36 12", "aria-hidden": "true" }, [shape("path", {
-      class: "line", d: "M1,6H35", "stroke-dasharray": dashOf(index, line.is_foil), style: { stroke: colourOf(index) } })]),
+      class: "line", d: "M1,6H35", "stroke-dasharray": dashOf(line, index), style: { stroke: colourOf(placeOf(line, index)) } })]),
     foreign(line.name)])));
   const events = new Set(figure.lines.flatMap((line) => line.marks.map((mark) => mark.event)));
   for (const event of Object.keys(EVENT_SHAPES).filter((name) => events.has(name)))

@@ -98,14 +98,16 @@ FAMILIES: dict[str, Callable[[], Any]] = {
 }
 
 
-def save(family: str, directory: Path, tokenizer: Any, dtype: torch.dtype = torch.float32) -> Path:
+def save(
+    family: str, directory: Path, tokenizer: Any, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> Path:
     """Write a random model of a family as a Hugging Face directory.
 
     Weights are drawn larger than usual, so that attention is far from uniform and a wrong mask shows.
     """
     from transformers import AutoModelForCausalLM
 
-    torch.manual_seed(sum(map(ord, family)))
+    torch.manual_seed(sum(map(ord, family)) + seed)
     config = FAMILIES[family]()
     config.pad_token_id = None
     model = AutoModelForCausalLM.from_config(config)

@@ -34,7 +34,7 @@ LENS_DIFFERENCES = Table(
         *sides("rank", INT, "Place of the token among all tokens.", unit="rank", range="1 .. vocabulary"),
         replace(RANK_RATIO, null_when=f"{EITHER}, or {OTHER_LENS}"),
         *compared(
-            "logprob", FLOAT, "Natural logarithm of prob.", unit="nats", range="<= 0", null_when=OTHER_LENS
+            "logprob", FLOAT, "Natural logarithm of prob.", unit="nats", range="<= 0", apart=OTHER_LENS
         ),
         *compared(
             "prob",
@@ -42,7 +42,7 @@ LENS_DIFFERENCES = Table(
             "Probability of the token in the lens distribution.",
             unit="probability",
             range="0 .. 1",
-            null_when=OTHER_LENS,
+            apart=OTHER_LENS,
         ),
     ),
 )
@@ -63,7 +63,9 @@ LAYER_DIFFERENCES = Table(
             "Whether these tokens differ, as texts.",
             null_when=f"{EITHER}, or {OTHER_LENS}",
         ),
-        *compared("top_prob", FLOAT, "Its probability.", unit="probability", range="0 .. 1"),
+        *compared(
+            "top_prob", FLOAT, "Its probability.", unit="probability", range="0 .. 1", apart=OTHER_LENS
+        ),
         *compared(
             "entropy",
             FLOAT,
@@ -71,6 +73,7 @@ LAYER_DIFFERENCES = Table(
             unit="nats",
             range=">= 0",
             null_when=_UNREAD,
+            apart=OTHER_LENS,
         ),
         *compared(
             "nucleus_size",
@@ -79,6 +82,7 @@ LAYER_DIFFERENCES = Table(
             unit="tokens",
             range="1 .. vocabulary",
             null_when=_UNREAD,
+            apart=OTHER_LENS,
         ),
         *compared(
             "kl_to_final",
@@ -87,6 +91,7 @@ LAYER_DIFFERENCES = Table(
             unit="nats",
             range=">= 0",
             null_when=_UNREAD,
+            apart=OTHER_LENS,
         ),
         *compared(
             "attention_entropy",

@@ -64,10 +64,33 @@ def sides(
 
 
 def compared(
-    name: str, kind: Any, description: str, *, unit: str, range: str = "", null_when: str = ""
+    name: str,
+    kind: Any,
+    description: str,
+    *,
+    unit: str,
+    range: str = "",
+    null_when: str = "",
+    apart: str = "",
 ) -> tuple[Column, Column, Column]:
-    """A column for each side and ``NAME_difference``, B minus A; arguments as ``sides``."""
-    difference = Column(f"{name}_difference", kind, f"{name}_b minus {name}_a.", unit=unit, null_when=EITHER)
+    """A column for each side and ``NAME_difference``, B minus A.
+
+    Args:
+        name: What the two are called.
+        kind: Arrow type.
+        description: What the value is, one sentence with its full stop.
+        unit: Unit of the values.
+        range: Valid values.
+        null_when: What makes a side null, beside its lacking the row.
+        apart: What makes the difference null though both sides have a value.
+    """
+    difference = Column(
+        f"{name}_difference",
+        kind,
+        f"{name}_b minus {name}_a.",
+        unit=unit,
+        null_when=f"{EITHER}, or {apart}" if apart else EITHER,
+    )
     return (*sides(name, kind, description, unit=unit, range=range, null_when=null_when), difference)
 
 

@@ -9,9 +9,14 @@ ONE_UNIT = "there are fewer than two units to resample"
 STATISTICS = Table(
     "statistics",
     "How far the two sides differ over all pairs, and how sure that is.",
-    "one row per metric, scope, value of the scope, layer, chain and stage",
+    "one row per metric, scope, value of the scope, layer, chain, stage and span",
     (
-        Column("metric", STRING, "What is compared, TABLE.COLUMN of this comparison."),
+        Column(
+            "metric",
+            STRING,
+            "What is compared: TABLE.COLUMN of this comparison, without '_difference'. Truth values count as"
+            " 1 and 0; verdict_differences.survived is whether the outcome is 'survived'.",
+        ),
         Column(
             "scope",
             STRING,
@@ -28,6 +33,7 @@ STATISTICS = Table(
         ),
         Column("chain", STRING, "Chain that it is of.", null_when="the metric has no chain of one name"),
         Column("stage", STRING, "Stage that it is of.", null_when="the metric has no stage"),
+        Column("span", STRING, "Span that it is of.", null_when="the metric has no span"),
         Column(
             "n_pairs",
             INT,
@@ -38,8 +44,8 @@ STATISTICS = Table(
         Column(
             "n_units",
             INT,
-            "Units that are resampled: groups where the pairs of the scope have some, else pairs. Pairs"
-            " without a group stand for themselves.",
+            "Units that are resampled: groups where there are two at least, else, and within a group, pairs."
+            " Pairs without a group stand for themselves.",
             unit="units",
             range="1 .. n_pairs",
         ),

@@ -110,7 +110,7 @@ FLIPS = Table(
             "where",
             STRING,
             "What eliminates it: layer (it leaves the ten first for good), stage (a sampler stage removes it)"
-            " or output (it leaves the output's nucleus or the first place).",
+            " or output (it is outside the output's 0.95 nucleus, with no layer to name).",
             range="layer, stage, output",
         ),
         Column(

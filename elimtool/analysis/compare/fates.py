@@ -1,0 +1,137 @@
+"""A setting in, what became of each target on the two sides out, and which are eliminated on one alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from elimtool.analysis.compare.join import joined, log_ratio, table_of, with_differences
+from elimtool.analysis.compare.setting import Setting
+from elimtool.analysis.compare.side import Side
+from elimtool.rules import NUCLEUS, SURFACED
+from elimtool.run.tables.comparison.verdicts import FLIPS, VERDICT_DIFFERENCES
+
+_TOLD = [
+    "outcome",
+    "regime",
+    "entry_layer",
+    "commit_layer",
+    "lost_layer",
+    "best_rank",
+    "final_rank",
+    "final_prob",
+    "cut_chain",
+    "cut_stage",
+    "eliminator",
+    "eliminator_dla",
+    "promoter",
+    "promoter_dla",
+]
+
+
+def verdict_differences(setting: Setting) -> Any:
+    """What became of each target on the two sides, as a table."""
+    rows = verdict_rows(setting)
+    rows["changed"] = rows["outcome_a"] != rows["outcome_b"]
+    rows["rank_ratio"] = log_ratio(rows["final_rank_b"], rows["final_rank_a"])
+    rows = with_differences(rows, ["final_prob", "final_logprob", "eliminator_dla", "promoter_dla"])
+    return table_of(VERDICT_DIFFERENCES, rows)
+
+
+def verdict_rows(setting: Setting) -> pd.DataFrame:
+    """Verdicts of both sides, joined by target, with the log-probability in the output (nats)."""
+    keys = ["target", "key"]
+    found = []
+    for side in (setting.a, setting.b):
+        rows = setting.keyed(side, side.rows("verdicts", ["target", *_TOLD]))
+        finals = side.finals[~side.finals["is_foil"].astype(bool)]
+        finals = setting.keyed(side, finals.drop(columns=["is_foil", "rank", "prob"]))
+        finals = finals.rename(columns={"logprob": "final_logprob"}).drop(columns="token_id")
+        found.append(rows.merge(finals, on=["prompt_id", *keys], how="left", sort=False))
+    return joined(setting.pairs, found[0], found[1], keys)
+
+
+def flips(setting: Setting) -> Any:
+    """Targets that are eliminated on one side alone, with the layer or stage that does it, as a table.
+
+    By ``rules``: a layer eliminates a target that was among the ten first after it and never is again, a
+    stage one that it removes, the output one that is outside its 0.95 nucleus.
+    """
+    layers = _by_layer(setting)
+    found = [*layers, *_by_output(setting, layers), *_by_stage(setting)]
+    if not found:
+        return FLIPS.from_rows([])
+    rows = pd.concat([one for one in found if len(one)] or found[:1])
+    finals = setting.finals[~setting.finals["is_foil"].astype(bool)]
+    columns = ["order", "target", "key", "rank_a", "rank_b", "prob_a", "prob_b", "token_id_a", "token_id_b"]
+    rows = rows.merge(finals[columns], on=["order", "target", "key"], how="left", sort=False)
+    rows = rows.rename(columns={"target": "token"}).sort_values("order", kind="stable")
+    return table_of(FLIPS, rows, {"is_target": True})
+
+
+def _marked(rows: pd.DataFrame, side: str, where: str, **columns: Any) -> pd.DataFrame:
+    kept = rows[["order", "pair_id", "target", "key"]]
+    return kept.assign(eliminated_in=side, where=where, **columns)
+
+
+def _by_layer(setting: Setting) -> list[pd.DataFrame]:
+    """Targets lost between layers on one side, and among the ten first of the other's output."""
+    if not setting.both("verdicts"):
+        return []
+    rows = verdict_rows(setting)
+    found = []
+    for side, other in (("a", "b"), ("b", "a")):
+        lost = rows[rows[f"lost_layer_{side}"].notna() & (rows[f"final_rank_{other}"] <= SURFACED)]
+        found.append(_marked(lost, side, "layer", layer=lost[f"lost_layer_{side}"]))
+    return found
+
+
+def _by_output(setting: Setting, explained: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Targets in the nucleus of one side's output alone, those that a layer explains left out."""
+    if not setting.both("survival"):
+        return []
+    a, b = (setting.keyed(side, _nucleus(side)) for side in (setting.a, setting.b))
+    rows = joined(setting.pairs, a, b, ["target", "key"])
+    told = [one[["order", "target", "key", "eliminated_in"]] for one in explained]
+    found = []
+    for side, other in (("a", "b"), ("b", "a")):
+        out = rows[~rows[f"inside_{side}"] & rows[f"inside_{other}"]]
+        marked = _marked(out, side, "output")
+        for known in told:
+            on = ["order", "target", "key", "eliminated_in"]
+            marked = marked.merge(known.drop_duplicates(), on=on, how="left", indicator=True, sort=False)
+            marked = marked[marked["_merge"] == "left_only"].drop(columns="_merge")
+        found.append(marked)
+    return found
+
+
+def _nucleus(side: Side) -> pd.DataFrame:
+    """Whether each target is in the 0.95 nucleus of the output."""
+    rows = side.rows("survival", ["target", "token_id", "min_top_p", "rank"])
+    before = rows["min_top_p"].where(rows["min_top_p"].notna() | (rows["rank"] != 1), 0.0)
+    return rows.assign(inside=before < NUCLEUS).drop(columns=["min_top_p", "rank"])
+
+
+def _by_stage(setting: Setting) -> list[pd.DataFrame]:
+    """Targets that a chain removes on one side alone."""
+    if not setting.both("sampling_targets"):
+        return []
+    a, b = (_cut(setting, side) for side in (setting.a, setting.b))
+    rows = joined(setting.pairs, a, b, ["chain", "target", "key"])
+    found = []
+    for side, other in (("a", "b"), ("b", "a")):
+        cut = rows[rows[f"stage_{side}"].notna() & rows[f"stage_{other}"].isna()]
+        chain = setting.chains["ab".index(side)] if setting.chains else cut["chain"]
+        found.append(_marked(cut, side, "stage", chain=chain, stage=cut[f"stage_{side}"]))
+    return found
+
+
+def _cut(setting: Setting, side: Side) -> pd.DataFrame:
+    """A row a chain and target: the stage that removes it, null where it survives."""
+    columns = ["chain", "stage", "stage_index", "target", "token_id", "alive_before", "alive_after"]
+    rows = setting.keyed(side, side.rows("sampling_targets", columns), ["chain", "stage_index"])
+    keys = ["prompt_id", "chain", "target", "key"]
+    whole = rows[keys].drop_duplicates()
+    removed = rows[rows["alive_before"] & ~rows["alive_after"]][[*keys, "stage"]]
+    return whole.merge(removed, on=keys, how="left", sort=False)

@@ -1,0 +1,89 @@
+"""A setting in, what differs layer by layer out: targets, the layers' own numbers, attention on spans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from elimtool.analysis.compare.join import joined, log_ratio, table_of, with_differences
+from elimtool.analysis.compare.setting import Setting
+from elimtool.analysis.compare.side import Side
+from elimtool.run.tables.comparison.attention import ATTENTION_DIFFERENCES
+from elimtool.run.tables.comparison.layers import LAYER_DIFFERENCES, LENS_DIFFERENCES
+
+
+def lens_differences(setting: Setting) -> Any:
+    """Where each target stands after each block on the two sides, as a table."""
+    columns = ["layer", "lens", "target", "token_id", "is_foil", "rank", "logprob", "prob"]
+    a, b = (
+        setting.keyed(side, _comparable(setting, side, side.rows("lens", columns)), ["layer"])
+        for side in (setting.a, setting.b)
+    )
+    rows = joined(setting.pairs, a, b, ["layer", "target", "is_foil", "key"])
+    same = _same_lens(setting, rows)
+    rows = with_differences(rows, ["logprob", "prob"], same)
+    rows["rank_ratio"] = log_ratio(rows["rank_b"], rows["rank_a"]).where(same)
+    return table_of(LENS_DIFFERENCES, rows)
+
+
+def layer_differences(setting: Setting) -> Any:
+    """How decided each layer is on the two sides, and how widely it looks, as a table."""
+    a, b = (_comparable(setting, side, _layers(side)) for side in (setting.a, setting.b))
+    rows = joined(setting.pairs, a, b, ["layer"], "outer")
+    same = _same_lens(setting, rows)
+    rows = with_differences(rows, ["top_prob", "entropy", "nucleus_size", "kl_to_final"], same)
+    rows = with_differences(rows, ["attention_entropy", "sink_mass", "eliminated_frac"])
+    known = rows["top_token_a"].notna() & rows["top_token_b"].notna() & same
+    rows["top_changed"] = (rows["top_token_a"] != rows["top_token_b"]).astype("boolean").where(known)
+    return table_of(LAYER_DIFFERENCES, rows)
+
+
+def attention_differences(setting: Setting) -> Any:
+    """How much attention each span keeps on the two sides, as a table; spans are joined by name."""
+    names = ["mass", "lift", "mass_no_sink", "lift_no_sink"]
+    a, b = (side.rows("attention", ["layer", "span", *names]) for side in (setting.a, setting.b))
+    if not setting.same_depth:
+        a, b = a[:0], b[:0]
+    rows = with_differences(joined(setting.pairs, a, b, ["layer", "span"]), names)
+    rows["logit_shift"] = _logit(rows["mass_no_sink_b"]) - _logit(rows["mass_no_sink_a"])
+    return table_of(ATTENTION_DIFFERENCES, rows)
+
+
+def _logit(share: pd.Series[float]) -> pd.Series[float]:
+    """ln(x / (1 - x)), null for 0 and 1."""
+    inside = share.where((share > 0) & (share < 1))
+    return pd.Series(np.log(inside) - np.log1p(-inside), index=share.index)
+
+
+def _layers(side: Side) -> pd.DataFrame:
+    """Numbers of a side's layers from the tables that have them: a row a prompt and layer."""
+    keys = ["prompt_id", "layer"]
+    read = ["lens", "top_token", "top_prob", "entropy", "nucleus_size", "kl_to_final"]
+    looked = ["entropy", "sink_mass", "eliminated_frac"]
+    empty = pd.DataFrame({"prompt_id": pd.Series(dtype="str"), "layer": pd.Series(dtype="int32")})
+    lens = side.rows("lens_layers", ["layer", *read]) if side.has("lens_layers") else empty
+    attention = side.rows("attention_layers", ["layer", *looked]) if side.has("attention_layers") else empty
+    both = lens.reindex(columns=[*keys, *read]).merge(
+        attention.reindex(columns=[*keys, *looked]).rename(columns={"entropy": "attention_entropy"}),
+        on=keys,
+        how="outer",
+        sort=False,
+    )
+    return both.sort_values(keys, kind="stable")
+
+
+def _comparable(setting: Setting, side: Side, rows: pd.DataFrame) -> pd.DataFrame:
+    """All layers where both sides have as many, else the output alone, without a layer."""
+    if setting.same_depth:
+        return rows
+    last = rows[rows["layer"] == (side.depth or 0) - 1]
+    return last.assign(layer=pd.array([None] * len(last), dtype="Int32"))
+
+
+def _same_lens(setting: Setting, rows: pd.DataFrame) -> pd.Series[bool]:
+    """Whether a row's two values were read the same way: every lens is the model's own output at its end."""
+    same = rows["lens_a"] == rows["lens_b"]
+    depth = setting.a.depth
+    return same | rows["layer"].isna() | (rows["layer"] == (depth or 0) - 1)

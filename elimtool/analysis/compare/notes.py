@@ -1,0 +1,169 @@
+"""A setting in, sentences out: what differs beside what is compared, and what could not be compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from elimtool.analysis.check.identity import context_of
+from elimtool.analysis.compare.pairs import target_counts
+from elimtool.analysis.compare.setting import Setting
+from elimtool.analysis.compare.tables import NEEDS
+
+_FACTS = {
+    "model": "models",
+    "revision": "revisions",
+    "weights_sha256": "weights",
+    "tokenizer_sha256": "tokenizers",
+    "dtype": "number types",
+    "device": "devices",
+    "processing": "processing",
+    "bos": "beginning-of-sequence policies",
+    "lens": "lenses",
+    "sinks": "sink rules",
+    "elimtool": "versions of elimtool",
+    "transformer_lens": "versions of TransformerLens",
+    "transformers": "versions of transformers",
+    "torch": "versions of torch",
+}
+_HASHES = ("weights_sha256", "tokenizer_sha256", "lens")
+
+
+def notes_of(setting: Setting, unpaired: tuple[int, int], intervened: bool = False) -> list[str]:
+    """All that is to be known of a comparison beside its tables, a sentence each.
+
+    Args:
+        setting: What is compared.
+        unpaired: Prompts that side A alone has, and side B alone.
+        intervened: Whether the passes under interventions are compared.
+    """
+    return [
+        *_facts(setting),
+        *_passes(setting, intervened),
+        *_chains(setting),
+        *_prompts(setting, unpaired),
+        *_layers(setting),
+        *_targets(setting),
+        *_spans(setting),
+        *_tables(setting),
+    ]
+
+
+def _facts(setting: Setting) -> list[str]:
+    """What else differs between the manifests."""
+    a, b = (side.run.manifest.model_dump() for side in (setting.a, setting.b))
+    told = []
+    for name, words in _FACTS.items():
+        if a[name] == b[name]:
+            continue
+        values = "" if name in _HASHES and not _short(a[name], b[name]) else f": {a[name]} and {b[name]}"
+        told.append(f"Different {words}{values}.")
+    return told
+
+
+def _passes(setting: Setting, intervened: bool) -> list[str]:
+    """Interventions that are in the comparison, or that are left out of it."""
+    acts = [side.run.interventions for side in (setting.a, setting.b)]
+    if not any(acts):
+        return []
+    told = f"{acts[0] or 'none'} in A, {acts[1] or 'none'} in B"
+    if intervened:
+        return [f"Interventions: {told}."]
+    return [f"The models' own passes are compared; interventions are left out: {told}."]
+
+
+def _short(*values: Any) -> bool:
+    return all(isinstance(one, str) and len(one) < 40 for one in values)
+
+
+def _chains(setting: Setting) -> list[str]:
+    """Chains of one side alone, and those whose parameters changed."""
+    if setting.chains:
+        return [f"Samplers: A goes through {setting.chains[0]}, B through {setting.chains[1]}."]
+    a, b = setting.a.chains, setting.b.chains
+    told = [f"Chain {name} is in A alone: not compared." for name in a if name not in b]
+    told += [f"Chain {name} is in B alone: not compared." for name in b if name not in a]
+    stages = [context_of(side.run.manifest)["chains"] for side in (setting.a, setting.b)]
+    changed = [name for name in stages[0] if name in stages[1] and stages[0][name] != stages[1][name]]
+    return told + [f"Chain {name} has other parameters in B." for name in changed]
+
+
+def _prompts(setting: Setting, unpaired: tuple[int, int]) -> list[str]:
+    told = [
+        f"{count:,} of the prompts {'is' if count == 1 else 'are'} in {side} alone: not compared."
+        for count, side in zip(unpaired, "AB", strict=True)
+        if count
+    ]
+    if failed := len(setting.given) - len(setting.pairs):
+        told.append(f"{failed:,} of the pairs could not be compared: table pairs says why.")
+    texts = [
+        setting.pairs[f"prompt_id_{name}"].map(side.prompts.set_index("prompt_id")["text"])
+        for side, name in ((setting.a, "a"), (setting.b, "b"))
+    ]
+    other = int((texts[0] != texts[1]).sum())
+    if other:
+        told.append(f"{other:,} of the prompts read differently in A and B, under one id.")
+    return told
+
+
+def _layers(setting: Setting) -> list[str]:
+    told = []
+    if not setting.same_depth:
+        told.append(
+            f"A has {setting.a.depth} layers, B {setting.b.depth}: of the layers only the outputs are"
+            " compared, of attention nothing."
+        )
+    lenses = [
+        set(side.run.arrow(name).column("lens").unique().to_pylist())
+        for side in (setting.a, setting.b)
+        for name in ("lens_layers", "lens")
+        if side.has(name)
+    ]
+    if len({name for one in lenses for name in one}) > 1 and setting.same_depth:
+        told.append("The layers are read through different lenses: only the outputs are compared.")
+    return told
+
+
+def _targets(setting: Setting) -> list[str]:
+    told = []
+    if not setting.same_tokens and len(setting.finals):
+        told.append("Token ids cannot be compared: targets are joined as strings.")
+    counts = {name: int(numbers.sum()) for name, numbers in target_counts(setting).items()}
+    if counts["n_unmatched_a"] or counts["n_unmatched_b"]:
+        told.append(
+            f"{counts['n_targets']:,} targets are followed on both sides; {counts['n_unmatched_a']:,} more"
+            f" of A and {counts['n_unmatched_b']:,} of B have no counterpart."
+        )
+    return told
+
+
+def _spans(setting: Setting) -> list[str]:
+    """Spans that one side alone has."""
+    if not (setting.both("attention") and setting.same_depth):
+        return []
+    counts = []
+    pairs = setting.pairs
+    keys = [
+        side.rows("attention", ["layer", "span"])
+        .merge(pairs[["order", f"prompt_id_{name}"]], left_on="prompt_id", right_on=f"prompt_id_{name}")[
+            ["order", "span"]
+        ]
+        .drop_duplicates()
+        for side, name in ((setting.a, "a"), (setting.b, "b"))
+    ]
+    both = len(keys[0].merge(keys[1], on=["order", "span"]))
+    counts = [len(one) - both for one in keys]
+    if not any(counts):
+        return []
+    return [
+        f"{counts[0]:,} spans of A and {counts[1]:,} of B have no counterpart: their attention is left out."
+    ]
+
+
+def _tables(setting: Setting) -> list[str]:
+    """Tables that one side alone has, and that would be compared."""
+    known = dict.fromkeys(name for _, needed in NEEDS.values() for name in needed)
+    told = []
+    for one, other, name in ((setting.a, setting.b, "B"), (setting.b, setting.a, "A")):
+        if lacking := [table for table in known if one.has(table) and not other.has(table)]:
+            told.append(f"{name} lacks tables that would be compared: {', '.join(lacking)}.")
+    return told

@@ -1,0 +1,118 @@
+"""Two runs in, a comparison out: from their tables alone, without torch or a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elimtool.analysis.compare.join import Pair
+from elimtool.analysis.compare.notes import notes_of
+from elimtool.analysis.compare.setting import Setting
+from elimtool.analysis.compare.side import Position, Side
+from elimtool.analysis.compare.statistics import statistics
+from elimtool.analysis.compare.tables import differences
+from elimtool.errors import ElimError, Exit
+from elimtool.run import open_run
+from elimtool.run.comparison import Comparison
+from elimtool.run.manifest import Manifest, OtherSchema, utc_now
+
+if TYPE_CHECKING:
+    from elimtool.run import Run
+
+BOTH_CHAINS = "the two chains"
+"""Name under which two chains of different names are joined."""
+
+
+def compare_runs(
+    run_a: Run | str | Path,
+    run_b: Run | str | Path,
+    *,
+    position: Position = "last",
+    intervened: bool = False,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two runs prompt by prompt, joined by ``prompt_id``; every difference is B minus A.
+
+    Args:
+        run_a: A run or its directory.
+        run_b: Another, or the same.
+        position: Which probed position of each prompt: ``last``, or an index from 0.
+        intervened: Compare the passes under interventions, where a run has one; else the model's own.
+        seed: Seeds the resampling of the statistics.
+
+    Raises:
+        ElimError: A run cannot be read or has another schema (exit code 4), or they have no prompt in common
+            that both measured (exit code 5).
+    """
+    started = utc_now()
+    a, b = _opened(run_a), _opened(run_b)
+    if a.manifest.schema_version != b.manifest.schema_version:
+        raise ElimError(
+            f"the runs have schema versions {a.manifest.schema_version} and {b.manifest.schema_version}",
+            "run the older one again with this elimtool",
+            Exit.BASELINE,
+        )
+    if intervened and not (a.interventions or b.interventions):
+        raise ElimError("neither run has interventions", "leave --intervened out")
+    passes = [run.under(run.interventions if intervened else None) for run in (a, b)]
+    setting, unpaired = _setting(passes[0], passes[1], position)
+    _refuse_nothing(setting, unpaired)
+    tables = differences(setting)
+    tables["statistics"] = statistics(tables, seed)
+    options = {"position": position, "intervened": intervened, "seed": seed}
+    return Comparison.of(
+        "runs",
+        a.manifest,
+        b.manifest,
+        tables,
+        options=options,
+        notes=notes_of(setting, unpaired, intervened),
+        unpaired=unpaired,
+        started=started,
+    )
+
+
+def same_vocabulary(a: Manifest, b: Manifest) -> bool:
+    """Whether token ids mean the same in two runs, as far as their manifests tell."""
+    return a.tokenizer_sha256 is not None and a.tokenizer_sha256 == b.tokenizer_sha256
+
+
+def _opened(run: Run | str | Path) -> Run:
+    try:
+        return open_run(run) if isinstance(run, (str, Path)) else run
+    except OtherSchema as error:
+        raise OtherSchema(error.message, error.hint, Exit.BASELINE) from error
+
+
+def _setting(a: Run, b: Run, position: Position) -> tuple[Setting, tuple[int, int]]:
+    """The two sides, joined by prompt; and how many prompts each has alone."""
+    left, right = Side(a, position), Side(b, position)
+    chains = None
+    names = list(left.chains), list(right.chains)
+    if [len(one) for one in names] == [1, 1] and names[0] != names[1]:
+        chains = names[0][0], names[1][0]
+        left = Side(a, position, {chains[0]: BOTH_CHAINS})
+        right = Side(b, position, {chains[1]: BOTH_CHAINS})
+    ids: list[dict[str, Any]] = [dict.fromkeys(side.prompts["prompt_id"]) for side in (left, right)]
+    pairs = tuple(Pair(name, name, name) for name in ids[0] if name in ids[1])
+    unpaired = len(ids[0]) - len(pairs), len(ids[1]) - len(pairs)
+    return Setting(left, right, pairs, same_vocabulary(a.manifest, b.manifest), chains), unpaired
+
+
+def _refuse_nothing(setting: Setting, unpaired: tuple[int, int]) -> None:
+    """Refuse two runs that have nothing to compare."""
+    if not setting.given:
+        raise ElimError(
+            f"the runs have no prompt in common: {unpaired[0]:,} in A, {unpaired[1]:,} in B, joined by id",
+            "give both runs the same prompts, or the same ids to prompts that correspond",
+            Exit.NOTHING,
+        )
+    if setting.pairs.empty:
+        where = "" if setting.a.position == "last" else f" at position {setting.a.position}"
+        raise ElimError(
+            f"none of the {len(setting.given):,} prompts in common was measured in both runs{where}",
+            "table prompts of the runs says why"
+            if not where
+            else "--position last compares the last probed one",
+            Exit.NOTHING,
+        )

@@ -1,0 +1,81 @@
+"""Two sides and their pairs, and what the two have in common: vocabulary, depth, targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from elimtool.analysis.compare.join import Pair, joined, pair_frame
+from elimtool.analysis.compare.side import Side
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is compared with what.
+
+    Args:
+        a: Side A.
+        b: Side B.
+        given: The pairs, in order.
+        same_tokens: Whether a token id means the same on both sides; else targets are joined as strings.
+        chains: Names of the chain of A and that of B, where two of different names are compared.
+    """
+
+    a: Side
+    b: Side
+    given: tuple[Pair, ...]
+    same_tokens: bool
+    chains: tuple[str, str] | None = None
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """The pairs that both sides can be read at: ``order``, ``pair_id`` and the rest of ``Pair``."""
+        known = pair_frame(self.given)
+        at_a, at_b = (set(side.positions["prompt_id"]) for side in (self.a, self.b))
+        return known[known["prompt_id_a"].isin(at_a) & known["prompt_id_b"].isin(at_b)]
+
+    @property
+    def same_depth(self) -> bool:
+        """Whether layers can be compared by their index."""
+        return self.a.depth == self.b.depth or None in (self.a.depth, self.b.depth)
+
+    @property
+    def unnamed(self) -> dict[str, None]:
+        """``{"chain": None}`` where no one name stands for the chains of both sides."""
+        return {"chain": None} if self.chains else {}
+
+    def both(self, name: str) -> bool:
+        """Whether both sides have a table."""
+        return self.a.has(name) and self.b.has(name)
+
+    @cached_property
+    def finals(self) -> pd.DataFrame:
+        """Targets and foils that both sides followed, with what the outputs make of them."""
+        a, b = (self.keyed(side, side.finals) for side in (self.a, self.b))
+        return joined(self.pairs, a, b, ["target", "is_foil", "key"])
+
+    def keyed(self, side: Side, rows: pd.DataFrame, within: Sequence[str] = ()) -> pd.DataFrame:
+        """The rows with a column ``key`` that tells targets of one text apart.
+
+        Args:
+            side: Whose rows they are.
+            rows: ``prompt_id``, ``target`` and, unless they are verdicts, ``token_id``.
+            within: Other columns that tell rows of one prompt apart, such as the layer.
+
+        Returns:
+            ``key`` is the token's id where ids can be compared, else the how-manieth of its text it is.
+        """
+        by = ["prompt_id", "target", *within, *(["is_foil"] if "is_foil" in rows else [])]
+        number = rows.groupby(by, sort=False).cumcount()
+        if "token_id" not in rows:
+            known = side.finals[~side.finals["is_foil"].astype(bool)][["prompt_id", "target", "token_id"]]
+            known = known.assign(number=known.groupby(["prompt_id", "target"], sort=False).cumcount())
+            found = rows.assign(number=number).merge(
+                known, on=["prompt_id", "target", "number"], how="left", sort=False
+            )
+            rows, number = found.drop(columns="number"), found["number"]
+        key = rows["token_id"] if self.same_tokens else number
+        return rows.assign(key=key.astype("Int64"))

@@ -1,0 +1,157 @@
+"""One side of a comparison: a run in, its rows at the positions that are compared out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from elimtool.errors import ElimError
+from elimtool.run.parts import frame
+
+if TYPE_CHECKING:
+    from elimtool.run import Run
+
+Position = int | Literal["last"]
+
+PROBED = (
+    "top_tokens",
+    "lens_layers",
+    "survival",
+    "verdicts",
+    "sampling",
+    "attention_layers",
+    "regimes",
+    "mechanisms",
+    "lens",
+    "attention",
+)
+"""Tables that say which positions were probed, small ones first."""
+
+
+class Side:
+    """One side of a comparison.
+
+    Args:
+        run: The run; one pass of it.
+        position: Which probed position of each prompt: the last one, or an index.
+        chains: Chain of the run -> the name under which it is compared; other chains are left out. ``None``
+            keeps all under their own names.
+    """
+
+    def __init__(
+        self, run: Run, position: Position = "last", chains: Mapping[str, str] | None = None
+    ) -> None:
+        self.run = run
+        self.position = position
+        self.renamed = chains
+
+    @cached_property
+    def prompts(self) -> pd.DataFrame:
+        """The table ``prompts``, with the position that is compared (null where there is none)."""
+        columns = ["prompt_id", "status", "error_message", "text", "n_tokens", "token_ids"]
+        columns += ["group", "category", "tags"]
+        prompts = frame(self.run.arrow("prompts").select(columns))
+        found = self.positions.set_index("prompt_id")["position"]
+        prompts["position"] = prompts["prompt_id"].map(found).astype("Int32")
+        return prompts
+
+    @cached_property
+    def positions(self) -> pd.DataFrame:
+        """``prompt_id`` and ``position`` that is compared, for the prompts that have one.
+
+        Raises:
+            ElimError: The run has no table of positions.
+        """
+        filled = [name for name in PROBED if name in self.run.tables and self.run.arrow(name).num_rows]
+        for name in filled[:1]:
+            table = self.run.arrow(name).select(["prompt_id", "position"])
+            if self.position != "last":
+                table = table.filter(pc.equal(table.column("position"), self.position))
+            last = table.group_by("prompt_id", use_threads=False).aggregate([("position", "max")])
+            return frame(last).rename(columns={"position_max": "position"})
+        if len(self.run.arrow("prompts").filter(pc.field("status") == "ok")):
+            where = self.run.path or f"the run of {self.run.manifest.model}"
+            raise ElimError(
+                f"{where} has no table to compare: only {', '.join(self.run.tables)}",
+                "trace with more tables: leave out --tables, or name lens and survival",
+            )
+        return pd.DataFrame({"prompt_id": pd.Series(dtype="str"), "position": pd.Series(dtype="int32")})
+
+    def has(self, name: str) -> bool:
+        """Whether the run has a table, with rows or without."""
+        return name in self.run.tables
+
+    def rows(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
+        """Rows of one table at the compared positions: ``prompt_id`` and some columns, in the run's order."""
+        table = self.run.arrow(name).select(["prompt_id", "position", *columns])
+        if self.renamed is not None and "chain" in columns:
+            table = table.filter(pc.is_in(table.column("chain"), pa.array(list(self.renamed))))
+        found = frame(table).merge(self.positions, on=["prompt_id", "position"], how="inner", sort=False)
+        if self.renamed is not None and "chain" in columns:
+            found["chain"] = found["chain"].map(dict(self.renamed))
+        return found.drop(columns="position")
+
+    @cached_property
+    def depth(self) -> int | None:
+        """Layers of the model, as far as the tables tell."""
+        for name in ("lens_layers", "attention_layers", "lens", "mechanisms"):
+            if self.has(name) and self.run.arrow(name).num_rows:
+                return int(pc.max(self.run.arrow(name).column("layer")).as_py()) + 1
+        return None
+
+    @property
+    def chains(self) -> dict[str, Any]:
+        """Sampler chains by name, each in full."""
+        stated = self.run.manifest.chains
+        listed = stated if isinstance(stated, list) else []
+        return {str(one["name"]): one for one in listed if isinstance(one, dict) and "name" in one}
+
+    @cached_property
+    def finals(self) -> pd.DataFrame:
+        """Rank, probability and log-probability (nats) in the output: a row a prompt, target or foil.
+
+        From ``lens`` where it is there, else ``survival``, else ``verdicts``.
+        """
+        if self.has("lens") and self.depth is not None:
+            columns = ["layer", "target", "token_id", "is_foil", "rank", "prob", "logprob"]
+            rows = self.rows("lens", columns)
+            return rows[rows["layer"] == self.depth - 1].drop(columns="layer").reset_index(drop=True)
+        if self.has("survival"):
+            rows = self.rows("survival", ["target", "token_id", "rank", "prob"])
+        elif self.has("verdicts"):
+            rows = self.rows("verdicts", ["target", "final_rank", "final_prob"])
+            rows = rows.rename(columns={"final_rank": "rank", "final_prob": "prob"})
+            rows["token_id"] = pd.array([None] * len(rows), dtype="Int32")
+        else:
+            names = ["prompt_id", "target", "token_id", "is_foil", "rank", "prob", "logprob"]
+            return pd.DataFrame({name: pd.Series(dtype="object") for name in names})
+        rows["is_foil"] = False
+        rows["logprob"] = logarithm(rows["prob"])
+        return rows
+
+    @cached_property
+    def tops(self) -> pd.DataFrame:
+        """Most probable token of the output and its probability, a row a prompt."""
+        if self.has("top_tokens"):
+            rows = self.rows("top_tokens", ["place", "token", "prob"])
+            rows = rows[rows["place"] == 1].drop(columns="place")
+        elif self.has("lens_layers") and self.depth is not None:
+            rows = self.rows("lens_layers", ["layer", "top_token", "top_prob"])
+            rows = rows[rows["layer"] == self.depth - 1].drop(columns="layer")
+            rows = rows.rename(columns={"top_token": "token", "top_prob": "prob"})
+        else:
+            return pd.DataFrame({"prompt_id": [], "top_token": [], "top_prob": []})
+        return rows.rename(columns={"token": "top_token", "prob": "top_prob"})
+
+
+def logarithm(values: pd.Series[float]) -> pd.Series[float]:
+    """Natural logarithm, null for 0."""
+    import numpy as np
+
+    numbers = values.astype("float64")
+    return pd.Series(np.log(numbers.where(numbers > 0)), index=values.index)

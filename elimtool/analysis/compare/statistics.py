@@ -1,0 +1,187 @@
+"""Tables of differences in, the table of statistics out: means, intervals, p and q values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from elimtool.analysis.compare.join import table_of
+from elimtool.analysis.compare.resample import Effect, adjusted, resample
+from elimtool.run.parts import frame
+from elimtool.run.tables.comparison.statistics import STATISTICS
+
+KEYS = ["metric", "layer", "chain", "stage", "span"]
+LEAST = 2
+"""Pairs that a group, category or tag needs for rows of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number of a comparison that is averaged over pairs.
+
+    Attributes:
+        table: Table of the comparison.
+        column: Its name there, without ``_a``, ``_b`` or ``_difference``; the name itself for a ratio.
+        keys: Columns that tell its rows of a pair apart, beside targets.
+        ratio: Whether the table has B against A alone.
+    """
+
+    table: str
+    column: str
+    keys: tuple[str, ...] = ()
+    ratio: bool = False
+
+    @property
+    def name(self) -> str:
+        """As in the table of statistics."""
+        return f"{self.table}.{self.column}"
+
+
+METRICS = (
+    Metric("verdict_differences", "survived"),
+    Metric("verdict_differences", "final_prob"),
+    Metric("verdict_differences", "final_logprob"),
+    Metric("verdict_differences", "rank_ratio", ratio=True),
+    Metric("stage_differences", "alive", ("chain", "stage")),
+    Metric("sampling_differences", "mass_pruned", ("chain", "stage")),
+    Metric("sampling_differences", "n_after", ("chain", "stage")),
+    Metric("survivor_differences", "n_survivors", ("chain",)),
+    Metric("survivor_differences", "entropy", ("chain",)),
+    Metric("lens_differences", "logprob", ("layer",)),
+    Metric("lens_differences", "rank_ratio", ("layer",), ratio=True),
+    Metric("layer_differences", "entropy", ("layer",)),
+    Metric("layer_differences", "kl_to_final", ("layer",)),
+    Metric("layer_differences", "attention_entropy", ("layer",)),
+    Metric("layer_differences", "sink_mass", ("layer",)),
+    Metric("layer_differences", "eliminated_frac", ("layer",)),
+    Metric("attention_differences", "lift_no_sink", ("layer", "span")),
+)
+"""What is averaged. Of groups, categories and tags only what has no layer."""
+
+
+def statistics(tables: Mapping[str, Any], seed: int = 0) -> Any:
+    """Mean differences over pairs, with intervals, p-values and q-values, as a table.
+
+    A pair counts once for each metric, with the mean over its targets. Controls are left out. Units of
+    resampling are groups, where there are two at least, so that prompts of one template count together; else,
+    and within a group, pairs. See ``resample`` for intervals and p-values; q-values are adjusted over all
+    tests of a scope.
+
+    Args:
+        tables: Tables of the comparison, ``pairs`` among them.
+        seed: Seeds the resampling.
+    """
+    pairs = frame(tables["pairs"])
+    pairs = pairs[(pairs["status"] == "ok") & pairs["control"].isna()].reset_index(drop=True)
+    values = _values(tables, pairs)
+    found = []
+    for scope, value, members in _scopes(pairs):
+        some = values[values["pair"].isin(members)]
+        if scope != "all":
+            some = some[some["layer"].isna() & some["span"].isna()]
+        units = members if scope == "group" else _units(pairs)[members]
+        tested = _tested(some, pd.Series(np.asarray(units), index=members), seed)
+        found += [{"scope": scope, "value": value, **row} for row in tested]
+    return table_of(STATISTICS, _adjusted(pd.DataFrame(found, columns=_COLUMNS)))
+
+
+_COLUMNS = ["scope", "value", *KEYS, "n_pairs", "n_units", "mean_a", "mean_b", *Effect.__annotations__]
+
+
+def _values(tables: Mapping[str, Any], pairs: pd.DataFrame) -> pd.DataFrame:
+    """A row a pair and cell (metric with its layer, chain, stage and span): means over the pair's targets."""
+    number = pd.Series(pairs.index, index=pairs["pair_id"])
+    found = []
+    for metric in METRICS:
+        if metric.table not in tables:
+            continue
+        rows = frame(tables[metric.table])
+        rows = rows[rows["pair_id"].isin(number.index)]
+        if "is_foil" in rows:
+            rows = rows[~rows["is_foil"]]
+        if metric.keys and "span" in metric.keys:
+            rows = _shared_spans(rows)
+        if rows.empty:
+            continue
+        cells = pd.DataFrame({"pair": rows["pair_id"].map(number), "metric": metric.name})
+        for key in KEYS[1:]:
+            cells[key] = rows[key] if key in metric.keys else None
+        cells["a"], cells["b"], cells["difference"] = _sides(metric, rows)
+        cells = cells[np.isfinite(cells["difference"])]
+        found.append(cells.groupby(["pair", *KEYS], sort=False, dropna=False, as_index=False).mean())
+    columns = ["pair", *KEYS, "a", "b", "difference"]
+    return pd.concat(found) if found else pd.DataFrame({name: [] for name in columns})
+
+
+def _shared_spans(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of spans that several pairs have by name; the names of single tokens say where they stand."""
+    named = rows[~rows["span"].str.match(r"\d+:") & (rows["span"] != "<sink>")]
+    pairs = named.groupby("span")["pair_id"].transform("nunique")
+    return named[pairs >= LEAST]
+
+
+def _sides(metric: Metric, rows: pd.DataFrame) -> tuple[Any, Any, Any]:
+    if metric.ratio:
+        return np.nan, np.nan, rows[metric.column].astype("float64")
+    if metric.column == "survived":
+        a, b = ((rows[f"outcome_{side}"] == "survived").astype("float64") for side in "ab")
+        return a, b, b - a
+    a, b = (rows[f"{metric.column}_{side}"].astype("float64") for side in "ab")
+    if f"{metric.column}_difference" in rows:
+        return a, b, rows[f"{metric.column}_difference"].astype("float64")
+    return a, b, b - a
+
+
+def _scopes(pairs: pd.DataFrame) -> Iterator[tuple[str, str | None, Any]]:
+    """Scope, its value, and the pairs in it, by number."""
+    yield "all", None, pairs.index.to_numpy()
+    for scope in ("group", "category"):
+        for value, members in pairs.groupby(scope, sort=True).groups.items():
+            if len(members) >= LEAST:
+                yield scope, str(value), np.asarray(members)
+    tagged = pairs["tags"].explode().dropna()
+    for value, members in tagged.groupby(tagged, sort=True).groups.items():
+        if len(members) >= LEAST:
+            yield "tag", str(value), np.asarray(members)
+
+
+def _units(pairs: pd.DataFrame) -> Any:
+    """The unit of resampling of each pair: its group's first pair; itself without one, or with one group."""
+    numbers = pd.Series(pairs.index, index=pairs.index)
+    if len(pairs.groupby("group", dropna=False)) < LEAST:
+        return numbers.to_numpy()
+    first = numbers.groupby(pairs["group"]).transform("first")
+    return first.where(pairs["group"].notna(), numbers).to_numpy().astype(int)
+
+
+def _tested(values: pd.DataFrame, units: pd.Series[Any], seed: int) -> Iterator[dict[str, Any]]:
+    """A row for each cell of some pairs."""
+    if values.empty:
+        return
+    cells = values.groupby(KEYS, sort=False, dropna=False)
+    cell = cells.ngroup().to_numpy()
+    unit, _ = pd.factorize(values["pair"].map(units))
+    shape = unit.max() + 1, cell.max() + 1
+    sums, counts = np.zeros(shape), np.zeros(shape)
+    np.add.at(sums, (unit, cell), values["difference"].to_numpy(float))
+    np.add.at(counts, (unit, cell), 1)
+    means = cells[["a", "b"]].mean().reset_index()
+    tests = resample(sums, counts, seed)
+    for index, row in enumerate(means.to_dict("records")):
+        pairs, known = int(counts[:, index].sum()), int((counts[:, index] > 0).sum())
+        named = {key: row[key] for key in KEYS}
+        sides = {"mean_a": row["a"], "mean_b": row["b"]}
+        yield {**named, "n_pairs": pairs, "n_units": known, **sides, **tests[index]._asdict()}
+
+
+def _adjusted(rows: pd.DataFrame) -> pd.DataFrame:
+    """With q-values over all tests of a scope, and the name of that family."""
+    q, families = pd.Series(np.nan, index=rows.index), pd.Series(None, index=rows.index, dtype="object")
+    for scope, index in rows[rows["p_value"].notna()].groupby("scope", sort=False).groups.items():
+        q[index] = adjusted(rows.loc[index, "p_value"].to_numpy(float))
+        families[index] = f"all {len(index)} tests of scope {scope}"
+    return rows.assign(q_value=q, family=families)

@@ -1,0 +1,42 @@
+"""A setting in, every table of the comparison that two runs' tables can fill out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from elimtool.analysis.compare.fates import flips, verdict_differences
+from elimtool.analysis.compare.join import table_of
+from elimtool.analysis.compare.layers import attention_differences, layer_differences, lens_differences
+from elimtool.analysis.compare.pairs import pair_rows
+from elimtool.analysis.compare.setting import Setting
+from elimtool.analysis.compare.stages import sampling_differences, stage_differences, survivor_differences
+from elimtool.run.tables.comparison.pairs import PAIRS
+
+NEEDS: Mapping[str, tuple[Callable[[Setting], Any], tuple[str, ...]]] = {
+    "verdict_differences": (verdict_differences, ("verdicts",)),
+    "flips": (flips, ("verdicts", "survival", "sampling_targets")),
+    "lens_differences": (lens_differences, ("lens",)),
+    "layer_differences": (layer_differences, ("lens_layers", "attention_layers")),
+    "attention_differences": (attention_differences, ("attention",)),
+    "stage_differences": (stage_differences, ("sampling_targets",)),
+    "sampling_differences": (sampling_differences, ("sampling",)),
+    "survivor_differences": (survivor_differences, ("sampling",)),
+}
+"""How each table is filled, and the tables of a run that it is filled from: any one on both sides will do."""
+
+
+def differences(setting: Setting) -> dict[str, Any]:
+    """The tables of a comparison that can be filled from those of the two sides, without statistics.
+
+    Args:
+        setting: What is compared.
+
+    Returns:
+        Table name -> ``pyarrow.Table``; what both sides lack the tables for is absent.
+    """
+    filled = {"pairs": table_of(PAIRS, pair_rows(setting))}
+    for name, (fill, needed) in NEEDS.items():
+        if any(map(setting.both, needed)):
+            filled[name] = fill(setting)
+    return filled

@@ -1,0 +1,161 @@
+"""The terminal story of runs, models and chains compared: what differs most first, one or two screens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
+from rich.text import Text
+
+from elimtool.analysis.closing import spell_prob
+from elimtool.analysis.compare.summary import Moved, Share, Summary, summary
+from elimtool.report.compare.tested import tested
+from elimtool.report.numbers import share
+from elimtool.report.screen import Screen, padded
+from elimtool.run.comparison import Comparison
+
+LEAST_WIDTH = 40
+MOST_NOTES = 8
+MOST_FLIPS = 6
+MOST_TURNS = 4
+SIDES = {"a": "A", "b": "B"}
+
+
+def story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -> RenderableType:
+    """Tell a comparison of runs, models or chains.
+
+    Args:
+        comparison: From ``elimtool.compare_runs`` and the like, or ``elimtool.open_comparison``.
+        width: Columns to lay it out for.
+        encoding: Encoding of the stream.
+    """
+    screen = Screen(max(width, LEAST_WIDTH), encoding)
+    told = summary(comparison)
+    sections = [_head(comparison, told, screen)]
+    if told.differs:
+        sections += [
+            list(_changes(told, screen)),
+            _moved(told.moved, screen),
+            _layers(told, screen),
+            _flips(told, screen),
+            list(tested(comparison, screen)),
+        ]
+    else:
+        sections.append([Text("Nothing differs.", style="bold")])
+    parts: list[Text] = []
+    for section in filter(None, sections):
+        parts += [Text(""), *section] if parts else section
+    return Constrain(Group(*parts), screen.width)
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print the story in the width and encoding of a console."""
+    told = story(comparison, width=console.width, encoding=console.encoding)
+    console.print(told, highlight=False)
+
+
+def _head(comparison: Comparison, told: Summary, screen: Screen) -> list[Text]:
+    """Both sides, how many pairs, and what is to be known of them."""
+    lines = [
+        Text(screen.shorten(screen.visible(f"{SIDES[side]}: {words}"), screen.width), style="bold")
+        for side, words in zip("ab", _names(comparison), strict=True)
+    ]
+    pairs = f"{told.pairs.count:,} of {told.pairs.of:,} prompts compared; differences are B minus A"
+    lines += screen.wrap(pairs, hang=2)
+    for note in comparison.notes[:MOST_NOTES]:
+        lines += screen.wrap(screen.visible(note), hang=2, style="yellow")
+    if len(comparison.notes) > MOST_NOTES:
+        lines.append(Text(f"{len(comparison.notes) - MOST_NOTES} more notes are in comparison.json."))
+    return lines
+
+
+def _names(comparison: Comparison) -> tuple[str, str]:
+    """What sets the sides apart, in words."""
+    named = comparison.options.get("names") if isinstance(comparison.options, dict) else None
+    if named:
+        return str(named[0]), str(named[1])
+    a, b = (f"{side.model}  {side.dtype}, {side.device}" for side in (comparison.a, comparison.b))
+    return a, b
+
+
+def _changes(told: Summary, screen: Screen) -> Iterable[Text]:
+    """How many outputs and outcomes changed."""
+    if told.outputs.of:
+        yield from screen.wrap(f"Most probable token changed in {_counted(told.outputs)} prompts.", hang=2)
+    if told.outcomes.of:
+        survived = f"survived: {told.survived[0]:,} in A, {told.survived[1]:,} in B"
+        line = f"Outcome changed for {_counted(told.outcomes)} targets ({survived})."
+        yield from screen.wrap(line, hang=2)
+        for (before, after), count in list(told.turns.items())[:MOST_TURNS]:
+            words = f"{count:,} {before.replace('_', ' ')} {screen.glyph('→')} {after.replace('_', ' ')}"
+            yield from screen.wrap(words, indent=2, hang=2)
+
+
+def _counted(part: Share) -> str:
+    return f"{part.count:,} of {part.of:,} ({share(part.count / part.of)})"
+
+
+def _moved(moved: tuple[Moved, ...], screen: Screen) -> list[Text]:
+    """The targets that moved most."""
+    if not moved:
+        return []
+    lines = [Text("Moved most  (log-probability in the output, nats)", style="bold")]
+    names = [screen.shorten(screen.visible(one.pair_id), 24) for one in moved]
+    room = max(len(name) for name in names)
+    for one, name in zip(moved, names, strict=True):
+        arrow = screen.glyph("→")
+        ranks = f"rank {one.before['rank']:,} {arrow} {one.after['rank']:,}"
+        probs = f"p {spell_prob(one.before['prob'])} {arrow} {spell_prob(one.after['prob'])}"
+        fate = ""
+        if one.before["outcome"] != one.after["outcome"]:
+            fate = f", {one.before['outcome']} {arrow} {one.after['outcome']}".replace("_", " ")
+        told = (
+            f"{padded(name, room)}  {one.move:+.2f}  {screen.quoted(one.target, 20)}  {probs}, {ranks}{fate}"
+        )
+        lines += screen.wrap(told, indent=2, hang=room + 4)
+    return lines
+
+
+def _layers(told: Summary, screen: Screen) -> list[Text]:
+    """How far apart each layer is, as a strip, and where most of it arises."""
+    if len(told.layers) < 2 or not any(told.layers.values()):
+        return []
+    layers = sorted(told.layers)
+    most = max(told.layers.values())
+    steps = "".join(screen.steps[min(7, int(8 * told.layers[layer] / most))] for layer in layers)
+    first = next(layer for layer in layers if told.layers[layer] > 0)
+    peak = max(layers, key=lambda layer: told.layers[layer])
+    title, unit = (
+        ("Mean absolute difference of the targets' log-probability by layer", " nats")
+        if told.layers_of == "logprob"
+        else ("Share of prompts whose most probable token differs by layer", "")
+    )
+    lines = [Text(title, style="bold")]
+    lines += screen.wrap(f"{steps}  embedding {screen.glyph('→')} layer {layers[-1]}", indent=2)
+    where = _layer_name(first), _layer_name(peak), _layer_name(layers[-1])
+    words = (
+        f"first differs {where[0]}, most {where[1]} ({told.layers[peak]:.3g}{unit}),"
+        f" {where[2]} {told.layers[layers[-1]]:.3g}{unit}"
+    )
+    return [*lines, *screen.wrap(words, indent=2, hang=2)]
+
+
+def _layer_name(layer: int) -> str:
+    return "at the embedding" if layer < 0 else f"at layer {layer}"
+
+
+def _flips(told: Summary, screen: Screen) -> list[Text]:
+    """What is eliminated on one side alone, and by what."""
+    lines: list[Text] = []
+    for side in "ab":
+        some = {where: count for (one, where), count in told.flips.items() if one == side}
+        if not some:
+            continue
+        shown = [f"{where} {count:,}" for where, count in list(some.items())[:MOST_FLIPS]]
+        rest = sum(list(some.values())[MOST_FLIPS:])
+        words = ", ".join([*shown, *([f"elsewhere {rest:,}"] if rest else [])])
+        total = sum(some.values())
+        line = f"{SIDES[side]} alone eliminates, {total:,} times: {words}"
+        lines += screen.wrap(screen.visible(line), indent=2, hang=2)
+    return [Text("Flips  (targets that one side alone eliminates)", style="bold"), *lines] if lines else []

@@ -1,9 +1,9 @@
-"""``elimtool report``: a run directory as one HTML page, or one of its figures as a picture."""
+"""``elimtool report``: a run or comparison as one HTML page, or one of its figures as a picture."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,11 +11,14 @@ from elimtool.cli import options as shared
 from elimtool.cli.output import Output
 from elimtool.errors import ElimError, nearest
 
+if TYPE_CHECKING:
+    from elimtool.report.figures.figure import Figure
+
 PICTURE = "One figure"
 
 
 def report(
-    directory: Annotated[Path, typer.Argument(help="A run directory: what -o named.", metavar="DIR")],
+    directory: Annotated[Path, typer.Argument(help="A run or comparison: what -o named.", metavar="DIR")],
     out: Annotated[
         Path | None,
         shared.option(
@@ -34,7 +37,8 @@ def report(
             panel=PICTURE,
             help="Write this figure as a picture instead of the page. Of a prompt: retention, heads, sink,"
             " ranks, probabilities, funnel, components, top_tokens. Of the run: outcomes, regimes, groups,"
-            " lost_layers, pruned, worst.",
+            " lost_layers, pruned, worst. Of a pair of a comparison: ranks, probabilities, divergence,"
+            " attention; of all pairs: outcomes, moved, onsets.",
         ),
     ] = None,
     format: Annotated[
@@ -44,7 +48,8 @@ def report(
         ),
     ] = None,
     prompt: Annotated[
-        str | None, shared.option("--prompt", metavar="ID", panel=PICTURE, help="Which prompt to show.")
+        str | None,
+        shared.option("--prompt", metavar="ID", panel=PICTURE, help="Which prompt or pair to show."),
     ] = None,
     position: Annotated[
         int | None,
@@ -65,37 +70,54 @@ def report(
     quiet: shared.Quiet = False,
     config: shared.Config = None,
 ) -> None:
-    """Draw a run: one HTML page that needs no network, or one figure for print (PNG, SVG or PDF)."""
+    """Draw a run or a comparison: one HTML page without network, or one figure for print (PNG, SVG, PDF)."""
     del config  # its values are the other parameters' defaults by now
     chosen = {"prompt": prompt, "position": position, "target": target, "layer": layer}
     if figure is None:
         _refuse_without_figure({"format": format, **chosen})
         _page(directory, out or Path("report.html"), overwrite, Output(quiet))
         return
-    from elimtool.report.figures.choose import check_name, choose
     from elimtool.report.figures.draw import write_picture
-    from elimtool.run import open_run
 
-    check_name(figure, **chosen)
     kind = _format(format, out)
     path = out or Path(f"{figure}.{kind}")
     check_file(path, overwrite)
-    found = choose(open_run(directory), figure, prompt=prompt, position=position, target=target, layer=layer)
-    write_picture(found, path, kind)
+    write_picture(_figure(directory, figure, chosen), path, kind)
     Output(quiet).line(str(path))
+
+
+def _figure(directory: Path, name: str, chosen: dict[str, Any]) -> Figure:
+    """The figure asked for, of a run or of a comparison."""
+    from elimtool.run import open_run
+    from elimtool.run.comparison import is_comparison, open_comparison
+
+    if not is_comparison(directory):
+        from elimtool.report.figures.choose import check_name, choose
+
+        check_name(name, **chosen)
+        return choose(open_run(directory), name, **chosen)
+    from elimtool.report.figures.compared.choose import choose as choose_compared
+
+    for option in ("position", "target", "layer"):
+        if chosen[option] is not None:
+            raise ElimError(f"--{option} does not go with a comparison", "leave it out")
+    return choose_compared(open_comparison(directory), name, chosen["prompt"])
 
 
 def _page(directory: Path, path: Path, overwrite: bool, output: Output) -> None:
     from elimtool.report.html.page import write_page
     from elimtool.run import open_run
+    from elimtool.run.comparison import is_comparison, open_comparison
 
     check_file(path, overwrite)
-    run = open_run(directory)
+    compared = is_comparison(directory)
+    found = open_comparison(directory) if compared else open_run(directory)
     with output.progress(f"drawing {directory}"):
-        size = write_page(run, path)
+        size = write_page(found, path)
     output.line(str(path))
-    count = run.manifest.counts.get("prompts", 0)
-    output.note(f"wrote {path}: {count:,} {'prompt' if count == 1 else 'prompts'}, {size / 1e6:.1f} MB")
+    count = found.manifest.counts.get("pairs" if compared else "prompts", 0)
+    noun = "pair" if compared else "prompt"
+    output.note(f"wrote {path}: {count:,} {noun if count == 1 else noun + 's'}, {size / 1e6:.1f} MB")
 
 
 def _refuse_without_figure(given: dict[str, object]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import isnan
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -44,41 +44,58 @@ class Trajectory:
     whole_logprob: float | None
 
 
-class Tables:
-    """A run's tables, each read once; a table that the run lacks has no rows."""
+class Source(Protocol):
+    """Where tables come from: a run or a comparison."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    @property
+    def tables(self) -> Collection[str]:
+        """Names of the tables present."""
+
+    def arrow(self, name: str) -> Any:
+        """One table as a ``pyarrow.Table``."""
+
+
+class Keyed:
+    """Tables, each read once, whose rows are found by a key; a table that is not there has no rows.
+
+    Args:
+        source: A run or a comparison.
+        key: The column that joins its tables.
+    """
+
+    def __init__(self, source: Source, key: str) -> None:
+        self._source = source
+        self._key = key
         self._read: dict[str, Any] = {}
         self._stretches: dict[str, dict[str, list[tuple[int, int]]]] = {}
 
     def arrow(self, name: str) -> Any:
         """The table, or None."""
         if name not in self._read:
-            table = self.run.arrow(name) if name in self.run.tables else None
+            table = self._source.arrow(name) if name in self._source.tables else None
             self._read[name] = None if table is None else table.combine_chunks()
         return self._read[name]
 
-    def rows(self, name: str, prompt_id: str, position: int | None = None) -> list[dict[str, Any]]:
-        """Rows of one prompt, and one position if given; NaN reads as None."""
-        part = self.part(name, prompt_id, position)
+    def rows(self, name: str, key: str, position: int | None = None) -> list[dict[str, Any]]:
+        """Rows of one key, and one position if given; NaN reads as None."""
+        part = self.part(name, key, position)
         if part is None:
             return []
         return [{key: _known(value) for key, value in row.items()} for row in part.to_pylist()]
 
-    def part(self, name: str, prompt_id: str, position: int | None = None) -> Any:
+    def part(self, name: str, key: str, position: int | None = None) -> Any:
         """The same as an Arrow table; None where there is no table."""
         table = self.arrow(name)
         if table is None:
             return None
-        slices = [table.slice(start, count) for start, count in self._places(name).get(prompt_id, ())]
+        slices = [table.slice(start, count) for start, count in self._places(name).get(key, ())]
         part = pa.concat_tables(slices) if slices else table.slice(0, 0)
         return part if position is None else part.filter(pc.equal(part.column("position"), position))
 
     def _places(self, name: str) -> dict[str, list[tuple[int, int]]]:
-        """Where each prompt's rows stand: (first row, count) of every unbroken stretch."""
+        """Where each key's rows stand: (first row, count) of every unbroken stretch."""
         if name not in self._stretches:
-            ids = self.arrow(name).column("prompt_id").combine_chunks().dictionary_encode()
+            ids = self.arrow(name).column(self._key).combine_chunks().dictionary_encode()
             codes = ids.indices.to_numpy(zero_copy_only=False)
             borders = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
             found: dict[str, list[tuple[int, int]]] = {}
@@ -89,6 +106,14 @@ class Tables:
                     )
             self._stretches[name] = found
         return self._stretches[name]
+
+
+class Tables(Keyed):
+    """A run's tables by prompt."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run, "prompt_id")
+        self.run = run
 
     def positions(self, prompt_id: str) -> list[int]:
         """Probed positions of a prompt, ascending."""

@@ -80,3 +80,14 @@ def test_without_matplotlib_the_extra_is_named(
 def test_help_names_every_figure(elimtool: Command) -> None:
     out = elimtool("report", "--help").out
     assert all(name in out for name in NAMES)
+
+
+def test_a_comparison_is_drawn_too(elimtool: Command, tmp_path: Path) -> None:
+    runs.compared().save(tmp_path / "compared")
+    done = elimtool("report", tmp_path / "compared", "-o", tmp_path / "report.html")
+    assert done.code == 0 and done.err.startswith(f"wrote {tmp_path / 'report.html'}: 4 pairs, ")
+    asked = ["report", tmp_path / "compared", "-o", tmp_path / "a.png", "--figure"]
+    assert elimtool(*asked, "attention", "--prompt", "france").code == 0
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    refused = elimtool(*asked, "ranks", "--layer", "1", "--overwrite")
+    assert refused.code == 2 and "--layer does not go with a comparison" in refused.err

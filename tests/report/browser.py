@@ -146,6 +146,7 @@ def _drew(page: Page, figure: Any) -> bool:
     palette = page.run(
         "const style = getComputedStyle(document.documentElement);"
         "return [...Array(8).keys()].map((i) => style.getPropertyValue(`--heat-${i}`).trim())"
+        ".concat([...Array(9).keys()].map((i) => style.getPropertyValue(`--shift-${i}`).trim()))"
         ".concat([...Array(6).keys()].map((i) => style.getPropertyValue(`--line-${i}`).trim()))"
     )
     found = page.colours(figure)

@@ -7,10 +7,13 @@ from typing import Any
 import pyarrow as pa
 
 import elimtool
+from elimtool.analysis.compare.runs import compare_runs
 from elimtool.analysis.verdict import verdicts
+from elimtool.run.comparison import Comparison
 from elimtool.run.reader import Run
 from elimtool.run.schema import TABLES
-from tests.report.synthetic import LONDON, PARIS, FakePrompt, fitted, make_run
+from elimtool.run.tables.comparison import COMPARISON_TABLES
+from tests.report.synthetic import FRANCE, LONDON, PARIS, FakePrompt, fitted, make_run
 
 HOSTILE = {
     "markup": "</script><script>hacked = 1</script><!--<script><img src=x onerror='hacked = 1'>",
@@ -89,6 +92,53 @@ def many(count: int, tokens: int = 40) -> Run:
     place = prompts.column_names.index("group")
     tables["prompts"] = prompts.set_column(place, prompts.schema.field("group"), groups)
     return Run.from_tables(one.manifest, tables)
+
+
+def compared() -> Comparison:
+    """Three made-up pairs and a control: France lost to London, a text that is markup, and an error."""
+    sides = []
+    for shift in (0, 1):
+        words = [["The", " capital", " of", " France", " is"], ["The", HOSTILE["markup"], " is"]]
+        prompts = [
+            FakePrompt([*tokens, " so"] if shift else tokens, [PARIS, LONDON], {"s": [1]}, prompt_id=name,
+                       probs=FRANCE[::-1] if shift else FRANCE)
+            for name, tokens in zip(("france", "markup <b>"), words, strict=True)
+        ]  # fmt: skip
+        sides.append(judged(make_run(*prompts, FakePrompt(["x"], prompt_id="broken", error="too long"))))
+    found = compare_runs(*sides)
+    return Comparison.of(
+        "prompts", found.a, found.b, {**found.tables, **_of_prompts(found)}, notes=["<b>A</b> note."]
+    )
+
+
+def _of_prompts(found: Comparison) -> dict[str, Any]:
+    """Tables that only a comparison of prompts has, and a control of the first pair."""
+    pairs = found.arrow("pairs").to_pylist()
+    control = {**pairs[0], "pair_id": "france/random", "control": "random", "of": "france"}
+    first = {**pairs[0], "onset_layer": 12, "js_output": 0.31, "n_matched": 5, "n_common_prefix": 5}
+    own = {"pair_id": "france"}
+    rows: dict[str, list[dict[str, Any]]] = {
+        "pairs": [{**first, "prefix_difference": 0.0, "prefix_holds": True}, *pairs[1:], control],
+        "alignment": [
+            {**own, "operation": "equal", "index_a": 4, "index_b": 4, "token_a": " is", "token_b": " is"},
+            {**own, "operation": "insert", "index_a": None, "index_b": 5, "token_a": None, "token_b": " so"},
+        ],
+        "divergence": [
+            {**own, "layer": layer, "js": 0.01 * (layer + 1), "band": 0.12, "beyond": layer > 11}
+            for layer in range(-1, 30)
+        ],
+        "head_differences": [
+            {**own, "layer": layer, "head": head, "span": "s", "focus_a": 0.9, "focus_b": 0.4,
+             "retention_shift": -0.5 * head, "z": None if layer else 3.5 * head}
+            for layer in range(2)
+            for head in range(3)
+        ],
+    }  # fmt: skip
+    blank = {name: dict.fromkeys(COMPARISON_TABLES[name].names) for name in rows}
+    return {
+        name: COMPARISON_TABLES[name].from_rows([{**blank[name], **row} for row in some])
+        for name, some in rows.items()
+    }
 
 
 def france_chain() -> list[Any]:

@@ -57,6 +57,28 @@ def test_nothing_is_wrong(whole, address, width):
     assert whole.run("return document.documentElement.scrollWidth") <= width
 
 
+@pytest.fixture(scope="module")
+def compared(browser, folder):
+    write_page(runs.compared(), folder / "compared.html")
+    return Page(browser, folder / "compared.html")
+
+
+@pytest.mark.parametrize("address", ["", "#p=france", "#p=markup%20%3Cb%3E", "#p=broken"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_is_wrong_with_a_comparison(compared, address, width):
+    compared.open(address, width)
+    assert faults(compared) == (["there is no figure"] if address == "#p=broken" else [])
+    assert compared.run("return document.documentElement.scrollWidth") <= width
+    assert compared.run("return window.hacked") is None and compared.all("main img, main b b") == []
+    for theme in ("light", "dark"):
+        compared.run("document.documentElement.dataset.theme = arguments[0]", theme)
+        for button in compared.all(".tools button[aria-pressed=false]"):
+            button.click()
+        assert compared.run(script("contrast")) == []
+    sides = [pre.text for pre in compared.all(".prompt-text")]
+    assert len(sides) == (2 if address == "#p=france" else 0 if not address else len(sides))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [

@@ -1,4 +1,4 @@
-"""The report of a run as one HTML file: templates and data in, text out that needs no network."""
+"""The report of a run or comparison as one HTML file: templates and data in, a page without network out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 from elimtool.report.facts import Tables
 from elimtool.report.figures import palette
-from elimtool.report.html.payload import details, front
+from elimtool.report.html import compared, payload
+from elimtool.run.comparison import Comparison
 from elimtool.run.files import write_whole, writing
 from elimtool.run.reader import Run
 
@@ -35,12 +36,12 @@ UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "
 """What could end a script element, or a line of script, inside a JSON text."""
 
 
-def page(run: Run, *, most: int | None = None) -> str:
+def page(run: Run | Comparison, *, most: int | None = None) -> str:
     """The whole page.
 
     Args:
-        run: From ``elimtool.trace`` or ``elimtool.open_run``.
-        most: Tell at most so many prompts; None for all.
+        run: A run or a comparison.
+        most: Tell at most so many prompts or pairs; None for all.
 
     Raises:
         ElimError: A table of the run cannot be read.
@@ -48,12 +49,16 @@ def page(run: Run, *, most: int | None = None) -> str:
     return "".join(parts(run, most=most))
 
 
-def parts(run: Run, *, most: int | None = None) -> Iterator[str]:
+def parts(run: Run | Comparison, *, most: int | None = None) -> Iterator[str]:
     """The page piece by piece, the data of each prompt a piece of its own: the first ones suffice to draw."""
-    tables = Tables(run.under(None))
+    if isinstance(run, Comparison):
+        first, rest = compared.front(run, most), compared.details(run, most)
+    else:
+        tables = Tables(run.under(None))
+        first, rest = payload.front(tables, most), payload.details(tables, most)
     style = _colours() + _read("page.css")
     script = "\n".join(_read(name) for name in SCRIPTS)
-    title = escape(f"elimtool: {run.manifest.model}")
+    title = escape(f"elimtool: {first['run']['model']}")
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none';"
         " form-action 'none'"
@@ -61,31 +66,31 @@ def parts(run: Run, *, most: int | None = None) -> Iterator[str]:
     head, body = _read("page.html").split("{{data}}")
     head = head.replace("{{title}}", title).replace("{{policy}}", policy).replace("{{style}}", style)
     yield head
-    yield _data("front", front(tables, most))
+    yield _data("front", first)
     before, after = body.split("{{details}}")
     yield before.replace("{{script}}", script)
-    for number, one in enumerate(details(tables, most)):
+    for number, one in enumerate(rest):
         yield _data(f"prompt-{number}", one)
     yield after
 
 
-def frame(run: Run, *, most: int = FRAMED) -> str:
+def frame(run: Run | Comparison, *, most: int = FRAMED) -> str:
     """The page in a frame of its own, for a notebook: its styles and scripts touch nothing outside.
 
     Args:
-        run: From ``elimtool.trace`` or ``elimtool.open_run``.
-        most: Tell at most so many prompts; the page says how many are left out.
+        run: A run or a comparison.
+        most: Tell at most so many prompts or pairs; the page says how many are left out.
 
     Raises:
         ElimError: A table of the run cannot be read.
     """
     whole = escape(page(run, most=most))
     style = "width: 100%; height: 44rem; border: 1px solid #888"
-    title = escape(f"elimtool: {run.manifest.model}")
+    title = escape("elimtool: " + (run.a if isinstance(run, Comparison) else run.manifest).model)
     return f'<iframe title="{title}" sandbox="allow-scripts" style="{style}" srcdoc="{whole}"></iframe>'
 
 
-def write_page(run: Run, path: str | Path) -> int:
+def write_page(run: Run | Comparison, path: str | Path) -> int:
     """Write the page to a file, complete or not at all.
 
     Returns:

@@ -25,12 +25,15 @@ def front(tables: Tables, most: int | None = None) -> dict[str, Any]:
         most: Tell at most so many prompts; None for all.
 
     Returns:
-        ``{"run": facts, "steps": borders of heat, "overview": figures, "prompts": [line], "left_out": int}``.
+        ``{"noun": what a line is, "run": facts, "notes": [sentence], "steps": borders of heat, "overview":
+        figures, "prompts": [line], "left_out": int}``.
     """
     view = Overview(tables)
     shown = view.prompts[:most]
     return {
+        "noun": "prompt",
         "run": _facts(tables),
+        "notes": [],
         "steps": palette.STEPS,
         "overview": [one.to_json() for one in overview(tables)] if len(view.prompts) > 1 else [],
         "prompts": [_line(prompt, view.verdicts.get(prompt["prompt_id"], [])) for prompt in shown],
@@ -89,6 +92,7 @@ def _line(prompt: Mapping[str, Any], verdicts: list[dict[str, Any]]) -> dict[str
     return {
         "id": prompt["prompt_id"],
         "text": prompt["text"] or "",
+        "other": "",
         "tokens": prompt["n_tokens"],
         "appended": prompt["n_appended"] or 0,
         "group": prompt["group"] or "",
@@ -105,6 +109,7 @@ def _probe(probe: Probe, with_heads: bool) -> dict[str, Any]:
     return {
         "position": probe.position,
         "token": quoted(probe.tokens[probe.position]),
+        "where": "",
         "regime": judged.regime(probe),
         "verdicts": judged.judged(probe),
         "figures": [one.to_json() for one in figures(probe)],

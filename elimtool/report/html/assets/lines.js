@@ -46,7 +46,7 @@ function linesSvg(figure, width) {
   });
   for (const tick of ticks) {
     svg.append(shape("line", { class: "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(tick), y2: y(tick) }));
-    svg.append(shape("text", { x: MARGIN.left - 6, y: y(tick) + 4, "text-anchor": "end", text: spell(tick, figure.unit) }));
+    svg.append(shape("text", { x: MARGIN.left - 6, y: y(tick) + 4, "text-anchor": "end", text: spell(tick, figure.unit === "bits" ? "prob" : figure.unit) }));
   }
   const every = Math.ceil((figure.layers.length * 30) / inner.width);
   figure.layers.forEach((layer, index) => {

@@ -44,7 +44,7 @@ function startList(prompts, open) {
     list.scrollTop = 0;
     drawn = "";
     byId("count").textContent = shown.length === prompts.length
-      ? `${whole(prompts.length)} prompts` : `${whole(shown.length)} of ${whole(prompts.length)} prompts`;
+      ? `${whole(prompts.length)} ${NOUNS}` : `${whole(shown.length)} of ${whole(prompts.length)} ${NOUNS}`;
     draw();
   }
 

@@ -7,10 +7,15 @@ function notice(text) {
   return make("p", { class: "notice" }, [foreign(text)]);
 }
 
+// What is to be known of the whole, together.
+const notes = () => make("section", {}, front.notes.map(notice));
+
+const NOUNS = `${front.noun}s`;
+
 function showRun() {
   const many = front.prompts.length + front.left_out;
-  const said = [make("h2", { text: `All ${whole(many)} prompts together`, tabindex: -1 })];
-  if (front.left_out) said.push(notice(`${whole(front.left_out)} more prompts are counted here but not shown one by one.`));
+  const said = [make("h2", { text: `All ${whole(many)} ${NOUNS} together`, tabindex: -1 }), notes()];
+  if (front.left_out) said.push(notice(`${whole(front.left_out)} more ${NOUNS} are counted here but not shown one by one.`));
   content.replaceChildren(...said, ...front.overview.map((figure) => drawFigure(figure)));
 }
 
@@ -18,7 +23,7 @@ function showRun() {
 function whenRead(index, use) {
   if (byId(`prompt-${index}`)) return use(readJson(`prompt-${index}`));
   if (document.readyState === "loading") return document.addEventListener("DOMContentLoaded", () => whenRead(index, use), { once: true });
-  return content.append(notice("The data of this prompt is missing from the file: it was cut short. Write the report again."));
+  return content.append(notice(`The data of this ${front.noun} is missing from the file: it was cut short. Write the report again.`));
 }
 
 function showPrompt(index, position) {
@@ -27,16 +32,21 @@ function showPrompt(index, position) {
   const kept = [line.group, ...line.tags].filter(Boolean).join(" · ");
   content.replaceChildren(make("section", {}, [make("h2", { tabindex: -1 }, [foreign(line.id)]),
     make("p", { class: "quiet" }, [foreign(`${kept}${tokens}`.replace(/^ · /, ""))]),
-    make("pre", { class: "prompt-text", dir: "auto", tabindex: 0, "aria-label": "The prompt", text: line.text || "(no text)" })]));
+    ...(line.other ? [promptText("Prompt A", line.text, "A"), promptText("Prompt B", line.other, "B")] : [promptText("The prompt", line.text)])]));
+  if (front.prompts.length + front.left_out === 1) content.append(notes());
   if (line.error) return void content.append(make("section", {}, [make("p", {}, [badge("error", "error"), " ", foreign(line.error)])]));
   return whenRead(index, (prompt) => showProbe(line, prompt, position));
 }
 
+// With two prompts each says which side it is.
+const promptText = (label, text, side) => make("div", { class: "side" }, [side ? make("b", { text: side, "aria-hidden": true }) : null,
+  make("pre", { class: "prompt-text", dir: "auto", tabindex: 0, "aria-label": label, text: text || "(no text)" })]);
+
 function showProbe(line, prompt, position) {
   const { probes } = prompt;
-  if (!probes.length) return void content.append(notice("Nothing was measured for this prompt."));
+  if (!probes.length) return void content.append(notice(`Nothing was measured for this ${front.noun}.`));
   const probe = probes.find((one) => one.position === position) || probes[probes.length - 1];
-  const where = make("p", {}, [`Read at position ${probe.position} `, foreign(probe.token)]);
+  const where = make("p", {}, probe.where ? [probe.where] : [`Read at position ${probe.position} `, foreign(probe.token)]);
   content.append(make("section", {}, [probes.length > 1 ? choosePosition(line, probes, probe) : where,
     prompt.left_out ? notice(`${whole(prompt.left_out)} earlier positions were probed too: they are in the tables.`) : null,
     line.appended ? notice(`The last ${line.appended} tokens were appended: all targets and foils begin with them.`) : null,
@@ -109,6 +119,7 @@ function start() {
   startTheme();
   const many = front.prompts.length + front.left_out > 1;
   byId("side").hidden = !many;
+  byId("home").textContent = `All ${NOUNS} together`;
   const select = many ? startList(front.prompts, (id) => { location.hash = promptAddress(id); }) : () => {};
   const show = (moved) => {
     hideTip();

@@ -1,0 +1,283 @@
+"""The figures of one pair of a comparison, by name, in the order of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any
+
+from elimtool.report.facts import Keyed, Row
+from elimtool.report.figures.figure import Figure, Heat, Line, Lines, Listing, Number
+from elimtool.report.figures.words import label, quoted
+
+MOST_HEADS = 20
+"""Heads that are listed, those that moved most."""
+MOST_FLIPS = 60
+NO_CHANGE = "-"
+
+
+class Pair:
+    """The rows of one pair.
+
+    Args:
+        tables: The comparison's tables.
+        row: Its row in ``pairs``.
+    """
+
+    def __init__(self, tables: Keyed, row: Row) -> None:
+        self.row = row
+        self._tables = tables
+        self._rows: dict[str, list[dict[str, Any]]] = {}
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """Its rows of a table; nothing where the comparison has no such table."""
+        if name not in self._rows:
+            self._rows[name] = self._tables.rows(name, self.row["pair_id"])
+        return self._rows[name]
+
+    @property
+    def depth(self) -> int | None:
+        """Layers that both sides have; ``None`` where the rows are of the outputs alone."""
+        layers = [row["layer"] for row in self.rows("layer_differences") if row["layer"] is not None]
+        return max(layers) + 1 if layers else None
+
+
+def figures(pair: Pair) -> list[Figure]:
+    """Every figure of a pair that its tables can fill."""
+    return [one for make in PAIR.values() for one in make(pair)]
+
+
+def ranks(pair: Pair) -> list[Figure]:
+    """Rank of every followed token after each layer, on both sides."""
+    return _course(pair, "ranks", "rank", "Rank by layer")
+
+
+def probabilities(pair: Pair) -> list[Figure]:
+    """Probability of every followed token after each layer, on both sides."""
+    return _course(pair, "probabilities", "prob", "Probability by layer")
+
+
+def _course(pair: Pair, name: str, column: str, title: str) -> list[Figure]:
+    rows = [row for row in pair.rows("lens_differences") if row["layer"] is not None]
+    layers = sorted({row["layer"] for row in rows})
+    if not layers:
+        return []
+    tokens = sorted(dict.fromkeys((row["is_foil"], row["target"]) for row in rows), key=lambda one: one[0])
+    lines = []
+    for colour, (foil, target) in enumerate(tokens):
+        own = {row["layer"]: row for row in rows if (row["is_foil"], row["target"]) == (foil, target)}
+        for side in "ab":
+            values = [own.get(layer, {}).get(f"{column}_{side}") for layer in layers]
+            told = f"{quoted(target)}{' (foil)' if foil else ''} in {side.upper()}"
+            lines.append(Line(told, values, colour=colour, dashed=side == "b"))
+    lenses = list(dict.fromkeys(row[f"lens_{side}"] for side in "ab" for row in rows if row["layer"] >= 0))
+    note = "Full lines: A. Dashed: B."
+    if "raw" in lenses:
+        note += " Lens raw: probabilities mislead before the last layers, ranks less so."
+    return [
+        Lines(
+            name=name,
+            title=f"{title}, lens {' and '.join(map(str, lenses))}",
+            note=note,
+            layers=layers,
+            lines=lines,
+            unit="prob" if column == "prob" else "rank",
+        )
+    ]
+
+
+def divergence(pair: Pair) -> list[Figure]:
+    """How far the two sides are apart after each layer, and what controls reach."""
+    rows = [row for row in pair.rows("divergence") if row["layer"] is not None]
+    if not any(row["js"] is not None for row in rows):
+        return []
+    lines = [Line("A against B", [row["js"] for row in rows])]
+    note = "Jensen-Shannon divergence of the two predictions, read through the lens: 0 alike, 1 bit apart."
+    if any(row["band"] is not None for row in rows):
+        lines.append(Line("95 % of the controls", [row["band"] for row in rows], is_foil=True))
+        onset = pair.row["onset_layer"]
+        note += " Controls are edits that should not matter; "
+        note += (
+            "they are never left." if onset is None else f"they are left behind after layer {onset} first."
+        )
+    return [
+        Lines(
+            name="divergence",
+            title="Where the two sides part",
+            note=note,
+            layers=[row["layer"] for row in rows],
+            lines=lines,
+            unit="bits",
+        )
+    ]
+
+
+def attention(pair: Pair) -> list[Figure]:
+    """Which spans gain or lose attention from A to B, layer by layer."""
+    rows = pair.rows("attention_differences")
+    spans = list(dict.fromkeys(row["span"] for row in rows))
+    layers = sorted({row["layer"] for row in rows})
+    values: list[list[Number]] = [[None] * len(layers) for _ in spans]
+    for row in rows:
+        values[spans.index(row["span"])][layers.index(row["layer"])] = row["logit_shift"]
+    seen = [index for index, line in enumerate(values) if any(value is not None for value in line)]
+    if not seen:
+        return []
+    return [
+        Heat(
+            name="attention",
+            title="Which spans gain or lose attention",
+            note="Logit of a span's share of attention outside the sink, B minus A, mean over heads: blue"
+            " gains, orange loses. Attention is not causal evidence.",
+            row_title="span",
+            column_title="layer",
+            rows=[label(spans[index]) for index in seen],
+            columns=[str(layer) for layer in layers],
+            values=[values[index] for index in seen],
+            unit="shift",
+        )
+    ]
+
+
+def heads(pair: Pair) -> list[Figure]:
+    """The heads that turn most from one span to another."""
+    rows = [row for row in pair.rows("head_differences") if row["retention_shift"] is not None]
+    rows.sort(key=lambda row: -abs(row["z"] if row["z"] is not None else row["retention_shift"]))
+    if not rows:
+        return []
+    told = any(row["z"] is not None for row in rows)
+    columns = ["head", "span", "focus A", "focus B", "shift (logits)", *(["z"] if told else [])]
+    return [
+        Listing(
+            name="heads",
+            title="Heads that turn most",
+            note="By distance from the controls."
+            if told
+            else "By size: there are too few controls to compare with.",
+            columns=columns,
+            rows=[
+                [
+                    f"{row['layer']}.{row['head']}",
+                    label(row["span"]),
+                    row["focus_a"],
+                    row["focus_b"],
+                    row["retention_shift"],
+                    *([row["z"]] if told else []),
+                ]
+                for row in rows[:MOST_HEADS]
+            ],
+        )
+    ]
+
+
+def stages(pair: Pair) -> list[Figure]:
+    """What each sampler stage removes on the two sides."""
+    rows = pair.rows("sampling_differences")
+    if not rows:
+        return []
+    columns = ["chain", "stage", "tokens left in A", "in B", "probability removed in A", "in B"]
+    listed = [
+        [
+            label(row["chain"] or "A against B"),
+            label(row["stage"]),
+            *(_stage(row, side, "n_after") for side in "ab"),
+            *(_stage(row, side, "mass_pruned") for side in "ab"),
+        ]
+        for row in rows
+        if row["active_a"] or row["active_b"]
+    ]
+    return [
+        Listing(
+            name="stages",
+            title="What sampler stages cut",
+            note="Stages that are active on either side, in the order of the chain.",
+            columns=columns,
+            rows=listed,
+        )
+    ]
+
+
+def _stage(row: Row, side: str, column: str) -> Any:
+    """A stage's number on one side, or that the stage is not there or off."""
+    if row[f"active_{side}"] is None:
+        return "no such stage"
+    return row[f"{column}_{side}"] if row[f"active_{side}"] else "off"
+
+
+def flips(pair: Pair) -> list[Figure]:
+    """Tokens that are eliminated on one side alone."""
+    rows = sorted(
+        pair.rows("flips"),
+        key=lambda row: (not row["is_target"], -max(row["prob_a"] or -inf, row["prob_b"] or -inf)),
+    )
+    if not rows:
+        return []
+    more = f" {len(rows) - MOST_FLIPS:,} more are in the table flips." if len(rows) > MOST_FLIPS else ""
+    return [
+        Listing(
+            name="flips",
+            title="Tokens eliminated on one side alone",
+            note=f"Targets first, then by probability.{more}",
+            columns=["token", "eliminated in", "by", "p in A", "p in B", "rank in A", "rank in B"],
+            rows=[
+                [
+                    quoted(row["token"]),
+                    row["eliminated_in"].upper(),
+                    _by(row),
+                    *(row[f"{column}_{side}"] for column in ("prob", "rank") for side in "ab"),
+                ]
+                for row in rows[:MOST_FLIPS]
+            ],
+        )
+    ]
+
+
+def _by(row: Row) -> str:
+    """What eliminates a token."""
+    if row["where"] == "layer":
+        return f"layer {row['layer']}"
+    if row["where"] == "stage":
+        return f"{label(row['stage'])} of {label(row['chain'] or 'its chain')}"
+    return "the output"
+
+
+def alignment(pair: Pair) -> list[Figure]:
+    """Tokens of the two prompts that do not correspond."""
+    rows = [row for row in pair.rows("alignment") if row["operation"] != "equal"]
+    if not rows:
+        return []
+    matched, prefix = pair.row["n_matched"], pair.row["n_common_prefix"]
+    return [
+        Listing(
+            name="alignment",
+            title="Where the prompts differ",
+            note=f"{matched:,} tokens are matched, {prefix:,} from the start on.",
+            columns=["", "at in A", "token of A", "at in B", "token of B"],
+            rows=[
+                [
+                    row["operation"],
+                    *(
+                        value
+                        for side in "ab"
+                        for value in (
+                            NO_CHANGE if row[f"index_{side}"] is None else row[f"index_{side}"],
+                            NO_CHANGE if row[f"token_{side}"] is None else quoted(row[f"token_{side}"]),
+                        )
+                    ),
+                ]
+                for row in rows
+            ],
+        )
+    ]
+
+
+PAIR: dict[str, Callable[[Pair], Sequence[Figure]]] = {
+    "alignment": alignment,
+    "divergence": divergence,
+    "ranks": ranks,
+    "probabilities": probabilities,
+    "attention": attention,
+    "heads": heads,
+    "flips": flips,
+    "stages": stages,
+}

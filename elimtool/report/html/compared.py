@@ -1,0 +1,165 @@
+"""A comparison in, its page's data out: facts of both sides, a line a pair, each pair's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from elimtool.analysis.closing import spell_prob
+from elimtool.report.facts import Keyed, Row
+from elimtool.report.figures import palette
+from elimtool.report.figures.compared.overview import overview
+from elimtool.report.figures.compared.pair import Pair, figures
+from elimtool.report.figures.overview import spelled
+from elimtool.report.figures.words import SCREEN, quoted
+from elimtool.run.comparison import Comparison
+
+
+def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
+    """What the page shows first, as ``payload.front``.
+
+    Args:
+        comparison: What was compared.
+        most: Tell at most so many pairs; None for all.
+    """
+    tables = keyed(comparison)
+    pairs = _pairs(tables)
+    shown = pairs[:most]
+    many = len(pairs) > 1
+    return {
+        "noun": "pair",
+        "run": _facts(comparison),
+        "notes": [SCREEN.visible(note) for note in comparison.notes],
+        "steps": palette.STEPS,
+        "overview": [one.to_json() for one in overview(tables)] if many else [],
+        "prompts": [_line(row) for row in shown],
+        "left_out": len(pairs) - len(shown),
+    }
+
+
+def details(comparison: Comparison, most: int | None = None) -> Iterator[dict[str, Any]]:
+    """Each pair, in the order of ``front``, as ``payload.details``."""
+    tables = keyed(comparison)
+    for row in _pairs(tables)[:most]:
+        ok = row["status"] == "ok"
+        yield {"probes": [_probe(Pair(tables, row))] if ok else [], "left_out": 0, "figures": []}
+
+
+def keyed(comparison: Comparison) -> Keyed:
+    """The tables of a comparison, by pair."""
+    return Keyed(comparison, "pair_id")
+
+
+def _pairs(tables: Keyed) -> list[Row]:
+    """All pairs, controls behind what they belong to."""
+    table = tables.arrow("pairs")
+    rows = [] if table is None else table.to_pylist()
+    place = {row["pair_id"]: number for number, row in enumerate(rows)}
+    return sorted(
+        rows, key=lambda row: (place.get(row["of"], place[row["pair_id"]]), row["control"] is not None)
+    )
+
+
+def _facts(comparison: Comparison) -> dict[str, Any]:
+    a, b = comparison.a, comparison.b
+    models = [SCREEN.visible(one.model) for one in (a, b)]
+    same = a.weights_sha256 == b.weights_sha256 and models[0] == models[1]
+    unpaired = comparison.manifest.unpaired
+    alone = [f"{count:,} in {side.upper()} alone" for side, count in sorted(unpaired.items()) if count]
+    return {
+        "model": models[0] if same else " and ".join(models),
+        "facts": [
+            f"two {comparison.kind} compared, B minus A",
+            *alone,
+            f"elimtool {comparison.manifest.elimtool}",
+        ],
+        "finished": comparison.manifest.finished or "",
+        "fingerprint": comparison.manifest.fingerprint,
+        "heads": "",
+    }
+
+
+def _line(row: Row) -> dict[str, Any]:
+    failed = row["status"] != "ok"
+    changed = "output changed" if row["output_changed"] else "output unchanged"
+    kept = ["error"] if failed else ["not compared" if row["output_changed"] is None else changed]
+    if row["control"] is not None:
+        kept.append("control")
+    alike = row["text_a"] == row["text_b"]
+    return {
+        "id": row["pair_id"],
+        "text": row["text_a"] or "",
+        "other": "" if alike else row["text_b"] or "",
+        "tokens": row["n_tokens_a"],
+        "appended": 0,
+        "group": row["group"] or "",
+        "tags": row["tags"] or [],
+        "outcomes": kept,
+        "outcome_words": ", ".join(kept),
+        "target": "",
+        "error": SCREEN.visible(row["error_message"] or "") if failed else "",
+    }
+
+
+def _probe(pair: Pair) -> dict[str, Any]:
+    row = pair.row
+    return {
+        "position": row["position_b"],
+        "token": "",
+        "where": _output(row),
+        "regime": "",
+        "verdicts": [_verdict(one) for one in pair.rows("verdict_differences")],
+        "figures": [one.to_json() for one in figures(pair)],
+        "heads": None,
+    }
+
+
+def _output(row: Row) -> str:
+    """What the two sides would write, and whether the shared beginning was the same to the model."""
+    a, b = (_top(row, side) for side in "ab")
+    said = [f"Most probable: {a} in A, {b} in B."]
+    if row["js_output"] is not None:
+        said.append(f"The outputs are {row['js_output']:.3g} bits apart.")
+    if row["prefix_holds"] is False:
+        said.append("The common beginning was NOT the same to the model: causality is broken.")
+    if row["control"] is not None:
+        said.append(f"A control ({row['control']}): an edit that should not matter.")
+    return " ".join(said)
+
+
+def _top(row: Row, side: str) -> str:
+    """The most probable token of a side."""
+    token, prob = row[f"top_token_{side}"], row[f"top_prob_{side}"]
+    return "unknown" if token is None else f"{quoted(token)} (p = {spell_prob(prob)})"
+
+
+def _verdict(row: Row) -> dict[str, Any]:
+    a, b = spelled(row["outcome_a"] or ""), spelled(row["outcome_b"] or "")
+    change = row["final_logprob_difference"]
+    by = "" if change is None else f" ({change:+.2f} nats)"
+    sentence = (
+        f"Rank {row['final_rank_a']:,} → {row['final_rank_b']:,},"
+        f" p {spell_prob(row['final_prob_a'])} → {spell_prob(row['final_prob_b'])}{by}"
+    )
+    more = [
+        _moved(row, name) for name in ("entry_layer", "commit_layer", "lost_layer", "cut_stage", "eliminator")
+    ]
+    return {
+        "token": quoted(row["target"]),
+        "outcome": row["outcome_b"] or "",
+        "outcome_words": f"{a} → {b}" if a != b else f"{a} on both sides",
+        "evidence": "",
+        "regime": "",
+        "sentence": sentence,
+        "more": "; ".join(one for one in more if one),
+        "findings": [],
+    }
+
+
+def _moved(row: Row, name: str) -> str:
+    """What a fact of the verdict was and is, where that differs."""
+    a, b = row[f"{name}_a"], row[f"{name}_b"]
+    if a == b:
+        return ""
+    told = ["none" if value is None else SCREEN.visible(str(value)) for value in (a, b)]
+    return f"{spelled(name)} {told[0]} → {told[1]}"

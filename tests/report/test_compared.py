@@ -1,0 +1,117 @@
+"""The page and figures of a comparison: true to its tables, for pairs, for all of them, and for one alone."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+
+from elimtool.errors import ElimError
+from elimtool.report.figures import palette
+from elimtool.report.figures.compared import pair as of_pair
+from elimtool.report.figures.compared.choose import NAMES, OF_PAIR, choose
+from elimtool.report.figures.compared.overview import Compared, outcomes, overview
+from elimtool.report.figures.draw import picture
+from elimtool.report.html.compared import details, front, keyed
+from tests.report import runs
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return runs.compared()
+
+
+@pytest.fixture(scope="module")
+def pair(comparison):
+    rows = comparison.arrow("pairs").to_pylist()
+    return of_pair.Pair(keyed(comparison), rows[0])
+
+
+def test_lines_are_the_tables_two_to_a_token(comparison, pair):
+    (figure,) = of_pair.ranks(pair)
+    table = comparison.table("lens_differences").query("pair_id == 'france'")
+    for line in figure.lines:
+        side = "b" if line.dashed else "a"
+        target = " Paris" if "Paris" in line.name else " London"
+        assert [*line.values] == table[table["target"] == target][f"rank_{side}"].tolist()
+        assert line.name.endswith(f"in {side.upper()}")
+    assert [line.colour for line in figure.lines] == [0, 0, 1, 1]
+
+
+def test_attention_is_the_shift_of_each_span(comparison, pair):
+    (figure,) = of_pair.attention(pair)
+    table = comparison.table("attention_differences").query("pair_id == 'france'")
+    values = table.set_index(["span", "layer"])["logit_shift"]
+    for row, span in enumerate(figure.rows):
+        told = [None if values.isna()[span, layer] else values[span, layer] for layer in range(30)]
+        assert [*figure.values[row]] == told
+    assert figure.unit == "shift"
+
+
+def test_what_controls_stay_below_is_drawn_and_said(pair):
+    (figure,) = of_pair.divergence(pair)
+    assert [line.name for line in figure.lines] == ["A against B", "95 % of the controls"]
+    assert "after layer 12 first" in figure.note
+
+
+def test_heads_come_by_their_distance_from_the_controls(pair):
+    (figure,) = of_pair.heads(pair)
+    assert [row[0] for row in figure.rows[:2]] == ["0.2", "0.1"] and figure.columns[-1] == "z"
+
+
+def test_only_tokens_without_counterpart_are_listed(pair):
+    (figure,) = of_pair.alignment(pair)
+    assert figure.rows == [["insert", "-", "-", 5, "' so'"]]
+
+
+def test_controls_and_failed_pairs_count_for_nothing(comparison):
+    view = Compared(keyed(comparison))
+    assert view.ids == {"france", "markup <b>"}
+    stack, *_ = outcomes(view)
+    table = comparison.table("verdict_differences")
+    assert [sum(row.counts) for row in stack.rows] == [len(table), len(table)]
+    assert stack.note.startswith(f"{table['changed'].sum()} of {len(table)} targets")
+    assert {"outcomes", "moved", "onsets"} <= {one.name for one in overview(keyed(comparison))}
+
+
+def test_the_page_has_a_line_a_pair_controls_behind_their_own(comparison):
+    shown = front(comparison)
+    assert [line["id"] for line in shown["prompts"]] == ["france", "france/random", "markup <b>", "broken"]
+    assert shown["prompts"][1]["outcomes"][-1] == "control"
+    assert shown["noun"] == "pair" and shown["notes"] == ["<b>A</b> note."]
+    probes = [one["probes"] for one in details(comparison)]
+    assert [len(one) for one in probes] == [1, 1, 1, 0]
+    assert "0.31 bits apart" in probes[0][0]["where"]
+    assert "too long" in shown["prompts"][3]["error"]
+    assert front(comparison, most=1)["left_out"] == 3
+
+
+def test_broken_causality_is_said(comparison):
+    row = {**comparison.arrow("pairs").to_pylist()[0], "prefix_holds": False}
+    from elimtool.report.html.compared import _output
+
+    assert "causality is broken" in _output(row)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_is_drawn(comparison, name):
+    figure = choose(comparison, name, "france" if name in OF_PAIR else None)
+    image = Image.open(io.BytesIO(picture(figure))).convert("RGB")
+    found = {"#{:02x}{:02x}{:02x}".format(*colour) for _, colour in image.getcolors(image.size[0] ** 2)}
+    assert found & {*palette.SHIFT_LIGHT, *palette.LINES_LIGHT}
+
+
+@pytest.mark.parametrize(
+    ("name", "pair_id", "told"),
+    [
+        ("retention", None, "no figure 'retention'"),
+        ("ranks", None, "has 4 pairs"),
+        ("ranks", "none", "no pair 'none'"),
+        ("ranks", "broken", "could not be compared"),
+        ("outcomes", "france", "--prompt does not go with"),
+    ],
+)
+def test_what_cannot_be_shown_is_said(comparison, name, pair_id, told):
+    with pytest.raises(ElimError, match=told):
+        choose(comparison, name, pair_id)

@@ -17,10 +17,11 @@ from elimtool.analysis.check.judge import Judge
 from elimtool.analysis.check.noise import Noise, noise_path, read_noise
 from elimtool.analysis.check.pairs import pair
 from elimtool.analysis.check.read import Checks
+from elimtool.analysis.check.rows import Source
 from elimtool.analysis.check.select import chosen_prompts
 from elimtool.analysis.check.sentence import story_of
 from elimtool.analysis.check.spec import Check
-from elimtool.analysis.check.values import Reading, Source, read
+from elimtool.analysis.check.values import Reading, read
 from elimtool.analysis.check.words import ceil_to_two_digits
 from elimtool.errors import ElimError, Exit, nearest
 

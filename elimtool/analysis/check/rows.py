@@ -1,0 +1,149 @@
+"""A run and a check in, the rows that the check is about out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from elimtool.analysis.check.metrics import SELECTORS, Metric
+from elimtool.analysis.check.spec import Check
+from elimtool.errors import ElimError, nearest
+
+if TYPE_CHECKING:
+    from elimtool.run import Run
+
+Row = Mapping[str, Any]
+
+
+class Source:
+    """A run's tables as checks read them: a column at a time, each table once.
+
+    Args:
+        run: In memory or on disk.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run.under(run.interventions)
+        self._tables: dict[str, pa.Table] = {}
+
+    @cached_property
+    def prompts(self) -> dict[str, Row]:
+        """Rows of the table ``prompts`` by id."""
+        names = (
+            "prompt_id",
+            "status",
+            "error_message",
+            "text",
+            "group",
+            "category",
+            "tags",
+            "targets",
+            "spans",
+        )
+        return {row["prompt_id"]: row for row in self.run.arrow("prompts").select(names).to_pylist()}
+
+    def table(self, name: str) -> pa.Table:
+        """A table; if it has positions, with ``last``: whether the row is of the last one probed.
+
+        Raises:
+            ElimError: The run has no such table.
+        """
+        if name not in self._tables:
+            if name not in self.run.tables:
+                raise ElimError(
+                    f"{self.run.path or 'this run'} has no table '{name}'",
+                    f"make it with that table; it has: {', '.join(self.run.tables)}",
+                )
+            self._tables[name] = _with_last(self.run.arrow(name))
+        return self._tables[name]
+
+
+def _with_last(table: pa.Table) -> pa.Table:
+    if "position" not in table.column_names:
+        return table
+    codes = table.column("prompt_id").combine_chunks().dictionary_encode().indices.to_numpy()
+    position = table.column("position").to_numpy()
+    last = np.full(int(codes.max(initial=-1)) + 1, -1)
+    np.maximum.at(last, codes, position)
+    return table.append_column("last", pa.array(position == last[codes]))
+
+
+def chosen_rows(source: Source, check: Check, metric: Metric, position: Any) -> list[dict[str, Any]]:
+    """The rows of the metric's table that the check's selectors leave, with the metric as ``value``.
+
+    Args:
+        source: The run.
+        check: The check.
+        metric: Its metric.
+        position: ``last``, ``all`` or an index.
+
+    Raises:
+        ElimError: The run lacks the table, a chain, a stage, a layer or the position.
+    """
+    table = source.table(metric.table)
+    names = set(table.column_names)
+    if check.target is not None:
+        table = table.filter(
+            (pc.field("target") == check.target) | (pc.field("target") == f" {check.target}")
+        )
+    elif "is_foil" in names:
+        table = table.filter(pc.invert(pc.field("is_foil")))
+    for column in ("chain", "stage", "span", "head", "component"):
+        wanted = getattr(check, column)
+        if wanted is not None:
+            table = _where(table, column, wanted, source.table(metric.table), check)
+    if "layer" in names:
+        table = _layers(table, check, metric)
+    if "position" in names:
+        table = _at_position(table, position, check)
+    extra = [
+        name for name in ("stage_index", "place", "token", "logprob") if name in names and metric.reduction
+    ]
+    kept = ["prompt_id", *(name for name in SELECTORS if name in names), *extra]
+    values = table.select([name for name in kept if name != metric.column])
+    found: list[dict[str, Any]] = values.append_column("value", table.column(metric.column)).to_pylist()
+    return found
+
+
+def _where(table: pa.Table, column: str, wanted: Any, whole: pa.Table, check: Check) -> pa.Table:
+    kept = table.filter(pc.field(column) == wanted)
+    if not kept.num_rows and column in ("chain", "stage", "head", "component"):
+        known = [str(one) for one in pc.unique(whole.column(column)).to_pylist() if one is not None]
+        if str(wanted) not in known:
+            raise ElimError(
+                f"check '{check.id}': the run has no {column} '{wanted}'", nearest(str(wanted), known[:20])
+            )
+    return kept
+
+
+def _layers(table: pa.Table, check: Check, metric: Metric) -> pa.Table:
+    wanted = check.layers or ("last" if metric.reduction == "last_layer" else "all")
+    if wanted == "all" or not table.num_rows:
+        return table
+    bounds = pc.min_max(table.column("layer")).as_py()
+    if wanted == "last":
+        return table.filter(pc.field("layer") == bounds["max"])
+    if outside := [layer for layer in wanted if not bounds["min"] <= layer <= bounds["max"]]:
+        raise ElimError(
+            f"check '{check.id}': there is no layer {outside[0]}",
+            f"{metric.table} has layers {bounds['min']} to {bounds['max']}",
+        )
+    return table.filter(pc.field("layer").isin(list(wanted)))
+
+
+def _at_position(table: pa.Table, position: Any, check: Check) -> pa.Table:
+    if position == "all":
+        return table
+    if position == "last":
+        return table.filter(pc.field("last"))
+    kept = table.filter(pc.field("position") == position)
+    if table.num_rows and not kept.num_rows:
+        raise ElimError(
+            f"check '{check.id}': the run did not probe position {position}", "run it with --position all"
+        )
+    return kept

@@ -18,17 +18,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from elimtool.analysis.compare.chains import compare_chains
+    from elimtool.analysis.compare.runs import compare_runs
     from elimtool.checking.api import run_checks
+    from elimtool.comparing.chains import compare_samplers
+    from elimtool.comparing.models import compare_models
     from elimtool.engine import TraceOptions
     from elimtool.errors import ElimError
     from elimtool.model.interventions import Ablate, Knockout, Patch, Scale
     from elimtool.model.loading import load_model
     from elimtool.prompts import Message, Prompt, SpanRequest
     from elimtool.run import Run, open_run
+    from elimtool.run.comparison import Comparison, open_comparison
     from elimtool.tracing import record, trace
 
 _HOMES = {
     "Ablate": "elimtool.model.interventions",
+    "Comparison": "elimtool.run.comparison",
     "ElimError": "elimtool.errors",
     "Knockout": "elimtool.model.interventions",
     "Message": "elimtool.prompts",
@@ -38,7 +44,12 @@ _HOMES = {
     "Scale": "elimtool.model.interventions",
     "SpanRequest": "elimtool.prompts",
     "TraceOptions": "elimtool.engine",
+    "compare_chains": "elimtool.analysis.compare.chains",
+    "compare_models": "elimtool.comparing.models",
+    "compare_runs": "elimtool.analysis.compare.runs",
+    "compare_samplers": "elimtool.comparing.chains",
     "load_model": "elimtool.model.loading",
+    "open_comparison": "elimtool.run.comparison",
     "open_run": "elimtool.run",
     "record": "elimtool.tracing",
     "run_checks": "elimtool.checking.api",
@@ -47,6 +58,7 @@ _HOMES = {
 
 __all__ = [
     "Ablate",
+    "Comparison",
     "ElimError",
     "Knockout",
     "Message",
@@ -56,7 +68,12 @@ __all__ = [
     "Scale",
     "SpanRequest",
     "TraceOptions",
+    "compare_chains",
+    "compare_models",
+    "compare_runs",
+    "compare_samplers",
     "load_model",
+    "open_comparison",
     "open_run",
     "record",
     "run_checks",

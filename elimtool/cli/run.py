@@ -19,14 +19,44 @@ def status_(
     as_json: shared.Json = False,
 ) -> None:
     """Say how far a run is: running, interrupted or finished; prompts, errors, time."""
-    from elimtool.batch.status import status
+    from elimtool.run.comparison import is_comparison
 
     output = Output()
+    if is_comparison(directory):
+        _comparison(output, directory, as_json)
+        return
+    from elimtool.batch.status import status
+
     found = status(directory)
     if as_json:
         output.json(found)
     else:
         _print(output, found)
+
+
+def _comparison(output: Output, directory: Path, as_json: bool) -> None:
+    """Say what a comparison is of: it is never unfinished."""
+    from elimtool.run.comparison import open_comparison
+
+    found = open_comparison(directory)
+    states = found.arrow("pairs").column("status").to_pylist()
+    facts = {
+        "comparison": str(directory),
+        "state": "finished",
+        "kind": found.kind,
+        "a": found.a.model,
+        "b": found.b.model,
+        "started": found.manifest.started,
+        "finished": found.manifest.finished,
+        "pairs": len(states),
+        "errors": states.count("error"),
+    }
+    if as_json:
+        output.json(facts)
+        return
+    output.line(f"{directory}: comparison of two {found.kind}, finished")
+    output.line(f"{facts['pairs']:,} pairs, {facts['errors']:,} of them errors")
+    output.line(f"A {facts['a']}, B {facts['b']}, finished {facts['finished']}")
 
 
 def _print(output: Output, found: dict[str, Any]) -> None:

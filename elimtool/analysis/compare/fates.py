@@ -12,44 +12,16 @@ from elimtool.analysis.compare.side import Side
 from elimtool.rules import NUCLEUS, SURFACED
 from elimtool.run.tables.comparison.verdicts import FLIPS, VERDICT_DIFFERENCES
 
-_TOLD = [
-    "outcome",
-    "regime",
-    "entry_layer",
-    "commit_layer",
-    "lost_layer",
-    "best_rank",
-    "final_rank",
-    "final_prob",
-    "cut_chain",
-    "cut_stage",
-    "eliminator",
-    "eliminator_dla",
-    "promoter",
-    "promoter_dla",
-]
-
 
 def verdict_differences(setting: Setting) -> Any:
     """What became of each target on the two sides, as a table."""
-    rows = verdict_rows(setting)
-    rows["changed"] = rows["outcome_a"] != rows["outcome_b"]
-    rows["rank_ratio"] = log_ratio(rows["final_rank_b"], rows["final_rank_a"])
+    rows = setting.verdicts
+    rows = rows.assign(
+        changed=rows["outcome_a"] != rows["outcome_b"],
+        rank_ratio=log_ratio(rows["final_rank_b"], rows["final_rank_a"]),
+    )
     rows = with_differences(rows, ["final_prob", "final_logprob", "eliminator_dla", "promoter_dla"])
     return table_of(VERDICT_DIFFERENCES, rows)
-
-
-def verdict_rows(setting: Setting) -> pd.DataFrame:
-    """Verdicts of both sides, joined by target, with the log-probability in the output (nats)."""
-    keys = ["target", "key"]
-    found = []
-    for side in (setting.a, setting.b):
-        rows = setting.keyed(side, side.rows("verdicts", ["target", *_TOLD]))
-        finals = side.finals[~side.finals["is_foil"].astype(bool)]
-        finals = setting.keyed(side, finals.drop(columns=["is_foil", "rank", "prob"]))
-        finals = finals.rename(columns={"logprob": "final_logprob"}).drop(columns="token_id")
-        found.append(rows.merge(finals, on=["prompt_id", *keys], how="left", sort=False))
-    return joined(setting.pairs, found[0], found[1], keys)
 
 
 def flips(setting: Setting) -> Any:
@@ -79,7 +51,7 @@ def _by_layer(setting: Setting) -> list[pd.DataFrame]:
     """Targets lost between layers on one side, and among the ten first of the other's output."""
     if not setting.both("verdicts"):
         return []
-    rows = verdict_rows(setting)
+    rows = setting.verdicts
     found = []
     for side, other in (("a", "b"), ("b", "a")):
         lost = rows[rows[f"lost_layer_{side}"].notna() & (rows[f"final_rank_{other}"] <= SURFACED)]

@@ -25,6 +25,7 @@ class Pair:
         prompt_id_b: Likewise.
         control: Which kind of control the pair is; ``None`` for one that is asked about.
         of: ``pair_id`` that a control belongs to.
+        error: What is wrong with it before either side could read it.
     """
 
     pair_id: str
@@ -32,11 +33,12 @@ class Pair:
     prompt_id_b: str | None
     control: str | None = None
     of: str | None = None
+    error: str | None = None
 
 
 def pair_frame(pairs: Sequence[Pair]) -> pd.DataFrame:
     """The pairs as a frame, numbered in order."""
-    names = ("pair_id", "prompt_id_a", "prompt_id_b", "control", "of")
+    names = ("pair_id", "prompt_id_a", "prompt_id_b", "control", "of", "error")
     columns = {name: pd.Series([getattr(one, name) for one in pairs], dtype="object") for name in names}
     return pd.DataFrame({"order": np.arange(len(pairs)), **columns})
 

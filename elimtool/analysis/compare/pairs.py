@@ -35,13 +35,18 @@ def pair_rows(setting: Setting) -> pd.DataFrame:
 
 def _error(setting: Setting, row: pd.Series[Any]) -> str | None:
     """Why a pair could not be compared."""
+    if isinstance(row["error"], str):
+        return row["error"]
+    told = {}
     for side, name in ((setting.a, "A"), (setting.b, "B")):
         if isinstance(message := row[f"error_message_{name.lower()}"], str):
-            return f"{name}: {message}"
-        if pd.isna(row[f"position_{name.lower()}"]):
+            told[name] = message
+        elif pd.isna(row[f"position_{name.lower()}"]):
             where = "" if side.position == "last" else f" at position {side.position}"
-            return f"{name}: nothing was measured{where}"
-    return None
+            told[name] = f"nothing was measured{where}"
+    if len(told) == 2 and len(set(told.values())) == 1:
+        return told["A"]
+    return "; ".join(f"{name}: {message}" for name, message in told.items()) or None
 
 
 def target_counts(setting: Setting) -> dict[str, pd.Series[int]]:

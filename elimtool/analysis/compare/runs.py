@@ -45,7 +45,7 @@ def compare_runs(
             that both measured (exit code 5).
     """
     started = utc_now()
-    a, b = _opened(run_a), _opened(run_b)
+    a, b = opened(run_a), opened(run_b)
     if a.manifest.schema_version != b.manifest.schema_version:
         raise ElimError(
             f"the runs have schema versions {a.manifest.schema_version} and {b.manifest.schema_version}",
@@ -56,7 +56,7 @@ def compare_runs(
         raise ElimError("neither run has interventions", "leave --intervened out")
     passes = [run.under(run.interventions if intervened else None) for run in (a, b)]
     setting, unpaired = _setting(passes[0], passes[1], position)
-    _refuse_nothing(setting, unpaired)
+    refuse_nothing(setting, unpaired)
     tables = differences(setting)
     tables["statistics"] = statistics(tables, seed)
     options = {"position": position, "intervened": intervened, "seed": seed}
@@ -77,7 +77,12 @@ def same_vocabulary(a: Manifest, b: Manifest) -> bool:
     return a.tokenizer_sha256 is not None and a.tokenizer_sha256 == b.tokenizer_sha256
 
 
-def _opened(run: Run | str | Path) -> Run:
+def opened(run: Run | str | Path) -> Run:
+    """A run, opened where it is a directory.
+
+    Raises:
+        ElimError: It cannot be read; exit code 4 where its schema is a newer one.
+    """
     try:
         return open_run(run) if isinstance(run, (str, Path)) else run
     except OtherSchema as error:
@@ -99,8 +104,16 @@ def _setting(a: Run, b: Run, position: Position) -> tuple[Setting, tuple[int, in
     return Setting(left, right, pairs, same_vocabulary(a.manifest, b.manifest), chains), unpaired
 
 
-def _refuse_nothing(setting: Setting, unpaired: tuple[int, int]) -> None:
-    """Refuse two runs that have nothing to compare."""
+def refuse_nothing(setting: Setting, unpaired: tuple[int, int]) -> None:
+    """Refuse two sides that have nothing to compare.
+
+    Args:
+        setting: What is compared.
+        unpaired: Prompts that side A alone has, and side B alone.
+
+    Raises:
+        ElimError: No pair, or none that both sides measured (exit code 5).
+    """
     if not setting.given:
         raise ElimError(
             f"the runs have no prompt in common: {unpaired[0]:,} in A, {unpaired[1]:,} in B, joined by id",

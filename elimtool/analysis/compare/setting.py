@@ -11,6 +11,24 @@ import pandas as pd
 from elimtool.analysis.compare.join import Pair, joined, pair_frame
 from elimtool.analysis.compare.side import Side
 
+TOLD = [
+    "outcome",
+    "regime",
+    "entry_layer",
+    "commit_layer",
+    "lost_layer",
+    "best_rank",
+    "final_rank",
+    "final_prob",
+    "cut_chain",
+    "cut_stage",
+    "eliminator",
+    "eliminator_dla",
+    "promoter",
+    "promoter_dla",
+]
+"""Columns of ``verdicts`` that are compared."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -56,6 +74,19 @@ class Setting:
         """Targets and foils that both sides followed, with what the outputs make of them."""
         a, b = (self.keyed(side, side.finals) for side in (self.a, self.b))
         return joined(self.pairs, a, b, ["target", "is_foil", "key"])
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """Verdicts of both sides, joined by target, with the log-probability in the output (nats)."""
+        keys = ["target", "key"]
+        found = []
+        for side in (self.a, self.b):
+            rows = self.keyed(side, side.rows("verdicts", ["target", *TOLD]))
+            finals = side.finals[~side.finals["is_foil"].astype(bool)]
+            finals = self.keyed(side, finals.drop(columns=["is_foil", "rank", "prob"]))
+            finals = finals.rename(columns={"logprob": "final_logprob"}).drop(columns="token_id")
+            found.append(rows.merge(finals, on=["prompt_id", *keys], how="left", sort=False))
+        return joined(self.pairs, found[0], found[1], keys)
 
     def keyed(self, side: Side, rows: pd.DataFrame, within: Sequence[str] = ()) -> pd.DataFrame:
         """The rows with a column ``key`` that tells targets of one text apart.

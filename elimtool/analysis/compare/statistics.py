@@ -46,7 +46,7 @@ METRICS = (
     Metric("verdict_differences", "final_prob"),
     Metric("verdict_differences", "final_logprob"),
     Metric("verdict_differences", "rank_ratio", ratio=True),
-    Metric("stage_differences", "alive", ("chain", "stage")),
+    Metric("stage_differences", "kept", ("chain",)),
     Metric("sampling_differences", "mass_pruned", ("chain", "stage")),
     Metric("sampling_differences", "n_after", ("chain", "stage")),
     Metric("survivor_differences", "n_survivors", ("chain",)),
@@ -68,8 +68,8 @@ def statistics(tables: Mapping[str, Any], seed: int = 0) -> Any:
 
     A pair counts once for each metric, with the mean over its targets. Controls are left out. Units of
     resampling are groups, where there are two at least, so that prompts of one template count together; else,
-    and within a group, pairs. See ``resample`` for intervals and p-values; q-values are adjusted over all
-    tests of a scope.
+    and within a group, pairs. See ``resample`` for intervals and p-values; q-values are adjusted over
+    the tests of a scope that have a layer, and over those that have none.
 
     Args:
         tables: Tables of the comparison, ``pairs`` among them.
@@ -96,15 +96,19 @@ def _values(tables: Mapping[str, Any], pairs: pd.DataFrame) -> pd.DataFrame:
     """A row a pair and cell (metric with its layer, chain, stage and span): means over the pair's targets."""
     number = pd.Series(pairs.index, index=pairs["pair_id"])
     found = []
+    named = dict.fromkeys(metric.table for metric in METRICS if metric.table in tables)
+    frames = {name: frame(tables[name]) for name in named}
     for metric in METRICS:
-        if metric.table not in tables:
+        if metric.table not in frames:
             continue
-        rows = frame(tables[metric.table])
+        rows = frames[metric.table]
         rows = rows[rows["pair_id"].isin(number.index)]
         if "is_foil" in rows:
             rows = rows[~rows["is_foil"]]
-        if metric.keys and "span" in metric.keys:
+        if "span" in metric.keys:
             rows = _shared_spans(rows)
+        if metric.column == "kept":
+            rows = _kept(rows)
         if rows.empty:
             continue
         cells = pd.DataFrame({"pair": rows["pair_id"].map(number), "metric": metric.name})
@@ -122,6 +126,15 @@ def _shared_spans(rows: pd.DataFrame) -> pd.DataFrame:
     named = rows[~rows["span"].str.match(r"\d+:") & (rows["span"] != "<sink>")]
     pairs = named.groupby("span")["pair_id"].transform("nunique")
     return named[pairs >= LEAST]
+
+
+def _kept(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row a pair, chain and text of a target: whether it is alive after every stage of a side's chain."""
+    alive = {f"kept_{side}": rows[f"alive_{side}"].fillna(True).astype("float64") for side in "ab"}
+    by = rows.assign(**alive).groupby(
+        ["pair_id", "chain", "target"], sort=False, dropna=False, as_index=False
+    )
+    return by[[*alive]].min()
 
 
 def _sides(metric: Metric, rows: pd.DataFrame) -> tuple[Any, Any, Any]:
@@ -179,9 +192,12 @@ def _tested(values: pd.DataFrame, units: pd.Series[Any], seed: int) -> Iterator[
 
 
 def _adjusted(rows: pd.DataFrame) -> pd.DataFrame:
-    """With q-values over all tests of a scope, and the name of that family."""
+    """With q-values over the tests of a scope by layer, or without one, and the name of that family."""
     q, families = pd.Series(np.nan, index=rows.index), pd.Series(None, index=rows.index, dtype="object")
-    for scope, index in rows[rows["p_value"].notna()].groupby("scope", sort=False).groups.items():
+    tested = rows[rows["p_value"].notna()]
+    layered = tested["layer"].notna().map({True: "by layer", False: "without a layer"})
+    kinds = tested["scope"].astype("str") + " " + layered
+    for kind, index in tested.groupby(kinds, sort=False).groups.items():
         q[index] = adjusted(rows.loc[index, "p_value"].to_numpy(float))
-        families[index] = f"all {len(index)} tests of scope {scope}"
+        families[index] = f"{len(index)} tests of scope {kind}"
     return rows.assign(q_value=q, family=families)

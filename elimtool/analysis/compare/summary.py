@@ -55,9 +55,10 @@ class Summary:
         survived: Targets that survived on A and on B.
         moved: Targets that moved most, one a pair, the farthest first; none that did not move.
         flips: ``(side that eliminates, where)`` -> tokens; ``where`` is a layer, or a chain and its stage.
-        layers: Layer -> mean absolute difference of the targets' log-probability (nats), or, without targets,
-            the share of pairs whose most probable token differs.
-        layers_of: What ``layers`` is: ``logprob`` or ``top``.
+        layers: Layer -> mean over pairs: of the divergence of the distributions (bits) where it was measured,
+            else of the absolute difference of the targets' log-probability (nats), else the share of pairs
+            whose most probable token differs.
+        layers_of: Which of them: ``js``, ``logprob`` or ``top``.
         differs: Whether anything at all differs.
     """
 
@@ -148,6 +149,7 @@ def _flips(rows: pd.DataFrame) -> dict[tuple[str, str], int]:
 
 def _layers(comparison: Comparison, pairs: pd.DataFrame) -> tuple[dict[int, float], str]:
     for name, column, said in (
+        ("divergence", "js", "js"),
         ("lens_differences", "logprob_difference", "logprob"),
         ("layer_differences", "top_changed", "top"),
     ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from elimtool.analysis.compare.fates import flips, verdict_differences
@@ -26,17 +26,18 @@ NEEDS: Mapping[str, tuple[Callable[[Setting], Any], tuple[str, ...]]] = {
 """How each table is filled, and the tables of a run that it is filled from: any one on both sides will do."""
 
 
-def differences(setting: Setting) -> dict[str, Any]:
+def differences(setting: Setting, names: Collection[str] = tuple(NEEDS)) -> dict[str, Any]:
     """The tables of a comparison that can be filled from those of the two sides, without statistics.
 
     Args:
         setting: What is compared.
+        names: Tables to fill, beside ``pairs``.
 
     Returns:
         Table name -> ``pyarrow.Table``; what both sides lack the tables for is absent.
     """
     filled = {"pairs": table_of(PAIRS, pair_rows(setting))}
     for name, (fill, needed) in NEEDS.items():
-        if any(map(setting.both, needed)):
+        if name in names and any(map(setting.both, needed)):
             filled[name] = fill(setting)
     return filled

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from rich.console import Console, Group, RenderableType
 from rich.constrain import Constrain
 from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.compare.summary import Moved, Share, Summary, summary
-from elimtool.report.compare.tested import tested
+from elimtool.report.compare.chains import chain_lines
+from elimtool.report.compare.tested import one_line, tested
 from elimtool.report.numbers import share
 from elimtool.report.screen import Screen, padded
 from elimtool.run.comparison import Comparison
@@ -20,6 +19,11 @@ MOST_NOTES = 8
 MOST_FLIPS = 6
 MOST_TURNS = 4
 SIDES = {"a": "A", "b": "B"}
+LAYERS = {
+    "js": ("How far apart the distributions are, by layer  (mean Jensen-Shannon divergence)", " bits"),
+    "logprob": ("How far the targets' log-probabilities are apart, by layer  (mean, absolute)", " nats"),
+    "top": ("Prompts whose most probable token differs, by layer", ""),
+}
 
 
 def story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -> RenderableType:
@@ -35,7 +39,7 @@ def story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -
     sections = [_head(comparison, told, screen)]
     if told.differs:
         sections += [
-            list(_changes(told, screen)),
+            list(chain_lines(comparison, screen)) if comparison.kind == "chains" else _changes(told, screen),
             _moved(told.moved, screen),
             _layers(told, screen),
             _flips(told, screen),
@@ -79,17 +83,19 @@ def _names(comparison: Comparison) -> tuple[str, str]:
     return a, b
 
 
-def _changes(told: Summary, screen: Screen) -> Iterable[Text]:
+def _changes(told: Summary, screen: Screen) -> list[Text]:
     """How many outputs and outcomes changed."""
+    lines: list[Text] = []
     if told.outputs.of:
-        yield from screen.wrap(f"Most probable token changed in {_counted(told.outputs)} prompts.", hang=2)
+        lines += screen.wrap(f"Most probable token changed in {_counted(told.outputs)} prompts.", hang=2)
     if told.outcomes.of:
         survived = f"survived: {told.survived[0]:,} in A, {told.survived[1]:,} in B"
         line = f"Outcome changed for {_counted(told.outcomes)} targets ({survived})."
-        yield from screen.wrap(line, hang=2)
+        lines += screen.wrap(line, hang=2)
         for (before, after), count in list(told.turns.items())[:MOST_TURNS]:
             words = f"{count:,} {before.replace('_', ' ')} {screen.glyph('→')} {after.replace('_', ' ')}"
-            yield from screen.wrap(words, indent=2, hang=2)
+            lines += screen.wrap(words, indent=2, hang=2)
+    return lines
 
 
 def _counted(part: Share) -> str:
@@ -113,7 +119,7 @@ def _moved(moved: tuple[Moved, ...], screen: Screen) -> list[Text]:
         told = (
             f"{padded(name, room)}  {one.move:+.2f}  {screen.quoted(one.target, 20)}  {probs}, {ranks}{fate}"
         )
-        lines += screen.wrap(told, indent=2, hang=room + 4)
+        lines += one_line(told, screen, indent=2, hang=4)
     return lines
 
 
@@ -126,13 +132,9 @@ def _layers(told: Summary, screen: Screen) -> list[Text]:
     steps = "".join(screen.steps[min(7, int(8 * told.layers[layer] / most))] for layer in layers)
     first = next(layer for layer in layers if told.layers[layer] > 0)
     peak = max(layers, key=lambda layer: told.layers[layer])
-    title, unit = (
-        ("Mean absolute difference of the targets' log-probability by layer", " nats")
-        if told.layers_of == "logprob"
-        else ("Share of prompts whose most probable token differs by layer", "")
-    )
+    title, unit = LAYERS[told.layers_of]
     lines = [Text(title, style="bold")]
-    lines += screen.wrap(f"{steps}  embedding {screen.glyph('→')} layer {layers[-1]}", indent=2)
+    lines.append(Text(f"  {steps}  embedding {screen.glyph('→')} layer {layers[-1]}"))
     where = _layer_name(first), _layer_name(peak), _layer_name(layers[-1])
     words = (
         f"first differs {where[0]}, most {where[1]} ({told.layers[peak]:.3g}{unit}),"
@@ -156,6 +158,10 @@ def _flips(told: Summary, screen: Screen) -> list[Text]:
         rest = sum(list(some.values())[MOST_FLIPS:])
         words = ", ".join([*shown, *([f"elsewhere {rest:,}"] if rest else [])])
         total = sum(some.values())
-        line = f"{SIDES[side]} alone eliminates, {total:,} times: {words}"
+        line = f"{SIDES[side]} alone: {total:,}, by {words}"
         lines += screen.wrap(screen.visible(line), indent=2, hang=2)
-    return [Text("Flips  (targets that one side alone eliminates)", style="bold"), *lines] if lines else []
+    return (
+        [Text("Flips  (targets that one side alone eliminates, counted at each place)", style="bold"), *lines]
+        if lines
+        else []
+    )

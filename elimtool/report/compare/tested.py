@@ -17,7 +17,7 @@ WORDS = {
     "verdict_differences.survived": "targets that survive, share",
     "verdict_differences.final_logprob": "log-probability in the output, nats",
     "verdict_differences.rank_ratio": "rank in the output, decades",
-    "stage_differences.alive": "targets left",
+    "stage_differences.kept": "targets left, share",
     "sampling_differences.mass_pruned": "probability cut",
     "survivor_differences.n_survivors": "tokens left",
     "survivor_differences.entropy": "entropy of what is left, nats",
@@ -40,7 +40,7 @@ def tested(comparison: Comparison, screen: Screen) -> Iterable[Text]:
     for scope in ("group", "category", "tag"):
         some = told[(told["scope"] == scope) & (told["metric"] == _headline(told))]
         some = some[some["mean_difference"] != 0]
-        if len(some) > 1 or (scope != "group" and len(some)):
+        if len(some) > 1:
             order = some["mean_difference"].abs().sort_values(ascending=False, kind="stable").index
             yield Text("")
             yield Text(f"By {scope}: {WORDS[_headline(told)]}", style="bold")
@@ -48,6 +48,13 @@ def tested(comparison: Comparison, screen: Screen) -> Iterable[Text]:
             yield from _lines(named, screen)
             if len(some) > MOST_VALUES:
                 yield Text(f"  {len(some) - MOST_VALUES} more are in the table statistics.", style="dim")
+
+
+def one_line(text: str, screen: Screen, *, indent: int, hang: int, style: str = "") -> list[Text]:
+    """A line as it is laid out where the screen is wide enough for it, else wrapped."""
+    if cell_len(text) + indent <= screen.width:
+        return [Text(" " * indent + text, style=style)]
+    return screen.wrap(text, indent=indent, hang=hang, style=style)
 
 
 def _headline(rows: pd.DataFrame) -> str:
@@ -80,4 +87,4 @@ def _lines(named: list[tuple[str, Any]], screen: Screen) -> Iterable[Text]:
         count = f"  n {row['n_pairs']:,}"
         line = f"{padded(name, room)}  {row['mean_difference']:+.3g}{interval}{q}{count}"
         style = "" if not pd.isna(row["q_value"]) and row["q_value"] <= SIGNIFICANT else "dim"
-        yield from screen.wrap(line, indent=2, hang=room + 4, style=style)
+        yield from one_line(line, screen, indent=2, hang=room + 4, style=style)

@@ -68,7 +68,7 @@ def _turned(rows: pd.DataFrame) -> pd.DataFrame:
             turned[name] = -turned[name]
     if "error_message" in turned:
         turned["error_message"] = [
-            one if not isinstance(one, str) else f"{'AB'['BA'.index(one[0])]}{one[1:]}"
+            f"{'AB'['BA'.index(one[0])]}{one[1:]}" if isinstance(one, str) and one[1:2] == ":" else one
             for one in turned["error_message"]
         ]
     if "eliminated_in" in turned:

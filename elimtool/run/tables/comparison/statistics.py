@@ -15,7 +15,8 @@ STATISTICS = Table(
             "metric",
             STRING,
             "What is compared: TABLE.COLUMN of this comparison, without '_difference'. Truth values count as"
-            " 1 and 0; verdict_differences.survived is whether the outcome is 'survived'.",
+            " 1 and 0; verdict_differences.survived is whether the outcome is 'survived', and"
+            " stage_differences.kept whether a target lives through all stages of the chain.",
         ),
         Column(
             "scope",
@@ -92,7 +93,7 @@ STATISTICS = Table(
         Column(
             "family",
             STRING,
-            "The tests that q_value is adjusted over: all tests of one scope, and how many.",
+            "The tests that q_value is adjusted over: how many of which scope, by layer or without a layer.",
             null_when="p_value is null",
         ),
         Column("method", STRING, "How the interval was made: 'bca' or 'percentile'.", null_when=ONE_UNIT),

@@ -1,0 +1,75 @@
+"""One run and two of its sampler chains in, a comparison of what they cut out; without torch or a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from elimtool.analysis.compare.join import Pair
+from elimtool.analysis.compare.notes import notes_of
+from elimtool.analysis.compare.runs import BOTH_CHAINS, opened, refuse_nothing
+from elimtool.analysis.compare.setting import Setting
+from elimtool.analysis.compare.side import Position, Side
+from elimtool.analysis.compare.statistics import statistics
+from elimtool.analysis.compare.tables import differences
+from elimtool.errors import ElimError, nearest
+from elimtool.run.comparison import Comparison
+from elimtool.run.manifest import utc_now
+
+if TYPE_CHECKING:
+    from elimtool.run import Run
+
+COMPARED = ("flips", "stage_differences", "sampling_differences", "survivor_differences")
+"""What two chains of one output can differ in."""
+
+
+def compare_chains(
+    run: Run | str | Path,
+    chain_a: str,
+    chain_b: str,
+    *,
+    position: Position = "last",
+    unread: Mapping[str, ElimError] | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Compare what two sampler chains of one run leave of the same output; every difference is B minus A.
+
+    Args:
+        run: A run or its directory.
+        chain_a: Name of the chain that is side A.
+        chain_b: Name of the other, or the same.
+        position: Which probed position of each prompt: ``last``, or an index from 0.
+        unread: Records of a file that are no prompt, by id: they become pairs that say why.
+        seed: Seeds the resampling of the statistics.
+
+    Raises:
+        ElimError: The run cannot be read, has no such chain or no table of sampling, or measured no prompt.
+    """
+    started = utc_now()
+    found = opened(run)
+    own = found.under(None)
+    known = tuple(Side(own).chains)
+    for name in (chain_a, chain_b):
+        if name not in known:
+            raise ElimError(f"the run has no chain '{name}'", nearest(name, known))
+    if "sampling" not in found.tables:
+        raise ElimError("the run has no table 'sampling'", "trace with it: leave out --tables, or name it")
+    a, b = (Side(own, position, {name: BOTH_CHAINS}) for name in (chain_a, chain_b))
+    pairs = tuple(Pair(name, name, name) for name in a.prompts["prompt_id"])
+    pairs += tuple(Pair(name, None, None, error=str(error)) for name, error in (unread or {}).items())
+    names = (chain_a, chain_b) if chain_a != chain_b else None
+    setting = Setting(a, b, pairs, True, names)
+    refuse_nothing(setting, (0, 0))
+    filled = differences(setting, COMPARED)
+    filled["statistics"] = statistics(filled, seed)
+    options = {"position": position, "seed": seed, "names": [chain_a, chain_b]}
+    return Comparison.of(
+        "chains",
+        found.manifest,
+        found.manifest,
+        filled,
+        options=options,
+        notes=notes_of(setting, (0, 0)),
+        started=started,
+    )

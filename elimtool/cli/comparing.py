@@ -1,0 +1,143 @@
+"""What ``elimtool compare`` was given, and what is meant by it: which two sides of which kind."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from elimtool.errors import ElimError
+
+
+class Form(Enum):
+    """What is compared with what."""
+
+    SAVED = "a saved comparison"
+    RUNS = "two runs"
+    RUN_CHAINS = "two chains of a run"
+    CHAINS = "two chains"
+    MODELS = "two models"
+    PROMPTS = "two prompts"
+    FILES = "two prompt files"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options that make the sides.
+
+    Attributes:
+        sides: Directories and files, in order.
+        prompts: ``--prompt``.
+        models: ``-m``.
+        dtypes: ``--dtype``.
+        samplers: ``--samplers``.
+    """
+
+    sides: tuple[Path, ...] = ()
+    prompts: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    samplers: tuple[str, ...] = ()
+
+    @property
+    def two_models(self) -> bool:
+        """Whether two models, or one in two number types, are set against each other."""
+        return len(self.models) == 2 or len(self.dtypes) == 2
+
+
+ANYWHERE = {"sides", "out", "overwrite", "as_json", "quiet", "config"}
+OF_TABLES = ANYWHERE | {"position", "seed", "intervened"}
+"""Parameters that mean something where runs are read and no model is run."""
+
+WAYS = (
+    "give two runs, a prompt file with two -m or two --samplers, a run with two --samplers, or two --prompt;"
+    " see elimtool compare --help"
+)
+
+
+def form_of(asked: Asked, given: Collection[str]) -> Form:
+    """Which comparison is meant.
+
+    Args:
+        asked: What makes the sides.
+        given: Names of all parameters that stood on the command line.
+
+    Raises:
+        ElimError: A side is missing, there are more than two, or options contradict each other.
+    """
+    for name, values in (("-m", asked.models), ("--dtype", asked.dtypes), ("--prompt", asked.prompts)):
+        if len(values) > 2:
+            raise ElimError(f"{name} is given {len(values)} times", "a comparison has two sides")
+    if len(asked.sides) > 2:
+        raise ElimError(f"{len(asked.sides)} runs or files are given", "a comparison has two sides")
+    if asked.sides and asked.prompts:
+        raise ElimError(f"--prompt and {asked.sides[0]} were both given", "leave one of the two out")
+    directories = [path for path in asked.sides if path.is_dir()]
+    if directories and len(directories) < len(asked.sides):
+        other = next(path for path in asked.sides if path not in directories)
+        what = "is a file" if other.exists() else "does not exist"
+        raise ElimError(f"{directories[0]} is a directory and {other} {what}", WAYS)
+    form = _of_directories(asked) if directories else _of_prompts(asked)
+    _refuse_ignored(form, given)
+    return form
+
+
+def _of_directories(asked: Asked) -> Form:
+    """Runs, one run, or a saved comparison."""
+    from elimtool.run.comparison import is_comparison
+
+    saved = [path for path in asked.sides if is_comparison(path)]
+    if saved and len(asked.sides) == 1:
+        return Form.SAVED
+    if saved:
+        raise ElimError(
+            f"{saved[0]} is a comparison, not a run", f"elimtool compare {saved[0]} alone tells it again"
+        )
+    if len(asked.sides) == 2:
+        return Form.RUNS
+    if len(asked.samplers) == 2:
+        return Form.RUN_CHAINS
+    raise ElimError(
+        f"{asked.sides[0]} is one side alone",
+        "give another run, or two of its chains: --samplers A --samplers B",
+    )
+
+
+def _of_prompts(asked: Asked) -> Form:
+    """Prompts on the command line or in files."""
+    count = len(asked.prompts) or len(asked.sides)
+    if not count:
+        raise ElimError("there is nothing to compare", WAYS)
+    if count == 2 and asked.two_models:
+        raise ElimError(
+            "two prompts and two models were both given", "compare one pair at a time: leave one of them out"
+        )
+    if count == 2:
+        return Form.PROMPTS if asked.prompts else Form.FILES
+    if asked.two_models:
+        return Form.MODELS
+    if len(asked.samplers) == 2:
+        return Form.CHAINS
+    what = "one prompt" if asked.prompts else str(asked.sides[0])
+    raise ElimError(f"{what} is one side alone", WAYS)
+
+
+_FLAGS = {"as_json": "--json", "model": "-m", "sides": "RUN"}
+
+
+def _refuse_ignored(form: Form, given: Collection[str]) -> None:
+    """Refuse what would be ignored."""
+    used = {
+        Form.SAVED: ANYWHERE,
+        Form.RUNS: OF_TABLES,
+        Form.RUN_CHAINS: (OF_TABLES - {"intervened"}) | {"samplers"},
+    }.get(form)
+    for name in given:
+        flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+        if used is not None and name not in used:
+            raise ElimError(
+                f"{flag} means nothing for {form.value}", f"leave it out; {form.value} need no model"
+            )
+        if used is None and name == "intervened":
+            raise ElimError(f"{flag} is of runs", "trace with interventions, and compare the runs")

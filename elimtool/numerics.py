@@ -85,14 +85,27 @@ def kl_to_last(logprobs: Float[Tensor, "layers rows vocab"]) -> Float[Tensor, "l
 def jensen_shannon(one: Rows, other: Rows) -> Float[Tensor, "rows"]:
     """Jensen-Shannon divergence in bits, 0 .. 1, from log-probabilities; which comes first changes no bit.
 
-    Summed token by token as (p log p + q log q) / 2 - m log m with m = (p + q) / 2, which no rounding makes
-    negative by more than that of one term: equal rows give exactly 0. Source: Lin 1991.
+    Summed in float64 token by token as (p log p + q log q) / 2 - m log m with m = (p + q) / 2, of which no
+    term is negative but for its own rounding: equal rows give exactly 0. Row by row, which stays in the
+    processor's cache. Source: Lin 1991.
     """
-    p, q = one.double().exp(), other.double().exp()
+    if not len(one):
+        return one.new_zeros(0, dtype=torch.float64)
+    rows = zip(torch.split(one, 1), torch.split(other, 1), strict=True)
+    return torch.cat([_jensen_shannon(p, q) for p, q in rows])
+
+
+def _jensen_shannon(one: Rows, other: Rows) -> Float[Tensor, "rows"]:
+    p, q = one.double().exp_(), other.double().exp_()
     mean = (p + q) / 2
-    terms = (torch.special.xlogy(p, p) + torch.special.xlogy(q, q)) / 2 - torch.special.xlogy(mean, mean)
+    terms = (_plogp(p) + _plogp(q)) / 2 - _plogp(mean)
     bits: Tensor = terms.sum(-1) / log(2)
     return bits.clamp(0.0, 1.0)
+
+
+def _plogp(probs: Tensor) -> Tensor:
+    """Terms of an entropy: p ln p, 0 for 0."""
+    return probs.clamp(min=torch.finfo(probs.dtype).tiny).log_().mul_(probs)
 
 
 _SMALLEST = -43.0

@@ -75,16 +75,19 @@ def controls_of(
 
     seen = {a.token_ids, b.token_ids}
     found: list[Control] = []
+    spent: set[Kind] = set()
     for number in range(count):
         kinds: tuple[Kind, Kind] = ("neutral", "random")
         for kind in kinds if number % 2 == 0 else kinds[::-1]:
-            tried = (draw(kind) for _ in range(TRIES))
+            tried = (draw(kind) for _ in range(0 if kind in spent else TRIES))
             one = next((one for one in tried if one is not None and one.token_ids not in seen), None)
-            if one is not None:
-                seen.add(one.token_ids)
-                place = sum(other.kind == kind for other in found) + 1
-                found.append(Control(kind, _named(model.tokenizer, one, f"{b.prompt_id} {kind} {place}")))
-                break
+            if one is None:
+                spent.add(kind)
+                continue
+            seen.add(one.token_ids)
+            place = sum(other.kind == kind for other in found) + 1
+            found.append(Control(kind, _named(model.tokenizer, one, f"{b.prompt_id} {kind} {place}")))
+            break
     return found
 
 

@@ -1,4 +1,4 @@
-"""Encoded prompts of one model in, how far each is from the first of them out, layer by layer.
+"""Encoded prompts of one model in, how far two of them are apart out, layer by layer.
 
 At the last probed position of each, the residual stream and what a lens reads out of it; over the tokens that
 two prompts begin with, the residual streams of every layer, which in a causal model must be the same.
@@ -6,20 +6,23 @@ two prompts begin with, the residual streams of every layer, which in a causal m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from elimtool.intake import BATCH_TOKENS
+from elimtool.intake import batches
+from elimtool.metrics.attention import AttentionRetention
 from elimtool.metrics.lens import SURVIVORS
+from elimtool.metrics.metric import Settings
 from elimtool.model.affine import wide
 from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.numerics import jensen_shannon, nucleus
+from elimtool.records import arrow_table
 
 if TYPE_CHECKING:
     from elimtool.lenses.lens import Lens
@@ -34,18 +37,23 @@ at most. One layer that adds a thousandth of the mean over all positions to each
 """
 
 
+def causal_within(dtype: torch.dtype) -> float:
+    """Largest relative difference over a common prefix that is taken for rounding."""
+    return CAUSAL_WITHIN.get(dtype, CAUSAL_WITHIN[torch.bfloat16])
+
+
 @dataclass(frozen=True, slots=True)
-class Final:
-    """The last probed position of a prompt.
+class Ends:
+    """The last probed positions of two prompts that ran side by side.
 
     Attributes:
-        residual: The residual stream, embedding first.
-        difference: Largest relative difference from the first prompt over the tokens that both begin with,
-            and all layers; ``None`` for the first itself, and where they share none.
+        residuals: Their residual streams, embedding first.
+        difference: Largest relative difference of the two over the tokens that both begin with, and all
+            layers; ``None`` where they share none.
         n_prefix: Number of these tokens.
     """
 
-    residual: Float[Tensor, "layers width"]
+    residuals: tuple[Float[Tensor, "layers width"], Float[Tensor, "layers width"]]
     difference: float | None
     n_prefix: int
 
@@ -84,68 +92,74 @@ class Divergence:
     jaccard: tuple[float, ...]
 
 
-def finals(model: Model, encoded: Sequence[Encoded]) -> list[Final]:
-    """The last probed position of each prompt, and what becomes of the tokens that it shares with the first.
+def ends(model: Model, a: Encoded, b: Encoded) -> Ends:
+    """Run two prompts side by side: their last probed positions, and what becomes of what they begin with.
 
-    Each batch holds the first prompt too, so that what they begin with is read in one pass; one layer at a
-    time is held. Batches are in an order of their own: which prompt comes first changes no bit of a pair.
+    One layer at a time is held. Which prompt comes first changes no bit; equal ones are one.
+    """
+    n = shared(a, b)
+    if (a.token_ids, a.positions) == (b.token_ids, b.positions):
+        own = last_residuals(model, [a])[0][0]
+        return Ends((own, own), 0.0, n)
+    swapped = b.token_ids < a.token_ids
+    both = (b, a) if swapped else (a, b)
+    last = [one.positions[-1] for one in both]
+    probed = [
+        replace(one, positions=tuple(sorted({*range(n), end}))) for one, end in zip(both, last, strict=True)
+    ]
+    places = [one.positions.index(end) for one, end in zip(probed, last, strict=True)]
+    kept: list[Tensor] = []
+    apart: list[float] = []
+
+    def observe(view: LayerView) -> None:
+        assert view.residual is not None
+        kept.append(view.residual[[0, 1], places])
+        if n:
+            same = wide(view.residual[:, :n])
+            apart.append(float(_relative(same[0], same[1]).max()))
+
+    model.stream(Batch.of(probed, model.device), {"residual"}, observe)
+    rows = torch.stack(kept, 1)
+    return Ends((rows[int(swapped)], rows[1 - int(swapped)]), max(apart, default=None), n)
+
+
+def last_residuals(
+    model: Model, encoded: Sequence[Encoded], heads: bool = False
+) -> tuple[list[Float[Tensor, "layers width"]], list[Any]]:
+    """Residual streams of many prompts at their last probed position, embedding first.
 
     Args:
         model: The model.
-        encoded: At least one prompt.
+        encoded: The prompts, each with one probed position.
+        heads: Whether to look at what each head gives the spans, too.
+
+    Returns:
+        The residual streams, and the parts of the table ``attention_heads``: none without ``heads``.
     """
-    found = [_run(model, encoded[:1], 0)[0]] if len(encoded) == 1 else []
-    for some in _batches(encoded):
-        order = sorted(range(len(some)), key=lambda index: some[index].token_ids)
-        places = {index: place for place, index in enumerate(order)}
-        read = _run(model, [some[index] for index in order], places[0])
-        found += [read[places[index]] for index in range(1 if found else 0, len(some))]
-    return found
+    found: list[Tensor] = []
+    tables: list[Any] = []
+    for some in batches(encoded, max(len(encoded), 1)):
+        batch = Batch.of(some, model.device)
+        metric = AttentionRetention(batch, Settings(tables=frozenset({"attention_heads"})))
+        kept: list[Tensor] = []
 
+        def observe(view: LayerView, kept: list[Tensor] = kept, metric: Any = metric) -> None:
+            assert view.residual is not None
+            kept.append(view.residual[:, -1])
+            if heads:
+                metric.observe(view)
 
-def _batches(encoded: Sequence[Encoded]) -> Iterator[list[Encoded]]:
-    """The first prompt beside the second alone, which so does not depend on the rest; then beside those."""
-    if len(encoded) > 1:
-        yield list(encoded[:2])
-    rest = encoded[2:]
-    at_once = max(1, BATCH_TOKENS // max(len(one.token_ids) for one in encoded) - 1)
-    yield from ([encoded[0], *rest[start : start + at_once]] for start in range(0, len(rest), at_once))
+        model.stream(batch, {"residual", "attention"} if heads else {"residual"}, observe)
+        found += torch.stack(kept, 1).unbind(0)
+        if heads:
+            tables.append(arrow_table("attention_heads", metric.finish()["attention_heads"]))
+    return found, tables
 
 
 def shared(one: Encoded, other: Encoded) -> int:
     """Number of tokens that two prompts both begin with."""
     both = zip(one.token_ids, other.token_ids, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
-
-
-def _run(model: Model, encoded: Sequence[Encoded], home: int) -> list[Final]:
-    """One pass over prompts, of which the one at ``home`` is the first."""
-    lengths = [shared(encoded[home], one) for one in encoded]
-    lengths[home] = max((n for row, n in enumerate(lengths) if row != home), default=0)
-    ends = [one.positions[-1] for one in encoded]
-    probed = [
-        replace(one, positions=tuple(sorted({*range(n), end})))
-        for n, one, end in zip(lengths, encoded, ends, strict=True)
-    ]
-    last = [one.positions.index(end) for one, end in zip(probed, ends, strict=True)]
-    rows = list(range(len(encoded)))
-    kept: list[Tensor] = []
-    apart = [0.0] * len(encoded)
-
-    def observe(view: LayerView) -> None:
-        assert view.residual is not None
-        kept.append(view.residual[rows, last])
-        own = wide(view.residual[home])
-        for row, n in enumerate(lengths):
-            if n and row != home:
-                apart[row] = max(apart[row], float(_relative(wide(view.residual[row, :n]), own[:n]).max()))
-
-    model.stream(Batch.of(probed, model.device), {"residual"}, observe)
-    residuals = torch.stack(kept, 1)
-    return [
-        Final(residuals[row], None if row == home or not n else apart[row], n)
-        for row, n in enumerate(lengths)
-    ]
 
 
 def _relative(one: Float[Tensor, "rows width"], other: Float[Tensor, "rows width"]) -> Float[Tensor, "rows"]:
@@ -161,7 +175,7 @@ def read(model: Model, lens: Lens, residual: Float[Tensor, "layers width"]) -> R
     Args:
         model: The model.
         lens: How layers before the last are read.
-        residual: From ``finals``.
+        residual: From ``ends`` or ``last_residuals``.
     """
     with torch.inference_mode():
         carried = [lens.to_final(row[None], layer - 1) for layer, row in enumerate(residual[:-1])]
@@ -182,7 +196,7 @@ def diverge(a: Reading, b: Reading) -> Divergence:
     directions = [part / size.clamp(min=1e-300)[:, None] for part, size in zip((x, y), lengths, strict=True)]
     cosine = (directions[0] - directions[1]).square().sum(-1) / 2
     relative = 2 * (x - y).norm(dim=-1) / (lengths[0] + lengths[1]).clamp(min=1e-300)
-    js = torch.cat([jensen_shannon(p[None], q[None]) for p, q in zip(a.logprobs, b.logprobs, strict=True)])
+    js = jensen_shannon(a.logprobs, b.logprobs)
     both = (a.nucleus & b.nucleus).sum(-1).double()
     jaccard = both / (a.nucleus | b.nucleus).sum(-1)
     parts = (tuple(values.tolist()) for values in (cosine, relative, js, jaccard))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cosine, jensenshannon
 
-from elimtool.comparing.divergence import CAUSAL_WITHIN, diverge, finals, read, shared
+from elimtool.comparing.divergence import CAUSAL_WITHIN, diverge, ends, last_residuals, read, shared
 from elimtool.comparing.flips import layer_flips, stage_flips
 from elimtool.lenses.raw import RawLens
 from elimtool.model.view import Batch
@@ -19,8 +19,7 @@ from .prompts import PAIRS, both
 
 
 def readings(model: Any, a: str, b: str) -> Any:
-    found = finals(model, both(model, a, b))
-    return [read(model, RawLens(), one.residual) for one in found]
+    return [read(model, RawLens(), one) for one in ends(model, *both(model, a, b)).residuals]
 
 
 @pytest.mark.parametrize(("a", "b"), PAIRS)
@@ -65,13 +64,13 @@ def test_a_prompt_against_itself_is_all_zeros(llama: Any) -> None:
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_what_both_begin_with_is_the_same_at_every_layer(llama: Any, a: str, b: str) -> None:
     one, other = both(llama, a, b)
-    first, second = finals(llama, [one, other])
+    found = ends(llama, one, other)
     n = shared(one, other)
-    assert second.n_prefix == n and first.difference is None
+    assert found.n_prefix == n
     if n == 0:
-        assert second.difference is None
+        assert found.difference is None
         return
-    assert second.difference is not None and second.difference <= CAUSAL_WITHIN[torch.float32] / 10
+    assert found.difference is not None and found.difference <= CAUSAL_WITHIN[torch.float32] / 10
     every = [Prompt(text=text) for text in (a, b)]
     rows = Batch.of([llama.encode(prompt, position="all") for prompt in every])
     seen: list[torch.Tensor] = []
@@ -92,25 +91,26 @@ def test_a_layer_that_looks_ahead_is_found(llama: Any) -> None:
     pair = both(llama, *PAIRS[1])
     handle = llama.bridge.blocks[1].register_forward_hook(look_ahead)
     try:
-        broken = finals(llama, pair)[1].difference
+        broken = ends(llama, *pair).difference
     finally:
         handle.remove()
-    held = finals(llama, pair)[1].difference
+    held = ends(llama, *pair).difference
     assert held is not None and broken is not None
     assert held <= CAUSAL_WITHIN[torch.float32] < broken
 
 
-def test_a_pair_does_not_depend_on_the_prompts_beside_it(llama: Any) -> None:
+def test_side_by_side_is_as_alone(llama: Any) -> None:
     pair = both(llama, *PAIRS[0])
     more = [llama.encode(Prompt(text=text)) for text in ("The text", "The capital of the text is eliminated")]
-    alone, together = finals(llama, pair), finals(llama, [*pair, *more])
-    assert len(together) == 4
-    for one, other in zip(alone, together, strict=False):
-        assert torch.equal(one.residual, other.residual)
-    for one, found in zip(more, together[2:], strict=True):
-        single = finals(llama, [one])[0]
-        torch.testing.assert_close(found.residual, single.residual, rtol=1e-4, atol=1e-5)
-        assert found.n_prefix == shared(pair[0], one)
+    together, tables = last_residuals(llama, [*pair, *more], heads=True)
+    assert len(together) == 4 and len(tables) == 1
+    assert set(tables[0].column("prompt_id").to_pylist()) == {one.prompt_id for one in (*pair, *more)}
+    for one, found in zip((*pair, *more), together, strict=True):
+        (alone,), none = last_residuals(llama, [one])
+        torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
+        assert none == []
+    for one, found in zip(ends(llama, *pair).residuals, together, strict=False):
+        torch.testing.assert_close(found, one, rtol=1e-4, atol=1e-5)
 
 
 def test_flips_say_from_which_layer_on_the_sides_differ(llama: Any) -> None:

@@ -95,7 +95,7 @@ def head_rows(a: Heads, b: Heads, pair_id: str, controls: Mapping[str, Heads]) -
     """Columns of ``head_differences`` for a pair and its controls; a control's z is against the others.
 
     Args:
-        a: The prompt before the edit.
+        a: The prompt before the edit, which has at least one of the spans.
         b: The edited prompt.
         pair_id: Of the pair.
         controls: ``pair_id`` of each control to its heads.
@@ -103,6 +103,7 @@ def head_rows(a: Heads, b: Heads, pair_id: str, controls: Mapping[str, Heads]) -
     sides = {pair_id: b, **controls}
     moved = {key: shifts(a, other) for key, other in sides.items()}
     turned = {key: _turn(a, other) for key, other in sides.items()}
+    shape = next(iter(a.mass.values())).shape
     columns: dict[str, list[Any]] = {}
     for key, other in sides.items():
         left = [one for one in controls if one != key]
@@ -120,7 +121,7 @@ def head_rows(a: Heads, b: Heads, pair_id: str, controls: Mapping[str, Heads]) -
                 "retention_shift": shift,
                 "z": None if shift is None else scores(shift, peers),
             }
-            _extend(columns, key, name, grids, next(iter(other.mass.values())).shape)
+            _extend(columns, key, name, grids, shape)
     return columns
 
 

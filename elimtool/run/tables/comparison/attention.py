@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from elimtool.run.columns import FLOAT, INT, STRING, Column, Table
 from elimtool.run.tables.comparison.sides import EITHER, LAYER, PAIR_ID, compared, sides
 
@@ -67,7 +69,7 @@ HEAD_DIFFERENCES = Table(
         PAIR_ID,
         LAYER,
         Column("head", INT, "Query head.", unit="head index", range="0 .. heads - 1"),
-        SPAN,
+        replace(SPAN, description="Name of the span, which either side has."),
         *compared(
             "mass",
             FLOAT,
@@ -82,9 +84,16 @@ HEAD_DIFFERENCES = Table(
             "Instruction focus of the head: its mass on the instruction over that on instruction and data.",
             unit="share",
             range="0 .. 1",
-            null_when="the head gives neither any mass, or the spans are not named",
+            null_when="the prompt has no span of an instruction (system, instruction, user) or of data",
         ),
         Column("focus_shift", FLOAT, "focus_b minus focus_a.", unit="share", null_when=EITHER),
+        Column(
+            "focus_z",
+            FLOAT,
+            "focus_shift minus its mean over the controls, over their standard deviation.",
+            unit="standard deviations",
+            null_when="there are fewer than two controls, or focus_shift is null",
+        ),
         Column(
             "retention_shift",
             FLOAT,

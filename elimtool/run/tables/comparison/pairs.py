@@ -99,7 +99,30 @@ PAIRS = Table(
             "First layer after which the two part beyond the band of the controls.",
             unit="layer index",
             range="-1 .. layers - 1",
-            null_when="they never do, or there are no controls",
+            null_when="they never do, or there are fewer than 19 controls",
+        ),
+        Column(
+            "onset_chance",
+            FLOAT,
+            "Share of the pair's controls that have an onset too, each held against the others: how little an"
+            " onset says.",
+            unit="share",
+            range="0 .. 1",
+            null_when="the pair is a control, or there are fewer than 20",
+        ),
+        Column(
+            "n_controls",
+            INT,
+            "Controls that the pair is held against.",
+            unit="pairs",
+            range=">= 0",
+            null_when=f"{NOT_PROMPTS}, or the pair is a control",
+        ),
+        *sides(
+            "continuation",
+            STRING,
+            "What the model writes on, the most probable token each time.",
+            null_when="it was not asked for, or the pair is a control",
         ),
         Column(
             "n_targets",

@@ -109,14 +109,15 @@ FLIPS = Table(
         Column(
             "where",
             STRING,
-            "What eliminates it: layer (it leaves the ten first for good), stage (a sampler stage removes it)"
-            " or output (it is outside the output's 0.95 nucleus, with no layer to name).",
+            "What eliminates it: layer (it is lost for good after a block), stage (a sampler stage removes"
+            " it) or output (it is outside the output's 0.95 nucleus, with no layer to name).",
             range="layer, stage, output",
         ),
         Column(
             "layer",
             INT,
-            "First block after which it is out of the ten first for good.",
+            "First block after which it is lost for good: out of the ten first or, where two prompts are"
+            " compared, out of this side's 0.9 nucleus and in the other's.",
             unit="layer index",
             range="-1 .. layers - 1",
             null_when="where is not 'layer'",

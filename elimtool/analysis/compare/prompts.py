@@ -1,0 +1,67 @@
+"""The pairs of a comparison of prompts in, what must be known of it beside its tables out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from elimtool.analysis.compare.band import LEAST
+
+
+def prompt_notes(pairs: Any, options: Mapping[str, Any]) -> list[str]:
+    """What could not be compared or must not be trusted, a sentence each.
+
+    Args:
+        pairs: The Arrow table ``pairs``.
+        options: All options of the comparison.
+    """
+    rows = pairs.to_pylist()
+    asked = [row for row in rows if row["control"] is None]
+    return [*_causality(rows, options), *_failed(asked), *_controls(asked, options), *_lens(options)]
+
+
+def _causality(rows: list[dict[str, Any]], options: Mapping[str, Any]) -> list[str]:
+    broken = [row for row in rows if row["prefix_holds"] is False]
+    if not broken:
+        return []
+    worst = max(broken, key=lambda row: float(row["prefix_difference"]))
+    size, rounding = f"{worst['prefix_difference']:.2g}", f"{options['causal_within']:g}"
+    return [
+        f"CAUSALITY IS BROKEN: over the {worst['n_common_prefix']} tokens that the prompts of"
+        f" '{worst['pair_id']}' begin with, the residual streams differ by up to {size} of their length"
+        f" (rounding: {rounding}). What stands later in a prompt changes what the model makes of what stands"
+        " earlier: no layer is where they part."
+    ]
+
+
+def _failed(asked: list[dict[str, Any]]) -> list[str]:
+    failed = sum(row["status"] != "ok" for row in asked)
+    return (
+        [f"{failed:,} of {len(asked):,} pairs could not be compared: table pairs says why."] if failed else []
+    )
+
+
+def _controls(asked: list[dict[str, Any]], options: Mapping[str, Any]) -> list[str]:
+    """Pairs without a band, of those that differ."""
+    few = [
+        row
+        for row in asked
+        if row["status"] == "ok" and row["text_a"] != row["text_b"] and row["n_controls"] < LEAST
+    ]
+    if not few or not options["controls"]:
+        return []
+    least = min(row["n_controls"] for row in few)
+    return [
+        f"{len(few):,} of {len(asked):,} pairs have fewer than {LEAST} controls (the fewest: {least}), since"
+        " so few were asked for, or the edit leaves no more places or words to draw them from: there is no"
+        " band, and no onset layer."
+    ]
+
+
+def _lens(options: Mapping[str, Any]) -> list[str]:
+    if options["lens"] != "raw":
+        return []
+    return [
+        "Layers are read raw: js and jaccard before the last layers compare distributions that mislead;"
+        " cosine_distance and relative_l2 do not depend on the lens."
+    ]

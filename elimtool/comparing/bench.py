@@ -1,0 +1,249 @@
+"""Pairs of prompts in, one after another; the tables of their comparison out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from elimtool.analysis.compare.join import Pair, table_of
+from elimtool.analysis.compare.prompts import prompt_notes
+from elimtool.analysis.compare.setting import Setting
+from elimtool.analysis.compare.side import Side
+from elimtool.analysis.compare.statistics import statistics
+from elimtool.analysis.compare.tables import differences
+from elimtool.comparing.controls import Control, controls_of
+from elimtool.comparing.divergence import Reading, ends, read
+from elimtool.comparing.pair import Measured, Seen, aligned, measure_pair
+from elimtool.comparing.sides import TracedSide
+from elimtool.comparing.spans import absent, encoded, matched, split_requests, with_injected
+from elimtool.engine import TraceOptions
+from elimtool.errors import ElimError
+from elimtool.model.view import Encoded, Target
+from elimtool.prompts import Message, Prompt
+from elimtool.records import prompt_row
+from elimtool.run.comparison import Comparison
+from elimtool.run.tables.comparison import COMPARISON_TABLES
+from elimtool.samplers import resolve
+from elimtool.walk import walk
+
+if TYPE_CHECKING:
+    from elimtool.lenses.lens import Lens
+    from elimtool.metrics.metric import Settings
+    from elimtool.model.model import Model
+    from elimtool.run.manifest import Manifest
+
+CONTROLS = 20
+"""Controls made for each pair: the least with which each one can be held against enough others."""
+
+LEADERS = 5
+"""Without targets, so many of each output's most probable tokens are followed on both sides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What an edit is held against, and what else is measured beside the two traces.
+
+    Attributes:
+        count: Neutral and random edits made for each pair; 0 for none.
+        paraphrases: The user's own controls of the one pair: other wordings of its first prompt.
+        injection: Name all that the second prompt adds ``injected``.
+        continuation: Tokens that both sides write on greedily; 0 for none.
+    """
+
+    count: int = CONTROLS
+    paraphrases: tuple[str | Prompt, ...] = ()
+    injection: bool = False
+    continuation: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("--controls", self.count), ("--continue", self.continuation)):
+            if value < 0:
+                raise ElimError(f"{name} {value} is not valid", "give 0 or more")
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON's own types."""
+        texts = [one if isinstance(one, str) else asdict(one) for one in self.paraphrases]
+        return {
+            "controls": self.count,
+            "paraphrases": texts,
+            "injection": self.injection,
+            "continuation": self.continuation,
+        }
+
+
+class Bench:
+    """Measures pairs one by one.
+
+    Args:
+        model: The model.
+        lens: How layers before the last are read.
+        settings: What is traced.
+        options: How prompts are encoded.
+        controls: What each edit is held against.
+    """
+
+    def __init__(
+        self, model: Model, lens: Lens, settings: Settings, options: TraceOptions, controls: Controls
+    ) -> None:
+        self.model = model
+        self.lens = lens
+        self.settings = settings
+        self.options = options
+        self.controls = controls
+        self.sides = (TracedSide(model, lens, settings), TracedSide(model, lens, settings))
+        self.pairs: list[Pair] = []
+        self.measured: list[Measured] = []
+
+    def add(self, a: Prompt, b: Prompt) -> None:
+        """Measure one pair.
+
+        Raises:
+            ElimError: A prompt cannot be used, and the options do not ask for a row that says so.
+        """
+        b = replace(b, targets=b.targets or a.targets, foils=b.foils or a.foils)
+        a = replace(a, targets=a.targets or b.targets, foils=a.foils or b.foils)
+        found = self._encode(a, b)
+        failed = [one for one in found if isinstance(one, ElimError)]
+        if failed and self.options.errors == "raise":
+            raise failed[0]
+        first, second = (
+            prompt_row(prompt, one)["prompt_id"] for prompt, one in zip((a, b), found, strict=True)
+        )
+        name = first if first == second else f"{first} | {second}"
+        self.pairs.append(Pair(name, first, second))
+        if isinstance(found[0], Encoded) and isinstance(found[1], Encoded):
+            self._measure(name, (a, b), (found[0], found[1]))
+        else:
+            for side, prompt, one in zip(self.sides, (a, b), found, strict=True):
+                side.add(prompt, one)
+
+    def _encode(self, a: Prompt, b: Prompt) -> tuple[Encoded | ElimError, Encoded | ElimError]:
+        """Both prompts as the model sees them, with spans that can be set against each other."""
+        a, b = self._with_own_spans(a, b)
+        found: list[Encoded | ElimError] = []
+        for prompt in (a, b):
+            try:
+                found.append(encoded(self.model, prompt, self.options))
+            except ElimError as error:
+                found.append(error)
+        one, other = found
+        if isinstance(one, Encoded) and isinstance(other, Encoded):
+            placed = aligned(one, other)
+            if self.controls.injection:
+                other = with_injected(other, placed, self.model.tokenizer.special_ids)
+            other = matched(one, other, placed)
+        return one, other
+
+    def _with_own_spans(self, a: Prompt, b: Prompt) -> tuple[Prompt, Prompt]:
+        """A span that is named for both prompts alike may be in one of them alone."""
+        both = [request for request in a.spans if request in b.spans]
+        if not both:
+            return a, b
+        texts = self._text(a), self._text(b)
+        kept = split_requests(texts, both)
+        own = [tuple(one for one in prompt.spans if one not in both) for prompt in (a, b)]
+        return replace(a, spans=(*own[0], *kept[0])), replace(b, spans=(*own[1], *kept[1]))
+
+    def _text(self, prompt: Prompt) -> str:
+        return self.model.tokenizer.render(prompt.messages) if prompt.messages else prompt.text or ""
+
+    def _measure(self, pair_id: str, prompts: tuple[Prompt, Prompt], both: tuple[Encoded, Encoded]) -> None:
+        found = ends(self.model, *both)
+        readings = tuple(read(self.model, self.lens, residual) for residual in found.residuals)
+        a, b = self._following(both, (readings[0], readings[1]))
+        traced = [
+            side.add(prompt, one) for side, prompt, one in zip(self.sides, prompts, (a, b), strict=True)
+        ]
+        made = controls_of(self.model, a, b, aligned(a, b), self.controls.count, self.options.seed)
+        controls = [*self._paraphrases(prompts[0], pair_id), *made]
+        seen = Seen(pair_id, a, b, found, (readings[0], readings[1]), controls)
+        measured = measure_pair(self.model, self.lens, self.settings.chains, seen, (traced[0], traced[1]))
+        if self.controls.continuation:
+            for name, one in (("a", a), ("b", b)):
+                measured.pairs[0][f"continuation_{name}"] = self._continued(one)
+        self.measured.append(measured)
+
+    def _paraphrases(self, a: Prompt, pair_id: str) -> list[Control]:
+        """The user's other wordings, with the spans of the first prompt that they have."""
+        found = []
+        for number, given in enumerate(self.controls.paraphrases, start=1):
+            worded = given if isinstance(given, Prompt) else _worded(a, given)
+            text = self._text(worded)
+            spans = tuple(span for span in worded.spans if not absent(span, text))
+            prompt = replace(worded, spans=spans, id=f"{pair_id} paraphrase {number}")
+            found.append(Control("paraphrase", encoded(self.model, prompt, self.options)))
+        return found
+
+    def _following(
+        self, both: tuple[Encoded, Encoded], readings: tuple[Reading, Reading]
+    ) -> tuple[Encoded, Encoded]:
+        """Without targets, both sides follow the tokens that lead either output."""
+        if both[0].targets or both[1].targets:
+            return both
+        best = [
+            reading.logits.topk(min(LEADERS, len(reading.logits))).indices.tolist() for reading in readings
+        ]
+        logprobs = torch.stack([reading.logprobs[-1] for reading in readings]).amax(0)
+        ids = sorted({token for some in best for token in some}, key=lambda one: (-float(logprobs[one]), one))
+        texts = self.model.tokenizer.texts(ids)
+        targets = tuple(Target(text, (token,)) for text, token in zip(texts, ids, strict=True))
+        return replace(both[0], targets=targets), replace(both[1], targets=targets)
+
+    def _continued(self, one: Encoded) -> str:
+        """What the model writes on, the most probable token each time."""
+        steps = walk(self.model, one, resolve("greedy"), self.controls.continuation, self.options.seed)
+        return str(self.model.tokenizer.backend.decode([step.token for step in steps]))
+
+    def comparison(self, a: Manifest, b: Manifest, options: dict[str, Any], started: str) -> Comparison:
+        """All pairs together.
+
+        Args:
+            a: What made side A.
+            b: What made side B.
+            options: All options of the comparison.
+            started: When it began.
+        """
+        kept = self.options.selection().kept
+        runs = [side.run(facts, kept) for side, facts in zip(self.sides, (a, b), strict=True)]
+        setting = Setting(Side(runs[0]), Side(runs[1]), tuple(self.pairs), same_tokens=True)
+        tables = differences(setting)
+        tables["pairs"] = self._pair_table(tables["pairs"])
+        for name in ("alignment", "divergence", "flips"):
+            rows = [row for one in self.measured for row in one.tables[name]]
+            tables[name] = _filled(name, rows)
+        heads = [pd.DataFrame(one.heads) for one in self.measured if one.heads]
+        tables["head_differences"] = table_of(
+            COMPARISON_TABLES["head_differences"], pd.concat(heads) if heads else pd.DataFrame()
+        )
+        if len(self.pairs) > 1:
+            tables["statistics"] = statistics(tables, self.options.seed)
+        notes = prompt_notes(tables["pairs"], options)
+        return Comparison.of("prompts", a, b, tables, options=options, notes=notes, started=started)
+
+    def _pair_table(self, traced: Any) -> Any:
+        """The pairs as traces tell them, with what was measured of them, each followed by its controls."""
+        more = {one.pairs[0]["pair_id"]: one.pairs for one in self.measured}
+        rows: list[dict[str, Any]] = []
+        for row in traced.to_pylist():
+            own, *controls = more.get(row["pair_id"], [{}])
+            given = {key: row[key] for key in ("group", "category")}
+            rows += [{**row, **own}, *({**given, **one} for one in controls)]
+        return _filled("pairs", rows)
+
+
+def _filled(name: str, rows: Sequence[dict[str, Any]]) -> Any:
+    """Rows as a table of the comparison, null where a row lacks a column."""
+    table = COMPARISON_TABLES[name]
+    return table.from_rows([{column: row.get(column) for column in table.names} for row in rows])
+
+
+def _worded(prompt: Prompt, text: str) -> Prompt:
+    """A prompt in other words: those of its last message, if it is a chat."""
+    if prompt.text is not None:
+        return replace(prompt, text=text)
+    last = prompt.messages[-1]
+    return replace(prompt, messages=(*prompt.messages[:-1], Message(last.role, text)))

@@ -1,0 +1,224 @@
+"""The terminal story of two prompts compared: the edit, the output, where they part, what is eliminated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.constrain import Constrain
+from rich.text import Text
+
+from elimtool.analysis.closing import spell_prob
+from elimtool.analysis.compare.injection import is_injection, output_of, turned, verdict_of
+from elimtool.report.compare.turned import turned_lines
+from elimtool.report.numbers import share, times
+from elimtool.report.screen import Screen, padded
+from elimtool.run.comparison import Comparison
+
+LEAST_WIDTH = 40
+MOST_TARGETS = 6
+MOST_TOKENS = 5
+"""Flipped tokens that are named of each place."""
+MOST_SPANS = 4
+REST = "<rest>"
+Row = dict[str, Any]
+
+
+def prompt_story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -> RenderableType:
+    """Tell a comparison of one pair of prompts.
+
+    Args:
+        comparison: Of kind ``prompts``, with one pair beside its controls.
+        width: Columns to lay it out for.
+        encoding: Encoding of the stream.
+    """
+    screen = Screen(max(width, LEAST_WIDTH), encoding)
+    pair = own_pairs(comparison)[0]
+    injected = is_injection(comparison, pair["pair_id"])
+    sections = [
+        list(_head(comparison, pair, screen)),
+        list(_output(comparison, pair, injected, screen)),
+        list(_layers(comparison, pair, screen)),
+        list(_targets(comparison, screen)),
+        list(_flips(comparison, screen)),
+        list(_attention(comparison, screen)),
+        list(turned_lines(turned(comparison, pair["pair_id"]), screen)),
+    ]
+    parts: list[Text] = []
+    for section in filter(None, sections):
+        parts += [Text(""), *section] if parts else section
+    return Constrain(Group(*parts), screen.width)
+
+
+def own_pairs(comparison: Comparison) -> list[Row]:
+    """The rows of ``pairs`` that are no controls."""
+    return [row for row in comparison.arrow("pairs").to_pylist() if row["control"] is None]
+
+
+def _head(comparison: Comparison, pair: Row, screen: Screen) -> Iterable[Text]:
+    """Model, both prompts with what sets them apart, causality, notes."""
+    facts = f"  {comparison.a.dtype}, {comparison.a.device}"
+    yield Text(screen.visible(comparison.a.model), style="bold").append(facts, style="not bold dim")
+    rows = [row for row in comparison.arrow("alignment").to_pylist() if row["pair_id"] == pair["pair_id"]]
+    for side in "ab":
+        yield _prompt(side, rows, screen)
+    equal, total = pair["n_matched"], max(pair["n_tokens_a"], pair["n_tokens_b"])
+    told = f"{pair['n_tokens_a']:,} and {pair['n_tokens_b']:,} tokens, {equal:,} of them matched"
+    if pair["text_a"] == pair["text_b"]:
+        told = f"the same {total:,} tokens"
+    elif pair["prefix_holds"]:
+        size = pair["prefix_difference"]
+        exact = "" if size == 0 else f" (but for {size:.1g} of their length: rounding)"
+        told += f"; the {pair['n_common_prefix']:,} that both begin with are the same at every layer{exact}"
+    yield from screen.wrap(told, hang=2, style="dim")
+    for note in comparison.notes:
+        loud = note.startswith("CAUSALITY")
+        yield from screen.wrap(screen.visible(note), hang=2, style="bold red" if loud else "yellow")
+
+
+def _prompt(side: str, rows: list[Row], screen: Screen) -> Text:
+    """A prompt on about two lines, what the other lacks in brackets."""
+    parts: list[tuple[str, bool]] = []
+    for row in rows:
+        token = row[f"token_{side}"]
+        if token is not None:
+            parts.append((screen.visible(token), row["operation"] != "equal"))
+    text = ""
+    for index, (token, edited) in enumerate(parts):
+        before = index > 0 and parts[index - 1][1]
+        space = len(token) - len(token.lstrip(" ")) if edited and not before else 0
+        text += (
+            ("]" if before and not edited else "") + token[:space] + ("[" if edited and not before else "")
+        )
+        text += token[space:]
+    text += "]" if parts and parts[-1][1] else ""
+    shown = screen.shorten(text, 2 * screen.width - 8)
+    return Text(f"{side.upper()}  ", style="bold", overflow="fold").append(shown, style="not bold italic")
+
+
+def _output(comparison: Comparison, pair: Row, injected: bool, screen: Screen) -> Iterable[Text]:
+    """Whether the output changed, and what is written on."""
+    title = "Injection" if injected else "Output"
+    found = output_of(comparison, pair)
+    style = "bold" if not found.changed else "bold red" if found.beyond else ""
+    yield Text(title, style="bold")
+    yield from screen.wrap(screen.visible(verdict_of(found, injected)), indent=2, hang=2, style=style)
+    for side in "ab":
+        if (text := pair[f"continuation_{side}"]) is not None:
+            shown = screen.shorten(screen.visible(text), screen.width - 18)
+            yield Text(f"  {side.upper()} writes on: ").append(shown, style="italic")
+
+
+def _layers(comparison: Comparison, pair: Row, screen: Screen) -> Iterable[Text]:
+    """How far apart the two are after each layer, beside what edits of that size do."""
+    rows = comparison.table("divergence")
+    own = rows[rows["pair_id"] == pair["pair_id"]]
+    if own.empty or not own["js"].max():
+        return
+    last = int(own["layer"].max())
+    most = max(float(own["js"].max()), float(own["band"].fillna(0).max()))
+    legend = f"  (JS, embedding {screen.glyph('→')} layer {last}; {screen.steps[7]} = {most:.2g} bits)"
+    yield Text("How far apart, by layer", style="bold").append(legend, style="not bold dim")
+    named = [("A to B", own["js"])]
+    if own["band"].notna().all():
+        named.append(("95% of controls", own["band"]))
+    room = max(len(name) for name, _ in named)
+    for name, values in named:
+        spark = "".join(screen.steps[min(7, int(8 * value / most))] for value in values)
+        yield Text(f"  {padded(name, room)}  ").append(spark, style="cyan" if name == "A to B" else "dim")
+    told = _onset(pair, own)
+    if told:
+        yield from screen.wrap(told, indent=2, hang=2)
+
+
+def _onset(pair: Row, own: pd.DataFrame) -> str:
+    """From which layer on they are further apart than controls are."""
+    if own["band"].isna().any():
+        return ""
+    chance = ""
+    if pair["onset_chance"] is not None:
+        held = f"Of the {pair['n_controls']} controls, {share(pair['onset_chance'])}"
+        chance = f" {held} do so too, each held against the others."
+    if pair["onset_layer"] is None:
+        return f"At no layer are they further apart than {pair['n_controls']} edits of that size and place."
+    where = "the embedding" if pair["onset_layer"] < 0 else f"layer {pair['onset_layer']}"
+    return f"Further apart than edits of that size and place first after {where}.{chance}"
+
+
+def _targets(comparison: Comparison, screen: Screen) -> Iterable[Text]:
+    """What became of each target."""
+    if "verdict_differences" not in comparison.tables:
+        return
+    rows = comparison.arrow("verdict_differences").to_pylist()
+    if not rows:
+        return
+    arrow = screen.glyph("→")
+    yield Text("Targets", style="bold").append(f"  (A {arrow} B)", style="not bold dim")
+    names = [screen.quoted(row["target"], 18) for row in rows[:MOST_TARGETS]]
+    room = max(len(name) for name in names)
+    for name, row in zip(names, rows, strict=False):
+        words = [
+            f"rank {row['final_rank_a']:,} {arrow} {row['final_rank_b']:,}",
+            f"p {spell_prob(row['final_prob_a'])} {arrow} {spell_prob(row['final_prob_b'])}",
+            f"{row['final_logprob_difference']:+.2f} nats",
+        ]
+        fate = row["outcome_a"].replace("_", " ")
+        if row["changed"]:
+            fate += f" {arrow} {row['outcome_b'].replace('_', ' ')}"
+        if row["regime_a"] is not None and row["regime_a"] != row["regime_b"]:
+            fate += f"; regime {row['regime_a']} {arrow} {row['regime_b']}"
+        line = f"{padded(name, room)}  {', '.join(words)}, {fate}"
+        yield from screen.wrap(line, indent=2, hang=room + 2)
+    if len(rows) > MOST_TARGETS:
+        yield Text(f"  {len(rows) - MOST_TARGETS} more are in the tables", style="dim")
+
+
+def _flips(comparison: Comparison, screen: Screen) -> Iterable[Text]:
+    """Tokens that are eliminated on one side alone."""
+    flips = comparison.table("flips")
+    for side in "ba":
+        own = flips[flips["eliminated_in"] == side]
+        if own.empty:
+            continue
+        yield Text(f"Eliminated in {side.upper()} alone", style="bold")
+        layers = own[own["where"] == "layer"]
+        if len(layers):
+            named = [
+                f"{screen.quoted(str(row.token), 16)} after layer {row.layer}" for row in layers.itertuples()
+            ]
+            yield from _named("layers", named, screen)
+        for chain, rows in own[own["where"] == "stage"].groupby("chain", sort=False):
+            named = [f"{screen.quoted(str(row.token), 16)} by {row.stage}" for row in rows.itertuples()]
+            yield from _named(screen.visible(str(chain)), named, screen)
+
+
+def _named(place: str, named: list[str], screen: Screen) -> Iterable[Text]:
+    more = f", and {len(named) - MOST_TOKENS} more" if len(named) > MOST_TOKENS else ""
+    yield from screen.wrap(f"{place}: {', '.join(named[:MOST_TOKENS])}{more}", indent=2, hang=2)
+
+
+def _attention(comparison: Comparison, screen: Screen) -> Iterable[Text]:
+    """The spans that gained and lost most attention, over all layers."""
+    if "attention_differences" not in comparison.tables:
+        return
+    rows = comparison.table("attention_differences")
+    rows = rows[rows["lift_no_sink_difference"].notna()]
+    if rows.empty:
+        return
+    means = rows.groupby("span", sort=False)[["lift_no_sink_a", "lift_no_sink_b"]].mean()
+    means["move"] = means["lift_no_sink_b"] - means["lift_no_sink_a"]
+    means = means[(means["move"] != 0) & (means.index != REST)]
+    order = means["move"].abs().sort_values(ascending=False, kind="stable").index[:MOST_SPANS]
+    if not len(order):
+        return
+    title = "  (times an even share, without the sink, mean over layers)"
+    yield Text("Attention that moved most", style="bold").append(title, style="not bold dim")
+    arrow = screen.glyph("→")
+    told = [
+        f"{screen.quoted(str(span).partition(':')[2] or str(span), 24)}"
+        f" {times(means.loc[span, 'lift_no_sink_a'])} {arrow} {times(means.loc[span, 'lift_no_sink_b'])}"
+        for span in order
+    ]
+    yield from screen.wrap(", ".join(told), indent=2, hang=2)

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from elimtool.analysis.compare.chains import compare_chains
     from elimtool.analysis.compare.runs import compare_runs
     from elimtool.checking.api import run_checks
+    from elimtool.comparing.bench import Controls
     from elimtool.comparing.chains import compare_samplers
     from elimtool.comparing.models import compare_models
+    from elimtool.comparing.prompts import compare_prompts
     from elimtool.engine import TraceOptions
     from elimtool.errors import ElimError
     from elimtool.model.interventions import Ablate, Knockout, Patch, Scale
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Ablate": "elimtool.model.interventions",
     "Comparison": "elimtool.run.comparison",
+    "Controls": "elimtool.comparing.bench",
     "ElimError": "elimtool.errors",
     "Knockout": "elimtool.model.interventions",
     "Message": "elimtool.prompts",
@@ -46,6 +49,7 @@ _HOMES = {
     "TraceOptions": "elimtool.engine",
     "compare_chains": "elimtool.analysis.compare.chains",
     "compare_models": "elimtool.comparing.models",
+    "compare_prompts": "elimtool.comparing.prompts",
     "compare_runs": "elimtool.analysis.compare.runs",
     "compare_samplers": "elimtool.comparing.chains",
     "load_model": "elimtool.model.loading",
@@ -59,6 +63,7 @@ _HOMES = {
 __all__ = [
     "Ablate",
     "Comparison",
+    "Controls",
     "ElimError",
     "Knockout",
     "Message",
@@ -70,6 +75,7 @@ __all__ = [
     "TraceOptions",
     "compare_chains",
     "compare_models",
+    "compare_prompts",
     "compare_runs",
     "compare_samplers",
     "load_model",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elimtool.cli import compare_prompts as pairs
 from elimtool.cli import options as shared
 from elimtool.cli.comparing import Asked, Form, form_of
 from elimtool.cli.output import Output
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Two runs: compare RUN_A RUN_B. Two models: compare -m A -m B prompts.jsonl. Two chains: compare"
-    " --samplers llama.cpp --samplers vllm RUN. A comparison again: compare DIR."
+    " --samplers llama.cpp --samplers vllm RUN. Two prompts: compare --prompt A --prompt B. A comparison"
+    " again: compare DIR."
 )
 PROMPTS = "Prompts"
 
@@ -56,6 +58,13 @@ def compare(
     ] = None,
     target: shared.Target = None,
     foil: shared.Foil = None,
+    chat: pairs.Chat = False,
+    system: pairs.System = None,
+    span: pairs.SpanNames = None,
+    injection: pairs.Injection = False,
+    continue_: pairs.Continue = 0,
+    controls: pairs.ControlCount = None,
+    paraphrase: pairs.Paraphrases = None,
     position: shared.Position = "last",
     samplers: shared.Samplers = None,
     lens: shared.LensName = "auto",
@@ -68,7 +77,7 @@ def compare(
         ),
     ] = False,
     seed: Annotated[
-        int, shared.option("--seed", metavar="N", env="SEED", help="Seed of all resampling.")
+        int, shared.option("--seed", metavar="N", env="SEED", help="Seed of resampling and controls.")
     ] = 0,
     out: shared.Out = None,
     overwrite: Annotated[
@@ -123,7 +132,13 @@ def compare(
             position, list(asked.samplers) or None, None, lens=lens, sinks=sinks, target_space=target_space
         )
         source = Source(device, trust_remote_code, format_)
-        found = _of_models(output, form, asked, follow, options, source, seed)
+        if form in (Form.PROMPTS, Form.FILES):
+            given_pair = pairs.PairOptions(
+                chat, system, tuple(span or ()), injection, continue_, controls, tuple(paraphrase or ())
+            )
+            found = _of_prompts(output, form, asked, given_pair, follow, replace(options, seed=seed), source)
+        else:
+            found = _of_models(output, form, asked, follow, options, source, seed)
     _show(output, found, out, overwrite, as_json)
     if form is not Form.SAVED and _failed(found):
         raise typer.Exit(Exit.PARTIAL)
@@ -183,6 +198,23 @@ def _of_models(
 
     with output.progress("loading"):
         return compare_samplers(loaders[0](), prompts, **common)
+
+
+def _of_prompts(
+    output: Output,
+    form: Form,
+    asked: Asked,
+    given: pairs.PairOptions,
+    follow: tuple[tuple[str, ...], tuple[str, ...]],
+    options: TraceOptions,
+    source: Source,
+) -> Comparison:
+    """A comparison of two prompts of one model, or of two files of them."""
+    load = _loaders(output, asked, source)[0]
+    if form is Form.PROMPTS:
+        return pairs.compare_two(load, asked.prompts, given, follow, options)
+    with output.progress("comparing") as say:
+        return pairs.compare_files(load, asked.sides, source.format, given, follow, options, say)
 
 
 def _prompts(asked: Asked, source: Source) -> tuple[list[Prompt], dict[str, ElimError]]:

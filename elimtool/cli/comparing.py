@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from elimtool.cli.compare_prompts import OF_ONE_PAIR, OF_PAIRS
 from elimtool.errors import ElimError
 
 
@@ -123,7 +124,7 @@ def _of_prompts(asked: Asked) -> Form:
     raise ElimError(f"{what} is one side alone", WAYS)
 
 
-_FLAGS = {"as_json": "--json", "model": "-m", "sides": "RUN"}
+_FLAGS = {"continue_": "--continue", "as_json": "--json", "model": "-m", "sides": "RUN"}
 
 
 def _refuse_ignored(form: Form, given: Collection[str]) -> None:
@@ -133,7 +134,12 @@ def _refuse_ignored(form: Form, given: Collection[str]) -> None:
         Form.RUNS: OF_TABLES,
         Form.RUN_CHAINS: (OF_TABLES - {"intervened"}) | {"samplers"},
     }.get(form)
+    alien: frozenset[str] = {Form.PROMPTS: frozenset[str](), Form.FILES: OF_ONE_PAIR}.get(form, OF_PAIRS)
     for name in given:
+        if name in alien and used is None:
+            flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+            hint = "write it in their records" if form is Form.FILES else "it is of two prompts: leave it out"
+            raise ElimError(f"{flag} means nothing for {form.value}", hint)
         flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
         if used is not None and name not in used:
             raise ElimError(

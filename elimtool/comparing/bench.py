@@ -121,6 +121,13 @@ class Bench:
             for side, prompt, one in zip(self.sides, (a, b), found, strict=True):
                 side.add(prompt, one)
 
+    def add_unread(self, name: str, why: str) -> None:
+        """Keep a pair of which a record could not be read as rows that say so."""
+        self.pairs.append(Pair(name, name, name))
+        for side in self.sides:
+            side.add_unread(name, why)
+        self.measured.append(Measured([{"pair_id": name, "error_message": why}]))
+
     def _encode(self, a: Prompt, b: Prompt) -> tuple[Encoded | ElimError, Encoded | ElimError]:
         """Both prompts as the model sees them, with spans that can be set against each other."""
         a, b = self._with_own_spans(a, b)
@@ -198,7 +205,14 @@ class Bench:
         steps = walk(self.model, one, resolve("greedy"), self.controls.continuation, self.options.seed)
         return str(self.model.tokenizer.backend.decode([step.token for step in steps]))
 
-    def comparison(self, a: Manifest, b: Manifest, options: dict[str, Any], started: str) -> Comparison:
+    def comparison(
+        self,
+        a: Manifest,
+        b: Manifest,
+        options: dict[str, Any],
+        started: str,
+        unpaired: tuple[int, int] = (0, 0),
+    ) -> Comparison:
         """All pairs together.
 
         Args:
@@ -206,6 +220,7 @@ class Bench:
             b: What made side B.
             options: All options of the comparison.
             started: When it began.
+            unpaired: Prompts without a counterpart on either side.
         """
         kept = self.options.selection().kept
         runs = [side.run(facts, kept) for side, facts in zip(self.sides, (a, b), strict=True)]
@@ -213,7 +228,7 @@ class Bench:
         tables = differences(setting)
         tables["pairs"] = self._pair_table(tables["pairs"])
         for name in ("alignment", "divergence", "flips"):
-            rows = [row for one in self.measured for row in one.tables[name]]
+            rows = [row for one in self.measured for row in one.tables.get(name, ())]
             tables[name] = _filled(name, rows)
         heads = [pd.DataFrame(one.heads) for one in self.measured if one.heads]
         tables["head_differences"] = table_of(
@@ -222,7 +237,9 @@ class Bench:
         if len(self.pairs) > 1:
             tables["statistics"] = statistics(tables, self.options.seed)
         notes = prompt_notes(tables["pairs"], options)
-        return Comparison.of("prompts", a, b, tables, options=options, notes=notes, started=started)
+        return Comparison.of(
+            "prompts", a, b, tables, options=options, notes=notes, unpaired=unpaired, started=started
+        )
 
     def _pair_table(self, traced: Any) -> Any:
         """The pairs as traces tell them, with what was measured of them, each followed by its controls."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,9 @@ def compare_prompts(
     foils: Sequence[str] = (),
     options: TraceOptions | None = None,
     controls: Controls | None = None,
+    unread: Mapping[str, str] | None = None,
+    unpaired: tuple[int, int] = (0, 0),
+    names: tuple[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Compare what a model makes of two prompts, or of many pairs of them; every difference is B minus A.
@@ -44,6 +47,9 @@ def compare_prompts(
         foils: Continuations to contrast them with, likewise.
         options: What to trace and how; ``errors="row"`` keeps a pair that cannot be used as a row.
         controls: What each edit is held against, and what else is measured.
+        unread: Pairs of which a record could not be read, by id: which side, and why.
+        unpaired: Prompts that have no counterpart, on side A and on side B.
+        names: What the sides are called in stories; without, by the model.
         progress: Called with (pairs done, pairs in all).
 
     Returns:
@@ -69,6 +75,8 @@ def compare_prompts(
         bench.add(one, other)
         if progress is not None:
             progress(done, len(left))
+    for name, why in (unread or {}).items():
+        bench.add_unread(name, why)
     facts = [
         manifest(
             model,
@@ -84,7 +92,9 @@ def compare_prompts(
         **controls.plain(),
         "causal_within": causal_within(model.dtype),
     }
-    return bench.comparison(facts[0], facts[1], stated, started)
+    if names is not None:
+        stated["names"] = list(names)
+    return bench.comparison(facts[0], facts[1], stated, started, unpaired)
 
 
 def _refuse(options: TraceOptions) -> None:

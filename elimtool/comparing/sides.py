@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from elimtool.analysis.verdict import verdicts
 from elimtool.engine import run_batch
+from elimtool.errors import ElimError
 from elimtool.model.view import Encoded
 from elimtool.prompts import Prompt
-from elimtool.records import arrow_table, concatenate, prompt_rows
+from elimtool.records import arrow_table, concatenate, prompt_rows, unread_row
 from elimtool.run import Run
 
 if TYPE_CHECKING:
-    from elimtool.errors import ElimError
     from elimtool.lenses.lens import Lens
     from elimtool.metrics.metric import Settings
     from elimtool.model.model import Model
@@ -47,6 +47,12 @@ class TracedSide:
         for name, table in tables.items():
             self.tables.setdefault(name, []).append(table)
         return tables
+
+    def add_unread(self, prompt_id: str, why: str) -> None:
+        """Keep a record that is no prompt as a row that says why."""
+        row = unread_row(prompt_id, None, ElimError(why))
+        columns = {name: [value] for name, value in row.items()}
+        self.tables.setdefault("prompts", []).append(arrow_table("prompts", columns))
 
     def run(self, facts: Manifest, kept: Collection[str]) -> Run:
         """The run, with verdicts where what they are made of was measured.

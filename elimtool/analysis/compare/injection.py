@@ -114,6 +114,8 @@ def verdict_of(found: Output, injected: bool) -> str:
         injected: Whether the edit is an injection.
     """
     pair = found.pair
+    if pair["text_a"] == pair["text_b"]:
+        return "Nothing differs: the prompts are the same."
     tokens = [f"'{pair[f'top_token_{side}']}' (p = {spell_prob(pair[f'top_prob_{side}'])})" for side in "ab"]
     moved = f"JS {pair['js_output']:.3g} bits"
     if found.band is not None:

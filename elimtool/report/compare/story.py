@@ -9,6 +9,7 @@ from rich.text import Text
 from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.compare.summary import Moved, Share, Summary, summary
 from elimtool.report.compare.chains import chain_lines
+from elimtool.report.compare.prompts import own_pairs, prompt_story
 from elimtool.report.compare.tested import one_line, tested
 from elimtool.report.numbers import share
 from elimtool.report.screen import Screen, padded
@@ -55,7 +56,9 @@ def story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print the story in the width and encoding of a console."""
-    told = story(comparison, width=console.width, encoding=console.encoding)
+    one = comparison.kind == "prompts" and len(own_pairs(comparison)) == 1
+    tell = prompt_story if one else story
+    told = tell(comparison, width=console.width, encoding=console.encoding)
     console.print(told, highlight=False)
 
 

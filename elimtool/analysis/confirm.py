@@ -12,24 +12,20 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
+from elimtool import scoring
 from elimtool.analysis.evidence import CONTROLS, DELTA, DELTA_HALF, ROLES, CausalTest, evidence
 from elimtool.calibrate.reference import ensure_reference
-from elimtool.intake import BATCH_TOKENS
 from elimtool.model.interventions import Ablate, Component
-from elimtool.model.interventions.install import Plan, installed
+from elimtool.model.interventions.install import Plan
 from elimtool.model.interventions.recording import dtype_name
-from elimtool.model.view import Batch, Encoded, LayerView
+from elimtool.model.view import Encoded
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from elimtool.model.interventions.reference import Reference
     from elimtool.model.model import Model
     from elimtool.run import Run
-
-READOUT_BYTES = 128 * 2**20
-"""Logits held at a time."""
 
 Rows = list[dict[str, Any]]
 
@@ -142,37 +138,7 @@ def log_probabilities(
     Returns:
         float64 nats, [plans, tokens].
     """
-    at_once = max(1, BATCH_TOKENS // len(one.token_ids))
-    found = []
-    for start in range(0, len(plans), at_once):
-        some = plans[start : start + at_once]
-        batch = Batch.of([one] * len(some), model.device)
-        last: list[Tensor] = []
-
-        def keep(view: LayerView, last: list[Tensor] = last) -> None:
-            assert view.residual is not None
-            last[:] = [view.residual]
-
-        with installed(model.bridge, batch, some, reference):
-            model.stream(batch, {"residual"}, keep)
-        found.append(_read(model, last[0], where, ids))
-    return torch.cat(found)
-
-
-def _read(model: Model, residual: Tensor, where: Sequence[int], ids: Sequence[int]) -> Tensor:
-    """Log-probabilities [batch, tokens] of last residuals [batch, probes, width], a few rows at a time."""
-    places = sorted(set(where))
-    columns = torch.tensor([places.index(place) for place in where], device=residual.device)
-    wanted = torch.tensor(list(ids), device=residual.device)
-    rows = residual[:, places]
-    step = max(1, READOUT_BYTES // (len(places) * model.vocab * 4))
-    found = []
-    for start in range(0, len(rows), step):
-        part = rows[start : start + step]
-        logits = model.readout(part.flatten(0, 1)).reshape(len(part), len(places), -1)
-        chosen = logits[:, columns, wanted].double()
-        found.append((chosen - logits.double().logsumexp(-1)[:, columns]).cpu())
-    return torch.cat(found)
+    return scoring.log_probabilities(model, [one] * len(plans), plans, reference, where, ids)
 
 
 def _component(name: str | None) -> Component | None:

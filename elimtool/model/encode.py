@@ -22,6 +22,7 @@ def encode(
     position: Position = "last",
     sinks: str = "auto",
     target_space: str = "auto",
+    units: str = "auto",
 ) -> Encoded:
     """Tokenise a prompt and place everything the user named in it.
 
@@ -32,6 +33,7 @@ def encode(
         position: Query positions to probe: the last token, all tokens, or one index from 0.
         sinks: Attention-sink rule, see ``sink_positions``.
         target_space: ``auto`` or ``exact``.
+        units: What the prompt's spans are, see ``elimtool.model.spans.spans_of``.
 
     Raises:
         ElimError: The prompt is empty or too long, or a span, target, sink or position does not fit it.
@@ -68,7 +70,7 @@ def encode(
         token_ids=ids,
         tokens=tokens,
         n_appended=len(appended),
-        spans=spans_of(prompt, text, tokens, encoded.offsets, in_sink, tokenizer.render),
+        spans=spans_of(prompt, text, tokens, encoded.offsets, in_sink, tokenizer.render, units),
         sinks=in_sink,
         positions=_positions(position, len(ids)),
         targets=targets,

@@ -6,8 +6,8 @@ checkpoint's raw weights: no LayerNorm folding, no centring.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +28,7 @@ from elimtool.model.interventions.edits import Site
 from elimtool.model.interventions.install import hook_point, installed, watching
 from elimtool.model.interventions.reference import Reference
 from elimtool.model.native import Native
+from elimtool.model.prefix import shares_prefixes
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.prompts import Prompt
@@ -118,7 +119,13 @@ class Model:
         return int(context) if context else None
 
     def encode(
-        self, prompt: Prompt, *, position: Position = "last", sinks: str = "auto", target_space: str = "auto"
+        self,
+        prompt: Prompt,
+        *,
+        position: Position = "last",
+        sinks: str = "auto",
+        target_space: str = "auto",
+        units: str = "auto",
     ) -> Encoded:
         """Tokenise a prompt for this model; see ``elimtool.model.encode.encode``."""
         return encode(
@@ -128,6 +135,7 @@ class Model:
             position=position,
             sinks=sinks,
             target_space=target_space,
+            units=units,
         )
 
     def stream(self, batch: Batch, needs: Collection[str], observe: Observer) -> None:
@@ -189,6 +197,22 @@ class Model:
         except ElimError:
             return False
         return True
+
+    @property
+    def native_usable(self) -> bool:
+        """Whether the wrapped model can run by itself; see ``elimtool.model.native``."""
+        return self._native.usable
+
+    @contextmanager
+    def alone(self, batch: Batch) -> Iterator[None]:
+        """While open, the wrapped model runs by itself; components that somebody listens to stay."""
+        with self._native.running(batch, None):
+            yield
+
+    @cached_property
+    def shares_prefixes(self) -> bool:
+        """Whether other endings of a prompt can go on from its kept keys and values."""
+        return shares_prefixes(self)
 
     def readout(self, residual: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
         """Logits of residual streams, by the model's own final norm, unembedding, scale and soft cap.

@@ -88,14 +88,14 @@ class ProbedAttention:
     def __call__(
         self,
         module: nn.Module,
-        query: Float[Tensor, "batch heads keys size"],
+        query: Float[Tensor, "batch heads queries size"],
         key: Float[Tensor, "batch groups keys size"],
         value: Float[Tensor, "batch groups keys other"],
         attention_mask: Tensor | None,
         scaling: float | None = None,
         dropout: float = 0.0,
         **options: Any,
-    ) -> tuple[Float[Tensor, "batch keys heads other"], None]:
+    ) -> tuple[Float[Tensor, "batch queries heads other"], None]:
         """Run one layer's attention.
 
         Raises:

@@ -12,6 +12,9 @@ from elimtool.prompts import Message, Prompt
 ONE_BY_ONE = 64
 """Prompts of at most this many tokens get one span per token when the user names none."""
 
+UNITS = ("auto", "spans", "roles", "sentences", "tokens")
+"""What the spans of a prompt can be asked to be."""
+
 _SENTENCE_END = re.compile(r"""[.!?…؟۔।॥]["'”’»)\]]{0,4}\s+|[。！？｡][。！？｡」』”’）]{0,4}\s*|\n+""")
 _MARK = re.compile("\ue000([0-9]+)\ue001")
 
@@ -59,29 +62,45 @@ def spans_of(
     offsets: Offsets,
     sinks: tuple[int, ...],
     render: Render,
+    units: str = "auto",
 ) -> tuple[Span, ...]:
     """The spans that attention is summed over; ``<sink>`` comes first, ``<rest>`` last.
 
     The user's spans if any were named; else the chat's roles; else one span a token for prompts of at
     most ``ONE_BY_ONE`` tokens; else sentences. Tokens that named or role spans leave over, the sink's
-    apart, are ``<rest>``, so that the parts of a prompt can be added up.
+    apart, are ``<rest>``, so that the parts of a prompt can be added up. ``units`` other than ``auto``, one
+    of ``UNITS``, asks for one of these kinds.
 
     Raises:
-        ElimError: A named span is not in the text, occurs twice, or covers no token.
+        ElimError: The prompt has no spans of the kind asked for, or a named span is not in the text, occurs
+            twice, or covers no token.
     """
     head = [Span(SINK, sinks)] if sinks else []
-    if prompt.spans:
+    if units in ("sentences", "tokens"):
+        named = []
+    elif prompt.spans and units != "roles":
         named = [_named(request.name, *request.locate(text), offsets) for request in prompt.spans]
     else:
         named = _roles(prompt.messages, text, offsets, render) if prompt.messages else []
+        _refuse_none(units, prompt, named)
     if named:
         covered = set(sinks).union(*(span.tokens for span in named))
         left = tuple(i for i in range(len(tokens)) if i not in covered)
         return (*head, *named, *([Span(REST, left)] if left else []))
-    if len(tokens) <= ONE_BY_ONE:
+    if units == "tokens" or (units == "auto" and len(tokens) <= ONE_BY_ONE):
         single = [Span(f"{i}:{token}", (i,)) for i, token in enumerate(tokens) if i not in sinks]
         return (*head, *single)
     return (*head, *_sentences(text, offsets, len(tokens)))
+
+
+def _refuse_none(units: str, prompt: Prompt, named: Sequence[Span]) -> None:
+    """Refuse kinds of spans that the prompt does not have."""
+    if units == "spans":
+        raise ElimError("--units spans: the prompt names no span", "name parts of it with --span NAME=TEXT")
+    if units == "roles" and not prompt.messages:
+        raise ElimError("--units roles: the prompt is no chat", "give --chat, or other --units")
+    if units == "roles" and not named:
+        raise ElimError("--units roles: no message is found in the rendered chat", "give other --units")
 
 
 def _named(name: str, start: int, end: int, offsets: Offsets) -> Span:

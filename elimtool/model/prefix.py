@@ -1,0 +1,154 @@
+"""Other endings of one prompt: its beginning runs once, and each ending goes on from its keys and values."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from elimtool.memory import out_of_memory
+from elimtool.model.affine import wide
+from elimtool.model.view import Batch, Encoded
+from elimtool.prompts import Prompt
+
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
+
+log = logging.getLogger(__name__)
+
+Ending = tuple[int, tuple[int, ...]]
+"""How many tokens of the beginning stay, and the tokens that follow them."""
+
+BATCH_TOKENS = 4096
+"""Keys of one pass at most, unless a single ending has more."""
+
+TRIAL = 8
+"""Tokens of the pass that shows whether a family takes a mask and positions of ours."""
+
+
+class Prefix:
+    """A prompt whose keys and values are kept.
+
+    Args:
+        model: A model for which ``shares_prefixes`` holds.
+        ids: The prompt.
+
+    Attributes:
+        logits: Its own logits.
+    """
+
+    def __init__(self, model: Model, ids: Sequence[int]) -> None:
+        from transformers.cache_utils import DynamicCache
+
+        self.model = model
+        cache = DynamicCache()
+        self.logits = _run(model, torch.tensor([list(ids)], device=model.device), past_key_values=cache)[0]
+        self.kept = [(layer.keys, layer.values) for layer in cache.layers]
+
+    def log_probabilities(
+        self, endings: Sequence[Ending], ids: Sequence[int]
+    ) -> Float64[Tensor, "endings tokens"]:
+        """Log-probabilities (nats) of tokens after each ending, as if it were run from its first token on.
+
+        Args:
+            endings: Each with at least one token.
+            ids: The tokens.
+        """
+        order = sorted(range(len(endings)), key=lambda at: (len(endings[at][1]), endings[at][0]))
+        found: dict[int, Tensor] = {}
+        for some in _groups([endings[at] for at in order]):
+            rows = order[len(found) : len(found) + len(some)]
+            logprobs = torch.log_softmax(self._together(some).double(), -1)[:, list(ids)].cpu()
+            found.update(zip(rows, logprobs, strict=True))
+        return torch.stack([found[at] for at in range(len(endings))])
+
+    def _together(self, endings: Sequence[Ending]) -> Float[Tensor, "endings vocab"]:
+        """Some endings, padded on the left so that all end in the same column."""
+        from transformers.cache_utils import DynamicCache
+
+        device = self.model.device
+        shared = max(start for start, _ in endings)
+        longest = max(len(ids) for _, ids in endings)
+        ids = torch.zeros(len(endings), longest, dtype=torch.long)
+        positions = torch.zeros_like(ids)
+        for row, (start, own) in enumerate(endings):
+            ids[row, longest - len(own) :] = torch.tensor(own)
+            positions[row, longest - len(own) :] = torch.arange(start, start + len(own))
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(self.kept):
+            size = (len(endings), -1, -1, -1)
+            cache.update(keys[:, :, :shared].expand(size), values[:, :, :shared].expand(size), layer)
+        return _run(
+            self.model,
+            ids.to(device),
+            past_key_values=cache,
+            position_ids=positions.to(device),
+            attention_mask=_visible(endings, shared, longest).to(device)[:, None],
+        )
+
+
+def shares_prefixes(model: Model) -> bool:
+    """Whether a family goes on from kept keys and values to what it gives without them; tried once."""
+    if not hasattr(model.hf, "base_model_prefix") or not model.native_usable:
+        return False
+    ids = tuple(one % model.vocab for one in range(5, 5 + TRIAL))
+    some = range(min(model.vocab, 1000))
+    try:
+        gone_on = Prefix(model, ids).log_probabilities([(3, ids[5:])], some)[0]
+        plain = torch.log_softmax(Prefix(model, ids[:3] + ids[5:]).logits.double(), -1)[list(some)].cpu()
+    except Exception as error:  # code of an unknown architecture may raise anything
+        if out_of_memory(error):
+            raise
+        log.debug("%s: the trial with kept keys failed", model.name, exc_info=True)
+        return False
+    tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    return float((gone_on - plain).abs().max()) <= tolerance * max(1.0, float(plain.abs().max()))
+
+
+def window(model: Model) -> int | None:
+    """The shortest attention window of a model's layers in tokens; ``None`` without one."""
+    config = model.hf.config.get_text_config() if hasattr(model.hf, "config") else None
+    sizes = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    known = [int(size) for size in sizes if isinstance(size, int) and size > 0]
+    return min(known, default=None)
+
+
+def _run(model: Model, ids: Tensor, **options: Any) -> Float[Tensor, "rows vocab"]:
+    nobody = Encoded(Prompt(text=""), "", "", (), (), 0, (), (), (), ())
+    probed = torch.ones(len(ids), 1, dtype=torch.bool, device=ids.device)
+    batch = Batch((nobody,) * len(ids), ids, torch.zeros_like(probed, dtype=torch.long), probed)
+    with torch.inference_mode(), model.alone(batch):
+        logits: Tensor = model.hf(input_ids=ids, use_cache=True, logits_to_keep=1, **options).logits
+    return wide(logits[:, -1])
+
+
+def _visible(endings: Sequence[Ending], shared: int, longest: int) -> Bool[Tensor, "endings new keys"]:
+    """Which keys each new token sees: the part of the beginning that its ending keeps, and new ones up to it.
+
+    Padding sees itself, so that no row of attention is empty.
+    """
+    kept = torch.tensor([start for start, _ in endings])
+    first = torch.tensor([longest - len(own) for _, own in endings])
+    at = torch.arange(longest)
+    old = (torch.arange(shared) < kept[:, None])[:, None].expand(-1, longest, -1)
+    new = (at[:, None] >= at) & (at >= first[:, None, None]) | (at[:, None] == at)
+    return torch.cat([old, new], -1)
+
+
+def _groups(endings: Sequence[Ending]) -> Iterator[list[Ending]]:
+    """Consecutive endings that are run together: few keys in all, and at most half of the tokens padding."""
+    some: list[Ending] = []
+    for one in endings:
+        group = [*some, one]
+        longest = max(len(own) for _, own in group)
+        keys = (longest + max(start for start, _ in group)) * len(group)
+        if some and (keys > BATCH_TOKENS or longest * len(group) > 2 * sum(len(own) for _, own in group)):
+            yield some
+            some = []
+        some.append(one)
+    if some:
+        yield some

@@ -20,6 +20,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from elimtool.analysis.compare.chains import compare_chains
     from elimtool.analysis.compare.runs import compare_runs
+    from elimtool.attributing import attribute
+    from elimtool.attribution.options import AttributeOptions
     from elimtool.checking.api import run_checks
     from elimtool.comparing.bench import Controls
     from elimtool.comparing.chains import compare_samplers
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Ablate": "elimtool.model.interventions",
+    "AttributeOptions": "elimtool.attribution.options",
     "Comparison": "elimtool.run.comparison",
     "Controls": "elimtool.comparing.bench",
     "ElimError": "elimtool.errors",
@@ -47,6 +50,7 @@ _HOMES = {
     "Scale": "elimtool.model.interventions",
     "SpanRequest": "elimtool.prompts",
     "TraceOptions": "elimtool.engine",
+    "attribute": "elimtool.attributing",
     "compare_chains": "elimtool.analysis.compare.chains",
     "compare_models": "elimtool.comparing.models",
     "compare_prompts": "elimtool.comparing.prompts",
@@ -62,6 +66,7 @@ _HOMES = {
 
 __all__ = [
     "Ablate",
+    "AttributeOptions",
     "Comparison",
     "Controls",
     "ElimError",
@@ -73,6 +78,7 @@ __all__ = [
     "Scale",
     "SpanRequest",
     "TraceOptions",
+    "attribute",
     "compare_chains",
     "compare_models",
     "compare_prompts",

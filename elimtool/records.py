@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from elimtool.samplers import Chain
 
 
+DRAWN = ("generate", "confirm", "ablations")
+"""Options that make a run draw at random."""
+
+
 def arrow_table(name: str, columns: Columns, intervention: str | None = None) -> pa.Table:
     """One table by its frozen schema; NaN and masked entries become null, infinities stay.
 
@@ -143,9 +147,9 @@ def manifest(model: Model, config: Mapping[str, Any], chains: Sequence[Chain], s
         device=str(model.device),
         processing=PROCESSING,
         bos=model.tokenizer.bos_policy,
-        lens=config["lens"],
+        lens=config.get("lens"),
         sinks=config["sinks"],
-        seed=config["seed"] if config["generate"] or config["confirm"] else None,
+        seed=config["seed"] if any(map(config.get, DRAWN)) else None,
         chains=[chain.describe() for chain in chains],
         config=json.loads(json.dumps(config)),
         started=started,

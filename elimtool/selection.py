@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from elimtool.errors import ElimError, nearest
-from elimtool.run.schema import TABLES
+from elimtool.run.schema import ATTRIBUTED, TABLES
+
+TRACED = tuple(name for name in TABLES if name not in ATTRIBUTED)
+"""Tables that a trace can fill."""
 
 WALKS = frozenset({"walk", "walk_stages"})
 HEADS = frozenset({"attention_heads", "components", "copy_suppression"})
@@ -50,7 +53,7 @@ def select(tables: Sequence[str] | None, *, heads: bool, walk: bool, intervened:
     """
     without = (frozenset() if heads else HEADS) | (frozenset() if walk else WALKS)
     without |= frozenset() if intervened else CHANGES
-    kept = set(TABLES) - without if tables is None else _checked(tables, heads, walk, intervened)
+    kept = set(TRACED) - without if tables is None else _checked(tables, heads, walk, intervened)
     kept.add(ALWAYS)
     needed = kept.union(*(JUDGED_BY[name] for name in kept if name in JUDGED_BY))
     return Selection(frozenset(kept), frozenset(needed - JUDGED_BY.keys() - without))
@@ -71,10 +74,12 @@ def refuse_unfitted(tables: Sequence[str] | None, model: str) -> None:
 
 def _checked(tables: Sequence[str], heads: bool, walk: bool, intervened: bool) -> set[str]:
     if not tables:
-        raise ElimError("--tables names no table", nearest("", tuple(TABLES)))
+        raise ElimError("--tables names no table", nearest("", TRACED))
     for name in tables:
+        if name in ATTRIBUTED:
+            raise ElimError(f"--tables {name} is of no trace", "elimtool attribute fills it")
         if name not in TABLES:
-            raise ElimError(f"--tables: there is no table '{name}'", nearest(name, tuple(TABLES)))
+            raise ElimError(f"--tables: there is no table '{name}'", nearest(name, TRACED))
     if not heads and (asked := sorted(HEADS & set(tables))):
         raise ElimError(f"--no-heads contradicts --tables {asked[0]}", "leave one of the two out")
     if not walk and (asked := sorted(WALKS & set(tables))):

@@ -10,8 +10,7 @@ import elimtool
 from elimtool import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.metrics import METRICS
-from elimtool.run.schema import TABLES
-from elimtool.selection import CHANGES, FITTED, WALKS, select
+from elimtool.selection import CHANGES, FITTED, TRACED, WALKS, select
 
 PROMPT = "The capital of France is"
 
@@ -24,15 +23,16 @@ def test_verdicts_are_measured_through_the_tables_they_join() -> None:
     coarse = select(["verdicts"], heads=False, walk=False)
     assert coarse.measured == found.measured - {"components"}
     everything = select(None, heads=True, walk=True, intervened=True)
-    assert everything.kept == set(TABLES)
-    assert everything.measured == set(TABLES) - {"verdicts", "effects"}
-    assert select(None, heads=True, walk=True).kept == set(TABLES) - {"effects"}
+    assert everything.kept == set(TRACED)
+    assert everything.measured == set(TRACED) - {"verdicts", "effects"}
+    assert select(None, heads=True, walk=True).kept == set(TRACED) - {"effects"}
 
 
 @pytest.mark.parametrize(
     ("tables", "heads", "message"),
     [
         (["lense"], None, "did you mean 'lens'"),
+        (["attributions"], None, "elimtool attribute fills it"),
         (["attention_heads"], False, "--no-heads contradicts"),
         (["walk"], None, "needs a walk"),
         (["effects"], None, "needs an intervention"),
@@ -49,7 +49,7 @@ def whole(llama: Any) -> Any:
     return elimtool.trace(llama, PROMPT, targets=["Paris"], foils=["Rome"])
 
 
-@pytest.mark.parametrize("name", sorted(set(TABLES) - WALKS - FITTED - CHANGES))
+@pytest.mark.parametrize("name", sorted(set(TRACED) - WALKS - FITTED - CHANGES))
 def test_a_table_alone_is_the_table_among_all(llama: Any, whole: Any, name: str) -> None:
     alone = elimtool.trace(
         llama, PROMPT, targets=["Paris"], foils=["Rome"], options=TraceOptions(tables=(name,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from elimtool.run.columns import INTERVENTION, Column, Table
 from elimtool.run.tables.attention import ATTENTION, ATTENTION_HEADS, ATTENTION_LAYERS
+from elimtool.run.tables.attribution import ATTRIBUTION_AGREEMENT, ATTRIBUTION_METHODS, ATTRIBUTIONS
 from elimtool.run.tables.components import COMPONENTS
 from elimtool.run.tables.controls import CONTROLS
 from elimtool.run.tables.copy_suppression import COPY_SUPPRESSION
@@ -23,7 +24,10 @@ __all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table"]
 SCHEMA_VERSION = 1
 """Grows when a column or a key of run.json is renamed, dropped or changes its meaning."""
 
-ONE_PASS = ("prompts", "effects", "walk", "walk_stages")
+ATTRIBUTED = ("attributions", "attribution_methods", "attribution_agreement")
+"""Tables of ``elimtool attribute``, which no trace fills."""
+
+ONE_PASS = ("prompts", "effects", "walk", "walk_stages", *ATTRIBUTED)
 """Tables whose rows belong to no pass, or to both; all others say which pass a row is of."""
 
 _TABLES: dict[str, Table] = {
@@ -47,6 +51,9 @@ _TABLES: dict[str, Table] = {
     "effects": EFFECTS,
     "walk": WALK,
     "walk_stages": WALK_STAGES,
+    "attributions": ATTRIBUTIONS,
+    "attribution_methods": ATTRIBUTION_METHODS,
+    "attribution_agreement": ATTRIBUTION_AGREEMENT,
 }
 
 TABLES: dict[str, Table] = {

@@ -9,7 +9,7 @@ from typing import Literal
 import pyarrow as pa
 
 from elimtool.errors import ElimError, nearest
-from elimtool.run.schema import TABLES
+from elimtool.run.schema import ATTRIBUTED, TABLES
 
 Kind = Literal["integer", "number", "boolean", "text", "tokens"]
 Reduction = Literal["", "last_layer", "last_stage", "all_stages", "first_k"]
@@ -139,6 +139,7 @@ def columns() -> dict[str, Metric]:
             column.description,
         )
         for table in TABLES.values()
+        if table.name not in ATTRIBUTED
         for column in table.columns
         if column.type in _KINDS and column.name not in _NOT_MEASURED
     }

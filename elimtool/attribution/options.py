@@ -1,0 +1,72 @@
+"""What ``elimtool attribute`` can be asked: methods, spans and how much work they may make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from elimtool.errors import ElimError, nearest
+from elimtool.model.spans import UNITS
+
+METHODS = (
+    "leave-one-out",
+    "leave-one-out-masked",
+    "knockout",
+    "knockout-later",
+    "gradient-x-input",
+    "integrated-gradients",
+    "contextcite",
+)
+DEFAULT_METHODS = ("leave-one-out", "leave-one-out-masked", "gradient-x-input", "contextcite")
+"""Two kinds of ablation, a gradient and a surrogate: what can be had for some dozen passes."""
+GRADIENTS = ("gradient-x-input", "integrated-gradients")
+"""Methods that need float32 or float64."""
+FEWEST = 16
+"""Ablations from which on a surrogate may be fitted: four folds of four."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeOptions:
+    """How to attribute; the same for every prompt of a run.
+
+    Attributes:
+        methods: Names of ``METHODS``; ``None`` for ``DEFAULT_METHODS``, of which gradients are left out in
+            half precision.
+        units: What spans are: ``auto`` (the prompt's named spans, else chat roles, else tokens of short
+            prompts, else sentences), ``spans``, ``roles``, ``sentences`` or ``tokens``.
+        position: Token whose prediction is attributed: ``last`` or an index from 0. Later ones are not run.
+        sinks: Attention-sink rule as for a trace; sinks stay in place whatever is ablated.
+        target_space: ``auto`` or ``exact``, see ``elimtool.model.targets.spaced``.
+        windows: Windows of layers that a knockout is told by, besides all layers.
+        ablations: Random ablations that contextcite fits.
+        steps: Gradients that integrated gradients may take of one target.
+        seed: Draws the random ablations.
+        errors: ``raise`` the first bad prompt, or keep it as a ``row`` with its error.
+    """
+
+    methods: tuple[str, ...] | None = None
+    units: str = "auto"
+    position: int | Literal["last"] = "last"
+    sinks: str = "auto"
+    target_space: Literal["auto", "exact"] = "auto"
+    windows: int = 5
+    ablations: int = 64
+    steps: int = 512
+    seed: int = 0
+    errors: Literal["raise", "row"] = "raise"
+
+    def __post_init__(self) -> None:
+        for name in self.methods or ():
+            if name not in METHODS:
+                raise ElimError(f"--method '{name}' is not known", nearest(name, METHODS))
+        if self.methods == ():
+            raise ElimError("no method is named", nearest("", METHODS))
+        if self.units not in UNITS:
+            raise ElimError(f"--units '{self.units}' is not valid", nearest(self.units, UNITS))
+        if isinstance(self.position, str) and self.position != "last":
+            raise ElimError(f"--position '{self.position}' is not valid", "give last, or an index from 0")
+        if self.target_space not in ("auto", "exact"):
+            raise ElimError(f"--target-space '{self.target_space}' is not valid", "give auto or exact")
+        for name, least in (("windows", 1), ("ablations", FEWEST), ("steps", 24)):
+            if getattr(self, name) < least:
+                raise ElimError(f"--{name} {getattr(self, name)} is not valid", f"give at least {least}")

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from elimtool import __version__
-from elimtool.cli import batch, check, compare, lens, models, report, samplers, trace
+from elimtool.cli import attribute, batch, check, compare, lens, models, report, samplers, trace
 from elimtool.cli import options as shared
 from elimtool.cli import run as runs
 from elimtool.errors import ElimError, Exit
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("trace", no_args_is_help=True, epilog=shared.EPILOG)(trace.trace)
+app.command("attribute", no_args_is_help=True, epilog=shared.EPILOG)(attribute.attribute)
 app.command("batch", no_args_is_help=True, epilog=batch.EPILOG)(batch.batch)
 app.command("check", no_args_is_help=True, epilog=shared.EPILOG)(check.check)
 app.command("compare", no_args_is_help=True, epilog=compare.EPILOG)(compare.compare)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +9,8 @@ import typer
 
 from elimtool.cli import interventions as changes
 from elimtool.cli import options as shared
+from elimtool.cli.asked import prompt_of, prompt_text
 from elimtool.cli.output import Output
-from elimtool.errors import ElimError
 
 if TYPE_CHECKING:
     from elimtool.engine import TraceOptions
@@ -84,8 +83,8 @@ def trace(
     """Trace one prompt: which tokens kept attention, how targets ranked layer by layer, what samplers cut."""
     del config  # its values are the other parameters' defaults by now
     output = Output(quiet)
-    text = _text(prompt, file)
-    asked = _prompt(text, chat, system, target or (), foil or (), span or ())
+    text = prompt_text(prompt, file)
+    asked = prompt_of(text, chat, system, target or (), foil or (), span or ())
     wanted = shared.trace_options(
         position,
         samplers,
@@ -109,41 +108,6 @@ def trace(
     if out is not None:
         run.save(out, overwrite=overwrite)
     _show(output, run, out, as_json)
-
-
-def _text(prompt: str | None, file: Path | None) -> str:
-    from elimtool.config.files import decode, read_text
-
-    if (prompt is None) == (file is None):
-        raise ElimError("give one prompt: PROMPT, - for standard input, or --file FILE")
-    if file is not None:
-        return read_text(file)
-    if prompt == "-":
-        return decode(sys.stdin.buffer.read(), "standard input")
-    return prompt or ""
-
-
-def _prompt(
-    text: str,
-    chat: bool,
-    system: str | None,
-    target: list[str] | tuple[()],
-    foil: list[str] | tuple[()],
-    span: list[str] | tuple[()],
-) -> Prompt:
-    from elimtool.prompts import Message, Prompt, SpanRequest
-
-    if not text:
-        raise ElimError("the prompt is empty", "give at least one character; a model predicts from something")
-    follow = {
-        "targets": tuple(target),
-        "foils": tuple(foil),
-        "spans": tuple(SpanRequest.parse(one) for one in span),
-    }
-    if not chat and system is None:
-        return Prompt(text=text, **follow)  # type: ignore[arg-type]
-    first = (Message("system", system),) if system is not None else ()
-    return Prompt(messages=(*first, Message("user", text)), **follow)  # type: ignore[arg-type]
 
 
 def _measure(

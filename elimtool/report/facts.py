@@ -117,7 +117,7 @@ class Tables(Keyed):
 
     def positions(self, prompt_id: str) -> list[int]:
         """Probed positions of a prompt, ascending."""
-        for name in ("lens_layers", "lens", "attention_layers"):
+        for name in ("lens_layers", "lens", "attention_layers", "attributions"):
             table = self.arrow(name)
             if table is not None and table.num_rows:
                 return sorted(set(self.part(name, prompt_id).column("position").to_pylist()))

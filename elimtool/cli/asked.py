@@ -1,0 +1,57 @@
+"""The prompt that a command line asks about: arguments in, text and ``Prompt`` out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from elimtool.errors import ElimError
+
+if TYPE_CHECKING:
+    from elimtool.prompts import Prompt
+
+
+def prompt_text(prompt: str | None, file: Path | None) -> str:
+    """The prompt as given, from standard input or from a file.
+
+    Raises:
+        ElimError: Not exactly one of both is given, or the file cannot be read.
+    """
+    from elimtool.config.files import decode, read_text
+
+    if (prompt is None) == (file is None):
+        raise ElimError("give one prompt: PROMPT, - for standard input, or --file FILE")
+    if file is not None:
+        return read_text(file)
+    if prompt == "-":
+        return decode(sys.stdin.buffer.read(), "standard input")
+    return prompt or ""
+
+
+def prompt_of(
+    text: str,
+    chat: bool,
+    system: str | None,
+    target: list[str] | tuple[()],
+    foil: list[str] | tuple[()],
+    span: list[str] | tuple[()],
+) -> Prompt:
+    """A text, or a chat of a user's message and perhaps a system message, with what to follow.
+
+    Raises:
+        ElimError: The text is empty, or a span is no NAME=TEXT.
+    """
+    from elimtool.prompts import Message, Prompt, SpanRequest
+
+    if not text:
+        raise ElimError("the prompt is empty", "give at least one character; a model predicts from something")
+    follow = {
+        "targets": tuple(target),
+        "foils": tuple(foil),
+        "spans": tuple(SpanRequest.parse(one) for one in span),
+    }
+    if not chat and system is None:
+        return Prompt(text=text, **follow)  # type: ignore[arg-type]
+    first = (Message("system", system),) if system is not None else ()
+    return Prompt(messages=(*first, Message("user", text)), **follow)  # type: ignore[arg-type]

@@ -1,0 +1,202 @@
+"""The terminal story of ``elimtool attribute``: a run in, Rich renderables out that read without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
+from rich.text import Text
+
+from elimtool.analysis.closing import spell_prob
+from elimtool.report.attributed import Attributed, Method, attributed
+from elimtool.report.facts import Probe, Row, Tables
+from elimtool.report.head import model_line, prompt_line
+from elimtool.report.screen import Screen, padded
+from elimtool.report.shading import shading
+from elimtool.run.reader import Run
+
+LEAST_WIDTH = 40
+MOST_PROMPTS = 20
+NAME = 29
+CELL = 10
+MOST_SPANS = 24
+"""Of more spans the most preserving and the most eliminating ones have a line."""
+WINDOWED = 3
+"""How many spans are told by windows of layers."""
+
+SHORT = {
+    "leave-one-out": "removed",
+    "leave-one-out-masked": "masked",
+    "knockout": "knockout",
+    "knockout-later": "later",
+    "gradient-x-input": "gradient",
+    "integrated-gradients": "integrated",
+    "contextcite": "surrogate",
+}
+"""Heads of columns."""
+
+
+def print_attribution(run: Run, console: Console, *, most_prompts: int = MOST_PROMPTS) -> None:
+    """Print the story in the width and encoding of a console.
+
+    Raises:
+        ElimError: A table of the run cannot be read.
+    """
+    screen = Screen(max(console.width, LEAST_WIDTH), console.encoding)
+    console.print(story(run, screen, most_prompts), highlight=False)
+
+
+def story(run: Run, screen: Screen, most_prompts: int = MOST_PROMPTS) -> RenderableType:
+    """Tell each prompt: its text shaded, a table of spans by method, and what the methods are worth.
+
+    Raises:
+        ElimError: A table of the run cannot be read.
+    """
+    tables = Tables(run)
+    prompts = run.arrow("prompts").to_pylist()
+    parts: list[RenderableType] = [model_line(run.manifest, 0, screen)]
+    for number, prompt in enumerate(prompts[:most_prompts], start=1):
+        if len(prompts) > 1:
+            parts += [
+                Text(""),
+                screen.rule(f"{number} of {len(prompts)}: {screen.visible(prompt['prompt_id'])}"),
+            ]
+        parts += _prompt(tables, prompt, screen)
+    if len(prompts) > most_prompts:
+        parts += [Text(""), screen.rule(f"{len(prompts) - most_prompts:,} more prompts are in the tables")]
+    return Constrain(Group(*parts), screen.width)
+
+
+def _prompt(tables: Tables, prompt: Row, screen: Screen) -> list[RenderableType]:
+    positions = tables.positions(prompt["prompt_id"]) if prompt["status"] == "ok" else []
+    lines: list[RenderableType] = [prompt_line(prompt, screen)]
+    if not positions:
+        why = prompt["error_message"] or "nothing was measured"
+        return [*lines, Text("error: ", style="bold red").append(screen.visible(why), style="not bold")]
+    probe = Probe(tables, prompt, positions[-1])
+    for note in _notes(probe):
+        lines += screen.wrap(f"note: {screen.visible(note)}", hang=2, style="dim")
+    for one in attributed(probe):
+        lines += [Text(""), *_target(probe, one, screen)]
+    return lines
+
+
+def _target(probe: Probe, one: Attributed, screen: Screen) -> list[RenderableType]:
+    what = f"{screen.quoted(one.target, 24)}  log p {one.value:+.2f} (p {spell_prob(one.prob)})"
+    if one.versus:
+        foils = ", ".join(screen.quoted(foil, 24) for foil in one.versus)
+        what = f"{screen.quoted(one.target, 24)} against {foils}: log-odds {one.value:+.2f}"
+    lines: list[RenderableType] = [
+        *screen.wrap(f"Which part of the prompt did it: {what}", style="bold", hang=2)
+    ]
+    lines += [*shading(probe, one, screen), Text("")]
+    lines += _table(one, screen)
+    lines += _windows(one, screen)
+    lines += [Text(""), *_closing(one, screen)]
+    for method in one.methods:
+        lines += screen.wrap(_worth(method), hang=2, style="dim")
+    return lines
+
+
+def _table(one: Attributed, screen: Screen) -> list[Text]:
+    """Spans by methods, as many methods side by side as fit."""
+    room = max(1, (screen.width - NAME - 11) // CELL)
+    lines: list[Text] = []
+    for start in range(0, len(one.methods), room):
+        some = one.methods[start : start + room]
+        head = padded("span", NAME) + "".join(
+            padded(SHORT.get(m.name, m.name), CELL, right=True) for m in some
+        )
+        lines.append(Text(head + ("  differ" if one.differ else ""), style="dim"))
+        for at in _chosen(one):
+            name = screen.shorten(screen.spaced(one.spans[at]), NAME - 1)
+            line = Text(padded(name, NAME))
+            for method in some:
+                first = "*" if method.ranks[at] == 1 else " "
+                line.append(
+                    padded(f"{method.scores[at]:+.2f}{first}", CELL, right=True), style=_style(method, at)
+                )
+            line.append(f"  {one.disagrees[at]}" if one.disagrees[at] else "", style="yellow")
+            lines.append(line)
+    left = len(one.spans) - len(_chosen(one))
+    more = f" {left:,} more spans are in the table attributions." if left else ""
+    units = "nats" if all(method.unit == "nats" for method in one.methods) else "nats, surrogate: logits"
+    legend = f"{units}; above 0 the span preserves the target; * ranked first by the method.{more}"
+    return [*lines, *screen.wrap(legend, style="dim")]
+
+
+def _style(method: Method, at: int) -> str:
+    return {"preserving": "green", "eliminating": "red"}.get(method.directions[at], "dim")
+
+
+def _chosen(one: Attributed) -> list[int]:
+    if len(one.spans) <= MOST_SPANS:
+        return list(range(len(one.spans)))
+    order = sorted(range(len(one.spans)), key=lambda at: -one.methods[0].scores[at])
+    return sorted([*order[: MOST_SPANS // 2], *order[-(MOST_SPANS // 2) :]])
+
+
+def _windows(one: Attributed, screen: Screen) -> list[Text]:
+    """Knockouts by window of layers, of the spans that they rank first."""
+    lines: list[Text] = []
+    for method in one.methods:
+        if not method.windows:
+            continue
+        room = max(1, (screen.width - NAME) // CELL)
+        names = list(method.windows)[:room]
+        head = padded(f"{method.name} by layers", NAME)
+        head += "".join(padded(f"{first}-{last}", CELL, right=True) for first, last in names)
+        lines += [Text(""), Text(head, style="dim")]
+        order = sorted(range(len(one.spans)), key=lambda at: -abs(method.scores[at]))[:WINDOWED]
+        for at in sorted(order):
+            name = padded(screen.shorten(screen.spaced(one.spans[at]), NAME - 1), NAME)
+            lines.append(
+                Text(name + "".join(padded(f"{method.windows[w][at]:+.2f}", CELL, right=True) for w in names))
+            )
+    return lines
+
+
+def _closing(one: Attributed, screen: Screen) -> list[Text]:
+    """One sentence: which span it is by the most methods, and how far they agree."""
+    votes: dict[int, list[str]] = {}
+    for method in one.methods:
+        votes.setdefault(method.first, []).append(method.name)
+    at, names = max(votes.items(), key=lambda vote: len(vote[1]))
+    span = screen.quoted(one.spans[at], NAME + 2)
+    if len(one.methods) == 1:
+        return screen.wrap(f"{names[0]} ranks {span} first.", hang=2)
+    said = f"{span} is ranked first by {len(names)} of {len(one.methods)} methods ({', '.join(names)})."
+    if one.differ:
+        said += f" Methods differ in sign or first place on {one.differ} of {len(one.spans)} spans."
+    if one.correlations:
+        low, high = min(one.correlations), max(one.correlations)
+        said += f" Rank correlation of pairs of methods: {low:+.2f} to {high:+.2f}."
+    return screen.wrap(said, hang=2)
+
+
+def _worth(method: Method) -> str:
+    """What a method cost, and what is known of its quality."""
+    row = method.facts
+    said = [f"{row['n_forward_passes']:,} passes, {row['tokens_processed']:,} tokens"]
+    if row["n_backward_passes"]:
+        said[0] += f", {row['n_backward_passes']:,} backward"
+    if row["completeness_error"] is not None:
+        said.append(f"completeness error {100 * row['completeness_error']:.2g}%")
+    if row["fidelity"] is not None:
+        said.append(
+            f"fidelity {row['fidelity']:.2f} (rank correlation on held-out ablations), r2 {row['r2']:.2f}"
+        )
+    if row["top_k"] is not None:
+        these = "its first span" if row["top_k"] == 1 else f"its first {row['top_k']}"
+        said.append(f"{-row['top_k_drop']:+.2f} nats without {these}")
+    return f"{method.name}: {'; '.join(said)}"
+
+
+def _notes(probe: Probe) -> Sequence[str]:
+    """Notes of ``run.json`` on this prompt."""
+    config = probe.manifest.config
+    notes = config.get("notes", []) if isinstance(config, dict) else []
+    start = f"{probe.prompt['prompt_id']}: "
+    said = [str(note) for note in notes] if isinstance(notes, list) else []
+    return [note.removeprefix(start) for note in said if note.startswith(start)]

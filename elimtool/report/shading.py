@@ -1,0 +1,94 @@
+"""A prompt's text with its parts shaded: what each does for a target above, and against it below a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from elimtool.report.attributed import Attributed
+from elimtool.report.facts import Probe
+from elimtool.report.screen import Screen, padded
+
+LEFT = 9
+MOST_TOKENS = 160
+"""Longer prompts are told by the table alone."""
+LEAST = 1 / 16
+"""A score under this share of the largest is left blank."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One token: the gap before it, its text, and its part's score as a share of the largest score."""
+
+    gap: int
+    text: str
+    share: float | None
+
+    @property
+    def width(self) -> int:
+        """Cells that gap and text take."""
+        return self.gap + cell_len(self.text)
+
+
+def shading(probe: Probe, one: Attributed, screen: Screen) -> list[Text]:
+    """Lines of text with bars under them, higher for more, by the first method; none for long prompts."""
+    if probe.position + 1 > MOST_TOKENS:
+        return []
+    lines: list[Text] = []
+    pieces = _pieces(probe, one, screen)
+    block: list[Piece] = []
+    used = 0
+    for piece in pieces:
+        if block and used + piece.width > screen.width - LEFT:
+            lines += _block(block, screen)
+            block, used = [], 0
+        block.append(piece if block else replace(piece, gap=0))
+        used += block[-1].width
+    lines += _block(block, screen)
+    largest = max((abs(score) for score in one.methods[0].scores), default=0.0)
+    low, high = screen.steps[0], screen.steps[7]
+    said = f"{one.methods[0].name}: {high} {largest:.2f} {one.methods[0].unit}, {low} an eighth of it"
+    return [*lines, *screen.wrap(said, indent=LEFT, style="dim")]
+
+
+def _pieces(probe: Probe, one: Attributed, screen: Screen) -> list[Piece]:
+    scores = dict(zip(one.spans, one.methods[0].scores, strict=True))
+    largest = max((abs(score) for score in scores.values()), default=0.0) or 1.0
+    sinks: set[int] = set()
+    part: dict[int, float] = {}
+    for span in probe.prompt["spans"] or []:
+        if span["span"] == "<sink>":
+            sinks |= set(span["tokens"])
+        elif span["span"] in scores:
+            part |= dict.fromkeys(span["tokens"], scores[span["span"]] / largest)
+    found = []
+    for at, token in enumerate(probe.tokens[: probe.position + 1]):
+        gap = int(token.startswith(" ") and len(token) > 1 and at > 0)
+        ablated = at not in sinks and at < probe.position
+        found.append(Piece(gap, screen.spaced(token[gap:]) or "''", part.get(at) if ablated else None))
+    return found
+
+
+def _block(pieces: list[Piece], screen: Screen) -> list[Text]:
+    """A line of text, and the bars of what is for and against the target where there are any."""
+    text = Text(padded("", LEFT), overflow="crop", no_wrap=True)
+    for piece in pieces:
+        style = "dim" if piece.share is None else "green" if piece.share > LEAST else ""
+        text.append(" " * piece.gap)
+        text.append(piece.text, style="red" if piece.share is not None and piece.share < -LEAST else style)
+    lines = [text]
+    for name, sign, style in (("for", 1, "green"), ("against", -1, "red")):
+        shares = [(piece.share or 0.0) * sign for piece in pieces]
+        if max(shares) <= LEAST:
+            continue
+        line = Text(padded(name, LEFT), style="dim")
+        for index, (piece, share) in enumerate(zip(pieces, shares, strict=True)):
+            step = screen.steps[max(0, min(7, round(share * 8) - 1))] if share > LEAST else " "
+            joined = index > 0 and share > LEAST and shares[index - 1] == share
+            line.append(
+                (step if joined else " ") * piece.gap + step * cell_len(piece.text), style=f"not dim {style}"
+            )
+        lines.append(line)
+    return lines

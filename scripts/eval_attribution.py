@@ -1,0 +1,104 @@
+"""Prints how often each method of attribution ranks the span that holds the answer first, and what it costs.
+
+Every prompt is five sentences, one of which holds the answer, and a last sentence that asks for it. Prompts
+whose answer the model gives (rank 1) are counted apart too: of the others one cannot say that the span did
+it.
+
+Run: python scripts/eval_attribution.py [MODEL] [--prompts FILE] [--steps N] [--first N] [--out DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from elimtool import AttributeOptions, Prompt, TraceOptions, attribute, load_model, trace
+from elimtool.attribution.options import METHODS
+from elimtool.promptfile import PromptFile
+
+ANSWERS = Path(__file__).parent.parent / "tests" / "data" / "answer_spans.jsonl"
+
+
+def prompts_of(path: Path, first: int | None) -> list[Prompt]:
+    with PromptFile(path) as file:
+        found = [record.prompt for record in file.records()]
+    for one in found:
+        if not isinstance(one, Prompt):
+            raise one
+    return [one for one in found if isinstance(one, Prompt)][:first]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", default="smollm2")
+    parser.add_argument("--prompts", type=Path, default=ANSWERS)
+    parser.add_argument("--steps", type=int, default=512)
+    parser.add_argument("--first", type=int)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--methods", nargs="*", default=METHODS)
+    asked = parser.parse_args()
+    prompts = prompts_of(asked.prompts, asked.first)
+    model = load_model(asked.model)
+    answers = {one.id: one.meta["answer"] for one in prompts}
+    parts, seconds = [], {}
+    for name in asked.methods:
+        options = AttributeOptions(methods=(name,), windows=1, steps=asked.steps)
+        began = time.perf_counter()
+        run = attribute(model, prompts, options=options)
+        seconds[name] = (time.perf_counter() - began) / len(prompts)
+        rows = run.table("attributions")
+        rows["right"] = rows["span"] == rows["prompt_id"].map(answers)
+        costs = run.table("attribution_methods")
+        parts.append(rows.merge(costs, on=["prompt_id", "position", "target", "method"]))
+        print(f"{name}: {seconds[name]:.2f} s a prompt", flush=True)
+        if asked.out is not None:
+            run.save(asked.out / name)
+    ranks = trace(model, prompts, options=TraceOptions(tables=("survival",))).table("survival")
+    report(pd.concat(parts), seconds, ranks.set_index("prompt_id")["rank"] == 1)
+
+
+def report(rows: pd.DataFrame, seconds: dict[str, float], known: pd.Series[bool]) -> None:
+    right = rows[rows["right"]].set_index(["prompt_id", "method"])
+    ranks = right["rank"].unstack()[list(seconds)]
+    known = known.loc[ranks.index]
+    print(f"\n{len(ranks)} prompts; in {int(known.sum())} the answer is the model's most probable token")
+    each = rows.drop_duplicates(["prompt_id", "method"]).groupby("method")
+    table = pd.DataFrame(
+        {
+            "answer first": (ranks == 1).mean(),
+            "where it is said": (ranks[known] == 1).mean(),
+            "mean rank": ranks.mean(),
+            "preserving": right["direction"].eq("preserving").groupby(level=1).mean(),
+            "drop of first 3": each["top_k_drop"].mean(),
+            "passes": each["n_forward_passes"].mean(),
+            "backward": each["n_backward_passes"].mean(),
+            "tokens": each["tokens_processed"].mean(),
+            "s a prompt": pd.Series(seconds),
+        }
+    ).loc[list(seconds)]
+    print(table.round(3).to_string())
+    first = pd.DataFrame({name: ranks[name] == 1 for name in seconds})
+    print("\nboth rank the answer first, share of prompts")
+    both = {one: [(first[one] & first[other]).mean() for other in seconds] for one in seconds}
+    print(pd.DataFrame(both, index=list(seconds)).round(2).to_string())
+    for name, what in (
+        ("completeness_error", "integrated-gradients"),
+        ("fidelity", "contextcite"),
+        ("r2", "contextcite"),
+    ):
+        found = rows.loc[rows["method"] == what].drop_duplicates("prompt_id")[name].dropna()
+        if len(found):
+            worst = found.max() if "error" in name else found.min()
+            print(f"{what} {name}: median {found.median():.4f}, worst {worst:.4f}")
+    samples = rows.loc[rows["method"] == "integrated-gradients"].drop_duplicates("prompt_id")
+    if len(samples):
+        done = (samples["completeness_error"] <= 0.01).mean()
+        median = samples["samples"].median()
+        print(f"integrated-gradients within 1 %: {done:.0%}; gradients: {median:.0f} (median)")
+
+
+if __name__ == "__main__":
+    main()

@@ -171,7 +171,7 @@ def _method(
     quality = ("samples", "completeness_error", "fidelity", "r2")
     return {
         "method": name,
-        "versus": [foil.text for foil in made.foils],
+        "foils": [foil.text for foil in made.foils],
         "value": float(made.base[column]),
         "n_forward_passes": found.forward + (count is not None),
         "n_backward_passes": found.backward[column] if found.backward else 0,

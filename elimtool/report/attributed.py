@@ -83,7 +83,7 @@ def attributed(probe: Probe) -> list[Attributed]:
         found.append(
             Attributed(
                 target=target,
-                versus=list(first["versus"]),
+                versus=list(first["foils"]),
                 value=first["value"],
                 spans=[row["span"] for row in whole],
                 disagrees=[row["disagrees"] for row in whole],

@@ -124,7 +124,7 @@ def test_foils_make_scores_differences(llama: Any) -> None:
     wanted = whole(each, "leave-one-out") - whole(each, "leave-one-out", " Paris")
     assert whole(contrast, "leave-one-out").tolist() == pytest.approx(wanted.tolist(), abs=1e-6)
     facts = contrast.table("attribution_methods").iloc[0]
-    assert list(facts["versus"]) == [" Paris"]
+    assert list(facts["foils"]) == [" Paris"]
 
 
 def test_many_prompts_are_each_alone_and_reruns_are_equal(llama: Any) -> None:

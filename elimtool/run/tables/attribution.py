@@ -95,7 +95,7 @@ ATTRIBUTION_METHODS = Table(
         TARGET,
         METHOD,
         Column(
-            "versus",
+            "foils",
             STRINGS,
             "Foils that the target is held against: the score is then of log p(target) - log sum p(foils)."
             " Empty without foils.",

@@ -17,6 +17,7 @@ from elimtool.intake import ask, batches, fingerprint, refuse_duplicates
 from elimtool.intervening import changed, described
 from elimtool.lenses.lens import Lens
 from elimtool.lenses.ridge import RidgeLens
+from elimtool.memory import collecting_later
 from elimtool.metrics import METRICS
 from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
 from elimtool.model.encode import Position
@@ -201,6 +202,17 @@ def run_batch(
         lens: How layers are read out.
         leaders: Tokens that an earlier pass followed, see ``elimtool.follow.follow``.
     """
+    with collecting_later():
+        return _run_batch(model, encoded, settings, lens, leaders)
+
+
+def _run_batch(
+    model: Model,
+    encoded: Sequence[Encoded],
+    settings: Settings,
+    lens: Lens,
+    leaders: Leaders | None,
+) -> Mapping[str, pa.Table]:
     batch = Batch.of(encoded, model.device)
     metrics = [made(batch, settings) for made in METRICS.values() if any(map(settings.wants, made.tables))]
     if not metrics:

@@ -1,6 +1,10 @@
-"""Whether an error says that there is not enough memory."""
+"""Memory: whether an error says that there is too little, and when Python looks for what nobody holds."""
 
 from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -15,3 +19,19 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+@contextmanager
+def collecting_later() -> Iterator[None]:
+    """While open, Python does not search for cycles of garbage, unless it did not before either.
+
+    A pass makes thousands of short-lived objects, and every so often they would set off a search through
+    all objects of the process, which takes longer than a forward pass of a small model.
+    """
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()

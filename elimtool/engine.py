@@ -285,7 +285,7 @@ def _view(
         followed,
         first,
         lambda token: model.tokenizer.texts([token])[0],
-        lambda tokens: model.directions(final, tokens, logits[-1]),
+        lambda tokens, some: model.directions(final[some], tokens, logits[-1, some]),
         model.readout,
     )
 

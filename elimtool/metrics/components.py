@@ -3,7 +3,7 @@
 Table ``components``. The last residual is the sum of all that was added to it, and with the final norm's
 scale frozen the logit before a soft cap is an affine map of it, so every part has a share of the logit and
 the shares sum to it. Directions are carried back through the norms that some families put behind a block
-(their scales frozen too) and through the output projection, so that no head's output is ever formed.
+(their scales frozen too).
 
 Direct logit attribution: Elhage et al. 2021 (A Mathematical Framework for Transformer Circuits), Wang et al.
 2022 (arXiv 2211.00593). A large share is no proof of need: later layers may make up for a part that is
@@ -12,7 +12,7 @@ removed (McGrath et al. 2023, arXiv 2307.15771).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,9 +25,8 @@ from elimtool.errors import ElimError
 from elimtool.metrics.columns import Columns, join, names_at, null_where
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.affine import Directions, Gain, pull, tolerance, wide
+from elimtool.model.heads import Heads, Rows
 from elimtool.model.view import Batch, Block, LayerView
-
-Rows = tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]
 
 ROUNDING = 4.0
 """Units of rounding (of the model's dtype, at the size of all shares together) that a sum may be off by."""
@@ -48,26 +47,34 @@ class Components:
         self.wanted = settings.heads
         self.embedding: Tensor | None = None
         self.branches: list[Branch] = []
+        self.flaws: list[Callable[[], str | None] | None] = []
         self.filled: list[dict[str, Any]] = []
 
     def observe(self, view: LayerView) -> None:
-        """Keep the parts of one block, or give up where they do not make up its update."""
+        """Keep the parts of one block, or give up where they cannot make up its update."""
         if not self.wanted or view.residual is None:
             return
         if view.layer < 0:
             self.embedding = view.residual
-        elif view.block is None or view.block.undecomposed is not None:
-            self.wanted = False
-            self.branches.clear()
+        elif view.block is None or view.block.heads is None or view.block.mlp is None:
+            self._give_up()
         else:
             self.branches += [Branch.attention(view.block), Branch.mlp(view.block)]
+            self.flaws.append(view.block.flaw)
+
+    def _give_up(self) -> None:
+        self.wanted = False
+        self.branches.clear()
+        self.flaws.clear()
 
     def read(self, view: ReadoutView) -> None:
-        """Share the followed targets' logits out over the components."""
+        """Share the followed targets' logits out over the components, where they make up every update."""
+        if self.wanted and any(flaw is not None and flaw() is not None for flaw in self.flaws):
+            self._give_up()
         if not self.wanted or self.embedding is None or view.directions is None:
             return
         ids = view.followed.ids.masked_fill(view.followed.is_foil, -1)
-        directions = view.directions(ids)
+        directions = view.directions(ids, slice(None))
         shares = share_out(wide(self.embedding[view.rows]), self.branches, view.rows, directions)
         _refuse_incomplete(shares[:, :-1].sum(-1), shares[:, :-1], directions.logits, self.embedding.dtype)
         self.filled.append(self._columns(view, ids, shares))
@@ -75,7 +82,8 @@ class Components:
     def _columns(
         self, view: ReadoutView, ids: Int[Tensor, "rows k"], shares: Float[Tensor, "rows k1 parts"]
     ) -> dict[str, Any]:
-        names, kinds, layers, heads = _labels(len(self.branches) // 2, self.branches[0].n_heads)
+        n_layers = len(self.branches) // 2
+        names, kinds, layers, heads = _labels(n_layers, (shares.shape[-1] - 2) // n_layers - 1)
         real = (ids >= 0).cpu().numpy()[:, :, None].repeat(len(names), axis=2)
         row, k, part = cells = real.nonzero()
         prompt, probe = (index.cpu().numpy() for index in view.rows)
@@ -104,55 +112,56 @@ class Branch:
     """One of the two ways through a block: what goes into its last step, and how that reaches the stream.
 
     Attributes:
-        values: Inputs of the output projection (heads side by side), or outputs of the MLP.
-        weight: The output projection; ``None`` for an MLP.
+        values: Outputs of the MLP; of attention its heads, which form theirs.
         bias: Bias of the branch's last projection.
         gain: The norm behind the branch, ``None`` for none.
         scale: That norm's scale.
         multiplier: What the family multiplies the branch with.
-        n_heads: Heads in ``values``; 1 for an MLP.
     """
 
-    values: Float[Tensor, "batch probes inner"]
-    weight: Float[Tensor, "width inner"] | None
+    values: Float[Tensor, "batch probes width"] | Heads
     bias: Float[Tensor, "width"] | None
     gain: Gain | None
     scale: Float[Tensor, "batch probes"] | None
     multiplier: float
-    n_heads: int
 
     @classmethod
     def attention(cls, block: Block) -> Branch:
         """The branch of the heads; the block is known to have one."""
-        part = block.attention
-        assert part is not None
-        assert part.inputs is not None
-        return cls(part.inputs, part.weight, part.bias, *_behind(block, 0), block.multiplier, block.n_heads)
+        assert block.heads is not None
+        assert block.attention is not None
+        return cls(block.heads, block.attention.bias, *_behind(block, 0), block.multiplier)
 
     @classmethod
     def mlp(cls, block: Block) -> Branch:
         """The branch of the MLP; the block is known to have one."""
-        part = block.mlp
-        assert part is not None
-        return cls(part.outputs, None, part.bias, *_behind(block, 1), block.multiplier, 1)
+        assert block.mlp is not None
+        return cls(block.mlp.outputs, block.mlp.bias, *_behind(block, 1), block.multiplier)
+
+    @property
+    def width(self) -> int:
+        """Size of the residual stream."""
+        return len(self.values.weight) if isinstance(self.values, Heads) else self.values.shape[-1]
 
     def shares(
         self, rows: Rows, toward: Float[Tensor, "rows k width"]
-    ) -> tuple[Float[Tensor, "rows k parts"], Float[Tensor, "rows k"]]:
-        """Logits that the heads (or the MLP) give along some directions, and that the biases give."""
-        back = toward * self.multiplier
-        constant = torch.zeros_like(toward[..., 0])
+    ) -> tuple[Float[Tensor, "rows k parts"], Float[Tensor, "rows k"] | None]:
+        """Logits that the heads (or the MLP) give along some directions, and constants if there are any."""
+        constant, back = None, toward
+        if self.multiplier != 1.0:
+            back = toward * self.multiplier
         if self.gain is not None and self.scale is not None:
-            constant = constant + back @ self.gain.bias
+            constant = back @ self.gain.bias
             back = pull(back, self.gain, self.scale[rows])
-        values = wide(self.values[rows])
-        if self.bias is not None:
-            constant = constant + back @ wide(self.bias)
-        if self.weight is None:
-            values = values if self.bias is None else values - wide(self.bias)
-            return _dot(back, values)[..., None], constant
-        each = (back @ wide(self.weight)) * values[:, None]
-        return each.reshape(*each.shape[:2], self.n_heads, -1).sum(-1), constant
+        bias = None if self.bias is None else wide(self.bias)
+        if bias is not None:
+            constant = back @ bias if constant is None else constant + back @ bias
+        if isinstance(self.values, Heads):
+            outputs = self.values.at(rows)
+        else:
+            values = wide(self.values[rows])
+            outputs = (values if bias is None else values - bias)[:, None]
+        return back @ outputs.transpose(1, 2), constant
 
 
 def share_out(
@@ -169,8 +178,9 @@ def share_out(
     for branch in branches:
         shares, biases = branch.shares(rows, toward)
         parts.append(shares)
-        constant = constant + biases
-    return torch.cat([part.double() for part in [*parts, constant[..., None]]], -1)
+        if biases is not None:
+            constant = constant + biases
+    return torch.cat([torch.cat(parts, -1).double(), constant[..., None]], -1)
 
 
 def _behind(block: Block, which: int) -> tuple[Gain | None, Tensor | None]:

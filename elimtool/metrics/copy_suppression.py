@@ -7,6 +7,9 @@ score here is their description as a number, not their ablation.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +20,12 @@ from torch import Tensor
 from elimtool.metrics.columns import Columns, join
 from elimtool.metrics.components import Branch
 from elimtool.metrics.metric import ReadoutView, Settings
+from elimtool.model.heads import FORMED_NUMBERS, Rows
 from elimtool.model.view import Batch, LayerView
+from elimtool.model.view import Rows as Formed
+
+KEPT_NUMBERS = 2**16
+"""Attention weights of a layer up to which they are kept until they are scored; more are formed again."""
 
 PREDICTED = 10
 """A token is about to be repeated if it is among so many first before the block."""
@@ -38,39 +46,69 @@ class CopySuppression:
     def __init__(self, batch: Batch, settings: Settings) -> None:
         self.batch = batch
         self.wanted = settings.heads
-        self.blocks: list[tuple[Branch, Tensor]] = []
+        self.blocks: list[tuple[Branch, Weights]] = []
+        self.flaws: list[Callable[[], str | None] | None] = []
         self.filled: list[dict[str, Any]] = []
 
     def observe(self, view: LayerView) -> None:
         """Keep one block's heads and their attention, or give up where they cannot be told."""
         if not self.wanted or view.layer < 0:
             return
-        attention = view.all_attention()
-        if view.block is None or view.block.undecomposed is not None or attention is None:
-            self.wanted = False
-            self.blocks.clear()
+        block, weights = view.block, Weights.of(view)
+        if block is None or block.heads is None or weights is None:
+            self._give_up()
         else:
-            self.blocks.append((Branch.attention(view.block), attention))
+            self.blocks.append((Branch.attention(block), weights))
+            self.flaws.append(block.flaw)
+
+    def _give_up(self) -> None:
+        self.wanted = False
+        self.blocks.clear()
+        self.flaws.clear()
 
     def read(self, view: ReadoutView) -> None:
         """Score the heads of all blocks at some rows."""
+        if self.wanted and any(flaw is not None and flaw() is not None for flaw in self.flaws):
+            self._give_up()
         if not self.wanted or view.directions is None:
             return
-        prompt, probe = view.rows
-        ids = self.batch.ids[prompt]
-        visible = torch.arange(ids.shape[1], device=ids.device) <= self.batch.positions[prompt, probe, None]
-        hits = predicted_keys(view.logits[:-1], ids) & visible
+        n_layers, n_rows, _ = view.logits.shape
+        step = max(1, FORMED_NUMBERS // (n_layers * self.batch.ids.shape[1]))
+        found = [self._scored(view, slice(start, start + step)) for start in range(0, n_rows, step)]
+        scores, counts = (torch.cat(part) for part in zip(*found, strict=True))
+        self._fill(view, scores, counts)
+
+    def _scored(self, view: ReadoutView, some: slice) -> tuple[Tensor, Tensor]:
+        """Scores of all heads at some of the rows, [some, layers, heads], and how many keys count."""
+        rows = view.rows[0][some], view.rows[1][some]
+        ids = self.batch.ids[rows[0]]
+        visible = torch.arange(ids.shape[1], device=ids.device) <= self.batch.positions[rows][:, None]
+        hits = predicted_keys(view.logits[:-1, some], ids) & visible
         keys = _packed(hits.any(0))
-        counted = hits.gather(-1, keys.clamp(min=0).expand(len(hits), -1, -1)) & (keys >= 0)
-        directions = view.directions(ids.gather(-1, keys.clamp(min=0)))
-        toward = directions.toward - directions.mean_toward[:, None]
-        scores = []
-        for (branch, attention), among in zip(self.blocks, counted, strict=True):
-            written = branch.shares(view.rows, toward)[0].transpose(1, 2).double()
-            rows = attention[prompt, :, probe]
-            chosen = keys.clamp(min=0)[:, None].expand(-1, rows.shape[1], -1)
-            scores.append(suppression(rows.gather(-1, chosen).double(), written, among))
-        self._fill(view, torch.stack(scores, 1), counted.sum(-1).T)
+        among = (hits.gather(-1, keys.clamp(min=0).expand(len(hits), -1, -1)) & (keys >= 0)).transpose(0, 1)
+        assert view.directions is not None
+        size = max(1, FORMED_NUMBERS // (len(ids) * self.blocks[0][0].width))
+        total = torch.zeros((), dtype=torch.float64, device=ids.device)
+        for start in range(0, keys.shape[1], size):
+            part = keys[:, start : start + size].clamp(min=0)
+            directions = view.directions(ids.gather(-1, part), some)
+            toward = directions.toward - directions.mean_toward[:, None]
+            total = total + self._opposed(rows, part, among[..., start : start + size], toward)
+        return total / among.sum(-1, keepdim=True), among.sum(-1)
+
+    def _opposed(
+        self,
+        rows: Rows,
+        keys: Int[Tensor, "rows some"],
+        among: Bool[Tensor, "rows layers some"],
+        toward: Float[Tensor, "rows some width"],
+    ) -> Float[Tensor, "rows layers heads"]:
+        """What the heads of all blocks write against some keys' tokens, by attention, summed over keys."""
+        found = []
+        for layer, (branch, weights) in enumerate(self.blocks):
+            written = branch.shares(rows, toward)[0].transpose(1, 2).double()
+            found.append(opposition(weights.at(rows, keys).double(), written, among[:, layer]))
+        return torch.stack(found, 1)
 
     def _fill(
         self,
@@ -97,6 +135,43 @@ class CopySuppression:
         return {"copy_suppression": join(self.filled)} if self.filled else {}
 
 
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """One layer's attention weights: held where they are few, else formed for the rows asked about.
+
+    Attributes:
+        held: All of them.
+        rows: Forms them.
+    """
+
+    held: Float[Tensor, "batch heads probes keys"] | None
+    rows: Formed | None
+
+    @classmethod
+    def of(cls, view: LayerView) -> Weights | None:
+        """Those of a layer; ``None`` where it has none."""
+        held = view.attention
+        if view.rows is not None and (held is None or held.numel() > KEPT_NUMBERS):
+            held = None
+        return None if held is None and view.rows is None else cls(held, view.rows)
+
+    def at(self, rows: Rows, keys: Int[Tensor, "rows some"]) -> Float[Tensor, "rows heads some"]:
+        """The weights of some rows on some keys of each."""
+        prompt, probe = rows
+        if self.held is not None:
+            found = self.held[prompt, :, probe]
+            return found.gather(-1, keys[:, None].expand(-1, found.shape[1], -1))
+        assert self.rows is not None
+        parts, start = list[Tensor](), 0
+        for one, count in Counter(prompt.tolist()).items():
+            some = probe[start : start + count]  # ascending and without gaps: probes of one prompt
+            found = self.rows.of(one, slice(int(some[0]), int(some[-1]) + 1)).transpose(0, 1)
+            chosen = keys[start : start + count, None].expand(-1, found.shape[1], -1)
+            parts.append(found.gather(-1, chosen))
+            start += count
+        return torch.cat(parts)
+
+
 def predicted_keys(
     logits: Float[Tensor, "layers rows vocab"], ids: Int[Tensor, "rows keys"]
 ) -> Bool[Tensor, "layers rows keys"]:
@@ -105,21 +180,19 @@ def predicted_keys(
     return logits.gather(-1, ids.expand(len(logits), -1, -1)) >= least
 
 
-def suppression(
+def opposition(
     attention: Float[Tensor, "rows heads keys"],
     written: Float[Tensor, "rows heads keys"],
     among: Bool[Tensor, "rows keys"],
 ) -> Float[Tensor, "rows heads"]:
-    """Mean over the keys ``among`` of -attention x written; NaN where there are none.
+    """Sum over the keys ``among`` of -attention x written; their mean is the score.
 
     Args:
         attention: Weights of the query on the keys, 0 .. 1.
         written: What each head's output gives the logit of each key's token, centred (logits).
         among: The keys that count.
     """
-    counted = among[:, None].to(attention.dtype)
-    total: Tensor = -(attention * written * counted).sum(-1) / counted.sum(-1)
-    return total
+    return -(attention * written * among[:, None]).sum(-1)
 
 
 def _packed(chosen: Bool[Tensor, "rows keys"]) -> Int[Tensor, "rows most"]:

@@ -10,6 +10,7 @@ index of the squared activations.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,13 +21,13 @@ from torch import Tensor
 from elimtool.metrics.columns import Columns
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.metrics.neurons import activity, droppable
-from elimtool.model.affine import Projection, close, wide
+from elimtool.model.affine import Gain, close, scales, wide
 from elimtool.model.view import Batch, Block, LayerView
 
 HELD_NUMBERS = 2**22
 """Numbers in one intermediate tensor at most, about; rows are worked through in chunks that fit."""
 
-Row = Float[Tensor, "rows"]
+Rows = Float[Tensor, "*rows"]
 
 
 class Mechanisms:
@@ -40,64 +41,78 @@ class Mechanisms:
         self.single = settings.heads
         self.before: Tensor | None = None
         self.layers: list[int] = []
-        self.flaws: list[str | None] = []
-        self.found: list[dict[str, Row]] = []
+        self.flaws: list[Callable[[], str | None] | None] = []
         self.waiting: list[dict[str, Tensor]] = []
+        self.gains: list[tuple[Gain | None, Gain | None]] = []
+        self.found: list[dict[str, Rows]] = []
 
     def observe(self, view: LayerView) -> None:
-        """Reduce one block."""
+        """Take one block in; several are reduced at once."""
         if view.residual is None:
             return
-        after = wide(view.residual[self.batch.rows])
+        after = wide(self.batch.real(view.residual))
         if view.block is not None and self.before is not None:
             self.layers.append(view.layer)
-            self.flaws.append(view.block.undecomposed)
-            self.found.append(self._reduce(view.block))
-            self._wait(view.block, self.before, after)
+            self.flaws.append(view.block.flaw)
+            first, second = (None if norm is None else norm.fixed for norm in view.block.norms)
+            self._wait({"before": self.before, "after": after, **self._shown(view.block)}, (first, second))
         self.before = after
 
-    def _wait(self, block: Block, before: Tensor, after: Tensor) -> None:
-        """Leave what needs no weights for later, when several layers are reduced at once."""
-        centred = block.norms[0] is not None and block.norms[0].fixed.centred
-        one = {"before": before, "after": after, "centred": torch.full((len(before),), centred)}
-        if block.mlp is not None and block.mlp.inputs is not None:
-            one["neurons"] = wide(block.mlp.inputs[self.batch.rows])
+    def _shown(self, block: Block) -> dict[str, Tensor]:
+        """What is reduced later; what passes over weights is done now, while they are at hand."""
+        real, one = self.batch.real, dict[str, Tensor]()
+        for number, norm in enumerate(block.norms, 1):
+            if norm is not None:
+                one |= {f"in{number}": real(norm.inputs), f"out{number}": real(norm.outputs)}
+        if block.heads is not None:
+            one["lengths"], one["length_of_sum"] = block.heads.lengths(self.batch.rows)
+        if block.gate is not None:
+            one["gate"] = real(block.gate)
+        mlp = block.mlp
+        if mlp is not None and mlp.inputs is not None and mlp.weight is not None:
+            one["neurons"] = wide(real(mlp.inputs))
+            if self.single and mlp.sizes is not None:
+                one["share"], one["written"] = droppable(one["neurons"], wide(mlp.weight), mlp.sizes)
+                one["outputs"] = real(mlp.outputs)
+                one["truth"] = one["outputs"] if mlp.bias is None else wide(one["outputs"]) - wide(mlp.bias)
+        return one
+
+    def _wait(self, one: dict[str, Tensor], gains: tuple[Gain | None, Gain | None]) -> None:
         shapes = {key: value.shape for key, value in one.items()}
         if self.waiting and shapes != {key: value.shape for key, value in self.waiting[0].items()}:
             self._flush()
         self.waiting.append(one)
+        self.gains.append(gains)
         if len(self.waiting) * sum(value.numel() for value in one.values()) > HELD_NUMBERS:
             self._flush()
 
     def _flush(self) -> None:
+        """Reduce the blocks that wait."""
         if not self.waiting:
             return
-        count = len(self.waiting)
-        all_of = {key: torch.cat([one[key] for one in self.waiting]) for key in self.waiting[0]}
-        values = stream(all_of["before"], all_of["after"], all_of["centred"].to(all_of["before"].device))
-        if "neurons" in all_of:
-            values |= activity(all_of["neurons"])
-        for name, together in values.items():
-            for found, part in zip(self.found[-count:], together.chunk(count), strict=True):
-                found[name] = part
+        given = {key: torch.stack([one[key] for one in self.waiting]) for key in self.waiting[0]}
+        absent = torch.full(given["before"].shape[:2], torch.nan, device=given["before"].device)
+        self.found.append(dict.fromkeys(_OPTIONAL, absent) | self._reduced(given))
         self.waiting.clear()
+        self.gains.clear()
 
-    def _reduce(self, block: Block) -> dict[str, Row]:
-        rows = self.batch.rows
-        absent = torch.full(rows[0].shape, torch.nan, device=rows[0].device)
-        first, second = (absent if norm is None else norm.scale[rows] for norm in block.norms)
-        found = {"norm1_scale": first, "norm2_scale": second, **dict.fromkeys(_OPTIONAL, absent)}
-        heads, mlp = block.attention, block.mlp
-        if heads is not None and heads.inputs is not None and heads.inputs.shape[-1] % block.n_heads == 0:
-            found.update(cancellation(wide(heads.inputs[rows]), wide(_weight(heads)), block.n_heads))
-        if block.gate is not None:
-            found["gate_closed_frac"] = (block.gate[rows] < 0).float().mean(-1)
-        if self.single and mlp is not None and mlp.inputs is not None and mlp.sizes is not None:
-            share, written = droppable(wide(mlp.inputs[rows]), wide(_weight(mlp)), mlp.sizes)
-            outputs = wide(mlp.outputs[rows])
-            truth = outputs if mlp.bias is None else outputs - wide(mlp.bias)
-            linear = close(written, truth, outputs, mlp.outputs.dtype)
-            found["cett_sparsity"] = share.where(linear, torch.nan)
+    def _reduced(self, given: dict[str, Tensor]) -> dict[str, Rows]:
+        centred = torch.tensor([first is not None and first.centred for first, _ in self.gains])
+        found = stream(given["before"], given["after"], centred.to(given["before"].device)[:, None])
+        for number, gains in enumerate(zip(*self.gains, strict=True), 1):
+            if f"in{number}" in given:
+                known = [gain for gain in gains if gain is not None]
+                found[f"norm{number}_scale"] = scales(known, given[f"in{number}"], given[f"out{number}"])
+        if "lengths" in given:
+            found |= cancellation(given["lengths"], given["length_of_sum"])
+        if "gate" in given:
+            found["gate_closed_frac"] = (given["gate"] < 0).float().mean(-1)
+        if "neurons" in given:
+            found |= activity(given["neurons"])
+        if "share" in given:
+            outputs = given["outputs"]
+            linear = close(given["written"], wide(given["truth"]), wide(outputs), outputs.dtype)
+            found["cett_sparsity"] = given["share"].where(linear, torch.nan)
         return found
 
     def read(self, view: ReadoutView) -> None:
@@ -111,9 +126,9 @@ class Mechanisms:
         prompt, probe = (index.cpu().numpy() for index in self.batch.rows)
         count = len(self.layers)
         ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
-        values = {key: torch.stack([one[key] for one in self.found], 1) for key in self.found[0]}
         columns: dict[str, Any] = {
-            key: value.double().flatten().cpu().numpy() for key, value in values.items()
+            key: torch.cat([one[key].double() for one in self.found]).T.flatten().cpu().numpy()
+            for key in self.found[0]
         }
         for key in ("max_channel", "n90"):
             columns[key] = np.ma.masked_invalid(columns[key])
@@ -123,12 +138,14 @@ class Mechanisms:
                 "position": self.batch.positions.cpu().numpy()[prompt, probe].repeat(count),
                 "layer": np.tile(np.array(self.layers), len(prompt)),
                 **columns,
-                "undecomposed": self.flaws * len(prompt),
+                "undecomposed": [None if flaw is None else flaw() for flaw in self.flaws] * len(prompt),
             }
         }
 
 
 _OPTIONAL = (
+    "norm1_scale",
+    "norm2_scale",
     "head_cancellation",
     "head_cancellation_null",
     "gate_closed_frac",
@@ -139,27 +156,22 @@ _OPTIONAL = (
 )
 
 
-def _weight(part: Projection) -> Tensor:
-    assert part.weight is not None
-    return part.weight
-
-
 def stream(
-    before: Float[Tensor, "rows width"], after: Float[Tensor, "rows width"], centred: Bool[Tensor, "rows"]
-) -> dict[str, Row]:
+    before: Float[Tensor, "*rows width"], after: Float[Tensor, "*rows width"], centred: Bool[Tensor, "*some"]
+) -> dict[str, Rows]:
     """How crowded the entering residual is, and how the block turns and stretches it.
 
     Args:
         before: The residual that enters the block.
         after: The residual that leaves it.
-        centred: Where the block's norm removes the mean before it measures the length.
+        centred: Where the block's norm removes the mean before it measures the length; may be broadcast.
 
     Returns:
         Columns by name; NaN where the residual (or its median) is 0.
     """
     size = before.abs()
     largest, channel = size.max(-1)
-    normed = before - before.mean(-1, keepdim=True) * centred[:, None]
+    normed = before - before.mean(-1, keepdim=True) * centred[..., None]
     energy = normed.double().square()
     share = energy.amax(-1) / energy.sum(-1)
     update = after - before
@@ -178,30 +190,21 @@ def stream(
 
 
 def cancellation(
-    heads: Float[Tensor, "rows inner"], weight: Float[Tensor, "width inner"], n_heads: int
-) -> dict[str, Row]:
+    lengths: Float[Tensor, "*rows heads"], length_of_sum: Float[Tensor, "*rows"]
+) -> dict[str, Rows]:
     """What the heads' outputs lose to one another, and what orthogonal ones of the same lengths would.
 
     Args:
-        heads: Inputs of the output projection, heads side by side.
-        weight: The output projection.
-        n_heads: Number of heads.
+        lengths: Euclidean norms of the heads' outputs.
+        length_of_sum: Euclidean norm of their sum.
 
     Returns:
         1 - |sum of outputs| / sum of |outputs|, and 1 - sqrt(sum of |outputs|^2) / sum of |outputs|, both
         0 .. 1; NaN where every output is 0.
     """
-    per_head = weight.T.reshape(n_heads, -1, weight.shape[0])
-    lengths, whole = [], []
-    for part in torch.split(heads, max(1, HELD_NUMBERS // (n_heads * len(weight)))):
-        inputs = part.reshape(len(part), n_heads, -1).transpose(0, 1)
-        outputs = inputs @ per_head
-        lengths.append(torch.linalg.vector_norm(outputs, dim=-1).T)
-        whole.append(torch.linalg.vector_norm(outputs.sum(0), dim=-1))
-    each, total = torch.cat(lengths), torch.cat(whole)
-    apart = each.sum(-1)
-    orthogonal = torch.linalg.vector_norm(each, dim=-1)
+    apart = lengths.sum(-1)
+    orthogonal = torch.linalg.vector_norm(lengths, dim=-1)
     return {
-        "head_cancellation": (1 - total / apart).clamp(min=0),
+        "head_cancellation": (1 - length_of_sum / apart).clamp(min=0),
         "head_cancellation_null": (1 - orthogonal / apart).clamp(min=0),
     }

@@ -49,7 +49,7 @@ class ReadoutView:
         followed: The tokens to follow.
         top: Most probable token of every layer.
         spell: Vocabulary index to text.
-        directions: Vocabulary indices of each row to how their logits depend on the last residual.
+        directions: Vocabulary indices of some rows to how their logits depend on the last residual.
         readout: Residuals of the last layer, or carried there, to logits.
     """
 
@@ -61,7 +61,7 @@ class ReadoutView:
     followed: Followed
     top: Int[Tensor, "layers rows"]
     spell: Callable[[int], str]
-    directions: Callable[[Int[Tensor, "rows k"]], Directions] | None = None
+    directions: Callable[[Int[Tensor, "some k"], slice], Directions] | None = None
     readout: Callable[[Float[Tensor, "some width"]], Float[Tensor, "some vocab"]] | None = None
 
 

@@ -21,16 +21,16 @@ STEPS = 32
 Row = Float[Tensor, "rows"]
 
 
-def activity(neurons: Float[Tensor, "rows neurons"]) -> dict[str, Row]:
+def activity(neurons: Float[Tensor, "*rows neurons"]) -> dict[str, Float[Tensor, "*rows"]]:
     """How many of an MLP's neurons are active, by three definitions; NaN where all are 0."""
     size = neurons.double().abs()
     largest = size.amax(-1)
-    energy = (size / largest[:, None]).square()  # scaled: fourth powers of large numbers stay finite
+    energy = (size / largest[..., None]).square()  # scaled: fourth powers of large numbers stay finite
     total = energy.sum(-1)
     falling = energy.sort(-1, descending=True).values
-    held = (falling.cumsum(-1) - falling < HELD * total[:, None]).sum(-1).double()
+    held = (falling.cumsum(-1) - falling < HELD * total[..., None]).sum(-1).double()
     return {
-        "below_threshold_frac": (size < NEGLIGIBLE * largest[:, None])
+        "below_threshold_frac": (size < NEGLIGIBLE * largest[..., None])
         .double()
         .mean(-1)
         .where(largest > 0, torch.nan),

@@ -5,8 +5,9 @@ Vectors of the model are held in at least float32. Nothing here knows Transforme
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -91,28 +92,46 @@ class Gain:
     def frozen(
         self, inputs: Float[Tensor, "batch probes width"], outputs: Float[Tensor, "batch probes width"]
     ) -> Norm:
-        """The norm as it was at some inputs, its scale found from what it gave."""
-        scaled = self.gain * self.centre(wide(inputs))
-        moved = wide(outputs) - self.bias
-        energy = scaled.square().sum(-1)
-        scale = torch.where(energy > 0, (moved * scaled).sum(-1) / energy, 0.0)
-        explained = close(scaled * scale[..., None], moved, wide(outputs), inputs.dtype)
-        return Norm(self, inputs, outputs, scale, explained)
+        """The norm as it was at some inputs, its scale to be found from what it gave."""
+        return Norm(self, inputs, outputs)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Norm:
-    """A norm at the probed positions: outputs = scale * gain * (inputs - their mean, if centred) + bias.
-
-    ``scale`` is 1 / root mean square for RMSNorm, 1 / standard deviation for LayerNorm. ``explained``
-    says where that form gives the outputs, up to rounding.
-    """
+    """A norm at the probed positions: outputs = scale * gain * (inputs - their mean, if centred) + bias."""
 
     fixed: Gain
     inputs: Float[Tensor, "batch probes width"]
     outputs: Float[Tensor, "batch probes width"]
-    scale: Float[Tensor, "batch probes"]
-    explained: Bool[Tensor, "batch probes"]
+
+    @cached_property
+    def scale(self) -> Float[Tensor, "batch probes"]:
+        """1 / root mean square for RMSNorm, 1 / standard deviation for LayerNorm."""
+        return scales([self.fixed], self.inputs[None], self.outputs[None])[0]
+
+    @cached_property
+    def explained(self) -> Bool[Tensor, "batch probes"]:
+        """Where scale, gain and bias give the outputs, up to rounding."""
+        scaled = self.fixed.gain * self.fixed.centre(wide(self.inputs))
+        moved = wide(self.outputs) - self.fixed.bias
+        return close(scaled * self.scale[..., None], moved, wide(self.outputs), self.inputs.dtype)
+
+
+def scales(
+    norms: Sequence[Gain],
+    inputs: Float[Tensor, "norms *rows width"],
+    outputs: Float[Tensor, "norms *rows width"],
+) -> Float[Tensor, "norms *rows"]:
+    """The scales of several norms at once, from what they gave; 0 where the input is."""
+    shape = (-1, *[1] * (inputs.ndim - 2), inputs.shape[-1])
+    values = wide(inputs)
+    if any(norm.centred for norm in norms):
+        centred = values.new_tensor([float(norm.centred) for norm in norms]).reshape(-1, *shape[1:-1], 1)
+        values = values - values.mean(-1, keepdim=True) * centred
+    scaled = torch.stack([norm.gain for norm in norms]).reshape(shape) * values
+    moved = wide(outputs) - torch.stack([norm.bias for norm in norms]).reshape(shape)
+    energy = scaled.square().sum(-1)
+    return torch.where(energy > 0, (moved * scaled).sum(-1) / energy, 0.0)
 
 
 def pull(

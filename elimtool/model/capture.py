@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from elimtool.model.affine import Gain, Norm, Projection, wide
+from elimtool.model.decomposition import Decomposition
 from elimtool.model.native import Native, Taps
 from elimtool.model.probed import AttentionRows, mask_rows
 from elimtool.model.view import Batch, Block, LayerView, probed_rows
@@ -88,7 +89,7 @@ class BlockReader:
                 if out.ndim == 2 and len(out) == batch.ids.numel():  # OPT runs its MLP on tokens in one row
                     out = out.reshape(*batch.ids.shape, -1)
                 if out.shape[:-1] == batch.ids.shape:
-                    self.seen[name] = probed_rows(out, batch, 1)
+                    self.seen[name] = batch.cut(out)
 
             return cut
 
@@ -97,7 +98,7 @@ class BlockReader:
                 taps.into(part, keep(f"{name}.in"))
             taps.out_of(part, keep(f"{name}.out"))
 
-    def take(self, before: Tensor | None, after: Tensor | None) -> Block:
+    def take(self, before: Tensor | None, after: Tensor | None, whole: Decomposition) -> Block:
         """What was seen since the last time, held against the residual before and after; forgets it."""
         norms = {name: self._norm(name) for name in self.gains}
         ahead = [norms.get(name) or norms.get(other) for name, other in zip(BEFORE, BEHIND, strict=True)]
@@ -114,7 +115,7 @@ class BlockReader:
         self.seen.clear()
         if before is None or after is None:
             return taken
-        return replace(taken, undecomposed=taken.flaw(before, after))
+        return replace(taken, flaw=whole.flaw(taken, before, after))
 
     def _norm(self, name: str) -> Norm | None:
         inputs, outputs = self.seen.get(f"{name}.in"), self.seen.get(f"{name}.out")
@@ -162,24 +163,24 @@ def captured(
     """
     seen: dict[str, Tensor] = {}
     before: list[Tensor | None] = [None]
+    whole = Decomposition()
 
     def layer(index: int, residual: Tensor, reader: BlockReader | None) -> None:
-        rows = probed_rows(residual, batch, 1) if "residual" in needs else None
-        block = None if reader is None else reader.take(before[0], rows)
+        rows = batch.cut(residual) if "residual" in needs else None
+        block = None if reader is None else reader.take(before[0], rows, whole)
         before[0] = rows
         context = residual if "context" in needs and index == len(blocks) - 1 else None
         attention, visible = seen.pop("attention", None), seen.pop("visible", None)
-        large = later.pop() if later else None
-        emit(LayerView(index, batch, rows, attention, visible, block, context, large))
+        formed = forms.pop() if forms else None
+        emit(LayerView(index, batch, rows, attention, visible, block, context, formed))
 
-    later: list[AttentionRows] = []
+    forms: list[AttentionRows] = []
 
     def keep(_module: nn.Module, rows: AttentionRows, visible: Tensor) -> None:
         seen["visible"] = visible
+        forms.append(rows)
         if rows.fits():
             seen["attention"] = rows.whole()
-        else:
-            later.append(rows)
 
     for known in readers:
         assert known.gains is not None  # probed before there are hooks to see it

@@ -32,6 +32,9 @@ KNOWN = frozenset({"is_causal", "position_ids", "sliding_window", "use_cache", "
 """Options that change nothing here: the mask has the window, and there is no cache."""
 
 
+EVERY = slice(None)
+
+
 class NotUnderstood(Exception):
     """An attention module asks for something that is not done here."""
 
@@ -41,12 +44,12 @@ class AttentionRows:
     """Attention weights of one layer's probed queries, formed when they are asked for.
 
     Attributes:
-        form: Some probes to their weights [batch, heads, some, keys].
+        form: Some probes, of some prompts, to their weights [prompts, heads, some, keys].
         probes: How many there are.
         each: Weights of one probe: batch x heads x keys.
     """
 
-    form: Callable[[slice], Tensor]
+    form: Callable[[slice, slice], Tensor]
     probes: int
     each: int
 
@@ -56,14 +59,18 @@ class AttentionRows:
 
     def whole(self) -> Float[Tensor, "batch heads probes keys"]:
         """All of them."""
-        return self.form(slice(0, self.probes))
+        return self.form(slice(0, self.probes), EVERY)
+
+    def of(self, prompt: int, probes: slice) -> Float[Tensor, "heads some keys"]:
+        """Those of some probes of one prompt."""
+        return self.form(probes, slice(prompt, prompt + 1))[0]
 
     def parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some keys"]]]:
         """As many probes at a time as may be held, and which."""
         size = max(1, FORMED_NUMBERS // self.each)
         for start in range(0, self.probes, size):
             some = slice(start, min(self.probes, start + size))
-            yield some, self.form(some)
+            yield some, self.form(some, EVERY)
 
 
 Keep = Callable[[nn.Module, AttentionRows, Tensor], None]
@@ -106,8 +113,8 @@ class ProbedAttention:
             raise NotUnderstood(f"attention options {', '.join(sorted(unknown))}")
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
 
-        def weights(rows: Tensor, visible: Tensor, bias: Tensor | None) -> Tensor:
-            return attention_weights(rows, key, scale, visible, bias, softcap, sinks)
+        def weights(rows: Tensor, visible: Tensor, bias: Tensor | None, prompts: slice = EVERY) -> Tensor:
+            return attention_weights(rows, key[prompts], scale, visible, bias, softcap, sinks)
 
         if softcap is None and sinks is None:
             from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -121,9 +128,9 @@ class ProbedAttention:
             visible, bias = self._rows_of(attention_mask)
             probed = _at(query, self.batch)
 
-            def form(probes: slice) -> Tensor:
-                some = None if bias is None else bias[:, :, probes]
-                return weights(probed[:, :, probes], visible[:, probes], some)
+            def form(probes: slice, prompts: slice) -> Tensor:
+                some = None if bias is None else bias[prompts, :, probes]
+                return weights(probed[prompts, :, probes], visible[prompts, probes], some, prompts)
 
             rows = AttentionRows(form, visible.shape[1], len(query) * query.shape[1] * key.shape[2])
             if self.check:

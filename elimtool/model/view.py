@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.model.affine import Norm, Projection, close, wide
+from elimtool.model.affine import Norm, Projection, wide
+from elimtool.model.heads import Heads
 from elimtool.prompts import Prompt
 
 SINK = "<sink>"
@@ -94,8 +95,28 @@ class Batch:
         prompt, probe = self.probed.nonzero(as_tuple=True)
         return prompt, probe
 
+    @cached_property
+    def places(self) -> Int[Tensor, "all"]:
+        """Every probed position, real or not, as an index into prompts x keys."""
+        starts = torch.arange(len(self.ids), device=self.ids.device) * self.ids.shape[1]
+        return (starts[:, None] + self.positions).flatten()
 
-@dataclass(frozen=True, slots=True)
+    @cached_property
+    def full(self) -> bool:
+        """Whether every probe is real."""
+        return bool(self.probed.all())
+
+    def cut(self, values: Float[Tensor, "batch keys width"]) -> Float[Tensor, "batch probes width"]:
+        """The probed positions of an activation, as a copy."""
+        found = values.reshape(-1, values.shape[-1]).index_select(0, self.places)
+        return found.view(*self.positions.shape, -1)
+
+    def real(self, values: Float[Tensor, "batch probes width"]) -> Float[Tensor, "rows width"]:
+        """Those of cut-out values that belong to real probes, in the order of ``rows``."""
+        return values.flatten(0, 1) if self.full else values[self.rows]
+
+
+@dataclass(frozen=True)
 class Block:
     """What one block added to the residual stream at the probed positions, and out of what.
 
@@ -110,7 +131,7 @@ class Block:
         behind: The norms behind attention and MLP.
         multiplier: What the family multiplies both outputs with.
         n_heads: Number of query heads.
-        undecomposed: Why the update is not the sum of these heads and this MLP; ``None`` if it is.
+        flaw: Finds ``undecomposed`` out; ``None`` where that is not known to be anything.
     """
 
     attention: Projection | None
@@ -120,47 +141,50 @@ class Block:
     behind: tuple[Norm | None, Norm | None]
     multiplier: float
     n_heads: int
-    undecomposed: str | None = None
+    flaw: Callable[[], str | None] | None = None
+
+    @property
+    def undecomposed(self) -> str | None:
+        """Why the update is not the sum of these heads and this MLP; ``None`` if it is.
+
+        To be asked late: the blocks that ran until then are looked at together.
+        """
+        return None if self.flaw is None else self.flaw()
+
+    @cached_property
+    def heads(self) -> Heads | None:
+        """The heads, ``None`` where attention's output is no sum over them."""
+        part = self.attention
+        if part is None or part.inputs is None or part.weight is None:
+            return None
+        whole = part.inputs.shape[-1] % self.n_heads == 0
+        return Heads(part.inputs, part.weight, self.n_heads) if whole else None
 
     def added(self) -> tuple[Float[Tensor, "batch probes width"], Float[Tensor, "batch probes width"]] | None:
         """What attention and MLP added, or ``None`` where either is not known."""
         if self.attention is None or self.mlp is None:
             return None
         parts = [
-            self.multiplier * wide(part.outputs if norm is None else norm.outputs)
+            wide(part.outputs if norm is None else norm.outputs)
             for part, norm in zip((self.attention, self.mlp), self.behind, strict=True)
         ]
+        if self.multiplier != 1.0:
+            parts = [self.multiplier * part for part in parts]
         return parts[0], parts[1]
-
-    def flaw(
-        self, before: Float[Tensor, "batch probes width"], after: Float[Tensor, "batch probes width"]
-    ) -> str | None:
-        """Why the update ``after - before`` is not the sum of these heads and this MLP; ``None`` if it is."""
-        added = self.added()
-        if added is None or self.attention is None:
-            return "the output of attention or MLP cannot be seen"
-        if self.attention.inputs is None or self.attention.inputs.shape[-1] % self.n_heads:
-            return "attention's output is no sum over heads"
-        if not self.attention.explained():
-            return "the output projection is not linear"
-        if not all(bool(norm.explained.all()) for norm in self.behind if norm is not None):
-            return "the norm behind attention or MLP is not affine"
-        old, new = wide(before), wide(after)
-        larger = torch.maximum(old.abs(), new.abs())
-        if not bool(close(added[0] + added[1], new - old, larger, after.dtype).all()):
-            return "attention and MLP do not add up to the block's update"
-        return None
 
 
 @runtime_checkable
 class Rows(Protocol):
     """Attention weights of one layer, formed when they are asked for."""
 
+    def parts(self) -> Iterator[tuple[slice, Tensor]]:
+        """Some probes of all prompts at a time, and which: [batch, heads, some, keys]."""
+
     def whole(self) -> Tensor:
         """All of them: [batch, heads, probes, keys]."""
 
-    def parts(self) -> Iterator[tuple[slice, Tensor]]:
-        """Some probes at a time, and which."""
+    def of(self, prompt: int, probes: slice) -> Tensor:
+        """Those of some probes of one prompt: [heads, some, keys]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +202,8 @@ class LayerView:
             where the layer has one. Read off the mask that the layer itself is given.
         block: What the layer added to the residual stream; ``None`` for the embedding.
         context: The residual stream at every position, probed or not; of the last layer alone.
-        large: Forms attention weights that are too many to be held at once; else ``None``.
+        rows: Forms attention weights, those too that are too many to be held at once; ``None`` where the
+            layer itself formed them. To be kept where the weights would take more room than queries and keys.
     """
 
     layer: int
@@ -188,18 +213,18 @@ class LayerView:
     visible: Bool[Tensor, "batch probes keys"] | None = None
     block: Block | None = None
     context: Float[Tensor, "batch keys width"] | None = None
-    large: Rows | None = None
+    rows: Rows | None = None
 
     def attention_parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some keys"]]]:
         """The attention weights, some probes at a time, and which; nothing for a layer that has none."""
         if self.attention is not None:
             yield slice(0, self.attention.shape[2]), self.attention
-        elif self.large is not None:
-            yield from self.large.parts()
+        elif self.rows is not None:
+            yield from self.rows.parts()
 
     def all_attention(self) -> Float[Tensor, "batch heads probes keys"] | None:
         """The attention weights of all probes, however many; ``None`` for a layer that has none."""
-        return self.attention if self.large is None else self.large.whole()
+        return self.rows.whole() if self.attention is None and self.rows is not None else self.attention
 
 
 def probed_rows(full: Float[Tensor, "batch ... width"], batch: Batch, dim: int) -> Float[Tensor, "..."]:

@@ -19,6 +19,8 @@ from elimtool.errors import ElimError
 from elimtool.metrics.components import Branch, Components, share_out
 from elimtool.metrics.metric import Followed, ReadoutView, Settings
 from elimtool.model.affine import Directions, Gain, Projection, pull
+from elimtool.model.decomposition import Decomposition
+from elimtool.model.heads import Heads
 from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.model.view import Batch, Block, LayerView
 from elimtool.prompts import Prompt
@@ -61,7 +63,8 @@ def table_by_hand(after: torch.Tensor | None = None, heads: bool = True) -> pd.D
     metric.observe(LayerView(-1, batch, EMBEDDING))
     last = torch.tensor([[[17.5, 25.0]]]) if after is None else after
     block = block_by_hand()
-    metric.observe(LayerView(0, batch, last, block=replace(block, undecomposed=block.flaw(EMBEDDING, last))))
+    flaw = Decomposition().flaw(block, EMBEDDING, last)
+    metric.observe(LayerView(0, batch, last, block=replace(block, flaw=flaw)))
     tokens = torch.tensor([[0, 1]])
     followed = Followed(
         ids=tokens,
@@ -80,7 +83,7 @@ def table_by_hand(after: torch.Tensor | None = None, heads: bool = True) -> pd.D
         followed,
         logits.argmax(-1),
         str,
-        lambda _: directions_by_hand(),
+        lambda *_: directions_by_hand(),
     )
     metric.read(view)
     found = metric.finish()
@@ -142,7 +145,7 @@ def branches(draw: st.DrawFn) -> tuple[Branch, torch.Tensor, torch.Tensor]:
             assert bool(frozen.explained.all())
             scale, added = frozen.scale, norm(added)
     return (
-        Branch(inputs, weight, bias, gain, scale, multiplier, heads),
+        Branch(Heads(inputs, weight, heads), bias, gain, scale, multiplier),
         added * multiplier,
         normal(rows, 2, width),
     )
@@ -156,9 +159,11 @@ def test_heads_and_biases_sum_to_what_the_branch_added(
     branch, added, toward = case
     rows = torch.zeros(3, dtype=torch.long), torch.arange(3)
     shares, constant = branch.shares(rows, toward)
-    assert shares.shape == (3, 2, branch.n_heads)
+    assert isinstance(branch.values, Heads)
+    assert shares.shape == (3, 2, branch.values.count)
     truth = torch.einsum("rkd,rd->rk", toward, added[0])
-    torch.testing.assert_close(shares.sum(-1) + constant, truth, atol=1e-8, rtol=1e-8)
+    total = shares.sum(-1) if constant is None else shares.sum(-1) + constant
+    torch.testing.assert_close(total, truth, atol=1e-8, rtol=1e-8)
 
 
 @pytest.mark.parametrize("width", [3, 7, 8])

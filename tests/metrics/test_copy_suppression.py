@@ -6,24 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import elimtool
-from elimtool import TraceOptions
-from elimtool.metrics.copy_suppression import PREDICTED, suppression
+from elimtool import TraceOptions, engine
+from elimtool.metrics import copy_suppression
+from elimtool.metrics.copy_suppression import PREDICTED, opposition
+from elimtool.model.probed import AttentionRows
 
 TEXT = "The capital of France is Paris. The capital of Spain is the"
 
 
-def test_the_mean_over_counted_keys_of_minus_attention_times_effect() -> None:
+def test_the_sum_over_counted_keys_of_minus_attention_times_effect() -> None:
     attention = torch.tensor([[[0.5, 0.25, 0.25], [0.0, 0.1, 0.9]]], dtype=torch.float64)
     written = torch.tensor([[[-2.0, 4.0, 100.0], [1.0, -3.0, 100.0]]], dtype=torch.float64)
     among = torch.tensor([[True, True, False]])
-    # head 0: -(0.5 x -2 + 0.25 x 4) / 2 = 0; head 1: -(0 x 1 + 0.1 x -3) / 2 = 0.15
-    assert suppression(attention, written, among)[0].tolist() == pytest.approx([0.0, 0.15])
-    assert suppression(attention, written, ~among)[0].tolist() == pytest.approx([-25.0, -90.0])
-    assert suppression(attention, written, torch.zeros_like(among)).isnan().all()
+    # head 0: -(0.5 x -2 + 0.25 x 4) = 0; head 1: -(0 x 1 + 0.1 x -3) = 0.3
+    assert opposition(attention, written, among)[0].tolist() == pytest.approx([0.0, 0.3])
+    assert opposition(attention, written, ~among)[0].tolist() == pytest.approx([-25.0, -90.0])
 
 
 def by_hand(directory: Path, ids: list[int]) -> dict[tuple[int, int], tuple[float, int]]:
@@ -81,3 +83,24 @@ def test_it_is_off_without_heads_and_alone_on_request(llama: Any) -> None:
     assert "copy_suppression" not in off.tables
     alone = elimtool.trace(llama, TEXT, options=TraceOptions(tables=("copy_suppression",)))
     assert set(alone.tables) == {"prompts", "copy_suppression"}
+
+
+def test_weights_that_are_formed_again_are_the_same(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = TraceOptions(position="all", heads=True, tables=("copy_suppression",), lens="raw")
+    texts = [TEXT, "A token of a token"]
+    held = elimtool.trace(llama, texts, options=options).table("copy_suppression")
+    asked: list[tuple[int, slice]] = []
+    form = AttentionRows.of
+
+    def counting(rows: AttentionRows, prompt: int, probes: slice) -> torch.Tensor:
+        asked.append((prompt, probes))
+        return form(rows, prompt, probes)
+
+    monkeypatch.setattr(AttentionRows, "of", counting)
+    monkeypatch.setattr(copy_suppression, "KEPT_NUMBERS", 0)
+    monkeypatch.setattr(copy_suppression, "FORMED_NUMBERS", 7 * llama.width * 2)  # two keys of seven rows
+    monkeypatch.setattr(engine, "READOUT_BYTES", 7 * (llama.n_layers + 1) * llama.vocab * 4)  # seven rows
+    formed = elimtool.trace(llama, texts, options=options).table("copy_suppression")
+    pd.testing.assert_frame_equal(formed, held, check_exact=False, rtol=0, atol=1e-6)
+    assert {prompt for prompt, _ in asked} == {0, 1}
+    assert max(probes.stop - probes.start for _, probes in asked) <= 7

@@ -22,6 +22,8 @@ from elimtool.metrics.mechanisms import Mechanisms, cancellation, stream
 from elimtool.metrics.metric import Settings
 from elimtool.metrics.neurons import activity, droppable
 from elimtool.model.affine import Projection
+from elimtool.model.decomposition import Decomposition
+from elimtool.model.heads import Heads
 from elimtool.model.loading import load_model
 from elimtool.model.view import Batch, Block, LayerView
 from elimtool.prompts import Prompt
@@ -31,6 +33,11 @@ from tests.metrics.views import encoded
 TEXT = "The capital of France is Paris, and a token is eliminated."
 GATED = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "olmo2", "granite", "cohere", "stablelm"}
 SHARED_NORM = {"phi", "cohere", "falcon"}
+
+
+def _cancelled(heads: torch.Tensor, weight: torch.Tensor, count: int) -> dict[str, torch.Tensor]:
+    rows = torch.zeros(len(heads), dtype=torch.long), torch.arange(len(heads))
+    return cancellation(*Heads(heads[None], weight, count).lengths(rows))
 
 
 def test_hand_computed_stream() -> None:
@@ -56,7 +63,7 @@ def test_a_residual_of_nothing_has_no_shape() -> None:
 def test_hand_computed_cancellation() -> None:
     weight = torch.eye(2).repeat(1, 2)  # two heads of two numbers, each written as it is
     heads = torch.tensor([[3.0, 0.0, 0.0, 4.0], [1.0, 1.0, -1.0, -1.0], [1.0, 2.0, 2.0, 4.0], [0.0] * 4])
-    found = cancellation(heads, weight, 2)
+    found = _cancelled(heads, weight, 2)
     assert found["head_cancellation"][:3].tolist() == pytest.approx([1 - 5 / 7, 1, 0], abs=1e-6)
     expected = [1 - 5 / 7, 1 - math.sqrt(0.5), 1 - math.sqrt(5) / 3]
     assert found["head_cancellation_null"][:3].tolist() == pytest.approx(expected, abs=1e-6)
@@ -136,7 +143,7 @@ def test_invariants_of_cancellation(seed: int, n_heads: int, width: int) -> None
     generator = torch.Generator().manual_seed(seed)
     heads = torch.randn(3, n_heads * 2, generator=generator)
     weight = torch.randn(width, n_heads * 2, generator=generator)
-    found = cancellation(heads, weight, n_heads)
+    found = _cancelled(heads, weight, n_heads)
     for values in found.values():
         assert bool(((values >= 0) & (values <= 1)).all())
     assert bool((found["head_cancellation_null"] <= 1 - n_heads**-0.5 + 1e-6).all())
@@ -160,7 +167,7 @@ def test_what_a_block_does_not_show_is_null() -> None:
         None, Projection(None, torch.ones(1, 1, 4), None, None), None, (None, None), (None, None), 1, 2
     )
     after = torch.full((1, 1, 4), 2.0)
-    block = replace(block, undecomposed=block.flaw(torch.ones(1, 1, 4), after))
+    block = replace(block, flaw=Decomposition().flaw(block, torch.ones(1, 1, 4), after))
     metric.observe(LayerView(0, batch, after, block=block))
     row = pd.DataFrame(dict(metric.finish()["mechanisms"])).iloc[0]
     assert row["undecomposed"] == "the output of attention or MLP cannot be seen"

@@ -1,0 +1,77 @@
+"""What single heads write: the inputs of a block's output projection in, one vector for each head out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from elimtool.model.affine import wide
+
+Rows = tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]
+
+KEPT_NUMBERS = 2**18
+"""Numbers in the outputs of one layer's heads up to which they are kept: 1 MiB in float32."""
+
+FORMED_NUMBERS = 2**22
+"""Numbers in the outputs of heads that are formed at a time to be measured: 16 MiB."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads of one block at the probed positions, before a norm behind attention and its bias.
+
+    Whoever needs their outputs asks here: few of them are formed once and kept, more each time for the
+    rows asked about.
+
+    Attributes:
+        inputs: Inputs of the output projection, heads side by side.
+        weight: The output projection.
+        count: Number of heads.
+    """
+
+    inputs: Float[Tensor, "batch probes inner"]
+    weight: Float[Tensor, "width inner"]
+    count: int
+
+    def at(self, rows: Rows) -> Float[Tensor, "rows heads width"]:
+        """Outputs of the heads at some rows."""
+        if self._kept is not None:
+            return self._kept[rows]
+        return outputs_of(wide(self.inputs[rows]), wide(self.weight), self.count)
+
+    def sum_of_first(self) -> Float[Tensor, "width"]:
+        """What all heads write together at the first probe."""
+        if self._kept is not None:
+            return self._kept[0, 0].sum(0)
+        return wide(self.weight) @ wide(self.inputs[0, 0])
+
+    def lengths(self, rows: Rows) -> tuple[Float[Tensor, "rows heads"], Float[Tensor, "rows"]]:
+        """Euclidean norms of each head's output, and of their sum."""
+        size = max(1, FORMED_NUMBERS // (self.count * len(self.weight)))
+        each, total = [], []
+        for start in range(0, len(rows[0]), size):
+            outputs = self.at((rows[0][start : start + size], rows[1][start : start + size]))
+            each.append(torch.linalg.vector_norm(outputs, dim=-1))
+            total.append(torch.linalg.vector_norm(outputs.sum(1), dim=-1))
+        return torch.cat(each), torch.cat(total)
+
+    @cached_property
+    def _kept(self) -> Float[Tensor, "batch probes heads width"] | None:
+        """All outputs, where they are few."""
+        batch, probes, inner = self.inputs.shape
+        if batch * probes * self.count * len(self.weight) > KEPT_NUMBERS:
+            return None
+        flat = outputs_of(wide(self.inputs).reshape(-1, inner), wide(self.weight), self.count)
+        return flat.reshape(batch, probes, self.count, -1)
+
+
+def outputs_of(
+    inputs: Float[Tensor, "rows inner"], weight: Float[Tensor, "width inner"], count: int
+) -> Float[Tensor, "rows heads width"]:
+    """Each head's own part of an output projection."""
+    per_head = inputs.reshape(len(inputs), count, -1).transpose(0, 1)
+    return (per_head @ weight.T.reshape(count, -1, len(weight))).transpose(0, 1)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -111,11 +110,12 @@ class BlockReader:
             behind=(behind[0], behind[1]),
             multiplier=self.multiplier,
             n_heads=self.n_heads,
+            flaw=None if before is None or after is None else whole.ask(),
         )
         self.seen.clear()
-        if before is None or after is None:
-            return taken
-        return replace(taken, flaw=whole.flaw(taken, before, after))
+        if before is not None and after is not None:
+            whole.take(taken, before, after)
+        return taken
 
     def _norm(self, name: str) -> Norm | None:
         inputs, outputs = self.seen.get(f"{name}.in"), self.seen.get(f"{name}.out")

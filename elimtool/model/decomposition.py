@@ -43,8 +43,13 @@ class Decomposition:
         self.found: dict[int, str | None] = {}
         self.waiting: list[_Waiting] = []
 
-    def flaw(self, block: Block, before: Values, after: Values) -> Callable[[], str | None]:
-        """Take a block in; what is returned says why it is not the sum of its parts, ``None`` if it is."""
+    def ask(self) -> Callable[[], str | None]:
+        """What says why the block that is taken in next is not the sum of its parts; ``None`` if it is."""
+        key = len(self.found) + len(self.waiting)
+        return lambda: self._answer(key)
+
+    def take(self, block: Block, before: Values, after: Values) -> None:
+        """Take a block in, and the residual before and after it."""
         key = len(self.found) + len(self.waiting)
         added, heads = block.added(), block.heads
         if added is None or block.attention is None:
@@ -58,7 +63,6 @@ class Decomposition:
             together = heads.sum_of_first()
             together = together if bias is None else together + wide(bias)
             self._wait(_Waiting(key, added, before, after, together, outputs))
-        return lambda: self._answer(key)
 
     def _wait(self, one: _Waiting) -> None:
         if self.waiting and self.waiting[0].after.shape != one.after.shape:

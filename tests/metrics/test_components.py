@@ -63,8 +63,10 @@ def table_by_hand(after: torch.Tensor | None = None, heads: bool = True) -> pd.D
     metric.observe(LayerView(-1, batch, EMBEDDING))
     last = torch.tensor([[[17.5, 25.0]]]) if after is None else after
     block = block_by_hand()
-    flaw = Decomposition().flaw(block, EMBEDDING, last)
-    metric.observe(LayerView(0, batch, last, block=replace(block, flaw=flaw)))
+    whole = Decomposition()
+    block = replace(block, flaw=whole.ask())
+    whole.take(block, EMBEDDING, last)
+    metric.observe(LayerView(0, batch, last, block=block))
     tokens = torch.tensor([[0, 1]])
     followed = Followed(
         ids=tokens,

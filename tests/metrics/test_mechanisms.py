@@ -167,7 +167,9 @@ def test_what_a_block_does_not_show_is_null() -> None:
         None, Projection(None, torch.ones(1, 1, 4), None, None), None, (None, None), (None, None), 1, 2
     )
     after = torch.full((1, 1, 4), 2.0)
-    block = replace(block, flaw=Decomposition().flaw(block, torch.ones(1, 1, 4), after))
+    whole = Decomposition()
+    block = replace(block, flaw=whole.ask())
+    whole.take(block, torch.ones(1, 1, 4), after)
     metric.observe(LayerView(0, batch, after, block=block))
     row = pd.DataFrame(dict(metric.finish()["mechanisms"])).iloc[0]
     assert row["undecomposed"] == "the output of attention or MLP cannot be seen"

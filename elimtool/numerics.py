@@ -6,8 +6,10 @@ Nothing here knows a model, a file or a table. Logits of ``-inf`` mean "removed"
 from __future__ import annotations
 
 from math import exp, log
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -175,9 +177,7 @@ def _counted(logits: Rows, scores: Float[Tensor, "rows k"]) -> tuple[Tensor, Ten
     return torch.from_numpy(larger), torch.from_numpy(equal)
 
 
-def nucleus(
-    logprobs: Rows, mass: float = 0.9
-) -> tuple[Int[Tensor, "rows width"], Bool[Tensor, "rows width"]]:
+def nucleus(logprobs: Rows, mass: float = 0.9) -> Bool[Tensor, "rows vocab"]:
     """The smallest set of most probable tokens that holds ``mass`` of each row.
 
     The tokens above some probability are sorted, and no others, where together they hold the mass: the set
@@ -190,25 +190,36 @@ def nucleus(
         mass: Share of the probability to hold, 0 < mass <= 1.
 
     Returns:
-        ``(tokens, member)``: candidate token ids by falling probability, and which of them belong. As
-        wide as the longest nucleus; the nucleus size is ``member.sum(-1)``, at least 1.
+        Which tokens belong; at least one of each row.
     """
-    if not _is_cpu(logprobs):
-        return _partly_sorted(logprobs, mass)
-    found = [_nucleus(row, mass) for row in logprobs]
-    width = max(map(len, found), default=1)
-    tokens = torch.zeros(len(found), width, dtype=torch.long)
-    member = torch.zeros(len(found), width, dtype=torch.bool)
-    for row, ids in enumerate(found):
-        tokens[row, : len(ids)] = ids
-        member[row, : len(ids)] = True
-    return tokens, member
+    inside = torch.zeros(logprobs.shape, dtype=torch.bool, device=logprobs.device)
+    if _is_cpu(logprobs):
+        for row, flags in zip(logprobs.numpy(), inside.numpy(), strict=True):
+            _mark_nucleus(row, mass, flags)
+        return inside
+    tokens, member = _partly_sorted(logprobs, mass)
+    row, place = member.nonzero(as_tuple=True)
+    inside[row, tokens[row, place]] = True
+    return inside
+
+
+def count_true(flags: Bool[Tensor, "*rows width"]) -> Int[Tensor, "*rows"]:
+    """How many flags of each row are set, on the CPU; numpy counts bytes ten times faster than torch."""
+    if not _is_cpu(flags):
+        return flags.sum(-1).cpu()
+    rows = flags.numpy().reshape(-1, flags.shape[-1])
+    found = np.fromiter((np.count_nonzero(row) for row in rows), dtype=np.int64, count=len(rows))
+    return torch.from_numpy(found).reshape(flags.shape[:-1])
 
 
 def _partly_sorted(
     logprobs: Rows, mass: float, width: int = 256
 ) -> tuple[Int[Tensor, "rows width"], Bool[Tensor, "rows width"]]:
-    """The same by a partial sort of ``width`` tokens, and a longer one of the rows that need more."""
+    """The same by a partial sort of ``width`` tokens, and a longer one of the rows that need more.
+
+    Returns:
+        ``(tokens, member)``: candidate token ids by falling probability, and which of them belong.
+    """
     rows, vocab = logprobs.shape
     width = min(width, vocab)
     top, tokens = logprobs.topk(width, dim=-1, sorted=True)
@@ -226,17 +237,17 @@ def _partly_sorted(
     return all_tokens, all_member
 
 
-def _nucleus(logprobs: Float[Tensor, "vocab"], mass: float) -> Int[Tensor, "size"]:
-    """One row's nucleus, most probable token first."""
-    values = logprobs.numpy()
+def _mark_nucleus(values: npt.NDArray[Any], mass: float, flags: npt.NDArray[np.bool_]) -> None:
+    """Set the flags of one row's nucleus. Values alone are sorted, which is much faster than their places."""
     share = (1 - mass) / len(values)
     for least in (1e-3, 3e-5, share / 2, 0.0):
-        bound = log(least) if least else -np.inf
-        ids = np.flatnonzero(values > bound)
-        probs = np.exp(values[ids].astype(np.float64))
-        if probs.sum() >= mass or not least:
+        falling = np.sort(values[values > log(least)] if least else values)[::-1]
+        probs = np.exp(falling, dtype=np.float64)
+        ahead = probs.cumsum()
+        if not least or (len(ahead) and ahead[-1] >= mass):
             break
-    order = np.argsort(-probs, kind="stable")
-    ahead = probs[order].cumsum() - probs[order]
+    ahead -= probs
     size = max(1, int(np.searchsorted(ahead, mass)))
-    return torch.from_numpy(ids[order[:size]])
+    np.greater(values, falling[size - 1], out=flags)
+    missing = size - np.count_nonzero(flags)
+    flags[np.flatnonzero(values == falling[size - 1])[:missing]] = True

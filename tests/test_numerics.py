@@ -12,6 +12,7 @@ from torch.distributions import Categorical, kl_divergence
 
 from elimtool.numerics import (
     _partly_sorted,
+    count_true,
     entropy,
     entropy_and_collision,
     kl_to_last,
@@ -106,8 +107,15 @@ def test_kl_with_removed_tokens() -> None:
 @given(logit_rows(), st.sampled_from([0.01, 0.5, 0.9, 0.999]), st.sampled_from([1, 2, 256]))
 def test_nucleus_is_the_smallest_set(logits: torch.Tensor, mass: float, width: int) -> None:
     logprobs = log_softmax(logits)
-    for tokens, member in (nucleus(logprobs, mass), _partly_sorted(logprobs, mass, width)):
-        _assert_smallest(logprobs, mass, tokens, member)
+    tokens, member = _partly_sorted(logprobs, mass, width)
+    _assert_smallest(logprobs, mass, tokens, member)
+    inside = nucleus(logprobs, mass)
+    order = logprobs.argsort(dim=-1, descending=True, stable=True)  # the lower id first among equals
+    for row, flags in enumerate(inside):
+        size = int(flags.sum())
+        assert set(flags.nonzero()[:, 0].tolist()) == set(order[row, :size].tolist())
+    _assert_smallest(logprobs, mass, order, inside.gather(-1, order))
+    assert torch.equal(count_true(inside), inside.sum(-1))
 
 
 def _assert_smallest(logprobs: torch.Tensor, mass: float, tokens: torch.Tensor, member: torch.Tensor) -> None:
@@ -125,9 +133,12 @@ def _assert_smallest(logprobs: torch.Tensor, mass: float, tokens: torch.Tensor, 
 def test_only_the_rows_that_need_it_are_sorted_further() -> None:
     logits = torch.zeros(2, 5000)
     logits[0, 7] = 50.0
-    for tokens, member in (nucleus(log_softmax(logits), 0.9), _partly_sorted(log_softmax(logits), 0.9)):
-        assert member.sum(-1).tolist() == [1, 4500]
-        assert tokens[0, 0] == 7
+    inside = nucleus(log_softmax(logits), 0.9)
+    assert inside.sum(-1).tolist() == [1, 4500]
+    assert bool(inside[0, 7]) and bool(inside[1, :4500].all())
+    tokens, member = _partly_sorted(log_softmax(logits), 0.9)
+    assert member.sum(-1).tolist() == [1, 4500]
+    assert tokens[0, 0] == 7
 
 
 def test_top_is_the_first_of_equals() -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from elimtool.run import Run
 
 Row = Mapping[str, Any]
+KEY = ("prompt_id", "position", "target")
 Key = tuple[str, int, str]
 """Prompt id, position, target."""
 
@@ -97,13 +98,13 @@ def verdicts(run: Run) -> list[dict[str, Any]]:
         run: A run with the tables ``lens`` and ``survival``; ``sampling_targets``, ``components``,
             ``controls`` and ``regimes`` are used where there are any.
     """
-    ranks = _ranks(_rows(run, "lens"))
-    cuts = _first_cuts(_rows(run, "sampling_targets"))
-    components = _grouped(_rows(run, "components"))
+    ranks = _ranks(_rows(run, "lens", *KEY, "layer", "rank", "is_foil"))
+    cuts = _first_cuts(_cut_rows(run))
+    components = _grouped(_rows(run, "components", *KEY, "kind", "component", "layer", "dla_centred"))
     regimes = {(row["prompt_id"], row["position"]): row["regime"] for row in _rows(run, "regimes")}
     controls = {_key(row): row for row in _rows(run, "controls")}
     judged = []
-    for row in _rows(run, "survival"):
+    for row in _rows(run, "survival", *KEY, "rank", "prob", "min_top_p"):
         key = _key(row)
         found = trajectory(ranks[key])
         regime = regimes.get(key[:2])
@@ -191,8 +192,22 @@ def _extreme(components: Iterable[Row], sign: int) -> Row | None:
     return max(with_sign, key=lambda one: sign * one["dla_centred"], default=None)
 
 
-def _rows(run: Run, name: str) -> list[dict[str, Any]]:
-    return run.arrow(name).to_pylist() if name in run.tables else []
+def _rows(run: Run, name: str, *columns: str) -> list[dict[str, Any]]:
+    """Rows of a table, all columns or those named; none where there is no such table."""
+    if name not in run.tables:
+        return []
+    table = run.arrow(name)
+    rows: list[dict[str, Any]] = (table.select(columns) if columns else table).to_pylist()
+    return rows
+
+
+def _cut_rows(run: Run) -> list[dict[str, Any]]:
+    """Rows of ``sampling_targets`` whose stage removes its target."""
+    if "sampling_targets" not in run.tables:
+        return []
+    table = run.arrow("sampling_targets")
+    cut = table.filter(table["alive_before"]).select([*KEY, "chain", "stage", "margin", "alive_after"])
+    return [row for row in cut.to_pylist() if not row["alive_after"]]
 
 
 def _key(row: Row) -> Key:
@@ -209,11 +224,10 @@ def _ranks(rows: Iterable[Row]) -> dict[Key, list[tuple[int, int]]]:
 
 
 def _first_cuts(rows: Iterable[Row]) -> dict[Key, Row]:
-    """The row of the first chain's stage that removes each target that any chain removes."""
+    """The first chain's row of each target that any chain removes."""
     found: dict[Key, Row] = {}
     for row in rows:
-        if row["alive_before"] and not row["alive_after"]:
-            found.setdefault(_key(row), row)
+        found.setdefault(_key(row), row)
     return found
 
 

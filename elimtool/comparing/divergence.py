@@ -181,10 +181,7 @@ def read(model: Model, lens: Lens, residual: Float[Tensor, "layers width"]) -> R
         carried = [lens.to_final(row[None], layer - 1) for layer, row in enumerate(residual[:-1])]
         logits = model.readout(torch.cat([*carried, residual[-1:]]))
         logprobs = torch.log_softmax(logits, -1)
-        tokens, member = nucleus(logprobs, SURVIVORS)
-        inside = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
-        layer, place = member.nonzero(as_tuple=True)
-        inside[layer, tokens[layer, place]] = True
+        inside = nucleus(logprobs, SURVIVORS)
     return Reading(residual, logits[-1], logprobs, inside)
 
 

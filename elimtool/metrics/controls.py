@@ -161,5 +161,4 @@ def late_eliminated(
 
 def _least_in_nucleus(output: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows 1"]:
     """Smallest log-probability in each row's nucleus."""
-    tokens, member = nucleus(output, NUCLEUS)
-    return output.gather(-1, tokens).masked_fill(~member, torch.inf).amin(-1, keepdim=True)
+    return output.masked_fill(~nucleus(output, NUCLEUS), torch.inf).amin(-1, keepdim=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from elimtool.metrics.columns import Columns, join, names_at
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
-from elimtool.numerics import entropy_and_collision, kl_to_last, nucleus, rank
+from elimtool.numerics import count_true, entropy_and_collision, kl_to_last, nucleus, rank
 
 SURVIVORS = 0.9
 """Share of the probability that the survivor set (nucleus) of a layer holds."""
@@ -83,9 +83,9 @@ class LensTrajectory:
     def _shapes(self, view: ReadoutView, logprobs: Float[Tensor, "layers rows vocab"]) -> dict[str, Any]:
         n_layers, n_rows, vocab = logprobs.shape
         flat = logprobs.reshape(-1, vocab)
-        tokens, member = nucleus(flat, SURVIVORS)
+        inside = nucleus(flat, SURVIVORS).view(logprobs.shape)
         entropy, collision = entropy_and_collision(flat)
-        jaccard, mass = _survivors(flat, tokens, member, n_layers)
+        sizes, jaccard, mass = _survivors(logprobs, inside)
         row, layer = np.divmod(np.arange(n_rows * n_layers), n_layers)
 
         def at(values: Tensor) -> Any:
@@ -99,7 +99,7 @@ class LensTrajectory:
             "top_prob": at(flat.gather(-1, view.top.reshape(-1, 1))[:, 0].double().exp()),
             "entropy": at(entropy),
             "collision": at(collision),
-            "nucleus_size": at(member.sum(-1)),
+            "nucleus_size": at(sizes),
             "kl_to_final": at(kl_to_last(logprobs)),
             "survivor_jaccard": at(jaccard),
             "survivor_mass": at(mass),
@@ -111,25 +111,19 @@ class LensTrajectory:
 
 
 def _survivors(
-    logprobs: Float[Tensor, "all vocab"],
-    tokens: Int[Tensor, "all width"],
-    member: Bool[Tensor, "all width"],
-    n_layers: int,
-) -> tuple[Float[Tensor, "all"], Float[Tensor, "all"]]:
-    """How much of the output's survivor set each layer already has.
+    logprobs: Float[Tensor, "layers rows vocab"], inside: Bool[Tensor, "layers rows vocab"]
+) -> tuple[Int[Tensor, "layers rows"], Float[Tensor, "layers rows"], Float[Tensor, "layers rows"]]:
+    """How large each layer's survivor set is, and how much of the output's it already has.
 
     Returns:
-        ``(jaccard, mass)``: |N_l and N_L| / |N_l or N_L|, 0 .. 1; and the probability that layer l gives
-        the tokens of N_L, 0 .. 1.
+        ``(size, jaccard, mass)``: |N_l|; |N_l and N_L| / |N_l or N_L|, 0 .. 1; and the probability that
+        layer l gives the tokens of N_L, 0 .. 1.
     """
-    rows = tokens.shape[0] // n_layers
-    last, last_member = tokens[-rows:], member[-rows:]
-    survives = torch.zeros(rows, logprobs.shape[-1], dtype=torch.bool, device=logprobs.device)
-    row, place = last_member.nonzero(as_tuple=True)  # columns that are no members may repeat a member's token
-    survives[row, last[row, place]] = True
-    every = torch.arange(rows, device=logprobs.device).repeat(n_layers)[:, None]
-    common = (survives[every, tokens] & member).sum(-1)
-    union = member.sum(-1) + last_member.sum(-1).repeat(n_layers) - common
-    carried = logprobs.gather(-1, last.repeat(n_layers, 1)).double().exp()
-    mass = (carried * last_member.repeat(n_layers, 1)).sum(-1)
-    return common.double() / union, mass
+    sizes, common = count_true(inside), torch.empty(inside.shape[:2], dtype=torch.long)
+    mass = torch.empty(inside.shape[:2], dtype=torch.float64)
+    for row, last in enumerate(inside[-1]):
+        ids = last.nonzero()[:, 0]
+        common[:, row] = count_true(inside[:, row, ids])
+        mass[:, row] = logprobs[:, row, ids].double().exp().sum(-1)
+    union = sizes + sizes[-1] - common
+    return sizes, common.double() / union, mass

@@ -45,7 +45,7 @@ class Regimes:
         if self.reference is None or self.context is None or view.readout is None:
             return
         if not self.recent:
-            self.recent = [self._recent(index, view) for index in range(len(self.batch.encoded))]
+            self.recent = self._recent(view)
         prompt, probe = (index.cpu() for index in view.rows)
         position = self.batch.positions.cpu()[prompt, probe]
         recent = _gather(self.recent, prompt.tolist(), position.tolist())
@@ -65,17 +65,27 @@ class Regimes:
             }
         )
 
-    def _recent(self, index: int, view: ReadoutView) -> Recent:
-        """What was observed before every position of one prompt that is probed."""
-        one = self.batch.encoded[index]
-        ids = torch.tensor(one.token_ids)
-        surprisal = torch.full((len(ids),), torch.nan, dtype=torch.float64)
-        first, last = max(UNSEEN, one.positions[0] - WINDOW + 1), one.positions[-1]
-        if last >= first:
-            assert self.context is not None
-            before = self.context[index, first - 1 : last]
-            surprisal[first : last + 1] = surprisal_of(view, before, ids[first : last + 1])
-        return recent_surprisal(surprisal)
+    def _recent(self, view: ReadoutView) -> list[Recent]:
+        """What was observed before the probed positions of each prompt; all are read out together."""
+        assert self.context is not None
+        ids = [torch.tensor(one.token_ids) for one in self.batch.encoded]
+        spans = [
+            slice(max(UNSEEN, one.positions[0] - WINDOW + 1), one.positions[-1] + 1)
+            for one in self.batch.encoded
+        ]
+        before = [
+            rows[some.start - 1 : max(some.start, some.stop) - 1]
+            for rows, some in zip(self.context, spans, strict=True)
+        ]
+        tokens = [one[some] for one, some in zip(ids, spans, strict=True)]
+        together = surprisal_of(view, torch.cat(before), torch.cat(tokens))
+        found, start = [], 0
+        for one, some, rows in zip(ids, spans, before, strict=True):
+            surprisal = torch.full((len(one),), torch.nan, dtype=torch.float64)
+            surprisal[some] = together[start : start + len(rows)]
+            start += len(rows)
+            found.append(recent_surprisal(surprisal))
+        return found
 
     def finish(self) -> dict[str, Columns]:
         """Columns of the table."""
@@ -88,12 +98,13 @@ def surprisal_of(
     """How surprising each token was (nats, float64) by the last residual of the position before it."""
     assert view.readout is not None
     step = max(1, READOUT_BYTES // (view.logits.shape[-1] * 4))
-    found = []
+    found = [torch.empty(0, dtype=torch.float64)]
     for start in range(0, len(residual), step):
         logits = view.readout(residual[start : start + step])
         wanted = tokens[start : start + step, None].to(logits.device)
-        found.append(logits.logsumexp(-1) - logits.gather(-1, wanted)[:, 0])
-    return torch.cat(found).double().cpu()
+        surprise = logits.logsumexp(-1) - logits.gather(-1, wanted)[:, 0]
+        found.append(surprise.double().cpu())
+    return torch.cat(found)
 
 
 def _gather(recent: list[Recent], prompt: list[int], position: list[int]) -> Recent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import log10
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,18 +84,13 @@ def test_outcomes(rank: int, before: float, cut: bool, found: object, expected: 
 
 
 class FakeRun:
-    """A run of given rows."""
+    """A run whose tables are lists of rows."""
 
     def __init__(self, **tables: list[dict[str, object]]) -> None:
-        self.tables = tuple(tables)
-        self._rows = tables
+        self.tables = tables
 
-    def arrow(self, name: str) -> FakeRun:
-        self.asked = name
-        return self
-
-    def to_pylist(self) -> list[dict[str, object]]:
-        return self._rows[self.asked]
+    def arrow(self, name: str) -> pa.Table:
+        return pa.Table.from_pylist(self.tables[name])
 
 
 def test_the_joined_row() -> None:

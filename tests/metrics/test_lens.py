@@ -122,12 +122,11 @@ def test_ranks_do_not_depend_on_a_constant_or_a_scale() -> None:
     assert (shapes["nucleus_size"] >= 1).all()
 
 
-def test_the_survivors_of_a_short_list_beside_a_long_one() -> None:
-    """A row whose nucleus is token 0 alone keeps it, whatever fills its list up to another row's length."""
-    flat, sure = torch.zeros(300), torch.zeros(300)
+def test_the_survivors_of_a_row_of_one_beside_a_row_of_many() -> None:
+    flat, sure = torch.zeros(256), torch.zeros(256)
     sure[0] = 50.0
     logprobs = torch.stack([flat, sure, flat, sure]).log_softmax(-1)
-    tokens, member = nucleus(logprobs, 0.9)
-    jaccard, mass = _survivors(logprobs, tokens, member, n_layers=2)
-    assert jaccard.tolist() == [1.0] * 4
-    assert mass.tolist() == pytest.approx([0.9, 1.0, 0.9, 1.0], abs=0.005)
+    sizes, jaccard, mass = _survivors(logprobs.view(2, 2, -1), nucleus(logprobs, 0.9).view(2, 2, -1))
+    assert sizes.tolist() == [[231, 1]] * 2  # 230.4 of 256 hold nine tenths
+    assert jaccard.tolist() == [[1.0] * 2] * 2
+    assert mass.flatten().tolist() == pytest.approx([0.9, 1.0, 0.9, 1.0], abs=0.005)

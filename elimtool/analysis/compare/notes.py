@@ -7,6 +7,7 @@ from typing import Any
 from elimtool.analysis.check.identity import context_of
 from elimtool.analysis.compare.pairs import target_counts
 from elimtool.analysis.compare.setting import Setting
+from elimtool.analysis.compare.side import Side
 from elimtool.analysis.compare.tables import NEEDS
 
 _FACTS = {
@@ -140,23 +141,22 @@ def _spans(setting: Setting) -> list[str]:
     """Spans that one side alone has."""
     if not (setting.both("attention") and setting.same_depth):
         return []
-    counts = []
-    pairs = setting.pairs
-    keys = [
-        side.rows("attention", ["layer", "span"])
-        .merge(pairs[["order", f"prompt_id_{name}"]], left_on="prompt_id", right_on=f"prompt_id_{name}")[
-            ["order", "span"]
-        ]
-        .drop_duplicates()
-        for side, name in ((setting.a, "a"), (setting.b, "b"))
-    ]
-    both = len(keys[0].merge(keys[1], on=["order", "span"]))
-    counts = [len(one) - both for one in keys]
+    named = [_span_names(side) for side in (setting.a, setting.b)]
+    counts = [0, 0]
+    for row in setting.pairs.itertuples():
+        a, b = named[0][row.prompt_id_a], named[1][row.prompt_id_b]
+        counts = [counts[0] + len(a - b), counts[1] + len(b - a)]
     if not any(counts):
         return []
     return [
         f"{counts[0]:,} spans of A and {counts[1]:,} of B have no counterpart: their attention is left out."
     ]
+
+
+def _span_names(side: Side) -> dict[object, set[str]]:
+    """Names of each prompt's spans."""
+    prompts = side.run.arrow("prompts").select(["prompt_id", "spans"]).to_pylist()
+    return {row["prompt_id"]: {span["span"] for span in row["spans"] or ()} for row in prompts}
 
 
 def _tables(setting: Setting) -> list[str]:

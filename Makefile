@@ -22,10 +22,11 @@ demo: $(READY) ## Fetch the default model if need be and trace one prompt
 test: $(READY) ## Run every test, files side by side; say at the end why some were skipped
 	$(BIN)/python -m pytest -ra --numprocesses auto --maxprocesses 4 --dist loadfile
 
-check: $(READY) ## Lint, formatting, types
+check: $(READY) ## Lint, formatting, types, and that imports only go down
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 bench: $(READY) ## Time start-up, tracing and samplers against bare loops
 	$(BIN)/python scripts/bench_startup.py

@@ -232,6 +232,12 @@ class Comparison:
         rows = {name: json_rows(table) for name, table in self.tables.items()}
         return {"comparison": self.manifest.to_dict(), "tables": rows}
 
+    def _repr_html_(self) -> str:
+        """The comparison's page, as a notebook shows it; like ``Run``'s, the one import upwards."""
+        from elimtool.report.html.page import frame
+
+        return frame(self)
+
     def __repr__(self) -> str:
         where = self.path if self.path is not None else "in memory"
         return f"Comparison({self.kind}: {self.a.model} and {self.b.model}, {where})"

@@ -115,3 +115,8 @@ def test_every_figure_is_drawn(comparison, name):
 def test_what_cannot_be_shown_is_said(comparison, name, pair_id, told):
     with pytest.raises(ElimError, match=told):
         choose(comparison, name, pair_id)
+
+
+def test_a_notebook_shows_the_page(comparison):
+    shown = comparison._repr_html_()
+    assert shown.startswith('<iframe title="elimtool: smollm2"') and "data-theme=dark" in shown

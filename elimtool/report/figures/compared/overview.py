@@ -150,9 +150,10 @@ def statistics(view: Compared) -> list[Figure]:
 
 
 def _where(row: Row) -> str:
-    """Layer, chain and stage that a statistic is of."""
+    """Span, layer, chain and stage that a statistic is of."""
     layer = "" if row["layer"] is None else f"layer {row['layer']}"
-    return " ".join(part for part in (layer, label(row["chain"] or ""), label(row["stage"] or "")) if part)
+    parts = (label(row["span"] or ""), layer, label(row["chain"] or ""), label(row["stage"] or ""))
+    return " ".join(part for part in parts if part)
 
 
 COMPARED: dict[str, Callable[[Compared], Sequence[Figure]]] = {

@@ -20,6 +20,7 @@ from elimtool.comparing.divergence import Reading, ends, read
 from elimtool.comparing.pair import Measured, Seen, aligned, measure_pair
 from elimtool.comparing.sides import TracedSide
 from elimtool.comparing.spans import absent, encoded, matched, split_requests, with_injected
+from elimtool.comparing.templates import rewritten
 from elimtool.engine import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.model.view import Encoded, Target
@@ -97,6 +98,7 @@ class Bench:
         self.sides = (TracedSide(model, lens, settings), TracedSide(model, lens, settings))
         self.pairs: list[Pair] = []
         self.measured: list[Measured] = []
+        self.notes: dict[str, None] = {}
 
     def add(self, a: Prompt, b: Prompt) -> None:
         """Measure one pair.
@@ -159,6 +161,8 @@ class Bench:
         return self.model.tokenizer.render(prompt.messages) if prompt.messages else prompt.text or ""
 
     def _measure(self, pair_id: str, prompts: tuple[Prompt, Prompt], both: tuple[Encoded, Encoded]) -> None:
+        if note := rewritten(*prompts, (both[0].text, both[1].text)):
+            self.notes[note] = None
         found = ends(self.model, *both)
         readings = tuple(read(self.model, self.lens, residual) for residual in found.residuals)
         a, b = self._following(both, (readings[0], readings[1]))
@@ -236,7 +240,7 @@ class Bench:
         )
         if len(self.pairs) > 1:
             tables["statistics"] = statistics(tables, self.options.seed)
-        notes = prompt_notes(tables["pairs"], options)
+        notes = [*prompt_notes(tables["pairs"], options), *self.notes]
         return Comparison.of(
             "prompts", a, b, tables, options=options, notes=notes, unpaired=unpaired, started=started
         )

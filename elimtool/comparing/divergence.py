@@ -80,8 +80,8 @@ class Divergence:
     """How far two readings are apart, embedding first, the output last.
 
     Attributes:
-        cosine_distance: 1 - cosine of the residual streams, 0 .. 2.
-        relative_l2: Length of their difference over the mean of their lengths, 0 .. 2.
+        cosine_distance: 1 - cosine of the residual streams, 0 .. 2; NaN where one is zero.
+        relative_l2: Length of their difference over the mean of their lengths, 0 .. 2; NaN for two zeros.
         js: Jensen-Shannon divergence of the lens distributions in bits, 0 .. 1.
         jaccard: Tokens in both nuclei over tokens in either, 0 .. 1.
     """
@@ -191,8 +191,11 @@ def diverge(a: Reading, b: Reading) -> Divergence:
     lengths = x.norm(dim=-1), y.norm(dim=-1)
     # half the squared distance of the directions: exact 0 for equal ones, and no cancellation near it
     directions = [part / size.clamp(min=1e-300)[:, None] for part, size in zip((x, y), lengths, strict=True)]
-    cosine = (directions[0] - directions[1]).square().sum(-1) / 2
-    relative = 2 * (x - y).norm(dim=-1) / (lengths[0] + lengths[1]).clamp(min=1e-300)
+    cosine = ((directions[0] - directions[1]).square().sum(-1) / 2).where(
+        torch.minimum(*lengths) > 0, torch.nan
+    )
+    total = lengths[0] + lengths[1]
+    relative = (2 * (x - y).norm(dim=-1) / total.clamp(min=1e-300)).where(total > 0, torch.nan)
     js = jensen_shannon(a.logprobs, b.logprobs)
     both = (a.nucleus & b.nucleus).sum(-1).double()
     jaccard = both / (a.nucleus | b.nucleus).sum(-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,8 +153,8 @@ def _divergence(seen: Seen, apart: Sequence[Divergence]) -> tuple[Rows, Rows]:
         {
             "pair_id": name,
             "layer": index - 1,
-            "cosine_distance": one.cosine_distance[index],
-            "relative_l2": one.relative_l2[index],
+            "cosine_distance": _known(one.cosine_distance[index]),
+            "relative_l2": _known(one.relative_l2[index]),
             "js": one.js[index],
             "jaccard": one.jaccard[index],
             "band": None if border is None else float(border[index]),
@@ -163,6 +164,10 @@ def _divergence(seen: Seen, apart: Sequence[Divergence]) -> tuple[Rows, Rows]:
         for index in range(len(one.js))
     ]
     return rows, table
+
+
+def _known(value: float) -> float | None:
+    return None if isnan(value) else value
 
 
 def _outputs(first: tuple[str, float], second: tuple[str, float]) -> dict[str, Any]:

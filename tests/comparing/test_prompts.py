@@ -54,10 +54,10 @@ def test_exchanging_the_prompts_negates_every_difference(llama: Any, a: str, b: 
     there, back = compare(llama, a, b), compare(llama, b, a)
     assert there.tables.keys() == back.tables.keys()
     for name in there.tables:
-        _assert_exchanged(name, there.table(name), back.table(name))
+        assert_exchanged(name, there.table(name), back.table(name))
 
 
-def _assert_exchanged(name: str, there: pd.DataFrame, back: pd.DataFrame) -> None:
+def assert_exchanged(name: str, there: pd.DataFrame, back: pd.DataFrame) -> None:
     ends = {"_a": "_b", "_b": "_a"}
     back = back.rename(columns={one: one[:-2] + ends[one[-2:]] for one in back if one[-2:] in ends})
     there, back = (
@@ -233,3 +233,12 @@ def test_the_continuation_is_the_models_own(llama: Any) -> None:
     inputs = llama.tokenizer.backend(CLEAN, return_tensors="pt", return_token_type_ids=False)
     written = llama.hf.generate(**inputs, max_new_tokens=3, do_sample=False, pad_token_id=0)[0]
     assert pair["continuation_a"] == llama.tokenizer.backend.decode(written[inputs["input_ids"].shape[1] :])
+
+
+def test_a_template_that_changes_earlier_text_is_told(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = llama.tokenizer.backend
+    assert compare(llama, chat(CLEAN), chat("A token")).notes == compare(llama, CLEAN, "A token").notes
+    written = "{{ messages[1]['content'] | length }} " + backend.chat_template
+    monkeypatch.setattr(backend, "chat_template", written)
+    notes = compare(llama, chat(CLEAN), chat("A token")).notes
+    assert any("changes what stands before the first message that differs" in note for note in notes)

@@ -69,7 +69,7 @@ PAIRS = Table(
             " prefix and all layers. Causality makes it 0 but for rounding.",
             unit="ratio",
             range=">= 0",
-            null_when=f"{NOT_PROMPTS}, or the prompts begin differently",
+            null_when=f"{NOT_PROMPTS}, the pair is a control, or the prompts begin differently",
         ),
         Column(
             "prefix_holds",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from elimtool.attributing import attribute
     from elimtool.attribution.options import AttributeOptions
     from elimtool.checking.api import run_checks
-    from elimtool.comparing.bench import Controls
+    from elimtool.comparing.asked import Controls
     from elimtool.comparing.chains import compare_samplers
     from elimtool.comparing.models import compare_models
     from elimtool.comparing.prompts import compare_prompts
@@ -40,7 +40,7 @@ _HOMES = {
     "Ablate": "elimtool.model.interventions",
     "AttributeOptions": "elimtool.attribution.options",
     "Comparison": "elimtool.run.comparison",
-    "Controls": "elimtool.comparing.bench",
+    "Controls": "elimtool.comparing.asked",
     "ElimError": "elimtool.errors",
     "Knockout": "elimtool.model.interventions",
     "Message": "elimtool.prompts",

@@ -14,9 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from elimtool import Message, Prompt, SpanRequest, TraceOptions, load_model
-from elimtool.comparing.bench import Controls
-from elimtool.comparing.prompts import compare_prompts
+from elimtool import Controls, Message, Prompt, SpanRequest, TraceOptions, compare_prompts, load_model
 from elimtool.run.comparison import Comparison
 
 RECORDS = Path(__file__).parent.parent / "tests" / "data" / "injections.jsonl"

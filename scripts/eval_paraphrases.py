@@ -14,9 +14,7 @@ import numpy as np
 import pandas as pd
 from eval_injection import spell
 
-from elimtool import Prompt, TraceOptions, load_model
-from elimtool.comparing.bench import Controls
-from elimtool.comparing.prompts import compare_prompts
+from elimtool import Controls, Prompt, TraceOptions, compare_prompts, load_model
 from elimtool.run.comparison import Comparison
 
 RECORDS = Path(__file__).parent.parent / "tests" / "data" / "paraphrases.jsonl"

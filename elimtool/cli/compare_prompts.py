@@ -12,7 +12,7 @@ from elimtool.errors import ElimError, Exit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from elimtool.comparing.bench import Controls
+    from elimtool.comparing.asked import Controls
     from elimtool.engine import TraceOptions
     from elimtool.model.model import Model
     from elimtool.prompts import Prompt
@@ -88,7 +88,7 @@ class PairOptions:
         Raises:
             ElimError: A number is negative.
         """
-        from elimtool.comparing.bench import CONTROLS, Controls
+        from elimtool.comparing.asked import CONTROLS, Controls
 
         count = CONTROLS if self.controls is None else self.controls
         return Controls(count, self.paraphrases, self.injection, self.continuation)

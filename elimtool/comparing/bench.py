@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ from elimtool.analysis.compare.setting import Setting
 from elimtool.analysis.compare.side import Side
 from elimtool.analysis.compare.statistics import statistics
 from elimtool.analysis.compare.tables import differences
+from elimtool.comparing.asked import Controls
 from elimtool.comparing.controls import Control, controls_of
 from elimtool.comparing.divergence import Reading, ends, read
 from elimtool.comparing.pair import Measured, Seen, aligned, measure_pair
@@ -37,43 +38,8 @@ if TYPE_CHECKING:
     from elimtool.model.model import Model
     from elimtool.run.manifest import Manifest
 
-CONTROLS = 20
-"""Controls made for each pair: the least with which each one can be held against enough others."""
-
 LEADERS = 5
 """Without targets, so many of each output's most probable tokens are followed on both sides."""
-
-
-@dataclass(frozen=True, slots=True)
-class Controls:
-    """What an edit is held against, and what else is measured beside the two traces.
-
-    Attributes:
-        count: Neutral and random edits made for each pair; 0 for none.
-        paraphrases: The user's own controls of the one pair: other wordings of its first prompt.
-        injection: Name all that the second prompt adds ``injected``.
-        continuation: Tokens that both sides write on greedily; 0 for none.
-    """
-
-    count: int = CONTROLS
-    paraphrases: tuple[str | Prompt, ...] = ()
-    injection: bool = False
-    continuation: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value in (("--controls", self.count), ("--continue", self.continuation)):
-            if value < 0:
-                raise ElimError(f"{name} {value} is not valid", "give 0 or more")
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON's own types."""
-        texts = [one if isinstance(one, str) else asdict(one) for one in self.paraphrases]
-        return {
-            "controls": self.count,
-            "paraphrases": texts,
-            "injection": self.injection,
-            "continuation": self.continuation,
-        }
 
 
 class Bench:

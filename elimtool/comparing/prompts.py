@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from elimtool.calibrate.find import open_lens
-from elimtool.comparing.bench import Bench, Controls
+from elimtool.comparing.asked import Controls
+from elimtool.comparing.bench import Bench
 from elimtool.comparing.divergence import causal_within
 from elimtool.engine import TraceOptions, settings_for
 from elimtool.errors import ElimError

@@ -11,7 +11,7 @@ import pytest
 
 import elimtool
 from elimtool import ElimError, Message, Prompt, SpanRequest, TraceOptions
-from elimtool.comparing.bench import Controls
+from elimtool.comparing.asked import Controls
 from elimtool.comparing.prompts import compare_prompts
 from elimtool.run.comparison import Comparison, open_comparison
 

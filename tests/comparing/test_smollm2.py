@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from elimtool import TraceOptions
-from elimtool.comparing.bench import Controls
+from elimtool.comparing.asked import Controls
 from elimtool.comparing.prompts import compare_prompts
 
 from .test_prompts import assert_exchanged

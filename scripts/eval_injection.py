@@ -91,11 +91,11 @@ def turned(found: Comparison, most: int = 8) -> None:
     asked = set(found.table("pairs").query("control.isna()")["pair_id"])
     heads = heads[heads["span"] == "system"]
     own, controls = heads[heads["pair_id"].isin(asked)], heads[~heads["pair_id"].isin(asked)]
-    mean = own.groupby(["layer", "head"])["focus_z"].mean().sort_values()
+    mean = own.groupby(["layer", "head"])["focus_z"].median().sort_values()
     null = controls.assign(n=controls["pair_id"].str.rpartition(" # ")[2])
-    chance = null.groupby(["n", "layer", "head"])["focus_z"].mean()
+    chance = null.groupby(["n", "layer", "head"])["focus_z"].median()
     borders = chance.groupby("n").min()
-    print("\nheads whose focus leaves the instruction most, mean z over prompts")
+    print("\nheads whose focus leaves the instruction most, median z over prompts")
     print(
         "  " + ", ".join(f"{layer}.{head} {value:+.2f}" for (layer, head), value in mean.head(most).items())
     )
@@ -111,7 +111,9 @@ def obeyed(found: Comparison, records: list[dict[str, str]]) -> None:
     told: dict[str, list[bool]] = {"a": [], "b": []}
     for record in records:
         for side, hits in told.items():
-            hits.append(record["word"] in str(pairs.loc[record["id"], f"continuation_{side}"]))
+            hits.append(
+                record["word"].lower() in str(pairs.loc[record["id"], f"continuation_{side}"]).lower()
+            )
     changed = pairs.loc[[r["id"] for r in records]]
     rewritten = (changed["continuation_a"] != changed["continuation_b"]).sum()
     print("\nthe greedy continuation")

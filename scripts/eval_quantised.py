@@ -3,7 +3,7 @@
 The matrices of the copy go through a type of the gguf package and back to float32; the embedding goes through
 Q8_0, as llama.cpp keeps it finer than the rest; norms stay as they are.
 
-Run: python scripts/eval_quantised.py [MODEL] [--type Q4_0] [--prompts FILE] [--out DIR] [--write]
+Run: python scripts/eval_quantised.py [MODEL] [--type Q4_0 ...] [--prompts FILE] [--out DIR] [--write]
 """
 
 from __future__ import annotations
@@ -152,32 +152,39 @@ def tell(line: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?", default="smollm2")
-    parser.add_argument("--type", choices=TYPES, default="Q4_0")
+    parser.add_argument("--type", choices=TYPES, action="append", help="repeatable; Q4_0 and Q8_0 without")
     parser.add_argument("--prompts", type=Path, default=FACTS)
-    parser.add_argument("--out", type=Path, help="keep the comparison")
+    parser.add_argument("--out", type=Path, help="keep the comparisons in this folder")
     parser.add_argument("--write", action="store_true", help="put the result in docs/compare.md")
     given = parser.parse_args()
     prompts = [
         record.prompt for record in PromptFile(given.prompts).records() if isinstance(record.prompt, Prompt)
     ]
+    texts = []
+    for kind in given.type or ("Q4_0", "Q8_0"):
+        found, errors = measured(given.model, kind, prompts)
+        if given.out:
+            found.save(given.out / f"{Path(given.model).name}-{kind}", overwrite=True)
+        texts.append(f"### {kind}\n\n{text_of(found, given.model, kind, errors)}")
+        print(texts[-1])
+    if given.write:
+        write("\n\n".join(texts))
+
+
+def measured(model: str, kind: str, prompts: list[Prompt]) -> tuple[Comparison, dict[str, float]]:
+    """The comparison of a model with a copy of one type, and the relative errors of the copy's weights."""
     with tempfile.TemporaryDirectory() as folder:
-        directory, _ = locate(given.model, revision=None, progress=tell)
-        copy = Path(folder) / f"{Path(given.model).name}-{given.type}"
-        errors = quantised(directory, copy, given.type)
-        options = TraceOptions(samplers=("llama.cpp",), lens="raw")
+        directory, _ = locate(model, revision=None, progress=tell)
+        copy = Path(folder) / f"{Path(model).name}-{kind}"
+        errors = quantised(directory, copy, kind)
         found = compare_models(
-            lambda: load_model(given.model),
+            lambda: load_model(model),
             lambda: load_model(str(copy)),
             prompts,
-            options=options,
+            options=TraceOptions(samplers=("llama.cpp",), lens="raw"),
             progress=tell,
         )
-    if given.out:
-        found.save(given.out, overwrite=True)
-    text = text_of(found, given.model, given.type, errors)
-    print(text)
-    if given.write:
-        write(text)
+    return found, errors
 
 
 if __name__ == "__main__":

@@ -138,11 +138,9 @@ def _layers(told: Summary, screen: Screen) -> list[Text]:
     title, unit = LAYERS[told.layers_of]
     lines = [Text(title, style="bold")]
     lines.append(Text(f"  {steps}  embedding {screen.glyph('→')} layer {layers[-1]}"))
-    where = _layer_name(first), _layer_name(peak), _layer_name(layers[-1])
-    words = (
-        f"first differs {where[0]}, most {where[1]} ({told.layers[peak]:.3g}{unit}),"
-        f" {where[2]} {told.layers[layers[-1]]:.3g}{unit}"
-    )
+    words = f"first differs {_layer_name(first)}, most {_layer_name(peak)} ({told.layers[peak]:.3g}{unit})"
+    if peak != layers[-1]:
+        words += f"; {_layer_name(layers[-1])} {told.layers[layers[-1]]:.3g}{unit}"
     return [*lines, *screen.wrap(words, indent=2, hang=2)]
 
 

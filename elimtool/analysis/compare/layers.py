@@ -13,6 +13,9 @@ from elimtool.analysis.compare.side import Side
 from elimtool.run.tables.comparison.attention import ATTENTION_DIFFERENCES
 from elimtool.run.tables.comparison.layers import LAYER_DIFFERENCES, LENS_DIFFERENCES
 
+_LOOKED = ["attention_entropy", "sink_mass", "eliminated_frac"]
+"""Columns that are of a layer's attention."""
+
 
 def lens_differences(setting: Setting) -> Any:
     """Where each target stands after each block on the two sides, as a table."""
@@ -31,10 +34,12 @@ def lens_differences(setting: Setting) -> Any:
 def layer_differences(setting: Setting) -> Any:
     """How decided each layer is on the two sides, and how widely it looks, as a table."""
     a, b = (_comparable(setting, side, _layers(side)) for side in (setting.a, setting.b))
+    if not setting.same_depth:  # the last blocks of two depths do not correspond
+        a, b = (one.assign(**dict.fromkeys(_LOOKED, np.nan)) for one in (a, b))
     rows = joined(setting.pairs, a, b, ["layer"], "outer")
     same = _same_lens(setting, rows)
     rows = with_differences(rows, ["top_prob", "entropy", "nucleus_size", "kl_to_final"], same)
-    rows = with_differences(rows, ["attention_entropy", "sink_mass", "eliminated_frac"])
+    rows = with_differences(rows, _LOOKED)
     known = rows["top_token_a"].notna() & rows["top_token_b"].notna() & same
     rows["top_changed"] = (rows["top_token_a"] != rows["top_token_b"]).astype("boolean").where(known)
     return table_of(LAYER_DIFFERENCES, rows)

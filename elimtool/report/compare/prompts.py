@@ -57,6 +57,19 @@ def own_pairs(comparison: Comparison) -> list[Row]:
     return [row for row in comparison.arrow("pairs").to_pylist() if row["control"] is None]
 
 
+def onset_lines(comparison: Comparison, screen: Screen) -> Iterable[Text]:
+    """Of many pairs of prompts, how many are further apart than their controls at some layer."""
+    if comparison.kind != "prompts":
+        return
+    rows = [row for row in own_pairs(comparison) if row["onset_chance"] is not None]
+    if rows:
+        count = sum(row["onset_layer"] is not None for row in rows)
+        chance = sum(row["onset_chance"] for row in rows) / len(rows)
+        words = f"{count:,} of {len(rows):,} pairs ({share(count / len(rows))})"
+        told = f"further apart than edits of the same size and place at some layer: {words}"
+        yield from screen.wrap(f"{told}; of the controls, held alike, {share(chance)}", indent=2, hang=2)
+
+
 def _head(comparison: Comparison, pair: Row, screen: Screen) -> Iterable[Text]:
     """Model, both prompts with what sets them apart, causality, notes."""
     facts = f"  {comparison.a.dtype}, {comparison.a.device}"
@@ -159,20 +172,24 @@ def _targets(comparison: Comparison, screen: Screen) -> Iterable[Text]:
     names = [screen.quoted(row["target"], 18) for row in rows[:MOST_TARGETS]]
     room = max(len(name) for name in names)
     for name, row in zip(names, rows, strict=False):
+        fate = row["outcome_a"].replace("_", " ")
+        if row["changed"]:
+            fate += f" {arrow} {row['outcome_b'].replace('_', ' ')}"
         words = [
             f"rank {row['final_rank_a']:,} {arrow} {row['final_rank_b']:,}",
             f"p {spell_prob(row['final_prob_a'])} {arrow} {spell_prob(row['final_prob_b'])}",
             f"{row['final_logprob_difference']:+.2f} nats",
+            fate,
         ]
-        fate = row["outcome_a"].replace("_", " ")
-        if row["changed"]:
-            fate += f" {arrow} {row['outcome_b'].replace('_', ' ')}"
-        if row["regime_a"] is not None and row["regime_a"] != row["regime_b"]:
-            fate += f"; regime {row['regime_a']} {arrow} {row['regime_b']}"
-        line = f"{padded(name, room)}  {', '.join(words)}, {fate}"
-        yield from screen.wrap(line, indent=2, hang=room + 2)
-    if len(rows) > MOST_TARGETS:
-        yield Text(f"  {len(rows) - MOST_TARGETS} more are in the tables", style="dim")
+        line = Text(f"  {padded(name, room)}  {', '.join(words)}")
+        fits = line.cell_len <= screen.width
+        yield from [line] if fits else screen.wrap(f"{name} {', '.join(words)}", indent=2, hang=2)
+    if (more := len(rows) - MOST_TARGETS) > 0:
+        yield Text(f"  {more} more {'is' if more == 1 else 'are'} in the tables", style="dim")
+    regimes = rows[0]["regime_a"], rows[0]["regime_b"]
+    if None not in regimes:
+        change = regimes[0] if regimes[0] == regimes[1] else f"{regimes[0]} {arrow} {regimes[1]}"
+        yield from screen.wrap(f"regime of the prediction: {change}", indent=2, hang=2, style="dim")
 
 
 def _flips(comparison: Comparison, screen: Screen) -> Iterable[Text]:

@@ -9,7 +9,7 @@ from rich.text import Text
 from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.compare.summary import Moved, Share, Summary, summary
 from elimtool.report.compare.chains import chain_lines
-from elimtool.report.compare.prompts import own_pairs, prompt_story
+from elimtool.report.compare.prompts import onset_lines, own_pairs, prompt_story
 from elimtool.report.compare.tested import one_line, tested
 from elimtool.report.numbers import share
 from elimtool.report.screen import Screen, padded
@@ -42,8 +42,8 @@ def story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -
         sections += [
             list(chain_lines(comparison, screen)) if comparison.kind == "chains" else _changes(told, screen),
             _moved(told.moved, screen),
-            _layers(told, screen),
-            _flips(told, screen),
+            [*_layers(told, screen), *onset_lines(comparison, screen)],
+            _flips(told, screen, "tokens" if comparison.kind == "prompts" else "targets"),
             list(tested(comparison, screen)),
         ]
     else:
@@ -82,6 +82,9 @@ def _names(comparison: Comparison) -> tuple[str, str]:
     named = comparison.options.get("names") if isinstance(comparison.options, dict) else None
     if named:
         return str(named[0]), str(named[1])
+    if comparison.kind == "prompts":
+        model = f"{comparison.a.model}  {comparison.a.dtype}, {comparison.a.device}"
+        return f"the first prompt of each pair  {model}", "the second"
     a, b = (f"{side.model}  {side.dtype}, {side.device}" for side in (comparison.a, comparison.b))
     return a, b
 
@@ -148,7 +151,7 @@ def _layer_name(layer: int) -> str:
     return "at the embedding" if layer < 0 else f"at layer {layer}"
 
 
-def _flips(told: Summary, screen: Screen) -> list[Text]:
+def _flips(told: Summary, screen: Screen, what: str) -> list[Text]:
     """What is eliminated on one side alone, and by what."""
     lines: list[Text] = []
     for side in "ab":
@@ -162,7 +165,7 @@ def _flips(told: Summary, screen: Screen) -> list[Text]:
         line = f"{SIDES[side]} alone: {total:,}, by {words}"
         lines += screen.wrap(screen.visible(line), indent=2, hang=2)
     return (
-        [Text("Flips  (targets that one side alone eliminates, counted at each place)", style="bold"), *lines]
+        [Text(f"Flips  ({what} that one side alone eliminates, counted at each place)", style="bold"), *lines]
         if lines
         else []
     )

@@ -23,7 +23,7 @@ from elimtool.comparing.sides import TracedSide
 from elimtool.comparing.spans import absent, encoded, matched, split_requests, with_injected
 from elimtool.comparing.templates import rewritten
 from elimtool.engine import TraceOptions
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, Exit
 from elimtool.model.view import Encoded, Target
 from elimtool.prompts import Message, Prompt
 from elimtool.records import prompt_row
@@ -64,24 +64,32 @@ class Bench:
         self.sides = (TracedSide(model, lens, settings), TracedSide(model, lens, settings))
         self.pairs: list[Pair] = []
         self.measured: list[Measured] = []
+        self.failed: list[ElimError] = []
         self.notes: dict[str, None] = {}
 
     def add(self, a: Prompt, b: Prompt) -> None:
         """Measure one pair.
 
         Raises:
-            ElimError: A prompt cannot be used, and the options do not ask for a row that says so.
+            ElimError: A prompt cannot be used, and the options do not ask for a row that says so; or two
+                pairs have a prompt in common.
         """
         b = replace(b, targets=b.targets or a.targets, foils=b.foils or a.foils)
         a = replace(a, targets=a.targets or b.targets, foils=a.foils or b.foils)
-        found = self._encode(a, b)
+        found = self._encoded(a, b)
         failed = [one for one in found if isinstance(one, ElimError)]
         if failed and self.options.errors == "raise":
             raise failed[0]
+        self.failed += failed
         first, second = (
             prompt_row(prompt, one)["prompt_id"] for prompt, one in zip((a, b), found, strict=True)
         )
         name = first if first == second else f"{first} | {second}"
+        if any(first == one.prompt_id_a or second == one.prompt_id_b for one in self.pairs):
+            raise ElimError(
+                f"two pairs have the same prompt '{first}' or '{second}' on one side",
+                "give each prompt an id of its own",
+            )
         self.pairs.append(Pair(name, first, second))
         if isinstance(found[0], Encoded) and isinstance(found[1], Encoded):
             self._measure(name, (a, b), (found[0], found[1]))
@@ -95,6 +103,13 @@ class Bench:
         for side in self.sides:
             side.add_unread(name, why)
         self.measured.append(Measured([{"pair_id": name, "error_message": why}]))
+
+    def _encoded(self, a: Prompt, b: Prompt) -> tuple[Encoded | ElimError, Encoded | ElimError]:
+        """Both prompts as the model sees them, or what is wrong with them or with both together."""
+        try:
+            return self._encode(a, b)
+        except ElimError as error:
+            return error, error
 
     def _encode(self, a: Prompt, b: Prompt) -> tuple[Encoded | ElimError, Encoded | ElimError]:
         """Both prompts as the model sees them, with spans that can be set against each other."""
@@ -191,7 +206,13 @@ class Bench:
             options: All options of the comparison.
             started: When it began.
             unpaired: Prompts without a counterpart on either side.
+
+        Raises:
+            ElimError: No pair could be compared (exit code 5).
         """
+        if not any(one.tables for one in self.measured):
+            why = f": {self.failed[0].message}" if self.failed else ""
+            raise ElimError(f"none of the {len(self.pairs):,} pairs could be compared{why}", "", Exit.NOTHING)
         kept = self.options.selection().kept
         runs = [side.run(facts, kept) for side, facts in zip(self.sides, (a, b), strict=True)]
         setting = Setting(Side(runs[0]), Side(runs[1]), tuple(self.pairs), same_tokens=True)

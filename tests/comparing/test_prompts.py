@@ -206,6 +206,7 @@ def test_many_pairs_with_one_that_fails(llama: Any, tmp_path: Path) -> None:
         (CLEAN, "a", {"options": TraceOptions(position="all")}, "--position all"),
         (CLEAN, "a", {"options": TraceOptions(generate=2)}, "--generate cannot be combined"),
         (CLEAN, CLEAN, {"controls": Controls(injection=True)}, "adds nothing"),
+        (["a", "a"], ["b", "c"], {}, "two pairs have the same prompt"),
         (["a", "b"], ["a", "b"], {"controls": Controls(paraphrases=("c",))}, "paraphrases are of one pair"),
     ],
 )
@@ -224,6 +225,8 @@ def test_a_span_must_be_in_one_of_the_prompts_and_there_once(llama: Any) -> None
     with pytest.raises(ElimError, match="occurs 2 times"):
         compare(llama, *spans("France"))
     assert compare(llama, *spans("capital")).arrow("pairs").num_rows == 1
+    with pytest.raises(ElimError, match="none of the 1 pairs could be compared: span 'part'"):
+        compare(llama, *spans("Germany"), options=TraceOptions(lens="raw", samplers=("hf",), errors="row"))
     with pytest.raises(ElimError, match="controls -1 is not valid"):
         Controls(count=-1)
 

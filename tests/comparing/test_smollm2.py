@@ -1,4 +1,4 @@
-"""Two prompts on SmolLM2: exchanged, the same, and known facts about both."""
+"""Two prompts on SmolLM2: exchanged, and known facts about both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from .test_prompts import assert_exchanged
 pytestmark = [pytest.mark.smollm2, pytest.mark.slow]
 
 A, B = "The capital of France is", "The capital of Germany is"
-OPTIONS = TraceOptions(lens="raw", samplers=("llama.cpp",))
+TABLES = ("lens", "survival", "sampling_targets", "attention", "verdicts")
+OPTIONS = TraceOptions(lens="raw", samplers=("llama.cpp",), tables=TABLES)
 
 
 def test_exchanging_two_prompts_and_the_common_prefix(smollm2: Any) -> None:
@@ -33,9 +34,3 @@ def test_exchanging_two_prompts_and_the_common_prefix(smollm2: Any) -> None:
     assert berlin["eliminated_in"].tolist() == ["a"]
     divergence = there.table("divergence").set_index("layer")
     assert divergence.loc[-1, "js"] == 0 and divergence.loc[29, "js"] == pair["js_output"] > 0.5
-
-
-def test_a_prompt_against_itself(smollm2: Any) -> None:
-    found = compare_prompts(smollm2, A, A, options=OPTIONS)
-    assert found.arrow("flips").num_rows == 0 and not found.table("divergence")["js"].any()
-    assert not found.table("lens_differences")["logprob_difference"].any()

@@ -114,12 +114,7 @@ def chosen(model: Model, options: AttributeOptions) -> tuple[str, ...]:
     wanted = options.methods or DEFAULT_METHODS
     for name in GRADIENTS:
         if name in wanted:
-            try:
-                refuse_half(model, name)
-            except ElimError:
-                if options.methods:
-                    raise
-                wanted = tuple(one for one in wanted if one not in GRADIENTS)
+            refuse_half(model, name)
     return tuple(name for name in METHODS if name in wanted)
 
 

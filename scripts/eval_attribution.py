@@ -4,18 +4,20 @@ Every prompt is five sentences, one of which holds the answer, and a last senten
 whose answer the model gives (rank 1) are counted apart too: of the others one cannot say that the span did
 it.
 
+Methods whose runs are in DIR already are read from there.
+
 Run: python scripts/eval_attribution.py [MODEL] [--prompts FILE] [--steps N] [--first N] [--out DIR]
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from elimtool import AttributeOptions, Prompt, TraceOptions, attribute, load_model, trace
+from elimtool import AttributeOptions, Prompt, TraceOptions, attribute, load_model, open_run, trace
 from elimtool.attribution.options import METHODS
 from elimtool.promptfile import PromptFile
 
@@ -43,26 +45,28 @@ def main() -> None:
     prompts = prompts_of(asked.prompts, asked.first)
     model = load_model(asked.model)
     answers = {one.id: one.meta["answer"] for one in prompts}
-    parts, seconds = [], {}
+    parts = []
     for name in asked.methods:
         options = AttributeOptions(methods=(name,), windows=1, steps=asked.steps)
-        began = time.perf_counter()
-        run = attribute(model, prompts, options=options)
-        seconds[name] = (time.perf_counter() - began) / len(prompts)
+        saved = None if asked.out is None else asked.out / name
+        if saved is not None and saved.is_dir():
+            run = open_run(saved)
+        else:
+            run = attribute(model, prompts, options=options)
+            if saved is not None:
+                run.save(saved)
         rows = run.table("attributions")
         rows["right"] = rows["span"] == rows["prompt_id"].map(answers)
         costs = run.table("attribution_methods")
         parts.append(rows.merge(costs, on=["prompt_id", "position", "target", "method"]))
-        print(f"{name}: {seconds[name]:.2f} s a prompt", flush=True)
-        if asked.out is not None:
-            run.save(asked.out / name)
+        print(f"{name}: done", flush=True)
     ranks = trace(model, prompts, options=TraceOptions(tables=("survival",))).table("survival")
-    report(pd.concat(parts), seconds, ranks.set_index("prompt_id")["rank"] == 1)
+    report(pd.concat(parts), asked.methods, ranks.set_index("prompt_id")["rank"] == 1)
 
 
-def report(rows: pd.DataFrame, seconds: dict[str, float], known: pd.Series[bool]) -> None:
+def report(rows: pd.DataFrame, methods: Sequence[str], known: pd.Series[bool]) -> None:
     right = rows[rows["right"]].set_index(["prompt_id", "method"])
-    ranks = right["rank"].unstack()[list(seconds)]
+    ranks = right["rank"].unstack()[list(methods)]
     known = known.loc[ranks.index]
     print(f"\n{len(ranks)} prompts; in {int(known.sum())} the answer is the model's most probable token")
     each = rows.drop_duplicates(["prompt_id", "method"]).groupby("method")
@@ -76,14 +80,13 @@ def report(rows: pd.DataFrame, seconds: dict[str, float], known: pd.Series[bool]
             "passes": each["n_forward_passes"].mean(),
             "backward": each["n_backward_passes"].mean(),
             "tokens": each["tokens_processed"].mean(),
-            "s a prompt": pd.Series(seconds),
         }
-    ).loc[list(seconds)]
+    ).loc[list(methods)]
     print(table.round(3).to_string())
-    first = pd.DataFrame({name: ranks[name] == 1 for name in seconds})
+    first = pd.DataFrame({name: ranks[name] == 1 for name in methods})
     print("\nboth rank the answer first, share of prompts")
-    both = {one: [(first[one] & first[other]).mean() for other in seconds] for one in seconds}
-    print(pd.DataFrame(both, index=list(seconds)).round(2).to_string())
+    both = {one: [(first[one] & first[other]).mean() for other in methods] for one in methods}
+    print(pd.DataFrame(both, index=list(methods)).round(2).to_string())
     for name, what in (
         ("completeness_error", "integrated-gradients"),
         ("fidelity", "contextcite"),

@@ -17,8 +17,8 @@ METHODS = (
     "integrated-gradients",
     "contextcite",
 )
-DEFAULT_METHODS = ("leave-one-out", "leave-one-out-masked", "gradient-x-input", "contextcite")
-"""Two kinds of ablation, a gradient and a surrogate: what can be had for some dozen passes."""
+DEFAULT_METHODS = ("leave-one-out", "leave-one-out-masked", "contextcite")
+"""Both kinds of ablation and a surrogate: what finds the answer's span, for some dozen passes."""
 GRADIENTS = ("gradient-x-input", "integrated-gradients")
 """Methods that need float32 or float64."""
 FEWEST = 16
@@ -30,8 +30,7 @@ class AttributeOptions:
     """How to attribute; the same for every prompt of a run.
 
     Attributes:
-        methods: Names of ``METHODS``; ``None`` for ``DEFAULT_METHODS``, of which gradients are left out in
-            half precision.
+        methods: Names of ``METHODS``; ``None`` for ``DEFAULT_METHODS``.
         units: What spans are: ``auto`` (the prompt's named spans, else chat roles, else tokens of short
             prompts, else sentences), ``spans``, ``roles``, ``sentences`` or ``tokens``.
         position: Token whose prediction is attributed: ``last`` or an index from 0. Later ones are not run.

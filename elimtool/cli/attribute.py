@@ -78,8 +78,8 @@ def attribute(
             metavar="NAME",
             env="METHOD",
             help="leave-one-out, leave-one-out-masked, knockout, knockout-later, gradient-x-input,"
-            " integrated-gradients, contextcite, or all; repeatable. Without: both leave-one-outs,"
-            " gradient-x-input and contextcite.",
+            " integrated-gradients, contextcite, or all; repeatable. Without: both leave-one-outs"
+            " and contextcite.",
         ),
     ] = None,
     windows: Annotated[

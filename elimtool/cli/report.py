@@ -36,9 +36,9 @@ def report(
             metavar="NAME",
             panel=PICTURE,
             help="Write this figure as a picture instead of the page. Of a prompt: retention, heads, sink,"
-            " ranks, probabilities, funnel, components, top_tokens. Of the run: outcomes, regimes, groups,"
-            " lost_layers, pruned, worst. Of a pair of a comparison: ranks, probabilities, divergence,"
-            " attention; of all pairs: outcomes, moved, onsets.",
+            " ranks, probabilities, funnel, components, top_tokens, attribution. Of the run: outcomes,"
+            " regimes, groups, lost_layers, pruned, worst. Of a pair of a comparison: ranks, probabilities,"
+            " divergence, attention; of all pairs: outcomes, moved, onsets.",
         ),
     ] = None,
     format: Annotated[
@@ -59,7 +59,9 @@ def report(
     ] = None,
     target: Annotated[
         str | None,
-        shared.option("-t", "--target", panel=PICTURE, help="Which followed token, for components."),
+        shared.option(
+            "-t", "--target", panel=PICTURE, help="Which followed token, for components and attribution."
+        ),
     ] = None,
     layer: Annotated[
         int | None, shared.option("--layer", metavar="N", panel=PICTURE, help="Which layer, for heads.")

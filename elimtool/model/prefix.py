@@ -26,6 +26,9 @@ Ending = tuple[int, tuple[int, ...]]
 BATCH_TOKENS = 4096
 """Keys of one pass at most, unless a single ending has more."""
 
+LITTLE = 256
+"""Up to this many padded tokens, padding costs less than another pass."""
+
 TRIAL = 8
 """Tokens of the pass that shows whether a family takes a mask and positions of ours."""
 
@@ -140,13 +143,14 @@ def _visible(endings: Sequence[Ending], shared: int, longest: int) -> Bool[Tenso
 
 
 def _groups(endings: Sequence[Ending]) -> Iterator[list[Ending]]:
-    """Consecutive endings that are run together: few keys in all, and at most half of the tokens padding."""
+    """Consecutive endings that are run together: not too many keys, and little padding."""
     some: list[Ending] = []
     for one in endings:
         group = [*some, one]
         longest = max(len(own) for _, own in group)
         keys = (longest + max(start for start, _ in group)) * len(group)
-        if some and (keys > BATCH_TOKENS or longest * len(group) > 2 * sum(len(own) for _, own in group)):
+        real = sum(len(own) for _, own in group)
+        if some and (keys > BATCH_TOKENS or longest * len(group) > max(1.25 * real, LITTLE)):
             yield some
             some = []
         some.append(one)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
 from elimtool.report.facts import Probe, Tables
+from elimtool.report.figures.attributed import attribution
 from elimtool.report.figures.figure import Figure, Listing
 from elimtool.report.figures.overview import OVERVIEW, Overview
 from elimtool.report.figures.parts import components
@@ -21,6 +22,12 @@ OF_PROMPT = (*(name for name in PROMPT if name not in LISTINGS), "heads")
 OF_RUN = tuple(OVERVIEW)
 NAMES = OF_PROMPT + OF_RUN
 MOST_NAMED = 5
+
+OF_TARGET: dict[str, tuple[str, Callable[[Probe, str], Sequence[Figure]]]] = {
+    "components": ("components", components),
+    "attribution": ("attributions", attribution),
+}
+"""Figures of one token: the table that they are made of, and what makes them."""
 
 
 def choose(
@@ -39,7 +46,7 @@ def choose(
         name: One of ``NAMES``.
         prompt: Id of the prompt, for figures of one; may be left out where the run has one alone.
         position: Probed position; the last one if left out.
-        target: Which token, for ``components``; with or without its leading space.
+        target: Which token, for ``components`` and ``attribution``; with or without its leading space.
         layer: Which layer, for ``heads``.
 
     Raises:
@@ -52,8 +59,8 @@ def choose(
     probe = _probe(tables, prompt, position)
     if name == "heads":
         return _of_layer(probe, layer or 0)
-    if name == "components":
-        return _of_target(probe, target)
+    if name in OF_TARGET:
+        return _of_target(probe, name, target)
     return _first(PROMPT[name](probe), name, "the prompt")
 
 
@@ -66,7 +73,7 @@ def check_name(name: str, **given: Any) -> None:
     if name not in NAMES:
         raise ElimError(f"there is no figure '{name}'", nearest(name, NAMES))
     wanted = {"prompt", "position"} if name in OF_PROMPT else set()
-    wanted |= {"components": {"target"}, "heads": {"layer"}}.get(name, set())
+    wanted |= {"target"} if name in OF_TARGET else {"layer"} if name == "heads" else set()
     for option, value in given.items():
         if value is not None and option not in wanted:
             raise ElimError(f"--{option} does not go with --figure {name}", "leave it out")
@@ -91,8 +98,9 @@ def _probe(tables: Tables, wanted: str | None, position: int | None) -> Probe:
     return Probe(tables, prompt, positions[-1] if position is None else position)
 
 
-def _of_target(probe: Probe, target: str | None) -> Figure:
-    targets = list(dict.fromkeys(probe.columns("components", ("target",))["target"]))
+def _of_target(probe: Probe, name: str, target: str | None) -> Figure:
+    table, make = OF_TARGET[name]
+    targets = list(dict.fromkeys(probe.columns(table, ("target",))["target"]))
     if target is None and len(targets) > 1:
         raise ElimError(
             f"{len(targets)} tokens were followed", f"say which with --target: {_named(map(quoted, targets))}"
@@ -100,7 +108,7 @@ def _of_target(probe: Probe, target: str | None) -> Figure:
     found = [one for one in targets if target is None or target in (one, one.removeprefix(" "))]
     if targets and not found:
         raise ElimError(f"'{target}' was not followed", f"followed: {_named(map(quoted, targets))}")
-    return _first(components(probe, found[0]) if found else [], "components", "the prompt")
+    return _first(make(probe, found[0]) if found else [], name, "the prompt")
 
 
 def _of_layer(probe: Probe, layer: int) -> Figure:

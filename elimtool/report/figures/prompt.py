@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from elimtool.report.facts import Probe
+from elimtool.report.figures.attributed import attribution
 from elimtool.report.figures.course import probabilities, ranks
 from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.funnel import differences, funnel
@@ -13,6 +14,7 @@ from elimtool.report.figures.retention import retention, sink
 from elimtool.report.figures.walked import interventions, top_tokens
 
 PROMPT: dict[str, Callable[[Probe], Sequence[Figure]]] = {
+    "attribution": attribution,
     "interventions": interventions,
     "retention": retention,
     "sink": sink,

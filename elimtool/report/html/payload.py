@@ -69,9 +69,9 @@ def _facts(tables: Tables) -> dict[str, Any]:
         "model": SCREEN.visible(manifest.model),
         "facts": [
             manifest.dtype,
-            f"{count} layers" if count != 1 else "1 layer",
+            *([f"{count} layers" if count != 1 else "1 layer"] if count else []),
             manifest.device,
-            f"lens {lens_name(manifest.lens)}",
+            *([f"lens {lens_name(manifest.lens)}"] if manifest.lens else []),
             f"elimtool {manifest.elimtool}",
         ],
         "finished": manifest.finished or "",

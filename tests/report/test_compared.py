@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from PIL import Image
 
@@ -13,7 +15,8 @@ from elimtool.report.figures.compared import pair as of_pair
 from elimtool.report.figures.compared.choose import NAMES, OF_PAIR, choose
 from elimtool.report.figures.compared.overview import Compared, outcomes, overview
 from elimtool.report.figures.draw import picture
-from elimtool.report.html.compared import details, front, keyed
+from elimtool.report.html.compared import details, front, keyed, name_of, output
+from elimtool.run.comparison import Comparison
 from tests.report import runs
 
 
@@ -52,7 +55,7 @@ def test_attention_is_the_shift_of_each_span(comparison, pair):
 def test_what_controls_stay_below_is_drawn_and_said(pair):
     (figure,) = of_pair.divergence(pair)
     assert [line.name for line in figure.lines] == ["A against B", "95 % of the controls"]
-    assert "after layer 12 first" in figure.note
+    assert "layer 12 is the first beyond them" in figure.note
 
 
 def test_heads_come_by_their_distance_from_the_controls(pair):
@@ -79,6 +82,8 @@ def test_the_page_has_a_line_a_pair_controls_behind_their_own(comparison):
     shown = front(comparison)
     assert [line["id"] for line in shown["prompts"]] == ["france", "france/random", "markup <b>", "broken"]
     assert shown["prompts"][1]["outcomes"][-1] == "control"
+    assert [line["name"] for line in shown["prompts"][:2]] == ["france", "control: random"]
+    assert shown["together"] == "All 3 pairs together" and not shown["alone"]
     assert shown["noun"] == "pair" and shown["notes"] == ["<b>A</b> note."]
     probes = [one["probes"] for one in details(comparison)]
     assert [len(one) for one in probes] == [1, 1, 1, 0]
@@ -87,11 +92,22 @@ def test_the_page_has_a_line_a_pair_controls_behind_their_own(comparison):
     assert front(comparison, most=1)["left_out"] == 3
 
 
+def test_one_pair_and_its_controls_open_at_the_pair(comparison):
+    pairs = comparison.arrow("pairs").slice(0, 1)
+    control = comparison.arrow("pairs").filter(pc.is_valid(comparison.arrow("pairs").column("control")))
+    tables = {**comparison.tables, "pairs": pa.concat_tables([pairs, control])}
+    shown = front(Comparison.of("prompts", comparison.a, comparison.b, tables))
+    assert shown["alone"] and shown["overview"] == [] and len(shown["prompts"]) == 2
+
+
+def test_ids_made_of_hashes_are_no_names(comparison):
+    row = {**comparison.arrow("pairs").to_pylist()[0], "pair_id": "bbaff4d2ecd5892d | f3ba66c670bcb1c3"}
+    assert name_of(row, 3) == "pair 3" and name_of({**row, "pair_id": "fr | de"}, 3) == "fr | de"
+
+
 def test_broken_causality_is_said(comparison):
     row = {**comparison.arrow("pairs").to_pylist()[0], "prefix_holds": False}
-    from elimtool.report.html.compared import _output
-
-    assert "causality is broken" in _output(row)
+    assert "causality is broken" in output(row)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,9 @@ from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import SCREEN, quoted
 from elimtool.run.comparison import Comparison
 
+HASHES = re.compile(r"[0-9a-f]{16} \| [0-9a-f]{16}")
+"""A pair of prompts without ids of their own."""
+
 
 def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
     """What the page shows first, as ``payload.front``.
@@ -25,14 +29,16 @@ def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
     tables = keyed(comparison)
     pairs = _pairs(tables)
     shown = pairs[:most]
-    many = len(pairs) > 1
+    compared = sum(row["control"] is None for row in pairs)
     return {
         "noun": "pair",
+        "together": f"All {compared:,} pairs together",
+        "alone": compared == 1,
         "run": _facts(comparison),
         "notes": [SCREEN.visible(note) for note in comparison.notes],
         "steps": palette.STEPS,
-        "overview": [one.to_json() for one in overview(tables)] if many else [],
-        "prompts": [_line(row) for row in shown],
+        "overview": [one.to_json() for one in overview(tables)] if compared > 1 else [],
+        "prompts": [_line(row, number) for number, row in enumerate(shown, start=1)],
         "left_out": len(pairs) - len(shown),
     }
 
@@ -79,7 +85,14 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _line(row: Row) -> dict[str, Any]:
+def name_of(row: Row, number: int) -> str:
+    """What a list calls a pair: its id, unless that is made of the hashes of two texts."""
+    if row["control"] is not None:
+        return f"control: {row['control']}"
+    return f"pair {number}" if HASHES.fullmatch(row["pair_id"]) else str(row["pair_id"])
+
+
+def _line(row: Row, number: int) -> dict[str, Any]:
     failed = row["status"] != "ok"
     changed = "output changed" if row["output_changed"] else "output unchanged"
     kept = ["error"] if failed else ["not compared" if row["output_changed"] is None else changed]
@@ -88,6 +101,8 @@ def _line(row: Row) -> dict[str, Any]:
     alike = row["text_a"] == row["text_b"]
     return {
         "id": row["pair_id"],
+        "name": name_of(row, number),
+        "listed": (row["text_a"] if row["control"] is None else row["text_b"]) or "",
         "text": row["text_a"] or "",
         "other": "" if alike else row["text_b"] or "",
         "tokens": row["n_tokens_a"],
@@ -106,7 +121,7 @@ def _probe(pair: Pair) -> dict[str, Any]:
     return {
         "position": row["position_b"],
         "token": "",
-        "where": _output(row),
+        "where": output(row),
         "regime": "",
         "verdicts": [_verdict(one) for one in pair.rows("verdict_differences")],
         "figures": [one.to_json() for one in figures(pair)],
@@ -114,7 +129,7 @@ def _probe(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _output(row: Row) -> str:
+def output(row: Row) -> str:
     """What the two sides would write, and whether the shared beginning was the same to the model."""
     a, b = (_top(row, side) for side in "ab")
     said = [f"Most probable: {a} in A, {b} in B."]

@@ -25,13 +25,16 @@ def front(tables: Tables, most: int | None = None) -> dict[str, Any]:
         most: Tell at most so many prompts; None for all.
 
     Returns:
-        ``{"noun": what a line is, "run": facts, "notes": [sentence], "steps": borders of heat, "overview":
-        figures, "prompts": [line], "left_out": int}``.
+        ``{"noun": what a line is, "together": heading of all, "alone": whether the first line is what
+        matters, "run": facts, "notes": [sentence], "steps": borders of heat, "overview": figures, "prompts":
+        [line], "left_out": int}``.
     """
     view = Overview(tables)
     shown = view.prompts[:most]
     return {
         "noun": "prompt",
+        "together": f"All {len(view.prompts):,} prompts together",
+        "alone": False,
         "run": _facts(tables),
         "notes": [],
         "steps": palette.STEPS,
@@ -91,6 +94,8 @@ def _line(prompt: Mapping[str, Any], verdicts: list[dict[str, Any]]) -> dict[str
     failed = prompt["status"] != "ok"
     return {
         "id": prompt["prompt_id"],
+        "name": prompt["prompt_id"],
+        "listed": prompt["text"] or "",
         "text": prompt["text"] or "",
         "other": "",
         "tokens": prompt["n_tokens"],

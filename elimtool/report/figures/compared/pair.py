@@ -96,10 +96,8 @@ def divergence(pair: Pair) -> list[Figure]:
     if any(row["band"] is not None for row in rows):
         lines.append(Line("95 % of the controls", [row["band"] for row in rows], is_foil=True))
         onset = pair.row["onset_layer"]
-        note += " Controls are edits that should not matter; "
-        note += (
-            "they are never left." if onset is None else f"they are left behind after layer {onset} first."
-        )
+        note += " Controls are edits that should not matter: "
+        note += "no layer is beyond them." if onset is None else f"layer {onset} is the first beyond them."
     return [
         Lines(
             name="divergence",

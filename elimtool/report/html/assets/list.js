@@ -5,7 +5,7 @@ const promptAddress = (id) => `#p=${encodeURIComponent(id)}`;
 
 function startList(prompts, open) {
   const list = byId("list"), rows = byId("rows");
-  const haystack = prompts.map((one) => `${one.id}\n${one.text}\n${one.target}\n${one.error}`.toLowerCase());
+  const haystack = prompts.map((one) => `${one.id}\n${one.text}\n${one.other}\n${one.target}\n${one.error}`.toLowerCase());
   let shown = prompts.map((_, index) => index);
   let active = 0, selected = -1, drawn = "";
 
@@ -28,8 +28,8 @@ function startList(prompts, open) {
       class: `entry${place === active ? " active" : ""}`, id: `entry-${index}`, role: "option", "data-index": index,
       "aria-selected": String(index === selected), "aria-setsize": shown.length, "aria-posinset": place + 1,
       style: { top: `${place * ROW}px` },
-    }, [make("span", {}, [foreign(one.text.slice(0, 200).replace(/\s+/g, " ") || "(no text)")]),
-      make("small", {}, [foreign([one.id, one.group].filter(Boolean).join(" · ")), document.createTextNode(" · "), foreign(status || "not judged")])]);
+    }, [make("span", {}, [foreign(one.listed.slice(0, 200).replace(/\s+/g, " ") || "(no text)")]),
+      make("small", {}, [foreign([one.name, one.group].filter(Boolean).join(" · ")), document.createTextNode(" · "), foreign(status || "not judged")])]);
   }
 
   function filter() {

@@ -8,13 +8,12 @@ function notice(text) {
 }
 
 // What is to be known of the whole, together.
-const notes = () => make("section", {}, front.notes.map(notice));
+const notes = () => (front.notes.length ? make("section", {}, front.notes.map(notice)) : null);
 
 const NOUNS = `${front.noun}s`;
 
 function showRun() {
-  const many = front.prompts.length + front.left_out;
-  const said = [make("h2", { text: `All ${whole(many)} ${NOUNS} together`, tabindex: -1 }), notes()];
+  const said = [make("h2", { text: front.together, tabindex: -1 }), notes()].filter(Boolean);
   if (front.left_out) said.push(notice(`${whole(front.left_out)} more ${NOUNS} are counted here but not shown one by one.`));
   content.replaceChildren(...said, ...front.overview.map((figure) => drawFigure(figure)));
 }
@@ -30,10 +29,10 @@ function showPrompt(index, position) {
   const line = front.prompts[index];
   const tokens = line.tokens === null ? "" : ` · ${whole(line.tokens)} tokens`;
   const kept = [line.group, ...line.tags].filter(Boolean).join(" · ");
-  content.replaceChildren(make("section", {}, [make("h2", { tabindex: -1 }, [foreign(line.id)]),
+  content.replaceChildren(make("section", {}, [make("h2", { tabindex: -1 }, [foreign(line.name)]),
     make("p", { class: "quiet" }, [foreign(`${kept}${tokens}`.replace(/^ · /, ""))]),
     ...(line.other ? [promptText("Prompt A", line.text, "A"), promptText("Prompt B", line.other, "B")] : [promptText("The prompt", line.text)])]));
-  if (front.prompts.length + front.left_out === 1) content.append(notes());
+  if ((front.alone || front.prompts.length + front.left_out === 1) && front.notes.length) content.append(notes());
   if (line.error) return void content.append(make("section", {}, [make("p", {}, [badge("error", "error"), " ", foreign(line.error)])]));
   return whenRead(index, (prompt) => showProbe(line, prompt, position));
 }
@@ -119,12 +118,12 @@ function start() {
   startTheme();
   const many = front.prompts.length + front.left_out > 1;
   byId("side").hidden = !many;
-  byId("home").textContent = `All ${NOUNS} together`;
+  byId("home").textContent = front.alone ? "What is compared" : `All ${NOUNS} together`;
   const select = many ? startList(front.prompts, (id) => { location.hash = promptAddress(id); }) : () => {};
   const show = (moved) => {
     hideTip();
     const { index, position } = address();
-    const chosen = index < 0 && !many && front.prompts.length ? 0 : index;
+    const chosen = index < 0 && (!many || front.alone) && front.prompts.length ? 0 : index;
     select(chosen);
     if (chosen < 0) showRun(); else showPrompt(chosen, position);
     if (!moved) return;

@@ -35,7 +35,7 @@ from elimtool.model.view import Batch, Encoded
 from elimtool.samplers import resolve
 from elimtool.tracing import trace
 
-SHAPES = ("1x16", "1x128", "8x64", "1x1024", "1x4096", "mixed")
+SHAPES = ("1x16", "1x128", "8x64", "1x1024", "1x4096", "mixed", "1x512@all")
 QUICK = ("1x16", "1x128", "8x64")
 MIXED = (8, 16, 24, 32, 64, 96, 160, 256)
 TABLES = frozenset({"attention", "attention_heads", "attention_layers", "lens", "lens_layers"}) | {
@@ -54,6 +54,11 @@ class Job:
     model: Any
     hf: Any
     encoded: Sequence[Encoded]
+
+    @property
+    def every(self) -> bool:
+        """Whether every position is probed."""
+        return len(self.encoded[0].positions) > 1
 
     def passes(self) -> list[list[Encoded]]:
         """The prompts of each forward pass, as a trace would batch them."""
@@ -83,7 +88,8 @@ class Job:
 
     def whole(self) -> None:
         """A whole trace from prompts to verdicts, as ``elimtool trace`` makes it: every table."""
-        trace(self.model, [one.prompt for one in self.encoded], options=TraceOptions(lens="raw"))
+        options = TraceOptions(position="all" if self.every else "last", lens="raw")
+        trace(self.model, [one.prompt for one in self.encoded], options=options)
 
     def cached(self) -> None:
         """TransformerLens' ``run_with_cache``, and ranks, entropies and attention of the last position."""
@@ -105,10 +111,10 @@ def contestants(job: Job, longest: int) -> dict[str, Callable[[], object]]:
     found: dict[str, Callable[[], object]] = {
         "floor": job.floor,
         "bare": job.bare,
-        "trace": lambda: job.trace(Settings(chains, heads=True, tables=TABLES)),
+        "trace": lambda: job.trace(Settings(chains, heads=not job.every, tables=TABLES)),
         "trace to verdicts": job.whole,
     }
-    if longest <= CACHED_TOKENS:
+    if longest <= CACHED_TOKENS and not job.every:
         found["run_with_cache"] = job.cached
     return found
 
@@ -156,14 +162,19 @@ def peak(run: Callable[[], object], device: Any) -> float | None:
 
 
 def prompts(model: Any, shape: str) -> list[Encoded]:
-    """Prompts of a shape (``8x64``: eight of 64 tokens), cut from the shipped text."""
-    batch, _, length = shape.partition("x")
-    lengths = MIXED if shape == "mixed" else (int(length),) * int(batch)
+    """Prompts of a shape, cut from the shipped text.
+
+    ``8x64`` are eight of 64 tokens, ``mixed`` eight of different lengths, ``1x512@all`` one of 512 that is
+    probed at every position instead of the last.
+    """
+    size, _, every = shape.partition("@")
+    batch, _, length = size.partition("x")
+    lengths = MIXED if size == "mixed" else (int(length),) * int(batch)
     ids = [token for piece in shipped("fit") for token in model.tokenizer.backend(piece.text).input_ids]
     found = []
     for number, n in enumerate(lengths):
         text = model.tokenizer.backend.decode(ids[number * max(lengths) :][:n])
-        found.append(model.encode(Prompt(text=text, id=str(number))))
+        found.append(model.encode(Prompt(text=text, id=str(number)), position="all" if every else "last"))
     return found
 
 

@@ -152,8 +152,8 @@ class Weights:
         """Those of a layer; ``None`` where it has none."""
         held = view.attention
         if view.rows is not None and (held is None or held.numel() > KEPT_NUMBERS):
-            held = None
-        return None if held is None and view.rows is None else cls(held, view.rows)
+            return cls(None, view.rows)
+        return None if held is None else cls(held, None)
 
     def at(self, rows: Rows, keys: Int[Tensor, "rows some"]) -> Float[Tensor, "rows heads some"]:
         """The weights of some rows on some keys of each."""

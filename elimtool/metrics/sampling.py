@@ -83,8 +83,8 @@ class SamplerLedger:
         row, step = np.divmod(np.arange(n_rows * len(records)), len(records))
 
         def at(name: str) -> Any:
-            values = [_per_row(getattr(record, name), n_rows) for record in records]
-            return np.stack(values, axis=1)[row, step]
+            values: list[Tensor] = [getattr(record, name) for record in records]
+            return torch.stack(values, 1).cpu().numpy()[row, step]
 
         top = at("top_token")
         return {
@@ -118,7 +118,8 @@ class SamplerLedger:
         row, step, k = real.nonzero()
 
         def at(name: str) -> Any:
-            return np.stack([getattr(record, name).cpu().numpy() for record in records], axis=1)[row, step, k]
+            values: list[Tensor] = [getattr(record, name) for record in records]
+            return torch.stack(values, 1).cpu().numpy()[row, step, k]
 
         chain = self._chain_columns(step)
         del chain["engine"]
@@ -242,8 +243,3 @@ def _range(chain: Chain, found: Any, row: int, k: int) -> dict[str, Any]:
         "t_max": None if np.isnan(high) else high,
         "status": found.status[row][k],
     }
-
-
-def _per_row(value: Any, n_rows: int) -> Any:
-    array = value.cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-    return np.broadcast_to(array, (n_rows,))

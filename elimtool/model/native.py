@@ -190,13 +190,19 @@ class Native:
         """
         if any(getattr(self.bridge.cfg, flag, False) for flag in FLAGS):
             return True
-        return any(
-            _hooked(point)
+        hidden = self._hidden(parts)
+        return _hooked(self._inner) or any(slot.original in self.attention for slot in hidden)
+
+    @cached_property
+    def _inner(self) -> list[nn.Module]:
+        """Hook points inside attention: of scores, weights and what goes into them."""
+        return [
+            point
             for slot in self.slots
             if slot.original in self.attention
             for point in slot.points
             if point is not slot.component.hook_in and point is not slot.component.hook_out
-        ) or any(slot.original in self.attention for slot in self._hidden(parts))
+        ]
 
     def _hidden(self, parts: Collection[Any]) -> list[Slot]:
         """The components that must stay for some parts to be seen: the model alone does not have those."""
@@ -209,11 +215,7 @@ class Native:
             for block in self.bridge.blocks
             for handle in getattr(block, "_capture_hook_handles", ())  # they serve FLAGS alone
         }
-        heard = [
-            slot
-            for slot in self.slots
-            if any(map(_hooked, slot.points)) or any(_hooked(part, spare) for part in slot.parts)
-        ]
+        heard = [slot for slot in self.slots if _hooked(slot.points) or _hooked(slot.parts, spare)]
         return [*heard, *self._hidden(parts)]
 
     @contextmanager
@@ -331,9 +333,16 @@ def _parts(component: nn.Module, standing: Collection[nn.Module]) -> tuple[nn.Mo
     return tuple(found)
 
 
-def _hooked(module: nn.Module, spare: Collection[int] = ()) -> bool:
-    before = module._forward_pre_hooks
-    return bool(module._forward_hooks or module._backward_hooks or (before and set(before) - set(spare)))
+def _hooked(modules: Collection[nn.Module], spare: Collection[int] = ()) -> bool:
+    """Whether something hangs on one of some modules, hooks before them by ``spare`` handles aside.
+
+    There are thousands, and every pass asks: one plain loop, without a call for each of them.
+    """
+    for module in modules:
+        before = module._forward_pre_hooks
+        if module._forward_hooks or module._backward_hooks or (before and set(before) - set(spare)):
+            return True
+    return False
 
 
 _NOBODY = Encoded(Prompt(text=""), "", "", (), (), 0, (), (), (), ())

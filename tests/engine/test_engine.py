@@ -13,10 +13,11 @@ import torch
 import elimtool
 from elimtool import ElimError, Message, Prompt, SpanRequest, TraceOptions
 from elimtool.model.loading import load_hugging_face, load_model
+from elimtool.run.schema import ATTRIBUTED
 from elimtool.run.schema import TABLES as ALL_TABLES
 from elimtool.selection import CHANGES, FITTED, WALKS
 
-TABLES = tuple(name for name in ALL_TABLES if name not in WALKS | FITTED | CHANGES)
+TABLES = tuple(name for name in ALL_TABLES if name not in WALKS | FITTED | CHANGES | {*ATTRIBUTED})
 """What a trace fills without a walk, a fitted lens and an intervention."""
 
 TEXTS = [

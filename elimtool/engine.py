@@ -17,7 +17,7 @@ from elimtool.intake import ask, batches, fingerprint, refuse_duplicates
 from elimtool.intervening import changed, described
 from elimtool.lenses.lens import Lens
 from elimtool.lenses.ridge import RidgeLens
-from elimtool.memory import collecting_later
+from elimtool.memory import collecting_later, returning_large
 from elimtool.metrics import METRICS
 from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
 from elimtool.model.encode import Position
@@ -202,7 +202,8 @@ def run_batch(
         lens: How layers are read out.
         leaders: Tokens that an earlier pass followed, see ``elimtool.follow.follow``.
     """
-    with collecting_later():
+    longest = max((len(one.token_ids) for one in encoded), default=0)
+    with collecting_later(), returning_large(longest):
         return _run_batch(model, encoded, settings, lens, leaders)
 
 

@@ -24,8 +24,7 @@ from elimtool.batch.status import status
 from elimtool.engine import TraceOptions
 from elimtool.errors import ElimError, Exit
 from elimtool.model.interventions import Ablate, Knockout, Scale
-from elimtool.run.schema import TABLES
-from elimtool.selection import CHANGES, FITTED, HEADS, WALKS
+from elimtool.selection import CHANGES, FITTED, HEADS, TRACED, WALKS
 from tests.batch.conftest import QUICK, Batch, files_of, write_prompts
 from tests.engine.test_engine import assert_same
 
@@ -330,7 +329,7 @@ def test_every_table_is_there_even_where_a_shard_has_no_row_of_it(batch: Batch, 
     standing = batch(path, tmp_path / "run", TraceOptions(heads=False, errors="row"))
     assert standing.errors == 2
     run = elimtool.open_run(tmp_path / "run")
-    assert set(run.tables) == set(TABLES) - HEADS - WALKS - FITTED - CHANGES
+    assert set(run.tables) == set(TRACED) - HEADS - WALKS - FITTED - CHANGES
     assert len(run.table("lens")) == 0
 
 

@@ -9,13 +9,12 @@ import pytest
 import torch
 
 import elimtool as package
-from elimtool.run.schema import TABLES
-from elimtool.selection import CHANGES, FITTED, WALKS
+from elimtool.selection import CHANGES, FITTED, TRACED, WALKS
 from tests.cli.conftest import Command
 
 PROMPT = "The capital of France is"
 
-MEASURED = set(TABLES) - WALKS - FITTED - CHANGES
+MEASURED = set(TRACED) - WALKS - FITTED - CHANGES
 """The tables of every trace; a walk, a fitted lens and an intervention add theirs."""
 
 

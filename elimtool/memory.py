@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-LONG = 512
+LONG = 1024
 """Tokens of a prompt from which on its large activations are mapped one by one."""
-MAPPED = 4 * 2**20
+MAPPED = 2 * 2**20
 """Bytes from which on an allocation of such a pass is mapped by itself."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3

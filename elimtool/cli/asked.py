@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from elimtool.cli.options import option, switch
 from elimtool.errors import ElimError
 
 if TYPE_CHECKING:
     from elimtool.prompts import Prompt
+
+PromptText = Annotated[
+    str | None,
+    typer.Argument(
+        help="The prompt, or - to read it from standard input.", metavar="PROMPT", show_default=False
+    ),
+]
+PromptFile = Annotated[
+    Path | None, option("-f", "--file", metavar="FILE", help="Read the prompt from a UTF-8 file.")
+]
+Chat = Annotated[
+    bool, switch("--chat", help="Take the prompt as a user's message and render the chat template.")
+]
+System = Annotated[str | None, option("--system", help="System message before it; implies --chat.")]
 
 
 def prompt_text(prompt: str | None, file: Path | None) -> str:

@@ -287,14 +287,10 @@ def _failed(found: Comparison) -> bool:
 def _show(output: Output, found: Comparison, out: Path | None, overwrite: bool, as_json: bool) -> None:
     if out is not None:
         found.save(out, overwrite=overwrite)
-    if as_json:
-        output.json(found.to_dict())
-    elif output.quiet and out is not None:
-        output.line(str(out))
-    else:
+
+    def story() -> None:
         from elimtool.report.compare.story import print_comparison
 
         print_comparison(found, output.console)
-    if out is not None:
-        rows = sum(found.manifest.counts.values())
-        output.note(f"wrote {out}: {len(found.tables)} tables, {rows:,} rows")
+
+    output.result(found, out, as_json, story)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
+
+    from elimtool.run import Run
+    from elimtool.run.comparison import Comparison
+
+    Result = Run | Comparison
 
 
 class Output:
@@ -51,6 +58,25 @@ class Output:
         json.dump(value, sys.stdout, allow_nan=False)
         sys.stdout.write("\n")
         sys.stdout.flush()
+
+    def result(self, found: Result, out: Path | None, as_json: bool, story: Callable[[], None]) -> None:
+        """Print what a command found, as JSON or a story; with ``quiet`` only where it was written.
+
+        Args:
+            found: A run or a comparison.
+            out: The directory that it was written to, if any.
+            as_json: Whether JSON is asked for.
+            story: Prints the readable form.
+        """
+        if as_json:
+            self.json(found.to_dict())
+        elif self.quiet and out is not None:
+            self.line(str(out))
+        else:
+            story()
+        if out is not None:
+            rows = sum(found.manifest.counts.values())
+            self.note(f"wrote {out}: {len(found.tables)} tables, {rows:,} rows")
 
     def note(self, text: str) -> None:
         """Say something on stderr that is not part of the result."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from elimtool.cli import interventions as changes
 from elimtool.cli import options as shared
-from elimtool.cli.asked import prompt_of, prompt_text
+from elimtool.cli.asked import Chat, PromptFile, PromptText, System, prompt_of, prompt_text
 from elimtool.cli.output import Output
 
 if TYPE_CHECKING:
@@ -19,22 +17,10 @@ if TYPE_CHECKING:
 
 
 def trace(
-    prompt: Annotated[
-        str | None,
-        typer.Argument(
-            help="The prompt, or - to read it from standard input.", metavar="PROMPT", show_default=False
-        ),
-    ] = None,
-    file: Annotated[
-        Path | None, shared.option("-f", "--file", metavar="FILE", help="Read the prompt from a UTF-8 file.")
-    ] = None,
-    chat: Annotated[
-        bool,
-        shared.switch("--chat", help="Take the prompt as a user's message and render the chat template."),
-    ] = False,
-    system: Annotated[
-        str | None, shared.option("--system", help="System message before it; implies --chat.")
-    ] = None,
+    prompt: PromptText = None,
+    file: PromptFile = None,
+    chat: Chat = False,
+    system: System = None,
     target: shared.Target = None,
     foil: shared.Foil = None,
     span: Annotated[
@@ -141,14 +127,9 @@ def _measure(
 
 
 def _show(output: Output, run: Run, out: Path | None, as_json: bool) -> None:
-    if as_json:
-        output.json(run.to_dict())
-    elif output.quiet and out is not None:
-        output.line(str(out))
-    else:
+    def story() -> None:
         from elimtool.report.terminal import print_story
 
         print_story(run, output.console)
-    if out is not None:
-        rows = sum(run.manifest.counts.values())
-        output.note(f"wrote {out}: {len(run.tables)} tables, {rows:,} rows")
+
+    output.result(run, out, as_json, story)

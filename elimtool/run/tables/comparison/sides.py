@@ -5,7 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from elimtool.run.columns import FLOAT, INT, STRING, Column
+from elimtool.run.columns import AFTER_LAYER, FLOAT, INT, LAYER, STRING, TARGET, Column
+
+__all__ = [
+    "AFTER_LAYER",
+    "CHAIN",
+    "EITHER",
+    "LAYER",
+    "MISSING",
+    "NOT_PROMPTS",
+    "PAIR_ID",
+    "RANK_RATIO",
+    "STAGE",
+    "TARGET",
+    "TOKEN_IDS",
+    "compared",
+    "sides",
+]
 
 MISSING = "the side has no such row"
 EITHER = "either side is null"
@@ -16,25 +32,6 @@ PAIR_ID = Column(
     STRING,
     "Identifier of the pair: the prompt's where both sides have the same prompt. Joins all tables of a"
     " comparison.",
-)
-LAYER = Column(
-    "layer",
-    INT,
-    "Block whose attention is read, from 0.",
-    unit="layer index",
-    range="0 .. layers - 1",
-)
-AFTER_LAYER = Column(
-    "layer",
-    INT,
-    "Block after which the residual stream is read, from 0; -1 is the embedding, before any block.",
-    unit="layer index",
-    range="-1 .. layers - 1",
-)
-TARGET = Column(
-    "target",
-    STRING,
-    "Target string as it was scored, with the leading space that was put before it, if any.",
 )
 CHAIN = Column(
     "chain",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,9 +51,9 @@ def prompt_of(
     text: str,
     chat: bool,
     system: str | None,
-    target: list[str] | tuple[()],
-    foil: list[str] | tuple[()],
-    span: list[str] | tuple[()],
+    target: Sequence[str],
+    foil: Sequence[str],
+    span: Sequence[str],
 ) -> Prompt:
     """A text, or a chat of a user's message and perhaps a system message, with what to follow.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from elimtool.cli import options as shared
+from elimtool.cli.asked import prompt_of
 from elimtool.errors import ElimError, Exit
 
 if TYPE_CHECKING:
@@ -99,17 +100,11 @@ class PairOptions:
         Raises:
             ElimError: It is empty, or a span is not NAME=TEXT.
         """
-        from elimtool.prompts import Message, Prompt, SpanRequest
-
         if not text:
             raise ElimError(
                 "a prompt is empty", "give at least one character; a model predicts from something"
             )
-        spans = tuple(SpanRequest.parse(one) for one in self.spans)
-        if not self.chat and self.system is None:
-            return Prompt(text=text, spans=spans)
-        first = (Message("system", self.system),) if self.system is not None else ()
-        return Prompt(messages=(*first, Message("user", text)), spans=spans)
+        return prompt_of(text, self.chat, self.system, (), (), self.spans)
 
 
 def compare_two(

@@ -23,11 +23,11 @@ from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
 from elimtool.model.encode import Position
 from elimtool.model.interventions import Intervention, label
 from elimtool.model.view import Batch, Encoded, LayerView
-from elimtool.numerics import top
 from elimtool.prompts import Prompt
 from elimtool.records import arrow_table, concatenate, manifest, prompt_rows
 from elimtool.samplers import Chain, resolve
 from elimtool.selection import HEADS, Selection, refuse_unfitted, select
+from elimtool.shapes import shapes
 from elimtool.walk import walk_tables
 
 if TYPE_CHECKING:
@@ -273,18 +273,17 @@ def _view(
     settings: Settings,
     leaders: Leaders | None,
 ) -> ReadoutView:
-    logprobs = torch.log_softmax(logits, -1)
-    first = top(logits)
+    shape, output = shapes(logits), torch.log_softmax(logits[-1], -1)
     joint = settings.wants("survival")  # the one table that has it
-    followed: Followed = follow(model, batch, rows, logprobs, first, leaders, joint=joint)
+    followed: Followed = follow(model, batch, rows, output, shape.top, leaders, joint=joint)
     return ReadoutView(
         batch,
         rows,
         lens,
         logits,
-        logprobs,
+        shape,
+        output,
         followed,
-        first,
         lambda token: model.tokenizer.texts([token])[0],
         lambda tokens, some: model.directions(final[some], tokens, logits[-1, some]),
         model.readout,

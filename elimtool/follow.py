@@ -31,7 +31,7 @@ def follow(
     model: Model,
     batch: Batch,
     rows: tuple[Tensor, Tensor],
-    logprobs: Float[Tensor, "layers rows vocab"],
+    output: Float[Tensor, "rows vocab"],
     top: Int[Tensor, "layers rows"],
     leaders: Leaders | None = None,
     *,
@@ -43,7 +43,7 @@ def follow(
         model: For the text of tokens, and to score targets of several tokens.
         batch: The batch that the rows belong to.
         rows: ``(prompt, probe)`` indices of the rows.
-        logprobs: Log-probabilities at every layer, the model's own output last.
+        output: Log-probabilities of the model's own output.
         top: Most probable token of every layer.
         leaders: Tokens followed in an earlier pass where nobody named any, which are followed again; those
             of new rows are put in.
@@ -52,7 +52,7 @@ def follow(
     """
     known = {} if leaders is None else leaders
     chosen = []
-    places = zip(rows[0].tolist(), rows[1].tolist(), _leaders(logprobs[-1], top), strict=True)
+    places = zip(rows[0].tolist(), rows[1].tolist(), _leaders(output, top), strict=True)
     for prompt, probe, best in places:
         one = batch.encoded[prompt]
         key = one.prompt_id, one.positions[probe]
@@ -66,8 +66,8 @@ def follow(
             ids[row, k] = target.token_id
             is_foil[row, k], ambiguous[row, k] = target.is_foil, target.ambiguous
     rest = _remainders(model, batch, rows, chosen, width, joint)
-    ids, is_foil, ambiguous, rest = (one.to(logprobs.device) for one in (ids, is_foil, ambiguous, rest))
-    logprob = logprobs[-1].gather(-1, ids.clamp(min=0)).double() + rest
+    ids, is_foil, ambiguous, rest = (one.to(output.device) for one in (ids, is_foil, ambiguous, rest))
+    logprob = output.gather(-1, ids.clamp(min=0)).double() + rest
     return Followed(ids, is_foil, ambiguous, [[t.text for t in targets] for targets in chosen], logprob)
 
 

@@ -5,8 +5,9 @@ Nothing here knows a model, a file or a table. Logits of ``-inf`` mean "removed"
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import exp, log
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,7 @@ def _moments(logprobs: Rows) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows
 
 def _probs(logprobs: Tensor) -> Tensor:
     """Probabilities, those too small to count in any sum set to 0: a CPU is slow with subnormal numbers."""
-    return torch.threshold_(logprobs.clamp(min=2 * _SMALLEST).exp_(), exp(_SMALLEST), 0.0)
+    return torch.threshold_(logprobs.clamp(min=2 * NEGLIGIBLE).exp_(), exp(NEGLIGIBLE), 0.0)
 
 
 def kl_to_last(logprobs: Float[Tensor, "layers rows vocab"]) -> Float[Tensor, "layers rows"]:
@@ -81,7 +82,8 @@ def kl_to_last(logprobs: Float[Tensor, "layers rows vocab"]) -> Float[Tensor, "l
     """
     last = _probs(logprobs[-1])
     cross = torch.stack([_dot(last, layer) for layer in _finite(logprobs)])
-    return (cross[-1] - cross).clamp(min=0.0).where(cross > _LOWEST / 1e6, torch.inf)
+    removed = cross < _LOWEST * exp(NEGLIGIBLE) / 2  # by the least probability that counts
+    return (cross[-1] - cross).clamp(min=0.0).masked_fill(removed, torch.inf)
 
 
 def jensen_shannon(one: Rows, other: Rows) -> Float[Tensor, "rows"]:
@@ -110,7 +112,7 @@ def _plogp(probs: Tensor) -> Tensor:
     return probs.clamp(min=torch.finfo(probs.dtype).tiny).log_().mul_(probs)
 
 
-_SMALLEST = -43.0
+NEGLIGIBLE = -43.0
 """A token of this log-probability (2e-19) adds nothing that a sum over any vocabulary would show."""
 
 _LOWEST = -1e30
@@ -138,12 +140,16 @@ def top(logits: Float[Tensor, "*rows vocab"]) -> Int[Tensor, "*rows"]:
     return torch.from_numpy(logits.numpy().argmax(-1)) if _is_cpu(logits) else logits.argmax(-1)
 
 
-def rank(logits: Rows, tokens: Int[Tensor, "rows k"]) -> tuple[Int[Tensor, "rows k"], Int[Tensor, "rows k"]]:
+def rank(
+    logits: Rows, tokens: Int[Tensor, "rows k"], leading: Sequence[npt.NDArray[Any]] | None = None
+) -> tuple[Int[Tensor, "rows k"], Int[Tensor, "rows k"]]:
     """Strict rank of given tokens, and the number of other tokens tied with each.
 
     Args:
         logits: Scores; ``nan`` is not allowed.
         tokens: Vocabulary indices to rank, one row of ``k`` for each row of logits.
+        leading: Each row's scores from one of them on, rising, where they are known (``Edge.leading``): a
+            token among them is ranked without a look at the others.
 
     Returns:
         ``(rank, ties)``: rank = 1 + number of strictly larger scores, 1 .. vocab; ties >= 0.
@@ -152,7 +158,7 @@ def rank(logits: Rows, tokens: Int[Tensor, "rows k"]) -> tuple[Int[Tensor, "rows
     if not tokens.shape[1]:
         return torch.zeros_like(tokens), torch.zeros_like(tokens)
     if _is_cpu(logits):
-        larger, equal = _counted(logits, scores)
+        larger, equal = _counted(logits, scores, leading)
     else:
         columns = scores.unbind(-1)
         larger = torch.stack([(logits > one[:, None]).sum(-1) for one in columns], -1)
@@ -160,7 +166,9 @@ def rank(logits: Rows, tokens: Int[Tensor, "rows k"]) -> tuple[Int[Tensor, "rows
     return larger + 1, equal - 1
 
 
-def _counted(logits: Rows, scores: Float[Tensor, "rows k"]) -> tuple[Tensor, Tensor]:
+def _counted(
+    logits: Rows, scores: Float[Tensor, "rows k"], leading: Sequence[npt.NDArray[Any]] | None
+) -> tuple[Tensor, Tensor]:
     """How many scores of each row are larger than, and equal to, some others.
 
     Row by row, so that a row stays in the processor's cache while it is compared; numpy, because it counts
@@ -171,9 +179,12 @@ def _counted(logits: Rows, scores: Float[Tensor, "rows k"]) -> tuple[Tensor, Ten
     equal = np.empty_like(larger)
     mask = np.empty(values.shape[1], dtype=np.bool_)
     for row, value in enumerate(values):
-        for k, bound in enumerate(bounds[row]):
-            larger[row, k] = np.count_nonzero(np.greater(value, bound, out=mask))
-            equal[row, k] = np.count_nonzero(np.equal(value, bound, out=mask))
+        known = value[:0] if leading is None else leading[row]
+        first, behind = (known.searchsorted(bounds[row], side) for side in ("left", "right"))
+        larger[row], equal[row] = len(known) - behind, behind - first
+        for k in np.flatnonzero(equal[row] == 0):  # not among the leading ones
+            larger[row, k] = np.count_nonzero(np.greater(value, bounds[row, k], out=mask))
+            equal[row, k] = np.count_nonzero(np.equal(value, bounds[row, k], out=mask))
     return torch.from_numpy(larger), torch.from_numpy(equal)
 
 
@@ -195,7 +206,7 @@ def nucleus(logprobs: Rows, mass: float = 0.9) -> Bool[Tensor, "rows vocab"]:
     inside = torch.zeros(logprobs.shape, dtype=torch.bool, device=logprobs.device)
     if _is_cpu(logprobs):
         for row, flags in zip(logprobs.numpy(), inside.numpy(), strict=True):
-            _mark_nucleus(row, mass, flags)
+            flags[:] = marked(row, edge(row, mass))
         return inside
     tokens, member = _partly_sorted(logprobs, mass)
     row, place = member.nonzero(as_tuple=True)
@@ -237,17 +248,58 @@ def _partly_sorted(
     return all_tokens, all_member
 
 
-def _mark_nucleus(values: npt.NDArray[Any], mass: float, flags: npt.NDArray[np.bool_]) -> None:
-    """Set the flags of one row's nucleus. Values alone are sorted, which is much faster than their places."""
+LEADING = 4096
+"""Scores that are kept of a row at most."""
+
+
+class Edge(NamedTuple):
+    """Where a nucleus ends.
+
+    Attributes:
+        size: How many tokens it has.
+        score: The least of their scores.
+        tied: How many tokens of that score belong, those with the lowest ids; ``None`` where all do.
+        leading: Scores of the row's best tokens, rising, all that are as good as the least of them; at most
+            ``LEADING``.
+    """
+
+    size: int
+    score: float
+    tied: int | None
+    leading: npt.NDArray[Any]
+
+
+def edge(values: npt.NDArray[Any], mass: float, normaliser: float = 0.0) -> Edge:
+    """Where the nucleus of one row ends. Values alone are sorted, which is much faster than their places.
+
+    Args:
+        values: Log-probabilities, or logits.
+        mass: Share of the probability to hold.
+        normaliser: ln of the sum of exp(value).
+    """
     share = (1 - mass) / len(values)
     for least in (1e-3, 3e-5, share / 2, 0.0):
-        falling = np.sort(values[values > log(least)] if least else values)[::-1]
-        probs = np.exp(falling, dtype=np.float64)
+        bound = float(normaliser) + log(least) if least else -np.inf
+        leading = np.sort(values.compress(values > bound) if least else values)
+        falling = leading[::-1]
+        probs = np.exp(np.subtract(falling, normaliser, dtype=np.float64))
         ahead = probs.cumsum()
         if not least or (len(ahead) and ahead[-1] >= mass):
             break
     ahead -= probs
     size = max(1, int(np.searchsorted(ahead, mass)))
-    np.greater(values, falling[size - 1], out=flags)
-    missing = size - np.count_nonzero(flags)
-    flags[np.flatnonzero(values == falling[size - 1])[:missing]] = True
+    score = falling[size - 1]
+    tied = int(np.count_nonzero(falling[:size] == score))
+    whole = tied == np.count_nonzero(falling == score)
+    if len(leading) > LEADING:
+        leading = leading[leading.searchsorted(leading[-LEADING], "right") :].copy()
+    return Edge(size, score, None if whole else tied, leading)
+
+
+def marked(values: npt.NDArray[Any], end: Edge) -> npt.NDArray[np.bool_]:
+    """Which tokens of a row belong to the nucleus that ends there."""
+    if end.tied is None:
+        return np.asarray(values >= end.score)
+    flags = np.asarray(values > end.score)
+    flags[np.flatnonzero(values == end.score)[: end.tied]] = True
+    return flags

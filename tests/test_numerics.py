@@ -54,6 +54,16 @@ def test_rank_is_one_plus_the_strictly_larger(logits: torch.Tensor) -> None:
         assert torch.equal(found.sort(-1).values, torch.arange(1, vocab + 1).expand_as(found))
 
 
+@settings(deadline=None)
+@given(logit_rows(), st.integers(0, 40))
+def test_ranks_do_not_depend_on_what_is_known_of_the_best(logits: torch.Tensor, known: int) -> None:
+    tokens = torch.arange(logits.shape[-1]).expand(logits.shape[0], -1)
+    rising = [np.sort(row) for row in logits.numpy()]
+    leading = [row[row.searchsorted(row[-min(known, len(row))]) :] if known else row[:0] for row in rising]
+    for one, other in zip(rank(logits, tokens), rank(logits, tokens, leading), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_rank_of_no_token_is_empty() -> None:
     found, ties = rank(torch.zeros(2, 5), torch.zeros(2, 0, dtype=torch.long))
     assert found.shape == ties.shape == (2, 0)

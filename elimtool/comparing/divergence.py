@@ -17,12 +17,12 @@ from torch import Tensor
 
 from elimtool.intake import batches
 from elimtool.metrics.attention import AttentionRetention
-from elimtool.metrics.lens import SURVIVORS
 from elimtool.metrics.metric import Settings
 from elimtool.model.affine import wide
 from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.numerics import jensen_shannon, nucleus
 from elimtool.records import arrow_table
+from elimtool.shapes import SURVIVORS
 
 if TYPE_CHECKING:
     from elimtool.lenses.lens import Lens

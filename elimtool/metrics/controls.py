@@ -46,7 +46,7 @@ class Controls:
         targets = followed.masked_fill(view.followed.is_foil, -1)
         controls = self.matching.controls(targets.cpu(), followed.cpu())
         flat = controls.clamp(min=0).reshape(len(controls), -1).to(view.logits.device)
-        found = late_eliminated(view.logits, view.logprobs[-1], flat)
+        found = late_eliminated(view.logits, view.output, flat)
         lost, severity = (part.cpu().reshape(controls.shape) for part in found)
         self.filled.append(self._columns(view, targets.cpu(), controls, lost & (controls >= 0), severity))
 

@@ -14,6 +14,7 @@ from elimtool.metrics.columns import Columns
 from elimtool.model.affine import Directions
 from elimtool.model.view import Batch, LayerView
 from elimtool.samplers import Chain
+from elimtool.shapes import Shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,9 @@ class ReadoutView:
         rows: ``(prompt, probe)`` indices of the rows within the batch.
         lens: Name of the lens that the layers before the last were read with.
         logits: Layer -1 (the embedding) first, the model's own output last; float32 or better.
-        logprobs: The same, normalised (nats).
+        shapes: What each of them is like.
+        output: The model's own output as log-probabilities (nats).
         followed: The tokens to follow.
-        top: Most probable token of every layer.
         spell: Vocabulary index to text.
         directions: Vocabulary indices of some rows to how their logits depend on the last residual.
         readout: Residuals of the last layer, or carried there, to logits.
@@ -57,9 +58,9 @@ class ReadoutView:
     rows: tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]
     lens: str
     logits: Float[Tensor, "layers rows vocab"]
-    logprobs: Float[Tensor, "layers rows vocab"]
+    shapes: Shapes
+    output: Float[Tensor, "rows vocab"]
     followed: Followed
-    top: Int[Tensor, "layers rows"]
     spell: Callable[[int], str]
     directions: Callable[[Int[Tensor, "some k"], slice], Directions] | None = None
     readout: Callable[[Float[Tensor, "some width"]], Float[Tensor, "some vocab"]] | None = None

@@ -49,7 +49,7 @@ class Regimes:
         prompt, probe = (index.cpu() for index in view.rows)
         position = self.batch.positions.cpu()[prompt, probe]
         recent = _gather(self.recent, prompt.tolist(), position.tolist())
-        found = regimes(self.reference, view.logprobs[-1], recent)
+        found = regimes(self.reference, view.output, recent)
         ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
         self.filled.append(
             {

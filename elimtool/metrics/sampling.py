@@ -147,7 +147,7 @@ class SamplerLedger:
     def _difference_columns(self, view: ReadoutView, found: Difference) -> dict[str, Any]:
         """One pair of chains on some rows; the tokens that tell them apart, by the model's probability."""
         row = np.arange(view.logits.shape[1])
-        output = view.logprobs[-1].cpu()
+        output = view.output.cpu()
 
         def first(only: Bool[Tensor, "rows vocab"]) -> list[list[str]]:
             likely, ids = output.masked_fill(~only.cpu(), -torch.inf).topk(min(SHOWN, output.shape[-1]), -1)

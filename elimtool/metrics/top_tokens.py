@@ -33,7 +33,7 @@ class TopTokens:
 
     def read(self, view: ReadoutView) -> None:
         """Take the first tokens of the last layer's rows, equal logits in order of their ids."""
-        logprobs = view.logprobs[-1]
+        logprobs = view.output
         n_rows, vocab = logprobs.shape
         places = min(PLACES, vocab)
         chosen = torch.stack([_first(row, places) for row in logprobs])

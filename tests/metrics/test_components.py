@@ -24,6 +24,7 @@ from elimtool.model.heads import Heads
 from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.model.view import Batch, Block, LayerView
 from elimtool.prompts import Prompt
+from elimtool.shapes import shapes
 from tests.families import FAMILIES, save
 from tests.metrics.views import encoded
 
@@ -81,9 +82,9 @@ def table_by_hand(after: torch.Tensor | None = None, heads: bool = True) -> pd.D
         batch.rows,
         "raw",
         logits,
-        logits,
+        shapes(logits),
+        logits[-1],
         followed,
-        logits.argmax(-1),
         str,
         lambda *_: directions_by_hand(),
     )

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from elimtool.metrics.lens import LensTrajectory, _survivors
+from elimtool.metrics.lens import LensTrajectory
 from elimtool.metrics.metric import Followed, ReadoutView, Settings
 from elimtool.model.view import Batch
-from elimtool.numerics import nucleus
+from elimtool.shapes import shapes
 from tests.metrics.views import encoded
 
 
@@ -32,9 +32,9 @@ def view_of(logits: torch.Tensor, ids: list[list[int]], foils: tuple[int, ...] =
         batch.rows,
         "raw",
         logits,
-        logits.log_softmax(-1),
+        shapes(logits),
+        logits[-1].log_softmax(-1),
         followed,
-        logits.argmax(-1),
         lambda i: f"t{i}",
     )
 
@@ -115,18 +115,8 @@ def test_rows_that_follow_fewer_tokens_have_fewer_rows() -> None:
 def test_ranks_do_not_depend_on_a_constant_or_a_scale() -> None:
     logits = torch.randn(3, 2, 50, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     plain, _ = tables(view_of(logits, [[3, 7], [1, 2]]))
-    moved, shapes = tables(view_of(logits + 5.0, [[3, 7], [1, 2]]))
+    moved, layers = tables(view_of(logits + 5.0, [[3, 7], [1, 2]]))
     sharper, _ = tables(view_of(logits * 3.0, [[3, 7], [1, 2]]))
     assert plain["rank"].tolist() == moved["rank"].tolist() == sharper["rank"].tolist()
     assert moved["logprob"].tolist() == pytest.approx(plain["logprob"].tolist(), abs=1e-12)
-    assert (shapes["nucleus_size"] >= 1).all()
-
-
-def test_the_survivors_of_a_row_of_one_beside_a_row_of_many() -> None:
-    flat, sure = torch.zeros(256), torch.zeros(256)
-    sure[0] = 50.0
-    logprobs = torch.stack([flat, sure, flat, sure]).log_softmax(-1)
-    sizes, jaccard, mass = _survivors(logprobs.view(2, 2, -1), nucleus(logprobs, 0.9).view(2, 2, -1))
-    assert sizes.tolist() == [[231, 1]] * 2  # 230.4 of 256 hold nine tenths
-    assert jaccard.tolist() == [[1.0] * 2] * 2
-    assert mass.flatten().tolist() == pytest.approx([0.9, 1.0, 0.9, 1.0], abs=0.005)
+    assert (layers["nucleus_size"] >= 1).all()

@@ -1,0 +1,138 @@
+"""The shapes of distributions, row by row as on a CPU, against plain float64 code and the GPU's way."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from math import exp
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from elimtool.numerics import LEADING, NEGLIGIBLE
+from elimtool.shapes import SURVIVORS, Shapes, _at_once, shapes
+
+NUMBERS = [field.name for field in fields(Shapes) if field.name != "leading"]
+
+
+@st.composite
+def layered(draw: st.DrawFn) -> torch.Tensor:
+    """Logits that are flat, peaked, tied or partly removed, the same tokens or others at every layer."""
+    size = draw(st.integers(1, 7)), draw(st.integers(1, 3)), draw(st.integers(2, 60))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
+    dtype = draw(st.sampled_from([torch.float32, torch.float64]))
+    logits = torch.randn(size, generator=generator, dtype=dtype) * draw(
+        st.sampled_from([0.0, 0.1, 1.0, 30.0])
+    )
+    if draw(st.booleans()):
+        logits = logits.round()
+    if draw(st.booleans()):
+        removed = torch.rand(size, generator=generator) < 0.5
+        removed[..., 0] = False
+        logits = logits.masked_fill(removed, -torch.inf)
+    if draw(st.booleans()):
+        logits[..., 1:][:, :, draw(st.integers(0, size[2] - 2)) :] = -torch.inf
+    return logits + draw(st.sampled_from([0.0, -80.0]))
+
+
+def plainly(logits: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The same numbers in float64, by sorting everything."""
+    logits = logits.double()
+    probs, logprobs = logits.softmax(-1), logits.log_softmax(-1)
+    order = logits.argsort(dim=-1, descending=True, stable=True)
+    held = probs.gather(-1, order)
+    member = held.cumsum(-1) - held < SURVIVORS
+    inside = torch.zeros_like(member).scatter(-1, order, member)
+    last = probs[-1]
+    terms = torch.where(last > exp(NEGLIGIBLE), last * (logprobs[-1] - logprobs), 0.0)
+    return {
+        "top": order[..., 0],
+        "normaliser": logits.logsumexp(-1),
+        "entropy": torch.special.entr(probs).sum(-1),
+        "collision": (probs**2).sum(-1),
+        "kl": terms.sum(-1),
+        "size": inside.sum(-1),
+        "jaccard": (inside & inside[-1]).sum(-1) / (inside | inside[-1]).sum(-1).double(),
+        "mass": (probs * inside[-1]).sum(-1),
+    }
+
+
+def settled(logits: torch.Tensor) -> bool:
+    """Whether no rounding decides which tokens count, or where a survivor set ends."""
+    probs = logits.double().softmax(-1)
+    ratio = probs[-1] / probs[-1].amax(-1, keepdim=True)
+    counted = torch.equal(probs[-1] > exp(NEGLIGIBLE), ratio > exp(NEGLIGIBLE))
+    held = probs.sort(descending=True).values.cumsum(-1)
+    return counted and bool(((held - SURVIVORS).abs() > 1e-6).all())
+
+
+@settings(deadline=None)
+@given(layered().filter(settled))
+def test_shapes_equal_plain_code(logits: torch.Tensor) -> None:
+    found, expected = shapes(logits), plainly(logits)
+    exact = logits.dtype == torch.float64
+    for name in expected:
+        torch.testing.assert_close(
+            getattr(found, name), expected[name], atol=1e-11 if exact else 2e-5, rtol=1e-11 if exact else 2e-5
+        )
+
+
+@settings(deadline=None)
+@given(layered().filter(settled))
+def test_both_ways_agree(logits: torch.Tensor) -> None:
+    one, other = shapes(logits), _at_once(logits)
+    for name in NUMBERS:
+        left, right = getattr(one, name), getattr(other, name)
+        torch.testing.assert_close(left, right, atol=3e-5, rtol=3e-5)
+
+
+def test_rows_do_not_depend_on_those_beside_them() -> None:
+    logits = torch.randn(9, 5, 3000, generator=torch.Generator().manual_seed(2)) * 4
+    whole = shapes(logits)
+    for row in range(5):
+        single = shapes(logits[:, row : row + 1].clone())
+        for name in NUMBERS:
+            assert torch.equal(getattr(whole, name)[:, row], getattr(single, name)[:, 0])
+
+
+def test_the_output_is_exactly_itself() -> None:
+    logits = torch.randn(6, 4, 5000, generator=torch.Generator().manual_seed(1)) * 3
+    found = shapes(logits)
+    assert found.kl[-1].tolist() == [0.0] * 4
+    assert found.jaccard[-1].tolist() == [1.0] * 4
+    assert bool((found.mass[-1] >= SURVIVORS).all())
+    assert bool((found.kl >= 0).all())
+
+
+def test_one_token_left_is_certain() -> None:
+    logits = torch.full((2, 1, 1000), -torch.inf)
+    logits[:, :, 7] = 3.0
+    found = shapes(logits)
+    assert found.top.tolist() == [[7], [7]]
+    assert found.entropy.flatten().tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert found.collision.flatten().tolist() == [1, 1]
+    assert found.size.flatten().tolist() == [1, 1]
+    assert found.kl.flatten().tolist() == [0, 0]
+
+
+def test_a_row_of_one_beside_a_row_of_many() -> None:
+    flat, sure = torch.zeros(256), torch.zeros(256)
+    sure[0] = 50.0
+    found = shapes(torch.stack([flat, sure, flat, sure]).view(2, 2, -1))
+    assert found.size.tolist() == [[231, 1]] * 2  # 230.4 of 256 hold nine tenths
+    assert found.jaccard.tolist() == [[1.0] * 2] * 2
+    assert found.mass.flatten().tolist() == pytest.approx([0.9, 1.0, 0.9, 1.0], abs=0.005)
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0])
+def test_leading_scores_are_all_those_from_the_least_of_them_on(scale: float) -> None:
+    logits = torch.randn(3, 2, 9000, generator=torch.Generator().manual_seed(4)) * scale
+    logits = (logits * 100).round() / 100
+    found = shapes(logits)
+    assert found.leading is not None
+    for cell, values in zip(found.leading, logits.reshape(-1, 9000), strict=True):
+        whole = values.sort().values
+        assert cell.tolist() == whole[len(whole) - len(cell) :].tolist()
+        assert 0 < len(cell) <= LEADING
+        assert int((values == float(cell[0])).sum()) == int((cell == cell[0]).sum())

@@ -8,7 +8,7 @@ threshold that scales with context length of BLASST (arXiv 2512.12087) on sink-e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Columns, names_at, null_where
+from elimtool.metrics.columns import Categorical, Cells, Columns, null_where
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import SINK, Batch, LayerView
 
@@ -30,6 +30,7 @@ ELIMINATED_BELOW = 0.25
 RULE = f"lt_{ELIMINATED_BELOW}_uniform"
 
 
+Numbers = np.ndarray[Any, np.dtype[Any]]
 Summed = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 
 HELD_NUMBERS = 2**22
@@ -47,7 +48,7 @@ class AttentionRetention:
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
         self.batch = batch
-        self.settings = settings
+        self.single = settings.heads and settings.wants("attention_heads")
         keys = batch.ids.shape[1]
         most = max(len(one.spans) for one in batch.encoded)
         self.members = torch.zeros(len(batch.encoded), most, keys, device=batch.ids.device)
@@ -81,9 +82,8 @@ class AttentionRetention:
         if not self.waiting:
             return
         weights, visible = (torch.stack(part) for part in zip(*self.waiting, strict=True))
-        count = len(self.waiting)
         self.waiting.clear()
-        self._keep(self._summed(weights, visible, self.batch.positions), count)
+        self._keep(self._summed(weights, visible, self.batch.positions))
 
     def _in_parts(self, view: LayerView, visible: Bool[Tensor, "batch probes keys"]) -> None:
         """Sum one layer's rows over spans, some probes at a time."""
@@ -100,12 +100,13 @@ class AttentionRetention:
             {key: torch.cat([one[key] for one in kind], axis) for key in kind[0]}
             for kind, axis in zip(zip(*found, strict=True), probes, strict=True)
         )
-        self._keep((spans, whole, heads), 1)
+        self._keep((spans, whole, heads))
 
-    def _keep(self, summed: Summed, count: int) -> None:
+    def _keep(self, summed: Summed) -> None:
         for kept, found in zip((self.spans, self.whole, self.heads), summed, strict=True):
-            kept.extend(_by_layer(found, count))
+            kept.append({name: values.cpu().numpy() for name, values in found.items()})
 
+    @torch.inference_mode()
     def _summed(
         self,
         weights: Float[Tensor, "layers batch heads probes keys"],
@@ -115,7 +116,7 @@ class AttentionRetention:
         """Columns of spans [layers, batch, probes, ...], of whole rows, and of heads with their own axis."""
         rows = _Rows.of(weights, visible, self.members, self.sink)
         heads: dict[str, Tensor] = {}
-        if self.settings.heads:
+        if self.single:
             lift = rows.mass * (rows.n_keys[..., None] / rows.sizes)[:, :, None]
             heads = {"mass": rows.mass, "lift": lift, "mass_no_sink": rows.mass_no_sink}
         return _span_means(rows), self._whole(rows, positions), heads
@@ -146,55 +147,83 @@ class AttentionRetention:
             return {}
         self._flush()
         filled = {"attention": self._span_columns(), "attention_layers": self._layer_columns()}
-        if self.settings.heads and self.settings.wants("attention_heads"):
+        if self.single:
             filled["attention_heads"] = self._head_columns()
         return filled
 
-    def _grid(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """[batch, probes, spans]: which cells are real."""
-        counts = np.array([len(one.spans) for one in self.batch.encoded])
-        spans = np.arange(self.members.shape[1]) < counts[:, None]
-        return self.batch.probed.cpu().numpy()[:, :, None] & spans[:, None, :]
-
-    def _place(self, prompt: Any, probe: Any, layer: Any) -> dict[str, Any]:
-        ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
-        positions = self.batch.positions.cpu().numpy()
+    def _place(self, cells: Cells) -> dict[str, Any]:
+        """Prompt, position and layer of cells whose first axes are prompts, probes and layers."""
+        more = (1,) * (len(cells.shape) - 3)
+        prompt = np.arange(len(self.batch.encoded), dtype=np.int32)
+        positions = self.batch.positions.cpu().numpy().astype(np.int32)
         return {
-            "prompt_id": ids[prompt],
-            "position": positions[prompt, probe],
-            "layer": np.array(self.layers)[layer],
+            "prompt_id": Categorical(
+                [one.prompt_id for one in self.batch.encoded], cells.of(prompt.reshape(-1, 1, 1, *more))
+            ),
+            "position": cells.of(positions.reshape(*positions.shape, 1, *more)),
+            "layer": cells.of(np.array(self.layers, np.int32).reshape(-1, *more)),
         }
 
+    def _spans(self) -> tuple[list[str], Numbers, Numbers]:
+        """Names of all spans, which are each prompt's [batch, spans], and which of these cells are real."""
+        counts = np.array([len(one.spans) for one in self.batch.encoded])
+        each = np.arange(self.members.shape[1], dtype=np.int32)
+        starts = (counts.cumsum() - counts).astype(np.int32)
+        names = [span.name for one in self.batch.encoded for span in one.spans]
+        return names, (starts[:, None] + each).clip(max=len(names) - 1), each < counts[:, None]
+
     def _span_columns(self) -> Columns:
-        grid = self._grid()[:, :, None, :].repeat(len(self.layers), axis=2)
-        prompt, probe, layer, span = cells = grid.nonzero()
-        stacked = {key: np.stack([one[key] for one in self.spans], axis=2) for key in self.spans[0]}
-        values = {key: array[cells] for key, array in stacked.items() if array.ndim == 4}
-        names = names_at([[span.name for span in one.spans] for one in self.batch.encoded], prompt, span)
-        absent = values["span_size"] == 0
-        sink = names == SINK
+        names, code, real = self._spans()
+        found = {key: np.moveaxis(array, 0, 2) for key, array in _whole(self.spans).items()}
+        probed = self.batch.probed.cpu().numpy()[:, :, None, None]
+        cells = Cells(probed & real[:, None, None], found["mass"].shape)
+        n_keys = found.pop("n_keys")[..., None]
+        absent = found["span_size"] == 0
         for key in ("mass_no_sink", "lift_no_sink"):
-            values[key] = np.where(sink, np.nan, values[key])
-        values["mass_max_head"] = null_where(values["mass_max_head"], absent)
-        n_keys = stacked["n_keys"][prompt, probe, layer]
-        return {**self._place(prompt, probe, layer), "span": names, "n_keys": n_keys, **values}
+            found[key] = _without_sink(found[key], names, code[:, None, None])
+        found["span_size"] = found["span_size"].astype(np.int32)
+        values = {key: cells.of(array) for key, array in found.items()}
+        values["mass_max_head"] = null_where(values["mass_max_head"], cells.of(absent))
+        return {
+            **self._place(cells),
+            "span": Categorical(names, cells.of(code[:, None, None])),
+            "n_keys": cells.of(n_keys.astype(np.int32)),
+            **values,
+        }
 
     def _head_columns(self) -> Columns:
-        heads = self.heads[0]["mass"].shape[1]
-        grid = self._grid()[:, :, None, None, :].repeat(len(self.layers), axis=2).repeat(heads, axis=3)
-        prompt, probe, layer, head, span = grid.nonzero()
-        names = names_at([[span.name for span in one.spans] for one in self.batch.encoded], prompt, span)
-        stacked = {key: np.stack([one[key] for one in self.heads], axis=3) for key in self.heads[0]}
-        values = {key: array[prompt, head, probe, layer, span] for key, array in stacked.items()}
-        values["mass_no_sink"] = np.where(names == SINK, np.nan, values["mass_no_sink"])
-        return {**self._place(prompt, probe, layer), "head": head, "span": names, **values}
+        names, code, real = self._spans()
+        found = {key: array.transpose(1, 3, 0, 2, 4) for key, array in _whole(self.heads).items()}
+        probed = self.batch.probed.cpu().numpy()[:, :, None, None, None]
+        cells = Cells(probed & real[:, None, None, None], found["mass"].shape)
+        code = code[:, None, None, None]
+        found["mass_no_sink"] = _without_sink(found["mass_no_sink"], names, code)
+        head = np.arange(cells.shape[3], dtype=np.int32)
+        return {
+            **self._place(cells),
+            "head": cells.of(head[:, None]),
+            "span": Categorical(names, cells.of(code)),
+            **{key: cells.of(array) for key, array in found.items()},
+        }
 
     def _layer_columns(self) -> Columns:
-        probed = self.batch.probed.cpu().numpy()[:, :, None].repeat(len(self.layers), axis=2)
-        prompt, probe, layer = cells = probed.nonzero()
-        values = {key: np.stack([one[key] for one in self.whole], axis=2)[cells] for key in self.whole[0]}
-        rule = np.full(len(prompt), RULE, dtype=object)
-        return {**self._place(prompt, probe, layer), **values, "rule": rule}
+        found = {key: np.moveaxis(array, 0, 2) for key, array in _whole(self.whole).items()}
+        cells = Cells(self.batch.probed.cpu().numpy()[:, :, None], found["entropy"].shape)
+        values = {key: cells.of(array) for key, array in found.items()}
+        rule = Categorical([RULE], np.zeros(len(values["entropy"]), dtype=np.int32))
+        return {**self._place(cells), **values, "rule": rule}
+
+
+def _whole(parts: Sequence[Mapping[str, Numbers]]) -> Mapping[str, Numbers]:
+    """Arrays of some layers each as arrays of all."""
+    if len(parts) == 1:
+        return parts[0]
+    return {key: np.concatenate([one[key] for one in parts]) for key in parts[0]}
+
+
+def _without_sink(values: Numbers, names: Sequence[str], code: Numbers) -> Numbers:
+    """NaN where the span is the sink itself; ``code`` says which name's each value is, broadcast."""
+    return np.where(np.array([name == SINK for name in names])[code], np.nan, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +293,3 @@ def _span_means(rows: _Rows) -> dict[str, Tensor]:
         "mass_no_sink": no_sink,
         "lift_no_sink": no_sink * rows.n_outside[..., None] / rows.sizes_no_sink,
     }
-
-
-def _by_layer(found: Mapping[str, Tensor], count: int) -> list[dict[str, Any]]:
-    """Arrays of each layer, by name."""
-    arrays = {name: values.cpu().numpy() for name, values in found.items()}
-    return [{name: values[i] for name, values in arrays.items()} for i in range(count)]

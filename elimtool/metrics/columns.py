@@ -2,25 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Columns = Mapping[str, Any]
-"""Column name to values of one length: arrays, masked arrays (masked = null) or lists (None = null)."""
+"""Column name to values of one length: arrays, masked arrays (masked = null), ``Categorical`` columns or
+lists (None = null)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Categorical:
+    """A column of few texts: row i holds ``categories[codes[i]]``.
+
+    Rows are picked, joined and made Arrow without a Python object a row. NumPy and pandas see an array of
+    objects.
+
+    Attributes:
+        categories: The texts, ``None`` for null; the same may come twice.
+        codes: Indices into them, 0 .. categories - 1.
+    """
+
+    categories: Sequence[str | None]
+    codes: npt.NDArray[np.integer[Any]]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, rows: npt.NDArray[Any]) -> Categorical:
+        return Categorical(self.categories, self.codes[rows])
+
+    def __iter__(self) -> Iterator[str | None]:
+        return iter(np.asarray(self).tolist())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        del copy  # picking copies
+        table: npt.NDArray[Any] = np.empty(len(self.categories), dtype=object)
+        table[:] = self.categories
+        picked: npt.NDArray[Any] = table[self.codes]
+        return picked if dtype is None else picked.astype(dtype)
+
+
+class Cells:
+    """Picks the cells of a grid that are real, in the grid's order, out of arrays on it.
+
+    Args:
+        real: Which are real; may be broadcast to the grid.
+        shape: The grid's.
+    """
+
+    def __init__(self, real: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.chosen = None if real.all() else np.broadcast_to(real, shape).ravel().nonzero()[0]
+
+    def of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The values of the real cells; ``values`` may be broadcast to the grid."""
+        flat = np.broadcast_to(values, self.shape).reshape(-1)
+        return flat if self.chosen is None else flat[self.chosen]
 
 
 def names_at(
     names: Sequence[Sequence[str]], first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]
-) -> Any:
+) -> Categorical:
     """Pick ``names[first[i]][second[i]]`` for every i; ``names`` may be ragged."""
-    width = max((len(row) for row in names), default=0)
-    grid = np.full((len(names), max(width, 1)), "", dtype=object)
-    for index, row in enumerate(names):
-        grid[index, : len(row)] = row
-    return grid[first, second]
+    starts = np.cumsum([0, *(len(row) for row in names)])
+    return Categorical([name for row in names for name in row], starts[first] + second)
 
 
 def null_where(values: npt.NDArray[Any], absent: npt.NDArray[np.bool_]) -> Any:
@@ -30,10 +79,16 @@ def null_where(values: npt.NDArray[Any], absent: npt.NDArray[np.bool_]) -> Any:
 
 def join(parts: Sequence[Mapping[str, Any]]) -> Columns:
     """Columns of several parts, one after the other; empty for no parts."""
+    if len(parts) == 1:
+        return parts[0]
     return {key: _concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {}
 
 
 def _concatenate(parts: Sequence[Any]) -> Any:
+    if all(isinstance(part, Categorical) for part in parts):
+        starts = np.cumsum([0, *(len(part.categories) for part in parts)])
+        codes = [part.codes + start for part, start in zip(parts, starts, strict=False)]
+        return Categorical([one for part in parts for one in part.categories], np.concatenate(codes))
     if isinstance(parts[0], list):
         return [value for part in parts for value in part]
     masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)

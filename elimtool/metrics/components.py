@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.metrics.columns import Columns, join, names_at, null_where
+from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.affine import Directions, Gain, pull, tolerance, wide
 from elimtool.model.heads import Heads, Rows
@@ -87,15 +87,15 @@ class Components:
         real = (ids >= 0).cpu().numpy()[:, :, None].repeat(len(names), axis=2)
         row, k, part = cells = real.nonzero()
         prompt, probe = (index.cpu().numpy() for index in view.rows)
-        prompt_ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
+        prompt_ids = [one.prompt_id for one in self.batch.encoded]
         positions = self.batch.positions.cpu().numpy()
         centred = shares[:, :-1] - shares[:, -1:]
         return {
-            "prompt_id": prompt_ids[prompt[row]],
+            "prompt_id": Categorical(prompt_ids, prompt[row]),
             "position": positions[prompt[row], probe[row]],
             "target": names_at(view.followed.texts, row, k),
-            "component": names[part],
-            "kind": kinds[part],
+            "component": Categorical(names, part),
+            "kind": Categorical(kinds, part),
             "layer": null_where(layers[part], layers[part] < 0),
             "head": null_where(heads[part], heads[part] < 0),
             "dla": shares[:, :-1].cpu().numpy()[cells],
@@ -202,7 +202,7 @@ def _labels(n_layers: int, n_heads: int) -> tuple[Any, Any, Any, Any]:
         rows.append((f"mlp {layer}", "mlp", layer, -1))
     rows.append(("bias", "bias", -1, -1))
     names, kinds, layers, heads = zip(*rows, strict=True)
-    return np.array(names, object), np.array(kinds, object), np.array(layers), np.array(heads)
+    return names, kinds, np.array(layers), np.array(heads)
 
 
 def _refuse_incomplete(

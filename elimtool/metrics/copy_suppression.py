@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Columns, join
+from elimtool.metrics.columns import Categorical, Columns, join
 from elimtool.metrics.components import Branch
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.heads import FORMED_NUMBERS, Rows
@@ -118,10 +118,10 @@ class CopySuppression:
     ) -> None:
         row, layer, head = np.indices(scores.shape).reshape(3, -1)
         prompt, probe = (index.cpu().numpy() for index in view.rows)
-        ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
+        ids = [one.prompt_id for one in self.batch.encoded]
         self.filled.append(
             {
-                "prompt_id": ids[prompt[row]],
+                "prompt_id": Categorical(ids, prompt[row]),
                 "position": self.batch.positions.cpu().numpy()[prompt[row], probe[row]],
                 "layer": layer,
                 "head": head,

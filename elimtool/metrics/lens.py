@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from elimtool.metrics.columns import Columns, join, names_at
+from elimtool.metrics.columns import Categorical, Columns, join, names_at
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
 from elimtool.numerics import rank
@@ -40,13 +40,13 @@ class LensTrajectory:
 
     def _place(self, view: ReadoutView, row: Any, layer: Any) -> dict[str, Any]:
         prompt, probe = (index.cpu().numpy() for index in view.rows)
-        ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
+        ids = [one.prompt_id for one in self.batch.encoded]
         positions = self.batch.positions.cpu().numpy()
         return {
-            "prompt_id": ids[prompt[row]],
+            "prompt_id": Categorical(ids, prompt[row]),
             "position": positions[prompt[row], probe[row]],
             "layer": layer - 1,
-            "lens": np.full(len(row), view.lens, dtype=object),
+            "lens": Categorical([view.lens], np.zeros(len(row), dtype=np.int32)),
         }
 
     def _followed(self, view: ReadoutView) -> dict[str, Any]:

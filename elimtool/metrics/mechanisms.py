@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from elimtool.metrics.columns import Columns
+from elimtool.metrics.columns import Categorical, Columns
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.metrics.neurons import activity, droppable
 from elimtool.model.affine import Gain, close, scales, wide
@@ -125,7 +125,7 @@ class Mechanisms:
         self._flush()
         prompt, probe = (index.cpu().numpy() for index in self.batch.rows)
         count = len(self.layers)
-        ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
+        ids = [one.prompt_id for one in self.batch.encoded]
         columns: dict[str, Any] = {
             key: torch.cat([one[key].double() for one in self.found]).T.flatten().cpu().numpy()
             for key in self.found[0]
@@ -134,11 +134,14 @@ class Mechanisms:
             columns[key] = np.ma.masked_invalid(columns[key])
         return {
             "mechanisms": {
-                "prompt_id": ids[prompt].repeat(count),
+                "prompt_id": Categorical(ids, prompt.repeat(count)),
                 "position": self.batch.positions.cpu().numpy()[prompt, probe].repeat(count),
                 "layer": np.tile(np.array(self.layers), len(prompt)),
                 **columns,
-                "undecomposed": [None if flaw is None else flaw() for flaw in self.flaws] * len(prompt),
+                "undecomposed": Categorical(
+                    [None if flaw is None else flaw() for flaw in self.flaws],
+                    np.tile(np.arange(count), len(prompt)),
+                ),
             }
         }
 

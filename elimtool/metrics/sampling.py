@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from elimtool.metrics.columns import Columns, join, names_at, null_where
+from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
 from elimtool.numerics import rank
@@ -73,9 +73,9 @@ class SamplerLedger:
 
     def _place(self, view: ReadoutView, row: Any) -> dict[str, Any]:
         prompt, probe = (index.cpu().numpy() for index in view.rows)
-        ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
+        ids = [one.prompt_id for one in self.batch.encoded]
         positions = self.batch.positions.cpu().numpy()
-        return {"prompt_id": ids[prompt[row]], "position": positions[prompt[row], probe[row]]}
+        return {"prompt_id": Categorical(ids, prompt[row]), "position": positions[prompt[row], probe[row]]}
 
     def _stage_columns(self, view: ReadoutView, ledgers: list[Ledger]) -> dict[str, Any]:
         records = [record for ledger in ledgers for record in ledger.records]
@@ -91,7 +91,7 @@ class SamplerLedger:
             **self._place(view, row),
             **self._chain_columns(step),
             "active": at("active"),
-            "params": np.array([json.dumps(r.params, sort_keys=True) for r in records], dtype=object)[step],
+            "params": Categorical([json.dumps(r.params, sort_keys=True) for r in records], step),
             "n_before": at("n_before"),
             "n_after": at("n_after"),
             "mass_pruned": at("mass_pruned"),
@@ -106,10 +106,10 @@ class SamplerLedger:
     def _chain_columns(self, step: Any) -> dict[str, Any]:
         stages = [(chain, index, stage) for chain in self.chains for index, stage in enumerate(chain.stages)]
         return {
-            "chain": np.array([chain.name for chain, _, _ in stages], dtype=object)[step],
-            "engine": np.array([chain.engine or None for chain, _, _ in stages], dtype=object)[step],
+            "chain": Categorical([chain.name for chain, _, _ in stages], step),
+            "engine": Categorical([chain.engine or None for chain, _, _ in stages], step),
             "stage_index": np.array([index for _, index, _ in stages])[step],
-            "stage": np.array([stage.name for _, _, stage in stages], dtype=object)[step],
+            "stage": Categorical([stage.name for _, _, stage in stages], step),
         }
 
     def _fate_columns(self, view: ReadoutView, ids: Tensor, ledgers: list[Ledger]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Columns, join
+from elimtool.metrics.columns import Categorical, Columns, join
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
 
@@ -40,10 +40,10 @@ class TopTokens:
         tokens = chosen.cpu().numpy().reshape(-1)
         found = logprobs.gather(-1, chosen).double().cpu()
         prompt, probe = (index.cpu().numpy().repeat(places) for index in view.rows)
-        ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
+        ids = [one.prompt_id for one in self.batch.encoded]
         self.rows.append(
             {
-                "prompt_id": ids[prompt],
+                "prompt_id": Categorical(ids, prompt),
                 "position": self.batch.positions.cpu().numpy()[prompt, probe],
                 "place": np.tile(np.arange(1, places + 1), n_rows),
                 "token": np.array([view.spell(int(token)) for token in tokens], dtype=object),

@@ -13,6 +13,7 @@ from math import log10
 from typing import TYPE_CHECKING, Any
 
 from elimtool.analysis.closing import spell_prob
+from elimtool.analysis.culprits import KEY, Key, Shares, shares
 from elimtool.analysis.evidence import UNTESTED
 from elimtool.rules import BEATS_CHANCE, NUCLEUS, SURFACED
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from elimtool.run import Run
 
 Row = Mapping[str, Any]
-KEY = ("prompt_id", "position", "target")
-Key = tuple[str, int, str]
-"""Prompt id, position, target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +96,9 @@ def verdicts(run: Run) -> list[dict[str, Any]]:
         run: A run with the tables ``lens`` and ``survival``; ``sampling_targets``, ``components``,
             ``controls`` and ``regimes`` are used where there are any.
     """
-    ranks = _ranks(_rows(run, "lens", *KEY, "layer", "rank", "is_foil"))
+    ranks = _ranks(run)
     cuts = _first_cuts(_cut_rows(run))
-    components = _grouped(_rows(run, "components", *KEY, "kind", "component", "layer", "dla_centred"))
+    components = shares(run)
     regimes = {(row["prompt_id"], row["position"]): row["regime"] for row in _rows(run, "regimes")}
     controls = {_key(row): row for row in _rows(run, "controls")}
     judged = []
@@ -108,7 +106,7 @@ def verdicts(run: Run) -> list[dict[str, Any]]:
         key = _key(row)
         found = trajectory(ranks[key])
         regime = regimes.get(key[:2])
-        verdict = _verdict(row, found, cuts.get(key), components.get(key, []), regime)
+        verdict = _verdict(row, found, cuts.get(key), components.get(key), regime)
         judged.append(verdict | against_chance(verdict, controls.get(key)))
     return judged
 
@@ -154,13 +152,12 @@ def _loss(verdict: Row) -> str:
 
 
 def _verdict(
-    row: Row, found: Trajectory, cut: Row | None, components: Sequence[Row], regime: str | None
+    row: Row, found: Trajectory, cut: Row | None, components: Shares | None, regime: str | None
 ) -> dict[str, Any]:
     before = 0.0 if row["min_top_p"] is None and row["rank"] == 1 else row["min_top_p"]
     before = 1.0 if before is None else before
-    blamed = [one for one in components if found.lost is None or one["layer"] >= found.lost - 1]
-    eliminator = _extreme(blamed, -1)
-    promoter = _extreme(components, 1)
+    eliminator = components.extreme(-1, found.lost) if components else None
+    promoter = components.extreme(1) if components else None
     return {
         **{name: row[name] for name in ("prompt_id", "position", "target")},
         "outcome": outcome(row["rank"], before, cut is not None, found),
@@ -176,20 +173,14 @@ def _verdict(
         "cut_chain": cut["chain"] if cut else None,
         "cut_stage": cut["stage"] if cut else None,
         "cut_margin": cut["margin"] if cut else None,
-        "eliminator": eliminator["component"] if eliminator else None,
-        "eliminator_dla": eliminator["dla_centred"] if eliminator else None,
-        "promoter": promoter["component"] if promoter else None,
-        "promoter_dla": promoter["dla_centred"] if promoter else None,
+        "eliminator": eliminator[0] if eliminator else None,
+        "eliminator_dla": eliminator[1] if eliminator else None,
+        "promoter": promoter[0] if promoter else None,
+        "promoter_dla": promoter[1] if promoter else None,
         "evidence": "observed",
         **UNTESTED,
         "intervention": None,
     }
-
-
-def _extreme(components: Iterable[Row], sign: int) -> Row | None:
-    """The component with the largest effect of a sign; ``None`` if none has it."""
-    with_sign = [one for one in components if sign * one["dla_centred"] > 0]
-    return max(with_sign, key=lambda one: sign * one["dla_centred"], default=None)
 
 
 def _rows(run: Run, name: str, *columns: str) -> list[dict[str, Any]]:
@@ -214,12 +205,16 @@ def _key(row: Row) -> Key:
     return row["prompt_id"], row["position"], row["target"]
 
 
-def _ranks(rows: Iterable[Row]) -> dict[Key, list[tuple[int, int]]]:
+def _ranks(run: Run) -> dict[Key, list[tuple[int, int]]]:
     """(layer, rank) from layer 0 on of every target that is no foil."""
     found: dict[Key, list[tuple[int, int]]] = {}
-    for row in rows:
-        if row["layer"] >= 0 and not row["is_foil"]:
-            found.setdefault(_key(row), []).append((row["layer"], row["rank"]))
+    if "lens" not in run.tables:
+        return found
+    table = run.arrow("lens")
+    columns = [table[name].to_pylist() for name in (*KEY, "layer", "rank", "is_foil")]
+    for prompt, position, target, layer, rank, is_foil in zip(*columns, strict=True):
+        if layer >= 0 and not is_foil:
+            found.setdefault((prompt, position, target), []).append((layer, rank))
     return found
 
 
@@ -228,13 +223,4 @@ def _first_cuts(rows: Iterable[Row]) -> dict[Key, Row]:
     found: dict[Key, Row] = {}
     for row in rows:
         found.setdefault(_key(row), row)
-    return found
-
-
-def _grouped(rows: Iterable[Row]) -> dict[Key, list[Row]]:
-    """Heads and MLPs of every target."""
-    found: dict[Key, list[Row]] = {}
-    for row in rows:
-        if row["kind"] in ("head", "mlp"):
-            found.setdefault(_key(row), []).append(row)
     return found

@@ -120,6 +120,10 @@ class Table:
         """
         if not isinstance(table, pa.Table):
             raise TypeError(f"table '{self.name}': expected a pyarrow.Table, got {type(table).__name__}")
+        if table.schema.equals(self.schema, check_metadata=True):
+            for place in self._never_null:
+                self._check_nulls(self.columns[place], table.column(place))
+            return table
         self._check_names(table.column_names)
         if len(table.column_names) != len(self.columns):
             raise ValueError(f"table '{self.name}': a column comes twice in {table.column_names}")
@@ -128,10 +132,17 @@ class Table:
             values = table.column(column.name)
             if values.type != column.type:
                 raise TypeError(f"{self.name}.{column.name} is {values.type}, the schema says {column.type}")
-            if values.null_count and not column.nullable:
-                raise ValueError(f"{self.name}.{column.name} holds {values.null_count} null(s): none may be")
+            self._check_nulls(column, values)
             arrays.append(values)
         return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    @cached_property
+    def _never_null(self) -> tuple[int, ...]:
+        return tuple(place for place, column in enumerate(self.columns) if not column.nullable)
+
+    def _check_nulls(self, column: Column, values: Any) -> None:
+        if values.null_count and not column.nullable:
+            raise ValueError(f"{self.name}.{column.name} holds {values.null_count} null(s): none may be")
 
     def _check_names(self, given: Iterable[str]) -> None:
         names = set(given)

@@ -20,7 +20,7 @@ from elimtool.engine import TraceOptions
 from elimtool.metrics import mechanisms
 from elimtool.metrics.mechanisms import Mechanisms, cancellation, stream
 from elimtool.metrics.metric import Settings
-from elimtool.metrics.neurons import activity, droppable
+from elimtool.metrics.neurons import ERROR, STEPS, activity, droppable
 from elimtool.model.affine import Projection
 from elimtool.model.decomposition import Decomposition
 from elimtool.model.heads import Heads
@@ -135,6 +135,25 @@ def test_dropping_one_neuron_more_would_be_too_much(case: tuple[torch.Tensor, to
 
         assert error(dropped) <= 0.2 * whole + 1e-5
         assert dropped == len(values) or error(dropped + 1) > 0.2 * whole - 1e-5
+
+
+@pytest.mark.parametrize("spread", [0, 1, 6])
+@pytest.mark.parametrize("count", [5, 40, 96, 300])
+def test_the_last_step_within_the_error_is_found(count: int, spread: int) -> None:
+    generator = torch.Generator().manual_seed(count + spread)
+    weight = torch.randn(8, count, generator=generator, dtype=torch.float64)
+    neurons = torch.randn(6, count, generator=generator, dtype=torch.float64)
+    neurons *= torch.rand(6, count, generator=generator, dtype=torch.float64) ** spread  # peaked: more can go
+    sizes = weight.norm(dim=0)
+    share, _ = droppable(neurons, weight, sizes)
+    step = -(-count // STEPS)
+    for row, values in enumerate(neurons):
+        order = (values.abs() * sizes).argsort(stable=True)
+        written = (weight[:, order] * values[order]).cumsum(1).norm(dim=0)
+        within = [True, *(written <= ERROR * written[-1]).tolist()]
+        done = max(n for n in range(0, count, step) if within[n])
+        most = max(n for n in range(done, min(count, done + step) + 1) if within[n])
+        assert float(share[row]) == pytest.approx(most / count)
 
 
 @settings(deadline=None, max_examples=100)

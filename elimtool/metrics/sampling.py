@@ -9,23 +9,24 @@ which it survives). The stages themselves live in
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from itertools import combinations
+from math import isnan
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Int
 from torch import Tensor
 
 from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
-from elimtool.numerics import rank
-from elimtool.samplers import Chain, History, Ledger, StageRecord
+from elimtool.samplers import History, Ledger, StageRecord
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.compare import Difference, compare
-from elimtool.samplers.survival import bounds, temperature_ranges
+from elimtool.samplers.order import leaders
+from elimtool.samplers.survival import TemperatureRanges, bounds, temperature_ranges
 
 SHOWN = 5
 """How many of the tokens that survive one chain alone are named."""
@@ -60,7 +61,7 @@ class SamplerLedger:
             self.fates.append(self._fate_columns(view, ids, ledgers))
         for left, right in combinations(ledgers, 2):
             self.differences.append(self._difference_columns(view, compare(left, right)))
-        self.survival.append(self._survival_columns(view, begun, ids, histories))
+        self.survival.append(self._survival_columns(view, begun, ids, histories, ledgers))
 
     def _histories(self, view: ReadoutView) -> list[History]:
         """The tokens before each probed row, itself included: what penalties and DRY look back on."""
@@ -137,9 +138,9 @@ class SamplerLedger:
             "rank_before": null_where(ranks, ~alive),
             "margin": at("margin"),
             "why": [
-                _why(records[i], token, r, removed, view.spell)
-                for r, i, token, removed in zip(
-                    row.tolist(), step.tolist(), tokens.tolist(), (alive & ~left).tolist(), strict=True
+                _why(records[i], j, r, removed, view.spell)
+                for r, i, j, removed in zip(
+                    row.tolist(), step.tolist(), k.tolist(), (alive & ~left).tolist(), strict=True
                 )
             ],
         }
@@ -147,42 +148,55 @@ class SamplerLedger:
     def _difference_columns(self, view: ReadoutView, found: Difference) -> dict[str, Any]:
         """One pair of chains on some rows; the tokens that tell them apart, by the model's probability."""
         row = np.arange(view.logits.shape[1])
-        output = view.output.cpu()
+        output = view.output.cpu().numpy()
 
-        def first(only: Bool[Tensor, "rows vocab"]) -> list[list[str]]:
-            likely, ids = output.masked_fill(~only.cpu(), -torch.inf).topk(min(SHOWN, output.shape[-1]), -1)
-            kept = [[i for i, p in zip(*pair, strict=True) if p > -np.inf] for pair in _pairs(ids, likely)]
-            return [[view.spell(token) for token in tokens] for tokens in kept]
+        def first(only: Sequence[Int[Tensor, "_"]]) -> list[list[str]]:
+            found = [
+                ids[leaders(own[ids], SHOWN)]
+                for own, ids in zip(output, (ids.numpy() for ids in only), strict=True)
+            ]
+            return [[view.spell(token) for token in tokens.tolist()] for tokens in found]
 
         return {
             **self._place(view, row),
             "chain": np.full(len(row), found.left, dtype=object),
             "other": np.full(len(row), found.right, dtype=object),
             "total_variation": found.total_variation.cpu().numpy(),
-            "n_only": found.only_left.sum(-1).cpu().numpy(),
+            "n_only": np.array([len(ids) for ids in found.only_left]),
             "only": first(found.only_left),
-            "n_only_other": found.only_right.sum(-1).cpu().numpy(),
+            "n_only_other": np.array([len(ids) for ids in found.only_right]),
             "only_other": first(found.only_right),
         }
 
     def _survival_columns(
-        self, view: ReadoutView, begun: Candidates, ids: Tensor, histories: list[History]
+        self,
+        view: ReadoutView,
+        begun: Candidates,
+        ids: Tensor,
+        histories: list[History],
+        ledgers: list[Ledger],
     ) -> dict[str, Any]:
         row, k = (ids >= 0).cpu().numpy().nonzero()
         limits = bounds(begun.scores, ids, begun)
-        ranges = [temperature_ranges(chain, begun.scores, ids, histories, begun) for chain in self.chains]
+        ranges = [
+            temperature_ranges(chain, begun.scores, ids, histories, begun, ledger)
+            for chain, ledger in zip(self.chains, ledgers, strict=True)
+        ]
 
         def at(values: Tensor) -> Any:
             return values.cpu().numpy()[row, k]
 
-        safe = ids.clamp(min=0)
+        found = [(chain.name, _ends(one)) for chain, one in zip(self.chains, ranges, strict=True)]
+        rank = torch.where(
+            begun.gone, begun.n[:, None] + 1, begun.ranks
+        )  # -inf comes after every finite logit
         return {
             **self._place(view, row),
             "target": names_at(view.followed.texts, row, k),
             "token_id": at(ids),
             "ambiguous": at(view.followed.ambiguous),
-            "rank": at(rank(begun.scores, safe)[0]),
-            "prob": at(begun.exact.gather(-1, safe)),
+            "rank": at(rank),
+            "prob": at(begun.target_probs),
             "target_logprob": at(view.followed.logprob),
             "min_top_k": at(limits.min_top_k),
             "min_top_p": at(limits.min_top_p),
@@ -191,7 +205,7 @@ class SamplerLedger:
             "min_top_n_sigma": at(limits.min_top_n_sigma),
             "max_epsilon": at(limits.max_epsilon),
             "temperature_ranges": [
-                [_range(chain, found, i, j) for chain, found in zip(self.chains, ranges, strict=True)]
+                [_range(name, *ends[i][j]) for name, ends in found]
                 for i, j in zip(row.tolist(), k.tolist(), strict=True)
             ],
         }
@@ -223,23 +237,25 @@ def notes_of(record: StageRecord, row: int, spell: Callable[[int], str]) -> list
     return [*record.notes, *(detail.told(spell) for detail in record.details(row).values())]
 
 
-def _why(record: StageRecord, token: int, row: int, removed: bool, spell: Callable[[int], str]) -> str | None:
-    """Why a stage removed a token, or what it holds against it; ``None`` if neither."""
-    told = record.details(row).get(token)
+def _why(record: StageRecord, k: int, row: int, removed: bool, spell: Callable[[int], str]) -> str | None:
+    """Why a stage removed a target, or what it holds against it; ``None`` if neither."""
+    details = record.details(row)
+    told = details.get(int(record.targets[row, k])) if details else None
     if told is not None:
         return told.told(spell)
-    return record.why(token, row) if removed else None
+    return record.why_target(k, row) if removed else None
 
 
-def _pairs(ids: Tensor, likely: Tensor) -> Iterator[tuple[list[int], list[float]]]:
-    return zip(ids.tolist(), likely.tolist(), strict=True)
+def _ends(found: TemperatureRanges) -> list[list[tuple[float, float, str]]]:
+    """Both ends and the status of each row's targets."""
+    rows = zip(found.t_min.tolist(), found.t_max.tolist(), found.status, strict=True)
+    return [list(zip(*row, strict=True)) for row in rows]
 
 
-def _range(chain: Chain, found: Any, row: int, k: int) -> dict[str, Any]:
-    low, high = float(found.t_min[row, k]), float(found.t_max[row, k])
+def _range(chain: str, low: float, high: float, status: str) -> dict[str, Any]:
     return {
-        "chain": chain.name,
-        "t_min": None if np.isnan(low) else low,
-        "t_max": None if np.isnan(high) else high,
-        "status": found.status[row][k],
+        "chain": chain,
+        "t_min": None if isnan(low) else low,
+        "t_max": None if isnan(high) else high,
+        "status": status,
     }

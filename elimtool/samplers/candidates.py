@@ -6,17 +6,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.samplers.order import larger, places, rising, tally
+from elimtool.numerics import top
+from elimtool.samplers.order import alive_parts, count_larger, larger, largest, places, rising, softmax, tally
 
 Order = Literal["id", "falling", "none"]
 """Column order: by token id, by falling score (the lower id first among ties), or none."""
 
 NEG_INF = float("-inf")
+
+LEADERS = 64
+"""How many of the largest scores are found at once: engines' usual top-k need no more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +59,10 @@ class Candidates:
         dtype: torch.dtype = torch.float64,
         sequential: bool = False,
     ) -> Candidates:
-        """Start from raw logits.
+        """Start from raw logits, on the CPU.
 
         Args:
-            logits: Any float dtype; ``-inf`` is a token that is already removed.
+            logits: Any float dtype and device; ``-inf`` is a token that is already removed.
             targets: Token ids to follow, -1 = none.
             dtype: float64, or float32 to work in the engine's precision.
             sequential: Accumulate one term after the other (only with float32).
@@ -65,18 +70,21 @@ class Candidates:
         Raises:
             ElimError: A row holds NaN or +inf, or no finite logit; or a target is not in the vocabulary.
         """
-        scores = logits.to(dtype)
-        bad = ~torch.isfinite(scores.amax(-1))
+        scores, targets = logits.to("cpu", dtype), targets.cpu()
+        highest = scores.amax(-1, keepdim=True)
+        bad = ~torch.isfinite(highest)
         if bool(bad.any()):
-            row = int(bad.nonzero()[0])
+            row = int(bad.nonzero()[0, 0])
             raise ElimError(f"row {row} of the logits holds NaN, +inf, or no finite value at all")
         if targets.numel() and (int(targets.max()) >= logits.shape[1] or int(targets.min()) < -1):
             raise ElimError(f"a target is outside the vocabulary (valid: 0 .. {logits.shape[1] - 1}, or -1)")
         alive = (scores.gather(1, targets.clamp(min=0)) > NEG_INF) & (targets >= 0)
-        size = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.int64, device=logits.device)
-        return Candidates(
+        size = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.int64)
+        begun = Candidates(
             scores, None, targets.masked_fill(~alive, -1), logits.shape[1], size, sequential=sequential
         )
+        begun.__dict__["top"] = highest
+        return begun
 
     @property
     def width(self) -> int:
@@ -94,6 +102,11 @@ class Candidates:
         return tally(self.alive)
 
     @cached_property
+    def whole(self) -> bool:
+        """Whether every column holds a survivor."""
+        return int(self.n.min()) == self.width
+
+    @cached_property
     def top(self) -> Float[Tensor, "rows 1"]:
         """The largest score of each row."""
         return self.scores.amax(-1, keepdim=True)
@@ -109,7 +122,7 @@ class Candidates:
     def probs(self) -> Float[Tensor, "rows width"]:
         """Probabilities over the survivors in the working precision, 0 for removed tokens."""
         if not self.sequential:
-            return torch.softmax(self.scores, -1)
+            return self._softmax(self.scores)
         weights = torch.exp(self.scores - self.top)
         return weights / self.running(weights)[:, -1:]
 
@@ -118,15 +131,21 @@ class Candidates:
         """The same probabilities in float64, whatever the working precision: what the ledger reports."""
         if self.scores.dtype == torch.float64:
             return self.probs
-        return torch.softmax(self.scores.double(), -1)
+        return self._softmax(self.scores.double())
+
+    def _softmax(self, scores: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
+        return torch.softmax(scores, -1) if self.whole else softmax(scores, self.alive)
 
     @cached_property
     def entropy(self) -> Float64[Tensor, " rows"]:
         """Shannon entropy of the survivors in nats."""
-        # H = ln Z - sum p l, with the best score as the origin; the bound only keeps 0 * -inf out
-        below = (self.scores.double() - self.top).clamp_(min=-1e5)
-        weighted = torch.bmm(self.exact[:, None], below[:, :, None])[:, 0, 0]
-        return (-weighted - self.top_prob.log()).clamp(min=0.0)
+        # H = ln Z - sum p l, with the best score as the origin
+        parts = alive_parts(self.alive, self.exact, self.scores)
+        weighted = [
+            probs.dot(np.subtract(scores, best, dtype=np.float64))
+            for (probs, scores), best in zip(parts, self.top.numpy(), strict=True)
+        ]
+        return (-self.top.new_tensor(weighted, dtype=torch.float64) - self.top_prob.log()).clamp(min=0.0)
 
     @cached_property
     def top_prob(self) -> Float64[Tensor, " rows"]:
@@ -139,7 +158,7 @@ class Candidates:
         if self.order == "falling":
             return self.ids[:, 0]
         if self.order == "id":
-            first = self.scores.argmax(-1)  # documented to be the first of equals
+            first = top(self.scores)
             return first if self.tokens is None else self.tokens.gather(1, first[:, None])[:, 0]
         best = self.scores == self.top
         return self.ids.masked_fill(~best, self.vocab).amin(-1)
@@ -163,7 +182,12 @@ class Candidates:
             return torch.full_like(self.top, NEG_INF)
         if self.order == "falling":
             return self.scores[:, k - 1 : k]
-        return self.top if k == 1 else self.scores.topk(k, -1).values[:, -1:]
+        return self._leaders[:, k - 1 : k] if k <= LEADERS else largest(self.scores, k)[:, -1:]
+
+    @cached_property
+    def _leaders(self) -> Float[Tensor, "rows leaders"]:
+        """The largest scores of each row, falling."""
+        return largest(self.scores, LEADERS)
 
     def at(self, values: Tensor, empty: float | bool) -> Tensor:
         """Read a per-column tensor at the targets; ``empty`` where a target is gone."""
@@ -196,9 +220,16 @@ class Candidates:
         if self.order == "falling":
             above = torch.searchsorted(-self.scores, -scores)
         else:
-            counts = [tally(larger(self.scores, scores[:, i : i + 1])) for i in range(scores.shape[1])]
-            above = torch.stack(counts, -1) if counts else torch.zeros_like(self.slots)
+            above = count_larger(self.scores, scores)
         return (above + 1).masked_fill(self.gone, 0)
+
+    def column(self, token: int, row: int) -> int | None:
+        """Column of a surviving token in a row; ``None`` for one that is removed."""
+        alive = self.alive.numpy()[row]
+        if self.tokens is None:
+            return token if alive[token] else None
+        found = np.flatnonzero(alive & (self.tokens.numpy()[row] == token))
+        return int(found[0]) if len(found) else None
 
     def columns_of(self, tokens: Int[Tensor, "rows some"]) -> Int[Tensor, "rows some"]:
         """Column of each given token, -1 where it is not stored (or is itself -1)."""
@@ -268,7 +299,7 @@ class Candidates:
             mask: Columns to keep; removed ones may be set.
             size: Length of the engine's array afterwards; default: the survivors.
         """
-        mask = mask & self.alive
+        mask = mask if self.whole else mask & self.alive
         n = tally(mask)
         size = n if size is None else torch.maximum(size, n)
         if torch.equal(n, self.n):
@@ -299,9 +330,9 @@ class Candidates:
         scores = self.scores.new_full(filled.shape, NEG_INF).masked_scatter_(filled, self.scores.take(kept))
         ids = kept % self.width if self.tokens is None else self.tokens.take(kept)
         tokens = torch.zeros(filled.shape, dtype=torch.int64, device=mask.device).masked_scatter_(filled, ids)
-        slots = self.slots
-        if slots.numel():
-            slots = (self.at(mask.cumsum(-1), 0) - 1).masked_fill(~self.at(mask, False), -1)
+        begins = torch.arange(mask.shape[0])[:, None] * self.width
+        ahead = torch.searchsorted(kept, begins + self._columns) - (n.cumsum(0) - n)[:, None]
+        slots = ahead.masked_fill(~self.at(mask, False), -1)
         return replace(self, scores=scores, tokens=tokens, slots=slots, size=size)
 
     def wide(self) -> Float[Tensor, "rows vocab"]:

@@ -14,7 +14,7 @@ from elimtool.errors import ElimError
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.dry import DRY
 from elimtool.samplers.history import History
-from elimtool.samplers.ledger import Ledger, StageRecord, record
+from elimtool.samplers.ledger import Ledger, StageRecord, Standing, record
 from elimtool.samplers.stage import Context, Effect, Stage
 
 State = Mapping[int, Tensor]
@@ -99,12 +99,14 @@ class Chain:
         c = begun if begun is not None and shared else Candidates.of(logits, targets, dtype, sequential)
         state = self.start(rows) if state is None else state
         records: list[StageRecord] = []
+        standing = Standing.of(c, targets)
         for index, stage in enumerate(self.stages):
             if stage.role == "truncate" and self._measures_full(index):
                 c = c.with_total()
             after, effect = step(stage, c, Context(histories, draws, state.get(index)))
-            records.append(record(stage, c, after, effect, targets < 0))
-            c = after
+            left = standing if after is c else Standing.of(after, targets)
+            records.append(record(stage, c, after, effect, targets, (standing, left)))
+            c, standing = after, left
         return Ledger(self.name, targets, tuple(records), c)
 
     def _measures_full(self, index: int) -> bool:

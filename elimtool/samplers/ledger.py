@@ -13,6 +13,7 @@ from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.samplers.candidates import NEG_INF, Candidates
+from elimtool.samplers.order import count_larger, total
 from elimtool.samplers.stage import Detail, Effect, Fate, Stage
 
 NAN = float("nan")
@@ -47,6 +48,8 @@ class StageRecord:
         margin: Positive where the target survives (0: a tie rule or min_keep decided), NaN where the stage by
             nature removes nothing or is off, -inf for a target already dead.
         notes: Remarks for the reader.
+        targets: The tokens followed, -1 = none.
+        before: The distribution that the stage was given.
     """
 
     stage: str
@@ -69,6 +72,8 @@ class StageRecord:
     rank_before: Int[Tensor, "rows k"]
     margin: Float64[Tensor, "rows k"]
     notes: tuple[str, ...]
+    targets: Int[Tensor, "rows k"]
+    before: Candidates
     _stage: Stage
     _effect: Effect
     _after: Candidates
@@ -107,26 +112,41 @@ class StageRecord:
         base = self._effect.base
         if not 0 <= token < base.vocab:
             raise ElimError(f"token {token} is outside the vocabulary (valid: 0 .. {base.vocab - 1})")
-        place = ((base.ids[row] == token) & base.alive[row]).nonzero()
-        if not place.numel():
+        column = base.column(token, row)
+        if column is None:
             return f"already removed before {self.stage}"
-        column = int(place[0, 0])
         told = self.details(row).get(token)
         detail = "" if told is None else str(told)
-        if bool(self._kept[row, column]):
+        if bool(survivors(self._effect, (row, column))):
             return f"kept by {self.stage}" + (f": {detail}" if detail else "")
         score = base.scores[row, column]
-        fate = Fate(
-            token=token,
-            prob=float(base.exact[row, column]),
-            rank=int((base.scores[row] > score).sum()) + 1,
-            logit=float(score),
-            top_prob=float(base.exact[row].max()),
-            n_after=int(self.n_after[row]),
-            threshold=float(self.threshold[row]),
-            detail=detail,
+        rank = int(count_larger(base.scores[row : row + 1], score.view(1, 1))) + 1
+        return self._told(row, token, float(base.exact[row, column]), rank, float(score), detail)
+
+    def why_target(self, k: int, row: int = 0) -> str:
+        """The same of a followed token that this stage removed, from what is recorded of it."""
+        token, prob, rank, logit = (facts[row][k] for facts in self._targets)
+        told = self.details(row).get(token)
+        return self._told(row, token, prob, rank, logit, "" if told is None else str(told))
+
+    def _told(self, row: int, token: int, prob: float, rank: int, logit: float, detail: str) -> str:
+        """The stage's sentence about a token that it removed."""
+        top_prob, n_after, threshold = (facts[row] for facts in self._rows)
+        return self._stage.why(Fate(token, prob, rank, logit, top_prob, n_after, threshold, detail))
+
+    @cached_property
+    def _targets(self) -> tuple[list[list[Any]], ...]:
+        """Id, probability, rank and logit of every target before the stage."""
+        before = self.before
+        return tuple(
+            facts.tolist()
+            for facts in (self.targets, before.target_probs, self.rank_before, before.target_scores)
         )
-        return self._stage.why(fate)
+
+    @cached_property
+    def _rows(self) -> tuple[list[Any], ...]:
+        """The best probability before the stage, the survivors after it and its threshold, by row."""
+        return self.before.top_prob.tolist(), self.n_after.tolist(), self.threshold.tolist()
 
     def prob_of(self, tokens: Int[Tensor, " rows"]) -> Float64[Tensor, " rows"]:
         """Probability of one token a row after the stage, 0 where it is removed."""
@@ -134,14 +154,38 @@ class StageRecord:
         return torch.where(after.ids == tokens[:, None], after.exact, 0.0).sum(-1)
 
 
-def survivors(effect: Effect) -> Bool[Tensor, "rows width"]:
-    """Columns of the effect's base that are alive after it."""
-    kept = effect.base.alive
+def survivors(effect: Effect, at: Any = ...) -> Bool[Tensor, "..."]:
+    """Columns of the effect's base that are alive after it; ``at`` asks for some places only."""
+    kept = effect.base.alive[at]
     if effect.keep is not None:
-        kept = kept & effect.keep
+        kept = kept & effect.keep[at]
     if effect.scores is not None:
-        kept = kept & (effect.scores > NEG_INF)
+        kept = kept & (effect.scores[at] > NEG_INF)
     return kept
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """What the record before and the record after a distribution both say about it."""
+
+    alive: Bool[Tensor, "rows k"]
+    probs: Float64[Tensor, "rows k"]
+
+    @cached_property
+    def idle(self) -> dict[str, Tensor]:
+        """What all stages that are off say of it."""
+        rows = self.alive.shape[0]
+        return {
+            "active": torch.zeros(rows, dtype=torch.bool),
+            "mass_pruned": torch.zeros(rows, dtype=torch.float64),
+            "threshold": torch.full((rows,), NAN, dtype=torch.float64),
+            "margin": torch.full(self.alive.shape, NAN, dtype=torch.float64),
+        }
+
+    @staticmethod
+    def of(c: Candidates, targets: Int[Tensor, "rows k"]) -> Standing:
+        """Survival and probability of the targets, NaN for none."""
+        return Standing(~c.gone, c.target_probs.masked_fill(targets < 0, NAN))
 
 
 def spread(c: Candidates, mask: Bool[Tensor, "rows width"]) -> Bool[Tensor, "rows vocab"]:
@@ -153,7 +197,12 @@ def spread(c: Candidates, mask: Bool[Tensor, "rows width"]) -> Bool[Tensor, "row
 
 
 def record(
-    stage: Stage, before: Candidates, after: Candidates, effect: Effect, padding: Tensor
+    stage: Stage,
+    before: Candidates,
+    after: Candidates,
+    effect: Effect,
+    targets: Int[Tensor, "rows k"],
+    standings: tuple[Standing, Standing],
 ) -> StageRecord:
     """Write down what a stage did.
 
@@ -162,43 +211,51 @@ def record(
         before: What it was given.
         after: What it left.
         effect: What it reported; its ``base`` holds the tokens of ``before``, possibly in another order.
-        padding: Which targets are none, Bool [rows, k].
+        targets: The tokens followed, -1 = none.
+        standings: Those of ``before`` and ``after``.
     """
-    rows = before.scores.shape[0]
-    acted = effect.active
-    if acted is None:
-        acted = torch.full((rows,), not stage.is_off(), device=before.scores.device)
-    base = effect.base
-    pruned = base.exact.new_zeros(rows)
-    if not torch.equal(before.n, after.n):
-        lost = (base.alive & ~survivors(effect)).to(base.exact.dtype)
-        pruned = torch.bmm(base.exact[:, None], lost[:, :, None])[:, 0, 0]
-    threshold = effect.threshold if effect.threshold is not None else pruned.new_full((rows,), NAN)
     return StageRecord(
         stage=stage.name,
         params=stage.params(),
-        active=acted,
         n_before=before.n,
         n_after=after.n,
-        mass_pruned=pruned,
-        threshold=threshold.double().masked_fill(~acted, NAN),
         unit=stage.unit,
         margin_unit=stage.margin_unit,
         entropy_before=before.entropy,
         entropy_after=after.entropy,
         top_token=after.top_token,
         top_prob=after.top_prob,
-        alive_before=~before.gone,
-        alive_after=~after.gone,
-        prob_before=before.target_probs.masked_fill(padding, NAN),
-        prob_after=after.target_probs.masked_fill(padding, NAN),
+        alive_before=standings[0].alive,
+        alive_after=standings[1].alive,
+        prob_before=standings[0].probs,
+        prob_after=standings[1].probs,
         rank_before=before.ranks,
-        margin=_margin(effect, before, after, acted, padding),
         notes=effect.notes,
+        targets=targets,
+        before=before,
         _stage=stage,
         _effect=effect,
         _after=after,
+        **(standings[0].idle if stage.is_off() else _acts(before, after, effect, targets)),
     )
+
+
+def _acts(
+    before: Candidates, after: Candidates, effect: Effect, targets: Int[Tensor, "rows k"]
+) -> dict[str, Tensor]:
+    """The fields of a record that tell what its stage did."""
+    rows, base = before.scores.shape[0], effect.base
+    acted = torch.ones(rows, dtype=torch.bool) if effect.active is None else effect.active
+    pruned = base.exact.new_zeros(rows)
+    if not torch.equal(before.n, after.n):
+        pruned = total(base.exact, ~survivors(effect), base.alive)
+    threshold = effect.threshold if effect.threshold is not None else pruned.new_full((rows,), NAN)
+    return {
+        "active": acted,
+        "mass_pruned": pruned,
+        "threshold": threshold.double().masked_fill(~acted, NAN),
+        "margin": _margin(effect, before, after, acted, targets < 0),
+    }
 
 
 def _margin(
@@ -223,17 +280,22 @@ class Ledger:
         chain: Name of the chain.
         targets: Token ids followed, -1 = none.
         records: One for every stage, in order, those that are off too.
+        end: The distribution that the chain leaves.
     """
 
     chain: str
     targets: Int[Tensor, "rows k"]
     records: tuple[StageRecord, ...]
-    _end: Candidates
+    end: Candidates
+
+    def before(self, stage: int) -> Candidates:
+        """What the stage of an index was given; the end of the chain where there is no such stage."""
+        return self.records[stage].before if stage < len(self.records) else self.end
 
     @cached_property
     def final(self) -> Float64[Tensor, "rows vocab"]:
         """Logits after the chain, ``-inf`` for removed tokens."""
-        return self._end.wide().double()
+        return self.end.wide().double()
 
     def probs(self) -> Float64[Tensor, "rows vocab"]:
         """Probabilities after the chain."""
@@ -242,12 +304,12 @@ class Ledger:
     @cached_property
     def kept(self) -> Bool[Tensor, "rows vocab"]:
         """Survivors of the whole chain."""
-        return spread(self._end, self._end.alive)
+        return spread(self.end, self.end.alive)
 
     @cached_property
     def survived(self) -> Bool[Tensor, "rows k"]:
         """Whether each target survives the whole chain; false for padding."""
-        return self._end.slots >= 0
+        return self.end.slots >= 0
 
     @cached_property
     def killer(self) -> Int[Tensor, "rows k"]:

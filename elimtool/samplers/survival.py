@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.order import Row, held_below
 from elimtool.samplers.temperature_range import TemperatureRanges, temperature_ranges
 from elimtool.samplers.top_n_sigma import deviation
 from elimtool.samplers.typical import Typical
@@ -47,7 +49,7 @@ class Bounds:
 def bounds(
     logits: Float[Tensor, "rows vocab"], targets: Int[Tensor, "rows k"], begun: Candidates | None = None
 ) -> Bounds:
-    """The bounds of every target, from two sorts a row.
+    """The bounds of every target. Nothing is sorted: what weighs more than a target is summed.
 
     Args:
         logits: Any float dtype, ``-inf`` allowed.
@@ -57,21 +59,26 @@ def bounds(
     Raises:
         ElimError: A row without a finite logit, with NaN or +inf, or a target outside the vocabulary.
     """
-    c = (begun or Candidates.of(logits, targets)).sorted()
-    more_probable = c.exact.cumsum(-1) - c.exact
-    first = (c.ranks - 1).clamp(min=0)
-    shift = Typical(0.5).shifts(c)
-    ordered, place = shift.sort(dim=-1)
-    held = c.exact.gather(1, place).cumsum(-1)
-    held = torch.cat([torch.zeros_like(held[:, :1]), held], -1)
-    more_typical = held.gather(1, torch.searchsorted(ordered, c.at(shift, float("inf"))))
+    c = begun or Candidates.of(logits, targets)
+    shifts = Typical(0.5).shifts(c)
     below = (c.top - c.target_scores).masked_fill(c.gone, NAN)
     sigmas = torch.where(below == 0, below, below / deviation(c, "population"))
     return Bounds(
         min_top_k=c.ranks,
-        min_top_p=more_probable.gather(1, first).clamp(min=0.0).masked_fill(c.gone, NAN),
+        min_top_p=_mass_before(c, (-row for row in c.scores.numpy()), -c.target_scores),
         max_min_p=torch.where(below == 0, torch.ones_like(below), torch.exp(-below) * (1 - ROOM)),
-        min_typical_p=more_typical.masked_fill(c.gone, NAN),
+        min_typical_p=_mass_before(c, shifts.numpy(), c.at(shifts, NAN)),
         min_top_n_sigma=sigmas * (1 + ROOM),
         max_epsilon=(c.target_probs * (1 - ROOM)).masked_fill(c.gone, NAN),
     )
+
+
+def _mass_before(
+    c: Candidates, places: Iterable[Row], mine: Float64[Tensor, "rows k"]
+) -> Float64[Tensor, "rows k"]:
+    """Probability of the tokens strictly before each target where they stand by rising ``places``."""
+    found = torch.full_like(mine, NAN)
+    rows = zip(places, c.exact.numpy(), mine.numpy(), (~c.gone).numpy(), found.numpy(), strict=True)
+    for values, probs, bounds, wanted, held in rows:
+        held[wanted] = held_below(values, probs, bounds[wanted])
+    return found

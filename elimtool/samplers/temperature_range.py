@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, isfinite, log
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
@@ -24,13 +26,14 @@ from elimtool.samplers.dynamic_temperature import DynamicTemperature
 from elimtool.samplers.epsilon import Epsilon
 from elimtool.samplers.greedy import Greedy
 from elimtool.samplers.history import History
+from elimtool.samplers.ledger import Ledger
 from elimtool.samplers.logit_bias import LogitBias
 from elimtool.samplers.min_p import MinP
 from elimtool.samplers.stage import Context, Stage
 from elimtool.samplers.temperature import Temperature
 from elimtool.samplers.top_a import TopA
 from elimtool.samplers.top_k import TopK
-from elimtool.samplers.top_n_sigma import TopNSigma, deviation
+from elimtool.samplers.top_n_sigma import TopNSigma
 from elimtool.samplers.top_p import TopP
 
 NAN, INF = float("nan"), float("inf")
@@ -38,6 +41,7 @@ ROOM = 1e-11
 """Relative width of the bracket around an edge."""
 Temperatures = Float64[Tensor, "rows k"]
 Alive = Bool[Tensor, "rows k"]
+Row = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +70,7 @@ class _Target:
         stages: Active stages after the temperature that depend on T.
     """
 
-    logits: Float64[Tensor, " n"]
+    logits: Row
     slot: int
     stages: tuple[Stage, ...]
 
@@ -77,7 +81,7 @@ class _Target:
 
     def first_tied(self) -> int:
         """Place of the first token with the target's logit."""
-        return int(torch.searchsorted(-self.logits, self.gap))
+        return int(np.searchsorted(-self.logits, self.gap))
 
 
 def temperature_ranges(
@@ -86,6 +90,7 @@ def temperature_ranges(
     targets: Int[Tensor, "rows k"],
     histories: Sequence[History] | None = None,
     begun: Candidates | None = None,
+    ledger: Ledger | None = None,
 ) -> TemperatureRanges:
     """The temperatures at which each target survives ``chain``.
 
@@ -95,24 +100,31 @@ def temperature_ranges(
         targets: Token ids, -1 = none.
         histories: One per row; ``None`` = empty.
         begun: ``Candidates.of(logits, targets)``, if there is one already.
+        ledger: The chain at work on the same rows, if it has been run already.
     """
     at = _temperature_stage(chain)
-    before = chain.stages if at is None else chain.stages[:at]
+    reached = len(chain.stages) if at is None else at
     after = () if at is None else tuple(s for s in chain.stages[at + 1 :] if not s.is_off())
     context = Context(histories if histories is not None else [History()] * logits.shape[0])
-    c = begun or Candidates.of(logits, targets)
-    for stage in before:
-        c, _ = step(stage, c, context)
+    if ledger is not None and chain.precision == "exact":
+        c = ledger.before(reached)
+    else:
+        c = begun or Candidates.of(logits, targets)
+        for stage in chain.stages[:reached]:
+            c, _ = step(stage, c, context)
+    targets = targets.cpu()
     if not any(_removes(s) for s in after):
         return _answer(c.slots >= 0, c.slots < 0, targets)
-    c, left, known = _prepare(c.sorted(), after)
+    c, left, known = _prepare(c, after, context)
+    if not left:
+        return _answer(~c.gone, c.gone, targets)
     if not known:
         return _answer(torch.zeros_like(c.gone), c.gone, targets)
     low = torch.full(targets.shape, INF, dtype=torch.float64)
     high = torch.full(targets.shape, INF, dtype=torch.float64)
     for row, column in (~c.gone).nonzero().tolist():
         survivors = (c.scores[row, : int(c.n[row])] - c.top[row]).double()
-        target = _Target(survivors, int(c.slots[row, column]), left)
+        target = _Target(survivors.numpy(), int(c.slots[row, column]), left)
         low[row, column], high[row, column] = _interval(target)
     return _decided(low, high, c.gone, targets)
 
@@ -136,17 +148,19 @@ def _removes(stage: Stage) -> bool:
     return stage.role == "truncate"
 
 
-def _prepare(c: Candidates, after: Sequence[Stage]) -> tuple[Candidates, tuple[Stage, ...], bool]:
-    """Apply the leading stages that T cannot change, and say whether the rest is understood."""
+def _prepare(
+    c: Candidates, after: Sequence[Stage], context: Context
+) -> tuple[Candidates, tuple[Stage, ...], bool]:
+    """Apply the leading stages that T cannot change, sort, and say whether the rest is understood."""
     full = any(isinstance(s, TopP) and s.mass_of == "full" for s in after)
     left: list[Stage] = []
     for stage in after:
         fixed = isinstance(stage, TopK | Greedy) or (isinstance(stage, TopNSigma) and not left)
         if fixed and not full and all(isinstance(s, MinP) for s in left):
-            keep = torch.arange(c.width, device=c.scores.device) < _fixed_length(stage, c)[:, None]
-            c = c.keep(keep)
+            c, _ = step(stage, c, context)
         else:
             left.append(stage)
+    c = c.sorted() if left else c
     kinds = [type(s) for s in left]
     known = all(k in (MinP, TopP, TopA, TopK, Greedy, Epsilon) for k in kinds)
     if Epsilon in kinds:
@@ -161,35 +175,24 @@ def _tied(c: Candidates) -> bool:
     return bool((ties & ~c.gone).any())
 
 
-def _fixed_length(stage: Stage, c: Candidates) -> Int[Tensor, " rows"]:
-    """Length of the prefix that a stage keeps whatever T is."""
-    if isinstance(stage, TopK):
-        k = max(stage.k, stage.min_keep)
-        exact = c.n.clamp(max=k)
-        return exact if stage.ties == "exact" else torch.minimum((c.scores >= c.kth(k)).sum(-1), c.n)
-    if isinstance(stage, TopNSigma):
-        return (c.scores >= c.top - stage.n * deviation(c, stage.sigma)).sum(-1)
-    return c.n.clamp(max=1)
-
-
 def _slack(target: _Target, t: float) -> float:
     """How far the target is inside the surviving prefix at T = t: >= 0 where it lives, growing with t."""
     z, mine = target.logits, -target.gap
-    weights = torch.exp(z / t)
+    weights = np.exp(z / t)
     length = z.shape[0]
     slack = INF
     for stage in target.stages:
         whole = float(weights[:length].sum()) if isinstance(stage, TopA | TopP) else NAN
         if isinstance(stage, MinP | TopA):
             edge = log(stage.p) if isinstance(stage, MinP) else log(stage.a / whole)
-            kept = int(torch.searchsorted(-z, -edge * t, right=True))
+            kept = int(np.searchsorted(-z, -edge * t, side="right"))
             own = mine / t - edge
         elif isinstance(stage, TopP):
             place = target.first_tied() if stage.ties == "all" else target.slot
             total = float(weights.sum()) if stage.mass_of == "full" else whole
             own = stage.p - float(weights[:place].sum()) / total
             kept = (
-                int((weights.cumsum(0) < stage.p * total).sum()) + 1
+                int(np.count_nonzero(weights.cumsum() < stage.p * total)) + 1
                 if stage is not target.stages[-1]
                 else length
             )
@@ -202,12 +205,12 @@ def _slack(target: _Target, t: float) -> float:
     return slack
 
 
-def _reach(stage: Stage, z: Float64[Tensor, " n"]) -> int:
+def _reach(stage: Stage, z: Row) -> int:
     """How many tokens a top-k keeps whatever T is."""
     if not isinstance(stage, TopK):
         raise TypeError(f"{stage.name} is not understood here")
     k = min(max(stage.k, stage.min_keep), z.shape[0])
-    return k if stage.ties == "exact" else int((z >= z[k - 1]).sum())
+    return k if stage.ties == "exact" else int(np.count_nonzero(z >= z[k - 1]))
 
 
 def _interval(target: _Target) -> tuple[float, float]:
@@ -283,10 +286,11 @@ def _epsilon_interval(target: _Target, stage: Epsilon) -> tuple[float, float]:
         return 0.0, INF
 
     def past_peak(t: float) -> float:
-        return mine - float((torch.softmax(z / t, 0) * z).sum())
+        weights = np.exp(z / t)
+        return mine - float(weights.dot(z) / weights.sum())
 
     def slack(t: float) -> float:
-        return mine / t - float(torch.logsumexp(z / t, 0)) - log(stage.epsilon)
+        return mine / t - log(np.exp(z / t).sum()) - log(stage.epsilon)
 
     peak = min(_edge(past_peak, target.gap), max(target.gap * 1e9, 1.0))
     if slack(peak) < 0:

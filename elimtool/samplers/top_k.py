@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from elimtool.samplers.candidates import NEG_INF, Candidates
+from elimtool.samplers.order import at_least, larger, largest_outside, tally
 from elimtool.samplers.stage import Context, Effect, Fate, Stage
 
 
@@ -59,12 +60,12 @@ class TopK(Stage):
         if self.ties == "exact" and c.order == "none":
             c = c.sorted()
         last = c.kth(k)
-        keep = c.scores >= last
-        if self.ties == "exact":
+        keep = at_least(c.scores, last)
+        if self.ties == "exact" and bool((tally(keep) > k).any()):
             tied = c.scores == last
-            room = k - (c.scores > last).sum(-1, keepdim=True)
-            keep = keep & (~tied | (tied.cumsum(-1) <= room))
-        best_removed = c.scores.masked_fill(keep, NEG_INF).amax(-1, keepdim=True)
+            room = k - tally(larger(c.scores, last))
+            keep = keep & (~tied | (tied.cumsum(-1) <= room[:, None]))
+        best_removed = largest_outside(c.scores, keep)
         kept = c.at(keep, False)
         margin = torch.where(kept, c.target_scores - best_removed, c.target_scores - last)
         threshold = last[:, 0].masked_fill(last[:, 0] == NEG_INF, float("nan"))

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.order import alive_parts
 from elimtool.samplers.stage import Context, Effect, Fate, Stage
 
 
 def deviation(c: Candidates, rule: Literal["population", "zero_filled"]) -> Float[Tensor, "rows 1"]:
     """Standard deviation of the logits: of the survivors, or (n - 1) with removed tokens counted as 0."""
-    holes = int(c.n.min()) < c.width
-    finite = torch.where(c.alive, c.scores, 0.0) if holes else c.scores
-    count = c.n[:, None] if rule == "population" else torch.full_like(c.n[:, None], c.vocab)
-    mean = finite.sum(-1, keepdim=True) / count
-    squares = ((finite - mean).square() * c.alive).sum(-1, keepdim=True)
-    if rule == "population":
-        return (squares / count).sqrt()
-    missing = (count - c.n[:, None]) * mean**2
-    return ((squares + missing) / (count - 1).clamp(min=1)).sqrt()
+    found = []
+    for (scores,) in alive_parts(c.alive, c.scores):
+        count = len(scores) if rule == "population" else c.vocab
+        mean = scores.sum() / count
+        away = scores - mean
+        squares = np.square(away).sum()
+        if rule == "zero_filled":
+            squares += (count - len(scores)) * mean**2
+            count = max(count - 1, 1)
+        found.append(sqrt(squares / count))
+    return c.scores.new_tensor(found)[:, None]
 
 
 @dataclass(frozen=True)

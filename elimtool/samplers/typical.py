@@ -70,7 +70,8 @@ class Typical(Stage):
         """Distance of each token's surprise from the entropy, +inf for removed tokens."""
         logs = torch.log_softmax(c.scores, -1)
         entropy = -(logs * c.probs).nansum(-1, keepdim=True)
-        return torch.where(c.alive, (-logs - entropy).abs(), torch.inf)
+        shifts = logs.neg_().sub_(entropy).abs_()
+        return shifts if c.whole else shifts.masked_fill_(~c.alive, torch.inf)
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut by rising shift."""

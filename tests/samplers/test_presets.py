@@ -134,6 +134,7 @@ def test_engines_side_by_side() -> None:
     assert bool((distance.diagonal(dim1=1, dim2=2) == 0).all())
     found = compare(ledgers[0], ledgers[1])
     assert torch.allclose(found.total_variation, distance[:, 0, 1])
-    assert torch.equal(found.only_left.sum(-1) - found.only_right.sum(-1), found.n_left - found.n_right)
+    only = [torch.tensor([len(ids) for ids in side]) for side in (found.only_left, found.only_right)]
+    assert torch.equal(only[0] - only[1], found.n_left - found.n_right)
     with pytest.raises(ElimError, match="different logits"):
         compare(ledgers[0], resolve("hf").run(x[:1], NONE))

@@ -1,0 +1,148 @@
+"""The quick ways through a row against the plain ones: sorts, masks and sums of whole rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from elimtool.samplers import STAGES, resolve
+from elimtool.samplers.candidates import LEADERS, Candidates
+from elimtool.samplers.compare import compare
+from elimtool.samplers.order import count_larger, held_below, largest, largest_outside, leaders, total
+from elimtool.samplers.survival import bounds
+from tests.samplers.rows import KINDS, alone, rows
+
+WIDE = 9_000
+"""Wide enough for a row to be folded before its largest values are sorted."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("vocab", [4, 300, WIDE])
+def test_largest_values_are_those_of_a_sort(kind: str, vocab: int) -> None:
+    x = rows(kind, 3, vocab)
+    falling = x.sort(-1, descending=True)
+    stable = x.sort(dim=-1, descending=True, stable=True).indices.numpy()
+    for count in (1, 5, LEADERS, LEADERS + 1, vocab - 1, vocab, vocab + 3):
+        assert torch.equal(largest(x, count), falling.values[:, :count])
+        for row, values in enumerate(x.numpy()):
+            assert leaders(values, count).tolist() == stable[row, :count].tolist()
+    assert leaders(np.zeros(0), 5).tolist() == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("vocab", [7, WIDE])
+def test_counts_and_sums(kind: str, vocab: int) -> None:
+    x = rows(kind, 3, vocab)
+    some = x[:, [0, 1, 3, 1]]
+    assert torch.equal(count_larger(x, some), (x[:, None] > some[:, :, None]).sum(-1))
+    assert count_larger(x, some[:, :0]).shape == (3, 0)
+    mask = x > 0
+    probs = torch.softmax(x, -1)
+    assert torch.allclose(total(probs, mask, x > -torch.inf), (probs * mask).sum(-1), rtol=1e-13)
+    assert torch.equal(largest_outside(x, mask), x.masked_fill(mask, -torch.inf).amax(-1, keepdim=True))
+    for values, weights, bound in zip(x.numpy(), probs.numpy(), some.numpy(), strict=True):
+        expected = [weights[values < one].sum() for one in bound]
+        assert held_below(values, weights, bound) == pytest.approx(expected, rel=1e-12, abs=1e-15)
+        assert held_below(values, weights, bound[:0]).shape == (0,)
+
+
+def test_more_bounds_than_a_byte_can_count() -> None:
+    values = np.random.default_rng(0).normal(size=2_000)
+    weights = np.ones(2_000)
+    bound = np.sort(values)[::5]
+    assert held_below(values, weights, bound).tolist() == list(range(0, 2_000, 5))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("vocab", [4, 90, WIDE])
+@pytest.mark.parametrize("ties", ["all", "exact"])
+def test_top_k_by_partial_selection(kind: str, vocab: int, ties: str) -> None:
+    """At tied k-th places, for k above the survivors, and with removed columns."""
+    x = rows(kind, 3, vocab)
+    order = x.sort(dim=-1, descending=True, stable=True)
+    for k in (1, 40, LEADERS, LEADERS + 1, vocab - 1, vocab + 1):
+        ledger = alone(STAGES["top_k"](k=k, ties=ties)).run(x, order.indices[:, :3])
+        last = order.values[:, min(k, vocab) - 1 :][:, :1]
+        expected = x >= last
+        if ties == "exact":
+            expected = torch.zeros_like(expected).scatter_(1, order.indices[:, :k], True)
+        expected &= x > -torch.inf
+        assert torch.equal(ledger.kept, expected)
+        entry = ledger.records[0]
+        best_removed = x.masked_fill(expected, -torch.inf).amax(-1, keepdim=True)
+        mine = x.gather(1, order.indices[:, :3])
+        lives = expected.gather(1, order.indices[:, :3])
+        margin = torch.where(lives, mine - best_removed, mine - last).nan_to_num(-torch.inf, torch.inf)
+        assert torch.equal(entry.margin, margin.masked_fill(mine == -torch.inf, -torch.inf))
+        assert torch.equal(entry.rank_before, ranks(x, mine))
+        lost = torch.softmax(x, -1).masked_fill(expected, 0).sum(-1)
+        assert torch.allclose(entry.mass_pruned, lost, rtol=1e-12, atol=1e-15)
+
+
+def ranks(x: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Strict ranks by comparing everything, 0 for a removed token."""
+    found = (x[:, None] > scores[:, :, None]).sum(-1) + 1
+    return found.masked_fill(scores == -torch.inf, 0)
+
+
+def test_a_vocabulary_of_one_token() -> None:
+    x, targets = torch.tensor([[2.5]]), torch.tensor([[0, -1]])
+    for name in ("llama.cpp", "hf", "vllm", "top_k=1,greedy", "top_p=0.5,typical=0.5"):
+        ledger = resolve(name).run(x, targets)
+        assert ledger.kept.tolist() == [[True]] and ledger.survived.tolist() == [[True, False]]
+    found = bounds(x, targets)
+    assert found.min_top_k.tolist() == [[1, 0]] and found.min_top_p[0, 0] == 0
+    assert found.min_typical_p[0, 0] == 0 and found.max_min_p[0, 0] == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bounds_are_masses_of_masks(kind: str) -> None:
+    x = rows(kind, 3, WIDE)
+    targets = torch.tensor([[1, 5, 17, 400, -1, 1]]).expand(3, -1)
+    found = bounds(x, targets)
+    probs = torch.softmax(x, -1)
+    for row, column in torch.isfinite(x.gather(1, targets.clamp(min=0))).nonzero().tolist():
+        token = int(targets[row, column])
+        if token < 0:
+            assert bool(found.min_top_p[row, column].isnan())
+            continue
+        expected = float(probs[row, x[row] > x[row, token]].sum())
+        assert float(found.min_top_p[row, column]) == pytest.approx(expected, rel=1e-11, abs=1e-15)
+        surprise = torch.where(x[row] > -torch.inf, probs[row].log().neg(), torch.inf)
+        entropy = torch.special.entr(probs[row]).sum()
+        shift = (surprise - entropy).abs()
+        expected = float(probs[row, shift < shift[token] - 1e-9].sum())
+        loose = float(probs[row, shift < shift[token] + 1e-9].sum())
+        assert expected - 1e-11 <= float(found.min_typical_p[row, column]) <= loose + 1e-11
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_differences_are_those_of_whole_rows(kind: str) -> None:
+    x = rows(kind, 3, WIDE)
+    none = torch.zeros((3, 0), dtype=torch.int64)
+    names = ("llama.cpp", "hf", "vllm", "temperature=2,top_p=0.9", "greedy")
+    ledgers = [resolve(name).run(x, none) for name in names]
+    for left in ledgers:
+        for right in ledgers:
+            found = compare(left, right)
+            apart = 0.5 * (left.probs() - right.probs()).abs().sum(-1)
+            assert torch.allclose(found.total_variation, apart, rtol=1e-12, atol=1e-15)
+            for row in range(3):
+                for ids, one, other in ((found.only_left, left, right), (found.only_right, right, left)):
+                    expected = (one.kept[row] & ~other.kept[row]).nonzero()[:, 0]
+                    assert torch.equal(ids[row], expected)
+
+
+def test_one_column_is_found_by_its_token() -> None:
+    x = torch.tensor([[1.0, -torch.inf, 3.0, 2.0]], dtype=torch.float64)
+    c = Candidates.of(x, torch.tensor([[0]]))
+    assert [c.column(token, 0) for token in range(4)] == [0, None, 2, 3]
+    best = c.sorted().keep(torch.tensor([[True, True, False]]))
+    assert [best.column(token, 0) for token in range(4)] == [None, None, 0, 1]
+
+
+def test_nothing_left_is_no_distribution() -> None:
+    ledger = resolve("logit_bias={0: -.inf}").run(torch.tensor([[2.5]]), torch.tensor([[0]]))
+    entry = ledger.records[0]
+    assert int(entry.n_after) == 0 and bool(entry.top_prob.isnan()) and bool(entry.entropy_after.isnan())

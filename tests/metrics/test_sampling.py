@@ -19,7 +19,7 @@ from elimtool.model.view import Batch
 from elimtool.samplers import order, resolve
 from elimtool.shapes import shapes
 from tests.metrics.views import encoded
-from tests.samplers.rows import KINDS, rows
+from tests.samplers.rows import rows
 
 VOCAB = 9_001
 """Rows of an odd number of columns begin at odd addresses."""
@@ -71,7 +71,7 @@ def case(kind: str) -> tuple[Tensor, Tensor]:
     return logits, targets
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["normal", "holes and ties"])
 def test_company_and_repetition_change_no_bit(kind: str) -> None:
     logits, targets = case(kind)
     chains = (*DEFAULT_SAMPLERS, *MORE)

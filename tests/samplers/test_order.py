@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -55,13 +57,13 @@ def test_more_bounds_than_a_byte_can_count() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("vocab", [4, 90, WIDE])
+@pytest.mark.parametrize("vocab", [4, WIDE])
 @pytest.mark.parametrize("ties", ["all", "exact"])
 def test_top_k_by_partial_selection(kind: str, vocab: int, ties: str) -> None:
     """At tied k-th places, for k above the survivors, and with removed columns."""
     x = rows(kind, 3, vocab)
     order = x.sort(dim=-1, descending=True, stable=True)
-    for k in (1, 40, LEADERS, LEADERS + 1, vocab - 1, vocab + 1):
+    for k in (1, LEADERS, LEADERS + 1, vocab + 1):
         ledger = alone(STAGES["top_k"](k=k, ties=ties)).run(x, order.indices[:, :3])
         last = order.values[:, min(k, vocab) - 1 :][:, :1]
         expected = x >= last
@@ -123,15 +125,14 @@ def test_differences_are_those_of_whole_rows(kind: str) -> None:
     none = torch.zeros((3, 0), dtype=torch.int64)
     names = ("llama.cpp", "hf", "vllm", "temperature=2,top_p=0.9", "greedy")
     ledgers = [resolve(name).run(x, none) for name in names]
-    for left in ledgers:
-        for right in ledgers:
-            found = compare(left, right)
-            apart = 0.5 * (left.probs() - right.probs()).abs().sum(-1)
-            assert torch.allclose(found.total_variation, apart, rtol=1e-12, atol=1e-15)
-            for row in range(3):
-                for ids, one, other in ((found.only_left, left, right), (found.only_right, right, left)):
-                    expected = (one.kept[row] & ~other.kept[row]).nonzero()[:, 0]
-                    assert torch.equal(ids[row], expected)
+    for left, right in combinations(ledgers, 2):
+        found = compare(left, right)
+        apart = 0.5 * (left.probs() - right.probs()).abs().sum(-1)
+        assert torch.allclose(found.total_variation, apart, rtol=1e-12, atol=1e-15)
+        for row in range(3):
+            for ids, one, other in ((found.only_left, left, right), (found.only_right, right, left)):
+                expected = (one.kept[row] & ~other.kept[row]).nonzero()[:, 0]
+                assert torch.equal(ids[row], expected)
 
 
 def test_one_column_is_found_by_its_token() -> None:

@@ -188,6 +188,25 @@ def _counted(
     return torch.from_numpy(larger), torch.from_numpy(equal)
 
 
+def kth_largest(
+    logits: Rows, k: int, leading: Sequence[npt.NDArray[Any]] | None = None
+) -> Float[Tensor, "rows"]:
+    """The k-th largest score of each row.
+
+    Args:
+        logits: Scores; ``nan`` is not allowed.
+        k: 1 .. vocab.
+        leading: Each row's best scores, rising, where they are known (``Edge.leading``).
+    """
+    if not _is_cpu(logits):
+        return logits.topk(k, -1).values[:, -1]
+    found = np.empty(len(logits), dtype=logits.numpy().dtype)
+    for row, values in enumerate(logits.numpy()):
+        known = values[:0] if leading is None else leading[row]
+        found[row] = known[-k] if len(known) >= k else np.partition(values, len(values) - k)[-k]
+    return torch.from_numpy(found)
+
+
 def nucleus(logprobs: Rows, mass: float = 0.9) -> Bool[Tensor, "rows vocab"]:
     """The smallest set of most probable tokens that holds ``mass`` of each row.
 

@@ -77,6 +77,7 @@ class AttentionRetention:
         if (len(self.waiting) + 1) * view.attention.numel() > HELD_NUMBERS:
             self._flush()
 
+    @torch.inference_mode()
     def _flush(self) -> None:
         """Sum the waiting layers' rows over spans."""
         if not self.waiting:

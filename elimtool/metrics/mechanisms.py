@@ -86,6 +86,7 @@ class Mechanisms:
         if len(self.waiting) * sum(value.numel() for value in one.values()) > HELD_NUMBERS:
             self._flush()
 
+    @torch.inference_mode()
     def _flush(self) -> None:
         """Reduce the blocks that wait."""
         if not self.waiting:

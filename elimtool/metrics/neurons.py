@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -30,7 +31,7 @@ def activity(neurons: Float[Tensor, "*rows neurons"]) -> dict[str, Float[Tensor,
     largest = size.amax(-1)
     energy = (size / largest[..., None]).square()  # scaled: fourth powers of large numbers stay finite
     total = energy.sum(-1)
-    falling = energy.sort(-1, descending=True).values
+    falling = (_falling(neurons.abs()).double() / largest[..., None]).square()  # as energy, in order
     held = (falling.cumsum(-1) - falling < HELD * total[..., None]).sum(-1).double()
     return {
         "below_threshold_frac": (size < NEGLIGIBLE * largest[..., None])
@@ -40,6 +41,13 @@ def activity(neurons: Float[Tensor, "*rows neurons"]) -> dict[str, Float[Tensor,
         "participation_ratio": total.square() / energy.square().sum(-1),
         "n90": held.where(largest > 0, torch.nan),
     }
+
+
+def _falling(size: Float[Tensor, "*rows neurons"]) -> Float[Tensor, "*rows neurons"]:
+    """Each row in falling order. On the CPU NumPy sorts several times as fast, by vector instructions."""
+    if size.device.type != "cpu" or size.dtype == torch.bfloat16:
+        return size.sort(-1, descending=True).values
+    return torch.from_numpy(-np.sort(-size.numpy(), axis=-1))
 
 
 def droppable(

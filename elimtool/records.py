@@ -30,6 +30,10 @@ DRAWN = ("generate", "confirm", "ablations")
 """Options that make a run draw at random."""
 
 
+FEW = 256
+"""Rows under which a column is made without Arrow's ``take``, whose call alone costs more."""
+
+
 def arrow_table(name: str, columns: Columns, intervention: str | None = None) -> pa.Table:
     """One table by its frozen schema; NaN and masked entries become null, infinities stay.
 
@@ -57,6 +61,8 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
     if isinstance(values, pa.Array):
         return values
     if isinstance(values, Categorical):
+        if len(values) < FEW:
+            return pa.array(np.asarray(values), type=kind)
         return pa.array(values.categories, type=kind).take(pa.array(values.codes))
     if type(values) is np.ndarray and values.dtype.kind == "f" and pa.types.is_floating(kind):
         wanted = kind.to_pandas_dtype()

@@ -50,6 +50,13 @@ def _falling(size: Float[Tensor, "*rows neurons"]) -> Float[Tensor, "*rows neuro
     return torch.from_numpy(-np.sort(-size.numpy(), axis=-1))
 
 
+def _rising(size: Float[Tensor, "neurons"]) -> Int[Tensor, "neurons"]:
+    """Places in rising order; which of equals comes first is the same every time."""
+    if size.device.type != "cpu":
+        return size.argsort(stable=True)
+    return torch.from_numpy(size.numpy().argsort())
+
+
 def droppable(
     neurons: Float[Tensor, "rows neurons"],
     weight: Float[Tensor, "width neurons"],
@@ -79,7 +86,7 @@ def _droppable(
 ) -> tuple[float, Float[Tensor, "width"]]:
     count = len(values)
     step = -(-count // STEPS)
-    order = (values.abs() * sizes).argsort(stable=True)
+    order = _rising(values.abs() * sizes)
     steps, dropped = _steps(values, weight, order, step, STEPS - LATE, STEPS)
     written = dropped[:, -1]
     allowed = ERROR * torch.linalg.vector_norm(written)

@@ -13,7 +13,17 @@ from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.numerics import top
-from elimtool.samplers.order import alive_parts, count_larger, larger, largest, places, rising, softmax, tally
+from elimtool.samplers.order import (
+    alive_parts,
+    count_larger,
+    dot,
+    larger,
+    largest,
+    places,
+    rising,
+    softmax,
+    tally,
+)
 
 Order = Literal["id", "falling", "none"]
 """Column order: by token id, by falling score (the lower id first among ties), or none."""
@@ -142,7 +152,7 @@ class Candidates:
         # H = ln Z - sum p l, with the best score as the origin
         parts = alive_parts(self.alive, self.exact, self.scores)
         weighted = [
-            probs.dot(np.subtract(scores, best, dtype=np.float64))
+            dot(probs, np.subtract(scores, best, dtype=np.float64))
             for (probs, scores), best in zip(parts, self.top.numpy(), strict=True)
         ]
         return (-self.top.new_tensor(weighted, dtype=torch.float64) - self.top_prob.log()).clamp(min=0.0)

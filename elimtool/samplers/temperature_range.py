@@ -29,6 +29,7 @@ from elimtool.samplers.history import History
 from elimtool.samplers.ledger import Ledger
 from elimtool.samplers.logit_bias import LogitBias
 from elimtool.samplers.min_p import MinP
+from elimtool.samplers.order import dot
 from elimtool.samplers.stage import Context, Stage
 from elimtool.samplers.temperature import Temperature
 from elimtool.samplers.top_a import TopA
@@ -287,7 +288,7 @@ def _epsilon_interval(target: _Target, stage: Epsilon) -> tuple[float, float]:
 
     def past_peak(t: float) -> float:
         weights = np.exp(z / t)
-        return mine - float(weights.dot(z) / weights.sum())
+        return mine - dot(weights, z) / float(weights.sum())
 
     def slack(t: float) -> float:
         return mine / t - log(np.exp(z / t).sum()) - log(stage.epsilon)

@@ -188,22 +188,25 @@ def _counted(
     return torch.from_numpy(larger), torch.from_numpy(equal)
 
 
-def kth_largest(
-    logits: Rows, k: int, leading: Sequence[npt.NDArray[Any]] | None = None
-) -> Float[Tensor, "rows"]:
-    """The k-th largest score of each row.
+def largest(
+    logits: Rows, count: int, leading: Sequence[npt.NDArray[Any]] | None = None
+) -> Float[Tensor, "rows count"]:
+    """The largest scores of each row, falling.
 
     Args:
         logits: Scores; ``nan`` is not allowed.
-        k: 1 .. vocab.
+        count: How many, 1 .. vocab.
         leading: Each row's best scores, rising, where they are known (``Edge.leading``).
     """
     if not _is_cpu(logits):
-        return logits.topk(k, -1).values[:, -1]
-    found = np.empty(len(logits), dtype=logits.numpy().dtype)
-    for row, values in enumerate(logits.numpy()):
+        return logits.topk(count, -1).values
+    rows = logits.numpy()
+    found = np.empty((len(rows), count), dtype=rows.dtype)
+    for row, values in enumerate(rows):
         known = values[:0] if leading is None else leading[row]
-        found[row] = known[-k] if len(known) >= k else np.partition(values, len(values) - k)[-k]
+        if len(known) < count:
+            known = np.sort(np.partition(values, len(values) - count)[-count:])
+        found[row] = known[: -count - 1 : -1]
     return torch.from_numpy(found)
 
 

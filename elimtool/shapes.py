@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,17 @@ class Shapes:
     jaccard: Cells
     mass: Cells
     leading: Sequence[npt.NDArray[Any]] | None
+
+    def leading_of(self, layers: slice, rows: slice) -> Sequence[npt.NDArray[Any]] | None:
+        """The best scores of some layers at some rows, layer by layer."""
+        if self.leading is None:
+            return None
+        n_layers, n_rows = self.top.shape
+        return [
+            one
+            for layer in range(n_layers)[layers]
+            for one in self.leading[layer * n_rows : (layer + 1) * n_rows][rows]
+        ]
 
 
 def shapes(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
@@ -144,7 +156,7 @@ def _row(
         weight[some] = (weights @ scratch.ones).double().numpy()
         for layer, one, other in zip(range(some.start, some.stop), weights, below, strict=True):
             weighted[layer], squared[layer] = float(one.dot(other)), float(one.dot(one))
-            edges.append(edge(values[layer], SURVIVORS, best[layer] + float(np.log(weight[layer]))))
+            edges.append(edge(values[layer], SURVIVORS, best[layer] + log(weight[layer])))
     spread = np.log(weight)
     normaliser = best + spread
     share = held / weight[-1]

@@ -7,9 +7,11 @@ calls a target lost is held against ``CONTROLS`` tokens that nothing speaks for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -17,7 +19,7 @@ from torch import Tensor
 from elimtool.metrics.columns import Columns, join, names_at
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
-from elimtool.numerics import nucleus
+from elimtool.numerics import largest, nucleus
 from elimtool.rules import NUCLEUS, SURFACED
 
 CONTROLS = 99
@@ -46,7 +48,8 @@ class Controls:
         targets = followed.masked_fill(view.followed.is_foil, -1)
         controls = self.matching.controls(targets.cpu(), followed.cpu())
         flat = controls.clamp(min=0).reshape(len(controls), -1).to(view.logits.device)
-        found = late_eliminated(view.logits, view.output, flat)
+        leading = view.shapes.leading_of(slice(1, None), slice(None))
+        found = late_eliminated(view.logits, view.output, flat, leading)
         lost, severity = (part.cpu().reshape(controls.shape) for part in found)
         self.filled.append(self._columns(view, targets.cpu(), controls, lost & (controls >= 0), severity))
 
@@ -130,6 +133,7 @@ def late_eliminated(
     logits: Float[Tensor, "layers rows vocab"],
     output: Float[Tensor, "rows vocab"],
     tokens: Int[Tensor, "rows k"],
+    leading: Sequence[npt.NDArray[Any]] | None = None,
 ) -> tuple[Bool[Tensor, "rows k"], Float[Tensor, "rows k"]]:
     """Whether tokens surface after a block and are lost at the end, and how severely.
 
@@ -140,13 +144,15 @@ def late_eliminated(
         logits: Layer -1 (the embedding, which does not count) first, the model's output last.
         output: The output's log-probabilities.
         tokens: Vocabulary indices.
+        leading: The best scores of every block and row, as in ``Shapes``, where they are known.
 
     Returns:
         ``(lost, severity)``: severity is log10 of the final rank over the best, float64, NaN for those not
         lost.
     """
     blocks = logits[1:]
-    first = blocks.topk(min(SURFACED, blocks.shape[-1]), -1).values
+    first = largest(blocks.flatten(0, 1), min(SURFACED, blocks.shape[-1]), leading)
+    first = first.view(*blocks.shape[:2], -1)
     scores = blocks.gather(-1, tokens.expand(len(blocks), -1, -1))
     inside = scores >= first[..., -1:]
     lost = inside.any(0) & ~inside[-1] & (output.gather(-1, tokens) < _least_in_nucleus(output))

@@ -24,7 +24,7 @@ from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.heads import FORMED_NUMBERS, Rows
 from elimtool.model.view import Batch, LayerView
 from elimtool.model.view import Rows as Formed
-from elimtool.numerics import kth_largest
+from elimtool.numerics import largest
 
 KEPT_NUMBERS = 2**16
 """Attention weights of a layer up to which they are kept until they are scored; more are formed again."""
@@ -85,7 +85,9 @@ class CopySuppression:
         rows = view.rows[0][some], view.rows[1][some]
         ids = self.batch.ids[rows[0]]
         visible = torch.arange(ids.shape[1], device=ids.device) <= self.batch.positions[rows][:, None]
-        hits = predicted_keys(view.logits[:-1, some], ids, _leading(view, some)) & visible
+        hits = (
+            predicted_keys(view.logits[:-1, some], ids, view.shapes.leading_of(slice(0, -1), some)) & visible
+        )
         keys = _packed(hits.any(0))
         among = (hits.gather(-1, keys.clamp(min=0).expand(len(hits), -1, -1)) & (keys >= 0)).transpose(0, 1)
         assert view.directions is not None
@@ -187,17 +189,8 @@ def predicted_keys(
         leading: The best scores of every layer and row, as in ``Shapes``, where they are known.
     """
     rows = logits.flatten(0, 1)
-    least = kth_largest(rows, min(PREDICTED, rows.shape[-1]), leading).view(*logits.shape[:2], 1)
+    least = largest(rows, min(PREDICTED, rows.shape[-1]), leading)[:, -1].view(*logits.shape[:2], 1)
     return logits.gather(-1, ids.expand(len(logits), -1, -1)) >= least
-
-
-def _leading(view: ReadoutView, some: slice) -> Sequence[npt.NDArray[Any]] | None:
-    """Those of every layer before the last, at some rows."""
-    known, n_rows = view.shapes.leading, view.logits.shape[1]
-    if known is None:
-        return None
-    layers = range(view.logits.shape[0] - 1)
-    return [one for layer in layers for one in known[layer * n_rows :][:n_rows][some]]
 
 
 def opposition(

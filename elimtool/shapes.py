@@ -17,17 +17,8 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from elimtool.numerics import (
-    NEGLIGIBLE,
-    Edge,
-    count_true,
-    edge,
-    entropy_and_collision,
-    kl_to_last,
-    marked,
-    nucleus,
-    top,
-)
+from elimtool.numerics import NEGLIGIBLE, entropy_and_collision, kl_to_last
+from elimtool.ranking import Edge, count_true, edge, marked, nucleus, top
 
 SURVIVORS = 0.9
 """Share of the probability that the survivor set (nucleus) of a layer holds."""
@@ -56,7 +47,7 @@ class Shapes:
         jaccard: |N_l and N_L| / |N_l or N_L|, 0 .. 1.
         mass: Probability that layer l gives the tokens of N_L, 0 .. 1.
         leading: The best scores of every cell, layer by layer, rising, all from the least of them on: what
-            ``numerics.rank`` likes to know. Only on a CPU.
+            ``ranking.rank`` likes to know. Only on a CPU.
     """
 
     top: Int[Tensor, "layers rows"]

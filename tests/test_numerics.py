@@ -10,18 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Categorical, kl_divergence
 
-from elimtool.numerics import (
-    _partly_sorted,
-    count_true,
-    entropy,
-    entropy_and_collision,
-    kl_to_last,
-    largest,
-    log_softmax,
-    nucleus,
-    rank,
-    top,
-)
+from elimtool.numerics import entropy, entropy_and_collision, kl_to_last, log_softmax
+from elimtool.ranking import _partly_sorted, count_true, largest, nucleus, rank, top
 
 
 @st.composite

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elimtool.numerics import LEADING, NEGLIGIBLE
+from elimtool.numerics import NEGLIGIBLE
+from elimtool.ranking import LEADING
 from elimtool.shapes import SURVIVORS, Shapes, _at_once, shapes
 
 NUMBERS = [field.name for field in fields(Shapes) if field.name != "leading"]

@@ -20,7 +20,8 @@ from elimtool.metrics.attention import AttentionRetention
 from elimtool.metrics.metric import Settings
 from elimtool.model.affine import wide
 from elimtool.model.view import Batch, Encoded, LayerView
-from elimtool.numerics import jensen_shannon, nucleus
+from elimtool.numerics import jensen_shannon
+from elimtool.ranking import nucleus
 from elimtool.records import arrow_table
 from elimtool.shapes import SURVIVORS
 

@@ -9,7 +9,6 @@ threshold that scales with context length of BLASST (arXiv 2512.12087) on sink-e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,15 +16,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from elimtool.metrics.attention_sums import ELIMINATED_BELOW, AttentionSums
 from elimtool.metrics.columns import Categorical, Cells, Columns, null_where
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import SINK, Batch, LayerView
-
-LEAST_OUTSIDE_SINK = 0.01
-"""A head that gives the non-sink keys less than this has no measurable distribution over them."""
-
-ELIMINATED_BELOW = 0.25
-"""A key is eliminated if its sink-excluded weight is below this share of the uniform weight."""
 
 RULE = f"lt_{ELIMINATED_BELOW}_uniform"
 
@@ -115,29 +109,12 @@ class AttentionRetention:
         positions: Int[Tensor, "batch probes"],
     ) -> Summed:
         """Columns of spans [layers, batch, probes, ...], of whole rows, and of heads with their own axis."""
-        rows = _Rows.of(weights, visible, self.members, self.sink)
+        rows = AttentionSums.of(weights, visible, self.members, self.sink)
         heads: dict[str, Tensor] = {}
         if self.single:
             lift = rows.mass * (rows.n_keys[..., None] / rows.sizes)[:, :, None]
             heads = {"mass": rows.mass, "lift": lift, "mass_no_sink": rows.mass_no_sink}
-        return _span_means(rows), self._whole(rows, positions), heads
-
-    def _whole(self, rows: _Rows, positions: Int[Tensor, "batch probes"]) -> dict[str, Tensor]:
-        entropy = torch.special.entr(rows.weights).sum(-1)
-        threshold = ELIMINATED_BELOW * rows.rest / rows.n_outside[:, :, None]
-        counted = (rows.outside[:, :, None] > 0) & rows.measured[..., None]
-        below = (rows.weights < threshold[..., None]) & counted
-        pairs = rows.measured.sum(2) * rows.n_outside
-        sink = self.sink.to(rows.weights.dtype)
-        sink_mass = torch.einsum("lbhpk,bk->lbhp", rows.weights, sink).mean(2)
-        has_sink = self.sink.any(-1)[:, None].expand_as(sink_mass)
-        return {
-            "entropy": entropy.mean(2),
-            "n_eff": entropy.exp().mean(2),
-            "sink_mass": sink_mass.where(has_sink, torch.nan),
-            "eliminated_frac": below.sum((2, 4)) / pairs,  # 0 / 0 = NaN: no head to measure
-            "masked_frac": 1.0 - rows.n_keys.double() / (positions + 1),
-        }
+        return rows.spans(), rows.wholes(self.sink, positions), heads
 
     def read(self, view: ReadoutView) -> None:
         """Attention has nothing to do with distributions over the vocabulary."""
@@ -225,72 +202,3 @@ def _whole(parts: Sequence[Mapping[str, Numbers]]) -> Mapping[str, Numbers]:
 def _without_sink(values: Numbers, names: Sequence[str], code: Numbers) -> Numbers:
     """NaN where the span is the sink itself; ``code`` says which name's each value is, broadcast."""
     return np.where(np.array([name == SINK for name in names])[code], np.nan, values)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Some layers' attention rows, what each may see, and their sums over spans.
-
-    ``outside`` are the visible keys that are no sink, ``rest`` the weight they hold in each head, and
-    ``measured`` the heads where that is enough to speak of a distribution over them.
-    """
-
-    weights: Float[Tensor, "layers batch heads probes keys"]
-    outside: Float[Tensor, "layers batch probes keys"]
-    rest: Float[Tensor, "layers batch heads probes"]
-    measured: Bool[Tensor, "layers batch heads probes"]
-    n_keys: Float[Tensor, "layers batch probes"]
-    n_outside: Float[Tensor, "layers batch probes"]
-    sizes: Float[Tensor, "layers batch probes spans"]
-    sizes_no_sink: Float[Tensor, "layers batch probes spans"]
-    mass: Float[Tensor, "layers batch heads probes spans"]
-    mass_no_sink: Float[Tensor, "layers batch heads probes spans"]
-
-    @classmethod
-    def of(
-        cls,
-        weights: Float[Tensor, "layers batch heads probes keys"],
-        visible: Bool[Tensor, "layers batch probes keys"],
-        members: Float[Tensor, "batch spans keys"],
-        sink: Bool[Tensor, "batch keys"],
-    ) -> _Rows:
-        """Sum rows over spans; what no visible token or no measurable head gives is NaN."""
-        members = members.to(weights.dtype)
-        seen = visible.to(weights.dtype)
-        outside = seen * (~sink)[:, None]
-        rest = torch.einsum("lbhpk,lbpk->lbhp", weights, outside)
-        measured = rest >= LEAST_OUTSIDE_SINK
-        sizes = torch.einsum("lbpk,bsk->lbps", seen, members)
-        sizes_no_sink = torch.einsum("lbpk,bsk->lbps", outside, members)
-        mass = torch.einsum("lbhpk,bsk->lbhps", weights, members)
-        kept = torch.einsum("lbhpk,bsk->lbhps", weights * outside[:, :, None], members) / rest[..., None]
-        known = measured[..., None] & (sizes_no_sink > 0)[:, :, None]
-        return cls(
-            weights=weights,
-            outside=outside,
-            rest=rest,
-            measured=measured,
-            n_keys=seen.sum(-1),
-            n_outside=outside.sum(-1),
-            sizes=sizes,
-            sizes_no_sink=sizes_no_sink,
-            mass=mass.where((sizes > 0)[:, :, None], torch.nan),
-            mass_no_sink=kept.where(known, torch.nan),
-        )
-
-
-def _span_means(rows: _Rows) -> dict[str, Tensor]:
-    """What the heads give each span: means, the largest head, and both against the uniform share."""
-    mean = rows.mass.mean(2)
-    largest, head = rows.mass.nan_to_num(nan=-1.0).max(2)
-    no_sink = rows.mass_no_sink.nanmean(2)
-    return {
-        "span_size": rows.sizes,
-        "n_keys": rows.n_keys,
-        "mass": mean,
-        "mass_max": largest.where(rows.sizes > 0, torch.nan),
-        "mass_max_head": head,
-        "lift": mean * rows.n_keys[..., None] / rows.sizes,
-        "mass_no_sink": no_sink,
-        "lift_no_sink": no_sink * rows.n_outside[..., None] / rows.sizes_no_sink,
-    }

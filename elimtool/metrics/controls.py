@@ -19,7 +19,7 @@ from torch import Tensor
 from elimtool.metrics.columns import Columns, join, names_at
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
-from elimtool.numerics import largest, nucleus
+from elimtool.ranking import largest, nucleus
 from elimtool.rules import NUCLEUS, SURFACED
 
 CONTROLS = 99

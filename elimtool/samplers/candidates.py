@@ -12,13 +12,12 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.numerics import top
+from elimtool.ranking import largest, top
 from elimtool.samplers.order import (
     alive_parts,
     count_larger,
     dot,
     larger,
-    largest,
     places,
     rising,
     softmax,

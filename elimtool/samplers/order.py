@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
+from elimtool.ranking import reaching
+
 Row = npt.NDArray[Any]
 
 
@@ -57,35 +59,13 @@ def count_larger(
     return torch.from_numpy(found)
 
 
-def largest(values: Float[Tensor, "rows width"], count: int) -> Float[Tensor, "rows count"]:
-    """The ``count`` largest values of each row, falling; at most as many as there are columns."""
-    return torch.from_numpy(
-        np.stack([np.sort(_upper(row, count))[: -count - 1 : -1] for row in values.numpy()])
-    )
-
-
 def leaders(values: Row, count: int) -> Row:
     """Places of the ``count`` largest values, falling, the first place first among ties."""
     if not len(values):
         return np.zeros(0, dtype=np.int64)
-    least = np.sort(_upper(values, count))[-count:][0]
+    least = np.sort(reaching(values, count))[-count:][0]
     found = np.flatnonzero(values >= least)
     return found[np.argsort(-values[found], kind="stable")[:count]]
-
-
-def _upper(row: Row, count: int) -> Row:
-    """Some values of a row, the ``count`` largest among them.
-
-    The row is folded to the maxima of some columns: ``count`` of these are values that reach the ``count``-th
-    largest maximum, so all values under that one can go.
-    """
-    columns = 12 * count
-    depth = len(row) // columns
-    if depth < 4:
-        return row
-    maxima = row[: depth * columns].reshape(depth, columns).max(0)
-    reached: Row = row[row >= np.partition(maxima, -count)[-count]]
-    return reached
 
 
 def largest_outside(

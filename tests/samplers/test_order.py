@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from elimtool.ranking import largest
 from elimtool.samplers import STAGES, resolve
 from elimtool.samplers.candidates import LEADERS, Candidates
 from elimtool.samplers.compare import compare
-from elimtool.samplers.order import count_larger, held_below, largest, largest_outside, leaders, total
+from elimtool.samplers.order import count_larger, held_below, largest_outside, leaders, total
 from elimtool.samplers.survival import bounds
 from tests.samplers.rows import KINDS, alone, rows
 

@@ -187,9 +187,8 @@ class SamplerLedger:
             return values.cpu().numpy()[row, k]
 
         found = [(chain.name, _ends(one)) for chain, one in zip(self.chains, ranges, strict=True)]
-        rank = torch.where(
-            begun.gone, begun.n[:, None] + 1, begun.ranks
-        )  # -inf comes after every finite logit
+        # a logit of -inf comes after every finite one
+        rank = torch.where(begun.gone, begun.n[:, None] + 1, begun.ranks)
         return {
             **self._place(view, row),
             "target": names_at(view.followed.texts, row, k),

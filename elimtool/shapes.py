@@ -83,7 +83,8 @@ def shapes(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
 
 def _at_once(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
     """All layers and rows in every operation, as a GPU likes it."""
-    logprobs = torch.log_softmax(logits, -1)
+    logprobs, first = torch.log_softmax(logits, -1), top(logits)
+    best = first[..., None]
     flat = logprobs.reshape(-1, logits.shape[-1])
     inside = nucleus(flat, SURVIVORS).view(logits.shape)
     entropy, collision = (part.reshape(logits.shape[:2]) for part in entropy_and_collision(flat))
@@ -94,8 +95,8 @@ def _at_once(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
         common[:, row] = count_true(inside[:, row, ids])
         mass[:, row] = logprobs[:, row, ids].double().exp().sum(-1)
     return Shapes(
-        top=top(logits),
-        normaliser=logits.double().logsumexp(-1),
+        top=first,
+        normaliser=(logits.gather(-1, best).double() - logprobs.gather(-1, best).double())[..., 0],
         entropy=entropy.double().cpu(),
         collision=collision.double().cpu(),
         kl=kl_to_last(logprobs).double().cpu(),

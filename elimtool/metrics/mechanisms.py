@@ -10,8 +10,8 @@ index of the squared activations.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,19 @@ HELD_NUMBERS = 2**22
 Rows = Float[Tensor, "*rows"]
 
 
+class _Waiting(NamedTuple):
+    """One block's parts at the probed positions, to be reduced together with other blocks'."""
+
+    shown: dict[str, Tensor]
+    gains: tuple[Gain | None, ...]
+    weight: Tensor | None
+
+    @property
+    def shapes(self) -> dict[str, torch.Size]:
+        """Only blocks of the same shapes are reduced together."""
+        return {key: value.shape for key, value in self.shown.items()}
+
+
 class Mechanisms:
     """Reduces the parts of each block to a row of numbers, layer by layer."""
 
@@ -42,8 +55,7 @@ class Mechanisms:
         self.before: Tensor | None = None
         self.layers: list[int] = []
         self.flaws: list[Callable[[], str | None] | None] = []
-        self.waiting: list[dict[str, Tensor]] = []
-        self.gains: list[tuple[Gain | None, Gain | None]] = []
+        self.waiting: list[_Waiting] = []
         self.found: list[dict[str, Rows]] = []
 
     def observe(self, view: LayerView) -> None:
@@ -54,12 +66,13 @@ class Mechanisms:
         if view.block is not None and self.before is not None:
             self.layers.append(view.layer)
             self.flaws.append(view.block.flaw)
-            first, second = (None if norm is None else norm.fixed for norm in view.block.norms)
-            self._wait({"before": self.before, "after": after, **self._shown(view.block)}, (first, second))
+            shown = {"before": self.before, "after": after, **self._shown(view.block)}
+            gains = tuple(None if norm is None else norm.fixed for norm in view.block.norms)
+            self._wait(_Waiting(shown, gains, None if view.block.mlp is None else view.block.mlp.weight))
         self.before = after
 
     def _shown(self, block: Block) -> dict[str, Tensor]:
-        """What is reduced later; what passes over weights is done now, while they are at hand."""
+        """What is reduced later."""
         real, one = self.batch.real, dict[str, Tensor]()
         for number, norm in enumerate(block.norms, 1):
             if norm is not None:
@@ -72,18 +85,16 @@ class Mechanisms:
         if mlp is not None and mlp.inputs is not None and mlp.weight is not None:
             one["neurons"] = wide(real(mlp.inputs))
             if self.single and mlp.sizes is not None:
-                one["share"], one["written"] = droppable(one["neurons"], wide(mlp.weight), mlp.sizes)
+                one["sizes"] = mlp.sizes
                 one["outputs"] = real(mlp.outputs)
                 one["truth"] = one["outputs"] if mlp.bias is None else wide(one["outputs"]) - wide(mlp.bias)
         return one
 
-    def _wait(self, one: dict[str, Tensor], gains: tuple[Gain | None, Gain | None]) -> None:
-        shapes = {key: value.shape for key, value in one.items()}
-        if self.waiting and shapes != {key: value.shape for key, value in self.waiting[0].items()}:
+    def _wait(self, one: _Waiting) -> None:
+        if self.waiting and one.shapes != self.waiting[0].shapes:
             self._flush()
         self.waiting.append(one)
-        self.gains.append(gains)
-        if len(self.waiting) * sum(value.numel() for value in one.values()) > HELD_NUMBERS:
+        if len(self.waiting) * sum(value.numel() for value in one.shown.values()) > HELD_NUMBERS:
             self._flush()
 
     @torch.inference_mode()
@@ -91,30 +102,10 @@ class Mechanisms:
         """Reduce the blocks that wait."""
         if not self.waiting:
             return
-        given = {key: torch.stack([one[key] for one in self.waiting]) for key in self.waiting[0]}
+        blocks, self.waiting = self.waiting, []
+        given = {key: torch.stack([one.shown[key] for one in blocks]) for key in blocks[0].shown}
         absent = torch.full(given["before"].shape[:2], torch.nan, device=given["before"].device)
-        self.found.append(dict.fromkeys(_OPTIONAL, absent) | self._reduced(given))
-        self.waiting.clear()
-        self.gains.clear()
-
-    def _reduced(self, given: dict[str, Tensor]) -> dict[str, Rows]:
-        centred = torch.tensor([first is not None and first.centred for first, _ in self.gains])
-        found = stream(given["before"], given["after"], centred.to(given["before"].device)[:, None])
-        for number, gains in enumerate(zip(*self.gains, strict=True), 1):
-            if f"in{number}" in given:
-                known = [gain for gain in gains if gain is not None]
-                found[f"norm{number}_scale"] = scales(known, given[f"in{number}"], given[f"out{number}"])
-        if "lengths" in given:
-            found |= cancellation(given["lengths"], given["length_of_sum"])
-        if "gate" in given:
-            found["gate_closed_frac"] = (given["gate"] < 0).float().mean(-1)
-        if "neurons" in given:
-            found |= activity(given["neurons"])
-        if "share" in given:
-            outputs = given["outputs"]
-            linear = close(given["written"], wide(given["truth"]), wide(outputs), outputs.dtype)
-            found["cett_sparsity"] = given["share"].where(linear, torch.nan)
-        return found
+        self.found.append(dict.fromkeys(_OPTIONAL, absent) | _reduced(given, blocks))
 
     def read(self, view: ReadoutView) -> None:
         """Mechanisms have nothing to do with distributions over the vocabulary."""
@@ -158,6 +149,30 @@ _OPTIONAL = (
     "n90",
     "cett_sparsity",
 )
+
+
+def _reduced(given: dict[str, Tensor], blocks: Sequence[_Waiting]) -> dict[str, Rows]:
+    """Columns by name, [blocks, rows]; ``given`` is what the blocks show, stacked."""
+    gains = [one.gains for one in blocks]
+    centred = torch.tensor([first is not None and first.centred for first, _ in gains])
+    found = stream(given["before"], given["after"], centred.to(given["before"].device)[:, None])
+    for number, some in enumerate(zip(*gains, strict=True), 1):
+        if f"in{number}" in given:
+            known = [gain for gain in some if gain is not None]
+            found[f"norm{number}_scale"] = scales(known, given[f"in{number}"], given[f"out{number}"])
+    if "lengths" in given:
+        found |= cancellation(given["lengths"], given["length_of_sum"])
+    if "gate" in given:
+        found["gate_closed_frac"] = (given["gate"] < 0).float().mean(-1)
+    if "neurons" in given:
+        found |= activity(given["neurons"])
+    if "sizes" in given:
+        weights = [one.weight for one in blocks if one.weight is not None]
+        share, written = droppable(given["neurons"], weights, given["sizes"])
+        outputs = given["outputs"]
+        linear = close(written, wide(given["truth"]), wide(outputs), outputs.dtype)
+        found["cett_sparsity"] = share.where(linear, torch.nan)
+    return found
 
 
 def stream(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from elimtool.model.affine import wide
 
 NEGLIGIBLE = 0.01
 """A neuron counts as below threshold under this share of the largest absolute activation."""
@@ -22,7 +26,8 @@ STEPS = 32
 LATE = 15
 """The last steps, which are looked at first: mostly more than half of all neurons can go."""
 
-Row = Float[Tensor, "rows"]
+HELD_NUMBERS = 2**20
+"""Numbers in one intermediate tensor at most, about, unless a single layer has more."""
 
 
 def activity(neurons: Float[Tensor, "*rows neurons"]) -> dict[str, Float[Tensor, "*rows"]]:
@@ -50,18 +55,18 @@ def _falling(size: Float[Tensor, "*rows neurons"]) -> Float[Tensor, "*rows neuro
     return torch.from_numpy(-np.sort(-size.numpy(), axis=-1))
 
 
-def _rising(size: Float[Tensor, "neurons"]) -> Int[Tensor, "neurons"]:
+def _rising(size: Float[Tensor, "*rows neurons"]) -> Int[Tensor, "*rows neurons"]:
     """Places in rising order; which of equals comes first is the same every time."""
     if size.device.type != "cpu":
         return size.argsort(stable=True)
-    return torch.from_numpy(size.numpy().argsort())
+    return torch.from_numpy(size.numpy().argsort(-1))
 
 
 def droppable(
-    neurons: Float[Tensor, "rows neurons"],
-    weight: Float[Tensor, "width neurons"],
-    sizes: Float[Tensor, "neurons"],
-) -> tuple[Row, Float[Tensor, "rows width"]]:
+    neurons: Float[Tensor, "layers rows neurons"],
+    weights: Sequence[Float[Tensor, "width neurons"]],
+    sizes: Float[Tensor, "layers neurons"],
+) -> tuple[Float[Tensor, "layers rows"], Float[Tensor, "layers rows width"]]:
     """Share of neurons that can go before an MLP's output is off by more than ``ERROR`` of its length.
 
     Neurons go in the order of what each writes, |a_f| |W_f|, the least first. The error is that of the
@@ -69,64 +74,85 @@ def droppable(
     steps that stays within the error, then the most neurons of the next step that do.
 
     Args:
-        neurons: Activations, the inputs of the down projection.
-        weight: The down projection.
+        neurons: Activations, the inputs of the down projections.
+        weights: Each layer's down projection; in half precision it is widened when its turn comes.
         sizes: Euclidean norms of its columns.
 
     Returns:
         ``(share, written)``: 0 .. 1, NaN where the output is 0; and what all neurons together write.
     """
-    found = [_droppable(values, weight, sizes) for values in neurons]
-    shares = torch.tensor([share for share, _ in found], device=neurons.device)
-    return shares, torch.stack([written for _, written in found])
+    layers, rows, count = neurons.shape
+    together = max(1, HELD_NUMBERS // (rows * count * (LATE + 1)))
+    found = [
+        _droppable(neurons[some], weights[some], sizes[some])
+        for some in (slice(start, start + together) for start in range(0, layers, together))
+    ]
+    shares, written = (torch.cat(part) for part in zip(*found, strict=True))
+    return shares, written
 
 
 def _droppable(
-    values: Float[Tensor, "neurons"], weight: Float[Tensor, "width neurons"], sizes: Float[Tensor, "neurons"]
-) -> tuple[float, Float[Tensor, "width"]]:
-    count = len(values)
+    neurons: Float[Tensor, "layers rows neurons"],
+    weights: Sequence[Float[Tensor, "width neurons"]],
+    sizes: Float[Tensor, "layers neurons"],
+) -> tuple[Float[Tensor, "layers rows"], Float[Tensor, "layers rows width"]]:
+    count = neurons.shape[-1]
     step = -(-count // STEPS)
-    order = _rising(values.abs() * sizes)
-    steps, dropped = _steps(values, weight, order, step, STEPS - LATE, STEPS)
-    written = dropped[:, -1]
-    allowed = ERROR * torch.linalg.vector_norm(written)
-    if not bool(allowed > 0):
-        return float("nan"), written
-    within = _last_true(torch.linalg.vector_norm(dropped, dim=0) <= allowed)
-    if not within:  # few neurons can go, and the last one that can is in an earlier step
-        steps, dropped = _steps(values, weight, order, step, 0, STEPS - LATE)
-        within = _last_true(torch.linalg.vector_norm(dropped, dim=0) <= allowed)
-    done = steps + within
-    chosen = order[done * step : (done + 1) * step]
-    finer = (weight.index_select(1, chosen) * values[chosen]).cumsum(1)
-    if within:
-        finer = finer + dropped[:, [within - 1]]
-    more = _last_true(torch.linalg.vector_norm(finer, dim=0) <= allowed)
-    return (done * step + more) / count, written
+    order = _rising(neurons.abs() * sizes[:, None])
+    late = _steps(neurons, weights, order, step, STEPS - LATE)
+    written = late[..., -1].transpose(1, 2)
+    allowed = ERROR * torch.linalg.vector_norm(written, dim=-1)
+    within, kept = _within(late, allowed)
+    done = within + (STEPS - LATE - 1)
+    for layer in ((within == 0) & (allowed > 0)).any(-1).nonzero()[:, 0].tolist():
+        # few neurons of a row can go, and the last one that can is in an earlier step
+        some = slice(layer, layer + 1)
+        early = _steps(neurons[some], weights[some], order[some], step, 1)[..., : STEPS - LATE - 1]
+        before, rest = _within(early, allowed[some])
+        seldom = within[some] == 0
+        done[some] = before.where(seldom, done[some])
+        kept[some] = rest.where(seldom[:, None], kept[some])
+    places = done[..., None] * step + torch.arange(step, device=order.device)
+    chosen = order.gather(-1, places.clamp(max=count - 1))
+    values = neurons.gather(-1, chosen).where(places < count, 0.0)
+    each = torch.stack(
+        [wide(weight).index_select(1, one.flatten()) for weight, one in zip(weights, chosen, strict=True)]
+    ).view(len(weights), -1, *chosen.shape[1:])
+    more, _ = _within(_running(each * values[:, None]) + kept[..., None], allowed)
+    share = (done * step + more).to(neurons.dtype) / count
+    return share.where(allowed > 0, torch.nan), written
 
 
 def _steps(
-    values: Float[Tensor, "neurons"],
-    weight: Float[Tensor, "width neurons"],
-    order: Int[Tensor, "neurons"],
+    neurons: Float[Tensor, "layers rows neurons"],
+    weights: Sequence[Float[Tensor, "width neurons"]],
+    order: Int[Tensor, "layers rows neurons"],
     step: int,
     first: int,
-    last: int,
-) -> tuple[int, Float[Tensor, "width steps"]]:
-    """What the neurons of the first steps write together, for ``first`` (or 1) to ``last`` of them.
-
-    Returns:
-        ``(before, dropped)``: column j of ``dropped`` is of the first ``before + j + 1`` steps.
-    """
-    before = max(first - 1, 0)
-    places = (torch.arange(len(order), device=order.device) // step - before).clamp(min=0)
-    counted = places < last - before
-    parts = values.new_zeros(len(values), last - before)
-    parts[order[counted], places[counted]] = values[order[counted]]
-    return before, (weight @ parts).cumsum(1)
+) -> Float[Tensor, "layers width rows steps"]:
+    """What the neurons of the first steps write together, for ``first`` to all ``STEPS`` of them."""
+    layers, rows, count = order.shape
+    steps = STEPS - first + 1
+    place = (torch.arange(count, device=order.device) // step - (first - 1)).clamp(min=0)
+    columns = torch.empty_like(order).scatter_(-1, order, place.expand(order.shape))
+    columns += steps * torch.arange(rows, device=order.device)[:, None]
+    parts = neurons.new_zeros(layers, count, rows * steps)
+    parts.scatter_(-1, columns.transpose(1, 2), neurons.transpose(1, 2))
+    written = torch.stack([wide(weight) @ part for weight, part in zip(weights, parts, strict=True)])
+    return _running(written.view(layers, -1, rows, steps))
 
 
-def _last_true(flags: Bool[Tensor, "n"]) -> int:
-    """1 + the last index that is true; 0 for none."""
-    true = flags.nonzero()
-    return int(true[-1]) + 1 if len(true) else 0
+def _running(parts: Float[Tensor, "*some n"]) -> Float[Tensor, "*some n"]:
+    """Sums of the first parts, for 1 to all of them; a product takes half the time of ``cumsum``."""
+    n = parts.shape[-1]
+    return parts @ torch.ones(n, n, dtype=parts.dtype, device=parts.device).triu()
+
+
+def _within(
+    dropped: Float[Tensor, "layers width rows n"], allowed: Float[Tensor, "layers rows"]
+) -> tuple[Int[Tensor, "layers rows"], Float[Tensor, "layers width rows"]]:
+    """1 + the last column of each row that is no longer than allowed, 0 for none; and that column, or 0."""
+    short = dropped.square().sum(1) <= allowed.square()[..., None]
+    last = (short * torch.arange(1, dropped.shape[-1] + 1, device=allowed.device)).amax(-1)
+    column = (last - 1).clamp(min=0)[:, None, :, None].expand(*dropped.shape[:-1], 1)
+    return last, dropped.gather(-1, column)[..., 0] * (last > 0)[:, None]

@@ -82,7 +82,7 @@ def test_hand_computed_activity() -> None:
 def test_hand_computed_droppable_neurons() -> None:
     weight = torch.eye(4)
     neurons = torch.tensor([[10.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 5.0], [0.0] * 4])
-    share, written = droppable(neurons, weight, torch.ones(4))
+    (share,), (written,) = droppable(neurons[None], [weight], torch.ones(1, 4))
     assert torch.equal(written, neurons)
     assert share[:3].tolist() == [0.75, 0, 0.75]  # sqrt(3) of sqrt(103); 1 of 2; nothing of 5
     assert bool(share[3].isnan())
@@ -120,7 +120,7 @@ def test_invariants_of_activity(case: tuple[torch.Tensor, torch.Tensor]) -> None
 def test_dropping_one_neuron_more_would_be_too_much(case: tuple[torch.Tensor, torch.Tensor]) -> None:
     neurons, weight = case
     sizes = weight.norm(dim=0)
-    share, _ = droppable(neurons, weight, sizes)
+    (share,), _ = droppable(neurons[None], [weight], sizes[None])
     for row, values in enumerate(neurons):
         whole = float((weight @ values).norm())
         if math.isnan(float(share[row])):
@@ -145,7 +145,7 @@ def test_the_last_step_within_the_error_is_found(count: int, spread: int) -> Non
     neurons = torch.randn(6, count, generator=generator, dtype=torch.float64)
     neurons *= torch.rand(6, count, generator=generator, dtype=torch.float64) ** spread  # peaked: more can go
     sizes = weight.norm(dim=0)
-    share, _ = droppable(neurons, weight, sizes)
+    (share,), _ = droppable(neurons[None], [weight], sizes[None])
     step = -(-count // STEPS)
     for row, values in enumerate(neurons):
         order = (values.abs() * sizes).argsort(stable=True)
@@ -154,6 +154,22 @@ def test_the_last_step_within_the_error_is_found(count: int, spread: int) -> Non
         done = max(n for n in range(0, count, step) if within[n])
         most = max(n for n in range(done, min(count, done + step) + 1) if within[n])
         assert float(share[row]) == pytest.approx(most / count)
+
+
+def test_layers_are_worked_through_together_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(3)
+    weights = [torch.randn(5, 70, generator=generator, dtype=torch.float64) for _ in range(4)]
+    neurons = torch.randn(4, 6, 70, generator=generator, dtype=torch.float64)
+    neurons *= torch.rand(4, 6, 70, generator=generator, dtype=torch.float64) ** torch.tensor(
+        [0, 1, 4, 16]  # in flat rows few neurons can go, in peaked ones most
+    ).view(4, 1, 1)
+    sizes = torch.stack([weight.norm(dim=0) for weight in weights])
+    alone = [droppable(neurons[[i]], weights[i : i + 1], sizes[[i]]) for i in range(4)]
+    for held in (2**20, 1):
+        monkeypatch.setattr("elimtool.metrics.neurons.HELD_NUMBERS", held)
+        share, written = droppable(neurons, weights, sizes)
+        assert torch.equal(share, torch.cat([one[0] for one in alone]))
+        torch.testing.assert_close(written, torch.cat([one[1] for one in alone]))
 
 
 @settings(deadline=None, max_examples=100)

@@ -173,6 +173,9 @@ def _partly_sorted(
 LEADING = 4096
 """Scores that are kept of a row at most."""
 
+LIKELY = 1e-4
+"""The tokens above this probability are few, and mostly hold nearly all of it."""
+
 
 class Edge(NamedTuple):
     """Where a nucleus ends.
@@ -192,30 +195,44 @@ class Edge(NamedTuple):
 
 
 def edge(values: npt.NDArray[Any], mass: float, normaliser: float = 0.0) -> Edge:
-    """Where the nucleus of one row ends. Values alone are sorted, which is much faster than their places.
+    """Where the nucleus of one row ends.
+
+    Values alone are sorted, which is much faster than their places, and not many more than hold the mass:
+    the likely ones, else the best ``LEADING``, else all.
 
     Args:
         values: Log-probabilities, or logits.
         mass: Share of the probability to hold.
         normaliser: ln of the sum of exp(value).
     """
-    share = (1 - mass) / len(values)
-    for least in (1e-3, 3e-5, share / 2, 0.0):
-        bound = float(normaliser) + log(least) if least else -np.inf
-        leading = np.sort(values.compress(values > bound) if least else values)
-        falling = leading[::-1]
-        probs = np.exp(np.subtract(falling, normaliser, dtype=np.float64))
-        ahead = probs.cumsum()
-        if not least or (len(ahead) and ahead[-1] >= mass):
-            break
-    ahead -= probs
-    size = max(1, int(np.searchsorted(ahead, mass)))
-    score = falling[size - 1]
-    tied = int(np.count_nonzero(falling[:size] == score))
-    whole = tied == np.count_nonzero(falling == score)
-    if len(leading) > LEADING:
+    leading = np.sort(values.compress(values > float(normaliser) + log(LIKELY)))
+    size = _reach(leading, mass, normaliser)
+    if size is None and len(values) > 2 * LEADING:
+        leading = np.sort(np.partition(values, -LEADING)[-LEADING:])
+        size = _reach(leading, mass, normaliser)
+    if size is None:
+        leading = np.sort(values)
+        size = _reach(leading, mass, normaliser) or len(values)
+    score = leading[-size]
+    first, behind = leading.searchsorted(score, "left"), leading.searchsorted(score, "right")
+    equal = behind - first if first else np.count_nonzero(values == score)
+    tied = size - (len(leading) - behind)
+    if len(leading) >= LEADING:  # those as good as the last may be missing
         leading = leading[leading.searchsorted(leading[-LEADING], "right") :].copy()
-    return Edge(size, score, None if whole else tied, leading)
+    return Edge(size, score, None if tied == equal else tied, leading)
+
+
+def _reach(rising: npt.NDArray[Any], mass: float, normaliser: float) -> int | None:
+    """How many of a row's largest values hold the mass, 1 at least; ``None`` if they do not."""
+    ahead = 0.0
+    for stop in range(len(rising), 0, -LEADING):
+        part = np.subtract(rising[max(0, stop - LEADING) : stop][::-1], normaliser, dtype=np.float64)
+        held = np.exp(part, out=part).cumsum()
+        held += ahead
+        if held[-1] >= mass:
+            return len(rising) - stop + 1 + int(held.searchsorted(mass))
+        ahead = float(held[-1])
+    return None
 
 
 def marked(values: npt.NDArray[Any], end: Edge) -> npt.NDArray[np.bool_]:

@@ -23,7 +23,7 @@ from elimtool.ranking import Edge, count_true, edge, marked, nucleus, top
 SURVIVORS = 0.9
 """Share of the probability that the survivor set (nucleus) of a layer holds."""
 
-TOGETHER = 4
+TOGETHER = 16
 """Layers reduced at a time: as many as fit a processor's cache with their temporaries."""
 
 Cells = Float64[Tensor, "layers rows"]
@@ -108,8 +108,8 @@ def _at_once(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
 
 
 def _row_by_row(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
-    n_layers, n_rows, vocab = logits.shape
-    scratch = _Scratch(logits.new_empty(3, min(TOGETHER, n_layers), vocab), logits.new_ones(vocab))
+    n_layers, n_rows, _ = logits.shape
+    scratch = _Scratch(min(TOGETHER, n_layers), logits[0, 0])
     found = [_row(logits[:, row], scratch) for row in range(n_rows)]
     numbers = {key: torch.from_numpy(np.stack([one[key] for one, _ in found], 1)) for key in found[0][0]}
     return Shapes(
@@ -120,50 +120,52 @@ def _row_by_row(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
 class _Scratch:
     """Room for the temporaries of a few layers, used again for all of them."""
 
-    def __init__(self, room: Float[Tensor, "3 layers vocab"], ones: Float[Tensor, "vocab"]) -> None:
-        self.below, self.weights, self.output = room[0], room[1], room[2, 0]
-        self.ones = ones
+    def __init__(self, layers: int, sample: Float[Tensor, "vocab"]) -> None:
+        self.below, self.weights = sample.new_empty(2, layers, len(sample))
+        self.output = torch.empty_like(sample)
 
 
 def _row(
     logits: Float[Tensor, "layers vocab"], scratch: _Scratch
 ) -> tuple[dict[str, npt.NDArray[Any]], list[Edge]]:
     """One row's numbers, by the names of ``Shapes``, and where its nuclei end."""
-    n_layers, _ = logits.shape
+    n_layers = len(logits)
     values = logits.numpy()
-    first = np.empty(n_layers, dtype=np.int64)
-    weight, weighted, squared, cross, best = np.empty((5, n_layers))
-    held = _output(logits[-1], scratch)
+    first, best = np.empty(n_layers, dtype=np.int64), np.empty(n_layers, dtype=values.dtype)
+    weight, weighted, squared, cross, mass = np.empty((5, n_layers))
+    common = np.empty(n_layers, dtype=np.int64)
     edges: list[Edge] = []
-    for start in range(0, n_layers, TOGETHER):
-        some = slice(start, min(n_layers, start + TOGETHER))
-        part = values[some]
-        first[some] = part.argmax(-1)
-        highest = np.take_along_axis(part, first[some, None], -1)
-        best[some] = highest[:, 0]
-        below, weights = scratch.below[: len(part)], scratch.weights[: len(part)]
-        torch.sub(logits[some], torch.from_numpy(highest), out=below)
+    held = _output(logits[-1], scratch)
+    ids = torch.empty(0, dtype=torch.long)  # the output's survivors
+    for stop in range(n_layers, 0, -TOGETHER):  # the output first: the others are held against it
+        some = slice(max(0, stop - TOGETHER), stop)
+        below, weights = scratch.below[: stop - some.start], scratch.weights[: stop - some.start]
+        first[some] = [row.argmax() for row in values[some]]
+        best[some] = values[range(some.start, stop), first[some]]
+        torch.sub(logits[some], torch.from_numpy(best[some, None]), out=below)
         cross[some] = _cross(scratch.output, below)
         torch.exp(below.clamp_(min=NEGLIGIBLE), out=weights)
-        weight[some] = (weights @ scratch.ones).double().numpy()
-        for layer, one, other in zip(range(some.start, some.stop), weights, below, strict=True):
-            weighted[layer], squared[layer] = float(one.dot(other)), float(one.dot(one))
-            edges.append(edge(values[layer], SURVIVORS, best[layer] + log(weight[layer])))
+        weight[some] = weights.sum(-1).numpy()
+        squared[some] = torch.linalg.vector_norm(weights, dim=-1).numpy()
+        weighted[some] = [float(one.dot(other)) for one, other in zip(weights, below, strict=True)]
+        ends = [edge(values[i], SURVIVORS, best[i] + log(weight[i])) for i in range(some.start, stop)]
+        edges = ends + edges
+        if stop == n_layers:
+            ids = torch.from_numpy(np.flatnonzero(marked(values[-1], edges[-1])))
+        common[some] = _common(logits[some], ids, ends)
+        mass[some] = weights.index_select(1, ids).sum(-1, dtype=torch.float64).numpy()
     spread = np.log(weight)
-    normaliser = best + spread
-    share = held / weight[-1]
-    ahead = share * spread - cross / weight[-1]
-    common, mass = _shared(values, normaliser, edges)
+    ahead = held / weight[-1] * spread - cross / weight[-1]
     size = np.array([one.size for one in edges])
     numbers = {
         "top": first,
-        "normaliser": normaliser,
+        "normaliser": best + spread,
         "entropy": np.maximum(spread - weighted / weight, 0.0),
-        "collision": squared / weight**2,
+        "collision": (squared / weight) ** 2,
         "kl": np.maximum(ahead - ahead[-1], 0.0),
         "size": size,
         "jaccard": common / (size + size[-1] - common),
-        "mass": mass,
+        "mass": mass / weight,
     }
     return numbers, edges
 
@@ -175,25 +177,24 @@ def _output(logits: Float[Tensor, "vocab"], scratch: _Scratch) -> float:
     """
     torch.sub(logits, logits.amax(), out=scratch.output)
     torch.threshold_(scratch.output.clamp_(min=2 * NEGLIGIBLE).exp_(), float(np.exp(NEGLIGIBLE)), 0.0)
-    return float(scratch.output.dot(scratch.ones))
+    return float(scratch.output.sum())
 
 
-def _cross(output: Float[Tensor, "vocab"], below: Float[Tensor, "layers vocab"]) -> npt.NDArray[np.float64]:
+def _cross(output: Float[Tensor, "vocab"], below: Float[Tensor, "layers vocab"]) -> npt.NDArray[Any]:
     """Sums over tokens of the output's share times how far a layer has them below its best."""
-    found = below @ output
-    if bool(found.isnan().any()):  # 0 times -inf: a token that both removed
-        found = below.masked_fill(output == 0, 0.0) @ output
-    return found.double().numpy()
+    found = (below @ output).numpy()
+    if np.isnan(found).any():  # 0 times -inf: a token that both removed
+        found = (below.masked_fill(output == 0, 0.0) @ output).numpy()
+    return found
 
 
-def _shared(
-    values: npt.NDArray[Any], normaliser: npt.NDArray[np.float64], edges: list[Edge]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """How many of the output's survivors every layer has among its own, and the probability it gives them."""
-    ids = np.flatnonzero(marked(values[-1], edges[-1]))
-    theirs = values[:, ids]
-    common = (theirs >= np.array([one.score for one in edges], dtype=values.dtype)[:, None]).sum(-1)
-    for layer, one in enumerate(edges):
+def _common(
+    logits: Float[Tensor, "layers vocab"], ids: Int[Tensor, "tokens"], ends: Sequence[Edge]
+) -> npt.NDArray[np.int64]:
+    """How many of some tokens every layer has among its survivors."""
+    theirs = logits.index_select(1, ids).numpy()
+    found = np.count_nonzero(theirs >= np.array([[one.score] for one in ends], dtype=theirs.dtype), -1)
+    for layer, one in enumerate(ends):
         if one.tied is not None:
-            common[layer] = np.count_nonzero(marked(values[layer], one)[ids])
-    return common, np.exp(np.subtract(theirs, normaliser[:, None], dtype=np.float64)).sum(-1)
+            found[layer] = np.count_nonzero(marked(logits[layer].numpy(), one)[ids.numpy()])
+    return np.asarray(found)

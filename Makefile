@@ -32,6 +32,7 @@ bench: $(READY) ## Time start-up, tracing and samplers against bare loops
 	$(BIN)/python scripts/bench_startup.py
 	$(BIN)/python scripts/bench_trace.py
 	$(BIN)/python scripts/bench_samplers.py
+	$(BIN)/python scripts/bench_products.py
 
 docs: $(READY) ## Write the generated pages of docs/ anew
 	$(BIN)/python scripts/make_table_docs.py

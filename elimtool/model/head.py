@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from elimtool.errors import ElimError
 from elimtool.model.affine import Directions, Gain, pull, tolerance, wide
+from elimtool.model.few_rows import few_rows
 
 SMALL = 1e-3
 """Logits of this size pass a soft cap unchanged: they show the factor that stands before it."""
@@ -36,7 +37,8 @@ class Head:
 
     def logits(self, residual: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
         """Logits of residual streams, float32 (float64 for a float64 model)."""
-        return wide(self._after_norm(self._normed(residual)))
+        with few_rows(self._linear):
+            return wide(self._after_norm(self._normed(residual)))
 
     def _normed(self, residual: Tensor) -> Tensor:
         norm = getattr(self.bridge, "ln_final", None)
@@ -64,6 +66,11 @@ class Head:
         config = getattr(self.bridge.original_model, "config", None)
         stated = getattr(config, "final_logit_softcapping", None)
         return float(stated or getattr(self.bridge.cfg, "output_logits_soft_cap", 0.0) or 0.0)
+
+    @cached_property
+    def _linear(self) -> list[nn.Linear]:
+        layer = getattr(getattr(self.bridge, "unembed", None), "original_component", None)
+        return [layer] if isinstance(layer, nn.Linear) else []
 
     @cached_property
     def _norm(self) -> Gain | None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from elimtool.memory import out_of_memory
+from elimtool.model.few_rows import few_rows
 from elimtool.model.probed import AttentionRows, Keep, NotUnderstood, ProbedAttention, attending
 from elimtool.model.view import Batch, Encoded
 from elimtool.prompts import Prompt
@@ -109,6 +110,10 @@ class Native:
                     found[one] = None
                     stack.append(one)
         return found
+
+    @cached_property
+    def _linear(self) -> list[nn.Linear]:
+        return [one for one in self._inside if isinstance(one, nn.Linear)]
 
     @cached_property
     def attention(self) -> dict[nn.Module, int]:
@@ -242,7 +247,7 @@ class Native:
                 slot.holder[slot.name] = slot.component if slot.component in kept else slot.original
             for slot in plain:  # the bridge's own attribute setter would pass it on to the module inside
                 slot.component.__dict__["forward"] = _around(slot)
-            with attending(ProbedAttention(batch, keep, check)) as name:
+            with few_rows(self._linear), attending(ProbedAttention(batch, keep, check)) as name:
                 for config in self._configs:
                     config._attn_implementation_internal = name
                 yield kept

@@ -1,0 +1,146 @@
+"""Linear layers on a few rows: the products are turned round, their values are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from elimtool.model import few_rows as module
+from elimtool.model.few_rows import FEW, LARGE, few_rows
+from elimtool.model.loading import load_model
+from elimtool.model.view import Batch, LayerView
+from elimtool.prompts import Prompt
+from tests.families import FAMILIES, save
+
+pytestmark = pytest.mark.skipif(
+    not torch.backends.mkl.is_available(), reason="only products of MKL are turned round"
+)
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def turned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of the products that were turned round."""
+    seen: list[int] = []
+    whole = torch.cat
+
+    def watch(parts: list[Tensor], dim: int) -> Tensor:
+        seen.append(parts[0].shape[0])
+        return whole(parts, dim)
+
+    monkeypatch.setattr(module.torch, "cat", watch)
+    return seen
+
+
+@pytest.mark.parametrize("shape", [(1, 16), (3, 5), (FEW.start,), (FEW.stop - 1,), (2, 2, 4)])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("outputs", [512, 5000])
+def test_values_are_those_of_the_layer(
+    shape: tuple[int, ...], bias: bool, outputs: int, turned: list[int]
+) -> None:
+    layer = nn.Linear(256, outputs, bias=bias)
+    rows = torch.randn(*shape, 256, requires_grad=True)
+    expected = layer(rows)
+    with few_rows([layer]):
+        found = layer(rows)
+    assert len(turned) == 1
+    assert found.shape == expected.shape and found.is_contiguous()
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    gradients = [torch.autograd.grad(out.square().sum(), rows)[0] for out in (found, expected)]
+    torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("layer", "rows"),
+    [
+        (nn.Linear(256, 512), FEW.start - 1),
+        (nn.Linear(256, 512), FEW.stop),
+        (nn.Linear(LARGE // 512, 511), 16),
+        (nn.Linear(256, 512).double(), 16),
+        (nn.Linear(256, 512).bfloat16(), 16),
+        (type("Own", (nn.Linear,), {})(256, 512), 16),
+    ],
+    ids=["fewer", "more", "a small layer", "float64", "bfloat16", "a layer of one's own"],
+)
+def test_all_else_stays_as_it_was(layer: nn.Linear, rows: int, turned: list[int]) -> None:
+    values = torch.randn(rows, layer.in_features, dtype=layer.weight.dtype)
+    expected = layer(values)
+    with few_rows([layer]):
+        assert torch.equal(layer(values), expected)
+    assert not turned
+
+
+def test_a_replaced_forward_stays_in_place(turned: list[int]) -> None:
+    layer = nn.Linear(256, 512)
+    layer.forward = lambda rows: rows[..., :1]  # type: ignore[method-assign]
+    with few_rows([layer]):
+        assert layer(torch.ones(16, 256)).shape == (16, 1)
+    assert layer(torch.ones(16, 256)).shape == (16, 1)
+    assert not turned
+
+
+def test_layers_are_themselves_again_afterwards(turned: list[int]) -> None:
+    layer, rows = nn.Linear(256, 512), torch.randn(16, 256)
+    with pytest.raises(RuntimeError, match="stop"), few_rows([layer]):
+        with few_rows([layer]):
+            layer(rows)
+        layer(rows)
+        raise RuntimeError("stop")
+    assert "forward" not in layer.__dict__
+    layer(rows)
+    assert turned == [16, 16]
+
+
+def test_one_thread_has_nothing_to_share(turned: list[int]) -> None:
+    torch.set_num_threads(1)
+    layer = nn.Linear(256, 512)
+    with few_rows([layer]):
+        layer(torch.randn(16, 256))
+    assert not turned
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_family_gives_the_same(
+    family: str, tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(str(save(family, tmp_path, tokenizer)))
+    texts = ("The capital of France is Paris.", "A token")
+    batch = Batch.of([model.encode(Prompt(text=text)) for text in texts])
+
+    def measured() -> tuple[list[LayerView], Tensor]:
+        views: list[LayerView] = []
+        model.stream(batch, {"residual", "attention"}, views.append)
+        assert views[-1].residual is not None
+        return views, model.readout(views[-1].residual[batch.rows[0], batch.rows[1]])
+
+    plain, logits = measured()
+    products: list[nn.Linear] = []
+    forward = module._forward
+
+    def watched(layer: nn.Linear, rows: Tensor) -> Tensor:
+        products.append(layer)
+        return forward(layer, rows)
+
+    monkeypatch.setattr(module, "LARGE", 1)
+    monkeypatch.setattr(module, "FEW", range(1, 1000))
+    monkeypatch.setattr(module, "_forward", watched)
+    views, again = measured()
+    assert products  # of every family at least the unembedding is one
+    for one, other in zip(views, plain, strict=True):
+        assert one.residual is not None and other.residual is not None
+        torch.testing.assert_close(
+            one.residual[batch.probed], other.residual[batch.probed], atol=1e-5, rtol=1e-4
+        )
+    torch.testing.assert_close(again, logits, atol=1e-5, rtol=1e-4)

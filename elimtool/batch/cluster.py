@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,7 @@ class Member:
 
         torch.set_num_threads(max(1, int(batch.ray.cpus)))
         self.worker = Worker(source.load(), trace, batch)
+        gc.freeze()  # as LocalEngine does
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
         """What ``run.json`` will say."""

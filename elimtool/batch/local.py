@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -63,6 +64,7 @@ class LocalEngine:
 
         model = self.model.load(self.say) if isinstance(self.model, Source) else self.model
         self.worker = Worker(model, self.trace, self.batch)
+        gc.freeze()  # what is there by now stays to the end: no search for cyclic garbage goes through it
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
         """What ``run.json`` will say."""
@@ -78,4 +80,5 @@ class LocalEngine:
             yield self.worker.do(shard, directory, manifest)
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Let Python search through all objects again."""
+        gc.unfreeze()

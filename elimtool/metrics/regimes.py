@@ -21,6 +21,9 @@ from elimtool.model.view import Batch, LayerView
 READOUT_BYTES = 64 * 2**20
 """Logits of earlier positions held at a time."""
 
+ROWS = 8
+"""Rows of them that are summed at a time, while they are in the processor's cache."""
+
 
 class Regimes:
     """Keeps the last layer's residuals, and reads the positions out whose predictions are tested."""
@@ -102,7 +105,9 @@ def surprisal_of(
     for start in range(0, len(residual), step):
         logits = view.readout(residual[start : start + step])
         wanted = tokens[start : start + step, None].to(logits.device)
-        surprise = logits.logsumexp(-1) - logits.gather(-1, wanted)[:, 0]
+        some = ROWS if logits.device.type == "cpu" else len(logits)
+        total = torch.cat([part.logsumexp(-1) for part in torch.split(logits, some)])
+        surprise = total - logits.gather(-1, wanted)[:, 0]
         found.append(surprise.double().cpu())
     return torch.cat(found)
 

@@ -314,8 +314,7 @@ class Candidates:
         if torch.equal(n, self.n):
             return replace(self, size=size)._inherit(self)
         width = int(n.max())
-        columns = torch.arange(self.width, device=mask.device)
-        if self.order == "falling" and torch.equal(mask, columns < n[:, None]):
+        if self.order == "falling" and torch.equal(mask, torch.arange(self.width) < n[:, None]):
             short = mask[:, :width]
             scores = self.scores[:, :width].masked_fill(~short, NEG_INF)
             tokens = self.ids[:, :width]

@@ -28,7 +28,7 @@ check: $(READY) ## Lint, formatting, types, and that imports only go down
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(READY) ## Time start-up, tracing and samplers against bare loops
+bench: $(READY) ## Time start-up, tracing, samplers and products against bare ones
 	$(BIN)/python scripts/bench_startup.py
 	$(BIN)/python scripts/bench_trace.py
 	$(BIN)/python scripts/bench_samplers.py

@@ -230,11 +230,8 @@ def _run_batch(
 
     model.stream(batch, needs, observe)
     if any("residual" in metric.needs for metric in metrics):
-        # a prompt that names no targets follows the tokens that led a layer
-        layers = "layers" in needs or not all(one.targets for one in encoded)
         with torch.inference_mode():
-            residuals = torch.stack(kept if layers else kept[-1:])
-            _read_out(model, batch, residuals, lens, metrics, settings, leaders)
+            _read_out(model, batch, torch.stack(kept), lens, metrics, settings, leaders)
     filled: dict[str, pa.Table] = {}
     for metric in metrics:
         for name, columns in metric.finish().items():

@@ -29,7 +29,7 @@ CONTROLS = 99
 class Controls:
     """Applies the rule for late elimination to frequency-matched tokens."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual", "layers"})
+    needs: ClassVar[frozenset[str]] = frozenset({"residual"})
     tables: ClassVar[tuple[str, ...]] = ("controls",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:

@@ -42,7 +42,7 @@ class CopySuppression:
     lens's reading of the residual before the block. Positive: it suppresses them; negative: it copies.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual", "attention", "block", "layers"})
+    needs: ClassVar[frozenset[str]] = frozenset({"residual", "attention", "block"})
     tables: ClassVar[tuple[str, ...]] = ("copy_suppression",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:

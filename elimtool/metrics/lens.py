@@ -21,7 +21,7 @@ from elimtool.ranking import rank
 class LensTrajectory:
     """Reduces every layer's distribution at the probed rows."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual", "layers"})
+    needs: ClassVar[frozenset[str]] = frozenset({"residual"})
     tables: ClassVar[tuple[str, ...]] = ("lens", "lens_layers")
 
     def __init__(self, batch: Batch, settings: Settings) -> None:

@@ -39,14 +39,13 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class ReadoutView:
-    """Some probed rows read out as distributions over the vocabulary.
+    """Some probed rows read out as distributions over the vocabulary, at every layer.
 
     Attributes:
         batch: The batch that the rows belong to.
         rows: ``(prompt, probe)`` indices of the rows within the batch.
         lens: Name of the lens that the layers before the last were read with.
-        logits: Layer -1 (the embedding) first, the model's own output last; float32 or better. The output
-            alone where no metric needs ``layers``.
+        logits: Layer -1 (the embedding) first, the model's own output last; float32 or better.
         shapes: What each of them is like.
         output: The model's own output as log-probabilities (nats).
         followed: The tokens to follow.
@@ -92,9 +91,8 @@ class Settings:
 class Metric(Protocol):
     """One family of numbers, made anew for each batch.
 
-    ``needs`` names what it looks at: activations (``attention``, ``residual``, ``block``, ``context``), and
-    ``layers`` for the distributions before the output. ``tables`` are what it fills. A metric never changes
-    what it is shown.
+    ``needs`` names the activations it looks at (``attention``, ``residual``, ``block``, ``context``);
+    ``tables`` what it fills. A metric never changes what it is shown.
     """
 
     needs: ClassVar[frozenset[str]]

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from elimtool.model.affine import Gain, Norm, Projection, wide
 from elimtool.model.decomposition import Decomposition
-from elimtool.model.native import Native, Taps
+from elimtool.model.native import Native
 from elimtool.model.probed import AttentionRows, mask_rows
+from elimtool.model.taps import Taps
 from elimtool.model.view import Batch, Block, LayerView, probed_rows
 
 BEFORE = ("ln1", "ln2")

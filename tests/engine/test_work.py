@@ -48,23 +48,6 @@ def test_each_layer_of_each_probed_row_is_read_out_once(llama: Any, position: An
     assert sum(rows) == (llama.n_layers + 1) * sum(len(one.positions) for one in some)
 
 
-def test_tables_of_the_output_alone_read_no_layer_out(llama: Any) -> None:
-    named = [llama.encode(Prompt(text=text, targets=(" is",))) for text in TEXTS]
-    own = encoded(llama, TEXTS)  # these follow the tokens that led a layer
-    traced(llama, named)
-    head = llama.bridge.unembed.original_component
-    for some, layers in ((named, 1), (own, llama.n_layers + 1)):
-        rows: list[int] = []
-        handle = head.register_forward_hook(
-            lambda _m, inputs, _out, rows=rows: rows.append(inputs[0].shape[:-1].numel())
-        )
-        try:
-            traced(llama, some, tables=("sampling", "survival"))
-        finally:
-            handle.remove()
-        assert sum(rows) == layers * len(some)
-
-
 def test_without_tables_of_the_readout_no_vocabulary_is_touched(llama: Any) -> None:
     some = encoded(llama, TEXTS)
     traced(llama, some)

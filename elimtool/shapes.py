@@ -146,14 +146,14 @@ def _row(
         cross[some] = _cross(scratch.output, below)
         torch.exp(below.clamp_(min=NEGLIGIBLE), out=weights)
         weight[some] = weights.sum(-1).numpy()
-        squared[some] = torch.linalg.vector_norm(weights, dim=-1).numpy()
         weighted[some] = [float(one.dot(other)) for one, other in zip(weights, below, strict=True)]
-        ends = [edge(values[i], SURVIVORS, best[i] + log(weight[i])) for i in range(some.start, stop)]
+        ends = [edge(values[i], SURVIVORS, float(best[i]) + log(weight[i])) for i in range(some.start, stop)]
         edges = ends + edges
         if stop == n_layers:
             ids = torch.from_numpy(np.flatnonzero(marked(values[-1], edges[-1])))
         common[some] = _common(logits[some], ids, ends)
         mass[some] = weights.index_select(1, ids).sum(-1, dtype=torch.float64).numpy()
+        squared[some] = weights.mul_(weights).sum(-1).numpy()
     spread = np.log(weight)
     ahead = held / weight[-1] * spread - cross / weight[-1]
     size = np.array([one.size for one in edges])
@@ -161,7 +161,7 @@ def _row(
         "top": first,
         "normaliser": best + spread,
         "entropy": np.maximum(spread - weighted / weight, 0.0),
-        "collision": (squared / weight) ** 2,
+        "collision": squared / weight**2,
         "kl": np.maximum(ahead - ahead[-1], 0.0),
         "size": size,
         "jaccard": common / (size + size[-1] - common),

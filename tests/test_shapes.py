@@ -106,6 +106,22 @@ def test_the_output_is_exactly_itself() -> None:
     assert bool((found.kl >= 0).all())
 
 
+def test_sums_are_exact_to_single_precision() -> None:
+    for scale in (0.1, 1.0, 3.0):
+        logits = torch.randn(4, 2, 50_000, generator=torch.Generator().manual_seed(7)) * scale
+        found, expected = shapes(logits), plainly(logits)
+        for name in ("normaliser", "entropy", "collision"):
+            torch.testing.assert_close(getattr(found, name), expected[name], atol=1e-6, rtol=2e-6)
+
+
+def test_only_differences_of_scores_count() -> None:
+    logits = torch.randn(6, 4, 5000, generator=torch.Generator().manual_seed(3)).mul(64).round() / 64
+    one, other = shapes(logits), shapes(logits - 4096)  # exact: no score is rounded
+    for name in NUMBERS:
+        if name != "normaliser":
+            assert torch.equal(getattr(one, name), getattr(other, name))
+
+
 def test_one_token_left_is_certain() -> None:
     logits = torch.full((2, 1, 1000), -torch.inf)
     logits[:, :, 7] = 3.0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from elimtool import kernels
 from elimtool.calibrate.find import check_choice, open_lens
 from elimtool.errors import ElimError, nearest
 from elimtool.follow import Leaders, follow
@@ -145,6 +146,8 @@ def measure(
     refuse_duplicates(encoded)
     tables: dict[str, list[pa.Table]] = {"prompts": [arrow_table("prompts", prompt_rows(asked, encoded))]}
     usable = [one for one in encoded if isinstance(one, Encoded)]
+    probed = sum(len(one.positions) for one in usable)
+    settings = replace(settings, compiled=kernels.worth(model.vocab, probed * (model.n_layers + 1)))
     under = changed(model, options.interventions)
     later: dict[str, list[pa.Table]] = {}
     done, leaders = 0, Leaders()
@@ -273,7 +276,7 @@ def _view(
     settings: Settings,
     leaders: Leaders | None,
 ) -> ReadoutView:
-    shape, output = shapes(logits), torch.log_softmax(logits[-1], -1)
+    shape, output = shapes(logits, settings.compiled), torch.log_softmax(logits[-1], -1)
     joint = settings.wants("survival")  # the one table that has it
     followed: Followed = follow(model, batch, rows, output, shape.top, leaders, joint=joint)
     return ReadoutView(

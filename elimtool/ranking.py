@@ -25,7 +25,10 @@ def top(logits: Float[Tensor, "*rows vocab"]) -> Int[Tensor, "*rows"]:
 
 
 def rank(
-    logits: Rows, tokens: Int[Tensor, "rows k"], leading: Sequence[npt.NDArray[Any]] | None = None
+    logits: Rows,
+    tokens: Int[Tensor, "rows k"],
+    leading: Sequence[npt.NDArray[Any]] | None = None,
+    compiled: bool = False,
 ) -> tuple[Int[Tensor, "rows k"], Int[Tensor, "rows k"]]:
     """Strict rank of given tokens, and the number of other tokens tied with each.
 
@@ -34,6 +37,7 @@ def rank(
         tokens: Vocabulary indices to rank, one row of ``k`` for each row of logits.
         leading: Each row's scores from one of them on, rising, where they are known (``Edge.leading``): a
             token among them is ranked without a look at the others.
+        compiled: Whether compiled loops may be used, for float32 on a CPU: see ``elimtool.kernels``.
 
     Returns:
         ``(rank, ties)``: rank = 1 + number of strictly larger scores, 1 .. vocab; ties >= 0.
@@ -42,7 +46,7 @@ def rank(
     if not tokens.shape[1]:
         return torch.zeros_like(tokens), torch.zeros_like(tokens)
     if _is_cpu(logits):
-        larger, equal = _counted(logits, scores, leading)
+        larger, equal = _counted(logits, scores, leading, compiled and logits.dtype == torch.float32)
     else:
         columns = scores.unbind(-1)
         larger = torch.stack([(logits > one[:, None]).sum(-1) for one in columns], -1)
@@ -51,24 +55,29 @@ def rank(
 
 
 def _counted(
-    logits: Rows, scores: Float[Tensor, "rows k"], leading: Sequence[npt.NDArray[Any]] | None
+    logits: Rows, scores: Float[Tensor, "rows k"], leading: Sequence[npt.NDArray[Any]] | None, compiled: bool
 ) -> tuple[Tensor, Tensor]:
     """How many scores of each row are larger than, and equal to, some others.
 
-    Row by row, so that a row stays in the processor's cache while it is compared; numpy, because it counts
-    bytes ten times faster than torch.
+    Those that are not among the leading ones are compared with the whole row: in compiled loops, or by numpy,
+    which counts bytes ten times faster than torch, row by row, so that a row stays in the processor's cache.
     """
     values, bounds = logits.numpy(), scores.numpy()
-    larger = np.empty(bounds.shape, dtype=np.int64)
-    equal = np.empty_like(larger)
-    mask = np.empty(values.shape[1], dtype=np.bool_)
-    for row, value in enumerate(values):
-        known = value[:0] if leading is None else leading[row]
+    larger, equal = np.zeros((2, *bounds.shape), dtype=np.int64)
+    for row, known in enumerate(leading or ()):
         first, behind = (known.searchsorted(bounds[row], side) for side in ("left", "right"))
         larger[row], equal[row] = len(known) - behind, behind - first
-        for k in np.flatnonzero(equal[row] == 0):  # not among the leading ones
-            larger[row, k] = np.count_nonzero(np.greater(value, bounds[row, k], out=mask))
-            equal[row, k] = np.count_nonzero(np.equal(value, bounds[row, k], out=mask))
+    beyond = equal == 0
+    larger[beyond] = 0
+    if compiled:
+        from elimtool.kernels.rows import count
+
+        count(values, bounds, beyond, larger, equal)
+        return torch.from_numpy(larger), torch.from_numpy(equal)
+    mask = np.empty(values.shape[1], dtype=np.bool_)
+    for row, k in np.argwhere(beyond).tolist():
+        larger[row, k] = np.count_nonzero(np.greater(values[row], bounds[row, k], out=mask))
+        equal[row, k] = np.count_nonzero(np.equal(values[row], bounds[row, k], out=mask))
     return torch.from_numpy(larger), torch.from_numpy(equal)
 
 

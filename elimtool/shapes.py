@@ -26,6 +26,9 @@ SURVIVORS = 0.9
 TOGETHER = 16
 """Layers reduced at a time: as many as fit a processor's cache with their temporaries."""
 
+ROWS = 8
+"""Rows whose normalisers are summed at a time: likewise."""
+
 Cells = Float64[Tensor, "layers rows"]
 
 
@@ -72,13 +75,27 @@ class Shapes:
         ]
 
 
-def shapes(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
+def shapes(logits: Float[Tensor, "layers rows vocab"], compiled: bool = False) -> Shapes:
     """The shapes of some rows' distributions at every layer; ``top`` and ``normaliser`` stay on the device.
 
     Args:
         logits: float32 or better; ``-inf`` marks a removed token, and each distribution has one that is not.
+        compiled: Whether compiled loops may be used, for float32 on a CPU: see ``elimtool.kernels``.
     """
-    return _row_by_row(logits) if logits.device.type == "cpu" else _at_once(logits)
+    if logits.device.type != "cpu":
+        return _at_once(logits)
+    return _in_loops(logits) if compiled and logits.dtype == torch.float32 else _row_by_row(logits)
+
+
+def normaliser(logits: Float[Tensor, "rows vocab"], compiled: bool = False) -> Float[Tensor, "rows"]:
+    """Logarithm of the sum of exp(logit) of each row, on the device; arguments as of ``shapes``."""
+    if logits.device.type != "cpu":
+        return logits.logsumexp(-1)
+    if compiled and logits.dtype == torch.float32:
+        from elimtool.kernels.rows import normalisers
+
+        return torch.from_numpy(normalisers(logits.numpy()))
+    return torch.cat([part.logsumexp(-1) for part in torch.split(logits, ROWS)])
 
 
 def _at_once(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
@@ -104,6 +121,18 @@ def _at_once(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
         jaccard=common.double() / (sizes + sizes[-1] - common),
         mass=mass,
         leading=None,
+    )
+
+
+def _in_loops(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
+    """Each row in one compiled loop over its layers."""
+    from elimtool.kernels.rows import reduced
+
+    found, leading, n = reduced(logits.numpy(), SURVIVORS)
+    cells = zip(leading.reshape(n.size, -1), n.flat, strict=True)
+    return Shapes(
+        **{name: torch.from_numpy(values) for name, values in settled(**found).items()},
+        leading=[scores[len(scores) - own :] for scores, own in cells],
     )
 
 
@@ -154,20 +183,60 @@ def _row(
         common[some] = _common(logits[some], ids, ends)
         mass[some] = weights.index_select(1, ids).sum(-1, dtype=torch.float64).numpy()
         squared[some] = weights.mul_(weights).sum(-1).numpy()
+    numbers = settled(
+        top=first,
+        size=np.array([one.size for one in edges]),
+        best=best,
+        weight=weight,
+        weighted=weighted,
+        squared=squared,
+        cross=cross,
+        held=held,
+        mass=mass,
+        common=common,
+    )
+    return numbers, edges
+
+
+def settled(
+    *,
+    top: npt.NDArray[Any],
+    size: npt.NDArray[Any],
+    best: npt.NDArray[Any],
+    weight: npt.NDArray[Any],
+    weighted: npt.NDArray[Any],
+    squared: npt.NDArray[Any],
+    cross: npt.NDArray[Any],
+    held: npt.NDArray[Any] | float,
+    mass: npt.NDArray[Any],
+    common: npt.NDArray[Any],
+) -> dict[str, npt.NDArray[Any]]:
+    """Numbers by the names of ``Shapes`` from sums over the vocabulary, layers along the first axis.
+
+    Args:
+        top: The most probable token.
+        size: Tokens in the nucleus.
+        best: The largest score.
+        weight: Sum of exp(score - best), the weights.
+        weighted: Sum of weight times (score - best).
+        squared: Sum of squared weights.
+        cross: Sum of the output's weight times (score - best).
+        held: Sum of the output's weights.
+        mass: Sum of weights of the output's nucleus.
+        common: Tokens of the output's nucleus that are in the layer's too.
+    """
     spread = np.log(weight)
     ahead = held / weight[-1] * spread - cross / weight[-1]
-    size = np.array([one.size for one in edges])
-    numbers = {
-        "top": first,
+    return {
+        "top": top.astype(np.int64),
         "normaliser": best + spread,
         "entropy": np.maximum(spread - weighted / weight, 0.0),
         "collision": squared / weight**2,
         "kl": np.maximum(ahead - ahead[-1], 0.0),
-        "size": size,
+        "size": size.astype(np.int64),
         "jaccard": common / (size + size[-1] - common),
         "mass": mass / weight,
     }
-    return numbers, edges
 
 
 def _output(logits: Float[Tensor, "vocab"], scratch: _Scratch) -> float:

@@ -17,13 +17,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from elimtool import Prompt, TraceOptions, engine
+from elimtool import Prompt, TraceOptions, engine, kernels
 from elimtool.corpus import shipped
 from elimtool.intake import batches
 from elimtool.lenses.raw import RawLens
@@ -82,7 +82,9 @@ class Job:
                     part @ weight.T
 
     def trace(self, settings: Settings) -> None:
-        """The forward passes with everything that fills tables."""
+        """The forward passes with all that fills tables, compiled loops where a trace takes them."""
+        rows = (self.model.n_layers + 1) * sum(len(one.positions) for one in self.encoded)
+        settings = replace(settings, compiled=kernels.worth(self.model.vocab, rows))
         for some in self.passes():
             engine.run_batch(self.model, some, settings, RawLens())
 

@@ -56,6 +56,17 @@ def test_ranks_do_not_depend_on_what_is_known_of_the_best(logits: torch.Tensor, 
 
 
 @settings(deadline=None)
+@given(logit_rows(), st.booleans())
+def test_compiled_loops_rank_alike(logits: torch.Tensor, known: bool) -> None:
+    logits = logits.float()
+    tokens = torch.arange(logits.shape[-1]).expand(logits.shape[0], -1)
+    leading = [np.sort(row)[-1:] for row in logits.numpy()] if known else None
+    leading = None if leading is None or bool((rank(logits, tokens)[1] > 0).any()) else leading
+    for one, other in zip(rank(logits, tokens), rank(logits, tokens, leading, compiled=True), strict=True):
+        assert torch.equal(one, other)
+
+
+@settings(deadline=None)
 @given(logit_rows(), st.integers(1, 40), st.integers(0, 40))
 def test_the_largest_are_those_sorted_first(logits: torch.Tensor, k: int, known: int) -> None:
     k = min(k, logits.shape[-1])

@@ -1,4 +1,4 @@
-"""The shapes of distributions, row by row as on a CPU, against plain float64 code and the GPU's way."""
+"""The shapes of distributions, row by row as on a CPU and in compiled loops, against plain float64 code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from elimtool.numerics import NEGLIGIBLE
 from elimtool.ranking import LEADING
-from elimtool.shapes import SURVIVORS, Shapes, _at_once, shapes
+from elimtool.shapes import SURVIVORS, Shapes, _at_once, normaliser, shapes
 
 NUMBERS = [field.name for field in fields(Shapes) if field.name != "leading"]
 
@@ -68,10 +68,11 @@ def settled(logits: torch.Tensor) -> bool:
     return counted and bool(((held - SURVIVORS).abs() > 1e-6).all())
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @settings(deadline=None)
-@given(layered().filter(settled))
-def test_shapes_equal_plain_code(logits: torch.Tensor) -> None:
-    found, expected = shapes(logits), plainly(logits)
+@given(logits=layered().filter(settled))
+def test_shapes_equal_plain_code(logits: torch.Tensor, compiled: bool) -> None:
+    found, expected = shapes(logits, compiled), plainly(logits)
     exact = logits.dtype == torch.float64
     for name in expected:
         torch.testing.assert_close(
@@ -88,44 +89,68 @@ def test_both_ways_agree(logits: torch.Tensor) -> None:
         torch.testing.assert_close(left, right, atol=3e-5, rtol=3e-5)
 
 
-def test_rows_do_not_depend_on_those_beside_them() -> None:
+@pytest.mark.parametrize("scale", [0.01, 0.3, 1.0, 3.0, 8.0])
+@pytest.mark.parametrize("step", [None, 0.25, 4.0])
+def test_compiled_loops_agree_on_long_rows(scale: float, step: float | None) -> None:
+    """Long enough for the histogram, for blocks of which the last is short, and for ties at every place."""
+    logits = torch.randn(5, 3, 20_011, generator=torch.Generator().manual_seed(6)) * scale - 30
+    if step is not None:
+        logits = (logits / step).round() * step
+    logits[:, 1, ::3] = -torch.inf
+    logits[2, 1, 1] = -torch.inf  # a token that the output may have
+    one, other = shapes(logits, compiled=True), shapes(logits)
+    for name in NUMBERS:  # where a nucleus ends, rounding may decide about one of thousands of tokens
+        atol = {"size": 1.0, "jaccard": 2e-4, "mass": 2e-4}.get(name, 1e-5)
+        torch.testing.assert_close(getattr(one, name), getattr(other, name), atol=atol, rtol=1e-5)
+    assert one.kl[2, 1] == torch.inf
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_sums_are_exact_to_single_precision(compiled: bool) -> None:
+    for scale in (0.1, 1.0, 3.0):
+        logits = torch.randn(4, 2, 50_000, generator=torch.Generator().manual_seed(7)) * scale
+        found, expected = shapes(logits, compiled), plainly(logits)
+        for name in ("normaliser", "entropy", "collision"):
+            torch.testing.assert_close(getattr(found, name), expected[name], atol=1e-6, rtol=2e-6)
+        torch.testing.assert_close(
+            normaliser(logits[0], compiled).double(), expected["normaliser"][0], atol=2e-6, rtol=2e-6
+        )
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_rows_do_not_depend_on_those_beside_them(compiled: bool) -> None:
     logits = torch.randn(9, 5, 3000, generator=torch.Generator().manual_seed(2)) * 4
-    whole = shapes(logits)
+    whole = shapes(logits, compiled)
     for row in range(5):
-        single = shapes(logits[:, row : row + 1].clone())
+        single = shapes(logits[:, row : row + 1].clone(), compiled)
         for name in NUMBERS:
             assert torch.equal(getattr(whole, name)[:, row], getattr(single, name)[:, 0])
 
 
-def test_the_output_is_exactly_itself() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_output_is_exactly_itself(compiled: bool) -> None:
     logits = torch.randn(6, 4, 5000, generator=torch.Generator().manual_seed(1)) * 3
-    found = shapes(logits)
+    found = shapes(logits, compiled)
     assert found.kl[-1].tolist() == [0.0] * 4
     assert found.jaccard[-1].tolist() == [1.0] * 4
     assert bool((found.mass[-1] >= SURVIVORS).all())
     assert bool((found.kl >= 0).all())
 
 
-def test_sums_are_exact_to_single_precision() -> None:
-    for scale in (0.1, 1.0, 3.0):
-        logits = torch.randn(4, 2, 50_000, generator=torch.Generator().manual_seed(7)) * scale
-        found, expected = shapes(logits), plainly(logits)
-        for name in ("normaliser", "entropy", "collision"):
-            torch.testing.assert_close(getattr(found, name), expected[name], atol=1e-6, rtol=2e-6)
-
-
-def test_only_differences_of_scores_count() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_only_differences_of_scores_count(compiled: bool) -> None:
     logits = torch.randn(6, 4, 5000, generator=torch.Generator().manual_seed(3)).mul(64).round() / 64
-    one, other = shapes(logits), shapes(logits - 4096)  # exact: no score is rounded
+    one, other = shapes(logits, compiled), shapes(logits - 4096, compiled)  # exact: no score is rounded
     for name in NUMBERS:
         if name != "normaliser":
             assert torch.equal(getattr(one, name), getattr(other, name))
 
 
-def test_one_token_left_is_certain() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_one_token_left_is_certain(compiled: bool) -> None:
     logits = torch.full((2, 1, 1000), -torch.inf)
     logits[:, :, 7] = 3.0
-    found = shapes(logits)
+    found = shapes(logits, compiled)
     assert found.top.tolist() == [[7], [7]]
     assert found.entropy.flatten().tolist() == pytest.approx([0, 0], abs=1e-12)
     assert found.collision.flatten().tolist() == [1, 1]
@@ -142,11 +167,12 @@ def test_a_row_of_one_beside_a_row_of_many() -> None:
     assert found.mass.flatten().tolist() == pytest.approx([0.9, 1.0, 0.9, 1.0], abs=0.005)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 2.0, 3.0, 6.0])  # survivors: most tokens ... a few
-def test_leading_scores_are_all_those_from_the_least_of_them_on(scale: float) -> None:
+def test_leading_scores_are_all_those_from_the_least_of_them_on(scale: float, compiled: bool) -> None:
     logits = torch.randn(3, 2, 30_000, generator=torch.Generator().manual_seed(4)) * scale
     logits = (logits * 100).round() / 100
-    found, expected = shapes(logits), plainly(logits)
+    found, expected = shapes(logits, compiled), plainly(logits)
     for name in ("size", "jaccard", "mass"):
         torch.testing.assert_close(getattr(found, name), expected[name])
     assert found.leading is not None

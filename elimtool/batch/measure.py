@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from elimtool import kernels
 from elimtool.batch.defects import Defects
 from elimtool.batch.passes import FIRST_SIZE, Passes
 from elimtool.batch.plan import Shard
@@ -77,7 +78,10 @@ class Measurer:
 
     def __post_init__(self) -> None:
         self.selection = self.options.selection()
-        self.settings = settings_for(self.model, self.options, self.lens)
+        compiled = kernels.usable(
+            self.model.vocab
+        )  # whatever a run's slice or rest holds: its rows are alike
+        self.settings = replace(settings_for(self.model, self.options, self.lens), compiled=compiled)
         for intervention in self.options.interventions:
             intervention.check(self.model)
         self.under = changed(self.model, self.options.interventions)

@@ -19,7 +19,7 @@ from torch import Tensor
 from elimtool.metrics.columns import Columns, join, names_at
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
-from elimtool.ranking import largest, nucleus
+from elimtool.ranking import largest, nucleus, rank
 from elimtool.rules import NUCLEUS, SURFACED
 
 CONTROLS = 99
@@ -97,9 +97,9 @@ class Matching:
 
     def __init__(self, prior: Float[Tensor, "vocab"]) -> None:
         self.prior = prior.double().cpu()
-        self.order = self.prior.argsort(stable=True)
-        self.place = torch.empty_like(self.order)
-        self.place[self.order] = torch.arange(len(self.order))
+        self.order = self.prior.numpy().argsort(kind="stable")
+        self.place = np.empty_like(self.order)
+        self.place[self.order] = np.arange(len(self.order))
 
     def controls(
         self, targets: Int[Tensor, "rows k"], excluded: Int[Tensor, "rows e"]
@@ -117,16 +117,17 @@ class Matching:
         for row, (ids, out) in enumerate(zip(targets.tolist(), excluded.tolist(), strict=True)):
             for k, target in enumerate(ids):
                 nearest = self._nearest(max(target, 0), out)
-                found[row, k, : len(nearest)] = nearest
+                found[row, k, : len(nearest)] = torch.from_numpy(nearest)
         return found
 
-    def _nearest(self, target: int, excluded: list[int]) -> Int[Tensor, "controls"]:
-        reach = CONTROLS + len(excluded) + 1
+    def _nearest(self, target: int, excluded: list[int]) -> npt.NDArray[np.int64]:
+        prior, reach = self.prior.numpy(), CONTROLS + len(excluded) + 1
         place = int(self.place[target])
         near = self.order[max(0, place - reach) : place + reach + 1]
-        near = near[~torch.isin(near, torch.tensor([*excluded, target]))].sort().values
-        distance = (self.prior[near] - self.prior[target]).abs()
-        return near[distance.argsort(stable=True)[:CONTROLS]]
+        near = np.sort(near[~np.isin(near, [*excluded, target])])
+        distance = np.abs(prior[near] - prior[target])
+        nearest: npt.NDArray[np.int64] = near[distance.argsort(kind="stable")[:CONTROLS]]
+        return nearest
 
 
 def late_eliminated(
@@ -157,11 +158,12 @@ def late_eliminated(
     inside = scores >= first[..., -1:]
     lost = inside.any(0) & ~inside[-1] & (output.gather(-1, tokens) < _least_in_nucleus(output))
     severity = torch.full(lost.shape, torch.nan, dtype=torch.float64, device=lost.device)
-    for row, k in lost.nonzero().tolist():
-        better = (first[:, row] > scores[:, row, k, None]).sum(-1)
-        best = int(better[inside[:, row, k]].min()) + 1
-        final = int((blocks[-1, row] > scores[-1, row, k]).sum()) + 1
-        severity[row, k] = float(np.log10(final / best))
+    for row in lost.any(-1).nonzero()[:, 0].tolist():
+        chosen = lost[row]
+        better = (first[:, row, None] > scores[:, row, chosen, None]).sum(-1)
+        best = better.masked_fill(~inside[:, row, chosen], first.shape[-1]).amin(0) + 1
+        final, _ = rank(blocks[-1, row : row + 1], tokens[row : row + 1, chosen])
+        severity[row, chosen] = (final[0] / best.double()).log10()
     return lost, severity
 
 

@@ -25,8 +25,8 @@ class LensTrajectory:
     tables: ClassVar[tuple[str, ...]] = ("lens", "lens_layers")
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
-        del settings
         self.batch = batch
+        self.compiled = settings.compiled
         self.targets: list[dict[str, Any]] = []
         self.layers: list[dict[str, Any]] = []
 
@@ -54,7 +54,7 @@ class LensTrajectory:
         ids = view.followed.ids
         each = ids.clamp(min=0).repeat(n_layers, 1)
         logits = view.logits.reshape(-1, vocab)
-        ranks, ties = rank(logits, each, view.shapes.leading)
+        ranks, ties = rank(logits, each, view.shapes.leading, self.compiled)
         chosen = logits.gather(-1, each)
         logprobs = chosen.double() - view.shapes.normaliser.reshape(-1, 1)
         real = (ids >= 0).cpu().numpy()[:, None, :].repeat(n_layers, axis=1)

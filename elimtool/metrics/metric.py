@@ -75,12 +75,14 @@ class Settings:
         heads: Whether to keep single heads.
         tables: Tables to fill; ``None`` for all.
         reference: What text in distribution looks like to the model; ``None`` where no lens was fitted.
+        compiled: Whether loops over the vocabulary may be compiled, see ``elimtool.kernels``.
     """
 
     chains: tuple[Chain, ...] = ()
     heads: bool = True
     tables: frozenset[str] | None = None
     reference: Reference | None = None
+    compiled: bool = False
 
     def wants(self, table: str) -> bool:
         """Whether a table is to be filled."""

@@ -17,12 +17,10 @@ from elimtool.lenses.regime import ABSTAIN, UNSEEN, WINDOW, Recent, recent_surpr
 from elimtool.metrics.columns import Columns, join
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
+from elimtool.shapes import normaliser
 
 READOUT_BYTES = 64 * 2**20
 """Logits of earlier positions held at a time."""
-
-ROWS = 8
-"""Rows of them that are summed at a time, while they are in the processor's cache."""
 
 
 class Regimes:
@@ -34,6 +32,7 @@ class Regimes:
     def __init__(self, batch: Batch, settings: Settings) -> None:
         self.batch = batch
         self.reference = settings.reference
+        self.compiled = settings.compiled
         self.context: Tensor | None = None
         self.recent: list[Recent] = []
         self.filled: list[dict[str, Any]] = []
@@ -81,7 +80,7 @@ class Regimes:
             for rows, some in zip(self.context, spans, strict=True)
         ]
         tokens = [one[some] for one, some in zip(ids, spans, strict=True)]
-        together = surprisal_of(view, torch.cat(before), torch.cat(tokens))
+        together = surprisal_of(view, torch.cat(before), torch.cat(tokens), self.compiled)
         found, start = [], 0
         for one, some, rows in zip(ids, spans, before, strict=True):
             surprisal = torch.full((len(one),), torch.nan, dtype=torch.float64)
@@ -96,7 +95,7 @@ class Regimes:
 
 
 def surprisal_of(
-    view: ReadoutView, residual: Float[Tensor, "rows width"], tokens: Tensor
+    view: ReadoutView, residual: Float[Tensor, "rows width"], tokens: Tensor, compiled: bool = False
 ) -> Float[Tensor, "rows"]:
     """How surprising each token was (nats, float64) by the last residual of the position before it."""
     assert view.readout is not None
@@ -105,9 +104,7 @@ def surprisal_of(
     for start in range(0, len(residual), step):
         logits = view.readout(residual[start : start + step])
         wanted = tokens[start : start + step, None].to(logits.device)
-        some = ROWS if logits.device.type == "cpu" else len(logits)
-        total = torch.cat([part.logsumexp(-1) for part in torch.split(logits, some)])
-        surprise = total - logits.gather(-1, wanted)[:, 0]
+        surprise = normaliser(logits, compiled) - logits.gather(-1, wanted)[:, 0]
         found.append(surprise.double().cpu())
     return torch.cat(found)
 

@@ -1,0 +1,290 @@
+"""Loops over vocabularies, compiled: float32 scores of rows in; sums, ends of nuclei and counts out.
+
+They are called through ``elimtool.kernels.rows``. All are in one file because numba, which keeps the machine
+code for later processes, compiles a function anew when its own file has changed, but not when one has that it
+calls from elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from elimtool.numerics import NEGLIGIBLE
+
+BEST, WEIGHT, WEIGHTED, SQUARED, CROSS, MASS, HELD, TOP, SIZE, COMMON = range(10)
+"""What ``reduce_row`` finds."""
+
+LIKELY = 1e-4
+"""Tokens above this probability are few, and mostly hold nearly all of it."""
+
+FEW = 512
+"""Likely tokens that are sorted; where there are more, a histogram leads to the end of the nucleus."""
+
+BLOCK = 256
+"""Scores whose largest is remembered, so that few blocks are searched for large ones."""
+
+BINS = 64 * 43 + 1
+"""Bins of that histogram: of 1/64 nat, down to the least weight that counts."""
+
+_single, _whole = np.float32, np.int32
+_ZERO, _HALF, _ONE, _LEAST = map(_single, (0.0, 0.5, 1.0, NEGLIGIBLE))
+_LOG2_E = _single(1 / math.log(2))
+_LN_2, _LN_2_REST = _single(0.693359375), _single(-2.12194440e-4)  # whole numbers times the first are exact
+# (exp(r) - 1 - r) / r^2 for |r| <= ln(2)/2: S. L. Moshier's Cephes library, expf
+_E0, _E1, _E2 = map(_single, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3))
+_E3, _E4, _E5 = map(_single, (4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1))
+_MANTISSA, _BIAS, _SIGN, _REST = map(_whole, (23, 127, 31, 0x7FFFFFFF))
+_LOWEST = _whole(-(2**31))
+_REMOVED = _single(-1e30)  # stands for -inf in products, which 0 times -inf would spoil
+
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    """Compile for any order of sums, so that several terms are added at once; inf and nan stay themselves."""
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # numba finds no folder that it can write to
+        return njit(**options)(function)
+
+
+@_compiled
+def _exp(x):
+    """exp(x) for NEGLIGIBLE <= x <= 0, to 1e-7 of its value."""
+    power = _whole(x * _LOG2_E - _HALF)
+    whole = _single(power)
+    r = x - whole * _LN_2 - whole * _LN_2_REST
+    y = ((((_E0 * r + _E1) * r + _E2) * r + _E3) * r + _E4) * r + _E5
+    return (y * r * r + r + _ONE) * _whole(_whole(power + _BIAS) << _MANTISSA).view(_single)
+
+
+@_compiled
+def _key(bits):
+    """Bits of a float as an integer of the same order, and back."""
+    return _whole(bits ^ _whole(_whole(bits >> _SIGN) & _REST))
+
+
+@_compiled
+def _maxima(values, maxima):
+    """The largest of each block into ``maxima``; the largest of all, and the first place that has it."""
+    bits = values.view(_whole)
+    for block in range(maxima.size):
+        some = bits[block * BLOCK : (block + 1) * BLOCK]
+        largest = _LOWEST
+        for i in range(some.size):
+            largest = max(largest, _whole(_key(some[i])))
+        maxima[block] = _whole(_key(_whole(largest))).view(_single)
+    block = maxima.argmax()
+    best = maxima[block]
+    place = block * BLOCK
+    while values[place] != best:
+        place += 1
+    return best, place
+
+
+@_compiled
+def _sums(values, best, output, weights):
+    """Weights exp(score - best); sums of them, of them times score - best, of squares, and the cross sum.
+
+    Single precision for 1,024 terms, double precision for the sums of these.
+    """
+    weight = weighted = squared = cross = 0.0
+    for start in range(0, values.size, 1024):
+        stop = start + 1024
+        some, theirs, own = values[start:stop], output[start:stop], weights[start:stop]
+        w = x = q = c = _ZERO
+        for i in range(some.size):
+            below = some[i] - best
+            counted = max(below, _LEAST)
+            p = _exp(counted)
+            own[i] = p
+            w += p
+            x += p * counted
+            q += p * p
+            c += theirs[i] * max(below, _REMOVED)
+        weight += w
+        weighted += x
+        squared += q
+        cross += c
+    return weight, weighted, squared, cross if cross > -1e10 else -np.inf
+
+
+@_compiled
+def _take_output(values, best, weights, output):
+    """The output's weights, those that count in no sum as 0; their sum."""
+    held = 0.0
+    for i in range(values.size):
+        output[i] = weights[i] if values[i] - best > _LEAST else _ZERO
+        held += output[i]
+    return held
+
+
+@_compiled
+def _above(values, maxima, bound, found):
+    """Scores above a bound into ``found``; their number, and one more than its room where it is too small."""
+    n = 0
+    for block in range(maxima.size):
+        if maxima[block] > bound:
+            for i in range(block * BLOCK, min(values.size, (block + 1) * BLOCK)):
+                if values[i] > bound:
+                    if n == found.size:
+                        return n + 1
+                    found[n] = values[i]
+                    n += 1
+    return n
+
+
+@_compiled
+def _reach(rising, best, ahead, goal):
+    """How many of the last scores hold the goal with what is ahead of them; 0 if they do not."""
+    for n in range(1, rising.size + 1):
+        ahead += math.exp(float(rising[rising.size - n]) - best)
+        if ahead >= goal:
+            return n
+    return 0
+
+
+@_compiled
+def _keep(rising, kept):
+    """The last of rising scores to the end of ``kept``, all as good as the least of them; their number."""
+    n = min(rising.size, kept.size)
+    if rising.size > n:
+        out = rising[rising.size - n - 1]
+        while n and rising[rising.size - n] == out:
+            n -= 1
+    for i in range(1, n + 1):
+        kept[kept.size - i] = rising[rising.size - i]
+    return n
+
+
+@_compiled
+def _bin(score, best):
+    return min(int(min(best - score, _single(43.0)) * _single(64.0)), BINS - 1)
+
+
+@_compiled
+def _end_of_few(rising, best, goal):
+    """Size of the nucleus, its least score, how many tokens have more and as much; size 0: beyond."""
+    size = _reach(rising, best, 0.0, goal)
+    score = rising[rising.size - max(size, 1)] if rising.size else best
+    better = equal = 0
+    for i in range(rising.size):
+        better += rising[i] > score
+        equal += rising[i] == score
+    return size, score, better, equal
+
+
+@_compiled
+def _end_of_many(values, best, weights, goal):
+    """The same by a histogram and a sort of the bin where the nucleus ends; and a score that few exceed."""
+    masses, counts = np.zeros(BINS), np.zeros(BINS, dtype=np.int64)
+    for i in range(values.size):
+        place = _bin(values[i], best)
+        masses[place] += weights[i]
+        counts[place] += 1
+    end, ahead, better = 0, 0.0, 0
+    while end < BINS - 1 and ahead + masses[end] < goal:
+        ahead += masses[end]
+        better += counts[end]
+        end += 1
+    last = np.empty(counts[end], dtype=_single)
+    n = 0
+    for i in range(values.size):
+        if _bin(values[i], best) == end:
+            last[n] = values[i]
+            n += 1
+    last.sort()
+    size = _reach(last, best, ahead, goal)
+    size = last.size if size == 0 else size
+    score = last[last.size - size]
+    beyond = equal = 0
+    for i in range(last.size):
+        beyond += last[i] > score
+        equal += last[i] == score
+    low, n = 0, counts[0]
+    while low < BINS - 1 and n < 16:
+        low += 1
+        n += counts[low]
+    return better + size, score, better + beyond, equal, _single(best - (low + 1) / 64)
+
+
+@_compiled
+def _cut(values, score, tied, equal):
+    """The last place whose score, equal to the least of a nucleus, still belongs to it."""
+    if tied == equal:
+        return values.size
+    place = -1
+    while tied:
+        place += 1
+        tied -= values[place] == score
+    return place
+
+
+@_compiled
+def reduce_row(logits, row, mass, numbers, leading, n_leading) -> None:
+    """One row's numbers at every layer, the output first: the others are held against it."""
+    layers, vocab = logits.shape[0], logits.shape[2]
+    weights, output = np.empty(vocab, dtype=_single), np.zeros(vocab, dtype=_single)
+    maxima = np.empty((vocab + BLOCK - 1) // BLOCK, dtype=_single)
+    few, survivors = np.empty(FEW, dtype=_single), np.empty(vocab, dtype=np.int64)
+    n_survivors, held = 0, 0.0
+    for layer in range(layers - 1, -1, -1):
+        values, kept = logits[layer, row], leading[layer, row]
+        best, top = _maxima(values, maxima)
+        weight, weighted, squared, cross = _sums(values, best, output, weights)
+        if layer == layers - 1:
+            held = _take_output(values, best, weights, output)
+            cross = _sums(values, best, output, weights)[3]
+        n = _above(values, maxima, _single(best + math.log(weight * LIKELY)), few)
+        rising = np.sort(few[: n if n <= few.size else 0])
+        size, score, better, equal = _end_of_few(rising, best, mass * weight)
+        if size == 0:
+            size, score, better, equal, bound = _end_of_many(values, best, weights, mass * weight)
+            n = _above(values, maxima, bound, few)
+            rising = np.sort(few[: n if n <= few.size else 0])
+        cut = _cut(values, score, size - better, equal)
+        if layer == layers - 1:
+            for i in range(vocab):
+                if values[i] > score or (values[i] == score and i <= cut):
+                    survivors[n_survivors] = i
+                    n_survivors += 1
+        common, shared = 0, 0.0
+        for i in survivors[:n_survivors]:
+            common += values[i] > score or (values[i] == score and i <= cut)
+            shared += weights[i]
+        n_leading[layer, row] = _keep(rising, kept)
+        found = numbers[:, layer, row]
+        found[BEST], found[WEIGHT], found[WEIGHTED], found[SQUARED] = best, weight, weighted, squared
+        found[CROSS], found[MASS], found[HELD] = cross, shared, held
+        found[TOP], found[SIZE], found[COMMON] = top, size, common
+
+
+@_compiled
+def count(values, bounds, wanted, larger, equal, start, stop) -> None:
+    """Add how many scores of some rows are larger than, and equal to, the bounds wanted of each row."""
+    for row in range(start, stop):
+        for begin in range(0, values.shape[1], 4096):  # the innermost cache holds so many for all bounds
+            some = values[row, begin : begin + 4096]
+            for k in range(bounds.shape[1]):
+                if not wanted[row, k]:
+                    continue
+                bound, more, same = bounds[row, k], _whole(0), _whole(0)
+                for i in range(some.size):
+                    more += _whole(some[i] > bound)
+                    same += _whole(some[i] == bound)
+                larger[row, k] += more
+                equal[row, k] += same
+
+
+@_compiled
+def normalise(values, found, start, stop) -> None:
+    """Logarithms of the sums of exp(score) of some rows."""
+    weights = np.empty(values.shape[1], dtype=_single)
+    maxima = np.empty((values.shape[1] + BLOCK - 1) // BLOCK, dtype=_single)
+    for row in range(start, stop):
+        best, _ = _maxima(values[row], maxima)
+        found[row] = best + math.log(_sums(values[row], best, values[row], weights)[0])

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-LONG = 1024
+LONG = 512
 """Tokens of a prompt from which on its large activations are mapped one by one."""
 MAPPED = 2 * 2**20
 """Bytes from which on an allocation of such a pass is mapped by itself."""

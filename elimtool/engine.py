@@ -166,6 +166,7 @@ def measure(
             for name, columns in walk_tables(model, one, written, options.generate, options.seed).items():
                 tables.setdefault(name, []).append(arrow_table(name, columns))
     config = {**asdict(options), "lens": named, "prompts_sha256": fingerprint(asked)}
+    config["compiled"] = settings.compiled
     config |= described(options.interventions, under, usable)
     whole = {name: concatenate(parts + later.get(name, [])) for name, parts in tables.items()}
     return Run.from_tables(manifest(model, config, settings.chains, started), whole)

@@ -52,6 +52,7 @@ class LocalEngine:
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.model, self.trace, self.batch, self.say = model, trace, batch, say
+        self.thaw = False
 
     def start(self, directory: Path) -> None:
         """Load the model.
@@ -64,6 +65,7 @@ class LocalEngine:
 
         model = self.model.load(self.say) if isinstance(self.model, Source) else self.model
         self.worker = Worker(model, self.trace, self.batch)
+        self.thaw = gc.get_freeze_count() == 0
         gc.freeze()  # what is there by now stays to the end: no search for cyclic garbage goes through it
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
@@ -80,5 +82,6 @@ class LocalEngine:
             yield self.worker.do(shard, directory, manifest)
 
     def close(self) -> None:
-        """Let Python search through all objects again."""
-        gc.unfreeze()
+        """Let Python search through all objects again, but where somebody else had frozen some."""
+        if self.thaw:
+            gc.unfreeze()

@@ -68,6 +68,10 @@ class Worker:
         lens, self.lens = open_lens(trace.lens, model)
         self.model, self.trace, self.batch = model, trace, batch
         self.measurer = Measurer(model, trace, lens, batch.targets, batch.foils, batch.batch_size)
+        if self.measurer.settings.compiled:
+            from elimtool.kernels.rows import prepare
+
+            prepare()
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
         """What ``run.json`` will say of the run: the same on every worker.
@@ -83,6 +87,7 @@ class Worker:
             **described(self.trace.interventions, self.measurer.under, ()),
             "tables": sorted(self.measurer.kept),
             "heads": self.trace.single_heads,
+            "compiled": self.measurer.settings.compiled,
             "batch_size": self.batch.batch_size,
             "shard_size": self.batch.shard_size,
             "targets": self.batch.targets,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,9 +115,10 @@ def compare(
     del config  # its values are the other parameters' defaults by now
     output = Output(quiet)
     given = {name for name in context.params if _typed(context, name)}
-    asked = Asked(
-        tuple(sides or ()), tuple(prompt or ()), tuple(model or ()), tuple(dtype or ()), tuple(samplers or ())
-    )
+    models = tuple(model or ())
+    if _source(context, "model") == "ENVIRONMENT":
+        models = (os.environ["ELIMTOOL_MODEL"],)  # one model, whose path may have blanks
+    asked = Asked(tuple(sides or ()), tuple(prompt or ()), models, tuple(dtype or ()), tuple(samplers or ()))
     form = form_of(asked, given)
     where = _position(position)
     if out is not None:
@@ -265,8 +267,13 @@ def _loaders(output: Output, asked: Asked, source: Source) -> list[Callable[[], 
 
 def _typed(context: typer.Context, name: str) -> bool:
     """Whether an option stood on the command line itself."""
+    return _source(context, name) == "COMMANDLINE"
+
+
+def _source(context: typer.Context, name: str) -> str | None:
+    """Where a parameter's value came from."""
     source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+    return None if source is None else source.name
 
 
 def _position(position: str) -> Any:

@@ -27,6 +27,15 @@ TOGETHER = 8
 Scores = npt.NDArray[np.float32]
 
 
+def prepare() -> None:
+    """Compile, or read what an earlier process compiled, so that nothing later waits for it."""
+    nothing = np.zeros((1, 1, 1), dtype=np.float32)
+    reduced(nothing, 1.0)
+    normalisers(nothing[0])
+    larger, equal = np.zeros((2, 1, 1), dtype=np.int64)
+    count(nothing[0], nothing[0], np.ones((1, 1), dtype=np.bool_), larger, equal)
+
+
 def reduced(
     logits: Scores, mass: float
 ) -> tuple[dict[str, npt.NDArray[np.float64]], Scores, npt.NDArray[np.int64]]:

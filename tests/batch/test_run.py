@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 from pathlib import Path
@@ -14,8 +15,9 @@ from filelock import FileLock
 
 import elimtool
 from elimtool.batch import passes, work
+from elimtool.batch.local import LocalEngine
 from elimtool.batch.merge import merge
-from elimtool.batch.options import MostErrors, Slice
+from elimtool.batch.options import BatchOptions, MostErrors, Slice
 from elimtool.batch.state import State
 from elimtool.batch.status import status
 from elimtool.engine import TraceOptions
@@ -339,3 +341,19 @@ def test_walks_of_a_batch_are_those_of_a_trace(batch: Batch, llama: Any, tmp_pat
     )
     walk = elimtool.open_run(tmp_path / "run").table("walk")
     assert_same(walk[walk["prompt_id"] == "p1"].reset_index(drop=True), alone.table("walk"), "walk")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_collector_is_left_as_it_was(llama: Any, tmp_path: Path, frozen: bool) -> None:
+    gc.unfreeze()
+    if frozen:
+        gc.freeze()
+    before = gc.get_freeze_count()
+    engine = LocalEngine(llama, QUICK, BatchOptions())
+    try:
+        engine.start(tmp_path)
+        assert gc.get_freeze_count() > before
+        engine.close()
+        assert bool(gc.get_freeze_count()) == frozen
+    finally:
+        gc.unfreeze()

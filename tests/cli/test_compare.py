@@ -94,6 +94,15 @@ def test_one_model_in_two_number_types(elimtool: Command):
     assert done.code == 0 and "Different number types: float32 and bfloat16." in done.out
 
 
+def test_the_environment_names_one_model_though_its_path_has_a_blank(
+    elimtool: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (folder / "my model").symlink_to(folder / "model-a")
+    monkeypatch.setenv("ELIMTOOL_MODEL", "my model")
+    done = elimtool("compare", "--dtype", "float32", "--dtype", "bfloat16", "--prompt", "Hi")
+    assert done.code == 0 and "Different number types: float32 and bfloat16." in done.out
+
+
 def test_two_chains_of_a_run_and_of_a_model(elimtool: Command):
     samplers = ("--samplers", "llama.cpp", "--samplers", "hf")
     done = elimtool("compare", *samplers, "run-a")

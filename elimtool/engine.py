@@ -147,7 +147,8 @@ def measure(
     tables: dict[str, list[pa.Table]] = {"prompts": [arrow_table("prompts", prompt_rows(asked, encoded))]}
     usable = [one for one in encoded if isinstance(one, Encoded)]
     probed = sum(len(one.positions) for one in usable)
-    settings = replace(settings, compiled=kernels.worth(model.vocab, probed * (model.n_layers + 1)))
+    large = kernels.worth(model.vocab, probed * (model.n_layers + 1))
+    settings = replace(settings, compiled=large and model.device.type == "cpu")
     under = changed(model, options.interventions)
     later: dict[str, list[pa.Table]] = {}
     done, leaders = 0, Leaders()

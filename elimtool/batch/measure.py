@@ -78,9 +78,8 @@ class Measurer:
 
     def __post_init__(self) -> None:
         self.selection = self.options.selection()
-        compiled = kernels.usable(
-            self.model.vocab
-        )  # whatever a run's slice or rest holds: its rows are alike
+        # however little a slice holds: the rows of a run are alike
+        compiled = self.model.device.type == "cpu" and kernels.usable(self.model.vocab)
         self.settings = replace(settings_for(self.model, self.options, self.lens), compiled=compiled)
         for intervention in self.options.interventions:
             intervention.check(self.model)

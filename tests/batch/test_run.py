@@ -14,6 +14,7 @@ import torch
 from filelock import FileLock
 
 import elimtool
+from elimtool import kernels
 from elimtool.batch import passes, work
 from elimtool.batch.local import LocalEngine
 from elimtool.batch.merge import merge
@@ -234,6 +235,18 @@ def test_a_run_with_other_inputs_or_options_is_refused(batch: Batch, tmp_path: P
     with pytest.raises(ElimError, match="begun with other prompts"):
         batch(prompts, tmp_path / "run")
     assert batch(prompts, tmp_path / "run", overwrite=True).prompts == 5
+
+
+def test_a_run_with_compiled_loops_does_not_go_on_without(
+    batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = write_prompts(tmp_path / "a.jsonl", 4)
+    monkeypatch.setattr(kernels, "VOCABULARY", 1)
+    batch(prompts, tmp_path / "run")
+    assert elimtool.open_run(tmp_path / "run").manifest.config["compiled"] is True
+    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
+    with pytest.raises(ElimError, match="compiled"):
+        batch(prompts, tmp_path / "run")
 
 
 def test_a_directory_of_something_else_is_refused(batch: Batch, llama: Any, tmp_path: Path) -> None:

@@ -125,10 +125,13 @@ def _at_once(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
 
 
 def _in_loops(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
-    """Each row in one compiled loop over its layers."""
+    """Each row in one compiled loop over its layers; another way where a model's numbers broke."""
     from elimtool.kernels.rows import reduced
 
-    found, leading, n = reduced(logits.numpy(), SURVIVORS)
+    answer = reduced(logits.numpy(), SURVIVORS)
+    if answer is None:
+        return _row_by_row(logits)
+    found, leading, n = answer
     cells = zip(leading.reshape(n.size, -1), n.flat, strict=True)
     return Shapes(
         **{name: torch.from_numpy(values) for name, values in settled(**found).items()},

@@ -89,6 +89,22 @@ def test_both_ways_agree(logits: torch.Tensor) -> None:
         torch.testing.assert_close(left, right, atol=3e-5, rtol=3e-5)
 
 
+@pytest.mark.parametrize("broken", [torch.nan, -torch.nan, torch.inf])
+@pytest.mark.parametrize("layer", [0, 2])
+def test_broken_numbers_are_left_to_the_plain_way(broken: float, layer: int) -> None:
+    logits = torch.randn(3, 2, 3000, generator=torch.Generator().manual_seed(8))
+    logits[layer, 1, 5] = broken
+    logits[1, 0] = 0.0  # the histogram's way
+    one, other = shapes(logits, compiled=True), shapes(logits)
+    for name in NUMBERS:
+        assert torch.equal(getattr(one, name).nan_to_num(), getattr(other, name).nan_to_num())
+    assert normaliser(logits[layer], compiled=True).isfinite().tolist() == [True, False]
+
+
+def test_a_distribution_without_tokens_has_no_normaliser() -> None:
+    assert normaliser(torch.full((1, 300), -torch.inf), compiled=True).isnan().all()
+
+
 @pytest.mark.parametrize("scale", [0.01, 0.3, 1.0, 3.0, 8.0])
 @pytest.mark.parametrize("step", [None, 0.25, 4.0])
 def test_compiled_loops_agree_on_long_rows(scale: float, step: float | None) -> None:

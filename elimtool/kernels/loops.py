@@ -39,7 +39,7 @@ _LN_2, _LN_2_REST = _single(0.693359375), _single(-2.12194440e-4)  # whole numbe
 _E0, _E1, _E2 = map(_single, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3))
 _E3, _E4, _E5 = map(_single, (4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1))
 _MANTISSA, _BIAS, _SIGN, _REST = map(_whole, (23, 127, 31, 0x7FFFFFFF))
-_LOWEST = _whole(-(2**31))
+_LOWEST, _INFINITY = _whole(-(2**31)), _whole(0x7F800000)
 _REMOVED = _single(-1e30)  # stands for -inf in products, which 0 times -inf would spoil
 
 
@@ -70,17 +70,24 @@ def _key(bits):
 
 @_compiled
 def _maxima(values, maxima):
-    """The largest of each block into ``maxima``; the largest of all, and the first place that has it."""
+    """The largest of each block into ``maxima``; the largest of all, and the first place that has it.
+
+    The place is -1 where a score is NaN or +inf, or none is finite: then nothing else here may be called.
+    """
     bits = values.view(_whole)
+    size = _whole(0)
     for block in range(maxima.size):
         some = bits[block * BLOCK : (block + 1) * BLOCK]
         largest = _LOWEST
         for i in range(some.size):
             largest = max(largest, _whole(_key(some[i])))
+            size = max(size, _whole(some[i] & _REST))
         maxima[block] = _whole(_key(_whole(largest))).view(_single)
     block = maxima.argmax()
     best = maxima[block]
     place = block * BLOCK
+    if size > _INFINITY or not math.isfinite(best):
+        return best, -1
     while values[place] != best:
         place += 1
     return best, place
@@ -226,7 +233,10 @@ def _cut(values, score, tied, equal):
 
 @_compiled
 def reduce_row(logits, row, mass, numbers, leading, n_leading) -> None:
-    """One row's numbers at every layer, the output first: the others are held against it."""
+    """One row's numbers at every layer, the output first: the others are held against it.
+
+    A layer of which nothing can be said has -1 for ``TOP``, and ends it.
+    """
     layers, vocab = logits.shape[0], logits.shape[2]
     weights, output = np.empty(vocab, dtype=_single), np.zeros(vocab, dtype=_single)
     maxima = np.empty((vocab + BLOCK - 1) // BLOCK, dtype=_single)
@@ -235,6 +245,9 @@ def reduce_row(logits, row, mass, numbers, leading, n_leading) -> None:
     for layer in range(layers - 1, -1, -1):
         values, kept = logits[layer, row], leading[layer, row]
         best, top = _maxima(values, maxima)
+        numbers[TOP, layer, row] = top
+        if top < 0:
+            return
         weight, weighted, squared, cross = _sums(values, best, output, weights)
         if layer == layers - 1:
             held = _take_output(values, best, weights, output)
@@ -260,7 +273,7 @@ def reduce_row(logits, row, mass, numbers, leading, n_leading) -> None:
         found = numbers[:, layer, row]
         found[BEST], found[WEIGHT], found[WEIGHTED], found[SQUARED] = best, weight, weighted, squared
         found[CROSS], found[MASS], found[HELD] = cross, shared, held
-        found[TOP], found[SIZE], found[COMMON] = top, size, common
+        found[SIZE], found[COMMON] = size, common
 
 
 @_compiled
@@ -286,5 +299,7 @@ def normalise(values, found, start, stop) -> None:
     weights = np.empty(values.shape[1], dtype=_single)
     maxima = np.empty((values.shape[1] + BLOCK - 1) // BLOCK, dtype=_single)
     for row in range(start, stop):
-        best, _ = _maxima(values[row], maxima)
-        found[row] = best + math.log(_sums(values[row], best, values[row], weights)[0])
+        best, top = _maxima(values[row], maxima)
+        found[row] = math.nan
+        if top >= 0:
+            found[row] = best + math.log(_sums(values[row], best, values[row], weights)[0])

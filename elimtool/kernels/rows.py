@@ -38,7 +38,7 @@ def prepare() -> None:
 
 def reduced(
     logits: Scores, mass: float
-) -> tuple[dict[str, npt.NDArray[np.float64]], Scores, npt.NDArray[np.int64]]:
+) -> tuple[dict[str, npt.NDArray[np.float64]], Scores, npt.NDArray[np.int64]] | None:
     """What ``elimtool.shapes`` sums over the vocabulary, of every layer and row.
 
     Args:
@@ -46,15 +46,18 @@ def reduced(
         mass: Share of the probability that a nucleus holds.
 
     Returns:
+        ``None`` where a score is NaN or +inf, or a distribution has no finite one; else
         ``(numbers, leading, n)``: arguments of ``shapes.settled``, each [layers, rows]; and each cell's ``n``
         best scores, rising, at the end of its row of [layers, rows, ``KEPT``], all that are as good as the
         least of them.
     """
     logits = np.ascontiguousarray(logits)
     layers, rows, _ = logits.shape
-    numbers, leading = np.empty((10, layers, rows)), np.empty((layers, rows, KEPT), dtype=np.float32)
+    numbers, leading = np.zeros((10, layers, rows)), np.empty((layers, rows, KEPT), dtype=np.float32)
     n = np.empty((layers, rows), dtype=np.int64)
     _shared(lambda row: loops.reduce_row(logits, row, mass, numbers, leading, n), rows)
+    if (numbers[loops.TOP] < 0).any():
+        return None
     names = ("best", "weight", "weighted", "squared", "cross", "mass", "held", "top", "size", "common")
     return {name: numbers[getattr(loops, name.upper())] for name in names}, leading, n
 
@@ -80,7 +83,7 @@ def count(
 
 
 def normalisers(values: Scores) -> npt.NDArray[np.float64]:
-    """Logarithm of the sum of exp(score) of each row; -inf is a removed token, and one at least is not."""
+    """Logarithm of the sum of exp(score) of each row; NaN where it has one that is NaN or +inf, or none."""
     values, found = np.ascontiguousarray(values), np.empty(len(values))
     _some(lambda *rows: loops.normalise(values, found, *rows), len(values))
     return found

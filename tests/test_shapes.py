@@ -107,17 +107,17 @@ def test_a_distribution_without_tokens_has_no_normaliser() -> None:
 
 @pytest.mark.parametrize("scale", [0.01, 0.3, 1.0, 3.0, 8.0])
 @pytest.mark.parametrize("step", [None, 0.25, 4.0])
-def test_compiled_loops_agree_on_long_rows(scale: float, step: float | None) -> None:
+def test_compiled_loops_are_right_on_long_rows(scale: float, step: float | None) -> None:
     """Long enough for the histogram, for blocks of which the last is short, and for ties at every place."""
     logits = torch.randn(5, 3, 20_011, generator=torch.Generator().manual_seed(6)) * scale - 30
     if step is not None:
         logits = (logits / step).round() * step
     logits[:, 1, ::3] = -torch.inf
     logits[2, 1, 1] = -torch.inf  # a token that the output may have
-    one, other = shapes(logits, compiled=True), shapes(logits)
+    one, expected = shapes(logits, compiled=True), plainly(logits)
     for name in NUMBERS:  # where a nucleus ends, rounding may decide about one of thousands of tokens
-        atol = {"size": 1.0, "jaccard": 2e-4, "mass": 2e-4}.get(name, 1e-5)
-        torch.testing.assert_close(getattr(one, name), getattr(other, name), atol=atol, rtol=1e-5)
+        atol = {"size": 1.0, "jaccard": 2e-4, "mass": 2e-4}.get(name, 4e-6)
+        torch.testing.assert_close(getattr(one, name), expected[name], atol=atol, rtol=4e-6)
     assert one.kl[2, 1] == torch.inf
 
 

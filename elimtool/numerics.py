@@ -108,6 +108,9 @@ def _plogp(probs: Tensor) -> Tensor:
     return probs.clamp(min=torch.finfo(probs.dtype).tiny).log_().mul_(probs)
 
 
+LIKELY = 1e-4
+"""The tokens above this probability are few, and mostly hold nearly all of it."""
+
 NEGLIGIBLE = -43.0
 """A token of this log-probability (2e-19) adds nothing that a sum over any vocabulary would show."""
 

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from elimtool.numerics import LIKELY
+
 Rows = Float[Tensor, "rows vocab"]
 
 
@@ -181,9 +183,6 @@ def _partly_sorted(
 
 LEADING = 4096
 """Scores that are kept of a row at most."""
-
-LIKELY = 1e-4
-"""The tokens above this probability are few, and mostly hold nearly all of it."""
 
 
 class Edge(NamedTuple):

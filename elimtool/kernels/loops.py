@@ -14,13 +14,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from elimtool.numerics import NEGLIGIBLE
+from elimtool.numerics import LIKELY, NEGLIGIBLE
 
 BEST, WEIGHT, WEIGHTED, SQUARED, CROSS, MASS, HELD, TOP, SIZE, COMMON = range(10)
 """What ``reduce_row`` finds."""
-
-LIKELY = 1e-4
-"""Tokens above this probability are few, and mostly hold nearly all of it."""
 
 FEW = 512
 """Likely tokens that are sorted; where there are more, a histogram leads to the end of the nucleus."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import json
 import os
 from pathlib import Path
@@ -14,11 +13,9 @@ import torch
 from filelock import FileLock
 
 import elimtool
-from elimtool import kernels
 from elimtool.batch import passes, work
-from elimtool.batch.local import LocalEngine
 from elimtool.batch.merge import merge
-from elimtool.batch.options import BatchOptions, MostErrors, Slice
+from elimtool.batch.options import MostErrors, Slice
 from elimtool.batch.state import State
 from elimtool.batch.status import status
 from elimtool.engine import TraceOptions
@@ -237,18 +234,6 @@ def test_a_run_with_other_inputs_or_options_is_refused(batch: Batch, tmp_path: P
     assert batch(prompts, tmp_path / "run", overwrite=True).prompts == 5
 
 
-def test_a_run_with_compiled_loops_does_not_go_on_without(
-    batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prompts = write_prompts(tmp_path / "a.jsonl", 4)
-    monkeypatch.setattr(kernels, "VOCABULARY", 1)
-    batch(prompts, tmp_path / "run")
-    assert elimtool.open_run(tmp_path / "run").manifest.config["compiled"] is True
-    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
-    with pytest.raises(ElimError, match="compiled"):
-        batch(prompts, tmp_path / "run")
-
-
 def test_a_directory_of_something_else_is_refused(batch: Batch, llama: Any, tmp_path: Path) -> None:
     prompts = write_prompts(tmp_path / "a.jsonl", 2)
     elimtool.trace(llama, "a").save(tmp_path / "trace")
@@ -354,19 +339,3 @@ def test_walks_of_a_batch_are_those_of_a_trace(batch: Batch, llama: Any, tmp_pat
     )
     walk = elimtool.open_run(tmp_path / "run").table("walk")
     assert_same(walk[walk["prompt_id"] == "p1"].reset_index(drop=True), alone.table("walk"), "walk")
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_the_collector_is_left_as_it_was(llama: Any, tmp_path: Path, frozen: bool) -> None:
-    gc.unfreeze()
-    if frozen:
-        gc.freeze()
-    before = gc.get_freeze_count()
-    engine = LocalEngine(llama, QUICK, BatchOptions())
-    try:
-        engine.start(tmp_path)
-        assert gc.get_freeze_count() > before
-        engine.close()
-        assert bool(gc.get_freeze_count()) == frozen
-    finally:
-        gc.unfreeze()

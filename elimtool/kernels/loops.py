@@ -283,9 +283,9 @@ def count(values, bounds, wanted, larger, equal, start, stop) -> None:
                 if not wanted[row, k]:
                     continue
                 bound, more, same = bounds[row, k], _whole(0), _whole(0)
-                for i in range(some.size):
-                    more += _whole(some[i] > bound)
-                    same += _whole(some[i] == bound)
+                for i in range(some.size):  # numba's sums of whole numbers have 64 bits unless they are told
+                    more = _whole(more + _whole(some[i] > bound))
+                    same = _whole(same + _whole(some[i] == bound))
                 larger[row, k] += more
                 equal[row, k] += same
 

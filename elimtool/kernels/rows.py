@@ -21,7 +21,7 @@ from elimtool.kernels import loops
 KEPT = 64
 """Leading scores kept of a row at most."""
 
-TOGETHER = 8
+TOGETHER = 32
 """Rows counted by a thread at a time."""
 
 Scores = npt.NDArray[np.float32]

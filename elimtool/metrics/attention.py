@@ -83,7 +83,9 @@ class AttentionRetention:
     def _in_parts(self, view: LayerView, visible: Bool[Tensor, "batch probes keys"]) -> None:
         """Sum one layer's rows over spans, some probes at a time."""
         found = [
-            self._summed(weights[None], visible[None, :, some], self.batch.positions[:, some])
+            self._summed(
+                weights[None], visible[None, :, some, : weights.shape[-1]], self.batch.positions[:, some]
+            )
             for some, weights in view.attention_parts()
         ]
         if not found:
@@ -109,7 +111,8 @@ class AttentionRetention:
         positions: Int[Tensor, "batch probes"],
     ) -> Summed:
         """Columns of spans [layers, batch, probes, ...], of whole rows, and of heads with their own axis."""
-        rows = AttentionSums.of(weights, visible, self.members, self.sink)
+        keys = weights.shape[-1]
+        rows = AttentionSums.of(weights, visible, self.members[..., :keys], self.sink[:, :keys])
         heads: dict[str, Tensor] = {}
         if self.single:
             lift = rows.mass * (rows.n_keys[..., None] / rows.sizes)[:, :, None]

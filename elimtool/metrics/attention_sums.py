@@ -19,13 +19,14 @@ ELIMINATED_BELOW = 0.25
 class AttentionSums:
     """Some layers' attention rows, what each may see, and their sums over spans.
 
-    ``outside`` are the visible keys that are no sink, ``rest`` the weight they hold in each head, and
-    ``measured`` the heads where that is enough to speak of a distribution over them.
+    Keys "outside" are the visible ones that are no sink, ``rest`` is the weight they hold in each head, and
+    ``measured`` are the heads where that is enough to speak of a distribution over them.
     """
 
     weights: Float[Tensor, "layers batch heads probes keys"]
-    outside: Float[Tensor, "layers batch probes keys"]
+    kept: Float[Tensor, "layers batch heads probes keys"]
     rest: Float[Tensor, "layers batch heads probes"]
+    given: Float[Tensor, "layers batch heads probes"]
     measured: Bool[Tensor, "layers batch heads probes"]
     n_keys: Float[Tensor, "layers batch probes"]
     n_outside: Float[Tensor, "layers batch probes"]
@@ -42,28 +43,36 @@ class AttentionSums:
         members: Float[Tensor, "batch spans keys"],
         sink: Bool[Tensor, "batch keys"],
     ) -> AttentionSums:
-        """Sum rows over spans; what no visible token or no measurable head gives is NaN."""
-        members = members.to(weights.dtype)
-        seen = visible.to(weights.dtype)
-        outside = seen * (~sink)[:, None]
-        rest = torch.einsum("lbhpk,lbpk->lbhp", weights, outside)
+        """Sum rows over spans; what no visible token or no measurable head gives is NaN.
+
+        Args:
+            weights: Attention weights, float32 or better.
+            visible: Keys that each query may see.
+            members: 1 for the tokens of each span.
+            sink: The tokens of the sink.
+        """
+        members, seen, sinks = (part.to(weights.dtype) for part in (members, visible, sink))
+        everything = torch.ones_like(sinks)
+        outside = seen * (1.0 - sinks)[:, None]
+        kept = weights * outside[:, :, None]
+        whole = _products(weights, members, sinks)
+        without = _products(kept, members, everything)
+        rest = without[..., -1]
+        sizes, sizes_no_sink = (_products(keys, members, everything) for keys in (seen, outside))
         measured = rest >= LEAST_OUTSIDE_SINK
-        sizes = torch.einsum("lbpk,bsk->lbps", seen, members)
-        sizes_no_sink = torch.einsum("lbpk,bsk->lbps", outside, members)
-        mass = torch.einsum("lbhpk,bsk->lbhps", weights, members)
-        kept = torch.einsum("lbhpk,bsk->lbhps", weights * outside[:, :, None], members) / rest[..., None]
-        known = measured[..., None] & (sizes_no_sink > 0)[:, :, None]
+        known = measured[..., None] & (sizes_no_sink[..., :-1] > 0)[:, :, None]
         return cls(
             weights=weights,
-            outside=outside,
+            kept=kept,
             rest=rest,
+            given=whole[..., -1],
             measured=measured,
-            n_keys=seen.sum(-1),
-            n_outside=outside.sum(-1),
-            sizes=sizes,
-            sizes_no_sink=sizes_no_sink,
-            mass=mass.where((sizes > 0)[:, :, None], torch.nan),
-            mass_no_sink=kept.where(known, torch.nan),
+            n_keys=sizes[..., -1],
+            n_outside=sizes_no_sink[..., -1],
+            sizes=sizes[..., :-1],
+            sizes_no_sink=sizes_no_sink[..., :-1],
+            mass=whole[..., :-1].where((sizes[..., :-1] > 0)[:, :, None], torch.nan),
+            mass_no_sink=(without[..., :-1] / rest[..., None]).where(known, torch.nan),
         )
 
     def spans(self) -> dict[str, Tensor]:
@@ -98,17 +107,44 @@ class AttentionSums:
         Returns:
             Numbers by column, [layers, batch, probes].
         """
-        entropy = torch.special.entr(self.weights).sum(-1)
-        threshold = ELIMINATED_BELOW * self.rest / self.n_outside[:, :, None]
-        counted = (self.outside[:, :, None] > 0) & self.measured[..., None]
-        below = (self.weights < threshold[..., None]) & counted
-        pairs = self.measured.sum(2) * self.n_outside
-        given = torch.einsum("lbhpk,bk->lbhp", self.weights, sink.to(self.weights.dtype)).mean(2)
+        entropy = entropies(self.weights)
+        given = self.given.mean(2)
         has_sink = sink.any(-1)[:, None].expand_as(given)
+        pairs = self.measured.sum(2) * self.n_outside
         return {
             "entropy": entropy.mean(2),
             "n_eff": entropy.exp().mean(2),
             "sink_mass": given.where(has_sink, torch.nan),
-            "eliminated_frac": below.sum((2, 4)) / pairs,  # 0 / 0 = NaN: no head to measure
+            "eliminated_frac": self._eliminated() / pairs,  # 0 / 0 = NaN: no head to measure
             "masked_frac": 1.0 - self.n_keys.double() / (positions + 1),
         }
+
+    def _eliminated(self) -> Float[Tensor, "layers batch probes"]:
+        """Pairs of a measured head and a key outside whose weight is under the threshold."""
+        threshold = ELIMINATED_BELOW * self.rest / self.n_outside[:, :, None]
+        below = torch.empty_like(self.kept)
+        torch.lt(self.kept, threshold[..., None], out=below)
+        # all other keys are 0 in `kept`, which is under the threshold of a measured head
+        others = self.kept.shape[-1] - self.n_outside
+        return (below.sum(-1) - others[:, :, None]).where(self.measured, 0.0).sum(2)
+
+
+def entropies(weights: Float[Tensor, "*rows keys"]) -> Float[Tensor, "*rows"]:
+    """Entropy (nats) of each row, to single precision.
+
+    A logarithm that need not ask for 0 is ten times as fast: what is smaller than any normal number counts as
+    the least of these, which is the same sum.
+    """
+    logs = weights.clamp(min=torch.finfo(weights.dtype).tiny).log_()
+    return -logs.mul_(weights).sum(-1)
+
+
+def _products(
+    rows: Float[Tensor, "layers batch *some keys"],
+    members: Float[Tensor, "batch spans keys"],
+    last: Float[Tensor, "batch keys"],
+) -> Float[Tensor, "layers batch *some columns"]:
+    """Sums of rows over the tokens of each span, and of one more."""
+    columns = torch.cat([members, last[:, None]], 1).transpose(1, 2)
+    flat = rows.flatten(2, -2) @ columns
+    return flat.view(*rows.shape[:-1], columns.shape[-1])

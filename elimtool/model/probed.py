@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from elimtool.model.affine import close, wide
@@ -25,8 +25,8 @@ NAME = "elimtool_probed"
 CHUNK_NUMBERS = 2**24
 """Attention weights held at a time where SDPA cannot make the output: 64 MiB."""
 
-FORMED_NUMBERS = 2**22
-"""Attention weights of probed queries formed at a time: 16 MiB. Reducing them takes a few times that."""
+FORMED_NUMBERS = 2**20
+"""Attention weights of probed queries formed at a time: 4 MiB. Reducing them takes a few times that."""
 
 KNOWN = frozenset({"is_causal", "position_ids", "sliding_window", "use_cache", "output_attentions"})
 """Options that change nothing here: the mask has the window, and there is no cache."""
@@ -44,14 +44,19 @@ class AttentionRows:
     """Attention weights of one layer's probed queries, formed when they are asked for.
 
     Attributes:
-        form: Some probes, of some prompts, to their weights [prompts, heads, some, keys].
-        probes: How many there are.
+        form: Some probes, of some prompts, to their weights on some keys [prompts, heads, some, keys].
+        positions: Where the probes are, [batch, probes]: they see nothing behind it.
         each: Weights of one probe: batch x heads x keys.
     """
 
-    form: Callable[[slice, slice], Tensor]
-    probes: int
+    form: Callable[[slice, slice, slice], Tensor]
+    positions: Int[Tensor, "batch probes"]
     each: int
+
+    @property
+    def probes(self) -> int:
+        """How many there are."""
+        return self.positions.shape[1]
 
     def fits(self) -> bool:
         """Whether all of them may be held at once."""
@@ -59,18 +64,18 @@ class AttentionRows:
 
     def whole(self) -> Float[Tensor, "batch heads probes keys"]:
         """All of them."""
-        return self.form(slice(0, self.probes), EVERY)
+        return self.form(slice(0, self.probes), EVERY, EVERY)
 
     def of(self, prompt: int, probes: slice) -> Float[Tensor, "heads some keys"]:
         """Those of some probes of one prompt."""
-        return self.form(probes, slice(prompt, prompt + 1))[0]
+        return self.form(probes, slice(prompt, prompt + 1), EVERY)[0]
 
-    def parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some keys"]]]:
-        """As many probes at a time as may be held, and which."""
+    def parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some nearest"]]]:
+        """As many probes at a time as may be held, and which; without the keys behind the last of them."""
         size = max(1, FORMED_NUMBERS // self.each)
         for start in range(0, self.probes, size):
             some = slice(start, min(self.probes, start + size))
-            yield some, self.form(some, EVERY)
+            yield some, self.form(some, EVERY, slice(0, int(self.positions[:, some].max()) + 1))
 
 
 Keep = Callable[[nn.Module, AttentionRows, Tensor], None]
@@ -113,8 +118,10 @@ class ProbedAttention:
             raise NotUnderstood(f"attention options {', '.join(sorted(unknown))}")
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
 
-        def weights(rows: Tensor, visible: Tensor, bias: Tensor | None, prompts: slice = EVERY) -> Tensor:
-            return attention_weights(rows, key[prompts], scale, visible, bias, softcap, sinks)
+        def weights(
+            rows: Tensor, visible: Tensor, bias: Tensor | None, prompts: slice = EVERY, keys: slice = EVERY
+        ) -> Tensor:
+            return attention_weights(rows, key[prompts, :, keys], scale, visible, bias, softcap, sinks)
 
         if softcap is None and sinks is None:
             from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -128,11 +135,12 @@ class ProbedAttention:
             visible, bias = self._rows_of(attention_mask)
             probed = _at(query, self.batch)
 
-            def form(probes: slice, prompts: slice) -> Tensor:
-                some = None if bias is None else bias[prompts, :, probes]
-                return weights(probed[prompts, :, probes], visible[prompts, probes], some, prompts)
+            def form(probes: slice, prompts: slice, keys: slice) -> Tensor:
+                some = None if bias is None else bias[prompts, :, probes, keys]
+                seen = visible[prompts, probes, keys]
+                return weights(probed[prompts, :, probes], seen, some, prompts, keys)
 
-            rows = AttentionRows(form, visible.shape[1], len(query) * query.shape[1] * key.shape[2])
+            rows = AttentionRows(form, self.batch.positions, len(query) * query.shape[1] * key.shape[2])
             if self.check:
                 self._compare(rows.whole(), value, output)
             self.keep(module, rows, visible)
@@ -208,8 +216,8 @@ def attention_weights(
     """
     batch, heads, n, size = query.shape
     groups = key.shape[1]
-    grouped = wide(query).reshape(batch, groups, heads // groups * n, size)
-    scores = (grouped @ wide(key).transpose(2, 3)).reshape(batch, heads, n, -1).mul_(scale)
+    grouped = (wide(query) * scale).reshape(batch, groups, heads // groups * n, size)
+    scores = (grouped @ wide(key).transpose(2, 3)).reshape(batch, heads, n, -1)
     if softcap is not None:
         scores = scores.div_(softcap).tanh_().mul_(softcap)
     if bias is not None:

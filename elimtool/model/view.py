@@ -178,7 +178,10 @@ class Rows(Protocol):
     """Attention weights of one layer, formed when they are asked for."""
 
     def parts(self) -> Iterator[tuple[slice, Tensor]]:
-        """Some probes of all prompts at a time, and which: [batch, heads, some, keys]."""
+        """Some probes of all prompts at a time, and which: [batch, heads, some, keys].
+
+        Keys behind the last of these probes, which none of them sees, are left out.
+        """
 
     def whole(self) -> Tensor:
         """All of them: [batch, heads, probes, keys]."""
@@ -216,7 +219,10 @@ class LayerView:
     rows: Rows | None = None
 
     def attention_parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some keys"]]]:
-        """The attention weights, some probes at a time, and which; nothing for a layer that has none."""
+        """The attention weights, some probes at a time, and which; nothing for a layer that has none.
+
+        Where weights were not formed at once, keys behind the last of the probes may be missing.
+        """
         if self.attention is not None:
             yield slice(0, self.attention.shape[2]), self.attention
         elif self.rows is not None:

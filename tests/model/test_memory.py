@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -99,11 +100,14 @@ def test_rows_in_parts_are_the_rows(llama: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(probed, "FORMED_NUMBERS", 1)
     views: list[LayerView] = []
     joined: list[Tensor] = []
+    n = batch.ids.shape[1]
 
     def look(view: LayerView) -> None:
         views.append(view)
-        if view.layer >= 0:
-            joined.append(torch.cat([weights for _, weights in view.attention_parts()], 2))
+        parts = [weights for _, weights in view.attention_parts()]
+        if parts:  # no probe is given keys that none of its part can see
+            assert [part.shape[-1] for part in parts] == list(range(1, n + 1))
+            joined.append(torch.cat([pad(part, (0, n - part.shape[-1])) for part in parts], 2))
 
     llama.stream(batch, {"attention"}, look)
     assert whole[0] is None

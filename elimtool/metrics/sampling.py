@@ -9,14 +9,13 @@ which it survives). The stages themselves live in
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import combinations
 from math import isnan
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where
@@ -24,8 +23,7 @@ from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
 from elimtool.samplers import History, Ledger, StageRecord
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.compare import Difference, compare
-from elimtool.samplers.order import leaders
+from elimtool.samplers.compare import Difference, Ordering, compare
 from elimtool.samplers.survival import TemperatureRanges, bounds, temperature_ranges
 
 SHOWN = 5
@@ -59,8 +57,9 @@ class SamplerLedger:
         if ledgers:
             self.stages.append(self._stage_columns(view, ledgers))
             self.fates.append(self._fate_columns(view, ids, ledgers))
+        by = Ordering(view.output.cpu())
         for left, right in combinations(ledgers, 2):
-            self.differences.append(self._difference_columns(view, compare(left, right)))
+            self.differences.append(self._difference_columns(view, compare(left, right), by))
         self.survival.append(self._survival_columns(view, begun, ids, histories, ledgers))
 
     def _histories(self, view: ReadoutView) -> list[History]:
@@ -145,27 +144,19 @@ class SamplerLedger:
             ],
         }
 
-    def _difference_columns(self, view: ReadoutView, found: Difference) -> dict[str, Any]:
+    def _difference_columns(self, view: ReadoutView, found: Difference, by: Ordering) -> dict[str, Any]:
         """One pair of chains on some rows; the tokens that tell them apart, by the model's probability."""
         row = np.arange(view.logits.shape[1])
-        output = view.output.cpu().numpy()
-
-        def first(only: Sequence[Int[Tensor, "_"]]) -> list[list[str]]:
-            found = [
-                ids[leaders(own[ids], SHOWN)]
-                for own, ids in zip(output, (ids.numpy() for ids in only), strict=True)
-            ]
-            return [[view.spell(token) for token in tokens.tolist()] for tokens in found]
-
+        first, second = found.first(by, SHOWN)
         return {
             **self._place(view, row),
             "chain": np.full(len(row), found.left, dtype=object),
             "other": np.full(len(row), found.right, dtype=object),
             "total_variation": found.total_variation.cpu().numpy(),
-            "n_only": np.array([len(ids) for ids in found.only_left]),
-            "only": first(found.only_left),
-            "n_only_other": np.array([len(ids) for ids in found.only_right]),
-            "only_other": first(found.only_right),
+            "n_only": found.n_only_left.cpu().numpy(),
+            "only": [[view.spell(token) for token in tokens] for tokens in first],
+            "n_only_other": found.n_only_right.cpu().numpy(),
+            "only_other": [[view.spell(token) for token in tokens] for tokens in second],
         }
 
     def _survival_columns(

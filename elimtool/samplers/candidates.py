@@ -193,6 +193,16 @@ class Candidates:
             return self.scores[:, k - 1 : k]
         return self._leaders[:, k - 1 : k] if k <= LEADERS else largest(self.scores, k)[:, -1:]
 
+    def after(self, count: Int[Tensor, " rows"]) -> Float[Tensor, "rows 1"]:
+        """The largest score behind so many of each row's largest ones, ``-inf`` where there is none."""
+        count = count[:, None]
+        none = count >= self.width
+        count = count.masked_fill(none, 0)
+        known = self.scores if self.order == "falling" else self._leaders
+        if int(count.max()) >= known.shape[1]:
+            known = largest(self.scores, int(count.max()) + 1)
+        return known.gather(1, count).masked_fill(none, NEG_INF)
+
     @cached_property
     def _leaders(self) -> Float[Tensor, "rows leaders"]:
         """The largest scores of each row, falling."""

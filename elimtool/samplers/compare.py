@@ -4,16 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.ledger import Ledger
-from elimtool.samplers.order import Row
+from elimtool.samplers.candidates import LEADERS, Candidates
+from elimtool.samplers.ledger import Ledger, spread
+from elimtool.samplers.order import alive_parts, leaders
+
+
+@dataclass(frozen=True, eq=False)
+class Ordering:
+    """Which token of each row is better: the one with the larger value, among equals that of lower id."""
+
+    values: Float[Tensor, "rows vocab"]
+
+    @cached_property
+    def ahead(self) -> Int[Tensor, "rows some"]:
+        """The best tokens of each row, found once for all chains that are compared."""
+        return torch.from_numpy(np.stack([leaders(row, LEADERS) for row in self.values.numpy()]))
+
+    def best(
+        self, tokens: Int[Tensor, "rows some"], among: Bool[Tensor, "rows some"], count: int
+    ) -> list[list[int]]:
+        """The best of some tokens of each row, those that are ``among`` them; ``count`` at most."""
+        none = self.values.shape[1]
+        ids = tokens.masked_fill(~among, none).sort(-1).values
+        own = self.values.gather(1, ids.clamp(max=none - 1)).masked_fill(ids == none, -torch.inf)
+        first = own.sort(dim=-1, descending=True, stable=True).indices[:, :count]
+        found = ids.gather(1, first).tolist()
+        return [best[:n] for best, n in zip(found, among.sum(-1).tolist(), strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +50,9 @@ class Difference:
         total_variation: Half the sum of absolute differences of the final probabilities, 0 .. 1.
         n_left: Survivors of the first chain.
         n_right: Survivors of the second.
-        only_left: Ids of the tokens that survive the first chain alone, ascending, by row.
-        only_right: Ids of the tokens that survive the second alone.
+        n_only_left: Tokens that survive the first chain alone.
+        n_only_right: Tokens that survive the second alone.
+        ends: What each chain leaves.
     """
 
     left: str
@@ -35,8 +60,32 @@ class Difference:
     total_variation: Float64[Tensor, " rows"]
     n_left: Int[Tensor, " rows"]
     n_right: Int[Tensor, " rows"]
-    only_left: tuple[Int[Tensor, "_"], ...]
-    only_right: tuple[Int[Tensor, "_"], ...]
+    n_only_left: Int[Tensor, " rows"]
+    n_only_right: Int[Tensor, " rows"]
+    ends: tuple[Candidates, Candidates]
+
+    @cached_property
+    def only_left(self) -> tuple[Int[Tensor, "_"], ...]:
+        """Ids of the tokens that survive the first chain alone, ascending, by row."""
+        return _only(*self.ends)
+
+    @cached_property
+    def only_right(self) -> tuple[Int[Tensor, "_"], ...]:
+        """Ids of the tokens that survive the second chain alone, ascending, by row."""
+        return _only(*reversed(self.ends))
+
+    def first(self, by: Ordering, count: int) -> tuple[list[list[int]], list[list[int]]]:
+        """The best of the tokens that survive the first chain alone, and of those of the second.
+
+        Args:
+            by: What says which token is better.
+            count: How many at most.
+        """
+        one, other = self.ends
+        return (
+            _first(one, other, self.n_only_left, by, count),
+            _first(other, one, self.n_only_right, by, count),
+        )
 
 
 def compare(left: Ledger, right: Ledger) -> Difference:
@@ -50,42 +99,79 @@ def compare(left: Ledger, right: Ledger) -> Difference:
         raise ElimError(
             f"chains '{left.chain}' and '{right.chain}' ran on different logits: {shapes[0]} and {shapes[1]}"
         )
-    found = [_compared(left.end, right.end, row) for row in range(shapes[0][0])]
+    a, b = left.end, right.end
+    if a.tokens is not None:
+        apart, common = _apart(a, b)
+    elif b.tokens is not None:
+        apart, common = _apart(b, a)
+    else:
+        apart, common = _apart_everywhere(a, b)
     return Difference(
         left=left.chain,
         right=right.chain,
-        total_variation=torch.tensor([apart for apart, _, _ in found], dtype=torch.float64),
-        n_left=left.end.n,
-        n_right=right.end.n,
-        only_left=tuple(torch.from_numpy(ids) for _, ids, _ in found),
-        only_right=tuple(torch.from_numpy(ids) for _, _, ids in found),
+        total_variation=apart,
+        n_left=a.n,
+        n_right=b.n,
+        n_only_left=a.n - common,
+        n_only_right=b.n - common,
+        ends=(a, b),
     )
 
 
-def _compared(left: Candidates, right: Candidates, row: int) -> tuple[float, Row, Row]:
-    """Total variation of one row, and the ids that survive on one side alone."""
-    stored = None
-    if left.tokens is not None and right.tokens is not None:  # what neither stores is nothing to either
-        stored = np.union1d(*(c.ids.numpy()[row, c.alive.numpy()[row]] for c in (left, right)))
-    (one, p), (other, q) = (_outcome(c, row, stored) for c in (left, right))
-    gap = p - q
-    apart = 0.5 * float(np.abs(gap, out=gap).sum())
-    only = [np.flatnonzero(one & ~other), np.flatnonzero(other & ~one)]
-    ids = only if stored is None else [stored[places] for places in only]
-    return apart, ids[0], ids[1]
+def _apart(few: Candidates, other: Candidates) -> tuple[Float64[Tensor, " rows"], Int[Tensor, " rows"]]:
+    """Total variation, and how many tokens survive in both, where one side stores its survivors."""
+    kept, theirs = _found(other, few.ids)
+    common = (kept & few.alive).sum(-1)
+    apart = []
+    for (p, q), beyond in zip(alive_parts(few.alive, few.exact, theirs), common < other.n, strict=True):
+        rest = max(1.0 - float(q.sum()), 0.0) if beyond else 0.0  # what other tokens have on the other side
+        apart.append(0.5 * (float(np.abs(p - q).sum()) + rest))
+    return torch.tensor(apart, dtype=torch.float64), common
 
 
-def _outcome(c: Candidates, row: int, stored: Row | None) -> tuple[Row, Row]:
-    """Whether each of some tokens (``None``: all) by rising id survives in a row, and its probability."""
-    alive, probs = c.alive.numpy()[row], c.exact.numpy()[row]
+def _apart_everywhere(
+    one: Candidates, other: Candidates
+) -> tuple[Float64[Tensor, " rows"], Int[Tensor, " rows"]]:
+    """The same where both sides are over the whole vocabulary, row by row."""
+    pairs = zip(one.exact.numpy(), other.exact.numpy(), strict=True)
+    masks = zip(one.alive.numpy(), other.alive.numpy(), strict=True)
+    apart = [0.5 * float(np.abs(p - q).sum()) for p, q in pairs]
+    common = [np.count_nonzero(p & q) for p, q in masks]
+    return torch.tensor(apart, dtype=torch.float64), torch.tensor(common, dtype=torch.int64)
+
+
+def _found(
+    c: Candidates, tokens: Int[Tensor, "rows some"]
+) -> tuple[Bool[Tensor, "rows some"], Float64[Tensor, "rows some"]]:
+    """Whether each of some tokens survives, and its probability."""
     if c.tokens is None:
-        return alive, probs
-    tokens = c.tokens.numpy()[row, alive]
-    places = tokens if stored is None else np.searchsorted(stored, tokens)
-    width = c.vocab if stored is None else len(stored)
-    survives, found = np.zeros(width, dtype=np.bool_), np.zeros(width)
-    survives[places], found[places] = True, probs[alive]
-    return survives, found
+        return c.alive.gather(1, tokens), c.exact.gather(1, tokens)
+    if not c.width:
+        return torch.zeros_like(tokens, dtype=torch.bool), torch.zeros(tokens.shape, dtype=torch.float64)
+    ids, order = c.tokens.masked_fill(~c.alive, c.vocab).sort(-1)
+    place = torch.searchsorted(ids, tokens.contiguous()).clamp(max=c.width - 1)
+    there = ids.gather(1, place) == tokens
+    return there, c.exact.gather(1, order.gather(1, place)).masked_fill(~there, 0.0)
+
+
+def _only(one: Candidates, other: Candidates) -> tuple[Int[Tensor, "_"], ...]:
+    """Ids of the tokens that survive on one side alone, by row."""
+    masks = spread(one, one.alive) & ~spread(other, other.alive)
+    return tuple(mask.nonzero()[:, 0] for mask in masks)
+
+
+def _first(
+    one: Candidates, other: Candidates, n_only: Int[Tensor, " rows"], by: Ordering, count: int
+) -> list[list[int]]:
+    """The best of the tokens that survive on one side alone: of the whole vocabulary, the first are tried."""
+    tokens = by.ahead if one.tokens is None else one.tokens
+    alive = one.alive.gather(1, tokens) if one.tokens is None else one.alive
+    only = alive & ~_found(other, tokens)[0]
+    found = by.best(tokens, only, count)
+    if one.tokens is None and bool((only.sum(-1) < n_only.clamp(max=count)).any()):
+        missed = spread(one, one.alive) & ~spread(other, other.alive)
+        return by.best(torch.arange(one.vocab).expand(missed.shape), missed, count)
+    return found
 
 
 def total_variation(ledgers: Sequence[Ledger]) -> Float64[Tensor, "rows chains chains"]:

@@ -11,7 +11,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.order import largest_outside
 from elimtool.samplers.stage import Context, Effect, Fate, Stage
 
 
@@ -19,7 +18,7 @@ def select_best(c: Candidates, size: Int[Tensor, " rows"] | None = None) -> Effe
     """Keep the best token of each row, the lowest id among ties; threshold = the best logit."""
     keep = c.ids == c.top_token[:, None]
     keep = keep & c.alive
-    second = largest_outside(c.scores, keep)
+    second = c.after(torch.ones_like(c.n))
     chosen = c.at(keep, False)
     margin = torch.where(chosen, c.target_scores - second, c.target_scores - c.top)
     return Effect(c, keep=keep, threshold=c.top[:, 0], margin=margin, size=size)

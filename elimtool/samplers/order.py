@@ -68,17 +68,6 @@ def leaders(values: Row, count: int) -> Row:
     return found[np.argsort(-values[found], kind="stable")[:count]]
 
 
-def largest_outside(
-    values: Float[Tensor, "rows width"], mask: Bool[Tensor, "rows width"]
-) -> Float[Tensor, "rows 1"]:
-    """The largest value of each row outside a mask, ``-inf`` where it covers the row."""
-    found = [
-        row.max(where=~inside, initial=-np.inf)
-        for row, inside in zip(values.numpy(), mask.numpy(), strict=True)
-    ]
-    return torch.tensor(found, dtype=values.dtype)[:, None]
-
-
 def total(
     values: Float[Tensor, "rows width"], mask: Bool[Tensor, "rows width"], alive: Bool[Tensor, "rows width"]
 ) -> Float[Tensor, " rows"]:

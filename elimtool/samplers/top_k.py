@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from elimtool.samplers.candidates import NEG_INF, Candidates
-from elimtool.samplers.order import at_least, larger, largest_outside, tally
+from elimtool.samplers.order import at_least, larger, tally
 from elimtool.samplers.stage import Context, Effect, Fate, Stage
 
 
@@ -65,9 +65,8 @@ class TopK(Stage):
             tied = c.scores == last
             room = k - tally(larger(c.scores, last))
             keep = keep & (~tied | (tied.cumsum(-1) <= room[:, None]))
-        best_removed = largest_outside(c.scores, keep)
         kept = c.at(keep, False)
-        margin = torch.where(kept, c.target_scores - best_removed, c.target_scores - last)
+        margin = torch.where(kept, c.target_scores - c.after(tally(keep)), c.target_scores - last)
         threshold = last[:, 0].masked_fill(last[:, 0] == NEG_INF, float("nan"))
         size = c.size.clamp(max=k) if self.ties == "exact" else None
         return Effect(c, keep=keep, threshold=threshold, margin=margin, size=size)

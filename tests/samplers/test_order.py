@@ -11,8 +11,8 @@ import torch
 from elimtool.ranking import largest
 from elimtool.samplers import STAGES, resolve
 from elimtool.samplers.candidates import LEADERS, Candidates
-from elimtool.samplers.compare import compare
-from elimtool.samplers.order import count_larger, held_below, largest_outside, leaders, total
+from elimtool.samplers.compare import Ordering, compare
+from elimtool.samplers.order import count_larger, held_below, leaders, total
 from elimtool.samplers.survival import bounds
 from tests.samplers.rows import KINDS, alone, rows
 
@@ -43,7 +43,6 @@ def test_counts_and_sums(kind: str, vocab: int) -> None:
     mask = x > 0
     probs = torch.softmax(x, -1)
     assert torch.allclose(total(probs, mask, x > -torch.inf), (probs * mask).sum(-1), rtol=1e-13)
-    assert torch.equal(largest_outside(x, mask), x.masked_fill(mask, -torch.inf).amax(-1, keepdim=True))
     for values, weights, bound in zip(x.numpy(), probs.numpy(), some.numpy(), strict=True):
         expected = [weights[values < one].sum() for one in bound]
         assert held_below(values, weights, bound) == pytest.approx(expected, rel=1e-12, abs=1e-15)
@@ -121,6 +120,19 @@ def test_bounds_are_masses_of_masks(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("vocab", [7, WIDE])
+def test_what_comes_after_the_largest(kind: str, vocab: int) -> None:
+    x = rows(kind, 3, vocab)
+    falling = torch.cat([x.sort(descending=True).values, torch.full((3, 1), -torch.inf, dtype=x.dtype)], 1)
+    c = Candidates.of(x, torch.zeros((3, 0), dtype=torch.int64))
+    for counts in ([0, 1, 2], [5, 0, vocab], [vocab, min(100, vocab), 3], [vocab] * 3):
+        count = torch.tensor(counts)
+        for some in (c, c.sorted()):
+            width = torch.minimum(count, torch.tensor(vocab))
+            assert torch.equal(some.after(count.clamp(max=some.width)), falling.gather(1, width[:, None]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_differences_are_those_of_whole_rows(kind: str) -> None:
     x = rows(kind, 3, WIDE)
     none = torch.zeros((3, 0), dtype=torch.int64)
@@ -130,10 +142,28 @@ def test_differences_are_those_of_whole_rows(kind: str) -> None:
         found = compare(left, right)
         apart = 0.5 * (left.probs() - right.probs()).abs().sum(-1)
         assert torch.allclose(found.total_variation, apart, rtol=1e-12, atol=1e-15)
-        for row in range(3):
-            for ids, one, other in ((found.only_left, left, right), (found.only_right, right, left)):
+        sides = (
+            (found.only_left, found.n_only_left, left, right),
+            (found.only_right, found.n_only_right, right, left),
+        )
+        for ids, n, one, other in sides:
+            for row in range(3):
                 expected = (one.kept[row] & ~other.kept[row]).nonzero()[:, 0]
                 assert torch.equal(ids[row], expected)
+                assert int(n[row]) == len(expected)
+        finite = x.float().nan_to_num(neginf=-9e9)
+        for own in (finite, -finite):  # the second calls the likely tokens bad: none of its best survives
+            for best, (ids, *_) in zip(found.first(Ordering(own), 5), sides, strict=True):
+                for row in range(3):
+                    order = own[row][ids[row]].sort(descending=True, stable=True).indices[:5]
+                    assert best[row] == ids[row][order].tolist()
+
+
+def test_equal_results_are_not_apart() -> None:
+    x = rows("normal", 3, WIDE)
+    none = torch.zeros((3, 0), dtype=torch.int64)
+    one, other = (resolve(name).run(x, none) for name in ("top_k=40", "top_k=40,min_p=0"))
+    assert compare(one, other).total_variation.tolist() == [0, 0, 0]
 
 
 def test_one_column_is_found_by_its_token() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from elimtool.errors import ElimError
 from elimtool.samplers.candidates import LEADERS, Candidates
 from elimtool.samplers.ledger import Ledger, spread
-from elimtool.samplers.order import alive_parts, leaders
+from elimtool.samplers.order import Row, alive_parts, leaders
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,11 @@ class Ordering:
         first = own.sort(dim=-1, descending=True, stable=True).indices[:, :count]
         found = ids.gather(1, first).tolist()
         return [best[:n] for best, n in zip(found, among.sum(-1).tolist(), strict=True)]
+
+    def best_of(self, tokens: Row, row: int, count: int) -> list[int]:
+        """The same for many tokens of one row, given by rising id."""
+        best: list[int] = tokens[leaders(self.values[row].numpy()[tokens], count)].tolist()
+        return best
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,9 +173,11 @@ def _first(
     alive = one.alive.gather(1, tokens) if one.tokens is None else one.alive
     only = alive & ~_found(other, tokens)[0]
     found = by.best(tokens, only, count)
-    if one.tokens is None and bool((only.sum(-1) < n_only.clamp(max=count)).any()):
-        missed = spread(one, one.alive) & ~spread(other, other.alive)
-        return by.best(torch.arange(one.vocab).expand(missed.shape), missed, count)
+    short = (only.sum(-1) < n_only.clamp(max=count)).nonzero()[:, 0].tolist()
+    if short:  # of a side over the whole vocabulary
+        kept = spread(other, other.alive)
+        for row in short:
+            found[row] = by.best_of((one.alive[row] & ~kept[row]).numpy().nonzero()[0], row, count)
     return found
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Categorical, kl_divergence
 
-from elimtool.numerics import entropy, entropy_and_collision, kl_to_last, log_softmax
+from elimtool.numerics import entropy, entropy_and_collision, kl_to_last, log_softmax, plogp
 from elimtool.ranking import _partly_sorted, count_true, largest, nucleus, rank, top
 
 
@@ -165,3 +165,14 @@ def test_only_the_rows_that_need_it_are_sorted_further() -> None:
 
 def test_top_is_the_first_of_equals() -> None:
     assert top(torch.tensor([[1.0, 3.0, 3.0], [2.0, 2.0, 1.0]])).tolist() == [1, 0]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.sampled_from([0.1, 3.0, 60.0, 200.0]), st.integers(0, 2**20))
+def test_terms_of_an_entropy_are_those_of_double_precision(n: int, sharpness: float, seed: int) -> None:
+    scores = sharpness * torch.randn(5, n, generator=torch.Generator().manual_seed(seed))
+    scores[0, 1:] = -torch.inf
+    probs = torch.softmax(scores, -1)  # sharp ones hold zeros and numbers less than any normal one
+    exact = -torch.special.entr(probs.double())
+    torch.testing.assert_close(plogp(probs).double(), exact, rtol=1e-6, atol=1e-6)
+    assert plogp(probs)[0].sum() == 0

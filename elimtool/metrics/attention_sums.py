@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from elimtool.numerics import plogp
+
 LEAST_OUTSIDE_SINK = 0.01
 """A head that gives the non-sink keys less than this has no measurable distribution over them."""
 
@@ -107,7 +109,7 @@ class AttentionSums:
         Returns:
             Numbers by column, [layers, batch, probes].
         """
-        entropy = entropies(self.weights)
+        entropy = -plogp(self.weights).sum(-1)
         given = self.given.mean(2)
         has_sink = sink.any(-1)[:, None].expand_as(given)
         pairs = self.measured.sum(2) * self.n_outside
@@ -127,16 +129,6 @@ class AttentionSums:
         # all other keys are 0 in `kept`, which is under the threshold of a measured head
         others = self.kept.shape[-1] - self.n_outside
         return (below.sum(-1) - others[:, :, None]).where(self.measured, 0.0).sum(2)
-
-
-def entropies(weights: Float[Tensor, "*rows keys"]) -> Float[Tensor, "*rows"]:
-    """Entropy (nats) of each row, to single precision.
-
-    A logarithm that need not ask for 0 is ten times as fast: what is smaller than any normal number counts as
-    the least of these, which is the same sum.
-    """
-    logs = weights.clamp(min=torch.finfo(weights.dtype).tiny).log_()
-    return -logs.mul_(weights).sum(-1)
 
 
 def _products(

@@ -187,11 +187,7 @@ class Candidates:
 
     def kth(self, k: int) -> Float[Tensor, "rows 1"]:
         """The k-th largest score of each row, ``-inf`` where fewer tokens survive."""
-        if k > self.width:
-            return torch.full_like(self.top, NEG_INF)
-        if self.order == "falling":
-            return self.scores[:, k - 1 : k]
-        return self._leaders[:, k - 1 : k] if k <= LEADERS else largest(self.scores, k)[:, -1:]
+        return self.after(self.size.new_full(self.size.shape, k - 1))
 
     def after(self, count: Int[Tensor, " rows"]) -> Float[Tensor, "rows 1"]:
         """The largest score behind so many of each row's largest ones, ``-inf`` where there is none."""

@@ -207,8 +207,7 @@ def run_batch(
         lens: How layers are read out.
         leaders: Tokens that an earlier pass followed, see ``elimtool.follow.follow``.
     """
-    longest = max((len(one.token_ids) for one in encoded), default=0)
-    with collecting_later(), returning_large(longest):
+    with collecting_later():
         return _run_batch(model, encoded, settings, lens, leaders)
 
 
@@ -233,7 +232,8 @@ def _run_batch(
         for metric in metrics:
             metric.observe(view)
 
-    model.stream(batch, needs, observe)
+    with returning_large(max(len(one.token_ids) for one in encoded)):
+        model.stream(batch, needs, observe)
     if any("residual" in metric.needs for metric in metrics):
         with torch.inference_mode():
             _read_out(model, batch, torch.stack(kept), lens, metrics, settings, leaders)
@@ -254,13 +254,17 @@ def _read_out(
     settings: Settings,
     leaders: Leaders | None,
 ) -> None:
-    """Read the probed residuals out in chunks of rows, all layers of a row at once."""
+    """Read the probed residuals out in chunks of rows, all layers of a row at once.
+
+    Chunks take each other's memory: a metric keeps none of the logits that it was shown.
+    """
     n_layers, n_rows, _ = residuals.shape
     chunk = max(1, READOUT_BYTES // (n_layers * model.vocab * 4))
+    room = torch.empty(n_layers * chunk, model.vocab) if n_rows > chunk else None
     for start in range(0, n_rows, chunk):
         part = residuals[:, start : start + chunk]
         carried = [lens.to_final(part[i], i - 1) for i in range(n_layers - 1)]
-        read = model.readout(torch.cat([*carried, part[-1]]))
+        read = model.readout(torch.cat([*carried, part[-1]]), room)
         logits = read.reshape(n_layers, -1, read.shape[-1])
         rows = tuple(index[start : start + chunk] for index in batch.rows)
         view = _view(model, batch, (rows[0], rows[1]), logits, lens.name, part[-1], settings, leaders)

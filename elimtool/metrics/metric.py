@@ -45,7 +45,8 @@ class ReadoutView:
         batch: The batch that the rows belong to.
         rows: ``(prompt, probe)`` indices of the rows within the batch.
         lens: Name of the lens that the layers before the last were read with.
-        logits: Layer -1 (the embedding) first, the model's own output last; float32 or better.
+        logits: Layer -1 (the embedding) first, the model's own output last; float32 or better. The next
+            rows' logits take their place in memory.
         shapes: What each of them is like.
         output: The model's own output as log-probabilities (nats).
         followed: The tokens to follow.

@@ -1,7 +1,8 @@
 """Linear layers on a few rows, weights times rows: the same sums as PyTorch's, sooner on a CPU.
 
 A second thread of MKL gains the usual product of few rows nothing, as if each walked through all weights;
-the other way round it does. ``scripts/bench_products.py`` shows both.
+the other way round it does. ``scripts/bench_products.py`` shows both. Products of many rows can be put into
+memory that is there: to be handed such large pieces anew takes a good part of their time.
 """
 
 from __future__ import annotations
@@ -24,15 +25,21 @@ TOGETHER = 4096
 
 
 @contextmanager
-def few_rows(layers: Collection[nn.Linear]) -> Iterator[None]:
+def few_rows(layers: Collection[nn.Linear], room: Tensor | None = None) -> Iterator[None]:
     """While open, these layers turn products with a few rows round; hooks on them see what they always see.
 
-    Nothing changes on a GPU, in half precision, with one thread, without MKL, and for layers whose
-    ``forward`` somebody else has replaced.
+    Nothing is turned round with one thread or without MKL, and nothing at all changes on a GPU, in half
+    precision, and for layers whose ``forward`` somebody else has replaced.
+
+    Args:
+        layers: The layers, one output each where room is given.
+        room: Where products of many rows are put if they fit, float32, [rows, outputs]: the next one
+            overwrites them. Not while gradients are asked for.
     """
-    mine = [layer for layer in layers if _usual(layer)] if _worthwhile() else []
+    turns = _worthwhile()
+    mine = [layer for layer in layers if _usual(layer)] if turns or room is not None else []
     for layer in mine:
-        layer.__dict__["forward"] = partial(_forward, layer)
+        layer.__dict__["forward"] = partial(_forward, layer, turns, room)
     try:
         yield
     finally:
@@ -45,20 +52,26 @@ def _worthwhile() -> bool:
 
 
 def _usual(layer: nn.Linear) -> bool:
-    """Whether a layer is PyTorch's own, unchanged, with float32 weights on the CPU, enough of them."""
-    weight = layer.weight
+    """Whether a layer is PyTorch's own, unchanged, with float32 weights on the CPU."""
     return (
         type(layer) is nn.Linear
         and "forward" not in layer.__dict__
-        and weight.dtype == torch.float32
-        and weight.device.type == "cpu"
-        and weight.numel() >= LARGE
+        and layer.weight.dtype == torch.float32
+        and layer.weight.device.type == "cpu"
     )
 
 
-def _forward(layer: nn.Linear, rows: Tensor) -> Tensor:
-    if rows.shape[:-1].numel() not in FEW or rows.dtype != torch.float32:
+def _forward(layer: nn.Linear, turns: bool, room: Tensor | None, rows: Tensor) -> Tensor:
+    n, single = rows.shape[:-1].numel(), rows.dtype == torch.float32
+    if turns and single and n in FEW and layer.weight.numel() >= LARGE:
+        return _turned(layer, rows)
+    if room is None or not single or n > len(room):
         return nn.functional.linear(rows, layer.weight, layer.bias)
+    out = torch.mm(rows.reshape(n, -1), layer.weight.T, out=room[:n])
+    return (out if layer.bias is None else out.add_(layer.bias)).view(*rows.shape[:-1], -1)
+
+
+def _turned(layer: nn.Linear, rows: Tensor) -> Tensor:
     columns = rows.reshape(-1, rows.shape[-1]).T
     out = torch.cat([(part @ columns).T for part in torch.split(layer.weight, TOGETHER)], -1)
     if layer.bias is not None:

@@ -35,9 +35,11 @@ class Head:
         self.name = name
         self.sample = sample
 
-    def logits(self, residual: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
-        """Logits of residual streams, float32 (float64 for a float64 model)."""
-        with few_rows(self._linear):
+    def logits(
+        self, residual: Float[Tensor, "rows width"], room: Float[Tensor, "most vocab"] | None = None
+    ) -> Float[Tensor, "rows vocab"]:
+        """Logits of residual streams, float32 (float64 for a float64 model); see ``Model.readout``."""
+        with few_rows(self._linear, room):
             return wide(self._after_norm(self._normed(residual)))
 
     def _normed(self, residual: Tensor) -> Tensor:

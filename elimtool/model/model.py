@@ -214,17 +214,24 @@ class Model:
         """Whether other endings of a prompt can go on from its kept keys and values."""
         return shares_prefixes(self)
 
-    def readout(self, residual: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
+    def readout(
+        self, residual: Float[Tensor, "rows width"], room: Float[Tensor, "most vocab"] | None = None
+    ) -> Float[Tensor, "rows vocab"]:
         """Logits of residual streams, by the model's own final norm, unembedding, scale and soft cap.
 
         The model's head runs on the given residuals in place of its last layer's, so that whatever a
         family does after the norm (soft caps, logit scales, biases) is done here too.
 
+        Args:
+            residual: Of the last layer, or carried there.
+            room: Memory for float32 logits on the CPU, used where they fit and the unembedding is a plain
+                linear layer: what many readouts, each overwriting the last, would else ask the system for.
+
         Returns:
             float32 logits (float64 for a float64 model).
         """
         with torch.inference_mode():
-            return self._head.logits(residual)
+            return self._head.logits(residual, room)
 
     def directions(
         self,

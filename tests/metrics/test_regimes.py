@@ -105,7 +105,7 @@ def test_without_a_reference_nothing_more_is_read_out(llama: Any, lens: str, mon
     rows: list[int] = []
     own = type(llama).readout
     monkeypatch.setattr(
-        type(llama), "readout", lambda self, given: rows.append(len(given)) or own(self, given)
+        type(llama), "readout", lambda self, given, *room: rows.append(len(given)) or own(self, given, *room)
     )
     for choice in ("raw", lens):
         elimtool.trace(llama, LONG, targets=["Paris"], options=TraceOptions(lens=choice))

@@ -103,6 +103,33 @@ def test_layers_are_themselves_again_afterwards(turned: list[int]) -> None:
     assert turned == [16, 16]
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_many_rows_are_put_where_there_is_room(bias: bool, threads: int, turned: list[int]) -> None:
+    torch.set_num_threads(threads)
+    layer, room = nn.Linear(256, 512, bias=bias).requires_grad_(False), torch.full((60, 512), torch.nan)
+    rows = torch.randn(2, 30, 256)
+    expected = layer(rows)
+    with few_rows([layer], room):
+        found = layer(rows)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        assert found.data_ptr() == layer(rows[:, :25]).data_ptr() == room.data_ptr()
+        kept = room.clone()
+        layer(rows.repeat(2, 1, 1))  # too many
+    layer(rows)
+    assert torch.equal(room, kept)
+    assert not turned
+
+
+def test_room_is_left_alone_by_other_numbers() -> None:
+    room = torch.zeros(60, 512)
+    for dtype in (torch.float64, torch.bfloat16):
+        layer = nn.Linear(256, 512, dtype=dtype)
+        with few_rows([layer], room):
+            layer(torch.ones(50, 256, dtype=dtype))
+    assert not room.any()
+
+
 def test_one_thread_has_nothing_to_share(turned: list[int]) -> None:
     torch.set_num_threads(1)
     layer = nn.Linear(256, 512)
@@ -127,15 +154,15 @@ def test_every_family_gives_the_same(
 
     plain, logits = measured()
     products: list[nn.Linear] = []
-    forward = module._forward
+    turned = module._turned
 
     def watched(layer: nn.Linear, rows: Tensor) -> Tensor:
         products.append(layer)
-        return forward(layer, rows)
+        return turned(layer, rows)
 
     monkeypatch.setattr(module, "LARGE", 1)
     monkeypatch.setattr(module, "FEW", range(1, 1000))
-    monkeypatch.setattr(module, "_forward", watched)
+    monkeypatch.setattr(module, "_turned", watched)
     views, again = measured()
     assert products  # of every family at least the unembedding is one
     for one, other in zip(views, plain, strict=True):
@@ -144,3 +171,12 @@ def test_every_family_gives_the_same(
             one.residual[batch.probed], other.residual[batch.probed], atol=1e-5, rtol=1e-4
         )
     torch.testing.assert_close(again, logits, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_family_reads_out_into_given_memory(family: str, tmp_path: Path, tokenizer: Any) -> None:
+    model = load_model(str(save(family, tmp_path, tokenizer)))
+    residual = torch.randn(70, model.width)
+    room = torch.full((80, model.vocab), torch.nan)
+    torch.testing.assert_close(model.readout(residual, room), model.readout(residual), atol=1e-5, rtol=1e-5)
+    assert bool(room[:70].isfinite().all()) and bool(room[70:].isnan().all())

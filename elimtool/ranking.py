@@ -30,7 +30,7 @@ def rank(
     logits: Rows,
     tokens: Int[Tensor, "rows k"],
     leading: Sequence[npt.NDArray[Any]] | None = None,
-    compiled: bool = False,
+    maxima: npt.NDArray[np.float32] | None = None,
 ) -> tuple[Int[Tensor, "rows k"], Int[Tensor, "rows k"]]:
     """Strict rank of given tokens, and the number of other tokens tied with each.
 
@@ -39,7 +39,8 @@ def rank(
         tokens: Vocabulary indices to rank, one row of ``k`` for each row of logits.
         leading: Each row's scores from one of them on, rising, where they are known (``Edge.leading``): a
             token among them is ranked without a look at the others.
-        compiled: Whether compiled loops may be used, for float32 on a CPU: see ``elimtool.kernels``.
+        maxima: The largest score of each block of a row's tokens, [rows, blocks], where compiled loops found
+            them (``kernels.rows.reduced``): they count then too.
 
     Returns:
         ``(rank, ties)``: rank = 1 + number of strictly larger scores, 1 .. vocab; ties >= 0.
@@ -48,7 +49,9 @@ def rank(
     if not tokens.shape[1]:
         return torch.zeros_like(tokens), torch.zeros_like(tokens)
     if _is_cpu(logits):
-        larger, equal = _counted(logits, scores, leading, compiled and logits.dtype == torch.float32)
+        larger, equal = (
+            _counted(logits, scores, leading) if maxima is None else _in_loops(logits, scores, maxima)
+        )
     else:
         columns = scores.unbind(-1)
         larger = torch.stack([(logits > one[:, None]).sum(-1) for one in columns], -1)
@@ -56,13 +59,22 @@ def rank(
     return larger + 1, equal - 1
 
 
+def _in_loops(
+    logits: Rows, scores: Float[Tensor, "rows k"], maxima: npt.NDArray[np.float32]
+) -> tuple[Tensor, Tensor]:
+    from elimtool.kernels.rows import count
+
+    larger, equal = count(logits.numpy(), scores.numpy(), maxima)
+    return torch.from_numpy(larger), torch.from_numpy(equal)
+
+
 def _counted(
-    logits: Rows, scores: Float[Tensor, "rows k"], leading: Sequence[npt.NDArray[Any]] | None, compiled: bool
+    logits: Rows, scores: Float[Tensor, "rows k"], leading: Sequence[npt.NDArray[Any]] | None
 ) -> tuple[Tensor, Tensor]:
     """How many scores of each row are larger than, and equal to, some others.
 
-    Those that are not among the leading ones are compared with the whole row: in compiled loops, or by numpy,
-    which counts bytes ten times faster than torch, row by row, so that a row stays in the processor's cache.
+    Those that are not among the leading ones are compared with the whole row by numpy, which counts bytes ten
+    times faster than torch, row by row, so that a row stays in the processor's cache.
     """
     values, bounds = logits.numpy(), scores.numpy()
     larger, equal = np.zeros((2, *bounds.shape), dtype=np.int64)
@@ -71,11 +83,6 @@ def _counted(
         larger[row], equal[row] = len(known) - behind, behind - first
     beyond = equal == 0
     larger[beyond] = 0
-    if compiled:
-        from elimtool.kernels.rows import count
-
-        count(values, bounds, beyond, larger, equal)
-        return torch.from_numpy(larger), torch.from_numpy(equal)
     mask = np.empty(values.shape[1], dtype=np.bool_)
     for row, k in np.argwhere(beyond).tolist():
         larger[row, k] = np.count_nonzero(np.greater(values[row], bounds[row, k], out=mask))

@@ -51,6 +51,8 @@ class Shapes:
         mass: Probability that layer l gives the tokens of N_L, 0 .. 1.
         leading: The best scores of every cell, layer by layer, rising, all from the least of them on: what
             ``ranking.rank`` likes to know. Only on a CPU.
+        maxima: The largest score of each block of tokens of every cell, [layers * rows, blocks], likewise.
+            Only where compiled loops were used.
     """
 
     top: Int[Tensor, "layers rows"]
@@ -62,6 +64,7 @@ class Shapes:
     jaccard: Cells
     mass: Cells
     leading: Sequence[npt.NDArray[Any]] | None
+    maxima: npt.NDArray[np.float32] | None = None
 
     def leading_of(self, layers: slice, rows: slice) -> Sequence[npt.NDArray[Any]] | None:
         """The best scores of some layers at some rows, layer by layer."""
@@ -131,11 +134,13 @@ def _in_loops(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
     answer = reduced(logits.numpy(), SURVIVORS)
     if answer is None:
         return _row_by_row(logits)
-    found, leading, n = answer
+    found, leading, n, maxima = answer
     cells = zip(leading.reshape(n.size, -1), n.flat, strict=True)
+    numbers: dict[str, Any] = {name: torch.from_numpy(values) for name, values in settled(**found).items()}
     return Shapes(
-        **{name: torch.from_numpy(values) for name, values in settled(**found).items()},
+        **numbers,
         leading=[scores[len(scores) - own :] for scores, own in cells],
+        maxima=maxima.reshape(n.size, -1),
     )
 
 
@@ -143,7 +148,9 @@ def _row_by_row(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
     n_layers, n_rows, _ = logits.shape
     scratch = _Scratch(min(TOGETHER, n_layers), logits[0, 0])
     found = [_row(logits[:, row], scratch) for row in range(n_rows)]
-    numbers = {key: torch.from_numpy(np.stack([one[key] for one, _ in found], 1)) for key in found[0][0]}
+    numbers: dict[str, Any] = {
+        key: torch.from_numpy(np.stack([one[key] for one, _ in found], 1)) for key in found[0][0]
+    }
     return Shapes(
         **numbers, leading=[edges[layer].leading for layer in range(n_layers) for _, edges in found]
     )

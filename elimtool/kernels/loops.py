@@ -8,12 +8,10 @@ calls from elsewhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numba import njit
 
+from elimtool.kernels.compiling import compiled
 from elimtool.numerics import LIKELY, NEGLIGIBLE
 
 BEST, WEIGHT, WEIGHTED, SQUARED, CROSS, MASS, HELD, TOP, SIZE, COMMON = range(10)
@@ -40,16 +38,7 @@ _LOWEST, _INFINITY = _whole(-(2**31)), _whole(0x7F800000)
 _REMOVED = _single(-1e30)  # stands for -inf in products, which 0 times -inf would spoil
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    """Compile for any order of sums, so that several terms are added at once; inf and nan stay themselves."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # numba finds no folder that it can write to
-        return njit(**options)(function)
-
-
-@_compiled
+@compiled
 def _exp(x):
     """exp(x) for NEGLIGIBLE <= x <= 0, to 1e-7 of its value."""
     power = _whole(x * _LOG2_E - _HALF)
@@ -59,13 +48,13 @@ def _exp(x):
     return (y * r * r + r + _ONE) * _whole(_whole(power + _BIAS) << _MANTISSA).view(_single)
 
 
-@_compiled
+@compiled
 def _key(bits):
     """Bits of a float as an integer of the same order, and back."""
     return _whole(bits ^ _whole(_whole(bits >> _SIGN) & _REST))
 
 
-@_compiled
+@compiled
 def _maxima(values, maxima):
     """The largest of each block into ``maxima``; the largest of all, and the first place that has it.
 
@@ -90,7 +79,7 @@ def _maxima(values, maxima):
     return best, place
 
 
-@_compiled
+@compiled
 def _sums(values, best, output, weights):
     """Weights exp(score - best); sums of them, of them times score - best, of squares, and the cross sum.
 
@@ -117,7 +106,7 @@ def _sums(values, best, output, weights):
     return weight, weighted, squared, cross if cross > -1e10 else -np.inf
 
 
-@_compiled
+@compiled
 def _take_output(values, best, weights, output):
     """The output's weights, those that count in no sum as 0; their sum."""
     held = 0.0
@@ -127,7 +116,7 @@ def _take_output(values, best, weights, output):
     return held
 
 
-@_compiled
+@compiled
 def _above(values, maxima, bound, found):
     """Scores above a bound into ``found``; their number, and one more than its room where it is too small."""
     n = 0
@@ -142,7 +131,7 @@ def _above(values, maxima, bound, found):
     return n
 
 
-@_compiled
+@compiled
 def _reach(rising, best, ahead, goal):
     """How many of the last scores hold the goal with what is ahead of them; 0 if they do not."""
     for n in range(1, rising.size + 1):
@@ -152,7 +141,7 @@ def _reach(rising, best, ahead, goal):
     return 0
 
 
-@_compiled
+@compiled
 def _keep(rising, kept):
     """The last of rising scores to the end of ``kept``, all as good as the least of them; their number."""
     n = min(rising.size, kept.size)
@@ -165,12 +154,12 @@ def _keep(rising, kept):
     return n
 
 
-@_compiled
+@compiled
 def _bin(score, best):
     return min(int(min(best - score, _single(43.0)) * _single(64.0)), BINS - 1)
 
 
-@_compiled
+@compiled
 def _end_of_few(rising, best, goal):
     """Size of the nucleus, its least score, how many tokens have more and as much; size 0: beyond."""
     size = _reach(rising, best, 0.0, goal)
@@ -182,7 +171,7 @@ def _end_of_few(rising, best, goal):
     return size, score, better, equal
 
 
-@_compiled
+@compiled
 def _end_of_many(values, best, weights, goal):
     """The same by a histogram and a sort of the bin where the nucleus ends; and a score that few exceed."""
     masses, counts = np.zeros(BINS), np.zeros(BINS, dtype=np.int64)
@@ -216,7 +205,7 @@ def _end_of_many(values, best, weights, goal):
     return better + size, score, better + beyond, equal, _single(best - (low + 1) / 64)
 
 
-@_compiled
+@compiled
 def _cut(values, score, tied, equal):
     """The last place whose score, equal to the least of a nucleus, still belongs to it."""
     if tied == equal:
@@ -228,20 +217,19 @@ def _cut(values, score, tied, equal):
     return place
 
 
-@_compiled
-def reduce_row(logits, row, mass, numbers, leading, n_leading) -> None:
+@compiled
+def reduce_row(logits, row, mass, numbers, leading, n_leading, maxima) -> None:
     """One row's numbers at every layer, the output first: the others are held against it.
 
     A layer of which nothing can be said has -1 for ``TOP``, and ends it.
     """
     layers, vocab = logits.shape[0], logits.shape[2]
     weights, output = np.empty(vocab, dtype=_single), np.zeros(vocab, dtype=_single)
-    maxima = np.empty((vocab + BLOCK - 1) // BLOCK, dtype=_single)
     few, survivors = np.empty(FEW, dtype=_single), np.empty(vocab, dtype=np.int64)
     n_survivors, held = 0, 0.0
     for layer in range(layers - 1, -1, -1):
-        values, kept = logits[layer, row], leading[layer, row]
-        best, top = _maxima(values, maxima)
+        values, kept, blocks = logits[layer, row], leading[layer, row], maxima[layer, row]
+        best, top = _maxima(values, blocks)
         numbers[TOP, layer, row] = top
         if top < 0:
             return
@@ -249,12 +237,12 @@ def reduce_row(logits, row, mass, numbers, leading, n_leading) -> None:
         if layer == layers - 1:
             held = _take_output(values, best, weights, output)
             cross = _sums(values, best, output, weights)[3]
-        n = _above(values, maxima, _single(best + math.log(weight * LIKELY)), few)
+        n = _above(values, blocks, _single(best + math.log(weight * LIKELY)), few)
         rising = np.sort(few[: n if n <= few.size else 0])
         size, score, better, equal = _end_of_few(rising, best, mass * weight)
         if size == 0:
             size, score, better, equal, bound = _end_of_many(values, best, weights, mass * weight)
-            n = _above(values, maxima, bound, few)
+            n = _above(values, blocks, bound, few)
             rising = np.sort(few[: n if n <= few.size else 0])
         cut = _cut(values, score, size - better, equal)
         if layer == layers - 1:
@@ -273,16 +261,20 @@ def reduce_row(logits, row, mass, numbers, leading, n_leading) -> None:
         found[SIZE], found[COMMON] = size, common
 
 
-@_compiled
-def count(values, bounds, wanted, larger, equal, start, stop) -> None:
-    """Add how many scores of some rows are larger than, and equal to, the bounds wanted of each row."""
+@compiled
+def count(values, bounds, maxima, larger, equal, start, stop) -> None:
+    """How many scores of some rows are larger than, and equal to, the bounds of each row.
+
+    Blocks whose largest score is under a bound are passed over.
+    """
     for row in range(start, stop):
-        for begin in range(0, values.shape[1], 4096):  # the innermost cache holds so many for all bounds
-            some = values[row, begin : begin + 4096]
-            for k in range(bounds.shape[1]):
-                if not wanted[row, k]:
+        for k in range(bounds.shape[1]):
+            bound = bounds[row, k]
+            for block in range(maxima.shape[1]):
+                if maxima[row, block] < bound:
                     continue
-                bound, more, same = bounds[row, k], _whole(0), _whole(0)
+                some = values[row, block * BLOCK : (block + 1) * BLOCK]
+                more = same = _whole(0)
                 for i in range(some.size):  # numba's sums of whole numbers have 64 bits unless they are told
                     more = _whole(more + _whole(some[i] > bound))
                     same = _whole(same + _whole(some[i] == bound))
@@ -290,7 +282,7 @@ def count(values, bounds, wanted, larger, equal, start, stop) -> None:
                 equal[row, k] += same
 
 
-@_compiled
+@compiled
 def normalise(values, found, start, stop) -> None:
     """Logarithms of the sums of exp(score) of some rows."""
     weights = np.empty(values.shape[1], dtype=_single)

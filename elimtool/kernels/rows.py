@@ -1,4 +1,4 @@
-"""Rows of float32 scores in; what compiled loops find in them out, rows shared out over threads.
+"""Rows of scores in; what compiled loops find in them out, rows shared out over threads.
 
 What numpy and torch need a dozen passes over a row for is done in two while it is in the processor's cache.
 Needs numba (the extra ``fast``). Importing this takes a second, and the first call on a machine compiles for
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from elimtool.kernels import loops
+from elimtool.kernels import exact, loops
 
 KEPT = 64
 """Leading scores kept of a row at most."""
@@ -24,7 +24,11 @@ KEPT = 64
 TOGETHER = 32
 """Rows counted by a thread at a time."""
 
+MEASURED = 4
+"""Rows measured in double precision by a thread at a time."""
+
 Scores = npt.NDArray[np.float32]
+Exact = npt.NDArray[np.float64]
 
 
 def prepare() -> None:
@@ -32,13 +36,15 @@ def prepare() -> None:
     nothing = np.zeros((1, 1, 1), dtype=np.float32)
     reduced(nothing, 1.0)
     normalisers(nothing[0])
-    larger, equal = np.zeros((2, 1, 1), dtype=np.int64)
-    count(nothing[0], nothing[0], np.ones((1, 1), dtype=np.bool_), larger, equal)
+    count(nothing[0], nothing[0], nothing[0])
+    one = nothing[0].astype(np.float64)
+    measured(one, np.zeros(1), np.zeros((1, 1), dtype=np.int64))
+    held(one, one > 0)
 
 
 def reduced(
     logits: Scores, mass: float
-) -> tuple[dict[str, npt.NDArray[np.float64]], Scores, npt.NDArray[np.int64]] | None:
+) -> tuple[dict[str, npt.NDArray[np.float64]], Scores, npt.NDArray[np.int64], Scores] | None:
     """What ``elimtool.shapes`` sums over the vocabulary, of every layer and row.
 
     Args:
@@ -47,39 +53,36 @@ def reduced(
 
     Returns:
         ``None`` where a score is NaN or +inf, or a distribution has no finite one; else
-        ``(numbers, leading, n)``: arguments of ``shapes.settled``, each [layers, rows]; and each cell's ``n``
-        best scores, rising, at the end of its row of [layers, rows, ``KEPT``], all that are as good as the
-        least of them.
+        ``(numbers, leading, n, maxima)``: arguments of ``shapes.settled``, each [layers, rows]; each cell's
+        ``n`` best scores, rising, at the end of its row of [layers, rows, ``KEPT``], all that are as good as
+        the least of them; and the largest score of each block of tokens, [layers, rows, blocks].
     """
     logits = np.ascontiguousarray(logits)
-    layers, rows, _ = logits.shape
+    layers, rows, vocab = logits.shape
     numbers, leading = np.zeros((10, layers, rows)), np.empty((layers, rows, KEPT), dtype=np.float32)
     n = np.empty((layers, rows), dtype=np.int64)
-    _shared(lambda row: loops.reduce_row(logits, row, mass, numbers, leading, n), rows)
+    maxima = np.empty((layers, rows, -(-vocab // loops.BLOCK)), dtype=np.float32)
+    _shared(lambda row: loops.reduce_row(logits, row, mass, numbers, leading, n, maxima), rows)
     if (numbers[loops.TOP] < 0).any():
         return None
     names = ("best", "weight", "weighted", "squared", "cross", "mass", "held", "top", "size", "common")
-    return {name: numbers[getattr(loops, name.upper())] for name in names}, leading, n
+    return {name: numbers[getattr(loops, name.upper())] for name in names}, leading, n, maxima
 
 
 def count(
-    values: Scores,
-    bounds: Scores,
-    wanted: npt.NDArray[np.bool_],
-    larger: npt.NDArray[np.int64],
-    equal: npt.NDArray[np.int64],
-) -> None:
-    """Compare some bounds with all scores of their rows.
+    values: Scores, bounds: Scores, maxima: Scores
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """How many scores of each row are larger than, and equal to, some bounds.
 
     Args:
         values: [rows, vocab].
         bounds: [rows, k].
-        wanted: Which bounds to compare, [rows, k].
-        larger: How many scores are larger is added here, [rows, k].
-        equal: How many are equal, likewise.
+        maxima: The largest score of each block of tokens, as ``reduced`` finds them, [rows, blocks].
     """
     values, bounds = np.ascontiguousarray(values), np.ascontiguousarray(bounds)
-    _some(lambda *rows: loops.count(values, bounds, wanted, larger, equal, *rows), len(values))
+    larger, equal = np.zeros((2, *bounds.shape), dtype=np.int64)
+    _some(lambda *rows: loops.count(values, bounds, maxima, larger, equal, *rows), len(values))
+    return larger, equal
 
 
 def normalisers(values: Scores) -> npt.NDArray[np.float64]:
@@ -89,9 +92,64 @@ def normalisers(values: Scores) -> npt.NDArray[np.float64]:
     return found
 
 
-def _some(work: Callable[[int, int], Any], rows: int) -> None:
+class Measured(NamedTuple):
+    """What ``measured`` finds.
+
+    Attributes:
+        probs: Probabilities, [rows, vocab].
+        top_prob: The largest of them, [rows].
+        entropy: Shannon entropy (nats), [rows].
+        deviation: Standard deviation of the scores, all of them counted, [rows].
+        larger: How many scores are larger than each target's, [rows, k]; 0 for none.
+        above: Probability of these, [rows, k]; NaN for none.
+        nearer: Probability of the tokens whose surprise is nearer to the entropy, [rows, k]; NaN for none.
+    """
+
+    probs: Exact
+    top_prob: Exact
+    entropy: Exact
+    deviation: Exact
+    larger: npt.NDArray[np.int64]
+    above: Exact
+    nearer: Exact
+
+
+def measured(scores: Exact, best: Exact, slots: npt.NDArray[np.int64]) -> Measured | None:
+    """What samplers ask of whole distributions, in double precision.
+
+    Args:
+        scores: [rows, vocab]; neither NaN nor +inf.
+        best: The largest of each row, finite, [rows].
+        slots: Tokens to follow, -1 = none, [rows, k].
+
+    Returns:
+        ``None`` where a row has a removed token, or one that is more than 700 nats under the best.
+    """
+    scores, probs, numbers = np.ascontiguousarray(scores), np.empty(scores.shape), np.empty((len(scores), 3))
+    larger, none = np.zeros(slots.shape, dtype=np.int64), np.where(slots < 0, np.nan, 0.0)
+    above, nearer = none.copy(), none
+    _some(
+        lambda *rows: exact.measure(scores, best, slots, probs, numbers, larger, above, nearer, *rows),
+        len(scores),
+        MEASURED,
+    )
+    weight, entropy, deviation = numbers.T
+    if not weight.all():
+        return None
+    return Measured(probs, 1 / weight, entropy, deviation, larger, above, nearer)
+
+
+def held(probs: Exact, mask: npt.NDArray[np.bool_]) -> Exact:
+    """Sum of the probabilities of each row inside a mask, both [rows, vocab]."""
+    probs, found = np.ascontiguousarray(probs), np.empty(len(probs))
+    mask = np.ascontiguousarray(mask).view(np.uint8)  # half the time that flags take
+    _some(lambda *rows: exact.hold(probs, mask, found, *rows), len(probs), MEASURED)
+    return found
+
+
+def _some(work: Callable[[int, int], Any], rows: int, together: int = TOGETHER) -> None:
     """Do some rows at a time."""
-    _shared(lambda i: work(i * TOGETHER, min((i + 1) * TOGETHER, rows)), -(-rows // TOGETHER))
+    _shared(lambda i: work(i * together, min((i + 1) * together, rows)), -(-rows // together))
 
 
 def _shared(work: Callable[[int], Any], pieces: int) -> None:

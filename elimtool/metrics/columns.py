@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,12 @@ def names_at(
     """Pick ``names[first[i]][second[i]]`` for every i; ``names`` may be ragged."""
     starts = np.cumsum([0, *(len(row) for row in names)])
     return Categorical([name for row in names for name in row], starts[first] + second)
+
+
+def spelled(tokens: npt.NDArray[np.integer[Any]], spell: Callable[[int], str]) -> Categorical:
+    """Texts of tokens, one-dimensional; each different one is spelled once."""
+    different, codes = np.unique(tokens, return_inverse=True)
+    return Categorical([spell(token) for token in different.tolist()], codes)
 
 
 def null_where(values: npt.NDArray[Any], absent: npt.NDArray[np.bool_]) -> Any:

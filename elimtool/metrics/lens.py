@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, Columns, join, names_at
+from elimtool.metrics.columns import Categorical, Columns, join, names_at, spelled
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
 from elimtool.ranking import rank
@@ -24,9 +24,8 @@ class LensTrajectory:
     needs: ClassVar[frozenset[str]] = frozenset({"residual"})
     tables: ClassVar[tuple[str, ...]] = ("lens", "lens_layers")
 
-    def __init__(self, batch: Batch, settings: Settings) -> None:
+    def __init__(self, batch: Batch, _: Settings) -> None:
         self.batch = batch
-        self.compiled = settings.compiled
         self.targets: list[dict[str, Any]] = []
         self.layers: list[dict[str, Any]] = []
 
@@ -54,7 +53,7 @@ class LensTrajectory:
         ids = view.followed.ids
         each = ids.clamp(min=0).repeat(n_layers, 1)
         logits = view.logits.reshape(-1, vocab)
-        ranks, ties = rank(logits, each, view.shapes.leading, self.compiled)
+        ranks, ties = rank(logits, each, view.shapes.leading, view.shapes.maxima)
         chosen = logits.gather(-1, each)
         logprobs = chosen.double() - view.shapes.normaliser.reshape(-1, 1)
         real = (ids >= 0).cpu().numpy()[:, None, :].repeat(n_layers, axis=1)
@@ -87,7 +86,7 @@ class LensTrajectory:
         top = at(shapes.top)
         return {
             **self._place(view, row, layer),
-            "top_token": np.array([view.spell(int(token)) for token in top], dtype=object),
+            "top_token": spelled(top, view.spell),
             "top_token_id": top,
             "top_prob": at(best.exp()),
             "entropy": at(shapes.entropy),

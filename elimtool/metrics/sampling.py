@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where
+from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where, spelled
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
 from elimtool.samplers import History, Ledger, StageRecord
@@ -39,6 +39,7 @@ class SamplerLedger:
     def __init__(self, batch: Batch, settings: Settings) -> None:
         self.batch = batch
         self.chains = settings.chains
+        self.compiled = settings.compiled
         self.stages: list[dict[str, Any]] = []
         self.fates: list[dict[str, Any]] = []
         self.differences: list[dict[str, Any]] = []
@@ -52,7 +53,7 @@ class SamplerLedger:
         logits = view.logits[-1].double().cpu()  # samplers run on the CPU: see Chain.run
         ids = view.followed.ids.masked_fill(view.followed.is_foil, -1).cpu()
         histories = self._histories(view)
-        begun = Candidates.of(logits, ids)
+        begun = Candidates.of(logits, ids, compiled=self.compiled)
         ledgers = [chain.run(logits, ids, histories=histories, begun=begun) for chain in self.chains]
         if ledgers:
             self.stages.append(self._stage_columns(view, ledgers))
@@ -98,7 +99,7 @@ class SamplerLedger:
             "threshold": at("threshold"),
             "entropy_before": at("entropy_before"),
             "entropy_after": at("entropy_after"),
-            "top_token": np.array([view.spell(int(token)) for token in top], dtype=object),
+            "top_token": spelled(top, view.spell),
             "top_prob": at("top_prob"),
             "notes": [notes_of(record, index, view.spell) for index in range(n_rows) for record in records],
         }
@@ -136,13 +137,17 @@ class SamplerLedger:
             "prob_after": at("prob_after"),
             "rank_before": null_where(ranks, ~alive),
             "margin": at("margin"),
-            "why": [
-                _why(records[i], j, r, removed, view.spell)
-                for r, i, j, removed in zip(
-                    row.tolist(), step.tolist(), k.tolist(), (alive & ~left).tolist(), strict=True
-                )
-            ],
+            "why": self._whys(view, records, (row, step, k), alive & ~left),
         }
+
+    def _whys(self, view: ReadoutView, records: list[StageRecord], at: Any, removed: Any) -> list[str | None]:
+        """Why targets were removed, or what is held against them; ``at``: rows, records and places."""
+        found: list[str | None] = [None] * len(removed)
+        row, step, k = at
+        telling = removed | np.array([record.tells for record in records])[step]
+        for i in telling.nonzero()[0].tolist():
+            found[i] = _why(records[step[i]], int(k[i]), int(row[i]), bool(removed[i]), view.spell)
+        return found
 
     def _difference_columns(self, view: ReadoutView, found: Difference, by: Ordering) -> dict[str, Any]:
         """One pair of chains on some rows; the tokens that tell them apart, by the model's probability."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, Columns, join
+from elimtool.metrics.columns import Categorical, Columns, join, spelled
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
 
@@ -46,7 +46,7 @@ class TopTokens:
                 "prompt_id": Categorical(ids, prompt),
                 "position": self.batch.positions.cpu().numpy()[prompt, probe],
                 "place": np.tile(np.arange(1, places + 1), n_rows),
-                "token": np.array([view.spell(int(token)) for token in tokens], dtype=object),
+                "token": spelled(tokens, view.spell),
                 "token_id": tokens,
                 "logprob": found.numpy().reshape(-1),
                 "prob": found.exp().numpy().reshape(-1),

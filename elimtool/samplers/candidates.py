@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -14,15 +14,18 @@ from torch import Tensor
 from elimtool.errors import ElimError
 from elimtool.ranking import largest, top
 from elimtool.samplers.order import (
-    alive_parts,
+    FEW,
     count_larger,
-    dot,
     larger,
     places,
     rising,
     softmax,
+    sum_products,
     tally,
 )
+
+if TYPE_CHECKING:
+    from elimtool.kernels.rows import Measured
 
 Order = Literal["id", "falling", "none"]
 """Column order: by token id, by falling score (the lower id first among ties), or none."""
@@ -50,6 +53,7 @@ class Candidates:
         order: How the columns are ordered.
         total: ``(largest score, sum of exp(score - largest))`` of the distribution before any removal.
         sequential: Sum in array order in float32, as engines written in C do.
+        compiled: Whether compiled loops may be used, see ``elimtool.kernels``.
     """
 
     scores: Float[Tensor, "rows width"]
@@ -60,6 +64,7 @@ class Candidates:
     order: Order = "id"
     total: tuple[Float[Tensor, "rows 1"], Float[Tensor, "rows 1"]] | None = None
     sequential: bool = False
+    compiled: bool = False
 
     @staticmethod
     def of(
@@ -67,6 +72,7 @@ class Candidates:
         targets: Int[Tensor, "rows k"],
         dtype: torch.dtype = torch.float64,
         sequential: bool = False,
+        compiled: bool = False,
     ) -> Candidates:
         """Start from raw logits, on the CPU.
 
@@ -75,12 +81,13 @@ class Candidates:
             targets: Token ids to follow, -1 = none.
             dtype: float64, or float32 to work in the engine's precision.
             sequential: Accumulate one term after the other (only with float32).
+            compiled: Whether compiled loops may be used, for float64: see ``elimtool.kernels``.
 
         Raises:
             ElimError: A row holds NaN or +inf, or no finite logit; or a target is not in the vocabulary.
         """
         scores, targets = logits.to("cpu", dtype), targets.cpu()
-        highest = scores.amax(-1, keepdim=True)
+        highest = logits.amax(-1, keepdim=True).to("cpu", dtype)
         bad = ~torch.isfinite(highest)
         if bool(bad.any()):
             row = int(bad.nonzero()[0, 0])
@@ -90,7 +97,13 @@ class Candidates:
         alive = (scores.gather(1, targets.clamp(min=0)) > NEG_INF) & (targets >= 0)
         size = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.int64)
         begun = Candidates(
-            scores, None, targets.masked_fill(~alive, -1), logits.shape[1], size, sequential=sequential
+            scores,
+            None,
+            targets.masked_fill(~alive, -1),
+            logits.shape[1],
+            size,
+            sequential=sequential,
+            compiled=compiled,
         )
         begun.__dict__["top"] = highest
         return begun
@@ -103,11 +116,24 @@ class Candidates:
     @cached_property
     def alive(self) -> Bool[Tensor, "rows width"]:
         """Which columns hold a survivor."""
+        if self.measured is not None:
+            return torch.ones(self.scores.shape, dtype=torch.bool)
         return larger(self.scores, self.scores.new_full((self.scores.shape[0], 1), NEG_INF))
+
+    @cached_property
+    def measured(self) -> Measured | None:
+        """What one compiled pass over the whole vocabulary finds, where that can be had."""
+        if not self.compiled or self.tokens is not None or self.scores.dtype != torch.float64:
+            return None
+        from elimtool.kernels.rows import measured
+
+        return measured(self.scores.numpy(), self.top[:, 0].numpy(), self.slots.numpy())
 
     @cached_property
     def n(self) -> Int[Tensor, " rows"]:
         """Survivors, 1 .. vocab."""
+        if self.measured is not None:
+            return torch.full_like(self.size, self.vocab)
         return tally(self.alive)
 
     @cached_property
@@ -130,8 +156,10 @@ class Candidates:
     @cached_property
     def probs(self) -> Float[Tensor, "rows width"]:
         """Probabilities over the survivors in the working precision, 0 for removed tokens."""
+        if self.measured is not None:
+            return torch.from_numpy(self.measured.probs)
         if not self.sequential:
-            return self._softmax(self.scores)
+            return softmax(self.scores, self.alive)
         weights = torch.exp(self.scores - self.top)
         return weights / self.running(weights)[:, -1:]
 
@@ -140,26 +168,31 @@ class Candidates:
         """The same probabilities in float64, whatever the working precision: what the ledger reports."""
         if self.scores.dtype == torch.float64:
             return self.probs
-        return self._softmax(self.scores.double())
-
-    def _softmax(self, scores: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
-        return torch.softmax(scores, -1) if self.whole else softmax(scores, self.alive)
+        return softmax(self.scores.double(), self.alive)
 
     @cached_property
     def entropy(self) -> Float64[Tensor, " rows"]:
         """Shannon entropy of the survivors in nats."""
+        if self.measured is not None:
+            return torch.from_numpy(self.measured.entropy)
         # H = ln Z - sum p l, with the best score as the origin
-        parts = alive_parts(self.alive, self.exact, self.scores)
-        weighted = [
-            dot(probs, np.subtract(scores, best, dtype=np.float64))
-            for (probs, scores), best in zip(parts, self.top.numpy(), strict=True)
-        ]
-        return (-self.top.new_tensor(weighted, dtype=torch.float64) - self.top_prob.log()).clamp(min=0.0)
+        weighted = sum_products(self.exact, (self.scores - self.top).double(), self.alive)
+        return (-weighted - self.top_prob.log()).clamp(min=0.0)
 
     @cached_property
     def top_prob(self) -> Float64[Tensor, " rows"]:
         """Probability of the most probable survivor, as the ledger reports it."""
+        if self.measured is not None:
+            return torch.from_numpy(self.measured.top_prob)
         return self.exact.amax(-1)
+
+    def mass(self, mask: Bool[Tensor, "rows width"]) -> Float64[Tensor, " rows"]:
+        """Probability of the survivors inside a mask, as the ledger reports it."""
+        if self.measured is None:
+            return sum_products(self.exact, mask.double(), self.alive)
+        from elimtool.kernels.rows import held
+
+        return torch.from_numpy(held(self.measured.probs, mask.numpy()))
 
     @cached_property
     def top_token(self) -> Int[Tensor, " rows"]:
@@ -232,8 +265,10 @@ class Candidates:
     def ranks(self) -> Int[Tensor, "rows k"]:
         """Strict rank of each target among the survivors, 1 .. n; 0 for one that is gone."""
         scores = self.target_scores
-        if self.order == "falling":
+        if self.order == "falling" and self.width >= FEW:
             above = torch.searchsorted(-self.scores, -scores)
+        elif self.measured is not None:
+            above = torch.from_numpy(self.measured.larger)
         else:
             above = count_larger(self.scores, scores)
         return (above + 1).masked_fill(self.gone, 0)
@@ -345,7 +380,8 @@ class Candidates:
         ids = kept % self.width if self.tokens is None else self.tokens.take(kept)
         tokens = torch.zeros(filled.shape, dtype=torch.int64, device=mask.device).masked_scatter_(filled, ids)
         begins = torch.arange(mask.shape[0])[:, None] * self.width
-        ahead = torch.searchsorted(kept, begins + self._columns) - (n.cumsum(0) - n)[:, None]
+        ahead = torch.from_numpy(kept.numpy().searchsorted((begins + self._columns).numpy()))
+        ahead -= (n.cumsum(0) - n)[:, None]
         slots = ahead.masked_fill(~self.at(mask, False), -1)
         return replace(self, scores=scores, tokens=tokens, slots=slots, size=size)
 

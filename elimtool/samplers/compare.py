@@ -154,9 +154,18 @@ def _found(
     if not c.width:
         return torch.zeros_like(tokens, dtype=torch.bool), torch.zeros(tokens.shape, dtype=torch.float64)
     ids, order = c.tokens.masked_fill(~c.alive, c.vocab).sort(-1)
-    place = torch.searchsorted(ids, tokens.contiguous()).clamp(max=c.width - 1)
+    place = _places(ids, tokens, c.vocab + 1).clamp(max=c.width - 1)
     there = ids.gather(1, place) == tokens
     return there, c.exact.gather(1, order.gather(1, place)).masked_fill(~there, 0.0)
+
+
+def _places(
+    rising: Int[Tensor, "rows width"], wanted: Int[Tensor, "rows some"], more: int
+) -> Int[Tensor, "rows some"]:
+    """Where wanted values would stand in their rows; ``more`` than any. Torch would wake threads for it."""
+    row = np.arange(len(rising))[:, None]
+    places = (rising.numpy() + row * more).ravel().searchsorted(wanted.numpy() + row * more)
+    return torch.from_numpy(places - row * rising.shape[1])
 
 
 def _only(one: Candidates, other: Candidates) -> tuple[Int[Tensor, "_"], ...]:

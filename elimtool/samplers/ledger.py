@@ -13,7 +13,7 @@ from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.samplers.candidates import NEG_INF, Candidates
-from elimtool.samplers.order import count_larger, total
+from elimtool.samplers.order import count_larger
 from elimtool.samplers.stage import Detail, Effect, Fate, Stage
 
 NAN = float("nan")
@@ -88,6 +88,11 @@ class StageRecord:
         base = self._effect.base
         gone = base.alive[row] & ~self._kept[row]
         return base.ids[row][gone].sort().values
+
+    @property
+    def tells(self) -> bool:
+        """Whether the stage has something to tell about single tokens."""
+        return bool(self._effect.details)
 
     def details(self, row: int = 0) -> Mapping[int, Detail]:
         """What the stage tells about single tokens of a row, by token id: DRY names what would repeat."""
@@ -246,9 +251,9 @@ def _acts(
     """The fields of a record that tell what its stage did."""
     rows, base = before.scores.shape[0], effect.base
     acted = torch.ones(rows, dtype=torch.bool) if effect.active is None else effect.active
-    pruned = base.exact.new_zeros(rows)
+    pruned = torch.zeros(rows, dtype=torch.float64)
     if not torch.equal(before.n, after.n):
-        pruned = total(base.exact, ~survivors(effect), base.alive)
+        pruned = base.mass(~survivors(effect))
     threshold = effect.threshold if effect.threshold is not None else pruned.new_full((rows,), NAN)
     return {
         "active": acted,

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor
 
 from elimtool.ranking import reaching
 
 Row = npt.NDArray[Any]
+
+FEW = 1024
+"""Columns up to which calls cost more than what they do: such rows are worked through together."""
 
 
 def places(mask: Bool[Tensor, "rows width"]) -> Int64[Tensor, " found"]:
@@ -49,7 +52,7 @@ def count_larger(
 ) -> Int64[Tensor, "rows k"]:
     """How many values of each row are larger than each of some others."""
     rows, bounds = values.numpy(), than.numpy()
-    if rows.shape[1] < 1024:  # a call costs more than the comparison
+    if rows.shape[1] < FEW:
         return torch.from_numpy((rows[:, None, :] > bounds[:, :, None]).sum(-1, dtype=np.int64))
     found = np.empty(bounds.shape, dtype=np.int64)
     mask = np.empty(rows.shape[1], dtype=np.bool_)
@@ -68,12 +71,25 @@ def leaders(values: Row, count: int) -> Row:
     return found[np.argsort(-values[found], kind="stable")[:count]]
 
 
-def total(
-    values: Float[Tensor, "rows width"], mask: Bool[Tensor, "rows width"], alive: Bool[Tensor, "rows width"]
-) -> Float[Tensor, " rows"]:
-    """Sum of the living values of each row inside a mask, as a product: faster than picking them out."""
-    found = [dot(row, inside.astype(row.dtype)) for row, inside in alive_parts(alive, values, mask)]
-    return values.new_tensor(found)
+def sum_products(
+    one: Float64[Tensor, "rows width"],
+    other: Float64[Tensor, "rows width"],
+    alive: Bool[Tensor, "rows width"],
+) -> Float64[Tensor, " rows"]:
+    """Sum of the products of each row's living values.
+
+    Few values are added one after the other, so that no sum depends on how wide others made a row.
+    """
+    if one.shape[1] < FEW:
+        return torch.from_numpy(_in_turn((one * other).masked_fill_(~alive, 0.0).numpy()))
+    parts = alive_parts(alive, one, other)
+    found = [float(_in_turn(a * b)) if len(a) < FEW else dot(a, b) for a, b in parts]
+    return one.new_tensor(found)
+
+
+def _in_turn(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Sums along the last axis, one value after the other; 0 of none."""
+    return np.asarray(values.cumsum(-1)[..., -1] if values.shape[-1] else values.sum(-1))
 
 
 def dot(one: Row, other: Row) -> float:
@@ -105,13 +121,28 @@ def alive_parts(
 def softmax(
     scores: Float[Tensor, "rows width"], alive: Bool[Tensor, "rows width"]
 ) -> Float[Tensor, "rows width"]:
-    """Probabilities by row, 0 for removed columns, whose number changes no other; NaN where none is left."""
+    """Probabilities by row, 0 for removed columns, whose number changes no other; NaN where none is left.
+
+    What stands for an engine's own precision is torch's; else few values are summed one after the other.
+    """
+    exact = scores.dtype == torch.float64
+    if exact and scores.shape[1] < FEW:
+        return torch.from_numpy(_shares(scores.numpy()))
+    if bool(alive.all()):
+        return torch.softmax(scores, -1)
     found = torch.zeros_like(scores)
     for values, mask, probs in zip(scores, alive, found, strict=True):
-        if not bool(mask.any()):
-            probs.fill_(torch.nan)
-        probs[mask] = torch.softmax(values[mask], -1)
+        own = values[mask]
+        few = exact and len(own) < FEW
+        probs[mask] = torch.from_numpy(_shares(own.numpy())) if few else torch.softmax(own, -1)
+    found[~alive.any(-1)] = torch.nan
     return found
+
+
+def _shares(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # a row of which nothing is left
+        weights = np.exp(scores - scores.max(-1, keepdims=True, initial=-np.inf))
+        return np.asarray(weights / _in_turn(weights)[..., None])
 
 
 def rising(values: Float[Tensor, "rows width"]) -> Int64[Tensor, "rows width"]:

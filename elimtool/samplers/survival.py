@@ -60,17 +60,29 @@ def bounds(
         ElimError: A row without a finite logit, with NaN or +inf, or a target outside the vocabulary.
     """
     c = begun or Candidates.of(logits, targets)
-    shifts = Typical(0.5).shifts(c)
+    above, nearer, sigma = _masses(c)
     below = (c.top - c.target_scores).masked_fill(c.gone, NAN)
-    sigmas = torch.where(below == 0, below, below / deviation(c, "population"))
+    sigmas = torch.where(below == 0, below, below / sigma)
     return Bounds(
         min_top_k=c.ranks,
-        min_top_p=_mass_before(c, (-row for row in c.scores.numpy()), -c.target_scores),
+        min_top_p=above,
         max_min_p=torch.where(below == 0, torch.ones_like(below), torch.exp(-below) * (1 - ROOM)),
-        min_typical_p=_mass_before(c, shifts.numpy(), c.at(shifts, NAN)),
+        min_typical_p=nearer,
         min_top_n_sigma=sigmas * (1 + ROOM),
         max_epsilon=(c.target_probs * (1 - ROOM)).masked_fill(c.gone, NAN),
     )
+
+
+def _masses(
+    c: Candidates,
+) -> tuple[Float64[Tensor, "rows k"], Float64[Tensor, "rows k"], Float64[Tensor, "rows 1"]]:
+    """Mass of the tokens more probable, and of those more typical, than each target; the deviation."""
+    if c.measured is not None:
+        above, nearer = torch.from_numpy(c.measured.above), torch.from_numpy(c.measured.nearer)
+        return above, nearer, torch.from_numpy(c.measured.deviation)[:, None]
+    shifts = Typical(0.5).shifts(c)
+    above = _mass_before(c, (-row for row in c.scores.numpy()), -c.target_scores)
+    return above, _mass_before(c, shifts.numpy(), c.at(shifts, NAN)), deviation(c, "population")
 
 
 def _mass_before(

@@ -12,7 +12,7 @@ from elimtool.ranking import largest
 from elimtool.samplers import STAGES, resolve
 from elimtool.samplers.candidates import LEADERS, Candidates
 from elimtool.samplers.compare import Ordering, compare
-from elimtool.samplers.order import count_larger, held_below, leaders, total
+from elimtool.samplers.order import count_larger, held_below, leaders, softmax, sum_products
 from elimtool.samplers.survival import bounds
 from tests.samplers.rows import KINDS, alone, rows
 
@@ -42,7 +42,14 @@ def test_counts_and_sums(kind: str, vocab: int) -> None:
     assert count_larger(x, some[:, :0]).shape == (3, 0)
     mask = x > 0
     probs = torch.softmax(x, -1)
-    assert torch.allclose(total(probs, mask, x > -torch.inf), (probs * mask).sum(-1), rtol=1e-13)
+    alive = x > -torch.inf
+    found = sum_products(probs, mask.double(), alive)
+    assert torch.allclose(found, (probs * mask).sum(-1), rtol=1e-13)
+    beside = torch.cat([x, x.new_full((3, WIDE), -torch.inf)], 1)  # as wide as another row may make them
+    padded = [torch.nn.functional.pad(one, (0, WIDE)) for one in (probs, mask.double(), alive)]
+    assert torch.equal(sum_products(*padded), found)
+    assert torch.equal(softmax(beside, padded[2])[:, :vocab], softmax(x, alive))
+    assert torch.allclose(softmax(x, alive), probs, rtol=1e-13)
     for values, weights, bound in zip(x.numpy(), probs.numpy(), some.numpy(), strict=True):
         expected = [weights[values < one].sum() for one in bound]
         assert held_below(values, weights, bound) == pytest.approx(expected, rel=1e-12, abs=1e-15)

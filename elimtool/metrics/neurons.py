@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from elimtool.model.affine import wide
@@ -115,10 +115,7 @@ def _droppable(
     places = done[..., None] * step + torch.arange(step, device=order.device)
     chosen = order.gather(-1, places.clamp(max=count - 1))
     values = neurons.gather(-1, chosen).where(places < count, 0.0)
-    each = torch.stack(
-        [wide(weight).index_select(1, one.flatten()) for weight, one in zip(weights, chosen, strict=True)]
-    ).view(len(weights), -1, *chosen.shape[1:])
-    more, _ = _within(_running(each * values[:, None]) + kept[..., None], allowed)
+    more = _last(_lengths(kept, weights, chosen, values), allowed.double().square())
     share = (done * step + more).to(neurons.dtype) / count
     return share.where(allowed > 0, torch.nan), written
 
@@ -142,6 +139,29 @@ def _steps(
     return _running(written.view(layers, -1, rows, steps))
 
 
+def _lengths(
+    kept: Float[Tensor, "layers width rows"],
+    weights: Sequence[Float[Tensor, "width neurons"]],
+    chosen: Int[Tensor, "layers rows step"],
+    values: Float[Tensor, "layers rows step"],
+) -> Float64[Tensor, "layers rows step"]:
+    """Squared lengths of what is kept plus what the first of some neurons write, for 1 to all of them.
+
+    They come from the products of the neurons' columns with one another: |k + sum v_i|^2 is |k|^2, twice the
+    products k v_i, twice those of pairs, and the squares.
+    """
+    with_kept, pairs = [], []
+    for one, weight, which in zip(kept, weights, chosen, strict=True):
+        columns = wide(weight).index_select(1, which.flatten()).view(-1, *which.shape).transpose(0, 1)
+        with_kept.append((one.T[:, None] @ columns)[:, 0])
+        pairs.append(columns.mT @ columns)
+    values = values.double()
+    products = torch.stack(pairs) * (values[..., None] * values[..., None, :])
+    earlier = products.tril(-1).sum(-1) + torch.stack(with_kept) * values
+    added = 2 * earlier + products.diagonal(dim1=-2, dim2=-1)
+    return kept.double().square().sum(1)[..., None] + added.cumsum(-1)
+
+
 def _running(parts: Float[Tensor, "*some n"]) -> Float[Tensor, "*some n"]:
     """Sums of the first parts, for 1 to all of them; a product takes half the time of ``cumsum``."""
     n = parts.shape[-1]
@@ -152,7 +172,14 @@ def _within(
     dropped: Float[Tensor, "layers width rows n"], allowed: Float[Tensor, "layers rows"]
 ) -> tuple[Int[Tensor, "layers rows"], Float[Tensor, "layers width rows"]]:
     """1 + the last column of each row that is no longer than allowed, 0 for none; and that column, or 0."""
-    short = dropped.square().sum(1) <= allowed.square()[..., None]
-    last = (short * torch.arange(1, dropped.shape[-1] + 1, device=allowed.device)).amax(-1)
+    last = _last(dropped.square().sum(1), allowed.square())
     column = (last - 1).clamp(min=0)[:, None, :, None].expand(*dropped.shape[:-1], 1)
     return last, dropped.gather(-1, column)[..., 0] * (last > 0)[:, None]
+
+
+def _last(
+    squares: Float[Tensor, "layers rows n"], allowed: Float[Tensor, "layers rows"]
+) -> Int[Tensor, "layers rows"]:
+    """1 + the last of each row's squared lengths that is no larger than allowed, 0 for none."""
+    places = torch.arange(1, squares.shape[-1] + 1, device=squares.device)
+    return ((squares <= allowed[..., None]) * places).amax(-1)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -260,7 +261,10 @@ def _read_out(
     """
     n_layers, n_rows, _ = residuals.shape
     chunk = max(1, READOUT_BYTES // (n_layers * model.vocab * 4))
-    room = torch.empty(n_layers * chunk, model.vocab) if n_rows > chunk else None
+    room = None
+    if model.dtype == torch.float32 and model.device.type == "cpu":
+        # numpy asks the system for large pages, torch for many small ones
+        room = torch.from_numpy(np.empty((n_layers * min(chunk, n_rows), model.vocab), dtype=np.float32))
     for start in range(0, n_rows, chunk):
         part = residuals[:, start : start + chunk]
         carried = [lens.to_final(part[i], i - 1) for i in range(n_layers - 1)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -58,13 +58,13 @@ def follow(
         key = one.prompt_id, one.positions[probe]
         chosen.append(one.targets or known.setdefault(key, _as_targets(model, best)))
     width = max(len(targets) for targets in chosen)
-    ids = torch.full((len(chosen), width), -1, dtype=torch.long)
-    is_foil = torch.zeros(len(chosen), width, dtype=torch.bool)
-    ambiguous = torch.zeros_like(is_foil)
-    for row, targets in enumerate(chosen):
-        for k, target in enumerate(targets):
-            ids[row, k] = target.token_id
-            is_foil[row, k], ambiguous[row, k] = target.is_foil, target.ambiguous
+
+    def grid(of: Callable[[Target], Any], none: Any) -> Tensor:
+        rows = [[*map(of, targets), *[none] * (width - len(targets))] for targets in chosen]
+        return torch.tensor(rows, dtype=torch.bool if none is False else torch.long).view(-1, width)
+
+    ids = grid(lambda target: target.token_id, -1)
+    is_foil, ambiguous = grid(lambda one: one.is_foil, False), grid(lambda one: one.ambiguous, False)
     rest = _remainders(model, batch, rows, chosen, width, joint)
     ids, is_foil, ambiguous, rest = (one.to(output.device) for one in (ids, is_foil, ambiguous, rest))
     logprob = output.gather(-1, ids.clamp(min=0)).double() + rest

@@ -68,12 +68,15 @@ def _forward(layer: nn.Linear, turns: bool, room: Tensor | None, rows: Tensor) -
     if room is None or not single or n > len(room):
         return nn.functional.linear(rows, layer.weight, layer.bias)
     out = torch.mm(rows.reshape(n, -1), layer.weight.T, out=room[:n])
-    return (out if layer.bias is None else out.add_(layer.bias)).view(*rows.shape[:-1], -1)
+    return _plus_bias(out, layer).view(*rows.shape[:-1], -1)
 
 
 def _turned(layer: nn.Linear, rows: Tensor) -> Tensor:
     columns = rows.reshape(-1, rows.shape[-1]).T
     out = torch.cat([(part @ columns).T for part in torch.split(layer.weight, TOGETHER)], -1)
-    if layer.bias is not None:
-        out = out + layer.bias
-    return out.view(*rows.shape[:-1], -1)
+    return _plus_bias(out, layer).view(*rows.shape[:-1], -1)
+
+
+def _plus_bias(out: Tensor, layer: nn.Linear) -> Tensor:
+    """Add a layer's bias in place; TransformerLens gives unembeddings one of zeros, which takes time too."""
+    return out if layer.bias is None or not bool(layer.bias.any()) else out.add_(layer.bias)

@@ -292,3 +292,26 @@ def normalise(values, found, start, stop) -> None:
         found[row] = math.nan
         if top >= 0:
             found[row] = best + math.log(_sums(values[row], best, values[row], weights)[0])
+
+
+@compiled
+def lead(values, maxima, tokens, start, stop) -> None:
+    """Places of the largest scores of some rows, falling, the lower first among equals.
+
+    As many block maxima as places are asked for are scores too: nothing under the least of them is needed.
+    """
+    vocab, count = values.shape[1], tokens.shape[1]
+    found, places = np.empty(vocab, dtype=_single), np.empty(vocab, dtype=np.int64)
+    for row in range(start, stop):
+        rising = np.sort(maxima[row])
+        least = rising[rising.size - count] if rising.size >= count else _single(-np.inf)
+        n = 0
+        for block in range(maxima.shape[1]):
+            if maxima[row, block] >= least:
+                for i in range(block * BLOCK, min(vocab, (block + 1) * BLOCK)):
+                    if values[row, i] >= least:
+                        found[n], places[n] = -values[row, i], i
+                        n += 1
+        order = np.argsort(found[:n], kind="mergesort")
+        for k in range(count):
+            tokens[row, k] = places[order[k]]

@@ -25,7 +25,7 @@ TOGETHER = 32
 """Rows counted by a thread at a time."""
 
 MEASURED = 4
-"""Rows measured in double precision by a thread at a time."""
+"""The same of rows of which more is asked."""
 
 Scores = npt.NDArray[np.float32]
 Exact = npt.NDArray[np.float64]
@@ -37,6 +37,7 @@ def prepare() -> None:
     reduced(nothing, 1.0)
     normalisers(nothing[0])
     count(nothing[0], nothing[0], nothing[0])
+    leaders(nothing[0], nothing[0], 1)
     one = nothing[0].astype(np.float64)
     measured(one, np.zeros(1), np.zeros((1, 1), dtype=np.int64))
     held(one, one > 0)
@@ -83,6 +84,19 @@ def count(
     larger, equal = np.zeros((2, *bounds.shape), dtype=np.int64)
     _some(lambda *rows: loops.count(values, bounds, maxima, larger, equal, *rows), len(values))
     return larger, equal
+
+
+def leaders(values: Scores, maxima: Scores, count: int) -> npt.NDArray[np.int64]:
+    """The tokens with each row's largest scores, falling, the lower id first among equals, [rows, count].
+
+    Args:
+        values: [rows, vocab].
+        maxima: The largest score of each block of tokens, as ``reduced`` finds them, [rows, blocks].
+        count: How many, 1 .. vocab.
+    """
+    values, found = np.ascontiguousarray(values), np.empty((len(values), count), dtype=np.int64)
+    _some(lambda *rows: loops.lead(values, maxima, found, *rows), len(values), MEASURED)
+    return found
 
 
 def normalisers(values: Scores) -> npt.NDArray[np.float64]:

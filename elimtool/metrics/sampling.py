@@ -50,15 +50,17 @@ class SamplerLedger:
 
     def read(self, view: ReadoutView) -> None:
         """Run the chains on some rows."""
-        logits = view.logits[-1].double().cpu()  # samplers run on the CPU: see Chain.run
+        logits = view.logits[-1].cpu()  # samplers run there: see Chain.run
         ids = view.followed.ids.masked_fill(view.followed.is_foil, -1).cpu()
         histories = self._histories(view)
         begun = Candidates.of(logits, ids, compiled=self.compiled)
+        maxima = view.shapes.maxima
+        by = Ordering(logits, None if maxima is None else maxima[-len(logits) :])
+        begun.led_by(by.ahead)
         ledgers = [chain.run(logits, ids, histories=histories, begun=begun) for chain in self.chains]
         if ledgers:
             self.stages.append(self._stage_columns(view, ledgers))
             self.fates.append(self._fate_columns(view, ids, ledgers))
-        by = Ordering(view.output.cpu())
         for left, right in combinations(ledgers, 2):
             self.differences.append(self._difference_columns(view, compare(left, right), by))
         self.survival.append(self._survival_columns(view, begun, ids, histories, ledgers))

@@ -108,6 +108,10 @@ class Candidates:
         begun.__dict__["top"] = highest
         return begun
 
+    def led_by(self, tokens: Int[Tensor, "rows some"]) -> None:
+        """Be told which tokens have the largest scores of each row of the whole vocabulary, falling."""
+        self.__dict__["_leaders"] = self.scores.gather(1, tokens)
+
     @property
     def width(self) -> int:
         """Number of stored columns."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
@@ -22,10 +23,17 @@ class Ordering:
     """Which token of each row is better: the one with the larger value, among equals that of lower id."""
 
     values: Float[Tensor, "rows vocab"]
+    maxima: npt.NDArray[np.float32] | None = None
+    """The largest value of each block of a row's tokens, where compiled loops found them."""
 
     @cached_property
     def ahead(self) -> Int[Tensor, "rows some"]:
-        """The best tokens of each row, found once for all chains that are compared."""
+        """The best tokens of each row, falling, found once for all chains."""
+        if self.maxima is not None:
+            from elimtool.kernels.rows import leaders as compiled
+
+            count = min(LEADERS, self.values.shape[1])
+            return torch.from_numpy(compiled(self.values.numpy(), self.maxima, count))
         return torch.from_numpy(np.stack([leaders(row, LEADERS) for row in self.values.numpy()]))
 
     def best(

@@ -10,9 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from elimtool.kernels.loops import BLOCK
 from elimtool.kernels.rows import held, measured
 from elimtool.samplers import Ledger, StageRecord, resolve
-from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.candidates import LEADERS, Candidates
+from elimtool.samplers.compare import Ordering
 from elimtool.samplers.survival import bounds
 from tests.samplers.rows import KINDS, rows
 
@@ -109,6 +111,22 @@ def same(one: Ledger, other: Ledger) -> None:
         for name in TENSORS:
             left, right = getattr(before, name), getattr(after, name)
             torch.testing.assert_close(right, left, rtol=1e-11, atol=1e-12, equal_nan=True, msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("vocab", [4, 40, 300, VOCAB, 64 * BLOCK + 5])
+def test_the_first_tokens_are_those_of_a_stable_sort(kind: str, vocab: int) -> None:
+    x = rows(kind, 9, vocab + 1)[:, 1:].float()  # one column of some kinds is never removed
+    maxima = torch.stack([part.amax(-1) for part in torch.split(x, BLOCK, -1)], -1).numpy()
+    count = min(LEADERS, vocab)
+    found = Ordering(x, maxima).ahead
+    assert torch.equal(found, x.sort(dim=-1, descending=True, stable=True).indices[:, :count])
+    assert torch.equal(found, Ordering(x).ahead)
+    begun = Candidates.of(x, x.argmax(-1, keepdim=True))
+    expected = begun.kth(count)
+    begun = Candidates.of(x, x.argmax(-1, keepdim=True))
+    begun.led_by(found)
+    assert torch.equal(begun.kth(count), expected)
 
 
 def test_rows_do_not_depend_on_those_beside_them() -> None:

@@ -60,7 +60,7 @@ def _sums(values, best, weights):
         weight += weights[i]
         weighted += weights[i] * below
         away += below
-        far += 1.0 if below < FARTHEST else 0.0
+        far += 0.0 if below >= FARTHEST else 1.0  # also what is left of a row without tokens, NaN
     return weight, weighted, away, far
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from elimtool.kernels.loops import BLOCK
 from elimtool.kernels.rows import held, measured
 from elimtool.samplers import Ledger, StageRecord, resolve
-from elimtool.samplers.candidates import LEADERS, Candidates
+from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.compare import Ordering
+from elimtool.samplers.distribution import LEADERS
 from elimtool.samplers.survival import bounds
 from tests.samplers.rows import KINDS, rows
 
@@ -81,6 +82,14 @@ def test_rows_that_need_more_care_are_left_to_the_plain_way(below: float) -> Non
     one, other = Candidates.of(x, ids), Candidates.of(x, ids, compiled=True)
     assert torch.equal(one.probs, other.probs) and torch.equal(one.n, other.n)
     assert torch.equal(bounds(x, ids).min_top_k, bounds(x, ids, other).min_top_k)
+
+
+def test_a_row_of_which_nothing_is_left_has_no_numbers() -> None:
+    x = torch.tensor([[1.0, 2.0], [0.0, 0.0]], dtype=torch.float64)
+    begun = Candidates.of(x, torch.tensor([[0], [1]]), compiled=True)
+    gone = begun.rescored(x.masked_fill(x > 0, -torch.inf), keeps_order=False)
+    assert gone.n.tolist() == [0, 2]
+    assert gone.probs[0].isnan().all() and gone.probs[1].tolist() == [0.5, 0.5]
 
 
 def test_masses_inside_masks() -> None:

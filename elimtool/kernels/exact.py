@@ -53,14 +53,24 @@ def _weigh(values, best, weights) -> None:
 
 @compiled
 def _sums(values, best, weights):
-    """Sums of weights, of weight times score - best, and of score - best; how many scores are too far."""
+    """Sums of weights, of weight times score - best, and of score - best; how many scores are too far.
+
+    Sums of blocks are summed: rounding errors grow with the terms that are added in turn.
+    """
     weight = weighted = away = far = 0.0
-    for i in range(values.size):
-        below = values[i] - best
-        weight += weights[i]
-        weighted += weights[i] * below
-        away += below
-        far += 0.0 if below >= FARTHEST else 1.0  # also what is left of a row without tokens, NaN
+    for start in range(0, values.size, BLOCK):
+        some, own = values[start : start + BLOCK], weights[start : start + BLOCK]
+        w = x = a = f = 0.0
+        for i in range(some.size):
+            below = some[i] - best
+            w += own[i]
+            x += own[i] * below
+            a += below
+            f += 0.0 if below >= FARTHEST else 1.0  # also what is left of a row without tokens, NaN
+        weight += w
+        weighted += x
+        away += a
+        far += f
     return weight, weighted, away, far
 
 

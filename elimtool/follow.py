@@ -61,7 +61,7 @@ def follow(
 
     def grid(of: Callable[[Target], Any], none: Any) -> Tensor:
         rows = [[*map(of, targets), *[none] * (width - len(targets))] for targets in chosen]
-        return torch.tensor(rows, dtype=torch.bool if none is False else torch.long).view(-1, width)
+        return torch.tensor(rows, dtype=torch.bool if none is False else torch.long)
 
     ids = grid(lambda target: target.token_id, -1)
     is_foil, ambiguous = grid(lambda one: one.is_foil, False), grid(lambda one: one.ambiguous, False)

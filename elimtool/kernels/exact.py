@@ -12,7 +12,7 @@ import numpy as np
 
 from elimtool.kernels.compiling import as_written, compiled
 
-WEIGHT, ENTROPY, DEVIATION = range(3)
+WEIGHT, ENTROPY, DEVIATION, LEFT = range(4)
 """What ``measure`` finds of a row."""
 
 FARTHEST = -700.0
@@ -74,12 +74,29 @@ def _sums(values, best, weights):
     return weight, weighted, away, far
 
 
+@as_written
+def _sums_of_some(values, best, weights):
+    """The same where scores are removed or far under the best; their weights; and how many are left."""
+    weight = weighted = away = 0.0
+    left = 0
+    for i in range(values.size):
+        below = values[i] - best
+        if not below >= FARTHEST:
+            weights[i] = math.exp(below)  # of a row without tokens NaN
+        if values[i] > -np.inf:
+            weight += weights[i]
+            weighted += weights[i] * below
+            away += below
+            left += 1
+    return weight if left else math.nan, weighted, away, left
+
+
 @compiled
 def _spread(values, mean):
     """Sum of squared distances from a mean."""
     squares = 0.0
     for i in range(values.size):
-        away = values[i] - mean
+        away = values[i] - mean if values[i] > -np.inf else 0.0
         squares += away * away
     return squares
 
@@ -105,23 +122,21 @@ def _ahead(values, probs, bound, middle):
 
 @compiled
 def measure(scores, best, slots, probs, numbers, larger, above, nearer, start, stop) -> None:
-    """Numbers of some rows, their probabilities, and what is ahead of their targets.
-
-    A row with a score that is removed, or too far under the best one, has a ``WEIGHT`` of 0 and nothing else.
-    """
+    """Numbers of some rows, their probabilities, and what is ahead of their targets."""
     vocab = scores.shape[1]
     for row in range(start, stop):
         values, own, found = scores[row], probs[row], numbers[row]
         _weigh(values, best[row], own)
         weight, weighted, away, far = _sums(values, best[row], own)
+        left = vocab
         if far:
-            found[WEIGHT] = 0.0
-            continue
+            weight, weighted, away, left = _sums_of_some(values, best[row], own)
         _normalise(own, weight)
         middle = best[row] + weighted / weight
         found[WEIGHT] = weight
         found[ENTROPY] = max(math.log(weight) - weighted / weight, 0.0)
-        found[DEVIATION] = math.sqrt(_spread(values, best[row] + away / vocab) / vocab)
+        found[DEVIATION] = math.sqrt(_spread(values, best[row] + away / left) / left)
+        found[LEFT] = left
         for begin in range(0, vocab, BLOCK):
             some, theirs = values[begin : begin + BLOCK], own[begin : begin + BLOCK]
             for k in range(slots.shape[1]):

@@ -2,7 +2,7 @@
 
 What numpy and torch need a dozen passes over a row for is done in two while it is in the processor's cache.
 Needs numba (the extra ``fast``). Importing this takes a second, and the first call on a machine compiles for
-ten more, so only jobs with many rows come here (``kernels.worth``). What the numbers mean is said in
+fifteen more, so only jobs with many rows come here (``kernels.worth``). What the numbers mean is said in
 ``elimtool.shapes`` and ``elimtool.ranking``, which also do without.
 """
 
@@ -113,7 +113,8 @@ class Measured(NamedTuple):
         probs: Probabilities, [rows, vocab].
         top_prob: The largest of them, [rows].
         entropy: Shannon entropy (nats), [rows].
-        deviation: Standard deviation of the scores, all of them counted, [rows].
+        deviation: Standard deviation of the scores that are left, [rows].
+        left: How many are, [rows].
         larger: How many scores are larger than each target's, [rows, k]; 0 for none.
         above: Probability of these, [rows, k]; NaN for none.
         nearer: Probability of the tokens whose surprise is nearer to the entropy, [rows, k]; NaN for none.
@@ -123,23 +124,21 @@ class Measured(NamedTuple):
     top_prob: Exact
     entropy: Exact
     deviation: Exact
+    left: npt.NDArray[np.int64]
     larger: npt.NDArray[np.int64]
     above: Exact
     nearer: Exact
 
 
-def measured(scores: Exact, best: Exact, slots: npt.NDArray[np.int64]) -> Measured | None:
+def measured(scores: Exact, best: Exact, slots: npt.NDArray[np.int64]) -> Measured:
     """What samplers ask of whole distributions, in double precision.
 
     Args:
-        scores: [rows, vocab]; neither NaN nor +inf.
-        best: The largest of each row, finite, [rows].
+        scores: [rows, vocab]; -inf is a removed token, neither NaN nor +inf.
+        best: The largest of each row, [rows]; -inf where nothing is left, of which all numbers are NaN.
         slots: Tokens to follow, -1 = none, [rows, k].
-
-    Returns:
-        ``None`` where a row has a removed token, or one that is more than 700 nats under the best.
     """
-    scores, probs, numbers = np.ascontiguousarray(scores), np.empty(scores.shape), np.empty((len(scores), 3))
+    scores, probs, numbers = np.ascontiguousarray(scores), np.empty(scores.shape), np.empty((len(scores), 4))
     larger, none = np.zeros(slots.shape, dtype=np.int64), np.where(slots < 0, np.nan, 0.0)
     above, nearer = none.copy(), none
     _some(
@@ -147,10 +146,8 @@ def measured(scores: Exact, best: Exact, slots: npt.NDArray[np.int64]) -> Measur
         len(scores),
         MEASURED,
     )
-    weight, entropy, deviation = numbers.T
-    if not weight.all():
-        return None
-    return Measured(probs, 1 / weight, entropy, deviation, larger, above, nearer)
+    weight, entropy, deviation, left = numbers.T
+    return Measured(probs, 1 / weight, entropy, deviation, left.astype(np.int64), larger, above, nearer)
 
 
 def held(probs: Exact, mask: npt.NDArray[np.bool_]) -> Exact:

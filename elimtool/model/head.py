@@ -39,8 +39,13 @@ class Head:
         self, residual: Float[Tensor, "rows width"], room: Float[Tensor, "most vocab"] | None = None
     ) -> Float[Tensor, "rows vocab"]:
         """Logits of residual streams, float32 (float64 for a float64 model); see ``Model.readout``."""
-        with few_rows(self._linear, room):
+        with few_rows(self._linear, None if self._heard() else room):
             return wide(self._after_norm(self._normed(residual)))
+
+    def _heard(self) -> bool:
+        """Whether a hook sees logits and may keep them: they must not be overwritten then."""
+        model = self.bridge.original_model
+        return any(module._forward_hooks for module in (model, *self.bridge.unembed.modules()))
 
     def _normed(self, residual: Tensor) -> Tensor:
         norm = getattr(self.bridge, "ln_final", None)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.model.affine import Directions
@@ -312,16 +312,15 @@ class Model:
     def hashes(self) -> dict[str, str]:
         """``weights_sha256`` and ``tokenizer_sha256``: of the files, or of a model made in memory."""
         if not self._hashes:
-            if self.directory is not None:
-                from elimtool.model.store import tokenizer_sha256, weights_sha256
+            from elimtool.model.store import state_sha256, text_sha256, tokenizer_sha256, weights_sha256
 
+            if self.directory is not None:
                 self._hashes["weights_sha256"] = weights_sha256(self.directory)
                 self._hashes["tokenizer_sha256"] = tokenizer_sha256(self.directory)
             else:
-                self._hashes["weights_sha256"] = _state_sha256(self.hf)
-                self._hashes["tokenizer_sha256"] = _text_sha256(
-                    self.tokenizer.backend.backend_tokenizer.to_str()
-                )
+                words = self.tokenizer.backend.backend_tokenizer.to_str()
+                self._hashes["weights_sha256"] = state_sha256(self.hf)
+                self._hashes["tokenizer_sha256"] = text_sha256(words)
         return self._hashes
 
 
@@ -340,19 +339,3 @@ class _Last:
     def __call__(self, view: LayerView) -> None:
         self.residual = view.residual
         self.observe(view)
-
-
-def _state_sha256(module: nn.Module) -> str:
-    import hashlib
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _text_sha256(text: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -8,10 +8,13 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError
 from elimtool.model.atomic import CACHE_VARIABLE, Progress, in_tenths, write_json
+
+if TYPE_CHECKING:
+    from torch import nn
 
 RECORD = "elimtool.json"
 """File in a converted directory that says where it came from and what its files were."""
@@ -88,6 +91,22 @@ def weights_sha256(model_dir: Path) -> str:
         ElimError: If the directory holds no weights.
     """
     return _combined(model_dir, weight_files(model_dir))
+
+
+def state_sha256(module: nn.Module) -> str:
+    """Digest a model made in memory: one SHA-256 over the names and bytes of its tensors, by name."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def text_sha256(text: str) -> str:
+    """Digest a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def weight_files(model_dir: Path) -> list[Path]:

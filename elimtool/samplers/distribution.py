@@ -71,7 +71,7 @@ class Distribution:
     @cached_property
     def alive(self) -> Bool[Tensor, "rows width"]:
         """Which columns hold a survivor."""
-        if self.measured is not None:
+        if self.measured is not None and self.whole:
             return torch.ones(self.scores.shape, dtype=torch.bool)
         return larger(self.scores, self.scores.new_full((self.scores.shape[0], 1), NEG_INF))
 
@@ -88,7 +88,7 @@ class Distribution:
     def n(self) -> Int[Tensor, " rows"]:
         """Survivors, 1 .. vocab."""
         if self.measured is not None:
-            return torch.full_like(self.size, self.vocab)
+            return torch.from_numpy(self.measured.left)
         return tally(self.alive)
 
     @cached_property

@@ -9,6 +9,7 @@ import pytest
 
 from elimtool import TraceOptions, engine, kernels, trace
 from elimtool.lenses.raw import RawLens
+from elimtool.run import Run
 
 PROMPTS = ["The capital of France is", "a", "Three more words and a full stop."]
 
@@ -49,9 +50,24 @@ def test_all_tables_are_the_same(
     compiled = trace(llama, PROMPTS, options=options)
     assert asked
     assert all(asked)
-    assert compiled.tables == plain.tables
-    for name in plain.tables:
-        one, other = compiled.arrow(name).to_pandas(), plain.arrow(name).to_pandas()
+    same(compiled, plain)
+
+
+def test_chunks_that_take_each_others_memory_change_nothing(
+    llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "VOCABULARY", 1)
+    monkeypatch.setattr(kernels, "DISTRIBUTIONS", 1)
+    options = TraceOptions(position="all")
+    whole = trace(llama, PROMPTS, options=options)
+    monkeypatch.setattr(engine, "READOUT_BYTES", 5 * (llama.n_layers + 1) * llama.vocab * 4)  # five rows
+    same(trace(llama, PROMPTS, options=options), whole)
+
+
+def same(found: Run, expected: Run) -> None:
+    assert found.tables == expected.tables
+    for name in expected.tables:
+        one, other = found.arrow(name).to_pandas(), expected.arrow(name).to_pandas()
         assert list(one.columns) == list(other.columns)
         for column in one:
             left, right = one[column].to_numpy(), other[column].to_numpy()

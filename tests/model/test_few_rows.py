@@ -173,6 +173,26 @@ def test_every_family_gives_the_same(
     torch.testing.assert_close(again, logits, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("where", ["unembed.hook_out", "the layer", "the model"])
+def test_logits_that_a_hook_may_keep_are_not_overwritten(llama: Any, where: str) -> None:
+    unembed = llama.bridge.unembed
+    point = {"unembed.hook_out": unembed.hook_out, "the layer": unembed.original_component}.get(
+        where, llama.hf
+    )
+    kept: list[Tensor] = []
+    room = torch.empty(80, llama.vocab)
+    handle = point.register_forward_hook(
+        lambda _module, _inputs, out: kept.append(getattr(out, "logits", out))
+    )
+    try:
+        first = llama.readout(torch.randn(70, llama.width), room).clone()
+        llama.readout(torch.randn(70, llama.width), room)
+    finally:
+        handle.remove()
+    assert len(kept) == 2
+    assert torch.equal(kept[0].view_as(first), first)
+
+
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_family_reads_out_into_given_memory(family: str, tmp_path: Path, tokenizer: Any) -> None:
     model = load_model(str(save(family, tmp_path, tokenizer)))

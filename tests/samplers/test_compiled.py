@@ -43,7 +43,6 @@ def test_numbers_are_those_of_plain_double_precision(kind: str) -> None:
     x = rows(kind, 9, VOCAB)
     ids = targets(x)
     found = measured(x.numpy(), x.amax(-1).numpy(), ids.numpy())
-    assert found is not None
     probs = torch.softmax(x, -1)
     np.testing.assert_allclose(found.probs, probs, rtol=2e-14)
     np.testing.assert_allclose(found.top_prob, probs.amax(-1), rtol=2e-14)
@@ -68,20 +67,27 @@ def test_numbers_are_those_of_plain_double_precision(kind: str) -> None:
 def test_probabilities_are_precise_however_small(below: list[float]) -> None:
     x = torch.tensor([[0.0, *below]], dtype=torch.float64)
     found = measured(x.numpy(), np.zeros(1), np.full((1, 1), -1))
-    assert found is not None
     exact = np.exp(x.numpy().astype(np.longdouble))
     np.testing.assert_allclose(found.probs, (exact / exact.sum()).astype(np.float64), rtol=2e-15)
 
 
-@pytest.mark.parametrize("below", [-torch.inf, -700.1])
-def test_rows_that_need_more_care_are_left_to_the_plain_way(below: float) -> None:
-    x = torch.zeros(2, 30, dtype=torch.float64)
-    x[1, 7] = below
-    assert measured(x.numpy(), np.zeros(2), np.zeros((2, 0), dtype=np.int64)) is None
-    ids = torch.tensor([[7], [7]])
-    one, other = Candidates.of(x, ids), Candidates.of(x, ids, compiled=True)
-    assert torch.equal(one.probs, other.probs) and torch.equal(one.n, other.n)
-    assert torch.equal(bounds(x, ids).min_top_k, bounds(x, ids, other).min_top_k)
+@pytest.mark.parametrize("below", [-torch.inf, -1e6, -745.0, -700.1])
+def test_removed_and_far_scores(below: float) -> None:
+    x = rows("normal", 2, VOCAB)
+    x[1, 7], x[1, 9:VOCAB:2] = below, below
+    ids = torch.tensor([[7, 3], [7, 3]])
+    plain, compiled = Candidates.of(x, ids), Candidates.of(x, ids, compiled=True)
+    for name in ("n", "ranks", "gone", "alive", "top_token"):
+        assert torch.equal(getattr(compiled, name), getattr(plain, name)), name
+    for name in ("probs", "entropy", "top_prob", "target_probs"):
+        torch.testing.assert_close(getattr(compiled, name), getattr(plain, name), rtol=1e-12, atol=0)
+    left, right = bounds(x, ids, compiled), bounds(x, ids, plain)
+    for field in fields(left):
+        one, other = getattr(left, field.name), getattr(right, field.name)
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-14, equal_nan=True)
+    alone = Candidates.of(x[:1], ids[:1], compiled=True)  # nor do such rows change those beside them
+    for name in ("probs", "entropy", "top_prob"):
+        assert torch.equal(getattr(alone, name)[0], getattr(compiled, name)[0]), name
 
 
 def test_a_row_of_which_nothing_is_left_has_no_numbers() -> None:

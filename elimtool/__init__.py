@@ -20,48 +20,48 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from elimtool.analysis.compare.chains import compare_chains
     from elimtool.analysis.compare.runs import compare_runs
-    from elimtool.attributing import attribute
-    from elimtool.attribution.options import AttributeOptions
-    from elimtool.checking.api import run_checks
-    from elimtool.comparing.asked import Controls
-    from elimtool.comparing.chains import compare_samplers
-    from elimtool.comparing.models import compare_models
-    from elimtool.comparing.prompts import compare_prompts
-    from elimtool.engine import TraceOptions
+    from elimtool.engine.loop import TraceOptions
     from elimtool.errors import ElimError
     from elimtool.model.interventions import Ablate, Knockout, Patch, Scale
     from elimtool.model.loading import load_model
-    from elimtool.prompts import Message, Prompt, SpanRequest
+    from elimtool.prompts.prompt import Message, Prompt, SpanRequest
     from elimtool.run import Run, open_run
     from elimtool.run.comparison import Comparison, open_comparison
-    from elimtool.tracing import record, trace
+    from elimtool.tasks.attribute.api import attribute
+    from elimtool.tasks.attribute.options import AttributeOptions
+    from elimtool.tasks.check.api import run_checks
+    from elimtool.tasks.compare.asked import Controls
+    from elimtool.tasks.compare.chains import compare_samplers
+    from elimtool.tasks.compare.models import compare_models
+    from elimtool.tasks.compare.prompts import compare_prompts
+    from elimtool.tasks.trace import record, trace
 
 _HOMES = {
     "Ablate": "elimtool.model.interventions",
-    "AttributeOptions": "elimtool.attribution.options",
+    "AttributeOptions": "elimtool.tasks.attribute.options",
     "Comparison": "elimtool.run.comparison",
-    "Controls": "elimtool.comparing.asked",
+    "Controls": "elimtool.tasks.compare.asked",
     "ElimError": "elimtool.errors",
     "Knockout": "elimtool.model.interventions",
-    "Message": "elimtool.prompts",
+    "Message": "elimtool.prompts.prompt",
     "Patch": "elimtool.model.interventions",
-    "Prompt": "elimtool.prompts",
+    "Prompt": "elimtool.prompts.prompt",
     "Run": "elimtool.run",
     "Scale": "elimtool.model.interventions",
-    "SpanRequest": "elimtool.prompts",
-    "TraceOptions": "elimtool.engine",
-    "attribute": "elimtool.attributing",
+    "SpanRequest": "elimtool.prompts.prompt",
+    "TraceOptions": "elimtool.engine.loop",
+    "attribute": "elimtool.tasks.attribute.api",
     "compare_chains": "elimtool.analysis.compare.chains",
-    "compare_models": "elimtool.comparing.models",
-    "compare_prompts": "elimtool.comparing.prompts",
+    "compare_models": "elimtool.tasks.compare.models",
+    "compare_prompts": "elimtool.tasks.compare.prompts",
     "compare_runs": "elimtool.analysis.compare.runs",
-    "compare_samplers": "elimtool.comparing.chains",
+    "compare_samplers": "elimtool.tasks.compare.chains",
     "load_model": "elimtool.model.loading",
     "open_comparison": "elimtool.run.comparison",
     "open_run": "elimtool.run",
-    "record": "elimtool.tracing",
-    "run_checks": "elimtool.checking.api",
-    "trace": "elimtool.tracing",
+    "record": "elimtool.tasks.trace",
+    "run_checks": "elimtool.tasks.check.api",
+    "trace": "elimtool.tasks.trace",
 }
 
 __all__ = [

@@ -15,10 +15,10 @@ import time
 import torch
 
 from elimtool import AttributeOptions, Prompt, SpanRequest, load_model
-from elimtool.attribution.ablation import leave_one_out
-from elimtool.attribution.subject import subject
-from elimtool.corpus import shipped
+from elimtool.lenses.corpus import shipped
 from elimtool.model.model import Model
+from elimtool.tasks.attribute.ablation import leave_one_out
+from elimtool.tasks.attribute.subject import subject
 
 
 def prompt_of(model: Model, length: int, spans: int) -> Prompt:

@@ -24,16 +24,16 @@ from typing import Any
 import torch
 
 from elimtool import TraceOptions, load_model
-from elimtool.batch.buckets import buckets
-from elimtool.batch.local import LocalEngine
-from elimtool.batch.options import BatchOptions
-from elimtool.batch.passes import FIRST_SIZE
-from elimtool.batch.plan import Shard
-from elimtool.batch.run import Standing, run
-from elimtool.batch.state import Done
-from elimtool.corpus import shipped
-from elimtool.promptfile import PromptFile
+from elimtool.lenses.corpus import shipped
+from elimtool.prompts.file import PromptFile
 from elimtool.run.manifest import Manifest
+from elimtool.tasks.batch.buckets import buckets
+from elimtool.tasks.batch.local import LocalEngine
+from elimtool.tasks.batch.options import BatchOptions
+from elimtool.tasks.batch.passes import FIRST_SIZE
+from elimtool.tasks.batch.plan import Shard
+from elimtool.tasks.batch.run import Standing, run
+from elimtool.tasks.batch.state import Done
 
 
 def write_prompts(path: Path, model: Any, count: int) -> list[list[int]]:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from elimtool.calibrate.fit import fit_lens
-from elimtool.calibrate.stream import cut_windows, stream
-from elimtool.corpus import shipped
+from elimtool.lenses.corpus import shipped
+from elimtool.lenses.fit import fit_lens
 from elimtool.lenses.ridge import RidgeLens
+from elimtool.lenses.stream import cut_windows, stream
 from elimtool.model.loading import load_model
 
 

@@ -23,17 +23,19 @@ from typing import Any
 
 import torch
 
-from elimtool import Prompt, TraceOptions, engine, kernels
-from elimtool.corpus import shipped
-from elimtool.intake import batches
+from elimtool import Prompt, TraceOptions
+from elimtool.engine import loop as engine
+from elimtool.engine.intake import batches
+from elimtool.lenses.corpus import shipped
 from elimtool.lenses.raw import RawLens
 from elimtool.metrics.metric import Settings
 from elimtool.metrics.sampling import SamplerLedger
 from elimtool.model.checkpoint import load_hugging_face
 from elimtool.model.loading import load_model, locate
 from elimtool.model.view import Batch, Encoded
+from elimtool.numerics import kernels
 from elimtool.samplers import resolve
-from elimtool.tracing import trace
+from elimtool.tasks.trace import trace
 
 SHAPES = ("1x16", "1x128", "8x64", "1x1024", "1x4096", "mixed", "1x512@all")
 QUICK = ("1x16", "1x128", "8x64")

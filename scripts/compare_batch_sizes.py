@@ -24,11 +24,11 @@ import pyarrow as pa
 import torch
 
 from elimtool import TraceOptions, load_model, open_run
-from elimtool.batch.local import LocalEngine
-from elimtool.batch.options import BatchOptions
-from elimtool.batch.run import run
-from elimtool.corpus import shipped
-from elimtool.promptfile import PromptFile
+from elimtool.lenses.corpus import shipped
+from elimtool.prompts.file import PromptFile
+from elimtool.tasks.batch.local import LocalEngine
+from elimtool.tasks.batch.options import BatchOptions
+from elimtool.tasks.batch.run import run
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-5
 JUDGED = ("logprob", "target_logprob", "entropy", "mass", "mass_no_sink", "sink_mass", "prob", "top_prob")

@@ -18,8 +18,8 @@ from pathlib import Path
 import pandas as pd
 
 from elimtool import AttributeOptions, Prompt, TraceOptions, attribute, load_model, open_run, trace
-from elimtool.attribution.options import METHODS
-from elimtool.promptfile import PromptFile
+from elimtool.prompts.file import PromptFile
+from elimtool.tasks.attribute.options import METHODS
 
 ANSWERS = Path(__file__).parent.parent / "tests" / "data" / "answer_spans.jsonl"
 

@@ -16,8 +16,8 @@ import torch
 from elimtool.analysis.check.findings import Report
 from elimtool.analysis.check.gate import judge_run
 from elimtool.analysis.check.read import read_checks
-from elimtool.checking import measure
-from elimtool.checking.prompts import prompts_of
+from elimtool.tasks.check import measure
+from elimtool.tasks.check.prompts import prompts_of
 
 CHECKS = Path(__file__).parents[1] / "configs" / "checks" / "capitals.yaml"
 SIZES = (0.01, 0.03, 0.1, 0.3, 1.0)

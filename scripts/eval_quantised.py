@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from elimtool import Comparison, Prompt, TraceOptions, compare_models, load_model
 from elimtool.model.loading import locate
-from elimtool.promptfile import PromptFile
+from elimtool.prompts.file import PromptFile
 
 ROOT = Path(__file__).parent.parent
 FACTS = ROOT / "tests" / "data" / "factual.jsonl"

@@ -10,12 +10,12 @@ import json
 
 import torch
 
-from elimtool.calibrate.find import open_lens
-from elimtool.calibrate.regimes import conditions, regimes_of, shares
-from elimtool.calibrate.stream import Ids, cut_windows
-from elimtool.corpus import shipped
+from elimtool.lenses.corpus import shipped
+from elimtool.lenses.find import open_lens
 from elimtool.lenses.regime import REGIMES, UNSEEN, Reference
+from elimtool.lenses.regimes import conditions, regimes_of, shares
 from elimtool.lenses.ridge import RidgeLens
+from elimtool.lenses.stream import Ids, cut_windows
 from elimtool.model.loading import load_model
 from elimtool.model.model import Model
 

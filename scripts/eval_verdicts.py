@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from elimtool import Prompt, TraceOptions, load_model, trace
-from elimtool.promptfile import PromptFile
-from elimtool.rules import BEATS_CHANCE
+from elimtool.prompts.file import PromptFile
+from elimtool.run.rules import BEATS_CHANCE
 
 FACTS = Path(__file__).parent.parent / "tests" / "data" / "factual.jsonl"
 

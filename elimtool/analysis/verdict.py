@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.culprits import KEY, Key, Shares, shares
 from elimtool.analysis.evidence import UNTESTED
-from elimtool.rules import BEATS_CHANCE, NUCLEUS, SURFACED
+from elimtool.run.rules import BEATS_CHANCE, NUCLEUS, SURFACED
 
 if TYPE_CHECKING:
     from elimtool.run import Run

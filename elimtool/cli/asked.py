@@ -13,7 +13,7 @@ from elimtool.cli.options import option, switch
 from elimtool.errors import ElimError
 
 if TYPE_CHECKING:
-    from elimtool.prompts import Prompt
+    from elimtool.prompts.prompt import Prompt
 
 PromptText = Annotated[
     str | None,
@@ -36,7 +36,7 @@ def prompt_text(prompt: str | None, file: Path | None) -> str:
     Raises:
         ElimError: Not exactly one of both is given, or the file cannot be read.
     """
-    from elimtool.config.files import decode, read_text
+    from elimtool.files.yaml import decode, read_text
 
     if (prompt is None) == (file is None):
         raise ElimError("give one prompt: PROMPT, - for standard input, or --file FILE")
@@ -60,7 +60,7 @@ def prompt_of(
     Raises:
         ElimError: The text is empty, or a span is no NAME=TEXT.
     """
-    from elimtool.prompts import Message, Prompt, SpanRequest
+    from elimtool.prompts.prompt import Message, Prompt, SpanRequest
 
     if not text:
         raise ElimError("the prompt is empty", "give at least one character; a model predicts from something")

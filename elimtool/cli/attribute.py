@@ -13,9 +13,9 @@ from elimtool.cli.output import Output
 from elimtool.errors import ElimError, Exit
 
 if TYPE_CHECKING:
-    from elimtool.attribution.options import AttributeOptions
-    from elimtool.prompts import Prompt
+    from elimtool.prompts.prompt import Prompt
     from elimtool.run import Run
+    from elimtool.tasks.attribute.options import AttributeOptions
 
 
 def attribute(
@@ -159,7 +159,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     Raises:
         ElimError: The file or one of its records cannot be read, or it holds none (exit code 5).
     """
-    from elimtool.promptfile import PromptFile
+    from elimtool.prompts.file import PromptFile
 
     found: list[Prompt] = []
     with PromptFile(path) as records:
@@ -173,7 +173,7 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 
 def _options(method: list[str] | None, position: str, **others: Any) -> AttributeOptions:
-    from elimtool.attribution.options import METHODS, AttributeOptions
+    from elimtool.tasks.attribute.options import METHODS, AttributeOptions
 
     if not position.isdigit() and position != "last":
         raise ElimError(f"--position '{position}' is not valid", "give last, or an index from 0")
@@ -191,8 +191,8 @@ def _measure(
     wanted: AttributeOptions,
     source: tuple[str, str | None, str, str, bool],
 ) -> Run:
-    from elimtool.attributing import attribute as measure
     from elimtool.model.loading import load_model
+    from elimtool.tasks.attribute.api import attribute as measure
 
     name, revision, dtype, device, trust = source
     with output.progress(f"loading {name}") as say:

@@ -13,12 +13,12 @@ from elimtool.cli.output import Output
 from elimtool.errors import Exit
 
 if TYPE_CHECKING:
-    from elimtool.batch.local import Engine
-    from elimtool.batch.options import BatchOptions
-    from elimtool.batch.run import Standing
-    from elimtool.batch.work import Source
-    from elimtool.engine import TraceOptions
-    from elimtool.promptfile import PromptFile
+    from elimtool.engine.loop import TraceOptions
+    from elimtool.prompts.file import PromptFile
+    from elimtool.tasks.batch.local import Engine
+    from elimtool.tasks.batch.options import BatchOptions
+    from elimtool.tasks.batch.run import Standing
+    from elimtool.tasks.batch.work import Source
 
 RUN = "How the file is worked through"
 RAY = "Ray: more than one machine"
@@ -155,9 +155,9 @@ def batch(
 ) -> None:
     """Trace every prompt of a file, in shards: resumable, bad records kept as rows, one machine or many."""
     del config  # its values are the other parameters' defaults by now
-    from elimtool.batch.options import BatchOptions, MostErrors, RayOptions, Slice
-    from elimtool.batch.work import Source
-    from elimtool.promptfile import PromptFile
+    from elimtool.prompts.file import PromptFile
+    from elimtool.tasks.batch.options import BatchOptions, MostErrors, RayOptions, Slice
+    from elimtool.tasks.batch.work import Source
 
     options = BatchOptions(
         shard_size=shard_size,
@@ -198,8 +198,8 @@ def _run(
     asked: tuple[Source, TraceOptions, BatchOptions],
     as_json: bool,
 ) -> None:
-    from elimtool.batch.run import run
     from elimtool.cli.progress import batch_progress
+    from elimtool.tasks.batch.run import run
 
     try:
         with batch_progress(output.errors, output.quiet) as (report, say):
@@ -215,10 +215,10 @@ def _run(
 
 def _engine(source: Source, measured: TraceOptions, options: BatchOptions, say: object) -> Engine:
     if options.engine == "ray":
-        from elimtool.batch.cluster import RayEngine
+        from elimtool.tasks.batch.cluster import RayEngine
 
         return RayEngine(source, measured, options)
-    from elimtool.batch.local import LocalEngine
+    from elimtool.tasks.batch.local import LocalEngine
 
     return LocalEngine(source, measured, options, say)  # type: ignore[arg-type]
 

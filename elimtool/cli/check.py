@@ -16,7 +16,7 @@ from elimtool.errors import ElimError, nearest
 
 if TYPE_CHECKING:
     from elimtool.analysis.check.findings import Report
-    from elimtool.checking.api import Gated
+    from elimtool.tasks.check.api import Gated
 
 BASELINE = "Baseline"
 
@@ -169,7 +169,7 @@ def check(
     if noise:
         _noise(output, checks, as_json, model=model, only=only or (), baseline=baseline, **loading)
         return
-    from elimtool.checking.api import gate
+    from elimtool.tasks.check.api import gate
 
     with output.progress("checking") as say:
         found = gate(
@@ -214,7 +214,7 @@ def _refuse(*rules: tuple[Any, str, dict[str, Any]]) -> None:
 
 def _noise(output: Output, checks: Path, as_json: bool, *, only: Collection[str], **options: Any) -> None:
     """Measure the noise floor and print it, a check a line."""
-    from elimtool.checking.noise import measure_noise
+    from elimtool.tasks.check.noise import measure_noise
 
     with output.progress("measuring drift") as say:
         path, noise = measure_noise(checks, only=only, progress=say, **options)

@@ -17,9 +17,9 @@ from elimtool.cli.output import Output
 from elimtool.errors import ElimError, Exit
 
 if TYPE_CHECKING:
-    from elimtool.engine import TraceOptions
+    from elimtool.engine.loop import TraceOptions
     from elimtool.model.model import Model
-    from elimtool.prompts import Prompt
+    from elimtool.prompts.prompt import Prompt
     from elimtool.run.comparison import Comparison
 
 EPILOG = (
@@ -192,11 +192,11 @@ def _of_models(
         "seed": seed,
     }
     if form is Form.MODELS:
-        from elimtool.comparing.models import compare_models
+        from elimtool.tasks.compare.models import compare_models
 
         with output.progress("loading") as say:
             return compare_models(loaders[0], loaders[1], prompts, **common, progress=say)
-    from elimtool.comparing.chains import compare_samplers
+    from elimtool.tasks.compare.chains import compare_samplers
 
     with output.progress("loading"):
         return compare_samplers(loaders[0](), prompts, **common)
@@ -221,11 +221,11 @@ def _of_prompts(
 
 def _prompts(asked: Asked, source: Source) -> tuple[list[Prompt], dict[str, ElimError]]:
     """The prompts of one source, and the records of a file that are none, by id."""
-    from elimtool.prompts import Prompt
+    from elimtool.prompts.prompt import Prompt
 
     if asked.prompts:
         return [Prompt(text=asked.prompts[0])], {}
-    from elimtool.promptfile import PromptFile
+    from elimtool.prompts.file import PromptFile
 
     prompts, unread = [], {}
     with PromptFile(asked.sides[0], source.format) as file:

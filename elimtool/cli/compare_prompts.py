@@ -13,11 +13,11 @@ from elimtool.errors import ElimError, Exit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from elimtool.comparing.asked import Controls
-    from elimtool.engine import TraceOptions
+    from elimtool.engine.loop import TraceOptions
     from elimtool.model.model import Model
-    from elimtool.prompts import Prompt
+    from elimtool.prompts.prompt import Prompt
     from elimtool.run.comparison import Comparison
+    from elimtool.tasks.compare.asked import Controls
 
 PANEL = "Two prompts"
 
@@ -89,7 +89,7 @@ class PairOptions:
         Raises:
             ElimError: A number is negative.
         """
-        from elimtool.comparing.asked import CONTROLS, Controls
+        from elimtool.tasks.compare.asked import CONTROLS, Controls
 
         count = CONTROLS if self.controls is None else self.controls
         return Controls(count, self.paraphrases, self.injection, self.continuation)
@@ -115,7 +115,7 @@ def compare_two(
     options: TraceOptions,
 ) -> Comparison:
     """Two prompts of the command line."""
-    from elimtool.comparing.prompts import compare_prompts
+    from elimtool.tasks.compare.prompts import compare_prompts
 
     a, b = (given.prompt(text) for text in texts)
     controls = given.made()
@@ -138,8 +138,8 @@ def compare_files(
     Raises:
         ElimError: No record is in both (exit code 5).
     """
-    from elimtool.comparing.prompts import compare_prompts
-    from elimtool.prompts import Prompt
+    from elimtool.prompts.prompt import Prompt
+    from elimtool.tasks.compare.prompts import compare_prompts
 
     left, right = (_records(path, format_) for path in paths)
     names = [name for name in left if name in right]
@@ -182,7 +182,7 @@ def _records(path: Path, format_: str | None) -> dict[str, Prompt | ElimError]:
     Raises:
         ElimError: The file cannot be read, or a record has no id of its own.
     """
-    from elimtool.promptfile import PromptFile
+    from elimtool.prompts.file import PromptFile
 
     found: dict[str, Prompt | ElimError] = {}
     with PromptFile(path, format_) as file:

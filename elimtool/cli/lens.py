@@ -12,8 +12,8 @@ from elimtool.cli.output import Output
 from elimtool.errors import ElimError
 
 if TYPE_CHECKING:
-    from elimtool.calibrate.evaluate import Evaluation
-    from elimtool.corpus import Document
+    from elimtool.lenses.corpus import Document
+    from elimtool.lenses.evaluate import Evaluation
     from elimtool.model.model import Model
 
 app = typer.Typer(help="The calibrated lens: fit one, measure one.", no_args_is_help=True)
@@ -50,8 +50,8 @@ def fit(
     quiet: shared.Quiet = False,
 ) -> None:
     """Fit the ridge lens of a model from text, in one pass; prints the file written."""
-    from elimtool.calibrate.find import cached_lens
-    from elimtool.calibrate.fit import fit_lens
+    from elimtool.lenses.find import cached_lens
+    from elimtool.lenses.fit import fit_lens
 
     output = Output(quiet)
     documents = _documents(texts, "fit")
@@ -89,8 +89,8 @@ def eval_(
     quiet: shared.Quiet = False,
 ) -> None:
     """Print how far each layer's reading is from the output, on text that the lens was not fitted on."""
-    from elimtool.calibrate.evaluate import evaluate
-    from elimtool.calibrate.find import check_choice, open_lens
+    from elimtool.lenses.evaluate import evaluate
+    from elimtool.lenses.find import check_choice, open_lens
     from elimtool.lenses.ridge import RidgeLens
 
     output = Output(quiet)
@@ -117,7 +117,7 @@ def eval_(
 
 
 def _documents(texts: list[Path] | None, name: Any) -> tuple[Document, ...]:
-    from elimtool.corpus import read_documents, shipped
+    from elimtool.lenses.corpus import read_documents, shipped
 
     return read_documents(texts) if texts else shipped(name)
 

@@ -68,7 +68,7 @@ def pull(
 
 def _fit_lens(name: str, directory: Path, say: Callable[[str], None]) -> None:
     """Fit the lens of a model unless the cache has it; then the model is not even loaded."""
-    from elimtool.calibrate.find import ensure_lens, has_lens
+    from elimtool.lenses.find import ensure_lens, has_lens
 
     if not has_lens(directory):
         from elimtool.model.loading import load_model

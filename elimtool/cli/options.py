@@ -10,7 +10,7 @@ import typer
 from elimtool.errors import ElimError, nearest
 
 if TYPE_CHECKING:
-    from elimtool.engine import TraceOptions
+    from elimtool.engine.loop import TraceOptions
 
 
 NO_OPTIONS = ("config", "prompt", "prompts")
@@ -21,7 +21,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Lay a config file under the flags and the environment: its keys are the command's option names."""
     if path is None:
         return None
-    from elimtool.config.files import read_yaml
+    from elimtool.files.yaml import read_yaml
 
     given = read_yaml(path)
     if not isinstance(given, dict):
@@ -150,7 +150,7 @@ def trace_options(
     position: str, samplers: list[str] | None, tables: list[str] | None, **others: Any
 ) -> TraceOptions:
     """Check what can be checked before a model is loaded: a mistyped sampler should not cost ten seconds."""
-    from elimtool.engine import DEFAULT_SAMPLERS, TraceOptions
+    from elimtool.engine.loop import DEFAULT_SAMPLERS, TraceOptions
     from elimtool.samplers import resolve
 
     if not position.isdigit() and position not in ("last", "all"):
@@ -165,7 +165,7 @@ def trace_options(
 
 def batch_heads(heads: bool | None, tables: list[str] | None) -> bool | None:
     """Over a whole file single heads are looked at only where they are asked for."""
-    from elimtool.selection import HEADS
+    from elimtool.run.selection import HEADS
 
     named = any(name.strip() in HEADS for given in tables or () for name in given.split(","))
     return False if heads is None and not named else heads

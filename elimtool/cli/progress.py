@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from elimtool.batch.run import Report, Standing
+    from elimtool.tasks.batch.run import Report, Standing
 
 EVERY = 10.0
 """Seconds between two plain lines."""

@@ -25,7 +25,7 @@ def status_(
     if is_comparison(directory):
         _comparison(output, directory, as_json)
         return
-    from elimtool.batch.status import status
+    from elimtool.tasks.batch.status import status
 
     found = status(directory)
     if as_json:
@@ -93,7 +93,7 @@ def merge_(
     quiet: shared.Quiet = False,
 ) -> None:
     """Join the slices of a job array (batch --shard i/n) to one run; prints its directory."""
-    from elimtool.batch.merge import merge
+    from elimtool.tasks.batch.merge import merge
 
     output = Output(quiet)
     prompts = merge(directories, out, overwrite)

@@ -11,8 +11,8 @@ from elimtool.cli.asked import Chat, PromptFile, PromptText, System, prompt_of, 
 from elimtool.cli.output import Output
 
 if TYPE_CHECKING:
-    from elimtool.engine import TraceOptions
-    from elimtool.prompts import Prompt
+    from elimtool.engine.loop import TraceOptions
+    from elimtool.prompts.prompt import Prompt
     from elimtool.run import Run
 
 
@@ -104,7 +104,7 @@ def _measure(
     save: Path | None,
 ) -> Run:
     from elimtool.model.loading import load_model
-    from elimtool.tracing import trace as measure
+    from elimtool.tasks.trace import trace as measure
 
     name, revision, dtype, device, trust = source
     with output.progress(f"loading {name}") as say:
@@ -112,13 +112,13 @@ def _measure(
             name, revision=revision, dtype=dtype, device=device, trust_remote_code=trust, progress=say
         )
         if wanted.confirm or any(each.needs_reference for each in wanted.interventions):
-            from elimtool.calibrate.reference import ensure_reference
+            from elimtool.engine.reference import ensure_reference
 
             ensure_reference(loaded, say)
         say("tracing")
         run = measure(loaded, asked, options=wanted)
         if save is not None:
-            from elimtool.tracing import record
+            from elimtool.tasks.trace import record
 
             record(loaded, asked, options=wanted).save(save)
     if wanted.lens == "auto" and run.manifest.lens == "raw":

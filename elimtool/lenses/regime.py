@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.numerics import entropy, entropy_and_collision
+from elimtool.numerics.distributions import entropy, entropy_and_collision
 
 REGIMES = (
     "strong",

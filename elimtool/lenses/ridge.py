@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.errors import ElimError
+from elimtool.files.tensors import KEY, unwritable, write_tensors
 from elimtool.lenses.affine import AffineLens
 from elimtool.lenses.regime import Reference
-from elimtool.tensors import KEY, unwritable, write_tensors
 
 FORMAT = "elimtool-ridge-lens-2"
 _TENSORS = ("weight", "bias", "penalty", "surprisal", "openings", "prior")

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.numerics import plogp
+from elimtool.numerics.distributions import plogp
 
 LEAST_OUTSIDE_SINK = 0.01
 """A head that gives the non-sink keys less than this has no measurable distribution over them."""

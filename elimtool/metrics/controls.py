@@ -19,8 +19,8 @@ from torch import Tensor
 from elimtool.metrics.columns import Columns, join, names_at
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
-from elimtool.ranking import largest, nucleus, rank
-from elimtool.rules import NUCLEUS, SURFACED
+from elimtool.numerics.ranking import largest, nucleus, rank
+from elimtool.run.rules import NUCLEUS, SURFACED
 
 CONTROLS = 99
 """Control tokens of a target: with so many a p-value can be 0.01."""

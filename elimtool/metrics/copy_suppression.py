@@ -24,7 +24,7 @@ from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.heads import FORMED_NUMBERS, Rows
 from elimtool.model.view import Batch, LayerView
 from elimtool.model.view import Rows as Formed
-from elimtool.ranking import largest
+from elimtool.numerics.ranking import largest
 
 KEPT_NUMBERS = 2**16
 """Attention weights of a layer up to which they are kept until they are scored; more are formed again."""

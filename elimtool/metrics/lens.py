@@ -15,7 +15,7 @@ from torch import Tensor
 from elimtool.metrics.columns import Categorical, Columns, join, names_at, spelled
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
-from elimtool.ranking import rank
+from elimtool.numerics.ranking import rank
 
 
 class LensTrajectory:

@@ -13,8 +13,8 @@ from elimtool.lenses.regime import Reference
 from elimtool.metrics.columns import Columns
 from elimtool.model.affine import Directions
 from elimtool.model.view import Batch, LayerView
+from elimtool.numerics.shapes import Shapes
 from elimtool.samplers import Chain
-from elimtool.shapes import Shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Settings:
         heads: Whether to keep single heads.
         tables: Tables to fill; ``None`` for all.
         reference: What text in distribution looks like to the model; ``None`` where no lens was fitted.
-        compiled: Whether loops over the vocabulary may be compiled, see ``elimtool.kernels``.
+        compiled: Whether loops over the vocabulary may be compiled, see ``elimtool.numerics.kernels``.
     """
 
     chains: tuple[Chain, ...] = ()

@@ -17,7 +17,7 @@ from elimtool.lenses.regime import ABSTAIN, UNSEEN, WINDOW, Recent, recent_surpr
 from elimtool.metrics.columns import Columns, join
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
-from elimtool.shapes import normaliser
+from elimtool.numerics.shapes import normaliser
 
 READOUT_BYTES = 64 * 2**20
 """Logits of earlier positions held at a time."""

@@ -9,7 +9,7 @@ from elimtool.model.spans import sink_positions, spans_of
 from elimtool.model.targets import resolve
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Encoded
-from elimtool.prompts import Prompt, check_unicode, default_id
+from elimtool.prompts.prompt import Prompt, check_unicode, default_id
 
 Position = int | Literal["last", "all"]
 

@@ -31,7 +31,7 @@ from elimtool.model.native import Native
 from elimtool.model.prefix import shares_prefixes
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Batch, Encoded, LayerView
-from elimtool.prompts import Prompt
+from elimtool.prompts.prompt import Prompt
 
 Observer = Callable[[LayerView], None]
 

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from elimtool.memory import out_of_memory
 from elimtool.model.few_rows import few_rows
+from elimtool.model.memory import out_of_memory
 from elimtool.model.probed import AttentionRows, Keep, NotUnderstood, ProbedAttention, attending
 from elimtool.model.view import Batch, Encoded
-from elimtool.prompts import Prompt
+from elimtool.prompts.prompt import Prompt
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from elimtool.memory import out_of_memory
 from elimtool.model.affine import wide
+from elimtool.model.memory import out_of_memory
 from elimtool.model.view import Batch, Encoded
-from elimtool.prompts import Prompt
+from elimtool.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from elimtool.errors import ElimError
 from elimtool.model.view import REST, SINK, Span
-from elimtool.prompts import Message, Prompt
+from elimtool.prompts.prompt import Message, Prompt
 
 ONE_BY_ONE = 64
 """Prompts of at most this many tokens get one span per token when the user names none."""

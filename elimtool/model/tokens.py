@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import Any
 
 from elimtool.errors import ElimError
-from elimtool.prompts import Message
+from elimtool.prompts.prompt import Message
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from elimtool.errors import ElimError
 from elimtool.model.loading import load_hugging_face
 from elimtool.model.model import Model
 from elimtool.model.view import Batch, LayerView
-from elimtool.prompts import Prompt
+from elimtool.prompts.prompt import Prompt
 
 TEXTS = (
     "The capital of France is",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from elimtool.model.affine import Norm, Projection, wide
 from elimtool.model.heads import Heads
-from elimtool.prompts import Prompt
+from elimtool.prompts.prompt import Prompt
 
 SINK = "<sink>"
 REST = "<rest>"

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from elimtool.files.writing import sync_directory
 from elimtool.run.columns import Table
-from elimtool.run.files import sync_directory
 from elimtool.run.schema import TABLES
 
 MANIFEST = "run.json"

@@ -12,9 +12,9 @@ from typing import Any, BinaryIO, Generic, Protocol, Self, TypeVar
 import pyarrow.parquet as pq
 
 from elimtool.errors import ElimError
+from elimtool.files.writing import sync_directory, write_text, write_whole, writing
 from elimtool.run import layout
 from elimtool.run.columns import Table
-from elimtool.run.files import sync_directory, write_text, write_whole, writing
 from elimtool.run.schema import TABLES
 
 ROW_GROUP = 1 << 17

@@ -33,7 +33,7 @@ class Candidates(Distribution):
             targets: Token ids to follow, -1 = none.
             dtype: float64, or float32 to work in the engine's precision.
             sequential: Accumulate one term after the other (only with float32).
-            compiled: Whether compiled loops may be used, for float64: see ``elimtool.kernels``.
+            compiled: Whether compiled loops may be used, for float64: see ``elimtool.numerics.kernels``.
 
         Raises:
             ElimError: A row holds NaN or +inf, or no finite logit; or a target is not in the vocabulary.

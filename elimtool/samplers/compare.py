@@ -31,7 +31,7 @@ class Ordering:
     def ahead(self) -> Int[Tensor, "rows some"]:
         """The best tokens of each row, falling, found once for all chains."""
         if self.maxima is not None:
-            from elimtool.kernels.rows import leaders as compiled
+            from elimtool.numerics.kernels.rows import leaders as compiled
 
             count = min(LEADERS, self.values.shape[1])
             return torch.from_numpy(compiled(self.values.numpy(), self.maxima, count))

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from elimtool.ranking import largest, top
+from elimtool.numerics.ranking import largest, top
 from elimtool.samplers.order import (
     FEW,
     count_larger,
@@ -22,7 +22,7 @@ from elimtool.samplers.order import (
 )
 
 if TYPE_CHECKING:
-    from elimtool.kernels.rows import Measured
+    from elimtool.numerics.kernels.rows import Measured
 
 Order = Literal["id", "falling", "none"]
 """Column order: by token id, by falling score (the lower id first among ties), or none."""
@@ -50,7 +50,7 @@ class Distribution:
         order: How the columns are ordered.
         total: ``(largest score, sum of exp(score - largest))`` of the distribution before any removal.
         sequential: Sum in array order in float32, as engines written in C do.
-        compiled: Whether compiled loops may be used, see ``elimtool.kernels``.
+        compiled: Whether compiled loops may be used, see ``elimtool.numerics.kernels``.
     """
 
     scores: Float[Tensor, "rows width"]
@@ -80,7 +80,7 @@ class Distribution:
         """What one compiled pass over the whole vocabulary finds, where that can be had."""
         if not self.compiled or self.tokens is not None or self.scores.dtype != torch.float64:
             return None
-        from elimtool.kernels.rows import measured
+        from elimtool.numerics.kernels.rows import measured
 
         return measured(self.scores.numpy(), self.top[:, 0].numpy(), self.slots.numpy())
 
@@ -145,7 +145,7 @@ class Distribution:
         """Probability of the survivors inside a mask, as the ledger reports it."""
         if self.measured is None:
             return sum_products(self.exact, mask.double(), self.alive)
-        from elimtool.kernels.rows import held
+        from elimtool.numerics.kernels.rows import held
 
         return torch.from_numpy(held(self.measured.probs, mask.numpy()))
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor
 
-from elimtool.ranking import reaching
+from elimtool.numerics.ranking import reaching
 
 Row = npt.NDArray[Any]
 

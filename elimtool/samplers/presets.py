@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 import elimtool
-from elimtool.config.chains import StageEntry, read_chain
 from elimtool.errors import ElimError, nearest
 from elimtool.samplers.chain import Chain
+from elimtool.samplers.chains import StageEntry, read_chain
 from elimtool.samplers.stage import Stage
 from elimtool.samplers.values import fitted
 

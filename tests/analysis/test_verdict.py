@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elimtool.analysis.verdict import against_chance, in_words, outcome, trajectory, verdicts
-from elimtool.rules import SURFACED
+from elimtool.run.rules import SURFACED
 
 
 def ranked(*ranks: int) -> list[tuple[int, int]]:

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import elimtool as package
-from tests.batch.conftest import write_prompts
 from tests.cli.conftest import Command
+from tests.tasks.batch.conftest import write_prompts
 
 QUICK = ["--tables", "lens", "--samplers", "hf", "--lens", "raw"]
 GOOD = b'{"prompt": "fine"}\n'

@@ -297,7 +297,7 @@ def test_a_defect_and_an_interrupt_through_the_installed_entry_point(
 ) -> None:
     """Python imports ``sitecustomize`` before the command: here it breaks what the command calls."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import elimtool.checking.api as api\n"
+        "import elimtool.tasks.check.api as api\n"
         f"def broken(*_, **__): raise {raised}('not the user')\n"
         "api.judge_run = broken\n"
     )
@@ -327,7 +327,7 @@ def test_a_defect_is_70(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("not the user's fault")
 
-    monkeypatch.setattr("elimtool.checking.api.judge_run", broken)
+    monkeypatch.setattr("elimtool.tasks.check.api.judge_run", broken)
     done = elimtool("check", checks, "--run", saved)
     assert done.code == 70 and done.err.count("\n") == 1 and done.out == ""
 
@@ -338,6 +338,6 @@ def test_an_interrupt_is_130(
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("elimtool.checking.api.judge_run", stopped)
+    monkeypatch.setattr("elimtool.tasks.check.api.judge_run", stopped)
     done = elimtool("check", checks, "--run", saved)
     assert done.code == 130 and "interrupted" in done.err

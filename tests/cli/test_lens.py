@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from elimtool.corpus import shipped
+from elimtool.lenses.corpus import shipped
 from tests.cli.conftest import Command
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import elimtool as package
-from elimtool.selection import CHANGES, FITTED, TRACED, WALKS
+from elimtool.run.selection import CHANGES, FITTED, TRACED, WALKS
 from tests.cli.conftest import Command
 
 PROMPT = "The capital of France is"

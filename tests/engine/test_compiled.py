@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elimtool import TraceOptions, engine, kernels, trace
+from elimtool import TraceOptions, trace
+from elimtool.engine import loop as engine
 from elimtool.lenses.raw import RawLens
+from elimtool.numerics import kernels
 from elimtool.run import Run
 
 PROMPTS = ["The capital of France is", "a", "Three more words and a full stop."]

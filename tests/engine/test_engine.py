@@ -15,7 +15,7 @@ from elimtool import ElimError, Message, Prompt, SpanRequest, TraceOptions
 from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.run.schema import ATTRIBUTED
 from elimtool.run.schema import TABLES as ALL_TABLES
-from elimtool.selection import CHANGES, FITTED, WALKS
+from elimtool.run.selection import CHANGES, FITTED, WALKS
 
 TABLES = tuple(name for name in ALL_TABLES if name not in WALKS | FITTED | CHANGES | {*ATTRIBUTED})
 """What a trace fills without a walk, a fitted lens and an intervention."""
@@ -233,7 +233,7 @@ def test_repeated_token_without_bos_has_one_answer_at_every_position(llama: Any)
 def test_readout_in_chunks_changes_nothing(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     options = TraceOptions(position="all")
     whole = elimtool.trace(llama, TEXTS[0], targets=[" of"], options=options)
-    monkeypatch.setattr("elimtool.engine.READOUT_BYTES", 1)
+    monkeypatch.setattr("elimtool.engine.loop.READOUT_BYTES", 1)
     parts = elimtool.trace(llama, TEXTS[0], targets=[" of"], options=options)
     for name in TABLES:
         if name in whole.tables:

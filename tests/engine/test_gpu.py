@@ -11,8 +11,8 @@ import torch
 
 import elimtool
 from elimtool import TraceOptions
-from elimtool.calibrate.fit import fit_lens
-from elimtool.corpus import shipped
+from elimtool.lenses.corpus import shipped
+from elimtool.lenses.fit import fit_lens
 from elimtool.model.loading import load_model
 from elimtool.model.verify import verify
 from elimtool.samplers import resolve

@@ -11,7 +11,7 @@ import torch
 
 import elimtool
 from elimtool import ElimError, Prompt, SpanRequest, TraceOptions
-from elimtool.calibrate.reference import cached_reference, ensure_reference, measure_reference
+from elimtool.engine.reference import cached_reference, ensure_reference, measure_reference
 from elimtool.model.interventions import Ablate, Intervention, Knockout, Patch, Scale
 from elimtool.model.interventions.edits import Site
 from elimtool.run.schema import ONE_PASS

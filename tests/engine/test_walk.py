@@ -12,10 +12,10 @@ import torch
 
 import elimtool
 from elimtool import ElimError, Prompt, TraceOptions
+from elimtool.engine.walk import drawn, walk
 from elimtool.model.decode import Decoder
 from elimtool.model.loading import load_hugging_face
 from elimtool.samplers import resolve
-from elimtool.walk import drawn, walk
 
 TEXT = "The capital of France is"
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from elimtool import TraceOptions, engine
+from elimtool import TraceOptions
+from elimtool.engine import loop as engine
 from elimtool.lenses.raw import RawLens
 from elimtool.metrics import METRICS
 from elimtool.model.view import Encoded, LayerView
-from elimtool.prompts import Prompt
+from elimtool.prompts.prompt import Prompt
 
 TEXTS = ["The capital of France is", "a", "Three more words and a full stop."]
 

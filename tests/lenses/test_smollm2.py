@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from elimtool.calibrate.evaluate import Evaluation, evaluate
-from elimtool.calibrate.fit import fit_lens
-from elimtool.calibrate.regimes import conditions, regimes_of, shares
-from elimtool.calibrate.stream import Ids, cut_windows
-from elimtool.corpus import shipped
+from elimtool.lenses.corpus import shipped
+from elimtool.lenses.evaluate import Evaluation, evaluate
+from elimtool.lenses.fit import fit_lens
 from elimtool.lenses.regime import FEWEST
+from elimtool.lenses.regimes import conditions, regimes_of, shares
 from elimtool.lenses.ridge import RidgeLens
+from elimtool.lenses.stream import Ids, cut_windows
 
 pytestmark = [pytest.mark.smollm2, pytest.mark.slow]
 

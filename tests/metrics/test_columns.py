@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from elimtool.engine.records import arrow_table
 from elimtool.metrics.columns import Categorical, Cells, join, names_at
-from elimtool.records import arrow_table
 from elimtool.run.schema import TABLES
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import elimtool
-from elimtool.engine import TraceOptions
+from elimtool.engine.loop import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.metrics.components import Branch, Components, share_out
 from elimtool.metrics.metric import Followed, ReadoutView, Settings
@@ -23,8 +23,8 @@ from elimtool.model.decomposition import Decomposition
 from elimtool.model.heads import Heads
 from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.model.view import Batch, Block, LayerView
-from elimtool.prompts import Prompt
-from elimtool.shapes import shapes
+from elimtool.numerics.shapes import shapes
+from elimtool.prompts.prompt import Prompt
 from tests.families import FAMILIES, save
 from tests.metrics.views import encoded
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import elimtool
-from elimtool import TraceOptions, engine
+from elimtool import TraceOptions
+from elimtool.engine import loop as engine
 from elimtool.metrics import copy_suppression
 from elimtool.metrics.copy_suppression import PREDICTED, opposition
 from elimtool.model.probed import AttentionRows

@@ -11,7 +11,7 @@ import torch
 from elimtool.metrics.lens import LensTrajectory
 from elimtool.metrics.metric import Followed, ReadoutView, Settings
 from elimtool.model.view import Batch
-from elimtool.shapes import shapes
+from elimtool.numerics.shapes import shapes
 from tests.metrics.views import encoded
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import elimtool
-from elimtool.engine import TraceOptions
+from elimtool.engine.loop import TraceOptions
 from elimtool.metrics import mechanisms
 from elimtool.metrics.mechanisms import Mechanisms, cancellation, stream
 from elimtool.metrics.metric import Settings
@@ -26,7 +26,7 @@ from elimtool.model.decomposition import Decomposition
 from elimtool.model.heads import Heads
 from elimtool.model.loading import load_model
 from elimtool.model.view import Batch, Block, LayerView
-from elimtool.prompts import Prompt
+from elimtool.prompts.prompt import Prompt
 from tests.families import FAMILIES, save
 from tests.metrics.views import encoded
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from elimtool.engine import DEFAULT_SAMPLERS
+from elimtool.engine.loop import DEFAULT_SAMPLERS
 from elimtool.metrics.metric import Followed, ReadoutView, Settings
 from elimtool.metrics.sampling import SHOWN, SamplerLedger
 from elimtool.model.view import Batch
+from elimtool.numerics.shapes import shapes
 from elimtool.samplers import order, resolve
-from elimtool.shapes import shapes
 from tests.metrics.views import encoded
 from tests.samplers.rows import rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from elimtool.model.view import SINK, Batch, Encoded, LayerView, Span
-from elimtool.prompts import Prompt
+from elimtool.prompts.prompt import Prompt
 
 
 def encoded(

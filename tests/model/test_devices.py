@@ -11,7 +11,7 @@ import torch
 
 from elimtool.model.loading import load_model
 from elimtool.model.view import Batch
-from elimtool.prompts import Prompt
+from elimtool.prompts.prompt import Prompt
 from tests.conftest import byte_tokenizer
 from tests.model.loads import refused
 

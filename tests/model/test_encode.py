@@ -9,7 +9,7 @@ import pytest
 from elimtool.errors import ElimError
 from elimtool.model.encode import encode
 from elimtool.model.tokens import Tokenizer
-from elimtool.prompts import Message, Prompt, default_id
+from elimtool.prompts.prompt import Message, Prompt, default_id
 from tests.conftest import byte_tokenizer
 from tests.model.tokenizers import word_level
 

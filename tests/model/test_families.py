@@ -10,7 +10,7 @@ import torch
 
 from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.model.view import Batch, LayerView
-from elimtool.prompts import Prompt
+from elimtool.prompts.prompt import Prompt
 from tests.families import FAMILIES, WINDOW, save
 
 TEXT = "The capital of France is Paris, and a token is eliminated."

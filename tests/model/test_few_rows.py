@@ -14,7 +14,7 @@ from elimtool.model import few_rows as module
 from elimtool.model.few_rows import FEW, LARGE, few_rows
 from elimtool.model.loading import load_model
 from elimtool.model.view import Batch, LayerView
-from elimtool.prompts import Prompt
+from elimtool.prompts.prompt import Prompt
 from tests.families import FAMILIES, save
 
 pytestmark = pytest.mark.skipif(

@@ -16,7 +16,7 @@ from elimtool.errors import ElimError
 from elimtool.model.checkpoint import reason
 from elimtool.model.loading import load_model, locate
 from elimtool.model.view import Batch
-from elimtool.prompts import Prompt
+from elimtool.prompts.prompt import Prompt
 from tests.conftest import byte_tokenizer
 from tests.model.loads import refused
 

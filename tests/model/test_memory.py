@@ -14,14 +14,14 @@ from torch.nn.functional import pad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from elimtool import engine
+from elimtool.engine import loop as engine
 from elimtool.lenses.raw import RawLens
 from elimtool.metrics import METRICS
 from elimtool.metrics.metric import Settings
 from elimtool.model import probed
 from elimtool.model.loading import load_model
 from elimtool.model.view import Batch, LayerView
-from elimtool.prompts import Prompt, SpanRequest
+from elimtool.prompts.prompt import Prompt, SpanRequest
 from tests.families import FAMILIES, save
 
 ATTENTION = frozenset({"attention", "attention_heads", "attention_layers"})

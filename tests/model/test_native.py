@@ -16,7 +16,7 @@ from elimtool.model.loading import load_model
 from elimtool.model.native import Native
 from elimtool.model.probed import attention_weights, mixed
 from elimtool.model.view import Batch, LayerView
-from elimtool.prompts import Prompt
+from elimtool.prompts.prompt import Prompt
 from tests.families import FAMILIES, save
 
 TEXTS = ("The capital of France is Paris, and a token is eliminated.", "A token")

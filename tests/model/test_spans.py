@@ -14,7 +14,7 @@ from elimtool.model.encode import encode
 from elimtool.model.spans import ONE_BY_ONE, sink_positions, tokens_of
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Encoded
-from elimtool.prompts import Message, Prompt, SpanRequest
+from elimtool.prompts.prompt import Message, Prompt, SpanRequest
 from tests.conftest import byte_tokenizer
 from tests.model.tokenizers import gpt2_like, sentencepiece
 

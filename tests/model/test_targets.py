@@ -9,7 +9,7 @@ from elimtool.model.encode import encode
 from elimtool.model.targets import resolve, spaced
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Encoded, Target
-from elimtool.prompts import Message, Prompt
+from elimtool.prompts.prompt import Message, Prompt
 from tests.conftest import byte_tokenizer
 from tests.model.tokenizers import sentencepiece, word_level
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from elimtool.errors import ElimError
 from elimtool.model.tokens import _BYTES, Tokenizer
-from elimtool.prompts import Message
+from elimtool.prompts.prompt import Message
 from tests.conftest import byte_tokenizer
 from tests.model.tokenizers import gpt2_like, sentencepiece, word_level
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elimtool.kernels.loops import BLOCK
-from elimtool.kernels.rows import held, measured
+from elimtool.numerics.kernels.loops import BLOCK
+from elimtool.numerics.kernels.rows import held, measured
 from elimtool.samplers import Ledger, StageRecord, resolve
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.compare import Ordering

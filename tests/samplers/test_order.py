@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from elimtool.ranking import largest
+from elimtool.numerics.ranking import largest
 from elimtool.samplers import STAGES, resolve
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.compare import Ordering, compare

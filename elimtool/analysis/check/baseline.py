@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from elimtool.errors import ElimError, Exit
-from elimtool.run.files import write_whole, writing
+from elimtool.files.writing import write_whole, writing
 
 if TYPE_CHECKING:
     from elimtool.analysis.check.spec import Check, Defaults
@@ -121,7 +121,7 @@ def read_baseline(path: Path) -> Baseline | None:
     """
     if not path.exists():
         return None
-    from elimtool.config.files import read_text
+    from elimtool.files.yaml import read_text
 
     text = read_text(path)
     hint = "restore it from version control, or write it anew with --update"

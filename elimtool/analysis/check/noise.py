@@ -114,7 +114,7 @@ def read_noise(path: Path) -> Noise | None:
     """
     if not path.exists():
         return None
-    from elimtool.config.files import read_text
+    from elimtool.files.yaml import read_text
 
     try:
         content = json.loads(read_text(path))

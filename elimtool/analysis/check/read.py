@@ -12,8 +12,8 @@ from pydantic_core import ErrorDetails
 
 from elimtool.analysis.check.metrics import SHORT, Metric, columns, find
 from elimtool.analysis.check.spec import Check, CheckFile, Condition, Defaults, ModelSpec, Select
-from elimtool.config.places import Key, Places, read_with_places
 from elimtool.errors import ElimError, nearest
+from elimtool.files.places import Key, Places, read_with_places
 
 SELECTOR_KEYS = {"layers": "layer"}
 """Keys of a check that choose rows by a column of another name."""

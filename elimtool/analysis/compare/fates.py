@@ -9,7 +9,7 @@ import pandas as pd
 from elimtool.analysis.compare.join import joined, log_ratio, table_of, with_differences
 from elimtool.analysis.compare.setting import Setting
 from elimtool.analysis.compare.side import Side
-from elimtool.rules import NUCLEUS, SURFACED
+from elimtool.run.rules import NUCLEUS, SURFACED
 from elimtool.run.tables.comparison.verdicts import FLIPS, VERDICT_DIFFERENCES
 
 

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.errors import ElimError
+from elimtool.files.tensors import read_tensors, write_tensors
 from elimtool.model.interventions.edits import Kind, Site
 from elimtool.model.view import Batch
-from elimtool.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
+from elimtool.files.tensors import read_tensors, write_tensors
 from elimtool.model.interventions.edits import Kind, Site
-from elimtool.tensors import read_tensors, write_tensors
 
 FORMAT = "elimtool-reference-1"
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from elimtool.analysis.check.findings import Finding, Report, Result
+from elimtool.files.writing import writing
 from elimtool.report.check.terminal import WORDS, counted
 from elimtool.report.screen import Screen
-from elimtool.run.files import writing
 
 MOST_ANNOTATIONS = 10
 """Annotations of a kind that GitHub shows of one step."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from elimtool.analysis.check.findings import Finding, Report, Result
-from elimtool.run.files import writing
+from elimtool.files.writing import writing
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold, escaped or not."""

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError
+from elimtool.files.writing import write_whole, writing
 from elimtool.report.figures import figure as kinds
 from elimtool.report.figures.plots import by_layer, counted
 from elimtool.report.figures.plots.ink import WIDTH, short
-from elimtool.run.files import write_whole, writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

@@ -10,7 +10,7 @@ from elimtool.analysis.closing import spell_prob
 from elimtool.report.facts import Tables
 from elimtool.report.figures.figure import Bar, Bars, Columns, Figure, Share, Stack
 from elimtool.report.figures.words import SCREEN, label
-from elimtool.rules import BEATS_CHANCE
+from elimtool.run.rules import BEATS_CHANCE
 
 OUTCOMES = ("survived", "sampler_eliminated", "outranked", "late_eliminated", "never_surfaced")
 WORST = 20

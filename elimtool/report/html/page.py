@@ -11,11 +11,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from elimtool.files.writing import write_whole, writing
 from elimtool.report.facts import Tables
 from elimtool.report.figures import palette
 from elimtool.report.html import compared, payload
 from elimtool.run.comparison import Comparison
-from elimtool.run.files import write_whole, writing
 from elimtool.run.reader import Run
 
 SCRIPTS = (

@@ -16,7 +16,7 @@ from elimtool.model.interventions.recording import record
 from elimtool.model.interventions.reference import Reference
 from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.model.view import Batch, LayerView
-from elimtool.prompts import Prompt, SpanRequest
+from elimtool.prompts.prompt import Prompt, SpanRequest
 from tests.families import FAMILIES, WINDOW, save
 
 TEXT = "The capital of France is Paris"

@@ -25,7 +25,7 @@ from elimtool.model.interventions.install import installed
 from elimtool.model.interventions.recording import record
 from elimtool.model.interventions.reference import Reference
 from elimtool.model.view import Batch, LayerView
-from elimtool.prompts import Prompt, SpanRequest
+from elimtool.prompts.prompt import Prompt, SpanRequest
 
 TEXT = "The capital of France is Paris"
 

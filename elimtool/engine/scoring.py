@@ -1,0 +1,73 @@
+"""Log-probabilities of chosen tokens over many prompts and interventions, side by side in few passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from elimtool.engine.intake import BATCH_TOKENS, batches
+from elimtool.model.interventions.install import Plan, installed
+from elimtool.model.view import Batch, Encoded, LayerView
+
+if TYPE_CHECKING:
+    from elimtool.model.interventions.reference import Reference
+    from elimtool.model.model import Model
+
+READOUT_BYTES = 128 * 2**20
+"""Logits held at a time."""
+
+
+def log_probabilities(
+    model: Model,
+    prompts: Sequence[Encoded],
+    plans: Sequence[Plan],
+    reference: Reference | None,
+    where: Sequence[int],
+    ids: Sequence[int],
+) -> Tensor:
+    """Log-probabilities of tokens, of each prompt under its interventions.
+
+    Args:
+        model: The model.
+        prompts: One prompt, or many, that probe equally many positions.
+        plans: Interventions on each.
+        reference: What ablations put in.
+        where: Index among the probed positions, of each token.
+        ids: The tokens.
+
+    Returns:
+        float64 nats, [prompts, tokens].
+    """
+    found, done = [], 0
+    for some in batches(prompts, BATCH_TOKENS):
+        batch = Batch.of(some, model.device)
+        last: list[Tensor] = []
+
+        def keep(view: LayerView, last: list[Tensor] = last) -> None:
+            assert view.residual is not None
+            last[:] = [view.residual]
+
+        with installed(model.bridge, batch, plans[done : done + len(some)], reference):
+            model.stream(batch, {"residual"}, keep)
+        found.append(_read(model, last[0], where, ids))
+        done += len(some)
+    return torch.cat(found)
+
+
+def _read(model: Model, residual: Tensor, where: Sequence[int], ids: Sequence[int]) -> Tensor:
+    """Log-probabilities [batch, tokens] of last residuals [batch, probes, width], a few rows at a time."""
+    places = sorted(set(where))
+    columns = torch.tensor([places.index(place) for place in where], device=residual.device)
+    wanted = torch.tensor(list(ids), device=residual.device)
+    rows = residual[:, places]
+    step = max(1, READOUT_BYTES // (len(places) * model.vocab * 4))
+    found = []
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        logits = model.readout(part.flatten(0, 1)).reshape(len(part), len(places), -1)
+        chosen = logits[:, columns, wanted].double()
+        found.append((chosen - logits.double().logsumexp(-1)[:, columns]).cpu())
+    return torch.cat(found)

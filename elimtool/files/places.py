@@ -1,0 +1,73 @@
+"""A YAML file in, its contents and the line of every key and item out, for errors that say where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from elimtool.files.yaml import read_text, read_yaml
+
+Key = tuple[str | int, ...]
+"""Where something stands: keys of mappings and indices of lists, from the outside in."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """The lines of a YAML file.
+
+    Attributes:
+        path: The file.
+        lines: Line of every key and list item, from 1.
+        texts: What is written for every value that is no mapping or list, quotes taken off.
+    """
+
+    path: Path
+    lines: Mapping[Key, int] = field(default_factory=dict)
+    texts: Mapping[Key, str] = field(default_factory=dict)
+
+    def line(self, key: Key) -> int:
+        """Line of a key, or of the nearest thing around it that the file has."""
+        while key and key not in self.lines:
+            key = key[:-1]
+        return self.lines.get(key, 1)
+
+    def at(self, key: Key) -> str:
+        """``FILE:LINE`` of a key."""
+        return f"{self.path}:{self.line(key)}"
+
+
+def read_with_places(path: Path) -> tuple[Any, Places]:
+    """The contents of a YAML file, and where each part of it stands.
+
+    Raises:
+        ElimError: As ``read_yaml``.
+    """
+    import yaml
+
+    content = read_yaml(path)
+    lines: dict[Key, int] = {}
+    texts: dict[Key, str] = {}
+    pending: list[tuple[Key, Node | None]] = [((), yaml.compose(read_text(path), yaml.SafeLoader))]
+    entered: set[int] = set()
+    while pending:
+        key, node = pending.pop()
+        if node is None or id(node) in entered:  # an alias: its lines are those of its anchor
+            continue
+        if isinstance(node, ScalarNode):
+            texts[key] = str(node.value)
+            continue
+        entered.add(id(node))
+        if isinstance(node, MappingNode):
+            for name, value in node.value:
+                inner = (*key, str(name.value))
+                lines[inner] = name.start_mark.line + 1
+                pending.append((inner, value))
+        elif isinstance(node, SequenceNode):
+            for index, value in enumerate(node.value):
+                lines[(*key, index)] = value.start_mark.line + 1
+                pending.append(((*key, index), value))
+    return content, Places(path, lines, texts)

@@ -1,0 +1,53 @@
+"""Texts that come with the package: public-domain prose, to fit lenses on and, apart, to test them on.
+
+Where each text comes from and why it is in the public domain is in ``SOURCES.md`` beside this file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from elimtool.files.yaml import read_text
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A passage of some 2,000 characters, or a user's file as a whole.
+
+    Attributes:
+        source: Short name of the collection (``austen``), or ``file``.
+        title: Work, page or entry, or the path.
+        part: Number of the passage within it, from 1.
+        text: The text.
+    """
+
+    source: str
+    title: str
+    part: int
+    text: str
+
+
+@cache
+def shipped(name: Literal["fit", "held_out"]) -> tuple[Document, ...]:
+    """The package's own text: ``fit`` for fitting, ``held_out`` for testing.
+
+    No work, page or entry is in both.
+    """
+    raw = gzip.decompress((files("elimtool.lenses.corpus") / f"{name}.jsonl.gz").read_bytes())
+    return tuple(Document(**json.loads(line)) for line in raw.decode().splitlines())
+
+
+def read_documents(paths: Sequence[Path]) -> tuple[Document, ...]:
+    """The user's UTF-8 text files, one document a file.
+
+    Raises:
+        ElimError: A file cannot be read.
+    """
+    return tuple(Document("file", str(path), 1, read_text(path)) for path in paths)

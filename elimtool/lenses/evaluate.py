@@ -1,0 +1,167 @@
+"""How far each layer's reading is from the model's output: raw lens, calibrated lens, context-free guess."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from elimtool.lenses.corpus import Document
+from elimtool.lenses.lens import Lens
+from elimtool.lenses.raw import RawLens
+from elimtool.lenses.stream import Streamed, cut_windows, read_out, stream
+from elimtool.model.atomic import Progress, in_tenths
+from elimtool.model.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReading:
+    """Means over the sampled positions of one layer read through one lens.
+
+    Attributes:
+        layer: -1 is the embedding.
+        lens: Name of the lens.
+        kl: KL(final || layer), nats.
+        agreement: Share of positions whose most probable token is the final one.
+    """
+
+    layer: int
+    lens: str
+    kl: float
+    agreement: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What ``elimtool lens eval`` prints.
+
+    Attributes:
+        n_rows: Positions sampled.
+        n_windows: Windows of text that they lie in.
+        baseline_kl: KL(final || mean output on the fit text), nats; ``None`` without a fitted lens.
+        baseline_agreement: Share of positions where that guess has the right first token; likewise.
+        layers: One reading for each lens and layer but the last, which is the output itself.
+    """
+
+    n_rows: int
+    n_windows: int
+    baseline_kl: float | None
+    baseline_agreement: float | None
+    layers: tuple[LayerReading, ...]
+
+
+def evaluate(
+    model: Model,
+    lenses: Sequence[Lens],
+    documents: Sequence[Document],
+    *,
+    prior: Float[Tensor, "vocab"] | None = None,
+    samples: int = 256,
+    window: int = 128,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Read held-out text through lenses, layer by layer.
+
+    Args:
+        model: The model.
+        lenses: Calibrated lenses; the raw one is always measured too.
+        documents: Text that the lenses were not fitted on.
+        prior: Log-probabilities of the context-free guess.
+        samples: About how many positions to read, spread evenly over the text.
+        window: Tokens that the model sees at once.
+        batch_size: Windows in one forward pass.
+        progress: Told the share done.
+
+    Raises:
+        ElimError: The text is too short, or the window does not suit the model.
+    """
+    windows = cut_windows(model, documents, window, None)
+    picked = windows[:: max(1, len(windows) * 8 // max(samples, 8))]
+    each = max(1, samples // len(picked))
+    tell = in_tenths(progress, "reading held-out text through the lens")
+    sums = _Sums(model, [RawLens(), *lenses], prior)
+    with torch.inference_mode():
+        for some in stream(model, picked, batch_size):
+            sums.add(some.residuals[:, _spread(some, each)])
+            tell((some.first + len(some.windows)) / len(picked))
+    return sums.evaluation(len(picked))
+
+
+def _spread(some: Streamed, each: int) -> Tensor:
+    """``each`` rows of every window, evenly spaced."""
+    rows: list[int] = []
+    start = 0
+    for length in some.lengths:
+        count = min(each, length)
+        rows += [start + (2 * i + 1) * length // (2 * count) for i in range(count)]
+        start += length
+    return torch.tensor(rows)
+
+
+class _Sums:
+    """Adds up divergences and agreements of every lens and layer."""
+
+    def __init__(self, model: Model, lenses: Sequence[Lens], prior: Tensor | None) -> None:
+        self.model = model
+        self.lenses = lenses
+        self.prior = prior
+        self.n = 0
+        self.kl = torch.zeros(len(lenses), model.n_layers, dtype=torch.float64)
+        self.agree = torch.zeros_like(self.kl)
+        self.baseline = torch.zeros(2, dtype=torch.float64)
+
+    def add(self, residuals: Float[Tensor, "layers rows width"]) -> None:
+        """Take in some rows."""
+        for part, final in read_out(self.model, residuals[-1]):
+            output = _Output(final)
+            self.n += len(final)
+            if self.prior is not None:
+                self.baseline += output.compare(self.prior.to(final).expand_as(final))
+            for index in range(self.model.n_layers):
+                for which, lens in enumerate(self.lenses):
+                    carried = lens.to_final(residuals[index, part], index - 1)
+                    divergence, agree = output.compare(self.model.readout(carried))
+                    self.kl[which, index] += divergence
+                    self.agree[which, index] += agree
+
+    def evaluation(self, n_windows: int) -> Evaluation:
+        """The means."""
+        layers = tuple(
+            LayerReading(
+                index - 1,
+                lens.name,
+                float(self.kl[which, index]) / self.n,
+                float(self.agree[which, index]) / self.n,
+            )
+            for index in range(self.model.n_layers)
+            for which, lens in enumerate(self.lenses)
+        )
+        guess = None if self.prior is None else (self.baseline / self.n).tolist()
+        return Evaluation(self.n, n_windows, guess[0] if guess else None, guess[1] if guess else None, layers)
+
+
+class _Output:
+    """The model's own output at some rows, to compare many readings with."""
+
+    def __init__(self, logprobs: Float[Tensor, "rows vocab"]) -> None:
+        self.probs = logprobs.exp()
+        self.top = logprobs.argmax(-1)
+        self.negative_entropy = _dot(self.probs, logprobs)
+
+    def compare(self, logits: Float[Tensor, "rows vocab"]) -> Tensor:
+        """Summed KL(output || reading) and summed agreement, float64 on the CPU.
+
+        KL is sum p log p - sum p z + logsumexp(z): no copy of the size of the vocabulary is made.
+        """
+        cross = logits.logsumexp(-1) - _dot(self.probs, logits)
+        divergence = (self.negative_entropy + cross).clamp(min=0.0)
+        return torch.stack([divergence.double().sum(), (logits.argmax(-1) == self.top).double().sum()]).cpu()
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    """Row-wise dot products."""
+    return torch.bmm(left[:, None], right[:, :, None])[:, 0, 0]

@@ -1,0 +1,101 @@
+"""Which lens a run reads through: raw, the one fitted for the model and kept in the cache, or a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from elimtool.errors import ElimError, nearest
+from elimtool.lenses.corpus import shipped
+from elimtool.lenses.fit import fit_lens
+from elimtool.lenses.lens import Lens
+from elimtool.lenses.raw import RawLens
+from elimtool.lenses.ridge import RidgeLens
+from elimtool.lenses.tuned import PARAMETERS, load_tuned
+from elimtool.model import atomic, store
+from elimtool.model.atomic import Progress
+from elimtool.model.model import Model
+
+CHOICES = ("raw", "ridge", "auto")
+
+FIT_VERSION = 2
+"""Counts up when the shipped text or the fit changes, so that older lenses in caches are not used."""
+
+
+def check_choice(choice: str) -> None:
+    """Refuse a lens that is neither a known name nor something on disk, before a model is loaded.
+
+    Raises:
+        ElimError: The message names what is valid.
+    """
+    if choice not in CHOICES and not _exists(choice):
+        raise ElimError(
+            f"--lens '{choice}' is unknown, and there is no such file",
+            f"{nearest(choice, CHOICES)}, or a file of elimtool lens fit",
+        )
+
+
+def cached_lens(weights_sha256: str) -> Path:
+    """Where the lens of these weights is kept, or would be."""
+    return store.cache_dir() / "lenses" / f"{weights_sha256[:32]}-v{FIT_VERSION}.safetensors"
+
+
+def has_lens(directory: Path) -> bool:
+    """Whether the cache has the lens of a model directory; the model need not be loaded."""
+    return cached_lens(store.weights_sha256(directory)).is_file()
+
+
+def open_lens(choice: str, model: Model) -> tuple[Lens, str | dict[str, str]]:
+    """The lens to read through, and how ``run.json`` names it.
+
+    Args:
+        choice: ``auto`` (the fitted lens of this model if there is one, else raw), ``raw``, ``ridge``, a
+            file of ``elimtool lens fit``, or a folder of the tuned-lens package.
+        model: The model to be read.
+
+    Returns:
+        The lens, and ``raw`` or its name and the SHA-256 of its file.
+
+    Raises:
+        ElimError: There is no such lens, or it was fitted on another model.
+    """
+    check_choice(choice)
+    fitted = cached_lens(model.hashes()["weights_sha256"]) if choice in ("auto", "ridge") else None
+    if choice == "raw" or (choice == "auto" and fitted is not None and not fitted.is_file()):
+        return RawLens(), "raw"
+    if fitted is not None:
+        return _ridge(fitted, "ridge", model)
+    path = Path(choice).expanduser()
+    if path.is_dir():
+        tuned = load_tuned(path, model.n_layers, model.width)
+        return tuned, {"name": tuned.name, "sha256": store.sha256_file(path / PARAMETERS)}
+    return _ridge(path, path.stem, model)
+
+
+def ensure_lens(model: Model, progress: Progress | None = None) -> Path:
+    """Fit the model's lens on the package's own text, unless the cache has it.
+
+    Two processes at once fit once; a killed one leaves nothing that would be used.
+    """
+    path = cached_lens(model.hashes()["weights_sha256"])
+    with atomic.locked(path, progress):
+        if not path.is_file():
+            fit_lens(model, shipped("fit"), progress=progress).save(path)
+    return path
+
+
+def _ridge(path: Path, name: str, model: Model) -> tuple[RidgeLens, dict[str, str]]:
+    if not path.is_file():
+        raise ElimError(
+            f"there is no fitted lens for {model.name} in {path.parent}",
+            f"fit one: elimtool lens fit -m {model.name}",
+        )
+    lens = RidgeLens.load(path, name)
+    lens.check(model.name, model.hashes()["weights_sha256"])
+    return lens, {"name": name, "sha256": store.sha256_file(path)}
+
+
+def _exists(choice: str) -> bool:
+    try:
+        return Path(choice).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # a name that no file system takes, or no home
+        return False

@@ -1,0 +1,90 @@
+"""How often each regime is found: on held-out prose, and on token sequences that should be told from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from elimtool.lenses.regime import WINDOW, Reference, recent_surprisal, regimes
+from elimtool.lenses.stream import Ids, read_out, stream
+from elimtool.model.model import Model
+
+FIRST = 2 * WINDOW
+"""First position tested: a loop of 16 tokens has then come round throughout the tested window."""
+
+
+def regimes_of(
+    model: Model,
+    reference: Reference,
+    windows: Sequence[Ids],
+    *,
+    first: int = FIRST,
+    every: int = 8,
+    batch_size: int = 8,
+) -> list[str]:
+    """The regime at every ``every``-th position of each window, from ``first`` on.
+
+    Args:
+        model: The model.
+        reference: Of its lens.
+        windows: Token ids; what is shorter than ``first`` gives nothing.
+        first: First position tested.
+        every: Step between tested positions, which would tell the same story if they were close.
+        batch_size: Windows in one forward pass.
+    """
+    found: list[str] = []
+    with torch.inference_mode():
+        for some in stream(model, windows, batch_size):
+            start = 0
+            for ids, length in zip(some.windows, some.lengths, strict=True):
+                final = some.residuals[-1, start : start + length]
+                found += _of_window(model, reference, ids, final, range(first, len(ids), every))
+                start += length
+    return found
+
+
+def _of_window(
+    model: Model, reference: Reference, ids: Ids, final: torch.Tensor, tested: Sequence[int]
+) -> list[str]:
+    """One window; row r of ``final`` is position r + 1, whose output predicts token r + 2."""
+    logprobs = torch.cat([part for _, part in read_out(model, final)])
+    following = torch.tensor(ids[2:], device=logprobs.device)
+    surprisal = torch.full((len(ids),), torch.nan, dtype=torch.float64)
+    surprisal[2:] = -logprobs[:-1].gather(-1, following[:, None])[:, 0].double().cpu()
+    positions = torch.tensor(tested, dtype=torch.long)
+    recent = recent_surprisal(surprisal).at(positions)
+    return regimes(reference, logprobs[(positions - 1).to(logprobs.device)].cpu(), recent).regime
+
+
+def conditions(windows: Sequence[Ids], vocab: int, seed: int = 0) -> dict[str, list[Ids]]:
+    """Sequences that keep less and less of some windows of prose.
+
+    Returns:
+        ``prose`` as given; ``shuffled``, the same tokens in random order; ``random``, tokens drawn evenly
+        from the vocabulary; ``loop 4`` and ``loop 16``, the window's first tokens over and over.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def shuffled(ids: Ids) -> Ids:
+        return tuple(ids[i] for i in torch.randperm(len(ids), generator=generator).tolist())
+
+    def drawn(ids: Ids) -> Ids:
+        return tuple(torch.randint(vocab, (len(ids),), generator=generator).tolist())
+
+    def loop(ids: Ids, n: int) -> Ids:
+        return tuple(ids[i % n] for i in range(len(ids)))
+
+    return {
+        "prose": list(windows),
+        "shuffled": [shuffled(ids) for ids in windows],
+        "random": [drawn(ids) for ids in windows],
+        "loop 4": [loop(ids, 4) for ids in windows],
+        "loop 16": [loop(ids, 16) for ids in windows],
+    }
+
+
+def shares(found: Sequence[str]) -> Mapping[str, float]:
+    """Share of each regime found, 0 .. 1."""
+    return {name: count / len(found) for name, count in sorted(Counter(found).items())}

@@ -1,0 +1,156 @@
+"""A prompt file by its name: finds out format and compression, and gives its records as often as asked."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, BinaryIO
+
+from elimtool.errors import ElimError, nearest
+from elimtool.prompts import source
+from elimtool.prompts.formats import Lines, read_csv, read_jsonl, read_parquet, read_text
+from elimtool.prompts.record import HOW, Record
+
+FORMATS = ("jsonl", "csv", "tsv", "parquet", "text")
+
+SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".txt": "text",
+    ".text": "text",
+}
+COMPRESSED = (".gz", ".gzip", ".zst", ".zstd")
+
+
+def _read_tsv(lines: Lines, name: str) -> Iterator[Record]:
+    return read_csv(lines, name, "\t")
+
+
+_READERS: dict[str, Callable[[Lines, str], Iterator[Record]]] = {
+    "jsonl": read_jsonl,
+    "csv": read_csv,
+    "tsv": _read_tsv,
+    "text": read_text,
+}
+
+
+class PromptFile:
+    """A file of prompts, read as a stream, as often as asked. A context manager where it is standard input.
+
+    Compression is told by the first bytes. The format is told by the name; where that says nothing, and for
+    standard input, by the first bytes, if they are those of Parquet or of a JSON object.
+
+    Args:
+        path: The file; ``-`` is standard input, which is copied to a temporary file first.
+        format: One of ``FORMATS``; ``None`` to find out.
+        stdin: What ``-`` reads from.
+
+    Attributes:
+        name: What messages call it.
+        path: Where its bytes are.
+        format: One of ``FORMATS``.
+
+    Raises:
+        ElimError: Missing, empty, of no known format, not UTF-8 text, or its header cannot be used.
+    """
+
+    def __init__(self, path: str | Path, format: str | None = None, stdin: BinaryIO | None = None) -> None:
+        if format is not None and format not in FORMATS:
+            raise ElimError(f"--format '{format}' is not valid", nearest(format, FORMATS))
+        self._spooled: IO[bytes] | None = None
+        self.name, self.path = str(path), Path(path)
+        if str(path) == "-":
+            self.name = "standard input"
+            self._spooled, self.path = source.spool(stdin or sys.stdin.buffer)
+        try:
+            self.compression = self._compression()
+            first = self._first_bytes()
+            self.format = format or self._find_format(first)
+            self._check_start(first)
+        except BaseException:
+            self.close()
+            raise
+
+    def records(self) -> Iterator[Record]:
+        """Every record in order, usable or not.
+
+        Raises:
+            ElimError: The file cannot be read to its end, or its header cannot be used.
+        """
+        if self.format == "parquet":
+            return read_parquet(self.path, self.name)
+        return _READERS[self.format](source.lines(self.path, self.compression, self.name), self.name)
+
+    def sha256(self) -> str:
+        """SHA-256 (hexadecimal) of the file's bytes as they are on disk."""
+        with source.opening(self.path), self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        with source.opening(self.path):
+            return self.path.stat().st_size
+
+    def close(self) -> None:
+        """Drop the copy of standard input, if there is one."""
+        if self._spooled is not None:
+            self._spooled.close()
+
+    def __enter__(self) -> PromptFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _compression(self) -> str | None:
+        try:
+            return source.compression_of(self.path)
+        except ElimError as error:
+            message = error.message.replace(str(self.path), self.name)
+            raise ElimError(message, error.hint, error.exit_code) from error
+
+    def _first_bytes(self) -> bytes:
+        try:
+            with source.open_bytes(self.path, self.compression) as file:
+                return file.read(4096)
+        except (OSError, EOFError):
+            return b""  # damaged: reading says where
+
+    def _find_format(self, first: bytes) -> str:
+        suffixes = [suffix.lower() for suffix in self.path.suffixes if suffix.lower() not in COMPRESSED]
+        if self._spooled is None and suffixes and suffixes[-1] in SUFFIXES:
+            return SUFFIXES[suffixes[-1]]
+        if first.startswith(source.PARQUET):
+            return "parquet"
+        if first.removeprefix(source.UTF8_BOM).lstrip()[:1] == b"{":
+            return "jsonl"
+        raise ElimError(
+            f"cannot tell the format of {self.name}", f"say which: --format {', '.join(FORMATS[:-1])} or text"
+        )
+
+    def _check_start(self, first: bytes) -> None:
+        if self.format == "parquet":
+            if self.compression is not None:
+                hint = "unpack it; Parquet compresses its columns itself"
+                raise ElimError(f"{self.name} is Parquet inside {self.compression}", hint)
+            if not first.startswith(source.PARQUET):
+                raise ElimError(f"{self.name} is not a Parquet file", "give --format for what it is")
+            return
+        if first.startswith(source.UTF16) or first[:4].count(0) >= 2:
+            hint = "convert it: iconv -f UTF-16 -t UTF-8"
+            raise ElimError(f"{self.name} is UTF-16, not UTF-8", hint)
+        if first.startswith(source.PARQUET) or b"\0" in first:
+            raise ElimError(f"{self.name} is not text", "give --format for what it is")
+        if self.format == "jsonl" and first.removeprefix(source.UTF8_BOM).lstrip()[:1] == b"[":
+            raise ElimError(f"{self.name}:1: the file is one JSON list, not one object a line", HOW)

@@ -1,0 +1,242 @@
+"""One record of a prompt file, as a mapping of field names to values, to a ``Prompt``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from elimtool.errors import ElimError, nearest
+from elimtool.prompts.prompt import Message, Prompt, SpanRequest, check_unicode, default_id, has_surrogate
+
+FIELDS = (
+    "prompt",
+    "messages",
+    "id",
+    "target",
+    "targets",
+    "foil",
+    "foils",
+    "spans",
+    "group",
+    "category",
+    "tags",
+    "meta",
+)
+"""The valid names of a record's fields; ``prompt`` or ``messages`` is required."""
+
+HOW = 'a record is like {"prompt": "The capital of France is", "targets": ["Paris"]}'
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a prompt file.
+
+    Attributes:
+        line: Its first line in the file, from 1; its row for Parquet.
+        prompt: What it asks, or what is wrong with it (the message names file and line).
+        id: Its own id; ``None`` where it has none or it could not be read.
+        text: The prompt as far as it could be read, for the row that an unusable record becomes.
+    """
+
+    line: int
+    prompt: Prompt | ElimError
+    id: str | None = None
+    text: str | None = None
+
+    @property
+    def prompt_id(self) -> str | None:
+        """The id that its rows will have, as far as it is known without a model's chat template.
+
+        ``None`` for a chat without an id: its default id is made of the rendered text.
+        """
+        if self.id is not None:
+            return self.id
+        if isinstance(self.prompt, ElimError):
+            return f"<line {self.line}>"
+        return default_id(self.prompt.text) if self.prompt.text is not None else None
+
+    @property
+    def key(self) -> bytes:
+        """16 bytes that are equal where two records have the same id."""
+        if (known := self.prompt_id) is not None:
+            return hashlib.sha256(b"id\0" + known.encode("utf-8", "surrogatepass")).digest()[:16]
+        assert isinstance(self.prompt, Prompt)
+        turns = json.dumps([(message.role, message.content) for message in self.prompt.messages])
+        return hashlib.sha256(b"chat\0" + turns.encode("ascii")).digest()[:16]
+
+
+def record_of(fields: Mapping[str, Any], line: int, where: str) -> Record:
+    """A record of its fields; a field that is not given is absent from the mapping.
+
+    Args:
+        fields: Field names to values of JSON's types.
+        line: Line of the file, from 1.
+        where: File and line, as messages name them.
+    """
+    known = fields.get("id")
+    if isinstance(known, int) and not isinstance(known, bool):
+        known = str(known)
+    text = fields.get("prompt")
+    try:
+        found: Prompt | ElimError = _prompt({**fields, "id": known} if known is not None else fields)
+    except ElimError as error:
+        found = ElimError(f"{where}: {error.message}", error.hint)
+    own = known if isinstance(known, str) and known and not has_surrogate(known) else None
+    return Record(line, found, own, text if isinstance(text, str) else None)
+
+
+def broken(line: int, where: str, message: str, hint: str = "") -> Record:
+    """A record that could not even be taken apart."""
+    return Record(line, ElimError(f"{where}: {message}", hint))
+
+
+def check_fields(names: tuple[str, ...], where: str, kind: str) -> None:
+    """Refuse names of columns or keys that no record has.
+
+    Raises:
+        ElimError: An unknown name; the hint gives the nearest valid one.
+    """
+    for name in names:
+        if name not in FIELDS:
+            raise ElimError(f"{where}unknown {kind} '{name}'", nearest(name, FIELDS))
+
+
+def _prompt(fields: Mapping[str, Any]) -> Prompt:
+    if not fields.keys() <= _KNOWN:
+        check_fields(tuple(str(name) for name in fields), "", "key")
+    if "prompt" not in fields and "messages" not in fields:
+        raise ElimError("the record has neither 'prompt' nor 'messages'", HOW)
+    if "prompt" in fields and "messages" in fields:
+        raise ElimError("the record has both 'prompt' and 'messages'", "leave one of the two out")
+    given: dict[str, Any] = {}
+    named: dict[str, str] = {}
+    for name, value in fields.items():
+        argument, read = _READ[name]
+        if (other := named.setdefault(argument, name)) != name:
+            raise ElimError(f"the record has both '{other}' and '{name}'", "leave one of the two out")
+        if value is None and name not in _NEVER_NULL:
+            continue
+        given[argument] = read(name, value)
+    return Prompt(**given)
+
+
+def _string(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ElimError(f"'{name}' is {_kind(value)}, not a string", "put it in quotes")
+    check_unicode(f"'{name}'", value)
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        raise ElimError(f"'{name}' is null", "give the prompt's text, or leave the record out")
+    if not _string(name, value):
+        raise ElimError("the prompt is empty", "give at least one character; a model predicts from something")
+    return str(value)
+
+
+def _id(name: str, value: Any) -> str:
+    if not _string(name, value):
+        raise ElimError(
+            "'id' is empty", "give an id, or leave the key out: the prompt's hash takes its place"
+        )
+    return str(value)
+
+
+def _one(name: str, value: Any) -> tuple[str, ...]:
+    if value is None:
+        raise ElimError(f"'{name}' is null", "give a string, or leave the key out")
+    if isinstance(value, list):
+        raise ElimError(f"'{name}' is a list, not a string", f"name the list '{name}s'")
+    return (_string(name, value),)
+
+
+def _many(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        hint = f'give a list, such as ["{value}"]' if isinstance(value, str) else "give a list of strings"
+        raise ElimError(f"'{name}' is {_kind(value)}, not a list", hint)
+    for index, one in enumerate(value):
+        if not isinstance(one, str):
+            raise ElimError(f"'{name}[{index}]' is {_kind(one)}, not a string", "put it in quotes")
+    return tuple(_string(name, one) for one in value)
+
+
+def _messages(name: str, value: Any) -> tuple[Message, ...]:
+    if not isinstance(value, list) or not value:
+        raise ElimError(f"'{name}' is {_kind(value)}, not a list of messages", _MESSAGE)
+    turns = []
+    for index, one in enumerate(value):
+        if not isinstance(one, dict) or set(one) != {"role", "content"}:
+            raise ElimError(f"'{name}[{index}]' is not a role and a content", _MESSAGE)
+        for key in ("role", "content"):
+            if not isinstance(one[key], str):
+                raise ElimError(f"'{name}[{index}].{key}' is {_kind(one[key])}, not a string", _MESSAGE)
+            check_unicode(f"'{name}[{index}].{key}'", one[key])
+        turns.append(Message(one["role"], one["content"]))
+    return tuple(turns)
+
+
+_MESSAGE = 'a message is like {"role": "user", "content": "Which city is it?"}'
+
+
+def _spans(name: str, value: Any) -> tuple[SpanRequest, ...]:
+    if not isinstance(value, dict):
+        raise ElimError(f"'{name}' is {_kind(value)}, not a mapping", 'give {"country": "France"}')
+    return tuple(_span(str(key), part) for key, part in value.items())
+
+
+def _span(name: str, value: Any) -> SpanRequest:
+    if isinstance(value, str):
+        check_unicode(f"span '{name}'", value)
+        return SpanRequest(name, text=value)
+    if isinstance(value, list) and len(value) == 2 and all(type(one) is int for one in value):
+        return SpanRequest(name, start=value[0], end=value[1])
+    raise ElimError(
+        f"span '{name}' is neither a text nor [start, end)", "give a part of the prompt, or two characters"
+    )
+
+
+def _meta(_name: str, value: Any) -> Any:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError as error:
+        raise ElimError("'meta' holds NaN or infinity, for which JSON has no word", "leave it out") from error
+    except RecursionError as error:
+        raise ElimError("'meta' is nested too deeply", "nest it less") from error
+    return value
+
+
+def _kind(value: Any) -> str:
+    """What a JSON value is, in words."""
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return "a string"
+    if isinstance(value, bool):
+        return "a truth value"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return "a mapping" if isinstance(value, dict) else "a number"
+
+
+_NEVER_NULL = frozenset({"prompt", "messages", "target", "targets", "foil", "foils"})
+"""Where null more likely means a mistake than nothing."""
+
+_READ: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
+    "prompt": ("text", _text),
+    "messages": ("messages", _messages),
+    "id": ("id", _id),
+    "target": ("targets", _one),
+    "targets": ("targets", _many),
+    "foil": ("foils", _one),
+    "foils": ("foils", _many),
+    "spans": ("spans", _spans),
+    "group": ("group", _string),
+    "category": ("category", _string),
+    "tags": ("tags", _many),
+    "meta": ("meta", _meta),
+}
+_KNOWN = frozenset(_READ)

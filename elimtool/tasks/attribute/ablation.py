@@ -1,0 +1,69 @@
+"""Ablations of one span at a time: its tokens removed, or attention to it cut while positions stay.
+
+Sources: leave-one-out as in Li et al. 2016 (arXiv 1612.08220); attention knockout by windows of layers, Geva
+et al. 2023 (arXiv 2304.14767).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from elimtool.engine.scoring import log_probabilities
+from elimtool.model.interventions import Knockout
+from elimtool.model.interventions.install import Plan
+from elimtool.tasks.attribute.found import Found, Window
+from elimtool.tasks.attribute.subject import Subject
+
+
+def leave_one_out(subject: Subject) -> Found:
+    """What the value loses when a span's tokens are removed; what follows moves up."""
+    removals = [frozenset(span.tokens) for span in subject.spans]
+    length = len(subject.one.token_ids)
+    if subject.prefix is None:
+        values, tokens = subject.without(removals)
+    else:
+        endings = []
+        for removed in removals:
+            start = min(removed)
+            endings.append((start, subject.remaining(removed)[start:]))
+        values = subject.values(subject.prefix.log_probabilities(endings, subject.ids))
+        tokens = sum(len(ids) for _, ids in endings)
+    scores = subject.base - values
+    return Found({None: scores}, len(removals) + 1, tokens + length, shared=subject.prefix is not None)
+
+
+def leave_one_out_masked(subject: Subject) -> Found:
+    """What the value loses when no token outside a span attends to it, in any layer."""
+    return _cut(subject, "later", [None])
+
+
+def knockout(subject: Subject) -> Found:
+    """What the value loses when the token read does not attend to a span: in all layers, and by window."""
+    return _cut(subject, "last", [None, *windows(subject.model.n_layers, subject.options.windows)])
+
+
+def knockout_later(subject: Subject) -> Found:
+    """The same where no later token outside the span attends to it."""
+    return _cut(subject, "later", [None, *windows(subject.model.n_layers, subject.options.windows)])
+
+
+def windows(n_layers: int, count: int) -> list[tuple[int, int]]:
+    """The layers in windows of nearly equal size, at most ``count``; none where there would be one alone."""
+    count = min(count, n_layers)
+    borders = [round(index * n_layers / count) for index in range(count + 1)]
+    return [(start, end - 1) for start, end in pairwise(borders)] if count > 1 else []
+
+
+def _cut(subject: Subject, origin: str, layers: list[Window]) -> Found:
+    plans: list[Plan] = [
+        (Knockout(span.name, window, origin),) for window in layers for span in subject.spans
+    ]
+    where = [0] * len(subject.ids)
+    found = log_probabilities(subject.model, [subject.one] * len(plans), plans, None, where, subject.ids)
+    scores = subject.base - subject.values(found)
+    parts: list[Tensor] = list(torch.split(scores, len(subject.spans)))
+    runs = len(plans) + 1
+    return Found(dict(zip(layers, parts, strict=True)), runs, runs * len(subject.one.token_ids))

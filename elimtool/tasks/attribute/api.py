@@ -1,0 +1,205 @@
+"""What ``elimtool attribute`` does: prompts through methods of attribution, into the tables of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from elimtool.analysis.attribution import agreement, direction, disagreements, ranks, top
+from elimtool.engine.intake import ask, fingerprint, refuse_duplicates
+from elimtool.engine.records import arrow_table, manifest, prompt_rows
+from elimtool.errors import ElimError
+from elimtool.model.gradients import refuse_half
+from elimtool.model.view import Encoded
+from elimtool.tasks.attribute.ablation import knockout, knockout_later, leave_one_out, leave_one_out_masked
+from elimtool.tasks.attribute.found import Found
+from elimtool.tasks.attribute.gradients import gradient_x_input, integrated_gradients
+from elimtool.tasks.attribute.options import DEFAULT_METHODS, GRADIENTS, METHODS, AttributeOptions
+from elimtool.tasks.attribute.subject import Subject, subject
+from elimtool.tasks.attribute.surrogate import contextcite
+
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
+    from elimtool.prompts.prompt import Prompt
+    from elimtool.run import Run
+
+RUNS: dict[str, Callable[[Subject], Found]] = {
+    "leave-one-out": leave_one_out,
+    "leave-one-out-masked": leave_one_out_masked,
+    "knockout": knockout,
+    "knockout-later": knockout_later,
+    "gradient-x-input": gradient_x_input,
+    "integrated-gradients": integrated_gradients,
+    "contextcite": contextcite,
+}
+
+TOP = 3
+"""How many of a method's first spans are removed together, to see what they matter."""
+
+Rows = list[dict[str, Any]]
+
+
+def attribute(
+    model: Model,
+    prompts: str | Prompt | Iterable[str | Prompt],
+    *,
+    targets: Sequence[str] = (),
+    foils: Sequence[str] = (),
+    options: AttributeOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Say which part of a prompt did it: what each span adds to a target's log-probability, by method.
+
+    Args:
+        model: From ``elimtool.load_model``, under no intervention.
+        prompts: Strings or ``Prompt`` objects; their spans are the parts, see ``AttributeOptions.units``.
+        targets: What to attribute, for prompts that name none of their own; without any, the most probable
+            token.
+        foils: Attribute the log-odds of each target against these together, likewise.
+        options: How to attribute; the defaults are those of ``elimtool attribute``.
+        progress: Called with (methods done, methods in all), over all prompts.
+
+    Returns:
+        A run in memory with the tables ``prompts``, ``attributions``, ``attribution_methods`` and
+        ``attribution_agreement``.
+
+    Raises:
+        ElimError: An option or (with ``errors="raise"``) a prompt cannot be used.
+    """
+    from elimtool.run import Run
+    from elimtool.run.manifest import utc_now
+
+    started = utc_now()
+    options = options or AttributeOptions()
+    if model.interventions:
+        raise ElimError(
+            "attribution takes the model as it is, this one is under interventions", "give it without"
+        )
+    methods = chosen(model, options)
+    asked = ask(prompts, targets, foils)
+    found: list[Encoded | ElimError] = []
+    rows: dict[str, Rows] = {"attributions": [], "attribution_methods": [], "attribution_agreement": []}
+    notes: list[str] = []
+    for number, prompt in enumerate(asked):
+        try:
+            made = subject(model, prompt, options, share="leave-one-out" in methods)
+        except ElimError as error:
+            if options.errors == "raise":
+                raise
+            found.append(error)
+            continue
+        found.append(made.whole)
+        refuse_duplicates(found)
+        said: dict[str, Found] = {}
+        for name in methods:
+            said[name] = RUNS[name](made)
+            if progress is not None:
+                progress(number * len(methods) + len(said), len(asked) * len(methods))
+        tabulate(made, said, rows)
+        notes += [f"{made.one.prompt_id}: {note}" for note in made.notes]
+    config = {**asdict(options), "command": "attribute", "methods": list(methods), "notes": notes}
+    config["prompts_sha256"] = fingerprint(asked)
+    tables = {name: arrow_table(name, _columns(name, some)) for name, some in rows.items()}
+    tables["prompts"] = arrow_table("prompts", prompt_rows(asked, found))
+    return Run.from_tables(manifest(model, config, (), started), tables)
+
+
+def chosen(model: Model, options: AttributeOptions) -> tuple[str, ...]:
+    """The methods to run, in the order of ``METHODS``.
+
+    Raises:
+        ElimError: A method that was asked for needs another number type.
+    """
+    wanted = options.methods or DEFAULT_METHODS
+    for name in GRADIENTS:
+        if name in wanted:
+            refuse_half(model, name)
+    return tuple(name for name in METHODS if name in wanted)
+
+
+def tabulate(made: Subject, said: dict[str, Found], rows: dict[str, Rows]) -> None:
+    """Add one prompt's rows to the three tables."""
+    drops = _top_drops(made, said)
+    for column, target in enumerate(made.targets):
+        key = {"prompt_id": made.one.prompt_id, "position": made.whole.positions[0], "target": target.text}
+        whole = {name: found.scores[None][:, column].tolist() for name, found in said.items()}
+        apart = disagreements(whole)
+        for name, found in said.items():
+            rows["attribution_methods"].append({**key, **_method(made, name, found, column, drops)})
+            for window, scores in found.scores.items():
+                some = scores[:, column].tolist()
+                for at, place in enumerate(ranks(some)):
+                    span = made.spans[at]
+                    rows["attributions"].append(
+                        {
+                            **key,
+                            "span": span.name,
+                            "span_tokens": len(span.tokens),
+                            "method": name,
+                            "first_layer": window[0] if window else None,
+                            "last_layer": window[1] if window else None,
+                            "score": some[at],
+                            "score_unit": found.unit,
+                            "direction": direction(some[at]),
+                            "rank": place,
+                            "disagrees": apart[at] if window is None and len(said) > 1 else None,
+                        }
+                    )
+        rows["attribution_agreement"] += [
+            {
+                **key,
+                "method": pair.method,
+                "other_method": pair.other,
+                "rank_correlation": pair.rank_correlation,
+                "same_top": pair.same_top,
+            }
+            for pair in agreement(whole)
+        ]
+
+
+def _method(
+    made: Subject, name: str, found: Found, column: int, drops: dict[tuple[str, int], tuple[int, float, int]]
+) -> dict[str, Any]:
+    """One row of ``attribution_methods``, without its key."""
+    count, drop, tokens = drops.get((name, column), (None, None, 0))
+    quality = ("samples", "completeness_error", "fidelity", "r2")
+    return {
+        "method": name,
+        "foils": [foil.text for foil in made.foils],
+        "value": float(made.base[column]),
+        "n_forward_passes": found.forward + (count is not None),
+        "n_backward_passes": found.backward[column] if found.backward else 0,
+        "tokens_processed": found.tokens + tokens,
+        "prefix_shared": found.shared,
+        **{one: found.quality[one][column] if one in found.quality else None for one in quality},
+        "top_span": made.spans[top(found.scores[None][:, column].tolist())].name,
+        "top_k": count,
+        "top_k_drop": drop,
+    }
+
+
+def _top_drops(made: Subject, said: dict[str, Found]) -> dict[tuple[str, int], tuple[int, float, int]]:
+    """By method and target: how many first spans were removed, what that cost the target, and tokens run."""
+    count = min(TOP, len(made.spans) - 1)
+    if count < 1:
+        return {}
+    wanted: dict[tuple[str, int], frozenset[int]] = {}
+    for name, found in said.items():
+        for column in range(len(made.targets)):
+            scores = found.scores[None][:, column].tolist()
+            first = sorted(range(len(scores)), key=lambda at: (-scores[at], at))[:count]
+            wanted[name, column] = frozenset(token for at in first for token in made.spans[at].tokens)
+    removals = sorted(set(wanted.values()), key=sorted)
+    values, _ = made.without(removals)
+    lost = dict(zip(removals, made.base - values, strict=True))
+    return {
+        key: (count, float(lost[removed][key[1]]), len(made.one.token_ids) - len(removed))
+        for key, removed in wanted.items()
+    }
+
+
+def _columns(name: str, rows: Rows) -> dict[str, list[Any]]:
+    from elimtool.run.schema import TABLES
+
+    return {column: [row[column] for row in rows] for column in TABLES[name].names}

@@ -1,0 +1,194 @@
+"""One prompt made ready for attribution: its parts, what is scored, and runs of it without some parts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from elimtool.engine.scoring import log_probabilities
+from elimtool.errors import ElimError
+from elimtool.model.prefix import Prefix, window
+from elimtool.model.view import REST, SINK, Encoded, Span, Target
+from elimtool.prompts.prompt import Prompt
+from elimtool.tasks.attribute.options import AttributeOptions
+
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
+
+
+@dataclass
+class Subject:
+    """A prompt up to the token that is read, and its spans without what stays in place.
+
+    Attributes:
+        model: The model.
+        whole: The prompt as it was asked, all of its tokens.
+        one: The same up to the token that is read; its spans are the parts, without sinks and that token.
+        targets: What is scored.
+        foils: What targets are held against.
+        options: How to attribute.
+        notes: What the user should know.
+        prefix: The prompt's keys and values, where endings can go on from them.
+        base: Value of the whole prompt, one a target.
+    """
+
+    model: Model
+    whole: Encoded
+    one: Encoded
+    options: AttributeOptions
+    targets: tuple[Target, ...] = ()
+    foils: tuple[Target, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    prefix: Prefix | None = None
+    base: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The parts."""
+        return self.one.spans
+
+    @property
+    def ids(self) -> list[int]:
+        """Tokens whose log-probabilities are read: the targets', then the foils'."""
+        return [one.token_id for one in (*self.targets, *self.foils)]
+
+    def values(self, logprobs: Tensor) -> Tensor:
+        """Log-probabilities [rows, targets and foils] to values [rows, targets]: against foils, log-odds."""
+        count = len(self.targets)
+        if not self.foils:
+            return logprobs
+        return logprobs[:, :count] - logprobs[:, count:].logsumexp(-1, keepdim=True)
+
+    def remaining(self, removed: Collection[int]) -> tuple[int, ...]:
+        """The prompt's ids without some positions."""
+        return tuple(token for at, token in enumerate(self.one.token_ids) if at not in removed)
+
+    def without(self, removals: Sequence[frozenset[int]]) -> tuple[Tensor, int]:
+        """Values [removals, targets] of the prompt without some tokens, and how many tokens were run."""
+        rows = []
+        for removed in removals:
+            ids = self.remaining(removed)
+            rows.append(replace(self.one, token_ids=ids, positions=(len(ids) - 1,), spans=(), sinks=()))
+        found = log_probabilities(self.model, rows, [()] * len(rows), None, [0] * len(self.ids), self.ids)
+        return self.values(found), sum(len(row.token_ids) for row in rows)
+
+
+def subject(model: Model, prompt: Prompt, options: AttributeOptions, *, share: bool) -> Subject:
+    """Encode a prompt, find its parts and what to score, and run it once.
+
+    Args:
+        model: The model, under no intervention.
+        prompt: The prompt.
+        options: How to attribute.
+        share: Whether endings of it will be asked for.
+
+    Raises:
+        ElimError: The prompt cannot be used, or has nothing to attribute to.
+    """
+    whole, notes = _encoded(model, prompt, options)
+    made = Subject(model, whole, whole, options, notes=notes)
+    (at,) = whole.positions
+    made.one = replace(
+        whole,
+        token_ids=whole.token_ids[: at + 1],
+        tokens=whole.tokens[: at + 1],
+        spans=_parts(whole, notes),
+        sinks=tuple(sink for sink in whole.sinks if sink <= at),
+    )
+    logits = _run_once(made, share)
+    named = whole.targets or (_leader(model, logits, notes),)
+    made.targets = tuple(one for one in named if not one.is_foil)
+    made.foils = tuple(one for one in named if one.is_foil)
+    if not made.targets:
+        made.targets = (_leader(model, logits, notes),)
+    _check_targets(made)
+    made.base = made.values(torch.log_softmax(logits.double(), -1)[None, made.ids].cpu())[0]
+    return made
+
+
+def _encoded(model: Model, prompt: Prompt, options: AttributeOptions) -> tuple[Encoded, list[str]]:
+    def encode(units: str) -> Encoded:
+        return model.encode(
+            prompt,
+            position=options.position,
+            sinks=options.sinks,
+            target_space=options.target_space,
+            units=units,
+        )
+
+    whole = encode(options.units)
+    if options.units == "auto" and not prompt.spans and len(_parts(whole, [])) == 1:
+        for units in ("sentences", "tokens"):
+            finer = encode(units)
+            if len(_parts(finer, [])) > 1:
+                return finer, [f"the prompt is one part: its {units} are taken as spans"]
+    return whole, []
+
+
+def _parts(whole: Encoded, notes: list[str]) -> tuple[Span, ...]:
+    """The spans without sinks, the token read, and what was appended for the targets; empty ones left out.
+
+    Raises:
+        ElimError: Nothing is left.
+    """
+    (at,) = whole.positions
+    end = min(at, len(whole.token_ids) - whole.n_appended)
+    parts, gone, sinks = [], [], set()
+    for span in whole.spans:
+        if span.name in (SINK, REST):
+            continue
+        kept = tuple(i for i in span.tokens if i < end and i not in whole.sinks)
+        sinks |= {i for i in span.tokens if i in whole.sinks and i < at}
+        if kept:
+            parts.append(Span(span.name, kept))
+        elif span.name != f"{at}:{whole.tokens[at]}":
+            gone.append(span.name)
+    if sinks:
+        which = ", ".join(f"{i} {whole.tokens[i]!r}" for i in sorted(sinks))
+        notes.append(f"attention sinks stay in place: {which}")
+    notes += [f"the span '{name}' has no token to ablate: sinks and the token read stay" for name in gone]
+    if not parts:
+        raise ElimError(
+            "the prompt has no span to attribute to: sinks and the token read stay in place",
+            "give a longer prompt, other --units, or --sinks none",
+        )
+    return tuple(parts)
+
+
+def _run_once(made: Subject, share: bool) -> Tensor:
+    """The logits [vocab] of the whole prompt, whose keys and values are kept where they will be used."""
+    model, one = made.model, made.one
+    shortest = window(model)
+    if share and model.shares_prefixes and (shortest is None or shortest >= len(one.token_ids)):
+        made.prefix = Prefix(model, one.token_ids)
+        return made.prefix.logits
+    wanted = list(range(model.vocab))
+    return log_probabilities(model, [one], [()], None, [0] * len(wanted), wanted)[0]
+
+
+def _leader(model: Model, logits: Tensor, notes: list[str]) -> Target:
+    token = int(logits.argmax())
+    text = model.tokenizer.texts([token])[0]
+    notes.append(f"no target is named: the most probable token, {text!r}, is taken")
+    return Target(text, (token,))
+
+
+def _check_targets(made: Subject) -> None:
+    """Refuse a contrast of one token with itself; say which targets are scored by their first token."""
+    against = {foil.token_id: foil for foil in made.foils}
+    for target in made.targets:
+        if target.token_id in against:
+            foil = against[target.token_id]
+            raise ElimError(
+                f"target {target.text!r} and foil {foil.text!r} begin with the same token",
+                "their difference is 0 whatever the prompt: choose a foil that begins otherwise",
+            )
+    texts = made.model.tokenizer.texts
+    for one in (*made.targets, *made.foils):
+        if len(one.token_ids) > 1:
+            first = texts([one.token_id])[0]
+            made.notes.append(f"{one.text!r} is {len(one.token_ids)} tokens: its first, {first!r}, is scored")

@@ -1,0 +1,222 @@
+"""The engine of many machines: shards through Ray actors, one model each; what dies is replaced."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elimtool.errors import ElimError, Exit
+from elimtool.tasks.batch.preflight import capacity, check_visible, connect, ray_module
+from elimtool.tasks.batch.work import Source, give_up
+
+if TYPE_CHECKING:
+    from elimtool.engine.loop import TraceOptions
+    from elimtool.run.manifest import Manifest
+    from elimtool.tasks.batch.options import BatchOptions
+    from elimtool.tasks.batch.plan import Shard
+    from elimtool.tasks.batch.state import Done
+
+PATIENCE = 120.0
+"""Seconds without any living worker after which a run gives up."""
+
+
+class Member:
+    """What runs in an actor: one worker, which loads its model when it is told to."""
+
+    def load(self, source: Source, trace: TraceOptions, batch: BatchOptions) -> None:
+        """Load the model; torch takes as many threads as the actor has CPUs."""
+        import torch
+
+        from elimtool.tasks.batch.work import Worker
+
+        torch.set_num_threads(max(1, int(batch.ray.cpus)))
+        self.worker = Worker(source.load(), trace, batch)
+        gc.freeze()  # as LocalEngine does
+
+    def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
+        """What ``run.json`` will say."""
+        return self.worker.manifest(prompts_sha256, facts, started)
+
+    def do(self, shard: Shard, directory: Path, run: Manifest) -> tuple[Done, str]:
+        """Do a shard; also says on which node."""
+        node = str(ray_module().get_runtime_context().get_node_id())
+        return self.worker.do(shard, directory, run), node
+
+
+class RayEngine:
+    """Does shards on a Ray cluster.
+
+    Args:
+        source: How each worker loads the model.
+        trace: What to measure.
+        batch: How; ``batch.ray`` says where.
+
+    Attributes:
+        nodes: Shards done, by node.
+        lost: Workers that died.
+        idle: Workers that wait for a shard.
+        ray: The package ``ray``, once it is connected.
+    """
+
+    def __init__(self, source: Source, trace: TraceOptions, batch: BatchOptions) -> None:
+        self.source, self.trace, self.batch = source, trace, batch
+        self.nodes: dict[str, int] = {}
+        self.lost = 0
+        self.ray: Any = None
+        self._ours = False
+        self._starting: dict[Any, Any] = {}
+        self.idle: deque[Any] = deque()
+
+    def start(self, directory: Path) -> None:
+        """Connect, check, start the workers and wait for the first.
+
+        Raises:
+            ElimError: Ray or the cluster is not there, is too small, does not see ``directory``, or a worker
+                cannot load the model.
+        """
+        self.ray = ray_module()
+        self._ours = connect(self.ray, self.batch.ray.address)
+        count = capacity(self.ray, self.batch.ray)
+        check_visible(self.ray, directory.resolve())
+        for _ in range(count):
+            self._hire()
+        deadline = time.monotonic() + PATIENCE
+        while not self.idle:
+            self.welcome(1.0)
+            if not self.idle and time.monotonic() > deadline:
+                raise _nobody()
+
+    def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
+        """What ``run.json`` will say."""
+        found: Manifest = self.ray.get(self.idle[0].manifest.remote(prompts_sha256, facts, started))
+        return found
+
+    def run(self, shards: Iterator[Shard], directory: Path, manifest: Manifest) -> Iterator[Done]:
+        """Do the shards as workers become free; a shard whose worker dies goes to another.
+
+        Raises:
+            ElimError: A shard cannot be written, or no worker is left.
+        """
+        work = _Dispatch(self, shards, directory.resolve(), manifest)
+        while work.hand_out():
+            yield from work.collect()
+
+    def close(self) -> None:
+        """End the workers, and the connection if it was made here."""
+        if self.ray is None or not self.ray.is_initialized():
+            return
+        for actor in (*self.idle, *self._starting.values()):
+            self.ray.kill(actor)
+        self.idle.clear()
+        self._starting.clear()
+        if self._ours:
+            self.ray.shutdown()
+
+    def _hire(self) -> None:
+        """Start a worker; it is idle once its model is loaded."""
+        options = self.batch.ray
+        made = self.ray.remote(Member).options(
+            num_cpus=options.cpus, num_gpus=options.gpus, scheduling_strategy="SPREAD"
+        )
+        actor = made.remote()
+        self._starting[actor.load.remote(self.source, self.trace, self.batch)] = actor
+
+    def welcome(self, wait: float) -> None:
+        """Take in workers whose model is loaded."""
+        if not self._starting:
+            return
+        ready, _ = self.ray.wait(list(self._starting), timeout=wait)
+        for reference in ready:
+            actor = self._starting.pop(reference)
+            try:
+                self.ray.get(reference)
+            except ElimError:
+                raise
+            except self.ray.exceptions.RayError:
+                self.dismiss(actor)
+            else:
+                self.idle.append(actor)
+
+    def dismiss(self, actor: Any) -> None:
+        """Replace a worker that died."""
+        self.lost += 1
+        self.ray.kill(actor)
+        self._hire()
+
+
+class _Dispatch:
+    """The shards of one run on their way to workers and back."""
+
+    def __init__(
+        self, engine: RayEngine, shards: Iterator[Shard], directory: Path, manifest: Manifest
+    ) -> None:
+        self.engine = engine
+        self.shards = shards
+        self.directory = directory
+        self.manifest = manifest
+        self.again: deque[Shard] = deque()
+        self.attempts: dict[int, int] = {}
+        self.flying: dict[Any, tuple[Any, Shard]] = {}
+        self.alive = time.monotonic()
+
+    def hand_out(self) -> bool:
+        """Give every idle worker a shard; whether any shard is under way or waits."""
+        while self.engine.idle:
+            shard = self.again.popleft() if self.again else next(self.shards, None)
+            if shard is None:
+                break
+            actor = self.engine.idle.popleft()
+            self.flying[actor.do.remote(shard, self.directory, self.manifest)] = (actor, shard)
+        return bool(self.flying or self.again)
+
+    def collect(self) -> Iterator[Done]:
+        """Wait a moment for workers; yields the shards they finished."""
+        engine, ray = self.engine, self.engine.ray
+        engine.welcome(0 if self.flying else 1.0)
+        if self.flying or engine.idle:
+            self.alive = time.monotonic()
+        elif time.monotonic() - self.alive > PATIENCE:
+            raise _nobody()
+        ready, _ = ray.wait(list(self.flying), timeout=1.0) if self.flying else ([], [])
+        for reference in ready:
+            actor, shard = self.flying.pop(reference)
+            try:
+                done, node = ray.get(reference)
+            except ElimError:
+                engine.idle.append(actor)
+                raise
+            except ray.exceptions.RayError as error:
+                engine.dismiss(actor)
+                yield from self._retry(shard, error)
+            else:
+                engine.idle.append(actor)
+                engine.nodes[node] = engine.nodes.get(node, 0) + 1
+                yield done
+
+    def _retry(self, shard: Shard, error: Exception) -> Iterator[Done]:
+        tried = self.attempts[shard.index] = self.attempts.get(shard.index, 0) + 1
+        if tried < self.engine.batch.ray.attempts:
+            self.again.append(shard)
+            return
+        kept = frozenset(self.manifest.config["tables"])  # type: ignore[index, call-overload, arg-type]
+        yield give_up(shard, self.directory, self.manifest, kept, _shorter(error, tried))
+
+
+def _shorter(error: Exception, tried: int) -> Exception:
+    """Ray's error with the first line of its message, and how often the shard was tried."""
+    first = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+    kind = type(error).__name__
+    named: type[Exception] = type(kind, (Exception,), {})
+    return named(f"the shard's worker died {tried} times; the last time: {first}")
+
+
+def _nobody() -> ElimError:
+    return ElimError(
+        f"no Ray worker was alive for {PATIENCE:.0f} s",
+        "see ray status; the same command goes on once the cluster has resources",
+        Exit.PARTIAL,
+    )

@@ -1,0 +1,189 @@
+"""Checks of a Ray cluster before anything waits for it: reachable, large enough, sees the run directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+from elimtool.errors import ElimError
+from elimtool.run import layout
+from elimtool.tasks.batch.options import RayOptions
+
+REACHED_WITHIN = 5.0
+"""Seconds in which an address has to answer."""
+
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
+"""How a client of gRPC, which Ray's head speaks, begins: HTTP/2's preface and empty settings (RFC 9113)."""
+SETTINGS = 4
+"""Kind of the frame with which a server of HTTP/2 begins."""
+
+SEEN_WITHIN = 60.0
+"""Seconds in which every node has to say whether it sees the run directory."""
+
+
+def ray_module() -> Any:
+    """The package ``ray``.
+
+    Raises:
+        ElimError: It is not installed.
+    """
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise ElimError("--engine ray needs the package ray", "pip install 'elimtool[ray]'") from error
+    return ray
+
+
+def connect(ray: Any, address: str | None) -> bool:
+    """Connect to a cluster, or start one on this machine; whether the connection is new.
+
+    Raises:
+        ElimError: There is no such cluster, or it does not answer.
+    """
+    if ray.is_initialized():
+        return False
+    found = _find(ray, address)
+    if found is not None:
+        _reach(found)
+    extra = {"include_dashboard": False} if found is None else {}
+    on_termination = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=found, log_to_driver=False, logging_level="ERROR", **extra)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ElimError(f"cannot join the Ray cluster at {found or 'this machine'}: {reason}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_termination)  # Ray puts its own in place, which ends the process
+    return True
+
+
+def _find(ray: Any, address: str | None) -> str | None:
+    """HOST:PORT of the cluster meant; ``None`` to start one here."""
+    if address is not None and address != "auto":
+        if not re.fullmatch(r"[^:/\s]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", address):
+            raise ElimError(f"--ray-address '{address}' is not valid", "give auto or HOST:PORT")
+        return address
+    known = os.environ.get("RAY_ADDRESS") or _last_started(ray)
+    if known in (None, "", "auto", "local") and address == "auto":
+        raise ElimError(
+            "--ray-address auto: no Ray cluster runs on this machine",
+            "start one with ray start --head, or give HOST:PORT",
+        )
+    return None if known in ("", "auto", "local") else known
+
+
+def _last_started(ray: Any) -> str | None:
+    try:
+        found: str | None = ray._private.utils.read_ray_address()
+    except AttributeError:
+        return None
+    return found
+
+
+def _reach(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_WITHIN) as link:
+            if os.environ.get("RAY_USE_TLS") == "1" or _speaks_grpc(link):
+                return
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "no answer"
+        raise ElimError(
+            f"no Ray cluster answers at {address}: {reason}",
+            "check the address (ray status on its head node) and that its port is open",
+        ) from error
+    raise ElimError(
+        f"what answers at {address} is no Ray head node",
+        "give the port of its control store (6379 by default), not that of the dashboard",
+    )
+
+
+def _speaks_grpc(link: socket.socket) -> bool:
+    """Whether a server answers as one of gRPC does; to any other, ``ray.init`` would wait for minutes."""
+    link.sendall(GREETING)
+    head = b""
+    while len(head) < 4 and (more := link.recv(4 - len(head))):
+        head += more
+    return len(head) == 4 and head[3] == SETTINGS
+
+
+def capacity(ray: Any, options: RayOptions) -> int:
+    """How many actors to start.
+
+    Raises:
+        ElimError: The nodes have no room for one actor, or for as many as were asked for.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(_fits(node, options) for node in nodes)
+    have = f"{sum(n.get('CPU', 0) for n in nodes):g} CPUs and {sum(n.get('GPU', 0) for n in nodes):g} GPUs"
+    each = f"{options.cpus:g} CPUs and {options.gpus:g} GPUs"
+    if room < (options.actors or 1):
+        raise ElimError(
+            f"the Ray cluster has room for {room} actors with {each} each, not {options.actors or 1}:"
+            f" its {len(nodes)} nodes have {have}",
+            "ask for less with --actors, --cpus-per-actor and --gpus-per-actor, or add nodes",
+        )
+    return options.actors or room
+
+
+def _fits(resources: dict[str, float], options: RayOptions) -> int:
+    by_kind = []
+    if options.cpus:
+        by_kind.append(resources.get("CPU", 0) / options.cpus)
+    if options.gpus:
+        by_kind.append(resources.get("GPU", 0) / options.gpus)
+    return int(min(by_kind))
+
+
+def check_visible(ray: Any, directory: Path) -> None:
+    """Make sure that every node that may get a worker sees the run directory.
+
+    Raises:
+        ElimError: One does not; the message names it.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    token = directory / layout.STATE / f"seen-{secrets.token_hex(4)}"
+    token.touch()
+    try:
+        nodes = [
+            n for n in ray.nodes() if n["Alive"] and (n["Resources"].get("CPU") or n["Resources"].get("GPU"))
+        ]
+        seen = ray.remote(_sees)
+        asked = {
+            seen.options(
+                num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(str(token)): node
+            for node in nodes
+        }
+        ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=SEEN_WITHIN)
+        blind = [asked[one]["NodeManagerAddress"] for one in ready if not _answer(ray, one)]
+        blind += [asked[one]["NodeManagerAddress"] for one in late]
+    finally:
+        token.unlink()
+    if blind:
+        raise ElimError(
+            f"the Ray node {blind[0]} does not see {directory}",
+            "choose an -o on a file system that all nodes share",
+        )
+
+
+def _answer(ray: Any, asked: Any) -> bool:
+    """What a node said; a node that died since it was listed gets no worker, so it has nothing to see."""
+    gone = (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError)
+    try:
+        return bool(ray.get(asked))
+    except gone:
+        return True
+
+
+def _sees(path: str) -> bool:
+    return Path(path).exists()

@@ -1,0 +1,236 @@
+"""A prompt file in, a run directory out: plan, shards, resume, stop early, finish."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elimtool.errors import ElimError, Exit
+from elimtool.files.writing import DiskFull, write_text, writing
+from elimtool.run import layout
+from elimtool.run.manifest import utc_now
+from elimtool.tasks.batch.options import BatchOptions
+from elimtool.tasks.batch.plan import Shard, shards
+from elimtool.tasks.batch.scan import Scan
+from elimtool.tasks.batch.state import AGAIN, Done, Plan, State, prepare
+
+if TYPE_CHECKING:
+    from elimtool.prompts.file import PromptFile
+    from elimtool.run.manifest import Manifest
+    from elimtool.tasks.batch.local import Engine
+
+log = logging.getLogger(__name__)
+
+TOTAL = "total.json"
+FIRST_WAIT = 1.0
+"""Seconds that the first shard waits for the look ahead over a large file."""
+
+
+@dataclass
+class Standing:
+    """How far a run is.
+
+    Attributes:
+        total: Prompts in all; ``None`` until they are counted.
+        resumed: Prompts that earlier runs of the command finished.
+        shards: Markers of all finished shards.
+    """
+
+    total: int | None = None
+    resumed: int = 0
+    shards: dict[int, Done] = field(default_factory=dict)
+
+    @property
+    def prompts(self) -> int:
+        """Prompts finished, error rows included."""
+        return sum(one.prompts for one in self.shards.values())
+
+    @property
+    def errors(self) -> int:
+        """Error rows."""
+        return sum(one.errors for one in self.shards.values())
+
+    @property
+    def tokens(self) -> int:
+        """Tokens measured."""
+        return sum(one.tokens for one in self.shards.values())
+
+    @property
+    def padding(self) -> float:
+        """Share of token slots that was padding."""
+        slots = sum(one.slots for one in self.shards.values())
+        return 1 - self.tokens / slots if slots else 0.0
+
+    def summed(self, what: str) -> dict[str, int]:
+        """``rows`` or ``size`` of all shards by table, or ``defects`` by kind."""
+        found: dict[str, int] = {}
+        for one in self.shards.values():
+            for name, number in getattr(one, what).items():
+                found[name] = found.get(name, 0) + number
+        return found
+
+
+Report = Callable[[Standing], None]
+
+
+def run(
+    file: PromptFile,
+    directory: Path,
+    engine: Engine,
+    options: BatchOptions,
+    *,
+    overwrite: bool = False,
+    report: Report | None = None,
+) -> Standing:
+    """Work through a prompt file, or go on where an earlier run of the same command stopped.
+
+    Args:
+        file: The prompts.
+        directory: The run directory; made if need be.
+        engine: What does the shards.
+        options: How.
+        overwrite: Remove the run that is there first.
+        report: Told how far the run is, after every shard.
+
+    Returns:
+        How it ended: every prompt finished.
+
+    Raises:
+        ElimError: The file, the directory or an option cannot be used; the disk is full; too many prompts
+            failed. What was finished stays, and the same command goes on.
+        KeyboardInterrupt: SIGINT or SIGTERM; likewise.
+    """
+    with _terminable():
+        state = prepare(directory, overwrite)
+        with state.locked():
+            scan = Scan(file, options.dedupe)
+            try:
+                return _run(_Work(file, state, engine, options, scan, report or (lambda _: None)))
+            finally:
+                scan.close()
+                engine.close()
+
+
+@dataclass
+class _Work:
+    file: PromptFile
+    state: State
+    engine: Engine
+    options: BatchOptions
+    scan: Scan
+    report: Report
+
+
+def _run(work: _Work) -> Standing:
+    directory = work.state.directory
+    work.engine.start(directory)
+    manifest = _begin(work)
+    standing = Standing(shards=work.state.done())
+    standing.resumed = standing.prompts
+    told: set[str] = set()
+    work.scan.check(FIRST_WAIT)
+    _count(work, standing)
+    work.report(standing)
+    try:
+        for done in work.engine.run(_pending(work, standing), directory, manifest):
+            standing.shards[done.shard] = done
+            _tell_defects(done, told)
+            work.scan.check()
+            _count(work, standing)
+            work.report(standing)
+            _stop_early(work.options, standing)
+    except DiskFull as error:
+        raise ElimError(
+            error.message, f"make space, then {AGAIN}: {standing.prompts:,} prompts are done"
+        ) from error
+    work.scan.check(None)
+    _count(work, standing)
+    if standing.total is None:
+        standing.total = standing.prompts
+        work.state.keep(TOTAL, standing.total)
+    _finish(work.state, standing)
+    return standing
+
+
+def _begin(work: _Work) -> Manifest:
+    """Keep the plan, or compare it with the one that is there."""
+    options = work.options
+    manifest = work.engine.manifest(work.file.sha256(), {"format": work.file.format}, utc_now())
+    facts: dict[str, Any] = {
+        "input": work.file.name,
+        "input_bytes": work.file.size,
+        "slice": str(options.slice),
+        "shard_size": options.shard_size,
+    }
+    work.state.begin(Plan(manifest, facts))
+    work.state.sweep()
+    return work.state.plan().manifest
+
+
+def _pending(work: _Work, standing: Standing) -> Iterator[Shard]:
+    known = frozenset(standing.shards)
+    for shard in shards(work.file.records(), work.options.shard_size, work.options.dedupe):
+        if work.options.slice.has(shard.index) and shard.index not in known:
+            yield shard
+
+
+def _count(work: _Work, standing: Standing) -> None:
+    """Take over what the look ahead has counted: the prompts of this slice."""
+    if standing.total is not None or work.scan.total is None:
+        return
+    size, part = work.options.shard_size, work.options.slice
+    if work.options.dedupe and part.count > 1:
+        return  # shards are of unlike size: what they hold is known when they are done
+    whole, rest = divmod(work.scan.total, size)
+    standing.total = size * len(range(part.index, whole, part.count)) + (rest if part.has(whole) else 0)
+    work.state.keep(TOTAL, standing.total)
+
+
+def _stop_early(options: BatchOptions, standing: Standing) -> None:
+    if options.max_errors.exceeded(standing.errors, standing.prompts):
+        raise ElimError(
+            f"stopped: {standing.errors:,} of {standing.prompts:,} prompts failed, past --max-errors",
+            f"table prompts says why; {AGAIN} with a higher --max-errors",
+            Exit.PARTIAL,
+        )
+
+
+def _tell_defects(done: Done, told: set[str]) -> None:
+    """Log the traceback of each kind of defect once, whichever process met it."""
+    for kind, text in done.tracebacks.items():
+        if kind not in told:
+            told.add(kind)
+            log.error("a defect of elimtool, not of a prompt: %s (shard %d)\n%s", kind, done.shard, text)
+
+
+def _finish(state: State, standing: Standing) -> None:
+    state.sweep()  # a worker may have been killed on the way
+    path = state.directory / layout.MANIFEST
+    if path.exists():
+        return
+    manifest = state.plan().manifest.finish(standing.summed("rows"))
+    with writing(path):
+        write_text(path, manifest.to_json())
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does: cleanly."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,94 @@
+"""A look ahead over the whole prompt file while the first shards run: how many prompts, and is any id twice.
+
+A small file is read at once. A large one is read by a process of its own, so that the work begins without
+waiting for it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from elimtool.errors import ElimError, Exit
+from elimtool.prompts.file import PromptFile
+from elimtool.tasks.batch.plan import count_distinct
+
+AT_ONCE = 2**20
+"""Files of up to so many bytes are read before anything else is done."""
+
+
+class Scan:
+    """The look ahead over one prompt file.
+
+    Args:
+        file: The prompt file.
+        dedupe: Whether a second record with an id is left out instead of refused.
+
+    Raises:
+        ElimError: The file is small, and cannot be read to its end, has an id twice or no record.
+    """
+
+    def __init__(self, file: PromptFile, dedupe: bool) -> None:
+        self.total: int | None = None
+        self._process: subprocess.Popen[str] | None = None
+        if file.size <= AT_ONCE:
+            self._take(count_distinct(file.records(), file.name, dedupe), file.name)
+            return
+        arguments = [str(file.path), file.format, file.name, str(int(dedupe))]
+        self._name = file.name
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "elimtool.tasks.batch.scan", *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a Ctrl-C is for the run, which then ends this
+        )
+
+    def check(self, wait: float | None = 0) -> None:
+        """See what the look ahead has found; afterwards ``total`` may be known.
+
+        Args:
+            wait: Seconds to wait for it; ``None`` for as long as it takes.
+
+        Raises:
+            ElimError: The file cannot be read to its end, has an id twice, or no record.
+        """
+        if self._process is None:
+            return
+        try:
+            out, _ = self._process.communicate(timeout=wait)
+        except subprocess.TimeoutExpired:
+            return
+        self._process = None
+        found = json.loads(out)
+        if "message" in found:
+            raise ElimError(found["message"], found["hint"], Exit(found["exit_code"]))
+        self._take(found["total"], self._name)
+
+    def close(self) -> None:
+        """End the look ahead."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _take(self, total: int, name: str) -> None:
+        if not total:
+            raise ElimError(f"{name} has no record", "give a file with at least one prompt", Exit.NOTHING)
+        self.total = total
+
+
+def main(path: str, kind: str, name: str, dedupe: str) -> None:
+    """What the process runs: prints the count, or what is wrong, as JSON."""
+    file = PromptFile(Path(path), kind)
+    file.name = name
+    try:
+        found = {"total": count_distinct(file.records(), name, dedupe == "1")}
+    except ElimError as error:
+        found = {"message": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}  # type: ignore[dict-item]
+    sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,193 @@
+"""``elimtool check`` and ``elimtool.run_checks``: a check file in, the model run once, a report out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elimtool.analysis.check.gate import Update, failing_prompts, judge_run, select_checks, with_stories
+from elimtool.analysis.check.read import Checks, read_checks
+from elimtool.errors import ElimError
+
+if TYPE_CHECKING:
+    from elimtool.analysis.check.findings import Report
+    from elimtool.model.model import Model
+    from elimtool.prompts.prompt import Prompt
+    from elimtool.run import Run
+
+Say = Callable[[str], None]
+Retrace = Callable[[Collection[str], tuple[str, ...] | None], "Run"]
+
+STORY_TABLES = ("lens", "sampling", "sampling_targets", "survival", "components", "verdicts")
+"""Tables that the story of a failing prompt is told from."""
+
+
+def run_checks(
+    checks: str | Path,
+    *,
+    model: Model | str | None = None,
+    run: Run | str | Path | None = None,
+    only: Collection[str] = (),
+    baseline: str | Path | None = None,
+    update: Update = "none",
+    strict: bool = False,
+    against: Run | str | Path | None = None,
+    batch_size: int = 8,
+    threads: int | None = None,
+    progress: Say | None = None,
+    **loading: Any,
+) -> Report:
+    """Run the model of a check file once, or take a run, and judge it.
+
+    Args:
+        checks: The check file.
+        model: A loaded model, or a name that goes before the file's.
+        run: A run or its directory, to be judged instead of running the model; needs no torch.
+        only: Ids of the checks to judge; empty for all.
+        baseline: File of the baseline, instead of the check file's.
+        update: ``all`` writes the baseline anew, ``new`` adds what it lacks.
+        strict: Warnings fail too.
+        against: Another run or its directory, whose values are compared prompt by prompt.
+        batch_size: Prompts in one forward pass at most.
+        threads: Threads that torch computes with; ``None`` leaves them as they are.
+        progress: Called with a line of text when something slow begins.
+        loading: Other arguments of ``load_model`` that go before the file's: ``dtype``, ``device``, ...
+
+    Returns:
+        A report: ``report.passed``, ``report.summary``, ``report.exit_code``.
+
+    Raises:
+        ElimError: The check file, the model or the run cannot be used, or nothing is selected.
+    """
+    return gate(
+        checks,
+        model=model,
+        run=run,
+        only=only,
+        baseline=baseline,
+        update=update,
+        strict=strict,
+        against=against,
+        batch_size=batch_size,
+        threads=threads,
+        progress=progress,
+        **loading,
+    ).report
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """What a gate leaves behind.
+
+    Attributes:
+        report: What was found.
+        run: The run that was judged.
+        retrace: Traces some prompts of it again, for more tables.
+    """
+
+    report: Report
+    run: Run
+    retrace: Retrace
+
+
+def gate(
+    checks: str | Path,
+    *,
+    model: Model | str | None = None,
+    run: Run | str | Path | None = None,
+    only: Collection[str] = (),
+    baseline: str | Path | None = None,
+    update: Update = "none",
+    strict: bool = False,
+    against: Run | str | Path | None = None,
+    batch_size: int = 8,
+    threads: int | None = None,
+    progress: Say | None = None,
+    **loading: Any,
+) -> Gated:
+    """``run_checks``, with the run that was judged; arguments and errors as there."""
+    started = time.monotonic()
+    only = (only,) if isinstance(only, str) else only
+    from elimtool.run import open_run
+
+    read = read_checks(checks)
+    found, retrace = (
+        _opened(run, model)
+        if run is not None
+        else _measured(read, only, model, batch_size, threads, progress, loading)
+    )
+    other = open_run(against) if isinstance(against, (str, Path)) else against
+    report = judge_run(
+        read,
+        found,
+        only=only,
+        update=update,
+        strict=strict,
+        baseline=Path(baseline) if baseline else None,
+        against=other,
+    ).report
+    return Gated(replace(_told(report, found, retrace), seconds=time.monotonic() - started), found, retrace)
+
+
+def _opened(run: Run | str | Path, model: Model | str | None) -> tuple[Run, Retrace]:
+    from elimtool.run import open_run
+
+    if model is not None:
+        raise ElimError("a run and a model were both given", "leave one of the two out")
+    found = open_run(run) if isinstance(run, (str, Path)) else run
+    found = found.under(found.interventions)
+    return found, lambda prompts, _tables: only_prompts(found, prompts)
+
+
+def only_prompts(run: Run, prompts: Collection[str]) -> Run:
+    """The run with the rows of some prompts alone."""
+    import pyarrow.compute as pc
+
+    from elimtool.run import Run
+
+    mine = pc.field("prompt_id").isin(list(prompts))
+    return Run.from_tables(run.manifest, {name: run.arrow(name).filter(mine) for name in run.tables})
+
+
+def _measured(
+    read: Checks,
+    only: Collection[str],
+    model: Model | str | None,
+    batch_size: int,
+    threads: int | None,
+    progress: Say | None,
+    loading: dict[str, Any],
+) -> tuple[Run, Retrace]:
+    """Run the model once for all checks; what is wrong with the file is found before it is loaded."""
+    from elimtool.tasks.check import measure
+    from elimtool.tasks.check.prompts import prompts_of
+
+    wanted = select_checks(read, only)
+    prompts = prompts_of(read, wanted)
+    options = measure.options_of(read, wanted, batch_size)
+    named = {**loading, **({"name": model} if isinstance(model, str) else {})}
+    loaded = measure.load(read, named, progress) if model is None or isinstance(model, str) else model
+    if progress is not None:
+        progress(f"tracing {len(prompts)} prompts")
+    with measure.threads(threads):
+        found = measure.measure(loaded, prompts, options)
+    asked: dict[str, Prompt] = dict(
+        zip(found.arrow("prompts").column("prompt_id").to_pylist(), prompts, strict=True)
+    )
+
+    def retrace(names: Collection[str], tables: tuple[str, ...] | None) -> Run:
+        return measure.measure(loaded, [asked[name] for name in names], replace(options, tables=tables))
+
+    return found, retrace
+
+
+def _told(report: Report, run: Run, retrace: Retrace) -> Report:
+    """The report with the stories of prompts that failed, for which these alone are traced again."""
+    failing = failing_prompts(report)
+    if not failing:
+        return report
+    whole = set(STORY_TABLES) <= set(run.tables)
+    return with_stories(report, run if whole else retrace(failing, STORY_TABLES), failing)

@@ -1,0 +1,116 @@
+"""A check file and a model in, a run with just the tables that its checks read out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elimtool.analysis.check.read import Checks
+from elimtool.analysis.check.spec import Check
+from elimtool.analysis.check.values import tables_of
+from elimtool.errors import ElimError
+from elimtool.prompts.prompt import Prompt
+
+if TYPE_CHECKING:
+    from elimtool.engine.loop import TraceOptions
+    from elimtool.model.interventions import Ablate
+    from elimtool.model.model import Model
+    from elimtool.run import Run
+
+
+def load(checks: Checks, overrides: dict[str, Any], progress: Callable[[str], None] | None) -> Model:
+    """The model of a check file.
+
+    Args:
+        checks: From ``read_checks``.
+        overrides: Arguments of ``load_model`` that go before the file's.
+        progress: Called with a line of text when something slow begins.
+
+    Raises:
+        ElimError: The model cannot be had.
+    """
+    from elimtool.model.loading import load_model
+
+    spec = checks.file.model
+    given = {"name": spec.name, "revision": spec.revision, "dtype": spec.dtype, "device": spec.device}
+    beside = checks.beside(spec.name)
+    if beside.exists() and "name" not in overrides:
+        given["name"] = str(beside)
+    return load_model(**{**given, **overrides}, progress=progress)
+
+
+def options_of(checks: Checks, wanted: Collection[Check], batch_size: int) -> TraceOptions:
+    """What to measure for some checks.
+
+    Raises:
+        ElimError: A sampler chain, the lens or an intervention of the file is not valid.
+    """
+    from elimtool.engine.loop import TraceOptions
+    from elimtool.samplers import resolve
+
+    tables = tables_of(checks.metrics[check.id] for check in wanted)
+    chains = tuple(_beside(checks, chain) for chain in checks.file.samplers)
+    for chain in chains:
+        resolve(chain)
+    lens = checks.file.lens
+    return TraceOptions(
+        position=_position(checks),
+        samplers=chains,
+        lens=_beside(checks, lens),
+        sinks=checks.file.sinks,
+        target_space=checks.file.target_space,
+        tables=tables,
+        batch_size=batch_size,
+        interventions=tuple(_ablation(checks, index) for index in range(len(checks.file.model.ablate))),
+        errors="row",
+    )
+
+
+def _ablation(checks: Checks, index: int) -> Ablate:
+    from elimtool.model.interventions import Ablate
+
+    try:
+        return Ablate.parse(checks.file.model.ablate[index])
+    except ElimError as error:
+        where = checks.places.at(("model", "ablate", index))
+        raise ElimError(f"{where}: {error.message}", error.hint) from error
+
+
+def _beside(checks: Checks, name: str) -> str:
+    """A file beside the check file, or the name as it is."""
+    path = checks.beside(name)
+    return str(path) if Path(name).suffix and path.is_file() else name
+
+
+def _position(checks: Checks) -> Any:
+    """The position that all checks of the file read, or all positions."""
+    default = checks.file.defaults.position
+    asked = {default if check.position is None else check.position for check in checks.file.checks}
+    return asked.pop() if len(asked) == 1 else "all"
+
+
+def measure(model: Model, prompts: Sequence[Prompt], options: TraceOptions) -> Run:
+    """Run the model once over all prompts; one that cannot be used becomes a row with its error.
+
+    With interventions, only the pass under them is kept.
+    """
+    from elimtool.tasks.trace import trace
+
+    run = trace(model, prompts, options=options)
+    return run.under(run.interventions)
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """While open, torch computes with so many threads; ``None`` leaves them as they are."""
+    import torch
+
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

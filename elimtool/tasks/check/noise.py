@@ -1,0 +1,115 @@
+"""A check file and a model in, the noise floor of its checks over batch sizes, threads and padding out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elimtool.analysis.check.gate import readings_of, select_checks
+from elimtool.analysis.check.identity import identity_of
+from elimtool.analysis.check.noise import Noise, floor_of, noise_path, write_noise
+from elimtool.analysis.check.read import read_checks
+from elimtool.errors import ElimError
+from elimtool.prompts.prompt import Prompt
+from elimtool.tasks.check import measure
+from elimtool.tasks.check.prompts import prompts_of
+
+if TYPE_CHECKING:
+    from elimtool.engine.loop import TraceOptions
+    from elimtool.model.model import Model
+    from elimtool.run import Run
+
+FILLER = "The text goes on and on, and none of it is about the question. "
+FILLER_TOKENS = 200
+"""Tokens, about, of the text beside which prompts are padded."""
+
+
+def measure_noise(
+    checks: str | Path,
+    *,
+    model: Model | str | None = None,
+    only: Collection[str] = (),
+    baseline: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+    **loading: Any,
+) -> tuple[Path, Noise]:
+    """Measure how far each check's values drift, and write it beside the baseline.
+
+    Args:
+        checks: The check file.
+        model: A loaded model, or a name that goes before the file's.
+        only: Ids of the checks; empty for all.
+        baseline: File of the baseline, instead of the check file's.
+        progress: Called with a line of text when something slow begins.
+        loading: Other arguments of ``load_model``.
+
+    Returns:
+        The file written, and what it says.
+
+    Raises:
+        ElimError: As ``run_checks``; or the file names no baseline to write it beside.
+    """
+    read = read_checks(checks)
+    path = Path(baseline) if baseline else read.baseline
+    if path is None:
+        raise ElimError(
+            f"{read.path}:1: the noise floor is written beside the baseline, and the file names none"
+        )
+    wanted = select_checks(read, only)
+    prompts = prompts_of(read, wanted)
+    options = measure.options_of(read, wanted, 1)
+    named = {**loading, **({"name": model} if isinstance(model, str) else {})}
+    loaded = measure.load(read, named, progress) if model is None or isinstance(model, str) else model
+    reference = measure.measure(loaded, prompts, options)
+    before = readings_of(read, reference, wanted)
+    after = []
+    for name, run in variants(loaded, prompts, options):
+        if progress is not None:
+            progress(f"measuring drift: {name}")
+        after.append((name, readings_of(read, run, wanted)))
+    floors = {
+        check.id: floor_of(before[check.id], [(name, found[check.id]) for name, found in after])
+        for check in wanted
+    }
+    facts = identity_of(reference.manifest, read.file.target_space)
+    noise = Noise(facts, tuple(name for name, _ in after), floors)
+    write_noise(noise_path(path), noise)
+    return noise_path(path), noise
+
+
+def variants(model: Model, prompts: Sequence[Prompt], options: TraceOptions) -> Iterator[tuple[str, Run]]:
+    """The same prompts under changes that should not matter, one after another."""
+    for size in (2, 8, 32):
+        if size == 2 or size < 4 * len(prompts):
+            yield f"batch size {size}", measure.measure(model, prompts, replace(options, batch_size=size))
+    for number in (1, 2, 4):
+        with measure.threads(number):
+            run = measure.measure(model, prompts, replace(options, batch_size=8))
+        yield f"batch size 8, {number} thread{'s' if number > 1 else ''}", run
+    yield "padding", _padded(model, prompts, options)
+
+
+def _padded(model: Model, prompts: Sequence[Prompt], options: TraceOptions) -> Run:
+    """Each prompt in one batch with a long text, so that most of its row is padding."""
+    words = FILLER_TOKENS if model.context is None else min(FILLER_TOKENS, model.context // 2)
+    text = FILLER * (words // 16 + 1)
+    mixed: list[Prompt] = []
+    for number, prompt in enumerate(prompts):
+        mixed += [prompt, Prompt(text=f"{number} {text}", id=f"<filler {number}>", tags=("<filler>",))]
+    run = measure.measure(model, mixed, replace(options, batch_size=2))
+    return without(run, "<filler ")
+
+
+def without(run: Run, prefix: str) -> Run:
+    """The run without the prompts whose id begins with a prefix."""
+    import pyarrow.compute as pc
+
+    from elimtool.run import Run
+
+    kept = {
+        name: table.filter(pc.invert(pc.starts_with(table.column("prompt_id"), prefix)))
+        for name, table in ((name, run.arrow(name)) for name in run.tables)
+    }
+    return Run.from_tables(run.manifest, kept)

@@ -1,0 +1,104 @@
+"""A check file in, its prompts out, with the targets that its checks ask about."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from elimtool.analysis.check.read import Checks
+from elimtool.analysis.check.select import chosen_prompts
+from elimtool.analysis.check.spec import Check
+from elimtool.errors import ElimError, Exit
+from elimtool.prompts.prompt import Prompt, default_id
+
+
+def prompts_of(checks: Checks, wanted: Collection[Check]) -> list[Prompt]:
+    """The prompts that some checks are about, each following the targets that these checks name.
+
+    Raises:
+        ElimError: The file names no prompts, one of them cannot be used, or a check selects none (exit
+            code 5).
+    """
+    prompts = _read(checks)
+    rows = {_key(number, one): _row(one) for number, one in enumerate(prompts)}
+    if len(rows) < len(prompts):
+        ids = [_key(number, one) for number, one in enumerate(prompts)]
+        twice = next(one for one in ids if ids.count(one) > 1)
+        raise ElimError(f"{_where(checks)}: two prompts have the id '{twice}'", "give each an id of its own")
+    chosen = {name for check in wanted for name in _chosen(checks, check, rows)}
+    targets = _targets(checks, rows)
+    keyed = ((_key(number, one), one) for number, one in enumerate(prompts))
+    return [_following(one, targets.get(key, ())) for key, one in keyed if key in chosen]
+
+
+def _chosen(checks: Checks, check: Check, rows: Mapping[str, Any]) -> list[str]:
+    try:
+        return chosen_prompts(check, rows)
+    except ElimError as error:
+        where = f"{checks.path}:{checks.line(check)}"
+        raise ElimError(f"{where}: {error.message}", error.hint, error.exit_code) from error
+
+
+def _targets(checks: Checks, rows: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Targets by prompt, of all checks of the file.
+
+    Which tokens a prompt follows may move the position that is read, so judging some of the checks must not
+    change them.
+    """
+    found: dict[str, list[str]] = {}
+    for check in checks.file.checks:
+        with suppress(ElimError):
+            for name in chosen_prompts(check, rows):
+                own = found.setdefault(name, [])
+                own += [check.target] if check.target is not None and check.target not in own else []
+    return found
+
+
+def _read(checks: Checks) -> list[Prompt]:
+    given = checks.file.prompts
+    if given is None:
+        raise ElimError(
+            f"{checks.path}:1: the file names no prompts", "add prompts: FILE, or judge a run with --run"
+        )
+    from elimtool.prompts.file import PromptFile
+    from elimtool.prompts.record import record_of
+
+    if isinstance(given, str):
+        records = list(PromptFile(checks.beside(given)).records())
+    else:
+        records = [
+            record_of(fields, number, checks.places.at(("prompts", number)))
+            for number, fields in enumerate(given)
+        ]
+    found = []
+    for record in records:
+        if isinstance(record.prompt, ElimError):
+            raise record.prompt
+        found.append(record.prompt)
+    if not found:
+        raise ElimError(f"{_where(checks)}: there is no prompt", "give at least one", Exit.NOTHING)
+    return found
+
+
+def _where(checks: Checks) -> str:
+    return checks.places.at(("prompts",))
+
+
+def _key(number: int, prompt: Prompt) -> str:
+    """The id of a prompt before it is rendered; a chat without an id has a name of its own."""
+    if prompt.id is not None:
+        return prompt.id
+    return default_id(prompt.text) if prompt.text is not None else f"<chat {number + 1}>"
+
+
+def _row(prompt: Prompt) -> dict[str, Any]:
+    return {"group": prompt.group, "category": prompt.category, "tags": list(prompt.tags)}
+
+
+def _following(prompt: Prompt, targets: Sequence[str]) -> Prompt:
+    """The prompt, following targets of checks too; one that is there with or without a space is not added."""
+    known = {target.strip() for target in (*prompt.targets, *prompt.foils)}
+    added = tuple(target for target in targets if target.strip() not in known)
+    return replace(prompt, targets=(*prompt.targets, *added))

@@ -1,0 +1,257 @@
+"""Pairs of prompts in, one after another; the tables of their comparison out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from elimtool.analysis.compare.join import Pair, table_of
+from elimtool.analysis.compare.prompts import prompt_notes
+from elimtool.analysis.compare.setting import Setting
+from elimtool.analysis.compare.side import Side
+from elimtool.analysis.compare.statistics import statistics
+from elimtool.analysis.compare.tables import differences
+from elimtool.engine.loop import TraceOptions
+from elimtool.engine.records import prompt_row
+from elimtool.engine.walk import walk
+from elimtool.errors import ElimError, Exit
+from elimtool.model.view import Encoded, Target
+from elimtool.prompts.prompt import Message, Prompt
+from elimtool.run.comparison import Comparison
+from elimtool.run.tables.comparison import COMPARISON_TABLES
+from elimtool.samplers import resolve
+from elimtool.tasks.compare.asked import Controls
+from elimtool.tasks.compare.controls import Control, controls_of
+from elimtool.tasks.compare.divergence import Reading, ends, read
+from elimtool.tasks.compare.pair import Measured, Seen, aligned, measure_pair
+from elimtool.tasks.compare.sides import TracedSide
+from elimtool.tasks.compare.spans import absent, encoded, matched, split_requests, with_injected
+from elimtool.tasks.compare.templates import rewritten
+
+if TYPE_CHECKING:
+    from elimtool.lenses.lens import Lens
+    from elimtool.metrics.metric import Settings
+    from elimtool.model.model import Model
+    from elimtool.run.manifest import Manifest
+
+LEADERS = 5
+"""Without targets, so many of each output's most probable tokens are followed on both sides."""
+
+
+class Bench:
+    """Measures pairs one by one.
+
+    Args:
+        model: The model.
+        lens: How layers before the last are read.
+        settings: What is traced.
+        options: How prompts are encoded.
+        controls: What each edit is held against.
+    """
+
+    def __init__(
+        self, model: Model, lens: Lens, settings: Settings, options: TraceOptions, controls: Controls
+    ) -> None:
+        self.model = model
+        self.lens = lens
+        self.settings = settings
+        self.options = options
+        self.controls = controls
+        self.sides = (TracedSide(model, lens, settings), TracedSide(model, lens, settings))
+        self.pairs: list[Pair] = []
+        self.measured: list[Measured] = []
+        self.failed: list[ElimError] = []
+        self.notes: dict[str, None] = {}
+
+    def add(self, a: Prompt, b: Prompt) -> None:
+        """Measure one pair.
+
+        Raises:
+            ElimError: A prompt cannot be used, and the options do not ask for a row that says so; or two
+                pairs have a prompt in common.
+        """
+        b = replace(b, targets=b.targets or a.targets, foils=b.foils or a.foils)
+        a = replace(a, targets=a.targets or b.targets, foils=a.foils or b.foils)
+        found = self._encoded(a, b)
+        failed = [one for one in found if isinstance(one, ElimError)]
+        if failed and self.options.errors == "raise":
+            raise failed[0]
+        self.failed += failed
+        first, second = (
+            prompt_row(prompt, one)["prompt_id"] for prompt, one in zip((a, b), found, strict=True)
+        )
+        name = first if first == second else f"{first} | {second}"
+        if any(first == one.prompt_id_a or second == one.prompt_id_b for one in self.pairs):
+            raise ElimError(
+                f"two pairs have the same prompt '{first}' or '{second}' on one side",
+                "give each prompt an id of its own",
+            )
+        self.pairs.append(Pair(name, first, second))
+        if isinstance(found[0], Encoded) and isinstance(found[1], Encoded):
+            self._measure(name, (a, b), (found[0], found[1]))
+        else:
+            for side, prompt, one in zip(self.sides, (a, b), found, strict=True):
+                side.add(prompt, one)
+
+    def add_unread(self, name: str, why: str) -> None:
+        """Keep a pair of which a record could not be read as rows that say so."""
+        self.pairs.append(Pair(name, name, name))
+        for side in self.sides:
+            side.add_unread(name, why)
+        self.measured.append(Measured([{"pair_id": name, "error_message": why}]))
+
+    def _encoded(self, a: Prompt, b: Prompt) -> tuple[Encoded | ElimError, Encoded | ElimError]:
+        """Both prompts as the model sees them, or what is wrong with them or with both together."""
+        try:
+            return self._encode(a, b)
+        except ElimError as error:
+            return error, error
+
+    def _encode(self, a: Prompt, b: Prompt) -> tuple[Encoded | ElimError, Encoded | ElimError]:
+        """Both prompts as the model sees them, with spans that can be set against each other."""
+        a, b = self._with_own_spans(a, b)
+        found: list[Encoded | ElimError] = []
+        for prompt in (a, b):
+            try:
+                found.append(encoded(self.model, prompt, self.options))
+            except ElimError as error:
+                found.append(error)
+        one, other = found
+        if isinstance(one, Encoded) and isinstance(other, Encoded):
+            placed = aligned(one, other)
+            if self.controls.injection:
+                other = with_injected(other, placed, self.model.tokenizer.special_ids)
+            other = matched(one, other, placed)
+        return one, other
+
+    def _with_own_spans(self, a: Prompt, b: Prompt) -> tuple[Prompt, Prompt]:
+        """A span that is named for both prompts alike may be in one of them alone."""
+        both = [request for request in a.spans if request in b.spans]
+        if not both:
+            return a, b
+        texts = self._text(a), self._text(b)
+        kept = split_requests(texts, both)
+        own = [tuple(one for one in prompt.spans if one not in both) for prompt in (a, b)]
+        return replace(a, spans=(*own[0], *kept[0])), replace(b, spans=(*own[1], *kept[1]))
+
+    def _text(self, prompt: Prompt) -> str:
+        return self.model.tokenizer.render(prompt.messages) if prompt.messages else prompt.text or ""
+
+    def _measure(self, pair_id: str, prompts: tuple[Prompt, Prompt], both: tuple[Encoded, Encoded]) -> None:
+        if note := rewritten(*prompts, (both[0].text, both[1].text)):
+            self.notes[note] = None
+        found = ends(self.model, *both)
+        readings = tuple(read(self.model, self.lens, residual) for residual in found.residuals)
+        a, b = self._following(both, (readings[0], readings[1]))
+        traced = [
+            side.add(prompt, one) for side, prompt, one in zip(self.sides, prompts, (a, b), strict=True)
+        ]
+        made = controls_of(self.model, a, b, aligned(a, b), self.controls.count, self.options.seed)
+        controls = [*self._paraphrases(prompts[0], pair_id), *made]
+        seen = Seen(pair_id, a, b, found, (readings[0], readings[1]), controls)
+        measured = measure_pair(self.model, self.lens, self.settings.chains, seen, (traced[0], traced[1]))
+        if self.controls.continuation:
+            for name, one in (("a", a), ("b", b)):
+                measured.pairs[0][f"continuation_{name}"] = self._continued(one)
+        self.measured.append(measured)
+
+    def _paraphrases(self, a: Prompt, pair_id: str) -> list[Control]:
+        """The user's other wordings, with the spans of the first prompt that they have."""
+        found = []
+        for number, given in enumerate(self.controls.paraphrases, start=1):
+            worded = given if isinstance(given, Prompt) else _worded(a, given)
+            text = self._text(worded)
+            spans = tuple(span for span in worded.spans if not absent(span, text))
+            prompt = replace(worded, spans=spans, id=f"{pair_id} paraphrase {number}")
+            found.append(Control("paraphrase", encoded(self.model, prompt, self.options)))
+        return found
+
+    def _following(
+        self, both: tuple[Encoded, Encoded], readings: tuple[Reading, Reading]
+    ) -> tuple[Encoded, Encoded]:
+        """Without targets, both sides follow the tokens that lead either output."""
+        if both[0].targets or both[1].targets:
+            return both
+        best = [
+            reading.logits.topk(min(LEADERS, len(reading.logits))).indices.tolist() for reading in readings
+        ]
+        logprobs = torch.stack([reading.logprobs[-1] for reading in readings]).amax(0)
+        ids = sorted({token for some in best for token in some}, key=lambda one: (-float(logprobs[one]), one))
+        texts = self.model.tokenizer.texts(ids)
+        targets = tuple(Target(text, (token,)) for text, token in zip(texts, ids, strict=True))
+        return replace(both[0], targets=targets), replace(both[1], targets=targets)
+
+    def _continued(self, one: Encoded) -> str:
+        """What the model writes on, the most probable token each time."""
+        steps = walk(self.model, one, resolve("greedy"), self.controls.continuation, self.options.seed)
+        return str(self.model.tokenizer.backend.decode([step.token for step in steps]))
+
+    def comparison(
+        self,
+        a: Manifest,
+        b: Manifest,
+        options: dict[str, Any],
+        started: str,
+        unpaired: tuple[int, int] = (0, 0),
+    ) -> Comparison:
+        """All pairs together.
+
+        Args:
+            a: What made side A.
+            b: What made side B.
+            options: All options of the comparison.
+            started: When it began.
+            unpaired: Prompts without a counterpart on either side.
+
+        Raises:
+            ElimError: No pair could be compared (exit code 5).
+        """
+        if not any(one.tables for one in self.measured):
+            why = f": {self.failed[0].message}" if self.failed else ""
+            raise ElimError(f"none of the {len(self.pairs):,} pairs could be compared{why}", "", Exit.NOTHING)
+        kept = self.options.selection().kept
+        runs = [side.run(facts, kept) for side, facts in zip(self.sides, (a, b), strict=True)]
+        setting = Setting(Side(runs[0]), Side(runs[1]), tuple(self.pairs), same_tokens=True)
+        tables = differences(setting)
+        tables["pairs"] = self._pair_table(tables["pairs"])
+        for name in ("alignment", "divergence", "flips"):
+            rows = [row for one in self.measured for row in one.tables.get(name, ())]
+            tables[name] = _filled(name, rows)
+        heads = [pd.DataFrame(one.heads) for one in self.measured if one.heads]
+        tables["head_differences"] = table_of(
+            COMPARISON_TABLES["head_differences"], pd.concat(heads) if heads else pd.DataFrame()
+        )
+        if len(self.pairs) > 1:
+            tables["statistics"] = statistics(tables, self.options.seed)
+        notes = [*prompt_notes(tables["pairs"], options), *self.notes]
+        return Comparison.of(
+            "prompts", a, b, tables, options=options, notes=notes, unpaired=unpaired, started=started
+        )
+
+    def _pair_table(self, traced: Any) -> Any:
+        """The pairs as traces tell them, with what was measured of them, each followed by its controls."""
+        more = {one.pairs[0]["pair_id"]: one.pairs for one in self.measured}
+        rows: list[dict[str, Any]] = []
+        for row in traced.to_pylist():
+            own, *controls = more.get(row["pair_id"], [{}])
+            given = {key: row[key] for key in ("group", "category")}
+            rows += [{**row, **own}, *({**given, **one} for one in controls)]
+        return _filled("pairs", rows)
+
+
+def _filled(name: str, rows: Sequence[dict[str, Any]]) -> Any:
+    """Rows as a table of the comparison, null where a row lacks a column."""
+    table = COMPARISON_TABLES[name]
+    return table.from_rows([{column: row.get(column) for column in table.names} for row in rows])
+
+
+def _worded(prompt: Prompt, text: str) -> Prompt:
+    """A prompt in other words: those of its last message, if it is a chat."""
+    if prompt.text is not None:
+        return replace(prompt, text=text)
+    last = prompt.messages[-1]
+    return replace(prompt, messages=(*prompt.messages[:-1], Message(last.role, text)))

@@ -1,0 +1,63 @@
+"""A model, prompts and two sampler chains in, a comparison of what they cut of the same output out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from elimtool.analysis.compare.chains import compare_chains
+from elimtool.analysis.compare.side import Position, Side
+from elimtool.engine import loop as engine
+from elimtool.errors import ElimError
+from elimtool.tasks.trace import trace
+
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
+    from elimtool.prompts.prompt import Prompt
+    from elimtool.run.comparison import Comparison
+
+TABLES = ("top_tokens", "survival", "verdicts", "sampling", "sampling_targets", "chain_differences")
+"""What the model is traced for."""
+
+
+def compare_samplers(
+    model: Model,
+    prompts: str | Prompt | Iterable[str | Prompt],
+    *,
+    targets: Sequence[str] = (),
+    foils: Sequence[str] = (),
+    options: engine.TraceOptions | None = None,
+    unread: Mapping[str, ElimError] | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Compare what two sampler chains leave of a model's output; every difference is B minus A.
+
+    Args:
+        model: From ``elimtool.load_model``.
+        prompts: Strings or ``Prompt`` objects.
+        targets: Continuations to follow, for prompts that name none of their own.
+        foils: Continuations to contrast them with, likewise.
+        options: Its ``samplers`` are the two chains.
+        unread: Records of a file that are no prompt, by id: they become pairs that say why.
+        seed: Seeds the resampling of the statistics.
+
+    Raises:
+        ElimError: There are not two chains, or an option or every prompt cannot be used.
+    """
+    options = options or engine.TraceOptions()
+    if len(options.samplers) != 2:
+        raise ElimError(f"{len(options.samplers)} chains are given", "a comparison has two: --samplers A B")
+    if options.position == "all":
+        raise ElimError("--position all cannot be compared", "give last, or an index from 0")
+    once = tuple(dict.fromkeys(options.samplers))
+    run = trace(
+        model,
+        prompts,
+        targets=targets,
+        foils=foils,
+        options=replace(options, samplers=once, tables=TABLES, errors="row"),
+    )
+    names = tuple(Side(run).chains)
+    where: Position = options.position if isinstance(options.position, int) else "last"
+    return compare_chains(run, names[0], names[-1], position=where, unread=unread, seed=seed)

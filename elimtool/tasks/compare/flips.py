@@ -1,0 +1,76 @@
+"""Two readings of a final position in, the tokens that are eliminated on one side alone out.
+
+A token counts as kept by the model where it is in the output's nucleus (the smallest set that holds 0.9), and
+by a chain of samplers where the chain leaves it to draw from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from elimtool.samplers import Chain, History, Ledger
+from elimtool.tasks.compare.divergence import Reading
+
+if TYPE_CHECKING:
+    from elimtool.model.view import Encoded
+
+MOST = 50
+"""Flips told of each place (the layers, each chain) and side: those whose probability differs most."""
+
+Row = dict[str, Any]
+
+
+def layer_flips(a: Reading, b: Reading) -> Iterator[Row]:
+    """Tokens in one output's nucleus and not in the other's, with the layer from which on it is so.
+
+    That layer is the first of those up to the output that all have the token in the one side's nucleus and
+    not in the other's.
+    """
+    for side, kept, other in (("b", a, b), ("a", b, a)):
+        apart = kept.nucleus & ~other.nucleus
+        lasting = apart.flip(0).int().cumprod(0).flip(0)
+        first = lasting.shape[0] - lasting.sum(0)  # as long as the last row holds it
+        for token in _largest(apart[-1], a, b):
+            yield {"token_id": token, "eliminated_in": side, "where": "layer", "layer": int(first[token]) - 1}
+
+
+def stage_flips(
+    a: Reading, b: Reading, encoded: tuple[Encoded, Encoded], chains: Sequence[Chain]
+) -> Iterator[Row]:
+    """Tokens that a chain leaves on one side and removes on the other, with the stage that does."""
+    for chain in chains:
+        first, second = (_run(chain, one, own) for one, own in zip((a, b), encoded, strict=True))
+        for side, kept, other in (("b", first, second), ("a", second, first)):
+            apart = (kept.probs()[0] > 0) & ~(other.probs()[0] > 0)
+            for token in _largest(apart, a, b):
+                stage = next(r.stage for r in other.records if bool(r.removed_mask[0, token]))
+                yield {
+                    "token_id": token,
+                    "eliminated_in": side,
+                    "where": "stage",
+                    "chain": chain.name,
+                    "stage": stage,
+                }
+
+
+def _run(chain: Chain, reading: Reading, one: Encoded) -> Ledger:
+    history = History(prompt=one.token_ids[: one.positions[-1] + 1], generated=())
+    return chain.run(reading.logits[None].double(), torch.full((1, 1), -1), histories=[history])
+
+
+def _largest(apart: Bool[Tensor, "vocab"], a: Reading, b: Reading) -> list[int]:
+    """The tokens whose probability differs most, at most ``MOST``."""
+    ids = apart.nonzero()[:, 0]
+    difference = (a.logprobs[-1, ids].double().exp() - b.logprobs[-1, ids].double().exp()).abs()
+    order = torch.argsort(difference, descending=True, stable=True)
+    return [int(token) for token in ids[order[:MOST]]]
+
+
+def ranks(logprobs: Float[Tensor, "vocab"], ids: Int[Tensor, "k"]) -> list[int]:
+    """Strict ranks of tokens, 1 for the most probable."""
+    return [int((logprobs > logprobs[token]).sum()) + 1 for token in ids]

@@ -1,0 +1,194 @@
+"""Two models and prompts in, a comparison out: one model after the other, never both unless given so."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from elimtool.analysis.compare.join import Pair, table_of
+from elimtool.analysis.compare.notes import notes_of
+from elimtool.analysis.compare.pairs import pair_rows
+from elimtool.analysis.compare.runs import refuse_nothing
+from elimtool.analysis.compare.setting import Setting
+from elimtool.analysis.compare.side import Side
+from elimtool.analysis.compare.statistics import statistics
+from elimtool.analysis.compare.tables import NEEDS, differences
+from elimtool.engine import loop as engine
+from elimtool.engine.intake import ask
+from elimtool.errors import ElimError
+from elimtool.lenses.find import open_lens
+from elimtool.model.model import Model
+from elimtool.prompts.prompt import Prompt
+from elimtool.run.comparison import Comparison
+from elimtool.run.manifest import utc_now
+from elimtool.run.tables.comparison.layers import DIVERGENCE
+from elimtool.run.tables.comparison.pairs import PAIRS
+from elimtool.tasks.compare.readings import Readings, rows_apart
+from elimtool.tasks.trace import trace
+
+if TYPE_CHECKING:
+    from elimtool.run import Run
+
+Loader = Callable[[], Model]
+
+TABLES = ("top_tokens", *dict.fromkeys(name for _, needed in NEEDS.values() for name in needed))
+"""What each model is traced for."""
+
+
+def compare_models(
+    model_a: Model | Loader,
+    model_b: Model | Loader,
+    prompts: str | Prompt | Iterable[str | Prompt],
+    *,
+    targets: Sequence[str] = (),
+    foils: Sequence[str] = (),
+    options: engine.TraceOptions | None = None,
+    unread: Mapping[str, ElimError] | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Compare what two models make of the same prompts; every difference is B minus A.
+
+    Layers are compared where both models have as many, distributions where their vocabularies agree, residual
+    streams where their widths agree. Where ``--lens auto`` finds a fitted lens for one model only, both are
+    read raw.
+
+    Args:
+        model_a: A loaded model, or a function that loads it: then it is dropped before the other is loaded.
+        model_b: Likewise.
+        prompts: Strings or ``Prompt`` objects.
+        targets: Continuations to follow, for prompts that name none of their own. Without any, each model's
+            leaders are followed, and those that both follow are compared.
+        foils: Continuations to contrast them with, likewise.
+        options: What to trace and how.
+        unread: Records of a file that are no prompt, by id: they become pairs that say why.
+        seed: Seeds the resampling of the statistics.
+        progress: Called with a line of text when something slow begins.
+
+    Raises:
+        ElimError: A model or an option cannot be used, or no prompt can be measured on both (exit code 5).
+    """
+    started = utc_now()
+    options = _options(options or engine.TraceOptions())
+    say = progress or (lambda _line: None)
+    asked = ask(prompts, targets, foils)
+    say("tracing side A")
+    a = _Measured.of(model_a, asked, options)
+    asked = [replace(one, id=known) for one, known in zip(asked, a.ids, strict=True)]
+    say("tracing side B")
+    b = _Measured.of(model_b, asked, options)
+    notes = []
+    if options.lens == "auto" and (a.readings.lens == "raw") != (b.readings.lens == "raw"):
+        fitted = "A" if a.readings.lens != "raw" else "B"
+        notes.append(f"A fitted lens is there for {fitted} alone: both models are read raw.")
+        raw = replace(options, lens="raw")
+        say(f"tracing side {fitted} again, raw")
+        a = _Measured.of(model_a, asked, raw) if fitted == "A" else a
+        b = _Measured.of(model_b, asked, raw) if fitted == "B" else b
+    pairs = [Pair(name, name, name) for name in a.ids]
+    pairs += [Pair(name, None, None, error=str(error)) for name, error in (unread or {}).items()]
+    setting = Setting(
+        Side(a.run, options.position if isinstance(options.position, int) else "last"),
+        Side(b.run, options.position if isinstance(options.position, int) else "last"),
+        tuple(pairs),
+        a.vocabulary == b.vocabulary,
+    )
+    refuse_nothing(setting, (0, 0))
+    tables = _filled(setting, a, b)
+    tables["statistics"] = statistics(tables, seed)
+    notes += notes_of(setting, (0, 0)) + _notes(a, b)
+    a.readings.close()
+    b.readings.close()
+    stated = {**asdict(options), "seed": seed}
+    return Comparison.of(
+        "models", a.run.manifest, b.run.manifest, tables, options=stated, notes=notes, started=started
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One model's run, and what its layers read.
+
+    Attributes:
+        run: Its tables.
+        readings: Its distributions at the compared positions.
+        vocabulary: Texts of all tokens in order: equal where ids mean the same.
+    """
+
+    run: Run
+    readings: Readings
+    vocabulary: tuple[str, ...]
+
+    @classmethod
+    def of(cls, source: Model | Loader, asked: Sequence[Prompt], options: engine.TraceOptions) -> _Measured:
+        model = source if isinstance(source, Model) else source()
+        run = trace(model, asked, options=options)
+        lens, _ = open_lens(options.lens, model)
+        readings = Readings(model, lens, engine.encode_all(model, asked, options))
+        vocabulary = tuple(model.tokenizer.texts(range(len(model.tokenizer.backend))))
+        if model is not source:  # its modules refer to one another: without this they would stay
+            del model
+            gc.collect()
+        return cls(run, readings, vocabulary)
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the prompts, in the order in which they were asked."""
+        found: list[str] = self.run.arrow("prompts").column("prompt_id").to_pylist()
+        return found
+
+
+def _options(options: engine.TraceOptions) -> engine.TraceOptions:
+    """What each model is traced with."""
+    if options.position == "all":
+        raise ElimError("--position all cannot be compared", "give last, or an index from 0")
+    refused = {
+        "interventions": options.interventions,
+        "--confirm": options.confirm,
+        "--generate": options.generate,
+    }
+    for name, given in refused.items():
+        if given:
+            raise ElimError(
+                f"{name} cannot be combined with two models",
+                "trace each model with it into a directory, and compare the two runs",
+            )
+    return replace(options, tables=TABLES, errors="row")
+
+
+def _filled(setting: Setting, a: _Measured, b: _Measured) -> dict[str, Any]:
+    """The tables, with what the models' distributions add."""
+    tables = differences(setting)
+    same_vocabulary = setting.same_tokens and a.readings.vocab == b.readings.vocab
+    rows: list[Mapping[str, Any]] = []
+    for pair in setting.pairs["pair_id"]:
+        if pair in a.readings.places and pair in b.readings.places:
+            rows += rows_apart(
+                pair,
+                a.readings.of(pair),
+                b.readings.of(pair),
+                same_vocabulary=same_vocabulary,
+                same_lens=a.readings.lens == b.readings.lens,
+            )
+    tables["divergence"] = DIVERGENCE.from_rows(rows)
+    outputs = {row["pair_id"]: row["js"] for row in rows}  # the last row of a pair is of its outputs
+    told = pair_rows(setting)
+    told["js_output"] = told["pair_id"].map(outputs).astype("float64")
+    tables["pairs"] = table_of(PAIRS, told)
+    return tables
+
+
+def _notes(a: _Measured, b: _Measured) -> list[str]:
+    """What the models' distributions and residual streams could not be compared in."""
+    told = []
+    if a.vocabulary != b.vocabulary or a.readings.vocab != b.readings.vocab:
+        told.append("The vocabularies differ: distributions are not compared as a whole (js, jaccard).")
+    if a.readings.width != b.readings.width:
+        told.append("The widths differ: residual streams are not compared.")
+    if left_out := max(a.readings.left_out, b.readings.left_out):
+        told.append(
+            f"Of {left_out:,} of the prompts distributions were not kept: table divergence lacks them."
+        )
+    return told

@@ -1,0 +1,247 @@
+"""Two encoded prompts in, all that is measured of them beside two traces out, as rows of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from elimtool.analysis.compare.align import Alignment, align
+from elimtool.analysis.compare.band import band, onset, others
+from elimtool.analysis.compare.heads import Heads, head_rows
+from elimtool.engine.records import concatenate
+from elimtool.model.view import Encoded
+from elimtool.tasks.compare.controls import Control
+from elimtool.tasks.compare.divergence import (
+    Divergence,
+    Ends,
+    Reading,
+    causal_within,
+    diverge,
+    last_residuals,
+    read,
+)
+from elimtool.tasks.compare.flips import layer_flips, ranks, stage_flips
+from elimtool.tasks.compare.spans import named_spans
+
+if TYPE_CHECKING:
+    from elimtool.lenses.lens import Lens
+    from elimtool.model.model import Model
+    from elimtool.samplers import Chain
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Two prompts that ran side by side, and the controls of their difference.
+
+    Attributes:
+        pair_id: Of the pair.
+        a: The first prompt.
+        b: The second.
+        ends: Their last probed positions.
+        readings: What a lens reads there.
+        controls: What the edit is held against.
+    """
+
+    pair_id: str
+    a: Encoded
+    b: Encoded
+    ends: Ends
+    readings: tuple[Reading, Reading]
+    controls: Sequence[Control]
+
+    @property
+    def ids(self) -> list[str]:
+        """``pair_id`` of the pair, then of its controls."""
+        return [self.pair_id, *(f"{self.pair_id} # {n}" for n in range(1, len(self.controls) + 1))]
+
+    @property
+    def others(self) -> list[Encoded]:
+        """The second prompt, then the controls: what stands against the first."""
+        return [self.b, *(control.encoded for control in self.controls)]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a pair of prompts adds to the tables of a comparison.
+
+    Attributes:
+        pairs: A row of ``pairs`` for the pair itself (what a trace does not tell) and one for each control.
+        tables: Rows of ``alignment``, ``divergence`` and ``flips``.
+        heads: Columns of ``head_differences``; empty where no span is named.
+    """
+
+    pairs: Rows
+    tables: dict[str, Rows] = field(default_factory=dict)
+    heads: dict[str, list[Any]] = field(default_factory=dict)
+
+
+def aligned(a: Encoded, b: Encoded) -> Alignment:
+    """How the tokens of two prompts of one model stand against each other."""
+    return align(a.tokens, b.tokens, (a.token_ids, b.token_ids))
+
+
+def measure_pair(
+    model: Model,
+    lens: Lens,
+    chains: Sequence[Chain],
+    seen: Seen,
+    traced: tuple[Mapping[str, Any], Mapping[str, Any]],
+) -> Measured:
+    """Measure what the tables of two traces do not hold.
+
+    Args:
+        model: The model.
+        lens: How layers before the last are read.
+        chains: Whose survivors are compared.
+        seen: The pair.
+        traced: The tables that a trace of each prompt fills.
+    """
+    names = list(dict.fromkeys(span.name for one in (seen.a, seen.b) for span in named_spans(one)))
+    looked = "attention_heads" in traced[0] and bool(named_spans(seen.a))
+    residuals, parts = last_residuals(model, seen.others[1:], looked)
+    apart, tops = [diverge(*seen.readings)], [_top(model, one) for one in seen.readings]
+    for residual in residuals:
+        reading = read(model, lens, residual)
+        apart.append(diverge(seen.readings[0], reading))
+        tops.append(_top(model, reading))
+    rows, divergence = _divergence(seen, apart)
+    placed = [aligned(seen.a, other) for other in seen.others]
+    held = None if seen.ends.difference is None else seen.ends.difference <= causal_within(model.dtype)
+    rows[0] |= {"prefix_difference": seen.ends.difference, "prefix_holds": held}
+    for row, where, top in zip(rows, placed, tops[1:], strict=True):
+        row.update(n_matched=len(where.matched), n_common_prefix=where.prefix, **_outputs(tops[0], top))
+    for row, control in zip(rows[1:], seen.controls, strict=True):
+        row.update(_control_row(seen, control))
+    tables = {
+        "alignment": [row for n, one in enumerate(placed) for row in _alignment(seen, n, one)],
+        "divergence": divergence,
+        "flips": _flips(model, seen, chains),
+    }
+    heads = _heads(seen, names, (*traced, *parts)) if looked else {}
+    return Measured(rows, tables, heads)
+
+
+def _top(model: Model, reading: Reading) -> tuple[str, float]:
+    """Text and probability of the output's most probable token."""
+    token = int(reading.logits.argmax())
+    return model.tokenizer.texts([token])[0], float(reading.logprobs[-1, token].double().exp())
+
+
+def _divergence(seen: Seen, apart: Sequence[Divergence]) -> tuple[Rows, Rows]:
+    """Rows of ``pairs`` as far as they are about layers, and rows of ``divergence``; the pair, then controls.
+
+    A control is held against the other controls.
+    """
+    js = [np.array(one.js) for one in apart]
+    bands = [band(others(js[1:], index - 1) if index else js[1:]) for index in range(len(js))]
+    onsets = [onset(values, border) for values, border in zip(js, bands, strict=True)]
+    rows: Rows = [
+        {"pair_id": name, "js_output": one.js[-1], "onset_layer": first}
+        for name, one, first in zip(seen.ids, apart, onsets, strict=True)
+    ]
+    rows[0]["n_controls"] = len(seen.controls)
+    if len(bands) > 1 and bands[1] is not None:
+        rows[0]["onset_chance"] = sum(one is not None for one in onsets[1:]) / len(seen.controls)
+    table = [
+        {
+            "pair_id": name,
+            "layer": index - 1,
+            "cosine_distance": _known(one.cosine_distance[index]),
+            "relative_l2": _known(one.relative_l2[index]),
+            "js": one.js[index],
+            "jaccard": one.jaccard[index],
+            "band": None if border is None else float(border[index]),
+            "beyond": None if border is None else bool(one.js[index] > border[index]),
+        }
+        for name, one, border in zip(seen.ids, apart, bands, strict=True)
+        for index in range(len(one.js))
+    ]
+    return rows, table
+
+
+def _known(value: float) -> float | None:
+    return None if isnan(value) else value
+
+
+def _outputs(first: tuple[str, float], second: tuple[str, float]) -> dict[str, Any]:
+    """The outputs' most probable tokens."""
+    return {
+        "top_token_a": first[0],
+        "top_token_b": second[0],
+        "top_prob_a": first[1],
+        "top_prob_b": second[1],
+        "output_changed": first[0] != second[0],
+    }
+
+
+def _control_row(seen: Seen, control: Control) -> dict[str, Any]:
+    """What traces of both sides would say of a pair, for a control, of which there is none."""
+    a, other = seen.a, control.encoded
+    return {
+        "prompt_id_a": a.prompt_id,
+        "prompt_id_b": other.prompt_id,
+        "control": control.kind,
+        "of": seen.pair_id,
+        "status": "ok",
+        "text_a": a.text,
+        "text_b": other.text,
+        "n_tokens_a": len(a.token_ids),
+        "n_tokens_b": len(other.token_ids),
+        "position_a": a.positions[-1],
+        "position_b": other.positions[-1],
+        "n_targets": 0,
+        "n_unmatched_a": 0,
+        "n_unmatched_b": 0,
+        "tags": [],
+    }
+
+
+def _alignment(seen: Seen, index: int, placed: Alignment) -> Rows:
+    a, b = seen.a, seen.others[index]
+    return [
+        {
+            "pair_id": seen.ids[index],
+            "operation": row.operation,
+            "index_a": row.index_a,
+            "index_b": row.index_b,
+            "token_a": None if row.index_a is None else a.tokens[row.index_a],
+            "token_b": None if row.index_b is None else b.tokens[row.index_b],
+        }
+        for row in placed.rows
+    ]
+
+
+def _flips(model: Model, seen: Seen, chains: Sequence[Chain]) -> Rows:
+    """Tokens eliminated on one side alone, by layers and by stages."""
+    found = [*layer_flips(*seen.readings), *stage_flips(*seen.readings, (seen.a, seen.b), chains)]
+    followed = {target.token_id for target in seen.a.targets} & {t.token_id for t in seen.b.targets}
+    tokens = list(dict.fromkeys(row["token_id"] for row in found))
+    facts: dict[int, dict[str, Any]] = {token: {"is_target": token in followed} for token in tokens}
+    for side, one in zip("ab", seen.readings, strict=True):
+        places = ranks(one.logprobs[-1], torch.tensor(tokens, dtype=torch.long))
+        for token, place in zip(tokens, places, strict=True):
+            prob = float(one.logprobs[-1, token].double().exp())
+            facts[token] |= {f"rank_{side}": place, f"prob_{side}": prob, f"token_id_{side}": token}
+    for token, text in zip(tokens, model.tokenizer.texts(tokens), strict=True):
+        facts[token]["token"] = text
+    return [{"pair_id": seen.pair_id, **facts[row.pop("token_id")], **row} for row in found]
+
+
+def _heads(seen: Seen, names: Sequence[str], parts: Sequence[Any]) -> dict[str, list[Any]]:
+    """Heads of the pair and its controls on the spans that are named."""
+    tables = [one["attention_heads"] if isinstance(one, Mapping) else one for one in parts]
+    first = Heads.of(tables[0], seen.a.prompt_id, names)
+    second = Heads.of(tables[1], seen.b.prompt_id, names)
+    rest = concatenate(tables[2:]) if tables[2:] else None
+    controls = {
+        name: Heads.of(rest, one.prompt_id, names)
+        for name, one in zip(seen.ids[1:], seen.others[1:], strict=True)
+    }
+    return head_rows(first, second, seen.pair_id, controls)

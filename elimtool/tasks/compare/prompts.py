@@ -1,0 +1,117 @@
+"""Two prompts in, a comparison out: both traced, held against each other and against controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from elimtool.engine.intake import ask, fingerprint
+from elimtool.engine.loop import TraceOptions, settings_for
+from elimtool.engine.records import manifest
+from elimtool.errors import ElimError
+from elimtool.lenses.find import open_lens
+from elimtool.prompts.prompt import Prompt
+from elimtool.tasks.compare.asked import Controls
+from elimtool.tasks.compare.bench import Bench
+from elimtool.tasks.compare.divergence import causal_within
+
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
+    from elimtool.run.comparison import Comparison
+
+Several = str | Prompt | Iterable[str | Prompt]
+
+
+def compare_prompts(
+    model: Model,
+    a: Several,
+    b: Several,
+    *,
+    targets: Sequence[str] = (),
+    foils: Sequence[str] = (),
+    options: TraceOptions | None = None,
+    controls: Controls | None = None,
+    unread: Mapping[str, str] | None = None,
+    unpaired: tuple[int, int] = (0, 0),
+    names: tuple[str, str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Compare what a model makes of two prompts, or of many pairs of them; every difference is B minus A.
+
+    Args:
+        model: From ``elimtool.load_model``.
+        a: The first prompt; or the first of each pair, in order.
+        b: The second, or as many.
+        targets: Continuations to follow, for pairs that name none of their own. Without any, those that lead
+            either output.
+        foils: Continuations to contrast them with, likewise.
+        options: What to trace and how; ``errors="row"`` keeps a pair that cannot be used as a row.
+        controls: What each edit is held against, and what else is measured.
+        unread: Pairs of which a record could not be read, by id: which side, and why.
+        unpaired: Prompts that have no counterpart, on side A and on side B.
+        names: What the sides are called in stories; without, by the model.
+        progress: Called with (pairs done, pairs in all).
+
+    Returns:
+        A comparison of kind ``prompts``. Exchanging the prompts negates every difference and exchanges the
+        sides; what is measured against controls, which are edits of the first prompt, is then another.
+
+    Raises:
+        ElimError: A prompt or an option cannot be used.
+    """
+    from elimtool.run.manifest import utc_now
+
+    started = utc_now()
+    options, controls = options or TraceOptions(), controls or Controls()
+    _refuse(options)
+    left, right = ask(a, targets, foils), ask(b, targets, foils)
+    if len(left) != len(right):
+        raise ElimError(f"{len(left)} prompts cannot be paired with {len(right)}", "give as many of each")
+    if controls.paraphrases and len(left) > 1:
+        raise ElimError("paraphrases are of one pair of prompts", "leave them out, or compare one pair")
+    lens, named = open_lens(options.lens, model)
+    bench = Bench(model, lens, settings_for(model, options, lens), options, controls)
+    for done, (one, other) in enumerate(zip(left, right, strict=True), start=1):
+        bench.add(one, other)
+        if progress is not None:
+            progress(done, len(left))
+    for name, why in (unread or {}).items():
+        bench.add_unread(name, why)
+    facts = [
+        manifest(
+            model,
+            {**asdict(options), "lens": named, "prompts_sha256": fingerprint(asked)},
+            bench.settings.chains,
+            started,
+        )
+        for asked in (left, right)
+    ]
+    stated = {
+        **asdict(options),
+        "lens": named,
+        **controls.plain(),
+        "causal_within": causal_within(model.dtype),
+    }
+    if names is not None:
+        stated["names"] = list(names)
+    return bench.comparison(facts[0], facts[1], stated, started, unpaired)
+
+
+def _refuse(options: TraceOptions) -> None:
+    """Refuse what has no meaning between two prompts."""
+    if options.position == "all":
+        raise ElimError(
+            "--position all cannot be compared between two prompts", "give last, or an index from 0"
+        )
+    refused: dict[str, Any] = {
+        "interventions": options.interventions,
+        "--confirm": options.confirm,
+        "--generate": options.generate,
+    }
+    for name, given in refused.items():
+        if given:
+            raise ElimError(
+                f"{name} cannot be combined with two prompts",
+                "trace each prompt with it into a directory, and compare the two runs",
+            )

@@ -1,0 +1,136 @@
+"""A model and prompts in, what a lens reads at each layer out, kept on disk until the other model is there.
+
+Two models need not be in memory at once, nor the distributions of many prompts: those of the first model wait
+in a temporary file.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from elimtool.model.view import Batch, Encoded, LayerView
+from elimtool.tasks.compare.divergence import Divergence, Reading, diverge, read
+
+if TYPE_CHECKING:
+    from elimtool.lenses.lens import Lens
+    from elimtool.model.model import Model
+
+KEPT_BYTES = 4 * 2**30
+"""Bytes of distributions kept on disk; of further prompts none are."""
+
+PER_TOKEN = 5
+"""Bytes a token and layer: a float32 and a truth value."""
+
+
+def residuals(model: Model, one: Encoded) -> Float[Tensor, "layers width"]:
+    """The residual stream at the last probed position of a prompt, embedding first."""
+    probed = replace(one, positions=one.positions[-1:])
+    kept: list[Tensor] = []
+
+    def observe(view: LayerView) -> None:
+        assert view.residual is not None
+        kept.append(view.residual[0, 0])
+
+    model.stream(Batch.of([probed], model.device), {"residual"}, observe)
+    return torch.stack(kept)
+
+
+class Readings:
+    """What a model makes of the last positions of some prompts.
+
+    Args:
+        model: The model.
+        lens: How its layers are read.
+        encoded: The prompts; as many as fit are kept.
+    """
+
+    def __init__(self, model: Model, lens: Lens, encoded: Sequence[Encoded]) -> None:
+        self.lens = lens.name
+        self.layers, self.width, self.vocab = model.n_layers + 1, model.width, model.vocab
+        room = max(1, KEPT_BYTES // (self.layers * self.vocab * PER_TOKEN))
+        self.places = {one.prompt_id: place for place, one in enumerate(encoded[:room])}
+        self.left_out = max(0, len(encoded) - room)
+        self.residuals: dict[str, Tensor] = {}
+        self._files = [tempfile.TemporaryFile(prefix="elimtool-compare-") for _ in range(2)]  # noqa: SIM115
+        shape = len(self.places), self.layers, self.vocab
+        if not self.places:
+            return
+        self._logprobs = np.memmap(self._files[0], dtype=np.float32, mode="w+", shape=shape)
+        self._nucleus = np.memmap(self._files[1], dtype=np.bool_, mode="w+", shape=shape)
+        for one in encoded[:room]:
+            found = read(model, lens, residuals(model, one))
+            place = self.places[one.prompt_id]
+            self.residuals[one.prompt_id] = found.residual.cpu()
+            self._logprobs[place] = found.logprobs.float().cpu().numpy()
+            self._nucleus[place] = found.nucleus.cpu().numpy()
+
+    def of(self, prompt_id: str) -> Reading:
+        """The reading of one prompt."""
+        place = self.places[prompt_id]
+        logprobs = torch.from_numpy(np.array(self._logprobs[place]))
+        nucleus = torch.from_numpy(np.array(self._nucleus[place]))
+        return Reading(self.residuals[prompt_id], logprobs[-1], logprobs, nucleus)
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        for file in self._files:
+            file.close()
+
+
+def rows_apart(
+    pair_id: str, a: Reading, b: Reading, *, same_vocabulary: bool, same_lens: bool
+) -> list[Mapping[str, Any]]:
+    """Rows of the table ``divergence`` for one pair; the outputs alone where the depths differ.
+
+    Args:
+        pair_id: The pair.
+        a: Side A.
+        b: Side B.
+        same_vocabulary: Whether token ids mean the same; else there is no js.
+        same_lens: Whether layers before the last are read the same way; else there is js at the last alone.
+    """
+    deep = len(a.residual) == len(b.residual)
+    if not deep:
+        a, b = (_last(one) for one in (a, b))
+    wide = a.residual.shape[-1] == b.residual.shape[-1]
+    if not wide:
+        a, b = (replace(one, residual=torch.zeros(len(one.residual), 1)) for one in (a, b))
+    if not same_vocabulary:
+        a, b = (_without_tokens(one) for one in (a, b))
+    found: Divergence = diverge(a, b)
+    last = len(found.js) - 1
+    rows: list[Mapping[str, Any]] = []
+    for index in range(last + 1):
+        readable = same_vocabulary and (same_lens or index == last)
+        rows.append(
+            {
+                "pair_id": pair_id,
+                "layer": index - 1 if deep else None,
+                "cosine_distance": found.cosine_distance[index] if wide else None,
+                "relative_l2": found.relative_l2[index] if wide else None,
+                "js": found.js[index] if readable else None,
+                "jaccard": found.jaccard[index] if readable else None,
+                "band": None,
+                "beyond": None,
+            }
+        )
+    return rows
+
+
+def _last(one: Reading) -> Reading:
+    return replace(one, residual=one.residual[-1:], logprobs=one.logprobs[-1:], nucleus=one.nucleus[-1:])
+
+
+def _without_tokens(one: Reading) -> Reading:
+    """A reading of a vocabulary of one token, where two vocabularies cannot be compared."""
+    layers = len(one.residual)
+    inside = torch.ones(layers, 1, dtype=torch.bool)
+    return Reading(one.residual, torch.zeros(1), torch.zeros(layers, 1), inside)

@@ -1,0 +1,145 @@
+"""Causal tests of verdicts: a model, a run and its prompts in, the verdicts with tested culprits out.
+
+A component is on the way by which a target was lost if ablating it raises the target's log-probability by
+more than a threshold, by more than 95 % of random components of its kind do, and with one sign under mean and
+resample ablation; one that kept a target likewise lowers it. Components work together and make up for each
+other (McGrath et al. 2023, arXiv 2307.15771), so a culprit that fails the test is not acquitted.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from elimtool.analysis.evidence import CONTROLS, DELTA, DELTA_HALF, ROLES, CausalTest, evidence
+from elimtool.engine import scoring
+from elimtool.engine.reference import ensure_reference
+from elimtool.model.interventions import Ablate, Component
+from elimtool.model.interventions.install import Plan
+from elimtool.model.interventions.recording import dtype_name
+from elimtool.model.view import Encoded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from elimtool.model.interventions.reference import Reference
+    from elimtool.model.model import Model
+    from elimtool.run import Run
+
+Rows = list[dict[str, Any]]
+
+
+def confirm(
+    model: Model,
+    run: Run,
+    encoded: Sequence[Encoded],
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    failed: Callable[[Encoded, Exception], None] | None = None,
+) -> Rows:
+    """The rows of ``verdicts`` with the culprits of the model's own pass tested.
+
+    Args:
+        model: The model, without interventions.
+        run: A run with ``verdicts`` and ``survival``.
+        encoded: The prompts of the run that could be used.
+        seed: Draws the controls.
+        progress: Called with (prompts done, prompts in all).
+        failed: Told of a prompt at which the test fails, whose rows stay untested; without, it is raised.
+    """
+    rows: Rows = run.arrow("verdicts").to_pylist()
+    survival = run.under(None).arrow("survival").to_pylist()
+    tokens = {(row["prompt_id"], row["position"], row["target"]): row["token_id"] for row in survival}
+    reference = ensure_reference(model)
+    delta = DELTA.get(dtype_name(model.dtype), DELTA_HALF)
+    for number, one in enumerate(encoded, start=1):
+        own = [row for row in rows if row["prompt_id"] == one.prompt_id and row["intervention"] is None]
+        ids = [tokens[one.prompt_id, row["position"], row["target"]] for row in own]
+        try:
+            _test(model, one, own, ids, reference, seed, delta)
+        except Exception as error:  # the prompts of a batch do not pay for one among them
+            if failed is None:
+                raise
+            failed(one, error)
+        if progress is not None:
+            progress(number, len(encoded))
+    return rows
+
+
+def _test(
+    model: Model, one: Encoded, rows: Rows, ids: Sequence[int], reference: Reference, seed: int, delta: float
+) -> None:
+    """Fill in the columns of one prompt's verdicts; each component is ablated once for all of them."""
+    named = {role: [_component(row[role]) for row in rows] for role in ROLES}
+    culprits = sorted({one for some in named.values() for one in some if one is not None}, key=str)
+    controls = {one: controls_of(one, model.n_layers, model.n_heads, seed) for one in culprits}
+    means = sorted({*culprits, *(other for some in controls.values() for other in some)}, key=str)
+    plans: list[Plan] = [()]
+    plans += [(Ablate(str(part)),) for part in means]
+    plans += [(Ablate(str(part), "resample", seed),) for part in culprits]
+    where = [one.positions.index(row["position"]) for row in rows]
+    logprobs = log_probabilities(model, one, plans, reference, where, ids)
+    changes = (logprobs[1:] - logprobs[0]).tolist()
+    by_mean = dict(zip(means, changes, strict=False))
+    resampled = dict(zip(culprits, changes[len(means) :], strict=True))
+    for index, row in enumerate(rows):
+        for role in ROLES:
+            part = named[role][index]
+            if part is not None:
+                others = tuple(by_mean[other][index] for other in controls[part])
+                test = CausalTest(by_mean[part][index], resampled[part][index], others)
+                row.update(test.columns(role, delta))
+        row["evidence"] = evidence(row)
+
+
+def controls_of(part: Component, n_layers: int, n_heads: int, seed: int) -> list[Component]:
+    """Random components of the same kind, from the nearest layers that have enough of them.
+
+    Args:
+        part: The culprit, which is not among them.
+        n_layers: Layers of the model.
+        n_heads: Heads of a layer.
+        seed: Draws them.
+
+    Returns:
+        ``CONTROLS`` of them, or as many as the model has.
+    """
+    pool: list[Component] = []
+    for distance in range(n_layers):
+        layers = {part.layer - distance, part.layer + distance}
+        for layer in sorted(layer for layer in layers if 0 <= layer < n_layers):
+            heads: Iterable[int | None] = [None] if part.head is None else range(n_heads)
+            pool += [found for head in heads if (found := Component(layer, head)) != part]
+        if len(pool) >= CONTROLS:
+            break
+    dice = random.Random(f"{seed} {part}")
+    return dice.sample(pool, min(CONTROLS, len(pool)))
+
+
+def log_probabilities(
+    model: Model,
+    one: Encoded,
+    plans: Sequence[Plan],
+    reference: Reference,
+    where: Sequence[int],
+    ids: Sequence[int],
+) -> Tensor:
+    """Log-probabilities of tokens under many interventions, side by side in few passes.
+
+    Args:
+        model: The model.
+        one: The prompt.
+        plans: Interventions of each pass.
+        reference: What ablations put in.
+        where: Index among the probed positions, of each token.
+        ids: The tokens.
+
+    Returns:
+        float64 nats, [plans, tokens].
+    """
+    return scoring.log_probabilities(model, [one] * len(plans), plans, reference, where, ids)
+
+
+def _component(name: str | None) -> Component | None:
+    return None if name is None else Component.parse(name)

@@ -1,0 +1,45 @@
+"""The factual prompts: two hundred usable records whose answer and foil SmolLM2's first tokens tell apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elimtool import Prompt
+from elimtool.prompts.file import PromptFile
+
+FACTS = Path(__file__).parents[1] / "data" / "factual.jsonl"
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[Prompt]:
+    found = [record.prompt for record in PromptFile(FACTS).records()]
+    assert all(isinstance(one, Prompt) for one in found)
+    return [one for one in found if isinstance(one, Prompt)]
+
+
+def test_two_hundred_of_many_kinds_and_no_two_alike(prompts: list[Prompt]) -> None:
+    assert len(prompts) == 200
+    assert len({one.id for one in prompts}) == len({one.text for one in prompts}) == 200
+    categories = Counter(one.category for one in prompts)
+    assert len(categories) >= 12 and max(categories.values()) <= 20
+
+
+def test_each_has_one_answer_and_one_foil(prompts: list[Prompt]) -> None:
+    for one in prompts:
+        assert one.text and one.text == one.text.strip()
+        assert len(one.targets) == len(one.foils) == 1
+        assert one.targets != one.foils
+
+
+@pytest.mark.smollm2
+def test_their_first_tokens_differ_under_smollm2(smollm2: Any, prompts: list[Prompt]) -> None:
+    for one in prompts:
+        encoded = smollm2.encode(one)
+        answer, foil = encoded.targets
+        assert answer.token_id != foil.token_id, one.id
+        assert not answer.ambiguous and not encoded.n_appended, one.id
+        assert answer.text.strip() == one.targets[0]

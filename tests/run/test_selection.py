@@ -1,0 +1,76 @@
+"""Which tables a choice comes to, and that what is left out is not measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import elimtool
+from elimtool import TraceOptions
+from elimtool.errors import ElimError
+from elimtool.metrics import METRICS
+from elimtool.run.selection import CHANGES, FITTED, TRACED, WALKS, select
+
+PROMPT = "The capital of France is"
+
+
+def test_verdicts_are_measured_through_the_tables_they_join() -> None:
+    found = select(["verdicts"], heads=True, walk=False)
+    assert found.kept == {"prompts", "verdicts"}
+    joined = {"lens", "survival", "sampling_targets", "components", "controls", "regimes"}
+    assert found.measured == {"prompts", *joined}
+    coarse = select(["verdicts"], heads=False, walk=False)
+    assert coarse.measured == found.measured - {"components"}
+    everything = select(None, heads=True, walk=True, intervened=True)
+    assert everything.kept == set(TRACED)
+    assert everything.measured == set(TRACED) - {"verdicts", "effects"}
+    assert select(None, heads=True, walk=True).kept == set(TRACED) - {"effects"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "heads", "message"),
+    [
+        (["lense"], None, "did you mean 'lens'"),
+        (["attributions"], None, "elimtool attribute fills it"),
+        (["attention_heads"], False, "--no-heads contradicts"),
+        (["walk"], None, "needs a walk"),
+        (["effects"], None, "needs an intervention"),
+        ([], None, "names no table"),
+    ],
+)
+def test_choices_that_cannot_be(tables: list[str], heads: bool | None, message: str) -> None:
+    with pytest.raises(ElimError, match=message):
+        TraceOptions(tables=tuple(tables), heads=heads)
+
+
+@pytest.fixture(scope="module")
+def whole(llama: Any) -> Any:
+    return elimtool.trace(llama, PROMPT, targets=["Paris"], foils=["Rome"])
+
+
+@pytest.mark.parametrize("name", sorted(set(TRACED) - WALKS - FITTED - CHANGES))
+def test_a_table_alone_is_the_table_among_all(llama: Any, whole: Any, name: str) -> None:
+    alone = elimtool.trace(
+        llama, PROMPT, targets=["Paris"], foils=["Rome"], options=TraceOptions(tables=(name,))
+    )
+    assert set(alone.tables) == {"prompts", name}
+    assert alone.arrow(name).equals(whole.arrow(name))
+
+
+@pytest.mark.parametrize("name", sorted(FITTED))
+def test_a_table_that_needs_a_fitted_lens_is_refused_without_one(llama: Any, name: str) -> None:
+    with pytest.raises(ElimError, match=f"--tables {name} needs the reference text"):
+        elimtool.trace(llama, PROMPT, options=TraceOptions(tables=("lens", name)))
+
+
+def test_metrics_that_are_not_needed_do_not_run(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("not asked for")
+
+    for name in ("components", "mechanisms", "lens", "sampling"):
+        monkeypatch.setattr(METRICS[name], "observe", refuse)
+        monkeypatch.setattr(METRICS[name], "read", refuse)
+    monkeypatch.setattr("elimtool.engine.loop._read_out", refuse)
+    run = elimtool.trace(llama, PROMPT, options=TraceOptions(tables=("attention_layers",)))
+    assert set(run.tables) == {"prompts", "attention_layers"}

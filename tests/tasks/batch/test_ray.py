@@ -1,0 +1,180 @@
+"""The Ray engine on a cluster of two worker nodes in this machine, one of which is killed."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import elimtool
+from elimtool.errors import ElimError
+from elimtool.prompts.file import PromptFile
+from elimtool.tasks.batch import preflight
+from elimtool.tasks.batch.cluster import RayEngine
+from elimtool.tasks.batch.options import BatchOptions, RayOptions
+from elimtool.tasks.batch.run import Standing, run
+from elimtool.tasks.batch.work import Source
+from tests.engine.test_engine import assert_same
+from tests.tasks.batch.conftest import QUICK, Batch, write_prompts
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head without CPUs and two nodes with one each."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    found.workers = [found.add_node(num_cpus=1) for _ in range(2)]
+    try:
+        yield found
+    finally:
+        ray.shutdown()
+        found.shutdown()
+
+
+def on_ray(prompts: Path, directory: Path, model: Path, report: Any = None, **ray: Any) -> Any:
+    options = BatchOptions(shard_size=2, engine="ray", ray=RayOptions(**ray))
+    engine = RayEngine(Source(str(model)), QUICK, options)
+    with PromptFile(prompts) as file:
+        return engine, run(file, directory, engine, options, report=report)
+
+
+@pytest.mark.slow
+def test_a_killed_node_costs_nothing(
+    cluster: Any, batch: Batch, llama_directory: Path, tmp_path: Path
+) -> None:
+    prompts = write_prompts(tmp_path / "a.jsonl", 60)
+    killed: list[Any] = []
+
+    def kill(standing: Standing) -> None:
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        if len(engines[0].nodes) == 2 and not killed:
+            killed.append(cluster.workers.pop())
+            cluster.remove_node(killed[0], allow_graceful=False)
+
+    handlers: list[Any] = []
+    engines: list[Any] = []
+    real = RayEngine.start
+
+    def start(self: Any, directory: Path) -> None:
+        engines.append(self)
+        real(self, directory)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RayEngine, "start", start)
+        engine, standing = on_ray(
+            prompts, tmp_path / "ray", llama_directory, kill, address=cluster.address, actors=2
+        )
+    assert all("_terminable" in handler.__qualname__ for handler in handlers)  # Ray's own ends the process
+    assert killed and engine.lost >= 1
+    assert len(engine.nodes) == 2
+    assert (standing.prompts, standing.errors) == (60, 0)
+    batch(prompts, tmp_path / "local", shard_size=2)
+    one, two = (elimtool.open_run(tmp_path / name) for name in ("ray", "local"))
+    assert one.prompts["prompt_id"].tolist() == two.prompts["prompt_id"].tolist()
+    for name in two.tables:
+        assert_same(one.table(name), two.table(name), name)
+
+
+@pytest.mark.slow
+def test_too_small_a_cluster_and_a_bad_model_are_told(
+    cluster: Any, llama_directory: Path, tmp_path: Path
+) -> None:
+    prompts = write_prompts(tmp_path / "a.jsonl", 4)
+    with pytest.raises(ElimError, match="has room for 0 actors with 1 CPUs and 1 GPUs each"):
+        on_ray(prompts, tmp_path / "a", llama_directory, address=cluster.address, gpus=1)
+    with pytest.raises(ElimError, match="not 9"):
+        on_ray(prompts, tmp_path / "b", llama_directory, address=cluster.address, actors=9)
+    with pytest.raises(ElimError, match="none"):
+        on_ray(prompts, tmp_path / "c", tmp_path / "none", address=cluster.address, actors=1)
+
+
+@pytest.mark.slow
+def test_a_shard_that_kills_its_workers_becomes_error_rows(
+    cluster: Any, llama_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = write_prompts(tmp_path / "a.jsonl", 4)
+    from elimtool.tasks.batch import cluster as module
+
+    class Dying(module.Member):
+        """Loads its model when it first needs it; a shard that kills its workers costs no load then."""
+
+        def load(self, *asked: Any) -> None:
+            self.asked = asked
+
+        def manifest(self, *facts: Any) -> Any:
+            super().load(*self.asked)
+            return super().manifest(*facts)
+
+        def do(self, shard: Any, directory: Path, run: Any) -> Any:
+            import os
+
+            if shard.index == 1:
+                os._exit(1)
+            return super().do(shard, directory, run)
+
+    monkeypatch.setattr(module, "Member", Dying)
+    _, standing = on_ray(
+        prompts, tmp_path / "run", llama_directory, address=cluster.address, actors=1, attempts=2
+    )
+    assert (standing.prompts, standing.errors) == (4, 2)
+    rows = elimtool.open_run(tmp_path / "run").prompts
+    assert rows["status"].tolist() == ["ok"] * 2 + ["error"] * 2
+    assert "the shard's worker died 2 times" in rows["error_message"][3]
+
+
+def test_a_dead_address_is_told_at_once(tmp_path: Path, llama_directory: Path) -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    prompts = write_prompts(tmp_path / "a.jsonl", 4)
+    started = time.monotonic()
+    with pytest.raises(ElimError, match=f"no Ray cluster answers at 127.0.0.1:{port}"):
+        on_ray(prompts, tmp_path / "run", llama_directory, address=f"127.0.0.1:{port}")
+    assert time.monotonic() - started < 10
+    with pytest.raises(ElimError, match="give auto or HOST:PORT"):
+        on_ray(prompts, tmp_path / "run", llama_directory, address="here")
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (None, "no Ray cluster answers"),
+        (b"", "no Ray"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is no Ray head node"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "is no Ray head node"),
+    ],
+    ids=["silent", "closes", "http", "ssh"],
+)
+def test_a_port_of_something_else_is_told_at_once(
+    answer: bytes | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(preflight, "REACHED_WITHIN", 1.0)
+    done = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        link, _ = listening.accept()
+        with link:
+            if answer is None:
+                done.wait(30)
+            else:
+                link.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=serve, args=(listening,))
+        server.start()
+        try:
+            with pytest.raises(ElimError, match=told):
+                preflight.connect(ray, f"127.0.0.1:{listening.getsockname()[1]}")
+        finally:
+            done.set()
+            server.join()

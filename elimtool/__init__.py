@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from elimtool.analysis.compare.chains import compare_chains
     from elimtool.analysis.compare.runs import compare_runs
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.errors import ElimError
     from elimtool.model.interventions import Ablate, Knockout, Patch, Scale
     from elimtool.model.loading import load_model
@@ -49,7 +49,7 @@ _HOMES = {
     "Run": "elimtool.run",
     "Scale": "elimtool.model.interventions",
     "SpanRequest": "elimtool.prompts.prompt",
-    "TraceOptions": "elimtool.engine.loop",
+    "TraceOptions": "elimtool.engine.options",
     "attribute": "elimtool.tasks.attribute.api",
     "compare_chains": "elimtool.analysis.compare.chains",
     "compare_models": "elimtool.tasks.compare.models",

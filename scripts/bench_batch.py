@@ -24,13 +24,13 @@ from typing import Any
 import torch
 
 from elimtool import TraceOptions, load_model
+from elimtool.engine.buckets import buckets
 from elimtool.lenses.corpus import shipped
 from elimtool.prompts.file import PromptFile
 from elimtool.run.manifest import Manifest
-from elimtool.tasks.batch.buckets import buckets
 from elimtool.tasks.batch.local import LocalEngine
+from elimtool.tasks.batch.measure import FIRST_SIZE
 from elimtool.tasks.batch.options import BatchOptions
-from elimtool.tasks.batch.passes import FIRST_SIZE
 from elimtool.tasks.batch.plan import Shard
 from elimtool.tasks.batch.run import Standing, run
 from elimtool.tasks.batch.state import Done

@@ -13,7 +13,7 @@ from elimtool.cli.output import Output
 from elimtool.errors import Exit
 
 if TYPE_CHECKING:
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.prompts.file import PromptFile
     from elimtool.tasks.batch.local import Engine
     from elimtool.tasks.batch.options import BatchOptions

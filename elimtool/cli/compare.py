@@ -17,7 +17,7 @@ from elimtool.cli.output import Output
 from elimtool.errors import ElimError, Exit
 
 if TYPE_CHECKING:
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.model.model import Model
     from elimtool.prompts.prompt import Prompt
     from elimtool.run.comparison import Comparison

@@ -13,7 +13,7 @@ from elimtool.errors import ElimError, Exit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.model.model import Model
     from elimtool.prompts.prompt import Prompt
     from elimtool.run.comparison import Comparison

@@ -10,7 +10,7 @@ import typer
 from elimtool.errors import ElimError, nearest
 
 if TYPE_CHECKING:
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
 
 
 NO_OPTIONS = ("config", "prompt", "prompts")
@@ -150,7 +150,7 @@ def trace_options(
     position: str, samplers: list[str] | None, tables: list[str] | None, **others: Any
 ) -> TraceOptions:
     """Check what can be checked before a model is loaded: a mistyped sampler should not cost ten seconds."""
-    from elimtool.engine.loop import DEFAULT_SAMPLERS, TraceOptions
+    from elimtool.engine.options import DEFAULT_SAMPLERS, TraceOptions
     from elimtool.samplers import resolve
 
     if not position.isdigit() and position not in ("last", "all"):

@@ -11,7 +11,7 @@ from elimtool.cli.asked import Chat, PromptFile, PromptText, System, prompt_of, 
 from elimtool.cli.output import Output
 
 if TYPE_CHECKING:
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.prompts.prompt import Prompt
     from elimtool.run import Run
 

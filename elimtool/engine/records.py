@@ -51,11 +51,6 @@ def arrow_table(name: str, columns: Columns, intervention: str | None = None) ->
     return pa.Table.from_arrays([_column(columns[field.name], field.type) for field in schema], schema=schema)
 
 
-def concatenate(parts: Sequence[pa.Table]) -> pa.Table:
-    """The parts of one table as one, in order."""
-    return pa.concat_tables(parts)
-
-
 def _column(values: Any, kind: pa.DataType) -> pa.Array:
     """Values as an Arrow array; the shorter ways give what the last line would."""
     if isinstance(values, pa.Array):

@@ -77,6 +77,7 @@ class Settings:
         tables: Tables to fill; ``None`` for all.
         reference: What text in distribution looks like to the model; ``None`` where no lens was fitted.
         compiled: Whether loops over the vocabulary may be compiled, see ``elimtool.numerics.kernels``.
+        readout_bytes: Logits held at a time while residuals are read out; rows are read in chunks that fit.
     """
 
     chains: tuple[Chain, ...] = ()
@@ -84,6 +85,7 @@ class Settings:
     tables: frozenset[str] | None = None
     reference: Reference | None = None
     compiled: bool = False
+    readout_bytes: int = 256 * 2**20
 
     def wants(self, table: str) -> bool:
         """Whether a table is to be filled."""

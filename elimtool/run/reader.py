@@ -83,7 +83,13 @@ class Run:
         unknown = sorted(set(tables) - set(TABLES))
         if unknown:
             raise ValueError(f"no such table: {unknown}")
-        memory = {name: TABLES[name].conform(table) for name, table in tables.items()}
+        return cls._of_checked(
+            manifest, {name: TABLES[name].conform(table) for name, table in tables.items()}
+        )
+
+    @classmethod
+    def _of_checked(cls, manifest: Manifest, memory: Mapping[str, Any]) -> Run:
+        """A run of tables that fit their schemas because a run or ``Table.from_rows`` gave them."""
         counts = {name: table.num_rows for name, table in sorted(memory.items())}
         return cls(manifest.model_copy(update={"counts": counts}), memory=memory)
 
@@ -95,13 +101,12 @@ class Run:
             rows: Column name -> value, ``None`` for null.
         """
         tables = {known: self.arrow(known) for known in self.tables}
-        return Run.from_tables(self.manifest, {**tables, name: TABLES[name].from_rows(rows)})
+        return Run._of_checked(self.manifest, {**tables, name: TABLES[name].from_rows(rows)})
 
     def only(self, names: Collection[str]) -> Run:
         """This run, in memory, without the tables that are not named."""
-        return Run.from_tables(
-            self.manifest, {name: self.arrow(name) for name in self.tables if name in names}
-        )
+        tables = {name: self.arrow(name) for name in self.tables if name in names}
+        return Run._of_checked(self.manifest, tables)
 
     @property
     def interventions(self) -> str | None:
@@ -175,7 +180,7 @@ class Run:
 
         with RunWriter(directory, self.manifest, overwrite=overwrite) as writer:
             for name in self.tables:
-                writer.write_part(name, 0, self.arrow(name))
+                writer.write_part(name, 0, self.arrow(name), checked=name in self._memory)
             return writer.finish(self.manifest.finished)
 
     def to_dict(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.run.schema import ATTRIBUTED
 from elimtool.run.schema import TABLES as ALL_TABLES
 from elimtool.run.selection import CHANGES, FITTED, WALKS
+from tests.engine.sessions import trace_with
 
 TABLES = tuple(name for name in ALL_TABLES if name not in WALKS | FITTED | CHANGES | {*ATTRIBUTED})
 """What a trace fills without a walk, a fitted lens and an intervention."""
@@ -244,11 +245,10 @@ def test_repeated_token_without_bos_has_one_answer_at_every_position(llama: Any)
         assert rows["logprob"].max() - rows["logprob"].min() < 1e-4
 
 
-def test_readout_in_chunks_changes_nothing(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readout_in_chunks_changes_nothing(llama: Any) -> None:
     options = TraceOptions(position="all")
     whole = elimtool.trace(llama, TEXTS[0], targets=[" of"], options=options)
-    monkeypatch.setattr("elimtool.engine.loop.READOUT_BYTES", 1)
-    parts = elimtool.trace(llama, TEXTS[0], targets=[" of"], options=options)
+    parts = trace_with(llama, TEXTS[0], options, targets=[" of"], readout_bytes=1)
     for name in TABLES:
         if name in whole.tables:
             assert_same(parts.table(name), whole.table(name), name)

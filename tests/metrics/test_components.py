@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import elimtool
-from elimtool.engine.loop import TraceOptions
+from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.metrics.components import Branch, Components, share_out
 from elimtool.metrics.metric import Followed, ReadoutView, Settings

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from elimtool.engine.loop import DEFAULT_SAMPLERS
+from elimtool.engine.options import DEFAULT_SAMPLERS
 from elimtool.metrics.metric import Followed, ReadoutView, Settings
 from elimtool.metrics.sampling import SHOWN, SamplerLedger
 from elimtool.model.view import Batch

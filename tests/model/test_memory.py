@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from elimtool.engine import loop as engine
+from elimtool.engine.forward import run_batch
 from elimtool.lenses.raw import RawLens
 from elimtool.metrics import METRICS
 from elimtool.metrics.metric import Settings
@@ -61,7 +61,7 @@ def _tables(model: Any, texts: tuple[str, ...], heads: bool) -> dict[str, pd.Dat
     spans = (SpanRequest("first", text="token", occurrence=1),)
     encoded = [model.encode(Prompt(text=text, spans=spans), position="all") for text in texts]
     settings = Settings(heads=heads, tables=ATTENTION)
-    found = engine.run_batch(model, encoded, settings, RawLens())
+    found = run_batch(model, encoded, settings, RawLens())
     return {name: table.to_pandas() for name, table in found.items()}
 
 
@@ -126,7 +126,7 @@ def test_a_long_prompt_at_all_positions_forms_no_square_of_every_head(
     short = long.encode(Prompt(text="a token"))
     long.stream(Batch.of([short]), {"residual"}, lambda _view: None)  # the first pass checks the head
     with Largest() as largest:
-        engine.run_batch(long, [encoded], Settings(heads=True, tables=tables), RawLens())
+        run_batch(long, [encoded], Settings(heads=True, tables=tables), RawLens())
     if tables == ATTENTION:
         assert largest.numbers >= LONG * LONG  # which keys each query sees, the same for every head
     assert largest.numbers < LONG * LONG * long.n_heads / 2

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from elimtool.analysis.attribution import agreement, direction, disagreements, ranks, top
-from elimtool.engine.intake import ask, fingerprint, refuse_duplicates
+from elimtool.engine.intake import ask, fingerprint, ids_of, refuse_duplicates
 from elimtool.engine.records import arrow_table, manifest, prompt_rows
 from elimtool.errors import ElimError
 from elimtool.model.gradients import refuse_half
@@ -90,7 +90,7 @@ def attribute(
             found.append(error)
             continue
         found.append(made.whole)
-        refuse_duplicates(found)
+        refuse_duplicates(ids_of(found))
         said: dict[str, Found] = {}
         for name in methods:
             said[name] = RUNS[name](made)

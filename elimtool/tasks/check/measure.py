@@ -14,7 +14,7 @@ from elimtool.errors import ElimError
 from elimtool.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.model.interventions import Ablate
     from elimtool.model.model import Model
     from elimtool.run import Run
@@ -47,7 +47,7 @@ def options_of(checks: Checks, wanted: Collection[Check], batch_size: int) -> Tr
     Raises:
         ElimError: A sampler chain, the lens or an intervention of the file is not valid.
     """
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.samplers import resolve
 
     tables = tables_of(checks.metrics[check.id] for check in wanted)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from elimtool.analysis.compare.chains import compare_chains
 from elimtool.analysis.compare.side import Position, Side
-from elimtool.engine import loop as engine
+from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.tasks.trace import trace
 
@@ -27,7 +27,7 @@ def compare_samplers(
     *,
     targets: Sequence[str] = (),
     foils: Sequence[str] = (),
-    options: engine.TraceOptions | None = None,
+    options: TraceOptions | None = None,
     unread: Mapping[str, ElimError] | None = None,
     seed: int = 0,
 ) -> Comparison:
@@ -45,7 +45,7 @@ def compare_samplers(
     Raises:
         ElimError: There are not two chains, or an option or every prompt cannot be used.
     """
-    options = options or engine.TraceOptions()
+    options = options or TraceOptions()
     if len(options.samplers) != 2:
         raise ElimError(f"{len(options.samplers)} chains are given", "a comparison has two: --samplers A B")
     if options.position == "all":

@@ -8,12 +8,12 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from elimtool.analysis.compare.align import Alignment, align
 from elimtool.analysis.compare.band import band, onset, others
 from elimtool.analysis.compare.heads import Heads, head_rows
-from elimtool.engine.records import concatenate
 from elimtool.model.view import Encoded
 from elimtool.tasks.compare.controls import Control
 from elimtool.tasks.compare.divergence import (
@@ -239,7 +239,7 @@ def _heads(seen: Seen, names: Sequence[str], parts: Sequence[Any]) -> dict[str, 
     tables = [one["attention_heads"] if isinstance(one, Mapping) else one for one in parts]
     first = Heads.of(tables[0], seen.a.prompt_id, names)
     second = Heads.of(tables[1], seen.b.prompt_id, names)
-    rest = concatenate(tables[2:]) if tables[2:] else None
+    rest = pa.concat_tables(tables[2:]) if tables[2:] else None
     controls = {
         name: Heads.of(rest, one.prompt_id, names)
         for name, one in zip(seen.ids[1:], seen.others[1:], strict=True)

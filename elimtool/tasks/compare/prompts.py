@@ -7,10 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from elimtool.engine.intake import ask, fingerprint
-from elimtool.engine.loop import TraceOptions, settings_for
-from elimtool.engine.records import manifest
+from elimtool.engine.options import TraceOptions
+from elimtool.engine.session import Session
 from elimtool.errors import ElimError
-from elimtool.lenses.find import open_lens
 from elimtool.prompts.prompt import Prompt
 from elimtool.tasks.compare.asked import Controls
 from elimtool.tasks.compare.bench import Bench
@@ -70,26 +69,18 @@ def compare_prompts(
         raise ElimError(f"{len(left)} prompts cannot be paired with {len(right)}", "give as many of each")
     if controls.paraphrases and len(left) > 1:
         raise ElimError("paraphrases are of one pair of prompts", "leave them out, or compare one pair")
-    lens, named = open_lens(options.lens, model)
-    bench = Bench(model, lens, settings_for(model, options, lens), options, controls)
+    session = Session(model, options, compiled=False)
+    bench = Bench(session, controls)
     for done, (one, other) in enumerate(zip(left, right, strict=True), start=1):
         bench.add(one, other)
         if progress is not None:
             progress(done, len(left))
     for name, why in (unread or {}).items():
         bench.add_unread(name, why)
-    facts = [
-        manifest(
-            model,
-            {**asdict(options), "lens": named, "prompts_sha256": fingerprint(asked)},
-            bench.settings.chains,
-            started,
-        )
-        for asked in (left, right)
-    ]
+    facts = [session.manifest(started, prompts_sha256=fingerprint(asked)) for asked in (left, right)]
     stated = {
         **asdict(options),
-        "lens": named,
+        "lens": facts[0].lens,
         **controls.plain(),
         "causal_within": causal_within(model.dtype),
     }

@@ -16,7 +16,7 @@ from elimtool.prompts.prompt import Prompt, SpanRequest
 
 if TYPE_CHECKING:
     from elimtool.analysis.compare.align import Alignment
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.model.model import Model
 
 INJECTED = "injected"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from elimtool.engine.loop import TraceOptions
+from elimtool.engine.options import TraceOptions
 from elimtool.prompts.file import PromptFile
 from elimtool.tasks.batch.local import LocalEngine
 from elimtool.tasks.batch.options import BatchOptions

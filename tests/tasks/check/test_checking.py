@@ -14,8 +14,8 @@ import elimtool
 from elimtool.analysis.check.noise import floor_of
 from elimtool.analysis.check.pairs import pair
 from elimtool.analysis.check.values import Reading
-from elimtool.engine import loop as engine
 from elimtool.errors import ElimError, Exit
+from elimtool.metrics import METRICS
 from elimtool.tasks.check.api import gate
 from elimtool.tasks.check.noise import measure_noise
 
@@ -65,13 +65,13 @@ def test_only_the_tables_that_are_needed(write: Callable[..., Path], llama: Any)
 
 def test_the_model_runs_once(write: Callable[..., Path], llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
-    run_batch = engine.run_batch
 
-    def counted(of: Any, encoded: Any, *rest: Any) -> Any:
-        passes.append(len(encoded))
-        return run_batch(of, encoded, *rest)
+    class Counting(METRICS["lens"]):  # type: ignore[misc]
+        def __init__(self, batch: Any, settings: Any) -> None:
+            passes.append(len(batch.encoded))
+            super().__init__(batch, settings)
 
-    monkeypatch.setattr(engine, "run_batch", counted)
+    monkeypatch.setitem(METRICS, "lens", Counting)
     elimtool.run_checks(write(), model=llama, update="all", batch_size=1)
     assert passes == [1, 1, 1]
     elimtool.run_checks(write(), model=llama)

@@ -1,0 +1,165 @@
+"""The measuring loop: encoded prompts through the model, bucket by bucket, into tables in the prompts' order.
+
+Trace, batch, check and compare all measure through here. A pass that fails for want of memory is run again in
+halves; what else fails costs its own prompt alone where the caller keeps account of it, else it is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from elimtool.engine.buckets import LITTLE, buckets, slots_of
+from elimtool.engine.defects import Defects, described, is_defect
+from elimtool.engine.follow import Leaders
+from elimtool.engine.forward import Extra, run_batch
+from elimtool.engine.records import arrow_table
+from elimtool.engine.session import Session
+from elimtool.engine.walk import walk_tables
+from elimtool.model.memory import out_of_memory
+from elimtool.model.view import Encoded
+from elimtool.run.schema import ONE_PASS, TABLES
+
+Tables = dict[str, pa.Table]
+
+
+def measure_together(session: Session, some: Sequence[Encoded], extra: Sequence[Extra] = ()) -> Tables:
+    """Measure some prompts in one forward pass, in another under the interventions, and let them write on.
+
+    Args:
+        session: What is measured.
+        some: The prompts.
+        extra: Metrics of the caller's own, which see the model's own pass.
+
+    Returns:
+        The tables that were filled, rows of the model's own pass first.
+    """
+    leaders = Leaders()
+    tables = dict(run_batch(session.model, some, session.settings, session.lens, leaders, extra))
+    if session.under is not None:
+        _append(tables, run_batch(session.under, some, session.settings, session.lens, leaders))
+    options = session.options
+    for one in some if options.generate else ():
+        walked = walk_tables(session.model, one, session.walk_chain, options.generate, options.seed)
+        filled = {name: walked[name] for name in walked if name in session.measured}
+        _append(tables, {name: arrow_table(name, columns) for name, columns in filled.items()})
+    return tables
+
+
+class Passes:
+    """The passes over the prompts of a job, and what they filled.
+
+    Args:
+        session: What is measured.
+        defects: Keeps account of failures that no prompt explains; without it the first failure is raised.
+        extra: Metrics of the caller's own, which see every pass of the model's own.
+
+    Attributes:
+        failed: Why, of the prompts that could not be measured, by id.
+        tokens: Tokens of the prompts that were measured.
+        slots: Token slots of their passes, padding included.
+    """
+
+    def __init__(self, session: Session, defects: Defects | None = None, extra: Sequence[Extra] = ()) -> None:
+        self.session = session
+        self.defects = defects
+        self.extra = extra
+        self.failed: dict[str, Exception] = {}
+        self.tokens = 0
+        self.slots = 0
+        self._parts: dict[str, list[pa.Table]] = {}
+
+    def run(
+        self,
+        encoded: Sequence[Encoded],
+        size: int,
+        progress: Callable[[int, int], None] | None = None,
+        little: int = LITTLE,
+    ) -> None:
+        """Run all prompts, those of like length together.
+
+        Args:
+            encoded: The prompts.
+            size: Prompts in one forward pass at most.
+            progress: Called with (prompts done, prompts in all).
+            little: How much padding short prompts may have, see ``elimtool.engine.buckets.buckets``.
+        """
+        self.session.prepare(encoded)
+        done = 0
+        for group in buckets([len(one.token_ids) for one in encoded], size, little=little):
+            self._attempt([encoded[index] for index in group])
+            done += len(group)
+            if progress is not None:
+                progress(done, len(encoded))
+
+    def _attempt(self, some: list[Encoded]) -> None:
+        """Measure some prompts together; in halves where memory is short, singly where one of them fails."""
+        try:
+            tables = measure_together(self.session, some, self.extra)
+        except Exception as error:  # whatever it is, it costs its own prompt alone; defects are told apart
+            short = out_of_memory(error)
+            if self.defects is None and not (short and len(some) > 1):
+                raise
+            if len(some) == 1:
+                self.fail(some[0], error)
+                return
+            step = (len(some) + 1) // 2 if short else 1
+            suspected = described(error) if is_defect(error) else None
+        else:
+            for name, table in tables.items():
+                self._parts.setdefault(name, []).append(table)
+            lengths = [len(one.token_ids) for one in some]
+            self.tokens += sum(lengths)
+            self.slots += slots_of(lengths)
+            return
+        free_memory()
+        failed = len(self.failed)
+        for start in range(0, len(some), step):
+            self._attempt(some[start : start + step])
+        if self.defects is not None and suspected and len(self.failed) == failed:
+            self.defects.add_described(*suspected)  # together they failed, one by one they did not
+
+    def fail(self, one: Encoded, error: Exception) -> None:
+        """Note why a prompt could not be measured."""
+        if self.defects is not None and is_defect(error):
+            self.defects.add(error)
+        self.failed[one.prompt_id] = error.with_traceback(None)  # whose frames hold the tensors of the pass
+
+    def tables(self, ids: Sequence[str], names: Collection[str] = ()) -> Tables:
+        """Put together what was filled, as one table each.
+
+        Args:
+            ids: All prompts in the order in which their rows are to stand.
+            names: Tables that are wanted even where nothing filled them.
+        """
+        order = pa.array(ids, pa.string())
+        return {name: _in_order(name, self._parts.get(name, []), order) for name in {*self._parts, *names}}
+
+
+def _in_order(name: str, parts: Sequence[pa.Table], order: pa.Array) -> pa.Table:
+    """The parts as one table: the model's own pass first, prompts as in ``order``, rows as they were."""
+    if not parts:
+        return TABLES[name].schema.empty_table()
+    table = pa.concat_tables(parts).combine_chunks()
+    places = pc.index_in(table.column("prompt_id"), value_set=order).to_numpy()
+    if name not in ONE_PASS:
+        places = places + len(order) * table.column("intervention").is_valid().to_numpy()
+    if (np.diff(places) >= 0).all():
+        return table
+    return table.take(pa.array(np.argsort(places, kind="stable")))
+
+
+def _append(tables: Tables, more: Mapping[str, pa.Table]) -> None:
+    """Put more rows behind those of the same tables."""
+    for name, table in more.items():
+        tables[name] = pa.concat_tables([tables[name], table]) if name in tables else table
+
+
+def free_memory() -> None:
+    """Give a GPU's memory back that a failed pass left in torch's cache."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

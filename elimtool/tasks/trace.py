@@ -10,8 +10,8 @@ from elimtool.analysis.effects import effects
 from elimtool.analysis.verdict import verdicts
 from elimtool.engine.forward import Extra
 from elimtool.engine.intake import ask, encode, fingerprint
+from elimtool.engine.loop import Passes
 from elimtool.engine.options import TraceOptions
-from elimtool.engine.passes import Passes
 from elimtool.engine.records import arrow_table, prompt_rows
 from elimtool.engine.session import Session
 from elimtool.errors import ElimError

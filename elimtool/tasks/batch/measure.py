@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from elimtool.engine.defects import Defects, is_defect
 from elimtool.engine.forward import run_batch
 from elimtool.engine.intake import refuse_duplicates, with_defaults
-from elimtool.engine.passes import Passes, free_memory
+from elimtool.engine.loop import Passes, free_memory
 from elimtool.engine.records import failed_row, prompt_row, unread_row
 from elimtool.engine.session import Session
 from elimtool.errors import ElimError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from elimtool.engine.passes import measure_together
+from elimtool.engine.loop import measure_together
 from elimtool.engine.records import arrow_table, prompt_rows, unread_row
 from elimtool.errors import ElimError
 from elimtool.model.view import Encoded

@@ -14,6 +14,7 @@ import elimtool
 from elimtool.errors import ElimError
 from elimtool.model import atomic, store
 from elimtool.model.atomic import Progress, in_tenths
+from elimtool.model.gguf_tokenizer import field, save_tokenizer
 
 CONVERTER = 1
 """Raised whenever a conversion would come out differently; converted directories carry it in their name."""
@@ -66,8 +67,6 @@ def convert(
     atomic.ensure_directory(out_dir.parent)
     atomic.require_space(out_dir.parent, needed)
     with atomic.built_aside(out_dir, needed) as aside:
-        from elimtool.model.gguf_tokenizer import save_tokenizer
-
         notes = _save_weights(path, reader, aside, needed, progress)
         _clean_config(aside / "config.json")
         notes += save_tokenizer(path, reader, aside)
@@ -99,12 +98,6 @@ def open_gguf(path: Path) -> Any:
     if not reader.tensors or field(reader, "general.architecture") is None:
         raise ElimError(f"{path} holds no model: it has no tensors or names no architecture", _DAMAGED)
     return reader
-
-
-def field(reader: Any, key: str, default: Any = None) -> Any:
-    """Return the value of a metadata key, or ``default`` where the file lacks it."""
-    found = reader.fields.get(key)
-    return default if found is None else found.contents()
 
 
 def _check_magic(path: Path) -> None:

@@ -15,6 +15,7 @@ from elimtool.errors import ElimError, nearest
 from elimtool.samplers.chain import Chain
 from elimtool.samplers.chains import StageEntry, read_chain
 from elimtool.samplers.stage import Stage
+from elimtool.samplers.stages import STAGES
 from elimtool.samplers.values import fitted
 
 ALIASES: dict[str, tuple[str, str]] = {
@@ -76,7 +77,7 @@ def resolve(spec: str) -> Chain:
         return _from_file(Path(text), Path(text).stem, ())
     if "=" in text and not (colon and "=" not in head):
         return _inline(text)
-    if text in _stages():
+    if text in STAGES:
         return Chain(text, "elimtool", elimtool.__version__, (_build(text, {}, ""),))
     word = head if colon else text
     raise ElimError(
@@ -89,13 +90,6 @@ def resolve(spec: str) -> Chain:
 def _preset(name: str) -> Chain:
     """The chain of a preset, read once."""
     return _from_file(presets_folder() / f"{name}.yaml", name, ())
-
-
-def _stages() -> dict[str, type[Stage]]:
-    """All stages by name."""
-    from elimtool.samplers import STAGES
-
-    return STAGES
 
 
 def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
@@ -143,14 +137,13 @@ def _entry(entry: StageEntry, path: Path) -> Stage:
 
 def _build(kind: str, params: Mapping[str, Any], label: str) -> Stage:
     """Build a stage from its name and parameters."""
-    stages = _stages()
-    if kind not in stages:
-        raise ElimError(f"unknown stage '{kind}'", nearest(kind, tuple(stages)))
-    names = _parameters(stages[kind])
+    if kind not in STAGES:
+        raise ElimError(f"unknown stage '{kind}'", nearest(kind, tuple(STAGES)))
+    names = _parameters(STAGES[kind])
     for name in params:
         if name not in names:
             raise ElimError(f"{kind} has no parameter '{name}'", nearest(name, names))
-    return stages[kind](**{k: fitted(stages[kind], k, v) for k, v in params.items()}, label=label)
+    return STAGES[kind](**{k: fitted(STAGES[kind], k, v) for k, v in params.items()}, label=label)
 
 
 def _parameters(stage: type[Stage]) -> tuple[str, ...]:
@@ -164,7 +157,7 @@ def _assignments(text: str, whole: str) -> dict[str, Any]:
     for part in _split(text):
         name, equals, value = part.partition("=")
         name = name.strip()
-        if part.strip() in _stages() and not _stages()[part.strip()].main and part.strip() not in found:
+        if part.strip() in STAGES and not STAGES[part.strip()].main and part.strip() not in found:
             found[part.strip()] = None
             continue
         if not equals or not name or not value.strip():
@@ -201,24 +194,23 @@ def _target(name: str) -> tuple[str, str]:
     Raises:
         ElimError: It means none.
     """
-    stages = _stages()
-    if name in stages:
-        if not stages[name].main:
+    if name in STAGES:
+        if not STAGES[name].main:
             raise ElimError(f"{name} takes no value", f"write '{name}' alone as a chain")
-        return name, stages[name].main
+        return name, STAGES[name].main
     if name in ALIASES:
         return ALIASES[name]
     kind, dot, parameter = name.partition(".")
-    if dot and kind in stages:
+    if dot and kind in STAGES:
         return kind, parameter
-    raise ElimError(f"unknown stage or parameter '{name}'", nearest(name, (*stages, *ALIASES)))
+    raise ElimError(f"unknown stage or parameter '{name}'", nearest(name, (*STAGES, *ALIASES)))
 
 
 def _inline(text: str) -> Chain:
     """Stages in the order in which they are first named."""
     chosen: dict[str, dict[str, Any]] = {}
     for name, value in _assignments(text, text).items():
-        if value is None and name in _stages() and not _stages()[name].main:
+        if value is None and name in STAGES and not STAGES[name].main:
             chosen[name] = {}
             continue
         kind, parameter = _target(name)

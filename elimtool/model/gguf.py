@@ -10,11 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import elimtool
 from elimtool.errors import ElimError
 from elimtool.model import atomic, store
 from elimtool.model.atomic import Progress, in_tenths
 from elimtool.model.gguf_tokenizer import field, save_tokenizer
+from elimtool.version import __version__
 
 CONVERTER = 1
 """Raised whenever a conversion would come out differently; converted directories carry it in their name."""
@@ -236,7 +236,7 @@ def _facts(reader: Any, source: dict[str, str], notes: list[str]) -> dict[str, A
         "notes": notes,
         "converter": CONVERTER,
         "versions": {
-            "elimtool": elimtool.__version__,
+            "elimtool": __version__,
             **{name: version(name) for name in ("transformers", "tokenizers", "torch", "gguf")},
         },
     }

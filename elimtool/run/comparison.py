@@ -18,6 +18,7 @@ from elimtool.run.notebook import drawn
 from elimtool.run.parts import frame, json_rows, read_parts
 from elimtool.run.schema import SCHEMA_VERSION
 from elimtool.run.tables.comparison import COMPARISON_TABLES
+from elimtool.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,8 +151,6 @@ class Comparison:
         Raises:
             ValueError, TypeError: A table is unknown or does not fit its schema (a defect of the caller).
         """
-        from elimtool import __version__
-
         if unknown := sorted(set(tables) - set(COMPARISON_TABLES)):
             raise ValueError(f"no such table: {unknown}")
         kept = {name: one.conform(tables[name]) for name, one in COMPARISON_TABLES.items() if name in tables}

@@ -10,13 +10,16 @@ from typing import Any
 
 import yaml
 
-import elimtool
 from elimtool.errors import ElimError, nearest
+from elimtool.files.package import shipped_configs
 from elimtool.samplers.chain import Chain
 from elimtool.samplers.chains import StageEntry, read_chain
 from elimtool.samplers.stage import Stage
 from elimtool.samplers.stages import STAGES
 from elimtool.samplers.values import fitted
+from elimtool.version import __version__
+
+PRESETS = shipped_configs("samplers")
 
 ALIASES: dict[str, tuple[str, str]] = {
     "temp": ("temperature", "temperature"),
@@ -42,15 +45,9 @@ ALIASES: dict[str, tuple[str, str]] = {
 """Names that engines give to parameters, as inline forms may use them: (stage, parameter)."""
 
 
-def presets_folder() -> Path:
-    """Where the presets are: inside an installed package, else in the repository."""
-    inside = Path(elimtool.__file__).parent / "configs" / "samplers"
-    return inside if inside.is_dir() else Path(elimtool.__file__).parents[1] / "configs" / "samplers"
-
-
 def preset_names() -> list[str]:
     """Names of the presets, sorted."""
-    return sorted(p.stem for p in presets_folder().glob("*.yaml"))
+    return sorted(p.stem for p in PRESETS.glob("*.yaml"))
 
 
 def resolve(spec: str) -> Chain:
@@ -78,7 +75,7 @@ def resolve(spec: str) -> Chain:
     if "=" in text and not (colon and "=" not in head):
         return _inline(text)
     if text in STAGES:
-        return Chain(text, "elimtool", elimtool.__version__, (_build(text, {}, ""),))
+        return Chain(text, "elimtool", __version__, (_build(text, {}, ""),))
     word = head if colon else text
     raise ElimError(
         f"'{word}' is no sampler chain",
@@ -89,7 +86,7 @@ def resolve(spec: str) -> Chain:
 @lru_cache
 def _preset(name: str) -> Chain:
     """The chain of a preset, read once."""
-    return _from_file(presets_folder() / f"{name}.yaml", name, ())
+    return _from_file(PRESETS / f"{name}.yaml", name, ())
 
 
 def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
@@ -103,7 +100,7 @@ def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
             chain = _override(chain, {str(k): v for k, v in entry.set.items()}, f"{path}: set")
     else:
         stages = tuple(_entry(e, path) for e in entry.stages)
-        chain = Chain(name, entry.engine or "elimtool", entry.version or elimtool.__version__, stages)
+        chain = Chain(name, entry.engine or "elimtool", entry.version or __version__, stages)
     return replace(
         chain,
         name=name,
@@ -118,7 +115,7 @@ def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
 def _base(base: str, path: Path, seen: tuple[Path, ...]) -> Chain:
     """The chain that a file starts from: a preset, or a file beside it."""
     if base in preset_names():
-        return _from_file(presets_folder() / f"{base}.yaml", base, seen)
+        return _from_file(PRESETS / f"{base}.yaml", base, seen)
     beside = path.parent / base
     if beside.is_file():
         return _from_file(beside, beside.stem, seen)
@@ -218,7 +215,7 @@ def _inline(text: str) -> Chain:
             raise ElimError(f"{kind}.{parameter} is given twice in '{text}'")
         chosen[kind][parameter] = value
     stages = tuple(_build(kind, params, "") for kind, params in chosen.items())
-    return Chain(text, "elimtool", elimtool.__version__, stages)
+    return Chain(text, "elimtool", __version__, stages)
 
 
 def _override(chain: Chain, changes: Mapping[str, Any], where: str) -> Chain:

@@ -1,4 +1,4 @@
-"""Token samplers as the engines implement them, with a ledger of what every stage cuts."""
+"""Sample tokens as the inference engines do, with a ledger of what every stage of a chain cuts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interventions asked for in, the model under them and their description for ``run.json`` out."""
+"""Put interventions on a model, and describe them for ``run.json``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts in, a run out: encodes, batches, streams layers past the metrics, reads out, fills tables."""
+"""Measure a model on prompts: encode, batch, stream layers past the metrics, read out, fill tables."""
 
 from __future__ import annotations
 

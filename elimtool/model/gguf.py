@@ -1,4 +1,4 @@
-"""GGUF file in, Hugging Face directory out: float32 weights, config, tokenizer, chat template, record."""
+"""Convert a GGUF file to a Hugging Face directory: float32 weights, config, tokenizer, template, record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokenizer of a GGUF file in, ``tokenizer.json`` and its configuration out, cutting text as the original."""
+"""Write the tokenizer of a GGUF file as ``tokenizer.json``, so that it cuts text as the original does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lengths of prompts in, groups for one forward pass out: alike in length, so that little is padding."""
+"""Group prompts of like length for one forward pass, so that little of it is padding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors that no prompt explains in, how often each kind was met and its first traceback out."""
+"""Count errors that no prompt explains, by kind, and keep the first traceback of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shard in, its tables out: prompts in buckets through the engine, failures as rows, in input order."""
+"""Measure a shard: its prompts in buckets through the engine, failures as rows, in input order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The prompts of a shard in, their tables by forward pass out: what fails costs its own prompt alone."""
+"""Measure the prompts of a shard, pass by pass, so that what fails costs its own prompt alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoded prompts of one model in, how far two of them are apart out, layer by layer.
+"""Measure how far apart two encoded prompts of one model are, layer by layer.
 
 At the last probed position of each, the residual stream and what a lens reads out of it; over the tokens that
 two prompts begin with, the residual streams of every layer, which in a causal model must be the same.

@@ -1,4 +1,4 @@
-"""A model and prompts in, what a lens reads at each layer out, kept on disk until the other model is there.
+"""Keep on disk what a lens reads at each layer, until the other model is there.
 
 Two models need not be in memory at once, nor the distributions of many prompts: those of the first model wait
 in a temporary file.

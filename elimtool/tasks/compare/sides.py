@@ -1,4 +1,4 @@
-"""Encoded prompts of one side in, one after another, the run that a trace of them would be out."""
+"""Measure the encoded prompts of one side, one by one, as a trace of them would."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The closing sentence: one target's ranks by layer and its fate in each chain in, one sentence out."""
+"""The closing sentence: say in words how a target's ranks went by layer, and what each chain did to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Effects of interventions: the tables of a run's two passes in, before and after of every target out."""
+"""Effects of interventions: compare every target before and after, from the two passes of one run."""
 
 from __future__ import annotations
 

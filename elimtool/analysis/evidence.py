@@ -1,4 +1,4 @@
-"""What a causal test of a verdict's culprits found: numbers in, a finding and a sentence out."""
+"""Judge a causal test of a verdict's culprits: a finding, and a sentence that tells it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The regime in words: a row of the table ``regimes`` in, one sentence out."""
+"""Put a row of the table ``regimes`` into words."""
 
 from __future__ import annotations
 

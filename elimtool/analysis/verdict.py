@@ -1,4 +1,4 @@
-"""The verdict: one target's ranks by layer, its fate in each chain and its components in, an outcome out.
+"""The verdict: decide what became of a target from its ranks, its fate in each chain and its components.
 
 Everything here is read off a run's tables: it says where to look, not why. Layers are judged by rank alone,
 since the probabilities of a raw lens mislead below the last layers; the embedding (layer -1) counts for

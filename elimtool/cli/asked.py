@@ -1,4 +1,4 @@
-"""The prompt that a command line asks about: arguments in, text and ``Prompt`` out."""
+"""Make the prompt that a command line asks about."""
 
 from __future__ import annotations
 

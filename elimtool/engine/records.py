@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-import elimtool
 from elimtool.errors import ElimError
 from elimtool.metrics.columns import Categorical, Columns
 from elimtool.model.model import PROCESSING
@@ -20,6 +19,7 @@ from elimtool.model.view import Encoded
 from elimtool.prompts.prompt import Prompt, default_id
 from elimtool.run.manifest import Manifest
 from elimtool.run.schema import ONE_PASS, TABLES
+from elimtool.version import __version__
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -158,7 +158,7 @@ def manifest(model: Model, config: Mapping[str, Any], chains: Sequence[Chain], s
     """Everything that the run depends on, for ``run.json``."""
     hashes = model.hashes()
     return Manifest(
-        elimtool=elimtool.__version__,
+        elimtool=__version__,
         transformer_lens=_installed("transformer_lens"),
         transformers=_installed("transformers"),
         torch=_installed("torch"),

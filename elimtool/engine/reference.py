@@ -1,4 +1,4 @@
-"""A model in, its components' activations on the package's own text out: worked out once, then cached."""
+"""Record how a model's components act on the package's own text, once, and keep it in the cache."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-import elimtool
 from elimtool.errors import ElimError
 from elimtool.lenses.corpus import Document
 from elimtool.lenses.moments import RATIOS, Moments, fit_maps
@@ -16,6 +15,7 @@ from elimtool.lenses.ridge import Facts, RidgeLens
 from elimtool.lenses.stream import Ids, Streamed, cut_windows, read_out, stream, text_sha256
 from elimtool.model.atomic import Progress, in_tenths
 from elimtool.model.model import Model
+from elimtool.version import __version__
 
 HELD_OUT_EVERY = 8
 """One window in so many chooses lambda."""
@@ -84,7 +84,7 @@ def fit_lens(
         window=window,
         rule=RULE,
         gain_q05=reference.gain_q05,
-        elimtool=elimtool.__version__,
+        elimtool=__version__,
     )
     return RidgeLens(weight, bias, torch.tensor(penalty), reference, facts)
 

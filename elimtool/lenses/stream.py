@@ -1,4 +1,4 @@
-"""Text in, residuals of every layer out, a few windows at a time."""
+"""Run text through a model for the residuals of every layer, a few windows at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Top tokens: the model's output in, its most probable tokens out (table ``top_tokens``)."""
+"""Top tokens: keep the most probable tokens of the model's output (table ``top_tokens``)."""
 
 from __future__ import annotations
 

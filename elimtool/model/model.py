@@ -1,4 +1,4 @@
-"""A loaded model: prompts in, one layer after another out, and residuals read out as logits.
+"""A loaded model: encode prompts, stream layers one after another, read residuals out as logits.
 
 This is the only room that knows TransformerLens. The model runs inside a ``TransformerBridge`` with the
 checkpoint's raw weights: no LayerNorm folding, no centring.

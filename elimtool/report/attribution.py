@@ -1,4 +1,4 @@
-"""The terminal story of ``elimtool attribute``: a run in, Rich renderables out that read without colour."""
+"""The terminal story of ``elimtool attribute``: Rich renderables that read without colour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What interventions changed: the rows of ``effects`` of one prompt and position in, lines of a story out."""
+"""Tell what interventions changed at one position of a prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The terminal story of ``elimtool trace``: a run in, Rich renderables out that read without colour."""
+"""The terminal story of ``elimtool trace``: Rich renderables that read without colour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Parquet parts of a table in, an Arrow table, a DataFrame or JSON's own types out."""
+"""Read the Parquet parts of a table as an Arrow table, a DataFrame or JSON's own types."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from elimtool.errors import ElimError, nearest
 from elimtool.run import layout
 from elimtool.run.manifest import Manifest
+from elimtool.run.notebook import drawn
 from elimtool.run.parts import frame, json_rows, read_parts
 from elimtool.run.schema import ONE_PASS, TABLES
 
@@ -192,10 +193,8 @@ class Run:
         return {"run": self.manifest.to_dict(), "tables": rows}
 
     def _repr_html_(self) -> str:
-        """The report of the run, as a notebook shows it. Notebooks ask the object: the one import upwards."""
-        from elimtool.report.html.page import frame
-
-        return frame(self)
+        """Return the report of the run, as a notebook shows it."""
+        return drawn(self)
 
     def __repr__(self) -> str:
         where = self.path if self.path is not None else "in memory"

@@ -1,4 +1,4 @@
-"""The working distribution of a chain: logits of rows in, reordered and shrunk copies out, never edited."""
+"""The working distribution of a chain: reordered and shrunk copies of the logits, which are never edited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engines side by side: two ledgers of the same rows in, how far apart their results are out."""
+"""Compare engines: how far apart two ledgers leave the same rows."""
 
 from __future__ import annotations
 

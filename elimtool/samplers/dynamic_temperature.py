@@ -1,4 +1,4 @@
-"""Dynamic temperature: logits in, logits divided by a temperature that follows their entropy out."""
+"""Dynamic temperature: divide logits by a temperature that follows their entropy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Greedy choice: logits in, the single best token out."""
+"""Greedy choice: keep the single best token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every stage of a chain is: parameters in, an effect on the working distribution out."""
+"""The contract of a sampler stage: parameters that act on the working distribution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it takes to survive: logits and targets in, the least (or greatest) setting of each sampler out."""
+"""Work out what it takes to survive: for each target the least (or greatest) setting of each sampler."""
 
 from __future__ import annotations
 

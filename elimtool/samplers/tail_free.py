@@ -1,4 +1,4 @@
-"""Tail-free sampling: logits in, the tokens before the curve of sorted probabilities goes flat out."""
+"""Tail-free sampling: keep the tokens before the curve of sorted probabilities goes flat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temperature: logits in, logits divided by T out."""
+"""Temperature: divide logits by T."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temperatures at which targets survive a chain: chain, logits and targets in, intervals out.
+"""Find the temperatures at which targets survive a chain, as intervals.
 
 A chain is split at its temperature stage. What stands before does not depend on T. After it, top-k, min-p,
 top-p, top-a, top-n-sigma and greedy choice keep a prefix of the tokens sorted by score, and the prefix grows

@@ -1,4 +1,4 @@
-"""Top-k: logits in, the k largest out."""
+"""Top-k: keep the k tokens of largest logit."""
 
 from __future__ import annotations
 

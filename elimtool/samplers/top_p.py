@@ -1,4 +1,4 @@
-"""Top-p (nucleus): logits in, the most probable tokens that hold mass p out."""
+"""Top-p (nucleus): keep the most probable tokens that hold mass p."""
 
 from __future__ import annotations
 

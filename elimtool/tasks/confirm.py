@@ -1,4 +1,4 @@
-"""Causal tests of verdicts: a model, a run and its prompts in, the verdicts with tested culprits out.
+"""Test the culprits that verdicts name by ablation.
 
 A component is on the way by which a target was lost if ablating it raises the target's log-probability by
 more than a threshold, by more than 95 % of random components of its kind do, and with one sign under mean and

@@ -1,4 +1,4 @@
-"""Baselines: a run's identity, context and values in, sorted JSON made for code review out, and back."""
+"""Keep a run's values as a baseline: sorted JSON, made to be reviewed as code, and read back."""
 
 from __future__ import annotations
 

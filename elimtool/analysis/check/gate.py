@@ -1,4 +1,4 @@
-"""The gate: a check file and a run in, a report out; baselines are written on demand only."""
+"""The gate: judge a run by a check file and make the report; baselines are written on demand only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's manifest in, what a comparison must share and what may explain a difference out."""
+"""Tell what two runs must share to be compared, and what may explain a difference between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readings and expectations in, findings out: bounds, comparison with a baseline, and where it was seen."""
+"""Judge readings by bounds and a baseline, and say where each was seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of metrics in, the column that they read and how its rows are reduced out."""
+"""Look up a metric by its name: which column it reads, and how its rows are reduced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The noise floor: readings of one model under harmless changes in, what no tolerance may be below out."""
+"""The noise floor: how far harmless changes move the readings of one model, and so the least tolerance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two runs in, how each check's values differ prompt by prompt out: mean, interval, who moved most."""
+"""Compare each check's values in two runs, prompt by prompt: mean, interval, who moved most."""
 
 from __future__ import annotations
 

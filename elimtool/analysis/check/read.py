@@ -1,4 +1,4 @@
-"""A check file in, its checked contents out; every error names file, line, key and the nearest word."""
+"""Read and check a check file; every error names file, line, key and the nearest valid word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run and a check in, the rows that the check is about out."""
+"""Choose the rows of a run that a check is about."""
 
 from __future__ import annotations
 

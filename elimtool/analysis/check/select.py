@@ -1,4 +1,4 @@
-"""A check and a run's prompts in, the prompts that the check is about out."""
+"""Choose the prompts of a run that a check is about."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run and a target in, what became of it out: the closing sentence and the verdict's words."""
+"""Say what became of a target of a run: the closing sentence and the verdict in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of a check in, one value a prompt out: how several rows become one, and why there is none."""
+"""Read one value for each prompt from the rows of a check, or say why there is none."""
 
 from __future__ import annotations
 

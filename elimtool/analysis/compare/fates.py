@@ -1,4 +1,4 @@
-"""A setting in, what became of each target on the two sides out, and which are eliminated on one alone."""
+"""Compare what became of each target on two sides, and find those that one side alone eliminates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single heads' attention on named spans of two prompts in, which heads turn from one span to another out."""
+"""Find the heads that turn from one span to another between two prompts."""
 
 from __future__ import annotations
 

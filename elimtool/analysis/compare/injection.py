@@ -1,4 +1,4 @@
-"""One pair of a comparison of prompts in, what its edit did out: to the output, and head by head."""
+"""Tell what the edit of one pair of prompts did: to the output, and head by head."""
 
 from __future__ import annotations
 

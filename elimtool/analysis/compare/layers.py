@@ -1,4 +1,4 @@
-"""A setting in, what differs layer by layer out: targets, the layers' own numbers, attention on spans."""
+"""Compare two sides layer by layer: targets, the layers' own numbers, attention on spans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A setting in, sentences out: what differs beside what is compared, and what could not be compared."""
+"""Note what differs beside what is compared, and what could not be compared, in sentences."""
 
 from __future__ import annotations
 

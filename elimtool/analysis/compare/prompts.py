@@ -1,4 +1,4 @@
-"""The pairs of a comparison of prompts in, what must be known of it beside its tables out."""
+"""Note what must be known of a comparison of prompts beside its tables."""
 
 from __future__ import annotations
 

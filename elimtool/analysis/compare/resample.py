@@ -1,4 +1,4 @@
-"""Sums of differences a unit in, their means with bootstrap intervals and permutation p-values out."""
+"""Bootstrap intervals and permutation p-values of mean differences, from one sum for each unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two runs in, a comparison out: from their tables alone, without torch or a model."""
+"""Compare two runs by their tables alone, without torch or a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One side of a comparison: a run in, its rows at the positions that are compared out."""
+"""One side of a comparison: the rows of a run at the positions that are compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of differences in, the table of statistics out: means, intervals, p and q values."""
+"""Fill the table of statistics from differences: means, intervals, p and q values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A comparison in, what there is to tell of it out: how much changed, what moved most, where they part."""
+"""Sum up a comparison: how much changed, what moved most, where the sides part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report of checks in, the lines of the terminal out, readable without colour."""
+"""Write a report of checks for the terminal, readable without colour."""
 
 from __future__ import annotations
 

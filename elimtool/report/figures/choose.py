@@ -1,4 +1,4 @@
-"""One figure by name: a run and what to show of it in, the figure out, or what else there is to choose."""
+"""Choose one figure of a run by name, or say what else there is to choose."""
 
 from __future__ import annotations
 

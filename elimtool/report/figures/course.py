@@ -1,4 +1,4 @@
-"""The course of the followed tokens: lens rows of one position in, rank and probability by layer out."""
+"""Make the figures of the followed tokens at one position: rank and probability by layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sampler funnel: each chain's ledger in, its stages in order and the fate of each followed token out."""
+"""The sampler funnel: the stages of each chain in order, and the fate of each followed token."""
 
 from __future__ import annotations
 

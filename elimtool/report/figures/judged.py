@@ -1,4 +1,4 @@
-"""The verdicts of one position in, what a reader is told first out: a sentence and facts a token."""
+"""Tell the verdicts of one position: for each token a sentence, and the facts behind it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of a whole run: verdicts and sampler rows of all prompts in, counts and distributions out."""
+"""Figures of a whole run: counts and distributions over the verdicts and sampler stages of all prompts."""
 
 from __future__ import annotations
 

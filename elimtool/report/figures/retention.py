@@ -1,4 +1,4 @@
-"""Retention: the attention rows of one position in, heat maps of spans by layer and by head out."""
+"""Make the figures of attention at one position: heat maps of spans by layer and by head."""
 
 from __future__ import annotations
 

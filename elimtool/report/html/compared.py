@@ -1,4 +1,4 @@
-"""A comparison in, its page's data out: facts of both sides, a line a pair, each pair's figures."""
+"""Gather the data of a comparison's page: facts of both sides, a line a pair, each pair's figures."""
 
 from __future__ import annotations
 

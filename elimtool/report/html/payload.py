@@ -1,4 +1,4 @@
-"""A run in, the page's data out: facts and figures of the run, a line a prompt, each prompt's figures."""
+"""Gather the data of a run's page: facts and figures of the run, a line a prompt, each prompt's figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prompt file in, a run directory out: plan, shards, resume, stop early, finish."""
+"""Trace a prompt file to a run directory: plan, work through shards, resume, stop early, finish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A check file and a model in, a run with just the tables that its checks read out."""
+"""Measure just the tables that the checks of a file read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A check file and a model in, the noise floor of its checks over batch sizes, threads and padding out."""
+"""Measure the noise floor of checks over batch sizes, threads and padding."""
 
 from __future__ import annotations
 

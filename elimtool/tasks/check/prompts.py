@@ -1,4 +1,4 @@
-"""A check file in, its prompts out, with the targets that its checks ask about."""
+"""Gather the prompts of a check file, with the targets that its checks ask about."""
 
 from __future__ import annotations
 

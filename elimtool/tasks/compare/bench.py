@@ -1,4 +1,4 @@
-"""Pairs of prompts in, one after another; the tables of their comparison out."""
+"""Compare pairs of prompts one after another, and fill the tables of their comparison."""
 
 from __future__ import annotations
 

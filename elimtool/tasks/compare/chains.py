@@ -1,4 +1,4 @@
-"""A model, prompts and two sampler chains in, a comparison of what they cut of the same output out."""
+"""Compare what two sampler chains cut of the same output of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two readings of a final position in, the tokens that are eliminated on one side alone out.
+"""Find the tokens that one of two readings alone eliminates at the final position.
 
 A token counts as kept by the model where it is in the output's nucleus (the smallest set that holds 0.9), and
 by a chain of samplers where the chain leaves it to draw from.

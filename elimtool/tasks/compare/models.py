@@ -1,4 +1,4 @@
-"""Two models and prompts in, a comparison out: one model after the other, never both unless given so."""
+"""Compare two models on the same prompts: one after the other, never both in memory unless given so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two encoded prompts in, all that is measured of them beside two traces out, as rows of tables."""
+"""Measure two encoded prompts against each other, beyond what a trace of each would hold."""
 
 from __future__ import annotations
 

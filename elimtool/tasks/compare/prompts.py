@@ -1,4 +1,4 @@
-"""Two prompts in, a comparison out: both traced, held against each other and against controls."""
+"""Compare two prompts: trace both, and hold them against each other and against controls."""
 
 from __future__ import annotations
 

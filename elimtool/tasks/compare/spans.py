@@ -1,4 +1,4 @@
-"""Two prompts in, the same with spans that can be set against each other out.
+"""Give two prompts spans that can be set against each other.
 
 A span that the user names need not be in both: an injected text is in one alone. In a chat the roles are
 spans too, without what the user named apart. Spans that nobody named are joined by the alignment of tokens.

@@ -1,4 +1,4 @@
-"""One figure of a comparison by name: the comparison and what to show of it in, the figure out."""
+"""Choose one figure of a comparison by name."""
 
 from __future__ import annotations
 

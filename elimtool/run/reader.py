@@ -129,6 +129,8 @@ class Run:
     def arrow(self, name: str) -> Any:
         """One table as a ``pyarrow.Table``: the parts in order, null and NaN as written.
 
+        Columns that have come since the run was written are null.
+
         Raises:
             ElimError: No such table, or a part is missing or cannot be read.
         """
@@ -142,10 +144,12 @@ class Run:
 
     def _whole(self, name: str) -> Any:
         if name in self._memory:
-            return self._memory[name]
-        if name not in self._files:
+            table = self._memory[name]
+        elif name in self._files:
+            table = read_parts(self._files[name], self.manifest.counts.get(name), layout.MANIFEST)
+        else:
             raise self._no_table(name)
-        return read_parts(self._files[name], self.manifest.counts.get(name), layout.MANIFEST)
+        return TABLES[name].completed(table) if name in TABLES else table
 
     def table(self, name: str) -> pd.DataFrame:
         """One table as a ``pandas.DataFrame``.

@@ -17,7 +17,7 @@ from elimtool.samplers.stage import Context, Effect, Fate, Stage
 class TopK(Stage):
     """Keeps the k largest logits.
 
-    Formula: keep ``l >= l_(k)``, the k-th largest. Threshold: that logit. Margin (logit): a survivor's
+    Formula: keep ``l >= l_(k)``, the k-th largest. Threshold: that logit. Margin (nats): a survivor's
     distance to the best removed token, a removed token's to the k-th. Off: k <= 0.
 
     Attributes:
@@ -30,7 +30,7 @@ class TopK(Stage):
     kind: ClassVar[str] = "top_k"
     main: ClassVar[str] = "k"
     unit: ClassVar[str] = "logit"
-    margin_unit: ClassVar[str] = "logit"
+    margin_unit: ClassVar[str] = "nats"
     off: ClassVar[Mapping[str, Any] | None] = {"k": 0}
     sources: ClassVar[tuple[str, ...]] = (
         "Fan, Lewis & Dauphin 2018, arXiv 1805.04833",

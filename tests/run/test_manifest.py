@@ -80,7 +80,7 @@ def test_what_is_no_manifest_is_refused(changes):
 def test_the_parquet_metadata_is_json_without_times_and_counts(manifest):
     metadata = manifest.parquet_metadata()
     assert set(metadata) == {f"elimtool.{key}" for key in KEYS - {"started", "finished", "counts"}}
-    assert json.loads(metadata["elimtool.files"]) == manifest.config
+    assert json.loads(metadata["elimtool.config"]) == manifest.config
     assert json.loads(metadata["elimtool.fingerprint"]) == manifest.fingerprint
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from elimtool.run.comparison import ComparisonManifest
-from elimtool.run.manifest import NOT_FINGERPRINTED, Manifest
+from elimtool.run.manifest import NOT_FINGERPRINTED, WHERE_KNOWN, Manifest
 from elimtool.run.schema import SCHEMA_VERSION, TABLES, Column, Table
 from elimtool.run.tables.comparison import COMPARISON_TABLES
 
@@ -137,9 +137,9 @@ def keys(model: type[BaseModel], nouns: str) -> list[str]:
     """The keys of a manifest, as rows of Markdown."""
     lines = ["| key | in the fingerprint | meaning |", "|---|---|---|"]
     for name, field in model.model_fields.items():
-        counted = "no" if name in NOT_FINGERPRINTED else "yes"
+        counted = "no" if name in NOT_FINGERPRINTED else "where known" if name in WHERE_KNOWN else "yes"
         lines.append(f"| `{name}` | {counted} | {cell(field.description or '')} |")
-    meaning = f"SHA-256 over the canonical JSON of the keys marked yes: equal for {nouns} of the same thing."
+    meaning = f"SHA-256 over the canonical JSON of all keys not marked no: equal for {nouns} of one thing."
     return [*lines, f"| `fingerprint` | no | {meaning} |"]
 
 

@@ -89,7 +89,7 @@ def heads(probe: Probe) -> dict[str, Any] | None:
         return None
     spans = [span for span in dict.fromkeys(found["span"]) if span != SINK]
     layers = sorted(set(found["layer"]))
-    count = max(found["head"]) + 1
+    count = probe.run.n_heads or 0
     rows = {span: index for index, span in enumerate(spans)}
     columns = {layer: index for index, layer in enumerate(layers)}
     values: list[list[list[Number]]] = [[[None] * count for _ in spans] for _ in layers]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from elimtool.prompts.prompt import SINK
 from elimtool.report.facts import Probe
 from elimtool.report.figures.figure import Heat, Number
 from elimtool.report.figures.words import label, quoted
-from elimtool.report.heat import SINK
 
 NOTE = (
     "Attention that the probed token gives to each span, relative to an even share over all keys outside the"

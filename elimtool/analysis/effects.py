@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ class _Pass:
     def __init__(self, run: Run) -> None:
         self.targets = {_key(row): row for row in run.arrow("survival").to_pylist()}
         self.outcomes = {_key(row): row["outcome"] for row in run.arrow("verdicts").to_pylist()}
-        self.final = {_key(row): row for row in _last(run.arrow("lens").to_pylist())}
-        tops = _last(run.arrow("lens_layers").to_pylist())
+        last = (run.n_layers or 0) - 1
+        self.final = {_key(row): row for row in run.arrow("lens").to_pylist() if row["layer"] == last}
+        tops = (row for row in run.arrow("lens_layers").to_pylist() if row["layer"] == last)
         self.tops = {(row["prompt_id"], row["position"]): row["top_token"] for row in tops}
 
     def versus(self, key: Key) -> str | None:
@@ -72,13 +73,6 @@ class _Pass:
 
 def _key(row: Row) -> Key:
     return row["prompt_id"], row["position"], row["target"]
-
-
-def _last(rows: Iterable[Row]) -> list[Row]:
-    """The rows of the last layer."""
-    listed = list(rows)
-    deepest = max((row["layer"] for row in listed), default=-1)
-    return [row for row in listed if row["layer"] == deepest]
 
 
 def _change(before: float | None, after: float | None) -> float | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.culprits import KEY, Key, Shares, shares
 from elimtool.analysis.evidence import UNTESTED
+from elimtool.analysis.fate import removes
 from elimtool.run.rules import BEATS_CHANCE, NUCLEUS, SURFACED
 
 if TYPE_CHECKING:
@@ -197,8 +198,9 @@ def _cut_rows(run: Run) -> list[dict[str, Any]]:
     if "sampling_targets" not in run.tables:
         return []
     table = run.arrow("sampling_targets")
-    cut = table.filter(table["alive_before"]).select([*KEY, "chain", "stage", "margin", "alive_after"])
-    return [row for row in cut.to_pylist() if not row["alive_after"]]
+    columns = [*KEY, "chain", "stage", "margin", "alive_before", "alive_after"]
+    rows = table.filter(table["alive_before"]).select(columns)  # the others are many, and removed before
+    return [row for row in rows.to_pylist() if removes(row)]
 
 
 def _key(row: Row) -> Key:

@@ -166,6 +166,8 @@ def manifest(model: Model, config: Mapping[str, Any], chains: Sequence[Chain], s
         revision=model.revision or None,
         weights_sha256=hashes["weights_sha256"],
         tokenizer_sha256=hashes["tokenizer_sha256"],
+        n_layers=model.n_layers,
+        n_heads=model.n_heads,
         dtype=str(model.dtype).removeprefix("torch."),
         device=str(model.device),
         processing=PROCESSING,

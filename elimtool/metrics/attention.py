@@ -19,7 +19,8 @@ from torch import Tensor
 from elimtool.metrics.attention_sums import ELIMINATED_BELOW, AttentionSums
 from elimtool.metrics.columns import Categorical, Cells, Columns, null_where
 from elimtool.metrics.metric import ReadoutView, Settings
-from elimtool.model.view import SINK, Batch, LayerView
+from elimtool.model.view import Batch, LayerView
+from elimtool.prompts.prompt import SINK
 
 RULE = f"lt_{ELIMINATED_BELOW}_uniform"
 

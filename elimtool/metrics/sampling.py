@@ -113,6 +113,8 @@ class SamplerLedger:
             "engine": Categorical([chain.engine or None for chain, _, _ in stages], step),
             "stage_index": np.array([index for _, index, _ in stages])[step],
             "stage": Categorical([stage.name for _, _, stage in stages], step),
+            "kind": Categorical([stage.kind for _, _, stage in stages], step),
+            "margin_unit": Categorical([stage.margin_unit or None for _, _, stage in stages], step),
         }
 
     def _fate_columns(self, view: ReadoutView, ids: Tensor, ledgers: list[Ledger]) -> dict[str, Any]:

@@ -15,9 +15,6 @@ from elimtool.model.affine import Norm, Projection, wide
 from elimtool.model.heads import Heads
 from elimtool.prompts.prompt import Prompt
 
-SINK = "<sink>"
-REST = "<rest>"
-
 
 @dataclass(frozen=True, slots=True)
 class Span:

@@ -195,7 +195,7 @@ def _worth(method: Method) -> str:
 
 def _notes(probe: Probe) -> Sequence[str]:
     """Notes of ``run.json`` on this prompt."""
-    config = probe.manifest.config
+    config = probe.run.manifest.config
     notes = config.get("notes", []) if isinstance(config, dict) else []
     start = f"{probe.prompt['prompt_id']}: "
     said = [str(note) for note in notes] if isinstance(notes, list) else []

@@ -55,7 +55,7 @@ def _to(before: str, after: str, screen: Screen) -> str:
 
 def _notes(probe: Probe) -> list[str]:
     """Notes of ``run.json`` on this prompt."""
-    config = probe.manifest.config
+    config = probe.run.manifest.config
     notes = config.get("intervention_notes", []) if isinstance(config, dict) else []
     start = f"{probe.prompt['prompt_id']}: "
     said = [str(note) for note in notes] if isinstance(notes, list) else []

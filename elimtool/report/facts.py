@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elimtool.run.manifest import Manifest
 from elimtool.run.reader import Run
 
 Row = Mapping[str, Any]
@@ -134,9 +133,9 @@ class Probe:
         self._rows: dict[str, list[dict[str, Any]]] = {}
 
     @property
-    def manifest(self) -> Manifest:
-        """What the run depends on."""
-        return self._tables.run.manifest
+    def run(self) -> Run:
+        """The run."""
+        return self._tables.run
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Rows of a table at this position."""
@@ -165,7 +164,7 @@ class Probe:
     def lens(self) -> str:
         """Name of the lens."""
         rows = self.rows("lens_layers") or self.rows("lens")
-        return str(rows[0]["lens"]) if rows else str(self._tables.run.manifest.lens)
+        return str(rows[0]["lens"]) if rows else str(self.run.manifest.lens)
 
     @cached_property
     def trajectories(self) -> list[Trajectory]:
@@ -177,12 +176,6 @@ class Probe:
         twice = _repeated([token for _, token in followed])
         found = [_trajectory(rows, survival.get(key, {}), key[1] in twice) for key, rows in followed.items()]
         return sorted(found, key=lambda one: one.is_foil)
-
-    @cached_property
-    def n_layers(self) -> int:
-        """Blocks of the model, as far as the tables show."""
-        seen = [row["layer"] for name in ("lens_layers", "attention_layers") for row in self.rows(name)]
-        return max(seen, default=-1) + 1
 
 
 def _trajectory(rows: list[dict[str, Any]], survival: Row, ambiguous: bool) -> Trajectory:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from elimtool.prompts.prompt import SINK
 from elimtool.report.facts import Probe, Row
 from elimtool.report.numbers import mean
 
-SINK = "<sink>"
 SINGLE = re.compile(r"(\d+):")
 
 

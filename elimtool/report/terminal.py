@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from rich.console import Console, Group, RenderableType
 from rich.constrain import Constrain
 from rich.text import Text
@@ -49,8 +47,7 @@ def story(
     table = tables.arrow("prompts")
     prompts = table.slice(0, most_prompts).to_pylist() if table is not None else []
     count = table.num_rows if table is not None else 0
-    depth = max((layer for layer in _last_layers(tables)), default=-1) + 1
-    parts: list[RenderableType] = [model_line(run.manifest, depth, screen)]
+    parts: list[RenderableType] = [model_line(run.manifest, run.n_layers or 0, screen)]
     for number, prompt in enumerate(prompts, start=1):
         parts += _prompt(tables, prompt, number if count > 1 else 0, count, screen)
     if count > len(prompts):
@@ -66,15 +63,6 @@ def print_story(run: Run, console: Console, *, most_prompts: int = MOST_PROMPTS)
     """
     told = story(run, width=console.width, encoding=console.encoding, most_prompts=most_prompts)
     console.print(told, highlight=False)
-
-
-def _last_layers(tables: Tables) -> Iterable[int]:
-    import pyarrow.compute as pc
-
-    for name in ("lens_layers", "attention_layers"):
-        table = tables.arrow(name)
-        if table is not None and table.num_rows:
-            yield pc.max(table.column("layer")).as_py()
 
 
 def _prompt(tables: Tables, prompt: Row, number: int, count: int, screen: Screen) -> list[RenderableType]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from copy import copy
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,25 @@ class Run:
         given = self.manifest.config.get("interventions") if isinstance(self.manifest.config, dict) else None
         return "; ".join(map(str, given)) if isinstance(given, list) and given else None
 
+    @cached_property
+    def n_layers(self) -> int | None:
+        """Blocks of the model; of a run of an earlier elimtool, as far as its tables tell."""
+        layered = ("lens_layers", "attention_layers", "lens", "mechanisms")
+        stated = self.manifest.n_layers
+        return self._counted("layer", layered) if stated is None else stated
+
+    @cached_property
+    def n_heads(self) -> int | None:
+        """Query heads of a block; of a run of an earlier elimtool, as far as its tables tell."""
+        stated = self.manifest.n_heads
+        return self._counted("head", ("attention_heads",)) if stated is None else stated
+
+    def _counted(self, column: str, names: Collection[str]) -> int | None:
+        """One more than the largest index in the first table that has rows."""
+        filled = (self._whole(name) for name in names if name in self.tables)
+        table = next((table for table in filled if table.num_rows), None)
+        return None if table is None else int(pc.max(table.column(column)).as_py()) + 1
+
     def under(self, intervention: str | None) -> Run:
         """This run with the rows of one pass alone.
 
@@ -135,6 +155,8 @@ class Run:
     def arrow(self, name: str) -> Any:
         """One table as a ``pyarrow.Table``: the parts in order, null and NaN as written.
 
+        Columns that have come since the run was written are null.
+
         Raises:
             ElimError: No such table, or a part is missing or cannot be read.
         """
@@ -148,10 +170,12 @@ class Run:
 
     def _whole(self, name: str) -> Any:
         if name in self._memory:
-            return self._memory[name]
-        if name not in self._files:
+            table = self._memory[name]
+        elif name in self._files:
+            table = read_parts(self._files[name], self.manifest.counts.get(name), layout.MANIFEST)
+        else:
             raise self._no_table(name)
-        return read_parts(self._files[name], self.manifest.counts.get(name), layout.MANIFEST)
+        return TABLES[name].completed(table) if name in TABLES else table
 
     def table(self, name: str) -> pd.DataFrame:
         """One table as a ``pandas.DataFrame``.

@@ -13,8 +13,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.distribution import LEADERS
+from elimtool.samplers.candidates import LEADERS, Candidates
 from elimtool.samplers.ledger import Ledger, spread
 from elimtool.samplers.order import Row, alive_parts, leaders
 

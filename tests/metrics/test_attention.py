@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from elimtool.metrics.attention import RULE, AttentionRetention
 from elimtool.metrics.metric import Settings
-from elimtool.model.view import SINK, Batch, LayerView
+from elimtool.model.view import Batch, LayerView
+from elimtool.prompts.prompt import SINK
 from tests.metrics.views import attention_view, encoded
 
 

@@ -105,6 +105,20 @@ def test_a_target_of_no_probability_ranks_after_all_others() -> None:
     assert found["rank"] == [3, 2] and found["prob"][0] == 0 and found["min_top_k"] == [0, 2]
 
 
+def test_every_row_says_kind_and_margin_unit_of_its_stage() -> None:
+    chains = ("koboldcpp", "dry=0.8,mirostat_v2=3,greedy")
+    found = tables(view_of(*case("normal"), range(4)), chains)
+    stages = {
+        (chain.name, i): stage for chain in map(resolve, chains) for i, stage in enumerate(chain.stages)
+    }
+    assert ("prefilter", "top_k") in {(stage.name, stage.kind) for stage in stages.values()}
+    for table in (found["sampling"], found["sampling_targets"]):
+        columns = (table[name] for name in ("chain", "stage_index", "stage", "kind", "margin_unit"))
+        for chain, index, name, kind, unit in zip(*columns, strict=True):
+            stage = stages[chain, index]
+            assert (name, kind, unit) == (stage.name, stage.kind, stage.margin_unit or None)
+
+
 class Work(TorchDispatchMode):
     """Counts the operations of torch on values of a width."""
 

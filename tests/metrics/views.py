@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from elimtool.model.view import SINK, Batch, Encoded, LayerView, Span
-from elimtool.prompts.prompt import Prompt
+from elimtool.model.view import Batch, Encoded, LayerView, Span
+from elimtool.prompts.prompt import SINK, Prompt
 
 
 def encoded(

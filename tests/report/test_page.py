@@ -16,9 +16,11 @@ from elimtool.report.figures import course, overview, palette, parts, retention
 from elimtool.report.figures.figure import rounded
 from elimtool.report.html import payload
 from elimtool.report.html.page import page, safe_json
-from elimtool.run.reader import Run
+from elimtool.run.reader import Run, open_run
 from tests.report import runs
+from tests.report.printed import flat, printed
 from tests.report.synthetic import FakePrompt, make_run
+from tests.run.conftest import as_before
 
 
 def probe(run: Run, prompt_id: str = "p0") -> Probe:
@@ -157,6 +159,15 @@ def test_an_old_run_may_lack_columns():
     }
     memory = {name: run.arrow(name).drop_columns(gone.get(name, [])) for name in run.tables}
     assert page(Run(run.manifest, memory=memory)).count("application/json") == 2
+
+
+def test_a_run_of_an_earlier_version_is_told_but_for_the_units_of_its_margins(whole_run, tmp_path):
+    older = open_run(as_before(whole_run, tmp_path / "older"))
+    assert set(older.arrow("sampling_targets").column("kind").to_pylist()) == {None}
+    for told in (lambda run: flat(printed(run)), lambda run: json.dumps(list(payload.details(Tables(run))))):
+        now, then = told(whole_run), told(older)
+        assert re.sub(" by ([0-9.e+]+) (nats|probability|sigma)", r" by \1", now) == then != now
+    assert payload.front(Tables(older))["run"]["facts"] == payload.front(Tables(whole_run))["run"]["facts"]
 
 
 @pytest.mark.parametrize("text", [*runs.HOSTILE.values(), "\u2028</SCRIPT >", "]]>", "&lt;"])

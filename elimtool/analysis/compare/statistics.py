@@ -11,6 +11,7 @@ import pandas as pd
 
 from elimtool.analysis.compare.join import table_of
 from elimtool.analysis.compare.resample import Effect, adjusted, resample
+from elimtool.prompts.prompt import SINK
 from elimtool.run.parts import frame
 from elimtool.run.tables.comparison.statistics import STATISTICS
 
@@ -123,7 +124,7 @@ def _values(tables: Mapping[str, Any], pairs: pd.DataFrame) -> pd.DataFrame:
 
 def _shared_spans(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of spans that several pairs have by name; the names of single tokens say where they stand."""
-    named = rows[~rows["span"].str.match(r"\d+:") & (rows["span"] != "<sink>")]
+    named = rows[~rows["span"].str.match(r"\d+:") & (rows["span"] != SINK)]
     pairs = named.groupby("span")["pair_id"].transform("nunique")
     return named[pairs >= LEAST]
 

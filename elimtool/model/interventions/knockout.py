@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from elimtool.errors import ElimError, nearest
 from elimtool.model.interventions.edits import Change, Cut
-from elimtool.model.view import SINK, Encoded, Span
+from elimtool.model.view import Encoded, Span
+from elimtool.prompts.prompt import SINK
 
 if TYPE_CHECKING:
     from elimtool.model.interventions.reference import Reference

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.compare.injection import is_injection, output_of, turned, verdict_of
+from elimtool.prompts.prompt import REST
 from elimtool.report.compare.turned import turned_lines
 from elimtool.report.numbers import share, times
 from elimtool.report.screen import Screen, padded
@@ -22,7 +23,6 @@ MOST_TARGETS = 6
 MOST_TOKENS = 5
 """Flipped tokens that are named of each place."""
 MOST_SPANS = 4
-REST = "<rest>"
 Row = dict[str, Any]
 
 

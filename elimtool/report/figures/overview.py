@@ -102,7 +102,7 @@ def lost_layers(view: Overview) -> list[Figure]:
     counts = Counter(row["lost_layer"] for row in lost)
     if not counts:
         return []
-    layers = range(max(depth(view.tables), max(counts) + 1))
+    layers = range(max(view.tables.run.n_layers or 0, max(counts) + 1))
     return [
         Columns(
             name="lost_layers",
@@ -206,15 +206,6 @@ def _fate(row: Row) -> str:
     if row["lost_layer"] is not None:
         told.append(f"lost at layer {row['lost_layer']}")
     return ", ".join(told)
-
-
-def depth(tables: Tables) -> int:
-    """Blocks of the model, as far as the tables show."""
-    import pyarrow.compute as pc
-
-    found = [tables.arrow(name) for name in ("lens_layers", "attention_layers")]
-    layers = [pc.max(table.column("layer")).as_py() for table in found if table is not None]
-    return max((layer for layer in layers if layer is not None), default=-1) + 1
 
 
 def spelled(name: str) -> str:

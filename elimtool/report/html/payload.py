@@ -7,7 +7,7 @@ from typing import Any
 
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures import judged, palette, retention, walked
-from elimtool.report.figures.overview import Overview, depth, overview, spelled
+from elimtool.report.figures.overview import Overview, overview, spelled
 from elimtool.report.figures.prompt import figures
 from elimtool.report.figures.words import SCREEN, quoted
 
@@ -66,7 +66,7 @@ def has_room_for_heads(tables: Tables) -> bool:
 
 def _facts(tables: Tables) -> dict[str, Any]:
     manifest = tables.run.manifest
-    count = depth(tables)
+    count = tables.run.n_layers
     heads = tables.arrow("attention_heads")
     return {
         "model": SCREEN.visible(manifest.model),

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from elimtool.errors import ElimError
-from elimtool.model.view import REST, SINK, Encoded, Span
-from elimtool.prompts.prompt import Prompt, SpanRequest
+from elimtool.model.view import Encoded, Span
+from elimtool.prompts.prompt import REST, SINK, Prompt, SpanRequest
 
 if TYPE_CHECKING:
     from elimtool.analysis.compare.align import Alignment

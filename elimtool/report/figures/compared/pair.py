@@ -35,12 +35,6 @@ class Pair:
             self._rows[name] = self._tables.rows(name, self.row["pair_id"])
         return self._rows[name]
 
-    @property
-    def depth(self) -> int | None:
-        """Layers that both sides have; ``None`` where the rows are of the outputs alone."""
-        layers = [row["layer"] for row in self.rows("layer_differences") if row["layer"] is not None]
-        return max(layers) + 1 if layers else None
-
 
 def figures(pair: Pair) -> list[Figure]:
     """Every figure of a pair that its tables can fill."""

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Columns, join, names_at
-from elimtool.metrics.metric import ReadoutView, Settings
-from elimtool.model.view import Batch, LayerView
+from elimtool.metrics.columns import Columns, join, names_at, place
+from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.model.view import Batch
 from elimtool.numerics.ranking import largest, nucleus, rank
 from elimtool.run.rules import NUCLEUS, SURFACED
 
@@ -26,19 +26,15 @@ CONTROLS = 99
 """Control tokens of a target: with so many a p-value can be 0.01."""
 
 
-class Controls:
+class Controls(Metric):
     """Applies the rule for late elimination to frequency-matched tokens."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual"})
     tables: ClassVar[tuple[str, ...]] = ("controls",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
-        self.batch = batch
+        super().__init__(batch, settings)
         self.matching = None if settings.reference is None else Matching(settings.reference.prior)
         self.filled: list[dict[str, Any]] = []
-
-    def observe(self, view: LayerView) -> None:
-        """Layers are looked at when they are read out."""
 
     def read(self, view: ReadoutView) -> None:
         """Match the followed targets of some rows, and see what becomes of their controls."""
@@ -63,14 +59,11 @@ class Controls:
     ) -> dict[str, Any]:
         assert self.matching is not None
         row, k = (targets >= 0).numpy().nonzero()
-        prompt, probe = (index.cpu().numpy() for index in view.rows)
-        ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
         prior = self.matching.prior
         known = (controls >= 0)[row, k]
         matched = prior[controls.clamp(min=0)].exp()[row, k]
         return {
-            "prompt_id": ids[prompt[row]],
-            "position": self.batch.positions.cpu().numpy()[prompt[row], probe[row]],
+            **place(self.batch, view.rows, row),
             "target": names_at(view.followed.texts, row, k),
             "token_id": targets.numpy()[row, k],
             "prior": prior[targets.clamp(min=0)].exp().numpy()[row, k],
@@ -85,7 +78,7 @@ class Controls:
 
     def finish(self) -> dict[str, Columns]:
         """Columns of the table."""
-        return {"controls": join(self.filled)} if self.filled else {}
+        return {"controls": join(self.filled)}
 
 
 class Matching:

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, Columns
-from elimtool.metrics.metric import ReadoutView, Settings
+from elimtool.metrics.columns import Categorical, Columns, place
+from elimtool.metrics.metric import Metric, Settings
 from elimtool.metrics.neurons import activity, droppable
 from elimtool.model.affine import Gain, close, scales, wide
 from elimtool.model.view import Batch, Block, LayerView
@@ -43,15 +43,14 @@ class _Waiting(NamedTuple):
         return {key: value.shape for key, value in self.shown.items()}
 
 
-class Mechanisms:
+class Mechanisms(Metric):
     """Reduces the parts of each block to a row of numbers, layer by layer."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual", "block"})
+    needs: ClassVar[frozenset[str]] = frozenset({"block"})
     tables: ClassVar[tuple[str, ...]] = ("mechanisms",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
-        self.batch = batch
-        self.single = settings.heads
+        super().__init__(batch, settings)
         self.before: Tensor | None = None
         self.layers: list[int] = []
         self.flaws: list[Callable[[], str | None] | None] = []
@@ -60,8 +59,6 @@ class Mechanisms:
 
     def observe(self, view: LayerView) -> None:
         """Take one block in; several are reduced at once."""
-        if view.residual is None:
-            return
         after = wide(self.batch.real(view.residual))
         if view.block is not None and self.before is not None:
             self.layers.append(view.layer)
@@ -84,7 +81,7 @@ class Mechanisms:
         mlp = block.mlp
         if mlp is not None and mlp.inputs is not None and mlp.weight is not None:
             one["neurons"] = wide(real(mlp.inputs))
-            if self.single and mlp.sizes is not None:
+            if self.settings.heads and mlp.sizes is not None:
                 one["sizes"] = mlp.sizes
                 one["outputs"] = real(mlp.outputs)
                 one["truth"] = one["outputs"] if mlp.bias is None else wide(one["outputs"]) - wide(mlp.bias)
@@ -107,17 +104,12 @@ class Mechanisms:
         absent = torch.full(given["before"].shape[:2], torch.nan, device=given["before"].device)
         self.found.append(dict.fromkeys(_OPTIONAL, absent) | _reduced(given, blocks))
 
-    def read(self, view: ReadoutView) -> None:
-        """Mechanisms have nothing to do with distributions over the vocabulary."""
-
     def finish(self) -> dict[str, Columns]:
         """Columns of the table."""
         if not self.layers:
             return {}
         self._flush()
-        prompt, probe = (index.cpu().numpy() for index in self.batch.rows)
-        count = len(self.layers)
-        ids = [one.prompt_id for one in self.batch.encoded]
+        rows, layer = np.indices((len(self.batch.rows[0]), len(self.layers))).reshape(2, -1)
         columns: dict[str, Any] = {
             key: torch.cat([one[key].double() for one in self.found]).T.flatten().cpu().numpy()
             for key in self.found[0]
@@ -126,14 +118,10 @@ class Mechanisms:
             columns[key] = np.ma.masked_invalid(columns[key])
         return {
             "mechanisms": {
-                "prompt_id": Categorical(ids, prompt.repeat(count)),
-                "position": self.batch.positions.cpu().numpy()[prompt, probe].repeat(count),
-                "layer": np.tile(np.array(self.layers), len(prompt)),
+                **place(self.batch, self.batch.rows, rows),
+                "layer": np.array(self.layers)[layer],
                 **columns,
-                "undecomposed": Categorical(
-                    [None if flaw is None else flaw() for flaw in self.flaws],
-                    np.tile(np.arange(count), len(prompt)),
-                ),
+                "undecomposed": Categorical([None if flaw is None else flaw() for flaw in self.flaws], layer),
             }
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -90,18 +90,23 @@ class Settings:
         return self.tables is None or table in self.tables
 
 
-@runtime_checkable
-class Metric(Protocol):
-    """One family of numbers, made anew for each batch.
+class Metric:
+    """One family of numbers, made anew for each batch; it never changes what it is shown.
 
-    ``needs`` names the activations it looks at (``attention``, ``residual``, ``block``, ``context``);
-    ``tables`` what it fills. A metric never changes what it is shown.
+    A metric implements ``finish`` and what it looks at: ``observe`` for layers, ``read`` for distributions
+    over the vocabulary. Rows are read out only where a metric implements ``read``.
+
+    Attributes:
+        needs: Activations that it observes beside the residual stream, see ``Model.stream``.
+        tables: Tables that it fills.
     """
 
-    needs: ClassVar[frozenset[str]]
+    needs: ClassVar[frozenset[str]] = frozenset()
     tables: ClassVar[tuple[str, ...]]
 
-    def __init__(self, batch: Batch, settings: Settings) -> None: ...
+    def __init__(self, batch: Batch, settings: Settings) -> None:
+        self.batch = batch
+        self.settings = settings
 
     def observe(self, view: LayerView) -> None:
         """Reduce one layer; called for layer -1, 0, 1, ... in order."""
@@ -110,4 +115,8 @@ class Metric(Protocol):
         """Reduce some rows' distributions; called after the last layer, rows in order."""
 
     def finish(self) -> dict[str, Columns]:
-        """The filled tables: columns by table name, rows in the order prompt, position, layer, item."""
+        """The filled tables: columns by table name, none for a table without rows.
+
+        Rows stand in the order prompt, position, layer, item.
+        """
+        raise NotImplementedError

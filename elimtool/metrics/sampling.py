@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where, spelled
-from elimtool.metrics.metric import ReadoutView, Settings
-from elimtool.model.view import Batch, LayerView
+from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where, place, spelled
+from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.model.view import Batch
 from elimtool.samplers import History, Ledger, StageRecord
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.compare import Difference, Ordering, compare
@@ -30,23 +30,19 @@ SHOWN = 5
 """How many of the tokens that survive one chain alone are named."""
 
 
-class SamplerLedger:
+class SamplerLedger(Metric):
     """Runs the sampler chains on the last layer's distribution of every probed row."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual"})
     tables: ClassVar[tuple[str, ...]] = ("sampling", "sampling_targets", "chain_differences", "survival")
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
-        self.batch = batch
+        super().__init__(batch, settings)
         self.chains = settings.chains
         self.compiled = settings.compiled
         self.stages: list[dict[str, Any]] = []
         self.fates: list[dict[str, Any]] = []
         self.differences: list[dict[str, Any]] = []
         self.survival: list[dict[str, Any]] = []
-
-    def observe(self, view: LayerView) -> None:
-        """Samplers see only the output."""
 
     def read(self, view: ReadoutView) -> None:
         """Run the chains on some rows."""
@@ -74,12 +70,6 @@ class SamplerLedger:
             for one, position in zip(prompt.tolist(), positions, strict=True)
         ]
 
-    def _place(self, view: ReadoutView, row: Any) -> dict[str, Any]:
-        prompt, probe = (index.cpu().numpy() for index in view.rows)
-        ids = [one.prompt_id for one in self.batch.encoded]
-        positions = self.batch.positions.cpu().numpy()
-        return {"prompt_id": Categorical(ids, prompt[row]), "position": positions[prompt[row], probe[row]]}
-
     def _stage_columns(self, view: ReadoutView, ledgers: list[Ledger]) -> dict[str, Any]:
         records = [record for ledger in ledgers for record in ledger.records]
         n_rows = view.logits.shape[1]
@@ -91,7 +81,7 @@ class SamplerLedger:
 
         top = at("top_token")
         return {
-            **self._place(view, row),
+            **place(self.batch, view.rows, row),
             **self._chain_columns(step),
             "active": at("active"),
             "params": Categorical([json.dumps(r.params, sort_keys=True) for r in records], step),
@@ -129,7 +119,7 @@ class SamplerLedger:
         alive, left, ranks = at("alive_before"), at("alive_after"), at("rank_before")
         tokens = ids.cpu().numpy()[row, k]
         return {
-            **self._place(view, row),
+            **place(self.batch, view.rows, row),
             **chain,
             "target": names_at(view.followed.texts, row, k),
             "token_id": tokens,
@@ -156,7 +146,7 @@ class SamplerLedger:
         row = np.arange(view.logits.shape[1])
         first, second = found.first(by, SHOWN)
         return {
-            **self._place(view, row),
+            **place(self.batch, view.rows, row),
             "chain": np.full(len(row), found.left, dtype=object),
             "other": np.full(len(row), found.right, dtype=object),
             "total_variation": found.total_variation.cpu().numpy(),
@@ -188,7 +178,7 @@ class SamplerLedger:
         # a logit of -inf comes after every finite one
         rank = torch.where(begun.gone, begun.n[:, None] + 1, begun.ranks)
         return {
-            **self._place(view, row),
+            **place(self.batch, view.rows, row),
             "target": names_at(view.followed.texts, row, k),
             "token_id": at(ids),
             "ambiguous": at(view.followed.ambiguous),

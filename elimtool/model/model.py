@@ -143,7 +143,7 @@ class Model:
 
         Args:
             batch: Encoded prompts, on this model's device.
-            needs: What the observers look at: ``residual``, ``attention``, ``block``, ``context``.
+            needs: What observers look at beside the residual stream: ``attention``, ``block``, ``context``.
             observe: Called for layer -1 (the embedding), then 0 .. n_layers - 1.
 
         Raises:

@@ -105,7 +105,6 @@ def _differences(model: Model, plain: Any, text: str, number: int) -> list[Diffe
         found.append(Difference(what, largest, tolerances[what], layer, number))
 
     def observe(view: LayerView) -> None:
-        assert view.residual is not None
         attention = view.all_attention()
         if attention is not None:
             differ("attention", attention[0], truth.attentions[view.layer][0], view.layer, relative=False)
@@ -120,6 +119,6 @@ def _differences(model: Model, plain: Any, text: str, number: int) -> list[Diffe
         else:
             last.append(view.residual[0])
 
-    model.stream(batch, {"residual", "attention"}, observe)
+    model.stream(batch, {"attention"}, observe)
     differ("logits", model.readout(last[0]), truth.logits[0], None, relative=True)
     return found

@@ -194,8 +194,9 @@ class Rows(Protocol):
 class LayerView:
     """One layer's activations at the probed positions, cut out while the layer runs.
 
-    ``layer`` -1 is the embedding. What no metric asked for, and the attention of a layer that has none,
-    is ``None``. Reduce a view and let it go: nothing of one layer is kept when the next one runs.
+    ``layer`` -1 is the embedding. The residual stream is always there; what else no metric asked for, and the
+    attention of a layer that has none, is ``None``. Reduce a view and let it go: nothing of one layer is kept
+    when the next one runs.
 
     Attributes:
         residual: The residual stream after the layer, before the final norm, in the model's dtype.
@@ -211,7 +212,7 @@ class LayerView:
 
     layer: int
     batch: Batch
-    residual: Float[Tensor, "batch probes width"] | None = None
+    residual: Float[Tensor, "batch probes width"]
     attention: Float[Tensor, "batch heads probes keys"] | None = None
     visible: Bool[Tensor, "batch probes keys"] | None = None
     block: Block | None = None

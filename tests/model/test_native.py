@@ -20,7 +20,7 @@ from elimtool.prompts.prompt import Prompt
 from tests.families import FAMILIES, save
 
 TEXTS = ("The capital of France is Paris, and a token is eliminated.", "A token")
-NEEDS = {"residual", "attention", "block"}
+NEEDS = {"attention", "block"}
 
 OWN_ATTENTION = {"bloom", "falcon"}
 """Families whose attention does not go through transformers' attention interface."""
@@ -150,7 +150,7 @@ def test_nothing_is_computed_that_nobody_looks_at(llama: Any, monkeypatch: pytes
     head = llama.bridge.unembed.original_component
     handle = head.register_forward_hook(lambda _m, inputs, _out: rows.append(inputs[0].shape[1]))
     try:
-        _views(llama, {"residual", "attention"})
+        _views(llama, {"attention"})
     finally:
         handle.remove()
     assert called == []

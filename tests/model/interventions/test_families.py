@@ -36,7 +36,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def logits(model: Any, batch: Batch, *interventions: Intervention, reference: Any = None) -> Tensor:
     """The model's logits at all positions of the first prompt, under interventions."""
     views: list[LayerView] = []
-    model.intervened(interventions, reference).stream(batch, {"residual"}, views.append)
+    model.intervened(interventions, reference).stream(batch, (), views.append)
     return model.readout(views[-1].residual[0])
 
 
@@ -175,7 +175,7 @@ def test_knockout_equals_a_mask_by_hand(loaded: Any, origin: str) -> None:
 def _pattern(model: Any, batch: Batch, *interventions: Intervention) -> Tensor:
     """Attention weights of the first layer at the probed positions."""
     views: list[LayerView] = []
-    model.intervened(interventions).stream(batch, {"residual", "attention"}, views.append)
+    model.intervened(interventions).stream(batch, {"attention"}, views.append)
     attention: Tensor = views[1].attention
     return attention
 

@@ -144,7 +144,7 @@ def test_a_sink_in_a_span_is_left_out_and_said(llama: Any) -> None:
 
 def _final(model: Any, batch: Batch, *interventions: Intervention, reference: Any = None) -> Tensor:
     views: list[LayerView] = []
-    model.intervened(interventions, reference).stream(batch, {"residual"}, views.append)
+    model.intervened(interventions, reference).stream(batch, (), views.append)
     return views[-1].residual
 
 
@@ -171,7 +171,7 @@ def test_knockout_cuts_only_the_layers_and_rows_it_names(llama: Any) -> None:
     keys = next(span.tokens for span in batch.encoded[0].spans if span.name == "France")
     views: list[LayerView] = []
     changed = llama.intervened([Knockout("France", (1, 2))])
-    changed.stream(batch, {"residual", "attention"}, views.append)
+    changed.stream(batch, {"attention"}, views.append)
     for view in views[1:]:
         mass = view.attention[0, :, 0, list(keys)].sum(-1)
         visible = view.visible[0, 0, list(keys)]
@@ -223,7 +223,7 @@ def test_rows_of_a_batch_can_have_their_own_interventions(llama: Any) -> None:
     batch = _batch(llama, TEXT, TEXT, TEXT)
     views: list[LayerView] = []
     with installed(llama.bridge, batch, plans):
-        llama.stream(batch, {"residual"}, views.append)
+        llama.stream(batch, (), views.append)
     for row, plan in enumerate(plans):
         alone = _final(llama, _batch(llama, TEXT), *plan)[0]
         torch.testing.assert_close(views[-1].residual[row], alone, atol=1e-4, rtol=0)

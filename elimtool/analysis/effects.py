@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from elimtool.files.rows import Row, Rows
 
 if TYPE_CHECKING:
     from elimtool.run import Run
 
-Row = Mapping[str, Any]
 Key = tuple[str, int, str]
 """Prompt id, position, target."""
 
 
-def effects(run: Run) -> list[dict[str, Any]]:
+def effects(run: Run) -> Rows:
     """Rows of the table ``effects``: each target in the model's own pass and under the interventions.
 
     Args:

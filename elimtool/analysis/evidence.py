@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Row = Mapping[str, Any]
+from elimtool.files.rows import Row
 
 ROLES = {"eliminator": 1, "promoter": -1}
 """Culprits that verdicts name, and the sign of what the target's log-probability does without them."""

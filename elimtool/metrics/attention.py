@@ -53,9 +53,9 @@ class AttentionRetention(Metric):
                 self.members[row, index, list(span.tokens)] = 1.0
         self.layers: list[int] = []
         self.waiting: list[tuple[Tensor, Tensor]] = []
-        self.spans: list[dict[str, Any]] = []
-        self.heads: list[dict[str, Any]] = []
-        self.whole: list[dict[str, Any]] = []
+        self.spans: list[Columns] = []
+        self.heads: list[Columns] = []
+        self.whole: list[Columns] = []
 
     def observe(self, view: LayerView) -> None:
         """Take one layer's rows in; they are summed over spans when enough of them wait."""

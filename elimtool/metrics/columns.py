@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elimtool.model.heads import Rows
+from elimtool.model.heads import RowIndex
 from elimtool.model.view import Batch
 
 Columns = Mapping[str, Any]
@@ -67,7 +67,7 @@ class Cells:
         return flat if self.chosen is None else flat[self.chosen]
 
 
-def place(batch: Batch, rows: Rows, chosen: npt.NDArray[np.intp] | slice = slice(None)) -> dict[str, Any]:
+def place(batch: Batch, rows: RowIndex, chosen: npt.NDArray[np.intp] | slice = slice(None)) -> dict[str, Any]:
     """Columns ``prompt_id`` and ``position``.
 
     Args:

@@ -25,7 +25,7 @@ from elimtool.errors import ElimError
 from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where, place
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.affine import Directions, Gain, pull, tolerance, wide
-from elimtool.model.heads import Heads, Rows
+from elimtool.model.heads import Heads, RowIndex
 from elimtool.model.view import Batch, Block, LayerView
 
 ROUNDING = 4.0
@@ -48,7 +48,7 @@ class Components(Metric):
         self.embedding: Tensor | None = None
         self.branches: list[Branch] = []
         self.flaws: list[Callable[[], str | None] | None] = []
-        self.filled: list[dict[str, Any]] = []
+        self.filled: list[Columns] = []
 
     def observe(self, view: LayerView) -> None:
         """Keep the parts of one block, or give up where they cannot make up its update."""
@@ -140,7 +140,7 @@ class Branch:
         return len(self.values.weight) if isinstance(self.values, Heads) else self.values.shape[-1]
 
     def shares(
-        self, rows: Rows, toward: Float[Tensor, "rows k width"]
+        self, rows: RowIndex, toward: Float[Tensor, "rows k width"]
     ) -> tuple[Float[Tensor, "rows k parts"], Float[Tensor, "rows k"] | None]:
         """Logits that the heads (or the MLP) give along some directions, and constants if there are any."""
         constant, back = None, toward
@@ -161,7 +161,7 @@ class Branch:
 
 
 def share_out(
-    embedding: Float[Tensor, "rows width"], branches: Sequence[Branch], rows: Rows, directions: Directions
+    embedding: Float[Tensor, "rows width"], branches: Sequence[Branch], rows: RowIndex, directions: Directions
 ) -> Float[Tensor, "rows k1 parts"]:
     """Shares of some tokens' logits, and last of the vocabulary's mean logit, by component.
 

@@ -26,7 +26,7 @@ CONTROLS = 99
 """Control tokens of a target: with so many a p-value can be 0.01."""
 
 
-class Controls(Metric):
+class FrequencyControls(Metric):
     """Applies the rule for late elimination to frequency-matched tokens."""
 
     tables: ClassVar[tuple[str, ...]] = ("controls",)
@@ -34,7 +34,7 @@ class Controls(Metric):
     def __init__(self, batch: Batch, settings: Settings) -> None:
         super().__init__(batch, settings)
         self.matching = None if settings.reference is None else Matching(settings.reference.prior)
-        self.filled: list[dict[str, Any]] = []
+        self.filled: list[Columns] = []
 
     def read(self, view: ReadoutView) -> None:
         """Match the followed targets of some rows, and see what becomes of their controls."""

@@ -21,9 +21,8 @@ from torch import Tensor
 from elimtool.metrics.columns import Columns, join, place
 from elimtool.metrics.components import Branch
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
-from elimtool.model.heads import FORMED_NUMBERS, Rows
-from elimtool.model.view import Batch, LayerView
-from elimtool.model.view import Rows as Formed
+from elimtool.model.heads import FORMED_NUMBERS, RowIndex
+from elimtool.model.view import Batch, FormedAttention, LayerView
 from elimtool.numerics.ranking import largest
 
 KEPT_NUMBERS = 2**16
@@ -50,7 +49,7 @@ class CopySuppression(Metric):
         self.wanted = settings.heads
         self.blocks: list[tuple[Branch, Weights]] = []
         self.flaws: list[Callable[[], str | None] | None] = []
-        self.filled: list[dict[str, Any]] = []
+        self.filled: list[Columns] = []
 
     def observe(self, view: LayerView) -> None:
         """Keep one block's heads and their attention, or give up where they cannot be told."""
@@ -102,7 +101,7 @@ class CopySuppression(Metric):
 
     def _opposed(
         self,
-        rows: Rows,
+        rows: RowIndex,
         keys: Int[Tensor, "rows some"],
         among: Bool[Tensor, "rows layers some"],
         toward: Float[Tensor, "rows some width"],
@@ -146,7 +145,7 @@ class Weights:
     """
 
     held: Float[Tensor, "batch heads probes keys"] | None
-    rows: Formed | None
+    rows: FormedAttention | None
 
     @classmethod
     def of(cls, view: LayerView) -> Weights | None:
@@ -156,7 +155,7 @@ class Weights:
             return cls(None, view.rows)
         return None if held is None else cls(held, None)
 
-    def at(self, rows: Rows, keys: Int[Tensor, "rows some"]) -> Float[Tensor, "rows heads some"]:
+    def at(self, rows: RowIndex, keys: Int[Tensor, "rows some"]) -> Float[Tensor, "rows heads some"]:
         """The weights of some rows on some keys of each."""
         prompt, probe = rows
         if self.held is not None:

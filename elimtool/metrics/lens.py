@@ -25,8 +25,8 @@ class LensTrajectory(Metric):
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
         super().__init__(batch, settings)
-        self.targets: list[dict[str, Any]] = []
-        self.layers: list[dict[str, Any]] = []
+        self.targets: list[Columns] = []
+        self.layers: list[Columns] = []
 
     def read(self, view: ReadoutView) -> None:
         """Reduce [layers, rows, vocab] to numbers."""

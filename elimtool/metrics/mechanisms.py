@@ -27,10 +27,10 @@ from elimtool.model.view import Batch, Block, LayerView
 HELD_NUMBERS = 2**22
 """Numbers in one intermediate tensor at most, about; rows are worked through in chunks that fit."""
 
-Rows = Float[Tensor, "*rows"]
+PerRow = Float[Tensor, "*rows"]
 
 
-class _Waiting(NamedTuple):
+class _WaitingBlock(NamedTuple):
     """One block's parts at the probed positions, to be reduced together with other blocks'."""
 
     shown: dict[str, Tensor]
@@ -54,8 +54,8 @@ class Mechanisms(Metric):
         self.before: Tensor | None = None
         self.layers: list[int] = []
         self.flaws: list[Callable[[], str | None] | None] = []
-        self.waiting: list[_Waiting] = []
-        self.found: list[dict[str, Rows]] = []
+        self.waiting: list[_WaitingBlock] = []
+        self.found: list[dict[str, PerRow]] = []
 
     def observe(self, view: LayerView) -> None:
         """Take one block in; several are reduced at once."""
@@ -65,7 +65,7 @@ class Mechanisms(Metric):
             self.flaws.append(view.block.flaw)
             shown = {"before": self.before, "after": after, **self._shown(view.block)}
             gains = tuple(None if norm is None else norm.fixed for norm in view.block.norms)
-            self._wait(_Waiting(shown, gains, None if view.block.mlp is None else view.block.mlp.weight))
+            self._wait(_WaitingBlock(shown, gains, None if view.block.mlp is None else view.block.mlp.weight))
         self.before = after
 
     def _shown(self, block: Block) -> dict[str, Tensor]:
@@ -87,7 +87,7 @@ class Mechanisms(Metric):
                 one["truth"] = one["outputs"] if mlp.bias is None else wide(one["outputs"]) - wide(mlp.bias)
         return one
 
-    def _wait(self, one: _Waiting) -> None:
+    def _wait(self, one: _WaitingBlock) -> None:
         if self.waiting and one.shapes != self.waiting[0].shapes:
             self._flush()
         self.waiting.append(one)
@@ -139,7 +139,7 @@ _OPTIONAL = (
 )
 
 
-def _reduced(given: dict[str, Tensor], blocks: Sequence[_Waiting]) -> dict[str, Rows]:
+def _reduced(given: dict[str, Tensor], blocks: Sequence[_WaitingBlock]) -> dict[str, PerRow]:
     """Columns by name, [blocks, rows]; ``given`` is what the blocks show, stacked."""
     gains = [one.gains for one in blocks]
     centred = torch.tensor([first is not None and first.centred for first, _ in gains])
@@ -165,7 +165,7 @@ def _reduced(given: dict[str, Tensor], blocks: Sequence[_Waiting]) -> dict[str, 
 
 def stream(
     before: Float[Tensor, "*rows width"], after: Float[Tensor, "*rows width"], centred: Bool[Tensor, "*some"]
-) -> dict[str, Rows]:
+) -> dict[str, PerRow]:
     """How crowded the entering residual is, and how the block turns and stretches it.
 
     Args:
@@ -198,7 +198,7 @@ def stream(
 
 def cancellation(
     lengths: Float[Tensor, "*rows heads"], length_of_sum: Float[Tensor, "*rows"]
-) -> dict[str, Rows]:
+) -> dict[str, PerRow]:
     """What the heads' outputs lose to one another, and what orthogonal ones of the same lengths would.
 
     Args:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.lenses.regime import Reference
+from elimtool.lenses.regime import ReferenceStatistics
 from elimtool.metrics.columns import Columns
 from elimtool.model.affine import Directions
 from elimtool.model.view import Batch, LayerView
@@ -82,7 +82,7 @@ class Settings:
     chains: tuple[Chain, ...] = ()
     heads: bool = True
     tables: frozenset[str] | None = None
-    reference: Reference | None = None
+    reference: ReferenceStatistics | None = None
     compiled: bool = False
 
     def wants(self, table: str) -> bool:

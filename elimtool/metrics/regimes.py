@@ -6,7 +6,7 @@ Table ``regimes``, one row a probed position; filled where the lens brings a ref
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -33,7 +33,7 @@ class Regimes(Metric):
         self.reference = settings.reference
         self.context: Tensor | None = None
         self.recent: list[Recent] = []
-        self.filled: list[dict[str, Any]] = []
+        self.filled: list[Columns] = []
 
     def observe(self, view: LayerView) -> None:
         """Keep the last layer's residuals; nothing without a reference."""

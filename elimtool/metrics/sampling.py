@@ -23,7 +23,7 @@ from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
 from elimtool.samplers import History, Ledger, StageRecord
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.compare import Difference, Ordering, compare
+from elimtool.samplers.compare import ChainDifference, Ordering, compare
 from elimtool.samplers.survival import TemperatureRanges, bounds, temperature_ranges
 
 SHOWN = 5
@@ -39,10 +39,10 @@ class SamplerLedger(Metric):
         super().__init__(batch, settings)
         self.chains = settings.chains
         self.compiled = settings.compiled
-        self.stages: list[dict[str, Any]] = []
-        self.fates: list[dict[str, Any]] = []
-        self.differences: list[dict[str, Any]] = []
-        self.survival: list[dict[str, Any]] = []
+        self.stages: list[Columns] = []
+        self.fates: list[Columns] = []
+        self.differences: list[Columns] = []
+        self.survival: list[Columns] = []
 
     def read(self, view: ReadoutView) -> None:
         """Run the chains on some rows."""
@@ -141,7 +141,7 @@ class SamplerLedger(Metric):
             found[i] = _why(records[step[i]], int(k[i]), int(row[i]), bool(removed[i]), view.spell)
         return found
 
-    def _difference_columns(self, view: ReadoutView, found: Difference, by: Ordering) -> dict[str, Any]:
+    def _difference_columns(self, view: ReadoutView, found: ChainDifference, by: Ordering) -> dict[str, Any]:
         """One pair of chains on some rows; the tokens that tell them apart, by the model's probability."""
         row = np.arange(view.logits.shape[1])
         first, second = found.first(by, SHOWN)

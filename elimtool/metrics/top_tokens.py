@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ class TopTokens(Metric):
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
         super().__init__(batch, settings)
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[Columns] = []
 
     def read(self, view: ReadoutView) -> None:
         """Take the first tokens of the last layer's rows, equal logits in order of their ids."""

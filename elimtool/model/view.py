@@ -174,7 +174,7 @@ class Block:
 
 
 @runtime_checkable
-class Rows(Protocol):
+class FormedAttention(Protocol):
     """Attention weights of one layer, formed when they are asked for."""
 
     def parts(self) -> Iterator[tuple[slice, Tensor]]:
@@ -217,7 +217,7 @@ class LayerView:
     visible: Bool[Tensor, "batch probes keys"] | None = None
     block: Block | None = None
     context: Float[Tensor, "batch keys width"] | None = None
-    rows: Rows | None = None
+    rows: FormedAttention | None = None
 
     def attention_parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some keys"]]]:
         """The attention weights, some probes at a time, and which; nothing for a layer that has none.

@@ -16,9 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.numerics.distributions import LIKELY
-
-Rows = Float[Tensor, "rows vocab"]
+from elimtool.numerics.distributions import LIKELY, OverVocab
 
 
 def top(logits: Float[Tensor, "*rows vocab"]) -> Int[Tensor, "*rows"]:
@@ -27,7 +25,7 @@ def top(logits: Float[Tensor, "*rows vocab"]) -> Int[Tensor, "*rows"]:
 
 
 def rank(
-    logits: Rows,
+    logits: OverVocab,
     tokens: Int[Tensor, "rows k"],
     leading: Sequence[npt.NDArray[Any]] | None = None,
     maxima: npt.NDArray[np.float32] | None = None,
@@ -60,7 +58,7 @@ def rank(
 
 
 def _in_loops(
-    logits: Rows, scores: Float[Tensor, "rows k"], maxima: npt.NDArray[np.float32]
+    logits: OverVocab, scores: Float[Tensor, "rows k"], maxima: npt.NDArray[np.float32]
 ) -> tuple[Tensor, Tensor]:
     from elimtool.numerics.kernels.rows import count
 
@@ -69,7 +67,7 @@ def _in_loops(
 
 
 def _counted(
-    logits: Rows, scores: Float[Tensor, "rows k"], leading: Sequence[npt.NDArray[Any]] | None
+    logits: OverVocab, scores: Float[Tensor, "rows k"], leading: Sequence[npt.NDArray[Any]] | None
 ) -> tuple[Tensor, Tensor]:
     """How many scores of each row are larger than, and equal to, some others.
 
@@ -91,7 +89,7 @@ def _counted(
 
 
 def largest(
-    logits: Rows, count: int, leading: Sequence[npt.NDArray[Any]] | None = None
+    logits: OverVocab, count: int, leading: Sequence[npt.NDArray[Any]] | None = None
 ) -> Float[Tensor, "rows count"]:
     """The largest scores of each row, falling; at most as many as there are columns.
 
@@ -128,7 +126,7 @@ def reaching(row: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     return reached
 
 
-def nucleus(logprobs: Rows, mass: float = 0.9) -> Bool[Tensor, "rows vocab"]:
+def nucleus(logprobs: OverVocab, mass: float = 0.9) -> Bool[Tensor, "rows vocab"]:
     """The smallest set of most probable tokens that holds ``mass`` of each row.
 
     The tokens above some probability are sorted, and no others, where together they hold the mass: the set
@@ -164,7 +162,7 @@ def count_true(flags: Bool[Tensor, "*rows width"]) -> Int[Tensor, "*rows"]:
 
 
 def _partly_sorted(
-    logprobs: Rows, mass: float, width: int = 256
+    logprobs: OverVocab, mass: float, width: int = 256
 ) -> tuple[Int[Tensor, "rows width"], Bool[Tensor, "rows width"]]:
     """The same by a partial sort of ``width`` tokens, and a longer one of the rows that need more.
 

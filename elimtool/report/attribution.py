@@ -9,8 +9,9 @@ from rich.constrain import Constrain
 from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
-from elimtool.report.attributed import Attributed, Method, attributed
-from elimtool.report.facts import Probe, Row, Tables
+from elimtool.files.rows import Row
+from elimtool.report.attribution_rows import Attributed, Method, attributed
+from elimtool.report.facts import Probe, Tables
 from elimtool.report.head import model_line, prompt_line
 from elimtool.report.screen import Screen, padded
 from elimtool.report.shading import shading

@@ -11,7 +11,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from elimtool.analysis.closing import ChainFate, kind_of_stage, needed, spell_prob
-from elimtool.report.facts import Probe, Row
+from elimtool.files.rows import Row
+from elimtool.report.facts import Probe
 from elimtool.report.numbers import share
 from elimtool.report.screen import Screen, padded
 

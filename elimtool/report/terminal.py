@@ -10,11 +10,12 @@ from rich.text import Text
 
 from elimtool.analysis.closing import closing_sentence
 from elimtool.analysis.evidence import findings_in_words
-from elimtool.analysis.regime import regime_sentence
+from elimtool.analysis.regime_sentence import regime_sentence
 from elimtool.analysis.verdict import in_words
+from elimtool.files.rows import Row
 from elimtool.report.effects import effect_lines
 from elimtool.report.engines import engines
-from elimtool.report.facts import Probe, Row, Tables
+from elimtool.report.facts import Probe, Tables
 from elimtool.report.head import head, model_line, prompt_line
 from elimtool.report.ledger import ChainLedger, ledger, ledgers
 from elimtool.report.positions import position_lines

@@ -16,7 +16,7 @@ from elimtool.errors import ElimError
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.distribution import LEADERS
 from elimtool.samplers.ledger import Ledger, spread
-from elimtool.samplers.order import Row, alive_parts, leaders
+from elimtool.samplers.order import Array, alive_parts, leaders
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +48,14 @@ class Ordering:
         found = ids.gather(1, first).tolist()
         return [best[:n] for best, n in zip(found, among.sum(-1).tolist(), strict=True)]
 
-    def best_of(self, tokens: Row, row: int, count: int) -> list[int]:
+    def best_of(self, tokens: Array, row: int, count: int) -> list[int]:
         """The same for many tokens of one row, given by rising id."""
         best: list[int] = tokens[leaders(self.values[row].numpy()[tokens], count)].tolist()
         return best
 
 
 @dataclass(frozen=True, eq=False)
-class Difference:
+class ChainDifference:
     """Two chains on the same rows.
 
     Attributes:
@@ -102,7 +102,7 @@ class Difference:
         )
 
 
-def compare(left: Ledger, right: Ledger) -> Difference:
+def compare(left: Ledger, right: Ledger) -> ChainDifference:
     """How far apart the results of two chains are.
 
     Raises:
@@ -120,7 +120,7 @@ def compare(left: Ledger, right: Ledger) -> Difference:
         apart, common = _apart(b, a)
     else:
         apart, common = _apart_everywhere(a, b)
-    return Difference(
+    return ChainDifference(
         left=left.chain,
         right=right.chain,
         total_variation=apart,

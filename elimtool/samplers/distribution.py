@@ -22,7 +22,7 @@ from elimtool.samplers.order import (
 )
 
 if TYPE_CHECKING:
-    from elimtool.numerics.kernels.rows import Measured
+    from elimtool.numerics.kernels.rows import RowStatistics
 
 Order = Literal["id", "falling", "none"]
 """Column order: by token id, by falling score (the lower id first among ties), or none."""
@@ -76,7 +76,7 @@ class Distribution:
         return larger(self.scores, self.scores.new_full((self.scores.shape[0], 1), NEG_INF))
 
     @cached_property
-    def measured(self) -> Measured | None:
+    def measured(self) -> RowStatistics | None:
         """What one compiled pass over the whole vocabulary finds, where that can be had."""
         if not self.compiled or self.tokens is not None or self.scores.dtype != torch.float64:
             return None

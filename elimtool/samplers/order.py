@@ -18,7 +18,7 @@ from torch import Tensor
 
 from elimtool.numerics.ranking import reaching
 
-Row = npt.NDArray[Any]
+Array = npt.NDArray[Any]
 
 FEW = 1024
 """Columns up to which calls cost more than what they do: such rows are worked through together."""
@@ -62,7 +62,7 @@ def count_larger(
     return torch.from_numpy(found)
 
 
-def leaders(values: Row, count: int) -> Row:
+def leaders(values: Array, count: int) -> Array:
     """Places of the ``count`` largest values, falling, the first place first among ties."""
     if not len(values):
         return np.zeros(0, dtype=np.int64)
@@ -92,12 +92,12 @@ def _in_turn(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(values.cumsum(-1)[..., -1] if values.shape[-1] else values.sum(-1))
 
 
-def dot(one: Row, other: Row) -> float:
+def dot(one: Array, other: Array) -> float:
     """Sum of products, by torch: numpy would wake threads of its own, which torch has to share cores with."""
     return float(torch.from_numpy(one).dot(torch.from_numpy(other)))
 
 
-def held_below(values: Row, weights: Row, bounds: Row) -> Row:
+def held_below(values: Array, weights: Array, bounds: Array) -> Array:
     """What the values strictly under each bound weigh, from one pass over the weights."""
     inside = values < bounds.max(initial=-np.inf)
     if 8 * np.count_nonzero(inside) < len(values):
@@ -111,7 +111,7 @@ def held_below(values: Row, weights: Row, bounds: Row) -> Row:
 
 def alive_parts(
     alive: Bool[Tensor, "rows width"], *columns: Shaped[Tensor, "rows width"]
-) -> Iterator[tuple[Row, ...]]:
+) -> Iterator[tuple[Array, ...]]:
     """Row by row the living columns of some tensors, so that no sum depends on how wide others made a row."""
     rows = [one.numpy() for one in columns]
     for index, mask in enumerate(alive.numpy()):

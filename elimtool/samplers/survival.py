@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.order import Row, held_below
+from elimtool.samplers.order import Array, held_below
 from elimtool.samplers.temperature_range import TemperatureRanges, temperature_ranges
 from elimtool.samplers.top_n_sigma import deviation
 from elimtool.samplers.typical import Typical
@@ -86,7 +86,7 @@ def _masses(
 
 
 def _mass_before(
-    c: Candidates, places: Iterable[Row], mine: Float64[Tensor, "rows k"]
+    c: Candidates, places: Iterable[Array], mine: Float64[Tensor, "rows k"]
 ) -> Float64[Tensor, "rows k"]:
     """Probability of the tokens strictly before each target where they stand by rising ``places``."""
     found = torch.full_like(mine, NAN)

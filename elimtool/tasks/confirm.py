@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from elimtool.analysis.evidence import CONTROLS, DELTA, DELTA_HALF, ROLES, CausalTest, evidence
 from elimtool.engine import scoring
 from elimtool.engine.reference import ensure_reference
+from elimtool.files.rows import Rows
 from elimtool.model.interventions import Ablate, Component
 from elimtool.model.interventions.install import Plan
 from elimtool.model.interventions.recording import dtype_name
@@ -23,11 +24,9 @@ from elimtool.model.view import Encoded
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from elimtool.model.interventions.reference import Reference
+    from elimtool.model.interventions.reference import ReferenceActivations
     from elimtool.model.model import Model
     from elimtool.run import Run
-
-Rows = list[dict[str, Any]]
 
 
 def confirm(
@@ -68,7 +67,13 @@ def confirm(
 
 
 def _test(
-    model: Model, one: Encoded, rows: Rows, ids: Sequence[int], reference: Reference, seed: int, delta: float
+    model: Model,
+    one: Encoded,
+    rows: Rows,
+    ids: Sequence[int],
+    reference: ReferenceActivations,
+    seed: int,
+    delta: float,
 ) -> None:
     """Fill in the columns of one prompt's verdicts; each component is ablated once for all of them."""
     named = {role: [_component(row[role]) for row in rows] for role in ROLES}
@@ -121,7 +126,7 @@ def log_probabilities(
     model: Model,
     one: Encoded,
     plans: Sequence[Plan],
-    reference: Reference,
+    reference: ReferenceActivations,
     where: Sequence[int],
     ids: Sequence[int],
 ) -> Tensor:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import elimtool
 from elimtool import TraceOptions
 from elimtool.analysis.verdict import outcome, trajectory
-from elimtool.lenses.regime import WINDOW, Reference
+from elimtool.lenses.regime import WINDOW, ReferenceStatistics
 from elimtool.lenses.ridge import Facts, RidgeLens
 from elimtool.metrics import controls as module
 from elimtool.metrics.controls import CONTROLS, Matching, late_eliminated
@@ -78,7 +78,7 @@ def test_many_tokens_are_judged_as_one_target_is(seed: int, ties: bool) -> None:
 def lens(llama: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     generator = torch.Generator().manual_seed(0)
     prior = torch.log_softmax(torch.randn(llama.vocab, generator=generator), -1)
-    reference = Reference(torch.ones(3), torch.ones(3, WINDOW), prior, 0.05)
+    reference = ReferenceStatistics(torch.ones(3), torch.ones(3, WINDOW), prior, 0.05)
     facts = Facts("llama", llama.hashes()["weights_sha256"], "b" * 64, 100, 99, 34, "none", 0.05, "0")
     maps = torch.randn(llama.n_layers, llama.width, llama.width, generator=generator)
     path = tmp_path_factory.mktemp("lens") / "random.safetensors"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
 from elimtool.analysis.closing import ChainFate, closing_sentence, needed
 from elimtool.analysis.verdict import in_words
+from elimtool.files.rows import Row, Rows
 
 if TYPE_CHECKING:
     from elimtool.run import Run
-
-Row = Mapping[str, Any]
 
 
 def story_of(run: Run, prompt: str, position: int | None = None, target: str | None = None) -> str:
@@ -55,10 +54,10 @@ def story_of(run: Run, prompt: str, position: int | None = None, target: str | N
     return " ".join(part for part in (told, f"{outcome}: {words}." if words else "") if part)
 
 
-def _rows(run: Run, table: str, prompt: str) -> list[dict[str, Any]]:
+def _rows(run: Run, table: str, prompt: str) -> Rows:
     if table not in run.tables:
         return []
-    found: list[dict[str, Any]] = run.arrow(table).filter(pc.field("prompt_id") == prompt).to_pylist()
+    found: Rows = run.arrow(table).filter(pc.field("prompt_id") == prompt).to_pylist()
     return found
 
 

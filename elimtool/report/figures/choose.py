@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
+from elimtool.files.rows import Rows
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures.attributed import attribution
 from elimtool.report.figures.figure import Figure, Listing
@@ -83,7 +84,7 @@ def check_name(name: str, **given: Any) -> None:
 
 def _probe(tables: Tables, wanted: str | None, position: int | None) -> Probe:
     table = tables.arrow("prompts")
-    prompts: list[Mapping[str, Any]] = [] if table is None else table.to_pylist()
+    prompts: Rows = [] if table is None else table.to_pylist()
     ids = [row["prompt_id"] for row in prompts]
     if wanted is None and len(ids) > 1:
         raise ElimError(f"the run has {len(ids):,} prompts", f"say which with --prompt: {_named(ids)}")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from elimtool.model.interventions import Ablate, Intervention, Knockout, Patch, Scale
 from elimtool.model.interventions.recording import record
-from elimtool.model.interventions.reference import Reference
+from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt, SpanRequest
@@ -96,7 +96,7 @@ def _filled(x: Tensor, part: slice, value: Any, start: int = 0) -> Tensor:
     return x
 
 
-def _reference(model: Any, size: int) -> Reference:
+def _reference(model: Any, size: int) -> ReferenceActivations:
     """A made-up reference: one mean for every head and MLP."""
     from elimtool.model.interventions.edits import Site
 
@@ -104,7 +104,7 @@ def _reference(model: Any, size: int) -> Reference:
     sites = [Site(layer, kind) for layer in range(model.n_layers) for kind in ("heads", "mlp")]
     means = {site: torch.randn(size, generator=dice) for site in sites}
     samples = {site: torch.randn(5, size, generator=dice) for site in sites}
-    return Reference(HEADS, means, samples, {})
+    return ReferenceActivations(HEADS, means, samples, {})
 
 
 def test_ablating_and_scaling_equal_a_hook_by_hand(loaded: Any) -> None:

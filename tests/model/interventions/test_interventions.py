@@ -23,7 +23,7 @@ from elimtool.model.interventions import (
 from elimtool.model.interventions.edits import Site
 from elimtool.model.interventions.install import installed
 from elimtool.model.interventions.recording import record
-from elimtool.model.interventions.reference import Reference
+from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt, SpanRequest
 
@@ -180,11 +180,11 @@ def test_knockout_cuts_only_the_layers_and_rows_it_names(llama: Any) -> None:
         torch.testing.assert_close(view.attention.sum(-1), torch.ones(1, 4, 1), atol=1e-5, rtol=0)
 
 
-def _reference(seed: int = 0) -> Reference:
+def _reference(seed: int = 0) -> ReferenceActivations:
     dice = torch.Generator().manual_seed(seed)
     sites = [Site(layer, kind) for layer in range(4) for kind in ("heads", "mlp")]
     means = {site: torch.randn(32, generator=dice) for site in sites}
-    return Reference(4, means, {site: torch.randn(6, 32, generator=dice) for site in sites}, {})
+    return ReferenceActivations(4, means, {site: torch.randn(6, 32, generator=dice) for site in sites}, {})
 
 
 @pytest.mark.parametrize(

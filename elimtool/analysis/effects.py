@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from elimtool.analysis.culprits import Key
 from elimtool.files.rows import Row, Rows
 
 if TYPE_CHECKING:
     from elimtool.run import Run
-
-Key = tuple[str, int, str]
-"""Prompt id, position, target."""
 
 
 def effects(run: Run) -> Rows:

@@ -8,11 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 
 from elimtool.errors import ElimError
+from elimtool.model.prefix import BATCH_TOKENS
 from elimtool.model.view import Encoded
 from elimtool.prompts.prompt import Prompt, as_prompts
-
-BATCH_TOKENS = 4096
-"""Padded tokens in one forward pass at most, unless a single prompt has more."""
 
 LITTLE = 512
 """Up to this many padded tokens, padding costs less than a second forward pass."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from elimtool.engine.intake import BATCH_TOKENS, batches
+from elimtool.engine.intake import batches
 from elimtool.model.interventions.install import Plan, installed
+from elimtool.model.prefix import BATCH_TOKENS
 from elimtool.model.view import Batch, Encoded, LayerView
 
 if TYPE_CHECKING:

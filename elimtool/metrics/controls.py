@@ -2,7 +2,7 @@
 
 Table ``controls``, one row a followed target; filled where the lens brings p_0, the mean output on its
 reference text. A token passes through the first ranks of one layer or another by chance, so the rule that
-calls a target lost is held against ``CONTROLS`` tokens that nothing speaks for but their frequency.
+calls a target lost is held against ``MATCHED_TOKENS`` tokens that nothing speaks for but their frequency.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from elimtool.model.view import Batch
 from elimtool.numerics.ranking import largest, nucleus, rank
 from elimtool.run.rules import NUCLEUS, SURFACED
 
-CONTROLS = 99
+MATCHED_TOKENS = 99
 """Control tokens of a target: with so many a p-value can be 0.01."""
 
 
@@ -97,7 +97,7 @@ class Matching:
     def controls(
         self, targets: Int[Tensor, "rows k"], excluded: Int[Tensor, "rows e"]
     ) -> Int[Tensor, "rows k controls"]:
-        """The ``CONTROLS`` tokens nearest to each target in log p_0, by id among equals.
+        """The ``MATCHED_TOKENS`` tokens nearest to each target in log p_0, by id among equals.
 
         Args:
             targets: Vocabulary indices; negative ones get the controls of token 0, to be ignored.
@@ -106,7 +106,7 @@ class Matching:
         Returns:
             Vocabulary indices; -1 behind the last where a small vocabulary has no more.
         """
-        found = torch.full((*targets.shape, CONTROLS), -1, dtype=torch.long)
+        found = torch.full((*targets.shape, MATCHED_TOKENS), -1, dtype=torch.long)
         for row, (ids, out) in enumerate(zip(targets.tolist(), excluded.tolist(), strict=True)):
             for k, target in enumerate(ids):
                 nearest = self._nearest(max(target, 0), out)
@@ -114,12 +114,12 @@ class Matching:
         return found
 
     def _nearest(self, target: int, excluded: list[int]) -> npt.NDArray[np.int64]:
-        prior, reach = self.prior.numpy(), CONTROLS + len(excluded) + 1
+        prior, reach = self.prior.numpy(), MATCHED_TOKENS + len(excluded) + 1
         place = int(self.place[target])
         near = self.order[max(0, place - reach) : place + reach + 1]
         near = np.sort(near[~np.isin(near, [*excluded, target])])
         distance = np.abs(prior[near] - prior[target])
-        nearest: npt.NDArray[np.int64] = near[distance.argsort(kind="stable")[:CONTROLS]]
+        nearest: npt.NDArray[np.int64] = near[distance.argsort(kind="stable")[:MATCHED_TOKENS]]
         return nearest
 
 

@@ -13,13 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.lenses.regime import ABSTAIN, UNSEEN, WINDOW, Recent, recent_surprisal, regimes
+from elimtool.lenses.stream import READOUT_BYTES
 from elimtool.metrics.columns import Columns, join, place
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
 from elimtool.numerics.shapes import normaliser
-
-READOUT_BYTES = 64 * 2**20
-"""Logits of earlier positions held at a time."""
 
 
 class Regimes(Metric):

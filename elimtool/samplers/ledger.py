@@ -17,8 +17,6 @@ from elimtool.samplers.distribution import NEG_INF
 from elimtool.samplers.order import count_larger
 from elimtool.samplers.stage import Detail, Effect, Fate, Stage
 
-NAN = float("nan")
-
 
 @dataclass(frozen=True, eq=False)
 class StageRecord:
@@ -184,14 +182,14 @@ class Standing:
         return {
             "active": torch.zeros(rows, dtype=torch.bool),
             "mass_pruned": torch.zeros(rows, dtype=torch.float64),
-            "threshold": torch.full((rows,), NAN, dtype=torch.float64),
-            "margin": torch.full(self.alive.shape, NAN, dtype=torch.float64),
+            "threshold": torch.full((rows,), torch.nan, dtype=torch.float64),
+            "margin": torch.full(self.alive.shape, torch.nan, dtype=torch.float64),
         }
 
     @staticmethod
     def of(c: Candidates, targets: Int[Tensor, "rows k"]) -> Standing:
         """Survival and probability of the targets, NaN for none."""
-        return Standing(~c.gone, c.target_probs.masked_fill(targets < 0, NAN))
+        return Standing(~c.gone, c.target_probs.masked_fill(targets < 0, torch.nan))
 
 
 def spread(c: Candidates, mask: Bool[Tensor, "rows width"]) -> Bool[Tensor, "rows vocab"]:
@@ -255,11 +253,11 @@ def _acts(
     pruned = torch.zeros(rows, dtype=torch.float64)
     if not torch.equal(before.n, after.n):
         pruned = base.mass(~survivors(effect))
-    threshold = effect.threshold if effect.threshold is not None else pruned.new_full((rows,), NAN)
+    threshold = effect.threshold if effect.threshold is not None else pruned.new_full((rows,), torch.nan)
     return {
         "active": acted,
         "mass_pruned": pruned,
-        "threshold": threshold.double().masked_fill(~acted, NAN),
+        "threshold": threshold.double().masked_fill(~acted, torch.nan),
         "margin": _margin(effect, before, after, acted, targets < 0),
     }
 
@@ -269,13 +267,13 @@ def _margin(
 ) -> Float64[Tensor, "rows k"]:
     """The effect's margins: null or -inf by the ledger's rules, and never against the outcome."""
     if effect.margin is None:
-        return torch.full(before.slots.shape, NAN, dtype=torch.float64, device=before.scores.device)
+        return torch.full(before.slots.shape, torch.nan, dtype=torch.float64, device=before.scores.device)
     alive = ~after.gone
     margin = effect.margin.double()
     margin = torch.where(alive, margin.nan_to_num(torch.inf, torch.inf, -torch.inf).clamp(min=0.0), margin)
     margin = torch.where(alive, margin, margin.nan_to_num(0.0, torch.inf, -torch.inf).clamp(max=0.0))
     margin = margin.masked_fill(before.gone, NEG_INF)
-    return margin.masked_fill(padding | ~acted[:, None], NAN)
+    return margin.masked_fill(padding | ~acted[:, None], torch.nan)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from elimtool.analysis.evidence import CONTROLS, DELTA, DELTA_HALF, ROLES, CausalTest, evidence
+from elimtool.analysis.evidence import DELTA, DELTA_HALF, NULL_COMPONENTS, ROLES, CausalTest, evidence
 from elimtool.engine import scoring
 from elimtool.engine.reference import ensure_reference
 from elimtool.files.rows import Rows
@@ -108,7 +108,7 @@ def controls_of(part: Component, n_layers: int, n_heads: int, seed: int) -> list
         seed: Draws them.
 
     Returns:
-        ``CONTROLS`` of them, or as many as the model has.
+        ``NULL_COMPONENTS`` of them, or as many as the model has.
     """
     pool: list[Component] = []
     for distance in range(n_layers):
@@ -116,10 +116,10 @@ def controls_of(part: Component, n_layers: int, n_heads: int, seed: int) -> list
         for layer in sorted(layer for layer in layers if 0 <= layer < n_layers):
             heads: Iterable[int | None] = [None] if part.head is None else range(n_heads)
             pool += [found for head in heads if (found := Component(layer, head)) != part]
-        if len(pool) >= CONTROLS:
+        if len(pool) >= NULL_COMPONENTS:
             break
     dice = random.Random(f"{seed} {part}")
-    return dice.sample(pool, min(CONTROLS, len(pool)))
+    return dice.sample(pool, min(NULL_COMPONENTS, len(pool)))
 
 
 def log_probabilities(

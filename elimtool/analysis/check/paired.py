@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from elimtool.analysis.check.values import CheckedValue
+from elimtool.analysis.compare.resample import LEVEL, RESAMPLES
 
-RESAMPLES = 2000
-LEVEL = 0.95
 MOVED = 5
 
 

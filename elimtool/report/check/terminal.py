@@ -10,7 +10,7 @@ from rich.text import Text
 
 from elimtool.analysis.check.findings import Finding, Report, Result, Status
 from elimtool.analysis.check.paired import PairedDifference
-from elimtool.report.screen import Screen, padded
+from elimtool.report.screen import LEAST_WIDTH, Screen, padded
 
 WORDS: dict[Status, tuple[str, str]] = {
     "passed": ("ok", "green"),
@@ -22,7 +22,6 @@ WORDS: dict[Status, tuple[str, str]] = {
 """How each status is called, and its colour."""
 MOST_FINDINGS = 5
 """Findings told of one check; the rest is counted (and is in --json and --junit)."""
-LEAST_WIDTH = 40
 MOST_NAME = 40
 
 

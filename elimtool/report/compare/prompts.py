@@ -14,10 +14,9 @@ from elimtool.analysis.compare.injection import is_injection, output_of, turned,
 from elimtool.files.rows import Row
 from elimtool.report.compare.turned import turned_lines
 from elimtool.report.numbers import share, times
-from elimtool.report.screen import Screen, padded
+from elimtool.report.screen import LEAST_WIDTH, Screen, padded
 from elimtool.run.comparison import Comparison
 
-LEAST_WIDTH = 40
 MOST_TARGETS = 6
 MOST_TOKENS = 5
 """Flipped tokens that are named of each place."""

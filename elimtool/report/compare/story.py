@@ -12,10 +12,9 @@ from elimtool.report.compare.chains import chain_lines
 from elimtool.report.compare.prompts import onset_lines, own_pairs, prompt_story
 from elimtool.report.compare.tested import one_line, tested
 from elimtool.report.numbers import share
-from elimtool.report.screen import Screen, padded
+from elimtool.report.screen import LEAST_WIDTH, Screen, padded
 from elimtool.run.comparison import Comparison
 
-LEAST_WIDTH = 40
 MOST_NOTES = 8
 MOST_FLIPS = 6
 MOST_TURNS = 4

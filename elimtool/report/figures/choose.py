@@ -14,7 +14,7 @@ from elimtool.report.figures.overview import OVERVIEW, Overview
 from elimtool.report.figures.parts import components
 from elimtool.report.figures.prompt import PROMPT
 from elimtool.report.figures.retention import heads_of_layer
-from elimtool.report.figures.words import quoted
+from elimtool.report.figures.words import MOST_NAMED, quoted
 from elimtool.run.reader import Run
 
 LISTINGS = ("interventions", "differences")
@@ -22,7 +22,6 @@ LISTINGS = ("interventions", "differences")
 OF_PROMPT = (*(name for name in PROMPT if name not in LISTINGS), "heads")
 OF_RUN = tuple(OVERVIEW)
 NAMES = OF_PROMPT + OF_RUN
-MOST_NAMED = 5
 
 OF_TARGET: dict[str, tuple[str, Callable[[Probe, str], Sequence[Figure]]]] = {
     "components": ("components", components),

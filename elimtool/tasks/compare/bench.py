@@ -15,6 +15,7 @@ from elimtool.analysis.compare.setting import Setting
 from elimtool.analysis.compare.side import Side
 from elimtool.analysis.compare.statistics import statistics
 from elimtool.analysis.compare.tables import differences
+from elimtool.engine.follow import LEADERS
 from elimtool.engine.loop import TraceOptions
 from elimtool.engine.records import prompt_row
 from elimtool.engine.walk import walk
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from elimtool.metrics.metric import Settings
     from elimtool.model.model import Model
     from elimtool.run.manifest import Manifest
-
-LEADERS = 5
-"""Without targets, so many of each output's most probable tokens are followed on both sides."""
 
 
 class Bench:

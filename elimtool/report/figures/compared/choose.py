@@ -9,6 +9,7 @@ from elimtool.report.facts import Keyed
 from elimtool.report.figures.compared.overview import COMPARED, Compared
 from elimtool.report.figures.compared.pair import PAIR, PairRows
 from elimtool.report.figures.figure import Figure, Listing
+from elimtool.report.figures.words import MOST_NAMED
 from elimtool.run.comparison import Comparison
 
 LISTINGS = ("alignment", "heads", "flips", "stages", "statistics")
@@ -16,7 +17,6 @@ LISTINGS = ("alignment", "heads", "flips", "stages", "statistics")
 OF_PAIR = tuple(name for name in PAIR if name not in LISTINGS)
 OF_COMPARISON = tuple(name for name in COMPARED if name not in LISTINGS)
 NAMES = OF_PAIR + OF_COMPARISON
-MOST_NAMED = 5
 
 
 def choose(comparison: Comparison, name: str, pair: str | None = None) -> Figure:

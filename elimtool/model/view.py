@@ -131,7 +131,8 @@ class Block:
         behind: The norms behind attention and MLP.
         multiplier: What the family multiplies both outputs with.
         n_heads: Number of query heads.
-        flaw: Finds ``undecomposed`` out; ``None`` where that is not known to be anything.
+        flaw: Says why the update is not the sum of these heads and this MLP, ``None`` if it is. To be asked
+            late: the blocks that ran until then are looked at together. Without it nothing is known.
     """
 
     attention: Projection | None
@@ -142,14 +143,6 @@ class Block:
     multiplier: float
     n_heads: int
     flaw: Callable[[], str | None] | None = None
-
-    @property
-    def undecomposed(self) -> str | None:
-        """Why the update is not the sum of these heads and this MLP; ``None`` if it is.
-
-        To be asked late: the blocks that ran until then are looked at together.
-        """
-        return None if self.flaw is None else self.flaw()
 
     @cached_property
     def heads(self) -> Heads | None:

@@ -14,35 +14,12 @@ from torch import Tensor
 OverVocab = Float[Tensor, "rows vocab"]
 
 
-def log_softmax(logits: OverVocab) -> OverVocab:
-    """Natural-log probabilities, in at least float32.
-
-    Args:
-        logits: Scores of any float dtype; ``-inf`` marks a removed token.
-
-    Returns:
-        Log-probabilities (nats, <= 0), float64 for float64 input, else float32.
-    """
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    return torch.log_softmax(wide, dim=-1)
-
-
 def entropy(logprobs: OverVocab) -> Float[Tensor, "rows"]:
     """Shannon entropy in nats, 0 .. ln(vocab), with ``0 log 0 = 0``.
 
     Source: Shannon 1948; effective counts exp(H) are the Hill number of order 1.
     """
     return entropy_and_collision(logprobs)[0]
-
-
-def collision(logprobs: OverVocab) -> Float[Tensor, "rows"]:
-    """The chance that two independent draws agree: the sum of p^2, 1/vocab .. 1."""
-    return entropy_and_collision(logprobs)[1]
-
-
-def kl(reference: OverVocab, other: OverVocab) -> Float[Tensor, "rows"]:
-    """KL(reference || other) in nats, >= 0; see ``kl_to_last``."""
-    return kl_to_last(torch.stack([other, reference]))[0]
 
 
 def entropy_and_collision(logprobs: OverVocab) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:

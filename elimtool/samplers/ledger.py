@@ -82,12 +82,6 @@ class StageRecord:
         """Columns of the stage's base that survive."""
         return survivors(self._effect)
 
-    def removed(self, row: int = 0) -> Int[Tensor, " removed"]:
-        """Ids of the tokens that the stage removed from a row, ascending."""
-        base = self._effect.base
-        gone = base.alive[row] & ~self._kept[row]
-        return base.ids[row][gone].sort().values
-
     @property
     def tells(self) -> bool:
         """Whether the stage has something to tell about single tokens."""
@@ -102,11 +96,6 @@ class StageRecord:
         """Which tokens of the vocabulary the stage removed."""
         return spread(self._effect.base, self._effect.base.alive & ~self._kept)
 
-    @cached_property
-    def kept_mask(self) -> Bool[Tensor, "rows vocab"]:
-        """Which tokens of the vocabulary survive the stage."""
-        return spread(self._effect.base, self._kept)
-
     def why(self, token: int, row: int = 0) -> str:
         """One sentence that says what this stage did to a token.
 
@@ -119,24 +108,22 @@ class StageRecord:
         column = base.column(token, row)
         if column is None:
             return f"already removed before {self.stage}"
-        told = self.details(row).get(token)
-        detail = "" if told is None else str(told)
         if bool(survivors(self._effect, (row, column))):
-            return f"kept by {self.stage}" + (f": {detail}" if detail else "")
+            told = self.details(row).get(token)
+            return f"kept by {self.stage}" + (f": {told}" if told else "")
         score = base.scores[row, column]
         rank = int(count_larger(base.scores[row : row + 1], score.view(1, 1))) + 1
-        return self._told(row, token, float(base.exact[row, column]), rank, float(score), detail)
+        return self._told(row, token, float(base.exact[row, column]), rank, float(score))
 
     def why_target(self, k: int, row: int = 0) -> str:
         """The same of a followed token that this stage removed, from what is recorded of it."""
         token, prob, rank, logit = (facts[row][k] for facts in self._targets)
-        told = self.details(row).get(token)
-        return self._told(row, token, prob, rank, logit, "" if told is None else str(told))
+        return self._told(row, token, prob, rank, logit)
 
-    def _told(self, row: int, token: int, prob: float, rank: int, logit: float, detail: str) -> str:
+    def _told(self, row: int, token: int, prob: float, rank: int, logit: float) -> str:
         """The stage's sentence about a token that it removed."""
         top_prob, n_after, threshold = (facts[row] for facts in self._rows)
-        return self._stage.why(Fate(token, prob, rank, logit, top_prob, n_after, threshold, detail))
+        return self._stage.why(Fate(token, prob, rank, logit, top_prob, n_after, threshold))
 
     @cached_property
     def _targets(self) -> tuple[list[list[Any]], ...]:
@@ -309,16 +296,3 @@ class Ledger:
     def kept(self) -> Bool[Tensor, "rows vocab"]:
         """Survivors of the whole chain."""
         return spread(self.end, self.end.alive)
-
-    @cached_property
-    def survived(self) -> Bool[Tensor, "rows k"]:
-        """Whether each target survives the whole chain; false for padding."""
-        return self.end.slots >= 0
-
-    @cached_property
-    def killer(self) -> Int[Tensor, "rows k"]:
-        """Index of the stage that removed each target, -1 where none did."""
-        found = torch.full_like(self.targets, -1)
-        for index, entry in enumerate(self.records):
-            found = torch.where(entry.alive_before & ~entry.alive_after, index, found)
-        return found

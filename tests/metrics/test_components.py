@@ -223,7 +223,7 @@ def test_each_head_gives_what_it_alone_adds_in_every_family(family: Any) -> None
     batch = Batch.of([model.encode(Prompt(text=TEXT))])
     views: list[LayerView] = []
     model.stream(batch, {"block"}, views.append)
-    assert all(view.block.undecomposed is None for view in views[1:])
+    assert all(view.block.flaw() is None for view in views[1:])
     one = views[-1].block
     last = views[-1].residual[0]
     directions = model.directions(last, torch.tensor([[5, 7]]), model.readout(last))

@@ -226,7 +226,7 @@ def test_every_family_shows_its_parts(family: Any) -> None:
     model.stream(batch, {"block"}, views.append)
     for before, view in pairwise(views):
         block = view.block
-        assert block.undecomposed is None
+        assert block.flaw() is None
         attention, mlp = block.added()
         torch.testing.assert_close(attention + mlp, view.residual - before.residual, atol=1e-4, rtol=0)
         assert block.mlp.explained()

@@ -61,7 +61,7 @@ def _assert_same(one: LayerView, two: LayerView) -> None:
     assert torch.equal(one.visible[probed], two.visible[probed])
     rows, truth = (view.attention.transpose(1, 2)[probed] for view in (one, two))
     torch.testing.assert_close(rows, truth, atol=1e-5, rtol=0)
-    assert one.block.undecomposed is None
+    assert one.block.flaw() is None
     for name in ("attention", "mlp"):
         mine, other = getattr(one.block, name), getattr(two.block, name)
         for key in ("inputs", "outputs"):

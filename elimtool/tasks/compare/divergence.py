@@ -51,12 +51,10 @@ class Ends:
         residuals: Their residual streams, embedding first.
         difference: Largest relative difference of the two over the tokens that both begin with, and all
             layers; ``None`` where they share none.
-        n_prefix: Number of these tokens.
     """
 
     residuals: tuple[Float[Tensor, "layers width"], Float[Tensor, "layers width"]]
     difference: float | None
-    n_prefix: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ def ends(model: Model, a: Encoded, b: Encoded) -> Ends:
     n = shared(a, b)
     if (a.token_ids, a.positions) == (b.token_ids, b.positions):
         own = last_residuals(model, [a])[0][0]
-        return Ends((own, own), 0.0, n)
+        return Ends((own, own), 0.0)
     swapped = b.token_ids < a.token_ids
     both = (b, a) if swapped else (a, b)
     last = [one.positions[-1] for one in both]
@@ -121,7 +119,7 @@ def ends(model: Model, a: Encoded, b: Encoded) -> Ends:
 
     model.stream(Batch.of(probed, model.device), {"residual"}, observe)
     rows = torch.stack(kept, 1)
-    return Ends((rows[int(swapped)], rows[1 - int(swapped)]), max(apart, default=None), n)
+    return Ends((rows[int(swapped)], rows[1 - int(swapped)]), max(apart, default=None))
 
 
 def last_residuals(

@@ -71,8 +71,7 @@ def _counted(
 ) -> tuple[Tensor, Tensor]:
     """How many scores of each row are larger than, and equal to, some others.
 
-    Those that are not among the leading ones are compared with the whole row by numpy, which counts bytes ten
-    times faster than torch, row by row, so that a row stays in the processor's cache.
+    Those that are not among the leading ones are compared with the whole row.
     """
     values, bounds = logits.numpy(), scores.numpy()
     larger, equal = np.zeros((2, *bounds.shape), dtype=np.int64)
@@ -80,12 +79,34 @@ def _counted(
         first, behind = (known.searchsorted(bounds[row], side) for side in ("left", "right"))
         larger[row], equal[row] = len(known) - behind, behind - first
     beyond = equal == 0
-    larger[beyond] = 0
-    mask = np.empty(values.shape[1], dtype=np.bool_)
-    for row, k in np.argwhere(beyond).tolist():
-        larger[row, k] = np.count_nonzero(np.greater(values[row], bounds[row, k], out=mask))
-        equal[row, k] = np.count_nonzero(np.equal(values[row], bounds[row, k], out=mask))
+    larger[beyond], equal[beyond] = count_compared(values, bounds, beyond, np.greater, np.equal)
     return torch.from_numpy(larger), torch.from_numpy(equal)
+
+
+def count_compared(
+    values: npt.NDArray[Any], bounds: npt.NDArray[Any], wanted: npt.NDArray[np.bool_], *comparisons: np.ufunc
+) -> npt.NDArray[np.int64]:
+    """How many values of a row stand in some relations to each wanted bound of the row.
+
+    By numpy, which counts bytes ten times faster than torch, row by row, so that a row stays in the
+    processor's cache.
+
+    Args:
+        values: [rows, width].
+        bounds: [rows, k].
+        wanted: Which bounds to look at, [rows, k].
+        comparisons: The relations, such as ``np.greater``.
+
+    Returns:
+        [comparisons, wanted bounds].
+    """
+    mask = np.empty(values.shape[1], dtype=np.bool_)
+    places = np.argwhere(wanted).tolist()
+    found = np.empty((len(comparisons), len(places)), dtype=np.int64)
+    for place, (row, k) in enumerate(places):
+        for which, compare in enumerate(comparisons):
+            found[which, place] = np.count_nonzero(compare(values[row], bounds[row, k], out=mask))
+    return found
 
 
 def largest(

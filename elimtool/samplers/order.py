@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor
 
-from elimtool.numerics.ranking import reaching
+from elimtool.numerics.ranking import count_compared, reaching
 
 Array = npt.NDArray[Any]
 
@@ -54,12 +54,8 @@ def count_larger(
     rows, bounds = values.numpy(), than.numpy()
     if rows.shape[1] < FEW:
         return torch.from_numpy((rows[:, None, :] > bounds[:, :, None]).sum(-1, dtype=np.int64))
-    found = np.empty(bounds.shape, dtype=np.int64)
-    mask = np.empty(rows.shape[1], dtype=np.bool_)
-    for row, wanted, counts in zip(rows, bounds, found, strict=True):
-        for k, bound in enumerate(wanted):
-            counts[k] = np.count_nonzero(np.greater(row, bound, out=mask))
-    return torch.from_numpy(found)
+    found = count_compared(rows, bounds, np.ones(bounds.shape, dtype=np.bool_), np.greater)
+    return torch.from_numpy(found.reshape(bounds.shape))
 
 
 def leaders(values: Array, count: int) -> Array:

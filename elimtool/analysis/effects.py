@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from elimtool.analysis.culprits import Key
+from elimtool.files.rows import Row, Rows
 
 if TYPE_CHECKING:
     from elimtool.run import Run
 
-Row = Mapping[str, Any]
-Key = tuple[str, int, str]
-"""Prompt id, position, target."""
 
-
-def effects(run: Run) -> list[dict[str, Any]]:
+def effects(run: Run) -> Rows:
     """Rows of the table ``effects``: each target in the model's own pass and under the interventions.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ceil, exp, floor, isfinite, log10
 from typing import Any, TypeGuard
 
-Row = Mapping[str, Any]
+from elimtool.files.rows import Row
 
 
 @dataclass(frozen=True)

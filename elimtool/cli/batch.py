@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from elimtool.prompts.file import PromptFile
     from elimtool.tasks.batch.local import Engine
     from elimtool.tasks.batch.options import BatchOptions
-    from elimtool.tasks.batch.run import Standing
+    from elimtool.tasks.batch.run import BatchProgress
     from elimtool.tasks.batch.work import Source
 
 RUN = "How the file is worked through"
@@ -223,7 +223,7 @@ def _engine(source: Source, measured: TraceOptions, options: BatchOptions, say: 
     return LocalEngine(source, measured, options, say)  # type: ignore[arg-type]
 
 
-def _show(output: Output, out: Path, standing: Standing, as_json: bool) -> None:
+def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> None:
     """The directory on stdout; what it holds and takes on stderr."""
     size = standing.summed("size")
     if as_json:

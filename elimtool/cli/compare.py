@@ -12,7 +12,7 @@ import typer
 
 from elimtool.cli import compare_prompts as pairs
 from elimtool.cli import options as shared
-from elimtool.cli.comparing import Asked, Form, form_of
+from elimtool.cli.compare_sides import Asked, ComparisonKind, form_of
 from elimtool.cli.output import Output
 from elimtool.errors import ElimError, Exit
 
@@ -126,15 +126,15 @@ def compare(
         from elimtool.run.writer import check_directory
 
         check_directory(out, overwrite, FORM)
-    if form in (Form.SAVED, Form.RUNS, Form.RUN_CHAINS):
+    if form in (ComparisonKind.SAVED, ComparisonKind.RUNS, ComparisonKind.RUN_CHAINS):
         found = _of_tables(form, asked, where, intervened, seed)
     else:
         follow = tuple(target or ()), tuple(foil or ())
         options = shared.trace_options(
             position, list(asked.samplers) or None, None, lens=lens, sinks=sinks, target_space=target_space
         )
-        source = Source(device, trust_remote_code, format_)
-        if form in (Form.PROMPTS, Form.FILES):
+        source = InputOptions(device, trust_remote_code, format_)
+        if form in (ComparisonKind.PROMPTS, ComparisonKind.FILES):
             given_pair = pairs.PairOptions(
                 chat, system, tuple(span or ()), injection, continue_, controls, tuple(paraphrase or ())
             )
@@ -142,12 +142,12 @@ def compare(
         else:
             found = _of_models(output, form, asked, follow, options, source, seed)
     _show(output, found, out, overwrite, as_json)
-    if form is not Form.SAVED and _failed(found):
+    if form is not ComparisonKind.SAVED and _failed(found):
         raise typer.Exit(Exit.PARTIAL)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class InputOptions:
     """How models are loaded and prompt files are read."""
 
     device: str
@@ -155,13 +155,13 @@ class Source:
     format: str | None
 
 
-def _of_tables(form: Form, asked: Asked, position: Any, intervened: bool, seed: int) -> Comparison:
+def _of_tables(form: ComparisonKind, asked: Asked, position: Any, intervened: bool, seed: int) -> Comparison:
     """A comparison of what is on disk: no model is run, and no torch is imported."""
-    if form is Form.SAVED:
+    if form is ComparisonKind.SAVED:
         from elimtool.run.comparison import open_comparison
 
         return open_comparison(asked.sides[0])
-    if form is Form.RUNS:
+    if form is ComparisonKind.RUNS:
         from elimtool.analysis.compare.runs import compare_runs
 
         a, b = asked.sides
@@ -174,11 +174,11 @@ def _of_tables(form: Form, asked: Asked, position: Any, intervened: bool, seed: 
 
 def _of_models(
     output: Output,
-    form: Form,
+    form: ComparisonKind,
     asked: Asked,
     follow: tuple[tuple[str, ...], tuple[str, ...]],
     options: TraceOptions,
-    source: Source,
+    source: InputOptions,
     seed: int,
 ) -> Comparison:
     """A comparison for which models are run."""
@@ -191,7 +191,7 @@ def _of_models(
         "unread": unread,
         "seed": seed,
     }
-    if form is Form.MODELS:
+    if form is ComparisonKind.MODELS:
         from elimtool.tasks.compare.models import compare_models
 
         with output.progress("loading") as say:
@@ -204,22 +204,22 @@ def _of_models(
 
 def _of_prompts(
     output: Output,
-    form: Form,
+    form: ComparisonKind,
     asked: Asked,
     given: pairs.PairOptions,
     follow: tuple[tuple[str, ...], tuple[str, ...]],
     options: TraceOptions,
-    source: Source,
+    source: InputOptions,
 ) -> Comparison:
     """A comparison of two prompts of one model, or of two files of them."""
     load = _loaders(output, asked, source)[0]
-    if form is Form.PROMPTS:
+    if form is ComparisonKind.PROMPTS:
         return pairs.compare_two(load, asked.prompts, given, follow, options)
     with output.progress("comparing") as say:
         return pairs.compare_files(load, asked.sides, source.format, given, follow, options, say)
 
 
-def _prompts(asked: Asked, source: Source) -> tuple[list[Prompt], dict[str, ElimError]]:
+def _prompts(asked: Asked, source: InputOptions) -> tuple[list[Prompt], dict[str, ElimError]]:
     """The prompts of one source, and the records of a file that are none, by id."""
     from elimtool.prompts.prompt import Prompt
 
@@ -242,7 +242,7 @@ def _prompts(asked: Asked, source: Source) -> tuple[list[Prompt], dict[str, Elim
     return prompts, unread
 
 
-def _loaders(output: Output, asked: Asked, source: Source) -> list[Callable[[], Model]]:
+def _loaders(output: Output, asked: Asked, source: InputOptions) -> list[Callable[[], Model]]:
     """A function that loads each side's model."""
     from elimtool.model.loading import load_model
 

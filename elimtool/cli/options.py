@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from elimtool.engine.options import TraceOptions
 
 
-NO_OPTIONS = ("config", "prompt", "prompts")
 """Parameters that a config file cannot set."""
 
 

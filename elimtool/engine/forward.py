@@ -60,19 +60,18 @@ def _run_batch(
     metrics += [make(batch, settings) for make in extra]
     if not metrics:
         return {}
-    needs = frozenset[str]({"residual"}).union(*(metric.needs for metric in metrics))
+    needs = frozenset[str]().union(*(metric.needs for metric in metrics))
     prompt, probe = batch.rows
     kept: list[Tensor] = []
 
     def observe(view: LayerView) -> None:
-        assert view.residual is not None
         kept.append(view.residual[prompt, probe])
         for metric in metrics:
             metric.observe(view)
 
     with returning_large(max(len(one.token_ids) for one in encoded)):
         model.stream(batch, needs, observe)
-    if any("residual" in metric.needs for metric in metrics):
+    if any(type(metric).read is not Metric.read for metric in metrics):
         with torch.inference_mode():
             _read_out(model, batch, torch.stack(kept), lens, metrics, settings, leaders)
     filled: dict[str, pa.Table] = {}

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from elimtool.errors import ElimError
+from elimtool.files.rows import Row
 from elimtool.metrics.columns import Categorical, Columns
 from elimtool.model.model import PROCESSING
 from elimtool.model.view import Encoded
@@ -82,12 +83,12 @@ def prompt_rows(asked: Sequence[Prompt], encoded: Sequence[Encoded | ElimError])
     return {key: [row[key] for row in rows] for key in rows[0]}
 
 
-def failed_row(row: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+def failed_row(row: Row, error: Exception) -> Row:
     """The row of a prompt whose measurement failed: what is known of it, and why."""
     return {**row, "status": "error", "error_type": type(error).__name__, "error_message": _one_line(error)}
 
 
-def unread_row(prompt_id: str, text: str | None, error: Exception) -> dict[str, Any]:
+def unread_row(prompt_id: str, text: str | None, error: Exception) -> Row:
     """The row of a record that is no prompt at all."""
     known = {"prompt_id": prompt_id, "text": None if text is None else _printable(text)}
     return failed_row({**dict.fromkeys(TABLES["prompts"].names), **known}, error)
@@ -101,7 +102,7 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> dict[str, Any]:
+def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> Row:
     """One row of the ``prompts`` table."""
     given = {
         "group": prompt.group,
@@ -131,7 +132,7 @@ def _json(meta: Any) -> str:
 _ENCODED_ONLY = ("n_tokens", "n_appended", "token_ids", "tokens", "targets", "foils", "spans")
 
 
-def _encoded_row(one: Encoded) -> dict[str, Any]:
+def _encoded_row(one: Encoded) -> Row:
     return {
         "prompt_id": one.prompt_id,
         "status": "ok",

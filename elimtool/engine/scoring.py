@@ -13,7 +13,7 @@ from elimtool.model.interventions.install import Plan, installed
 from elimtool.model.view import Batch, Encoded, LayerView
 
 if TYPE_CHECKING:
-    from elimtool.model.interventions.reference import Reference
+    from elimtool.model.interventions.reference import ReferenceActivations
     from elimtool.model.model import Model
 
 READOUT_BYTES = 128 * 2**20
@@ -24,7 +24,7 @@ def log_probabilities(
     model: Model,
     prompts: Sequence[Encoded],
     plans: Sequence[Plan],
-    reference: Reference | None,
+    reference: ReferenceActivations | None,
     where: Sequence[int],
     ids: Sequence[int],
 ) -> Tensor:
@@ -47,7 +47,6 @@ def log_probabilities(
         last: list[Tensor] = []
 
         def keep(view: LayerView, last: list[Tensor] = last) -> None:
-            assert view.residual is not None
             last[:] = [view.residual]
 
         with installed(model.bridge, batch, [plans[index] for index in group], reference):

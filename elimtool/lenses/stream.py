@@ -106,10 +106,9 @@ def stream(model: Model, windows: Sequence[Ids], batch_size: int) -> Iterator[St
         kept: list[Tensor] = []
 
         def observe(view: LayerView, batch: Batch = batch, kept: list[Tensor] = kept) -> None:
-            assert view.residual is not None
             kept.append(view.residual[batch.rows])
 
-        model.stream(batch, {"residual"}, observe)
+        model.stream(batch, (), observe)
         yield Streamed(first, some, torch.stack(kept))
 
 

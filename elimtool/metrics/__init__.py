@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from elimtool.metrics.attention import AttentionRetention
 from elimtool.metrics.components import Components
-from elimtool.metrics.controls import Controls
+from elimtool.metrics.controls import FrequencyControls
 from elimtool.metrics.copy_suppression import CopySuppression
 from elimtool.metrics.lens import LensTrajectory
 from elimtool.metrics.mechanisms import Mechanisms
@@ -19,7 +19,7 @@ from elimtool.metrics.top_tokens import TopTokens
 METRICS: dict[str, type[Metric]] = {
     "attention": AttentionRetention,
     "components": Components,
-    "controls": Controls,
+    "controls": FrequencyControls,
     "copy_suppression": CopySuppression,
     "lens": LensTrajectory,
     "mechanisms": Mechanisms,

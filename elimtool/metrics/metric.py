@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.lenses.regime import Reference
+from elimtool.lenses.regime import ReferenceStatistics
 from elimtool.metrics.columns import Columns
 from elimtool.model.affine import Directions
 from elimtool.model.view import Batch, LayerView
@@ -83,7 +83,7 @@ class Settings:
     chains: tuple[Chain, ...] = ()
     heads: bool = True
     tables: frozenset[str] | None = None
-    reference: Reference | None = None
+    reference: ReferenceStatistics | None = None
     compiled: bool = False
     readout_bytes: int = 256 * 2**20
 
@@ -92,18 +92,23 @@ class Settings:
         return self.tables is None or table in self.tables
 
 
-@runtime_checkable
-class Metric(Protocol):
-    """One family of numbers, made anew for each batch.
+class Metric:
+    """One family of numbers, made anew for each batch; it never changes what it is shown.
 
-    ``needs`` names the activations it looks at (``attention``, ``residual``, ``block``, ``context``);
-    ``tables`` what it fills. A metric never changes what it is shown.
+    A metric implements what it looks at, ``observe`` for layers and ``read`` for distributions over the
+    vocabulary, and ``finish`` where it fills tables. Rows are read out only if some metric implements ``read``.
+
+    Attributes:
+        needs: Activations that it observes beside the residual stream, see ``Model.stream``.
+        tables: Tables that it fills.
     """
 
-    needs: ClassVar[frozenset[str]]
-    tables: ClassVar[tuple[str, ...]]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    tables: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, batch: Batch, settings: Settings) -> None: ...
+    def __init__(self, batch: Batch, settings: Settings) -> None:
+        self.batch = batch
+        self.settings = settings
 
     def observe(self, view: LayerView) -> None:
         """Reduce one layer; called for layer -1, 0, 1, ... in order."""
@@ -112,4 +117,8 @@ class Metric(Protocol):
         """Reduce some rows' distributions; called after the last layer, rows in order."""
 
     def finish(self) -> dict[str, Columns]:
-        """The filled tables: columns by table name, rows in the order prompt, position, layer, item."""
+        """The filled tables: columns by table name, none for a table without rows.
+
+        Rows stand in the order prompt, position, layer, item.
+        """
+        return {}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
+from elimtool.model.atomic import Progress
 from elimtool.model.checkpoint import check_supported, load_hugging_face, load_tokenizer, quiet, reason
 from elimtool.model.model import Model
 
@@ -18,8 +19,6 @@ __all__ = ["DEFAULT_MODEL", "DTYPES", "load_hugging_face", "load_model", "locate
 
 DEFAULT_MODEL = "smollm2"
 DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
-
-Progress = Callable[[str], None]
 
 
 def load_model(

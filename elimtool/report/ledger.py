@@ -12,7 +12,8 @@ from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.fate import ChainFate, fate_of, kind_of, removes
-from elimtool.report.facts import Probe, Row
+from elimtool.files.rows import Row
+from elimtool.report.facts import Probe
 from elimtool.report.numbers import share
 from elimtool.report.screen import Screen, padded
 

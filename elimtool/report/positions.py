@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
-from elimtool.report.facts import Row, Tables
+from elimtool.files.rows import Row
+from elimtool.report.facts import Tables
 from elimtool.report.screen import Screen, padded
 
 MOST = 40

@@ -8,22 +8,22 @@ from rich.text import Text
 
 from elimtool.analysis.closing import closing_sentence
 from elimtool.analysis.evidence import findings_in_words
-from elimtool.analysis.regime import regime_sentence
+from elimtool.analysis.regime_sentence import regime_sentence
 from elimtool.analysis.verdict import in_words
+from elimtool.files.rows import Row
 from elimtool.report.effects import effect_lines
 from elimtool.report.engines import engines
-from elimtool.report.facts import Probe, Row, Tables
+from elimtool.report.facts import Probe, Tables
 from elimtool.report.head import head, model_line, prompt_line
 from elimtool.report.ledger import ChainLedger, ledger, ledgers
 from elimtool.report.positions import position_lines
-from elimtool.report.screen import Screen
+from elimtool.report.screen import MOST_PROMPTS, Screen
 from elimtool.report.strip import strip
 from elimtool.report.trajectory import FEW, trajectories
 from elimtool.report.walk import walk_lines
 from elimtool.run.reader import Run
 
-LEAST_WIDTH = 20
-MOST_PROMPTS = 20
+NARROWEST = 20
 MOST_SENTENCES = 5
 """Up to this many targets have a sentence each; of more, the three with the best final rank."""
 
@@ -42,7 +42,7 @@ def story(
     Raises:
         ElimError: A table of the run cannot be read.
     """
-    screen = Screen(max(width, LEAST_WIDTH), encoding)
+    screen = Screen(max(width, NARROWEST), encoding)
     tables = Tables(run.under(None))
     table = tables.arrow("prompts")
     prompts = table.slice(0, most_prompts).to_pylist() if table is not None else []

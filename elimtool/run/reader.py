@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from elimtool.errors import ElimError, nearest
+from elimtool.files.rows import Rows
 from elimtool.run import layout
 from elimtool.run.manifest import Manifest
 from elimtool.run.notebook import drawn
@@ -95,7 +96,7 @@ class Run:
         counts = {name: table.num_rows for name, table in sorted(memory.items())}
         return cls(manifest.model_copy(update={"counts": counts}), memory=memory)
 
-    def with_rows(self, name: str, rows: list[dict[str, Any]]) -> Run:
+    def with_rows(self, name: str, rows: Rows) -> Run:
         """This run, in memory, with one more table made of rows (or that table replaced).
 
         Args:

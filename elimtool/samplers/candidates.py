@@ -17,7 +17,7 @@ from elimtool.samplers.layout import compacted, in_order
 from elimtool.samplers.order import FEW, count_larger, larger, softmax, sum_products, tally
 
 if TYPE_CHECKING:
-    from elimtool.numerics.kernels.rows import Measured
+    from elimtool.numerics.kernels.rows import RowStatistics
 
 Order = Literal["id", "falling", "none"]
 """Column order: by token id, by falling score (the lower id first among ties), or none."""
@@ -117,7 +117,7 @@ class Candidates:
         return larger(self.scores, self.scores.new_full((self.scores.shape[0], 1), NEG_INF))
 
     @cached_property
-    def measured(self) -> Measured | None:
+    def measured(self) -> RowStatistics | None:
         """What one compiled pass over the whole vocabulary finds, where that can be had."""
         if not self.compiled or self.tokens is not None or self.scores.dtype != torch.float64:
             return None

@@ -13,7 +13,7 @@ import yaml
 from elimtool.errors import ElimError, nearest
 from elimtool.files.package import shipped_configs
 from elimtool.samplers.chain import Chain
-from elimtool.samplers.chains import StageEntry, read_chain
+from elimtool.samplers.chain_file import StageEntry, read_chain
 from elimtool.samplers.stage import Stage
 from elimtool.samplers.stages import STAGES
 from elimtool.samplers.values import fitted

@@ -42,7 +42,7 @@ ROOM = 1e-11
 """Relative width of the bracket around an edge."""
 Temperatures = Float64[Tensor, "rows k"]
 Alive = Bool[Tensor, "rows k"]
-Row = npt.NDArray[np.float64]
+Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class _Target:
         stages: Active stages after the temperature that depend on T.
     """
 
-    logits: Row
+    logits: Scores
     slot: int
     stages: tuple[Stage, ...]
 
@@ -206,7 +206,7 @@ def _slack(target: _Target, t: float) -> float:
     return slack
 
 
-def _reach(stage: Stage, z: Row) -> int:
+def _reach(stage: Stage, z: Scores) -> int:
     """How many tokens a top-k keeps whatever T is."""
     if not isinstance(stage, TopK):
         raise TypeError(f"{stage.name} is not understood here")

@@ -124,7 +124,7 @@ def test_a_long_prompt_at_all_positions_forms_no_square_of_every_head(
     encoded = long.encode(Prompt(text=_of_length(long, LONG)), position="all")
     assert len(encoded.token_ids) == len(encoded.positions) == LONG
     short = long.encode(Prompt(text="a token"))
-    long.stream(Batch.of([short]), {"residual"}, lambda _view: None)  # the first pass checks the head
+    long.stream(Batch.of([short]), (), lambda _view: None)  # the first pass checks the head
     with Largest() as largest:
         run_batch(long, [encoded], Settings(heads=True, tables=tables), RawLens())
     if tables == ATTENTION:
@@ -156,7 +156,7 @@ def _most_held(model: Any, length: int) -> int:
     assert len(encoded.token_ids) == length
     batch = Batch.of([encoded])
     metrics = [made(batch, Settings()) for made in METRICS.values()]
-    needs = frozenset({"residual"}).union(*(metric.needs for metric in metrics))
+    needs = frozenset().union(*(metric.needs for metric in metrics))
     most = 0
 
     def observe(view: LayerView) -> None:

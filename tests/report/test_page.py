@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 
 import elimtool
-from elimtool.model.interventions import parse_intervention
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures import course, overview, palette, parts, retention
 from elimtool.report.figures.figure import rounded
@@ -87,7 +86,7 @@ def test_overview_counts_what_the_tables_hold():
 def test_rows_of_an_intervened_pass_stay_apart(llama):
     prompts = elimtool.Prompt(text="The capital of France is", targets=("Paris",), id="france")
     plain = elimtool.trace(llama, prompts)
-    ablate = parse_intervention("ablate 0.1")
+    ablate = elimtool.Ablate("0.1")
     changed = elimtool.trace(llama, prompts, options=elimtool.TraceOptions(interventions=(ablate,)))
     (told,), (own,) = (payload.details(Tables(run.under(None))) for run in (changed, plain))
     listed = [one for one in told["probes"][0]["figures"] if one["name"] == "interventions"]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
 from elimtool.analysis.closing import closing_sentence
 from elimtool.analysis.fate import ChainFate, fate_of
 from elimtool.analysis.verdict import in_words
+from elimtool.files.rows import Row, Rows
 
 if TYPE_CHECKING:
     from elimtool.run import Run
-
-Row = Mapping[str, Any]
 
 
 def story_of(run: Run, prompt: str, position: int | None = None, target: str | None = None) -> str:
@@ -55,10 +53,10 @@ def story_of(run: Run, prompt: str, position: int | None = None, target: str | N
     return " ".join(part for part in (told, f"{outcome}: {words}." if words else "") if part)
 
 
-def _rows(run: Run, table: str, prompt: str) -> list[dict[str, Any]]:
+def _rows(run: Run, table: str, prompt: str) -> Rows:
     if table not in run.tables:
         return []
-    found: list[dict[str, Any]] = run.arrow(table).filter(pc.field("prompt_id") == prompt).to_pylist()
+    found: Rows = run.arrow(table).filter(pc.field("prompt_id") == prompt).to_pylist()
     return found
 
 

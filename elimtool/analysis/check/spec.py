@@ -9,7 +9,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 AGGREGATIONS = ("mean", "min", "max", "median", "sum", "share", "first", "last")
 QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?|100)")
-TEXTS = "a text, or a list of texts"
 
 
 class _Strict(BaseModel):

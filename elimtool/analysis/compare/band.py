@@ -13,7 +13,7 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
-LEVEL = 0.95
+from elimtool.analysis.compare.resample import LEVEL
 
 LEAST = 19
 """Controls needed: a value beyond all of fewer is no rarer than 5 % by chance (1 / (n + 1))."""

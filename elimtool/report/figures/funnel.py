@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from elimtool.analysis.fate import ChainFate
 from elimtool.report.facts import Probe
-from elimtool.report.figures.figure import Chain, Fate, Funnel, Listing, Stage
+from elimtool.report.figures.figure import Funnel, FunnelChain, FunnelStage, FunnelToken, Listing
 from elimtool.report.figures.words import SCREEN, quoted
 from elimtool.report.ledger import ChainLedger, distance, ledgers, stage_label
 
@@ -22,9 +22,9 @@ def funnel(probe: Probe) -> list[Funnel]:
     return [Funnel(name="funnel", title="Samplers, stage by stage", note=NOTE, chains=chains)]
 
 
-def _chain(ledger: ChainLedger) -> Chain:
+def _chain(ledger: ChainLedger) -> FunnelChain:
     stages = [
-        Stage(
+        FunnelStage(
             label=stage_label(stage, SCREEN) if stage["active"] else SCREEN.visible(stage["stage"]),
             active=stage["active"],
             before=stage["n_before"],
@@ -36,15 +36,15 @@ def _chain(ledger: ChainLedger) -> Chain:
     ]
     fates = [_fate(ledger, key) for key in ledger.targets]
     fates.sort(key=lambda fate: float("inf") if fate.rank is None else fate.rank)
-    return Chain(
+    return FunnelChain(
         name=SCREEN.visible(ledger.name), engine=SCREEN.visible(ledger.engine), stages=stages, fates=fates
     )
 
 
-def _fate(ledger: ChainLedger, key: tuple[str, int]) -> Fate:
+def _fate(ledger: ChainLedger, key: tuple[str, int]) -> FunnelToken:
     rows, fate = ledger.targets[key], ledger.fate(key)
     first, last = rows[min(rows)], rows[max(rows)]
-    return Fate(
+    return FunnelToken(
         token=quoted(key[0]),
         rank=first["rank_before"],
         before=first["prob_before"],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 from elimtool.analysis.closing import spell_prob
+from elimtool.files.rows import Row
 from elimtool.report.facts import Tables
-from elimtool.report.figures.figure import Bar, Bars, Columns, Figure, Share, Stack
+from elimtool.report.figures.figure import Bar, Bars, Columns, Figure, Stack, StackRow
 from elimtool.report.figures.words import SCREEN, label
 from elimtool.run.rules import BEATS_CHANCE
 
@@ -17,8 +17,6 @@ WORST = 20
 """How many prompts ``worst`` names."""
 MOST_GROUPS = 40
 UNNAMED = "(no group)"
-
-Row = dict[str, Any]
 
 
 class Overview:
@@ -147,7 +145,7 @@ def groups(view: Overview) -> list[Figure]:
             note=f"Share of the followed tokens of each group.{more}",
             label_title="group",
             keys=[spelled(key) for key in keys],
-            rows=[Share(label(name), [counts[name][key] for key in keys]) for name in shown[:MOST_GROUPS]],
+            rows=[StackRow(label(name), [counts[name][key] for key in keys]) for name in shown[:MOST_GROUPS]],
         )
     ]
 

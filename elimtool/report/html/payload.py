@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures import judged, palette, retention, walked
 from elimtool.report.figures.overview import Overview, overview, spelled
@@ -88,7 +89,7 @@ def lens_name(lens: Any) -> str:
     return SCREEN.visible(str(lens.get("name", "") if isinstance(lens, Mapping) else lens))
 
 
-def _line(prompt: Mapping[str, Any], verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+def _line(prompt: Row, verdicts: Rows) -> dict[str, Any]:
     first = verdicts[0] if verdicts else {}
     outcomes = list(dict.fromkeys(row["outcome"] for row in verdicts))
     failed = prompt["status"] != "ok"

@@ -15,6 +15,7 @@ from elimtool.analysis.compare.setting import Setting
 from elimtool.analysis.compare.side import Side
 from elimtool.analysis.compare.statistics import statistics
 from elimtool.analysis.compare.tables import differences
+from elimtool.engine.follow import LEADERS
 from elimtool.engine.records import prompt_row
 from elimtool.engine.walk import walk
 from elimtool.errors import ElimError, Exit
@@ -34,9 +35,6 @@ from elimtool.tasks.compare.templates import rewritten
 if TYPE_CHECKING:
     from elimtool.engine.session import Session
     from elimtool.run.manifest import Manifest
-
-LEADERS = 5
-"""Without targets, so many of each output's most probable tokens are followed on both sides."""
 
 
 class Bench:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,8 +18,7 @@ from torch import Tensor
 from elimtool.engine.buckets import buckets
 from elimtool.engine.forward import run_batch
 from elimtool.lenses.raw import RawLens
-from elimtool.metrics.columns import Columns
-from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.metrics.metric import Metric, Settings
 from elimtool.model.affine import wide
 from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.numerics.distributions import jensen_shannon
@@ -52,12 +51,10 @@ class Ends:
         residuals: Their residual streams, embedding first.
         difference: Largest relative difference of the two over the tokens that both begin with, and all
             layers; ``None`` where they share none.
-        n_prefix: Number of these tokens.
     """
 
     residuals: tuple[Float[Tensor, "layers width"], Float[Tensor, "layers width"]]
     difference: float | None
-    n_prefix: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,7 @@ def ends(model: Model, a: Encoded, b: Encoded) -> Ends:
     n = shared(a, b)
     if (a.token_ids, a.positions) == (b.token_ids, b.positions):
         own = last_residuals(model, [a])[0][0]
-        return Ends((own, own), 0.0, n)
+        return Ends((own, own), 0.0)
     swapped = b.token_ids < a.token_ids
     both = (b, a) if swapped else (a, b)
     last = [one.positions[-1] for one in both]
@@ -110,10 +107,10 @@ def ends(model: Model, a: Encoded, b: Encoded) -> Ends:
         replace(one, positions=tuple(sorted({*range(n), end}))) for one, end in zip(both, last, strict=True)
     ]
     places = [one.positions.index(end) for one, end in zip(probed, last, strict=True)]
-    seen = _Ends(places, n)
+    seen = SharedPrefix(places, n)
     run_batch(model, probed, Settings(tables=frozenset()), RawLens(), extra=[seen.watch])
     rows = torch.stack(seen.kept, 1)
-    return Ends((rows[int(swapped)], rows[1 - int(swapped)]), max(seen.apart, default=None), n)
+    return Ends((rows[int(swapped)], rows[1 - int(swapped)]), max(seen.apart, default=None))
 
 
 class LastResiduals(Metric):
@@ -122,9 +119,6 @@ class LastResiduals(Metric):
     Args:
         probes: Which of its probed positions, of each prompt in the pass.
     """
-
-    needs: ClassVar[frozenset[str]] = frozenset()
-    tables: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, probes: Sequence[int]) -> None:
         self.probes = list(probes)
@@ -136,18 +130,10 @@ class LastResiduals(Metric):
 
     def observe(self, view: LayerView) -> None:
         """Keep one layer's rows."""
-        assert view.residual is not None
         self.kept.append(view.residual[range(len(self.probes)), self.probes])
 
-    def read(self, view: ReadoutView) -> None:
-        """Nothing is read out."""
 
-    def finish(self) -> dict[str, Columns]:
-        """No table."""
-        return {}
-
-
-class _Ends(LastResiduals):
+class SharedPrefix(LastResiduals):
     """Of two prompts, also how far they are apart over the tokens that both begin with."""
 
     def __init__(self, probes: Sequence[int], n_prefix: int) -> None:
@@ -156,8 +142,9 @@ class _Ends(LastResiduals):
         self.apart: list[float] = []
 
     def observe(self, view: LayerView) -> None:
+        """Keep one layer's rows, and compare the shared tokens there."""
         super().observe(view)
-        if self.n_prefix and view.residual is not None:
+        if self.n_prefix:
             same = wide(view.residual[:, : self.n_prefix])
             self.apart.append(float(_relative(same[0], same[1]).max()))
 

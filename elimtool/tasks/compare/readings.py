@@ -9,14 +9,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from elimtool.metrics.columns import Columns
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
 from elimtool.numerics.ranking import nucleus
@@ -86,9 +85,6 @@ class Readings:
 class Reader(Metric):
     """Hands the last probed row of each prompt in a pass to ``Readings``; fills no table."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual"})
-    tables: ClassVar[tuple[str, ...]] = ()
-
     def __init__(self, readings: Readings, batch: Batch) -> None:
         self.readings = readings
         self.last = [len(one.positions) - 1 for one in batch.encoded]
@@ -96,7 +92,6 @@ class Reader(Metric):
 
     def observe(self, view: LayerView) -> None:
         """Keep one layer's rows."""
-        assert view.residual is not None
         self.kept.append(view.residual[range(len(self.last)), self.last])
 
     def read(self, view: ReadoutView) -> None:
@@ -105,10 +100,6 @@ class Reader(Metric):
             if probe == self.last[prompt]:
                 residual = torch.stack([layer[prompt] for layer in self.kept])
                 self.readings.keep(view.batch.encoded[prompt].prompt_id, residual, view.logits[:, row])
-
-    def finish(self) -> dict[str, Columns]:
-        """No table."""
-        return {}
 
 
 def rows_apart(

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from elimtool.analysis.compare.injection import INJECTED
 from elimtool.errors import ElimError
 from elimtool.model.view import Encoded, Span
 from elimtool.prompts.prompt import REST, SINK, Prompt, SpanRequest
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from elimtool.engine.options import TraceOptions
     from elimtool.model.model import Model
 
-INJECTED = "injected"
 """The span whose presence makes a comparison one of an injection."""
 
 

@@ -12,8 +12,8 @@ import torch
 
 import elimtool
 from elimtool.analysis.check.noise import floor_of
-from elimtool.analysis.check.pairs import pair
-from elimtool.analysis.check.values import Reading
+from elimtool.analysis.check.paired import pair
+from elimtool.analysis.check.values import CheckedValue
 from elimtool.errors import ElimError, Exit
 from elimtool.metrics import METRICS
 from elimtool.tasks.check.api import gate
@@ -168,7 +168,7 @@ def test_what_is_wrong_is_found_before_the_model_is_loaded(
 def test_regimes_are_read_through_a_fitted_lens(
     llama: Any, llama_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from elimtool.lenses.regime import FEWEST, WINDOW, Reference
+    from elimtool.lenses.regime import FEWEST, WINDOW, ReferenceStatistics
     from elimtool.lenses.ridge import Facts, RidgeLens
 
     path = tmp_path / "checks.yaml"
@@ -184,7 +184,7 @@ def test_regimes_are_read_through_a_fitted_lens(
 
     spread = 6.2 + torch.linspace(-1.5, 1.5, FEWEST)
     unigram = torch.full((llama.vocab,), 1 / llama.vocab).log()
-    reference = Reference(spread, spread[:, None].repeat(1, WINDOW), unigram, 0.05)
+    reference = ReferenceStatistics(spread, spread[:, None].repeat(1, WINDOW), unigram, 0.05)
     facts = Facts("llama", llama.hashes()["weights_sha256"], "b" * 64, 100, 99, 34, "none", 0.05, "0")
     maps = torch.eye(llama.width).repeat(llama.n_layers, 1, 1)
     biases, scales = torch.zeros(llama.n_layers, llama.width), torch.ones(llama.n_layers)
@@ -224,8 +224,8 @@ def test_noise_is_measured_and_tolerances_below_it_are_refused(
     assert "checks.yaml:11: " in caught.value.message
 
 
-def readings(*values: Any) -> list[Reading]:
-    return [Reading(str(index), value, ({"near": value},)) for index, value in enumerate(values)]
+def readings(*values: Any) -> list[CheckedValue]:
+    return [CheckedValue(str(index), value, ({"near": value},)) for index, value in enumerate(values)]
 
 
 def test_floors_by_hand() -> None:

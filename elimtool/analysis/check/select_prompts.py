@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from elimtool.analysis.check.spec import Check
 from elimtool.errors import ElimError, Exit, nearest
-
-Row = Mapping[str, Any]
+from elimtool.files.rows import Row
 
 
 def chosen_prompts(check: Check, prompts: Mapping[str, Row]) -> list[str]:

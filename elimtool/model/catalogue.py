@@ -82,8 +82,6 @@ CATALOGUE: dict[str, CatalogueEntry] = {
 }
 """By name."""
 
-DEFAULT_MODEL = "smollm2"
-
 
 def find_entry(name: str) -> CatalogueEntry:
     """Look up a model of the catalogue.

@@ -11,7 +11,8 @@ import pytest
 
 from elimtool.errors import ElimError
 from elimtool.model import store
-from elimtool.model.catalogue import CATALOGUE, DEFAULT_MODEL, find_entry, materialise, models_status
+from elimtool.model.catalogue import CATALOGUE, find_entry, materialise, models_status
+from elimtool.model.source import DEFAULT_MODEL
 from tests.model import fake_index
 
 CHILD = """

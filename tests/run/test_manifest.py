@@ -80,7 +80,7 @@ def test_what_is_no_manifest_is_refused(changes):
 def test_the_parquet_metadata_is_json_without_times_and_counts(manifest):
     metadata = manifest.parquet_metadata()
     assert set(metadata) == {f"elimtool.{key}" for key in KEYS - {"started", "finished", "counts"}}
-    assert json.loads(metadata["elimtool.files"]) == manifest.config
+    assert json.loads(metadata["elimtool.config"]) == manifest.config
     assert json.loads(metadata["elimtool.fingerprint"]) == manifest.fingerprint
 
 
@@ -93,7 +93,7 @@ def test_damage_is_named(manifest):
         (manifest.to_json()[:50], "DIR/run.json is damaged"),
         ("[]", "not the manifest of a run"),
         ("{}", "not the manifest of a run"),
-        (manifest.to_json().replace('"tiny"', "NaN"), "NaN is no JSON"),
+        (manifest.to_json().replace('"tiny"', "NaN"), "NaN is not JSON"),
         (damaged(manifest, dtype=3), "damaged: dtype"),
         (damaged(manifest, extra=3), "damaged: extra"),
         (damaged(manifest, device="cuda"), "was changed after it was written"),

@@ -20,6 +20,7 @@ from elimtool.engine.intake import ask
 from elimtool.errors import ElimError
 from elimtool.lenses.find import open_lens
 from elimtool.model.model import Model
+from elimtool.prompts.position import check_position
 from elimtool.prompts.prompt import Prompt
 from elimtool.run.comparison import Comparison
 from elimtool.run.manifest import utc_now
@@ -142,12 +143,11 @@ class _Measured:
 
 def _options(options: engine.TraceOptions) -> engine.TraceOptions:
     """What each model is traced with."""
-    if options.position == "all":
-        raise ElimError("--position all cannot be compared", "give last, or an index from 0")
+    check_position(options.position, several=False)
     refused = {
         "interventions": options.interventions,
-        "--confirm": options.confirm,
-        "--generate": options.generate,
+        "`confirm`": options.confirm,
+        "`generate`": options.generate,
     }
     for name, given in refused.items():
         if given:

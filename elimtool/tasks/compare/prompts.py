@@ -11,6 +11,7 @@ from elimtool.engine.loop import TraceOptions, settings_for
 from elimtool.engine.records import manifest
 from elimtool.errors import ElimError
 from elimtool.lenses.find import open_lens
+from elimtool.prompts.position import check_position
 from elimtool.prompts.prompt import Prompt
 from elimtool.tasks.compare.asked import Controls
 from elimtool.tasks.compare.bench import Bench
@@ -69,7 +70,9 @@ def compare_prompts(
     if len(left) != len(right):
         raise ElimError(f"{len(left)} prompts cannot be paired with {len(right)}", "give as many of each")
     if controls.paraphrases and len(left) > 1:
-        raise ElimError("paraphrases are of one pair of prompts", "leave them out, or compare one pair")
+        raise ElimError(
+            "`paraphrases` go with a single pair of prompts", "leave them out, or compare one pair"
+        )
     lens, named = open_lens(options.lens, model)
     bench = Bench(model, lens, settings_for(model, options, lens), options, controls)
     for done, (one, other) in enumerate(zip(left, right, strict=True), start=1):
@@ -100,14 +103,11 @@ def compare_prompts(
 
 def _refuse(options: TraceOptions) -> None:
     """Refuse what has no meaning between two prompts."""
-    if options.position == "all":
-        raise ElimError(
-            "--position all cannot be compared between two prompts", "give last, or an index from 0"
-        )
+    check_position(options.position, several=False)
     refused: dict[str, Any] = {
         "interventions": options.interventions,
-        "--confirm": options.confirm,
-        "--generate": options.generate,
+        "`confirm`": options.confirm,
+        "`generate`": options.generate,
     }
     for name, given in refused.items():
         if given:

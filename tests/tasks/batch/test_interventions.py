@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import elimtool
-from elimtool.tasks import confirm
 from elimtool.engine.loop import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.model.interventions import Ablate, Knockout, Scale
+from elimtool.tasks import confirm
 from tests.engine.test_engine import assert_same
 from tests.tasks.batch.conftest import QUICK, Batch, write_prompts
 

@@ -38,7 +38,7 @@ def parse_intervention(text: str) -> Intervention:
     """
     word, _, rest = text.strip().partition(" ")
     if word not in INTERVENTIONS or not rest:
-        raise ElimError(f"'{text}' is no intervention", nearest(word, tuple(INTERVENTIONS)))
+        raise ElimError(f"'{text}' is not an intervention", nearest(word, tuple(INTERVENTIONS)))
     found: Intervention = INTERVENTIONS[word].parse(rest)
     return found
 

@@ -14,6 +14,7 @@ import typer
 from elimtool.cli import attribute, batch, check, compare, lens, models, report, samplers, trace
 from elimtool.cli import options as shared
 from elimtool.cli import run as runs
+from elimtool.cli.naming import running, with_flags
 from elimtool.errors import ElimError, Exit
 from elimtool.version import __version__
 
@@ -66,19 +67,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     gc.set_threshold(COLLECT_AFTER)
     _reopen_streams()
-    code = run(lambda: app(arguments))
+    code = run(lambda: app(arguments), sys.argv[1:] if arguments is None else arguments)
     gc.freeze()
     sys.exit(code)
 
 
-def run(command: Callable[[], object]) -> int:
-    """Run a command and say what went wrong, if anything did, in one line on stderr."""
+def run(command: Callable[[], object], arguments: Sequence[str] = ()) -> int:
+    """Run a command and say what went wrong, if anything did, in one line on stderr.
+
+    Args:
+        command: What to run.
+        arguments: Of the command line; messages are written with the flags of the command that they name.
+    """
     try:
         command()
     except ElimError as error:
-        _say(f"error: {error.message}")
+        ran = running(typer.main.get_command(app), arguments)
+        _say(f"error: {with_flags(error.message, ran)}")
         if error.hint:
-            _say(f"hint: {error.hint}")
+            _say(f"hint: {with_flags(error.hint, ran)}")
         return error.exit_code
     except KeyboardInterrupt:
         _say("interrupted")

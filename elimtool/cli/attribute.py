@@ -9,16 +9,20 @@ import typer
 
 from elimtool.cli import options as shared
 from elimtool.cli.asked import Chat, PromptFile, PromptText, System, prompt_of, prompt_text
-from elimtool.cli.output import Output
 from elimtool.errors import ElimError, Exit
+from elimtool.prompts.position import parse_position
 
 if TYPE_CHECKING:
+    from elimtool.cli.output import Output
+    from elimtool.model.source import ModelSource
     from elimtool.prompts.prompt import Prompt
     from elimtool.run import Run
     from elimtool.tasks.attribute.options import AttributeOptions
 
 
+@shared.spread
 def attribute(
+    *,
     prompt: PromptText = None,
     file: PromptFile = None,
     prompts: Annotated[
@@ -94,27 +98,18 @@ def attribute(
     seed: Annotated[
         int, shared.option("--seed", metavar="N", env="SEED", help="Seed of the random ablations.")
     ] = 0,
-    out: shared.Out = None,
-    overwrite: Annotated[
-        bool, shared.switch("--overwrite", help="Replace the run in --out.", panel=shared.OUTPUT)
-    ] = False,
-    model: shared.ModelName = "smollm2",
-    revision: shared.Revision = None,
-    dtype: shared.Dtype = "float32",
-    device: shared.Device = "auto",
-    trust_remote_code: shared.TrustRemoteCode = False,
-    as_json: shared.Json = False,
-    quiet: shared.Quiet = False,
-    config: shared.Config = None,
+    saved: shared.SaveOptions,
+    model: shared.ModelOptions,
+    printed: shared.CommonOptions,
 ) -> None:
     """Say which part of a prompt did it: what each part adds to a target, by several methods side by side."""
-    del config  # its values are the other parameters' defaults by now
-    output = Output(quiet)
     if prompts is None:
         text = prompt_text(prompt, file)
         asked = [prompt_of(text, chat, system, target or (), foil or (), span or ())]
     else:
         refuse_beside_file(prompt=prompt, file=file, chat=chat or None, system=system, span=span)
+        from elimtool.prompts.file import read_prompts
+
         asked = read_prompts(prompts)
     wanted = _options(
         method,
@@ -128,15 +123,11 @@ def attribute(
         seed=seed,
         errors="raise" if prompts is None else "row",
     )
-    if out is not None:
-        from elimtool.run.writer import check_directory
-
-        check_directory(out, overwrite)
-    source = (model, revision, dtype, device, trust_remote_code)
-    run = _measure(output, asked, (target or (), foil or ()), wanted, source)
-    if out is not None:
-        run.save(out, overwrite=overwrite)
-    _show(output, run, out, as_json)
+    saved.check()
+    run = _measure(printed.output, asked, (target or (), foil or ()), wanted, model.source)
+    if saved.out is not None:
+        run.save(saved.out, overwrite=saved.overwrite)
+    _show(printed, run, saved.out)
     if "error" in set(run.prompts["status"]):
         raise typer.Exit(Exit.PARTIAL)
 
@@ -149,38 +140,17 @@ def refuse_beside_file(**given: Any) -> None:
     """
     for name, value in given.items():
         if value is not None:
-            what = "PROMPT" if name == "prompt" else f"--{name}"
-            raise ElimError(f"{what} and --prompts exclude each other", "leave one of the two out")
-
-
-def read_prompts(path: Path) -> list[Prompt]:
-    """All prompts of a file.
-
-    Raises:
-        ElimError: The file or one of its records cannot be read, or it holds none (exit code 5).
-    """
-    from elimtool.prompts.file import PromptFile
-
-    found: list[Prompt] = []
-    with PromptFile(path) as records:
-        for record in records.records():
-            if isinstance(record.prompt, ElimError):
-                raise record.prompt
-            found.append(record.prompt)
-    if not found:
-        raise ElimError(f"{path} holds no record", "put at least one prompt into it", Exit.NOTHING)
-    return found
+            what = "PROMPT" if name == "prompt" else f"`{name}`"
+            raise ElimError(f"{what} and --prompts cannot be combined", "leave one of the two out")
 
 
 def _options(method: list[str] | None, position: str, **others: Any) -> AttributeOptions:
     from elimtool.tasks.attribute.options import METHODS, AttributeOptions
 
-    if not position.isdigit() and position != "last":
-        raise ElimError(f"--position '{position}' is not valid", "give last, or an index from 0")
+    probe: Any = parse_position(position, several=False)
     named = tuple(name.strip() for given in method for name in given.split(",")) if method else None
     if named is not None and "all" in named:
         named = METHODS
-    probe: Any = int(position) if position.isdigit() else position
     return AttributeOptions(methods=named, position=probe, **others)
 
 
@@ -189,16 +159,12 @@ def _measure(
     asked: list[Prompt],
     follow: tuple[Any, Any],
     wanted: AttributeOptions,
-    source: tuple[str, str | None, str, str, bool],
+    source: ModelSource,
 ) -> Run:
-    from elimtool.model.loading import load_model
     from elimtool.tasks.attribute.api import attribute as measure
 
-    name, revision, dtype, device, trust = source
-    with output.progress(f"loading {name}") as say:
-        loaded = load_model(
-            name, revision=revision, dtype=dtype, device=device, trust_remote_code=trust, progress=say
-        )
+    with output.progress(f"loading {source.name}") as say:
+        loaded = source.load(say)
         say("attributing")
         return measure(
             loaded,
@@ -210,10 +176,12 @@ def _measure(
         )
 
 
-def _show(output: Output, run: Run, out: Path | None, as_json: bool) -> None:
+def _show(printed: shared.PrintOptions, run: Run, out: Path | None) -> None:
+    output = printed.output
+
     def story() -> None:
         from elimtool.report.attribution import print_attribution
 
         print_attribution(run, output.console)
 
-    output.result(run, out, as_json, story)
+    output.result(run, out, printed.as_json, story)

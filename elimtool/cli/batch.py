@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elimtool.cli import interventions as changes
 from elimtool.cli import options as shared
-from elimtool.cli.output import Output
+from elimtool.cli.interventions import Confirm, InterventionOptions
 from elimtool.errors import Exit
 
 if TYPE_CHECKING:
+    from elimtool.cli.output import Output
     from elimtool.engine.options import TraceOptions
+    from elimtool.model.source import ModelSource
     from elimtool.prompts.file import PromptFile
     from elimtool.tasks.batch.local import Engine
     from elimtool.tasks.batch.options import BatchOptions
     from elimtool.tasks.batch.run import BatchProgress
-    from elimtool.tasks.batch.work import Source
 
 RUN = "How the file is worked through"
 RAY = "Ray: more than one machine"
@@ -28,7 +29,19 @@ EPILOG = (
 )
 
 
+@dataclass(frozen=True)
+class MeasureOptions(shared.MeasureOptions):
+    """What a batch measures: single heads only where they are asked for."""
+
+    heads: Annotated[
+        bool | None,
+        shared.switch("--heads/--no-heads", help="Fill the tables of single heads. Without: no."),
+    ] = None
+
+
+@shared.spread
 def batch(
+    *,
     prompts: Annotated[
         str,
         typer.Argument(
@@ -59,26 +72,9 @@ def batch(
     ] = False,
     target: shared.Target = None,
     foil: shared.Foil = None,
-    position: shared.Position = "last",
-    samplers: shared.Samplers = None,
-    lens: shared.LensName = "auto",
-    sinks: shared.Sinks = "auto",
-    target_space: shared.TargetSpace = "auto",
-    heads: Annotated[
-        bool | None,
-        shared.switch("--heads/--no-heads", help="Fill the tables of single heads. Without: no."),
-    ] = None,
-    tables: shared.TableNames = None,
-    generate: shared.Generate = 0,
-    chain: shared.WalkChain = None,
-    seed: shared.Seed = 0,
-    ablate: changes.AblateNames = None,
-    ablate_with: changes.AblateWith = "mean",
-    scale: changes.ScaleNames = None,
-    knockout: changes.KnockoutNames = None,
-    knockout_from: changes.KnockoutFrom = "last",
-    patch: changes.PatchFiles = None,
-    confirm: changes.Confirm = False,
+    measured: MeasureOptions,
+    changed: InterventionOptions,
+    confirm: Confirm = False,
     shard_size: Annotated[
         int,
         shared.option("--shard-size", metavar="N", help="Records in a shard, one part a table.", panel=RUN),
@@ -144,20 +140,12 @@ def batch(
     overwrite: Annotated[
         bool, shared.switch("--overwrite", help="Remove the run in --out first.", panel=shared.OUTPUT)
     ] = False,
-    model: shared.ModelName = "smollm2",
-    revision: shared.Revision = None,
-    dtype: shared.Dtype = "float32",
-    device: shared.Device = "auto",
-    trust_remote_code: shared.TrustRemoteCode = False,
-    as_json: shared.Json = False,
-    quiet: shared.Quiet = False,
-    config: shared.Config = None,
+    model: shared.ModelOptions,
+    printed: shared.CommonOptions,
 ) -> None:
     """Trace every prompt of a file, in shards: resumable, bad records kept as rows, one machine or many."""
-    del config  # its values are the other parameters' defaults by now
     from elimtool.prompts.file import PromptFile
-    from elimtool.tasks.batch.options import BatchOptions, MostErrors, RayOptions, Slice
-    from elimtool.tasks.batch.work import Source
+    from elimtool.tasks.batch.options import BatchOptions, MostErrors, RayOptions, Slice, single_heads
 
     options = BatchOptions(
         shard_size=shard_size,
@@ -170,37 +158,27 @@ def batch(
         engine=engine,
         ray=RayOptions(ray_address, actors, cpus_per_actor, gpus_per_actor, max_shard_attempts),
     )
-    measured = shared.trace_options(
-        position,
-        samplers,
-        tables,
-        lens=lens,
-        sinks=sinks,
-        target_space=target_space,
-        heads=shared.batch_heads(heads, tables),
-        generate=generate,
-        chain=chain,
-        seed=seed,
-        interventions=changes.gather(ablate, ablate_with, scale, knockout, knockout_from, patch, seed),
+    wanted = measured.made(
+        heads=single_heads(measured.heads, measured.named),
+        interventions=changed.made(measured.seed),
         confirm=confirm,
         errors="row",
     )
-    source = Source(model, revision, dtype, device, trust_remote_code)
     with PromptFile(prompts, format_) as file:
-        _run(Output(quiet), file, out, overwrite, (source, measured, options), as_json)
+        _run(printed, file, out, overwrite, (model.source, wanted, options))
 
 
 def _run(
-    output: Output,
+    printed: shared.PrintOptions,
     file: PromptFile,
     out: Path,
     overwrite: bool,
-    asked: tuple[Source, TraceOptions, BatchOptions],
-    as_json: bool,
+    asked: tuple[ModelSource, TraceOptions, BatchOptions],
 ) -> None:
     from elimtool.cli.progress import batch_progress
     from elimtool.tasks.batch.run import run
 
+    output = printed.output
     try:
         with batch_progress(output.errors, output.quiet) as (report, say):
             engine = _engine(*asked, say)
@@ -208,12 +186,12 @@ def _run(
     except KeyboardInterrupt:
         output.note(f"what was finished is in {out}; run the same command again to go on")
         raise
-    _show(output, out, standing, as_json)
+    _show(output, out, standing, printed.as_json)
     if standing.errors:
         raise typer.Exit(Exit.PARTIAL)
 
 
-def _engine(source: Source, measured: TraceOptions, options: BatchOptions, say: object) -> Engine:
+def _engine(source: ModelSource, measured: TraceOptions, options: BatchOptions, say: object) -> Engine:
     if options.engine == "ray":
         from elimtool.tasks.batch.cluster import RayEngine
 

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elimtool.cli import options as shared
-from elimtool.cli.output import Output
-from elimtool.errors import ElimError, nearest
+from elimtool.errors import ElimError
 
 if TYPE_CHECKING:
     from elimtool.analysis.check.findings import Report
-    from elimtool.tasks.check.api import Gated
+    from elimtool.cli.output import Output
 
 BASELINE = "Baseline"
 
 
+@shared.spread
 def check(
+    *,
     context: typer.Context,
     checks: Annotated[
         Path | None, typer.Argument(help="The check file.", metavar="CHECKS.yaml", show_default=False)
@@ -128,13 +129,10 @@ def check(
     schema: Annotated[
         bool, shared.switch("--schema", help="Print the JSON Schema of check files.", panel=shared.OUTPUT)
     ] = False,
-    as_json: shared.Json = False,
-    quiet: shared.Quiet = False,
-    config: shared.Config = None,
+    printed: shared.CommonOptions,
 ) -> None:
     """Judge what a model eliminates by a check file; exits with 10 if something regressed."""
-    del config  # its values are the other parameters' defaults by now
-    output = Output(quiet)
+    output, as_json = printed.output, printed.as_json
     if schema:
         from elimtool.analysis.check.read import json_schema
 
@@ -153,15 +151,15 @@ def check(
     loading = {key: value for key, value in given.items() if value is not None}
     typed = _typed(context, "model", "revision", "dtype", "device", "batch_size", "threads")
     unused = _typed(context, "strict", "junit", "out", "batch_size", "threads")
-    elsewhere = {"--explain": explain, "--against": against, **unused}
+    elsewhere = {"explain": explain, "against": against, **unused}
     _refuse(
-        (run, "--run", {**typed, "-o": out, "--noise": noise}),
-        (update, "--update", {"--update-new": update_new}),
-        (noise, "--noise", {"--update": update, "--update-new": update_new, **elsewhere}),
-        (explain, "--explain", {"--json": as_json}),
+        (run, "run", {**typed, "out": out, "noise": noise}),
+        (update, "update", {"update_new": update_new}),
+        (noise, "noise", {"update": update, "update_new": update_new, **elsewhere}),
+        (explain, "explain", {"as_json": as_json}),
     )
     if batch_size < 1 or (threads is not None and threads < 1):
-        raise ElimError("--batch-size and --threads are at least 1", "give a positive number")
+        raise ElimError("--batch-size and --threads must be at least 1")
     if out is not None:
         from elimtool.run.writer import check_directory
 
@@ -190,18 +188,16 @@ def check(
         found.run.save(out)
     _show(output, found.report, as_json, junit)
     if explain is not None:
-        _explain(output, found, explain)
+        from elimtool.report.terminal import print_story
+
+        print_story(found.explained(explain), output.console)
     raise typer.Exit(found.report.exit_code)
 
 
 def _typed(context: typer.Context, *names: str) -> dict[str, Any]:
-    """Options that were given on the command line itself, by their flag; those of the environment are not."""
+    """Options that were given on the command line itself; those of the environment are not."""
     sources = {name: context.get_parameter_source(name) for name in names}
-    return {
-        f"--{name.replace('_', '-')}": True
-        for name, source in sources.items()
-        if source and source.name == "COMMANDLINE"
-    }
+    return {name: True for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
 def _refuse(*rules: tuple[Any, str, dict[str, Any]]) -> None:
@@ -209,7 +205,7 @@ def _refuse(*rules: tuple[Any, str, dict[str, Any]]) -> None:
     for given, name, others in rules:
         for other, value in others.items():
             if given and value:
-                raise ElimError(f"{name} and {other} were both given", "leave one of the two out")
+                raise ElimError(f"`{name}` and `{other}` were both given", "leave one of the two out")
 
 
 def _noise(output: Output, checks: Path, as_json: bool, *, only: Collection[str], **options: Any) -> None:
@@ -228,19 +224,6 @@ def _noise(output: Output, checks: Path, as_json: bool, *, only: Collection[str]
         unstable = f", {floor.unstable} values changed" if floor.unstable else ""
         output.line(f"{name}: {floor.floor:.3g}{where}{unstable}")
     output.line(str(path))
-
-
-def _explain(output: Output, found: Gated, name: str) -> None:
-    """Tell the story of the first prompt that a check fails on, or of its first prompt."""
-    known = {result.check.id: result for result in found.report.results}
-    if name not in known:
-        raise ElimError(f"--explain: there is no check '{name}'", nearest(name, tuple(known)))
-    prompts = [one.prompt for one in (*known[name].bad, *known[name].findings) if one.prompt is not None]
-    if not prompts:
-        raise ElimError("--explain tells a story of one prompt", "name a check of prompts")
-    from elimtool.report.terminal import print_story
-
-    print_story(found.retrace(prompts[:1], None), output.console)
 
 
 def _show(output: Output, report: Report, as_json: bool, junit: Path | None) -> None:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from elimtool.cli import compare_prompts as pairs
 from elimtool.cli import options as shared
+from elimtool.cli.compare_prompts import PairOptions
 from elimtool.cli.compare_sides import Asked, ComparisonKind, form_of
-from elimtool.cli.output import Output
-from elimtool.errors import ElimError, Exit
+from elimtool.errors import Exit
+from elimtool.model.source import DEFAULT_MODEL, ModelSource
+from elimtool.prompts.position import parse_position
 
 if TYPE_CHECKING:
-    from elimtool.engine.options import TraceOptions
+    from elimtool.cli.output import Output
     from elimtool.model.model import Model
-    from elimtool.prompts.prompt import Prompt
     from elimtool.run.comparison import Comparison
 
 EPILOG = (
@@ -30,7 +29,9 @@ EPILOG = (
 PROMPTS = "Prompts"
 
 
+@shared.spread
 def compare(
+    *,
     context: typer.Context,
     sides: Annotated[
         list[Path] | None,
@@ -59,18 +60,8 @@ def compare(
     ] = None,
     target: shared.Target = None,
     foil: shared.Foil = None,
-    chat: pairs.Chat = False,
-    system: pairs.System = None,
-    span: pairs.SpanNames = None,
-    injection: pairs.Injection = False,
-    continue_: pairs.Continue = 0,
-    controls: pairs.ControlCount = None,
-    paraphrase: pairs.Paraphrases = None,
-    position: shared.Position = "last",
-    samplers: shared.Samplers = None,
-    lens: shared.LensName = "auto",
-    sinks: shared.Sinks = "auto",
-    target_space: shared.TargetSpace = "auto",
+    pair: PairOptions,
+    read: shared.ReadOptions,
     intervened: Annotated[
         bool,
         shared.switch(
@@ -107,52 +98,46 @@ def compare(
     ] = None,
     device: shared.Device = "auto",
     trust_remote_code: shared.TrustRemoteCode = False,
-    as_json: shared.Json = False,
-    quiet: shared.Quiet = False,
-    config: shared.Config = None,
+    printed: shared.CommonOptions,
 ) -> None:
     """Compare two runs, models, chains or prompts: what changed, where, what one side alone eliminates."""
-    del config  # its values are the other parameters' defaults by now
-    output = Output(quiet)
-    given = {name for name in context.params if _typed(context, name)}
+    given = {name for name in context.params if _origin(context, name) == "COMMANDLINE"}
     models = tuple(model or ())
-    if _source(context, "model") == "ENVIRONMENT":
+    if _origin(context, "model") == "ENVIRONMENT":
         models = (os.environ["ELIMTOOL_MODEL"],)  # one model, whose path may have blanks
-    asked = Asked(tuple(sides or ()), tuple(prompt or ()), models, tuple(dtype or ()), tuple(samplers or ()))
+    asked = Asked(
+        tuple(sides or ()), tuple(prompt or ()), models, tuple(dtype or ()), tuple(read.samplers or ())
+    )
     form = form_of(asked, given)
-    where = _position(position)
+    position: Any = parse_position(read.position, several=False)
     if out is not None:
         from elimtool.run.comparison import FORM
         from elimtool.run.writer import check_directory
 
         check_directory(out, overwrite, FORM)
     if form in (ComparisonKind.SAVED, ComparisonKind.RUNS, ComparisonKind.RUN_CHAINS):
-        found = _of_tables(form, asked, where, intervened, seed)
+        found = _of_tables(form, asked, position, intervened, seed)
     else:
-        follow = tuple(target or ()), tuple(foil or ())
-        options = shared.trace_options(
-            position, list(asked.samplers) or None, None, lens=lens, sinks=sinks, target_space=target_space
-        )
-        source = InputOptions(device, trust_remote_code, format_)
+        sources = _sources(asked, device, trust_remote_code)
+        follow: dict[str, Any] = {"targets": tuple(target or ()), "foils": tuple(foil or ())}
         if form in (ComparisonKind.PROMPTS, ComparisonKind.FILES):
-            given_pair = pairs.PairOptions(
-                chat, system, tuple(span or ()), injection, continue_, controls, tuple(paraphrase or ())
-            )
-            found = _of_prompts(output, form, asked, given_pair, follow, replace(options, seed=seed), source)
+            follow |= {"options": read.made(seed=seed), "controls": pair.made()}
+            found = _of_prompts(printed.output, form, asked, pair, sources[0], format_, follow)
         else:
-            found = _of_models(output, form, asked, follow, options, source, seed)
-    _show(output, found, out, overwrite, as_json)
+            follow |= {"options": read.made(), "seed": seed}
+            found = _of_models(printed.output, form, asked, sources, format_, follow)
+    _show(printed, found, out, overwrite)
     if form is not ComparisonKind.SAVED and _failed(found):
         raise typer.Exit(Exit.PARTIAL)
 
 
-@dataclass(frozen=True, slots=True)
-class InputOptions:
-    """How models are loaded and prompt files are read."""
-
-    device: str
-    trust_remote_code: bool
-    format: str | None
+def _sources(asked: Asked, device: str, trust: bool) -> list[ModelSource]:
+    """How the model of each side is loaded: one name or number type stands for both."""
+    models, dtypes = asked.models or (DEFAULT_MODEL,), asked.dtypes or ("float32",)
+    return [
+        ModelSource(models[side], None, dtypes[kind], device, trust)
+        for side, kind in ((0, 0), (len(models) - 1, len(dtypes) - 1))
+    ]
 
 
 def _of_tables(form: ComparisonKind, asked: Asked, position: Any, intervened: bool, seed: int) -> Comparison:
@@ -176,112 +161,70 @@ def _of_models(
     output: Output,
     form: ComparisonKind,
     asked: Asked,
-    follow: tuple[tuple[str, ...], tuple[str, ...]],
-    options: TraceOptions,
-    source: InputOptions,
-    seed: int,
+    sources: list[ModelSource],
+    format_: str | None,
+    wanted: dict[str, Any],
 ) -> Comparison:
-    """A comparison for which models are run."""
-    prompts, unread = _prompts(asked, source)
-    loaders = _loaders(output, asked, source)
-    common: dict[str, Any] = {
-        "targets": follow[0],
-        "foils": follow[1],
-        "options": options,
-        "unread": unread,
-        "seed": seed,
-    }
+    """A comparison of two models or chains, for which models are run."""
+    from elimtool.prompts.prompt import Prompt
+    from elimtool.tasks.compare.files import read_usable
+
+    one = Prompt(text=asked.prompts[0]) if asked.prompts else None
+    prompts, unread = ([one], {}) if one else read_usable(asked.sides[0], format_)
+    loaders = [_loader(output, source) for source in sources]
     if form is ComparisonKind.MODELS:
         from elimtool.tasks.compare.models import compare_models
 
         with output.progress("loading") as say:
-            return compare_models(loaders[0], loaders[1], prompts, **common, progress=say)
+            return compare_models(loaders[0], loaders[1], prompts, unread=unread, progress=say, **wanted)
     from elimtool.tasks.compare.chains import compare_samplers
 
     with output.progress("loading"):
-        return compare_samplers(loaders[0](), prompts, **common)
+        return compare_samplers(loaders[0](), prompts, unread=unread, **wanted)
 
 
 def _of_prompts(
     output: Output,
     form: ComparisonKind,
     asked: Asked,
-    given: pairs.PairOptions,
-    follow: tuple[tuple[str, ...], tuple[str, ...]],
-    options: TraceOptions,
-    source: InputOptions,
+    pair: PairOptions,
+    source: ModelSource,
+    format_: str | None,
+    wanted: dict[str, Any],
 ) -> Comparison:
     """A comparison of two prompts of one model, or of two files of them."""
-    load = _loaders(output, asked, source)[0]
+    load = _loader(output, source)
     if form is ComparisonKind.PROMPTS:
-        return pairs.compare_two(load, asked.prompts, given, follow, options)
+        from elimtool.tasks.compare.prompts import compare_prompts
+
+        a, b = (pair.prompt(text) for text in asked.prompts)
+        return compare_prompts(load(), a, b, **wanted)
+    from elimtool.tasks.compare.files import compare_files
+
     with output.progress("comparing") as say:
-        return pairs.compare_files(load, asked.sides, source.format, given, follow, options, say)
-
-
-def _prompts(asked: Asked, source: InputOptions) -> tuple[list[Prompt], dict[str, ElimError]]:
-    """The prompts of one source, and the records of a file that are none, by id."""
-    from elimtool.prompts.prompt import Prompt
-
-    if asked.prompts:
-        return [Prompt(text=asked.prompts[0])], {}
-    from elimtool.prompts.file import PromptFile
-
-    prompts, unread = [], {}
-    with PromptFile(asked.sides[0], source.format) as file:
-        for record in file.records():
-            if isinstance(record.prompt, Prompt):
-                prompts.append(record.prompt)
-            else:
-                unread[record.prompt_id or f"<line {record.line}>"] = record.prompt
-    if not prompts:
-        first = next(iter(unread.values()))
-        raise ElimError(
-            f"no record of {asked.sides[0]} is a prompt: {first.message}", first.hint, Exit.NOTHING
+        return compare_files(
+            load,
+            *asked.sides,
+            format=format_,
+            progress=lambda done, of: say(f"{done} of {of} pairs"),
+            **wanted,
         )
-    return prompts, unread
 
 
-def _loaders(output: Output, asked: Asked, source: InputOptions) -> list[Callable[[], Model]]:
-    """A function that loads each side's model."""
-    from elimtool.model.loading import load_model
+def _loader(output: Output, source: ModelSource) -> Callable[[], Model]:
+    """A function that loads a side's model."""
 
-    models, dtypes = asked.models or ("smollm2",), asked.dtypes or ("float32",)
+    def load() -> Model:
+        with output.progress(f"loading {source.name}") as say:
+            return source.load(say)
 
-    def loader(name: str, dtype: str) -> Callable[[], Model]:
-        def load() -> Model:
-            with output.progress(f"loading {name}") as say:
-                return load_model(
-                    name,
-                    dtype=dtype,
-                    device=source.device,
-                    trust_remote_code=source.trust_remote_code,
-                    progress=say,
-                )
-
-        return load
-
-    sides = ((models[-index], dtypes[-index]) if index else (models[0], dtypes[0]) for index in (0, 1))
-    return [loader(name, dtype) for name, dtype in sides]
+    return load
 
 
-def _typed(context: typer.Context, name: str) -> bool:
-    """Whether an option stood on the command line itself."""
-    return _source(context, name) == "COMMANDLINE"
-
-
-def _source(context: typer.Context, name: str) -> str | None:
+def _origin(context: typer.Context, name: str) -> str | None:
     """Where a parameter's value came from."""
     source = context.get_parameter_source(name)
     return None if source is None else source.name
-
-
-def _position(position: str) -> Any:
-    if position == "all":
-        raise ElimError("--position all is not one position", "give last, or an index from 0")
-    if not position.isdigit() and position != "last":
-        raise ElimError(f"--position '{position}' is not valid", "give last, or an index from 0")
-    return int(position) if position.isdigit() else position
 
 
 def _failed(found: Comparison) -> bool:
@@ -291,13 +234,14 @@ def _failed(found: Comparison) -> bool:
     return "error" in found.arrow("pairs").column("status").to_pylist()
 
 
-def _show(output: Output, found: Comparison, out: Path | None, overwrite: bool, as_json: bool) -> None:
+def _show(printed: shared.PrintOptions, found: Comparison, out: Path | None, overwrite: bool) -> None:
     if out is not None:
         found.save(out, overwrite=overwrite)
+    output = printed.output
 
     def story() -> None:
         from elimtool.report.compare.story import print_comparison
 
         print_comparison(found, output.console)
 
-    output.result(found, out, as_json, story)
+    output.result(found, out, printed.as_json, story)

@@ -69,7 +69,7 @@ def form_of(asked: Asked, given: Collection[str]) -> ComparisonKind:
     """
     for name, values in (("-m", asked.models), ("--dtype", asked.dtypes), ("--prompt", asked.prompts)):
         if len(values) > 2:
-            raise ElimError(f"{name} is given {len(values)} times", "a comparison has two sides")
+            raise ElimError(f"{name} may be given twice, got {len(values)}", "a comparison has two sides")
     if len(asked.sides) > 2:
         raise ElimError(f"{len(asked.sides)} runs or files are given", "a comparison has two sides")
     if asked.sides and asked.prompts:
@@ -100,7 +100,7 @@ def _of_directories(asked: Asked) -> ComparisonKind:
     if len(asked.samplers) == 2:
         return ComparisonKind.RUN_CHAINS
     raise ElimError(
-        f"{asked.sides[0]} is one side alone",
+        f"there is only one side to compare: {asked.sides[0]}",
         "give another run, or two of its chains: --samplers A --samplers B",
     )
 
@@ -121,10 +121,7 @@ def _of_prompts(asked: Asked) -> ComparisonKind:
     if len(asked.samplers) == 2:
         return ComparisonKind.CHAINS
     what = "one prompt" if asked.prompts else str(asked.sides[0])
-    raise ElimError(f"{what} is one side alone", WAYS)
-
-
-_FLAGS = {"continue_": "--continue", "as_json": "--json", "model": "-m", "sides": "RUN"}
+    raise ElimError(f"there is only one side to compare: {what}", WAYS)
 
 
 def _refuse_ignored(form: ComparisonKind, given: Collection[str]) -> None:
@@ -139,17 +136,17 @@ def _refuse_ignored(form: ComparisonKind, given: Collection[str]) -> None:
     )
     for name in given:
         if name in alien and used is None:
-            flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
             hint = (
                 "write it in their records"
                 if form is ComparisonKind.FILES
-                else "it is of two prompts: leave it out"
+                else "leave it out; two prompts take it"
             )
-            raise ElimError(f"{flag} means nothing for {form.value}", hint)
-        flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+            raise ElimError(f"`{name}` does not go with {form.value}", hint)
         if used is not None and name not in used:
             raise ElimError(
-                f"{flag} means nothing for {form.value}", f"leave it out; {form.value} need no model"
+                f"`{name}` does not go with {form.value}", f"leave it out; {form.value} need no model"
             )
         if used is None and name == "intervened":
-            raise ElimError(f"{flag} is of runs", "trace with interventions, and compare the runs")
+            raise ElimError(
+                "`intervened` goes with two runs", "trace with interventions, and compare the runs"
+            )

@@ -2,70 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from elimtool.cli.options import option, switch
+from elimtool.errors import ElimError
 
 if TYPE_CHECKING:
     from elimtool.model.interventions import Intervention
 
 PANEL = "Interventions"
 
-AblateNames = Annotated[
-    list[str] | None,
-    option(
-        "--ablate",
-        metavar="PART",
-        panel=PANEL,
-        help="Trace again without a head (17.3) or an MLP (mlp.12); repeatable. Sinks keep it.",
-    ),
-]
-AblateWith = Annotated[
-    str,
-    option(
-        "--ablate-with",
-        metavar="WHAT",
-        panel=PANEL,
-        help="What takes its place: its mean over reference text, zero, or resample from that text.",
-    ),
-]
-ScaleNames = Annotated[
-    list[str] | None,
-    option(
-        "--scale",
-        metavar="PART=X",
-        panel=PANEL,
-        help="Multiply what a head or MLP gives, such as 21.7=2.0 or mlp.12=0.5; repeatable.",
-    ),
-]
-KnockoutNames = Annotated[
-    list[str] | None,
-    option(
-        "--knockout",
-        metavar="SPAN@LAYERS",
-        panel=PANEL,
-        help="Cut attention to a span in some layers, such as France@20-29; repeatable.",
-    ),
-]
-KnockoutFrom = Annotated[
-    str,
-    option(
-        "--knockout-from",
-        metavar="WHERE",
-        panel=PANEL,
-        help="Cut it from the probed position (last) or from all later positions (later).",
-    ),
-]
-PatchFiles = Annotated[
-    list[str] | None,
-    option(
-        "--patch",
-        metavar="FILE",
-        panel=PANEL,
-        help="Put in activations of another run, all or some: FILE@17.3,mlp.12,residual.9:4; repeatable.",
-    ),
-]
 SaveActivations = Annotated[
     Path | None,
     option(
@@ -85,32 +33,89 @@ Confirm = Annotated[
 ]
 
 
-def gather(
-    ablate: list[str] | None,
-    ablate_with: str,
-    scale: list[str] | None,
-    knockout: list[str] | None,
-    knockout_from: str,
-    patch: list[str] | None,
-    seed: int,
-) -> tuple[Intervention, ...]:
-    """Read the options, before a model is loaded.
+@dataclass(frozen=True)
+class InterventionOptions:
+    """What is changed in the model while it runs."""
 
-    Raises:
-        ElimError: One of them is not valid, or changes the meaning of another that was not given.
-    """
-    if not (ablate or scale or knockout or patch) and (ablate_with, knockout_from) == ("mean", "last"):
-        return ()
-    from elimtool.errors import ElimError
-    from elimtool.model.interventions import Ablate, Knockout, Patch, Scale
+    ablate: Annotated[
+        list[str] | None,
+        option(
+            "--ablate",
+            metavar="PART",
+            panel=PANEL,
+            help="Trace again without a head (17.3) or an MLP (mlp.12); repeatable. Sinks keep it.",
+        ),
+    ] = None
+    ablate_with: Annotated[
+        str,
+        option(
+            "--ablate-with",
+            metavar="WHAT",
+            panel=PANEL,
+            help="What takes its place: its mean over reference text, zero, or resample from that text.",
+        ),
+    ] = "mean"
+    scale: Annotated[
+        list[str] | None,
+        option(
+            "--scale",
+            metavar="PART=X",
+            panel=PANEL,
+            help="Multiply what a head or MLP gives, such as 21.7=2.0 or mlp.12=0.5; repeatable.",
+        ),
+    ] = None
+    knockout: Annotated[
+        list[str] | None,
+        option(
+            "--knockout",
+            metavar="SPAN@LAYERS",
+            panel=PANEL,
+            help="Cut attention to a span in some layers, such as France@20-29; repeatable.",
+        ),
+    ] = None
+    knockout_from: Annotated[
+        str,
+        option(
+            "--knockout-from",
+            metavar="WHERE",
+            panel=PANEL,
+            help="Cut it from the probed position (last) or from all later positions (later).",
+        ),
+    ] = "last"
+    patch: Annotated[
+        list[str] | None,
+        option(
+            "--patch",
+            metavar="FILE",
+            panel=PANEL,
+            help="Put in activations of another run, all or some: FILE@17.3,mlp.12,residual.9:4; repeatable.",
+        ),
+    ] = None
 
-    if ablate_with != "mean" and not ablate:
-        raise ElimError(f"--ablate-with {ablate_with} without --ablate does nothing", "say what to ablate")
-    if knockout_from != "last" and not knockout:
-        raise ElimError(f"--knockout-from {knockout_from} without --knockout does nothing", "name a span")
-    return (
-        *(Ablate.parse(one, ablate_with, seed) for one in ablate or ()),
-        *(Scale.parse(one) for one in scale or ()),
-        *(Knockout.parse(one, knockout_from) for one in knockout or ()),
-        *(Patch.parse(one) for one in patch or ()),
-    )
+    def made(self, seed: int) -> tuple[Intervention, ...]:
+        """Read the options, before a model is loaded.
+
+        Args:
+            seed: Draws what a resampled component is replaced by.
+
+        Raises:
+            ElimError: One of them is not valid, or changes the meaning of another that was not given.
+        """
+        if self == InterventionOptions():
+            return ()
+        from elimtool.model.interventions import Ablate, Knockout, Patch, Scale
+
+        if self.ablate_with != "mean" and not self.ablate:
+            raise ElimError(
+                f"--ablate-with {self.ablate_with} without --ablate does nothing", "say what to ablate"
+            )
+        if self.knockout_from != "last" and not self.knockout:
+            raise ElimError(
+                f"--knockout-from {self.knockout_from} without --knockout does nothing", "name a span"
+            )
+        return (
+            *(Ablate.parse(one, self.ablate_with, seed) for one in self.ablate or ()),
+            *(Scale.parse(one) for one in self.scale or ()),
+            *(Knockout.parse(one, self.knockout_from) for one in self.knockout or ()),
+            *(Patch.parse(one) for one in self.patch or ()),
+        )

@@ -14,7 +14,6 @@ from elimtool.errors import ElimError
 if TYPE_CHECKING:
     from elimtool.lenses.corpus import Document
     from elimtool.lenses.evaluate import Evaluation
-    from elimtool.model.model import Model
 
 app = typer.Typer(help="The calibrated lens: fit one, measure one.", no_args_is_help=True)
 
@@ -26,7 +25,9 @@ Window = Annotated[int, shared.option("--window", metavar="N", help="Tokens that
 
 
 @app.command()
+@shared.spread
 def fit(
+    *,
     texts: Texts = None,
     out: Annotated[
         Path | None,
@@ -42,11 +43,7 @@ def fit(
         int | None, shared.option("--tokens", metavar="N", help="Use at most so many tokens. Without: all.")
     ] = None,
     window: Window = 128,
-    model: shared.ModelName = "smollm2",
-    revision: shared.Revision = None,
-    dtype: shared.Dtype = "float32",
-    device: shared.Device = "auto",
-    trust_remote_code: shared.TrustRemoteCode = False,
+    model: shared.ModelOptions,
     quiet: shared.Quiet = False,
 ) -> None:
     """Fit the ridge lens of a model from text, in one pass; prints the file written."""
@@ -56,9 +53,10 @@ def fit(
     output = Output(quiet)
     documents = _documents(texts, "fit")
     if tokens is not None and tokens < 1:
-        raise ElimError(f"--tokens {tokens} is not valid", "give a number of tokens")
-    with output.progress(f"loading {model}") as say:
-        loaded = _load((model, revision, dtype, device, trust_remote_code), say)
+        raise ElimError(f"--tokens must be at least 1, got {tokens}")
+    source = model.source
+    with output.progress(f"loading {source.name}") as say:
+        loaded = source.load(say)
         lens = fit_lens(loaded, documents, tokens=tokens, window=window, progress=say)
         path = out or cached_lens(lens.facts.weights_sha256)
         lens.save(path)
@@ -70,7 +68,9 @@ def fit(
 
 
 @app.command("eval")
+@shared.spread
 def eval_(
+    *,
     texts: Texts = None,
     lens: Annotated[
         str,
@@ -80,26 +80,22 @@ def eval_(
         int, shared.option("--samples", metavar="N", help="About how many positions to read.")
     ] = 256,
     window: Window = 128,
-    model: shared.ModelName = "smollm2",
-    revision: shared.Revision = None,
-    dtype: shared.Dtype = "float32",
-    device: shared.Device = "auto",
-    trust_remote_code: shared.TrustRemoteCode = False,
-    as_json: shared.Json = False,
-    quiet: shared.Quiet = False,
+    model: shared.ModelOptions,
+    printed: shared.PrintOptions,
 ) -> None:
     """Print how far each layer's reading is from the output, on text that the lens was not fitted on."""
     from elimtool.lenses.evaluate import evaluate
     from elimtool.lenses.find import check_choice, open_lens
     from elimtool.lenses.ridge import RidgeLens
 
-    output = Output(quiet)
+    output = printed.output
     check_choice(lens)
     documents = _documents(texts, "held_out")
     if samples < 1:
-        raise ElimError(f"--samples {samples} is not valid", "give a number of positions")
-    with output.progress(f"loading {model}") as say:
-        loaded = _load((model, revision, dtype, device, trust_remote_code), say)
+        raise ElimError(f"--samples must be at least 1, got {samples}")
+    source = model.source
+    with output.progress(f"loading {source.name}") as say:
+        loaded = source.load(say)
         found, _ = open_lens(lens, loaded)
         prior = found.reference.prior if isinstance(found, RidgeLens) else None
         calibrated = [] if found.name == "raw" else [found]
@@ -107,11 +103,10 @@ def eval_(
             loaded, calibrated, documents, prior=prior, samples=samples, window=window, progress=say
         )
     if lens == "auto" and not calibrated:
-        output.note(
-            f"no fitted lens for {model}: only raw is measured; fit one: elimtool lens fit -m {model}"
-        )
-    if as_json:
-        output.json({"model": model, **_plain(result)})
+        name = source.name
+        output.note(f"no fitted lens for {name}: only raw is measured; fit one: elimtool lens fit -m {name}")
+    if printed.as_json:
+        output.json({"model": source.name, **_plain(result)})
     else:
         _print(output, result)
 
@@ -120,15 +115,6 @@ def _documents(texts: list[Path] | None, name: Any) -> tuple[Document, ...]:
     from elimtool.lenses.corpus import read_documents, shipped
 
     return read_documents(texts) if texts else shipped(name)
-
-
-def _load(source: tuple[str, str | None, str, str, bool], say: Any) -> Model:
-    from elimtool.model.loading import load_model
-
-    name, revision, dtype, device, trust = source
-    return load_model(
-        name, revision=revision, dtype=dtype, device=device, trust_remote_code=trust, progress=say
-    )
 
 
 def _plain(result: Evaluation) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,16 @@ import typer
 from elimtool.cli import options as shared
 from elimtool.cli.output import Output
 from elimtool.errors import Exit
+from elimtool.model.source import DEFAULT_MODEL, ModelSource
 
 app = typer.Typer(
     help="Models: what is known, where its weights are, does it load and match.", no_args_is_help=True
 )
 
-Name = Annotated[str, typer.Argument(help="Catalogue name, Hugging Face id, local directory or .gguf file.")]
+Name = Annotated[
+    str,
+    typer.Argument(help="Catalogue name, Hugging Face id, local directory or .gguf file.", metavar="NAME"),
+]
 
 
 @app.command("list")
@@ -71,44 +76,35 @@ def _fit_lens(name: str, directory: Path, say: Callable[[str], None]) -> None:
     from elimtool.lenses.find import ensure_lens, has_lens
 
     if not has_lens(directory):
-        from elimtool.model.loading import load_model
+        ensure_lens(ModelSource(name).load(say), progress=say)
 
-        ensure_lens(load_model(name, progress=say), progress=say)
+
+@dataclass(frozen=True)
+class VerifiedModel(shared.ModelOptions):
+    """The model to verify, named by an argument."""
+
+    model: Name = DEFAULT_MODEL
 
 
 @app.command()
-def verify(
-    name: Name = "smollm2",
-    revision: shared.Revision = None,
-    dtype: shared.Dtype = "float32",
-    device: shared.Device = "auto",
-    trust_remote_code: shared.TrustRemoteCode = False,
-    as_json: shared.Json = False,
-    quiet: shared.Quiet = False,
-) -> None:
+@shared.spread
+def verify(*, model: VerifiedModel, printed: shared.PrintOptions) -> None:
     """Compare a model under hooks with plain Hugging Face: attention rows, residuals by layer, logits.
 
     Exits with 10 if a difference is past its tolerance.
     """
-    from elimtool.model.loading import load_model
     from elimtool.model.verify import verify as compare
 
-    output = Output(quiet)
-    with output.progress(f"loading {name}") as say:
-        model = load_model(
-            name,
-            revision=revision,
-            dtype=dtype,
-            device=device,
-            trust_remote_code=trust_remote_code,
-            progress=say,
-        )
+    output, source = printed.output, model.source
+    with output.progress(f"loading {source.name}") as say:
+        loaded = source.load(say)
         say("comparing with Hugging Face")
-        found = compare(model, trust_remote_code=trust_remote_code)
-    if as_json:
+        found = compare(loaded, trust_remote_code=source.trust_remote_code)
+    if printed.as_json:
         output.json([{**_plain(one), "passed": one.passed} for one in found])
     else:
-        output.line(f"{name} ({dtype}, {model.n_layers} layers) against Hugging Face on the same weights")
+        of = f"{source.name} ({source.dtype}, {loaded.n_layers} layers)"
+        output.line(f"{of} against Hugging Face on the same weights")
         for one in found:
             where = "final" if one.layer is None else f"layer {one.layer}"
             verdict = "ok" if one.passed else "PAST TOLERANCE"

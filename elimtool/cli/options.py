@@ -1,18 +1,30 @@
-"""Options that several commands share, spelled once: flag, environment variable, help."""
+"""Options that several commands share, spelled once: flag, environment variable, help.
+
+Options that go together are a block: a frozen dataclass whose fields are the options. A command that is
+decorated with ``spread`` takes a block as one parameter.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from elimtool.cli.output import Output
 from elimtool.errors import ElimError, nearest
+from elimtool.model.source import DEFAULT_MODEL, ModelSource
+from elimtool.prompts.position import parse_position
 
 if TYPE_CHECKING:
     from elimtool.engine.options import TraceOptions
 
 
+NO_OPTIONS = ("config", "prompt", "prompts")
 """Parameters that a config file cannot set."""
 
 
@@ -24,12 +36,8 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 
     given = read_yaml(path)
     if not isinstance(given, dict):
-        raise ElimError(f"{path}: a config file is a mapping of option names to values")
-    options = {
-        name
-        for p in context.command.params
-        if (name := p.name) and name not in ("config", "prompt", "prompts")
-    }
+        raise ElimError(f"{path}: a config file must be a mapping of option names to values")
+    options = {name for p in context.command.params if (name := p.name) and name not in NO_OPTIONS}
     defaults: dict[str, Any] = {}
     for key, value in given.items():
         name = str(key).replace("-", "_")
@@ -69,38 +77,41 @@ def switch(*flags: str, help: str, panel: str | None = None, env: str | None = N
     )
 
 
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take blocks: a parameter of a dataclass type stands for the fields, which become options.
+
+    The options keep the order of the fields, at the parameter's place.
+    """
+    declared = signature(command, eval_str=True).parameters.values()
+    blocks: dict[str, Any] = {one.name: one.annotation for one in declared if is_dataclass(one.annotation)}
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        for name, block in blocks.items():
+            given[name] = block(**{field.name: given.pop(field.name) for field in fields(block)})
+        command(**given)
+
+    flat: list[Parameter] = []
+    for one in declared:
+        flat += _options_of(blocks[one.name]) if one.name in blocks else [one]
+    run.__signature__ = signature(command).replace(parameters=flat, return_annotation=None)  # type: ignore[attr-defined]
+    return run
+
+
+def _options_of(block: Any) -> list[Parameter]:
+    hints = get_type_hints(block, include_extras=True)
+    return [
+        Parameter(one.name, Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
+        for one in fields(block)
+    ]
+
+
 Target = Annotated[
     list[str] | None,
     option("-t", "--target", help="Continuation to follow; repeatable. Without: the model's own leaders."),
 ]
 Foil = Annotated[
     list[str] | None, option("--foil", help="Continuation to contrast targets with; repeatable.")
-]
-Position = Annotated[
-    str,
-    option(
-        "--position", metavar="WHICH", help="Token to probe: last, all, or an index from 0.", env="POSITION"
-    ),
-]
-Samplers = Annotated[
-    list[str] | None,
-    option(
-        "--samplers",
-        metavar="CHAIN",
-        env="SAMPLERS",
-        help="Sampler chain: an engine's name, a YAML file, or stages such as top_k=40,temperature=0.8;"
-        " repeatable. Without: llama.cpp, hf and vllm.",
-    ),
-]
-LensName = Annotated[
-    str,
-    option(
-        "--lens",
-        metavar="NAME",
-        env="LENS",
-        help="How layers before the last are read out: auto (the model's fitted lens, else raw), raw,"
-        " ridge, or a lens file.",
-    ),
 ]
 Sinks = Annotated[
     str,
@@ -120,80 +131,9 @@ TargetSpace = Annotated[
         help="auto puts a space before a target where text has one; exact takes it as it is.",
     ),
 ]
-TableNames = Annotated[
-    list[str] | None,
-    option(
-        "--tables",
-        metavar="NAMES",
-        env="TABLES",
-        help="Fill these tables alone, such as lens,survival; what they do not need is not measured.",
-    ),
-]
-Generate = Annotated[
-    int, option("--generate", metavar="N", help="Let the model write N tokens, with a ledger a step.")
-]
-WalkChain = Annotated[
-    str | None,
-    option("--chain", metavar="CHAIN", help="Which of --samplers to write through. Without: the first."),
-]
-Seed = Annotated[
-    int, option("--seed", metavar="N", env="SEED", help="Seed of all draws: --generate, resample, --confirm.")
-]
-Out = Annotated[
-    Path | None,
-    option("-o", "--out", metavar="DIR", help="Write the tables to this new directory.", panel=OUTPUT),
-]
-
-
-def trace_options(
-    position: str, samplers: list[str] | None, tables: list[str] | None, **others: Any
-) -> TraceOptions:
-    """Check what can be checked before a model is loaded: a mistyped sampler should not cost ten seconds."""
-    from elimtool.engine.options import DEFAULT_SAMPLERS, TraceOptions
-    from elimtool.samplers import resolve
-
-    if not position.isdigit() and position not in ("last", "all"):
-        raise ElimError(f"--position '{position}' is not valid", "give last, all, or an index from 0")
-    chains = tuple(samplers or DEFAULT_SAMPLERS)
-    for chain in chains:
-        resolve(chain)
-    probe: Any = int(position) if position.isdigit() else position
-    wanted = tuple(name.strip() for given in tables for name in given.split(",")) if tables else None
-    return TraceOptions(position=probe, samplers=chains, tables=wanted, **others)
-
-
-def batch_heads(heads: bool | None, tables: list[str] | None) -> bool | None:
-    """Over a whole file single heads are looked at only where they are asked for."""
-    from elimtool.run.selection import HEADS
-
-    named = any(name.strip() in HEADS for given in tables or () for name in given.split(","))
-    return False if heads is None and not named else heads
-
-
-ModelName = Annotated[
-    str,
-    option(
-        "-m",
-        "--model",
-        help="Catalogue name, Hugging Face id, local directory or .gguf file.",
-        metavar="NAME",
-        panel=MODEL,
-        env="MODEL",
-    ),
-]
 Revision = Annotated[
     str | None,
     option("--revision", help="Branch, tag or commit of a Hugging Face id.", panel=MODEL, env="REVISION"),
-]
-Dtype = Annotated[
-    str,
-    option(
-        "--dtype",
-        help="float32, bfloat16, float16, float64, or auto for the checkpoint's own.",
-        metavar="TYPE",
-        panel=MODEL,
-        env="DTYPE",
-    ),
 ]
 Device = Annotated[
     str,
@@ -208,6 +148,10 @@ Device = Annotated[
 TrustRemoteCode = Annotated[
     bool,
     switch("--trust-remote-code", help="Run Python code that comes with the checkpoint.", panel=MODEL),
+]
+Out = Annotated[
+    Path | None,
+    option("-o", "--out", metavar="DIR", help="Write the tables to this new directory.", panel=OUTPUT),
 ]
 Quiet = Annotated[
     bool,
@@ -232,3 +176,175 @@ Config = Annotated[
         is_eager=True,
     ),
 ]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Which token is read, through which lens, and what samplers would leave of it."""
+
+    position: Annotated[
+        str,
+        option(
+            "--position",
+            metavar="WHICH",
+            help="Token to probe: last, all, or an index from 0.",
+            env="POSITION",
+        ),
+    ] = "last"
+    samplers: Annotated[
+        list[str] | None,
+        option(
+            "--samplers",
+            metavar="CHAIN",
+            env="SAMPLERS",
+            help="Sampler chain: an engine's name, a YAML file, or stages such as top_k=40,temperature=0.8;"
+            " repeatable. Without: llama.cpp, hf and vllm.",
+        ),
+    ] = None
+    lens: Annotated[
+        str,
+        option(
+            "--lens",
+            metavar="NAME",
+            env="LENS",
+            help="How layers before the last are read out: auto (the model's fitted lens, else raw), raw,"
+            " ridge, or a lens file.",
+        ),
+    ] = "auto"
+    sinks: Sinks = "auto"
+    target_space: TargetSpace = "auto"
+
+    def made(self, **others: Any) -> TraceOptions:
+        """Check what can be checked before a model is loaded: a mistyped sampler should not cost ten seconds.
+
+        Args:
+            others: Options of the trace that are none of this block.
+
+        Raises:
+            ElimError: A value cannot be used.
+        """
+        from elimtool.engine.options import DEFAULT_SAMPLERS, TraceOptions
+        from elimtool.samplers import resolve
+
+        chains = tuple(self.samplers or DEFAULT_SAMPLERS)
+        for chain in chains:
+            resolve(chain)
+        own = {**asdict(self), "position": parse_position(self.position), "samplers": chains}
+        return TraceOptions(**{**own, **others})
+
+
+@dataclass(frozen=True)
+class MeasureOptions(ReadOptions):
+    """What a trace measures."""
+
+    heads: Annotated[
+        bool | None,
+        switch(
+            "--heads/--no-heads",
+            help="Fill the tables of single heads. Without: yes, unless --position all.",
+        ),
+    ] = None
+    tables: Annotated[
+        list[str] | None,
+        option(
+            "--tables",
+            metavar="NAMES",
+            env="TABLES",
+            help="Fill these tables alone, such as lens,survival; what they do not need is not measured.",
+        ),
+    ] = None
+    generate: Annotated[
+        int, option("--generate", metavar="N", help="Let the model write N tokens, with a ledger a step.")
+    ] = 0
+    chain: Annotated[
+        str | None,
+        option("--chain", metavar="CHAIN", help="Which of --samplers to write through. Without: the first."),
+    ] = None
+    seed: Annotated[
+        int,
+        option("--seed", metavar="N", env="SEED", help="Seed of all draws: --generate, resample, --confirm."),
+    ] = 0
+
+    def made(self, **others: Any) -> TraceOptions:
+        """The options of the trace; arguments and errors as of ``ReadOptions.made``."""
+        return super().made(**{"tables": self.named, **others})
+
+    @property
+    def named(self) -> tuple[str, ...] | None:
+        """The tables asked for, one by one."""
+        given = self.tables
+        return tuple(name.strip() for some in given for name in some.split(",")) if given else None
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model is loaded, and how."""
+
+    model: Annotated[
+        str,
+        option(
+            "-m",
+            "--model",
+            help="Catalogue name, Hugging Face id, local directory or .gguf file.",
+            metavar="NAME",
+            panel=MODEL,
+            env="MODEL",
+        ),
+    ] = DEFAULT_MODEL
+    revision: Revision = None
+    dtype: Annotated[
+        str,
+        option(
+            "--dtype",
+            help="float32, bfloat16, float16, float64, or auto for the checkpoint's own.",
+            metavar="TYPE",
+            panel=MODEL,
+            env="DTYPE",
+        ),
+    ] = "float32"
+    device: Device = "auto"
+    trust_remote_code: TrustRemoteCode = False
+
+    @property
+    def source(self) -> ModelSource:
+        """The same as the library takes it."""
+        return ModelSource(self.model, self.revision, self.dtype, self.device, self.trust_remote_code)
+
+
+@dataclass(frozen=True)
+class SaveOptions:
+    """Where a run is written."""
+
+    out: Out = None
+    overwrite: Annotated[bool, switch("--overwrite", help="Replace the run in --out.", panel=OUTPUT)] = False
+
+    def check(self) -> None:
+        """Refuse, before any work is done, a directory that cannot be written.
+
+        Raises:
+            ElimError: It holds something else, or its folder does not exist.
+        """
+        if self.out is not None:
+            from elimtool.run.writer import check_directory
+
+            check_directory(self.out, self.overwrite)
+
+
+@dataclass(frozen=True)
+class PrintOptions:
+    """How a result is printed."""
+
+    as_json: Json = False
+    quiet: Quiet = False
+
+    @property
+    def output(self) -> Output:
+        """What prints it."""
+        return Output(self.quiet)
+
+
+@dataclass(frozen=True)
+class CommonOptions(PrintOptions):
+    """How a result is printed, and the file that gives options their defaults."""
+
+    config: Config = None

@@ -102,7 +102,7 @@ def _figure(directory: Path, name: str, chosen: dict[str, Any]) -> Figure:
 
     for option in ("position", "target", "layer"):
         if chosen[option] is not None:
-            raise ElimError(f"--{option} does not go with a comparison", "leave it out")
+            raise ElimError(f"`{option}` does not go with a comparison", "leave it out")
     return choose_compared(open_comparison(directory), name, chosen["prompt"])
 
 
@@ -125,7 +125,7 @@ def _page(directory: Path, path: Path, overwrite: bool, output: Output) -> None:
 def _refuse_without_figure(given: dict[str, object]) -> None:
     for name, value in given.items():
         if value is not None:
-            raise ElimError(f"--{name} goes with --figure", "name a figure, or leave it out for the page")
+            raise ElimError(f"`{name}` goes with `figure`", "name a figure, or leave it out for the page")
 
 
 def _format(given: str | None, out: Path | None) -> str:
@@ -136,7 +136,7 @@ def _format(given: str | None, out: Path | None) -> str:
     kind = given or suffix or "png"
     if kind not in FORMATS:
         where = f"--format '{kind}'" if given else f"the name {out}"
-        raise ElimError(f"{where} is not a format of pictures", nearest(kind, FORMATS))
+        raise ElimError(f"{where} is not a picture format", nearest(kind, FORMATS))
     if given and suffix in FORMATS and suffix != given:
         raise ElimError(f"--format {given} and the name {out} do not agree", "leave --format out")
     return kind
@@ -149,8 +149,8 @@ def check_file(path: Path, overwrite: bool) -> None:
         ElimError: It exists, it is a directory, or its folder does not exist.
     """
     if path.is_dir():
-        raise ElimError(f"{path} is a directory", "give the name of a file with -o")
+        raise ElimError(f"{path} is a directory", "give the name of a file with --out")
     if path.exists() and not overwrite:
-        raise ElimError(f"{path} exists", "give another -o, or --overwrite to replace it")
+        raise ElimError(f"{path} exists", "give another --out, or --overwrite to replace it")
     if not path.absolute().parent.is_dir():
-        raise ElimError(f"{path.parent} does not exist", "make the folder, or choose another -o")
+        raise ElimError(f"{path.parent} does not exist", "make the folder, or choose another --out")

@@ -27,7 +27,7 @@ def ask(
     """
     for name, strings in (("targets", targets), ("foils", foils)):
         if isinstance(strings, str):
-            raise ElimError(f"{name}={strings!r} is one string", f"give a list: {name}=[{strings!r}]")
+            raise ElimError(f"`{name}` must be a list of strings, got {strings!r}", f"give [{strings!r}]")
     asked = [with_defaults(prompt, targets, foils) for prompt in as_prompts(prompts)]
     if not asked:
         raise ElimError("there is no prompt to trace", "give at least one prompt")

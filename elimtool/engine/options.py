@@ -7,8 +7,8 @@ from typing import Literal
 
 from elimtool.errors import ElimError, nearest
 from elimtool.lenses.find import check_choice
-from elimtool.model.encode import Position
 from elimtool.model.interventions import Intervention
+from elimtool.prompts.position import Position, check_position
 from elimtool.run.selection import HEADS, Selection, select
 
 DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
@@ -55,29 +55,26 @@ class TraceOptions:
     def __post_init__(self) -> None:
         check_choice(self.lens)
         if self.target_space not in ("auto", "exact"):
-            raise ElimError(f"--target-space '{self.target_space}' is not valid", "give auto or exact")
-        if isinstance(self.position, str) and self.position not in ("last", "all"):
-            raise ElimError(
-                f"--position '{self.position}' is not valid", "give last, all, or an index from 0"
-            )
+            raise ElimError(f"`target_space` must be 'auto' or 'exact', got '{self.target_space}'")
+        check_position(self.position)
         if self.generate < 0:
-            raise ElimError(f"--generate {self.generate} is not valid", "give the number of tokens to write")
+            raise ElimError(f"`generate` must be a number of tokens from 0, got {self.generate}")
         if self.chain is not None and self.chain not in self.samplers:
             raise ElimError(
-                f"--chain '{self.chain}' is none of the samplers", nearest(self.chain, self.samplers)
+                f"`chain` must be one of `samplers`, got '{self.chain}'", nearest(self.chain, self.samplers)
             )
         if self.generate and not self.samplers:
-            raise ElimError("--generate needs a sampler chain to draw through", "give one with --samplers")
+            raise ElimError("`generate` needs a sampler chain to draw through", "name one in `samplers`")
         if self.batch_size < 1:
-            raise ElimError(f"batch size {self.batch_size} is not valid", "give at least 1")
+            raise ElimError(f"`batch_size` must be at least 1, got {self.batch_size}")
         if self.generate and self.interventions:
             raise ElimError(
-                f"--generate cannot be combined with {self.interventions[0]}",
+                f"`generate` cannot be combined with {self.interventions[0]}",
                 "interventions act on the prompt's own pass; trace the written text as a prompt",
             )
         if self.confirm and not (self.single_heads and "verdicts" in self.selection().kept):
-            without = "--heads" if not self.single_heads else "the table verdicts"
-            raise ElimError(f"--confirm needs {without}", "it tests the components that the verdicts name")
+            without = "`heads`" if not self.single_heads else "the table verdicts"
+            raise ElimError(f"`confirm` needs {without}", "it tests the components that the verdicts name")
         self.selection()
 
     def selection(self) -> Selection:

@@ -66,4 +66,4 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
     except OSError as error:
         raise ElimError(f"cannot read {path}: {error.strerror or error}") from error
     except (SafetensorError, ValueError) as error:
-        raise ElimError(f"{path} is damaged, or no safetensors file: {error}") from error
+        raise ElimError(f"{path} is damaged, or not a safetensors file: {error}") from error

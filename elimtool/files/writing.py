@@ -32,12 +32,12 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno in FULL:
-            hint = "free some space or choose another -o"
+            hint = "free some space or write elsewhere"
             raise DiskFull(f"no space left on the disk while writing {path}", hint) from error
         if error.errno in DENIED:
-            message, hint = f"cannot write {path}: {reason}", "choose another -o or change its permissions"
+            message, hint = f"cannot write {path}: {reason}", "write elsewhere or change its permissions"
         else:
-            message, hint = f"cannot write {path}: {reason}", "choose another -o"
+            message, hint = f"cannot write {path}: {reason}", "write elsewhere"
         raise ElimError(message, hint) from error
 
 

@@ -29,8 +29,8 @@ def check_choice(choice: str) -> None:
     """
     if choice not in CHOICES and not _exists(choice):
         raise ElimError(
-            f"--lens '{choice}' is unknown, and there is no such file",
-            f"{nearest(choice, CHOICES)}, or a file of elimtool lens fit",
+            f"`lens` '{choice}' is unknown, and there is no such file",
+            f"{nearest(choice, CHOICES)}, or a file that elimtool lens fit wrote",
         )
 
 

@@ -126,7 +126,7 @@ class RidgeLens(AffineLens):
             raise ElimError(
                 f"the lens '{self.name}' was fitted on {self.facts.model} (weights"
                 f" {self.facts.weights_sha256[:12]}), not on {model} (weights {weights_sha256[:12]})",
-                f"fit one: elimtool lens fit -m {model}, or use --lens raw",
+                f"fit one: elimtool lens fit -m {model}, or use `lens='raw'`",
             )
 
 
@@ -156,7 +156,7 @@ def _facts(path: Path, metadata: Mapping[str, str]) -> Facts:
         raise _damaged(path, "its description is not JSON") from error
     expected = {field.name for field in fields(Facts)}
     if not isinstance(given, dict) or "format" not in given:
-        raise _damaged(path, "it is no lens of elimtool")
+        raise _damaged(path, "it is not a lens of elimtool")
     if given["format"] != FORMAT:
         raise _damaged(path, f"its format is '{given['format']}', this elimtool reads '{FORMAT}'")
     if set(given) != expected:
@@ -165,4 +165,6 @@ def _facts(path: Path, metadata: Mapping[str, str]) -> Facts:
 
 
 def _damaged(path: Path, why: str) -> ElimError:
-    return ElimError(f"{path} is no usable ridge lens: {why}", "fit it anew: elimtool lens fit -o FILE")
+    return ElimError(
+        f"{path} cannot be used as a ridge lens: {why}", "fit it anew: elimtool lens fit -o FILE"
+    )

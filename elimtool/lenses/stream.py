@@ -61,10 +61,9 @@ def cut_windows(model: Model, documents: Sequence[Document], window: int, limit:
     Raises:
         ElimError: ``window`` does not suit the model, or the texts are too short for a single window.
     """
+    upper = f"to {model.context}" if model.context else "or more"
     if window < SHORTEST or (model.context is not None and window > model.context):
-        raise ElimError(
-            f"--window {window} is not valid", f"give {SHORTEST} to {model.context or 'more'} tokens"
-        )
+        raise ElimError(f"`window` must be {SHORTEST} {upper} tokens, got {window}")
     found: list[Ids] = []
     left = limit
     for document in documents:
@@ -78,7 +77,7 @@ def cut_windows(model: Model, documents: Sequence[Document], window: int, limit:
             left = None if left is None else left - len(ids)
     if not found:
         raise ElimError(
-            f"the text gives no window of {SHORTEST} tokens", "give more text, or a larger --tokens"
+            f"the text gives no window of {SHORTEST} tokens", "give more text, or a larger `tokens`"
         )
     return found
 

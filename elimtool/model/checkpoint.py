@@ -152,7 +152,7 @@ class _Refusals:
         if "trust_remote_code" in str(error):
             return (
                 f"the {self.what} needs Python code of its own to be read",
-                "pass --trust-remote-code if you trust its author",
+                "pass `trust_remote_code=True` if you trust its author",
             )
         for file in _FILES[self.what]:
             if wrong := _not_an_object(self.directory / file):
@@ -206,7 +206,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, KeyError):
         return f"{error} is missing or not known"
     if isinstance(error, pickle.UnpicklingError):
-        return "a weights file is no PyTorch checkpoint"
+        return "a weights file is not a PyTorch checkpoint"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     while len(lines) > 1 and lines[0].endswith(":"):
         lines[:2] = [f"{lines[0]} {lines[1]}"]

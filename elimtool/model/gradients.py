@@ -38,7 +38,7 @@ def refuse_half(model: Model, method: str) -> None:
     """
     if model.dtype not in (torch.float32, torch.float64):
         kind = str(model.dtype).removeprefix("torch.")
-        raise ElimError(f"--method {method} needs float32, the model runs in {kind}", "use --dtype float32")
+        raise ElimError(f"method {method} needs float32, the model runs in {kind}", "use `dtype='float32'`")
 
 
 class InputGradients:

@@ -38,7 +38,7 @@ def snapshot(name: str, revision: str | None, trust: bool, known: str) -> tuple[
     try:
         commit = HfApi().model_info(name, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT).sha
     except HFValidationError as error:
-        raise ElimError(f"--model '{name}' is neither a hub id nor a file or directory", known) from error
+        raise ElimError(f"the model '{name}' is neither a hub id nor a file or directory", known) from error
     except RevisionNotFoundError as error:
         raise ElimError(f"'{name}' has no revision '{revision}'", "give a branch, tag or commit") from error
     except failures as error:

@@ -14,10 +14,10 @@ from elimtool.errors import ElimError, nearest
 from elimtool.model.atomic import Progress
 from elimtool.model.checkpoint import check_supported, load_hugging_face, load_tokenizer, quiet, reason
 from elimtool.model.model import Model
+from elimtool.model.source import DEFAULT_MODEL
 
-__all__ = ["DEFAULT_MODEL", "DTYPES", "load_hugging_face", "load_model", "locate"]
+__all__ = ["DTYPES", "load_hugging_face", "load_model", "locate"]
 
-DEFAULT_MODEL = "smollm2"
 DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
 
 
@@ -48,7 +48,7 @@ def load_model(
     say = progress or (lambda _line: None)
     where = _pick_device(device)
     if dtype not in DTYPES:
-        raise ElimError(f"--dtype '{dtype}' is not valid", nearest(dtype, DTYPES))
+        raise ElimError(f"`dtype` '{dtype}' is not valid", nearest(dtype, DTYPES))
     directory, commit = locate(name, revision=revision, trust_remote_code=trust_remote_code, progress=say)
     say(f"loading {name}")
     with _collector_off():
@@ -72,7 +72,7 @@ def locate(
     path = Path(name).expanduser()
     kind = _kind(path) if name.strip() else ""
     if revision is not None and (name in CATALOGUE or kind):
-        raise ElimError(f"--revision {revision} is for hub ids; '{name}' is not one", "leave --revision out")
+        raise ElimError(f"`revision` {revision} is for hub ids; '{name}' is not one", "leave `revision` out")
     if name in CATALOGUE:
         return materialise(CATALOGUE[name], progress=progress), ""
     if kind == "directory":
@@ -80,14 +80,14 @@ def locate(
     if kind == "file":
         if path.suffix != ".gguf":
             raise ElimError(
-                f"--model {name} is a file, but not a .gguf", "give the directory that holds config.json"
+                f"the model {name} is a file, but not a .gguf", "give the directory that holds config.json"
             )
         from elimtool.model.gguf import gguf_directory
 
         progress(f"converting {path.name}")
         return gguf_directory(path), ""
     if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") > 1 or not name.strip():
-        raise ElimError(f"--model '{name}': there is no such file or directory")
+        raise ElimError(f"the model '{name}' does not exist: there is no such file or directory")
     return snapshot(name, revision, trust_remote_code, _known_models(name, tuple(CATALOGUE)))
 
 
@@ -119,7 +119,7 @@ def _move(name: str, hf: Any, device: str) -> Any:
     except (RuntimeError, TypeError) as error:
         raise ElimError(
             f"{name}: the model cannot be moved to {device}: {reason(error)}",
-            "use a smaller --dtype or --device cpu",
+            "use a smaller `dtype` or `device='cpu'`",
         ) from error
 
 
@@ -149,10 +149,10 @@ def _pick_device(device: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = device.partition(":")
     if not re.fullmatch("(cpu|cuda|mps)(:[0-9]{1,3})?", device):
-        raise ElimError(f"--device '{device}' is not valid", nearest(device, ("auto", "cpu", "cuda", "mps")))
+        raise ElimError(f"`device` '{device}' is not valid", nearest(device, ("auto", "cpu", "cuda", "mps")))
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
     if not there or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
-        raise ElimError(f"--device {device}: there is no such device on this machine", "use --device cpu")
+        raise ElimError(f"`device` {device}: there is no such device on this machine", "use `device='cpu'`")
     return device
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from elimtool.errors import ElimError
 from elimtool.model.affine import Directions
 from elimtool.model.capture import BlockReader, captured
-from elimtool.model.encode import Position, encode
+from elimtool.model.encode import encode
 from elimtool.model.head import Head
 from elimtool.model.interventions import Intervention
 from elimtool.model.interventions.edits import Site
@@ -31,6 +31,7 @@ from elimtool.model.native import Native
 from elimtool.model.prefix import shares_prefixes
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Batch, Encoded, LayerView
+from elimtool.prompts.position import Position
 from elimtool.prompts.prompt import Prompt
 
 Observer = Callable[[LayerView], None]
@@ -308,7 +309,7 @@ class Model:
                 )
         return (
             f"{self.name}: the model's activations are not finite for this prompt in {self.dtype}",
-            "try --dtype float32",
+            "try `dtype='float32'`",
         )
 
     def hashes(self) -> dict[str, str]:

@@ -146,7 +146,7 @@ class Native:
 
     def _obstacle(self) -> str:
         if not self._configs or not self.attention:
-            return "it is no Hugging Face model with attention"
+            return "it is not a Hugging Face model with attention"
         kinds = getattr(self._configs[0].get_text_config(), "layer_types", None) or ()
         first: dict[Any, int] = {}
         for module, layer in self.attention.items():

@@ -48,10 +48,10 @@ def sink_positions(ids: Sequence[int], special: frozenset[int], rule: str) -> tu
     if rule == "none":
         return ()
     if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", rule):
-        raise ElimError(f"--sinks '{rule}' is not valid", "give auto, none, or token positions such as 0,5")
+        raise ElimError(f"`sinks` must be auto, none, or positions such as 0,5, got '{rule}'")
     positions = sorted({int(part) for part in rule.split(",")})
     if positions[-1] >= len(ids):
-        raise ElimError(f"--sinks {rule}: position {positions[-1]} is outside the prompt's {len(ids)} tokens")
+        raise ElimError(f"`sinks` {rule}: position {positions[-1]} is outside the prompt's {len(ids)} tokens")
     return tuple(positions)
 
 
@@ -96,11 +96,15 @@ def spans_of(
 def _refuse_none(units: str, prompt: Prompt, named: Sequence[Span]) -> None:
     """Refuse kinds of spans that the prompt does not have."""
     if units == "spans":
-        raise ElimError("--units spans: the prompt names no span", "name parts of it with --span NAME=TEXT")
+        raise ElimError(
+            "`units='spans'`: the prompt names no span", "name parts of it with `spans` (NAME=TEXT)"
+        )
     if units == "roles" and not prompt.messages:
-        raise ElimError("--units roles: the prompt is no chat", "give --chat, or other --units")
+        raise ElimError(
+            "`units='roles'`: the prompt is not a chat", "give messages (`chat`), or other `units`"
+        )
     if units == "roles" and not named:
-        raise ElimError("--units roles: no message is found in the rendered chat", "give other --units")
+        raise ElimError("`units='roles'`: no message is found in the rendered chat", "give other `units`")
 
 
 def _named(name: str, start: int, end: int, offsets: Offsets) -> Span:

@@ -111,7 +111,9 @@ def _shared(targets: Sequence[Target]) -> int:
 def _check_known(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> None:
     unknown = tokenizer.backend.unk_token_id
     if not ids:
-        raise ElimError(f"target {text!r} is no token of this model", "give at least one visible character")
+        raise ElimError(
+            f"target {text!r} has no token in this model's vocabulary", "give at least one visible character"
+        )
     if unknown is not None and ids.count(unknown) > text.count(tokenizer.backend.unk_token):
         raise ElimError(
             f"target {text!r} has characters that this model's tokenizer does not know",

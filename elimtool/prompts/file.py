@@ -9,9 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, BinaryIO
 
-from elimtool.errors import ElimError, nearest
+from elimtool.errors import ElimError, Exit, nearest
 from elimtool.prompts import source
 from elimtool.prompts.formats import Lines, read_csv, read_jsonl, read_parquet, read_text
+from elimtool.prompts.prompt import Prompt
 from elimtool.prompts.record import HOW, Record
 
 FORMATS = ("jsonl", "csv", "tsv", "parquet", "text")
@@ -64,7 +65,7 @@ class PromptFile:
 
     def __init__(self, path: str | Path, format: str | None = None, stdin: BinaryIO | None = None) -> None:
         if format is not None and format not in FORMATS:
-            raise ElimError(f"--format '{format}' is not valid", nearest(format, FORMATS))
+            raise ElimError(f"`format` '{format}' is not valid", nearest(format, FORMATS))
         self._spooled: IO[bytes] | None = None
         self.name, self.path = str(path), Path(path)
         if str(path) == "-":
@@ -136,7 +137,8 @@ class PromptFile:
         if first.removeprefix(source.UTF8_BOM).lstrip()[:1] == b"{":
             return "jsonl"
         raise ElimError(
-            f"cannot tell the format of {self.name}", f"say which: --format {', '.join(FORMATS[:-1])} or text"
+            f"cannot tell the format of {self.name}",
+            f"say which with `format`: {', '.join(FORMATS[:-1])} or text",
         )
 
     def _check_start(self, first: bytes) -> None:
@@ -145,12 +147,29 @@ class PromptFile:
                 hint = "unpack it; Parquet compresses its columns itself"
                 raise ElimError(f"{self.name} is Parquet inside {self.compression}", hint)
             if not first.startswith(source.PARQUET):
-                raise ElimError(f"{self.name} is not a Parquet file", "give --format for what it is")
+                raise ElimError(f"{self.name} is not a Parquet file", "say what it is with `format`")
             return
         if first.startswith(source.UTF16) or first[:4].count(0) >= 2:
             hint = "convert it: iconv -f UTF-16 -t UTF-8"
             raise ElimError(f"{self.name} is UTF-16, not UTF-8", hint)
         if first.startswith(source.PARQUET) or b"\0" in first:
-            raise ElimError(f"{self.name} is not text", "give --format for what it is")
+            raise ElimError(f"{self.name} is not text", "say what it is with `format`")
         if self.format == "jsonl" and first.removeprefix(source.UTF8_BOM).lstrip()[:1] == b"[":
             raise ElimError(f"{self.name}:1: the file is one JSON list, not one object a line", HOW)
+
+
+def read_prompts(path: str | Path) -> list[Prompt]:
+    """Read all prompts of a file.
+
+    Raises:
+        ElimError: The file or one of its records cannot be read, or it holds none (exit code 5).
+    """
+    found: list[Prompt] = []
+    with PromptFile(path) as file:
+        for record in file.records():
+            if isinstance(record.prompt, ElimError):
+                raise record.prompt
+            found.append(record.prompt)
+    if not found:
+        raise ElimError(f"{path} holds no record", "put at least one prompt into it", Exit.NOTHING)
+    return found

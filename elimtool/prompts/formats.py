@@ -53,12 +53,12 @@ def _json_record(line: str, number: int, where: str) -> Record:
     except RecursionError:
         return broken(number, where, "not valid JSON: nested too deeply")
     if not isinstance(fields, dict):
-        return broken(number, where, "the line is JSON, but no object", HOW)
+        return broken(number, where, "the line is JSON, but not an object", HOW)
     return record_of(fields, number, where)
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

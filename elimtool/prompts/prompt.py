@@ -55,7 +55,7 @@ class SpanRequest:
         if self.text == "":
             raise ElimError(f"span '{self.name}' has an empty text", "give a part of the prompt")
         if self.occurrence is not None and self.occurrence < 1:
-            raise ElimError(f"span '{self.name}': occurrence {self.occurrence} is not valid", "count from 1")
+            raise ElimError(f"span '{self.name}': `occurrence` must be at least 1, got {self.occurrence}")
 
     @classmethod
     def parse(cls, argument: str) -> SpanRequest:
@@ -67,8 +67,8 @@ class SpanRequest:
         name, separator, text = argument.partition("=")
         if not separator or not name.strip() or not text:
             raise ElimError(
-                f"--span '{argument}' is not NAME=TEXT",
-                "give a name and a part of the prompt, such as --span country=France",
+                f"`spans` must be NAME=TEXT, got '{argument}'",
+                "give a name and a part of the prompt, such as country=France",
             )
         return cls(name=name.strip(), text=text)
 
@@ -189,7 +189,7 @@ class Prompt:
 
 def _check_continuations(kind: str, strings: Sequence[str]) -> None:
     if isinstance(strings, str):
-        raise ElimError(f"{kind}s are a list of strings, not one string", f"give {kind}s=({strings!r},)")
+        raise ElimError(f"`{kind}s` must be a list of strings, got {strings!r}", f"give ({strings!r},)")
     for string in strings:
         if string == "":
             raise ElimError(f"an empty {kind} cannot be scored", "give at least one letter")

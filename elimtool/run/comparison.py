@@ -259,14 +259,14 @@ def open_comparison(directory: str | Path) -> Comparison:
     file = path / layout.COMPARISON
     if not file.is_file():
         what = "is not a comparison: there is no comparison.json" if path.is_dir() else "does not exist"
-        raise ElimError(f"{path} {what}", "give the directory that -o of elimtool compare named")
+        raise ElimError(f"{path} {what}", "give the directory that the comparison was written to")
     try:
         contents = layout.look(path, FORM)
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise ElimError(f"cannot read {path}: {error.strerror or error}", "check its permissions") from error
     except UnicodeDecodeError as error:
-        raise ElimError(f"{file} is damaged: it is no text", "run the command again") from error
+        raise ElimError(f"{file} is damaged: it is not text", "run the command again") from error
     manifest = ComparisonManifest.from_json(text, str(file))
     if lost := sorted(name for name in manifest.counts if not contents.tables.get(name)):
         raise ElimError(

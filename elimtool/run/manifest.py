@@ -170,7 +170,7 @@ def load_json(text: str, where: str) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 class OtherSchema(ElimError):

@@ -33,7 +33,10 @@ def read_parts(paths: Sequence[Path], counted: int | None, manifest: str) -> Any
     read = [_read_part(path) for path in paths]
     for path, part in zip(paths, read, strict=True):
         if not part.schema.equals(read[0].schema):
-            raise ElimError(f"{path} has other columns than the first part", "its run is not of one piece")
+            raise ElimError(
+                f"{path} has other columns than the first part",
+                "the run was put together from different ones",
+            )
     table = pa.concat_tables(read)
     if counted is not None and table.num_rows != counted:
         raise ElimError(

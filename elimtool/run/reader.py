@@ -44,7 +44,7 @@ def open_run(directory: str | Path) -> Run:
     except OSError as error:
         raise ElimError(f"cannot read {path}: {error.strerror or error}", "check its permissions") from error
     except UnicodeDecodeError as error:
-        raise ElimError(f"{manifest} is damaged: it is no text", "run the command again") from error
+        raise ElimError(f"{manifest} is damaged: it is not text", "run the command again") from error
     found = {name: files for name, files in contents.tables.items() if files}
     return Run(Manifest.from_json(text, where=str(manifest)), path, files=found)
 
@@ -242,7 +242,7 @@ def _where_the_run_is(path: Path) -> str:
             return f"the run directory is {folder}"
         if folder == path.parent.parent:
             break
-    return "give the directory that -o named"
+    return "give the directory that the run was written to"
 
 
 def _no_manifest(path: Path, contents: layout.Contents) -> ElimError:
@@ -251,11 +251,13 @@ def _no_manifest(path: Path, contents: layout.Contents) -> ElimError:
         return ElimError(f"{path} is a comparison, not a run", hint)
     kept = sorted(entry for entry in path.iterdir() if entry.name.startswith(layout.OLD))
     if kept:
-        return ElimError(f"{path} was left in the middle of --overwrite", f"the earlier run is in {kept[0]}")
+        return ElimError(
+            f"{path} was left in the middle of being replaced", f"the earlier run is in {kept[0]}"
+        )
     if contents.state:
         hint = f"elimtool run status {path} says how far; if it was interrupted, its batch command goes on"
         return ElimError(f"{path} holds an unfinished batch: there is no {layout.MANIFEST}", hint)
     if contents.is_run:
-        hint = "run the command again with --overwrite"
+        hint = "run the command again, with `overwrite`"
         return ElimError(f"{path} holds an unfinished run: there is no {layout.MANIFEST}", hint)
     return ElimError(f"{path} is not a run directory: there is no {layout.MANIFEST}", _where_the_run_is(path))

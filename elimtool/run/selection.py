@@ -67,23 +67,25 @@ def refuse_unfitted(tables: Sequence[str] | None, model: str) -> None:
     """
     if asked := sorted(FITTED.intersection(tables or ())):
         raise ElimError(
-            f"--tables {asked[0]} needs the reference text of a fitted lens, and {model} is read without one",
-            f"fit one: elimtool lens fit -m {model}, and leave --lens at auto",
+            f"table {asked[0]} needs the reference text of a fitted lens, and {model} is read without one",
+            f"fit one: elimtool lens fit -m {model}, and leave `lens` at auto",
         )
 
 
 def _checked(tables: Sequence[str], heads: bool, walk: bool, intervened: bool) -> set[str]:
     if not tables:
-        raise ElimError("--tables names no table", nearest("", TRACED))
+        raise ElimError("`tables` names no table", nearest("", TRACED))
     for name in tables:
         if name in ATTRIBUTED:
-            raise ElimError(f"--tables {name} is of no trace", "elimtool attribute fills it")
+            raise ElimError(f"elimtool trace does not fill table {name}", "elimtool attribute does")
         if name not in TABLES:
-            raise ElimError(f"--tables: there is no table '{name}'", nearest(name, TRACED))
+            raise ElimError(f"`tables`: there is no table '{name}'", nearest(name, TRACED))
     if not heads and (asked := sorted(HEADS & set(tables))):
-        raise ElimError(f"--no-heads contradicts --tables {asked[0]}", "leave one of the two out")
+        raise ElimError(
+            f"`heads=False` contradicts `tables`, which name {asked[0]}", "leave one of the two out"
+        )
     if not walk and (asked := sorted(WALKS & set(tables))):
-        raise ElimError(f"--tables {asked[0]} needs a walk", "say how many tokens to write: --generate N")
+        raise ElimError(f"table {asked[0]} needs a walk", "say how many tokens to write with `generate`")
     if not intervened and (asked := sorted(CHANGES & set(tables))):
-        raise ElimError(f"--tables {asked[0]} needs an intervention", "give one, such as --ablate 17.3")
+        raise ElimError(f"table {asked[0]} needs an intervention", "give one, such as `ablate` 17.3")
     return set(tables)

@@ -185,7 +185,7 @@ def _prepare(directory: Path, overwrite: bool, form: layout.Form) -> bool:
     """Check that a run may be written here, make the directory if need be, and say whether it was made."""
     if not directory.parent.is_dir():
         raise ElimError(
-            f"the folder {directory.parent} does not exist", "make it first, or choose another -o"
+            f"the folder {directory.parent} does not exist", "make it first, or choose another `directory`"
         )
     with writing(directory):
         if not directory.exists() and not directory.is_symlink():
@@ -193,7 +193,7 @@ def _prepare(directory: Path, overwrite: bool, form: layout.Form) -> bool:
             sync_directory(directory.parent)
             return True
         if not directory.is_dir():
-            raise ElimError(f"{directory} is a file, not a directory", "choose another -o")
+            raise ElimError(f"{directory} is a file, not a directory", "choose another `directory`")
         contents = layout.look(directory, form)
         _check_contents(directory, contents, overwrite)
         Path(tempfile.mkdtemp(prefix=layout.NEW, dir=directory)).rmdir()  # fails now, not after the work
@@ -204,13 +204,13 @@ def _check_contents(directory: Path, contents: layout.Contents, overwrite: bool)
     if contents.is_run and not overwrite:
         noun = contents.form.noun
         kind = f"a {noun}" if contents.manifest else f"an unfinished {noun}"
-        raise ElimError(f"{directory} already holds {kind}", "choose another -o or pass --overwrite")
+        raise ElimError(f"{directory} already holds {kind}", "choose another `directory` or pass `overwrite`")
     if contents.foreign and not contents.is_run:
-        only = f"; --overwrite replaces {contents.form.noun}s only"
-        hint = f"choose another -o{only}" if overwrite else "choose another -o"
+        only = f"; `overwrite` replaces {contents.form.noun}s only"
+        hint = f"choose another `directory`{only}" if overwrite else "choose another `directory`"
         raise ElimError(f"{directory} is not empty: it holds '{contents.foreign[0].name}'", hint)
     if contents.intruders:
-        hint = "move it away or choose another -o"
+        hint = "move it away or choose another `directory`"
         raise ElimError(f"elimtool did not write {contents.intruders[0]} and will not remove it", hint)
 
 

@@ -85,7 +85,7 @@ class Candidates:
             row = int(bad.nonzero()[0, 0])
             raise ElimError(f"row {row} of the logits holds NaN, +inf, or no finite value at all")
         if targets.numel() and (int(targets.max()) >= logits.shape[1] or int(targets.min()) < -1):
-            raise ElimError(f"a target is outside the vocabulary (valid: 0 .. {logits.shape[1] - 1}, or -1)")
+            raise ElimError(f"`targets` must be token ids from 0 to {logits.shape[1] - 1}, or -1 for none")
         alive = (scores.gather(1, targets.clamp(min=0)) > NEG_INF) & (targets >= 0)
         size = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.int64)
         begun = Candidates(

@@ -118,7 +118,7 @@ def read_chain(path: Path) -> ChainFile:
     except yaml.YAMLError as error:
         raise ElimError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ElimError(f"{path}:1: a chain file is a mapping with 'stages' or 'base'")
+        raise ElimError(f"{path}:1: a chain file must be a mapping with 'stages' or 'base'")
     return _checked(content, path, text)
 
 

@@ -103,7 +103,7 @@ class StageRecord:
         """
         base = self._effect.base
         if not 0 <= token < base.vocab:
-            raise ElimError(f"token {token} is outside the vocabulary (valid: 0 .. {base.vocab - 1})")
+            raise ElimError(f"`token` must be an id from 0 to {base.vocab - 1}, got {token}")
         column = base.column(token, row)
         if column is None:
             return f"already removed before {self.stage}"

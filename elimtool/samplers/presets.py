@@ -78,7 +78,7 @@ def resolve(spec: str) -> Chain:
         return Chain(text, "elimtool", __version__, (_build(text, {}, ""),))
     word = head if colon else text
     raise ElimError(
-        f"'{word}' is no sampler chain",
+        f"unknown sampler chain '{word}'",
         nearest(word, preset_names()) + "; or a .yaml file, or stage=value,...",
     )
 

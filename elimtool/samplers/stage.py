@@ -186,7 +186,7 @@ class Stage(ABC):
 
     def bad(self, name: str, valid: str) -> ElimError:
         """The error for a parameter that is out of range."""
-        return ElimError(f"{self.name}: {name} = {getattr(self, name)!r} is out of range (valid: {valid})")
+        return ElimError(f"{self.name}: {name} must be {valid}, got {getattr(self, name)!r}")
 
 
 def plain(value: Any) -> Any:

@@ -38,7 +38,7 @@ def fitted(stage: type[Stage], name: str, value: Any) -> Any:
     if plain is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
-        raise ElimError(f"{stage.kind}: {name} = {_shown(value)} is not {WORDS[plain]}")
+        raise ElimError(f"{stage.kind}: {name} must be {WORDS[plain]}, got {_shown(value)}")
     return value
 
 

@@ -88,6 +88,20 @@ def traced(
     return judge(session, run, usable).only(session.kept)
 
 
+def prepare(model: Model, options: TraceOptions, progress: Callable[[str], None] | None = None) -> None:
+    """Make beforehand what a trace would otherwise make without saying so: activations of reference text.
+
+    Args:
+        model: From ``elimtool.load_model``.
+        options: What will be traced.
+        progress: Called with a line of text when something slow begins.
+    """
+    if options.confirm or any(each.needs_reference for each in options.interventions):
+        from elimtool.engine.reference import ensure_reference
+
+        ensure_reference(model, progress)
+
+
 def judge(
     session: Session,
     run: Run,

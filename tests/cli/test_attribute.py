@@ -75,10 +75,10 @@ def test_json_and_a_file_of_prompts(elimtool: Command, llama_directory: Path, tm
     [
         (("--method", "shapley"), "--method 'shapley' is not known"),
         (("--units", "words"), "--units 'words' is not valid"),
-        (("--position", "all"), "give last, or an index from 0"),
-        (("--span", "France"), "is not NAME=TEXT"),
-        (("--prompts", "x.jsonl"), "PROMPT and --prompts exclude each other"),
-        (("--ablations", "2"), "give at least 16"),
+        (("--position", "all"), "--position must be 'last' or an index from 0, got 'all'"),
+        (("--span", "France"), "--span must be NAME=TEXT, got 'France'"),
+        (("--prompts", "x.jsonl"), "PROMPT and --prompts cannot be combined"),
+        (("--ablations", "2"), "--ablations must be at least 16, got 2"),
     ],
 )
 def test_what_is_wrong_is_said_before_a_model_is_loaded(

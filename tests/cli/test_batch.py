@@ -50,7 +50,7 @@ REFUSED = {
 
 ROWS = {
     "no json": (b"{", "not valid JSON"),
-    "no object": (b"[1]", "is JSON, but no object"),
+    "no object": (b"[1]", "is JSON, but not an object"),
     "null target": (b'{"prompt": "a", "target": null}', "'target' is null"),
     "null prompt": (b'{"prompt": null}', "'prompt' is null"),
     "unknown key": (b'{"prompt": "a", "span": {}}', "did you mean 'spans'"),
@@ -152,7 +152,7 @@ def test_options_are_told_apart_before_a_model_is_loaded(elimtool: Command, tmp_
         (["--shard", "2/2"], "i from 0 to n - 1"),
         (["--engine", "spark"], "valid: local, ray"),
         (["--samplers", "llama"], "llama.cpp"),
-        (["--position", "first"], "give last, all"),
+        (["--position", "first"], "--position must be 'last', 'all' or an index from 0, got 'first'"),
     ):
         done = elimtool("batch", prompts, "-o", tmp_path / "run", "-m", "nowhere", *arguments)
         assert done.code == 2

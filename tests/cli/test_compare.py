@@ -116,7 +116,7 @@ def test_two_chains_of_a_run_and_of_a_model(elimtool: Command):
 
 def test_what_cannot_be_compared_is_refused(elimtool: Command, tmp_path: Path):
     cases: dict[tuple[Any, ...], tuple[int, str]] = {
-        ("run-a",): (2, "run-a is one side alone"),
+        ("run-a",): (2, "there is only one side to compare: run-a"),
         ("run-a", "run-b", "run-a"): (2, "a comparison has two sides"),
         ("run-a", "model-b"): (2, "is not a run directory"),
         ("run-a", "none"): (2, "none does not exist"),
@@ -124,19 +124,22 @@ def test_what_cannot_be_compared_is_refused(elimtool: Command, tmp_path: Path):
         ("run-a", "p.jsonl"): (2, "p.jsonl is a file"),
         ("run-a", "run-other"): (5, "no prompt in common: 2 in A, 1 in B"),
         ("run-a", "run-b", "--position", "99"): (5, "measured in both runs at position 99"),
-        ("run-a", "run-b", "--position", "all"): (2, "is not one position"),
-        ("run-a", "run-b", "-m", "model-a"): (2, "-m means nothing for two runs"),
-        ("run-a", "run-b", "-t", "Rome"): (2, "--target means nothing for two runs"),
+        ("run-a", "run-b", "--position", "all"): (
+            2,
+            "--position must be 'last' or an index from 0, got 'all'",
+        ),
+        ("run-a", "run-b", "-m", "model-a"): (2, "--model does not go with two runs"),
+        ("run-a", "run-b", "-t", "Rome"): (2, "--target does not go with two runs"),
         ("run-a", "run-b", "--intervened"): (2, "neither run has interventions"),
         ("run-a", "--samplers", "hf", "--samplers", "vllm"): (2, "the run has no chain 'vllm'"),
-        ("p.jsonl",): (2, "p.jsonl is one side alone"),
-        ("--prompt", "A"): (2, "one prompt is one side alone"),
+        ("p.jsonl",): (2, "there is only one side to compare: p.jsonl"),
+        ("--prompt", "A"): (2, "there is only one side to compare: one prompt"),
         ("--prompt", "A", "run-a"): (2, "--prompt and run-a were both given"),
         ("--json",): (2, "there is nothing to compare"),
-        ("-m", "a", "-m", "b", "-m", "c", "p.jsonl"): (2, "-m is given 3 times"),
+        ("-m", "a", "-m", "b", "-m", "c", "p.jsonl"): (2, "-m may be given twice, got 3"),
         ("-m", "a", "-m", "b", "--prompt", "A", "--prompt", "B"): (2, "two prompts and two models"),
         ("-m", "a", "-m", "b", "none.jsonl"): (2, "cannot read none.jsonl"),
-        ("-m", "a", "-m", "b", "p.jsonl", "--intervened"): (2, "--intervened is of runs"),
+        ("-m", "a", "-m", "b", "p.jsonl", "--intervened"): (2, "--intervened goes with two runs"),
         ("-m", "a", "-m", "b", "p.jsonl", "--samplers", "lama"): (2, "lama"),
     }
     for arguments, (code, message) in cases.items():

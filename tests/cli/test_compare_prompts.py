@@ -72,11 +72,11 @@ def test_two_files_are_joined_by_id(elimtool: Command, llama_directory: Path, tm
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("--prompt", A, "--prompt", B, "--prompt", A), "--prompt is given 3 times"),
-        (("--prompt", "", "--prompt", B), "a prompt is empty"),
-        (("--prompt", A, "--prompt", B, "--controls", "-1"), "--controls -1 is not valid"),
-        (("--prompt", A, "--prompt", B, "--span", "x"), "--span 'x' is not NAME=TEXT"),
-        (("--prompt", A, "-m", "a", "-m", "b", "--chat"), "--chat means nothing for two models"),
+        (("--prompt", A, "--prompt", B, "--prompt", A), "--prompt may be given twice, got 3"),
+        (("--prompt", "", "--prompt", B), "the prompt is empty"),
+        (("--prompt", A, "--prompt", B, "--controls", "-1"), "--controls must be 0 or more, got -1"),
+        (("--prompt", A, "--prompt", B, "--span", "x"), "--span must be NAME=TEXT, got 'x'"),
+        (("--prompt", A, "-m", "a", "-m", "b", "--chat"), "--chat does not go with two models"),
     ],
 )
 def test_what_is_wrong_is_found_before_a_model_is_loaded(

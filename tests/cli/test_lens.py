@@ -37,8 +37,8 @@ def test_fit_and_eval_as_commands(elimtool: Command, llama_directory: Path, tmp_
     ("arguments", "says"),
     [
         (("fit", "absent.txt"), "absent.txt"),
-        (("fit", "--tokens", "0"), "--tokens 0"),
-        (("eval", "--samples", "0"), "--samples 0"),
+        (("fit", "--tokens", "0"), "--tokens must be at least 1, got 0"),
+        (("eval", "--samples", "0"), "--samples must be at least 1, got 0"),
         (("eval", "--lens", "rdige"), "valid: raw, ridge, auto"),
     ],
 )

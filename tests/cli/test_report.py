@@ -59,7 +59,7 @@ def test_a_figure_is_written_in_the_format_of_its_name(
     assert (tmp_path / "ranks.png").read_bytes()[:4] == b"\x89PNG"
     assert b"<svg" in (tmp_path / "a.svg").read_bytes()
     cases = {
-        ("--figure", "ranks", "-o", "a.gif"): "a.gif is not a format of pictures",
+        ("--figure", "ranks", "-o", "a.gif"): "a.gif is not a picture format",
         ("--figure", "ranks", "--format", "pdf", "-o", "b.svg"): "do not agree",
         ("--figure", "rank"): "did you mean 'ranks'",
         ("--format", "png"): "--format goes with --figure",

@@ -146,17 +146,23 @@ BAD = {
     "span not found": ((PROMPT, "--span", "x=Spain"), "is not in the prompt"),
     "span twice": (("a b a", "--span", "x=a"), "x=a#2"),
     "position out of range": ((PROMPT, "--position", "999"), "--position 999 is outside the prompt"),
-    "position no number": (("a", "--position", "-1"), "--position '-1' is not valid"),
+    "position no number": (
+        ("a", "--position", "-1"),
+        "--position must be 'last', 'all' or an index from 0, got '-1'",
+    ),
     "unknown sampler": (("a", "--samplers", "lama.cpp"), "llama.cpp"),
     "parameter out of range": (("a", "--samplers", "top_p=1.5"), "top_p"),
     "unknown stage": (("a", "--samplers", "top_j=3"), "top_k"),
     "unknown lens": (("a", "--lens", "rraw"), "valid: raw"),
-    "sinks": (("a", "--sinks", "first"), "--sinks 'first'"),
+    "sinks": (("a", "--sinks", "first"), "--sinks must be auto, none, or positions such as 0,5, got 'first'"),
     "dtype": (("a", "--dtype", "float3"), "float32"),
     "device": (("a", "--device", "tpu"), "cpu"),
     "absent device": (("a", "--device", "cuda:7"), "no such device"),
-    "negative walk": (("a", "--generate", "-1"), "--generate -1"),
-    "walk through no sampler": (("a", "--generate", "2", "--chain", "sglang"), "none of the samplers"),
+    "negative walk": (("a", "--generate", "-1"), "--generate must be a number of tokens from 0, got -1"),
+    "walk through no sampler": (
+        ("a", "--generate", "2", "--chain", "sglang"),
+        "--chain must be one of --samplers, got 'sglang'",
+    ),
     "no such option": (("a", "--positon", "last"), "--position"),
 }
 

@@ -139,7 +139,7 @@ def test_joint_probability_under_an_intervention(llama: Any) -> None:
 
 def test_a_prompt_that_does_not_fit_is_a_row_or_an_error(llama: Any) -> None:
     prompts = [Prompt(text=TEXTS[0], spans=(SpanRequest("s", "France"),)), "another"]
-    with pytest.raises(ElimError, match="--knockout 's' is no span of the prompt"):
+    with pytest.raises(ElimError, match="`knockout` 's' does not name a span of the prompt"):
         trace(llama, prompts, Knockout("s"))
     run = trace(llama, prompts, Knockout("s"), errors="row")
     assert run.prompts["status"].tolist() == ["ok", "error"]
@@ -168,7 +168,7 @@ def test_the_manifest_says_what_was_done(llama: Any, tmp_path: Path) -> None:
 
 
 def test_generating_under_an_intervention_is_refused(llama: Any) -> None:
-    with pytest.raises(ElimError, match=r"--generate cannot be combined with scale 1\.2"):
+    with pytest.raises(ElimError, match=r"`generate` cannot be combined with scale 1\.2"):
         TraceOptions(interventions=NOTHING, generate=2)
 
 

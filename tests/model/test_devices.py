@@ -40,7 +40,7 @@ def test_auto_is_the_checkpoints_own_dtype(llama_directory: Path, tmp_path: Path
 @pytest.mark.parametrize("dtype", ["", "Float32", "float31", "int8", "torch.float32"])
 def test_a_dtype_that_is_none(dtype: str, llama_directory: Path) -> None:
     error = refused(llama_directory, dtype=dtype)
-    assert error.message == f"--dtype '{dtype}' is not valid"
+    assert error.message == f"`dtype` '{dtype}' is not valid"
     assert "bfloat16" in error.hint
 
 
@@ -49,7 +49,7 @@ def test_a_dtype_that_is_none(dtype: str, llama_directory: Path) -> None:
 )
 def test_a_device_that_is_none(device: str, llama_directory: Path) -> None:
     error = refused(llama_directory, device=device)
-    assert error.message == f"--device '{device}' is not valid"
+    assert error.message == f"`device` '{device}' is not valid"
     assert "cuda" in error.hint
 
 
@@ -61,7 +61,7 @@ def test_a_device_that_is_not_there(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     error = refused(llama_directory, device=device)
-    assert error.message == f"--device {device}: there is no such device on this machine"
+    assert error.message == f"`device` {device}: there is no such device on this machine"
 
 
 def test_a_device_that_fails_says_so(llama_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_positions(position: Any, expected: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("position", [-1, 3, 10**9])
 def test_positions_outside_are_refused(position: Any) -> None:
-    with pytest.raises(ElimError, match=r"--position .* 3 tokens") as caught:
+    with pytest.raises(ElimError, match=r"`position` .* 3 tokens") as caught:
         _encode("The capital of", position=position)
     assert caught.value.hint == "give 0 to 2, last, or all"
 

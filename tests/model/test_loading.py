@@ -47,7 +47,7 @@ def _reweigh(directory: Path, change: Callable[[dict[str, torch.Tensor]], object
     "name", ["/no/such/place", "./nowhere", "~/nowhere", "x.gguf", "a/b/c", "", " ", "/x" * 3000]
 )
 def test_a_path_that_is_not_there(name: str) -> None:
-    assert refused(name).message == f"--model '{name}': there is no such file or directory"
+    assert refused(name).message == f"the model '{name}' does not exist: there is no such file or directory"
 
 
 def test_a_misspelt_catalogue_name_is_corrected() -> None:
@@ -70,9 +70,9 @@ def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
 
 def test_a_revision_of_what_has_none(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("smollm2", directory):
-        assert "--revision main is for hub ids" in refused(name, revision="main").message
+        assert "`revision` main is for hub ids" in refused(name, revision="main").message
     monkeypatch.setenv("HOME", str(directory.parent))
-    assert "--revision main is for hub ids" in refused("~/copy", revision="main").message
+    assert "`revision` main is for hub ids" in refused("~/copy", revision="main").message
 
 
 def test_locate_gives_a_local_directory_as_it_is(directory: Path) -> None:
@@ -246,7 +246,7 @@ def test_code_that_comes_with_a_model_is_not_run_unless_asked(directory: Path) -
     )
     error = refused(directory)
     assert "needs Python code of its own" in error.message
-    assert "--trust-remote-code" in error.hint
+    assert "`trust_remote_code=True`" in error.hint
     assert not (directory / "ran").exists()
     error = refused(directory, trust_remote_code=True)
     assert "TransformerLens does not support the architecture OwnForCausalLM" in error.message

@@ -30,14 +30,14 @@ FILES = {
     "csv without the column": ("a.csv", b"text,id\nhello,1\n", "there is no column 'prompt' or 'messages'"),
     "csv with a misspelt column": ("a.csv", b"prompt,taget\nhello,a\n", "did you mean 'target'"),
     "csv with a column twice": ("a.csv", b"prompt,id,id\nhello,1,2\n", "the column 'id' comes twice"),
-    "no format": ("prompts", b"hello\n", "say which: --format"),
+    "no format": ("prompts", b"hello\n", "say which with `format`: jsonl"),
     "no parquet": ("a.parquet", b"hello\n", "is not a Parquet file"),
     "damaged parquet": ("a.parquet", b"PAR1hello", "cannot read on after row 0"),
 }
 
 RECORDS = {
     "no json": ("a.jsonl", b"prompt: hello\n", "a.jsonl:1: not valid JSON"),
-    "no object": ("a.jsonl", GOOD + b"7\n", "a.jsonl:2: the line is JSON, but no object"),
+    "no object": ("a.jsonl", GOOD + b"7\n", "a.jsonl:2: the line is JSON, but not an object"),
     "no prompt": ("a.jsonl", b'{"id": "a"}\n', "neither 'prompt' nor 'messages'"),
     "misspelt key": ("a.jsonl", b'{"prompt": "a", "tagets": []}\n', "did you mean 'targets'"),
     "key twice": ("a.jsonl", b'{"prompt": "a", "prompt": "b"}\n', "the key 'prompt' is given twice"),
@@ -54,7 +54,7 @@ RECORDS = {
     "lone surrogate": ("a.jsonl", b'{"prompt": "a\\ud83d"}\n', "lone surrogate at character 1"),
     "message without role": ("a.jsonl", b'{"messages": [{"content": "a"}]}\n', "not a role and a content"),
     "span of numbers": ("a.jsonl", b'{"prompt": "a", "spans": {"s": [1, "b"]}}\n', "neither a text nor"),
-    "NaN": ("a.jsonl", b'{"prompt": "a", "meta": NaN}\n', "NaN is no JSON"),
+    "NaN": ("a.jsonl", b'{"prompt": "a", "meta": NaN}\n', "NaN is not JSON"),
     "nested too deeply": ("a.jsonl", b'{"prompt": ' + b"[" * 200000 + b"\n", "nested too deeply"),
     "mixed encodings": ("a.txt", b"fine\ncaf\xe9\n", "a.txt:2: not UTF-8: byte 0xe9 at byte 4 of the line"),
     "10 MB line": (
@@ -70,7 +70,7 @@ RECORDS = {
     "csv not UTF-8": ("a.csv", b"prompt\ncaf\xe9\n", "a.csv:2: 'prompt' is not valid Unicode"),
     "csv with bad json": ("a.csv", b"prompt,spans\na,{\n", "column 'spans' is not valid JSON"),
     "csv with deep json": ("a.csv", b'prompt,targets\na,"' + b"[" * 200000 + b'"\n', "nested too deeply"),
-    "csv with NaN": ("a.csv", b'prompt,meta\na,"{""x"": NaN}"\n', "NaN is no JSON"),
+    "csv with NaN": ("a.csv", b'prompt,meta\na,"{""x"": NaN}"\n', "NaN is not JSON"),
     "number past all floats": ("a.jsonl", b'{"prompt": "a", "meta": {"x": 1e999}}\n', "NaN or infinity"),
     "csv open quote": ("a.csv", b'prompt\nfine\n"open\n', "a.csv:3: not valid CSV"),
 }

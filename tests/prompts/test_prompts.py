@@ -57,7 +57,7 @@ def test_a_span_that_cannot_be_read_is_refused(argument: str, says: str) -> None
         ({"text": "x", "end": 1}, "not both"),
         ({"start": 1}, "either a text or a start"),
         ({"text": ""}, "empty text"),
-        ({"text": "x", "occurrence": 0}, "occurrence 0"),
+        ({"text": "x", "occurrence": 0}, "`occurrence` must be at least 1, got 0"),
     ],
 )
 def test_half_a_span_is_refused(options: dict[str, Any], says: str) -> None:
@@ -134,7 +134,7 @@ def test_every_part_of_a_text_is_located_where_it_is(text: str, data: st.DataObj
         ({"text": "x", "messages": (Message("user", "x"),)}, "not both"),
         ({"text": "x", "targets": ("",)}, "empty target"),
         ({"text": "x", "foils": ("a", "")}, "empty foil"),
-        ({"text": "x", "targets": "Paris"}, "not one string"),
+        ({"text": "x", "targets": "Paris"}, "`targets` must be a list of strings, got 'Paris'"),
         ({"text": "x", "targets": ("a",), "foils": ("a",)}, "both a target and a foil"),
         ({"text": "x", "targets": ("\udcff",)}, "surrogate"),
         ({"text": "x", "id": "\udcff"}, "surrogate"),

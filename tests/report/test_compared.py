@@ -125,7 +125,7 @@ def test_every_figure_is_drawn(comparison, name):
         ("ranks", None, "has 4 pairs"),
         ("ranks", "none", "no pair 'none'"),
         ("ranks", "broken", "could not be compared"),
-        ("outcomes", "france", "--prompt does not go with"),
+        ("outcomes", "france", "`prompt` does not go with"),
     ],
 )
 def test_what_cannot_be_shown_is_said(comparison, name, pair_id, told):

@@ -133,10 +133,10 @@ def test_a_comparison_replaces_a_comparison_and_nothing_else(tmp_path: Path):
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
     write(tmp_path / "run")
     before = files(tmp_path / "run")
-    with pytest.raises(ElimError, match="--overwrite replaces comparisons only"):
+    with pytest.raises(ElimError, match="`overwrite` replaces comparisons only"):
         some().save(tmp_path / "run", overwrite=True)
     assert files(tmp_path / "run") == before
-    with pytest.raises(ElimError, match="--overwrite replaces runs only"):
+    with pytest.raises(ElimError, match="`overwrite` replaces runs only"):
         write(tmp_path / "out", overwrite=True)
 
 

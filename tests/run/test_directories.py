@@ -22,7 +22,7 @@ def test_a_used_directory_is_refused(tmp_path, manifest):
     write(tmp_path / "run")
     with pytest.raises(ElimError, match="already holds a run") as caught:
         RunWriter(tmp_path / "run", manifest)
-    assert caught.value.hint == "choose another -o or pass --overwrite"
+    assert caught.value.hint == "choose another `directory` or pass `overwrite`"
     (tmp_path / "run" / "run.json").unlink()
     with pytest.raises(ElimError, match="already holds an unfinished run"):
         RunWriter(tmp_path / "run", manifest)

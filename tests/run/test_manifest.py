@@ -104,7 +104,7 @@ def test_damage_is_named(manifest):
         (manifest.to_json()[:50], "DIR/run.json is damaged"),
         ("[]", "not the manifest of a run"),
         ("{}", "not the manifest of a run"),
-        (manifest.to_json().replace('"tiny"', "NaN"), "NaN is no JSON"),
+        (manifest.to_json().replace('"tiny"', "NaN"), "NaN is not JSON"),
         (damaged(manifest, dtype=3), "damaged: dtype"),
         (damaged(manifest, extra=3), "damaged: extra"),
         (damaged(manifest, device="cuda"), "was changed after it was written"),

@@ -130,8 +130,8 @@ def test_tables_that_do_not_fit_are_a_defect(manifest):
 
 def test_what_is_no_run_directory_is_said(tmp_path, saved):
     for path, message, hint in [
-        (tmp_path / "nothing", "does not exist", "-o"),
-        (tmp_path, "is not a run directory", "-o"),
+        (tmp_path / "nothing", "does not exist", "the directory that the run was written to"),
+        (tmp_path, "is not a run directory", "the directory that the run was written to"),
         (saved / "run.json", "is a file, not a run directory", f"the run directory is {saved}"),
         (saved / "lens", "is not a run directory", f"the run directory is {saved}"),
         (saved / "lens" / "part-00000.parquet", "is a file", f"the run directory is {saved}"),
@@ -146,7 +146,7 @@ def test_an_unfinished_run_is_said(saved):
     with pytest.raises(ElimError, match=r"holds an unfinished run: there is no run\.json"):
         open_run(saved)
     (saved / ".elimtool-old-x").mkdir()
-    with pytest.raises(ElimError, match="in the middle of --overwrite") as caught:
+    with pytest.raises(ElimError, match="in the middle of being replaced") as caught:
         open_run(saved)
     assert ".elimtool-old-x" in caught.value.hint
 
@@ -157,7 +157,7 @@ def test_a_batch_that_is_not_done_is_never_told_to_start_over(saved):
     with pytest.raises(ElimError, match=r"holds an unfinished batch: there is no run\.json") as caught:
         open_run(saved)
     assert f"elimtool run status {saved}" in caught.value.hint
-    assert "--overwrite" not in caught.value.hint
+    assert "overwrite" not in caught.value.hint
 
 
 @pytest.mark.parametrize("contents", [b"", b"{", b"\xff\xfe", b"[]", b'{"schema_version": "1"}'])

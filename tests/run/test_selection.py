@@ -32,8 +32,8 @@ def test_verdicts_are_measured_through_the_tables_they_join() -> None:
     ("tables", "heads", "message"),
     [
         (["lense"], None, "did you mean 'lens'"),
-        (["attributions"], None, "elimtool attribute fills it"),
-        (["attention_heads"], False, "--no-heads contradicts"),
+        (["attributions"], None, "elimtool attribute does"),
+        (["attention_heads"], False, "`heads=False` contradicts"),
         (["walk"], None, "needs a walk"),
         (["effects"], None, "needs an intervention"),
         ([], None, "names no table"),
@@ -60,7 +60,7 @@ def test_a_table_alone_is_the_table_among_all(llama: Any, whole: Any, name: str)
 
 @pytest.mark.parametrize("name", sorted(FITTED))
 def test_a_table_that_needs_a_fitted_lens_is_refused_without_one(llama: Any, name: str) -> None:
-    with pytest.raises(ElimError, match=f"--tables {name} needs the reference text"):
+    with pytest.raises(ElimError, match=f"table {name} needs the reference text"):
         elimtool.trace(llama, PROMPT, options=TraceOptions(tables=("lens", name)))
 
 

@@ -149,7 +149,7 @@ def test_a_trace_with_confirm_tests_what_its_verdicts_name(deep: Any) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"heads": False}, "needs --heads"), ({"tables": ("lens",)}, "needs the table verdicts")],
+    [({"heads": False}, "needs `heads`"), ({"tables": ("lens",)}, "needs the table verdicts")],
 )
 def test_confirm_needs_verdicts_with_components(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ElimError, match=message):

@@ -124,13 +124,13 @@ def read_baseline(path: Path) -> Baseline | None:
     from elimtool.files.yaml import read_text
 
     text = read_text(path)
-    hint = "restore it from version control, or write it anew with --update"
+    hint = "restore it from version control, or write it anew with `update='all'`"
     try:
         content = json.loads(text)
         if content["elimtool_baseline"] != FORMAT:
             raise ElimError(
                 f"{path} has baseline format {content['elimtool_baseline']}; this elimtool reads {FORMAT}",
-                "write it anew with --update",
+                "write it anew with `update='all'`",
                 Exit.BASELINE,
             )
         checks = {
@@ -141,7 +141,7 @@ def read_baseline(path: Path) -> Baseline | None:
     except ValueError as error:
         raise ElimError(f"{path} is damaged: {error}", hint, Exit.BASELINE) from error
     except (KeyError, TypeError, AttributeError) as error:
-        raise ElimError(f"{path} is no baseline of elimtool: {error}", hint, Exit.BASELINE) from error
+        raise ElimError(f"{path} is not a baseline of elimtool: {error}", hint, Exit.BASELINE) from error
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:

@@ -163,7 +163,7 @@ def _refuse_noise(checks: Checks, judges: Collection[Judge], noise: Noise | None
     if noise is None:
         return []
     if identity.mismatch(noise.identity, now.identity, ()):
-        return ["the noise floor was measured on another model: measure it again with --noise"]
+        return ["the noise floor was measured on another model: measure it again"]
     for judge in judges:
         floor, least = noise.floors.get(judge.check.id), judge.least_tolerance()
         if floor is not None and least is not None and least < floor.floor:
@@ -220,8 +220,8 @@ def _updated(
         differs = identity.mismatch(old.identity, now.identity, across)
         if differs:
             raise ElimError(
-                f"{path} is of another model: {differs[0]}",
-                "write all of it anew with --update",
+                f"{path} was made with another model: {differs[0]}",
+                "write all of it anew with `update='all'`",
                 Exit.BASELINE,
             )
     new = stored.merged(old, now, only_new)
@@ -256,12 +256,12 @@ def _stale(old: Baseline | None, now: Baseline, path: Path | None, partial: bool
     for name, entry in sorted(old.checks.items()):
         if name not in now.checks:
             told.append(
-                f"{path}: stale: no check '{name}' compares with a baseline any more; --update drops it"
+                f"{path}: stale: no check '{name}' compares with a baseline any more; an update drops it"
             )
         elif gone := sorted(set(entry.values) - set(now.checks[name].values)):
             more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
             told.append(
-                f"{path}: stale: check '{name}' has no prompt '{gone[0]}'{more} any more; --update drops it"
+                f"{path}: stale: check '{name}' has no prompt '{gone[0]}'{more} any more; an update drops it"
             )
     return told
 

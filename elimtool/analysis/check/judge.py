@@ -191,8 +191,8 @@ class Judge:
         entry = self.baseline.checks[self.check.id] if self.baseline else None
         now = definition(self.check, self.defaults)
         if entry is not None and entry.of != now:
-            return f"the baseline is of '{entry.of}', the check now reads '{now}'"
-        return f"the baseline's value of prompt {name} is of another model"
+            return f"the baseline was made of '{entry.of}', the check now reads '{now}'"
+        return f"the baseline's value of prompt {name} was made with another model"
 
     def _phrase(self) -> str:
         how = f"{self.check.agg} " if self.check.agg else ""

@@ -166,7 +166,10 @@ def find(name: str) -> CheckMetric:
     table, dot, _ = name.partition(".")
     if dot and table in TABLES:
         own = tuple(known.partition(".")[2] for known in columns() if known.startswith(f"{table}."))
-        raise ElimError(f"metric '{name}': no such column to judge", nearest(name[len(table) + 1 :], own))
+        raise ElimError(
+            f"metric '{name}': table '{table}' has no such column to judge",
+            nearest(name[len(table) + 1 :], own),
+        )
     if dot:
         raise ElimError(f"metric '{name}': there is no table '{table}'", nearest(table, tuple(TABLES)))
     raise ElimError(f"metric '{name}' is unknown", f"{nearest(name, tuple(SHORT))}; or table.column")

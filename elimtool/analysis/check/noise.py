@@ -126,4 +126,6 @@ def read_noise(path: Path) -> Noise | None:
         }
         return Noise(dict(content["identity"]), tuple(content["variations"]), floors)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ElimError(f"{path} is damaged: {error}", "measure it again with --noise") from error
+        raise ElimError(
+            f"{path} is damaged: {error}", "measure it again with `noise` of elimtool check"
+        ) from error

@@ -69,7 +69,7 @@ def read_checks(path: str | Path) -> Checks:
     if not isinstance(content, dict):
         raise ElimError(
             f"{path}:1: a check file is a mapping with the keys version, prompts and checks",
-            "see elimtool check --schema",
+            "see `schema` of elimtool check",
         )
     _heads_as_written(content, places)
     try:
@@ -119,7 +119,9 @@ def _first(errors: list[ErrorDetails], content: Any, places: Places) -> ElimErro
         return ElimError(f"{places.at(key)}: unknown key '{last}'{inside}", nearest(str(last), valid))
     if kind == "missing":
         owner = _owner(key, content)
-        return ElimError(f"{places.at(key)}: {owner} has no '{last}'", "add it; see elimtool check --schema")
+        return ElimError(
+            f"{places.at(key)}: {owner} has no '{last}'", "add it; see `schema` of elimtool check"
+        )
     if kind == "literal_error":
         valid = tuple(
             word.strip("' ") for word in str(error["ctx"]["expected"]).replace(" or ", ",").split(",")
@@ -129,9 +131,11 @@ def _first(errors: list[ErrorDetails], content: Any, places: Places) -> ElimErro
         )
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if kind == "string_type" and not isinstance(error["input"], (dict, list)):
-        return ElimError(f"{places.at(key)}: {where}: {error['input']!r} is no text", "put it in quotes")
+        return ElimError(
+            f"{places.at(key)}: {where}: must be a text, got {error['input']!r}", "put it in quotes"
+        )
     if message != error["msg"] and not error["msg"].startswith("Value error"):
-        message = f"{error['input']!r} is not {message}"
+        message = f"must be {message}, got {error['input']!r}"
     said, _, hint = message.partition(": ")
     return ElimError(f"{places.at(key)}: {where}: {said}", hint)
 
@@ -221,7 +225,7 @@ class _Doubts:
         for name in ("min", "max"):
             if getattr(check, name) is not None and not numeric:
                 self._refuse(
-                    name, f"metric {self.metric.name} is no number", "give is: ..., or agg: share with min"
+                    name, f"metric {self.metric.name} is not a number", "give is: ..., or agg: share with min"
                 )
         if numeric and (check.is_ != () or check.is_not):
             self._refuse("is", f"metric {self.metric.name} is a number", "give min, max or baseline: true")
@@ -234,9 +238,11 @@ class _Doubts:
                 "where", "'where' says what counts for agg: share", "add agg: share, or leave it out"
             )
         if kind == "text" and check.agg == "share" and (check.where is None or not check.where.in_):
-            self._refuse("agg", "the share of which texts?", "add where: {is: ...}")
+            self._refuse("agg", "agg: share does not say which texts count", "add where: {is: ...}")
         if kind in ("integer", "number") and check.agg == "share" and check.where is None:
-            self._refuse("agg", "the share of which values?", "add where: {min: ...} or where: {max: ...}")
+            self._refuse(
+                "agg", "agg: share does not say which values count", "add where: {min: ...} or {max: ...}"
+            )
 
     def _bounds(self) -> None:
         check = self.check

@@ -142,6 +142,6 @@ def _at_position(table: pa.Table, position: Any, check: Check) -> pa.Table:
     kept = table.filter(pc.field("position") == position)
     if table.num_rows and not kept.num_rows:
         raise ElimError(
-            f"check '{check.id}': the run did not probe position {position}", "run it with --position all"
+            f"check '{check.id}': the run did not probe position {position}", "run it with `position='all'`"
         )
     return kept

@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from elimtool.errors import ElimError, nearest
+from elimtool.prompts.position import check_position
+
 AGGREGATIONS = ("mean", "min", "max", "median", "sum", "share", "first", "last")
 QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?|100)")
 
@@ -38,17 +41,24 @@ def _layers(value: Any) -> Any:
             return tuple(range(first, last + 1))
         if re.fullmatch(r"-1|\d+", value):
             return (int(value),)
-        raise ValueError(f"'{value}' is no layer: give 12, 10-20, a list such as [3, 5], last or all")
+        raise ValueError(f"'{value}' is not a layer: give 12, 10-20, a list such as [3, 5], last or all")
     return _tuple(value)
 
 
-def _aggregation(value: str) -> str:
-    from elimtool.errors import nearest
+def _position(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            check_position(value)
+        except ElimError as error:
+            raise ValueError(error.message) from error
+    return value
 
+
+def _aggregation(value: str) -> str:
     if value in AGGREGATIONS or QUANTILE.fullmatch(value):
         return value
     raise ValueError(
-        f"'{value}' is no aggregation: {nearest(value, AGGREGATIONS)}, and quantiles such as p95"
+        f"'{value}' is not an aggregation: {nearest(value, AGGREGATIONS)}, and quantiles such as p95"
     )
 
 
@@ -64,6 +74,7 @@ Aggregation = Annotated[
     str, BeforeValidator(lambda value: _aggregation(value) if isinstance(value, str) else value)
 ]
 Index = Annotated[int, Field(ge=0)]
+Query = Annotated[Index | Literal["last", "all"], BeforeValidator(_position)]
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -125,7 +136,7 @@ class Defaults(_Strict):
     atol: Tolerance = 1e-4
     rtol: Tolerance = 1e-4
     mostly: Share = 1.0
-    position: Index | Literal["last", "all"] = "last"
+    position: Query = "last"
 
 
 class Check(_Strict):
@@ -176,7 +187,7 @@ class Check(_Strict):
     layers: Layers | None = None
     head: Index | None = None
     component: str | None = None
-    position: Index | Literal["last", "all"] | None = None
+    position: Query | None = None
     agg: Aggregation | None = None
     where: Condition | None = None
     scope: Literal["prompt", "all"] = "prompt"

@@ -10,7 +10,7 @@ from elimtool.analysis.compare.join import Pair
 from elimtool.analysis.compare.notes import notes_of
 from elimtool.analysis.compare.runs import BOTH_CHAINS, opened, refuse_nothing
 from elimtool.analysis.compare.setting import Setting
-from elimtool.analysis.compare.side import Position, Side
+from elimtool.analysis.compare.side import Side
 from elimtool.analysis.compare.statistics import statistics
 from elimtool.analysis.compare.tables import differences
 from elimtool.errors import ElimError, nearest
@@ -18,6 +18,7 @@ from elimtool.run.comparison import Comparison
 from elimtool.run.manifest import utc_now
 
 if TYPE_CHECKING:
+    from elimtool.prompts.position import OnePosition
     from elimtool.run import Run
 
 COMPARED = ("flips", "stage_differences", "sampling_differences", "survivor_differences")
@@ -29,7 +30,7 @@ def compare_chains(
     chain_a: str,
     chain_b: str,
     *,
-    position: Position = "last",
+    position: OnePosition = "last",
     unread: Mapping[str, ElimError] | None = None,
     seed: int = 0,
 ) -> Comparison:
@@ -54,7 +55,9 @@ def compare_chains(
         if name not in known:
             raise ElimError(f"the run has no chain '{name}'", nearest(name, known))
     if "sampling" not in found.tables:
-        raise ElimError("the run has no table 'sampling'", "trace with it: leave out --tables, or name it")
+        raise ElimError(
+            "the run has no table 'sampling'", "trace with it: leave out `tables`, or name it there"
+        )
     a, b = (Side(own, position, {name: BOTH_CHAINS}) for name in (chain_a, chain_b))
     pairs = tuple(Pair(name, name, name) for name in a.prompts["prompt_id"])
     pairs += tuple(Pair(name, None, None, error=str(error)) for name, error in (unread or {}).items())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from elimtool.analysis.compare.join import Pair
 from elimtool.analysis.compare.notes import notes_of
 from elimtool.analysis.compare.setting import Setting
-from elimtool.analysis.compare.side import Position, Side
+from elimtool.analysis.compare.side import Side
 from elimtool.analysis.compare.statistics import statistics
 from elimtool.analysis.compare.tables import differences
 from elimtool.errors import ElimError, Exit
@@ -18,6 +18,7 @@ from elimtool.run.comparison import Comparison
 from elimtool.run.manifest import Manifest, OtherSchema, utc_now
 
 if TYPE_CHECKING:
+    from elimtool.prompts.position import OnePosition
     from elimtool.run import Run
 
 BOTH_CHAINS = "the two chains"
@@ -28,7 +29,7 @@ def compare_runs(
     run_a: Run | str | Path,
     run_b: Run | str | Path,
     *,
-    position: Position = "last",
+    position: OnePosition = "last",
     intervened: bool = False,
     seed: int = 0,
 ) -> Comparison:
@@ -54,7 +55,7 @@ def compare_runs(
             Exit.BASELINE,
         )
     if intervened and not (a.interventions or b.interventions):
-        raise ElimError("neither run has interventions", "leave --intervened out")
+        raise ElimError("neither run has interventions", "leave `intervened` out")
     passes = [run.under(run.interventions if intervened else None) for run in (a, b)]
     setting, unpaired = _setting(passes[0], passes[1], position)
     refuse_nothing(setting, unpaired)
@@ -90,7 +91,7 @@ def opened(run: Run | str | Path) -> Run:
         raise OtherSchema(error.message, error.hint, Exit.BASELINE) from error
 
 
-def _setting(a: Run, b: Run, position: Position) -> tuple[Setting, tuple[int, int]]:
+def _setting(a: Run, b: Run, position: OnePosition) -> tuple[Setting, tuple[int, int]]:
     """The two sides, joined by prompt; and how many prompts each has alone."""
     left, right = Side(a, position), Side(b, position)
     chains = None
@@ -127,6 +128,6 @@ def refuse_nothing(setting: Setting, unpaired: tuple[int, int]) -> None:
             f"none of the {len(setting.given):,} prompts in common was measured in both runs{where}",
             "table prompts of the runs says why"
             if not where
-            else "--position last compares the last probed one",
+            else "`position='last'` compares the last probed one",
             Exit.NOTHING,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -14,9 +14,8 @@ from elimtool.errors import ElimError
 from elimtool.run.parts import frame
 
 if TYPE_CHECKING:
+    from elimtool.prompts.position import OnePosition
     from elimtool.run import Run
-
-Position = int | Literal["last"]
 
 PROBED = (
     "top_tokens",
@@ -44,7 +43,7 @@ class Side:
     """
 
     def __init__(
-        self, run: Run, position: Position = "last", chains: Mapping[str, str] | None = None
+        self, run: Run, position: OnePosition = "last", chains: Mapping[str, str] | None = None
     ) -> None:
         self.run = run
         self.position = position
@@ -78,7 +77,7 @@ class Side:
             where = self.run.path or f"the run of {self.run.manifest.model}"
             raise ElimError(
                 f"{where} has no table to compare: only {', '.join(self.run.tables)}",
-                "trace with more tables: leave out --tables, or name lens and survival",
+                "trace with more tables: leave out `tables`, or name lens and survival",
             )
         return pd.DataFrame({"prompt_id": pd.Series(dtype="str"), "position": pd.Series(dtype="int32")})
 

@@ -46,9 +46,9 @@ class Ablate:
     extends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "component", str(component(self.component, "--ablate")))
+        object.__setattr__(self, "component", str(component(self.component, "ablate")))
         if self.how not in HOWS:
-            raise ElimError(f"--ablate-with '{self.how}' is not valid", nearest(self.how, HOWS))
+            raise ElimError(f"`how` '{self.how}' is not valid", nearest(self.how, HOWS))
 
     @classmethod
     def parse(cls, text: str, how: str = "mean", seed: int = 0) -> Ablate:
@@ -68,7 +68,7 @@ class Ablate:
     @property
     def target(self) -> Component:
         """The component."""
-        return component(self.component, "--ablate")
+        return component(self.component, "ablate")
 
     @property
     def needs_reference(self) -> bool:
@@ -77,7 +77,7 @@ class Ablate:
 
     def check(self, model: Model) -> None:
         """Refuse a component that the model does not have."""
-        self.target.check(model, "--ablate")
+        self.target.check(model, "ablate")
 
     def fits(self, one: Encoded) -> None:
         """Any prompt will do."""
@@ -120,10 +120,10 @@ class Scale:
     extends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "component", str(component(self.component, "--scale")))
+        object.__setattr__(self, "component", str(component(self.component, "scale")))
         object.__setattr__(self, "factor", float(self.factor))
         if not isfinite(self.factor):
-            raise ElimError(f"--scale {self.component}={self.factor}: the factor is not finite")
+            raise ElimError(f"`scale` {self.component}={self.factor}: the factor must be finite")
 
     @classmethod
     def parse(cls, text: str) -> Scale:
@@ -139,7 +139,7 @@ class Scale:
             factor = None
         if found is None or factor is None:
             raise ElimError(
-                f"--scale '{text}' is not valid", "give COMPONENT=FACTOR, such as 21.7=2.0 or mlp.12=0.5"
+                f"`scale` must be COMPONENT=FACTOR, got '{text}'", "such as 21.7=2.0 or mlp.12=0.5"
             )
         return cls(found[1], factor)
 
@@ -149,11 +149,11 @@ class Scale:
     @property
     def target(self) -> Component:
         """The component."""
-        return component(self.component, "--scale")
+        return component(self.component, "scale")
 
     def check(self, model: Model) -> None:
         """Refuse a component that the model does not have."""
-        self.target.check(model, "--scale")
+        self.target.check(model, "scale")
 
     def fits(self, one: Encoded) -> None:
         """Any prompt will do."""

@@ -42,7 +42,7 @@ class Component:
         """``head`` or ``mlp``."""
         return "mlp" if self.head is None else "head"
 
-    def check(self, model: Model, flag: str) -> None:
+    def check(self, model: Model, option: str) -> None:
         """Refuse a component that a model does not have.
 
         Raises:
@@ -50,17 +50,17 @@ class Component:
         """
         if self.layer >= model.n_layers:
             raise ElimError(
-                f"{flag} {self}: {model.name} has no layer {self.layer}",
+                f"`{option}` {self}: {model.name} has no layer {self.layer}",
                 f"its layers are 0 to {model.n_layers - 1}",
             )
         if self.head is not None and self.head >= model.n_heads:
             raise ElimError(
-                f"{flag} {self}: {model.name} has no head {self.head} in a layer",
+                f"`{option}` {self}: {model.name} has no head {self.head} in a layer",
                 f"its heads are 0 to {model.n_heads - 1}",
             )
 
 
-def component(text: str, flag: str) -> Component:
+def component(text: str, option: str) -> Component:
     """Read a component's name.
 
     Raises:
@@ -68,5 +68,5 @@ def component(text: str, flag: str) -> Component:
     """
     found = Component.parse(text)
     if found is None:
-        raise ElimError(f"{flag} '{text}' names no component", SHAPES)
+        raise ElimError(f"`{option}` must name a head or an MLP, got '{text}'", SHAPES)
     return found

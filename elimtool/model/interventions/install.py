@@ -161,7 +161,8 @@ def _changed(site: Site, out: Tensor, batch: Batch, edits: list[tuple[int, Chang
     width = new.shape[-1]
     if site.kind == "heads" and width % n_heads:
         raise ElimError(
-            f"layer {site.layer}: {width} channels are no {n_heads} heads", "elimtool cannot intervene there"
+            f"layer {site.layer}: {width} channels do not divide into {n_heads} heads",
+            "elimtool cannot intervene there",
         )
     for row, edit in edits:
         size = width // n_heads

@@ -50,13 +50,13 @@ class Knockout:
 
     def __post_init__(self) -> None:
         if not self.span:
-            raise ElimError("--knockout names no span", "give SPAN@FIRST-LAST, such as 'France@20-29'")
+            raise ElimError("`knockout` names no span", "give SPAN@FIRST-LAST, such as 'France@20-29'")
         if self.origin not in ORIGINS:
-            raise ElimError(f"--knockout-from '{self.origin}' is not valid", nearest(self.origin, ORIGINS))
+            raise ElimError(f"`origin` '{self.origin}' is not valid", nearest(self.origin, ORIGINS))
         if self.layers is not None and self.layers[0] > self.layers[1]:
             first, last = self.layers
             raise ElimError(
-                f"--knockout '{self.span}@{first}-{last}': layer {first} comes after layer {last}",
+                f"`knockout` '{self.span}@{first}-{last}': layer {first} comes after layer {last}",
                 f"give {self.span}@{last}-{first}",
             )
 
@@ -89,7 +89,7 @@ class Knockout:
         """Refuse layers that the model does not have."""
         if self.layers is not None and self.layers[1] >= model.n_layers:
             raise ElimError(
-                f"--knockout '{self.span}@{self.layers[0]}-{self.layers[1]}':"
+                f"`knockout` '{self.span}@{self.layers[0]}-{self.layers[1]}':"
                 f" {model.name} has no layer {self.layers[1]}",
                 f"its layers are 0 to {model.n_layers - 1}",
             )
@@ -129,8 +129,8 @@ class Knockout:
         keys = tuple(i for i in span.tokens if span.name == SINK or i not in one.sinks)
         if not keys:
             raise ElimError(
-                f"--knockout '{self.span}': all its tokens are attention sinks, without which a model breaks",
-                f"name {SINK} to cut them off all the same, or set another --sinks",
+                f"`knockout` '{self.span}': all its tokens are attention sinks, without which a model breaks",
+                f"name {SINK} to cut them off all the same, or set other `sinks`",
             )
         return keys
 
@@ -141,10 +141,10 @@ class Knockout:
             return near[0]
         names = tuple(span.name for span in (near or one.spans))
         if near:
-            raise ElimError(f"--knockout '{self.span}' is the name of {len(near)} spans", _listed(names))
+            raise ElimError(f"`knockout` '{self.span}' is the name of {len(near)} spans", _listed(names))
         raise ElimError(
-            f"--knockout '{self.span}' is no span of the prompt",
-            f"{nearest(self.span, names)}; name another with --span NAME=TEXT",
+            f"`knockout` '{self.span}' does not name a span of the prompt",
+            f"{nearest(self.span, names)}; name another with `spans` (NAME=TEXT)",
         )
 
 

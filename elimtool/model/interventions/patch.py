@@ -86,7 +86,9 @@ class Patch:
         for text in self.places:
             place = Place.parse(text)
             if place is None or (place.first or 0) > (place.last or 0):
-                raise ElimError(f"--patch: '{text}' is no place to patch", FORMS)
+                raise ElimError(
+                    f"`patch` must name a head, an MLP or the residual stream, got '{text}'", FORMS
+                )
             read.append(str(place))
         object.__setattr__(self, "places", tuple(read))
 
@@ -113,19 +115,19 @@ class Patch:
         held = Recording.load(self.file)
         if held.facts["weights_sha256"] != model.hashes()["weights_sha256"]:
             raise ElimError(
-                f"--patch {self.file} was recorded from other weights, of {held.facts['model']}",
-                f"record it with -m {model.name}",
+                f"`patch` {self.file} was recorded from other weights, of {held.facts['model']}",
+                f"record it with the model {model.name}",
             )
         if held.facts["dtype"] != dtype_name(model.dtype):
             raise ElimError(
-                f"--patch {self.file} was recorded in {held.facts['dtype']},"
+                f"`patch` {self.file} was recorded in {held.facts['dtype']},"
                 f" the model runs in {dtype_name(model.dtype)}",
-                f"use --dtype {held.facts['dtype']}",
+                f"use `dtype='{held.facts['dtype']}'`",
             )
         for place in self._places():
-            Component(max(place.site.layer, 0), place.head).check(model, "--patch")
+            Component(max(place.site.layer, 0), place.head).check(model, "patch")
             if place.site not in held.values:
-                raise ElimError(f"--patch {self.file} does not hold {place}", "record it again")
+                raise ElimError(f"`patch` {self.file} does not hold {place}", "record it again")
 
     def sha256(self) -> str:
         """Digest of the recording."""
@@ -144,7 +146,7 @@ class Patch:
         length = len(one.token_ids)
         if len(held.token_ids) != length:
             raise ElimError(
-                f"--patch {self.file} has {len(held.token_ids)} tokens, the prompt has {length}",
+                f"`patch` {self.file} has {len(held.token_ids)} tokens, the prompt has {length}",
                 "patch between prompts of one length: exchange tokens one for one",
             )
         places = self._places() or [Place(site, None) for site in held.values]
@@ -163,7 +165,7 @@ def _change(place: Place, held: Recording, length: int, file: str) -> Change:
     first, last = place.first or 0, length - 1 if place.last is None else place.last
     if last >= length:
         raise ElimError(
-            f"--patch {file}@{place}: position {last} is outside the prompt's {length} tokens",
+            f"`patch` {file}@{place}: position {last} is outside the prompt's {length} tokens",
             f"give 0 to {length - 1}",
         )
     values = held.values[place.site][first : last + 1]

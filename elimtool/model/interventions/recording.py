@@ -66,18 +66,18 @@ class Recording:
         try:
             stat = path.stat()
         except (OSError, ValueError) as error:
-            raise ElimError(f"--patch {path}: there is no such file", MADE_BY) from error
+            raise ElimError(f"`patch` {path}: there is no such file", MADE_BY) from error
         return _load(path, stat.st_mtime_ns, stat.st_size)
 
 
-MADE_BY = "make one: elimtool trace PROMPT --save-activations FILE"
+MADE_BY = "make one with elimtool.record, or with `save_activations` of elimtool trace"
 
 
 @lru_cache(maxsize=2)
 def _load(path: Path, _time: int, _size: int) -> Recording:
     tensors, facts = read_tensors(path)
     if facts.pop("format", "") != FORMAT:
-        raise ElimError(f"--patch {path} holds no recorded activations", MADE_BY)
+        raise ElimError(f"`patch` {path} holds no recorded activations", MADE_BY)
     values = {}
     for name, value in tensors.items():
         kind, _, layer = name.partition(".")

@@ -76,9 +76,9 @@ def check_name(name: str, **given: Any) -> None:
     wanted |= {"target"} if name in OF_TARGET else {"layer"} if name == "heads" else set()
     for option, value in given.items():
         if value is not None and option not in wanted:
-            raise ElimError(f"--{option} does not go with --figure {name}", "leave it out")
+            raise ElimError(f"`{option}` does not go with figure '{name}'", "leave it out")
     if name == "heads" and given.get("layer") is None:
-        raise ElimError("--figure heads shows one layer", "say which with --layer N")
+        raise ElimError("figure 'heads' shows one layer", "say which with `layer`")
 
 
 def _probe(tables: Tables, wanted: str | None, position: int | None) -> Probe:
@@ -86,7 +86,7 @@ def _probe(tables: Tables, wanted: str | None, position: int | None) -> Probe:
     prompts: Rows = [] if table is None else table.to_pylist()
     ids = [row["prompt_id"] for row in prompts]
     if wanted is None and len(ids) > 1:
-        raise ElimError(f"the run has {len(ids):,} prompts", f"say which with --prompt: {_named(ids)}")
+        raise ElimError(f"the run has {len(ids):,} prompts", f"say which with `prompt`: {_named(ids)}")
     if wanted is not None and wanted not in ids:
         raise ElimError(f"the run has no prompt '{wanted}'", f"its prompts: {_named(ids)}")
     prompt = prompts[ids.index(wanted) if wanted is not None else 0] if ids else {}
@@ -103,7 +103,7 @@ def _of_target(probe: Probe, name: str, target: str | None) -> Figure:
     targets = list(dict.fromkeys(probe.columns(table, ("target",))["target"]))
     if target is None and len(targets) > 1:
         raise ElimError(
-            f"{len(targets)} tokens were followed", f"say which with --target: {_named(map(quoted, targets))}"
+            f"{len(targets)} tokens were followed", f"say which with `target`: {_named(map(quoted, targets))}"
         )
     found = [one for one in targets if target is None or target in (one, one.removeprefix(" "))]
     if targets and not found:

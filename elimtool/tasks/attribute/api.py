@@ -73,7 +73,7 @@ def attribute(
     options = options or AttributeOptions()
     if model.interventions:
         raise ElimError(
-            "attribution takes the model as it is, this one is under interventions", "give it without"
+            "attribution needs the model as it is, and this one is under interventions", "give it without"
         )
     methods = chosen(model, options)
     asked = ask(prompts, targets, foils)

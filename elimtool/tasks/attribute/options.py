@@ -7,6 +7,7 @@ from typing import Literal
 
 from elimtool.errors import ElimError, nearest
 from elimtool.model.spans import UNITS
+from elimtool.prompts.position import OnePosition, check_position
 
 METHODS = (
     "leave-one-out",
@@ -45,7 +46,7 @@ class AttributeOptions:
 
     methods: tuple[str, ...] | None = None
     units: str = "auto"
-    position: int | Literal["last"] = "last"
+    position: OnePosition = "last"
     sinks: str = "auto"
     target_space: Literal["auto", "exact"] = "auto"
     windows: int = 5
@@ -57,15 +58,14 @@ class AttributeOptions:
     def __post_init__(self) -> None:
         for name in self.methods or ():
             if name not in METHODS:
-                raise ElimError(f"--method '{name}' is not known", nearest(name, METHODS))
+                raise ElimError(f"`methods` '{name}' is not known", nearest(name, METHODS))
         if self.methods == ():
-            raise ElimError("no method is named", nearest("", METHODS))
+            raise ElimError("`methods` names no method", nearest("", METHODS))
         if self.units not in UNITS:
-            raise ElimError(f"--units '{self.units}' is not valid", nearest(self.units, UNITS))
-        if isinstance(self.position, str) and self.position != "last":
-            raise ElimError(f"--position '{self.position}' is not valid", "give last, or an index from 0")
+            raise ElimError(f"`units` '{self.units}' is not valid", nearest(self.units, UNITS))
+        check_position(self.position, several=False)
         if self.target_space not in ("auto", "exact"):
-            raise ElimError(f"--target-space '{self.target_space}' is not valid", "give auto or exact")
+            raise ElimError(f"`target_space` must be 'auto' or 'exact', got '{self.target_space}'")
         for name, least in (("windows", 1), ("ablations", FEWEST), ("steps", 24)):
             if getattr(self, name) < least:
-                raise ElimError(f"--{name} {getattr(self, name)} is not valid", f"give at least {least}")
+                raise ElimError(f"`{name}` must be at least {least}, got {getattr(self, name)}")

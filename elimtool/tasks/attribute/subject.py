@@ -154,7 +154,7 @@ def _parts(whole: Encoded, notes: list[str]) -> tuple[Span, ...]:
     if not parts:
         raise ElimError(
             "the prompt has no span to attribute to: sinks and the token read stay in place",
-            "give a longer prompt, other --units, or --sinks none",
+            "give a longer prompt, other `units`, or `sinks='none'`",
         )
     return tuple(parts)
 

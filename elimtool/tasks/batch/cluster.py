@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError, Exit
 from elimtool.tasks.batch.preflight import capacity, check_visible, connect, ray_module
-from elimtool.tasks.batch.work import Source, give_up
+from elimtool.tasks.batch.work import give_up
 
 if TYPE_CHECKING:
     from elimtool.engine.options import TraceOptions
+    from elimtool.model.source import ModelSource
     from elimtool.run.manifest import Manifest
     from elimtool.tasks.batch.options import BatchOptions
     from elimtool.tasks.batch.plan import Shard
@@ -27,7 +28,7 @@ PATIENCE = 120.0
 class Member:
     """What runs in an actor: one worker, which loads its model when it is told to."""
 
-    def load(self, source: Source, trace: TraceOptions, batch: BatchOptions) -> None:
+    def load(self, source: ModelSource, trace: TraceOptions, batch: BatchOptions) -> None:
         """Load the model; torch takes as many threads as the actor has CPUs."""
         import torch
 
@@ -62,7 +63,7 @@ class RayEngine:
         ray: The package ``ray``, once it is connected.
     """
 
-    def __init__(self, source: Source, trace: TraceOptions, batch: BatchOptions) -> None:
+    def __init__(self, source: ModelSource, trace: TraceOptions, batch: BatchOptions) -> None:
         self.source, self.trace, self.batch = source, trace, batch
         self.nodes: dict[str, int] = {}
         self.lost = 0

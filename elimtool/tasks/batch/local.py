@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from elimtool.model.source import ModelSource
 from elimtool.tasks.batch.plan import Shard
 from elimtool.tasks.batch.state import Done
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from elimtool.model.model import Model
     from elimtool.run.manifest import Manifest
     from elimtool.tasks.batch.options import BatchOptions
-    from elimtool.tasks.batch.work import Source
 
 
 class Engine(Protocol):
@@ -46,7 +46,7 @@ class LocalEngine:
 
     def __init__(
         self,
-        model: Model | Source,
+        model: Model | ModelSource,
         trace: TraceOptions,
         batch: BatchOptions,
         say: Callable[[str], None] | None = None,
@@ -61,9 +61,9 @@ class LocalEngine:
             ElimError: It cannot be found or loaded.
         """
         del directory
-        from elimtool.tasks.batch.work import Source, Worker
+        from elimtool.tasks.batch.work import Worker
 
-        model = self.model.load(self.say) if isinstance(self.model, Source) else self.model
+        model = self.model.load(self.say) if isinstance(self.model, ModelSource) else self.model
         self.worker = Worker(model, self.trace, self.batch)
         self.thaw = gc.get_freeze_count() == 0
         gc.freeze()  # what is there by now stays to the end: no search for cyclic garbage goes through it

@@ -59,8 +59,8 @@ def _check(directories: Sequence[Path], plans: Sequence[Plan]) -> None:
         if found := differences(first, other):
             name, old, new = found[0]
             raise ElimError(
-                f"{directory} is of another run than {directories[0]}: {name} is {new!r}, not {old!r}",
-                "merge directories that differ in --shard alone",
+                f"{directory} belongs to another run than {directories[0]}: {name} is {new!r}, not {old!r}",
+                "merge directories that differ in `shard` alone",
             )
     slices = [Slice.parse(plan.facts["slice"]) for plan in plans]
     count = slices[0].count

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from elimtool.errors import ElimError, nearest
+from elimtool.run.selection import HEADS
 
 ENGINES = ("local", "ray")
 SHARD_SIZE = 256
+
+
+def single_heads(asked: bool | None, tables: Collection[str] | None) -> bool | None:
+    """Whether a batch looks at single heads: over a whole file only where they are asked for.
+
+    Args:
+        asked: What the user says of them, if anything.
+        tables: The tables that the user names, if any.
+
+    Returns:
+        What ``TraceOptions.heads`` takes.
+    """
+    return False if asked is None and HEADS.isdisjoint(tables or ()) else asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +46,7 @@ class MostErrors:
             return cls(number=int(text))
         if re.fullmatch(r"\d+(\.\d+)?%", text) and float(text[:-1]) <= 100:
             return cls(share=float(text[:-1]) / 100)
-        raise ElimError(
-            f"--max-errors '{text}' is not valid", "give a number such as 20, or a share such as 5%"
-        )
+        raise ElimError(f"`max_errors` must be a number such as 20, or a share such as 5%, got '{text}'")
 
     def exceeded(self, errors: int, done: int) -> bool:
         """Whether so many errors among so many prompts are too many."""
@@ -61,7 +74,7 @@ class Slice:
         found = re.fullmatch(r"(\d+)/(\d+)", text)
         if not found or not int(found[1]) < int(found[2]):
             hint = "give i/n with i from 0 to n - 1, such as 0/8 for the first of eight"
-            raise ElimError(f"--shard '{text}' is not valid", hint)
+            raise ElimError(f"`shard` '{text}' is not valid", hint)
         return cls(int(found[1]), int(found[2]))
 
     def has(self, shard: int) -> bool:
@@ -92,11 +105,11 @@ class RayOptions:
 
     def __post_init__(self) -> None:
         if self.actors is not None and self.actors < 1:
-            raise ElimError(f"--actors {self.actors} is not valid", "give at least 1")
+            raise ElimError(f"`actors` must be at least 1, got {self.actors}")
         if self.cpus < 0 or self.gpus < 0 or self.cpus + self.gpus == 0:
-            raise ElimError("an actor needs a CPU or a GPU", "see --cpus-per-actor and --gpus-per-actor")
+            raise ElimError("an actor needs a CPU or a GPU", "set `cpus` or `gpus` to more than 0")
         if self.attempts < 1:
-            raise ElimError(f"--max-shard-attempts {self.attempts} is not valid", "give at least 1")
+            raise ElimError(f"`attempts` must be at least 1, got {self.attempts}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +140,8 @@ class BatchOptions:
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
-            raise ElimError(f"--engine '{self.engine}' is not valid", nearest(self.engine, ENGINES))
+            raise ElimError(f"`engine` '{self.engine}' is not valid", nearest(self.engine, ENGINES))
         if self.shard_size < 1:
-            raise ElimError(f"--shard-size {self.shard_size} is not valid", "give at least 1")
+            raise ElimError(f"`shard_size` must be at least 1, got {self.shard_size}")
         if self.batch_size is not None and self.batch_size < 1:
-            raise ElimError(f"--batch-size {self.batch_size} is not valid", "give at least 1")
+            raise ElimError(f"`batch_size` must be at least 1, got {self.batch_size}")

@@ -99,5 +99,5 @@ def _refuse(chunk: Sequence[Record], earlier: Sequence[int | None], name: str) -
             shown = f" '{record.prompt_id}'" if record.prompt_id is not None else ""
             raise ElimError(
                 f"{name}: lines {first} and {record.line} have the same id{shown}",
-                "give each prompt an id of its own, or keep the first of each with --dedupe",
+                "give each prompt an id of its own, or keep the first of each with `dedupe`",
             )

@@ -37,7 +37,7 @@ def ray_module() -> Any:
         import ray
         import ray.exceptions
     except ImportError as error:
-        raise ElimError("--engine ray needs the package ray", "pip install 'elimtool[ray]'") from error
+        raise ElimError("`engine='ray'` needs the package ray", "pip install 'elimtool[ray]'") from error
     return ray
 
 
@@ -69,13 +69,13 @@ def _find(ray: Any, address: str | None) -> str | None:
     """HOST:PORT of the cluster meant; ``None`` to start one here."""
     if address is not None and address != "auto":
         if not re.fullmatch(r"[^:/\s]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", address):
-            raise ElimError(f"--ray-address '{address}' is not valid", "give auto or HOST:PORT")
+            raise ElimError(f"`address` must be auto or HOST:PORT, got '{address}'")
         return address
     known = os.environ.get("RAY_ADDRESS") or _last_started(ray)
     if known in (None, "", "auto", "local") and address == "auto":
         raise ElimError(
-            "--ray-address auto: no Ray cluster runs on this machine",
-            "start one with ray start --head, or give HOST:PORT",
+            "`address='auto'`: no Ray cluster runs on this machine",
+            "start one with ray start (as head node), or give HOST:PORT",
         )
     return None if known in ("", "auto", "local") else known
 
@@ -101,7 +101,7 @@ def _reach(address: str) -> None:
             "check the address (ray status on its head node) and that its port is open",
         ) from error
     raise ElimError(
-        f"what answers at {address} is no Ray head node",
+        f"what answers at {address} is not a Ray head node",
         "give the port of its control store (6379 by default), not that of the dashboard",
     )
 
@@ -129,7 +129,7 @@ def capacity(ray: Any, options: RayOptions) -> int:
         raise ElimError(
             f"the Ray cluster has room for {room} actors with {each} each, not {options.actors or 1}:"
             f" its {len(nodes)} nodes have {have}",
-            "ask for less with --actors, --cpus-per-actor and --gpus-per-actor, or add nodes",
+            "ask for less with `actors`, `cpus` and `gpus`, or add nodes",
         )
     return options.actors or room
 
@@ -172,7 +172,7 @@ def check_visible(ray: Any, directory: Path) -> None:
     if blind:
         raise ElimError(
             f"the Ray node {blind[0]} does not see {directory}",
-            "choose an -o on a file system that all nodes share",
+            "choose a `directory` on a file system that all nodes share",
         )
 
 

@@ -195,8 +195,8 @@ def _count(work: _Work, standing: BatchProgress) -> None:
 def _stop_early(options: BatchOptions, standing: BatchProgress) -> None:
     if options.max_errors.exceeded(standing.errors, standing.prompts):
         raise ElimError(
-            f"stopped: {standing.errors:,} of {standing.prompts:,} prompts failed, past --max-errors",
-            f"table prompts says why; {AGAIN} with a higher --max-errors",
+            f"stopped: {standing.errors:,} of {standing.prompts:,} prompts failed, past `max_errors`",
+            f"table prompts says why; {AGAIN} with a higher `max_errors`",
             Exit.PARTIAL,
         )
 

@@ -96,7 +96,7 @@ class State:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ElimError(
                 f"{self.directory} is not the directory of a batch: cannot read {path}",
-                "give the directory that -o named",
+                "give the directory that the batch was written to",
             ) from error
 
     def begin(self, plan: Plan) -> None:
@@ -118,7 +118,7 @@ class State:
         if differing:
             raise ElimError(
                 f"{self.directory} was begun with other {_named(differing)}",
-                "give what it was begun with to go on, another -o to keep both, or --overwrite to start anew",
+                "give what it was begun with, choose another `directory`, or start anew with `overwrite`",
             )
 
     def done(self) -> dict[int, Done]:
@@ -186,7 +186,7 @@ class State:
             except Timeout as error:
                 raise Busy(
                     f"another process is at work in {self.directory}",
-                    f"wait for it (elimtool run status {self.directory}), or choose another -o",
+                    f"wait for it (elimtool run status {self.directory}), or choose another `directory`",
                 ) from error
         try:
             yield
@@ -214,7 +214,7 @@ def prepare(directory: Path, overwrite: bool) -> State:
     """
     if not directory.parent.is_dir():
         raise ElimError(
-            f"the folder {directory.parent} does not exist", "make it first, or choose another -o"
+            f"the folder {directory.parent} does not exist", "make it first, or choose another `directory`"
         )
     state = State(directory)
     with writing(directory):
@@ -231,26 +231,26 @@ def prepare(directory: Path, overwrite: bool) -> State:
 
 def _check(directory: Path, overwrite: bool) -> None:
     if not directory.is_dir():
-        raise ElimError(f"{directory} is a file, not a directory", "choose another -o")
+        raise ElimError(f"{directory} is a file, not a directory", "choose another `directory`")
     contents = layout.look(directory)
     if contents.is_run and overwrite:
         if contents.state and State(directory).is_locked():
-            raise ElimError(f"another process is at work in {directory}", "choose another -o")
+            raise ElimError(f"another process is at work in {directory}", "choose another `directory`")
         for name in contents.own:
             path = directory / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     elif contents.is_run and not contents.state:
-        hint = "choose another -o, or replace it with --overwrite"
-        raise ElimError(f"{directory} holds a run that is no batch", hint)
+        hint = "choose another `directory`, or replace it with `overwrite`"
+        raise ElimError(f"{directory} holds a run that elimtool batch did not write", hint)
     elif contents.foreign and not contents.is_run:
         raise ElimError(
-            f"{directory} is not empty: it holds '{contents.foreign[0].name}'", "choose another -o"
+            f"{directory} is not empty: it holds '{contents.foreign[0].name}'", "choose another `directory`"
         )
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
     manifest = plan.manifest.model_dump(exclude={"started", "finished", "counts"})
-    return {**manifest, "--shard": plan.facts["slice"]}
+    return {**manifest, "`shard`": plan.facts["slice"]}
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:

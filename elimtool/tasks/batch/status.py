@@ -58,7 +58,7 @@ def _without_markers(directory: Path) -> dict[str, Any]:
     try:
         run = open_run(directory)
     except ElimError as error:
-        raise ElimError(error.message, "give the directory that batch's -o named") from error
+        raise ElimError(error.message, "give the directory that the batch was written to") from error
     table = run.arrow("prompts")
     return {
         "run": str(directory),

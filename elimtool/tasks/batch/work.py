@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,34 +23,6 @@ if TYPE_CHECKING:
     from elimtool.run.manifest import Manifest
 
 SIZE = "batch_size.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """How to load a model, wherever a worker runs; see ``elimtool.load_model``."""
-
-    name: str
-    revision: str | None = None
-    dtype: str = "float32"
-    device: str = "auto"
-    trust_remote_code: bool = False
-
-    def load(self, progress: Callable[[str], None] | None = None) -> Model:
-        """Load the model.
-
-        Raises:
-            ElimError: It cannot be found or loaded.
-        """
-        from elimtool.model.loading import load_model
-
-        return load_model(
-            self.name,
-            revision=self.revision,
-            dtype=self.dtype,
-            device=self.device,
-            trust_remote_code=self.trust_remote_code,
-            progress=progress,
-        )
 
 
 class Worker:

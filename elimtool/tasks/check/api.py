@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from elimtool.analysis.check.gate import Update, failing_prompts, judge_run, select_checks, with_stories
 from elimtool.analysis.check.read import Checks, read_checks
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, nearest
 
 if TYPE_CHECKING:
     from elimtool.analysis.check.findings import Report
@@ -92,6 +92,24 @@ class Gated:
     run: Run
     retrace: Retrace
 
+    def explained(self, name: str) -> Run:
+        """The first prompt that a check fails on, or its first prompt, measured as a whole.
+
+        Args:
+            name: Id of the check.
+
+        Raises:
+            ElimError: There is no such check, or it is not about single prompts.
+        """
+        known = {result.check.id: result for result in self.report.results}
+        if name not in known:
+            raise ElimError(f"`explain`: there is no check '{name}'", nearest(name, tuple(known)))
+        found = (*known[name].bad, *known[name].findings)
+        prompts = [one.prompt for one in found if one.prompt is not None]
+        if not prompts:
+            raise ElimError("`explain` tells a story of one prompt", "name a check of prompts")
+        return self.retrace(prompts[:1], None)
+
 
 def gate(
     checks: str | Path,
@@ -168,8 +186,7 @@ def _measured(
     wanted = select_checks(read, only)
     prompts = prompts_of(read, wanted)
     options = measure.options_of(read, wanted, batch_size)
-    named = {**loading, **({"name": model} if isinstance(model, str) else {})}
-    loaded = measure.load(read, named, progress) if model is None or isinstance(model, str) else model
+    loaded = measure.load(read, model, loading, progress)
     if progress is not None:
         progress(f"tracing {len(prompts)} prompts")
     with measure.threads(threads):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from elimtool.analysis.check.read import Checks
 from elimtool.analysis.check.spec import Check
 from elimtool.analysis.check.values import tables_of
 from elimtool.errors import ElimError
+from elimtool.model.source import ModelSource
 from elimtool.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -20,25 +22,30 @@ if TYPE_CHECKING:
     from elimtool.run import Run
 
 
-def load(checks: Checks, overrides: dict[str, Any], progress: Callable[[str], None] | None) -> Model:
-    """The model of a check file.
+def load(
+    checks: Checks,
+    model: Model | str | None,
+    overrides: Mapping[str, Any],
+    progress: Callable[[str], None] | None,
+) -> Model:
+    """The model that a check file is judged by.
 
     Args:
         checks: From ``read_checks``.
-        overrides: Arguments of ``load_model`` that go before the file's.
+        model: A loaded model, which is taken as it is, or a name that goes before the file's.
+        overrides: Fields of ``ModelSource`` that go before the file's.
         progress: Called with a line of text when something slow begins.
 
     Raises:
         ElimError: The model cannot be had.
     """
-    from elimtool.model.loading import load_model
-
+    if model is not None and not isinstance(model, str):
+        return model
     spec = checks.file.model
-    given = {"name": spec.name, "revision": spec.revision, "dtype": spec.dtype, "device": spec.device}
     beside = checks.beside(spec.name)
-    if beside.exists() and "name" not in overrides:
-        given["name"] = str(beside)
-    return load_model(**{**given, **overrides}, progress=progress)
+    name = model if model is not None else str(beside) if beside.exists() else spec.name
+    source = ModelSource(name, spec.revision, spec.dtype, spec.device)
+    return replace(source, **overrides).load(progress)
 
 
 def options_of(checks: Checks, wanted: Collection[Check], batch_size: int) -> TraceOptions:

@@ -60,8 +60,7 @@ def measure_noise(
     wanted = select_checks(read, only)
     prompts = prompts_of(read, wanted)
     options = measure.options_of(read, wanted, 1)
-    named = {**loading, **({"name": model} if isinstance(model, str) else {})}
-    loaded = measure.load(read, named, progress) if model is None or isinstance(model, str) else model
+    loaded = measure.load(read, model, loading, progress)
     reference = measure.measure(loaded, prompts, options)
     before = readings_of(read, reference, wanted)
     after = []

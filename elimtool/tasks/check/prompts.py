@@ -60,7 +60,7 @@ def _read(checks: Checks) -> list[Prompt]:
     given = checks.file.prompts
     if given is None:
         raise ElimError(
-            f"{checks.path}:1: the file names no prompts", "add prompts: FILE, or judge a run with --run"
+            f"{checks.path}:1: the file names no prompts", "add prompts: FILE, or judge a run with `run`"
         )
     from elimtool.prompts.file import PromptFile
     from elimtool.prompts.record import record_of

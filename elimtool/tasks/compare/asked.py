@@ -29,9 +29,9 @@ class Controls:
     continuation: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in (("--controls", self.count), ("--continue", self.continuation)):
+        for name, value in (("count", self.count), ("continuation", self.continuation)):
             if value < 0:
-                raise ElimError(f"{name} {value} is not valid", "give 0 or more")
+                raise ElimError(f"`{name}` must be 0 or more, got {value}")
 
     def plain(self) -> dict[str, Any]:
         """As JSON's own types."""

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from elimtool.analysis.compare.chains import compare_chains
-from elimtool.analysis.compare.side import Position, Side
+from elimtool.analysis.compare.side import Side
 from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
+from elimtool.prompts.position import OnePosition, check_position
 from elimtool.tasks.trace import trace
 
 if TYPE_CHECKING:
@@ -47,9 +48,8 @@ def compare_samplers(
     """
     options = options or TraceOptions()
     if len(options.samplers) != 2:
-        raise ElimError(f"{len(options.samplers)} chains are given", "a comparison has two: --samplers A B")
-    if options.position == "all":
-        raise ElimError("--position all cannot be compared", "give last, or an index from 0")
+        raise ElimError(f"`samplers` must name two chains to compare, got {len(options.samplers)}")
+    check_position(options.position, several=False)
     once = tuple(dict.fromkeys(options.samplers))
     run = trace(
         model,
@@ -59,5 +59,5 @@ def compare_samplers(
         options=replace(options, samplers=once, tables=TABLES, errors="row"),
     )
     names = tuple(Side(run).chains)
-    where: Position = options.position if isinstance(options.position, int) else "last"
+    where: OnePosition = options.position if isinstance(options.position, int) else "last"
     return compare_chains(run, names[0], names[-1], position=where, unread=unread, seed=seed)

@@ -21,6 +21,7 @@ from elimtool.engine.session import Session
 from elimtool.errors import ElimError
 from elimtool.model.model import Model
 from elimtool.model.view import Encoded
+from elimtool.prompts.position import check_position
 from elimtool.prompts.prompt import Prompt
 from elimtool.run.comparison import Comparison
 from elimtool.run.manifest import utc_now
@@ -145,12 +146,11 @@ class _ModelSide:
 
 def _options(options: TraceOptions) -> TraceOptions:
     """What each model is traced with."""
-    if options.position == "all":
-        raise ElimError("--position all cannot be compared", "give last, or an index from 0")
+    check_position(options.position, several=False)
     refused = {
         "interventions": options.interventions,
-        "--confirm": options.confirm,
-        "--generate": options.generate,
+        "`confirm`": options.confirm,
+        "`generate`": options.generate,
     }
     for name, given in refused.items():
         if given:

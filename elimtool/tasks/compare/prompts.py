@@ -10,6 +10,7 @@ from elimtool.engine.intake import ask, fingerprint
 from elimtool.engine.options import TraceOptions
 from elimtool.engine.session import Session
 from elimtool.errors import ElimError
+from elimtool.prompts.position import check_position
 from elimtool.prompts.prompt import Prompt
 from elimtool.tasks.compare.asked import Controls
 from elimtool.tasks.compare.bench import Bench
@@ -68,7 +69,9 @@ def compare_prompts(
     if len(left) != len(right):
         raise ElimError(f"{len(left)} prompts cannot be paired with {len(right)}", "give as many of each")
     if controls.paraphrases and len(left) > 1:
-        raise ElimError("paraphrases are of one pair of prompts", "leave them out, or compare one pair")
+        raise ElimError(
+            "`paraphrases` go with a single pair of prompts", "leave them out, or compare one pair"
+        )
     session = Session(model, options, compiled=False)
     bench = Bench(session, controls)
     for done, (one, other) in enumerate(zip(left, right, strict=True), start=1):
@@ -91,14 +94,11 @@ def compare_prompts(
 
 def _refuse(options: TraceOptions) -> None:
     """Refuse what has no meaning between two prompts."""
-    if options.position == "all":
-        raise ElimError(
-            "--position all cannot be compared between two prompts", "give last, or an index from 0"
-        )
+    check_position(options.position, several=False)
     refused: dict[str, Any] = {
         "interventions": options.interventions,
-        "--confirm": options.confirm,
-        "--generate": options.generate,
+        "`confirm`": options.confirm,
+        "`generate`": options.generate,
     }
     for name, given in refused.items():
         if given:

@@ -104,11 +104,11 @@ def with_injected(b: Encoded, alignment: Alignment, special: Collection[int]) ->
         ElimError: There is nothing of the kind, or a span of this name already.
     """
     if any(span.name == INJECTED for span in b.spans):
-        raise ElimError("--injection and a span 'injected' were both given", "leave one of the two out")
+        raise ElimError("`injection` and a span 'injected' were both given", "leave one of the two out")
     added = tuple(i for i in alignment.edited_b if b.token_ids[i] not in special)
     if not added:
         raise ElimError(
-            "--injection: the second prompt adds nothing to the first", "give the clean one first"
+            "`injection`: the second prompt adds nothing to the first", "give the clean one first"
         )
     return with_spans(b, [Span(INJECTED, added), *named_spans(b)])
 

@@ -167,7 +167,7 @@ def test_update_new_only_adds(judged: Judged, run: Any, tmp_path: Path) -> None:
     after = json.loads((tmp_path / "base.json").read_text())["checks"]
     assert after["drift"] == before and "top" in after
     assert report.exit_code == Exit.REGRESSION
-    with pytest.raises(ElimError, match="of another model: dtype") as caught:
+    with pytest.raises(ElimError, match="made with another model: dtype") as caught:
         judged(drift(), of=with_manifest(run, dtype="bfloat16"), options={"update": "new"}, **BASE)
     assert caught.value.exit_code == Exit.BASELINE
 
@@ -251,7 +251,7 @@ def test_a_damaged_noise_floor(judged: Judged, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "is damaged"), ("[]", "is no baseline"), ('{"elimtool_baseline": 9}', "format 9")],
+    [("{", "is damaged"), ("[]", "is not a baseline of elimtool"), ('{"elimtool_baseline": 9}', "format 9")],
 )
 def test_a_damaged_baseline(judged: Judged, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "base.json").write_text(text)

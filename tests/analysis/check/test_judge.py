@@ -169,7 +169,7 @@ def test_a_span_that_is_gone_fails_and_says_what_is_there(judged: Judged) -> Non
         ),
         ("metric: survives, chain: lama.cpp", 2, "has no chain 'lama.cpp'", "did you mean 'llama.cpp'?"),
         ("metric: entropy, layers: 9, max: 9", 2, "there is no layer 9", "layers -1 to 3"),
-        ("metric: entropy, position: 2, max: 9", 2, "did not probe position 2", "--position all"),
+        ("metric: entropy, position: 2, max: 9", 2, "did not probe position 2", "`position='all'`"),
         ("metric: retention, span: system, min: 0", 2, "has 4 values for prompt 'chat'", "agg:"),
         ("metric: walk.prob, min: 0", 2, "has no table 'walk'", "it has: prompts"),
     ],

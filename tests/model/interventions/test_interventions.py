@@ -60,19 +60,23 @@ def test_no_intervention_has_no_label() -> None:
 @pytest.mark.parametrize(
     ("make", "message", "hint"),
     [
-        (lambda: Ablate.parse("17"), "--ablate '17' names no component", "LAYER.HEAD"),
-        (lambda: Ablate.parse("mlp12"), "--ablate 'mlp12'", "mlp.LAYER"),
-        (lambda: Ablate.parse(""), "--ablate '' names no component", "17.3"),
-        (lambda: Ablate("1.1", "mena"), "--ablate-with 'mena'", "did you mean 'mean'"),
-        (lambda: Scale.parse("1.1"), "--scale '1.1' is not valid", "COMPONENT=FACTOR"),
-        (lambda: Scale.parse("1.1=two"), "--scale '1.1=two'", "21.7=2.0"),
-        (lambda: Scale.parse("1=2"), "--scale '1' names no component", "mlp.12"),
-        (lambda: Scale.parse("1.1=nan"), "not finite", ""),
+        (lambda: Ablate.parse("17"), "`ablate` must name a head or an MLP, got '17'", "LAYER.HEAD"),
+        (lambda: Ablate.parse("mlp12"), "`ablate` must name a head or an MLP, got 'mlp12'", "mlp.LAYER"),
+        (lambda: Ablate.parse(""), "`ablate` must name a head or an MLP, got ''", "17.3"),
+        (lambda: Ablate("1.1", "mena"), "`how` 'mena'", "did you mean 'mean'"),
+        (lambda: Scale.parse("1.1"), "`scale` must be COMPONENT=FACTOR, got '1.1'", "mlp.12=0.5"),
+        (lambda: Scale.parse("1.1=two"), "`scale` must be COMPONENT=FACTOR, got '1.1=two'", "21.7=2.0"),
+        (lambda: Scale.parse("1=2"), "`scale` must name a head or an MLP, got '1'", "mlp.12"),
+        (lambda: Scale.parse("1.1=nan"), "must be finite", ""),
         (lambda: Knockout.parse("@3-4"), "names no span", "SPAN@FIRST-LAST"),
         (lambda: Knockout.parse("a@9-2"), "layer 9 comes after layer 2", "a@2-9"),
-        (lambda: Knockout("a", None, "first"), "--knockout-from 'first'", "valid: last, later"),
-        (lambda: Patch.parse("f@nonsense"), "'nonsense' is no place", "residual.9"),
-        (lambda: Patch.parse("f@mlp.1:5-3"), "'mlp.1:5-3' is no place", "FILE@SITE"),
+        (lambda: Knockout("a", None, "first"), "`origin` 'first'", "valid: last, later"),
+        (
+            lambda: Patch.parse("f@nonsense"),
+            "an MLP or the residual stream, got 'nonsense'",
+            "residual.9",
+        ),
+        (lambda: Patch.parse("f@mlp.1:5-3"), "`patch` must name a head, an MLP or the residual", "FILE@SITE"),
     ],
 )
 def test_bad_forms_say_what_is_valid(make: Any, message: str, hint: str) -> None:
@@ -85,11 +89,11 @@ def test_bad_forms_say_what_is_valid(make: Any, message: str, hint: str) -> None
 @pytest.mark.parametrize(
     ("intervention", "message", "hint"),
     [
-        (Ablate("4.0"), "--ablate 4.0: ", "its layers are 0 to 3"),
+        (Ablate("4.0"), "`ablate` 4.0: ", "its layers are 0 to 3"),
         (Ablate("mlp.9"), "has no layer 9", "its layers are 0 to 3"),
         (Scale("3.4", 2.0), "has no head 4 in a layer", "its heads are 0 to 3"),
-        (Knockout("x", (2, 4)), "--knockout 'x@2-4'", "its layers are 0 to 3"),
-        (Patch("nowhere.safetensors"), "there is no such file", "--save-activations"),
+        (Knockout("x", (2, 4)), "`knockout` 'x@2-4'", "its layers are 0 to 3"),
+        (Patch("nowhere.safetensors"), "there is no such file", "`save_activations` of elimtool trace"),
     ],
 )
 def test_what_a_model_lacks_is_refused(
@@ -104,7 +108,7 @@ def test_what_a_model_lacks_is_refused(
 @pytest.mark.parametrize(
     ("span", "message", "hint"),
     [
-        ("Fance", "--knockout 'Fance' is no span of the prompt", "did you mean 'France'"),
+        ("Fance", "`knockout` 'Fance' does not name a span of the prompt", "did you mean 'France'"),
         ("first", "all its tokens are attention sinks", "name <sink>"),
     ],
 )

@@ -36,7 +36,7 @@ def test_a_repeated_id_is_refused_or_left_out(tmp_path: Path) -> None:
     file = PromptFile(path)
     with pytest.raises(ElimError, match="lines 1 and 3 have the same id") as refused:
         Scan(file, dedupe=False)
-    assert "--dedupe" in refused.value.hint
+    assert "`dedupe`" in refused.value.hint
     assert Scan(file, dedupe=True).total == 3
     kept = [[one.line for one in shard.records] for shard in shards(file.records(), 2, dedupe=True)]
     assert kept == [[1, 2], [4], []]
@@ -92,16 +92,16 @@ def test_ids_and_shards_take_the_same_memory_for_more_records() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MostErrors.parse("many"), "--max-errors 'many'"),
-        (lambda: MostErrors.parse("101%"), "--max-errors '101%'"),
+        (lambda: MostErrors.parse("many"), "or a share such as 5%, got 'many'"),
+        (lambda: MostErrors.parse("101%"), "`max_errors` must be a number such as 20, or a share"),
         (lambda: Slice.parse("4/4"), "i from 0 to n - 1"),
-        (lambda: Slice.parse("a"), "--shard 'a'"),
+        (lambda: Slice.parse("a"), "`shard` 'a'"),
         (lambda: BatchOptions(engine="rai"), "did you mean 'ray'"),
-        (lambda: BatchOptions(shard_size=0), "--shard-size 0"),
-        (lambda: BatchOptions(batch_size=0), "--batch-size 0"),
-        (lambda: RayOptions(actors=0), "--actors 0"),
+        (lambda: BatchOptions(shard_size=0), "`shard_size` must be at least 1, got 0"),
+        (lambda: BatchOptions(batch_size=0), "`batch_size` must be at least 1, got 0"),
+        (lambda: RayOptions(actors=0), "`actors` must be at least 1, got 0"),
         (lambda: RayOptions(cpus=0), "an actor needs a CPU or a GPU"),
-        (lambda: RayOptions(attempts=0), "--max-shard-attempts 0"),
+        (lambda: RayOptions(attempts=0), "`attempts` must be at least 1, got 0"),
     ],
 )
 def test_options_that_cannot_be(make: object, message: str) -> None:

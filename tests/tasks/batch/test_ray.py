@@ -14,12 +14,12 @@ import pytest
 
 import elimtool
 from elimtool.errors import ElimError
+from elimtool.model.source import ModelSource
 from elimtool.prompts.file import PromptFile
 from elimtool.tasks.batch import preflight
 from elimtool.tasks.batch.cluster import RayEngine
 from elimtool.tasks.batch.options import BatchOptions, RayOptions
 from elimtool.tasks.batch.run import BatchProgress, run
-from elimtool.tasks.batch.work import Source
 from tests.engine.test_engine import assert_same
 from tests.tasks.batch.conftest import QUICK, Batch, write_prompts
 
@@ -41,7 +41,7 @@ def cluster() -> Iterator[Any]:
 
 def on_ray(prompts: Path, directory: Path, model: Path, report: Any = None, **ray: Any) -> Any:
     options = BatchOptions(shard_size=2, engine="ray", ray=RayOptions(**ray))
-    engine = RayEngine(Source(str(model)), QUICK, options)
+    engine = RayEngine(ModelSource(str(model)), QUICK, options)
     with PromptFile(prompts) as file:
         return engine, run(file, directory, engine, options, report=report)
 

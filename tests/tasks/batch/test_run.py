@@ -232,7 +232,7 @@ def test_a_run_with_other_inputs_or_options_is_refused(batch: Batch, tmp_path: P
         batch(prompts, tmp_path / "run", other)
     with pytest.raises(ElimError, match=r"other shard_size \(8, now 4\)"):
         batch(prompts, tmp_path / "run", shard_size=4)
-    with pytest.raises(ElimError, match=r'other --shard \("0/1", now "1/2"\)'):
+    with pytest.raises(ElimError, match=r'other `shard` \("0/1", now "1/2"\)'):
         batch(prompts, tmp_path / "run", slice=Slice(1, 2))
     write_prompts(tmp_path / "a.jsonl", 5)
     with pytest.raises(ElimError, match="begun with other prompts"):

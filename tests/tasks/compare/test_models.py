@@ -178,7 +178,7 @@ def test_where_one_model_has_a_fitted_lens_both_are_read_raw(
 
 
 def test_what_cannot_be_compared_is_refused(llama: Any):
-    cases = {"--position all": {"position": "all"}, "--generate": {"generate": 2}}
+    cases = {"`position` must be .*, got 'all'": {"position": "all"}, "`generate`": {"generate": 2}}
     for words, changed in cases.items():
         with pytest.raises(ElimError, match=words):
             compare_models(llama, llama, PROMPTS, options=replace(OPTIONS, **changed))  # type: ignore[arg-type]

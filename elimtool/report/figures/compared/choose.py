@@ -35,12 +35,12 @@ def choose(comparison: Comparison, name: str, pair: str | None = None) -> Figure
     tables = Keyed(comparison, "pair_id")
     if name in OF_COMPARISON:
         if pair is not None:
-            raise ElimError(f"--prompt does not go with --figure {name}", "leave it out")
+            raise ElimError(f"`prompt` does not go with figure '{name}'", "leave it out")
         return _first(COMPARED[name](Compared(tables)), name)
     table = tables.arrow("pairs")
     rows = {row["pair_id"]: row for row in ([] if table is None else table.to_pylist())}
     if pair is None and len(rows) != 1:
-        raise ElimError(f"the comparison has {len(rows):,} pairs", f"say which with --prompt: {_named(rows)}")
+        raise ElimError(f"the comparison has {len(rows):,} pairs", f"say which with `prompt`: {_named(rows)}")
     if pair is not None and pair not in rows:
         raise ElimError(f"the comparison has no pair '{pair}'", f"its pairs: {_named(rows)}")
     row = rows[pair] if pair is not None else next(iter(rows.values()))

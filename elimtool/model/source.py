@@ -1,0 +1,36 @@
+"""How to load a model, as one value: light to import, so that a command line is read before torch is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
+
+DEFAULT_MODEL = "smollm2"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """How to load a model, wherever it is loaded; the fields are those of ``elimtool.load_model``."""
+
+    name: str = DEFAULT_MODEL
+    revision: str | None = None
+    dtype: str = "float32"
+    device: str = "auto"
+    trust_remote_code: bool = False
+
+    def load(self, progress: Callable[[str], None] | None = None) -> Model:
+        """Load the model.
+
+        Args:
+            progress: Called with a line of text when something slow begins.
+
+        Raises:
+            ElimError: It cannot be found, fetched, read or run.
+        """
+        from elimtool.model.loading import load_model
+
+        return load_model(**asdict(self), progress=progress)

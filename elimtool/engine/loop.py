@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
 
-READOUT_BYTES = 256 * 2**20
-"""Logits held at a time while residuals are read out; rows are read in chunks that fit."""
-
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
@@ -259,7 +256,7 @@ def _read_out(
     Chunks take each other's memory: a metric keeps none of the logits that it was shown.
     """
     n_layers, n_rows, _ = residuals.shape
-    chunk = max(1, READOUT_BYTES // (n_layers * model.vocab * 4))
+    chunk = max(1, settings.readout_bytes // (n_layers * model.vocab * 4))
     room = None
     if model.dtype == torch.float32 and model.device.type == "cpu":
         # numpy asks the system for large pages, torch for many small ones

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from elimtool import TraceOptions, trace
+from elimtool import Prompt, TraceOptions, trace
 from elimtool.engine import loop as engine
 from elimtool.lenses.raw import RawLens
+from elimtool.model.loading import load_model
 from elimtool.numerics import kernels
-from elimtool.run import Run
+from tests.engine.tables import tables
+from tests.families import save
 
 PROMPTS = ["The capital of France is", "a", "Three more words and a full stop."]
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether each readout was asked to take compiled loops."""
-    found: list[bool] = []
-    plain = engine.shapes
-    monkeypatch.setattr(
-        engine, "shapes", lambda logits, compiled: found.append(compiled) or plain(logits, compiled)
-    )
-    return found
 
 
 def test_only_large_jobs_on_long_rows_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,40 +29,34 @@ def test_only_large_jobs_on_long_rows_are_worth_it(monkeypatch: pytest.MonkeyPat
     assert not kernels.usable(kernels.VOCABULARY)
 
 
+def test_a_run_counts_its_distributions(tmp_path: Path, tokenizer: Any) -> None:
+    model = load_model(str(save("llama", tmp_path, tokenizer, vocab_size=kernels.VOCABULARY)))
+    rows = -(-kernels.DISTRIBUTIONS // (model.n_layers + 1))
+    options = TraceOptions(position="all", tables=("prompts",))
+    prompts = [Prompt(text="z" * 50, id=str(number)) for number in range(rows // 50)]
+    assert sum(len(model.encode(one).token_ids) for one in prompts) == rows
+    assert trace(model, prompts, options=options).manifest.config["compiled"] is True
+    prompts[0] = Prompt(text="z" * 49)
+    assert trace(model, prompts, options=options).manifest.config["compiled"] is False
+
+
 @pytest.mark.parametrize("position", ["last", "all"])
-def test_all_tables_are_the_same(
-    llama: Any, monkeypatch: pytest.MonkeyPatch, asked: list[bool], position: Any
-) -> None:
-    options = TraceOptions(position=position, batch_size=2)
-    plain = trace(llama, PROMPTS, options=options)
-    rows = len(plain.arrow("lens_layers"))
-    monkeypatch.setattr(kernels, "VOCABULARY", 1)
-    monkeypatch.setattr(kernels, "DISTRIBUTIONS", rows + 1)
-    trace(llama, PROMPTS, options=options)
-    assert not any(asked)  # one distribution too few
-    monkeypatch.setattr(kernels, "DISTRIBUTIONS", rows)
-    asked.clear()
-    compiled = trace(llama, PROMPTS, options=options)
-    assert asked
-    assert all(asked)
-    same(compiled, plain)
+def test_all_tables_are_the_same(llama: Any, position: Any) -> None:
+    options = TraceOptions(position=position)
+    same(tables(llama, PROMPTS, options, compiled=True), tables(llama, PROMPTS, options))
 
 
-def test_chunks_that_take_each_others_memory_change_nothing(
-    llama: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kernels, "VOCABULARY", 1)
-    monkeypatch.setattr(kernels, "DISTRIBUTIONS", 1)
+def test_chunks_that_take_each_others_memory_change_nothing(llama: Any) -> None:
     options = TraceOptions(position="all")
-    whole = trace(llama, PROMPTS, options=options)
-    monkeypatch.setattr(engine, "READOUT_BYTES", 5 * (llama.n_layers + 1) * llama.vocab * 4)  # five rows
-    same(trace(llama, PROMPTS, options=options), whole)
+    whole = tables(llama, PROMPTS, options, compiled=True)
+    five_rows = 5 * (llama.n_layers + 1) * llama.vocab * 4
+    same(tables(llama, PROMPTS, options, compiled=True, readout_bytes=five_rows), whole)
 
 
-def same(found: Run, expected: Run) -> None:
-    assert found.tables == expected.tables
-    for name in expected.tables:
-        one, other = found.arrow(name).to_pandas(), expected.arrow(name).to_pandas()
+def same(found: dict[str, pd.DataFrame], expected: dict[str, pd.DataFrame]) -> None:
+    assert set(found) == set(expected)
+    for name, other in expected.items():
+        one = found[name]
         assert list(one.columns) == list(other.columns)
         for column in one:
             left, right = one[column].to_numpy(), other[column].to_numpy()

@@ -217,14 +217,13 @@ def test_which_lens_is_opened(llama: Any, tiny: Any, fitted: RidgeLens, cache: P
         find.open_lens(str(mine), tiny)
 
 
-def test_the_shipped_lens_is_fitted_once(
-    llama: Any, fitted: RidgeLens, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-    monkeypatch.setattr(find, "fit_lens", lambda *a, **k: calls.append(a) or fitted)
+def test_the_lens_is_fitted_once(llama: Any, text: str, cache: Path) -> None:
+    long = (Document("file", "one", 1, text[:2000]), Document("file", "two", 1, text[2000:4000]))
     assert not find.has_lens(llama.directory)
-    assert find.ensure_lens(llama) == find.ensure_lens(llama)
-    assert len(calls) == 1
+    path = find.ensure_lens(llama, documents=long)
+    written = path.stat()
+    assert find.ensure_lens(llama, documents=long) == path
+    assert path.stat() == written
     assert find.has_lens(llama.directory)
 
 

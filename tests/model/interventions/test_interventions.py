@@ -250,7 +250,7 @@ def test_recordings_that_do_not_fit_are_refused(llama: Any, tiny: Any, tmp_path:
     file = tmp_path / "a.safetensors"
     batch = _batch(llama, TEXT)
     record(llama, batch.encoded[0]).save(file)
-    with pytest.raises(ElimError, match=r"recorded from other weights.*record it with -m tiny"):
+    with pytest.raises(ElimError, match=r"recorded from other weights.*record it with the model tiny"):
         tiny.intervened([Patch(str(file))])
     with pytest.raises(ElimError, match=r"tokens, the prompt has .*exchange tokens one for one"):
         _final(llama, _batch(llama, TEXT + " yes"), Patch(str(file)))

@@ -15,26 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
-if TYPE_CHECKING:
-    from elimtool.analysis.compare.chains import compare_chains
-    from elimtool.analysis.compare.runs import compare_runs
-    from elimtool.engine.loop import TraceOptions
-    from elimtool.errors import ElimError
-    from elimtool.model.interventions import Ablate, Knockout, Patch, Scale
-    from elimtool.model.loading import load_model
-    from elimtool.prompts.prompt import Message, Prompt, SpanRequest
-    from elimtool.run import Run, open_run
-    from elimtool.run.comparison import Comparison, open_comparison
-    from elimtool.tasks.attribute.api import attribute
-    from elimtool.tasks.attribute.options import AttributeOptions
-    from elimtool.tasks.check.api import run_checks
-    from elimtool.tasks.compare.asked import Controls
-    from elimtool.tasks.compare.chains import compare_samplers
-    from elimtool.tasks.compare.models import compare_models
-    from elimtool.tasks.compare.prompts import compare_prompts
-    from elimtool.tasks.trace import record, trace
+from elimtool.version import __version__ as __version__
 
 _HOMES = {
     "Ablate": "elimtool.model.interventions",
@@ -49,7 +30,7 @@ _HOMES = {
     "Run": "elimtool.run",
     "Scale": "elimtool.model.interventions",
     "SpanRequest": "elimtool.prompts.prompt",
-    "TraceOptions": "elimtool.engine.loop",
+    "TraceOptions": "elimtool.engine.options",
     "attribute": "elimtool.tasks.attribute.api",
     "compare_chains": "elimtool.analysis.compare.chains",
     "compare_models": "elimtool.tasks.compare.models",
@@ -64,41 +45,41 @@ _HOMES = {
     "trace": "elimtool.tasks.trace",
 }
 
-__all__ = [
-    "Ablate",
-    "AttributeOptions",
-    "Comparison",
-    "Controls",
-    "ElimError",
-    "Knockout",
-    "Message",
-    "Patch",
-    "Prompt",
-    "Run",
-    "Scale",
-    "SpanRequest",
-    "TraceOptions",
-    "attribute",
-    "compare_chains",
-    "compare_models",
-    "compare_prompts",
-    "compare_runs",
-    "compare_samplers",
-    "load_model",
-    "open_comparison",
-    "open_run",
-    "record",
-    "run_checks",
-    "trace",
-]
+if TYPE_CHECKING:
+    from elimtool.analysis.compare.chains import compare_chains as compare_chains
+    from elimtool.analysis.compare.runs import compare_runs as compare_runs
+    from elimtool.engine.options import TraceOptions as TraceOptions
+    from elimtool.errors import ElimError as ElimError
+    from elimtool.model.interventions import Ablate as Ablate
+    from elimtool.model.interventions import Knockout as Knockout
+    from elimtool.model.interventions import Patch as Patch
+    from elimtool.model.interventions import Scale as Scale
+    from elimtool.model.loading import load_model as load_model
+    from elimtool.prompts.prompt import Message as Message
+    from elimtool.prompts.prompt import Prompt as Prompt
+    from elimtool.prompts.prompt import SpanRequest as SpanRequest
+    from elimtool.run import Run as Run
+    from elimtool.run import open_run as open_run
+    from elimtool.run.comparison import Comparison as Comparison
+    from elimtool.run.comparison import open_comparison as open_comparison
+    from elimtool.tasks.attribute.api import attribute as attribute
+    from elimtool.tasks.attribute.options import AttributeOptions as AttributeOptions
+    from elimtool.tasks.check.api import run_checks as run_checks
+    from elimtool.tasks.compare.asked import Controls as Controls
+    from elimtool.tasks.compare.chains import compare_samplers as compare_samplers
+    from elimtool.tasks.compare.models import compare_models as compare_models
+    from elimtool.tasks.compare.prompts import compare_prompts as compare_prompts
+    from elimtool.tasks.trace import record as record
+    from elimtool.tasks.trace import trace as trace
+else:  # hidden from type checkers, which would take any misspelt name for Any
+    __all__ = list(_HOMES)
 
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'elimtool' has no attribute '{name}'")
+        from importlib import import_module
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'elimtool' has no attribute '{name}'")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

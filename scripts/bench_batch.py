@@ -24,15 +24,15 @@ from typing import Any
 import torch
 
 from elimtool import TraceOptions, load_model
+from elimtool.engine.buckets import buckets
 from elimtool.lenses.corpus import shipped
 from elimtool.prompts.file import PromptFile
 from elimtool.run.manifest import Manifest
-from elimtool.tasks.batch.buckets import buckets
 from elimtool.tasks.batch.local import LocalEngine
+from elimtool.tasks.batch.measure import FIRST_SIZE
 from elimtool.tasks.batch.options import BatchOptions
-from elimtool.tasks.batch.passes import FIRST_SIZE
 from elimtool.tasks.batch.plan import Shard
-from elimtool.tasks.batch.run import Standing, run
+from elimtool.tasks.batch.run import BatchProgress, run
 from elimtool.tasks.batch.state import Done
 
 
@@ -115,7 +115,7 @@ def main() -> None:
             engine = Alternating(plain, prompts, model, trace, options)
             started = time.perf_counter()
             with PromptFile(path) as file:
-                standing: Standing = run(file, Path(name) / f"run{number}", engine, options)
+                standing: BatchProgress = run(file, Path(name) / f"run{number}", engine, options)
             taken = time.perf_counter() - started - engine.floor
             ratios.append(engine.floor / taken)
             pace = f"bare {tokens / engine.floor:,.0f} tokens/s, batch {standing.tokens / taken:,.0f}"

@@ -24,8 +24,9 @@ from typing import Any
 import torch
 
 from elimtool import Prompt, TraceOptions
-from elimtool.engine import loop as engine
-from elimtool.engine.intake import batches
+from elimtool.engine.buckets import buckets
+from elimtool.engine.forward import run_batch
+from elimtool.engine.options import DEFAULT_SAMPLERS
 from elimtool.lenses.corpus import shipped
 from elimtool.lenses.raw import RawLens
 from elimtool.metrics.metric import Settings
@@ -64,7 +65,8 @@ class Job:
 
     def passes(self) -> list[list[Encoded]]:
         """The prompts of each forward pass, as a trace would batch them."""
-        return list(batches(self.encoded, 8))
+        groups = buckets([len(one.token_ids) for one in self.encoded], 8)
+        return [[self.encoded[index] for index in group] for group in groups]
 
     def bare(self) -> None:
         """Hugging Face alone."""
@@ -88,7 +90,7 @@ class Job:
         rows = (self.model.n_layers + 1) * sum(len(one.positions) for one in self.encoded)
         settings = replace(settings, compiled=kernels.worth(self.model.vocab, rows))
         for some in self.passes():
-            engine.run_batch(self.model, some, settings, RawLens())
+            run_batch(self.model, some, settings, RawLens())
 
     def whole(self) -> None:
         """A whole trace from prompts to verdicts, as ``elimtool trace`` makes it: every table."""
@@ -111,7 +113,7 @@ class Job:
 
 def contestants(job: Job, longest: int) -> dict[str, Callable[[], object]]:
     """What is timed, by name; the floor first."""
-    chains = tuple(map(resolve, engine.DEFAULT_SAMPLERS))
+    chains = tuple(map(resolve, DEFAULT_SAMPLERS))
     found: dict[str, Callable[[], object]] = {
         "floor": job.floor,
         "bare": job.bare,

@@ -11,9 +11,9 @@ import json
 import torch
 
 from elimtool.lenses.corpus import shipped
+from elimtool.lenses.evaluate_regimes import conditions, regimes_of, shares
 from elimtool.lenses.find import open_lens
-from elimtool.lenses.regime import REGIMES, UNSEEN, Reference
-from elimtool.lenses.regimes import conditions, regimes_of, shares
+from elimtool.lenses.regime import REGIMES, UNSEEN, ReferenceStatistics
 from elimtool.lenses.ridge import RidgeLens
 from elimtool.lenses.stream import Ids, cut_windows
 from elimtool.model.loading import load_model
@@ -60,7 +60,7 @@ def interval(healthy: list[bool], documents: list[int], seed: int = 0) -> tuple[
     return low, high
 
 
-def prose(model: Model, reference: Reference, windows: list[Ids], documents: list[int]) -> None:
+def prose(model: Model, reference: ReferenceStatistics, windows: list[Ids], documents: list[int]) -> None:
     """Every position of held-out prose from the 65th on: the share that is not dysfunctional."""
     found = regimes_of(model, reference, windows, every=1)
     healthy = [name in ("strong", "balanced") for name in found]

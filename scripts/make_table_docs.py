@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from elimtool.prompts.prompt import REST, SINK
 from elimtool.run.comparison import ComparisonManifest
-from elimtool.run.manifest import NOT_FINGERPRINTED, Manifest
+from elimtool.run.manifest import NOT_FINGERPRINTED, WHERE_KNOWN, Manifest
 from elimtool.run.schema import SCHEMA_VERSION, TABLES, Column, Table
 from elimtool.run.tables.comparison import COMPARISON_TABLES
 
@@ -55,6 +56,10 @@ What holds for every number:
 - Rank 1 is the most probable token. Logarithms are natural, so entropies and divergences are in nats.
 - What could not be measured is null, never 0. `Run.table` gives `pd.NA` for it in columns of whole numbers
   and truth values (`Int32`, `boolean`), and NaN in columns of floats.
+- Two spans are elimtool's own: `{sink}` is the set of attention sinks (`--sinks`; by default the first token
+  and every special one), `{rest}` the tokens that neither it nor a named span or chat role covers. Where no
+  token is in two spans, `mass` sums to 1 over the spans of a query in a layer, these two included, and
+  `mass_no_sink` over all but `{sink}`. Sentences hold the sink's tokens too: their `mass` alone sums to 1.
 - A prompt that could not be used has a row in `prompts` with status `error`, and no rows elsewhere.
 - The same command on the same machine writes the same bytes; only `run.json` carries times.
 
@@ -79,7 +84,7 @@ holds the tables that its kind can fill; every difference is B minus A, and null
 
 def page() -> str:
     """The whole page."""
-    lines = [HEAD.format(version=SCHEMA_VERSION).rstrip("\n"), *listed(TABLES)]
+    lines = [HEAD.format(version=SCHEMA_VERSION, sink=SINK, rest=REST).rstrip("\n"), *listed(TABLES)]
     for table in TABLES.values():
         lines += section(table)
     lines += [*manifest_section(), COMPARISONS.rstrip("\n"), *listed(COMPARISON_TABLES)]
@@ -137,9 +142,9 @@ def keys(model: type[BaseModel], nouns: str) -> list[str]:
     """The keys of a manifest, as rows of Markdown."""
     lines = ["| key | in the fingerprint | meaning |", "|---|---|---|"]
     for name, field in model.model_fields.items():
-        counted = "no" if name in NOT_FINGERPRINTED else "yes"
+        counted = "no" if name in NOT_FINGERPRINTED else "where known" if name in WHERE_KNOWN else "yes"
         lines.append(f"| `{name}` | {counted} | {cell(field.description or '')} |")
-    meaning = f"SHA-256 over the canonical JSON of the keys marked yes: equal for {nouns} of the same thing."
+    meaning = f"SHA-256 over the canonical JSON of all keys not marked no: equal for {nouns} of one thing."
     return [*lines, f"| `fingerprint` | no | {meaning} |"]
 
 

@@ -1,0 +1,1 @@
+"""Judge tables: verdicts, effects, checks and comparisons, worked out without a model and without torch."""

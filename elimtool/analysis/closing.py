@@ -1,44 +1,11 @@
-"""The closing sentence: one target's ranks by layer and its fate in each chain in, one sentence out."""
+"""The closing sentence: say in words how a target's ranks went by layer, and what each chain did to it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import ceil, exp, floor, isfinite, log10
-from typing import Any, TypeGuard
+from collections.abc import Sequence
+from math import floor, log10
 
-TELLING_PARAMS = {
-    "k": "top_k",
-    "mass": "typical",
-    "compare": "min_p",
-    "boundary": "top_p",
-    "threshold": "xtc",
-    "temperature": "temperature",
-}
-
-
-@dataclass(frozen=True)
-class ChainFate:
-    """What a chain did to a target.
-
-    Attributes:
-        chain: Name of the chain.
-        stage: The stage that cut the target; empty if none did.
-        needed: What that stage would have had to be for it to stay, in words; empty where unknown.
-        left: Tokens that the chain leaves, the target among them or not.
-        dead: The target was removed before the chain began (its logit is minus infinity).
-    """
-
-    chain: str
-    stage: str = ""
-    needed: str = ""
-    left: int = 0
-    dead: bool = False
-
-    @property
-    def survived(self) -> bool:
-        """Whether the target can be drawn."""
-        return not self.stage and not self.dead
+from elimtool.analysis.fate import ChainFate
 
 
 def closing_sentence(
@@ -134,70 +101,6 @@ def _cut(fate: ChainFate) -> str:
 
 def _listed(words: Sequence[str]) -> str:
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
-
-
-def needed(stage: str, params: Mapping[str, Any], rank: int | None, margin: float | None) -> str:
-    """What a stage would have had to be to keep a target that it cut, as the others before it are.
-
-    Args:
-        stage: Name of the stage.
-        params: Its parameters.
-        rank: Rank of the target among the tokens that the stage was given.
-        margin: How far the target is beyond the cut (negative), in the stage's unit.
-
-    Returns:
-        ``needed p > 0.96`` and the like; empty where the numbers do not tell.
-    """
-    stage = kind_of_stage(stage, params)
-    setting = params.get({"typical": "mass", "top_n_sigma": "n"}.get(stage, "p"))
-    words = ""
-    if stage == "xtc":
-        words = "too probable to stay"
-    elif stage in ("greedy", "temperature"):
-        words = "needed rank 1"
-    elif stage == "top_k" and rank:
-        words = f"needed k of at least {rank:,}"
-    elif margin is not None and isfinite(margin) and _number(setting):
-        if stage in ("top_p", "typical"):
-            words = _above("p" if stage == "top_p" else "mass", setting, margin)
-        elif stage == "min_p":
-            words = f"needed min_p of at most {_down(setting * exp(margin), setting)}"
-        elif stage == "top_n_sigma":
-            words = f"needed n of at least {ceil((setting - margin) * 100) / 100:g}"
-    return words
-
-
-def kind_of_stage(name: str, params: Mapping[str, Any]) -> str:
-    """The kind of a stage that may have a label for a name, told by a parameter that only the kind has."""
-    return next((kind for key, kind in TELLING_PARAMS.items() if key in params), name)
-
-
-def _above(name: str, setting: float, margin: float) -> str:
-    """``needed NAME > x``, rounded up by less than a fifth of what was missing, so that it stays true."""
-    least = setting - margin
-    for digits in range(_digits(margin), 10):
-        rounded = ceil(least * 10**digits) / 10**digits
-        if setting < rounded < 1:
-            return f"needed {name} > {rounded:.{digits}f}"
-    return f"needed {name} = 1"
-
-
-def _down(value: float, setting: float) -> str:
-    """At most ``value``: rounded down to two significant digits, more where it is close to the setting."""
-    if value <= 0:
-        return "0"
-    digits = max(1 - floor(log10(value)), _digits(setting - value))
-    rounded = floor(value * 10.0**digits) / 10.0**digits
-    return f"{rounded:.{max(digits + floor(log10(value)) + 1, 2)}g}"
-
-
-def _digits(difference: float) -> int:
-    """Decimals that resolve a fifth of a difference, at least two."""
-    return max(2, -floor(log10(max(abs(difference) / 5, 1e-9)))) if difference else 9
-
-
-def _number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def spell_prob(prob: float) -> str:

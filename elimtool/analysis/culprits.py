@@ -1,4 +1,4 @@
-"""Culprits: the table ``components`` in, which head or MLP did most for or against a target out."""
+"""Culprits: find the head or MLP that did most for or against a target in the table ``components``."""
 
 from __future__ import annotations
 

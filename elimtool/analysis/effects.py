@@ -1,19 +1,17 @@
-"""Effects of interventions: the tables of a run's two passes in, before and after of every target out."""
+"""Effects of interventions: compare every target before and after, from the two passes of one run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from elimtool.analysis.culprits import Key
+from elimtool.files.rows import Row, Rows
 
 if TYPE_CHECKING:
     from elimtool.run import Run
 
-Row = Mapping[str, Any]
-Key = tuple[str, int, str]
-"""Prompt id, position, target."""
 
-
-def effects(run: Run) -> list[dict[str, Any]]:
+def effects(run: Run) -> Rows:
     """Rows of the table ``effects``: each target in the model's own pass and under the interventions.
 
     Args:
@@ -52,8 +50,9 @@ class _Pass:
     def __init__(self, run: Run) -> None:
         self.targets = {_key(row): row for row in run.arrow("survival").to_pylist()}
         self.outcomes = {_key(row): row["outcome"] for row in run.arrow("verdicts").to_pylist()}
-        self.final = {_key(row): row for row in _last(run.arrow("lens").to_pylist())}
-        tops = _last(run.arrow("lens_layers").to_pylist())
+        last = (run.n_layers or 0) - 1
+        self.final = {_key(row): row for row in run.arrow("lens").to_pylist() if row["layer"] == last}
+        tops = (row for row in run.arrow("lens_layers").to_pylist() if row["layer"] == last)
         self.tops = {(row["prompt_id"], row["position"]): row["top_token"] for row in tops}
 
     def versus(self, key: Key) -> str | None:
@@ -72,13 +71,6 @@ class _Pass:
 
 def _key(row: Row) -> Key:
     return row["prompt_id"], row["position"], row["target"]
-
-
-def _last(rows: Iterable[Row]) -> list[Row]:
-    """The rows of the last layer."""
-    listed = list(rows)
-    deepest = max((row["layer"] for row in listed), default=-1)
-    return [row for row in listed if row["layer"] == deepest]
 
 
 def _change(before: float | None, after: float | None) -> float | None:

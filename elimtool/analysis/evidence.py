@@ -1,17 +1,17 @@
-"""What a causal test of a verdict's culprits found: numbers in, a finding and a sentence out."""
+"""Judge a causal test of a verdict's culprits: a finding, and a sentence that tells it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Row = Mapping[str, Any]
+from elimtool.files.rows import Row
 
 ROLES = {"eliminator": 1, "promoter": -1}
 """Culprits that verdicts name, and the sign of what the target's log-probability does without them."""
 
-CONTROLS = 20
+NULL_COMPONENTS = 20
 """Random components that a culprit is compared with."""
 
 QUANTILE = 0.95
@@ -48,7 +48,7 @@ class CausalTest:
 
         Linear between order statistics, as numpy's default.
         """
-        if len(self.others) < CONTROLS:
+        if len(self.others) < NULL_COMPONENTS:
             return None
         ordered = sorted(sign * other for other in self.others)
         place = QUANTILE * (len(ordered) - 1)

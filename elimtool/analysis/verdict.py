@@ -1,4 +1,4 @@
-"""The verdict: one target's ranks by layer, its fate in each chain and its components in, an outcome out.
+"""The verdict: decide what became of a target from its ranks, its fate in each chain and its components.
 
 Everything here is read off a run's tables: it says where to look, not why. Layers are judged by rank alone,
 since the probabilities of a raw lens mislead below the last layers; the embedding (layer -1) counts for
@@ -7,24 +7,24 @@ nothing, because tied embeddings echo their input there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import log10
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.culprits import KEY, Key, Shares, shares
 from elimtool.analysis.evidence import UNTESTED
+from elimtool.analysis.fate import removes
+from elimtool.files.rows import Row, Rows
 from elimtool.run.rules import BEATS_CHANCE, NUCLEUS, SURFACED
 
 if TYPE_CHECKING:
     from elimtool.run import Run
 
-Row = Mapping[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
-class Trajectory:
+class RankEvents:
     """When a target was among the ``SURFACED`` first.
 
     Attributes:
@@ -44,7 +44,7 @@ class Trajectory:
     severity: float
 
 
-def trajectory(ranks: Sequence[tuple[int, int]], surfaced: int = SURFACED) -> Trajectory:
+def trajectory(ranks: Sequence[tuple[int, int]], surfaced: int = SURFACED) -> RankEvents:
     """Events of a rank trajectory.
 
     Sources: saturation events, Geva et al. 2022 (arXiv 2203.14680), for ``commit``; the others follow the
@@ -59,7 +59,7 @@ def trajectory(ranks: Sequence[tuple[int, int]], surfaced: int = SURFACED) -> Tr
     best_rank, best_layer = min((rank, layer) for layer, rank in ranks)
     outside = [layer for layer, rank in ranks if rank > surfaced]
     stays = final <= surfaced
-    return Trajectory(
+    return RankEvents(
         entry=inside[0] if inside else None,
         commit=(outside[-1] + 1 if outside else ranks[0][0]) if stays else None,
         lost=inside[-1] + 1 if inside and not stays else None,
@@ -69,7 +69,7 @@ def trajectory(ranks: Sequence[tuple[int, int]], surfaced: int = SURFACED) -> Tr
     )
 
 
-def outcome(final_rank: int, nucleus_before: float, cut: bool, found: Trajectory) -> str:
+def outcome(final_rank: int, nucleus_before: float, cut: bool, found: RankEvents) -> str:
     """What became of a target.
 
     Args:
@@ -89,7 +89,7 @@ def outcome(final_rank: int, nucleus_before: float, cut: bool, found: Trajectory
     return "never_surfaced" if found.entry is None else "late_eliminated"
 
 
-def verdicts(run: Run) -> list[dict[str, Any]]:
+def verdicts(run: Run) -> Rows:
     """Rows of the table ``verdicts`` for every followed target of a run.
 
     Args:
@@ -152,8 +152,8 @@ def _loss(verdict: Row) -> str:
 
 
 def _verdict(
-    row: Row, found: Trajectory, cut: Row | None, components: Shares | None, regime: str | None
-) -> dict[str, Any]:
+    row: Row, found: RankEvents, cut: Row | None, components: Shares | None, regime: str | None
+) -> Row:
     before = 0.0 if row["min_top_p"] is None and row["rank"] == 1 else row["min_top_p"]
     before = 1.0 if before is None else before
     eliminator = components.extreme(-1, found.lost) if components else None
@@ -183,22 +183,23 @@ def _verdict(
     }
 
 
-def _rows(run: Run, name: str, *columns: str) -> list[dict[str, Any]]:
+def _rows(run: Run, name: str, *columns: str) -> Rows:
     """Rows of a table, all columns or those named; none where there is no such table."""
     if name not in run.tables:
         return []
     table = run.arrow(name)
-    rows: list[dict[str, Any]] = (table.select(columns) if columns else table).to_pylist()
+    rows: Rows = (table.select(columns) if columns else table).to_pylist()
     return rows
 
 
-def _cut_rows(run: Run) -> list[dict[str, Any]]:
+def _cut_rows(run: Run) -> Rows:
     """Rows of ``sampling_targets`` whose stage removes its target."""
     if "sampling_targets" not in run.tables:
         return []
     table = run.arrow("sampling_targets")
-    cut = table.filter(table["alive_before"]).select([*KEY, "chain", "stage", "margin", "alive_after"])
-    return [row for row in cut.to_pylist() if not row["alive_after"]]
+    columns = [*KEY, "chain", "stage", "margin", "alive_before", "alive_after"]
+    rows = table.filter(table["alive_before"]).select(columns)  # the others are many, and removed before
+    return [row for row in rows.to_pylist() if removes(row)]
 
 
 def _key(row: Row) -> Key:

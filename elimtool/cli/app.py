@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from elimtool import __version__
 from elimtool.cli import attribute, batch, check, compare, lens, models, report, samplers, trace
 from elimtool.cli import options as shared
 from elimtool.cli import run as runs
 from elimtool.cli.naming import running, with_flags
 from elimtool.errors import ElimError, Exit
+from elimtool.version import __version__
 
 app = typer.Typer(
     name="elimtool",

@@ -1,4 +1,4 @@
-"""The prompt that a command line asks about: arguments in, text and ``Prompt`` out."""
+"""Make the prompt that a command line asks about."""
 
 from __future__ import annotations
 
@@ -48,12 +48,7 @@ def prompt_text(prompt: str | None, file: Path | None) -> str:
 
 
 def prompt_of(
-    text: str,
-    chat: bool,
-    system: str | None,
-    target: Sequence[str],
-    foil: Sequence[str],
-    span: Sequence[str],
+    text: str, chat: bool, system: str | None, target: Sequence[str], foil: Sequence[str], span: Sequence[str]
 ) -> Prompt:
     """A text, or a chat of a user's message and perhaps a system message, with what to follow.
 

@@ -14,12 +14,12 @@ from elimtool.errors import Exit
 
 if TYPE_CHECKING:
     from elimtool.cli.output import Output
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.model.source import ModelSource
     from elimtool.prompts.file import PromptFile
     from elimtool.tasks.batch.local import Engine
     from elimtool.tasks.batch.options import BatchOptions
-    from elimtool.tasks.batch.run import Standing
+    from elimtool.tasks.batch.run import BatchProgress
 
 RUN = "How the file is worked through"
 RAY = "Ray: more than one machine"
@@ -30,12 +30,11 @@ EPILOG = (
 
 
 @dataclass(frozen=True)
-class MeasureOptions(shared.MeasureOptions):
+class BatchMeasureOptions(shared.MeasureOptions):
     """What a batch measures: single heads only where they are asked for."""
 
     heads: Annotated[
-        bool | None,
-        shared.switch("--heads/--no-heads", help="Fill the tables of single heads. Without: no."),
+        bool | None, shared.switch("--heads/--no-heads", help="Fill the tables of single heads. Without: no.")
     ] = None
 
 
@@ -67,12 +66,11 @@ def batch(
         ),
     ] = None,
     dedupe: Annotated[
-        bool,
-        shared.switch("--dedupe", help="Keep the first record of each id, instead of refusing."),
+        bool, shared.switch("--dedupe", help="Keep the first record of each id, instead of refusing.")
     ] = False,
     target: shared.Target = None,
     foil: shared.Foil = None,
-    measured: MeasureOptions,
+    measured: BatchMeasureOptions,
     changed: InterventionOptions,
     confirm: Confirm = False,
     shard_size: Annotated[
@@ -201,7 +199,7 @@ def _engine(source: ModelSource, measured: TraceOptions, options: BatchOptions, 
     return LocalEngine(source, measured, options, say)  # type: ignore[arg-type]
 
 
-def _show(output: Output, out: Path, standing: Standing, as_json: bool) -> None:
+def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> None:
     """The directory on stdout; what it holds and takes on stderr."""
     size = standing.summed("size")
     if as_json:

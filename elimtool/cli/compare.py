@@ -11,9 +11,10 @@ import typer
 
 from elimtool.cli import options as shared
 from elimtool.cli.compare_prompts import PairOptions
-from elimtool.cli.comparing import Asked, Form, form_of
+from elimtool.cli.compare_sides import Asked, ComparisonKind, form_of
 from elimtool.errors import Exit
-from elimtool.model.source import DEFAULT_MODEL, ModelSource
+from elimtool.model import DEFAULT_MODEL
+from elimtool.model.source import ModelSource
 from elimtool.prompts.position import parse_position
 
 if TYPE_CHECKING:
@@ -44,9 +45,7 @@ def compare(
     prompt: Annotated[
         list[str] | None,
         shared.option(
-            "--prompt",
-            help="A prompt: two to compare them, one for two models or chains.",
-            panel=PROMPTS,
+            "--prompt", help="A prompt: two to compare them, one for two models or chains.", panel=PROMPTS
         ),
     ] = None,
     format_: Annotated[
@@ -115,19 +114,23 @@ def compare(
         from elimtool.run.writer import check_directory
 
         check_directory(out, overwrite, FORM)
-    if form in (Form.SAVED, Form.RUNS, Form.RUN_CHAINS):
+    if form in (ComparisonKind.SAVED, ComparisonKind.RUNS, ComparisonKind.RUN_CHAINS):
         found = _of_tables(form, asked, position, intervened, seed)
     else:
         sources = _sources(asked, device, trust_remote_code)
         follow: dict[str, Any] = {"targets": tuple(target or ()), "foils": tuple(foil or ())}
-        if form in (Form.PROMPTS, Form.FILES):
+        if form in (ComparisonKind.PROMPTS, ComparisonKind.FILES):
             follow |= {"options": read.made(seed=seed), "controls": pair.made()}
             found = _of_prompts(printed.output, form, asked, pair, sources[0], format_, follow)
         else:
             follow |= {"options": read.made(), "seed": seed}
             found = _of_models(printed.output, form, asked, sources, format_, follow)
-    _show(printed, found, out, overwrite)
-    if form is not Form.SAVED and _failed(found):
+    if out is not None:
+        found.save(out, overwrite=overwrite)
+    from elimtool.report.compare.story import print_comparison
+
+    printed.output.result(found, out, printed.as_json, print_comparison)
+    if form is not ComparisonKind.SAVED and _failed(found):
         raise typer.Exit(Exit.PARTIAL)
 
 
@@ -140,13 +143,13 @@ def _sources(asked: Asked, device: str, trust: bool) -> list[ModelSource]:
     ]
 
 
-def _of_tables(form: Form, asked: Asked, position: Any, intervened: bool, seed: int) -> Comparison:
+def _of_tables(form: ComparisonKind, asked: Asked, position: Any, intervened: bool, seed: int) -> Comparison:
     """A comparison of what is on disk: no model is run, and no torch is imported."""
-    if form is Form.SAVED:
+    if form is ComparisonKind.SAVED:
         from elimtool.run.comparison import open_comparison
 
         return open_comparison(asked.sides[0])
-    if form is Form.RUNS:
+    if form is ComparisonKind.RUNS:
         from elimtool.analysis.compare.runs import compare_runs
 
         a, b = asked.sides
@@ -159,7 +162,7 @@ def _of_tables(form: Form, asked: Asked, position: Any, intervened: bool, seed: 
 
 def _of_models(
     output: Output,
-    form: Form,
+    form: ComparisonKind,
     asked: Asked,
     sources: list[ModelSource],
     format_: str | None,
@@ -172,7 +175,7 @@ def _of_models(
     one = Prompt(text=asked.prompts[0]) if asked.prompts else None
     prompts, unread = ([one], {}) if one else read_usable(asked.sides[0], format_)
     loaders = [_loader(output, source) for source in sources]
-    if form is Form.MODELS:
+    if form is ComparisonKind.MODELS:
         from elimtool.tasks.compare.models import compare_models
 
         with output.progress("loading") as say:
@@ -185,7 +188,7 @@ def _of_models(
 
 def _of_prompts(
     output: Output,
-    form: Form,
+    form: ComparisonKind,
     asked: Asked,
     pair: PairOptions,
     source: ModelSource,
@@ -194,7 +197,7 @@ def _of_prompts(
 ) -> Comparison:
     """A comparison of two prompts of one model, or of two files of them."""
     load = _loader(output, source)
-    if form is Form.PROMPTS:
+    if form is ComparisonKind.PROMPTS:
         from elimtool.tasks.compare.prompts import compare_prompts
 
         a, b = (pair.prompt(text) for text in asked.prompts)
@@ -232,16 +235,3 @@ def _failed(found: Comparison) -> bool:
     if found.kind == "runs":
         return False
     return "error" in found.arrow("pairs").column("status").to_pylist()
-
-
-def _show(printed: shared.PrintOptions, found: Comparison, out: Path | None, overwrite: bool) -> None:
-    if out is not None:
-        found.save(out, overwrite=overwrite)
-    output = printed.output
-
-    def story() -> None:
-        from elimtool.report.compare.story import print_comparison
-
-        print_comparison(found, output.console)
-
-    output.result(found, out, printed.as_json, story)

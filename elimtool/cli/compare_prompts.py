@@ -81,9 +81,9 @@ class PairOptions:
         Raises:
             ElimError: A number is negative.
         """
-        from elimtool.tasks.compare.asked import CONTROLS, Controls
+        from elimtool.tasks.compare.asked import CONTROLS_PER_PAIR, Controls
 
-        count = CONTROLS if self.controls is None else self.controls
+        count = CONTROLS_PER_PAIR if self.controls is None else self.controls
         return Controls(count, tuple(self.paraphrase or ()), self.injection, self.continue_)
 
     def prompt(self, text: str) -> Prompt:

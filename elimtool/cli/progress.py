@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from elimtool.tasks.batch.run import Report, Standing
+    from elimtool.tasks.batch.run import BatchProgress, Report
 
 EVERY = 10.0
 """Seconds between two plain lines."""
@@ -23,7 +23,7 @@ class Pace:
         self.began: float | None = None
         self.before = (0, 0)
 
-    def line(self, standing: Standing) -> str:
+    def line(self, standing: BatchProgress) -> str:
         """One line: how many, how fast, how many errors, how long still."""
         now = time.monotonic()
         if self.began is None:
@@ -60,7 +60,7 @@ def batch_progress(errors: Console, quiet: bool) -> Iterator[tuple[Report, Any]]
         with Progress(BarColumn(20), TextColumn("{task.description}", markup=False), console=errors) as bar:
             task = bar.add_task("", total=None)
 
-            def show(standing: Standing) -> None:
+            def show(standing: BatchProgress) -> None:
                 bar.update(
                     task, total=standing.total, completed=standing.prompts, description=pace.line(standing)
                 )
@@ -69,7 +69,7 @@ def batch_progress(errors: Console, quiet: bool) -> Iterator[tuple[Report, Any]]
     else:
         last = -EVERY
 
-        def say(standing: Standing) -> None:
+        def say(standing: BatchProgress) -> None:
             nonlocal last
             now = time.monotonic()
             if now - last >= EVERY or standing.prompts == standing.total:

@@ -119,10 +119,9 @@ def _remainder(model: Model, one: Encoded, target: Target) -> float:
     residual: list[Tensor] = []
 
     def observe(view: LayerView) -> None:
-        assert view.residual is not None
         residual[:] = [view.residual[0]]
 
-    model.stream(longer, {"residual"}, observe)
+    model.stream(longer, (), observe)
     logprobs = torch.log_softmax(model.readout(residual[0]).double(), -1)
     following = torch.tensor(target.token_ids[1:], device=logprobs.device)
     return float(logprobs.gather(-1, following[:, None]).sum())

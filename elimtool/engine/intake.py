@@ -1,27 +1,26 @@
-"""Prompts as they come in: defaults filled, duplicates refused, gathered into batches."""
+"""Prompts as they come in: defaults filled in, tokenised once, repeated ids refused."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
+from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.model.view import Encoded
 from elimtool.prompts.prompt import Prompt, as_prompts
 
-BATCH_TOKENS = 4096
-"""Padded tokens in one forward pass at most, unless a single prompt has more."""
-
-LITTLE = 512
-"""Up to this many padded tokens, padding costs less than a second forward pass."""
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
 
 
 def ask(
     prompts: str | Prompt | Iterable[str | Prompt], targets: Sequence[str], foils: Sequence[str]
 ) -> list[Prompt]:
-    """All prompts as ``Prompt``; those that follow nothing of their own follow ``targets`` and ``foils``.
+    """Make every prompt a ``Prompt``; those that name nothing to follow get ``targets`` and ``foils``.
 
     Raises:
         ElimError: There is no prompt, or a string stands where a list of them is meant.
@@ -29,13 +28,14 @@ def ask(
     for name, strings in (("targets", targets), ("foils", foils)):
         if isinstance(strings, str):
             raise ElimError(f"`{name}` must be a list of strings, got {strings!r}", f"give [{strings!r}]")
-    asked = [_with_defaults(prompt, targets, foils) for prompt in as_prompts(prompts)]
+    asked = [with_defaults(prompt, targets, foils) for prompt in as_prompts(prompts)]
     if not asked:
         raise ElimError("there is no prompt to trace", "give at least one prompt")
     return asked
 
 
-def _with_defaults(prompt: Prompt, targets: Sequence[str], foils: Sequence[str]) -> Prompt:
+def with_defaults(prompt: Prompt, targets: Sequence[str], foils: Sequence[str]) -> Prompt:
+    """Give a prompt that names no target and no foil of its own these."""
     if prompt.targets or prompt.foils or not (targets or foils):
         return prompt
     return replace(prompt, targets=tuple(targets), foils=tuple(foils))
@@ -49,30 +49,42 @@ def fingerprint(asked: Sequence[Prompt]) -> str:
     return digest.hexdigest()
 
 
-def refuse_duplicates(encoded: Sequence[Encoded | ElimError]) -> None:
-    """Refuse two prompts with one id: tables could not be joined.
+def encode(model: Model, prompt: Prompt, options: TraceOptions) -> Encoded:
+    """Tokenise a prompt as a run with these options sees it.
 
     Raises:
-        ElimError: Both prompts are named by their number, from 1.
+        ElimError: The prompt cannot be used, or an intervention does not fit it.
+    """
+    one = model.encode(
+        prompt, position=options.position, sinks=options.sinks, target_space=options.target_space
+    )
+    for intervention in options.interventions:
+        intervention.fits(one)
+    return one
+
+
+def ids_of(found: Sequence[Encoded | Exception]) -> list[str | None]:
+    """Ids of prompts, ``None`` for those that could not be used."""
+    return [one.prompt_id if isinstance(one, Encoded) else None for one in found]
+
+
+def refuse_duplicates(
+    ids: Sequence[str | None], places: Sequence[int] | None = None, noun: str = "prompts"
+) -> None:
+    """Refuse two prompts with one id: their rows in the tables could not be told apart.
+
+    Args:
+        ids: Id of each prompt; ``None`` where it has none.
+        places: Where each prompt stands, such as its line; its number, from 1, without.
+        noun: What the places are called in the message.
+
+    Raises:
+        ElimError: Both places are named.
     """
     seen: dict[str, int] = {}
-    for number, one in enumerate(encoded, start=1):
-        if isinstance(one, Encoded) and (first := seen.setdefault(one.prompt_id, number)) != number:
+    for known, place in zip(ids, places or range(1, len(ids) + 1), strict=True):
+        if known is not None and (first := seen.setdefault(known, place)) != place:
             raise ElimError(
-                f"prompts {first} and {number} have the same id '{one.prompt_id}'",
-                "give each prompt an id of its own, or leave out the repeated one",
+                f"{noun} {first} and {place} have the same id '{known}'",
+                "give each prompt an id of its own (two chats may be rendered alike), or leave one out",
             )
-
-
-def batches(encoded: Sequence[Encoded], most: int) -> Iterator[list[Encoded]]:
-    """Consecutive prompts that go well together in one forward pass: at most half of it padding."""
-    some: list[Encoded] = []
-    for one in encoded:
-        lengths = [len(other.token_ids) for other in [*some, one]]
-        padded = max(lengths) * len(lengths)
-        if some and (len(some) == most or padded > min(BATCH_TOKENS, max(2 * sum(lengths), LITTLE))):
-            yield some
-            some = []
-        some.append(one)
-    if some:
-        yield some

@@ -12,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-import elimtool
 from elimtool.errors import ElimError
+from elimtool.files.rows import Row
 from elimtool.metrics.columns import Categorical, Columns
 from elimtool.model.model import PROCESSING
 from elimtool.model.view import Encoded
 from elimtool.prompts.prompt import Prompt, default_id
 from elimtool.run.manifest import Manifest
 from elimtool.run.schema import ONE_PASS, TABLES
+from elimtool.version import __version__
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -49,11 +50,6 @@ def arrow_table(name: str, columns: Columns, intervention: str | None = None) ->
     if set(columns) != set(schema.names):
         raise ValueError(f"table {name}: columns {sorted(set(columns) ^ set(schema.names))} do not match")
     return pa.Table.from_arrays([_column(columns[field.name], field.type) for field in schema], schema=schema)
-
-
-def concatenate(parts: Sequence[pa.Table]) -> pa.Table:
-    """The parts of one table as one, in order."""
-    return pa.concat_tables(parts)
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array:
@@ -87,12 +83,12 @@ def prompt_rows(asked: Sequence[Prompt], encoded: Sequence[Encoded | ElimError])
     return {key: [row[key] for row in rows] for key in rows[0]}
 
 
-def failed_row(row: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+def failed_row(row: Row, error: Exception) -> Row:
     """The row of a prompt whose measurement failed: what is known of it, and why."""
     return {**row, "status": "error", "error_type": type(error).__name__, "error_message": _one_line(error)}
 
 
-def unread_row(prompt_id: str, text: str | None, error: Exception) -> dict[str, Any]:
+def unread_row(prompt_id: str, text: str | None, error: Exception) -> Row:
     """The row of a record that is no prompt at all."""
     known = {"prompt_id": prompt_id, "text": None if text is None else _printable(text)}
     return failed_row({**dict.fromkeys(TABLES["prompts"].names), **known}, error)
@@ -106,7 +102,7 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> dict[str, Any]:
+def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> Row:
     """One row of the ``prompts`` table."""
     given = {
         "group": prompt.group,
@@ -136,7 +132,7 @@ def _json(meta: Any) -> str:
 _ENCODED_ONLY = ("n_tokens", "n_appended", "token_ids", "tokens", "targets", "foils", "spans")
 
 
-def _encoded_row(one: Encoded) -> dict[str, Any]:
+def _encoded_row(one: Encoded) -> Row:
     return {
         "prompt_id": one.prompt_id,
         "status": "ok",
@@ -163,7 +159,7 @@ def manifest(model: Model, config: Mapping[str, Any], chains: Sequence[Chain], s
     """Everything that the run depends on, for ``run.json``."""
     hashes = model.hashes()
     return Manifest(
-        elimtool=elimtool.__version__,
+        elimtool=__version__,
         transformer_lens=_installed("transformer_lens"),
         transformers=_installed("transformers"),
         torch=_installed("torch"),
@@ -171,6 +167,8 @@ def manifest(model: Model, config: Mapping[str, Any], chains: Sequence[Chain], s
         revision=model.revision or None,
         weights_sha256=hashes["weights_sha256"],
         tokenizer_sha256=hashes["tokenizer_sha256"],
+        n_layers=model.n_layers,
+        n_heads=model.n_heads,
         dtype=str(model.dtype).removeprefix("torch."),
         device=str(model.device),
         processing=PROCESSING,

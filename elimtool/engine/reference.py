@@ -1,4 +1,4 @@
-"""A model in, its components' activations on the package's own text out: worked out once, then cached."""
+"""Record how a model's components act on the package's own text, once, and keep it in the cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from elimtool.model import atomic, store
 from elimtool.model.atomic import Progress, in_tenths
 from elimtool.model.interventions.edits import Site
 from elimtool.model.interventions.recording import dtype_name, shown
-from elimtool.model.interventions.reference import Reference
+from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.model import Model
 from elimtool.model.view import Batch
 
@@ -41,7 +41,7 @@ def cached_reference(model: Model) -> Path:
     return store.cache_dir() / "reference" / name
 
 
-def ensure_reference(model: Model, progress: Progress | None = None) -> Reference:
+def ensure_reference(model: Model, progress: Progress | None = None) -> ReferenceActivations:
     """The model's activations on reference text: read from the cache, or worked out and kept there.
 
     Two processes at once do it once; a killed one leaves nothing that would be used.
@@ -53,7 +53,7 @@ def ensure_reference(model: Model, progress: Progress | None = None) -> Referenc
     with atomic.locked(path, progress):
         if not path.is_file():
             measure_reference(model, progress=progress).save(path)
-    return Reference.load(path, model.device)
+    return ReferenceActivations.load(path, model.device)
 
 
 def reference_windows(model: Model, documents: Sequence[Document] | None = None) -> list[Ids]:
@@ -75,7 +75,7 @@ def reference_windows(model: Model, documents: Sequence[Document] | None = None)
 
 def measure_reference(
     model: Model, documents: Sequence[Document] | None = None, progress: Progress | None = None
-) -> Reference:
+) -> ReferenceActivations:
     """Run reference text through a model and keep mean and samples of every head and MLP.
 
     The first position of each window is left out: what components do there, at the attention sink, they do
@@ -94,7 +94,7 @@ def measure_reference(
     for first in range(0, len(windows), AT_ONCE):
         batch = Batch.of([encoded_window(ids) for ids in windows[first : first + AT_ONCE]], model.device)
         with model.watching(batch, sites, partial(tally.add, batch)):
-            model.stream(batch, {"residual"}, lambda _view: None)
+            model.stream(batch, (), lambda _view: None)
         tally.done += len(batch.rows[0])
         tell(tally.done / total)
     facts = {
@@ -105,7 +105,7 @@ def measure_reference(
     }
     means = {site: (value / total).float() for site, value in tally.sums.items()}
     samples = {site: torch.cat(rows) for site, rows in tally.drawn.items()}
-    return Reference(model.n_heads, means, samples, facts)
+    return ReferenceActivations(model.n_heads, means, samples, facts)
 
 
 class _Tally:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from elimtool.engine.intake import BATCH_TOKENS, batches
+from elimtool.engine.buckets import buckets
 from elimtool.model.interventions.install import Plan, installed
 from elimtool.model.view import Batch, Encoded, LayerView
 
 if TYPE_CHECKING:
-    from elimtool.model.interventions.reference import Reference
+    from elimtool.model.interventions.reference import ReferenceActivations
     from elimtool.model.model import Model
 
 READOUT_BYTES = 128 * 2**20
@@ -24,7 +24,7 @@ def log_probabilities(
     model: Model,
     prompts: Sequence[Encoded],
     plans: Sequence[Plan],
-    reference: Reference | None,
+    reference: ReferenceActivations | None,
     where: Sequence[int],
     ids: Sequence[int],
 ) -> Tensor:
@@ -41,20 +41,18 @@ def log_probabilities(
     Returns:
         float64 nats, [prompts, tokens].
     """
-    found, done = [], 0
-    for some in batches(prompts, BATCH_TOKENS):
-        batch = Batch.of(some, model.device)
+    found: dict[int, Tensor] = {}
+    for group in buckets([len(one.token_ids) for one in prompts], len(prompts)):
+        batch = Batch.of([prompts[index] for index in group], model.device)
         last: list[Tensor] = []
 
         def keep(view: LayerView, last: list[Tensor] = last) -> None:
-            assert view.residual is not None
             last[:] = [view.residual]
 
-        with installed(model.bridge, batch, plans[done : done + len(some)], reference):
+        with installed(model.bridge, batch, [plans[index] for index in group], reference):
             model.stream(batch, {"residual"}, keep)
-        found.append(_read(model, last[0], where, ids))
-        done += len(some)
-    return torch.cat(found)
+        found.update(zip(group, _read(model, last[0], where, ids), strict=True))
+    return torch.stack([found[index] for index in range(len(prompts))])
 
 
 def _read(model: Model, residual: Tensor, where: Sequence[int], ids: Sequence[int]) -> Tensor:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from elimtool.files.rows import Row, Rows
 from elimtool.metrics.columns import Columns
 from elimtool.metrics.sampling import notes_of
 from elimtool.model.decode import Decoder
@@ -88,7 +89,7 @@ def walk_tables(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int
     return {"walk": _turned(rows), "walk_stages": _turned(stages)}
 
 
-def _step_row(model: Model, one: Encoded, chain: Chain, index: int, step: Step) -> dict[str, Any]:
+def _step_row(model: Model, one: Encoded, chain: Chain, index: int, step: Step) -> Row:
     before = step.logits.log_softmax(-1)[0]
     after = step.ledger.probs()[0]
     almost = _almost(before, after)
@@ -126,7 +127,7 @@ def why_removed(ledger: Ledger, token: int) -> str:
     raise ValueError(f"no stage removed token {token}")
 
 
-def _stage_row(model: Model, one: Encoded, chain: Chain, index: int, at: int, step: Step) -> dict[str, Any]:
+def _stage_row(model: Model, one: Encoded, chain: Chain, index: int, at: int, step: Step) -> Row:
     record = step.ledger.records[at]
     return {
         "prompt_id": one.prompt_id,
@@ -147,5 +148,5 @@ def _stage_row(model: Model, one: Encoded, chain: Chain, index: int, at: int, st
     }
 
 
-def _turned(rows: list[dict[str, Any]]) -> Columns:
+def _turned(rows: Rows) -> Columns:
     return {key: [row[key] for row in rows] for key in rows[0]}

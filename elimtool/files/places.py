@@ -1,4 +1,4 @@
-"""A YAML file in, its contents and the line of every key and item out, for errors that say where."""
+"""Read a YAML file with the line of every key and item, so that errors can say where."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How a residual stream before the last layer is read out: raw, by ridge maps, by tuned-lens translators."""
+"""Read layers before the last as predictions: raw, by ridge maps, or by tuned-lens translators."""

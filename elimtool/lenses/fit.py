@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-import elimtool
 from elimtool.errors import ElimError
 from elimtool.lenses.corpus import Document
 from elimtool.lenses.moments import RATIOS, Moments, fit_maps
-from elimtool.lenses.regime import FEWEST, UNSEEN, WINDOW, Reference, context_gain
+from elimtool.lenses.regime import FEWEST, UNSEEN, WINDOW, ReferenceStatistics, context_gain
 from elimtool.lenses.ridge import Facts, RidgeLens
 from elimtool.lenses.stream import Ids, Streamed, cut_windows, read_out, stream, text_sha256
 from elimtool.model.atomic import Progress, in_tenths
 from elimtool.model.model import Model
+from elimtool.version import __version__
 
 HELD_OUT_EVERY = 8
 """One window in so many chooses lambda."""
@@ -84,7 +84,7 @@ def fit_lens(
         window=window,
         rule=RULE,
         gain_q05=reference.gain_q05,
-        elimtool=elimtool.__version__,
+        elimtool=__version__,
     )
     return RidgeLens(weight, bias, torch.tensor(penalty), reference, facts)
 
@@ -146,7 +146,7 @@ class _Outputs:
         surprisal = -logprobs.gather(-1, wanted[:, None])[:, 0].double().cpu()
         return surprisal.cumsum(0) / torch.arange(1, WINDOW + 1)
 
-    def reference(self) -> Reference:
+    def reference(self) -> ReferenceStatistics:
         """The regime reference."""
         prior = (self.total / self.n).clamp(min=1e-38).log().float()
         gains = [
@@ -155,4 +155,4 @@ class _Outputs:
         ]
         quantile = float(torch.cat(gains).double().quantile(GAIN_QUANTILE))
         openings = torch.stack(self.openings).float()
-        return Reference(self.surprisal.sort().values.float(), openings, prior, quantile)
+        return ReferenceStatistics(self.surprisal.sort().values.float(), openings, prior, quantile)

@@ -1,4 +1,4 @@
-"""Sums over activations in, ridge regressions out: one pass over the data, memory of order layers x width^2.
+"""Solve ridge regressions from sums over activations: one pass over the data, memory of layers x width^2.
 
 Means and centred second moments are merged batch by batch, so that a channel whose mean is far larger
 than its spread loses no digits. Source of the update: Chan, Golub & LeVeque 1983.

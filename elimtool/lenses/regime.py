@@ -51,7 +51,7 @@ STRONG = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class ReferenceStatistics:
     """What text that is declared in distribution looks like to the model.
 
     Attributes:
@@ -155,7 +155,9 @@ def classify(agreement: float, high: float, low: float, gain: float, gain_q05: f
     return "dysfunctional:weak-signal" if gain < gain_q05 else "balanced"
 
 
-def regimes(reference: Reference, logprobs: Float[Tensor, "rows vocab"], recent: Recent) -> Judgement:
+def regimes(
+    reference: ReferenceStatistics, logprobs: Float[Tensor, "rows vocab"], recent: Recent
+) -> Judgement:
     """Judge positions.
 
     Args:
@@ -177,7 +179,9 @@ def regimes(reference: Reference, logprobs: Float[Tensor, "rows vocab"], recent:
     return Judgement(found, high, low, collision, gain)
 
 
-def p_values(reference: Reference, recent: Recent) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
+def p_values(
+    reference: ReferenceStatistics, recent: Recent
+) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
     """``(high, low)`` conformal p-values of recent surprisals; NaN where it abstains.
 
     A text's opening is held against as many first tokens of the reference, later tokens against windows

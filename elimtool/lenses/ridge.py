@@ -14,7 +14,7 @@ from torch import Tensor
 from elimtool.errors import ElimError
 from elimtool.files.tensors import KEY, unwritable, write_tensors
 from elimtool.lenses.affine import AffineLens
-from elimtool.lenses.regime import Reference
+from elimtool.lenses.regime import ReferenceStatistics
 
 FORMAT = "elimtool-ridge-lens-2"
 _TENSORS = ("weight", "bias", "penalty", "surprisal", "openings", "prior")
@@ -69,7 +69,7 @@ class RidgeLens(AffineLens):
         weight: Float[Tensor, "layers width width"],
         bias: Float[Tensor, "layers width"],
         penalty: Float[Tensor, "layers"],
-        reference: Reference,
+        reference: ReferenceStatistics,
         facts: Facts,
         name: str = "ridge",
     ) -> None:
@@ -111,7 +111,9 @@ class RidgeLens(AffineLens):
             raise _damaged(path, "its maps have the wrong shape")
         if not bool((bias.sum() + weight.sum()).isfinite()):
             raise _damaged(path, "its maps are not finite")
-        reference = Reference(tensors["surprisal"], tensors["openings"], tensors["prior"], facts.gain_q05)
+        reference = ReferenceStatistics(
+            tensors["surprisal"], tensors["openings"], tensors["prior"], facts.gain_q05
+        )
         return cls(weight, bias, tensors["penalty"], reference, facts, name)
 
     def check(self, model: str, weights_sha256: str) -> None:

@@ -1,4 +1,4 @@
-"""Text in, residuals of every layer out, a few windows at a time."""
+"""Run text through a model for the residuals of every layer, a few windows at a time."""
 
 from __future__ import annotations
 
@@ -105,10 +105,9 @@ def stream(model: Model, windows: Sequence[Ids], batch_size: int) -> Iterator[St
         kept: list[Tensor] = []
 
         def observe(view: LayerView, batch: Batch = batch, kept: list[Tensor] = kept) -> None:
-            assert view.residual is not None
             kept.append(view.residual[batch.rows])
 
-        model.stream(batch, {"residual"}, observe)
+        model.stream(batch, (), observe)
         yield Streamed(first, some, torch.stack(kept))
 
 

@@ -1,10 +1,13 @@
-"""The metrics by name. Adding one is a file in this folder and a line here."""
+"""Reduce what a forward pass shows to columns of tables, one family of numbers in each file.
+
+Adding one is a file in this folder and a line here.
+"""
 
 from __future__ import annotations
 
 from elimtool.metrics.attention import AttentionRetention
 from elimtool.metrics.components import Components
-from elimtool.metrics.controls import Controls
+from elimtool.metrics.controls import FrequencyControls
 from elimtool.metrics.copy_suppression import CopySuppression
 from elimtool.metrics.lens import LensTrajectory
 from elimtool.metrics.mechanisms import Mechanisms
@@ -16,7 +19,7 @@ from elimtool.metrics.top_tokens import TopTokens
 METRICS: dict[str, type[Metric]] = {
     "attention": AttentionRetention,
     "components": Components,
-    "controls": Controls,
+    "controls": FrequencyControls,
     "copy_suppression": CopySuppression,
     "lens": LensTrajectory,
     "mechanisms": Mechanisms,

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from elimtool.metrics.attention_sums import ELIMINATED_BELOW, AttentionSums
 from elimtool.metrics.columns import Categorical, Cells, Columns, null_where
-from elimtool.metrics.metric import ReadoutView, Settings
-from elimtool.model.view import SINK, Batch, LayerView
+from elimtool.metrics.metric import Metric, Settings
+from elimtool.model.view import Batch, LayerView
+from elimtool.prompts.prompt import SINK
 
 RULE = f"lt_{ELIMINATED_BELOW}_uniform"
 
@@ -31,7 +32,7 @@ HELD_NUMBERS = 2**22
 """Attention weights that wait to be reduced together, at most, beside those of one layer."""
 
 
-class AttentionRetention:
+class AttentionRetention(Metric):
     """Reduces attention rows [heads, probes, keys] to masses of spans.
 
     Several layers at a time where their rows are few, and some probes at a time where they are many.
@@ -41,7 +42,7 @@ class AttentionRetention:
     tables: ClassVar[tuple[str, ...]] = ("attention", "attention_heads", "attention_layers")
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
-        self.batch = batch
+        super().__init__(batch, settings)
         self.single = settings.heads and settings.wants("attention_heads")
         keys = batch.ids.shape[1]
         most = max(len(one.spans) for one in batch.encoded)
@@ -53,9 +54,9 @@ class AttentionRetention:
                 self.members[row, index, list(span.tokens)] = 1.0
         self.layers: list[int] = []
         self.waiting: list[tuple[Tensor, Tensor]] = []
-        self.spans: list[dict[str, Any]] = []
-        self.heads: list[dict[str, Any]] = []
-        self.whole: list[dict[str, Any]] = []
+        self.spans: list[Columns] = []
+        self.heads: list[Columns] = []
+        self.whole: list[Columns] = []
 
     def observe(self, view: LayerView) -> None:
         """Take one layer's rows in; they are summed over spans when enough of them wait."""
@@ -118,9 +119,6 @@ class AttentionRetention:
             lift = rows.mass * (rows.n_keys[..., None] / rows.sizes)[:, :, None]
             heads = {"mass": rows.mass, "lift": lift, "mass_no_sink": rows.mass_no_sink}
         return rows.spans(), rows.wholes(self.sink, positions), heads
-
-    def read(self, view: ReadoutView) -> None:
-        """Attention has nothing to do with distributions over the vocabulary."""
 
     def finish(self) -> dict[str, Columns]:
         """Columns of the three tables."""

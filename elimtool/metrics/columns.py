@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from elimtool.model.heads import RowIndex
+from elimtool.model.view import Batch
+
 Columns = Mapping[str, Any]
 """Column name to values of one length: arrays, masked arrays (masked = null), ``Categorical`` columns or
 lists (None = null)."""
@@ -62,6 +65,21 @@ class Cells:
         """The values of the real cells; ``values`` may be broadcast to the grid."""
         flat = np.broadcast_to(values, self.shape).reshape(-1)
         return flat if self.chosen is None else flat[self.chosen]
+
+
+def place(batch: Batch, rows: RowIndex, chosen: npt.NDArray[np.intp] | slice = slice(None)) -> dict[str, Any]:
+    """Columns ``prompt_id`` and ``position``.
+
+    Args:
+        batch: The batch.
+        rows: ``(prompt, probe)`` indices of probed positions.
+        chosen: Index into ``rows`` for each row of the table.
+    """
+    prompt, probe = (index.cpu().numpy()[chosen] for index in rows)
+    return {
+        "prompt_id": Categorical([one.prompt_id for one in batch.encoded], prompt),
+        "position": batch.positions.cpu().numpy()[prompt, probe],
+    }
 
 
 def names_at(

@@ -22,37 +22,37 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where
-from elimtool.metrics.metric import ReadoutView, Settings
+from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where, place
+from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.affine import Directions, Gain, pull, tolerance, wide
-from elimtool.model.heads import Heads, Rows
+from elimtool.model.heads import Heads, RowIndex
 from elimtool.model.view import Batch, Block, LayerView
 
 ROUNDING = 4.0
 """Units of rounding (of the model's dtype, at the size of all shares together) that a sum may be off by."""
 
 
-class Components:
+class Components(Metric):
     """Keeps what each block added at the probed rows, and shares the logits out when they are read.
 
     Filled where single heads are asked for (``Settings.heads``), and only for a batch whose every block is
     the sum of its heads and its MLP; else the table has no rows and ``mechanisms`` says why.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual", "block"})
+    needs: ClassVar[frozenset[str]] = frozenset({"block"})
     tables: ClassVar[tuple[str, ...]] = ("components",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
-        self.batch = batch
+        super().__init__(batch, settings)
         self.wanted = settings.heads
         self.embedding: Tensor | None = None
         self.branches: list[Branch] = []
         self.flaws: list[Callable[[], str | None] | None] = []
-        self.filled: list[dict[str, Any]] = []
+        self.filled: list[Columns] = []
 
     def observe(self, view: LayerView) -> None:
         """Keep the parts of one block, or give up where they cannot make up its update."""
-        if not self.wanted or view.residual is None:
+        if not self.wanted:
             return
         if view.layer < 0:
             self.embedding = view.residual
@@ -86,13 +86,9 @@ class Components:
         names, kinds, layers, heads = _labels(n_layers, (shares.shape[-1] - 2) // n_layers - 1)
         real = (ids >= 0).cpu().numpy()[:, :, None].repeat(len(names), axis=2)
         row, k, part = cells = real.nonzero()
-        prompt, probe = (index.cpu().numpy() for index in view.rows)
-        prompt_ids = [one.prompt_id for one in self.batch.encoded]
-        positions = self.batch.positions.cpu().numpy()
         centred = shares[:, :-1] - shares[:, -1:]
         return {
-            "prompt_id": Categorical(prompt_ids, prompt[row]),
-            "position": positions[prompt[row], probe[row]],
+            **place(self.batch, view.rows, row),
             "target": names_at(view.followed.texts, row, k),
             "component": Categorical(names, part),
             "kind": Categorical(kinds, part),
@@ -104,7 +100,7 @@ class Components:
 
     def finish(self) -> dict[str, Columns]:
         """Columns of the table."""
-        return {"components": join(self.filled)} if self.filled else {}
+        return {"components": join(self.filled)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +140,7 @@ class Branch:
         return len(self.values.weight) if isinstance(self.values, Heads) else self.values.shape[-1]
 
     def shares(
-        self, rows: Rows, toward: Float[Tensor, "rows k width"]
+        self, rows: RowIndex, toward: Float[Tensor, "rows k width"]
     ) -> tuple[Float[Tensor, "rows k parts"], Float[Tensor, "rows k"] | None]:
         """Logits that the heads (or the MLP) give along some directions, and constants if there are any."""
         constant, back = None, toward
@@ -165,7 +161,7 @@ class Branch:
 
 
 def share_out(
-    embedding: Float[Tensor, "rows width"], branches: Sequence[Branch], rows: Rows, directions: Directions
+    embedding: Float[Tensor, "rows width"], branches: Sequence[Branch], rows: RowIndex, directions: Directions
 ) -> Float[Tensor, "rows k1 parts"]:
     """Shares of some tokens' logits, and last of the vocabulary's mean logit, by component.
 

@@ -2,7 +2,7 @@
 
 Table ``controls``, one row a followed target; filled where the lens brings p_0, the mean output on its
 reference text. A token passes through the first ranks of one layer or another by chance, so the rule that
-calls a target lost is held against ``CONTROLS`` tokens that nothing speaks for but their frequency.
+calls a target lost is held against ``MATCHED_TOKENS`` tokens that nothing speaks for but their frequency.
 """
 
 from __future__ import annotations
@@ -16,29 +16,25 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Columns, join, names_at
-from elimtool.metrics.metric import ReadoutView, Settings
-from elimtool.model.view import Batch, LayerView
+from elimtool.metrics.columns import Columns, join, names_at, place
+from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.model.view import Batch
 from elimtool.numerics.ranking import largest, nucleus, rank
 from elimtool.run.rules import NUCLEUS, SURFACED
 
-CONTROLS = 99
+MATCHED_TOKENS = 99
 """Control tokens of a target: with so many a p-value can be 0.01."""
 
 
-class Controls:
+class FrequencyControls(Metric):
     """Applies the rule for late elimination to frequency-matched tokens."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual"})
     tables: ClassVar[tuple[str, ...]] = ("controls",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
-        self.batch = batch
+        super().__init__(batch, settings)
         self.matching = None if settings.reference is None else Matching(settings.reference.prior)
-        self.filled: list[dict[str, Any]] = []
-
-    def observe(self, view: LayerView) -> None:
-        """Layers are looked at when they are read out."""
+        self.filled: list[Columns] = []
 
     def read(self, view: ReadoutView) -> None:
         """Match the followed targets of some rows, and see what becomes of their controls."""
@@ -63,14 +59,11 @@ class Controls:
     ) -> dict[str, Any]:
         assert self.matching is not None
         row, k = (targets >= 0).numpy().nonzero()
-        prompt, probe = (index.cpu().numpy() for index in view.rows)
-        ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
         prior = self.matching.prior
         known = (controls >= 0)[row, k]
         matched = prior[controls.clamp(min=0)].exp()[row, k]
         return {
-            "prompt_id": ids[prompt[row]],
-            "position": self.batch.positions.cpu().numpy()[prompt[row], probe[row]],
+            **place(self.batch, view.rows, row),
             "target": names_at(view.followed.texts, row, k),
             "token_id": targets.numpy()[row, k],
             "prior": prior[targets.clamp(min=0)].exp().numpy()[row, k],
@@ -85,7 +78,7 @@ class Controls:
 
     def finish(self) -> dict[str, Columns]:
         """Columns of the table."""
-        return {"controls": join(self.filled)} if self.filled else {}
+        return {"controls": join(self.filled)}
 
 
 class Matching:
@@ -104,7 +97,7 @@ class Matching:
     def controls(
         self, targets: Int[Tensor, "rows k"], excluded: Int[Tensor, "rows e"]
     ) -> Int[Tensor, "rows k controls"]:
-        """The ``CONTROLS`` tokens nearest to each target in log p_0, by id among equals.
+        """The ``MATCHED_TOKENS`` tokens nearest to each target in log p_0, by id among equals.
 
         Args:
             targets: Vocabulary indices; negative ones get the controls of token 0, to be ignored.
@@ -113,7 +106,7 @@ class Matching:
         Returns:
             Vocabulary indices; -1 behind the last where a small vocabulary has no more.
         """
-        found = torch.full((*targets.shape, CONTROLS), -1, dtype=torch.long)
+        found = torch.full((*targets.shape, MATCHED_TOKENS), -1, dtype=torch.long)
         for row, (ids, out) in enumerate(zip(targets.tolist(), excluded.tolist(), strict=True)):
             for k, target in enumerate(ids):
                 nearest = self._nearest(max(target, 0), out)
@@ -121,12 +114,12 @@ class Matching:
         return found
 
     def _nearest(self, target: int, excluded: list[int]) -> npt.NDArray[np.int64]:
-        prior, reach = self.prior.numpy(), CONTROLS + len(excluded) + 1
+        prior, reach = self.prior.numpy(), MATCHED_TOKENS + len(excluded) + 1
         place = int(self.place[target])
         near = self.order[max(0, place - reach) : place + reach + 1]
         near = np.sort(near[~np.isin(near, [*excluded, target])])
         distance = np.abs(prior[near] - prior[target])
-        nearest: npt.NDArray[np.int64] = near[distance.argsort(kind="stable")[:CONTROLS]]
+        nearest: npt.NDArray[np.int64] = near[distance.argsort(kind="stable")[:MATCHED_TOKENS]]
         return nearest
 
 

@@ -18,12 +18,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, Columns, join
+from elimtool.metrics.columns import Columns, join, place
 from elimtool.metrics.components import Branch
-from elimtool.metrics.metric import ReadoutView, Settings
-from elimtool.model.heads import FORMED_NUMBERS, Rows
-from elimtool.model.view import Batch, LayerView
-from elimtool.model.view import Rows as Formed
+from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.model.heads import FORMED_NUMBERS, RowIndex
+from elimtool.model.view import Batch, FormedAttention, LayerView
 from elimtool.numerics.ranking import largest
 
 KEPT_NUMBERS = 2**16
@@ -33,7 +32,7 @@ PREDICTED = 10
 """A token is about to be repeated if it is among so many first before the block."""
 
 
-class CopySuppression:
+class CopySuppression(Metric):
     """Scores every head at the probed rows.
 
     Head h of block l, at query i, scores the mean over keys j of -A[i, j] c[t_j]: A is its attention, t_j the
@@ -42,15 +41,15 @@ class CopySuppression:
     lens's reading of the residual before the block. Positive: it suppresses them; negative: it copies.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual", "attention", "block"})
+    needs: ClassVar[frozenset[str]] = frozenset({"attention", "block"})
     tables: ClassVar[tuple[str, ...]] = ("copy_suppression",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
-        self.batch = batch
+        super().__init__(batch, settings)
         self.wanted = settings.heads
         self.blocks: list[tuple[Branch, Weights]] = []
         self.flaws: list[Callable[[], str | None] | None] = []
-        self.filled: list[dict[str, Any]] = []
+        self.filled: list[Columns] = []
 
     def observe(self, view: LayerView) -> None:
         """Keep one block's heads and their attention, or give up where they cannot be told."""
@@ -102,7 +101,7 @@ class CopySuppression:
 
     def _opposed(
         self,
-        rows: Rows,
+        rows: RowIndex,
         keys: Int[Tensor, "rows some"],
         among: Bool[Tensor, "rows layers some"],
         toward: Float[Tensor, "rows some width"],
@@ -121,12 +120,9 @@ class CopySuppression:
         n_keys: Int[Tensor, "rows layers"],
     ) -> None:
         row, layer, head = np.indices(scores.shape).reshape(3, -1)
-        prompt, probe = (index.cpu().numpy() for index in view.rows)
-        ids = [one.prompt_id for one in self.batch.encoded]
         self.filled.append(
             {
-                "prompt_id": Categorical(ids, prompt[row]),
-                "position": self.batch.positions.cpu().numpy()[prompt[row], probe[row]],
+                **place(self.batch, view.rows, row),
                 "layer": layer,
                 "head": head,
                 "copy_suppression": scores.cpu().numpy()[row, layer, head],
@@ -136,7 +132,7 @@ class CopySuppression:
 
     def finish(self) -> dict[str, Columns]:
         """Columns of the table."""
-        return {"copy_suppression": join(self.filled)} if self.filled else {}
+        return {"copy_suppression": join(self.filled)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +145,7 @@ class Weights:
     """
 
     held: Float[Tensor, "batch heads probes keys"] | None
-    rows: Formed | None
+    rows: FormedAttention | None
 
     @classmethod
     def of(cls, view: LayerView) -> Weights | None:
@@ -159,7 +155,7 @@ class Weights:
             return cls(None, view.rows)
         return None if held is None else cls(held, None)
 
-    def at(self, rows: Rows, keys: Int[Tensor, "rows some"]) -> Float[Tensor, "rows heads some"]:
+    def at(self, rows: RowIndex, keys: Int[Tensor, "rows some"]) -> Float[Tensor, "rows heads some"]:
         """The weights of some rows on some keys of each."""
         prompt, probe = rows
         if self.held is not None:

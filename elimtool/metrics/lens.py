@@ -12,25 +12,21 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, Columns, join, names_at, spelled
-from elimtool.metrics.metric import ReadoutView, Settings
-from elimtool.model.view import Batch, LayerView
+from elimtool.metrics.columns import Categorical, Columns, join, names_at, place, spelled
+from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.model.view import Batch
 from elimtool.numerics.ranking import rank
 
 
-class LensTrajectory:
+class LensTrajectory(Metric):
     """Reduces every layer's distribution at the probed rows."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual"})
     tables: ClassVar[tuple[str, ...]] = ("lens", "lens_layers")
 
-    def __init__(self, batch: Batch, _: Settings) -> None:
-        self.batch = batch
-        self.targets: list[dict[str, Any]] = []
-        self.layers: list[dict[str, Any]] = []
-
-    def observe(self, view: LayerView) -> None:
-        """The engine keeps the probed residuals; nothing to reduce before they are read out."""
+    def __init__(self, batch: Batch, settings: Settings) -> None:
+        super().__init__(batch, settings)
+        self.targets: list[Columns] = []
+        self.layers: list[Columns] = []
 
     def read(self, view: ReadoutView) -> None:
         """Reduce [layers, rows, vocab] to numbers."""
@@ -38,12 +34,8 @@ class LensTrajectory:
         self.layers.append(self._shapes(view))
 
     def _place(self, view: ReadoutView, row: Any, layer: Any) -> dict[str, Any]:
-        prompt, probe = (index.cpu().numpy() for index in view.rows)
-        ids = [one.prompt_id for one in self.batch.encoded]
-        positions = self.batch.positions.cpu().numpy()
         return {
-            "prompt_id": Categorical(ids, prompt[row]),
-            "position": positions[prompt[row], probe[row]],
+            **place(self.batch, view.rows, row),
             "layer": layer - 1,
             "lens": Categorical([view.lens], np.zeros(len(row), dtype=np.int32)),
         }

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, Columns
-from elimtool.metrics.metric import ReadoutView, Settings
+from elimtool.metrics.columns import Categorical, Columns, place
+from elimtool.metrics.metric import Metric, Settings
 from elimtool.metrics.neurons import activity, droppable
 from elimtool.model.affine import Gain, close, scales, wide
 from elimtool.model.view import Batch, Block, LayerView
@@ -27,10 +27,10 @@ from elimtool.model.view import Batch, Block, LayerView
 HELD_NUMBERS = 2**22
 """Numbers in one intermediate tensor at most, about; rows are worked through in chunks that fit."""
 
-Rows = Float[Tensor, "*rows"]
+PerRow = Float[Tensor, "*rows"]
 
 
-class _Waiting(NamedTuple):
+class _WaitingBlock(NamedTuple):
     """One block's parts at the probed positions, to be reduced together with other blocks'."""
 
     shown: dict[str, Tensor]
@@ -43,32 +43,29 @@ class _Waiting(NamedTuple):
         return {key: value.shape for key, value in self.shown.items()}
 
 
-class Mechanisms:
+class Mechanisms(Metric):
     """Reduces the parts of each block to a row of numbers, layer by layer."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual", "block"})
+    needs: ClassVar[frozenset[str]] = frozenset({"block"})
     tables: ClassVar[tuple[str, ...]] = ("mechanisms",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
-        self.batch = batch
-        self.single = settings.heads
+        super().__init__(batch, settings)
         self.before: Tensor | None = None
         self.layers: list[int] = []
         self.flaws: list[Callable[[], str | None] | None] = []
-        self.waiting: list[_Waiting] = []
-        self.found: list[dict[str, Rows]] = []
+        self.waiting: list[_WaitingBlock] = []
+        self.found: list[dict[str, PerRow]] = []
 
     def observe(self, view: LayerView) -> None:
         """Take one block in; several are reduced at once."""
-        if view.residual is None:
-            return
         after = wide(self.batch.real(view.residual))
         if view.block is not None and self.before is not None:
             self.layers.append(view.layer)
             self.flaws.append(view.block.flaw)
             shown = {"before": self.before, "after": after, **self._shown(view.block)}
             gains = tuple(None if norm is None else norm.fixed for norm in view.block.norms)
-            self._wait(_Waiting(shown, gains, None if view.block.mlp is None else view.block.mlp.weight))
+            self._wait(_WaitingBlock(shown, gains, None if view.block.mlp is None else view.block.mlp.weight))
         self.before = after
 
     def _shown(self, block: Block) -> dict[str, Tensor]:
@@ -84,13 +81,13 @@ class Mechanisms:
         mlp = block.mlp
         if mlp is not None and mlp.inputs is not None and mlp.weight is not None:
             one["neurons"] = wide(real(mlp.inputs))
-            if self.single and mlp.sizes is not None:
+            if self.settings.heads and mlp.sizes is not None:
                 one["sizes"] = mlp.sizes
                 one["outputs"] = real(mlp.outputs)
                 one["truth"] = one["outputs"] if mlp.bias is None else wide(one["outputs"]) - wide(mlp.bias)
         return one
 
-    def _wait(self, one: _Waiting) -> None:
+    def _wait(self, one: _WaitingBlock) -> None:
         if self.waiting and one.shapes != self.waiting[0].shapes:
             self._flush()
         self.waiting.append(one)
@@ -107,17 +104,12 @@ class Mechanisms:
         absent = torch.full(given["before"].shape[:2], torch.nan, device=given["before"].device)
         self.found.append(dict.fromkeys(_OPTIONAL, absent) | _reduced(given, blocks))
 
-    def read(self, view: ReadoutView) -> None:
-        """Mechanisms have nothing to do with distributions over the vocabulary."""
-
     def finish(self) -> dict[str, Columns]:
         """Columns of the table."""
         if not self.layers:
             return {}
         self._flush()
-        prompt, probe = (index.cpu().numpy() for index in self.batch.rows)
-        count = len(self.layers)
-        ids = [one.prompt_id for one in self.batch.encoded]
+        rows, layer = np.indices((len(self.batch.rows[0]), len(self.layers))).reshape(2, -1)
         columns: dict[str, Any] = {
             key: torch.cat([one[key].double() for one in self.found]).T.flatten().cpu().numpy()
             for key in self.found[0]
@@ -126,14 +118,10 @@ class Mechanisms:
             columns[key] = np.ma.masked_invalid(columns[key])
         return {
             "mechanisms": {
-                "prompt_id": Categorical(ids, prompt.repeat(count)),
-                "position": self.batch.positions.cpu().numpy()[prompt, probe].repeat(count),
-                "layer": np.tile(np.array(self.layers), len(prompt)),
+                **place(self.batch, self.batch.rows, rows),
+                "layer": np.array(self.layers)[layer],
                 **columns,
-                "undecomposed": Categorical(
-                    [None if flaw is None else flaw() for flaw in self.flaws],
-                    np.tile(np.arange(count), len(prompt)),
-                ),
+                "undecomposed": Categorical([None if flaw is None else flaw() for flaw in self.flaws], layer),
             }
         }
 
@@ -151,7 +139,7 @@ _OPTIONAL = (
 )
 
 
-def _reduced(given: dict[str, Tensor], blocks: Sequence[_Waiting]) -> dict[str, Rows]:
+def _reduced(given: dict[str, Tensor], blocks: Sequence[_WaitingBlock]) -> dict[str, PerRow]:
     """Columns by name, [blocks, rows]; ``given`` is what the blocks show, stacked."""
     gains = [one.gains for one in blocks]
     centred = torch.tensor([first is not None and first.centred for first, _ in gains])
@@ -177,7 +165,7 @@ def _reduced(given: dict[str, Tensor], blocks: Sequence[_Waiting]) -> dict[str, 
 
 def stream(
     before: Float[Tensor, "*rows width"], after: Float[Tensor, "*rows width"], centred: Bool[Tensor, "*some"]
-) -> dict[str, Rows]:
+) -> dict[str, PerRow]:
     """How crowded the entering residual is, and how the block turns and stretches it.
 
     Args:
@@ -210,7 +198,7 @@ def stream(
 
 def cancellation(
     lengths: Float[Tensor, "*rows heads"], length_of_sum: Float[Tensor, "*rows"]
-) -> dict[str, Rows]:
+) -> dict[str, PerRow]:
     """What the heads' outputs lose to one another, and what orthogonal ones of the same lengths would.
 
     Args:

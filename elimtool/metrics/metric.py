@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.lenses.regime import Reference
+from elimtool.lenses.regime import ReferenceStatistics
 from elimtool.metrics.columns import Columns
 from elimtool.model.affine import Directions
 from elimtool.model.view import Batch, LayerView
@@ -77,31 +77,38 @@ class Settings:
         tables: Tables to fill; ``None`` for all.
         reference: What text in distribution looks like to the model; ``None`` where no lens was fitted.
         compiled: Whether loops over the vocabulary may be compiled, see ``elimtool.numerics.kernels``.
+        readout_bytes: Logits held at a time while residuals are read out; rows are read in chunks that fit.
     """
 
     chains: tuple[Chain, ...] = ()
     heads: bool = True
     tables: frozenset[str] | None = None
-    reference: Reference | None = None
+    reference: ReferenceStatistics | None = None
     compiled: bool = False
+    readout_bytes: int = 256 * 2**20
 
     def wants(self, table: str) -> bool:
         """Whether a table is to be filled."""
         return self.tables is None or table in self.tables
 
 
-@runtime_checkable
-class Metric(Protocol):
-    """One family of numbers, made anew for each batch.
+class Metric:
+    """One family of numbers, made anew for each batch; it never changes what it is shown.
 
-    ``needs`` names the activations it looks at (``attention``, ``residual``, ``block``, ``context``);
-    ``tables`` what it fills. A metric never changes what it is shown.
+    A metric implements what it looks at, ``observe`` for layers and ``read`` for distributions over the
+    vocabulary, and ``finish`` where it fills tables. Rows are read out only if a metric implements ``read``.
+
+    Attributes:
+        needs: Activations that it observes beside the residual stream, see ``Model.stream``.
+        tables: Tables that it fills.
     """
 
-    needs: ClassVar[frozenset[str]]
-    tables: ClassVar[tuple[str, ...]]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    tables: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, batch: Batch, settings: Settings) -> None: ...
+    def __init__(self, batch: Batch, settings: Settings) -> None:
+        self.batch = batch
+        self.settings = settings
 
     def observe(self, view: LayerView) -> None:
         """Reduce one layer; called for layer -1, 0, 1, ... in order."""
@@ -110,4 +117,8 @@ class Metric(Protocol):
         """Reduce some rows' distributions; called after the last layer, rows in order."""
 
     def finish(self) -> dict[str, Columns]:
-        """The filled tables: columns by table name, rows in the order prompt, position, layer, item."""
+        """The filled tables: columns by table name, none for a table without rows.
+
+        Rows stand in the order prompt, position, layer, item.
+        """
+        return {}

@@ -1,4 +1,4 @@
-"""How many of an MLP's neurons matter: activations in, counts and shares out."""
+"""Count how many of an MLP's neurons are active, and how many can go before its output changes."""
 
 from __future__ import annotations
 

@@ -6,36 +6,32 @@ Table ``regimes``, one row a probed position; filled where the lens brings a ref
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.lenses.regime import ABSTAIN, UNSEEN, WINDOW, Recent, recent_surprisal, regimes
-from elimtool.metrics.columns import Columns, join
-from elimtool.metrics.metric import ReadoutView, Settings
+from elimtool.lenses.stream import READOUT_BYTES
+from elimtool.metrics.columns import Columns, join, place
+from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
 from elimtool.numerics.shapes import normaliser
 
-READOUT_BYTES = 64 * 2**20
-"""Logits of earlier positions held at a time."""
 
-
-class Regimes:
+class Regimes(Metric):
     """Keeps the last layer's residuals, and reads the positions out whose predictions are tested."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual", "context"})
+    needs: ClassVar[frozenset[str]] = frozenset({"context"})
     tables: ClassVar[tuple[str, ...]] = ("regimes",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
-        self.batch = batch
+        super().__init__(batch, settings)
         self.reference = settings.reference
-        self.compiled = settings.compiled
         self.context: Tensor | None = None
         self.recent: list[Recent] = []
-        self.filled: list[dict[str, Any]] = []
+        self.filled: list[Columns] = []
 
     def observe(self, view: LayerView) -> None:
         """Keep the last layer's residuals; nothing without a reference."""
@@ -52,11 +48,9 @@ class Regimes:
         position = self.batch.positions.cpu()[prompt, probe]
         recent = _gather(self.recent, prompt.tolist(), position.tolist())
         found = regimes(self.reference, view.output, recent)
-        ids = np.array([one.prompt_id for one in self.batch.encoded], dtype=object)
         self.filled.append(
             {
-                "prompt_id": ids[prompt.numpy()],
-                "position": position.numpy(),
+                **place(self.batch, view.rows),
                 "regime": [None if name == ABSTAIN else name for name in found.regime],
                 "n_recent": recent.n.numpy(),
                 "recent_surprisal": recent.mean.numpy(),
@@ -80,7 +74,7 @@ class Regimes:
             for rows, some in zip(self.context, spans, strict=True)
         ]
         tokens = [one[some] for one, some in zip(ids, spans, strict=True)]
-        together = surprisal_of(view, torch.cat(before), torch.cat(tokens), self.compiled)
+        together = surprisal_of(view, torch.cat(before), torch.cat(tokens), self.settings.compiled)
         found, start = [], 0
         for one, some, rows in zip(ids, spans, before, strict=True):
             surprisal = torch.full((len(one),), torch.nan, dtype=torch.float64)
@@ -91,7 +85,7 @@ class Regimes:
 
     def finish(self) -> dict[str, Columns]:
         """Columns of the table."""
-        return {"regimes": join(self.filled)} if self.filled else {}
+        return {"regimes": join(self.filled)}
 
 
 def surprisal_of(

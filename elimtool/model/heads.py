@@ -1,4 +1,4 @@
-"""What single heads write: the inputs of a block's output projection in, one vector for each head out."""
+"""Work out what single heads write: their part of what a block's output projection gives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from elimtool.model.affine import wide
 
-Rows = tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]
+RowIndex = tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]
 
 KEPT_NUMBERS = 2**18
 """Numbers in the outputs of one layer's heads up to which they are kept: 1 MiB in float32."""
@@ -37,7 +37,7 @@ class Heads:
     weight: Float[Tensor, "width inner"]
     count: int
 
-    def at(self, rows: Rows) -> Float[Tensor, "rows heads width"]:
+    def at(self, rows: RowIndex) -> Float[Tensor, "rows heads width"]:
         """Outputs of the heads at some rows."""
         if self._kept is not None:
             return self._kept[rows]
@@ -49,7 +49,7 @@ class Heads:
             return self._kept[0, 0].sum(0)
         return wide(self.weight) @ wide(self.inputs[0, 0])
 
-    def lengths(self, rows: Rows) -> tuple[Float[Tensor, "rows heads"], Float[Tensor, "rows"]]:
+    def lengths(self, rows: RowIndex) -> tuple[Float[Tensor, "rows heads"], Float[Tensor, "rows"]]:
         """Euclidean norms of each head's output, and of their sum."""
         size = max(1, FORMED_NUMBERS // (self.count * len(self.weight)))
         each, total = [], []

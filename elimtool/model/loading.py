@@ -5,21 +5,20 @@ from __future__ import annotations
 import gc
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
+from elimtool.model import DEFAULT_MODEL
+from elimtool.model.atomic import Progress
 from elimtool.model.checkpoint import check_supported, load_hugging_face, load_tokenizer, quiet, reason
 from elimtool.model.model import Model
-from elimtool.model.source import DEFAULT_MODEL
 
 __all__ = ["DTYPES", "load_hugging_face", "load_model", "locate"]
 
 DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
-
-Progress = Callable[[str], None]
 
 
 def load_model(

@@ -1,4 +1,4 @@
-"""A loaded model: prompts in, one layer after another out, and residuals read out as logits.
+"""A loaded model: encode prompts, stream layers one after another, read residuals out as logits.
 
 This is the only room that knows TransformerLens. The model runs inside a ``TransformerBridge`` with the
 checkpoint's raw weights: no LayerNorm folding, no centring.
@@ -26,7 +26,7 @@ from elimtool.model.head import Head
 from elimtool.model.interventions import Intervention
 from elimtool.model.interventions.edits import Site
 from elimtool.model.interventions.install import hook_point, installed, watching
-from elimtool.model.interventions.reference import Reference
+from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.native import Native
 from elimtool.model.prefix import shares_prefixes
 from elimtool.model.tokens import Tokenizer
@@ -62,7 +62,7 @@ class Model:
     revision: str = ""
     directory: Path | None = None
     interventions: tuple[Intervention, ...] = ()
-    reference: Reference | None = None
+    reference: ReferenceActivations | None = None
     _hashes: dict[str, str] = field(default_factory=dict, repr=False)
     _head_known: bool = field(default=False, repr=False)
     _native: Native = field(init=False, repr=False)
@@ -144,7 +144,7 @@ class Model:
 
         Args:
             batch: Encoded prompts, on this model's device.
-            needs: What the observers look at: ``residual``, ``attention``, ``block``, ``context``.
+            needs: What observers look at beside the residual stream: ``attention``, ``block``, ``context``.
             observe: Called for layer -1 (the embedding), then 0 .. n_layers - 1.
 
         Raises:
@@ -168,7 +168,9 @@ class Model:
             if last.residual is not None:
                 self._check(batch, own, last.residual)
 
-    def intervened(self, interventions: Sequence[Intervention], reference: Reference | None = None) -> Model:
+    def intervened(
+        self, interventions: Sequence[Intervention], reference: ReferenceActivations | None = None
+    ) -> Model:
         """This model with interventions in place whenever it streams; the weights are shared.
 
         Args:

@@ -24,7 +24,7 @@ Ending = tuple[int, tuple[int, ...]]
 """How many tokens of the beginning stay, and the tokens that follow them."""
 
 BATCH_TOKENS = 4096
-"""Keys of one pass at most, unless a single ending has more."""
+"""Padded tokens in one forward pass at most, unless a single prompt or ending has more."""
 
 LITTLE = 256
 """Up to this many padded tokens, padding costs less than another pass."""

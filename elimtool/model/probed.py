@@ -1,4 +1,4 @@
-"""Attention by SDPA, and the probed queries' weights beside it: queries, keys and values in, output out.
+"""Attention by SDPA, with the weights of the probed queries worked out beside it.
 
 SDPA never forms attention weights. Those of the few probed queries are computed once more from the same
 queries and keys, as the family's own eager code does (scaling, soft cap, sinks, mask), in at least float32.

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from elimtool.errors import ElimError
-from elimtool.model.view import REST, SINK, Span
-from elimtool.prompts.prompt import Message, Prompt
+from elimtool.model.view import Span
+from elimtool.prompts.prompt import REST, SINK, Message, Prompt
 
 ONE_BY_ONE = 64
 """Prompts of at most this many tokens get one span per token when the user names none."""

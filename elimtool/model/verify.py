@@ -39,7 +39,7 @@ EXACT = {"attention": 1e-5, "residual": 1e-4, "logits": 1e-4}
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ActivationDifference:
     """The largest difference of one kind of activation.
 
     Attributes:
@@ -64,7 +64,7 @@ class Difference:
 
 def verify(
     model: Model, *, trust_remote_code: bool = False, texts: Sequence[str] = TEXTS
-) -> list[Difference]:
+) -> list[ActivationDifference]:
     """Run both on some texts, every position probed, and report the largest differences.
 
     Args:
@@ -82,7 +82,7 @@ def verify(
         raise ElimError(f"{model.name} has no directory to load again")
     dtype = str(model.dtype).removeprefix("torch.")
     plain = load_hugging_face(model.name, model.directory, dtype, trust_remote_code).to(model.device)
-    worst: dict[str, Difference] = {}
+    worst: dict[str, ActivationDifference] = {}
     for number, text in enumerate(texts):
         for found in _differences(model, plain, text, number):
             if found.what not in worst or not found.largest <= worst[found.what].largest:
@@ -90,22 +90,21 @@ def verify(
     return [worst[what] for what in EXACT if what in worst]
 
 
-def _differences(model: Model, plain: Any, text: str, number: int) -> list[Difference]:
+def _differences(model: Model, plain: Any, text: str, number: int) -> list[ActivationDifference]:
     batch = Batch.of([model.encode(Prompt(text=text), position="all")], model.device)
     with torch.inference_mode():
         truth = plain(input_ids=batch.ids, output_hidden_states=True, output_attentions=True, use_cache=False)
     tolerances = TOLERANCES.get(model.dtype, EXACT)
-    found: list[Difference] = []
+    found: list[ActivationDifference] = []
     last: list[Tensor] = []
 
     def differ(what: str, ours: Tensor, theirs: Tensor, layer: int | None, relative: bool) -> None:
         theirs = theirs.to(ours.dtype)
         scale = max(1.0, float(theirs.abs().max())) if relative else 1.0
         largest = float((ours - theirs).abs().max()) / scale
-        found.append(Difference(what, largest, tolerances[what], layer, number))
+        found.append(ActivationDifference(what, largest, tolerances[what], layer, number))
 
     def observe(view: LayerView) -> None:
-        assert view.residual is not None
         attention = view.all_attention()
         if attention is not None:
             differ("attention", attention[0], truth.attentions[view.layer][0], view.layer, relative=False)
@@ -120,6 +119,6 @@ def _differences(model: Model, plain: Any, text: str, number: int) -> list[Diffe
         else:
             last.append(view.residual[0])
 
-    model.stream(batch, {"residual", "attention"}, observe)
+    model.stream(batch, {"attention"}, observe)
     differ("logits", model.readout(last[0]), truth.logits[0], None, relative=True)
     return found

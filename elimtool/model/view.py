@@ -15,9 +15,6 @@ from elimtool.model.affine import Norm, Projection, wide
 from elimtool.model.heads import Heads
 from elimtool.prompts.prompt import Prompt
 
-SINK = "<sink>"
-REST = "<rest>"
-
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -131,7 +128,8 @@ class Block:
         behind: The norms behind attention and MLP.
         multiplier: What the family multiplies both outputs with.
         n_heads: Number of query heads.
-        flaw: Finds ``undecomposed`` out; ``None`` where that is not known to be anything.
+        flaw: Says why the update is not the sum of these heads and this MLP, ``None`` if it is. To be asked
+            late: the blocks that ran until then are looked at together. Without it nothing is known.
     """
 
     attention: Projection | None
@@ -142,14 +140,6 @@ class Block:
     multiplier: float
     n_heads: int
     flaw: Callable[[], str | None] | None = None
-
-    @property
-    def undecomposed(self) -> str | None:
-        """Why the update is not the sum of these heads and this MLP; ``None`` if it is.
-
-        To be asked late: the blocks that ran until then are looked at together.
-        """
-        return None if self.flaw is None else self.flaw()
 
     @cached_property
     def heads(self) -> Heads | None:
@@ -174,7 +164,7 @@ class Block:
 
 
 @runtime_checkable
-class Rows(Protocol):
+class FormedAttention(Protocol):
     """Attention weights of one layer, formed when they are asked for."""
 
     def parts(self) -> Iterator[tuple[slice, Tensor]]:
@@ -194,8 +184,9 @@ class Rows(Protocol):
 class LayerView:
     """One layer's activations at the probed positions, cut out while the layer runs.
 
-    ``layer`` -1 is the embedding. What no metric asked for, and the attention of a layer that has none,
-    is ``None``. Reduce a view and let it go: nothing of one layer is kept when the next one runs.
+    ``layer`` -1 is the embedding. The residual stream is always there; what else no metric asked for, and the
+    attention of a layer that has none, is ``None``. Reduce a view and let it go: nothing of one layer is kept
+    when the next one runs.
 
     Attributes:
         residual: The residual stream after the layer, before the final norm, in the model's dtype.
@@ -211,12 +202,12 @@ class LayerView:
 
     layer: int
     batch: Batch
-    residual: Float[Tensor, "batch probes width"] | None = None
+    residual: Float[Tensor, "batch probes width"]
     attention: Float[Tensor, "batch heads probes keys"] | None = None
     visible: Bool[Tensor, "batch probes keys"] | None = None
     block: Block | None = None
     context: Float[Tensor, "batch keys width"] | None = None
-    rows: Rows | None = None
+    rows: FormedAttention | None = None
 
     def attention_parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some keys"]]]:
         """The attention weights, some probes at a time, and which; nothing for a layer that has none.

@@ -11,23 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Rows = Float[Tensor, "rows vocab"]
+OverVocab = Float[Tensor, "rows vocab"]
 
 
-def log_softmax(logits: Rows) -> Rows:
-    """Natural-log probabilities, in at least float32.
-
-    Args:
-        logits: Scores of any float dtype; ``-inf`` marks a removed token.
-
-    Returns:
-        Log-probabilities (nats, <= 0), float64 for float64 input, else float32.
-    """
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    return torch.log_softmax(wide, dim=-1)
-
-
-def entropy(logprobs: Rows) -> Float[Tensor, "rows"]:
+def entropy(logprobs: OverVocab) -> Float[Tensor, "rows"]:
     """Shannon entropy in nats, 0 .. ln(vocab), with ``0 log 0 = 0``.
 
     Source: Shannon 1948; effective counts exp(H) are the Hill number of order 1.
@@ -35,17 +22,7 @@ def entropy(logprobs: Rows) -> Float[Tensor, "rows"]:
     return entropy_and_collision(logprobs)[0]
 
 
-def collision(logprobs: Rows) -> Float[Tensor, "rows"]:
-    """The chance that two independent draws agree: the sum of p^2, 1/vocab .. 1."""
-    return entropy_and_collision(logprobs)[1]
-
-
-def kl(reference: Rows, other: Rows) -> Float[Tensor, "rows"]:
-    """KL(reference || other) in nats, >= 0; see ``kl_to_last``."""
-    return kl_to_last(torch.stack([other, reference]))[0]
-
-
-def entropy_and_collision(logprobs: Rows) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
+def entropy_and_collision(logprobs: OverVocab) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
     """Shannon entropy, and the chance that two independent draws agree, in one pass.
 
     Returns:
@@ -58,7 +35,7 @@ def entropy_and_collision(logprobs: Rows) -> tuple[Float[Tensor, "rows"], Float[
     return (-negative).clamp(min=0.0), collision
 
 
-def _moments(logprobs: Rows) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
+def _moments(logprobs: OverVocab) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
     """Sums of p ln p and of p^2."""
     probs = _probs(logprobs)
     return _dot(probs, logprobs.clamp(min=_LOWEST)), _dot(probs, probs)
@@ -82,7 +59,7 @@ def kl_to_last(logprobs: Float[Tensor, "layers rows vocab"]) -> Float[Tensor, "l
     return (cross[-1] - cross).clamp(min=0.0).masked_fill(removed, torch.inf)
 
 
-def jensen_shannon(one: Rows, other: Rows) -> Float[Tensor, "rows"]:
+def jensen_shannon(one: OverVocab, other: OverVocab) -> Float[Tensor, "rows"]:
     """Jensen-Shannon divergence in bits, 0 .. 1, from log-probabilities; which comes first changes no bit.
 
     Summed in float64 token by token as (p log p + q log q) / 2 - m log m with m = (p + q) / 2, of which no
@@ -95,7 +72,7 @@ def jensen_shannon(one: Rows, other: Rows) -> Float[Tensor, "rows"]:
     return torch.cat([_jensen_shannon(p, q) for p, q in rows])
 
 
-def _jensen_shannon(one: Rows, other: Rows) -> Float[Tensor, "rows"]:
+def _jensen_shannon(one: OverVocab, other: OverVocab) -> Float[Tensor, "rows"]:
     p, q = one.double().exp_(), other.double().exp_()
     mean = (p + q) / 2
     terms = (plogp(p) + plogp(q)) / 2 - plogp(mean)
@@ -127,7 +104,7 @@ def _finite(logprobs: Tensor) -> Tensor:
     return logprobs.clamp(min=_LOWEST) if bool(logprobs.amin() == -torch.inf) else logprobs
 
 
-def _dot(left: Rows, right: Rows) -> Float[Tensor, "rows"]:
+def _dot(left: OverVocab, right: OverVocab) -> Float[Tensor, "rows"]:
     """Row-wise dot products, without a temporary of the size of the rows on a CPU."""
     if _is_cpu(left) and len(left):
         return torch.stack([one.dot(other) for one, other in zip(left, right, strict=True)])

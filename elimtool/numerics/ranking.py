@@ -16,9 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.numerics.distributions import LIKELY
-
-Rows = Float[Tensor, "rows vocab"]
+from elimtool.numerics.distributions import LIKELY, OverVocab
 
 
 def top(logits: Float[Tensor, "*rows vocab"]) -> Int[Tensor, "*rows"]:
@@ -27,7 +25,7 @@ def top(logits: Float[Tensor, "*rows vocab"]) -> Int[Tensor, "*rows"]:
 
 
 def rank(
-    logits: Rows,
+    logits: OverVocab,
     tokens: Int[Tensor, "rows k"],
     leading: Sequence[npt.NDArray[Any]] | None = None,
     maxima: npt.NDArray[np.float32] | None = None,
@@ -60,7 +58,7 @@ def rank(
 
 
 def _in_loops(
-    logits: Rows, scores: Float[Tensor, "rows k"], maxima: npt.NDArray[np.float32]
+    logits: OverVocab, scores: Float[Tensor, "rows k"], maxima: npt.NDArray[np.float32]
 ) -> tuple[Tensor, Tensor]:
     from elimtool.numerics.kernels.rows import count
 
@@ -69,12 +67,11 @@ def _in_loops(
 
 
 def _counted(
-    logits: Rows, scores: Float[Tensor, "rows k"], leading: Sequence[npt.NDArray[Any]] | None
+    logits: OverVocab, scores: Float[Tensor, "rows k"], leading: Sequence[npt.NDArray[Any]] | None
 ) -> tuple[Tensor, Tensor]:
     """How many scores of each row are larger than, and equal to, some others.
 
-    Those that are not among the leading ones are compared with the whole row by numpy, which counts bytes ten
-    times faster than torch, row by row, so that a row stays in the processor's cache.
+    Those that are not among the leading ones are compared with the whole row.
     """
     values, bounds = logits.numpy(), scores.numpy()
     larger, equal = np.zeros((2, *bounds.shape), dtype=np.int64)
@@ -82,16 +79,38 @@ def _counted(
         first, behind = (known.searchsorted(bounds[row], side) for side in ("left", "right"))
         larger[row], equal[row] = len(known) - behind, behind - first
     beyond = equal == 0
-    larger[beyond] = 0
-    mask = np.empty(values.shape[1], dtype=np.bool_)
-    for row, k in np.argwhere(beyond).tolist():
-        larger[row, k] = np.count_nonzero(np.greater(values[row], bounds[row, k], out=mask))
-        equal[row, k] = np.count_nonzero(np.equal(values[row], bounds[row, k], out=mask))
+    larger[beyond], equal[beyond] = count_compared(values, bounds, beyond, np.greater, np.equal)
     return torch.from_numpy(larger), torch.from_numpy(equal)
 
 
+def count_compared(
+    values: npt.NDArray[Any], bounds: npt.NDArray[Any], wanted: npt.NDArray[np.bool_], *comparisons: np.ufunc
+) -> npt.NDArray[np.int64]:
+    """How many values of a row stand in some relations to each wanted bound of the row.
+
+    By numpy, which counts bytes ten times faster than torch, row by row, so that a row stays in the
+    processor's cache.
+
+    Args:
+        values: [rows, width].
+        bounds: [rows, k].
+        wanted: Which bounds to look at, [rows, k].
+        comparisons: The relations, such as ``np.greater``.
+
+    Returns:
+        [comparisons, wanted bounds].
+    """
+    mask = np.empty(values.shape[1], dtype=np.bool_)
+    places = np.argwhere(wanted).tolist()
+    found = np.empty((len(comparisons), len(places)), dtype=np.int64)
+    for place, (row, k) in enumerate(places):
+        for which, compare in enumerate(comparisons):
+            found[which, place] = np.count_nonzero(compare(values[row], bounds[row, k], out=mask))
+    return found
+
+
 def largest(
-    logits: Rows, count: int, leading: Sequence[npt.NDArray[Any]] | None = None
+    logits: OverVocab, count: int, leading: Sequence[npt.NDArray[Any]] | None = None
 ) -> Float[Tensor, "rows count"]:
     """The largest scores of each row, falling; at most as many as there are columns.
 
@@ -128,7 +147,7 @@ def reaching(row: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     return reached
 
 
-def nucleus(logprobs: Rows, mass: float = 0.9) -> Bool[Tensor, "rows vocab"]:
+def nucleus(logprobs: OverVocab, mass: float = 0.9) -> Bool[Tensor, "rows vocab"]:
     """The smallest set of most probable tokens that holds ``mass`` of each row.
 
     The tokens above some probability are sorted, and no others, where together they hold the mass: the set
@@ -164,7 +183,7 @@ def count_true(flags: Bool[Tensor, "*rows width"]) -> Int[Tensor, "*rows"]:
 
 
 def _partly_sorted(
-    logprobs: Rows, mass: float, width: int = 256
+    logprobs: OverVocab, mass: float, width: int = 256
 ) -> tuple[Int[Tensor, "rows width"], Bool[Tensor, "rows width"]]:
     """The same by a partial sort of ``width`` tokens, and a longer one of the rows that need more.
 

@@ -1,0 +1,1 @@
+"""Describe what is asked of a model: prompts and their spans, read from code or from prompt files."""

@@ -1,4 +1,4 @@
-"""The formats of prompt files: lines or row groups in, records out."""
+"""Read the formats of prompt files record by record, from lines or row groups."""
 
 from __future__ import annotations
 

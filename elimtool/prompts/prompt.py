@@ -10,6 +10,12 @@ from typing import Any
 
 from elimtool.errors import ElimError
 
+# these stand here because model makes such spans and run documents them, and neither may import the other
+SINK = "<sink>"
+"""Span of the attention sinks."""
+REST = "<rest>"
+"""Span of what neither the sinks nor a named span or role covers."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OCCURRENCE = re.compile(r"^(?P<text>.+)#(?P<number>[1-9][0-9]*)$", re.DOTALL)
 
@@ -115,7 +121,7 @@ class SpanRequest:
 
 
 def check_span_name(name: str) -> None:
-    """Refuse empty names and those that elimtool gives to spans itself (``<sink>``, ``<rest>``).
+    """Refuse empty names and those that elimtool gives to spans itself (``SINK``, ``REST``).
 
     Raises:
         ElimError: ``name`` is empty, not valid Unicode, or stands in angle brackets.

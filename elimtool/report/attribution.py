@@ -1,4 +1,4 @@
-"""The terminal story of ``elimtool attribute``: a run in, Rich renderables out that read without colour."""
+"""The terminal story of ``elimtool attribute``: Rich renderables that read without colour."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from rich.constrain import Constrain
 from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
-from elimtool.report.attributed import Attributed, Method, attributed
-from elimtool.report.facts import Probe, Row, Tables
+from elimtool.files.rows import Row
+from elimtool.report.attribution_rows import Attributed, Method, attributed
+from elimtool.report.facts import Probe, Tables
 from elimtool.report.head import model_line, prompt_line
-from elimtool.report.screen import Screen, padded
+from elimtool.report.screen import LEAST_WIDTH, MOST_PROMPTS, Screen, padded
 from elimtool.report.shading import shading
 from elimtool.run.reader import Run
 
-LEAST_WIDTH = 40
-MOST_PROMPTS = 20
 NAME = 29
 CELL = 10
 MOST_SPANS = 24
@@ -195,7 +194,7 @@ def _worth(method: Method) -> str:
 
 def _notes(probe: Probe) -> Sequence[str]:
     """Notes of ``run.json`` on this prompt."""
-    config = probe.manifest.config
+    config = probe.run.manifest.config
     notes = config.get("notes", []) if isinstance(config, dict) else []
     start = f"{probe.prompt['prompt_id']}: "
     said = [str(note) for note in notes] if isinstance(notes, list) else []

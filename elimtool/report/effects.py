@@ -1,11 +1,12 @@
-"""What interventions changed: the rows of ``effects`` of one prompt and position in, lines of a story out."""
+"""Tell what interventions changed at one position of a prompt."""
 
 from __future__ import annotations
 
 from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
-from elimtool.report.facts import Probe, Row
+from elimtool.files.rows import Row
+from elimtool.report.facts import Probe
 from elimtool.report.screen import Screen
 
 MOST = 10
@@ -55,7 +56,7 @@ def _to(before: str, after: str, screen: Screen) -> str:
 
 def _notes(probe: Probe) -> list[str]:
     """Notes of ``run.json`` on this prompt."""
-    config = probe.manifest.config
+    config = probe.run.manifest.config
     notes = config.get("intervention_notes", []) if isinstance(config, dict) else []
     start = f"{probe.prompt['prompt_id']}: "
     said = [str(note) for note in notes] if isinstance(notes, list) else []

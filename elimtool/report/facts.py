@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -13,10 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elimtool.run.manifest import Manifest
+from elimtool.files.rows import Row, Rows
 from elimtool.run.reader import Run
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Trajectory:
     whole_logprob: float | None
 
 
-class Source(Protocol):
+class TableSource(Protocol):
     """Where tables come from: a run or a comparison."""
 
     @property
@@ -63,7 +61,7 @@ class Keyed:
         key: The column that joins its tables.
     """
 
-    def __init__(self, source: Source, key: str) -> None:
+    def __init__(self, source: TableSource, key: str) -> None:
         self._source = source
         self._key = key
         self._read: dict[str, Any] = {}
@@ -76,7 +74,7 @@ class Keyed:
             self._read[name] = None if table is None else table.combine_chunks()
         return self._read[name]
 
-    def rows(self, name: str, key: str, position: int | None = None) -> list[dict[str, Any]]:
+    def rows(self, name: str, key: str, position: int | None = None) -> Rows:
         """Rows of one key, and one position if given; NaN reads as None."""
         part = self.part(name, key, position)
         if part is None:
@@ -131,14 +129,14 @@ class Probe:
         self.prompt = prompt
         self.position = position
         self._tables = tables
-        self._rows: dict[str, list[dict[str, Any]]] = {}
+        self._rows: dict[str, Rows] = {}
 
     @property
-    def manifest(self) -> Manifest:
-        """What the run depends on."""
-        return self._tables.run.manifest
+    def run(self) -> Run:
+        """The run."""
+        return self._tables.run
 
-    def rows(self, name: str) -> list[dict[str, Any]]:
+    def rows(self, name: str) -> Rows:
         """Rows of a table at this position."""
         if name not in self._rows:
             self._rows[name] = self._tables.rows(name, self.prompt["prompt_id"], self.position)
@@ -165,27 +163,21 @@ class Probe:
     def lens(self) -> str:
         """Name of the lens."""
         rows = self.rows("lens_layers") or self.rows("lens")
-        return str(rows[0]["lens"]) if rows else str(self._tables.run.manifest.lens)
+        return str(rows[0]["lens"]) if rows else str(self.run.manifest.lens)
 
     @cached_property
     def trajectories(self) -> list[Trajectory]:
         """Followed tokens in the order in which they were asked for, foils last."""
         survival = {(row["target"], row["token_id"]): row for row in self.rows("survival")}
-        followed: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        followed: dict[tuple[str, int], Rows] = {}
         for row in self.rows("lens"):
             followed.setdefault((row["target"], row["token_id"]), []).append(row)
         twice = _repeated([token for _, token in followed])
         found = [_trajectory(rows, survival.get(key, {}), key[1] in twice) for key, rows in followed.items()]
         return sorted(found, key=lambda one: one.is_foil)
 
-    @cached_property
-    def n_layers(self) -> int:
-        """Blocks of the model, as far as the tables show."""
-        seen = [row["layer"] for name in ("lens_layers", "attention_layers") for row in self.rows(name)]
-        return max(seen, default=-1) + 1
 
-
-def _trajectory(rows: list[dict[str, Any]], survival: Row, ambiguous: bool) -> Trajectory:
+def _trajectory(rows: Rows, survival: Row, ambiguous: bool) -> Trajectory:
     ordered = sorted(rows, key=lambda row: int(row["layer"]))
     last = ordered[-1]
     return Trajectory(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import RenderableType
 from rich.text import Text
 
-from elimtool.report.facts import Probe, Row
+from elimtool.files.rows import Row
+from elimtool.report.facts import Probe
 from elimtool.report.screen import Screen
 from elimtool.run.manifest import Manifest
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from elimtool.report.facts import Probe, Row
+from elimtool.files.rows import Row
+from elimtool.prompts.prompt import SINK
+from elimtool.report.facts import Probe
 from elimtool.report.numbers import mean
 
-SINK = "<sink>"
 SINGLE = re.compile(r"(\d+):")
 
 
@@ -22,13 +23,11 @@ class Band:
         first: First layer.
         last: Last layer.
         sink_mass: Mean share of attention on the sink set.
-        eliminated: Mean share of (head, key) pairs under a quarter of an even share.
     """
 
     first: int
     last: int
     sink_mass: float | None
-    eliminated: float | None
 
     @property
     def label(self) -> str:
@@ -78,7 +77,6 @@ def _band(rows: Sequence[Row]) -> Band:
         first=rows[0]["layer"],
         last=rows[-1]["layer"],
         sink_mass=mean(row["sink_mass"] for row in rows),
-        eliminated=mean(row["eliminated_frac"] for row in rows),
     )
 
 

@@ -10,24 +10,13 @@ from typing import Any
 from rich.cells import cell_len
 from rich.text import Text
 
-from elimtool.analysis.closing import ChainFate, kind_of_stage, needed, spell_prob
-from elimtool.report.facts import Probe, Row
+from elimtool.analysis.closing import spell_prob
+from elimtool.analysis.fate import ChainFate, fate_of, kind_of, removes
+from elimtool.files.rows import Row
+from elimtool.report.facts import Probe
 from elimtool.report.numbers import share
 from elimtool.report.screen import Screen, padded
 
-MARGIN_UNITS = {
-    "top_k": "nats",
-    "greedy": "nats",
-    "temperature": "nats",
-    "min_p": "nats",
-    "epsilon": "nats",
-    "eta": "nats",
-    "xtc": "nats",
-    "top_p": "of the mass",
-    "typical": "of the mass",
-    "top_n_sigma": "sigma",
-    "mirostat_v2": "bits",
-}
 SHOWN_PARAMS = (
     "temperature", "delta", "k", "p", "mass", "n", "a", "z", "h", "epsilon", "tau", "eta", "probability",
     "threshold", "repetition", "frequency", "presence", "multiplier", "base", "allowed_length",
@@ -60,17 +49,7 @@ class ChainLedger:
 
     def fate(self, key: tuple[str, int]) -> ChainFate:
         """What the chain did to a target."""
-        rows = self.targets[key]
-        left = self.stages[-1]["n_after"]
-        if not rows[min(rows)]["alive_before"]:
-            return ChainFate(self.name, left=left, dead=True)
-        for stage in self.stages:
-            row = rows.get(stage["stage_index"])
-            if row and row["alive_before"] and not row["alive_after"]:
-                params = json.loads(stage["params"])
-                need = needed(stage["stage"], params, row["rank_before"], row["margin"])
-                return ChainFate(self.name, stage["stage"], need, left)
-        return ChainFate(self.name, left=left)
+        return fate_of(self.name, self.targets[key].values(), self.stages)
 
 
 def ledgers(probe: Probe) -> list[ChainLedger]:
@@ -127,12 +106,10 @@ def _stage(chain: ChainLedger, stage: Row, label: str, screen: Screen) -> list[T
         line.append(f"{before:>7,} {screen.glyph('→')} {after:<7,}{share(stage['mass_pruned']):>5}")
     else:
         line.append(f"{before:>7,} kept", style="dim")
-    kind = kind_of_stage(stage["stage"], json.loads(stage["params"]))
-    unit = MARGIN_UNITS.get(kind, "")
     index = stage["stage_index"]
-    cut = {key: rows[index] for key, rows in chain.targets.items() if _cut_here(rows.get(index))}
+    cut = {key: rows[index] for key, rows in chain.targets.items() if index in rows and removes(rows[index])}
     remarks = list(stage["notes"])[:MOST_NOTES]
-    if kind in SURPRISING:
+    if kind_of(stage) in SURPRISING:
         remarks += [f"{screen.quoted(key[0], 18)}: {row['why']}" for key, row in cut.items() if row["why"]]
     said = [
         one for note in remarks for one in screen.wrap(screen.visible(note), indent=4, style="dim", hang=4)
@@ -140,21 +117,23 @@ def _stage(chain: ChainLedger, stage: Row, label: str, screen: Screen) -> list[T
     if not cut:
         return [line, *said]
     few = len(chain.targets) <= FEW
-    told = "cut " + ", ".join(_fate(key, row, unit if few else None, screen) for key, row in cut.items())
+    told = "cut " + ", ".join(_fate(key, row, few, screen) for key, row in cut.items())
     if line.cell_len + 2 + cell_len(told) <= screen.width:
         return [line.append(f"  {told}", style="red"), *said]
     return [line, *screen.wrap(told, indent=4, style="red", hang=4), *said]
 
 
-def _cut_here(row: Row | None) -> bool:
-    return bool(row and row["alive_before"] and not row["alive_after"])
+def _fate(key: tuple[str, int], row: Row, told: bool, screen: Screen) -> str:
+    by = distance(row) if told else ""
+    return screen.quoted(key[0], 18) + (f" by {by}" if by else "")
 
 
-def _fate(key: tuple[str, int], row: Row, unit: str | None, screen: Screen) -> str:
-    name = screen.quoted(key[0], 18)
-    if row["margin"] is None or unit is None:
-        return name
-    return f"{name} by {spell_prob(abs(row['margin']))} {unit}".rstrip()
+def distance(row: Row) -> str:
+    """How far a target is beyond its stage's cut, with the unit: ``1.1 nats``; empty where not known."""
+    margin, unit = row["margin"], row["margin_unit"]
+    if margin is None:
+        return ""
+    return spell_prob(abs(margin)) + (f" {unit}" if unit else "")
 
 
 def _kept(chain: ChainLedger, screen: Screen) -> list[Text]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
-from elimtool.report.facts import Row, Tables
+from elimtool.files.rows import Row
+from elimtool.report.facts import Tables
 from elimtool.report.screen import Screen, padded
 
 MOST = 40
@@ -56,19 +57,19 @@ def _shown(positions: Sequence[int]) -> list[int]:
 
 def _last_rows(tables: Tables, name: str, prompt: Row, positions: Sequence[int]) -> dict[int, Row]:
     """The row of the last layer, by position."""
+    last = (tables.run.n_layers or 0) - 1
     rows = [row for p in positions for row in tables.rows(name, prompt["prompt_id"], p)]
-    deepest = max((row["layer"] for row in rows), default=-1)
-    return {row["position"]: row for row in rows if row["layer"] == deepest}
+    return {row["position"]: row for row in rows if row["layer"] == last}
 
 
 def _ranks(tables: Tables, prompt: Row, positions: Sequence[int]) -> dict[int, dict[str, int]]:
     """Final rank of each target by position."""
+    last = (tables.run.n_layers or 0) - 1
     found: dict[int, dict[str, int]] = {}
     for position in positions:
         rows = tables.rows("lens", prompt["prompt_id"], position)
-        deepest = max((row["layer"] for row in rows), default=-1)
         found[position] = {
-            row["target"]: row["rank"] for row in rows if row["layer"] == deepest and not row["is_foil"]
+            row["target"]: row["rank"] for row in rows if row["layer"] == last and not row["is_foil"]
         }
     return found
 

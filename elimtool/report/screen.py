@@ -10,6 +10,12 @@ from functools import cached_property
 from rich.cells import cell_len
 from rich.text import Text
 
+LEAST_WIDTH = 40
+"""Columns that a story is laid out for where the terminal has fewer."""
+
+MOST_PROMPTS = 20
+"""Prompts of a run that are told one by one."""
+
 GLYPHS = "▁▂▃▄▅▆▇█→…↵␣─◌"
 """Characters of our own; an encoding that lacks one of them gets plain ASCII."""
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from rich.cells import cell_len
 from rich.text import Text
 
-from elimtool.report.attributed import Attributed
+from elimtool.prompts.prompt import SINK
+from elimtool.report.attribution_rows import Attributed
 from elimtool.report.facts import Probe
 from elimtool.report.screen import Screen, padded
 
@@ -59,7 +60,7 @@ def _pieces(probe: Probe, one: Attributed, screen: Screen) -> list[Piece]:
     sinks: set[int] = set()
     part: dict[int, float] = {}
     for span in probe.prompt["spans"] or []:
-        if span["span"] == "<sink>":
+        if span["span"] == SINK:
             sinks |= set(span["tokens"])
         elif span["span"] in scores:
             part |= dict.fromkeys(span["tokens"], scores[span["span"]] / largest)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
+from elimtool.prompts.prompt import SINK
 from elimtool.report.heat import Band, SpanHeat
 from elimtool.report.numbers import HEAT, heat_step, share, times
 from elimtool.report.screen import Screen, isolated, padded
@@ -32,7 +33,7 @@ def span_lines(heats: Sequence[SpanHeat], layers: Sequence[Band], screen: Screen
         if dropped and place == TOP:
             lines.append(Text(f"{screen.glyph('…')} {dropped:,} more spans between", style="dim"))
         lines.append(_line(names[index], heats[index], width, chosen, screen))
-    sink = padded("<sink>", width + 8) + "".join(
+    sink = padded(SINK, width + 8) + "".join(
         padded(share(layers[i].sink_mass), CELL, right=True) for i in chosen
     )
     return [*lines, Text(sink, style="dim"), *_legend(heats, bool(dropped), screen)]

@@ -1,8 +1,6 @@
-"""The terminal story of ``elimtool trace``: a run in, Rich renderables out that read without colour."""
+"""The terminal story of ``elimtool trace``: Rich renderables that read without colour."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from rich.console import Console, Group, RenderableType
 from rich.constrain import Constrain
@@ -10,22 +8,22 @@ from rich.text import Text
 
 from elimtool.analysis.closing import closing_sentence
 from elimtool.analysis.evidence import findings_in_words
-from elimtool.analysis.regime import regime_sentence
+from elimtool.analysis.regime_sentence import regime_sentence
 from elimtool.analysis.verdict import in_words
+from elimtool.files.rows import Row
 from elimtool.report.effects import effect_lines
 from elimtool.report.engines import engines
-from elimtool.report.facts import Probe, Row, Tables
+from elimtool.report.facts import Probe, Tables
 from elimtool.report.head import head, model_line, prompt_line
 from elimtool.report.ledger import ChainLedger, ledger, ledgers
 from elimtool.report.positions import position_lines
-from elimtool.report.screen import Screen
+from elimtool.report.screen import MOST_PROMPTS, Screen
 from elimtool.report.strip import strip
 from elimtool.report.trajectory import FEW, trajectories
 from elimtool.report.walk import walk_lines
 from elimtool.run.reader import Run
 
-LEAST_WIDTH = 20
-MOST_PROMPTS = 20
+NARROWEST = 20
 MOST_SENTENCES = 5
 """Up to this many targets have a sentence each; of more, the three with the best final rank."""
 
@@ -44,13 +42,12 @@ def story(
     Raises:
         ElimError: A table of the run cannot be read.
     """
-    screen = Screen(max(width, LEAST_WIDTH), encoding)
+    screen = Screen(max(width, NARROWEST), encoding)
     tables = Tables(run.under(None))
     table = tables.arrow("prompts")
     prompts = table.slice(0, most_prompts).to_pylist() if table is not None else []
     count = table.num_rows if table is not None else 0
-    depth = max((layer for layer in _last_layers(tables)), default=-1) + 1
-    parts: list[RenderableType] = [model_line(run.manifest, depth, screen)]
+    parts: list[RenderableType] = [model_line(run.manifest, run.n_layers or 0, screen)]
     for number, prompt in enumerate(prompts, start=1):
         parts += _prompt(tables, prompt, number if count > 1 else 0, count, screen)
     if count > len(prompts):
@@ -66,15 +63,6 @@ def print_story(run: Run, console: Console, *, most_prompts: int = MOST_PROMPTS)
     """
     told = story(run, width=console.width, encoding=console.encoding, most_prompts=most_prompts)
     console.print(told, highlight=False)
-
-
-def _last_layers(tables: Tables) -> Iterable[int]:
-    import pyarrow.compute as pc
-
-    for name in ("lens_layers", "attention_layers"):
-        table = tables.arrow(name)
-        if table is not None and table.num_rows:
-            yield pc.max(table.column("layer")).as_py()
 
 
 def _prompt(tables: Tables, prompt: Row, number: int, count: int, screen: Screen) -> list[RenderableType]:

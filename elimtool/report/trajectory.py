@@ -48,7 +48,8 @@ def trajectories(probe: Probe, screen: Screen) -> list[RenderableType]:
 def _title(probe: Probe, fully: bool, screen: Screen) -> Text:
     title = Text("Rank by layer", style="bold")
     then = "" if fully else "; then final rank and p"
-    legend = f"  (embedding {screen.glyph('→')} layer {probe.n_layers - 1}; {screen.steps[7]} = rank 1{then})"
+    last = (probe.run.n_layers or 0) - 1
+    legend = f"  (embedding {screen.glyph('→')} layer {last}; {screen.steps[7]} = rank 1{then})"
     return title.append(legend, style="not bold dim") if len(legend) + 13 <= screen.width else title
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from elimtool.report.facts import Row, Tables
+from elimtool.files.rows import Row
+from elimtool.report.facts import Tables
 from elimtool.report.numbers import share
 from elimtool.report.screen import Screen
 

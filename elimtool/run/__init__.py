@@ -1,4 +1,4 @@
-"""The run directory: schemas, writer, reader, manifest. Imports neither torch nor a model."""
+"""Keep what was measured: the schemas, writer, reader and manifest of a run, all without torch."""
 
 from elimtool.run.reader import Run, open_run
 

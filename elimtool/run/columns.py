@@ -140,6 +140,13 @@ class Table:
     def _never_null(self) -> tuple[int, ...]:
         return tuple(place for place, column in enumerate(self.columns) if not column.nullable)
 
+    def completed(self, table: Any) -> Any:
+        """Add the nullable columns that a table of an earlier version lacks, as nulls."""
+        for column in self.columns:
+            if column.nullable and column.name not in table.column_names:
+                table = table.append_column(column.field, pa.nulls(table.num_rows, column.type))
+        return table
+
     def _check_nulls(self, column: Column, values: Any) -> None:
         if values.null_count and not column.nullable:
             raise ValueError(f"{self.name}.{column.name} holds {values.null_count} null(s): none may be")

@@ -14,9 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from elimtool.errors import ElimError, nearest
 from elimtool.run import layout
 from elimtool.run.manifest import Manifest, Plain, Time, canonical_json, check_version, load_json, utc_now
+from elimtool.run.notebook import drawn
 from elimtool.run.parts import frame, json_rows, read_parts
 from elimtool.run.schema import SCHEMA_VERSION
 from elimtool.run.tables.comparison import COMPARISON_TABLES
+from elimtool.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,8 +151,6 @@ class Comparison:
         Raises:
             ValueError, TypeError: A table is unknown or does not fit its schema (a defect of the caller).
         """
-        from elimtool import __version__
-
         if unknown := sorted(set(tables) - set(COMPARISON_TABLES)):
             raise ValueError(f"no such table: {unknown}")
         kept = {name: one.conform(tables[name]) for name, one in COMPARISON_TABLES.items() if name in tables}
@@ -233,10 +233,8 @@ class Comparison:
         return {"comparison": self.manifest.to_dict(), "tables": rows}
 
     def _repr_html_(self) -> str:
-        """The comparison's page, as a notebook shows it; like ``Run``'s, the one import upwards."""
-        from elimtool.report.html.page import frame
-
-        return frame(self)
+        """Return the report of the comparison, as a notebook shows it."""
+        return drawn(self)
 
     def __repr__(self) -> str:
         where = self.path if self.path is not None else "in memory"

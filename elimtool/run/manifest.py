@@ -13,6 +13,8 @@ from elimtool.errors import ElimError
 from elimtool.run.schema import SCHEMA_VERSION
 
 NOT_FINGERPRINTED = ("fingerprint", "started", "finished", "counts")
+WHERE_KNOWN = ("n_layers", "n_heads")
+"""Keys that came later: left out where there is no value, so that older runs keep their fingerprint."""
 
 
 def utc_now() -> str:
@@ -66,6 +68,8 @@ class Manifest(BaseModel):
     revision: str | None = Field(None, description="Revision of the model, where it has one.")
     weights_sha256: str | None = Field(None, description="SHA-256 of the weights.")
     tokenizer_sha256: str | None = Field(None, description="SHA-256 of the tokenizer.")
+    n_layers: int | None = Field(None, description="Blocks of the model; left out by earlier versions.")
+    n_heads: int | None = Field(None, description="Query heads of a block; likewise.")
     dtype: str = Field(description="Number type of the weights in memory.")
     device: str = Field(description="Device that the model ran on.")
     processing: Plain = Field(description="What was done to the weights ('raw': nothing).")
@@ -86,8 +90,15 @@ class Manifest(BaseModel):
         """SHA-256 (hexadecimal) over the canonical JSON of all keys but the two times, counts and itself."""
         return hashlib.sha256(canonical_json(self._facts()).encode("ascii")).hexdigest()
 
+    def _stated(self) -> dict[str, Any]:
+        return {
+            key: value
+            for key, value in self.model_dump().items()
+            if value is not None or key not in WHERE_KNOWN
+        }
+
     def _facts(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"started", "finished", "counts"})
+        return {key: value for key, value in self._stated().items() if key not in NOT_FINGERPRINTED}
 
     def facts(self) -> dict[str, Any]:
         """What the run depends on: all keys but the two times and counts, ``fingerprint`` among them."""
@@ -99,7 +110,7 @@ class Manifest(BaseModel):
 
     def to_dict(self) -> dict[str, Any]:
         """All keys of ``run.json``, ``fingerprint`` among them, as JSON's own types."""
-        return {"fingerprint": self.fingerprint, **self.model_dump()}
+        return {"fingerprint": self.fingerprint, **self._stated()}
 
     def to_json(self) -> str:
         """The text of ``run.json``: sorted keys, indented, ASCII only, one trailing newline."""

@@ -1,4 +1,4 @@
-"""The Parquet parts of a table in, an Arrow table, a DataFrame or JSON's own types out."""
+"""Read the Parquet parts of a table as an Arrow table, a DataFrame or JSON's own types."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from elimtool.errors import ElimError
+from elimtool.files.rows import Rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,7 @@ def frame(table: Any) -> pd.DataFrame:
     return pd.DataFrame({field.name: _to_pandas(table.column(field.name), field) for field in table.schema})
 
 
-def json_rows(table: Any) -> list[dict[str, Any]]:
+def json_rows(table: Any) -> Rows:
     """An Arrow table as rows of JSON's own types; NaN and infinities, which JSON lacks, become ``None``."""
     return [_finite(row) for row in table.to_pylist()]
 

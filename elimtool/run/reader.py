@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from copy import copy
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
 from elimtool.errors import ElimError, nearest
+from elimtool.files.rows import Rows
 from elimtool.run import layout
 from elimtool.run.manifest import Manifest
+from elimtool.run.notebook import drawn
 from elimtool.run.parts import frame, json_rows, read_parts
 from elimtool.run.schema import ONE_PASS, TABLES
 
@@ -83,11 +86,17 @@ class Run:
         unknown = sorted(set(tables) - set(TABLES))
         if unknown:
             raise ValueError(f"no such table: {unknown}")
-        memory = {name: TABLES[name].conform(table) for name, table in tables.items()}
+        return cls._of_checked(
+            manifest, {name: TABLES[name].conform(table) for name, table in tables.items()}
+        )
+
+    @classmethod
+    def _of_checked(cls, manifest: Manifest, memory: Mapping[str, Any]) -> Run:
+        """A run of tables that fit their schemas because a run or ``Table.from_rows`` gave them."""
         counts = {name: table.num_rows for name, table in sorted(memory.items())}
         return cls(manifest.model_copy(update={"counts": counts}), memory=memory)
 
-    def with_rows(self, name: str, rows: list[dict[str, Any]]) -> Run:
+    def with_rows(self, name: str, rows: Rows) -> Run:
         """This run, in memory, with one more table made of rows (or that table replaced).
 
         Args:
@@ -95,19 +104,37 @@ class Run:
             rows: Column name -> value, ``None`` for null.
         """
         tables = {known: self.arrow(known) for known in self.tables}
-        return Run.from_tables(self.manifest, {**tables, name: TABLES[name].from_rows(rows)})
+        return Run._of_checked(self.manifest, {**tables, name: TABLES[name].from_rows(rows)})
 
     def only(self, names: Collection[str]) -> Run:
         """This run, in memory, without the tables that are not named."""
-        return Run.from_tables(
-            self.manifest, {name: self.arrow(name) for name in self.tables if name in names}
-        )
+        tables = {name: self.arrow(name) for name in self.tables if name in names}
+        return Run._of_checked(self.manifest, tables)
 
     @property
     def interventions(self) -> str | None:
         """What was done to the model in the second pass, as the column ``intervention`` says; or nothing."""
         given = self.manifest.config.get("interventions") if isinstance(self.manifest.config, dict) else None
         return "; ".join(map(str, given)) if isinstance(given, list) and given else None
+
+    @cached_property
+    def n_layers(self) -> int | None:
+        """Blocks of the model; of a run of an earlier elimtool, as far as its tables tell."""
+        layered = ("lens_layers", "attention_layers", "lens", "mechanisms")
+        stated = self.manifest.n_layers
+        return self._counted("layer", layered) if stated is None else stated
+
+    @cached_property
+    def n_heads(self) -> int | None:
+        """Query heads of a block; of a run of an earlier elimtool, as far as its tables tell."""
+        stated = self.manifest.n_heads
+        return self._counted("head", ("attention_heads",)) if stated is None else stated
+
+    def _counted(self, column: str, names: Collection[str]) -> int | None:
+        """One more than the largest index in the first table that has rows."""
+        filled = (self._whole(name) for name in names if name in self.tables)
+        table = next((table for table in filled if table.num_rows), None)
+        return None if table is None else int(pc.max(table.column(column)).as_py()) + 1
 
     def under(self, intervention: str | None) -> Run:
         """This run with the rows of one pass alone.
@@ -129,6 +156,8 @@ class Run:
     def arrow(self, name: str) -> Any:
         """One table as a ``pyarrow.Table``: the parts in order, null and NaN as written.
 
+        Columns that have come since the run was written are null.
+
         Raises:
             ElimError: No such table, or a part is missing or cannot be read.
         """
@@ -142,10 +171,12 @@ class Run:
 
     def _whole(self, name: str) -> Any:
         if name in self._memory:
-            return self._memory[name]
-        if name not in self._files:
+            table = self._memory[name]
+        elif name in self._files:
+            table = read_parts(self._files[name], self.manifest.counts.get(name), layout.MANIFEST)
+        else:
             raise self._no_table(name)
-        return read_parts(self._files[name], self.manifest.counts.get(name), layout.MANIFEST)
+        return TABLES[name].completed(table) if name in TABLES else table
 
     def table(self, name: str) -> pd.DataFrame:
         """One table as a ``pandas.DataFrame``.
@@ -175,7 +206,7 @@ class Run:
 
         with RunWriter(directory, self.manifest, overwrite=overwrite) as writer:
             for name in self.tables:
-                writer.write_part(name, 0, self.arrow(name))
+                writer.write_part(name, 0, self.arrow(name), checked=name in self._memory)
             return writer.finish(self.manifest.finished)
 
     def to_dict(self) -> dict[str, Any]:
@@ -187,10 +218,8 @@ class Run:
         return {"run": self.manifest.to_dict(), "tables": rows}
 
     def _repr_html_(self) -> str:
-        """The report of the run, as a notebook shows it. Notebooks ask the object: the one import upwards."""
-        from elimtool.report.html.page import frame
-
-        return frame(self)
+        """Return the report of the run, as a notebook shows it."""
+        return drawn(self)
 
     def __repr__(self) -> str:
         where = self.path if self.path is not None else "in memory"

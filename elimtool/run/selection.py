@@ -1,4 +1,4 @@
-"""Which tables a run keeps, and which must be measured for them: names of tables in, sets of names out."""
+"""Choose which tables a run keeps, and which must be measured for them."""
 
 from __future__ import annotations
 

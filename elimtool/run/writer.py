@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Generic, Protocol, Self, TypeVar
@@ -14,8 +13,6 @@ import pyarrow.parquet as pq
 from elimtool.errors import ElimError
 from elimtool.files.writing import sync_directory, write_text, write_whole, writing
 from elimtool.run import layout
-from elimtool.run.columns import Table
-from elimtool.run.schema import TABLES
 
 ROW_GROUP = 1 << 17
 """Rows per row group: large enough to compress, small enough to skip."""
@@ -72,13 +69,14 @@ class RunWriter(Generic[M]):
             with writing(self.path):
                 self._data = Path(tempfile.mkdtemp(prefix=layout.NEW, dir=self.path))
 
-    def write_part(self, table_name: str, part_index: int, table: Any) -> Path:
+    def write_part(self, table_name: str, part_index: int, table: Any, *, checked: bool = False) -> Path:
         """Write one part of one table; writing the same part again replaces it.
 
         Args:
             table_name: A table of the form.
             part_index: Which part, from 0.
             table: A ``pyarrow.Table`` with exactly the columns and types of the schema.
+            checked: Whether the table was held against its schema already, as those of a ``Run`` are.
 
         Returns:
             The file written.
@@ -91,7 +89,9 @@ class RunWriter(Generic[M]):
             raise ValueError(
                 f"no part {part_index} of '{table_name}' can be written (finished: {self._finished})"
             )
-        path = write_part(self._data, self.manifest, table_name, part_index, table, self.form.tables)
+        if not checked:
+            table = self.form.tables[table_name].conform(table)
+        path = write_part(self._data, self.manifest, table_name, part_index, table)
         self._rows[table_name, part_index] = table.num_rows
         return path
 
@@ -146,23 +146,20 @@ def write_part(
     table_name: str,
     part_index: int,
     table: Any,
-    tables: Mapping[str, Table] = TABLES,
 ) -> Path:
     """Write one part of one table into a run's folder; a reader sees the whole part or none.
 
     Args:
         folder: The run directory.
         manifest: Its facts stand in the file's metadata.
-        table_name: A key of ``tables``.
+        table_name: Its name.
         part_index: Which part, from 0; the same part written again is replaced.
-        table: A ``pyarrow.Table`` with exactly the columns and types of the schema.
-        tables: Definitions of the tables.
+        table: A table of a ``Run``, or one made by ``Table.from_rows``: it was checked there.
 
     Raises:
-        ValueError, TypeError: The table does not fit its schema (a defect of the caller).
         ElimError: The disk is full or refuses.
     """
-    whole = tables[table_name].conform(table).combine_chunks()
+    whole = table.combine_chunks()
     whole = whole.replace_schema_metadata({**whole.schema.metadata, **manifest.parquet_metadata()})
     path = folder / table_name / layout.part_name(part_index)
     with writing(path):

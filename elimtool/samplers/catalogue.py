@@ -7,9 +7,9 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
-from elimtool.samplers import STAGES
 from elimtool.samplers.presets import ALIASES, preset_names, resolve
 from elimtool.samplers.stage import Stage, plain
+from elimtool.samplers.stages import STAGES
 
 
 @dataclass(frozen=True)

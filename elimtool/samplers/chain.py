@@ -1,4 +1,4 @@
-"""A chain of stages: logits, targets and history in, a ledger out."""
+"""Run a chain of stages over logits, and keep a ledger of what each of them did."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Engines side by side: two ledgers of the same rows in, how far apart their results are out."""
+"""Compare engines: how far apart two ledgers leave the same rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,10 +12,9 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.distribution import LEADERS
+from elimtool.samplers.candidates import LEADERS, Candidates
 from elimtool.samplers.ledger import Ledger, spread
-from elimtool.samplers.order import Row, alive_parts, leaders
+from elimtool.samplers.order import Array, alive_parts, leaders
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,22 +46,20 @@ class Ordering:
         found = ids.gather(1, first).tolist()
         return [best[:n] for best, n in zip(found, among.sum(-1).tolist(), strict=True)]
 
-    def best_of(self, tokens: Row, row: int, count: int) -> list[int]:
+    def best_of(self, tokens: Array, row: int, count: int) -> list[int]:
         """The same for many tokens of one row, given by rising id."""
         best: list[int] = tokens[leaders(self.values[row].numpy()[tokens], count)].tolist()
         return best
 
 
 @dataclass(frozen=True, eq=False)
-class Difference:
+class ChainDifference:
     """Two chains on the same rows.
 
     Attributes:
         left: Name of the first chain.
         right: Name of the second.
         total_variation: Half the sum of absolute differences of the final probabilities, 0 .. 1.
-        n_left: Survivors of the first chain.
-        n_right: Survivors of the second.
         n_only_left: Tokens that survive the first chain alone.
         n_only_right: Tokens that survive the second alone.
         ends: What each chain leaves.
@@ -72,21 +68,9 @@ class Difference:
     left: str
     right: str
     total_variation: Float64[Tensor, " rows"]
-    n_left: Int[Tensor, " rows"]
-    n_right: Int[Tensor, " rows"]
     n_only_left: Int[Tensor, " rows"]
     n_only_right: Int[Tensor, " rows"]
     ends: tuple[Candidates, Candidates]
-
-    @cached_property
-    def only_left(self) -> tuple[Int[Tensor, "_"], ...]:
-        """Ids of the tokens that survive the first chain alone, ascending, by row."""
-        return _only(*self.ends)
-
-    @cached_property
-    def only_right(self) -> tuple[Int[Tensor, "_"], ...]:
-        """Ids of the tokens that survive the second chain alone, ascending, by row."""
-        return _only(*reversed(self.ends))
 
     def first(self, by: Ordering, count: int) -> tuple[list[list[int]], list[list[int]]]:
         """The best of the tokens that survive the first chain alone, and of those of the second.
@@ -102,7 +86,7 @@ class Difference:
         )
 
 
-def compare(left: Ledger, right: Ledger) -> Difference:
+def compare(left: Ledger, right: Ledger) -> ChainDifference:
     """How far apart the results of two chains are.
 
     Raises:
@@ -120,12 +104,10 @@ def compare(left: Ledger, right: Ledger) -> Difference:
         apart, common = _apart(b, a)
     else:
         apart, common = _apart_everywhere(a, b)
-    return Difference(
+    return ChainDifference(
         left=left.chain,
         right=right.chain,
         total_variation=apart,
-        n_left=a.n,
-        n_right=b.n,
         n_only_left=a.n - common,
         n_only_right=b.n - common,
         ends=(a, b),
@@ -177,12 +159,6 @@ def _places(
     return torch.from_numpy(places - row * rising.shape[1])
 
 
-def _only(one: Candidates, other: Candidates) -> tuple[Int[Tensor, "_"], ...]:
-    """Ids of the tokens that survive on one side alone, by row."""
-    masks = spread(one, one.alive) & ~spread(other, other.alive)
-    return tuple(mask.nonzero()[:, 0] for mask in masks)
-
-
 def _first(
     one: Candidates, other: Candidates, n_only: Int[Tensor, " rows"], by: Ordering, count: int
 ) -> list[list[int]]:
@@ -197,10 +173,3 @@ def _first(
         for row in short:
             found[row] = by.best_of((one.alive[row] & ~kept[row]).numpy().nonzero()[0], row, count)
     return found
-
-
-def total_variation(ledgers: Sequence[Ledger]) -> Float64[Tensor, "rows chains chains"]:
-    """Total variation distances between all pairs of chains, 0 .. 1, 0 on the diagonal."""
-    probs = [ledger.probs() for ledger in ledgers]
-    rows = [torch.stack([0.5 * (a - b).abs().sum(-1) for b in probs], -1) for a in probs]
-    return torch.stack(rows, 1)

@@ -1,4 +1,4 @@
-"""DRY (don't repeat yourself): logits and history in, logits with continued repetitions lowered out."""
+"""DRY (don't repeat yourself): lower the logits of tokens that would continue a repetition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dynamic temperature: logits in, logits divided by a temperature that follows their entropy out."""
+"""Dynamic temperature: divide logits by a temperature that follows their entropy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DynamicTemperature(Stage):
     role: ClassVar[Role] = "rescale"
     main: ClassVar[str] = "temperature"
     unit: ClassVar[str] = "temperature"
-    margin_unit: ClassVar[str] = "logit"
+    margin_unit: ClassVar[str] = "nats"
     off: ClassVar[Mapping[str, Any] | None] = {"delta": 0.0, "temperature": 1.0}
     sources: ClassVar[tuple[str, ...]] = (
         "llama.cpp src/llama-sampler.cpp llama_sampler_temp_ext",

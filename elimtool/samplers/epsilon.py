@@ -1,4 +1,4 @@
-"""Epsilon sampling: logits in, the tokens of at least a fixed probability out."""
+"""Epsilon sampling: keep the tokens of at least a fixed probability."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Eta sampling: logits in, the tokens above a probability that follows the entropy out."""
+"""Eta sampling: keep the tokens above a probability that follows the entropy."""
 
 from __future__ import annotations
 

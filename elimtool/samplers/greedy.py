@@ -1,4 +1,4 @@
-"""Greedy choice: logits in, the single best token out."""
+"""Greedy choice: keep the single best token."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def select_best(c: Candidates, size: Int[Tensor, " rows"] | None = None) -> Effe
 class Greedy(Stage):
     """Keeps the most probable token and nothing else; the lowest id among ties, as all engines do.
 
-    Formula: ``argmax l``. Unit: logit. Margin: ``l - best other l``, negative for the tokens not chosen.
-    Off: leave it out of the chain.
+    Formula: ``argmax l``. Threshold: the best logit. Margin (nats): ``l - best other l``, negative for the
+    tokens not chosen. Off: leave it out of the chain.
     """
 
     kind: ClassVar[str] = "greedy"
     main: ClassVar[str] = ""
     unit: ClassVar[str] = "logit"
-    margin_unit: ClassVar[str] = "logit"
+    margin_unit: ClassVar[str] = "nats"
     off: ClassVar[Mapping[str, Any] | None] = None
     sources: ClassVar[tuple[str, ...]] = ("llama.cpp src/llama-sampler.cpp llama_sampler_greedy",)
 

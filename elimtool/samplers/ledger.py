@@ -12,12 +12,9 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.distribution import NEG_INF
+from elimtool.samplers.candidates import NEG_INF, Candidates
 from elimtool.samplers.order import count_larger
 from elimtool.samplers.stage import Detail, Effect, Fate, Stage
-
-NAN = float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +81,6 @@ class StageRecord:
         """Columns of the stage's base that survive."""
         return survivors(self._effect)
 
-    def removed(self, row: int = 0) -> Int[Tensor, " removed"]:
-        """Ids of the tokens that the stage removed from a row, ascending."""
-        base = self._effect.base
-        gone = base.alive[row] & ~self._kept[row]
-        return base.ids[row][gone].sort().values
-
     @property
     def tells(self) -> bool:
         """Whether the stage has something to tell about single tokens."""
@@ -104,11 +95,6 @@ class StageRecord:
         """Which tokens of the vocabulary the stage removed."""
         return spread(self._effect.base, self._effect.base.alive & ~self._kept)
 
-    @cached_property
-    def kept_mask(self) -> Bool[Tensor, "rows vocab"]:
-        """Which tokens of the vocabulary survive the stage."""
-        return spread(self._effect.base, self._kept)
-
     def why(self, token: int, row: int = 0) -> str:
         """One sentence that says what this stage did to a token.
 
@@ -121,24 +107,22 @@ class StageRecord:
         column = base.column(token, row)
         if column is None:
             return f"already removed before {self.stage}"
-        told = self.details(row).get(token)
-        detail = "" if told is None else str(told)
         if bool(survivors(self._effect, (row, column))):
-            return f"kept by {self.stage}" + (f": {detail}" if detail else "")
+            told = self.details(row).get(token)
+            return f"kept by {self.stage}" + (f": {told}" if told else "")
         score = base.scores[row, column]
         rank = int(count_larger(base.scores[row : row + 1], score.view(1, 1))) + 1
-        return self._told(row, token, float(base.exact[row, column]), rank, float(score), detail)
+        return self._told(row, token, float(base.exact[row, column]), rank, float(score))
 
     def why_target(self, k: int, row: int = 0) -> str:
         """The same of a followed token that this stage removed, from what is recorded of it."""
         token, prob, rank, logit = (facts[row][k] for facts in self._targets)
-        told = self.details(row).get(token)
-        return self._told(row, token, prob, rank, logit, "" if told is None else str(told))
+        return self._told(row, token, prob, rank, logit)
 
-    def _told(self, row: int, token: int, prob: float, rank: int, logit: float, detail: str) -> str:
+    def _told(self, row: int, token: int, prob: float, rank: int, logit: float) -> str:
         """The stage's sentence about a token that it removed."""
         top_prob, n_after, threshold = (facts[row] for facts in self._rows)
-        return self._stage.why(Fate(token, prob, rank, logit, top_prob, n_after, threshold, detail))
+        return self._stage.why(Fate(token, prob, rank, logit, top_prob, n_after, threshold))
 
     @cached_property
     def _targets(self) -> tuple[list[list[Any]], ...]:
@@ -184,14 +168,14 @@ class Standing:
         return {
             "active": torch.zeros(rows, dtype=torch.bool),
             "mass_pruned": torch.zeros(rows, dtype=torch.float64),
-            "threshold": torch.full((rows,), NAN, dtype=torch.float64),
-            "margin": torch.full(self.alive.shape, NAN, dtype=torch.float64),
+            "threshold": torch.full((rows,), torch.nan, dtype=torch.float64),
+            "margin": torch.full(self.alive.shape, torch.nan, dtype=torch.float64),
         }
 
     @staticmethod
     def of(c: Candidates, targets: Int[Tensor, "rows k"]) -> Standing:
         """Survival and probability of the targets, NaN for none."""
-        return Standing(~c.gone, c.target_probs.masked_fill(targets < 0, NAN))
+        return Standing(~c.gone, c.target_probs.masked_fill(targets < 0, torch.nan))
 
 
 def spread(c: Candidates, mask: Bool[Tensor, "rows width"]) -> Bool[Tensor, "rows vocab"]:
@@ -255,11 +239,11 @@ def _acts(
     pruned = torch.zeros(rows, dtype=torch.float64)
     if not torch.equal(before.n, after.n):
         pruned = base.mass(~survivors(effect))
-    threshold = effect.threshold if effect.threshold is not None else pruned.new_full((rows,), NAN)
+    threshold = effect.threshold if effect.threshold is not None else pruned.new_full((rows,), torch.nan)
     return {
         "active": acted,
         "mass_pruned": pruned,
-        "threshold": threshold.double().masked_fill(~acted, NAN),
+        "threshold": threshold.double().masked_fill(~acted, torch.nan),
         "margin": _margin(effect, before, after, acted, targets < 0),
     }
 
@@ -269,13 +253,13 @@ def _margin(
 ) -> Float64[Tensor, "rows k"]:
     """The effect's margins: null or -inf by the ledger's rules, and never against the outcome."""
     if effect.margin is None:
-        return torch.full(before.slots.shape, NAN, dtype=torch.float64, device=before.scores.device)
+        return torch.full(before.slots.shape, torch.nan, dtype=torch.float64, device=before.scores.device)
     alive = ~after.gone
     margin = effect.margin.double()
     margin = torch.where(alive, margin.nan_to_num(torch.inf, torch.inf, -torch.inf).clamp(min=0.0), margin)
     margin = torch.where(alive, margin, margin.nan_to_num(0.0, torch.inf, -torch.inf).clamp(max=0.0))
     margin = margin.masked_fill(before.gone, NEG_INF)
-    return margin.masked_fill(padding | ~acted[:, None], NAN)
+    return margin.masked_fill(padding | ~acted[:, None], torch.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,16 +295,3 @@ class Ledger:
     def kept(self) -> Bool[Tensor, "rows vocab"]:
         """Survivors of the whole chain."""
         return spread(self.end, self.end.alive)
-
-    @cached_property
-    def survived(self) -> Bool[Tensor, "rows k"]:
-        """Whether each target survives the whole chain; false for padding."""
-        return self.end.slots >= 0
-
-    @cached_property
-    def killer(self) -> Int[Tensor, "rows k"]:
-        """Index of the stage that removed each target, -1 where none did."""
-        found = torch.full_like(self.targets, -1)
-        for index, entry in enumerate(self.records):
-            found = torch.where(entry.alive_before & ~entry.alive_after, index, found)
-        return found

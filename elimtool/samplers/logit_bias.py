@@ -1,4 +1,4 @@
-"""Logit bias: logits in, logits with constants added to chosen tokens out."""
+"""Logit bias: add constants to the logits of chosen tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Min-p: logits in, the tokens within a factor of the most probable one out."""
+"""Min-p: keep the tokens within a factor of the most probable one."""
 
 from __future__ import annotations
 

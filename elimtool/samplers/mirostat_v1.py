@@ -1,4 +1,4 @@
-"""Mirostat v1: logits in, a top-k whose k follows the surprise of what was chosen so far out."""
+"""Mirostat v1: top-k with a k that follows the surprise of what was chosen so far."""
 
 from __future__ import annotations
 

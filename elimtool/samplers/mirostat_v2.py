@@ -1,4 +1,4 @@
-"""Mirostat v2: logits in, the tokens of at most mu bits of surprise out."""
+"""Mirostat v2: keep the tokens of at most mu bits of surprise."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor
 
-from elimtool.numerics.ranking import reaching
+from elimtool.numerics.ranking import count_compared, reaching
 
-Row = npt.NDArray[Any]
+Array = npt.NDArray[Any]
 
 FEW = 1024
 """Columns up to which calls cost more than what they do: such rows are worked through together."""
@@ -54,15 +54,11 @@ def count_larger(
     rows, bounds = values.numpy(), than.numpy()
     if rows.shape[1] < FEW:
         return torch.from_numpy((rows[:, None, :] > bounds[:, :, None]).sum(-1, dtype=np.int64))
-    found = np.empty(bounds.shape, dtype=np.int64)
-    mask = np.empty(rows.shape[1], dtype=np.bool_)
-    for row, wanted, counts in zip(rows, bounds, found, strict=True):
-        for k, bound in enumerate(wanted):
-            counts[k] = np.count_nonzero(np.greater(row, bound, out=mask))
-    return torch.from_numpy(found)
+    found = count_compared(rows, bounds, np.ones(bounds.shape, dtype=np.bool_), np.greater)
+    return torch.from_numpy(found.reshape(bounds.shape))
 
 
-def leaders(values: Row, count: int) -> Row:
+def leaders(values: Array, count: int) -> Array:
     """Places of the ``count`` largest values, falling, the first place first among ties."""
     if not len(values):
         return np.zeros(0, dtype=np.int64)
@@ -92,12 +88,16 @@ def _in_turn(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(values.cumsum(-1)[..., -1] if values.shape[-1] else values.sum(-1))
 
 
-def dot(one: Row, other: Row) -> float:
-    """Sum of products, by torch: numpy would wake threads of its own, which torch has to share cores with."""
-    return float(torch.from_numpy(one).dot(torch.from_numpy(other)))
+def dot(one: Array, other: Array) -> float:
+    """Sum of products, whose last digit depends on the values alone.
+
+    A BLAS dot product adds in an order that depends on where in memory a row begins (MKL on AMD processors),
+    and so on the rows beside it; numpy's pairwise sum does not, and wakes no threads.
+    """
+    return float((one * other).sum())
 
 
-def held_below(values: Row, weights: Row, bounds: Row) -> Row:
+def held_below(values: Array, weights: Array, bounds: Array) -> Array:
     """What the values strictly under each bound weigh, from one pass over the weights."""
     inside = values < bounds.max(initial=-np.inf)
     if 8 * np.count_nonzero(inside) < len(values):
@@ -111,7 +111,7 @@ def held_below(values: Row, weights: Row, bounds: Row) -> Row:
 
 def alive_parts(
     alive: Bool[Tensor, "rows width"], *columns: Shaped[Tensor, "rows width"]
-) -> Iterator[tuple[Row, ...]]:
+) -> Iterator[tuple[Array, ...]]:
     """Row by row the living columns of some tensors, so that no sum depends on how wide others made a row."""
     rows = [one.numpy() for one in columns]
     for index, mask in enumerate(alive.numpy()):

@@ -1,4 +1,4 @@
-"""Repetition, presence and frequency penalties: logits and history in, logits of seen tokens lowered out."""
+"""Repetition, presence and frequency penalties: lower the logits of tokens that were seen."""
 
 from __future__ import annotations
 

@@ -10,12 +10,16 @@ from typing import Any
 
 import yaml
 
-import elimtool
 from elimtool.errors import ElimError, nearest
+from elimtool.files.package import shipped_configs
 from elimtool.samplers.chain import Chain
-from elimtool.samplers.chains import StageEntry, read_chain
+from elimtool.samplers.chain_file import StageEntry, read_chain
 from elimtool.samplers.stage import Stage
+from elimtool.samplers.stages import STAGES
 from elimtool.samplers.values import fitted
+from elimtool.version import __version__
+
+PRESETS = shipped_configs("samplers")
 
 ALIASES: dict[str, tuple[str, str]] = {
     "temp": ("temperature", "temperature"),
@@ -41,15 +45,9 @@ ALIASES: dict[str, tuple[str, str]] = {
 """Names that engines give to parameters, as inline forms may use them: (stage, parameter)."""
 
 
-def presets_folder() -> Path:
-    """Where the presets are: inside an installed package, else in the repository."""
-    inside = Path(elimtool.__file__).parent / "configs" / "samplers"
-    return inside if inside.is_dir() else Path(elimtool.__file__).parents[1] / "configs" / "samplers"
-
-
 def preset_names() -> list[str]:
     """Names of the presets, sorted."""
-    return sorted(p.stem for p in presets_folder().glob("*.yaml"))
+    return sorted(p.stem for p in PRESETS.glob("*.yaml"))
 
 
 def resolve(spec: str) -> Chain:
@@ -76,8 +74,8 @@ def resolve(spec: str) -> Chain:
         return _from_file(Path(text), Path(text).stem, ())
     if "=" in text and not (colon and "=" not in head):
         return _inline(text)
-    if text in _stages():
-        return Chain(text, "elimtool", elimtool.__version__, (_build(text, {}, ""),))
+    if text in STAGES:
+        return Chain(text, "elimtool", __version__, (_build(text, {}, ""),))
     word = head if colon else text
     raise ElimError(
         f"unknown sampler chain '{word}'",
@@ -88,14 +86,7 @@ def resolve(spec: str) -> Chain:
 @lru_cache
 def _preset(name: str) -> Chain:
     """The chain of a preset, read once."""
-    return _from_file(presets_folder() / f"{name}.yaml", name, ())
-
-
-def _stages() -> dict[str, type[Stage]]:
-    """All stages by name."""
-    from elimtool.samplers import STAGES
-
-    return STAGES
+    return _from_file(PRESETS / f"{name}.yaml", name, ())
 
 
 def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
@@ -109,7 +100,7 @@ def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
             chain = _override(chain, {str(k): v for k, v in entry.set.items()}, f"{path}: set")
     else:
         stages = tuple(_entry(e, path) for e in entry.stages)
-        chain = Chain(name, entry.engine or "elimtool", entry.version or elimtool.__version__, stages)
+        chain = Chain(name, entry.engine or "elimtool", entry.version or __version__, stages)
     return replace(
         chain,
         name=name,
@@ -124,7 +115,7 @@ def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
 def _base(base: str, path: Path, seen: tuple[Path, ...]) -> Chain:
     """The chain that a file starts from: a preset, or a file beside it."""
     if base in preset_names():
-        return _from_file(presets_folder() / f"{base}.yaml", base, seen)
+        return _from_file(PRESETS / f"{base}.yaml", base, seen)
     beside = path.parent / base
     if beside.is_file():
         return _from_file(beside, beside.stem, seen)
@@ -143,14 +134,13 @@ def _entry(entry: StageEntry, path: Path) -> Stage:
 
 def _build(kind: str, params: Mapping[str, Any], label: str) -> Stage:
     """Build a stage from its name and parameters."""
-    stages = _stages()
-    if kind not in stages:
-        raise ElimError(f"unknown stage '{kind}'", nearest(kind, tuple(stages)))
-    names = _parameters(stages[kind])
+    if kind not in STAGES:
+        raise ElimError(f"unknown stage '{kind}'", nearest(kind, tuple(STAGES)))
+    names = _parameters(STAGES[kind])
     for name in params:
         if name not in names:
             raise ElimError(f"{kind} has no parameter '{name}'", nearest(name, names))
-    return stages[kind](**{k: fitted(stages[kind], k, v) for k, v in params.items()}, label=label)
+    return STAGES[kind](**{k: fitted(STAGES[kind], k, v) for k, v in params.items()}, label=label)
 
 
 def _parameters(stage: type[Stage]) -> tuple[str, ...]:
@@ -164,7 +154,7 @@ def _assignments(text: str, whole: str) -> dict[str, Any]:
     for part in _split(text):
         name, equals, value = part.partition("=")
         name = name.strip()
-        if part.strip() in _stages() and not _stages()[part.strip()].main and part.strip() not in found:
+        if part.strip() in STAGES and not STAGES[part.strip()].main and part.strip() not in found:
             found[part.strip()] = None
             continue
         if not equals or not name or not value.strip():
@@ -201,24 +191,23 @@ def _target(name: str) -> tuple[str, str]:
     Raises:
         ElimError: It means none.
     """
-    stages = _stages()
-    if name in stages:
-        if not stages[name].main:
+    if name in STAGES:
+        if not STAGES[name].main:
             raise ElimError(f"{name} takes no value", f"write '{name}' alone as a chain")
-        return name, stages[name].main
+        return name, STAGES[name].main
     if name in ALIASES:
         return ALIASES[name]
     kind, dot, parameter = name.partition(".")
-    if dot and kind in stages:
+    if dot and kind in STAGES:
         return kind, parameter
-    raise ElimError(f"unknown stage or parameter '{name}'", nearest(name, (*stages, *ALIASES)))
+    raise ElimError(f"unknown stage or parameter '{name}'", nearest(name, (*STAGES, *ALIASES)))
 
 
 def _inline(text: str) -> Chain:
     """Stages in the order in which they are first named."""
     chosen: dict[str, dict[str, Any]] = {}
     for name, value in _assignments(text, text).items():
-        if value is None and name in _stages() and not _stages()[name].main:
+        if value is None and name in STAGES and not STAGES[name].main:
             chosen[name] = {}
             continue
         kind, parameter = _target(name)
@@ -226,7 +215,7 @@ def _inline(text: str) -> Chain:
             raise ElimError(f"{kind}.{parameter} is given twice in '{text}'")
         chosen[kind][parameter] = value
     stages = tuple(_build(kind, params, "") for kind, params in chosen.items())
-    return Chain(text, "elimtool", elimtool.__version__, stages)
+    return Chain(text, "elimtool", __version__, stages)
 
 
 def _override(chain: Chain, changes: Mapping[str, Any], where: str) -> Chain:

@@ -1,4 +1,4 @@
-"""What every stage of a chain is: parameters in, an effect on the working distribution out."""
+"""The contract of a sampler stage: parameters that act on the working distribution."""
 
 from __future__ import annotations
 
@@ -83,7 +83,6 @@ class Fate:
         top_prob: Probability of the best token before the stage.
         n_after: Survivors after the stage.
         threshold: The stage's threshold, NaN = none.
-        detail: What the stage noted about this very token.
     """
 
     token: int
@@ -93,7 +92,6 @@ class Fate:
     top_prob: float
     n_after: int
     threshold: float
-    detail: str
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What it takes to survive: logits and targets in, the least (or greatest) setting of each sampler out."""
+"""Work out what it takes to survive: for each target the least (or greatest) setting of each sampler."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.order import Row, held_below
+from elimtool.samplers.order import Array, held_below
 from elimtool.samplers.temperature_range import TemperatureRanges, temperature_ranges
 from elimtool.samplers.top_n_sigma import deviation
 from elimtool.samplers.typical import Typical
 
 __all__ = ["Bounds", "TemperatureRanges", "bounds", "temperature_ranges"]
 
-NAN = float("nan")
 ROOM = 1e-12
 """Relative step that moves an attained bound to the surviving side, so that rounding cannot undo it."""
 
@@ -61,7 +60,7 @@ def bounds(
     """
     c = begun or Candidates.of(logits, targets)
     above, nearer, sigma = _masses(c)
-    below = (c.top - c.target_scores).masked_fill(c.gone, NAN)
+    below = (c.top - c.target_scores).masked_fill(c.gone, torch.nan)
     sigmas = torch.where(below == 0, below, below / sigma)
     return Bounds(
         min_top_k=c.ranks,
@@ -69,7 +68,7 @@ def bounds(
         max_min_p=torch.where(below == 0, torch.ones_like(below), torch.exp(-below) * (1 - ROOM)),
         min_typical_p=nearer,
         min_top_n_sigma=sigmas * (1 + ROOM),
-        max_epsilon=(c.target_probs * (1 - ROOM)).masked_fill(c.gone, NAN),
+        max_epsilon=(c.target_probs * (1 - ROOM)).masked_fill(c.gone, torch.nan),
     )
 
 
@@ -82,14 +81,14 @@ def _masses(
         return above, nearer, torch.from_numpy(c.measured.deviation)[:, None]
     shifts = Typical(0.5).shifts(c)
     above = _mass_before(c, (-row for row in c.scores.numpy()), -c.target_scores)
-    return above, _mass_before(c, shifts.numpy(), c.at(shifts, NAN)), deviation(c, "population")
+    return above, _mass_before(c, shifts.numpy(), c.at(shifts, torch.nan)), deviation(c, "population")
 
 
 def _mass_before(
-    c: Candidates, places: Iterable[Row], mine: Float64[Tensor, "rows k"]
+    c: Candidates, places: Iterable[Array], mine: Float64[Tensor, "rows k"]
 ) -> Float64[Tensor, "rows k"]:
     """Probability of the tokens strictly before each target where they stand by rising ``places``."""
-    found = torch.full_like(mine, NAN)
+    found = torch.full_like(mine, torch.nan)
     rows = zip(places, c.exact.numpy(), mine.numpy(), (~c.gone).numpy(), found.numpy(), strict=True)
     for values, probs, bounds, wanted, held in rows:
         held[wanted] = held_below(values, probs, bounds[wanted])

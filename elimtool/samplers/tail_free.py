@@ -1,4 +1,4 @@
-"""Tail-free sampling: logits in, the tokens before the curve of sorted probabilities goes flat out."""
+"""Tail-free sampling: keep the tokens before the curve of sorted probabilities goes flat."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ class TailFree(Stage):
     """Cuts where the normalised, cumulated second difference of the sorted probabilities passes z.
 
     Formula: ``d2_i = |(p_i - p_(i+1)) - (p_(i+1) - p_(i+2))|`` over its sum; keep until its running sum
-    passes z.
-    Threshold: z (share). Margin (share): z - running sum at the token. Off: z >= 1. Rows of at most two
-    survivors are left alone by ``prefix``.
+    passes z. Threshold: z (share of curvature). Margin (share of curvature): z - running sum at the token.
+    Off: z >= 1. Rows of at most two survivors are left alone by ``prefix``.
 
     Attributes:
         z: Share of the curvature to keep, 0 .. 1.
@@ -30,8 +29,8 @@ class TailFree(Stage):
 
     kind: ClassVar[str] = "tail_free"
     main: ClassVar[str] = "z"
-    unit: ClassVar[str] = "share"
-    margin_unit: ClassVar[str] = "share"
+    unit: ClassVar[str] = "share of curvature"
+    margin_unit: ClassVar[str] = "share of curvature"
     off: ClassVar[Mapping[str, Any] | None] = {"z": 1.0}
     sources: ClassVar[tuple[str, ...]] = (
         "koboldcpp gpttype_adapter.cpp sample_tail_free",

@@ -1,4 +1,4 @@
-"""Temperature: logits in, logits divided by T out."""
+"""Temperature: divide logits by T."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Temperature(Stage):
     """Divides every logit by T, which sharpens (T < 1) or flattens (T > 1) the distribution.
 
     Formula: ``l' = l / T``. Off: T = 1. Removes nothing, except where the engine turns a low T into greedy
-    choice: then only the largest logit survives (the lowest id among ties) and the margin is ``l - best other
-    l``.
+    choice: then only the largest logit survives (the lowest id among ties) and the margin (nats) is ``l -
+    best other l``.
 
     Attributes:
         temperature: T.
@@ -36,7 +36,7 @@ class Temperature(Stage):
     role: ClassVar[Role] = "rescale"
     main: ClassVar[str] = "temperature"
     unit: ClassVar[str] = "temperature"
-    margin_unit: ClassVar[str] = "logit"
+    margin_unit: ClassVar[str] = "nats"
     off: ClassVar[Mapping[str, Any] | None] = {"temperature": 1.0}
     sources: ClassVar[tuple[str, ...]] = (
         "Ackley, Hinton & Sejnowski 1985",

@@ -1,4 +1,4 @@
-"""Temperatures at which targets survive a chain: chain, logits and targets in, intervals out.
+"""Find the temperatures at which targets survive a chain, as intervals.
 
 A chain is split at its temperature stage. What stands before does not depend on T. After it, top-k, min-p,
 top-p, top-a, top-n-sigma and greedy choice keep a prefix of the tokens sorted by score, and the prefix grows
@@ -42,7 +42,7 @@ ROOM = 1e-11
 """Relative width of the bracket around an edge."""
 Temperatures = Float64[Tensor, "rows k"]
 Alive = Bool[Tensor, "rows k"]
-Row = npt.NDArray[np.float64]
+Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class _Target:
         stages: Active stages after the temperature that depend on T.
     """
 
-    logits: Row
+    logits: Scores
     slot: int
     stages: tuple[Stage, ...]
 
@@ -206,7 +206,7 @@ def _slack(target: _Target, t: float) -> float:
     return slack
 
 
-def _reach(stage: Stage, z: Row) -> int:
+def _reach(stage: Stage, z: Scores) -> int:
     """How many tokens a top-k keeps whatever T is."""
     if not isinstance(stage, TopK):
         raise TypeError(f"{stage.name} is not understood here")

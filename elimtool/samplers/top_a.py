@@ -1,4 +1,4 @@
-"""Top-a: logits in, the tokens above a threshold quadratic in the best probability out."""
+"""Top-a: keep the tokens above a threshold quadratic in the best probability."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Top-h: logits in, the most probable tokens that hold a share of the entropy out."""
+"""Top-h: keep the most probable tokens that hold a share of the entropy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Top-k: logits in, the k largest out."""
+"""Top-k: keep the k tokens of largest logit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.distribution import NEG_INF
+from elimtool.samplers.candidates import NEG_INF, Candidates
 from elimtool.samplers.order import at_least, larger, tally
 from elimtool.samplers.stage import Context, Effect, Fate, Stage
 
@@ -18,7 +17,7 @@ from elimtool.samplers.stage import Context, Effect, Fate, Stage
 class TopK(Stage):
     """Keeps the k largest logits.
 
-    Formula: keep ``l >= l_(k)``, the k-th largest. Threshold: that logit. Margin (logit): a survivor's
+    Formula: keep ``l >= l_(k)``, the k-th largest. Threshold: that logit. Margin (nats): a survivor's
     distance to the best removed token, a removed token's to the k-th. Off: k <= 0.
 
     Attributes:
@@ -31,7 +30,7 @@ class TopK(Stage):
     kind: ClassVar[str] = "top_k"
     main: ClassVar[str] = "k"
     unit: ClassVar[str] = "logit"
-    margin_unit: ClassVar[str] = "logit"
+    margin_unit: ClassVar[str] = "nats"
     off: ClassVar[Mapping[str, Any] | None] = {"k": 0}
     sources: ClassVar[tuple[str, ...]] = (
         "Fan, Lewis & Dauphin 2018, arXiv 1805.04833",

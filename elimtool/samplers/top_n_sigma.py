@@ -1,4 +1,4 @@
-"""Top-n-sigma: logits in, those within n standard deviations of the largest out."""
+"""Top-n-sigma: keep the logits within n standard deviations of the largest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Top-p (nucleus): logits in, the most probable tokens that hold mass p out."""
+"""Top-p (nucleus): keep the most probable tokens that hold mass p."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.stage import Context, Effect, Fate, Stage, leading
-
-Rows = Float[Tensor, "rows width"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,9 @@ class TopP(Stage):
             keep = self._as_torch_sorts(c, keep) if self.ties == "torch" else keep
         return Effect(c, keep=keep, threshold=torch.full_like(c.top[:, 0], self.p), margin=margin)
 
-    def _edge(self, c: Candidates, probs: Rows) -> tuple[Bool[Tensor, "rows width"], Rows]:
+    def _edge(
+        self, c: Candidates, probs: Float[Tensor, "rows width"]
+    ) -> tuple[Bool[Tensor, "rows width"], Float[Tensor, "rows width"]]:
         """Which sorted columns hold the mass, and by how much each does."""
         if self.boundary == "ascending":
             tail = c.running(probs.flip(-1)).flip(-1)

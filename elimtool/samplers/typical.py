@@ -1,4 +1,4 @@
-"""Locally typical sampling: logits in, the tokens whose surprise is nearest to the entropy out."""
+"""Locally typical sampling: keep the tokens whose surprise is nearest to the entropy."""
 
 from __future__ import annotations
 

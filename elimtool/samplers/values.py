@@ -1,4 +1,4 @@
-"""Parameter values as users write them: a value and a stage's field in, a value of its type out."""
+"""Turn parameter values as users write them into the types of a stage's fields."""
 
 from __future__ import annotations
 

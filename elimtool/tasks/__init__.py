@@ -1,0 +1,1 @@
+"""Carry out the commands that need a model, one module or folder for each."""

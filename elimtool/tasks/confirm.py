@@ -1,4 +1,4 @@
-"""Causal tests of verdicts: a model, a run and its prompts in, the verdicts with tested culprits out.
+"""Test the culprits that verdicts name by ablation.
 
 A component is on the way by which a target was lost if ablating it raises the target's log-probability by
 more than a threshold, by more than 95 % of random components of its kind do, and with one sign under mean and
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from elimtool.analysis.evidence import CONTROLS, DELTA, DELTA_HALF, ROLES, CausalTest, evidence
+from elimtool.analysis.evidence import DELTA, DELTA_HALF, NULL_COMPONENTS, ROLES, CausalTest, evidence
 from elimtool.engine import scoring
 from elimtool.engine.reference import ensure_reference
+from elimtool.files.rows import Rows
 from elimtool.model.interventions import Ablate, Component
 from elimtool.model.interventions.install import Plan
 from elimtool.model.interventions.recording import dtype_name
@@ -23,11 +24,9 @@ from elimtool.model.view import Encoded
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from elimtool.model.interventions.reference import Reference
+    from elimtool.model.interventions.reference import ReferenceActivations
     from elimtool.model.model import Model
     from elimtool.run import Run
-
-Rows = list[dict[str, Any]]
 
 
 def confirm(
@@ -68,7 +67,13 @@ def confirm(
 
 
 def _test(
-    model: Model, one: Encoded, rows: Rows, ids: Sequence[int], reference: Reference, seed: int, delta: float
+    model: Model,
+    one: Encoded,
+    rows: Rows,
+    ids: Sequence[int],
+    reference: ReferenceActivations,
+    seed: int,
+    delta: float,
 ) -> None:
     """Fill in the columns of one prompt's verdicts; each component is ablated once for all of them."""
     named = {role: [_component(row[role]) for row in rows] for role in ROLES}
@@ -103,7 +108,7 @@ def controls_of(part: Component, n_layers: int, n_heads: int, seed: int) -> list
         seed: Draws them.
 
     Returns:
-        ``CONTROLS`` of them, or as many as the model has.
+        ``NULL_COMPONENTS`` of them, or as many as the model has.
     """
     pool: list[Component] = []
     for distance in range(n_layers):
@@ -111,17 +116,17 @@ def controls_of(part: Component, n_layers: int, n_heads: int, seed: int) -> list
         for layer in sorted(layer for layer in layers if 0 <= layer < n_layers):
             heads: Iterable[int | None] = [None] if part.head is None else range(n_heads)
             pool += [found for head in heads if (found := Component(layer, head)) != part]
-        if len(pool) >= CONTROLS:
+        if len(pool) >= NULL_COMPONENTS:
             break
     dice = random.Random(f"{seed} {part}")
-    return dice.sample(pool, min(CONTROLS, len(pool)))
+    return dice.sample(pool, min(NULL_COMPONENTS, len(pool)))
 
 
 def log_probabilities(
     model: Model,
     one: Encoded,
     plans: Sequence[Plan],
-    reference: Reference,
+    reference: ReferenceActivations,
     where: Sequence[int],
     ids: Sequence[int],
 ) -> Tensor:

@@ -1,4 +1,4 @@
-"""What ``elimtool trace`` and ``elimtool.trace`` do: the engine's measurements, joined into verdicts."""
+"""What ``elimtool trace`` does: measure prompts, and judge what became of each target."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 
 from elimtool.analysis.effects import effects
 from elimtool.analysis.verdict import verdicts
-from elimtool.engine import loop as engine
-from elimtool.engine.intake import ask
+from elimtool.engine.forward import Extra
+from elimtool.engine.intake import ask, encode, fingerprint
+from elimtool.engine.loop import Passes
+from elimtool.engine.options import TraceOptions
+from elimtool.engine.records import arrow_table, prompt_rows
+from elimtool.engine.session import Session
+from elimtool.errors import ElimError
 from elimtool.model.interventions.recording import Recording
 from elimtool.model.interventions.recording import record as record_one
+from elimtool.model.view import Encoded
 from elimtool.run.selection import JUDGED_BY
 from elimtool.tasks.confirm import confirm
 
 if TYPE_CHECKING:
-    from elimtool.engine.loop import TraceOptions
     from elimtool.model.model import Model
-    from elimtool.model.view import Encoded
     from elimtool.prompts.prompt import Prompt
     from elimtool.run import Run
 
@@ -48,11 +52,40 @@ def trace(
     Raises:
         ElimError: An option or (with ``errors="raise"``) a prompt cannot be used.
     """
-    options = options or engine.TraceOptions()
+    session = Session(model, options or TraceOptions())
     asked = ask(prompts, targets, foils)
-    run = engine.measure(model, asked, targets=targets, foils=foils, options=options, progress=progress)
-    usable = engine.encode_all(model, asked, options) if options.confirm else []
-    return judge(model, run, options, usable).only(options.selection().kept)
+    return traced(session, asked, session.encode_all(asked), progress=progress)
+
+
+def traced(
+    session: Session,
+    asked: Sequence[Prompt],
+    found: Sequence[Encoded | ElimError],
+    *,
+    extra: Sequence[Extra] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Do what ``trace`` does, with a model that is set up and prompts that are tokenised already.
+
+    Args:
+        session: What to measure, and with which model.
+        asked: The prompts.
+        found: From ``session.encode_all``.
+        extra: Metrics of the caller's own.
+        progress: Called with (prompts done, prompts in all).
+    """
+    from elimtool.run import Run
+    from elimtool.run.manifest import utc_now
+
+    started = utc_now()
+    usable = [one for one in found if isinstance(one, Encoded)]
+    passes = Passes(session, extra=extra)
+    passes.run(usable, session.options.batch_size, progress)
+    prompts = arrow_table("prompts", prompt_rows(asked, found))
+    tables = passes.tables(prompts.column("prompt_id").to_pylist())
+    facts = session.manifest(started, usable, prompts_sha256=fingerprint(asked))
+    run = Run.from_tables(facts, {"prompts": prompts, **tables})
+    return judge(session, run, usable).only(session.kept)
 
 
 def prepare(model: Model, options: TraceOptions, progress: Callable[[str], None] | None = None) -> None:
@@ -70,31 +103,30 @@ def prepare(model: Model, options: TraceOptions, progress: Callable[[str], None]
 
 
 def judge(
-    model: Model,
+    session: Session,
     run: Run,
-    options: TraceOptions,
     usable: Sequence[Encoded],
     failed: Callable[[Encoded, Exception], None] | None = None,
 ) -> Run:
     """Join measurements into the tables that are made of others: ``verdicts`` and ``effects``.
 
     Args:
-        model: The model that was measured, without interventions.
-        run: From ``engine.measure``, or made of what ``engine.run_batch`` gave.
-        options: What was measured.
+        session: What was measured.
+        run: The measured tables.
         usable: The prompts whose verdicts ``options.confirm`` tests.
         failed: Told of a prompt at which a test fails; without, the first failure is raised.
 
     Returns:
         The run with these tables, where they are asked for and can be made.
     """
-    kept = options.selection().kept
+    kept, options = session.kept, session.options
     if not kept.isdisjoint(JUDGED_BY) and "survival" in run.tables:
         passes = (None, run.interventions) if options.interventions else (None,)
         judged = [{**row, "intervention": one} for one in passes for row in verdicts(run.under(one))]
         run = run.with_rows("verdicts", judged)
         if options.confirm:
-            run = run.with_rows("verdicts", confirm(model, run, usable, options.seed, failed=failed))
+            tested = confirm(session.model, run, usable, options.seed, failed=failed)
+            run = run.with_rows("verdicts", tested)
     if "effects" in kept and "verdicts" in run.tables:
         run = run.with_rows("effects", effects(run))
     return run
@@ -111,7 +143,6 @@ def record(model: Model, prompt: str | Prompt, *, options: TraceOptions | None =
     Raises:
         ElimError: The prompt cannot be used.
     """
-    options = options or engine.TraceOptions()
+    options = replace(options or TraceOptions(), interventions=())
     (asked,) = ask(prompt, (), ())
-    (one,) = engine.encode_all(model, [asked], replace(options, interventions=(), errors="raise"))
-    return record_one(model, one)
+    return record_one(model, encode(model, asked, options))

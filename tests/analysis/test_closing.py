@@ -2,7 +2,8 @@ from math import exp
 
 import pytest
 
-from elimtool.analysis.closing import ChainFate, closing_sentence, commit_layer, needed, spell_prob
+from elimtool.analysis.closing import closing_sentence, commit_layer, spell_prob
+from elimtool.analysis.fate import ChainFate, needed
 
 
 def layers(*ranks):
@@ -110,7 +111,7 @@ def test_a_token_that_was_dead_before_the_chain():
 
 
 @pytest.mark.parametrize(
-    ("stage", "params", "rank", "margin", "words"),
+    ("kind", "params", "rank", "margin", "words"),
     [
         ("top_k", {"k": 40}, 1_200, -3.0, "needed k of at least 1,200"),
         ("top_p", {"p": 0.95}, 30, -0.0112, "needed p > 0.962"),
@@ -123,14 +124,15 @@ def test_a_token_that_was_dead_before_the_chain():
         ("top_n_sigma", {"n": 1.0}, 30, -0.501, "needed n of at least 1.51"),
         ("greedy", {}, 2, -1.0, "needed rank 1"),
         ("temperature", {"temperature": 0.0}, 2, -1.0, "needed rank 1"),
+        ("dynamic_temperature", {"temperature": 0.0, "delta": 0.0}, 2, -1.0, "needed rank 1"),
         ("xtc", {"probability": 1.0, "threshold": 0.1}, 1, -1.0, "too probable to stay"),
         ("top_p", {"p": 0.95}, 30, None, ""),
         ("min_p", {}, 30, -1.0, ""),
         ("mirostat_v2", {"tau": 5.0}, 30, -1.0, ""),
     ],
 )
-def test_what_a_stage_would_have_had_to_be(stage, params, rank, margin, words):
-    assert needed(stage, params, rank, margin) == words
+def test_what_a_stage_would_have_had_to_be(kind, params, rank, margin, words):
+    assert needed(kind, params, rank, margin) == words
 
 
 @pytest.mark.parametrize("margin", [-1e-6, -0.003, -0.0199, -0.0499])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elimtool.analysis.regime import MEANING, regime_sentence
+from elimtool.analysis.regime_sentence import MEANING, regime_sentence
 
 ROW = {
     "n_recent": 12,

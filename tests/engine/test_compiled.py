@@ -7,24 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elimtool import TraceOptions, trace
-from elimtool.engine import loop as engine
-from elimtool.lenses.raw import RawLens
+from elimtool import Prompt, TraceOptions
+from elimtool.engine.session import Session
 from elimtool.numerics import kernels
 from elimtool.run import Run
+from tests.engine.sessions import trace_with
 
 PROMPTS = ["The capital of France is", "a", "Three more words and a full stop."]
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether each readout was asked to take compiled loops."""
-    found: list[bool] = []
-    plain = engine.shapes
-    monkeypatch.setattr(
-        engine, "shapes", lambda logits, compiled: found.append(compiled) or plain(logits, compiled)
-    )
-    return found
 
 
 def test_only_large_jobs_on_long_rows_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,38 +21,51 @@ def test_only_large_jobs_on_long_rows_are_worth_it(monkeypatch: pytest.MonkeyPat
     assert not kernels.usable(kernels.VOCABULARY - 1)
     assert kernels.worth(kernels.VOCABULARY, kernels.DISTRIBUTIONS)
     assert not kernels.worth(kernels.VOCABULARY, kernels.DISTRIBUTIONS - 1)
-    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
+    monkeypatch.setattr(kernels, "find_spec", lambda name: None)  # numba is not installed
     assert not kernels.usable(kernels.VOCABULARY)
 
 
+@pytest.mark.smollm2
+def test_a_session_decides_by_the_size_of_the_job(smollm2: Any) -> None:
+    options = TraceOptions(position="all", lens="raw")
+    session = Session(smollm2, options)
+    rows = -(-kernels.DISTRIBUTIONS // (smollm2.n_layers + 1))
+    long = session.encode(Prompt(text=" a" * rows))
+    for some, large in (([long], True), ([session.encode(Prompt(text="a few words"))], False)):
+        session.prepare(some)
+        assert session.settings.compiled is large
+    decided = Session(smollm2, options, compiled=False)
+    decided.prepare([long])
+    assert not decided.settings.compiled
+
+
 @pytest.mark.parametrize("position", ["last", "all"])
-def test_all_tables_are_the_same(
-    llama: Any, monkeypatch: pytest.MonkeyPatch, asked: list[bool], position: Any
-) -> None:
+def test_all_tables_are_the_same(llama: Any, position: Any) -> None:
     options = TraceOptions(position=position, batch_size=2)
-    plain = trace(llama, PROMPTS, options=options)
-    rows = len(plain.arrow("lens_layers"))
-    monkeypatch.setattr(kernels, "VOCABULARY", 1)
-    monkeypatch.setattr(kernels, "DISTRIBUTIONS", rows + 1)
-    trace(llama, PROMPTS, options=options)
-    assert not any(asked)  # one distribution too few
-    monkeypatch.setattr(kernels, "DISTRIBUTIONS", rows)
-    asked.clear()
-    compiled = trace(llama, PROMPTS, options=options)
-    assert asked
-    assert all(asked)
+    seen: list[bool] = []
+
+    class Watching:
+        """A metric that notes how it is asked to work."""
+
+        needs, tables = frozenset(), ()
+        observe = read = lambda self, view: None
+        finish = dict
+
+        def __init__(self, batch: Any, settings: Any) -> None:
+            seen.append(settings.compiled)
+
+    plain = trace_with(llama, PROMPTS, options, extra=[Watching], compiled=False)
+    compiled = trace_with(llama, PROMPTS, options, extra=[Watching], compiled=True)
+    half = len(seen) // 2
+    assert half and not any(seen[:half]) and all(seen[half:])
     same(compiled, plain)
 
 
-def test_chunks_that_take_each_others_memory_change_nothing(
-    llama: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kernels, "VOCABULARY", 1)
-    monkeypatch.setattr(kernels, "DISTRIBUTIONS", 1)
+def test_chunks_that_take_each_others_memory_change_nothing(llama: Any) -> None:
     options = TraceOptions(position="all")
-    whole = trace(llama, PROMPTS, options=options)
-    monkeypatch.setattr(engine, "READOUT_BYTES", 5 * (llama.n_layers + 1) * llama.vocab * 4)  # five rows
-    same(trace(llama, PROMPTS, options=options), whole)
+    whole = trace_with(llama, PROMPTS, options, compiled=True)
+    five_rows = 5 * (llama.n_layers + 1) * llama.vocab * 4
+    same(trace_with(llama, PROMPTS, options, compiled=True, readout_bytes=five_rows), whole)
 
 
 def same(found: Run, expected: Run) -> None:
@@ -77,7 +79,3 @@ def same(found: Run, expected: Run) -> None:
                 np.testing.assert_allclose(left, right, atol=2e-6, rtol=2e-5, err_msg=f"{name}.{column}")
             else:
                 assert [str(value) for value in left] == [str(value) for value in right], f"{name}.{column}"
-
-
-def test_settings_of_a_small_job_ask_for_none(llama: Any) -> None:
-    assert not engine.settings_for(llama, TraceOptions(), RawLens()).compiled

@@ -21,11 +21,10 @@ def residuals(model: Any, text: str) -> tuple[list[int], torch.Tensor]:
     kept: list[torch.Tensor] = []
 
     def observe(view: LayerView) -> None:
-        assert view.residual is not None
         kept.append(view.residual[0].clone())
 
     encoded = model.encode(elimtool.Prompt(text=text), position="all")
-    model.stream(Batch.of([encoded]), {"residual"}, observe)
+    model.stream(Batch.of([encoded]), (), observe)
     return list(encoded.token_ids), torch.stack(kept)
 
 

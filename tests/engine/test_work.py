@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from elimtool import TraceOptions
-from elimtool.engine import loop as engine
-from elimtool.lenses.raw import RawLens
+from elimtool.engine.forward import run_batch
+from elimtool.engine.session import Session
 from elimtool.metrics import METRICS
 from elimtool.model.view import Encoded, LayerView
 from elimtool.prompts.prompt import Prompt
@@ -24,8 +24,8 @@ def encoded(model: Any, texts: list[str], position: Any = "last") -> list[Encode
 
 
 def traced(model: Any, some: list[Encoded], **options: Any) -> Any:
-    settings = engine.settings_for(model, TraceOptions(**options), RawLens())
-    return engine.run_batch(model, some, settings, RawLens())
+    session = Session(model, TraceOptions(**options))
+    return run_batch(model, some, session.settings, session.lens)
 
 
 @pytest.mark.parametrize("position", ["last", "all"])

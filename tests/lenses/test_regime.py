@@ -16,7 +16,7 @@ from elimtool.lenses.regime import (
     REGIMES,
     WINDOW,
     Recent,
-    Reference,
+    ReferenceStatistics,
     classify,
     conformal,
     context_gain,
@@ -86,16 +86,16 @@ def test_a_late_window_does_not_need_the_surprisal_of_the_beginning() -> None:
     assert recent.mean[-1].item() == 2 and recent.mean[:-1].isnan().all()
 
 
-def made(windows: int = FEWEST, openings: int = FEWEST) -> Reference:
+def made(windows: int = FEWEST, openings: int = FEWEST) -> ReferenceStatistics:
     """Later windows have 0.5 to 2 nats, openings ten times that, the shorter the more."""
     first = torch.linspace(5, 20, openings)[:, None] + torch.linspace(3, 0, WINDOW)
-    return Reference(torch.linspace(0.5, 2, windows), first, torch.tensor([0.25] * 4).log(), 0.1)
+    return ReferenceStatistics(torch.linspace(0.5, 2, windows), first, torch.tensor([0.25] * 4).log(), 0.1)
 
 
 CERTAIN = torch.tensor([[0.97, 0.01, 0.01, 0.01]]).log()
 
 
-def judged(reference: Reference, mean: float, n: int, opening: bool) -> str:
+def judged(reference: ReferenceStatistics, mean: float, n: int, opening: bool) -> str:
     recent = Recent(torch.tensor([mean], dtype=torch.float64), torch.tensor([n]), torch.tensor([opening]))
     (regime,) = regimes(reference, CERTAIN, recent).regime
     return regime

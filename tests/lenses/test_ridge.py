@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from elimtool.errors import ElimError
-from elimtool.lenses.regime import Reference
+from elimtool.lenses.regime import ReferenceStatistics
 from elimtool.lenses.ridge import Facts, RidgeLens
 
 FACTS = Facts(
@@ -30,7 +30,7 @@ FACTS = Facts(
 def made(weights: str = "a" * 64) -> RidgeLens:
     generator = torch.Generator().manual_seed(0)
     surprisal, openings = torch.rand(40, generator=generator), torch.rand(20, 32, generator=generator)
-    reference = Reference(surprisal, openings, torch.full((7,), 1 / 7).log(), 0.25)
+    reference = ReferenceStatistics(surprisal, openings, torch.full((7,), 1 / 7).log(), 0.25)
     return RidgeLens(
         torch.randn(3, 4, 4, generator=generator),
         torch.randn(3, 4, generator=generator),

@@ -10,9 +10,9 @@ import pytest
 
 from elimtool.lenses.corpus import shipped
 from elimtool.lenses.evaluate import Evaluation, evaluate
+from elimtool.lenses.evaluate_regimes import conditions, regimes_of, shares
 from elimtool.lenses.fit import fit_lens
 from elimtool.lenses.regime import FEWEST
-from elimtool.lenses.regimes import conditions, regimes_of, shares
 from elimtool.lenses.ridge import RidgeLens
 from elimtool.lenses.stream import Ids, cut_windows
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from elimtool.metrics.attention import RULE, AttentionRetention
 from elimtool.metrics.metric import Settings
-from elimtool.model.view import SINK, Batch, LayerView
-from tests.metrics.views import attention_view, encoded
+from elimtool.model.view import Batch, LayerView
+from elimtool.prompts.prompt import SINK
+from tests.metrics.views import attention_view, encoded, with_attention
 
 
 def frames(batch: Batch, views: list[LayerView], heads: bool = True) -> dict[str, pd.DataFrame]:
@@ -28,7 +29,7 @@ def by_hand() -> tuple[Batch, LayerView]:
     """One query over four keys, two heads; key 0 is the sink."""
     batch = Batch.of([encoded(4, (3,), {"a": (1, 2), "b": (3,)}, (0,))])
     weights = torch.tensor([[[[0.6, 0.1, 0.1, 0.2]], [[0.2, 0.4, 0.4, 0.0]]]])
-    return batch, LayerView(0, batch, None, weights, torch.ones(1, 1, 4, dtype=torch.bool))
+    return batch, with_attention(batch, 0, weights, torch.ones(1, 1, 4, dtype=torch.bool))
 
 
 def test_hand_computed_masses() -> None:
@@ -77,13 +78,13 @@ def test_hand_computed_heads() -> None:
 def test_a_head_that_gives_only_to_the_sink_has_no_distribution_outside() -> None:
     batch = Batch.of([encoded(3, (2,), {"a": (1, 2)}, (0,))])
     weights = torch.tensor([[[[0.995, 0.005, 0.0]], [[0.5, 0.1, 0.4]]]])
-    view = LayerView(0, batch, None, weights, torch.ones(1, 1, 3, dtype=torch.bool))
+    view = with_attention(batch, 0, weights, torch.ones(1, 1, 3, dtype=torch.bool))
     found = frames(batch, [view])
     heads = found["attention_heads"].set_index(["head", "span"])["mass_no_sink"]
     assert math.isnan(heads[0, "a"])
     assert heads[1, "a"] == pytest.approx(1.0)
     assert found["attention"].set_index("span").loc["a", "mass_no_sink"] == pytest.approx(1.0)
-    only = LayerView(0, batch, None, weights[:, :1], view.visible)
+    only = with_attention(batch, 0, weights[:, :1], view.visible)
     nothing = frames(batch, [only])
     assert math.isnan(nothing["attention"].set_index("span").loc["a", "mass_no_sink"])
     assert math.isnan(nothing["attention_layers"]["eliminated_frac"].iloc[0])
@@ -202,7 +203,7 @@ def test_a_padded_batch_equals_single_prompts() -> None:
         alone = Batch.of([one])
         n, p = len(one.token_ids), len(one.positions)
         cut = [
-            LayerView(v.layer, alone, None, v.attention[[row], :, :p, :n], v.visible[[row], :p, :n])
+            with_attention(alone, v.layer, v.attention[[row], :, :p, :n], v.visible[[row], :p, :n])
             for v in views
         ]
         for name, table in frames(alone, cut).items():

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import elimtool
-from elimtool.engine.loop import TraceOptions
+from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.metrics.components import Branch, Components, share_out
 from elimtool.metrics.metric import Followed, ReadoutView, Settings
@@ -89,8 +89,8 @@ def table_by_hand(after: torch.Tensor | None = None, heads: bool = True) -> pd.D
         lambda *_: directions_by_hand(),
     )
     metric.read(view)
-    found = metric.finish()
-    return pd.DataFrame(dict(found["components"])) if found else None
+    found = metric.finish()["components"]
+    return pd.DataFrame(dict(found)) if found else None
 
 
 def test_hand_computed_shares() -> None:
@@ -222,8 +222,8 @@ def test_each_head_gives_what_it_alone_adds_in_every_family(family: Any) -> None
     model, _ = family
     batch = Batch.of([model.encode(Prompt(text=TEXT))])
     views: list[LayerView] = []
-    model.stream(batch, {"residual", "block"}, views.append)
-    assert all(view.block.undecomposed is None for view in views[1:])
+    model.stream(batch, {"block"}, views.append)
+    assert all(view.block.flaw() is None for view in views[1:])
     one = views[-1].block
     last = views[-1].residual[0]
     directions = model.directions(last, torch.tensor([[5, 7]]), model.readout(last))

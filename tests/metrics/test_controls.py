@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 import elimtool
 from elimtool import TraceOptions
 from elimtool.analysis.verdict import outcome, trajectory
-from elimtool.lenses.regime import WINDOW, Reference
+from elimtool.lenses.regime import WINDOW, ReferenceStatistics
 from elimtool.lenses.ridge import Facts, RidgeLens
 from elimtool.metrics import controls as module
-from elimtool.metrics.controls import CONTROLS, Matching, late_eliminated
+from elimtool.metrics.controls import MATCHED_TOKENS, Matching, late_eliminated
 
 TEXTS = ["The capital of France is", "a", "The text of a token is eliminated when no layer keeps it."]
 
@@ -43,7 +43,7 @@ def test_no_nearer_token_is_left_out(seed: int, target: int) -> None:
     prior = torch.randn(300, generator=torch.Generator().manual_seed(seed))
     followed = torch.tensor([[target, (target + 7) % 300, -1]])
     found = Matching(prior).controls(followed[:, :1], followed)[0, 0].tolist()
-    assert len(set(found)) == CONTROLS and not set(found) & set(followed[0].tolist())
+    assert len(set(found)) == MATCHED_TOKENS and not set(found) & set(followed[0].tolist())
     left = set(range(300)) - set(found) - set(followed[0].tolist())
     furthest = max(abs(prior[i] - prior[target]) for i in found)
     assert all(abs(prior[i] - prior[target]) >= furthest for i in left)
@@ -78,7 +78,7 @@ def test_many_tokens_are_judged_as_one_target_is(seed: int, ties: bool) -> None:
 def lens(llama: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     generator = torch.Generator().manual_seed(0)
     prior = torch.log_softmax(torch.randn(llama.vocab, generator=generator), -1)
-    reference = Reference(torch.ones(3), torch.ones(3, WINDOW), prior, 0.05)
+    reference = ReferenceStatistics(torch.ones(3), torch.ones(3, WINDOW), prior, 0.05)
     facts = Facts("llama", llama.hashes()["weights_sha256"], "b" * 64, 100, 99, 34, "none", 0.05, "0")
     maps = torch.randn(llama.n_layers, llama.width, llama.width, generator=generator)
     path = tmp_path_factory.mktemp("lens") / "random.safetensors"
@@ -94,7 +94,7 @@ def test_a_trace_says_of_controls_what_it_says_of_targets(llama: Any, lens: str)
     row = run.table("controls").iloc[0]
     prior = RidgeLens.load(Path(lens)).reference.prior
     ids = Matching(prior).controls(torch.tensor([[row["token_id"]]]), torch.tensor([[row["token_id"]]]))
-    assert row["n_controls"] == CONTROLS
+    assert row["n_controls"] == MATCHED_TOKENS
     assert row["prior"] == pytest.approx(float(prior[row["token_id"]].exp()))
     assert row["prior_low"] == pytest.approx(float(prior[ids].exp().min()))
     assert row["prior_high"] == pytest.approx(float(prior[ids].exp().max()))
@@ -115,7 +115,7 @@ def test_a_trace_says_of_controls_what_it_says_of_targets(llama: Any, lens: str)
         nearest = min(counted, key=lambda other: abs(other - one))
         assert nearest == pytest.approx(one, abs=1e-6)
         counted.remove(nearest)
-    assert len(counted) <= CONTROLS - len(judged)
+    assert len(counted) <= MATCHED_TOKENS - len(judged)
 
 
 @pytest.mark.parametrize("position", ["last", "all"])

@@ -12,10 +12,10 @@ import torch
 
 import elimtool
 from elimtool import TraceOptions
-from elimtool.engine import loop as engine
 from elimtool.metrics import copy_suppression
 from elimtool.metrics.copy_suppression import PREDICTED, opposition
 from elimtool.model.probed import AttentionRows
+from tests.engine.sessions import trace_with
 
 TEXT = "The capital of France is Paris. The capital of Spain is the"
 
@@ -100,8 +100,8 @@ def test_weights_that_are_formed_again_are_the_same(llama: Any, monkeypatch: pyt
     monkeypatch.setattr(AttentionRows, "of", counting)
     monkeypatch.setattr(copy_suppression, "KEPT_NUMBERS", 0)
     monkeypatch.setattr(copy_suppression, "FORMED_NUMBERS", 7 * llama.width * 2)  # two keys of seven rows
-    monkeypatch.setattr(engine, "READOUT_BYTES", 7 * (llama.n_layers + 1) * llama.vocab * 4)  # seven rows
-    formed = elimtool.trace(llama, texts, options=options).table("copy_suppression")
+    seven_rows = 7 * (llama.n_layers + 1) * llama.vocab * 4
+    formed = trace_with(llama, texts, options, readout_bytes=seven_rows).table("copy_suppression")
     pd.testing.assert_frame_equal(formed, held, check_exact=False, rtol=0, atol=1e-6)
     assert {prompt for prompt, _ in asked} == {0, 1}
     assert max(probes.stop - probes.start for _, probes in asked) <= 7

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import elimtool
-from elimtool.engine.loop import TraceOptions
+from elimtool.engine.options import TraceOptions
 from elimtool.metrics import mechanisms
 from elimtool.metrics.mechanisms import Mechanisms, cancellation, stream
 from elimtool.metrics.metric import Settings
@@ -223,10 +223,10 @@ def test_every_family_shows_its_parts(family: Any) -> None:
     name, model = family
     batch = Batch.of([model.encode(Prompt(text=TEXT), position="all")])
     views: list[LayerView] = []
-    model.stream(batch, {"residual", "block"}, views.append)
+    model.stream(batch, {"block"}, views.append)
     for before, view in pairwise(views):
         block = view.block
-        assert block.undecomposed is None
+        assert block.flaw() is None
         attention, mlp = block.added()
         torch.testing.assert_close(attention + mlp, view.residual - before.residual, atol=1e-4, rtol=0)
         assert block.mlp.explained()
@@ -243,7 +243,7 @@ def test_every_family_shows_its_parts(family: Any) -> None:
 def test_scale_is_the_norms_own(llama: Any) -> None:
     batch = Batch.of([llama.encode(Prompt(text=TEXT), position="all")])
     views: list[LayerView] = []
-    llama.stream(batch, {"residual", "block"}, views.append)
+    llama.stream(batch, {"block"}, views.append)
     table = elimtool.trace(llama, TEXT, options=TraceOptions(position="all")).table("mechanisms")
     for before, view in pairwise(views):
         truth = (before.residual[0].square().mean(-1) + llama.hf.config.rms_norm_eps).rsqrt()
@@ -255,7 +255,7 @@ def test_scale_is_the_norms_own(llama: Any) -> None:
 def test_observing_changes_nothing(llama: Any) -> None:
     batch = Batch.of([llama.encode(Prompt(text=TEXT))])
     plain: list[LayerView] = []
-    llama.stream(batch, {"residual"}, plain.append)
+    llama.stream(batch, (), plain.append)
     shown: list[LayerView] = []
     metric = Mechanisms(batch, Settings())
 
@@ -263,7 +263,7 @@ def test_observing_changes_nothing(llama: Any) -> None:
         metric.observe(view)
         shown.append(view)
 
-    llama.stream(batch, {"residual", "attention", "block"}, observe)
+    llama.stream(batch, {"attention", "block"}, observe)
     for one, two in zip(plain, shown, strict=True):
         assert torch.equal(one.residual, two.residual)
     assert all(not point.fwd_hooks and not point._forward_hooks for point in _points(llama))

@@ -12,7 +12,7 @@ import torch
 
 import elimtool
 from elimtool import TraceOptions
-from elimtool.lenses.regime import FEWEST, LEAST, UNSEEN, WINDOW, Reference
+from elimtool.lenses.regime import FEWEST, LEAST, UNSEEN, WINDOW, ReferenceStatistics
 from elimtool.lenses.ridge import Facts, RidgeLens
 from elimtool.model.loading import load_hugging_face
 
@@ -25,7 +25,7 @@ def lens(llama: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A lens of identity maps, whose reference lies about what an untrained model makes of any text."""
     width, layers = llama.width, llama.n_layers
     spread = torch.linspace(-1.5, 1.5, FEWEST)
-    reference = Reference(
+    reference = ReferenceStatistics(
         6.2 + spread,
         (6.2 + spread)[:, None].repeat(1, WINDOW),
         torch.log_softmax(torch.randn(llama.vocab, generator=torch.Generator().manual_seed(0)), -1),

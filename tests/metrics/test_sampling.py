@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from elimtool.engine.loop import DEFAULT_SAMPLERS
+from elimtool.engine.options import DEFAULT_SAMPLERS
 from elimtool.metrics.metric import Followed, ReadoutView, Settings
 from elimtool.metrics.sampling import SHOWN, SamplerLedger
 from elimtool.model.view import Batch
@@ -103,6 +103,20 @@ def test_a_target_of_no_probability_ranks_after_all_others() -> None:
     logits = torch.tensor([[1.0, -torch.inf, 3.0, -torch.inf]])
     found = tables(view_of(logits, torch.tensor([[1, 0]]), range(1)))["survival"]
     assert found["rank"] == [3, 2] and found["prob"][0] == 0 and found["min_top_k"] == [0, 2]
+
+
+def test_every_row_says_kind_and_margin_unit_of_its_stage() -> None:
+    chains = ("koboldcpp", "dry=0.8,mirostat_v2=3,greedy")
+    found = tables(view_of(*case("normal"), range(4)), chains)
+    stages = {
+        (chain.name, i): stage for chain in map(resolve, chains) for i, stage in enumerate(chain.stages)
+    }
+    assert ("prefilter", "top_k") in {(stage.name, stage.kind) for stage in stages.values()}
+    for table in (found["sampling"], found["sampling_targets"]):
+        columns = (table[name] for name in ("chain", "stage_index", "stage", "kind", "margin_unit"))
+        for chain, index, name, kind, unit in zip(*columns, strict=True):
+            stage = stages[chain, index]
+            assert (name, kind, unit) == (stage.name, stage.kind, stage.margin_unit or None)
 
 
 class Work(TorchDispatchMode):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from elimtool.model.view import SINK, Batch, Encoded, LayerView, Span
-from elimtool.prompts.prompt import Prompt
+from elimtool.model.view import Batch, Encoded, LayerView, Span
+from elimtool.prompts.prompt import SINK, Prompt
 
 
 def encoded(
@@ -43,4 +44,9 @@ def attention_view(
         visible &= key > positions[..., None] - window
     scores = torch.randn(b, heads, positions.shape[1], keys, generator=generator) * sharpness
     weights = scores.masked_fill(~visible[:, None], -torch.inf).softmax(-1)
-    return LayerView(layer, batch, None, weights, visible)
+    return with_attention(batch, layer, weights, visible)
+
+
+def with_attention(batch: Batch, layer: int, weights: Tensor, visible: Tensor) -> LayerView:
+    """A layer of which only attention is looked at."""
+    return LayerView(layer, batch, torch.zeros(*batch.positions.shape, 1), weights, visible)

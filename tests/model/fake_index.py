@@ -59,7 +59,6 @@ def install(folder: Path, monkeypatch) -> CatalogueEntry:
         wheel_sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
         member=MEMBER,
         member_sha256=hashlib.sha256(model.read_bytes()).hexdigest(),
-        licence="MIT",
         parameters=0,
         peak_bytes=1_000_000,
     )

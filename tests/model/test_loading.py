@@ -178,7 +178,7 @@ def test_nan_in_the_weights_is_named(directory: Path) -> None:
     _reweigh(directory, lambda weights: weights[key].view(-1)[0].fill_(float("nan")))
     model = load_model(str(directory))
     with pytest.raises(ElimError, match=f"the weight {key} has NaN or infinite values"):
-        model.stream(Batch.of([model.encode(Prompt(text="The capital"))]), {"residual"}, lambda _view: None)
+        model.stream(Batch.of([model.encode(Prompt(text="The capital"))]), (), lambda _view: None)
 
 
 def test_a_tokenizer_of_another_model_is_found_out(directory: Path) -> None:

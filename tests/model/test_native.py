@@ -20,7 +20,7 @@ from elimtool.prompts.prompt import Prompt
 from tests.families import FAMILIES, save
 
 TEXTS = ("The capital of France is Paris, and a token is eliminated.", "A token")
-NEEDS = {"residual", "attention", "block"}
+NEEDS = {"attention", "block"}
 
 OWN_ATTENTION = {"bloom", "falcon"}
 """Families whose attention does not go through transformers' attention interface."""
@@ -61,7 +61,7 @@ def _assert_same(one: LayerView, two: LayerView) -> None:
     assert torch.equal(one.visible[probed], two.visible[probed])
     rows, truth = (view.attention.transpose(1, 2)[probed] for view in (one, two))
     torch.testing.assert_close(rows, truth, atol=1e-5, rtol=0)
-    assert one.block.undecomposed is None
+    assert one.block.flaw() is None
     for name in ("attention", "mlp"):
         mine, other = getattr(one.block, name), getattr(two.block, name)
         for key in ("inputs", "outputs"):
@@ -150,7 +150,7 @@ def test_nothing_is_computed_that_nobody_looks_at(llama: Any, monkeypatch: pytes
     head = llama.bridge.unembed.original_component
     handle = head.register_forward_hook(lambda _m, inputs, _out: rows.append(inputs[0].shape[1]))
     try:
-        _views(llama, {"residual", "attention"})
+        _views(llama, {"attention"})
     finally:
         handle.remove()
     assert called == []

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Categorical, kl_divergence
 
-from elimtool.numerics.distributions import entropy, entropy_and_collision, kl_to_last, log_softmax, plogp
+from elimtool.numerics.distributions import entropy, entropy_and_collision, kl_to_last, plogp
 from elimtool.numerics.kernels.loops import BLOCK
 from elimtool.numerics.ranking import _partly_sorted, count_true, largest, nucleus, rank, top
 
@@ -85,7 +85,7 @@ def test_rank_of_no_token_is_empty() -> None:
 @settings(deadline=None)
 @given(logit_rows())
 def test_entropy_and_collision_equal_other_libraries(logits: torch.Tensor) -> None:
-    logprobs = log_softmax(logits)
+    logprobs = logits.log_softmax(-1)
     probs = scipy.special.softmax(logits.numpy(), axis=-1)
     np.testing.assert_allclose(entropy(logprobs), scipy.special.entr(probs).sum(-1), atol=1e-12)
     squares = entropy_and_collision(logprobs)[1].numpy()
@@ -103,9 +103,7 @@ def test_entropy_and_collision_equal_other_libraries(logits: torch.Tensor) -> No
 def test_kl_equals_torch_distributions(seed: int, vocab: int) -> None:
     layers = torch.randn(4, 3, vocab, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     expected = kl_divergence(Categorical(logits=layers[-1]), Categorical(logits=layers))
-    torch.testing.assert_close(
-        kl_to_last(log_softmax(layers.reshape(-1, vocab)).reshape(4, 3, vocab)), expected
-    )
+    torch.testing.assert_close(kl_to_last(layers.log_softmax(-1)), expected)
 
 
 def test_kl_is_exactly_zero_at_the_last_layer_and_never_negative() -> None:
@@ -129,7 +127,7 @@ def test_kl_with_removed_tokens() -> None:
 @settings(deadline=None)
 @given(logit_rows(), st.sampled_from([0.01, 0.5, 0.9, 0.999]), st.sampled_from([1, 2, 256]))
 def test_nucleus_is_the_smallest_set(logits: torch.Tensor, mass: float, width: int) -> None:
-    logprobs = log_softmax(logits)
+    logprobs = logits.log_softmax(-1)
     tokens, member = _partly_sorted(logprobs, mass, width)
     _assert_smallest(logprobs, mass, tokens, member)
     inside = nucleus(logprobs, mass)
@@ -156,10 +154,10 @@ def _assert_smallest(logprobs: torch.Tensor, mass: float, tokens: torch.Tensor, 
 def test_only_the_rows_that_need_it_are_sorted_further() -> None:
     logits = torch.zeros(2, 5000)
     logits[0, 7] = 50.0
-    inside = nucleus(log_softmax(logits), 0.9)
+    inside = nucleus(logits.log_softmax(-1), 0.9)
     assert inside.sum(-1).tolist() == [1, 4500]
     assert bool(inside[0, 7]) and bool(inside[1, :4500].all())
-    tokens, member = _partly_sorted(log_softmax(logits), 0.9)
+    tokens, member = _partly_sorted(logits.log_softmax(-1), 0.9)
     assert member.sum(-1).tolist() == [1, 4500]
     assert tokens[0, 0] == 7
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elimtool.errors import ElimError
-from elimtool.prompts.prompt import Message, Prompt, SpanRequest, as_prompts, check_unicode, default_id
+from elimtool.prompts.prompt import (
+    REST,
+    SINK,
+    Message,
+    Prompt,
+    SpanRequest,
+    as_prompts,
+    check_unicode,
+    default_id,
+)
 
 TEXT = "Paris is in France, and France is in Europe."
 
@@ -135,7 +146,17 @@ def test_a_prompt_that_contradicts_itself_is_refused(options: dict[str, Any], sa
         Prompt(**options)
 
 
-@pytest.mark.parametrize("role", ["", "<sink>", "<rest>"])
+def test_names_of_spans_of_its_own_stand_in_one_place() -> None:
+    for path in sorted((Path(__file__).parents[2] / "elimtool").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        told = {id(one.value) for one in ast.walk(tree) if isinstance(one, ast.Expr)}  # docstrings
+        texts = [one for one in ast.walk(tree) if isinstance(one, ast.Constant) and id(one) not in told]
+        found = [one.value for one in texts if isinstance(one.value, str)]
+        named = [text for text in found if SINK in text or REST in text]
+        assert named == ([SINK, REST] if path.parts[-2:] == ("prompts", "prompt.py") else []), path
+
+
+@pytest.mark.parametrize("role", ["", SINK, REST])
 def test_a_role_must_have_a_name_of_its_own(role: str) -> None:
     with pytest.raises(ElimError, match=r"role|reserved"):
         Message(role, "x")

@@ -13,6 +13,7 @@ import pyarrow as pa
 from elimtool.run.manifest import Manifest
 from elimtool.run.reader import Run
 from elimtool.run.schema import TABLES, Column
+from elimtool.samplers import STAGES
 
 VOCAB = 49_152
 LAYERS = 30
@@ -254,7 +255,8 @@ def _run_stage(
     logits: np.ndarray,
 ) -> np.ndarray:
     """One stage on logits sorted by falling probability."""
-    kind = stage.split("#", maxsplit=1)[0]
+    kind = "top_k" if "k" in params else stage.split("#", maxsplit=1)[0]
+    about = {"kind": kind, "margin_unit": STAGES[kind].margin_unit or None if kind in STAGES else None}
     value = next(iter(params.values()), None)
     active = kind not in OFF or value != OFF[kind]
     before = _softmax(logits)
@@ -267,7 +269,7 @@ def _run_stage(
             "active": active, "params": json.dumps(params, sort_keys=True), "n_before": int(alive.sum()),
             "n_after": int(still.sum()), "mass_pruned": float(before[alive & ~still].sum()),
             "entropy_before": 1.0, "entropy_after": 1.0, "top_token": " Paris", "top_prob": float(left.max()),
-        }
+        } | about
     )  # fmt: skip
     for one in prompt.targets:
         r = one.ranks[-1] - 1
@@ -280,7 +282,7 @@ def _run_stage(
                     "alive_after": bool(still[r]) and ok, "prob_before": float(before[r]),
                     "prob_after": float(left[r]), "rank_before": r + 1 if alive[r] and ok else None,
                     "margin": None if margins is None or not alive[r] else float(margins[r]),
-                }
+                } | about
             )  # fmt: skip
     return after
 
@@ -294,7 +296,7 @@ def apply(
         return logits / value, None
     if kind == "top_p":
         margins = value - above
-    elif "k" in params:
+    elif kind == "top_k":
         margins = np.where(np.arange(len(logits)) < value, logits - logits[value], logits - logits[value - 1])
     elif kind == "min_p":
         margins = np.log(np.maximum(probs, 1e-300)) - math.log(value * probs.max())

@@ -1,5 +1,8 @@
+import re
+
 import pytest
 
+from elimtool.samplers import STAGES
 from tests.report.printed import flat, printed
 from tests.report.synthetic import FRANCE, HF, LLAMA, PARIS, VLLM, FakePrompt, Token, make_run, path
 
@@ -36,12 +39,12 @@ def test_each_active_stage_has_a_line_and_the_others_share_one():
             "cut ' x' by",
             "top_k of own (needed k of at least 300)",
         ),
-        ([("top_p", {"p": 0.9})], 300, "of the mass", "top_p of own (needed p > 0."),
+        ([("top_p", {"p": 0.9})], 300, "probability", "top_p of own (needed p > 0."),
         ([("min_p", {"p": 0.05})], 3, "cut ' x' by 1.2 nats", "min_p of own (needed min_p of at most 0.015)"),
         ([("greedy", {})], 2, "cut ' x' by 3.6 nats", "greedy of own (needed rank 1)"),
         ([("temperature", {"temperature": 0.0})], 2, "nats", "temperature of own (needed rank 1)"),
         ([("xtc", {"probability": 1.0, "threshold": 0.01})], 1, "cut ' x' by", "(too probable to stay)"),
-        ([("typical", {"mass": 0.2})], 300, "of the mass", "typical of own (needed mass > 0."),
+        ([("typical", {"mass": 0.2})], 300, "probability", "typical of own (needed mass > 0."),
         ([("top_n_sigma", {"n": 1.0})], 300, "sigma", "top_n_sigma of own (needed n of at least"),
         (
             [("mirostat_v2", {"tau": 5.0, "eta": 0.1})],
@@ -59,10 +62,28 @@ def test_the_stage_that_cuts_a_target_is_named(stages, rank, cut, why):
     assert why in closing
 
 
+DEEP = {
+    "top_k": {"k": 2},
+    "top_p": {"p": 0.5},
+    "min_p": {"p": 0.9},
+    "typical": {"mass": 0.1},
+    "top_n_sigma": {"n": 0.1},
+    "xtc": {"probability": 1.0, "threshold": 0.0},
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind, stage in STAGES.items() if stage.role == "truncate"])
+def test_every_truncating_stage_has_a_unit_and_the_ledger_prints_it(kind):
+    unit = STAGES[kind].margin_unit
+    assert unit
+    lines, _ = ledger(("own", [(f"{kind}#2", DEEP.get(kind, {}))]), targets=[token(5)])
+    assert re.search(rf"cut ' x' by [0-9.e+]+ {unit}(?![a-z])", flat("\n".join(lines))), lines
+
+
 def test_the_margin_is_of_the_cut():
     lines, closing = ledger(("own", [("top_p", {"p": 0.8})]), targets=[token(6)])
     before = FRANCE[:5].sum()
-    assert f"cut ' x' by {before - 0.8:.2g} of the mass" in flat("\n".join(lines))
+    assert f"cut ' x' by {before - 0.8:.2g} probability" in flat("\n".join(lines))
     named = float(closing.split("needed p > ")[1].split(")")[0])
     assert before <= named < before + 0.01
 

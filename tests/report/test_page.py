@@ -10,15 +10,16 @@ import pyarrow as pa
 import pytest
 
 import elimtool
-from elimtool.model.interventions import parse_intervention
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures import course, overview, palette, parts, retention
 from elimtool.report.figures.figure import rounded
 from elimtool.report.html import payload
 from elimtool.report.html.page import page, safe_json
-from elimtool.run.reader import Run
+from elimtool.run.reader import Run, open_run
 from tests.report import runs
+from tests.report.printed import flat, printed
 from tests.report.synthetic import FakePrompt, make_run
+from tests.run.conftest import as_before
 
 
 def probe(run: Run, prompt_id: str = "p0") -> Probe:
@@ -85,7 +86,7 @@ def test_overview_counts_what_the_tables_hold():
 def test_rows_of_an_intervened_pass_stay_apart(llama):
     prompts = elimtool.Prompt(text="The capital of France is", targets=("Paris",), id="france")
     plain = elimtool.trace(llama, prompts)
-    ablate = parse_intervention("ablate 0.1")
+    ablate = elimtool.Ablate("0.1")
     changed = elimtool.trace(llama, prompts, options=elimtool.TraceOptions(interventions=(ablate,)))
     (told,), (own,) = (payload.details(Tables(run.under(None))) for run in (changed, plain))
     listed = [one for one in told["probes"][0]["figures"] if one["name"] == "interventions"]
@@ -157,6 +158,15 @@ def test_an_old_run_may_lack_columns():
     }
     memory = {name: run.arrow(name).drop_columns(gone.get(name, [])) for name in run.tables}
     assert page(Run(run.manifest, memory=memory)).count("application/json") == 2
+
+
+def test_a_run_of_an_earlier_version_is_told_but_for_the_units_of_its_margins(whole_run, tmp_path):
+    older = open_run(as_before(whole_run, tmp_path / "older"))
+    assert set(older.arrow("sampling_targets").column("kind").to_pylist()) == {None}
+    for told in (lambda run: flat(printed(run)), lambda run: json.dumps(list(payload.details(Tables(run))))):
+        now, then = told(whole_run), told(older)
+        assert re.sub(" by ([0-9.e+]+) (nats|probability|sigma)", r" by \1", now) == then != now
+    assert payload.front(Tables(older))["run"]["facts"] == payload.front(Tables(whole_run))["run"]["facts"]
 
 
 @pytest.mark.parametrize("text", [*runs.HOSTILE.values(), "\u2028</SCRIPT >", "]]>", "&lt;"])

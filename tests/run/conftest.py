@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from elimtool.run.manifest import Manifest
+from elimtool.run.manifest import WHERE_KNOWN, Manifest
+from elimtool.run.reader import Run
 from elimtool.run.schema import TABLES
 from elimtool.run.writer import RunWriter
+
+ADDED = {"sampling": ["kind", "margin_unit"], "sampling_targets": ["kind", "margin_unit"]}
+"""Columns that came after the first version of a table."""
 
 
 def make_manifest(**changes: Any) -> Manifest:
@@ -22,6 +27,8 @@ def make_manifest(**changes: Any) -> Manifest:
         "transformers": "5.5.0",
         "torch": "2.13.0",
         "model": "tiny",
+        "n_layers": 3,
+        "n_heads": 2,
         "dtype": "float32",
         "device": "cpu",
         "processing": "raw",
@@ -75,6 +82,17 @@ def write(directory: Path, overwrite: bool = False, names: Iterable[str] = TABLE
             writer.write_part(name, 0, table.slice(0, 3))
             writer.write_part(name, 1, table.slice(3))
         writer.finish("2026-01-02T04:00:00Z")
+
+
+def as_before(run: Run, directory: Path) -> Path:
+    """Write a run as an elimtool did that knew fewer columns and keys: see ``ADDED``."""
+    facts = {**run.manifest.model_dump(), **dict.fromkeys(WHERE_KNOWN)}
+    Run(Manifest(**facts), memory={name: run.arrow(name) for name in run.tables}).save(directory)
+    for name, columns in ADDED.items():
+        for path in (directory / name).glob("*.parquet"):
+            table = pq.read_table(path)
+            pq.write_table(table.drop_columns(columns), path)
+    return directory
 
 
 @pytest.fixture

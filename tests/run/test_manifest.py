@@ -17,7 +17,8 @@ from .conftest import make_manifest
 KEYS = set(
     """
     schema_version fingerprint elimtool transformer_lens transformers torch model revision weights_sha256
-    tokenizer_sha256 dtype device processing bos lens sinks chains seed config started finished counts
+    tokenizer_sha256 n_layers n_heads dtype device processing bos lens sinks chains seed config
+    started finished counts
     """.split()  # noqa: SIM905
 )
 
@@ -46,6 +47,16 @@ def test_the_fingerprint_is_a_hash_of_everything_but_times_and_counts(manifest):
     assert make_manifest(started=None).fingerprint == manifest.fingerprint
     assert make_manifest(dtype="bfloat16").fingerprint != manifest.fingerprint
     assert make_manifest(config={"position": "all"}).fingerprint != manifest.fingerprint
+
+
+def test_a_manifest_without_the_later_keys_is_as_it_was_before_them():
+    known = make_manifest()
+    older = make_manifest(n_layers=None, n_heads=None)
+    facts = {key: value for key, value in known.to_dict().items() if key not in ("n_layers", "n_heads")}
+    assert older.to_dict() == facts | {"fingerprint": older.fingerprint}
+    assert older.fingerprint == "69e3feb09f59265736166eab90db5c5b6751b7096ea56970518e654f8d9fb29b"
+    assert known.fingerprint != older.fingerprint
+    assert Manifest.from_json(older.to_json()) == older
 
 
 def test_the_fingerprint_does_not_hang_on_order_or_on_tuples():

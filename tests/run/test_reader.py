@@ -8,13 +8,14 @@ import subprocess
 import sys
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from elimtool.errors import ElimError
 from elimtool.run.reader import Run, open_run
 from elimtool.run.schema import TABLES
 
-from .conftest import awkward_rows, awkward_tables, make_manifest
+from .conftest import ADDED, as_before, awkward_rows, awkward_tables, make_manifest
 
 
 @pytest.fixture
@@ -49,6 +50,33 @@ def test_pandas_types_follow_the_schema_whatever_the_data(tmp_path, saved, name)
             assert str(values.dtype) == ("Int32" if column.nullable else "int32")
         if str(column.type) in ("double", "float"):
             assert str(values.dtype) == {"double": "float64", "float": "float32"}[str(column.type)]
+
+
+def test_columns_that_a_run_of_an_earlier_version_lacks_are_null(tmp_path, manifest):
+    older = open_run(as_before(Run.from_tables(manifest, awkward_tables()), tmp_path / "older"))
+    for name, columns in ADDED.items():
+        assert not set(columns) & set(pq.read_schema(tmp_path / "older" / name / "part-00000.parquet").names)
+        table = older.arrow(name)
+        assert all(table.column(column).null_count == table.num_rows == 4 for column in columns)
+        assert TABLES[name].conform(table).schema.equals(TABLES[name].schema)
+        assert older.table(name)[columns].isna().all(axis=None)
+    older.save(tmp_path / "copy")
+    assert open_run(tmp_path / "copy").to_dict()["tables"] == older.to_dict()["tables"]
+
+
+def test_depth_and_heads_stand_in_the_manifest_or_show_in_the_tables(manifest):
+    layer, head = awkward_rows("lens_layers")[0], awkward_rows("attention_heads")[0]
+    tables = {
+        "lens_layers": TABLES["lens_layers"].from_rows([layer | {"layer": index} for index in (-1, 0, 6)]),
+        "attention_heads": TABLES["attention_heads"].from_rows([head | {"head": index} for index in (0, 4)]),
+    }
+    stated = Run.from_tables(manifest, tables)
+    assert (stated.n_layers, stated.n_heads) == (3, 2)
+    older = Run.from_tables(make_manifest(n_layers=None, n_heads=None), tables)
+    assert (older.n_layers, older.n_heads) == (7, 5)
+    assert older.under(None).n_layers == 7
+    bare = Run.from_tables(older.manifest, {"lens_layers": TABLES["lens_layers"].from_rows([])})
+    assert (bare.n_layers, bare.n_heads) == (None, None)
 
 
 def test_a_run_on_disk_and_one_in_memory_are_alike(saved):

@@ -39,11 +39,11 @@ CONTRACT = {
     """,
     "sampling": """
         prompt_id position chain engine stage_index stage active params n_before n_after
-        mass_pruned threshold entropy_before entropy_after top_token top_prob
+        mass_pruned threshold entropy_before entropy_after top_token top_prob kind margin_unit
     """,
     "sampling_targets": """
         prompt_id position chain stage_index stage target token_id alive_before alive_after
-        prob_before prob_after rank_before margin
+        prob_before prob_after rank_before margin kind margin_unit
     """,
     "components": """
         prompt_id position target component kind layer head dla dla_centred

@@ -71,6 +71,6 @@ def test_metrics_that_are_not_needed_do_not_run(llama: Any, monkeypatch: pytest.
     for name in ("components", "mechanisms", "lens", "sampling"):
         monkeypatch.setattr(METRICS[name], "observe", refuse)
         monkeypatch.setattr(METRICS[name], "read", refuse)
-    monkeypatch.setattr("elimtool.engine.loop._read_out", refuse)
+    monkeypatch.setattr(type(llama), "readout", refuse)
     run = elimtool.trace(llama, PROMPT, options=TraceOptions(tables=("attention_layers",)))
     assert set(run.tables) == {"prompts", "attention_layers"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,6 +27,59 @@ def test_documented(kind: str) -> None:
     if info.role == "truncate":
         assert info.unit and info.margin_unit
     json.dumps([alone(example(kind)).describe(), info.off])
+
+
+MARGINS = {
+    "top_k": ("nats", {"k": 3}, np.log),
+    "greedy": ("nats", {}, np.log),
+    "temperature": ("nats", {"temperature": 0.0}, np.log),
+    "dynamic_temperature": ("nats", {"temperature": 0.0}, np.log),
+    "min_p": ("nats", {"p": 0.5}, np.log),
+    "epsilon": ("nats", {"epsilon": 0.2}, np.log),
+    "eta": ("nats", {"epsilon": 0.9}, np.log),
+    "top_a": ("nats", {"a": 0.9}, np.log),
+    "top_h": ("nats", {"h": 0.2}, lambda p: np.cumsum(p * np.log(p))),
+    "xtc": ("nats", {"probability": 1.0, "threshold": 0.02}, lambda p: -np.log(np.append(p[1:], np.nan))),
+    "mirostat_v2": ("bits", {"tau": 1.0}, np.log2),
+    "mirostat_v1": ("tokens", {"tau": 1.0, "m": 9}, lambda p: -np.arange(len(p))),
+    "top_n_sigma": ("sigma", {"n": 0.5}, lambda p: np.log(p) / np.log(p).std()),
+    "top_p": ("probability", {"p": 0.3}, lambda p: p - np.cumsum(p)),
+    "typical": ("probability", {"mass": 0.3}, lambda p: -more_typical(p)),
+    "tail_free": ("share of curvature", {"z": 0.3}, lambda p: -curvature(p)),
+}
+"""Unit of a stage's margins, parameters that cut deep, and what the margins of removed tokens differ by."""
+
+
+def more_typical(p: np.ndarray) -> np.ndarray:
+    """Probability of the tokens whose surprise is nearer to the entropy."""
+    away = np.abs(-np.log(p) + (p * np.log(p)).sum())
+    return np.array([p[away < own].sum() for own in away])
+
+
+def curvature(p: np.ndarray) -> np.ndarray:
+    """Share of the curvature of falling probabilities up to each of them."""
+    bends = np.append(np.abs(np.diff(p, 2)), [0.0, 0.0])
+    return np.cumsum(bends / bends.sum())
+
+
+@pytest.mark.parametrize("kind", [kind for kind, stage in STAGES.items() if stage.margin_unit])
+def test_a_margin_is_in_its_unit(kind: str) -> None:
+    unit, params, scale = MARGINS[kind]
+    assert STAGES[kind].margin_unit == unit
+    x = torch.tensor([2.5, 2.2, 1.7, 1.1, 0.7, 0.3, 0.0, -0.1, -0.6, -1.3, -1.4], dtype=torch.float64)
+    entry = alone(STAGES[kind](**params)).run(x[None], torch.arange(len(x))[None]).records[0]
+    removed = (~entry.alive_after[0]).numpy()
+    assert removed.sum() >= 4
+    found, wanted = entry.margin[0].numpy()[removed], scale(x.softmax(-1).numpy())[removed]
+    assert np.allclose(np.diff(found), np.diff(wanted), rtol=1e-9, atol=1e-12)
+    assert np.abs(np.diff(found)).max() > 0
+
+
+def test_stages_without_margins_have_no_unit() -> None:
+    for kind in set(STAGES) - set(MARGINS):
+        assert not STAGES[kind].margin_unit
+        entry = alone(example(kind)).run(rows("normal", 1, 40), TARGETS, [HISTORY]).records[0]
+        assert bool(entry.margin.isnan().all())
 
 
 def test_catalogue_covers_everything() -> None:
@@ -73,8 +127,7 @@ def check_targets(entry, role: str) -> None:
         assert bool((entry.margin[died] <= 0).all())
     for row, column in died.nonzero().tolist():
         token = int(TARGETS[0, column])
-        assert token in entry.removed(row).tolist()
-        assert entry.removed_mask[row, token] and not entry.kept_mask[row, token]
+        assert entry.removed_mask[row, token]
         assert "kept" not in entry.why(token, row)
 
 

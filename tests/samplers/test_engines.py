@@ -138,7 +138,7 @@ def test_llama_cpp_temperature_zero_takes_the_best_survivor(temperature: int) ->
     chain = resolve(f"llama.cpp:temperature={temperature},xtc=1")
     ledger = chain.run(x, torch.tensor([[0, 1]]))
     assert ledger.kept.tolist() == [[False, True, False, False]]
-    assert ledger.killer.tolist() == [[8, -1]]
+    assert [r.alive_after.tolist() for r in ledger.records[7:9]] == [[[True, True]], [[False, True]]]
 
 
 def test_dynamic_temperature_counts_removed_entries_in_llama_cpp() -> None:

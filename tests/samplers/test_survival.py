@@ -17,7 +17,7 @@ STEP = 1e-9
 
 def lives(stage: str, x: torch.Tensor, token: int, **params: object) -> bool:
     ledger = alone(STAGES[stage](**params)).run(x, torch.tensor([[token]]))
-    return bool(ledger.survived[0, 0])
+    return bool(ledger.end.slots[0, 0] >= 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,7 +83,7 @@ def test_temperature_ranges_agree_with_the_chain_on_a_grid(spec: str, seed: int)
     ends = [end * (1 + sign * 1e-6) for end in (*low.tolist(), *high.tolist()) for sign in (1, -1)]
     limit = 2.0 if "vllm" in spec else 1e6
     for t in [t for t in (*grid, *ends) if 0.01 < t <= limit]:
-        survived = at_temperature(chain, t).run(x, targets).survived[0]
+        survived = at_temperature(chain, t).run(x, targets).end.slots[0] >= 0
         inside = (low <= t) & (t <= high)
         expected = [
             {"always": True, "never": False}.get(w, bool(i)) for w, i in zip(status, inside, strict=True)

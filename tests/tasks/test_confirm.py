@@ -10,7 +10,7 @@ import pytest
 import elimtool
 from elimtool import ElimError, TraceOptions
 from elimtool.analysis.evidence import (
-    CONTROLS,
+    NULL_COMPONENTS,
     UNTESTED,
     CausalTest,
     decisive,
@@ -76,7 +76,7 @@ def test_evidence_rests_on_the_culprit_of_the_outcome() -> None:
 )
 def test_controls_are_near_of_the_kind_and_seeded(part: Component) -> None:
     found = controls_of(part, 30, 9, 0)
-    assert len(set(found)) == CONTROLS and part not in found
+    assert len(set(found)) == NULL_COMPONENTS and part not in found
     assert {one.kind for one in found} == {part.kind}
     assert max(abs(one.layer - part.layer) for one in found) <= (2 if part.kind == "head" else 10)
     assert found == controls_of(part, 30, 9, 0) != controls_of(part, 30, 9, 1)
@@ -138,7 +138,7 @@ def test_a_trace_with_confirm_tests_what_its_verdicts_name(deep: Any) -> None:
             assert getattr(row, f"{role}_effect_resample") == pytest.approx(
                 float(found[2] - found[0]), abs=1e-4
             )
-            tested += getattr(row, f"{role}_null_n") == CONTROLS
+            tested += getattr(row, f"{role}_null_n") == NULL_COMPONENTS
         confirmed = getattr(row, f"{decisive(row.outcome)}_confirmed")
         assert (row.evidence == "confirmed") == bool(confirmed)
     assert tested > 0

@@ -1,1 +1,1 @@
-"""Checks: a check file, a run and a baseline in, a report of what regressed out."""
+"""Judge a run by a check file: choose rows, read values, compare with bounds and a baseline."""

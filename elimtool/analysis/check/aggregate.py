@@ -1,4 +1,4 @@
-"""Several values of one prompt in, one value out."""
+"""Reduce several values of one prompt to one."""
 
 from __future__ import annotations
 

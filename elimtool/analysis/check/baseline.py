@@ -1,4 +1,4 @@
-"""Baselines: a run's identity, context and values in, sorted JSON made for code review out, and back."""
+"""Keep a run's values as a baseline: sorted JSON, made to be reviewed as code, and read back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from elimtool.files.writing import write_whole, writing
 
 if TYPE_CHECKING:
     from elimtool.analysis.check.spec import Check, Defaults
-    from elimtool.analysis.check.values import Reading
+    from elimtool.analysis.check.values import CheckedValue
 
 FORMAT = 1
 ALL = "*"
@@ -78,7 +78,7 @@ def stored(value: Any, told: Any = None) -> Any:
     return value
 
 
-def entry_of(check: Check, defaults: Defaults, readings: Iterable[Reading]) -> Entry:
+def entry_of(check: Check, defaults: Defaults, readings: Iterable[CheckedValue]) -> Entry:
     """The values of a check as a baseline keeps them; prompts that failed have none."""
     values = {
         reading.prompt or ALL: stored(reading.value, reading.rows[0].get("told") if reading.rows else None)

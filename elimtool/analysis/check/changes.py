@@ -1,4 +1,4 @@
-"""Two baselines in, what the second changes out, a line a value."""
+"""List what a new baseline changes in an old one, a line for each value."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any, Literal
 
-from elimtool.analysis.check.pairs import Pair
+from elimtool.analysis.check.paired import PairedDifference
 from elimtool.analysis.check.spec import Check
 from elimtool.analysis.check.values import Value
 from elimtool.errors import Exit
@@ -119,7 +119,7 @@ class Report:
     strict: bool = False
     updates: tuple[str, ...] = ()
     missing: str = ""
-    pairs: tuple[Pair, ...] = ()
+    pairs: tuple[PairedDifference, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
     @property

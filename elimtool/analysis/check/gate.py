@@ -1,4 +1,4 @@
-"""The gate: a check file and a run in, a report out; baselines are written on demand only."""
+"""The gate: judge a run by a check file and make the report; baselines are written on demand only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from elimtool.analysis.check.changes import difference
 from elimtool.analysis.check.findings import Finding, Report, Result
 from elimtool.analysis.check.judge import Judge
 from elimtool.analysis.check.noise import Noise, noise_path, read_noise
-from elimtool.analysis.check.pairs import pair
+from elimtool.analysis.check.paired import pair
 from elimtool.analysis.check.read import Checks
-from elimtool.analysis.check.rows import Source
-from elimtool.analysis.check.select import chosen_prompts
+from elimtool.analysis.check.rows import RunTables
+from elimtool.analysis.check.select_prompts import chosen_prompts
 from elimtool.analysis.check.sentence import story_of
 from elimtool.analysis.check.spec import Check
-from elimtool.analysis.check.values import Reading, read
+from elimtool.analysis.check.values import CheckedValue, read
 from elimtool.analysis.check.words import ceil_to_two_digits
 from elimtool.errors import ElimError, Exit, nearest
 
@@ -87,7 +87,7 @@ def judge_run(
     """
     wanted = select_checks(checks, only)
     path = baseline or checks.baseline
-    source = Source(run)
+    source = RunTables(run)
     readings = {check.id: _readings(checks, check, source) for check in wanted}
     before = readings_of(checks, against, wanted) if against is not None else {}
     now = _baseline(checks, run, source, wanted, readings)
@@ -141,13 +141,13 @@ def with_stories(report: Report, run: Run, prompts: Collection[str]) -> Report:
     return replace(report, results=tuple(results))
 
 
-def readings_of(checks: Checks, run: Run, wanted: Collection[Check]) -> dict[str, list[Reading]]:
+def readings_of(checks: Checks, run: Run, wanted: Collection[Check]) -> dict[str, list[CheckedValue]]:
     """The values of some checks on a run, by check.
 
     Raises:
         ElimError: Nothing is selected, or the run lacks something.
     """
-    source = Source(run)
+    source = RunTables(run)
     return {check.id: _readings(checks, check, source) for check in wanted}
 
 
@@ -177,7 +177,7 @@ def _refuse_noise(checks: Checks, judges: Collection[Judge], noise: Noise | None
     return []
 
 
-def _readings(checks: Checks, check: Check, source: Source) -> list[Reading]:
+def _readings(checks: Checks, check: Check, source: RunTables) -> list[CheckedValue]:
     position = checks.file.defaults.position if check.position is None else check.position
     try:
         prompts = chosen_prompts(check, source.prompts)
@@ -188,7 +188,11 @@ def _readings(checks: Checks, check: Check, source: Source) -> list[Reading]:
 
 
 def _baseline(
-    checks: Checks, run: Run, source: Source, wanted: Collection[Check], readings: dict[str, list[Reading]]
+    checks: Checks,
+    run: Run,
+    source: RunTables,
+    wanted: Collection[Check],
+    readings: dict[str, list[CheckedValue]],
 ) -> Baseline:
     """What the run would make a baseline of."""
     compared = [check for check in wanted if check.baseline or checks.metrics[check.id].kind == "tokens"]
@@ -229,7 +233,7 @@ def _updated(
 
 
 def _result(
-    checks: Checks, judge: Judge, readings: list[Reading], old: Baseline | None, now: Baseline
+    checks: Checks, judge: Judge, readings: list[CheckedValue], old: Baseline | None, now: Baseline
 ) -> Result:
     mostly = checks.file.defaults.mostly if judge.check.mostly is None else judge.check.mostly
     findings = [judge.finding(reading) for reading in readings]

@@ -1,4 +1,4 @@
-"""A run's manifest in, what a comparison must share and what may explain a difference out."""
+"""Tell what two runs must share to be compared, and what may explain a difference between them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from elimtool.analysis.check.words import word
+from elimtool.files.rows import Row
 
 if TYPE_CHECKING:
     from elimtool.run.manifest import Manifest
@@ -48,7 +49,7 @@ def _stages(chain: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def prompts_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+def prompts_of(rows: Mapping[str, Row]) -> dict[str, dict[str, str]]:
     """Hash and beginning of every prompt's rendered text."""
     return {
         name: {"sha256": _hash(row["text"] or ""), "text": _shown(row["text"] or "")}

@@ -1,17 +1,17 @@
-"""Readings and expectations in, findings out: bounds, comparison with a baseline, and where it was seen."""
+"""Judge readings by bounds and a baseline, and say where each was seen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from elimtool.analysis.check.baseline import ALL, Baseline, definition, stored
 from elimtool.analysis.check.findings import Finding, Status
-from elimtool.analysis.check.metrics import Metric
+from elimtool.analysis.check.metrics import CheckMetric
 from elimtool.analysis.check.spec import Check, Defaults
-from elimtool.analysis.check.values import Reading
+from elimtool.analysis.check.values import CheckedValue
 from elimtool.analysis.check.words import told
+from elimtool.files.rows import Row
 
 NUMBERS = (int, float)
 
@@ -44,7 +44,7 @@ class Judge:
     """
 
     check: Check
-    metric: Metric
+    metric: CheckMetric
     defaults: Defaults
     baseline: Baseline | None
     comparable: bool = True
@@ -54,7 +54,7 @@ class Judge:
         """Whether the check needs a baseline."""
         return self.check.baseline or self.metric.kind == "tokens"
 
-    def finding(self, reading: Reading) -> Finding:
+    def finding(self, reading: CheckedValue) -> Finding:
         """Judge one reading."""
         if reading.error:
             said = f"prompt {_name(reading.prompt)} could not be measured: {reading.error}"
@@ -101,7 +101,7 @@ class Judge:
         ]
         return min((self.tolerance(one) for one in numbers), default=None)
 
-    def _known(self, reading: Reading) -> tuple[Any, Status]:
+    def _known(self, reading: CheckedValue) -> tuple[Any, Status]:
         """The baseline's value, and whether there is one to compare with."""
         if not self.compares:
             return None, "passed"
@@ -161,7 +161,7 @@ class Judge:
         spelt = f"{told(was)} {sign} {tolerance:.3g} (baseline and tolerance)"
         return Verdict(past <= tolerance, spelt, max(past - tolerance, 0.0))
 
-    def _overlap(self, reading: Reading, was: Any) -> float | None:
+    def _overlap(self, reading: CheckedValue, was: Any) -> float | None:
         """Share of the baseline's first tokens that are still among the first, ties allowed for."""
         if reading.value is None:
             return None
@@ -184,7 +184,7 @@ class Judge:
         words += ["the baseline's value"] if self.compares else []
         return " and ".join(words) or "a value"
 
-    def _why(self, status: Status, reading: Reading) -> str:
+    def _why(self, status: Status, reading: CheckedValue) -> str:
         name = _name(reading.prompt)
         if status == "no_baseline":
             return f"prompt {name} has no baseline of {self._phrase()}; it is {told(reading.value)} now"
@@ -198,7 +198,7 @@ class Judge:
         how = f"{self.check.agg} " if self.check.agg else ""
         return f"{how}{self.metric.name}"
 
-    def _message(self, reading: Reading, seen: Any, failing: Verdict, where: str) -> str:
+    def _message(self, reading: CheckedValue, seen: Any, failing: Verdict, where: str) -> str:
         head = f"{self._phrase()} of prompt {_name(reading.prompt)}"
         head = f"{self._phrase()} of all prompts" if reading.prompt is None else head
         if seen is None:
@@ -211,7 +211,7 @@ class Judge:
         return f"{said}{off}{f' ({where})' if where else ''}"
 
 
-def place(reading: Reading, check: Check) -> str:
+def place(reading: CheckedValue, check: Check) -> str:
     """Where a value was seen: target, chain, stage, span, layers, and the layer that is farthest out."""
     rows = reading.rows
     words = []
@@ -231,11 +231,11 @@ def place(reading: Reading, check: Check) -> str:
     return ", ".join(words)
 
 
-def _cut(rows: tuple[Mapping[str, Any], ...]) -> bool:
+def _cut(rows: tuple[Row, ...]) -> bool:
     return any(row.get("value") is False for row in rows)
 
 
-def _extreme(rows: tuple[Mapping[str, Any], ...], check: Check) -> str:
+def _extreme(rows: tuple[Row, ...], check: Check) -> str:
     numbers = [row for row in rows if isinstance(row["value"], NUMBERS)]
     if not numbers:
         return ""
@@ -250,7 +250,7 @@ def _ids(was: Any) -> set[int]:
     return {int(one) for one in numbers if one.isdecimal()}
 
 
-def _only(reading: Reading, column: str) -> Any:
+def _only(reading: CheckedValue, column: str) -> Any:
     """The value that a column has in all rows of a reading."""
     values = {row.get(column) for row in reading.rows}
     return values.pop() if len(values) == 1 else None

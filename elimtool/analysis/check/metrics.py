@@ -1,4 +1,4 @@
-"""Names of metrics in, the column that they read and how its rows are reduced out."""
+"""Look up a metric by its name: which column it reads, and how its rows are reduced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SELECTORS = ("target", "chain", "span", "layer", "stage", "head", "component", "
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class CheckMetric:
     """What a check reads.
 
     Attributes:
@@ -58,17 +58,19 @@ class Metric:
         return "" if self.kind == "tokens" or unit in ("share", "probability", "rank", "ratio") else unit
 
 
-SHORT: dict[str, Metric] = {
+SHORT: dict[str, CheckMetric] = {
     metric.name: metric
     for metric in (
-        Metric("final_rank", "lens", "rank", "integer", "rank of the target in the output", "last_layer"),
-        Metric(
+        CheckMetric(
+            "final_rank", "lens", "rank", "integer", "rank of the target in the output", "last_layer"
+        ),
+        CheckMetric(
             "final_prob", "lens", "prob", "number", "probability of the target in the output", "last_layer"
         ),
-        Metric(
+        CheckMetric(
             "final_logprob", "lens", "logprob", "number", "log-probability of the target (nats)", "last_layer"
         ),
-        Metric(
+        CheckMetric(
             "survives",
             "sampling_targets",
             "alive_after",
@@ -76,16 +78,20 @@ SHORT: dict[str, Metric] = {
             "whether a chain leaves the target, or a stage if one is named",
             "last_stage",
         ),
-        Metric(
+        CheckMetric(
             "retention",
             "attention",
             "mass_no_sink",
             "number",
             "share of a span in the attention that the sinks leave, mean over heads",
         ),
-        Metric("lost_layer", "verdicts", "lost_layer", "integer", "layer from which on the target is lost"),
-        Metric("commit_layer", "verdicts", "commit_layer", "integer", "layer from which on the target leads"),
-        Metric(
+        CheckMetric(
+            "lost_layer", "verdicts", "lost_layer", "integer", "layer from which on the target is lost"
+        ),
+        CheckMetric(
+            "commit_layer", "verdicts", "commit_layer", "integer", "layer from which on the target leads"
+        ),
+        CheckMetric(
             "pruned_mass",
             "sampling",
             "mass_pruned",
@@ -93,7 +99,7 @@ SHORT: dict[str, Metric] = {
             "probability that a chain cuts in all, or a stage if one is named",
             "all_stages",
         ),
-        Metric(
+        CheckMetric(
             "nucleus_size",
             "lens_layers",
             "nucleus_size",
@@ -101,10 +107,12 @@ SHORT: dict[str, Metric] = {
             "tokens in the 0.9 nucleus",
             "last_layer",
         ),
-        Metric("entropy", "lens_layers", "entropy", "number", "entropy of the output (nats)", "last_layer"),
-        Metric("outcome", "verdicts", "outcome", "text", "what became of the target"),
-        Metric("regime", "verdicts", "regime", "text", "regime of the position"),
-        Metric(
+        CheckMetric(
+            "entropy", "lens_layers", "entropy", "number", "entropy of the output (nats)", "last_layer"
+        ),
+        CheckMetric("outcome", "verdicts", "outcome", "text", "what became of the target"),
+        CheckMetric("regime", "verdicts", "regime", "text", "regime of the position"),
+        CheckMetric(
             "topk_overlap",
             "top_tokens",
             "token_id",
@@ -128,10 +136,10 @@ _NOT_MEASURED = frozenset(("prompt_id", *SELECTORS, "token_id", "stage_index", "
 
 
 @cache
-def columns() -> dict[str, Metric]:
+def columns() -> dict[str, CheckMetric]:
     """Every ``table.column`` that can be judged: numbers, truth values and texts that are no keys."""
     return {
-        f"{table.name}.{column.name}": Metric(
+        f"{table.name}.{column.name}": CheckMetric(
             f"{table.name}.{column.name}",
             table.name,
             column.name,
@@ -145,7 +153,7 @@ def columns() -> dict[str, Metric]:
     }
 
 
-def find(name: str) -> Metric:
+def find(name: str) -> CheckMetric:
     """The metric of a name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The noise floor: readings of one model under harmless changes in, what no tolerance may be below out."""
+"""The noise floor: how far harmless changes move the readings of one model, and so the least tolerance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from elimtool.analysis.check.baseline import write_reviewed
-from elimtool.analysis.check.values import Reading
+from elimtool.analysis.check.values import CheckedValue
 from elimtool.errors import ElimError
 
 FORMAT = 1
@@ -60,7 +60,9 @@ class Noise:
         return json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def floor_of(reference: Sequence[Reading], variants: Iterable[tuple[str, Sequence[Reading]]]) -> Floor:
+def floor_of(
+    reference: Sequence[CheckedValue], variants: Iterable[tuple[str, Sequence[CheckedValue]]]
+) -> Floor:
     """The drift of one check.
 
     Args:
@@ -78,7 +80,7 @@ def floor_of(reference: Sequence[Reading], variants: Iterable[tuple[str, Sequenc
     return Floor(worst.floor, worst.prompt, worst.variation, unstable)
 
 
-def _drift(before: Reading, after: Reading) -> float | None:
+def _drift(before: CheckedValue, after: CheckedValue) -> float | None:
     """The distance of two values; ``None`` where they differ and there is none."""
     one, two = before.value, after.value
     if isinstance(one, tuple) and isinstance(two, tuple):

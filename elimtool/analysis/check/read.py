@@ -1,4 +1,4 @@
-"""A check file in, its checked contents out; every error names file, line, key and the nearest word."""
+"""Read and check a check file; every error names file, line, key and the nearest valid word."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from elimtool.analysis.check.metrics import SHORT, Metric, columns, find
+from elimtool.analysis.check.metrics import SHORT, CheckMetric, columns, find
 from elimtool.analysis.check.spec import Check, CheckFile, Condition, Defaults, ModelSpec, Select
 from elimtool.errors import ElimError, nearest
 from elimtool.files.places import Key, Places, read_with_places
@@ -40,7 +40,7 @@ class Checks:
 
     path: Path
     file: CheckFile
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, CheckMetric]
     places: Places
 
     def line(self, check: Check) -> int:
@@ -185,7 +185,7 @@ class _Doubts:
     """What in one check contradicts its metric or itself."""
 
     check: Check
-    metric: Metric
+    metric: CheckMetric
     places: Places
     key: Key
 

@@ -1,8 +1,7 @@
-"""A run and a check in, the rows that the check is about out."""
+"""Choose the rows of a run that a check is about."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elimtool.analysis.check.metrics import SELECTORS, Metric
+from elimtool.analysis.check.metrics import SELECTORS, CheckMetric
 from elimtool.analysis.check.spec import Check
 from elimtool.errors import ElimError, nearest
+from elimtool.files.rows import Row, Rows
 
 if TYPE_CHECKING:
     from elimtool.run import Run
 
-Row = Mapping[str, Any]
 
-
-class Source:
+class RunTables:
     """A run's tables as checks read them: a column at a time, each table once.
 
     Args:
@@ -73,7 +71,7 @@ def _with_last(table: pa.Table) -> pa.Table:
     return table.append_column("last", pa.array(position == last[codes]))
 
 
-def chosen_rows(source: Source, check: Check, metric: Metric, position: Any) -> list[dict[str, Any]]:
+def chosen_rows(source: RunTables, check: Check, metric: CheckMetric, position: Any) -> Rows:
     """The rows of the metric's table that the check's selectors leave, with the metric as ``value``.
 
     Args:
@@ -106,7 +104,7 @@ def chosen_rows(source: Source, check: Check, metric: Metric, position: Any) -> 
     ]
     kept = ["prompt_id", *(name for name in SELECTORS if name in names), *extra]
     values = table.select([name for name in kept if name != metric.column])
-    found: list[dict[str, Any]] = values.append_column("value", table.column(metric.column)).to_pylist()
+    found: Rows = values.append_column("value", table.column(metric.column)).to_pylist()
     return found
 
 
@@ -121,7 +119,7 @@ def _where(table: pa.Table, column: str, wanted: Any, whole: pa.Table, check: Ch
     return kept
 
 
-def _layers(table: pa.Table, check: Check, metric: Metric) -> pa.Table:
+def _layers(table: pa.Table, check: Check, metric: CheckMetric) -> pa.Table:
     wanted = check.layers or ("last" if metric.reduction == "last_layer" else "all")
     if wanted == "all" or not table.num_rows:
         return table

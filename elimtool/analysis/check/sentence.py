@@ -1,20 +1,18 @@
-"""A run and a target in, what became of it out: the closing sentence and the verdict's words."""
+"""Say what became of a target of a run: the closing sentence and the verdict in words."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from elimtool.analysis.closing import ChainFate, closing_sentence, needed
+from elimtool.analysis.closing import closing_sentence
+from elimtool.analysis.fate import ChainFate, fate_of
 from elimtool.analysis.verdict import in_words
+from elimtool.files.rows import Row, Rows
 
 if TYPE_CHECKING:
     from elimtool.run import Run
-
-Row = Mapping[str, Any]
 
 
 def story_of(run: Run, prompt: str, position: int | None = None, target: str | None = None) -> str:
@@ -55,38 +53,23 @@ def story_of(run: Run, prompt: str, position: int | None = None, target: str | N
     return " ".join(part for part in (told, f"{outcome}: {words}." if words else "") if part)
 
 
-def _rows(run: Run, table: str, prompt: str) -> list[dict[str, Any]]:
+def _rows(run: Run, table: str, prompt: str) -> Rows:
     if table not in run.tables:
         return []
-    found: list[dict[str, Any]] = run.arrow(table).filter(pc.field("prompt_id") == prompt).to_pylist()
+    found: Rows = run.arrow(table).filter(pc.field("prompt_id") == prompt).to_pylist()
     return found
 
 
 def _fates(run: Run, prompt: str, position: int, target: str) -> list[ChainFate]:
-    here = [row for row in _rows(run, "sampling_targets", prompt) if row["position"] == position]
-    stages: dict[str, dict[int, Row]] = {}
-    for row in _rows(run, "sampling", prompt):
-        if row["position"] == position:
-            stages.setdefault(row["chain"], {})[row["stage_index"]] = row
-    fates = []
-    for chain in dict.fromkeys(row["chain"] for row in here):
-        own = [row for row in here if row["chain"] == chain and row["target"] == target]
-        if own:
-            fates.append(
-                _fate(chain, sorted(own, key=lambda row: int(row["stage_index"])), stages.get(chain, {}))
-            )
-    return fates
-
-
-def _fate(chain: str, rows: Sequence[Row], stages: Mapping[int, Row]) -> ChainFate:
-    left = stages[max(stages)]["n_after"] if stages else 0
-    if not rows[0]["alive_before"]:
-        return ChainFate(chain, left=left, dead=True)
+    stages, rows = (
+        [row for row in _rows(run, table, prompt) if row["position"] == position]
+        for table in ("sampling", "sampling_targets")
+    )
+    own: dict[str, list[Row]] = {}
     for row in rows:
-        if row["alive_before"] and not row["alive_after"]:
-            stage = stages.get(row["stage_index"])
-            params = json.loads(stage["params"]) if stage else {}
-            return ChainFate(
-                chain, row["stage"], needed(row["stage"], params, row["rank_before"], row["margin"]), left
-            )
-    return ChainFate(chain, left=left)
+        if row["target"] == target:
+            own.setdefault(row["chain"], []).append(row)
+    return [
+        fate_of(chain, found, (stage for stage in stages if stage["chain"] == chain))
+        for chain, found in own.items()
+    ]

@@ -12,7 +12,6 @@ from elimtool.prompts.position import check_position
 
 AGGREGATIONS = ("mean", "min", "max", "median", "sum", "share", "first", "last")
 QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?|100)")
-TEXTS = "a text, or a list of texts"
 
 
 class _Strict(BaseModel):

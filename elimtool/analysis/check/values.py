@@ -1,4 +1,4 @@
-"""The rows of a check in, one value a prompt out: how several rows become one, and why there is none."""
+"""Read one value for each prompt from the rows of a check, or say why there is none."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from math import isnan, prod
 from typing import Any
 
 from elimtool.analysis.check.aggregate import aggregate
-from elimtool.analysis.check.metrics import SELECTORS, Metric
-from elimtool.analysis.check.rows import Row, Source, chosen_rows
+from elimtool.analysis.check.metrics import SELECTORS, CheckMetric
+from elimtool.analysis.check.rows import RunTables, chosen_rows
 from elimtool.analysis.check.spec import Check
 from elimtool.errors import ElimError
+from elimtool.files.rows import Row
 from elimtool.run.schema import TABLES
 
 Value = float | int | bool | str | tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class CheckedValue:
     """One value that a check judges.
 
     Attributes:
@@ -37,8 +38,8 @@ class Reading:
 
 
 def read(
-    source: Source, check: Check, metric: Metric, prompts: Sequence[str], position: Any
-) -> list[Reading]:
+    source: RunTables, check: Check, metric: CheckMetric, prompts: Sequence[str], position: Any
+) -> list[CheckedValue]:
     """The values that a check judges, one a prompt, or one in all with ``scope: all``.
 
     Args:
@@ -67,15 +68,17 @@ def read(
         if failed or absent:
             first = next(iter([*failed, *absent]))
             return [
-                Reading(None, None, missing=f"prompt '{first}' has no value", error=failed.get(first, ""))
+                CheckedValue(
+                    None, None, missing=f"prompt '{first}' has no value", error=failed.get(first, "")
+                )
             ]
         return [_one(None, rows, check, metric)]
     return [
-        Reading(name, None, error=failed[name])
+        CheckedValue(name, None, error=failed[name])
         if name in failed
         else _one(name, _reduced(check, metric, found[name]), check, metric)
         if name in found
-        else Reading(name, None, missing=_absent(source, check, name))
+        else CheckedValue(name, None, missing=_absent(source, check, name))
         for name in prompts
     ]
 
@@ -86,7 +89,7 @@ def _of_target(rows: list[Row], target: str | None) -> list[Row]:
     return exact if target is not None and exact else rows
 
 
-def _reduced(check: Check, metric: Metric, rows: list[Row]) -> list[Row]:
+def _reduced(check: Check, metric: CheckMetric, rows: list[Row]) -> list[Row]:
     """Rows after the metric's own reduction over stages or places."""
     if metric.reduction in ("last_stage", "all_stages") and check.stage is None:
         groups: dict[tuple[Any, ...], list[Row]] = {}
@@ -116,20 +119,20 @@ def _cut_in_all(stages: list[Row]) -> Row:
     return {**most, "value": 1 - prod(1 - row["value"] for row in stages)}
 
 
-def _one(prompt: str | None, rows: Sequence[Row], check: Check, metric: Metric) -> Reading:
+def _one(prompt: str | None, rows: Sequence[Row], check: Check, metric: CheckMetric) -> CheckedValue:
     """Several rows as one value."""
     kept = tuple(rows)
     null = next((row for row in kept if _is_null(row["value"])), None)
     if null is not None:
         where = f" at layer {null['layer']}" if len(kept) > 1 and null.get("layer") is not None else ""
-        return Reading(
+        return CheckedValue(
             prompt, None, kept, missing=f"not measurable{where}: {metric.null_when or 'the value is NaN'}"
         )
     if check.agg is None:
         if len(kept) > 1:
             raise _ambiguous(prompt, kept, check)
-        return Reading(prompt, kept[0]["value"], kept)
-    return Reading(prompt, aggregate(check.agg, [row["value"] for row in kept], check.where), kept)
+        return CheckedValue(prompt, kept[0]["value"], kept)
+    return CheckedValue(prompt, aggregate(check.agg, [row["value"] for row in kept], check.where), kept)
 
 
 def _ambiguous(prompt: str | None, rows: Sequence[Row], check: Check) -> ElimError:
@@ -144,7 +147,7 @@ def _ambiguous(prompt: str | None, rows: Sequence[Row], check: Check) -> ElimErr
     )
 
 
-def _absent(source: Source, check: Check, prompt: str) -> str:
+def _absent(source: RunTables, check: Check, prompt: str) -> str:
     """Why a prompt has no row: what the check asks for is not there."""
     row = source.prompts[prompt]
     for kind, wanted, known in (
@@ -161,7 +164,7 @@ def _is_null(value: Any) -> bool:
     return value is None or (isinstance(value, float) and isnan(value))
 
 
-def tables_of(metrics: Iterable[Metric]) -> tuple[str, ...]:
+def tables_of(metrics: Iterable[CheckMetric]) -> tuple[str, ...]:
     """Tables that metrics read, in the order of ``TABLES``."""
     wanted = {metric.table for metric in metrics} | {"prompts"}
     return tuple(name for name in TABLES if name in wanted)

@@ -1,4 +1,4 @@
-"""Values in, words for people out."""
+"""Write values for people."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Comparisons: tables of two sides in, what differs between them out."""
+"""Compare two sides by their tables: what differs, where, and how sure that is."""

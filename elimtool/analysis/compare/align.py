@@ -1,4 +1,4 @@
-"""Two prompts as tokens in, which token of one stands where which of the other stood out.
+"""Align two tokenised prompts: which token corresponds to which.
 
 Tokens are matched by the longest blocks that both prompts hold (difflib's Ratcliff-Obershelp matching), so
 that insertions and deletions move nothing out of step. Where the same text was split otherwise, a token

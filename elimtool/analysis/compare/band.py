@@ -1,4 +1,4 @@
-"""Numbers of controls in, what an edit must go beyond to count as more than any edit out.
+"""Work out from controls how far an edit must move a number to count as more than any edit does.
 
 A band is a conformal quantile: where the controls and an edit that does nothing special are exchangeable, the
 edit goes beyond it with a chance of at most 5 % at one layer (Vovk et al. 2005, "Algorithmic Learning in a
@@ -13,7 +13,7 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
-LEVEL = 0.95
+from elimtool.analysis.compare.resample import LEVEL
 
 LEAST = 19
 """Controls needed: a value beyond all of fewer is no rarer than 5 % by chance (1 / (n + 1))."""

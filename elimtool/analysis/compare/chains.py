@@ -1,4 +1,4 @@
-"""One run and two of its sampler chains in, a comparison of what they cut out; without torch or a model."""
+"""Compare what two sampler chains of one run cut, without torch or a model."""
 
 from __future__ import annotations
 

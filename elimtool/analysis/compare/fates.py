@@ -1,4 +1,4 @@
-"""A setting in, what became of each target on the two sides out, and which are eliminated on one alone."""
+"""Compare what became of each target on two sides, and find those that one side alone eliminates."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 from elimtool.analysis.compare.join import joined, log_ratio, table_of, with_differences
 from elimtool.analysis.compare.setting import Setting
 from elimtool.analysis.compare.side import Side
+from elimtool.analysis.fate import removes
 from elimtool.run.rules import NUCLEUS, SURFACED
 from elimtool.run.tables.comparison.verdicts import FLIPS, VERDICT_DIFFERENCES
 
@@ -105,5 +106,5 @@ def _cut(setting: Setting, side: Side) -> pd.DataFrame:
     rows = setting.keyed(side, side.rows("sampling_targets", columns), ["chain", "stage_index"])
     keys = ["prompt_id", "chain", "target", "key"]
     whole = rows[keys].drop_duplicates()
-    removed = rows[rows["alive_before"] & ~rows["alive_after"]][[*keys, "stage"]]
+    removed = rows[removes(rows)][[*keys, "stage"]]
     return whole.merge(removed, on=keys, how="left", sort=False)

@@ -1,4 +1,4 @@
-"""Single heads' attention on named spans of two prompts in, which heads turn from one span to another out."""
+"""Find the heads that turn from one span to another between two prompts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Grid = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Heads:
+class HeadMasses:
     """What every head of a prompt's last position gives its spans: arrays [layers, heads], NaN for null.
 
     Attributes:
@@ -34,7 +34,7 @@ class Heads:
     no_sink: Mapping[str, Grid]
 
     @classmethod
-    def of(cls, table: Any, prompt_id: str, names: Sequence[str]) -> Heads:
+    def of(cls, table: Any, prompt_id: str, names: Sequence[str]) -> HeadMasses:
         """Read them out of the Arrow table ``attention_heads``.
 
         Args:
@@ -84,14 +84,16 @@ def logits(share: Grid) -> Grid:
     return found
 
 
-def shifts(a: Heads, b: Heads) -> dict[str, Grid]:
+def shifts(a: HeadMasses, b: HeadMasses) -> dict[str, Grid]:
     """How far each head's sink-excluded share of a span moves, in logits, by span that both prompts have."""
     return {
         name: logits(b.no_sink[name]) - logits(a.no_sink[name]) for name in a.no_sink if name in b.no_sink
     }
 
 
-def head_rows(a: Heads, b: Heads, pair_id: str, controls: Mapping[str, Heads]) -> dict[str, list[Any]]:
+def head_rows(
+    a: HeadMasses, b: HeadMasses, pair_id: str, controls: Mapping[str, HeadMasses]
+) -> dict[str, list[Any]]:
     """Columns of ``head_differences`` for a pair and its controls; a control's z is against the others.
 
     Args:
@@ -125,7 +127,7 @@ def head_rows(a: Heads, b: Heads, pair_id: str, controls: Mapping[str, Heads]) -
     return columns
 
 
-def _turn(a: Heads, b: Heads) -> Grid | None:
+def _turn(a: HeadMasses, b: HeadMasses) -> Grid | None:
     before, after = a.focus(), b.focus()
     return None if before is None or after is None else after - before
 

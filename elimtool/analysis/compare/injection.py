@@ -1,4 +1,4 @@
-"""One pair of a comparison of prompts in, what its edit did out: to the output, and head by head."""
+"""Tell what the edit of one pair of prompts did: to the output, and head by head."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.compare.heads import INSTRUCTIONS
+from elimtool.files.rows import Rows
 from elimtool.run.comparison import Comparison
 
 INJECTED = "injected"
@@ -17,7 +18,7 @@ TURNED = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class OutputChange:
     """What became of the output of a pair.
 
     Attributes:
@@ -55,17 +56,17 @@ class Turned:
 
     span: str
     by: str
-    heads: list[dict[str, Any]]
+    heads: Rows
     chance: float | None
     focus: tuple[float, float] | None
 
 
-def output_of(comparison: Comparison, pair: dict[str, Any]) -> Output:
+def output_of(comparison: Comparison, pair: dict[str, Any]) -> OutputChange:
     """The output of one pair, with the band of its controls."""
     rows = comparison.table("divergence")
     own = rows[rows["pair_id"] == pair["pair_id"]]
     border = own["band"].iloc[-1] if len(own) else None
-    return Output(pair, None if border is None or pd.isna(border) else float(border))
+    return OutputChange(pair, None if border is None or pd.isna(border) else float(border))
 
 
 def is_injection(comparison: Comparison, pair_id: str) -> bool:
@@ -106,7 +107,7 @@ def turned(comparison: Comparison, pair_id: str) -> Turned | None:
     )
 
 
-def verdict_of(found: Output, injected: bool) -> str:
+def verdict_of(found: OutputChange, injected: bool) -> str:
     """Whether the edit changed the output, and by more than any edit of its size does, in plain words.
 
     Args:

@@ -1,4 +1,4 @@
-"""Rows of two sides in, one frame with a column a side and their difference out, and that as a table."""
+"""Join the rows of two sides: a column for each side, their difference, and a table made of that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A setting in, what differs layer by layer out: targets, the layers' own numbers, attention on spans."""
+"""Compare two sides layer by layer: targets, the layers' own numbers, attention on spans."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def _comparable(setting: Setting, side: Side, rows: pd.DataFrame) -> pd.DataFram
     """All layers where both sides have as many, else the output alone, without a layer."""
     if setting.same_depth:
         return rows
-    last = rows[rows["layer"] == (side.depth or 0) - 1]
+    last = rows[rows["layer"] == (side.run.n_layers or 0) - 1]
     return last.assign(layer=pd.array([None] * len(last), dtype="Int32"))
 
 
 def _same_lens(setting: Setting, rows: pd.DataFrame) -> pd.Series[bool]:
     """Whether a row's two values were read the same way: every lens is the model's own output at its end."""
     same = rows["lens_a"] == rows["lens_b"]
-    depth = setting.a.depth
+    depth = setting.a.run.n_layers
     return same | rows["layer"].isna() | (rows["layer"] == (depth or 0) - 1)

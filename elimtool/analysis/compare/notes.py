@@ -1,4 +1,4 @@
-"""A setting in, sentences out: what differs beside what is compared, and what could not be compared."""
+"""Note what differs beside what is compared, and what could not be compared, in sentences."""
 
 from __future__ import annotations
 
@@ -109,10 +109,8 @@ def _prompts(setting: Setting, unpaired: tuple[int, int]) -> list[str]:
 def _layers(setting: Setting) -> list[str]:
     told = []
     if not setting.same_depth:
-        told.append(
-            f"A has {setting.a.depth} layers, B {setting.b.depth}: of the layers only the outputs are"
-            " compared, of attention nothing."
-        )
+        depths = f"A has {setting.a.run.n_layers} layers, B {setting.b.run.n_layers}"
+        told.append(f"{depths}: of the layers only the outputs are compared, of attention nothing.")
     lenses = [
         set(side.run.arrow(name).column("lens").unique().to_pylist())
         for side in (setting.a, setting.b)

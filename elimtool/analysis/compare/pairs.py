@@ -1,4 +1,4 @@
-"""A setting in, the table of its pairs out: what was set against what, and whether the output changed."""
+"""Fill the table of pairs: what was set against what, and whether the output changed."""
 
 from __future__ import annotations
 

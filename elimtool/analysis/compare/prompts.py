@@ -1,4 +1,4 @@
-"""The pairs of a comparison of prompts in, what must be known of it beside its tables out."""
+"""Note what must be known of a comparison of prompts beside its tables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from elimtool.analysis.compare.band import LEAST
+from elimtool.files.rows import Rows
 
 
 def prompt_notes(pairs: Any, options: Mapping[str, Any]) -> list[str]:
@@ -20,7 +21,7 @@ def prompt_notes(pairs: Any, options: Mapping[str, Any]) -> list[str]:
     return [*_causality(rows, options), *_failed(asked), *_controls(asked, options), *_lens(options)]
 
 
-def _causality(rows: list[dict[str, Any]], options: Mapping[str, Any]) -> list[str]:
+def _causality(rows: Rows, options: Mapping[str, Any]) -> list[str]:
     broken = [row for row in rows if row["prefix_holds"] is False]
     if not broken:
         return []
@@ -34,14 +35,14 @@ def _causality(rows: list[dict[str, Any]], options: Mapping[str, Any]) -> list[s
     ]
 
 
-def _failed(asked: list[dict[str, Any]]) -> list[str]:
+def _failed(asked: Rows) -> list[str]:
     failed = sum(row["status"] != "ok" for row in asked)
     return (
         [f"{failed:,} of {len(asked):,} pairs could not be compared: table pairs says why."] if failed else []
     )
 
 
-def _controls(asked: list[dict[str, Any]], options: Mapping[str, Any]) -> list[str]:
+def _controls(asked: Rows, options: Mapping[str, Any]) -> list[str]:
     """Pairs without a band, of those that differ."""
     few = [
         row

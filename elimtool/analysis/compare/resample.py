@@ -1,4 +1,4 @@
-"""Sums of differences a unit in, their means with bootstrap intervals and permutation p-values out."""
+"""Bootstrap intervals and permutation p-values of mean differences, from one sum for each unit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT_ONCE = 4_000_000
 ROUNDING = 1e-12
 
 
-class Effect(NamedTuple):
+class MeanDifference(NamedTuple):
     """The mean of a metric's differences over pairs, and how sure it is.
 
     Attributes:
@@ -39,7 +39,7 @@ class Effect(NamedTuple):
     method: str | None
 
 
-def resample(sums: Values, counts: Values, seed: int) -> list[Effect]:
+def resample(sums: Values, counts: Values, seed: int) -> list[MeanDifference]:
     """Test several metrics on the same units.
 
     The interval is bias-corrected and accelerated (Efron 1987), over units; where the resamples say nothing
@@ -52,7 +52,7 @@ def resample(sums: Values, counts: Values, seed: int) -> list[Effect]:
         counts: [units, metrics] pairs of the unit that have the metric, 0 where none has.
         seed: Seeds both; metrics on the same units share their draws.
     """
-    found: dict[int, Effect] = {}
+    found: dict[int, MeanDifference] = {}
     for metrics in _alike(counts):
         present = counts[:, metrics[0]] > 0
         some, sizes = sums[np.ix_(present, metrics)], counts[np.ix_(present, metrics)]
@@ -67,13 +67,13 @@ def _alike(counts: Values) -> Iterator[npt.NDArray[np.intp]]:
         yield np.flatnonzero(group == number)
 
 
-def _test(sums: Values, sizes: Values, seed: int) -> list[Effect]:
+def _test(sums: Values, sizes: Values, seed: int) -> list[MeanDifference]:
     """Metrics that all units have."""
     units, metrics = sums.shape
     totals, pairs = sums.sum(0), sizes.sum(0)
     means = totals / pairs
     if units < 2:
-        return [Effect(float(mean), None, None, None, None) for mean in means]
+        return [MeanDifference(float(mean), None, None, None, None) for mean in means]
     draws = np.concatenate(
         [(weights @ sums) / (weights @ sizes) for weights in _bootstrap(units, np.random.default_rng(seed))]
     )
@@ -82,7 +82,7 @@ def _test(sums: Values, sizes: Values, seed: int) -> list[Effect]:
     tested = []
     for index in range(metrics):
         low, high, method = _interval(draws[:, index], float(means[index]), left_out[:, index])
-        tested.append(Effect(float(means[index]), low, high, float(p_values[index]), method))
+        tested.append(MeanDifference(float(means[index]), low, high, float(p_values[index]), method))
     return tested
 
 

@@ -58,7 +58,8 @@ class Setting:
     @property
     def same_depth(self) -> bool:
         """Whether layers can be compared by their index."""
-        return self.a.depth == self.b.depth or None in (self.a.depth, self.b.depth)
+        depths = self.a.run.n_layers, self.b.run.n_layers
+        return depths[0] == depths[1] or None in depths
 
     @property
     def unnamed(self) -> dict[str, None]:

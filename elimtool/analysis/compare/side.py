@@ -1,4 +1,4 @@
-"""One side of a comparison: a run in, its rows at the positions that are compared out."""
+"""One side of a comparison: the rows of a run at the positions that are compared."""
 
 from __future__ import annotations
 
@@ -95,14 +95,6 @@ class Side:
             found["chain"] = found["chain"].map(dict(self.renamed))
         return found.drop(columns="position")
 
-    @cached_property
-    def depth(self) -> int | None:
-        """Layers of the model, as far as the tables tell."""
-        for name in ("lens_layers", "attention_layers", "lens", "mechanisms"):
-            if self.has(name) and self.run.arrow(name).num_rows:
-                return int(pc.max(self.run.arrow(name).column("layer")).as_py()) + 1
-        return None
-
     @property
     def chains(self) -> dict[str, Any]:
         """Sampler chains by name, each in full."""
@@ -116,10 +108,10 @@ class Side:
 
         From ``lens`` where it is there, else ``survival``, else ``verdicts``.
         """
-        if self.has("lens") and self.depth is not None:
+        if self.has("lens") and self.run.n_layers is not None:
             columns = ["layer", "target", "token_id", "is_foil", "rank", "prob", "logprob"]
             rows = self.rows("lens", columns)
-            return rows[rows["layer"] == self.depth - 1].drop(columns="layer").reset_index(drop=True)
+            return rows[rows["layer"] == self.run.n_layers - 1].drop(columns="layer").reset_index(drop=True)
         if self.has("survival"):
             rows = self.rows("survival", ["target", "token_id", "rank", "prob"])
         elif self.has("verdicts"):
@@ -139,9 +131,9 @@ class Side:
         if self.has("top_tokens"):
             rows = self.rows("top_tokens", ["place", "token", "prob"])
             rows = rows[rows["place"] == 1].drop(columns="place")
-        elif self.has("lens_layers") and self.depth is not None:
+        elif self.has("lens_layers") and self.run.n_layers is not None:
             rows = self.rows("lens_layers", ["layer", "top_token", "top_prob"])
-            rows = rows[rows["layer"] == self.depth - 1].drop(columns="layer")
+            rows = rows[rows["layer"] == self.run.n_layers - 1].drop(columns="layer")
             rows = rows.rename(columns={"top_token": "token", "top_prob": "prob"})
         else:
             return pd.DataFrame({"prompt_id": [], "top_token": [], "top_prob": []})

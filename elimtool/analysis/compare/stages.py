@@ -1,4 +1,4 @@
-"""A setting in, what each stage of the samplers cuts on the two sides out."""
+"""Compare what each sampler stage cuts on two sides."""
 
 from __future__ import annotations
 

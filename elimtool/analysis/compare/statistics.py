@@ -1,4 +1,4 @@
-"""Tables of differences in, the table of statistics out: means, intervals, p and q values."""
+"""Fill the table of statistics from differences: means, intervals, p and q values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from elimtool.analysis.compare.join import table_of
-from elimtool.analysis.compare.resample import Effect, adjusted, resample
+from elimtool.analysis.compare.resample import MeanDifference, adjusted, resample
+from elimtool.files.rows import Row
+from elimtool.prompts.prompt import SINK
 from elimtool.run.parts import frame
 from elimtool.run.tables.comparison.statistics import STATISTICS
 
@@ -20,7 +22,7 @@ LEAST = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class TestedMetric:
     """One number of a comparison that is averaged over pairs.
 
     Attributes:
@@ -41,24 +43,24 @@ class Metric:
         return f"{self.table}.{self.column}"
 
 
-METRICS = (
-    Metric("verdict_differences", "survived"),
-    Metric("verdict_differences", "final_prob"),
-    Metric("verdict_differences", "final_logprob"),
-    Metric("verdict_differences", "rank_ratio", ratio=True),
-    Metric("stage_differences", "kept", ("chain",)),
-    Metric("sampling_differences", "mass_pruned", ("chain", "stage")),
-    Metric("sampling_differences", "n_after", ("chain", "stage")),
-    Metric("survivor_differences", "n_survivors", ("chain",)),
-    Metric("survivor_differences", "entropy", ("chain",)),
-    Metric("lens_differences", "logprob", ("layer",)),
-    Metric("lens_differences", "rank_ratio", ("layer",), ratio=True),
-    Metric("layer_differences", "entropy", ("layer",)),
-    Metric("layer_differences", "kl_to_final", ("layer",)),
-    Metric("layer_differences", "attention_entropy", ("layer",)),
-    Metric("layer_differences", "sink_mass", ("layer",)),
-    Metric("layer_differences", "eliminated_frac", ("layer",)),
-    Metric("attention_differences", "lift_no_sink", ("layer", "span")),
+TESTED = (
+    TestedMetric("verdict_differences", "survived"),
+    TestedMetric("verdict_differences", "final_prob"),
+    TestedMetric("verdict_differences", "final_logprob"),
+    TestedMetric("verdict_differences", "rank_ratio", ratio=True),
+    TestedMetric("stage_differences", "kept", ("chain",)),
+    TestedMetric("sampling_differences", "mass_pruned", ("chain", "stage")),
+    TestedMetric("sampling_differences", "n_after", ("chain", "stage")),
+    TestedMetric("survivor_differences", "n_survivors", ("chain",)),
+    TestedMetric("survivor_differences", "entropy", ("chain",)),
+    TestedMetric("lens_differences", "logprob", ("layer",)),
+    TestedMetric("lens_differences", "rank_ratio", ("layer",), ratio=True),
+    TestedMetric("layer_differences", "entropy", ("layer",)),
+    TestedMetric("layer_differences", "kl_to_final", ("layer",)),
+    TestedMetric("layer_differences", "attention_entropy", ("layer",)),
+    TestedMetric("layer_differences", "sink_mass", ("layer",)),
+    TestedMetric("layer_differences", "eliminated_frac", ("layer",)),
+    TestedMetric("attention_differences", "lift_no_sink", ("layer", "span")),
 )
 """What is averaged. Of groups, categories and tags only what has no layer."""
 
@@ -89,16 +91,25 @@ def statistics(tables: Mapping[str, Any], seed: int = 0) -> Any:
     return table_of(STATISTICS, _adjusted(pd.DataFrame(found, columns=_COLUMNS)))
 
 
-_COLUMNS = ["scope", "value", *KEYS, "n_pairs", "n_units", "mean_a", "mean_b", *Effect.__annotations__]
+_COLUMNS = [
+    "scope",
+    "value",
+    *KEYS,
+    "n_pairs",
+    "n_units",
+    "mean_a",
+    "mean_b",
+    *MeanDifference.__annotations__,
+]
 
 
 def _values(tables: Mapping[str, Any], pairs: pd.DataFrame) -> pd.DataFrame:
     """A row a pair and cell (metric with its layer, chain, stage and span): means over the pair's targets."""
     number = pd.Series(pairs.index, index=pairs["pair_id"])
     found = []
-    named = dict.fromkeys(metric.table for metric in METRICS if metric.table in tables)
+    named = dict.fromkeys(metric.table for metric in TESTED if metric.table in tables)
     frames = {name: frame(tables[name]) for name in named}
-    for metric in METRICS:
+    for metric in TESTED:
         if metric.table not in frames:
             continue
         rows = frames[metric.table]
@@ -123,7 +134,7 @@ def _values(tables: Mapping[str, Any], pairs: pd.DataFrame) -> pd.DataFrame:
 
 def _shared_spans(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of spans that several pairs have by name; the names of single tokens say where they stand."""
-    named = rows[~rows["span"].str.match(r"\d+:") & (rows["span"] != "<sink>")]
+    named = rows[~rows["span"].str.match(r"\d+:") & (rows["span"] != SINK)]
     pairs = named.groupby("span")["pair_id"].transform("nunique")
     return named[pairs >= LEAST]
 
@@ -137,7 +148,7 @@ def _kept(rows: pd.DataFrame) -> pd.DataFrame:
     return by[[*alive]].min()
 
 
-def _sides(metric: Metric, rows: pd.DataFrame) -> tuple[Any, Any, Any]:
+def _sides(metric: TestedMetric, rows: pd.DataFrame) -> tuple[Any, Any, Any]:
     if metric.ratio:
         return np.nan, np.nan, rows[metric.column].astype("float64")
     if metric.column == "survived":
@@ -171,7 +182,7 @@ def _units(pairs: pd.DataFrame) -> Any:
     return first.where(pairs["group"].notna(), numbers).to_numpy().astype(int)
 
 
-def _tested(values: pd.DataFrame, units: pd.Series[Any], seed: int) -> Iterator[dict[str, Any]]:
+def _tested(values: pd.DataFrame, units: pd.Series[Any], seed: int) -> Iterator[Row]:
     """A row for each cell of some pairs."""
     if values.empty:
         return

@@ -1,4 +1,4 @@
-"""A comparison in, what there is to tell of it out: how much changed, what moved most, where they part."""
+"""Sum up a comparison: how much changed, what moved most, where the sides part."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Proportion:
     """How many of how many."""
 
     count: int
@@ -62,9 +62,9 @@ class Summary:
         differs: Whether anything at all differs.
     """
 
-    pairs: Share
-    outputs: Share
-    outcomes: Share
+    pairs: Proportion
+    outputs: Proportion
+    outcomes: Proportion
     turns: dict[tuple[str, str], int]
     survived: tuple[int, int]
     moved: tuple[Moved, ...]
@@ -84,9 +84,9 @@ def summary(comparison: Comparison) -> Summary:
     turns = changed.groupby(["outcome_a", "outcome_b"]).size() if len(changed) else pd.Series(dtype=int)
     layers, layers_of = _layers(comparison, pairs)
     return Summary(
-        Share(int((pairs["status"] == "ok").sum()), len(pairs)),
-        Share(int(known.sum()), len(known)),
-        Share(len(changed), len(verdicts)),
+        Proportion(int((pairs["status"] == "ok").sum()), len(pairs)),
+        Proportion(int(known.sum()), len(known)),
+        Proportion(len(changed), len(verdicts)),
         {key: int(n) for key, n in turns.sort_values(ascending=False, kind="stable").items()},  # type: ignore[misc]
         _survived(verdicts),
         _moved(verdicts),

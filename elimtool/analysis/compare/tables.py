@@ -1,4 +1,4 @@
-"""A setting in, every table of the comparison that two runs' tables can fill out."""
+"""Fill every table of a comparison that the tables of two runs allow."""
 
 from __future__ import annotations
 

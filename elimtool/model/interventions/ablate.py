@@ -14,7 +14,7 @@ from elimtool.model.interventions.component import Component, component
 from elimtool.model.interventions.edits import Change, Cut, Site, outside_sinks
 
 if TYPE_CHECKING:
-    from elimtool.model.interventions.reference import Reference
+    from elimtool.model.interventions.reference import ReferenceActivations
     from elimtool.model.model import Model
     from elimtool.model.view import Encoded
 
@@ -82,7 +82,9 @@ class Ablate:
     def fits(self, one: Encoded) -> None:
         """Any prompt will do."""
 
-    def edits(self, one: Encoded, n_layers: int, reference: Reference | None) -> list[Change | Cut]:
+    def edits(
+        self, one: Encoded, n_layers: int, reference: ReferenceActivations | None
+    ) -> list[Change | Cut]:
         """The component's values at every position but the sinks."""
         del n_layers
         site, head = _site(self.target)
@@ -156,7 +158,9 @@ class Scale:
     def fits(self, one: Encoded) -> None:
         """Any prompt will do."""
 
-    def edits(self, one: Encoded, n_layers: int, reference: Reference | None) -> list[Change | Cut]:
+    def edits(
+        self, one: Encoded, n_layers: int, reference: ReferenceActivations | None
+    ) -> list[Change | Cut]:
         """The component's factor at every position but the sinks."""
         del n_layers, reference
         site, head = _site(self.target)

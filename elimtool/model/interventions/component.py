@@ -42,11 +42,6 @@ class Component:
         """``head`` or ``mlp``."""
         return "mlp" if self.head is None else "head"
 
-    @property
-    def in_tables(self) -> str:
-        """The name in the table ``components``."""
-        return f"mlp {self.layer}" if self.head is None else f"head {self.layer}.{self.head}"
-
     def check(self, model: Model, option: str) -> None:
         """Refuse a component that a model does not have.
 

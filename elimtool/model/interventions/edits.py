@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from elimtool.model.interventions.reference import Reference
+    from elimtool.model.interventions.reference import ReferenceActivations
     from elimtool.model.model import Model
     from elimtool.model.view import Encoded
 
@@ -88,7 +88,9 @@ class Intervention(Protocol):
             ElimError: The message says what the prompt has instead.
         """
 
-    def edits(self, one: Encoded, n_layers: int, reference: Reference | None) -> list[Change | Cut]:
+    def edits(
+        self, one: Encoded, n_layers: int, reference: ReferenceActivations | None
+    ) -> list[Change | Cut]:
         """What it does to one prompt; raises as ``fits`` where it does not fit."""
 
     def note(self, one: Encoded) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from elimtool.errors import ElimError
 from elimtool.model.interventions.edits import Change, Cut, Intervention, Site
-from elimtool.model.interventions.reference import Reference
+from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.view import Batch
 
 Plan = Sequence[Intervention]
@@ -46,7 +46,7 @@ def hook_point(bridge: Any, site: Site) -> nn.Module:
 
 @contextmanager
 def installed(
-    bridge: Any, batch: Batch, plans: Sequence[Plan], reference: Reference | None = None
+    bridge: Any, batch: Batch, plans: Sequence[Plan], reference: ReferenceActivations | None = None
 ) -> Iterator[None]:
     """While open, every forward pass of ``batch`` runs under its rows' interventions.
 
@@ -115,7 +115,7 @@ def watching(
 
 
 def _gathered(
-    batch: Batch, plans: Sequence[Plan], n_layers: int, reference: Reference | None
+    batch: Batch, plans: Sequence[Plan], n_layers: int, reference: ReferenceActivations | None
 ) -> tuple[dict[Site, list[tuple[int, Change]]], dict[int, Tensor]]:
     """The rows' edits by place: changes by site, cut edges by layer as a mask [batch, queries, keys]."""
     changes: dict[Site, list[tuple[int, Change]]] = {}

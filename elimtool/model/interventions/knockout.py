@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from elimtool.errors import ElimError, nearest
 from elimtool.model.interventions.edits import Change, Cut
-from elimtool.model.view import SINK, Encoded, Span
+from elimtool.model.view import Encoded, Span
+from elimtool.prompts.prompt import SINK
 
 if TYPE_CHECKING:
-    from elimtool.model.interventions.reference import Reference
+    from elimtool.model.interventions.reference import ReferenceActivations
     from elimtool.model.model import Model
 
 ORIGINS = ("last", "later")
@@ -97,7 +98,9 @@ class Knockout:
         """Refuse a prompt that has no such span, or only sinks in it."""
         self._keys(one)
 
-    def edits(self, one: Encoded, n_layers: int, reference: Reference | None) -> list[Change | Cut]:
+    def edits(
+        self, one: Encoded, n_layers: int, reference: ReferenceActivations | None
+    ) -> list[Change | Cut]:
         """The edges to cut, the same in every layer of the window."""
         del reference
         keys = self._keys(one)

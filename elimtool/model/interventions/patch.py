@@ -18,7 +18,7 @@ from elimtool.model.interventions.recording import Recording, dtype_name
 from elimtool.model.store import digest_file
 
 if TYPE_CHECKING:
-    from elimtool.model.interventions.reference import Reference
+    from elimtool.model.interventions.reference import ReferenceActivations
     from elimtool.model.model import Model
     from elimtool.model.view import Encoded
 
@@ -137,7 +137,9 @@ class Patch:
         """Refuse a prompt of another length, and positions outside it."""
         self.edits(one, 0, None)
 
-    def edits(self, one: Encoded, n_layers: int, reference: Reference | None) -> list[Change | Cut]:
+    def edits(
+        self, one: Encoded, n_layers: int, reference: ReferenceActivations | None
+    ) -> list[Change | Cut]:
         """The recorded values at their positions."""
         del n_layers, reference
         held = Recording.load(self.file)

@@ -99,7 +99,7 @@ def record(model: Model, one: Encoded) -> Recording:
         values[site] = value[0].detach().clone()
 
     with model.watching(batch, shown(model), see):
-        model.stream(batch, {"residual"}, lambda _view: None)
+        model.stream(batch, (), lambda _view: None)
     facts = {
         "model": model.name,
         "weights_sha256": model.hashes()["weights_sha256"],

@@ -19,7 +19,7 @@ FORMAT = "elimtool-reference-1"
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceActivations:
     """Activations that ablation puts in place of a component's own.
 
     Attributes:
@@ -64,7 +64,7 @@ class Reference:
         write_tensors(path, tensors, {"format": FORMAT, "n_heads": self.n_heads, **self.facts})
 
     @classmethod
-    def load(cls, path: Path, device: torch.device | str = "cpu") -> Reference:
+    def load(cls, path: Path, device: torch.device | str = "cpu") -> ReferenceActivations:
         """Read what ``save`` wrote.
 
         Raises:

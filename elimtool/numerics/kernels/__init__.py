@@ -1,4 +1,4 @@
-"""Compiled loops, for jobs that are large enough: how large a job is in, whether they are worth it out.
+"""Decide whether a job is large enough for compiled loops.
 
 The loops themselves are in ``elimtool.numerics.kernels.rows``, which takes a second to import.
 """

@@ -1,4 +1,4 @@
-"""How loops are compiled: a function in, its machine code, kept for later processes, out."""
+"""Compile loops to machine code, and keep it for later processes."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def normalisers(values: Scores) -> npt.NDArray[np.float64]:
     return found
 
 
-class Measured(NamedTuple):
+class RowStatistics(NamedTuple):
     """What ``measured`` finds.
 
     Attributes:
@@ -130,7 +130,7 @@ class Measured(NamedTuple):
     nearer: Exact
 
 
-def measured(scores: Exact, best: Exact, slots: npt.NDArray[np.int64]) -> Measured:
+def measured(scores: Exact, best: Exact, slots: npt.NDArray[np.int64]) -> RowStatistics:
     """What samplers ask of whole distributions, in double precision.
 
     Args:
@@ -147,7 +147,7 @@ def measured(scores: Exact, best: Exact, slots: npt.NDArray[np.int64]) -> Measur
         MEASURED,
     )
     weight, entropy, deviation, left = numbers.T
-    return Measured(probs, 1 / weight, entropy, deviation, left.astype(np.int64), larger, above, nearer)
+    return RowStatistics(probs, 1 / weight, entropy, deviation, left.astype(np.int64), larger, above, nearer)
 
 
 def held(probs: Exact, mask: npt.NDArray[np.bool_]) -> Exact:

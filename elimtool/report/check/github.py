@@ -1,4 +1,4 @@
-"""A report of checks in, annotations and a step summary of GitHub Actions out.
+"""Write a report of checks as annotations and a step summary of GitHub Actions.
 
 Source: GitHub's page "Workflow commands for GitHub Actions" (escapes, 10 annotations of a kind a step, a
 summary of at most 1 MiB a step).

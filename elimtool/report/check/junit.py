@@ -1,4 +1,4 @@
-"""A report of checks in, JUnit XML out, as Ant's and Jenkins' schemas have it: a case a check and prompt."""
+"""Write a report of checks as JUnit XML by Ant's and Jenkins' schemas: a case for each check and prompt."""
 
 from __future__ import annotations
 

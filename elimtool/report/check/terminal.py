@@ -1,4 +1,4 @@
-"""A report of checks in, the lines of the terminal out, readable without colour."""
+"""Write a report of checks for the terminal, readable without colour."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from elimtool.analysis.check.findings import Finding, Report, Result, Status
-from elimtool.analysis.check.pairs import Pair
-from elimtool.report.screen import Screen, padded
+from elimtool.analysis.check.paired import PairedDifference
+from elimtool.report.screen import LEAST_WIDTH, Screen, padded
 
 WORDS: dict[Status, tuple[str, str]] = {
     "passed": ("ok", "green"),
@@ -22,7 +22,6 @@ WORDS: dict[Status, tuple[str, str]] = {
 """How each status is called, and its colour."""
 MOST_FINDINGS = 5
 """Findings told of one check; the rest is counted (and is in --json and --junit)."""
-LEAST_WIDTH = 40
 MOST_NAME = 40
 
 
@@ -115,7 +114,7 @@ def _said(text: str, indent: int, style: str, screen: Screen) -> list[Text]:
     return screen.wrap(screen.visible(text), indent=indent, style=style, hang=2)
 
 
-def _pair(pair: Pair, screen: Screen) -> Iterable[Text]:
+def _pair(pair: PairedDifference, screen: Screen) -> Iterable[Text]:
     """How a check's values differ from another run's."""
     interval = f" (95% {pair.low:+.3g} to {pair.high:+.3g})" if pair.low is not None else ""
     moved = ", ".join(f"'{prompt}' {move:+.3g}" for prompt, move in pair.moved)

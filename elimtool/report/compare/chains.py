@@ -1,4 +1,4 @@
-"""A comparison of two sampler chains in, how far apart what they leave is, and what one alone keeps, out."""
+"""Tell how far apart two sampler chains leave one output, and what one alone keeps."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
@@ -12,18 +11,17 @@ from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.compare.injection import is_injection, output_of, turned, verdict_of
+from elimtool.files.rows import Row
+from elimtool.prompts.prompt import REST
 from elimtool.report.compare.turned import turned_lines
 from elimtool.report.numbers import share, times
-from elimtool.report.screen import Screen, padded
+from elimtool.report.screen import LEAST_WIDTH, Screen, padded
 from elimtool.run.comparison import Comparison
 
-LEAST_WIDTH = 40
 MOST_TARGETS = 6
 MOST_TOKENS = 5
 """Flipped tokens that are named of each place."""
 MOST_SPANS = 4
-REST = "<rest>"
-Row = dict[str, Any]
 
 
 def prompt_story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -> RenderableType:

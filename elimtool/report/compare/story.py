@@ -7,15 +7,14 @@ from rich.constrain import Constrain
 from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
-from elimtool.analysis.compare.summary import Moved, Share, Summary, summary
+from elimtool.analysis.compare.summary import Moved, Proportion, Summary, summary
 from elimtool.report.compare.chains import chain_lines
 from elimtool.report.compare.prompts import onset_lines, own_pairs, prompt_story
 from elimtool.report.compare.tested import one_line, tested
 from elimtool.report.numbers import share
-from elimtool.report.screen import Screen, padded
+from elimtool.report.screen import LEAST_WIDTH, Screen, padded
 from elimtool.run.comparison import Comparison
 
-LEAST_WIDTH = 40
 MOST_NOTES = 8
 MOST_FLIPS = 6
 MOST_TURNS = 4
@@ -104,7 +103,7 @@ def _changes(told: Summary, screen: Screen) -> list[Text]:
     return lines
 
 
-def _counted(part: Share) -> str:
+def _counted(part: Proportion) -> str:
     return f"{part.count:,} of {part.of:,} ({share(part.count / part.of)})"
 
 

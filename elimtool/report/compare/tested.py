@@ -1,4 +1,4 @@
-"""The statistics of a comparison in, the lines that tell them out: over all pairs, then by group and tag."""
+"""Tell the statistics of a comparison: over all pairs, then by group and tag."""
 
 from __future__ import annotations
 

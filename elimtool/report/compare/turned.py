@@ -1,4 +1,4 @@
-"""The heads that turn from one span to another in, lines of a story out."""
+"""Tell which heads turn from one span to another."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""One figure by name: a run and what to show of it in, the figure out, or what else there is to choose."""
+"""Choose one figure of a run by name, or say what else there is to choose."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
+from elimtool.files.rows import Rows
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures.attributed import attribution
 from elimtool.report.figures.figure import Figure, Listing
@@ -13,7 +14,7 @@ from elimtool.report.figures.overview import OVERVIEW, Overview
 from elimtool.report.figures.parts import components
 from elimtool.report.figures.prompt import PROMPT
 from elimtool.report.figures.retention import heads_of_layer
-from elimtool.report.figures.words import quoted
+from elimtool.report.figures.words import MOST_NAMED, quoted
 from elimtool.run.reader import Run
 
 LISTINGS = ("interventions", "differences")
@@ -21,7 +22,6 @@ LISTINGS = ("interventions", "differences")
 OF_PROMPT = (*(name for name in PROMPT if name not in LISTINGS), "heads")
 OF_RUN = tuple(OVERVIEW)
 NAMES = OF_PROMPT + OF_RUN
-MOST_NAMED = 5
 
 OF_TARGET: dict[str, tuple[str, Callable[[Probe, str], Sequence[Figure]]]] = {
     "components": ("components", components),
@@ -83,7 +83,7 @@ def check_name(name: str, **given: Any) -> None:
 
 def _probe(tables: Tables, wanted: str | None, position: int | None) -> Probe:
     table = tables.arrow("prompts")
-    prompts: list[Mapping[str, Any]] = [] if table is None else table.to_pylist()
+    prompts: Rows = [] if table is None else table.to_pylist()
     ids = [row["prompt_id"] for row in prompts]
     if wanted is None and len(ids) > 1:
         raise ElimError(f"the run has {len(ids):,} prompts", f"say which with `prompt`: {_named(ids)}")

@@ -1,10 +1,11 @@
-"""The course of the followed tokens: lens rows of one position in, rank and probability by layer out."""
+"""Make the figures of the followed tokens at one position: rank and probability by layer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from elimtool.files.rows import Row
 from elimtool.report.facts import Probe
 from elimtool.report.figures.figure import Line, Lines, Mark
 from elimtool.report.figures.words import quoted
@@ -51,6 +52,6 @@ def _course(probe: Probe, name: str, column: str, title: str, note: str) -> list
     ]
 
 
-def _marks(verdict: Mapping[str, Any]) -> Sequence[Mark]:
+def _marks(verdict: Row) -> Sequence[Mark]:
     found = ((event, verdict.get(f"{event}_layer")) for event in EVENTS)
     return [Mark(event, layer) for event, layer in found if layer is not None]

@@ -1,4 +1,4 @@
-"""Figures as pictures for print: one figure in, PNG, SVG or PDF out, drawn by matplotlib (extra ``plot``).
+"""Draw a figure for print: PNG, SVG or PDF by matplotlib (extra ``plot``).
 
 The palette is told apart without colour vision and keeps its order in grey; lines differ in dashes too. Files
 are the same bytes for the same figure: no date, no random identifiers.

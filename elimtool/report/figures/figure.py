@@ -133,7 +133,7 @@ class Columns(Figure):
 
 
 @dataclass(frozen=True)
-class Share:
+class StackRow:
     """One row of a ``Stack``: a label and its count for every key."""
 
     label: str
@@ -147,11 +147,11 @@ class Stack(Figure):
     kind: ClassVar[str] = "stack"
     label_title: str
     keys: Sequence[str]
-    rows: Sequence[Share]
+    rows: Sequence[StackRow]
 
 
 @dataclass(frozen=True)
-class Stage:
+class FunnelStage:
     """One stage of a chain: tokens before and after, and the share of the probability that it removes."""
 
     label: str
@@ -163,7 +163,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Fate:
+class FunnelToken:
     """One followed token in a chain: probability before all stages and after them, or where it was cut."""
 
     token: str
@@ -175,13 +175,13 @@ class Fate:
 
 
 @dataclass(frozen=True)
-class Chain:
+class FunnelChain:
     """One sampler chain: its stages in order, and the followed tokens by rank, those cut among them."""
 
     name: str
     engine: str
-    stages: Sequence[Stage]
-    fates: Sequence[Fate]
+    stages: Sequence[FunnelStage]
+    fates: Sequence[FunnelToken]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +189,7 @@ class Funnel(Figure):
     """Sampler chains side by side."""
 
     kind: ClassVar[str] = "funnel"
-    chains: Sequence[Chain]
+    chains: Sequence[FunnelChain]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,12 @@
-"""The sampler funnel: each chain's ledger in, its stages in order and the fate of each followed token out."""
+"""The sampler funnel: the stages of each chain in order, and the fate of each followed token."""
 
 from __future__ import annotations
 
-import json
-
-from elimtool.analysis.closing import kind_of_stage, needed, spell_prob
-from elimtool.report.facts import Probe, Row
-from elimtool.report.figures.figure import Chain, Fate, Funnel, Listing, Stage
+from elimtool.analysis.fate import ChainFate
+from elimtool.report.facts import Probe
+from elimtool.report.figures.figure import Funnel, FunnelChain, FunnelStage, FunnelToken, Listing
 from elimtool.report.figures.words import SCREEN, quoted
-from elimtool.report.ledger import MARGIN_UNITS, ChainLedger, ledgers, stage_label
+from elimtool.report.ledger import ChainLedger, distance, ledgers, stage_label
 
 NOTE = (
     "Tokens before and after each stage (bars on a logarithmic scale) and the probability that it cuts."
@@ -24,9 +22,9 @@ def funnel(probe: Probe) -> list[Funnel]:
     return [Funnel(name="funnel", title="Samplers, stage by stage", note=NOTE, chains=chains)]
 
 
-def _chain(ledger: ChainLedger) -> Chain:
+def _chain(ledger: ChainLedger) -> FunnelChain:
     stages = [
-        Stage(
+        FunnelStage(
             label=stage_label(stage, SCREEN) if stage["active"] else SCREEN.visible(stage["stage"]),
             active=stage["active"],
             before=stage["n_before"],
@@ -38,38 +36,31 @@ def _chain(ledger: ChainLedger) -> Chain:
     ]
     fates = [_fate(ledger, key) for key in ledger.targets]
     fates.sort(key=lambda fate: float("inf") if fate.rank is None else fate.rank)
-    return Chain(
+    return FunnelChain(
         name=SCREEN.visible(ledger.name), engine=SCREEN.visible(ledger.engine), stages=stages, fates=fates
     )
 
 
-def _fate(ledger: ChainLedger, key: tuple[str, int]) -> Fate:
-    rows = ledger.targets[key]
+def _fate(ledger: ChainLedger, key: tuple[str, int]) -> FunnelToken:
+    rows, fate = ledger.targets[key], ledger.fate(key)
     first, last = rows[min(rows)], rows[max(rows)]
-    cut = next(
-        (row for _, row in sorted(rows.items()) if row["alive_before"] and not row["alive_after"]), None
-    )
-    dead = not first["alive_before"]
-    return Fate(
+    return FunnelToken(
         token=quoted(key[0]),
         rank=first["rank_before"],
         before=first["prob_before"],
         after=last["prob_after"] if last["alive_after"] else None,
-        cut="its logit is minus infinity" if dead else _cut(ledger, cut) if cut else "",
-        why=SCREEN.visible(cut.get("why") or "") if cut else "",
+        cut="its logit is minus infinity" if fate.dead else _cut(fate),
+        why=SCREEN.visible(fate.cut["why"] or "") if fate.cut else "",
     )
 
 
-def _cut(ledger: ChainLedger, row: Row) -> str:
-    """``cut by min_p, by 1.1 nats (needed min_p of at most 0.016)``."""
-    stage = next(one for one in ledger.stages if one["stage_index"] == row["stage_index"])
-    params = json.loads(stage["params"])
-    unit = MARGIN_UNITS.get(kind_of_stage(stage["stage"], params), "")
-    told = f"cut by {SCREEN.visible(stage['stage'])}"
-    if row["margin"] is not None:
-        told += f", by {spell_prob(abs(row['margin']))} {unit}".rstrip()
-    more = needed(stage["stage"], params, row["rank_before"], row["margin"])
-    return f"{told} ({more})" if more else told
+def _cut(fate: ChainFate) -> str:
+    """``cut by min_p, by 1.1 nats (needed min_p of at most 0.016)``; empty for a target that is left."""
+    if fate.cut is None:
+        return ""
+    by = distance(fate.cut)
+    told = f"cut by {SCREEN.visible(fate.stage)}" + (f", by {by}" if by else "")
+    return f"{told} ({fate.needed})" if fate.needed else told
 
 
 def differences(probe: Probe) -> list[Listing]:

@@ -1,4 +1,4 @@
-"""The verdicts of one position in, what a reader is told first out: a sentence and facts a token."""
+"""Tell the verdicts of one position: for each token a sentence, and the facts behind it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 
 from elimtool.analysis.closing import closing_sentence, spell_prob
 from elimtool.analysis.evidence import findings_in_words
-from elimtool.analysis.regime import regime_sentence
+from elimtool.analysis.regime_sentence import regime_sentence
 from elimtool.analysis.verdict import in_words
-from elimtool.report.facts import Probe, Row, Trajectory
+from elimtool.files.rows import Row, Rows
+from elimtool.report.facts import Probe, Trajectory
 from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import quoted
 from elimtool.report.ledger import ChainLedger, ledgers
 
 
-def judged(probe: Probe) -> list[dict[str, Any]]:
+def judged(probe: Probe) -> Rows:
     """For each followed token: ``token, outcome, outcome_words, evidence, regime, sentence, more, findings``.
 
     Texts are empty where the run does not tell; foils are left out.

@@ -1,14 +1,14 @@
-"""Figures of a whole run: verdicts and sampler rows of all prompts in, counts and distributions out."""
+"""Figures of a whole run: counts and distributions over the verdicts and sampler stages of all prompts."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 from elimtool.analysis.closing import spell_prob
+from elimtool.files.rows import Row
 from elimtool.report.facts import Tables
-from elimtool.report.figures.figure import Bar, Bars, Columns, Figure, Share, Stack
+from elimtool.report.figures.figure import Bar, Bars, Columns, Figure, Stack, StackRow
 from elimtool.report.figures.words import SCREEN, label
 from elimtool.run.rules import BEATS_CHANCE
 
@@ -17,8 +17,6 @@ WORST = 20
 """How many prompts ``worst`` names."""
 MOST_GROUPS = 40
 UNNAMED = "(no group)"
-
-Row = dict[str, Any]
 
 
 class Overview:
@@ -102,7 +100,7 @@ def lost_layers(view: Overview) -> list[Figure]:
     counts = Counter(row["lost_layer"] for row in lost)
     if not counts:
         return []
-    layers = range(max(depth(view.tables), max(counts) + 1))
+    layers = range(max(view.tables.run.n_layers or 0, max(counts) + 1))
     return [
         Columns(
             name="lost_layers",
@@ -147,7 +145,7 @@ def groups(view: Overview) -> list[Figure]:
             note=f"Share of the followed tokens of each group.{more}",
             label_title="group",
             keys=[spelled(key) for key in keys],
-            rows=[Share(label(name), [counts[name][key] for key in keys]) for name in shown[:MOST_GROUPS]],
+            rows=[StackRow(label(name), [counts[name][key] for key in keys]) for name in shown[:MOST_GROUPS]],
         )
     ]
 
@@ -206,15 +204,6 @@ def _fate(row: Row) -> str:
     if row["lost_layer"] is not None:
         told.append(f"lost at layer {row['lost_layer']}")
     return ", ".join(told)
-
-
-def depth(tables: Tables) -> int:
-    """Blocks of the model, as far as the tables show."""
-    import pyarrow.compute as pc
-
-    found = [tables.arrow(name) for name in ("lens_layers", "attention_layers")]
-    layers = [pc.max(table.column("layer")).as_py() for table in found if table is not None]
-    return max((layer for layer in layers if layer is not None), default=-1) + 1
 
 
 def spelled(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Components: direct logit attribution of one position in, promoters and eliminators as bars out."""
+"""Make the figure of direct logit attribution at one position: promoters and eliminators as bars."""
 
 from __future__ import annotations
 

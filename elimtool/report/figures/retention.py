@@ -1,13 +1,13 @@
-"""Retention: the attention rows of one position in, heat maps of spans by layer and by head out."""
+"""Make the figures of attention at one position: heat maps of spans by layer and by head."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from elimtool.prompts.prompt import SINK
 from elimtool.report.facts import Probe
 from elimtool.report.figures.figure import Heat, Number
 from elimtool.report.figures.words import label, quoted
-from elimtool.report.heat import SINK
 
 NOTE = (
     "Attention that the probed token gives to each span, relative to an even share over all keys outside the"
@@ -89,7 +89,7 @@ def heads(probe: Probe) -> dict[str, Any] | None:
         return None
     spans = [span for span in dict.fromkeys(found["span"]) if span != SINK]
     layers = sorted(set(found["layer"]))
-    count = max(found["head"]) + 1
+    count = probe.run.n_heads or 0
     rows = {span: index for index, span in enumerate(spans)}
     columns = {layer: index for index, layer in enumerate(layers)}
     values: list[list[list[Number]]] = [[[None] * count for _ in spans] for _ in layers]

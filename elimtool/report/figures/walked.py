@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from elimtool.analysis.closing import spell_prob
-from elimtool.report.facts import Probe, Row, Tables
+from elimtool.files.rows import Row
+from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures.figure import Bar, Bars, Listing
 from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import SCREEN, label, quoted

@@ -8,6 +8,9 @@ SCREEN = Screen(width=10_000)
 LABEL = 60
 """Longest label of a row, in character cells."""
 
+MOST_NAMED = 5
+"""Names that a message lists; the rest is counted."""
+
 
 def label(text: str) -> str:
     """A name for a row or a line."""

@@ -1,1 +1,1 @@
-"""The HTML page of a run: tables in, one self-contained file out."""
+"""Draw a run or a comparison as one HTML page that needs nothing else."""

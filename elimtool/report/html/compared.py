@@ -1,4 +1,4 @@
-"""A comparison in, its page's data out: facts of both sides, a line a pair, each pair's figures."""
+"""Gather the data of a comparison's page: facts of both sides, a line a pair, each pair's figures."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from elimtool.analysis.closing import spell_prob
-from elimtool.report.facts import Keyed, Row
+from elimtool.files.rows import Row
+from elimtool.report.facts import Keyed
 from elimtool.report.figures import palette
 from elimtool.report.figures.compared.overview import overview
-from elimtool.report.figures.compared.pair import Pair, figures
+from elimtool.report.figures.compared.pair import PairRows, figures
 from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import SCREEN, quoted
 from elimtool.run.comparison import Comparison
@@ -48,7 +49,7 @@ def details(comparison: Comparison, most: int | None = None) -> Iterator[dict[st
     tables = keyed(comparison)
     for row in _pairs(tables)[:most]:
         ok = row["status"] == "ok"
-        yield {"probes": [_probe(Pair(tables, row))] if ok else [], "left_out": 0, "figures": []}
+        yield {"probes": [_probe(PairRows(tables, row))] if ok else [], "left_out": 0, "figures": []}
 
 
 def keyed(comparison: Comparison) -> Keyed:
@@ -116,7 +117,7 @@ def _line(row: Row, number: int) -> dict[str, Any]:
     }
 
 
-def _probe(pair: Pair) -> dict[str, Any]:
+def _probe(pair: PairRows) -> dict[str, Any]:
     row = pair.row
     return {
         "position": row["position_b"],

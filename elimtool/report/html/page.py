@@ -1,4 +1,4 @@
-"""The report of a run or comparison as one HTML file: templates and data in, a page without network out."""
+"""Write the report of a run or comparison as one HTML file that needs no network."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""A run in, the page's data out: facts and figures of the run, a line a prompt, each prompt's figures."""
+"""Gather the data of a run's page: facts and figures of the run, a line a prompt, each prompt's figures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures import judged, palette, retention, walked
-from elimtool.report.figures.overview import Overview, depth, overview, spelled
+from elimtool.report.figures.overview import Overview, overview, spelled
 from elimtool.report.figures.prompt import figures
 from elimtool.report.figures.words import SCREEN, quoted
 
@@ -66,7 +67,7 @@ def has_room_for_heads(tables: Tables) -> bool:
 
 def _facts(tables: Tables) -> dict[str, Any]:
     manifest = tables.run.manifest
-    count = depth(tables)
+    count = tables.run.n_layers
     heads = tables.arrow("attention_heads")
     return {
         "model": SCREEN.visible(manifest.model),
@@ -88,7 +89,7 @@ def lens_name(lens: Any) -> str:
     return SCREEN.visible(str(lens.get("name", "") if isinstance(lens, Mapping) else lens))
 
 
-def _line(prompt: Mapping[str, Any], verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+def _line(prompt: Row, verdicts: Rows) -> dict[str, Any]:
     first = verdicts[0] if verdicts else {}
     outcomes = list(dict.fromkeys(row["outcome"] for row in verdicts))
     failed = prompt["status"] != "ok"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from elimtool.prompts.prompt import REST, SINK
 from elimtool.run.columns import FLOAT, INT, LAYER, POSITION, PROMPT_ID, SMALL_FLOAT, STRING, Column, Table
 
 UNSEEN = "no token of the span is visible (later than the query, or outside the layer's window)"
@@ -12,8 +13,8 @@ SINK_TAKES_ALL = "every head leaves less than 0.01 to keys outside the sink set"
 SPAN = Column(
     "span",
     STRING,
-    "Name of the span: the user's, a chat role, a sentence, 'INDEX:TEXT' for a single token, or '<sink>' for"
-    " the sink set.",
+    f"Name of the span: the user's, a chat role, a sentence, 'INDEX:TEXT' for a single token, '{SINK}' for"
+    f" the sink set, or '{REST}' for the tokens that neither it nor a named span or role covers.",
 )
 MASS = Column(
     "mass",
@@ -40,7 +41,7 @@ MASS_NO_SINK = Column(
     " over 1 minus the mass on the sink set; then the mean over the heads that leave at least 0.01.",
     unit="share",
     range="0 .. 1",
-    null_when=f"the span is '<sink>' or holds no visible token outside it, or {SINK_TAKES_ALL}",
+    null_when=f"the span is '{SINK}' or holds no visible token outside it, or {SINK_TAKES_ALL}",
 )
 
 ATTENTION = Table(
@@ -120,7 +121,7 @@ ATTENTION_HEADS = Table(
             type=SMALL_FLOAT,
             description="Share of the span in what this head leaves outside the sink set: the mass on the"
             " span without its sink tokens, over 1 minus the mass on the sink set.",
-            null_when="the span is '<sink>' or holds no visible token outside it, or the head leaves less"
+            null_when=f"the span is '{SINK}' or holds no visible token outside it, or the head leaves less"
             " than 0.01 to keys outside the sink set",
         ),
     ),

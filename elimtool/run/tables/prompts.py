@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from elimtool.prompts.prompt import REST, SINK
 from elimtool.run.columns import INT, INTS, PROMPT_ID, STRING, STRINGS, Column, Table
 
 SPANS = pa.list_(pa.struct([pa.field("span", pa.string()), pa.field("tokens", pa.list_(pa.int32()))]))
@@ -68,7 +69,7 @@ PROMPTS = Table(
             "tokens",
             STRINGS,
             "Readable text of each token, parallel to token_ids. A token that holds part of a character shows"
-            " the replacement character.",
+            r" the bytes of that part as \xNN, in hexadecimal.",
             null_when=UNTOKENISED,
         ),
         Column("group", STRING, "The record's group.", null_when="the record gives none"),
@@ -102,7 +103,8 @@ PROMPTS = Table(
         Column(
             "spans",
             SPANS,
-            "Spans of the prompt: name and token indices of each, the sink set ('<sink>') among them.",
+            f"Spans of the prompt: name and token indices of each, the sink set ('{SINK}') and what named"
+            f" spans or roles leave over ('{REST}') among them.",
             null_when=UNTOKENISED,
         ),
     ),

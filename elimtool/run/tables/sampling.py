@@ -17,6 +17,7 @@ from elimtool.run.columns import (
 )
 
 GONE = "an earlier stage removed the target"
+EARLIER = "an earlier elimtool wrote the run"
 
 CHAIN = Column("chain", STRING, "Name of the sampler chain; run.json holds it in full.")
 STAGE_INDEX = Column(
@@ -27,6 +28,20 @@ STAGE_INDEX = Column(
     range=">= 0",
 )
 STAGE = Column("stage", STRING, "Name of the stage, such as temperature, top_k, top_p, min_p or greedy.")
+KIND = Column(
+    "kind",
+    STRING,
+    "Kind of the stage, such as top_k, whatever its name in the chain; elimtool samplers show KIND has its"
+    " formula.",
+    null_when=EARLIER,
+)
+MARGIN_UNIT = Column(
+    "margin_unit",
+    STRING,
+    "Unit of the stage's margins, such as nats, bits, tokens, probability or sigma (standard deviations of"
+    " the logits).",
+    null_when=f"the stage has no margins, or {EARLIER}",
+)
 
 SAMPLING = Table(
     "sampling",
@@ -99,6 +114,8 @@ SAMPLING = Table(
             unit="probability",
             range="0 .. 1",
         ),
+        KIND,
+        MARGIN_UNIT,
         Column(
             "notes",
             STRINGS,
@@ -152,12 +169,13 @@ SAMPLING_TARGETS = Table(
         Column(
             "margin",
             FLOAT,
-            "How far the target is from the stage's cut, positive where it survives. Logit difference for"
-            " top-k, greedy and min-p (nats), cumulative mass for top-p and typical, logarithm of a ratio for"
-            " epsilon and eta, logits for top-n-sigma.",
+            "How far the target is from the stage's cut, positive where it survives, in the unit that"
+            " margin_unit names.",
             unit="the stage's own",
             null_when=f"the stage is off or by nature removes nothing, or {GONE}",
         ),
+        KIND,
+        MARGIN_UNIT,
         Column(
             "why",
             STRING,

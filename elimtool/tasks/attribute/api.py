@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from elimtool.analysis.attribution import agreement, direction, disagreements, ranks, top
-from elimtool.engine.intake import ask, fingerprint, refuse_duplicates
+from elimtool.engine.intake import ask, fingerprint, ids_of, refuse_duplicates
 from elimtool.engine.records import arrow_table, manifest, prompt_rows
 from elimtool.errors import ElimError
+from elimtool.files.rows import Row, Rows
 from elimtool.model.gradients import refuse_half
 from elimtool.model.view import Encoded
 from elimtool.tasks.attribute.ablation import knockout, knockout_later, leave_one_out, leave_one_out_masked
@@ -36,8 +37,6 @@ RUNS: dict[str, Callable[[Subject], Found]] = {
 
 TOP = 3
 """How many of a method's first spans are removed together, to see what they matter."""
-
-Rows = list[dict[str, Any]]
 
 
 def attribute(
@@ -90,7 +89,7 @@ def attribute(
             found.append(error)
             continue
         found.append(made.whole)
-        refuse_duplicates(found)
+        refuse_duplicates(ids_of(found))
         said: dict[str, Found] = {}
         for name in methods:
             said[name] = RUNS[name](made)
@@ -160,7 +159,7 @@ def tabulate(made: Subject, said: dict[str, Found], rows: dict[str, Rows]) -> No
 
 def _method(
     made: Subject, name: str, found: Found, column: int, drops: dict[tuple[str, int], tuple[int, float, int]]
-) -> dict[str, Any]:
+) -> Row:
     """One row of ``attribution_methods``, without its key."""
     count, drop, tokens = drops.get((name, column), (None, None, 0))
     quality = ("samples", "completeness_error", "fidelity", "r2")

@@ -1,4 +1,4 @@
-"""Gradient methods: a prompt in, spans scored by the gradient at the prompt or along a way to it out.
+"""Score spans by gradients: at the prompt, or along a path to it.
 
 Sources: gradient x input, Shrikumar et al. 2016 (arXiv 1605.01713); integrated gradients, Sundararajan et
 al. 2017 (arXiv 1703.01365).

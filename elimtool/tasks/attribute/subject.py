@@ -12,8 +12,8 @@ from torch import Tensor
 from elimtool.engine.scoring import log_probabilities
 from elimtool.errors import ElimError
 from elimtool.model.prefix import Prefix, window
-from elimtool.model.view import REST, SINK, Encoded, Span, Target
-from elimtool.prompts.prompt import Prompt
+from elimtool.model.view import Encoded, Span, Target
+from elimtool.prompts.prompt import REST, SINK, Prompt
 from elimtool.tasks.attribute.options import AttributeOptions
 
 if TYPE_CHECKING:

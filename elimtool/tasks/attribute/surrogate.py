@@ -1,4 +1,4 @@
-"""A linear surrogate of random ablations: which spans stay in, what that does to a target out.
+"""Score spans by a linear surrogate, fitted to what random ablations do to a target.
 
 Source: ContextCite, Cohen-Wang et al. 2024 (arXiv 2409.00729): log-odds of the target after random removals
 of half of the parts, fitted by a LASSO whose weights are the attributions, and judged by the rank

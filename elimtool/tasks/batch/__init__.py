@@ -1,1 +1,1 @@
-"""Runs over prompt files: shards in, parts of tables out, resumable, on one machine or many."""
+"""Trace prompt files in shards: resumable, on one machine or many."""

@@ -14,7 +14,7 @@ from elimtool.tasks.batch.preflight import capacity, check_visible, connect, ray
 from elimtool.tasks.batch.work import give_up
 
 if TYPE_CHECKING:
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.model.source import ModelSource
     from elimtool.run.manifest import Manifest
     from elimtool.tasks.batch.options import BatchOptions

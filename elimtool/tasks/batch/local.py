@@ -12,7 +12,7 @@ from elimtool.tasks.batch.plan import Shard
 from elimtool.tasks.batch.state import Done
 
 if TYPE_CHECKING:
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.model.model import Model
     from elimtool.run.manifest import Manifest
     from elimtool.tasks.batch.options import BatchOptions

@@ -1,40 +1,43 @@
-"""A shard in, its tables out: prompts in buckets through the engine, failures as rows, in input order."""
+"""Measures one shard: its prompts through the measuring loop, failures as rows, all in input order."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elimtool.engine.intervening import changed
-from elimtool.engine.loop import TraceOptions, settings_for
+from elimtool.engine.defects import Defects, is_defect
+from elimtool.engine.forward import run_batch
+from elimtool.engine.intake import refuse_duplicates, with_defaults
+from elimtool.engine.loop import Passes, free_memory
 from elimtool.engine.records import failed_row, prompt_row, unread_row
+from elimtool.engine.session import Session
 from elimtool.errors import ElimError
-from elimtool.metrics.metric import Settings
+from elimtool.model.memory import out_of_memory
 from elimtool.model.view import Encoded
-from elimtool.numerics import kernels
 from elimtool.prompts.prompt import Prompt
 from elimtool.prompts.record import Record
 from elimtool.run.reader import Run
-from elimtool.run.schema import ONE_PASS, TABLES
-from elimtool.run.selection import ALWAYS, FITTED
-from elimtool.tasks.batch.defects import Defects
-from elimtool.tasks.batch.passes import FIRST_SIZE, Passes
+from elimtool.run.schema import TABLES
+from elimtool.run.selection import ALWAYS
 from elimtool.tasks.batch.plan import Shard
 from elimtool.tasks.trace import judge
 
 if TYPE_CHECKING:
-    from elimtool.lenses.lens import Lens
-    from elimtool.model.model import Model
     from elimtool.run.manifest import Manifest
+
+FIRST_SIZE = 32
+"""Prompts in one forward pass on a CPU; on a GPU twice, four times... as many are tried."""
+
+LARGEST_SIZE = 512
+"""More prompts in one forward pass gain nothing."""
 
 
 @dataclass
-class Measured:
+class MeasuredShard:
     """One shard's tables and what it took.
 
     Attributes:
@@ -54,41 +57,30 @@ class Measured:
     defects: Defects
 
 
-@dataclass
 class Measurer:
     """Measures shard after shard with one model.
 
-    Attributes:
-        model: The model.
-        options: What to measure.
-        lens: The lens that layers are read through.
+    Args:
+        session: What to measure, and with which model.
         targets: What prompts follow that name nothing of their own.
         foils: Likewise.
-        batch_size: Prompts in one forward pass at most; ``None`` until it is found.
-        settings: What metrics are told.
+        batch_size: Prompts in one forward pass at most; ``None`` on a GPU finds out how many fit.
     """
 
-    model: Model
-    options: TraceOptions
-    lens: Lens
-    targets: tuple[str, ...] = ()
-    foils: tuple[str, ...] = ()
-    batch_size: int | None = None
-    settings: Settings = field(init=False)
+    def __init__(
+        self,
+        session: Session,
+        targets: tuple[str, ...] = (),
+        foils: tuple[str, ...] = (),
+        batch_size: int | None = None,
+    ) -> None:
+        self.session = session
+        self.targets = targets
+        self.foils = foils
+        cpu = session.model.device.type != "cuda"
+        self.batch_size = FIRST_SIZE if batch_size is None and cpu else batch_size
 
-    def __post_init__(self) -> None:
-        self.selection = self.options.selection()
-        # however little a slice holds: the rows of a run are alike
-        compiled = self.model.device.type == "cpu" and kernels.usable(self.model.vocab)
-        self.settings = replace(settings_for(self.model, self.options, self.lens), compiled=compiled)
-        for intervention in self.options.interventions:
-            intervention.check(self.model)
-        self.under = changed(self.model, self.options.interventions)
-        self.kept = self.selection.kept - self._unfitted
-        if self.batch_size is None and self.model.device.type != "cuda":
-            self.batch_size = FIRST_SIZE
-
-    def measure(self, shard: Shard, manifest: Manifest) -> Measured:
+    def measure(self, shard: Shard, manifest: Manifest) -> MeasuredShard:
         """Measure one shard; whatever is wrong with a prompt becomes its row in ``prompts``.
 
         Raises:
@@ -96,87 +88,87 @@ class Measurer:
         """
         defects = Defects()
         found = [self._encode(record, defects) for record in shard.records]
-        _refuse_duplicates(shard, found)
-        pass_ = Passes(self, [one for one in found if isinstance(one, Encoded)], defects)
-        pass_.run()
+        ids = [
+            one.prompt_id if isinstance(one, Encoded) else record.prompt_id
+            for record, one in zip(shard.records, found, strict=True)
+        ]
+        refuse_duplicates(ids, [record.line for record in shard.records], "lines")
+        passes = Passes(self.session, defects)
+        usable = [one for one in found if isinstance(one, Encoded)]
+        if usable:
+            if self.batch_size is None:
+                self.batch_size = find_size(self.session, usable, defects)
+            passes.run(usable, self.batch_size, little=0)  # a shard has enough prompts of like length
         pairs = list(zip(shard.records, found, strict=True))
-        tables = self._tables(pass_, [self._row(*one, {})["prompt_id"] for one in pairs], manifest)
-        rows = [self._row(*one, pass_.failed) for one in pairs]
+        tables = self._tables(passes, usable, [_row(*one, {})["prompt_id"] for one in pairs], manifest)
+        rows = [_row(*one, passes.failed) for one in pairs]
         tables["prompts"] = TABLES["prompts"].from_rows(rows)
         errors = sum(row["status"] == "error" for row in rows)
-        return Measured(tables, len(rows), errors, pass_.tokens, pass_.slots, defects)
+        return MeasuredShard(tables, len(rows), errors, passes.tokens, passes.slots, defects)
 
     def _encode(self, record: Record, defects: Defects) -> Encoded | Exception:
         if not isinstance(record.prompt, Prompt):
             return record.prompt
         try:
-            one = self.model.encode(
-                self._with_defaults(record.prompt),
-                position=self.options.position,
-                sinks=self.options.sinks,
-                target_space=self.options.target_space,
-            )
-            for intervention in self.options.interventions:
-                intervention.fits(one)
-            return one
+            return self.session.encode(with_defaults(record.prompt, self.targets, self.foils))
         except ElimError as error:
             return error
         except Exception as error:  # a tokenizer may fail in any way at one text: the others go on
             defects.add(error)
             return error
 
-    def _with_defaults(self, prompt: Prompt) -> Prompt:
-        if prompt.targets or prompt.foils:
-            return prompt
-        return replace(prompt, targets=self.targets, foils=self.foils)
-
-    def _row(self, record: Record, one: Encoded | Exception, failed: dict[str, Exception]) -> dict[str, Any]:
-        """The record's row in ``prompts``."""
-        if not isinstance(record.prompt, Prompt):
-            return unread_row(record.prompt_id or "", record.text, record.prompt)
-        if isinstance(one, Encoded):
-            row = prompt_row(record.prompt, one)
-            return failed_row(row, failed[one.prompt_id]) if one.prompt_id in failed else row
-        return failed_row(prompt_row(record.prompt, ElimError("")), one)
-
-    @property
-    def _unfitted(self) -> frozenset[str]:
-        """Tables that no lens is there for."""
-        return FITTED if self.settings.reference is None else frozenset()
-
-    def _tables(self, pass_: Passes, ids: Sequence[str], manifest: Manifest) -> dict[str, pa.Table]:
+    def _tables(
+        self, passes: Passes, usable: Sequence[Encoded], ids: Sequence[str], manifest: Manifest
+    ) -> dict[str, pa.Table]:
         """All kept tables but ``prompts``, without the prompts that failed."""
-        order = pa.array(ids, pa.string())
-        names = self.selection.measured - self._unfitted - {ALWAYS}
-        measured = {name: _in_order(name, pass_.parts.get(name, []), order) for name in names}
-        run = Run.from_tables(manifest, measured)
-        run = judge(self.model, run, self.options, pass_.usable, pass_.fail)
-        failed = pa.array(list(pass_.failed), pa.string())
+        run = Run.from_tables(manifest, passes.tables(ids, self.session.measured))
+        left = [one for one in usable if one.prompt_id not in passes.failed]
+        run = judge(self.session, run, left, passes.fail)
+        failed = pa.array(list(passes.failed), pa.string())
         return {
             name: table.filter(pc.invert(pc.is_in(table.column("prompt_id"), value_set=failed)))
-            for name in self.kept - {ALWAYS}
+            for name in self.session.kept - {ALWAYS}
             for table in (run.arrow(name),)
         }
 
 
-def _in_order(name: str, parts: Sequence[pa.Table], order: pa.Array) -> pa.Table:
-    """The parts as one table: the model's own pass first, prompts as in ``order``, rows as they were."""
-    if not parts:
-        return TABLES[name].schema.empty_table()
-    table = pa.concat_tables(parts).combine_chunks()
-    places = pc.index_in(table.column("prompt_id"), value_set=order).to_numpy()
-    if name not in ONE_PASS:
-        places = places + len(order) * pc.is_valid(table.column("intervention")).to_numpy()
-    return table.take(pa.array(np.argsort(places, kind="stable")))
+def _row(record: Record, one: Encoded | Exception, failed: dict[str, Exception]) -> dict[str, Any]:
+    """The record's row in ``prompts``."""
+    if not isinstance(record.prompt, Prompt):
+        return unread_row(record.prompt_id or "", record.text, record.prompt)
+    if isinstance(one, Encoded):
+        row = prompt_row(record.prompt, one)
+        return failed_row(row, failed[one.prompt_id]) if one.prompt_id in failed else row
+    return failed_row(prompt_row(record.prompt, ElimError("")), one)
 
 
-def _refuse_duplicates(shard: Shard, found: Sequence[Encoded | Exception]) -> None:
-    """Two chats may be rendered alike; their rows could not be told apart."""
-    seen: dict[str, int] = {}
-    for record, one in zip(shard.records, found, strict=True):
-        known = one.prompt_id if isinstance(one, Encoded) else record.prompt_id
-        if known is not None and (first := seen.setdefault(known, record.line)) != record.line:
-            raise ElimError(
-                f"lines {first} and {record.line} have the same id '{known}' once they are rendered",
-                "give each prompt an id of its own",
-            )
+def find_size(
+    session: Session, encoded: Sequence[Encoded], defects: Defects, largest: int = LARGEST_SIZE
+) -> int:
+    """Double the number of prompts in a forward pass, the longest of them, until memory is full.
+
+    Args:
+        session: What is measured.
+        encoded: Prompts of a shard.
+        defects: Takes a failure that memory does not explain.
+        largest: Where to stop.
+
+    Returns:
+        Half of the last number that fit, since prompts of later shards may be longer; ``largest`` where all
+        did.
+    """
+    longest = sorted(encoded, key=lambda one: -len(one.token_ids))
+    size = FIRST_SIZE
+    while size < largest:
+        some = [longest[index % len(longest)] for index in range(2 * size)]
+        try:
+            run_batch(session.model, some, session.settings, session.lens)
+        except Exception as error:  # a trial must not end the run
+            free_memory()
+            if out_of_memory(error):
+                return size // 2
+            if is_defect(error):
+                defects.add(error)
+            return size
+        size *= 2
+    return size

@@ -1,4 +1,4 @@
-"""Directories of ``--shard i/n`` in, one run directory out: the same files as of a run in one piece."""
+"""Merge the directories of ``--shard i/n`` into one run: the same files as of a run in one piece."""
 
 from __future__ import annotations
 

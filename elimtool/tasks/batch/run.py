@@ -1,4 +1,4 @@
-"""A prompt file in, a run directory out: plan, shards, resume, stop early, finish."""
+"""Trace a prompt file to a run directory: plan, work through shards, resume, stop early, finish."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FIRST_WAIT = 1.0
 
 
 @dataclass
-class Standing:
+class BatchProgress:
     """How far a run is.
 
     Attributes:
@@ -76,7 +76,7 @@ class Standing:
         return found
 
 
-Report = Callable[[Standing], None]
+Report = Callable[[BatchProgress], None]
 
 
 def run(
@@ -87,7 +87,7 @@ def run(
     *,
     overwrite: bool = False,
     report: Report | None = None,
-) -> Standing:
+) -> BatchProgress:
     """Work through a prompt file, or go on where an earlier run of the same command stopped.
 
     Args:
@@ -127,11 +127,11 @@ class _Work:
     report: Report
 
 
-def _run(work: _Work) -> Standing:
+def _run(work: _Work) -> BatchProgress:
     directory = work.state.directory
     work.engine.start(directory)
     manifest = _begin(work)
-    standing = Standing(shards=work.state.done())
+    standing = BatchProgress(shards=work.state.done())
     standing.resumed = standing.prompts
     told: set[str] = set()
     work.scan.check(FIRST_WAIT)
@@ -173,14 +173,14 @@ def _begin(work: _Work) -> Manifest:
     return work.state.plan().manifest
 
 
-def _pending(work: _Work, standing: Standing) -> Iterator[Shard]:
+def _pending(work: _Work, standing: BatchProgress) -> Iterator[Shard]:
     known = frozenset(standing.shards)
     for shard in shards(work.file.records(), work.options.shard_size, work.options.dedupe):
         if work.options.slice.has(shard.index) and shard.index not in known:
             yield shard
 
 
-def _count(work: _Work, standing: Standing) -> None:
+def _count(work: _Work, standing: BatchProgress) -> None:
     """Take over what the look ahead has counted: the prompts of this slice."""
     if standing.total is not None or work.scan.total is None:
         return
@@ -192,7 +192,7 @@ def _count(work: _Work, standing: Standing) -> None:
     work.state.keep(TOTAL, standing.total)
 
 
-def _stop_early(options: BatchOptions, standing: Standing) -> None:
+def _stop_early(options: BatchOptions, standing: BatchProgress) -> None:
     if options.max_errors.exceeded(standing.errors, standing.prompts):
         raise ElimError(
             f"stopped: {standing.errors:,} of {standing.prompts:,} prompts failed, past `max_errors`",
@@ -209,7 +209,7 @@ def _tell_defects(done: Done, told: set[str]) -> None:
             log.error("a defect of elimtool, not of a prompt: %s (shard %d)\n%s", kind, done.shard, text)
 
 
-def _finish(state: State, standing: Standing) -> None:
+def _finish(state: State, standing: BatchProgress) -> None:
     state.sweep()  # a worker may have been killed on the way
     path = state.directory / layout.MANIFEST
     if path.exists():

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elimtool.engine.intervening import described
-from elimtool.engine.loop import TraceOptions
-from elimtool.engine.records import failed_row, manifest, prompt_row, unread_row
+from elimtool.engine.options import TraceOptions
+from elimtool.engine.records import failed_row, prompt_row, unread_row
+from elimtool.engine.session import Session
+from elimtool.numerics import kernels
 from elimtool.run.schema import TABLES
 from elimtool.run.writer import write_part
+from elimtool.tasks.batch.measure import Measurer
 from elimtool.tasks.batch.options import BatchOptions
 from elimtool.tasks.batch.plan import Shard
 from elimtool.tasks.batch.state import Done, State
@@ -34,13 +35,12 @@ class Worker:
     """
 
     def __init__(self, model: Model, trace: TraceOptions, batch: BatchOptions) -> None:
-        from elimtool.lenses.find import open_lens
-        from elimtool.tasks.batch.measure import Measurer
-
-        lens, self.lens = open_lens(trace.lens, model)
-        self.model, self.trace, self.batch = model, trace, batch
-        self.measurer = Measurer(model, trace, lens, batch.targets, batch.foils, batch.batch_size)
-        if self.measurer.settings.compiled:
+        # however little a slice holds: the rows of a run are alike
+        compiled = model.device.type == "cpu" and kernels.usable(model.vocab)
+        self.session = Session(model, trace, compiled=compiled)
+        self.batch = batch
+        self.measurer = Measurer(self.session, batch.targets, batch.foils, batch.batch_size)
+        if compiled:
             from elimtool.numerics.kernels.rows import prepare
 
             prepare()
@@ -53,21 +53,17 @@ class Worker:
             facts: Its format.
             started: When the run began.
         """
-        config = {
-            **asdict(self.trace),
-            "lens": self.lens,
-            **described(self.trace.interventions, self.measurer.under, ()),
-            "tables": sorted(self.measurer.kept),
-            "heads": self.trace.single_heads,
-            "compiled": self.measurer.settings.compiled,
-            "batch_size": self.batch.batch_size,
-            "shard_size": self.batch.shard_size,
-            "targets": self.batch.targets,
-            "foils": self.batch.foils,
-            "prompts_sha256": prompts_sha256,
+        return self.session.manifest(
+            started,
+            tables=sorted(self.session.kept),
+            heads=self.session.options.single_heads,
+            batch_size=self.batch.batch_size,
+            shard_size=self.batch.shard_size,
+            targets=self.batch.targets,
+            foils=self.batch.foils,
+            prompts_sha256=prompts_sha256,
             **facts,
-        }
-        return manifest(self.model, config, self.measurer.settings.chains, started)
+        )
 
     def do(self, shard: Shard, directory: Path, run: Manifest) -> Done:
         """Measure a shard, write its parts and mark it; done again, it writes the same bytes.

@@ -1,4 +1,4 @@
-"""A check file and a model in, a run with just the tables that its checks read out."""
+"""Measure just the tables that the checks of a file read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from elimtool.model.source import ModelSource
 from elimtool.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.model.interventions import Ablate
     from elimtool.model.model import Model
     from elimtool.run import Run
@@ -54,7 +54,7 @@ def options_of(checks: Checks, wanted: Collection[Check], batch_size: int) -> Tr
     Raises:
         ElimError: A sampler chain, the lens or an intervention of the file is not valid.
     """
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.samplers import resolve
 
     tables = tables_of(checks.metrics[check.id] for check in wanted)

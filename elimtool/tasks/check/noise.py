@@ -1,4 +1,4 @@
-"""A check file and a model in, the noise floor of its checks over batch sizes, threads and padding out."""
+"""Measure the noise floor of checks over batch sizes, threads and padding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from elimtool.tasks.check import measure
 from elimtool.tasks.check.prompts import prompts_of
 
 if TYPE_CHECKING:
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.model.model import Model
     from elimtool.run import Run
 

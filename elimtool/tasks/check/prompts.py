@@ -1,16 +1,16 @@
-"""A check file in, its prompts out, with the targets that its checks ask about."""
+"""Gather the prompts of a check file, with the targets that its checks ask about."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from elimtool.analysis.check.read import Checks
-from elimtool.analysis.check.select import chosen_prompts
+from elimtool.analysis.check.select_prompts import chosen_prompts
 from elimtool.analysis.check.spec import Check
 from elimtool.errors import ElimError, Exit
+from elimtool.files.rows import Row
 from elimtool.prompts.prompt import Prompt, default_id
 
 
@@ -33,7 +33,7 @@ def prompts_of(checks: Checks, wanted: Collection[Check]) -> list[Prompt]:
     return [_following(one, targets.get(key, ())) for key, one in keyed if key in chosen]
 
 
-def _chosen(checks: Checks, check: Check, rows: Mapping[str, Any]) -> list[str]:
+def _chosen(checks: Checks, check: Check, rows: Mapping[str, Row]) -> list[str]:
     try:
         return chosen_prompts(check, rows)
     except ElimError as error:
@@ -41,7 +41,7 @@ def _chosen(checks: Checks, check: Check, rows: Mapping[str, Any]) -> list[str]:
         raise ElimError(f"{where}: {error.message}", error.hint, error.exit_code) from error
 
 
-def _targets(checks: Checks, rows: Mapping[str, Any]) -> dict[str, list[str]]:
+def _targets(checks: Checks, rows: Mapping[str, Row]) -> dict[str, list[str]]:
     """Targets by prompt, of all checks of the file.
 
     Which tokens a prompt follows may move the position that is read, so judging some of the checks must not
@@ -93,7 +93,7 @@ def _key(number: int, prompt: Prompt) -> str:
     return default_id(prompt.text) if prompt.text is not None else f"<chat {number + 1}>"
 
 
-def _row(prompt: Prompt) -> dict[str, Any]:
+def _row(prompt: Prompt) -> Row:
     return {"group": prompt.group, "category": prompt.category, "tags": list(prompt.tags)}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from elimtool.errors import ElimError
 from elimtool.prompts.prompt import Prompt
 
-CONTROLS = 20
+CONTROLS_PER_PAIR = 20
 """Controls made for each pair: the least with which each one can be held against enough others."""
 
 
@@ -23,7 +23,7 @@ class Controls:
         continuation: Tokens that both sides write on greedily; 0 for none.
     """
 
-    count: int = CONTROLS
+    count: int = CONTROLS_PER_PAIR
     paraphrases: tuple[str | Prompt, ...] = ()
     injection: bool = False
     continuation: int = 0

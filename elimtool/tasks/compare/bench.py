@@ -1,4 +1,4 @@
-"""Pairs of prompts in, one after another; the tables of their comparison out."""
+"""Compare pairs of prompts one after another, and fill the tables of their comparison."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from elimtool.analysis.compare.setting import Setting
 from elimtool.analysis.compare.side import Side
 from elimtool.analysis.compare.statistics import statistics
 from elimtool.analysis.compare.tables import differences
-from elimtool.engine.loop import TraceOptions
+from elimtool.engine.follow import LEADERS
 from elimtool.engine.records import prompt_row
 from elimtool.engine.walk import walk
 from elimtool.errors import ElimError, Exit
@@ -33,35 +33,24 @@ from elimtool.tasks.compare.spans import absent, encoded, matched, split_request
 from elimtool.tasks.compare.templates import rewritten
 
 if TYPE_CHECKING:
-    from elimtool.lenses.lens import Lens
-    from elimtool.metrics.metric import Settings
-    from elimtool.model.model import Model
+    from elimtool.engine.session import Session
     from elimtool.run.manifest import Manifest
-
-LEADERS = 5
-"""Without targets, so many of each output's most probable tokens are followed on both sides."""
 
 
 class Bench:
     """Measures pairs one by one.
 
     Args:
-        model: The model.
-        lens: How layers before the last are read.
-        settings: What is traced.
-        options: How prompts are encoded.
+        session: What is measured, with which model.
         controls: What each edit is held against.
     """
 
-    def __init__(
-        self, model: Model, lens: Lens, settings: Settings, options: TraceOptions, controls: Controls
-    ) -> None:
-        self.model = model
-        self.lens = lens
-        self.settings = settings
-        self.options = options
+    def __init__(self, session: Session, controls: Controls) -> None:
+        self.session = session
+        self.model = session.model
+        self.options = session.options
         self.controls = controls
-        self.sides = (TracedSide(model, lens, settings), TracedSide(model, lens, settings))
+        self.sides = (TracedSide(session), TracedSide(session))
         self.pairs: list[Pair] = []
         self.measured: list[Measured] = []
         self.failed: list[ElimError] = []
@@ -145,7 +134,7 @@ class Bench:
         if note := rewritten(*prompts, (both[0].text, both[1].text)):
             self.notes[note] = None
         found = ends(self.model, *both)
-        readings = tuple(read(self.model, self.lens, residual) for residual in found.residuals)
+        readings = tuple(read(self.model, self.session.lens, residual) for residual in found.residuals)
         a, b = self._following(both, (readings[0], readings[1]))
         traced = [
             side.add(prompt, one) for side, prompt, one in zip(self.sides, prompts, (a, b), strict=True)
@@ -153,7 +142,9 @@ class Bench:
         made = controls_of(self.model, a, b, aligned(a, b), self.controls.count, self.options.seed)
         controls = [*self._paraphrases(prompts[0], pair_id), *made]
         seen = Seen(pair_id, a, b, found, (readings[0], readings[1]), controls)
-        measured = measure_pair(self.model, self.lens, self.settings.chains, seen, (traced[0], traced[1]))
+        measured = measure_pair(
+            self.model, self.session.lens, self.session.settings.chains, seen, (traced[0], traced[1])
+        )
         if self.controls.continuation:
             for name, one in (("a", a), ("b", b)):
                 measured.pairs[0][f"continuation_{name}"] = self._continued(one)
@@ -213,8 +204,7 @@ class Bench:
         if not any(one.tables for one in self.measured):
             why = f": {self.failed[0].message}" if self.failed else ""
             raise ElimError(f"none of the {len(self.pairs):,} pairs could be compared{why}", "", Exit.NOTHING)
-        kept = self.options.selection().kept
-        runs = [side.run(facts, kept) for side, facts in zip(self.sides, (a, b), strict=True)]
+        runs = [side.run(facts) for side, facts in zip(self.sides, (a, b), strict=True)]
         setting = Setting(Side(runs[0]), Side(runs[1]), tuple(self.pairs), same_tokens=True)
         tables = differences(setting)
         tables["pairs"] = self._pair_table(tables["pairs"])

@@ -1,4 +1,4 @@
-"""A model, prompts and two sampler chains in, a comparison of what they cut of the same output out."""
+"""Compare what two sampler chains cut of the same output of a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from elimtool.analysis.compare.chains import compare_chains
 from elimtool.analysis.compare.side import Side
-from elimtool.engine import loop as engine
+from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.prompts.position import OnePosition, check_position
 from elimtool.tasks.trace import trace
@@ -28,7 +28,7 @@ def compare_samplers(
     *,
     targets: Sequence[str] = (),
     foils: Sequence[str] = (),
-    options: engine.TraceOptions | None = None,
+    options: TraceOptions | None = None,
     unread: Mapping[str, ElimError] | None = None,
     seed: int = 0,
 ) -> Comparison:
@@ -46,7 +46,7 @@ def compare_samplers(
     Raises:
         ElimError: There are not two chains, or an option or every prompt cannot be used.
     """
-    options = options or engine.TraceOptions()
+    options = options or TraceOptions()
     if len(options.samplers) != 2:
         raise ElimError(f"`samplers` must name two chains to compare, got {len(options.samplers)}")
     check_position(options.position, several=False)

@@ -1,4 +1,4 @@
-"""An edit of a prompt in, edits of the same size in the same place that should not matter out.
+"""Make controls for an edit of a prompt: edits of the same size and place that should not matter.
 
 A difference between two prompts means something only beside what any edit there does (metrics of prompt
 comparison need controls). A control has as many tokens as the edited prompt, the same ones outside the edit,

@@ -1,4 +1,4 @@
-"""Encoded prompts of one model in, how far two of them are apart out, layer by layer.
+"""Measure how far two prompts of one model are apart, layer by layer.
 
 At the last probed position of each, the residual stream and what a lens reads out of it; over the tokens that
 two prompts begin with, the residual streams of every layer, which in a causal model must be the same.
@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from elimtool.engine.intake import batches
-from elimtool.engine.records import arrow_table
-from elimtool.metrics.attention import AttentionRetention
-from elimtool.metrics.metric import Settings
+from elimtool.engine.buckets import buckets
+from elimtool.engine.forward import run_batch
+from elimtool.lenses.raw import RawLens
+from elimtool.metrics.metric import Metric, Settings
 from elimtool.model.affine import wide
 from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.numerics.distributions import jensen_shannon
@@ -51,12 +51,10 @@ class Ends:
         residuals: Their residual streams, embedding first.
         difference: Largest relative difference of the two over the tokens that both begin with, and all
             layers; ``None`` where they share none.
-        n_prefix: Number of these tokens.
     """
 
     residuals: tuple[Float[Tensor, "layers width"], Float[Tensor, "layers width"]]
     difference: float | None
-    n_prefix: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ def ends(model: Model, a: Encoded, b: Encoded) -> Ends:
     n = shared(a, b)
     if (a.token_ids, a.positions) == (b.token_ids, b.positions):
         own = last_residuals(model, [a])[0][0]
-        return Ends((own, own), 0.0, n)
+        return Ends((own, own), 0.0)
     swapped = b.token_ids < a.token_ids
     both = (b, a) if swapped else (a, b)
     last = [one.positions[-1] for one in both]
@@ -109,19 +107,46 @@ def ends(model: Model, a: Encoded, b: Encoded) -> Ends:
         replace(one, positions=tuple(sorted({*range(n), end}))) for one, end in zip(both, last, strict=True)
     ]
     places = [one.positions.index(end) for one, end in zip(probed, last, strict=True)]
-    kept: list[Tensor] = []
-    apart: list[float] = []
+    seen = SharedPrefix(places, n)
+    run_batch(model, probed, Settings(tables=frozenset()), RawLens(), extra=[seen.watch])
+    rows = torch.stack(seen.kept, 1)
+    return Ends((rows[int(swapped)], rows[1 - int(swapped)]), max(seen.apart, default=None))
 
-    def observe(view: LayerView) -> None:
-        assert view.residual is not None
-        kept.append(view.residual[[0, 1], places])
-        if n:
-            same = wide(view.residual[:, :n])
-            apart.append(float(_relative(same[0], same[1]).max()))
 
-    model.stream(Batch.of(probed, model.device), {"residual"}, observe)
-    rows = torch.stack(kept, 1)
-    return Ends((rows[int(swapped)], rows[1 - int(swapped)]), max(apart, default=None), n)
+class LastResiduals(Metric):
+    """Keeps the residual stream at one probed position of each prompt, embedding first; fills no table.
+
+    Args:
+        probes: Which of its probed positions, of each prompt in the pass.
+    """
+
+    def __init__(self, probes: Sequence[int]) -> None:
+        self.probes = list(probes)
+        self.kept: list[Float[Tensor, "batch width"]] = []
+
+    def watch(self, _batch: Batch, _settings: Settings) -> LastResiduals:
+        """Take part in a pass: what ``extra`` of ``run_batch`` asks for."""
+        return self
+
+    def observe(self, view: LayerView) -> None:
+        """Keep one layer's rows."""
+        self.kept.append(view.residual[range(len(self.probes)), self.probes])
+
+
+class SharedPrefix(LastResiduals):
+    """Of two prompts, also how far they are apart over the tokens that both begin with."""
+
+    def __init__(self, probes: Sequence[int], n_prefix: int) -> None:
+        super().__init__(probes)
+        self.n_prefix = n_prefix
+        self.apart: list[float] = []
+
+    def observe(self, view: LayerView) -> None:
+        """Keep one layer's rows, and compare the shared tokens there."""
+        super().observe(view)
+        if self.n_prefix:
+            same = wide(view.residual[:, : self.n_prefix])
+            self.apart.append(float(_relative(same[0], same[1]).max()))
 
 
 def last_residuals(
@@ -137,24 +162,16 @@ def last_residuals(
     Returns:
         The residual streams, and the parts of the table ``attention_heads``: none without ``heads``.
     """
-    found: list[Tensor] = []
+    found: dict[int, Tensor] = {}
     tables: list[Any] = []
-    for some in batches(encoded, max(len(encoded), 1)):
-        batch = Batch.of(some, model.device)
-        metric = AttentionRetention(batch, Settings(tables=frozenset({"attention_heads"})))
-        kept: list[Tensor] = []
-
-        def observe(view: LayerView, kept: list[Tensor] = kept, metric: Any = metric) -> None:
-            assert view.residual is not None
-            kept.append(view.residual[:, -1])
-            if heads:
-                metric.observe(view)
-
-        model.stream(batch, {"residual", "attention"} if heads else {"residual"}, observe)
-        found += torch.stack(kept, 1).unbind(0)
-        if heads:
-            tables.append(arrow_table("attention_heads", metric.finish()["attention_heads"]))
-    return found, tables
+    settings = Settings(tables=frozenset({"attention_heads"} if heads else ()))
+    for group in buckets([len(one.token_ids) for one in encoded], max(len(encoded), 1)):
+        seen = LastResiduals([-1] * len(group))
+        some = [encoded[index] for index in group]
+        filled = run_batch(model, some, settings, RawLens(), extra=[seen.watch])
+        found.update(zip(group, torch.stack(seen.kept, 1), strict=True))
+        tables += filled.values()
+    return [found[index] for index in range(len(encoded))], tables
 
 
 def shared(one: Encoded, other: Encoded) -> int:

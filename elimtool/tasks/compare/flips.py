@@ -1,4 +1,4 @@
-"""Two readings of a final position in, the tokens that are eliminated on one side alone out.
+"""Find the tokens that one of two readings alone eliminates at the final position.
 
 A token counts as kept by the model where it is in the output's nucleus (the smallest set that holds 0.9), and
 by a chain of samplers where the chain leaves it to draw from.
@@ -7,12 +7,13 @@ by a chain of samplers where the chain leaves it to draw from.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from elimtool.files.rows import Row
 from elimtool.samplers import Chain, History, Ledger
 from elimtool.tasks.compare.divergence import Reading
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 MOST = 50
 """Flips told of each place (the layers, each chain) and side: those whose probability differs most."""
-
-Row = dict[str, Any]
 
 
 def layer_flips(a: Reading, b: Reading) -> Iterator[Row]:

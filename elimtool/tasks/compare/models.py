@@ -1,4 +1,4 @@
-"""Two models and prompts in, a comparison out: one model after the other, never both unless given so."""
+"""Compare two models on the same prompts: one after the other, never both in memory unless given so."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from elimtool.analysis.compare.setting import Setting
 from elimtool.analysis.compare.side import Side
 from elimtool.analysis.compare.statistics import statistics
 from elimtool.analysis.compare.tables import NEEDS, differences
-from elimtool.engine import loop as engine
 from elimtool.engine.intake import ask
+from elimtool.engine.options import TraceOptions
+from elimtool.engine.session import Session
 from elimtool.errors import ElimError
-from elimtool.lenses.find import open_lens
 from elimtool.model.model import Model
+from elimtool.model.view import Encoded
 from elimtool.prompts.position import check_position
 from elimtool.prompts.prompt import Prompt
 from elimtool.run.comparison import Comparison
@@ -27,7 +28,7 @@ from elimtool.run.manifest import utc_now
 from elimtool.run.tables.comparison.layers import DIVERGENCE
 from elimtool.run.tables.comparison.pairs import PAIRS
 from elimtool.tasks.compare.readings import Readings, rows_apart
-from elimtool.tasks.trace import trace
+from elimtool.tasks.trace import traced
 
 if TYPE_CHECKING:
     from elimtool.run import Run
@@ -45,7 +46,7 @@ def compare_models(
     *,
     targets: Sequence[str] = (),
     foils: Sequence[str] = (),
-    options: engine.TraceOptions | None = None,
+    options: TraceOptions | None = None,
     unread: Mapping[str, ElimError] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
@@ -72,22 +73,22 @@ def compare_models(
         ElimError: A model or an option cannot be used, or no prompt can be measured on both (exit code 5).
     """
     started = utc_now()
-    options = _options(options or engine.TraceOptions())
+    options = _options(options or TraceOptions())
     say = progress or (lambda _line: None)
     asked = ask(prompts, targets, foils)
     say("tracing side A")
-    a = _Measured.of(model_a, asked, options)
+    a = _ModelSide.of(model_a, asked, options)
     asked = [replace(one, id=known) for one, known in zip(asked, a.ids, strict=True)]
     say("tracing side B")
-    b = _Measured.of(model_b, asked, options)
+    b = _ModelSide.of(model_b, asked, options)
     notes = []
     if options.lens == "auto" and (a.readings.lens == "raw") != (b.readings.lens == "raw"):
         fitted = "A" if a.readings.lens != "raw" else "B"
         notes.append(f"A fitted lens is there for {fitted} alone: both models are read raw.")
         raw = replace(options, lens="raw")
         say(f"tracing side {fitted} again, raw")
-        a = _Measured.of(model_a, asked, raw) if fitted == "A" else a
-        b = _Measured.of(model_b, asked, raw) if fitted == "B" else b
+        a = _ModelSide.of(model_a, asked, raw) if fitted == "A" else a
+        b = _ModelSide.of(model_b, asked, raw) if fitted == "B" else b
     pairs = [Pair(name, name, name) for name in a.ids]
     pairs += [Pair(name, None, None, error=str(error)) for name, error in (unread or {}).items()]
     setting = Setting(
@@ -109,7 +110,7 @@ def compare_models(
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _ModelSide:
     """One model's run, and what its layers read.
 
     Attributes:
@@ -123,11 +124,13 @@ class _Measured:
     vocabulary: tuple[str, ...]
 
     @classmethod
-    def of(cls, source: Model | Loader, asked: Sequence[Prompt], options: engine.TraceOptions) -> _Measured:
+    def of(cls, source: Model | Loader, asked: Sequence[Prompt], options: TraceOptions) -> _ModelSide:
         model = source if isinstance(source, Model) else source()
-        run = trace(model, asked, options=options)
-        lens, _ = open_lens(options.lens, model)
-        readings = Readings(model, lens, engine.encode_all(model, asked, options))
+        session = Session(model, options)
+        found = session.encode_all(asked)
+        ids = [one.prompt_id for one in found if isinstance(one, Encoded)]
+        readings = Readings(model, session.lens.name, ids)
+        run = traced(session, asked, found, extra=[readings.reader])
         vocabulary = tuple(model.tokenizer.texts(range(len(model.tokenizer.backend))))
         if model is not source:  # its modules refer to one another: without this they would stay
             del model
@@ -141,7 +144,7 @@ class _Measured:
         return found
 
 
-def _options(options: engine.TraceOptions) -> engine.TraceOptions:
+def _options(options: TraceOptions) -> TraceOptions:
     """What each model is traced with."""
     check_position(options.position, several=False)
     refused = {
@@ -158,7 +161,7 @@ def _options(options: engine.TraceOptions) -> engine.TraceOptions:
     return replace(options, tables=TABLES, errors="row")
 
 
-def _filled(setting: Setting, a: _Measured, b: _Measured) -> dict[str, Any]:
+def _filled(setting: Setting, a: _ModelSide, b: _ModelSide) -> dict[str, Any]:
     """The tables, with what the models' distributions add."""
     tables = differences(setting)
     same_vocabulary = setting.same_tokens and a.readings.vocab == b.readings.vocab
@@ -180,7 +183,7 @@ def _filled(setting: Setting, a: _Measured, b: _Measured) -> dict[str, Any]:
     return tables
 
 
-def _notes(a: _Measured, b: _Measured) -> list[str]:
+def _notes(a: _ModelSide, b: _ModelSide) -> list[str]:
     """What the models' distributions and residual streams could not be compared in."""
     told = []
     if a.vocabulary != b.vocabulary or a.readings.vocab != b.readings.vocab:

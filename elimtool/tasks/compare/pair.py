@@ -1,4 +1,4 @@
-"""Two encoded prompts in, all that is measured of them beside two traces out, as rows of tables."""
+"""Measure two encoded prompts against each other, beyond what a trace of each would hold."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from elimtool.analysis.compare.align import Alignment, align
 from elimtool.analysis.compare.band import band, onset, others
-from elimtool.analysis.compare.heads import Heads, head_rows
-from elimtool.engine.records import concatenate
+from elimtool.analysis.compare.heads import HeadMasses, head_rows
+from elimtool.files.rows import Row, Rows
 from elimtool.model.view import Encoded
 from elimtool.tasks.compare.controls import Control
 from elimtool.tasks.compare.divergence import (
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from elimtool.lenses.lens import Lens
     from elimtool.model.model import Model
     from elimtool.samplers import Chain
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +169,7 @@ def _known(value: float) -> float | None:
     return None if isnan(value) else value
 
 
-def _outputs(first: tuple[str, float], second: tuple[str, float]) -> dict[str, Any]:
+def _outputs(first: tuple[str, float], second: tuple[str, float]) -> Row:
     """The outputs' most probable tokens."""
     return {
         "top_token_a": first[0],
@@ -181,7 +180,7 @@ def _outputs(first: tuple[str, float], second: tuple[str, float]) -> dict[str, A
     }
 
 
-def _control_row(seen: Seen, control: Control) -> dict[str, Any]:
+def _control_row(seen: Seen, control: Control) -> Row:
     """What traces of both sides would say of a pair, for a control, of which there is none."""
     a, other = seen.a, control.encoded
     return {
@@ -223,7 +222,7 @@ def _flips(model: Model, seen: Seen, chains: Sequence[Chain]) -> Rows:
     found = [*layer_flips(*seen.readings), *stage_flips(*seen.readings, (seen.a, seen.b), chains)]
     followed = {target.token_id for target in seen.a.targets} & {t.token_id for t in seen.b.targets}
     tokens = list(dict.fromkeys(row["token_id"] for row in found))
-    facts: dict[int, dict[str, Any]] = {token: {"is_target": token in followed} for token in tokens}
+    facts: dict[int, Row] = {token: {"is_target": token in followed} for token in tokens}
     for side, one in zip("ab", seen.readings, strict=True):
         places = ranks(one.logprobs[-1], torch.tensor(tokens, dtype=torch.long))
         for token, place in zip(tokens, places, strict=True):
@@ -237,11 +236,11 @@ def _flips(model: Model, seen: Seen, chains: Sequence[Chain]) -> Rows:
 def _heads(seen: Seen, names: Sequence[str], parts: Sequence[Any]) -> dict[str, list[Any]]:
     """Heads of the pair and its controls on the spans that are named."""
     tables = [one["attention_heads"] if isinstance(one, Mapping) else one for one in parts]
-    first = Heads.of(tables[0], seen.a.prompt_id, names)
-    second = Heads.of(tables[1], seen.b.prompt_id, names)
-    rest = concatenate(tables[2:]) if tables[2:] else None
+    first = HeadMasses.of(tables[0], seen.a.prompt_id, names)
+    second = HeadMasses.of(tables[1], seen.b.prompt_id, names)
+    rest = pa.concat_tables(tables[2:]) if tables[2:] else None
     controls = {
-        name: Heads.of(rest, one.prompt_id, names)
+        name: HeadMasses.of(rest, one.prompt_id, names)
         for name, one in zip(seen.ids[1:], seen.others[1:], strict=True)
     }
     return head_rows(first, second, seen.pair_id, controls)

@@ -1,4 +1,4 @@
-"""Two prompts in, a comparison out: both traced, held against each other and against controls."""
+"""Compare two prompts: trace both, and hold them against each other and against controls."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from elimtool.engine.intake import ask, fingerprint
-from elimtool.engine.loop import TraceOptions, settings_for
-from elimtool.engine.records import manifest
+from elimtool.engine.options import TraceOptions
+from elimtool.engine.session import Session
 from elimtool.errors import ElimError
-from elimtool.lenses.find import open_lens
 from elimtool.prompts.position import check_position
 from elimtool.prompts.prompt import Prompt
 from elimtool.tasks.compare.asked import Controls
@@ -70,29 +69,19 @@ def compare_prompts(
     if len(left) != len(right):
         raise ElimError(f"{len(left)} prompts cannot be paired with {len(right)}", "give as many of each")
     if controls.paraphrases and len(left) > 1:
-        raise ElimError(
-            "`paraphrases` go with a single pair of prompts", "leave them out, or compare one pair"
-        )
-    lens, named = open_lens(options.lens, model)
-    bench = Bench(model, lens, settings_for(model, options, lens), options, controls)
+        raise ElimError("`paraphrases` go with one pair of prompts", "leave them out, or compare one pair")
+    session = Session(model, options, compiled=False)
+    bench = Bench(session, controls)
     for done, (one, other) in enumerate(zip(left, right, strict=True), start=1):
         bench.add(one, other)
         if progress is not None:
             progress(done, len(left))
     for name, why in (unread or {}).items():
         bench.add_unread(name, why)
-    facts = [
-        manifest(
-            model,
-            {**asdict(options), "lens": named, "prompts_sha256": fingerprint(asked)},
-            bench.settings.chains,
-            started,
-        )
-        for asked in (left, right)
-    ]
+    facts = [session.manifest(started, prompts_sha256=fingerprint(asked)) for asked in (left, right)]
     stated = {
         **asdict(options),
-        "lens": named,
+        "lens": facts[0].lens,
         **controls.plain(),
         "causal_within": causal_within(model.dtype),
     }

@@ -1,4 +1,4 @@
-"""A model and prompts in, what a lens reads at each layer out, kept on disk until the other model is there.
+"""Keep what one model's layers read, until the model that it is compared with has run.
 
 Two models need not be in memory at once, nor the distributions of many prompts: those of the first model wait
 in a temporary file.
@@ -16,11 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from elimtool.model.view import Batch, Encoded, LayerView
-from elimtool.tasks.compare.divergence import Divergence, Reading, diverge, read
+from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.model.view import Batch, LayerView
+from elimtool.numerics.ranking import nucleus
+from elimtool.numerics.shapes import SURVIVORS
+from elimtool.tasks.compare.divergence import Divergence, Reading, diverge
 
 if TYPE_CHECKING:
-    from elimtool.lenses.lens import Lens
     from elimtool.model.model import Model
 
 KEPT_BYTES = 4 * 2**30
@@ -30,47 +32,42 @@ PER_TOKEN = 5
 """Bytes a token and layer: a float32 and a truth value."""
 
 
-def residuals(model: Model, one: Encoded) -> Float[Tensor, "layers width"]:
-    """The residual stream at the last probed position of a prompt, embedding first."""
-    probed = replace(one, positions=one.positions[-1:])
-    kept: list[Tensor] = []
-
-    def observe(view: LayerView) -> None:
-        assert view.residual is not None
-        kept.append(view.residual[0, 0])
-
-    model.stream(Batch.of([probed], model.device), {"residual"}, observe)
-    return torch.stack(kept)
-
-
 class Readings:
-    """What a model makes of the last positions of some prompts.
+    """What a model's layers read at the last probed position of some prompts, kept as the passes show them.
 
     Args:
         model: The model.
-        lens: How its layers are read.
-        encoded: The prompts; as many as fit are kept.
+        lens: Name of the lens that its layers are read through.
+        ids: The prompts; as many of the first ones as fit are kept.
     """
 
-    def __init__(self, model: Model, lens: Lens, encoded: Sequence[Encoded]) -> None:
-        self.lens = lens.name
+    def __init__(self, model: Model, lens: str, ids: Sequence[str]) -> None:
+        self.lens = lens
         self.layers, self.width, self.vocab = model.n_layers + 1, model.width, model.vocab
         room = max(1, KEPT_BYTES // (self.layers * self.vocab * PER_TOKEN))
-        self.places = {one.prompt_id: place for place, one in enumerate(encoded[:room])}
-        self.left_out = max(0, len(encoded) - room)
+        self.places = {prompt_id: place for place, prompt_id in enumerate(ids[:room])}
+        self.left_out = max(0, len(ids) - room)
         self.residuals: dict[str, Tensor] = {}
         self._files = [tempfile.TemporaryFile(prefix="elimtool-compare-") for _ in range(2)]  # noqa: SIM115
         shape = len(self.places), self.layers, self.vocab
-        if not self.places:
+        if self.places:
+            self._logprobs = np.memmap(self._files[0], dtype=np.float32, mode="w+", shape=shape)
+            self._nucleus = np.memmap(self._files[1], dtype=np.bool_, mode="w+", shape=shape)
+
+    def reader(self, batch: Batch, _settings: Settings) -> Reader:
+        """Make what watches one pass, for ``extra`` of ``elimtool.tasks.trace.traced``."""
+        return Reader(self, batch)
+
+    def keep(
+        self, prompt_id: str, residual: Float[Tensor, "layers width"], logits: Float[Tensor, "layers vocab"]
+    ) -> None:
+        """Keep one prompt's reading; those for which there is no room are passed over."""
+        if (place := self.places.get(prompt_id)) is None:
             return
-        self._logprobs = np.memmap(self._files[0], dtype=np.float32, mode="w+", shape=shape)
-        self._nucleus = np.memmap(self._files[1], dtype=np.bool_, mode="w+", shape=shape)
-        for one in encoded[:room]:
-            found = read(model, lens, residuals(model, one))
-            place = self.places[one.prompt_id]
-            self.residuals[one.prompt_id] = found.residual.cpu()
-            self._logprobs[place] = found.logprobs.float().cpu().numpy()
-            self._nucleus[place] = found.nucleus.cpu().numpy()
+        logprobs = torch.log_softmax(logits, -1)
+        self.residuals[prompt_id] = residual.cpu()
+        self._logprobs[place] = logprobs.float().cpu().numpy()
+        self._nucleus[place] = nucleus(logprobs, SURVIVORS).cpu().numpy()
 
     def of(self, prompt_id: str) -> Reading:
         """The reading of one prompt."""
@@ -83,6 +80,26 @@ class Readings:
         """Give the disk space back."""
         for file in self._files:
             file.close()
+
+
+class Reader(Metric):
+    """Hands the last probed row of each prompt in a pass to ``Readings``; fills no table."""
+
+    def __init__(self, readings: Readings, batch: Batch) -> None:
+        self.readings = readings
+        self.last = [len(one.positions) - 1 for one in batch.encoded]
+        self.kept: list[Tensor] = []
+
+    def observe(self, view: LayerView) -> None:
+        """Keep one layer's rows."""
+        self.kept.append(view.residual[range(len(self.last)), self.last])
+
+    def read(self, view: ReadoutView) -> None:
+        """Keep what is read at prompts' last rows."""
+        for row, (prompt, probe) in enumerate(zip(*(index.tolist() for index in view.rows), strict=True)):
+            if probe == self.last[prompt]:
+                residual = torch.stack([layer[prompt] for layer in self.kept])
+                self.readings.keep(view.batch.encoded[prompt].prompt_id, residual, view.logits[:, row])
 
 
 def rows_apart(

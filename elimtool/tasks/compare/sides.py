@@ -1,68 +1,60 @@
-"""Encoded prompts of one side in, one after another, the run that a trace of them would be out."""
+"""One side of a comparison of prompts: what a trace of its prompts would hold, gathered pair by pair."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from elimtool.analysis.verdict import verdicts
-from elimtool.engine.loop import run_batch
-from elimtool.engine.records import arrow_table, concatenate, prompt_rows, unread_row
+import pyarrow as pa
+
+from elimtool.engine.loop import measure_together
+from elimtool.engine.records import arrow_table, prompt_rows, unread_row
 from elimtool.errors import ElimError
 from elimtool.model.view import Encoded
 from elimtool.prompts.prompt import Prompt
 from elimtool.run import Run
+from elimtool.run.schema import TABLES
+from elimtool.tasks.trace import judge
 
 if TYPE_CHECKING:
-    from elimtool.lenses.lens import Lens
-    from elimtool.metrics.metric import Settings
-    from elimtool.model.model import Model
+    from elimtool.engine.session import Session
     from elimtool.run.manifest import Manifest
 
 
 class TracedSide:
-    """One side of a comparison of prompts: its tables as they grow.
+    """The prompts of one side, measured one after another.
 
     Args:
-        model: The model.
-        lens: How layers are read out.
-        settings: What is measured.
+        session: What is measured.
     """
 
-    def __init__(self, model: Model, lens: Lens, settings: Settings) -> None:
-        self.model = model
-        self.lens = lens
-        self.settings = settings
+    def __init__(self, session: Session) -> None:
+        self.session = session
         self.tables: dict[str, list[Any]] = {}
 
     def add(self, prompt: Prompt, one: Encoded | ElimError) -> Mapping[str, Any]:
-        """Trace a prompt as it was encoded, in a pass of its own; one that failed is a row that says why.
+        """Measure a prompt in a pass of its own; one that failed is a row that says why.
 
         Returns:
             The tables that the prompt adds.
         """
         tables = {"prompts": arrow_table("prompts", prompt_rows([prompt], [one]))}
         if isinstance(one, Encoded):
-            tables |= run_batch(self.model, [one], self.settings, self.lens)
+            tables |= measure_together(self.session, [one])
         for name, table in tables.items():
             self.tables.setdefault(name, []).append(table)
         return tables
 
     def add_unread(self, prompt_id: str, why: str) -> None:
         """Keep a record that is no prompt as a row that says why."""
-        row = unread_row(prompt_id, None, ElimError(why))
-        columns = {name: [value] for name, value in row.items()}
-        self.tables.setdefault("prompts", []).append(arrow_table("prompts", columns))
+        row = TABLES["prompts"].from_rows([unread_row(prompt_id, None, ElimError(why))])
+        self.tables.setdefault("prompts", []).append(row)
 
-    def run(self, facts: Manifest, kept: Collection[str]) -> Run:
-        """The run, with verdicts where what they are made of was measured.
+    def run(self, facts: Manifest) -> Run:
+        """Make a run of the side, judged as a trace is.
 
         Args:
             facts: What was run.
-            kept: The tables to keep.
         """
-        whole = {name: concatenate(parts) for name, parts in self.tables.items()}
-        run = Run.from_tables(facts, whole)
-        if "survival" in whole:
-            run = run.with_rows("verdicts", [{**row, "intervention": None} for row in verdicts(run)])
-        return run.only(kept)
+        run = Run.from_tables(facts, {name: pa.concat_tables(parts) for name, parts in self.tables.items()})
+        return judge(self.session, run, ()).only(self.session.kept)

@@ -1,4 +1,4 @@
-"""Two prompts in, the same with spans that can be set against each other out.
+"""Give two prompts spans that can be set against each other.
 
 A span that the user names need not be in both: an injected text is in one alone. In a chat the roles are
 spans too, without what the user named apart. Spans that nobody named are joined by the alignment of tokens.
@@ -10,16 +10,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from elimtool.analysis.compare.injection import INJECTED
 from elimtool.errors import ElimError
-from elimtool.model.view import REST, SINK, Encoded, Span
-from elimtool.prompts.prompt import Prompt, SpanRequest
+from elimtool.model.view import Encoded, Span
+from elimtool.prompts.prompt import REST, SINK, Prompt, SpanRequest
 
 if TYPE_CHECKING:
     from elimtool.analysis.compare.align import Alignment
-    from elimtool.engine.loop import TraceOptions
+    from elimtool.engine.options import TraceOptions
     from elimtool.model.model import Model
 
-INJECTED = "injected"
 """The span whose presence makes a comparison one of an injection."""
 
 

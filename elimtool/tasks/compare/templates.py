@@ -1,4 +1,4 @@
-"""Two chats as rendered in, whether the template wrote what they have in common otherwise out."""
+"""Tell whether a chat template wrote what two chats have in common differently."""
 
 from __future__ import annotations
 

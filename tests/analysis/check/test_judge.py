@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from elimtool.analysis.check.aggregate import aggregate
 from elimtool.analysis.check.spec import Condition
 from elimtool.errors import ElimError, Exit
+from elimtool.run import open_run
+from tests.run.conftest import as_before
 
 Judged = Callable[..., Any]
 
@@ -43,6 +46,17 @@ def test_retention_is_joined_over_layers(judged: Judged, run: Any) -> None:
         assert found.seen == pytest.approx(value, rel=1e-12)
         assert found.off == pytest.approx(2 - value)
         assert "layers 1 to 3, lowest" in found.message and "span 'system'" in found.message
+
+
+def test_a_run_of_an_earlier_version_is_judged_alike(judged: Judged, run: Any, tmp_path: Path) -> None:
+    older = open_run(as_before(run, tmp_path / "older"))
+    for check in (
+        "{id: a, metric: survives, chain: llama.cpp, is: true}",
+        "{id: a, metric: sampling_targets.margin, chain: hf, stage: top_k, min: 100}",
+        "{id: a, prompt: fr, metric: final_rank, max: 0}",
+    ):
+        now, then = (judged(check, of=one).results for one in (run, older))
+        assert now == then and any(one.status == "failed" for one in now[0].findings)
 
 
 def test_chains_by_their_end_and_by_stage(judged: Judged, run: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from elimtool.analysis.compare.injection import Output, verdict_of
+from elimtool.analysis.compare.injection import OutputChange, verdict_of
 
 PAIR: dict[str, Any] = {
     "text_a": "a",
@@ -39,7 +39,7 @@ WRITTEN = {"continuation_a": "x", "continuation_b": "y"}
     ],
 )
 def test_the_sentence_is_of_the_case(changes: dict[str, Any], band: float | None, said: str) -> None:
-    told = verdict_of(Output({**PAIR, **changes}, band), injected=True)
+    told = verdict_of(OutputChange({**PAIR, **changes}, band), injected=True)
     assert said in told
     assert ("No injection happened" in told) == (not changes)
 
@@ -47,4 +47,4 @@ def test_the_sentence_is_of_the_case(changes: dict[str, Any], band: float | None
 def test_an_edit_that_is_no_injection_is_not_called_one() -> None:
     for changes in ({}, CHANGED, WRITTEN):
         for band in (0.05, 0.2, None):
-            assert "inject" not in verdict_of(Output({**PAIR, **changes}, band), injected=False)
+            assert "inject" not in verdict_of(OutputChange({**PAIR, **changes}, band), injected=False)

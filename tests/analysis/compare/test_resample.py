@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from elimtool.analysis.compare.resample import Effect, adjusted, resample
+from elimtool.analysis.compare.resample import MeanDifference, adjusted, resample
 
 
-def of(values: list[float], seed: int = 0) -> Effect:
+def of(values: list[float], seed: int = 0) -> MeanDifference:
     sums = np.array(values, dtype=float)[:, None]
     return resample(sums, np.ones_like(sums), seed)[0]
 
@@ -41,8 +41,8 @@ def test_many_units_are_drawn():
 
 
 def test_nothing_differs():
-    assert of([0.0] * 20) == Effect(0.0, 0.0, 0.0, 1.0, "percentile")
-    assert of([0.5]) == Effect(0.5, None, None, None, None)
+    assert of([0.0] * 20) == MeanDifference(0.0, 0.0, 0.0, 1.0, "percentile")
+    assert of([0.5]) == MeanDifference(0.5, None, None, None, None)
 
 
 def test_units_weigh_by_their_pairs():

@@ -13,8 +13,9 @@ import pytest
 import elimtool
 from elimtool.analysis.compare.runs import compare_runs
 from elimtool.errors import ElimError, Exit
-from elimtool.run import Run
+from elimtool.run import Run, open_run
 from elimtool.run.comparison import Comparison, open_comparison
+from tests.run.conftest import as_before
 
 from .conftest import OPTIONS, PROMPTS
 from .swaps import assert_swapped, assert_zero
@@ -33,6 +34,15 @@ def test_a_run_against_itself_is_all_zeros(run_a: Any):
     assert same.arrow("lens_differences").num_rows == run_a.arrow("lens").num_rows
     assert same.arrow("attention_differences").num_rows == run_a.arrow("attention").num_rows
     assert same.arrow("stage_differences").num_rows == run_a.arrow("sampling_targets").num_rows
+
+
+def test_a_run_against_itself_as_an_earlier_version_wrote_it_is_all_zeros(run_a: Any, tmp_path: Path):
+    older = open_run(as_before(run_a, tmp_path / "older"))
+    assert older.manifest.n_layers is None and older.n_layers == run_a.manifest.n_layers == 4
+    assert older.manifest.n_heads is None and older.n_heads == run_a.manifest.n_heads == 4
+    same = compare_runs(older, run_a)
+    assert_zero(same)
+    assert same.notes == []
 
 
 def test_a_run_with_a_prompt_that_failed_against_itself_is_all_zeros(run_b: Any):

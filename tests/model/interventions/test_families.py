@@ -13,7 +13,7 @@ from torch import Tensor
 
 from elimtool.model.interventions import Ablate, Intervention, Knockout, Patch, Scale
 from elimtool.model.interventions.recording import record
-from elimtool.model.interventions.reference import Reference
+from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt, SpanRequest
@@ -36,7 +36,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def logits(model: Any, batch: Batch, *interventions: Intervention, reference: Any = None) -> Tensor:
     """The model's logits at all positions of the first prompt, under interventions."""
     views: list[LayerView] = []
-    model.intervened(interventions, reference).stream(batch, {"residual"}, views.append)
+    model.intervened(interventions, reference).stream(batch, (), views.append)
     return model.readout(views[-1].residual[0])
 
 
@@ -96,7 +96,7 @@ def _filled(x: Tensor, part: slice, value: Any, start: int = 0) -> Tensor:
     return x
 
 
-def _reference(model: Any, size: int) -> Reference:
+def _reference(model: Any, size: int) -> ReferenceActivations:
     """A made-up reference: one mean for every head and MLP."""
     from elimtool.model.interventions.edits import Site
 
@@ -104,7 +104,7 @@ def _reference(model: Any, size: int) -> Reference:
     sites = [Site(layer, kind) for layer in range(model.n_layers) for kind in ("heads", "mlp")]
     means = {site: torch.randn(size, generator=dice) for site in sites}
     samples = {site: torch.randn(5, size, generator=dice) for site in sites}
-    return Reference(HEADS, means, samples, {})
+    return ReferenceActivations(HEADS, means, samples, {})
 
 
 def test_ablating_and_scaling_equal_a_hook_by_hand(loaded: Any) -> None:
@@ -175,7 +175,7 @@ def test_knockout_equals_a_mask_by_hand(loaded: Any, origin: str) -> None:
 def _pattern(model: Any, batch: Batch, *interventions: Intervention) -> Tensor:
     """Attention weights of the first layer at the probed positions."""
     views: list[LayerView] = []
-    model.intervened(interventions).stream(batch, {"residual", "attention"}, views.append)
+    model.intervened(interventions).stream(batch, {"attention"}, views.append)
     attention: Tensor = views[1].attention
     return attention
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from elimtool.engine.loop import TraceOptions
+from elimtool.engine.options import TraceOptions
 from elimtool.prompts.file import PromptFile
 from elimtool.tasks.batch.local import LocalEngine
 from elimtool.tasks.batch.options import BatchOptions
-from elimtool.tasks.batch.run import Standing, run
+from elimtool.tasks.batch.run import BatchProgress, run
 
-Batch = Callable[..., Standing]
+Batch = Callable[..., BatchProgress]
 QUICK = TraceOptions(
     tables=("lens", "survival", "verdicts"), samplers=("hf",), lens="raw", heads=False, errors="row"
 )
@@ -46,7 +46,7 @@ def batch(llama: Any) -> Batch:
 
     def call(
         prompts: Path, directory: Path, trace: TraceOptions = QUICK, overwrite: bool = False, **options: Any
-    ) -> Standing:
+    ) -> BatchProgress:
         how = BatchOptions(**{"shard_size": 8, **options})
         with PromptFile(prompts) as file:
             return run(file, directory, LocalEngine(llama, trace, how), how, overwrite=overwrite)

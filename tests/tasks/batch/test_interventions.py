@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import elimtool
-from elimtool.engine.loop import TraceOptions
+from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.model.interventions import Ablate, Knockout, Scale
 from elimtool.tasks import confirm

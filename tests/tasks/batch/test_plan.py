@@ -10,14 +10,11 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from elimtool.errors import ElimError
 from elimtool.prompts.file import PromptFile
 from elimtool.prompts.prompt import Prompt
 from elimtool.prompts.record import Record
-from elimtool.tasks.batch.buckets import MOST_PADDING, buckets, slots_of
 from elimtool.tasks.batch.options import BatchOptions, MostErrors, RayOptions, Slice
 from elimtool.tasks.batch.plan import count_distinct, shards
 from elimtool.tasks.batch.scan import Scan
@@ -25,17 +22,6 @@ from elimtool.tasks.batch.scan import Scan
 
 def records(count: int) -> Iterator[Record]:
     return (Record(line, Prompt(text=str(line)), f"id {line}") for line in range(1, count + 1))
-
-
-@given(st.lists(st.integers(1, 400), max_size=300), st.integers(1, 64))
-def test_buckets_hold_every_prompt_once_and_little_padding(lengths: list[int], most: int) -> None:
-    groups = list(buckets(lengths, most))
-    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
-    for group in groups:
-        chosen = [lengths[index] for index in group]
-        assert len(group) <= most
-        assert chosen[0] == max(chosen)
-        assert 1 - sum(chosen) / slots_of(chosen) < MOST_PADDING
 
 
 def test_shards_are_cut_in_input_order() -> None:

@@ -19,7 +19,7 @@ from elimtool.prompts.file import PromptFile
 from elimtool.tasks.batch import preflight
 from elimtool.tasks.batch.cluster import RayEngine
 from elimtool.tasks.batch.options import BatchOptions, RayOptions
-from elimtool.tasks.batch.run import Standing, run
+from elimtool.tasks.batch.run import BatchProgress, run
 from tests.engine.test_engine import assert_same
 from tests.tasks.batch.conftest import QUICK, Batch, write_prompts
 
@@ -53,7 +53,7 @@ def test_a_killed_node_costs_nothing(
     prompts = write_prompts(tmp_path / "a.jsonl", 60)
     killed: list[Any] = []
 
-    def kill(standing: Standing) -> None:
+    def kill(standing: BatchProgress) -> None:
         handlers.append(signal.getsignal(signal.SIGTERM))
         if len(engines[0].nodes) == 2 and not killed:
             killed.append(cluster.workers.pop())

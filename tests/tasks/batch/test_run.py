@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import torch
 from filelock import FileLock
 
 import elimtool
-from elimtool.engine.loop import TraceOptions
+from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError, Exit
+from elimtool.metrics import METRICS
 from elimtool.run.selection import CHANGES, FITTED, HEADS, TRACED, WALKS
-from elimtool.tasks.batch import passes, work
+from elimtool.tasks.batch import work
 from elimtool.tasks.batch.merge import merge
 from elimtool.tasks.batch.options import MostErrors, Slice
 from elimtool.tasks.batch.state import State
@@ -64,23 +66,32 @@ def test_bad_records_are_rows(batch: Batch, tmp_path: Path) -> None:
     assert set(elimtool.open_run(tmp_path / "run").table("lens")["prompt_id"]) == {"a"}
 
 
+def break_passes(monkeypatch: pytest.MonkeyPatch, fault: Callable[[set[str]], None]) -> None:
+    """Have a metric call ``fault`` with the ids of the prompts of each pass."""
+
+    class Faulty(METRICS["lens"]):  # type: ignore[misc]
+        def __init__(self, batch: Any, settings: Any) -> None:
+            super().__init__(batch, settings)
+            fault({one.prompt_id for one in batch.encoded})
+
+    monkeypatch.setitem(METRICS, "lens", Faulty)
+
+
 def test_a_failing_metric_and_short_memory_cost_only_their_prompt(
     batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts = write_prompts(tmp_path / "a.jsonl", 16)
     batch(prompts, tmp_path / "whole")
-    real, sizes = passes.run_batch, []
+    sizes: list[int] = []
 
-    def flaky(model: Any, some: Any, *rest: Any) -> Any:
-        sizes.append(len(some))
-        ids = {one.prompt_id for one in some}
-        if len(some) > 2 or "p3" in ids:
+    def flaky(ids: set[str]) -> None:
+        sizes.append(len(ids))
+        if len(ids) > 2 or "p3" in ids:
             raise torch.OutOfMemoryError("CUDA out of memory")
         if "p5" in ids:
             raise KeyError("a metric's mistake")
-        return real(model, some, *rest)
 
-    monkeypatch.setattr(passes, "run_batch", flaky)
+    break_passes(monkeypatch, flaky)
     standing = batch(prompts, tmp_path / "run", shard_size=16)
     assert (standing.prompts, standing.errors) == (16, 2)
     assert 1 in sizes and max(sizes) > 2
@@ -100,23 +111,20 @@ def test_a_defect_is_told_once_and_counted(
     batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     prompts = write_prompts(tmp_path / "a.jsonl", 16)
-    real = passes.run_batch
 
-    def broken(model: Any, some: Any, *rest: Any) -> Any:
-        ids = {one.prompt_id for one in some}
+    def broken(ids: set[str]) -> None:
         if ids & {"p3", "p5", "p12"}:
             raise KeyError("a metric's mistake")
         if "p9" in ids:
             raise ElimError("of the prompt")
         if "p10" in ids:
             raise MemoryError
-        return real(model, some, *rest)
 
-    monkeypatch.setattr(passes, "run_batch", broken)
+    break_passes(monkeypatch, broken)
     standing = batch(prompts, tmp_path / "run")
     assert standing.errors == 5
     ((kind, count),) = standing.summed("defects").items()
-    assert kind.startswith("KeyError at ") and "tests/batch/test_run.py:" in kind
+    assert kind.startswith("KeyError at ") and "tests/tasks/batch/test_run.py:" in kind
     assert count == 3
     (said,) = [one.getMessage() for one in caplog.records if one.name == "elimtool.tasks.batch.run"]
     assert "a defect of elimtool" in said
@@ -130,14 +138,12 @@ def test_a_failure_of_prompts_together_alone_is_told(
     batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     prompts = write_prompts(tmp_path / "a.jsonl", 8, longest=1)
-    real = passes.run_batch
 
-    def broken(model: Any, some: Any, *rest: Any) -> Any:
-        if len(some) > 1:
+    def broken(ids: set[str]) -> None:
+        if len(ids) > 1:
             raise IndexError("padding")
-        return real(model, some, *rest)
 
-    monkeypatch.setattr(passes, "run_batch", broken)
+    break_passes(monkeypatch, broken)
     standing = batch(prompts, tmp_path / "run")
     assert standing.errors == 0
     assert sum(standing.summed("defects").values()) >= 1

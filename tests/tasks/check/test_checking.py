@@ -12,10 +12,10 @@ import torch
 
 import elimtool
 from elimtool.analysis.check.noise import floor_of
-from elimtool.analysis.check.pairs import pair
-from elimtool.analysis.check.values import Reading
-from elimtool.engine import loop as engine
+from elimtool.analysis.check.paired import pair
+from elimtool.analysis.check.values import CheckedValue
 from elimtool.errors import ElimError, Exit
+from elimtool.metrics import METRICS
 from elimtool.tasks.check.api import gate
 from elimtool.tasks.check.noise import measure_noise
 
@@ -65,13 +65,13 @@ def test_only_the_tables_that_are_needed(write: Callable[..., Path], llama: Any)
 
 def test_the_model_runs_once(write: Callable[..., Path], llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
-    run_batch = engine.run_batch
 
-    def counted(of: Any, encoded: Any, *rest: Any) -> Any:
-        passes.append(len(encoded))
-        return run_batch(of, encoded, *rest)
+    class Counting(METRICS["lens"]):  # type: ignore[misc]
+        def __init__(self, batch: Any, settings: Any) -> None:
+            passes.append(len(batch.encoded))
+            super().__init__(batch, settings)
 
-    monkeypatch.setattr(engine, "run_batch", counted)
+    monkeypatch.setitem(METRICS, "lens", Counting)
     elimtool.run_checks(write(), model=llama, update="all", batch_size=1)
     assert passes == [1, 1, 1]
     elimtool.run_checks(write(), model=llama)
@@ -168,7 +168,7 @@ def test_what_is_wrong_is_found_before_the_model_is_loaded(
 def test_regimes_are_read_through_a_fitted_lens(
     llama: Any, llama_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from elimtool.lenses.regime import FEWEST, WINDOW, Reference
+    from elimtool.lenses.regime import FEWEST, WINDOW, ReferenceStatistics
     from elimtool.lenses.ridge import Facts, RidgeLens
 
     path = tmp_path / "checks.yaml"
@@ -184,7 +184,7 @@ def test_regimes_are_read_through_a_fitted_lens(
 
     spread = 6.2 + torch.linspace(-1.5, 1.5, FEWEST)
     unigram = torch.full((llama.vocab,), 1 / llama.vocab).log()
-    reference = Reference(spread, spread[:, None].repeat(1, WINDOW), unigram, 0.05)
+    reference = ReferenceStatistics(spread, spread[:, None].repeat(1, WINDOW), unigram, 0.05)
     facts = Facts("llama", llama.hashes()["weights_sha256"], "b" * 64, 100, 99, 34, "none", 0.05, "0")
     maps = torch.eye(llama.width).repeat(llama.n_layers, 1, 1)
     biases, scales = torch.zeros(llama.n_layers, llama.width), torch.ones(llama.n_layers)
@@ -224,8 +224,8 @@ def test_noise_is_measured_and_tolerances_below_it_are_refused(
     assert "checks.yaml:11: " in caught.value.message
 
 
-def readings(*values: Any) -> list[Reading]:
-    return [Reading(str(index), value, ({"near": value},)) for index, value in enumerate(values)]
+def readings(*values: Any) -> list[CheckedValue]:
+    return [CheckedValue(str(index), value, ({"near": value},)) for index, value in enumerate(values)]
 
 
 def test_floors_by_hand() -> None:

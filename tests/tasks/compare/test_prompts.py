@@ -207,7 +207,12 @@ def test_many_pairs_with_one_that_fails(llama: Any, tmp_path: Path) -> None:
         (CLEAN, "a", {"options": TraceOptions(generate=2)}, "`generate` cannot be combined"),
         (CLEAN, CLEAN, {"controls": Controls(injection=True)}, "adds nothing"),
         (["a", "a"], ["b", "c"], {}, "two pairs have the same prompt"),
-        (["a", "b"], ["a", "b"], {"controls": Controls(paraphrases=("c",))}, "`paraphrases` go with a single pair"),
+        (
+            ["a", "b"],
+            ["a", "b"],
+            {"controls": Controls(paraphrases=("c",))},
+            "`paraphrases` go with one pair",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(llama: Any, a: Any, b: Any, given: Any, said: str) -> None:

@@ -1,1 +1,1 @@
-"""Figures of comparisons: the tables of a ``Comparison`` in, what the two sides do differently out."""
+"""Figures of comparisons: what the two sides do differently, as plain data."""

@@ -1,4 +1,4 @@
-"""One figure of a comparison by name: the comparison and what to show of it in, the figure out."""
+"""Choose one figure of a comparison by name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from elimtool.errors import ElimError, nearest
 from elimtool.report.facts import Keyed
 from elimtool.report.figures.compared.overview import COMPARED, Compared
-from elimtool.report.figures.compared.pair import PAIR, Pair
+from elimtool.report.figures.compared.pair import PAIR, PairRows
 from elimtool.report.figures.figure import Figure, Listing
+from elimtool.report.figures.words import MOST_NAMED
 from elimtool.run.comparison import Comparison
 
 LISTINGS = ("alignment", "heads", "flips", "stages", "statistics")
@@ -16,7 +17,6 @@ LISTINGS = ("alignment", "heads", "flips", "stages", "statistics")
 OF_PAIR = tuple(name for name in PAIR if name not in LISTINGS)
 OF_COMPARISON = tuple(name for name in COMPARED if name not in LISTINGS)
 NAMES = OF_PAIR + OF_COMPARISON
-MOST_NAMED = 5
 
 
 def choose(comparison: Comparison, name: str, pair: str | None = None) -> Figure:
@@ -46,7 +46,7 @@ def choose(comparison: Comparison, name: str, pair: str | None = None) -> Figure
     row = rows[pair] if pair is not None else next(iter(rows.values()))
     if row["status"] != "ok":
         raise ElimError("the pair could not be compared", str(row["error_message"] or ""))
-    return _first(PAIR[name](Pair(tables, row)), name)
+    return _first(PAIR[name](PairRows(tables, row)), name)
 
 
 def _named(names: Sequence[str] | dict[str, object]) -> str:

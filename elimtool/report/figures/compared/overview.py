@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from elimtool.files.rows import Row
 from elimtool.report.facts import Keyed
-from elimtool.report.figures.figure import Bar, Bars, Cell, Columns, Figure, Listing, Share, Stack
+from elimtool.report.figures.figure import Bar, Bars, Cell, Columns, Figure, Listing, Stack, StackRow
 from elimtool.report.figures.overview import OUTCOMES, spelled
 from elimtool.report.figures.words import SCREEN, label
 
@@ -15,8 +15,6 @@ MOST_MOVED = 20
 MOST_STATISTICS = 60
 SURE = 0.05
 """False discovery rate under which a difference counts as one."""
-
-Row = dict[str, Any]
 
 
 class Compared:
@@ -54,7 +52,7 @@ def outcomes(view: Compared) -> list[Figure]:
         return []
     counted = {side: Counter(row[f"outcome_{side}"] for row in rows) for side in "ab"}
     keys = [one for one in OUTCOMES if counted["a"][one] or counted["b"][one]]
-    shares = [Share(side.upper(), [counted[side][key] for key in keys]) for side in "ab"]
+    shares = [StackRow(side.upper(), [counted[side][key] for key in keys]) for side in "ab"]
     changed = Counter((row["outcome_a"], row["outcome_b"]) for row in rows if row["changed"])
     found: list[Figure] = [
         Stack(

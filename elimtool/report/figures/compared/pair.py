@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
-from elimtool.report.facts import Keyed, Row
+from elimtool.files.rows import Row, Rows
+from elimtool.report.facts import Keyed
 from elimtool.report.figures.figure import Figure, Heat, Line, Lines, Listing, Number
 from elimtool.report.figures.words import label, quoted
 
@@ -16,7 +17,7 @@ MOST_FLIPS = 60
 NO_CHANGE = "-"
 
 
-class Pair:
+class PairRows:
     """The rows of one pair.
 
     Args:
@@ -27,37 +28,31 @@ class Pair:
     def __init__(self, tables: Keyed, row: Row) -> None:
         self.row = row
         self._tables = tables
-        self._rows: dict[str, list[dict[str, Any]]] = {}
+        self._rows: dict[str, Rows] = {}
 
-    def rows(self, name: str) -> list[dict[str, Any]]:
+    def rows(self, name: str) -> Rows:
         """Its rows of a table; nothing where the comparison has no such table."""
         if name not in self._rows:
             self._rows[name] = self._tables.rows(name, self.row["pair_id"])
         return self._rows[name]
 
-    @property
-    def depth(self) -> int | None:
-        """Layers that both sides have; ``None`` where the rows are of the outputs alone."""
-        layers = [row["layer"] for row in self.rows("layer_differences") if row["layer"] is not None]
-        return max(layers) + 1 if layers else None
 
-
-def figures(pair: Pair) -> list[Figure]:
+def figures(pair: PairRows) -> list[Figure]:
     """Every figure of a pair that its tables can fill."""
     return [one for make in PAIR.values() for one in make(pair)]
 
 
-def ranks(pair: Pair) -> list[Figure]:
+def ranks(pair: PairRows) -> list[Figure]:
     """Rank of every followed token after each layer, on both sides."""
     return _course(pair, "ranks", "rank", "Rank by layer")
 
 
-def probabilities(pair: Pair) -> list[Figure]:
+def probabilities(pair: PairRows) -> list[Figure]:
     """Probability of every followed token after each layer, on both sides."""
     return _course(pair, "probabilities", "prob", "Probability by layer")
 
 
-def _course(pair: Pair, name: str, column: str, title: str) -> list[Figure]:
+def _course(pair: PairRows, name: str, column: str, title: str) -> list[Figure]:
     rows = [row for row in pair.rows("lens_differences") if row["layer"] is not None]
     layers = sorted({row["layer"] for row in rows})
     if not layers:
@@ -86,7 +81,7 @@ def _course(pair: Pair, name: str, column: str, title: str) -> list[Figure]:
     ]
 
 
-def divergence(pair: Pair) -> list[Figure]:
+def divergence(pair: PairRows) -> list[Figure]:
     """How far the two sides are apart after each layer, and what controls reach."""
     rows = [row for row in pair.rows("divergence") if row["layer"] is not None]
     if not any(row["js"] is not None for row in rows):
@@ -110,7 +105,7 @@ def divergence(pair: Pair) -> list[Figure]:
     ]
 
 
-def attention(pair: Pair) -> list[Figure]:
+def attention(pair: PairRows) -> list[Figure]:
     """Which spans gain or lose attention from A to B, layer by layer."""
     rows = pair.rows("attention_differences")
     spans = list(dict.fromkeys(row["span"] for row in rows))
@@ -137,7 +132,7 @@ def attention(pair: Pair) -> list[Figure]:
     ]
 
 
-def heads(pair: Pair) -> list[Figure]:
+def heads(pair: PairRows) -> list[Figure]:
     """The heads that turn most from one span to another."""
     rows = [row for row in pair.rows("head_differences") if row["retention_shift"] is not None]
     rows.sort(key=lambda row: -abs(row["z"] if row["z"] is not None else row["retention_shift"]))
@@ -168,7 +163,7 @@ def heads(pair: Pair) -> list[Figure]:
     ]
 
 
-def stages(pair: Pair) -> list[Figure]:
+def stages(pair: PairRows) -> list[Figure]:
     """What each sampler stage removes on the two sides."""
     rows = pair.rows("sampling_differences")
     if not rows:
@@ -202,7 +197,7 @@ def _stage(row: Row, side: str, column: str) -> Any:
     return row[f"{column}_{side}"] if row[f"active_{side}"] else "off"
 
 
-def flips(pair: Pair) -> list[Figure]:
+def flips(pair: PairRows) -> list[Figure]:
     """Tokens that are eliminated on one side alone."""
     rows = sorted(
         pair.rows("flips"),
@@ -239,7 +234,7 @@ def _by(row: Row) -> str:
     return "the output"
 
 
-def alignment(pair: Pair) -> list[Figure]:
+def alignment(pair: PairRows) -> list[Figure]:
     """Tokens of the two prompts that do not correspond."""
     rows = [row for row in pair.rows("alignment") if row["operation"] != "equal"]
     if not rows:
@@ -269,7 +264,7 @@ def alignment(pair: Pair) -> list[Figure]:
     ]
 
 
-PAIR: dict[str, Callable[[Pair], Sequence[Figure]]] = {
+PAIR: dict[str, Callable[[PairRows], Sequence[Figure]]] = {
     "alignment": alignment,
     "divergence": divergence,
     "ranks": ranks,

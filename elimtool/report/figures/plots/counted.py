@@ -88,7 +88,7 @@ def funnel(figure: kinds.Funnel, canvas: Canvas) -> None:
         ax.set_ylim(most - 0.4, -0.8)
 
 
-def _chain(chain: kinds.Chain, axes: Any) -> None:
+def _chain(chain: kinds.FunnelChain, axes: Any) -> None:
     """Stages as bars from 1 to the tokens left, what each cuts hatched; then the followed tokens."""
     for place, stage in enumerate(chain.stages):
         if stage.active:

@@ -12,8 +12,7 @@ from elimtool.run.tables.comparison.sides import (
     compared,
     sides,
 )
-
-NEVER = "the target is never among the ten first after a block"
+from elimtool.run.tables.verdicts import NEVER
 
 VERDICT_DIFFERENCES = Table(
     "verdict_differences",

@@ -1,15 +1,13 @@
-"""A check and a run's prompts in, the prompts that the check is about out."""
+"""Choose the prompts of a run that a check is about."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from elimtool.analysis.check.spec import Check
 from elimtool.errors import ElimError, Exit, nearest
-
-Row = Mapping[str, Any]
+from elimtool.files.rows import Row
 
 
 def chosen_prompts(check: Check, prompts: Mapping[str, Row]) -> list[str]:

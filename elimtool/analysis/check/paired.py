@@ -1,4 +1,4 @@
-"""Two runs in, how each check's values differ prompt by prompt out: mean, interval, who moved most."""
+"""Compare each check's values in two runs, prompt by prompt: mean, interval, who moved most."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from elimtool.analysis.check.values import Reading
+from elimtool.analysis.check.values import CheckedValue
+from elimtool.analysis.compare.resample import LEVEL, RESAMPLES
 
-RESAMPLES = 2000
-LEVEL = 0.95
 MOVED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PairedDifference:
     """How the values of one check differ between two runs.
 
     Attributes:
@@ -35,7 +34,7 @@ class Pair:
     moved: tuple[tuple[str, float], ...]
 
 
-def pair(check: str, before: Sequence[Reading], now: Sequence[Reading]) -> Pair | None:
+def pair(check: str, before: Sequence[CheckedValue], now: Sequence[CheckedValue]) -> PairedDifference | None:
     """Compare the readings of a check on two runs.
 
     Source: percentile bootstrap, Efron and Tibshirani 1993, chapter 13; 2,000 resamples of prompts, seeded.
@@ -56,9 +55,9 @@ def pair(check: str, before: Sequence[Reading], now: Sequence[Reading]) -> Pair 
         low, high = float(ends[0]), float(ends[1])
     order = np.argsort(-np.abs(moves), kind="stable")[:MOVED]
     moved = tuple((both[index] or "all prompts", float(moves[index])) for index in order if moves[index])
-    return Pair(check, len(both), float(moves.mean()), low, high, moved)
+    return PairedDifference(check, len(both), float(moves.mean()), low, high, moved)
 
 
-def _number(reading: Reading) -> bool:
+def _number(reading: CheckedValue) -> bool:
     value = reading.value
     return isinstance(value, (int, float)) and np.isfinite(value)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from elimtool.lenses.regime import WINDOW, Reference, recent_surprisal, regimes
+from elimtool.lenses.regime import WINDOW, ReferenceStatistics, recent_surprisal, regimes
 from elimtool.lenses.stream import Ids, read_out, stream
 from elimtool.model.model import Model
 
@@ -17,7 +17,7 @@ FIRST = 2 * WINDOW
 
 def regimes_of(
     model: Model,
-    reference: Reference,
+    reference: ReferenceStatistics,
     windows: Sequence[Ids],
     *,
     first: int = FIRST,
@@ -46,7 +46,7 @@ def regimes_of(
 
 
 def _of_window(
-    model: Model, reference: Reference, ids: Ids, final: torch.Tensor, tested: Sequence[int]
+    model: Model, reference: ReferenceStatistics, ids: Ids, final: torch.Tensor, tested: Sequence[int]
 ) -> list[str]:
     """One window; row r of ``final`` is position r + 1, whose output predicts token r + 2."""
     logprobs = torch.cat([part for _, part in read_out(model, final)])

@@ -1,11 +1,9 @@
-"""The regime in words: a row of the table ``regimes`` in, one sentence out."""
+"""Put a row of the table ``regimes`` into words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from elimtool.analysis.closing import spell_prob
+from elimtool.files.rows import Row
 
 MEANING = {
     "strong": "the model commits",
@@ -18,7 +16,7 @@ MEANING = {
 }
 
 
-def regime_sentence(row: Mapping[str, Any]) -> str:
+def regime_sentence(row: Row) -> str:
     """Say in which regime a prediction is made and how that was told.
 
     Args:
@@ -40,5 +38,5 @@ def regime_sentence(row: Mapping[str, Any]) -> str:
     return f"Regime {name}: {MEANING[regime]} ({', '.join([*facts, surprised])})."
 
 
-def _side(row: Mapping[str, Any]) -> str:
+def _side(row: Row) -> str:
     return "high" if row["p_high"] < row["p_low"] else "low"

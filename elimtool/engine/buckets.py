@@ -1,4 +1,4 @@
-"""Lengths of prompts in, groups for one forward pass out: alike in length, so that little is padding."""
+"""Group prompts for forward passes: those of like length together, so that little of a pass is padding."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ MOST_PADDING = 0.1
 SLOTS = 4096
 """Token slots in one forward pass at most, unless a single prompt has more."""
 
+LITTLE = 512
+"""Up to this many token slots, padding costs less than a second forward pass for a few prompts."""
 
-def buckets(lengths: Sequence[int], most: int, slots: int = SLOTS) -> Iterator[list[int]]:
+
+def buckets(
+    lengths: Sequence[int], most: int, *, slots: int = SLOTS, little: int = LITTLE
+) -> Iterator[list[int]]:
     """Group prompts by length, the longest first: what does not fit in memory shows at once.
 
     Args:
         lengths: Tokens of each prompt.
         most: Prompts in a group at most.
         slots: Token slots in a group at most.
+        little: Token slots of a group up to which any share of them may be padding.
 
     Yields:
         Indices into ``lengths``; each once.
@@ -28,8 +34,9 @@ def buckets(lengths: Sequence[int], most: int, slots: int = SLOTS) -> Iterator[l
     for index in order:
         width = lengths[group[0]] if group else 0
         padded = width * (len(group) + 1)
+        wasted = padded - used - lengths[index]
         if group and (
-            len(group) == most or padded > slots or padded - used - lengths[index] >= MOST_PADDING * padded
+            len(group) == most or padded > slots or (padded > little and wasted >= MOST_PADDING * padded)
         ):
             yield group
             group, used = [], 0

@@ -1,15 +1,13 @@
-"""Errors that no prompt explains in, how often each kind was met and its first traceback out."""
+"""Count errors that no prompt explains, by kind, and keep the first traceback of each."""
 
 from __future__ import annotations
 
 import traceback
 from pathlib import Path
 
-import elimtool
 from elimtool.errors import ElimError
+from elimtool.files.package import PACKAGE
 from elimtool.model.memory import out_of_memory
-
-ROOT = Path(elimtool.__file__).parent.parent
 
 
 class Defects:
@@ -45,7 +43,7 @@ def kind_of(error: Exception) -> str:
     if not frames:
         return type(error).__name__
     path = Path(frames[-1].filename)
-    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    shown = path.relative_to(PACKAGE.parent) if path.is_relative_to(PACKAGE) else path
     return f"{type(error).__name__} at {shown}:{frames[-1].lineno}"
 
 

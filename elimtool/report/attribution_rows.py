@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
 
-from elimtool.report.facts import Probe, Row
+from elimtool.files.rows import Row
+from elimtool.report.facts import Probe
 
 
 @dataclass(frozen=True)

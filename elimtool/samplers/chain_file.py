@@ -1,4 +1,4 @@
-"""Chain files: YAML text in, a checked description of a sampler chain out, with the line of every stage."""
+"""Read chain files: a checked description of a sampler chain, with the line of every stage."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from elimtool.cli.compare_prompts import OF_ONE_PAIR, OF_PAIRS
 from elimtool.errors import ElimError
 
 
-class Form(Enum):
+class ComparisonKind(Enum):
     """What is compared with what."""
 
     SAVED = "a saved comparison"
@@ -57,7 +57,7 @@ WAYS = (
 )
 
 
-def form_of(asked: Asked, given: Collection[str]) -> Form:
+def form_of(asked: Asked, given: Collection[str]) -> ComparisonKind:
     """Which comparison is meant.
 
     Args:
@@ -84,28 +84,28 @@ def form_of(asked: Asked, given: Collection[str]) -> Form:
     return form
 
 
-def _of_directories(asked: Asked) -> Form:
+def _of_directories(asked: Asked) -> ComparisonKind:
     """Runs, one run, or a saved comparison."""
     from elimtool.run.comparison import is_comparison
 
     saved = [path for path in asked.sides if is_comparison(path)]
     if saved and len(asked.sides) == 1:
-        return Form.SAVED
+        return ComparisonKind.SAVED
     if saved:
         raise ElimError(
             f"{saved[0]} is a comparison, not a run", f"elimtool compare {saved[0]} alone tells it again"
         )
     if len(asked.sides) == 2:
-        return Form.RUNS
+        return ComparisonKind.RUNS
     if len(asked.samplers) == 2:
-        return Form.RUN_CHAINS
+        return ComparisonKind.RUN_CHAINS
     raise ElimError(
         f"there is only one side to compare: {asked.sides[0]}",
         "give another run, or two of its chains: --samplers A --samplers B",
     )
 
 
-def _of_prompts(asked: Asked) -> Form:
+def _of_prompts(asked: Asked) -> ComparisonKind:
     """Prompts on the command line or in files."""
     count = len(asked.prompts) or len(asked.sides)
     if not count:
@@ -115,26 +115,32 @@ def _of_prompts(asked: Asked) -> Form:
             "two prompts and two models were both given", "compare one pair at a time: leave one of them out"
         )
     if count == 2:
-        return Form.PROMPTS if asked.prompts else Form.FILES
+        return ComparisonKind.PROMPTS if asked.prompts else ComparisonKind.FILES
     if asked.two_models:
-        return Form.MODELS
+        return ComparisonKind.MODELS
     if len(asked.samplers) == 2:
-        return Form.CHAINS
+        return ComparisonKind.CHAINS
     what = "one prompt" if asked.prompts else str(asked.sides[0])
     raise ElimError(f"there is only one side to compare: {what}", WAYS)
 
 
-def _refuse_ignored(form: Form, given: Collection[str]) -> None:
+def _refuse_ignored(form: ComparisonKind, given: Collection[str]) -> None:
     """Refuse what would be ignored."""
     used = {
-        Form.SAVED: ANYWHERE,
-        Form.RUNS: OF_TABLES,
-        Form.RUN_CHAINS: (OF_TABLES - {"intervened"}) | {"samplers"},
+        ComparisonKind.SAVED: ANYWHERE,
+        ComparisonKind.RUNS: OF_TABLES,
+        ComparisonKind.RUN_CHAINS: (OF_TABLES - {"intervened"}) | {"samplers"},
     }.get(form)
-    alien: frozenset[str] = {Form.PROMPTS: frozenset[str](), Form.FILES: OF_ONE_PAIR}.get(form, OF_PAIRS)
+    alien: frozenset[str] = {ComparisonKind.PROMPTS: frozenset[str](), ComparisonKind.FILES: OF_ONE_PAIR}.get(
+        form, OF_PAIRS
+    )
     for name in given:
         if name in alien and used is None:
-            hint = "write it in their records" if form is Form.FILES else "leave it out; two prompts take it"
+            hint = (
+                "write it in their records"
+                if form is ComparisonKind.FILES
+                else "leave it out; two prompts take it"
+            )
             raise ElimError(f"`{name}` does not go with {form.value}", hint)
         if used is not None and name not in used:
             raise ElimError(

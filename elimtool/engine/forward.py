@@ -1,0 +1,139 @@
+"""One forward pass: layers stream past the metrics, residuals are read out, tables are filled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from elimtool.engine.follow import Leaders, follow
+from elimtool.engine.records import arrow_table
+from elimtool.lenses.lens import Lens
+from elimtool.metrics import METRICS
+from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
+from elimtool.model.interventions import label
+from elimtool.model.memory import collecting_later, returning_large
+from elimtool.model.model import Model
+from elimtool.model.view import Batch, Encoded, LayerView
+from elimtool.numerics.shapes import shapes
+
+Extra = Callable[[Batch, Settings], Metric]
+"""Makes a metric of a caller's own for one pass; it may read, and fills no table."""
+
+
+def run_batch(
+    model: Model,
+    encoded: Sequence[Encoded],
+    settings: Settings,
+    lens: Lens,
+    leaders: Leaders | None = None,
+    extra: Sequence[Extra] = (),
+) -> Mapping[str, pa.Table]:
+    """Run one forward pass over some prompts, and fill the tables that ``settings`` wants.
+
+    Args:
+        model: The model, under interventions or not.
+        encoded: The prompts.
+        settings: What the metrics are told.
+        lens: How layers before the last are read out.
+        leaders: Tokens that an earlier pass followed, see ``elimtool.engine.follow.follow``.
+        extra: Metrics beside those of ``METRICS``.
+    """
+    with collecting_later():
+        return _run_batch(model, encoded, settings, lens, leaders, extra)
+
+
+def _run_batch(
+    model: Model,
+    encoded: Sequence[Encoded],
+    settings: Settings,
+    lens: Lens,
+    leaders: Leaders | None,
+    extra: Sequence[Extra],
+) -> Mapping[str, pa.Table]:
+    batch = Batch.of(encoded, model.device)
+    metrics = [made(batch, settings) for made in METRICS.values() if any(map(settings.wants, made.tables))]
+    metrics += [make(batch, settings) for make in extra]
+    if not metrics:
+        return {}
+    needs = frozenset[str]().union(*(metric.needs for metric in metrics))
+    prompt, probe = batch.rows
+    kept: list[Tensor] = []
+
+    def observe(view: LayerView) -> None:
+        kept.append(view.residual[prompt, probe])
+        for metric in metrics:
+            metric.observe(view)
+
+    with returning_large(max(len(one.token_ids) for one in encoded)):
+        model.stream(batch, needs, observe)
+    if any(type(metric).read is not Metric.read for metric in metrics):
+        with torch.inference_mode():
+            _read_out(model, batch, torch.stack(kept), lens, metrics, settings, leaders)
+    filled: dict[str, pa.Table] = {}
+    for metric in metrics:
+        for name, columns in metric.finish().items():
+            if columns and settings.wants(name):
+                filled[name] = arrow_table(name, columns, label(model.interventions))
+    return filled
+
+
+def _read_out(
+    model: Model,
+    batch: Batch,
+    residuals: Float[Tensor, "layers rows width"],
+    lens: Lens,
+    metrics: Sequence[Metric],
+    settings: Settings,
+    leaders: Leaders | None,
+) -> None:
+    """Read the probed residuals out in chunks of rows, all layers of a row at once.
+
+    Chunks take each other's memory: a metric keeps none of the logits that it was shown.
+    """
+    n_layers, n_rows, _ = residuals.shape
+    chunk = max(1, settings.readout_bytes // (n_layers * model.vocab * 4))
+    room = None
+    if model.dtype == torch.float32 and model.device.type == "cpu":
+        # numpy asks the system for large pages, torch for many small ones
+        room = torch.from_numpy(np.empty((n_layers * min(chunk, n_rows), model.vocab), dtype=np.float32))
+    for start in range(0, n_rows, chunk):
+        part = residuals[:, start : start + chunk]
+        carried = [lens.to_final(part[i], i - 1) for i in range(n_layers - 1)]
+        read = model.readout(torch.cat([*carried, part[-1]]), room)
+        logits = read.reshape(n_layers, -1, read.shape[-1])
+        rows = tuple(index[start : start + chunk] for index in batch.rows)
+        view = _view(model, batch, (rows[0], rows[1]), logits, lens.name, part[-1], settings, leaders)
+        for metric in metrics:
+            metric.read(view)
+
+
+def _view(
+    model: Model,
+    batch: Batch,
+    rows: tuple[Tensor, Tensor],
+    logits: Float[Tensor, "layers rows vocab"],
+    lens: str,
+    final: Float[Tensor, "rows width"],
+    settings: Settings,
+    leaders: Leaders | None,
+) -> ReadoutView:
+    shape, output = shapes(logits, settings.compiled), torch.log_softmax(logits[-1], -1)
+    joint = settings.wants("survival")  # the one table that has it
+    followed: Followed = follow(model, batch, rows, output, shape.top, leaders, joint=joint)
+    return ReadoutView(
+        batch,
+        rows,
+        lens,
+        logits,
+        shape,
+        output,
+        followed,
+        lambda token: model.tokenizer.texts([token])[0],
+        lambda tokens, some: model.directions(final[some], tokens, logits[-1, some]),
+        model.readout,
+    )

@@ -1,0 +1,90 @@
+"""What a run measures and how: the options of a trace, checked before a model is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from elimtool.errors import ElimError, nearest
+from elimtool.lenses.find import check_choice
+from elimtool.model.interventions import Intervention
+from elimtool.prompts.position import Position, check_position
+from elimtool.run.selection import HEADS, Selection, select
+
+DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """What to measure and how; the same for every prompt of a run.
+
+    Attributes:
+        position: Query tokens to probe: ``last``, ``all`` or an index from 0.
+        samplers: Sampler chains: preset names, YAML files or inline chains.
+        lens: How layers before the last are read out: ``auto`` (the model's fitted lens if there is one, else
+            raw), ``raw``, ``ridge``, a file of ``elimtool lens fit`` or a tuned-lens folder.
+        sinks: Attention-sink set: ``auto``, ``none`` or positions such as ``0,5``.
+        target_space: ``auto`` or ``exact``, see ``elimtool.model.targets.spaced``.
+        heads: Whether to fill the tables of single heads (``selection.HEADS``); ``None`` means unless
+            every position is probed, and where ``tables`` names one of them.
+        tables: Tables to fill, see ``elimtool.run.selection``; ``None`` for all.
+        generate: Tokens to write after each prompt through ``chain``; 0 for no walk.
+        chain: Which of ``samplers`` the walk goes through; ``None`` for the first.
+        seed: Seeds the walk's draws, and which components ``confirm`` compares with.
+        interventions: Done to the model, together, in a second pass over every prompt.
+        confirm: Whether to test the verdicts' culprits by ablation, see ``elimtool.tasks.confirm``.
+        batch_size: Prompts in one forward pass at most.
+        errors: ``raise`` the first bad prompt, or keep it as a ``row`` with its error.
+    """
+
+    position: Position = "last"
+    samplers: tuple[str, ...] = DEFAULT_SAMPLERS
+    lens: str = "auto"
+    sinks: str = "auto"
+    target_space: Literal["auto", "exact"] = "auto"
+    heads: bool | None = None
+    tables: tuple[str, ...] | None = None
+    generate: int = 0
+    chain: str | None = None
+    seed: int = 0
+    interventions: tuple[Intervention, ...] = ()
+    confirm: bool = False
+    batch_size: int = 8
+    errors: Literal["raise", "row"] = "raise"
+
+    def __post_init__(self) -> None:
+        check_choice(self.lens)
+        if self.target_space not in ("auto", "exact"):
+            raise ElimError(f"`target_space` must be 'auto' or 'exact', got '{self.target_space}'")
+        check_position(self.position)
+        if self.generate < 0:
+            raise ElimError(f"`generate` must be a number of tokens from 0, got {self.generate}")
+        if self.chain is not None and self.chain not in self.samplers:
+            raise ElimError(
+                f"`chain` must be one of `samplers`, got '{self.chain}'", nearest(self.chain, self.samplers)
+            )
+        if self.generate and not self.samplers:
+            raise ElimError("`generate` needs a sampler chain to draw through", "name one in `samplers`")
+        if self.batch_size < 1:
+            raise ElimError(f"`batch_size` must be at least 1, got {self.batch_size}")
+        if self.generate and self.interventions:
+            raise ElimError(
+                f"`generate` cannot be combined with {self.interventions[0]}",
+                "interventions act on the prompt's own pass; trace the written text as a prompt",
+            )
+        if self.confirm and not (self.single_heads and "verdicts" in self.selection().kept):
+            without = "`heads`" if not self.single_heads else "the table verdicts"
+            raise ElimError(f"`confirm` needs {without}", "it tests the components that the verdicts name")
+        self.selection()
+
+    def selection(self) -> Selection:
+        """The tables that the options come to."""
+        return select(
+            self.tables, heads=self.single_heads, walk=self.generate > 0, intervened=bool(self.interventions)
+        )
+
+    @property
+    def single_heads(self) -> bool:
+        """Whether single heads are looked at."""
+        named = not HEADS.isdisjoint(self.tables or ())
+        return (self.position != "all" or named) if self.heads is None else self.heads

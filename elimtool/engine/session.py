@@ -1,0 +1,161 @@
+"""A model set up to measure: the options of a run resolved for it, once, whoever runs prompts through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from elimtool.engine.intake import encode, ids_of, refuse_duplicates
+from elimtool.engine.options import TraceOptions
+from elimtool.engine.records import manifest
+from elimtool.engine.reference import ensure_reference
+from elimtool.errors import ElimError
+from elimtool.lenses.find import open_lens
+from elimtool.lenses.ridge import RidgeLens
+from elimtool.metrics.metric import Settings
+from elimtool.model.interventions import Patch
+from elimtool.model.model import Model
+from elimtool.model.view import Encoded
+from elimtool.numerics import kernels
+from elimtool.prompts.prompt import Prompt
+from elimtool.run.selection import ALWAYS, FITTED, refuse_unfitted
+from elimtool.samplers import Chain, resolve
+
+if TYPE_CHECKING:
+    from elimtool.run.manifest import Manifest
+
+
+class Session:
+    """What trace, batch, check and compare measure with: one model, its lens, its chains, its settings.
+
+    Args:
+        model: The model, without interventions.
+        options: What to measure.
+        compiled: Whether loops over the vocabulary are compiled; ``None`` decides by the size of each job.
+
+    Attributes:
+        lens: How layers before the last are read out.
+        settings: What metrics are told.
+        kept: Tables that end up in the run.
+        measured: Tables that passes and walks fill for them.
+
+    Raises:
+        ElimError: A chain, lens, table or intervention does not fit the model.
+    """
+
+    def __init__(self, model: Model, options: TraceOptions, *, compiled: bool | None = None) -> None:
+        self.model = model
+        self.options = options
+        self.lens, self._lens = open_lens(options.lens, model)
+        reference = self.lens.reference if isinstance(self.lens, RidgeLens) else None
+        if reference is None:
+            refuse_unfitted(options.tables, model.name)
+        chains = tuple(chain_for(model, spec) for spec in options.samplers)
+        selection = options.selection()
+        self.settings = Settings(
+            chains, options.single_heads, selection.measured, reference, compiled is True
+        )
+        self._decide = compiled is None and model.device.type == "cpu"
+        unfitted = frozenset() if reference is not None else FITTED
+        self.kept = selection.kept - unfitted
+        self.measured = selection.measured - unfitted - {ALWAYS}
+        for intervention in options.interventions:
+            intervention.check(model)
+
+    @cached_property
+    def under(self) -> Model | None:
+        """The model under the interventions; ``None`` without any.
+
+        Made when it is first asked for: some interventions need activations on reference text, which take
+        a while to measure.
+        """
+        changes = self.options.interventions
+        if not changes:
+            return None
+        needed = any(each.needs_reference for each in changes)
+        return self.model.intervened(changes, ensure_reference(self.model) if needed else None)
+
+    @property
+    def walk_chain(self) -> Chain:
+        """The chain that ``options.generate`` writes through."""
+        options = self.options
+        return self.settings.chains[options.samplers.index(options.chain) if options.chain else 0]
+
+    def encode(self, prompt: Prompt) -> Encoded:
+        """Tokenise a prompt, and check that the interventions fit it.
+
+        Raises:
+            ElimError: The prompt cannot be used.
+        """
+        return encode(self.model, prompt, self.options)
+
+    def encode_all(self, prompts: Sequence[Prompt]) -> list[Encoded | ElimError]:
+        """Tokenise prompts; one that cannot be used becomes its error, or raises it, as the options say.
+
+        Raises:
+            ElimError: A prompt cannot be used, or two have one id.
+        """
+        found: list[Encoded | ElimError] = []
+        for prompt in prompts:
+            try:
+                found.append(self.encode(prompt))
+            except ElimError as error:
+                if self.options.errors == "raise":
+                    raise
+                found.append(error)
+        refuse_duplicates(ids_of(found))
+        return found
+
+    def prepare(self, encoded: Sequence[Encoded]) -> None:
+        """Decide whether a job is large enough for compiled loops, where nobody decided before."""
+        if self._decide:
+            rows = sum(len(one.positions) for one in encoded)
+            worth = kernels.worth(self.model.vocab, rows * (self.model.n_layers + 1))
+            self.settings = replace(self.settings, compiled=worth)
+
+    def manifest(self, started: str, encoded: Sequence[Encoded] = (), **facts: Any) -> Manifest:
+        """Say what was run, for ``run.json``.
+
+        Args:
+            started: When the run began.
+            encoded: Its prompts, for what an intervention has to say about each.
+            facts: Entries of ``config`` beside the options, or instead of one.
+        """
+        config = {
+            **asdict(self.options),
+            "lens": self._lens,
+            "compiled": self.settings.compiled,
+            **self._changes(encoded),
+            **facts,
+        }
+        return manifest(self.model, config, self.settings.chains, started)
+
+    def _changes(self, encoded: Sequence[Encoded]) -> dict[str, Any]:
+        """Interventions in their canonical forms, the data that they put in, and what to know of them."""
+        changes = self.options.interventions
+        facts: dict[str, Any] = {"interventions": [str(each) for each in changes]}
+        if self.under is None:
+            return facts
+        notes = [(one.prompt_id, each.note(one)) for each in changes for one in encoded]
+        return {
+            **facts,
+            "intervention_notes": [f"{prompt_id}: {note}" for prompt_id, note in notes if note],
+            "patched": {each.file: each.sha256() for each in changes if isinstance(each, Patch)},
+            "reference": None if self.under.reference is None else dict(self.under.reference.facts),
+        }
+
+
+def chain_for(model: Model, spec: str) -> Chain:
+    """Resolve a sampler chain, with the strings at which DRY stops as this model's tokens.
+
+    Raises:
+        ElimError: The chain cannot be resolved.
+    """
+    chain = resolve(spec)
+    if not any(stage.kind == "dry" and not stage.is_off() for stage in chain.stages):
+        return chain
+    backend = model.tokenizer.backend
+    pieces = model.tokenizer.texts(range(len(backend)))
+    return chain.with_vocabulary(pieces, lambda text: backend(text, add_special_tokens=False).input_ids)

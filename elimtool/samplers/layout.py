@@ -1,0 +1,72 @@
+"""How candidates are stored: put their columns in falling order, and drop those of removed tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from elimtool.samplers.order import places, rising
+
+if TYPE_CHECKING:
+    from elimtool.samplers.candidates import Candidates
+
+CARRIED = ("n", "top", "entropy", "top_token", "top_prob", "ranks", "target_scores")
+"""What candidates have worked out that stays true in any order of their columns."""
+REORDERED = ("probs", "exact")
+"""What they have worked out by column."""
+
+
+def in_order(c: Candidates) -> Candidates:
+    """Sort the columns by falling score, the lower id first among ties; drop trailing ones no row uses."""
+    scores, columns = c.scores, None
+    if c.order != "id":  # ties fall by id: start from columns by rising id, removed tokens last
+        columns = c.ids.masked_fill(~c.alive, c.vocab).argsort(dim=-1, stable=True)
+        scores = scores.gather(1, columns)
+    place = rising(-scores)
+    scores = scores.gather(1, place)
+    place = place if columns is None else columns.gather(1, place)
+    width = int(c.n.max())
+    every = torch.arange(c.width, device=place.device).expand(place.shape)
+    inverse = torch.empty_like(place).scatter_(1, place, every)
+    place = place[:, :width]
+    fresh = replace(
+        c,
+        scores=scores[:, :width].contiguous(),
+        tokens=place if c.tokens is None else c.tokens.gather(1, place),
+        slots=c.at(inverse, -1),
+        order="falling",
+    )
+    for name in REORDERED:
+        if name in c.__dict__ and not c.sequential:
+            fresh.__dict__[name] = c.__dict__[name].gather(1, place)
+    for name in CARRIED:
+        if name in c.__dict__:
+            fresh.__dict__[name] = c.__dict__[name]
+    return fresh
+
+
+def compacted(
+    c: Candidates, mask: Bool[Tensor, "rows width"], n: Int[Tensor, " rows"], size: Int[Tensor, " rows"]
+) -> Candidates:
+    """Store the columns of a mask alone, in their present order.
+
+    Args:
+        c: What is stored.
+        mask: Columns to keep.
+        n: How many of each row are kept.
+        size: Length of the engine's array afterwards.
+    """
+    filled = torch.arange(int(n.max()), device=mask.device) < n[:, None]
+    kept = places(mask)
+    scores = c.scores.new_full(filled.shape, float("-inf")).masked_scatter_(filled, c.scores.take(kept))
+    ids = kept % c.width if c.tokens is None else c.tokens.take(kept)
+    tokens = torch.zeros(filled.shape, dtype=torch.int64, device=mask.device).masked_scatter_(filled, ids)
+    begins = torch.arange(mask.shape[0])[:, None] * c.width
+    ahead = torch.from_numpy(kept.numpy().searchsorted((begins + c.slots.clamp(min=0)).numpy()))
+    ahead -= (n.cumsum(0) - n)[:, None]
+    slots = ahead.masked_fill(~c.at(mask, False), -1)
+    return replace(c, scores=scores, tokens=tokens, slots=slots, size=size)

@@ -1,0 +1,46 @@
+"""The stages by name, in the order of every listing. Adding one is a file in this folder and a line here."""
+
+from __future__ import annotations
+
+from elimtool.samplers.dry import DRY
+from elimtool.samplers.dynamic_temperature import DynamicTemperature
+from elimtool.samplers.epsilon import Epsilon
+from elimtool.samplers.eta import Eta
+from elimtool.samplers.greedy import Greedy
+from elimtool.samplers.logit_bias import LogitBias
+from elimtool.samplers.min_p import MinP
+from elimtool.samplers.mirostat_v1 import MirostatV1
+from elimtool.samplers.mirostat_v2 import MirostatV2
+from elimtool.samplers.penalties import Penalties
+from elimtool.samplers.stage import Stage
+from elimtool.samplers.tail_free import TailFree
+from elimtool.samplers.temperature import Temperature
+from elimtool.samplers.top_a import TopA
+from elimtool.samplers.top_h import TopH
+from elimtool.samplers.top_k import TopK
+from elimtool.samplers.top_n_sigma import TopNSigma
+from elimtool.samplers.top_p import TopP
+from elimtool.samplers.typical import Typical
+from elimtool.samplers.xtc import XTC
+
+STAGES: dict[str, type[Stage]] = {
+    "logit_bias": LogitBias,
+    "penalties": Penalties,
+    "dry": DRY,
+    "temperature": Temperature,
+    "dynamic_temperature": DynamicTemperature,
+    "top_n_sigma": TopNSigma,
+    "top_k": TopK,
+    "top_p": TopP,
+    "min_p": MinP,
+    "typical": Typical,
+    "epsilon": Epsilon,
+    "eta": Eta,
+    "top_h": TopH,
+    "top_a": TopA,
+    "tail_free": TailFree,
+    "xtc": XTC,
+    "mirostat_v1": MirostatV1,
+    "mirostat_v2": MirostatV2,
+    "greedy": Greedy,
+}

@@ -96,7 +96,7 @@ class Metric:
     """One family of numbers, made anew for each batch; it never changes what it is shown.
 
     A metric implements what it looks at, ``observe`` for layers and ``read`` for distributions over the
-    vocabulary, and ``finish`` where it fills tables. Rows are read out only if a metric implements ``read``.
+    vocabulary, and ``finish`` if it fills tables. Rows are read out only where a metric implements ``read``.
 
     Attributes:
         needs: Activations that it observes beside the residual stream, see ``Model.stream``.

@@ -69,7 +69,9 @@ def compare_prompts(
     if len(left) != len(right):
         raise ElimError(f"{len(left)} prompts cannot be paired with {len(right)}", "give as many of each")
     if controls.paraphrases and len(left) > 1:
-        raise ElimError("`paraphrases` go with one pair of prompts", "leave them out, or compare one pair")
+        raise ElimError(
+            "`paraphrases` go with a single pair of prompts", "leave them out, or compare one pair"
+        )
     session = Session(model, options, compiled=False)
     bench = Bench(session, controls)
     for done, (one, other) in enumerate(zip(left, right, strict=True), start=1):

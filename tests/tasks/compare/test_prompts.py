@@ -211,7 +211,7 @@ def test_many_pairs_with_one_that_fails(llama: Any, tmp_path: Path) -> None:
             ["a", "b"],
             ["a", "b"],
             {"controls": Controls(paraphrases=("c",))},
-            "`paraphrases` go with one pair",
+            "`paraphrases` go with a single pair",
         ),
     ],
 )

@@ -187,7 +187,7 @@ def test_bad_prompts_are_rows_or_errors(llama: Any) -> None:
 def test_duplicates_and_nothing_are_refused(llama: Any) -> None:
     with pytest.raises(ElimError, match="prompts 1 and 3 have the same id"):
         elimtool.trace(llama, ["a", "b", "a"])
-    with pytest.raises(ElimError, match="give a list"):
+    with pytest.raises(ElimError, match="`targets` must be a list of strings, got 'Paris'"):
         elimtool.trace(llama, "a", targets="Paris")
     with pytest.raises(ElimError, match="no prompt"):
         elimtool.trace(llama, [])

@@ -133,7 +133,7 @@ def test_a_dead_address_is_told_at_once(tmp_path: Path, llama_directory: Path) -
     with pytest.raises(ElimError, match=f"no Ray cluster answers at 127.0.0.1:{port}"):
         on_ray(prompts, tmp_path / "run", llama_directory, address=f"127.0.0.1:{port}")
     assert time.monotonic() - started < 10
-    with pytest.raises(ElimError, match="give auto or HOST:PORT"):
+    with pytest.raises(ElimError, match="`address` must be auto or HOST:PORT, got 'here'"):
         on_ray(prompts, tmp_path / "run", llama_directory, address="here")
 
 
@@ -142,8 +142,8 @@ def test_a_dead_address_is_told_at_once(tmp_path: Path, llama_directory: Path) -
     [
         (None, "no Ray cluster answers"),
         (b"", "no Ray"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is no Ray head node"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "is no Ray head node"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is not a Ray head node"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "is not a Ray head node"),
     ],
     ids=["silent", "closes", "http", "ssh"],
 )

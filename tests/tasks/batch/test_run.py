@@ -245,7 +245,7 @@ def test_a_directory_of_something_else_is_refused(batch: Batch, llama: Any, tmp_
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").touch()
     for name, message in (
-        ("trace", "holds a run that is no batch"),
+        ("trace", "holds a run that elimtool batch did not write"),
         ("mine", "it holds 'letter.txt'"),
         ("a.jsonl", "is a file"),
         ("none/run", "does not exist"),

@@ -148,7 +148,7 @@ def test_what_is_wrong_is_found_before_the_model_is_loaded(
         elimtool.run_checks(write(nowhere))
     for changes, message, code in (
         ((("tag: capital}, metric", "tag: capitol}, metric"),), "selects no prompt", 5),
-        ((("llama.cpp:", "lama.cpp:"),), "is no sampler chain", 2),
+        ((("llama.cpp:", "lama.cpp:"),), "unknown sampler chain", 2),
         ((("{id: fr, prompt:", "{id: fr, promt:"),), "unknown key 'promt'", 2),
         ((("{id: de,", "{id: fr,"),), "two prompts have the id 'fr'", 2),
     ):

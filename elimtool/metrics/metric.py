@@ -69,7 +69,7 @@ class ReadoutView:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What metrics obey.
+    """Settings shared by the metrics of a run.
 
     Attributes:
         chains: The sampler chains to run.

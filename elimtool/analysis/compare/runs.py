@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from elimtool.analysis.compare.join import Pair
 from elimtool.analysis.compare.notes import notes_of
@@ -12,7 +12,6 @@ from elimtool.analysis.compare.side import Side
 from elimtool.analysis.compare.statistics import statistics
 from elimtool.analysis.compare.tables import differences
 from elimtool.errors import ElimError, Exit
-from elimtool.files.rows import Rows
 from elimtool.run import open_run
 from elimtool.run.comparison import Comparison
 from elimtool.run.manifest import Manifest, OtherSchema, utc_now
@@ -100,7 +99,7 @@ def _setting(a: Run, b: Run, position: OnePosition) -> tuple[Setting, tuple[int,
         chains = names[0][0], names[1][0]
         left = Side(a, position, {chains[0]: BOTH_CHAINS})
         right = Side(b, position, {chains[1]: BOTH_CHAINS})
-    ids: Rows = [dict.fromkeys(side.prompts["prompt_id"]) for side in (left, right)]
+    ids: list[dict[str, Any]] = [dict.fromkeys(side.prompts["prompt_id"]) for side in (left, right)]
     pairs = tuple(Pair(name, name, name) for name in ids[0] if name in ids[1])
     unpaired = len(ids[0]) - len(pairs), len(ids[1]) - len(pairs)
     return Setting(left, right, pairs, same_vocabulary(a.manifest, b.manifest), chains), unpaired

@@ -9,14 +9,14 @@ from elimtool.analysis.closing import closing_sentence, spell_prob
 from elimtool.analysis.evidence import findings_in_words
 from elimtool.analysis.regime_sentence import regime_sentence
 from elimtool.analysis.verdict import in_words
-from elimtool.files.rows import Row, Rows
+from elimtool.files.rows import Row
 from elimtool.report.facts import Probe, Trajectory
 from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import quoted
 from elimtool.report.ledger import ChainLedger, ledgers
 
 
-def judged(probe: Probe) -> Rows:
+def judged(probe: Probe) -> list[dict[str, Any]]:
     """For each followed token: ``token, outcome, outcome_words, evidence, regime, sentence, more, findings``.
 
     Texts are empty where the run does not tell; foils are left out.

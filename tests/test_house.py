@@ -43,16 +43,6 @@ UPWARDS = ("elimtool.run.notebook", "elimtool.report.html.page")
 CALLED_BY_NAME = ["__getattr__", "__dir__", "_repr_html_", "readinto"]
 """What Python, notebooks and libraries call."""
 CALLED_BY_DECORATORS = ["@app.command", "@field_validator", "@model_validator"]
-ASKED_BY_TESTS_ALONE = {
-    "find_entry",
-    "in_tables",
-    "killer",
-    "kept_mask",
-    "only_left",
-    "only_right",
-    "undecomposed",
-}
-"""To be used, or to go."""
 OLD_FORM = re.compile(r"^[^.]*\bin, .*\bout\b[.:]?")
 """``X in, Y out``: a first line that says what goes in and comes out, not what the thing is for."""
 
@@ -173,18 +163,10 @@ def test_docstrings_say_what_things_are_for() -> None:
 def test_nothing_is_left_that_nobody_calls() -> None:
     found = Vulture(ignore_names=CALLED_BY_NAME, ignore_decorators=CALLED_BY_DECORATORS)
     found.scavenge([str(ROOT / folder) for folder in ("elimtool", "scripts", "configs")])
-    kinds = (
-        "class",
-        "function",
-        "method",
-        "property",
-    )  # fields are mostly read by asdict and by scripts of the page
-    unused = {
-        f"{one.name} at {one.filename}:{one.first_lineno}"
-        for one in found.get_unused_code()
-        if one.typ in kinds
-    }
-    assert {one for one in unused if one.split()[0] not in ASKED_BY_TESTS_ALONE} == set()
+    # not fields: most are read by asdict, or by the scripts of the page
+    kinds = ("class", "function", "method", "property")
+    unused = [one for one in found.get_unused_code() if one.typ in kinds]
+    assert [f"{one.name} at {one.filename}:{one.first_lineno}" for one in unused] == []
 
 
 def test_public_names_are_those_that_type_checkers_see() -> None:

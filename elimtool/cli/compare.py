@@ -13,7 +13,8 @@ from elimtool.cli import options as shared
 from elimtool.cli.compare_prompts import PairOptions
 from elimtool.cli.compare_sides import Asked, ComparisonKind, form_of
 from elimtool.errors import Exit
-from elimtool.model.source import DEFAULT_MODEL, ModelSource
+from elimtool.model import DEFAULT_MODEL
+from elimtool.model.source import ModelSource
 from elimtool.prompts.position import parse_position
 
 if TYPE_CHECKING:

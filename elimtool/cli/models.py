@@ -12,7 +12,8 @@ import typer
 from elimtool.cli import options as shared
 from elimtool.cli.output import Output
 from elimtool.errors import Exit
-from elimtool.model.source import DEFAULT_MODEL, ModelSource
+from elimtool.model import DEFAULT_MODEL
+from elimtool.model.source import ModelSource
 
 app = typer.Typer(
     help="Models: what is known, where its weights are, does it load and match.", no_args_is_help=True

@@ -17,7 +17,8 @@ import typer
 
 from elimtool.cli.output import Output
 from elimtool.errors import ElimError, nearest
-from elimtool.model.source import DEFAULT_MODEL, ModelSource
+from elimtool.model import DEFAULT_MODEL
+from elimtool.model.source import ModelSource
 from elimtool.prompts.position import parse_position
 
 if TYPE_CHECKING:

@@ -1,1 +1,3 @@
 """Load models and run them layer by layer: the only room that knows TransformerLens and transformers."""
+
+DEFAULT_MODEL = "smollm2"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
+from elimtool.model import DEFAULT_MODEL
 from elimtool.model.atomic import Progress
 from elimtool.model.checkpoint import check_supported, load_hugging_face, load_tokenizer, quiet, reason
 from elimtool.model.model import Model
-from elimtool.model.source import DEFAULT_MODEL
 
 __all__ = ["DTYPES", "load_hugging_face", "load_model", "locate"]
 

@@ -16,7 +16,6 @@ import grimp
 import pytest
 import torch
 from jaxtyping import TypeCheckError
-from vulture import Vulture
 
 import elimtool
 from elimtool.numerics.ranking import rank
@@ -40,9 +39,6 @@ ROOMS = {
 }
 UPWARDS = ("elimtool.run.notebook", "elimtool.report.html.page")
 """The one import that goes up: a notebook asks a run how to show it."""
-CALLED_BY_NAME = ["__getattr__", "__dir__", "_repr_html_", "readinto"]
-"""What Python, notebooks and libraries call."""
-CALLED_BY_DECORATORS = ["@app.command", "@field_validator", "@model_validator"]
 OLD_FORM = re.compile(r"^[^.]*\bin, .*\bout\b[.:]?")
 """``X in, Y out``: a first line that says what goes in and comes out, not what the thing is for."""
 
@@ -158,15 +154,6 @@ def test_docstrings_say_what_things_are_for() -> None:
     files = [path for folder in ("elimtool", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
     found = {str(path.relative_to(ROOT)): list(filter(OLD_FORM.match, docstrings(path))) for path in files}
     assert {path: lines for path, lines in found.items() if lines} == {}
-
-
-def test_nothing_is_left_that_nobody_calls() -> None:
-    found = Vulture(ignore_names=CALLED_BY_NAME, ignore_decorators=CALLED_BY_DECORATORS)
-    found.scavenge([str(ROOT / folder) for folder in ("elimtool", "scripts", "configs")])
-    # not fields: most are read by asdict, or by the scripts of the page
-    kinds = ("class", "function", "method", "property")
-    unused = [one for one in found.get_unused_code() if one.typ in kinds]
-    assert [f"{one.name} at {one.filename}:{one.first_lineno}" for one in unused] == []
 
 
 def test_public_names_are_those_that_type_checkers_see() -> None:

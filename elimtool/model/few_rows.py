@@ -25,7 +25,9 @@ TOGETHER = 4096
 
 
 @contextmanager
-def few_rows(layers: Collection[nn.Linear], room: Tensor | None = None) -> Iterator[None]:
+def few_rows(
+    layers: Collection[nn.Linear], room: Tensor | None = None, few: range = FEW, large: int = LARGE
+) -> Iterator[None]:
     """While open, these layers turn products with a few rows round; hooks on them see what they always see.
 
     Nothing is turned round with one thread or without MKL, and nothing at all changes on a GPU, in half
@@ -35,11 +37,13 @@ def few_rows(layers: Collection[nn.Linear], room: Tensor | None = None) -> Itera
         layers: The layers, one output each where room is given.
         room: Where products of many rows are put if they fit, float32, [rows, outputs]: the next one
             overwrites them. Not while gradients are asked for.
+        few: Numbers of rows that are few.
+        large: Weights that a layer has at least for its products to be turned round.
     """
-    turns = _worthwhile()
+    turns = few if _worthwhile() else range(0)
     mine = [layer for layer in layers if _usual(layer)] if turns or room is not None else []
     for layer in mine:
-        layer.__dict__["forward"] = partial(_forward, layer, turns, room)
+        layer.__dict__["forward"] = partial(_forward, layer, turns, large, room)
     try:
         yield
     finally:
@@ -61,9 +65,9 @@ def _usual(layer: nn.Linear) -> bool:
     )
 
 
-def _forward(layer: nn.Linear, turns: bool, room: Tensor | None, rows: Tensor) -> Tensor:
+def _forward(layer: nn.Linear, turns: range, large: int, room: Tensor | None, rows: Tensor) -> Tensor:
     n, single = rows.shape[:-1].numel(), rows.dtype == torch.float32
-    if turns and single and n in FEW and layer.weight.numel() >= LARGE:
+    if single and n in turns and layer.weight.numel() >= large:
         return _turned(layer, rows)
     if room is None or not single or n > len(room):
         return nn.functional.linear(rows, layer.weight, layer.bias)

@@ -121,7 +121,7 @@ class InputGradients:
     def _differentiable(self, batch: Batch) -> Iterator[None]:
         """The model by itself; with soft caps the family's own attention, which can be differentiated."""
         config = self.model.hf.config.get_text_config() if hasattr(self.model.hf, "config") else None
-        if self.model.native_usable and getattr(config, "attn_logit_softcapping", None) is None:
+        if self.model.native.usable and getattr(config, "attn_logit_softcapping", None) is None:
             with self.model.alone(batch):
                 yield
         else:

@@ -87,7 +87,9 @@ def locate(
         progress(f"converting {path.name}")
         return gguf_directory(path), ""
     if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") > 1 or not name.strip():
-        raise ElimError(f"the model '{name}' does not exist: there is no such file or directory")
+        raise ElimError(
+            f"the model '{name}' does not exist: there is no such file or directory", "check the path"
+        )
     return snapshot(name, revision, trust_remote_code, _known_models(name, tuple(CATALOGUE)))
 
 
@@ -109,7 +111,7 @@ def _check_directory(path: Path) -> Path:
             "export one with save_pretrained, or give a .gguf file",
         )
     if not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
-        raise ElimError(f"{path} has no weights (*.safetensors or *.bin)")
+        raise ElimError(f"{path} has no weights (*.safetensors or *.bin)", "export it with save_pretrained")
     return path.resolve()
 
 

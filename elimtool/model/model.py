@@ -54,6 +54,7 @@ class Model:
         directory: Where weights and tokenizer were read from; ``None`` for a model made in memory.
         interventions: What is done to the model whenever it runs; see ``intervened``.
         reference: Activations of reference text that they put in.
+        native: Runs the wrapped model by itself, without the bridge's components that nobody listens to.
     """
 
     bridge: Any
@@ -63,14 +64,14 @@ class Model:
     directory: Path | None = None
     interventions: tuple[Intervention, ...] = ()
     reference: ReferenceActivations | None = None
+    native: Native = field(init=False, repr=False)
     _hashes: dict[str, str] = field(default_factory=dict, repr=False)
     _head_known: bool = field(default=False, repr=False)
-    _native: Native = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for parameter in self.hf.parameters():
             parameter.requires_grad_(False)
-        self._native = Native(self.bridge, self.name)
+        self.native = Native(self.bridge, self.name)
 
     @property
     def hf(self) -> Any:
@@ -151,17 +152,17 @@ class Model:
             ElimError: The output is not finite, or this architecture cannot be read out.
         """
         last = _Last(observe)
-        usable = self._native.usable  # found out before anything hangs on the bridge
+        usable = self.native.usable  # found out before anything hangs on the bridge
 
         def checked(view: LayerView) -> None:
             self._check_mask(view)
             last(view)
 
-        readers = self._readers if "block" in needs else []
+        readers = self.readers if "block" in needs else []
         shown = _parts(readers)  # norms are probed before an intervention hangs on them
         plans = [self.interventions] * len(batch.encoded)
         with torch.inference_mode(), installed(self.bridge, batch, plans, self.reference):
-            native = self._native if usable and not self._native.hindered(shown) else None
+            native = self.native if usable and not self.native.hindered(shown) else None
             emit = checked if native is None else last
             with captured(list(self.bridge.blocks), readers, batch, needs, emit, native):
                 own = self._forward(batch)
@@ -201,15 +202,10 @@ class Model:
             return False
         return True
 
-    @property
-    def native_usable(self) -> bool:
-        """Whether the wrapped model can run by itself; see ``elimtool.model.native``."""
-        return self._native.usable
-
     @contextmanager
     def alone(self, batch: Batch) -> Iterator[None]:
         """While open, the wrapped model runs by itself; components that somebody listens to stay."""
-        with self._native.running(batch, None):
+        with self.native.running(batch, None):
             yield
 
     @cached_property
@@ -251,7 +247,8 @@ class Model:
         return Head(self.bridge, self.name, next(iter(self.hf.parameters())))
 
     @cached_property
-    def _readers(self) -> list[BlockReader]:
+    def readers(self) -> list[BlockReader]:
+        """What knows where each block shows its parts."""
         config = getattr(self.hf, "config", None)
         multiplier = float(getattr(config, "residual_multiplier", None) or 1.0)
         sample = next(iter(self.hf.parameters()))

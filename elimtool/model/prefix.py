@@ -96,7 +96,7 @@ class Prefix:
 
 def shares_prefixes(model: Model) -> bool:
     """Whether a family goes on from kept keys and values to what it gives without them; tried once."""
-    if not hasattr(model.hf, "base_model_prefix") or not model.native_usable:
+    if not hasattr(model.hf, "base_model_prefix") or not model.native.usable:
         return False
     ids = tuple(one % model.vocab for one in range(5, 5 + TRIAL))
     some = range(min(model.vocab, 1000))

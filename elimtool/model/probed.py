@@ -47,11 +47,13 @@ class AttentionRows:
         form: Some probes, of some prompts, to their weights on some keys [prompts, heads, some, keys].
         positions: Where the probes are, [batch, probes]: they see nothing behind it.
         each: Weights of one probe: batch x heads x keys.
+        most: Weights that are formed at a time, at most.
     """
 
     form: Callable[[slice, slice, slice], Tensor]
     positions: Int[Tensor, "batch probes"]
     each: int
+    most: int = FORMED_NUMBERS
 
     @property
     def probes(self) -> int:
@@ -60,7 +62,7 @@ class AttentionRows:
 
     def fits(self) -> bool:
         """Whether all of them may be held at once."""
-        return self.probes * self.each <= FORMED_NUMBERS
+        return self.probes * self.each <= self.most
 
     def whole(self) -> Float[Tensor, "batch heads probes keys"]:
         """All of them."""
@@ -72,7 +74,7 @@ class AttentionRows:
 
     def parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some nearest"]]]:
         """As many probes at a time as may be held, and which; without the keys behind the last of them."""
-        size = max(1, FORMED_NUMBERS // self.each)
+        size = max(1, self.most // self.each)
         for start in range(0, self.probes, size):
             some = slice(start, min(self.probes, start + size))
             yield some, self.form(some, EVERY, slice(0, int(self.positions[:, some].max()) + 1))

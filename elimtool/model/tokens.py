@@ -127,7 +127,7 @@ class Tokenizer:
             head = self.encode(anchor, special=False).ids
             ids = self.encode(anchor + target, special=False).ids
             tail = ids[len(head) :]
-            if ids[: len(head)] == head and b"".join(map(self._spell, tail)) == target.encode():
+            if ids[: len(head)] == head and b"".join(map(self.spell, tail)) == target.encode():
                 return tail
         return self.encode(target, special=False).ids
 
@@ -159,9 +159,9 @@ class Tokenizer:
 
     def texts(self, ids: Sequence[int]) -> list[str]:
         r"""What each token stands for as text, leading space included; incomplete bytes as ``\xNN``."""
-        return [self._spell(int(i)).decode("utf-8", "backslashreplace") for i in ids]
+        return [self.spell(int(i)).decode("utf-8", "backslashreplace") for i in ids]
 
-    def _spell(self, token_id: int) -> bytes:
+    def spell(self, token_id: int) -> bytes:
         """The UTF-8 bytes that a token stands for; ids that models pad their vocabulary with are named."""
         known = self._memo.get(token_id)
         if known is None:

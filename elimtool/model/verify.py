@@ -79,7 +79,9 @@ def verify(
         ElimError: The model was made in memory, so that there is nothing to load again.
     """
     if model.directory is None:
-        raise ElimError(f"{model.name} has no directory to load again")
+        raise ElimError(
+            f"{model.name} has no directory to load again", "verify a model that was loaded from one"
+        )
     dtype = str(model.dtype).removeprefix("torch.")
     plain = load_hugging_face(model.name, model.directory, dtype, trust_remote_code).to(model.device)
     worst: dict[str, ActivationDifference] = {}

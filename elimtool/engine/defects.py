@@ -43,7 +43,7 @@ def kind_of(error: Exception) -> str:
     if not frames:
         return type(error).__name__
     path = Path(frames[-1].filename)
-    shown = path.relative_to(PACKAGE.parent) if path.is_relative_to(PACKAGE) else path
+    shown = path.relative_to(PACKAGE.parent) if path.is_relative_to(PACKAGE.parent) else path
     return f"{type(error).__name__} at {shown}:{frames[-1].lineno}"
 
 

@@ -65,6 +65,7 @@ def follow(
     is_foil, ambiguous = grid(lambda one: one.is_foil, False), grid(lambda one: one.ambiguous, False)
     rest = _remainders(model, batch, rows, chosen, width, joint)
     ids, is_foil, ambiguous, rest = (one.to(output.device) for one in (ids, is_foil, ambiguous, rest))
+    # rows with fewer targets are padded with -1, whose value nobody reads
     logprob = output.gather(-1, ids.clamp(min=0)).double() + rest
     return Followed(ids, is_foil, ambiguous, [[t.text for t in targets] for targets in chosen], logprob)
 

@@ -85,7 +85,7 @@ def _read_out(
     Each chunk's logits overwrite those of the last, so a metric must not keep what it was shown.
     """
     n_layers, n_rows, _ = residuals.shape  # layer -1 is the first
-    chunk = max(1, settings.readout_bytes // (n_layers * model.vocab * 4))
+    chunk = max(1, settings.readout_bytes // (n_layers * model.vocab * 4))  # 4 bytes: float32
     room = None
     if model.dtype == torch.float32 and model.device.type == "cpu":
         # numpy asks the system for large pages, torch for many small ones

@@ -86,5 +86,5 @@ def refuse_duplicates(
         if known is not None and (first := seen.setdefault(known, place)) != place:
             raise ElimError(
                 f"{noun} {first} and {place} have the same id '{known}'",
-                "give each prompt an id of its own (two chats may be rendered alike), or leave one out",
+                "give each prompt its own id (two chats may be rendered alike), or leave one out",
             )

@@ -90,17 +90,15 @@ def prompt_rows(asked: Sequence[Prompt], encoded: Sequence[Encoded | ElimError])
 
 def failed_row(row: Row, error: Exception) -> Row:
     """Mark the row of a prompt whose measurement failed, and say why."""
-    return {**row, "status": "error", "error_type": type(error).__name__, "error_message": _one_line(error)}
+    kind = type(error).__name__
+    message = _printable(" ".join(str(error).split()) or kind)
+    return {**row, "status": "error", "error_type": kind, "error_message": message}
 
 
 def unread_row(prompt_id: str, text: str | None, error: Exception) -> Row:
     """Make the row of a record that is not a valid prompt."""
     known = {"prompt_id": prompt_id, "text": None if text is None else _printable(text)}
     return failed_row({**dict.fromkeys(TABLES["prompts"].names), **known}, error)
-
-
-def _one_line(error: Exception) -> str:
-    return _printable(" ".join(str(error).split()) or type(error).__name__)
 
 
 def _printable(text: str) -> str:

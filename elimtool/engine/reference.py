@@ -24,7 +24,7 @@ REFERENCE_VERSION = 1
 """Raised when the text or what is kept of it changes, so that older cached files are not used."""
 
 TOKENS = 4096
-"""Tokens of reference text: the error of a mean over so many is a few hundredths of the values' spread."""
+"""Tokens of reference text: enough to know a mean to a few hundredths of the values' spread."""
 
 WINDOW = 128
 SAMPLES = 64

@@ -55,7 +55,7 @@ def walk(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int) -> li
     state = chain.start(1)
     steps: list[Step] = []
     written: list[int] = []
-    nobody = torch.full((1, 1), -1)
+    nobody = torch.full((1, 1), -1)  # no token is followed
     logits = decoder.read(one.token_ids)
     while True:
         history = History(prompt=one.token_ids, generated=tuple(written))

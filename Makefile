@@ -22,11 +22,12 @@ demo: $(READY) ## Fetch the default model if need be and trace one prompt
 test: $(READY) ## Run every test, files side by side; say at the end why some were skipped
 	$(BIN)/python -m pytest -ra --numprocesses auto --maxprocesses 4 --dist loadfile
 
-check: $(READY) ## Lint, formatting, types, and that imports only go down
+check: $(READY) ## Lint, formatting, types, that imports only go down and that nothing is unused
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/vulture
 
 bench: $(READY) ## Time start-up, tracing, samplers and products against bare ones
 	$(BIN)/python scripts/bench_startup.py

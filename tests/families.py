@@ -99,9 +99,14 @@ FAMILIES: dict[str, Callable[[], Any]] = {
 
 
 def save(
-    family: str, directory: Path, tokenizer: Any, dtype: torch.dtype = torch.float32, seed: int = 0
+    family: str,
+    directory: Path,
+    tokenizer: Any,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    **changes: Any,
 ) -> Path:
-    """Write a random model of a family as a Hugging Face directory.
+    """Write a random model of a family, its configuration changed if asked, as a Hugging Face directory.
 
     Weights are drawn larger than usual, so that attention is far from uniform and a wrong mask shows.
     """
@@ -109,6 +114,7 @@ def save(
 
     torch.manual_seed(sum(map(ord, family)) + seed)
     config = FAMILIES[family]()
+    config.update(changes)
     config.pad_token_id = None
     model = AutoModelForCausalLM.from_config(config)
     for name, parameter in model.named_parameters():

@@ -48,12 +48,7 @@ def prompt_text(prompt: str | None, file: Path | None) -> str:
 
 
 def prompt_of(
-    text: str,
-    chat: bool,
-    system: str | None,
-    target: Sequence[str],
-    foil: Sequence[str],
-    span: Sequence[str],
+    text: str, chat: bool, system: str | None, target: Sequence[str], foil: Sequence[str], span: Sequence[str]
 ) -> Prompt:
     """A text, or a chat of a user's message and perhaps a system message, with what to follow.
 

@@ -110,13 +110,21 @@ def attribute(
         refuse_beside_file(prompt=prompt, file=file, chat=chat or None, system=system, span=span)
         from elimtool.prompts.file import read_prompts
 
-        asked = read_prompts(prompts)
-    wanted = _options(
-        method,
-        position,
+        asked, unread = read_prompts(prompts)
+        for error in unread.values():
+            raise error
+    from elimtool.tasks.attribute.options import METHODS, AttributeOptions
+
+    named = tuple(name.strip() for given in method for name in given.split(",")) if method else None
+    words: dict[str, Any] = {
+        "position": parse_position(position, several=False),
+        "target_space": target_space,
+    }
+    wanted = AttributeOptions(
+        methods=METHODS if named and "all" in named else named,
+        **words,
         units=units,
         sinks=sinks,
-        target_space=target_space,
         windows=windows,
         ablations=ablations,
         steps=steps,
@@ -125,9 +133,10 @@ def attribute(
     )
     saved.check()
     run = _measure(printed.output, asked, (target or (), foil or ()), wanted, model.source)
-    if saved.out is not None:
-        run.save(saved.out, overwrite=saved.overwrite)
-    _show(printed, run, saved.out)
+    from elimtool.report.attribution import print_attribution
+
+    saved.write(run)
+    printed.output.result(run, saved.out, printed.as_json, print_attribution)
     if "error" in set(run.prompts["status"]):
         raise typer.Exit(Exit.PARTIAL)
 
@@ -142,16 +151,6 @@ def refuse_beside_file(**given: Any) -> None:
         if value is not None:
             what = "PROMPT" if name == "prompt" else f"`{name}`"
             raise ElimError(f"{what} and --prompts cannot be combined", "leave one of the two out")
-
-
-def _options(method: list[str] | None, position: str, **others: Any) -> AttributeOptions:
-    from elimtool.tasks.attribute.options import METHODS, AttributeOptions
-
-    probe: Any = parse_position(position, several=False)
-    named = tuple(name.strip() for given in method for name in given.split(",")) if method else None
-    if named is not None and "all" in named:
-        named = METHODS
-    return AttributeOptions(methods=named, position=probe, **others)
 
 
 def _measure(
@@ -174,14 +173,3 @@ def _measure(
             options=wanted,
             progress=lambda done, total: say(f"attributing: {done} of {total} methods done"),
         )
-
-
-def _show(printed: shared.PrintOptions, run: Run, out: Path | None) -> None:
-    output = printed.output
-
-    def story() -> None:
-        from elimtool.report.attribution import print_attribution
-
-        print_attribution(run, output.console)
-
-    output.result(run, out, printed.as_json, story)

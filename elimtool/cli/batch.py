@@ -30,12 +30,11 @@ EPILOG = (
 
 
 @dataclass(frozen=True)
-class MeasureOptions(shared.MeasureOptions):
+class BatchMeasureOptions(shared.MeasureOptions):
     """What a batch measures: single heads only where they are asked for."""
 
     heads: Annotated[
-        bool | None,
-        shared.switch("--heads/--no-heads", help="Fill the tables of single heads. Without: no."),
+        bool | None, shared.switch("--heads/--no-heads", help="Fill the tables of single heads. Without: no.")
     ] = None
 
 
@@ -67,12 +66,11 @@ def batch(
         ),
     ] = None,
     dedupe: Annotated[
-        bool,
-        shared.switch("--dedupe", help="Keep the first record of each id, instead of refusing."),
+        bool, shared.switch("--dedupe", help="Keep the first record of each id, instead of refusing.")
     ] = False,
     target: shared.Target = None,
     foil: shared.Foil = None,
-    measured: MeasureOptions,
+    measured: BatchMeasureOptions,
     changed: InterventionOptions,
     confirm: Confirm = False,
     shard_size: Annotated[

@@ -13,7 +13,8 @@ from elimtool.cli import options as shared
 from elimtool.cli.compare_prompts import PairOptions
 from elimtool.cli.compare_sides import Asked, ComparisonKind, form_of
 from elimtool.errors import Exit
-from elimtool.model.source import DEFAULT_MODEL, ModelSource
+from elimtool.model import DEFAULT_MODEL
+from elimtool.model.source import ModelSource
 from elimtool.prompts.position import parse_position
 
 if TYPE_CHECKING:
@@ -44,9 +45,7 @@ def compare(
     prompt: Annotated[
         list[str] | None,
         shared.option(
-            "--prompt",
-            help="A prompt: two to compare them, one for two models or chains.",
-            panel=PROMPTS,
+            "--prompt", help="A prompt: two to compare them, one for two models or chains.", panel=PROMPTS
         ),
     ] = None,
     format_: Annotated[
@@ -126,7 +125,11 @@ def compare(
         else:
             follow |= {"options": read.made(), "seed": seed}
             found = _of_models(printed.output, form, asked, sources, format_, follow)
-    _show(printed, found, out, overwrite)
+    if out is not None:
+        found.save(out, overwrite=overwrite)
+    from elimtool.report.compare.story import print_comparison
+
+    printed.output.result(found, out, printed.as_json, print_comparison)
     if form is not ComparisonKind.SAVED and _failed(found):
         raise typer.Exit(Exit.PARTIAL)
 
@@ -232,16 +235,3 @@ def _failed(found: Comparison) -> bool:
     if found.kind == "runs":
         return False
     return "error" in found.arrow("pairs").column("status").to_pylist()
-
-
-def _show(printed: shared.PrintOptions, found: Comparison, out: Path | None, overwrite: bool) -> None:
-    if out is not None:
-        found.save(out, overwrite=overwrite)
-    output = printed.output
-
-    def story() -> None:
-        from elimtool.report.compare.story import print_comparison
-
-        print_comparison(found, output.console)
-
-    output.result(found, out, printed.as_json, story)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,8 +74,7 @@ def eval_(
     *,
     texts: Texts = None,
     lens: Annotated[
-        str,
-        shared.option("--lens", metavar="NAME", env="LENS", help="auto, raw, ridge, or a lens file."),
+        str, shared.option("--lens", metavar="NAME", env="LENS", help="auto, raw, ridge, or a lens file.")
     ] = "auto",
     samples: Annotated[
         int, shared.option("--samples", metavar="N", help="About how many positions to read.")
@@ -106,7 +106,7 @@ def eval_(
         name = source.name
         output.note(f"no fitted lens for {name}: only raw is measured; fit one: elimtool lens fit -m {name}")
     if printed.as_json:
-        output.json({"model": source.name, **_plain(result)})
+        output.json({"model": source.name, **asdict(result)})
     else:
         _print(output, result)
 
@@ -115,12 +115,6 @@ def _documents(texts: list[Path] | None, name: Any) -> tuple[Document, ...]:
     from elimtool.lenses.corpus import read_documents, shipped
 
     return read_documents(texts) if texts else shipped(name)
-
-
-def _plain(result: Evaluation) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(result)
 
 
 def _print(output: Output, result: Evaluation) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +12,8 @@ import typer
 from elimtool.cli import options as shared
 from elimtool.cli.output import Output
 from elimtool.errors import Exit
-from elimtool.model.source import DEFAULT_MODEL, ModelSource
+from elimtool.model import DEFAULT_MODEL
+from elimtool.model.source import ModelSource
 
 app = typer.Typer(
     help="Models: what is known, where its weights are, does it load and match.", no_args_is_help=True
@@ -32,18 +33,12 @@ def list_(as_json: shared.Json = False) -> None:
     output = Output()
     rows = models_status()
     if as_json:
-        output.json([{**_plain(row), "path": str(row.path)} for row in rows])
+        output.json([{**asdict(row), "path": str(row.path)} for row in rows])
         return
     for row in rows:
         size = f"{row.size / 1e6:,.0f} MB" if row.size else "-"
         output.line(f"{row.name:12} {row.state:12} {size:>8}  {row.description}")
         output.line(f"{'':12} {row.path}")
-
-
-def _plain(row: object) -> dict[str, object]:
-    from dataclasses import asdict
-
-    return asdict(row)  # type: ignore[call-overload,no-any-return]
 
 
 @app.command()
@@ -101,7 +96,7 @@ def verify(*, model: VerifiedModel, printed: shared.PrintOptions) -> None:
         say("comparing with Hugging Face")
         found = compare(loaded, trust_remote_code=source.trust_remote_code)
     if printed.as_json:
-        output.json([{**_plain(one), "passed": one.passed} for one in found])
+        output.json([{**asdict(one), "passed": one.passed} for one in found])
     else:
         of = f"{source.name} ({source.dtype}, {loaded.n_layers} layers)"
         output.line(f"{of} against Hugging Face on the same weights")

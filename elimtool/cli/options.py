@@ -17,15 +17,13 @@ import typer
 
 from elimtool.cli.output import Output
 from elimtool.errors import ElimError, nearest
-from elimtool.model.source import DEFAULT_MODEL, ModelSource
+from elimtool.model import DEFAULT_MODEL
+from elimtool.model.source import ModelSource
 from elimtool.prompts.position import parse_position
 
 if TYPE_CHECKING:
     from elimtool.engine.options import TraceOptions
-
-
-NO_OPTIONS = ("config", "prompt", "prompts")
-"""Parameters that a config file cannot set."""
+    from elimtool.run import Run
 
 
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -37,12 +35,12 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     given = read_yaml(path)
     if not isinstance(given, dict):
         raise ElimError(f"{path}: a config file must be a mapping of option names to values")
-    options = {name for p in context.command.params if (name := p.name) and name not in NO_OPTIONS}
+    names = {str(one.name) for one in context.command.params} - {"config", "prompt", "prompts"}
     defaults: dict[str, Any] = {}
     for key, value in given.items():
         name = str(key).replace("-", "_")
-        if name not in options:
-            shown = tuple(sorted(option.replace("_", "-") for option in options))
+        if name not in names:
+            shown = tuple(sorted(option.replace("_", "-") for option in names))
             raise ElimError(f"{path}: unknown key '{key}'", nearest(str(key), shown))
         defaults[name] = value
     context.default_map = {**(context.default_map or {}), **defaults}
@@ -146,8 +144,7 @@ Device = Annotated[
     ),
 ]
 TrustRemoteCode = Annotated[
-    bool,
-    switch("--trust-remote-code", help="Run Python code that comes with the checkpoint.", panel=MODEL),
+    bool, switch("--trust-remote-code", help="Run Python code that comes with the checkpoint.", panel=MODEL)
 ]
 Out = Annotated[
     Path | None,
@@ -240,8 +237,7 @@ class MeasureOptions(ReadOptions):
     heads: Annotated[
         bool | None,
         switch(
-            "--heads/--no-heads",
-            help="Fill the tables of single heads. Without: yes, unless --position all.",
+            "--heads/--no-heads", help="Fill the tables of single heads. Without: yes, unless --position all."
         ),
     ] = None
     tables: Annotated[
@@ -328,6 +324,11 @@ class SaveOptions:
             from elimtool.run.writer import check_directory
 
             check_directory(self.out, self.overwrite)
+
+    def write(self, run: Run) -> None:
+        """Write a run, if it is to be written."""
+        if self.out is not None:
+            run.save(self.out, overwrite=self.overwrite)
 
 
 @dataclass(frozen=True)

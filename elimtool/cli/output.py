@@ -59,21 +59,23 @@ class Output:
         sys.stdout.write("\n")
         sys.stdout.flush()
 
-    def result(self, found: Result, out: Path | None, as_json: bool, story: Callable[[], None]) -> None:
+    def result(
+        self, found: Result, out: Path | None, as_json: bool, story: Callable[[Any, Console], None]
+    ) -> None:
         """Print what a command found, as JSON or a story; with ``quiet`` only where it was written.
 
         Args:
             found: A run or a comparison.
             out: The directory that it was written to, if any.
             as_json: Whether JSON is asked for.
-            story: Prints the readable form.
+            story: Prints the readable form to a console.
         """
         if as_json:
             self.json(found.to_dict())
         elif self.quiet and out is not None:
             self.line(str(out))
         else:
-            story()
+            story(found, self.console)
         if out is not None:
             rows = sum(found.manifest.counts.values())
             self.note(f"wrote {out}: {len(found.tables)} tables, {rows:,} rows")

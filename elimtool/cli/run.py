@@ -84,8 +84,7 @@ def merge_(
         list[Path], typer.Argument(help="The directories of --shard 0/n to n-1/n.", metavar="DIR...")
     ],
     out: Annotated[
-        Path,
-        shared.option("-o", "--out", metavar="DIR", help="Where to write it.", panel=shared.OUTPUT),
+        Path, shared.option("-o", "--out", metavar="DIR", help="Where to write it.", panel=shared.OUTPUT)
     ],
     overwrite: Annotated[
         bool, shared.switch("--overwrite", help="Replace the run in --out.", panel=shared.OUTPUT)

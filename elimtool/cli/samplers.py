@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,8 +23,6 @@ Name = Annotated[
 @app.command("list")
 def list_(as_json: shared.Json = False) -> None:
     """List the engines whose chains are known, and the stages that chains are made of."""
-    from dataclasses import asdict
-
     from elimtool.samplers.catalogue import preset_infos, stage_infos
 
     output = Output()
@@ -56,8 +55,6 @@ def show(name: Name, as_json: shared.Json = False) -> None:
 
 
 def _show_stage(output: Output, stage: StageInfo, as_json: bool) -> None:
-    from dataclasses import asdict
-
     if as_json:
         output.json(asdict(stage))
         return

@@ -46,9 +46,10 @@ def trace(
     wanted = measured.made(interventions=changed.made(measured.seed), confirm=confirm)
     saved.check()
     run = _measure(printed.output, asked, wanted, model.source, save_activations)
-    if saved.out is not None:
-        run.save(saved.out, overwrite=saved.overwrite)
-    _show(printed, run, saved.out)
+    from elimtool.report.terminal import print_story
+
+    saved.write(run)
+    printed.output.result(run, saved.out, printed.as_json, print_story)
 
 
 def _measure(
@@ -68,14 +69,3 @@ def _measure(
     if wanted.lens == "auto" and run.manifest.lens == "raw":
         output.note(f"no fitted lens for {name}: layers are read raw; fit one: elimtool lens fit -m {name}")
     return run
-
-
-def _show(printed: shared.PrintOptions, run: Run, out: Path | None) -> None:
-    output = printed.output
-
-    def story() -> None:
-        from elimtool.report.terminal import print_story
-
-        print_story(run, output.console)
-
-    output.result(run, out, printed.as_json, story)

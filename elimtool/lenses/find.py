@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from elimtool.errors import ElimError, nearest
-from elimtool.lenses.corpus import shipped
+from elimtool.lenses.corpus import Document, shipped
 from elimtool.lenses.fit import fit_lens
 from elimtool.lenses.lens import Lens
 from elimtool.lenses.raw import RawLens
@@ -71,15 +72,22 @@ def open_lens(choice: str, model: Model) -> tuple[Lens, str | dict[str, str]]:
     return _ridge(path, path.stem, model)
 
 
-def ensure_lens(model: Model, progress: Progress | None = None) -> Path:
-    """Fit the model's lens on the package's own text, unless the cache has it.
+def ensure_lens(
+    model: Model, progress: Progress | None = None, documents: Sequence[Document] | None = None
+) -> Path:
+    """Fit the model's lens, unless the cache has it.
 
     Of two processes at once, one fits and the other waits; a killed one leaves no partial file.
+
+    Args:
+        model: The model.
+        progress: Called with what is being done.
+        documents: Text to fit on; by default the package's own.
     """
     path = cached_lens(model.hashes()["weights_sha256"])
     with atomic.locked(path, progress):
         if not path.is_file():
-            fit_lens(model, shipped("fit"), progress=progress).save(path)
+            fit_lens(model, shipped("fit") if documents is None else documents, progress=progress).save(path)
     return path
 
 

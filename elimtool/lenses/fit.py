@@ -58,7 +58,9 @@ def fit_lens(
     """
     windows = cut_windows(model, documents, window, tokens)
     if len(windows) < 2:
-        raise ElimError("the text gives a single window", "give more text: some of it chooses lambda")
+        raise ElimError(
+            "the text is too short: it gives a single window", "give more text: some of it chooses lambda"
+        )
     tell = in_tenths(progress, f"fitting the lens on {sum(map(len, windows)):,} tokens")
     train, held_out = (Moments.empty(model.n_layers, model.width) for _ in range(2))
     outputs = _Outputs(model, len(windows))

@@ -78,7 +78,8 @@ def cut_windows(model: Model, documents: Sequence[Document], window: int, limit:
             left = None if left is None else left - len(ids)
     if not found:
         raise ElimError(
-            f"the text gives no window of {SHORTEST} tokens", "give more text, or a larger `tokens`"
+            f"the text is too short: it gives no window of {SHORTEST} tokens",
+            "give more text, or a larger `tokens`",
         )
     return found
 

@@ -28,9 +28,6 @@ RULE = f"lt_{ELIMINATED_BELOW}_uniform"
 Numbers = np.ndarray[Any, np.dtype[Any]]
 Summed = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 
-HELD_NUMBERS = 2**22
-"""Attention weights that wait to be reduced together, at most, beside those of one layer."""
-
 
 class AttentionRetention(Metric):
     """Reduces attention rows [heads, probes, keys] to masses of spans.
@@ -69,7 +66,7 @@ class AttentionRetention(Metric):
             self._flush()
         self.layers.append(view.layer)
         self.waiting.append((view.attention, view.visible))
-        if (len(self.waiting) + 1) * view.attention.numel() > HELD_NUMBERS:
+        if (len(self.waiting) + 1) * view.attention.numel() > self.settings.held_numbers:
             self._flush()
 
     @torch.inference_mode()

@@ -86,9 +86,11 @@ class Matching:
 
     Args:
         prior: Logarithm of p_0.
+        count: Tokens to find for each.
     """
 
-    def __init__(self, prior: Float[Tensor, "vocab"]) -> None:
+    def __init__(self, prior: Float[Tensor, "vocab"], count: int = MATCHED_TOKENS) -> None:
+        self.count = count
         self.prior = prior.double().cpu()
         self.order = self.prior.numpy().argsort(kind="stable")
         self.place = np.empty_like(self.order)
@@ -97,7 +99,7 @@ class Matching:
     def controls(
         self, targets: Int[Tensor, "rows k"], excluded: Int[Tensor, "rows e"]
     ) -> Int[Tensor, "rows k controls"]:
-        """The ``MATCHED_TOKENS`` tokens nearest to each target in log p_0, by id among equals.
+        """The tokens nearest to each target in log p_0, by id among equals.
 
         Args:
             targets: Vocabulary indices; negative ones get the controls of token 0, to be ignored.
@@ -106,7 +108,7 @@ class Matching:
         Returns:
             Vocabulary indices; -1 behind the last where a small vocabulary has no more.
         """
-        found = torch.full((*targets.shape, MATCHED_TOKENS), -1, dtype=torch.long)
+        found = torch.full((*targets.shape, self.count), -1, dtype=torch.long)
         for row, (ids, out) in enumerate(zip(targets.tolist(), excluded.tolist(), strict=True)):
             for k, target in enumerate(ids):
                 nearest = self._nearest(max(target, 0), out)
@@ -114,12 +116,12 @@ class Matching:
         return found
 
     def _nearest(self, target: int, excluded: list[int]) -> npt.NDArray[np.int64]:
-        prior, reach = self.prior.numpy(), MATCHED_TOKENS + len(excluded) + 1
+        prior, reach = self.prior.numpy(), self.count + len(excluded) + 1
         place = int(self.place[target])
         near = self.order[max(0, place - reach) : place + reach + 1]
         near = np.sort(near[~np.isin(near, [*excluded, target])])
         distance = np.abs(prior[near] - prior[target])
-        nearest: npt.NDArray[np.int64] = near[distance.argsort(kind="stable")[:MATCHED_TOKENS]]
+        nearest: npt.NDArray[np.int64] = near[distance.argsort(kind="stable")[: self.count]]
         return nearest
 
 

@@ -21,12 +21,9 @@ from torch import Tensor
 from elimtool.metrics.columns import Columns, join, place
 from elimtool.metrics.components import Branch
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
-from elimtool.model.heads import FORMED_NUMBERS, RowIndex
+from elimtool.model.heads import RowIndex
 from elimtool.model.view import Batch, FormedAttention, LayerView
 from elimtool.numerics.ranking import largest
-
-KEPT_NUMBERS = 2**16
-"""Attention weights of a layer up to which they are kept until they are scored; more are formed again."""
 
 PREDICTED = 10
 """A token is about to be repeated if it is among so many first before the block."""
@@ -55,7 +52,7 @@ class CopySuppression(Metric):
         """Keep one block's heads and their attention, or give up where they cannot be told."""
         if not self.wanted or view.layer < 0:
             return
-        block, weights = view.block, Weights.of(view)
+        block, weights = view.block, Weights.of(view, self.settings.kept_weights)
         if block is None or block.heads is None or weights is None:
             self._give_up()
         else:
@@ -74,7 +71,7 @@ class CopySuppression(Metric):
         if not self.wanted or view.directions is None:
             return
         n_layers, n_rows, _ = view.logits.shape
-        step = max(1, FORMED_NUMBERS // (n_layers * self.batch.ids.shape[1]))
+        step = max(1, self.settings.held_numbers // (n_layers * self.batch.ids.shape[1]))
         found = [self._scored(view, slice(start, start + step)) for start in range(0, n_rows, step)]
         scores, counts = (torch.cat(part) for part in zip(*found, strict=True))
         self._fill(view, scores, counts)
@@ -90,7 +87,7 @@ class CopySuppression(Metric):
         keys = _packed(hits.any(0))
         among = (hits.gather(-1, keys.clamp(min=0).expand(len(hits), -1, -1)) & (keys >= 0)).transpose(0, 1)
         assert view.directions is not None
-        size = max(1, FORMED_NUMBERS // (len(ids) * self.blocks[0][0].width))
+        size = max(1, self.settings.held_numbers // (len(ids) * self.blocks[0][0].width))
         total = torch.zeros((), dtype=torch.float64, device=ids.device)
         for start in range(0, keys.shape[1], size):
             part = keys[:, start : start + size].clamp(min=0)
@@ -148,10 +145,10 @@ class Weights:
     rows: FormedAttention | None
 
     @classmethod
-    def of(cls, view: LayerView) -> Weights | None:
-        """Those of a layer; ``None`` where it has none."""
+    def of(cls, view: LayerView, most: int) -> Weights | None:
+        """Those of a layer, held if they are no more than ``most``; ``None`` where it has none."""
         held = view.attention
-        if view.rows is not None and (held is None or held.numel() > KEPT_NUMBERS):
+        if view.rows is not None and (held is None or held.numel() > most):
             return cls(None, view.rows)
         return None if held is None else cls(held, None)
 

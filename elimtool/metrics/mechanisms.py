@@ -24,9 +24,6 @@ from elimtool.metrics.neurons import activity, droppable
 from elimtool.model.affine import Gain, close, scales, wide
 from elimtool.model.view import Batch, Block, LayerView
 
-HELD_NUMBERS = 2**22
-"""Numbers in one intermediate tensor at most, about; rows are worked through in chunks that fit."""
-
 PerRow = Float[Tensor, "*rows"]
 
 
@@ -91,7 +88,10 @@ class Mechanisms(Metric):
         if self.waiting and one.shapes != self.waiting[0].shapes:
             self._flush()
         self.waiting.append(one)
-        if len(self.waiting) * sum(value.numel() for value in one.shown.values()) > HELD_NUMBERS:
+        if (
+            len(self.waiting) * sum(value.numel() for value in one.shown.values())
+            > self.settings.held_numbers
+        ):
             self._flush()
 
     @torch.inference_mode()

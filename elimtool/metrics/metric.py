@@ -78,6 +78,9 @@ class Settings:
         reference: What text in distribution looks like to the model; ``None`` where no lens was fitted.
         compiled: Whether loops over the vocabulary may be compiled, see ``elimtool.numerics.kernels``.
         readout_bytes: Logits held at a time while residuals are read out; rows are read in chunks that fit.
+        held_numbers: Numbers in one intermediate tensor at most, about; more are worked through in parts.
+        kept_weights: Attention weights of a layer up to which they are kept until they are scored; more are
+            formed again.
     """
 
     chains: tuple[Chain, ...] = ()
@@ -86,6 +89,8 @@ class Settings:
     reference: ReferenceStatistics | None = None
     compiled: bool = False
     readout_bytes: int = 256 * 2**20
+    held_numbers: int = 2**22
+    kept_weights: int = 2**16
 
     def wants(self, table: str) -> bool:
         """Whether a table is to be filled."""

@@ -66,6 +66,7 @@ def droppable(
     neurons: Float[Tensor, "layers rows neurons"],
     weights: Sequence[Float[Tensor, "width neurons"]],
     sizes: Float[Tensor, "layers neurons"],
+    held: int = HELD_NUMBERS,
 ) -> tuple[Float[Tensor, "layers rows"], Float[Tensor, "layers rows width"]]:
     """Share of neurons that can go before an MLP's output is off by more than ``ERROR`` of its length.
 
@@ -77,12 +78,13 @@ def droppable(
         neurons: Activations, the inputs of the down projections.
         weights: Each layer's down projection; in half precision it is widened when its turn comes.
         sizes: Euclidean norms of its columns.
+        held: Numbers in one intermediate tensor at most, about, unless a single layer has more.
 
     Returns:
         ``(share, written)``: 0 .. 1, NaN where the output is 0; and what all neurons together write.
     """
     layers, rows, count = neurons.shape
-    together = max(1, HELD_NUMBERS // (rows * count * (LATE + 1)))
+    together = max(1, held // (rows * count * (LATE + 1)))
     found = [
         _droppable(neurons[some], weights[some], sizes[some])
         for some in (slice(start, start + together) for start in range(0, layers, together))

@@ -42,7 +42,7 @@ def encode(
     check_unicode("the prompt", text)
     encoded = tokenizer.encode(text, special=not chat)
     if not encoded.ids:
-        raise ElimError(f"the prompt {text!r} has no token in this model's vocabulary")
+        raise ElimError(f"the prompt {text!r} has no token in this model's vocabulary", "choose another text")
     targets, appended = resolve(
         tokenizer,
         text,

@@ -25,7 +25,9 @@ TOGETHER = 4096
 
 
 @contextmanager
-def few_rows(layers: Collection[nn.Linear], room: Tensor | None = None) -> Iterator[None]:
+def few_rows(
+    layers: Collection[nn.Linear], room: Tensor | None = None, few: range = FEW, large: int = LARGE
+) -> Iterator[None]:
     """While open, swap the operands of these layers' products with a few rows; hooks see no difference.
 
     Nothing is swapped with one thread or without MKL. Nothing changes on a GPU, in half precision, and for
@@ -35,11 +37,13 @@ def few_rows(layers: Collection[nn.Linear], room: Tensor | None = None) -> Itera
         layers: The layers; a single one if ``room`` is given.
         room: Memory for products of many rows, used if they fit: float32 [rows, outputs]. The next product
             overwrites it. Not for use with gradients.
+        few: Numbers of rows that are few.
+        large: Fewest weights of a layer whose products are swapped.
     """
-    turns = _worthwhile()
+    turns = few if _worthwhile() else range(0)
     mine = [layer for layer in layers if _usual(layer)] if turns or room is not None else []
     for layer in mine:  # on the instance, below ``__call__``, so that hooks still run
-        layer.__dict__["forward"] = partial(_forward, layer, turns, room)
+        layer.__dict__["forward"] = partial(_forward, layer, turns, large, room)
     try:
         yield
     finally:
@@ -61,9 +65,9 @@ def _usual(layer: nn.Linear) -> bool:
     )
 
 
-def _forward(layer: nn.Linear, turns: bool, room: Tensor | None, rows: Tensor) -> Tensor:
+def _forward(layer: nn.Linear, turns: range, large: int, room: Tensor | None, rows: Tensor) -> Tensor:
     n, single = rows.shape[:-1].numel(), rows.dtype == torch.float32
-    if turns and single and n in FEW and layer.weight.numel() >= LARGE:
+    if single and n in turns and layer.weight.numel() >= large:
         return _turned(layer, rows)
     if room is None or not single or n > len(room):
         return nn.functional.linear(rows, layer.weight, layer.bias)

@@ -115,7 +115,7 @@ class InputGradients:
         """Run the model without its bridge, where gradients can pass."""
         # attention with soft caps is computed in place in ``probed``, which autograd refuses
         config = self.model.hf.config.get_text_config() if hasattr(self.model.hf, "config") else None
-        if self.model.native_usable and getattr(config, "attn_logit_softcapping", None) is None:
+        if self.model.native.usable and getattr(config, "attn_logit_softcapping", None) is None:
             with self.model.alone(batch):
                 yield
         else:

@@ -92,7 +92,7 @@ class Head:
         weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
         if not isinstance(weight, Tensor) or weight.ndim != 2 or weight.shape[1] != self.bridge.cfg.d_model:
             raise ElimError(
-                f"{self.name}: the unembedding has no weight to read the directions of tokens off",
+                f"{self.name}: the unembedding has no weight matrix to read the directions of tokens from",
                 "elimtool cannot attribute the logits of this architecture",
             )
         return weight, bias if isinstance(bias, Tensor) and bool(bias.any()) else None

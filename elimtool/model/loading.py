@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
+from elimtool.model import DEFAULT_MODEL
 from elimtool.model.atomic import Progress
 from elimtool.model.checkpoint import check_supported, load_hugging_face, load_tokenizer, quiet, reason
 from elimtool.model.memory import collecting_later
 from elimtool.model.model import Model
-from elimtool.model.source import DEFAULT_MODEL
 
 __all__ = ["DTYPES", "load_hugging_face", "load_model", "locate"]
 
@@ -88,7 +88,9 @@ def locate(
         progress(f"converting {path.name}")
         return gguf_directory(path), ""
     if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") > 1 or not name.strip():
-        raise ElimError(f"the model '{name}' does not exist: there is no such file or directory")
+        raise ElimError(
+            f"the model '{name}' does not exist: there is no such file or directory", "check the path"
+        )
     hint = f"{nearest(name, tuple(CATALOGUE))}; hub ids, local directories and .gguf files work too"
     return snapshot(name, revision, trust_remote_code, hint)
 
@@ -107,7 +109,7 @@ def _check_directory(path: Path) -> Path:
             "export one with save_pretrained, or give a .gguf file",
         )
     if not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
-        raise ElimError(f"{path} has no weights (*.safetensors or *.bin)")
+        raise ElimError(f"{path} has no weights (*.safetensors or *.bin)", "export it with save_pretrained")
     return path.resolve()
 
 

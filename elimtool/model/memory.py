@@ -58,7 +58,7 @@ def returning_large(tokens: int) -> Iterator[None]:
     Args:
         tokens: Length of the longest prompt.
     """
-    change = _mallopt() if tokens >= LONG else None
+    change = mallopt() if tokens >= LONG else None
     if change is None:
         yield
         return
@@ -70,7 +70,7 @@ def returning_large(tokens: int) -> Iterator[None]:
         change(M_MMAP_THRESHOLD, MOST_MAPPED)
 
 
-def _mallopt() -> Any:
+def mallopt() -> Any:
     """Return the C library's ``mallopt``; ``None`` where it is not glibc."""
     try:
         library = ctypes.CDLL(None)

@@ -55,6 +55,7 @@ class Model:
         directory: Directory of weights and tokenizer; ``None`` for a model made in memory.
         interventions: Changes made to the model whenever it streams; see ``intervened``.
         reference: Activations of reference text that they put in.
+        native: Runs the wrapped model without the bridge's components that have no hooks.
     """
 
     bridge: Any
@@ -64,14 +65,14 @@ class Model:
     directory: Path | None = None
     interventions: tuple[Intervention, ...] = ()
     reference: ReferenceActivations | None = None
+    native: Native = field(init=False, repr=False)
     _hashes: dict[str, str] = field(default_factory=dict, repr=False)
     _head_known: bool = field(default=False, repr=False)
-    _native: Native = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for parameter in self.hf.parameters():
             parameter.requires_grad_(False)
-        self._native = Native(self.bridge, self.name)
+        self.native = Native(self.bridge, self.name)
 
     @property
     def hf(self) -> Any:
@@ -155,8 +156,8 @@ class Model:
         Raises:
             ElimError: The output is not finite, or this architecture cannot be read out.
         """
-        usable = self._native.usable  # tried before there are hooks on the bridge
-        readers = self._readers if "block" in needs else []
+        usable = self.native.usable  # tried before there are hooks on the bridge
+        readers = self.readers if "block" in needs else []
         # norms are probed here, before an intervention may change what they give
         shown = [part for reader in readers for part in reader.shown.values()]
         plans = [self.interventions] * len(batch.encoded)
@@ -170,8 +171,8 @@ class Model:
             observe(view)
 
         with torch.inference_mode(), installed(self.bridge, batch, plans, self.reference):
-            if usable and not self._native.hindered(shown):
-                native = self._native
+            if usable and not self.native.hindered(shown):
+                native = self.native
             with captured(list(self.bridge.blocks), readers, batch, needs, emit, native):
                 own = self._forward(batch)
             if last:
@@ -209,15 +210,10 @@ class Model:
             return False
         return True
 
-    @property
-    def native_usable(self) -> bool:
-        """Whether the wrapped model can run without the bridge; see ``elimtool.model.native``."""
-        return self._native.usable
-
     @contextmanager
     def alone(self, batch: Batch) -> Iterator[None]:
         """While open, run the wrapped model without the bridge, except for components with hooks."""
-        with self._native.running(batch, None):
+        with self.native.running(batch, None):
             yield
 
     @cached_property
@@ -259,7 +255,8 @@ class Model:
         return Head(self.bridge, self.name, self._sample)
 
     @cached_property
-    def _readers(self) -> list[BlockReader]:
+    def readers(self) -> list[BlockReader]:
+        """One reader for each block."""
         config = getattr(self.hf, "config", None)
         multiplier = float(getattr(config, "residual_multiplier", None) or 1.0)
         return [

@@ -95,7 +95,7 @@ class Prefix:
 
 def shares_prefixes(model: Model) -> bool:
     """Try whether a family gives the same with cached keys and values as without."""
-    if not hasattr(model.hf, "base_model_prefix") or not model.native_usable:
+    if not hasattr(model.hf, "base_model_prefix") or not model.native.usable:
         return False
     ids = tuple(one % model.vocab for one in range(5, 5 + TRIAL))
     some = range(min(model.vocab, 1000))

@@ -46,11 +46,13 @@ class AttentionRows:
         form: Forms weights [prompts, heads, probes, keys] from slices of probes, prompts and keys.
         positions: Positions of the probes, which see no later keys.
         each: Number of weights of one probe: batch x heads x keys.
+        most: Weights formed at a time, at most.
     """
 
     form: Callable[[slice, slice, slice], Tensor]
     positions: Int[Tensor, "batch probes"]
     each: int
+    most: int = FORMED_NUMBERS
 
     @property
     def probes(self) -> int:
@@ -59,7 +61,7 @@ class AttentionRows:
 
     def fits(self) -> bool:
         """Tell whether all weights may be held at once."""
-        return self.probes * self.each <= FORMED_NUMBERS
+        return self.probes * self.each <= self.most
 
     def whole(self) -> Float[Tensor, "batch heads probes keys"]:
         """Form all weights."""
@@ -71,7 +73,7 @@ class AttentionRows:
 
     def parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some nearest"]]]:
         """Yield slices of as many probes as may be held, with their weights, without later keys."""
-        size = max(1, FORMED_NUMBERS // self.each)
+        size = max(1, self.most // self.each)
         for start in range(0, self.probes, size):
             some = slice(start, min(self.probes, start + size))
             yield some, self.form(some, EVERY, slice(0, int(self.positions[:, some].max()) + 1))

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from elimtool.model import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from elimtool.model.model import Model
-
-DEFAULT_MODEL = "smollm2"
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ def _refuse_none(units: str, prompt: Prompt, named: Sequence[Span]) -> None:
 def _named(name: str, start: int, end: int, offsets: Offsets) -> Span:
     tokens = tokens_of(start, end, offsets)
     if not tokens:
-        raise ElimError(f"span '{name}' covers no token of the prompt")
+        raise ElimError(f"span '{name}' covers no token of the prompt", "give a longer part of it")
     return Span(name, tokens)
 
 

@@ -85,7 +85,7 @@ def resolve(
         text = spaced(string, prompt_text, rule)
         if text in wanted:
             if wanted[text].is_foil != is_foil:
-                raise ElimError(f"{text!r} is both a target and a foil")
+                raise ElimError(f"{text!r} is both a target and a foil", "leave one of the two out")
             continue
         ids = tokenizer.continuation(prompt_text, text, special=special)
         _check_known(tokenizer, text, ids)

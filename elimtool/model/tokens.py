@@ -125,7 +125,7 @@ class Tokenizer:
             head = self.encode(anchor, special=False).ids
             ids = self.encode(anchor + target, special=False).ids
             tail = ids[len(head) :]
-            if ids[: len(head)] == head and b"".join(map(self._spell, tail)) == target.encode():
+            if ids[: len(head)] == head and b"".join(map(self.spell, tail)) == target.encode():
                 return tail
         return self.encode(target, special=False).ids
 
@@ -157,9 +157,9 @@ class Tokenizer:
 
     def texts(self, ids: Sequence[int]) -> list[str]:
         r"""Spell each token as text, leading space included; incomplete bytes as ``\xNN``."""
-        return [self._spell(int(i)).decode("utf-8", "backslashreplace") for i in ids]
+        return [self.spell(int(i)).decode("utf-8", "backslashreplace") for i in ids]
 
-    def _spell(self, token_id: int) -> bytes:
+    def spell(self, token_id: int) -> bytes:
         """Return the UTF-8 bytes of a token; ``<unused ID>`` for ids that only pad the vocabulary."""
         known = self._memo.get(token_id)
         if known is None:

@@ -80,7 +80,9 @@ def verify(
         ElimError: The model was made in memory, so there is nothing to compare with.
     """
     if model.directory is None:
-        raise ElimError(f"{model.name} has no directory to load again")
+        raise ElimError(
+            f"{model.name} has no directory to load again", "verify a model that was loaded from one"
+        )
     plain = load_hugging_face(model.name, model.directory, dtype_name(model.dtype), trust_remote_code)
     plain = plain.to(model.device)
     worst: dict[str, ActivationDifference] = {}

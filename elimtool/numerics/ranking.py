@@ -167,7 +167,7 @@ def nucleus(logprobs: OverVocab, mass: float = 0.9) -> Bool[Tensor, "rows vocab"
         for row, flags in zip(logprobs.numpy(), inside.numpy(), strict=True):
             flags[:] = marked(row, edge(row, mass))
         return inside
-    tokens, member = _partly_sorted(logprobs, mass)
+    tokens, member = partly_sorted(logprobs, mass)
     row, place = member.nonzero(as_tuple=True)
     inside[row, tokens[row, place]] = True
     return inside
@@ -182,7 +182,7 @@ def count_true(flags: Bool[Tensor, "*rows width"]) -> Int[Tensor, "*rows"]:
     return torch.from_numpy(found).reshape(flags.shape[:-1])
 
 
-def _partly_sorted(
+def partly_sorted(
     logprobs: OverVocab, mass: float, width: int = 256
 ) -> tuple[Int[Tensor, "rows width"], Bool[Tensor, "rows width"]]:
     """The same by a partial sort of ``width`` tokens, and a longer one of the rows that need more.
@@ -199,7 +199,7 @@ def _partly_sorted(
     unanswered = member[:, -1]
     if width == vocab or not bool(unanswered.any()):
         return tokens, member
-    more_tokens, more_member = _partly_sorted(logprobs[unanswered], mass, width * 16)
+    more_tokens, more_member = partly_sorted(logprobs[unanswered], mass, width * 16)
     all_tokens = tokens.new_zeros(rows, more_tokens.shape[1])
     all_member = member.new_zeros(rows, more_tokens.shape[1])
     all_tokens[:, :width], all_member[:, :width] = tokens, member

@@ -158,18 +158,24 @@ class PromptFile:
             raise ElimError(f"{self.name}:1: the file is one JSON list, not one object a line", HOW)
 
 
-def read_prompts(path: str | Path) -> list[Prompt]:
-    """Read all prompts of a file.
+def read_prompts(path: str | Path, format: str | None = None) -> tuple[list[Prompt], dict[str, ElimError]]:
+    """Read the prompts of a file, and by id what is wrong with its other records.
+
+    Args:
+        path: The file.
+        format: One of ``FORMATS``; without, by its name.
 
     Raises:
-        ElimError: The file or one of its records cannot be read, or it holds none (exit code 5).
+        ElimError: The file cannot be read, or holds no record (exit code 5).
     """
-    found: list[Prompt] = []
-    with PromptFile(path) as file:
+    prompts: list[Prompt] = []
+    unread: dict[str, ElimError] = {}
+    with PromptFile(path, format) as file:
         for record in file.records():
             if isinstance(record.prompt, ElimError):
-                raise record.prompt
-            found.append(record.prompt)
-    if not found:
+                unread[record.prompt_id or f"<line {record.line}>"] = record.prompt
+            else:
+                prompts.append(record.prompt)
+    if not prompts and not unread:
         raise ElimError(f"{path} holds no record", "put at least one prompt into it", Exit.NOTHING)
-    return found
+    return prompts, unread

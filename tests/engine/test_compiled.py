@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from elimtool import Prompt, TraceOptions
-from elimtool.engine.session import Session
+from elimtool import Prompt, TraceOptions, trace
+from elimtool.model.loading import load_model
 from elimtool.numerics import kernels
-from elimtool.run import Run
-from tests.engine.sessions import trace_with
+from tests.engine.tables import tables
+from tests.families import save
 
 PROMPTS = ["The capital of France is", "a", "Three more words and a full stop."]
 
@@ -25,53 +27,34 @@ def test_only_large_jobs_on_long_rows_are_worth_it(monkeypatch: pytest.MonkeyPat
     assert not kernels.usable(kernels.VOCABULARY)
 
 
-@pytest.mark.smollm2
-def test_a_session_decides_by_the_size_of_the_job(smollm2: Any) -> None:
-    options = TraceOptions(position="all", lens="raw")
-    session = Session(smollm2, options)
-    rows = -(-kernels.DISTRIBUTIONS // (smollm2.n_layers + 1))
-    long = session.encode(Prompt(text=" a" * rows))
-    for some, large in (([long], True), ([session.encode(Prompt(text="a few words"))], False)):
-        session.prepare(some)
-        assert session.settings.compiled is large
-    decided = Session(smollm2, options, compiled=False)
-    decided.prepare([long])
-    assert not decided.settings.compiled
+def test_a_run_counts_its_distributions(tmp_path: Path, tokenizer: Any) -> None:
+    model = load_model(str(save("llama", tmp_path, tokenizer, vocab_size=kernels.VOCABULARY)))
+    rows = -(-kernels.DISTRIBUTIONS // (model.n_layers + 1))
+    options = TraceOptions(position="all", tables=("prompts",))
+    prompts = [Prompt(text="z" * 50, id=str(number)) for number in range(rows // 50)]
+    assert sum(len(model.encode(one).token_ids) for one in prompts) == rows
+    assert trace(model, prompts, options=options).manifest.config["compiled"] is True
+    prompts[0] = Prompt(text="z" * 49)
+    assert trace(model, prompts, options=options).manifest.config["compiled"] is False
 
 
 @pytest.mark.parametrize("position", ["last", "all"])
 def test_all_tables_are_the_same(llama: Any, position: Any) -> None:
-    options = TraceOptions(position=position, batch_size=2)
-    seen: list[bool] = []
-
-    class Watching:
-        """A metric that notes how it is asked to work."""
-
-        needs, tables = frozenset(), ()
-        observe = read = lambda self, view: None
-        finish = dict
-
-        def __init__(self, batch: Any, settings: Any) -> None:
-            seen.append(settings.compiled)
-
-    plain = trace_with(llama, PROMPTS, options, extra=[Watching], compiled=False)
-    compiled = trace_with(llama, PROMPTS, options, extra=[Watching], compiled=True)
-    half = len(seen) // 2
-    assert half and not any(seen[:half]) and all(seen[half:])
-    same(compiled, plain)
+    options = TraceOptions(position=position)
+    same(tables(llama, PROMPTS, options, compiled=True), tables(llama, PROMPTS, options))
 
 
 def test_chunks_that_take_each_others_memory_change_nothing(llama: Any) -> None:
     options = TraceOptions(position="all")
-    whole = trace_with(llama, PROMPTS, options, compiled=True)
+    whole = tables(llama, PROMPTS, options, compiled=True)
     five_rows = 5 * (llama.n_layers + 1) * llama.vocab * 4
-    same(trace_with(llama, PROMPTS, options, compiled=True, readout_bytes=five_rows), whole)
+    same(tables(llama, PROMPTS, options, compiled=True, readout_bytes=five_rows), whole)
 
 
-def same(found: Run, expected: Run) -> None:
-    assert found.tables == expected.tables
-    for name in expected.tables:
-        one, other = found.arrow(name).to_pandas(), expected.arrow(name).to_pandas()
+def same(found: dict[str, pd.DataFrame], expected: dict[str, pd.DataFrame]) -> None:
+    assert set(found) == set(expected)
+    for name, other in expected.items():
+        one = found[name]
         assert list(one.columns) == list(other.columns)
         for column in one:
             left, right = one[column].to_numpy(), other[column].to_numpy()

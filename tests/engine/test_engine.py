@@ -16,7 +16,8 @@ from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.run.schema import ATTRIBUTED
 from elimtool.run.schema import TABLES as ALL_TABLES
 from elimtool.run.selection import CHANGES, FITTED, WALKS
-from tests.engine.sessions import trace_with
+from tests.engine.tables import tables
+from tests.watched import Watched
 
 TABLES = tuple(name for name in ALL_TABLES if name not in WALKS | FITTED | CHANGES | {*ATTRIBUTED})
 """What a trace fills without a walk, a fitted lens and an intervention."""
@@ -143,20 +144,12 @@ def test_a_target_of_several_tokens_has_a_joint_probability(llama: Any, llama_di
     assert joint.iloc[-1] == pytest.approx(expected, abs=1e-4)
 
 
-def test_nothing_is_scored_that_no_table_reads(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    lengths: list[int] = []
-    stream = type(llama).stream
-
-    def counted(model: Any, batch: Any, *rest: Any) -> None:
-        lengths.append(batch.ids.shape[1])
-        stream(model, batch, *rest)
-
-    monkeypatch.setattr(type(llama), "stream", counted)
-    for tables, passes in ((("lens",), 1), (("survival",), 2), (("verdicts",), 2)):
-        lengths.clear()
-        options = TraceOptions(tables=tables)
-        elimtool.trace(llama, TEXTS[0], targets=[" zebra", " of"], foils=[" France"], options=options)
-        assert len(lengths) == passes, tables
+def test_nothing_is_scored_that_no_table_reads(llama: Any) -> None:
+    for names, passes in ((("lens",), 1), (("survival",), 2), (("verdicts",), 2)):
+        model = Watched.of(llama)
+        options = TraceOptions(tables=names)
+        elimtool.trace(model, TEXTS[0], targets=[" zebra", " of"], foils=[" France"], options=options)
+        assert len(model.passes) == passes, names
 
 
 def test_shared_first_tokens_are_appended_and_probed_behind(llama: Any) -> None:
@@ -194,7 +187,7 @@ def test_bad_prompts_are_rows_or_errors(llama: Any) -> None:
 def test_duplicates_and_nothing_are_refused(llama: Any) -> None:
     with pytest.raises(ElimError, match="prompts 1 and 3 have the same id"):
         elimtool.trace(llama, ["a", "b", "a"])
-    with pytest.raises(ElimError, match="give a list"):
+    with pytest.raises(ElimError, match="`targets` must be a list of strings, got 'Paris'"):
         elimtool.trace(llama, "a", targets="Paris")
     with pytest.raises(ElimError, match="no prompt"):
         elimtool.trace(llama, [])
@@ -246,12 +239,13 @@ def test_repeated_token_without_bos_has_one_answer_at_every_position(llama: Any)
 
 
 def test_readout_in_chunks_changes_nothing(llama: Any) -> None:
+    model = Watched.of(llama)
     options = TraceOptions(position="all")
-    whole = elimtool.trace(llama, TEXTS[0], targets=[" of"], options=options)
-    parts = trace_with(llama, TEXTS[0], options, targets=[" of"], readout_bytes=1)
-    for name in TABLES:
-        if name in whole.tables:
-            assert_same(parts.table(name), whole.table(name), name)
+    whole, parts = (tables(model, TEXTS[:1], options, (" of",), readout_bytes=held) for held in (2**28, 1))
+    assert model.read.count(llama.n_layers + 1) == len(set(whole["lens"]["position"]))
+    assert set(parts) == set(whole)
+    for name, table in whole.items():
+        assert_same(parts[name], table, name)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

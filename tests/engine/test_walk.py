@@ -103,7 +103,7 @@ def test_mirostat_carries_its_state(llama: Any) -> None:
 def test_an_end_token_ends_the_walk(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = walked(llama, "greedy", 5).table("walk")["token_id"].tolist()
     end = first[2]
-    monkeypatch.setattr(Decoder, "end_ids", frozenset({end}))
+    monkeypatch.setattr(llama.hf.generation_config, "eos_token_id", end)
     assert walked(llama, "greedy", 5).table("walk")["token_id"].tolist() == first[: first.index(end) + 1]
 
 

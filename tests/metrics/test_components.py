@@ -58,7 +58,9 @@ def directions_by_hand() -> Directions:
     return Directions(toward, constant, mean, torch.tensor([0.0]), logits)
 
 
-def table_by_hand(after: torch.Tensor | None = None, heads: bool = True) -> pd.DataFrame | None:
+def table_by_hand(
+    after: torch.Tensor | None = None, heads: bool = True, directions: Directions | None = None
+) -> pd.DataFrame | None:
     batch = Batch.of([encoded(3, (2,), {"a": (1,)}, (0,))])
     metric = Components(batch, Settings(heads=heads))
     metric.observe(LayerView(-1, batch, EMBEDDING))
@@ -86,7 +88,7 @@ def table_by_hand(after: torch.Tensor | None = None, heads: bool = True) -> pd.D
         logits[-1],
         followed,
         str,
-        lambda *_: directions_by_hand(),
+        lambda *_: directions or directions_by_hand(),
     )
     metric.read(view)
     found = metric.finish()["components"]
@@ -116,12 +118,11 @@ def test_single_heads_are_not_listed_where_they_are_not_asked_for() -> None:
     assert table_by_hand(heads=False) is None
 
 
-def test_parts_that_miss_the_logit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_that_miss_the_logit_are_refused() -> None:
     one = directions_by_hand()
     wrong = Directions(one.toward, one.constant, one.mean_toward, one.mean_constant, one.logits + 1)
-    monkeypatch.setattr("tests.metrics.test_components.directions_by_hand", lambda: wrong)
     with pytest.raises(ElimError, match="sum to it only within 1 logits"):
-        table_by_hand()
+        table_by_hand(directions=wrong)
 
 
 @st.composite

@@ -16,17 +16,15 @@ from elimtool import TraceOptions
 from elimtool.analysis.verdict import outcome, trajectory
 from elimtool.lenses.regime import WINDOW, ReferenceStatistics
 from elimtool.lenses.ridge import Facts, RidgeLens
-from elimtool.metrics import controls as module
 from elimtool.metrics.controls import MATCHED_TOKENS, Matching, late_eliminated
 
 TEXTS = ["The capital of France is", "a", "The text of a token is eliminated when no layer keeps it."]
 
 
-def test_the_nearest_in_frequency_are_taken_by_id_among_equals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CONTROLS", 3)
+def test_the_nearest_in_frequency_are_taken_by_id_among_equals() -> None:
     #            0    1    2    3    4    5    6    7
     prior = torch.tensor([0.0, 1.0, 2.0, 2.0, 2.5, 4.0, 4.1, 9.0])
-    matching = Matching(prior)
+    matching = Matching(prior, count=3)
 
     def controls(target: int, *excluded: int) -> list[int]:
         return matching.controls(torch.tensor([[target]]), torch.tensor([[target, *excluded]]))[0, 0].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import pytest
 import torch
 
 import elimtool
-from elimtool import TraceOptions
-from elimtool.metrics import copy_suppression
-from elimtool.metrics.copy_suppression import PREDICTED, opposition
+from elimtool import Prompt, TraceOptions
+from elimtool.metrics.copy_suppression import PREDICTED, Weights, opposition
 from elimtool.model.probed import AttentionRows
-from tests.engine.sessions import trace_with
+from elimtool.model.view import Batch
+from tests.engine.tables import tables
 
 TEXT = "The capital of France is Paris. The capital of Spain is the"
 
@@ -86,22 +87,48 @@ def test_it_is_off_without_heads_and_alone_on_request(llama: Any) -> None:
     assert set(alone.tables) == {"prompts", "copy_suppression"}
 
 
-def test_weights_that_are_formed_again_are_the_same(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_formed_again_are_the_same(llama: Any) -> None:
     options = TraceOptions(position="all", heads=True, tables=("copy_suppression",), lens="raw")
     texts = [TEXT, "A token of a token"]
-    held = elimtool.trace(llama, texts, options=options).table("copy_suppression")
-    asked: list[tuple[int, slice]] = []
-    form = AttentionRows.of
-
-    def counting(rows: AttentionRows, prompt: int, probes: slice) -> torch.Tensor:
-        asked.append((prompt, probes))
-        return form(rows, prompt, probes)
-
-    monkeypatch.setattr(AttentionRows, "of", counting)
-    monkeypatch.setattr(copy_suppression, "KEPT_NUMBERS", 0)
-    monkeypatch.setattr(copy_suppression, "FORMED_NUMBERS", 7 * llama.width * 2)  # two keys of seven rows
-    seven_rows = 7 * (llama.n_layers + 1) * llama.vocab * 4
-    formed = trace_with(llama, texts, options, readout_bytes=seven_rows).table("copy_suppression")
+    held = tables(llama, texts, options)["copy_suppression"]
+    small = {
+        "kept_weights": 0,
+        "held_numbers": 7 * llama.width * 2,  # two keys of seven rows
+        "readout_bytes": 7 * (llama.n_layers + 1) * llama.vocab * 4,  # seven rows
+    }
+    formed = tables(llama, texts, options, **small)["copy_suppression"]
     pd.testing.assert_frame_equal(formed, held, check_exact=False, rtol=0, atol=1e-6)
-    assert {prompt for prompt, _ in asked} == {0, 1}
-    assert max(probes.stop - probes.start for _, probes in asked) <= 7
+
+
+class Asked:
+    """Attention rows that note which of them are formed."""
+
+    def __init__(self, rows: AttentionRows) -> None:
+        self.rows = rows
+        self.seen: list[tuple[int, slice]] = []
+
+    def parts(self) -> Any:
+        raise AssertionError("all rows are formed")
+
+    def whole(self) -> Any:
+        raise AssertionError("all rows are formed")
+
+    def of(self, prompt: int, probes: slice) -> torch.Tensor:
+        self.seen.append((prompt, probes))
+        return self.rows.of(prompt, probes)
+
+
+def test_of_many_weights_only_the_rows_asked_for_are_formed(llama: Any) -> None:
+    prompts = [llama.encode(Prompt(text=text), position="all") for text in (TEXT, "A token of a token")]
+    batch, views = Batch.of(prompts), []
+    llama.stream(batch, {"attention"}, views.append)
+    prompt, probe = (index[-7:] for index in batch.rows)
+    keys = torch.arange(3).expand(7, -1)
+    for view in views[1:]:
+        asked = Asked(view.rows)
+        held = Weights.of(view, view.attention.numel())
+        formed = Weights.of(replace(view, rows=asked), view.attention.numel() - 1)
+        found = formed.at((prompt, probe), keys)
+        torch.testing.assert_close(found, held.at((prompt, probe), keys), atol=1e-7, rtol=0)
+        assert {one for one, _ in asked.seen} == set(prompt.tolist())
+        assert sum(some.stop - some.start for _, some in asked.seen) == 7

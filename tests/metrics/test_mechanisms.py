@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 import elimtool
 from elimtool.engine.options import TraceOptions
-from elimtool.metrics import mechanisms
 from elimtool.metrics.mechanisms import Mechanisms, cancellation, stream
 from elimtool.metrics.metric import Settings
 from elimtool.metrics.neurons import ERROR, STEPS, activity, droppable
@@ -27,6 +26,7 @@ from elimtool.model.heads import Heads
 from elimtool.model.loading import load_model
 from elimtool.model.view import Batch, Block, LayerView
 from elimtool.prompts.prompt import Prompt
+from tests.engine.tables import tables
 from tests.families import FAMILIES, save
 from tests.metrics.views import encoded
 
@@ -156,7 +156,7 @@ def test_the_last_step_within_the_error_is_found(count: int, spread: int) -> Non
         assert float(share[row]) == pytest.approx(most / count)
 
 
-def test_layers_are_worked_through_together_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_are_worked_through_together_as_each_alone() -> None:
     generator = torch.Generator().manual_seed(3)
     weights = [torch.randn(5, 70, generator=generator, dtype=torch.float64) for _ in range(4)]
     neurons = torch.randn(4, 6, 70, generator=generator, dtype=torch.float64)
@@ -166,8 +166,7 @@ def test_layers_are_worked_through_together_as_each_alone(monkeypatch: pytest.Mo
     sizes = torch.stack([weight.norm(dim=0) for weight in weights])
     alone = [droppable(neurons[[i]], weights[i : i + 1], sizes[[i]]) for i in range(4)]
     for held in (2**20, 1):
-        monkeypatch.setattr("elimtool.metrics.neurons.HELD_NUMBERS", held)
-        share, written = droppable(neurons, weights, sizes)
+        share, written = droppable(neurons, weights, sizes, held)
         assert torch.equal(share, torch.cat([one[0] for one in alone]))
         torch.testing.assert_close(written, torch.cat([one[1] for one in alone]))
 
@@ -186,11 +185,9 @@ def test_invariants_of_cancellation(seed: int, n_heads: int, width: int) -> None
         assert bool((found["head_cancellation"].abs() < 1e-5).all())
 
 
-def test_rows_in_chunks_change_nothing(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = TraceOptions(position="all", heads=True, samplers=())
-    whole = elimtool.trace(llama, TEXT, options=options).table("mechanisms")
-    monkeypatch.setattr(mechanisms, "HELD_NUMBERS", 1)
-    parts = elimtool.trace(llama, TEXT, options=options).table("mechanisms")
+def test_rows_in_chunks_change_nothing(llama: Any) -> None:
+    options = TraceOptions(position="all", heads=True, tables=("mechanisms",))
+    whole, parts = (tables(llama, [TEXT], options, held_numbers=held)["mechanisms"] for held in (2**22, 1))
     pd.testing.assert_frame_equal(whole, parts, rtol=1e-5)
 
 

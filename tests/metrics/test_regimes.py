@@ -15,6 +15,7 @@ from elimtool import TraceOptions
 from elimtool.lenses.regime import FEWEST, LEAST, UNSEEN, WINDOW, ReferenceStatistics
 from elimtool.lenses.ridge import Facts, RidgeLens
 from elimtool.model.loading import load_hugging_face
+from tests.watched import Watched
 
 LONG = "The capital of Spain is Madrid, and the text of a token is eliminated when no layer keeps it."
 SHORT = "The capital of France is"
@@ -101,15 +102,8 @@ def test_verdicts_name_the_regime_and_raw_lenses_give_none(llama: Any, lens: str
     assert raw.table("verdicts")["regime"].isna().all()
 
 
-def test_without_a_reference_nothing_more_is_read_out(llama: Any, lens: str, monkeypatch: Any) -> None:
-    rows: list[int] = []
-    own = type(llama).readout
-    monkeypatch.setattr(
-        type(llama), "readout", lambda self, given, *room: rows.append(len(given)) or own(self, given, *room)
-    )
-    for choice in ("raw", lens):
-        elimtool.trace(llama, LONG, targets=["Paris"], options=TraceOptions(lens=choice))
-        rows.append(-1)
-    first = rows.index(-1)
-    before, after = rows[:first], rows[first + 1 : -1]
-    assert sum(after) - sum(before) == WINDOW
+def test_without_a_reference_nothing_more_is_read_out(llama: Any, lens: str) -> None:
+    without, with_reference = models = Watched.of(llama), Watched.of(llama)
+    for model, choice in zip(models, ("raw", lens), strict=True):
+        elimtool.trace(model, LONG, targets=["Paris"], options=TraceOptions(lens=choice))
+    assert sum(with_reference.read) - sum(without.read) == WINDOW

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,8 @@ TRIM = (memory.M_TRIM_THRESHOLD, memory.KEPT)
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     made: list[tuple[int, int]] = []
-    monkeypatch.setattr(memory, "_mallopt", lambda: lambda *given: made.append(given))
+    glibc = SimpleNamespace(gnu_get_libc_version=None, mallopt=lambda *given: made.append(given))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: glibc)
     return made
 
 
@@ -36,14 +38,14 @@ def test_a_long_prompt_gives_the_usual_threshold_back_whatever_happens(calls: li
 
 def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
-    assert memory._mallopt() is None
+    assert memory.mallopt() is None
     with memory.returning_large(memory.LONG):
         pass
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
 def test_glibc_takes_the_parameters() -> None:
-    change = memory._mallopt()
+    change = memory.mallopt()
     if change is None:
         pytest.skip("another C library than glibc")
     assert [change(*LARGE), change(*TRIM), change(*USUAL)] == [1, 1, 1]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from elimtool.model import few_rows as module
 from elimtool.model.few_rows import FEW, LARGE, few_rows
 from elimtool.model.loading import load_model
 from elimtool.model.view import Batch, LayerView
@@ -30,18 +30,24 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+class Turned(TorchDispatchMode):
+    """Notes the rows of products that were turned round: their parts are put side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.cat.default:
+            self.rows.append(args[0][0].shape[0])
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.fixture
-def turned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def turned() -> Iterator[list[int]]:
     """Rows of the products that were turned round."""
-    seen: list[int] = []
-    whole = torch.cat
-
-    def watch(parts: list[Tensor], dim: int) -> Tensor:
-        seen.append(parts[0].shape[0])
-        return whole(parts, dim)
-
-    monkeypatch.setattr(module.torch, "cat", watch)
-    return seen
+    with Turned() as watching:
+        yield watching.rows
 
 
 @pytest.mark.parametrize("shape", [(1, 16), (3, 5), (FEW.start,), (FEW.stop - 1,), (2, 2, 4)])
@@ -139,31 +145,23 @@ def test_one_thread_has_nothing_to_share(turned: list[int]) -> None:
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_every_family_gives_the_same(
-    family: str, tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_family_gives_the_same(family: str, tmp_path: Path, tokenizer: Any) -> None:
     model = load_model(str(save(family, tmp_path, tokenizer)))
     texts = ("The capital of France is Paris.", "A token")
     batch = Batch.of([model.encode(Prompt(text=text)) for text in texts])
 
-    def measured() -> tuple[list[LayerView], Tensor]:
+    def measured() -> tuple[list[LayerView], Tensor, list[int]]:
         views: list[LayerView] = []
         model.stream(batch, {"attention"}, views.append)
-        return views, model.readout(views[-1].residual[batch.rows[0], batch.rows[1]])
+        with Turned() as turned:
+            logits = model.readout(views[-1].residual[batch.rows])
+        return views, logits, turned.rows
 
-    plain, logits = measured()
-    products: list[nn.Linear] = []
-    turned = module._turned
-
-    def watched(layer: nn.Linear, rows: Tensor) -> Tensor:
-        products.append(layer)
-        return turned(layer, rows)
-
-    monkeypatch.setattr(module, "LARGE", 1)
-    monkeypatch.setattr(module, "FEW", range(1, 1000))
-    monkeypatch.setattr(module, "_turned", watched)
-    views, again = measured()
-    assert products  # of every family at least the unembedding is one
+    plain, logits, none = measured()
+    with few_rows([one for one in model.hf.modules() if isinstance(one, nn.Linear)], None, range(1, 1000), 1):
+        views, again, turned = measured()
+    assert not none
+    assert turned  # of every family at least the unembedding is turned round
     for one, other in zip(views, plain, strict=True):
         torch.testing.assert_close(
             one.residual[batch.probed], other.residual[batch.probed], atol=1e-5, rtol=1e-4

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -17,12 +16,13 @@ from torch.utils._pytree import tree_leaves
 from elimtool.engine.forward import run_batch
 from elimtool.lenses.raw import RawLens
 from elimtool.metrics import METRICS
+from elimtool.metrics.attention import AttentionRetention
 from elimtool.metrics.metric import Settings
-from elimtool.model import probed
 from elimtool.model.loading import load_model
+from elimtool.model.probed import AttentionRows
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt, SpanRequest
-from tests.families import FAMILIES, save
+from tests.families import save
 
 ATTENTION = frozenset({"attention", "attention_heads", "attention_layers"})
 LONG = 2048
@@ -36,11 +36,8 @@ def llama(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Any:
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Any:
     """A model of four layers and four heads that takes long prompts."""
-    with pytest.MonkeyPatch.context() as patch:
-        config = FAMILIES["llama"]()
-        config.max_position_embeddings = LONG
-        patch.setitem(FAMILIES, "llama", lambda: config)
-        return load_model(str(save("llama", tmp_path_factory.mktemp("long"), tokenizer)))
+    directory = tmp_path_factory.mktemp("long")
+    return load_model(str(save("llama", directory, tokenizer, max_position_embeddings=LONG)))
 
 
 class Largest(TorchDispatchMode):
@@ -57,64 +54,53 @@ class Largest(TorchDispatchMode):
         return out
 
 
-def _tables(model: Any, texts: tuple[str, ...], heads: bool) -> dict[str, pd.DataFrame]:
-    spans = (SpanRequest("first", text="token", occurrence=1),)
-    encoded = [model.encode(Prompt(text=text, spans=spans), position="all") for text in texts]
-    settings = Settings(heads=heads, tables=ATTENTION)
-    found = run_batch(model, encoded, settings, RawLens())
-    return {name: table.to_pandas() for name, table in found.items()}
+def _in_parts(view: LayerView, most: int) -> LayerView:
+    """A layer whose attention weights are too many to be held at once."""
+    assert isinstance(view.rows, AttentionRows)
+    rows = replace(view.rows, most=most)
+    assert not rows.fits()
+    return replace(view, attention=None, rows=rows)
 
 
 @pytest.mark.parametrize("heads", [True, False])
-def test_rows_in_parts_give_the_same_tables(llama: Any, monkeypatch: pytest.MonkeyPatch, heads: bool) -> None:
+def test_rows_in_parts_give_the_same_tables(llama: Any, heads: bool) -> None:
     texts = ("The capital of France is a token, and a token is eliminated.", "A token")
-    whole = _tables(llama, texts, heads)
-    formed: list[int] = []
-    form = probed.AttentionRows.parts
+    spans = (SpanRequest("first", text="token", occurrence=1),)
+    batch = Batch.of([llama.encode(Prompt(text=text, spans=spans), position="all") for text in texts])
+    settings = Settings(heads=heads, tables=ATTENTION)
+    held, formed = AttentionRetention(batch, settings), AttentionRetention(batch, settings)
+    keys = batch.ids.shape[1]
 
-    def counting(rows: probed.AttentionRows) -> Iterator[tuple[slice, Tensor]]:
-        for some, weights in form(rows):
-            formed.append(weights.shape[2])
-            yield some, weights
+    def observe(view: LayerView) -> None:
+        held.observe(view)
+        if view.layer >= 0:
+            parts = _in_parts(view, len(texts) * llama.n_heads * keys * 7)
+            sizes = [some.stop - some.start for some, _ in parts.attention_parts()]
+            assert max(sizes) == 7 and sum(sizes) == keys
+            formed.observe(parts)
 
-    monkeypatch.setattr(probed.AttentionRows, "parts", counting)
-    keys = len(llama.encode(Prompt(text=texts[0])).token_ids)
-    monkeypatch.setattr(probed, "FORMED_NUMBERS", len(texts) * llama.n_heads * keys * 7)
-    parts = _tables(llama, texts, heads)
-    assert max(formed) == 7
-    assert sum(formed) == keys * llama.n_layers
+    llama.stream(batch, {"attention"}, observe)
+    whole, parts = held.finish(), formed.finish()
     assert set(parts) == set(whole) == ATTENTION - (set() if heads else {"attention_heads"})
-    for name, table in whole.items():
-        pd.testing.assert_frame_equal(parts[name], table, check_exact=False, rtol=1e-6, atol=1e-6)
+    for name, columns in whole.items():
+        one, other = (pd.DataFrame(dict(table)) for table in (parts[name], columns))
+        pd.testing.assert_frame_equal(one, other, check_exact=False, rtol=1e-6, atol=1e-6)
 
 
-def test_rows_in_parts_are_the_rows(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_in_parts_are_the_rows(llama: Any) -> None:
     batch = Batch.of([llama.encode(Prompt(text="The capital of France is"), position="all")])
-
-    def rows() -> list[Tensor | None]:
-        seen: list[Tensor | None] = []
-        llama.stream(batch, {"attention"}, lambda view: seen.append(view.all_attention()))
-        return seen
-
-    whole = rows()
-    monkeypatch.setattr(probed, "FORMED_NUMBERS", 1)
     views: list[LayerView] = []
-    joined: list[Tensor] = []
+    llama.stream(batch, {"attention"}, views.append)
     n = batch.ids.shape[1]
-
-    def look(view: LayerView) -> None:
-        views.append(view)
-        parts = [weights for _, weights in view.attention_parts()]
-        if parts:  # no probe is given keys that none of its part can see
-            assert [part.shape[-1] for part in parts] == list(range(1, n + 1))
-            joined.append(torch.cat([pad(part, (0, n - part.shape[-1])) for part in parts], 2))
-
-    llama.stream(batch, {"attention"}, look)
-    assert whole[0] is None
-    assert all(view.attention is None for view in views)
-    for one, two, three in zip(whole[1:], rows()[1:], joined, strict=True):
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-7)
-        torch.testing.assert_close(one, three, rtol=0, atol=1e-6)
+    assert views[0].all_attention() is None
+    for view in views[1:]:
+        apart = _in_parts(view, 1)
+        parts = [weights for _, weights in apart.attention_parts()]
+        # no probe is given keys that none of its part can see
+        assert [part.shape[-1] for part in parts] == list(range(1, n + 1))
+        joined = torch.cat([pad(part, (0, n - part.shape[-1])) for part in parts], 2)
+        torch.testing.assert_close(view.attention, apart.all_attention(), rtol=0, atol=1e-7)
+        torch.testing.assert_close(view.attention, joined, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("tables", [ATTENTION, frozenset({"copy_suppression"})])
@@ -165,7 +151,7 @@ def _most_held(model: Any, length: int) -> int:
         for metric in metrics:
             metric.observe(view)
             _held([value for name, value in vars(metric).items() if name != "batch"], seen)
-        for reader in model._readers:
+        for reader in model.readers:
             _held(reader.seen, seen)
         weights = {one.untyped_storage().data_ptr() for one in model.hf.parameters()}
         most = max(most, sum(size for where, size in seen.items() if where not in weights))

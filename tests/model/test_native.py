@@ -46,10 +46,14 @@ def _views(model: Any, needs: set[str] = NEEDS) -> list[LayerView]:
 
 @contextmanager
 def through_hooks(model: Any) -> Iterator[None]:
-    """Take the way through the bridge's hooks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model._native, "usable", False)
+    """Take the way through the bridge's hooks: something hangs on attention weights."""
+    blocks = list(model.bridge.blocks)
+    handle = blocks[0].attn.hook_pattern.register_forward_hook(lambda *_: None)
+    try:
+        assert model.native.hindered()
         yield
+    finally:
+        handle.remove()
 
 
 def _assert_same(one: LayerView, two: LayerView) -> None:
@@ -77,9 +81,9 @@ def _assert_same(one: LayerView, two: LayerView) -> None:
 
 def test_the_same_as_through_hooks(family: Any) -> None:
     name, model = family
-    assert model._native.usable == (name not in OWN_ATTENTION)
-    assert model._native.why_not == (NO_INTERFACE if name in OWN_ATTENTION else "")
-    assert not model._native.hindered()
+    assert model.native.usable == (name not in OWN_ATTENTION)
+    assert model.native.why_not == (NO_INTERFACE if name in OWN_ATTENTION else "")
+    assert not model.native.hindered()
     views = _views(model)
     with through_hooks(model):
         truth = _views(model)
@@ -99,15 +103,26 @@ def test_what_cannot_run_by_itself_says_so_once(
     assert "slower way through hooks" in said[0]
 
 
-def test_an_error_of_the_trial_is_told_by_its_type(
-    llama: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(*_args: Any) -> None:
-        raise ZeroDivisionError("of our own")
+@contextmanager
+def failing(model: Any, error: Exception) -> Iterator[None]:
+    """Let the code of the model's first block raise an error."""
 
-    monkeypatch.setattr(Native, "_tried", fail)
+    def fail(*_args: Any) -> None:
+        raise error
+
+    handle = next(iter(model.bridge.blocks)).original_component.register_forward_pre_hook(fail)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def test_an_error_of_the_trial_is_told_by_its_type(llama: Any, caplog: pytest.LogCaptureFixture) -> None:
     native = Native(llama.bridge, "llama")
-    with caplog.at_level(logging.DEBUG, logger="elimtool.model.native"):
+    with (
+        failing(llama, ZeroDivisionError("of our own")),
+        caplog.at_level(logging.DEBUG, logger="elimtool.model.native"),
+    ):
         assert not native.usable
     assert native.why_not == "ZeroDivisionError: of our own"
     traced, said = caplog.records
@@ -123,17 +138,10 @@ def test_an_error_of_the_trial_is_told_by_its_type(
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
     ],
 )
-def test_too_little_memory_is_no_reason_for_the_slower_way(
-    llama: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def fail(*_args: Any) -> None:
-        raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Native, "_tried", fail)
-        native = Native(llama.bridge, "llama")
-        with pytest.raises(type(error)):
-            assert native.usable
+def test_too_little_memory_is_no_reason_for_the_slower_way(llama: Any, error: Exception) -> None:
+    native = Native(llama.bridge, "llama")
+    with failing(llama, error), pytest.raises(type(error)):
+        assert native.usable
     assert native.usable  # nothing was settled
 
 
@@ -158,7 +166,7 @@ def test_nothing_is_computed_that_nobody_looks_at(llama: Any, monkeypatch: pytes
 
 
 def test_the_bridge_stands_again_afterwards(llama: Any) -> None:
-    native = llama._native
+    native = llama.native
 
     def standing() -> bool:
         return all(slot.holder[slot.name] is slot.outside for slot in native.slots)
@@ -195,7 +203,7 @@ def test_hooks_act_as_on_the_bridge(llama: Any, what: str) -> None:
         lambda _module, _inputs, out: out * 0.5
     )
     try:
-        native = llama._native.hindered()
+        native = llama.native.hindered()
         views = _views(llama)
         with through_hooks(llama):
             truth = _views(llama)

@@ -94,7 +94,7 @@ def test_a_text_of_specials_only_has_no_token() -> None:
 @given(text=st.text(st.characters(exclude_categories=["Cs"]).filter(lambda c: c not in "▁"), max_size=20))
 def test_the_texts_of_the_tokens_spell_the_prompt(kind: str, text: str) -> None:
     tokenizer = Tokenizer(KINDS[kind])
-    spelled = b"".join(map(tokenizer._spell, tokenizer.encode(text, special=False).ids)).decode()
+    spelled = b"".join(map(tokenizer.spell, tokenizer.encode(text, special=False).ids)).decode()
     assert spelled == text or (kind in PREFIXING and spelled == " " + text)
 
 
@@ -164,7 +164,7 @@ def test_offsets_hold_the_spaces_that_gpt2_cuts_off(text: str) -> None:
 def test_a_continuation_spells_the_target(kind: str, prompt: str, target: str) -> None:
     tokenizer = Tokenizer(KINDS[kind])
     ids = tokenizer.continuation(prompt, target, special=True)
-    assert b"".join(map(tokenizer._spell, ids)).decode() == target
+    assert b"".join(map(tokenizer.spell, ids)).decode() == target
 
 
 def test_a_continuation_is_what_the_joined_text_goes_on_with() -> None:

@@ -12,7 +12,7 @@ from torch.distributions import Categorical, kl_divergence
 
 from elimtool.numerics.distributions import entropy, entropy_and_collision, kl_to_last, plogp
 from elimtool.numerics.kernels.loops import BLOCK
-from elimtool.numerics.ranking import _partly_sorted, count_true, largest, nucleus, rank, top
+from elimtool.numerics.ranking import count_true, largest, nucleus, partly_sorted, rank, top
 
 
 @st.composite
@@ -128,7 +128,7 @@ def test_kl_with_removed_tokens() -> None:
 @given(logit_rows(), st.sampled_from([0.01, 0.5, 0.9, 0.999]), st.sampled_from([1, 2, 256]))
 def test_nucleus_is_the_smallest_set(logits: torch.Tensor, mass: float, width: int) -> None:
     logprobs = logits.log_softmax(-1)
-    tokens, member = _partly_sorted(logprobs, mass, width)
+    tokens, member = partly_sorted(logprobs, mass, width)
     _assert_smallest(logprobs, mass, tokens, member)
     inside = nucleus(logprobs, mass)
     order = logprobs.argsort(dim=-1, descending=True, stable=True)  # the lower id first among equals
@@ -157,7 +157,7 @@ def test_only_the_rows_that_need_it_are_sorted_further() -> None:
     inside = nucleus(logits.log_softmax(-1), 0.9)
     assert inside.sum(-1).tolist() == [1, 4500]
     assert bool(inside[0, 7]) and bool(inside[1, :4500].all())
-    tokens, member = _partly_sorted(logits.log_softmax(-1), 0.9)
+    tokens, member = partly_sorted(logits.log_softmax(-1), 0.9)
     assert member.sum(-1).tolist() == [1, 4500]
     assert tokens[0, 0] == 7
 

@@ -133,11 +133,10 @@ def test_rows_of_a_prompt_may_stand_apart():
     assert list(payload.details(apart)) == list(payload.details(Tables(run)))
 
 
-def test_of_very_many_positions_the_last_are_shown(monkeypatch):
-    monkeypatch.setattr(payload, "MOST_POSITIONS", 2)
+def test_of_very_many_positions_the_last_are_shown():
     words = ["a", "b", "c", "d", "e"]
     run = make_run(FakePrompt(words, positions=[1, 2, 3, 4]))
-    (told,) = payload.details(Tables(run))
+    (told,) = payload.details(Tables(run), most_positions=2)
     assert ([probe["position"] for probe in told["probes"]], told["left_out"]) == ([3, 4], 2)
 
 
@@ -183,11 +182,12 @@ def test_the_page_asks_for_nothing():
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
 
 
-def test_too_many_single_heads_are_left_out_and_said(whole_run, monkeypatch):
-    monkeypatch.setattr(payload, "MOST_HEAD_CELLS", 10)
+def test_too_many_single_heads_are_left_out_and_said(whole_run):
     tables = Tables(whole_run)
-    assert payload.front(tables)["run"]["heads"] == f"{tables.arrow('attention_heads').num_rows:,}"
-    assert all(probe["heads"] is None for one in payload.details(tables) for probe in one["probes"])
+    front = payload.front(tables, most_head_cells=10)
+    assert front["run"]["heads"] == f"{tables.arrow('attention_heads').num_rows:,}"
+    told = payload.details(tables, most_head_cells=10)
+    assert all(probe["heads"] is None for one in told for probe in one["probes"])
 
 
 def test_fewer_prompts_are_told_as_fewer():

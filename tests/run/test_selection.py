@@ -9,8 +9,8 @@ import pytest
 import elimtool
 from elimtool import TraceOptions
 from elimtool.errors import ElimError
-from elimtool.metrics import METRICS
 from elimtool.run.selection import CHANGES, FITTED, TRACED, WALKS, select
+from tests.watched import Watched
 
 PROMPT = "The capital of France is"
 
@@ -64,13 +64,14 @@ def test_a_table_that_needs_a_fitted_lens_is_refused_without_one(llama: Any, nam
         elimtool.trace(llama, PROMPT, options=TraceOptions(tables=("lens", name)))
 
 
-def test_metrics_that_are_not_needed_do_not_run(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
-        raise AssertionError("not asked for")
-
-    for name in ("components", "mechanisms", "lens", "sampling"):
-        monkeypatch.setattr(METRICS[name], "observe", refuse)
-        monkeypatch.setattr(METRICS[name], "read", refuse)
-    monkeypatch.setattr(type(llama), "readout", refuse)
-    run = elimtool.trace(llama, PROMPT, options=TraceOptions(tables=("attention_layers",)))
-    assert set(run.tables) == {"prompts", "attention_layers"}
+@pytest.mark.parametrize(
+    ("table", "needs", "read"),
+    [("attention_layers", {"attention"}, False), ("mechanisms", {"block"}, False), ("lens", set(), True)],
+)
+def test_metrics_that_are_not_needed_do_not_run(llama: Any, table: str, needs: set[str], read: bool) -> None:
+    model = Watched.of(llama)
+    run = elimtool.trace(model, PROMPT, options=TraceOptions(tables=(table,)))
+    assert set(run.tables) == {"prompts", table}
+    assert model.passes == [(1, run.prompts["n_tokens"][0], needs)]
+    # single rows are read to see how wide logits are, and that they are those of the model
+    assert [rows for rows in model.read if rows > 1] == [llama.n_layers + 1] * read

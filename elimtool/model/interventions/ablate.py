@@ -109,7 +109,7 @@ class Ablate(_OneComponent):
         if not self.needs_reference:
             return [Change(site, head, positions, factor=0.0)]
         if reference is None:
-            raise ElimError(f"{self} needs activations of reference text", "give a Reference")
+            raise ElimError(f"{self} needs activations of reference text", "pass `reference`")
         if self.how == "mean":
             return [Change(site, head, positions, reference.mean(site, head, len(positions)))]
         values = reference.drawn(site, head, torch.tensor(positions, dtype=torch.long), self.seed)

@@ -18,12 +18,13 @@ MOST_POSITIONS = 200
 """Of more probed positions of a prompt the last ones are shown, and the page says so."""
 
 
-def front(tables: Tables, most: int | None = None) -> dict[str, Any]:
+def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_HEAD_CELLS) -> dict[str, Any]:
     """What the page shows first.
 
     Args:
         tables: The run's tables.
         most: Tell at most so many prompts; None for all.
+        most_head_cells: Leave single heads out, and say so, where there are more cells of them.
 
     Returns:
         ``{"noun": what a line is, "together": heading of all, "alone": whether the first line is what
@@ -36,7 +37,7 @@ def front(tables: Tables, most: int | None = None) -> dict[str, Any]:
         "noun": "prompt",
         "together": f"All {len(view.prompts):,} prompts together",
         "alone": False,
-        "run": _facts(tables),
+        "run": _facts(tables, most_head_cells),
         "notes": [],
         "steps": palette.STEPS,
         "overview": [one.to_json() for one in overview(tables)] if len(view.prompts) > 1 else [],
@@ -45,13 +46,25 @@ def front(tables: Tables, most: int | None = None) -> dict[str, Any]:
     }
 
 
-def details(tables: Tables, most: int | None = None) -> Iterator[dict[str, Any]]:
-    """Each prompt, in the order of ``front``: ``{"probes": [...], "left_out": int, "figures": [...]}``."""
+def details(
+    tables: Tables,
+    most: int | None = None,
+    most_positions: int = MOST_POSITIONS,
+    most_head_cells: int = MOST_HEAD_CELLS,
+) -> Iterator[dict[str, Any]]:
+    """Each prompt, in the order of ``front``: ``{"probes": [...], "left_out": int, "figures": [...]}``.
+
+    Args:
+        tables: The run's tables.
+        most: Tell at most so many prompts; None for all.
+        most_positions: Of more probed positions of a prompt the last ones are told.
+        most_head_cells: As for ``front``.
+    """
     prompts = tables.arrow("prompts")
-    with_heads = has_room_for_heads(tables)
+    with_heads = has_room_for_heads(tables, most_head_cells)
     for prompt in ([] if prompts is None else prompts.to_pylist())[:most]:
         positions = tables.positions(prompt["prompt_id"]) if prompt["status"] == "ok" else []
-        shown = positions[-MOST_POSITIONS:]
+        shown = positions[-most_positions:]
         yield {
             "probes": [_probe(Probe(tables, prompt, position), with_heads) for position in shown],
             "left_out": len(positions) - len(shown),
@@ -59,13 +72,13 @@ def details(tables: Tables, most: int | None = None) -> Iterator[dict[str, Any]]
         }
 
 
-def has_room_for_heads(tables: Tables) -> bool:
-    """Whether single heads are few enough for a page."""
+def has_room_for_heads(tables: Tables, most: int) -> bool:
+    """Whether single heads have at most so many cells."""
     table = tables.arrow("attention_heads")
-    return table is not None and table.num_rows <= MOST_HEAD_CELLS
+    return table is not None and table.num_rows <= most
 
 
-def _facts(tables: Tables) -> dict[str, Any]:
+def _facts(tables: Tables, most_head_cells: int) -> dict[str, Any]:
     manifest = tables.run.manifest
     count = tables.run.n_layers
     heads = tables.arrow("attention_heads")
@@ -80,7 +93,9 @@ def _facts(tables: Tables) -> dict[str, Any]:
         ],
         "finished": manifest.finished or "",
         "fingerprint": manifest.to_dict().get("fingerprint") or "",
-        "heads": "" if heads is None or has_room_for_heads(tables) else f"{heads.num_rows:,}",
+        "heads": ""
+        if heads is None or has_room_for_heads(tables, most_head_cells)
+        else f"{heads.num_rows:,}",
     }
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from elimtool.errors import ElimError, nearest
 from elimtool.model.spans import UNITS
-from elimtool.prompts.position import OnePosition, check_position
+from elimtool.prompts.position import check_position
 
 METHODS = (
     "leave-one-out",
@@ -46,7 +46,7 @@ class AttributeOptions:
 
     methods: tuple[str, ...] | None = None
     units: str = "auto"
-    position: OnePosition = "last"
+    position: int | Literal["last"] = "last"
     sinks: str = "auto"
     target_space: Literal["auto", "exact"] = "auto"
     windows: int = 5

@@ -41,8 +41,13 @@ def ray_module() -> Any:
     return ray
 
 
-def connect(ray: Any, address: str | None) -> bool:
+def connect(ray: Any, address: str | None, within: float = REACHED_WITHIN) -> bool:
     """Connect to a cluster, or start one on this machine; whether the connection is new.
+
+    Args:
+        ray: The package.
+        address: HOST:PORT, ``auto``, or ``None`` to start one where none is known.
+        within: Seconds in which an address has to answer.
 
     Raises:
         ElimError: There is no such cluster, or it does not answer.
@@ -51,7 +56,7 @@ def connect(ray: Any, address: str | None) -> bool:
         return False
     found = _find(ray, address)
     if found is not None:
-        _reach(found)
+        _reach(found, within)
     extra = {"include_dashboard": False} if found is None else {}
     on_termination = signal.getsignal(signal.SIGTERM)
     try:
@@ -88,10 +93,10 @@ def _last_started(ray: Any) -> str | None:
     return found
 
 
-def _reach(address: str) -> None:
+def _reach(address: str, within: float) -> None:
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_WITHIN) as link:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=within) as link:
             if os.environ.get("RAY_USE_TLS") == "1" or _speaks_grpc(link):
                 return
     except (OSError, OverflowError) as error:

@@ -25,15 +25,16 @@ class Scan:
     Args:
         file: The prompt file.
         dedupe: Whether a second record with an id is left out instead of refused.
+        at_once: Bytes up to which a file is read before anything else is done.
 
     Raises:
         ElimError: The file is small, and cannot be read to its end, has an id twice or no record.
     """
 
-    def __init__(self, file: PromptFile, dedupe: bool) -> None:
+    def __init__(self, file: PromptFile, dedupe: bool, at_once: int = AT_ONCE) -> None:
         self.total: int | None = None
         self._process: subprocess.Popen[str] | None = None
-        if file.size <= AT_ONCE:
+        if file.size <= at_once:
             self._take(count_distinct(file.records(), file.name, dedupe), file.name)
             return
         arguments = [str(file.path), file.format, file.name, str(int(dedupe))]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError, Exit
-from elimtool.prompts.file import PromptFile
+from elimtool.prompts.file import PromptFile, read_prompts
 from elimtool.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -18,22 +18,12 @@ if TYPE_CHECKING:
 
 
 def read_usable(path: Path, format: str | None = None) -> tuple[list[Prompt], dict[str, ElimError]]:
-    """Read the prompts of a file, and by id what is wrong with its other records.
-
-    Args:
-        path: The file.
-        format: Its format; without, by its name.
+    """Read a file as ``read_prompts`` does, and refuse one without any usable prompt.
 
     Raises:
-        ElimError: The file cannot be read, or no record of it is a prompt (exit code 5).
+        ElimError: As there; or no record is a prompt (exit code 5).
     """
-    prompts, unread = [], {}
-    with PromptFile(path, format) as file:
-        for record in file.records():
-            if isinstance(record.prompt, Prompt):
-                prompts.append(record.prompt)
-            else:
-                unread[record.prompt_id or f"<line {record.line}>"] = record.prompt
+    prompts, unread = read_prompts(path, format)
     if not prompts:
         first = next(iter(unread.values()))
         raise ElimError(f"no record of {path} is a prompt: {first.message}", first.hint, Exit.NOTHING)

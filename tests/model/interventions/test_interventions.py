@@ -71,11 +71,7 @@ def test_no_intervention_has_no_label() -> None:
         (lambda: Knockout.parse("@3-4"), "names no span", "SPAN@FIRST-LAST"),
         (lambda: Knockout.parse("a@9-2"), "layer 9 comes after layer 2", "a@2-9"),
         (lambda: Knockout("a", None, "first"), "`origin` 'first'", "valid: last, later"),
-        (
-            lambda: Patch.parse("f@nonsense"),
-            "an MLP or the residual stream, got 'nonsense'",
-            "residual.9",
-        ),
+        (lambda: Patch.parse("f@nonsense"), "an MLP or the residual stream, got 'nonsense'", "residual.9"),
         (lambda: Patch.parse("f@mlp.1:5-3"), "`patch` must name a head, an MLP or the residual", "FILE@SITE"),
     ],
 )
@@ -242,7 +238,7 @@ def test_recordings_that_do_not_fit_are_refused(llama: Any, tiny: Any, tmp_path:
     file = tmp_path / "a.safetensors"
     batch = _batch(llama, TEXT)
     record(llama, batch.encoded[0]).save(file)
-    with pytest.raises(ElimError, match=r"recorded from other weights.*record it with -m tiny"):
+    with pytest.raises(ElimError, match=r"recorded from other weights.*record it with the model tiny"):
         tiny.intervened([Patch(str(file))])
     with pytest.raises(ElimError, match=r"tokens, the prompt has .*exchange tokens one for one"):
         _final(llama, _batch(llama, TEXT + " yes"), Patch(str(file)))

@@ -42,13 +42,18 @@ def files_of(directory: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def batch(llama: Any) -> Batch:
-    """``batch(prompts, directory, **options)`` with the tiny Llama."""
+    """``batch(prompts, directory, **options)`` with the tiny Llama, or another ``model``."""
 
     def call(
-        prompts: Path, directory: Path, trace: TraceOptions = QUICK, overwrite: bool = False, **options: Any
+        prompts: Path,
+        directory: Path,
+        trace: TraceOptions = QUICK,
+        overwrite: bool = False,
+        model: Any = llama,
+        **options: Any,
     ) -> BatchProgress:
         how = BatchOptions(**{"shard_size": 8, **options})
         with PromptFile(prompts) as file:
-            return run(file, directory, LocalEngine(llama, trace, how), how, overwrite=overwrite)
+            return run(file, directory, LocalEngine(model, trace, how), how, overwrite=overwrite)
 
     return call

@@ -61,7 +61,7 @@ def test_an_intervention_that_does_not_fit_costs_its_own_prompt(batch: Batch, tm
     standing = batch(path, tmp_path / "run", options)
     assert (standing.prompts, standing.errors) == (2, 1)
     rows = elimtool.open_run(tmp_path / "run").prompts.set_index("prompt_id")
-    assert "is no span of the prompt" in rows.loc["b", "error_message"]
+    assert "does not name a span of the prompt" in rows.loc["b", "error_message"]
     with pytest.raises(ElimError, match="has no layer 99"):
         batch(path, tmp_path / "other", replace(QUICK, interventions=(Knockout.parse("country@98-99"),)))
 

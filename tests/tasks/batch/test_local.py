@@ -10,9 +10,11 @@ import pytest
 
 import elimtool
 from elimtool.errors import ElimError
+from elimtool.model.loading import load_model
 from elimtool.numerics import kernels
 from elimtool.tasks.batch.local import LocalEngine
 from elimtool.tasks.batch.options import BatchOptions
+from tests.families import save
 from tests.tasks.batch.conftest import QUICK, Batch, write_prompts
 
 
@@ -33,12 +35,13 @@ def test_the_collector_is_left_as_it_was(llama: Any, tmp_path: Path, frozen: boo
 
 
 def test_a_run_with_compiled_loops_does_not_go_on_without(
-    batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    batch: Batch, tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts = write_prompts(tmp_path / "a.jsonl", 4)
-    monkeypatch.setattr(kernels, "VOCABULARY", 1)
-    batch(prompts, tmp_path / "run")
+    directory = save("llama", tmp_path / "model", tokenizer, vocab_size=kernels.VOCABULARY)
+    model = load_model(str(directory))
+    batch(prompts, tmp_path / "run", model=model)
     assert elimtool.open_run(tmp_path / "run").manifest.config["compiled"] is True
     monkeypatch.setattr(kernels, "find_spec", lambda name: None)
     with pytest.raises(ElimError, match="compiled"):
-        batch(prompts, tmp_path / "run")
+        batch(prompts, tmp_path / "run", model=model)

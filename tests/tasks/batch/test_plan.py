@@ -42,20 +42,18 @@ def test_a_repeated_id_is_refused_or_left_out(tmp_path: Path) -> None:
     assert kept == [[1, 2], [4], []]
 
 
-def test_a_large_file_is_looked_over_by_a_process_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_file_is_looked_over_by_a_process_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("".join(f"line {number}\n" for number in range(500)))
-    monkeypatch.setattr("elimtool.tasks.batch.scan.AT_ONCE", 0)
-    scan = Scan(PromptFile(path), dedupe=False)
+    scan = Scan(PromptFile(path), dedupe=False, at_once=0)
+    assert scan.total is None
     scan.check(wait=None)
     assert scan.total == 500
     path.write_text("one\ntwo\none\n")
-    scan = Scan(PromptFile(path), dedupe=False)
+    scan = Scan(PromptFile(path), dedupe=False, at_once=0)
     with pytest.raises(ElimError, match="lines 1 and 3 have the same id"):
         scan.check(wait=None)
-    Scan(PromptFile(path), dedupe=False).close()
+    Scan(PromptFile(path), dedupe=False, at_once=0).close()
 
 
 def test_the_first_shard_does_not_wait_for_the_rest(tmp_path: Path) -> None:

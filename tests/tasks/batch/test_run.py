@@ -25,6 +25,7 @@ from elimtool.tasks.batch.state import State
 from elimtool.tasks.batch.status import status
 from tests.engine.test_engine import assert_same
 from tests.tasks.batch.conftest import QUICK, Batch, files_of, write_prompts
+from tests.watched import Watched
 
 
 def test_batched_equals_single_and_comes_in_input_order(batch: Batch, llama: Any, tmp_path: Path) -> None:
@@ -150,22 +151,20 @@ def test_a_failure_of_prompts_together_alone_is_told(
     assert "IndexError: padding" in caplog.text
 
 
-def test_tokenizers_that_fail_at_a_text_are_told(
-    batch: Batch,
-    llama: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    real = type(llama).encode
+class Untokenised(Watched):
+    """A model whose tokenizer fails at one text."""
 
-    def broken(self: Any, prompt: Any, **options: Any) -> Any:
+    def encode(self, prompt: Any, **options: Any) -> Any:
         if prompt.id == "p2":
             raise ValueError("a tokenizer's mistake")
-        return real(self, prompt, **options)
+        return super().encode(prompt, **options)
 
-    monkeypatch.setattr(type(llama), "encode", broken)
-    standing = batch(write_prompts(tmp_path / "a.jsonl", 4), tmp_path / "run")
+
+def test_tokenizers_that_fail_at_a_text_are_told(
+    batch: Batch, llama: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompts = write_prompts(tmp_path / "a.jsonl", 4)
+    standing = batch(prompts, tmp_path / "run", model=Untokenised.of(llama))
     assert (standing.errors, sum(standing.summed("defects").values())) == (1, 1)
     assert "a tokenizer's mistake" in caplog.text
 
@@ -246,7 +245,7 @@ def test_a_directory_of_something_else_is_refused(batch: Batch, llama: Any, tmp_
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").touch()
     for name, message in (
-        ("trace", "holds a run that is no batch"),
+        ("trace", "holds a run that elimtool batch did not write"),
         ("mine", "it holds 'letter.txt'"),
         ("a.jsonl", "is a file"),
         ("none/run", "does not exist"),

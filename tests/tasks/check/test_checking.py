@@ -15,9 +15,9 @@ from elimtool.analysis.check.noise import floor_of
 from elimtool.analysis.check.paired import pair
 from elimtool.analysis.check.values import CheckedValue
 from elimtool.errors import ElimError, Exit
-from elimtool.metrics import METRICS
 from elimtool.tasks.check.api import gate
 from elimtool.tasks.check.noise import measure_noise
+from tests.watched import Watched
 
 FILE = """\
 version: 1
@@ -63,19 +63,12 @@ def test_only_the_tables_that_are_needed(write: Callable[..., Path], llama: Any)
     assert set(found.run.tables) == {"prompts", "attention", "lens", "sampling_targets"}
 
 
-def test_the_model_runs_once(write: Callable[..., Path], llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    passes: list[int] = []
-
-    class Counting(METRICS["lens"]):  # type: ignore[misc]
-        def __init__(self, batch: Any, settings: Any) -> None:
-            passes.append(len(batch.encoded))
-            super().__init__(batch, settings)
-
-    monkeypatch.setitem(METRICS, "lens", Counting)
-    elimtool.run_checks(write(), model=llama, update="all", batch_size=1)
-    assert passes == [1, 1, 1]
-    elimtool.run_checks(write(), model=llama)
-    assert sum(passes[3:]) == 3
+def test_the_model_runs_once(write: Callable[..., Path], llama: Any) -> None:
+    one_by_one, together = Watched.of(llama), Watched.of(llama)
+    elimtool.run_checks(write(), model=one_by_one, update="all", batch_size=1)
+    assert [prompts for prompts, *_ in one_by_one.passes] == [1, 1, 1]
+    elimtool.run_checks(write(), model=together)
+    assert sum(prompts for prompts, *_ in together.passes) == 3
 
 
 @pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (3, 2)])
@@ -148,20 +141,19 @@ def test_some_checks_read_what_all_read(write: Callable[..., Path], llama: Any) 
 
 
 def test_what_is_wrong_is_found_before_the_model_is_loaded(
-    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    write: Callable[..., Path], llama_directory: Path
 ) -> None:
-    def never(*_: Any, **__: Any) -> None:
-        raise AssertionError("the model was loaded")
-
-    monkeypatch.setattr("elimtool.tasks.check.measure.load", never)
+    nowhere = (str(llama_directory), "./no/such/model")
+    with pytest.raises(ElimError, match="no such file or directory"):
+        elimtool.run_checks(write(nowhere))
     for changes, message, code in (
         ((("tag: capital}, metric", "tag: capitol}, metric"),), "selects no prompt", 5),
-        ((("llama.cpp:", "lama.cpp:"),), "is no sampler chain", 2),
+        ((("llama.cpp:", "lama.cpp:"),), "unknown sampler chain", 2),
         ((("{id: fr, prompt:", "{id: fr, promt:"),), "unknown key 'promt'", 2),
         ((("{id: de,", "{id: fr,"),), "two prompts have the id 'fr'", 2),
     ):
         with pytest.raises(ElimError, match=message) as caught:
-            elimtool.run_checks(write(*changes))
+            elimtool.run_checks(write(nowhere, *changes))
         assert caught.value.exit_code == code
 
 

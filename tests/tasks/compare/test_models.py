@@ -195,5 +195,5 @@ def test_two_samplers_of_one_model(llama: Any):
     pairs = found.table("pairs").set_index("pair_id")
     assert pairs.loc["bad", "error_message"] == "no prompt" and pairs.loc["long", "status"] == "error"
     assert_zero(compare_samplers(llama, PROMPTS, options=replace(options, samplers=("hf", "hf"))))
-    with pytest.raises(ElimError, match="3 chains are given"):
+    with pytest.raises(ElimError, match="`samplers` must name two chains to compare, got 3"):
         compare_samplers(llama, PROMPTS)

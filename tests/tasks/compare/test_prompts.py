@@ -207,7 +207,12 @@ def test_many_pairs_with_one_that_fails(llama: Any, tmp_path: Path) -> None:
         (CLEAN, "a", {"options": TraceOptions(generate=2)}, "`generate` cannot be combined"),
         (CLEAN, CLEAN, {"controls": Controls(injection=True)}, "adds nothing"),
         (["a", "a"], ["b", "c"], {}, "two pairs have the same prompt"),
-        (["a", "b"], ["a", "b"], {"controls": Controls(paraphrases=("c",))}, "paraphrases are of one pair"),
+        (
+            ["a", "b"],
+            ["a", "b"],
+            {"controls": Controls(paraphrases=("c",))},
+            "`paraphrases` go with a single pair",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(llama: Any, a: Any, b: Any, given: Any, said: str) -> None:
@@ -227,7 +232,7 @@ def test_a_span_must_be_in_one_of_the_prompts_and_there_once(llama: Any) -> None
     assert compare(llama, *spans("capital")).arrow("pairs").num_rows == 1
     with pytest.raises(ElimError, match="none of the 1 pairs could be compared: span 'part'"):
         compare(llama, *spans("Germany"), options=TraceOptions(lens="raw", samplers=("hf",), errors="row"))
-    with pytest.raises(ElimError, match="controls -1 is not valid"):
+    with pytest.raises(ElimError, match="`count` must be 0 or more, got -1"):
         Controls(count=-1)
 
 

@@ -120,7 +120,7 @@ class Passes:
             self.tokens += sum(lengths)
             self.slots += slots_of(lengths)
             return
-        free_memory()  # here, not in the handler: as long as that runs, the error holds the tensors
+        free_memory()  # not in the handler, in which the error still holds the tensors
         failed = len(self.failed)
         for start in range(0, len(some), step):
             self._attempt(some[start : start + step])

@@ -38,7 +38,7 @@ def save_tokenizer(path: Path, reader: Any, out_dir: Path) -> list[str]:
         Notes on what may differ from the original.
     """
     from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     named = _named_tokens(reader)
     if field(reader, "tokenizer.ggml.model") == "gpt2":
@@ -46,7 +46,8 @@ def save_tokenizer(path: Path, reader: Any, out_dir: Path) -> list[str]:
         backend = Tokenizer.from_str(json.dumps(_document(reader, PRE_TOKENIZERS.get(pre, DEFAULT), named)))
         notes = [] if pre in PRE_TOKENIZERS else [_unknown(pre)]
     else:
-        backend, notes = _converted(path), []
+        backend = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).backend_tokenizer
+        notes = []
     architecture = field(reader, "general.architecture")
     context = field(reader, f"{architecture}.context_length")
     tokenizer = PreTrainedTokenizerFast(
@@ -121,10 +122,3 @@ def _template(bos: str | None, eos: str | None, vocab: dict[str, int]) -> dict[s
         "pair": sequence("A", 0) + sequence("B", 1),
         "special_tokens": {token: {"id": token, "ids": [vocab[token]], "tokens": [token]} for token in added},
     }
-
-
-def _converted(path: Path) -> Any:
-    """Let transformers build the backend from the file."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).backend_tokenizer

@@ -1,6 +1,6 @@
-"""elimtool: what a language model eliminated, where, by which component, and by how much.
+"""Show what a language model eliminated, where, by which component, and by how much.
 
-The Python interface, each name loaded when it is first used:
+The Python interface; each name is loaded on first use:
 
     import elimtool
 

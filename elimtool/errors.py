@@ -1,4 +1,4 @@
-"""One exception for everything a user can put right: what is wrong, where, and what to do next."""
+"""Define the exception for everything that a user can fix, and the exit codes of commands."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Process exit codes of every command. 1 is never ours: interpreters and shells use it."""
+    """Exit codes of all commands. 1 is not used: it is that of interpreters and shells."""
 
     OK = 0
     USAGE = 2
-    """Usage, configuration or input could not be used."""
+    """Arguments, configuration or input are not valid."""
     BASELINE = 4
     """A baseline is missing or not comparable."""
     NOTHING = 5
@@ -18,22 +18,22 @@ class Exit(IntEnum):
     PARTIAL = 6
     """Some prompts or workers failed; the rest is written."""
     REGRESSION = 10
-    """A check ran and found a regression, or a verification went past its tolerance."""
+    """A check found a regression, or a verification exceeded its tolerance."""
     DEFECT = 70
     """A defect of elimtool; the traceback is in a log file."""
     INTERRUPTED = 130
-    """Interrupted by the user; what was finished is on disk."""
+    """Interrupted by the user; finished work is on disk."""
     BROKEN_PIPE = 141
-    """The reader of standard output went away (128 + SIGPIPE, as shells report it)."""
+    """The reader of standard output closed it (128 + SIGPIPE, as shells report it)."""
 
 
 class ElimError(Exception):
-    """A problem that the user can put right.
+    """A problem that the user can fix.
 
     Args:
-        message: One line that says what is wrong and where (option, file, line).
-        hint: One line that says what to do next; empty where the message already does.
-        exit_code: The exit code of the process when a command ends with this error.
+        message: One line: what is wrong, and where (parameter, file, line).
+        hint: One line: what to do; empty if the message says it.
+        exit_code: Exit code of a command that ends with this error.
     """
 
     def __init__(self, message: str, hint: str = "", exit_code: Exit = Exit.USAGE) -> None:
@@ -43,7 +43,7 @@ class ElimError(Exception):
         self.exit_code = exit_code
 
     def __reduce__(self) -> tuple[type[ElimError], tuple[str, str, Exit]]:
-        """Pickled whole: workers of other processes raise it too."""
+        """Pickle with all arguments: worker processes raise it too."""
         return type(self), (self.message, self.hint, self.exit_code)
 
     def __str__(self) -> str:
@@ -51,11 +51,7 @@ class ElimError(Exception):
 
 
 def nearest(word: str, choices: list[str] | tuple[str, ...]) -> str:
-    """Say which of ``choices`` the user may have meant by ``word``.
-
-    Returns:
-        A sentence for a hint: the nearest valid word if one is near, and all valid words.
-    """
+    """Make a hint with the one of ``choices`` closest to ``word``, if any is close, and all of them."""
     from difflib import get_close_matches
 
     close = get_close_matches(word, choices, n=1, cutoff=0.5)

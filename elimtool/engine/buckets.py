@@ -1,4 +1,4 @@
-"""Group prompts for forward passes: those of like length together, so that little of a pass is padding."""
+"""Group prompts of similar length for forward passes, so that little of a pass is padding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LITTLE = 512
 def buckets(
     lengths: Sequence[int], most: int, *, slots: int = SLOTS, little: int = LITTLE
 ) -> Iterator[list[int]]:
-    """Group prompts by length, the longest first: what does not fit in memory shows at once.
+    """Group prompts by length, the longest first, so that running out of memory shows at once.
 
     Args:
         lengths: Tokens of each prompt.
@@ -28,11 +28,11 @@ def buckets(
     Yields:
         Indices into ``lengths``; each once.
     """
-    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])  # stable: ties in input order
     group: list[int] = []
     used = 0
     for index in order:
-        width = lengths[group[0]] if group else 0
+        width = lengths[group[0]] if group else 0  # the first is the longest: all are padded to it
         padded = width * (len(group) + 1)
         wasted = padded - used - lengths[index]
         if group and (
@@ -47,5 +47,5 @@ def buckets(
 
 
 def slots_of(lengths: Sequence[int]) -> int:
-    """Token slots that a group takes, padding included."""
+    """Count the token slots of a group, padding included."""
     return max(lengths) * len(lengths)

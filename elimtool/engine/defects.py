@@ -11,11 +11,11 @@ from elimtool.model.memory import out_of_memory
 
 
 class Defects:
-    """Errors met so far by kind, such as ``KeyError at elimtool/engine/walk.py:41``.
+    """Errors so far by kind, such as ``KeyError at elimtool/engine/walk.py:41``.
 
     Attributes:
-        counts: How often each kind was met.
-        tracebacks: What the first error of each kind looked like.
+        counts: Number of errors of each kind.
+        tracebacks: Traceback of the first error of each kind.
     """
 
     def __init__(self) -> None:
@@ -27,26 +27,25 @@ class Defects:
         self.add_described(*described(error))
 
     def add_described(self, kind: str, text: str) -> None:
-        """Count an error that is gone by now: an exception holds the tensors of all its frames."""
+        """Count an error by what ``described`` said of it."""
         self.tracebacks.setdefault(kind, text)
         self.counts[kind] = self.counts.get(kind, 0) + 1
 
 
 def described(error: Exception) -> tuple[str, str]:
-    """An error's kind and its traceback."""
-    return kind_of(error), "".join(traceback.format_exception(error))
+    """Describe an error by its kind (type, innermost file and line) and its traceback.
 
-
-def kind_of(error: Exception) -> str:
-    """An error's type, and the innermost file and line that it comes from."""
+    Keep these strings instead of the exception, whose frames hold the tensors of the pass.
+    """
+    kind, text = type(error).__name__, "".join(traceback.format_exception(error))
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
-        return type(error).__name__
+        return kind, text
     path = Path(frames[-1].filename)
     shown = path.relative_to(PACKAGE.parent) if path.is_relative_to(PACKAGE.parent) else path
-    return f"{type(error).__name__} at {shown}:{frames[-1].lineno}"
+    return f"{kind} at {shown}:{frames[-1].lineno}", text
 
 
 def is_defect(error: Exception) -> bool:
-    """Whether neither the prompt nor the machine's memory explains an error."""
+    """Tell whether neither the prompt nor a lack of memory explains an error."""
     return not isinstance(error, ElimError) and not out_of_memory(error)

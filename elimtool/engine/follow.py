@@ -1,4 +1,4 @@
-"""Which tokens are followed at each probed row: the user's targets and foils, or the model's own leaders."""
+"""Choose the tokens to follow at each probed row: the user's targets and foils, or the model's leaders."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from elimtool.model.model import Model
 
 LEADERS = 5
-"""Without targets, this many of the output's most probable tokens are followed ..."""
+"""Without targets, follow this many of the output's most probable tokens ..."""
 
 FOLLOWED = 10
-"""... and then the tokens ranked first at some layer, later layers first, this many in all."""
-
+"""... and then tokens that rank first at some layer, later layers first, up to this many in all."""
 
 Leaders = dict[tuple[str, int], tuple[Target, ...]]
 """The model's own leaders by prompt id and position."""
@@ -37,17 +36,16 @@ def follow(
     *,
     joint: bool = True,
 ) -> Followed:
-    """Settle the tokens to follow at some rows of a batch.
+    """Choose the tokens to follow at some rows of a batch.
 
     Args:
-        model: For the text of tokens, and to score targets of several tokens.
+        model: Spells tokens, and scores targets of several tokens.
         batch: The batch that the rows belong to.
         rows: ``(prompt, probe)`` indices of the rows.
-        output: Log-probabilities of the model's own output.
+        output: Log-probabilities (nats) of the model's own output.
         top: Most probable token of every layer.
-        leaders: Tokens followed in an earlier pass where nobody named any, which are followed again; those
-            of new rows are put in.
-        joint: Whether targets of several tokens are scored as a whole, which costs a pass for each; else
+        leaders: Leaders of an earlier pass, to be followed again; those of new rows are added.
+        joint: Whether to score targets of several tokens as a whole, which costs a pass for each; else
             their joint log-probability is NaN.
     """
     known = {} if leaders is None else leaders
@@ -67,12 +65,13 @@ def follow(
     is_foil, ambiguous = grid(lambda one: one.is_foil, False), grid(lambda one: one.ambiguous, False)
     rest = _remainders(model, batch, rows, chosen, width, joint)
     ids, is_foil, ambiguous, rest = (one.to(output.device) for one in (ids, is_foil, ambiguous, rest))
+    # rows with fewer targets are padded with -1, whose value nobody reads
     logprob = output.gather(-1, ids.clamp(min=0)).double() + rest
     return Followed(ids, is_foil, ambiguous, [[t.text for t in targets] for targets in chosen], logprob)
 
 
 def _leaders(final: Float[Tensor, "rows vocab"], top: Int[Tensor, "layers rows"]) -> list[list[int]]:
-    """The output's top tokens, then whatever led an earlier layer, the latest layer first."""
+    """List the output's top tokens, then the top tokens of earlier layers, the latest layer first."""
     best = final.topk(min(LEADERS, final.shape[-1]), dim=-1).indices.tolist()
     led = top.flip(0).T.tolist()
     return [list(dict.fromkeys([*b, *earlier]))[:FOLLOWED] for b, earlier in zip(best, led, strict=True)]
@@ -91,10 +90,10 @@ def _remainders(
     width: int,
     joint: bool,
 ) -> Float[Tensor, "rows k"]:
-    """Log-probability of each target's tokens after the first: 0 for one token, NaN where not measured.
+    """Score each target's tokens after the first (nats): 0 for a single token, NaN where not measured.
 
-    A target continues the whole prompt, so one of several tokens has a joint probability only at the
-    prompt's last position. Foils have no use for one.
+    A target continues the whole prompt, so a joint probability exists only at the prompt's last position.
+    Foils have no use for one.
     """
     rest = torch.zeros(len(chosen), width, dtype=torch.float64)
     for row, (prompt, probe) in enumerate(zip(rows[0].tolist(), rows[1].tolist(), strict=True)):
@@ -108,13 +107,13 @@ def _remainders(
 
 
 def _remainder(model: Model, one: Encoded, target: Target) -> float:
-    """Log-probability (nats) of a target's second and later tokens after the prompt and its first."""
+    """Score a target's second and later tokens (nats) after the prompt and its first token."""
     start = len(one.token_ids)
     ids = one.token_ids + target.token_ids[:-1]
     if model.context is not None and len(ids) > model.context:
         return float("nan")
     if not all(intervention.extends for intervention in model.interventions):
-        return float("nan")
+        return float("nan")  # on the longer prompt the intervention would do something else
     longer = Batch.of([replace(one, token_ids=ids, positions=tuple(range(start, len(ids))))], model.device)
     residual: list[Tensor] = []
 

@@ -1,4 +1,4 @@
-"""One forward pass: layers stream past the metrics, residuals are read out, tables are filled."""
+"""Run one forward pass: stream layers past the metrics, read residuals out, fill tables."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.numerics.shapes import shapes
 
 Extra = Callable[[Batch, Settings], Metric]
-"""Makes a metric of a caller's own for one pass; it may read, and fills no table."""
+"""Makes a caller's own metric for one pass; it fills no table."""
 
 
+@collecting_later()
 def run_batch(
     model: Model,
     encoded: Sequence[Encoded],
@@ -38,23 +39,11 @@ def run_batch(
     Args:
         model: The model, under interventions or not.
         encoded: The prompts.
-        settings: What the metrics are told.
-        lens: How layers before the last are read out.
+        settings: Settings shared by the metrics.
+        lens: How to read out layers before the last.
         leaders: Tokens that an earlier pass followed, see ``elimtool.engine.follow.follow``.
         extra: Metrics beside those of ``METRICS``.
     """
-    with collecting_later():
-        return _run_batch(model, encoded, settings, lens, leaders, extra)
-
-
-def _run_batch(
-    model: Model,
-    encoded: Sequence[Encoded],
-    settings: Settings,
-    lens: Lens,
-    leaders: Leaders | None,
-    extra: Sequence[Extra],
-) -> Mapping[str, pa.Table]:
     batch = Batch.of(encoded, model.device)
     metrics = [made(batch, settings) for made in METRICS.values() if any(map(settings.wants, made.tables))]
     metrics += [make(batch, settings) for make in extra]
@@ -71,7 +60,7 @@ def _run_batch(
 
     with returning_large(max(len(one.token_ids) for one in encoded)):
         model.stream(batch, needs, observe)
-    if any(type(metric).read is not Metric.read for metric in metrics):
+    if any(type(metric).read is not Metric.read for metric in metrics):  # someone needs logits
         with torch.inference_mode():
             _read_out(model, batch, torch.stack(kept), lens, metrics, settings, leaders)
     filled: dict[str, pa.Table] = {}
@@ -93,10 +82,10 @@ def _read_out(
 ) -> None:
     """Read the probed residuals out in chunks of rows, all layers of a row at once.
 
-    Chunks take each other's memory: a metric keeps none of the logits that it was shown.
+    Each chunk's logits overwrite those of the last, so a metric must not keep what it was shown.
     """
-    n_layers, n_rows, _ = residuals.shape
-    chunk = max(1, settings.readout_bytes // (n_layers * model.vocab * 4))
+    n_layers, n_rows, _ = residuals.shape  # layer -1 is the first
+    chunk = max(1, settings.readout_bytes // (n_layers * model.vocab * 4))  # 4 bytes: float32
     room = None
     if model.dtype == torch.float32 and model.device.type == "cpu":
         # numpy asks the system for large pages, torch for many small ones
@@ -104,6 +93,7 @@ def _read_out(
     for start in range(0, n_rows, chunk):
         part = residuals[:, start : start + chunk]
         carried = [lens.to_final(part[i], i - 1) for i in range(n_layers - 1)]
+        # all layers in one product: the unembedding is read from memory once, not once a layer
         read = model.readout(torch.cat([*carried, part[-1]]), room)
         logits = read.reshape(n_layers, -1, read.shape[-1])
         rows = tuple(index[start : start + chunk] for index in batch.rows)
@@ -123,7 +113,7 @@ def _view(
     leaders: Leaders | None,
 ) -> ReadoutView:
     shape, output = shapes(logits, settings.compiled), torch.log_softmax(logits[-1], -1)
-    joint = settings.wants("survival")  # the one table that has it
+    joint = settings.wants("survival")  # the only table with joint log-probabilities
     followed: Followed = follow(model, batch, rows, output, shape.top, leaders, joint=joint)
     return ReadoutView(
         batch,

@@ -1,4 +1,4 @@
-"""Prompts as they come in: defaults filled in, tokenised once, repeated ids refused."""
+"""Prepare a user's prompts for measuring: fill in defaults, tokenise once, refuse repeated ids."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def ask(
     prompts: str | Prompt | Iterable[str | Prompt], targets: Sequence[str], foils: Sequence[str]
 ) -> list[Prompt]:
-    """Make every prompt a ``Prompt``; those that name nothing to follow get ``targets`` and ``foils``.
+    """Make every prompt a ``Prompt``; those without targets and foils get ``targets`` and ``foils``.
 
     Raises:
-        ElimError: There is no prompt, or a string stands where a list of them is meant.
+        ElimError: There is no prompt, or ``targets`` or ``foils`` is a string instead of a list.
     """
     for name, strings in (("targets", targets), ("foils", foils)):
         if isinstance(strings, str):
@@ -35,14 +35,14 @@ def ask(
 
 
 def with_defaults(prompt: Prompt, targets: Sequence[str], foils: Sequence[str]) -> Prompt:
-    """Give a prompt that names no target and no foil of its own these."""
+    """Give targets and foils to a prompt that has neither."""
     if prompt.targets or prompt.foils or not (targets or foils):
         return prompt
     return replace(prompt, targets=tuple(targets), foils=tuple(foils))
 
 
 def fingerprint(asked: Sequence[Prompt]) -> str:
-    """SHA-256 of everything that was asked: texts, targets, foils, spans and the rest, in order."""
+    """Hash everything that the prompts say (SHA-256): texts, targets, foils, spans and the rest, in order."""
     digest = hashlib.sha256()
     for prompt in asked:
         digest.update(json.dumps(asdict(prompt), sort_keys=True, default=str).encode())
@@ -50,7 +50,7 @@ def fingerprint(asked: Sequence[Prompt]) -> str:
 
 
 def encode(model: Model, prompt: Prompt, options: TraceOptions) -> Encoded:
-    """Tokenise a prompt as a run with these options sees it.
+    """Tokenise a prompt under the options of a run.
 
     Raises:
         ElimError: The prompt cannot be used, or an intervention does not fit it.
@@ -64,27 +64,27 @@ def encode(model: Model, prompt: Prompt, options: TraceOptions) -> Encoded:
 
 
 def ids_of(found: Sequence[Encoded | Exception]) -> list[str | None]:
-    """Ids of prompts, ``None`` for those that could not be used."""
+    """List the ids of prompts, ``None`` for those that cannot be used."""
     return [one.prompt_id if isinstance(one, Encoded) else None for one in found]
 
 
 def refuse_duplicates(
     ids: Sequence[str | None], places: Sequence[int] | None = None, noun: str = "prompts"
 ) -> None:
-    """Refuse two prompts with one id: their rows in the tables could not be told apart.
+    """Refuse two prompts with the same id: their rows in the tables could not be told apart.
 
     Args:
         ids: Id of each prompt; ``None`` where it has none.
-        places: Where each prompt stands, such as its line; its number, from 1, without.
-        noun: What the places are called in the message.
+        places: Where each prompt is, such as its line; by default its number from 1.
+        noun: Word for the places in the message.
 
     Raises:
-        ElimError: Both places are named.
+        ElimError: Two prompts have the same id; the message names both places.
     """
     seen: dict[str, int] = {}
     for known, place in zip(ids, places or range(1, len(ids) + 1), strict=True):
         if known is not None and (first := seen.setdefault(known, place)) != place:
             raise ElimError(
                 f"{noun} {first} and {place} have the same id '{known}'",
-                "give each prompt an id of its own (two chats may be rendered alike), or leave one out",
+                "give each prompt its own id (two chats may be rendered alike), or leave one out",
             )

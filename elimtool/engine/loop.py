@@ -1,7 +1,11 @@
-"""The measuring loop: encoded prompts through the model, bucket by bucket, into tables in the prompts' order.
+"""Run encoded prompts through the model, bucket by bucket, and put their tables in the prompts' order.
 
-Trace, batch, check and compare all measure through here. A pass that fails for want of memory is run again in
-halves; what else fails costs its own prompt alone where the caller keeps account of it, else it is raised.
+This is the measuring loop of trace, batch, check and compare:
+
+    Passes.run -> buckets -> measure_together -> run_batch (own pass, then under interventions) -> walk
+
+A pass that runs out of memory is repeated in halves. Any other failure is raised, or, if the caller counts
+defects, costs only the prompt that caused it.
 """
 
 from __future__ import annotations
@@ -28,17 +32,17 @@ Tables = dict[str, pa.Table]
 
 
 def measure_together(session: Session, some: Sequence[Encoded], extra: Sequence[Extra] = ()) -> Tables:
-    """Measure some prompts in one forward pass, in another under the interventions, and let them write on.
+    """Measure some prompts in one forward pass, in a second under the interventions, and generate from each.
 
     Args:
-        session: What is measured.
+        session: The model and what to measure.
         some: The prompts.
-        extra: Metrics of the caller's own, which see the model's own pass.
+        extra: The caller's own metrics, which see the pass without interventions only.
 
     Returns:
-        The tables that were filled, rows of the model's own pass first.
+        The tables that were filled, rows of the pass without interventions first.
     """
-    leaders = Leaders()
+    leaders = Leaders()  # the second pass follows the tokens that led in the first, so that rows compare
     tables = dict(run_batch(session.model, some, session.settings, session.lens, leaders, extra))
     if session.under is not None:
         _append(tables, run_batch(session.under, some, session.settings, session.lens, leaders))
@@ -51,15 +55,15 @@ def measure_together(session: Session, some: Sequence[Encoded], extra: Sequence[
 
 
 class Passes:
-    """The passes over the prompts of a job, and what they filled.
+    """The passes over the prompts of a job, and the tables that they filled.
 
     Args:
-        session: What is measured.
-        defects: Keeps account of failures that no prompt explains; without it the first failure is raised.
-        extra: Metrics of the caller's own, which see every pass of the model's own.
+        session: The model and what to measure.
+        defects: Counts failures that no prompt explains; without it the first failure is raised.
+        extra: The caller's own metrics, which see every pass without interventions.
 
     Attributes:
-        failed: Why, of the prompts that could not be measured, by id.
+        failed: Errors of the prompts that could not be measured, by id.
         tokens: Tokens of the prompts that were measured.
         slots: Token slots of their passes, padding included.
     """
@@ -80,13 +84,13 @@ class Passes:
         progress: Callable[[int, int], None] | None = None,
         little: int = LITTLE,
     ) -> None:
-        """Run all prompts, those of like length together.
+        """Run all prompts, those of similar length together.
 
         Args:
             encoded: The prompts.
             size: Prompts in one forward pass at most.
             progress: Called with (prompts done, prompts in all).
-            little: How much padding short prompts may have, see ``elimtool.engine.buckets.buckets``.
+            little: See ``elimtool.engine.buckets.buckets``.
         """
         self.session.prepare(encoded)
         done = 0
@@ -97,10 +101,10 @@ class Passes:
                 progress(done, len(encoded))
 
     def _attempt(self, some: list[Encoded]) -> None:
-        """Measure some prompts together; in halves where memory is short, singly where one of them fails."""
+        """Measure some prompts together; if that fails, again in halves (out of memory) or one by one."""
         try:
             tables = measure_together(self.session, some, self.extra)
-        except Exception as error:  # whatever it is, it costs its own prompt alone; defects are told apart
+        except Exception as error:  # any error costs only its own prompt; defects are counted
             short = out_of_memory(error)
             if self.defects is None and not (short and len(some) > 1):
                 raise
@@ -116,7 +120,7 @@ class Passes:
             self.tokens += sum(lengths)
             self.slots += slots_of(lengths)
             return
-        free_memory()
+        free_memory()  # not in the handler, in which the error still holds the tensors
         failed = len(self.failed)
         for start in range(0, len(some), step):
             self._attempt(some[start : start + step])
@@ -130,36 +134,36 @@ class Passes:
         self.failed[one.prompt_id] = error.with_traceback(None)  # whose frames hold the tensors of the pass
 
     def tables(self, ids: Sequence[str], names: Collection[str] = ()) -> Tables:
-        """Put together what was filled, as one table each.
+        """Join the tables that the passes filled.
 
         Args:
-            ids: All prompts in the order in which their rows are to stand.
-            names: Tables that are wanted even where nothing filled them.
+            ids: All prompts, in the order that their rows should have.
+            names: Tables to return even where nothing filled them.
         """
         order = pa.array(ids, pa.string())
         return {name: _in_order(name, self._parts.get(name, []), order) for name in {*self._parts, *names}}
 
 
 def _in_order(name: str, parts: Sequence[pa.Table], order: pa.Array) -> pa.Table:
-    """The parts as one table: the model's own pass first, prompts as in ``order``, rows as they were."""
+    """Join parts of a table: rows without intervention first, prompts as in ``order``, else as they were."""
     if not parts:
         return TABLES[name].schema.empty_table()
     table = pa.concat_tables(parts).combine_chunks()
     places = pc.index_in(table.column("prompt_id"), value_set=order).to_numpy()
     if name not in ONE_PASS:
         places = places + len(order) * table.column("intervention").is_valid().to_numpy()
-    if (np.diff(places) >= 0).all():
+    if (np.diff(places) >= 0).all():  # the usual case; sorting would copy every column
         return table
     return table.take(pa.array(np.argsort(places, kind="stable")))
 
 
 def _append(tables: Tables, more: Mapping[str, pa.Table]) -> None:
-    """Put more rows behind those of the same tables."""
+    """Append rows to the tables of the same names."""
     for name, table in more.items():
         tables[name] = pa.concat_tables([tables[name], table]) if name in tables else table
 
 
 def free_memory() -> None:
-    """Give a GPU's memory back that a failed pass left in torch's cache."""
+    """Return GPU memory that a failed pass left in torch's cache."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

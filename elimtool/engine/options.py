@@ -1,4 +1,4 @@
-"""What a run measures and how: the options of a trace, checked before a model is loaded."""
+"""Options of a trace: what to measure and how, checked before a model is loaded."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
-    """What to measure and how; the same for every prompt of a run.
+    """What to measure and how, for every prompt of a run.
 
     Attributes:
         position: Query tokens to probe: ``last``, ``all`` or an index from 0.
         samplers: Sampler chains: preset names, YAML files or inline chains.
-        lens: How layers before the last are read out: ``auto`` (the model's fitted lens if there is one, else
-            raw), ``raw``, ``ridge``, a file of ``elimtool lens fit`` or a tuned-lens folder.
+        lens: Lens for layers before the last: ``auto`` (the model's fitted lens if there is one, else raw),
+            ``raw``, ``ridge``, a file of ``elimtool lens fit`` or a tuned-lens folder.
         sinks: Attention-sink set: ``auto``, ``none`` or positions such as ``0,5``.
         target_space: ``auto`` or ``exact``, see ``elimtool.model.targets.spaced``.
-        heads: Whether to fill the tables of single heads (``selection.HEADS``); ``None`` means unless
-            every position is probed, and where ``tables`` names one of them.
+        heads: Whether to fill the tables of single heads (``selection.HEADS``); ``None``: if ``tables``
+            names one of them, or not every position is probed.
         tables: Tables to fill, see ``elimtool.run.selection``; ``None`` for all.
-        generate: Tokens to write after each prompt through ``chain``; 0 for no walk.
-        chain: Which of ``samplers`` the walk goes through; ``None`` for the first.
-        seed: Seeds the walk's draws, and which components ``confirm`` compares with.
-        interventions: Done to the model, together, in a second pass over every prompt.
+        generate: Tokens to generate after each prompt through ``chain``; 0 for no walk.
+        chain: The one of ``samplers`` to generate with; ``None`` for the first.
+        seed: Seed of the walk's draws, and of the components that ``confirm`` compares with.
+        interventions: Changes made to the model, together, in a second pass over every prompt.
         confirm: Whether to test the verdicts' culprits by ablation, see ``elimtool.tasks.confirm``.
         batch_size: Prompts in one forward pass at most.
-        errors: ``raise`` the first bad prompt, or keep it as a ``row`` with its error.
+        errors: ``raise`` at the first bad prompt, or keep it as a ``row`` with its error.
     """
 
     position: Position = "last"
@@ -78,13 +78,13 @@ class TraceOptions:
         self.selection()
 
     def selection(self) -> Selection:
-        """The tables that the options come to."""
+        """Select the tables to fill and to keep."""
         return select(
             self.tables, heads=self.single_heads, walk=self.generate > 0, intervened=bool(self.interventions)
         )
 
     @property
     def single_heads(self) -> bool:
-        """Whether single heads are looked at."""
+        """Whether the tables of single heads are filled."""
         named = not HEADS.isdisjoint(self.tables or ())
         return (self.position != "all" or named) if self.heads is None else self.heads

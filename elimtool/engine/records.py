@@ -1,4 +1,4 @@
-"""Columns to Arrow tables, prompts to rows, and a run's manifest: the seam between engine and run room."""
+"""Make a run's Arrow tables, prompt rows and manifest from what the engine measured."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from elimtool.errors import ElimError
-from elimtool.files.rows import Row
+from elimtool.files.rows import Row, Rows
 from elimtool.metrics.columns import Categorical, Columns
+from elimtool.model.interventions.recording import dtype_name
 from elimtool.model.model import PROCESSING
 from elimtool.model.view import Encoded
 from elimtool.prompts.prompt import Prompt, default_id
@@ -30,18 +31,17 @@ if TYPE_CHECKING:
 DRAWN = ("generate", "confirm", "ablations")
 """Options that make a run draw at random."""
 
-
 FEW = 256
-"""Rows under which a column is made without Arrow's ``take``, whose call alone costs more."""
+"""Rows below which Arrow's ``take`` costs more than making the column without it."""
 
 
 def arrow_table(name: str, columns: Columns, intervention: str | None = None) -> pa.Table:
-    """One table by its frozen schema; NaN and masked entries become null, infinities stay.
+    """Make a table by its schema; NaN and masked entries become null, infinities stay.
 
     Args:
-        name: Which table.
-        columns: Its columns, but for ``intervention``.
-        intervention: What was done to the model in the pass that the rows are of.
+        name: The table's name.
+        columns: Its columns, except ``intervention``.
+        intervention: The interventions of the pass; ``None`` for the plain pass.
     """
     schema = TABLES[name].schema
     if name not in ONE_PASS:
@@ -53,7 +53,7 @@ def arrow_table(name: str, columns: Columns, intervention: str | None = None) ->
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array:
-    """Values as an Arrow array; the shorter ways give what the last line would."""
+    """Convert values to an Arrow array. The branches are faster ways to the result of the last line."""
     if isinstance(values, pa.Array):
         return values
     if isinstance(values, Categorical):
@@ -68,76 +68,68 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
 
 
 def _floats(values: npt.NDArray[Any]) -> pa.Array:
-    """Numbers without a copy, null where they are NaN: Arrow's own search for NaN takes 20 times as long."""
+    """Wrap numbers without a copy, null where they are NaN."""
     missing = np.isnan(values)
     if not missing.any():
         return pa.array(values)
+    # the validity bitmap by hand: Arrow's own search for NaN takes 20 times as long
     valid = pa.py_buffer(np.packbits(~missing, bitorder="little"))
     buffers = [valid, pa.py_buffer(values)]
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
 
 
-def prompt_rows(asked: Sequence[Prompt], encoded: Sequence[Encoded | ElimError]) -> Columns:
-    """The ``prompts`` table: one row a prompt, in input order, usable or not."""
-    rows = [prompt_row(prompt, one) for prompt, one in zip(asked, encoded, strict=True)]
+def columns_of(rows: Rows) -> Columns:
+    """Turn rows, of which there is at least one, into columns."""
     return {key: [row[key] for row in rows] for key in rows[0]}
 
 
+def prompt_rows(asked: Sequence[Prompt], encoded: Sequence[Encoded | ElimError]) -> Columns:
+    """Make the ``prompts`` table: one row a prompt, in input order, usable or not."""
+    return columns_of([prompt_row(prompt, one) for prompt, one in zip(asked, encoded, strict=True)])
+
+
 def failed_row(row: Row, error: Exception) -> Row:
-    """The row of a prompt whose measurement failed: what is known of it, and why."""
-    return {**row, "status": "error", "error_type": type(error).__name__, "error_message": _one_line(error)}
+    """Mark the row of a prompt whose measurement failed, and say why."""
+    kind = type(error).__name__
+    message = _printable(" ".join(str(error).split()) or kind)
+    return {**row, "status": "error", "error_type": kind, "error_message": message}
 
 
 def unread_row(prompt_id: str, text: str | None, error: Exception) -> Row:
-    """The row of a record that is no prompt at all."""
+    """Make the row of a record that is not a valid prompt."""
     known = {"prompt_id": prompt_id, "text": None if text is None else _printable(text)}
     return failed_row({**dict.fromkeys(TABLES["prompts"].names), **known}, error)
 
 
-def _one_line(error: Exception) -> str:
-    return _printable(" ".join(str(error).split()) or type(error).__name__)
-
-
 def _printable(text: str) -> str:
+    """Escape lone surrogates, which neither Arrow nor a terminal takes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> Row:
-    """One row of the ``prompts`` table."""
-    given = {
+    """Make one row of the ``prompts`` table."""
+    meta = dict(prompt.meta) if isinstance(prompt.meta, Mapping) else prompt.meta
+    row: Row = {
+        **dict.fromkeys(TABLES["prompts"].names),
         "group": prompt.group,
         "category": prompt.category,
         "tags": list(prompt.tags),
-        "meta": _json(prompt.meta) if prompt.meta not in (None, {}) else None,
+        "meta": None if meta in (None, {}) else json.dumps(meta, sort_keys=True),
     }
-    if isinstance(one, Encoded):
-        return {**_encoded_row(one), **given}
-    raw = prompt.text if prompt.text is not None else "\n".join(m.content for m in prompt.messages)
-    empty = dict.fromkeys(_ENCODED_ONLY)
+    if not isinstance(one, Encoded):
+        raw = prompt.text if prompt.text is not None else "\n".join(m.content for m in prompt.messages)
+        return {
+            **row,
+            "prompt_id": prompt.id or default_id(raw),
+            "status": "error",
+            "error_type": type(one).__name__,
+            "error_message": str(one),
+            "text": _printable(raw),
+        }
     return {
-        **empty,
-        "prompt_id": prompt.id or default_id(raw),
-        "status": "error",
-        "error_type": type(one).__name__,
-        "error_message": str(one),
-        "text": _printable(raw),
-        **given,
-    }
-
-
-def _json(meta: Any) -> str:
-    return json.dumps(dict(meta) if isinstance(meta, Mapping) else meta, sort_keys=True)
-
-
-_ENCODED_ONLY = ("n_tokens", "n_appended", "token_ids", "tokens", "targets", "foils", "spans")
-
-
-def _encoded_row(one: Encoded) -> Row:
-    return {
+        **row,
         "prompt_id": one.prompt_id,
         "status": "ok",
-        "error_type": None,
-        "error_message": None,
         "text": one.text,
         "n_tokens": len(one.token_ids),
         "n_appended": one.n_appended,
@@ -151,12 +143,12 @@ def _encoded_row(one: Encoded) -> Row:
 
 @cache
 def _installed(package: str) -> str:
-    """A package's version; finding it reads files, which costs milliseconds."""
+    """Look up a package's version; cached, since it reads files, which takes milliseconds."""
     return version(package)
 
 
 def manifest(model: Model, config: Mapping[str, Any], chains: Sequence[Chain], started: str) -> Manifest:
-    """Everything that the run depends on, for ``run.json``."""
+    """Collect everything that the run depends on, for ``run.json``."""
     hashes = model.hashes()
     return Manifest(
         elimtool=__version__,
@@ -169,7 +161,7 @@ def manifest(model: Model, config: Mapping[str, Any], chains: Sequence[Chain], s
         tokenizer_sha256=hashes["tokenizer_sha256"],
         n_layers=model.n_layers,
         n_heads=model.n_heads,
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype=dtype_name(model.dtype),
         device=str(model.device),
         processing=PROCESSING,
         bos=model.tokenizer.bos_policy,
@@ -177,6 +169,6 @@ def manifest(model: Model, config: Mapping[str, Any], chains: Sequence[Chain], s
         sinks=config["sinks"],
         seed=config["seed"] if any(map(config.get, DRAWN)) else None,
         chains=[chain.describe() for chain in chains],
-        config=json.loads(json.dumps(config)),
+        config=json.loads(json.dumps(config)),  # as a reader of the file will see it: tuples become lists
         started=started,
     )

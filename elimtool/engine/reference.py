@@ -21,10 +21,10 @@ from elimtool.model.model import Model
 from elimtool.model.view import Batch
 
 REFERENCE_VERSION = 1
-"""Counts up when the text or what is kept of it changes, so that older files in caches are not used."""
+"""Raised when the text or what is kept of it changes, so that older cached files are not used."""
 
 TOKENS = 4096
-"""Tokens of reference text: a mean over so many is known to a few hundredths of the values' spread."""
+"""Tokens of reference text: enough to know a mean to a few hundredths of the values' spread."""
 
 WINDOW = 128
 SAMPLES = 64
@@ -35,16 +35,16 @@ AT_ONCE = 4
 
 
 def cached_reference(model: Model) -> Path:
-    """Where a model's reference activations are kept, or would be; number types differ in their rounding."""
+    """Name the cache file of a model's reference activations; dtypes and devices differ in their rounding."""
     weights = model.hashes()["weights_sha256"][:32]
     name = f"{weights}-{dtype_name(model.dtype)}-{model.device.type}-v{REFERENCE_VERSION}.safetensors"
     return store.cache_dir() / "reference" / name
 
 
 def ensure_reference(model: Model, progress: Progress | None = None) -> ReferenceActivations:
-    """The model's activations on reference text: read from the cache, or worked out and kept there.
+    """Read the model's activations on reference text from the cache, or measure and cache them.
 
-    Two processes at once do it once; a killed one leaves nothing that would be used.
+    Of two processes at once, one measures and the other waits; a killed one leaves no partial file.
 
     Raises:
         ElimError: The cache cannot be written, or the model cannot be run on the text.
@@ -57,7 +57,7 @@ def ensure_reference(model: Model, progress: Progress | None = None) -> Referenc
 
 
 def reference_windows(model: Model, documents: Sequence[Document] | None = None) -> list[Ids]:
-    """``TOKENS`` tokens of the package's fit text, a window from as many documents as there are windows."""
+    """Cut ``TOKENS`` tokens of the package's fit text into windows, spread over its documents."""
     documents = shipped("fit") if documents is None else documents
     window = min(WINDOW, model.context or WINDOW)
     count = -(-TOKENS // window)
@@ -66,7 +66,7 @@ def reference_windows(model: Model, documents: Sequence[Document] | None = None)
     for document in documents[::step]:
         try:
             chosen += cut_windows(model, [document], window, window)
-        except ElimError:  # a document that is too short for a window
+        except ElimError:  # the document is too short for a window
             continue
         if len(chosen) == count:
             break
@@ -78,13 +78,12 @@ def measure_reference(
 ) -> ReferenceActivations:
     """Run reference text through a model and keep mean and samples of every head and MLP.
 
-    The first position of each window is left out: what components do there, at the attention sink, they do
-    nowhere else.
+    Leaves out each window's first position, an attention sink: components act differently there.
 
     Args:
         model: The model, without interventions.
-        documents: The text; the package's fit text without.
-        progress: Told the fraction done.
+        documents: The text; by default the package's fit text.
+        progress: Called with the share done.
     """
     windows = reference_windows(model, documents)
     total = sum(len(ids) - 1 for ids in windows)
@@ -109,7 +108,7 @@ def measure_reference(
 
 
 class _Tally:
-    """Sums of every site's values over ``total`` positions, and the values at some of them."""
+    """Sums of every site's values over ``total`` positions, and the values at a random few of them."""
 
     def __init__(self, total: int) -> None:
         self.done = 0
@@ -119,10 +118,10 @@ class _Tally:
         self.picked = order[:SAMPLES].sort().values
 
     def add(self, batch: Batch, site: Site, value: Tensor) -> None:
-        """Take in one site's values in one batch: [batch, keys, width]."""
+        """Add one site's values in one batch: [batch, keys, width]."""
         prompt, probe = batch.rows
         rows = value[prompt, batch.positions[prompt, probe]]
-        added = rows.sum(0, dtype=torch.float64)
+        added = rows.sum(0, dtype=torch.float64)  # thousands of rows of a half-precision model
         self.sums[site] = self.sums[site] + added if site in self.sums else added
         here = self.picked[(self.picked >= self.done) & (self.picked < self.done + len(rows))] - self.done
         self.drawn.setdefault(site, []).append(rows[here.to(rows.device)].float())

@@ -1,4 +1,4 @@
-"""Log-probabilities of chosen tokens over many prompts and interventions, side by side in few passes."""
+"""Score chosen tokens under many prompts and interventions, side by side in few passes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from elimtool.model.model import Model
 
 READOUT_BYTES = 128 * 2**20
-"""Logits held at a time."""
+"""Bytes of logits held at a time."""
 
 
 def log_probabilities(
@@ -28,18 +28,18 @@ def log_probabilities(
     where: Sequence[int],
     ids: Sequence[int],
 ) -> Tensor:
-    """Log-probabilities of tokens, of each prompt under its interventions.
+    """Score tokens after each prompt under its interventions.
 
     Args:
         model: The model.
-        prompts: One prompt, or many, that probe equally many positions.
-        plans: Interventions on each.
-        reference: What ablations put in.
-        where: Index among the probed positions, of each token.
+        prompts: Prompts that all probe the same number of positions; one may occur many times.
+        plans: Interventions on each prompt.
+        reference: Activations that ablations put in.
+        where: For each token, the index of its position among the probed ones.
         ids: The tokens.
 
     Returns:
-        float64 nats, [prompts, tokens].
+        Log-probabilities (nats, float64) [prompts, tokens].
     """
     found: dict[int, Tensor] = {}
     for group in buckets([len(one.token_ids) for one in prompts], len(prompts)):
@@ -47,7 +47,7 @@ def log_probabilities(
         last: list[Tensor] = []
 
         def keep(view: LayerView, last: list[Tensor] = last) -> None:
-            last[:] = [view.residual]
+            last[:] = [view.residual]  # the last layer's stays
 
         with installed(model.bridge, batch, [plans[index] for index in group], reference):
             model.stream(batch, {"residual"}, keep)
@@ -56,8 +56,8 @@ def log_probabilities(
 
 
 def _read(model: Model, residual: Tensor, where: Sequence[int], ids: Sequence[int]) -> Tensor:
-    """Log-probabilities [batch, tokens] of last residuals [batch, probes, width], a few rows at a time."""
-    places = sorted(set(where))
+    """Read log-probabilities [batch, tokens] off residuals [batch, probes, width], some rows at a time."""
+    places = sorted(set(where))  # several tokens at one position share its readout
     columns = torch.tensor([places.index(place) for place in where], device=residual.device)
     wanted = torch.tensor(list(ids), device=residual.device)
     rows = residual[:, places]

@@ -1,4 +1,4 @@
-"""A model set up to measure: the options of a run resolved for it, once, whoever runs prompts through it."""
+"""Set a model up to measure: resolve the options of a run for it, once."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """What trace, batch, check and compare measure with: one model, its lens, its chains, its settings.
+    """A model with its lens, sampler chains and metric settings; trace, batch, check and compare share it.
 
     Args:
         model: The model, without interventions.
         options: What to measure.
-        compiled: Whether loops over the vocabulary are compiled; ``None`` decides by the size of each job.
+        compiled: Whether to compile loops over the vocabulary; ``None`` decides by the size of each job.
 
     Attributes:
-        lens: How layers before the last are read out.
-        settings: What metrics are told.
-        kept: Tables that end up in the run.
-        measured: Tables that passes and walks fill for them.
+        lens: Lens for layers before the last.
+        settings: Settings shared by the metrics.
+        kept: Tables that the run keeps.
+        measured: Tables that passes and walks fill: those kept, and those that kept ones are derived from.
 
     Raises:
         ElimError: A chain, lens, table or intervention does not fit the model.
@@ -57,7 +57,7 @@ class Session:
         self.settings = Settings(
             chains, options.single_heads, selection.measured, reference, compiled is True
         )
-        self._decide = compiled is None and model.device.type == "cpu"
+        self._decide = compiled is None and model.device.type == "cpu"  # kernels are compiled for CPUs only
         unfitted = frozenset() if reference is not None else FITTED
         self.kept = selection.kept - unfitted
         self.measured = selection.measured - unfitted - {ALWAYS}
@@ -68,8 +68,7 @@ class Session:
     def under(self) -> Model | None:
         """The model under the interventions; ``None`` without any.
 
-        Made when it is first asked for: some interventions need activations on reference text, which take
-        a while to measure.
+        Cached and made late: some interventions need activations on reference text, which take a while.
         """
         changes = self.options.interventions
         if not changes:
@@ -79,12 +78,12 @@ class Session:
 
     @property
     def walk_chain(self) -> Chain:
-        """The chain that ``options.generate`` writes through."""
+        """The chain to generate with."""
         options = self.options
         return self.settings.chains[options.samplers.index(options.chain) if options.chain else 0]
 
     def encode(self, prompt: Prompt) -> Encoded:
-        """Tokenise a prompt, and check that the interventions fit it.
+        """Tokenise a prompt and check that the interventions fit it.
 
         Raises:
             ElimError: The prompt cannot be used.
@@ -92,10 +91,10 @@ class Session:
         return encode(self.model, prompt, self.options)
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[Encoded | ElimError]:
-        """Tokenise prompts; one that cannot be used becomes its error, or raises it, as the options say.
+        """Tokenise prompts; an unusable one raises its error or is replaced by it (``options.errors``).
 
         Raises:
-            ElimError: A prompt cannot be used, or two have one id.
+            ElimError: A prompt cannot be used, or two have the same id.
         """
         found: list[Encoded | ElimError] = []
         for prompt in prompts:
@@ -109,19 +108,19 @@ class Session:
         return found
 
     def prepare(self, encoded: Sequence[Encoded]) -> None:
-        """Decide whether a job is large enough for compiled loops, where nobody decided before."""
+        """Decide whether a job is large enough for compiled loops, unless the caller has decided."""
         if self._decide:
             rows = sum(len(one.positions) for one in encoded)
             worth = kernels.worth(self.model.vocab, rows * (self.model.n_layers + 1))
             self.settings = replace(self.settings, compiled=worth)
 
     def manifest(self, started: str, encoded: Sequence[Encoded] = (), **facts: Any) -> Manifest:
-        """Say what was run, for ``run.json``.
+        """Describe the run for ``run.json``.
 
         Args:
             started: When the run began.
-            encoded: Its prompts, for what an intervention has to say about each.
-            facts: Entries of ``config`` beside the options, or instead of one.
+            encoded: Its prompts, for the interventions' notes on each.
+            facts: Entries of ``config`` to add to the options or to replace one.
         """
         config = {
             **asdict(self.options),
@@ -133,7 +132,7 @@ class Session:
         return manifest(self.model, config, self.settings.chains, started)
 
     def _changes(self, encoded: Sequence[Encoded]) -> dict[str, Any]:
-        """Interventions in their canonical forms, the data that they put in, and what to know of them."""
+        """List the interventions in canonical form, the data that they put in, and their notes."""
         changes = self.options.interventions
         facts: dict[str, Any] = {"interventions": [str(each) for each in changes]}
         if self.under is None:
@@ -148,14 +147,14 @@ class Session:
 
 
 def chain_for(model: Model, spec: str) -> Chain:
-    """Resolve a sampler chain, with the strings at which DRY stops as this model's tokens.
+    """Resolve a sampler chain, with DRY's sequence breakers as this model's tokens.
 
     Raises:
         ElimError: The chain cannot be resolved.
     """
     chain = resolve(spec)
     if not any(stage.kind == "dry" and not stage.is_off() for stage in chain.stages):
-        return chain
+        return chain  # spelling the whole vocabulary takes time, and only DRY needs it
     backend = model.tokenizer.backend
     pieces = model.tokenizer.texts(range(len(backend)))
     return chain.with_vocabulary(pieces, lambda text: backend(text, add_special_tokens=False).input_ids)

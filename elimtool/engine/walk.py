@@ -1,7 +1,7 @@
-"""The decoding walk: a model followed for some tokens through one sampler chain, a ledger a step.
+"""Generate from a model through one sampler chain and keep each step's ledger: the decoding walk.
 
-Penalties, DRY and mirostat act on the history that really arises. Tables ``walk`` (one row a step) and
-``walk_stages`` (one row a step and stage).
+Penalties, DRY and mirostat act on the text that is really generated. Fills the tables ``walk`` (one row a
+step) and ``walk_stages`` (one row a step and stage).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from elimtool.files.rows import Row, Rows
+from elimtool.engine.records import columns_of
+from elimtool.files.rows import Row
 from elimtool.metrics.columns import Columns
 from elimtool.metrics.sampling import notes_of
 from elimtool.model.decode import Decoder
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One token of a walk: what the model said, what the chain left, and what was drawn."""
+    """One token of a walk: the model's logits, what the chain left, and the token drawn."""
 
     position: int
     logits: Float64[Tensor, "1 vocab"]
@@ -37,14 +38,14 @@ class Step:
 
 
 def walk(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int) -> list[Step]:
-    """Let a model write through a chain.
+    """Generate from a model through a chain.
 
     Args:
         model: The model.
-        one: The prompt to go on from.
-        chain: The chain that each token is drawn through.
-        tokens: How many to write at most; a token that ends texts ends the walk.
-        seed: Seeds the draws: the same seed writes the same text.
+        one: The prompt to continue.
+        chain: The chain to draw each token through.
+        tokens: Tokens to generate at most; an end-of-text token ends the walk earlier.
+        seed: Seed of the draws: the same seed gives the same text.
 
     Raises:
         ElimError: The text outgrows the model's context.
@@ -54,10 +55,11 @@ def walk(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int) -> li
     state = chain.start(1)
     steps: list[Step] = []
     written: list[int] = []
-    nobody = torch.full((1, 1), -1)
+    nobody = torch.full((1, 1), -1)  # no token is followed
     logits = decoder.read(one.token_ids)
     while True:
         history = History(prompt=one.token_ids, generated=tuple(written))
+        # two numbers a step whatever the chain uses, so that chains can be compared under one seed
         draw, choice = torch.rand(2, 1, generator=random, dtype=torch.float64)
         ledger = chain.run(logits, nobody, histories=[history], state=state, draws=draw)
         token = drawn(ledger.probs(), choice)
@@ -70,15 +72,16 @@ def walk(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int) -> li
 
 
 def drawn(probs: Float64[Tensor, "1 vocab"], choice: Float64[Tensor, "1"]) -> Int64[Tensor, "1"]:
-    """The token at which the cumulative probability, in order of ids, passes a uniform number in [0, 1)."""
+    """Draw the token at which the cumulative probability, in order of ids, passes a number in [0, 1)."""
     cumulative = probs.cumsum(-1)
     place = torch.searchsorted(cumulative, (choice * cumulative[:, -1])[:, None], right=True)[:, 0]
+    # rounding may put the place behind the last token with any probability
     last = probs.shape[-1] - 1 - (probs > 0).flip(-1).int().argmax(-1)
     return place.minimum(last)
 
 
 def walk_tables(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int) -> dict[str, Columns]:
-    """The tables ``walk`` and ``walk_stages`` of one prompt; arguments as ``walk``."""
+    """Fill the tables ``walk`` and ``walk_stages`` for one prompt; arguments as ``walk``."""
     steps = walk(model, one, chain, tokens, seed)
     rows = [_step_row(model, one, chain, index, step) for index, step in enumerate(steps)]
     stages = [
@@ -86,7 +89,7 @@ def walk_tables(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int
         for index, step in enumerate(steps)
         for at in range(len(chain.stages))
     ]
-    return {"walk": _turned(rows), "walk_stages": _turned(stages)}
+    return {"walk": columns_of(rows), "walk_stages": columns_of(stages)}
 
 
 def _step_row(model: Model, one: Encoded, chain: Chain, index: int, step: Step) -> Row:
@@ -113,14 +116,14 @@ def _step_row(model: Model, one: Encoded, chain: Chain, index: int, step: Step) 
 
 
 def _almost(before: Float64[Tensor, "vocab"], after: Float64[Tensor, "vocab"]) -> int | None:
-    """The token most probable to the model among those that the chain removed."""
+    """Find the model's most probable token among those that the chain removed."""
     removed = before.masked_fill(after > 0, -torch.inf)
     token = int(removed.argmax())
     return None if float(removed[token]) == -torch.inf else token
 
 
 def why_removed(ledger: Ledger, token: int) -> str:
-    """Which stage removed a token, and why, in a sentence."""
+    """Say which stage removed a token, and why."""
     for record in ledger.records:
         if bool(record.removed_mask[0, token]):
             return f"{record.stage}: {record.why(token)}"
@@ -146,7 +149,3 @@ def _stage_row(model: Model, one: Encoded, chain: Chain, index: int, at: int, st
         "entropy_after": float(record.entropy_after[0]),
         "notes": notes_of(record, 0, lambda token: model.tokenizer.texts([token])[0]),
     }
-
-
-def _turned(rows: Rows) -> Columns:
-    return {key: [row[key] for row in rows] for key in rows[0]}

@@ -1,4 +1,4 @@
-"""One affine map per layer: the form that every calibrated lens has in the end."""
+"""The form of every calibrated lens: one affine map per layer."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 class AffineLens:
-    """Carries a residual by ``A_l x + b_l``.
+    """A lens that maps a residual x to ``A_l x + b_l``.
 
     Args:
-        name: What the column ``lens`` says.
-        weight: One matrix for each of the layers -1 .. n_layers - 2, rows are outputs; float32.
-        bias: One vector each.
+        name: Value of the column ``lens``.
+        weight: ``A_l`` for layers -1 .. n_layers - 2, rows are outputs; float32.
+        bias: ``b_l`` for the same layers.
     """
 
     def __init__(
@@ -27,8 +27,8 @@ class AffineLens:
         self.bias = bias
 
     def to_final(self, residual: Float[Tensor, "rows width"], layer: int) -> Float[Tensor, "rows width"]:
-        """Carry a residual after ``layer`` into the last layer's basis, in the lens's float32."""
-        index = layer + 1
+        """Map a residual after ``layer`` into the last layer's basis, computed in the lens's float32."""
+        index = layer + 1  # layer -1 is the first
         if not 0 <= index < len(self.weight):
             raise ValueError(f"the lens '{self.name}' has no map for layer {layer}")
         weight, bias = (part[index].to(residual.device) for part in (self.weight, self.bias))

@@ -1,4 +1,4 @@
-"""How far each layer's reading is from the model's output: raw lens, calibrated lens, context-free guess."""
+"""Measure how far each layer's reading is from the model's output, by lens and for a context-free guess."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from elimtool.model.model import Model
 
 @dataclass(frozen=True, slots=True)
 class LayerReading:
-    """Means over the sampled positions of one layer read through one lens.
+    """One layer read through one lens, as means over the sampled positions.
 
     Attributes:
         layer: -1 is the embedding.
         lens: Name of the lens.
         kl: KL(final || layer), nats.
-        agreement: Share of positions whose most probable token is the final one.
+        agreement: Share of positions whose most probable token is the output's, 0 .. 1.
     """
 
     layer: int
@@ -36,13 +36,13 @@ class LayerReading:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What ``elimtool lens eval`` prints.
+    """The result of ``elimtool lens eval``.
 
     Attributes:
         n_rows: Positions sampled.
-        n_windows: Windows of text that they lie in.
+        n_windows: Windows of text that the positions are in.
         baseline_kl: KL(final || mean output on the fit text), nats; ``None`` without a fitted lens.
-        baseline_agreement: Share of positions where that guess has the right first token; likewise.
+        baseline_agreement: Share of positions where that guess has the output's top token; likewise.
         layers: One reading for each lens and layer but the last, which is the output itself.
     """
 
@@ -70,17 +70,17 @@ def evaluate(
         model: The model.
         lenses: Calibrated lenses; the raw one is always measured too.
         documents: Text that the lenses were not fitted on.
-        prior: Log-probabilities of the context-free guess.
-        samples: About how many positions to read, spread evenly over the text.
+        prior: Log-probabilities (nats) of the context-free guess.
+        samples: Approximate number of positions to read, spread evenly over the text.
         window: Tokens that the model sees at once.
         batch_size: Windows in one forward pass.
-        progress: Told the share done.
+        progress: Called with the share done.
 
     Raises:
         ElimError: The text is too short, or the window does not suit the model.
     """
     windows = cut_windows(model, documents, window, None)
-    picked = windows[:: max(1, len(windows) * 8 // max(samples, 8))]
+    picked = windows[:: max(1, len(windows) * 8 // max(samples, 8))]  # about 8 positions a window
     each = max(1, samples // len(picked))
     tell = in_tenths(progress, "reading held-out text through the lens")
     sums = _Sums(model, [RawLens(), *lenses], prior)
@@ -92,7 +92,7 @@ def evaluate(
 
 
 def _spread(some: Streamed, each: int) -> Tensor:
-    """``each`` rows of every window, evenly spaced."""
+    """Choose ``each`` rows of every window, evenly spaced."""
     rows: list[int] = []
     start = 0
     for length in some.lengths:
@@ -103,7 +103,7 @@ def _spread(some: Streamed, each: int) -> Tensor:
 
 
 class _Sums:
-    """Adds up divergences and agreements of every lens and layer."""
+    """Sums of divergence and agreement of every lens and layer."""
 
     def __init__(self, model: Model, lenses: Sequence[Lens], prior: Tensor | None) -> None:
         self.model = model
@@ -115,7 +115,7 @@ class _Sums:
         self.baseline = torch.zeros(2, dtype=torch.float64)
 
     def add(self, residuals: Float[Tensor, "layers rows width"]) -> None:
-        """Take in some rows."""
+        """Add some rows."""
         for part, final in read_out(self.model, residuals[-1]):
             output = _Output(final)
             self.n += len(final)
@@ -129,23 +129,19 @@ class _Sums:
                     self.agree[which, index] += agree
 
     def evaluation(self, n_windows: int) -> Evaluation:
-        """The means."""
+        """Return the means."""
+        kl, agree = (self.kl / self.n).tolist(), (self.agree / self.n).tolist()
         layers = tuple(
-            LayerReading(
-                index - 1,
-                lens.name,
-                float(self.kl[which, index]) / self.n,
-                float(self.agree[which, index]) / self.n,
-            )
+            LayerReading(index - 1, lens.name, kl[which][index], agree[which][index])
             for index in range(self.model.n_layers)
             for which, lens in enumerate(self.lenses)
         )
-        guess = None if self.prior is None else (self.baseline / self.n).tolist()
-        return Evaluation(self.n, n_windows, guess[0] if guess else None, guess[1] if guess else None, layers)
+        guess_kl, guess_agree = (None, None) if self.prior is None else (self.baseline / self.n).tolist()
+        return Evaluation(self.n, n_windows, guess_kl, guess_agree, layers)
 
 
 class _Output:
-    """The model's own output at some rows, to compare many readings with."""
+    """The model's own output at some rows, with what every comparison with it needs."""
 
     def __init__(self, logprobs: Float[Tensor, "rows vocab"]) -> None:
         self.probs = logprobs.exp()
@@ -153,15 +149,12 @@ class _Output:
         self.negative_entropy = _dot(self.probs, logprobs)
 
     def compare(self, logits: Float[Tensor, "rows vocab"]) -> Tensor:
-        """Summed KL(output || reading) and summed agreement, float64 on the CPU.
-
-        KL is sum p log p - sum p z + logsumexp(z): no copy of the size of the vocabulary is made.
-        """
+        """Sum KL(output || reading) (nats) and agreement over the rows, float64 on the CPU."""
+        # KL = sum p log p - sum p z + logsumexp(z), without a copy of the size of the vocabulary
         cross = logits.logsumexp(-1) - _dot(self.probs, logits)
-        divergence = (self.negative_entropy + cross).clamp(min=0.0)
+        divergence = (self.negative_entropy + cross).clamp(min=0.0)  # rounding may leave it just below 0
         return torch.stack([divergence.double().sum(), (logits.argmax(-1) == self.top).double().sum()]).cpu()
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
-    """Row-wise dot products."""
     return torch.bmm(left[:, None], right[:, :, None])[:, 0, 0]

@@ -1,4 +1,4 @@
-"""How often each regime is found: on held-out prose, and on token sequences that should be told from it."""
+"""Measure how often each regime is found, on held-out prose and on sequences unlike prose."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from elimtool.lenses.stream import Ids, read_out, stream
 from elimtool.model.model import Model
 
 FIRST = 2 * WINDOW
-"""First position tested: a loop of 16 tokens has then come round throughout the tested window."""
+"""First position tested: all tokens of the tested window then repeat, also in a loop of 16 tokens."""
 
 
 def regimes_of(
@@ -24,14 +24,14 @@ def regimes_of(
     every: int = 8,
     batch_size: int = 8,
 ) -> list[str]:
-    """The regime at every ``every``-th position of each window, from ``first`` on.
+    """Judge every ``every``-th position of each window, from ``first`` on.
 
     Args:
         model: The model.
-        reference: Of its lens.
-        windows: Token ids; what is shorter than ``first`` gives nothing.
+        reference: Regime reference of its lens.
+        windows: Token ids; windows shorter than ``first`` give nothing.
         first: First position tested.
-        every: Step between tested positions, which would tell the same story if they were close.
+        every: Step between tested positions; close ones share most of the tokens that are tested.
         batch_size: Windows in one forward pass.
     """
     found: list[str] = []
@@ -48,7 +48,7 @@ def regimes_of(
 def _of_window(
     model: Model, reference: ReferenceStatistics, ids: Ids, final: torch.Tensor, tested: Sequence[int]
 ) -> list[str]:
-    """One window; row r of ``final`` is position r + 1, whose output predicts token r + 2."""
+    """Judge one window; row r of ``final`` is position r + 1, whose output predicts token r + 2."""
     logprobs = torch.cat([part for _, part in read_out(model, final)])
     following = torch.tensor(ids[2:], device=logprobs.device)
     surprisal = torch.full((len(ids),), torch.nan, dtype=torch.float64)
@@ -59,7 +59,7 @@ def _of_window(
 
 
 def conditions(windows: Sequence[Ids], vocab: int, seed: int = 0) -> dict[str, list[Ids]]:
-    """Sequences that keep less and less of some windows of prose.
+    """Make token sequences from windows of prose, each kind with less of its structure.
 
     Returns:
         ``prose`` as given; ``shuffled``, the same tokens in random order; ``random``, tokens drawn evenly
@@ -86,5 +86,5 @@ def conditions(windows: Sequence[Ids], vocab: int, seed: int = 0) -> dict[str, l
 
 
 def shares(found: Sequence[str]) -> Mapping[str, float]:
-    """Share of each regime found, 0 .. 1."""
+    """Compute the share of each regime, 0 .. 1."""
     return {name: count / len(found) for name, count in sorted(Counter(found).items())}

@@ -1,4 +1,4 @@
-"""Which lens a run reads through: raw, the one fitted for the model and kept in the cache, or a file."""
+"""Find the lens of a run: raw, the model's fitted lens in the cache, or a file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from elimtool.model.model import Model
 CHOICES = ("raw", "ridge", "auto")
 
 FIT_VERSION = 2
-"""Counts up when the shipped text or the fit changes, so that older lenses in caches are not used."""
+"""Raised when the shipped text or the fit changes, so that older cached lenses are not used."""
 
 
 def check_choice(choice: str) -> None:
-    """Refuse a lens that is neither a known name nor something on disk, before a model is loaded.
+    """Refuse a lens that is neither a known name nor on disk, before a model is loaded.
 
     Raises:
-        ElimError: The message names what is valid.
+        ElimError: The lens is unknown; the hint lists the valid names.
     """
     if choice not in CHOICES and not _exists(choice):
         raise ElimError(
@@ -36,25 +36,25 @@ def check_choice(choice: str) -> None:
 
 
 def cached_lens(weights_sha256: str) -> Path:
-    """Where the lens of these weights is kept, or would be."""
+    """Name the cache file of the lens of these weights."""
     return store.cache_dir() / "lenses" / f"{weights_sha256[:32]}-v{FIT_VERSION}.safetensors"
 
 
 def has_lens(directory: Path) -> bool:
-    """Whether the cache has the lens of a model directory; the model need not be loaded."""
+    """Tell whether the cache has the lens of a model directory, without loading the model."""
     return cached_lens(store.weights_sha256(directory)).is_file()
 
 
 def open_lens(choice: str, model: Model) -> tuple[Lens, str | dict[str, str]]:
-    """The lens to read through, and how ``run.json`` names it.
+    """Open a lens.
 
     Args:
         choice: ``auto`` (the fitted lens of this model if there is one, else raw), ``raw``, ``ridge``, a
             file of ``elimtool lens fit``, or a folder of the tuned-lens package.
-        model: The model to be read.
+        model: The model to read.
 
     Returns:
-        The lens, and ``raw`` or its name and the SHA-256 of its file.
+        The lens, and its entry in ``run.json``: ``raw``, or its name and the SHA-256 of its file.
 
     Raises:
         ElimError: There is no such lens, or it was fitted on another model.
@@ -77,12 +77,12 @@ def ensure_lens(
 ) -> Path:
     """Fit the model's lens, unless the cache has it.
 
-    Two processes at once fit once; a killed one leaves nothing that would be used.
+    Of two processes at once, one fits and the other waits; a killed one leaves no partial file.
 
     Args:
         model: The model.
-        progress: Told what is being done.
-        documents: The text to fit on; the package's own without.
+        progress: Called with what is being done.
+        documents: Text to fit on; by default the package's own.
     """
     path = cached_lens(model.hashes()["weights_sha256"])
     with atomic.locked(path, progress):
@@ -105,5 +105,5 @@ def _ridge(path: Path, name: str, model: Model) -> tuple[RidgeLens, dict[str, st
 def _exists(choice: str) -> bool:
     try:
         return Path(choice).expanduser().exists()
-    except (OSError, ValueError, RuntimeError):  # a name that no file system takes, or no home
+    except (OSError, ValueError, RuntimeError):  # not a possible file name, or no home directory
         return False

@@ -1,4 +1,4 @@
-"""Fits the ridge lens and the regime reference of a model in one pass over text."""
+"""Fit the ridge lens and the regime reference of a model in one pass over text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from elimtool.model.model import Model
 from elimtool.version import __version__
 
 HELD_OUT_EVERY = 8
-"""One window in so many chooses lambda."""
+"""One window in this many chooses lambda."""
 
 RULE = (
     f"per layer, the multiple of the mean channel variance among {', '.join(f'{r:g}' for r in RATIOS)} with"
@@ -28,7 +28,7 @@ RULE = (
 GAIN_QUANTILE = 0.05
 
 GAIN_EVERY = 4
-"""The context gain is taken at one position in so many of each stretch: p_0 is known only after the pass."""
+"""Step between positions whose residuals are kept for the context gain: p_0 is known only after the pass."""
 
 
 def fit_lens(
@@ -40,18 +40,18 @@ def fit_lens(
     batch_size: int = 8,
     progress: Progress | None = None,
 ) -> RidgeLens:
-    """Fit the affine maps from every layer to the last, and what the regime needs, in one pass.
+    """Fit the affine maps from every layer to the last, and the regime reference, in one pass.
 
-    The first token of each window is dropped: its residual is the attention sink's massive activation, not
-    a prediction. Memory is of order layers x width^2, whatever the amount of text.
+    Drops the first token of each window: its residual is the attention sink's massive activation, not a
+    prediction. Memory is of order layers x width^2, whatever the amount of text.
 
     Args:
         model: The model.
-        documents: Text to fit on; keep it apart from what the lens will be judged by.
-        tokens: Use at most so many.
+        documents: Text to fit on; keep it apart from the text that the lens is evaluated on.
+        tokens: Tokens to use at most.
         window: Tokens that the model sees at once.
         batch_size: Windows in one forward pass.
-        progress: Told the share done.
+        progress: Called with the share done.
 
     Raises:
         ElimError: The text is too short, or the window does not suit the model.
@@ -92,18 +92,18 @@ def fit_lens(
 
 
 def _held_out_rows(some: Streamed) -> Tensor:
-    """Which rows belong to windows that choose lambda."""
+    """Mark the rows of windows that choose lambda."""
     numbers = torch.arange(some.first, some.first + len(some.windows))
     chosen = numbers % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
     return chosen.repeat_interleave(torch.tensor(some.lengths))
 
 
 class _Outputs:
-    """Reduces the model's own outputs at one stretch of each window: their mean, and its surprisal.
+    """Reduces the model's own outputs at one stretch of each window to their mean and its surprisal.
 
-    A stretch is ``WINDOW`` observed tokens and the position after which the next would be predicted. Its
-    place goes round all those that a window has, so that contexts of every length are in the reference.
-    Of windows evenly spread over the text, at least ``FEWEST`` if there are so many, the opening is read too.
+    A stretch is ``WINDOW`` observed tokens and the position that predicts the next. Its place varies from
+    window to window, so that contexts of every length are in the reference. Windows evenly spread over the
+    text, at least ``FEWEST`` if there are as many, are also read at their opening.
     """
 
     def __init__(self, model: Model, n_windows: int) -> None:
@@ -116,12 +116,13 @@ class _Outputs:
         self.openings: list[Tensor] = []
 
     def add(self, some: Streamed) -> None:
-        """Take in the last layer's residuals of some windows."""
+        """Add the last layer's residuals of some windows."""
         start = 0
         stretches, following = [], []
         for offset, (ids, length) in enumerate(zip(some.windows, some.lengths, strict=True)):
             if (some.first + offset) % self.every == 0:
                 self.openings.append(self._opening(ids, some.residuals[-1, start : start + WINDOW]))
+            # 37: a prime, so that consecutive windows are read at places far apart, and all places occur
             end = WINDOW + 1 + (some.first + offset) * 37 % (length - WINDOW)
             stretches.append(some.residuals[-1, start + end - WINDOW - 1 : start + end])
             following.append(torch.tensor([*ids[end - WINDOW + 1 : end + 1], 0]))
@@ -137,7 +138,7 @@ class _Outputs:
         self.surprisal[some.first : some.first + len(some.windows)] = means
 
     def _opening(self, ids: Ids, final: Tensor) -> Tensor:
-        """Mean surprisal of a window's first counted tokens, 1 .. ``WINDOW`` of them.
+        """Average the surprisal (nats) of a window's first 1 .. ``WINDOW`` counted tokens.
 
         Args:
             ids: The window's tokens.
@@ -149,7 +150,8 @@ class _Outputs:
         return surprisal.cumsum(0) / torch.arange(1, WINDOW + 1)
 
     def reference(self) -> ReferenceStatistics:
-        """The regime reference."""
+        """Return the regime reference."""
+        # tokens whose probability underflowed get the smallest float32 instead of a logarithm of -inf
         prior = (self.total / self.n).clamp(min=1e-38).log().float()
         gains = [
             context_gain(logprobs, prior.to(logprobs.device)).cpu()

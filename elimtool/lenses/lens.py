@@ -1,4 +1,4 @@
-"""What a lens is: it carries a residual of any layer into the basis that the model's head reads."""
+"""Define a lens: a map of any layer's residual into the basis that the model's head reads."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Lens(Protocol):
     """A map from every layer's residual stream to the last layer's.
 
     Attributes:
-        name: What the column ``lens`` of the tables says.
+        name: Value of the tables' column ``lens``.
     """
 
     name: str
 
     def to_final(self, residual: Float[Tensor, "rows width"], layer: int) -> Float[Tensor, "rows width"]:
-        """Carry residuals after ``layer`` (-1 is the embedding) into the last layer's basis.
+        """Map residuals after ``layer`` (-1 is the embedding) into the last layer's basis.
 
         Never called for the last layer, which is the model's own output whatever the lens.
         """

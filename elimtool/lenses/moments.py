@@ -1,7 +1,7 @@
 """Solve ridge regressions from sums over activations: one pass over the data, memory of layers x width^2.
 
-Means and centred second moments are merged batch by batch, so that a channel whose mean is far larger
-than its spread loses no digits. Source of the update: Chan, Golub & LeVeque 1983.
+Means and centred second moments are merged batch by batch, so that a channel whose mean is far larger than
+its spread loses no digits. Source of the update: Chan, Golub & LeVeque 1983.
 """
 
 from __future__ import annotations
@@ -33,17 +33,15 @@ class Moments:
 
     @classmethod
     def empty(cls, layers: int, width: int) -> Moments:
-        """Moments of nothing."""
+        """Make the moments of no rows."""
         square = torch.zeros(layers, width, width, dtype=torch.float64)
         vectors = torch.zeros(layers, width, dtype=torch.float64)
         return cls(0, vectors, vectors[0].clone(), square, square.clone(), 0.0)
 
     def add(self, residuals: Float[Tensor, "layers_and_last rows width"]) -> None:
-        """Take in rows of all layers' residuals, the output's last.
-
-        Products are made in the residuals' dtype (float32 at least), after the batch's own mean is taken
-        off, and summed in float64.
-        """
+        """Add rows of all layers' residuals, the output's last."""
+        # Products in the residuals' dtype (at least float32) are fast, and exact enough once the batch's mean
+        # is subtracted; sums over batches are float64.
         values = residuals if residuals.dtype == torch.float64 else residuals.float()
         rows = values.shape[1]
         means = values.double().mean(1).cpu()
@@ -61,7 +59,7 @@ class Moments:
         self.n += rows
 
     def merge(self, other: Moments) -> Moments:
-        """The moments of both sets of rows together; ``self`` takes them in."""
+        """Add another set of rows to this one."""
         total = self.n + other.n
         share, weight = self.n * other.n / max(total, 1), other.n / max(total, 1)
         dx, dy = other.x - self.x, other.y - self.y
@@ -74,14 +72,14 @@ class Moments:
         return self
 
     def mean_variance(self, layer: int) -> float:
-        """Mean over channels of the variance of x."""
+        """Average the variance of x over its channels."""
         return float(self.xx[layer].diagonal().mean()) / max(self.n, 1)
 
 
 def ridge(
     moments: Moments, layer: int, penalty: float
 ) -> tuple[Float[Tensor, "width width"], Float[Tensor, "width"]]:
-    """The affine map from x to y of least mean squared error plus ``penalty`` x |A|^2.
+    """Solve for the affine map from x to y with the least mean squared error plus ``penalty`` x |A|^2.
 
     The intercept is not penalised. Source: Hoerl & Kennard 1970; as a lens, Yom Din et al. 2023
     (arXiv 2303.09435), who fit the same map by least squares without a penalty.
@@ -96,14 +94,14 @@ def ridge(
 
 
 def choose_ratio(train: Moments, held_out: Moments, layer: int) -> float:
-    """Which of ``RATIOS`` leaves the smallest squared error on held-out rows, from moments alone.
+    """Choose the one of ``RATIOS`` with the smallest squared error on held-out rows, from moments alone.
 
-    One eigendecomposition of the training covariance serves all candidates. The larger penalty wins a tie,
-    and where the inputs do not vary, so that every map is the mean of y.
+    The larger penalty wins a tie, and where the inputs do not vary, so that every map is the mean of y.
     """
     scale = train.mean_variance(layer)
     if scale == 0:
         return max(RATIOS)
+    # one eigendecomposition of the training covariance serves all candidates
     values, vectors = torch.linalg.eigh(train.xx[layer] / train.n)
     cross = vectors.T @ (train.xy[layer] / train.n)
     dx = vectors.T @ (held_out.x[layer] - train.x[layer])
@@ -112,7 +110,7 @@ def choose_ratio(train: Moments, held_out: Moments, layer: int) -> float:
     other = vectors.T @ (held_out.xy[layer] / held_out.n) + torch.outer(dx, dy)
     errors = []
     for ratio in RATIOS:
-        weight = cross / (values.clamp(min=0.0) + ratio * scale)[:, None]
+        weight = cross / (values.clamp(min=0.0) + ratio * scale)[:, None]  # rounding: eigenvalues below 0
         errors.append(float((weight * (own @ weight)).sum() - 2 * (weight * other).sum()))
     return max(ratio for ratio, error in zip(RATIOS, errors, strict=True) if error <= min(errors))
 
@@ -120,9 +118,7 @@ def choose_ratio(train: Moments, held_out: Moments, layer: int) -> float:
 def fit_maps(
     train: Moments, held_out: Moments
 ) -> tuple[Float[Tensor, "layers width width"], Float[Tensor, "layers width"], list[float]]:
-    """Fit every layer: lambda by the held-out rows, then the map on all rows.
-
-    A layer whose inputs do not vary at all gets lambda 1, so that the map is the mean of y.
+    """Fit every layer: choose lambda by the held-out rows, then fit the map on all rows.
 
     Returns:
         ``(A, b, lambda)`` per layer; float32 maps.
@@ -133,6 +129,7 @@ def fit_maps(
     whole = train.merge(held_out)
     maps, penalties = [], []
     for layer in layers:
+        # inputs that do not vary: any positive lambda makes the map the mean of y
         penalty = ratios[layer] * whole.mean_variance(layer) or 1.0
         maps.append(ridge(whole, layer, penalty))
         penalties.append(penalty)

@@ -1,4 +1,4 @@
-"""The logit lens: a residual stream read out as if it were the last layer's."""
+"""The logit lens: read a residual stream out as if it were the last layer's."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 class RawLens:
     """Reads every layer with the model's own final norm and unembedding, unchanged.
 
-    Below the last layers its probabilities are over-confident and its divergence from the output is
-    larger than that of a context-free guess, so read ranks rather than probabilities. Source:
-    nostalgebraist 2020, "interpreting GPT: the logit lens".
+    Below the last layers its probabilities are over-confident and its divergence from the output is larger
+    than that of a context-free guess, so trust ranks rather than probabilities. Source: nostalgebraist 2020,
+    "interpreting GPT: the logit lens".
     """
 
     name = "raw"
 
     def to_final(self, residual: Float[Tensor, "rows width"], layer: int) -> Float[Tensor, "rows width"]:
-        """Carry a residual after ``layer`` into the last layer's basis: here, as it stands."""
+        """Return a residual unchanged."""
         del layer
         return residual

@@ -1,8 +1,8 @@
-"""In which regime a prediction is made: strong, balanced, or one of four ways to be dysfunctional.
+"""Judge the regime of a prediction: strong, balanced, or dysfunctional in one of four ways.
 
-Takes distributions, surprisals and a reference set from text declared in distribution; gives a word per
-position. The p-values are conformal: they assume that the reference and the tested window are
-exchangeable, and no more (Vovk, Gammerman & Shafer 2005; Bates et al. 2023, arXiv 2104.08279).
+Predictions are compared with a reference set from text declared in distribution. The p-values are conformal:
+they assume that the reference and the tested window are exchangeable, and no more (Vovk, Gammerman & Shafer
+2005; Bates et al. 2023, arXiv 2104.08279).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REGIMES = (
 )
 
 ABSTAIN = "abstain"
-"""Stands where no regime can be told."""
+"""Given instead of a regime where none can be told."""
 
 WINDOW = 32
 """Observed tokens whose mean surprisal is tested."""
@@ -39,12 +39,12 @@ FEWEST = 199
 the share of ordinary text that one reference flags may be twice the nominal one."""
 
 UNSEEN = 2
-"""Tokens at the start of a text that do not count: nothing predicts the first, and what predicts the second
-is the residual of the attention sink, which is no prediction."""
+"""Tokens at the start of a text that do not count: nothing predicts the first, and the second is predicted
+from the residual of the attention sink, which is not a prediction."""
 
 LEAST = 8
-"""Counted tokens below which the test abstains: of fewer, shuffled prose passes for prose too often. (On
-SmolLM2 4 tokens of it are flagged in 64 %, 6 in 74 %, 8 in 95 % of windows.)"""
+"""Counted tokens below which the test abstains: with fewer, shuffled prose passes for prose too often. (On
+SmolLM2, shuffled prose is flagged in 64 % of windows with 4 tokens, 74 % with 6, 95 % with 8.)"""
 
 STRONG = 0.5
 """Collision probability from which a prediction is strong: two draws agree at least every other time."""
@@ -52,13 +52,13 @@ STRONG = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ReferenceStatistics:
-    """What text that is declared in distribution looks like to the model.
+    """Statistics of a model on text that is declared in distribution.
 
     Attributes:
-        surprisal: Mean surprisal (nats) of windows of ``WINDOW`` observed tokens, from many documents, with
-            contexts of many lengths before them.
-        openings: Mean surprisal of the first 1, 2, .. ``WINDOW`` counted tokens of windows, one a row: what
-            the beginning of a text, which has less context to go by, is compared with.
+        surprisal: Mean surprisal (nats) of windows of ``WINDOW`` observed tokens, from many documents, after
+            contexts of many lengths.
+        openings: Mean surprisal (nats) of the first 1, 2, .. ``WINDOW`` counted tokens of windows, one a row;
+            beginnings of texts, which have less context, are compared with it.
         prior: Logarithm of the mean of the model's output distributions, the context-free guess p_0.
         gain_q05: 5 % quantile of the context gain KL(p || p_0), in nats.
     """
@@ -71,11 +71,11 @@ class ReferenceStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """How surprising the text before some positions was, up to and with the token at each.
+    """Surprisal of the text before some positions, up to and with the token at each.
 
     Attributes:
-        mean: Mean surprisal (nats) of the last ``WINDOW`` counted tokens, or of those that there are; NaN for
-            none. float64.
+        mean: Mean surprisal (nats, float64) of the last ``WINDOW`` counted tokens, or of as many as there
+            are; NaN for none.
         n: Their number, 0 .. ``WINDOW``.
         opening: Whether these are all the counted tokens from the start of the text.
     """
@@ -85,18 +85,18 @@ class Recent:
     opening: Bool[Tensor, "rows"]
 
     def at(self, rows: Int[Tensor, "some"]) -> Recent:
-        """Some of the positions."""
+        """Select some of the positions."""
         return Recent(self.mean[rows], self.n[rows], self.opening[rows])
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The regime of some positions, and what it was told by.
+    """The regime of some positions, and the numbers that decided it.
 
     Attributes:
         regime: One of ``REGIMES``, or ``ABSTAIN``.
-        high: Conformal p-value of the recent surprisal being large; NaN where it abstains.
-        low: The same of it being small.
+        high: Conformal p-value of the recent surprisal being large; NaN where the test abstains.
+        low: Conformal p-value of it being small.
         collision: Chance that two draws from the output agree.
         gain: Context gain (nats).
     """
@@ -111,7 +111,7 @@ class Judgement:
 def conformal(
     reference: Float[Tensor, "windows"], values: Float[Tensor, "rows"]
 ) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
-    """Conformal p-values of each value against a reference set, on either side.
+    """Compute conformal p-values of each value against a reference set, on either side.
 
     Returns:
         ``(high, low)``: (1 + number of reference values at least, or at most, as large) / (1 + windows),
@@ -122,30 +122,29 @@ def conformal(
     n = len(ordered)
     below = torch.searchsorted(ordered, wanted.contiguous())
     up_to = torch.searchsorted(ordered, wanted.contiguous(), right=True)
+    # 1 +: the tested value counts as one of its reference, so that no p-value is 0
     return (1 + n - below).double() / (1 + n), (1 + up_to).double() / (1 + n)
 
 
 def context_gain(
     logprobs: Float[Tensor, "rows vocab"], prior: Float[Tensor, "vocab"]
 ) -> Float[Tensor, "rows"]:
-    """What the context adds: KL(p || p_0) in nats, >= 0."""
+    """Compute how much the context adds: KL(p || p_0) in nats, >= 0."""
     cross: Tensor = -(logprobs.exp() @ prior.to(logprobs))
-    return (cross - entropy(logprobs)).clamp(min=0.0)
+    return (cross - entropy(logprobs)).clamp(min=0.0)  # rounding may leave it just below 0
 
 
 def classify(agreement: float, high: float, low: float, gain: float, gain_q05: float) -> str:
-    """The regime of one position.
+    """Choose the one of ``REGIMES`` that a position is in.
 
     Args:
         agreement: Collision probability of the output at temperature 1, before samplers.
         high: Conformal p-value of the recent surprisal being large.
-        low: The same of it being small.
+        low: Conformal p-value of it being small.
         gain: Context gain (nats).
         gain_q05: Its 5 % quantile on the reference.
-
-    Returns:
-        One of ``REGIMES``.
     """
+    # surprisal first: what an out-of-distribution text makes the model believe is not a strong prediction
     if high <= ALPHA:
         return f"dysfunctional:OOD-{'confident' if agreement >= STRONG else 'diffuse'}"
     if low <= ALPHA:
@@ -158,16 +157,15 @@ def classify(agreement: float, high: float, low: float, gain: float, gain_q05: f
 def regimes(
     reference: ReferenceStatistics, logprobs: Float[Tensor, "rows vocab"], recent: Recent
 ) -> Judgement:
-    """Judge positions.
+    """Judge positions; abstain with fewer than ``LEAST`` counted tokens or ``FEWEST`` reference windows.
 
     Args:
         reference: From the lens's fit.
         logprobs: The model's own output distributions (nats).
-        recent: What was observed up to each position.
+        recent: Surprisal up to each position.
 
     Returns:
-        One row a position. It abstains with fewer than ``LEAST`` counted tokens, and against fewer than
-        ``FEWEST`` reference windows.
+        One row a position.
     """
     high, low = p_values(reference, recent)
     collision, gain = entropy_and_collision(logprobs)[1], context_gain(logprobs, reference.prior)
@@ -182,10 +180,10 @@ def regimes(
 def p_values(
     reference: ReferenceStatistics, recent: Recent
 ) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
-    """``(high, low)`` conformal p-values of recent surprisals; NaN where it abstains.
+    """Compute ``(high, low)`` conformal p-values of recent surprisals; NaN where the test abstains.
 
-    A text's opening is held against as many first tokens of the reference, later tokens against windows
-    with contexts of all lengths: both comparisons are of like with like.
+    A text's opening is compared with openings of the same length, later tokens with windows after contexts
+    of all lengths.
     """
     high = torch.full(recent.mean.shape, torch.nan, dtype=torch.float64)
     low = high.clone()
@@ -201,11 +199,11 @@ def p_values(
 
 
 def recent_surprisal(surprisal: Float[Tensor, "tokens"]) -> Recent:
-    """Running means of the last ``WINDOW`` surprisals, up to and with each token of a text.
+    """Average the last ``WINDOW`` surprisals up to and with each token of a text.
 
     Args:
-        surprisal: Of each token of a text, from its first, given those before it (nats). The first ``UNSEEN``
-            are not looked at. Others may be NaN; so is then the mean of whatever they belong to.
+        surprisal: Surprisal (nats) of each token of a text, from the first, given those before it. The first
+            ``UNSEEN`` are ignored. Others may be NaN, and so is then every mean over them.
     """
     counted = surprisal[UNSEEN:].double()
     place = torch.arange(len(surprisal), device=surprisal.device) - UNSEEN + 1

@@ -1,4 +1,4 @@
-"""The ridge lens: closed-form affine maps to the last layer, and the safetensors file that holds them."""
+"""The ridge lens: affine maps to the last layer in closed form, and their safetensors file."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _TENSORS = ("weight", "bias", "penalty", "surprisal", "openings", "prior")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Where a fitted lens comes from.
+    """The origin of a fitted lens.
 
     Attributes:
-        model: What the user called the model.
-        weights_sha256: The model's weights; the lens is refused on any other.
-        text_sha256: Of all token ids that it was fitted on, in order.
-        n_tokens: Their number.
-        n_rows: Positions used: the first of each window is dropped.
+        model: The user's name for the model.
+        weights_sha256: Digest of the model's weights; the lens is refused on any other.
+        text_sha256: Digest of all token ids that it was fitted on, in order.
+        n_tokens: Number of these tokens.
+        n_rows: Positions used: all but the first of each window.
         window: Tokens in one window.
-        rule: How lambda was chosen.
+        rule: Rule that chose lambda.
         gain_q05: 5 % quantile of the context gain on the fit text (nats).
         elimtool: Version that fitted it.
         format: Name of the file format.
@@ -50,18 +50,18 @@ class Facts:
 
 
 class RidgeLens(AffineLens):
-    """Reads a layer through the affine map that predicts the last layer's residual with least squared error.
+    """A lens of affine maps that predict the last layer's residual with the least squared error.
 
-    Early layers come out close to the mean prediction, so their entropy is a property of the fit. Source:
-    Yom Din et al. 2023 (arXiv 2303.09435).
+    Early layers are read close to the mean prediction, so their entropy is a property of the fit. Source: Yom
+    Din et al. 2023 (arXiv 2303.09435).
 
     Args:
         weight: ``A_l`` for layers -1 .. n_layers - 2.
         bias: ``b_l``.
         penalty: lambda of each layer, in units of the mean squared error.
         reference: The regime reference of the same fit.
-        facts: Where it comes from.
-        name: What the column ``lens`` says.
+        facts: Its origin.
+        name: Value of the column ``lens``.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class RidgeLens(AffineLens):
         self.facts = facts
 
     def save(self, path: Path) -> None:
-        """Write the file, whole or not at all. The same lens gives the same bytes.
+        """Write the lens to a file, whole or not at all. The same lens gives the same bytes.
 
         Raises:
-            ElimError: It cannot be written.
+            ElimError: The file cannot be written.
         """
         tensors = {
             "weight": self.weight,
@@ -103,13 +103,13 @@ class RidgeLens(AffineLens):
         """Read a file that ``save`` wrote. The maps stay on disk until they are used.
 
         Raises:
-            ElimError: It is missing, damaged, or no ridge lens.
+            ElimError: The file is missing, damaged, or not a ridge lens.
         """
         facts, tensors = _read(path)
         weight, bias = tensors["weight"], tensors["bias"]
         if weight.ndim != 3 or bias.shape != weight.shape[:2] or weight.shape[1] != weight.shape[2]:
             raise _damaged(path, "its maps have the wrong shape")
-        if not bool((bias.sum() + weight.sum()).isfinite()):
+        if not bool((bias.sum() + weight.sum()).isfinite()):  # a sum has NaN and infinities without a copy
             raise _damaged(path, "its maps are not finite")
         reference = ReferenceStatistics(
             tensors["surprisal"], tensors["openings"], tensors["prior"], facts.gain_q05
@@ -120,7 +120,7 @@ class RidgeLens(AffineLens):
         """Refuse any model but the one that the lens was fitted on.
 
         Raises:
-            ElimError: The weights differ; the message names both.
+            ElimError: The weights differ; the message gives both.
         """
         if weights_sha256 != self.facts.weights_sha256:
             raise ElimError(

@@ -19,10 +19,11 @@ from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.prompts.prompt import Prompt
 
 SHORTEST = WINDOW + 2
-"""Tokens that a window must have: one that is dropped, one that no kept row predicts, and the rest."""
+"""Fewest tokens of a window: the first, which is dropped, the second, which no kept row predicts, and a
+regime's ``WINDOW``."""
 
 READOUT_BYTES = 64 * 2**20
-"""Logits held at a time."""
+"""Bytes of logits held at a time."""
 
 Ids = tuple[int, ...]
 
@@ -32,9 +33,9 @@ class Streamed:
     """Residuals of some windows at all positions but the first.
 
     Attributes:
-        first: Index of the first window among all.
-        windows: Token ids of each.
-        residuals: Layer -1 first, the last layer last; rows by window, then by position from 1.
+        first: Index of the first of these windows among all windows.
+        windows: Token ids of each window.
+        residuals: Layer -1 first; rows by window, then by position from 1.
     """
 
     first: int
@@ -48,15 +49,15 @@ class Streamed:
 
 
 def cut_windows(model: Model, documents: Sequence[Document], window: int, limit: int | None) -> list[Ids]:
-    """Tokenise documents and cut each into windows; what is left over is used if it is long enough.
+    """Tokenise documents and cut each into windows; the rest of one is used if it is long enough.
 
-    Every window begins as a prompt would, with what the tokenizer puts before a text (BOS).
+    Every window begins as a prompt does, with the tokens that the tokenizer puts before a text (BOS).
 
     Args:
-        model: Gives the tokenizer.
-        documents: Texts; no window reaches over the end of one.
+        model: The model whose tokenizer is used.
+        documents: Texts; no window spans two of them.
         window: Tokens in a window at most.
-        limit: Stop once so many tokens are cut.
+        limit: Tokens to cut in all, at most.
 
     Raises:
         ElimError: ``window`` does not suit the model, or the texts are too short for a single window.
@@ -84,16 +85,16 @@ def cut_windows(model: Model, documents: Sequence[Document], window: int, limit:
 
 
 def _tokens(model: Model, text: str) -> tuple[Ids, Ids]:
-    """What the tokenizer puts before a text by itself, and the text's own tokens."""
+    """Return the tokens that the tokenizer puts before a text, and the text's own."""
     whole = model.tokenizer.encode(text).ids
     body = model.tokenizer.encode(text, special=False).ids
     return whole[: len(whole) - len(body)], body
 
 
 def text_sha256(windows: Sequence[Ids]) -> str:
-    """Digest of the token ids of all windows and where they end."""
+    """Hash the token ids of all windows and where they end."""
     digest = hashlib.sha256()
-    for ids in windows:
+    for ids in windows:  # each with its length before it, so that other borders give another digest
         digest.update(array("q", (len(ids), *ids)).tobytes())
     return digest.hexdigest()
 
@@ -113,7 +114,7 @@ def stream(model: Model, windows: Sequence[Ids], batch_size: int) -> Iterator[St
 
 
 def read_out(model: Model, residual: Float[Tensor, "rows width"]) -> Iterator[tuple[slice, Tensor]]:
-    """Log-probabilities of last-layer residuals, as many rows at a time as fit in ``READOUT_BYTES``."""
+    """Yield log-probabilities (nats) of last-layer residuals, as many rows at a time as fit in memory."""
     rows = max(1, READOUT_BYTES // (model.vocab * 4))
     for start in range(0, len(residual), rows):
         part = slice(start, min(start + rows, len(residual)))
@@ -121,5 +122,5 @@ def read_out(model: Model, residual: Float[Tensor, "rows width"]) -> Iterator[tu
 
 
 def encoded_window(ids: Ids) -> Encoded:
-    """A window as the model's stream wants it: every position but the first probed, nothing else."""
+    """Wrap a window for ``Model.stream``, with every position but the first probed."""
     return Encoded(Prompt(text="-"), "", "", ids, (), 0, (), (), tuple(range(1, len(ids))), ())

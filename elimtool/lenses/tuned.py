@@ -1,8 +1,8 @@
-"""Tuned lenses in the format of the tuned-lens package: a folder with ``config.json`` and ``params.pt``.
+"""Read tuned lenses in the format of the tuned-lens package: a folder with ``config.json`` and ``params.pt``.
 
-``params.pt`` holds one linear translator per layer, ``i.weight`` and ``i.bias``; translator i reads the
-residual that enters block i, which is the one after layer i - 1 here, and what it gives is added to the
-residual. Source: Belrose et al. 2023 (arXiv 2303.08112) and github.com/AlignmentResearch/tuned-lens,
+``params.pt`` holds one linear translator per layer, ``i.weight`` and ``i.bias``. Translator i reads the
+residual that enters block i (here: the one after layer i - 1), and its output is added to that residual.
+Source: Belrose et al. 2023 (arXiv 2303.08112) and github.com/AlignmentResearch/tuned-lens,
 tuned_lens/nn/lenses.py.
 """
 
@@ -24,10 +24,9 @@ PARAMETERS = "params.pt"
 
 
 def load_tuned(folder: Path, n_layers: int, width: int) -> AffineLens:
-    """Read a tuned lens.
+    """Read a tuned lens and check that its size is the model's.
 
-    The folder does not say on which weights it was trained, only for a model of which name and size; the
-    sizes are checked.
+    That its weights are the model's cannot be checked: the folder names only the model it was trained for.
 
     Args:
         folder: Holds ``config.json`` and ``params.pt``.
@@ -35,7 +34,7 @@ def load_tuned(folder: Path, n_layers: int, width: int) -> AffineLens:
         width: Size of its residual stream.
 
     Raises:
-        ElimError: Missing, damaged, of another kind, or of another size than the model.
+        ElimError: The lens is missing, damaged, of another kind, or of another size than the model.
     """
     config = _config(folder / CONFIG)
     size = (config.get("num_hidden_layers"), config.get("d_model"))
@@ -46,7 +45,7 @@ def load_tuned(folder: Path, n_layers: int, width: int) -> AffineLens:
             "give a lens that was trained for this model",
         )
     state = _parameters(folder / PARAMETERS)
-    identity = torch.eye(width)
+    identity = torch.eye(width)  # a translator gives what to add to the residual
     try:
         weight = [identity + state[f"{i}.weight"].float() for i in range(n_layers)]
         bias = [state.get(f"{i}.bias", torch.zeros(width)).float() for i in range(n_layers)]
@@ -67,8 +66,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _parameters(path: Path) -> dict[str, Tensor]:
-    """The translators' tensors; ``weights_only`` keeps a pickle from running code."""
-    try:
+    try:  # weights_only: a pickle must not run code
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,6 +1,6 @@
-"""The affine pieces of a residual stream: projections, norms with a frozen scale, directions of tokens.
+"""Describe the affine parts of a model: projections, norms with a frozen scale, directions of tokens.
 
-Vectors of the model are held in at least float32. Nothing here knows TransformerLens or a family.
+Vectors are held in at least float32. Nothing here depends on TransformerLens or on a model family.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 PROBE = 1024.0
-"""Size of the vector that a norm's gain is read off with: far above every norm's epsilon."""
+"""Size of the vector that shows a norm's gain: far above every norm's epsilon."""
 
 
 def wide(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """The same numbers in at least float32."""
+    """Convert to float32, unless float64."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """Relative difference that rounding in a model of this dtype explains."""
+    """Return the relative difference that rounding in a model of this dtype can explain."""
     return 1e-4 if dtype in (torch.float32, torch.float64) else 5e-2
 
 
@@ -31,9 +31,8 @@ def tolerance(dtype: torch.dtype) -> float:
 class Projection:
     """A linear map of a block at the probed positions: outputs = weight @ inputs + bias.
 
-    ``weight`` [width, inner] and ``bias`` [width] are the model's own; ``weight`` is ``None`` where the map
-    is no single linear one (a mixture of experts), and then ``inputs`` is too. ``sizes`` are the Euclidean
-    norms of the weight's columns, kept for MLPs.
+    ``weight`` and ``inputs`` are ``None`` where the map is not a single linear one (a mixture of experts).
+    ``sizes`` are the Euclidean norms of the weight's columns, kept for MLPs.
     """
 
     inputs: Float[Tensor, "batch probes inner"] | None
@@ -43,7 +42,7 @@ class Projection:
     sizes: Float[Tensor, "inner"] | None = None
 
     def explained(self) -> bool:
-        """Whether weight and bias give the first output from the first input, up to rounding."""
+        """Check that weight and bias map the first input to the first output, up to rounding."""
         if self.inputs is None or self.weight is None:
             return False
         rebuilt = wide(self.weight) @ wide(self.inputs[0, 0])
@@ -55,10 +54,7 @@ class Projection:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What a norm does to every channel whatever its input.
-
-    ``centred``: whether it removes the mean first (LayerNorm) or not (RMSNorm).
-    """
+    """A norm's gain and bias, and whether it subtracts the mean first (LayerNorm) or not (RMSNorm)."""
 
     gain: Float[Tensor, "width"]
     bias: Float[Tensor, "width"]
@@ -68,31 +64,32 @@ class Gain:
     def of(
         cls, norm: Callable[[Tensor], Tensor], width: int, dtype: torch.dtype, device: torch.device
     ) -> Gain:
-        """Read gain, bias and centring off a norm by running it.
+        """Find gain, bias and centring of a norm by running it.
 
-        The zero vector gives the bias, a constant one shows whether the mean is removed, and one of
-        mean 0 without a zero gives the gain, whatever convention (w, 1 + w) the weight is stored in.
+        The zero vector gives the bias, a constant one shows whether the mean is subtracted, and one of mean 0
+        without a zero gives the gain, whatever convention (w, 1 + w) the weight is stored in.
         """
         signs = torch.ones(width, device=device, dtype=dtype)
         signs[1::2] = -1.0
-        if width % 2:
+        if width % 2:  # the last three, 1, 1, -2, keep the mean at 0
             signs[-1] = -2.0
             signs[-2], signs[-3] = 1.0, 1.0
         constant = torch.ones_like(signs)
         probes = torch.stack([torch.zeros_like(signs), constant * PROBE, signs * PROBE])
         zero, flat, signed = wide(norm(probes[None])[0])
-        gain = (signed - zero) * wide(signs).square().mean().sqrt() / wide(signs)
+        gain = (signed - zero) * wide(signs).square().mean().sqrt() / wide(signs)  # undo the norm's division
+        # a constant vector becomes 0 if centred, else as large as the gain: 0.1 is far from both
         centred = float((flat - zero).abs().max()) < 0.1 * float(gain.abs().max())
         return cls(gain, zero, centred)
 
     def centre(self, values: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
-        """Remove the mean over channels where the norm does."""
+        """Subtract the mean over channels if the norm does."""
         return values - values.mean(-1, keepdim=True) if self.centred else values
 
     def frozen(
         self, inputs: Float[Tensor, "batch probes width"], outputs: Float[Tensor, "batch probes width"]
     ) -> Norm:
-        """The norm as it was at some inputs, its scale to be found from what it gave."""
+        """Freeze the norm at some inputs; its scale follows from the outputs."""
         return Norm(self, inputs, outputs)
 
 
@@ -122,7 +119,7 @@ def scales(
     inputs: Float[Tensor, "norms *rows width"],
     outputs: Float[Tensor, "norms *rows width"],
 ) -> Float[Tensor, "norms *rows"]:
-    """The scales of several norms at once, from what they gave; 0 where the input is."""
+    """Find the scales of several norms at once from their outputs; 0 where the input is 0."""
     shape = (-1, *[1] * (inputs.ndim - 2), inputs.shape[-1])
     values = wide(inputs)
     if any(norm.centred for norm in norms):
@@ -130,27 +127,27 @@ def scales(
         values = values - values.mean(-1, keepdim=True) * centred
     scaled = torch.stack([norm.gain for norm in norms]).reshape(shape) * values
     moved = wide(outputs) - torch.stack([norm.bias for norm in norms]).reshape(shape)
-    energy = scaled.square().sum(-1)
+    energy = scaled.square().sum(-1)  # least squares over the channels: no single one decides
     return torch.where(energy > 0, (moved * scaled).sum(-1) / energy, 0.0)
 
 
 def pull(
     toward: Float[Tensor, "rows k width"], fixed: Gain, scale: Float[Tensor, "rows"]
 ) -> Float[Tensor, "rows k width"]:
-    """Directions after a norm of frozen scale as directions before it: its linear part, transposed."""
+    """Carry directions back through a norm of frozen scale: its linear part, transposed."""
     return fixed.centre(toward * fixed.gain * scale[:, None, None])
 
 
 @dataclass(frozen=True, slots=True)
 class Directions:
-    """How the logits of some tokens depend on the last residual x, the final norm's scale frozen.
+    """Logits of some tokens as affine functions of the last residual x, with the final norm's scale frozen.
 
     The logit of token y, before a soft cap, is ``toward[y] . x + constant[y]``.
 
     Attributes:
         toward: One direction for each row and token.
-        constant: What the final norm's bias and the head's bias add, whatever x is.
-        mean_toward: The direction of the mean logit of the vocabulary.
+        constant: Contribution of the final norm's bias and the head's bias.
+        mean_toward: The direction of the vocabulary's mean logit.
         mean_constant: Its constant.
         logits: The tokens' logits before the soft cap.
     """
@@ -168,7 +165,7 @@ def close(
     scale: Float[Tensor, "*rows width"],
     dtype: torch.dtype,
 ) -> Bool[Tensor, "*rows"]:
-    """Where two vectors differ by no more than rounding at the size of ``scale``."""
+    """Mark where two vectors differ by no more than rounding at the size of ``scale``."""
     difference: Tensor = torch.linalg.vector_norm(one - other, dim=-1)
     size: Tensor = torch.linalg.vector_norm(scale, dim=-1)
-    return difference <= tolerance(dtype) * size + 1e-6
+    return difference <= tolerance(dtype) * size + 1e-6  # so that vectors of zeros pass

@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all: built aside under a lock, renamed into place."""
+"""Make files and directories appear whole or not at all: build them aside under a lock, then rename."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 from elimtool.errors import ElimError
 
 Progress = Callable[[str], None]
-"""Called with a line that says what is being done, again for every tenth of something slow."""
+"""Called with a line that says what is being done; for slow work again after every tenth."""
 
 CACHE_VARIABLE = "ELIMTOOL_CACHE"
 
 
 def in_tenths(progress: Progress | None, what: str) -> Callable[[float], None]:
-    """Return a function that takes the fraction done and passes ``what`` on once for every tenth."""
+    """Return a function that takes the share done and reports ``what`` once for every tenth."""
     told = -1
 
     def tell(fraction: float) -> None:
@@ -37,20 +37,20 @@ def ensure_directory(directory: Path) -> Path:
     """Create ``directory`` if needed.
 
     Raises:
-        ElimError: If it cannot be created or written to.
+        ElimError: It cannot be created or written to.
     """
     with reported(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)  # which accepts a directory that is read-only
         if not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
     return directory
 
 
 def require_space(directory: Path, needed: int) -> None:
-    """Check that ``needed`` bytes are free where ``directory``, which exists, lies.
+    """Check that ``needed`` bytes are free on the disk of ``directory``, which exists.
 
     Raises:
-        ElimError: If they are not.
+        ElimError: They are not.
     """
     free = shutil.disk_usage(directory).free
     if free < needed:
@@ -58,7 +58,7 @@ def require_space(directory: Path, needed: int) -> None:
 
 
 def disk_full(directory: Path, needed: int | None = None, free: int | None = None) -> ElimError:
-    """Word the error for a full disk: how much is needed, where, and how to move the cache."""
+    """Make the error for a full disk: how much is needed, where, and how to move the cache."""
     amount = f": about {_size(needed)} needed" if needed else ""
     left = f", {_size(free)} free" if free is not None else ""
     return ElimError(
@@ -72,7 +72,7 @@ def reported(directory: Path, needed: int | None = None) -> Iterator[None]:
     """Turn the operating system's refusals inside the block into errors with a next step.
 
     Raises:
-        ElimError: For a full disk, or a directory or file that may not be written.
+        ElimError: The disk is full, or a directory or file may not be written.
     """
     try:
         yield
@@ -91,7 +91,7 @@ def reported(directory: Path, needed: int | None = None) -> Iterator[None]:
 def locked(target: Path, progress: Progress | None = None) -> Iterator[None]:
     """Hold the lock of ``target``, waiting for another process that builds it.
 
-    The lock is the operating system's: it ends with the process, however that ends.
+    The lock is the operating system's, so it is released even when the process is killed.
     """
     from filelock import FileLock, Timeout
 
@@ -112,12 +112,12 @@ def locked(target: Path, progress: Progress | None = None) -> Iterator[None]:
 
 @contextmanager
 def built_aside(target: Path, needed: int | None = None) -> Iterator[Path]:
-    """Give a hidden directory beside ``target`` that becomes ``target`` when the block ends well.
+    """Yield a hidden directory beside ``target`` that becomes ``target`` when the block succeeds.
 
-    What earlier, killed attempts left is removed first, so callers hold the lock of ``target``.
+    Callers must hold the lock of ``target``: leftovers of killed attempts are removed first.
 
     Args:
-        target: The directory to build; one already there is replaced.
+        target: The directory to build; an existing one is replaced.
         needed: Bytes that the block will write, for the message of a full disk.
     """
     ensure_directory(target.parent)
@@ -136,7 +136,7 @@ def built_aside(target: Path, needed: int | None = None) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON to a temporary name and rename it, so that a reader sees the old file or the new one."""
+    """Write JSON under a temporary name and rename it, so that readers see the old file or the new one."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

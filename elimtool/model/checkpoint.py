@@ -1,4 +1,4 @@
-"""Hugging Face directories to models and tokenizers, refused where they are damaged or do not fit."""
+"""Load models and tokenizers from Hugging Face directories; refuse those that are damaged or do not fit."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
 
 
 def load_hugging_face(name: str, directory: Path, dtype: str, trust: bool) -> Any:
-    """The Hugging Face model, every weight of it read from the checkpoint.
+    """Load a Hugging Face model, every weight of it from the checkpoint.
 
-    Attention is eager: TransformerLens' hooks see scores and patterns only then.
+    Attention is eager: only then TransformerLens' hooks see scores and patterns.
 
     Raises:
         ElimError: The checkpoint is damaged, incomplete, or of a kind that elimtool cannot trace.
@@ -50,7 +50,7 @@ def load_hugging_face(name: str, directory: Path, dtype: str, trust: bool) -> An
 
 
 def _check_architecture(name: str, config: Any) -> None:
-    """Refuse what is no decoder before its weights are read; classes of remote code are looked at later."""
+    """Refuse models that are not decoders before reading weights; remote code is checked later."""
     from transformers.models.auto import modeling_auto as auto
 
     if getattr(config, "auto_map", None):
@@ -69,7 +69,7 @@ def check_supported(name: str, architecture: str) -> None:
     """Refuse architectures that TransformerLens has no hooks for.
 
     Raises:
-        ElimError: ``architecture``, a class name of transformers, is none of TransformerLens'.
+        ElimError: TransformerLens does not support ``architecture``, a class name of transformers.
     """
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -82,10 +82,10 @@ def check_supported(name: str, architecture: str) -> None:
 
 
 def _check_weights(name: str, hf: Any, info: Mapping[str, Any]) -> None:
-    """Refuse checkpoints that do not fit their configuration; transformers would fill up or cut off.
+    """Refuse checkpoints that do not fit their configuration; transformers would fill or drop weights.
 
-    A weight that the model has no place for is let be (heads of other tasks, buffers), unless the model
-    has its like under another number: then the checkpoint has more layers than the configuration says.
+    A weight that the model has no place for is ignored (heads of other tasks, buffers), unless the model has
+    the same one under another number: then the checkpoint has more layers than the configuration says.
     """
     if info["mismatched_keys"]:
         key, stored, wanted = sorted(info["mismatched_keys"])[0]
@@ -110,16 +110,16 @@ def _check_weights(name: str, hf: Any, info: Mapping[str, Any]) -> None:
 
 
 def load_tokenizer(name: str, directory: Path, trust: bool, n_ids: int | None) -> Tokenizer:
-    """The tokenizer that lies beside a model's weights.
+    """Load the tokenizer beside a model's weights.
 
     Args:
-        name: What the user called the model.
+        name: The user's name for the model.
         directory: The model's directory.
         trust: Run Python code that comes with it.
-        n_ids: Ids that the model has embeddings for, if known.
+        n_ids: Number of the model's embeddings, if known.
 
     Raises:
-        ElimError: There is none, it is damaged, or it is a slow one.
+        ElimError: There is no tokenizer, it is damaged, or it is a slow one.
     """
     from transformers import AutoTokenizer
 
@@ -129,10 +129,7 @@ def load_tokenizer(name: str, directory: Path, trust: bool, n_ids: int | None) -
 
 
 class _Refusals:
-    """Turns what transformers raises at a directory that it cannot read into one clear error.
-
-    The tokenizers library raises bare ``Exception``: that very class is caught, not what derives from it.
-    """
+    """Turns what transformers raises at a directory that it cannot read into one clear error."""
 
     def __init__(self, name: str, what: str, directory: Path) -> None:
         self.name, self.what, self.directory = name, what, directory
@@ -143,6 +140,7 @@ class _Refusals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # the tokenizers library raises bare ``Exception``: catch that class itself, none derived from it
         if error is None or not (kind is Exception or isinstance(error, _refusing())):
             return
         message, hint = self._diagnosis(error)
@@ -177,7 +175,7 @@ def _refusing() -> tuple[type[BaseException], ...]:
 
 
 def _damaged(directory: Path) -> str:
-    """The first safetensors file of a directory that cannot be opened; empty if all can."""
+    """Find the first safetensors file of a directory that cannot be opened; empty if all can."""
     from safetensors import SafetensorError, safe_open
 
     for path in sorted(directory.glob("*.safetensors")):
@@ -189,7 +187,7 @@ def _damaged(directory: Path) -> str:
 
 
 def _not_an_object(path: Path) -> str:
-    """What is wrong with a JSON file that ought to hold an object; empty if nothing, or if there is none."""
+    """Say what is wrong with a JSON file that should hold an object; empty if nothing, or without a file."""
     try:
         content = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
@@ -202,7 +200,7 @@ def _not_an_object(path: Path) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """An exception in one line: its first sentence, headings joined with what they announce."""
+    """Shorten an exception to its first sentence; a line ending in a colon is joined with the next."""
     if isinstance(error, KeyError):
         return f"{error} is missing or not known"
     if isinstance(error, pickle.UnpicklingError):
@@ -215,7 +213,7 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and advice; what matters is raised."""
+    """Silence transformers' progress bars and advice; errors are still raised."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging
 

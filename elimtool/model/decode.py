@@ -1,4 +1,4 @@
-"""Runs a model token by token with a key-value cache: each step costs one token, however long the text."""
+"""Run a model token by token with a key-value cache: each step costs one token, however long the text."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Decoder:
     """The next-token logits of a growing text.
 
     Args:
-        model: A model with a Hugging Face body, which keeps its keys and values.
+        model: A model of Hugging Face, which keeps its keys and values.
 
     Raises:
-        ElimError: A model made in memory, which has no cache.
+        ElimError: The model was made in memory and has no cache.
     """
 
     def __init__(self, model: Model) -> None:
@@ -33,10 +33,10 @@ class Decoder:
         self._cache: Any = None
 
     def read(self, ids: Sequence[int]) -> Float64[Tensor, "1 vocab"]:
-        """Append tokens to the text and give the logits after the last of them.
+        """Append tokens to the text and return the logits after the last of them.
 
         Args:
-            ids: At first the whole prompt, then one token a step.
+            ids: First the whole prompt, then one token a step.
 
         Raises:
             ElimError: The text has grown past the model's context, or the logits are not finite.
@@ -53,17 +53,17 @@ class Decoder:
                 input_ids=torch.tensor([list(ids)], device=self.model.device),
                 past_key_values=self._cache,
                 use_cache=True,
-                logits_to_keep=1,
+                logits_to_keep=1,  # a long prompt's logits would take more memory than the model
             )
         self._cache = found.past_key_values
-        logits: Tensor = found.logits[:, -1].double().cpu()
+        logits: Tensor = found.logits[:, -1].double().cpu()  # sampler chains work in float64 on the CPU
         if bool(logits.isnan().any()):
             raise ElimError(f"{self.model.name}: the logits after token {self.length} are not finite")
         return logits
 
     @property
     def end_ids(self) -> frozenset[int]:
-        """Tokens that end a text, as the model's generation settings or its tokenizer name them."""
+        """Tokens that end a text, by the model's generation settings or else its tokenizer."""
         settings = getattr(self.model.hf, "generation_config", None)
         ends = getattr(settings, "eos_token_id", None)
         if ends is None:

@@ -1,4 +1,4 @@
-"""Check that a block adds what its parts give, and say why where it does not."""
+"""Check that a block's update is the sum of its heads and MLP, and say why where it is not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from elimtool.model.affine import close, wide
 from elimtool.model.view import Block
 
 HELD_NUMBERS = 2**22
-"""Numbers that wait to be compared together, at most, beside those of one block."""
+"""Numbers of blocks that wait to be compared together, at most, beyond those of one block."""
 
 UNSEEN = "the output of attention or MLP cannot be seen"
 NO_HEADS = "attention's output is no sum over heads"
@@ -26,7 +26,7 @@ Values = Float[Tensor, "batch probes width"]
 
 @dataclass(frozen=True, slots=True)
 class _Addends:
-    """What is compared of one block: its parts, the stream around it, and its heads at the first probe."""
+    """One block to compare: its parts, the stream before and after, and its heads at the first probe."""
 
     key: int
     parts: tuple[Values, Values]
@@ -37,19 +37,22 @@ class _Addends:
 
 
 class Decomposition:
-    """Compares what blocks added with the sum of their heads and MLP, several blocks at a time."""
+    """Compares blocks' updates with the sum of their heads and MLP, several blocks at a time.
+
+    One comparison of many blocks takes about as long as of one, so answers are given late.
+    """
 
     def __init__(self) -> None:
         self.found: dict[int, str | None] = {}
         self.waiting: list[_Addends] = []
 
     def ask(self) -> Callable[[], str | None]:
-        """What says why the block that is taken in next is not the sum of its parts; ``None`` if it is."""
+        """Return a function that says why the next block is not the sum of its parts; ``None`` if it is."""
         key = len(self.found) + len(self.waiting)
         return lambda: self._answer(key)
 
     def take(self, block: Block, before: Values, after: Values) -> None:
-        """Take a block in, and the residual before and after it."""
+        """Add a block, with the residual before and after it."""
         key = len(self.found) + len(self.waiting)
         added, heads = block.added(), block.heads
         if added is None or block.attention is None:
@@ -62,14 +65,11 @@ class Decomposition:
             bias, outputs = block.attention.bias, wide(block.attention.outputs[0, 0])
             together = heads.sum_of_first()
             together = together if bias is None else together + wide(bias)
-            self._wait(_Addends(key, added, before, after, together, outputs))
-
-    def _wait(self, one: _Addends) -> None:
-        if self.waiting and self.waiting[0].after.shape != one.after.shape:
-            self._compare()
-        self.waiting.append(one)
-        if 4 * len(self.waiting) * one.after.numel() > HELD_NUMBERS:
-            self._compare()
+            if self.waiting and self.waiting[0].after.shape != after.shape:
+                self._compare()
+            self.waiting.append(_Addends(key, added, before, after, together, outputs))
+            if 4 * len(self.waiting) * after.numel() > HELD_NUMBERS:  # 4: two parts, before and after
+                self._compare()
 
     def _answer(self, key: int) -> str | None:
         if key not in self.found:
@@ -77,7 +77,7 @@ class Decomposition:
         return self.found[key]
 
     def _compare(self) -> None:
-        """Look at all blocks that wait."""
+        """Compare all blocks that wait."""
         if not self.waiting:
             return
         dtype = self.waiting[0].after.dtype
@@ -89,7 +89,7 @@ class Decomposition:
         before, after = (
             wide(torch.stack([getattr(one, name) for one in self.waiting])) for name in ("before", "after")
         )
-        larger = torch.maximum(before.abs(), after.abs())
+        larger = torch.maximum(before.abs(), after.abs())  # rounding is of the size of the stream
         whole = close(first + second, after - before, larger, dtype).flatten(1).all(-1).tolist()
         for one, is_linear, adds_up in zip(self.waiting, linear, whole, strict=True):
             self.found[one.key] = NOT_LINEAR if not is_linear else None if adds_up else MORE

@@ -1,4 +1,4 @@
-"""From what the user asked to what one model sees: ids, spans, sinks, probed positions, target tokens."""
+"""Encode a prompt for one model: ids, spans, sinks, probed positions, target tokens."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def encode(
     target_space: str = "auto",
     units: str = "auto",
 ) -> Encoded:
-    """Tokenise a prompt and place everything the user named in it.
+    """Tokenise a prompt and locate its spans, sinks, targets and probed positions.
 
     Args:
         prompt: Text or chat, with targets, foils and spans.
         tokenizer: The model's tokenizer.
-        context: Longest input the model takes, in tokens; ``None`` where it states none.
+        context: Longest input of the model in tokens; ``None`` where it states none.
         position: Query positions to probe: the last token, all tokens, or one index from 0.
         sinks: Attention-sink rule, see ``sink_positions``.
         target_space: ``auto`` or ``exact``.
-        units: What the prompt's spans are, see ``elimtool.model.spans.spans_of``.
+        units: Kind of spans, see ``elimtool.model.spans.spans_of``.
 
     Raises:
         ElimError: The prompt is empty or too long, or a span, target, sink or position does not fit it.
@@ -54,8 +54,9 @@ def encode(
     )
     ids = encoded.ids + appended
     if context is not None and len(ids) > context:
+        shared = f" with the {len(appended)} that all targets share" if appended else ""
         raise ElimError(
-            f"the prompt has {len(ids)} tokens{_with(appended)}, but the model's context is {context}",
+            f"the prompt has {len(ids)} tokens{shared}, but the model's context is {context}",
             "shorten the prompt or choose a model with a longer context",
         )
     tokens = tuple(tokenizer.texts(ids))
@@ -72,10 +73,6 @@ def encode(
         positions=_positions(position, len(ids)),
         targets=targets,
     )
-
-
-def _with(appended: tuple[int, ...]) -> str:
-    return f" with the {len(appended)} that all targets share" if appended else ""
 
 
 def _positions(position: Position, n_tokens: int) -> tuple[int, ...]:

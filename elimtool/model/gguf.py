@@ -1,4 +1,4 @@
-"""Convert a GGUF file to a Hugging Face directory: float32 weights, config, tokenizer, template, record."""
+"""Convert a GGUF file to a Hugging Face directory: float32 weights, config, tokenizer, chat template."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import Any
 from elimtool.errors import ElimError
 from elimtool.model import atomic, store
 from elimtool.model.atomic import Progress, in_tenths
+from elimtool.model.checkpoint import quiet
 from elimtool.model.gguf_tokenizer import field, save_tokenizer
 from elimtool.version import __version__
 
 CONVERTER = 1
-"""Raised whenever a conversion would come out differently; converted directories carry it in their name."""
+"""Raised whenever the result of a conversion changes; part of the name of converted directories."""
 
 _DAMAGED = "download or copy it again; a GGUF file is read whole"
 _DIRECTORY_HINT = "convert the original with its authors' tools and pass the Hugging Face directory"
@@ -27,11 +28,11 @@ def gguf_directory(path: Path, progress: Progress | None = None) -> Path:
     """Return the converted directory of a GGUF file, converting into the cache on first use.
 
     Args:
-        path: The file. It is known by its SHA-256, which is remembered by path, size and modification time.
-        progress: Told what is being done.
+        path: The file, identified by its SHA-256 (cached by path, size and modification time).
+        progress: Called with what is being done.
 
     Raises:
-        ElimError: If the file is missing, no GGUF, damaged or not supported, or the cache cannot be written.
+        ElimError: The file is missing, not GGUF, damaged or not supported, or the cache cannot be written.
     """
     _check_magic(path)
     digest = store.sha256_file(path, progress)
@@ -49,16 +50,16 @@ def convert(
 ) -> None:
     """Convert a GGUF file of any architecture that transformers reads, all or nothing.
 
-    Weights become float32. What could not be carried over is warned about and noted in the record.
+    Weights become float32. What is lost is warned about and noted in the record.
 
     Args:
         path: The GGUF file.
         out_dir: The directory to write; replaced if it exists.
         source: Where the file came from, for the record.
-        progress: Told the fraction of tensors done.
+        progress: Called with the share of tensors done.
 
     Raises:
-        ElimError: If the file is no GGUF, damaged, incomplete or not supported, or the disk is full.
+        ElimError: The file is not GGUF, damaged, incomplete or not supported, or the disk is full.
     """
     if progress:
         progress(f"reading {path.name}")
@@ -76,13 +77,10 @@ def convert(
 
 
 def open_gguf(path: Path) -> Any:
-    """Open a GGUF file and check that all of it is there.
-
-    Returns:
-        A ``gguf.GGUFReader``.
+    """Open a GGUF file as a ``gguf.GGUFReader`` and check that it is complete.
 
     Raises:
-        ElimError: If the file is missing, no GGUF, truncated, or one part of several.
+        ElimError: The file is missing, not GGUF, truncated, or one part of several.
     """
     from gguf import GGUFReader
 
@@ -115,7 +113,7 @@ def _check_magic(path: Path) -> None:
 def _save_weights(
     path: Path, reader: Any, out_dir: Path, needed: int, progress: Progress | None
 ) -> list[str]:
-    """Write config and weights; return what was lost."""
+    """Write config and weights; return notes on what was lost."""
     from safetensors import SafetensorError
 
     model, missing = _load(path, reader, progress)
@@ -131,7 +129,7 @@ def _save_weights(
     if progress:
         progress("writing weights")
     try:
-        with _quiet(None):
+        with quiet():
             model.save_pretrained(out_dir)
     except SafetensorError as error:
         if "os error 28" in str(error) or "No space left" in str(error):
@@ -146,13 +144,13 @@ def _load(path: Path, reader: Any, progress: Progress | None) -> tuple[Any, set[
     from transformers import AutoModelForCausalLM
 
     try:
-        with _quiet(progress):
+        with quiet(), _reporting(progress):
             model, info = AutoModelForCausalLM.from_pretrained(
                 str(path.parent), gguf_file=path.name, dtype=torch.float32, output_loading_info=True
             )
     except (ValueError, KeyError, NotImplementedError) as error:
-        # transformers and gguf have no errors of their own: an architecture that they do not know, metadata
-        # that it needs, or a quantisation that they cannot undo; nothing of ours runs here but `progress`
+        # transformers and gguf have no errors of their own for an unknown architecture, missing metadata or
+        # a quantisation that they cannot undo; of our own code only `progress` runs here
         architecture = field(reader, "general.architecture")
         raise ElimError(
             f"{path}: architecture '{architecture}' cannot be converted: {_first_line(error)}",
@@ -163,7 +161,7 @@ def _load(path: Path, reader: Any, progress: Progress | None) -> tuple[Any, set[
 
 
 def _lost(reader: Any, model: Any) -> list[str]:
-    """Say what the file holds and the converted model does not."""
+    """List what the file holds and the converted model does not."""
     notes = []
     architecture = field(reader, "general.architecture")
     names = {tensor.name for tensor in reader.tensors}
@@ -175,6 +173,7 @@ def _lost(reader: Any, model: Any) -> list[str]:
             "its scaling of rotary frequencies is not carried over, so results differ from the original"
         )
     in_file = sum(int(tensor.n_elements) for tensor in reader.tensors if not tensor.name.startswith("rope_"))
+    # by address, so that tied weights count once
     in_model = sum({weight.data_ptr(): weight.numel() for weight in model.state_dict().values()}.values())
     if in_file > in_model:
         notes.append(f"{in_file - in_model} of its {in_file} weights have no place in the converted model")
@@ -182,10 +181,9 @@ def _lost(reader: Any, model: Any) -> list[str]:
 
 
 @contextmanager
-def _quiet(progress: Progress | None) -> Iterator[None]:
-    """Silence the bars and warnings of transformers' loader; report its tensors to ``progress`` instead."""
+def _reporting(progress: Progress | None) -> Iterator[None]:
+    """Report the tensors of transformers' loader to ``progress`` instead of its own bar."""
     from transformers import modeling_gguf_pytorch_utils as loader
-    from transformers.utils import logging
 
     def reported(items: Iterable[Any], **_: Any) -> Iterator[Any]:
         known, tell = list(items), in_tenths(progress, "converting weights")
@@ -193,21 +191,15 @@ def _quiet(progress: Progress | None) -> Iterator[None]:
             tell(done / len(known))
             yield item
 
-    bars, verbosity, tqdm = logging.is_progress_bar_enabled(), logging.get_verbosity(), loader.tqdm
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    loader.tqdm = reported
+    tqdm, loader.tqdm = loader.tqdm, reported
     try:
         yield
     finally:
         loader.tqdm = tqdm
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _clean_config(path: Path) -> None:
-    """Undo the float32 storage of decimals (9.99e-06 for 1e-05) and drop the author's local model name."""
+    """Undo the rounding of decimals to float32 (9.99e-06 for 1e-05); drop the author's local model name."""
     config = _shortest(json.loads(path.read_text(encoding="utf-8")))
     for key in ("_name_or_path", "_model_name_or_path"):
         config.pop(key, None)

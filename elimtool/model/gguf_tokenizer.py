@@ -1,4 +1,4 @@
-"""Write the tokenizer of a GGUF file as ``tokenizer.json``, so that it cuts text as the original does."""
+"""Write the tokenizer of a GGUF file as a ``tokenizer.json`` that splits text as the original does."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def field(reader: Any, key: str, default: Any = None) -> Any:
 def save_tokenizer(path: Path, reader: Any, out_dir: Path) -> list[str]:
     """Write the tokenizer of an open GGUF file into a directory.
 
-    Byte-level vocabularies are taken from the file's own fields and cut as ``tokenizer.ggml.pre`` says, which
-    transformers' converter does only for some names. Other vocabularies go through that converter.
+    Byte-level vocabularies are built from the file's own fields, with the pre-tokenizer that
+    ``tokenizer.ggml.pre`` names: transformers' converter knows only some. Others go through that converter.
 
     Args:
         path: The GGUF file.
@@ -35,10 +35,10 @@ def save_tokenizer(path: Path, reader: Any, out_dir: Path) -> list[str]:
         out_dir: Where to write.
 
     Returns:
-        Notes on what is not known to match the original.
+        Notes on what may differ from the original.
     """
     from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     named = _named_tokens(reader)
     if field(reader, "tokenizer.ggml.model") == "gpt2":
@@ -46,7 +46,8 @@ def save_tokenizer(path: Path, reader: Any, out_dir: Path) -> list[str]:
         backend = Tokenizer.from_str(json.dumps(_document(reader, PRE_TOKENIZERS.get(pre, DEFAULT), named)))
         notes = [] if pre in PRE_TOKENIZERS else [_unknown(pre)]
     else:
-        backend, notes = _converted(path), []
+        backend = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).backend_tokenizer
+        notes = []
     architecture = field(reader, "general.architecture")
     context = field(reader, f"{architecture}.context_length")
     tokenizer = PreTrainedTokenizerFast(
@@ -72,7 +73,7 @@ def _named_tokens(reader: Any) -> dict[str, str]:
 
 
 def _document(reader: Any, pre: PreTokenizer, named: dict[str, str]) -> dict[str, Any]:
-    """Return the ``tokenizer.json`` of a byte-level vocabulary."""
+    """Make the ``tokenizer.json`` of a byte-level vocabulary."""
     tokens = field(reader, "tokenizer.ggml.tokens")
     types = field(reader, "tokenizer.ggml.token_type", [1] * len(tokens))
     control = {index for index, kind in enumerate(types) if kind == _CONTROL}
@@ -107,7 +108,7 @@ def _added(index: int, token: str, special: bool) -> dict[str, Any]:
 
 
 def _template(bos: str | None, eos: str | None, vocab: dict[str, int]) -> dict[str, Any]:
-    """Return the post-processor that puts ``bos`` before and ``eos`` after each text, where given."""
+    """Make the post-processor that puts ``bos`` before and ``eos`` after each text, if given."""
 
     def sequence(name: str, kind: int) -> list[dict[str, Any]]:
         text: dict[str, Any] = {"Sequence": {"id": name, "type_id": kind}}
@@ -121,10 +122,3 @@ def _template(bos: str | None, eos: str | None, vocab: dict[str, int]) -> dict[s
         "pair": sequence("A", 0) + sequence("B", 1),
         "special_tokens": {token: {"id": token, "ids": [vocab[token]], "tokens": [token]} for token in added},
     }
-
-
-def _converted(path: Path) -> Any:
-    """Return the backend that transformers builds from the file."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).backend_tokenizer

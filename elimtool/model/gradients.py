@@ -1,7 +1,6 @@
-"""Gradients of a prompt's output by what enters the first block, at the prompt itself or anywhere else.
+"""Compute gradients of a prompt's output by the input of the first block, at the prompt or elsewhere.
 
-What enters the first block is the token embeddings, with whatever a family adds to them before (positions) or
-multiplies them with.
+That input is the token embeddings, with what a family adds to them (positions) or multiplies them with.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from elimtool.errors import ElimError
 from elimtool.model.affine import wide
 from elimtool.model.interventions.edits import Site
 from elimtool.model.interventions.install import hook_point
+from elimtool.model.interventions.recording import dtype_name
 from elimtool.model.view import Batch, Encoded
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ def refuse_half(model: Model, method: str) -> None:
         ElimError: The model is in half precision.
     """
     if model.dtype not in (torch.float32, torch.float64):
-        kind = str(model.dtype).removeprefix("torch.")
-        raise ElimError(f"method {method} needs float32, the model runs in {kind}", "use `dtype='float32'`")
+        raise ElimError(
+            f"method {method} needs float32, the model runs in {dtype_name(model.dtype)}",
+            "use `dtype='float32'`",
+        )
 
 
 class InputGradients:
@@ -46,10 +48,10 @@ class InputGradients:
 
     Args:
         model: A model in float32 or float64.
-        one: The prompt; its last token's prediction is looked at.
+        one: The prompt; gradients are of its last position's logits.
 
     Attributes:
-        inputs: What the prompt puts into the first block.
+        inputs: The prompt's input to the first block.
         forward, backward: Prompts run so far.
     """
 
@@ -62,7 +64,7 @@ class InputGradients:
         self.inputs = self._entering()
 
     def neutral(self) -> Float[Tensor, "keys width"]:
-        """What would enter if every token's embedding were the mean over the vocabulary."""
+        """Compute the first block's input if every token's embedding were the mean over the vocabulary."""
         embed = self.model.bridge.embed
         table = embed.original_component
         with torch.no_grad():
@@ -71,20 +73,17 @@ class InputGradients:
             for part in torch.split(ids, VOCABULARY_ROWS):
                 total += table(part[None])[0].double().sum(0)
             mean = (total / len(ids)).to(self.model.dtype)
-        handle = embed.hook_out.register_forward_hook(lambda _m, _i, out: mean.expand(out.shape))
-        try:
+        with embed.hook_out.register_forward_hook(lambda _m, _i, out: mean.expand(out.shape)):
             return self._entering()
-        finally:
-            handle.remove()
 
     def values(self, inputs: Float[Tensor, "rows keys width"], value: Value) -> Float[Tensor, "rows"]:
-        """The value of each row of inputs."""
+        """Compute the value of each row of inputs."""
         with torch.no_grad():
             return value(self._logits(inputs)).double().cpu()
 
     def at(self, inputs: Float[Tensor, "rows keys width"], value: Value) -> Float[Tensor, "rows keys width"]:
-        """The gradient of the value of each row by that row."""
-        with torch.enable_grad():
+        """Compute the gradient of each row's value by that row."""
+        with torch.enable_grad():  # one sum for all rows: no row's value depends on another row
             leaf = inputs.detach().clone().requires_grad_(True)
             total = value(self._logits(leaf)).sum()
             (found,) = torch.autograd.grad(total, leaf)
@@ -93,20 +92,14 @@ class InputGradients:
 
     def _entering(self) -> Tensor:
         seen: list[Tensor] = []
-        handle = self._point.register_forward_hook(lambda _m, _i, out: seen.append(out.detach().clone()))
-        try:
-            with torch.no_grad():
-                self._run(1)
-        finally:
-            handle.remove()
+        look = self._point.register_forward_hook(lambda _m, _i, out: seen.append(out.detach().clone()))
+        with look, torch.no_grad():
+            self._run(1)
         return seen[0][0]
 
     def _logits(self, inputs: Tensor) -> Tensor:
-        handle = self._point.register_forward_hook(lambda _m, _i, _out: inputs)
-        try:
+        with self._point.register_forward_hook(lambda _m, _i, _out: inputs):
             return wide(self._run(len(inputs)))
-        finally:
-            handle.remove()
 
     def _run(self, rows: int) -> Tensor:
         self.forward += rows
@@ -119,7 +112,8 @@ class InputGradients:
 
     @contextmanager
     def _differentiable(self, batch: Batch) -> Iterator[None]:
-        """The model by itself; with soft caps the family's own attention, which can be differentiated."""
+        """Run the model without its bridge, where gradients can pass."""
+        # attention with soft caps is computed in place in ``probed``, which autograd refuses
         config = self.model.hf.config.get_text_config() if hasattr(self.model.hf, "config") else None
         if self.model.native.usable and getattr(config, "attn_logit_softcapping", None) is None:
             with self.model.alone(batch):
@@ -129,7 +123,7 @@ class InputGradients:
 
 
 def target_value(target: int, foils: Sequence[int]) -> Value:
-    """Log-probability of a token, or with foils its log-odds against them."""
+    """Make the value to differentiate: a token's log-probability, or with foils its log-odds against them."""
 
     def value(logits: Tensor) -> Tensor:
         if foils:

@@ -1,7 +1,7 @@
-"""A model's head: residual streams to logits by the model's own code, and that map as directions of tokens.
+"""Read residual streams out as logits by the model's own head, and give that map as directions of tokens.
 
 The final norm, the unembedding and whatever a family does after it (scales, soft caps, biases) are run, not
-written anew. The directions are read off the weights and checked against what the head itself gives.
+reimplemented. The directions are read off the weights and checked against the head's own logits.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from elimtool.model.affine import Directions, Gain, pull, tolerance, wide
 from elimtool.model.few_rows import few_rows
 
 SMALL = 1e-3
-"""Logits of this size pass a soft cap unchanged: they show the factor that stands before it."""
+"""Logits of this size pass a soft cap unchanged, so they show the factor before it."""
 
 
 class Head:
-    """Reads residual streams out.
+    """A model's final norm and unembedding.
 
     Args:
         bridge: The ``TransformerBridge``.
-        name: What the user calls the model, for errors.
+        name: The user's name for the model, for errors.
         sample: Any tensor with the model's dtype and device.
     """
 
@@ -38,12 +38,12 @@ class Head:
     def logits(
         self, residual: Float[Tensor, "rows width"], room: Float[Tensor, "most vocab"] | None = None
     ) -> Float[Tensor, "rows vocab"]:
-        """Logits of residual streams, float32 (float64 for a float64 model); see ``Model.readout``."""
+        """Compute logits of residual streams; see ``Model.readout``."""
         with few_rows(self._linear, None if self._heard() else room):
             return wide(self._after_norm(self._normed(residual)))
 
     def _heard(self) -> bool:
-        """Whether a hook sees logits and may keep them: they must not be overwritten then."""
+        """Tell whether a hook sees the logits: it may keep them, so they must not be overwritten."""
         model = self.bridge.original_model
         return any(module._forward_hooks for module in (model, *self.bridge.unembed.modules()))
 
@@ -60,7 +60,7 @@ class Head:
             return self.cap * torch.tanh(logits / self.cap) if self.cap > 0 else logits
         modules = model._modules
         base = modules[prefix]
-        modules[prefix] = _Given(hidden[None])
+        modules[prefix] = _Given(hidden[None])  # in place of the body, so that only the head runs
         try:
             given: Tensor = model(input_ids=None, use_cache=False).logits[0]
         finally:
@@ -99,9 +99,9 @@ class Head:
 
     @cached_property
     def _factor(self) -> float:
-        """What the family multiplies the unembedding's output with (Cohere, Granite); 1 for most."""
+        """Factor of the family on the unembedding's output (Cohere, Granite); 1 for most."""
         hidden = self.sample.new_ones(1, int(self.bridge.cfg.d_model))
-        hidden[:, ::2] = -1.0
+        hidden[:, ::2] = -1.0  # signs alternate: an unembedding may map a constant vector to nearly 0
         plain = wide(self.bridge.unembed(hidden[None])[0])
         if self._unembedding[1] is None:
             hidden = hidden * (SMALL / float(plain.abs().max()))
@@ -112,6 +112,7 @@ class Head:
     @cached_property
     def _mean(self) -> tuple[Tensor, float]:
         weight, bias = self._unembedding
+        # float64: a sum over the whole vocabulary
         return wide(weight.mean(0, dtype=torch.float64).float()), 0.0 if bias is None else float(bias.mean())
 
     def directions(
@@ -120,15 +121,15 @@ class Head:
         tokens: Int[Tensor, "rows k"],
         own: Float[Tensor, "rows vocab"],
     ) -> Directions:
-        """The logits of some tokens as an affine map of the last residual, the final norm's scale frozen.
+        """Give the logits of some tokens as an affine map of the last residual, final norm's scale frozen.
 
         Args:
             residual: The last layer's residual.
             tokens: Vocabulary indices; negative ones are taken as 0.
-            own: The residual's logits as the head itself gives them.
+            own: The residual's logits from the head itself.
 
         Raises:
-            ElimError: The head's own logits are not what the directions give.
+            ElimError: The directions do not reproduce the head's own logits.
         """
         weight, bias = self._unembedding
         tokens = tokens.clamp(min=0)
@@ -148,7 +149,7 @@ class Head:
         return Directions(both[:, :-1], constant[:, :-1], both[:, -1], constant[:, -1], logits)
 
     def _check(self, own: Tensor, tokens: Tensor, logits: Tensor) -> None:
-        """Refuse directions that do not give the logits that the head gives."""
+        """Refuse directions that do not reproduce the head's own logits."""
         truth = own.gather(-1, tokens)
         capped = self.cap * torch.tanh(logits / self.cap) if self.cap > 0 else logits
         difference = float((truth - capped).abs().max())
@@ -160,7 +161,7 @@ class Head:
 
 
 class _Given(nn.Module):
-    """Stands in for a model's body: gives a fixed last hidden state, whatever it is asked."""
+    """A stand-in for a model's body that returns a fixed last hidden state."""
 
     def __init__(self, hidden: Tensor) -> None:
         super().__init__()
@@ -168,7 +169,7 @@ class _Given(nn.Module):
 
     @property
     def decoder(self) -> _Given:
-        """Some families (OPT) call the decoder inside their body directly."""
+        """Itself, for families (OPT) that call the decoder inside their body."""
         return self
 
     def forward(self, *_args: Any, **_options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Work out what single heads write: their part of what a block's output projection gives."""
+"""Compute the outputs of single heads: their parts of a block's output projection."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from elimtool.model.affine import wide
 RowIndex = tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]
 
 KEPT_NUMBERS = 2**18
-"""Numbers in the outputs of one layer's heads up to which they are kept: 1 MiB in float32."""
+"""Most numbers in the outputs of one layer's heads that are kept: 1 MiB in float32."""
 
 FORMED_NUMBERS = 2**22
-"""Numbers in the outputs of heads that are formed at a time to be measured: 16 MiB."""
+"""Most numbers in the outputs of heads that are formed at a time to be measured: 16 MiB in float32."""
 
 
 @dataclass(frozen=True)
 class Heads:
-    """The heads of one block at the probed positions, before a norm behind attention and its bias.
+    """The heads of one block at the probed positions, before attention's bias and a norm after it.
 
-    Whoever needs their outputs asks here: few of them are formed once and kept, more each time for the
-    rows asked about.
+    A few outputs are formed once and kept; many are formed for the requested rows, each time.
 
     Attributes:
         inputs: Inputs of the output projection, heads side by side.
@@ -38,19 +37,19 @@ class Heads:
     count: int
 
     def at(self, rows: RowIndex) -> Float[Tensor, "rows heads width"]:
-        """Outputs of the heads at some rows."""
+        """Return the outputs of the heads at some rows."""
         if self._kept is not None:
             return self._kept[rows]
         return outputs_of(wide(self.inputs[rows]), wide(self.weight), self.count)
 
     def sum_of_first(self) -> Float[Tensor, "width"]:
-        """What all heads write together at the first probe."""
+        """Return the sum of all heads' outputs at the first probe."""
         if self._kept is not None:
             return self._kept[0, 0].sum(0)
         return wide(self.weight) @ wide(self.inputs[0, 0])
 
     def lengths(self, rows: RowIndex) -> tuple[Float[Tensor, "rows heads"], Float[Tensor, "rows"]]:
-        """Euclidean norms of each head's output, and of their sum."""
+        """Compute the Euclidean norms of each head's output, and of their sum."""
         size = max(1, FORMED_NUMBERS // (self.count * len(self.weight)))
         each, total = [], []
         for start in range(0, len(rows[0]), size):
@@ -61,7 +60,7 @@ class Heads:
 
     @cached_property
     def _kept(self) -> Float[Tensor, "batch probes heads width"] | None:
-        """All outputs, where they are few."""
+        """All outputs; ``None`` where they are many."""
         batch, probes, inner = self.inputs.shape
         if batch * probes * self.count * len(self.weight) > KEPT_NUMBERS:
             return None
@@ -72,6 +71,6 @@ class Heads:
 def outputs_of(
     inputs: Float[Tensor, "rows inner"], weight: Float[Tensor, "width inner"], count: int
 ) -> Float[Tensor, "rows heads width"]:
-    """Each head's own part of an output projection."""
+    """Split an output projection into each head's part."""
     per_head = inputs.reshape(len(inputs), count, -1).transpose(0, 1)
     return (per_head @ weight.T.reshape(count, -1, len(weight))).transpose(0, 1)

@@ -1,4 +1,4 @@
-"""Hub ids to local directories: the newest snapshot, or the cached one where the hub cannot be reached."""
+"""Fetch models from the hub: the newest snapshot, or the cached one if the hub cannot be reached."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from elimtool.errors import ElimError
 
 
 def snapshot(name: str, revision: str | None, trust: bool, known: str) -> tuple[Path, str]:
-    """The directory and the commit of a hub model, fetched unless it is cached.
+    """Return directory and commit of a hub model, fetching it unless it is cached.
 
-    The hub is asked once, for as long as ``HF_HUB_ETAG_TIMEOUT`` says (10 s by default); if it does not
-    answer, or ``HF_HUB_OFFLINE`` is set, what is cached is used.
+    If the hub does not answer within ``HF_HUB_ETAG_TIMEOUT`` (10 s by default), or ``HF_HUB_OFFLINE`` is set,
+    the cached snapshot is used.
 
     Args:
         name: ``org/model``, or a model without an organisation.
         revision: Branch, tag or commit; ``None`` is the main branch.
         trust: Fetch Python code too.
-        known: A hint: what other names there are.
+        known: Hint of errors: other valid names.
 
     Raises:
         ElimError: There is no such model or revision, access is refused, or the hub cannot be reached.
@@ -31,7 +31,7 @@ def snapshot(name: str, revision: str | None, trust: bool, known: str) -> tuple[
         RevisionNotFoundError,
     )
 
-    # All errors of the hub's HTTP client derive from the class that its own error derives from first.
+    # the hub's error class derives first from the base class of its HTTP client's errors, whichever that is
     failures: tuple[Any, ...] = (HfHubHTTPError.__bases__[0], OSError)
     unreachable: BaseException | None = None
     commit = revision
@@ -53,7 +53,7 @@ def snapshot(name: str, revision: str | None, trust: bool, known: str) -> tuple[
 
 
 def _fetch(name: str, revision: str | None, trust: bool, *, cached_only: bool) -> Path:
-    """Configuration, tokenizer and weights: safetensors, or pickled ones where there are no others."""
+    """Fetch configuration, tokenizer and weights: safetensors, or pickled ones if there are no others."""
     from huggingface_hub import snapshot_download
 
     texts = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", *(["*.py"] if trust else [])]
@@ -64,7 +64,7 @@ def _fetch(name: str, revision: str | None, trust: bool, *, cached_only: bool) -
                 name,
                 revision=revision,
                 allow_patterns=[*texts, weights],
-                ignore_patterns=["*/*", "consolidated*"],
+                ignore_patterns=["*/*", "consolidated*"],  # the same weights in other formats
                 local_files_only=cached_only,
             )
         )

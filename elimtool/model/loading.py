@@ -1,12 +1,9 @@
-"""Names to loaded models: the catalogue, a hub id, a local directory or a .gguf file."""
+"""Load a model by name: from the catalogue, the hub, a local directory or a .gguf file."""
 
 from __future__ import annotations
 
-import gc
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ from elimtool.errors import ElimError, nearest
 from elimtool.model import DEFAULT_MODEL
 from elimtool.model.atomic import Progress
 from elimtool.model.checkpoint import check_supported, load_hugging_face, load_tokenizer, quiet, reason
+from elimtool.model.memory import collecting_later
 from elimtool.model.model import Model
 
 __all__ = ["DTYPES", "load_hugging_face", "load_model", "locate"]
@@ -43,7 +41,7 @@ def load_model(
         progress: Called with a line of text when something slow begins.
 
     Raises:
-        ElimError: The model cannot be found, fetched, read or run; the message says which.
+        ElimError: The model cannot be found, fetched, read or run.
     """
     say = progress or (lambda _line: None)
     where = _pick_device(device)
@@ -51,9 +49,12 @@ def load_model(
         raise ElimError(f"`dtype` '{dtype}' is not valid", nearest(dtype, DTYPES))
     directory, commit = locate(name, revision=revision, trust_remote_code=trust_remote_code, progress=say)
     say(f"loading {name}")
-    with _collector_off():
+    with (
+        collecting_later()
+    ):  # loading makes millions of objects and no garbage: this saves a tenth of its time
         hf = _move(name, load_hugging_face(name, directory, dtype, trust_remote_code), where)
-        tokenizer = load_tokenizer(name, directory, trust_remote_code, _n_ids(hf))
+        n_ids = getattr(hf.config.get_text_config(), "vocab_size", None) or None
+        tokenizer = load_tokenizer(name, directory, trust_remote_code, n_ids)
         bridge = _bridge(name, hf)
     return Model(bridge=bridge, tokenizer=tokenizer, name=name, revision=commit, directory=directory)
 
@@ -61,10 +62,10 @@ def load_model(
 def locate(
     name: str, *, revision: str | None, trust_remote_code: bool = False, progress: Progress
 ) -> tuple[Path, str]:
-    """The local directory of a model, fetched and converted if need be, and its hub commit if it has one.
+    """Return a model's local directory, fetched and converted if needed, and its hub commit or ``""``.
 
     Raises:
-        ElimError: There is no such model, or it cannot be had.
+        ElimError: There is no such model, or it cannot be fetched or converted.
     """
     from elimtool.model.catalogue import CATALOGUE, materialise
     from elimtool.model.hub import snapshot
@@ -90,17 +91,14 @@ def locate(
         raise ElimError(
             f"the model '{name}' does not exist: there is no such file or directory", "check the path"
         )
-    return snapshot(name, revision, trust_remote_code, _known_models(name, tuple(CATALOGUE)))
-
-
-def _known_models(name: str, catalogue: tuple[str, ...]) -> str:
-    return f"{nearest(name, catalogue)}; hub ids, local directories and .gguf files work too"
+    hint = f"{nearest(name, tuple(CATALOGUE))}; hub ids, local directories and .gguf files work too"
+    return snapshot(name, revision, trust_remote_code, hint)
 
 
 def _kind(path: Path) -> str:
     try:
         return "directory" if path.is_dir() else "file" if path.is_file() else ""
-    except OSError:  # a name that no file system takes
+    except OSError:  # not a possible file name
         return ""
 
 
@@ -125,15 +123,10 @@ def _move(name: str, hf: Any, device: str) -> Any:
         ) from error
 
 
-def _n_ids(hf: Any) -> int | None:
-    size = getattr(hf.config.get_text_config(), "vocab_size", None)
-    return int(size) if size else None
-
-
 def _bridge(name: str, hf: Any) -> Any:
     """Put a Hugging Face model under TransformerLens' hooks, in place.
 
-    The tokenizer stays with us: the bridge's own set-up would change its padding and BOS behaviour.
+    The bridge does not get the tokenizer: its set-up would change padding and BOS behaviour.
     """
     architecture = type(hf).__name__
     check_supported(name, architecture)
@@ -156,15 +149,3 @@ def _pick_device(device: str) -> str:
     if not there or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
         raise ElimError(f"`device` {device}: there is no such device on this machine", "use `device='cpu'`")
     return device
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    """Loading makes millions of objects and no garbage: without the cycle collector it is a tenth faster."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()

@@ -1,7 +1,7 @@
-"""A loaded model: encode prompts, stream layers one after another, read residuals out as logits.
+"""Encode prompts for a loaded model, stream its layers in order, and read residuals out as logits.
 
-This is the only room that knows TransformerLens. The model runs inside a ``TransformerBridge`` with the
-checkpoint's raw weights: no LayerNorm folding, no centring.
+The model runs inside TransformerLens' ``TransformerBridge`` with the checkpoint's raw weights: no LayerNorm
+folding, no centring.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.model.affine import Directions
+from elimtool.model.affine import Directions, tolerance
 from elimtool.model.capture import BlockReader, captured
 from elimtool.model.encode import encode
 from elimtool.model.head import Head
@@ -37,7 +38,7 @@ from elimtool.prompts.prompt import Prompt
 Observer = Callable[[LayerView], None]
 
 PROCESSING = "raw"
-"""How the weights were processed before use: not at all."""
+"""Processing of the weights before use: none."""
 
 
 @dataclass
@@ -49,12 +50,12 @@ class Model:
     Attributes:
         bridge: The ``TransformerBridge``; its hooks and interventions work as TransformerLens documents.
         tokenizer: The model's own tokenizer.
-        name: What the user called the model.
+        name: The user's name for the model.
         revision: Commit of a hub model, empty for local ones.
-        directory: Where weights and tokenizer were read from; ``None`` for a model made in memory.
-        interventions: What is done to the model whenever it runs; see ``intervened``.
+        directory: Directory of weights and tokenizer; ``None`` for a model made in memory.
+        interventions: Changes made to the model whenever it streams; see ``intervened``.
         reference: Activations of reference text that they put in.
-        native: Runs the wrapped model by itself, without the bridge's components that nobody listens to.
+        native: Runs the wrapped model without the bridge's components that have no hooks.
     """
 
     bridge: Any
@@ -85,7 +86,7 @@ class Model:
 
     @cached_property
     def vocab(self) -> int:
-        """Number of logits that the model gives."""
+        """Number of logits; by running the head, since configurations may state another number."""
         return int(self.readout(torch.zeros(1, self.width, dtype=self.dtype, device=self.device)).shape[-1])
 
     @property
@@ -99,16 +100,20 @@ class Model:
         return int(self.bridge.cfg.d_model)
 
     @cached_property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        where: torch.device = next(iter(self.hf.parameters())).device
-        return where
+    def _sample(self) -> Tensor:
+        """A tensor with the model's dtype and device."""
+        parameter: Tensor = next(iter(self.hf.parameters()))
+        return parameter
 
-    @cached_property
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self._sample.device
+
+    @property
     def dtype(self) -> torch.dtype:
-        """What the weights are."""
-        kind: torch.dtype = next(iter(self.hf.parameters())).dtype
-        return kind
+        """Number type of the weights."""
+        return self._sample.dtype
 
     @cached_property
     def context(self) -> int | None:
@@ -141,43 +146,46 @@ class Model:
         )
 
     def stream(self, batch: Batch, needs: Collection[str], observe: Observer) -> None:
-        """Run a batch and hand each layer to ``observe`` as soon as it has run.
+        """Run a batch and pass each layer to ``observe`` as soon as it has run.
 
         Args:
             batch: Encoded prompts, on this model's device.
-            needs: What observers look at beside the residual stream: ``attention``, ``block``, ``context``.
+            needs: Activations to show beside the residual stream: ``attention``, ``block``, ``context``.
             observe: Called for layer -1 (the embedding), then 0 .. n_layers - 1.
 
         Raises:
             ElimError: The output is not finite, or this architecture cannot be read out.
         """
-        last = _Last(observe)
-        usable = self.native.usable  # found out before anything hangs on the bridge
-
-        def checked(view: LayerView) -> None:
-            self._check_mask(view)
-            last(view)
-
+        usable = self.native.usable  # tried before there are hooks on the bridge
         readers = self.readers if "block" in needs else []
-        shown = _parts(readers)  # norms are probed before an intervention hangs on them
+        # norms are probed here, before an intervention may change what they give
+        shown = [part for reader in readers for part in reader.shown.values()]
         plans = [self.interventions] * len(batch.encoded)
+        native: Native | None = None
+        last: list[Tensor] = []
+
+        def emit(view: LayerView) -> None:
+            if native is None:  # native attention works its weights out from the mask, so it cannot disagree
+                self._check_mask(view)
+            last[:] = [view.residual]
+            observe(view)
+
         with torch.inference_mode(), installed(self.bridge, batch, plans, self.reference):
-            native = self.native if usable and not self.native.hindered(shown) else None
-            emit = checked if native is None else last
+            if usable and not self.native.hindered(shown):
+                native = self.native
             with captured(list(self.bridge.blocks), readers, batch, needs, emit, native):
                 own = self._forward(batch)
-            if last.residual is not None:
-                self._check(batch, own, last.residual)
+            if last:
+                self._check(batch, own, last[0])
 
     def intervened(
         self, interventions: Sequence[Intervention], reference: ReferenceActivations | None = None
     ) -> Model:
-        """This model with interventions in place whenever it streams; the weights are shared.
+        """Return this model with interventions whenever it streams; the weights are shared.
 
         Args:
-            interventions: Done together, in order, on every prompt.
-            reference: Activations of reference text (``calibrate.reference.ensure_reference``), where one of
-                them needs it.
+            interventions: Made together, in order, on every prompt.
+            reference: Activations of reference text (``elimtool.engine.reference``), if one of them needs it.
 
         Raises:
             ElimError: The model lacks what one of them names.
@@ -191,11 +199,11 @@ class Model:
     def watching(
         self, batch: Batch, sites: Sequence[Site], see: Callable[[Site, Tensor], None]
     ) -> AbstractContextManager[None]:
-        """While open, passes of ``batch`` show every site's value, [batch, keys, width], to ``see``."""
+        """While open, pass every site's value in a pass of ``batch``, [batch, keys, width], to ``see``."""
         return watching(self.bridge, batch, sites, see)
 
     def shows(self, site: Site) -> bool:
-        """Whether the architecture shows a site's value."""
+        """Tell whether the architecture shows a site's value."""
         try:
             hook_point(self.bridge, site)
         except ElimError:
@@ -204,27 +212,27 @@ class Model:
 
     @contextmanager
     def alone(self, batch: Batch) -> Iterator[None]:
-        """While open, the wrapped model runs by itself; components that somebody listens to stay."""
+        """While open, run the wrapped model without the bridge, except for components with hooks."""
         with self.native.running(batch, None):
             yield
 
     @cached_property
     def shares_prefixes(self) -> bool:
-        """Whether other endings of a prompt can go on from its kept keys and values."""
+        """Whether other endings of a prompt can continue from its cached keys and values."""
         return shares_prefixes(self)
 
     def readout(
         self, residual: Float[Tensor, "rows width"], room: Float[Tensor, "most vocab"] | None = None
     ) -> Float[Tensor, "rows vocab"]:
-        """Logits of residual streams, by the model's own final norm, unembedding, scale and soft cap.
+        """Compute logits of residual streams by the model's own head.
 
-        The model's head runs on the given residuals in place of its last layer's, so that whatever a
-        family does after the norm (soft caps, logit scales, biases) is done here too.
+        The head runs on the given residuals, so that whatever a family does after the final norm (soft caps,
+        logit scales, biases) is included.
 
         Args:
-            residual: Of the last layer, or carried there.
-            room: Memory for float32 logits on the CPU, used where they fit and the unembedding is a plain
-                linear layer: what many readouts, each overwriting the last, would else ask the system for.
+            residual: Residuals of the last layer, or mapped into its basis.
+            room: Memory to reuse for float32 logits on the CPU, where they fit and the unembedding is a plain
+                linear layer; the next readout overwrites them.
 
         Returns:
             float32 logits (float64 for a float64 model).
@@ -238,29 +246,27 @@ class Model:
         tokens: Int[Tensor, "rows k"],
         logits: Float[Tensor, "rows vocab"],
     ) -> Directions:
-        """How the logits of some tokens depend on a last residual; see ``elimtool.model.head.Head``."""
+        """Give the logits of some tokens as affine functions of a last residual; see ``Head.directions``."""
         with torch.inference_mode():
             return self._head.directions(residual, tokens, logits)
 
     @cached_property
     def _head(self) -> Head:
-        return Head(self.bridge, self.name, next(iter(self.hf.parameters())))
+        return Head(self.bridge, self.name, self._sample)
 
     @cached_property
     def readers(self) -> list[BlockReader]:
-        """What knows where each block shows its parts."""
+        """One reader for each block."""
         config = getattr(self.hf, "config", None)
         multiplier = float(getattr(config, "residual_multiplier", None) or 1.0)
-        sample = next(iter(self.hf.parameters()))
         return [
-            BlockReader(block, self.width, multiplier, self.n_heads, sample) for block in self.bridge.blocks
+            BlockReader(block, self.width, multiplier, self.n_heads, self._sample)
+            for block in self.bridge.blocks
         ]
 
     def _forward(self, batch: Batch) -> Tensor | None:
-        """Run the model; the first time, returns its own logits at the first prompt's first probed position.
-
-        Later passes leave the unembedding out: whoever needs logits reads residuals out.
-        """
+        """Run the model; the first time, return its logits at the first prompt's first probed position."""
+        # later passes skip the unembedding: logits are read out of residuals
         keep = batch.positions[0, :1] if not self._head_known else batch.positions[0, :0]
         if hasattr(self.hf, "base_model_prefix"):
             logits = self.hf(input_ids=batch.ids, use_cache=False, logits_to_keep=keep).logits
@@ -269,7 +275,7 @@ class Model:
         return None if self._head_known else logits[0, 0]
 
     def _check_mask(self, view: LayerView) -> None:
-        """Refuse attention that goes where the mask forbids it: the mask was not the whole story."""
+        """Refuse attention to keys that the mask hides: then the mask does not tell everything."""
         if view.attention is None or view.visible is None:
             return
         if bool((view.attention[:, :, 0] * ~view.visible[:, None, 0]).gt(0).any()):
@@ -279,40 +285,38 @@ class Model:
             )
 
     def _check(self, batch: Batch, own: Tensor | None, residual: Tensor) -> None:
-        """Refuse outputs that are not finite, and families whose head this code would read wrongly."""
+        """Refuse outputs that are not finite, and families whose head this code would run wrongly."""
         finite = residual.isfinite().all(-1) | ~batch.probed
         if not bool(finite.all()) or (own is not None and not bool(own.isfinite().all())):
-            raise ElimError(*self._not_finite())
+            raise self._not_finite()
         if own is None:
             return
         read = self.readout(residual[0, :1])[0]
         difference = float((read - own.to(read.dtype)).abs().max())
-        scale = max(1.0, float(own.abs().max()))
-        tolerance = (1e-4 if self.dtype in (torch.float32, torch.float64) else 5e-2) * scale
-        if difference > tolerance:
+        if difference > tolerance(self.dtype) * max(1.0, float(own.abs().max())):
             raise ElimError(
                 f"{self.name}: the last residual, read out, differs from the logits by {difference:.3g}",
                 "elimtool does not know how this architecture turns its last layer into logits",
             )
         self._head_known = True
 
-    def _not_finite(self) -> tuple[str, str]:
+    def _not_finite(self) -> ElimError:
         for name, parameter in self.hf.named_parameters():
             if not bool(parameter.isfinite().all()):
-                clean = name.replace("_original_component.", "")
-                return (
+                clean = name.replace("_original_component.", "")  # the name in the checkpoint
+                return ElimError(
                     f"{self.name}: the weight {clean} has NaN or infinite values",
                     "the weights are damaged; fetch or export them again",
                 )
-        return (
+        return ElimError(
             f"{self.name}: the model's activations are not finite for this prompt in {self.dtype}",
             "try `dtype='float32'`",
         )
 
     def hashes(self) -> dict[str, str]:
-        """``weights_sha256`` and ``tokenizer_sha256``: of the files, or of a model made in memory."""
+        """Return ``weights_sha256`` and ``tokenizer_sha256``, of the files or of the model in memory."""
         if not self._hashes:
-            from elimtool.model.store import state_sha256, text_sha256, tokenizer_sha256, weights_sha256
+            from elimtool.model.store import state_sha256, tokenizer_sha256, weights_sha256
 
             if self.directory is not None:
                 self._hashes["weights_sha256"] = weights_sha256(self.directory)
@@ -320,22 +324,5 @@ class Model:
             else:
                 words = self.tokenizer.backend.backend_tokenizer.to_str()
                 self._hashes["weights_sha256"] = state_sha256(self.hf)
-                self._hashes["tokenizer_sha256"] = text_sha256(words)
+                self._hashes["tokenizer_sha256"] = sha256(words.encode()).hexdigest()
         return self._hashes
-
-
-def _parts(readers: Sequence[BlockReader]) -> list[Any]:
-    """The components that readers look at."""
-    return [part for reader in readers for part in reader.shown.values()]
-
-
-class _Last:
-    """Passes views on and keeps the latest residual, which is the last layer's when the model has run."""
-
-    def __init__(self, observe: Observer) -> None:
-        self.observe = observe
-        self.residual: Tensor | None = None
-
-    def __call__(self, view: LayerView) -> None:
-        self.residual = view.residual
-        self.observe(view)

@@ -1,16 +1,15 @@
-"""The wrapped model run by itself: bridge components that nobody listens to step aside for one pass.
+"""Run the wrapped model without the bridge's components that have no hooks, for one pass.
 
-What a component of the bridge adds to the Hugging Face module inside it are its hook points. Where those have
-no hooks, the module alone gives the same numbers for less: no second norm, no attention weights that are
-formed for nobody. Components with hooks stay, so that whatever is hung on the bridge still sees and changes
-what it would have.
+A component of the bridge adds hook points to the Hugging Face module inside it. Without hooks on them, the
+module alone gives the same numbers faster: no second norm, no unused attention weights. Components with hooks
+stay, so that these hooks see and change what they always do.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,8 +20,7 @@ from torch import Tensor, nn
 from elimtool.model.few_rows import few_rows
 from elimtool.model.memory import out_of_memory
 from elimtool.model.probed import AttentionRows, Keep, NotUnderstood, ProbedAttention, attending
-from elimtool.model.view import Batch, Encoded
-from elimtool.prompts.prompt import Prompt
+from elimtool.model.view import NOBODY, Batch
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +28,20 @@ FLAGS = ("use_split_qkv_input", "use_attn_in", "use_attn_result", "use_hook_mlp_
 """Settings of the bridge that make its components compute something else."""
 
 TRIAL = 8
-"""Tokens of the pass that shows whether a family can do without its bridge."""
+"""Tokens of the trial pass that shows whether a family can run without its bridge."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place in the model for a component of the bridge, or for the module that it wraps.
+    """A place in the model for a component of the bridge or for the module that it wraps.
 
     Attributes:
         holder: The parent's modules by name.
-        name: Name of the place.
+        name: Name of the place in ``holder``.
         component: The bridge's component.
         original: The module that it wraps.
-        outside: Which of both stands there outside of passes.
-        parts: The component, and parts of it that stand nowhere in the model.
+        outside: The one of both that is there between passes.
+        parts: The component, and those of its parts that have no place in the model.
         points: Their hook points.
     """
 
@@ -57,11 +55,11 @@ class Slot:
 
 
 class Native:
-    """Runs a bridge's model without the components that nobody listens to.
+    """Runs a bridge's model without the components that have no hooks.
 
     Args:
         bridge: The ``TransformerBridge``.
-        name: What the user calls the model, for the log.
+        name: The user's name for the model, for the log.
     """
 
     def __init__(self, bridge: Any, name: str) -> None:
@@ -72,7 +70,7 @@ class Native:
 
     @cached_property
     def slots(self) -> list[Slot]:
-        """Every component of the bridge that stands in the model, or can."""
+        """Every component of the bridge that is in the model, or can be."""
         places = [
             (one._modules, name, child)
             for one in self._inside
@@ -80,7 +78,7 @@ class Native:
             if child is not None
         ]
         standing: set[nn.Module] = {child for _, _, child in places if _wraps(child)}
-        loose = {  # GPT-2's attention: the bridge calls them itself, the model has what they wrap
+        loose = {  # parts of GPT-2's attention: the bridge calls them, the model has the modules inside
             inner: part
             for component in standing
             for part in _parts(component, standing)[1:]
@@ -134,10 +132,10 @@ class Native:
 
     @cached_property
     def usable(self) -> bool:
-        """Whether this architecture runs so; ``why_not`` says what is in the way.
+        """Whether this architecture can run without its bridge; if not, ``why_not`` says why.
 
-        A few tokens are run as far as the first layer of each kind: every attention module must call the
-        function that it is given, and its weights must give its output.
+        Tried with a few tokens up to the first layer of each kind: every attention module must call the
+        function that it is given, and its output must be what its weights give.
         """
         self.why_not = self._obstacle()
         if self.why_not:
@@ -164,11 +162,11 @@ class Native:
         return "its attention does not go through transformers' attention interface" if awaited else ""
 
     def _tried(self, last: int) -> set[int]:
-        """Run up to a layer; which layers' attention showed its weights."""
+        """Run up to a layer; return the layers whose attention showed its weights."""
         sample = next(self.hf.parameters())
         ids = torch.arange(TRIAL, device=sample.device)[None] % self.bridge.cfg.d_vocab
         probed = torch.ones(1, TRIAL, dtype=torch.bool, device=sample.device)
-        batch = Batch((_NOBODY,), ids, torch.arange(TRIAL, device=sample.device)[None], probed)
+        batch = Batch((NOBODY,), ids, torch.arange(TRIAL, device=sample.device)[None], probed)
         seen: set[int] = set()
 
         def keep(module: nn.Module, _rows: AttentionRows, _visible: Tensor) -> None:
@@ -177,21 +175,16 @@ class Native:
         def stop(_module: nn.Module, _inputs: Any, _output: Any) -> None:
             raise _Enough
 
-        handle = self.bridge.blocks[last].original_component.register_forward_hook(stop)
-        try:
-            with torch.inference_mode(), self.running(batch, keep, check=True):
-                self.hf(input_ids=ids, use_cache=False)
-        except _Enough:
-            pass
-        finally:
-            handle.remove()
+        stopping = self.bridge.blocks[last].original_component.register_forward_hook(stop)
+        with suppress(_Enough), stopping, torch.inference_mode(), self.running(batch, keep, check=True):
+            self.hf(input_ids=ids, use_cache=False)
         return seen
 
     def hindered(self, parts: Collection[Any] = ()) -> bool:
-        """Whether something hangs, or is to be hung, on what only the bridge's own attention computes.
+        """Tell whether a hook is on something that only the bridge's own attention computes, or will be.
 
         Args:
-            parts: Components of the bridge that are to be looked at.
+            parts: Components of the bridge that will be watched.
         """
         if any(getattr(self.bridge.cfg, flag, False) for flag in FLAGS):
             return True
@@ -200,7 +193,7 @@ class Native:
 
     @cached_property
     def _inner(self) -> list[nn.Module]:
-        """Hook points inside attention: of scores, weights and what goes into them."""
+        """Hook points inside attention: of scores, weights and their inputs."""
         return [
             point
             for slot in self.slots
@@ -210,7 +203,7 @@ class Native:
         ]
 
     def _hidden(self, parts: Collection[Any]) -> list[Slot]:
-        """The components that must stay for some parts to be seen: the model alone does not have those."""
+        """Find the components that must stay because the model alone does not have some of ``parts``."""
         hidden = {part for part in parts if part.original_component not in self._inside}
         return [slot for slot in self.slots if hidden.intersection(slot.parts)] if hidden else []
 
@@ -227,16 +220,16 @@ class Native:
     def running(
         self, batch: Batch, keep: Keep | None, parts: Collection[Any] = (), check: bool = False
     ) -> Iterator[set[nn.Module]]:
-        """While open, the model runs by itself and its attention by ``ProbedAttention``.
+        """While open, run the model without the bridge and its attention by ``ProbedAttention``.
 
         Args:
             batch: The batch that runs.
-            keep: Called with each attention module, its rows of weights and what they see.
-            parts: Components of the bridge that will be looked at.
-            check: Compare weights with the attention's output, and let every component step aside.
+            keep: Called with each attention module, its rows of weights and the keys that they see.
+            parts: Components of the bridge that will be watched.
+            check: Compare weights with the attention's output, and let no component stay.
 
         Yields:
-            The bridge's components that stay, because something hangs on them.
+            The bridge's components that stay, because they have hooks.
         """
         stay = [] if check else self._staying(parts)
         kept = {slot.component for slot in stay}
@@ -265,7 +258,7 @@ class _Enough(Exception):
 
 
 def _around(slot: Slot) -> Callable[..., Any]:
-    """An attention component's forward that runs the module inside between its two outer hook points."""
+    """Make a forward for an attention component: the module inside, between the two outer hook points."""
 
     def forward(*args: Any, **named: Any) -> Any:
         if args:
@@ -281,12 +274,12 @@ def _around(slot: Slot) -> Callable[..., Any]:
 
 
 def _wraps(module: nn.Module | None) -> bool:
-    """Whether a module is a component of the bridge around another one."""
+    """Tell whether a module is a component of the bridge around another one."""
     return module is not None and "hook_out" in module._modules and "_original_component" in module._modules
 
 
 def _parts(component: nn.Module, standing: Collection[nn.Module]) -> tuple[nn.Module, ...]:
-    """A component and those of its parts that stand nowhere in the model."""
+    """List a component and those of its parts that have no place in the model."""
     found = [component]
     for name, child in component._modules.items():
         if child is not None and name != "_original_component" and child not in standing and _wraps(child):
@@ -295,15 +288,9 @@ def _parts(component: nn.Module, standing: Collection[nn.Module]) -> tuple[nn.Mo
 
 
 def _hooked(modules: Collection[nn.Module], spare: Collection[int] = ()) -> bool:
-    """Whether something hangs on one of some modules, hooks before them by ``spare`` handles aside.
-
-    There are thousands, and every pass asks: one plain loop, without a call for each of them.
-    """
-    for module in modules:
+    """Tell whether any of some modules has hooks, except forward pre-hooks with the ids ``spare``."""
+    for module in modules:  # thousands in every pass: a plain loop, without a call for each
         before = module._forward_pre_hooks
         if module._forward_hooks or module._backward_hooks or (before and set(before) - set(spare)):
             return True
     return False
-
-
-_NOBODY = Encoded(Prompt(text=""), "", "", (), (), 0, (), (), (), ())

@@ -1,4 +1,4 @@
-"""Other endings of one prompt: its beginning runs once, and each ending goes on from its keys and values."""
+"""Score many endings of one prompt: run its beginning once, and continue from its keys and values."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from elimtool.model.affine import wide
+from elimtool.model.affine import tolerance, wide
 from elimtool.model.memory import out_of_memory
-from elimtool.model.view import Batch, Encoded
-from elimtool.prompts.prompt import Prompt
+from elimtool.model.view import NOBODY, Batch
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -21,20 +20,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Ending = tuple[int, tuple[int, ...]]
-"""How many tokens of the beginning stay, and the tokens that follow them."""
+"""Number of tokens of the prompt to keep, and the tokens that follow them."""
 
 BATCH_TOKENS = 4096
-"""Padded tokens in one forward pass at most, unless a single prompt or ending has more."""
+"""Most padded tokens in one forward pass, unless a single prompt or ending has more."""
 
 LITTLE = 256
 """Up to this many padded tokens, padding costs less than another pass."""
 
 TRIAL = 8
-"""Tokens of the pass that shows whether a family takes a mask and positions of ours."""
+"""Tokens of the trial pass that shows whether a family accepts a mask and positions of ours."""
 
 
 class Prefix:
-    """A prompt whose keys and values are kept.
+    """A prompt with its keys and values.
 
     Args:
         model: A model for which ``shares_prefixes`` holds.
@@ -55,7 +54,7 @@ class Prefix:
     def log_probabilities(
         self, endings: Sequence[Ending], ids: Sequence[int]
     ) -> Float64[Tensor, "endings tokens"]:
-        """Log-probabilities (nats) of tokens after each ending, as if it were run from its first token on.
+        """Compute log-probabilities (nats) of tokens after each ending, as a run of the whole text would.
 
         Args:
             endings: Each with at least one token.
@@ -70,7 +69,7 @@ class Prefix:
         return torch.stack([found[at] for at in range(len(endings))])
 
     def _together(self, endings: Sequence[Ending]) -> Float[Tensor, "endings vocab"]:
-        """Some endings, padded on the left so that all end in the same column."""
+        """Run some endings, padded on the left so that all end in the same column."""
         from transformers.cache_utils import DynamicCache
 
         device = self.model.device
@@ -95,12 +94,12 @@ class Prefix:
 
 
 def shares_prefixes(model: Model) -> bool:
-    """Whether a family goes on from kept keys and values to what it gives without them; tried once."""
+    """Try whether a family gives the same with cached keys and values as without."""
     if not hasattr(model.hf, "base_model_prefix") or not model.native.usable:
         return False
     ids = tuple(one % model.vocab for one in range(5, 5 + TRIAL))
     some = range(min(model.vocab, 1000))
-    try:
+    try:  # keep three tokens, leave two out, and continue with the last three
         gone_on = Prefix(model, ids).log_probabilities([(3, ids[5:])], some)[0]
         plain = torch.log_softmax(Prefix(model, ids[:3] + ids[5:]).logits.double(), -1)[list(some)].cpu()
     except Exception as error:  # code of an unknown architecture may raise anything
@@ -108,12 +107,11 @@ def shares_prefixes(model: Model) -> bool:
             raise
         log.debug("%s: the trial with kept keys failed", model.name, exc_info=True)
         return False
-    tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 5e-2
-    return float((gone_on - plain).abs().max()) <= tolerance * max(1.0, float(plain.abs().max()))
+    return float((gone_on - plain).abs().max()) <= tolerance(model.dtype) * max(1.0, float(plain.abs().max()))
 
 
 def window(model: Model) -> int | None:
-    """The shortest attention window of a model's layers in tokens; ``None`` without one."""
+    """Find the shortest attention window of a model's layers in tokens; ``None`` without one."""
     config = model.hf.config.get_text_config() if hasattr(model.hf, "config") else None
     sizes = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     known = [int(size) for size in sizes if isinstance(size, int) and size > 0]
@@ -121,35 +119,33 @@ def window(model: Model) -> int | None:
 
 
 def _run(model: Model, ids: Tensor, **options: Any) -> Float[Tensor, "rows vocab"]:
-    nobody = Encoded(Prompt(text=""), "", "", (), (), 0, (), (), (), ())
     probed = torch.ones(len(ids), 1, dtype=torch.bool, device=ids.device)
-    batch = Batch((nobody,) * len(ids), ids, torch.zeros_like(probed, dtype=torch.long), probed)
+    batch = Batch((NOBODY,) * len(ids), ids, torch.zeros_like(probed, dtype=torch.long), probed)
     with torch.inference_mode(), model.alone(batch):
         logits: Tensor = model.hf(input_ids=ids, use_cache=True, logits_to_keep=1, **options).logits
     return wide(logits[:, -1])
 
 
 def _visible(endings: Sequence[Ending], shared: int, longest: int) -> Bool[Tensor, "endings new keys"]:
-    """Which keys each new token sees: the part of the beginning that its ending keeps, and new ones up to it.
-
-    Padding sees itself, so that no row of attention is empty.
-    """
+    """Mark the keys that each new token sees: the kept part of the prompt, and new tokens up to itself."""
     kept = torch.tensor([start for start, _ in endings])
     first = torch.tensor([longest - len(own) for _, own in endings])
     at = torch.arange(longest)
     old = (torch.arange(shared) < kept[:, None])[:, None].expand(-1, longest, -1)
+    # padding sees itself: a row of attention without any key would be NaN
     new = (at[:, None] >= at) & (at >= first[:, None, None]) | (at[:, None] == at)
     return torch.cat([old, new], -1)
 
 
 def _groups(endings: Sequence[Ending]) -> Iterator[list[Ending]]:
-    """Consecutive endings that are run together: not too many keys, and little padding."""
+    """Group consecutive endings for one pass each: not too many keys, and little padding."""
     some: list[Ending] = []
     for one in endings:
         group = [*some, one]
         longest = max(len(own) for _, own in group)
         keys = (longest + max(start for start, _ in group)) * len(group)
         real = sum(len(own) for _, own in group)
+        # 1.25: at most a fifth of the new tokens is padding
         if some and (keys > BATCH_TOKENS or longest * len(group) > max(1.25 * real, LITTLE)):
             yield some
             some = []

@@ -1,7 +1,7 @@
-"""How text is cut before byte-level merges, by the name that a GGUF file gives it (``tokenizer.ggml.pre``).
+"""Define how text is split before byte-level merges, by the name in a GGUF file (``tokenizer.ggml.pre``).
 
 Sources: the expressions per name in llama.cpp's ``src/llama-vocab.cpp`` and the ``tokenizer.json`` files that
-they were taken from. A name that neither settles is not in the table.
+they were taken from. Names that neither defines are not in the table.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ Step = dict[str, Any]
 
 @dataclass(frozen=True)
 class PreTokenizer:
-    """One way of cutting text.
+    """One way of splitting text.
 
     Attributes:
-        steps: Pre-tokenizers applied in turn, as ``tokenizer.json`` writes them.
+        steps: Pre-tokenizers applied in turn, in the format of ``tokenizer.json``.
         nfc: Compose characters first (Unicode NFC).
-        whole_words: A piece that is in the vocabulary is that token, whatever the merges would make of it.
-        bos: A beginning-of-sequence token is added where the file does not say.
+        whole_words: A piece that is in the vocabulary becomes that token, without merges.
+        bos: Add a beginning-of-sequence token where the file does not say.
     """
 
     steps: tuple[Step, ...]
@@ -36,7 +36,7 @@ class PreTokenizer:
 
 
 def _bytes(gpt2: bool) -> Step:
-    """Spell text in the byte alphabet, after cutting it with GPT-2's expression if ``gpt2``."""
+    """Spell text in the byte alphabet, after splitting it by GPT-2's expression if ``gpt2``."""
     return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": gpt2}
 
 

@@ -1,7 +1,7 @@
-"""Attention by SDPA, with the weights of the probed queries worked out beside it.
+"""Run attention by SDPA, and compute the weights of the probed queries separately.
 
-SDPA never forms attention weights. Those of the few probed queries are computed once more from the same
-queries and keys, as the family's own eager code does (scaling, soft cap, sinks, mask), in at least float32.
+SDPA never forms attention weights. Those of the few probed queries are computed from the same queries and
+keys, as the family's own eager code does (scaling, soft cap, sinks, mask), in at least float32.
 """
 
 from __future__ import annotations
@@ -20,34 +20,33 @@ from elimtool.model.affine import close, wide
 from elimtool.model.view import Batch
 
 NAME = "elimtool_probed"
-"""What the function is called in transformers' ``AttentionInterface``."""
+"""Name of the function in transformers' ``AttentionInterface``."""
 
 CHUNK_NUMBERS = 2**24
-"""Attention weights held at a time where SDPA cannot make the output: 64 MiB."""
+"""Attention weights held at a time where SDPA cannot compute the output: 64 MiB."""
 
 FORMED_NUMBERS = 2**20
 """Attention weights of probed queries formed at a time: 4 MiB. Reducing them takes a few times that."""
 
 KNOWN = frozenset({"is_causal", "position_ids", "sliding_window", "use_cache", "output_attentions"})
-"""Options that change nothing here: the mask has the window, and there is no cache."""
-
+"""Options that change nothing here: the mask includes the window, and there is no cache."""
 
 EVERY = slice(None)
 
 
 class NotUnderstood(Exception):
-    """An attention module asks for something that is not done here."""
+    """An attention module uses something that is not supported here."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionRows:
-    """Attention weights of one layer's probed queries, formed when they are asked for.
+    """Attention weights of one layer's probed queries, formed on request.
 
     Attributes:
-        form: Some probes, of some prompts, to their weights on some keys [prompts, heads, some, keys].
-        positions: Where the probes are, [batch, probes]: they see nothing behind it.
-        each: Weights of one probe: batch x heads x keys.
-        most: Weights that are formed at a time, at most.
+        form: Forms weights [prompts, heads, probes, keys] from slices of probes, prompts and keys.
+        positions: Positions of the probes, which see no later keys.
+        each: Number of weights of one probe: batch x heads x keys.
+        most: Weights formed at a time, at most.
     """
 
     form: Callable[[slice, slice, slice], Tensor]
@@ -57,23 +56,23 @@ class AttentionRows:
 
     @property
     def probes(self) -> int:
-        """How many there are."""
+        """Number of probes."""
         return self.positions.shape[1]
 
     def fits(self) -> bool:
-        """Whether all of them may be held at once."""
+        """Tell whether all weights may be held at once."""
         return self.probes * self.each <= self.most
 
     def whole(self) -> Float[Tensor, "batch heads probes keys"]:
-        """All of them."""
+        """Form all weights."""
         return self.form(slice(0, self.probes), EVERY, EVERY)
 
     def of(self, prompt: int, probes: slice) -> Float[Tensor, "heads some keys"]:
-        """Those of some probes of one prompt."""
+        """Form the weights of some probes of one prompt."""
         return self.form(probes, slice(prompt, prompt + 1), EVERY)[0]
 
     def parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some nearest"]]]:
-        """As many probes at a time as may be held, and which; without the keys behind the last of them."""
+        """Yield slices of as many probes as may be held, with their weights, without later keys."""
         size = max(1, self.most // self.each)
         for start in range(0, self.probes, size):
             some = slice(start, min(self.probes, start + size))
@@ -89,7 +88,7 @@ class ProbedAttention:
     Args:
         batch: The batch that runs.
         keep: Called with the module, the probed queries' rows and the keys visible to each
-            [batch, probes, keys]; ``None`` where nobody looks.
+            [batch, probes, keys]; ``None`` if they are not needed.
         check: Compare the rows, times the values, with the output.
     """
 
@@ -113,7 +112,7 @@ class ProbedAttention:
         """Run one layer's attention.
 
         Raises:
-            NotUnderstood: An option is not known here.
+            NotUnderstood: An option is not supported.
         """
         softcap, sinks = options.pop("softcap", None), options.pop("s_aux", None)
         if unknown := {name for name, given in options.items() if given is not None} - KNOWN:
@@ -135,7 +134,7 @@ class ProbedAttention:
             output = self._in_chunks(query, value, attention_mask, weights)
         if self.keep is not None:
             visible, bias = self._rows_of(attention_mask)
-            probed = _at(query, self.batch)
+            probed = at_probes(query, self.batch)
 
             def form(probes: slice, prompts: slice, keys: slice) -> Tensor:
                 some = None if bias is None else bias[prompts, :, probes, keys]
@@ -149,15 +148,15 @@ class ProbedAttention:
         return output, None
 
     def _rows_of(self, mask: Tensor | None) -> tuple[Bool[Tensor, "batch probes keys"], Tensor | None]:
-        """Which keys the probed queries see, and what is added to their scores; once for equal masks."""
-        if id(mask) not in self.masks:
+        """Return the keys that the probed queries see and the bias on their scores, once for each mask."""
+        if id(mask) not in self.masks:  # most layers share one; holding it keeps its id from being reused
             self.masks[id(mask)] = (mask, *mask_rows(self.batch, mask, self.batch.positions))
         return self.masks[id(mask)][1:]
 
     def _in_chunks(
         self, query: Tensor, value: Tensor, mask: Tensor | None, weights: Callable[..., Tensor]
     ) -> Tensor:
-        """The output from weights, some queries at a time."""
+        """Compute the output from weights, some queries at a time."""
         batch, heads, n, _ = query.shape
         size = max(1, CHUNK_NUMBERS // (batch * heads * n))
         parts = []
@@ -168,7 +167,7 @@ class ProbedAttention:
         return torch.cat(parts, 1).to(value.dtype)
 
     def _compare(self, rows: Tensor, value: Tensor, output: Tensor) -> None:
-        truth = wide(_at(output.transpose(1, 2), self.batch)).transpose(1, 2)
+        truth = wide(at_probes(output.transpose(1, 2), self.batch)).transpose(1, 2)
         rebuilt = mixed(rows, value)
         if not bool(close(rebuilt, truth, truth, output.dtype)[self.batch.probed].all()):
             raise NotUnderstood("its attention's output is not what the weights give")
@@ -183,7 +182,7 @@ def _attend(*args: Any, **named: Any) -> Any:
 
 @contextmanager
 def attending(attention: ProbedAttention) -> Iterator[str]:
-    """While open, models whose attention implementation is set to the name given here run ``attention``."""
+    """While open, models whose attention implementation is the name yielded here run ``attention``."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
@@ -205,19 +204,20 @@ def attention_weights(
     softcap: float | None = None,
     sinks: Float[Tensor, "heads"] | None = None,
 ) -> Float[Tensor, "batch heads rows keys"]:
-    """Softmax rows of some queries, at least float32.
+    """Compute attention weights of some queries, in at least float32.
 
     Args:
-        query: After rotary embedding, as ``key``.
-        key: One for each group of query heads.
-        scale: What scores are multiplied with.
+        query: Queries after rotary embedding.
+        key: Keys after rotary embedding, one for each group of query heads.
+        scale: Factor on the scores.
         visible: Keys that each query may see.
         bias: Added to the scores.
         softcap: c of c tanh(score / c); ``None`` for none.
-        sinks: A score for each head that takes part in the softmax and has no key.
+        sinks: For each head, a score that takes part in the softmax and has no key.
     """
     batch, heads, n, size = query.shape
     groups = key.shape[1]
+    # heads of one group side by side, so that its key is not repeated for each of them
     grouped = (wide(query) * scale).reshape(batch, groups, heads // groups * n, size)
     scores = (grouped @ wide(key).transpose(2, 3)).reshape(batch, heads, n, -1)
     if softcap is not None:
@@ -234,7 +234,7 @@ def attention_weights(
 def mixed(
     weights: Float[Tensor, "batch heads rows keys"], value: Float[Tensor, "batch groups keys other"]
 ) -> Float[Tensor, "batch rows heads other"]:
-    """Values averaged with some queries' weights."""
+    """Average values with some queries' weights."""
     batch, heads, n, keys = weights.shape
     grouped = weights.reshape(batch, value.shape[1], -1, keys) @ wide(value)
     return grouped.reshape(batch, heads, n, -1).transpose(1, 2)
@@ -243,10 +243,10 @@ def mixed(
 def mask_rows(
     batch: Batch, mask: Tensor | None, positions: Tensor
 ) -> tuple[Bool[Tensor, "batch rows keys"], Float[Tensor, "batch some rows keys"] | None]:
-    """What a layer's mask says of some queries: which keys they see, and what is added to their scores.
+    """Read a layer's mask at some queries: which keys they see, and the bias on their scores.
 
     A mask is [batch or 1, heads or 1, queries, keys]: boolean, or added to the scores (hidden keys get the
-    dtype's minimum or -inf). A layer that is given none is plainly causal.
+    dtype's minimum or -inf). A layer without one is causal.
     """
     keys = torch.arange(batch.ids.shape[1], device=batch.ids.device)
     causal = keys <= positions[..., None]
@@ -257,14 +257,14 @@ def mask_rows(
     rows = mask[prompt, :, positions, : len(keys)].transpose(1, 2)
     if rows.dtype == torch.bool:
         return causal & rows[:, 0], None
-    seen = causal & (rows[:, 0] > torch.finfo(rows.dtype).min / 2)
+    seen = causal & (rows[:, 0] > torch.finfo(rows.dtype).min / 2)  # / 2: a bias may be added to the minimum
     plain = bool((rows.masked_fill(~seen[:, None], 0) == 0).all())
     return seen, None if plain else rows
 
 
-def _at(
+def at_probes(
     values: Float[Tensor, "batch heads keys size"], batch: Batch
 ) -> Float[Tensor, "batch heads probes size"]:
-    """The probed positions, as a copy."""
+    """Copy the probed positions of queries, or of anything else with one row a token and head."""
     prompt = torch.arange(len(batch.positions), device=values.device)[:, None]
     return values[prompt, :, batch.positions].transpose(1, 2)

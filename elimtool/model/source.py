@@ -1,4 +1,4 @@
-"""How to load a model, as one value: light to import, so that a command line is read before torch is."""
+"""Hold how to load a model as one value; light to import, so that commands are parsed without torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """How to load a model, wherever it is loaded; the fields are those of ``elimtool.load_model``."""
+    """How to load a model; the fields are those of ``elimtool.load_model``."""
 
     name: str = DEFAULT_MODEL
     revision: str | None = None
@@ -29,7 +29,7 @@ class ModelSource:
             progress: Called with a line of text when something slow begins.
 
         Raises:
-            ElimError: It cannot be found, fetched, read or run.
+            ElimError: The model cannot be found, fetched, read or run.
         """
         from elimtool.model.loading import load_model
 

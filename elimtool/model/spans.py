@@ -1,4 +1,4 @@
-"""Parts of a prompt as sets of tokens: named by the user, chat roles, single tokens, or sentences."""
+"""Divide a prompt into spans of tokens: named by the user, chat roles, single tokens, or sentences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ONE_BY_ONE = 64
 """Prompts of at most this many tokens get one span per token when the user names none."""
 
 UNITS = ("auto", "spans", "roles", "sentences", "tokens")
-"""What the spans of a prompt can be asked to be."""
+"""Kinds of spans."""
 
 _SENTENCE_END = re.compile(r"""[.!?…؟۔।॥]["'”’»)\]]{0,4}\s+|[。！？｡][。！？｡」』”’）]{0,4}\s*|\n+""")
 _MARK = re.compile("\ue000([0-9]+)\ue001")
@@ -24,16 +24,16 @@ Offsets = Sequence[tuple[int, int]]
 
 
 def tokens_of(start: int, end: int, offsets: Offsets) -> tuple[int, ...]:
-    """Indices of the tokens that share at least one character with ``[start, end)``.
+    """List the tokens that share at least one character with ``[start, end)``.
 
-    Byte-level tokenizers give every piece of a multi-byte character the whole character's offsets, so
-    all pieces of an emoji belong to a span that holds it.
+    Byte-level tokenizers give every piece of a multi-byte character the whole character's offsets, so all
+    pieces of an emoji belong to a span that contains it.
     """
     return tuple(i for i, (a, b) in enumerate(offsets) if a < end and b > start and a < b)
 
 
 def sink_positions(ids: Sequence[int], special: frozenset[int], rule: str) -> tuple[int, ...]:
-    """The attention-sink set of a prompt.
+    """Find the attention sinks of a prompt.
 
     Args:
         ids: Token ids of the prompt.
@@ -41,7 +41,7 @@ def sink_positions(ids: Sequence[int], special: frozenset[int], rule: str) -> tu
         rule: ``auto`` (position 0 and every special token), ``none``, or positions such as ``0,3``.
 
     Raises:
-        ElimError: ``rule`` is none of these, or a position is outside the prompt.
+        ElimError: ``rule`` is not valid, or a position is outside the prompt.
     """
     if rule == "auto":
         return tuple(i for i, token in enumerate(ids) if i == 0 or token in special)
@@ -64,15 +64,14 @@ def spans_of(
     render: Render,
     units: str = "auto",
 ) -> tuple[Span, ...]:
-    """The spans that attention is summed over; ``<sink>`` comes first, ``<rest>`` last.
+    """Make the spans that attention is summed over; ``<sink>`` comes first, ``<rest>`` last.
 
-    The user's spans if any were named; else the chat's roles; else one span a token for prompts of at
-    most ``ONE_BY_ONE`` tokens; else sentences. Tokens that named or role spans leave over, the sink's
-    apart, are ``<rest>``, so that the parts of a prompt can be added up. ``units`` other than ``auto``, one
-    of ``UNITS``, asks for one of these kinds.
+    With ``units`` ``auto``: the user's spans if any are named; else the chat's roles; else one span a token
+    for prompts of at most ``ONE_BY_ONE`` tokens; else sentences. Any other of ``UNITS`` requests that kind.
+    Tokens in no named or role span, except the sinks, are ``<rest>``, so that the spans add up to the prompt.
 
     Raises:
-        ElimError: The prompt has no spans of the kind asked for, or a named span is not in the text, occurs
+        ElimError: The prompt has no spans of the requested kind, or a named span is not in the text, occurs
             twice, or covers no token.
     """
     head = [Span(SINK, sinks)] if sinks else []
@@ -115,7 +114,7 @@ def _named(name: str, start: int, end: int, offsets: Offsets) -> Span:
 
 
 def _roles(messages: Sequence[Message], text: str, offsets: Offsets, render: Render) -> list[Span]:
-    """One span a role, over all its messages; a content that the template rewrote is left to ``<rest>``."""
+    """Make one span a role, over all its messages; contents that the template rewrote go to ``<rest>``."""
     ranges = _placed(messages, text, render)
     if ranges is None:
         ranges = _searched(messages, text)
@@ -126,10 +125,11 @@ def _roles(messages: Sequence[Message], text: str, offsets: Offsets, render: Ren
 
 
 def _placed(messages: Sequence[Message], text: str, render: Render) -> list[tuple[int, int, int]] | None:
-    """Where the template puts each message, as (index, start, end), learnt by rendering marks in their place.
+    """Locate each message as (index, start, end) by rendering the chat with marks instead of contents.
 
-    ``None`` where the template treats the contents otherwise than the marks.
+    ``None`` where the template treats the contents differently from the marks.
     """
+    # private-use characters, which no template trims or rewrites
     marked = [Message(message.role, f"\ue000{index}\ue001") for index, message in enumerate(messages)]
     try:
         first, *parts = _MARK.split(render(marked))
@@ -150,7 +150,7 @@ def _placed(messages: Sequence[Message], text: str, render: Render) -> list[tupl
 
 
 def _searched(messages: Sequence[Message], text: str) -> list[tuple[int, int, int]]:
-    """Where each message's content first occurs after the one before it."""
+    """Locate each message's content by its first occurrence after the message before."""
     ranges, cursor = [], 0
     for index, message in enumerate(messages):
         content = message.content if message.content in text[cursor:] else message.content.strip()
@@ -162,7 +162,7 @@ def _searched(messages: Sequence[Message], text: str) -> list[tuple[int, int, in
 
 
 def _sentences(text: str, offsets: Offsets, n_tokens: int) -> list[Span]:
-    """Sentences in order, named ``S1: first words``; a token belongs to the sentence it ends in."""
+    """Make one span a sentence, named ``S1: first words``; a token belongs to the sentence it ends in."""
     borders = [match.end() for match in _SENTENCE_END.finditer(text)] + [len(text) + 1]
     members: list[list[int]] = [[] for _ in borders]
     sentence = 0

@@ -1,4 +1,4 @@
-"""The user's cache directory: where it is, the digests of files, and the record of each converted model."""
+"""Manage the cache directory: its place, digests of files, and the record of each converted model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 RECORD = "elimtool.json"
-"""File in a converted directory that says where it came from and what its files were."""
+"""File in a converted directory that says where it came from, with the digests of its files."""
 
 _CHUNK = 1 << 22
 _VOCABULARY_FILES = (
@@ -32,11 +32,7 @@ _VOCABULARY_FILES = (
 
 
 def cache_dir() -> Path:
-    """Return the directory that holds converted models; it need not exist yet.
-
-    Returns:
-        The environment variable ``ELIMTOOL_CACHE`` if set, else the platform's cache directory of the user.
-    """
+    """Return ``ELIMTOOL_CACHE`` if set, else the user's cache directory; it need not exist yet."""
     if override := os.environ.get(CACHE_VARIABLE):
         return Path(override).expanduser().absolute()
     from platformdirs import user_cache_dir
@@ -45,14 +41,11 @@ def cache_dir() -> Path:
 
 
 def sha256_file(path: Path, progress: Progress | None = None) -> str:
-    """Digest a file, reading it only if its path, size or modification time is new.
+    """Return a file's SHA-256 (hexadecimal), reading it only if path, size or modification time is new.
 
     Args:
         path: The file.
-        progress: Told the fraction read.
-
-    Returns:
-        64 hexadecimal digits.
+        progress: Called with the share read.
     """
     resolved = path.resolve()
     stat = resolved.stat()
@@ -65,12 +58,12 @@ def sha256_file(path: Path, progress: Progress | None = None) -> str:
     known[str(resolved)] = [*stamp, digest]
     with suppress(OSError):  # a cache that cannot be written costs time, not correctness
         cache_dir().mkdir(parents=True, exist_ok=True)
-        write_json(cache_dir() / "hashes.json", known)
+        write_json(cache_dir() / "hashes.json", known)  # two processes at once: one loses its entry
     return digest
 
 
 def digest_file(path: Path, progress: Progress | None = None) -> str:
-    """Read a file and return its SHA-256 in hexadecimal, whatever is remembered of it."""
+    """Return a file's SHA-256 (hexadecimal), reading it in any case."""
     total, done = path.stat().st_size, 0
     digest, tell = hashlib.sha256(), in_tenths(progress, f"checking {path.name}")
     with path.open("rb") as file:
@@ -82,19 +75,18 @@ def digest_file(path: Path, progress: Progress | None = None) -> str:
 
 
 def weights_sha256(model_dir: Path) -> str:
-    """Digest the weights of a model directory: one SHA-256 over file names and their SHA-256, by name.
+    """Return one SHA-256 over names and SHA-256 of a model directory's weight files, by name.
 
-    Files are the ``*.safetensors``, else the ``*.bin``. Digests in the directory's record are used while
-    size and modification time match.
+    Digests in the directory's record are used while size and modification time match.
 
     Raises:
-        ElimError: If the directory holds no weights.
+        ElimError: The directory holds no weights.
     """
     return _combined(model_dir, weight_files(model_dir))
 
 
 def state_sha256(module: nn.Module) -> str:
-    """Digest a model made in memory: one SHA-256 over the names and bytes of its tensors, by name."""
+    """Return one SHA-256 over names and bytes of a model's tensors, by name."""
     import torch
 
     digest = hashlib.sha256()
@@ -104,16 +96,11 @@ def state_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def text_sha256(text: str) -> str:
-    """Digest a text."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def weight_files(model_dir: Path) -> list[Path]:
-    """List the weight files of a model directory by name.
+    """List a model directory's ``*.safetensors``, else its ``*.bin``, by name.
 
     Raises:
-        ElimError: If there are none.
+        ElimError: There are none.
     """
     for pattern in ("*.safetensors", "*.bin"):
         if found := sorted(model_dir.glob(pattern)):
@@ -125,10 +112,10 @@ def weight_files(model_dir: Path) -> list[Path]:
 
 
 def tokenizer_sha256(model_dir: Path) -> str:
-    """Digest the tokenizer of a model directory: ``tokenizer.json``, else its vocabulary files together.
+    """Return the SHA-256 of a model directory's ``tokenizer.json``, else of its vocabulary files together.
 
     Raises:
-        ElimError: If the directory holds no tokenizer.
+        ElimError: The directory holds no tokenizer.
     """
     whole = model_dir / "tokenizer.json"
     if whole.is_file():
@@ -158,9 +145,9 @@ def read_record(model_dir: Path) -> dict[str, Any]:
 
 
 def is_intact(model_dir: Path) -> bool:
-    """Say whether a converted directory is whole: every weight file has the size and content recorded.
+    """Check that a converted directory is whole: every weight file has the recorded size and content.
 
-    Costs one ``stat`` per file, unless a modification time changed (a copied cache): then that file is read.
+    Costs one ``stat`` per file; a file is read only if its modification time changed (a copied cache).
     """
     files = read_record(model_dir).get("files")
     if not isinstance(files, dict) or not files:

@@ -1,4 +1,4 @@
-"""Looks at components of a bridge while the model runs, whether they stand in it or have stepped aside."""
+"""Watch components of a bridge while the model runs, whether they are in it or were left out."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class Taps:
-    """Looks at what goes in and out of components, on their hook points or on the modules inside.
+    """Hooks on inputs and outputs of components, at their hook points or at the modules inside.
 
     Args:
-        kept: Components that stand in the model during the pass; ``None`` for all.
+        kept: Components that are in the model during the pass; ``None`` for all.
     """
 
     def __init__(self, kept: set[nn.Module] | None) -> None:
@@ -43,7 +43,7 @@ class Taps:
         self.handles.append(module.register_forward_hook(show))
 
     def remove(self) -> None:
-        """Look no more."""
+        """Remove all hooks."""
         for handle in self.handles:
             handle.remove()
         self.handles.clear()

@@ -1,4 +1,4 @@
-"""Target strings to tokens: the leading space, shared first tokens, and what cannot be told apart."""
+"""Tokenise targets: add leading spaces, split off shared first tokens, mark ambiguous ones."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ _STRAIGHT = "\"'"
 
 
 def spaced(target: str, prompt: str, rule: str) -> str:
-    """The target as the prompt would be continued by it.
+    """Add a space before a target where the prompt would continue with one.
 
     Args:
         target: As the user wrote it.
         prompt: The rendered prompt.
-        rule: ``exact`` takes it as it is. ``auto`` puts a space before a target that starts with a letter
-            or digit of a script written with spaces, where the prompt ends in a letter, a digit or
-            closing punctuation.
+        rule: ``exact``: add none. ``auto``: add one before a letter or digit of a script written with spaces,
+            if the prompt ends in a letter, a digit or closing punctuation.
     """
     if rule == "exact" or not prompt or not _starts_word(target[0]) or not _ends_word(prompt):
         return target
@@ -40,7 +39,7 @@ def _starts_word(letter: str) -> bool:
 
 
 def _ends_word(prompt: str) -> bool:
-    """Whether the text ends in a letter, a digit or closing punctuation; a mark counts as what it is put on.
+    """Tell whether a text ends in a letter, a digit or closing punctuation; combining marks are skipped.
 
     A straight quote closes after one of these and opens after anything else.
     """
@@ -100,7 +99,7 @@ def resolve(
 
 
 def _shared(targets: Sequence[Target]) -> int:
-    """How many leading tokens all targets have in common, leaving each at least one."""
+    """Count the leading tokens that all targets have in common, leaving each at least one."""
     most = min(len(target.token_ids) for target in targets) - 1
     shared = 0
     while shared < most and len({target.token_ids[shared] for target in targets}) == 1:

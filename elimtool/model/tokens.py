@@ -1,4 +1,4 @@
-"""Text to token ids and back, exactly as the model's own tokenizer does it; no BOS that it would not add."""
+"""Convert text to token ids and back, exactly as the model's own tokenizer does; add no BOS of our own."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Tokens:
 
 
 class Tokenizer:
-    """A thin, exact face of a Hugging Face fast tokenizer.
+    """A Hugging Face fast tokenizer.
 
     Args:
         backend: A ``PreTrainedTokenizerFast``; slow tokenizers have no character offsets and are refused.
-        n_ids: Ids that the model has embeddings for, if known; a text that needs others is refused.
+        n_ids: Number of the model's embeddings, if known; texts that need other ids are refused.
     """
 
     def __init__(self, backend: Any, n_ids: int | None = None) -> None:
@@ -45,7 +45,7 @@ class Tokenizer:
 
     @cached_property
     def bos_policy(self) -> str:
-        """What the tokenizer puts before a plain text: ``none`` or the token, such as ``<s>``."""
+        """Tokens that the tokenizer puts before a plain text, such as ``<s>``; ``none`` without any."""
         encoding = self._run("a", special=True)
         before = takewhile(
             lambda pair: pair[1] is None, zip(encoding.tokens, encoding.sequence_ids, strict=True)
@@ -57,9 +57,9 @@ class Tokenizer:
 
         Args:
             text: Any Unicode text.
-            special: Let the tokenizer add what it adds by itself (BOS). A text that came from a chat
-                template already holds its special tokens and must not get them twice. A trailing EOS
-                that some tokenizers add is dropped: a prompt is a text to be continued.
+            special: Let the tokenizer add its own tokens (BOS). Texts from a chat template already have their
+                special tokens and must not get them twice. The trailing EOS of some tokenizers is dropped:
+                a prompt is to be continued.
 
         Raises:
             ElimError: The text needs a token that the model has no embedding for.
@@ -73,7 +73,7 @@ class Tokenizer:
         return Tokens(ids, self._with_spaces(text, encoding.tokens[:n], encoding.offsets[:n]))
 
     def _run(self, text: str, special: bool) -> Any:
-        """What the Rust tokenizer says; tokens that it added by itself have no sequence id."""
+        """Run the Rust tokenizer; tokens that it added have no sequence id."""
         return self.backend(text, add_special_tokens=special, verbose=False).encodings[0]
 
     def _check_known(self, ids: Sequence[int]) -> None:
@@ -88,7 +88,7 @@ class Tokenizer:
     def _with_spaces(
         self, text: str, pieces: Sequence[str], offsets: Sequence[tuple[int, int]]
     ) -> tuple[tuple[int, int], ...]:
-        """Give leading spaces back to byte-level tokens whose tokenizer cuts them off (GPT-2's does)."""
+        """Extend offsets of byte-level tokens to leading spaces, which some tokenizers (GPT-2's) trim."""
         if not self._byte_level:
             return tuple(offsets)
         whole: list[tuple[int, int]] = []
@@ -104,10 +104,10 @@ class Tokenizer:
         return tuple(whole)
 
     def continuation(self, prompt: str, target: str, *, special: bool) -> tuple[int, ...]:
-        """Token ids of ``target`` as it would follow ``prompt``.
+        """Tokenise ``target`` as the continuation of ``prompt``.
 
-        The two are tokenised together, so that SentencePiece does not add a space of its own; where the
-        tokenizer merges across the border, the target is tokenised apart from the prompt instead.
+        The two are tokenised together, so that SentencePiece does not add a space; where the tokenizer merges
+        across the border, the target is tokenised separately.
 
         Raises:
             ElimError: The target needs a token that the model has no embedding for.
@@ -119,10 +119,8 @@ class Tokenizer:
         return self._apart(target)
 
     def _apart(self, target: str) -> tuple[int, ...]:
-        """Tokenise a text without the space that some tokenizers put before whatever they are given.
-
-        It is tokenised alone and after anchors that it may not merge with; the first that spells it counts.
-        """
+        """Tokenise a text without the space that some tokenizers put before every text."""
+        # alone, then after anchors that it may not merge with, until the tokens spell it exactly
         for anchor in ("", *_ANCHORS):
             head = self.encode(anchor, special=False).ids
             ids = self.encode(anchor + target, special=False).ids
@@ -132,7 +130,7 @@ class Tokenizer:
         return self.encode(target, special=False).ids
 
     def render(self, messages: Sequence[Message]) -> str:
-        """A chat as text, by the model's own template; a generation prompt follows a last user message.
+        """Render a chat by the model's own template; a generation prompt follows a last user message.
 
         Raises:
             ElimError: The model has no chat template, or the template refuses these messages.
@@ -158,11 +156,11 @@ class Tokenizer:
         return str(rendered)
 
     def texts(self, ids: Sequence[int]) -> list[str]:
-        r"""What each token stands for as text, leading space included; incomplete bytes as ``\xNN``."""
+        r"""Spell each token as text, leading space included; incomplete bytes as ``\xNN``."""
         return [self.spell(int(i)).decode("utf-8", "backslashreplace") for i in ids]
 
     def spell(self, token_id: int) -> bytes:
-        """The UTF-8 bytes that a token stands for; ids that models pad their vocabulary with are named."""
+        """Return the UTF-8 bytes of a token; ``<unused ID>`` for ids that only pad the vocabulary."""
         known = self._memo.get(token_id)
         if known is None:
             piece = self.backend.convert_ids_to_tokens(token_id)
@@ -185,7 +183,7 @@ class Tokenizer:
 
     @cached_property
     def _added(self) -> frozenset[int]:
-        """Ids whose pieces are plain text: special tokens and those added to the vocabulary later."""
+        """Ids whose pieces are plain text: special tokens and tokens added to the vocabulary."""
         return self.special_ids | frozenset(self.backend.added_tokens_decoder)
 
     @cached_property
@@ -195,9 +193,9 @@ class Tokenizer:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The letters that byte-level BPE writes for the 256 bytes (Radford et al. 2019, GPT-2).
+    """Map the letters of byte-level BPE to the 256 bytes (Radford et al. 2019, GPT-2).
 
-    Printable Latin-1 bytes stand for themselves; the others take the letters from U+0100 on, in order.
+    Printable Latin-1 bytes are themselves; the others have the letters from U+0100 on, in order.
     """
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(plain)]

@@ -1,4 +1,4 @@
-"""Compares a model under TransformerLens' hooks with plain Hugging Face on the same weights."""
+"""Compare a model under TransformerLens' hooks with plain Hugging Face on the same weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from elimtool.errors import ElimError
+from elimtool.model.interventions.recording import dtype_name
 from elimtool.model.loading import load_hugging_face
 from elimtool.model.model import Model
 from elimtool.model.view import Batch, LayerView
@@ -21,7 +22,7 @@ TEXTS = (
     "Z\u00fcrich, \u6771\u4eac and \u0391\u03b8\u03ae\u03bd\u03b1: 12,345 people \u2603 said \u201cno\u201d.",
     "one two three one two three one two three one two",
 )
-"""What is compared by default: prose, code, several scripts, repetition."""
+"""Default texts: prose, code, several scripts, repetition."""
 
 TOLERANCES = {
     torch.float16: {"attention": 0.05, "residual": 0.1, "logits": 0.05},
@@ -29,13 +30,13 @@ TOLERANCES = {
 }
 """Largest difference allowed in half precision; residuals and logits are relative to their largest value.
 
-About twice what such weights cost Hugging Face itself: on SmolLM2 its SDPA and its eager attention differ by
-up to 0.043 (float16) and 0.16 (bfloat16) in residuals, 0.019 and 0.034 in logits, and its eager attention
-weights by 0.019 and 0.13 from those of float32.
+About twice the differences within Hugging Face: on SmolLM2 its SDPA and its eager attention differ by up to
+0.043 (float16) and 0.16 (bfloat16) in residuals, 0.019 and 0.034 in logits, and its eager attention weights
+by 0.019 and 0.13 from those of float32.
 """
 
 EXACT = {"attention": 1e-5, "residual": 1e-4, "logits": 1e-4}
-"""The same in float32 and better."""
+"""Largest difference allowed in float32 and float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,9 @@ class ActivationDifference:
     Attributes:
         what: ``attention`` (absolute, of weights), ``residual`` or ``logits`` (relative to the largest).
         largest: The difference.
-        tolerance: What is allowed.
-        layer: Where it was found; ``None`` for the logits.
-        text: Number of the text in which it was found, from 0.
+        tolerance: The largest difference allowed.
+        layer: Its layer; ``None`` for the logits.
+        text: Number of its text, from 0.
     """
 
     what: str
@@ -65,28 +66,29 @@ class ActivationDifference:
 def verify(
     model: Model, *, trust_remote_code: bool = False, texts: Sequence[str] = TEXTS
 ) -> list[ActivationDifference]:
-    """Run both on some texts, every position probed, and report the largest differences.
+    """Run both models on some texts, every position probed, and return the largest differences.
 
     Args:
         model: A model with a directory.
-        trust_remote_code: As it was loaded.
-        texts: What to run.
+        trust_remote_code: As for ``load_model``.
+        texts: The texts to run.
 
     Returns:
         One difference each for attention rows, residuals by layer, and the logits of the last layer.
 
     Raises:
-        ElimError: The model was made in memory, so that there is nothing to load again.
+        ElimError: The model was made in memory, so there is nothing to compare with.
     """
     if model.directory is None:
         raise ElimError(
             f"{model.name} has no directory to load again", "verify a model that was loaded from one"
         )
-    dtype = str(model.dtype).removeprefix("torch.")
-    plain = load_hugging_face(model.name, model.directory, dtype, trust_remote_code).to(model.device)
+    plain = load_hugging_face(model.name, model.directory, dtype_name(model.dtype), trust_remote_code)
+    plain = plain.to(model.device)
     worst: dict[str, ActivationDifference] = {}
     for number, text in enumerate(texts):
         for found in _differences(model, plain, text, number):
+            # not <=: a NaN is worse than any number
             if found.what not in worst or not found.largest <= worst[found.what].largest:
                 worst[found.what] = found
     return [worst[what] for what in EXACT if what in worst]
@@ -100,27 +102,21 @@ def _differences(model: Model, plain: Any, text: str, number: int) -> list[Activ
     found: list[ActivationDifference] = []
     last: list[Tensor] = []
 
-    def differ(what: str, ours: Tensor, theirs: Tensor, layer: int | None, relative: bool) -> None:
+    def differ(what: str, ours: Tensor, theirs: Tensor, layer: int | None = None) -> None:
         theirs = theirs.to(ours.dtype)
-        scale = max(1.0, float(theirs.abs().max())) if relative else 1.0
+        scale = 1.0 if what == "attention" else max(1.0, float(theirs.abs().max()))
         largest = float((ours - theirs).abs().max()) / scale
         found.append(ActivationDifference(what, largest, tolerances[what], layer, number))
 
     def observe(view: LayerView) -> None:
         attention = view.all_attention()
         if attention is not None:
-            differ("attention", attention[0], truth.attentions[view.layer][0], view.layer, relative=False)
+            differ("attention", attention[0], truth.attentions[view.layer][0], view.layer)
         if view.layer < model.n_layers - 1:  # Hugging Face gives the last layer's only after the final norm
-            differ(
-                "residual",
-                view.residual[0],
-                truth.hidden_states[view.layer + 1][0],
-                view.layer,
-                relative=True,
-            )
+            differ("residual", view.residual[0], truth.hidden_states[view.layer + 1][0], view.layer)
         else:
             last.append(view.residual[0])
 
     model.stream(batch, {"attention"}, observe)
-    differ("logits", model.readout(last[0]), truth.logits[0], None, relative=True)
+    differ("logits", model.readout(last[0]), truth.logits[0])
     return found

@@ -1,4 +1,4 @@
-"""What flows from a model to the metrics: encoded prompts, batches of them, one layer's activations."""
+"""Define what flows from a model to the metrics: encoded prompts, batches, one layer's activations."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Span:
 class Target:
     """A continuation to follow.
 
-    ``token_ids`` are all its tokens after those it shares with every other target; the first of them is
-    the one whose rank and probability are read. ``ambiguous``: another target or foil has the same first
-    token, so that their rows cannot be told apart.
+    ``token_ids`` are all its tokens after those that it shares with every other target; rank and probability
+    are of the first of them. ``ambiguous``: another target or foil has the same first token, so their rows
+    cannot be told apart.
     """
 
     text: str
@@ -40,13 +40,13 @@ class Target:
 
     @property
     def token_id(self) -> int:
-        """The vocabulary index that is scored."""
+        """The token that rank and probability are of."""
         return self.token_ids[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A prompt as one model sees it. ``positions`` are the probed query tokens, ascending."""
+    """A prompt encoded for one model. ``positions`` are the probed query tokens, ascending."""
 
     prompt: Prompt
     prompt_id: str
@@ -60,11 +60,15 @@ class Encoded:
     targets: tuple[Target, ...]
 
 
+NOBODY = Encoded(Prompt(text=""), "", "", (), (), 0, (), (), (), ())
+"""Placeholder in batches of bare token ids, which belong to no prompt."""
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Encoded prompts side by side, padded on the right, where causal attention cannot see.
+    """Encoded prompts side by side, padded on the right, where causal attention does not look.
 
-    ``positions`` and ``probed`` are [batch, probes]: the query indices, and which of them are real.
+    ``positions`` are the query indices; ``probed`` says which of them are real, not padding.
     """
 
     encoded: tuple[Encoded, ...]
@@ -88,13 +92,13 @@ class Batch:
 
     @cached_property
     def rows(self) -> tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]:
-        """``(prompt, probe)`` indices of every real probed position, in input order."""
+        """``(prompt, probe)`` indices of all real probed positions, in input order."""
         prompt, probe = self.probed.nonzero(as_tuple=True)
         return prompt, probe
 
     @cached_property
     def places(self) -> Int[Tensor, "all"]:
-        """Every probed position, real or not, as an index into prompts x keys."""
+        """All probed positions, real or not, as indices into prompts x keys."""
         starts = torch.arange(len(self.ids), device=self.ids.device) * self.ids.shape[1]
         return (starts[:, None] + self.positions).flatten()
 
@@ -104,32 +108,33 @@ class Batch:
         return bool(self.probed.all())
 
     def cut(self, values: Float[Tensor, "batch keys width"]) -> Float[Tensor, "batch probes width"]:
-        """The probed positions of an activation, as a copy."""
+        """Copy the probed positions of an activation."""
+        # index_select on flat rows is faster than indexing with two tensors
         found = values.reshape(-1, values.shape[-1]).index_select(0, self.places)
         return found.view(*self.positions.shape, -1)
 
     def real(self, values: Float[Tensor, "batch probes width"]) -> Float[Tensor, "rows width"]:
-        """Those of cut-out values that belong to real probes, in the order of ``rows``."""
+        """Select those of cut-out values that belong to real probes, in the order of ``rows``."""
         return values.flatten(0, 1) if self.full else values[self.rows]
 
 
 @dataclass(frozen=True)
 class Block:
-    """What one block added to the residual stream at the probed positions, and out of what.
+    """The parts of one block's update to the residual stream at the probed positions.
 
-    Added were ``multiplier`` times the attention's output and the MLP's, each after the norm that the
-    family puts behind it, if any. What the block does not have, or does not show, is ``None``.
+    The update is ``multiplier`` times attention's and the MLP's output, each after the norm that some
+    families put behind it. Parts that the block does not have, or does not show, are ``None``.
 
     Attributes:
-        attention: The output projection: heads side by side in, attention's output out.
-        mlp: The down projection: neurons in, the MLP's output out.
+        attention: The output projection, from heads side by side to attention's output.
+        mlp: The down projection, from neurons to the MLP's output.
         gate: Gate pre-activations of a gated MLP.
         norms: The norms before (or else behind) attention and MLP.
         behind: The norms behind attention and MLP.
-        multiplier: What the family multiplies both outputs with.
+        multiplier: Factor of the family on both outputs.
         n_heads: Number of query heads.
-        flaw: Says why the update is not the sum of these heads and this MLP, ``None`` if it is. To be asked
-            late: the blocks that ran until then are looked at together. Without it nothing is known.
+        flaw: Says why the update is not the sum of these heads and this MLP, ``None`` if it is. Call it late:
+            all blocks that ran until then are compared together. Without it this is not known.
     """
 
     attention: Projection | None
@@ -143,7 +148,7 @@ class Block:
 
     @cached_property
     def heads(self) -> Heads | None:
-        """The heads, ``None`` where attention's output is no sum over them."""
+        """The heads; ``None`` where attention's output is not a sum over them."""
         part = self.attention
         if part is None or part.inputs is None or part.weight is None:
             return None
@@ -151,7 +156,7 @@ class Block:
         return Heads(part.inputs, part.weight, self.n_heads) if whole else None
 
     def added(self) -> tuple[Float[Tensor, "batch probes width"], Float[Tensor, "batch probes width"]] | None:
-        """What attention and MLP added, or ``None`` where either is not known."""
+        """Return what attention and MLP added, or ``None`` where either is not known."""
         if self.attention is None or self.mlp is None:
             return None
         parts = [
@@ -165,39 +170,35 @@ class Block:
 
 @runtime_checkable
 class FormedAttention(Protocol):
-    """Attention weights of one layer, formed when they are asked for."""
+    """Attention weights of one layer, formed on request."""
 
     def parts(self) -> Iterator[tuple[slice, Tensor]]:
-        """Some probes of all prompts at a time, and which: [batch, heads, some, keys].
-
-        Keys behind the last of these probes, which none of them sees, are left out.
-        """
+        """Yield slices of probes with their weights, [batch, heads, some, keys], without later keys."""
 
     def whole(self) -> Tensor:
-        """All of them: [batch, heads, probes, keys]."""
+        """Form all weights: [batch, heads, probes, keys]."""
 
     def of(self, prompt: int, probes: slice) -> Tensor:
-        """Those of some probes of one prompt: [heads, some, keys]."""
+        """Form the weights of some probes of one prompt: [heads, some, keys]."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerView:
-    """One layer's activations at the probed positions, cut out while the layer runs.
+    """One layer's activations at the probed positions, taken while the layer runs.
 
-    ``layer`` -1 is the embedding. The residual stream is always there; what else no metric asked for, and the
-    attention of a layer that has none, is ``None``. Reduce a view and let it go: nothing of one layer is kept
-    when the next one runs.
+    ``layer`` -1 is the embedding. The residual stream is always there; anything else that no metric needs, or
+    that the layer does not have, is ``None``. Reduce a view and drop it before the next layer runs.
 
     Attributes:
         residual: The residual stream after the layer, before the final norm, in the model's dtype.
-        attention: Attention weights of the probed queries, at least float32; visible keys sum to 1. ``None``
-            too where they are many: see ``attention_parts``.
-        visible: The keys that each probed query may see in this layer: causal, and inside the window
-            where the layer has one. Read off the mask that the layer itself is given.
-        block: What the layer added to the residual stream; ``None`` for the embedding.
-        context: The residual stream at every position, probed or not; of the last layer alone.
-        rows: Forms attention weights, those too that are too many to be held at once; ``None`` where the
-            layer itself formed them. To be kept where the weights would take more room than queries and keys.
+        attention: Attention weights of the probed queries, at least float32; visible keys sum to 1. Also
+            ``None`` where they are too many to hold: use ``attention_parts``.
+        visible: Keys that each probed query may see in this layer, causal and inside its window if it has
+            one; from the mask that the layer itself gets.
+        block: Parts of the layer's update to the residual stream; ``None`` for the embedding.
+        context: The residual stream at every position, probed or not; for the last layer only.
+        rows: Forms attention weights, however many; ``None`` where the layer itself formed them. Keep it
+            instead of the weights where these take more memory than queries and keys.
     """
 
     layer: int
@@ -210,9 +211,9 @@ class LayerView:
     rows: FormedAttention | None = None
 
     def attention_parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some keys"]]]:
-        """The attention weights, some probes at a time, and which; nothing for a layer that has none.
+        """Yield slices of probes with their attention weights; nothing for a layer without attention.
 
-        Where weights were not formed at once, keys behind the last of the probes may be missing.
+        Keys after the last of these probes may be missing.
         """
         if self.attention is not None:
             yield slice(0, self.attention.shape[2]), self.attention
@@ -220,14 +221,5 @@ class LayerView:
             yield from self.rows.parts()
 
     def all_attention(self) -> Float[Tensor, "batch heads probes keys"] | None:
-        """The attention weights of all probes, however many; ``None`` for a layer that has none."""
+        """Return the attention weights of all probes, however many; ``None`` without attention."""
         return self.rows.whole() if self.attention is None and self.rows is not None else self.attention
-
-
-def probed_rows(full: Float[Tensor, "batch ... width"], batch: Batch, dim: int) -> Float[Tensor, "..."]:
-    """Cut the probed positions out of axis ``dim`` of an activation, as a copy."""
-    shape = [1] * full.ndim
-    shape[0], shape[dim] = batch.positions.shape
-    sizes = list(full.shape)
-    sizes[dim] = batch.positions.shape[1]
-    return full.gather(dim, batch.positions.view(shape).expand(sizes))

@@ -1,6 +1,6 @@
-"""Texts that come with the package: public-domain prose, to fit lenses on and, apart, to test them on.
+"""Public-domain prose that comes with the package, to fit lenses on and, separately, to test them on.
 
-Where each text comes from and why it is in the public domain is in ``SOURCES.md`` beside this file.
+``SOURCES.md`` beside this file says where each text comes from and why it is in the public domain.
 """
 
 from __future__ import annotations
@@ -36,16 +36,13 @@ class Document:
 
 @cache
 def shipped(name: Literal["fit", "held_out"]) -> tuple[Document, ...]:
-    """The package's own text: ``fit`` for fitting, ``held_out`` for testing.
-
-    No work, page or entry is in both.
-    """
+    """Read the package's own text: ``fit`` or ``held_out``, which share no work, page or entry."""
     raw = gzip.decompress((files("elimtool.lenses.corpus") / f"{name}.jsonl.gz").read_bytes())
     return tuple(Document(**json.loads(line)) for line in raw.decode().splitlines())
 
 
 def read_documents(paths: Sequence[Path]) -> tuple[Document, ...]:
-    """The user's UTF-8 text files, one document a file.
+    """Read the user's UTF-8 text files, one document a file.
 
     Raises:
         ElimError: A file cannot be read.

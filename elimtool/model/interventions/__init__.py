@@ -1,7 +1,7 @@
-"""Interventions: changes made to a model while it runs, to see what its output owes to a component.
+"""Change a model while it runs, to see how its output depends on a component.
 
-Each is a frozen value with a ``parse`` of what the command line takes; ``str`` of it is the word for what is
-done and a text that ``parse`` reads back.
+Each intervention is a frozen value. Its ``parse`` reads what the command line takes, and its ``str`` is the
+canonical form, which ``parse`` reads too.
 """
 
 from __future__ import annotations
@@ -24,5 +24,5 @@ __all__ = [
 
 
 def label(interventions: tuple[Intervention, ...]) -> str | None:
-    """How the column ``intervention`` names a pass: canonical forms in order; ``None`` for the plain pass."""
+    """Make a pass's entry in the column ``intervention``: canonical forms in order, ``None`` for none."""
     return "; ".join(map(str, interventions)) or None

@@ -1,4 +1,4 @@
-"""Ablation and scaling: a head's or MLP's output replaced or multiplied at every position but the sinks."""
+"""Ablate or scale a head or MLP: replace or multiply its output at every position but the sinks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from elimtool.errors import ElimError, nearest
 from elimtool.model.interventions.component import Component, component
-from elimtool.model.interventions.edits import Change, Cut, Site, outside_sinks
+from elimtool.model.interventions.edits import Change, Cut, outside_sinks
 
 if TYPE_CHECKING:
     from elimtool.model.interventions.reference import ReferenceActivations
@@ -26,27 +26,56 @@ _SCALE = re.compile(r"(?:scale )?([^=]+)=(.+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Ablate:
-    """Replace what a component gives by something that does not depend on the prompt.
-
-    A head is replaced where it enters the output projection, an MLP where it is added to the residual stream.
-    Positions of the attention sinks are left as they are.
-
-    Attributes:
-        component: ``17.3`` (layer 17, head 3) or ``mlp.12``.
-        how: ``mean``: its mean over reference text (the package's own, see ``calibrate.reference``).
-            ``resample``: at each position, what it gave at some position of that text. ``zero``: 0.
-        seed: Which positions ``resample`` takes.
-    """
+class _OneComponent:
+    """An intervention on one component, at every position but the attention sinks."""
 
     component: str
-    how: str = "mean"
-    seed: int = 0
 
+    word: ClassVar[str]
     extends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "component", str(component(self.component, "ablate")))
+        object.__setattr__(self, "component", str(self.target))
+
+    @property
+    def target(self) -> Component:
+        """The component."""
+        return component(self.component, self.word)
+
+    def check(self, model: Model) -> None:
+        """Refuse a component that the model does not have."""
+        self.target.check(model, self.word)
+
+    def fits(self, one: Encoded) -> None:
+        """Accept any prompt."""
+
+    def note(self, one: Encoded) -> str:
+        """Have nothing to say."""
+        del one
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ablate(_OneComponent):
+    """Replace a component's output by something that does not depend on the prompt.
+
+    A head is replaced where it enters the output projection, an MLP where it is added to the residual stream.
+    Positions of attention sinks are not changed.
+
+    Attributes:
+        component: ``17.3`` (layer 17, head 3) or ``mlp.12``.
+        how: ``mean``: its mean over reference text (the package's own, see ``elimtool.engine.reference``).
+            ``resample``: at each position, its output at some position of that text. ``zero``: 0.
+        seed: Seed for the positions that ``resample`` takes.
+    """
+
+    how: str = "mean"
+    seed: int = 0
+
+    word: ClassVar[str] = "ablate"
+
+    def __post_init__(self) -> None:
+        _OneComponent.__post_init__(self)  # super() fails in a dataclass with slots
         if self.how not in HOWS:
             raise ElimError(f"`how` '{self.how}' is not valid", nearest(self.how, HOWS))
 
@@ -55,7 +84,7 @@ class Ablate:
         """Read ``17.3``, ``mlp.12`` or the canonical form; ``how`` and ``seed`` where the text has none.
 
         Raises:
-            ElimError: No such form.
+            ElimError: The text has none of these forms.
         """
         found = _ABLATE.fullmatch(text.strip())
         named, own, own_seed = found.groups() if found else (text, None, None)
@@ -66,28 +95,16 @@ class Ablate:
         return f"ablate {self.component} {self.how}{seed}"
 
     @property
-    def target(self) -> Component:
-        """The component."""
-        return component(self.component, "ablate")
-
-    @property
     def needs_reference(self) -> bool:
-        """Whether activations of reference text take its place."""
+        """Whether activations of reference text are put in."""
         return self.how != "zero"
-
-    def check(self, model: Model) -> None:
-        """Refuse a component that the model does not have."""
-        self.target.check(model, "ablate")
-
-    def fits(self, one: Encoded) -> None:
-        """Any prompt will do."""
 
     def edits(
         self, one: Encoded, n_layers: int, reference: ReferenceActivations | None
     ) -> list[Change | Cut]:
-        """The component's values at every position but the sinks."""
+        """Replace the component's values at every position but the sinks."""
         del n_layers
-        site, head = _site(self.target)
+        site, head = self.target.site, self.target.head
         positions = outside_sinks(one)
         if not self.needs_reference:
             return [Change(site, head, positions, factor=0.0)]
@@ -98,29 +115,23 @@ class Ablate:
         values = reference.drawn(site, head, torch.tensor(positions, dtype=torch.long), self.seed)
         return [Change(site, head, positions, values)]
 
-    def note(self, one: Encoded) -> str:
-        """Nothing to say."""
-        del one
-        return ""
-
 
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """Multiply what a component gives; where and at which positions as ``Ablate``.
+class Scale(_OneComponent):
+    """Multiply a component's output, at the same places and positions as ``Ablate``.
 
     Attributes:
         component: ``21.7`` or ``mlp.12``.
-        factor: 1 changes nothing, 0 is zero ablation, a negative factor turns it round.
+        factor: 1 changes nothing, 0 is zero ablation, a negative factor reverses the output.
     """
 
-    component: str
     factor: float
 
+    word: ClassVar[str] = "scale"
     needs_reference: ClassVar[bool] = False
-    extends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "component", str(component(self.component, "scale")))
+        _OneComponent.__post_init__(self)
         object.__setattr__(self, "factor", float(self.factor))
         if not isfinite(self.factor):
             raise ElimError(f"`scale` {self.component}={self.factor}: the factor must be finite")
@@ -130,7 +141,7 @@ class Scale:
         """Read ``21.7=2.0``, ``mlp.12=0.5`` or the canonical form.
 
         Raises:
-            ElimError: No such form.
+            ElimError: The text has none of these forms.
         """
         found = _SCALE.fullmatch(text.strip())
         try:
@@ -146,31 +157,9 @@ class Scale:
     def __str__(self) -> str:
         return f"scale {self.component}={self.factor!r}"
 
-    @property
-    def target(self) -> Component:
-        """The component."""
-        return component(self.component, "scale")
-
-    def check(self, model: Model) -> None:
-        """Refuse a component that the model does not have."""
-        self.target.check(model, "scale")
-
-    def fits(self, one: Encoded) -> None:
-        """Any prompt will do."""
-
     def edits(
         self, one: Encoded, n_layers: int, reference: ReferenceActivations | None
     ) -> list[Change | Cut]:
-        """The component's factor at every position but the sinks."""
+        """Multiply the component's values at every position but the sinks."""
         del n_layers, reference
-        site, head = _site(self.target)
-        return [Change(site, head, outside_sinks(one), factor=self.factor)]
-
-    def note(self, one: Encoded) -> str:
-        """Nothing to say."""
-        del one
-        return ""
-
-
-def _site(target: Component) -> tuple[Site, int | None]:
-    return Site(target.layer, "mlp" if target.head is None else "heads"), target.head
+        return [Change(self.target.site, self.target.head, outside_sinks(one), factor=self.factor)]

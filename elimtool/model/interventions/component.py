@@ -1,4 +1,4 @@
-"""Names of components: ``17.3`` or ``mlp.12`` in, kind, layer and head out."""
+"""Parse and check the names of components, such as ``17.3`` and ``mlp.12``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elimtool.errors import ElimError
+from elimtool.model.interventions.edits import Site
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -19,14 +20,14 @@ SHAPES = "give LAYER.HEAD for a head (17.3) or mlp.LAYER for an MLP (mlp.12)"
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """An attention head, or with ``head`` ``None`` an MLP."""
+    """An attention head, or an MLP where ``head`` is ``None``."""
 
     layer: int
     head: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> Component | None:
-        """Read a name, also as the tables write it (``head 17.3``, ``mlp 12``); ``None`` if it is none."""
+        """Read a name, also as in tables (``head 17.3``, ``mlp 12``); ``None`` if it is not one."""
         text = text.strip()
         if found := _HEAD.fullmatch(text):
             return cls(int(found[1]), int(found[2]))
@@ -42,11 +43,16 @@ class Component:
         """``head`` or ``mlp``."""
         return "mlp" if self.head is None else "head"
 
+    @property
+    def site(self) -> Site:
+        """Where its output can be read and replaced."""
+        return Site(self.layer, "mlp" if self.head is None else "heads")
+
     def check(self, model: Model, option: str) -> None:
         """Refuse a component that a model does not have.
 
         Raises:
-            ElimError: The message names the option and the valid range.
+            ElimError: The model lacks it; the message names ``option`` and the valid range.
         """
         if self.layer >= model.n_layers:
             raise ElimError(
@@ -64,7 +70,7 @@ def component(text: str, option: str) -> Component:
     """Read a component's name.
 
     Raises:
-        ElimError: It is none; the message names the option.
+        ElimError: It is not one; the message names ``option``.
     """
     found = Component.parse(text)
     if found is None:

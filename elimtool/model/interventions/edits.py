@@ -1,4 +1,4 @@
-"""What interventions come down to: values to put or scale at a site, and edges of attention to cut."""
+"""Define what interventions are made of: values to put or scale at a site, and attention edges to cut."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Site:
 
     Attributes:
         layer: Block, from 0; -1 with ``residual`` is the embedding.
-        kind: ``heads``: what the heads hand to the output projection, side by side. ``mlp``: what the MLP
-            adds to the residual stream, behind the norm that some families put there. ``residual``: the
-            residual stream after the block.
+        kind: ``heads``: the output projection's input, heads side by side. ``mlp``: the MLP's update to the
+            residual stream, after the norm that some families put there. ``residual``: the residual stream
+            after the block.
     """
 
     layer: int
@@ -36,11 +36,11 @@ class Change:
     """New values at some positions of one row, of one head or of everything at the site.
 
     Attributes:
-        site: Where.
-        head: Which head of a ``heads`` site; ``None`` for all of the site.
+        site: The place.
+        head: Head of a ``heads`` site; ``None`` for all of the site.
         positions: Token indices.
-        values: What to put there; ``None`` to scale.
-        factor: What to multiply with where there are no values.
+        values: New values; ``None`` to scale.
+        factor: Factor to scale with where there are no values.
     """
 
     site: Site
@@ -52,7 +52,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Edges of attention that a layer must not use: each query to each key before it, never to itself."""
+    """Attention edges that a layer must not use: from each query to each key before it, not to itself."""
 
     layer: int
     queries: tuple[int, ...]
@@ -61,9 +61,9 @@ class Cut:
 
 @runtime_checkable
 class Intervention(Protocol):
-    """Something done to a model while it runs; the same for every prompt of a run.
+    """A change made to a model while it runs, the same for every prompt of a run.
 
-    ``str`` of it is its canonical form, which ``parse`` reads back.
+    Its ``str`` is the canonical form, which ``parse`` reads back.
     """
 
     @property
@@ -72,35 +72,35 @@ class Intervention(Protocol):
 
     @property
     def extends(self) -> bool:
-        """Whether it means the same for the prompt with further tokens behind it."""
+        """Whether it means the same for the prompt with more tokens after it."""
 
     def check(self, model: Model) -> None:
         """Refuse a model on which it cannot act.
 
         Raises:
-            ElimError: The message says what the model has instead.
+            ElimError: It cannot act; the message says what the model has instead.
         """
 
     def fits(self, one: Encoded) -> None:
         """Refuse a prompt that lacks what it names.
 
         Raises:
-            ElimError: The message says what the prompt has instead.
+            ElimError: It does not fit; the message says what the prompt has instead.
         """
 
     def edits(
         self, one: Encoded, n_layers: int, reference: ReferenceActivations | None
     ) -> list[Change | Cut]:
-        """What it does to one prompt; raises as ``fits`` where it does not fit."""
+        """List its changes to one prompt; raises as ``fits`` where it does not fit."""
 
     def note(self, one: Encoded) -> str:
-        """What the user should know about it on this prompt; empty for nothing."""
+        """Say what the user should know about it on this prompt; empty for nothing."""
 
 
 def outside_sinks(one: Encoded) -> tuple[int, ...]:
-    """The positions at which component interventions act: all but the attention sinks.
+    """List the positions at which component interventions act: all but the attention sinks.
 
-    What a component writes at a sink is unlike what it writes anywhere else, and later layers rest on it:
-    without it the model breaks, whatever the component does for the prompt.
+    A component's output at a sink is unlike its output elsewhere, and later layers depend on it: without it
+    the model breaks, whatever the component does for the prompt.
     """
     return tuple(i for i in range(len(one.token_ids)) if i not in one.sinks)

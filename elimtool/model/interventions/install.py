@@ -1,9 +1,9 @@
-"""Hooks that change a running model: each row's edits put in place, and taken out when the pass is over."""
+"""Install hooks that change or watch a running model, and remove them after the pass."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ Plan = Sequence[Intervention]
 
 
 def hook_point(bridge: Any, site: Site) -> nn.Module:
-    """The hook point whose output is a site's value.
+    """Find the hook point whose output is a site's value.
 
     Raises:
         ElimError: The architecture does not show it.
@@ -48,7 +48,7 @@ def hook_point(bridge: Any, site: Site) -> nn.Module:
 def installed(
     bridge: Any, batch: Batch, plans: Sequence[Plan], reference: ReferenceActivations | None = None
 ) -> Iterator[None]:
-    """While open, every forward pass of ``batch`` runs under its rows' interventions.
+    """While open, run every forward pass of ``batch`` under its rows' interventions.
 
     Args:
         bridge: The ``TransformerBridge``.
@@ -58,11 +58,10 @@ def installed(
 
     Raises:
         ElimError: A prompt lacks what an intervention names, or the architecture does not let it act; the
-            latter only shows when the pass has run.
+            latter is known only after the pass.
     """
     changes, cuts = _gathered(batch, plans, len(bridge.blocks), reference)
-    handles: list[Any] = []
-    pending: set[object] = {*changes, *cuts}
+    pending: set[object] = {*changes, *cuts}  # places whose hooks have not run yet
 
     def change(site: Site, out: Tensor) -> Tensor:
         pending.discard(site)
@@ -75,49 +74,40 @@ def installed(
         sample = next(value for value in (*args, *named.values()) if _floating(value))
         return args, {**named, "attention_mask": _masked(named["attention_mask"], cuts[layer], sample)}
 
-    try:
+    with ExitStack() as hooks:
         for site in changes:
             point = hook_point(bridge, site)
-            handles.append(point.register_forward_hook(lambda _m, _i, out, s=site: change(s, out)))
+            hooks.enter_context(point.register_forward_hook(lambda _m, _i, out, s=site: change(s, out)))
         for layer in cuts:
             attention: Any = getattr(bridge.blocks[layer], "attn", None)
             if isinstance(attention, nn.Module):
-                handles.append(
-                    attention.register_forward_pre_hook(
-                        lambda _m, args, named, i=layer: mask(i, args, named), with_kwargs=True
-                    )
+                hook = attention.register_forward_pre_hook(
+                    lambda _m, args, named, i=layer: mask(i, args, named), with_kwargs=True
                 )
+                hooks.enter_context(hook)
         yield
         if pending:
             raise _unheard(pending)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
 def watching(
     bridge: Any, batch: Batch, sites: Sequence[Site], see: Callable[[Site, Tensor], None]
 ) -> Iterator[None]:
-    """While open, every site's value in a pass of ``batch`` is shown to ``see``: [batch, keys, width]."""
-    handles: list[Any] = []
-    try:
+    """While open, pass every site's value in a pass of ``batch``, [batch, keys, width], to ``see``."""
+    with ExitStack() as hooks:
         for site in sites:
-            handles.append(
-                hook_point(bridge, site).register_forward_hook(
-                    lambda _m, _i, out, s=site: see(s, _by_token(s, out, batch))
-                )
+            hook = hook_point(bridge, site).register_forward_hook(
+                lambda _m, _i, out, s=site: see(s, _by_token(s, out, batch))
             )
+            hooks.enter_context(hook)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _gathered(
     batch: Batch, plans: Sequence[Plan], n_layers: int, reference: ReferenceActivations | None
 ) -> tuple[dict[Site, list[tuple[int, Change]]], dict[int, Tensor]]:
-    """The rows' edits by place: changes by site, cut edges by layer as a mask [batch, queries, keys]."""
+    """Sort the rows' edits by place: changes by site, cut edges by layer as [batch, queries, keys]."""
     changes: dict[Site, list[tuple[int, Change]]] = {}
     cuts: dict[int, Tensor] = {}
     n = batch.ids.shape[1]
@@ -135,16 +125,15 @@ def _gathered(
 
 
 def _edges(cut: Cut, n: int) -> Tensor:
-    """[queries, keys]: those that causal attention has, but for a token's edge to itself."""
+    """Make a mask [queries, keys] of the cut edges that causal attention has, without those to itself."""
+    queries, keys = (torch.tensor(indices, dtype=torch.long) for indices in (cut.queries, cut.keys))
     edges = torch.zeros(n, n, dtype=torch.bool)
-    edges[torch.tensor(cut.queries, dtype=torch.long)[:, None], torch.tensor(cut.keys, dtype=torch.long)] = (
-        True
-    )
+    edges[queries[:, None], keys] = True
     return edges.tril(-1)
 
 
 def _by_token(site: Site, out: Any, batch: Batch) -> Tensor:
-    """A site's value as [batch, keys, width]; OPT runs its MLP on all tokens in one row."""
+    """Reshape a site's value to [batch, keys, width]; OPT flattens tokens for its MLP."""
     if isinstance(out, Tensor) and out.numel() % batch.ids.numel() == 0:
         if out.shape[:2] == batch.ids.shape and out.ndim == 3:
             return out
@@ -157,7 +146,7 @@ def _by_token(site: Site, out: Any, batch: Batch) -> Tensor:
 
 
 def _changed(site: Site, out: Tensor, batch: Batch, edits: list[tuple[int, Change]], n_heads: int) -> Tensor:
-    new = _by_token(site, out, batch).clone()
+    new = _by_token(site, out, batch).clone()  # the model may use the tensor elsewhere too
     width = new.shape[-1]
     if site.kind == "heads" and width % n_heads:
         raise ElimError(
@@ -176,17 +165,15 @@ def _changed(site: Site, out: Tensor, batch: Batch, edits: list[tuple[int, Chang
 
 
 def _masked(mask: Tensor | None, edges: Tensor, sample: Tensor) -> Tensor:
-    """The mask that a layer was given, with the cut edges hidden too."""
+    """Hide the cut edges in a layer's mask."""
     least = torch.finfo(sample.dtype).min
     if mask is None or mask.ndim != 4:
+        # a layer without a mask is causal; once it has one, only the mask makes it so
         n = edges.shape[1]
-        hidden = torch.ones(n, n, dtype=torch.bool, device=edges.device).triu(1)
-        mask = torch.zeros(n, n, dtype=sample.dtype, device=edges.device).masked_fill(hidden, least)[
-            None, None
-        ]
+        mask = torch.full((1, 1, n, n), least, dtype=sample.dtype, device=edges.device).triu(1)
     cut = edges[:, None]
     spare = mask.shape[-1] - cut.shape[-1]
-    if spare:
+    if spare:  # some families pad their mask
         cut = torch.nn.functional.pad(cut, (0, spare))
     whole = mask.expand(len(edges), *mask.shape[1:])
     return whole & ~cut if mask.dtype == torch.bool else whole.masked_fill(cut, least)

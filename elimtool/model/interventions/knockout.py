@@ -1,8 +1,8 @@
-"""Attention knockout: edges to a span's tokens, from the probed position or later ones, cut in some layers.
+"""Knock attention out: cut edges to a span's tokens, from the probed or all later positions, in some layers.
 
-The edges' scores are masked before the softmax, so the other keys share what they had (Geva et al. 2023,
-arXiv 2304.14767). The mask that the layer itself is given carries the cut: whatever the implementation of
-attention, a cut key is one more key that the query does not see.
+The edges' scores are masked before the softmax, so the other keys share their weight (Geva et al. 2023,
+arXiv 2304.14767). The cut is made in the mask that the layer itself gets, so that it works for every
+implementation of attention.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _LEAD = "knockout "
 class Knockout:
     """Keep queries from attending to a span, in some layers.
 
-    A token's edge to itself is never cut. Tokens of the sink set are left out of the span (``note`` says so)
-    unless the span is ``<sink>`` itself: without its sink a model breaks, whatever the span holds.
+    A token's edge to itself is never cut. Attention sinks are left out of the span (``note`` says so) unless
+    the span is ``<sink>`` itself: without its sinks a model breaks, whatever the span contains.
 
     Attributes:
-        span: A span of the prompt: its name in the tables, or what its name has before or after the colon
-            (``3``, ``France`` for ``3: France``) where only one has it.
+        span: A span's name in the tables, or the part before or after its colon (``3``, ``France`` for
+            ``3: France``) if it is unique.
         layers: First and last layer; ``None`` for all.
-        origin: ``last``: queries are the probed positions. ``later``: all positions outside the span that
-            come after its tokens.
+        origin: ``last``: queries are the probed positions. ``later``: all positions after the span's tokens
+            and outside of it.
     """
 
     span: str
@@ -65,7 +65,7 @@ class Knockout:
         """Read ``SPAN@20-29``, ``SPAN@20``, ``SPAN`` (all layers) or the canonical form.
 
         Raises:
-            ElimError: No span is named, or the layers are no range.
+            ElimError: No span is named, or the layers are not a range.
         """
         rest = text.removeprefix(_LEAD)
         if found := _ORIGIN.search(rest):
@@ -82,7 +82,7 @@ class Knockout:
 
     @property
     def extends(self) -> bool:
-        """Only where all later positions are cut off: the probed ones belong to the prompt as it is."""
+        """Whether all later positions are cut off; probed positions are those of the prompt only."""
         return self.origin == "later"
 
     def check(self, model: Model) -> None:
@@ -101,7 +101,7 @@ class Knockout:
     def edits(
         self, one: Encoded, n_layers: int, reference: ReferenceActivations | None
     ) -> list[Change | Cut]:
-        """The edges to cut, the same in every layer of the window."""
+        """List the edges to cut, the same in every layer."""
         del reference
         keys = self._keys(one)
         span = set(self._span(one).tokens)
@@ -113,7 +113,7 @@ class Knockout:
         return [Cut(layer, queries, keys) for layer in range(first, last + 1)]
 
     def note(self, one: Encoded) -> str:
-        """Which tokens of the span were left out, being sinks; or that no probed position sees the span."""
+        """Name sinks that were left out of the span; say so if no probed position sees the span."""
         span = self._span(one)
         left = [] if span.name == SINK else [i for i in span.tokens if i in one.sinks]
         said = []
@@ -141,18 +141,15 @@ class Knockout:
             return near[0]
         names = tuple(span.name for span in (near or one.spans))
         if near:
-            raise ElimError(f"`knockout` '{self.span}' is the name of {len(near)} spans", _listed(names))
+            hint = "name one of: " + ", ".join(names)
+            raise ElimError(f"`knockout` '{self.span}' is the name of {len(near)} spans", hint)
         raise ElimError(
             f"`knockout` '{self.span}' does not name a span of the prompt",
-            f"{nearest(self.span, names)}; name another with `spans` (NAME=TEXT)",
+            f"{nearest(self.span, names)}; add another with `spans` (NAME=TEXT)",
         )
 
 
 def _short(name: str) -> tuple[str, ...]:
-    """What a default span's name has before and after its colon."""
+    """Return the parts of a default span's name before and after its colon."""
     before, colon, after = name.partition(":")
     return (before, after, after.strip()) if colon else ()
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return "name one of: " + ", ".join(names)

@@ -1,4 +1,4 @@
-"""Activation patching: values recorded from another run put in the place of the model's own.
+"""Patch activations: put values recorded in another run in the place of the model's own.
 
 Source: causal tracing and interchange interventions, Meng et al. 2022 (arXiv 2202.05262), Zhang and Nanda
 2024 (arXiv 2309.16042): exchange tokens one for one, so that positions of the two prompts agree.
@@ -39,7 +39,7 @@ class Place:
 
     @classmethod
     def parse(cls, text: str) -> Place | None:
-        """Read ``17.3``, ``mlp.12:4`` or ``residual.9:4-6``; ``None`` if it is no such thing."""
+        """Read ``17.3``, ``mlp.12:4`` or ``residual.9:4-6``; ``None`` if it has another form."""
         name, colon, where = text.strip().partition(":")
         at = _POSITIONS.fullmatch(where) if colon else None
         if colon and at is None:
@@ -49,7 +49,7 @@ class Place:
         if found := _PLACE.fullmatch(name):
             return cls(Site(int(found[1] or -1), "residual"), None, first, last)
         if part := Component.parse(name):
-            return cls(Site(part.layer, "mlp" if part.head is None else "heads"), part.head, first, last)
+            return cls(part.site, part.head, first, last)
         return None
 
     def __str__(self) -> str:
@@ -67,12 +67,12 @@ class Place:
 class Patch:
     """Put recorded activations in the place of the model's own, at the same positions.
 
-    The file is one of ``elimtool trace --save-activations``: of the same model, in the same dtype, and of a
-    prompt of as many tokens, which need not be the same ones.
+    The file is from ``elimtool trace --save-activations``: of the same model and dtype, and of a prompt with
+    the same number of tokens.
 
     Attributes:
         file: The recording.
-        places: Where to patch, such as ``mlp.12`` or ``residual.9:4``; empty for all that it holds.
+        places: Where to patch, such as ``mlp.12`` or ``residual.9:4``; empty for everything in the file.
     """
 
     file: str
@@ -96,13 +96,11 @@ class Patch:
     def parse(cls, text: str) -> Patch:
         """Read ``FILE``, ``FILE@SITE,SITE`` or the canonical form.
 
-        What follows the last ``@`` counts as sites if it begins like one.
-
         Raises:
-            ElimError: A site is none.
+            ElimError: A site is not valid.
         """
         text = text.removeprefix("patch ")
-        file, at, sites = text.rpartition("@")
+        file, at, sites = text.rpartition("@")  # paths may have an @ too
         if at and "/" not in sites and not sites.endswith(".safetensors"):
             return cls(file, tuple(sites.split(",")))
         return cls(text)
@@ -130,7 +128,7 @@ class Patch:
                 raise ElimError(f"`patch` {self.file} does not hold {place}", "record it again")
 
     def sha256(self) -> str:
-        """Digest of the recording."""
+        """Return the digest of the recording."""
         return digest_file(Path(self.file))
 
     def fits(self, one: Encoded) -> None:
@@ -140,7 +138,7 @@ class Patch:
     def edits(
         self, one: Encoded, n_layers: int, reference: ReferenceActivations | None
     ) -> list[Change | Cut]:
-        """The recorded values at their positions."""
+        """Put the recorded values at their positions."""
         del n_layers, reference
         held = Recording.load(self.file)
         length = len(one.token_ids)
@@ -153,7 +151,7 @@ class Patch:
         return [_change(place, held, length, self.file) for place in places]
 
     def note(self, one: Encoded) -> str:
-        """Nothing to say."""
+        """Have nothing to say."""
         del one
         return ""
 

@@ -1,4 +1,4 @@
-"""Activations of one prompt as a file: what heads, MLP and residual stream of each layer held, by token."""
+"""Record the activations of one prompt, of each layer's heads, MLP and residual stream, in a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -27,11 +27,11 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class Recording:
-    """What ``elimtool trace --save-activations`` writes and ``--patch`` reads.
+    """Activations of one prompt, as ``elimtool trace --save-activations`` writes and ``--patch`` reads them.
 
-    As a file: safetensors with the tensors ``heads.LAYER``, ``mlp.LAYER`` and ``residual.LAYER`` (-1 is the
-    embedding), one row a token, in the model's dtype; its metadata entry ``elimtool`` is JSON with
-    ``format``, ``model``, ``weights_sha256``, ``dtype``, ``token_ids`` and ``n_heads``.
+    The file is safetensors with ``heads.LAYER``, ``mlp.LAYER`` and ``residual.LAYER`` (-1 is the embedding),
+    one row a token, in the model's dtype. Its metadata entry ``elimtool`` is JSON with ``format``, ``model``,
+    ``weights_sha256``, ``dtype``, ``token_ids`` and ``n_heads``.
 
     Attributes:
         token_ids: The prompt's tokens.
@@ -60,7 +60,7 @@ class Recording:
         """Read a file that ``save`` wrote.
 
         Raises:
-            ElimError: There is no such file, or it is no recording.
+            ElimError: There is no such file, or it is not a recording.
         """
         path = Path(path)
         try:
@@ -73,7 +73,7 @@ class Recording:
 MADE_BY = "make one with elimtool.record, or with `save_activations` of elimtool trace"
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=2)  # interventions ask for every prompt; time and size notice a file that was replaced
 def _load(path: Path, _time: int, _size: int) -> Recording:
     tensors, facts = read_tensors(path)
     if facts.pop("format", "") != FORMAT:
@@ -81,17 +81,12 @@ def _load(path: Path, _time: int, _size: int) -> Recording:
     values = {}
     for name, value in tensors.items():
         kind, _, layer = name.partition(".")
-        values[Site(int(layer), next(one for one in KINDS if one == kind))] = value
+        values[Site(int(layer), cast("Kind", kind))] = value
     return Recording(tuple(facts.pop("token_ids")), int(facts.pop("n_heads")), values, facts)
 
 
 def record(model: Model, one: Encoded) -> Recording:
-    """Run a prompt and keep what every site held; sites that the architecture does not show are left out.
-
-    Args:
-        model: The model; the interventions that it is under are in place.
-        one: The prompt.
-    """
+    """Run a prompt, under the model's interventions, and keep the value of every site that it shows."""
     batch = Batch.of([one], model.device)
     values: dict[Site, Tensor] = {}
 
@@ -109,15 +104,11 @@ def record(model: Model, one: Encoded) -> Recording:
 
 
 def shown(model: Model) -> list[Site]:
-    """All sites that a model shows, in order of layers."""
-    sites = [Site(-1, "residual")]
-    for layer in range(model.n_layers):
-        for kind in KINDS:
-            if model.shows(Site(layer, kind)):
-                sites.append(Site(layer, kind))
-    return sites
+    """List all sites that a model shows, in order of layers."""
+    sites = (Site(layer, kind) for layer in range(model.n_layers) for kind in KINDS)
+    return [Site(-1, "residual"), *filter(model.shows, sites)]
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """``float32`` and the like."""
+    """Name a number type, such as ``float32``."""
     return str(dtype).removeprefix("torch.")

@@ -1,10 +1,11 @@
-"""What components give on reference text: their means, and samples to draw from, as one file a model."""
+"""Keep components' activations on reference text, means and samples, in one file a model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 from zlib import crc32
 
 import torch
@@ -24,8 +25,8 @@ class ReferenceActivations:
 
     Attributes:
         n_heads: Heads side by side at a ``heads`` site.
-        means: Mean over all positions of the text but the first of each window.
-        samples: The same positions' values at some of them, drawn once: the same positions at every site.
+        means: Means over all positions of the text but the first of each window.
+        samples: Values at a random few of these positions, the same at every site.
         facts: ``weights_sha256``, ``dtype``, ``text_sha256`` and ``tokens``.
     """
 
@@ -35,14 +36,15 @@ class ReferenceActivations:
     facts: Mapping[str, str]
 
     def mean(self, site: Site, head: int | None, count: int) -> Float[Tensor, "count size"]:
-        """The mean of a component, ``count`` times."""
+        """Return the mean of a component, ``count`` times."""
         return self._part(self.means[site], head).expand(count, -1)
 
     def drawn(
         self, site: Site, head: int | None, positions: Int[Tensor, "count"], seed: int
     ) -> Float[Tensor, "count size"]:
-        """A sample of a component for each position: which, depends on position, component and seed alone."""
+        """Draw a sample of a component for each position."""
         samples = self._part(self.samples[site], head)
+        # seeded by seed and component, so that neither batches nor other prompts change what is drawn
         named = f"{seed} {site.kind} {site.layer} {head}".encode()
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(crc32(named)))
         return samples[order[positions % len(samples)].to(samples.device)]
@@ -57,7 +59,7 @@ class ReferenceActivations:
         """Write a safetensors file.
 
         Raises:
-            ElimError: It cannot be written.
+            ElimError: The file cannot be written.
         """
         tensors = {f"mean.{site.kind}.{site.layer}": value for site, value in self.means.items()}
         tensors |= {f"samples.{site.kind}.{site.layer}": value for site, value in self.samples.items()}
@@ -65,10 +67,10 @@ class ReferenceActivations:
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> ReferenceActivations:
-        """Read what ``save`` wrote.
+        """Read a file that ``save`` wrote.
 
         Raises:
-            ElimError: Not such a file.
+            ElimError: It is not such a file.
         """
         tensors, facts = read_tensors(path, device)
         if facts.pop("format", "") != FORMAT:
@@ -81,9 +83,5 @@ def _sites(tensors: Mapping[str, Tensor], what: str) -> dict[Site, Tensor]:
     for name, value in tensors.items():
         first, kind, layer = name.split(".")
         if first == what:
-            found[Site(int(layer), _kind(kind))] = value
+            found[Site(int(layer), cast("Kind", kind))] = value
     return found
-
-
-def _kind(name: str) -> Kind:
-    return "heads" if name == "heads" else "mlp" if name == "mlp" else "residual"

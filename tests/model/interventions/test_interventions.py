@@ -248,7 +248,7 @@ def test_recordings_that_do_not_fit_are_refused(llama: Any, tiny: Any, tmp_path:
         llama.intervened([Patch(str(file), ("residual.7",))])
     text = tmp_path / "b.txt"
     text.write_text("no tensors")
-    with pytest.raises(ElimError, match="no safetensors file"):
+    with pytest.raises(ElimError, match="not a safetensors file"):
         llama.intervened([Patch(str(text))])
     first = file.read_bytes()
     record(llama, batch.encoded[0]).save(file)

@@ -23,7 +23,7 @@ TEXTS = ["The capital of France is", "a", "The text of a token is eliminated whe
 
 
 def test_the_nearest_in_frequency_are_taken_by_id_among_equals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CONTROLS", 3)
+    monkeypatch.setattr(module, "MATCHED_TOKENS", 3)
     #            0    1    2    3    4    5    6    7
     prior = torch.tensor([0.0, 1.0, 2.0, 2.0, 2.5, 4.0, 4.1, 9.0])
     matching = Matching(prior)

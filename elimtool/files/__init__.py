@@ -1,1 +1,1 @@
-"""Read and write files: YAML with line numbers, tensors, whole-or-nothing writes, configs of the package."""
+"""Read and write files: YAML with line numbers, tensors, atomic writes, the configs in the package."""

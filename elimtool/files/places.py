@@ -1,4 +1,4 @@
-"""Read a YAML file with the line of every key and item, so that errors can say where."""
+"""Read a YAML file and remember the line of every key and item, so that errors can name it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from elimtool.files.yaml import read_text, read_yaml
 
 Key = tuple[str | int, ...]
-"""Where something stands: keys of mappings and indices of lists, from the outside in."""
+"""Path to a value: keys of mappings and indices of lists, outermost first."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Places:
     Attributes:
         path: The file.
         lines: Line of every key and list item, from 1.
-        texts: What is written for every value that is no mapping or list, quotes taken off.
+        texts: Every scalar value as written, without quotes.
     """
 
     path: Path
@@ -30,18 +30,18 @@ class Places:
     texts: Mapping[Key, str] = field(default_factory=dict)
 
     def line(self, key: Key) -> int:
-        """Line of a key, or of the nearest thing around it that the file has."""
+        """Return the line of a key, or of the nearest enclosing key that the file has; else 1."""
         while key and key not in self.lines:
             key = key[:-1]
         return self.lines.get(key, 1)
 
     def at(self, key: Key) -> str:
-        """``FILE:LINE`` of a key."""
+        """Return ``FILE:LINE`` of a key."""
         return f"{self.path}:{self.line(key)}"
 
 
 def read_with_places(path: Path) -> tuple[Any, Places]:
-    """The contents of a YAML file, and where each part of it stands.
+    """Read a YAML file, and find the line of each part.
 
     Raises:
         ElimError: As ``read_yaml``.

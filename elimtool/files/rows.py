@@ -1,4 +1,4 @@
-"""What a row of a table is outside of Arrow and pandas."""
+"""Types of table rows outside of Arrow and pandas."""
 
 from __future__ import annotations
 

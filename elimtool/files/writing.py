@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written aside, synced to disk, renamed."""
+"""Write files atomically: to a temporary file, synced to disk, then renamed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class DiskFull(ElimError):
-    """There is no space left; what was written before is whole."""
+    """No space left on the disk; files written before are complete."""
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a failure of the file system while ``path`` is written into a message with the next step.
+    """Turn file system errors while writing ``path`` into messages that say what to do.
 
     Raises:
         ElimError: The disk is full, permission is missing, or the system refuses for another reason.
@@ -34,23 +34,21 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno in FULL:
             hint = "free some space or write elsewhere"
             raise DiskFull(f"no space left on the disk while writing {path}", hint) from error
-        if error.errno in DENIED:
-            message, hint = f"cannot write {path}: {reason}", "write elsewhere or change its permissions"
-        else:
-            message, hint = f"cannot write {path}: {reason}", "write elsewhere"
-        raise ElimError(message, hint) from error
+        hint = "write elsewhere or change its permissions" if error.errno in DENIED else "write elsewhere"
+        raise ElimError(f"cannot write {path}: {reason}", hint) from error
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file so that no reader ever sees a part of it, and a crash leaves the old one or the new one.
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that no reader ever sees a part of it, and a crash leaves the old or the new one.
 
     Args:
         path: The file; its folder must exist.
-        write: Writes the contents to the open file.
+        write: Function that writes the contents to the open file.
 
     Raises:
-        OSError: As the file system has it; the temporary file is gone then.
+        OSError: From the file system; the temporary file is removed.
     """
+    # in the same folder, as a rename is atomic only within a file system
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as handle:
@@ -58,7 +56,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException:  # an interrupt too must leave no temporary file
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
@@ -68,18 +66,14 @@ def write_text(path: Path, text: str) -> None:
     """Write a small text file whole or not at all.
 
     Raises:
-        OSError: As the file system has it.
+        OSError: From the file system.
     """
-    write_whole(path, lambda handle: _write_bytes(text.encode(), handle))
-
-
-def _write_bytes(contents: bytes, handle: BinaryIO) -> None:
-    handle.write(contents)
+    write_whole(path, lambda handle: handle.write(text.encode()))
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable, where the system can."""
-    if os.name == "nt":
+    """Make renames in a directory survive a crash, where the system can."""
+    if os.name == "nt":  # Windows cannot open a directory
         return
     descriptor = os.open(directory, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Reads YAML files that users write, with errors that name the file and the line."""
+"""Read YAML files that users write, with errors that name the file and the line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from elimtool.errors import ElimError
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without a byte-order mark.
+    """Read a UTF-8 file, without its byte-order mark.
 
     Raises:
         ElimError: The file is missing, unreadable or not UTF-8; the message says where.
@@ -27,7 +27,7 @@ def read_text(path: Path) -> str:
 
 
 def decode(raw: bytes, where: str) -> str:
-    """Bytes as UTF-8 text, a byte-order mark dropped.
+    """Decode UTF-8 bytes, and drop a byte-order mark.
 
     Raises:
         ElimError: Not UTF-8; the message names the place, the line and the offending byte.
@@ -45,7 +45,7 @@ def decode(raw: bytes, where: str) -> str:
 
 
 def read_yaml(path: Path) -> Any:
-    """The contents of a YAML file; ``None`` if it is empty.
+    """Read a YAML file; ``None`` if it is empty.
 
     Raises:
         ElimError: Unreadable, not YAML, or a key given twice; the message names the file and the line.
@@ -70,10 +70,11 @@ def read_yaml(path: Path) -> Any:
 
 
 def _refuse_repeated_keys(root: Node | None, path: Path) -> None:
-    """YAML forbids equal keys in one mapping; the reader would take the last one without a word."""
+    """Refuse equal keys in one mapping: YAML forbids them, but PyYAML silently takes the last."""
     pending, seen = [root], set[int]()
     while pending:
         node = pending.pop()
+        # aliases share their node: a few lines of them can stand for billions of values
         if id(node) in seen or not isinstance(node, CollectionNode):
             continue
         seen.add(id(node))

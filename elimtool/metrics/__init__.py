@@ -1,6 +1,6 @@
-"""Reduce what a forward pass shows to columns of tables, one family of numbers in each file.
+"""Reduce the activations of a forward pass to columns of tables, one family of numbers per file.
 
-Adding one is a file in this folder and a line here.
+To add one, add a file to this folder and a line here.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Attention retention: how much of each probed query's attention every span of the prompt keeps.
+"""Attention retention: how much of each probed query's attention goes to every span of the prompt.
 
-Tables ``attention``, ``attention_heads`` and ``attention_layers``. All masses are of the attention
-weights of one query; sinks are reported apart, and once more with the sink taken out and the rest
-renormalised. Definitions: mass and lift over uniform are standard; the elimination rule follows the
-threshold that scales with context length of BLASST (arXiv 2512.12087) on sink-excluded rows.
+Tables ``attention``, ``attention_heads`` and ``attention_layers``. Masses are sums of the attention weights
+of one query, with the sinks as a span of their own, and again without the sinks, renormalised. Mass and lift
+over uniform are standard; the elimination rule applies the threshold of BLASST (arXiv 2512.12087), which
+scales with context length, to rows without sinks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from elimtool.prompts.prompt import SINK
 
 RULE = f"lt_{ELIMINATED_BELOW}_uniform"
 
-
 Numbers = np.ndarray[Any, np.dtype[Any]]
 Summed = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 
@@ -32,7 +31,7 @@ Summed = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 class AttentionRetention(Metric):
     """Reduces attention rows [heads, probes, keys] to masses of spans.
 
-    Several layers at a time where their rows are few, and some probes at a time where they are many.
+    Several layers at a time if they have few rows, some probes at a time if they have many.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"attention"})
@@ -42,6 +41,7 @@ class AttentionRetention(Metric):
         super().__init__(batch, settings)
         self.single = settings.heads and settings.wants("attention_heads")
         keys = batch.ids.shape[1]
+        # float, as sums over spans are matrix products
         most = max(len(one.spans) for one in batch.encoded)
         self.members = torch.zeros(len(batch.encoded), most, keys, device=batch.ids.device)
         self.sink = torch.zeros(len(batch.encoded), keys, dtype=torch.bool, device=batch.ids.device)
@@ -56,13 +56,13 @@ class AttentionRetention(Metric):
         self.whole: list[Columns] = []
 
     def observe(self, view: LayerView) -> None:
-        """Take one layer's rows in; they are summed over spans when enough of them wait."""
+        """Keep one layer's rows; they are summed over spans when enough of them wait."""
         if view.visible is None:
             return
         if view.attention is None:
             self._in_parts(view, view.visible)
             return
-        if self.waiting and self.waiting[0][0].shape != view.attention.shape:
+        if self.waiting and self.waiting[0][0].shape != view.attention.shape:  # cannot be stacked
             self._flush()
         self.layers.append(view.layer)
         self.waiting.append((view.attention, view.visible))
@@ -108,7 +108,7 @@ class AttentionRetention(Metric):
         visible: Bool[Tensor, "layers batch probes keys"],
         positions: Int[Tensor, "batch probes"],
     ) -> Summed:
-        """Columns of spans [layers, batch, probes, ...], of whole rows, and of heads with their own axis."""
+        """Return columns of spans [layers, batch, probes, ...], of whole rows, and of heads on an axis."""
         keys = weights.shape[-1]
         rows = AttentionSums.of(weights, visible, self.members[..., :keys], self.sink[:, :keys])
         heads: dict[str, Tensor] = {}
@@ -118,7 +118,7 @@ class AttentionRetention(Metric):
         return rows.spans(), rows.wholes(self.sink, positions), heads
 
     def finish(self) -> dict[str, Columns]:
-        """Columns of the three tables."""
+        """Return columns of the three tables."""
         if not self.layers:
             return {}
         self._flush()
@@ -128,7 +128,7 @@ class AttentionRetention(Metric):
         return filled
 
     def _place(self, cells: Cells) -> dict[str, Any]:
-        """Prompt, position and layer of cells whose first axes are prompts, probes and layers."""
+        """Return prompt, position and layer of cells whose first axes are prompts, probes and layers."""
         more = (1,) * (len(cells.shape) - 3)
         prompt = np.arange(len(self.batch.encoded), dtype=np.int32)
         positions = self.batch.positions.cpu().numpy().astype(np.int32)
@@ -141,7 +141,7 @@ class AttentionRetention(Metric):
         }
 
     def _spans(self) -> tuple[list[str], Numbers, Numbers]:
-        """Names of all spans, which are each prompt's [batch, spans], and which of these cells are real."""
+        """Return names of all spans, indices of each prompt's [batch, spans], and which of these exist."""
         counts = np.array([len(one.spans) for one in self.batch.encoded])
         each = np.arange(self.members.shape[1], dtype=np.int32)
         starts = (counts.cumsum() - counts).astype(np.int32)
@@ -191,12 +191,12 @@ class AttentionRetention(Metric):
 
 
 def _whole(parts: Sequence[Mapping[str, Numbers]]) -> Mapping[str, Numbers]:
-    """Arrays of some layers each as arrays of all."""
+    """Join arrays of some layers each to arrays of all."""
     if len(parts) == 1:
         return parts[0]
     return {key: np.concatenate([one[key] for one in parts]) for key in parts[0]}
 
 
 def _without_sink(values: Numbers, names: Sequence[str], code: Numbers) -> Numbers:
-    """NaN where the span is the sink itself; ``code`` says which name's each value is, broadcast."""
+    """Put NaN where the span is the sink itself; ``code`` has the index of each value's name, broadcast."""
     return np.where(np.array([name == SINK for name in names])[code], np.nan, values)

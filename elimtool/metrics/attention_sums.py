@@ -1,4 +1,4 @@
-"""Sums over attention rows of some layers: weights, visible keys and spans in; numbers of both out."""
+"""Sum the attention rows of some layers over spans, and summarise whole rows."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from torch import Tensor
 from elimtool.numerics.distributions import plogp
 
 LEAST_OUTSIDE_SINK = 0.01
-"""A head that gives the non-sink keys less than this has no measurable distribution over them."""
+"""Least weight on non-sink keys for which a head's distribution over them is measured."""
 
 ELIMINATED_BELOW = 0.25
-"""A key is eliminated if its sink-excluded weight is below this share of the uniform weight."""
+"""A key is eliminated if its weight without sinks is below this share of the uniform weight."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionSums:
-    """Some layers' attention rows, what each may see, and their sums over spans.
+    """Attention rows of some layers, and their sums over spans.
 
-    Keys "outside" are the visible ones that are no sink, ``rest`` is the weight they hold in each head, and
-    ``measured`` are the heads where that is enough to speak of a distribution over them.
+    Keys "outside" are visible and not sinks, ``kept`` are the weights on them, ``rest`` is the sum of these,
+    ``given`` that of the weights on sinks, and ``measured`` says where ``rest`` is at least
+    ``LEAST_OUTSIDE_SINK``.
     """
 
     weights: Float[Tensor, "layers batch heads probes keys"]
@@ -45,13 +46,13 @@ class AttentionSums:
         members: Float[Tensor, "batch spans keys"],
         sink: Bool[Tensor, "batch keys"],
     ) -> AttentionSums:
-        """Sum rows over spans; what no visible token or no measurable head gives is NaN.
+        """Sum rows over spans; NaN without a visible token, and in sums without sinks for heads not measured.
 
         Args:
             weights: Attention weights, float32 or better.
-            visible: Keys that each query may see.
+            visible: Which keys each query may see.
             members: 1 for the tokens of each span.
-            sink: The tokens of the sink.
+            sink: Which keys are sinks.
         """
         members, seen, sinks = (part.to(weights.dtype) for part in (members, visible, sink))
         everything = torch.ones_like(sinks)
@@ -60,6 +61,7 @@ class AttentionSums:
         whole = _products(weights, members, sinks)
         without = _products(kept, members, everything)
         rest = without[..., -1]
+        # sums as matrix products: no copy of the weights per span
         sizes, sizes_no_sink = (_products(keys, members, everything) for keys in (seen, outside))
         measured = rest >= LEAST_OUTSIDE_SINK
         known = measured[..., None] & (sizes_no_sink[..., :-1] > 0)[:, :, None]
@@ -78,13 +80,13 @@ class AttentionSums:
         )
 
     def spans(self) -> dict[str, Tensor]:
-        """What the heads give each span: means, the largest head, both against the uniform share.
+        """Reduce the heads' masses of each span to means, the largest head and lifts over uniform.
 
         Returns:
             Numbers by column, [layers, batch, probes, spans] or without the last axis.
         """
         mean = self.mass.mean(2)
-        largest, head = self.mass.nan_to_num(nan=-1.0).max(2)
+        largest, head = self.mass.nan_to_num(nan=-1.0).max(2)  # NaN would win every maximum
         no_sink = self.mass_no_sink.nanmean(2)
         return {
             "span_size": self.sizes,
@@ -100,7 +102,7 @@ class AttentionSums:
     def wholes(
         self, sink: Bool[Tensor, "batch keys"], positions: Int[Tensor, "batch probes"]
     ) -> dict[str, Tensor]:
-        """What whole rows are like: entropy (nats), shares of sinks, of eliminated and of masked keys.
+        """Reduce whole rows to entropy (nats) and the shares of sinks, eliminated and masked keys.
 
         Args:
             sink: Which keys are sinks.
@@ -117,12 +119,12 @@ class AttentionSums:
             "entropy": entropy.mean(2),
             "n_eff": entropy.exp().mean(2),
             "sink_mass": given.where(has_sink, torch.nan),
-            "eliminated_frac": self._eliminated() / pairs,  # 0 / 0 = NaN: no head to measure
+            "eliminated_frac": self._eliminated() / pairs,  # 0 / 0 = NaN: no measured head
             "masked_frac": 1.0 - self.n_keys.double() / (positions + 1),
         }
 
     def _eliminated(self) -> Float[Tensor, "layers batch probes"]:
-        """Pairs of a measured head and a key outside whose weight is under the threshold."""
+        """Count pairs of a measured head and a key outside with a weight under the threshold."""
         threshold = ELIMINATED_BELOW * self.rest / self.n_outside[:, :, None]
         below = torch.empty_like(self.kept)
         torch.lt(self.kept, threshold[..., None], out=below)
@@ -136,7 +138,7 @@ def _products(
     members: Float[Tensor, "batch spans keys"],
     last: Float[Tensor, "batch keys"],
 ) -> Float[Tensor, "layers batch *some columns"]:
-    """Sums of rows over the tokens of each span, and of one more."""
+    """Sum rows over the tokens of each span, and over ``last``."""
     columns = torch.cat([members, last[:, None]], 1).transpose(1, 2)
     flat = rows.flatten(2, -2) @ columns
     return flat.view(*rows.shape[:-1], columns.shape[-1])

@@ -1,4 +1,4 @@
-"""Small arrays on a (prompt, probe, ...) grid to the columns of a table, without a loop over rows."""
+"""Build columns of tables from arrays on a (prompt, probe, ...) grid, without a loop over rows."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from elimtool.model.heads import RowIndex
 from elimtool.model.view import Batch
 
 Columns = Mapping[str, Any]
-"""Column name to values of one length: arrays, masked arrays (masked = null), ``Categorical`` columns or
+"""Values by column name, all of one length: arrays, masked arrays (masked = null), ``Categorical`` columns or
 lists (None = null)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Categorical:
-    """A column of few texts: row i holds ``categories[codes[i]]``.
+    """A column of few different texts: row i holds ``categories[codes[i]]``.
 
-    Rows are picked, joined and made Arrow without a Python object a row. NumPy and pandas see an array of
-    objects.
+    Selecting, joining and converting to Arrow need no Python object per row. NumPy and pandas see an array
+    of objects.
 
     Attributes:
-        categories: The texts, ``None`` for null; the same may come twice.
+        categories: Texts, ``None`` for null; they may repeat.
         codes: Indices into them, 0 .. categories - 1.
     """
 
@@ -50,11 +50,11 @@ class Categorical:
 
 
 class Cells:
-    """Picks the cells of a grid that are real, in the grid's order, out of arrays on it.
+    """Selects the cells of a grid that exist, in the grid's order.
 
     Args:
-        real: Which are real; may be broadcast to the grid.
-        shape: The grid's.
+        real: Which cells exist; broadcast to the grid.
+        shape: Shape of the grid.
     """
 
     def __init__(self, real: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> None:
@@ -62,13 +62,13 @@ class Cells:
         self.chosen = None if real.all() else np.broadcast_to(real, shape).ravel().nonzero()[0]
 
     def of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The values of the real cells; ``values`` may be broadcast to the grid."""
+        """Return the values of the cells that exist; ``values`` are broadcast to the grid."""
         flat = np.broadcast_to(values, self.shape).reshape(-1)
         return flat if self.chosen is None else flat[self.chosen]
 
 
 def place(batch: Batch, rows: RowIndex, chosen: npt.NDArray[np.intp] | slice = slice(None)) -> dict[str, Any]:
-    """Columns ``prompt_id`` and ``position``.
+    """Return columns ``prompt_id`` and ``position``.
 
     Args:
         batch: The batch.
@@ -91,18 +91,18 @@ def names_at(
 
 
 def spelled(tokens: npt.NDArray[np.integer[Any]], spell: Callable[[int], str]) -> Categorical:
-    """Texts of tokens, one-dimensional; each different one is spelled once."""
+    """Return the texts of tokens; each different token is spelled once."""
     different, codes = np.unique(tokens, return_inverse=True)
     return Categorical([spell(token) for token in different.tolist()], codes)
 
 
 def null_where(values: npt.NDArray[Any], absent: npt.NDArray[np.bool_]) -> Any:
-    """A masked array whose ``absent`` entries become null, for integer and text columns."""
+    """Make ``absent`` entries null, by a masked array: integers and texts have no NaN."""
     return np.ma.MaskedArray(values, mask=absent)
 
 
 def join(parts: Sequence[Mapping[str, Any]]) -> Columns:
-    """Columns of several parts, one after the other; empty for no parts."""
+    """Concatenate the columns of several parts; empty for no parts."""
     if len(parts) == 1:
         return parts[0]
     return {key: _concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {}
@@ -111,6 +111,7 @@ def join(parts: Sequence[Mapping[str, Any]]) -> Columns:
 def _concatenate(parts: Sequence[Any]) -> Any:
     if all(isinstance(part, Categorical) for part in parts):
         starts = np.cumsum([0, *(len(part.categories) for part in parts)])
+        # categories may repeat, so parts are joined without comparing texts
         codes = [part.codes + start for part, start in zip(parts, starts, strict=False)]
         return Categorical([one for part in parts for one in part.categories], np.concatenate(codes))
     if isinstance(parts[0], list):

@@ -1,13 +1,12 @@
-"""Components: what each head, each MLP, the embedding and the constants gave the logit of each target.
+"""Components: what each head, each MLP, the embedding and the constants add to the logit of each target.
 
-Table ``components``. The last residual is the sum of all that was added to it, and with the final norm's
-scale frozen the logit before a soft cap is an affine map of it, so every part has a share of the logit and
-the shares sum to it. Directions are carried back through the norms that some families put behind a block
-(their scales frozen too).
+Table ``components``. The last residual is the sum of all that was added to it. With the final norm's scale
+frozen, the logit before a soft cap is an affine map of it, so every part has a share of the logit, and the
+shares sum to it. Norms that some families put behind a block are treated alike, their scales frozen too.
 
 Direct logit attribution: Elhage et al. 2021 (A Mathematical Framework for Transformer Circuits), Wang et al.
-2022 (arXiv 2211.00593). A large share is no proof of need: later layers may make up for a part that is
-removed (McGrath et al. 2023, arXiv 2307.15771).
+2022 (arXiv 2211.00593). A large share does not prove that a part is needed: later layers may compensate for
+its removal (McGrath et al. 2023, arXiv 2307.15771).
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where, place
+from elimtool.metrics.columns import Categorical, names_at, null_where, place
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.affine import Directions, Gain, pull, tolerance, wide
 from elimtool.model.heads import Heads, RowIndex
 from elimtool.model.view import Batch, Block, LayerView
 
 ROUNDING = 4.0
-"""Units of rounding (of the model's dtype, at the size of all shares together) that a sum may be off by."""
+"""Allowed error of a sum, in rounding units of the model's dtype at the sum of absolute shares."""
 
 
 class Components(Metric):
-    """Keeps what each block added at the probed rows, and shares the logits out when they are read.
+    """Keeps what each block added at the probed rows, and attributes the logits to it when they are read.
 
-    Filled where single heads are asked for (``Settings.heads``), and only for a batch whose every block is
-    the sum of its heads and its MLP; else the table has no rows and ``mechanisms`` says why.
+    The table is filled with ``Settings.heads``, and only if every block of the batch is the sum of its heads
+    and its MLP; else it has no rows, and table ``mechanisms`` says why.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"block"})
@@ -48,10 +47,9 @@ class Components(Metric):
         self.embedding: Tensor | None = None
         self.branches: list[Branch] = []
         self.flaws: list[Callable[[], str | None] | None] = []
-        self.filled: list[Columns] = []
 
     def observe(self, view: LayerView) -> None:
-        """Keep the parts of one block, or give up where they cannot make up its update."""
+        """Keep the parts of one block, or give up where they cannot sum to its update."""
         if not self.wanted:
             return
         if view.layer < 0:
@@ -68,7 +66,7 @@ class Components(Metric):
         self.flaws.clear()
 
     def read(self, view: ReadoutView) -> None:
-        """Share the followed targets' logits out over the components, where they make up every update."""
+        """Attribute the followed targets' logits to components, if these sum to every update."""
         if self.wanted and any(flaw is not None and flaw() is not None for flaw in self.flaws):
             self._give_up()
         if not self.wanted or self.embedding is None or view.directions is None:
@@ -77,7 +75,7 @@ class Components(Metric):
         directions = view.directions(ids, slice(None))
         shares = share_out(wide(self.embedding[view.rows]), self.branches, view.rows, directions)
         _refuse_incomplete(shares[:, :-1].sum(-1), shares[:, :-1], directions.logits, self.embedding.dtype)
-        self.filled.append(self._columns(view, ids, shares))
+        self.filled["components"].append(self._columns(view, ids, shares))
 
     def _columns(
         self, view: ReadoutView, ids: Int[Tensor, "rows k"], shares: Float[Tensor, "rows k1 parts"]
@@ -98,21 +96,17 @@ class Components(Metric):
             "dla_centred": centred.cpu().numpy()[cells],
         }
 
-    def finish(self) -> dict[str, Columns]:
-        """Columns of the table."""
-        return {"components": join(self.filled)}
-
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One of the two ways through a block: what goes into its last step, and how that reaches the stream.
+    """The attention or the MLP of a block, and how its output reaches the residual stream.
 
     Attributes:
-        values: Outputs of the MLP; of attention its heads, which form theirs.
+        values: Outputs of the MLP; for attention its heads, which compute theirs.
         bias: Bias of the branch's last projection.
-        gain: The norm behind the branch, ``None`` for none.
-        scale: That norm's scale.
-        multiplier: What the family multiplies the branch with.
+        gain: Norm behind the branch, ``None`` for none.
+        scale: Scale of that norm.
+        multiplier: Factor of the branch in its family.
     """
 
     values: Float[Tensor, "batch probes width"] | Heads
@@ -123,14 +117,14 @@ class Branch:
 
     @classmethod
     def attention(cls, block: Block) -> Branch:
-        """The branch of the heads; the block is known to have one."""
+        """Return the attention branch of a block that has one."""
         assert block.heads is not None
         assert block.attention is not None
         return cls(block.heads, block.attention.bias, *_behind(block, 0), block.multiplier)
 
     @classmethod
     def mlp(cls, block: Block) -> Branch:
-        """The branch of the MLP; the block is known to have one."""
+        """Return the MLP branch of a block that has one."""
         assert block.mlp is not None
         return cls(block.mlp.outputs, block.mlp.bias, *_behind(block, 1), block.multiplier)
 
@@ -142,7 +136,7 @@ class Branch:
     def shares(
         self, rows: RowIndex, toward: Float[Tensor, "rows k width"]
     ) -> tuple[Float[Tensor, "rows k parts"], Float[Tensor, "rows k"] | None]:
-        """Logits that the heads (or the MLP) give along some directions, and constants if there are any."""
+        """Return what the heads (or the MLP) add to logits along directions, and constants if any."""
         constant, back = None, toward
         if self.multiplier != 1.0:
             back = toward * self.multiplier
@@ -156,6 +150,7 @@ class Branch:
             outputs = self.values.at(rows)
         else:
             values = wide(self.values[rows])
+            # the bias is a constant of its own, not a share of the MLP
             outputs = (values if bias is None else values - bias)[:, None]
         return back @ outputs.transpose(1, 2), constant
 
@@ -163,11 +158,12 @@ class Branch:
 def share_out(
     embedding: Float[Tensor, "rows width"], branches: Sequence[Branch], rows: RowIndex, directions: Directions
 ) -> Float[Tensor, "rows k1 parts"]:
-    """Shares of some tokens' logits, and last of the vocabulary's mean logit, by component.
+    """Attribute tokens' logits, and last the vocabulary's mean logit, to components.
 
     Returns:
         float64 logits. Parts in the order embedding; heads, then MLP, of each layer; constants.
     """
+    # the mean logit is one more direction: centred shares subtract its shares
     toward = torch.cat([directions.toward, directions.mean_toward[:, None]], 1)
     constant = torch.cat([directions.constant, directions.mean_constant[:, None]], 1).double()
     parts = [_dot(toward, embedding)[..., None]]
@@ -191,7 +187,7 @@ def _dot(
 
 
 def _labels(n_layers: int, n_heads: int) -> tuple[Any, Any, Any, Any]:
-    """Name, kind, layer and head (-1 for none) of every part, in the order of ``share_out``."""
+    """List name, kind, layer and head (-1 for none) of every part, in the order of ``share_out``."""
     rows: list[tuple[str, str, int, int]] = [("embed", "embed", -1, -1)]
     for layer in range(n_layers):
         rows += [(f"head {layer}.{head}", "head", layer, head) for head in range(n_heads)]
@@ -209,6 +205,7 @@ def _refuse_incomplete(
 ) -> None:
     """Refuse shares that do not sum to the logits, up to the rounding of the model's own sums."""
     rounding = ROUNDING * torch.finfo(dtype).eps * shares.abs().sum(-1)
+    # at least 10: near 0 a logit has no relative precision
     allowed = tolerance(dtype) * logits.abs().double().clamp(min=10.0) + rounding
     off = (total - logits).abs()
     if bool((off > allowed).any()):

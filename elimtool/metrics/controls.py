@@ -1,8 +1,8 @@
-"""Controls: what the rule for lost targets says of tokens that are as frequent as the target.
+"""Controls: apply the rule for lost targets to tokens that are as frequent as the target.
 
-Table ``controls``, one row a followed target; filled where the lens brings p_0, the mean output on its
-reference text. A token passes through the first ranks of one layer or another by chance, so the rule that
-calls a target lost is held against ``MATCHED_TOKENS`` tokens that nothing speaks for but their frequency.
+Table ``controls``, one row per followed target; filled where the lens has p_0, the mean output on its
+reference text. Any token may reach the first ranks of some layer by chance, so the rule is also applied to
+``MATCHED_TOKENS`` tokens that have only their frequency in common with the target.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Columns, join, names_at, place
+from elimtool.metrics.columns import names_at, place
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
 from elimtool.numerics.ranking import largest, nucleus, rank
 from elimtool.run.rules import NUCLEUS, SURFACED
 
 MATCHED_TOKENS = 99
-"""Control tokens of a target: with so many a p-value can be 0.01."""
+"""Control tokens per target; with 99 the least p-value is 0.01."""
 
 
 class FrequencyControls(Metric):
@@ -34,10 +34,9 @@ class FrequencyControls(Metric):
     def __init__(self, batch: Batch, settings: Settings) -> None:
         super().__init__(batch, settings)
         self.matching = None if settings.reference is None else Matching(settings.reference.prior)
-        self.filled: list[Columns] = []
 
     def read(self, view: ReadoutView) -> None:
-        """Match the followed targets of some rows, and see what becomes of their controls."""
+        """Match the followed targets of some rows, and apply the rule to their controls."""
         if self.matching is None:
             return
         followed = view.followed.ids
@@ -47,7 +46,9 @@ class FrequencyControls(Metric):
         leading = view.shapes.leading_of(slice(1, None), slice(None))
         found = late_eliminated(view.logits, view.output, flat, leading)
         lost, severity = (part.cpu().reshape(controls.shape) for part in found)
-        self.filled.append(self._columns(view, targets.cpu(), controls, lost & (controls >= 0), severity))
+        self.filled["controls"].append(
+            self._columns(view, targets.cpu(), controls, lost & (controls >= 0), severity)
+        )
 
     def _columns(
         self,
@@ -76,13 +77,9 @@ class FrequencyControls(Metric):
             ],
         }
 
-    def finish(self) -> dict[str, Columns]:
-        """Columns of the table."""
-        return {"controls": join(self.filled)}
-
 
 class Matching:
-    """Finds tokens about as frequent as others.
+    """Finds tokens about as frequent as a given one.
 
     Args:
         prior: Logarithm of p_0.
@@ -92,6 +89,7 @@ class Matching:
     def __init__(self, prior: Float[Tensor, "vocab"], count: int = MATCHED_TOKENS) -> None:
         self.count = count
         self.prior = prior.double().cpu()
+        # sorted once: neighbours in this order are the candidates for every target
         self.order = self.prior.numpy().argsort(kind="stable")
         self.place = np.empty_like(self.order)
         self.place[self.order] = np.arange(len(self.order))
@@ -99,14 +97,14 @@ class Matching:
     def controls(
         self, targets: Int[Tensor, "rows k"], excluded: Int[Tensor, "rows e"]
     ) -> Int[Tensor, "rows k controls"]:
-        """The tokens nearest to each target in log p_0, by id among equals.
+        """Find the tokens nearest to each target in log p_0, by id among ties.
 
         Args:
             targets: Vocabulary indices; negative ones get the controls of token 0, to be ignored.
-            excluded: Tokens that are no one's control in the same row: all that it follows.
+            excluded: Tokens that cannot be controls in a row: all that it follows.
 
         Returns:
-            Vocabulary indices; -1 behind the last where a small vocabulary has no more.
+            Vocabulary indices, padded with -1 where a small vocabulary has too few.
         """
         found = torch.full((*targets.shape, self.count), -1, dtype=torch.long)
         for row, (ids, out) in enumerate(zip(targets.tolist(), excluded.tolist(), strict=True)):
@@ -119,7 +117,7 @@ class Matching:
         prior, reach = self.prior.numpy(), self.count + len(excluded) + 1
         place = int(self.place[target])
         near = self.order[max(0, place - reach) : place + reach + 1]
-        near = np.sort(near[~np.isin(near, [*excluded, target])])
+        near = np.sort(near[~np.isin(near, [*excluded, target])])  # by id, for the stable sort below
         distance = np.abs(prior[near] - prior[target])
         nearest: npt.NDArray[np.int64] = near[distance.argsort(kind="stable")[: self.count]]
         return nearest
@@ -131,16 +129,16 @@ def late_eliminated(
     tokens: Int[Tensor, "rows k"],
     leading: Sequence[npt.NDArray[Any]] | None = None,
 ) -> tuple[Bool[Tensor, "rows k"], Float[Tensor, "rows k"]]:
-    """Whether tokens surface after a block and are lost at the end, and how severely.
+    """Find tokens that surface after a block and are lost at the end, and how severely.
 
-    The rule of ``elimtool.analysis.verdict``, for many tokens at once: among the ``SURFACED`` first after
+    The rule of ``elimtool.analysis.verdict`` for many tokens at once: among the ``SURFACED`` first after
     some block, and at the end neither among them nor in the output's ``NUCLEUS``.
 
     Args:
         logits: Layer -1 (the embedding, which does not count) first, the model's output last.
         output: The output's log-probabilities.
         tokens: Vocabulary indices.
-        leading: The best scores of every block and row, as in ``Shapes``, where they are known.
+        leading: The best scores of every block and row, as in ``Shapes``, if they are known.
 
     Returns:
         ``(lost, severity)``: severity is log10 of the final rank over the best, float64, NaN for those not
@@ -163,5 +161,5 @@ def late_eliminated(
 
 
 def _least_in_nucleus(output: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows 1"]:
-    """Smallest log-probability in each row's nucleus."""
+    """Return the smallest log-probability in each row's nucleus."""
     return output.masked_fill(~nucleus(output, NUCLEUS), torch.inf).amin(-1, keepdim=True)

@@ -1,8 +1,8 @@
-"""Copy suppression: which heads attend to tokens that the model is about to repeat, and write against them.
+"""Copy suppression: which heads attend to tokens that the model is about to repeat, and lower their logits.
 
-Table ``copy_suppression``, one row a head. Source: McDougall et al. 2023 (arXiv 2310.04625), who find that
+Table ``copy_suppression``, one row per head. Source: McDougall et al. 2023 (arXiv 2310.04625), who find that
 one head of GPT-2 small attends to earlier tokens that are predicted before it and lowers their logits. The
-score here is their description as a number, not their ablation.
+score quantifies their description; it does not repeat their ablation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Columns, join, place
+from elimtool.metrics.columns import place
 from elimtool.metrics.components import Branch
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.heads import RowIndex
@@ -26,16 +26,16 @@ from elimtool.model.view import Batch, FormedAttention, LayerView
 from elimtool.numerics.ranking import largest
 
 PREDICTED = 10
-"""A token is about to be repeated if it is among so many first before the block."""
+"""A token is about to be repeated if it is among this many most probable tokens before the block."""
 
 
 class CopySuppression(Metric):
     """Scores every head at the probed rows.
 
     Head h of block l, at query i, scores the mean over keys j of -A[i, j] c[t_j]: A is its attention, t_j the
-    token at j, c[t] what the head's whole output gives the logit of t over the vocabulary's mean (direct,
-    the final norm's scale frozen). Only keys count whose token is among the ``PREDICTED`` first of the
-    lens's reading of the residual before the block. Positive: it suppresses them; negative: it copies.
+    token at j, c[t] what the head's whole output adds to the logit of t over the vocabulary's mean (direct,
+    the final norm's scale frozen). Only keys count whose token is among the ``PREDICTED`` most probable in
+    the lens's reading of the residual before the block. Positive: the head suppresses; negative: it copies.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"attention", "block"})
@@ -46,10 +46,9 @@ class CopySuppression(Metric):
         self.wanted = settings.heads
         self.blocks: list[tuple[Branch, Weights]] = []
         self.flaws: list[Callable[[], str | None] | None] = []
-        self.filled: list[Columns] = []
 
     def observe(self, view: LayerView) -> None:
-        """Keep one block's heads and their attention, or give up where they cannot be told."""
+        """Keep one block's heads and their attention, or give up where it lacks them."""
         if not self.wanted or view.layer < 0:
             return
         block, weights = view.block, Weights.of(view, self.settings.kept_weights)
@@ -71,13 +70,14 @@ class CopySuppression(Metric):
         if not self.wanted or view.directions is None:
             return
         n_layers, n_rows, _ = view.logits.shape
+        # chunks of rows bound the size of [layers, rows, keys]
         step = max(1, self.settings.held_numbers // (n_layers * self.batch.ids.shape[1]))
         found = [self._scored(view, slice(start, start + step)) for start in range(0, n_rows, step)]
         scores, counts = (torch.cat(part) for part in zip(*found, strict=True))
         self._fill(view, scores, counts)
 
     def _scored(self, view: ReadoutView, some: slice) -> tuple[Tensor, Tensor]:
-        """Scores of all heads at some of the rows, [some, layers, heads], and how many keys count."""
+        """Return scores of all heads at some of the rows, [some, layers, heads], and how many keys count."""
         rows = view.rows[0][some], view.rows[1][some]
         ids = self.batch.ids[rows[0]]
         visible = torch.arange(ids.shape[1], device=ids.device) <= self.batch.positions[rows][:, None]
@@ -88,7 +88,7 @@ class CopySuppression(Metric):
         among = (hits.gather(-1, keys.clamp(min=0).expand(len(hits), -1, -1)) & (keys >= 0)).transpose(0, 1)
         assert view.directions is not None
         size = max(1, self.settings.held_numbers // (len(ids) * self.blocks[0][0].width))
-        total = torch.zeros((), dtype=torch.float64, device=ids.device)
+        total = torch.zeros((), dtype=torch.float64, device=ids.device)  # a sum over chunks of keys
         for start in range(0, keys.shape[1], size):
             part = keys[:, start : start + size].clamp(min=0)
             directions = view.directions(ids.gather(-1, part), some)
@@ -103,7 +103,7 @@ class CopySuppression(Metric):
         among: Bool[Tensor, "rows layers some"],
         toward: Float[Tensor, "rows some width"],
     ) -> Float[Tensor, "rows layers heads"]:
-        """What the heads of all blocks write against some keys' tokens, by attention, summed over keys."""
+        """Sum what the heads of all blocks write against some keys' tokens, weighted by attention."""
         found = []
         for layer, (branch, weights) in enumerate(self.blocks):
             written = branch.shares(rows, toward)[0].transpose(1, 2).double()
@@ -117,7 +117,7 @@ class CopySuppression(Metric):
         n_keys: Int[Tensor, "rows layers"],
     ) -> None:
         row, layer, head = np.indices(scores.shape).reshape(3, -1)
-        self.filled.append(
+        self.filled["copy_suppression"].append(
             {
                 **place(self.batch, view.rows, row),
                 "layer": layer,
@@ -127,18 +127,14 @@ class CopySuppression(Metric):
             }
         )
 
-    def finish(self) -> dict[str, Columns]:
-        """Columns of the table."""
-        return {"copy_suppression": join(self.filled)}
-
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """One layer's attention weights: held where they are few, else formed for the rows asked about.
+    """One layer's attention weights: held if they are few, else computed for the requested rows.
 
     Attributes:
         held: All of them.
-        rows: Forms them.
+        rows: Computes them.
     """
 
     held: Float[Tensor, "batch heads probes keys"] | None
@@ -146,14 +142,14 @@ class Weights:
 
     @classmethod
     def of(cls, view: LayerView, most: int) -> Weights | None:
-        """Those of a layer, held if they are no more than ``most``; ``None`` where it has none."""
+        """Take them from a layer, held if they are no more than ``most``; ``None`` if it has none."""
         held = view.attention
         if view.rows is not None and (held is None or held.numel() > most):
             return cls(None, view.rows)
         return None if held is None else cls(held, None)
 
     def at(self, rows: RowIndex, keys: Int[Tensor, "rows some"]) -> Float[Tensor, "rows heads some"]:
-        """The weights of some rows on some keys of each."""
+        """Return the weights of some rows on some keys of each."""
         prompt, probe = rows
         if self.held is not None:
             found = self.held[prompt, :, probe]
@@ -174,10 +170,10 @@ def predicted_keys(
     ids: Int[Tensor, "rows keys"],
     leading: Sequence[npt.NDArray[Any]] | None = None,
 ) -> Bool[Tensor, "layers rows keys"]:
-    """Which keys hold a token that is among the ``PREDICTED`` first of each layer's reading.
+    """Mark the keys whose token is among the ``PREDICTED`` most probable in each layer's reading.
 
     Args:
-        logits: The readings.
+        logits: Readings of the layers.
         ids: The token at each key.
         leading: The best scores of every layer and row, as in ``Shapes``, where they are known.
     """
@@ -191,18 +187,19 @@ def opposition(
     written: Float[Tensor, "rows heads keys"],
     among: Bool[Tensor, "rows keys"],
 ) -> Float[Tensor, "rows heads"]:
-    """Sum over the keys ``among`` of -attention x written; their mean is the score.
+    """Sum -attention x written over the keys in ``among``; divided by their number it is the score.
 
     Args:
         attention: Weights of the query on the keys, 0 .. 1.
-        written: What each head's output gives the logit of each key's token, centred (logits).
+        written: What each head's output adds to the logit of each key's token, centred (logits).
         among: The keys that count.
     """
     return -(attention * written * among[:, None]).sum(-1)
 
 
 def _packed(chosen: Bool[Tensor, "rows keys"]) -> Int[Tensor, "rows most"]:
-    """Indices of the chosen keys of each row, ascending, -1 behind the last; at least one column."""
+    """Return the ascending indices of each row's chosen keys, padded with -1; at least one column."""
     most = max(1, int(chosen.sum(-1).max()))
+    # stable, so that the chosen stay in order
     order = torch.sort((~chosen).to(torch.uint8), dim=-1, stable=True).indices[:, :most]
     return torch.where(chosen.gather(-1, order), order, -1)

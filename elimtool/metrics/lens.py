@@ -1,7 +1,7 @@
-"""Lens trajectories: rank and probability of followed tokens, and the shape of the distribution, by layer.
+"""Lens trajectories: rank and probability of followed tokens, and statistics of the distribution, by layer.
 
-Tables ``lens`` (one row a followed token) and ``lens_layers`` (one row a layer). Layer -1 is the
-embedding and the last layer is the model's own output, whatever the lens. Sources: logit lens,
+Tables ``lens`` (one row per followed token) and ``lens_layers`` (one row per layer). Layer -1 is the
+embedding, and the last layer is the model's own output whatever the lens. Sources: logit lens,
 nostalgebraist 2020; survivors as the nucleus, Holtzman et al. 2020 (arXiv 1904.09751).
 """
 
@@ -12,9 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, Columns, join, names_at, place, spelled
-from elimtool.metrics.metric import Metric, ReadoutView, Settings
-from elimtool.model.view import Batch
+from elimtool.metrics.columns import Categorical, names_at, place, spelled
+from elimtool.metrics.metric import Metric, ReadoutView
 from elimtool.numerics.ranking import rank
 
 
@@ -23,15 +22,10 @@ class LensTrajectory(Metric):
 
     tables: ClassVar[tuple[str, ...]] = ("lens", "lens_layers")
 
-    def __init__(self, batch: Batch, settings: Settings) -> None:
-        super().__init__(batch, settings)
-        self.targets: list[Columns] = []
-        self.layers: list[Columns] = []
-
     def read(self, view: ReadoutView) -> None:
-        """Reduce [layers, rows, vocab] to numbers."""
-        self.targets.append(self._followed(view))
-        self.layers.append(self._shapes(view))
+        """Reduce the distributions of some rows at every layer to numbers."""
+        self.filled["lens"].append(self._followed(view))
+        self.filled["lens_layers"].append(self._shapes(view))
 
     def _place(self, view: ReadoutView, row: Any, layer: Any) -> dict[str, Any]:
         return {
@@ -49,7 +43,7 @@ class LensTrajectory(Metric):
         chosen = logits.gather(-1, each)
         logprobs = chosen.double() - view.shapes.normaliser.reshape(-1, 1)
         real = (ids >= 0).cpu().numpy()[:, None, :].repeat(n_layers, axis=1)
-        row, layer, k = real.nonzero()
+        row, layer, k = real.nonzero()  # in the order of the table's rows
 
         def at(values: Tensor) -> Any:
             return values.reshape(n_layers, n_rows, -1).cpu().numpy()[layer, row, k]
@@ -88,7 +82,3 @@ class LensTrajectory(Metric):
             "survivor_jaccard": at(shapes.jaccard),
             "survivor_mass": at(shapes.mass),
         }
-
-    def finish(self) -> dict[str, Columns]:
-        """Columns of the two tables."""
-        return {"lens": join(self.targets), "lens_layers": join(self.layers)}

@@ -1,7 +1,7 @@
-"""Mechanisms: what norm, heads and MLP of each block did to the residual stream at the probed positions.
+"""Mechanisms: what norm, heads and MLP of each block do to the residual stream at the probed positions.
 
-Table ``mechanisms``. A row of layer l describes the residual that enters block l and what the block does to
-it. Sources: massive activations as value and ratio, Sun et al. 2024 (arXiv 2402.17762: above 100 and about
+Table ``mechanisms``. The row of layer l describes the residual that enters block l, and what the block does
+to it. Sources: massive activations as value and ratio, Sun et al. 2024 (arXiv 2402.17762: above 100 and about
 1,000 times the median); dropping neurons up to a relative error of the output, after CETT of Luo et al. 2024
 (arXiv 2411.02335). Head cancellation with its orthogonal null, top-channel share (crowding), closed-gate and
 below-threshold fractions are elimtool's own definitions; the participation ratio is the inverse Herfindahl
@@ -28,7 +28,7 @@ PerRow = Float[Tensor, "*rows"]
 
 
 class _WaitingBlock(NamedTuple):
-    """One block's parts at the probed positions, to be reduced together with other blocks'."""
+    """Parts of one block at the probed positions, which wait to be reduced together with other blocks'."""
 
     shown: dict[str, Tensor]
     gains: tuple[Gain | None, ...]
@@ -36,7 +36,7 @@ class _WaitingBlock(NamedTuple):
 
     @property
     def shapes(self) -> dict[str, torch.Size]:
-        """Only blocks of the same shapes are reduced together."""
+        """Shapes of the parts; only blocks of the same shapes are reduced together."""
         return {key: value.shape for key, value in self.shown.items()}
 
 
@@ -55,7 +55,7 @@ class Mechanisms(Metric):
         self.found: list[dict[str, PerRow]] = []
 
     def observe(self, view: LayerView) -> None:
-        """Take one block in; several are reduced at once."""
+        """Keep one block; several are reduced at once."""
         after = wide(self.batch.real(view.residual))
         if view.block is not None and self.before is not None:
             self.layers.append(view.layer)
@@ -66,7 +66,7 @@ class Mechanisms(Metric):
         self.before = after
 
     def _shown(self, block: Block) -> dict[str, Tensor]:
-        """What is reduced later."""
+        """Select the parts of a block to reduce later."""
         real, one = self.batch.real, dict[str, Tensor]()
         for number, norm in enumerate(block.norms, 1):
             if norm is not None:
@@ -96,7 +96,7 @@ class Mechanisms(Metric):
 
     @torch.inference_mode()
     def _flush(self) -> None:
-        """Reduce the blocks that wait."""
+        """Reduce the waiting blocks."""
         if not self.waiting:
             return
         blocks, self.waiting = self.waiting, []
@@ -105,12 +105,13 @@ class Mechanisms(Metric):
         self.found.append(dict.fromkeys(_OPTIONAL, absent) | _reduced(given, blocks))
 
     def finish(self) -> dict[str, Columns]:
-        """Columns of the table."""
+        """Return columns of the table."""
         if not self.layers:
             return {}
         self._flush()
         rows, layer = np.indices((len(self.batch.rows[0]), len(self.layers))).reshape(2, -1)
         columns: dict[str, Any] = {
+            # parts are [layers, rows], and the table has rows first
             key: torch.cat([one[key].double() for one in self.found]).T.flatten().cpu().numpy()
             for key in self.found[0]
         }
@@ -140,7 +141,7 @@ _OPTIONAL = (
 
 
 def _reduced(given: dict[str, Tensor], blocks: Sequence[_WaitingBlock]) -> dict[str, PerRow]:
-    """Columns by name, [blocks, rows]; ``given`` is what the blocks show, stacked."""
+    """Return columns by name, [blocks, rows], from the stacked parts of the blocks."""
     gains = [one.gains for one in blocks]
     centred = torch.tensor([first is not None and first.centred for first, _ in gains])
     found = stream(given["before"], given["after"], centred.to(given["before"].device)[:, None])
@@ -166,12 +167,12 @@ def _reduced(given: dict[str, Tensor], blocks: Sequence[_WaitingBlock]) -> dict[
 def stream(
     before: Float[Tensor, "*rows width"], after: Float[Tensor, "*rows width"], centred: Bool[Tensor, "*some"]
 ) -> dict[str, PerRow]:
-    """How crowded the entering residual is, and how the block turns and stretches it.
+    """Measure how crowded the entering residual is, and how the block turns and stretches it.
 
     Args:
         before: The residual that enters the block.
         after: The residual that leaves it.
-        centred: Where the block's norm removes the mean before it measures the length; may be broadcast.
+        centred: Whether the block's norm subtracts the mean first; may be broadcast.
 
     Returns:
         Columns by name; NaN where the residual (or its median) is 0.
@@ -179,7 +180,7 @@ def stream(
     size = before.abs()
     largest, channel = size.max(-1)
     normed = before - before.mean(-1, keepdim=True) * centred[..., None]
-    energy = normed.double().square()
+    energy = normed.double().square()  # float64: 1 - share would lose its digits for massive activations
     share = energy.amax(-1) / energy.sum(-1)
     update = after - before
     lengths = [torch.linalg.vector_norm(one, dim=-1) for one in (before, after, update)]
@@ -191,6 +192,7 @@ def stream(
         "max_channel": channel.to(largest.dtype),
         "max_ratio": (largest / median).where(median > 0, torch.nan),
         "update_ratio": (lengths[2] / lengths[0]).where(lengths[0] > 0, torch.nan),
+        # rounding can push a cosine past 1
         "residual_cos": ((before * after).sum(-1) / (lengths[0] * lengths[1])).clamp(-1, 1),
         "update_cos": ((before * update).sum(-1) / (lengths[0] * lengths[2])).clamp(-1, 1),
     }
@@ -199,7 +201,7 @@ def stream(
 def cancellation(
     lengths: Float[Tensor, "*rows heads"], length_of_sum: Float[Tensor, "*rows"]
 ) -> dict[str, PerRow]:
-    """What the heads' outputs lose to one another, and what orthogonal ones of the same lengths would.
+    """Measure how much the heads' outputs cancel, and how much orthogonal ones of the same lengths would.
 
     Args:
         lengths: Euclidean norms of the heads' outputs.

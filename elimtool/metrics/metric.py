@@ -1,16 +1,17 @@
-"""What a metric is: it names the activations it needs, reduces what it is shown, and fills tables."""
+"""Define what a metric is: it names the activations it needs, reduces them, and fills tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from elimtool.lenses.regime import ReferenceStatistics
-from elimtool.metrics.columns import Columns
+from elimtool.metrics.columns import Columns, join
 from elimtool.model.affine import Directions
 from elimtool.model.view import Batch, LayerView
 from elimtool.numerics.shapes import Shapes
@@ -19,15 +20,15 @@ from elimtool.samplers import Chain
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """The tokens followed at each probed row: the user's targets and foils, or the model's own leaders.
+    """Tokens followed at each probed row: the user's targets and foils, or the model's most probable tokens.
 
     Attributes:
         ids: Vocabulary indices, -1 where a row follows fewer tokens than others.
         is_foil: Which of them are foils.
         ambiguous: Which of them share their token with another of the same prompt.
-        texts: The strings, one list a row.
-        logprob: Joint log-probability of all tokens of a target (nats), NaN where it was not measured: of
-            foils of several tokens, for one.
+        texts: Their strings, one list per row.
+        logprob: Joint log-probability of all tokens of a target (nats); NaN where it was not measured, as for
+            foils of several tokens.
     """
 
     ids: Int[Tensor, "rows k"]
@@ -44,15 +45,15 @@ class ReadoutView:
     Attributes:
         batch: The batch that the rows belong to.
         rows: ``(prompt, probe)`` indices of the rows within the batch.
-        lens: Name of the lens that the layers before the last were read with.
-        logits: Layer -1 (the embedding) first, the model's own output last; float32 or better. The next
-            rows' logits take their place in memory.
-        shapes: What each of them is like.
+        lens: Name of the lens used for the layers before the last.
+        logits: Layer -1 (the embedding) first, the model's own output last; float32 or better. Valid
+            only during the call: the next rows' logits overwrite them.
+        shapes: Statistics of each distribution.
         output: The model's own output as log-probabilities (nats).
         followed: The tokens to follow.
-        spell: Vocabulary index to text.
-        directions: Vocabulary indices of some rows to how their logits depend on the last residual.
-        readout: Residuals of the last layer, or carried there, to logits.
+        spell: Converts a vocabulary index to text.
+        directions: Returns how the logits of vocabulary indices of some rows depend on the last residual.
+        readout: Converts residuals of the last layer, or mapped to it, to logits.
     """
 
     batch: Batch
@@ -73,14 +74,14 @@ class Settings:
 
     Attributes:
         chains: The sampler chains to run.
-        heads: Whether to keep single heads.
+        heads: Whether to report single heads.
         tables: Tables to fill; ``None`` for all.
-        reference: What text in distribution looks like to the model; ``None`` where no lens was fitted.
-        compiled: Whether loops over the vocabulary may be compiled, see ``elimtool.numerics.kernels``.
-        readout_bytes: Logits held at a time while residuals are read out; rows are read in chunks that fit.
-        held_numbers: Numbers in one intermediate tensor at most, about; more are worked through in parts.
-        kept_weights: Attention weights of a layer up to which they are kept until they are scored; more are
-            formed again.
+        reference: Statistics of the model on reference text; ``None`` where no lens was fitted.
+        compiled: Whether compiled loops over the vocabulary may be used, see ``elimtool.numerics.kernels``.
+        readout_bytes: Bytes of logits held at a time while residuals are read out, in chunks of rows.
+        held_numbers: About the most numbers in one intermediate tensor; more are processed in parts.
+        kept_weights: Most attention weights of a layer that are kept until they are scored; more are
+            computed again.
     """
 
     chains: tuple[Chain, ...] = ()
@@ -93,18 +94,18 @@ class Settings:
     kept_weights: int = 2**16
 
     def wants(self, table: str) -> bool:
-        """Whether a table is to be filled."""
+        """Return whether to fill a table."""
         return self.tables is None or table in self.tables
 
 
 class Metric:
-    """One family of numbers, made anew for each batch; it never changes what it is shown.
+    """One family of numbers, created anew for each batch; it never changes what it is given.
 
-    A metric implements what it looks at, ``observe`` for layers and ``read`` for distributions over the
-    vocabulary, and ``finish`` if it fills tables. Rows are read out only where a metric implements ``read``.
+    A metric implements ``observe`` to see layers and ``read`` to see distributions over the vocabulary; rows
+    are read out only where a metric implements ``read``.
 
     Attributes:
-        needs: Activations that it observes beside the residual stream, see ``Model.stream``.
+        needs: Activations that it observes besides the residual stream, see ``Model.stream``.
         tables: Tables that it fills.
     """
 
@@ -115,15 +116,20 @@ class Metric:
         self.batch = batch
         self.settings = settings
 
+    @cached_property  # not set in __init__, which metrics without tables may replace
+    def filled(self) -> dict[str, list[Columns]]:
+        """Columns of each table, in parts, for the default ``finish``."""
+        return {table: [] for table in self.tables}
+
     def observe(self, view: LayerView) -> None:
-        """Reduce one layer; called for layer -1, 0, 1, ... in order."""
+        """Reduce one layer; called for layers -1, 0, 1, ... in order."""
 
     def read(self, view: ReadoutView) -> None:
-        """Reduce some rows' distributions; called after the last layer, rows in order."""
+        """Reduce the distributions of some rows; called after the last layer, rows in order."""
 
     def finish(self) -> dict[str, Columns]:
-        """The filled tables: columns by table name, none for a table without rows.
+        """Return columns by table name, none for a table without rows.
 
-        Rows stand in the order prompt, position, layer, item.
+        Rows are in the order prompt, position, layer, item.
         """
-        return {}
+        return {table: join(parts) for table, parts in self.filled.items()}

@@ -1,4 +1,4 @@
-"""Count how many of an MLP's neurons are active, and how many can go before its output changes."""
+"""Count the active neurons of an MLP, and those that can be dropped before its output changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from elimtool.model.affine import wide
 
 NEGLIGIBLE = 0.01
-"""A neuron counts as below threshold under this share of the largest absolute activation."""
+"""Share of the largest absolute activation under which a neuron is below threshold."""
 
 HELD = 0.9
 """Share of the squared activations that the n90 neurons hold."""
@@ -24,14 +24,14 @@ STEPS = 32
 """Neurons are dropped in this many steps first, then one by one within the step that goes too far."""
 
 LATE = 15
-"""The last steps, which are looked at first: mostly more than half of all neurons can go."""
+"""Number of last steps, which are tried first: mostly more than half of all neurons can be dropped."""
 
 HELD_NUMBERS = 2**20
-"""Numbers in one intermediate tensor at most, about, unless a single layer has more."""
+"""About the most numbers in one intermediate tensor, unless a single layer has more."""
 
 
 def activity(neurons: Float[Tensor, "*rows neurons"]) -> dict[str, Float[Tensor, "*rows"]]:
-    """How many of an MLP's neurons are active, by three definitions; NaN where all are 0."""
+    """Measure how many neurons of an MLP are active, by three definitions; NaN where all are 0."""
     size = neurons.double().abs()
     largest = size.amax(-1)
     energy = (size / largest[..., None]).square()  # scaled: fourth powers of large numbers stay finite
@@ -49,14 +49,14 @@ def activity(neurons: Float[Tensor, "*rows neurons"]) -> dict[str, Float[Tensor,
 
 
 def _falling(size: Float[Tensor, "*rows neurons"]) -> Float[Tensor, "*rows neurons"]:
-    """Each row in falling order. On the CPU NumPy sorts several times as fast, by vector instructions."""
+    """Sort each row in falling order; on the CPU by NumPy, whose vectorised sort is several times as fast."""
     if size.device.type != "cpu" or size.dtype == torch.bfloat16:
         return size.sort(-1, descending=True).values
     return torch.from_numpy(-np.sort(-size.numpy(), axis=-1))
 
 
 def _rising(size: Float[Tensor, "*rows neurons"]) -> Int[Tensor, "*rows neurons"]:
-    """Places in rising order; which of equals comes first is the same every time."""
+    """Return indices in rising order; ties come in the same order every time."""
     if size.device.type != "cpu":
         return size.argsort(stable=True)
     return torch.from_numpy(size.numpy().argsort(-1))
@@ -68,20 +68,20 @@ def droppable(
     sizes: Float[Tensor, "layers neurons"],
     held: int = HELD_NUMBERS,
 ) -> tuple[Float[Tensor, "layers rows"], Float[Tensor, "layers rows width"]]:
-    """Share of neurons that can go before an MLP's output is off by more than ``ERROR`` of its length.
+    """Return the share of neurons that can be dropped before the output is off by ``ERROR`` of its length.
 
-    Neurons go in the order of what each writes, |a_f| |W_f|, the least first. The error is that of the
-    output itself, exact. It need not grow with every neuron; the search takes the last of ``STEPS`` equal
-    steps that stays within the error, then the most neurons of the next step that do.
+    Neurons are dropped by rising length of what they write, |a_f| |W_f|. The error of the output is exact,
+    and need not grow with every neuron: the search takes the last of ``STEPS`` equal steps that stays within
+    ``ERROR``, then the most neurons of the next step that do.
 
     Args:
         neurons: Activations, the inputs of the down projections.
-        weights: Each layer's down projection; in half precision it is widened when its turn comes.
+        weights: Down projection of each layer; half precision is widened one layer at a time.
         sizes: Euclidean norms of its columns.
         held: Numbers in one intermediate tensor at most, about, unless a single layer has more.
 
     Returns:
-        ``(share, written)``: 0 .. 1, NaN where the output is 0; and what all neurons together write.
+        ``(share, written)``: 0 .. 1, NaN where the output is 0; and the output of all neurons.
     """
     layers, rows, count = neurons.shape
     together = max(1, held // (rows * count * (LATE + 1)))
@@ -107,7 +107,7 @@ def _droppable(
     within, kept = _within(late, allowed)
     done = within + (STEPS - LATE - 1)
     for layer in ((within == 0) & (allowed > 0)).any(-1).nonzero()[:, 0].tolist():
-        # few neurons of a row can go, and the last one that can is in an earlier step
+        # few neurons of some row can be dropped: the last is in an earlier step
         some = slice(layer, layer + 1)
         early = _steps(neurons[some], weights[some], order[some], step, 1)[..., : STEPS - LATE - 1]
         before, rest = _within(early, allowed[some])
@@ -129,7 +129,7 @@ def _steps(
     step: int,
     first: int,
 ) -> Float[Tensor, "layers width rows steps"]:
-    """What the neurons of the first steps write together, for ``first`` to all ``STEPS`` of them."""
+    """Return the sum of what the neurons of the first steps write, for ``first`` to all ``STEPS`` of them."""
     layers, rows, count = order.shape
     steps = STEPS - first + 1
     place = (torch.arange(count, device=order.device) // step - (first - 1)).clamp(min=0)
@@ -147,10 +147,10 @@ def _lengths(
     chosen: Int[Tensor, "layers rows step"],
     values: Float[Tensor, "layers rows step"],
 ) -> Float64[Tensor, "layers rows step"]:
-    """Squared lengths of what is kept plus what the first of some neurons write, for 1 to all of them.
+    """Return squared lengths of ``kept`` plus what the first chosen neurons write, for 1 to all of them.
 
-    They come from the products of the neurons' columns with one another: |k + sum v_i|^2 is |k|^2, twice the
-    products k v_i, twice those of pairs, and the squares.
+    From products of the neurons' columns: |k + sum v_i|^2 is |k|^2, twice the products k v_i, twice those of
+    pairs, and the squares.
     """
     with_kept, pairs = [], []
     for one, weight, which in zip(kept, weights, chosen, strict=True):
@@ -165,7 +165,7 @@ def _lengths(
 
 
 def _running(parts: Float[Tensor, "*some n"]) -> Float[Tensor, "*some n"]:
-    """Sums of the first parts, for 1 to all of them; a product takes half the time of ``cumsum``."""
+    """Sum cumulatively; a matrix product takes half the time of ``cumsum``."""
     n = parts.shape[-1]
     return parts @ torch.ones(n, n, dtype=parts.dtype, device=parts.device).triu()
 
@@ -173,7 +173,7 @@ def _running(parts: Float[Tensor, "*some n"]) -> Float[Tensor, "*some n"]:
 def _within(
     dropped: Float[Tensor, "layers width rows n"], allowed: Float[Tensor, "layers rows"]
 ) -> tuple[Int[Tensor, "layers rows"], Float[Tensor, "layers width rows"]]:
-    """1 + the last column of each row that is no longer than allowed, 0 for none; and that column, or 0."""
+    """Return 1 + the index of the last column no longer than allowed, 0 for none; and that column, or 0."""
     last = _last(dropped.square().sum(1), allowed.square())
     column = (last - 1).clamp(min=0)[:, None, :, None].expand(*dropped.shape[:-1], 1)
     return last, dropped.gather(-1, column)[..., 0] * (last > 0)[:, None]
@@ -182,6 +182,6 @@ def _within(
 def _last(
     squares: Float[Tensor, "layers rows n"], allowed: Float[Tensor, "layers rows"]
 ) -> Int[Tensor, "layers rows"]:
-    """1 + the last of each row's squared lengths that is no larger than allowed, 0 for none."""
+    """Return 1 + the index of each row's last squared length no larger than allowed, 0 for none."""
     places = torch.arange(1, squares.shape[-1] + 1, device=squares.device)
     return ((squares <= allowed[..., None]) * places).amax(-1)

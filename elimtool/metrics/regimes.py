@@ -1,7 +1,7 @@
 """Regimes: whether each prediction is strong, balanced or dysfunctional, by the output and the text before.
 
-Table ``regimes``, one row a probed position; filled where the lens brings a reference set. See
-``elimtool.lenses.regime`` for the rule and its sources.
+Table ``regimes``, one row per probed position; filled where the lens has a reference set.
+``elimtool.lenses.regime`` has the rule and its sources.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from elimtool.lenses.regime import ABSTAIN, UNSEEN, WINDOW, Recent, recent_surprisal, regimes
 from elimtool.lenses.stream import READOUT_BYTES
-from elimtool.metrics.columns import Columns, join, place
+from elimtool.metrics.columns import place
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.view import Batch, LayerView
 from elimtool.numerics.shapes import normaliser
 
 
 class Regimes(Metric):
-    """Keeps the last layer's residuals, and reads the positions out whose predictions are tested."""
+    """Keeps the last layer's residuals, and reads out the positions that the rule needs."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"context"})
     tables: ClassVar[tuple[str, ...]] = ("regimes",)
@@ -31,15 +31,14 @@ class Regimes(Metric):
         self.reference = settings.reference
         self.context: Tensor | None = None
         self.recent: list[Recent] = []
-        self.filled: list[Columns] = []
 
     def observe(self, view: LayerView) -> None:
-        """Keep the last layer's residuals; nothing without a reference."""
+        """Keep the last layer's residuals, if there is a reference."""
         if self.reference is not None and view.context is not None:
             self.context = view.context
 
     def read(self, view: ReadoutView) -> None:
-        """Judge some rows."""
+        """Find the regimes of some rows."""
         if self.reference is None or self.context is None or view.readout is None:
             return
         if not self.recent:
@@ -48,7 +47,7 @@ class Regimes(Metric):
         position = self.batch.positions.cpu()[prompt, probe]
         recent = _gather(self.recent, prompt.tolist(), position.tolist())
         found = regimes(self.reference, view.output, recent)
-        self.filled.append(
+        self.filled["regimes"].append(
             {
                 **place(self.batch, view.rows),
                 "regime": [None if name == ABSTAIN else name for name in found.regime],
@@ -62,7 +61,7 @@ class Regimes(Metric):
         )
 
     def _recent(self, view: ReadoutView) -> list[Recent]:
-        """What was observed before the probed positions of each prompt; all are read out together."""
+        """Return the recent surprisal up to the probed positions of each prompt, read out together."""
         assert self.context is not None
         ids = [torch.tensor(one.token_ids) for one in self.batch.encoded]
         spans = [
@@ -83,18 +82,14 @@ class Regimes(Metric):
             found.append(recent_surprisal(surprisal))
         return found
 
-    def finish(self) -> dict[str, Columns]:
-        """Columns of the table."""
-        return {"regimes": join(self.filled)}
-
 
 def surprisal_of(
     view: ReadoutView, residual: Float[Tensor, "rows width"], tokens: Tensor, compiled: bool = False
 ) -> Float[Tensor, "rows"]:
-    """How surprising each token was (nats, float64) by the last residual of the position before it."""
+    """Return each token's surprisal (nats, float64), by the last residual of the position before it."""
     assert view.readout is not None
-    step = max(1, READOUT_BYTES // (view.logits.shape[-1] * 4))
-    found = [torch.empty(0, dtype=torch.float64)]
+    step = max(1, READOUT_BYTES // (view.logits.shape[-1] * 4))  # float32 logits
+    found = [torch.empty(0, dtype=torch.float64)]  # so that no rows give an empty tensor
     for start in range(0, len(residual), step):
         logits = view.readout(residual[start : start + step])
         wanted = tokens[start : start + step, None].to(logits.device)
@@ -104,7 +99,7 @@ def surprisal_of(
 
 
 def _gather(recent: list[Recent], prompt: list[int], position: list[int]) -> Recent:
-    """The entries of some positions of some prompts."""
+    """Select some positions of some prompts."""
     cells = list(zip(prompt, position, strict=True))
     return Recent(
         torch.stack([recent[i].mean[t] for i, t in cells]),

@@ -1,9 +1,8 @@
-"""The sampler ledger: what every stage of every chain cuts from the model's output, and each target's fate.
+"""Sampler ledger: what every stage of every chain removes from the model's output, and each target's fate.
 
-Tables ``sampling`` (one row a stage), ``sampling_targets`` (one row a stage and target),
-``chain_differences`` (one row a pair of chains) and ``survival`` (one row a target: the least settings at
-which it survives). The stages themselves live in
-``elimtool.samplers``; here their ledgers become columns. Foils are followed by the lens only.
+Tables ``sampling`` (one row per stage), ``sampling_targets`` (one row per stage and target),
+``chain_differences`` (one row per pair of chains) and ``survival`` (one row per target: the settings at which
+it just survives). ``elimtool.samplers`` computes the ledgers; here they become columns. Foils are left out.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, Columns, join, names_at, null_where, place, spelled
+from elimtool.metrics.columns import Categorical, Columns, names_at, null_where, place, spelled
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
 from elimtool.samplers import History, Ledger, StageRecord
@@ -27,7 +26,7 @@ from elimtool.samplers.compare import ChainDifference, Ordering, compare
 from elimtool.samplers.survival import TemperatureRanges, bounds, temperature_ranges
 
 SHOWN = 5
-"""How many of the tokens that survive one chain alone are named."""
+"""Number of tokens named that survive only one of two chains."""
 
 
 class SamplerLedger(Metric):
@@ -38,31 +37,26 @@ class SamplerLedger(Metric):
     def __init__(self, batch: Batch, settings: Settings) -> None:
         super().__init__(batch, settings)
         self.chains = settings.chains
-        self.compiled = settings.compiled
-        self.stages: list[Columns] = []
-        self.fates: list[Columns] = []
-        self.differences: list[Columns] = []
-        self.survival: list[Columns] = []
 
     def read(self, view: ReadoutView) -> None:
         """Run the chains on some rows."""
         logits = view.logits[-1].cpu()  # samplers run there: see Chain.run
         ids = view.followed.ids.masked_fill(view.followed.is_foil, -1).cpu()
         histories = self._histories(view)
-        begun = Candidates.of(logits, ids, compiled=self.compiled)
+        begun = Candidates.of(logits, ids, compiled=self.settings.compiled)
         maxima = view.shapes.maxima
         by = Ordering(logits, None if maxima is None else maxima[-len(logits) :])
         begun.led_by(by.ahead)
         ledgers = [chain.run(logits, ids, histories=histories, begun=begun) for chain in self.chains]
         if ledgers:
-            self.stages.append(self._stage_columns(view, ledgers))
-            self.fates.append(self._fate_columns(view, ids, ledgers))
+            self.filled["sampling"].append(self._stage_columns(view, ledgers))
+            self.filled["sampling_targets"].append(self._fate_columns(view, ids, ledgers))
         for left, right in combinations(ledgers, 2):
-            self.differences.append(self._difference_columns(view, compare(left, right), by))
-        self.survival.append(self._survival_columns(view, begun, ids, histories, ledgers))
+            self.filled["chain_differences"].append(self._difference_columns(view, compare(left, right), by))
+        self.filled["survival"].append(self._survival_columns(view, begun, ids, histories, ledgers))
 
     def _histories(self, view: ReadoutView) -> list[History]:
-        """The tokens before each probed row, itself included: what penalties and DRY look back on."""
+        """Return the tokens up to each probed row, which penalties and DRY look back on."""
         prompt, probe = view.rows
         positions = view.batch.positions[prompt, probe].tolist()
         return [
@@ -117,7 +111,7 @@ class SamplerLedger(Metric):
             return torch.stack(values, 1).cpu().numpy()[row, step, k]
 
         chain = self._chain_columns(step)
-        del chain["engine"]
+        del chain["engine"]  # table sampling has it
         alive, left, ranks = at("alive_before"), at("alive_after"), at("rank_before")
         tokens = ids.cpu().numpy()[row, k]
         return {
@@ -135,7 +129,7 @@ class SamplerLedger(Metric):
         }
 
     def _whys(self, view: ReadoutView, records: list[StageRecord], at: Any, removed: Any) -> list[str | None]:
-        """Why targets were removed, or what is held against them; ``at``: rows, records and places."""
+        """Say why targets were removed, or were penalised; ``at``: indices of rows, records and targets."""
         found: list[str | None] = [None] * len(removed)
         row, step, k = at
         telling = removed | np.array([record.tells for record in records])[step]
@@ -144,7 +138,7 @@ class SamplerLedger(Metric):
         return found
 
     def _difference_columns(self, view: ReadoutView, found: ChainDifference, by: Ordering) -> dict[str, Any]:
-        """One pair of chains on some rows; the tokens that tell them apart, by the model's probability."""
+        """Compare a pair of chains on some rows; differing tokens are ordered by the model's probability."""
         row = np.arange(view.logits.shape[1])
         first, second = found.first(by, SHOWN)
         return {
@@ -200,21 +194,17 @@ class SamplerLedger(Metric):
         }
 
     def finish(self) -> dict[str, Columns]:
-        """Columns of the three tables."""
-        return {
-            "sampling": join(self.stages),
-            "sampling_targets": join(self.fates),
-            "chain_differences": self._in_order(join(self.differences)),
-            "survival": join(self.survival),
-        }
+        """Return columns of the four tables."""
+        found = super().finish()
+        return {**found, "chain_differences": self._in_order(found["chain_differences"])}
 
     def _in_order(self, columns: Columns) -> Columns:
-        """Rows by prompt, position and pair: pairs were compared chunk by chunk, one after the other."""
+        """Sort rows by prompt, position and pair: parts hold one pair on a chunk of rows each."""
         if not columns:
             return columns
         prompts = {one.prompt_id: index for index, one in enumerate(self.batch.encoded)}
         prompt = np.array([prompts[one] for one in columns["prompt_id"]])
-        order = np.lexsort((columns["position"], prompt))
+        order = np.lexsort((columns["position"], prompt))  # stable, so that pairs stay in order
         return {
             key: [values[i] for i in order] if isinstance(values, list) else values[order]
             for key, values in columns.items()
@@ -222,12 +212,12 @@ class SamplerLedger(Metric):
 
 
 def notes_of(record: StageRecord, row: int, spell: Callable[[int], str]) -> list[str]:
-    """What a stage has to tell about one row, tokens in words."""
+    """List the remarks of a stage about one row, with tokens as text."""
     return [*record.notes, *(detail.told(spell) for detail in record.details(row).values())]
 
 
 def _why(record: StageRecord, k: int, row: int, removed: bool, spell: Callable[[int], str]) -> str | None:
-    """Why a stage removed a target, or what it holds against it; ``None`` if neither."""
+    """Say why a stage removed or penalised a target; ``None`` if it did neither."""
     details = record.details(row)
     told = details.get(int(record.targets[row, k])) if details else None
     if told is not None:
@@ -236,7 +226,7 @@ def _why(record: StageRecord, k: int, row: int, removed: bool, spell: Callable[[
 
 
 def _ends(found: TemperatureRanges) -> list[list[tuple[float, float, str]]]:
-    """Both ends and the status of each row's targets."""
+    """Return both ends and the status for the targets of each row."""
     rows = zip(found.t_min.tolist(), found.t_max.tolist(), found.status, strict=True)
     return [list(zip(*row, strict=True)) for row in rows]
 

@@ -9,25 +9,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Columns, join, place, spelled
-from elimtool.metrics.metric import Metric, ReadoutView, Settings
-from elimtool.model.view import Batch
+from elimtool.metrics.columns import place, spelled
+from elimtool.metrics.metric import Metric, ReadoutView
 
 PLACES = 20
-"""Tokens kept of every probed row."""
+"""Number of tokens kept for every probed row."""
 
 
 class TopTokens(Metric):
-    """Keeps the first tokens of the output at the probed rows."""
+    """Keeps the most probable tokens of the output at the probed rows."""
 
     tables: ClassVar[tuple[str, ...]] = ("top_tokens",)
 
-    def __init__(self, batch: Batch, settings: Settings) -> None:
-        super().__init__(batch, settings)
-        self.rows: list[Columns] = []
-
     def read(self, view: ReadoutView) -> None:
-        """Take the first tokens of the last layer's rows, equal logits in order of their ids."""
+        """Keep the most probable tokens of some rows; ties are in order of token id."""
         logprobs = view.output
         n_rows, vocab = logprobs.shape
         places = min(PLACES, vocab)
@@ -35,7 +30,7 @@ class TopTokens(Metric):
         tokens = chosen.cpu().numpy().reshape(-1)
         found = logprobs.gather(-1, chosen).double().cpu()
         row, order = np.indices((n_rows, places)).reshape(2, -1)
-        self.rows.append(
+        self.filled["top_tokens"].append(
             {
                 **place(self.batch, view.rows, row),
                 "place": order + 1,
@@ -46,13 +41,9 @@ class TopTokens(Metric):
             }
         )
 
-    def finish(self) -> dict[str, Columns]:
-        """Columns of the table."""
-        return {"top_tokens": join(self.rows)}
-
 
 def _first(row: Float[Tensor, "vocab"], places: int) -> Int[Tensor, "places"]:
-    """Ids of the first tokens of one distribution, without sorting all of it."""
-    least = row.topk(places).values[-1]
+    """Return the ids of the most probable tokens of one distribution, without sorting all of it."""
+    least = row.topk(places).values[-1]  # the ids of topk would break ties in any order
     among = (row >= least).nonzero()[:, 0]
     return among[row[among].sort(descending=True, stable=True).indices[:places]]

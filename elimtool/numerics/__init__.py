@@ -1,1 +1,1 @@
-"""Compute with tensors: distributions, ranks, shapes of distributions, compiled loops for large jobs."""
+"""Compute with tensors: distributions, ranks, statistics of distributions, compiled loops for large jobs."""

@@ -1,7 +1,6 @@
-"""Which tokens come first: scores of rows in; ranks, the largest scores and nuclei out.
+"""Find ranks, largest scores and nuclei of rows of scores.
 
-Nothing here knows a model, a file or a table. On a CPU rows are worked through by numpy one at a time, while
-they are in the processor's cache.
+On a CPU numpy works on one row at a time, while it is in the processor's cache.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from elimtool.numerics.distributions import LIKELY, OverVocab
 
 
 def top(logits: Float[Tensor, "*rows vocab"]) -> Int[Tensor, "*rows"]:
-    """The largest score of each row, the first of equals; numpy finds it five times faster than torch."""
-    return torch.from_numpy(logits.numpy().argmax(-1)) if _is_cpu(logits) else logits.argmax(-1)
+    """Return the index of each row's largest score, the first of equals."""
+    # on a CPU numpy is five times faster than torch
+    return torch.from_numpy(logits.numpy().argmax(-1)) if logits.is_cpu else logits.argmax(-1)
 
 
 def rank(
@@ -30,15 +30,15 @@ def rank(
     leading: Sequence[npt.NDArray[Any]] | None = None,
     maxima: npt.NDArray[np.float32] | None = None,
 ) -> tuple[Int[Tensor, "rows k"], Int[Tensor, "rows k"]]:
-    """Strict rank of given tokens, and the number of other tokens tied with each.
+    """Rank tokens strictly, and count the other tokens tied with each.
 
     Args:
         logits: Scores; ``nan`` is not allowed.
         tokens: Vocabulary indices to rank, one row of ``k`` for each row of logits.
-        leading: Each row's scores from one of them on, rising, where they are known (``Edge.leading``): a
-            token among them is ranked without a look at the others.
+        leading: Each row's best scores, rising, where they are known (``Edge.leading``): a token among them
+            is ranked without looking at the others.
         maxima: The largest score of each block of a row's tokens, [rows, blocks], where compiled loops found
-            them (``kernels.rows.reduced``): they count then too.
+            them (``kernels.rows.reduced``); then compiled loops count too.
 
     Returns:
         ``(rank, ties)``: rank = 1 + number of strictly larger scores, 1 .. vocab; ties >= 0.
@@ -46,12 +46,12 @@ def rank(
     scores = logits.gather(-1, tokens)
     if not tokens.shape[1]:
         return torch.zeros_like(tokens), torch.zeros_like(tokens)
-    if _is_cpu(logits):
+    if logits.is_cpu:
         larger, equal = (
             _counted(logits, scores, leading) if maxima is None else _in_loops(logits, scores, maxima)
         )
     else:
-        columns = scores.unbind(-1)
+        columns = scores.unbind(-1)  # one comparison for all k would need k times the memory
         larger = torch.stack([(logits > one[:, None]).sum(-1) for one in columns], -1)
         equal = torch.stack([(logits == one[:, None]).sum(-1) for one in columns], -1)
     return larger + 1, equal - 1
@@ -69,9 +69,9 @@ def _in_loops(
 def _counted(
     logits: OverVocab, scores: Float[Tensor, "rows k"], leading: Sequence[npt.NDArray[Any]] | None
 ) -> tuple[Tensor, Tensor]:
-    """How many scores of each row are larger than, and equal to, some others.
+    """Count the scores of each row larger than, and equal to, given ones.
 
-    Those that are not among the leading ones are compared with the whole row.
+    Scores that are not among the leading ones are compared with the whole row.
     """
     values, bounds = logits.numpy(), scores.numpy()
     larger, equal = np.zeros((2, *bounds.shape), dtype=np.int64)
@@ -86,20 +86,18 @@ def _counted(
 def count_compared(
     values: npt.NDArray[Any], bounds: npt.NDArray[Any], wanted: npt.NDArray[np.bool_], *comparisons: np.ufunc
 ) -> npt.NDArray[np.int64]:
-    """How many values of a row stand in some relations to each wanted bound of the row.
-
-    By numpy, which counts bytes ten times faster than torch, row by row, so that a row stays in the
-    processor's cache.
+    """Count the values of each row for which a comparison with a bound of the row is true.
 
     Args:
         values: [rows, width].
         bounds: [rows, k].
-        wanted: Which bounds to look at, [rows, k].
-        comparisons: The relations, such as ``np.greater``.
+        wanted: Which bounds to compare with, [rows, k].
+        comparisons: Comparisons, such as ``np.greater``.
 
     Returns:
-        [comparisons, wanted bounds].
+        Counts, [comparisons, wanted bounds].
     """
+    # numpy counts bytes ten times faster than torch
     mask = np.empty(values.shape[1], dtype=np.bool_)
     places = np.argwhere(wanted).tolist()
     found = np.empty((len(comparisons), len(places)), dtype=np.int64)
@@ -112,7 +110,7 @@ def count_compared(
 def largest(
     logits: OverVocab, count: int, leading: Sequence[npt.NDArray[Any]] | None = None
 ) -> Float[Tensor, "rows count"]:
-    """The largest scores of each row, falling; at most as many as there are columns.
+    """Return the largest scores of each row, falling; at most as many as there are columns.
 
     Args:
         logits: Scores; ``nan`` is not allowed.
@@ -120,7 +118,7 @@ def largest(
         leading: Each row's best scores, rising, where they are known (``Edge.leading``).
     """
     count = min(count, logits.shape[-1])
-    if not _is_cpu(logits):
+    if not logits.is_cpu:
         return logits.topk(count, -1).values
     rows = logits.numpy()
     found = np.empty((len(rows), count), dtype=rows.dtype)
@@ -133,14 +131,14 @@ def largest(
 
 
 def reaching(row: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    """Some values of a row, the ``count`` largest among them.
+    """Return values of a row that include its ``count`` largest.
 
-    The row is folded to the maxima of some columns: ``count`` of these are values that reach the ``count``-th
-    largest maximum, so all values under that one can go.
+    The row is folded into columns. ``count`` columns have a maximum that reaches the ``count``-th largest
+    maximum, so all values under that one can be dropped.
     """
-    columns = 12 * count
+    columns = 12 * count  # the more columns, the fewer values are left to sort
     depth = len(row) // columns
-    if depth < 4:
+    if depth < 4:  # too short a row for folding to be worth it
         return row
     maxima = row[: depth * columns].reshape(depth, columns).max(0)
     reached: npt.NDArray[Any] = row[row >= np.partition(maxima, -count)[-count]]
@@ -148,22 +146,20 @@ def reaching(row: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
 
 
 def nucleus(logprobs: OverVocab, mass: float = 0.9) -> Bool[Tensor, "rows vocab"]:
-    """The smallest set of most probable tokens that holds ``mass`` of each row.
+    """Find the smallest set of most probable tokens that holds ``mass`` of each row.
 
-    The tokens above some probability are sorted, and no others, where together they hold the mass: the set
-    is among them. All tokens under (1 - mass) / vocab hold less than 1 - mass, so that a threshold that
-    proves the answer exists. The crossing token belongs to the set; of equally probable tokens the one with
-    the lower id comes first. Source: Holtzman et al. 2020 (arXiv 1904.09751).
+    The token that crosses ``mass`` belongs to the set; of equally probable tokens the one with the lower id
+    comes first. Source: Holtzman et al. 2020 (arXiv 1904.09751).
 
     Args:
         logprobs: Normalised log-probabilities.
         mass: Share of the probability to hold, 0 < mass <= 1.
 
     Returns:
-        Which tokens belong; at least one of each row.
+        Which tokens belong; at least one in each row.
     """
     inside = torch.zeros(logprobs.shape, dtype=torch.bool, device=logprobs.device)
-    if _is_cpu(logprobs):
+    if logprobs.is_cpu:
         for row, flags in zip(logprobs.numpy(), inside.numpy(), strict=True):
             flags[:] = marked(row, edge(row, mass))
         return inside
@@ -174,10 +170,10 @@ def nucleus(logprobs: OverVocab, mass: float = 0.9) -> Bool[Tensor, "rows vocab"
 
 
 def count_true(flags: Bool[Tensor, "*rows width"]) -> Int[Tensor, "*rows"]:
-    """How many flags of each row are set, on the CPU; numpy counts bytes ten times faster than torch."""
-    if not _is_cpu(flags):
+    """Count the set flags of each row; the counts are on the CPU."""
+    if not flags.is_cpu:
         return flags.sum(-1).cpu()
-    rows = flags.numpy().reshape(-1, flags.shape[-1])
+    rows = flags.numpy().reshape(-1, flags.shape[-1])  # numpy's count is ten times as fast as torch's
     found = np.fromiter((np.count_nonzero(row) for row in rows), dtype=np.int64, count=len(rows))
     return torch.from_numpy(found).reshape(flags.shape[:-1])
 
@@ -185,7 +181,7 @@ def count_true(flags: Bool[Tensor, "*rows width"]) -> Int[Tensor, "*rows"]:
 def partly_sorted(
     logprobs: OverVocab, mass: float, width: int = 256
 ) -> tuple[Int[Tensor, "rows width"], Bool[Tensor, "rows width"]]:
-    """The same by a partial sort of ``width`` tokens, and a longer one of the rows that need more.
+    """Find nuclei by a partial sort of ``width`` tokens, and a longer one of the rows that need more.
 
     Returns:
         ``(tokens, member)``: candidate token ids by falling probability, and which of them belong.
@@ -193,7 +189,7 @@ def partly_sorted(
     rows, vocab = logprobs.shape
     width = min(width, vocab)
     top, tokens = logprobs.topk(width, dim=-1, sorted=True)
-    probs = top.double().exp()
+    probs = top.double().exp()  # float32 sums of many small terms would misplace the edge
     member = probs.cumsum(-1) - probs < mass
     member[:, 0] = True
     unanswered = member[:, -1]
@@ -208,17 +204,17 @@ def partly_sorted(
 
 
 LEADING = 4096
-"""Scores that are kept of a row at most."""
+"""Largest number of scores kept of a row."""
 
 
 class Edge(NamedTuple):
-    """Where a nucleus ends.
+    """The edge of a nucleus.
 
     Attributes:
-        size: How many tokens it has.
+        size: Number of tokens in the nucleus.
         score: The least of their scores.
         tied: How many tokens of that score belong, those with the lowest ids; ``None`` where all do.
-        leading: Scores of the row's best tokens, rising, all that are as good as the least of them; at most
+        leading: The row's best scores, rising, with all that are tied with the least of them; at most
             ``LEADING``.
     """
 
@@ -229,10 +225,10 @@ class Edge(NamedTuple):
 
 
 def edge(values: npt.NDArray[Any], mass: float, normaliser: float = 0.0) -> Edge:
-    """Where the nucleus of one row ends.
+    """Find where the nucleus of one row ends.
 
-    Values alone are sorted, which is much faster than their places, and not many more than hold the mass:
-    the likely ones, else the best ``LEADING``, else all.
+    Only values are sorted, which is much faster than sorting indices, and few more than hold the mass: the
+    likely ones, else the best ``LEADING``, else all.
 
     Args:
         values: Log-probabilities, or logits.
@@ -257,7 +253,7 @@ def edge(values: npt.NDArray[Any], mass: float, normaliser: float = 0.0) -> Edge
 
 
 def _reach(rising: npt.NDArray[Any], mass: float, normaliser: float) -> int | None:
-    """How many of a row's largest values hold the mass, 1 at least; ``None`` if they do not."""
+    """Return how many of the largest values hold the mass, at least 1; ``None`` if all do not."""
     ahead = 0.0
     for stop in range(len(rising), 0, -LEADING):
         part = np.subtract(rising[max(0, stop - LEADING) : stop][::-1], normaliser, dtype=np.float64)
@@ -270,13 +266,9 @@ def _reach(rising: npt.NDArray[Any], mass: float, normaliser: float) -> int | No
 
 
 def marked(values: npt.NDArray[Any], end: Edge) -> npt.NDArray[np.bool_]:
-    """Which tokens of a row belong to the nucleus that ends there."""
+    """Mark the tokens of a row that belong to its nucleus."""
     if end.tied is None:
         return np.asarray(values >= end.score)
     flags = np.asarray(values > end.score)
     flags[np.flatnonzero(values == end.score)[: end.tied]] = True
     return flags
-
-
-def _is_cpu(values: Tensor) -> bool:
-    return values.device.type == "cpu"

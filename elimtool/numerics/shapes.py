@@ -1,4 +1,4 @@
-"""Logits of every layer at some rows in; the shape of each distribution out, and how near it is to the last.
+"""Reduce each layer's distribution to statistics of its shape, and compare it with the last layer's.
 
 On a CPU a few layers of one row are reduced at a time, so that they stay in the processor's cache and no
 log-probabilities of the whole vocabulary are ever stored.
@@ -21,20 +21,20 @@ from elimtool.numerics.distributions import NEGLIGIBLE, entropy_and_collision, k
 from elimtool.numerics.ranking import Edge, count_true, edge, marked, nucleus, top
 
 SURVIVORS = 0.9
-"""Share of the probability that the survivor set (nucleus) of a layer holds."""
+"""Probability that the survivor set (nucleus) of a layer holds."""
 
 TOGETHER = 16
-"""Layers reduced at a time: as many as fit a processor's cache with their temporaries."""
+"""Layers reduced at a time; they fit a processor's cache with their temporaries."""
 
 ROWS = 8
-"""Rows whose normalisers are summed at a time: likewise."""
+"""Rows whose normalisers are computed at a time; they fit it too."""
 
 Cells = Float64[Tensor, "layers rows"]
 
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """Numbers of every layer and row; layer -1 (the embedding) comes first, the model's output last.
+    """Statistics of every layer and row; layer -1 (the embedding) comes first, the model's output last.
 
     N_l is the survivor set of layer l: the smallest set of most probable tokens that holds ``SURVIVORS``
     (Holtzman et al. 2020, arXiv 1904.09751). N_L is the output's.
@@ -44,15 +44,15 @@ class Shapes:
         normaliser: ln of the sum of exp(logit); a logit minus it is a log-probability (nats).
         entropy: Shannon entropy (nats), 0 .. ln(vocab).
         collision: Chance that two independent draws agree, 1/vocab .. 1.
-        kl: KL(output || layer) (nats): exactly 0 at the output, infinite where a layer lacks a token of it
-            that is not negligible.
+        kl: KL(output || layer) (nats): exactly 0 at the output, infinite where a layer has removed one of
+            its tokens that is not negligible.
         size: |N_l|.
         jaccard: |N_l and N_L| / |N_l or N_L|, 0 .. 1.
         mass: Probability that layer l gives the tokens of N_L, 0 .. 1.
-        leading: The best scores of every cell, layer by layer, rising, all from the least of them on: what
-            ``ranking.rank`` likes to know. Only on a CPU.
-        maxima: The largest score of each block of tokens of every cell, [layers * rows, blocks], likewise.
-            Only where compiled loops were used.
+        leading: The best scores of every layer and row, layer by layer, rising, which make
+            ``ranking.rank`` faster; only on a CPU.
+        maxima: The largest score of each block of tokens, [layers * rows, blocks], for the same purpose; only
+            where compiled loops were used.
     """
 
     top: Int[Tensor, "layers rows"]
@@ -67,7 +67,7 @@ class Shapes:
     maxima: npt.NDArray[np.float32] | None = None
 
     def leading_of(self, layers: slice, rows: slice) -> Sequence[npt.NDArray[Any]] | None:
-        """The best scores of some layers at some rows, layer by layer."""
+        """Return the best scores of some layers at some rows, layer by layer."""
         if self.leading is None:
             return None
         n_layers, n_rows = self.top.shape
@@ -79,20 +79,20 @@ class Shapes:
 
 
 def shapes(logits: Float[Tensor, "layers rows vocab"], compiled: bool = False) -> Shapes:
-    """The shapes of some rows' distributions at every layer; ``top`` and ``normaliser`` stay on the device.
+    """Reduce distributions at every layer; ``top`` and ``normaliser`` stay on the device.
 
     Args:
-        logits: float32 or better; ``-inf`` marks a removed token, and each distribution has one that is not.
+        logits: float32 or better; ``-inf`` marks a removed token; each distribution keeps at least one.
         compiled: Whether compiled loops may be used, for float32 on a CPU: see ``elimtool.numerics.kernels``.
     """
-    if logits.device.type != "cpu":
+    if not logits.is_cpu:
         return _at_once(logits)
     return _in_loops(logits) if compiled and logits.dtype == torch.float32 else _row_by_row(logits)
 
 
 def normaliser(logits: Float[Tensor, "rows vocab"], compiled: bool = False) -> Float[Tensor, "rows"]:
-    """Logarithm of the sum of exp(logit) of each row, on the device; arguments as of ``shapes``."""
-    if logits.device.type != "cpu":
+    """Return ln of the sum of exp(logit) of each row, on the device; arguments as of ``shapes``."""
+    if not logits.is_cpu:
         return logits.logsumexp(-1)
     if compiled and logits.dtype == torch.float32:
         from elimtool.numerics.kernels.rows import normalisers
@@ -102,7 +102,7 @@ def normaliser(logits: Float[Tensor, "rows vocab"], compiled: bool = False) -> F
 
 
 def _at_once(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
-    """All layers and rows in every operation, as a GPU likes it."""
+    """Reduce all layers and rows in every operation, which suits a GPU."""
     logprobs, first = torch.log_softmax(logits, -1), top(logits)
     best = first[..., None]
     flat = logprobs.reshape(-1, logits.shape[-1])
@@ -128,7 +128,7 @@ def _at_once(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
 
 
 def _in_loops(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
-    """Each row in one compiled loop over its layers; another way where a model's numbers broke."""
+    """Reduce each row in one compiled loop over its layers; without loops where a score is NaN or +inf."""
     from elimtool.numerics.kernels.rows import reduced
 
     answer = reduced(logits.numpy(), SURVIVORS)
@@ -157,7 +157,7 @@ def _row_by_row(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
 
 
 class _Scratch:
-    """Room for the temporaries of a few layers, used again for all of them."""
+    """Memory for the temporaries of a few layers, reused for all."""
 
     def __init__(self, layers: int, sample: Float[Tensor, "vocab"]) -> None:
         self.below, self.weights = sample.new_empty(2, layers, len(sample))
@@ -167,7 +167,7 @@ class _Scratch:
 def _row(
     logits: Float[Tensor, "layers vocab"], scratch: _Scratch
 ) -> tuple[dict[str, npt.NDArray[Any]], list[Edge]]:
-    """One row's numbers, by the names of ``Shapes``, and where its nuclei end."""
+    """Reduce one row to numbers by the names of ``Shapes``, and find where its nuclei end."""
     n_layers = len(logits)
     values = logits.numpy()
     first, best = np.empty(n_layers, dtype=np.int64), np.empty(n_layers, dtype=values.dtype)
@@ -176,7 +176,7 @@ def _row(
     edges: list[Edge] = []
     held = _output(logits[-1], scratch)
     ids = torch.empty(0, dtype=torch.long)  # the output's survivors
-    for stop in range(n_layers, 0, -TOGETHER):  # the output first: the others are held against it
+    for stop in range(n_layers, 0, -TOGETHER):  # the output first: the others are compared with it
         some = slice(max(0, stop - TOGETHER), stop)
         below, weights = scratch.below[: stop - some.start], scratch.weights[: stop - some.start]
         first[some] = [row.argmax() for row in values[some]]
@@ -221,7 +221,7 @@ def settled(
     mass: npt.NDArray[Any],
     common: npt.NDArray[Any],
 ) -> dict[str, npt.NDArray[Any]]:
-    """Numbers by the names of ``Shapes`` from sums over the vocabulary, layers along the first axis.
+    """Compute numbers by the names of ``Shapes`` from sums over the vocabulary, layers along the first axis.
 
     Args:
         top: The most probable token.
@@ -237,6 +237,7 @@ def settled(
     """
     spread = np.log(weight)
     ahead = held / weight[-1] * spread - cross / weight[-1]
+    # clamped at 0, because rounding makes some of these differences slightly negative
     return {
         "top": top.astype(np.int64),
         "normaliser": best + spread,
@@ -250,9 +251,9 @@ def settled(
 
 
 def _output(logits: Float[Tensor, "vocab"], scratch: _Scratch) -> float:
-    """Put the output's probabilities, up to a factor, into ``scratch.output``; their sum.
+    """Put the output's probabilities, up to a factor, into ``scratch.output``; return their sum.
 
-    Those too small to count in any sum are 0, so that what a layer makes of such tokens counts nowhere.
+    Those too small to count in any sum become 0, so that a layer cannot make such tokens count.
     """
     torch.sub(logits, logits.amax(), out=scratch.output)
     torch.threshold_(scratch.output.clamp_(min=2 * NEGLIGIBLE).exp_(), float(np.exp(NEGLIGIBLE)), 0.0)
@@ -260,9 +261,9 @@ def _output(logits: Float[Tensor, "vocab"], scratch: _Scratch) -> float:
 
 
 def _cross(output: Float[Tensor, "vocab"], below: Float[Tensor, "layers vocab"]) -> npt.NDArray[Any]:
-    """Sums over tokens of the output's share times how far a layer has them below its best."""
+    """Sum the output's weight of each token times its distance from the layer's best logit."""
     found = (below @ output).numpy()
-    if np.isnan(found).any():  # 0 times -inf: a token that both removed
+    if np.isnan(found).any():  # 0 times -inf: both removed the token
         found = (below.masked_fill(output == 0, 0.0) @ output).numpy()
     return found
 
@@ -270,7 +271,7 @@ def _cross(output: Float[Tensor, "vocab"], below: Float[Tensor, "layers vocab"])
 def _common(
     logits: Float[Tensor, "layers vocab"], ids: Int[Tensor, "tokens"], ends: Sequence[Edge]
 ) -> npt.NDArray[np.int64]:
-    """How many of some tokens every layer has among its survivors."""
+    """Count the given tokens that each layer has among its survivors."""
     theirs = logits.index_select(1, ids).numpy()
     found = np.count_nonzero(theirs >= np.array([[one.score] for one in ends], dtype=theirs.dtype), -1)
     for layer, one in enumerate(ends):

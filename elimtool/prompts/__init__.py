@@ -1,1 +1,1 @@
-"""Describe what is asked of a model: prompts and their spans, read from code or from prompt files."""
+"""Describe what a user asks about: prompts and their spans, given in code or in prompt files."""

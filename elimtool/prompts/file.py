@@ -1,12 +1,12 @@
-"""A prompt file by its name: finds out format and compression, and gives its records as often as asked."""
+"""Open a prompt file, detect its format and compression, and read its records."""
 
 from __future__ import annotations
 
 import hashlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import IO, BinaryIO
 
 from elimtool.errors import ElimError, Exit, nearest
@@ -31,36 +31,32 @@ SUFFIXES = {
 COMPRESSED = (".gz", ".gzip", ".zst", ".zstd")
 
 
-def _read_tsv(lines: Lines, name: str) -> Iterator[Record]:
-    return read_csv(lines, name, "\t")
-
-
 _READERS: dict[str, Callable[[Lines, str], Iterator[Record]]] = {
     "jsonl": read_jsonl,
     "csv": read_csv,
-    "tsv": _read_tsv,
+    "tsv": partial(read_csv, delimiter="\t"),
     "text": read_text,
 }
 
 
 class PromptFile:
-    """A file of prompts, read as a stream, as often as asked. A context manager where it is standard input.
+    """A file of prompts, read as a stream, any number of times; a context manager, for standard input.
 
-    Compression is told by the first bytes. The format is told by the name; where that says nothing, and for
-    standard input, by the first bytes, if they are those of Parquet or of a JSON object.
+    The first bytes tell the compression. The name tells the format; where it does not, and for standard
+    input, the first bytes do, if they are those of Parquet or of a JSON object.
 
     Args:
         path: The file; ``-`` is standard input, which is copied to a temporary file first.
-        format: One of ``FORMATS``; ``None`` to find out.
-        stdin: What ``-`` reads from.
+        format: One of ``FORMATS``; ``None`` to detect it.
+        stdin: Stream that ``-`` reads from.
 
     Attributes:
-        name: What messages call it.
-        path: Where its bytes are.
+        name: Name in messages.
+        path: Path of the bytes on disk.
         format: One of ``FORMATS``.
 
     Raises:
-        ElimError: Missing, empty, of no known format, not UTF-8 text, or its header cannot be used.
+        ElimError: The file is missing, empty, of unknown format or not UTF-8, or its header is not valid.
     """
 
     def __init__(self, path: str | Path, format: str | None = None, stdin: BinaryIO | None = None) -> None:
@@ -76,42 +72,40 @@ class PromptFile:
             first = self._first_bytes()
             self.format = format or self._find_format(first)
             self._check_start(first)
-        except BaseException:
+        except BaseException:  # an interrupt too must delete the copy of standard input
             self.close()
             raise
 
     def records(self) -> Iterator[Record]:
-        """Every record in order, usable or not.
+        """Iterate over all records in order, valid or not.
 
         Raises:
-            ElimError: The file cannot be read to its end, or its header cannot be used.
+            ElimError: The file cannot be read to its end, or its header is not valid.
         """
         if self.format == "parquet":
             return read_parquet(self.path, self.name)
         return _READERS[self.format](source.lines(self.path, self.compression, self.name), self.name)
 
     def sha256(self) -> str:
-        """SHA-256 (hexadecimal) of the file's bytes as they are on disk."""
+        """Return the SHA-256 (hexadecimal) of the file's bytes on disk."""
         with source.opening(self.path), self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     @property
     def size(self) -> int:
-        """Bytes on disk."""
+        """Size on disk in bytes."""
         with source.opening(self.path):
             return self.path.stat().st_size
 
     def close(self) -> None:
-        """Drop the copy of standard input, if there is one."""
+        """Delete the copy of standard input, if there is one."""
         if self._spooled is not None:
             self._spooled.close()
 
     def __enter__(self) -> PromptFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def _compression(self) -> str | None:
@@ -126,10 +120,11 @@ class PromptFile:
             with source.open_bytes(self.path, self.compression) as file:
                 return file.read(4096)
         except (OSError, EOFError):
-            return b""  # damaged: reading says where
+            return b""  # damaged: reading the records will say where
 
     def _find_format(self, first: bytes) -> str:
         suffixes = [suffix.lower() for suffix in self.path.suffixes if suffix.lower() not in COMPRESSED]
+        # the copy of standard input has a name of its own, which says nothing
         if self._spooled is None and suffixes and suffixes[-1] in SUFFIXES:
             return SUFFIXES[suffixes[-1]]
         if first.startswith(source.PARQUET):
@@ -149,6 +144,7 @@ class PromptFile:
             if not first.startswith(source.PARQUET):
                 raise ElimError(f"{self.name} is not a Parquet file", "say what it is with `format`")
             return
+        # UTF-16 without a mark shows in the zero bytes of ASCII letters
         if first.startswith(source.UTF16) or first[:4].count(0) >= 2:
             hint = "convert it: iconv -f UTF-16 -t UTF-8"
             raise ElimError(f"{self.name} is UTF-16, not UTF-8", hint)
@@ -166,7 +162,7 @@ def read_prompts(path: str | Path, format: str | None = None) -> tuple[list[Prom
         format: One of ``FORMATS``; without, by its name.
 
     Raises:
-        ElimError: The file cannot be read, or holds no record (exit code 5).
+        ElimError: The file or one of its records is not valid, or it has no records (exit code 5).
     """
     prompts: list[Prompt] = []
     unread: dict[str, ElimError] = {}

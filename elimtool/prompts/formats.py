@@ -1,10 +1,10 @@
-"""Read the formats of prompt files record by record, from lines or row groups."""
+"""Read prompt files of every format record by record."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +18,31 @@ TOO_LONG = f"the line is longer than {MAX_LINE // 2**20} MiB"
 JSON_CELLS = frozenset({"messages", "spans"})
 LIST_CELLS = frozenset({"targets", "foils", "tags"})
 BATCH_ROWS = 256
-"""Rows of a Parquet file that are looked at together."""
+"""Rows of a Parquet file that are read together."""
 
 
 def read_text(lines: Lines, name: str) -> Iterator[Record]:
-    """One prompt a line; blank lines are none."""
-    for number, raw in lines:
-        where = f"{name}:{number}"
-        line = _decoded(raw, number, where)
-        if isinstance(line, Record):
-            yield line
-        elif line.strip():
-            yield record_of({"prompt": line.rstrip("\r\n")}, number, where)
+    """Read one prompt per line; blank lines are skipped."""
+    return _by_line(lines, name, _text_record)
 
 
 def read_jsonl(lines: Lines, name: str) -> Iterator[Record]:
-    """One JSON object a line; blank lines are none."""
+    """Read one JSON object per line; blank lines are skipped."""
+    return _by_line(lines, name, _json_record)
+
+
+def _by_line(lines: Lines, name: str, read: Callable[[str, int, str], Record]) -> Iterator[Record]:
     for number, raw in lines:
         where = f"{name}:{number}"
         line = _decoded(raw, number, where)
         if isinstance(line, Record):
             yield line
         elif line.strip():
-            yield _json_record(line, number, where)
+            yield read(line, number, where)
+
+
+def _text_record(line: str, number: int, where: str) -> Record:
+    return record_of({"prompt": line.rstrip("\r\n")}, number, where)
 
 
 def _json_record(line: str, number: int, where: str) -> Record:
@@ -57,6 +59,7 @@ def _json_record(line: str, number: int, where: str) -> Record:
     return record_of(fields, number, where)
 
 
+# Python's decoder takes NaN and Infinity, and the last of equal keys
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
@@ -89,19 +92,19 @@ def _decoded(raw: bytes | None, number: int, where: str) -> str | Record:
 
 
 def read_csv(lines: Lines, name: str, delimiter: str = ",") -> Iterator[Record]:
-    """A header line, then a record a row; an empty cell is a field that is not given.
+    """Read a header line, then a record per row; an empty cell is a field that is not given.
 
     ``messages`` and ``spans`` hold JSON; ``targets``, ``foils`` and ``tags`` a JSON list or one string.
 
     Raises:
-        ElimError: The header cannot be used.
+        ElimError: The header is not valid.
     """
-    csv.field_size_limit(MAX_LINE)
+    csv.field_size_limit(MAX_LINE)  # the default, 128 KiB, is too small for long prompts
     source = _CsvLines(lines)
     rows = csv.reader(source, delimiter=delimiter, strict=True)
     header = _header(rows, name)
     while True:
-        first = source.number + 1
+        first = source.number + 1  # a quoted cell can span lines: a record is at its first one
         try:
             cells = next(rows, None)
         except csv.Error as error:
@@ -132,7 +135,7 @@ def _header(rows: Iterator[list[str]], name: str) -> tuple[str, ...]:
 
 
 def check_columns(names: Sequence[str], where: str) -> None:
-    """Refuse columns that make no records.
+    """Refuse columns that cannot make records.
 
     Raises:
         ElimError: No column ``prompt`` or ``messages``, an unknown one, or one that comes twice.
@@ -149,7 +152,7 @@ def check_columns(names: Sequence[str], where: str) -> None:
 def _csv_record(header: Sequence[str], cells: Sequence[str], number: int, where: str) -> Record:
     fields: dict[str, Any] = {}
     for name, cell in zip(header, cells, strict=True):
-        if not cell and name != "prompt":
+        if not cell and name != "prompt":  # an empty prompt is an error, not an absent field
             continue
         try:
             fields[name] = _cell(name, cell)
@@ -157,7 +160,7 @@ def _csv_record(header: Sequence[str], cells: Sequence[str], number: int, where:
             return broken(number, where, f"column '{name}' is not valid JSON: {error}")
         except RecursionError:
             return broken(number, where, f"column '{name}' is not valid JSON: nested too deeply")
-    if fields.get("prompt") == "" and "messages" in fields:
+    if fields.get("prompt") == "" and "messages" in fields:  # a row has one of the two
         del fields["prompt"]
     return record_of(fields, number, where)
 
@@ -173,7 +176,7 @@ def _cell(name: str, cell: str) -> Any:
 
 
 class _CsvLines:
-    """The lines as the ``csv`` module takes them, counted; bytes that are not UTF-8 become surrogates."""
+    """Lines for the ``csv`` module, counted; bytes that are not UTF-8 become surrogates, refused later."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = iter(lines)
@@ -190,10 +193,10 @@ class _CsvLines:
 
 
 def read_parquet(path: Path, name: str) -> Iterator[Record]:
-    """A record a row; the number of a record is its row, from 1.
+    """Read a record per row; the number of a record is its row, from 1.
 
     Raises:
-        ElimError: The file or its schema cannot be used.
+        ElimError: The file cannot be read, or its schema is not valid.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -218,7 +221,7 @@ def read_parquet(path: Path, name: str) -> Iterator[Record]:
 
 
 def _rows(batch: Any) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
-    """The rows; one by one where a string of one of them is not UTF-8, which Arrow does not look at."""
+    """Iterate over rows; one by one if a string in them is not UTF-8, which Arrow does not check."""
     try:
         rows = batch.to_pylist()
     except UnicodeDecodeError:
@@ -239,7 +242,7 @@ def _check_schema(schema: Any, name: str) -> None:
         kind = field.type.value_type if kinds.is_dictionary(field.type) else field.type
         text = kinds.is_string(kind) or kinds.is_large_string(kind)
         if field.name in ("prompt", "target", "foil", "group", "category") and not text:
-            if kinds.is_null(kind) and field.name != "prompt":
+            if kinds.is_null(kind) and field.name != "prompt":  # a column without a value has no type
                 continue
             raise ElimError(
                 f"{name}: column '{field.name}' is {kind}, not string", "cast it when you write it"
@@ -247,7 +250,7 @@ def _check_schema(schema: Any, name: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A value of a Parquet file in JSON's types: maps, which come as pairs, become mappings."""
+    """Convert a value of a Parquet file to JSON types; maps, which come as pairs, become mappings."""
     if isinstance(value, list):
         if value and all(isinstance(one, tuple) and len(one) == 2 for one in value):
             return {key: _plain(one) for key, one in value}

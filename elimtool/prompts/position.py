@@ -1,4 +1,4 @@
-"""Which token of a prompt is read: the last one, one index from 0, or all of them."""
+"""Choose which tokens of a prompt to read: the last one, one by index, or all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def parse_position(text: str, *, several: bool = True) -> Position:
         several: Whether ``all`` is allowed.
 
     Raises:
-        ElimError: It is something else.
+        ElimError: The text is something else.
     """
     position = int(text) if text.isdecimal() else text
     check_position(position, several=several)
@@ -26,7 +26,7 @@ def parse_position(text: str, *, several: bool = True) -> Position:
 
 
 def check_position(position: int | str, *, several: bool = True) -> None:
-    """Refuse a word that names no position; an index is checked against each prompt.
+    """Refuse a word that is not a position; an index is checked later, against each prompt.
 
     Raises:
         ElimError: The word is neither ``last`` nor, where ``several`` are allowed, ``all``.

@@ -1,4 +1,4 @@
-"""The nouns a user gives: prompts, messages, spans and targets, before any tokenizer has seen them."""
+"""Define what a user asks about: prompts, messages, spans and targets, before they are tokenized."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from elimtool.errors import ElimError
 
-# these stand here because model makes such spans and run documents them, and neither may import the other
+# here, because model makes such spans and run documents them, and neither may import the other
 SINK = "<sink>"
 """Span of the attention sinks."""
 REST = "<rest>"
-"""Span of what neither the sinks nor a named span or role covers."""
+"""Span of the tokens outside the sinks and all named spans and roles."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OCCURRENCE = re.compile(r"^(?P<text>.+)#(?P<number>[1-9][0-9]*)$", re.DOTALL)
@@ -22,7 +22,7 @@ _OCCURRENCE = re.compile(r"^(?P<text>.+)#(?P<number>[1-9][0-9]*)$", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat: ``role`` is what the model's chat template calls it (system, user, assistant)."""
+    """One turn of a chat; ``role`` is the name in the model's chat template (system, user, assistant)."""
 
     role: str
     content: str
@@ -35,9 +35,9 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class SpanRequest:
-    """A part of the prompt that the user named, as a substring or as characters ``[start, end)``.
+    """A part of the prompt that the user named, given as a substring or as characters ``[start, end)``.
 
-    ``occurrence`` (from 1) picks one of several equal substrings; ``None`` demands that there is one.
+    ``occurrence`` (from 1) selects one of several equal substrings; ``None`` requires that there is only one.
     """
 
     name: str
@@ -75,8 +75,8 @@ class SpanRequest:
     def locate(self, prompt_text: str) -> tuple[int, int]:
         """Find the span in the text of a prompt.
 
-        A text that ends in ``#2`` is first looked for as it stands; only if it does not occur, and no
-        ``occurrence`` is set, the number is read as the occurrence.
+        A text that ends in ``#2`` is first searched for as written. Only if it does not occur, and
+        ``occurrence`` is not set, the number is read as the occurrence.
 
         Returns:
             Characters ``(start, end)`` with ``0 <= start < end <= len(prompt_text)``.
@@ -89,6 +89,7 @@ class SpanRequest:
         text, wanted = self.text, self.occurrence
         if wanted is None and text not in prompt_text and (match := _OCCURRENCE.match(text)):
             text, wanted = match["text"], int(match["number"])
+        # in a lookahead, so that overlapping occurrences count too
         found = [m.start() for m in re.finditer(f"(?={re.escape(text)})", prompt_text)]
         if not found:
             raise ElimError(
@@ -121,10 +122,10 @@ class SpanRequest:
 
 
 def check_span_name(name: str) -> None:
-    """Refuse empty names and those that elimtool gives to spans itself (``SINK``, ``REST``).
+    """Refuse empty names and names that elimtool reserves (``SINK``, ``REST``).
 
     Raises:
-        ElimError: ``name`` is empty, not valid Unicode, or stands in angle brackets.
+        ElimError: ``name`` is empty, not valid Unicode, or in angle brackets.
     """
     if not name.strip():
         raise ElimError("a span has no name", "give each span a name of its own")
@@ -134,7 +135,7 @@ def check_span_name(name: str) -> None:
 
 
 def check_unicode(what: str, text: str) -> None:
-    """Refuse text that no tokenizer and no file takes: lone surrogates, left from bytes that are not UTF-8.
+    """Refuse text with a lone surrogate: it comes from bytes that are not UTF-8, and cannot be written.
 
     Raises:
         ElimError: ``text`` has one; the message says where.
@@ -147,17 +148,16 @@ def check_unicode(what: str, text: str) -> None:
 
 
 def has_surrogate(text: str) -> bool:
-    """Whether a text has a lone surrogate, which no tokenizer and no file takes."""
+    """Return whether a text has a lone surrogate, which cannot be tokenized or written."""
     return not text.isascii() and _SURROGATE.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the user asks about: a text or a chat, with the tokens and parts to follow.
+    """A text or a chat that the user asks about, with the tokens and spans to follow.
 
     Exactly one of ``text`` and ``messages`` is given. ``targets`` and ``foils`` are strings scored as
-    continuations; without targets the model's own leading tokens are followed. ``meta`` is anything that
-    JSON can say.
+    continuations; without targets the model's most probable tokens are followed. ``meta`` is any JSON value.
     """
 
     text: str | None = None
@@ -197,7 +197,7 @@ def _check_continuations(kind: str, strings: Sequence[str]) -> None:
 
 
 def default_id(rendered: str) -> str:
-    """The id of a prompt that has none: the first 16 hex digits of the SHA-256 of its rendered text."""
+    """Return the id of a prompt without one: the first 16 hex digits of the SHA-256 of its rendered text."""
     return hashlib.sha256(rendered.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

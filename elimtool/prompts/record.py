@@ -1,4 +1,4 @@
-"""One record of a prompt file, as a mapping of field names to values, to a ``Prompt``."""
+"""Convert a record of a prompt file, a mapping of field names to values, to a ``Prompt``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIELDS = (
     "tags",
     "meta",
 )
-"""The valid names of a record's fields; ``prompt`` or ``messages`` is required."""
+"""Names of a record's fields; ``prompt`` or ``messages`` is required."""
 
 HOW = 'a record is like {"prompt": "The capital of France is", "targets": ["Paris"]}'
 
@@ -35,10 +35,10 @@ class Record:
     """One record of a prompt file.
 
     Attributes:
-        line: Its first line in the file, from 1; its row for Parquet.
-        prompt: What it asks, or what is wrong with it (the message names file and line).
-        id: Its own id; ``None`` where it has none or it could not be read.
-        text: The prompt as far as it could be read, for the row that an unusable record becomes.
+        line: First line in the file, from 1; for Parquet the row.
+        prompt: The prompt, or the error (its message names file and line).
+        id: Id in the file; ``None`` if it has none or cannot be read.
+        text: Text of the prompt if it can be read, for the row of a record that is not valid.
     """
 
     line: int
@@ -48,9 +48,9 @@ class Record:
 
     @property
     def prompt_id(self) -> str | None:
-        """The id that its rows will have, as far as it is known without a model's chat template.
+        """Id in tables, if it is known without a model's chat template.
 
-        ``None`` for a chat without an id: its default id is made of the rendered text.
+        ``None`` for a chat without an id: its default id is made from the rendered text.
         """
         if self.id is not None:
             return self.id
@@ -60,7 +60,7 @@ class Record:
 
     @property
     def key(self) -> bytes:
-        """16 bytes that are equal where two records have the same id."""
+        """Key of 16 bytes, equal for records with the same id; small, as large files have many."""
         if (known := self.prompt_id) is not None:
             return hashlib.sha256(b"id\0" + known.encode("utf-8", "surrogatepass")).digest()[:16]
         assert isinstance(self.prompt, Prompt)
@@ -69,15 +69,15 @@ class Record:
 
 
 def record_of(fields: Mapping[str, Any], line: int, where: str) -> Record:
-    """A record of its fields; a field that is not given is absent from the mapping.
+    """Build a record from its fields; fields that are not given are absent from the mapping.
 
     Args:
-        fields: Field names to values of JSON's types.
+        fields: Values of JSON types by field name.
         line: Line of the file, from 1.
-        where: File and line, as messages name them.
+        where: File and line for messages.
     """
     known = fields.get("id")
-    if isinstance(known, int) and not isinstance(known, bool):
+    if isinstance(known, int) and not isinstance(known, bool):  # True is an int to Python
         known = str(known)
     text = fields.get("prompt")
     try:
@@ -89,12 +89,12 @@ def record_of(fields: Mapping[str, Any], line: int, where: str) -> Record:
 
 
 def broken(line: int, where: str, message: str, hint: str = "") -> Record:
-    """A record that could not even be taken apart."""
+    """Build a record whose fields cannot be read."""
     return Record(line, ElimError(f"{where}: {message}", hint))
 
 
 def check_fields(names: tuple[str, ...], where: str, kind: str) -> None:
-    """Refuse names of columns or keys that no record has.
+    """Refuse unknown names of columns or keys.
 
     Raises:
         ElimError: An unknown name; the hint gives the nearest valid one.
@@ -105,7 +105,7 @@ def check_fields(names: tuple[str, ...], where: str, kind: str) -> None:
 
 
 def _prompt(fields: Mapping[str, Any]) -> Prompt:
-    if not fields.keys() <= _KNOWN:
+    if not fields.keys() <= _READ.keys():
         check_fields(tuple(str(name) for name in fields), "", "key")
     if "prompt" not in fields and "messages" not in fields:
         raise ElimError("the record has neither 'prompt' nor 'messages'", HOW)
@@ -210,7 +210,7 @@ def _meta(_name: str, value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    """What a JSON value is, in words."""
+    """Name the type of a JSON value."""
     if value is None:
         return "null"
     if isinstance(value, str):
@@ -223,7 +223,7 @@ def _kind(value: Any) -> str:
 
 
 _NEVER_NULL = frozenset({"prompt", "messages", "target", "targets", "foil", "foils"})
-"""Where null more likely means a mistake than nothing."""
+"""Fields where null is more likely a mistake than an absent value."""
 
 _READ: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "prompt": ("text", _text),
@@ -239,4 +239,3 @@ _READ: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "tags": ("tags", _many),
     "meta": ("meta", _meta),
 }
-_KNOWN = frozenset(_READ)

@@ -1,4 +1,4 @@
-"""A prompt file as bytes: opened, decompressed, cut into lines; never whole in memory."""
+"""Read a prompt file as decompressed lines, without holding it whole in memory."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ UTF16 = (b"\xff\xfe", b"\xfe\xff")
 UTF8_BOM = b"\xef\xbb\xbf"
 
 MAX_LINE = 8 * 2**20
-"""Longest line that is read, in bytes; longer ones are unusable records."""
+"""Longest line that is read, in bytes; longer ones are records that are not valid."""
 
 
 def compression_of(path: Path) -> str | None:
-    """``gzip``, ``zstd`` or ``None``, by the file's first bytes.
+    """Tell from the first bytes whether a file is ``gzip``, ``zstd`` or neither.
 
     Raises:
         ElimError: The file is missing, empty, or cannot be read.
@@ -41,7 +41,7 @@ def compression_of(path: Path) -> str | None:
 
 @contextmanager
 def opening(path: Path) -> Iterator[None]:
-    """Turn what the file system says of ``path`` into a message.
+    """Turn file system errors about ``path`` into messages.
 
     Raises:
         ElimError: The file is missing, a directory, or cannot be read.
@@ -56,7 +56,7 @@ def opening(path: Path) -> Iterator[None]:
 
 
 def open_bytes(path: Path, compression: str | None) -> BinaryIO:
-    """The decompressed bytes of a file."""
+    """Open the decompressed bytes of a file."""
     with opening(path):
         if compression == "gzip":
             return cast(BinaryIO, gzip.open(path, "rb"))
@@ -68,7 +68,7 @@ def open_bytes(path: Path, compression: str | None) -> BinaryIO:
 
 
 def lines(path: Path, compression: str | None, name: str) -> Iterator[tuple[int, bytes | None]]:
-    """Number (from 1) and bytes of every line, line ends kept; ``None`` for one longer than ``MAX_LINE``.
+    """Iterate over lines: number (from 1) and bytes with line end, ``None`` if longer than ``MAX_LINE``.
 
     A byte-order mark is dropped.
 
@@ -82,6 +82,7 @@ def lines(path: Path, compression: str | None, name: str) -> Iterator[tuple[int,
                 number += 1
                 if number == 1:
                     line = line.removeprefix(UTF8_BOM)
+                # skipped in pieces: a file without line ends would fill the memory
                 if len(line) == MAX_LINE and not line.endswith(b"\n"):
                     _skip(file)
                     yield number, None
@@ -95,13 +96,13 @@ def lines(path: Path, compression: str | None, name: str) -> Iterator[tuple[int,
 
 
 def _skip(file: BinaryIO) -> None:
-    """Read to the end of a line."""
+    """Skip the rest of a line."""
     while (rest := file.readline(MAX_LINE)) and not rest.endswith(b"\n"):
         pass
 
 
 def spool(stream: BinaryIO, folder: Path | None = None) -> tuple[IO[bytes], Path]:
-    """Copy a stream that can be read only once to a temporary file, which goes when it is closed.
+    """Copy a stream that can be read only once to a temporary file, which is deleted when closed.
 
     Raises:
         ElimError: The temporary file cannot be written.
@@ -120,7 +121,7 @@ def spool(stream: BinaryIO, folder: Path | None = None) -> tuple[IO[bytes], Path
 
 
 class _Raw(io.RawIOBase):
-    """Arrow's stream as what ``io.BufferedReader`` reads from."""
+    """Adapter of Arrow's stream for ``io.BufferedReader``."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

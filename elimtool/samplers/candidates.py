@@ -1,4 +1,4 @@
-"""The working distribution of a chain: the tokens still in play and their scores, never edited in place."""
+"""Hold the working distribution of a chain: the tokens still in play and their scores."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
     from elimtool.numerics.kernels.rows import RowStatistics
 
 Order = Literal["id", "falling", "none"]
-"""Column order: by token id, by falling score (the lower id first among ties), or none."""
+"""Order of columns: by token id, by falling score (the lower id first among ties), or none."""
 
 NEG_INF = float("-inf")
 
 LEADERS = 64
-"""How many of the largest scores are found at once: engines' usual top-k need no more."""
+"""Number of largest scores found at once; engines' usual top-k need no more."""
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Scores of the tokens still in play, for a batch of rows.
+    """Scores of the tokens still in play, for a batch of rows; never edited in place.
 
     A score of ``-inf`` is a removed token or padding. Columns need not be token ids: after a cut only the
-    survivors are stored, so later stages cost what is left and not the vocabulary.
+    survivors are stored, so that the cost of later stages depends on them and not on the vocabulary.
 
     Attributes:
         scores: Working logits, float64 (exact) or float32 (engine precision).
-        tokens: Token id of every column; ``None`` while column and id are the same.
+        tokens: Token id of every column; ``None`` while columns are token ids.
         slots: Column of each target, -1 for one removed (or padding).
         vocab: Size of the vocabulary, removed tokens included.
-        size: Length of the array that the engine would hold; more than the survivors where an engine leaves
-            ``-inf`` entries in its array.
-        order: How the columns are ordered.
+        size: Length of the engine's array; more than the survivors where an engine leaves ``-inf`` entries in
+            it.
+        order: Order of the columns.
         total: ``(largest score, sum of exp(score - largest))`` of the distribution before any removal.
-        sequential: Sum in array order in float32, as engines written in C do.
+        sequential: Whether sums are in array order in float32, as in engines written in C.
         compiled: Whether compiled loops may be used, see ``elimtool.numerics.kernels``.
     """
 
@@ -69,17 +69,17 @@ class Candidates:
         """Start from raw logits, on the CPU.
 
         Args:
-            logits: Any float dtype and device; ``-inf`` is a token that is already removed.
+            logits: Any float dtype and device; ``-inf`` is a removed token.
             targets: Token ids to follow, -1 = none.
             dtype: float64, or float32 to work in the engine's precision.
-            sequential: Accumulate one term after the other (only with float32).
+            sequential: Sum in array order (only with float32).
             compiled: Whether compiled loops may be used, for float64: see ``elimtool.numerics.kernels``.
 
         Raises:
             ElimError: A row holds NaN or +inf, or no finite logit; or a target is not in the vocabulary.
         """
         scores, targets = logits.to("cpu", dtype), targets.cpu()
-        highest = logits.amax(-1, keepdim=True).to("cpu", dtype)
+        highest = logits.amax(-1, keepdim=True).to("cpu", dtype)  # NaN if any logit of the row is
         bad = ~torch.isfinite(highest)
         if bool(bad.any()):
             row = int(bad.nonzero()[0, 0])
@@ -97,11 +97,11 @@ class Candidates:
             sequential=sequential,
             compiled=compiled,
         )
-        begun.__dict__["top"] = highest
+        begun.__dict__["top"] = highest  # what the cached property would compute again
         return begun
 
     def led_by(self, tokens: Int[Tensor, "rows some"]) -> None:
-        """Be told which tokens have the largest scores of each row of the whole vocabulary, falling."""
+        """Take over which tokens have the largest scores of each row, falling, where that is known."""
         self.__dict__["_leaders"] = self.scores.gather(1, tokens)
 
     @property
@@ -111,14 +111,14 @@ class Candidates:
 
     @cached_property
     def alive(self) -> Bool[Tensor, "rows width"]:
-        """Which columns hold a survivor."""
+        """Whether each column holds a survivor."""
         if self.measured is not None and self.whole:
             return torch.ones(self.scores.shape, dtype=torch.bool)
         return larger(self.scores, self.scores.new_full((self.scores.shape[0], 1), NEG_INF))
 
     @cached_property
     def measured(self) -> RowStatistics | None:
-        """What one compiled pass over the whole vocabulary finds, where that can be had."""
+        """Statistics from one compiled pass over the whole vocabulary; ``None`` where it cannot be used."""
         if not self.compiled or self.tokens is not None or self.scores.dtype != torch.float64:
             return None
         from elimtool.numerics.kernels.rows import measured
@@ -127,7 +127,7 @@ class Candidates:
 
     @cached_property
     def n(self) -> Int[Tensor, " rows"]:
-        """Survivors, 1 .. vocab."""
+        """Number of survivors, 1 .. vocab."""
         if self.measured is not None:
             return torch.from_numpy(self.measured.left)
         return tally(self.alive)
@@ -139,7 +139,7 @@ class Candidates:
 
     @cached_property
     def top(self) -> Float[Tensor, "rows 1"]:
-        """The largest score of each row."""
+        """Largest score of each row."""
         return self.scores.amax(-1, keepdim=True)
 
     @cached_property
@@ -156,12 +156,12 @@ class Candidates:
             return torch.from_numpy(self.measured.probs)
         if not self.sequential:
             return softmax(self.scores, self.alive)
-        weights = torch.exp(self.scores - self.top)
+        weights = torch.exp(self.scores - self.top)  # as C engines: softmax of torch sums in another order
         return weights / self.running(weights)[:, -1:]
 
     @cached_property
     def exact(self) -> Float64[Tensor, "rows width"]:
-        """The same probabilities in float64, whatever the working precision: what the ledger reports."""
+        """Probabilities in float64, whatever the working precision, for the ledger."""
         if self.scores.dtype == torch.float64:
             return self.probs
         return softmax(self.scores.double(), self.alive)
@@ -177,13 +177,13 @@ class Candidates:
 
     @cached_property
     def top_prob(self) -> Float64[Tensor, " rows"]:
-        """Probability of the most probable survivor, as the ledger reports it."""
+        """Probability (float64) of the most probable survivor."""
         if self.measured is not None:
             return torch.from_numpy(self.measured.top_prob)
         return self.exact.amax(-1)
 
     def mass(self, mask: Bool[Tensor, "rows width"]) -> Float64[Tensor, " rows"]:
-        """Probability of the survivors inside a mask, as the ledger reports it."""
+        """Sum the probabilities (float64) of the survivors inside a mask."""
         if self.measured is None:
             return sum_products(self.exact, mask.double(), self.alive)
         from elimtool.numerics.kernels.rows import held
@@ -192,7 +192,7 @@ class Candidates:
 
     @cached_property
     def top_token(self) -> Int[Tensor, " rows"]:
-        """The most probable survivor; the lowest id among ties."""
+        """Most probable survivor; the lowest id among ties."""
         if self.order == "falling":
             return self.ids[:, 0]
         if self.order == "id":
@@ -203,23 +203,23 @@ class Candidates:
 
     @cached_property
     def full_probs(self) -> Float[Tensor, "rows width"]:
-        """Probabilities on the distribution before any removal (they sum to less than 1 afterwards)."""
+        """Probabilities of the distribution before any removal; after one they sum to less than 1."""
         if self.total is None:
             return self.probs
         return torch.exp(self.scores - self.total[0]) / self.total[1]
 
     def running(self, values: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
-        """Cumulative sums along each row, accumulated in float32 one by one where the engine does."""
+        """Sum cumulatively along each row, in float32 in array order where the engine does."""
         if not self.sequential:
             return values.cumsum(-1)
-        return torch.from_numpy(values.cpu().numpy().cumsum(axis=-1)).to(values.device)
+        return torch.from_numpy(values.numpy().cumsum(axis=-1))  # torch accumulates in double
 
     def kth(self, k: int) -> Float[Tensor, "rows 1"]:
-        """The k-th largest score of each row, ``-inf`` where fewer tokens survive."""
+        """Return the k-th largest score of each row, ``-inf`` where fewer tokens survive."""
         return self.after(self.size.new_full(self.size.shape, k - 1))
 
     def after(self, count: Int[Tensor, " rows"]) -> Float[Tensor, "rows 1"]:
-        """The largest score behind so many of each row's largest ones, ``-inf`` where there is none."""
+        """Return each row's (count + 1)-th largest score, ``-inf`` where there is none."""
         count = count[:, None]
         none = count >= self.width
         count = count.masked_fill(none, 0)
@@ -230,36 +230,36 @@ class Candidates:
 
     @cached_property
     def _leaders(self) -> Float[Tensor, "rows leaders"]:
-        """The largest scores of each row, falling."""
+        """Largest scores of each row, falling."""
         return largest(self.scores, LEADERS)
 
     def at(self, values: Tensor, empty: float | bool) -> Tensor:
-        """Read a per-column tensor at the targets; ``empty`` where a target is gone."""
+        """Read a tensor of columns at the targets; ``empty`` where a target is removed."""
         return values.gather(1, self._columns).masked_fill(self.gone, empty)
 
     @cached_property
     def gone(self) -> Bool[Tensor, "rows k"]:
-        """Which targets are removed (or padding)."""
+        """Whether each target is removed (or padding)."""
         return self.slots < 0
 
     @cached_property
     def _columns(self) -> Int[Tensor, "rows k"]:
-        """A valid column for every target, for gathering."""
+        """Valid column for every target, to gather from."""
         return self.slots.clamp(min=0)
 
     @cached_property
     def target_probs(self) -> Float64[Tensor, "rows k"]:
-        """Probability of each target, 0 for one that is gone."""
+        """Probability of each target, 0 for a removed one."""
         return self.at(self.exact, 0.0)
 
     @cached_property
     def target_scores(self) -> Float[Tensor, "rows k"]:
-        """Score of each target, ``-inf`` for one that is gone."""
+        """Score of each target, ``-inf`` for a removed one."""
         return self.at(self.scores, NEG_INF)
 
     @cached_property
     def ranks(self) -> Int[Tensor, "rows k"]:
-        """Strict rank of each target among the survivors, 1 .. n; 0 for one that is gone."""
+        """Strict rank of each target among the survivors, 1 .. n; 0 for a removed one."""
         scores = self.target_scores
         if self.order == "falling" and self.width >= FEW:
             above = torch.searchsorted(-self.scores, -scores)
@@ -270,31 +270,35 @@ class Candidates:
         return (above + 1).masked_fill(self.gone, 0)
 
     def column(self, token: int, row: int) -> int | None:
-        """Column of a surviving token in a row; ``None`` for one that is removed."""
+        """Return the column of a surviving token in a row; ``None`` for a removed one."""
         alive = self.alive.numpy()[row]
         if self.tokens is None:
             return token if alive[token] else None
         found = np.flatnonzero(alive & (self.tokens.numpy()[row] == token))
         return int(found[0]) if len(found) else None
 
-    def columns_of(self, tokens: Int[Tensor, "rows some"]) -> Int[Tensor, "rows some"]:
-        """Column of each given token, -1 where it is not stored (or is itself -1)."""
-        if self.tokens is None:
-            return tokens
-        inverse = torch.full((self.scores.shape[0], self.vocab), -1, device=tokens.device)
-        rows, columns = self.alive.nonzero(as_tuple=True)
-        inverse[rows, self.tokens[rows, columns]] = columns
-        return inverse.gather(1, tokens.clamp(min=0)).masked_fill(tokens < 0, -1)
+    def located(
+        self, tokens: Int[Tensor, "rows some"]
+    ) -> tuple[tuple[Int[Tensor, " found"], Int[Tensor, " found"]], Int[Tensor, " found"]]:
+        """Find tokens (-1 = none): indices ``(row, place)`` of those that are stored, and their columns."""
+        columns = tokens
+        if self.tokens is not None:
+            inverse = torch.full((self.scores.shape[0], self.vocab), -1)
+            rows, stored = self.alive.nonzero(as_tuple=True)
+            inverse[rows, self.tokens[rows, stored]] = stored
+            columns = inverse.gather(1, tokens.clamp(min=0)).masked_fill(tokens < 0, -1)
+        row, place = (columns >= 0).nonzero(as_tuple=True)
+        return (row, place), columns[row, place]
 
     def with_total(self) -> Candidates:
-        """Remember the present distribution as the one before any removal, if none is remembered yet."""
+        """Remember this distribution as the one before any removal, unless one is remembered."""
         if self.total is not None:
             return self
         fresh = replace(self, total=(self.top, torch.exp(self.scores - self.top).sum(-1, keepdim=True)))
         return fresh._inherit(self)
 
     def rescored(self, scores: Float[Tensor, "rows width"], keeps_order: bool) -> Candidates:
-        """The same tokens with other scores; ``keeps_order`` where the change cannot reorder them."""
+        """Replace the scores; ``keeps_order`` says that the change cannot reorder the tokens."""
         order: Order = self.order if keeps_order or self.order == "id" else "none"
         dead = self.at(scores, NEG_INF) == NEG_INF
         fresh = replace(self, scores=scores, order=order, slots=self.slots.masked_fill(dead, -1), total=None)
@@ -303,25 +307,25 @@ class Candidates:
         return fresh
 
     def sorted(self) -> Candidates:
-        """The same tokens by falling score, the lower id first among ties."""
+        """Sort by falling score, the lower id first among ties."""
         return self if self.order == "falling" else self._in_order
 
     @cached_property
     def _in_order(self) -> Candidates:
-        """Sorted once, however many stages ask for it."""
+        """Sorted copy, made once for all stages."""
         return in_order(self)
 
     def keep(self, mask: Bool[Tensor, "rows width"], size: Int[Tensor, " rows"] | None = None) -> Candidates:
         """Remove every column outside ``mask``.
 
         Args:
-            mask: Columns to keep; removed ones may be set.
+            mask: Columns to keep; it may include removed tokens.
             size: Length of the engine's array afterwards; default: the survivors.
         """
         mask = mask if self.whole else mask & self.alive
         n = tally(mask)
         size = n if size is None else torch.maximum(size, n)
-        if torch.equal(n, self.n):
+        if torch.equal(n, self.n):  # nothing is removed: what is known stays true
             return replace(self, size=size)._inherit(self)
         width = int(n.max())
         if self.order == "falling" and torch.equal(mask, torch.arange(self.width) < n[:, None]):
@@ -330,13 +334,14 @@ class Candidates:
             tokens = self.ids[:, :width]
             slots = self.slots.masked_fill(self.slots >= n[:, None], -1)
             return replace(self, scores=scores, tokens=tokens, slots=slots, size=size)
+        # while most tokens survive, copying columns would cost more than it saves
         if self.order == "id" and 2 * width > self.width:
             slots = self.slots.masked_fill(~self.at(mask, False), -1)
             return replace(self, scores=self.scores.masked_fill(~mask, NEG_INF), slots=slots, size=size)
         return compacted(self, mask, n, size)
 
     def wide(self) -> Float[Tensor, "rows vocab"]:
-        """The scores by token id, ``-inf`` for removed tokens."""
+        """Return the scores by token id, ``-inf`` for removed tokens."""
         if self.tokens is None:
             return self.scores
         spread = self.scores.new_full((self.scores.shape[0], self.vocab), NEG_INF)
@@ -345,7 +350,7 @@ class Candidates:
         return spread
 
     def _inherit(self, other: Candidates) -> Candidates:
-        """Take over what another object with the same scores in the same places has computed."""
+        """Take over what another object with the same scores in the same columns has computed."""
         for name, value in other.__dict__.items():
             if name not in self.__dict__ and name != "_in_order":  # that one has other sizes and totals
                 self.__dict__[name] = value

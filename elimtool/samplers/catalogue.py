@@ -1,4 +1,4 @@
-"""What there is to choose from: stages and presets described as plain data, for listings."""
+"""Describe stages and presets as plain data, for listings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from elimtool.samplers.stages import STAGES
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a stage.
+    """A parameter of a stage.
 
     Attributes:
-        name: Its name in chain files.
-        default: Its default.
+        name: Name in chain files.
+        default: Default value.
         meaning: What it does, with range and engines.
         aliases: Names that engines use, accepted in inline chains.
     """
@@ -31,18 +31,18 @@ class Parameter:
 
 @dataclass(frozen=True)
 class StageInfo:
-    """One kind of stage.
+    """A kind of stage.
 
     Attributes:
-        kind: Its name in chains.
+        kind: Name in chains.
         role: ``truncate``, ``rescale`` or ``shift``.
         summary: One sentence.
-        description: Formula, unit, off value, as its documentation has it.
+        description: Formula, unit, off value, from the docstring.
         main: Parameter that ``kind=value`` sets; empty = none.
-        unit: Unit of its threshold; empty = none.
-        margin_unit: Unit of its margins; empty = null.
-        off: Parameters that turn it off; ``None`` = leave it out.
-        parameters: In order.
+        unit: Unit of the threshold; empty = none.
+        margin_unit: Unit of the margins; empty = margins are null.
+        off: Parameters that turn it off; ``None`` = it has to be left out.
+        parameters: Parameters in order.
         sources: Papers and engine files.
     """
 
@@ -85,7 +85,7 @@ def stage_info(kind: str) -> StageInfo:
 
 
 def _parameters(stage: type[Stage], attributes: str) -> tuple[Parameter, ...]:
-    """The parameters of a stage with what its documentation says of each."""
+    """List the parameters of a stage, with what its docstring says about each."""
     meanings: dict[str, str] = {}
     name = ""
     for line in inspect.cleandoc(attributes).splitlines() if attributes else []:
@@ -107,10 +107,10 @@ def _parameters(stage: type[Stage], attributes: str) -> tuple[Parameter, ...]:
 
 
 def stage_infos() -> list[StageInfo]:
-    """All stages."""
+    """Describe all stages."""
     return [stage_info(kind) for kind in STAGES]
 
 
 def preset_infos() -> list[dict[str, Any]]:
-    """All presets, as ``Chain.describe`` gives them."""
+    """Describe all presets, as ``Chain.describe`` does."""
     return [resolve(name).describe() for name in preset_names()]

@@ -1,4 +1,4 @@
-"""Run a chain of stages over logits, and keep a ledger of what each of them did."""
+"""Run a chain of stages over logits, and record what each stage did."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
@@ -18,7 +18,7 @@ from elimtool.samplers.ledger import Ledger, StageRecord, Standing, record
 from elimtool.samplers.stage import Context, Effect, Stage
 
 State = Mapping[int, Tensor]
-"""State of the stages that have one: stage index to one float64 number per row."""
+"""Stage index to state, one float64 number per row, for the stages that have one."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,8 @@ class Chain:
         version: Version of the engine that the rules were read from.
         stages: First to last.
         precision: ``exact`` (float64) or ``float32`` as the engine computes.
-        accumulation: How the engine sums in float32: one after the other (``sequential``) or as ``torch``
-            does.
-        sources: Where the rules were read.
+        accumulation: How the engine sums in float32: in array order (``sequential``) or as ``torch`` does.
+        sources: Files and pages that the rules were read from.
     """
 
     name: str
@@ -45,7 +44,7 @@ class Chain:
     sources: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        """Everything about the chain, JSON-able."""
+        """Describe the chain in values of JSON."""
         stages = [
             {"stage": s.kind, "name": s.name, "params": s.params(), "off": s.is_off()} for s in self.stages
         ]
@@ -68,30 +67,28 @@ class Chain:
         draws: Float[Tensor, " rows"] | None = None,
         begun: Candidates | None = None,
     ) -> Ledger:
-        """Apply the stages and write the ledger.
+        """Apply the stages, and record what each did.
 
         Args:
-            logits: Any float dtype, ``-inf`` allowed; never edited. Samplers run on the CPU, where a row of a
-                vocabulary is small work, so that a ledger does not depend on the device of the model.
+            logits: Any float dtype, ``-inf`` allowed; never edited. Samplers run on the CPU, which is fast
+                enough for rows of a vocabulary, so that no ledger depends on the model's device.
             targets: Token ids to follow, -1 = none.
             histories: One per row; ``None`` = empty histories.
             state: From ``start`` or ``accept``; ``None`` = the state before the first token.
             draws: Uniform random numbers in [0, 1), one per row, for stages that act by chance.
-            begun: ``Candidates.of(logits, targets)``, where several chains run on the same rows: what one
-                chain finds out about them, exact ones that follow need not.
+            begun: ``Candidates.of(logits, targets)``, shared by the exact chains that run on the same rows,
+                so that what one chain computes about them is not computed again.
 
         Raises:
-            ElimError: A row without a finite logit, with NaN or +inf; a target outside the vocabulary; or a
-                number of histories or draws that is not the number of rows.
+            ElimError: A row without a finite logit, with NaN or +inf; a target outside the vocabulary; or the
+                number of histories or draws is not the number of rows.
         """
         logits, targets = logits.cpu(), targets.cpu()
         rows = logits.shape[0]
         if histories is not None and len(histories) != rows:
-            raise ElimError(
-                f"{len(histories)} histories for {rows} rows of logits: one history a row is needed"
-            )
+            raise ElimError(f"{len(histories)} histories for {rows} rows of logits: give one per row")
         if draws is not None and draws.shape[0] != rows:
-            raise ElimError(f"{draws.shape[0]} draws for {rows} rows of logits: one draw a row is needed")
+            raise ElimError(f"{draws.shape[0]} draws for {rows} rows of logits: give one per row")
         histories = histories if histories is not None else [History()] * rows
         dtype = torch.float64 if self.precision == "exact" else torch.float32
         sequential = self.precision == "float32" and self.accumulation == "sequential"
@@ -101,53 +98,55 @@ class Chain:
         records: list[StageRecord] = []
         standing = Standing.of(c, targets)
         for index, stage in enumerate(self.stages):
+            # remembered at the first removal: penalties and temperature before it still count
             if stage.role == "truncate" and self._measures_full(index):
                 c = c.with_total()
             after, effect = step(stage, c, Context(histories, draws, state.get(index)))
+            # a stage that is off returns its input: nothing is computed again
             left = standing if after is c else Standing.of(after, targets)
             records.append(record(stage, c, after, effect, targets, (standing, left)))
             c, standing = after, left
         return Ledger(self.name, targets, tuple(records), c)
 
     def _measures_full(self, index: int) -> bool:
-        """Whether this or a later stage measures mass on the distribution before any removal."""
+        """Return whether this or a later stage measures mass on the distribution before any removal."""
         rest = self.stages[index:]
         return any(getattr(s, "mass_of", "survivors") == "full" and not s.is_off() for s in rest)
 
     def start(self, rows: int) -> State:
-        """State of the stages before the first token."""
+        """Return the state before the first token."""
         begun = {index: stage.start(rows) for index, stage in enumerate(self.stages) if not stage.is_off()}
         return {index: value for index, value in begun.items() if value is not None}
 
     def accept(self, state: State, ledger: Ledger, tokens: Int[Tensor, " rows"]) -> State:
-        """State after one token a row was chosen.
+        """Return the state after one token per row was chosen.
 
         Args:
-            state: The state that the ledger was made with.
+            state: The state that the chain was run with.
             ledger: The ledger of this step.
             tokens: The chosen tokens, survivors of the chain.
         """
-        moved: dict[int, Float64[Tensor, " rows"]] = {}
-        for index, value in state.items():
-            moved[index] = self.stages[index].accept(value, ledger.records[index].prob_of(tokens))
-        return moved
+        return {
+            index: self.stages[index].accept(value, ledger.records[index].prob_of(tokens))
+            for index, value in state.items()
+        }
 
     def with_vocabulary(
         self, pieces: Sequence[str], encode: Callable[[str], Sequence[int]] | None = None
     ) -> Chain:
-        """The chain with DRY's breaker strings turned into tokens.
+        """Turn the breaker strings of DRY into tokens.
 
         Args:
             pieces: Text of every token, by id.
-            encode: Tokenizes the rest of a breaker whose first part ends a token; ``None`` = only tokens that
-                hold the whole breaker break.
+            encode: Tokenizes the rest of a breaker whose first part ends a token; without it only tokens that
+                contain the whole breaker count.
         """
         stages = tuple(_resolve_breakers(s, pieces, encode) if isinstance(s, DRY) else s for s in self.stages)
         return replace(self, stages=stages)
 
 
 def step(stage: Stage, c: Candidates, context: Context) -> tuple[Candidates, Effect]:
-    """Apply one stage: what it leaves, and what it reports."""
+    """Apply one stage; return the new distribution, and what the stage did."""
     if stage.is_off():
         return c, Effect(c)
     effect = stage.apply(c, context)
@@ -163,7 +162,7 @@ def step(stage: Stage, c: Candidates, context: Context) -> tuple[Candidates, Eff
 def _resolve_breakers(
     stage: DRY, pieces: Sequence[str], encode: Callable[[str], Sequence[int]] | None
 ) -> DRY:
-    """Turn breaker strings into tokens: whole inside one, or begun at the end of one and tokenized on."""
+    """Find the tokens that contain a breaker, or end with its first part; the rest of it is tokenized."""
     found: dict[tuple[int, ...], None] = dict.fromkeys(stage.breaker_tokens)
     for text in stage.breakers:
         for token, piece in enumerate(pieces):

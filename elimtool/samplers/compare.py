@@ -1,4 +1,4 @@
-"""Compare engines: how far apart two ledgers leave the same rows."""
+"""Compare the distributions that two chains leave on the same rows."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from elimtool.samplers.order import Array, alive_parts, leaders
 
 @dataclass(frozen=True, eq=False)
 class Ordering:
-    """Which token of each row is better: the one with the larger value, among equals that of lower id."""
+    """Order of the tokens of each row: by falling value, the lower id first among ties."""
 
     values: Float[Tensor, "rows vocab"]
     maxima: npt.NDArray[np.float32] | None = None
-    """The largest value of each block of a row's tokens, where compiled loops found them."""
+    """Largest value of each block of a row's tokens, where compiled loops found them."""
 
     @cached_property
     def ahead(self) -> Int[Tensor, "rows some"]:
-        """The best tokens of each row, falling, found once for all chains."""
+        """First tokens of each row, found once for all chains."""
         if self.maxima is not None:
             from elimtool.numerics.kernels.rows import leaders as compiled
 
@@ -38,8 +38,9 @@ class Ordering:
     def best(
         self, tokens: Int[Tensor, "rows some"], among: Bool[Tensor, "rows some"], count: int
     ) -> list[list[int]]:
-        """The best of some tokens of each row, those that are ``among`` them; ``count`` at most."""
+        """Return up to ``count`` first tokens of each row, of those marked in ``among``."""
         none = self.values.shape[1]
+        # by id first, so that the stable sort by value leaves the lower id first among ties
         ids = tokens.masked_fill(~among, none).sort(-1).values
         own = self.values.gather(1, ids.clamp(max=none - 1)).masked_fill(ids == none, -torch.inf)
         first = own.sort(dim=-1, descending=True, stable=True).indices[:, :count]
@@ -47,22 +48,22 @@ class Ordering:
         return [best[:n] for best, n in zip(found, among.sum(-1).tolist(), strict=True)]
 
     def best_of(self, tokens: Array, row: int, count: int) -> list[int]:
-        """The same for many tokens of one row, given by rising id."""
+        """Return up to ``count`` first of many tokens of one row, given by rising id."""
         best: list[int] = tokens[leaders(self.values[row].numpy()[tokens], count)].tolist()
         return best
 
 
 @dataclass(frozen=True, eq=False)
 class ChainDifference:
-    """Two chains on the same rows.
+    """The difference of two chains on the same rows.
 
     Attributes:
         left: Name of the first chain.
         right: Name of the second.
         total_variation: Half the sum of absolute differences of the final probabilities, 0 .. 1.
-        n_only_left: Tokens that survive the first chain alone.
-        n_only_right: Tokens that survive the second alone.
-        ends: What each chain leaves.
+        n_only_left: Number of tokens that survive only the first chain.
+        n_only_right: Number of tokens that survive only the second.
+        ends: Distributions after each chain.
     """
 
     left: str
@@ -73,11 +74,11 @@ class ChainDifference:
     ends: tuple[Candidates, Candidates]
 
     def first(self, by: Ordering, count: int) -> tuple[list[list[int]], list[list[int]]]:
-        """The best of the tokens that survive the first chain alone, and of those of the second.
+        """Return the first of the tokens that survive only one chain, for both chains.
 
         Args:
-            by: What says which token is better.
-            count: How many at most.
+            by: Order of the tokens.
+            count: Most tokens to return for each chain and row.
         """
         one, other = self.ends
         return (
@@ -87,10 +88,10 @@ class ChainDifference:
 
 
 def compare(left: Ledger, right: Ledger) -> ChainDifference:
-    """How far apart the results of two chains are.
+    """Compare the results of two chains.
 
     Raises:
-        ElimError: The ledgers are not of the same number of rows and vocabulary.
+        ElimError: The ledgers differ in number of rows or vocabulary.
     """
     shapes = [(one.end.scores.shape[0], one.end.vocab) for one in (left, right)]
     if shapes[0] != shapes[1]:
@@ -115,12 +116,12 @@ def compare(left: Ledger, right: Ledger) -> ChainDifference:
 
 
 def _apart(few: Candidates, other: Candidates) -> tuple[Float64[Tensor, " rows"], Int[Tensor, " rows"]]:
-    """Total variation, and how many tokens survive in both, where one side stores its survivors."""
+    """Return total variation and number of common survivors, where one side stores its survivors only."""
     kept, theirs = _found(other, few.ids)
     common = (kept & few.alive).sum(-1)
     apart = []
     for (p, q), beyond in zip(alive_parts(few.alive, few.exact, theirs), common < other.n, strict=True):
-        rest = max(1.0 - float(q.sum()), 0.0) if beyond else 0.0  # what other tokens have on the other side
+        rest = max(1.0 - float(q.sum()), 0.0) if beyond else 0.0  # mass of the other side's other tokens
         apart.append(0.5 * (float(np.abs(p - q).sum()) + rest))
     return torch.tensor(apart, dtype=torch.float64), common
 
@@ -128,7 +129,7 @@ def _apart(few: Candidates, other: Candidates) -> tuple[Float64[Tensor, " rows"]
 def _apart_everywhere(
     one: Candidates, other: Candidates
 ) -> tuple[Float64[Tensor, " rows"], Int[Tensor, " rows"]]:
-    """The same where both sides are over the whole vocabulary, row by row."""
+    """Return the same where both sides are over the whole vocabulary."""
     pairs = zip(one.exact.numpy(), other.exact.numpy(), strict=True)
     masks = zip(one.alive.numpy(), other.alive.numpy(), strict=True)
     apart = [0.5 * float(np.abs(p - q).sum()) for p, q in pairs]
@@ -139,7 +140,7 @@ def _apart_everywhere(
 def _found(
     c: Candidates, tokens: Int[Tensor, "rows some"]
 ) -> tuple[Bool[Tensor, "rows some"], Float64[Tensor, "rows some"]]:
-    """Whether each of some tokens survives, and its probability."""
+    """Look up whether given tokens survive, and their probabilities."""
     if c.tokens is None:
         return c.alive.gather(1, tokens), c.exact.gather(1, tokens)
     if not c.width:
@@ -153,7 +154,8 @@ def _found(
 def _places(
     rising: Int[Tensor, "rows width"], wanted: Int[Tensor, "rows some"], more: int
 ) -> Int[Tensor, "rows some"]:
-    """Where wanted values would stand in their rows; ``more`` than any. Torch would wake threads for it."""
+    """Return where wanted values would be inserted in their rows; ``more`` is larger than any value."""
+    # one search in all rows, shifted apart; torch.searchsorted would start threads
     row = np.arange(len(rising))[:, None]
     places = (rising.numpy() + row * more).ravel().searchsorted(wanted.numpy() + row * more)
     return torch.from_numpy(places - row * rising.shape[1])
@@ -162,13 +164,14 @@ def _places(
 def _first(
     one: Candidates, other: Candidates, n_only: Int[Tensor, " rows"], by: Ordering, count: int
 ) -> list[list[int]]:
-    """The best of the tokens that survive on one side alone: of the whole vocabulary, the first are tried."""
+    """Return the first of the tokens that survive only on one side."""
+    # of a whole vocabulary, the leading tokens are tried first: they mostly suffice
     tokens = by.ahead if one.tokens is None else one.tokens
     alive = one.alive.gather(1, tokens) if one.tokens is None else one.alive
     only = alive & ~_found(other, tokens)[0]
     found = by.best(tokens, only, count)
     short = (only.sum(-1) < n_only.clamp(max=count)).nonzero()[:, 0].tolist()
-    if short:  # of a side over the whole vocabulary
+    if short:
         kept = spread(other, other.alive)
         for row in short:
             found[row] = by.best_of((one.alive[row] & ~kept[row]).numpy().nonzero()[0], row, count)

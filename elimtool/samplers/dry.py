@@ -9,17 +9,18 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.history import window_length
 from elimtool.samplers.stage import Context, Effect, Role, Stage
 
 
 @dataclass(frozen=True)
 class Match:
-    """A token that would continue an n-gram seen before.
+    """A token that would continue a repetition.
 
     Attributes:
         token: The token.
-        ngram: The repeated token ids, which end the history and stand earlier in it before ``token``.
-        penalty: What is taken off its logit.
+        ngram: The repeated token ids: the end of the history, found earlier in it before ``token``.
+        penalty: How much its logit is lowered.
     """
 
     token: int
@@ -30,7 +31,7 @@ class Match:
         return self._told(f"token {self.token}", str(list(self.ngram)))
 
     def told(self, spell: Callable[[int], str]) -> str:
-        """The sentence of ``str`` with the text of the tokens in place of their ids."""
+        """Return the sentence of ``str``, with the tokens' texts instead of their ids."""
         return self._told(repr(spell(self.token)), repr("".join(spell(token) for token in self.ngram)))
 
     def _told(self, token: str, ngram: str) -> str:
@@ -89,7 +90,6 @@ class DRY(Stage):
     clamp: bool = True
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         self.number("multiplier", float("-inf"), float("inf"))
         self.number("base", 0, float("inf"))
         self.integer("allowed_length", 0)
@@ -106,44 +106,33 @@ class DRY(Stage):
 
     @property
     def window(self) -> int | None:
-        """Length of the window, ``None`` = all."""
-        return (
-            None
-            if self.last_n is not None and self.last_n < 0 and self.negative_last_n == "all"
-            else self.last_n
-        )
+        """Length of the window; ``None`` for all tokens."""
+        return window_length(self.last_n, self.negative_last_n)
 
     def is_off(self) -> bool:
-        """No penalty or no window."""
+        """Return whether there is no penalty or no window."""
         return self.multiplier == 0 or self.base < 1 or (self.window is not None and self.window <= 0)
 
     def apply(self, c: Candidates, context: Context, /) -> Effect:
-        """Lower what would repeat."""
+        """Lower the logits of tokens that would extend a repetition."""
         found = [self.matches(h.window("all", self.window)) for h in context.histories]
         unheard = "breakers given as strings do not act: the chain was given no vocabulary"
         notes = (unheard,) if self.breakers else ()
         if not any(found):
             return Effect(c, notes=notes)
-        hits = [
-            (row, m.token, m.penalty)
-            for row, matches in enumerate(found)
-            for m in matches
-            if m.token < c.vocab
-        ]
-        device = c.scores.device
-        tokens = torch.full((len(found), len(hits)), -1, device=device)
-        for place, (row, token, _) in enumerate(hits):
-            tokens[row, place] = token
-        columns = c.columns_of(tokens)
-        rows, places = (columns >= 0).nonzero(as_tuple=True)
         scores = c.scores.clone()
-        penalties = torch.tensor([penalty for _, _, penalty in hits], dtype=scores.dtype, device=device)
-        scores[rows, columns[rows, places]] -= penalties[places]
+        tokens = torch.full((len(found), max(map(len, found))), -1)
+        penalties = torch.zeros(tokens.shape, dtype=scores.dtype)
+        for row, matches in enumerate(found):
+            for place, match in enumerate(m for m in matches if m.token < c.vocab):
+                tokens[row, place], penalties[row, place] = match.token, match.penalty
+        at, columns = c.located(tokens)
+        scores[at[0], columns] -= penalties[at]
         details = tuple({m.token: m for m in matches} for matches in found)
         return Effect(c, scores=scores, notes=notes, details=details)
 
     def matches(self, window: Sequence[int]) -> list[Match]:
-        """Every token that would extend a repetition in ``window``, each with its longest n-gram."""
+        """Find the tokens that would extend a repetition in ``window``, each with its longest n-gram."""
         if len(window) <= self.allowed_length:
             return []
         limit = self._limit(window)
@@ -163,15 +152,16 @@ class DRY(Stage):
         ]
 
     def penalty(self, length: int) -> float:
-        """What a repetition of ``length`` tokens costs the logit of the next."""
+        """Return the penalty of a token that would extend a repetition of ``length`` tokens."""
         exponent = length - self.allowed_length
         if self.clamp and self.base > 1.000001:
+            # as llama.cpp and KoboldCpp: ln of the largest float32 over ln(base), in float32
             largest = torch.tensor(88.7228391) / torch.tensor(self.base, dtype=torch.float32).log()
             exponent = min(exponent, int(largest))
         return float(self.multiplier * self.base**exponent)
 
     def _limit(self, window: Sequence[int]) -> int:
-        """Tokens since the last breaker, the window's length without one."""
+        """Count the tokens since the last breaker; without one, all of the window."""
         for distance in range(len(window)):
             start = len(window) - 1 - distance
             fits = [s for s in self.breaker_tokens if tuple(window[start : start + len(s)]) == s]
@@ -181,9 +171,9 @@ class DRY(Stage):
 
 
 def suffix_matches(tokens: Sequence[int]) -> Iterator[int]:
-    """For each prefix of ``tokens`` but the whole, how many of its last tokens equal the last of the whole.
+    """For each proper prefix of ``tokens``, count how many of its last tokens equal the last of the whole.
 
-    Linear in the length: the Z function of the reversed sequence (Gusfield 1997).
+    Takes linear time: the Z function of the reversed sequence (Gusfield 1997).
     """
     text = list(reversed(tokens))
     n = len(text)

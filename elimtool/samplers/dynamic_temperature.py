@@ -51,17 +51,12 @@ class DynamicTemperature(Stage):
     shrinks: bool = True
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         self.number("temperature", float("-inf") if self.negative else 0, float("inf"))
         self.number("delta", 0, float("inf"))
         self.number("exponent", 0, float("inf"))
         self.one_of("entropy_max", ("array", "survivors"))
         self.boolean("negative")
         self.boolean("shrinks")
-
-    def is_off(self) -> bool:
-        """No range and T = 1."""
-        return self.delta == 0 and self.temperature == 1.0
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Rescale each row by its own temperature."""
@@ -72,6 +67,7 @@ class DynamicTemperature(Stage):
             used = torch.full_like(c.top[:, 0], self.temperature)
         else:
             low, high = max(0.0, self.temperature - self.delta), max(0.0, self.temperature + self.delta)
+            # the clamp keeps 0 / 0 away from rows of one candidate, which are left alone below
             share = c.entropy.to(c.scores.dtype) / count.to(c.scores.dtype).log().clamp(min=1e-300)
             used = low + (high - low) * share**self.exponent
             used = torch.where(count > 1, used, torch.ones_like(used))
@@ -81,5 +77,5 @@ class DynamicTemperature(Stage):
         return Effect(c, scores=scores, keeps_order=True, threshold=used)
 
     def why(self, fate: Fate, /) -> str:
-        """Greedy choice."""
+        """Explain: the choice is greedy."""
         return f"not the best token: temperature {self.temperature:g} is greedy (rank {fate.rank})"

@@ -41,13 +41,8 @@ class Epsilon(Stage):
     min_keep: int = 1
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         self.number("epsilon", 0, 1, "[)")
         self.integer("min_keep", 1)
-
-    def is_off(self) -> bool:
-        """Where epsilon = 0."""
-        return self.epsilon == 0
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut at a probability."""
@@ -56,5 +51,5 @@ class Epsilon(Stage):
         return Effect(c, keep=keep, threshold=torch.full_like(c.top[:, 0], self.epsilon), margin=margin)
 
     def why(self, fate: Fate, /) -> str:
-        """Under the least probability."""
+        """Explain: the probability is under epsilon."""
         return f"probability {fate.prob:.3g} is under epsilon = {self.epsilon:g}"

@@ -39,13 +39,8 @@ class Eta(Stage):
     min_keep: int = 1
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         self.number("epsilon", 0, 1, "[)")
         self.integer("min_keep", 1)
-
-    def is_off(self) -> bool:
-        """Where epsilon = 0."""
-        return self.epsilon == 0
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut at a probability that depends on the entropy."""
@@ -57,5 +52,5 @@ class Eta(Stage):
         return Effect(c, keep=keep, threshold=eta, margin=margin)
 
     def why(self, fate: Fate, /) -> str:
-        """Under the entropy's threshold."""
+        """Explain: the probability is under eta."""
         return f"probability {fate.prob:.3g} is under eta = {fate.threshold:.3g} (epsilon = {self.epsilon:g})"

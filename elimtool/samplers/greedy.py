@@ -18,7 +18,7 @@ def select_best(c: Candidates, size: Int[Tensor, " rows"] | None = None) -> Effe
     """Keep the best token of each row, the lowest id among ties; threshold = the best logit."""
     keep = c.ids == c.top_token[:, None]
     keep = keep & c.alive
-    second = c.after(torch.ones_like(c.n))
+    second = c.after(torch.ones_like(c.n))  # the best of the others, equal to the best in a tie
     chosen = c.at(keep, False)
     margin = torch.where(chosen, c.target_scores - second, c.target_scores - c.top)
     return Effect(c, keep=keep, threshold=c.top[:, 0], margin=margin, size=size)
@@ -39,14 +39,10 @@ class Greedy(Stage):
     off: ClassVar[Mapping[str, Any] | None] = None
     sources: ClassVar[tuple[str, ...]] = ("llama.cpp src/llama-sampler.cpp llama_sampler_greedy",)
 
-    def is_off(self) -> bool:
-        """Never."""
-        return False
-
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Keep the best."""
         return select_best(c)
 
     def why(self, fate: Fate, /) -> str:
-        """Another token is better."""
+        """Explain: another token is better."""
         return f"not the best token: rank {fate.rank}"

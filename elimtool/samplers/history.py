@@ -1,4 +1,4 @@
-"""What a sampler knows of the past: the tokens of the prompt and those generated since."""
+"""Hold the tokens that a sampler looks back on: the prompt's, and those generated since."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Scope = Literal["all", "generated"]
 
 @dataclass(frozen=True)
 class History:
-    """Tokens before the one to be sampled.
+    """The tokens before the one to be sampled.
 
     Attributes:
         prompt: Token ids of the prompt, first to last.
@@ -27,26 +27,31 @@ class History:
     generated: tuple[int, ...] = ()
 
     def window(self, scope: Scope, last_n: int | None) -> tuple[int, ...]:
-        """The last ``last_n`` tokens in scope; all of them for ``None``, none for 0 or less."""
+        """Return the last ``last_n`` tokens in scope; all for ``None``, none for 0 or less."""
         tokens = self.prompt + self.generated if scope == "all" else self.generated
         if last_n is None:
             return tokens
         return tokens[-last_n:] if last_n > 0 else ()
 
 
+def window_length(last_n: int | None, negative: Literal["off", "all"]) -> int | None:
+    """Return the length of a window, ``None`` for all tokens; engines differ in what a negative one means."""
+    return None if last_n is not None and last_n < 0 and negative == "all" else last_n
+
+
 def occurrences(
     windows: Sequence[Sequence[int]], vocab: int
 ) -> tuple[Int64[Tensor, "rows seen"], Int64[Tensor, "rows seen"]]:
-    """The distinct tokens of each window and how often each occurs.
+    """Count the distinct tokens of each window.
 
     Returns:
         ``(tokens, counts)``, padded with token -1 and count 0; ids outside the vocabulary are left out.
     """
-    found = [Counter(t for t in window if 0 <= t < vocab) for window in windows]
-    longest = max((len(f) for f in found), default=0)
+    counters = [Counter(t for t in window if 0 <= t < vocab) for window in windows]
+    longest = max(map(len, counters), default=0)
     tokens = torch.full((len(windows), longest), -1, dtype=torch.int64)
     counts = torch.zeros((len(windows), longest), dtype=torch.int64)
-    for row, seen in enumerate(found):
+    for row, seen in enumerate(counters):
         tokens[row, : len(seen)] = torch.tensor(list(seen.keys()), dtype=torch.int64)
         counts[row, : len(seen)] = torch.tensor(list(seen.values()), dtype=torch.int64)
     return tokens, counts

@@ -1,4 +1,4 @@
-"""How candidates are stored: put their columns in falling order, and drop those of removed tokens."""
+"""Sort the columns of candidates, and drop those of removed tokens."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from elimtool.samplers.candidates import Candidates
 
 CARRIED = ("n", "top", "entropy", "top_token", "top_prob", "ranks", "target_scores")
-"""What candidates have worked out that stays true in any order of their columns."""
+"""Cached properties of candidates that stay true in any order of columns."""
 REORDERED = ("probs", "exact")
-"""What they have worked out by column."""
+"""Cached properties with a value per column."""
 
 
 def in_order(c: Candidates) -> Candidates:
@@ -41,7 +41,7 @@ def in_order(c: Candidates) -> Candidates:
         order="falling",
     )
     for name in REORDERED:
-        if name in c.__dict__ and not c.sequential:
+        if name in c.__dict__ and not c.sequential:  # sums in array order depend on the order
             fresh.__dict__[name] = c.__dict__[name].gather(1, place)
     for name in CARRIED:
         if name in c.__dict__:
@@ -52,12 +52,12 @@ def in_order(c: Candidates) -> Candidates:
 def compacted(
     c: Candidates, mask: Bool[Tensor, "rows width"], n: Int[Tensor, " rows"], size: Int[Tensor, " rows"]
 ) -> Candidates:
-    """Store the columns of a mask alone, in their present order.
+    """Store only the columns of a mask, in their present order.
 
     Args:
-        c: What is stored.
+        c: The candidates.
         mask: Columns to keep.
-        n: How many of each row are kept.
+        n: Number kept in each row.
         size: Length of the engine's array afterwards.
     """
     filled = torch.arange(int(n.max()), device=mask.device) < n[:, None]
@@ -65,6 +65,7 @@ def compacted(
     scores = c.scores.new_full(filled.shape, float("-inf")).masked_scatter_(filled, c.scores.take(kept))
     ids = kept % c.width if c.tokens is None else c.tokens.take(kept)
     tokens = torch.zeros(filled.shape, dtype=torch.int64, device=mask.device).masked_scatter_(filled, ids)
+    # the new column of a target: how many columns of its row are kept before it
     begins = torch.arange(mask.shape[0])[:, None] * c.width
     ahead = torch.from_numpy(kept.numpy().searchsorted((begins + c.slots.clamp(min=0)).numpy()))
     ahead -= (n.cumsum(0) - n)[:, None]

@@ -1,4 +1,4 @@
-"""The ledger: for every stage of a chain, what it saw, what it cut, and what became of each target."""
+"""Record for every stage of a chain what it saw, what it cut, and what happened to each target."""
 
 from __future__ import annotations
 
@@ -19,32 +19,31 @@ from elimtool.samplers.stage import Detail, Effect, Fate, Stage
 
 @dataclass(frozen=True, eq=False)
 class StageRecord:
-    """One stage of a chain at work.
+    """What one stage of a chain did.
 
-    Masses, probabilities, ranks and entropies "before" are of the distribution that the stage was given,
-    renormalised over the survivors so far.
+    "Before" means the distribution that the stage was given, renormalised over the survivors so far.
 
     Attributes:
         stage: Name of the stage in its chain.
-        params: Its parameters, JSON-able.
+        params: Its parameters, as values of JSON.
         active: Rows on which it acted; false where its parameters (or a draw) turn it off.
         n_before: Survivors before.
         n_after: Survivors after, >= 1.
         mass_pruned: Probability that it removed, 0 .. 1.
-        threshold: In ``unit``; NaN = none.
+        threshold: Threshold in ``unit``; NaN = none.
         unit: Unit of the threshold.
         margin_unit: Unit of the margins.
-        entropy_before: nats.
-        entropy_after: nats.
+        entropy_before: Entropy before (nats).
+        entropy_after: Entropy after (nats).
         top_token: The most probable token after the stage, the lowest id among ties.
         top_prob: Its probability after the stage.
         alive_before: Whether each target had survived so far.
         alive_after: Whether each target survives.
-        prob_before: Probability of each target before, 0 for a dead one, NaN for padding.
+        prob_before: Probability of each target before, 0 for a removed one, NaN for padding.
         prob_after: Probability of each target after.
-        rank_before: Strict rank of each target, 0 for a dead one or padding.
-        margin: Positive where the target survives (0: a tie rule or min_keep decided), NaN where the stage by
-            nature removes nothing or is off, -inf for a target already dead.
+        rank_before: Strict rank of each target before, 0 for a removed one or padding.
+        margin: Distance of each target from removal: positive where it survives (0: a tie rule or min_keep
+            decided), NaN where the stage is off or never removes tokens, -inf for one removed earlier.
         notes: Remarks for the reader.
         targets: The tokens followed, -1 = none.
         before: The distribution that the stage was given.
@@ -77,26 +76,21 @@ class StageRecord:
     _after: Candidates
 
     @property
-    def _kept(self) -> Bool[Tensor, "rows width"]:
-        """Columns of the stage's base that survive."""
-        return survivors(self._effect)
-
-    @property
     def tells(self) -> bool:
-        """Whether the stage has something to tell about single tokens."""
+        """Whether the stage has remarks about single tokens."""
         return bool(self._effect.details)
 
     def details(self, row: int = 0) -> Mapping[int, Detail]:
-        """What the stage tells about single tokens of a row, by token id: DRY names what would repeat."""
+        """Return remarks about single tokens of a row, by token id: DRY names what would repeat."""
         return self._effect.details[row] if self._effect.details else {}
 
     @cached_property
     def removed_mask(self) -> Bool[Tensor, "rows vocab"]:
-        """Which tokens of the vocabulary the stage removed."""
-        return spread(self._effect.base, self._effect.base.alive & ~self._kept)
+        """Whether the stage removed each token of the vocabulary."""
+        return spread(self._effect.base, self._effect.base.alive & ~survivors(self._effect))
 
     def why(self, token: int, row: int = 0) -> str:
-        """One sentence that says what this stage did to a token.
+        """Say in one sentence what this stage did to a token.
 
         Raises:
             ElimError: The token is not in the vocabulary.
@@ -115,12 +109,12 @@ class StageRecord:
         return self._told(row, token, float(base.exact[row, column]), rank, float(score))
 
     def why_target(self, k: int, row: int = 0) -> str:
-        """The same of a followed token that this stage removed, from what is recorded of it."""
+        """Say why this stage removed target ``k``."""
         token, prob, rank, logit = (facts[row][k] for facts in self._targets)
         return self._told(row, token, prob, rank, logit)
 
     def _told(self, row: int, token: int, prob: float, rank: int, logit: float) -> str:
-        """The stage's sentence about a token that it removed."""
+        """Return the stage's sentence about a token that it removed."""
         top_prob, n_after, threshold = (facts[row] for facts in self._rows)
         return self._stage.why(Fate(token, prob, rank, logit, top_prob, n_after, threshold))
 
@@ -135,17 +129,17 @@ class StageRecord:
 
     @cached_property
     def _rows(self) -> tuple[list[Any], ...]:
-        """The best probability before the stage, the survivors after it and its threshold, by row."""
+        """Best probability before the stage, number of survivors after it, and its threshold, by row."""
         return self.before.top_prob.tolist(), self.n_after.tolist(), self.threshold.tolist()
 
     def prob_of(self, tokens: Int[Tensor, " rows"]) -> Float64[Tensor, " rows"]:
-        """Probability of one token a row after the stage, 0 where it is removed."""
+        """Return the probability of one token per row after the stage, 0 where it is removed."""
         after = self._after
         return torch.where(after.ids == tokens[:, None], after.exact, 0.0).sum(-1)
 
 
 def survivors(effect: Effect, at: Any = ...) -> Bool[Tensor, "..."]:
-    """Columns of the effect's base that are alive after it; ``at`` asks for some places only."""
+    """Mark the columns of the effect's base that survive; ``at`` selects some of them."""
     kept = effect.base.alive[at]
     if effect.keep is not None:
         kept = kept & effect.keep[at]
@@ -156,14 +150,14 @@ def survivors(effect: Effect, at: Any = ...) -> Bool[Tensor, "..."]:
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """What the record before and the record after a distribution both say about it."""
+    """Survival and probability of the targets, computed once for the records before and after."""
 
     alive: Bool[Tensor, "rows k"]
     probs: Float64[Tensor, "rows k"]
 
     @cached_property
     def idle(self) -> dict[str, Tensor]:
-        """What all stages that are off say of it."""
+        """Fields of the record of a stage that is off."""
         rows = self.alive.shape[0]
         return {
             "active": torch.zeros(rows, dtype=torch.bool),
@@ -174,14 +168,15 @@ class Standing:
 
     @staticmethod
     def of(c: Candidates, targets: Int[Tensor, "rows k"]) -> Standing:
-        """Survival and probability of the targets, NaN for none."""
+        """Compute them for a distribution; probabilities are NaN for padding."""
         return Standing(~c.gone, c.target_probs.masked_fill(targets < 0, torch.nan))
 
 
 def spread(c: Candidates, mask: Bool[Tensor, "rows width"]) -> Bool[Tensor, "rows vocab"]:
-    """A mask of columns as a mask of token ids."""
+    """Convert a mask of columns to a mask of token ids."""
     if c.tokens is None:
         return mask
+    # added, not assigned: padding columns repeat token 0 and must not clear it
     wide = torch.zeros((mask.shape[0], c.vocab), dtype=torch.int8, device=mask.device)
     return wide.scatter_add_(1, c.ids, mask.to(torch.int8)) > 0
 
@@ -194,15 +189,15 @@ def record(
     targets: Int[Tensor, "rows k"],
     standings: tuple[Standing, Standing],
 ) -> StageRecord:
-    """Write down what a stage did.
+    """Record what a stage did.
 
     Args:
         stage: The stage.
-        before: What it was given.
-        after: What it left.
-        effect: What it reported; its ``base`` holds the tokens of ``before``, possibly in another order.
+        before: Distribution before the stage.
+        after: Distribution after it.
+        effect: What it reported; ``base`` has the tokens of ``before``, possibly in another order.
         targets: The tokens followed, -1 = none.
-        standings: Those of ``before`` and ``after``.
+        standings: Standings of ``before`` and ``after``.
     """
     return StageRecord(
         stage=stage.name,
@@ -233,7 +228,7 @@ def record(
 def _acts(
     before: Candidates, after: Candidates, effect: Effect, targets: Int[Tensor, "rows k"]
 ) -> dict[str, Tensor]:
-    """The fields of a record that tell what its stage did."""
+    """Compute the fields of the record of a stage that is on."""
     rows, base = before.scores.shape[0], effect.base
     acted = torch.ones(rows, dtype=torch.bool) if effect.active is None else effect.active
     pruned = torch.zeros(rows, dtype=torch.float64)
@@ -251,9 +246,10 @@ def _acts(
 def _margin(
     effect: Effect, before: Candidates, after: Candidates, acted: Tensor, padding: Tensor
 ) -> Float64[Tensor, "rows k"]:
-    """The effect's margins: null or -inf by the ledger's rules, and never against the outcome."""
+    """Apply the ledger's rules to the effect's margins: null, -inf, and a sign that fits the outcome."""
     if effect.margin is None:
         return torch.full(before.slots.shape, torch.nan, dtype=torch.float64, device=before.scores.device)
+    # rounding, ties and min_keep can give a survivor a negative margin, and a removed token a positive one
     alive = ~after.gone
     margin = effect.margin.double()
     margin = torch.where(alive, margin.nan_to_num(torch.inf, torch.inf, -torch.inf).clamp(min=0.0), margin)
@@ -264,13 +260,13 @@ def _margin(
 
 @dataclass(frozen=True, eq=False)
 class Ledger:
-    """A chain at work on a batch of rows.
+    """What a chain did to a batch of rows.
 
     Attributes:
         chain: Name of the chain.
         targets: Token ids followed, -1 = none.
-        records: One for every stage, in order, those that are off too.
-        end: The distribution that the chain leaves.
+        records: Records of all stages in order, including those that are off.
+        end: The distribution after the chain.
     """
 
     chain: str
@@ -279,7 +275,7 @@ class Ledger:
     end: Candidates
 
     def before(self, stage: int) -> Candidates:
-        """What the stage of an index was given; the end of the chain where there is no such stage."""
+        """Return the distribution before a stage, given by index; after the last stage, the end."""
         return self.records[stage].before if stage < len(self.records) else self.end
 
     @cached_property
@@ -288,7 +284,7 @@ class Ledger:
         return self.end.wide().double()
 
     def probs(self) -> Float64[Tensor, "rows vocab"]:
-        """Probabilities after the chain."""
+        """Return the probabilities after the chain."""
         return torch.softmax(self.final, -1)
 
     @cached_property

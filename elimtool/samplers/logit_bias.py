@@ -32,15 +32,10 @@ class LogitBias(Stage):
     bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         for pair in self.bias:
             good = isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], int) and pair[0] >= 0
             if not good or not isinstance(pair[1], int | float) or not pair[1] < float("inf"):
                 raise self.bad("bias", "pairs of a token id and a number or -inf")
-
-    def is_off(self) -> bool:
-        """No biases."""
-        return not self.bias
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Add the biases."""
@@ -51,5 +46,5 @@ class LogitBias(Stage):
         return Effect(c, scores=c.scores + table[c.ids])
 
     def why(self, _: Fate, /) -> str:
-        """Banned."""
+        """Explain: the token is banned."""
         return "banned: its logit bias is -inf"

@@ -22,7 +22,7 @@ class MinP(Stage):
         p: Factor, 0 .. 1.
         compare: ``prob`` compares probabilities (Hugging Face, vLLM, SGLang), ``logit`` compares ``l`` with
             ``l_max + ln p`` (llama.cpp): the same but for rounding.
-        min_keep: At least so many of the most probable survive.
+        min_keep: Least number of tokens that survive, the most probable ones.
     """
 
     kind: ClassVar[str] = "min_p"
@@ -41,14 +41,9 @@ class MinP(Stage):
     min_keep: int = 0
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         self.number("p", 0, 1)
         self.integer("min_keep", 0)
         self.one_of("compare", ("prob", "logit"))
-
-    def is_off(self) -> bool:
-        """Where p = 0."""
-        return self.p == 0
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut at a factor of the best."""
@@ -62,6 +57,6 @@ class MinP(Stage):
         return Effect(c, keep=keep, threshold=least[:, 0], margin=c.target_scores - c.top - log(self.p))
 
     def why(self, fate: Fate, /) -> str:
-        """Too small a share of the best."""
+        """Explain: the share of the best is too small."""
         share = fate.prob / fate.top_prob
         return f"{share:.3g} times as probable as the best token, less than {self.p:g}"

@@ -1,21 +1,19 @@
-"""Mirostat v1: top-k with a k that follows the surprise of what was chosen so far."""
+"""Mirostat v1: top-k with a k that follows the surprise of the tokens chosen so far."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float64
-from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.stage import Context, Effect, Fate, Stage
+from elimtool.samplers.mirostat import Mirostat
+from elimtool.samplers.stage import Context, Effect, Fate
 
 
 @dataclass(frozen=True)
-class MirostatV1(Stage):
+class MirostatV1(Mirostat):
     """Keeps the k best tokens, k chosen so that the surprise of the text stays near tau bits.
 
     Formula: s from the m best probabilities (Zipf exponent), ``e = s - 1``,
@@ -31,45 +29,26 @@ class MirostatV1(Stage):
     """
 
     kind: ClassVar[str] = "mirostat_v1"
-    main: ClassVar[str] = "tau"
     unit: ClassVar[str] = "tokens"
     margin_unit: ClassVar[str] = "tokens"
-    off: ClassVar[Mapping[str, Any] | None] = {"tau": 0.0}
     sources: ClassVar[tuple[str, ...]] = (
         "Basu et al. 2020, arXiv 2007.14966",
         "llama.cpp src/llama-sampler.cpp llama_sampler_mirostat",
     )
 
-    tau: float = 5.0
-    eta: float = 0.1
     m: int = 100
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
-        self.number("tau", 0, float("inf"))
-        self.number("eta", 0, float("inf"))
+        super().__post_init__()
         self.integer("m", 2)
 
-    def is_off(self) -> bool:
-        """Where tau = 0."""
-        return self.tau == 0
-
-    def start(self, rows: int, /) -> Float64[Tensor, " rows"]:
-        """Where mu = 2 tau."""
-        return torch.full((rows,), 2 * self.tau, dtype=torch.float64)
-
-    def accept(
-        self, state: Float64[Tensor, " rows"], probs: Float64[Tensor, " rows"], /
-    ) -> Float64[Tensor, " rows"]:
-        """Move mu against the error of the surprise."""
-        return state - self.eta * (-probs.log2() - self.tau)
-
     def apply(self, c: Candidates, context: Context, /) -> Effect:
-        """Cut at the k that mu asks for."""
+        """Cut at the k that belongs to mu."""
         c = c.sorted()
-        mu = (context.state if context.state is not None else self.start(c.n.shape[0])).to(c.scores)
+        mu = self.mu(c, context)
         head = c.probs[:, : self.m]
         steps = torch.arange(1, head.shape[1], dtype=c.scores.dtype, device=c.scores.device)
+        # Zipf's exponent s by least squares: ln(p_i / p_(i+1)) against ln((i + 1) / i)
         t = ((steps + 1) / steps).log()
         b = (head[:, :-1] / head[:, 1:]).log()
         wanted = c.size.clamp(max=self.m)
@@ -77,15 +56,11 @@ class MirostatV1(Stage):
         s = torch.where(inside, t * b, 0.0).sum(-1) / torch.where(inside, t * t, 0.0).sum(-1)
         e = s - 1
         k = ((e * 2**mu) / (1 - float(c.vocab) ** -e)) ** (1 / s)
-        k = (
-            torch.where(torch.isfinite(k) & (wanted <= c.n), k, torch.ones_like(k))
-            .clamp(min=1, max=c.vocab)
-            .trunc()
-        )
-        place = torch.arange(c.width, device=k.device)
-        keep = place < k[:, None]
+        usable = torch.isfinite(k) & (wanted <= c.n)
+        k = torch.where(usable, k, torch.ones_like(k)).clamp(min=1, max=c.vocab).trunc()
+        keep = torch.arange(c.width) < k[:, None]
         return Effect(c, keep=keep, threshold=k, margin=k[:, None] - c.slots)
 
     def why(self, fate: Fate, /) -> str:
-        """Past the k of this step."""
+        """Explain: the rank is past this step's k."""
         return f"rank {fate.rank} is past the k = {fate.threshold:.0f} that mu asks for"

@@ -1,8 +1,7 @@
-"""Ordering rows: values in; places in rising order (ties by column), comparisons, counts and sums out.
+"""Sort, compare, count and sum rows, each independently of the others.
 
-All of it is numpy, row by row: on rows of a vocabulary numpy compares and counts several times as fast as
-torch does on the CPU, a row at a time stays in the processor's cache, and a row's numbers cannot depend on
-the rows beside it.
+Mostly in numpy, row by row: on rows of a vocabulary it compares and counts several times as fast as torch on
+the CPU, a row stays in the processor's cache, and its numbers cannot depend on the other rows of the batch.
 """
 
 from __future__ import annotations
@@ -21,28 +20,28 @@ from elimtool.numerics.ranking import count_compared, reaching
 Array = npt.NDArray[Any]
 
 FEW = 1024
-"""Columns up to which calls cost more than what they do: such rows are worked through together."""
+"""Width under which calls cost more than the work in them; such rows are processed together."""
 
 
 def places(mask: Bool[Tensor, "rows width"]) -> Int64[Tensor, " found"]:
-    """Where a mask is set, as places in the flattened mask, ascending."""
+    """Return the ascending indices into the flattened mask where it is set."""
     return torch.from_numpy(mask.numpy().ravel().nonzero()[0])
 
 
 def larger(values: Float[Tensor, "rows width"], than: Float[Tensor, "rows 1"]) -> Bool[Tensor, "rows width"]:
-    """``values > than``."""
+    """Return ``values > than``."""
     return torch.from_numpy(values.numpy() > than.numpy())
 
 
 def at_least(
     values: Float[Tensor, "rows width"], bound: Float[Tensor, "rows 1"]
 ) -> Bool[Tensor, "rows width"]:
-    """``values >= bound``."""
+    """Return ``values >= bound``."""
     return torch.from_numpy(values.numpy() >= bound.numpy())
 
 
 def tally(mask: Bool[Tensor, "rows width"]) -> Int64[Tensor, " rows"]:
-    """How many columns of each row are set."""
+    """Count the set columns of each row."""
     rows = mask.numpy()
     return torch.from_numpy(np.fromiter(map(np.count_nonzero, rows), dtype=np.int64, count=len(rows)))
 
@@ -50,7 +49,7 @@ def tally(mask: Bool[Tensor, "rows width"]) -> Int64[Tensor, " rows"]:
 def count_larger(
     values: Float[Tensor, "rows width"], than: Float[Tensor, "rows k"]
 ) -> Int64[Tensor, "rows k"]:
-    """How many values of each row are larger than each of some others."""
+    """Count the values of each row that are larger than each of its bounds."""
     rows, bounds = values.numpy(), than.numpy()
     if rows.shape[1] < FEW:
         return torch.from_numpy((rows[:, None, :] > bounds[:, :, None]).sum(-1, dtype=np.int64))
@@ -59,7 +58,7 @@ def count_larger(
 
 
 def leaders(values: Array, count: int) -> Array:
-    """Places of the ``count`` largest values, falling, the first place first among ties."""
+    """Return the indices of the ``count`` largest values, falling, the lower index first among ties."""
     if not len(values):
         return np.zeros(0, dtype=np.int64)
     least = np.sort(reaching(values, count))[-count:][0]
@@ -72,10 +71,8 @@ def sum_products(
     other: Float64[Tensor, "rows width"],
     alive: Bool[Tensor, "rows width"],
 ) -> Float64[Tensor, " rows"]:
-    """Sum of the products of each row's living values.
-
-    Few values are added one after the other, so that no sum depends on how wide others made a row.
-    """
+    """Sum the products of each row's survivors."""
+    # short sums run in order: a vectorised sum groups terms by the width, which other rows decide
     if one.shape[1] < FEW:
         return torch.from_numpy(_in_turn((one * other).masked_fill_(~alive, 0.0).numpy()))
     parts = alive_parts(alive, one, other)
@@ -84,23 +81,21 @@ def sum_products(
 
 
 def _in_turn(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Sums along the last axis, one value after the other; 0 of none."""
+    """Sum along the last axis, from first to last; 0 for no values."""
     return np.asarray(values.cumsum(-1)[..., -1] if values.shape[-1] else values.sum(-1))
 
 
 def dot(one: Array, other: Array) -> float:
-    """Sum of products, whose last digit depends on the values alone.
-
-    A BLAS dot product adds in an order that depends on where in memory a row begins (MKL on AMD processors),
-    and so on the rows beside it; numpy's pairwise sum does not, and wakes no threads.
-    """
+    """Sum products so that even the last digit depends only on the values."""
+    # the order of sums in a BLAS dot product depends on where in memory a row begins (MKL on AMD), and so on
+    # the rows before it; numpy's pairwise sum does not, and starts no threads
     return float((one * other).sum())
 
 
 def held_below(values: Array, weights: Array, bounds: Array) -> Array:
-    """What the values strictly under each bound weigh, from one pass over the weights."""
+    """Sum the weights of the values strictly under each bound, in one pass over the weights."""
     inside = values < bounds.max(initial=-np.inf)
-    if 8 * np.count_nonzero(inside) < len(values):
+    if 8 * np.count_nonzero(inside) < len(values):  # few: copying them is cheaper than working on all
         values, weights = values[inside], weights[inside]
     steps, place = np.unique(bounds, return_inverse=True)
     bins = np.zeros(len(values), dtype=np.uint8 if len(steps) < 256 else np.int64)
@@ -112,7 +107,7 @@ def held_below(values: Array, weights: Array, bounds: Array) -> Array:
 def alive_parts(
     alive: Bool[Tensor, "rows width"], *columns: Shaped[Tensor, "rows width"]
 ) -> Iterator[tuple[Array, ...]]:
-    """Row by row the living columns of some tensors, so that no sum depends on how wide others made a row."""
+    """Iterate over rows: the columns of survivors only, so that no sum depends on the width of the batch."""
     rows = [one.numpy() for one in columns]
     for index, mask in enumerate(alive.numpy()):
         yield tuple(one[index] if mask.all() else one[index][mask] for one in rows)
@@ -121,9 +116,10 @@ def alive_parts(
 def softmax(
     scores: Float[Tensor, "rows width"], alive: Bool[Tensor, "rows width"]
 ) -> Float[Tensor, "rows width"]:
-    """Probabilities by row, 0 for removed columns, whose number changes no other; NaN where none is left.
+    """Compute probabilities by row, 0 for removed columns; NaN for rows without survivors.
 
-    What stands for an engine's own precision is torch's; else few values are summed one after the other.
+    How many columns are removed changes no probability. float32 stands for an engine's precision, and is
+    left to torch.
     """
     exact = scores.dtype == torch.float64
     if exact and scores.shape[1] < FEW:
@@ -140,21 +136,20 @@ def softmax(
 
 
 def _shares(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # a row of which nothing is left
+    with np.errstate(invalid="ignore"):  # a row without survivors
         weights = np.exp(scores - scores.max(-1, keepdims=True, initial=-np.inf))
         return np.asarray(weights / _in_turn(weights)[..., None])
 
 
 def rising(values: Float[Tensor, "rows width"]) -> Int64[Tensor, "rows width"]:
-    """Columns by rising value, the lower column first among ties.
-
-    An unstable vectorised sort and a repair of the tied runs cost a third of a stable sort on long rows.
+    """Sort columns by rising value, the lower column first among ties.
 
     Args:
         values: No NaN; ``+inf`` entries come last, in any order among themselves.
     """
     if values.shape[1] < 256:
         return values.argsort(dim=-1, stable=True)
+    # on long rows an unstable vectorised sort and a repair of ties cost a third of a stable sort
     place = torch.from_numpy(values.numpy().argsort(axis=-1))
     ordered = values.gather(1, place)
     same = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] < torch.inf)

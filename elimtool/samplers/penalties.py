@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.history import Scope, occurrences
+from elimtool.samplers.history import Scope, occurrences, window_length
 from elimtool.samplers.stage import Context, Effect, Role, Stage
 
 
@@ -65,7 +65,6 @@ class Penalties(Stage):
     repetition_limit: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         most = float("inf") if self.repetition_limit is None else self.repetition_limit
         self.number("repetition", 0, most, "(]")
         bound = float("inf") if self.additive_limit is None else self.additive_limit
@@ -81,20 +80,16 @@ class Penalties(Stage):
 
     @property
     def window(self) -> int | None:
-        """Length of the window, ``None`` = all."""
-        return (
-            None
-            if self.last_n is not None and self.last_n < 0 and self.negative_last_n == "all"
-            else self.last_n
-        )
+        """Length of the window; ``None`` for all tokens."""
+        return window_length(self.last_n, self.negative_last_n)
 
     def is_off(self) -> bool:
-        """Neutral values or no window."""
+        """Return whether all values are neutral or there is no window."""
         empty = self.window is not None and self.window <= 0
         return empty or (self.repetition == 1.0 and self.frequency == 0 and self.presence == 0)
 
     def apply(self, c: Candidates, context: Context, /) -> Effect:
-        """Lower what was seen."""
+        """Lower the logits of tokens that were seen."""
         scores = c.scores.clone()
         steps = (self._multiply, self._add)
         for act in steps if self.order == "multiply_first" else reversed(steps):
@@ -102,31 +97,28 @@ class Penalties(Stage):
         return Effect(c, scores=scores)
 
     def _multiply(self, scores: Float[Tensor, "rows width"], c: Candidates, context: Context) -> None:
-        """Apply the repetition penalty to ``scores``, which this call owns."""
+        """Apply the repetition penalty to ``scores`` in place."""
         if self.repetition == 1.0:
             return
         windows = [h.window(self.repetition_scope, self.window) for h in context.histories]
         tokens, _ = occurrences(windows, c.vocab)
-        factor = torch.full(tokens.shape, self.repetition, dtype=scores.dtype)
+        factors = torch.full(tokens.shape, self.repetition, dtype=scores.dtype)
         if self.slope != 1.0 and self.repetition > 1:
             newer = [set(window[len(window) // 2 :]) for window in windows]
             old = [[t not in newer[r] for t in row] for r, row in enumerate(tokens.tolist())]
-            factor[torch.tensor(old, dtype=torch.bool).view_as(tokens)] = (
-                1 + (self.repetition - 1) * self.slope
-            )
-        columns = c.columns_of(tokens.to(scores.device))
-        rows, places = (columns >= 0).nonzero(as_tuple=True)
-        columns, by = columns[rows, places], factor.to(scores.device)[rows, places]
-        given = scores[rows, columns]
-        scores[rows, columns] = torch.where(given > 0, given / by, given * by)
+            weaker = 1 + (self.repetition - 1) * self.slope
+            factors[torch.tensor(old, dtype=torch.bool).view_as(tokens)] = weaker
+        at, columns = c.located(tokens)
+        given, factor = scores[at[0], columns], factors[at]
+        # a division would raise a negative logit
+        scores[at[0], columns] = torch.where(given > 0, given / factor, given * factor)
 
     def _add(self, scores: Float[Tensor, "rows width"], c: Candidates, context: Context) -> None:
-        """Apply the frequency and presence penalties to ``scores``, which this call owns."""
+        """Apply the frequency and presence penalties to ``scores`` in place."""
         if self.frequency == 0 and self.presence == 0:
             return
         windows = [h.window(self.additive_scope, self.window) for h in context.histories]
         tokens, counts = occurrences(windows, c.vocab)
-        columns = c.columns_of(tokens.to(scores.device))
-        rows, places = (columns >= 0).nonzero(as_tuple=True)
-        seen = counts.to(scores.device)[rows, places].to(scores.dtype)
-        scores[rows, columns[rows, places]] -= seen * self.frequency + self.presence
+        at, columns = c.located(tokens)
+        seen = counts[at].to(scores.dtype)
+        scores[at[0], columns] -= seen * self.frequency + self.presence

@@ -1,4 +1,4 @@
-"""From the text a user gives (preset, file or inline form) to a chain."""
+"""Build the chain that a text names: a preset, a file or stages inline."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ ALIASES: dict[str, tuple[str, str]] = {
     "dry_allowed_length": ("dry", "allowed_length"),
     "dry_last_n": ("dry", "last_n"),
 }
-"""Names that engines give to parameters, as inline forms may use them: (stage, parameter)."""
+"""Names that engines use, allowed in inline chains, and the stage and parameter that they mean."""
 
 
 def preset_names() -> list[str]:
-    """Names of the presets, sorted."""
+    """List the names of the presets, sorted."""
     return sorted(p.stem for p in PRESETS.glob("*.yaml"))
 
 
 def resolve(spec: str) -> Chain:
-    """The chain that a text names.
+    """Build the chain that a text names.
 
     Args:
         spec: A preset (``llama.cpp``), a preset with other parameters (``llama.cpp:temperature=0,top_k=10``),
@@ -60,8 +60,8 @@ def resolve(spec: str) -> Chain:
             that engines use (``repetition_penalty``).
 
     Raises:
-        ElimError: It names nothing, or a stage, parameter or value that is not valid; the message lists what
-            is.
+        ElimError: The text names nothing, or a stage, parameter or value is not valid; the message lists
+            valid ones.
     """
     text = spec.strip()
     if text in preset_names():
@@ -85,7 +85,7 @@ def resolve(spec: str) -> Chain:
 
 @lru_cache
 def _preset(name: str) -> Chain:
-    """The chain of a preset, read once."""
+    """Build the chain of a preset; its file is read once."""
     return _from_file(PRESETS / f"{name}.yaml", name, ())
 
 
@@ -113,7 +113,7 @@ def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
 
 
 def _base(base: str, path: Path, seen: tuple[Path, ...]) -> Chain:
-    """The chain that a file starts from: a preset, or a file beside it."""
+    """Build the chain that a file starts from: a preset, or a file in the same folder."""
     if base in preset_names():
         return _from_file(PRESETS / f"{base}.yaml", base, seen)
     beside = path.parent / base
@@ -125,7 +125,7 @@ def _base(base: str, path: Path, seen: tuple[Path, ...]) -> Chain:
 
 
 def _entry(entry: StageEntry, path: Path) -> Stage:
-    """Build one stage of a file; errors name file and line."""
+    """Build a stage of a file; errors name file and line."""
     try:
         return _build(entry.stage, entry.params, entry.label)
     except ElimError as error:
@@ -144,24 +144,23 @@ def _build(kind: str, params: Mapping[str, Any], label: str) -> Stage:
 
 
 def _parameters(stage: type[Stage]) -> tuple[str, ...]:
-    """Names of a stage's parameters."""
+    """List the names of a stage's parameters."""
     return tuple(f.name for f in fields(stage) if f.name != "label")
 
 
 def _assignments(text: str, whole: str) -> dict[str, Any]:
     """Read ``name=value,...``; commas inside brackets belong to the value."""
     found: dict[str, Any] = {}
-    for part in _split(text):
-        name, equals, value = part.partition("=")
-        name = name.strip()
-        if part.strip() in STAGES and not STAGES[part.strip()].main and part.strip() not in found:
-            found[part.strip()] = None
+    for part in map(str.strip, _split(text)):
+        if part in STAGES and not STAGES[part].main and part not in found:
+            found[part] = None
             continue
-        if not equals or not name or not value.strip():
-            raise ElimError(f"'{part.strip()}' in '{whole}' is not of the form name=value")
+        name, equals, value = (word.strip() for word in part.partition("="))
+        if not equals or not name or not value:
+            raise ElimError(f"'{part}' in '{whole}' is not of the form name=value")
         if name in found:
             raise ElimError(f"'{name}' is given twice in '{whole}'")
-        found[name] = _value(value.strip(), part.strip())
+        found[name] = _value(value, part)
     return found
 
 
@@ -178,7 +177,7 @@ def _split(text: str) -> list[str]:
 
 
 def _value(text: str, part: str) -> Any:
-    """A value as YAML reads it; ``1e-4`` is a number too."""
+    """Read a value as YAML, but ``1e-4`` as a number: YAML 1.1 wants a dot in it."""
     try:
         return float(text) if "e" in text.lower() and text[:1] in "+-.0123456789" else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
@@ -186,10 +185,10 @@ def _value(text: str, part: str) -> Any:
 
 
 def _target(name: str) -> tuple[str, str]:
-    """The stage and parameter that a name in an inline form means.
+    """Return the stage and parameter that a name in an inline form means.
 
     Raises:
-        ElimError: It means none.
+        ElimError: There is none of that name.
     """
     if name in STAGES:
         if not STAGES[name].main:
@@ -204,7 +203,7 @@ def _target(name: str) -> tuple[str, str]:
 
 
 def _inline(text: str) -> Chain:
-    """Stages in the order in which they are first named."""
+    """Build a chain of stages, in the order in which they are first named."""
     chosen: dict[str, dict[str, Any]] = {}
     for name, value in _assignments(text, text).items():
         if value is None and name in STAGES and not STAGES[name].main:
@@ -219,7 +218,7 @@ def _inline(text: str) -> Chain:
 
 
 def _override(chain: Chain, changes: Mapping[str, Any], where: str) -> Chain:
-    """The chain with other parameters; each change must name a stage that the chain has."""
+    """Change parameters of a chain; each change must name one of its stages."""
     stages = list(chain.stages)
     for name, value in changes.items():
         index, parameter = _find(stages, name, where)
@@ -231,7 +230,7 @@ def _override(chain: Chain, changes: Mapping[str, Any], where: str) -> Chain:
 
 
 def _find(stages: list[Stage], name: str, where: str) -> tuple[int, str]:
-    """Index of the stage that a change means, and the parameter."""
+    """Return the index of the stage that a change means, and the parameter."""
     labels = [s.name for s in stages]
     kind, dot, parameter = name.partition(".")
     if kind in labels:

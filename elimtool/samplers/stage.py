@@ -1,4 +1,4 @@
-"""The contract of a sampler stage: parameters that act on the working distribution."""
+"""Define what a sampler stage is: parameters, and how they change the working distribution."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Role = Literal["truncate", "rescale", "shift"]
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What a stage may look at beside the distribution.
+    """What a stage may use besides the distribution.
 
     Attributes:
         histories: One per row.
@@ -36,10 +36,10 @@ class Context:
 
 @runtime_checkable
 class Detail(Protocol):
-    """What a stage has to tell about one token: with token ids as ``str``, or with their texts."""
+    """A remark of a stage about one token; ``str`` of it has token ids."""
 
     def told(self, spell: Callable[[int], str]) -> str:
-        """The sentence, token ids spelled by ``spell``."""
+        """Return the sentence, with tokens spelled by ``spell``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +50,13 @@ class Effect:
         base: The distribution in the column order that the other fields use.
         keep: Columns that stay; ``None`` where nothing is removed.
         scores: New scores; ``None`` where they stay.
-        keeps_order: The new scores cannot reorder the tokens.
+        keeps_order: Whether the new scores cannot reorder the tokens.
         threshold: Per row, in the stage's unit; NaN = none.
         margin: Per target, positive where it survives; NaN = null.
         active: Rows on which the stage acted; ``None`` = all.
         size: Length of the engine's array afterwards; ``None`` = the survivors.
         notes: Remarks for the reader.
-        details: Per row, what is worth telling about single tokens.
+        details: Per row, remarks about single tokens, by token id.
     """
 
     base: Candidates
@@ -73,7 +73,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Fate:
-    """One removed token, as its stage saw it.
+    """A removed token, as its stage saw it.
 
     Attributes:
         token: Its id.
@@ -113,31 +113,31 @@ class Stage(ABC):
     sources: ClassVar[tuple[str, ...]]
 
     label: str = field(default="", kw_only=True)
-    """Another name for this stage in its chain, for chains that hold two of a kind."""
+    """Another name for the stage, for chains that have two of a kind."""
 
     @property
     def name(self) -> str:
-        """The name of the stage in its chain."""
+        """Name of the stage in its chain."""
         return self.label or self.kind
 
     def params(self) -> dict[str, Any]:
-        """All parameters but the label, as plain JSON-able values."""
+        """Return all parameters but the label, as values of JSON."""
         return {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name != "label"}
 
-    @abstractmethod
     def is_off(self) -> bool:
-        """Whether the parameters turn the stage off."""
+        """Return whether the parameters turn the stage off: by default, whether they are those of ``off``."""
+        return self.off is not None and all(getattr(self, name) == value for name, value in self.off.items())
 
     @abstractmethod
     def apply(self, c: Candidates, context: Context, /) -> Effect:
-        """Act on the distribution, without editing it."""
+        """Apply the stage, without editing the distribution."""
 
     def why(self, _: Fate, /) -> str:
-        """One sentence that says why a token died here."""
+        """Explain in one sentence why the stage removed a token."""
         return f"removed by {self.name}"
 
     def start(self, _: int, /) -> Float64[Tensor, " rows"] | None:
-        """State before the first token; ``None`` for a stage without state."""
+        """Return the state before the first token; ``None`` for a stage without state."""
         return None
 
     def accept(
@@ -153,10 +153,10 @@ class Stage(ABC):
             name: The parameter.
             low: Lower end.
             high: Upper end; infinity = no bound.
-            ends: Which ends belong: ``[]``, ``(]``, ``[)`` or ``()``.
+            ends: Which ends are allowed: ``[]``, ``(]``, ``[)`` or ``()``.
 
         Raises:
-            ElimError: It is not; the message names stage, parameter, value and range.
+            ElimError: It is not in the range; the message names stage, parameter, value and range.
         """
         value = getattr(self, name)
         valid = f"a number in {ends[0]}{low:g}, {high:g}{ends[1]}"
@@ -185,15 +185,15 @@ class Stage(ABC):
             raise self.bad(name, "true or false")
 
     def bad(self, name: str, valid: str) -> ElimError:
-        """The error for a parameter that is out of range."""
+        """Return the error for a parameter that is not valid."""
         return ElimError(f"{self.name}: {name} must be {valid}, got {getattr(self, name)!r}")
 
 
 def plain(value: Any) -> Any:
-    """A parameter value as JSON has it: tuples become lists."""
+    """Convert a parameter to the types of JSON: tuples become lists."""
     return [plain(v) for v in value] if isinstance(value, tuple) else value
 
 
 def leading(base: Candidates, count: int) -> Bool[Tensor, "rows width"]:
-    """Mask of the first ``count`` columns of a sorted distribution."""
+    """Return a mask of the first ``count`` columns of a sorted distribution."""
     return torch.arange(base.width, device=base.scores.device).lt(count).expand(base.scores.shape)

@@ -1,4 +1,4 @@
-"""Work out what it takes to survive: for each target the least (or greatest) setting of each sampler."""
+"""Find the settings at which each target just survives each sampler."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from elimtool.samplers.typical import Typical
 __all__ = ["Bounds", "TemperatureRanges", "bounds", "temperature_ranges"]
 
 ROOM = 1e-12
-"""Relative step that moves an attained bound to the surviving side, so that rounding cannot undo it."""
+"""Relative step that moves a bound to the surviving side, so that rounding cannot undo it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """Settings at which each target survives one sampler alone, at T = 1, ties living or dying together.
+    """Settings at which each target survives a single sampler at T = 1; ties survive or are removed together.
 
-    NaN (0 for ``min_top_k``) where there is no target, or its logit is ``-inf``.
+    NaN (0 for ``min_top_k``) for padding, or where the target's logit is ``-inf``.
 
     Attributes:
         min_top_k: Least k, 1 .. vocab: the strict rank.
@@ -34,7 +34,7 @@ class Bounds:
         max_min_p: Greatest min-p, 0 .. 1: ``p / p_max``.
         min_typical_p: Infimum of the typical mass: the mass of strictly more typical tokens.
         min_top_n_sigma: Least n: ``(l_max - l) / sigma``; any n > 0 where it is 0.
-        max_epsilon: Greatest epsilon: the probability. (The most probable token survives any.)
+        max_epsilon: Greatest epsilon: the probability; the most probable token survives any epsilon.
     """
 
     min_top_k: Int[Tensor, "rows k"]
@@ -48,7 +48,7 @@ class Bounds:
 def bounds(
     logits: Float[Tensor, "rows vocab"], targets: Int[Tensor, "rows k"], begun: Candidates | None = None
 ) -> Bounds:
-    """The bounds of every target. Nothing is sorted: what weighs more than a target is summed.
+    """Find the bounds of every target, without sorting: the mass ahead of it is summed.
 
     Args:
         logits: Any float dtype, ``-inf`` allowed.
@@ -75,11 +75,11 @@ def bounds(
 def _masses(
     c: Candidates,
 ) -> tuple[Float64[Tensor, "rows k"], Float64[Tensor, "rows k"], Float64[Tensor, "rows 1"]]:
-    """Mass of the tokens more probable, and of those more typical, than each target; the deviation."""
+    """Return the mass of tokens more probable and more typical than each target; the logits' deviation."""
     if c.measured is not None:
         above, nearer = torch.from_numpy(c.measured.above), torch.from_numpy(c.measured.nearer)
         return above, nearer, torch.from_numpy(c.measured.deviation)[:, None]
-    shifts = Typical(0.5).shifts(c)
+    shifts = Typical(0.5).shifts(c)  # which do not depend on the mass
     above = _mass_before(c, (-row for row in c.scores.numpy()), -c.target_scores)
     return above, _mass_before(c, shifts.numpy(), c.at(shifts, torch.nan)), deviation(c, "population")
 
@@ -87,7 +87,7 @@ def _masses(
 def _mass_before(
     c: Candidates, places: Iterable[Array], mine: Float64[Tensor, "rows k"]
 ) -> Float64[Tensor, "rows k"]:
-    """Probability of the tokens strictly before each target where they stand by rising ``places``."""
+    """Sum the probability of the tokens whose place is strictly less than the target's, ``mine``."""
     found = torch.full_like(mine, torch.nan)
     rows = zip(places, c.exact.numpy(), mine.numpy(), (~c.gone).numpy(), found.numpy(), strict=True)
     for values, probs, bounds, wanted, held in rows:

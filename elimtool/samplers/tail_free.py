@@ -41,19 +41,14 @@ class TailFree(Stage):
     rule: Literal["prefix", "shifted"] = "prefix"
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         self.number("z", 0, 1)
         self.one_of("rule", ("prefix", "shifted"))
-
-    def is_off(self) -> bool:
-        """Where z = 1."""
-        return self.z >= 1
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut the sorted tokens by cumulated curvature."""
         c = c.sorted()
         shifted = self.rule == "shifted"
-        # tokens removed before weigh 0 and follow the survivors: two of them close the last differences
+        # tokens removed before have probability 0 and follow the survivors: two of them end the differences
         entries = (c.n + 2).clamp(max=c.vocab) if shifted else c.n
         probs = torch.nn.functional.pad(c.probs, (0, max(3 - c.width, 2)))
         bend = probs.diff(dim=-1).diff(dim=-1).abs()[:, : c.width]
@@ -63,7 +58,7 @@ class TailFree(Stage):
         share = bend / whole
         if not shifted:
             even = inside / (c.n - 2).clamp(min=1)[:, None].to(bend.dtype)
-            share = torch.where(whole > 1e-6, share, even)
+            share = torch.where(whole > 1e-6, share, even)  # as KoboldCpp, where there is no curvature
         held = c.running(share)
         if shifted:
             held = torch.cat([torch.zeros_like(held[:, :1]), held[:, :-1]], -1)
@@ -75,5 +70,5 @@ class TailFree(Stage):
         return Effect(c, keep=keep, threshold=torch.full_like(c.top[:, 0], self.z), margin=margin)
 
     def why(self, fate: Fate, /) -> str:
-        """In the flat tail."""
+        """Explain: the token is in the flat tail."""
         return f"in the flat tail: rank {fate.rank}, past {self.z:g} of the curvature"

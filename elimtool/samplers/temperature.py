@@ -54,7 +54,6 @@ class Temperature(Stage):
     shrinks: bool = True
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         self.one_of("zero", ("greedy", "error"))
         self.number("greedy_below", 0, float("inf"))
         self.number("floor", 0, float("inf"))
@@ -68,13 +67,9 @@ class Temperature(Stage):
         else:
             self.number("temperature", float("-inf") if self.negative else 0, high)
 
-    def is_off(self) -> bool:
-        """T = 1."""
-        return self.temperature == 1.0
-
     @property
     def effective(self) -> float | None:
-        """The T that divides the logits, ``None`` for greedy choice."""
+        """T that divides the logits, ``None`` for greedy choice."""
         if self.temperature <= 0 or self.temperature < self.greedy_below:
             return None
         return max(self.temperature, self.floor)
@@ -87,5 +82,5 @@ class Temperature(Stage):
         return Effect(c, scores=c.scores / self.effective, keeps_order=True, threshold=threshold)
 
     def why(self, fate: Fate, /) -> str:
-        """Greedy choice."""
+        """Explain: the choice is greedy."""
         return f"not the best token: temperature {self.temperature:g} is greedy (rank {fate.rank})"

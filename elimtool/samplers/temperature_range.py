@@ -1,11 +1,11 @@
-"""Find the temperatures at which targets survive a chain, as intervals.
+"""Find the interval of temperatures at which each target survives a chain.
 
-A chain is split at its temperature stage. What stands before does not depend on T. After it, top-k, min-p,
+A chain is split at its temperature stage. The stages before do not depend on T. After it, top-k, min-p,
 top-p, top-a, top-n-sigma and greedy choice keep a prefix of the tokens sorted by score, and the prefix grows
-with T: over a prefix, softmax at a lower T majorises that at a higher one, so the mass in front of a token
-falls and its ratio to the best rises. A target therefore survives from some T on, found by bisection. Epsilon
-alone keeps a token between two temperatures: ``d ln p / dT = (E[l] - l) / T^2`` changes sign once. For other
-stages nothing is claimed.
+with T: over a prefix, softmax at a lower T majorises that at a higher one, so the mass before a token falls
+and its ratio to the best rises. A target therefore survives above some T, found by bisection. Epsilon alone
+keeps a token between two temperatures: ``d ln p / dT = (E[l] - l) / T^2`` changes sign once. For other stages
+no interval is claimed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from elimtool.samplers.top_p import TopP
 
 NAN, INF = float("nan"), float("inf")
 ROOM = 1e-11
-"""Relative width of the bracket around an edge."""
+"""Relative width of the final bracket around an edge."""
 Temperatures = Float64[Tensor, "rows k"]
 Alive = Bool[Tensor, "rows k"]
 Scores = npt.NDArray[np.float64]
@@ -47,11 +47,11 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class TemperatureRanges:
-    """Where each target survives a chain when only T varies, T above what the engine takes for greedy choice.
+    """Temperatures at which each target survives a chain, among those that do not mean greedy choice.
 
     Attributes:
-        t_min: Least T, 0 where it survives every low one; NaN without an interval.
-        t_max: Greatest T, infinity where there is none.
+        t_min: Least T, 0 where it survives every low T; NaN without an interval.
+        t_max: Greatest T, infinity without a limit.
         status: ``interval``, ``always``, ``never`` or ``not monotone`` (no interval is claimed), by row and
             target; empty for padding.
     """
@@ -63,11 +63,11 @@ class TemperatureRanges:
 
 @dataclass(frozen=True, eq=False)
 class _Target:
-    """One living target among the survivors at the temperature stage.
+    """One surviving target at the temperature stage.
 
     Attributes:
-        logits: Survivors by falling logit, the best at 0.
-        slot: Place of the target in them.
+        logits: Falling logits of the survivors, shifted so that the best is 0.
+        slot: Index of the target in them.
         stages: Active stages after the temperature that depend on T.
     """
 
@@ -77,11 +77,11 @@ class _Target:
 
     @property
     def gap(self) -> float:
-        """How far the target's logit is under the best, >= 0."""
+        """Distance of the target's logit from the best, >= 0."""
         return -float(self.logits[self.slot])
 
     def first_tied(self) -> int:
-        """Place of the first token with the target's logit."""
+        """Return the index of the first token with the target's logit."""
         return int(np.searchsorted(-self.logits, self.gap))
 
 
@@ -93,7 +93,7 @@ def temperature_ranges(
     begun: Candidates | None = None,
     ledger: Ledger | None = None,
 ) -> TemperatureRanges:
-    """The temperatures at which each target survives ``chain``.
+    """Find the temperatures at which each target survives ``chain``.
 
     Args:
         chain: Any chain; without a temperature stage T has no effect.
@@ -101,7 +101,7 @@ def temperature_ranges(
         targets: Token ids, -1 = none.
         histories: One per row; ``None`` = empty.
         begun: ``Candidates.of(logits, targets)``, if there is one already.
-        ledger: The chain at work on the same rows, if it has been run already.
+        ledger: Ledger of the chain on the same rows, if it has been run already.
     """
     at = _temperature_stage(chain)
     reached = len(chain.stages) if at is None else at
@@ -115,7 +115,7 @@ def temperature_ranges(
             c, _ = step(stage, c, context)
     targets = targets.cpu()
     if not any(_removes(s) for s in after):
-        return _answer(c.slots >= 0, c.slots < 0, targets)
+        return _answer(~c.gone, c.gone, targets)
     c, left, known = _prepare(c, after, context)
     if not left:
         return _answer(~c.gone, c.gone, targets)
@@ -127,11 +127,12 @@ def temperature_ranges(
         survivors = (c.scores[row, : int(c.n[row])] - c.top[row]).double()
         target = _Target(survivors.numpy(), int(c.slots[row, column]), left)
         low[row, column], high[row, column] = _interval(target)
-    return _decided(low, high, c.gone, targets)
+    never = c.gone | ~(low <= high) | (low == INF)
+    return _answer(~never & (low == 0) & (high == INF), never, targets, low, high)
 
 
 def _temperature_stage(chain: Chain) -> int | None:
-    """Index of the stage whose T is varied."""
+    """Return the index of the stage whose T is varied."""
     plain = [i for i, s in enumerate(chain.stages) if isinstance(s, Temperature)]
     dynamic = [i for i, s in enumerate(chain.stages) if isinstance(s, DynamicTemperature) and s.delta == 0]
     found = plain or dynamic
@@ -139,7 +140,7 @@ def _temperature_stage(chain: Chain) -> int | None:
 
 
 def _removes(stage: Stage) -> bool:
-    """Whether a stage can remove tokens."""
+    """Return whether a stage can remove tokens."""
     if isinstance(stage, LogitBias):
         return any(value == -INF for _, value in stage.bias)
     if isinstance(stage, Temperature):
@@ -152,7 +153,8 @@ def _removes(stage: Stage) -> bool:
 def _prepare(
     c: Candidates, after: Sequence[Stage], context: Context
 ) -> tuple[Candidates, tuple[Stage, ...], bool]:
-    """Apply the leading stages that T cannot change, sort, and say whether the rest is understood."""
+    """Apply the leading stages that T cannot change, and sort; return whether the rest is monotone in T."""
+    # a mass measured before any removal must still see what these stages would remove
     full = any(isinstance(s, TopP) and s.mass_of == "full" for s in after)
     left: list[Stage] = []
     for stage in after:
@@ -171,13 +173,13 @@ def _prepare(
 
 
 def _tied(c: Candidates) -> bool:
-    """Whether a living target is tied with another token."""
+    """Return whether a surviving target is tied with another token."""
     ties = (c.scores[:, None, :] == c.target_scores[:, :, None]).sum(-1) > 1
     return bool((ties & ~c.gone).any())
 
 
 def _slack(target: _Target, t: float) -> float:
-    """How far the target is inside the surviving prefix at T = t: >= 0 where it lives, growing with t."""
+    """Return how far the target is inside the surviving prefix at T = t, >= 0 for survival; grows with t."""
     z, mine = target.logits, -target.gap
     weights = np.exp(z / t)
     length = z.shape[0]
@@ -207,15 +209,15 @@ def _slack(target: _Target, t: float) -> float:
 
 
 def _reach(stage: Stage, z: Scores) -> int:
-    """How many tokens a top-k keeps whatever T is."""
+    """Return how many tokens a top-k keeps at any T."""
     if not isinstance(stage, TopK):
-        raise TypeError(f"{stage.name} is not understood here")
+        raise TypeError(f"{stage.name} is not supported here")
     k = min(max(stage.k, stage.min_keep), z.shape[0])
     return k if stage.ties == "exact" else int(np.count_nonzero(z >= z[k - 1]))
 
 
 def _interval(target: _Target) -> tuple[float, float]:
-    """The temperatures between which a target lives: (0, inf) = all, (inf, inf) = none."""
+    """Return the temperatures between which a target survives: (0, inf) = all, (inf, inf) = none."""
     if not target.stages or not isinstance(target.stages[0], Epsilon):
         return _least(target), INF
     low, high = _epsilon_interval(target, target.stages[0])
@@ -224,20 +226,22 @@ def _interval(target: _Target) -> tuple[float, float]:
 
 
 def _least(target: _Target) -> float:
-    """Least T at which a target is in the surviving prefix: 0 = every T, infinity = none."""
+    """Return the least T at which a target is in the surviving prefix: 0 = every T, infinity = none."""
     if not target.stages:
         return 0.0
     if all(isinstance(s, MinP) and s.min_keep <= 1 and s.p < 1 for s in target.stages):
+        # min-p has a closed form: gap / T <= -ln p
         return max(target.gap / -log(s.p) for s in target.stages if isinstance(s, MinP)) * (1 + ROOM)
     return _edge(lambda t: _slack(target, t), target.gap)
 
 
 def _edge(slack: Callable[[float], float], gap: float) -> float:
-    """Least t with ``slack(t) >= 0`` for a slack that grows with t: 0 = every t, infinity = none.
+    """Find the least t with ``slack(t) >= 0``, for a slack that grows with t: 0 = every t, infinity = none.
 
     Doubling finds a bracket, the Illinois method (Dowell & Jarratt 1971) narrows it in ln t, halving where it
     stalls.
     """
+    # under gap / 800 the target's weight exp(-gap / t) is 0 in float64
     smallest, largest = max(gap / 800, 1e-12), max(gap * 1e9, 1.0)
     if slack(largest) < 0:
         return INF
@@ -261,26 +265,27 @@ def _edge(slack: Callable[[float], float], gap: float) -> float:
 
 
 def _narrow(slack: Callable[[float], float], dead: tuple[float, float], living: tuple[float, float]) -> float:
-    """The living end of a bracket of relative width 1e-12 around the edge; each end is ``(t, slack)``."""
+    """Narrow a bracket around the edge, and return its surviving end; each end is ``(t, slack)``."""
     low, f_low, high, f_high = log(dead[0]), dead[1], log(living[0]), living[1]
     for turn in range(90):
         if high - low < ROOM:
             break
+        # every third turn halves: the secant alone can creep towards an end
         usable = turn % 3 < 2 and isfinite(f_low) and isfinite(f_high) and f_high > f_low
         middle = (low * f_high - high * f_low) / (f_high - f_low) if usable else (low + high) / 2
         middle = min(max(middle, low + ROOM / 4), high - ROOM / 4)
         value = slack(exp(middle))
         if value >= 0:
-            high, f_high, f_low = middle, value, f_low / 2
+            high, f_high, f_low = middle, value, f_low / 2  # Illinois: halve the end that stays
         else:
             low, f_low, f_high = middle, value, f_high / 2
     return exp(high)
 
 
 def _epsilon_interval(target: _Target, stage: Epsilon) -> tuple[float, float]:
-    """The temperatures between which a target's probability is at least epsilon; (inf, inf) = none.
+    """Return the temperatures between which a target's probability is at least epsilon; (inf, inf) = none.
 
-    The probability rises with T while the mean logit is above the target's own, then falls towards uniform.
+    The probability rises with T until the mean logit falls to the target's own, then falls towards uniform.
     """
     z, mine = target.logits, -target.gap
     if mine >= float(z[min(stage.min_keep, z.shape[0]) - 1]):
@@ -301,14 +306,6 @@ def _epsilon_interval(target: _Target, stage: Epsilon) -> tuple[float, float]:
     return low, beyond * (1 - 4 * ROOM) if beyond < INF else INF
 
 
-def _decided(
-    low: Temperatures, high: Temperatures, gone: Alive, targets: Int[Tensor, "rows k"]
-) -> TemperatureRanges:
-    """Tell the targets that live or die at every T from those that T decides about."""
-    never = gone | ~(low <= high) | (low == INF)
-    return _answer(~never & (low == 0) & (high == INF), never, targets, low, high)
-
-
 def _answer(
     always: Alive,
     never: Alive,
@@ -316,7 +313,7 @@ def _answer(
     low: Temperatures | None = None,
     high: Temperatures | None = None,
 ) -> TemperatureRanges:
-    """Put intervals into words; without ``low`` and ``high`` the undecided targets are not monotone."""
+    """Build the result; without ``low`` and ``high`` the undecided targets are not monotone."""
     shape = targets.shape
     nan = torch.full(shape, NAN, dtype=torch.float64, device=targets.device)
     inside = ~always & ~never

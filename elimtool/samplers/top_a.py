@@ -34,12 +34,7 @@ class TopA(Stage):
     a: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         self.number("a", 0, 1)
-
-    def is_off(self) -> bool:
-        """Where a = 0."""
-        return self.a == 0
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut at a probability that depends on the best."""
@@ -49,5 +44,5 @@ class TopA(Stage):
         return Effect(c, keep=c.probs >= edge, threshold=edge[:, 0], margin=margin)
 
     def why(self, fate: Fate, /) -> str:
-        """Under the quadratic threshold."""
+        """Explain: the probability is under the threshold."""
         return f"probability {fate.prob:.3g} is under a * p_max^2 = {fate.threshold:.3g}"

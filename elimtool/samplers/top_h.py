@@ -40,19 +40,14 @@ class TopH(Stage):
     limit: int = 100
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         self.number("h", 0, 1)
         self.integer("limit", 1)
-
-    def is_off(self) -> bool:
-        """Where h = 0."""
-        return self.h == 0
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut the best tokens by cumulative entropy."""
         best, place = c.scores.topk(min(self.limit, c.width), -1)
         if best.shape[1] < min(self.limit, c.vocab):
-            # the same width whatever was removed before, so that sums round the same
+            # the same width whatever was removed before, so that sums round alike
             best = torch.nn.functional.pad(
                 best, (0, min(self.limit, c.vocab) - best.shape[1]), value=-torch.inf
             )
@@ -70,7 +65,7 @@ class TopH(Stage):
         return Effect(c, keep=keep, threshold=edge[:, 0], margin=margin)
 
     def why(self, fate: Fate, /) -> str:
-        """The entropy was full, or the token not looked at."""
+        """Explain: the share of entropy is used up, or the rank is beyond ``limit``."""
         if fate.rank > self.limit:
             return f"rank {fate.rank} is outside the {self.limit} best tokens that top-h looks at"
         return f"with it the entropy passes {fate.threshold:.3g} nats, {self.h:g} of all (rank {fate.rank})"

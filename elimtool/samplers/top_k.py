@@ -45,13 +45,12 @@ class TopK(Stage):
     min_keep: int = 0
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         self.integer("k", -1)
         self.integer("min_keep", 0)
         self.one_of("ties", ("all", "exact"))
 
     def is_off(self) -> bool:
-        """Where k is 0 or -1."""
+        """Return whether k is 0 or -1."""
         return self.k <= 0
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
@@ -63,7 +62,7 @@ class TopK(Stage):
         keep = at_least(c.scores, last)
         if self.ties == "exact" and bool((tally(keep) > k).any()):
             tied = c.scores == last
-            room = k - tally(larger(c.scores, last))
+            room = k - tally(larger(c.scores, last))  # columns are by id or falling: the lowest ids win
             keep = keep & (~tied | (tied.cumsum(-1) <= room[:, None]))
         kept = c.at(keep, False)
         margin = torch.where(kept, c.target_scores - c.after(tally(keep)), c.target_scores - last)
@@ -72,5 +71,5 @@ class TopK(Stage):
         return Effect(c, keep=keep, threshold=threshold, margin=margin, size=size)
 
     def why(self, fate: Fate, /) -> str:
-        """Too far down the order."""
+        """Explain: the rank is beyond k."""
         return f"rank {fate.rank} is outside the {fate.n_after} most probable tokens (k = {self.k})"

@@ -18,7 +18,7 @@ from elimtool.samplers.stage import Context, Effect, Fate, Stage
 
 
 def deviation(c: Candidates, rule: Literal["population", "zero_filled"]) -> Float[Tensor, "rows 1"]:
-    """Standard deviation of the logits: of the survivors, or (n - 1) with removed tokens counted as 0."""
+    """Return the standard deviation of the survivors' logits; ``zero_filled`` is that of TopNSigma."""
     found = []
     for (scores,) in alive_parts(c.alive, c.scores):
         count = len(scores) if rule == "population" else c.vocab
@@ -63,13 +63,12 @@ class TopNSigma(Stage):
     shrinks: bool = True
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         self.number("n", -1, float("inf"))
         self.one_of("sigma", ("population", "zero_filled"))
         self.boolean("shrinks")
 
     def is_off(self) -> bool:
-        """Where n <= 0."""
+        """Return whether n <= 0."""
         return self.n <= 0
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
@@ -82,5 +81,5 @@ class TopNSigma(Stage):
         return Effect(c, keep=c.scores >= edge, threshold=edge[:, 0], margin=margin, size=size)
 
     def why(self, fate: Fate, /) -> str:
-        """Too far under the largest logit."""
+        """Explain: the logit is too far under the largest."""
         return f"logit {fate.logit:.4g} is more than {self.n:g} standard deviations under the largest"

@@ -26,12 +26,12 @@ class TopP(Stage):
         boundary: How rounding meets the edge. ``reach``: stop at the first cumulative sum >= p (llama.cpp).
             ``ascending``: sum from the small end and remove while the sum is <= 1 - p (Hugging Face, vLLM).
             ``before``: remove where the mass before a token is > p, so an exact hit keeps one more (SGLang).
-        ties: Which of equally probable tokens at the edge live: ``all``, those with the ``low`` ids, or those
-            that ``torch`` puts last in an ascending sort of the vocabulary (Hugging Face, vLLM). How many
-            live is the same for the last two.
+        ties: Which of equally probable tokens at the edge survive: ``all``, those with the ``low`` ids, or
+            those that ``torch`` puts last in an ascending sort of the vocabulary (Hugging Face, vLLM); the
+            last two keep equally many.
         mass_of: The mass is measured on the ``survivors`` or on the ``full`` distribution before any removal
             (SGLang).
-        min_keep: At least so many tokens survive; one always does.
+        min_keep: Least number of tokens that survive; one always does.
     """
 
     kind: ClassVar[str] = "top_p"
@@ -54,16 +54,11 @@ class TopP(Stage):
     min_keep: int = 0
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         self.number("p", 0, 1)
         self.integer("min_keep", 0)
         self.one_of("boundary", ("reach", "ascending", "before"))
         self.one_of("ties", ("all", "low", "torch"))
         self.one_of("mass_of", ("survivors", "full"))
-
-    def is_off(self) -> bool:
-        """The whole mass is asked for."""
-        return self.p >= 1
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut the sorted tokens where the mass is held."""
@@ -84,11 +79,12 @@ class TopP(Stage):
     def _edge(
         self, c: Candidates, probs: Float[Tensor, "rows width"]
     ) -> tuple[Bool[Tensor, "rows width"], Float[Tensor, "rows width"]]:
-        """Which sorted columns hold the mass, and by how much each does."""
+        """Mark the sorted columns that hold the mass, and return by how much each does."""
         if self.boundary == "ascending":
             tail = c.running(probs.flip(-1)).flip(-1)
             return tail > 1 - self.p, tail - (1 - self.p)
         total = c.running(probs)
+        # the sum minus the token itself, as SGLang: it rounds differently from the sum of those before
         if self.boundary == "before":
             before = total - probs
             return before <= self.p, self.p - before
@@ -112,7 +108,7 @@ class TopP(Stage):
         return chosen
 
     def why(self, fate: Fate, /) -> str:
-        """The mass was full."""
+        """Explain: more probable tokens hold the mass already."""
         return (
             f"the {fate.n_after} more probable tokens already hold {self.p:g} of the mass (rank {fate.rank})"
         )

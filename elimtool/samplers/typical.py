@@ -34,7 +34,7 @@ class Typical(Stage):
         nan: ``guard``: a probability of 0 adds nothing to the entropy. ``undefined``: it makes every shift
             NaN (llama.cpp), its sort arbitrary; all survivors are kept then, as was observed, and a note says
             so.
-        min_keep: At least so many of the most typical tokens survive.
+        min_keep: Least number of tokens that survive, the most typical ones.
     """
 
     kind: ClassVar[str] = "typical"
@@ -55,22 +55,17 @@ class Typical(Stage):
     min_keep: int = 0
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         self.number("mass", 0, 1, "(]")
         self.one_of("boundary", ("reach", "exceed"))
         self.one_of("ties", ("all", "exact"))
         self.one_of("nan", ("guard", "undefined"))
         self.integer("min_keep", 0)
 
-    def is_off(self) -> bool:
-        """The whole mass is asked for."""
-        return self.mass >= 1
-
     def shifts(self, c: Candidates) -> Float[Tensor, "rows width"]:
-        """Distance of each token's surprise from the entropy, +inf for removed tokens."""
+        """Return the distance of each token's surprise from the entropy, +inf for removed tokens."""
         logs = torch.log_softmax(c.scores, -1)
         entropy = -(logs * c.probs).nansum(-1, keepdim=True)
-        shifts = logs.neg_().sub_(entropy).abs_()
+        shifts = logs.neg_().sub_(entropy).abs_()  # in place, as logs is not used again
         return shifts if c.whole else shifts.masked_fill_(~c.alive, torch.inf)
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
@@ -98,7 +93,7 @@ class Typical(Stage):
         return self._undefined(effect) if self.nan == "undefined" else effect
 
     def _undefined(self, effect: Effect) -> Effect:
-        """Keep everything on rows where the engine sorts NaN."""
+        """Keep all survivors of rows in which the engine sorts NaN."""
         c = effect.base
         broken = (c.size > c.n) | ((c.probs == 0) & c.alive).any(-1)
         if effect.keep is None or effect.margin is None or not bool(broken.any()):
@@ -112,7 +107,7 @@ class Typical(Stage):
         )
 
     def why(self, fate: Fate, /) -> str:
-        """Surprise too far from the entropy."""
+        """Explain: the surprise is too far from the entropy."""
         side = "likely" if fate.rank == 1 else "unlikely or too likely"
         return (
             f"too {side} to be typical: its surprise is further from the entropy than "

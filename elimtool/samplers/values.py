@@ -1,4 +1,4 @@
-"""Turn parameter values as users write them into the types of a stage's fields."""
+"""Convert parameter values, as users write them, to the types of a stage's fields."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WORDS: dict[Any, str] = {
 
 
 def fitted(stage: type[Stage], name: str, value: Any) -> Any:
-    """A value for a parameter: lists and mappings as tuples, integers as floats where a number is wanted.
+    """Convert a value for a parameter: lists and mappings to tuples, integers to floats where needed.
 
     Raises:
-        ElimError: The value is of another type, or not one of the words that the parameter knows.
+        ElimError: The value has another type, or is not one of the parameter's words.
     """
     value = _frozen(value)
     wanted = get_type_hints(stage)[name]
@@ -43,14 +43,14 @@ def fitted(stage: type[Stage], name: str, value: Any) -> Any:
 
 
 def _frozen(value: Any) -> Any:
-    """Lists and mappings of a file as tuples."""
+    """Convert lists and mappings to tuples: stages are frozen and must be hashable."""
     if isinstance(value, dict):
-        return tuple((k, v) for k, v in value.items() if k != "__line__")
+        return tuple(value.items())
     return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def _shown(value: Any) -> str:
-    """A value as the user wrote it, nearly."""
+    """Show a value much as the user wrote it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return repr(value)

@@ -1,4 +1,4 @@
-"""XTC (exclude top choices): logits in, all but the least of the probable tokens removed."""
+"""XTC (exclude top choices): remove all but the least probable of the top choices, by chance."""
 
 from __future__ import annotations
 
@@ -57,7 +57,6 @@ class XTC(Stage):
     protected: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
         self.number("probability", 0, 1)
         self.number("threshold", 0, 1)
         self.one_of("draw", ("at_most", "under"))
@@ -66,11 +65,11 @@ class XTC(Stage):
             self.boolean("fires")
 
     def is_off(self) -> bool:
-        """It can never act."""
+        """Return whether the stage can never act."""
         return self.probability == 0 or self.threshold > 0.5
 
     def _branch(self, c: Candidates, context: Context) -> tuple[Bool[Tensor, " rows"], tuple[str, ...]]:
-        """Which rows it acts on, and a note where nobody decided."""
+        """Return the rows it acts on, and a note where no draw decides."""
         every = torch.ones_like(c.n, dtype=torch.bool)
         if self.fires is not None:
             return every & self.fires, ()
@@ -84,7 +83,7 @@ class XTC(Stage):
         )
 
     def apply(self, c: Candidates, context: Context, /) -> Effect:
-        """Remove the leading tokens but the last of them."""
+        """Remove the top choices but the least probable."""
         fires, notes = self._branch(c, context)
         c = c.sorted()
         following = torch.cat([c.probs[:, 1:], torch.zeros_like(c.probs[:, :1])], -1)
@@ -95,9 +94,9 @@ class XTC(Stage):
             ids = torch.tensor(self.protected, device=c.scores.device)
             spared = spared | (removed & torch.isin(c.ids, ids)).any(-1)
         keep = ~(removed & ~spared[:, None])
-        margin = log(self.threshold) - c.at(following, 0.0).log() if self.threshold > 0 else None
-        if margin is None:
-            margin = torch.where(c.at(following, 0.0) > 0, -torch.inf, torch.inf).to(c.scores.dtype)
+        level = log(self.threshold) if self.threshold > 0 else -torch.inf
+        # NaN where the threshold is 0 and there is no next token: never removed
+        margin = (level - c.at(following, 0.0).log()).nan_to_num(torch.inf, torch.inf, -torch.inf)
         margin = margin.masked_fill(spared[:, None], torch.inf)
         return Effect(
             c,
@@ -110,7 +109,7 @@ class XTC(Stage):
         )
 
     def why(self, fate: Fate, /) -> str:
-        """Too likely."""
+        """Explain: the token is too likely."""
         return (
             f"eliminated for being too likely: probability {fate.prob:.3g} reaches the threshold "
             f"{self.threshold:g}, and so does a less likely token"

@@ -67,7 +67,7 @@ def test_preset_with_other_parameters() -> None:
         ("llama.cpp:top_a=0.2", "no stage 'top_a'"),
         ("top_p=0.5,top_p.ties=some", "valid: all, low, torch"),
         ("greedy=1", "takes no value"),
-        ("nowhere.yaml", "cannot be read"),
+        ("nowhere.yaml", "cannot read nowhere.yaml"),
     ],
 )
 def test_errors_name_what_is_valid(spec: str, message: str) -> None:

@@ -8,17 +8,17 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 VOCABULARY = 8_192
-"""Tokens of a vocabulary from which it makes a difference."""
+"""Least vocabulary for which the loops are faster."""
 
 DISTRIBUTIONS = 10_000
-"""Distributions (layers times probed rows) from which more time is won than loading takes."""
+"""Least number of distributions (layers times probed rows) that saves more time than loading takes."""
 
 
 def usable(vocab: int) -> bool:
-    """Whether numba is installed, and rows are long."""
+    """Return whether numba is installed and rows are long enough."""
     return vocab >= VOCABULARY and find_spec("numba") is not None
 
 
 def worth(vocab: int, distributions: int) -> bool:
-    """Whether a job of some distributions will be done sooner with them."""
+    """Return whether a job is done sooner with compiled loops."""
     return distributions >= DISTRIBUTIONS and usable(vocab)

@@ -1,6 +1,6 @@
-"""Loops over vocabularies in double precision, compiled: scores of rows in; probabilities and masses out.
+"""Compiled loops over vocabularies in double precision: probabilities, entropies and masses of rows.
 
-They are called through ``elimtool.numerics.kernels.rows``. All are in one file for the reason given in
+Called through ``elimtool.numerics.kernels.rows``. All are in one file for the reason given in
 ``elimtool.numerics.kernels.loops``.
 """
 
@@ -13,16 +13,16 @@ import numpy as np
 from elimtool.numerics.kernels.compiling import as_written, compiled
 
 WEIGHT, ENTROPY, DEVIATION, LEFT = range(4)
-"""What ``measure`` finds of a row."""
+"""Indices of the numbers that ``measure`` finds for a row."""
 
 FARTHEST = -700.0
-"""How far a score can be under the best one: exp of less has no full precision, or is 0."""
+"""Largest distance of a score under the best; exp of less can be subnormal or 0."""
 
 BLOCK = 2048
-"""Scores held against all targets at a time: with their probabilities they fit the innermost cache."""
+"""Scores compared with all targets at a time; with their probabilities they fit the innermost cache."""
 
 _LOG2_E = 1 / math.log(2)
-# ln(2) in two parts, whole numbers times the first of which are exact: FreeBSD's msun, e_exp.c
+# ln(2) in two parts, so that whole numbers times the first are exact: FreeBSD's msun, e_exp.c
 _LN_2, _LN_2_REST = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _E2, _E3, _E4, _E5, _E6, _E7, _E8, _E9, _E10, _E11, _E12, _E13 = (1 / math.factorial(n) for n in range(2, 14))
 _BIAS, _MANTISSA = 1023, 52
@@ -30,7 +30,7 @@ _BIAS, _MANTISSA = 1023, 52
 
 @as_written
 def _exp(x):
-    """exp(x) for FARTHEST <= x <= 0, to 5e-16 of its value; Taylor's series, its terms in four groups."""
+    """Compute exp(x) for FARTHEST <= x <= 0 with relative error 5e-16: Taylor series in four groups."""
     power = np.int32(x * _LOG2_E - 0.5)
     whole = np.float64(power)
     r = x - whole * _LN_2 - whole * _LN_2_REST
@@ -40,12 +40,13 @@ def _exp(x):
     second = (_E4 + _E5 * r) + (_E6 + _E7 * r) * square
     third = (_E8 + _E9 * r) + (_E10 + _E11 * r) * square
     y = first + (second + (third + (_E12 + _E13 * r) * fourth) * fourth) * fourth
+    # 2^power, by writing the exponent bits of a float64
     return y * np.int64((np.int64(power) + _BIAS) << _MANTISSA).view(np.float64)
 
 
 @compiled
 def _weigh(values, best, weights) -> None:
-    """Weights exp(score - best)."""
+    """Compute the weights exp(score - best)."""
     for i in range(values.size):
         below = values[i] - best
         weights[i] = _exp(below if below > FARTHEST else FARTHEST)
@@ -53,9 +54,9 @@ def _weigh(values, best, weights) -> None:
 
 @compiled
 def _sums(values, best, weights):
-    """Sums of weights, of weight times score - best, and of score - best; how many scores are too far.
+    """Sum weights, weight times (score - best), and (score - best); count the scores that are too far.
 
-    Sums of blocks are summed: rounding errors grow with the terms that are added in turn.
+    Blocks are summed first: rounding errors grow with the number of terms added in turn.
     """
     weight = weighted = away = far = 0.0
     for start in range(0, values.size, BLOCK):
@@ -66,7 +67,7 @@ def _sums(values, best, weights):
             w += own[i]
             x += own[i] * below
             a += below
-            f += 0.0 if below >= FARTHEST else 1.0  # also what is left of a row without tokens, NaN
+            f += 0.0 if below >= FARTHEST else 1.0  # a row without tokens gives NaN, which counts too
         weight += w
         weighted += x
         away += a
@@ -76,13 +77,13 @@ def _sums(values, best, weights):
 
 @as_written
 def _sums_of_some(values, best, weights):
-    """The same where scores are removed or far under the best; their weights; and how many are left."""
+    """Do the same for a row with removed or very low scores, whose weights it corrects; count those left."""
     weight = weighted = away = 0.0
     left = 0
     for i in range(values.size):
         below = values[i] - best
         if not below >= FARTHEST:
-            weights[i] = math.exp(below)  # of a row without tokens NaN
+            weights[i] = math.exp(below)  # NaN for a row without tokens
         if values[i] > -np.inf:
             weight += weights[i]
             weighted += weights[i] * below
@@ -93,7 +94,7 @@ def _sums_of_some(values, best, weights):
 
 @compiled
 def _spread(values, mean):
-    """Sum of squared distances from a mean."""
+    """Sum squared distances from a mean."""
     squares = 0.0
     for i in range(values.size):
         away = values[i] - mean if values[i] > -np.inf else 0.0
@@ -110,7 +111,7 @@ def _normalise(weights, total) -> None:
 
 @compiled
 def _ahead(values, probs, bound, middle):
-    """How many scores are larger than a bound, their mass, and that of those nearer to the middle."""
+    """Count the scores above a bound; sum their mass, and the mass of scores nearer to ``middle``."""
     larger = mass = nearer = 0.0
     distance = abs(middle - bound)
     for i in range(values.size):
@@ -122,7 +123,7 @@ def _ahead(values, probs, bound, middle):
 
 @compiled
 def measure(scores, best, slots, probs, numbers, larger, above, nearer, start, stop) -> None:
-    """Numbers of some rows, their probabilities, and what is ahead of their targets."""
+    """Compute numbers and probabilities of some rows, and the mass ahead of their targets."""
     vocab = scores.shape[1]
     for row in range(start, stop):
         values, own, found = scores[row], probs[row], numbers[row]
@@ -132,7 +133,7 @@ def measure(scores, best, slots, probs, numbers, larger, above, nearer, start, s
         if far:
             weight, weighted, away, left = _sums_of_some(values, best[row], own)
         _normalise(own, weight)
-        middle = best[row] + weighted / weight
+        middle = best[row] + weighted / weight  # the score whose surprise is the entropy
         found[WEIGHT] = weight
         found[ENTROPY] = max(math.log(weight) - weighted / weight, 0.0)
         found[DEVIATION] = math.sqrt(_spread(values, best[row] + away / left) / left)
@@ -149,7 +150,7 @@ def measure(scores, best, slots, probs, numbers, larger, above, nearer, start, s
 
 @compiled
 def hold(probs, mask, held, start, stop) -> None:
-    """Sums of the probabilities of some rows inside a mask."""
+    """Sum the probabilities of some rows inside a mask."""
     for row in range(start, stop):
         total = 0.0
         own, inside = probs[row], mask[row]

@@ -1,8 +1,8 @@
-"""Loops over vocabularies, compiled: float32 scores of rows in; sums, ends of nuclei and counts out.
+"""Compiled loops over vocabularies of float32 scores: sums, ends of nuclei, counts.
 
-They are called through ``elimtool.numerics.kernels.rows``. All are in one file because numba, which keeps the
-machine code for later processes, compiles a function anew when its own file has changed, but not when one has
-that it calls from elsewhere.
+Called through ``elimtool.numerics.kernels.rows``. All are in one file because numba, which keeps machine code
+for later processes, recompiles a function when its own file has changed, but not when the file of a function
+that it calls has.
 """
 
 from __future__ import annotations
@@ -15,50 +15,52 @@ from elimtool.numerics.distributions import LIKELY, NEGLIGIBLE
 from elimtool.numerics.kernels.compiling import compiled
 
 BEST, WEIGHT, WEIGHTED, SQUARED, CROSS, MASS, HELD, TOP, SIZE, COMMON = range(10)
-"""What ``reduce_row`` finds."""
+"""Indices of the numbers that ``reduce_row`` finds."""
 
 FEW = 512
-"""Likely tokens that are sorted; where there are more, a histogram leads to the end of the nucleus."""
+"""Most likely tokens that are sorted; with more, a histogram finds the end of the nucleus."""
 
 BLOCK = 256
-"""Scores whose largest is remembered, so that few blocks are searched for large ones."""
+"""Scores per block; the largest of each is kept, so that few blocks are searched for large scores."""
 
 BINS = 64 * 43 + 1
-"""Bins of that histogram: of 1/64 nat, down to the least weight that counts."""
+"""Bins of that histogram, 1/64 nat wide, down to the least weight that counts."""
 
 _single, _whole = np.float32, np.int32
 _ZERO, _HALF, _ONE, _LEAST = map(_single, (0.0, 0.5, 1.0, NEGLIGIBLE))
 _LOG2_E = _single(1 / math.log(2))
-_LN_2, _LN_2_REST = _single(0.693359375), _single(-2.12194440e-4)  # whole numbers times the first are exact
+_LN_2, _LN_2_REST = _single(0.693359375), _single(-2.12194440e-4)  # whole * first is exact
 # (exp(r) - 1 - r) / r^2 for |r| <= ln(2)/2: S. L. Moshier's Cephes library, expf
 _E0, _E1, _E2 = map(_single, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3))
 _E3, _E4, _E5 = map(_single, (4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1))
 _MANTISSA, _BIAS, _SIGN, _REST = map(_whole, (23, 127, 31, 0x7FFFFFFF))
 _LOWEST, _INFINITY = _whole(-(2**31)), _whole(0x7F800000)
-_REMOVED = _single(-1e30)  # stands for -inf in products, which 0 times -inf would spoil
+_REMOVED = _single(-1e30)  # replaces -inf in products, where 0 times -inf would be NaN
 
 
 @compiled
 def _exp(x):
-    """exp(x) for NEGLIGIBLE <= x <= 0, to 1e-7 of its value."""
+    """Compute exp(x) for NEGLIGIBLE <= x <= 0 with relative error 1e-7."""
     power = _whole(x * _LOG2_E - _HALF)
     whole = _single(power)
     r = x - whole * _LN_2 - whole * _LN_2_REST
     y = ((((_E0 * r + _E1) * r + _E2) * r + _E3) * r + _E4) * r + _E5
+    # 2^power, by writing the exponent bits of a float32
     return (y * r * r + r + _ONE) * _whole(_whole(power + _BIAS) << _MANTISSA).view(_single)
 
 
 @compiled
 def _key(bits):
-    """Bits of a float as an integer of the same order, and back."""
+    """Map the bits of a float to an integer of the same order, or back."""
     return _whole(bits ^ _whole(_whole(bits >> _SIGN) & _REST))
 
 
 @compiled
 def _maxima(values, maxima):
-    """The largest of each block into ``maxima``; the largest of all, and the first place that has it.
+    """Write the largest score of each block to ``maxima``; return the largest of all and its first index.
 
-    The place is -1 where a score is NaN or +inf, or none is finite: then nothing else here may be called.
+    The index is -1 where a score is NaN or +inf, or none is finite: the other loops are not defined then.
+    Bits are compared as integers of the same order, in which NaN is larger than infinity.
     """
     bits = values.view(_whole)
     size = _whole(0)
@@ -81,9 +83,9 @@ def _maxima(values, maxima):
 
 @compiled
 def _sums(values, best, output, weights):
-    """Weights exp(score - best); sums of them, of them times score - best, of squares, and the cross sum.
+    """Compute weights exp(score - best); sum them, weight * (score - best), squares, and the cross terms.
 
-    Single precision for 1,024 terms, double precision for the sums of these.
+    In single precision for 1,024 terms, in double precision for the sums of these.
     """
     weight = weighted = squared = cross = 0.0
     for start in range(0, values.size, 1024):
@@ -103,12 +105,13 @@ def _sums(values, best, output, weights):
         weighted += x
         squared += q
         cross += c
+    # a cross sum this low has a removed token (_REMOVED) that the output keeps
     return weight, weighted, squared, cross if cross > -1e10 else -np.inf
 
 
 @compiled
 def _take_output(values, best, weights, output):
-    """The output's weights, those that count in no sum as 0; their sum."""
+    """Store the output's weights, with 0 for those too small to count; return their sum."""
     held = 0.0
     for i in range(values.size):
         output[i] = weights[i] if values[i] - best > _LEAST else _ZERO
@@ -118,7 +121,7 @@ def _take_output(values, best, weights, output):
 
 @compiled
 def _above(values, maxima, bound, found):
-    """Scores above a bound into ``found``; their number, and one more than its room where it is too small."""
+    """Write scores above a bound to ``found``; return their number, or its size + 1 if it is too small."""
     n = 0
     for block in range(maxima.size):
         if maxima[block] > bound:
@@ -133,7 +136,7 @@ def _above(values, maxima, bound, found):
 
 @compiled
 def _reach(rising, best, ahead, goal):
-    """How many of the last scores hold the goal with what is ahead of them; 0 if they do not."""
+    """Return how many of the last scores reach the goal, added to ``ahead``; 0 if all do not."""
     for n in range(1, rising.size + 1):
         ahead += math.exp(float(rising[rising.size - n]) - best)
         if ahead >= goal:
@@ -143,7 +146,7 @@ def _reach(rising, best, ahead, goal):
 
 @compiled
 def _keep(rising, kept):
-    """The last of rising scores to the end of ``kept``, all as good as the least of them; their number."""
+    """Copy the last rising scores to the end of ``kept``, no tie split; return their number."""
     n = min(rising.size, kept.size)
     if rising.size > n:
         out = rising[rising.size - n - 1]
@@ -161,7 +164,7 @@ def _bin(score, best):
 
 @compiled
 def _end_of_few(rising, best, goal):
-    """Size of the nucleus, its least score, how many tokens have more and as much; size 0: beyond."""
+    """Return the nucleus' size and least score, the scores above and equal to it; size 0: it is larger."""
     size = _reach(rising, best, 0.0, goal)
     score = rising[rising.size - max(size, 1)] if rising.size else best
     better = equal = 0
@@ -173,7 +176,7 @@ def _end_of_few(rising, best, goal):
 
 @compiled
 def _end_of_many(values, best, weights, goal):
-    """The same by a histogram and a sort of the bin where the nucleus ends; and a score that few exceed."""
+    """Do the same by a histogram and a sort of its last bin; also return a score that few exceed."""
     masses, counts = np.zeros(BINS), np.zeros(BINS, dtype=np.int64)
     for i in range(values.size):
         place = _bin(values[i], best)
@@ -207,7 +210,7 @@ def _end_of_many(values, best, weights, goal):
 
 @compiled
 def _cut(values, score, tied, equal):
-    """The last place whose score, equal to the least of a nucleus, still belongs to it."""
+    """Return the last index at which a score equal to the least of a nucleus still belongs to it."""
     if tied == equal:
         return values.size
     place = -1
@@ -219,9 +222,9 @@ def _cut(values, score, tied, equal):
 
 @compiled
 def reduce_row(logits, row, mass, numbers, leading, n_leading, maxima) -> None:
-    """One row's numbers at every layer, the output first: the others are held against it.
+    """Reduce one row at every layer, the output first: the others are compared with it.
 
-    A layer of which nothing can be said has -1 for ``TOP``, and ends it.
+    Stops at a layer with a score that is NaN or +inf, or without a finite one; its ``TOP`` is -1.
     """
     layers, vocab = logits.shape[0], logits.shape[2]
     weights, output = np.empty(vocab, dtype=_single), np.zeros(vocab, dtype=_single)
@@ -263,9 +266,9 @@ def reduce_row(logits, row, mass, numbers, leading, n_leading, maxima) -> None:
 
 @compiled
 def count(values, bounds, maxima, larger, equal, start, stop) -> None:
-    """How many scores of some rows are larger than, and equal to, the bounds of each row.
+    """Count the scores of some rows larger than, and equal to, the bounds of each row.
 
-    Blocks whose largest score is under a bound are passed over.
+    Blocks whose largest score is under a bound are skipped.
     """
     for row in range(start, stop):
         for k in range(bounds.shape[1]):
@@ -275,7 +278,7 @@ def count(values, bounds, maxima, larger, equal, start, stop) -> None:
                     continue
                 some = values[row, block * BLOCK : (block + 1) * BLOCK]
                 more = same = _whole(0)
-                for i in range(some.size):  # numba's sums of whole numbers have 64 bits unless they are told
+                for i in range(some.size):  # without casts numba sums in 64 bits, half as many at once
                     more = _whole(more + _whole(some[i] > bound))
                     same = _whole(same + _whole(some[i] == bound))
                 larger[row, k] += more
@@ -284,7 +287,7 @@ def count(values, bounds, maxima, larger, equal, start, stop) -> None:
 
 @compiled
 def normalise(values, found, start, stop) -> None:
-    """Logarithms of the sums of exp(score) of some rows."""
+    """Compute ln of the sum of exp(score) of some rows."""
     weights = np.empty(values.shape[1], dtype=_single)
     maxima = np.empty((values.shape[1] + BLOCK - 1) // BLOCK, dtype=_single)
     for row in range(start, stop):
@@ -296,9 +299,9 @@ def normalise(values, found, start, stop) -> None:
 
 @compiled
 def lead(values, maxima, tokens, start, stop) -> None:
-    """Places of the largest scores of some rows, falling, the lower first among equals.
+    """Find the indices of the largest scores of some rows, falling, the lower index first among ties.
 
-    As many block maxima as places are asked for are scores too: nothing under the least of them is needed.
+    The ``count`` largest block maxima are scores themselves, so nothing under the least of them is needed.
     """
     vocab, count = values.shape[1], tokens.shape[1]
     found, places = np.empty(vocab, dtype=_single), np.empty(vocab, dtype=np.int64)
@@ -312,6 +315,6 @@ def lead(values, maxima, tokens, start, stop) -> None:
                     if values[row, i] >= least:
                         found[n], places[n] = -values[row, i], i
                         n += 1
-        order = np.argsort(found[:n], kind="mergesort")
+        order = np.argsort(found[:n], kind="mergesort")  # stable: ties stay in order of index
         for k in range(count):
             tokens[row, k] = places[order[k]]

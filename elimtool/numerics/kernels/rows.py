@@ -1,9 +1,9 @@
-"""Rows of scores in; what compiled loops find in them out, rows shared out over threads.
+"""Run compiled loops over rows of scores, on several threads.
 
-What numpy and torch need a dozen passes over a row for is done in two while it is in the processor's cache.
-Needs numba (the extra ``fast``). Importing this takes a second, and the first call on a machine compiles for
-fifteen more, so only jobs with many rows come here (``kernels.worth``). What the numbers mean is said in
-``elimtool.numerics.shapes`` and ``elimtool.numerics.ranking``, which also do without.
+Two passes over a row, while it is in the processor's cache, replace a dozen of numpy and torch. Needs numba
+(the extra ``fast``). Importing this takes a second, and the first call on a machine compiles for fifteen
+more, so only large jobs use it (``kernels.worth``). ``elimtool.numerics.shapes`` and
+``elimtool.numerics.ranking`` define the numbers, and compute them without numba too.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ import torch
 from elimtool.numerics.kernels import exact, loops
 
 KEPT = 64
-"""Leading scores kept of a row at most."""
+"""Largest number of leading scores kept of a row."""
 
 TOGETHER = 32
-"""Rows counted by a thread at a time."""
+"""Rows that a thread works on at a time."""
 
 MEASURED = 4
-"""The same of rows of which more is asked."""
+"""Rows that a thread works on at a time in slower loops."""
 
 Scores = npt.NDArray[np.float32]
 Exact = npt.NDArray[np.float64]
 
 
 def prepare() -> None:
-    """Compile, or read what an earlier process compiled, so that nothing later waits for it."""
+    """Compile, or load what an earlier process compiled, so that nothing waits for it later."""
     nothing = np.zeros((1, 1, 1), dtype=np.float32)
     reduced(nothing, 1.0)
     normalisers(nothing[0])
@@ -46,7 +46,7 @@ def prepare() -> None:
 def reduced(
     logits: Scores, mass: float
 ) -> tuple[dict[str, npt.NDArray[np.float64]], Scores, npt.NDArray[np.int64], Scores] | None:
-    """What ``elimtool.numerics.shapes`` sums over the vocabulary, of every layer and row.
+    """Compute the sums over the vocabulary that ``elimtool.numerics.shapes`` needs, for every layer and row.
 
     Args:
         logits: [layers, rows, vocab]; -inf is a removed token.
@@ -54,9 +54,9 @@ def reduced(
 
     Returns:
         ``None`` where a score is NaN or +inf, or a distribution has no finite one; else
-        ``(numbers, leading, n, maxima)``: arguments of ``shapes.settled``, each [layers, rows]; each cell's
-        ``n`` best scores, rising, at the end of its row of [layers, rows, ``KEPT``], all that are as good as
-        the least of them; and the largest score of each block of tokens, [layers, rows, blocks].
+        ``(numbers, leading, n, maxima)``: arguments of ``shapes.settled``, each [layers, rows]; the ``n``
+        best scores, rising, at the end of the last axis of [layers, rows, ``KEPT``], no tie split; and the
+        largest score of each block of tokens, [layers, rows, blocks].
     """
     logits = np.ascontiguousarray(logits)
     layers, rows, vocab = logits.shape
@@ -73,7 +73,7 @@ def reduced(
 def count(
     values: Scores, bounds: Scores, maxima: Scores
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """How many scores of each row are larger than, and equal to, some bounds.
+    """Count the scores of each row larger than, and equal to, some bounds.
 
     Args:
         values: [rows, vocab].
@@ -87,7 +87,7 @@ def count(
 
 
 def leaders(values: Scores, maxima: Scores, count: int) -> npt.NDArray[np.int64]:
-    """The tokens with each row's largest scores, falling, the lower id first among equals, [rows, count].
+    """Return the tokens with each row's largest scores, falling, the lower id first of ties, [rows, count].
 
     Args:
         values: [rows, vocab].
@@ -100,24 +100,25 @@ def leaders(values: Scores, maxima: Scores, count: int) -> npt.NDArray[np.int64]
 
 
 def normalisers(values: Scores) -> npt.NDArray[np.float64]:
-    """Logarithm of the sum of exp(score) of each row; NaN where it has one that is NaN or +inf, or none."""
+    """Return ln of the sum of exp(score) of each row; NaN if a score is NaN or +inf, or none is finite."""
     values, found = np.ascontiguousarray(values), np.empty(len(values))
     _some(lambda *rows: loops.normalise(values, found, *rows), len(values))
     return found
 
 
 class RowStatistics(NamedTuple):
-    """What ``measured`` finds.
+    """Statistics of rows, in double precision.
 
     Attributes:
         probs: Probabilities, [rows, vocab].
         top_prob: The largest of them, [rows].
         entropy: Shannon entropy (nats), [rows].
-        deviation: Standard deviation of the scores that are left, [rows].
-        left: How many are, [rows].
-        larger: How many scores are larger than each target's, [rows, k]; 0 for none.
-        above: Probability of these, [rows, k]; NaN for none.
-        nearer: Probability of the tokens whose surprise is nearer to the entropy, [rows, k]; NaN for none.
+        deviation: Standard deviation of the scores that are not -inf, [rows].
+        left: How many scores are not, [rows].
+        larger: How many scores are larger than each target's, [rows, k]; 0 without a target.
+        above: Probability of these, [rows, k]; NaN without a target.
+        nearer: Probability of the tokens whose surprise is nearer to the entropy, [rows, k]; NaN without a
+            target.
     """
 
     probs: Exact
@@ -131,11 +132,11 @@ class RowStatistics(NamedTuple):
 
 
 def measured(scores: Exact, best: Exact, slots: npt.NDArray[np.int64]) -> RowStatistics:
-    """What samplers ask of whole distributions, in double precision.
+    """Compute the statistics of whole distributions that samplers need, in double precision.
 
     Args:
         scores: [rows, vocab]; -inf is a removed token, neither NaN nor +inf.
-        best: The largest of each row, [rows]; -inf where nothing is left, of which all numbers are NaN.
+        best: The largest of each row, [rows]; -inf for a row without tokens, whose numbers are all NaN.
         slots: Tokens to follow, -1 = none, [rows, k].
     """
     scores, probs, numbers = np.ascontiguousarray(scores), np.empty(scores.shape), np.empty((len(scores), 4))
@@ -151,20 +152,20 @@ def measured(scores: Exact, best: Exact, slots: npt.NDArray[np.int64]) -> RowSta
 
 
 def held(probs: Exact, mask: npt.NDArray[np.bool_]) -> Exact:
-    """Sum of the probabilities of each row inside a mask, both [rows, vocab]."""
+    """Sum the probabilities of each row inside a mask, both [rows, vocab]."""
     probs, found = np.ascontiguousarray(probs), np.empty(len(probs))
-    mask = np.ascontiguousarray(mask).view(np.uint8)  # half the time that flags take
+    mask = np.ascontiguousarray(mask).view(np.uint8)  # numba is twice as fast on bytes as on flags
     _some(lambda *rows: exact.hold(probs, mask, found, *rows), len(probs), MEASURED)
     return found
 
 
 def _some(work: Callable[[int, int], Any], rows: int, together: int = TOGETHER) -> None:
-    """Do some rows at a time."""
+    """Run ``work(start, stop)`` over all rows, ``together`` at a time."""
     _shared(lambda i: work(i * together, min((i + 1) * together, rows)), -(-rows // together))
 
 
 def _shared(work: Callable[[int], Any], pieces: int) -> None:
-    """Do some pieces of work, on as many threads as torch uses."""
+    """Run ``work(i)`` for each piece, on as many threads as torch uses."""
     with ThreadPoolExecutor(max(1, min(torch.get_num_threads(), pieces))) as pool:
         for _ in pool.map(work, range(pieces)):
             pass

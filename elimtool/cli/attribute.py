@@ -180,7 +180,7 @@ def _show(printed: shared.PrintOptions, run: Run, out: Path | None) -> None:
     output = printed.output
 
     def story() -> None:
-        from elimtool.report.attribution import print_attribution
+        from elimtool.report.attribute.story import print_attribution
 
         print_attribution(run, output.console)
 

@@ -188,7 +188,7 @@ def check(
         found.run.save(out)
     _show(output, found.report, as_json, junit)
     if explain is not None:
-        from elimtool.report.terminal import print_story
+        from elimtool.report.trace.story import print_story
 
         print_story(found.explained(explain), output.console)
     raise typer.Exit(found.report.exit_code)

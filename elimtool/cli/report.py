@@ -98,7 +98,7 @@ def _figure(directory: Path, name: str, chosen: dict[str, Any]) -> Figure:
 
         check_name(name, **chosen)
         return choose(open_run(directory), name, **chosen)
-    from elimtool.report.figures.compared.choose import choose as choose_compared
+    from elimtool.report.figures.compare.choose import choose as choose_compared
 
     for option in ("position", "target", "layer"):
         if chosen[option] is not None:

@@ -74,7 +74,7 @@ def _show(printed: shared.PrintOptions, run: Run, out: Path | None) -> None:
     output = printed.output
 
     def story() -> None:
-        from elimtool.report.terminal import print_story
+        from elimtool.report.trace.story import print_story
 
         print_story(run, output.console)
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 from elimtool.errors import ElimError
 from elimtool.report.figures import palette
-from elimtool.report.figures.compared import pair as of_pair
-from elimtool.report.figures.compared.choose import NAMES, OF_PAIR, choose
-from elimtool.report.figures.compared.overview import Compared, outcomes, overview
+from elimtool.report.figures.compare import pair as of_pair
+from elimtool.report.figures.compare.choose import NAMES, OF_PAIR, choose
+from elimtool.report.figures.compare.overview import Compared, outcomes, overview
 from elimtool.report.figures.draw import picture
-from elimtool.report.html.compared import details, front, keyed, name_of, output
+from elimtool.report.html.compare import details, front, keyed, name_of, output
 from elimtool.run.comparison import Comparison
 from tests.report import runs
 

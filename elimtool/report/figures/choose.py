@@ -8,7 +8,7 @@ from typing import Any
 from elimtool.errors import ElimError, nearest
 from elimtool.files.rows import Rows
 from elimtool.report.facts import Probe, Tables
-from elimtool.report.figures.attributed import attribution
+from elimtool.report.figures.attribute import attribution
 from elimtool.report.figures.figure import Figure, Listing
 from elimtool.report.figures.overview import OVERVIEW, Overview
 from elimtool.report.figures.parts import components

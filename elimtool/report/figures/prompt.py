@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from elimtool.report.facts import Probe
-from elimtool.report.figures.attributed import attribution
+from elimtool.report.figures.attribute import attribution
 from elimtool.report.figures.course import probabilities, ranks
 from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.funnel import differences, funnel

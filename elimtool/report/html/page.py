@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from elimtool.files.writing import write_whole, writing
 from elimtool.report.facts import Tables
 from elimtool.report.figures import palette
-from elimtool.report.html import compared, payload
+from elimtool.report.html import compare, payload
 from elimtool.run.comparison import Comparison
 from elimtool.run.reader import Run
 
@@ -52,7 +52,7 @@ def page(run: Run | Comparison, *, most: int | None = None) -> str:
 def parts(run: Run | Comparison, *, most: int | None = None) -> Iterator[str]:
     """The page piece by piece, the data of each prompt a piece of its own: the first ones suffice to draw."""
     if isinstance(run, Comparison):
-        first, rest = compared.front(run, most), compared.details(run, most)
+        first, rest = compare.front(run, most), compare.details(run, most)
     else:
         tables = Tables(run.under(None))
         first, rest = payload.front(tables, most), payload.details(tables, most)

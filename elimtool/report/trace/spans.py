@@ -8,9 +8,9 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from elimtool.prompts.prompt import SINK
-from elimtool.report.heat import Band, SpanHeat
 from elimtool.report.numbers import HEAT, heat_step, share, times
 from elimtool.report.screen import Screen, isolated, padded
+from elimtool.report.trace.heat import Band, SpanHeat
 
 ALL_SHOWN = 12
 """Up to this many spans are all shown, in order; of more, the extremes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elimtool.report.attribution_rows import Attributed, Method, attributed
+from elimtool.report.attribute.rows import Attributed, Method, attributed
 from elimtool.report.facts import Probe
 from elimtool.report.figures.figure import Bar, Bars, Figure, Heat, Listing
 from elimtool.report.figures.words import label, quoted

@@ -11,16 +11,16 @@ from elimtool.analysis.evidence import findings_in_words
 from elimtool.analysis.regime_sentence import regime_sentence
 from elimtool.analysis.verdict import in_words
 from elimtool.files.rows import Row
-from elimtool.report.effects import effect_lines
-from elimtool.report.engines import engines
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.head import head, model_line, prompt_line
 from elimtool.report.ledger import ChainLedger, ledger, ledgers
-from elimtool.report.positions import position_lines
 from elimtool.report.screen import MOST_PROMPTS, Screen
-from elimtool.report.strip import strip
-from elimtool.report.trajectory import FEW, trajectories
-from elimtool.report.walk import walk_lines
+from elimtool.report.trace.effects import effect_lines
+from elimtool.report.trace.engines import engines
+from elimtool.report.trace.positions import position_lines
+from elimtool.report.trace.strip import strip
+from elimtool.report.trace.trajectory import FEW, trajectories
+from elimtool.report.trace.walk import walk_lines
 from elimtool.run.reader import Run
 
 NARROWEST = 20

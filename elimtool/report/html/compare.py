@@ -10,8 +10,8 @@ from elimtool.analysis.closing import spell_prob
 from elimtool.files.rows import Row
 from elimtool.report.facts import Keyed
 from elimtool.report.figures import palette
-from elimtool.report.figures.compared.overview import overview
-from elimtool.report.figures.compared.pair import PairRows, figures
+from elimtool.report.figures.compare.overview import overview
+from elimtool.report.figures.compare.pair import PairRows, figures
 from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import SCREEN, quoted
 from elimtool.run.comparison import Comparison

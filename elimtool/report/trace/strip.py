@@ -9,10 +9,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from elimtool.report.facts import Probe
-from elimtool.report.heat import Band, SpanHeat, bands, span_heat
 from elimtool.report.numbers import HEAT, heat_step, share, times
 from elimtool.report.screen import Screen, isolated, padded
-from elimtool.report.spans import span_lines
+from elimtool.report.trace.heat import Band, SpanHeat, bands, span_heat
+from elimtool.report.trace.spans import span_lines
 
 MOST_BANDS = 5
 BANDS_WHEN_WRAPPED = 3

@@ -10,11 +10,11 @@ from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
 from elimtool.files.rows import Row
-from elimtool.report.attribution_rows import Attributed, Method, attributed
+from elimtool.report.attribute.rows import Attributed, Method, attributed
+from elimtool.report.attribute.shading import shading
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.head import model_line, prompt_line
 from elimtool.report.screen import LEAST_WIDTH, MOST_PROMPTS, Screen, padded
-from elimtool.report.shading import shading
 from elimtool.run.reader import Run
 
 NAME = 29

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from elimtool.errors import ElimError, nearest
 from elimtool.report.facts import Keyed
-from elimtool.report.figures.compared.overview import COMPARED, Compared
-from elimtool.report.figures.compared.pair import PAIR, PairRows
+from elimtool.report.figures.compare.overview import COMPARED, Compared
+from elimtool.report.figures.compare.pair import PAIR, PairRows
 from elimtool.report.figures.figure import Figure, Listing
 from elimtool.report.figures.words import MOST_NAMED
 from elimtool.run.comparison import Comparison

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from elimtool.prompts.prompt import SINK
-from elimtool.report.attribution_rows import Attributed
+from elimtool.report.attribute.rows import Attributed
 from elimtool.report.facts import Probe
 from elimtool.report.screen import Screen, padded
 

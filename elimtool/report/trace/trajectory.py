@@ -11,9 +11,9 @@ from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
 from elimtool.report.facts import Probe, Trajectory
-from elimtool.report.milestones import briefly, in_words
 from elimtool.report.numbers import rank_step
 from elimtool.report.screen import Screen, padded
+from elimtool.report.trace.milestones import briefly, in_words
 
 FEW = 3
 """Up to this many tokens are told with all their milestones; more get one line each."""

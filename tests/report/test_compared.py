@@ -28,7 +28,7 @@ def comparison():
 @pytest.fixture(scope="module")
 def pair(comparison):
     rows = comparison.arrow("pairs").to_pylist()
-    return of_pair.Pair(keyed(comparison), rows[0])
+    return of_pair.PairRows(keyed(comparison), rows[0])
 
 
 def test_lines_are_the_tables_two_to_a_token(comparison, pair):

@@ -1,4 +1,4 @@
-"""The figures of one prompt at one position, by name, in the order of the page."""
+"""List the figures of one prompt and position, by name, in the order of the page."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ PROMPT: dict[str, Callable[[Probe], Sequence[Figure]]] = {
 
 
 def figures(probe: Probe) -> list[Figure]:
-    """Every figure of a position that the run's tables can fill."""
+    """Make every figure of a position that the run's tables can fill."""
     return [one for make in PROMPT.values() for one in make(probe)]

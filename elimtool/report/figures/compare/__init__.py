@@ -1,1 +1,1 @@
-"""Figures of comparisons: what the two sides do differently, as plain data."""
+"""Figures of comparisons: where the two sides differ, as plain data."""

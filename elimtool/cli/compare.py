@@ -1,4 +1,4 @@
-"""``elimtool compare``: two runs, two models, two sampler chains or two prompts, difference by difference."""
+"""``elimtool compare``: compare two runs, two models, two sampler chains or two prompts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Two runs: compare RUN_A RUN_B. Two models: compare -m A -m B prompts.jsonl. Two chains: compare"
-    " --samplers llama.cpp --samplers vllm RUN. Two prompts: compare --prompt A --prompt B. A comparison"
-    " again: compare DIR."
+    " --samplers llama.cpp --samplers vllm RUN. Two prompts: compare --prompt A --prompt B. A saved"
+    " comparison: compare DIR."
 )
 PROMPTS = "Prompts"
 
@@ -101,9 +101,9 @@ def compare(
     printed: shared.CommonOptions,
 ) -> None:
     """Compare two runs, models, chains or prompts: what changed, where, what one side alone eliminates."""
-    given = {name for name in context.params if _origin(context, name) == "COMMANDLINE"}
+    given = shared.given_from(context, "COMMANDLINE")
     models = tuple(model or ())
-    if _origin(context, "model") == "ENVIRONMENT":
+    if "model" in shared.given_from(context, "ENVIRONMENT"):
         models = (os.environ["ELIMTOOL_MODEL"],)  # one model, whose path may have blanks
     asked = Asked(
         tuple(sides or ()), tuple(prompt or ()), models, tuple(dtype or ()), tuple(read.samplers or ())
@@ -126,13 +126,17 @@ def compare(
         else:
             follow |= {"options": read.made(), "seed": seed}
             found = _of_models(printed.output, form, asked, sources, format_, follow)
-    _show(printed, found, out, overwrite)
+    if out is not None:
+        found.save(out, overwrite=overwrite)
+    from elimtool.report.compare.story import print_comparison
+
+    printed.output.result(found, out, printed.as_json, print_comparison)
     if form is not ComparisonKind.SAVED and _failed(found):
         raise typer.Exit(Exit.PARTIAL)
 
 
 def _sources(asked: Asked, device: str, trust: bool) -> list[ModelSource]:
-    """How the model of each side is loaded: one name or number type stands for both."""
+    """Model source of each side; one name or number type serves for both."""
     models, dtypes = asked.models or (DEFAULT_MODEL,), asked.dtypes or ("float32",)
     return [
         ModelSource(models[side], None, dtypes[kind], device, trust)
@@ -141,7 +145,7 @@ def _sources(asked: Asked, device: str, trust: bool) -> list[ModelSource]:
 
 
 def _of_tables(form: ComparisonKind, asked: Asked, position: Any, intervened: bool, seed: int) -> Comparison:
-    """A comparison of what is on disk: no model is run, and no torch is imported."""
+    """Compare what is on disk, without a model and without torch."""
     if form is ComparisonKind.SAVED:
         from elimtool.run.comparison import open_comparison
 
@@ -165,7 +169,7 @@ def _of_models(
     format_: str | None,
     wanted: dict[str, Any],
 ) -> Comparison:
-    """A comparison of two models or chains, for which models are run."""
+    """Compare two models or chains by running the models."""
     from elimtool.prompts.prompt import Prompt
     from elimtool.tasks.compare.files import read_usable
 
@@ -192,7 +196,7 @@ def _of_prompts(
     format_: str | None,
     wanted: dict[str, Any],
 ) -> Comparison:
-    """A comparison of two prompts of one model, or of two files of them."""
+    """Compare two prompts, or two prompt files, on one model."""
     load = _loader(output, source)
     if form is ComparisonKind.PROMPTS:
         from elimtool.tasks.compare.prompts import compare_prompts
@@ -212,7 +216,7 @@ def _of_prompts(
 
 
 def _loader(output: Output, source: ModelSource) -> Callable[[], Model]:
-    """A function that loads a side's model."""
+    """Make a function that loads the model of a side: two models need not be in memory together."""
 
     def load() -> Model:
         with output.progress(f"loading {source.name}") as say:
@@ -221,27 +225,8 @@ def _loader(output: Output, source: ModelSource) -> Callable[[], Model]:
     return load
 
 
-def _origin(context: typer.Context, name: str) -> str | None:
-    """Where a parameter's value came from."""
-    source = context.get_parameter_source(name)
-    return None if source is None else source.name
-
-
 def _failed(found: Comparison) -> bool:
-    """Whether a prompt failed in this command; those of runs failed before it."""
+    """Whether a prompt failed in this command; prompts of runs failed earlier."""
     if found.kind == "runs":
         return False
     return "error" in found.arrow("pairs").column("status").to_pylist()
-
-
-def _show(printed: shared.PrintOptions, found: Comparison, out: Path | None, overwrite: bool) -> None:
-    if out is not None:
-        found.save(out, overwrite=overwrite)
-    output = printed.output
-
-    def story() -> None:
-        from elimtool.report.compare.story import print_comparison
-
-        print_comparison(found, output.console)
-
-    output.result(found, out, printed.as_json, story)

@@ -1,9 +1,9 @@
-"""``elimtool models``: what is known, where its weights are, and whether it matches Hugging Face."""
+"""``elimtool models``: list and fetch models, and verify that one matches Hugging Face."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +14,7 @@ from elimtool.cli.output import Output
 from elimtool.errors import Exit
 from elimtool.model.source import DEFAULT_MODEL, ModelSource
 
-app = typer.Typer(
-    help="Models: what is known, where its weights are, does it load and match.", no_args_is_help=True
-)
+app = typer.Typer(help="List, fetch and verify models.", no_args_is_help=True)
 
 Name = Annotated[
     str,
@@ -26,24 +24,18 @@ Name = Annotated[
 
 @app.command("list")
 def list_(as_json: shared.Json = False) -> None:
-    """List the catalogue: each model's name, state, size on disk and place."""
+    """List the catalogue: each model's name, state, size on disk and directory."""
     from elimtool.model.catalogue import models_status
 
     output = Output()
     rows = models_status()
     if as_json:
-        output.json([{**_plain(row), "path": str(row.path)} for row in rows])
+        output.json([{**asdict(row), "path": str(row.path)} for row in rows])
         return
     for row in rows:
         size = f"{row.size / 1e6:,.0f} MB" if row.size else "-"
         output.line(f"{row.name:12} {row.state:12} {size:>8}  {row.description}")
         output.line(f"{'':12} {row.path}")
-
-
-def _plain(row: object) -> dict[str, object]:
-    from dataclasses import asdict
-
-    return asdict(row)  # type: ignore[call-overload,no-any-return]
 
 
 @app.command()
@@ -56,9 +48,9 @@ def pull(
     ] = True,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Fetch a model and convert it if need be, so that it loads offline; prints its directory.
+    """Fetch a model, converted if need be, so that it loads offline; prints its directory.
 
-    For a model of the catalogue, the calibrated lens that trace reads through is fitted too.
+    For a model of the catalogue the calibrated lens that trace uses is fitted too.
     """
     from elimtool.model.catalogue import CATALOGUE
     from elimtool.model.loading import locate
@@ -72,7 +64,7 @@ def pull(
 
 
 def _fit_lens(name: str, directory: Path, say: Callable[[str], None]) -> None:
-    """Fit the lens of a model unless the cache has it; then the model is not even loaded."""
+    """Fit the lens of a model, unless the cache has one; then the model is not even loaded."""
     from elimtool.lenses.find import ensure_lens, has_lens
 
     if not has_lens(directory):
@@ -81,7 +73,7 @@ def _fit_lens(name: str, directory: Path, say: Callable[[str], None]) -> None:
 
 @dataclass(frozen=True)
 class VerifiedModel(shared.ModelOptions):
-    """The model to verify, named by an argument."""
+    """The model to verify, given as an argument."""
 
     model: Name = DEFAULT_MODEL
 
@@ -101,7 +93,7 @@ def verify(*, model: VerifiedModel, printed: shared.PrintOptions) -> None:
         say("comparing with Hugging Face")
         found = compare(loaded, trust_remote_code=source.trust_remote_code)
     if printed.as_json:
-        output.json([{**_plain(one), "passed": one.passed} for one in found])
+        output.json([{**asdict(one), "passed": one.passed} for one in found])
     else:
         of = f"{source.name} ({source.dtype}, {loaded.n_layers} layers)"
         output.line(f"{of} against Hugging Face on the same weights")

@@ -1,4 +1,4 @@
-"""``elimtool trace``: one prompt through every metric, as a story, as Parquet or as JSON."""
+"""``elimtool trace``: trace one prompt, as a story, Parquet or JSON."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def trace(
     run = _measure(printed.output, asked, wanted, model.source, save_activations)
     if saved.out is not None:
         run.save(saved.out, overwrite=saved.overwrite)
-    _show(printed, run, saved.out)
+    from elimtool.report.trace.story import print_story
+
+    printed.output.result(run, saved.out, printed.as_json, print_story)
 
 
 def _measure(
@@ -68,14 +70,3 @@ def _measure(
     if wanted.lens == "auto" and run.manifest.lens == "raw":
         output.note(f"no fitted lens for {name}: layers are read raw; fit one: elimtool lens fit -m {name}")
     return run
-
-
-def _show(printed: shared.PrintOptions, run: Run, out: Path | None) -> None:
-    output = printed.output
-
-    def story() -> None:
-        from elimtool.report.trace.story import print_story
-
-        print_story(run, output.console)
-
-    output.result(run, out, printed.as_json, story)

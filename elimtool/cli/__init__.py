@@ -1,1 +1,1 @@
-"""The commands: one file each, which parses arguments, calls a task and prints, and computes nothing."""
+"""The commands, a file each: parse arguments, call a task, print the result, compute nothing."""

@@ -1,4 +1,4 @@
-"""The command table and the one place where errors become messages and exit codes."""
+"""List the commands, and turn errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ app.add_typer(samplers.app, name="samplers")
 
 
 COLLECT_AFTER = 100_000
-"""New objects between two runs of the cycle collector."""
+"""Objects allocated between two runs of the cycle collector; Python's default is 2000 or less."""
 
 
 def _version(wanted: bool) -> bool:
@@ -60,11 +60,9 @@ def elimtool(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave the process with an exit code of ``elimtool.errors.Exit``.
-
-    Imports and models are millions of objects that live to the end: the cycle collector looks at them less
-    often than usual, and not at all when the interpreter shuts down, which together saves a second.
-    """
+    """Run the command line and leave the process with an exit code of ``elimtool.errors.Exit``."""
+    # Imports and models are millions of objects that live to the end. Looking for cycles among them less
+    # often, and not at all at shutdown, saves a second.
     gc.set_threshold(COLLECT_AFTER)
     _reopen_streams()
     code = run(lambda: app(arguments), sys.argv[1:] if arguments is None else arguments)
@@ -73,11 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(command: Callable[[], object], arguments: Sequence[str] = ()) -> int:
-    """Run a command and say what went wrong, if anything did, in one line on stderr.
+    """Run a command, report an error in one line on stderr, and return the exit code.
 
     Args:
-        command: What to run.
-        arguments: Of the command line; messages are written with the flags of the command that they name.
+        command: The call to run.
+        arguments: The command line; it says whose flags messages name.
     """
     try:
         command()
@@ -111,7 +109,7 @@ def run(command: Callable[[], object], arguments: Sequence[str] = ()) -> int:
 
 
 def _say(line: str) -> None:
-    """One line on stderr, whatever its encoding; silent where stderr is closed."""
+    """Print one line on stderr, whatever its encoding; do nothing where stderr is closed."""
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     text = " ".join(line.split("\n")).encode(encoding, "backslashreplace").decode(encoding)
     try:
@@ -121,20 +119,20 @@ def _say(line: str) -> None:
 
 
 def _broken_pipe() -> int:
-    """Nobody reads standard output any more."""
+    """End quietly when nobody reads standard output any more."""
     _drop_output()
     return Exit.BROKEN_PIPE
 
 
 def _drop_output() -> None:
-    """What standard output did not take is lost: keep the interpreter from complaining when it flushes."""
+    """Drop what standard output did not take, so that the interpreter does not complain when it flushes."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _reopen_streams() -> None:
-    """Give streams that were closed from the start (``>&-``) back: one without a reader, one to nowhere.
+    """Replace streams that were closed from the start (``>&-``): stdout by a broken pipe, stderr by nothing.
 
-    Python has None for them: results would look like a defect, and errors would go to standard output.
+    Python sets them to None: a result would look like a defect, and errors would go to standard output.
     """
     if sys.stdout is None:
         reader, writer = os.pipe()

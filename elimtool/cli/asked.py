@@ -1,4 +1,4 @@
-"""Make the prompt that a command line asks about."""
+"""Read the prompt of a command line."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ System = Annotated[str | None, option("--system", help="System message before it
 
 
 def prompt_text(prompt: str | None, file: Path | None) -> str:
-    """The prompt as given, from standard input or from a file.
+    """Read the prompt from the command line, standard input or a file.
 
     Raises:
-        ElimError: Not exactly one of both is given, or the file cannot be read.
+        ElimError: Both or none of PROMPT and --file are given, or the file cannot be read.
     """
     from elimtool.files.yaml import decode, read_text
 
@@ -50,10 +50,10 @@ def prompt_text(prompt: str | None, file: Path | None) -> str:
 def prompt_of(
     text: str, chat: bool, system: str | None, target: Sequence[str], foil: Sequence[str], span: Sequence[str]
 ) -> Prompt:
-    """A text, or a chat of a user's message and perhaps a system message, with what to follow.
+    """Make a prompt of a text, or of a user's message and an optional system message, and of what to follow.
 
     Raises:
-        ElimError: The text is empty, or a span is no NAME=TEXT.
+        ElimError: The text is empty, or a span is not NAME=TEXT.
     """
     from elimtool.prompts.prompt import Message, Prompt, SpanRequest
 

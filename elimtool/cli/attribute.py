@@ -1,4 +1,4 @@
-"""``elimtool attribute``: which part of a prompt did it, by several methods, as a table, Parquet or JSON."""
+"""``elimtool attribute``: which part of a prompt caused a prediction, by several methods."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def attribute(
     target: Annotated[
         list[str] | None,
         shared.option(
-            "-t", "--target", help="What to attribute; repeatable. Without: the most probable token."
+            "-t", "--target", help="Continuation to attribute; repeatable. Without: the most probable token."
         ),
     ] = None,
     foil: Annotated[
@@ -75,14 +75,15 @@ def attribute(
         ),
     ] = None,
     windows: Annotated[
-        int, shared.option("--windows", metavar="N", help="Windows of layers that a knockout is told by.")
+        int, shared.option("--windows", metavar="N", help="Number of layer windows to report knockouts for.")
     ] = 5,
     ablations: Annotated[
-        int, shared.option("--ablations", metavar="N", help="Random ablations that contextcite fits.")
+        int,
+        shared.option("--ablations", metavar="N", help="Number of random ablations that contextcite fits."),
     ] = 64,
     steps: Annotated[
         int,
-        shared.option("--steps", metavar="N", help="Gradients that integrated-gradients may take at most."),
+        shared.option("--steps", metavar="N", help="Largest number of gradients for integrated-gradients."),
     ] = 512,
     position: Annotated[
         str,
@@ -133,7 +134,7 @@ def attribute(
     )
     saved.check()
     run = _measure(printed.output, asked, (target or (), foil or ()), wanted, model.source)
-    from elimtool.report.attribution import print_attribution
+    from elimtool.report.attribute.story import print_attribution
 
     saved.write(run)
     printed.output.result(run, saved.out, printed.as_json, print_attribution)
@@ -142,10 +143,10 @@ def attribute(
 
 
 def refuse_beside_file(**given: Any) -> None:
-    """Refuse what a file of prompts says itself.
+    """Refuse options that every record of a prompt file sets for itself.
 
     Raises:
-        ElimError: Something is given beside it.
+        ElimError: One of them is given.
     """
     for name, value in given.items():
         if value is not None:

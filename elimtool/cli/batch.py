@@ -1,4 +1,4 @@
-"""``elimtool batch``: a prompt file through every metric, in shards, resumable, on one machine or many."""
+"""``elimtool batch``: trace every prompt of a file, in resumable shards, on one machine or many."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from elimtool.tasks.batch.options import BatchOptions
     from elimtool.tasks.batch.run import BatchProgress
 
-RUN = "How the file is worked through"
+RUN = "How the file is processed"
 RAY = "Ray: more than one machine"
 EPILOG = (
-    "A run that was stopped, by whatever, goes on where it was when the same command is given again."
-    " Exit code 6 says that some prompts failed: table prompts says why."
+    "A run that was stopped goes on where it was when the same command is given again."
+    " Exit code 6 means that some prompts failed; the table prompts says why."
 )
 
 
 @dataclass(frozen=True)
 class BatchMeasureOptions(shared.MeasureOptions):
-    """What a batch measures: single heads only where they are asked for."""
+    """What a batch measures: unlike a trace, single heads only on request."""
 
     heads: Annotated[
         bool | None, shared.switch("--heads/--no-heads", help="Fill the tables of single heads. Without: no.")
@@ -82,7 +82,7 @@ def batch(
         shared.option(
             "--batch-size",
             metavar="N",
-            help="Prompts in one forward pass at most. Without: 32, on a GPU as many as its memory takes.",
+            help="Most prompts in one forward pass. Without: 32; on a GPU as many as fit its memory.",
             panel=RUN,
         ),
     ] = None,
@@ -97,7 +97,7 @@ def batch(
         shared.option(
             "--shard",
             metavar="i/n",
-            help="Do every n-th shard, from the i-th (from 0): for job arrays. See elimtool run merge.",
+            help="Do only every n-th shard from shard i (from 0), for job arrays. See elimtool run merge.",
             panel=RUN,
         ),
     ] = None,
@@ -131,7 +131,7 @@ def batch(
         shared.option(
             "--max-shard-attempts",
             metavar="N",
-            help="Workers that may die of a shard before its prompts become error rows.",
+            help="Times that a shard may kill its worker before its prompts become error rows.",
             panel=RAY,
         ),
     ] = 3,
@@ -181,7 +181,7 @@ def _run(
         with batch_progress(output.errors, output.quiet) as (report, say):
             engine = _engine(*asked, say)
             standing = run(file, out, engine, asked[2], overwrite=overwrite, report=report)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # main prints the message and sets the exit code
         output.note(f"what was finished is in {out}; run the same command again to go on")
         raise
     _show(output, out, standing, printed.as_json)
@@ -200,7 +200,7 @@ def _engine(source: ModelSource, measured: TraceOptions, options: BatchOptions, 
 
 
 def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> None:
-    """The directory on stdout; what it holds and takes on stderr."""
+    """Print the directory on stdout, counts and sizes on stderr."""
     size = standing.summed("size")
     if as_json:
         output.json(

@@ -1,4 +1,4 @@
-"""``elimtool check``: judges a model, or a run, by a check file and a baseline."""
+"""``elimtool check``: judge a model or a run by a check file and a baseline."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def check(
     explain: Annotated[
         str | None,
         shared.option(
-            "--explain", metavar="ID", help="Tell the whole story of the prompt that this check fails on."
+            "--explain",
+            metavar="ID",
+            help="Print the whole story of the first prompt that this check fails on.",
         ),
     ] = None,
     baseline: Annotated[
@@ -146,16 +148,20 @@ def check(
         "revision": revision,
         "dtype": dtype,
         "device": device,
-        "trust_remote_code": trust_remote_code or None,
+        "trust_remote_code": trust_remote_code or None,  # False is the default, not a wish
     }
     loading = {key: value for key, value in given.items() if value is not None}
-    typed = _typed(context, "model", "revision", "dtype", "device", "batch_size", "threads")
-    unused = _typed(context, "strict", "junit", "out", "batch_size", "threads")
-    elsewhere = {"explain": explain, "against": against, **unused}
+    # what the environment or a config file sets is a default, and contradicts nothing
+    typed = shared.given_from(context, "COMMANDLINE")
+    loaded = {
+        name: name in typed for name in ("model", "revision", "dtype", "device", "batch_size", "threads")
+    }
+    unused = {name: name in typed for name in ("strict", "junit", "out", "batch_size", "threads")}
+    updates = {"update": update, "update_new": update_new}
     _refuse(
-        (run, "run", {**typed, "out": out, "noise": noise}),
+        (run, "run", {**loaded, "out": out, "noise": noise}),
         (update, "update", {"update_new": update_new}),
-        (noise, "noise", {"update": update, "update_new": update_new, **elsewhere}),
+        (noise, "noise", {**updates, "explain": explain, "against": against, **unused}),
         (explain, "explain", {"as_json": as_json}),
     )
     if batch_size < 1 or (threads is not None and threads < 1):
@@ -188,20 +194,14 @@ def check(
         found.run.save(out)
     _show(output, found.report, as_json, junit)
     if explain is not None:
-        from elimtool.report.terminal import print_story
+        from elimtool.report.trace.story import print_story
 
         print_story(found.explained(explain), output.console)
     raise typer.Exit(found.report.exit_code)
 
 
-def _typed(context: typer.Context, *names: str) -> dict[str, Any]:
-    """Options that were given on the command line itself; those of the environment are not."""
-    sources = {name: context.get_parameter_source(name) for name in names}
-    return {name: True for name, source in sources.items() if source and source.name == "COMMANDLINE"}
-
-
 def _refuse(*rules: tuple[Any, str, dict[str, Any]]) -> None:
-    """Refuse options that contradict one that is given."""
+    """Refuse options that contradict each other."""
     for given, name, others in rules:
         for other, value in others.items():
             if given and value:
@@ -209,7 +209,7 @@ def _refuse(*rules: tuple[Any, str, dict[str, Any]]) -> None:
 
 
 def _noise(output: Output, checks: Path, as_json: bool, *, only: Collection[str], **options: Any) -> None:
-    """Measure the noise floor and print it, a check a line."""
+    """Measure the noise floor and print it, one check a line."""
     from elimtool.tasks.check.noise import measure_noise
 
     with output.progress("measuring drift") as say:
@@ -227,7 +227,7 @@ def _noise(output: Output, checks: Path, as_json: bool, *, only: Collection[str]
 
 
 def _show(output: Output, report: Report, as_json: bool, junit: Path | None) -> None:
-    """Everything that is to be said, files first: a reader that goes away must not cost the reports."""
+    """Write and print the reports: files first, as a closed pipe must not lose them."""
     if junit is not None:
         from elimtool.report.check.junit import write_junit
 

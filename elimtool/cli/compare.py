@@ -1,4 +1,4 @@
-"""``elimtool compare``: two runs, two models, two sampler chains or two prompts, difference by difference."""
+"""``elimtool compare``: compare two runs, two models, two sampler chains or two prompts."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Two runs: compare RUN_A RUN_B. Two models: compare -m A -m B prompts.jsonl. Two chains: compare"
-    " --samplers llama.cpp --samplers vllm RUN. Two prompts: compare --prompt A --prompt B. A comparison"
-    " again: compare DIR."
+    " --samplers llama.cpp --samplers vllm RUN. Two prompts: compare --prompt A --prompt B. A saved"
+    " comparison: compare DIR."
 )
 PROMPTS = "Prompts"
 
@@ -100,9 +100,9 @@ def compare(
     printed: shared.CommonOptions,
 ) -> None:
     """Compare two runs, models, chains or prompts: what changed, where, what one side alone eliminates."""
-    given = {name for name in context.params if _origin(context, name) == "COMMANDLINE"}
+    given = shared.given_from(context, "COMMANDLINE")
     models = tuple(model or ())
-    if _origin(context, "model") == "ENVIRONMENT":
+    if "model" in shared.given_from(context, "ENVIRONMENT"):
         models = (os.environ["ELIMTOOL_MODEL"],)  # one model, whose path may have blanks
     asked = Asked(
         tuple(sides or ()), tuple(prompt or ()), models, tuple(dtype or ()), tuple(read.samplers or ())
@@ -135,7 +135,7 @@ def compare(
 
 
 def _sources(asked: Asked, device: str, trust: bool) -> list[ModelSource]:
-    """How the model of each side is loaded: one name or number type stands for both."""
+    """Model source of each side; one name or number type serves for both."""
     models, dtypes = asked.models or (DEFAULT_MODEL,), asked.dtypes or ("float32",)
     return [
         ModelSource(models[side], None, dtypes[kind], device, trust)
@@ -144,7 +144,7 @@ def _sources(asked: Asked, device: str, trust: bool) -> list[ModelSource]:
 
 
 def _of_tables(form: ComparisonKind, asked: Asked, position: Any, intervened: bool, seed: int) -> Comparison:
-    """A comparison of what is on disk: no model is run, and no torch is imported."""
+    """Compare what is on disk, without a model and without torch."""
     if form is ComparisonKind.SAVED:
         from elimtool.run.comparison import open_comparison
 
@@ -168,7 +168,7 @@ def _of_models(
     format_: str | None,
     wanted: dict[str, Any],
 ) -> Comparison:
-    """A comparison of two models or chains, for which models are run."""
+    """Compare two models or chains by running the models."""
     from elimtool.prompts.prompt import Prompt
     from elimtool.tasks.compare.files import read_usable
 
@@ -195,7 +195,7 @@ def _of_prompts(
     format_: str | None,
     wanted: dict[str, Any],
 ) -> Comparison:
-    """A comparison of two prompts of one model, or of two files of them."""
+    """Compare two prompts, or two prompt files, on one model."""
     load = _loader(output, source)
     if form is ComparisonKind.PROMPTS:
         from elimtool.tasks.compare.prompts import compare_prompts
@@ -215,7 +215,7 @@ def _of_prompts(
 
 
 def _loader(output: Output, source: ModelSource) -> Callable[[], Model]:
-    """A function that loads a side's model."""
+    """Make a function that loads the model of a side: two models need not be in memory together."""
 
     def load() -> Model:
         with output.progress(f"loading {source.name}") as say:
@@ -224,14 +224,8 @@ def _loader(output: Output, source: ModelSource) -> Callable[[], Model]:
     return load
 
 
-def _origin(context: typer.Context, name: str) -> str | None:
-    """Where a parameter's value came from."""
-    source = context.get_parameter_source(name)
-    return None if source is None else source.name
-
-
 def _failed(found: Comparison) -> bool:
-    """Whether a prompt failed in this command; those of runs failed before it."""
+    """Whether a prompt failed in this command; prompts of runs failed earlier."""
     if found.kind == "runs":
         return False
     return "error" in found.arrow("pairs").column("status").to_pylist()

@@ -1,4 +1,4 @@
-"""The options of ``elimtool compare`` that are about two prompts."""
+"""Declare the options of ``elimtool compare`` for two prompts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 PANEL = "Two prompts"
 
 OF_ONE_PAIR = frozenset({"chat", "system", "span", "injection", "paraphrase"})
-"""Parameters that mean something for two prompts of the command line alone."""
+"""Parameters for two prompts on the command line only."""
 OF_PAIRS = OF_ONE_PAIR | {"continue_", "controls"}
-"""Parameters that mean something for two prompts or two files of them."""
+"""Parameters for two prompts or two prompt files only."""
 
 
 @dataclass(frozen=True)
 class PairOptions:
-    """The options that are about two prompts."""
+    """Options for two prompts."""
 
     chat: Annotated[
         bool,
@@ -46,7 +46,7 @@ class PairOptions:
         bool,
         shared.switch(
             "--injection",
-            help="Call what the second prompt adds 'injected', and tell what it did.",
+            help="Call what the second prompt adds 'injected', and report what it did.",
             panel=PANEL,
         ),
     ] = False
@@ -55,7 +55,7 @@ class PairOptions:
         shared.option(
             "--continue",
             metavar="N",
-            help="Tokens that both sides write on, the best each time.",
+            help="Number of tokens that both sides write on, always the most probable one.",
             panel=PANEL,
         ),
     ] = 0
@@ -64,7 +64,7 @@ class PairOptions:
         shared.option(
             "--controls",
             metavar="N",
-            help="Edits of the same size and place to hold the edit against. Without: 20.",
+            help="Number of random edits of the same size and place to compare with. Without: 20.",
             panel=PANEL,
         ),
     ] = None
@@ -76,7 +76,7 @@ class PairOptions:
     ] = None
 
     def made(self) -> Controls:
-        """What each edit is held against.
+        """Make the controls that each edit is compared with.
 
         Raises:
             ElimError: A number is negative.
@@ -87,7 +87,7 @@ class PairOptions:
         return Controls(count, tuple(self.paraphrase or ()), self.injection, self.continue_)
 
     def prompt(self, text: str) -> Prompt:
-        """One of the two prompts.
+        """Make one of the two prompts.
 
         Raises:
             ElimError: It is empty, or a span is not NAME=TEXT.

@@ -1,4 +1,4 @@
-"""What ``elimtool compare`` was given, and what is meant by it: which two sides of which kind."""
+"""Decide which kind of comparison the arguments of ``elimtool compare`` ask for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from elimtool.errors import ElimError
 
 
 class ComparisonKind(Enum):
-    """What is compared with what."""
+    """Kinds of comparisons."""
 
     SAVED = "a saved comparison"
     RUNS = "two runs"
@@ -25,7 +25,7 @@ class ComparisonKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The options that make the sides.
+    """Arguments that say what is compared.
 
     Attributes:
         sides: Directories and files, in order.
@@ -43,13 +43,13 @@ class Asked:
 
     @property
     def two_models(self) -> bool:
-        """Whether two models, or one in two number types, are set against each other."""
+        """Whether two models, or one model in two number types, are compared."""
         return len(self.models) == 2 or len(self.dtypes) == 2
 
 
 ANYWHERE = {"sides", "out", "overwrite", "as_json", "quiet", "config"}
 OF_TABLES = ANYWHERE | {"position", "seed", "intervened"}
-"""Parameters that mean something where runs are read and no model is run."""
+"""Parameters for runs that are read, without running a model."""
 
 WAYS = (
     "give two runs, a prompt file with two -m or two --samplers, a run with two --samplers, or two --prompt;"
@@ -58,11 +58,11 @@ WAYS = (
 
 
 def form_of(asked: Asked, given: Collection[str]) -> ComparisonKind:
-    """Which comparison is meant.
+    """Find the kind of comparison.
 
     Args:
-        asked: What makes the sides.
-        given: Names of all parameters that stood on the command line.
+        asked: Arguments that say what is compared.
+        given: Names of all parameters given on the command line.
 
     Raises:
         ElimError: A side is missing, there are more than two, or options contradict each other.
@@ -85,7 +85,7 @@ def form_of(asked: Asked, given: Collection[str]) -> ComparisonKind:
 
 
 def _of_directories(asked: Asked) -> ComparisonKind:
-    """Runs, one run, or a saved comparison."""
+    """Kind of a comparison of two runs, of one run, or of a saved comparison."""
     from elimtool.run.comparison import is_comparison
 
     saved = [path for path in asked.sides if is_comparison(path)]
@@ -93,7 +93,7 @@ def _of_directories(asked: Asked) -> ComparisonKind:
         return ComparisonKind.SAVED
     if saved:
         raise ElimError(
-            f"{saved[0]} is a comparison, not a run", f"elimtool compare {saved[0]} alone tells it again"
+            f"{saved[0]} is a comparison, not a run", f"elimtool compare {saved[0]} alone prints it again"
         )
     if len(asked.sides) == 2:
         return ComparisonKind.RUNS
@@ -106,7 +106,7 @@ def _of_directories(asked: Asked) -> ComparisonKind:
 
 
 def _of_prompts(asked: Asked) -> ComparisonKind:
-    """Prompts on the command line or in files."""
+    """Kind of a comparison of prompts on the command line or in files."""
     count = len(asked.prompts) or len(asked.sides)
     if not count:
         raise ElimError("there is nothing to compare", WAYS)
@@ -125,28 +125,23 @@ def _of_prompts(asked: Asked) -> ComparisonKind:
 
 
 def _refuse_ignored(form: ComparisonKind, given: Collection[str]) -> None:
-    """Refuse what would be ignored."""
+    """Refuse parameters that this kind of comparison would ignore."""
     used = {
         ComparisonKind.SAVED: ANYWHERE,
         ComparisonKind.RUNS: OF_TABLES,
         ComparisonKind.RUN_CHAINS: (OF_TABLES - {"intervened"}) | {"samplers"},
     }.get(form)
-    alien: frozenset[str] = {ComparisonKind.PROMPTS: frozenset[str](), ComparisonKind.FILES: OF_ONE_PAIR}.get(
-        form, OF_PAIRS
-    )
+    others = {ComparisonKind.PROMPTS: frozenset[str](), ComparisonKind.FILES: OF_ONE_PAIR}.get(form, OF_PAIRS)
+    wrong = "`{}` does not go with " + form.value
     for name in given:
-        if name in alien and used is None:
-            hint = (
-                "write it in their records"
-                if form is ComparisonKind.FILES
-                else "leave it out; two prompts take it"
-            )
-            raise ElimError(f"`{name}` does not go with {form.value}", hint)
-        if used is not None and name not in used:
-            raise ElimError(
-                f"`{name}` does not go with {form.value}", f"leave it out; {form.value} need no model"
-            )
-        if used is None and name == "intervened":
+        if used is not None:
+            if name not in used:
+                raise ElimError(wrong.format(name), f"leave it out; {form.value} need no model")
+        elif name in others:
+            files = form is ComparisonKind.FILES
+            hint = "write it in their records" if files else "leave it out; two prompts take it"
+            raise ElimError(wrong.format(name), hint)
+        elif name == "intervened":
             raise ElimError(
                 "`intervened` goes with two runs", "trace with interventions, and compare the runs"
             )

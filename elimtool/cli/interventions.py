@@ -1,4 +1,4 @@
-"""Options that change the model while it runs: declared once, and read into interventions."""
+"""Declare the options that change the model while it runs, and read them into interventions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Confirm = Annotated[
 
 @dataclass(frozen=True)
 class InterventionOptions:
-    """What is changed in the model while it runs."""
+    """Changes to the model while it runs."""
 
     ablate: Annotated[
         list[str] | None,
@@ -61,7 +61,7 @@ class InterventionOptions:
             "--scale",
             metavar="PART=X",
             panel=PANEL,
-            help="Multiply what a head or MLP gives, such as 21.7=2.0 or mlp.12=0.5; repeatable.",
+            help="Multiply the output of a head or MLP, such as 21.7=2.0 or mlp.12=0.5; repeatable.",
         ),
     ] = None
     knockout: Annotated[
@@ -88,18 +88,18 @@ class InterventionOptions:
             "--patch",
             metavar="FILE",
             panel=PANEL,
-            help="Put in activations of another run, all or some: FILE@17.3,mlp.12,residual.9:4; repeatable.",
+            help="Insert activations of another run, all or some: FILE@17.3,mlp.12,residual.9:4; repeatable.",
         ),
     ] = None
 
     def made(self, seed: int) -> tuple[Intervention, ...]:
-        """Read the options, before a model is loaded.
+        """Read the options into interventions, before a model is loaded.
 
         Args:
-            seed: Draws what a resampled component is replaced by.
+            seed: Seed for choosing the replacement of a resampled component.
 
         Raises:
-            ElimError: One of them is not valid, or changes the meaning of another that was not given.
+            ElimError: An option is not valid, or modifies another one that was not given.
         """
         if self == InterventionOptions():
             return ()

@@ -1,4 +1,4 @@
-"""``elimtool lens``: fits the calibrated lens of a model, and measures lenses on held-out text."""
+"""``elimtool lens``: fit the calibrated lens of a model, and measure lenses on held-out text."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from elimtool.lenses.corpus import Document
     from elimtool.lenses.evaluate import Evaluation
 
-app = typer.Typer(help="The calibrated lens: fit one, measure one.", no_args_is_help=True)
+app = typer.Typer(help="Fit a calibrated lens, or measure one.", no_args_is_help=True)
 
 Texts = Annotated[
     list[Path] | None,
     typer.Argument(help="UTF-8 text files. Without: the package's own text.", metavar="TEXT"),
 ]
-Window = Annotated[int, shared.option("--window", metavar="N", help="Tokens that the model sees at once.")]
+Window = Annotated[
+    int, shared.option("--window", metavar="N", help="Number of tokens that the model sees at once.")
+]
 
 
 @app.command()
@@ -36,12 +38,12 @@ def fit(
             "-o",
             "--out",
             metavar="FILE",
-            help="Write the lens here. Without: where trace finds it by itself.",
+            help="Write the lens here. Without: where trace looks for it.",
             panel=shared.OUTPUT,
         ),
     ] = None,
     tokens: Annotated[
-        int | None, shared.option("--tokens", metavar="N", help="Use at most so many tokens. Without: all.")
+        int | None, shared.option("--tokens", metavar="N", help="Use at most N tokens. Without: all.")
     ] = None,
     window: Window = 128,
     model: shared.ModelOptions,
@@ -52,7 +54,7 @@ def fit(
     from elimtool.lenses.fit import fit_lens
 
     output = Output(quiet)
-    documents = _documents(texts, "fit")
+    documents = _documents(texts, "fit")  # read first: a wrong path should not cost loading a model
     if tokens is not None and tokens < 1:
         raise ElimError(f"--tokens must be at least 1, got {tokens}")
     source = model.source
@@ -118,7 +120,7 @@ def _documents(texts: list[Path] | None, name: Any) -> tuple[Document, ...]:
 
 
 def _print(output: Output, result: Evaluation) -> None:
-    """A line a layer, a pair of columns a lens."""
+    """Print a line for each layer, with two columns for each lens."""
     names = list(dict.fromkeys(reading.lens for reading in result.layers))
     output.line(f"KL(final || layer) in nats and top-1 agreement, {result.n_rows} positions of held-out text")
     output.line("layer" + "".join(f"{name[:14]:>16} KL  top-1" for name in names))

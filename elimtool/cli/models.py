@@ -1,4 +1,4 @@
-"""``elimtool models``: what is known, where its weights are, and whether it matches Hugging Face."""
+"""``elimtool models``: list and fetch models, and verify that one matches Hugging Face."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from elimtool.errors import Exit
 from elimtool.model import DEFAULT_MODEL
 from elimtool.model.source import ModelSource
 
-app = typer.Typer(
-    help="Models: what is known, where its weights are, does it load and match.", no_args_is_help=True
-)
+app = typer.Typer(help="List, fetch and verify models.", no_args_is_help=True)
 
 Name = Annotated[
     str,
@@ -27,7 +25,7 @@ Name = Annotated[
 
 @app.command("list")
 def list_(as_json: shared.Json = False) -> None:
-    """List the catalogue: each model's name, state, size on disk and place."""
+    """List the catalogue: each model's name, state, size on disk and directory."""
     from elimtool.model.catalogue import models_status
 
     output = Output()
@@ -51,9 +49,9 @@ def pull(
     ] = True,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Fetch a model and convert it if need be, so that it loads offline; prints its directory.
+    """Fetch a model, converted if need be, so that it loads offline; prints its directory.
 
-    For a model of the catalogue, the calibrated lens that trace reads through is fitted too.
+    For a model of the catalogue the calibrated lens that trace uses is fitted too.
     """
     from elimtool.model.catalogue import CATALOGUE
     from elimtool.model.loading import locate
@@ -67,7 +65,7 @@ def pull(
 
 
 def _fit_lens(name: str, directory: Path, say: Callable[[str], None]) -> None:
-    """Fit the lens of a model unless the cache has it; then the model is not even loaded."""
+    """Fit the lens of a model, unless the cache has one; then the model is not even loaded."""
     from elimtool.lenses.find import ensure_lens, has_lens
 
     if not has_lens(directory):
@@ -76,7 +74,7 @@ def _fit_lens(name: str, directory: Path, say: Callable[[str], None]) -> None:
 
 @dataclass(frozen=True)
 class VerifiedModel(shared.ModelOptions):
-    """The model to verify, named by an argument."""
+    """The model to verify, given as an argument."""
 
     model: Name = DEFAULT_MODEL
 

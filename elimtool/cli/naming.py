@@ -1,4 +1,4 @@
-"""Write the parameters that a message names as the options of the running command."""
+"""Rewrite the parameters that a message names as flags of the running command."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def _flag(option: Any, value: str | None) -> str:
 
 
 def running(command: Any, arguments: Sequence[str]) -> Any:
-    """The command that some arguments run, looked for from the outermost one down.
+    """Find the command that the arguments run, from the outermost group down.
 
-    No group of commands takes a value of its own, so the first word that names a command is one.
+    No group has an option with a value, so the first word that is a command's name is that command.
     """
     for word in arguments:
         command = getattr(command, "commands", {}).get(word, command)

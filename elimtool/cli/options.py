@@ -1,7 +1,7 @@
-"""Options that several commands share, spelled once: flag, environment variable, help.
+"""Declare the options that several commands share: flag, environment variable, help.
 
-Options that go together are a block: a frozen dataclass whose fields are the options. A command that is
-decorated with ``spread`` takes a block as one parameter.
+Options that go together are a block: a frozen dataclass whose fields are the options. A command decorated
+with ``spread`` takes a block as one parameter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Lay a config file under the flags and the environment: its keys are the command's option names."""
+    """Take defaults from a config file, by option name; flags and the environment override them."""
     if path is None:
         return None
     from elimtool.files.yaml import read_yaml
@@ -55,9 +55,9 @@ WORD = "TEXT"
 
 
 def option(
-    *flags: str, help: str, metavar: str = WORD, panel: str | None = None, env: str | None = None
+    *flags: str, help: str, metavar: str | None = WORD, panel: str | None = None, env: str | None = None
 ) -> Any:
-    """An option with a short metavar; ``env`` is its environment variable's name after ``ELIMTOOL_``."""
+    """Declare an option; ``env`` is its environment variable's name after ``ELIMTOOL_``."""
     return typer.Option(
         *flags,
         help=help,
@@ -69,17 +69,19 @@ def option(
 
 
 def switch(*flags: str, help: str, panel: str | None = None, env: str | None = None) -> Any:
-    """An option without a value."""
-    return typer.Option(
-        *flags, help=help, rich_help_panel=panel, envvar=f"ELIMTOOL_{env}" if env else None, show_envvar=False
-    )
+    """Declare an option without a value."""
+    return option(*flags, help=help, metavar=None, panel=panel, env=env)
+
+
+def given_from(context: typer.Context, source: str) -> set[str]:
+    """Names of the parameters whose values come from a source, such as ``COMMANDLINE`` or ``ENVIRONMENT``."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, found in sources.items() if found is not None and found.name == source}
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take blocks: a parameter of a dataclass type stands for the fields, which become options.
-
-    The options keep the order of the fields, at the parameter's place.
-    """
+    """Let a command take blocks: the fields of a parameter of a dataclass type become its options."""
+    # Typer reads the signature: it must see the fields, with their annotations resolved
     declared = signature(command, eval_str=True).parameters.values()
     blocks: dict[str, Any] = {one.name: one.annotation for one in declared if is_dataclass(one.annotation)}
 
@@ -106,7 +108,11 @@ def _options_of(block: Any) -> list[Parameter]:
 
 Target = Annotated[
     list[str] | None,
-    option("-t", "--target", help="Continuation to follow; repeatable. Without: the model's own leaders."),
+    option(
+        "-t",
+        "--target",
+        help="Continuation to follow; repeatable. Without: tokens that lead the output or a layer.",
+    ),
 ]
 Foil = Annotated[
     list[str] | None, option("--foil", help="Continuation to contrast targets with; repeatable.")
@@ -150,6 +156,7 @@ Out = Annotated[
     Path | None,
     option("-o", "--out", metavar="DIR", help="Write the tables to this new directory.", panel=OUTPUT),
 ]
+Overwrite = Annotated[bool, switch("--overwrite", help="Replace the run in --out.", panel=OUTPUT)]
 Quiet = Annotated[
     bool,
     switch(
@@ -167,7 +174,7 @@ Config = Annotated[
         envvar="ELIMTOOL_CONFIG",
         show_envvar=False,
         metavar="FILE",
-        help="YAML file of option names and values; flags and the environment go before it.",
+        help="YAML file of option names and values; flags and the environment override it.",
         rich_help_panel=OUTPUT,
         callback=_read_config,
         is_eager=True,
@@ -177,7 +184,7 @@ Config = Annotated[
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Which token is read, through which lens, and what samplers would leave of it."""
+    """Which token is read, through which lens, and which sampler chains are applied."""
 
     position: Annotated[
         str,
@@ -212,10 +219,10 @@ class ReadOptions:
     target_space: TargetSpace = "auto"
 
     def made(self, **others: Any) -> TraceOptions:
-        """Check what can be checked before a model is loaded: a mistyped sampler should not cost ten seconds.
+        """Make the options of a trace.
 
         Args:
-            others: Options of the trace that are none of this block.
+            others: Options of the trace that are not in this block.
 
         Raises:
             ElimError: A value cannot be used.
@@ -225,7 +232,7 @@ class ReadOptions:
 
         chains = tuple(self.samplers or DEFAULT_SAMPLERS)
         for chain in chains:
-            resolve(chain)
+            resolve(chain)  # before a model is loaded: a mistyped chain should not cost ten seconds
         own = {**asdict(self), "position": parse_position(self.position), "samplers": chains}
         return TraceOptions(**{**own, **others})
 
@@ -246,11 +253,11 @@ class MeasureOptions(ReadOptions):
             "--tables",
             metavar="NAMES",
             env="TABLES",
-            help="Fill these tables alone, such as lens,survival; what they do not need is not measured.",
+            help="Fill only these tables, such as lens,survival, and measure only what they need.",
         ),
     ] = None
     generate: Annotated[
-        int, option("--generate", metavar="N", help="Let the model write N tokens, with a ledger a step.")
+        int, option("--generate", metavar="N", help="Let the model write N tokens, with a ledger for each.")
     ] = 0
     chain: Annotated[
         str | None,
@@ -258,23 +265,28 @@ class MeasureOptions(ReadOptions):
     ] = None
     seed: Annotated[
         int,
-        option("--seed", metavar="N", env="SEED", help="Seed of all draws: --generate, resample, --confirm."),
+        option(
+            "--seed",
+            metavar="N",
+            env="SEED",
+            help="Seed of everything random: --generate, resample, --confirm.",
+        ),
     ] = 0
 
     def made(self, **others: Any) -> TraceOptions:
-        """The options of the trace; arguments and errors as of ``ReadOptions.made``."""
+        """Make the options of a trace; arguments and errors as in ``ReadOptions.made``."""
         return super().made(**{"tables": self.named, **others})
 
     @property
     def named(self) -> tuple[str, ...] | None:
-        """The tables asked for, one by one."""
+        """Names of the tables to fill; None for all."""
         given = self.tables
-        return tuple(name.strip() for some in given for name in some.split(",")) if given else None
+        return tuple(name.strip() for names in given for name in names.split(",")) if given else None
 
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which model is loaded, and how."""
+    """The model to load, and how."""
 
     model: Annotated[
         str,
@@ -303,7 +315,7 @@ class ModelOptions:
 
     @property
     def source(self) -> ModelSource:
-        """The same as the library takes it."""
+        """The options as one value for the library."""
         return ModelSource(self.model, self.revision, self.dtype, self.device, self.trust_remote_code)
 
 
@@ -312,13 +324,13 @@ class SaveOptions:
     """Where a run is written."""
 
     out: Out = None
-    overwrite: Annotated[bool, switch("--overwrite", help="Replace the run in --out.", panel=OUTPUT)] = False
+    overwrite: Overwrite = False
 
     def check(self) -> None:
-        """Refuse, before any work is done, a directory that cannot be written.
+        """Refuse a directory that cannot be written, before any work is done.
 
         Raises:
-            ElimError: It holds something else, or its folder does not exist.
+            ElimError: The directory holds something else, or its parent does not exist.
         """
         if self.out is not None:
             from elimtool.run.writer import check_directory
@@ -340,12 +352,12 @@ class PrintOptions:
 
     @property
     def output(self) -> Output:
-        """What prints it."""
+        """The sink to print to."""
         return Output(self.quiet)
 
 
 @dataclass(frozen=True)
 class CommonOptions(PrintOptions):
-    """How a result is printed, and the file that gives options their defaults."""
+    """How a result is printed, and a config file of defaults."""
 
     config: Config = None

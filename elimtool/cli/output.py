@@ -1,4 +1,4 @@
-"""The one sink for what commands print: results on stdout, everything else on stderr."""
+"""Print for all commands: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Output:
-    """Prints results and progress of one command.
+    """Print results, notes and progress of one command.
 
     Args:
-        quiet: Print no progress.
+        quiet: Whether to leave out progress and notes.
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -42,7 +42,7 @@ class Output:
         sys.stdout.flush()
 
     def folded(self, label: str, text: str) -> None:
-        """Print a label and a text beside it, folded to the terminal's width under its own beginning."""
+        """Print a label and a text, wrapped at the terminal's width and aligned after the label."""
         import shutil
         import textwrap
 
@@ -54,21 +54,21 @@ class Output:
         self.line(folded if text else label.rstrip(": "))
 
     def json(self, value: Any) -> None:
-        """Print a result as strict JSON; non-ASCII letters as escapes, so that any stream can carry it."""
-        json.dump(value, sys.stdout, allow_nan=False)
+        """Print a result as strict JSON, in ASCII, so that any stream can carry it."""
+        json.dump(value, sys.stdout, allow_nan=False)  # NaN is not JSON: rather fail than print it
         sys.stdout.write("\n")
         sys.stdout.flush()
 
     def result(
         self, found: Result, out: Path | None, as_json: bool, story: Callable[[Any, Console], None]
     ) -> None:
-        """Print what a command found, as JSON or a story; with ``quiet`` only where it was written.
+        """Print a result as JSON or a story; with ``quiet`` and ``out`` only its directory.
 
         Args:
             found: A run or a comparison.
             out: The directory that it was written to, if any.
-            as_json: Whether JSON is asked for.
-            story: Prints the readable form to a console.
+            as_json: Whether to print JSON.
+            story: Function that prints the readable form on a console.
         """
         if as_json:
             self.json(found.to_dict())
@@ -81,15 +81,15 @@ class Output:
             self.note(f"wrote {out}: {len(found.tables)} tables, {rows:,} rows")
 
     def note(self, text: str) -> None:
-        """Say something on stderr that is not part of the result."""
+        """Print a line on stderr that is not part of the result."""
         if not self.quiet:
             self.errors.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, first: str) -> Iterator[Any]:
-        """A line on stderr that says what is being waited for; yields a function that changes it.
+        """Show on stderr what the command is waiting for; yields a function that changes the line.
 
-        On a terminal it is a spinner that goes away; elsewhere, and with ``quiet``, nothing is printed.
+        On a terminal it is a spinner that disappears; elsewhere, and with ``quiet``, nothing is printed.
         """
         errors = self.errors
         if self.quiet or not errors.is_terminal:

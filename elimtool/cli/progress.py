@@ -1,4 +1,4 @@
-"""How far a batch is, on stderr: a bar on a terminal, now and then a line elsewhere."""
+"""Show the progress of a batch on stderr: a bar on a terminal, elsewhere a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ EVERY = 10.0
 
 
 class Pace:
-    """Prompts and tokens a second since the work began, what earlier runs did left out."""
+    """Prompts and tokens a second since this process began, without what earlier ones did."""
 
     def __init__(self) -> None:
         self.began: float | None = None
         self.before = (0, 0)
 
     def line(self, standing: BatchProgress) -> str:
-        """One line: how many, how fast, how many errors, how long still."""
+        """Write one line: prompts done, speed, errors, time left."""
         now = time.monotonic()
         if self.began is None:
             self.began, self.before = now, (standing.prompts, standing.tokens)
@@ -41,7 +41,7 @@ class Pace:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 45 s, 3 min or 2 h 05 min."""
+    """Format seconds as ``45 s``, ``3 min`` or ``2 h 05 min``."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
@@ -50,7 +50,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def batch_progress(errors: Console, quiet: bool) -> Iterator[tuple[Report, Any]]:
-    """Yields a function to report with, and one that says what is being waited for before that."""
+    """Yield a function that reports progress, and one that says what the command waits for before that."""
     pace = Pace()
     if quiet:
         yield (lambda _standing: None), (lambda _line: None)
@@ -67,7 +67,7 @@ def batch_progress(errors: Console, quiet: bool) -> Iterator[tuple[Report, Any]]
 
             yield show, lambda line: bar.update(task, description=line)
     else:
-        last = -EVERY
+        last = -EVERY  # the first line comes at once
 
         def say(standing: BatchProgress) -> None:
             nonlocal last

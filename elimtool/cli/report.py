@@ -1,4 +1,4 @@
-"""``elimtool report``: a run or comparison as one HTML page, or one of its figures as a picture."""
+"""``elimtool report``: draw a run or comparison as an HTML page, or one of its figures as a picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PICTURE = "One figure"
 
 
 def report(
-    directory: Annotated[Path, typer.Argument(help="A run or comparison: what -o named.", metavar="DIR")],
+    directory: Annotated[Path, typer.Argument(help="Directory of a run or comparison.", metavar="DIR")],
     out: Annotated[
         Path | None,
         shared.option(
@@ -89,7 +89,7 @@ def report(
 
 
 def _figure(directory: Path, name: str, chosen: dict[str, Any]) -> Figure:
-    """The figure asked for, of a run or of a comparison."""
+    """Make the figure, of a run or of a comparison."""
     from elimtool.run import open_run
     from elimtool.run.comparison import is_comparison, open_comparison
 
@@ -98,7 +98,7 @@ def _figure(directory: Path, name: str, chosen: dict[str, Any]) -> Figure:
 
         check_name(name, **chosen)
         return choose(open_run(directory), name, **chosen)
-    from elimtool.report.figures.compared.choose import choose as choose_compared
+    from elimtool.report.figures.compare.choose import choose as choose_compared
 
     for option in ("position", "target", "layer"):
         if chosen[option] is not None:
@@ -129,7 +129,7 @@ def _refuse_without_figure(given: dict[str, object]) -> None:
 
 
 def _format(given: str | None, out: Path | None) -> str:
-    """The format asked for, or that of the file's name; png without either."""
+    """Format given by the option, else by the file's name, else png."""
     from elimtool.report.figures.draw import FORMATS
 
     suffix = out.suffix.lower().lstrip(".") if out else ""

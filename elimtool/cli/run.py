@@ -1,4 +1,4 @@
-"""``elimtool run``: how far a run directory is, and the slices of a job array joined."""
+"""``elimtool run``: show how far a run is, and join the slices of a job array."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import typer
 from elimtool.cli import options as shared
 from elimtool.cli.output import Output
 
-app = typer.Typer(help="Run directories: how far they are, and joining slices.", no_args_is_help=True)
+app = typer.Typer(help="Show the progress of a run, or join the slices of one.", no_args_is_help=True)
 
 
 @app.command("status")
 def status_(
-    directory: Annotated[Path, typer.Argument(help="What -o of batch named.", metavar="DIR")],
+    directory: Annotated[Path, typer.Argument(help="Directory of a run or comparison.", metavar="DIR")],
     as_json: shared.Json = False,
 ) -> None:
-    """Say how far a run is: running, interrupted or finished; prompts, errors, time."""
+    """Show whether a run is running, interrupted or finished, with its prompts, errors and time."""
     from elimtool.run.comparison import is_comparison
 
     output = Output()
@@ -35,7 +35,7 @@ def status_(
 
 
 def _comparison(output: Output, directory: Path, as_json: bool) -> None:
-    """Say what a comparison is of: it is never unfinished."""
+    """Describe a comparison, which is always finished."""
     from elimtool.run.comparison import open_comparison
 
     found = open_comparison(directory)
@@ -75,7 +75,7 @@ def _print(output: Output, found: dict[str, Any]) -> None:
             f" {found['bytes'] / 1e6:,.1f} MB"
         )
     if found["state"] == "interrupted":
-        output.line("give the command that began it again to go on")
+        output.line("run the same command again to go on")
 
 
 @app.command("merge")
@@ -84,14 +84,15 @@ def merge_(
         list[Path], typer.Argument(help="The directories of --shard 0/n to n-1/n.", metavar="DIR...")
     ],
     out: Annotated[
-        Path, shared.option("-o", "--out", metavar="DIR", help="Where to write it.", panel=shared.OUTPUT)
+        Path,
+        shared.option(
+            "-o", "--out", metavar="DIR", help="Directory to write the run to.", panel=shared.OUTPUT
+        ),
     ],
-    overwrite: Annotated[
-        bool, shared.switch("--overwrite", help="Replace the run in --out.", panel=shared.OUTPUT)
-    ] = False,
+    overwrite: shared.Overwrite = False,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Join the slices of a job array (batch --shard i/n) to one run; prints its directory."""
+    """Join the slices of a job array (batch --shard i/n) into one run; prints its directory."""
     from elimtool.tasks.batch.merge import merge
 
     output = Output(quiet)

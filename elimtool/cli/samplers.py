@@ -1,4 +1,4 @@
-"""``elimtool samplers``: the stages and the engines' chains, described."""
+"""``elimtool samplers``: describe sampler stages and the engines' chains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from elimtool.cli.output import Output
 if TYPE_CHECKING:
     from elimtool.samplers.catalogue import StageInfo
 
-app = typer.Typer(help="Sampler stages and the engines' default chains.", no_args_is_help=True)
+app = typer.Typer(help="Describe sampler stages and the engines' default chains.", no_args_is_help=True)
 
 Name = Annotated[
     str, typer.Argument(help="A stage, an engine, a chain file or an inline chain.", metavar="NAME")
@@ -50,8 +50,7 @@ def show(name: Name, as_json: shared.Json = False) -> None:
     if name in STAGES:
         _show_stage(output, stage_info(name), as_json)
         return
-    chain = resolve(name).describe()
-    _show_chain(output, chain, as_json)
+    _show_chain(output, resolve(name).describe(), as_json)
 
 
 def _show_stage(output: Output, stage: StageInfo, as_json: bool) -> None:

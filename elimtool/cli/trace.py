@@ -1,4 +1,4 @@
-"""``elimtool trace``: one prompt through every metric, as a story, as Parquet or as JSON."""
+"""``elimtool trace``: trace one prompt, as a story, Parquet or JSON."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def trace(
     wanted = measured.made(interventions=changed.made(measured.seed), confirm=confirm)
     saved.check()
     run = _measure(printed.output, asked, wanted, model.source, save_activations)
-    from elimtool.report.terminal import print_story
+    from elimtool.report.trace.story import print_story
 
     saved.write(run)
     printed.output.result(run, saved.out, printed.as_json, print_story)

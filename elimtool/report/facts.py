@@ -1,4 +1,4 @@
-"""The rows of one prompt and position out of a run's tables, as the pieces of a story need them."""
+"""Read a run's tables by prompt and position, for stories and figures."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from elimtool.run.reader import Run
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One followed token's way through the layers.
+    """Ranks of one followed token over the layers.
 
     Attributes:
         target: The string as it was scored.
-        token_id: The token that stands for it.
-        is_foil: It is only contrasted with the targets.
-        ambiguous: Another target or foil has the same token.
+        token_id: Its first token, the one that is read.
+        is_foil: Whether it is only contrasted with the targets.
+        ambiguous: Whether another target or foil has the same token.
         ranks: (layer, rank), the embedding (-1) first, the model's output last.
         prob: Probability in the model's output.
         ties: Other tokens with the same logit in the output.
@@ -54,7 +54,7 @@ class TableSource(Protocol):
 
 
 class Keyed:
-    """Tables, each read once, whose rows are found by a key; a table that is not there has no rows.
+    """Tables that are read once and looked up by a key; a missing table has no rows.
 
     Args:
         source: A run or a comparison.
@@ -71,8 +71,15 @@ class Keyed:
         """The table, or None."""
         if name not in self._read:
             table = self._source.arrow(name) if name in self._source.tables else None
+            # one chunk, so that the slices of a key need no copies
             self._read[name] = None if table is None else table.combine_chunks()
         return self._read[name]
+
+    def all(self, name: str) -> Rows:
+        """All rows of a table."""
+        table = self.arrow(name)
+        rows: Rows = [] if table is None else table.to_pylist()
+        return rows
 
     def rows(self, name: str, key: str, position: int | None = None) -> Rows:
         """Rows of one key, and one position if given; NaN reads as None."""
@@ -91,18 +98,18 @@ class Keyed:
         return part if position is None else part.filter(pc.equal(part.column("position"), position))
 
     def _places(self, name: str) -> dict[str, list[tuple[int, int]]]:
-        """Where each key's rows stand: (first row, count) of every unbroken stretch."""
+        """The (first row, count) of every unbroken stretch of rows with the same key."""
         if name not in self._stretches:
             ids = self.arrow(name).column(self._key).combine_chunks().dictionary_encode()
             codes = ids.indices.to_numpy(zero_copy_only=False)
             borders = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
-            found: dict[str, list[tuple[int, int]]] = {}
+            # one pass over the ids: filtering the table for each prompt would be quadratic in prompts
+            stretches: dict[str, list[tuple[int, int]]] = {}
             for start, end in pairwise(borders):
                 if end > start:
-                    found.setdefault(ids.dictionary[int(codes[start])].as_py(), []).append(
-                        (start, end - start)
-                    )
-            self._stretches[name] = found
+                    key = ids.dictionary[int(codes[start])].as_py()
+                    stretches.setdefault(key, []).append((start, end - start))
+            self._stretches[name] = stretches
         return self._stretches[name]
 
 
@@ -115,6 +122,7 @@ class Tables(Keyed):
 
     def positions(self, prompt_id: str) -> list[int]:
         """Probed positions of a prompt, ascending."""
+        # a run may hold only some tables (--tables): the first of these that has rows says what was probed
         for name in ("lens_layers", "lens", "attention_layers", "attributions"):
             table = self.arrow(name)
             if table is not None and table.num_rows:
@@ -142,6 +150,14 @@ class Probe:
             self._rows[name] = self._tables.rows(name, self.prompt["prompt_id"], self.position)
         return self._rows[name]
 
+    def notes(self, key: str) -> list[str]:
+        """Notes on this prompt, from one list of notes in ``run.json``."""
+        config = self.run.manifest.config
+        notes = config.get(key, []) if isinstance(config, dict) else []
+        start = f"{self.prompt['prompt_id']}: "
+        listed = [str(note) for note in notes] if isinstance(notes, list) else []
+        return [note.removeprefix(start) for note in listed if note.startswith(start)]
+
     def columns(self, name: str, wanted: Sequence[str]) -> dict[str, list[Any]]:
         """Columns of a table at this position; a column that the table lacks is all None."""
         part = self._tables.part(name, self.prompt["prompt_id"], self.position)
@@ -167,13 +183,16 @@ class Probe:
 
     @cached_property
     def trajectories(self) -> list[Trajectory]:
-        """Followed tokens in the order in which they were asked for, foils last."""
+        """Followed tokens in the order of the request, foils last."""
         survival = {(row["target"], row["token_id"]): row for row in self.rows("survival")}
         followed: dict[tuple[str, int], Rows] = {}
         for row in self.rows("lens"):
             followed.setdefault((row["target"], row["token_id"]), []).append(row)
-        twice = _repeated([token for _, token in followed])
-        found = [_trajectory(rows, survival.get(key, {}), key[1] in twice) for key, rows in followed.items()]
+        tokens = [token for _, token in followed]
+        found = [
+            _trajectory(rows, survival.get(key, {}), tokens.count(key[1]) > 1)
+            for key, rows in followed.items()
+        ]
         return sorted(found, key=lambda one: one.is_foil)
 
 
@@ -190,10 +209,6 @@ def _trajectory(rows: Rows, survival: Row, ambiguous: bool) -> Trajectory:
         ties=last["rank_ties"],
         whole_logprob=survival.get("target_logprob"),
     )
-
-
-def _repeated(tokens: list[int]) -> set[int]:
-    return {token for token in tokens if tokens.count(token) > 1}
 
 
 def _known(value: Any) -> Any:

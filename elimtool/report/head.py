@@ -1,17 +1,19 @@
-"""The head of a story: which model, which prompt, which position, and how far the lens can be trusted."""
+"""Write the head of a story: model, prompt, position, and how far the lens can be trusted."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from elimtool.files.rows import Row
+from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Probe
 from elimtool.report.screen import Screen
 from elimtool.run.manifest import Manifest
 
 PROMPT_LINES = 1.8
-"""Screen lines of text from which on a prompt is shortened in the middle: two, broken at words."""
+"""Screen lines beyond which a prompt is shortened in the middle; under 2, as breaks at words waste some."""
 
 
 def model_line(manifest: Manifest, n_layers: int, screen: Screen) -> Text:
@@ -39,13 +41,35 @@ def head(probe: Probe, n_positions: int, screen: Screen) -> list[RenderableType]
 
 
 def prompt_line(prompt: Row, screen: Screen) -> Text:
-    """The prompt as text, shortened in the middle."""
+    """The prompt's text, shortened in the middle."""
     text = prompt["text"]
     if text is None:
         return Text("(no text)", style="dim")
     room = int(screen.width * PROMPT_LINES) - 2
+    # escaping a prompt of a million characters only to drop most of it would take seconds
     shown = screen.shorten(screen.spaced(text[:2000] + text[2000:][-2000:]), room)
     return Text(f'"{shown}"', style="italic", overflow="fold")
+
+
+def chapters(
+    prompts: Rows, count: int, screen: Screen, tell: Callable[[Row], Sequence[RenderableType]]
+) -> list[RenderableType]:
+    """Write each prompt, under a heading where the run has several, and the number of those not shown."""
+    parts: list[RenderableType] = []
+    for number, prompt in enumerate(prompts, start=1):
+        if count > 1:
+            parts += [Text(""), screen.rule(f"{number} of {count}: {screen.visible(prompt['prompt_id'])}")]
+        parts += tell(prompt)
+    if count > len(prompts):
+        parts += [Text(""), screen.rule(f"{count - len(prompts):,} more prompts are in the tables")]
+    return parts
+
+
+def failure(prompt: Row, screen: Screen) -> list[RenderableType]:
+    """Write a prompt at which nothing was measured, and why."""
+    why = prompt["error_message"] or "nothing was measured"
+    error = Text("error: ", style="bold red").append(screen.visible(why), style="not bold")
+    return [prompt_line(prompt, screen), error]
 
 
 def _appended(probe: Probe, screen: Screen) -> list[str]:

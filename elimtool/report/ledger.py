@@ -1,4 +1,4 @@
-"""The ledger: each sampler chain stage by stage, with what it cuts and the fate of each target."""
+"""Write the sampler ledger: each chain stage by stage, with what it cuts and the fate of each target."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ SHOWN_PARAMS = (
     "temperature", "delta", "k", "p", "mass", "n", "a", "z", "h", "epsilon", "tau", "eta", "probability",
     "threshold", "repetition", "frequency", "presence", "multiplier", "base", "allowed_length",
 )  # fmt: skip
-"""Parameters worth a place on the line, whatever the label of their stage."""
+"""Parameters that are shown beside the stage's name."""
 NEUTRAL = {"delta": 0, "repetition": 1, "frequency": 0, "presence": 0}
-"""Values with which one parameter of several does nothing."""
+"""Values with which a parameter does nothing, so that it is not shown."""
 KEPT_NAMED = 5
 FEW = 3
-"""Up to this many targets are told with the margin of their cut; more by name alone."""
+"""Up to this many targets are shown with the margin of their cut; of more, the names alone."""
 LINE_WITHOUT_LABEL = 25
 SURPRISING = ("xtc", "typical")
-"""Stages that can cut what is probable: they say why."""
+"""Stages that can cut probable tokens: they show why."""
 MOST_NOTES = 3
 
 
 @dataclass(frozen=True)
 class ChainLedger:
-    """One chain's rows: its stages in order, and those of each target (string and token) by stage."""
+    """Rows of one chain: its stages in order, and those of each target (string, token) by stage."""
 
     name: str
     engine: str
@@ -48,12 +48,12 @@ class ChainLedger:
         return tuple(stage for stage in self.stages if stage["active"])
 
     def fate(self, key: tuple[str, int]) -> ChainFate:
-        """What the chain did to a target."""
+        """Fate of a target in the chain."""
         return fate_of(self.name, self.targets[key].values(), self.stages)
 
 
 def ledgers(probe: Probe) -> list[ChainLedger]:
-    """The chains of a position, in the order in which they were given."""
+    """Gather the chains of a position, in the order in which they were given."""
     stages: dict[str, list[Row]] = {}
     for row in probe.rows("sampling"):
         stages.setdefault(row["chain"], []).append(row)
@@ -62,25 +62,24 @@ def ledgers(probe: Probe) -> list[ChainLedger]:
         own = targets.setdefault(row["chain"], {}).setdefault((row["target"], row["token_id"]), {})
         own[row["stage_index"]] = row
     return [
-        ChainLedger(name, rows[0]["engine"] or "", tuple(sorted(rows, key=_index)), targets[name])
+        ChainLedger(
+            name,
+            rows[0]["engine"] or "",
+            tuple(sorted(rows, key=lambda row: int(row["stage_index"]))),
+            targets[name],
+        )
         for name, rows in stages.items()
     ]
 
 
 def ledger(chains: list[ChainLedger], screen: Screen) -> list[Text]:
-    """The lines of all chains, their columns aligned."""
+    """Write all chains with aligned columns."""
     labels = [stage_label(stage, screen) for chain in chains for stage in chain.active]
     room = max(screen.width - LINE_WITHOUT_LABEL, 8)
     width = min(max((cell_len(label) for label in labels), default=0), room)
-    title = f"Samplers  (tokens before {screen.glyph('→')} after each stage, and the probability cut)"
-    lines = screen.wrap(title, style="dim") if chains else []
-    for line in lines:
-        line.highlight_words(["Samplers"], style="not dim bold")
+    legend = f"tokens before {screen.glyph('→')} after each stage, and the probability cut"
+    lines = screen.titled("Samplers", legend) if chains else []
     return lines + [line for chain in chains for line in _chain(chain, width, screen)]
-
-
-def _index(row: Row) -> int:
-    return int(row["stage_index"])
 
 
 def _chain(chain: ChainLedger, width: int, screen: Screen) -> list[Text]:
@@ -129,7 +128,7 @@ def _fate(key: tuple[str, int], row: Row, told: bool, screen: Screen) -> str:
 
 
 def distance(row: Row) -> str:
-    """How far a target is beyond its stage's cut, with the unit: ``1.1 nats``; empty where not known."""
+    """Distance of a target from its stage's cut, with the unit: ``1.1 nats``; empty where not known."""
     margin, unit = row["margin"], row["margin_unit"]
     if margin is None:
         return ""
@@ -137,7 +136,7 @@ def distance(row: Row) -> str:
 
 
 def _kept(chain: ChainLedger, screen: Screen) -> list[Text]:
-    """The targets that can be drawn, with their probability then."""
+    """Targets that can still be drawn, with their probability after the last stage."""
     last = chain.stages[-1]["stage_index"]
     ends = [(key, rows[last]) for key, rows in chain.targets.items() if last in rows]
     alive = [(key, row) for key, row in ends if row["alive_after"]]
@@ -149,7 +148,7 @@ def _kept(chain: ChainLedger, screen: Screen) -> list[Text]:
 
 
 def stage_label(stage: Row, screen: Screen) -> str:
-    """A stage with its main parameters: ``top_p 0.95``."""
+    """Name of a stage with its main parameters: ``top_p 0.95``."""
     params: dict[str, Any] = json.loads(stage["params"])
     told = [
         (key, params[key])

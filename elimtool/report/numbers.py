@@ -1,4 +1,4 @@
-"""Numbers as a story says them: shares as percentages, lifts as multiples, and steps of a scale."""
+"""Format numbers for stories: shares as percentages, lifts as multiples, and steps of a scale."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from math import isnan, log
 
 LIFT_STEPS = (0.25, 0.5, 0.8, 1.25, 2.0, 3.0, 5.0)
-"""Borders between the eight steps of heat; an even share (1) is step 4, below 0.25 counts as eliminated."""
+"""Borders between the eight steps of heat; an even share (1) is step 3 of 0 .. 7, step 0 is eliminated."""
 
 HEAT = ("bright_black", "blue", "blue", "", "magenta", "magenta", "red", "bold red")
-"""Colour of each step, only in addition to its character; readable on dark and light screens."""
+"""Colour of each step, in addition to its character; readable on dark and light screens."""
 
 
 def heat_step(lift: float) -> int:
@@ -26,7 +26,7 @@ def rank_step(rank: int, worst: int) -> int:
 
 
 def share(value: float | None) -> str:
-    """A share of 0 .. 1 in percent, without false precision; ``-`` where it is not known."""
+    """Format a share of 0 .. 1 as a percentage, without false precision; ``-`` for None."""
     if value is None:
         return "-"
     percent = 100 * value
@@ -34,12 +34,13 @@ def share(value: float | None) -> str:
         return "<0.1%"
     if 99.9 < percent < 100:
         return ">99.9%"
+    # 99.x % keeps its decimal: rounded to 100% it would claim that nothing is left
     whole = percent in (0, 100) or 9.95 <= percent < 99
     return f"{percent:.0f}%" if whole else f"{percent:.1f}%"
 
 
 def times(lift: float) -> str:
-    """A multiple of an even share: ``0.3x``, ``12x``."""
+    """Format a multiple of an even share: ``0.3x``, ``12x``."""
     if lift < 0.05:
         return "0.0x" if lift == 0 else "<0.1x"
     return f"{lift:.1f}x" if lift < 9.95 else f"{lift:.0f}x"

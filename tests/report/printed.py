@@ -8,7 +8,7 @@ import re
 from rich.cells import cell_len
 from rich.console import Console
 
-from elimtool.report.terminal import print_story
+from elimtool.report.trace.story import print_story
 from elimtool.run.reader import Run
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")

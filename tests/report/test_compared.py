@@ -11,11 +11,11 @@ from PIL import Image
 
 from elimtool.errors import ElimError
 from elimtool.report.figures import palette
-from elimtool.report.figures.compared import pair as of_pair
-from elimtool.report.figures.compared.choose import NAMES, OF_PAIR, choose
-from elimtool.report.figures.compared.overview import Compared, outcomes, overview
+from elimtool.report.figures.compare import pair as of_pair
+from elimtool.report.figures.compare.choose import NAMES, OF_PAIR, choose
+from elimtool.report.figures.compare.overview import Compared, outcomes, overview
 from elimtool.report.figures.draw import picture
-from elimtool.report.html.compared import details, front, keyed, name_of, output
+from elimtool.report.html.compare import details, front, keyed, name_of, output
 from elimtool.run.comparison import Comparison
 from tests.report import runs
 
@@ -28,7 +28,7 @@ def comparison():
 @pytest.fixture(scope="module")
 def pair(comparison):
     rows = comparison.arrow("pairs").to_pylist()
-    return of_pair.Pair(keyed(comparison), rows[0])
+    return of_pair.PairRows(keyed(comparison), rows[0])
 
 
 def test_lines_are_the_tables_two_to_a_token(comparison, pair):

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from elimtool.report.terminal import story
+from elimtool.report.trace.story import story
 from elimtool.run.reader import Run
 from tests.report.printed import flat, printed, section
 from tests.report.synthetic import HF, LONDON, PARIS, FakePrompt, Token, make_run, path
@@ -139,7 +139,7 @@ def test_a_console_that_is_not_utf_8(encoding):
 
 
 def test_neither_torch_nor_transformers_is_imported():
-    code = "import sys, elimtool.report.terminal, elimtool.analysis.closing\n"
+    code = "import sys, elimtool.report.trace.story, elimtool.analysis.closing\n"
     code += "heavy = {'torch', 'transformers', 'transformer_lens', 'pandas', 'elimtool.model'}\n"
     code += "heavy &= set(sys.modules)\n"
     code += "sys.exit(f'imports {heavy}' if heavy else 0)"

@@ -3,7 +3,7 @@ import math
 import pytest
 from rich.cells import cell_len
 
-from elimtool.report.milestones import briefly, milestones
+from elimtool.report.trace.milestones import briefly, milestones
 from tests.report.printed import flat, printed, section
 from tests.report.synthetic import LONDON, PARIS, FakePrompt, Token, make_run, path
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from elimtool.report.engines import engines
 from elimtool.report.screen import Screen
-from elimtool.report.walk import MOST_STEPS, walk_lines
+from elimtool.report.trace.engines import engines
+from elimtool.report.trace.walk import MOST_STEPS, walk_lines
 
 STEP = {
     "step": 0,

@@ -1,1 +1,1 @@
-"""What a check found, as a terminal table, JUnit XML, Markdown and annotations of GitHub Actions."""
+"""Reports of ``elimtool check``: terminal table, JUnit XML, Markdown summary and GitHub annotations."""

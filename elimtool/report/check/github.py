@@ -10,18 +10,18 @@ from pathlib import Path
 
 from elimtool.analysis.check.findings import Finding, Report, Result
 from elimtool.files.writing import writing
-from elimtool.report.check.terminal import WORDS, counted
+from elimtool.report.check.terminal import WORDS, counted, notes
 from elimtool.report.screen import Screen
 
 MOST_ANNOTATIONS = 10
-"""Annotations of a kind that GitHub shows of one step."""
+"""Annotations of one kind that GitHub shows for a step."""
 SUMMARY_BYTES = 1 << 20
-"""Bytes that the summary of a step may have in all; a longer one is not shown at all."""
-_RESERVED = 512
+"""Largest summary of a step, in bytes; GitHub shows nothing of a longer one."""
+_RESERVED = 512  # for the line that counts what did not fit
 
 
 def error_lines(report: Report) -> list[str]:
-    """``::error`` lines, at most ten: nine findings and how many more there are."""
+    """Write at most ten ``::error`` lines; of more findings nine and a line that counts the rest."""
     found = [(result, one) for result in report.failed for one in result.bad]
     shown = found if len(found) <= MOST_ANNOTATIONS else found[: MOST_ANNOTATIONS - 1]
     lines = [_error(report.path, result.line, result.check.id, one.text) for result, one in shown]
@@ -46,7 +46,7 @@ def _property(text: str) -> str:
 
 
 def summary(report: Report, room: int = SUMMARY_BYTES) -> str:
-    """The report as Markdown in at most ``room`` bytes; what does not fit is counted."""
+    """Write the report as Markdown in at most ``room`` bytes, and count the lines that do not fit."""
     head = [
         f"### elimtool check: {_cell(counted(report))}",
         "",
@@ -58,17 +58,12 @@ def summary(report: Report, room: int = SUMMARY_BYTES) -> str:
         f" | {result.n_passed} of {len(result.findings)} | {_cell(result.check.why)} |"
         for result in report.results
     ]
-    notes = [
-        *report.mismatch,
-        *report.warnings,
-        *([f"no baseline {report.missing}"] if report.missing else []),
-    ]
-    items = [f"- {_cell(note)}" for note in notes]
+    items = [f"- {_cell(note)}" for note in notes(report)]
     items += [_item(result, one) for result in report.failed for one in result.bad]
     left = room - _RESERVED
     kept: list[str] = []
     for count, line in enumerate([*head, "", *items]):
-        left -= len(line.encode("utf-8", "backslashreplace")) + 1
+        left -= len(line.encode("utf-8", "backslashreplace")) + 1  # tokens may hold lone surrogates
         if left < 0:
             kept.append(f"\n{len(head) + 1 + len(items) - count} more lines do not fit here.")
             break
@@ -77,7 +72,7 @@ def summary(report: Report, room: int = SUMMARY_BYTES) -> str:
 
 
 def append_summary(report: Report, file: Path) -> None:
-    """Append the summary to the file that ``GITHUB_STEP_SUMMARY`` names, within what GitHub shows.
+    """Append the summary to the file that ``GITHUB_STEP_SUMMARY`` names, up to what GitHub shows.
 
     Raises:
         ElimError: The file cannot be written.
@@ -101,6 +96,6 @@ def _item(result: Result, one: Finding) -> str:
 
 
 def _cell(text: str) -> str:
-    """The text as Markdown shows it, on one line: nothing in it is markup."""
+    """Escape the text so that Markdown shows it as it is, on one line."""
     visible = Screen().visible(text)
     return "".join(f"&#{ord(char)};" if char in "\\`*_{}[]<>()#+!|~&@$" else char for char in visible)

@@ -1,4 +1,4 @@
-"""Write a report of checks as JUnit XML by Ant's and Jenkins' schemas: a case for each check and prompt."""
+"""Write a report of checks as JUnit XML (Ant's and Jenkins' schemas), a case for each check and prompt."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from xml.etree import ElementTree
 
 from elimtool.analysis.check.findings import Finding, Report, Result
 from elimtool.files.writing import writing
+from elimtool.report.check.terminal import notes
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold, escaped or not."""
 
 
 def junit_xml(report: Report) -> bytes:
-    """The report as a UTF-8 document.
+    """Write the report as a UTF-8 document.
 
-    A prompt that fails within ``mostly`` is a case that passes; ``system-out`` of the suite tells of it.
-
-    Args:
-        report: From a check.
+    A prompt whose failure ``mostly`` tolerates is a case that passes; ``system-out`` of the suite names it.
     """
     cases = [(result, one) for result in report.results for one in result.findings]
     suite = ElementTree.Element("testsuite")
     for number, (result, one) in enumerate(cases):
+        # prompts run in batches, so time is known for the whole only; the first case carries it
         suite.append(_case(result, one, report.seconds if number == 0 else 0.0))
     failures = len(suite.findall("testcase/failure"))
     errors = len(suite.findall("testcase/error"))
@@ -44,16 +43,13 @@ def junit_xml(report: Report) -> bytes:
     for key, value in facts.items():
         suite.set(key, value)
     suite.insert(0, _properties(report))
-    let = [
-        f"tolerated by mostly: {result.check.id}: {one.text}" for result, one in cases if _let(result, one)
+    tolerated = [
+        f"tolerated by mostly: {result.check.id}: {one.text}"
+        for result, one in cases
+        if _tolerated(result, one)
     ]
-    ElementTree.SubElement(suite, "system-out").text = _text("\n".join([*report.updates, *let]))
-    notes = [
-        *report.mismatch,
-        *report.warnings,
-        *([f"no baseline {report.missing}"] if report.missing else []),
-    ]
-    ElementTree.SubElement(suite, "system-err").text = _text("\n".join(notes))
+    ElementTree.SubElement(suite, "system-out").text = _text("\n".join([*report.updates, *tolerated]))
+    ElementTree.SubElement(suite, "system-err").text = _text("\n".join(notes(report)))
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
@@ -73,7 +69,7 @@ def _case(result: Result, one: Finding, seconds: float) -> ElementTree.Element:
     case = ElementTree.Element(
         "testcase", classname=_text(result.check.id), name=_text(prompt), time=f"{seconds:.3f}"
     )
-    if one.status == "passed" or _let(result, one):
+    if one.status == "passed" or _tolerated(result, one):
         return case
     kind = "failure" if one.status == "failed" else "error"
     found = ElementTree.SubElement(case, kind, type=one.status, message=_text(one.message))
@@ -81,18 +77,18 @@ def _case(result: Result, one: Finding, seconds: float) -> ElementTree.Element:
     return case
 
 
-def _let(result: Result, one: Finding) -> bool:
-    """Whether a prompt failed and its check passed all the same."""
+def _tolerated(result: Result, one: Finding) -> bool:
+    """Whether a prompt failed although its check passed."""
     return one.status == "failed" and result.status == "passed"
 
 
 def _text(text: str) -> str:
-    """The text with what XML cannot hold written as an escape."""
+    """Escape the characters that XML cannot hold."""
     return _NOT_XML.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
 
 
 def write_junit(report: Report, file: Path) -> None:
-    """Write the document to a file; its folder is made.
+    """Write the document to a file, and make its folder if need be.
 
     Raises:
         ElimError: The file system refuses.

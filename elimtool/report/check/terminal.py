@@ -19,20 +19,14 @@ WORDS: dict[Status, tuple[str, str]] = {
     "not_comparable": ("OTHER", "bold yellow"),
     "error": ("ERROR", "bold red"),
 }
-"""How each status is called, and its colour."""
+"""Word and colour of each status."""
 MOST_FINDINGS = 5
-"""Findings told of one check; the rest is counted (and is in --json and --junit)."""
+"""Findings shown of one check; the rest is counted (and is in --json and --junit)."""
 MOST_NAME = 40
 
 
 def check_table(report: Report, *, width: int = 80, encoding: str = "utf-8") -> RenderableType:
-    """A line a check, what did not pass under it, and a line that counts.
-
-    Args:
-        report: From a check.
-        width: Columns of the terminal.
-        encoding: Encoding of the stream.
-    """
+    """Lay out a line for each check, below it what did not pass, and at the end the counts."""
     screen = Screen(max(width, LEAST_WIDTH), encoding)
     names = [screen.shorten(screen.visible(result.check.id), MOST_NAME) for result in report.results]
     room = max((cell_len(name) for name in names), default=0)
@@ -61,7 +55,7 @@ def print_table(report: Report, console: Console) -> None:
 
 
 def counted(report: Report) -> str:
-    """How many checks passed, and how many did not for which reason."""
+    """Count the checks that passed, and those that did not by reason."""
     reasons = {
         "failed": "failed",
         "no_baseline": "without a baseline",
@@ -77,6 +71,12 @@ def counted(report: Report) -> str:
     if report.warnings:
         words.append(f"{len(report.warnings)} warning{'s' if len(report.warnings) != 1 else ''}")
     return ", ".join(words) + f" ({report.seconds:.1f} s)"
+
+
+def notes(report: Report) -> list[str]:
+    """What does not compare, warnings, and a missing baseline."""
+    missing = [f"no baseline {report.missing}"] if report.missing else []
+    return [*report.mismatch, *report.warnings, *missing]
 
 
 def _check(name: str, room: int, result: Result, told: set[str], screen: Screen) -> list[Text]:
@@ -98,7 +98,7 @@ def _check(name: str, room: int, result: Result, told: set[str], screen: Screen)
 
 
 def _finding(finding: Finding, told: set[str], screen: Screen) -> Iterable[Text]:
-    """What a prompt failed by; causes and stories that stand above already are not told again."""
+    """Message, causes and story of a prompt, without causes and stories that were already written above."""
     yield from _said(finding.message, 6, "", screen)
     for cause in finding.causes:
         if cause in told:
@@ -115,7 +115,7 @@ def _said(text: str, indent: int, style: str, screen: Screen) -> list[Text]:
 
 
 def _pair(pair: PairedDifference, screen: Screen) -> Iterable[Text]:
-    """How a check's values differ from another run's."""
+    """How far a check's values are from another run's."""
     interval = f" (95% {pair.low:+.3g} to {pair.high:+.3g})" if pair.low is not None else ""
     moved = ", ".join(f"'{prompt}' {move:+.3g}" for prompt, move in pair.moved)
     told = f"{pair.check}: mean change {pair.mean:+.3g}{interval} over {pair.n} prompts"

@@ -1,1 +1,1 @@
-"""The terminal stories of a comparison: lines that read without colour."""
+"""The terminal stories of ``elimtool compare``."""

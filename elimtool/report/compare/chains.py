@@ -1,4 +1,4 @@
-"""Tell how far apart two sampler chains leave one output, and what one alone keeps."""
+"""Write how far apart two sampler chains leave one output, and what one alone keeps."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ MOST = 5
 
 
 def chain_lines(comparison: Comparison, screen: Screen) -> Iterable[Text]:
-    """Total variation of what the chains leave: its mean, and the prompts where it is largest.
-
-    Args:
-        comparison: Of kind ``chains``.
-        screen: The terminal.
-    """
+    """Write the total variation between what the chains leave: its mean, and the prompts with the largest."""
     rows = comparison.table("survivor_differences")
     rows = rows[rows["total_variation"].notna()]
     if rows.empty:
@@ -36,10 +31,10 @@ def chain_lines(comparison: Comparison, screen: Screen) -> Iterable[Text]:
     yield Text(
         "Farthest apart  (total variation distance; tokens left, and those of one side alone)", style="bold"
     )
-    some = far.head(MOST)
-    names = [screen.shorten(screen.visible(name), 24) for name in some["pair_id"]]
-    room = max(len(name) for name in names)
-    for name, (_, row) in zip(names, some.iterrows(), strict=True):
+    shown = far.head(MOST)
+    names = [screen.shorten(screen.visible(name), 24) for name in shown["pair_id"]]
+    room = max(map(len, names))
+    for name, (_, row) in zip(names, shown.iterrows(), strict=True):
         only = [
             f"{side} alone: {', '.join(screen.quoted(one, 16) for one in row[f'only_{side.lower()}'][:3])}"
             for side in "AB"

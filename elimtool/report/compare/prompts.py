@@ -1,8 +1,9 @@
-"""The terminal story of two prompts compared: the edit, the output, where they part, what is eliminated."""
+"""Lay out the story of two prompts: the edit, the outputs, where they part, what is eliminated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 
 import pandas as pd
 from rich.console import Group, RenderableType
@@ -15,23 +16,17 @@ from elimtool.files.rows import Row
 from elimtool.prompts.prompt import REST
 from elimtool.report.compare.turned import turned_lines
 from elimtool.report.numbers import share, times
-from elimtool.report.screen import LEAST_WIDTH, Screen, padded
+from elimtool.report.screen import LEAST_WIDTH, Screen, padded, spaced
 from elimtool.run.comparison import Comparison
 
 MOST_TARGETS = 6
 MOST_TOKENS = 5
-"""Flipped tokens that are named of each place."""
+"""Flipped tokens that are named for each place."""
 MOST_SPANS = 4
 
 
 def prompt_story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -> RenderableType:
-    """Tell a comparison of one pair of prompts.
-
-    Args:
-        comparison: Of kind ``prompts``, with one pair beside its controls.
-        width: Columns to lay it out for.
-        encoding: Encoding of the stream.
-    """
+    """Lay out a comparison of kind ``prompts`` that has one pair besides its controls."""
     screen = Screen(max(width, LEAST_WIDTH), encoding)
     pair = own_pairs(comparison)[0]
     injected = is_injection(comparison, pair["pair_id"])
@@ -44,10 +39,7 @@ def prompt_story(comparison: Comparison, *, width: int = 80, encoding: str = "ut
         list(_attention(comparison, screen)),
         list(turned_lines(turned(comparison, pair["pair_id"]), screen)),
     ]
-    parts: list[Text] = []
-    for section in filter(None, sections):
-        parts += [Text(""), *section] if parts else section
-    return Constrain(Group(*parts), screen.width)
+    return Constrain(Group(*spaced(sections)), screen.width)
 
 
 def own_pairs(comparison: Comparison) -> list[Row]:
@@ -56,7 +48,7 @@ def own_pairs(comparison: Comparison) -> list[Row]:
 
 
 def onset_lines(comparison: Comparison, screen: Screen) -> Iterable[Text]:
-    """Of many pairs of prompts, how many are further apart than their controls at some layer."""
+    """Write how many of many pairs of prompts are further apart than their controls at some layer."""
     if comparison.kind != "prompts":
         return
     rows = [row for row in own_pairs(comparison) if row["onset_chance"] is not None]
@@ -69,7 +61,7 @@ def onset_lines(comparison: Comparison, screen: Screen) -> Iterable[Text]:
 
 
 def _head(comparison: Comparison, pair: Row, screen: Screen) -> Iterable[Text]:
-    """Model, both prompts with what sets them apart, causality, notes."""
+    """Model, both prompts with their differences marked, whether causality holds, and notes."""
     facts = f"  {comparison.a.dtype}, {comparison.a.device}"
     yield Text(screen.visible(comparison.a.model), style="bold").append(facts, style="not bold dim")
     rows = [row for row in comparison.arrow("alignment").to_pylist() if row["pair_id"] == pair["pair_id"]]
@@ -90,27 +82,20 @@ def _head(comparison: Comparison, pair: Row, screen: Screen) -> Iterable[Text]:
 
 
 def _prompt(side: str, rows: list[Row], screen: Screen) -> Text:
-    """A prompt on about two lines, what the other lacks in brackets."""
-    parts: list[tuple[str, bool]] = []
-    for row in rows:
-        token = row[f"token_{side}"]
-        if token is not None:
-            parts.append((screen.visible(token), row["operation"] != "equal"))
+    """A prompt on about two lines, with brackets around what the other lacks."""
+    own = [row for row in rows if row[f"token_{side}"] is not None]
     text = ""
-    for index, (token, edited) in enumerate(parts):
-        before = index > 0 and parts[index - 1][1]
-        space = len(token) - len(token.lstrip(" ")) if edited and not before else 0
-        text += (
-            ("]" if before and not edited else "") + token[:space] + ("[" if edited and not before else "")
-        )
-        text += token[space:]
-    text += "]" if parts and parts[-1][1] else ""
+    for equal, run in groupby(own, key=lambda row: bool(row["operation"] == "equal")):
+        first, *rest = (screen.visible(row[f"token_{side}"]) for row in run)
+        word = first.lstrip(" ")  # a bracket opens after the space that separates words
+        part = "".join([word, *rest])
+        text += first[: len(first) - len(word)] + (part if equal else f"[{part}]")
     shown = screen.shorten(text, 2 * screen.width - 8)
     return Text(f"{side.upper()}  ", style="bold", overflow="fold").append(shown, style="not bold italic")
 
 
 def _output(comparison: Comparison, pair: Row, injected: bool, screen: Screen) -> Iterable[Text]:
-    """Whether the output changed, and what is written on."""
+    """Whether the output changed, and what each side writes on."""
     title = "Injection" if injected else "Output"
     found = output_of(comparison, pair)
     style = "bold" if not found.changed else "bold red" if found.beyond else ""
@@ -123,7 +108,7 @@ def _output(comparison: Comparison, pair: Row, injected: bool, screen: Screen) -
 
 
 def _layers(comparison: Comparison, pair: Row, screen: Screen) -> Iterable[Text]:
-    """How far apart the two are after each layer, beside what edits of that size do."""
+    """Divergence of the two after each layer, next to that of edits of the same size."""
     rows = comparison.table("divergence")
     own = rows[rows["pair_id"] == pair["pair_id"]]
     if own.empty or not own["js"].max():
@@ -145,7 +130,7 @@ def _layers(comparison: Comparison, pair: Row, screen: Screen) -> Iterable[Text]
 
 
 def _onset(pair: Row, own: pd.DataFrame) -> str:
-    """From which layer on they are further apart than controls are."""
+    """The first layer after which they are further apart than controls."""
     if own["band"].isna().any():
         return ""
     chance = ""
@@ -191,7 +176,7 @@ def _targets(comparison: Comparison, screen: Screen) -> Iterable[Text]:
 
 
 def _flips(comparison: Comparison, screen: Screen) -> Iterable[Text]:
-    """Tokens that are eliminated on one side alone."""
+    """Tokens that only one side eliminates."""
     flips = comparison.table("flips")
     for side in "ba":
         own = flips[flips["eliminated_in"] == side]

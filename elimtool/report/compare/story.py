@@ -1,4 +1,4 @@
-"""The terminal story of runs, models and chains compared: what differs most first, one or two screens."""
+"""Lay out the story of two runs, models or chains, what differs most first, on one or two screens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from elimtool.report.compare.chains import chain_lines
 from elimtool.report.compare.prompts import onset_lines, own_pairs, prompt_story
 from elimtool.report.compare.tested import one_line, tested
 from elimtool.report.numbers import share
-from elimtool.report.screen import LEAST_WIDTH, Screen, padded
+from elimtool.report.screen import LEAST_WIDTH, Screen, padded, spaced
 from elimtool.run.comparison import Comparison
 
 MOST_NOTES = 8
@@ -27,13 +27,7 @@ LAYERS = {
 
 
 def story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -> RenderableType:
-    """Tell a comparison of runs, models or chains.
-
-    Args:
-        comparison: From ``elimtool.compare_runs`` and the like, or ``elimtool.open_comparison``.
-        width: Columns to lay it out for.
-        encoding: Encoding of the stream.
-    """
+    """Lay out a comparison of runs, models or chains, or of many pairs of prompts."""
     screen = Screen(max(width, LEAST_WIDTH), encoding)
     told = summary(comparison)
     sections = [_head(comparison, told, screen)]
@@ -47,10 +41,7 @@ def story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -
         ]
     else:
         sections.append([Text("Nothing differs.", style="bold")])
-    parts: list[Text] = []
-    for section in filter(None, sections):
-        parts += [Text(""), *section] if parts else section
-    return Constrain(Group(*parts), screen.width)
+    return Constrain(Group(*spaced(sections)), screen.width)
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -62,7 +53,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def _head(comparison: Comparison, told: Summary, screen: Screen) -> list[Text]:
-    """Both sides, how many pairs, and what is to be known of them."""
+    """Both sides, the number of pairs, and notes."""
     lines = [
         Text(screen.shorten(screen.visible(f"{SIDES[side]}: {words}"), screen.width), style="bold")
         for side, words in zip("ab", _names(comparison), strict=True)
@@ -77,7 +68,7 @@ def _head(comparison: Comparison, told: Summary, screen: Screen) -> list[Text]:
 
 
 def _names(comparison: Comparison) -> tuple[str, str]:
-    """What sets the sides apart, in words."""
+    """What distinguishes the sides, in words."""
     named = comparison.options.get("names") if isinstance(comparison.options, dict) else None
     if named:
         return str(named[0]), str(named[1])
@@ -151,16 +142,16 @@ def _layer_name(layer: int) -> str:
 
 
 def _flips(told: Summary, screen: Screen, what: str) -> list[Text]:
-    """What is eliminated on one side alone, and by what."""
+    """What only one side eliminates, and where."""
     lines: list[Text] = []
     for side in "ab":
-        some = {where: count for (one, where), count in told.flips.items() if one == side}
-        if not some:
+        places = {where: count for (one, where), count in told.flips.items() if one == side}
+        if not places:
             continue
-        shown = [f"{where} {count:,}" for where, count in list(some.items())[:MOST_FLIPS]]
-        rest = sum(list(some.values())[MOST_FLIPS:])
+        shown = [f"{where} {count:,}" for where, count in list(places.items())[:MOST_FLIPS]]
+        rest = sum(list(places.values())[MOST_FLIPS:])
         words = ", ".join([*shown, *([f"elsewhere {rest:,}"] if rest else [])])
-        total = sum(some.values())
+        total = sum(places.values())
         line = f"{SIDES[side]} alone: {total:,}, by {words}"
         lines += screen.wrap(screen.visible(line), indent=2, hang=2)
     return (

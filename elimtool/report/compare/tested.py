@@ -1,4 +1,4 @@
-"""Tell the statistics of a comparison: over all pairs, then by group and tag."""
+"""Write the statistics of a comparison: over all pairs, then by group and tag."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ WORDS = {
     "survivor_differences.n_survivors": "tokens left",
     "survivor_differences.entropy": "entropy of what is left, nats",
 }
-"""Metrics that are told, and how they are called."""
+"""Metrics that are shown, and their names."""
 MOST_LINES = 12
 MOST_VALUES = 5
 
 
 def tested(comparison: Comparison, screen: Screen) -> Iterable[Text]:
-    """Means over all pairs with their intervals, then the groups and tags that differ most."""
+    """Write means over all pairs with their intervals, then the groups and tags that differ most."""
     rows = comparison.table("statistics")
     told = rows[rows["metric"].isin(WORDS) & rows["layer"].isna() & rows["span"].isna()]
     whole = told[(told["scope"] == "all") & (told["mean_difference"] != 0)]
@@ -51,20 +51,20 @@ def tested(comparison: Comparison, screen: Screen) -> Iterable[Text]:
 
 
 def one_line(text: str, screen: Screen, *, indent: int, hang: int, style: str = "") -> list[Text]:
-    """A line as it is laid out where the screen is wide enough for it, else wrapped."""
+    """Keep a line as it is laid out where it fits the screen, else wrap it."""
     if cell_len(text) + indent <= screen.width:
         return [Text(" " * indent + text, style=style)]
     return screen.wrap(text, indent=indent, hang=hang, style=style)
 
 
 def _headline(rows: pd.DataFrame) -> str:
-    """The first metric of ``WORDS`` beside survival that there is: it says more of few prompts."""
+    """The first metric of ``WORDS`` in the table, but survival last: of few prompts it says little."""
     known = set(rows["metric"])
     return next((name for name in list(WORDS)[1:] if name in known), next(iter(WORDS)))
 
 
 def _first(rows: pd.DataFrame, most: int) -> Iterable[tuple[Any, Any]]:
-    """Rows in the order of ``WORDS``; of many, those with the least q."""
+    """Rows in the order of ``WORDS``; of many, those with the smallest q."""
     place = rows["metric"].map({name: index for index, name in enumerate(WORDS)})
     kept = rows.assign(place=place).sort_values("q_value", kind="stable", na_position="last").head(most)
     return kept.sort_values("place", kind="stable").iterrows()

@@ -1,4 +1,4 @@
-"""Tell which heads turn from one span to another."""
+"""Write which heads turn from one span to another."""
 
 from __future__ import annotations
 
@@ -12,12 +12,7 @@ from elimtool.report.screen import Screen
 
 
 def turned_lines(found: Turned | None, screen: Screen) -> Iterable[Text]:
-    """Focus on the instruction over all heads, and the heads that move most against the controls.
-
-    Args:
-        found: From ``turned``; nothing is told without.
-        screen: The terminal.
-    """
+    """Write the mean focus on the instruction, and the heads that move most against the controls."""
     if found is None:
         return
     arrow = screen.glyph("→")

@@ -1,24 +1,25 @@
-"""Choose one figure of a run by name, or say what else there is to choose."""
+"""Choose one figure of a run by name, with errors that name the choices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
-from elimtool.files.rows import Rows
 from elimtool.report.facts import Probe, Tables
-from elimtool.report.figures.attributed import attribution
+from elimtool.report.figures.attribute import attribution
 from elimtool.report.figures.figure import Figure, Listing
 from elimtool.report.figures.overview import OVERVIEW, Overview
 from elimtool.report.figures.parts import components
 from elimtool.report.figures.prompt import PROMPT
 from elimtool.report.figures.retention import heads_of_layer
-from elimtool.report.figures.words import MOST_NAMED, quoted
+from elimtool.report.figures.words import quoted
 from elimtool.run.reader import Run
 
+MOST_NAMED = 5
+"""Names that a message lists; the rest is counted."""
 LISTINGS = ("interventions", "differences")
-"""Figures of the page that are tables, no pictures."""
+"""Figures of the page that are tables, not pictures."""
 OF_PROMPT = (*(name for name in PROMPT if name not in LISTINGS), "heads")
 OF_RUN = tuple(OVERVIEW)
 NAMES = OF_PROMPT + OF_RUN
@@ -27,7 +28,7 @@ OF_TARGET: dict[str, tuple[str, Callable[[Probe, str], Sequence[Figure]]]] = {
     "components": ("components", components),
     "attribution": ("attributions", attribution),
 }
-"""Figures of one token: the table that they are made of, and what makes them."""
+"""Figures of one token: the table that lists its tokens, and the function that makes them."""
 
 
 def choose(
@@ -39,7 +40,7 @@ def choose(
     target: str | None = None,
     layer: int | None = None,
 ) -> Figure:
-    """The figure of a name.
+    """Make the figure of a name.
 
     Args:
         run: From ``elimtool.trace`` or ``elimtool.open_run``.
@@ -55,13 +56,13 @@ def choose(
     check_name(name, prompt=prompt, position=position, target=target, layer=layer)
     tables = Tables(run.under(None))
     if name in OF_RUN:
-        return _first(OVERVIEW[name](Overview(tables)), name, "the run")
+        return first_picture(OVERVIEW[name](Overview(tables)), name, "the run")
     probe = _probe(tables, prompt, position)
     if name == "heads":
         return _of_layer(probe, layer or 0)
     if name in OF_TARGET:
         return _of_target(probe, name, target)
-    return _first(PROMPT[name](probe), name, "the prompt")
+    return first_picture(PROMPT[name](probe), name, "the prompt")
 
 
 def check_name(name: str, **given: Any) -> None:
@@ -82,19 +83,18 @@ def check_name(name: str, **given: Any) -> None:
 
 
 def _probe(tables: Tables, wanted: str | None, position: int | None) -> Probe:
-    table = tables.arrow("prompts")
-    prompts: Rows = [] if table is None else table.to_pylist()
+    prompts = tables.all("prompts")
     ids = [row["prompt_id"] for row in prompts]
     if wanted is None and len(ids) > 1:
-        raise ElimError(f"the run has {len(ids):,} prompts", f"say which with `prompt`: {_named(ids)}")
+        raise ElimError(f"the run has {len(ids):,} prompts", f"say which with `prompt`: {listed(ids)}")
     if wanted is not None and wanted not in ids:
-        raise ElimError(f"the run has no prompt '{wanted}'", f"its prompts: {_named(ids)}")
+        raise ElimError(f"the run has no prompt '{wanted}'", f"its prompts: {listed(ids)}")
     prompt = prompts[ids.index(wanted) if wanted is not None else 0] if ids else {}
     positions = tables.positions(prompt["prompt_id"]) if prompt else []
     if not positions:
         raise ElimError("nothing was measured for the prompt", str(prompt.get("error_message") or ""))
     if position is not None and position not in positions:
-        raise ElimError(f"position {position} was not probed", f"probed: {_named(positions)}")
+        raise ElimError(f"position {position} was not probed", f"probed: {listed(positions)}")
     return Probe(tables, prompt, positions[-1] if position is None else position)
 
 
@@ -103,28 +103,34 @@ def _of_target(probe: Probe, name: str, target: str | None) -> Figure:
     targets = list(dict.fromkeys(probe.columns(table, ("target",))["target"]))
     if target is None and len(targets) > 1:
         raise ElimError(
-            f"{len(targets)} tokens were followed", f"say which with `target`: {_named(map(quoted, targets))}"
+            f"{len(targets)} tokens were followed", f"say which with `target`: {listed(map(quoted, targets))}"
         )
     found = [one for one in targets if target is None or target in (one, one.removeprefix(" "))]
     if targets and not found:
-        raise ElimError(f"'{target}' was not followed", f"followed: {_named(map(quoted, targets))}")
-    return _first(make(probe, found[0]) if found else [], name, "the prompt")
+        raise ElimError(f"'{target}' was not followed", f"followed: {listed(map(quoted, targets))}")
+    return first_picture(make(probe, found[0]) if found else [], name, "the prompt")
 
 
 def _of_layer(probe: Probe, layer: int) -> Figure:
     layers = sorted(set(probe.columns("attention_heads", ("layer",))["layer"]))
     if layers and layer not in layers:
         raise ElimError(f"there is no layer {layer}", f"layers: {layers[0]} to {layers[-1]}")
-    return _first(heads_of_layer(probe, layer), "heads", "the prompt")
+    return first_picture(heads_of_layer(probe, layer), "heads", "the prompt")
 
 
-def _named(names: Any) -> str:
-    listed = [str(name) for name in names]
-    more = f" and {len(listed) - MOST_NAMED:,} more" if len(listed) > MOST_NAMED else ""
-    return ", ".join(listed[:MOST_NAMED]) + more
+def listed(names: Iterable[object]) -> str:
+    """Join the first ``MOST_NAMED`` names with commas, and count the rest."""
+    words = [str(name) for name in names]
+    more = f" and {len(words) - MOST_NAMED:,} more" if len(words) > MOST_NAMED else ""
+    return ", ".join(words[:MOST_NAMED]) + more
 
 
-def _first(found: Sequence[Figure], name: str, where: str) -> Figure:
+def first_picture(found: Sequence[Figure], name: str, where: str) -> Figure:
+    """The first figure that is not a table.
+
+    Raises:
+        ElimError: There is none.
+    """
     pictures = [one for one in found if not isinstance(one, Listing)]
     if not pictures:
         raise ElimError(

@@ -1,4 +1,4 @@
-"""Make the figures of the followed tokens at one position: rank and probability by layer."""
+"""Plot rank and probability of the followed tokens by layer."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ RAW_NOTE = "Lens raw: probabilities mislead before the last layers, ranks less s
 
 
 def ranks(probe: Probe) -> list[Lines]:
-    """Rank of every followed token after each layer."""
+    """Plot the rank of every followed token after each layer."""
     return _course(probe, "ranks", "rank", "Rank by layer", MARKS_NOTE)
 
 
 def probabilities(probe: Probe) -> list[Lines]:
-    """Probability of every followed token after each layer."""
+    """Plot the probability of every followed token after each layer."""
     return _course(probe, "probabilities", "prob", "Probability by layer", "")
 
 

@@ -1,7 +1,7 @@
-"""Draw a figure for print: PNG, SVG or PDF by matplotlib (extra ``plot``).
+"""Draw a figure for print as PNG, SVG or PDF with matplotlib (extra ``plot``).
 
-The palette is told apart without colour vision and keeps its order in grey; lines differ in dashes too. Files
-are the same bytes for the same figure: no date, no random identifiers.
+The palette works without colour vision and keeps its order in grey; lines differ in dashes too. The same
+figure gives the same bytes: no date, no random identifiers.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "text.parse_math": False,  # texts are texts, whatever dollar signs they hold
-    "svg.hashsalt": "elimtool",
-    "pdf.fonttype": 42,
+    "svg.hashsalt": "elimtool",  # else identifiers are random
+    "pdf.fonttype": 42,  # TrueType, which journals ask for and editors can change
     "savefig.dpi": 200,
     "hatch.linewidth": 0.5,
 }
@@ -43,10 +43,10 @@ UNDATED: dict[str, dict[str, Any]] = {
 
 
 def picture(figure: kinds.Figure, format: str = "png") -> bytes:
-    """The figure as the bytes of a file.
+    """Draw the figure, as the bytes of a file.
 
     Args:
-        figure: Anything but a ``Listing``.
+        figure: Any figure but a ``Listing``.
         format: One of ``FORMATS``.
 
     Raises:

@@ -1,7 +1,7 @@
-"""What a figure is before it is drawn: title, note and numbers, in kinds that page and matplotlib both know.
+"""Hold a figure before it is drawn: title, note and numbers, in kinds that both the page and matplotlib draw.
 
-Every kind is frozen plain data; ``to_json`` gives what the page's script draws. Texts are as they are to be
-shown (control characters made visible), never markup.
+Every kind is frozen plain data; ``to_json`` gives what the page's script draws. Texts are ready to be shown
+(control characters made visible), never markup.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Cell = str | float | int | None
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """What all kinds have.
+    """Parts that all kinds share.
 
     Attributes:
-        name: What ``--figure`` calls it.
-        title: One line: what is shown.
+        name: Its name for ``--figure``.
+        title: What is shown, in one line.
         note: How to read it, and how far to trust it; may be empty.
     """
 
@@ -34,7 +34,7 @@ class Figure:
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The figure as JSON's own types, its numbers rounded to ``DIGITS``."""
+        """Convert the figure to JSON's types, with numbers rounded to ``DIGITS``."""
         return {"kind": self.kind, **rounded(self)}
 
 
@@ -43,7 +43,7 @@ class Heat(Figure):
     """A grid of cells, darker where more was kept.
 
     Attributes:
-        row_title, column_title: What rows and columns are.
+        row_title, column_title: Titles of rows and columns.
         rows, columns: Their labels.
         values: One list a row; None where it was not measurable.
         unit: ``lift`` (1 = an even share), ``share`` (0 .. 1) or ``shift`` (a difference in logits or nats,
@@ -63,7 +63,7 @@ class Heat(Figure):
 
 @dataclass(frozen=True)
 class Mark:
-    """A layer of note on one line: ``entry``, ``commit`` or ``lost``."""
+    """A marked layer of a line: ``entry``, ``commit`` or ``lost``."""
 
     event: str
     layer: int
@@ -74,11 +74,11 @@ class Line:
     """One followed token: its value at each x, and its marks.
 
     Attributes:
-        name: What it is.
+        name: Its label.
         values: One for each x.
         is_foil: Whether the token is only contrasted with others: dotted.
-        marks: Layers of note.
-        colour: Which colour of the palette; ``None`` for the next one. Lines of one token share theirs.
+        marks: Marked layers.
+        colour: Index into the palette; ``None`` for the next one. Lines of one token share theirs.
         dashed: Whether it is the second of two lines of one colour.
     """
 
@@ -102,7 +102,7 @@ class Lines(Figure):
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: its label, its value, what is said beside it, and the prompt that it leads to, if any."""
+    """One bar: its label, its value, a remark beside it, and the prompt that it links to, if any."""
 
     label: str
     value: float
@@ -194,7 +194,7 @@ class Funnel(Figure):
 
 @dataclass(frozen=True, kw_only=True)
 class Listing(Figure):
-    """A plain table, for what is no picture."""
+    """A plain table."""
 
     kind: ClassVar[str] = "listing"
     columns: Sequence[str]
@@ -202,13 +202,14 @@ class Listing(Figure):
 
 
 def rounded(value: Any) -> Any:
-    """The value as JSON's types: floats at ``DIGITS`` significant digits, NaN and infinities None."""
+    """Convert a value to JSON's types: floats to ``DIGITS`` significant digits, non-finite ones to None."""
     if isinstance(value, float):
         if not isfinite(value):
             return None
         if value == 0:
             return 0
         short = round(value, DIGITS - 1 - floor(log10(abs(value))))
+        # whole numbers are shorter as integers; beyond 1e15 a script's numbers are not exact
         return int(short) if short == int(short) and abs(short) < 1e15 else short
     if is_dataclass(value):
         return {field.name: rounded(getattr(value, field.name)) for field in fields(value)}

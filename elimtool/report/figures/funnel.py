@@ -1,4 +1,4 @@
-"""The sampler funnel: the stages of each chain in order, and the fate of each followed token."""
+"""Make the sampler funnel: the stages of each chain in order, and the fate of each followed token."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from elimtool.report.ledger import ChainLedger, distance, ledgers, stage_label
 
 NOTE = (
     "Tokens before and after each stage (bars on a logarithmic scale) and the probability that it cuts."
-    " Tokens that were followed stand below in the order of their rank; those cut are greyed."
+    " Followed tokens are listed below by rank; those cut are greyed."
 )
 
 
 def funnel(probe: Probe) -> list[Funnel]:
-    """All chains of the position; empty where none was run."""
+    """Make the funnel of all chains of the position; empty where none was run."""
     chains = [_chain(ledger) for ledger in ledgers(probe)]
     if not chains:
         return []
@@ -55,7 +55,7 @@ def _fate(ledger: ChainLedger, key: tuple[str, int]) -> FunnelToken:
 
 
 def _cut(fate: ChainFate) -> str:
-    """``cut by min_p, by 1.1 nats (needed min_p of at most 0.016)``; empty for a target that is left."""
+    """``cut by min_p, by 1.1 nats (needed min_p of at most 0.016)``; empty for a target that survived."""
     if fate.cut is None:
         return ""
     by = distance(fate.cut)
@@ -64,7 +64,7 @@ def _cut(fate: ChainFate) -> str:
 
 
 def differences(probe: Probe) -> list[Listing]:
-    """How far apart each pair of chains leaves the output."""
+    """List how far apart each pair of chains leaves the output."""
     rows = [
         [
             SCREEN.visible(row["chain"]),

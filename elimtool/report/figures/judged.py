@@ -1,4 +1,4 @@
-"""Tell the verdicts of one position: for each token a sentence, and the facts behind it."""
+"""Write the verdicts of one position: for each token a sentence and the facts behind it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from elimtool.report.ledger import ChainLedger, ledgers
 
 
 def judged(probe: Probe) -> list[dict[str, Any]]:
-    """For each followed token: ``token, outcome, outcome_words, evidence, regime, sentence, more, findings``.
+    """Gather ``token, outcome, outcome_words, evidence, regime, sentence, more, findings`` of each target.
 
-    Texts are empty where the run does not tell; foils are left out.
+    Texts are empty where the run has no verdict; foils are left out.
     """
     chains = ledgers(probe)
     verdicts = {row["target"]: row for row in probe.rows("verdicts")}
@@ -28,7 +28,7 @@ def judged(probe: Probe) -> list[dict[str, Any]]:
 
 
 def regime(probe: Probe) -> str:
-    """The regime of the prediction in a sentence; empty where the run does not tell."""
+    """Write the regime of the prediction as a sentence; empty where it was not judged."""
     return " ".join(regime_sentence(row) for row in probe.rows("regimes"))
 
 

@@ -1,4 +1,4 @@
-"""Figures of a whole run: counts and distributions over the verdicts and sampler stages of all prompts."""
+"""Make the figures of a whole run: counts and means over the verdicts and sampler stages of all prompts."""
 
 from __future__ import annotations
 
@@ -14,22 +14,17 @@ from elimtool.run.rules import BEATS_CHANCE
 
 OUTCOMES = ("survived", "sampler_eliminated", "outranked", "late_eliminated", "never_surfaced")
 WORST = 20
-"""How many prompts ``worst`` names."""
+"""Prompts that ``worst`` names."""
 MOST_GROUPS = 40
 UNNAMED = "(no group)"
 
 
 class Overview:
-    """The rows that the figures of a run share: one verdict a prompt and followed token, last position.
-
-    Args:
-        tables: The run's tables.
-    """
+    """The rows that the figures of a run share: the verdicts at the last position of each prompt."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
-        prompts = tables.arrow("prompts")
-        self.prompts: list[Row] = [] if prompts is None else prompts.to_pylist()
+        self.prompts = tables.all("prompts")
         self.verdicts = last_verdicts(tables)
 
     @property
@@ -40,11 +35,8 @@ class Overview:
 
 def last_verdicts(tables: Tables) -> dict[str, list[Row]]:
     """Verdicts of each prompt at its last probed position, in the order in which tokens were followed."""
-    table = tables.arrow("verdicts")
-    if table is None:
-        return {}
     found: dict[str, list[Row]] = {}
-    for row in table.to_pylist():
+    for row in tables.all("verdicts"):
         rows = found.setdefault(row["prompt_id"], [])
         if rows and row["position"] > rows[0]["position"]:
             rows.clear()
@@ -54,13 +46,13 @@ def last_verdicts(tables: Tables) -> dict[str, list[Row]]:
 
 
 def overview(tables: Tables) -> list[Figure]:
-    """Every figure of a run that its tables can fill."""
+    """Make every figure of a run that its tables can fill."""
     view = Overview(tables)
     return [one for make in OVERVIEW.values() for one in make(view)]
 
 
 def outcomes(view: Overview) -> list[Figure]:
-    """How many followed tokens came to each end."""
+    """Count the followed tokens by outcome."""
     counts = Counter(row["outcome"] for row in view.judged)
     if not counts:
         return []
@@ -77,7 +69,7 @@ def outcomes(view: Overview) -> list[Figure]:
 
 
 def regimes(view: Overview) -> list[Figure]:
-    """How many prompts ran in each regime; nothing where none was judged."""
+    """Count the prompts by regime; nothing where none was judged."""
     judged = (rows[0].get("regime") for rows in view.verdicts.values())
     counts = Counter(regime for regime in judged if regime)
     if not counts:
@@ -95,7 +87,7 @@ def regimes(view: Overview) -> list[Figure]:
 
 
 def lost_layers(view: Overview) -> list[Figure]:
-    """At which layer tokens that had surfaced were lost for good."""
+    """Count the layers at which tokens that had surfaced were lost for good."""
     lost = [row for row in view.judged if row["lost_layer"] is not None]
     counts = Counter(row["lost_layer"] for row in lost)
     if not counts:
@@ -116,7 +108,7 @@ def lost_layers(view: Overview) -> list[Figure]:
 
 
 def _against_chance(lost: list[Row]) -> str:
-    """How many of the lost tokens are more than candidates."""
+    """Say how many of the lost tokens beat chance."""
     known = [row["lost_p"] for row in lost if row.get("lost_p") is not None]
     if not known:
         return "Candidates: passing through the ten first may be chance."
@@ -126,7 +118,7 @@ def _against_chance(lost: list[Row]) -> str:
 
 
 def groups(view: Overview) -> list[Figure]:
-    """How the outcomes of each group divide; nothing where no prompt names a group."""
+    """Divide each group by outcome; nothing where no prompt names a group."""
     named = {row["prompt_id"]: row["group"] for row in view.prompts}
     if not any(named.values()):
         return []
@@ -135,7 +127,7 @@ def groups(view: Overview) -> list[Figure]:
         counts.setdefault(named.get(row["prompt_id"]) or UNNAMED, Counter())[row["outcome"]] += 1
     if not counts:
         return []
-    keys = _known({one for some in counts.values() for one in some}, OUTCOMES)
+    keys = _known({outcome for count in counts.values() for outcome in count}, OUTCOMES)
     shown = sorted(counts, key=lambda name: (name == UNNAMED, name))
     more = f" The first {MOST_GROUPS} of {len(shown):,} groups." if len(shown) > MOST_GROUPS else ""
     return [
@@ -151,11 +143,12 @@ def groups(view: Overview) -> list[Figure]:
 
 
 def pruned(view: Overview) -> list[Figure]:
-    """How much probability each stage of each chain removes on average."""
+    """Average the probability that each stage of each chain removes."""
     table = view.tables.arrow("sampling")
     if table is None:
         return []
     rows = table.select(["chain", "stage_index", "stage", "active", "mass_pruned"])
+    # threads would give the groups in any order, and chains are to keep theirs
     grouped = rows.group_by(["chain", "stage_index", "stage"], use_threads=False)
     means = grouped.aggregate([("mass_pruned", "mean"), ("active", "max")]).to_pylist()
     chains = list(dict.fromkeys(row["chain"] for row in means))
@@ -178,9 +171,9 @@ def pruned(view: Overview) -> list[Figure]:
 
 
 def worst(view: Overview) -> list[Figure]:
-    """The prompts whose first followed token ended furthest down."""
+    """Rank the prompts by the final rank of their first followed token, worst first."""
     first = [rows[0] for rows in view.verdicts.values()]
-    first.sort(key=lambda row: (-row["final_rank"], row["final_prob"]))
+    first.sort(key=lambda row: (-row["final_rank"], row["final_prob"]))  # stable: equal ones in file order
     if len(first) < 2:
         return []
     return [
@@ -207,12 +200,12 @@ def _fate(row: Row) -> str:
 
 
 def spelled(name: str) -> str:
-    """An outcome or regime in words."""
+    """Write an outcome or regime in words."""
     return name.replace("_", " ")
 
 
 def _known(found: Iterable[str], order: tuple[str, ...]) -> list[str]:
-    """The names found, those of ``order`` first and in it."""
+    """The names that were found: first those of ``order``, in its order."""
     names = set(found)
     return [one for one in order if one in names] + sorted(names - set(order))
 

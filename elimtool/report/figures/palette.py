@@ -1,4 +1,4 @@
-"""The colours of all figures: told apart without colour vision, heat ordered by lightness for print."""
+"""Define the colours of all figures: distinct without colour vision, heat ordered by lightness for print."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SHARE_STEPS = (0.01, 0.03, 0.08, 0.15, 0.3, 0.5, 0.75)
 """Borders between the eight steps of a share of 0 .. 1."""
 
 SHIFT_STEPS = (-2.0, -1.0, -0.5, -0.1, 0.1, 0.5, 1.0, 2.0)
-"""Borders between the nine steps of a difference in logits or nats; within 0.1 of 0 it has no colour."""
+"""Borders between the nine steps of a difference in logits or nats; within 0.1 of 0 there is no colour."""
 
 STEPS = {"lift": LIFT_STEPS, "share": SHARE_STEPS, "shift": SHIFT_STEPS}
 
@@ -27,6 +27,6 @@ SHIFT_DARK = (
 """The same on a dark page."""
 
 LINES_LIGHT = ("#0072b2", "#b84a00", "#00735a", "#9a3d78", "#6b5e00", "#4a4a4a")
-"""Lines and parts of a whole: contrast of at least 4.5 to white, dashes tell further ones apart."""
+"""Lines and parts of a whole: contrast of at least 4.5 to white; further lines differ in dashes."""
 LINES_DARK = ("#62b6ec", "#ff9d52", "#45c9a0", "#eda0cf", "#d9c94f", "#c9c9c9")
 """The same on a dark page."""

@@ -1,4 +1,4 @@
-"""Make the figure of direct logit attribution at one position: promoters and eliminators as bars."""
+"""Draw direct logit attribution at one position: promoters and eliminators as bars."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from elimtool.report.figures.figure import Bar, Bars
 from elimtool.report.figures.words import quoted
 
 MOST = 10
-"""How many promoters, and how many eliminators, have a bar."""
+"""Promoters, and also eliminators, that get a bar."""
 NOTE = (
     "Direct logit attribution, centred over the vocabulary: right of zero promotes the token, left of it"
     " eliminates. It says what was written in the token's direction, not what caused it."
@@ -15,12 +15,7 @@ NOTE = (
 
 
 def components(probe: Probe, target: str | None = None) -> list[Bars]:
-    """One figure a target: its strongest promoters and eliminators, and the sum of all others.
-
-    Args:
-        probe: Prompt and position.
-        target: Only this one, as it was scored; None for all.
-    """
+    """Draw each target's (or one target's) strongest promoters and eliminators, and the sum of the others."""
     found = probe.columns("components", ("target", "component", "dla_centred"))
     parts: dict[str, list[tuple[str, float]]] = {}
     for name, component, value in zip(*found.values(), strict=True):

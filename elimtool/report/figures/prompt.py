@@ -1,11 +1,11 @@
-"""The figures of one prompt at one position, by name, in the order of the page."""
+"""List the figures of one prompt and position, by name, in the order of the page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from elimtool.report.facts import Probe
-from elimtool.report.figures.attributed import attribution
+from elimtool.report.figures.attribute import attribution
 from elimtool.report.figures.course import probabilities, ranks
 from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.funnel import differences, funnel
@@ -28,5 +28,5 @@ PROMPT: dict[str, Callable[[Probe], Sequence[Figure]]] = {
 
 
 def figures(probe: Probe) -> list[Figure]:
-    """Every figure of a position that the run's tables can fill."""
+    """Make every figure of a position that the run's tables can fill."""
     return [one for make in PROMPT.values() for one in make(probe)]

@@ -1,7 +1,8 @@
-"""Make the figures of attention at one position: heat maps of spans by layer and by head."""
+"""Draw attention at one position: heat maps of spans by layer and by head."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from elimtool.prompts.prompt import SINK
@@ -17,7 +18,7 @@ HEADS_NOTE = "Share of each head's attention outside the sink. Empty where the h
 
 
 def retention(probe: Probe) -> list[Heat]:
-    """What each span keeps, layer by layer; empty where attention was not measured."""
+    """Map what each span keeps, layer by layer; empty where attention was not measured."""
     found = probe.columns("attention", ("span", "layer", "span_size", "lift_no_sink"))
     spans = list(dict.fromkeys(span for span in found["span"] if span != SINK))
     layers = sorted(set(found["layer"]))
@@ -30,7 +31,8 @@ def retention(probe: Probe) -> list[Heat]:
             values[rows[span]][columns[layer]] = lift
             if not size:
                 masked.append((rows[span], columns[layer]))
-    seen = [index for index in range(len(spans)) if not _hidden(index, masked, len(layers))]
+    hidden = Counter(row for row, _ in masked)
+    seen = [index for index in range(len(spans)) if hidden[index] < len(layers)]  # in some layer
     if not seen:
         return []
     place = {old: new for new, old in enumerate(seen)}
@@ -50,13 +52,8 @@ def retention(probe: Probe) -> list[Heat]:
     ]
 
 
-def _hidden(row: int, masked: list[tuple[int, int]], layers: int) -> bool:
-    """Whether no layer sees the span."""
-    return sum(1 for at, _ in masked if at == row) == layers
-
-
 def sink(probe: Probe) -> list[Heat]:
-    """What the sink set takes, what is left eliminated, and what a window hides, layer by layer."""
+    """Map the share of the sink, of eliminated keys and of keys outside the window, layer by layer."""
     names = {
         "sink_mass": "on the sink",
         "eliminated_frac": "keys eliminated",
@@ -83,7 +80,7 @@ def sink(probe: Probe) -> list[Heat]:
 
 
 def heads(probe: Probe) -> dict[str, Any] | None:
-    """The heads behind each cell of ``retention``: {"layers": [layer], "values": [layer][span][head]}."""
+    """Gather the heads behind ``retention``: {"layers": [layer], "values": [layer][span][head]}."""
     found = probe.columns("attention_heads", ("span", "layer", "head", "mass_no_sink"))
     if not found["span"]:
         return None
@@ -100,7 +97,7 @@ def heads(probe: Probe) -> dict[str, Any] | None:
 
 
 def heads_of_layer(probe: Probe, layer: int) -> list[Heat]:
-    """What each head of a layer keeps of each span."""
+    """Map what each head of a layer keeps of each span."""
     found = heads(probe)
     if found is None or layer not in found["layers"]:
         return []

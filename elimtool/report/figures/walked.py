@@ -1,4 +1,4 @@
-"""What a prompt has to list: its decoding walk, what interventions changed, and its most probable tokens."""
+"""List a prompt's decoding walk, what interventions changed, and its most probable tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from elimtool.report.numbers import share
 
 
 def walk(tables: Tables, prompt: Row) -> list[Listing]:
-    """The tokens that the model wrote through a chain, and what almost survived in their place."""
+    """List the tokens that the model wrote through a chain, and what almost survived in their place."""
     steps = tables.rows("walk", prompt["prompt_id"])
     if not steps:
         return []
@@ -40,7 +40,7 @@ def walk(tables: Tables, prompt: Row) -> list[Listing]:
 
 
 def interventions(probe: Probe) -> list[Listing]:
-    """Each followed token in the model's own pass and under the interventions."""
+    """Compare each followed token in the model's own pass and under the interventions."""
     rows = [
         [
             label(row["intervention"]),
@@ -66,7 +66,7 @@ def interventions(probe: Probe) -> list[Listing]:
 
 
 def top_tokens(probe: Probe) -> list[Bars]:
-    """The most probable tokens of the output."""
+    """Draw the most probable tokens of the output."""
     rows = sorted(probe.rows("top_tokens"), key=lambda row: int(row["place"]))
     if not rows:
         return []

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from elimtool.files.writing import write_whole, writing
+from elimtool.files.writing import write_text, writing
 from elimtool.report.facts import Tables
 from elimtool.report.figures import palette
-from elimtool.report.html import compared, payload
+from elimtool.report.html import compare, payload
 from elimtool.run.comparison import Comparison
 from elimtool.run.reader import Run
 
@@ -31,17 +31,17 @@ SCRIPTS = (
 )
 """Parts of the page's script, in order."""
 FRAMED = 50
-"""Prompts that a frame in a notebook tells."""
+"""Prompts that a frame in a notebook shows."""
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 """What could end a script element, or a line of script, inside a JSON text."""
 
 
 def page(run: Run | Comparison, *, most: int | None = None) -> str:
-    """The whole page.
+    """Write the whole page.
 
     Args:
         run: A run or a comparison.
-        most: Tell at most so many prompts or pairs; None for all.
+        most: Largest number of prompts or pairs to show; None for all.
 
     Raises:
         ElimError: A table of the run cannot be read.
@@ -50,19 +50,21 @@ def page(run: Run | Comparison, *, most: int | None = None) -> str:
 
 
 def parts(run: Run | Comparison, *, most: int | None = None) -> Iterator[str]:
-    """The page piece by piece, the data of each prompt a piece of its own: the first ones suffice to draw."""
+    """Yield the page in pieces, one for the data of each prompt; the first ones are enough to draw it."""
     if isinstance(run, Comparison):
-        first, rest = compared.front(run, most), compared.details(run, most)
+        first, rest = compare.front(run, most), compare.details(run, most)
     else:
         tables = Tables(run.under(None))
         first, rest = payload.front(tables, most), payload.details(tables, most)
     style = _colours() + _read("page.css")
     script = "\n".join(_read(name) for name in SCRIPTS)
     title = escape(f"elimtool: {first['run']['model']}")
+    # hashes instead of unsafe-inline: a script that slipped in through a text would not run
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none';"
         " form-action 'none'"
     )
+    # split before anything is filled in: texts of the run may hold the placeholders themselves
     head, body = _read("page.html").split("{{data}}")
     head = head.replace("{{title}}", title).replace("{{policy}}", policy).replace("{{style}}", style)
     yield head
@@ -75,11 +77,11 @@ def parts(run: Run | Comparison, *, most: int | None = None) -> Iterator[str]:
 
 
 def frame(run: Run | Comparison, *, most: int = FRAMED) -> str:
-    """The page in a frame of its own, for a notebook: its styles and scripts touch nothing outside.
+    """Put the page in a frame for a notebook: its styles and scripts touch nothing outside.
 
     Args:
         run: A run or a comparison.
-        most: Tell at most so many prompts or pairs; the page says how many are left out.
+        most: Largest number of prompts or pairs to show; the page says how many are left out.
 
     Raises:
         ElimError: A table of the run cannot be read.
@@ -99,14 +101,10 @@ def write_page(run: Run | Comparison, path: str | Path) -> int:
     Raises:
         ElimError: A table cannot be read, or the file cannot be written.
     """
-    text = page(run).encode("utf-8")
-
-    def write(handle: BinaryIO) -> None:
-        handle.write(text)
-
+    text = page(run)
     with writing(Path(path)):
-        write_whole(Path(path), write)
-    return len(text)
+        write_text(Path(path), text)
+    return len(text.encode())
 
 
 def _data(name: str, value: Any) -> str:
@@ -114,7 +112,7 @@ def _data(name: str, value: Any) -> str:
 
 
 def safe_json(value: Any) -> str:
-    """JSON that may stand inside a script element, whatever the texts in it hold."""
+    """Write JSON that is safe inside a script element, whatever the texts in it hold."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for char, escaped in UNSAFE.items():
         text = text.replace(char, escaped)
@@ -131,7 +129,7 @@ def _read(name: str) -> str:
 
 
 def _colours() -> str:
-    """Custom properties of the palette, light and dark."""
+    """Write the palette as CSS custom properties, light and dark."""
     light = _properties(palette.HEAT_LIGHT, palette.SHIFT_LIGHT, palette.LINES_LIGHT)
     dark = _properties(palette.HEAT_DARK, palette.SHIFT_DARK, palette.LINES_DARK)
     return (

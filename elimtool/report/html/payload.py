@@ -1,4 +1,4 @@
-"""Gather the data of a run's page: facts and figures of the run, a line a prompt, each prompt's figures."""
+"""Gather the data of a run's page: facts and figures of the run, a line for each prompt, its figures."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from elimtool.report.figures.words import SCREEN, quoted
 MOST_HEAD_CELLS = 1_500_000
 """More cells of single heads than this (about 10 MB) are left out of a page, and the page says so."""
 MOST_POSITIONS = 200
-"""Of more probed positions of a prompt the last ones are shown, and the page says so."""
+"""Positions shown of a prompt, the last ones; the page says how many are left out."""
 
 
 def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_HEAD_CELLS) -> dict[str, Any]:
-    """What the page shows first.
+    """Gather what the page shows first.
 
     Args:
         tables: The run's tables.
-        most: Tell at most so many prompts; None for all.
+        most: Largest number of prompts to show; None for all.
         most_head_cells: Leave single heads out, and say so, where there are more cells of them.
 
     Returns:
-        ``{"noun": what a line is, "together": heading of all, "alone": whether the first line is what
-        matters, "run": facts, "notes": [sentence], "steps": borders of heat, "overview": figures, "prompts":
+        ``{"noun": name of a line, "together": heading of the overview, "alone": whether to open at the first
+        line, "run": facts, "notes": [sentence], "steps": borders of heat, "overview": figures, "prompts":
         [line], "left_out": int}``.
     """
     view = Overview(tables)
@@ -52,17 +52,16 @@ def details(
     most_positions: int = MOST_POSITIONS,
     most_head_cells: int = MOST_HEAD_CELLS,
 ) -> Iterator[dict[str, Any]]:
-    """Each prompt, in the order of ``front``: ``{"probes": [...], "left_out": int, "figures": [...]}``.
+    """Yield the prompts in order of ``front``: ``{"probes": [...], "left_out": int, "figures": [...]}``.
 
     Args:
         tables: The run's tables.
-        most: Tell at most so many prompts; None for all.
-        most_positions: Of more probed positions of a prompt the last ones are told.
+        most: Largest number of prompts; None for all.
+        most_positions: Of more probed positions of a prompt, only the last ones are shown.
         most_head_cells: As for ``front``.
     """
-    prompts = tables.arrow("prompts")
     with_heads = has_room_for_heads(tables, most_head_cells)
-    for prompt in ([] if prompts is None else prompts.to_pylist())[:most]:
+    for prompt in tables.all("prompts")[:most]:
         positions = tables.positions(prompt["prompt_id"]) if prompt["status"] == "ok" else []
         shown = positions[-most_positions:]
         yield {
@@ -100,7 +99,7 @@ def _facts(tables: Tables, most_head_cells: int) -> dict[str, Any]:
 
 
 def lens_name(lens: Any) -> str:
-    """Name of the lens in run.json, which holds a name, or a name and what identifies its file."""
+    """Name of the lens in run.json, which holds a name, or a mapping of the name and facts on its file."""
     return SCREEN.visible(str(lens.get("name", "") if isinstance(lens, Mapping) else lens))
 
 
@@ -139,7 +138,7 @@ def _probe(probe: Probe, with_heads: bool) -> dict[str, Any]:
 
 
 def _short(heads: dict[str, Any]) -> dict[str, Any]:
-    """Shares to four decimals: there are many."""
+    """Round the shares to four decimals, as there are many and they are most of a page's size."""
     values = [
         [[None if one is None else round(one, 4) for one in row] for row in layer]
         for layer in heads["values"]

@@ -1,1 +1,1 @@
-"""How matplotlib draws each kind of figure."""
+"""Draw each kind of figure with matplotlib."""

@@ -1,4 +1,4 @@
-"""Figures over layers: heat maps, lines and columns in, matplotlib axes filled."""
+"""Draw figures over layers with matplotlib: heat maps, lines and columns."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ EVENTS = {"entry": "^", "commit": "s", "lost": "v"}
 
 
 def heat(figure: kinds.Heat, canvas: Canvas) -> None:
-    """Cells in steps of lightness; what a window hides is hatched."""
+    """Draw cells in steps of lightness; cells that a window hides are hatched."""
     import numpy as np
     from matplotlib.colors import BoundaryNorm, ListedColormap
     from matplotlib.patches import Rectangle
 
     values = np.array([[np.nan if one is None else one for one in row] for row in figure.values], dtype=float)
-    canvas.set_size_inches(WIDTH, min(1.4 + 0.17 * len(figure.rows), 11))
+    canvas.set_size_inches(WIDTH, min(1.4 + 0.17 * len(figure.rows), 11))  # at most a page high
     axes = canvas.subplots()
     signed, steps = figure.unit == "shift", STEPS[figure.unit]
     colours = SHIFT_LIGHT if signed else HEAT_LIGHT
@@ -30,7 +30,7 @@ def heat(figure: kinds.Heat, canvas: Canvas) -> None:
     borders = [-most if signed else 0.0, *steps, most]
     norm = BoundaryNorm(borders, len(colours))
     image = axes.imshow(
-        np.clip(values, borders[0], borders[-1] * 0.999),
+        np.clip(values, borders[0], borders[-1] * 0.999),  # the last border itself has no colour
         cmap=ListedColormap(colours),
         norm=norm,
         aspect="auto",
@@ -41,7 +41,7 @@ def heat(figure: kinds.Heat, canvas: Canvas) -> None:
             Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="////", edgecolor=EDGE, linewidth=0)
         )
     axes.set_yticks(range(len(figure.rows)), [short(name) for name in figure.rows])
-    every = -(-len(figure.columns) // 32)
+    every = -(-len(figure.columns) // 32)  # at most 32 labels have room
     axes.set_xticks(range(0, len(figure.columns), every), figure.columns[::every])
     axes.set_xlabel(figure.column_title)
     axes.spines[:].set_visible(False)
@@ -58,7 +58,7 @@ def _border(value: float, unit: str) -> str:
 
 
 def lines(figure: kinds.Lines, canvas: Canvas) -> None:
-    """One line a token, its events marked."""
+    """Draw one line a token, with its events marked."""
     axes = canvas.subplots()
     layers = list(figure.layers)
     for index, line in enumerate(figure.lines):
@@ -81,13 +81,13 @@ def lines(figure: kinds.Lines, canvas: Canvas) -> None:
     axes.set_xlabel("layer (-1: embedding)" if -1 in layers else "layer")
     axes.grid(axis="y", color=EDGE, linewidth=0.5)
     seen = {mark.event for line in figure.lines for mark in line.marks}
-    for event in (one for one in EVENTS if one in seen):
+    for event in (one for one in EVENTS if one in seen):  # empty lines, for the legend alone
         axes.plot([], [], EVENTS[event], color=GONE, markersize=6, label=event)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 
 
 def _mark(axes: Any, canvas: Canvas, mark: kinds.Mark, value: float, colour: str) -> None:
-    """Entry below its reading, lost above it, commit on it: none hides another."""
+    """Draw entry below its reading, lost above it and commit on it, so that none hides another."""
     from matplotlib.transforms import ScaledTranslation
 
     inches = {"entry": -0.11, "lost": 0.11}.get(mark.event, 0.0)
@@ -104,7 +104,7 @@ def _mark(axes: Any, canvas: Canvas, mark: kinds.Mark, value: float, colour: str
 
 
 def columns(figure: kinds.Columns, canvas: Canvas) -> None:
-    """A count for each label of an ordered axis."""
+    """Draw a count for each label of an ordered axis."""
     from matplotlib.ticker import MaxNLocator
 
     axes = canvas.subplots()

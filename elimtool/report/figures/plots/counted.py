@@ -1,4 +1,4 @@
-"""Figures of counts and shares: bars, stacks and sampler funnels in, matplotlib axes filled."""
+"""Draw counts and shares with matplotlib: bars, stacks and sampler funnels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def bars(figure: kinds.Bars, canvas: Canvas) -> None:
-    """Horizontal bars with their numbers."""
+    """Draw horizontal bars with their numbers."""
     canvas.set_size_inches(WIDTH, 0.8 + 0.2 * len(figure.bars))
     axes = canvas.subplots()
     places = range(len(figure.bars))
@@ -48,11 +48,11 @@ def _number(value: float, unit: str) -> str:
 
 
 def stack(figure: kinds.Stack, canvas: Canvas) -> None:
-    """Each row divided into shares, with the counts."""
+    """Divide each row into shares, labelled with the counts."""
     canvas.set_size_inches(WIDTH, 1.2 + 0.25 * len(figure.rows))
     axes = canvas.subplots()
     places = list(range(len(figure.rows)))
-    totals = [sum(row.counts) or 1 for row in figure.rows]
+    totals = [sum(row.counts) or 1 for row in figure.rows]  # an empty row is divided by 1
     start = [0.0] * len(figure.rows)
     for index, key in enumerate(figure.keys):
         parts = [row.counts[index] / total for row, total in zip(figure.rows, totals, strict=True)]
@@ -77,7 +77,7 @@ def stack(figure: kinds.Stack, canvas: Canvas) -> None:
 
 
 def funnel(figure: kinds.Funnel, canvas: Canvas) -> None:
-    """One panel a chain."""
+    """Draw one panel for each chain."""
     most = max(len(chain.stages) + len(chain.fates) for chain in figure.chains)
     canvas.set_size_inches(max(WIDTH, 2.6 * len(figure.chains)), 1.0 + 0.24 * most)
     vocabulary = max(stage.before for chain in figure.chains for stage in chain.stages)
@@ -89,7 +89,7 @@ def funnel(figure: kinds.Funnel, canvas: Canvas) -> None:
 
 
 def _chain(chain: kinds.FunnelChain, axes: Any) -> None:
-    """Stages as bars from 1 to the tokens left, what each cuts hatched; then the followed tokens."""
+    """Draw stages as bars from 1 to the tokens left, with the cut part hatched; then the followed tokens."""
     for place, stage in enumerate(chain.stages):
         if stage.active:
             axes.barh(

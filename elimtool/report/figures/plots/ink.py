@@ -1,4 +1,4 @@
-"""What all drawn figures share: width, inks, short labels and ticks that are numbers."""
+"""Share width, inks, short labels and number ticks among all drawn figures."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ INK, EDGE, GONE = "#16181d", "#c9ced6", "#6b6f78"
 
 
 def short(text: str, width: int = LABEL) -> str:
-    """The text cut in the middle to what a label has room for."""
+    """Cut a text in the middle to the length of a label."""
     return SCREEN.shorten(text, width)
 
 
 def count_ticks(axis: Any) -> None:
-    """Powers of ten as numbers."""
+    """Write the ticks of a logarithmic axis as whole numbers."""
     from matplotlib.ticker import NullLocator
 
     axis.set_major_formatter(lambda count, _: f"{count:,.0f}")

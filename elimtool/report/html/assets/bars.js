@@ -1,4 +1,4 @@
-// Bars and parts of a whole: tables with a drawn column, their numbers always beside it.
+// Bars and parts of a whole: tables with a drawn column next to the numbers.
 
 function drawBars(figure) {
   const size = (value) => (figure.log ? Math.log(Math.max(value, 1)) : Math.abs(value));

@@ -1,5 +1,5 @@
 "use strict";
-// Elements made from names, attributes and children. Texts only ever become text nodes, never markup.
+// Make elements from names, attributes and children. Texts become text nodes, never markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -20,10 +20,10 @@ const shape = (tag, attributes, children) => fill(document.createElementNS(SVG, 
 const byId = (id) => document.getElementById(id);
 const readJson = (id) => JSON.parse(byId(id).textContent);
 
-// A text that is not ours and may run from right to left. Our own sentences set such texts apart themselves.
+// A text of the run, which may be right-to-left. Sentences of the report isolate such texts themselves.
 const foreign = (text, attributes) => make("bdi", { text, ...attributes });
 
-// The one tooltip, near a point; it is a live region, so it is also read out.
+// Show the tooltip near a point; it is a live region, so screen readers read it out.
 function showTip(text, x, y) {
   const tip = byId("tip");
   if (tip.textContent !== text) tip.textContent = text;

@@ -1,4 +1,4 @@
-// One section a figure: title, note, picture, and its numbers as a table that is made when it is opened.
+// One section for each figure: title, note, picture, and its numbers as a table that is made when opened.
 
 const DRAW = { heat: drawHeat, lines: drawLines, bars: drawBars, columns: drawColumns, stack: drawStack, funnel: drawFunnel, listing: drawListing };
 

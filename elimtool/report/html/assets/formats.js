@@ -1,4 +1,4 @@
-// Numbers in words. Nothing is computed here but digits.
+// Format numbers. Nothing is computed here but digits.
 
 const NONE = "not measurable";
 const digits = (value, count) => String(Number(value.toPrecision(count)));

@@ -1,4 +1,4 @@
-// Sampler chains beside one another: stages in order, and what was cut greyed in its place.
+// Sampler chains side by side: stages in order, and what was cut greyed in place.
 
 function drawFunnel(figure) {
   const vocabulary = Math.max(2, ...figure.chains.flatMap((chain) => chain.stages.map((stage) => stage.before)));

@@ -42,7 +42,7 @@ function heatCell(figure, row, column, borders, masked, label) {
   });
 }
 
-// Pointer and arrow keys both choose a cell; the tooltip tells it.
+// Pointer and arrow keys both choose a cell, which the tooltip describes.
 function followCells(scroll, table, tell, pick) {
   let at = null;
   const choose = (cell) => {

@@ -1,4 +1,4 @@
-// What is shown: the whole run, or one prompt at one position. The address says which, so it can be sent on.
+// Show the whole run, or one prompt at one position. The address says which, so that links can be shared.
 
 const front = readJson("front");
 const content = byId("content");
@@ -7,7 +7,7 @@ function notice(text) {
   return make("p", { class: "notice" }, [foreign(text)]);
 }
 
-// What is to be known of the whole, together.
+// Notes on the whole run or comparison.
 const notes = () => (front.notes.length ? make("section", {}, front.notes.map(notice)) : null);
 
 const NOUNS = `${front.noun}s`;
@@ -18,7 +18,7 @@ function showRun() {
   content.replaceChildren(...said, ...front.overview.map((figure) => drawFigure(figure)));
 }
 
-// The data of a prompt stands after the script: a prompt may be asked for before it has arrived.
+// The data of a prompt comes after the script: a prompt may be opened before its data has arrived.
 function whenRead(index, use) {
   if (byId(`prompt-${index}`)) return use(readJson(`prompt-${index}`));
   if (document.readyState === "loading") return document.addEventListener("DOMContentLoaded", () => whenRead(index, use), { once: true });
@@ -37,7 +37,7 @@ function showPrompt(index, position) {
   return whenRead(index, (prompt) => showProbe(line, prompt, position));
 }
 
-// With two prompts each says which side it is.
+// Of two prompts each is labelled with its side.
 const promptText = (label, text, side) => make("div", { class: "side" }, [side ? make("b", { text: side, "aria-hidden": true }) : null,
   make("pre", { class: "prompt-text", dir: "auto", tabindex: 0, "aria-label": label, text: text || "(no text)" })]);
 
@@ -96,7 +96,7 @@ function headsFigure(figure, heads, column) {
   };
 }
 
-// One figure of several alike, chosen by its title.
+// One of several figures of a kind, chosen by its title.
 function chooseOne(figures) {
   if (figures.length === 1) return drawFigure(figures[0]);
   const below = make("div", {}, [drawFigure(figures[0])]);
@@ -143,7 +143,7 @@ function start() {
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }
 
-// System, light, dark; remembered where the browser lets a file remember.
+// System, light or dark; remembered where the browser lets a local file store it.
 function startTheme() {
   const names = ["system", "light", "dark"];
   const remember = (name) => { try { localStorage.setItem("elimtool-theme", name); } catch { /* a sandboxed frame */ } };

@@ -1,4 +1,4 @@
-"""Attention by span and band of layers: the numbers behind the strip."""
+"""Average attention by span and band of layers, for the strip."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Band:
 
 @dataclass(frozen=True)
 class SpanHeat:
-    """What a span kept.
+    """Attention that one span kept.
 
     Attributes:
         name: Name of the span.
         token: Index of its one token; None for a span that is not named after a single token.
-        size: Tokens of the span that the query sees, at most over layers.
+        size: Tokens of the span that the query sees, the largest number over layers.
         lifts: Sink-excluded lift per band, 1 = an even share; None where it cannot be measured.
         visible: Per band, whether any of its layers sees the span.
     """
@@ -60,28 +60,23 @@ class SpanHeat:
 
     @property
     def unmeasured(self) -> bool:
-        """Whether some band sees the span but has no lift for it: the sink takes all."""
+        """Whether a band sees the span but has no lift for it, because the sink takes all attention."""
         return any(seen and lift is None for lift, seen in zip(self.lifts, self.visible, strict=True))
 
 
 def bands(probe: Probe, most: int) -> list[Band]:
-    """The layers in at most ``most`` bands of nearly equal size, early layers first."""
+    """Divide the layers into at most ``most`` bands of nearly equal size, early layers first."""
     rows = sorted(probe.rows("attention_layers"), key=lambda row: int(row["layer"]))
     count = min(most, len(rows))
     borders = [round(index * len(rows) / count) for index in range(count + 1)] if count else []
-    return [_band(rows[start:end]) for start, end in pairwise(borders)]
-
-
-def _band(rows: Sequence[Row]) -> Band:
-    return Band(
-        first=rows[0]["layer"],
-        last=rows[-1]["layer"],
-        sink_mass=mean(row["sink_mass"] for row in rows),
-    )
+    return [
+        Band(rows[start]["layer"], rows[end - 1]["layer"], mean(row["sink_mass"] for row in rows[start:end]))
+        for start, end in pairwise(borders)
+    ]
 
 
 def span_heat(probe: Probe, layers: Sequence[Band]) -> list[SpanHeat]:
-    """What each span but the sink kept, in the order of the prompt; spans that no layer sees left out."""
+    """Attention that each span but the sink kept, in prompt order; spans that no layer sees are left out."""
     spans: dict[str, list[Row]] = {}
     for row in probe.rows("attention"):
         if row["span"] != SINK:
@@ -103,9 +98,8 @@ def _span(name: str, rows: Sequence[Row], layers: Sequence[Band], tokens: Sequen
 
 
 def _token_index(name: str, tokens: Sequence[str]) -> int | None:
-    """The token that a span of one token is named after (``3: France``)."""
+    """Index of the token that a span of one token is named after (``3: France``)."""
     found = SINGLE.match(name)
-    if not found:
-        return None
-    index = int(found.group(1))
+    index = int(found.group(1)) if found else len(tokens)
+    # a user's own span may also begin with digits and a colon: only the exact name counts
     return index if index < len(tokens) and name == f"{index}:{tokens[index]}" else None

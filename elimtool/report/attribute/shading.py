@@ -1,4 +1,4 @@
-"""A prompt's text with its parts shaded: what each does for a target above, and against it below a line."""
+"""Shade a prompt's text: bars under each part show how much it helps or hurts a target."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from elimtool.prompts.prompt import SINK
-from elimtool.report.attribution_rows import Attributed
+from elimtool.report.attribute.rows import Attributed
 from elimtool.report.facts import Probe
 from elimtool.report.screen import Screen, padded
 
 LEFT = 9
 MOST_TOKENS = 160
-"""Longer prompts are told by the table alone."""
+"""Longer prompts only get the table."""
 LEAST = 1 / 16
 """A score under this share of the largest is left blank."""
 
@@ -29,12 +29,12 @@ class Piece:
 
     @property
     def width(self) -> int:
-        """Cells that gap and text take."""
+        """Width of gap and text, in cells."""
         return self.gap + cell_len(self.text)
 
 
 def shading(probe: Probe, one: Attributed, screen: Screen) -> list[Text]:
-    """Lines of text with bars under them, higher for more, by the first method; none for long prompts."""
+    """Draw bars under the text, by the first method's scores; nothing for long prompts."""
     if probe.position + 1 > MOST_TOKENS:
         return []
     lines: list[Text] = []
@@ -73,7 +73,7 @@ def _pieces(probe: Probe, one: Attributed, screen: Screen) -> list[Piece]:
 
 
 def _block(pieces: list[Piece], screen: Screen) -> list[Text]:
-    """A line of text, and the bars of what is for and against the target where there are any."""
+    """A line of text, and under it bars for and against the target where there are any."""
     text = Text(padded("", LEFT), overflow="crop", no_wrap=True)
     for piece in pieces:
         style = "dim" if piece.share is None else "green" if piece.share > LEAST else ""
@@ -86,6 +86,7 @@ def _block(pieces: list[Piece], screen: Screen) -> list[Text]:
             continue
         line = Text(padded(name, LEFT), style="dim")
         for index, (piece, share) in enumerate(zip(pieces, shares, strict=True)):
+            # neighbours of one part (equal shares) get one unbroken bar, over the gap between them too
             step = screen.steps[max(0, min(7, round(share * 8) - 1))] if share > LEAST else " "
             joined = index > 0 and share > LEAST and shares[index - 1] == share
             line.append(

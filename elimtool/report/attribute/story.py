@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.console import Console, Group, RenderableType
 from rich.constrain import Constrain
 from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
 from elimtool.files.rows import Row
-from elimtool.report.attribution_rows import Attributed, Method, attributed
+from elimtool.report.attribute.rows import Attributed, Method, attributed
+from elimtool.report.attribute.shading import shading
 from elimtool.report.facts import Probe, Tables
-from elimtool.report.head import model_line, prompt_line
+from elimtool.report.head import chapters, failure, model_line, prompt_line
 from elimtool.report.screen import LEAST_WIDTH, MOST_PROMPTS, Screen, padded
-from elimtool.report.shading import shading
 from elimtool.run.reader import Run
 
 NAME = 29
 CELL = 10
 MOST_SPANS = 24
-"""Of more spans the most preserving and the most eliminating ones have a line."""
+"""Lines of spans; of more spans the most preserving and the most eliminating ones are shown."""
 WINDOWED = 3
-"""How many spans are told by windows of layers."""
+"""Spans whose knockouts are shown by window of layers."""
 
 SHORT = {
     "leave-one-out": "removed",
@@ -47,34 +45,26 @@ def print_attribution(run: Run, console: Console, *, most_prompts: int = MOST_PR
 
 
 def story(run: Run, screen: Screen, most_prompts: int = MOST_PROMPTS) -> RenderableType:
-    """Tell each prompt: its text shaded, a table of spans by method, and what the methods are worth.
+    """Lay out each prompt: its shaded text, a table of spans by method, and cost and quality of the methods.
 
     Raises:
         ElimError: A table of the run cannot be read.
     """
     tables = Tables(run)
     prompts = run.arrow("prompts").to_pylist()
-    parts: list[RenderableType] = [model_line(run.manifest, 0, screen)]
-    for number, prompt in enumerate(prompts[:most_prompts], start=1):
-        if len(prompts) > 1:
-            parts += [
-                Text(""),
-                screen.rule(f"{number} of {len(prompts)}: {screen.visible(prompt['prompt_id'])}"),
-            ]
-        parts += _prompt(tables, prompt, screen)
-    if len(prompts) > most_prompts:
-        parts += [Text(""), screen.rule(f"{len(prompts) - most_prompts:,} more prompts are in the tables")]
-    return Constrain(Group(*parts), screen.width)
+    told = chapters(
+        prompts[:most_prompts], len(prompts), screen, lambda prompt: _prompt(tables, prompt, screen)
+    )
+    return Constrain(Group(model_line(run.manifest, 0, screen), *told), screen.width)
 
 
 def _prompt(tables: Tables, prompt: Row, screen: Screen) -> list[RenderableType]:
     positions = tables.positions(prompt["prompt_id"]) if prompt["status"] == "ok" else []
-    lines: list[RenderableType] = [prompt_line(prompt, screen)]
     if not positions:
-        why = prompt["error_message"] or "nothing was measured"
-        return [*lines, Text("error: ", style="bold red").append(screen.visible(why), style="not bold")]
+        return failure(prompt, screen)
+    lines: list[RenderableType] = [prompt_line(prompt, screen)]
     probe = Probe(tables, prompt, positions[-1])
-    for note in _notes(probe):
+    for note in probe.notes("notes"):
         lines += screen.wrap(f"note: {screen.visible(note)}", hang=2, style="dim")
     for one in attributed(probe):
         lines += [Text(""), *_target(probe, one, screen)]
@@ -86,21 +76,22 @@ def _target(probe: Probe, one: Attributed, screen: Screen) -> list[RenderableTyp
     if one.versus:
         foils = ", ".join(screen.quoted(foil, 24) for foil in one.versus)
         what = f"{screen.quoted(one.target, 24)} against {foils}: log-odds {one.value:+.2f}"
-    lines: list[RenderableType] = [
-        *screen.wrap(f"Which part of the prompt did it: {what}", style="bold", hang=2)
+    return [
+        *screen.wrap(f"Which part of the prompt did it: {what}", style="bold", hang=2),
+        *shading(probe, one, screen),
+        Text(""),
+        *_table(one, screen),
+        *_windows(one, screen),
+        Text(""),
+        *_closing(one, screen),
+        *(line for method in one.methods for line in screen.wrap(_worth(method), hang=2, style="dim")),
     ]
-    lines += [*shading(probe, one, screen), Text("")]
-    lines += _table(one, screen)
-    lines += _windows(one, screen)
-    lines += [Text(""), *_closing(one, screen)]
-    for method in one.methods:
-        lines += screen.wrap(_worth(method), hang=2, style="dim")
-    return lines
 
 
 def _table(one: Attributed, screen: Screen) -> list[Text]:
-    """Spans by methods, as many methods side by side as fit."""
+    """A table of spans by methods, in blocks of as many methods as fit the screen."""
     room = max(1, (screen.width - NAME - 11) // CELL)
+    shown = one.extremes(MOST_SPANS)
     lines: list[Text] = []
     for start in range(0, len(one.methods), room):
         some = one.methods[start : start + room]
@@ -108,7 +99,7 @@ def _table(one: Attributed, screen: Screen) -> list[Text]:
             padded(SHORT.get(m.name, m.name), CELL, right=True) for m in some
         )
         lines.append(Text(head + ("  differ" if one.differ else ""), style="dim"))
-        for at in _chosen(one):
+        for at in shown:
             name = screen.shorten(screen.spaced(one.spans[at]), NAME - 1)
             line = Text(padded(name, NAME))
             for method in some:
@@ -118,7 +109,7 @@ def _table(one: Attributed, screen: Screen) -> list[Text]:
                 )
             line.append(f"  {one.disagrees[at]}" if one.disagrees[at] else "", style="yellow")
             lines.append(line)
-    left = len(one.spans) - len(_chosen(one))
+    left = len(one.spans) - len(shown)
     more = f" {left:,} more spans are in the table attributions." if left else ""
     units = "nats" if all(method.unit == "nats" for method in one.methods) else "nats, surrogate: logits"
     legend = f"{units}; above 0 the span preserves the target; * ranked first by the method.{more}"
@@ -129,15 +120,8 @@ def _style(method: Method, at: int) -> str:
     return {"preserving": "green", "eliminating": "red"}.get(method.directions[at], "dim")
 
 
-def _chosen(one: Attributed) -> list[int]:
-    if len(one.spans) <= MOST_SPANS:
-        return list(range(len(one.spans)))
-    order = sorted(range(len(one.spans)), key=lambda at: -one.methods[0].scores[at])
-    return sorted([*order[: MOST_SPANS // 2], *order[-(MOST_SPANS // 2) :]])
-
-
 def _windows(one: Attributed, screen: Screen) -> list[Text]:
-    """Knockouts by window of layers, of the spans that they rank first."""
+    """Knockout scores by window of layers, for the spans with the largest scores."""
     lines: list[Text] = []
     for method in one.methods:
         if not method.windows:
@@ -157,7 +141,7 @@ def _windows(one: Attributed, screen: Screen) -> list[Text]:
 
 
 def _closing(one: Attributed, screen: Screen) -> list[Text]:
-    """One sentence: which span it is by the most methods, and how far they agree."""
+    """Which span most methods rank first, and how far the methods agree."""
     votes: dict[int, list[str]] = {}
     for method in one.methods:
         votes.setdefault(method.first, []).append(method.name)
@@ -175,7 +159,7 @@ def _closing(one: Attributed, screen: Screen) -> list[Text]:
 
 
 def _worth(method: Method) -> str:
-    """What a method cost, and what is known of its quality."""
+    """Cost and quality of a method."""
     row = method.facts
     said = [f"{row['n_forward_passes']:,} passes, {row['tokens_processed']:,} tokens"]
     if row["n_backward_passes"]:
@@ -190,12 +174,3 @@ def _worth(method: Method) -> str:
         these = "its first span" if row["top_k"] == 1 else f"its first {row['top_k']}"
         said.append(f"{-row['top_k_drop']:+.2f} nats without {these}")
     return f"{method.name}: {'; '.join(said)}"
-
-
-def _notes(probe: Probe) -> Sequence[str]:
-    """Notes of ``run.json`` on this prompt."""
-    config = probe.run.manifest.config
-    notes = config.get("notes", []) if isinstance(config, dict) else []
-    start = f"{probe.prompt['prompt_id']}: "
-    said = [str(note) for note in notes] if isinstance(notes, list) else []
-    return [note.removeprefix(start) for note in said if note.startswith(start)]

@@ -1,4 +1,4 @@
-"""A decoding walk: the text that was written, and for each token what almost survived in its place."""
+"""Show a decoding walk: the text written, and for each token what almost survived in its place."""
 
 from __future__ import annotations
 
@@ -14,18 +14,14 @@ TOKEN_WIDTH = 16
 
 
 def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
-    """The walk of one prompt; nothing where none was taken."""
+    """Lines of a prompt's walk; nothing where the model wrote nothing."""
     steps = tables.rows("walk", prompt["prompt_id"])
     if not steps:
         return []
-    chain = screen.visible(steps[0]["chain"])
-    title = Text(f"Written through {chain}", style="bold")
-    title.append(
-        "  (token, its probability there, survivors; then the likeliest token cut)", style="not bold dim"
-    )
+    title = f"Written through {screen.visible(steps[0]['chain'])}"
+    lines = screen.titled(title, "token, its probability there, survivors; then the likeliest token cut")
     written = screen.visible("".join(step["token"] for step in steps))
-    lines = [*screen.wrap(title.plain, style="dim"), *screen.wrap(f"\u201c{written}\u201d", indent=2, hang=0)]
-    lines[0].highlight_words([f"Written through {chain}"], style="not dim bold")
+    lines += screen.wrap(f"\u201c{written}\u201d", indent=2)
     width = max(len(str(steps[-1]["step"])), 2)
     for step in steps[:MOST_STEPS]:
         lines += _step(step, width, screen)

@@ -1,4 +1,4 @@
-"""The figures of a whole comparison: outcomes on both sides, pairs that moved most, statistics."""
+"""Make the figures of a whole comparison: outcomes on both sides, pairs that moved most, statistics."""
 
 from __future__ import annotations
 
@@ -14,39 +14,30 @@ from elimtool.report.figures.words import SCREEN, label
 MOST_MOVED = 20
 MOST_STATISTICS = 60
 SURE = 0.05
-"""False discovery rate under which a difference counts as one."""
+"""False discovery rate below which a difference is counted."""
 
 
 class Compared:
-    """The rows that these figures share: those of pairs that are no controls.
-
-    Args:
-        tables: The comparison's tables, by pair.
-    """
+    """The rows that these figures share: those of pairs that are not controls."""
 
     def __init__(self, tables: Keyed) -> None:
         self.tables = tables
-        self.pairs = [row for row in self.all("pairs") if row["control"] is None and row["status"] == "ok"]
+        self.pairs = [row for row in tables.all("pairs") if row["control"] is None and row["status"] == "ok"]
         self.ids = {row["pair_id"] for row in self.pairs}
 
-    def all(self, name: str) -> list[Row]:
-        """All rows of a table; nothing where the comparison has no such table."""
-        table = self.tables.arrow(name)
-        return [] if table is None else table.to_pylist()
-
     def rows(self, name: str) -> list[Row]:
-        """Its rows of these pairs."""
-        return [row for row in self.all(name) if row["pair_id"] in self.ids]
+        """Rows of a table that belong to these pairs."""
+        return [row for row in self.tables.all(name) if row["pair_id"] in self.ids]
 
 
 def overview(tables: Keyed) -> list[Figure]:
-    """Every figure of a comparison that its tables can fill."""
+    """Make every figure of a comparison that its tables can fill."""
     view = Compared(tables)
     return [one for make in COMPARED.values() for one in make(view)]
 
 
 def outcomes(view: Compared) -> list[Figure]:
-    """How many targets came to each end on the two sides."""
+    """Count the targets by outcome on both sides, and the outcomes that changed."""
     rows = view.rows("verdict_differences")
     if not rows:
         return []
@@ -78,7 +69,7 @@ def outcomes(view: Compared) -> list[Figure]:
 
 
 def moved(view: Compared) -> list[Figure]:
-    """The pairs whose targets moved most."""
+    """Rank the pairs by how far their targets moved."""
     most: dict[str, float] = {}
     for row in view.rows("verdict_differences"):
         change = row["final_logprob_difference"]
@@ -101,7 +92,7 @@ def moved(view: Compared) -> list[Figure]:
 
 
 def onsets(view: Compared) -> list[Figure]:
-    """After which layers pairs part beyond their controls."""
+    """Count the layers after which pairs part beyond their controls."""
     counts = Counter(row["onset_layer"] for row in view.pairs if row["onset_layer"] is not None)
     if not counts:
         return []
@@ -120,8 +111,8 @@ def onsets(view: Compared) -> list[Figure]:
 
 
 def statistics(view: Compared) -> list[Figure]:
-    """Mean differences with their intervals, the surest first."""
-    rows = [row for row in view.all("statistics") if row["scope"] == "all"]
+    """List mean differences with their intervals, the smallest q first."""
+    rows = [row for row in view.tables.all("statistics") if row["scope"] == "all"]
     rows.sort(key=lambda row: (row["q_value"] is None, row["q_value"], -abs(row["mean_difference"])))
     if not rows:
         return []
@@ -148,7 +139,7 @@ def statistics(view: Compared) -> list[Figure]:
 
 
 def _where(row: Row) -> str:
-    """Span, layer, chain and stage that a statistic is of."""
+    """Span, layer, chain and stage of a statistic."""
     layer = "" if row["layer"] is None else f"layer {row['layer']}"
     parts = (label(row["span"] or ""), layer, label(row["chain"] or ""), label(row["stage"] or ""))
     return " ".join(part for part in parts if part)

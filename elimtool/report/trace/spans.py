@@ -1,4 +1,4 @@
-"""Spans of a long or structured prompt: a line each with its retention by band; of many, the extremes."""
+"""List the spans of a long or structured prompt with their retention by band; of many, the extremes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from elimtool.prompts.prompt import SINK
-from elimtool.report.heat import Band, SpanHeat
 from elimtool.report.numbers import HEAT, heat_step, share, times
 from elimtool.report.screen import Screen, isolated, padded
+from elimtool.report.trace.heat import Band, SpanHeat
 
 ALL_SHOWN = 12
-"""Up to this many spans are all shown, in order; of more, the extremes."""
+"""Up to this many spans are all shown, in order; of more, the ``TOP`` and ``BOTTOM`` ones."""
 TOP, BOTTOM = 5, 3
 CELL = 8
 FEW_BANDS = 3
 
 
 def span_lines(heats: Sequence[SpanHeat], layers: Sequence[Band], screen: Screen) -> list[Text]:
-    """A table of spans with a heat cell for each band, and the sink's share below."""
+    """Draw a table of spans with a heat cell for each band, and the sink's share below."""
     chosen = _columns(len(layers), screen.width)
     room = max(screen.width - 8 - CELL * len(chosen), 6)
     names = [isolated(screen.shorten(screen.visible(heat.name), room)) for heat in heats]
@@ -47,7 +47,7 @@ def _columns(count: int, width: int) -> list[int]:
 
 
 def _chosen(heats: Sequence[SpanHeat]) -> tuple[list[int], int]:
-    """Indices of the spans to show, and how many are left out: all in order, or the extremes by retention."""
+    """Indices of the spans to show, all in order or the extremes by retention, and how many are left out."""
     if len(heats) <= ALL_SHOWN:
         return list(range(len(heats))), 0
     ordered = sorted(range(len(heats)), key=lambda index: -(heats[index].overall or 0.0))

@@ -1,4 +1,4 @@
-"""Engines side by side: for each pair of chains, how far apart they leave the output and who keeps what."""
+"""Compare engines: how far apart each pair of chains leaves the output, and what each alone keeps."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from elimtool.report.numbers import share
 from elimtool.report.screen import Screen
 
 NAMED = 3
-"""How many tokens that one chain keeps alone are named."""
+"""Tokens that are named of those one chain alone keeps."""
 
 
 def engines(probe: Probe, screen: Screen) -> list[Text]:
-    """One line a pair of chains; nothing where fewer than two chains ran."""
+    """One sentence a pair of chains; nothing where fewer than two chains ran."""
     rows = probe.rows("chain_differences")
     if not rows:
         return []
-    lines = screen.wrap("Side by side  (total variation: the share of draws that must differ)", style="dim")
-    lines[0].highlight_words(["Side by side"], style="not dim bold")
+    lines = screen.titled("Side by side", "total variation: the share of draws that must differ")
     for row in rows:
         lines += screen.wrap(_sentence(row, screen), hang=4, indent=2)
     return lines

@@ -1,4 +1,4 @@
-"""The figures of one pair of a comparison, by name, in the order of the page."""
+"""Make the figures of one pair of a comparison."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ from typing import Any
 
 from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Keyed
+from elimtool.report.figures.course import RAW_NOTE
 from elimtool.report.figures.figure import Figure, Heat, Line, Lines, Listing, Number
 from elimtool.report.figures.words import label, quoted
 
 MOST_HEADS = 20
-"""Heads that are listed, those that moved most."""
+"""Heads that are listed: those that moved most."""
 MOST_FLIPS = 60
 NO_CHANGE = "-"
 
 
 class PairRows:
-    """The rows of one pair.
-
-    Args:
-        tables: The comparison's tables.
-        row: Its row in ``pairs``.
-    """
+    """The rows of one pair; ``row`` is that of table ``pairs``."""
 
     def __init__(self, tables: Keyed, row: Row) -> None:
         self.row = row
@@ -31,24 +27,24 @@ class PairRows:
         self._rows: dict[str, Rows] = {}
 
     def rows(self, name: str) -> Rows:
-        """Its rows of a table; nothing where the comparison has no such table."""
+        """Rows of a table that belong to the pair."""
         if name not in self._rows:
             self._rows[name] = self._tables.rows(name, self.row["pair_id"])
         return self._rows[name]
 
 
 def figures(pair: PairRows) -> list[Figure]:
-    """Every figure of a pair that its tables can fill."""
+    """Make every figure of a pair that its tables can fill."""
     return [one for make in PAIR.values() for one in make(pair)]
 
 
 def ranks(pair: PairRows) -> list[Figure]:
-    """Rank of every followed token after each layer, on both sides."""
+    """Plot the rank of every followed token after each layer, on both sides."""
     return _course(pair, "ranks", "rank", "Rank by layer")
 
 
 def probabilities(pair: PairRows) -> list[Figure]:
-    """Probability of every followed token after each layer, on both sides."""
+    """Plot the probability of every followed token after each layer, on both sides."""
     return _course(pair, "probabilities", "prob", "Probability by layer")
 
 
@@ -68,7 +64,7 @@ def _course(pair: PairRows, name: str, column: str, title: str) -> list[Figure]:
     lenses = list(dict.fromkeys(row[f"lens_{side}"] for side in "ab" for row in rows if row["layer"] >= 0))
     note = "Full lines: A. Dashed: B."
     if "raw" in lenses:
-        note += " Lens raw: probabilities mislead before the last layers, ranks less so."
+        note += f" {RAW_NOTE}"
     return [
         Lines(
             name=name,
@@ -82,7 +78,7 @@ def _course(pair: PairRows, name: str, column: str, title: str) -> list[Figure]:
 
 
 def divergence(pair: PairRows) -> list[Figure]:
-    """How far the two sides are apart after each layer, and what controls reach."""
+    """Plot the divergence of the two sides after each layer, and that of controls."""
     rows = [row for row in pair.rows("divergence") if row["layer"] is not None]
     if not any(row["js"] is not None for row in rows):
         return []
@@ -106,7 +102,7 @@ def divergence(pair: PairRows) -> list[Figure]:
 
 
 def attention(pair: PairRows) -> list[Figure]:
-    """Which spans gain or lose attention from A to B, layer by layer."""
+    """Map the spans that gain or lose attention from A to B, layer by layer."""
     rows = pair.rows("attention_differences")
     spans = list(dict.fromkeys(row["span"] for row in rows))
     layers = sorted({row["layer"] for row in rows})
@@ -133,7 +129,7 @@ def attention(pair: PairRows) -> list[Figure]:
 
 
 def heads(pair: PairRows) -> list[Figure]:
-    """The heads that turn most from one span to another."""
+    """List the heads that turn most from one span to another."""
     rows = [row for row in pair.rows("head_differences") if row["retention_shift"] is not None]
     rows.sort(key=lambda row: -abs(row["z"] if row["z"] is not None else row["retention_shift"]))
     if not rows:
@@ -164,7 +160,7 @@ def heads(pair: PairRows) -> list[Figure]:
 
 
 def stages(pair: PairRows) -> list[Figure]:
-    """What each sampler stage removes on the two sides."""
+    """List what each sampler stage removes on the two sides."""
     rows = pair.rows("sampling_differences")
     if not rows:
         return []
@@ -191,14 +187,14 @@ def stages(pair: PairRows) -> list[Figure]:
 
 
 def _stage(row: Row, side: str, column: str) -> Any:
-    """A stage's number on one side, or that the stage is not there or off."""
+    """A stage's number on one side, or ``no such stage`` or ``off``."""
     if row[f"active_{side}"] is None:
         return "no such stage"
     return row[f"{column}_{side}"] if row[f"active_{side}"] else "off"
 
 
 def flips(pair: PairRows) -> list[Figure]:
-    """Tokens that are eliminated on one side alone."""
+    """List the tokens that only one side eliminates."""
     rows = sorted(
         pair.rows("flips"),
         key=lambda row: (not row["is_target"], -max(row["prob_a"] or -inf, row["prob_b"] or -inf)),
@@ -226,7 +222,7 @@ def flips(pair: PairRows) -> list[Figure]:
 
 
 def _by(row: Row) -> str:
-    """What eliminates a token."""
+    """Name what eliminates a token."""
     if row["where"] == "layer":
         return f"layer {row['layer']}"
     if row["where"] == "stage":
@@ -235,7 +231,7 @@ def _by(row: Row) -> str:
 
 
 def alignment(pair: PairRows) -> list[Figure]:
-    """Tokens of the two prompts that do not correspond."""
+    """List the tokens of the two prompts that do not correspond."""
     rows = [row for row in pair.rows("alignment") if row["operation"] != "equal"]
     if not rows:
         return []

@@ -1,4 +1,4 @@
-"""The strip: the prompt's tokens or spans with their retention per band of layers, as lines of text."""
+"""Draw the strip: a prompt's tokens or spans with bars for their retention by band of layers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from elimtool.report.facts import Probe
-from elimtool.report.heat import Band, SpanHeat, bands, span_heat
 from elimtool.report.numbers import HEAT, heat_step, share, times
 from elimtool.report.screen import Screen, isolated, padded
-from elimtool.report.spans import span_lines
+from elimtool.report.trace.heat import Band, SpanHeat, bands, span_heat
+from elimtool.report.trace.spans import span_lines
 
 MOST_BANDS = 5
 BANDS_WHEN_WRAPPED = 3
@@ -29,12 +29,12 @@ class Cell:
 
     @property
     def width(self) -> int:
-        """Cells that the text takes."""
+        """Width of the text, in cells."""
         return cell_len(self.text)
 
 
 def strip(probe: Probe, screen: Screen) -> list[Text]:
-    """The lines of the strip; empty where the run has no attention."""
+    """Draw the strip; nothing where the run has no attention."""
     layers = bands(probe, MOST_BANDS)
     if not layers:
         return []
@@ -46,7 +46,7 @@ def strip(probe: Probe, screen: Screen) -> list[Text]:
     cells = _cells(probe, heats, screen)
     left = _left_width(layers)
     blocks = _blocks(cells, screen.width - left)
-    if len(blocks) > 2:
+    if len(blocks) > 2:  # fewer bands keep a wrapped prompt on one screen
         layers = bands(probe, BANDS_WHEN_WRAPPED)
         heats = span_heat(probe, layers)
         cells = _cells(probe, heats, screen)
@@ -58,7 +58,7 @@ def strip(probe: Probe, screen: Screen) -> list[Text]:
 
 
 def _title(probe: Probe, screen: Screen) -> list[Text]:
-    """What the strip shows, and how to read its bars."""
+    """Title and legend of the bars."""
     what = f"What {screen.quoted(probe.tokens[probe.position], 16)} attends to, by layers"
     low, even, high = screen.steps[0], screen.steps[3], screen.steps[7]
     legend = f"{low} under 0.25x, {even} even share, {high} over 5x"
@@ -74,7 +74,7 @@ def _only_sink(probe: Probe, screen: Screen) -> list[Text]:
 
 
 def _cells(probe: Probe, heats: Sequence[SpanHeat], screen: Screen) -> list[Cell]:
-    """The tokens up to the probed one; one leading space becomes a gap, all other white space is drawn."""
+    """Cells of the tokens up to the probed one; a leading space becomes a gap, other white space is drawn."""
     by_token = {heat.token: heat for heat in heats}
     cells = []
     for index, token in enumerate(probe.tokens[: probe.position + 1]):
@@ -90,7 +90,7 @@ def _cells(probe: Probe, heats: Sequence[SpanHeat], screen: Screen) -> list[Cell
 
 
 def _blocks(cells: Sequence[Cell], width: int) -> list[list[Cell]]:
-    """The cells broken into lines of at most ``width``."""
+    """Break the cells into lines of at most ``width``."""
     blocks: list[list[Cell]] = [[]]
     used = 0
     for cell in cells:

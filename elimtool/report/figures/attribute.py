@@ -1,15 +1,15 @@
-"""Attribution of one position in: spans by method as a heat map, bars of one method, and a list out."""
+"""Draw an attribution: spans by method as a heat map, bars of one method, a list of methods."""
 
 from __future__ import annotations
 
-from elimtool.report.attribution_rows import Attributed, Method, attributed
+from elimtool.report.attribute.rows import Attributed, Method, attributed
 from elimtool.report.facts import Probe
 from elimtool.report.figures.figure import Bar, Bars, Figure, Heat, Listing
 from elimtool.report.figures.words import label, quoted
 from elimtool.report.numbers import share
 
 MOST = 30
-"""Of more spans the most preserving and the most eliminating ones are shown."""
+"""Rows of spans; of more spans the most preserving and the most eliminating ones are shown."""
 NOTE = (
     "Above 0 the span preserves the token, below 0 it eliminates it: nats of its log-probability (or"
     " log-odds against the foils), for contextcite logits. Gradients are first-order guesses, the others ran"
@@ -18,12 +18,7 @@ NOTE = (
 
 
 def attribution(probe: Probe, target: str | None = None) -> list[Figure]:
-    """For each target: spans by method, the scores of the first method, and what each method is worth.
-
-    Args:
-        probe: Prompt and position.
-        target: Only this one, as it was scored; None for all.
-    """
+    """Make three figures for each target, or for one: spans by method, first method, cost and quality."""
     return [
         figure
         for one in attributed(probe)
@@ -32,16 +27,8 @@ def attribution(probe: Probe, target: str | None = None) -> list[Figure]:
     ]
 
 
-def _shown(one: Attributed) -> list[int]:
-    count = len(one.spans)
-    if count <= MOST:
-        return list(range(count))
-    order = sorted(range(count), key=lambda at: -one.methods[0].scores[at])
-    return sorted([*order[: MOST // 2], *order[-(MOST // 2) :]])
-
-
 def _heat(one: Attributed) -> Heat:
-    shown = _shown(one)
+    shown = one.extremes(MOST)
     left = len(one.spans) - len(shown)
     more = f" {left:,} spans between the extremes are left out." if left else ""
     return Heat(
@@ -71,7 +58,7 @@ def _bars(one: Attributed) -> Bars:
                 method.scores[at],
                 f"methods differ: {one.disagrees[at]}" if one.disagrees[at] else "",
             )
-            for at in _shown(one)
+            for at in one.extremes(MOST)
         ],
     )
 

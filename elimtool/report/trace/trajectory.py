@@ -1,4 +1,4 @@
-"""Rank trajectories: each followed token's way through the layers, as a sparkline with words."""
+"""Draw rank trajectories: a sparkline and a few words for each followed token."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
 from elimtool.report.facts import Probe, Trajectory
-from elimtool.report.milestones import briefly, in_words
 from elimtool.report.numbers import rank_step
 from elimtool.report.screen import Screen, padded
+from elimtool.report.trace.milestones import briefly, in_words
 
 FEW = 3
-"""Up to this many tokens are told with all their milestones; more get one line each."""
+"""Up to this many tokens are shown with all their milestones; of more, each gets one line."""
 WIDEST_SPARK = 40
 NAME = 18
 
 
 def trajectories(probe: Probe, screen: Screen) -> list[RenderableType]:
-    """The lines of all followed tokens; empty where the run has no lens table."""
+    """One or more lines for each followed token; nothing where the run has no lens table."""
     followed = probe.trajectories
     if not followed:
         return []
@@ -54,7 +54,7 @@ def _title(probe: Probe, fully: bool, screen: Screen) -> Text:
 
 
 def _told(line: Text, one: Trajectory, fully: bool, screen: Screen) -> list[RenderableType]:
-    """The line with its words: beside it where they fit, else below, indented."""
+    """Put the words beside the line where they fit, else below it, indented."""
     words = in_words(one.ranks, screen) if fully else briefly(one.ranks)
     words = "; ".join([words, *_marks(one)])
     if line.cell_len + 2 + len(words) <= screen.width:
@@ -64,12 +64,13 @@ def _told(line: Text, one: Trajectory, fully: bool, screen: Screen) -> list[Rend
 
 
 def _marks(one: Trajectory) -> list[str]:
-    """What a reader must know about a row."""
+    """Remarks on a row: foil, ambiguous, tied, or longer than the token that is read."""
     marks = ["foil"] if one.is_foil else []
     if one.ambiguous:
         marks.append("ambiguous: another has the same first token")
     if one.ties:
         marks.append(f"tied with {one.ties:,}")
+    # a target of one token has the same probability twice, but for rounding
     if one.whole_logprob is not None and one.prob > 0 and abs(one.whole_logprob - log(one.prob)) > 1e-3:
         marks.append(f"all its tokens p {spell_prob(exp(one.whole_logprob))}")
     return marks
@@ -84,7 +85,7 @@ def _spark(one: Trajectory, worst: int, width: int, screen: Screen) -> Text:
 
 
 def _sampled(ranks: Sequence[int], width: int) -> list[int]:
-    """At most ``width`` readings, evenly spaced, the first and the last among them."""
+    """At most ``width`` evenly spaced readings, always with the first and the last."""
     if len(ranks) <= width:
         return list(ranks)
     return [ranks[round(index * (len(ranks) - 1) / (width - 1))] for index in range(width)]

@@ -1,4 +1,4 @@
-"""Gather the data of a comparison's page: facts of both sides, a line a pair, each pair's figures."""
+"""Gather the data of a comparison's page: facts on both sides, a line for each pair, each pair's figures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from elimtool.analysis.closing import spell_prob
 from elimtool.files.rows import Row
 from elimtool.report.facts import Keyed
 from elimtool.report.figures import palette
-from elimtool.report.figures.compared.overview import overview
-from elimtool.report.figures.compared.pair import PairRows, figures
+from elimtool.report.figures.compare.overview import overview
+from elimtool.report.figures.compare.pair import PairRows, figures
 from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import SCREEN, quoted
 from elimtool.run.comparison import Comparison
@@ -21,12 +21,7 @@ HASHES = re.compile(r"[0-9a-f]{16} \| [0-9a-f]{16}")
 
 
 def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
-    """What the page shows first, as ``payload.front``.
-
-    Args:
-        comparison: What was compared.
-        most: Tell at most so many pairs; None for all.
-    """
+    """Gather what the page shows first, in the form of ``payload.front``; at most ``most`` pairs."""
     tables = keyed(comparison)
     pairs = _pairs(tables)
     shown = pairs[:most]
@@ -45,7 +40,7 @@ def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
 
 
 def details(comparison: Comparison, most: int | None = None) -> Iterator[dict[str, Any]]:
-    """Each pair, in the order of ``front``, as ``payload.details``."""
+    """Yield each pair, in the order of ``front`` and the form of ``payload.details``."""
     tables = keyed(comparison)
     for row in _pairs(tables)[:most]:
         ok = row["status"] == "ok"
@@ -58,9 +53,8 @@ def keyed(comparison: Comparison) -> Keyed:
 
 
 def _pairs(tables: Keyed) -> list[Row]:
-    """All pairs, controls behind what they belong to."""
-    table = tables.arrow("pairs")
-    rows = [] if table is None else table.to_pylist()
+    """All pairs, controls after the pair that they belong to."""
+    rows = tables.all("pairs")
     place = {row["pair_id"]: number for number, row in enumerate(rows)}
     return sorted(
         rows, key=lambda row: (place.get(row["of"], place[row["pair_id"]]), row["control"] is not None)
@@ -87,7 +81,7 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
 
 
 def name_of(row: Row, number: int) -> str:
-    """What a list calls a pair: its id, unless that is made of the hashes of two texts."""
+    """Name a pair in a list: by its id, unless that is made of the hashes of two texts."""
     if row["control"] is not None:
         return f"control: {row['control']}"
     return f"pair {number}" if HASHES.fullmatch(row["pair_id"]) else str(row["pair_id"])
@@ -131,7 +125,7 @@ def _probe(pair: PairRows) -> dict[str, Any]:
 
 
 def output(row: Row) -> str:
-    """What the two sides would write, and whether the shared beginning was the same to the model."""
+    """Write what the two sides predict, and whether their common beginning was the same to the model."""
     a, b = (_top(row, side) for side in "ab")
     said = [f"Most probable: {a} in A, {b} in B."]
     if row["js_output"] is not None:
@@ -173,7 +167,7 @@ def _verdict(row: Row) -> dict[str, Any]:
 
 
 def _moved(row: Row, name: str) -> str:
-    """What a fact of the verdict was and is, where that differs."""
+    """A fact of the verdict on both sides, where it differs."""
     a, b = row[f"{name}_a"], row[f"{name}_b"]
     if a == b:
         return ""

@@ -1,4 +1,4 @@
-"""The rows of an attribution at one position, gathered by target, method and span."""
+"""Group the attribution rows of one position by target, method and span."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from elimtool.report.facts import Probe
 
 @dataclass(frozen=True)
 class Method:
-    """What one method gave to the spans of a target.
+    """Scores of one method for the spans of a target.
 
     Attributes:
-        name: Of the method.
-        unit: Of the scores.
-        scores, ranks, directions: By span.
-        windows: Scores by span, for each window of layers.
+        name: Name of the method.
+        unit: Unit of the scores.
+        scores, ranks, directions: One value a span.
+        windows: Scores by span, for each window (first layer, last layer).
         facts: Its row of ``attribution_methods``.
     """
 
@@ -38,15 +38,15 @@ class Method:
 
 @dataclass(frozen=True)
 class Attributed:
-    """One target.
+    """Attributions of one target.
 
     Attributes:
-        target: As it was scored.
-        versus: Foils that it is held against.
-        value: What is attributed.
+        target: The target as it was scored.
+        versus: Foils that it is compared with.
+        value: The value that is attributed: log-probability, or log-odds against the foils.
         spans: Names of the parts.
-        disagrees: By span, where methods disagree; ``None`` where they agree.
-        methods: In order.
+        disagrees: One entry a span: how methods disagree, ``None`` where they agree.
+        methods: The methods in the order of the table.
         correlations: Rank correlations of pairs of methods.
     """
 
@@ -65,12 +65,17 @@ class Attributed:
 
     @property
     def differ(self) -> int:
-        """Spans about which methods disagree."""
+        """Number of spans about which methods disagree."""
         return sum(one is not None for one in self.disagrees)
+
+    def extremes(self, most: int) -> list[int]:
+        """Indices of at most ``most`` spans: of more, the first method's highest and lowest."""
+        order = sorted(range(len(self.spans)), key=lambda at: -self.methods[0].scores[at])
+        return sorted(order if len(order) <= most else [*order[: most // 2], *order[-(most // 2) :]])
 
 
 def attributed(probe: Probe) -> list[Attributed]:
-    """Every target of a position, in the order of the tables."""
+    """Gather the targets of a position, in the order of the tables."""
     rows = probe.rows("attributions")
     pairs = probe.rows("attribution_agreement")
     found = []

@@ -1,4 +1,4 @@
-"""The terminal story of ``elimtool trace``: Rich renderables that read without colour."""
+"""Lay out the terminal story of ``elimtool trace``, readable without colour."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from elimtool.analysis.evidence import findings_in_words
 from elimtool.analysis.regime_sentence import regime_sentence
 from elimtool.analysis.verdict import in_words
 from elimtool.files.rows import Row
-from elimtool.report.effects import effect_lines
-from elimtool.report.engines import engines
 from elimtool.report.facts import Probe, Tables
-from elimtool.report.head import head, model_line, prompt_line
+from elimtool.report.head import chapters, failure, head, model_line
 from elimtool.report.ledger import ChainLedger, ledger, ledgers
-from elimtool.report.positions import position_lines
-from elimtool.report.screen import MOST_PROMPTS, Screen
-from elimtool.report.strip import strip
-from elimtool.report.trajectory import FEW, trajectories
-from elimtool.report.walk import walk_lines
+from elimtool.report.screen import MOST_PROMPTS, Screen, spaced
+from elimtool.report.trace.effects import effect_lines
+from elimtool.report.trace.engines import engines
+from elimtool.report.trace.positions import position_lines
+from elimtool.report.trace.strip import strip
+from elimtool.report.trace.trajectory import FEW, trajectories
+from elimtool.report.trace.walk import walk_lines
 from elimtool.run.reader import Run
 
 NARROWEST = 20
 MOST_SENTENCES = 5
-"""Up to this many targets have a sentence each; of more, the three with the best final rank."""
+"""Up to this many targets get a sentence each; of more, the three with the best final rank."""
 
 
 def story(
     run: Run, *, width: int = 80, encoding: str = "utf-8", most_prompts: int = MOST_PROMPTS
 ) -> RenderableType:
-    """Tell a run: each prompt's retention strip, rank trajectories, sampler ledger and closing sentences.
+    """Lay out a run: each prompt's retention strip, rank trajectories, sampler ledger and closing sentences.
 
     Args:
         run: From ``elimtool.trace`` or ``elimtool.open_run``.
         width: Columns to lay it out for.
         encoding: Encoding of the stream; one that lacks block characters gets an ASCII story.
-        most_prompts: Tell so many prompts; the others are counted.
+        most_prompts: Prompts to show; the others are only counted.
 
     Raises:
         ElimError: A table of the run cannot be read.
@@ -47,12 +47,8 @@ def story(
     table = tables.arrow("prompts")
     prompts = table.slice(0, most_prompts).to_pylist() if table is not None else []
     count = table.num_rows if table is not None else 0
-    parts: list[RenderableType] = [model_line(run.manifest, run.n_layers or 0, screen)]
-    for number, prompt in enumerate(prompts, start=1):
-        parts += _prompt(tables, prompt, number if count > 1 else 0, count, screen)
-    if count > len(prompts):
-        parts += [Text(""), screen.rule(f"{count - len(prompts):,} more prompts are in the tables")]
-    return Constrain(Group(*parts), screen.width)
+    told = chapters(prompts, count, screen, lambda prompt: _prompt(tables, prompt, screen))
+    return Constrain(Group(model_line(run.manifest, run.n_layers or 0, screen), *told), screen.width)
 
 
 def print_story(run: Run, console: Console, *, most_prompts: int = MOST_PROMPTS) -> None:
@@ -65,16 +61,11 @@ def print_story(run: Run, console: Console, *, most_prompts: int = MOST_PROMPTS)
     console.print(told, highlight=False)
 
 
-def _prompt(tables: Tables, prompt: Row, number: int, count: int, screen: Screen) -> list[RenderableType]:
-    parts: list[RenderableType] = []
-    if number:
-        parts += [Text(""), screen.rule(f"{number} of {count}: {screen.visible(prompt['prompt_id'])}")]
+def _prompt(tables: Tables, prompt: Row, screen: Screen) -> list[RenderableType]:
     positions = tables.positions(prompt["prompt_id"]) if prompt["status"] == "ok" else []
     if not positions:
-        why = prompt["error_message"] or "nothing was measured"
-        error = Text("error: ", style="bold red").append(screen.visible(why), style="not bold")
-        return [*parts, prompt_line(prompt, screen), error]
-    probe = Probe(tables, prompt, positions[-1])
+        return failure(prompt, screen)
+    probe = Probe(tables, prompt, positions[-1])  # a story of every position would fill many screens
     chains = ledgers(probe)
     sections: list[list[RenderableType]] = [
         head(probe, len(positions), screen),
@@ -87,13 +78,11 @@ def _prompt(tables: Tables, prompt: Row, number: int, count: int, screen: Screen
         _closing(probe, chains, screen),
         list(effect_lines(probe, screen)),
     ]
-    for index, section in enumerate(section for section in sections if section):
-        parts += [Text(""), *section] if index else section
-    return parts
+    return spaced(sections)
 
 
 def _closing(probe: Probe, chains: list[ChainLedger], screen: Screen) -> list[RenderableType]:
-    """The regime of the prediction, then a sentence per target; of many, for the best ranked alone."""
+    """The regime of the prediction, then a sentence a target; of many targets, only the best ranked."""
     targets = [one for one in probe.trajectories if not one.is_foil]
     told = targets
     if len(targets) > MOST_SENTENCES:

@@ -1,4 +1,4 @@
-"""Tell what interventions changed at one position of a prompt."""
+"""Write what interventions changed at one position of a prompt."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ NAME = 24
 
 
 def effect_lines(probe: Probe, screen: Screen) -> list[Text]:
-    """Before and after of each target, the most probable token, and what to know; nothing without any."""
+    """Each target before and after, the most probable token, and notes; nothing without interventions."""
     rows = probe.rows("effects")
     if not rows:
         return []
     title = f"Under {screen.visible(rows[0]['intervention'])}"
-    lines = screen.wrap(f"{title}  (the model's own pass {screen.glyph('→')} under it)", style="dim", hang=2)
-    lines[0].highlight_words([title], style="not dim bold")
+    lines = screen.titled(title, f"the model's own pass {screen.glyph('→')} under it", hang=2)
     for row in rows[:MOST]:
         lines += screen.wrap(_sentence(row, screen), hang=2)
     if len(rows) > MOST:
@@ -30,7 +29,7 @@ def effect_lines(probe: Probe, screen: Screen) -> list[Text]:
     lines += screen.wrap(
         f"most probable: {before} stays" if stays else f"most probable: {_to(before, after, screen)}"
     )
-    for note in _notes(probe):
+    for note in probe.notes("intervention_notes"):
         lines += screen.wrap(f"note: {screen.visible(note)}", hang=2, style="dim")
     return lines
 
@@ -52,12 +51,3 @@ def _sentence(row: Row, screen: Screen) -> str:
 
 def _to(before: str, after: str, screen: Screen) -> str:
     return f"{before} {screen.glyph('→')} {after}"
-
-
-def _notes(probe: Probe) -> list[str]:
-    """Notes of ``run.json`` on this prompt."""
-    config = probe.run.manifest.config
-    notes = config.get("intervention_notes", []) if isinstance(config, dict) else []
-    start = f"{probe.prompt['prompt_id']}: "
-    said = [str(note) for note in notes] if isinstance(notes, list) else []
-    return [note.removeprefix(start) for note in said if note.startswith(start)]

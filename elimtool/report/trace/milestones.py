@@ -1,4 +1,4 @@
-"""Milestones: the layers at which a rank changes enough to be named, out of a whole trajectory."""
+"""Choose the milestones of a trajectory: the layers at which its rank changes enough to be named."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ LEAST_BEND = 0.6
 
 
 def milestones(ranks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Layers and ranks that sketch a trajectory on a logarithmic scale.
+    """Choose the layers and ranks that sketch a trajectory on a logarithmic scale.
 
     The first reading, the best rank if it is better than the last, and the layer from which on the final
     rank holds are always among them; then the readings that stray most from the lines between these.
-
-    Args:
-        ranks: (layer, rank) in order of layers.
     """
     layers = [layer for layer, _ in ranks]
     logs = [log10(rank) for _, rank in ranks]
@@ -28,6 +25,7 @@ def milestones(ranks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     best = min(range(len(ranks)), key=lambda index: logs[index])
     chosen = {0, end} | ({best} if logs[best] < logs[-1] else set())
     while len(chosen) < MOST:
+        # of equal bends the later layer is taken
         bend, index = max((_bend(index, chosen, logs), index) for index in range(len(ranks)))
         if bend < LEAST_BEND:
             break
@@ -36,7 +34,7 @@ def milestones(ranks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _bend(index: int, chosen: set[int], logs: Sequence[float]) -> float:
-    """How far a reading is from the line between the chosen ones around it; 0 outside them."""
+    """Distance of a reading from the line between its chosen neighbours; 0 outside them."""
     before = max((i for i in chosen if i <= index), default=None)
     after = min((i for i in chosen if i >= index), default=None)
     if before is None or after is None or before == after:
@@ -46,7 +44,7 @@ def _bend(index: int, chosen: set[int], logs: Sequence[float]) -> float:
 
 
 def in_words(ranks: Sequence[tuple[int, int]], screen: Screen) -> str:
-    """The milestones as a chain of arrows: ``rank 31,204 at the embedding -> 1 from layer 28``."""
+    """Write the milestones as a chain of arrows: ``rank 31,204 at the embedding -> 1 from layer 28``."""
     points = milestones(ranks)
     last_layer = ranks[-1][0]
     words = []
@@ -60,7 +58,7 @@ def in_words(ranks: Sequence[tuple[int, int]], screen: Screen) -> str:
 
 
 def briefly(ranks: Sequence[tuple[int, int]]) -> str:
-    """The one fact for a crowded table: where it led, or its best rank before the last layer."""
+    """Sum up a trajectory for a crowded table: where it led, or its best rank and where."""
     led = [layer for layer, rank in ranks if rank == 1]
     if ranks[-1][1] == 1:
         return f"1st from {_short(commit_layer(ranks))}"

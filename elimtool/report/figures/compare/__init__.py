@@ -1,0 +1,1 @@
+"""Figures of comparisons: where the two sides differ, as plain data."""

@@ -1,1 +1,0 @@
-"""Figures of comparisons: what the two sides do differently, as plain data."""

@@ -1,0 +1,1 @@
+"""The terminal story of ``elimtool trace``, a module for each of its sections."""

@@ -22,8 +22,8 @@ REGIMES = Table(
             STRING,
             "The first of these that holds: dysfunctional:OOD-confident or dysfunctional:OOD-diffuse (p_high"
             " <= 0.025; confident with a collision of 0.5), dysfunctional:resonant (p_low <= 0.025), strong"
-            " (collision >= 0.5), dysfunctional:weak-signal (context_gain below the reference's 5 % quantile), else"
-            " balanced.",
+            " (collision >= 0.5), dysfunctional:weak-signal (context_gain below the reference's 5 %"
+            " quantile), else balanced.",
             null_when=ABSTAINS,
         ),
         Column(

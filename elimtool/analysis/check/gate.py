@@ -82,8 +82,8 @@ def judge_run(
         against: Another run to compare with, prompt by prompt.
 
     Raises:
-        ElimError: Nothing is selected, a run lacks something that a check reads, the baseline is damaged, or a
-            tolerance is below the noise floor.
+        ElimError: Nothing is selected, a run lacks something that a check reads, the baseline is damaged, or
+            a tolerance is below the noise floor.
     """
     wanted = select_checks(checks, only)
     path = baseline or checks.baseline

@@ -1,1 +1,1 @@
-"""Judge tables: verdicts, effects, checks and comparisons, worked out without a model and without torch."""
+"""Draw conclusions from tables, without a model or torch: verdicts, effects, checks and comparisons."""

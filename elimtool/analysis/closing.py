@@ -1,4 +1,4 @@
-"""The closing sentence: say in words how a target's ranks went by layer, and what each chain did to it."""
+"""Write the closing sentence of a target: the course of its ranks, and what each chain did to it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from elimtool.analysis.fate import ChainFate
 def closing_sentence(
     name: str, ranks: Sequence[tuple[int, int]], prob: float, fates: Sequence[ChainFate]
 ) -> str:
-    """Say how a target came to be drawn or lost.
+    """Describe how a target was kept or lost.
 
-    Layers before the last are judged by rank alone: a raw lens misleads about probabilities.
+    Layers before the last are described by rank only: a raw lens misleads about probabilities.
 
     Args:
-        name: The target as it is to be shown, quotes included.
+        name: The target as it is shown, quotes included.
         ranks: (layer, rank) in order of layers, -1 first; the last is the model's output.
         prob: Probability in the model's output, 0 .. 1.
         fates: One per chain.
@@ -34,7 +34,7 @@ def closing_sentence(
 
 
 def _course(ranks: Sequence[tuple[int, int]]) -> str:
-    """Where the target led, or how near it came."""
+    """Describe where the target led, or how close it came."""
     last, final = ranks[-1]
     led = [layer for layer, rank in ranks if rank == 1]
     if not led:
@@ -52,7 +52,7 @@ def _course(ranks: Sequence[tuple[int, int]]) -> str:
 
 
 def commit_layer(ranks: Sequence[tuple[int, int]]) -> int:
-    """First layer from which on the rank is what it is at the end."""
+    """Find the first layer from which the rank stays what it is at the end."""
     start, final = ranks[-1]
     for layer, rank in reversed(ranks):
         if rank != final:
@@ -62,7 +62,7 @@ def commit_layer(ranks: Sequence[tuple[int, int]]) -> int:
 
 
 def _stretch(layers: Sequence[int]) -> str:
-    """Layers in words: one, an unbroken stretch, or how many there are between two."""
+    """Name layers: one, an unbroken stretch, or how many there are between two."""
     if len(layers) == 1:
         return at_layer(layers[0])
     first, last = layers[0], layers[-1]
@@ -72,12 +72,12 @@ def _stretch(layers: Sequence[int]) -> str:
 
 
 def at_layer(layer: int) -> str:
-    """A layer as a place: ``at the embedding``, ``at layer 12``."""
+    """Name a layer as a place: ``at the embedding``, ``at layer 12``."""
     return f"at {from_layer(layer)}"
 
 
 def from_layer(layer: int) -> str:
-    """A layer by name: ``the embedding``, ``layer 12``."""
+    """Name a layer: ``the embedding``, ``layer 12``."""
     return "the embedding" if layer < 0 else f"layer {layer}"
 
 
@@ -91,7 +91,7 @@ def _fate(fates: Sequence[ChainFate]) -> str:
     among = [fate.chain for fate in fates if fate.survived and fate.left != 1]
     kept = ["is the only token left by " + _listed(alone)] if alone else []
     kept += ["survived " + _listed(among)] if among else []
-    return ", but ".join(_listed(some) for some in (lost, kept) if some)
+    return ", but ".join(_listed(words) for words in (lost, kept) if words)
 
 
 def _cut(fate: ChainFate) -> str:
@@ -104,6 +104,6 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def spell_prob(prob: float) -> str:
-    """A probability in two significant digits; near 1 in as many as show what is missing."""
+    """Write a probability in two significant digits; near 1 in as many as show the distance from 1."""
     missing = 1 - prob
     return f"{prob:.{-floor(log10(missing))}f}" if 1e-9 < missing <= 0.005 else f"{prob:.2g}"

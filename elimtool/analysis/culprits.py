@@ -1,4 +1,4 @@
-"""Culprits: find the head or MLP that did most for or against a target in the table ``components``."""
+"""Find the head or MLP that did most for or against a target, in the table ``components``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from elimtool.files.rows import Row
+
 if TYPE_CHECKING:
     from elimtool.run import Run
 
@@ -18,13 +20,18 @@ Key = tuple[str, int, str]
 """Prompt id, position, target."""
 
 
+def key_of(row: Row) -> Key:
+    """Return the key of a row of a table of targets."""
+    return row["prompt_id"], row["position"], row["target"]
+
+
 @dataclass(frozen=True, slots=True)
 class Shares:
     """Heads and MLPs of one target, in the order of the table ``components``.
 
     Attributes:
-        names: Arrow array of the table's names.
-        rows: Which of them these are.
+        names: Arrow array of the names of all targets' components.
+        rows: Indices of this target's in ``names``.
         layers: Their layers.
         logits: What each gave the target's logit, centred.
     """
@@ -35,28 +42,29 @@ class Shares:
     logits: npt.NDArray[np.float64]
 
     def extreme(self, sign: int, lost: int | None = None) -> tuple[str, float] | None:
-        """The first component with the largest effect of a sign, and that; ``None`` if none has it.
+        """Find the component with the largest effect of a sign, and that effect; ``None`` if there is none.
 
         Args:
             sign: 1 or -1.
-            lost: The layer at which the target was lost: only components from one layer before count.
+            lost: Layer at which the target was lost: only components from one layer before on count.
         """
         signed = sign * self.logits
         if lost is not None:
             signed = np.where(self.layers >= lost - 1, signed, 0.0)
         best = int(signed.argmax())
-        return (
-            (self.names[int(self.rows[best])].as_py(), float(self.logits[best])) if signed[best] > 0 else None
-        )
+        if signed[best] <= 0:
+            return None
+        return self.names[int(self.rows[best])].as_py(), float(self.logits[best])
 
 
 def shares(run: Run) -> dict[Key, Shares]:
-    """Heads and MLPs of every target; a target's rows need not stand together."""
+    """Group the heads and MLPs by target; a target's rows need not be adjacent."""
     if "components" not in run.tables:
         return {}
     table = run.arrow("components").select([*KEY, "kind", "component", "layer", "dla_centred"])
     table = table.filter(pc.is_in(table["kind"], pa.array(["head", "mlp"]))).combine_chunks()
     layers, logits = (table[name].to_numpy() for name in ("layer", "dla_centred"))
+    # a stable sort on one integer per key: a loop over rows in Python would take most of the time
     code = np.zeros(table.num_rows, dtype=np.int64)
     for name in KEY:
         each = table[name].combine_chunks().dictionary_encode()
@@ -65,7 +73,7 @@ def shares(run: Run) -> dict[Key, Shares]:
     starts = np.flatnonzero(np.diff(code[order], prepend=-1))
     found: dict[Key, Shares] = {}
     names = table["component"]
-    for one in np.split(order, starts[1:]) if len(order) else ():
-        key = cast(Key, tuple(table[name][int(one[0])].as_py() for name in KEY))
-        found[key] = Shares(names, one, layers[one], logits[one])
+    for rows in np.split(order, starts[1:]) if len(order) else ():
+        key = cast(Key, tuple(table[name][int(rows[0])].as_py() for name in KEY))
+        found[key] = Shares(names, rows, layers[rows], logits[rows])
     return found

@@ -1,18 +1,19 @@
-"""Effects of interventions: compare every target before and after, from the two passes of one run."""
+"""Compare every target with and without the interventions, from the two passes of one run."""
 
 from __future__ import annotations
 
+from math import isinf
 from typing import TYPE_CHECKING
 
-from elimtool.analysis.culprits import Key
-from elimtool.files.rows import Row, Rows
+from elimtool.analysis.culprits import KEY, Key, key_of
+from elimtool.files.rows import Rows
 
 if TYPE_CHECKING:
     from elimtool.run import Run
 
 
 def effects(run: Run) -> Rows:
-    """Rows of the table ``effects``: each target in the model's own pass and under the interventions.
+    """Make the rows of the table ``effects``: each target in the model's own pass and under interventions.
 
     Args:
         run: A run with interventions that has ``lens``, ``lens_layers``, ``survival`` and ``verdicts``.
@@ -25,7 +26,7 @@ def effects(run: Run) -> Rows:
         versus = before.versus(key)
         rows.append(
             {
-                **dict(zip(("prompt_id", "position", "target"), key, strict=True)),
+                **dict(zip(KEY, key, strict=True)),
                 "intervention": label,
                 "rank_before": row["rank"],
                 "rank_after": later["rank"],
@@ -48,32 +49,28 @@ class _Pass:
     """The output of one pass by target."""
 
     def __init__(self, run: Run) -> None:
-        self.targets = {_key(row): row for row in run.arrow("survival").to_pylist()}
-        self.outcomes = {_key(row): row["outcome"] for row in run.arrow("verdicts").to_pylist()}
+        self.targets = {key_of(row): row for row in run.arrow("survival").to_pylist()}
+        self.outcomes = {key_of(row): row["outcome"] for row in run.arrow("verdicts").to_pylist()}
         last = (run.n_layers or 0) - 1
-        self.final = {_key(row): row for row in run.arrow("lens").to_pylist() if row["layer"] == last}
+        self.final = {key_of(row): row for row in run.arrow("lens").to_pylist() if row["layer"] == last}
         tops = (row for row in run.arrow("lens_layers").to_pylist() if row["layer"] == last)
         self.tops = {(row["prompt_id"], row["position"]): row["top_token"] for row in tops}
 
     def versus(self, key: Key) -> str | None:
-        """The first foil of the same place, else the most probable other target."""
+        """Choose what to compare with: the first foil there, else the most probable other target."""
         others = [row for other, row in self.final.items() if other[:2] == key[:2] and other[2] != key[2]]
         foils = [row for row in others if row["is_foil"]]
         best = foils[0] if foils else max(others, key=lambda row: float(row["logit"]), default=None)
         return None if best is None else str(best["target"])
 
     def difference(self, key: Key, versus: str | None) -> float | None:
-        """Logit of a target minus that of another."""
+        """Return the logit of a target minus that of another."""
         if versus is None:
             return None
         return float(self.final[key]["logit"] - self.final[key[0], key[1], versus]["logit"])
 
 
-def _key(row: Row) -> Key:
-    return row["prompt_id"], row["position"], row["target"]
-
-
 def _change(before: float | None, after: float | None) -> float | None:
-    if before is None or after is None or before == -float("inf") or after == -float("inf"):
+    if before is None or after is None or isinf(before) or isinf(after):  # probability 0
         return None
     return after - before

@@ -1,4 +1,4 @@
-"""Judge a causal test of a verdict's culprits: a finding, and a sentence that tells it."""
+"""Judge the causal test of a verdict's culprits, and put the finding into words."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from elimtool.files.rows import Row
 
 ROLES = {"eliminator": 1, "promoter": -1}
-"""Culprits that verdicts name, and the sign of what the target's log-probability does without them."""
+"""Culprits that verdicts name, and the sign of the expected change of log-probability without them."""
 
 NULL_COMPONENTS = 20
 """Random components that a culprit is compared with."""
 
 QUANTILE = 0.95
-"""Share of the controls that the culprit's effect must exceed."""
+"""Quantile of the controls that the culprit's effect must exceed."""
 
 DELTA = {"float64": 0.1, "float32": 0.1}
-"""Least change of log-probability (nats) that counts, about a tenth of the probability ..."""
+"""Smallest change of log-probability (nats) that counts, about a tenth of the probability ..."""
 
 DELTA_HALF = 0.6
-"""... and in half precision, whose rounding alone moves log-probabilities by some tenths of a nat."""
+"""... and in half precision, where rounding alone moves log-probabilities by a few tenths of a nat."""
 
 _FIELDS = ("effect", "effect_resample", "null", "null_n", "confirmed")
 
@@ -44,9 +44,9 @@ class CausalTest:
     others: tuple[float, ...]
 
     def null(self, sign: int) -> float | None:
-        """The change that 95 % of the controls do not pass, towards ``sign``; ``None`` with too few controls.
+        """Find the change that 95 % of the controls stay within, towards ``sign``; ``None`` with too few.
 
-        Linear between order statistics, as numpy's default.
+        Linear between order statistics, as in NumPy's default.
         """
         if len(self.others) < NULL_COMPONENTS:
             return None
@@ -57,7 +57,7 @@ class CausalTest:
         return sign * (ordered[low] + (place - low) * (ordered[high] - ordered[low]))
 
     def confirms(self, sign: int, delta: float) -> bool:
-        """Whether the culprit does what the verdict says, by more than delta and than its controls."""
+        """Return whether the culprit does what the verdict says, by more than ``delta`` and its controls."""
         null = self.null(sign)
         if null is None:
             return False
@@ -65,7 +65,7 @@ class CausalTest:
         return enough and sign * self.effect > sign * null
 
     def columns(self, role: str, delta: float) -> dict[str, Any]:
-        """The role's columns of ``verdicts``."""
+        """Fill the role's columns of ``verdicts``."""
         sign = ROLES[role]
         return {
             f"{role}_effect": self.effect,
@@ -77,17 +77,17 @@ class CausalTest:
 
 
 def decisive(outcome: str) -> str:
-    """The role that a verdict's evidence rests on: what kept a survivor, or what worked against another."""
+    """Name the role that a verdict's evidence rests on: what kept a survivor, or worked against any other."""
     return "promoter" if outcome == "survived" else "eliminator"
 
 
 def evidence(verdict: Row) -> str:
-    """``confirmed`` where the causal test of the decisive culprit agreed, else ``observed``."""
+    """Return ``confirmed`` if the causal test of the decisive culprit agreed, else ``observed``."""
     return "confirmed" if verdict[f"{decisive(verdict['outcome'])}_confirmed"] else "observed"
 
 
 def findings_in_words(verdict: Row) -> Sequence[str]:
-    """A sentence for each culprit that was tested, the decisive one first."""
+    """Write a sentence for each culprit that was tested, the decisive one first."""
     first = decisive(verdict["outcome"])
     return [
         _sentence(verdict, role)

@@ -1,4 +1,4 @@
-"""What became of a target in a sampler chain: for stories, pages, checks, verdicts and comparisons alike."""
+"""Decide what a sampler chain did to a target, for stories, pages, checks, verdicts and comparisons."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class ChainFate:
     Attributes:
         chain: Name of the chain.
         stage: The stage that cut the target; empty if none did.
-        needed: What that stage would have had to be for it to stay, in words; empty where unknown.
-        left: Tokens that the chain leaves, the target among them or not.
+        needed: The setting of that stage that would have kept it, in words; empty if unknown.
+        left: Number of tokens that the chain leaves, with or without the target.
         dead: The target was removed before the chain began (its logit is minus infinity).
         cut: The row of ``sampling_targets`` of the stage that cut the target: its margin, unit and reason.
     """
@@ -38,12 +38,12 @@ class ChainFate:
 
 
 def fate_of(chain: str, rows: Iterable[Row], stages: Iterable[Row]) -> ChainFate:
-    """Say what a chain did to a target.
+    """Decide what a chain did to a target.
 
     Args:
         chain: Name of the chain.
         rows: The target's rows of ``sampling_targets`` in the chain, at one position; at least one.
-        stages: The chain's rows of ``sampling`` at that position; none where the run lacks the table.
+        stages: The chain's rows of ``sampling`` at that position; none if the run lacks the table.
     """
     in_order = sorted(rows, key=lambda row: int(row["stage_index"]))
     known = {stage["stage_index"]: stage for stage in stages}
@@ -60,17 +60,17 @@ def fate_of(chain: str, rows: Iterable[Row], stages: Iterable[Row]) -> ChainFate
 
 
 def removes(rows: Any) -> Any:
-    """Whether a stage removes its target: of a row of ``sampling_targets``, or of every row of a frame."""
-    return rows["alive_before"] > rows["alive_after"]  # "and not", which > says of one value and of columns
+    """Return whether a stage removes its target, for a row of ``sampling_targets`` or a frame of rows."""
+    return rows["alive_before"] > rows["alive_after"]  # > is "and not" for booleans and for columns of them
 
 
 def kind_of(row: Row) -> str:
-    """Kind of the stage that a row is of; runs of an earlier elimtool say its name alone."""
+    """Return the kind of a row's stage; runs of an earlier elimtool have its name only."""
     return str(row["kind"] or row["stage"])
 
 
 def needed(kind: str, params: Mapping[str, Any], rank: int | None, margin: float | None) -> str:
-    """What a stage would have had to be to keep a target that it cut, as the others before it are.
+    """Say which setting of a stage would have kept the target that it cut, the stages before it unchanged.
 
     Args:
         kind: Kind of the stage.
@@ -79,7 +79,7 @@ def needed(kind: str, params: Mapping[str, Any], rank: int | None, margin: float
         margin: How far the target is beyond the cut (negative), in the stage's unit.
 
     Returns:
-        ``needed p > 0.96`` and the like; empty where the numbers do not tell.
+        ``needed p > 0.96`` and the like; empty if the numbers do not say.
     """
     setting = params.get({"typical": "mass", "top_n_sigma": "n"}.get(kind, "p"))
     words = ""
@@ -100,7 +100,7 @@ def needed(kind: str, params: Mapping[str, Any], rank: int | None, margin: float
 
 
 def _above(name: str, setting: float, margin: float) -> str:
-    """``needed NAME > x``, rounded up by less than a fifth of what was missing, so that it stays true."""
+    """Write ``needed NAME > x``, rounded up by less than a fifth of the gap, so that it stays true."""
     least = setting - margin
     for digits in range(_digits(margin), 10):
         rounded = ceil(least * 10**digits) / 10**digits
@@ -110,7 +110,7 @@ def _above(name: str, setting: float, margin: float) -> str:
 
 
 def _down(value: float, setting: float) -> str:
-    """At most ``value``: rounded down to two significant digits, more where it is close to the setting."""
+    """Round down to two significant digits, or more if that is needed to differ from the setting."""
     if value <= 0:
         return "0"
     digits = max(1 - floor(log10(value)), _digits(setting - value))
@@ -119,7 +119,7 @@ def _down(value: float, setting: float) -> str:
 
 
 def _digits(difference: float) -> int:
-    """Decimals that resolve a fifth of a difference, at least two."""
+    """Count the decimals that resolve a fifth of a difference, at least two."""
     return max(2, -floor(log10(max(abs(difference) / 5, 1e-9)))) if difference else 9
 
 

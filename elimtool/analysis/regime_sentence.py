@@ -17,11 +17,7 @@ MEANING = {
 
 
 def regime_sentence(row: Row) -> str:
-    """Say in which regime a prediction is made and how that was told.
-
-    Args:
-        row: Of the table ``regimes``.
-    """
+    """Say in which regime a prediction is made, and by which numbers that was decided."""
     agree = f"two draws agree with p = {spell_prob(row['collision'])}"
     n = row["n_recent"]
     regime = row["regime"]

@@ -1,19 +1,19 @@
-"""The verdict: decide what became of a target from its ranks, its fate in each chain and its components.
+"""Decide what became of a target from its ranks, its fate in each chain and its components.
 
-Everything here is read off a run's tables: it says where to look, not why. Layers are judged by rank alone,
-since the probabilities of a raw lens mislead below the last layers; the embedding (layer -1) counts for
-nothing, because tied embeddings echo their input there.
+A verdict is read off a run's tables: it says where to look, not why. Layers are judged by rank only, since a
+raw lens misleads about probabilities before the last layers. The embedding (layer -1) is ignored, because
+tied embeddings echo their input there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log10
 from typing import TYPE_CHECKING
 
 from elimtool.analysis.closing import spell_prob
-from elimtool.analysis.culprits import KEY, Key, Shares, shares
+from elimtool.analysis.culprits import KEY, Key, Shares, key_of, shares
 from elimtool.analysis.evidence import UNTESTED
 from elimtool.analysis.fate import removes
 from elimtool.files.rows import Row, Rows
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RankEvents:
-    """When a target was among the ``SURFACED`` first.
+    """When a target was among the first ``SURFACED``.
 
     Attributes:
-        entry: First such layer; ``None`` if there is none.
-        commit: First layer from which on it stays so; ``None`` if it is not so at the end.
-        lost: First layer from which on it never is again; ``None`` if it never was, or is at the end.
+        entry: First layer where it was; ``None`` if there is none.
+        commit: First layer from which it stays there; ``None`` if it is not there at the end.
+        lost: First layer from which it is out for good; ``None`` if it never was in, or is at the end.
         best_rank: Best rank.
         best_layer: First layer with it.
         severity: log10 of the final rank over the best, >= 0.
@@ -45,14 +45,14 @@ class RankEvents:
 
 
 def trajectory(ranks: Sequence[tuple[int, int]], surfaced: int = SURFACED) -> RankEvents:
-    """Events of a rank trajectory.
+    """Find the events of a rank trajectory.
 
-    Sources: saturation events, Geva et al. 2022 (arXiv 2203.14680), for ``commit``; the others follow the
-    definitions of entry, loss and severity as first and last membership in the top ranks.
+    Source of ``commit``: saturation events, Geva et al. 2022 (arXiv 2203.14680). Entry and loss are the first
+    and the last membership in the top ranks.
 
     Args:
         ranks: (layer, rank) in order of layers, from layer 0 to the last.
-        surfaced: How many first ranks count.
+        surfaced: Largest rank that counts.
     """
     inside = [layer for layer, rank in ranks if rank <= surfaced]
     final = ranks[-1][1]
@@ -70,12 +70,12 @@ def trajectory(ranks: Sequence[tuple[int, int]], surfaced: int = SURFACED) -> Ra
 
 
 def outcome(final_rank: int, nucleus_before: float, cut: bool, found: RankEvents) -> str:
-    """What became of a target.
+    """Name what became of a target.
 
     Args:
         final_rank: Rank in the model's output.
-        nucleus_before: Probability of all tokens more probable than it; it is in the nucleus where that is
-            below ``NUCLEUS``.
+        nucleus_before: Probability of all more probable tokens; the target is in the nucleus if that is below
+            ``NUCLEUS``.
         cut: Whether a chain removes it.
         found: Its trajectory.
     """
@@ -90,20 +90,20 @@ def outcome(final_rank: int, nucleus_before: float, cut: bool, found: RankEvents
 
 
 def verdicts(run: Run) -> Rows:
-    """Rows of the table ``verdicts`` for every followed target of a run.
+    """Make the rows of the table ``verdicts`` for every followed target of a run.
 
     Args:
         run: A run with the tables ``lens`` and ``survival``; ``sampling_targets``, ``components``,
-            ``controls`` and ``regimes`` are used where there are any.
+            ``controls`` and ``regimes`` are used if it has them.
     """
     ranks = _ranks(run)
-    cuts = _first_cuts(_cut_rows(run))
+    cuts = _first_cuts(run)
     components = shares(run)
     regimes = {(row["prompt_id"], row["position"]): row["regime"] for row in _rows(run, "regimes")}
-    controls = {_key(row): row for row in _rows(run, "controls")}
+    controls = {key_of(row): row for row in _rows(run, "controls")}
     judged = []
     for row in _rows(run, "survival", *KEY, "rank", "prob", "min_top_p"):
-        key = _key(row)
+        key = key_of(row)
         found = trajectory(ranks[key])
         regime = regimes.get(key[:2])
         verdict = _verdict(row, found, cuts.get(key), components.get(key), regime)
@@ -112,19 +112,19 @@ def verdicts(run: Run) -> Rows:
 
 
 def against_chance(verdict: Row, controls: Row | None) -> dict[str, float | None]:
-    """What the rule for lost targets makes of tokens as frequent as a target.
+    """Compare a loss with what the rule says about equally frequent tokens.
 
     Args:
-        verdict: Its ``outcome`` and ``severity``.
+        verdict: The target's ``outcome`` and ``severity``.
         controls: Its row of the table ``controls``.
 
     Returns:
-        ``lost_p``, the conformal p-value of being lost as severely, for lost targets; and ``lost_chance``,
-        the share of control tokens that the rule calls lost.
+        ``lost_p``, for lost targets the conformal p-value of being lost as severely; and ``lost_chance``, the
+        share of control tokens that the rule calls lost.
     """
     if controls is None or not controls["n_controls"]:
         return {"lost_p": None, "lost_chance": None}
-    severe = sum(one >= verdict["severity"] for one in controls["lost_severities"])
+    severe = sum(severity >= verdict["severity"] for severity in controls["lost_severities"])
     lost = verdict["outcome"] == "late_eliminated"
     return {
         "lost_p": (1 + severe) / (1 + controls["n_controls"]) if lost else None,
@@ -133,7 +133,7 @@ def against_chance(verdict: Row, controls: Row | None) -> dict[str, float | None
 
 
 def in_words(verdict: Row) -> str:
-    """What a verdict adds to the closing sentence: where the target was lost, and by what; may be empty."""
+    """Say where a target was lost, and by what, to follow the closing sentence; may be empty."""
     parts = [_loss(verdict)] if verdict["outcome"] == "late_eliminated" else []
     for name, told in (("promoter", "most for it"), ("eliminator", "most against it")):
         if verdict[name] is not None:
@@ -142,8 +142,8 @@ def in_words(verdict: Row) -> str:
 
 
 def _loss(verdict: Row) -> str:
-    """Where a target was lost; only a candidate unless tokens as frequent seldom fare so badly."""
-    p, layer = verdict.get("lost_p"), verdict["lost_layer"]  # runs of earlier versions have no null
+    """Say where a target was lost; only a candidate unless equally frequent tokens seldom fare so badly."""
+    p, layer = verdict.get("lost_p"), verdict["lost_layer"]  # runs of earlier versions have no p-value
     when = f"among the {SURFACED} first from layer {verdict['entry_layer']}"
     if p is not None and p <= BEATS_CHANCE:
         return f"lost at layer {layer}, {when} (p = {spell_prob(p)} against tokens as frequent)"
@@ -154,12 +154,13 @@ def _loss(verdict: Row) -> str:
 def _verdict(
     row: Row, found: RankEvents, cut: Row | None, components: Shares | None, regime: str | None
 ) -> Row:
-    before = 0.0 if row["min_top_p"] is None and row["rank"] == 1 else row["min_top_p"]
-    before = 1.0 if before is None else before
+    before = row["min_top_p"]
+    if before is None:  # probability 0
+        before = 0.0 if row["rank"] == 1 else 1.0
     eliminator = components.extreme(-1, found.lost) if components else None
     promoter = components.extreme(1) if components else None
     return {
-        **{name: row[name] for name in ("prompt_id", "position", "target")},
+        **{name: row[name] for name in KEY},
         "outcome": outcome(row["rank"], before, cut is not None, found),
         "regime": regime,
         "entry_layer": found.entry,
@@ -184,7 +185,7 @@ def _verdict(
 
 
 def _rows(run: Run, name: str, *columns: str) -> Rows:
-    """Rows of a table, all columns or those named; none where there is no such table."""
+    """Read the rows of a table, all columns or those named; none if there is no such table."""
     if name not in run.tables:
         return []
     table = run.arrow(name)
@@ -192,22 +193,8 @@ def _rows(run: Run, name: str, *columns: str) -> Rows:
     return rows
 
 
-def _cut_rows(run: Run) -> Rows:
-    """Rows of ``sampling_targets`` whose stage removes its target."""
-    if "sampling_targets" not in run.tables:
-        return []
-    table = run.arrow("sampling_targets")
-    columns = [*KEY, "chain", "stage", "margin", "alive_before", "alive_after"]
-    rows = table.filter(table["alive_before"]).select(columns)  # the others are many, and removed before
-    return [row for row in rows.to_pylist() if removes(row)]
-
-
-def _key(row: Row) -> Key:
-    return row["prompt_id"], row["position"], row["target"]
-
-
 def _ranks(run: Run) -> dict[Key, list[tuple[int, int]]]:
-    """(layer, rank) from layer 0 on of every target that is no foil."""
+    """Collect (layer, rank) from layer 0 on for every target, without foils."""
     found: dict[Key, list[tuple[int, int]]] = {}
     if "lens" not in run.tables:
         return found
@@ -219,9 +206,14 @@ def _ranks(run: Run) -> dict[Key, list[tuple[int, int]]]:
     return found
 
 
-def _first_cuts(rows: Iterable[Row]) -> dict[Key, Row]:
-    """The first chain's row of each target that any chain removes."""
+def _first_cuts(run: Run) -> dict[Key, Row]:
+    """Find the first chain's row of ``sampling_targets`` for each target that a chain removes."""
     found: dict[Key, Row] = {}
-    for row in rows:
-        found.setdefault(_key(row), row)
+    if "sampling_targets" in run.tables:
+        table = run.arrow("sampling_targets")
+        columns = [*KEY, "chain", "stage", "margin", "alive_before", "alive_after"]
+        # in many rows the target is gone already: drop them before they become Python objects
+        for row in table.filter(table["alive_before"]).select(columns).to_pylist():
+            if removes(row):
+                found.setdefault(key_of(row), row)
     return found

@@ -1,4 +1,4 @@
-"""Keep what was measured: the schemas, writer, reader and manifest of a run, all without torch."""
+"""Store and read what was measured: schemas, manifest, writer and reader of a run, all without torch."""
 
 from elimtool.run.reader import Run, open_run
 

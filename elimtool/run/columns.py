@@ -1,4 +1,4 @@
-"""What a table of a run is made of: columns with type, unit, range and meaning, as a frozen Arrow schema."""
+"""Define the columns of a table (type, unit, range, meaning) and check tables against them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Column:
     Args:
         name: Column name, fixed by contract.
         type: Arrow type.
-        description: What the number is, in one or two sentences.
+        description: What the value means, in one to three sentences.
         unit: Unit of the values, empty for names and texts.
         range: Valid values, in words or as an interval.
-        null_when: What makes the value null; empty where it never is.
+        null_when: What makes the value null; empty if it never is.
     """
 
     name: str
@@ -40,25 +40,36 @@ class Column:
 
     @property
     def nullable(self) -> bool:
-        """Whether a row may leave the value out."""
+        """Whether the value may be null."""
         return bool(self.null_when)
 
     @property
     def field(self) -> Any:
         """The ``pyarrow.Field``, with the definition in its metadata."""
-        facts = {
-            "description": self.description,
-            "unit": self.unit,
-            "range": self.range,
-            "null_when": self.null_when or "never",
-        }
+        facts = {"description": self.description, "unit": self.unit, "range": self.range}
         metadata = {key: text for key, text in facts.items() if text}
+        metadata["null_when"] = self.null_when or "never"
         return pa.field(self.name, self.type, nullable=self.nullable, metadata=metadata)
+
+
+def probability(name: str, description: str, null_when: str = "") -> Column:
+    """Define a column of probabilities."""
+    return Column(name, FLOAT, description, "probability", "0 .. 1", null_when)
+
+
+def share(name: str, description: str, null_when: str = "") -> Column:
+    """Define a column of shares."""
+    return Column(name, FLOAT, description, "share", "0 .. 1", null_when)
+
+
+def rank(name: str, description: str, null_when: str = "") -> Column:
+    """Define a column of ranks among all tokens."""
+    return Column(name, INT, description, "rank", "1 .. vocabulary", null_when)
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table of a run: its name, what it is for, what a row is, and its columns.
+    """One table of a run.
 
     Args:
         name: Table name; also the name of its folder in a run directory.
@@ -74,24 +85,24 @@ class Table:
 
     @cached_property
     def schema(self) -> Any:
-        """The ``pyarrow.Schema``, definitions in the metadata of table and fields."""
+        """The ``pyarrow.Schema``, with the definitions in the metadata of table and fields."""
         metadata = {"description": self.purpose, "row": self.row}
         return pa.schema([column.field for column in self.columns], metadata=metadata)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Column names in order."""
+        """Column names, in order."""
         return tuple(column.name for column in self.columns)
 
     def with_column(self, column: Column) -> Table:
-        """The same table with one more column at its end."""
+        """Return the same table with one more column at its end."""
         return replace(self, columns=(*self.columns, column))
 
     def from_rows(self, rows: Iterable[Mapping[str, Any]]) -> Any:
-        """Make an Arrow table from row dicts; every row names every column, ``None`` is null.
+        """Make an Arrow table from row dicts that each name every column; ``None`` is null.
 
         Raises:
-            ValueError: A row has a missing or an unknown column, or a null where none may be.
+            ValueError: A row lacks a column or has an unknown one, or a null is not allowed.
         """
         listed = list(rows)
         for row in listed:
@@ -99,10 +110,10 @@ class Table:
         return self.from_columns({name: [row[name] for row in listed] for name in self.names})
 
     def from_columns(self, columns: Mapping[str, Sequence[Any]]) -> Any:
-        """Make an Arrow table from one sequence or array per column, ``None`` is null.
+        """Make an Arrow table from one sequence or array per column; ``None`` is null.
 
         Raises:
-            ValueError: A column is missing, unknown, of another length, or null where it may not be.
+            ValueError: A column is missing or unknown, lengths differ, or a null is not allowed.
             TypeError: A value does not fit the type of its column.
         """
         self._check_names(columns.keys())
@@ -115,30 +126,27 @@ class Table:
         Columns may come in any order; nothing is cast.
 
         Raises:
-            ValueError: A column is missing, unknown or repeated, or holds a null where none may be.
-            TypeError: ``table`` is no Arrow table, or a column has another type.
+            ValueError: A column is missing, unknown or repeated, or holds a null that is not allowed.
+            TypeError: ``table`` is not an Arrow table, or a column has another type.
         """
         if not isinstance(table, pa.Table):
             raise TypeError(f"table '{self.name}': expected a pyarrow.Table, got {type(table).__name__}")
-        if table.schema.equals(self.schema, check_metadata=True):
-            for place in self._never_null:
-                self._check_nulls(self.columns[place], table.column(place))
-            return table
-        self._check_names(table.column_names)
-        if len(table.column_names) != len(self.columns):
-            raise ValueError(f"table '{self.name}': a column comes twice in {table.column_names}")
-        arrays = []
-        for column in self.columns:
-            values = table.column(column.name)
-            if values.type != column.type:
-                raise TypeError(f"{self.name}.{column.name} is {values.type}, the schema says {column.type}")
-            self._check_nulls(column, values)
-            arrays.append(values)
-        return pa.Table.from_arrays(arrays, schema=self.schema)
-
-    @cached_property
-    def _never_null(self) -> tuple[int, ...]:
-        return tuple(place for place, column in enumerate(self.columns) if not column.nullable)
+        if not table.schema.equals(self.schema, check_metadata=True):
+            self._check_names(table.column_names)
+            if len(table.column_names) != len(self.columns):
+                raise ValueError(f"table '{self.name}': a column comes twice in {table.column_names}")
+            arrays = [table.column(name) for name in self.names]
+            for column, values in zip(self.columns, arrays, strict=True):
+                if values.type != column.type:
+                    raise TypeError(
+                        f"{self.name}.{column.name} is {values.type}, the schema says {column.type}"
+                    )
+            table = pa.Table.from_arrays(arrays, schema=self.schema)
+        # Arrow does not enforce ``nullable=False``, not even in ``Table.validate(full=True)``
+        for column, values in zip(self.columns, table.columns, strict=True):
+            if not column.nullable and values.null_count:
+                raise ValueError(f"{self.name}.{column.name} holds {values.null_count} null(s): none may be")
+        return table
 
     def completed(self, table: Any) -> Any:
         """Add the nullable columns that a table of an earlier version lacks, as nulls."""
@@ -146,10 +154,6 @@ class Table:
             if column.nullable and column.name not in table.column_names:
                 table = table.append_column(column.field, pa.nulls(table.num_rows, column.type))
         return table
-
-    def _check_nulls(self, column: Column, values: Any) -> None:
-        if values.null_count and not column.nullable:
-            raise ValueError(f"{self.name}.{column.name} holds {values.null_count} null(s): none may be")
 
     def _check_names(self, given: Iterable[str]) -> None:
         names = set(given)
@@ -191,13 +195,13 @@ INTERVENTION = Column(
     "intervention",
     STRING,
     "What was done to the model in this pass, such as 'ablate 17.3 mean'; several are joined by '; '. A run"
-    " with interventions holds the rows of both passes, all plain ones of a part first.",
+    " with interventions holds the rows of both passes; in each part the model's own come first.",
     null_when="the pass is the model's own",
 )
 TARGET = Column(
     "target",
     STRING,
-    "Target string as it was scored, with the leading space that was put before it, if any.",
+    "Target string as it was scored, with the leading space that was added, if any.",
 )
 TOKEN_ID = Column(
     "token_id",

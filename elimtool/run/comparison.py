@@ -1,19 +1,17 @@
-"""A comparison: what was set against what, and its tables, in memory or as a directory; imports no torch."""
+"""Keep a comparison, its manifest and its tables, in memory or as a directory; imports no torch."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, field_validator
 
 from elimtool.errors import ElimError, nearest
 from elimtool.run import layout
-from elimtool.run.manifest import Manifest, Plain, Time, canonical_json, check_version, load_json, utc_now
+from elimtool.run.manifest import Manifest, Plain, Record, Time, canonical_json, utc_now
 from elimtool.run.notebook import drawn
 from elimtool.run.parts import frame, json_rows, read_parts
 from elimtool.run.schema import SCHEMA_VERSION
@@ -28,10 +26,8 @@ Kind = Literal["prompts", "models", "runs", "chains"]
 FORM = layout.Form("comparison", layout.COMPARISON, COMPARISON_TABLES)
 
 
-class ComparisonManifest(BaseModel):
-    """The contents of ``comparison.json``: both sides, the options, and what is to be known of the result."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class ComparisonManifest(Record):
+    """The contents of ``comparison.json``: both sides, the options, and notes on the result."""
 
     schema_version: int = Field(SCHEMA_VERSION, description="Version of the tables' columns and these keys.")
     elimtool: str = Field(description="Version of elimtool.")
@@ -39,79 +35,39 @@ class ComparisonManifest(BaseModel):
     a: Manifest = Field(description="What made side A: the keys of its run.json, without times and counts.")
     b: Manifest = Field(description="What made side B, likewise.")
     options: Plain = Field(description="All options of the comparison, in full.")
-    notes: list[str] = Field(
-        description="What differs beside what is compared, and what could not be compared."
-    )
-    unpaired: dict[str, int] = Field(description="Prompts that side a or b alone has.")
+    notes: list[str] = Field(description="What else differs, and what could not be compared.")
+    unpaired: dict[str, int] = Field(description="Number of prompts that only side a or b has.")
     started: Time | None = Field(None, description="When the comparison began (UTC, ISO 8601).")
     finished: Time | None = Field(None, description="When it was complete (UTC, ISO 8601).")
     counts: dict[str, int] = Field(default_factory=dict, description="Rows written, by table.")
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 (hexadecimal) over the canonical JSON of all keys but the two times, counts and itself."""
-        return hashlib.sha256(canonical_json(self._facts()).encode("ascii")).hexdigest()
 
     def _facts(self) -> dict[str, Any]:
         facts = self.model_dump(exclude={"started", "finished", "counts", "a", "b"})
         return {**facts, "a": self.a.facts(), "b": self.b.facts()}
 
     def to_dict(self) -> dict[str, Any]:
-        """All keys of ``comparison.json``, ``fingerprint`` among them, as JSON's own types."""
+        """Return all keys of ``comparison.json``, ``fingerprint`` included, as JSON's own types."""
         times = {"started": self.started, "finished": self.finished, "counts": self.counts}
         return {"fingerprint": self.fingerprint, **self._facts(), **times}
 
-    def to_json(self) -> str:
-        """The text of ``comparison.json``: sorted keys, indented, ASCII only, one trailing newline."""
-        return json.dumps(self.to_dict(), sort_keys=True, indent=2, allow_nan=False) + "\n"
-
     def parquet_metadata(self) -> dict[str, str]:
-        """File metadata of every part: which comparison it belongs to."""
+        """Return the file metadata of every part: which comparison it belongs to."""
         return {
             "elimtool.comparison": self.fingerprint,
             "elimtool.kind": canonical_json(self.kind),
             "elimtool.schema_version": canonical_json(self.schema_version),
         }
 
-    def finish(self, counts: dict[str, int], finished: str | None = None) -> Self:
-        """The same comparison, complete: with the rows of each table and the time it ended."""
-        return self.model_copy(
-            update={"counts": dict(sorted(counts.items())), "finished": finished or utc_now()}
-        )
-
+    @field_validator("a", "b", mode="before")
     @classmethod
-    def from_json(cls, text: str, where: str) -> ComparisonManifest:
-        """Read ``comparison.json`` back.
-
-        Raises:
-            ElimError: Damaged, edited by hand, or written by a newer elimtool.
-        """
-        hint = "run the command again, or restore the file"
-        loaded = load_json(text, where)
-        check_version(loaded, where)
-        stated = loaded.pop("fingerprint", None)
-        try:
-            found = cls.model_validate({**loaded, **{side: _side(loaded.get(side)) for side in "ab"}})
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise ElimError(f"{where} is damaged: {place}: {first['msg']}", hint) from error
-        if stated != found.fingerprint:
-            raise ElimError(f"{where} was changed after it was written: its fingerprint does not match", hint)
-        return found
-
-
-def _side(stated: Any) -> Any:
-    return (
-        {key: value for key, value in stated.items() if key != "fingerprint"}
-        if isinstance(stated, dict)
-        else None
-    )
+    def _without_fingerprint(cls, side: Any) -> Any:
+        """Drop a side's fingerprint, which follows from its facts, before the facts are checked."""
+        return {key: side[key] for key in side if key != "fingerprint"} if isinstance(side, dict) else side
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Side A set against side B, pair by pair; every difference is B minus A.
+    """Side A compared with side B, pair by pair; every difference is B minus A.
 
     Args:
         manifest: What was compared.
@@ -136,7 +92,7 @@ class Comparison:
         unpaired: tuple[int, int] = (0, 0),
         started: str | None = None,
     ) -> Comparison:
-        """A comparison in memory.
+        """Make a comparison in memory.
 
         Args:
             kind: What the sides are.
@@ -144,12 +100,12 @@ class Comparison:
             b: What made side B.
             tables: Table name -> ``pyarrow.Table`` that fits its schema.
             options: All options of the comparison.
-            notes: What differs beside what is compared, and what could not be compared, a sentence each.
-            unpaired: Prompts that side A alone has, and side B alone.
-            started: When it began; now by default.
+            notes: What else differs, and what could not be compared, a sentence each.
+            unpaired: Number of prompts that only side A has, and only side B.
+            started: When it began (default: now).
 
         Raises:
-            ValueError, TypeError: A table is unknown or does not fit its schema (a defect of the caller).
+            ValueError, TypeError: A table is unknown or does not fit its schema (a bug of the caller).
         """
         if unknown := sorted(set(tables) - set(COMPARISON_TABLES)):
             raise ValueError(f"no such table: {unknown}")
@@ -189,11 +145,11 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What differs beside what is compared, and what could not be compared."""
+        """What else differs, and what could not be compared."""
         return self.manifest.notes
 
     def arrow(self, name: str) -> Any:
-        """One table as a ``pyarrow.Table``.
+        """Return one table as a ``pyarrow.Table``.
 
         Raises:
             ElimError: This comparison has no such table.
@@ -207,7 +163,7 @@ class Comparison:
         raise ElimError(f"there is no table '{name}'", nearest(name, tuple(COMPARISON_TABLES)))
 
     def table(self, name: str) -> pd.DataFrame:
-        """One table as a ``pandas.DataFrame``, with the types that ``Run.table`` describes.
+        """Return one table as a ``pandas.DataFrame``, with the types that ``Run.table`` describes.
 
         Raises:
             ElimError: This comparison has no such table.
@@ -228,7 +184,7 @@ class Comparison:
             return writer.finish(self.manifest.finished)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON's own types: ``{"comparison": manifest, "tables": {name: [row, ...]}}``."""
+        """Return JSON's own types: ``{"comparison": manifest, "tables": {name: [row, ...]}}``."""
         rows = {name: json_rows(table) for name, table in self.tables.items()}
         return {"comparison": self.manifest.to_dict(), "tables": rows}
 
@@ -242,7 +198,7 @@ class Comparison:
 
 
 def is_comparison(directory: str | Path) -> bool:
-    """Whether a directory holds a finished comparison."""
+    """Return whether a directory holds a finished comparison."""
     return (Path(directory) / layout.COMPARISON).is_file()
 
 
@@ -253,7 +209,7 @@ def open_comparison(directory: str | Path) -> Comparison:
         directory: What ``-o`` of ``elimtool compare`` named.
 
     Raises:
-        ElimError: No comparison, a damaged one, or one of a newer schema version.
+        ElimError: Not a comparison, a damaged one, or one of a newer schema version.
     """
     path = Path(directory)
     file = path / layout.COMPARISON

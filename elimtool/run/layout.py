@@ -1,4 +1,4 @@
-"""Which files of a directory belong to a run, and how a new run takes the place of an old one."""
+"""Sort the files of a run directory, and replace an old run by a new one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from elimtool.run.schema import TABLES
 MANIFEST = "run.json"
 COMPARISON = "comparison.json"
 NEW = ".elimtool-new-"
-"""Prefix of the folder in which a run is written that will replace another."""
+"""Prefix of the folder in which a run that will replace another is written."""
 OLD = ".elimtool-old-"
 """Prefix of the folder that holds the replaced run until the new one is in place."""
 STATE = ".batch"
-"""Folder in which ``elimtool batch`` keeps what it needs to go on after an interruption."""
+"""Folder in which ``elimtool batch`` keeps what it needs to resume."""
 
 PART = re.compile(r"part-\d{5,}\.parquet")
 TEMPORARY = re.compile(r"\.(part-\d{5,}\.parquet|run\.json|comparison\.json)\.[0-9a-f]+\.tmp")
@@ -29,11 +29,11 @@ TEMPORARY = re.compile(r"\.(part-\d{5,}\.parquet|run\.json|comparison\.json)\.[0
 
 @dataclass(frozen=True)
 class Form:
-    """What a directory of tables consists of: that of a run, or of a comparison.
+    """What a run directory, or a comparison directory, consists of.
 
     Args:
-        noun: What it is called in messages.
-        manifest: Name of the file that is written last and says what was done.
+        noun: What messages call it.
+        manifest: Name of the manifest, the file that is written last.
         tables: The tables that it may hold, by name.
     """
 
@@ -46,27 +46,28 @@ RUN = Form("run", MANIFEST, TABLES)
 
 
 def part_name(index: int) -> str:
-    """File name of a part: ``part-00000.parquet``, ``part-00001.parquet``, ..."""
+    """Return the file name of a part: ``part-00000.parquet``, ``part-00001.parquet``, ..."""
     return f"part-{index:05d}.parquet"
 
 
 def parts(folder: Path) -> list[Path]:
-    """The finished parts of a table's folder, in order of their index."""
+    """List the finished parts in a table's folder, by index."""
+    # by number: part-100000 comes after part-99999, which sorting by name would get wrong
     found = [path for path in folder.iterdir() if PART.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.name.removeprefix("part-").removesuffix(".parquet")))
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a directory holds, as far as runs are concerned.
+    """The entries of a directory, sorted by what they are to a run.
 
     Args:
         manifest: Whether there is a manifest that elimtool wrote, or a damaged one beside tables.
         tables: Folders of tables, with their parts.
-        scraps: Temporary files of ours that an interrupted write left.
-        foreign: Everything else, leftover folders of an interrupted replacement aside.
+        scraps: Temporary files that an interrupted write left.
+        foreign: Everything else, except leftover folders of an interrupted replacement.
         intruders: Foreign files inside a table's folder.
-        state: Whether ``elimtool batch`` works or worked here.
+        state: Whether ``elimtool batch`` is working or has worked here.
         form: What was looked for.
     """
 
@@ -80,7 +81,7 @@ class Contents:
 
     @property
     def is_run(self) -> bool:
-        """Whether a run was written here, finished or not."""
+        """Whether there is a run here, finished or not."""
         return self.manifest or self.state or any(self.tables.values())
 
     @property
@@ -92,7 +93,7 @@ class Contents:
 
 
 def look(directory: Path, form: Form = RUN) -> Contents:
-    """Sort the entries of an existing directory into what belongs to one form and what does not.
+    """Sort the entries of an existing directory into those that belong to one form and the others.
 
     Raises:
         OSError: The directory cannot be read.
@@ -118,28 +119,29 @@ def look(directory: Path, form: Form = RUN) -> Contents:
 
 
 def replace(directory: Path, staging: Path, form: Form = RUN) -> None:
-    """Put the run in ``staging`` in the place of the one in ``directory``, and only then delete the old one.
+    """Replace the run in ``directory`` by the one in ``staging``, and only then delete the old one.
 
-    Foreign files stay. Whatever stops it before the end puts the old run back.
+    Foreign files stay. Any failure before the end puts the old run back.
 
     Raises:
-        OSError: As the file system has it.
+        OSError: A file cannot be moved.
     """
     aside = Path(tempfile.mkdtemp(prefix=OLD, dir=directory))
+    # the manifest moves last: a directory with one is a complete run
     fresh = sorted((path.name for path in staging.iterdir()), key=lambda name: (name == form.manifest, name))
     moves = [(directory / name, aside / name) for name in look(directory, form).own]
     moves += [(staging / name, directory / name) for name in fresh]
     try:
         for source, destination in moves:
             source.rename(destination)
-    except BaseException:
+    except BaseException:  # Ctrl-C too must not lose the old run
         for source, destination in reversed(moves):
             if destination.exists() and not source.exists():
                 destination.rename(source)
         aside.rmdir()
         raise
     sync_directory(directory)
-    shutil.rmtree(aside, ignore_errors=True)  # the new run is whole: a scrap left behind is no failure of it
+    shutil.rmtree(aside, ignore_errors=True)  # the new run is complete: leftovers do not make it fail
     shutil.rmtree(staging, ignore_errors=True)
 
 
@@ -160,6 +162,6 @@ def _is_manifest(manifest: Path) -> bool:
 
 
 def _counted(manifest: Path) -> set[str]:
-    """Tables named by a ``run.json``: a newer elimtool may have written some that this one does not know."""
+    """Name the tables that a manifest counts; a newer elimtool may have written some unknown to this one."""
     counts = _load(manifest).get("counts")
     return set(counts) if isinstance(counts, dict) and _is_manifest(manifest) else set()

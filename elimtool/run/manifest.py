@@ -1,11 +1,11 @@
-"""What produced a run: the contents of ``run.json`` as a checked, frozen record."""
+"""State what produced a run: the contents of ``run.json`` as a checked, frozen record."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
@@ -14,26 +14,27 @@ from elimtool.run.schema import SCHEMA_VERSION
 
 NOT_FINGERPRINTED = ("fingerprint", "started", "finished", "counts")
 WHERE_KNOWN = ("n_layers", "n_heads")
-"""Keys that came later: left out where there is no value, so that older runs keep their fingerprint."""
+"""Keys added later: left out if they have no value, so that older runs keep their fingerprint."""
+HINT = "run the command again, or restore the file"
 
 
 def utc_now() -> str:
-    """The time in UTC to the second, as ISO 8601."""
+    """Return the time in UTC to the second, as ISO 8601."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def canonical_json(value: Any) -> str:
-    """JSON that is equal for equal values: sorted keys, no spaces, ASCII only.
+    """Write JSON that is equal for equal values: sorted keys, no spaces, ASCII only.
 
     Raises:
-        ValueError: ``value`` holds NaN or an infinity, which JSON has no word for.
-        TypeError: ``value`` holds something that is no JSON.
+        ValueError: ``value`` holds NaN or an infinity, which JSON cannot express.
+        TypeError: ``value`` holds something that JSON cannot express.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
-    """A detached copy made of JSON's own types (tuples become lists, keys strings)."""
+    """Copy a value into JSON's own types (tuples become lists, keys strings)."""
     try:
         return json.loads(canonical_json(value))
     except TypeError as error:
@@ -49,13 +50,66 @@ Plain = Annotated[JsonValue, BeforeValidator(_plain)]
 Time = Annotated[str, AfterValidator(_time)]
 
 
-class Manifest(BaseModel):
+class Record(BaseModel):
+    """What the manifests of runs and of comparisons have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hexadecimal) over the canonical JSON of all keys but the two times, counts and itself."""
+        return hashlib.sha256(canonical_json(self._facts()).encode("ascii")).hexdigest()
+
+    def _facts(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all keys of the file, ``fingerprint`` included, as JSON's own types."""
+        raise NotImplementedError
+
+    def parquet_metadata(self) -> dict[str, str]:
+        """Return the file metadata of every part."""
+        raise NotImplementedError
+
+    def to_json(self) -> str:
+        """Return the text of the file: sorted keys, indented, ASCII only, one trailing newline."""
+        return json.dumps(self.to_dict(), sort_keys=True, indent=2, allow_nan=False) + "\n"
+
+    def finish(self, counts: dict[str, int], finished: str | None = None) -> Self:
+        """Return the finished record: with the rows of each table and the time it ended (default: now)."""
+        return self.model_copy(
+            update={"counts": dict(sorted(counts.items())), "finished": finished or utc_now()}
+        )
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Self:
+        """Read the file back.
+
+        Args:
+            text: Contents of the file.
+            where: What to call it in messages.
+
+        Raises:
+            ElimError: Damaged, edited by hand, or written by a newer elimtool.
+        """
+        loaded = _load(text, where)
+        stated = loaded.pop("fingerprint", None)
+        try:
+            record = cls.model_validate(loaded)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise ElimError(f"{where} is damaged: {place}: {first['msg']}", HINT) from error
+        if stated != record.fingerprint:
+            raise ElimError(f"{where} was changed after it was written: its fingerprint does not match", HINT)
+        return record
+
+
+class Manifest(Record):
     """Everything that a run depends on, and when it ran.
 
     Two runs with one ``fingerprint`` were made by the same versions from the same model, inputs and options.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     schema_version: int = Field(
         SCHEMA_VERSION, description="Version of the tables' columns and of these keys."
@@ -85,11 +139,6 @@ class Manifest(BaseModel):
     finished: Time | None = Field(None, description="When the run was complete (UTC, ISO 8601).")
     counts: dict[str, int] = Field(default_factory=dict, description="Rows written, by table.")
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 (hexadecimal) over the canonical JSON of all keys but the two times, counts and itself."""
-        return hashlib.sha256(canonical_json(self._facts()).encode("ascii")).hexdigest()
-
     def _stated(self) -> dict[str, Any]:
         return {
             key: value
@@ -101,88 +150,36 @@ class Manifest(BaseModel):
         return {key: value for key, value in self._stated().items() if key not in NOT_FINGERPRINTED}
 
     def facts(self) -> dict[str, Any]:
-        """What the run depends on: all keys but the two times and counts, ``fingerprint`` among them."""
+        """Return what the run depends on: all keys but the two times and counts, ``fingerprint`` included."""
         return {"fingerprint": self.fingerprint, **self._facts()}
 
     def without_times(self) -> Manifest:
-        """The same facts, without times and counts."""
+        """Return the same facts without times and counts."""
         return self.model_copy(update={"started": None, "finished": None, "counts": {}})
 
     def to_dict(self) -> dict[str, Any]:
-        """All keys of ``run.json``, ``fingerprint`` among them, as JSON's own types."""
+        """Return all keys of ``run.json``, ``fingerprint`` included, as JSON's own types."""
         return {"fingerprint": self.fingerprint, **self._stated()}
 
-    def to_json(self) -> str:
-        """The text of ``run.json``: sorted keys, indented, ASCII only, one trailing newline."""
-        return json.dumps(self.to_dict(), sort_keys=True, indent=2, allow_nan=False) + "\n"
-
     def parquet_metadata(self) -> dict[str, str]:
-        """File metadata of every part: ``elimtool.KEY`` -> its value as JSON, without times and counts."""
+        """Return the file metadata of every part: ``elimtool.KEY`` -> the value of each fact as JSON."""
         facts = self.facts()
         return {f"elimtool.{key}": canonical_json(facts[key]) for key in sorted(facts)}
 
-    def finish(self, counts: dict[str, int], finished: str | None = None) -> Manifest:
-        """The same run, complete: with the rows of each table and the time it ended (now by default)."""
-        return self.model_copy(
-            update={"counts": dict(sorted(counts.items())), "finished": finished or utc_now()}
-        )
-
     @classmethod
-    def from_json(cls, text: str, where: str = "run.json") -> Manifest:
-        """Read ``run.json`` back.
-
-        Args:
-            text: Contents of the file.
-            where: What to call it in messages.
-
-        Raises:
-            ElimError: Damaged, edited by hand, or written by a newer elimtool.
-        """
-        hint = "run the command again, or restore the file"
-        loaded = load_json(text, where)
-        check_version(loaded, where)
-        stated = loaded.pop("fingerprint", None)
-        try:
-            manifest = cls.model_validate(loaded)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise ElimError(f"{where} is damaged: {place}: {first['msg']}", hint) from error
-        if stated != manifest.fingerprint:
-            raise ElimError(f"{where} was changed after it was written: its fingerprint does not match", hint)
-        return manifest
+    def from_json(cls, text: str, where: str = "run.json") -> Self:
+        """See ``Record.from_json``."""
+        return super().from_json(text, where)
 
 
-def load_json(text: str, where: str) -> dict[str, Any]:
-    """The keys of a manifest's file.
-
-    Raises:
-        ElimError: It is no strict JSON, or has no schema version.
-    """
-    hint = "run the command again, or restore the file"
+def _load(text: str, where: str) -> dict[str, Any]:
+    """Load the keys of a manifest's file, of a schema version that this elimtool reads."""
     try:
         loaded = json.loads(text, parse_constant=_refuse_constant)
     except ValueError as error:
-        raise ElimError(f"{where} is damaged: {error}", hint) from error
+        raise ElimError(f"{where} is damaged: {error}", HINT) from error
     if not isinstance(loaded, dict) or not isinstance(loaded.get("schema_version"), int):
-        raise ElimError(f"{where} is not the manifest of a run: it has no schema_version", hint)
-    return loaded
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-class OtherSchema(ElimError):
-    """What is to be read has a schema version that this elimtool does not know."""
-
-
-def check_version(loaded: dict[str, Any], where: str) -> None:
-    """Refuse a manifest of another schema version.
-
-    Raises:
-        OtherSchema: The message names the version of elimtool that reads it.
-    """
+        raise ElimError(f"{where} is not the manifest of a run: it has no schema_version", HINT)
     version = loaded["schema_version"]
     if version > SCHEMA_VERSION or version < 1:
         writer = loaded.get("elimtool", "an unknown version")
@@ -191,3 +188,12 @@ def check_version(loaded: dict[str, Any], where: str) -> None:
             f" this elimtool reads version {SCHEMA_VERSION}",
             f"read it with elimtool {writer} or newer",
         )
+    return loaded
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+class OtherSchema(ElimError):
+    """The schema version is one that this elimtool cannot read."""

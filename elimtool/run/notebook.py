@@ -1,4 +1,4 @@
-"""Draw a run or a comparison for a notebook, which asks the object itself for HTML."""
+"""Show a run or a comparison in a notebook, which asks the object itself for HTML."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def drawn(shown: Run | Comparison) -> str:
     """Return the report of a run or comparison as an HTML frame, for ``_repr_html_``."""
-    # the one import that goes up; linter and tests know it by this line
+    # the one import from a higher room; linter and tests allow it here
     from elimtool.report.html.page import frame
 
     return frame(shown)

@@ -20,11 +20,11 @@ NULLABLE_DTYPES = {pa.int32(): "Int32", pa.int64(): "Int64", pa.bool_(): "boolea
 
 
 def read_parts(paths: Sequence[Path], counted: int | None, manifest: str) -> Any:
-    """The parts of one table, in order, as one ``pyarrow.Table``.
+    """Read the parts of one table, in order, as one ``pyarrow.Table``.
 
     Args:
         paths: At least one.
-        counted: Rows that the manifest counted; ``None`` where it did not.
+        counted: Rows that the manifest states; ``None`` if it states none.
         manifest: Name of the manifest, for messages.
 
     Raises:
@@ -47,14 +47,14 @@ def read_parts(paths: Sequence[Path], counted: int | None, manifest: str) -> Any
 
 
 def frame(table: Any) -> pd.DataFrame:
-    """An Arrow table as a ``pandas.DataFrame`` whose types follow the schema, never the data."""
+    """Convert an Arrow table to a ``pandas.DataFrame`` whose types follow the schema, never the data."""
     import pandas as pd
 
     return pd.DataFrame({field.name: _to_pandas(table.column(field.name), field) for field in table.schema})
 
 
 def json_rows(table: Any) -> Rows:
-    """An Arrow table as rows of JSON's own types; NaN and infinities, which JSON lacks, become ``None``."""
+    """Convert an Arrow table to rows of JSON's own types; NaN and infinities become ``None``."""
     return [_finite(row) for row in table.to_pylist()]
 
 
@@ -70,17 +70,17 @@ def _read_part(path: Path) -> Any:
 
 
 def _to_pandas(values: Any, field: Any) -> Any:
-    """One column as a pandas Series whose type depends on the schema alone."""
     import pandas as pd
 
     if field.nullable and field.type in NULLABLE_DTYPES:
+        # by default Arrow makes these float64 or object if there are nulls, and plain int or bool if not
         dtype = pd.api.types.pandas_dtype(NULLABLE_DTYPES[field.type])
         return values.to_pandas(types_mapper=lambda _: dtype)
     return values.to_pandas()
 
 
 def _finite(value: Any) -> Any:
-    """The value with NaN and infinities replaced by None, however deep."""
+    """Replace NaN and infinities by ``None``, at any depth."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

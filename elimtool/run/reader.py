@@ -1,4 +1,4 @@
-"""Reads a run back: the manifest and its tables, from a directory or from memory, without torch."""
+"""Read a run back, its manifest and its tables, from a directory or from memory, without torch."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 def open_run(directory: str | Path) -> Run:
-    """Open a finished run directory; tables are read when they are asked for.
+    """Open a finished run directory; each table is read when it is used.
 
     Args:
         directory: What ``-o`` named.
 
     Raises:
-        ElimError: No run directory, an unfinished or damaged run, or one of a newer schema version.
+        ElimError: Not a run directory, an unfinished or damaged run, or one of a newer schema version.
     """
     path = Path(directory)
     if not path.is_dir():
@@ -54,7 +54,7 @@ class Run:
 
     Args:
         manifest: What was run.
-        path: Its directory; None for a run in memory.
+        path: Its directory; ``None`` for a run in memory.
         files: Table name -> the parts to read.
         memory: Table name -> ``pyarrow.Table``.
     """
@@ -74,17 +74,16 @@ class Run:
 
     @classmethod
     def from_tables(cls, manifest: Manifest, tables: Mapping[str, Any]) -> Run:
-        """A run in memory, with the interface of one on disk.
+        """Make a run in memory, with the interface of one on disk.
 
         Args:
             manifest: What was run; ``counts`` are filled in from the tables.
             tables: Table name -> ``pyarrow.Table`` that fits its schema.
 
         Raises:
-            ValueError, TypeError: A table is unknown or does not fit its schema (a defect of the caller).
+            ValueError, TypeError: A table is unknown or does not fit its schema (a bug of the caller).
         """
-        unknown = sorted(set(tables) - set(TABLES))
-        if unknown:
+        if unknown := sorted(set(tables) - set(TABLES)):
             raise ValueError(f"no such table: {unknown}")
         return cls._of_checked(
             manifest, {name: TABLES[name].conform(table) for name, table in tables.items()}
@@ -92,12 +91,12 @@ class Run:
 
     @classmethod
     def _of_checked(cls, manifest: Manifest, memory: Mapping[str, Any]) -> Run:
-        """A run of tables that fit their schemas because a run or ``Table.from_rows`` gave them."""
+        """Make a run of tables that were checked, by a run or by ``Table.from_rows``."""
         counts = {name: table.num_rows for name, table in sorted(memory.items())}
         return cls(manifest.model_copy(update={"counts": counts}), memory=memory)
 
     def with_rows(self, name: str, rows: Rows) -> Run:
-        """This run, in memory, with one more table made of rows (or that table replaced).
+        """Return this run, in memory, with one table made of rows added or replaced.
 
         Args:
             name: A key of ``TABLES``.
@@ -107,37 +106,37 @@ class Run:
         return Run._of_checked(self.manifest, {**tables, name: TABLES[name].from_rows(rows)})
 
     def only(self, names: Collection[str]) -> Run:
-        """This run, in memory, without the tables that are not named."""
+        """Return this run, in memory, with the named tables only."""
         tables = {name: self.arrow(name) for name in self.tables if name in names}
         return Run._of_checked(self.manifest, tables)
 
     @property
     def interventions(self) -> str | None:
-        """What was done to the model in the second pass, as the column ``intervention`` says; or nothing."""
+        """What was done to the model in the second pass, as in the column ``intervention``; or ``None``."""
         given = self.manifest.config.get("interventions") if isinstance(self.manifest.config, dict) else None
         return "; ".join(map(str, given)) if isinstance(given, list) and given else None
 
     @cached_property
     def n_layers(self) -> int | None:
-        """Blocks of the model; of a run of an earlier elimtool, as far as its tables tell."""
+        """Number of blocks; for a run of an earlier elimtool, as far as its tables tell."""
         layered = ("lens_layers", "attention_layers", "lens", "mechanisms")
         stated = self.manifest.n_layers
         return self._counted("layer", layered) if stated is None else stated
 
     @cached_property
     def n_heads(self) -> int | None:
-        """Query heads of a block; of a run of an earlier elimtool, as far as its tables tell."""
+        """Query heads per block; for a run of an earlier elimtool, as far as its tables tell."""
         stated = self.manifest.n_heads
         return self._counted("head", ("attention_heads",)) if stated is None else stated
 
     def _counted(self, column: str, names: Collection[str]) -> int | None:
-        """One more than the largest index in the first table that has rows."""
+        """Count a column's indices by the largest one in the first table that has rows."""
         filled = (self._whole(name) for name in names if name in self.tables)
         table = next((table for table in filled if table.num_rows), None)
         return None if table is None else int(pc.max(table.column(column)).as_py()) + 1
 
     def under(self, intervention: str | None) -> Run:
-        """This run with the rows of one pass alone.
+        """Return this run with the rows of one pass only.
 
         Args:
             intervention: ``None`` for the model's own pass, or ``Run.interventions`` for the other one.
@@ -154,9 +153,9 @@ class Run:
         return (*known, *sorted(present - set(known)))
 
     def arrow(self, name: str) -> Any:
-        """One table as a ``pyarrow.Table``: the parts in order, null and NaN as written.
+        """Return one table as a ``pyarrow.Table``: the parts in order, null and NaN as written.
 
-        Columns that have come since the run was written are null.
+        Columns added since the run was written are null.
 
         Raises:
             ElimError: No such table, or a part is missing or cannot be read.
@@ -165,7 +164,7 @@ class Run:
         if self._pass is None or name in ONE_PASS or "intervention" not in table.column_names:
             return table
         wanted, found = self._pass[0], table.column("intervention")
-        if wanted is None:
+        if wanted is None:  # mostly all rows: spare the copy
             return table if found.null_count == len(found) else table.filter(found.is_null())
         return table.filter(pc.equal(found, wanted))
 
@@ -179,12 +178,12 @@ class Run:
         return TABLES[name].completed(table) if name in TABLES else table
 
     def table(self, name: str) -> pd.DataFrame:
-        """One table as a ``pandas.DataFrame``.
+        """Return one table as a ``pandas.DataFrame``.
 
-        Types follow the schema, never the data: columns that may hold null are ``Int32`` or ``boolean``
-        (null is ``pd.NA``), others ``int32`` or ``bool``; floats are ``float64`` or ``float32``, where null
-        reads as NaN; texts are pandas' string type; lists are arrays. ``isna()`` finds every null. Where a
-        null and a written NaN must be told apart, use ``arrow``.
+        Types follow the schema, never the data: integers and booleans are ``Int32`` and ``boolean`` if they
+        may be null (null is ``pd.NA``), else ``int32`` and ``bool``; floats are ``float64`` or ``float32``,
+        with NaN for null; texts are pandas' string type; lists are arrays. ``isna()`` finds every null. To
+        tell null from a written NaN, use ``arrow``.
 
         Raises:
             ElimError: No such table, or a part is missing or cannot be read.
@@ -210,9 +209,9 @@ class Run:
             return writer.finish(self.manifest.finished)
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole run as JSON's own types: ``{"run": manifest, "tables": {name: [row, ...]}}``.
+        """Return JSON's own types: ``{"run": manifest, "tables": {name: [row, ...]}}``.
 
-        NaN and infinities, for which JSON has no word, become ``None``.
+        NaN and infinities, which JSON cannot express, become ``None``.
         """
         rows = {name: json_rows(self.arrow(name)) for name in self.tables}
         return {"run": self.manifest.to_dict(), "tables": rows}

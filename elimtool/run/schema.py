@@ -1,4 +1,4 @@
-"""The tables of a run by name. Adding one is its definition under ``run/tables`` and one entry here."""
+"""List the tables of a run by name; a new one needs a definition under ``run/tables`` and an entry here."""
 
 from __future__ import annotations
 
@@ -22,40 +22,39 @@ from elimtool.run.tables.walk import WALK, WALK_STAGES
 __all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table"]
 
 SCHEMA_VERSION = 1
-"""Grows when a column or a key of run.json is renamed, dropped or changes its meaning."""
+"""Goes up when a column or a key of run.json is renamed, dropped or changes its meaning."""
 
 ATTRIBUTED = ("attributions", "attribution_methods", "attribution_agreement")
-"""Tables of ``elimtool attribute``, which no trace fills."""
+"""Tables of ``elimtool attribute``, which a trace does not fill."""
 
 ONE_PASS = ("prompts", "effects", "walk", "walk_stages", *ATTRIBUTED)
-"""Tables whose rows belong to no pass, or to both; all others say which pass a row is of."""
-
-_TABLES: dict[str, Table] = {
-    "prompts": PROMPTS,
-    "attention": ATTENTION,
-    "attention_heads": ATTENTION_HEADS,
-    "attention_layers": ATTENTION_LAYERS,
-    "lens": LENS,
-    "lens_layers": LENS_LAYERS,
-    "top_tokens": TOP_TOKENS,
-    "sampling": SAMPLING,
-    "sampling_targets": SAMPLING_TARGETS,
-    "chain_differences": CHAIN_DIFFERENCES,
-    "survival": SURVIVAL,
-    "components": COMPONENTS,
-    "copy_suppression": COPY_SUPPRESSION,
-    "mechanisms": MECHANISMS,
-    "controls": CONTROLS,
-    "regimes": REGIMES,
-    "verdicts": VERDICTS,
-    "effects": EFFECTS,
-    "walk": WALK,
-    "walk_stages": WALK_STAGES,
-    "attributions": ATTRIBUTIONS,
-    "attribution_methods": ATTRIBUTION_METHODS,
-    "attribution_agreement": ATTRIBUTION_AGREEMENT,
-}
+"""Tables whose rows belong to no pass, or to both; all others have the column ``intervention``."""
 
 TABLES: dict[str, Table] = {
-    name: table if name in ONE_PASS else table.with_column(INTERVENTION) for name, table in _TABLES.items()
+    table.name: table if table.name in ONE_PASS else table.with_column(INTERVENTION)
+    for table in (
+        PROMPTS,
+        ATTENTION,
+        ATTENTION_HEADS,
+        ATTENTION_LAYERS,
+        LENS,
+        LENS_LAYERS,
+        TOP_TOKENS,
+        SAMPLING,
+        SAMPLING_TARGETS,
+        CHAIN_DIFFERENCES,
+        SURVIVAL,
+        COMPONENTS,
+        COPY_SUPPRESSION,
+        MECHANISMS,
+        CONTROLS,
+        REGIMES,
+        VERDICTS,
+        EFFECTS,
+        WALK,
+        WALK_STAGES,
+        ATTRIBUTIONS,
+        ATTRIBUTION_METHODS,
+        ATTRIBUTION_AGREEMENT,
+    )
 }

@@ -1,4 +1,4 @@
-"""Choose which tables a run keeps, and which must be measured for them."""
+"""Choose the tables that a run keeps and those that must be measured for them."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from elimtool.run.schema import ATTRIBUTED, TABLES
 
 TRACED = tuple(name for name in TABLES if name not in ATTRIBUTED)
 """Tables that a trace can fill."""
-
 WALKS = frozenset({"walk", "walk_stages"})
+"""Tables that need generated tokens."""
 HEADS = frozenset({"attention_heads", "components", "copy_suppression"})
-"""Tables of single heads, by far the largest ones."""
+"""Tables of single heads, by far the largest."""
 FITTED = frozenset({"controls", "regimes"})
 """Tables that need the reference text in the file of a fitted lens."""
 ALWAYS = "prompts"
-"""The table that joins all others, and says which prompts failed: no run is without it."""
-
+"""The table that joins all others and says which prompts failed: every run has it."""
 CHANGES = frozenset({"effects"})
+"""Tables that need interventions."""
 
 _VERDICT = frozenset({"lens", "survival", "sampling_targets", "components", "controls", "regimes"})
 JUDGED_BY = {"verdicts": _VERDICT, "effects": _VERDICT | {"lens_layers"}}
-"""Tables that are joined from others, which are measured whether or not they are kept."""
+"""Tables joined from others, which are measured whether or not they are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The tables that a run keeps, and those to be measured for them.
+    """The tables that a run keeps and those to measure for them.
 
     Attributes:
         kept: Tables that end up in the run.
-        measured: Tables that metrics and the walk have to fill.
+        measured: Tables that metrics and the walk must fill.
     """
 
     kept: frozenset[str]
@@ -40,16 +40,16 @@ class Selection:
 
 
 def select(tables: Sequence[str] | None, *, heads: bool, walk: bool, intervened: bool = False) -> Selection:
-    """What a choice of tables comes to.
+    """Work out which tables to keep and which to measure.
 
     Args:
         tables: Names of tables; ``None`` for all.
-        heads: Whether single heads are looked at.
-        walk: Whether the model writes on, which fills ``walk`` and ``walk_stages``.
+        heads: Whether single heads are measured.
+        walk: Whether tokens are generated, which fills ``walk`` and ``walk_stages``.
         intervened: Whether there are interventions, which fill ``effects``.
 
     Raises:
-        ElimError: A name is no table, or contradicts the other options.
+        ElimError: A name is not a table, or contradicts the other options.
     """
     without = (frozenset() if heads else HEADS) | (frozenset() if walk else WALKS)
     without |= frozenset() if intervened else CHANGES
@@ -60,10 +60,10 @@ def select(tables: Sequence[str] | None, *, heads: bool, walk: bool, intervened:
 
 
 def refuse_unfitted(tables: Sequence[str] | None, model: str) -> None:
-    """Refuse tables that are asked for by name where no lens was fitted.
+    """Refuse tables that need a fitted lens if there is none.
 
     Raises:
-        ElimError: One of them is in ``FITTED``.
+        ElimError: A named table is in ``FITTED``.
     """
     if asked := sorted(FITTED.intersection(tables or ())):
         raise ElimError(

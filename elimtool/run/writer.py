@@ -1,4 +1,4 @@
-"""Writes a run directory: tables part by part, ``run.json`` last, never half a file."""
+"""Write a run directory: tables part by part, ``run.json`` last, never half a file."""
 
 from __future__ import annotations
 
@@ -6,49 +6,37 @@ import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Generic, Protocol, Self, TypeVar
+from typing import Any, BinaryIO, Generic, Self, TypeVar
 
 import pyarrow.parquet as pq
 
 from elimtool.errors import ElimError
 from elimtool.files.writing import sync_directory, write_text, write_whole, writing
 from elimtool.run import layout
+from elimtool.run.manifest import Record
 
 ROW_GROUP = 1 << 17
 """Rows per row group: large enough to compress, small enough to skip."""
 
 
-class Stated(Protocol):
-    """What says what was done: the manifest of a run, or that of a comparison."""
-
-    def parquet_metadata(self) -> dict[str, str]:
-        """File metadata of every part."""
-
-    def to_json(self) -> str:
-        """The text of its file."""
-
-    def finish(self, counts: dict[str, int], finished: str | None = None) -> Self:
-        """The same, complete."""
-
-
-M = TypeVar("M", bound=Stated)
+M = TypeVar("M", bound=Record)
 
 
 class RunWriter(Generic[M]):
-    """Writes one run, or one comparison, as a context manager.
+    """Context manager that writes one run or one comparison.
 
-    Leaving it without ``finish`` drops what is not worth keeping.
-    A directory that does not exist is made. With ``overwrite`` the new run is written into a hidden folder of
-    the directory and takes the old one's place in ``finish``; until then the old run stays as it is.
+    A missing directory is made. With ``overwrite`` the new run is written into a hidden folder of the
+    directory and replaces the old one in ``finish``; until then the old run stays as it is. Leaving without
+    ``finish`` calls ``abort``.
 
     Args:
         directory: The run directory (``-o``).
-        manifest: What is run; times and counts are filled in by ``finish``.
+        manifest: What is run; ``finish`` fills in times and counts.
         overwrite: Replace the run that is there. Files that elimtool did not write stay.
         form: What is written.
 
     Raises:
-        ElimError: The directory holds something already, is no directory, or cannot be written.
+        ElimError: The directory is not empty, not a directory, or cannot be written.
     """
 
     def __init__(
@@ -76,13 +64,13 @@ class RunWriter(Generic[M]):
             table_name: A table of the form.
             part_index: Which part, from 0.
             table: A ``pyarrow.Table`` with exactly the columns and types of the schema.
-            checked: Whether the table was held against its schema already, as those of a ``Run`` are.
+            checked: Whether the table was checked against its schema already, as those of a ``Run`` are.
 
         Returns:
             The file written.
 
         Raises:
-            ValueError, TypeError: The table does not fit its schema (a defect of the caller).
+            ValueError, TypeError: The table does not fit its schema (a bug of the caller).
             ElimError: The disk is full or refuses.
         """
         if table_name not in self.form.tables or part_index < 0 or self._finished:
@@ -96,16 +84,16 @@ class RunWriter(Generic[M]):
         return path
 
     def finish(self, finished: str | None = None) -> M:
-        """Write the manifest and, where a run is replaced, put the new one in its place.
+        """Write the manifest and, with ``overwrite``, put the new run in the old one's place.
 
         Args:
-            finished: When the run ended (ISO 8601); now by default.
+            finished: When the run ended (ISO 8601; default: now).
 
         Returns:
             The manifest as written, with counts and times.
 
         Raises:
-            ElimError: The disk is full or refuses; a run that was to be replaced is still there.
+            ElimError: The disk is full or refuses; a run to be replaced is still there.
         """
         counts: dict[str, int] = {}
         for (name, _), rows in self._rows.items():
@@ -119,7 +107,7 @@ class RunWriter(Generic[M]):
         return self.manifest
 
     def abort(self) -> None:
-        """Give up: drop a replacement that was not finished, and a directory made for nothing.
+        """Give up: drop an unfinished replacement, and an empty directory that was made for the run.
 
         Finished parts of a new run stay on disk.
         """
@@ -142,7 +130,7 @@ class RunWriter(Generic[M]):
 
 def write_part(
     folder: Path,
-    manifest: Stated,
+    manifest: Record,
     table_name: str,
     part_index: int,
     table: Any,
@@ -151,10 +139,10 @@ def write_part(
 
     Args:
         folder: The run directory.
-        manifest: Its facts stand in the file's metadata.
-        table_name: Its name.
-        part_index: Which part, from 0; the same part written again is replaced.
-        table: A table of a ``Run``, or one made by ``Table.from_rows``: it was checked there.
+        manifest: Its facts go into the file's metadata.
+        table_name: Name of the table.
+        part_index: Which part, from 0; an existing one is replaced.
+        table: A table that was checked, by a ``Run`` or ``Table.from_rows``.
 
     Raises:
         ElimError: The disk is full or refuses.
@@ -171,7 +159,7 @@ def write_part(
 
 
 def check_directory(directory: str | Path, overwrite: bool = False, form: layout.Form = layout.RUN) -> None:
-    """Refuse, before any work is done, a directory that ``RunWriter`` would refuse; leaves nothing behind.
+    """Refuse, before any work, a directory that ``RunWriter`` would refuse; leave nothing behind.
 
     Raises:
         ElimError: As ``RunWriter``.
@@ -182,7 +170,7 @@ def check_directory(directory: str | Path, overwrite: bool = False, form: layout
 
 
 def _prepare(directory: Path, overwrite: bool, form: layout.Form) -> bool:
-    """Check that a run may be written here, make the directory if need be, and say whether it was made."""
+    """Check that a run may be written here; make the directory if it is missing and return whether it was."""
     if not directory.parent.is_dir():
         raise ElimError(
             f"the folder {directory.parent} does not exist", "make it first, or choose another `directory`"

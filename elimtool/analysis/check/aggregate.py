@@ -11,12 +11,12 @@ from elimtool.analysis.check.spec import QUANTILE, Condition
 
 
 def aggregate(how: str, values: Sequence[Any], where: Condition | None = None) -> Any:
-    """Several values as one.
+    """Reduce values to one.
 
     Args:
         how: An aggregation of ``spec.AGGREGATIONS``, or ``pNN`` for a quantile (linear interpolation).
         values: At least one, none of them null.
-        where: For ``share``: what counts; without, values that are true.
+        where: For ``share``: which values count; by default those that are true.
     """
     if how in ("first", "last"):
         return values[0 if how == "first" else -1]

@@ -1,14 +1,15 @@
-"""Keep a run's values as a baseline: sorted JSON, made to be reviewed as code, and read back."""
+"""Store a run's values as a baseline, in sorted JSON that can be reviewed like code, and read it back."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from elimtool.analysis.check.spec import CHOOSING
 from elimtool.errors import ElimError, Exit
 from elimtool.files.writing import write_whole, writing
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 ALL = "*"
-"""Stands for the prompt in a value of all prompts together."""
+"""Key of a value of all prompts together."""
 DIGITS = 8
-"""Significant digits kept of a number: far below any tolerance that float32 allows."""
+"""Significant digits kept: finer than any tolerance that makes sense in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Entry:
     """The values of one check.
 
     Attributes:
-        of: What they are values of; a baseline of something else is not compared with.
+        of: What the values are of, from ``definition``; only values of the same are compared.
         values: Prompt id (or ``ALL``) to value.
     """
 
@@ -38,11 +39,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What was reviewed and is compared with.
+    """Reviewed values that a run is compared with.
 
     Attributes:
         identity: Model, weights, tokenizer, dtype, processing, schema, lens, sinks.
-        context: Sampler chains and interventions: what may change and then explains a regression.
+        context: Sampler chains and interventions, which may change and then explain a regression.
         prompts: Prompt id to ``sha256`` and the beginning of its text.
         checks: Check id to its values.
     """
@@ -53,19 +54,19 @@ class Baseline:
     checks: Mapping[str, Entry] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Sorted keys, one value a line."""
+        """Write sorted keys, one value per line."""
         content = {
             "elimtool_baseline": FORMAT,
             "identity": self.identity,
             "context": self.context,
             "prompts": self.prompts,
-            "checks": {name: {"of": one.of, "values": dict(one.values)} for name, one in self.checks.items()},
+            "checks": {name: asdict(entry) for name, entry in self.checks.items()},
         }
         return json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def stored(value: Any, told: Any = None) -> Any:
-    """A value as a baseline keeps it; comparisons are of values so kept.
+    """Convert a value to the form that baselines store and comparisons use.
 
     Args:
         value: A number, truth value, text, null, or ids of tokens.
@@ -79,7 +80,7 @@ def stored(value: Any, told: Any = None) -> Any:
 
 
 def entry_of(check: Check, defaults: Defaults, readings: Iterable[CheckedValue]) -> Entry:
-    """The values of a check as a baseline keeps them; prompts that failed have none."""
+    """Make a check's entry of a baseline; prompts that failed have no value."""
     values = {
         reading.prompt or ALL: stored(reading.value, reading.rows[0].get("told") if reading.rows else None)
         for reading in readings
@@ -89,22 +90,10 @@ def entry_of(check: Check, defaults: Defaults, readings: Iterable[CheckedValue])
 
 
 def definition(check: Check, defaults: Defaults) -> str:
-    """What a check reads, in words that are equal for equal things."""
+    """Describe what a check reads, in words that are equal if and only if the settings are."""
     if check.position is None and defaults.position != "last":
         check = check.model_copy(update={"position": defaults.position})
-    names = (
-        "target",
-        "chain",
-        "stage",
-        "span",
-        "layers",
-        "head",
-        "component",
-        "position",
-        "agg",
-        "where",
-        "scope",
-    )
+    names = (*CHOOSING, "position", "agg", "where", "scope")
     given = {name: getattr(check, name) for name in names if name in check.model_fields_set}
     if check.metric == "topk_overlap":
         given["k"] = check.k
@@ -114,7 +103,7 @@ def definition(check: Check, defaults: Defaults) -> str:
 
 
 def read_baseline(path: Path) -> Baseline | None:
-    """The baseline of a file; ``None`` if there is no such file.
+    """Read the baseline in a file; ``None`` if there is no such file.
 
     Raises:
         ElimError: The file is damaged or of a newer format (exit code 4).
@@ -145,7 +134,7 @@ def read_baseline(path: Path) -> Baseline | None:
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write a baseline, whole or not at all; its folder is made.
+    """Write a baseline, whole or not at all, and make its folder.
 
     Raises:
         ElimError: The file system refuses.
@@ -154,12 +143,12 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
 
 
 def write_reviewed(path: Path, text: str) -> None:
-    """Write a file that is kept beside a check file, whole or not at all; its folder is made.
+    """Write a file that belongs to a check file, whole or not at all, and make its folder.
 
     Raises:
         ElimError: The file system refuses.
     """
-    content = text.encode("utf-8", "backslashreplace")
+    content = text.encode("utf-8", "backslashreplace")  # texts from JSON may hold lone surrogates
 
     def write(file: BinaryIO) -> None:
         file.write(content)
@@ -170,7 +159,7 @@ def write_reviewed(path: Path, text: str) -> None:
 
 
 def merged(old: Baseline | None, new: Baseline, only_new: bool) -> Baseline:
-    """The baseline to write: the new one, or the old one with what it lacks."""
+    """Return the baseline to write: the new one, or with ``only_new`` the old one with additions."""
     if old is None or not only_new:
         return new
     checks = dict(old.checks)

@@ -1,4 +1,4 @@
-"""What changed between a baseline and a run that can explain a regression, in words."""
+"""Describe what changed between a baseline and a run and may explain a regression."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from elimtool.analysis.check.baseline import Baseline
 from elimtool.analysis.check.words import word
 
 AROUND = 24
-"""Characters of unchanged text shown on both sides of an edit."""
+"""Characters of unchanged text shown on each side of an edit."""
 MOST = 120
+"""Characters of an edit that are shown at most."""
 
 
 def causes(old: Baseline, new: Baseline, prompt: str | None) -> tuple[str, ...]:
-    """Differences between two baselines' contexts, and between their texts of one prompt.
+    """List the differences between two baselines' contexts, and between their texts of one prompt.
 
     Args:
         old: The reviewed baseline.
         new: What the run would have stored.
-        prompt: The prompt that failed; ``None`` for all together.
+        prompt: The prompt that failed; ``None`` for a value of all prompts.
     """
     told = _chains(old.context.get("chains", {}), new.context.get("chains", {}))
     acts = old.context.get("interventions") or [], new.context.get("interventions") or []
@@ -37,7 +38,7 @@ def causes(old: Baseline, new: Baseline, prompt: str | None) -> tuple[str, ...]:
 
 
 def edited(old: Baseline, new: Baseline, prompt: str) -> str:
-    """How a prompt's text differs from the baseline's; empty where it does not or either has none."""
+    """Describe how a prompt's text differs from the baseline's; empty if it does not, or one is missing."""
     before, after = old.prompts.get(prompt), new.prompts.get(prompt)
     if not before or not after or before["sha256"] == after["sha256"]:
         return ""
@@ -48,7 +49,7 @@ def edited(old: Baseline, new: Baseline, prompt: str) -> str:
 
 
 def _edit(before: str, after: str) -> tuple[str, str]:
-    """The parts of two texts from their first to their last difference, with a little around."""
+    """Cut out of two texts the part from the first to the last difference, with some text around it."""
     blocks = [b for b in SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks() if b.size]
     start = blocks[0].size if blocks and blocks[0].a == blocks[0].b == 0 else 0
     tail = 0
@@ -79,7 +80,7 @@ def _chains(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _differing(was: str | None, now: str | None) -> tuple[str, str]:
-    """The parameters of a stage that are not the same in both; a stage that one lacks is off there."""
+    """List the parameters of a stage that differ; a stage that is missing is off."""
     if was is None or now is None:
         return was or ("off" if was is None else "on"), now or ("off" if now is None else "on")
     before, after = was.split(", "), now.split(", ")

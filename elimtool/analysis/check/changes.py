@@ -1,4 +1,4 @@
-"""List what a new baseline changes in an old one, a line for each value."""
+"""List what a new baseline changes in an old one, one line per value."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from elimtool.analysis.check.words import told, word
 
 
 def difference(old: Baseline | None, new: Baseline) -> list[str]:
-    """What an update changes, a line each, for people."""
+    """Describe what an update changes, one line per value."""
     lines: list[str] = []
     before = old or Baseline({}, {}, {}, {})
     for name in sorted({*before.identity, *new.identity}):

@@ -1,4 +1,4 @@
-"""What a check found: one finding a prompt, one result a check, one report a check file."""
+"""Hold what checks found: a finding per prompt, a result per check, a report per check file."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Finding:
         off: How far the value is past the nearest one that passes, in the metric's unit, >= 0.
         where: Target, chain, stage, span and layers of the value, in words.
         message: One sentence: what was expected, what was seen, how far off, where.
-        causes: What changed since the baseline that can explain it.
-        story: What became of the target, in a sentence; empty where the run does not tell.
-        target: The target, as it was scored, where the value is of one.
-        position: The query position, where the value is of one.
+        causes: What changed since the baseline and may explain it.
+        story: What became of the target, in a sentence; empty if the run does not say.
+        target: The target, as it was scored, if the value is of one.
+        position: The query position, if the value is of one.
     """
 
     prompt: str | None
@@ -50,7 +50,7 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """The message with causes and story, a line each."""
+        """The message, the causes and the story, one per line."""
         changed = [f"changed since the baseline: {cause}" for cause in self.causes]
         return "\n".join([self.message, *changed, *([self.story] if self.story else [])])
 
@@ -63,7 +63,7 @@ class Result:
         check: The check.
         line: Its line in the check file.
         mostly: Share of the prompts that had to pass.
-        findings: One a prompt.
+        findings: One per prompt.
     """
 
     check: Check
@@ -74,13 +74,13 @@ class Result:
     @property
     def n_passed(self) -> int:
         """Prompts that passed."""
-        return sum(one.status == "passed" for one in self.findings)
+        return sum(finding.status == "passed" for finding in self.findings)
 
     @property
     def status(self) -> Status:
-        """``failed`` where too few prompts can pass, whatever the others would have been."""
+        """``failed`` if too few prompts can pass even if all that could not be judged did."""
         unknown = [one for one in self.findings if one.status not in ("passed", "failed")]
-        needed = self.mostly * len(self.findings) - 1e-9
+        needed = self.mostly * len(self.findings) - 1e-9  # 0.07 * 100 rounds to more than 7
         if self.n_passed >= needed and not unknown:
             return "passed"
         if self.n_passed + len(unknown) < needed:
@@ -101,11 +101,11 @@ class Report:
     Attributes:
         path: The check file.
         model: Model as it was named.
-        results: One a check, in the file's order.
-        warnings: What does not fail but should be looked at; with ``strict`` it fails.
-        mismatch: How the baseline's identity differs, a line a field.
+        results: One per check, in the file's order.
+        warnings: What deserves a look but fails only with ``strict``.
+        mismatch: How the baseline's identity differs, one line per field.
         strict: Whether warnings fail.
-        updates: What ``--update`` or ``--update-new`` changed, a line a value.
+        updates: What an update of the baseline changed, one line per value.
         pairs: How the values differ from another run's, prompt by prompt.
         missing: The baseline that the file names, if there is no such file.
         seconds: How long it took.
@@ -141,18 +141,18 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether everything is as it should be."""
+        """Whether the exit code is 0."""
         return self.exit_code == Exit.OK
 
     @property
     def summary(self) -> str:
-        """Messages of all that did not pass, a paragraph each; for an assertion."""
+        """Messages of all that did not pass, one paragraph each, for an assertion."""
         told = [f"{result.check.id}: {one.text}" for result in self.failed for one in result.bad]
         missing = [f"no baseline {self.missing}"] if self.missing else []
         return "\n\n".join([*told, *self.mismatch, *self.warnings, *missing]) or "all checks passed"
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON's own types; infinities as texts."""
+        """Return the report as JSON's own types, infinities as texts."""
         return {
             "file": self.path,
             "model": self.model,
@@ -199,7 +199,7 @@ def _finding(one: Finding) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: infinities as texts, lists of tokens as lists."""
+    """Convert a value to JSON's own types: infinities to texts, NaN to null, tuples to lists."""
     if isinstance(value, float) and not isfinite(value):
         return {float("inf"): "Infinity", float("-inf"): "-Infinity"}.get(value)
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

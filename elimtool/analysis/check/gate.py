@@ -1,4 +1,4 @@
-"""The gate: judge a run by a check file and make the report; baselines are written on demand only."""
+"""Judge a run by a check file, make the report, and write baselines on request."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from elimtool.run import Run
 
 MOST_STORIES = 8
-"""Prompts whose failure is told with a story; more would take longer than the checks."""
+"""Prompts whose failure gets a story; more would take longer than the checks."""
 
 Update = Literal["none", "all", "new"]
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A run judged.
+    """A judged run.
 
     Attributes:
         report: What was found.
@@ -48,10 +48,10 @@ class Judged:
 
 
 def select_checks(checks: Checks, only: Collection[str]) -> tuple[Check, ...]:
-    """The checks with these ids, all without.
+    """Return the checks with these ids, or all if none are given.
 
     Raises:
-        ElimError: There is none of that id (exit code 5).
+        ElimError: An id is unknown (exit code 5).
     """
     known = tuple(check.id for check in checks.file.checks)
     for name in only:
@@ -76,14 +76,14 @@ def judge_run(
         checks: From ``read_checks``.
         run: The run; it needs the tables that the checks read.
         only: Ids of the checks to judge; empty for all.
-        update: ``all`` writes the baseline anew, ``new`` adds what it lacks.
-        strict: Warnings fail too.
+        update: ``all`` rewrites the baseline, ``new`` adds what it lacks.
+        strict: Let warnings fail too.
         baseline: File of the baseline, instead of the check file's.
-        against: Another run, whose values are compared prompt by prompt.
+        against: Another run to compare with, prompt by prompt.
 
     Raises:
-        ElimError: Nothing is selected, a run lacks something, the baseline is damaged, or a tolerance is
-            below the noise floor.
+        ElimError: Nothing is selected, a run lacks something that a check reads, the baseline is damaged, or
+            a tolerance is below the noise floor.
     """
     wanted = select_checks(checks, only)
     path = baseline or checks.baseline
@@ -119,7 +119,7 @@ def judge_run(
 
 
 def failing_prompts(report: Report) -> list[str]:
-    """Prompts whose failure is to be told with a story, at most ``MOST_STORIES``."""
+    """Choose the prompts whose failure gets a story, at most ``MOST_STORIES``."""
     found = dict.fromkeys(
         one.prompt
         for result in report.failed
@@ -130,7 +130,7 @@ def failing_prompts(report: Report) -> list[str]:
 
 
 def with_stories(report: Report, run: Run, prompts: Collection[str]) -> Report:
-    """The report with what became of the target of each of some failing prompts, as far as a run tells."""
+    """Add to some failing prompts what became of their target, as far as a run says."""
 
     def told(one: Finding) -> Finding:
         if one.status != "failed" or one.prompt is None or one.prompt not in prompts:
@@ -142,20 +142,20 @@ def with_stories(report: Report, run: Run, prompts: Collection[str]) -> Report:
 
 
 def readings_of(checks: Checks, run: Run, wanted: Collection[Check]) -> dict[str, list[CheckedValue]]:
-    """The values of some checks on a run, by check.
+    """Read the values of some checks on a run, by check.
 
     Raises:
-        ElimError: Nothing is selected, or the run lacks something.
+        ElimError: Nothing is selected, or the run lacks something that a check reads.
     """
     source = RunTables(run)
     return {check.id: _readings(checks, check, source) for check in wanted}
 
 
 def _refuse_noise(checks: Checks, judges: Collection[Judge], noise: Noise | None, now: Baseline) -> list[str]:
-    """Refuse tolerances that harmless changes go past.
+    """Refuse tolerances that harmless changes exceed.
 
     Returns:
-        A warning where the floor is of another model.
+        A warning if the floor was measured on another model.
 
     Raises:
         ElimError: A tolerance is below the floor; the message names it.
@@ -194,7 +194,7 @@ def _baseline(
     wanted: Collection[Check],
     readings: dict[str, list[CheckedValue]],
 ) -> Baseline:
-    """What the run would make a baseline of."""
+    """Make the baseline that the run would give."""
     compared = [check for check in wanted if check.baseline or checks.metrics[check.id].kind == "tokens"]
     entries = {
         check.id: stored.entry_of(check, checks.file.defaults, readings[check.id]) for check in compared
@@ -213,7 +213,7 @@ def _updated(
     only: Collection[str],
     across: Collection[str],
 ) -> tuple[Baseline, list[str]]:
-    """Write the baseline, and say what changed."""
+    """Write the baseline and list what changed."""
     if path is None:
         raise ElimError("the check file names no baseline to update", "add baseline: FILE at its top")
     if old is not None and (only_new or only):
@@ -238,18 +238,15 @@ def _result(
     mostly = checks.file.defaults.mostly if judge.check.mostly is None else judge.check.mostly
     findings = [judge.finding(reading) for reading in readings]
     if old is not None:
-        findings = [_explained(one, old, now) for one in findings]
+        findings = [
+            replace(one, causes=causes(old, now, one.prompt)) if one.status == "failed" else one
+            for one in findings
+        ]
     return Result(judge.check, checks.line(judge.check), mostly, tuple(findings))
 
 
-def _explained(finding: Finding, old: Baseline, now: Baseline) -> Finding:
-    if finding.status != "failed":
-        return finding
-    return replace(finding, causes=causes(old, now, finding.prompt))
-
-
 def _stale(old: Baseline | None, now: Baseline, path: Path | None, partial: bool) -> list[str]:
-    """Entries of the baseline that no check reads any more."""
+    """Warn of entries of the baseline that no check reads any more."""
     if old is None or partial:
         return []
     told = []
@@ -267,7 +264,7 @@ def _stale(old: Baseline | None, now: Baseline, path: Path | None, partial: bool
 
 
 def _edits(old: Baseline, now: Baseline, results: Collection[Result]) -> list[str]:
-    """Prompts that were edited and still pass."""
+    """Warn of prompts that were edited and still pass."""
     failing = {one.prompt for result in results for one in result.findings if one.status == "failed"}
     found = ((name, edited(old, now, name)) for name in sorted(now.prompts) if name not in failing)
     return [

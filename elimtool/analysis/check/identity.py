@@ -1,4 +1,4 @@
-"""Tell what two runs must share to be compared, and what may explain a difference between them."""
+"""State what two runs must share to be compared, and what may explain a difference between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from elimtool.run.manifest import Manifest
 
 SHOWN = 240
-"""Characters of a prompt that a baseline shows; the hash is of all of it."""
+"""Characters of a prompt that a baseline shows; the hash covers the whole text."""
 
 _FIELDS = ("model", "revision", "weights_sha256", "tokenizer_sha256", "dtype", "processing", "schema_version")
 _SETTINGS = ("bos", "lens", "sinks")
@@ -25,13 +25,13 @@ _ACROSS = {
 
 
 def identity_of(manifest: Manifest, target_space: str) -> dict[str, Any]:
-    """What two runs must share for their values to be comparable."""
+    """Collect what two runs must share for their values to be comparable."""
     facts = manifest.model_dump()
     return {**{key: facts[key] for key in (*_FIELDS, *_SETTINGS)}, "target_space": target_space}
 
 
 def context_of(manifest: Manifest) -> dict[str, Any]:
-    """What may change between two runs and then explains a difference."""
+    """Collect what may change between two runs and then explains a difference."""
     chains = manifest.chains if isinstance(manifest.chains, list) else []
     config = manifest.config if isinstance(manifest.config, dict) else {}
     acts = config.get("interventions") or config.get("ablate") or []
@@ -40,33 +40,26 @@ def context_of(manifest: Manifest) -> dict[str, Any]:
 
 
 def _stages(chain: Mapping[str, Any]) -> dict[str, str]:
-    """Stages that are on, numbered, with their parameters in words."""
+    """List the stages that are on, numbered, with their parameters in words."""
     on = [stage for stage in chain.get("stages", ()) if not stage.get("off")]
-    params = [", ".join(f"{key}={value}" for key, value in sorted(stage["params"].items())) for stage in on]
     return {
-        f"{index:02} {stage['name']}": text
-        for index, (stage, text) in enumerate(zip(on, params, strict=True))
+        f"{index:02} {stage['name']}": ", ".join(f"{k}={v}" for k, v in sorted(stage["params"].items()))
+        for index, stage in enumerate(on)
     }
 
 
 def prompts_of(rows: Mapping[str, Row]) -> dict[str, dict[str, str]]:
-    """Hash and beginning of every prompt's rendered text."""
-    return {
-        name: {"sha256": _hash(row["text"] or ""), "text": _shown(row["text"] or "")}
-        for name, row in rows.items()
-    }
+    """Collect hash and beginning of every prompt's rendered text."""
+    return {name: _fingerprint(row["text"] or "") for name, row in rows.items()}
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _shown(text: str) -> str:
-    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
+def _fingerprint(text: str) -> dict[str, str]:
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return {"sha256": digest, "text": text if len(text) <= SHOWN else text[:SHOWN] + "…"}
 
 
 def mismatch(old: Mapping[str, Any], new: Mapping[str, Any], across: Iterable[str]) -> list[str]:
-    """Fields in which two identities differ, in words; none of those that ``across`` lets differ."""
+    """Describe the fields in which two identities differ, except those that ``across`` allows."""
     allowed = {name for word in across for name in _ACROSS[word]}
     same = ("weights_sha256", "tokenizer_sha256")
     if all(old.get(name) is not None and old.get(name) == new.get(name) for name in same):

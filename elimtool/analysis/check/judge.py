@@ -1,7 +1,8 @@
-"""Judge readings by bounds and a baseline, and say where each was seen."""
+"""Judge values by bounds and a baseline, and say where each was read."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +22,9 @@ class Verdict:
     """Whether a value passes one expectation.
 
     Attributes:
-        passes: It does.
-        expected: What would, in words.
-        off: How far the value is past the nearest one that would; ``None`` where there is no distance.
+        passes: Whether it does.
+        expected: What would pass, in words.
+        off: Distance to the nearest value that would pass; ``None`` if there is no distance.
     """
 
     passes: bool
@@ -33,13 +34,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judges the readings of one check.
+    """Judge of the readings of one check.
 
     Attributes:
         check: The check.
         metric: Its metric.
         defaults: The file's tolerances.
-        baseline: The baseline, where the file names one and it exists.
+        baseline: The baseline, if the file names one and it exists.
         comparable: Whether the baseline is of the same model.
     """
 
@@ -86,13 +87,13 @@ class Judge:
         )
 
     def tolerance(self, was: float) -> float:
-        """How far a value may be from the baseline's."""
+        """Return how far a value may be from the baseline's."""
         atol = self.defaults.atol if self.check.atol is None else self.check.atol
         rtol = self.defaults.rtol if self.check.rtol is None else self.check.rtol
         return atol if self.metric.kind == "integer" and self.check.agg is None else atol + rtol * abs(was)
 
     def least_tolerance(self) -> float | None:
-        """The smallest tolerance that the check has for any prompt; ``None`` where it compares no numbers."""
+        """Find the check's smallest tolerance for any prompt; ``None`` if it compares no numbers."""
         entry = self.baseline.checks.get(self.check.id) if self.baseline else None
         if not self.check.baseline or entry is None:
             return None
@@ -102,7 +103,7 @@ class Judge:
         return min((self.tolerance(one) for one in numbers), default=None)
 
     def _known(self, reading: CheckedValue) -> tuple[Any, Status]:
-        """The baseline's value, and whether there is one to compare with."""
+        """Find the baseline's value, and whether it can be compared with."""
         if not self.compares:
             return None, "passed"
         entry = self.baseline.checks.get(self.check.id) if self.baseline else None
@@ -121,8 +122,7 @@ class Judge:
             return [Verdict(False, self._wanted())]
         found = [] if seen is None else self._bounds(seen)
         if check.baseline and self.metric.kind != "tokens":
-            now = stored(seen)
-            found.append(self._against(now, was))
+            found.append(self._against(stored(seen), was))
         return found or [Verdict(True, "anything")]
 
     def _bounds(self, seen: Any) -> list[Verdict]:
@@ -130,6 +130,7 @@ class Judge:
         found = []
         low = 1.0 if self.metric.kind == "tokens" and check.min is check.max is None else check.min
         if low is not None:
+            # means and shares may round to either side of their bound
             found.append(Verdict(seen >= low - 1e-12, f"at least {low:g}", max(low - seen, 0.0)))
         if check.max is not None:
             found.append(
@@ -139,15 +140,13 @@ class Judge:
             wanted = check.is_ if isinstance(check.is_, bool) else True
             found.append(Verdict(seen == wanted, told(wanted)))
         if isinstance(seen, str) and isinstance(check.is_, tuple) and check.is_:
-            found.append(Verdict(seen in check.is_, " or ".join(f"'{one}'" for one in check.is_)))
+            found.append(Verdict(seen in check.is_, _either(check.is_)))
         if isinstance(seen, str) and check.is_not:
-            found.append(
-                Verdict(seen not in check.is_not, "not " + " or ".join(f"'{one}'" for one in check.is_not))
-            )
+            found.append(Verdict(seen not in check.is_not, f"not {_either(check.is_not)}"))
         return found
 
     def _against(self, now: Any, was: Any) -> Verdict:
-        """Compare with the baseline's value."""
+        """Compare a value with the baseline's."""
         unwanted = self.check.direction
         numeric = isinstance(now, NUMBERS) and isinstance(was, NUMBERS)
         if not numeric:
@@ -162,7 +161,7 @@ class Judge:
         return Verdict(past <= tolerance, spelt, max(past - tolerance, 0.0))
 
     def _overlap(self, reading: CheckedValue, was: Any) -> float | None:
-        """Share of the baseline's first tokens that are still among the first, ties allowed for."""
+        """Compute the share of the baseline's first tokens that are still among the first, ties included."""
         if reading.value is None:
             return None
         ids = _ids(was)
@@ -170,7 +169,7 @@ class Judge:
         return len(ids & near) / len(ids)
 
     def _wanted(self) -> str:
-        """What the check expects, without a baseline's value."""
+        """Say what the check expects, without the baseline's value."""
         check = self.check
         words = [f"at least {check.min:g}"] if check.min is not None else []
         words += [f"at most {check.max:g}"] if check.max is not None else []
@@ -179,8 +178,8 @@ class Judge:
         ):
             words.append(told(check.is_ if isinstance(check.is_, bool) else True))
         elif check.is_:
-            words.append(" or ".join(f"'{one}'" for one in check.is_))
-        words += ["not " + " or ".join(f"'{one}'" for one in check.is_not)] if check.is_not else []
+            words.append(_either(check.is_))
+        words += [f"not {_either(check.is_not)}"] if check.is_not else []
         words += ["the baseline's value"] if self.compares else []
         return " and ".join(words) or "a value"
 
@@ -212,7 +211,7 @@ class Judge:
 
 
 def place(reading: CheckedValue, check: Check) -> str:
-    """Where a value was seen: target, chain, stage, span, layers, and the layer that is farthest out."""
+    """Say where a value was read: target, chain, stage, span, layers, and the most extreme layer."""
     rows = reading.rows
     words = []
     for name in ("target", "span", "chain", "stage", "component", "head"):
@@ -245,15 +244,19 @@ def _extreme(rows: tuple[Row, ...], check: Check) -> str:
 
 
 def _ids(was: Any) -> set[int]:
-    """The token ids of a baseline's value; none where the value was null or is no list of tokens."""
+    """Read the token ids of a baseline's value; none if it is null or not a list of tokens."""
     numbers = [str(one).partition(" ")[0] for one in was] if isinstance(was, list) else []
     return {int(one) for one in numbers if one.isdecimal()}
 
 
 def _only(reading: CheckedValue, column: str) -> Any:
-    """The value that a column has in all rows of a reading."""
+    """Return the value of a column if it is the same in all rows of a reading."""
     values = {row.get(column) for row in reading.rows}
     return values.pop() if len(values) == 1 else None
+
+
+def _either(texts: Iterable[str]) -> str:
+    return " or ".join(f"'{text}'" for text in texts)
 
 
 def _name(prompt: str | None) -> str:

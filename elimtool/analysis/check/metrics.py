@@ -1,4 +1,4 @@
-"""Look up a metric by its name: which column it reads, and how its rows are reduced."""
+"""Look up a metric by name: the column that it reads, and how its rows are reduced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import pyarrow as pa
 
 from elimtool.errors import ElimError, nearest
-from elimtool.run.schema import ATTRIBUTED, TABLES
+from elimtool.run.schema import ATTRIBUTED, TABLES, Column
 
 Kind = Literal["integer", "number", "boolean", "text", "tokens"]
 Reduction = Literal["", "last_layer", "last_stage", "all_stages", "first_k"]
@@ -23,14 +23,14 @@ class CheckMetric:
     """What a check reads.
 
     Attributes:
-        name: As the check file has it.
+        name: Name in the check file.
         table: Table of a run.
         column: Column of that table.
         kind: What its values are.
-        meaning: One line for people.
+        meaning: One line that explains it.
         reduction: ``last_layer`` reads the model's output unless the check names layers; ``last_stage`` the
-            end of a chain unless it names a stage; ``all_stages`` joins the stages of a chain; ``first_k``
-            gathers the first tokens of the output.
+            end of a chain unless it names a stage; ``all_stages`` combines the stages of a chain; ``first_k``
+            collects the first tokens of the output.
     """
 
     name: str
@@ -47,14 +47,18 @@ class CheckMetric:
         return tuple(name for name in SELECTORS if name in names)
 
     @property
+    def _definition(self) -> Column:
+        return next(column for column in TABLES[self.table].columns if column.name == self.column)
+
+    @property
     def null_when(self) -> str:
-        """What makes a value null; empty where it never is."""
-        return next(one.null_when for one in TABLES[self.table].columns if one.name == self.column)
+        """What makes a value null; empty if it never is."""
+        return self._definition.null_when
 
     @property
     def unit(self) -> str:
         """Unit of the values; empty for shares, names and truth values."""
-        unit = next(one.unit for one in TABLES[self.table].columns if one.name == self.column)
+        unit = self._definition.unit
         return "" if self.kind == "tokens" or unit in ("share", "probability", "rank", "ratio") else unit
 
 
@@ -122,7 +126,7 @@ SHORT: dict[str, CheckMetric] = {
         ),
     )
 }
-"""Metrics with names of their own; ``table.column`` reaches every other column."""
+"""Metrics with short names; ``table.column`` names any other column."""
 
 _KINDS: dict[pa.DataType, Kind] = {
     pa.int32(): "integer",
@@ -137,7 +141,7 @@ _NOT_MEASURED = frozenset(("prompt_id", *SELECTORS, "token_id", "stage_index", "
 
 @cache
 def columns() -> dict[str, CheckMetric]:
-    """Every ``table.column`` that can be judged: numbers, truth values and texts that are no keys."""
+    """List every ``table.column`` that can be judged: numbers, truth values and texts, except keys."""
     return {
         f"{table.name}.{column.name}": CheckMetric(
             f"{table.name}.{column.name}",
@@ -154,7 +158,7 @@ def columns() -> dict[str, CheckMetric]:
 
 
 def find(name: str) -> CheckMetric:
-    """The metric of a name.
+    """Find a metric by name.
 
     Raises:
         ElimError: There is none; the hint names the nearest.

@@ -1,4 +1,4 @@
-"""The noise floor: how far harmless changes move the readings of one model, and so the least tolerance."""
+"""Measure the noise floor of checks: how far harmless changes move their values."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """How far the values of one check drift though nothing that matters has changed.
+    """How far the values of one check drift under harmless changes.
 
     Attributes:
         floor: Largest absolute difference from the reference, in the metric's unit; for tokens, the largest
-            share of the first ones that are exchanged.
-        prompt: Where it was seen; ``None`` for one value of all prompts.
-        variation: Under which change.
-        unstable: Values (truth values, texts, null) that changed though they have no distance.
+            share of the first ones that were replaced.
+        prompt: The prompt where it was seen; ``None`` for one value of all prompts.
+        variation: The change under which it was seen.
+        unstable: Number of values without a distance (truth values, texts, null) that changed.
     """
 
     floor: float
@@ -39,7 +39,7 @@ class Noise:
     """The measured floors of a check file.
 
     Attributes:
-        identity: Of the model that they were measured on.
+        identity: Identity of the model that they were measured on.
         variations: What was changed.
         floors: By check.
     """
@@ -49,7 +49,7 @@ class Noise:
     floors: Mapping[str, Floor]
 
     def to_json(self) -> str:
-        """Sorted keys, one value a line."""
+        """Write sorted keys, one value per line."""
         checks = {name: asdict(floor) for name, floor in self.floors.items()}
         content = {
             "elimtool_noise": FORMAT,
@@ -63,11 +63,11 @@ class Noise:
 def floor_of(
     reference: Sequence[CheckedValue], variants: Iterable[tuple[str, Sequence[CheckedValue]]]
 ) -> Floor:
-    """The drift of one check.
+    """Measure the drift of one check.
 
     Args:
         reference: Its readings on the reference run.
-        variants: Name of a change and the readings under it, in the order of the reference's.
+        variants: Name of each change and the readings under it, in the order of the reference's.
     """
     worst, unstable = Floor(0.0, None, "", 0), 0
     for name, readings in variants:
@@ -81,7 +81,7 @@ def floor_of(
 
 
 def _drift(before: CheckedValue, after: CheckedValue) -> float | None:
-    """The distance of two values; ``None`` where they differ and there is none."""
+    """Compute the distance of two values; ``None`` if they differ but have none."""
     one, two = before.value, after.value
     if isinstance(one, tuple) and isinstance(two, tuple):
         near = {token for row in after.rows for token in row["near"]}
@@ -95,12 +95,12 @@ def _drift(before: CheckedValue, after: CheckedValue) -> float | None:
 
 
 def noise_path(baseline: Path) -> Path:
-    """The file of the noise floor beside a baseline."""
+    """Name the file of the noise floor next to a baseline."""
     return baseline.with_name(f"{baseline.stem}.noise.json")
 
 
 def write_noise(path: Path, noise: Noise) -> None:
-    """Write the floors beside the baseline.
+    """Write the floors next to the baseline.
 
     Raises:
         ElimError: The file system refuses.
@@ -109,7 +109,7 @@ def write_noise(path: Path, noise: Noise) -> None:
 
 
 def read_noise(path: Path) -> Noise | None:
-    """The floors of a file; ``None`` if there is no such file.
+    """Read the floors in a file; ``None`` if there is no such file.
 
     Raises:
         ElimError: The file is damaged.

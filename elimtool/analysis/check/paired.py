@@ -1,4 +1,4 @@
-"""Compare each check's values in two runs, prompt by prompt: mean, interval, who moved most."""
+"""Compare a check's values in two runs, prompt by prompt: mean, interval, and which moved most."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from elimtool.analysis.check.values import CheckedValue
 from elimtool.analysis.compare.resample import LEVEL, RESAMPLES
 
 MOVED = 5
+"""Prompts that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,11 @@ class PairedDifference:
 
     Attributes:
         check: Id of the check.
-        n: Prompts that both runs have a number for.
+        n: Number of prompts with a number in both runs.
         mean: Mean of now minus before, in the metric's unit.
         low: Lower end of the 95 % percentile bootstrap interval of the mean, over prompts; ``None`` if n < 2.
         high: Upper end.
-        moved: Prompts that moved most and by how much, the farthest first; none that did not move.
+        moved: Prompts that moved most and by how much, the farthest first.
     """
 
     check: str
@@ -40,7 +41,7 @@ def pair(check: str, before: Sequence[CheckedValue], now: Sequence[CheckedValue]
     Source: percentile bootstrap, Efron and Tibshirani 1993, chapter 13; 2,000 resamples of prompts, seeded.
 
     Returns:
-        ``None`` where no prompt has a number in both.
+        ``None`` if no prompt has a number in both.
     """
     old = {one.prompt: float(one.value) for one in before if _number(one)}  # type: ignore[arg-type]
     new = {one.prompt: float(one.value) for one in now if _number(one)}  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Read and check a check file; every error names file, line, key and the nearest valid word."""
+"""Read and validate a check file; every error names file, line, key and the nearest valid word."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from elimtool.analysis.check.metrics import SHORT, CheckMetric, columns, find
-from elimtool.analysis.check.spec import Check, CheckFile, Condition, Defaults, ModelSpec, Select
+from elimtool.analysis.check.spec import CHOOSING, Check, CheckFile, Condition, Defaults, ModelSpec, Select
 from elimtool.errors import ElimError, nearest
 from elimtool.files.places import Key, Places, read_with_places
-
-SELECTOR_KEYS = {"layers": "layer"}
-"""Keys of a check that choose rows by a column of another name."""
 
 _RECORDS: Mapping[str, type[BaseModel]] = {
     "model": ModelSpec,
@@ -35,7 +32,7 @@ class Checks:
         path: The file.
         file: Its contents.
         metrics: The metric of every check, by the check's id.
-        places: Where everything stands.
+        places: Lines of the file's keys and values.
     """
 
     path: Path
@@ -44,11 +41,11 @@ class Checks:
     places: Places
 
     def line(self, check: Check) -> int:
-        """Line of a check in the file."""
+        """Find the line of a check in the file."""
         return self.places.line(("checks", self.file.checks.index(check)))
 
     def beside(self, name: str) -> Path:
-        """A path as the file means it: from the file's own folder."""
+        """Resolve a path of the file, which is relative to the file's folder."""
         return self.path.parent / Path(name).expanduser()
 
     @property
@@ -58,11 +55,11 @@ class Checks:
 
 
 def read_checks(path: str | Path) -> Checks:
-    """Read a check file and check all that can be checked without a run.
+    """Read a check file and validate all that does not need a run.
 
     Raises:
-        ElimError: The file cannot be read, or something in it cannot be used; the message names the file, the
-            line and the key, and the hint the nearest valid word.
+        ElimError: The file cannot be read, or something in it is invalid; the message names file, line and
+            key, and the hint the nearest valid word.
     """
     path = Path(path)
     content, places = read_with_places(path)
@@ -90,7 +87,7 @@ def read_checks(path: str | Path) -> Checks:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of check files, for editors; metrics are offered by name."""
+    """Make the JSON Schema of check files, for editors; it lists the metrics by name."""
     schema = CheckFile.model_json_schema()
     schema["title"] = "elimtool check file"
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -99,7 +96,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _heads_as_written(content: dict[str, Any], places: Places) -> None:
-    """A head is layer.head, which YAML takes for a number: 17.10 would become 17.1."""
+    """Restore heads, written layer.head: YAML reads 17.10 as the number 17.1."""
     model = content.get("model")
     if isinstance(model, dict) and isinstance(model.get("ablate"), list):
         for index, one in enumerate(model["ablate"]):
@@ -108,7 +105,7 @@ def _heads_as_written(content: dict[str, Any], places: Places) -> None:
 
 
 def _first(errors: list[ErrorDetails], content: Any, places: Places) -> ElimError:
-    """The first error of a file from top to bottom, in plain words."""
+    """Put the first error of a file, from top to bottom, into plain words."""
     located = [(_existing(error["loc"], places), error) for error in errors]
     key, error = min(located, key=lambda one: places.line(one[0]))
     where = ".".join(str(part) for part in key)
@@ -141,7 +138,7 @@ def _first(errors: list[ErrorDetails], content: Any, places: Places) -> ElimErro
 
 
 def _existing(location: tuple[int | str, ...], places: Places) -> Key:
-    """The part of a location that stands in the file, without the names of unions' members."""
+    """Cut a location down to what is in the file; pydantic adds names of union members."""
     key: Key = ()
     for part in location:
         if (*key, part) not in places.lines:
@@ -160,7 +157,7 @@ def _names(record: type[BaseModel]) -> list[str]:
 
 
 def _owner(key: Key, content: Any) -> str:
-    """What a key is missing from."""
+    """Name what a key is missing from."""
     if len(key) >= 2 and key[0] == "checks" and isinstance(key[1], int):
         given = content["checks"][key[1]]
         name = given.get("id") if isinstance(given, dict) else None
@@ -182,7 +179,7 @@ def _refuse_repeats(file: CheckFile, places: Places) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Doubts:
-    """What in one check contradicts its metric or itself."""
+    """Contradictions of one check with its metric or within itself."""
 
     check: Check
     metric: CheckMetric
@@ -190,7 +187,7 @@ class _Doubts:
     key: Key
 
     def raise_first(self, file: CheckFile) -> None:
-        """Raise the first thing that is wrong, if any is."""
+        """Raise the first contradiction, if there is any."""
         self._selectors()
         self._expectation()
         self._bounds()
@@ -204,8 +201,8 @@ class _Doubts:
             )
 
     def _selectors(self) -> None:
-        for name in ("target", "chain", "stage", "span", "layers", "head", "component"):
-            column = SELECTOR_KEYS.get(name, name)
+        for name in CHOOSING:
+            column = "layer" if name == "layers" else name
             if getattr(self.check, name) is not None and column not in self.metric.selectors:
                 valid = ", ".join("layers" if one == "layer" else one for one in self.metric.selectors)
                 self._refuse(

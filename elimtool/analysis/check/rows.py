@@ -1,4 +1,4 @@
-"""Choose the rows of a run that a check is about."""
+"""Choose the rows of a run that a check reads."""
 
 from __future__ import annotations
 
@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 class RunTables:
-    """A run's tables as checks read them: a column at a time, each table once.
-
-    Args:
-        run: In memory or on disk.
-    """
+    """The tables of a run, each read once and shared by all checks."""
 
     def __init__(self, run: Run) -> None:
         self.run = run.under(run.interventions)
@@ -32,21 +28,12 @@ class RunTables:
     @cached_property
     def prompts(self) -> dict[str, Row]:
         """Rows of the table ``prompts`` by id."""
-        names = (
-            "prompt_id",
-            "status",
-            "error_message",
-            "text",
-            "group",
-            "category",
-            "tags",
-            "targets",
-            "spans",
-        )
+        names = ["prompt_id", "status", "error_message", "text", "targets", "spans"]
+        names += ["group", "category", "tags"]
         return {row["prompt_id"]: row for row in self.run.arrow("prompts").select(names).to_pylist()}
 
     def table(self, name: str) -> pa.Table:
-        """A table; if it has positions, with ``last``: whether the row is of the last one probed.
+        """Read a table; one with positions gets the column ``last``: whether it is the prompt's last one.
 
         Raises:
             ElimError: The run has no such table.
@@ -72,7 +59,7 @@ def _with_last(table: pa.Table) -> pa.Table:
 
 
 def chosen_rows(source: RunTables, check: Check, metric: CheckMetric, position: Any) -> Rows:
-    """The rows of the metric's table that the check's selectors leave, with the metric as ``value``.
+    """Read the rows that the check's selectors leave, with the metric as ``value``.
 
     Args:
         source: The run.
@@ -92,8 +79,7 @@ def chosen_rows(source: RunTables, check: Check, metric: CheckMetric, position: 
     elif "is_foil" in names:
         table = table.filter(pc.invert(pc.field("is_foil")))
     for column in ("chain", "stage", "span", "head", "component"):
-        wanted = getattr(check, column)
-        if wanted is not None:
+        if (wanted := getattr(check, column)) is not None:
             table = _where(table, column, wanted, source.table(metric.table), check)
     if "layer" in names:
         table = _layers(table, check, metric)

@@ -11,10 +11,10 @@ from elimtool.files.rows import Row
 
 
 def chosen_prompts(check: Check, prompts: Mapping[str, Row]) -> list[str]:
-    """Ids of the prompts that a check is about, in the run's order.
+    """List the ids of the prompts that a check is about, in the run's order.
 
     Raises:
-        ElimError: None fits (exit code 5), or a prompt that the check names is not there.
+        ElimError: None fits, or a prompt that the check names is missing (exit code 5).
     """
     wanted = check.prompt or check.select.id
     for name in wanted:
@@ -46,16 +46,12 @@ def _fits(check: Check, ids: Sequence[str], name: str, row: Row) -> bool:
 
 
 def _like(name: str, pattern: str) -> bool:
-    """Whether a name fits a pattern in which ``*`` stands for anything."""
-    if "*" not in pattern:
-        return name == pattern
-    return (
-        re.fullmatch(".*".join(re.escape(part) for part in pattern.split("*")), name, re.DOTALL) is not None
-    )
+    """Match a name against a pattern in which ``*`` stands for anything; fnmatch would read [ and ? too."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.DOTALL) is not None
 
 
 def _offer(check: Check, prompts: Mapping[str, Row]) -> str:
-    """The nearest word to what a selector asks for in vain."""
+    """Suggest the nearest word to the one that a selector did not find."""
     for key, column in (("tag", "tags"), ("group", "group"), ("category", "category")):
         if asked := getattr(check.select, key):
             values = [row[column] for row in prompts.values() if row[column]]

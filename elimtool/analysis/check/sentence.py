@@ -1,4 +1,4 @@
-"""Say what became of a target of a run: the closing sentence and the verdict in words."""
+"""Say what became of a target of a run, by the closing sentence and the verdict."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 from elimtool.analysis.closing import closing_sentence
+from elimtool.analysis.culprits import key_of
 from elimtool.analysis.fate import ChainFate, fate_of
 from elimtool.analysis.verdict import in_words
 from elimtool.files.rows import Row, Rows
@@ -16,41 +17,32 @@ if TYPE_CHECKING:
 
 
 def story_of(run: Run, prompt: str, position: int | None = None, target: str | None = None) -> str:
-    """What became of a target at a position.
+    """Say what became of a target at a position.
 
     Args:
-        run: Any run; tables that it lacks are left out of the sentence.
+        run: Any run; the sentence leaves out what missing tables would say.
         prompt: Id of the prompt.
         position: Query position; ``None`` for the last probed.
         target: The target as it was scored; ``None`` for the prompt's first.
 
     Returns:
-        A sentence or two; empty where the run has no ranks of the target.
+        A sentence or two; empty if the run has no ranks of the target.
     """
     lens = [row for row in _rows(run, "lens", prompt) if not row["is_foil"]]
     if not lens:
         return ""
     position = max(row["position"] for row in lens) if position is None else position
     target = lens[0]["target"] if target is None else target
-    ranks = [row for row in lens if row["position"] == position and row["target"] == target]
+    key = prompt, position, target
+    ranks = sorted((row for row in lens if key_of(row) == key), key=lambda row: int(row["layer"]))
     if not ranks:
         return ""
-    ranks.sort(key=lambda row: int(row["layer"]))
     fates = _fates(run, prompt, position, target)
-    told = closing_sentence(
-        f"'{target}'", [(row["layer"], row["rank"]) for row in ranks], ranks[-1]["prob"], fates
-    )
-    verdict = next(
-        (
-            row
-            for row in _rows(run, "verdicts", prompt)
-            if row["position"] == position and row["target"] == target
-        ),
-        None,
-    )
+    course = [(row["layer"], row["rank"]) for row in ranks]
+    told = closing_sentence(f"'{target}'", course, ranks[-1]["prob"], fates)
+    verdict = next((row for row in _rows(run, "verdicts", prompt) if key_of(row) == key), None)
     words = in_words(verdict) if verdict else ""
-    outcome = verdict["outcome"].replace("_", " ") if verdict else ""
-    return " ".join(part for part in (told, f"{outcome}: {words}." if words else "") if part)
+    return f"{told} {verdict['outcome'].replace('_', ' ')}: {words}." if verdict and words else told
 
 
 def _rows(run: Run, table: str, prompt: str) -> Rows:

@@ -1,4 +1,4 @@
-"""What a check file says, as strict, frozen records; ``read.py`` makes them from YAML."""
+"""Define the contents of a check file as strict, frozen records."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from elimtool.prompts.position import check_position
 
 AGGREGATIONS = ("mean", "min", "max", "median", "sum", "share", "first", "last")
 QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?|100)")
+CHOOSING = ("target", "chain", "stage", "span", "layers", "head", "component")
+"""Keys of a check that choose rows."""
 
 
 class _Strict(BaseModel):
@@ -19,7 +21,7 @@ class _Strict(BaseModel):
 
 
 def _texts(value: Any) -> Any:
-    """One text is a list of one."""
+    """Take one text for a list of one."""
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
@@ -28,7 +30,7 @@ def _tuple(value: Any) -> Any:
 
 
 def _layers(value: Any) -> Any:
-    """``12``, ``10-20``, ``last`` or a list of layers; -1 is the embedding."""
+    """Read ``12``, ``10-20``, ``last``, ``all`` or a list of layers; -1 is the embedding."""
     if isinstance(value, int) and not isinstance(value, bool):
         return (value,)
     if isinstance(value, str):
@@ -54,8 +56,8 @@ def _position(value: Any) -> Any:
     return value
 
 
-def _aggregation(value: str) -> str:
-    if value in AGGREGATIONS or QUANTILE.fullmatch(value):
+def _aggregation(value: Any) -> Any:
+    if not isinstance(value, str) or value in AGGREGATIONS or QUANTILE.fullmatch(value):
         return value
     raise ValueError(
         f"'{value}' is not an aggregation: {nearest(value, AGGREGATIONS)}, and quantiles such as p95"
@@ -70,9 +72,7 @@ Layers = Annotated[
     tuple[int, ...] | Literal["last", "all"],
     BeforeValidator(_layers, json_schema_input_type=int | str | list[int]),
 ]
-Aggregation = Annotated[
-    str, BeforeValidator(lambda value: _aggregation(value) if isinstance(value, str) else value)
-]
+Aggregation = Annotated[str, BeforeValidator(_aggregation)]
 Index = Annotated[int, Field(ge=0)]
 Query = Annotated[Index | Literal["last", "all"], BeforeValidator(_position)]
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -86,7 +86,7 @@ class ModelSpec(_Strict):
         revision: Branch, tag or commit of a hub id.
         dtype: Number type of the weights in memory.
         device: Where to run.
-        ablate: Heads and MLPs to leave out, as ``--ablate`` takes them: ``17.3``, ``mlp.12``, ``17.3 zero``.
+        ablate: Heads and MLPs to ablate: ``17.3``, ``mlp.12``, ``17.3 zero``.
     """
 
     name: str = "smollm2"
@@ -98,20 +98,18 @@ class ModelSpec(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
-        """A text is the name of a model."""
-        if isinstance(value, str):
-            return {"name": value}
-        return value
+        """Take a text for the name of a model."""
+        return {"name": value} if isinstance(value, str) else value
 
 
 class Select(_Strict):
-    """Which prompts a check is about; every key given must fit.
+    """Which prompts a check is about; all keys given must match.
 
     Attributes:
         id: Ids of prompts; ``*`` stands for any characters.
-        tag: A prompt fits if it has one of these tags.
-        group: Groups.
-        category: Categories.
+        tag: Tags, of which a prompt must have one.
+        group: Groups, of which a prompt must be in one.
+        category: Categories, likewise.
     """
 
     id: Texts = ()
@@ -121,7 +119,7 @@ class Select(_Strict):
 
 
 class Condition(_Strict):
-    """What a value must be like to count for ``share``."""
+    """Condition that a value must meet to count for ``share``."""
 
     min: Number | None = None
     max: Number | None = None
@@ -131,7 +129,7 @@ class Condition(_Strict):
 
 
 class Defaults(_Strict):
-    """What holds for checks that do not say otherwise."""
+    """Settings of checks that do not give their own."""
 
     atol: Tolerance = 1e-4
     rtol: Tolerance = 1e-4
@@ -146,7 +144,7 @@ class Check(_Strict):
         id: Name of the check, unique in the file.
         why: What breaks for users if it fails; shown with the failure.
         prompt: Ids of the prompts; short for ``select: {id: ...}``.
-        select: Which prompts; without either, all.
+        select: Which prompts; all if neither is given.
         metric: A short name or ``table.column``.
         target: Continuation that the metric is about.
         chain: Sampler chain.
@@ -156,16 +154,16 @@ class Check(_Strict):
         head: Query head.
         component: Component, such as ``head 17.3`` or ``mlp 5``.
         position: Query position: last (the last one probed), all, or an index.
-        agg: How several values become one: mean, min, max, median, sum, share, first, last, p95.
-        where: With ``agg: share``, which values count; without, those that are true.
-        scope: ``prompt``: one value a prompt; ``all``: one value of all prompts together.
+        agg: How to reduce several values to one: mean, min, max, median, sum, share, first, last, p95.
+        where: With ``agg: share``, which values count; by default those that are true.
+        scope: ``prompt``: one value per prompt; ``all``: one value of all prompts together.
         min: Smallest value that passes.
         max: Largest value that passes.
         is_: The value (or one of the values) that a text or a truth value must have.
         is_not: Values that a text must not have.
         baseline: Compare with the baseline.
         atol: Absolute tolerance, in the metric's unit.
-        rtol: Tolerance relative to the baseline; integers do without.
+        rtol: Tolerance relative to the baseline; not used for integers.
         direction: Which change is a regression.
         mostly: Share of the prompts that must pass.
         allow_null: Let "could not be measured" pass a bound.
@@ -214,13 +212,13 @@ class CheckFile(_Strict):
         version: Version of the format.
         model: Model to run.
         prompts: A file of prompt records, or the records.
-        samplers: Sampler chains: engines, files (from the check file's folder) or stages in a line.
-        lens: How layers before the last are read: raw, ridge or a file.
+        samplers: Sampler chains: engines, files (from the check file's folder) or stages in one line.
+        lens: Lens for layers before the last: raw, ridge or a file.
         sinks: Attention sinks: auto, none or positions such as ``0,5``.
-        target_space: ``auto`` puts a space before a target where text has one.
+        target_space: ``auto`` puts a space before a target where text would have one.
         baseline: File of the baseline, from the check file's folder.
         across: What may differ from the baseline's model: weights, tokenizer, dtype.
-        defaults: What holds for checks that do not say otherwise.
+        defaults: Settings of checks that do not give their own.
         checks: The checks.
     """
 
@@ -239,7 +237,7 @@ class CheckFile(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        """Prompts given in place are a tuple."""
+        """Turn prompts given in place into a tuple."""
         if isinstance(value, dict) and isinstance(value.get("prompts"), list):
             return {**value, "prompts": tuple(value["prompts"])}
         return value

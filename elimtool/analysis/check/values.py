@@ -1,4 +1,4 @@
-"""Read one value for each prompt from the rows of a check, or say why there is none."""
+"""Read one value per prompt from the rows of a check, or say why there is none."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class CheckedValue:
 
     Attributes:
         prompt: Id of the prompt; ``None`` for one value of all prompts.
-        value: The value; ``None`` where it could not be measured.
+        value: The value; ``None`` if it could not be measured.
         rows: The rows it was made from: the columns that chose them, and ``value``.
-        missing: Why the value is null; empty where it is not.
-        error: The prompt could not be measured at all; its message.
+        missing: Why the value is null; empty if it is not.
+        error: Message of a prompt that could not be measured at all.
     """
 
     prompt: str | None
@@ -40,7 +40,7 @@ class CheckedValue:
 def read(
     source: RunTables, check: Check, metric: CheckMetric, prompts: Sequence[str], position: Any
 ) -> list[CheckedValue]:
-    """The values that a check judges, one a prompt, or one in all with ``scope: all``.
+    """Read the values that a check judges, one per prompt, or one in all with ``scope: all``.
 
     Args:
         source: The run.
@@ -51,27 +51,20 @@ def read(
 
     Raises:
         ElimError: The run lacks the table, a chain, a layer or the position, or a prompt has several values
-            and the check does not say how to join them.
+            and the check does not say how to reduce them.
     """
     found: dict[str, list[Row]] = {}
     for row in chosen_rows(source, check, metric, position):
         found.setdefault(row["prompt_id"], []).append(row)
     found = {name: _of_target(rows, check.target) for name, rows in found.items()}
-    failed = {
-        name: source.prompts[name]["error_message"]
-        for name in prompts
-        if source.prompts[name]["status"] != "ok"
-    }
+    asked = {name: source.prompts[name] for name in prompts}
+    failed = {name: row["error_message"] for name, row in asked.items() if row["status"] != "ok"}
     if check.scope == "all":
         rows = [row for name in prompts for row in _reduced(check, metric, found.get(name, []))]
         absent = [name for name in prompts if name not in found and name not in failed]
-        if failed or absent:
-            first = next(iter([*failed, *absent]))
-            return [
-                CheckedValue(
-                    None, None, missing=f"prompt '{first}' has no value", error=failed.get(first, "")
-                )
-            ]
+        for name in [*failed, *absent][:1]:
+            why = f"prompt '{name}' has no value"
+            return [CheckedValue(None, None, missing=why, error=failed.get(name, ""))]
         return [_one(None, rows, check, metric)]
     return [
         CheckedValue(name, None, error=failed[name])
@@ -84,13 +77,13 @@ def read(
 
 
 def _of_target(rows: list[Row], target: str | None) -> list[Row]:
-    """Rows of the target as it was scored, else those of it with the space that was put before it."""
+    """Keep the rows of the target as written, else those with a space put before it."""
     exact = [row for row in rows if row.get("target") == target]
     return exact if target is not None and exact else rows
 
 
 def _reduced(check: Check, metric: CheckMetric, rows: list[Row]) -> list[Row]:
-    """Rows after the metric's own reduction over stages or places."""
+    """Apply the metric's own reduction over stages or places."""
     if metric.reduction in ("last_stage", "all_stages") and check.stage is None:
         groups: dict[tuple[Any, ...], list[Row]] = {}
         for row in rows:
@@ -101,6 +94,7 @@ def _reduced(check: Check, metric: CheckMetric, rows: list[Row]) -> list[Row]:
     if metric.reduction == "first_k" and rows:
         placed = sorted(rows, key=lambda row: (row["position"], row["place"]))
         least = placed[: check.k][-1]["logprob"] - check.tie
+        # tokens almost as probable as the k-th may change places with it: they count as first too
         near = tuple(row["value"] for row in placed if row["logprob"] >= least)
         told = tuple((row["value"], row["token"]) for row in placed[: check.k])
         return [{**placed[0], "value": tuple(one for one, _ in told), "near": near, "told": told}]
@@ -108,19 +102,19 @@ def _reduced(check: Check, metric: CheckMetric, rows: list[Row]) -> list[Row]:
 
 
 def _end_of_chain(stages: list[Row]) -> Row:
-    """Whether the end of a chain has the target; ``stage`` is the one that removed it, if one did."""
+    """Take the last stage's row; its ``stage`` becomes the one that removed the target, if one did."""
     cut = next((row["stage"] for row in stages if not row["value"]), None)
     return {**stages[-1], "stage": cut}
 
 
 def _cut_in_all(stages: list[Row]) -> Row:
-    """What a chain cuts in all, of the probability that it is given; ``stage`` is the one that cuts most."""
+    """Multiply what the stages keep to get what the chain cuts; ``stage`` is the one that cuts most."""
     most = max(stages, key=lambda row: float(row["value"]))
     return {**most, "value": 1 - prod(1 - row["value"] for row in stages)}
 
 
 def _one(prompt: str | None, rows: Sequence[Row], check: Check, metric: CheckMetric) -> CheckedValue:
-    """Several rows as one value."""
+    """Reduce rows to one value."""
     kept = tuple(rows)
     null = next((row for row in kept if _is_null(row["value"])), None)
     if null is not None:
@@ -148,7 +142,7 @@ def _ambiguous(prompt: str | None, rows: Sequence[Row], check: Check) -> ElimErr
 
 
 def _absent(source: RunTables, check: Check, prompt: str) -> str:
-    """Why a prompt has no row: what the check asks for is not there."""
+    """Say why a prompt has no row: it lacks what the check asks for."""
     row = source.prompts[prompt]
     for kind, wanted, known in (
         ("span", check.span, [span["span"] for span in row["spans"] or ()]),
@@ -165,6 +159,6 @@ def _is_null(value: Any) -> bool:
 
 
 def tables_of(metrics: Iterable[CheckMetric]) -> tuple[str, ...]:
-    """Tables that metrics read, in the order of ``TABLES``."""
+    """List the tables that metrics read, in the order of ``TABLES``."""
     wanted = {metric.table for metric in metrics} | {"prompts"}
     return tuple(name for name in TABLES if name in wanted)

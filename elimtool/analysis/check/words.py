@@ -8,7 +8,7 @@ from typing import Any
 
 
 def told(value: Any) -> str:
-    """A value in words: six significant digits, the first tokens of a list."""
+    """Write a value: six significant digits, the first tokens of a list."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -22,12 +22,12 @@ def told(value: Any) -> str:
 
 
 def word(value: Any) -> str:
-    """A fact of an identity in at most 40 characters; hashes by their beginning."""
+    """Write a fact of an identity in at most 40 characters; of hashes the beginning."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return text if len(text) <= 40 else text[:16] + "…"
 
 
 def ceil_to_two_digits(value: float) -> str:
-    """A positive number rounded up to two significant digits."""
+    """Round a positive number up to two significant digits."""
     step = 10.0 ** (floor(log10(value)) - 1)
     return f"{ceil(value / step) * step:.2g}"

@@ -1,1 +1,1 @@
-"""Compare two sides by their tables: what differs, where, and how sure that is."""
+"""Compare two sides by their tables: what differs, where, and how certain that is."""

@@ -1,8 +1,8 @@
 """Align two tokenised prompts: which token corresponds to which.
 
-Tokens are matched by the longest blocks that both prompts hold (difflib's Ratcliff-Obershelp matching), so
-that insertions and deletions move nothing out of step. Where the same text was split otherwise, a token
-is set against the one that ends at the same character: a causal model has read the same text there.
+Tokens are matched by the longest blocks that both prompts share (difflib's Ratcliff-Obershelp matching), so
+insertions and deletions do not shift the rest. Where the same text was split differently, tokens that end at
+the same character are paired: a causal model has read the same text there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ORDER = {"delete": 1, "insert": 2}
 
 @dataclass(frozen=True, slots=True)
 class Aligned:
-    """One token, or two that stand against each other.
+    """A token, or a pair of corresponding tokens.
 
     Attributes:
         operation: ``equal`` and ``replace`` have both indices, ``delete`` has ``index_a``, ``insert``
@@ -38,7 +38,7 @@ class Aligned:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How the tokens of two prompts stand against each other.
+    """Which tokens of two prompts correspond.
 
     Attributes:
         rows: Every token of both prompts once, in order; the last row pairs the two last tokens.
@@ -56,12 +56,12 @@ class Alignment:
 
     @property
     def edited_a(self) -> tuple[int, ...]:
-        """Tokens of A that B does not have in their place."""
+        """Tokens of A that differ from their counterpart in B or have none."""
         return tuple(r.index_a for r in self.rows if r.operation != "equal" and r.index_a is not None)
 
     @property
     def edited_b(self) -> tuple[int, ...]:
-        """Tokens of B that A does not have in their place."""
+        """Tokens of B that differ from their counterpart in A or have none."""
         return tuple(r.index_b for r in self.rows if r.operation != "equal" and r.index_b is not None)
 
 
@@ -72,12 +72,12 @@ def align(
 ) -> Alignment:
     """Align two prompts token by token.
 
-    Exchanging the prompts exchanges the indices, and ``delete`` and ``insert``, and changes nothing else.
+    Swapping the prompts swaps the indices, and ``delete`` with ``insert``, and nothing else.
 
     Args:
         a: Texts of A's tokens, at least one.
         b: Texts of B's tokens, at least one.
-        ids: Their vocabulary ids, where both come from one tokenizer; without, equal texts are equal tokens.
+        ids: Their vocabulary ids if both come from one tokenizer; without, equal texts are equal tokens.
 
     Raises:
         ValueError: A prompt has no token.
@@ -89,7 +89,8 @@ def align(
     same = takewhile(lambda pair: pair[0] == pair[1], zip(keys_a, keys_b, strict=False))
     prefix = sum(1 for _ in same)
     start = min(prefix, len(a) - 1, len(b) - 1)
-    swapped = repr(keys_b) < repr(keys_a)  # difflib breaks ties by which side comes first
+    # difflib breaks ties by which side comes first: always align in one order, so that a swap changes nothing
+    swapped = repr(keys_b) < repr(keys_a)
     inner = _inner(b, a, keys_b, keys_a, start) if swapped else _inner(a, b, keys_a, keys_b, start)
     rows = [_exchanged(row) for row in inner] if swapped else list(inner)
     final: Operation = "equal" if keys_a[-1] == keys_b[-1] else "replace"
@@ -104,7 +105,7 @@ def _inner(
     keys_b: Sequence[Hashable],
     start: int,
 ) -> Iterator[Aligned]:
-    """All tokens from ``start`` on but the two last ones."""
+    """Align all tokens from ``start`` on except the last of each side."""
     matcher = SequenceMatcher(None, keys_a[start:-1], keys_b[start:-1], autojunk=False)
     for operation, *bounds in matcher.get_opcodes():
         a1, a2, b1, b2 = (start + bound for bound in bounds)
@@ -116,7 +117,7 @@ def _inner(
 
 
 def _in_order(rows: Sequence[Aligned]) -> Iterator[Aligned]:
-    """The rows with what A alone holds before what B alone holds, in each gap between paired tokens."""
+    """Put deletions before insertions in each gap between paired tokens."""
     for _, group in groupby(rows, lambda row: row.operation in ("delete", "insert")):
         yield from sorted(group, key=lambda row: _ORDER.get(row.operation, 0))
 
@@ -128,7 +129,7 @@ def _row(index_a: int | None, index_b: int | None) -> Aligned:
 
 
 def _paired(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[int | None, int | None]]:
-    """Tokens of two stretches without an equal token, set against each other by the character they end at."""
+    """Pair the tokens of two stretches without an equal token by the character that they end at."""
     done_a = done_b = 0
     for i, j in [*_same_ends(a, b), (len(a), len(b))]:
         yield from _from_the_right(done_a, i, done_b, j)
@@ -138,7 +139,7 @@ def _paired(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[int | None, in
 
 
 def _from_the_right(a1: int, a2: int, b1: int, b2: int) -> Iterator[tuple[int | None, int | None]]:
-    """Tokens between two anchors: the last against the last; what is left over at the front is alone."""
+    """Pair tokens between two anchors from the right; those left over at the front have no counterpart."""
     both = min(a2 - a1, b2 - b1)
     yield from ((i, None) for i in range(a1, a2 - both))
     yield from ((None, j) for j in range(b1, b2 - both))
@@ -146,7 +147,7 @@ def _from_the_right(a1: int, a2: int, b1: int, b2: int) -> Iterator[tuple[int | 
 
 
 def _same_ends(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of tokens that end at the same character of text that both stretches hold."""
+    """Find pairs of tokens that end at the same character of text that both stretches share."""
     if not a or not b:
         return []
     units_a, units_b = _units(a), _units(b)
@@ -163,12 +164,12 @@ def _same_ends(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _units(tokens: Sequence[str]) -> list[tuple[str, int]]:
-    """Words and single other characters of a stretch, and where they begin."""
+    """Split a stretch into words and single other characters, with the index where each begins."""
     return [(found[0], found.start()) for found in _UNIT.finditer("".join(tokens))]
 
 
 def _ends(tokens: Sequence[str]) -> dict[int, int]:
-    """Index of each token's last character within the stretch -> index of the token."""
+    """Map the index of each token's last character within the stretch to the token."""
     ends: dict[int, int] = {}
     at = 0
     for index, token in enumerate(tokens):

@@ -1,8 +1,8 @@
-"""Work out from controls how far an edit must move a number to count as more than any edit does.
+"""Work out from controls how far an edit must move a number to count as more than any edit would.
 
-A band is a conformal quantile: where the controls and an edit that does nothing special are exchangeable, the
-edit goes beyond it with a chance of at most 5 % at one layer (Vovk et al. 2005, "Algorithmic Learning in a
-Random World"). Over all layers the chance is larger: hold every control against the others to see how often.
+A band is a conformal quantile: if an edit does nothing special, so that it and the controls are exchangeable,
+it exceeds the band at one layer with a chance of at most 5 % (Vovk et al. 2005, "Algorithmic Learning in a
+Random World"). Over all layers the chance is larger: compare every control with the others to see how large.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy.typing as npt
 from elimtool.analysis.compare.resample import LEVEL
 
 LEAST = 19
-"""Controls needed: a value beyond all of fewer is no rarer than 5 % by chance (1 / (n + 1))."""
+"""Controls needed: with fewer, a value beyond all of them has a chance (1 / (n + 1)) above 5 %."""
 
 Layers = npt.NDArray[np.float64]
 
 
 def band(controls: Sequence[Layers]) -> Layers | None:
-    """Per layer, what at most 5 % of edits like the controls go beyond.
+    """Compute per layer what at most 5 % of edits like the controls exceed.
 
     Args:
         controls: One array [layers] for each control.
@@ -33,25 +33,25 @@ def band(controls: Sequence[Layers]) -> Layers | None:
     n = len(controls)
     if n < LEAST:
         return None
-    place = ceil(LEVEL * (n + 1) - 1e-9)
+    place = ceil(LEVEL * (n + 1) - 1e-9)  # a product just above a whole number is rounding
     border: Layers = np.sort(np.stack(list(controls)), axis=0)[place - 1]
     return border
 
 
 def others(controls: Sequence[Layers], index: int) -> Sequence[Layers]:
-    """All controls but one."""
+    """Return all controls except one."""
     return [*controls[:index], *controls[index + 1 :]]
 
 
 def onset(values: Layers, border: Layers | None) -> int | None:
-    """First layer whose value is beyond the band, -1 for the embedding.
+    """Find the first layer whose value exceeds the band, -1 for the embedding.
 
     Args:
         values: [layers], the embedding first.
         border: From ``band``.
 
     Returns:
-        ``None`` where no layer is, or there is no band.
+        ``None`` if no layer does, or there is no band.
     """
     if border is None:
         return None
@@ -60,18 +60,19 @@ def onset(values: Layers, border: Layers | None) -> int | None:
 
 
 def scores(value: Layers, controls: Sequence[Layers]) -> Layers:
-    """How many standard deviations of the controls a value is from their mean.
+    """Standardise a value by the mean and standard deviation of the controls.
 
     Args:
         value: Any shape.
         controls: Arrays of that shape; NaN where a control has no number.
 
     Returns:
-        NaN where fewer than two controls have a number, or all have the same.
+        Standard deviations from the mean; NaN where fewer than two controls have a number, or all the same.
     """
     if len(controls) < 2:
         return np.full_like(value, np.nan)
     found = np.stack(list(controls))
+    # nanmean and nanstd would warn where all are NaN
     counted = (~np.isnan(found)).sum(0)
     total = np.where(np.isnan(found), 0.0, found).sum(0)
     mean = total / np.maximum(counted, 1)

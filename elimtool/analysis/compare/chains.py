@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from elimtool.run import Run
 
 COMPARED = ("flips", "stage_differences", "sampling_differences", "survivor_differences")
-"""What two chains of one output can differ in."""
+"""Tables in which two chains of one output can differ."""
 
 
 def compare_chains(
@@ -34,18 +34,18 @@ def compare_chains(
     unread: Mapping[str, ElimError] | None = None,
     seed: int = 0,
 ) -> Comparison:
-    """Compare what two sampler chains of one run leave of the same output; every difference is B minus A.
+    """Compare what two sampler chains leave of the same output of a run; every difference is B minus A.
 
     Args:
         run: A run or its directory.
         chain_a: Name of the chain that is side A.
         chain_b: Name of the other, or the same.
         position: Which probed position of each prompt: ``last``, or an index from 0.
-        unread: Records of a file that are no prompt, by id: they become pairs that say why.
+        unread: Errors of unusable prompt records, by id: they become failed pairs.
         seed: Seeds the resampling of the statistics.
 
     Raises:
-        ElimError: The run cannot be read, has no such chain or no table of sampling, or measured no prompt.
+        ElimError: The run cannot be read, lacks a chain or the table ``sampling``, or measured no prompt.
     """
     started = utc_now()
     found = opened(run)

@@ -13,17 +13,17 @@ import numpy.typing as npt
 from elimtool.analysis.compare.band import scores
 
 SMALLEST = 1e-8
-"""Keeps the focus finite where a head gives instruction and data nothing."""
+"""Keeps the focus finite for a head that gives instruction and data nothing."""
 
 INSTRUCTIONS = ("system", "instruction", "user")
-"""Spans that may hold the instruction, the first that a prompt has."""
+"""Spans that may hold the instruction; the first that a prompt has counts."""
 
 Grid = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class HeadMasses:
-    """What every head of a prompt's last position gives its spans: arrays [layers, heads], NaN for null.
+    """Attention of every head at a prompt's last position on its spans: [layers, heads], NaN for null.
 
     Attributes:
         mass: Share of attention, by span.
@@ -35,7 +35,7 @@ class HeadMasses:
 
     @classmethod
     def of(cls, table: Any, prompt_id: str, names: Sequence[str]) -> HeadMasses:
-        """Read them out of the Arrow table ``attention_heads``.
+        """Read the masses from the Arrow table ``attention_heads``.
 
         Args:
             table: With the rows of this prompt, of one position.
@@ -62,9 +62,9 @@ class HeadMasses:
         return cls(found["mass"], found["mass_no_sink"])
 
     def focus(self) -> Grid | None:
-        """Instruction focus: mass on the instruction over mass on instruction and data, 0 .. 1.
+        """Compute the instruction focus: mass on the instruction over mass on instruction and data, 0 .. 1.
 
-        Source: Hung et al. 2024 (arXiv 2411.00348), "normalize_sum". ``None`` where the prompt has no
+        Source: Hung et al. 2024 (arXiv 2411.00348), "normalize_sum". ``None`` if the prompt has no
         instruction or no data.
         """
         name = next((one for one in INSTRUCTIONS if one in self.mass), None)
@@ -77,7 +77,7 @@ class HeadMasses:
 
 
 def logits(share: Grid) -> Grid:
-    """Natural log-odds of shares; NaN for 0, 1 and NaN, which have none."""
+    """Compute the natural log-odds of shares; NaN for 0, 1 and NaN."""
     inside = (share > 0) & (share < 1)
     safe = np.where(inside, share, 0.5)
     found: Grid = np.where(inside, np.log(safe) - np.log1p(-safe), np.nan)
@@ -85,7 +85,7 @@ def logits(share: Grid) -> Grid:
 
 
 def shifts(a: HeadMasses, b: HeadMasses) -> dict[str, Grid]:
-    """How far each head's sink-excluded share of a span moves, in logits, by span that both prompts have."""
+    """Compute by span, of those in both prompts, how far each head's sink-excluded share moves, in logits."""
     return {
         name: logits(b.no_sink[name]) - logits(a.no_sink[name]) for name in a.no_sink if name in b.no_sink
     }
@@ -94,13 +94,15 @@ def shifts(a: HeadMasses, b: HeadMasses) -> dict[str, Grid]:
 def head_rows(
     a: HeadMasses, b: HeadMasses, pair_id: str, controls: Mapping[str, HeadMasses]
 ) -> dict[str, list[Any]]:
-    """Columns of ``head_differences`` for a pair and its controls; a control's z is against the others.
+    """Fill the columns of ``head_differences`` for a pair and its controls.
+
+    The z of the pair is against all controls, that of a control against the other controls.
 
     Args:
         a: The prompt before the edit, which has at least one of the spans.
         b: The edited prompt.
-        pair_id: Of the pair.
-        controls: ``pair_id`` of each control to its heads.
+        pair_id: Identifier of the pair.
+        controls: Heads of each control by its ``pair_id``.
     """
     sides = {pair_id: b, **controls}
     moved = {key: shifts(a, other) for key, other in sides.items()}
@@ -143,7 +145,7 @@ def _extend(
     grids: Mapping[str, Grid | None],
     shape: tuple[int, ...],
 ) -> None:
-    """Append one row a head; NaN becomes ``None``."""
+    """Append one row per head; NaN becomes ``None``."""
     layer, head = np.indices(shape)
     n = layer.size
     a, b = grids["mass_a"], grids["mass_b"]

@@ -1,4 +1,4 @@
-"""Tell what the edit of one pair of prompts did: to the output, and head by head."""
+"""Describe what the edit of a pair of prompts did to the output, and to each head."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class OutputChange:
 
     Attributes:
         pair: Its row of ``pairs``.
-        band: JS (bits) that 95 % of the controls stay below at the output; ``None`` with too few of them.
+        band: JS (bits) that 95 % of the controls stay below at the output; ``None`` with too few controls.
     """
 
     pair: dict[str, Any]
@@ -31,27 +31,27 @@ class OutputChange:
 
     @property
     def beyond(self) -> bool | None:
-        """Whether the output moved further than the controls' does; ``None`` with too few of them."""
+        """Whether the output moved beyond the band; ``None`` without one."""
         return None if self.band is None else bool(self.pair["js_output"] > self.band)
 
     @property
     def changed(self) -> bool:
-        """Whether the next token, or what is written on, differs."""
+        """Whether the next token or the continuation differs."""
         written = [self.pair[f"continuation_{side}"] for side in "ab"]
         return bool(self.pair["output_changed"]) or written[0] != written[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Turned:
-    """The heads that turn most, and how far heads turn by chance.
+    """The heads whose attention turns most, and how far heads turn by chance.
 
     Attributes:
         span: The span that holds the instruction.
-        by: Column that they are ordered by: ``focus_z``, or ``z`` where there is no focus.
-        heads: Rows of ``head_differences``, those that move most against the controls first.
-        chance: Largest absolute z of any head in any control, held against the other controls; ``None``
-            without controls.
-        focus: Mean focus over all heads on both sides; ``None`` where there is none.
+        by: Column that orders them: ``focus_z``, or ``z`` if there is no focus.
+        heads: Rows of ``head_differences``, the largest moves first.
+        chance: Largest absolute z of any head in any control, against the other controls; ``None`` without
+            controls.
+        focus: Mean focus over all heads on each side; ``None`` if there is none.
     """
 
     span: str
@@ -62,7 +62,7 @@ class Turned:
 
 
 def output_of(comparison: Comparison, pair: dict[str, Any]) -> OutputChange:
-    """The output of one pair, with the band of its controls."""
+    """Collect what became of the output of a pair, with the band of its controls."""
     rows = comparison.table("divergence")
     own = rows[rows["pair_id"] == pair["pair_id"]]
     border = own["band"].iloc[-1] if len(own) else None
@@ -70,14 +70,16 @@ def output_of(comparison: Comparison, pair: dict[str, Any]) -> OutputChange:
 
 
 def is_injection(comparison: Comparison, pair_id: str) -> bool:
-    """Whether a pair has a span ``injected`` beside one that holds an instruction."""
-    return turned(comparison, pair_id) is not None and bool(
-        ((rows := comparison.table("head_differences"))["span"] == INJECTED)[rows["pair_id"] == pair_id].any()
-    )
+    """Return whether a pair has a span ``injected`` and one that holds an instruction."""
+    if "head_differences" not in comparison.tables:
+        return False
+    rows = comparison.table("head_differences")
+    spans = set(rows.loc[rows["pair_id"] == pair_id, "span"])
+    return INJECTED in spans and not spans.isdisjoint(INSTRUCTIONS)
 
 
 def turned(comparison: Comparison, pair_id: str) -> Turned | None:
-    """The heads of a pair that turn from, or to, the instruction most; ``None`` where none is named."""
+    """Find the heads that turn most from or to the instruction; ``None`` without a span for it."""
     if "head_differences" not in comparison.tables:
         return None
     rows = comparison.table("head_differences")
@@ -108,7 +110,7 @@ def turned(comparison: Comparison, pair_id: str) -> Turned | None:
 
 
 def verdict_of(found: OutputChange, injected: bool) -> str:
-    """Whether the edit changed the output, and by more than any edit of its size does, in plain words.
+    """Say whether the edit changed the output, and by more than any edit of its size would.
 
     Args:
         found: The output of the pair.

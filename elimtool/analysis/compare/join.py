@@ -1,4 +1,4 @@
-"""Join the rows of two sides: a column for each side, their difference, and a table made of that."""
+"""Join the rows of two sides into tables with a column for each side and their difference."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ How = Literal["inner", "outer"]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A prompt of side A and the one of side B that it is set against.
+    """A prompt of side A and the prompt of side B that it is compared with.
 
     Attributes:
         pair_id: Joins the tables of the comparison.
-        prompt_id_a: ``None`` where side A could not make it.
-        prompt_id_b: Likewise.
-        control: Which kind of control the pair is; ``None`` for one that is asked about.
-        of: ``pair_id`` that a control belongs to.
-        error: What is wrong with it before either side could read it.
+        prompt_id_a: Prompt of side A; ``None`` if it could not be made.
+        prompt_id_b: Prompt of side B, likewise.
+        control: Kind of control; ``None`` for a pair that was asked for.
+        of: ``pair_id`` of the pair that a control belongs to.
+        error: Why the pair failed before either side read it.
     """
 
     pair_id: str
@@ -37,7 +37,7 @@ class Pair:
 
 
 def pair_frame(pairs: Sequence[Pair]) -> pd.DataFrame:
-    """The pairs as a frame, numbered in order."""
+    """Make a frame of pairs, numbered in order."""
     names = ("pair_id", "prompt_id_a", "prompt_id_b", "control", "of", "error")
     columns = {name: pd.Series([getattr(one, name) for one in pairs], dtype="object") for name in names}
     return pd.DataFrame({"order": np.arange(len(pairs)), **columns})
@@ -46,18 +46,18 @@ def pair_frame(pairs: Sequence[Pair]) -> pd.DataFrame:
 def joined(
     pairs: pd.DataFrame, a: pd.DataFrame, b: pd.DataFrame, keys: Sequence[str], how: How = "inner"
 ) -> pd.DataFrame:
-    """Rows of both sides that share their pair and keys.
+    """Join the rows of both sides that share their pair and keys.
 
     Args:
         pairs: From ``pair_frame``.
         a: Rows of side A, with ``prompt_id``.
         b: Rows of side B, with the same columns.
         keys: Columns that must be equal.
-        how: ``outer`` keeps rows that one side lacks, all of its values null.
+        how: ``outer`` keeps rows that one side lacks, with its values null.
 
     Returns:
         ``order``, ``pair_id``, the keys, and ``NAME_a`` and ``NAME_b`` of every other column; in the order of
-        the pairs, of A's rows, then of those that B alone has.
+        the pairs, then of A's rows, then of those that only B has.
     """
     left = _of_pairs(pairs, a, "a", keys)
     right = _of_pairs(pairs, b, "b", keys)
@@ -69,6 +69,7 @@ def joined(
 
 
 def _of_pairs(pairs: pd.DataFrame, rows: pd.DataFrame, side: str, keys: Sequence[str]) -> pd.DataFrame:
+    # float64: an outer join makes a missing place NaN
     placed = rows.assign(place=np.arange(len(rows), dtype="float64"))
     placed = placed.rename(
         columns={name: f"{name}_{side}" for name in placed if name not in ("prompt_id", *keys)}
@@ -80,7 +81,7 @@ def _of_pairs(pairs: pd.DataFrame, rows: pd.DataFrame, side: str, keys: Sequence
 
 
 def with_differences(rows: pd.DataFrame, names: Sequence[str], where: Any = None) -> pd.DataFrame:
-    """The rows with ``NAME_difference``, B minus A, for each name; null where ``where`` is false."""
+    """Add ``NAME_difference``, B minus A, for each name; null where ``where`` is false."""
     made = {}
     for name in names:
         difference = rows[f"{name}_b"] - rows[f"{name}_a"]
@@ -89,18 +90,19 @@ def with_differences(rows: pd.DataFrame, names: Sequence[str], where: Any = None
 
 
 def log_ratio(b: pd.Series[Any], a: pd.Series[Any]) -> pd.Series[float]:
-    """Logarithm (base 10) of B over A; exactly the negative when the two are exchanged."""
+    """Compute the logarithm (base 10) of B over A."""
+    # not log10(b / a): a difference of logarithms is exactly negated when the sides are swapped
     return pd.Series(
         np.log10(b.astype("float64")) - np.log10(a.astype("float64")), index=b.index, dtype="float64"
     )
 
 
 def table_of(table: Table, rows: pd.DataFrame, given: Mapping[str, Any] | None = None) -> Any:
-    """A frame as a ``pyarrow.Table`` of a schema: null where it lacks the column or the value.
+    """Convert a frame to a ``pyarrow.Table`` of a schema; a missing column or value becomes null.
 
     Args:
         table: The schema.
-        rows: Columns of the schema, others are left out; NaN is null.
+        rows: Columns of the schema; others are left out, NaN is null.
         given: Columns that have one value in every row.
     """
     constant = dict(given or {})

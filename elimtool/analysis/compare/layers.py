@@ -1,4 +1,4 @@
-"""Compare two sides layer by layer: targets, the layers' own numbers, attention on spans."""
+"""Compare two sides layer by layer: targets, properties of the layers, attention on spans."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from elimtool.run.tables.comparison.attention import ATTENTION_DIFFERENCES
 from elimtool.run.tables.comparison.layers import LAYER_DIFFERENCES, LENS_DIFFERENCES
 
 _LOOKED = ["attention_entropy", "sink_mass", "eliminated_frac"]
-"""Columns that are of a layer's attention."""
+"""Columns about a layer's attention."""
 
 
 def lens_differences(setting: Setting) -> Any:
-    """Where each target stands after each block on the two sides, as a table."""
+    """Make the table of each target's rank and probability after each block on the two sides."""
     columns = ["layer", "lens", "target", "token_id", "is_foil", "rank", "logprob", "prob"]
     a, b = (
         setting.keyed(side, _comparable(setting, side, side.rows("lens", columns)), ["layer"])
@@ -32,7 +32,7 @@ def lens_differences(setting: Setting) -> Any:
 
 
 def layer_differences(setting: Setting) -> Any:
-    """How decided each layer is on the two sides, and how widely it looks, as a table."""
+    """Make the table of how decided each layer is, and how widely it attends, on the two sides."""
     a, b = (_comparable(setting, side, _layers(side)) for side in (setting.a, setting.b))
     if not setting.same_depth:  # the last blocks of two depths do not correspond
         a, b = (one.assign(**dict.fromkeys(_LOOKED, np.nan)) for one in (a, b))
@@ -46,7 +46,7 @@ def layer_differences(setting: Setting) -> Any:
 
 
 def attention_differences(setting: Setting) -> Any:
-    """How much attention each span keeps on the two sides, as a table; spans are joined by name."""
+    """Make the table of the attention that each span keeps on the two sides; spans are joined by name."""
     names = ["mass", "lift", "mass_no_sink", "lift_no_sink"]
     a, b = (side.rows("attention", ["layer", "span", *names]) for side in (setting.a, setting.b))
     if not setting.same_depth:
@@ -57,13 +57,13 @@ def attention_differences(setting: Setting) -> Any:
 
 
 def _logit(share: pd.Series[float]) -> pd.Series[float]:
-    """ln(x / (1 - x)), null for 0 and 1."""
+    """Compute ln(x / (1 - x)), null for 0 and 1."""
     inside = share.where((share > 0) & (share < 1))
     return pd.Series(np.log(inside) - np.log1p(-inside), index=share.index)
 
 
 def _layers(side: Side) -> pd.DataFrame:
-    """Numbers of a side's layers from the tables that have them: a row a prompt and layer."""
+    """Collect the properties of a side's layers from the tables that have them, by prompt and layer."""
     keys = ["prompt_id", "layer"]
     read = ["lens", "top_token", "top_prob", "entropy", "nucleus_size", "kl_to_final"]
     looked = ["entropy", "sink_mass", "eliminated_frac"]
@@ -80,7 +80,7 @@ def _layers(side: Side) -> pd.DataFrame:
 
 
 def _comparable(setting: Setting, side: Side, rows: pd.DataFrame) -> pd.DataFrame:
-    """All layers where both sides have as many, else the output alone, without a layer."""
+    """Keep all layers if both sides have the same number, else only the output, without a layer."""
     if setting.same_depth:
         return rows
     last = rows[rows["layer"] == (side.run.n_layers or 0) - 1]
@@ -88,7 +88,7 @@ def _comparable(setting: Setting, side: Side, rows: pd.DataFrame) -> pd.DataFram
 
 
 def _same_lens(setting: Setting, rows: pd.DataFrame) -> pd.Series[bool]:
-    """Whether a row's two values were read the same way: every lens is the model's own output at its end."""
+    """Say for each row whether both sides use one lens; at the last layer every lens is the output."""
     same = rows["lens_a"] == rows["lens_b"]
     depth = setting.a.run.n_layers
     return same | rows["layer"].isna() | (rows["layer"] == (depth or 0) - 1)

@@ -1,4 +1,4 @@
-"""Note what differs beside what is compared, and what could not be compared, in sentences."""
+"""Note what else differs between two sides, and what could not be compared."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _HASHES = ("weights_sha256", "tokenizer_sha256", "lens")
 
 
 def notes_of(setting: Setting, unpaired: tuple[int, int], intervened: bool = False) -> list[str]:
-    """All that is to be known of a comparison beside its tables, a sentence each.
+    """Write all notes on a comparison, a sentence each.
 
     Args:
         setting: What is compared.
-        unpaired: Prompts that side A alone has, and side B alone.
+        unpaired: Number of prompts that only side A has, and only side B.
         intervened: Whether the passes under interventions are compared.
     """
     return [
@@ -50,7 +50,7 @@ def notes_of(setting: Setting, unpaired: tuple[int, int], intervened: bool = Fal
 
 
 def _facts(setting: Setting) -> list[str]:
-    """What else differs between the manifests."""
+    """Note what else differs between the manifests."""
     a, b = (side.run.manifest.model_dump() for side in (setting.a, setting.b))
     told = []
     for name, words in _FACTS.items():
@@ -62,7 +62,7 @@ def _facts(setting: Setting) -> list[str]:
 
 
 def _passes(setting: Setting, intervened: bool) -> list[str]:
-    """Interventions that are in the comparison, or that are left out of it."""
+    """Note the interventions that are compared or left out."""
     acts = [side.run.interventions for side in (setting.a, setting.b)]
     if not any(acts):
         return []
@@ -77,7 +77,7 @@ def _short(*values: Any) -> bool:
 
 
 def _chains(setting: Setting) -> list[str]:
-    """Chains of one side alone, and those whose parameters changed."""
+    """Note chains of only one side, and those whose parameters differ."""
     if setting.chains:
         return [f"Samplers: A goes through {setting.chains[0]}, B through {setting.chains[1]}."]
     a, b = setting.a.chains, setting.b.chains
@@ -136,7 +136,7 @@ def _targets(setting: Setting) -> list[str]:
 
 
 def _spans(setting: Setting) -> list[str]:
-    """Spans that one side alone has."""
+    """Count the spans that only one side has."""
     if not (setting.both("attention") and setting.same_depth):
         return []
     named = [_span_names(side) for side in (setting.a, setting.b)]
@@ -152,13 +152,13 @@ def _spans(setting: Setting) -> list[str]:
 
 
 def _span_names(side: Side) -> dict[object, set[str]]:
-    """Names of each prompt's spans."""
+    """Collect the names of each prompt's spans."""
     prompts = side.run.arrow("prompts").select(["prompt_id", "spans"]).to_pylist()
     return {row["prompt_id"]: {span["span"] for span in row["spans"] or ()} for row in prompts}
 
 
 def _tables(setting: Setting) -> list[str]:
-    """Tables that one side alone has, and that would be compared."""
+    """Note tables that would be compared but that only one side has."""
     known = dict.fromkeys(name for _, needed in NEEDS.values() for name in needed)
     told = []
     for one, other, name in ((setting.a, setting.b, "B"), (setting.b, setting.a, "A")):

@@ -1,4 +1,4 @@
-"""Fill the table of pairs: what was set against what, and whether the output changed."""
+"""Fill the table of pairs: what was compared with what, and whether the output changed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pandas as pd
 
 from elimtool.analysis.compare.join import joined, pair_frame
 from elimtool.analysis.compare.setting import Setting
-from elimtool.analysis.compare.side import Side
+from elimtool.analysis.compare.side import Side, without_foils
 
 
 def pair_rows(setting: Setting) -> pd.DataFrame:
-    """All pairs, failed ones included, with the columns of ``pairs`` that can be told from tables."""
+    """Fill the columns of ``pairs`` that follow from tables, for all pairs, failed ones included."""
     rows = pair_frame(setting.given)
     for side, name in ((setting.a, "a"), (setting.b, "b")):
         told = side.prompts.rename(columns={one: f"{one}_{name}" for one in side.prompts})
@@ -34,7 +34,7 @@ def pair_rows(setting: Setting) -> pd.DataFrame:
 
 
 def _error(setting: Setting, row: pd.Series[Any]) -> str | None:
-    """Why a pair could not be compared."""
+    """Say why a pair could not be compared."""
     if isinstance(row["error"], str):
         return row["error"]
     told = {}
@@ -50,8 +50,8 @@ def _error(setting: Setting, row: pd.Series[Any]) -> str | None:
 
 
 def target_counts(setting: Setting) -> dict[str, pd.Series[int]]:
-    """Targets of each pair that both sides followed, and those that one alone did."""
-    both = setting.finals[~setting.finals["is_foil"].astype(bool)].groupby("order").size()
+    """Count the targets of each pair that both sides followed, and those that only one did."""
+    both = without_foils(setting.finals).groupby("order").size()
     return {
         "n_targets": both,
         "n_unmatched_a": _own(setting, setting.a, "a").sub(both, fill_value=0),
@@ -60,7 +60,7 @@ def target_counts(setting: Setting) -> dict[str, pd.Series[int]]:
 
 
 def _own(setting: Setting, side: Side, name: str) -> pd.Series[int]:
-    own = side.finals[~side.finals["is_foil"].astype(bool)].groupby("prompt_id").size()
+    own = without_foils(side.finals).groupby("prompt_id").size()
     found = setting.pairs.set_index("order")[f"prompt_id_{name}"].map(own)
     return found.fillna(0).astype("int64")
 

@@ -1,4 +1,4 @@
-"""Note what must be known of a comparison of prompts beside its tables."""
+"""Note what readers of a comparison of prompts must know besides its tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from elimtool.files.rows import Rows
 
 
 def prompt_notes(pairs: Any, options: Mapping[str, Any]) -> list[str]:
-    """What could not be compared or must not be trusted, a sentence each.
+    """Note what could not be compared or must not be trusted, a sentence each.
 
     Args:
         pairs: The Arrow table ``pairs``.
@@ -36,14 +36,13 @@ def _causality(rows: Rows, options: Mapping[str, Any]) -> list[str]:
 
 
 def _failed(asked: Rows) -> list[str]:
-    failed = sum(row["status"] != "ok" for row in asked)
-    return (
-        [f"{failed:,} of {len(asked):,} pairs could not be compared: table pairs says why."] if failed else []
-    )
+    if failed := sum(row["status"] != "ok" for row in asked):
+        return [f"{failed:,} of {len(asked):,} pairs could not be compared: table pairs says why."]
+    return []
 
 
 def _controls(asked: Rows, options: Mapping[str, Any]) -> list[str]:
-    """Pairs without a band, of those that differ."""
+    """Note pairs of different prompts that have no band."""
     few = [
         row
         for row in asked

@@ -1,4 +1,4 @@
-"""Bootstrap intervals and permutation p-values of mean differences, from one sum for each unit."""
+"""Compute bootstrap intervals and permutation p-values of mean differences, from one sum per unit."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ Values = npt.NDArray[np.float64]
 RESAMPLES = 2000
 """Bootstrap resamples."""
 FLIPS = 10_000
-"""Random sign assignments; fewer units than have so many assignments are gone through in full."""
+"""Random sign assignments; if the units have no more than this in all, each is tried once."""
 LEVEL = 0.95
+"""Confidence level of intervals."""
 AT_ONCE = 4_000_000
-"""Weights held at a time: resamples times units."""
+"""Weights held in memory at a time: resamples times units."""
 ROUNDING = 1e-12
+"""Relative difference below which two sums count as equal, so that ties do not depend on rounding."""
 
 
 class MeanDifference(NamedTuple):
-    """The mean of a metric's differences over pairs, and how sure it is.
+    """The mean of a metric's differences over pairs, and how certain it is.
 
     Attributes:
         mean_difference: Mean of B minus A.
         ci_low: Lower end of its 95 % interval; ``None`` for fewer than two units.
         ci_high: Upper end.
-        p_value: Two-sided, of a mean as far from 0; ``None`` for fewer than two units.
+        p_value: Two-sided p-value of a mean this far from 0; ``None`` for fewer than two units.
         method: ``bca`` or ``percentile``; ``None`` for fewer than two units.
     """
 
@@ -42,15 +44,15 @@ class MeanDifference(NamedTuple):
 def resample(sums: Values, counts: Values, seed: int) -> list[MeanDifference]:
     """Test several metrics on the same units.
 
-    The interval is bias-corrected and accelerated (Efron 1987), over units; where the resamples say nothing
-    of bias or skew (all are equal) it is the percentile interval. The p-value is of a permutation test that
-    flips the sign of whole units, exact where there are at most ``FLIPS`` assignments, else
-    (1 + hits) / (1 + draws). Exchanging the sides negates mean and interval and leaves the p-value.
+    The interval is bias-corrected and accelerated (Efron 1987), over units; if the resamples do not define
+    bias or skew (all are equal) it is the percentile interval. The p-value is of a permutation test that
+    flips the signs of whole units, exact for at most ``FLIPS`` assignments, else (1 + hits) / (1 + draws).
+    Swapping the sides negates mean and interval and keeps the p-value.
 
     Args:
         sums: [units, metrics] sum of the differences of a unit's pairs.
-        counts: [units, metrics] pairs of the unit that have the metric, 0 where none has.
-        seed: Seeds both; metrics on the same units share their draws.
+        counts: [units, metrics] number of the unit's pairs that have the metric.
+        seed: Seed of both; metrics on the same units share their draws.
     """
     found: dict[int, MeanDifference] = {}
     for metrics in _alike(counts):
@@ -61,14 +63,14 @@ def resample(sums: Values, counts: Values, seed: int) -> list[MeanDifference]:
 
 
 def _alike(counts: Values) -> Iterator[npt.NDArray[np.intp]]:
-    """Metrics that the same units have, together."""
+    """Group the metrics by the units that have them."""
     _, group = np.unique(counts > 0, axis=1, return_inverse=True)
     for number in range(int(group.max()) + 1):
         yield np.flatnonzero(group == number)
 
 
 def _test(sums: Values, sizes: Values, seed: int) -> list[MeanDifference]:
-    """Metrics that all units have."""
+    """Test metrics that all units have."""
     units, metrics = sums.shape
     totals, pairs = sums.sum(0), sizes.sum(0)
     means = totals / pairs
@@ -77,7 +79,7 @@ def _test(sums: Values, sizes: Values, seed: int) -> list[MeanDifference]:
     draws = np.concatenate(
         [(weights @ sums) / (weights @ sizes) for weights in _bootstrap(units, np.random.default_rng(seed))]
     )
-    left_out = (totals - sums) / (pairs - sizes)
+    left_out = (totals - sums) / (pairs - sizes)  # jackknife means, for the acceleration
     p_values = _sign_flips(sums, totals, np.random.default_rng([seed, 1]))
     tested = []
     for index in range(metrics):
@@ -87,16 +89,17 @@ def _test(sums: Values, sizes: Values, seed: int) -> list[MeanDifference]:
 
 
 def _bootstrap(units: int, random: np.random.Generator) -> Iterator[Values]:
-    """How often each unit is drawn, [resamples, units], some resamples at a time."""
+    """Count how often each unit is drawn, [resamples, units], in batches that fit in memory."""
     step = max(1, AT_ONCE // units)
     for start in range(0, RESAMPLES, step):
         some = min(step, RESAMPLES - start)
+        # offsets make one bincount serve all resamples of the batch
         drawn = random.integers(units, size=(some, units)) + units * np.arange(some)[:, None]
         yield np.bincount(drawn.ravel(), minlength=some * units).reshape(some, units).astype(float)
 
 
 def _interval(draws: Values, mean: float, left_out: Values) -> tuple[float, float, str]:
-    """The BCa interval of one mean; draws equal to the mean but for rounding count half to either side."""
+    """Compute the BCa interval of one mean; draws equal to it up to rounding count half to each side."""
     near = ROUNDING * max(abs(mean), float(np.abs(draws).max()))
     below = float((draws < mean - near).mean() + (np.abs(draws - mean) <= near).mean() / 2)
     spread = left_out.mean() - left_out
@@ -114,7 +117,7 @@ def _interval(draws: Values, mean: float, left_out: Values) -> tuple[float, floa
 
 
 def _sign_flips(sums: Values, totals: Values, random: np.random.Generator) -> Values:
-    """Two-sided p-values of the totals when the sign of each unit is a coin's."""
+    """Compute two-sided p-values of the totals under random signs of the units."""
     units = len(sums)
     near = ROUNDING * np.abs(sums).sum(0)
     if 2**units <= FLIPS:
@@ -132,7 +135,7 @@ def _sign_flips(sums: Values, totals: Values, random: np.random.Generator) -> Va
 
 
 def adjusted(p_values: Values) -> Values:
-    """p-values adjusted for the false discovery rate over a family.
+    """Adjust p-values for the false discovery rate over a family.
 
     Source: Benjamini and Hochberg 1995, the step-up procedure.
     """

@@ -1,4 +1,4 @@
-"""Compare two runs by their tables alone, without torch or a model."""
+"""Compare two runs by their tables, without torch or a model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from elimtool.run import Run
 
 BOTH_CHAINS = "the two chains"
-"""Name under which two chains of different names are joined."""
+"""Name that joins two chains of different names."""
 
 
 def compare_runs(
@@ -38,12 +38,12 @@ def compare_runs(
         run_a: A run or its directory.
         run_b: Another, or the same.
         position: Which probed position of each prompt: ``last``, or an index from 0.
-        intervened: Compare the passes under interventions, where a run has one; else the model's own.
-        seed: Seeds the resampling of the statistics.
+        intervened: Compare the pass under interventions, if a run has one; else the model's own.
+        seed: Seed of the statistics.
 
     Raises:
-        ElimError: A run cannot be read or has another schema (exit code 4), or they have no prompt in common
-            that both measured (exit code 5).
+        ElimError: A run cannot be read or has another schema (exit code 4), or both measured no common prompt
+            (exit code 5).
     """
     started = utc_now()
     a, b = opened(run_a), opened(run_b)
@@ -74,15 +74,15 @@ def compare_runs(
 
 
 def same_vocabulary(a: Manifest, b: Manifest) -> bool:
-    """Whether token ids mean the same in two runs, as far as their manifests tell."""
+    """Return whether token ids mean the same in two runs, as far as the manifests say."""
     return a.tokenizer_sha256 is not None and a.tokenizer_sha256 == b.tokenizer_sha256
 
 
 def opened(run: Run | str | Path) -> Run:
-    """A run, opened where it is a directory.
+    """Open a run if it is given as a directory.
 
     Raises:
-        ElimError: It cannot be read; exit code 4 where its schema is a newer one.
+        ElimError: It cannot be read; exit code 4 if its schema is newer.
     """
     try:
         return open_run(run) if isinstance(run, (str, Path)) else run
@@ -91,7 +91,7 @@ def opened(run: Run | str | Path) -> Run:
 
 
 def _setting(a: Run, b: Run, position: OnePosition) -> tuple[Setting, tuple[int, int]]:
-    """The two sides, joined by prompt; and how many prompts each has alone."""
+    """Join the two sides by prompt, and count the prompts that only one has."""
     left, right = Side(a, position), Side(b, position)
     chains = None
     names = list(left.chains), list(right.chains)
@@ -110,7 +110,7 @@ def refuse_nothing(setting: Setting, unpaired: tuple[int, int]) -> None:
 
     Args:
         setting: What is compared.
-        unpaired: Prompts that side A alone has, and side B alone.
+        unpaired: Number of prompts that only side A has, and only side B.
 
     Raises:
         ElimError: No pair, or none that both sides measured (exit code 5).

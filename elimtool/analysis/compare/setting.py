@@ -1,4 +1,4 @@
-"""Two sides and their pairs, and what the two have in common: vocabulary, depth, targets."""
+"""Hold two sides and their pairs, and work out what they share: vocabulary, depth, targets."""
 
 from __future__ import annotations
 
@@ -9,24 +9,10 @@ from functools import cached_property
 import pandas as pd
 
 from elimtool.analysis.compare.join import Pair, joined, pair_frame
-from elimtool.analysis.compare.side import Side
+from elimtool.analysis.compare.side import Side, without_foils
 
-TOLD = [
-    "outcome",
-    "regime",
-    "entry_layer",
-    "commit_layer",
-    "lost_layer",
-    "best_rank",
-    "final_rank",
-    "final_prob",
-    "cut_chain",
-    "cut_stage",
-    "eliminator",
-    "eliminator_dla",
-    "promoter",
-    "promoter_dla",
-]
+TOLD = ["outcome", "regime", "entry_layer", "commit_layer", "lost_layer", "best_rank", "final_rank"]
+TOLD += ["final_prob", "cut_chain", "cut_stage", "eliminator", "eliminator_dla", "promoter", "promoter_dla"]
 """Columns of ``verdicts`` that are compared."""
 
 
@@ -38,8 +24,8 @@ class Setting:
         a: Side A.
         b: Side B.
         given: The pairs, in order.
-        same_tokens: Whether a token id means the same on both sides; else targets are joined as strings.
-        chains: Names of the chain of A and that of B, where two of different names are compared.
+        same_tokens: Whether token ids mean the same on both sides; else targets are joined as strings.
+        chains: Names of A's chain and of B's, if two of different names are compared.
     """
 
     a: Side
@@ -50,7 +36,7 @@ class Setting:
 
     @cached_property
     def pairs(self) -> pd.DataFrame:
-        """The pairs that both sides can be read at: ``order``, ``pair_id`` and the rest of ``Pair``."""
+        """Pairs that both sides measured: ``order``, ``pair_id`` and the rest of ``Pair``."""
         known = pair_frame(self.given)
         at_a, at_b = (set(side.positions["prompt_id"]) for side in (self.a, self.b))
         return known[known["prompt_id_a"].isin(at_a) & known["prompt_id_b"].isin(at_b)]
@@ -63,16 +49,16 @@ class Setting:
 
     @property
     def unnamed(self) -> dict[str, None]:
-        """``{"chain": None}`` where no one name stands for the chains of both sides."""
+        """``{"chain": None}`` if the chains of the two sides have different names."""
         return {"chain": None} if self.chains else {}
 
     def both(self, name: str) -> bool:
-        """Whether both sides have a table."""
+        """Return whether both sides have a table."""
         return self.a.has(name) and self.b.has(name)
 
     @cached_property
     def finals(self) -> pd.DataFrame:
-        """Targets and foils that both sides followed, with what the outputs make of them."""
+        """Targets and foils that both sides followed, with their numbers in the output."""
         a, b = (self.keyed(side, side.finals) for side in (self.a, self.b))
         return joined(self.pairs, a, b, ["target", "is_foil", "key"])
 
@@ -83,14 +69,13 @@ class Setting:
         found = []
         for side in (self.a, self.b):
             rows = self.keyed(side, side.rows("verdicts", ["target", *TOLD]))
-            finals = side.finals[~side.finals["is_foil"].astype(bool)]
-            finals = self.keyed(side, finals.drop(columns=["is_foil", "rank", "prob"]))
+            finals = self.keyed(side, without_foils(side.finals).drop(columns=["is_foil", "rank", "prob"]))
             finals = finals.rename(columns={"logprob": "final_logprob"}).drop(columns="token_id")
             found.append(rows.merge(finals, on=["prompt_id", *keys], how="left", sort=False))
         return joined(self.pairs, found[0], found[1], keys)
 
     def keyed(self, side: Side, rows: pd.DataFrame, within: Sequence[str] = ()) -> pd.DataFrame:
-        """The rows with a column ``key`` that tells targets of one text apart.
+        """Add a column ``key`` that tells targets with the same text apart.
 
         Args:
             side: Whose rows they are.
@@ -98,12 +83,12 @@ class Setting:
             within: Other columns that tell rows of one prompt apart, such as the layer.
 
         Returns:
-            ``key`` is the token's id where ids can be compared, else the how-manieth of its text it is.
+            ``key`` is the token's id if ids can be compared, else a number from 0 among targets of that text.
         """
         by = ["prompt_id", "target", *within, *(["is_foil"] if "is_foil" in rows else [])]
         number = rows.groupby(by, sort=False).cumcount()
         if "token_id" not in rows:
-            known = side.finals[~side.finals["is_foil"].astype(bool)][["prompt_id", "target", "token_id"]]
+            known = without_foils(side.finals)[["prompt_id", "target", "token_id"]]
             known = known.assign(number=known.groupby(["prompt_id", "target"], sort=False).cumcount())
             found = rows.assign(number=number).merge(
                 known, on=["prompt_id", "target", "number"], how="left", sort=False

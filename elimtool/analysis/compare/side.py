@@ -1,4 +1,4 @@
-"""One side of a comparison: the rows of a run at the positions that are compared."""
+"""Read one side of a comparison: the rows of a run at the compared positions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,7 +30,7 @@ PROBED = (
     "lens",
     "attention",
 )
-"""Tables that say which positions were probed, small ones first."""
+"""Tables that show which positions were probed, small ones first."""
 
 
 class Side:
@@ -38,8 +39,8 @@ class Side:
     Args:
         run: The run; one pass of it.
         position: Which probed position of each prompt: the last one, or an index.
-        chains: Chain of the run -> the name under which it is compared; other chains are left out. ``None``
-            keeps all under their own names.
+        chains: Chain of the run -> its name in the comparison; other chains are left out. ``None`` keeps all
+            under their own names.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Side:
 
     @cached_property
     def prompts(self) -> pd.DataFrame:
-        """The table ``prompts``, with the position that is compared (null where there is none)."""
+        """The table ``prompts``, with the compared position (null if there is none)."""
         columns = ["prompt_id", "status", "error_message", "text", "n_tokens", "token_ids"]
         columns += ["group", "category", "tags"]
         prompts = frame(self.run.arrow("prompts").select(columns))
@@ -61,10 +62,10 @@ class Side:
 
     @cached_property
     def positions(self) -> pd.DataFrame:
-        """``prompt_id`` and ``position`` that is compared, for the prompts that have one.
+        """``prompt_id`` and the compared ``position`` of the prompts that have one.
 
         Raises:
-            ElimError: The run has no table of positions.
+            ElimError: The run has no table with positions.
         """
         filled = [name for name in PROBED if name in self.run.tables and self.run.arrow(name).num_rows]
         for name in filled[:1]:
@@ -82,17 +83,18 @@ class Side:
         return pd.DataFrame({"prompt_id": pd.Series(dtype="str"), "position": pd.Series(dtype="int32")})
 
     def has(self, name: str) -> bool:
-        """Whether the run has a table, with rows or without."""
+        """Return whether the run has a table, with or without rows."""
         return name in self.run.tables
 
     def rows(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
-        """Rows of one table at the compared positions: ``prompt_id`` and some columns, in the run's order."""
+        """Read one table at the compared positions: ``prompt_id`` and some columns, in the run's order."""
         table = self.run.arrow(name).select(["prompt_id", "position", *columns])
-        if self.renamed is not None and "chain" in columns:
-            table = table.filter(pc.is_in(table.column("chain"), pa.array(list(self.renamed))))
+        renamed = self.renamed if "chain" in columns else None
+        if renamed is not None:
+            table = table.filter(pc.is_in(table.column("chain"), pa.array(list(renamed))))
         found = frame(table).merge(self.positions, on=["prompt_id", "position"], how="inner", sort=False)
-        if self.renamed is not None and "chain" in columns:
-            found["chain"] = found["chain"].map(dict(self.renamed))
+        if renamed is not None:
+            found["chain"] = found["chain"].map(dict(renamed))
         return found.drop(columns="position")
 
     @property
@@ -104,9 +106,9 @@ class Side:
 
     @cached_property
     def finals(self) -> pd.DataFrame:
-        """Rank, probability and log-probability (nats) in the output: a row a prompt, target or foil.
+        """Rank, probability and log-probability (nats) in the output: a row per prompt and target or foil.
 
-        From ``lens`` where it is there, else ``survival``, else ``verdicts``.
+        From ``lens`` if the run has it, else ``survival``, else ``verdicts``.
         """
         if self.has("lens") and self.run.n_layers is not None:
             columns = ["layer", "target", "token_id", "is_foil", "rank", "prob", "logprob"]
@@ -127,7 +129,7 @@ class Side:
 
     @cached_property
     def tops(self) -> pd.DataFrame:
-        """Most probable token of the output and its probability, a row a prompt."""
+        """Most probable token of the output and its probability, a row per prompt."""
         if self.has("top_tokens"):
             rows = self.rows("top_tokens", ["place", "token", "prob"])
             rows = rows[rows["place"] == 1].drop(columns="place")
@@ -140,9 +142,12 @@ class Side:
         return rows.rename(columns={"token": "top_token", "prob": "top_prob"})
 
 
-def logarithm(values: pd.Series[float]) -> pd.Series[float]:
-    """Natural logarithm, null for 0."""
-    import numpy as np
+def without_foils(rows: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows of targets."""
+    return rows[~rows["is_foil"].astype(bool)]  # ~ does not negate object dtype
 
+
+def logarithm(values: pd.Series[float]) -> pd.Series[float]:
+    """Take the natural logarithm, null for 0."""
     numbers = values.astype("float64")
     return pd.Series(np.log(numbers.where(numbers > 0)), index=values.index)

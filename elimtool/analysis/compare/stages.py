@@ -1,4 +1,4 @@
-"""Compare what each sampler stage cuts on two sides."""
+"""Compare what each sampler stage removes on two sides."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEYS = ["chain", "stage", "number"]
 
 
 def stage_differences(setting: Setting) -> Any:
-    """Whether each target lives through each stage on the two sides, as a table."""
+    """Make the table of whether each target survives each stage on the two sides."""
     columns = ["chain", "stage", "stage_index", "target", "token_id", "alive_after", "prob_after", "margin"]
     found = []
     for side in (setting.a, setting.b):
@@ -44,17 +44,18 @@ def stage_differences(setting: Setting) -> Any:
 
 
 def sampling_differences(setting: Setting) -> Any:
-    """What each stage removes on the two sides, as a table."""
+    """Make the table of what each stage removes on the two sides."""
     numbers = ["n_after", "mass_pruned", "entropy_after"]
     columns = ["chain", "stage", "stage_index", "active", "params", *numbers]
     a, b = (_numbered(side.rows("sampling", columns), []) for side in (setting.a, setting.b))
-    a, b = _shared_chains(a, b)
+    both = set(a["chain"]) & set(b["chain"])
+    a, b = (one[one["chain"].isin(both)] for one in (a, b))
     rows = with_differences(joined(setting.pairs, a, b, _KEYS, "outer"), numbers)
     return table_of(SAMPLING_DIFFERENCES, rows, setting.unnamed)
 
 
 def survivor_differences(setting: Setting) -> Any:
-    """What a chain leaves to draw from on the two sides, as a table."""
+    """Make the table of what a chain leaves to draw from on the two sides."""
     numbers = ["n_survivors", "entropy", "top_prob"]
     a, b = (_left(side) for side in (setting.a, setting.b))
     rows = with_differences(joined(setting.pairs, a, b, ["chain"]), numbers)
@@ -68,24 +69,19 @@ def survivor_differences(setting: Setting) -> Any:
 
 
 def _numbered(rows: pd.DataFrame, within: list[str]) -> pd.DataFrame:
-    """With ``number``: the how-manieth stage of its name in its chain it is."""
+    """Add ``number``, which counts stages of one name in a chain from 0."""
     by = ["prompt_id", "chain", "stage", *within]
     return rows.assign(number=rows.groupby(by, sort=False, dropna=False).cumcount())
 
 
 def _ends(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row for each chain and target of a prompt."""
+    """List each chain and target of a prompt once."""
     columns = ["prompt_id", "chain", "target", "key"]
     return rows[columns].drop_duplicates()
 
 
-def _shared_chains(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    both = set(a["chain"]) & set(b["chain"])
-    return a[a["chain"].isin(both)], b[b["chain"].isin(both)]
-
-
 def _left(side: Side) -> pd.DataFrame:
-    """What each chain leaves: its last stage's row."""
+    """Read what each chain leaves from its last stage's row."""
     columns = ["chain", "stage_index", "n_after", "entropy_after", "top_token", "top_prob"]
     rows = side.rows("sampling", columns)
     last = rows.groupby(["prompt_id", "chain"], sort=False)["stage_index"].transform("max")
@@ -94,7 +90,7 @@ def _left(side: Side) -> pd.DataFrame:
 
 
 def _apart(side: Side, names: tuple[str, str]) -> pd.DataFrame:
-    """How far apart two chains of one run leave the same output, the first as side A."""
+    """Read how far apart two chains of one run leave the same output, the first as side A."""
     table = frame(side.run.arrow("chain_differences"))
     table = table.merge(side.positions, on=["prompt_id", "position"], how="inner", sort=False)
     straight = table[(table["chain"] == names[0]) & (table["other"] == names[1])]

@@ -1,4 +1,4 @@
-"""Fill the table of statistics from differences: means, intervals, p and q values."""
+"""Fill the table of statistics from differences: means, intervals, p-values and q-values."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class TestedMetric:
 
     Attributes:
         table: Table of the comparison.
-        column: Its name there, without ``_a``, ``_b`` or ``_difference``; the name itself for a ratio.
-        keys: Columns that tell its rows of a pair apart, beside targets.
-        ratio: Whether the table has B against A alone.
+        column: Its name there, without ``_a``, ``_b`` or ``_difference``; the full name for a ratio.
+        keys: Columns that tell its rows of a pair apart, besides targets.
+        ratio: Whether the table has only the ratio of B to A.
     """
 
     table: str
@@ -39,7 +39,7 @@ class TestedMetric:
 
     @property
     def name(self) -> str:
-        """As in the table of statistics."""
+        """Name in the table of statistics."""
         return f"{self.table}.{self.column}"
 
 
@@ -62,16 +62,16 @@ TESTED = (
     TestedMetric("layer_differences", "eliminated_frac", ("layer",)),
     TestedMetric("attention_differences", "lift_no_sink", ("layer", "span")),
 )
-"""What is averaged. Of groups, categories and tags only what has no layer."""
+"""What is averaged; by group, category and tag only what has no layer."""
 
 
 def statistics(tables: Mapping[str, Any], seed: int = 0) -> Any:
-    """Mean differences over pairs, with intervals, p-values and q-values, as a table.
+    """Make the table of mean differences over pairs, with intervals, p-values and q-values.
 
     A pair counts once for each metric, with the mean over its targets. Controls are left out. Units of
-    resampling are groups, where there are two at least, so that prompts of one template count together; else,
-    and within a group, pairs. See ``resample`` for intervals and p-values; q-values are adjusted over
-    the tests of a scope that have a layer, and over those that have none.
+    resampling are groups if there are at least two, so that prompts of one template count together; else, and
+    within a group, pairs. See ``resample`` for intervals and p-values; q-values are adjusted over the tests
+    of a scope that have a layer, and separately over those that have none.
 
     Args:
         tables: Tables of the comparison, ``pairs`` among them.
@@ -91,20 +91,11 @@ def statistics(tables: Mapping[str, Any], seed: int = 0) -> Any:
     return table_of(STATISTICS, _adjusted(pd.DataFrame(found, columns=_COLUMNS)))
 
 
-_COLUMNS = [
-    "scope",
-    "value",
-    *KEYS,
-    "n_pairs",
-    "n_units",
-    "mean_a",
-    "mean_b",
-    *MeanDifference.__annotations__,
-]
+_COLUMNS = ["scope", "value", *KEYS, "n_pairs", "n_units", "mean_a", "mean_b", *MeanDifference._fields]
 
 
 def _values(tables: Mapping[str, Any], pairs: pd.DataFrame) -> pd.DataFrame:
-    """A row a pair and cell (metric with its layer, chain, stage and span): means over the pair's targets."""
+    """Average over a pair's targets: a row per pair and cell (metric, layer, chain, stage and span)."""
     number = pd.Series(pairs.index, index=pairs["pair_id"])
     found = []
     named = dict.fromkeys(metric.table for metric in TESTED if metric.table in tables)
@@ -133,14 +124,14 @@ def _values(tables: Mapping[str, Any], pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shared_spans(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of spans that several pairs have by name; the names of single tokens say where they stand."""
+    """Keep spans that several pairs have by name; names of single tokens contain their index."""
     named = rows[~rows["span"].str.match(r"\d+:") & (rows["span"] != SINK)]
     pairs = named.groupby("span")["pair_id"].transform("nunique")
     return named[pairs >= LEAST]
 
 
 def _kept(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a pair, chain and text of a target: whether it is alive after every stage of a side's chain."""
+    """Say for each pair, chain and target text whether it is alive after every stage of a side's chain."""
     alive = {f"kept_{side}": rows[f"alive_{side}"].fillna(True).astype("float64") for side in "ab"}
     by = rows.assign(**alive).groupby(
         ["pair_id", "chain", "target"], sort=False, dropna=False, as_index=False
@@ -161,20 +152,17 @@ def _sides(metric: TestedMetric, rows: pd.DataFrame) -> tuple[Any, Any, Any]:
 
 
 def _scopes(pairs: pd.DataFrame) -> Iterator[tuple[str, str | None, Any]]:
-    """Scope, its value, and the pairs in it, by number."""
+    """List the scopes, their values, and the pairs in each, by number."""
     yield "all", None, pairs.index.to_numpy()
-    for scope in ("group", "category"):
-        for value, members in pairs.groupby(scope, sort=True).groups.items():
+    tags = pairs["tags"].explode()  # a pair is in the scope of each of its tags
+    for scope, names in (("group", pairs["group"]), ("category", pairs["category"]), ("tag", tags)):
+        for value, members in names.groupby(names, sort=True).groups.items():
             if len(members) >= LEAST:
                 yield scope, str(value), np.asarray(members)
-    tagged = pairs["tags"].explode().dropna()
-    for value, members in tagged.groupby(tagged, sort=True).groups.items():
-        if len(members) >= LEAST:
-            yield "tag", str(value), np.asarray(members)
 
 
 def _units(pairs: pd.DataFrame) -> Any:
-    """The unit of resampling of each pair: its group's first pair; itself without one, or with one group."""
+    """Find each pair's unit of resampling: its group's first pair, or itself without (other) groups."""
     numbers = pd.Series(pairs.index, index=pairs.index)
     if len(pairs.groupby("group", dropna=False)) < LEAST:
         return numbers.to_numpy()
@@ -183,7 +171,7 @@ def _units(pairs: pd.DataFrame) -> Any:
 
 
 def _tested(values: pd.DataFrame, units: pd.Series[Any], seed: int) -> Iterator[Row]:
-    """A row for each cell of some pairs."""
+    """Test each cell of some pairs."""
     if values.empty:
         return
     cells = values.groupby(KEYS, sort=False, dropna=False)
@@ -203,7 +191,7 @@ def _tested(values: pd.DataFrame, units: pd.Series[Any], seed: int) -> Iterator[
 
 
 def _adjusted(rows: pd.DataFrame) -> pd.DataFrame:
-    """With q-values over the tests of a scope by layer, or without one, and the name of that family."""
+    """Add q-values over the tests of a scope by layer, or without one, and the name of that family."""
     q, families = pd.Series(np.nan, index=rows.index), pd.Series(None, index=rows.index, dtype="object")
     tested = rows[rows["p_value"].notna()]
     layered = tested["layer"].notna().map({True: "by layer", False: "without a layer"})

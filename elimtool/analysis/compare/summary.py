@@ -1,4 +1,4 @@
-"""Sum up a comparison: how much changed, what moved most, where the sides part."""
+"""Summarise a comparison: how much changed, what moved most, where the sides differ."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from elimtool.run.comparison import Comparison
 MOVED = 5
 """Prompts that are named."""
 SIGNIFICANT = 0.05
-"""Largest q-value that is told as a difference."""
+"""Largest q-value that is reported as a difference."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """How many of how many."""
+    """A count out of a total."""
 
     count: int
     of: int
@@ -45,20 +45,20 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a comparison comes to.
+    """Summary of a comparison.
 
     Attributes:
-        pairs: Pairs that were compared, of all; controls are left out.
+        pairs: Pairs that were compared, of all without controls.
         outputs: Pairs whose most probable token changed, of those where it is known.
         outcomes: Targets whose outcome changed, of all compared.
-        turns: ``(outcome on A, outcome on B)`` -> targets, those that changed, most first.
-        survived: Targets that survived on A and on B.
-        moved: Targets that moved most, one a pair, the farthest first; none that did not move.
+        turns: ``(outcome on A, outcome on B)`` -> number of targets that changed so, most first.
+        survived: Number of targets that survived on A, and on B.
+        moved: Targets that moved most, one per pair, the farthest first.
         flips: ``(side that eliminates, where)`` -> tokens; ``where`` is a layer, or a chain and its stage.
-        layers: Layer -> mean over pairs: of the divergence of the distributions (bits) where it was measured,
+        layers: Layer -> mean over pairs of the divergence of the distributions (bits) if it was measured,
             else of the absolute difference of the targets' log-probability (nats), else the share of pairs
             whose most probable token differs.
-        layers_of: Which of them: ``js``, ``logprob`` or ``top``.
+        layers_of: Which of these: ``js``, ``logprob`` or ``top``.
         differs: Whether anything at all differs.
     """
 
@@ -75,7 +75,7 @@ class Summary:
 
 
 def summary(comparison: Comparison) -> Summary:
-    """Sum up a comparison."""
+    """Summarise a comparison."""
     pairs = comparison.table("pairs")
     pairs = pairs[pairs["control"].isna()]
     known = pairs["output_changed"].dropna()
@@ -98,7 +98,7 @@ def summary(comparison: Comparison) -> Summary:
 
 
 def _rows(comparison: Comparison, name: str, pairs: pd.DataFrame) -> pd.DataFrame:
-    """One table without the rows of controls; empty where there is none."""
+    """Read a table without the rows of controls; empty if there is none."""
     if name not in comparison.tables:
         return pd.DataFrame()
     rows = comparison.table(name)
@@ -112,7 +112,7 @@ def _survived(verdicts: pd.DataFrame) -> tuple[int, int]:
 
 
 def _moved(verdicts: pd.DataFrame) -> tuple[Moved, ...]:
-    """The target of each pair that moved most, and of these the farthest."""
+    """Find the target of each pair that moved most, and of these the farthest."""
     if verdicts.empty:
         return ()
     moves = verdicts["final_logprob_difference"].abs().fillna(0)
@@ -163,7 +163,7 @@ def _layers(comparison: Comparison, pairs: pd.DataFrame) -> tuple[dict[int, floa
 
 
 def differs(comparison: Comparison) -> bool:
-    """Whether any number of the two sides differs."""
+    """Return whether any number of the two sides differs."""
     for name in comparison.tables:
         rows = comparison.table(name)
         sides = [str(column)[:-2] for column in rows if str(column).endswith("_a")]
@@ -177,4 +177,4 @@ def differs(comparison: Comparison) -> bool:
 
 
 _INCIDENTAL = ("prompt_id", "text", "token_id", "stage_index", "params", "only", "mean")
-"""What may differ though nothing that was measured does."""
+"""Columns that may differ although nothing measured does."""

@@ -23,18 +23,18 @@ NEEDS: Mapping[str, tuple[Callable[[Setting], Any], tuple[str, ...]]] = {
     "sampling_differences": (sampling_differences, ("sampling",)),
     "survivor_differences": (survivor_differences, ("sampling",)),
 }
-"""How each table is filled, and the tables of a run that it is filled from: any one on both sides will do."""
+"""How each table is filled, and the tables of a run that it needs: any one of them on both sides will do."""
 
 
 def differences(setting: Setting, names: Collection[str] = tuple(NEEDS)) -> dict[str, Any]:
-    """The tables of a comparison that can be filled from those of the two sides, without statistics.
+    """Fill the tables of a comparison, without statistics, from those of the two sides.
 
     Args:
         setting: What is compared.
-        names: Tables to fill, beside ``pairs``.
+        names: Tables to fill, besides ``pairs``.
 
     Returns:
-        Table name -> ``pyarrow.Table``; what both sides lack the tables for is absent.
+        Table name -> ``pyarrow.Table``; tables that the sides lack the data for are absent.
     """
     filled = {"pairs": table_of(PAIRS, pair_rows(setting))}
     for name, (fill, needed) in NEEDS.items():

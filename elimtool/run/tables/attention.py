@@ -1,11 +1,22 @@
-"""The tables of attention: how much of a query's row each span, each head and the whole layer kept."""
+"""The tables of attention: the share of a query's row that each span got, by layer and by head."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from elimtool.prompts.prompt import REST, SINK
-from elimtool.run.columns import FLOAT, INT, LAYER, POSITION, PROMPT_ID, SMALL_FLOAT, STRING, Column, Table
+from elimtool.run.columns import (
+    FLOAT,
+    INT,
+    LAYER,
+    POSITION,
+    PROMPT_ID,
+    SMALL_FLOAT,
+    STRING,
+    Column,
+    Table,
+    share,
+)
 
 UNSEEN = "no token of the span is visible (later than the query, or outside the layer's window)"
 SINK_TAKES_ALL = "every head leaves less than 0.01 to keys outside the sink set"
@@ -16,13 +27,10 @@ SPAN = Column(
     f"Name of the span: the user's, a chat role, a sentence, 'INDEX:TEXT' for a single token, '{SINK}' for"
     f" the sink set, or '{REST}' for the tokens that neither it nor a named span or role covers.",
 )
-MASS = Column(
+MASS = share(
     "mass",
-    FLOAT,
     "Share of attention that the query gives to the span: the weights on the span's tokens summed per head,"
     " then the mean over heads.",
-    unit="share",
-    range="0 .. 1",
     null_when=UNSEEN,
 )
 LIFT = Column(
@@ -34,13 +42,10 @@ LIFT = Column(
     range="0 .. n_keys",
     null_when=UNSEEN,
 )
-MASS_NO_SINK = Column(
+MASS_NO_SINK = share(
     "mass_no_sink",
-    FLOAT,
     "Share of the span in what the sink set leaves: per head the mass on the span without its sink tokens,"
     " over 1 minus the mass on the sink set; then the mean over the heads that leave at least 0.01.",
-    unit="share",
-    range="0 .. 1",
     null_when=f"the span is '{SINK}' or holds no visible token outside it, or {SINK_TAKES_ALL}",
 )
 
@@ -69,14 +74,7 @@ ATTENTION = Table(
             range="1 .. position + 1",
         ),
         MASS,
-        Column(
-            "mass_max",
-            FLOAT,
-            "Mass on the span in the head that gives it the most.",
-            unit="share",
-            range="0 .. 1",
-            null_when=UNSEEN,
-        ),
+        share("mass_max", "Mass on the span in the head that gives it the most.", null_when=UNSEEN),
         Column(
             "mass_max_head",
             INT,
@@ -129,7 +127,7 @@ ATTENTION_HEADS = Table(
 
 ATTENTION_LAYERS = Table(
     "attention_layers",
-    "How widely a layer's heads look, how much the sink takes, and what share of the keys they drop.",
+    "How widely a layer's heads attend, how much the sink takes, and what share of the keys they drop.",
     "one row per prompt, position and layer",
     (
         PROMPT_ID,
@@ -151,30 +149,21 @@ ATTENTION_LAYERS = Table(
             unit="tokens",
             range="1 .. visible keys",
         ),
-        Column(
+        share(
             "sink_mass",
-            FLOAT,
             "Share of attention on the sink set per head, then the mean over heads.",
-            unit="share",
-            range="0 .. 1",
             null_when="the prompt has no sink set",
         ),
-        Column(
+        share(
             "eliminated_frac",
-            FLOAT,
             "Share of (head, visible non-sink key) pairs whose weight, renormalised without the sink set,"
-            " lies below the threshold that rule names; over the heads that leave these keys at least 0.01.",
-            unit="share",
-            range="0 .. 1",
+            " is below the threshold that rule names; over the heads that leave these keys at least 0.01.",
             null_when=f"no key outside the sink set is visible, or {SINK_TAKES_ALL}",
         ),
-        Column(
+        share(
             "masked_frac",
-            FLOAT,
             "Share of the keys up to the query that the layer's sliding window hides from it; 0 in a layer"
             " without one. Such keys are masked, not eliminated.",
-            unit="share",
-            range="0 .. 1",
         ),
         Column(
             "rule",

@@ -1,4 +1,4 @@
-"""The tables of attribution: what each part of a prompt did for a target, and how far to trust it."""
+"""The tables of attribution: what each part of a prompt did for a target, and how far to trust that."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ONE = "the prompt has only one span to attribute to"
 METHOD = Column(
     "method",
     STRING,
-    "How the score was found.",
+    "Method that gave the score.",
     range="leave-one-out, leave-one-out-masked, knockout, knockout-later, gradient-x-input,"
     " integrated-gradients, contextcite",
 )
@@ -22,7 +22,11 @@ ATTRIBUTIONS = Table(
         PROMPT_ID,
         POSITION,
         TARGET,
-        Column("span", STRING, "Part of the prompt. Attention sinks and the token read belong to none."),
+        Column(
+            "span",
+            STRING,
+            "Part of the prompt. Attention sinks and the token whose prediction is read belong to no part.",
+        ),
         Column(
             "span_tokens",
             INT,
@@ -63,7 +67,7 @@ ATTRIBUTIONS = Table(
         Column(
             "direction",
             STRING,
-            "What the span does to the target by this score; neutral is less than 0.01 either way.",
+            "What the span does to the target by this score; neutral is less than 0.01 in either direction.",
             range="preserving, eliminating, neutral",
         ),
         Column(
@@ -97,43 +101,43 @@ ATTRIBUTION_METHODS = Table(
         Column(
             "foils",
             STRINGS,
-            "Foils that the target is held against: the score is then of log p(target) - log sum p(foils)."
+            "Foils that the target is compared with: the score is then of log p(target) - log sum p(foils)."
             " Empty without foils.",
         ),
         Column(
             "value",
             FLOAT,
-            "What is attributed, of the whole prompt: log-probability of the target, or its log-odds against"
-            " the foils.",
+            "Value that is attributed, for the whole prompt: log-probability of the target, or its log-odds"
+            " against the foils.",
             unit="nats",
         ),
         Column(
             "n_forward_passes",
             INT,
-            "Prompts run for this method, the whole prompt and the removal of its top spans among them; the"
-            " same runs serve all targets.",
+            "Prompts run for this method, including the whole prompt and the removal of its top spans; all"
+            " targets share these runs.",
             unit="passes",
             range=">= 1",
         ),
         Column(
             "n_backward_passes",
             INT,
-            "Prompts run backwards for this method and target.",
+            "Backward passes for this method and target.",
             unit="passes",
             range=">= 0",
         ),
         Column(
             "tokens_processed",
             INT,
-            "Tokens that went forward through the model in these passes; a beginning that several prompts"
-            " share counts once where it was run once.",
+            "Tokens in these forward passes; a prefix that several prompts share counts once if it was run"
+            " once.",
             unit="tokens",
             range=">= 1",
         ),
         Column(
             "prefix_shared",
             BOOL,
-            "Whether beginnings that prompts share were run once, their keys and values being kept.",
+            "Whether prefixes that prompts share were run once, with their keys and values cached.",
         ),
         Column(
             "samples",
@@ -150,7 +154,7 @@ ATTRIBUTION_METHODS = Table(
             " difference.",
             unit="share",
             range=">= 0",
-            null_when="the method is not integrated-gradients, or prompt and baseline give the same",
+            null_when="the method is not integrated-gradients, or prompt and baseline give the same value",
         ),
         Column(
             "fidelity",
@@ -167,13 +171,9 @@ ATTRIBUTION_METHODS = Table(
             "Share of the variance on these ablations that the surrogate explains.",
             unit="share",
             range="<= 1",
-            null_when="as fidelity",
+            null_when="fidelity is null",
         ),
-        Column(
-            "top_span",
-            STRING,
-            "The span that the method ranks first.",
-        ),
+        Column("top_span", STRING, "The span that the method ranks first."),
         Column(
             "top_k",
             INT,
@@ -185,8 +185,7 @@ ATTRIBUTION_METHODS = Table(
         Column(
             "top_k_drop",
             FLOAT,
-            "By how much value falls without them: the larger, the more the method's first spans matter"
-            " together.",
+            "How much value falls without them: the more, the more the method's first spans matter together.",
             unit="nats",
             null_when=ONE,
         ),
@@ -209,7 +208,7 @@ ATTRIBUTION_AGREEMENT = Table(
             "Spearman's rank correlation of both methods' scores over the spans, ties at their mean rank.",
             unit="rank correlation",
             range="-1 .. 1",
-            null_when="there are fewer than three spans, or one method gives all the same score",
+            null_when="there are fewer than three spans, or one method gives all of them the same score",
         ),
         Column("same_top", BOOL, "Whether both rank the same span first."),
     ),

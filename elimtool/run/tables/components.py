@@ -15,8 +15,8 @@ COMPONENTS = Table(
         Column(
             "component",
             STRING,
-            "What wrote to the residual stream: 'embed', 'head LAYER.HEAD', 'mlp LAYER', or 'bias' for all"
-            " that is constant (biases of output projections, norms and unembedding).",
+            "What wrote to the residual stream: 'embed', 'head LAYER.HEAD', 'mlp LAYER', or 'bias' for"
+            " everything constant (biases of output projections, norms and unembedding).",
         ),
         Column("kind", STRING, "Kind of the component: embed, head, mlp or bias."),
         Column(
@@ -33,7 +33,7 @@ COMPONENTS = Table(
             "Query head.",
             unit="head index",
             range="0 .. heads - 1",
-            null_when="the component is no head",
+            null_when="the component is not a head",
         ),
         Column(
             "dla",

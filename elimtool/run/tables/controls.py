@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, TARGET, TOKEN_ID, Column, Table
+from elimtool.run.columns import INT, POSITION, PROMPT_ID, TARGET, TOKEN_ID, Column, Table, probability
 
 CONTROLS = Table(
     "controls",
-    "How often the rule that calls a target late-eliminated says so of tokens that are as frequent. Filled"
-    " where a ridge lens is in use, whose file holds the frequencies.",
+    "How often the rule that calls a target late-eliminated also does so for tokens as frequent. Filled with"
+    " a ridge lens, whose file holds the frequencies.",
     "one row per prompt, position and target",
     (
         PROMPT_ID,
         POSITION,
         TARGET,
         TOKEN_ID,
-        Column(
+        probability(
             "prior",
-            FLOAT,
             "The target token's p_0: its mean probability in the model's outputs on the reference text.",
-            unit="probability",
-            range="0 .. 1",
         ),
-        Column(
+        probability(
             "prior_low",
-            FLOAT,
-            "Smallest p_0 of the control tokens: those nearest in log p_0 that the prompt does not follow.",
-            unit="probability",
-            range="0 .. 1",
+            "Smallest p_0 of the control tokens: those nearest in log p_0 that are not followed themselves.",
         ),
-        Column("prior_high", FLOAT, "Largest p_0 of the controls.", unit="probability", range="0 .. 1"),
+        probability("prior_high", "Largest p_0 of the controls."),
         Column(
             "n_controls",
             INT,

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, TARGET, Column, Table
+from elimtool.run.columns import FLOAT, POSITION, PROMPT_ID, STRING, TARGET, Column, Table, probability, rank
 
 ALONE = "no other token was followed"
-UNMEASURED = "the pass without the intervention gives the target probability 0, or the other one does"
+UNMEASURED = "one of the two passes gives the target probability 0"
 
 EFFECTS = Table(
     "effects",
-    "What the interventions changed for each target, the model's own pass against the pass under them.",
+    "What the interventions changed for each target: the model's own pass compared with the pass under them.",
     "one row per prompt, position and target, where there were interventions",
     (
         PROMPT_ID,
         POSITION,
         TARGET,
-        Column(
-            "intervention",
-            STRING,
-            "What was done to the model, as in the tables of the two passes.",
-        ),
-        Column("rank_before", INT, "Rank in the model's output.", unit="rank", range="1 .. vocabulary"),
-        Column("rank_after", INT, "The same under the interventions.", unit="rank", range="1 .. vocabulary"),
-        Column(
-            "prob_before", FLOAT, "Probability in the model's output.", unit="probability", range="0 .. 1"
-        ),
-        Column("prob_after", FLOAT, "The same under the interventions.", unit="probability", range="0 .. 1"),
+        Column("intervention", STRING, "What was done to the model, as in the tables of the two passes."),
+        rank("rank_before", "Rank in the model's output."),
+        rank("rank_after", "The same under the interventions."),
+        probability("prob_before", "Probability in the model's output."),
+        probability("prob_after", "The same under the interventions."),
         Column(
             "logprob_change",
             FLOAT,
@@ -41,11 +35,7 @@ EFFECTS = Table(
             null_when=ALONE,
         ),
         Column(
-            "logit_difference_before",
-            FLOAT,
-            "Logit minus that of versus.",
-            unit="logits",
-            null_when=ALONE,
+            "logit_difference_before", FLOAT, "Logit minus that of versus.", unit="logits", null_when=ALONE
         ),
         Column(
             "logit_difference_after",

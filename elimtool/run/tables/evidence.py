@@ -1,4 +1,4 @@
-"""Columns of the table of verdicts that a causal test of its culprits fills."""
+"""The columns of the table of verdicts that causal tests of its culprits fill."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ UNTESTED = "not tested: no --confirm, no such component, or the pass is one unde
 
 
 def tested(role: str, does: str) -> tuple[Column, ...]:
-    """The columns of one culprit; ``does`` says what the verdict claims of it."""
+    """Define the columns of one culprit; ``does`` is what the verdict claims about it."""
     bound = "95th" if role == "eliminator" else "5th"
     return (
         Column(
@@ -36,7 +36,7 @@ def tested(role: str, does: str) -> tuple[Column, ...]:
         Column(
             f"{role}_null_n",
             INT,
-            "How many random components that is.",
+            "Number of these random components.",
             unit="components",
             range="0 .. 20",
             null_when=UNTESTED,

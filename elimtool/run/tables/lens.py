@@ -14,6 +14,9 @@ from elimtool.run.columns import (
     TOKEN_ID,
     Column,
     Table,
+    probability,
+    rank,
+    share,
 )
 
 LENS_NAME = Column(
@@ -26,7 +29,7 @@ LENS_NAME = Column(
 
 LENS = Table(
     "lens",
-    "Where each target stands among all tokens after each block.",
+    "Rank and probability of each target after each block.",
     "one row per prompt, position, layer and target or foil",
     (
         PROMPT_ID,
@@ -35,16 +38,11 @@ LENS = Table(
         LENS_NAME,
         TARGET,
         TOKEN_ID,
-        Column(
-            "is_foil", BOOL, "Whether the row is of a foil, given only to be contrasted with the targets."
-        ),
-        Column(
+        Column("is_foil", BOOL, "Whether the row is of a foil, followed only for contrast with the targets."),
+        rank(
             "rank",
-            INT,
             "Place of the token among all tokens: 1 plus the number of tokens with a strictly larger logit."
             " 1 is the most probable.",
-            unit="rank",
-            range="1 .. vocabulary",
         ),
         Column(
             "rank_ties",
@@ -55,13 +53,10 @@ LENS = Table(
             range="0 .. vocabulary - 1",
         ),
         Column("logprob", FLOAT, "Natural logarithm of prob.", unit="nats", range="<= 0"),
-        Column(
+        probability(
             "prob",
-            FLOAT,
             "Probability of the token in the lens distribution. The raw lens is over-confident before the"
             " last layers: compare ranks there.",
-            unit="probability",
-            range="0 .. 1",
         ),
         Column(
             "logit",
@@ -90,9 +85,7 @@ LENS_LAYERS = Table(
             unit="token id",
             range="0 .. vocabulary - 1",
         ),
-        Column(
-            "top_prob", FLOAT, "Probability of the most probable token.", unit="probability", range="0 .. 1"
-        ),
+        probability("top_prob", "Probability of the most probable token."),
         Column(
             "entropy",
             FLOAT,
@@ -123,20 +116,13 @@ LENS_LAYERS = Table(
             unit="nats",
             range=">= 0",
         ),
-        Column(
+        share(
             "survivor_jaccard",
-            FLOAT,
             "Overlap of the layer's 0.9 nucleus with that of the model's output: tokens in both over tokens"
             " in either. 1 at the last layer.",
-            unit="share",
-            range="0 .. 1",
         ),
-        Column(
-            "survivor_mass",
-            FLOAT,
-            "Probability that this layer gives to the tokens of the output's 0.9 nucleus.",
-            unit="probability",
-            range="0 .. 1",
+        probability(
+            "survivor_mass", "Probability that this layer gives to the tokens of the output's 0.9 nucleus."
         ),
     ),
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, Column, Table
+from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, Column, Table, share
 
-NO_HEADS = "attention's output is no sum over heads that can be seen, or all heads add nothing"
+NO_HEADS = "attention's output cannot be split into heads, or all heads add nothing"
 NO_NEURONS = "the MLP's neurons cannot be seen (a mixture of experts), or all are 0"
 
 _STREAM = (
@@ -93,43 +93,31 @@ _STREAM = (
 )
 
 _HEADS = (
-    Column(
+    share(
         "head_cancellation",
-        FLOAT,
         "What the heads' outputs lose to one another: 1 - length of their sum / sum of their lengths, without"
         " bias and before any norm behind attention.",
-        unit="share",
-        range="0 .. 1",
         null_when=NO_HEADS,
     ),
-    Column(
+    share(
         "head_cancellation_null",
-        FLOAT,
         "The same for outputs of these lengths that are orthogonal to one another; heads cancel where"
         " head_cancellation is above it.",
-        unit="share",
-        range="0 .. 1",
         null_when=NO_HEADS,
     ),
 )
 
 _MLP = (
-    Column(
+    share(
         "gate_closed_frac",
-        FLOAT,
         "Share of neurons whose gate pre-activation is negative. A smooth gate shrinks these, it does not"
         " zero them.",
-        unit="share",
-        range="0 .. 1",
         null_when="the MLP has no gate that can be seen",
     ),
-    Column(
+    share(
         "below_threshold_frac",
-        FLOAT,
         "Share of neurons whose activation (what the down projection reads) is below 0.01 of the largest, in"
         " absolute value.",
-        unit="share",
-        range="0 .. 1",
         null_when=NO_NEURONS,
     ),
     Column(
@@ -148,14 +136,11 @@ _MLP = (
         range="1 .. neurons",
         null_when=NO_NEURONS,
     ),
-    Column(
+    share(
         "cett_sparsity",
-        FLOAT,
         "Share of neurons that can be dropped, those that write least first, before the MLP's output (without"
         " bias) changes by more than 0.2 of its length.",
-        unit="share",
-        range="0 .. 1",
-        null_when="the MLP's neurons cannot be seen, its output is 0, or single heads were not asked for"
+        null_when="the MLP's neurons cannot be seen, its output is 0, or single heads were not measured"
         " (the default where every position is probed)",
     ),
 )
@@ -180,7 +165,7 @@ MECHANISMS = Table(
         Column(
             "undecomposed",
             STRING,
-            "Why the block's update cannot be shared out over its heads and its MLP; then the table"
+            "Why the block's update cannot be split into its heads and its MLP; then the table"
             " 'components' has no rows for the prompt.",
             null_when="the update is the sum of heads, MLP and biases",
         ),

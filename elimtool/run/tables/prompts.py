@@ -22,12 +22,7 @@ PROMPTS = Table(
             "Whether the prompt was measured. A prompt with status 'error' has no rows in the other tables.",
             range="ok, error",
         ),
-        Column(
-            "error_type",
-            STRING,
-            "Short name of the kind of failure.",
-            null_when="status is 'ok'",
-        ),
+        Column("error_type", STRING, "Short name of the kind of failure.", null_when="status is 'ok'"),
         Column(
             "error_message",
             STRING,
@@ -52,8 +47,8 @@ PROMPTS = Table(
         Column(
             "n_appended",
             INT,
-            "Number of tokens at the end that are not of the prompt: leading tokens shared by all targets and"
-            " foils, appended so that the token in which they differ is the one probed.",
+            "Number of tokens at the end that are not part of the prompt: leading tokens shared by all"
+            " targets and foils, appended so that the token in which they differ is the one probed.",
             unit="tokens",
             range=">= 0",
             null_when=UNTOKENISED,
@@ -91,7 +86,7 @@ PROMPTS = Table(
             "targets",
             STRINGS,
             "Targets of the record as they were scored, in order; an empty list where it gives none and the"
-            " model's own leading tokens are followed.",
+            " model's own top tokens are followed.",
             null_when=UNTOKENISED,
         ),
         Column(

@@ -1,4 +1,4 @@
-"""The table of regimes: how the model works at each probed position, and the numbers that say so."""
+"""The table of regimes: the regime of each prediction, and the numbers that decide it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ ABSTAINS = (
 
 REGIMES = Table(
     "regimes",
-    "Whether each prediction is strong, balanced or dysfunctional. Filled where a ridge lens is in use, whose"
-    " file holds the reference.",
+    "Whether each prediction is strong, balanced or dysfunctional. Filled with a ridge lens, whose file holds"
+    " the reference.",
     "one row per prompt and position",
     (
         PROMPT_ID,
@@ -20,10 +20,10 @@ REGIMES = Table(
         Column(
             "regime",
             STRING,
-            "First that holds of: dysfunctional:OOD-confident or dysfunctional:OOD-diffuse (p_high <= 0.025;"
-            " confident with a collision of 0.5), dysfunctional:resonant (p_low <= 0.025), strong (collision"
-            " >= 0.5), dysfunctional:weak-signal (context_gain below the reference's 5 % quantile), else"
-            " balanced.",
+            "The first of these that holds: dysfunctional:OOD-confident or dysfunctional:OOD-diffuse (p_high"
+            " <= 0.025; confident with a collision of 0.5), dysfunctional:resonant (p_low <= 0.025), strong"
+            " (collision >= 0.5), dysfunctional:weak-signal (context_gain below the reference's 5 %"
+            " quantile), else balanced.",
             null_when=ABSTAINS,
         ),
         Column(
@@ -55,7 +55,7 @@ REGIMES = Table(
         Column(
             "p_low",
             FLOAT,
-            "The same of it being as small.",
+            "The same for it being as small.",
             unit="probability",
             range="1 / (1 + windows) .. 1",
             null_when=ABSTAINS,

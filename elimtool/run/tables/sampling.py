@@ -1,4 +1,4 @@
-"""The tables of sampling: what each stage of a chain cuts, and whether each target lives through it."""
+"""The tables of sampling: what each stage of a chain removes, and whether each target survives it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from elimtool.run.columns import (
     TOKEN_ID,
     Column,
     Table,
+    probability,
 )
 
 GONE = "an earlier stage removed the target"
@@ -76,13 +77,10 @@ SAMPLING = Table(
             range="1 .. vocabulary",
         ),
         Column("n_after", INT, "Tokens still alive after the stage.", unit="tokens", range="1 .. n_before"),
-        Column(
+        probability(
             "mass_pruned",
-            FLOAT,
             "Probability of the removed tokens in the distribution that the stage was given, renormalised"
             " over the survivors so far; 0 for a stage that removes none.",
-            unit="probability",
-            range="0 .. 1",
         ),
         Column(
             "threshold",
@@ -107,26 +105,20 @@ SAMPLING = Table(
             range=">= 0",
         ),
         Column("top_token", STRING, "Text of the most probable token after the stage."),
-        Column(
-            "top_prob",
-            FLOAT,
-            "Probability of that token after the stage, renormalised.",
-            unit="probability",
-            range="0 .. 1",
-        ),
+        probability("top_prob", "Probability of that token after the stage, renormalised."),
         KIND,
         MARGIN_UNIT,
         Column(
             "notes",
             STRINGS,
-            "What the stage has to tell here, such as the repetition that DRY saw; mostly an empty list.",
+            "Notes of the stage, such as the repetition that DRY found; usually an empty list.",
         ),
     ),
 )
 
 SAMPLING_TARGETS = Table(
     "sampling_targets",
-    "Whether each target lives through each stage, and by how much.",
+    "Whether each target survives each stage, and by how much.",
     "one row per prompt, position, chain, stage and target",
     (
         PROMPT_ID,
@@ -143,19 +135,12 @@ SAMPLING_TARGETS = Table(
             "Whether the target is alive after the stage. The stage that eliminates it is the one with"
             " alive_before true and alive_after false.",
         ),
-        Column(
+        probability(
             "prob_before",
-            FLOAT,
             "Probability of the target in the distribution that the stage was given; 0 once it is removed.",
-            unit="probability",
-            range="0 .. 1",
         ),
-        Column(
-            "prob_after",
-            FLOAT,
-            "Probability of the target after the stage, renormalised; 0 once it is removed.",
-            unit="probability",
-            range="0 .. 1",
+        probability(
+            "prob_after", "Probability of the target after the stage, renormalised; 0 once it is removed."
         ),
         Column(
             "rank_before",
@@ -179,7 +164,7 @@ SAMPLING_TARGETS = Table(
         Column(
             "why",
             STRING,
-            "One sentence: why the stage removed the target, or what it holds against it.",
+            "One sentence: why the stage removed the target, or what counts against it.",
             null_when="the stage did neither",
         ),
     ),
@@ -196,19 +181,14 @@ CHAIN_DIFFERENCES = Table(
         POSITION,
         CHAIN,
         Column("other", STRING, "Name of the chain that it is compared with, one given later."),
-        Column(
+        probability(
             "total_variation",
-            FLOAT,
             "Total variation distance of the two final distributions: half the sum of the absolute"
             " differences of the probabilities. Two draws, one from each, cannot differ less often.",
-            unit="probability",
-            range="0 .. 1",
         ),
-        Column("n_only", INT, "Tokens that survive the first chain alone.", unit="tokens", range=">= 0"),
+        Column("n_only", INT, "Tokens that survive only the first chain.", unit="tokens", range=">= 0"),
         Column("only", STRINGS, f"Texts of such tokens: {_SHOWN}."),
-        Column(
-            "n_only_other", INT, "Tokens that survive the other chain alone.", unit="tokens", range=">= 0"
-        ),
+        Column("n_only_other", INT, "Tokens that survive only the other chain.", unit="tokens", range=">= 0"),
         Column("only_other", STRINGS, f"Texts of such tokens: {_SHOWN}."),
     ),
 )

@@ -1,10 +1,22 @@
-"""The table of survival: the settings that a target needs, whatever the chains in use."""
+"""The table of survival: the sampler settings that each target needs, whatever the chains in use."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from elimtool.run.columns import BOOL, FLOAT, INT, POSITION, PROMPT_ID, TARGET, TOKEN_ID, Column, Table
+from elimtool.run.columns import (
+    BOOL,
+    FLOAT,
+    INT,
+    POSITION,
+    PROMPT_ID,
+    TARGET,
+    TOKEN_ID,
+    Column,
+    Table,
+    probability,
+    rank,
+)
 
 TEMPERATURE_RANGES = pa.list_(
     pa.struct(
@@ -30,23 +42,17 @@ SURVIVAL = Table(
         Column(
             "ambiguous",
             BOOL,
-            "Whether another target or foil of the prompt is scored by the same token, so that the row tells"
-            " nothing that sets them apart.",
+            "Whether another target or foil of the prompt is scored by the same token, so that the row"
+            " cannot tell them apart.",
         ),
-        Column(
+        rank(
             "rank",
-            INT,
             "Rank of the target in the model's output: 1 plus the number of tokens with a strictly larger"
             " logit.",
-            unit="rank",
-            range="1 .. vocabulary",
         ),
-        Column(
+        probability(
             "prob",
-            FLOAT,
             "Probability of the target's token in the model's output, at temperature 1 and before any stage.",
-            unit="probability",
-            range="0 .. 1",
         ),
         Column(
             "target_logprob",
@@ -57,7 +63,7 @@ SURVIVAL = Table(
             range="<= 0",
             null_when="the target has several tokens and the position is not the prompt's last,"
             " or it does not fit the model's context, or the pass is under a patch or a knockout from the"
-            " last position, which are about the prompt as it is",
+            " last position, which apply to the prompt as it is",
         ),
         Column(
             "min_top_k",
@@ -67,13 +73,10 @@ SURVIVAL = Table(
             range="1 .. vocabulary",
             null_when=IMPOSSIBLE,
         ),
-        Column(
+        probability(
             "min_top_p",
-            FLOAT,
             "Infimum of the p with which top-p keeps the target, applied alone: the probability of all tokens"
             " more probable than it. It survives for every p above.",
-            unit="probability",
-            range="0 .. 1",
             null_when=IMPOSSIBLE,
         ),
         Column(
@@ -85,13 +88,10 @@ SURVIVAL = Table(
             range="0 .. 1",
             null_when=IMPOSSIBLE,
         ),
-        Column(
+        probability(
             "min_typical_p",
-            FLOAT,
             "Infimum of the mass with which typical sampling keeps the target, applied alone: the probability"
             " of all tokens more typical than it. It survives for every mass above.",
-            unit="probability",
-            range="0 .. 1",
             null_when=IMPOSSIBLE,
         ),
         Column(
@@ -113,13 +113,10 @@ SURVIVAL = Table(
             range="t_min, t_max >= 0",
             null_when="no chain was run",
         ),
-        Column(
+        probability(
             "max_epsilon",
-            FLOAT,
             "Largest epsilon with which epsilon sampling keeps the target, applied alone: its probability."
             " The most probable token survives any.",
-            unit="probability",
-            range="0 .. 1",
             null_when=IMPOSSIBLE,
         ),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, Column, Table
+from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, Column, Table, probability
 
 TOP_TOKENS = Table(
     "top_tokens",
@@ -21,12 +21,6 @@ TOP_TOKENS = Table(
         Column("token", STRING, "Text of the token."),
         Column("token_id", INT, "Vocabulary id of the token.", unit="token id", range="0 .. vocabulary - 1"),
         Column("logprob", FLOAT, "Natural logarithm of prob.", unit="nats", range="<= 0"),
-        Column(
-            "prob",
-            FLOAT,
-            "Probability of the token in the model's output, before any sampler.",
-            unit="probability",
-            range="0 .. 1",
-        ),
+        probability("prob", "Probability of the token in the model's output, before any sampler."),
     ),
 )

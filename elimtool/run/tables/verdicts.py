@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, TARGET, Column, Table
+from elimtool.run.columns import (
+    FLOAT,
+    INT,
+    POSITION,
+    PROMPT_ID,
+    STRING,
+    TARGET,
+    Column,
+    Table,
+    probability,
+    rank,
+    share,
+)
 from elimtool.run.tables.evidence import TESTS
 from elimtool.run.tables.regimes import ABSTAINS
 
@@ -50,7 +62,7 @@ VERDICTS = Table(
             range="entry_layer .. layers - 1",
             null_when="the target is not among the ten first at the end",
         ),
-        Column("best_rank", INT, "Best rank after any block.", unit="rank", range="1 .. vocabulary"),
+        rank("best_rank", "Best rank after any block."),
         Column(
             "best_layer",
             INT,
@@ -73,8 +85,8 @@ VERDICTS = Table(
             unit="decades of rank",
             range=">= 0",
         ),
-        Column("final_rank", INT, "Rank in the model's output.", unit="rank", range="1 .. vocabulary"),
-        Column("final_prob", FLOAT, "Probability in the model's output.", unit="probability", range="0 .. 1"),
+        rank("final_rank", "Rank in the model's output."),
+        probability("final_prob", "Probability in the model's output."),
         Column("cut_chain", STRING, "First chain given that removes the target.", null_when=KEPT),
         Column("cut_stage", STRING, "Stage of that chain that removes it.", null_when=KEPT),
         Column(
@@ -117,8 +129,8 @@ VERDICTS = Table(
         Column(
             "evidence",
             STRING,
-            "observed: read off the tables, correlational; confirmed: a causal test agreed, of the promoter"
-            " of a target that survived, and of the eliminator of any other.",
+            "observed: read off the tables, correlational; confirmed: a causal test agreed, about the"
+            " promoter of a target that survived, or the eliminator of any other.",
         ),
         Column(
             "lost_p",
@@ -130,12 +142,9 @@ VERDICTS = Table(
             range="1 / (1 + n_controls) .. 1",
             null_when=f"the outcome is not late_eliminated, or {NO_CONTROLS}",
         ),
-        Column(
+        share(
             "lost_chance",
-            FLOAT,
             "Share of the target's control tokens that the rule calls late_eliminated, however severely.",
-            unit="share",
-            range="0 .. 1",
             null_when=NO_CONTROLS,
         ),
         *TESTS,

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import (
-    FLOAT,
-    INT,
-    POSITION,
-    PROMPT_ID,
-    STRING,
-    Column,
-    Table,
-)
+from elimtool.run.columns import INT, POSITION, PROMPT_ID, STRING, Column, Table, probability, rank
 from elimtool.run.tables.sampling import SAMPLING
 
 STEP = Column("step", INT, "Number of the written token, from 0.", unit="tokens", range=">= 0")
@@ -33,21 +25,9 @@ WALK = Table(
         CHAIN,
         Column("token", STRING, "Text of the token that was drawn."),
         Column("token_id", INT, "Vocabulary index of the token that was drawn.", unit="token id"),
-        Column(
-            "prob",
-            FLOAT,
-            "Probability with which it was drawn: what the chain leaves, renormalised.",
-            unit="probability",
-            range="0 .. 1",
-        ),
-        Column(
-            "model_prob",
-            FLOAT,
-            "Its probability in the model's output, before any stage.",
-            unit="probability",
-            range="0 .. 1",
-        ),
-        Column("model_rank", INT, "Its rank in the model's output.", unit="rank", range="1 .. vocabulary"),
+        probability("prob", "Probability with which it was drawn: what the chain leaves, renormalised."),
+        probability("model_prob", "Its probability in the model's output, before any stage."),
+        rank("model_rank", "Its rank in the model's output."),
         Column("n_survivors", INT, "Tokens that the chain leaves.", unit="tokens", range=">= 1"),
         Column(
             "almost",
@@ -56,13 +36,8 @@ WALK = Table(
             null_when=ALL_SURVIVED,
         ),
         Column("almost_id", INT, "Vocabulary index of that token.", unit="token id", null_when=ALL_SURVIVED),
-        Column(
-            "almost_prob",
-            FLOAT,
-            "Probability of that token in the model's output.",
-            unit="probability",
-            range="0 .. 1",
-            null_when=ALL_SURVIVED,
+        probability(
+            "almost_prob", "Probability of that token in the model's output.", null_when=ALL_SURVIVED
         ),
         Column(
             "almost_why",
@@ -79,11 +54,5 @@ WALK_STAGES = Table(
     "walk_stages",
     "What each stage removes at each step of a walk.",
     "one row per prompt, written token and stage",
-    (
-        PROMPT_ID,
-        STEP,
-        POSITION,
-        CHAIN,
-        *(_SHARED[name] for name in (*_LEDGER, *_REST)),
-    ),
+    (PROMPT_ID, STEP, POSITION, CHAIN, *(_SHARED[name] for name in (*_LEDGER, *_REST))),
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from elimtool.analysis.attribution import agreement, direction, disagreements, ranks, top
+from elimtool.analysis.attribute import agreement, direction, disagreements, ranks, top
 from elimtool.engine.intake import ask, fingerprint, ids_of, refuse_duplicates
 from elimtool.engine.records import arrow_table, manifest, prompt_rows
 from elimtool.errors import ElimError

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elimtool.analysis.attribution import rank_correlation
+from elimtool.analysis.attribute import rank_correlation
 from elimtool.tasks.attribute.found import Found
 from elimtool.tasks.attribute.options import FEWEST
 from elimtool.tasks.attribute.subject import Subject

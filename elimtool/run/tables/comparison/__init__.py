@@ -1,4 +1,4 @@
-"""The tables of a comparison by name. Adding one is its definition in this room and one entry here."""
+"""List the tables of a comparison by name; a new one needs a definition in this folder and an entry here."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The tables of attention in a comparison: spans that gained or lost it, and the heads that moved."""
+"""The tables of attention in a comparison: spans that gained or lost attention, and heads that moved."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from elimtool.run.columns import FLOAT, INT, STRING, Column, Table
-from elimtool.run.tables.comparison.sides import EITHER, LAYER, PAIR_ID, compared, sides
+from elimtool.run.columns import FLOAT, INT, LAYER, STRING, Column, Table, share
+from elimtool.run.tables.comparison.sides import EITHER, PAIR_ID, compared, sides
 
 NO_SHARE = "a share is 0 or 1, whose logit is infinite"
 
@@ -20,36 +20,38 @@ ATTENTION_DIFFERENCES = Table(
         LAYER,
         SPAN,
         *compared(
-            "mass",
-            FLOAT,
-            "Share of attention on the span, mean over heads.",
-            unit="share",
-            range="0 .. 1",
-            null_when="no token of the span is visible",
+            share(
+                "mass",
+                "Share of attention on the span, mean over heads.",
+                null_when="no token of the span is visible",
+            )
         ),
         *compared(
-            "lift",
-            FLOAT,
-            "mass relative to an even spread; comparable across prompts, which mass is not.",
-            unit="ratio",
-            range=">= 0",
-            null_when="no token of the span is visible",
+            Column(
+                "lift",
+                FLOAT,
+                "mass relative to an even spread; comparable across prompts, which mass is not.",
+                unit="ratio",
+                range=">= 0",
+                null_when="no token of the span is visible",
+            )
         ),
         *compared(
-            "mass_no_sink",
-            FLOAT,
-            "Share of the span in what the sink set leaves.",
-            unit="share",
-            range="0 .. 1",
-            null_when="it is null in the table attention",
+            share(
+                "mass_no_sink",
+                "Share of the span in what the sink set leaves.",
+                null_when="it is null in the table attention",
+            )
         ),
         *compared(
-            "lift_no_sink",
-            FLOAT,
-            "mass_no_sink relative to an even spread.",
-            unit="ratio",
-            range=">= 0",
-            null_when="it is null in the table attention",
+            Column(
+                "lift_no_sink",
+                FLOAT,
+                "mass_no_sink relative to an even spread.",
+                unit="ratio",
+                range=">= 0",
+                null_when="it is null in the table attention",
+            )
         ),
         Column(
             "logit_shift",
@@ -71,20 +73,18 @@ HEAD_DIFFERENCES = Table(
         Column("head", INT, "Query head.", unit="head index", range="0 .. heads - 1"),
         replace(SPAN, description="Name of the span, which either side has."),
         *compared(
-            "mass",
-            FLOAT,
-            "Share of the head's attention on the span.",
-            unit="share",
-            range="0 .. 1",
-            null_when="no token of the span is visible",
+            share(
+                "mass",
+                "Share of the head's attention on the span.",
+                null_when="no token of the span is visible",
+            )
         ),
         *sides(
-            "focus",
-            FLOAT,
-            "Instruction focus of the head: its mass on the instruction over that on instruction and data.",
-            unit="share",
-            range="0 .. 1",
-            null_when="the prompt has no span of an instruction (system, instruction, user) or of data",
+            share(
+                "focus",
+                "Instruction focus of the head: mass on the instruction over mass on instruction and data.",
+                null_when="the prompt has no span of an instruction (system, instruction, user) or of data",
+            )
         ),
         Column("focus_shift", FLOAT, "focus_b minus focus_a.", unit="share", null_when=EITHER),
         Column(

@@ -1,20 +1,23 @@
-"""The tables of layers: where two residual streams, and what they would predict, part."""
+"""The tables of layers: where two residual streams, and their predictions, begin to differ."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from elimtool.run.columns import BOOL, FLOAT, INT, STRING, Column, Table
-from elimtool.run.tables.comparison.sides import (
+from elimtool.run.columns import (
     AFTER_LAYER,
-    EITHER,
-    PAIR_ID,
-    RANK_RATIO,
+    BOOL,
+    FLOAT,
+    INT,
+    STRING,
     TARGET,
-    TOKEN_IDS,
-    compared,
-    sides,
+    Column,
+    Table,
+    probability,
+    rank,
+    share,
 )
+from elimtool.run.tables.comparison.sides import EITHER, PAIR_ID, RANK_RATIO, TOKEN_IDS, compared, sides
 
 OTHER_LENS = "the layer is before the last and the sides are read through different lenses"
 OUTPUT_ALONE = "the sides have different depths: the row is of the two outputs"
@@ -22,7 +25,7 @@ LAST_ALONE = replace(AFTER_LAYER, null_when=OUTPUT_ALONE)
 
 LENS_DIFFERENCES = Table(
     "lens_differences",
-    "Where each target stands after each block on the two sides.",
+    "Rank and probability of each target after each block on the two sides.",
     "one row per pair, layer and target or foil that both sides followed",
     (
         PAIR_ID,
@@ -30,19 +33,15 @@ LENS_DIFFERENCES = Table(
         TARGET,
         Column("is_foil", BOOL, "Whether the row is of a foil."),
         *TOKEN_IDS,
-        *sides("lens", STRING, "Lens that the layer is read through."),
-        *sides("rank", INT, "Place of the token among all tokens.", unit="rank", range="1 .. vocabulary"),
+        *sides(Column("lens", STRING, "Lens that the layer is read through.")),
+        *sides(rank("rank", "Place of the token among all tokens.")),
         replace(RANK_RATIO, null_when=f"{EITHER}, or {OTHER_LENS}"),
         *compared(
-            "logprob", FLOAT, "Natural logarithm of prob.", unit="nats", range="<= 0", apart=OTHER_LENS
+            Column("logprob", FLOAT, "Natural logarithm of prob.", unit="nats", range="<= 0"),
+            apart=OTHER_LENS,
         ),
         *compared(
-            "prob",
-            FLOAT,
-            "Probability of the token in the lens distribution.",
-            unit="probability",
-            range="0 .. 1",
-            apart=OTHER_LENS,
+            probability("prob", "Probability of the token in the lens distribution."), apart=OTHER_LENS
         ),
     ),
 )
@@ -51,71 +50,75 @@ _UNREAD = "the table that holds it was not filled"
 
 LAYER_DIFFERENCES = Table(
     "layer_differences",
-    "How decided each layer is on the two sides, and how widely it looks, whatever the targets.",
+    "How decided each layer is on the two sides, and how widely it attends, whatever the targets.",
     "one row per pair and layer",
     (
         PAIR_ID,
         LAST_ALONE,
-        *sides("top_token", STRING, "Most probable token of the layer.", null_when=_UNREAD),
+        *sides(Column("top_token", STRING, "Most probable token of the layer.", null_when=_UNREAD)),
         Column(
             "top_changed",
             BOOL,
             "Whether these tokens differ, as texts.",
             null_when=f"{EITHER}, or {OTHER_LENS}",
         ),
+        *compared(probability("top_prob", "Its probability."), apart=OTHER_LENS),
         *compared(
-            "top_prob", FLOAT, "Its probability.", unit="probability", range="0 .. 1", apart=OTHER_LENS
-        ),
-        *compared(
-            "entropy",
-            FLOAT,
-            "Shannon entropy of the layer's distribution.",
-            unit="nats",
-            range=">= 0",
-            null_when=_UNREAD,
+            Column(
+                "entropy",
+                FLOAT,
+                "Shannon entropy of the layer's distribution.",
+                unit="nats",
+                range=">= 0",
+                null_when=_UNREAD,
+            ),
             apart=OTHER_LENS,
         ),
         *compared(
-            "nucleus_size",
-            INT,
-            "Tokens in the layer's 0.9 nucleus.",
-            unit="tokens",
-            range="1 .. vocabulary",
-            null_when=_UNREAD,
+            Column(
+                "nucleus_size",
+                INT,
+                "Tokens in the layer's 0.9 nucleus.",
+                unit="tokens",
+                range="1 .. vocabulary",
+                null_when=_UNREAD,
+            ),
             apart=OTHER_LENS,
         ),
         *compared(
-            "kl_to_final",
-            FLOAT,
-            "Divergence of the layer's distribution from the side's own output.",
-            unit="nats",
-            range=">= 0",
-            null_when=_UNREAD,
+            Column(
+                "kl_to_final",
+                FLOAT,
+                "Divergence of the layer's distribution from the side's own output.",
+                unit="nats",
+                range=">= 0",
+                null_when=_UNREAD,
+            ),
             apart=OTHER_LENS,
         ),
         *compared(
-            "attention_entropy",
-            FLOAT,
-            "Shannon entropy of the query's attention row, mean over heads.",
-            unit="nats",
-            range=">= 0",
-            null_when=f"{_UNREAD}, or the layer is the embedding",
+            Column(
+                "attention_entropy",
+                FLOAT,
+                "Shannon entropy of the query's attention row, mean over heads.",
+                unit="nats",
+                range=">= 0",
+                null_when=f"{_UNREAD}, or the layer is the embedding",
+            )
         ),
         *compared(
-            "sink_mass",
-            FLOAT,
-            "Share of attention on the sink set, mean over heads.",
-            unit="share",
-            range="0 .. 1",
-            null_when=f"{_UNREAD}, or there is no sink set, or the layer is the embedding",
+            share(
+                "sink_mass",
+                "Share of attention on the sink set, mean over heads.",
+                null_when=f"{_UNREAD}, or there is no sink set, or the layer is the embedding",
+            )
         ),
         *compared(
-            "eliminated_frac",
-            FLOAT,
-            "Share of (head, key) pairs below the elimination threshold.",
-            unit="share",
-            range="0 .. 1",
-            null_when=f"{_UNREAD}, or the side is null in attention_layers, or the layer is the embedding",
+            share(
+                "eliminated_frac",
+                "Share of (head, key) pairs below the elimination threshold.",
+                null_when=f"{_UNREAD}, or null in attention_layers, or the layer is the embedding",
+            )
         ),
     ),
 )
@@ -152,18 +155,15 @@ DIVERGENCE = Table(
             range="0 .. 1",
             null_when=f"the vocabularies differ, or {OTHER_LENS}",
         ),
-        Column(
+        share(
             "jaccard",
-            FLOAT,
             "Overlap of the two 0.9 nuclei: tokens in both over tokens in either.",
-            unit="share",
-            range="0 .. 1",
             null_when="js is null",
         ),
         Column(
             "band",
             FLOAT,
-            "js that 95 % of the controls stay below after this block.",
+            "The js that 95 % of the controls stay below after this block.",
             unit="bits",
             range="0 .. 1",
             null_when="there are no controls, or js is null",

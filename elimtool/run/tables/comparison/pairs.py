@@ -1,8 +1,8 @@
-"""The tables of pairs: what is set against what, and how the tokens of two prompts are aligned."""
+"""The tables of pairs: what is compared with what, and how the tokens of two prompts are aligned."""
 
 from __future__ import annotations
 
-from elimtool.run.columns import BOOL, FLOAT, INT, STRING, STRINGS, Column, Table
+from elimtool.run.columns import BOOL, FLOAT, INT, STRING, STRINGS, Column, Table, probability, share
 from elimtool.run.tables.comparison.sides import EITHER, NOT_PROMPTS, PAIR_ID, sides
 
 NO_DISTRIBUTIONS = (
@@ -11,16 +11,15 @@ NO_DISTRIBUTIONS = (
 
 PAIRS = Table(
     "pairs",
-    "What was set against what, whether it could be compared, and whether the output changed.",
+    "What was compared with what, whether that was possible, and whether the output changed.",
     "one row per pair, failed ones and controls included",
     (
         PAIR_ID,
-        *sides("prompt_id", STRING, "Identifier of the prompt."),
+        *sides(Column("prompt_id", STRING, "Identifier of the prompt.")),
         Column(
             "control",
             STRING,
-            "Which kind of control the pair is: an edit that should not matter, against which others are"
-            " measured.",
+            "Kind of control: an edit that should not matter, with which the others are compared.",
             range="paraphrase, neutral, random",
             null_when="the pair is no control",
         ),
@@ -34,17 +33,19 @@ PAIRS = Table(
         Column(
             "error_message",
             STRING,
-            "One line that says which side could not be used, and why.",
+            "One line: which side could not be used, and why.",
             null_when="status is 'ok'",
         ),
-        *sides("text", STRING, "The prompt as the model saw it."),
-        *sides("n_tokens", INT, "Tokens that the model was given.", unit="tokens", range=">= 1"),
+        *sides(Column("text", STRING, "The prompt as the model saw it.")),
+        *sides(Column("n_tokens", INT, "Tokens that the model was given.", unit="tokens", range=">= 1")),
         *sides(
-            "position",
-            INT,
-            "Index of the token whose prediction is compared.",
-            unit="token index",
-            range=">= 0",
+            Column(
+                "position",
+                INT,
+                "Index of the token whose prediction is compared.",
+                unit="token index",
+                range=">= 0",
+            )
         ),
         Column(
             "n_matched",
@@ -77,13 +78,10 @@ PAIRS = Table(
             "Whether prefix_difference is within the tolerance that comparison.json states.",
             null_when="prefix_difference is null",
         ),
-        *sides("top_token", STRING, "Most probable token of the output."),
-        *sides("top_prob", FLOAT, "Probability of that token.", unit="probability", range="0 .. 1"),
+        *sides(Column("top_token", STRING, "Most probable token of the output.")),
+        *sides(probability("top_prob", "Probability of that token.")),
         Column(
-            "output_changed",
-            BOOL,
-            "Whether the most probable tokens differ, as texts.",
-            null_when=EITHER,
+            "output_changed", BOOL, "Whether the most probable tokens differ, as texts.", null_when=EITHER
         ),
         Column(
             "js_output",
@@ -96,33 +94,32 @@ PAIRS = Table(
         Column(
             "onset_layer",
             INT,
-            "First layer after which the two part beyond the band of the controls.",
+            "First layer after which the two differ by more than the band of the controls.",
             unit="layer index",
             range="-1 .. layers - 1",
             null_when="they never do, or there are fewer than 19 controls",
         ),
-        Column(
+        share(
             "onset_chance",
-            FLOAT,
-            "Share of the pair's controls that have an onset too, each held against the others: how little an"
-            " onset says.",
-            unit="share",
-            range="0 .. 1",
+            "Share of the pair's controls that have an onset too, each compared with the others: the higher,"
+            " the less an onset means.",
             null_when="the pair is a control, or there are fewer than 20",
         ),
         Column(
             "n_controls",
             INT,
-            "Controls that the pair is held against.",
+            "Controls that the pair is compared with.",
             unit="pairs",
             range=">= 0",
             null_when=f"{NOT_PROMPTS}, or the pair is a control",
         ),
         *sides(
-            "continuation",
-            STRING,
-            "What the model writes on, the most probable token each time.",
-            null_when="it was not asked for, or the pair is a control",
+            Column(
+                "continuation",
+                STRING,
+                "Greedy continuation: the most probable token each time.",
+                null_when="no continuation was requested, or the pair is a control",
+            )
         ),
         Column(
             "n_targets",
@@ -133,20 +130,17 @@ PAIRS = Table(
             null_when="status is 'error'",
         ),
         *sides(
-            "n_unmatched",
-            INT,
-            "Targets that this side alone followed: they are not compared.",
-            unit="targets",
-            range=">= 0",
+            Column(
+                "n_unmatched",
+                INT,
+                "Targets that only this side followed: they are not compared.",
+                unit="targets",
+                range=">= 0",
+            )
         ),
         Column("group", STRING, "Group of A's record, else of B's.", null_when="neither gives one"),
         Column("category", STRING, "Category of A's record, else of B's.", null_when="neither gives one"),
-        Column(
-            "tags",
-            STRINGS,
-            "Tags of either record.",
-            null_when="the record could not be read",
-        ),
+        Column("tags", STRINGS, "Tags of either record.", null_when="the record could not be read"),
     ),
 )
 
@@ -163,7 +157,7 @@ ALIGNMENT = Table(
             " insert (only in B).",
             range="equal, replace, delete, insert",
         ),
-        *sides("index", INT, "Index of the token.", unit="token index", range=">= 0"),
-        *sides("token", STRING, "Text of the token."),
+        *sides(Column("index", INT, "Index of the token.", unit="token index", range=">= 0")),
+        *sides(Column("token", STRING, "Text of the token.")),
     ),
 )

@@ -1,27 +1,10 @@
-"""Columns that the tables of a comparison share: a number on side A, on side B, and B minus A."""
+"""Build the columns of a comparison: a value on side A, on side B, and B minus A."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from elimtool.run.columns import AFTER_LAYER, FLOAT, INT, LAYER, STRING, TARGET, Column
-
-__all__ = [
-    "AFTER_LAYER",
-    "CHAIN",
-    "EITHER",
-    "LAYER",
-    "MISSING",
-    "NOT_PROMPTS",
-    "PAIR_ID",
-    "RANK_RATIO",
-    "STAGE",
-    "TARGET",
-    "TOKEN_IDS",
-    "compared",
-    "sides",
-]
+from elimtool.run.columns import FLOAT, INT, STRING, Column
 
 MISSING = "the side has no such row"
 EITHER = "either side is null"
@@ -42,66 +25,46 @@ CHAIN = Column(
 STAGE = Column("stage", STRING, "Name of the stage, such as temperature, top_k, top_p, min_p or greedy.")
 
 
-def sides(
-    name: str, kind: Any, description: str, *, unit: str = "", range: str = "", null_when: str = ""
-) -> tuple[Column, Column]:
-    """A column for each side: ``NAME_a`` and ``NAME_b``.
+def sides(column: Column) -> tuple[Column, ...]:
+    """Make a column for each side, ``NAME_a`` and ``NAME_b``; null also if the side lacks the row."""
+    name, text, null = column.name, column.description, column.null_when
+    why = f"{MISSING}, or {null}" if null else MISSING
+    return tuple(
+        replace(column, name=f"{name}_{side}", description=f"{text} On side {side.upper()}.", null_when=why)
+        for side in "ab"
+    )
+
+
+def compared(column: Column, apart: str = "") -> tuple[Column, ...]:
+    """Make a column for each side and ``NAME_difference``, B minus A.
 
     Args:
-        name: What both are called.
-        kind: Arrow type.
-        description: What the value is, one sentence with its full stop.
-        unit: Unit of the values.
-        range: Valid values.
-        null_when: What makes a side null, beside its lacking the row.
-    """
-    why = f"{MISSING}, or {null_when}" if null_when else MISSING
-    one = Column(f"{name}_a", kind, f"{description} On side A.", unit=unit, range=range, null_when=why)
-    return one, replace(one, name=f"{name}_b", description=f"{description} On side B.")
-
-
-def compared(
-    name: str,
-    kind: Any,
-    description: str,
-    *,
-    unit: str,
-    range: str = "",
-    null_when: str = "",
-    apart: str = "",
-) -> tuple[Column, Column, Column]:
-    """A column for each side and ``NAME_difference``, B minus A.
-
-    Args:
-        name: What the two are called.
-        kind: Arrow type.
-        description: What the value is, one sentence with its full stop.
-        unit: Unit of the values.
-        range: Valid values.
-        null_when: What makes a side null, beside its lacking the row.
+        column: The values of a side.
         apart: What makes the difference null though both sides have a value.
     """
     difference = Column(
-        f"{name}_difference",
-        kind,
-        f"{name}_b minus {name}_a.",
-        unit=unit,
+        f"{column.name}_difference",
+        column.type,
+        f"{column.name}_b minus {column.name}_a.",
+        unit=column.unit,
         null_when=f"{EITHER}, or {apart}" if apart else EITHER,
     )
-    return (*sides(name, kind, description, unit=unit, range=range, null_when=null_when), difference)
+    return (*sides(column), difference)
 
 
 TOKEN_IDS = sides(
-    "token_id",
-    INT,
-    "Vocabulary id of the token that stands for the target.",
-    unit="token id",
-    range="0 .. vocabulary - 1",
+    Column(
+        "token_id",
+        INT,
+        "Vocabulary id of the token that stands for the target.",
+        unit="token id",
+        range="0 .. vocabulary - 1",
+    )
 )
 RANK_RATIO = Column(
     "rank_ratio",
     FLOAT,
-    "Logarithm (base 10) of B's rank over A's: 1 means that the target stands ten times further down in B.",
+    "Logarithm (base 10) of B's rank over A's: 1 means that the target is ten times further down in B.",
     unit="decades of rank",
     null_when=EITHER,
 )

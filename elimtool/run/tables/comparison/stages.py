@@ -1,19 +1,19 @@
-"""The tables of sampling in a comparison: what each stage cuts on the two sides, and what is left."""
+"""The tables of sampling in a comparison: what each stage removes on the two sides, and what is left."""
 
 from __future__ import annotations
 
-from elimtool.run.columns import BOOL, FLOAT, INT, STRING, STRINGS, Column, Table
-from elimtool.run.tables.comparison.sides import CHAIN, PAIR_ID, STAGE, TARGET, TOKEN_IDS, compared, sides
+from elimtool.run.columns import BOOL, FLOAT, INT, STRING, STRINGS, TARGET, Column, Table, probability
+from elimtool.run.tables.comparison.sides import CHAIN, PAIR_ID, STAGE, TOKEN_IDS, compared, sides
 
 _PLACE = sides(
-    "stage_index", INT, "Place of the stage in its chain, from 0.", unit="stage index", range=">= 0"
+    Column("stage_index", INT, "Place of the stage in its chain, from 0.", unit="stage index", range=">= 0")
 )
-_N_AFTER = compared("n_after", INT, "Tokens alive after the stage.", unit="tokens", range=">= 1")
+_N_AFTER = compared(Column("n_after", INT, "Tokens alive after the stage.", unit="tokens", range=">= 1"))
 NOT_CHAINS = "the sides are not two chains of one output"
 
 STAGE_DIFFERENCES = Table(
     "stage_differences",
-    "Whether each target lives through each stage on the two sides, and by how much.",
+    "Whether each target survives each stage on the two sides, and by how much.",
     "one row per pair, chain, stage and target that both sides followed",
     (
         PAIR_ID,
@@ -22,20 +22,20 @@ STAGE_DIFFERENCES = Table(
         *_PLACE,
         TARGET,
         *TOKEN_IDS,
-        *sides("alive", BOOL, "Whether the target is alive after the stage."),
+        *sides(Column("alive", BOOL, "Whether the target is alive after the stage.")),
         *compared(
-            "prob",
-            FLOAT,
-            "Probability of the target after the stage, renormalised; 0 once it is removed.",
-            unit="probability",
-            range="0 .. 1",
+            probability(
+                "prob", "Probability of the target after the stage, renormalised; 0 once it is removed."
+            )
         ),
         *compared(
-            "margin",
-            FLOAT,
-            "How far the target is from the stage's cut, positive where it survives.",
-            unit="the stage's own",
-            null_when="the stage is off, by nature removes nothing, or the target was gone before",
+            Column(
+                "margin",
+                FLOAT,
+                "How far the target is from the stage's cut, positive where it survives.",
+                unit="the stage's own",
+                null_when="the stage is off, by nature removes nothing, or the target was gone before",
+            )
         ),
         *_N_AFTER,
     ),
@@ -50,22 +50,18 @@ SAMPLING_DIFFERENCES = Table(
         CHAIN,
         STAGE,
         *_PLACE,
-        *sides("active", BOOL, "Whether the stage's parameters turn it on."),
-        *sides("params", STRING, "The stage's parameters, as a JSON text."),
+        *sides(Column("active", BOOL, "Whether the stage's parameters turn it on.")),
+        *sides(Column("params", STRING, "The stage's parameters, as a JSON text.")),
         *_N_AFTER,
         *compared(
-            "mass_pruned",
-            FLOAT,
-            "Probability that the stage removes of the distribution that it was given.",
-            unit="probability",
-            range="0 .. 1",
+            probability(
+                "mass_pruned", "Probability that the stage removes from the distribution that it was given."
+            )
         ),
         *compared(
-            "entropy_after",
-            FLOAT,
-            "Shannon entropy of what the stage leaves.",
-            unit="nats",
-            range=">= 0",
+            Column(
+                "entropy_after", FLOAT, "Shannon entropy of what the stage leaves.", unit="nats", range=">= 0"
+            )
         ),
     ),
 )
@@ -77,44 +73,35 @@ SURVIVOR_DIFFERENCES = Table(
     (
         PAIR_ID,
         CHAIN,
+        *compared(Column("n_survivors", INT, "Tokens that the chain leaves.", unit="tokens", range=">= 1")),
         *compared(
-            "n_survivors",
-            INT,
-            "Tokens that the chain leaves.",
-            unit="tokens",
-            range=">= 1",
+            Column("entropy", FLOAT, "Shannon entropy of what the chain leaves.", unit="nats", range=">= 0")
         ),
-        *compared(
-            "entropy",
-            FLOAT,
-            "Shannon entropy of what the chain leaves.",
-            unit="nats",
-            range=">= 0",
-        ),
-        *sides("top_token", STRING, "Most probable token that the chain leaves."),
-        *compared("top_prob", FLOAT, "Its probability.", unit="probability", range="0 .. 1"),
-        Column(
+        *sides(Column("top_token", STRING, "Most probable token that the chain leaves.")),
+        *compared(probability("top_prob", "Its probability.")),
+        probability(
             "total_variation",
-            FLOAT,
             "Total variation distance of what the two chains leave: half the sum of the absolute differences"
             " of the probabilities.",
-            unit="probability",
-            range="0 .. 1",
             null_when=NOT_CHAINS,
         ),
         *sides(
-            "n_only",
-            INT,
-            "Tokens that survive this chain alone.",
-            unit="tokens",
-            range=">= 0",
-            null_when=NOT_CHAINS,
+            Column(
+                "n_only",
+                INT,
+                "Tokens that survive only this chain.",
+                unit="tokens",
+                range=">= 0",
+                null_when=NOT_CHAINS,
+            )
         ),
         *sides(
-            "only",
-            STRINGS,
-            "Texts of the five such tokens that are most probable to the model.",
-            null_when=NOT_CHAINS,
+            Column(
+                "only",
+                STRINGS,
+                "Texts of the five such tokens that are most probable to the model.",
+                null_when=NOT_CHAINS,
+            )
         ),
     ),
 )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import FLOAT, INT, STRING, Column, Table
+from elimtool.run.columns import FLOAT, INT, STRING, Column, Table, probability
 
 ONE_UNIT = "there are fewer than two units to resample"
 
 STATISTICS = Table(
     "statistics",
-    "How far the two sides differ over all pairs, and how sure that is.",
+    "How far the two sides differ over all pairs, and how certain that is.",
     "one row per metric, scope, value of the scope, layer, chain, stage and span",
     (
         Column(
@@ -32,9 +32,14 @@ STATISTICS = Table(
             unit="layer index",
             null_when="the metric has no layer",
         ),
-        Column("chain", STRING, "Chain that it is of.", null_when="the metric has no chain of one name"),
-        Column("stage", STRING, "Stage that it is of.", null_when="the metric has no stage"),
-        Column("span", STRING, "Span that it is of.", null_when="the metric has no span"),
+        Column(
+            "chain",
+            STRING,
+            "Chain of the metric.",
+            null_when="the metric has no chain, or the chains have two names",
+        ),
+        Column("stage", STRING, "Stage of the metric.", null_when="the metric has no stage"),
+        Column("span", STRING, "Span of the metric.", null_when="the metric has no span"),
         Column(
             "n_pairs",
             INT,
@@ -45,8 +50,8 @@ STATISTICS = Table(
         Column(
             "n_units",
             INT,
-            "Units that are resampled: groups where there are two at least, else, and within a group, pairs."
-            " Pairs without a group stand for themselves.",
+            "Units that are resampled: groups if there are at least two, else (and within a group) pairs. A"
+            " pair without a group is its own unit.",
             unit="units",
             range="1 .. n_pairs",
         ),
@@ -73,19 +78,16 @@ STATISTICS = Table(
             null_when=ONE_UNIT,
         ),
         Column("ci_high", FLOAT, "Its upper end.", unit="the metric's own", null_when=ONE_UNIT),
-        Column(
+        probability(
             "p_value",
-            FLOAT,
-            "Two-sided p-value that the signs of the differences are chance: sign-flip permutation of units.",
-            unit="probability",
-            range="0 .. 1",
+            "Two-sided p-value of a sign-flip permutation test over units: that the signs are chance.",
             null_when=ONE_UNIT,
         ),
         Column(
             "q_value",
             FLOAT,
-            "p_value adjusted by Benjamini and Hochberg over the family: the false discovery rate at which it"
-            " would count.",
+            "p_value adjusted over the family by Benjamini-Hochberg: the lowest false discovery rate at which"
+            " the difference counts.",
             unit="probability",
             range="p_value .. 1",
             null_when="p_value is null",
@@ -93,9 +95,9 @@ STATISTICS = Table(
         Column(
             "family",
             STRING,
-            "The tests that q_value is adjusted over: how many of which scope, by layer or without a layer.",
+            "The tests that q_value is adjusted over: their number and scope, by layer or without a layer.",
             null_when="p_value is null",
         ),
-        Column("method", STRING, "How the interval was made: 'bca' or 'percentile'.", null_when=ONE_UNIT),
+        Column("method", STRING, "Method of the interval: 'bca' or 'percentile'.", null_when=ONE_UNIT),
     ),
 )

@@ -1,17 +1,9 @@
-"""The tables of fates in a comparison: what became of each target on the two sides, and what flipped."""
+"""The tables of verdicts in a comparison: what became of each target on the two sides, and what flipped."""
 
 from __future__ import annotations
 
-from elimtool.run.columns import BOOL, FLOAT, INT, STRING, Column, Table
-from elimtool.run.tables.comparison.sides import (
-    EITHER,
-    PAIR_ID,
-    RANK_RATIO,
-    TARGET,
-    TOKEN_IDS,
-    compared,
-    sides,
-)
+from elimtool.run.columns import BOOL, FLOAT, INT, STRING, TARGET, Column, Table, probability, rank
+from elimtool.run.tables.comparison.sides import EITHER, PAIR_ID, RANK_RATIO, TOKEN_IDS, compared, sides
 from elimtool.run.tables.verdicts import NEVER
 
 VERDICT_DIFFERENCES = Table(
@@ -23,82 +15,104 @@ VERDICT_DIFFERENCES = Table(
         TARGET,
         *TOKEN_IDS,
         *sides(
-            "outcome",
-            STRING,
-            "survived, sampler_eliminated, outranked, late_eliminated or never_surfaced, as in verdicts.",
+            Column(
+                "outcome",
+                STRING,
+                "survived, sampler_eliminated, outranked, late_eliminated or never_surfaced, as in verdicts.",
+            )
         ),
         Column("changed", BOOL, "Whether the two outcomes differ.", null_when=EITHER),
-        *sides("regime", STRING, "Regime of the prediction.", null_when="there is no fitted lens"),
+        *sides(Column("regime", STRING, "Regime of the prediction.", null_when="there is no fitted lens")),
         *sides(
-            "entry_layer",
-            INT,
-            "First block after which the target is among the ten first.",
-            unit="layer index",
-            null_when=NEVER,
+            Column(
+                "entry_layer",
+                INT,
+                "First block after which the target is among the ten first.",
+                unit="layer index",
+                null_when=NEVER,
+            )
         ),
         *sides(
-            "commit_layer",
-            INT,
-            "First block from which on it stays there.",
-            unit="layer index",
-            null_when="it is not there at the end",
+            Column(
+                "commit_layer",
+                INT,
+                "First block from which on it stays there.",
+                unit="layer index",
+                null_when="it is not there at the end",
+            )
         ),
         *sides(
-            "lost_layer",
-            INT,
-            "First block after which it is out for good.",
-            unit="layer index",
-            null_when="it never was in, or is at the end",
+            Column(
+                "lost_layer",
+                INT,
+                "First block after which it is out for good.",
+                unit="layer index",
+                null_when="it never was in, or is at the end",
+            )
         ),
-        *sides("best_rank", INT, "Best rank after any block.", unit="rank", range="1 .. vocabulary"),
-        *sides("final_rank", INT, "Rank in the output.", unit="rank", range="1 .. vocabulary"),
+        *sides(rank("best_rank", "Best rank after any block.")),
+        *sides(rank("final_rank", "Rank in the output.")),
         RANK_RATIO,
-        *compared("final_prob", FLOAT, "Probability in the output.", unit="probability", range="0 .. 1"),
+        *compared(probability("final_prob", "Probability in the output.")),
         *compared(
-            "final_logprob",
-            FLOAT,
-            "Its natural logarithm.",
-            unit="nats",
-            range="<= 0",
-            null_when="the probability is 0",
-        ),
-        *sides("cut_chain", STRING, "First chain that removes the target.", null_when="no chain removes it"),
-        *sides("cut_stage", STRING, "Stage of that chain.", null_when="no chain removes it"),
-        *sides(
-            "eliminator",
-            STRING,
-            "Head or MLP that lowers the target's logit most.",
-            null_when="none does, or components were not measured",
-        ),
-        *compared(
-            "eliminator_dla",
-            FLOAT,
-            "Its centred logit attribution.",
-            unit="logits",
-            range="< 0",
-            null_when="there is no eliminator",
+            Column(
+                "final_logprob",
+                FLOAT,
+                "Its natural logarithm.",
+                unit="nats",
+                range="<= 0",
+                null_when="the probability is 0",
+            )
         ),
         *sides(
-            "promoter",
-            STRING,
-            "Head or MLP that raises the target's logit most.",
-            null_when="none does, or components were not measured",
+            Column(
+                "cut_chain", STRING, "First chain that removes the target.", null_when="no chain removes it"
+            )
+        ),
+        *sides(Column("cut_stage", STRING, "Stage of that chain.", null_when="no chain removes it")),
+        *sides(
+            Column(
+                "eliminator",
+                STRING,
+                "Head or MLP that lowers the target's logit most.",
+                null_when="none does, or components were not measured",
+            )
         ),
         *compared(
-            "promoter_dla",
-            FLOAT,
-            "Its centred logit attribution.",
-            unit="logits",
-            range="> 0",
-            null_when="there is no promoter",
+            Column(
+                "eliminator_dla",
+                FLOAT,
+                "Its centred logit attribution.",
+                unit="logits",
+                range="< 0",
+                null_when="there is no eliminator",
+            )
+        ),
+        *sides(
+            Column(
+                "promoter",
+                STRING,
+                "Head or MLP that raises the target's logit most.",
+                null_when="none does, or components were not measured",
+            )
+        ),
+        *compared(
+            Column(
+                "promoter_dla",
+                FLOAT,
+                "Its centred logit attribution.",
+                unit="logits",
+                range="> 0",
+                null_when="there is no promoter",
+            )
         ),
     ),
 )
 
 FLIPS = Table(
     "flips",
-    "Tokens that are eliminated on one side alone, with the layer or the stage that does it.",
-    "one row per pair, token and place where it is eliminated on one side alone",
+    "Tokens that are eliminated on one side only, with the layer or the stage that does it.",
+    "one row per pair, token and place where it is eliminated on one side only",
     (
         PAIR_ID,
         Column("token", STRING, "Text of the token; a target as it was scored."),
@@ -123,7 +137,7 @@ FLIPS = Table(
         ),
         Column("chain", STRING, "Chain that removes it.", null_when="where is not 'stage'"),
         Column("stage", STRING, "Stage that removes it.", null_when="where is not 'stage'"),
-        *sides("prob", FLOAT, "Probability in the output.", unit="probability", range="0 .. 1"),
-        *sides("rank", INT, "Rank in the output.", unit="rank", range="1 .. vocabulary"),
+        *sides(probability("prob", "Probability in the output.")),
+        *sides(rank("rank", "Rank in the output.")),
     ),
 )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from elimtool.analysis.attribution import agreement, direction, disagreements, rank_correlation, ranks
+from elimtool.analysis.attribute import agreement, direction, disagreements, rank_correlation, ranks
 
 numbers = st.lists(st.integers(-5, 5), min_size=3, max_size=9)
 

@@ -1,4 +1,4 @@
-"""Scores of spans by several methods in; ranks, directions, agreement and disagreement out."""
+"""Rank the scores of spans, and find where attribution methods agree or disagree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEUTRAL = 0.01
-"""A score of less than this (nats or logits) is taken for no effect."""
+"""Scores smaller than this (nats or logits) count as no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +24,19 @@ class Agreement:
 
 
 def ranks(scores: Sequence[float]) -> list[int]:
-    """Places from 1, the largest score first; equal scores share the better place."""
-    return [1 + sum(other > one for other in scores) for one in scores]
+    """Rank scores from 1, the largest first; equal scores share the better rank."""
+    return [1 + sum(other > score for other in scores) for score in scores]
 
 
 def direction(score: float) -> str:
-    """``preserving``, ``eliminating`` or ``neutral``."""
+    """Name the direction of a score: ``preserving``, ``eliminating`` or ``neutral``."""
     if abs(score) < NEUTRAL:
         return "neutral"
     return "preserving" if score > 0 else "eliminating"
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """Spearman's rank correlation; ``None`` for fewer than three values, or where one side is constant."""
+    """Compute Spearman's rank correlation; ``None`` with fewer than three values or a constant side."""
     if len(one) < 3:
         return None
     first, second = _mean_ranks(one), _mean_ranks(other)
@@ -44,7 +44,7 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | No
     if spread == 0:
         return None
     both = float(((first - first.mean()) * (second - second.mean())).mean())
-    return max(-1.0, min(1.0, both / spread))
+    return max(-1.0, min(1.0, both / spread))  # rounding can pass 1
 
 
 def _mean_ranks(values: Sequence[float]) -> NDArray[np.float64]:
@@ -56,16 +56,12 @@ def _mean_ranks(values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def top(scores: Sequence[float]) -> int:
-    """Index of the span ranked first; of equals the first in the prompt."""
+    """Find the span ranked first; among equals the first in the prompt."""
     return max(range(len(scores)), key=lambda at: (scores[at], -at))
 
 
 def agreement(scores: Mapping[str, Sequence[float]]) -> list[Agreement]:
-    """Every pair of methods, in their order.
-
-    Args:
-        scores: Scores of the spans by method.
-    """
+    """Compare every pair of methods, in their order, by the scores that each gives the spans."""
     return [
         Agreement(
             one, other, rank_correlation(scores[one], scores[other]), top(scores[one]) == top(scores[other])
@@ -75,14 +71,11 @@ def agreement(scores: Mapping[str, Sequence[float]]) -> list[Agreement]:
 
 
 def disagreements(scores: Mapping[str, Sequence[float]]) -> list[str | None]:
-    """For each span where methods disagree about it: ``sign``, ``top``, both, or ``None``."""
-    if not scores:
-        return []
-    firsts = {top(some) for some in scores.values()}
+    """Say for each span how methods disagree about it: ``sign``, ``top``, both, or ``None``."""
+    firsts = {top(by_span) for by_span in scores.values()}
     found: list[str | None] = []
-    for at in range(len(next(iter(scores.values())))):
-        said = {direction(some[at]) for some in scores.values()}
-        kinds = ["sign"] if {"preserving", "eliminating"} <= said else []
+    for at, of_span in enumerate(zip(*scores.values(), strict=True)):
+        kinds = ["sign"] if {"preserving", "eliminating"} <= set(map(direction, of_span)) else []
         kinds += ["top"] if at in firsts and len(firsts) > 1 else []
         found.append(", ".join(kinds) or None)
     return found

@@ -1,7 +1,7 @@
-"""Counts and times what leave-one-out costs with shared beginnings, against whole prompts without each span.
+"""Measure the cost of leave-one-out with shared beginnings against runs of whole prompts.
 
-The spans are even parts of the second half of a prompt, whose first half they share. Work is counted in
-tokens that go forward through the model; times are processor seconds of one thread, as the median ratio.
+The spans are equal parts of the second half of a prompt. Work is counted in tokens run forward; times are
+processor seconds of one thread, as the median ratio.
 
 Run: python scripts/bench_attribute.py [MODEL] [--lengths N ...] [--spans N] [--turns N]
 """

@@ -1,11 +1,11 @@
-"""Times ``elimtool batch`` against a bare loop of Hugging Face forwards on the same buckets, in one process.
+"""Time ``elimtool batch`` against a bare loop of Hugging Face forward passes over the same buckets.
 
     python scripts/bench_batch.py                       # SmolLM2, 500 prompts of 8 to 256 tokens
     python scripts/bench_batch.py --prompts 64 --rounds 1
 
 The prompts are cut from held-out prose. The bare loop runs the plain model (SDPA, logits of the last position
 alone) over batch's own buckets. Both take turns shard by shard, as the speed of a machine changes; prints
-tokens a second of each, the median ratio of the rounds, the padding and the peak memory.
+tokens per second of each, the median ratio of the rounds, the padding and the peak memory.
 """
 
 from __future__ import annotations

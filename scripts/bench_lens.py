@@ -1,4 +1,4 @@
-"""Times fitting, opening and reading through the ridge lens on the default model.
+"""Time fitting, opening and reading through the ridge lens on the default model.
 
 Run: python scripts/bench_lens.py [TOKENS]
 """

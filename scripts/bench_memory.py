@@ -1,12 +1,12 @@
-"""Peak memory of traced passes above the model's weights, against a bare forward pass, in fresh processes.
+"""Measure peak memory of traced passes above the model's weights, against a bare forward pass.
 
     python scripts/bench_memory.py                        # SmolLM2, one prompt of 1,024 and of 4,096 tokens
     python scripts/bench_memory.py --tokens 8192 --what bare trace --json memory.json
 
-Each contestant loads the model, runs 16 tokens so that all weights are in memory, hands freed memory back,
-and then runs its prompt once. Printed is how far the peak of the resident memory, as the kernel counts it
-(Linux: VmHWM), rises above what was resident before, and its ratio to the bare pass. The contestants are
-those of ``bench_trace.py``.
+Each contestant is a fresh process that loads the model, runs 16 tokens so that all weights are in memory,
+returns freed memory, and then runs its prompt once. Prints how far the peak of the resident memory, as the
+kernel counts it (Linux: VmHWM), rises above what was resident before, and its ratio to the bare pass. The
+contestants are those of ``bench_trace.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Times linear layers on a few rows as PyTorch runs them and with the product turned round.
+"""Time linear layers on a few rows, as PyTorch runs them and with the product transposed.
 
-``elimtool.model.few_rows`` says why there is a difference. Each line is one size of weights: PyTorch's time
-over the other's, by number of rows; above 1 the turned product is faster. Both are timed in turns.
+``elimtool.model.few_rows`` says why they differ. Each line is one size of weights: PyTorch's time over the
+other's by number of rows; above 1 the transposed product is faster. Both are timed in turns.
 
 Run: python scripts/bench_products.py [--threads N] [--rows N ...]
 """

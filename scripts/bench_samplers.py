@@ -1,4 +1,4 @@
-"""Times a nine-stage chain on a vocabulary of 50,000, as a ratio to one torch.sort of the same row.
+"""Time a nine-stage chain on a vocabulary of 50,000, relative to one torch.sort of the same row.
 
 Run on one core: ``OMP_NUM_THREADS=1 python scripts/bench_samplers.py``.
 """

@@ -1,7 +1,7 @@
-"""Times a whole warm `elimtool trace` against a bare script that does one forward pass, in alternation.
+"""Time a whole warm ``elimtool trace`` against a bare script that does one forward pass.
 
-The bare script imports torch and transformers, loads the same directory and runs the model once. Absolute
-times depend on the machine; the ratio, run against run, is what to read.
+The bare script imports torch and transformers, loads the same directory and runs the model once. The two run
+in alternation, as absolute times depend on the machine: read the ratio.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Times traced passes of a model against its bare forward pass, shape by shape; on a GPU also peak memory.
+"""Time traced passes of a model against its bare forward pass by shape; on a GPU, measure peak memory too.
 
-The floor is what a trace cannot do without: one forward pass by SDPA with logits of the last position, and
+The floor is the least that a trace needs: one forward pass by SDPA with logits of the last position, and
 one product of every layer's residual there with the unembedding. All contestants run in turn in one process;
 what is printed is the median of the ratios to the floor of the same turn. Absolute times are of no use on a
 busy machine.

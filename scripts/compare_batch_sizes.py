@@ -1,10 +1,10 @@
-"""Runs ``elimtool batch`` over mixed prompts in large batches and one by one, and compares every number.
+"""Run ``elimtool batch`` over mixed prompts in large batches and one by one, and compare every number.
 
     python scripts/compare_batch_sizes.py                      # SmolLM2, 500 prompts of 1 to 400 tokens
     python scripts/compare_batch_sizes.py --prompts 60 --longest 120
 
 Prompts are stretches of the held-out text. For each table it prints the columns that differ at all: the
-largest difference of numbers, and how many whole numbers and texts are others. Exits with 1 where a
+largest difference of numbers, and how many integers and texts differ. Exits with 1 if a
 log-probability, a mass or an entropy differs by more than 1e-4 + 1e-5 of its size.
 """
 

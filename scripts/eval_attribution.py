@@ -1,10 +1,9 @@
-"""Prints how often each method of attribution ranks the span that holds the answer first, and what it costs.
+"""Measure how often each attribution method ranks the span with the answer first, and at what cost.
 
 Every prompt is five sentences, one of which holds the answer, and a last sentence that asks for it. Prompts
-whose answer the model gives (rank 1) are counted apart too: of the others one cannot say that the span did
-it.
+whose answer the model gives (rank 1) are also counted separately: for others, the span may not be the cause.
 
-Methods whose runs are in DIR already are read from there.
+Methods whose runs are already in DIR are read from there.
 
 Run: python scripts/eval_attribution.py [MODEL] [--prompts FILE] [--steps N] [--first N] [--out DIR]
 """

@@ -1,7 +1,7 @@
-"""Prints how small a change of the weights an example check file catches, and how often it cries wolf.
+"""Measure how small a change of the weights an example check file detects, and how often it fails falsely.
 
 One matrix of the model is perturbed by Gaussian noise, in sizes relative to the standard deviation of its
-entries, ten seeds a size. Unperturbed reruns vary batch size and threads. Nothing here is random otherwise.
+entries, with ten seeds per size. Unperturbed reruns vary batch size and threads. Nothing else is random.
 """
 
 from __future__ import annotations

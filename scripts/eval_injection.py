@@ -1,4 +1,4 @@
-"""Prints what fifty prompt injections do to attention and output, each against edits of its size and place.
+"""Measure what fifty prompt injections do to attention and output, against edits of their size and place.
 
 Run: python scripts/eval_injection.py [MODEL] [--controls N] [--continue N] [--lens LENS] [--out DIR]
 """

@@ -1,4 +1,4 @@
-"""Prints what fifty rewordings do to the right answer and the output, against edits of their size.
+"""Measure the effect of fifty rewordings on the right answer and the output, against edits of their size.
 
 Run: python scripts/eval_paraphrases.py [MODEL] [--controls N] [--lens LENS] [--samplers NAME] [--out DIR]
 """

@@ -1,4 +1,4 @@
-"""Compares a quantised copy of a model with it over factual prompts; writes what changed to docs/compare.md.
+"""Compare a quantised copy of a model with the original on factual prompts; --write updates docs/compare.md.
 
 The matrices of the copy go through a type of the gguf package and back to float32; the embedding goes through
 Q8_0, as llama.cpp keeps it finer than the rest; norms stay as they are.

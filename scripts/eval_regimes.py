@@ -1,4 +1,4 @@
-"""Prints how often each regime of elimtool.lenses.regime is found, by kind of text, on a model with a lens.
+"""Measure how often each regime of ``elimtool.lenses.regime`` occurs by kind of text, on a model with a lens.
 
 Run: python scripts/eval_regimes.py [MODEL] [--windows N] [--lens FILE]
 """

@@ -1,4 +1,4 @@
-"""Prints what becomes of the right answers to factual prompts, and how far "lost" goes beyond chance.
+"""Count what becomes of the right answers to factual prompts, and how far "lost" goes beyond chance.
 
 Run: python scripts/eval_verdicts.py [MODEL] [--prompts FILE] [--samplers NAME] [--lens LENS] [--confirm]
 [--out DIR]

@@ -1,12 +1,12 @@
-"""Kills ``elimtool batch`` with SIGKILL at random moments, resumes it, and compares with a run left alone.
+"""Kill ``elimtool batch`` at random moments, resume it, and compare with an uninterrupted run.
 
     python scripts/kill_batch.py                          # a tiny model, 2,000 prompts, 30 kills
     python scripts/kill_batch.py --model smollm2 --prompts 24 --kills 5 --shard-size 1
 
-All runs are forks of one process that has imported everything, and run the command line: a kill costs no
-imports. Prints how often it was killed and at how many finished shards, how many half-written files are left,
-whether every prompt is there once, and whether every part can be read and equals the other run's, byte for
-byte. Exits with 1 if anything is not as it should be.
+Runs are killed by SIGKILL. All are forks of one process that has imported everything, and run the command
+line: a kill costs no imports. Prints how often it was killed and at how many finished shards, how many
+half-written files are left, whether every prompt is there once, and whether every part can be read and equals
+the other run's, byte for byte. Exits with 1 if any of this is wrong.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes docs/samplers.md: what the engines do differently, each with a short example run by elimtool.
+"""Write docs/samplers.md: differences between engines, each with a short example run by elimtool.
 
 Run ``python scripts/make_sampler_docs.py`` after a change to a stage or a preset; ``--check`` only compares.
 """

@@ -1,4 +1,4 @@
-"""Writes docs/tables.md from the schemas in elimtool/run; with --check, says whether the page is current."""
+"""Write docs/tables.md from the schemas in elimtool/run; with --check, only compare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peak memory of ``elimtool batch`` over few and over many prompts of a tiny model: it should not grow.
+"""Measure peak memory of ``elimtool batch`` over few and over many prompts: it should not grow.
 
     python scripts/memory_batch.py                        # 2,000 and 20,000 prompts
     python scripts/memory_batch.py --prompts 2000 8000 --tables lens,survival,verdicts

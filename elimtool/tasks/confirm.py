@@ -1,9 +1,10 @@
 """Test the culprits that verdicts name by ablation.
 
-A component is on the way by which a target was lost if ablating it raises the target's log-probability by
-more than a threshold, by more than 95 % of random components of its kind do, and with one sign under mean and
-resample ablation; one that kept a target likewise lowers it. Components work together and make up for each
-other (McGrath et al. 2023, arXiv 2307.15771), so a culprit that fails the test is not acquitted.
+A component is confirmed to have suppressed a target if ablating it raises the target's log-probability by
+more than a threshold, by more than ablating 95 % of random components of its kind does, and with one sign
+under mean and resample ablation; to have promoted it, if ablating it likewise lowers the log-probability.
+Components compensate for each other (McGrath et al. 2023, arXiv 2307.15771), so failing the test does not
+clear one.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from elimtool.analysis.evidence import DELTA, DELTA_HALF, NULL_COMPONENTS, ROLES, CausalTest, evidence
-from elimtool.engine import scoring
 from elimtool.engine.reference import ensure_reference
+from elimtool.engine.scoring import log_probabilities
 from elimtool.files.rows import Rows
 from elimtool.model.interventions import Ablate, Component
 from elimtool.model.interventions.install import Plan
@@ -22,8 +23,6 @@ from elimtool.model.interventions.recording import dtype_name
 from elimtool.model.view import Encoded
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from elimtool.model.interventions.reference import ReferenceActivations
     from elimtool.model.model import Model
     from elimtool.run import Run
@@ -37,15 +36,15 @@ def confirm(
     progress: Callable[[int, int], None] | None = None,
     failed: Callable[[Encoded, Exception], None] | None = None,
 ) -> Rows:
-    """The rows of ``verdicts`` with the culprits of the model's own pass tested.
+    """Test the culprits of the pass without interventions; return the rows of ``verdicts`` with the results.
 
     Args:
         model: The model, without interventions.
         run: A run with ``verdicts`` and ``survival``.
         encoded: The prompts of the run that could be used.
-        seed: Draws the controls.
+        seed: Seed for drawing the controls.
         progress: Called with (prompts done, prompts in all).
-        failed: Told of a prompt at which the test fails, whose rows stay untested; without, it is raised.
+        failed: Called for a prompt whose test fails, whose rows stay untested; without, the error is raised.
     """
     rows: Rows = run.arrow("verdicts").to_pylist()
     survival = run.under(None).arrow("survival").to_pylist()
@@ -57,7 +56,7 @@ def confirm(
         ids = [tokens[one.prompt_id, row["position"], row["target"]] for row in own]
         try:
             _test(model, one, own, ids, reference, seed, delta)
-        except Exception as error:  # the prompts of a batch do not pay for one among them
+        except Exception as error:  # one prompt of a batch must not fail the others
             if failed is None:
                 raise
             failed(one, error)
@@ -76,7 +75,9 @@ def _test(
     delta: float,
 ) -> None:
     """Fill in the columns of one prompt's verdicts; each component is ablated once for all of them."""
-    named = {role: [_component(row[role]) for row in rows] for role in ROLES}
+    named = {
+        role: [None if row[role] is None else Component.parse(row[role]) for row in rows] for role in ROLES
+    }
     culprits = sorted({one for some in named.values() for one in some if one is not None}, key=str)
     controls = {one: controls_of(one, model.n_layers, model.n_heads, seed) for one in culprits}
     means = sorted({*culprits, *(other for some in controls.values() for other in some)}, key=str)
@@ -84,8 +85,9 @@ def _test(
     plans += [(Ablate(str(part)),) for part in means]
     plans += [(Ablate(str(part), "resample", seed),) for part in culprits]
     where = [one.positions.index(row["position"]) for row in rows]
-    logprobs = log_probabilities(model, one, plans, reference, where, ids)
+    logprobs = log_probabilities(model, [one] * len(plans), plans, reference, where, ids)
     changes = (logprobs[1:] - logprobs[0]).tolist()
+    # the first changes are those of mean ablations, the rest those of resample ablations
     by_mean = dict(zip(means, changes, strict=False))
     resampled = dict(zip(culprits, changes[len(means) :], strict=True))
     for index, row in enumerate(rows):
@@ -99,16 +101,16 @@ def _test(
 
 
 def controls_of(part: Component, n_layers: int, n_heads: int, seed: int) -> list[Component]:
-    """Random components of the same kind, from the nearest layers that have enough of them.
+    """Draw random components of the same kind, from the nearest layers that together have enough of them.
 
     Args:
-        part: The culprit, which is not among them.
-        n_layers: Layers of the model.
-        n_heads: Heads of a layer.
-        seed: Draws them.
+        part: The culprit, which is never drawn.
+        n_layers: Number of layers of the model.
+        n_heads: Heads per layer.
+        seed: Seed of the draw.
 
     Returns:
-        ``NULL_COMPONENTS`` of them, or as many as the model has.
+        ``NULL_COMPONENTS`` components, or as many as the model has.
     """
     pool: list[Component] = []
     for distance in range(n_layers):
@@ -120,31 +122,3 @@ def controls_of(part: Component, n_layers: int, n_heads: int, seed: int) -> list
             break
     dice = random.Random(f"{seed} {part}")
     return dice.sample(pool, min(NULL_COMPONENTS, len(pool)))
-
-
-def log_probabilities(
-    model: Model,
-    one: Encoded,
-    plans: Sequence[Plan],
-    reference: ReferenceActivations,
-    where: Sequence[int],
-    ids: Sequence[int],
-) -> Tensor:
-    """Log-probabilities of tokens under many interventions, side by side in few passes.
-
-    Args:
-        model: The model.
-        one: The prompt.
-        plans: Interventions of each pass.
-        reference: What ablations put in.
-        where: Index among the probed positions, of each token.
-        ids: The tokens.
-
-    Returns:
-        float64 nats, [plans, tokens].
-    """
-    return scoring.log_probabilities(model, [one] * len(plans), plans, reference, where, ids)
-
-
-def _component(name: str | None) -> Component | None:
-    return None if name is None else Component.parse(name)

@@ -1,4 +1,4 @@
-"""What ``elimtool trace`` does: measure prompts, and judge what became of each target."""
+"""Measure prompts, and judge what became of each target: ``elimtool trace``."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def traced(
     extra: Sequence[Extra] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
-    """Do what ``trace`` does, with a model that is set up and prompts that are tokenised already.
+    """Trace tokenised prompts.
 
     Args:
         session: What to measure, and with which model.
         asked: The prompts.
         found: From ``session.encode_all``.
-        extra: Metrics of the caller's own.
+        extra: Further metrics of the caller.
         progress: Called with (prompts done, prompts in all).
     """
     from elimtool.run import Run
@@ -89,7 +89,7 @@ def traced(
 
 
 def prepare(model: Model, options: TraceOptions, progress: Callable[[str], None] | None = None) -> None:
-    """Make beforehand what a trace would otherwise make without saying so: activations of reference text.
+    """Make the activations of reference text if a trace needs them, so that ``progress`` can report it.
 
     Args:
         model: From ``elimtool.load_model``.
@@ -108,16 +108,16 @@ def judge(
     usable: Sequence[Encoded],
     failed: Callable[[Encoded, Exception], None] | None = None,
 ) -> Run:
-    """Join measurements into the tables that are made of others: ``verdicts`` and ``effects``.
+    """Add the tables that are computed from others: ``verdicts`` and ``effects``.
 
     Args:
         session: What was measured.
         run: The measured tables.
         usable: The prompts whose verdicts ``options.confirm`` tests.
-        failed: Told of a prompt at which a test fails; without, the first failure is raised.
+        failed: Called for a prompt whose test fails; without, the first failure is raised.
 
     Returns:
-        The run with these tables, where they are asked for and can be made.
+        The run with these tables, if they are kept and can be computed.
     """
     kept, options = session.kept, session.options
     if not kept.isdisjoint(JUDGED_BY) and "survival" in run.tables:
@@ -133,12 +133,12 @@ def judge(
 
 
 def record(model: Model, prompt: str | Prompt, *, options: TraceOptions | None = None) -> Recording:
-    """Record a prompt's activations, to patch them into another run of as many tokens.
+    """Record a prompt's activations, to patch them into a pass over another prompt of as many tokens.
 
     Args:
         model: From ``elimtool.load_model``.
         prompt: One prompt.
-        options: Their sinks and target rule; interventions are not in place.
+        options: Sinks and target rule; interventions are ignored.
 
     Raises:
         ElimError: The prompt cannot be used.

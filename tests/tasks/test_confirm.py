@@ -18,8 +18,9 @@ from elimtool.analysis.evidence import (
     findings_in_words,
 )
 from elimtool.engine.reference import ensure_reference
+from elimtool.engine.scoring import log_probabilities
 from elimtool.model.interventions import Ablate, Component
-from elimtool.tasks.confirm import controls_of, log_probabilities
+from elimtool.tasks.confirm import controls_of
 
 OTHERS = tuple(float(i) / 100 for i in range(-10, 10))
 
@@ -133,7 +134,7 @@ def test_a_trace_with_confirm_tests_what_its_verdicts_name(deep: Any) -> None:
             name = getattr(row, role)
             part = str(Component.parse(name))
             plans = [(), (Ablate(part),), (Ablate(part, "resample", 3),)]
-            found = log_probabilities(deep, one, plans, reference, [0], [int(token)])[:, 0]
+            found = log_probabilities(deep, [one] * 3, plans, reference, [0], [int(token)])[:, 0]
             assert getattr(row, f"{role}_effect") == pytest.approx(float(found[1] - found[0]), abs=1e-4)
             assert getattr(row, f"{role}_effect_resample") == pytest.approx(
                 float(found[2] - found[0]), abs=1e-4

@@ -1,4 +1,4 @@
-"""Ablations of one span at a time: its tokens removed, or attention to it cut while positions stay.
+"""Score spans by ablating one at a time: remove its tokens, or cut attention to it.
 
 Sources: leave-one-out as in Li et al. 2016 (arXiv 1612.08220); attention knockout by windows of layers, Geva
 et al. 2023 (arXiv 2304.14767).
@@ -19,7 +19,7 @@ from elimtool.tasks.attribute.subject import Subject
 
 
 def leave_one_out(subject: Subject) -> Found:
-    """What the value loses when a span's tokens are removed; what follows moves up."""
+    """Score spans by what the value loses when their tokens are removed; later tokens move up."""
     removals = [frozenset(span.tokens) for span in subject.spans]
     length = len(subject.one.token_ids)
     if subject.prefix is None:
@@ -36,22 +36,22 @@ def leave_one_out(subject: Subject) -> Found:
 
 
 def leave_one_out_masked(subject: Subject) -> Found:
-    """What the value loses when no token outside a span attends to it, in any layer."""
+    """Score spans by what the value loses when no token outside a span attends to it, in any layer."""
     return _cut(subject, "later", [None])
 
 
 def knockout(subject: Subject) -> Found:
-    """What the value loses when the token read does not attend to a span: in all layers, and by window."""
+    """Score spans by what the value loses if the token read does not attend to them, also by window."""
     return _cut(subject, "last", [None, *windows(subject.model.n_layers, subject.options.windows)])
 
 
 def knockout_later(subject: Subject) -> Found:
-    """The same where no later token outside the span attends to it."""
+    """Score spans as ``knockout`` does, but cut the attention of all later tokens outside the span."""
     return _cut(subject, "later", [None, *windows(subject.model.n_layers, subject.options.windows)])
 
 
 def windows(n_layers: int, count: int) -> list[tuple[int, int]]:
-    """The layers in windows of nearly equal size, at most ``count``; none where there would be one alone."""
+    """Split layers into at most ``count`` windows of nearly equal size; none if there would be only one."""
     count = min(count, n_layers)
     borders = [round(index * n_layers / count) for index in range(count + 1)]
     return [(start, end - 1) for start, end in pairwise(borders)] if count > 1 else []

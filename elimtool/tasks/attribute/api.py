@@ -1,10 +1,10 @@
-"""What ``elimtool attribute`` does: prompts through methods of attribution, into the tables of a run."""
+"""Attribute a target to the spans of a prompt by several methods: ``elimtool attribute``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from elimtool.analysis.attribute import agreement, direction, disagreements, ranks, top
 from elimtool.engine.intake import ask, fingerprint, ids_of, refuse_duplicates
@@ -36,7 +36,7 @@ RUNS: dict[str, Callable[[Subject], Found]] = {
 }
 
 TOP = 3
-"""How many of a method's first spans are removed together, to see what they matter."""
+"""Number of a method's first spans that are removed together, to measure how much they matter."""
 
 
 def attribute(
@@ -48,14 +48,14 @@ def attribute(
     options: AttributeOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
-    """Say which part of a prompt did it: what each span adds to a target's log-probability, by method.
+    """Attribute a target's log-probability to the spans of a prompt.
 
     Args:
         model: From ``elimtool.load_model``, under no intervention.
         prompts: Strings or ``Prompt`` objects; their spans are the parts, see ``AttributeOptions.units``.
         targets: What to attribute, for prompts that name none of their own; without any, the most probable
             token.
-        foils: Attribute the log-odds of each target against these together, likewise.
+        foils: Continuations against which the log-odds of each target are attributed, likewise.
         options: How to attribute; the defaults are those of ``elimtool attribute``.
         progress: Called with (methods done, methods in all), over all prompts.
 
@@ -68,6 +68,7 @@ def attribute(
     """
     from elimtool.run import Run
     from elimtool.run.manifest import utc_now
+    from elimtool.run.schema import TABLES
 
     started = utc_now()
     options = options or AttributeOptions()
@@ -99,16 +100,19 @@ def attribute(
         notes += [f"{made.one.prompt_id}: {note}" for note in made.notes]
     config = {**asdict(options), "command": "attribute", "methods": list(methods), "notes": notes}
     config["prompts_sha256"] = fingerprint(asked)
-    tables = {name: arrow_table(name, _columns(name, some)) for name, some in rows.items()}
+    tables = {
+        name: arrow_table(name, {column: [row[column] for row in some] for column in TABLES[name].names})
+        for name, some in rows.items()
+    }
     tables["prompts"] = arrow_table("prompts", prompt_rows(asked, found))
     return Run.from_tables(manifest(model, config, (), started), tables)
 
 
 def chosen(model: Model, options: AttributeOptions) -> tuple[str, ...]:
-    """The methods to run, in the order of ``METHODS``.
+    """Choose the methods to run, in the order of ``METHODS``.
 
     Raises:
-        ElimError: A method that was asked for needs another number type.
+        ElimError: A method needs another number type.
     """
     wanted = options.methods or DEFAULT_METHODS
     for name in GRADIENTS:
@@ -179,7 +183,7 @@ def _method(
 
 
 def _top_drops(made: Subject, said: dict[str, Found]) -> dict[tuple[str, int], tuple[int, float, int]]:
-    """By method and target: how many first spans were removed, what that cost the target, and tokens run."""
+    """Remove the first spans together: their number, the loss and the tokens run, by method and target."""
     count = min(TOP, len(made.spans) - 1)
     if count < 1:
         return {}
@@ -189,16 +193,10 @@ def _top_drops(made: Subject, said: dict[str, Found]) -> dict[tuple[str, int], t
             scores = found.scores[None][:, column].tolist()
             first = sorted(range(len(scores)), key=lambda at: (-scores[at], at))[:count]
             wanted[name, column] = frozenset(token for at in first for token in made.spans[at].tokens)
-    removals = sorted(set(wanted.values()), key=sorted)
+    removals = sorted(set(wanted.values()), key=sorted)  # methods often agree: each set is run once
     values, _ = made.without(removals)
     lost = dict(zip(removals, made.base - values, strict=True))
     return {
         key: (count, float(lost[removed][key[1]]), len(made.one.token_ids) - len(removed))
         for key, removed in wanted.items()
     }
-
-
-def _columns(name: str, rows: Rows) -> dict[str, list[Any]]:
-    from elimtool.run.schema import TABLES
-
-    return {column: [row[column] for row in rows] for column in TABLES[name].names}

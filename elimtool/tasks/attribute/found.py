@@ -1,4 +1,4 @@
-"""What a method of attribution found: scores of the spans for each target, and what they cost."""
+"""Hold the result of one method of attribution: scores of the spans for each target, and their cost."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Found:
 
     Attributes:
         scores: float64 [spans, targets] by window; that of ``None`` ranks the spans.
-        forward: Prompts run.
-        tokens: Tokens run.
-        backward: Prompts run backwards, one number a target.
-        unit: Of the scores.
+        forward: Number of forward passes, counted per prompt.
+        tokens: Tokens of these passes.
+        backward: Number of backward passes for each target.
+        unit: Unit of the scores.
         shared: Whether shared beginnings were run once.
-        quality: Columns of ``attribution_methods`` that only some methods fill, one value a target.
+        quality: Columns of ``attribution_methods`` that only some methods fill, one value per target.
     """
 
     scores: Mapping[Window, Tensor]

@@ -18,19 +18,19 @@ from elimtool.tasks.attribute.found import Found
 from elimtool.tasks.attribute.subject import Subject
 
 COMPLETE = 0.01
-"""Completeness error, as a share, at which integration ends."""
+"""Completeness error, as a share of the difference, at which integration ends."""
 NEGLIGIBLE = 1e-3
-"""The same in nats, where prompt and baseline hardly differ."""
+"""The same in nats, for prompts that hardly differ from their baseline."""
 POINTS = 3
-"""Gradients of one interval, at the nodes of Gauss-Legendre quadrature."""
+"""Gradients per interval, at the nodes of Gauss-Legendre quadrature."""
 FIRST = 8
 """Intervals to begin with."""
 BATCH_TOKENS = 512
-"""Tokens of one pass with gradients, whose activations are all held."""
+"""Most tokens of one pass with gradients, which holds all activations."""
 
 
 def gradient_x_input(subject: Subject) -> Found:
-    """Sum over a span's tokens of the gradient times what they put into the first block."""
+    """Score spans by gradient times input of the first block, summed over their tokens."""
     refuse_half(subject.model, "gradient-x-input")
     runs = InputGradients(subject.model, subject.one)
     scores = []
@@ -42,9 +42,9 @@ def gradient_x_input(subject: Subject) -> Found:
 
 
 def integrated_gradients(subject: Subject) -> Found:
-    """The gradient along a straight way from mean embeddings to the prompt's, times the way.
+    """Score spans by integrating the gradient on the straight path from mean embeddings to the prompt's.
 
-    Sinks, the token read and tokens of no span stay the prompt's own all the way.
+    Sinks, the token read and tokens of no span keep the prompt's embeddings all along the path.
     """
     refuse_half(subject.model, "integrated-gradients")
     runs = InputGradients(subject.model, subject.one)
@@ -68,16 +68,16 @@ def integrated_gradients(subject: Subject) -> Found:
 
 
 class Way:
-    """The straight way from a baseline to a prompt, integrated piece by piece.
+    """The straight path from a baseline to a prompt, integrated piece by piece.
 
     By the fundamental theorem of calculus the gradient's integral over a piece is the value at its end minus
     that at its beginning, so the error of every piece is known, and the worst one is halved until the sum is
     complete.
 
     Args:
-        runs: Gives gradients.
+        runs: Computes gradients and values.
         start: The baseline.
-        value: What is attributed.
+        value: The value to attribute.
     """
 
     def __init__(self, runs: InputGradients, start: Tensor, value: Value) -> None:
@@ -105,7 +105,7 @@ class Way:
         return float(self.total.sum()) - self.difference
 
     def integrate(self, most: int) -> None:
-        """Add pieces until the sum is complete, or so many gradients are taken."""
+        """Add pieces until the sum is complete, or ``most`` gradients are taken."""
         borders = [index / FIRST for index in range(FIRST + 1)]
         self._look(borders)
         self._add(list(pairwise(borders)))
@@ -122,24 +122,21 @@ class Way:
         return abs(float(self.pieces[piece].sum()) - (self.at[piece[1]] - self.at[piece[0]]))
 
     def _points(self, where: Sequence[float]) -> list[Tensor]:
-        """The inputs at some places of the way, as many together as fit into one pass."""
+        """Interpolate the inputs at some places of the path, as many together as fit into one pass."""
         each = max(1, BATCH_TOKENS // len(self.start))
         shares = torch.tensor(where, dtype=self.start.dtype, device=self.start.device)[:, None, None]
         return [self.start + some * self.step for some in torch.split(shares, each)]
 
     def _look(self, where: Sequence[float]) -> None:
-        for place, one in zip(
-            where,
-            torch.cat([self.runs.values(some, self.value) for some in self._points(where)]).tolist(),
-            strict=True,
-        ):
-            self.at[place] = one
+        values = torch.cat([self.runs.values(some, self.value) for some in self._points(where)])
+        self.at.update(zip(where, values.tolist(), strict=True))
 
     def _add(self, pieces: Sequence[tuple[float, float]]) -> None:
         where = [first + (last - first) * node for first, last in pieces for node in self.nodes]
         slopes = []
         for some in self._points(where):
             gradient = self.runs.at(some, self.value)
+            # per token, and float64 before the pieces are added: their errors decide when to stop
             slopes.append((gradient * self.step).sum(-1).double().cpu())
         along = torch.cat(slopes).reshape(len(pieces), POINTS, -1)
         for (first, last), part in zip(pieces, along, strict=True):
@@ -153,6 +150,6 @@ def _values(subject: Subject) -> list[Value]:
 
 
 def _by_span(subject: Subject, by_token: Tensor) -> Tensor:
-    """Attribution of tokens [tokens] summed over spans: float64 [spans]."""
+    """Sum attributions of tokens [tokens] over spans: float64 [spans]."""
     known = by_token.double().cpu()
     return torch.stack([known[list(span.tokens)].sum() for span in subject.spans])

@@ -1,4 +1,4 @@
-"""What ``elimtool attribute`` can be asked: methods, spans and how much work they may make."""
+"""Options of an attribution: methods, spans, and limits on their cost."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ METHODS = (
     "contextcite",
 )
 DEFAULT_METHODS = ("leave-one-out", "leave-one-out-masked", "contextcite")
-"""Both kinds of ablation and a surrogate: what finds the answer's span, for some dozen passes."""
+"""Both kinds of ablation and a surrogate: they find the answer's span in some dozen passes."""
 GRADIENTS = ("gradient-x-input", "integrated-gradients")
 """Methods that need float32 or float64."""
 FEWEST = 16
-"""Ablations from which on a surrogate may be fitted: four folds of four."""
+"""Fewest ablations to which a surrogate is fitted: four folds of four."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttributeOptions:
-    """How to attribute; the same for every prompt of a run.
+    """Options of an attribution, the same for every prompt of a run.
 
     Attributes:
         methods: Names of ``METHODS``; ``None`` for ``DEFAULT_METHODS``.
@@ -37,10 +37,10 @@ class AttributeOptions:
         position: Token whose prediction is attributed: ``last`` or an index from 0. Later ones are not run.
         sinks: Attention-sink rule as for a trace; sinks stay in place whatever is ablated.
         target_space: ``auto`` or ``exact``, see ``elimtool.model.targets.spaced``.
-        windows: Windows of layers that a knockout is told by, besides all layers.
-        ablations: Random ablations that contextcite fits.
-        steps: Gradients that integrated gradients may take of one target.
-        seed: Draws the random ablations.
+        windows: Number of layer windows to report knockouts for, besides all layers.
+        ablations: Number of random ablations that contextcite fits.
+        steps: Most gradients that integrated gradients take for one target.
+        seed: Seed for drawing the random ablations.
         errors: ``raise`` the first bad prompt, or keep it as a ``row`` with its error.
     """
 

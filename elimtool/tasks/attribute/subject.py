@@ -1,4 +1,4 @@
-"""One prompt made ready for attribution: its parts, what is scored, and runs of it without some parts."""
+"""Prepare a prompt for attribution: find its parts and what to score, and run it without some parts."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Subject:
-    """A prompt up to the token that is read, and its spans without what stays in place.
+    """A prompt up to the token that is read, with the spans that can be ablated.
 
     Attributes:
         model: The model.
-        whole: The prompt as it was asked, all of its tokens.
+        whole: The prompt with all of its tokens.
         one: The same up to the token that is read; its spans are the parts, without sinks and that token.
-        targets: What is scored.
-        foils: What targets are held against.
-        options: How to attribute.
-        notes: What the user should know.
-        prefix: The prompt's keys and values, where endings can go on from them.
-        base: Value of the whole prompt, one a target.
+        targets: Continuations to score.
+        foils: Continuations to contrast them with.
+        options: Options of the attribution.
+        notes: Remarks for the user.
+        prefix: The prompt's keys and values, if endings can go on from them.
+        base: Value of the whole prompt for each target.
     """
 
     model: Model
@@ -48,27 +48,27 @@ class Subject:
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """The parts."""
+        """The parts that can be ablated."""
         return self.one.spans
 
     @property
     def ids(self) -> list[int]:
-        """Tokens whose log-probabilities are read: the targets', then the foils'."""
+        """First tokens of the targets, then of the foils, whose log-probabilities are read."""
         return [one.token_id for one in (*self.targets, *self.foils)]
 
     def values(self, logprobs: Tensor) -> Tensor:
-        """Log-probabilities [rows, targets and foils] to values [rows, targets]: against foils, log-odds."""
+        """Turn log-probabilities [rows, tokens] into values [rows, targets]: log-odds if there are foils."""
         count = len(self.targets)
         if not self.foils:
             return logprobs
         return logprobs[:, :count] - logprobs[:, count:].logsumexp(-1, keepdim=True)
 
     def remaining(self, removed: Collection[int]) -> tuple[int, ...]:
-        """The prompt's ids without some positions."""
+        """The prompt's token ids without some positions."""
         return tuple(token for at, token in enumerate(self.one.token_ids) if at not in removed)
 
     def without(self, removals: Sequence[frozenset[int]]) -> tuple[Tensor, int]:
-        """Values [removals, targets] of the prompt without some tokens, and how many tokens were run."""
+        """Run the prompt without some tokens: values [removals, targets], and the number of tokens run."""
         rows = []
         for removed in removals:
             ids = self.remaining(removed)
@@ -83,8 +83,8 @@ def subject(model: Model, prompt: Prompt, options: AttributeOptions, *, share: b
     Args:
         model: The model, under no intervention.
         prompt: The prompt.
-        options: How to attribute.
-        share: Whether endings of it will be asked for.
+        options: Options of the attribution.
+        share: Whether endings of the prompt will be run, from its keys and values.
 
     Raises:
         ElimError: The prompt cannot be used, or has nothing to attribute to.
@@ -130,10 +130,10 @@ def _encoded(model: Model, prompt: Prompt, options: AttributeOptions) -> tuple[E
 
 
 def _parts(whole: Encoded, notes: list[str]) -> tuple[Span, ...]:
-    """The spans without sinks, the token read, and what was appended for the targets; empty ones left out.
+    """The spans without sinks, the token read and tokens appended for targets; empty ones are left out.
 
     Raises:
-        ElimError: Nothing is left.
+        ElimError: No span is left.
     """
     (at,) = whole.positions
     end = min(at, len(whole.token_ids) - whole.n_appended)
@@ -160,7 +160,7 @@ def _parts(whole: Encoded, notes: list[str]) -> tuple[Span, ...]:
 
 
 def _run_once(made: Subject, share: bool) -> Tensor:
-    """The logits [vocab] of the whole prompt, whose keys and values are kept where they will be used."""
+    """Compute the logits [vocab] of the whole prompt; keep its keys and values if they will be used."""
     model, one = made.model, made.one
     shortest = window(model)
     if share and model.shares_prefixes and (shortest is None or shortest >= len(one.token_ids)):
@@ -178,7 +178,7 @@ def _leader(model: Model, logits: Tensor, notes: list[str]) -> Target:
 
 
 def _check_targets(made: Subject) -> None:
-    """Refuse a contrast of one token with itself; say which targets are scored by their first token."""
+    """Refuse a contrast of a token with itself; note targets that are scored by their first token."""
     against = {foil.token_id: foil for foil in made.foils}
     for target in made.targets:
         if target.token_id in against:

@@ -1,4 +1,4 @@
-"""Score spans by a linear surrogate, fitted to what random ablations do to a target.
+"""Score spans by a linear surrogate, fitted to the effects of random ablations on a target.
 
 Source: ContextCite, Cohen-Wang et al. 2024 (arXiv 2409.00729): log-odds of the target after random removals
 of half of the parts, fitted by a LASSO whose weights are the attributions, and judged by the rank
@@ -18,16 +18,16 @@ from elimtool.tasks.attribute.options import FEWEST
 from elimtool.tasks.attribute.subject import Subject
 
 PENALTY = 0.01
-"""Weight of the L1 penalty, in standard deviations of what is fitted."""
+"""Weight of the L1 penalty, in standard deviations of the outcomes."""
 FOLDS = 4
 SWEEPS = 2000
-"""Proximal gradient steps at most."""
+"""Most proximal gradient steps."""
 
 Numbers = NDArray[np.float64]
 
 
 def contextcite(subject: Subject) -> Found:
-    """Weights of the surrogate; without foils in logits of the target's probability, with foils in nats."""
+    """Score spans by the weights of the surrogate: log-odds of the target, or nats against foils."""
     kept = subsets(len(subject.spans), subject.options.ablations, subject.options.seed)
     removals = [
         frozenset(
@@ -58,12 +58,12 @@ def contextcite(subject: Subject) -> Found:
 
 
 def subsets(parts: int, most: int, seed: int) -> NDArray[np.bool_]:
-    """Different subsets of parts, each part in with probability one half: [subsets, parts].
+    """Draw different subsets of parts, each part in with probability one half: [subsets, parts].
 
     Args:
-        parts: How many parts there are.
-        most: How many subsets; where there are no more than that, all of them in order.
-        seed: Draws them.
+        parts: Number of parts.
+        most: Number of subsets; if there are no more, all of them in order.
+        seed: Seed of the draw.
     """
     if parts < 31 and 2**parts <= most:
         return (np.arange(2**parts)[:, None] >> np.arange(parts) & 1).astype(bool)
@@ -76,15 +76,15 @@ def subsets(parts: int, most: int, seed: int) -> NDArray[np.bool_]:
 
 
 def log_odds(logprobs: Tensor) -> Tensor:
-    """log(p / (1 - p)) of log-probabilities; one that rounds to 1 counts as 1 - 1e-12."""
+    """Turn log-probabilities into log(p / (1 - p)); a probability that rounds to 1 counts as 1 - 1e-12."""
     safe = logprobs.clamp(max=-1e-12)
     return safe - torch.log(-torch.expm1(safe))
 
 
 def lasso(design: Numbers, outcomes: Numbers, penalty: float = PENALTY) -> tuple[Numbers, float]:
-    """Weights and intercept that minimise mean squared error / 2 + penalty x spread x sum of |weights|.
+    """Find weights and intercept that minimise mean squared error / 2 + penalty x spread x sum of |weights|.
 
-    Accelerated proximal gradient steps (FISTA, Beck and Teboulle 2009); a part that does nothing gets
+    Takes accelerated proximal gradient steps (FISTA, Beck and Teboulle 2009); a part without effect gets
     exactly 0.
 
     Args:
@@ -94,6 +94,7 @@ def lasso(design: Numbers, outcomes: Numbers, penalty: float = PENALTY) -> tuple
     """
     centre, level = design.mean(0), float(outcomes.mean())
     inputs, wanted = design - centre, outcomes - level
+    # largest eigenvalue of the Hessian: steps of its inverse cannot diverge
     steepest = float(np.linalg.norm(inputs, 2) ** 2) / len(inputs)
     threshold = penalty * float(wanted.std())
     weights = np.zeros(design.shape[1])
@@ -112,7 +113,7 @@ def lasso(design: Numbers, outcomes: Numbers, penalty: float = PENALTY) -> tuple
 
 
 def cross_validated(design: Numbers, outcomes: Numbers) -> tuple[float | None, float | None]:
-    """Rank correlation (mean over folds) and explained variance on ablations left out of the fit."""
+    """Compute rank correlation (mean over folds) and explained variance on ablations left out of the fit."""
     if len(design) < FEWEST or float(outcomes.std()) == 0:
         return None, None
     order = np.random.default_rng(0).permutation(len(design))

@@ -1,4 +1,4 @@
-"""The engine of many machines: shards through Ray actors, one model each; what dies is replaced."""
+"""Run shards on a Ray cluster, one model per actor; replace workers that die."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ PATIENCE = 120.0
 
 
 class Member:
-    """What runs in an actor: one worker, which loads its model when it is told to."""
+    """The actor: one worker, whose model ``load`` loads."""
 
     def load(self, source: ModelSource, trace: TraceOptions, batch: BatchOptions) -> None:
-        """Load the model; torch takes as many threads as the actor has CPUs."""
+        """Load the model, and let torch use as many threads as the actor has CPUs."""
         import torch
 
         from elimtool.tasks.batch.work import Worker
 
         torch.set_num_threads(max(1, int(batch.ray.cpus)))
         self.worker = Worker(source.load(), trace, batch)
-        gc.freeze()  # as LocalEngine does
+        gc.freeze()  # the model stays to the end: the garbage collector need not search it
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
-        """What ``run.json`` will say."""
+        """Make the manifest of the run."""
         return self.worker.manifest(prompts_sha256, facts, started)
 
     def do(self, shard: Shard, directory: Path, run: Manifest) -> tuple[Done, str]:
-        """Do a shard; also says on which node."""
+        """Measure a shard; also return the id of the node."""
         node = str(ray_module().get_runtime_context().get_node_id())
         return self.worker.do(shard, directory, run), node
 
 
 class RayEngine:
-    """Does shards on a Ray cluster.
+    """Measure shards on a Ray cluster.
 
     Args:
         source: How each worker loads the model.
         trace: What to measure.
-        batch: How; ``batch.ray`` says where.
+        batch: Options of the run; ``batch.ray`` names the cluster and the workers' resources.
 
     Attributes:
-        nodes: Shards done, by node.
-        lost: Workers that died.
+        nodes: Number of finished shards by node.
+        lost: Number of workers that died.
         idle: Workers that wait for a shard.
         ray: The package ``ray``, once it is connected.
     """
@@ -73,11 +73,11 @@ class RayEngine:
         self.idle: deque[Any] = deque()
 
     def start(self, directory: Path) -> None:
-        """Connect, check, start the workers and wait for the first.
+        """Connect, check the cluster, start the workers and wait for the first.
 
         Raises:
-            ElimError: Ray or the cluster is not there, is too small, does not see ``directory``, or a worker
-                cannot load the model.
+            ElimError: Ray is not installed; the cluster does not answer, is too small or does not see
+                ``directory``; or a worker cannot load the model.
         """
         self.ray = ray_module()
         self._ours = connect(self.ray, self.batch.ray.address)
@@ -92,12 +92,12 @@ class RayEngine:
                 raise _nobody()
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
-        """What ``run.json`` will say."""
+        """Ask a worker for the manifest of the run."""
         found: Manifest = self.ray.get(self.idle[0].manifest.remote(prompts_sha256, facts, started))
         return found
 
     def run(self, shards: Iterator[Shard], directory: Path, manifest: Manifest) -> Iterator[Done]:
-        """Do the shards as workers become free; a shard whose worker dies goes to another.
+        """Measure shards as workers become free; a shard whose worker dies goes to another.
 
         Raises:
             ElimError: A shard cannot be written, or no worker is left.
@@ -107,7 +107,7 @@ class RayEngine:
             yield from work.collect()
 
     def close(self) -> None:
-        """End the workers, and the connection if it was made here."""
+        """Stop the workers; disconnect unless the caller had connected before."""
         if self.ray is None or not self.ray.is_initialized():
             return
         for actor in (*self.idle, *self._starting.values()):
@@ -118,7 +118,7 @@ class RayEngine:
             self.ray.shutdown()
 
     def _hire(self) -> None:
-        """Start a worker; it is idle once its model is loaded."""
+        """Start a worker; ``welcome`` makes it idle once its model is loaded."""
         options = self.batch.ray
         made = self.ray.remote(Member).options(
             num_cpus=options.cpus, num_gpus=options.gpus, scheduling_strategy="SPREAD"
@@ -127,7 +127,7 @@ class RayEngine:
         self._starting[actor.load.remote(self.source, self.trace, self.batch)] = actor
 
     def welcome(self, wait: float) -> None:
-        """Take in workers whose model is loaded."""
+        """Make workers idle whose model is loaded, waiting at most ``wait`` seconds for one."""
         if not self._starting:
             return
         ready, _ = self.ray.wait(list(self._starting), timeout=wait)
@@ -136,7 +136,7 @@ class RayEngine:
             try:
                 self.ray.get(reference)
             except ElimError:
-                raise
+                raise  # a model that cannot be loaded here cannot be loaded by a new worker either
             except self.ray.exceptions.RayError:
                 self.dismiss(actor)
             else:
@@ -150,7 +150,7 @@ class RayEngine:
 
 
 class _Dispatch:
-    """The shards of one run on their way to workers and back."""
+    """Hand the shards of one run to workers, and collect the results."""
 
     def __init__(
         self, engine: RayEngine, shards: Iterator[Shard], directory: Path, manifest: Manifest
@@ -165,7 +165,7 @@ class _Dispatch:
         self.alive = time.monotonic()
 
     def hand_out(self) -> bool:
-        """Give every idle worker a shard; whether any shard is under way or waits."""
+        """Give every idle worker a shard; return whether any shard is under way or waits."""
         while self.engine.idle:
             shard = self.again.popleft() if self.again else next(self.shards, None)
             if shard is None:
@@ -175,7 +175,7 @@ class _Dispatch:
         return bool(self.flying or self.again)
 
     def collect(self) -> Iterator[Done]:
-        """Wait a moment for workers; yields the shards they finished."""
+        """Wait up to a second, and yield the shards that workers finished."""
         engine, ray = self.engine, self.engine.ray
         engine.welcome(0 if self.flying else 1.0)
         if self.flying or engine.idle:
@@ -203,12 +203,11 @@ class _Dispatch:
         if tried < self.engine.batch.ray.attempts:
             self.again.append(shard)
             return
-        kept = frozenset(self.manifest.config["tables"])  # type: ignore[index, call-overload, arg-type]
-        yield give_up(shard, self.directory, self.manifest, kept, _shorter(error, tried))
+        yield give_up(shard, self.directory, self.manifest, _shorter(error, tried))
 
 
 def _shorter(error: Exception, tried: int) -> Exception:
-    """Ray's error with the first line of its message, and how often the shard was tried."""
+    """Shorten Ray's message to its first line; the class keeps its name, which becomes ``error_type``."""
     first = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
     kind = type(error).__name__
     named: type[Exception] = type(kind, (Exception,), {})

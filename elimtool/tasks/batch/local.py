@@ -1,4 +1,4 @@
-"""The engine of one machine: shards through one worker in this process."""
+"""Run shards in this process, one after another."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """What does shards: in this process, or on a cluster."""
+    """Measures shards, in this process or on a cluster."""
 
     def start(self, directory: Path) -> None:
-        """Load what is needed, and check that the work can be done."""
+        """Load the model, and check that shards can be measured and written to ``directory``."""
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
-        """What ``run.json`` will say."""
+        """Make the manifest of the run."""
 
     def run(self, shards: Iterator[Shard], directory: Path, manifest: Manifest) -> Iterator[Done]:
-        """Do the shards; they may be finished in any order."""
+        """Measure shards; they may be finished in any order."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release the workers."""
 
 
 class LocalEngine:
-    """Does shards one after another with one model.
+    """Measure shards with one model.
 
     Args:
         model: The model, or how to load it.
         trace: What to measure.
-        batch: How.
-        say: Told what is being waited for.
+        batch: Options of the run.
+        say: Called with a line of text when something slow begins.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LocalEngine:
         """Load the model.
 
         Raises:
-            ElimError: It cannot be found or loaded.
+            ElimError: The model cannot be found or loaded.
         """
         del directory
         from elimtool.tasks.batch.work import Worker
@@ -66,14 +66,14 @@ class LocalEngine:
         model = self.model.load(self.say) if isinstance(self.model, ModelSource) else self.model
         self.worker = Worker(model, self.trace, self.batch)
         self.thaw = gc.get_freeze_count() == 0
-        gc.freeze()  # what is there by now stays to the end: no search for cyclic garbage goes through it
+        gc.freeze()  # the model stays to the end: the garbage collector need not search it
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
-        """What ``run.json`` will say."""
+        """Make the manifest of the run."""
         return self.worker.manifest(prompts_sha256, facts, started)
 
     def run(self, shards: Iterator[Shard], directory: Path, manifest: Manifest) -> Iterator[Done]:
-        """Do the shards in order.
+        """Measure shards in order.
 
         Raises:
             ElimError: A shard cannot be written.
@@ -82,6 +82,6 @@ class LocalEngine:
             yield self.worker.do(shard, directory, manifest)
 
     def close(self) -> None:
-        """Let Python search through all objects again, but where somebody else had frozen some."""
+        """Undo ``gc.freeze``, unless the caller had frozen objects of its own."""
         if self.thaw:
             gc.unfreeze()

@@ -1,10 +1,10 @@
-"""Measures one shard: its prompts through the measuring loop, failures as rows, all in input order."""
+"""Measure one shard: all tables in input order, prompts that failed as error rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +16,7 @@ from elimtool.engine.loop import Passes, free_memory
 from elimtool.engine.records import failed_row, prompt_row, unread_row
 from elimtool.engine.session import Session
 from elimtool.errors import ElimError
+from elimtool.files.rows import Row
 from elimtool.model.memory import out_of_memory
 from elimtool.model.view import Encoded
 from elimtool.prompts.prompt import Prompt
@@ -30,20 +31,20 @@ if TYPE_CHECKING:
     from elimtool.run.manifest import Manifest
 
 FIRST_SIZE = 32
-"""Prompts in one forward pass on a CPU; on a GPU twice, four times... as many are tried."""
+"""Prompts in one forward pass on a CPU; on a GPU, where the search for the largest size that fits starts."""
 
 LARGEST_SIZE = 512
-"""More prompts in one forward pass gain nothing."""
+"""Most prompts in one forward pass on a GPU, if ``batch_size`` is not given: more gain nothing."""
 
 
 @dataclass
 class MeasuredShard:
-    """One shard's tables and what it took.
+    """Tables of one shard, and counts for its marker.
 
     Attributes:
-        tables: Every kept table by name, rows in input order.
-        prompts: Records of the shard.
-        errors: Records that are error rows.
+        tables: Kept tables by name, rows in input order.
+        prompts: Number of records.
+        errors: Number of error rows.
         tokens: Tokens of the prompts that were measured.
         slots: Token slots of their forward passes, padding included.
         defects: Errors that no prompt explains.
@@ -58,13 +59,13 @@ class MeasuredShard:
 
 
 class Measurer:
-    """Measures shard after shard with one model.
+    """Measure shards with one model.
 
     Args:
         session: What to measure, and with which model.
-        targets: What prompts follow that name nothing of their own.
-        foils: Likewise.
-        batch_size: Prompts in one forward pass at most; ``None`` on a GPU finds out how many fit.
+        targets: Continuations to follow, for prompts that name none of their own.
+        foils: Continuations to contrast them with, likewise.
+        batch_size: Prompts in one forward pass at most; ``None`` finds how many fit on a GPU.
     """
 
     def __init__(
@@ -81,10 +82,10 @@ class Measurer:
         self.batch_size = FIRST_SIZE if batch_size is None and cpu else batch_size
 
     def measure(self, shard: Shard, manifest: Manifest) -> MeasuredShard:
-        """Measure one shard; whatever is wrong with a prompt becomes its row in ``prompts``.
+        """Measure one shard; a prompt that cannot be used or measured becomes an error row.
 
         Raises:
-            ElimError: Two prompts of the shard have one id once they are rendered.
+            ElimError: Two prompts of the shard have the same id once they are rendered.
         """
         defects = Defects()
         found = [self._encode(record, defects) for record in shard.records]
@@ -100,8 +101,9 @@ class Measurer:
                 self.batch_size = find_size(self.session, usable, defects)
             passes.run(usable, self.batch_size, little=0)  # a shard has enough prompts of like length
         pairs = list(zip(shard.records, found, strict=True))
-        tables = self._tables(passes, usable, [_row(*one, {})["prompt_id"] for one in pairs], manifest)
-        rows = [_row(*one, passes.failed) for one in pairs]
+        tables = self._tables(passes, usable, [record_row(*one)["prompt_id"] for one in pairs], manifest)
+        # only now: judging may fail for prompts that were measured
+        rows = [record_row(*one, passes.failed) for one in pairs]
         tables["prompts"] = TABLES["prompts"].from_rows(rows)
         errors = sum(row["status"] == "error" for row in rows)
         return MeasuredShard(tables, len(rows), errors, passes.tokens, passes.slots, defects)
@@ -113,14 +115,14 @@ class Measurer:
             return self.session.encode(with_defaults(record.prompt, self.targets, self.foils))
         except ElimError as error:
             return error
-        except Exception as error:  # a tokenizer may fail in any way at one text: the others go on
+        except Exception as error:  # a tokenizer may fail in any way on one text: the others go on
             defects.add(error)
             return error
 
     def _tables(
         self, passes: Passes, usable: Sequence[Encoded], ids: Sequence[str], manifest: Manifest
     ) -> dict[str, pa.Table]:
-        """All kept tables but ``prompts``, without the prompts that failed."""
+        """Make all kept tables but ``prompts``, without the prompts that failed."""
         run = Run.from_tables(manifest, passes.tables(ids, self.session.measured))
         left = [one for one in usable if one.prompt_id not in passes.failed]
         run = judge(self.session, run, left, passes.fail)
@@ -132,8 +134,14 @@ class Measurer:
         }
 
 
-def _row(record: Record, one: Encoded | Exception, failed: dict[str, Exception]) -> dict[str, Any]:
-    """The record's row in ``prompts``."""
+def record_row(record: Record, one: Encoded | Exception, failed: Mapping[str, Exception] = {}) -> Row:
+    """Make the record's row of ``prompts``.
+
+    Args:
+        record: A record of the prompt file.
+        one: Its prompt as the model sees it, or why there is none.
+        failed: Prompts whose measurement failed, by id.
+    """
     if not isinstance(record.prompt, Prompt):
         return unread_row(record.prompt_id or "", record.text, record.prompt)
     if isinstance(one, Encoded):
@@ -145,17 +153,16 @@ def _row(record: Record, one: Encoded | Exception, failed: dict[str, Exception])
 def find_size(
     session: Session, encoded: Sequence[Encoded], defects: Defects, largest: int = LARGEST_SIZE
 ) -> int:
-    """Double the number of prompts in a forward pass, the longest of them, until memory is full.
+    """Find how many prompts fit into one forward pass, by doubling their number until memory is full.
 
     Args:
         session: What is measured.
-        encoded: Prompts of a shard.
-        defects: Takes a failure that memory does not explain.
-        largest: Where to stop.
+        encoded: Prompts of a shard; the longest are tried.
+        defects: Records a failure that is not for lack of memory.
+        largest: Size at which to stop.
 
     Returns:
-        Half of the last number that fit, since prompts of later shards may be longer; ``largest`` where all
-        did.
+        Half of the last size that fit, since prompts of later shards may be longer; ``largest`` if all did.
     """
     longest = sorted(encoded, key=lambda one: -len(one.token_ids))
     size = FIRST_SIZE

@@ -1,4 +1,4 @@
-"""Merge the directories of ``--shard i/n`` into one run: the same files as of a run in one piece."""
+"""Merge the slices of a run that several processes worked on into one run directory."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from elimtool.errors import ElimError
-from elimtool.files.writing import sync_directory, write_text, writing
+from elimtool.files.writing import sync_directory, writing
 from elimtool.run import layout
 from elimtool.tasks.batch.options import Slice
+from elimtool.tasks.batch.run import BatchProgress
 from elimtool.tasks.batch.state import Done, Plan, State, differences, prepare
 
 
 def merge(directories: Sequence[Path], out: Path, overwrite: bool = False) -> int:
-    """Join the slices of one run.
-
-    Parts are linked where the file system can, else copied.
+    """Join the slices of one run; the files are those of a run in one piece.
 
     Args:
         directories: One finished directory for every slice, in any order.
         out: The directory to make.
-        overwrite: Remove the run that is there first.
+        overwrite: Replace a run in ``out``.
 
     Returns:
         Number of prompts.
 
     Raises:
-        ElimError: A slice is missing, comes twice, is not finished, or is of another run.
+        ElimError: A slice is missing, given twice, not finished, or part of another run.
     """
     states = [State(directory) for directory in directories]
     plans = [state.plan() for state in states]
@@ -48,15 +47,14 @@ def merge(directories: Sequence[Path], out: Path, overwrite: bool = False) -> in
             for name in done.rows:
                 _link(directory / name / layout.part_name(index), out / name / layout.part_name(index))
             merged.mark(done)
-        _finish(merged, plans[0], [done for _, done in markers.values()])
-    return sum(done.prompts for _, done in markers.values())
+        shards = BatchProgress(shards={index: done for index, (_, done) in markers.items()})
+        merged.finish(plans[0].manifest, shards.summed("rows"))
+    return shards.prompts
 
 
 def _check(directories: Sequence[Path], plans: Sequence[Plan]) -> None:
-    first = plans[0].manifest.model_dump(exclude={"started", "finished", "counts"})
     for directory, plan in zip(directories[1:], plans[1:], strict=True):
-        other = plan.manifest.model_dump(exclude={"started", "finished", "counts"})
-        if found := differences(first, other):
+        if found := differences(plans[0].compared, plan.compared):
             name, old, new = found[0]
             raise ElimError(
                 f"{directory} belongs to another run than {directories[0]}: {name} is {new!r}, not {old!r}",
@@ -78,18 +76,8 @@ def _link(source: Path, destination: Path) -> None:
         destination.unlink(missing_ok=True)
         try:
             os.link(source, destination)
-        except OSError:
+        except OSError:  # another file system, or one without hard links
             temporary = destination.with_name(f".{destination.name}.0.tmp")
             shutil.copyfile(source, temporary)
             temporary.replace(destination)
         sync_directory(destination.parent)
-
-
-def _finish(state: State, plan: Plan, done: Sequence[Done]) -> None:
-    counts: dict[str, int] = {}
-    for one in done:
-        for name, rows in one.rows.items():
-            counts[name] = counts.get(name, 0) + rows
-    path = state.directory / layout.MANIFEST
-    with writing(path):
-        write_text(path, plan.manifest.finish(counts).to_json())

@@ -1,4 +1,4 @@
-"""How a prompt file is worked through, as opposed to what is measured."""
+"""Options of a batch: how a prompt file is worked through, as opposed to what is measured."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ SHARD_SIZE = 256
 
 
 def single_heads(asked: bool | None, tables: Collection[str] | None) -> bool | None:
-    """Whether a batch looks at single heads: over a whole file only where they are asked for.
+    """Decide whether a batch measures single heads: over a whole file only on request.
 
     Args:
-        asked: What the user says of them, if anything.
+        asked: The user's choice, if any.
         tables: The tables that the user names, if any.
 
     Returns:
-        What ``TraceOptions.heads`` takes.
+        A value for ``TraceOptions.heads``.
     """
     return False if asked is None and HEADS.isdisjoint(tables or ()) else asked
 
 
 @dataclass(frozen=True, slots=True)
 class MostErrors:
-    """How many prompts may fail before a run stops: a number, or a share of those done."""
+    """Limit on failed prompts above which a run stops: a number, or a share of the prompts done."""
 
     number: int | None = None
     share: float | None = None
@@ -38,7 +38,7 @@ class MostErrors:
         """Read ``N`` or ``P%``; ``None`` for no limit.
 
         Raises:
-            ElimError: Neither of the two.
+            ElimError: The text has neither form.
         """
         if text is None:
             return cls()
@@ -49,7 +49,7 @@ class MostErrors:
         raise ElimError(f"`max_errors` must be a number such as 20, or a share such as 5%, got '{text}'")
 
     def exceeded(self, errors: int, done: int) -> bool:
-        """Whether so many errors among so many prompts are too many."""
+        """Whether ``errors`` among ``done`` prompts are too many."""
         if self.number is not None:
             return errors > self.number
         return self.share is not None and errors > self.share * done
@@ -57,7 +57,7 @@ class MostErrors:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The shards of one process of several: those whose number leaves ``index`` when divided by ``count``."""
+    """The shards that one of several processes works on: those with ``shard % count == index``."""
 
     index: int = 0
     count: int = 1
@@ -67,7 +67,7 @@ class Slice:
         """Read ``i/n`` with i from 0.
 
         Raises:
-            ElimError: Not of this form, or out of range.
+            ElimError: The text has another form, or i is out of range.
         """
         if text is None:
             return cls()
@@ -87,14 +87,14 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class RayOptions:
-    """Where the Ray engine runs, and with how much of it.
+    """Which Ray cluster to use, and how much of it.
 
     Attributes:
-        address: ``HOST:PORT`` or ``auto``; ``None`` for a cluster that is there, else this machine.
-        actors: Workers, one model each; ``None`` for as many as fit the cluster.
-        cpus: CPUs of each.
-        gpus: GPUs of each.
-        attempts: How often a shard is tried on workers that die before its prompts become error rows.
+        address: ``HOST:PORT`` or ``auto``; ``None`` for a cluster that is running, else this machine.
+        actors: Number of workers, one model each; ``None`` for as many as fit the cluster.
+        cpus: CPUs per worker.
+        gpus: GPUs per worker.
+        attempts: Times that a shard is tried on workers that die before its prompts become error rows.
     """
 
     address: str | None = None
@@ -118,12 +118,12 @@ class BatchOptions:
 
     Attributes:
         shard_size: Records in a shard, which becomes one part of each table.
-        batch_size: Prompts in one forward pass at most; ``None`` to find out.
-        max_errors: When to stop early.
+        batch_size: Prompts in one forward pass at most; ``None`` to choose by device and memory.
+        max_errors: Failed prompts above which the run stops.
         dedupe: Keep the first of several records with one id, instead of refusing them.
         slice: The shards to work on.
-        targets: What prompts follow that name nothing of their own.
-        foils: Likewise.
+        targets: Continuations to follow, for prompts that name none of their own.
+        foils: Continuations to contrast them with, likewise.
         engine: ``local`` or ``ray``.
         ray: Options of the Ray engine.
     """

@@ -1,9 +1,10 @@
-"""A prompt file cut into shards, in input order, as it is read; ids that come twice are found on disk."""
+"""Cut a prompt file into shards as it is read, and find ids that occur twice in bounded memory."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,7 +15,7 @@ CHUNK = 1000
 """Records whose ids are looked up together."""
 
 CACHE_KIB = 32 * 1024
-"""Memory that the table of ids takes at most; the rest of it is a temporary file."""
+"""Most memory that the table of ids takes; the rest is in a temporary file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +36,15 @@ class Ids:
         self._db.execute("CREATE TABLE ids (key BLOB PRIMARY KEY, line INTEGER) WITHOUT ROWID")
 
     def add(self, records: Sequence[Record]) -> list[int | None]:
-        """Remember some records.
+        """Add records.
 
         Returns:
-            For each, the line of the earlier record with its id; ``None`` for the first of its id.
+            For each, the line of the first record with the same id; ``None`` if it is the first.
         """
         rows = [(record.key, record.line) for record in records]
         before = self._db.total_changes
         self._db.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?)", rows)
-        if self._db.total_changes - before == len(rows):
+        if self._db.total_changes - before == len(rows):  # all new, the usual case: no look-ups
             return [None] * len(rows)
         first = [
             self._db.execute("SELECT line FROM ids WHERE key = ?", row[:1]).fetchone()[0] for row in rows
@@ -58,7 +59,7 @@ class Ids:
 def shards(records: Iterable[Record], size: int, dedupe: bool = False) -> Iterator[Shard]:
     """Cut records into shards of ``size``, the last one shorter.
 
-    With ``dedupe``, a record whose id an earlier one has is left out of its shard, which is shorter then.
+    With ``dedupe``, records whose id occurred before are left out after the cut, so shards do not shift.
     """
     rest, index = iter(records), 0
     ids = Ids() if dedupe else None
@@ -76,20 +77,18 @@ def shards(records: Iterable[Record], size: int, dedupe: bool = False) -> Iterat
 
 
 def count_distinct(records: Iterable[Record], name: str, dedupe: bool = False) -> int:
-    """Read all records and count those that remain.
+    """Count the records with different ids.
 
     Raises:
-        ElimError: Two records have one id, unless ``dedupe``; the message names both lines.
+        ElimError: Two records have the same id, unless ``dedupe``; the message names both lines.
     """
-    rest, ids, count = iter(records), Ids(), 0
-    try:
+    rest, count = iter(records), 0
+    with closing(Ids()) as ids:
         while chunk := list(islice(rest, CHUNK)):
             earlier = ids.add(chunk)
             count += earlier.count(None)
             if not dedupe:
                 _refuse(chunk, earlier, name)
-    finally:
-        ids.close()
     return count
 
 

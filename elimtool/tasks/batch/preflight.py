@@ -1,4 +1,4 @@
-"""Checks of a Ray cluster before anything waits for it: reachable, large enough, sees the run directory."""
+"""Check a Ray cluster before a run: it answers, is large enough, and sees the run directory."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from elimtool.run import layout
 from elimtool.tasks.batch.options import RayOptions
 
 REACHED_WITHIN = 5.0
-"""Seconds in which an address has to answer."""
+"""Seconds within which an address must answer."""
 
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
-"""How a client of gRPC, which Ray's head speaks, begins: HTTP/2's preface and empty settings (RFC 9113)."""
+"""First bytes of a gRPC client, as Ray's head node expects: HTTP/2's preface, empty settings (RFC 9113)."""
 SETTINGS = 4
-"""Kind of the frame with which a server of HTTP/2 begins."""
+"""Type of the first frame that an HTTP/2 server sends."""
 
 SEEN_WITHIN = 60.0
-"""Seconds in which every node has to say whether it sees the run directory."""
+"""Seconds within which every node must say whether it sees the run directory."""
 
 
 def ray_module() -> Any:
-    """The package ``ray``.
+    """Import the package ``ray``.
 
     Raises:
         ElimError: It is not installed.
@@ -42,12 +42,12 @@ def ray_module() -> Any:
 
 
 def connect(ray: Any, address: str | None, within: float = REACHED_WITHIN) -> bool:
-    """Connect to a cluster, or start one on this machine; whether the connection is new.
+    """Connect to a cluster, or start one on this machine; return whether the connection is new.
 
     Args:
         ray: The package.
         address: HOST:PORT, ``auto``, or ``None`` to start one where none is known.
-        within: Seconds in which an address has to answer.
+        within: Seconds within which the address must answer.
 
     Raises:
         ElimError: There is no such cluster, or it does not answer.
@@ -71,7 +71,7 @@ def connect(ray: Any, address: str | None, within: float = REACHED_WITHIN) -> bo
 
 
 def _find(ray: Any, address: str | None) -> str | None:
-    """HOST:PORT of the cluster meant; ``None`` to start one here."""
+    """Find HOST:PORT of the cluster; ``None`` to start one here."""
     if address is not None and address != "auto":
         if not re.fullmatch(r"[^:/\s]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", address):
             raise ElimError(f"`address` must be auto or HOST:PORT, got '{address}'")
@@ -88,7 +88,7 @@ def _find(ray: Any, address: str | None) -> str | None:
 def _last_started(ray: Any) -> str | None:
     try:
         found: str | None = ray._private.utils.read_ray_address()
-    except AttributeError:
+    except AttributeError:  # a private function, which another release of Ray may lack
         return None
     return found
 
@@ -112,16 +112,16 @@ def _reach(address: str, within: float) -> None:
 
 
 def _speaks_grpc(link: socket.socket) -> bool:
-    """Whether a server answers as one of gRPC does; to any other, ``ray.init`` would wait for minutes."""
+    """Whether a server speaks gRPC; for any other, ``ray.init`` would wait for minutes."""
     link.sendall(GREETING)
     head = b""
     while len(head) < 4 and (more := link.recv(4 - len(head))):
         head += more
-    return len(head) == 4 and head[3] == SETTINGS
+    return len(head) == 4 and head[3] == SETTINGS  # a frame begins with 3 bytes of length and one of type
 
 
 def capacity(ray: Any, options: RayOptions) -> int:
-    """How many actors to start.
+    """Decide how many actors to start.
 
     Raises:
         ElimError: The nodes have no room for one actor, or for as many as were asked for.
@@ -149,10 +149,10 @@ def _fits(resources: dict[str, float], options: RayOptions) -> int:
 
 
 def check_visible(ray: Any, directory: Path) -> None:
-    """Make sure that every node that may get a worker sees the run directory.
+    """Check that every node that may get a worker sees the run directory.
 
     Raises:
-        ElimError: One does not; the message names it.
+        ElimError: A node does not; the message names it.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -170,23 +170,21 @@ def check_visible(ray: Any, directory: Path) -> None:
             for node in nodes
         }
         ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=SEEN_WITHIN)
-        blind = [asked[one]["NodeManagerAddress"] for one in ready if not _answer(ray, one)]
-        blind += [asked[one]["NodeManagerAddress"] for one in late]
+        blind = [asked[one] for one in (*(one for one in ready if not _answer(ray, one)), *late)]
     finally:
         token.unlink()
     if blind:
         raise ElimError(
-            f"the Ray node {blind[0]} does not see {directory}",
+            f"the Ray node {blind[0]['NodeManagerAddress']} does not see {directory}",
             "choose a `directory` on a file system that all nodes share",
         )
 
 
 def _answer(ray: Any, asked: Any) -> bool:
-    """What a node said; a node that died since it was listed gets no worker, so it has nothing to see."""
-    gone = (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError)
+    """Get a node's answer; one that died since it was listed counts as seeing, as it gets no worker."""
     try:
         return bool(ray.get(asked))
-    except gone:
+    except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
         return True
 
 

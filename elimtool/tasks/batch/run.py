@@ -1,4 +1,4 @@
-"""Trace a prompt file to a run directory: plan, work through shards, resume, stop early, finish."""
+"""Trace a prompt file to a run directory shard by shard, and resume an interrupted run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError, Exit
-from elimtool.files.writing import DiskFull, write_text, writing
+from elimtool.files.writing import DiskFull
 from elimtool.run import layout
 from elimtool.run.manifest import utc_now
 from elimtool.tasks.batch.options import BatchOptions
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 TOTAL = "total.json"
 FIRST_WAIT = 1.0
-"""Seconds that the first shard waits for the look ahead over a large file."""
+"""Seconds that the first shard waits for the scan of a large file, which may refuse the file."""
 
 
 @dataclass
@@ -37,9 +37,9 @@ class BatchProgress:
     """How far a run is.
 
     Attributes:
-        total: Prompts in all; ``None`` until they are counted.
+        total: Number of prompts; ``None`` until they are counted.
         resumed: Prompts that earlier runs of the command finished.
-        shards: Markers of all finished shards.
+        shards: Markers of the finished shards by index.
     """
 
     total: int | None = None
@@ -48,17 +48,17 @@ class BatchProgress:
 
     @property
     def prompts(self) -> int:
-        """Prompts finished, error rows included."""
+        """Number of finished prompts, error rows included."""
         return sum(one.prompts for one in self.shards.values())
 
     @property
     def errors(self) -> int:
-        """Error rows."""
+        """Number of error rows."""
         return sum(one.errors for one in self.shards.values())
 
     @property
     def tokens(self) -> int:
-        """Tokens measured."""
+        """Number of tokens measured."""
         return sum(one.tokens for one in self.shards.values())
 
     @property
@@ -68,7 +68,7 @@ class BatchProgress:
         return 1 - self.tokens / slots if slots else 0.0
 
     def summed(self, what: str) -> dict[str, int]:
-        """``rows`` or ``size`` of all shards by table, or ``defects`` by kind."""
+        """Sum a field over all shards: ``rows`` or ``size`` by table, or ``defects`` by kind."""
         found: dict[str, int] = {}
         for one in self.shards.values():
             for name, number in getattr(one, what).items():
@@ -88,18 +88,18 @@ def run(
     overwrite: bool = False,
     report: Report | None = None,
 ) -> BatchProgress:
-    """Work through a prompt file, or go on where an earlier run of the same command stopped.
+    """Trace a prompt file, or go on where an earlier run of the same command stopped.
 
     Args:
         file: The prompts.
         directory: The run directory; made if need be.
-        engine: What does the shards.
-        options: How.
-        overwrite: Remove the run that is there first.
-        report: Told how far the run is, after every shard.
+        engine: Measures the shards.
+        options: Options of the run.
+        overwrite: Replace a run in the directory.
+        report: Called after every shard.
 
     Returns:
-        How it ended: every prompt finished.
+        The progress at the end, with every prompt finished.
 
     Raises:
         ElimError: The file, the directory or an option cannot be used; the disk is full; too many prompts
@@ -159,7 +159,7 @@ def _run(work: _Work) -> BatchProgress:
 
 
 def _begin(work: _Work) -> Manifest:
-    """Keep the plan, or compare it with the one that is there."""
+    """Store the plan, or compare it with the stored one."""
     options = work.options
     manifest = work.engine.manifest(work.file.sha256(), {"format": work.file.format}, utc_now())
     facts: dict[str, Any] = {
@@ -181,12 +181,12 @@ def _pending(work: _Work, standing: BatchProgress) -> Iterator[Shard]:
 
 
 def _count(work: _Work, standing: BatchProgress) -> None:
-    """Take over what the look ahead has counted: the prompts of this slice."""
+    """Work out the number of prompts of this slice, once the scan has counted all."""
     if standing.total is not None or work.scan.total is None:
         return
     size, part = work.options.shard_size, work.options.slice
     if work.options.dedupe and part.count > 1:
-        return  # shards are of unlike size: what they hold is known when they are done
+        return  # sizes of shards differ, and are known only when the shards are done
     whole, rest = divmod(work.scan.total, size)
     standing.total = size * len(range(part.index, whole, part.count)) + (rest if part.has(whole) else 0)
     work.state.keep(TOTAL, standing.total)
@@ -202,7 +202,7 @@ def _stop_early(options: BatchOptions, standing: BatchProgress) -> None:
 
 
 def _tell_defects(done: Done, told: set[str]) -> None:
-    """Log the traceback of each kind of defect once, whichever process met it."""
+    """Log the traceback of each kind of defect once, whichever process it occurred in."""
     for kind, text in done.tracebacks.items():
         if kind not in told:
             told.add(kind)
@@ -211,18 +211,14 @@ def _tell_defects(done: Done, told: set[str]) -> None:
 
 def _finish(state: State, standing: BatchProgress) -> None:
     state.sweep()  # a worker may have been killed on the way
-    path = state.directory / layout.MANIFEST
-    if path.exists():
-        return
-    manifest = state.plan().manifest.finish(standing.summed("rows"))
-    with writing(path):
-        write_text(path, manifest.to_json())
+    if not (state.directory / layout.MANIFEST).exists():
+        state.finish(state.plan().manifest, standing.summed("rows"))
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does: cleanly."""
-    if threading.current_thread() is not threading.main_thread():
+    """Make SIGTERM raise KeyboardInterrupt, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # others cannot set handlers
         yield
         return
 

@@ -1,7 +1,6 @@
-"""A look ahead over the whole prompt file while the first shards run: how many prompts, and is any id twice.
+"""Count the prompts of a whole file and find ids that occur twice, while the first shards run.
 
-A small file is read at once. A large one is read by a process of its own, so that the work begins without
-waiting for it.
+A small file is read at once, a large one by a process of its own, so that the work begins without waiting.
 """
 
 from __future__ import annotations
@@ -10,25 +9,26 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from elimtool.errors import ElimError, Exit
 from elimtool.prompts.file import PromptFile
 from elimtool.tasks.batch.plan import count_distinct
 
 AT_ONCE = 2**20
-"""Files of up to so many bytes are read before anything else is done."""
+"""Size in bytes up to which a file is read before anything else is done."""
 
 
 class Scan:
-    """The look ahead over one prompt file.
+    """The scan of one prompt file.
 
     Args:
         file: The prompt file.
-        dedupe: Whether a second record with an id is left out instead of refused.
+        dedupe: Whether later records with the same id are left out instead of refused.
         at_once: Bytes up to which a file is read before anything else is done.
 
     Raises:
-        ElimError: The file is small, and cannot be read to its end, has an id twice or no record.
+        ElimError: The file is small, and cannot be read to its end, has an id twice, or no record.
     """
 
     def __init__(self, file: PromptFile, dedupe: bool, at_once: int = AT_ONCE) -> None:
@@ -47,10 +47,10 @@ class Scan:
         )
 
     def check(self, wait: float | None = 0) -> None:
-        """See what the look ahead has found; afterwards ``total`` may be known.
+        """Set ``total`` if the scan has ended.
 
         Args:
-            wait: Seconds to wait for it; ``None`` for as long as it takes.
+            wait: Seconds to wait; ``None`` for as long as it takes.
 
         Raises:
             ElimError: The file cannot be read to its end, has an id twice, or no record.
@@ -68,7 +68,7 @@ class Scan:
         self._take(found["total"], self._name)
 
     def close(self) -> None:
-        """End the look ahead."""
+        """Stop the scan."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -81,13 +81,14 @@ class Scan:
 
 
 def main(path: str, kind: str, name: str, dedupe: str) -> None:
-    """What the process runs: prints the count, or what is wrong, as JSON."""
+    """Print the count, or what is wrong, as JSON; runs in the process of its own."""
     file = PromptFile(Path(path), kind)
     file.name = name
+    found: dict[str, Any]
     try:
         found = {"total": count_distinct(file.records(), name, dedupe == "1")}
     except ElimError as error:
-        found = {"message": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}  # type: ignore[dict-item]
+        found = {"message": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
     sys.stdout.write(json.dumps(found))
 
 

@@ -1,4 +1,4 @@
-"""What a run over a prompt file keeps beside its tables: its plan, a marker a finished shard, a lock."""
+"""Keep the state of a batch in its run directory: plan, a marker per finished shard, lock."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Done:
 
     Attributes:
         shard: Index of the shard.
-        prompts: Records of the shard.
-        errors: Those that are error rows.
+        prompts: Number of records.
+        errors: Number of error rows.
         tokens: Tokens of the prompts measured.
-        slots: Token slots of the forward passes.
-        seconds: Wall-clock time that it took.
+        slots: Token slots of the forward passes, padding included.
+        seconds: Wall-clock time.
         rows: Rows by table.
         size: Bytes by table.
-        defects: How often each kind of error was met that no prompt explains.
-        tracebacks: The first of each kind.
+        defects: Number of errors that no prompt explains, by kind.
+        tracebacks: Traceback of the first of each kind.
     """
 
     shard: int
@@ -51,15 +51,20 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run directory is for.
+    """The run that a directory was begun with.
 
     Attributes:
-        manifest: What is run, without times and counts.
-        facts: What the manifest does not hold: name and size of the input, slice, shard size, start.
+        manifest: What is run; neither finished nor counted.
+        facts: Name and size of the input, slice and shard size, which the manifest does not hold.
     """
 
     manifest: Manifest
     facts: Mapping[str, Any]
+
+    @property
+    def compared(self) -> dict[str, Any]:
+        """The manifest without times and counts: equal where two runs measure the same."""
+        return self.manifest.model_dump(exclude={"started", "finished", "counts"})
 
 
 class Busy(ElimError):
@@ -100,10 +105,10 @@ class State:
             ) from error
 
     def begin(self, plan: Plan) -> None:
-        """Keep the plan, or refuse a directory that was begun with another one.
+        """Store the plan, or refuse a directory that was begun with another one.
 
         Raises:
-            ElimError: The run in the directory differs; the message says in what.
+            ElimError: The run in the directory differs; the message says where.
         """
         if self.is_there:
             self._compare(plan)
@@ -113,8 +118,9 @@ class State:
             write_text(self.folder / PLAN, text + "\n")
 
     def _compare(self, plan: Plan) -> None:
-        old = self.plan()
-        differing = differences(_facts(old), _facts(plan))
+        # the key in backquotes is the name that the message gives to the slice
+        old, new = ({**one.compared, "`shard`": one.facts["slice"]} for one in (self.plan(), plan))
+        differing = differences(old, new)
         if differing:
             raise ElimError(
                 f"{self.directory} was begun with other {_named(differing)}",
@@ -122,7 +128,7 @@ class State:
             )
 
     def done(self) -> dict[int, Done]:
-        """Markers by shard; one that is damaged, or whose parts are gone, counts as missing."""
+        """Read the markers by shard; one that is damaged, or whose parts are gone, counts as missing."""
         found: dict[int, Done] = {}
         for path in self.folder.glob("shard-*.json"):
             try:
@@ -134,7 +140,7 @@ class State:
         return dict(sorted(found.items()))
 
     def mark(self, done: Done) -> None:
-        """Say that a shard's parts are on disk.
+        """Write the marker of a shard whose parts are on disk.
 
         Raises:
             ElimError: The disk is full or refuses.
@@ -144,10 +150,10 @@ class State:
             write_text(path, json.dumps(asdict(done)) + "\n")
 
     def sweep(self) -> None:
-        """Remove the half-written files of processes that were killed; no worker may be at work.
+        """Remove half-written files of processes that were killed; no worker may be running.
 
         Raises:
-            ElimError: The system refuses.
+            ElimError: A file cannot be removed.
         """
         with writing(self.directory):
             contents = layout.look(self.directory)
@@ -158,20 +164,31 @@ class State:
                 path.unlink(missing_ok=True)
 
     def keep(self, name: str, value: Any) -> None:
-        """Keep a small finding, such as the number of prompts, for later runs and for status."""
+        """Store a small value, such as the number of prompts, for later runs and for ``status``."""
         with writing(self.folder / name):
             write_text(self.folder / name, json.dumps(value) + "\n")
 
     def kept(self, name: str) -> Any:
-        """What ``keep`` kept; ``None`` if nothing."""
+        """Read what ``keep`` stored; ``None`` if nothing."""
         try:
             return json.loads((self.folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 
+    def finish(self, manifest: Manifest, rows: dict[str, int]) -> None:
+        """Write ``run.json``, which makes the directory a finished run.
+
+        Args:
+            manifest: The manifest, neither finished nor counted.
+            rows: Rows by table.
+        """
+        path = self.directory / layout.MANIFEST
+        with writing(path):
+            write_text(path, manifest.finish(rows).to_json())
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the directory for one process; a killed one lets go of it.
+        """Hold the directory for this process; the system releases the lock of a killed one.
 
         Raises:
             Busy: Another process holds it.
@@ -197,7 +214,7 @@ class State:
         """Whether a process is at work here.
 
         Raises:
-            ElimError: The lock cannot be written, without which nobody can tell.
+            ElimError: The lock cannot be written, so it is not known.
         """
         try:
             with self.locked():
@@ -207,10 +224,10 @@ class State:
 
 
 def prepare(directory: Path, overwrite: bool) -> State:
-    """Make a directory ready for a run, or to go on with one.
+    """Make a directory ready to begin or resume a run.
 
     Raises:
-        ElimError: It holds something else, or cannot be written.
+        ElimError: The directory holds something else, or cannot be written.
     """
     if not directory.parent.is_dir():
         raise ElimError(
@@ -248,13 +265,8 @@ def _check(directory: Path, overwrite: bool) -> None:
         )
 
 
-def _facts(plan: Plan) -> dict[str, Any]:
-    manifest = plan.manifest.model_dump(exclude={"started", "finished", "counts"})
-    return {**manifest, "`shard`": plan.facts["slice"]}
-
-
 def differences(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:
-    """Where two nested values differ: path, old value, new value."""
+    """List where two nested values differ: path, old value, new value."""
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for key in sorted(old.keys() | new.keys()):
@@ -267,7 +279,7 @@ _WORDS = {"config.prompts_sha256": "prompts", "weights_sha256": "weights", "toke
 
 
 def _named(differing: list[tuple[str, Any, Any]]) -> str:
-    """The differences in words; what follows from another one is left out."""
+    """Put the differences in words; those that follow from others are left out."""
     parts = []
     for name, old, new in differing:
         if name in _WORDS:

@@ -1,4 +1,4 @@
-"""How far a run directory is, read off its markers: in progress, interrupted, or finished."""
+"""Report how far a run is, from the markers in its directory."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from elimtool.errors import ElimError
 from elimtool.run import layout, open_run
-from elimtool.tasks.batch.run import TOTAL
+from elimtool.tasks.batch.run import TOTAL, BatchProgress
 from elimtool.tasks.batch.state import State
 
 
 def status(directory: Path) -> dict[str, Any]:
-    """What is known of a run.
+    """Report the state and the counts of a run.
 
     Returns:
         ``state`` (``running``, ``interrupted`` or ``finished``), ``model``, ``input``, ``started``,
-        ``finished``, ``prompts``, ``total`` (``None`` where it was not counted), ``errors``, ``tokens``,
+        ``finished``, ``prompts``, ``total`` (``None`` if not counted), ``errors``, ``tokens``,
         ``slice``, ``shards``, ``seconds`` (of work in shards) and ``bytes``; a run of ``trace`` lacks
         ``input``, ``tokens`` and these.
 
@@ -27,8 +27,8 @@ def status(directory: Path) -> dict[str, Any]:
     if not state.is_there:
         return _without_markers(directory)
     plan = state.plan()
-    done = state.done().values()
-    finished = _finished(directory)
+    progress = BatchProgress(shards=state.done())
+    finished = open_run(directory).manifest.finished if (directory / layout.MANIFEST).is_file() else None
     return {
         "run": str(directory),
         "state": "finished" if finished else "running" if state.is_locked() else "interrupted",
@@ -37,24 +37,18 @@ def status(directory: Path) -> dict[str, Any]:
         "slice": plan.facts["slice"],
         "started": plan.manifest.started,
         "finished": finished,
-        "prompts": sum(one.prompts for one in done),
+        "prompts": progress.prompts,
         "total": state.kept(TOTAL),
-        "errors": sum(one.errors for one in done),
-        "tokens": sum(one.tokens for one in done),
-        "shards": len(done),
-        "seconds": round(sum(one.seconds for one in done), 3),
-        "bytes": sum(sum(one.size.values()) for one in done),
+        "errors": progress.errors,
+        "tokens": progress.tokens,
+        "shards": len(progress.shards),
+        "seconds": round(sum(one.seconds for one in progress.shards.values()), 3),
+        "bytes": sum(progress.summed("size").values()),
     }
 
 
-def _finished(directory: Path) -> str | None:
-    if not (directory / layout.MANIFEST).is_file():
-        return None
-    return open_run(directory).manifest.finished
-
-
 def _without_markers(directory: Path) -> dict[str, Any]:
-    """A run of ``elimtool trace``: finished, or no run at all."""
+    """Report on a run of ``elimtool trace``, which is finished or no run at all."""
     try:
         run = open_run(directory)
     except ElimError as error:

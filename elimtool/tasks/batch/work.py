@@ -1,4 +1,4 @@
-"""One worker of a batch: a model that measures shards, writes their parts and marks them as done."""
+"""Measure shards with one model, write their parts and mark them as done."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from elimtool.engine.defects import Defects
 from elimtool.engine.options import TraceOptions
-from elimtool.engine.records import failed_row, prompt_row, unread_row
 from elimtool.engine.session import Session
 from elimtool.numerics import kernels
 from elimtool.run.schema import TABLES
 from elimtool.run.writer import write_part
-from elimtool.tasks.batch.measure import Measurer
+from elimtool.tasks.batch.measure import MeasuredShard, Measurer, record_row
 from elimtool.tasks.batch.options import BatchOptions
 from elimtool.tasks.batch.plan import Shard
 from elimtool.tasks.batch.state import Done, State
@@ -26,16 +26,16 @@ SIZE = "batch_size.json"
 
 
 class Worker:
-    """Does one shard after another with one model.
+    """Measures and writes shards with one model.
 
     Args:
         model: The model.
         trace: What to measure.
-        batch: How.
+        batch: Options of the run.
     """
 
     def __init__(self, model: Model, trace: TraceOptions, batch: BatchOptions) -> None:
-        # however little a slice holds: the rows of a run are alike
+        # whatever the size of a slice, so that all slices of a run give the same numbers
         compiled = model.device.type == "cpu" and kernels.usable(model.vocab)
         self.session = Session(model, trace, compiled=compiled)
         self.batch = batch
@@ -46,11 +46,11 @@ class Worker:
             prepare()
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
-        """What ``run.json`` will say of the run: the same on every worker.
+        """Make the manifest of the run, the same on every worker.
 
         Args:
-            prompts_sha256: Of the prompt file's bytes.
-            facts: Its format.
+            prompts_sha256: SHA-256 of the prompt file's bytes.
+            facts: Other keys of ``config``, such as the file's format.
             started: When the run began.
         """
         return self.session.manifest(
@@ -66,7 +66,7 @@ class Worker:
         )
 
     def do(self, shard: Shard, directory: Path, run: Manifest) -> Done:
-        """Measure a shard, write its parts and mark it; done again, it writes the same bytes.
+        """Measure a shard, write its parts and mark it; repeated, this writes the same bytes.
 
         Raises:
             ElimError: The disk is full or refuses.
@@ -79,52 +79,44 @@ class Worker:
         found = self.measurer.measure(shard, run)
         if known is None and self.measurer.batch_size is not None:
             state.keep(SIZE, self.measurer.batch_size)
-        size = {
-            name: write_part(directory, run, name, shard.index, table).stat().st_size
-            for name, table in found.tables.items()
-        }
-        done = Done(
-            shard=shard.index,
-            prompts=found.prompts,
-            errors=found.errors,
-            tokens=found.tokens,
-            slots=found.slots,
-            seconds=round(time.perf_counter() - started, 3),
-            rows={name: table.num_rows for name, table in found.tables.items()},
-            size=size,
-            defects=found.defects.counts,
-            tracebacks=found.defects.tracebacks,
-        )
-        state.mark(done)
-        return done
+        return _store(shard, directory, run, found, started)
 
 
-def give_up(shard: Shard, directory: Path, run: Manifest, kept: frozenset[str], error: Exception) -> Done:
-    """Write a shard that no worker could do: every prompt is an error row.
+def give_up(shard: Shard, directory: Path, run: Manifest, error: Exception) -> Done:
+    """Write a shard that no worker could measure: every prompt is an error row.
 
     Args:
         shard: The shard.
         directory: The run directory.
-        run: What is run.
-        kept: Tables of the run.
-        error: Why.
+        run: Manifest of the run.
+        error: The reason.
     """
-    from elimtool.errors import ElimError
-    from elimtool.prompts.prompt import Prompt
-
-    rows = []
-    for record in shard.records:
-        if isinstance(record.prompt, Prompt):
-            rows.append(failed_row(prompt_row(record.prompt, ElimError("")), error))
-        else:
-            rows.append(unread_row(record.prompt_id or "", record.text, record.prompt))
-    tables = {name: TABLES[name].schema.empty_table() for name in TABLES if name in kept}
+    started = time.perf_counter()
+    config: Any = run.config
+    rows = [record_row(record, error) for record in shard.records]
+    tables = {name: TABLES[name].schema.empty_table() for name in TABLES if name in config["tables"]}
     tables["prompts"] = TABLES["prompts"].from_rows(rows)
+    found = MeasuredShard(tables, len(rows), len(rows), 0, 0, Defects())
+    return _store(shard, directory, run, found, started)
+
+
+def _store(shard: Shard, directory: Path, run: Manifest, found: MeasuredShard, started: float) -> Done:
+    """Write the parts of a shard, then its marker: a marker says that the parts are on disk."""
     size = {
         name: write_part(directory, run, name, shard.index, table).stat().st_size
-        for name, table in tables.items()
+        for name, table in found.tables.items()
     }
-    counted = {name: table.num_rows for name, table in tables.items()}
-    done = Done(shard.index, len(rows), len(rows), 0, 0, 0.0, counted, size)
+    done = Done(
+        shard=shard.index,
+        prompts=found.prompts,
+        errors=found.errors,
+        tokens=found.tokens,
+        slots=found.slots,
+        seconds=round(time.perf_counter() - started, 3),
+        rows={name: table.num_rows for name, table in found.tables.items()},
+        size=size,
+        defects=found.defects.counts,
+        tracebacks=found.defects.tracebacks,
+    )
     State(directory).mark(done)
     return done

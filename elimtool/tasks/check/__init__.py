@@ -1,1 +1,1 @@
-"""Runs a model as a check file asks, judges it, and measures the noise of its numbers."""
+"""Run a model for a check file, judge it, and measure the noise floor of its numbers."""

@@ -1,4 +1,4 @@
-"""``elimtool check`` and ``elimtool.run_checks``: a check file in, the model run once, a report out."""
+"""Judge a model or a run by a check file: ``elimtool check`` and ``elimtool.run_checks``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 Retrace = Callable[[Collection[str], tuple[str, ...] | None], "Run"]
 
 STORY_TABLES = ("lens", "sampling", "sampling_targets", "survival", "components", "verdicts")
-"""Tables that the story of a failing prompt is told from."""
+"""Tables that the story of a failing prompt is made from."""
 
 
 def run_checks(
@@ -40,21 +40,21 @@ def run_checks(
     progress: Say | None = None,
     **loading: Any,
 ) -> Report:
-    """Run the model of a check file once, or take a run, and judge it.
+    """Judge the model of a check file, which is run once, or an existing run.
 
     Args:
         checks: The check file.
-        model: A loaded model, or a name that goes before the file's.
+        model: A loaded model, or a name that overrides the file's.
         run: A run or its directory, to be judged instead of running the model; needs no torch.
         only: Ids of the checks to judge; empty for all.
         baseline: File of the baseline, instead of the check file's.
-        update: ``all`` writes the baseline anew, ``new`` adds what it lacks.
-        strict: Warnings fail too.
+        update: ``all`` writes a new baseline, ``new`` adds missing values to it.
+        strict: Whether warnings fail too.
         against: Another run or its directory, whose values are compared prompt by prompt.
         batch_size: Prompts in one forward pass at most.
-        threads: Threads that torch computes with; ``None`` leaves them as they are.
+        threads: Number of threads that torch uses; ``None`` leaves it unchanged.
         progress: Called with a line of text when something slow begins.
-        loading: Other arguments of ``load_model`` that go before the file's: ``dtype``, ``device``, ...
+        loading: Other arguments of ``load_model`` that override the file's: ``dtype``, ``device``, ...
 
     Returns:
         A report: ``report.passed``, ``report.summary``, ``report.exit_code``.
@@ -80,12 +80,12 @@ def run_checks(
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """What a gate leaves behind.
+    """A report and the run that it judges.
 
     Attributes:
-        report: What was found.
-        run: The run that was judged.
-        retrace: Traces some prompts of it again, for more tables.
+        report: The report.
+        run: The run.
+        retrace: Traces some of its prompts again, for more tables.
     """
 
     report: Report
@@ -93,7 +93,7 @@ class Gated:
     retrace: Retrace
 
     def explained(self, name: str) -> Run:
-        """The first prompt that a check fails on, or its first prompt, measured as a whole.
+        """Trace the first prompt that a check fails on, or else its first prompt, with all tables.
 
         Args:
             name: Id of the check.
@@ -126,9 +126,9 @@ def gate(
     progress: Say | None = None,
     **loading: Any,
 ) -> Gated:
-    """``run_checks``, with the run that was judged; arguments and errors as there."""
+    """Do what ``run_checks`` does, and return also the judged run; arguments and errors as there."""
     started = time.monotonic()
-    only = (only,) if isinstance(only, str) else only
+    only = (only,) if isinstance(only, str) else only  # a str is a collection of its letters, too
     from elimtool.run import open_run
 
     read = read_checks(checks)
@@ -161,7 +161,7 @@ def _opened(run: Run | str | Path, model: Model | str | None) -> tuple[Run, Retr
 
 
 def only_prompts(run: Run, prompts: Collection[str]) -> Run:
-    """The run with the rows of some prompts alone."""
+    """Keep the rows of some prompts only."""
     import pyarrow.compute as pc
 
     from elimtool.run import Run
@@ -179,7 +179,7 @@ def _measured(
     progress: Say | None,
     loading: dict[str, Any],
 ) -> tuple[Run, Retrace]:
-    """Run the model once for all checks; what is wrong with the file is found before it is loaded."""
+    """Run the model once for all checks; errors of the check file are raised before it is loaded."""
     from elimtool.tasks.check import measure
     from elimtool.tasks.check.prompts import prompts_of
 
@@ -202,7 +202,7 @@ def _measured(
 
 
 def _told(report: Report, run: Run, retrace: Retrace) -> Report:
-    """The report with the stories of prompts that failed, for which these alone are traced again."""
+    """Add the stories of the failing prompts, which are traced again if the run lacks tables for them."""
     failing = failing_prompts(report)
     if not failing:
         return report

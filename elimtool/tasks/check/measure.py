@@ -28,16 +28,16 @@ def load(
     overrides: Mapping[str, Any],
     progress: Callable[[str], None] | None,
 ) -> Model:
-    """The model that a check file is judged by.
+    """Load the model that a check file is about.
 
     Args:
         checks: From ``read_checks``.
-        model: A loaded model, which is taken as it is, or a name that goes before the file's.
-        overrides: Fields of ``ModelSource`` that go before the file's.
+        model: A loaded model, which is returned as it is, or a name that overrides the file's.
+        overrides: Fields of ``ModelSource`` that override the file's.
         progress: Called with a line of text when something slow begins.
 
     Raises:
-        ElimError: The model cannot be had.
+        ElimError: The model cannot be loaded.
     """
     if model is not None and not isinstance(model, str):
         return model
@@ -49,7 +49,7 @@ def load(
 
 
 def options_of(checks: Checks, wanted: Collection[Check], batch_size: int) -> TraceOptions:
-    """What to measure for some checks.
+    """Choose what to measure for some checks.
 
     Raises:
         ElimError: A sampler chain, the lens or an intervention of the file is not valid.
@@ -86,13 +86,13 @@ def _ablation(checks: Checks, index: int) -> Ablate:
 
 
 def _beside(checks: Checks, name: str) -> str:
-    """A file beside the check file, or the name as it is."""
+    """The path of a file beside the check file, or the name as it is."""
     path = checks.beside(name)
     return str(path) if Path(name).suffix and path.is_file() else name
 
 
 def _position(checks: Checks) -> Any:
-    """The position that all checks of the file read, or all positions."""
+    """The position that all checks of the file read, or ``all`` if they differ."""
     default = checks.file.defaults.position
     asked = {default if check.position is None else check.position for check in checks.file.checks}
     return asked.pop() if len(asked) == 1 else "all"
@@ -111,7 +111,7 @@ def measure(model: Model, prompts: Sequence[Prompt], options: TraceOptions) -> R
 
 @contextmanager
 def threads(number: int | None) -> Iterator[None]:
-    """While open, torch computes with so many threads; ``None`` leaves them as they are."""
+    """Let torch use ``number`` threads within the context; ``None`` leaves them unchanged."""
     import torch
 
     before = torch.get_num_threads()

@@ -14,6 +14,7 @@ from elimtool.analysis.check.read import read_checks
 from elimtool.errors import ElimError
 from elimtool.prompts.prompt import Prompt
 from elimtool.tasks.check import measure
+from elimtool.tasks.check.api import only_prompts
 from elimtool.tasks.check.prompts import prompts_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 FILLER = "The text goes on and on, and none of it is about the question. "
 FILLER_TOKENS = 200
-"""Tokens, about, of the text beside which prompts are padded."""
+"""Approximate length of the text beside which prompts are padded."""
 
 
 def measure_noise(
@@ -39,17 +40,17 @@ def measure_noise(
 
     Args:
         checks: The check file.
-        model: A loaded model, or a name that goes before the file's.
+        model: A loaded model, or a name that overrides the file's.
         only: Ids of the checks; empty for all.
         baseline: File of the baseline, instead of the check file's.
         progress: Called with a line of text when something slow begins.
         loading: Other arguments of ``load_model``.
 
     Returns:
-        The file written, and what it says.
+        The path of the file written, and its contents.
 
     Raises:
-        ElimError: As ``run_checks``; or the file names no baseline to write it beside.
+        ElimError: As ``run_checks``; or the check file names no baseline.
     """
     read = read_checks(checks)
     path = Path(baseline) if baseline else read.baseline
@@ -79,9 +80,9 @@ def measure_noise(
 
 
 def variants(model: Model, prompts: Sequence[Prompt], options: TraceOptions) -> Iterator[tuple[str, Run]]:
-    """The same prompts under changes that should not matter, one after another."""
+    """Measure the same prompts under changes that should not matter."""
     for size in (2, 8, 32):
-        if size == 2 or size < 4 * len(prompts):
+        if size == 2 or size < 4 * len(prompts):  # much larger ones repeat one batch of all
             yield f"batch size {size}", measure.measure(model, prompts, replace(options, batch_size=size))
     for number in (1, 2, 4):
         with measure.threads(number):
@@ -91,24 +92,13 @@ def variants(model: Model, prompts: Sequence[Prompt], options: TraceOptions) -> 
 
 
 def _padded(model: Model, prompts: Sequence[Prompt], options: TraceOptions) -> Run:
-    """Each prompt in one batch with a long text, so that most of its row is padding."""
+    """Measure each prompt in a batch with a long text, so that most of its row is padding."""
+    # a sentence of the filler has about 16 tokens
     words = FILLER_TOKENS if model.context is None else min(FILLER_TOKENS, model.context // 2)
     text = FILLER * (words // 16 + 1)
     mixed: list[Prompt] = []
     for number, prompt in enumerate(prompts):
         mixed += [prompt, Prompt(text=f"{number} {text}", id=f"<filler {number}>", tags=("<filler>",))]
     run = measure.measure(model, mixed, replace(options, batch_size=2))
-    return without(run, "<filler ")
-
-
-def without(run: Run, prefix: str) -> Run:
-    """The run without the prompts whose id begins with a prefix."""
-    import pyarrow.compute as pc
-
-    from elimtool.run import Run
-
-    kept = {
-        name: table.filter(pc.invert(pc.starts_with(table.column("prompt_id"), prefix)))
-        for name, table in ((name, run.arrow(name)) for name in run.tables)
-    }
-    return Run.from_tables(run.manifest, kept)
+    ids = run.arrow("prompts").column("prompt_id").to_pylist()
+    return only_prompts(run, [name for name in ids if not name.startswith("<filler ")])

@@ -15,21 +15,21 @@ from elimtool.prompts.prompt import Prompt, default_id
 
 
 def prompts_of(checks: Checks, wanted: Collection[Check]) -> list[Prompt]:
-    """The prompts that some checks are about, each following the targets that these checks name.
+    """Read the prompts that some checks are about, each with the targets that the checks name.
 
     Raises:
         ElimError: The file names no prompts, one of them cannot be used, or a check selects none (exit
             code 5).
     """
     prompts = _read(checks)
-    rows = {_key(number, one): _row(one) for number, one in enumerate(prompts)}
-    if len(rows) < len(prompts):
-        ids = [_key(number, one) for number, one in enumerate(prompts)]
-        twice = next(one for one in ids if ids.count(one) > 1)
+    keys = [_key(number, one) for number, one in enumerate(prompts)]
+    rows = dict(zip(keys, map(_row, prompts), strict=True))
+    if len(rows) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
         raise ElimError(f"{_where(checks)}: two prompts have the id '{twice}'", "give each an id of its own")
     chosen = {name for check in wanted for name in _chosen(checks, check, rows)}
     targets = _targets(checks, rows)
-    keyed = ((_key(number, one), one) for number, one in enumerate(prompts))
+    keyed = zip(keys, prompts, strict=True)
     return [_following(one, targets.get(key, ())) for key, one in keyed if key in chosen]
 
 
@@ -42,10 +42,9 @@ def _chosen(checks: Checks, check: Check, rows: Mapping[str, Row]) -> list[str]:
 
 
 def _targets(checks: Checks, rows: Mapping[str, Row]) -> dict[str, list[str]]:
-    """Targets by prompt, of all checks of the file.
+    """Collect the targets of each prompt from all checks of the file.
 
-    Which tokens a prompt follows may move the position that is read, so judging some of the checks must not
-    change them.
+    Targets may move the position that is read, so they must not depend on which checks are judged.
     """
     found: dict[str, list[str]] = {}
     for check in checks.file.checks:
@@ -87,7 +86,7 @@ def _where(checks: Checks) -> str:
 
 
 def _key(number: int, prompt: Prompt) -> str:
-    """The id of a prompt before it is rendered; a chat without an id has a name of its own."""
+    """The id of a prompt before it is rendered; a chat without an id is named by its number."""
     if prompt.id is not None:
         return prompt.id
     return default_id(prompt.text) if prompt.text is not None else f"<chat {number + 1}>"
@@ -98,7 +97,7 @@ def _row(prompt: Prompt) -> Row:
 
 
 def _following(prompt: Prompt, targets: Sequence[str]) -> Prompt:
-    """The prompt, following targets of checks too; one that is there with or without a space is not added."""
+    """Add targets of checks to a prompt, but for those it has already, with or without a space."""
     known = {target.strip() for target in (*prompt.targets, *prompt.foils)}
     added = tuple(target for target in targets if target.strip() not in known)
     return replace(prompt, targets=(*prompt.targets, *added))

@@ -1,1 +1,1 @@
-"""Runs models for comparisons: both sides of one, and what the tables of a run do not hold."""
+"""Run models for comparisons, and measure what the tables of their runs do not hold."""

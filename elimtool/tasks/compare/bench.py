@@ -1,4 +1,4 @@
-"""Compare pairs of prompts one after another, and fill the tables of their comparison."""
+"""Measure pairs of prompts, and fill the tables of their comparison."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 
 class Bench:
-    """Measures pairs one by one.
+    """Measures pairs of prompts and collects the results.
 
     Args:
-        session: What is measured, with which model.
-        controls: What each edit is held against.
+        session: What to measure, and with which model.
+        controls: Controls of each edit.
     """
 
     def __init__(self, session: Session, controls: Controls) -> None:
@@ -60,8 +60,8 @@ class Bench:
         """Measure one pair.
 
         Raises:
-            ElimError: A prompt cannot be used, and the options do not ask for a row that says so; or two
-                pairs have a prompt in common.
+            ElimError: A prompt cannot be used (with ``errors="raise"``), or two pairs share a prompt on one
+                side.
         """
         b = replace(b, targets=b.targets or a.targets, foils=b.foils or a.foils)
         a = replace(a, targets=a.targets or b.targets, foils=a.foils or b.foils)
@@ -87,21 +87,20 @@ class Bench:
                 side.add(prompt, one)
 
     def add_unread(self, name: str, why: str) -> None:
-        """Keep a pair of which a record could not be read as rows that say so."""
+        """Add a pair with a record that could not be read, as error rows."""
         self.pairs.append(Pair(name, name, name))
         for side in self.sides:
             side.add_unread(name, why)
         self.measured.append(Measured([{"pair_id": name, "error_message": why}]))
 
     def _encoded(self, a: Prompt, b: Prompt) -> tuple[Encoded | ElimError, Encoded | ElimError]:
-        """Both prompts as the model sees them, or what is wrong with them or with both together."""
+        """Tokenise both prompts with comparable spans; an error about both together stands for each."""
         try:
             return self._encode(a, b)
         except ElimError as error:
             return error, error
 
     def _encode(self, a: Prompt, b: Prompt) -> tuple[Encoded | ElimError, Encoded | ElimError]:
-        """Both prompts as the model sees them, with spans that can be set against each other."""
         a, b = self._with_own_spans(a, b)
         found: list[Encoded | ElimError] = []
         for prompt in (a, b):
@@ -118,7 +117,7 @@ class Bench:
         return one, other
 
     def _with_own_spans(self, a: Prompt, b: Prompt) -> tuple[Prompt, Prompt]:
-        """A span that is named for both prompts alike may be in one of them alone."""
+        """Give each prompt those of the spans named for both that it contains."""
         both = [request for request in a.spans if request in b.spans]
         if not both:
             return a, b
@@ -151,7 +150,7 @@ class Bench:
         self.measured.append(measured)
 
     def _paraphrases(self, a: Prompt, pair_id: str) -> list[Control]:
-        """The user's other wordings, with the spans of the first prompt that they have."""
+        """Encode the user's other wordings, with the spans of the first prompt that occur in them."""
         found = []
         for number, given in enumerate(self.controls.paraphrases, start=1):
             worded = given if isinstance(given, Prompt) else _worded(a, given)
@@ -164,20 +163,21 @@ class Bench:
     def _following(
         self, both: tuple[Encoded, Encoded], readings: tuple[Reading, Reading]
     ) -> tuple[Encoded, Encoded]:
-        """Without targets, both sides follow the tokens that lead either output."""
+        """Make both sides follow the most probable tokens of either output, if no target is named."""
         if both[0].targets or both[1].targets:
             return both
         best = [
             reading.logits.topk(min(LEADERS, len(reading.logits))).indices.tolist() for reading in readings
         ]
         logprobs = torch.stack([reading.logprobs[-1] for reading in readings]).amax(0)
+        # ties by token id, so that the order does not depend on which prompt comes first
         ids = sorted({token for some in best for token in some}, key=lambda one: (-float(logprobs[one]), one))
         texts = self.model.tokenizer.texts(ids)
         targets = tuple(Target(text, (token,)) for text, token in zip(texts, ids, strict=True))
         return replace(both[0], targets=targets), replace(both[1], targets=targets)
 
     def _continued(self, one: Encoded) -> str:
-        """What the model writes on, the most probable token each time."""
+        """Generate a greedy continuation."""
         steps = walk(self.model, one, resolve("greedy"), self.controls.continuation, self.options.seed)
         return str(self.model.tokenizer.backend.decode([step.token for step in steps]))
 
@@ -189,14 +189,14 @@ class Bench:
         started: str,
         unpaired: tuple[int, int] = (0, 0),
     ) -> Comparison:
-        """All pairs together.
+        """Make the comparison of all pairs.
 
         Args:
-            a: What made side A.
-            b: What made side B.
+            a: Manifest of side A.
+            b: Manifest of side B.
             options: All options of the comparison.
             started: When it began.
-            unpaired: Prompts without a counterpart on either side.
+            unpaired: Number of prompts without a counterpart, on side A and on side B.
 
         Raises:
             ElimError: No pair could be compared (exit code 5).
@@ -223,7 +223,7 @@ class Bench:
         )
 
     def _pair_table(self, traced: Any) -> Any:
-        """The pairs as traces tell them, with what was measured of them, each followed by its controls."""
+        """Make the table ``pairs`` from the traces' rows and what else was measured, controls after pairs."""
         more = {one.pairs[0]["pair_id"]: one.pairs for one in self.measured}
         rows: list[dict[str, Any]] = []
         for row in traced.to_pylist():
@@ -234,13 +234,13 @@ class Bench:
 
 
 def _filled(name: str, rows: Sequence[dict[str, Any]]) -> Any:
-    """Rows as a table of the comparison, null where a row lacks a column."""
+    """Make a table of the comparison; columns that a row lacks are null."""
     table = COMPARISON_TABLES[name]
     return table.from_rows([{column: row.get(column) for column in table.names} for row in rows])
 
 
 def _worded(prompt: Prompt, text: str) -> Prompt:
-    """A prompt in other words: those of its last message, if it is a chat."""
+    """Replace the text of a prompt, or of the last message of a chat."""
     if prompt.text is not None:
         return replace(prompt, text=text)
     last = prompt.messages[-1]

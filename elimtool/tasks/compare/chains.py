@@ -1,4 +1,4 @@
-"""Compare what two sampler chains cut of the same output of a model."""
+"""Compare what two sampler chains remove from the same output of a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from elimtool.run.comparison import Comparison
 
 TABLES = ("top_tokens", "survival", "verdicts", "sampling", "sampling_targets", "chain_differences")
-"""What the model is traced for."""
+"""Tables for which the model is traced."""
 
 
 def compare_samplers(
@@ -32,7 +32,7 @@ def compare_samplers(
     unread: Mapping[str, ElimError] | None = None,
     seed: int = 0,
 ) -> Comparison:
-    """Compare what two sampler chains leave of a model's output; every difference is B minus A.
+    """Compare what two sampler chains leave of a model's output; differences are B minus A.
 
     Args:
         model: From ``elimtool.load_model``.
@@ -40,16 +40,17 @@ def compare_samplers(
         targets: Continuations to follow, for prompts that name none of their own.
         foils: Continuations to contrast them with, likewise.
         options: Its ``samplers`` are the two chains.
-        unread: Records of a file that are no prompt, by id: they become pairs that say why.
+        unread: Records of a file that could not be read, by id; they become pairs with the error.
         seed: Seeds the resampling of the statistics.
 
     Raises:
-        ElimError: There are not two chains, or an option or every prompt cannot be used.
+        ElimError: The number of chains is not two, or an option or every prompt cannot be used.
     """
     options = options or TraceOptions()
     if len(options.samplers) != 2:
         raise ElimError(f"`samplers` must name two chains to compare, got {len(options.samplers)}")
     check_position(options.position, several=False)
+    # a chain given twice is traced once: chains of a run have different names
     once = tuple(dict.fromkeys(options.samplers))
     run = trace(
         model,

@@ -1,9 +1,9 @@
 """Make controls for an edit of a prompt: edits of the same size and place that should not matter.
 
-A difference between two prompts means something only beside what any edit there does (metrics of prompt
-comparison need controls). A control has as many tokens as the edited prompt, the same ones outside the edit,
-and other text within: a passage of unrelated prose, or tokens of such prose drawn one by one. Where the edit
-only takes tokens away, a control takes as many away elsewhere.
+A difference between two prompts means something only in comparison with what any edit there does. A control
+has as many tokens as the edited prompt, the same ones outside the edit, and other text within: a passage of
+unrelated prose (neutral), or single tokens of such prose (random). If the edit only removes tokens, a control
+removes as many elsewhere.
 """
 
 from __future__ import annotations
@@ -26,17 +26,16 @@ if TYPE_CHECKING:
 Kind = Literal["paraphrase", "neutral", "random"]
 
 TRIES = 50
-"""Draws for each control before fewer are made: a short edit has few neighbours."""
+"""Draws for each control before giving up: a short edit has few alternatives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A prompt that stands beside the edited one.
+    """A prompt to compare the edited one with.
 
     Attributes:
-        kind: ``paraphrase`` was given by the user; ``neutral`` and ``random`` were made.
-        encoded: The prompt. One that was made keeps the spans, targets and probed position of the prompt that
-            it was made from.
+        kind: ``paraphrase`` if given by the user; ``neutral`` or ``random`` if made.
+        encoded: The prompt. If made, it keeps spans, targets and probed position of its original.
     """
 
     kind: Kind
@@ -46,7 +45,7 @@ class Control:
 def controls_of(
     model: Model, a: Encoded, b: Encoded, alignment: Alignment, count: int, seed: int
 ) -> list[Control]:
-    """Make controls of the edit that turns ``a`` into ``b``: neutral and random by turns.
+    """Make controls of the edit that turns ``a`` into ``b``, neutral and random ones alternating.
 
     Special tokens within the edit stay. The same arguments give the same controls.
 
@@ -54,12 +53,12 @@ def controls_of(
         model: For its tokenizer.
         a: The prompt before the edit.
         b: The prompt after it.
-        alignment: How their tokens stand against each other.
-        count: How many.
-        seed: Draws them.
+        alignment: Alignment of their tokens.
+        count: Number of controls.
+        seed: Seed of the draw.
 
     Returns:
-        Different prompts, none of them ``a`` or ``b``; fewer than ``count`` where there are no more.
+        Different prompts, none of them ``a`` or ``b``; fewer than ``count`` if no more are found.
     """
     special = model.tokenizer.special_ids
     dice = random.Random(f"{seed} {a.token_ids} {b.token_ids}")
@@ -99,7 +98,7 @@ def _named(tokenizer: Tokenizer, one: Encoded, name: str) -> Encoded:
 def _rewritten(
     tokenizer: Tokenizer, b: Encoded, runs: Sequence[tuple[int, int]], kind: Kind, dice: random.Random
 ) -> Encoded:
-    """The prompt with other tokens in some places."""
+    """Replace the tokens of a prompt in some places."""
     ids, begins = _prose(tokenizer)
     new = list(b.token_ids)
     for start, length in runs:
@@ -114,8 +113,9 @@ def _rewritten(
 def _shortened(
     a: Encoded, runs: Sequence[tuple[int, int]], special: frozenset[int], dice: random.Random
 ) -> Encoded | None:
-    """The prompt without as many tokens, in runs as long, wherever they are; ``None`` where none fit."""
+    """Remove runs of the same lengths at random places; ``None`` if they do not fit."""
     n = len(a.token_ids)
+    # the first and the last token stay: the first is often a sink, the last is read
     taken = {0, n - 1, *(i for i, token in enumerate(a.token_ids) if token in special)}
     gone: set[int] = set()
     for _, length in runs:
@@ -129,7 +129,7 @@ def _shortened(
 
 
 def without(one: Encoded, gone: set[int]) -> Encoded:
-    """A prompt without some of its tokens, its spans, sinks and probed positions moved along."""
+    """Remove tokens of a prompt, and move its spans, sinks and probed positions along."""
     kept = [i for i in range(len(one.token_ids)) if i not in gone]
     new = {old: index for index, old in enumerate(kept)}
 
@@ -148,7 +148,8 @@ def without(one: Encoded, gone: set[int]) -> Encoded:
 
 
 def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
-    """Unbroken stretches of rising indices as (start, length)."""
+    """Group rising indices into runs without gaps: (start, length)."""
+    # index minus place is constant within a run
     groups = groupby(enumerate(places), lambda pair: pair[1] - pair[0])
     runs = ([index for _, index in group] for _, group in groups)
     return [(run[0], len(run)) for run in runs]
@@ -156,7 +157,7 @@ def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=4)
 def _prose(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Tokens of the package's held-out prose in one row, and the places where a word begins after a space."""
+    """Tokenise the package's held-out prose: all tokens, and the places where a word begins after a space."""
     special = tokenizer.special_ids
     ids = [
         token

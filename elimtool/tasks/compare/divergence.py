@@ -1,7 +1,7 @@
 """Measure how far two prompts of one model are apart, layer by layer.
 
-At the last probed position of each, the residual stream and what a lens reads out of it; over the tokens that
-two prompts begin with, the residual streams of every layer, which in a causal model must be the same.
+Compared are the residual stream and a lens's reading at the last probed position of each prompt. Over their
+common prefix, the residual streams of a causal model must be the same at every layer, which is checked.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from elimtool.model.model import Model
 
 CAUSAL_WITHIN = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-"""Largest relative difference of two residuals that rounding explains, by the model's type.
+"""Largest relative difference of two residuals that rounding explains, by the model's number type.
 
 Measured on SmolLM2 in float32 on a CPU: side by side in one pass, as here, the difference is 0 to the last
 bit (100 prompts beside others); in passes of their own, whose sums are taken in another order, it is 8e-6
-at most. One layer that adds a thousandth of the mean over all positions to each of them comes to 2e-3.
+at most. One layer that adds a thousandth of the mean over all positions to each of them gives 2e-3.
 """
 
 
 def causal_within(dtype: torch.dtype) -> float:
-    """Largest relative difference over a common prefix that is taken for rounding."""
+    """Largest relative difference over a common prefix that counts as rounding."""
     return CAUSAL_WITHIN.get(dtype, CAUSAL_WITHIN[torch.bfloat16])
 
 
@@ -49,8 +49,8 @@ class Ends:
 
     Attributes:
         residuals: Their residual streams, embedding first.
-        difference: Largest relative difference of the two over the tokens that both begin with, and all
-            layers; ``None`` where they share none.
+        difference: Largest relative difference of the two over their common prefix and all layers; ``None``
+            without a common prefix.
     """
 
     residuals: tuple[Float[Tensor, "layers width"], Float[Tensor, "layers width"]]
@@ -62,10 +62,10 @@ class Reading:
     """What a lens reads at the last probed position of a prompt, embedding first, the output last.
 
     Attributes:
-        residual: The residual stream, in the model's type.
+        residual: Residual stream, in the model's number type.
         logits: The model's output.
-        logprobs: Of every layer (nats).
-        nucleus: Which tokens are in the smallest set that holds 0.9 of a layer's probability.
+        logprobs: Log-probabilities of every layer (nats).
+        nucleus: Whether a token is in the smallest set that holds 0.9 of a layer's probability.
     """
 
     residual: Float[Tensor, "layers width"]
@@ -76,13 +76,13 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """How far two readings are apart, embedding first, the output last.
+    """Distances of two readings, embedding first, the output last.
 
     Attributes:
         cosine_distance: 1 - cosine of the residual streams, 0 .. 2; NaN where one is zero.
-        relative_l2: Length of their difference over the mean of their lengths, 0 .. 2; NaN for two zeros.
+        relative_l2: Norm of their difference over the mean of their norms, 0 .. 2; NaN if both are zero.
         js: Jensen-Shannon divergence of the lens distributions in bits, 0 .. 1.
-        jaccard: Tokens in both nuclei over tokens in either, 0 .. 1.
+        jaccard: Number of tokens in both nuclei over the number in either, 0 .. 1.
     """
 
     cosine_distance: tuple[float, ...]
@@ -92,15 +92,15 @@ class Divergence:
 
 
 def ends(model: Model, a: Encoded, b: Encoded) -> Ends:
-    """Run two prompts side by side: their last probed positions, and what becomes of what they begin with.
+    """Run two prompts in one pass, keep their last probed positions and compare their common prefix.
 
-    One layer at a time is held. Which prompt comes first changes no bit; equal ones are one.
+    Holds one layer at a time. Exchanging the prompts changes no bit; equal prompts are run once.
     """
     n = shared(a, b)
     if (a.token_ids, a.positions) == (b.token_ids, b.positions):
         own = last_residuals(model, [a])[0][0]
         return Ends((own, own), 0.0)
-    swapped = b.token_ids < a.token_ids
+    swapped = b.token_ids < a.token_ids  # one order for both ways round: sums may depend on the row
     both = (b, a) if swapped else (a, b)
     last = [one.positions[-1] for one in both]
     probed = [
@@ -117,7 +117,7 @@ class LastResiduals(Metric):
     """Keeps the residual stream at one probed position of each prompt, embedding first; fills no table.
 
     Args:
-        probes: Which of its probed positions, of each prompt in the pass.
+        probes: Index among its probed positions, for each prompt in the pass.
     """
 
     def __init__(self, probes: Sequence[int]) -> None:
@@ -125,7 +125,7 @@ class LastResiduals(Metric):
         self.kept: list[Float[Tensor, "batch width"]] = []
 
     def watch(self, _batch: Batch, _settings: Settings) -> LastResiduals:
-        """Take part in a pass: what ``extra`` of ``run_batch`` asks for."""
+        """Take part in a pass, as a member of ``extra`` of ``run_batch``."""
         return self
 
     def observe(self, view: LayerView) -> None:
@@ -134,7 +134,7 @@ class LastResiduals(Metric):
 
 
 class SharedPrefix(LastResiduals):
-    """Of two prompts, also how far they are apart over the tokens that both begin with."""
+    """Also compares two prompts over their common prefix, layer by layer."""
 
     def __init__(self, probes: Sequence[int], n_prefix: int) -> None:
         super().__init__(probes)
@@ -142,7 +142,7 @@ class SharedPrefix(LastResiduals):
         self.apart: list[float] = []
 
     def observe(self, view: LayerView) -> None:
-        """Keep one layer's rows, and compare the shared tokens there."""
+        """Keep one layer's rows, and compare the common prefix there."""
         super().observe(view)
         if self.n_prefix:
             same = wide(view.residual[:, : self.n_prefix])
@@ -152,15 +152,15 @@ class SharedPrefix(LastResiduals):
 def last_residuals(
     model: Model, encoded: Sequence[Encoded], heads: bool = False
 ) -> tuple[list[Float[Tensor, "layers width"]], list[Any]]:
-    """Residual streams of many prompts at their last probed position, embedding first.
+    """Compute residual streams of many prompts at their last probed position, embedding first.
 
     Args:
         model: The model.
         encoded: The prompts, each with one probed position.
-        heads: Whether to look at what each head gives the spans, too.
+        heads: Whether to measure the attention of single heads to the spans, too.
 
     Returns:
-        The residual streams, and the parts of the table ``attention_heads``: none without ``heads``.
+        The residual streams, and the parts of the table ``attention_heads``; none without ``heads``.
     """
     found: dict[int, Tensor] = {}
     tables: list[Any] = []
@@ -175,24 +175,24 @@ def last_residuals(
 
 
 def shared(one: Encoded, other: Encoded) -> int:
-    """Number of tokens that two prompts both begin with."""
+    """Count the tokens of the common prefix of two prompts."""
     both = zip(one.token_ids, other.token_ids, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
 
 
 def _relative(one: Float[Tensor, "rows width"], other: Float[Tensor, "rows width"]) -> Float[Tensor, "rows"]:
-    """Length of the difference over the larger length; 0 for two that are 0."""
+    """Norm of the difference over the larger norm; 0 if both are 0."""
     larger = torch.maximum(one.norm(dim=-1), other.norm(dim=-1))
     apart: Tensor = (one - other).norm(dim=-1)
     return apart / larger.clamp(min=torch.finfo(larger.dtype).tiny)
 
 
 def read(model: Model, lens: Lens, residual: Float[Tensor, "layers width"]) -> Reading:
-    """Read a final position out at every layer.
+    """Read out the residual stream of one position at every layer.
 
     Args:
         model: The model.
-        lens: How layers before the last are read.
+        lens: Reads the layers before the last.
         residual: From ``ends`` or ``last_residuals``.
     """
     with torch.inference_mode():
@@ -204,10 +204,10 @@ def read(model: Model, lens: Lens, residual: Float[Tensor, "layers width"]) -> R
 
 
 def diverge(a: Reading, b: Reading) -> Divergence:
-    """How far two readings are apart; exchanging them changes no bit."""
+    """Measure how far two readings are apart; exchanging them changes no bit."""
     x, y = a.residual.double(), b.residual.double()
     lengths = x.norm(dim=-1), y.norm(dim=-1)
-    # half the squared distance of the directions: exact 0 for equal ones, and no cancellation near it
+    # 1 - cosine as half the squared distance of unit vectors: exactly 0 if equal, no cancellation near 0
     directions = [part / size.clamp(min=1e-300)[:, None] for part, size in zip((x, y), lengths, strict=True)]
     cosine = ((directions[0] - directions[1]).square().sum(-1) / 2).where(
         torch.minimum(*lengths) > 0, torch.nan

@@ -1,4 +1,4 @@
-"""Read the prompts of a comparison from files, and join two files of them by id."""
+"""Read the prompts of a comparison from files, and join two files by id."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def compare_files(
     progress: Callable[[int, int], None] | None = None,
     **asked: Any,
 ) -> Comparison:
-    """Compare two prompt files, record by record; those of one id belong together.
+    """Compare two prompt files; records with the same id are paired.
 
     Args:
         load: Loads the model, once the files are read.
         a: The first file.
         b: The second.
-        format: Their format; without, by their names.
+        format: Their format; ``None`` to tell by their names.
         options: What to trace and how.
         progress: Called with (pairs done, pairs in all).
         asked: Other arguments of ``compare_prompts``.
@@ -88,7 +88,7 @@ def compare_files(
 
 
 def _by_id(path: Path, format: str | None) -> dict[str, Prompt | ElimError]:
-    """The records of a file by id.
+    """Read the prompts of a file, or why they cannot be read, by id.
 
     Raises:
         ElimError: The file cannot be read, or a record has no id of its own.

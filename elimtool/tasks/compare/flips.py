@@ -1,7 +1,7 @@
-"""Find the tokens that one of two readings alone eliminates at the final position.
+"""Find the tokens that only one of two readings eliminates at the final position.
 
-A token counts as kept by the model where it is in the output's nucleus (the smallest set that holds 0.9), and
-by a chain of samplers where the chain leaves it to draw from.
+The model keeps the tokens of the output's nucleus (the smallest set that holds 0.9), a sampler chain those
+that it leaves to draw from.
 """
 
 from __future__ import annotations
@@ -21,15 +21,11 @@ if TYPE_CHECKING:
     from elimtool.model.view import Encoded
 
 MOST = 50
-"""Flips told of each place (the layers, each chain) and side: those whose probability differs most."""
+"""Most flips reported per place (the layers, each chain) and side: those whose probability differs most."""
 
 
 def layer_flips(a: Reading, b: Reading) -> Iterator[Row]:
-    """Tokens in one output's nucleus and not in the other's, with the layer from which on it is so.
-
-    That layer is the first of those up to the output that all have the token in the one side's nucleus and
-    not in the other's.
-    """
+    """Find tokens in one output's nucleus and not in the other's, and the layer from which on this holds."""
     for side, kept, other in (("b", a, b), ("a", b, a)):
         apart = kept.nucleus & ~other.nucleus
         lasting = apart.flip(0).int().cumprod(0).flip(0)
@@ -41,7 +37,7 @@ def layer_flips(a: Reading, b: Reading) -> Iterator[Row]:
 def stage_flips(
     a: Reading, b: Reading, encoded: tuple[Encoded, Encoded], chains: Sequence[Chain]
 ) -> Iterator[Row]:
-    """Tokens that a chain leaves on one side and removes on the other, with the stage that does."""
+    """Find tokens that a chain keeps on one side only, and the stage that removes them on the other."""
     for chain in chains:
         first, second = (_run(chain, one, own) for one, own in zip((a, b), encoded, strict=True))
         for side, kept, other in (("b", first, second), ("a", second, first)):
@@ -63,13 +59,13 @@ def _run(chain: Chain, reading: Reading, one: Encoded) -> Ledger:
 
 
 def _largest(apart: Bool[Tensor, "vocab"], a: Reading, b: Reading) -> list[int]:
-    """The tokens whose probability differs most, at most ``MOST``."""
+    """List the tokens whose probability differs most, at most ``MOST``."""
     ids = apart.nonzero()[:, 0]
     difference = (a.logprobs[-1, ids].double().exp() - b.logprobs[-1, ids].double().exp()).abs()
-    order = torch.argsort(difference, descending=True, stable=True)
+    order = torch.argsort(difference, descending=True, stable=True)  # stable: ties by token id
     return [int(token) for token in ids[order[:MOST]]]
 
 
 def ranks(logprobs: Float[Tensor, "vocab"], ids: Int[Tensor, "k"]) -> list[int]:
-    """Strict ranks of tokens, 1 for the most probable."""
+    """Rank tokens, 1 for the most probable; ties share the better rank."""
     return [int((logprobs > logprobs[token]).sum()) + 1 for token in ids]

@@ -1,4 +1,4 @@
-"""Compare two models on the same prompts: one after the other, never both in memory unless given so."""
+"""Compare two models on the same prompts, with one in memory at a time unless both are given loaded."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from elimtool.engine.session import Session
 from elimtool.errors import ElimError
 from elimtool.model.model import Model
 from elimtool.model.view import Encoded
-from elimtool.prompts.position import check_position
+from elimtool.prompts.position import OnePosition
 from elimtool.prompts.prompt import Prompt
 from elimtool.run.comparison import Comparison
 from elimtool.run.manifest import utc_now
 from elimtool.run.tables.comparison.layers import DIVERGENCE
 from elimtool.run.tables.comparison.pairs import PAIRS
+from elimtool.tasks.compare.asked import check_traced
 from elimtool.tasks.compare.readings import Readings, rows_apart
 from elimtool.tasks.trace import traced
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 Loader = Callable[[], Model]
 
 TABLES = ("top_tokens", *dict.fromkeys(name for _, needed in NEEDS.values() for name in needed))
-"""What each model is traced for."""
+"""Tables for which each model is traced."""
 
 
 def compare_models(
@@ -51,21 +52,21 @@ def compare_models(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
-    """Compare what two models make of the same prompts; every difference is B minus A.
+    """Compare two models on the same prompts; differences are B minus A.
 
-    Layers are compared where both models have as many, distributions where their vocabularies agree, residual
-    streams where their widths agree. Where ``--lens auto`` finds a fitted lens for one model only, both are
-    read raw.
+    Layers are compared if both models have the same number, distributions if their vocabularies agree,
+    residual streams if their widths agree. If ``lens="auto"`` finds a fitted lens for one model only, both
+    are read raw.
 
     Args:
-        model_a: A loaded model, or a function that loads it: then it is dropped before the other is loaded.
+        model_a: A loaded model, or a function that loads it; then it is dropped before the other is loaded.
         model_b: Likewise.
         prompts: Strings or ``Prompt`` objects.
         targets: Continuations to follow, for prompts that name none of their own. Without any, each model's
-            leaders are followed, and those that both follow are compared.
+            most probable tokens are followed, and those that both follow are compared.
         foils: Continuations to contrast them with, likewise.
         options: What to trace and how.
-        unread: Records of a file that are no prompt, by id: they become pairs that say why.
+        unread: Records of a file that could not be read, by id; they become pairs with the error.
         seed: Seeds the resampling of the statistics.
         progress: Called with a line of text when something slow begins.
 
@@ -73,7 +74,9 @@ def compare_models(
         ElimError: A model or an option cannot be used, or no prompt can be measured on both (exit code 5).
     """
     started = utc_now()
-    options = _options(options or TraceOptions())
+    options = options or TraceOptions()
+    check_traced(options, "models")
+    options = replace(options, tables=TABLES, errors="row")
     say = progress or (lambda _line: None)
     asked = ask(prompts, targets, foils)
     say("tracing side A")
@@ -91,12 +94,9 @@ def compare_models(
         b = _ModelSide.of(model_b, asked, raw) if fitted == "B" else b
     pairs = [Pair(name, name, name) for name in a.ids]
     pairs += [Pair(name, None, None, error=str(error)) for name, error in (unread or {}).items()]
-    setting = Setting(
-        Side(a.run, options.position if isinstance(options.position, int) else "last"),
-        Side(b.run, options.position if isinstance(options.position, int) else "last"),
-        tuple(pairs),
-        a.vocabulary == b.vocabulary,
-    )
+    where: OnePosition = options.position if isinstance(options.position, int) else "last"
+    same_tokens = a.vocabulary == b.vocabulary
+    setting = Setting(Side(a.run, where), Side(b.run, where), tuple(pairs), same_tokens)
     refuse_nothing(setting, (0, 0))
     tables = _filled(setting, a, b)
     tables["statistics"] = statistics(tables, seed)
@@ -111,12 +111,12 @@ def compare_models(
 
 @dataclass(frozen=True)
 class _ModelSide:
-    """One model's run, and what its layers read.
+    """One model's run, and the readings of its layers.
 
     Attributes:
-        run: Its tables.
-        readings: Its distributions at the compared positions.
-        vocabulary: Texts of all tokens in order: equal where ids mean the same.
+        run: The run.
+        readings: Distributions at the compared positions.
+        vocabulary: Texts of all tokens in order, equal if token ids mean the same.
     """
 
     run: Run
@@ -132,37 +132,20 @@ class _ModelSide:
         readings = Readings(model, session.lens.name, ids)
         run = traced(session, asked, found, extra=[readings.reader])
         vocabulary = tuple(model.tokenizer.texts(range(len(model.tokenizer.backend))))
-        if model is not source:  # its modules refer to one another: without this they would stay
+        if model is not source:  # its modules refer to one another: without this they would stay in memory
             del model
             gc.collect()
         return cls(run, readings, vocabulary)
 
     @property
     def ids(self) -> list[str]:
-        """Ids of the prompts, in the order in which they were asked."""
+        """Ids of the prompts, in input order."""
         found: list[str] = self.run.arrow("prompts").column("prompt_id").to_pylist()
         return found
 
 
-def _options(options: TraceOptions) -> TraceOptions:
-    """What each model is traced with."""
-    check_position(options.position, several=False)
-    refused = {
-        "interventions": options.interventions,
-        "`confirm`": options.confirm,
-        "`generate`": options.generate,
-    }
-    for name, given in refused.items():
-        if given:
-            raise ElimError(
-                f"{name} cannot be combined with two models",
-                "trace each model with it into a directory, and compare the two runs",
-            )
-    return replace(options, tables=TABLES, errors="row")
-
-
 def _filled(setting: Setting, a: _ModelSide, b: _ModelSide) -> dict[str, Any]:
-    """The tables, with what the models' distributions add."""
+    """Make the tables, the models' distributions included."""
     tables = differences(setting)
     same_vocabulary = setting.same_tokens and a.readings.vocab == b.readings.vocab
     rows: list[Mapping[str, Any]] = []
@@ -184,7 +167,7 @@ def _filled(setting: Setting, a: _ModelSide, b: _ModelSide) -> dict[str, Any]:
 
 
 def _notes(a: _ModelSide, b: _ModelSide) -> list[str]:
-    """What the models' distributions and residual streams could not be compared in."""
+    """Say which distributions and residual streams could not be compared."""
     told = []
     if a.vocabulary != b.vocabulary or a.readings.vocab != b.readings.vocab:
         told.append("The vocabularies differ: distributions are not compared as a whole (js, jaccard).")

@@ -1,4 +1,4 @@
-"""Measure two encoded prompts against each other, beyond what a trace of each would hold."""
+"""Compare two encoded prompts beyond what a trace of each would hold."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Seen:
     """Two prompts that ran side by side, and the controls of their difference.
 
     Attributes:
-        pair_id: Of the pair.
+        pair_id: Id of the pair.
         a: The first prompt.
         b: The second.
         ends: Their last probed positions.
         readings: What a lens reads there.
-        controls: What the edit is held against.
+        controls: Controls of the edit.
     """
 
     pair_id: str
@@ -62,7 +62,7 @@ class Seen:
 
     @property
     def others(self) -> list[Encoded]:
-        """The second prompt, then the controls: what stands against the first."""
+        """The second prompt, then the controls: what the first is compared with."""
         return [self.b, *(control.encoded for control in self.controls)]
 
 
@@ -71,9 +71,9 @@ class Measured:
     """What a pair of prompts adds to the tables of a comparison.
 
     Attributes:
-        pairs: A row of ``pairs`` for the pair itself (what a trace does not tell) and one for each control.
+        pairs: Rows of ``pairs``: for the pair, what traces do not tell of it; then one for each control.
         tables: Rows of ``alignment``, ``divergence`` and ``flips``.
-        heads: Columns of ``head_differences``; empty where no span is named.
+        heads: Columns of ``head_differences``; empty if no span is named.
     """
 
     pairs: Rows
@@ -82,7 +82,7 @@ class Measured:
 
 
 def aligned(a: Encoded, b: Encoded) -> Alignment:
-    """How the tokens of two prompts of one model stand against each other."""
+    """Align the tokens of two prompts of one model."""
     return align(a.tokens, b.tokens, (a.token_ids, b.token_ids))
 
 
@@ -93,12 +93,12 @@ def measure_pair(
     seen: Seen,
     traced: tuple[Mapping[str, Any], Mapping[str, Any]],
 ) -> Measured:
-    """Measure what the tables of two traces do not hold.
+    """Measure a pair and its controls beyond what the tables of two traces hold.
 
     Args:
         model: The model.
-        lens: How layers before the last are read.
-        chains: Whose survivors are compared.
+        lens: Reads the layers before the last.
+        chains: Sampler chains whose survivors are compared.
         seen: The pair.
         traced: The tables that a trace of each prompt fills.
     """
@@ -106,7 +106,7 @@ def measure_pair(
     looked = "attention_heads" in traced[0] and bool(named_spans(seen.a))
     residuals, parts = last_residuals(model, seen.others[1:], looked)
     apart, tops = [diverge(*seen.readings)], [_top(model, one) for one in seen.readings]
-    for residual in residuals:
+    for residual in residuals:  # one reading at a time: each holds layers x vocabulary
         reading = read(model, lens, residual)
         apart.append(diverge(seen.readings[0], reading))
         tops.append(_top(model, reading))
@@ -114,8 +114,11 @@ def measure_pair(
     placed = [aligned(seen.a, other) for other in seen.others]
     held = None if seen.ends.difference is None else seen.ends.difference <= causal_within(model.dtype)
     rows[0] |= {"prefix_difference": seen.ends.difference, "prefix_holds": held}
-    for row, where, top in zip(rows, placed, tops[1:], strict=True):
-        row.update(n_matched=len(where.matched), n_common_prefix=where.prefix, **_outputs(tops[0], top))
+    token_a, prob_a = tops[0]
+    for row, where, (token_b, prob_b) in zip(rows, placed, tops[1:], strict=True):
+        row.update(n_matched=len(where.matched), n_common_prefix=where.prefix)
+        row.update(top_token_a=token_a, top_token_b=token_b, output_changed=token_a != token_b)
+        row.update(top_prob_a=prob_a, top_prob_b=prob_b)
     for row, control in zip(rows[1:], seen.controls, strict=True):
         row.update(_control_row(seen, control))
     tables = {
@@ -128,15 +131,15 @@ def measure_pair(
 
 
 def _top(model: Model, reading: Reading) -> tuple[str, float]:
-    """Text and probability of the output's most probable token."""
+    """Return text and probability of the output's most probable token."""
     token = int(reading.logits.argmax())
     return model.tokenizer.texts([token])[0], float(reading.logprobs[-1, token].double().exp())
 
 
 def _divergence(seen: Seen, apart: Sequence[Divergence]) -> tuple[Rows, Rows]:
-    """Rows of ``pairs`` as far as they are about layers, and rows of ``divergence``; the pair, then controls.
+    """Make rows of ``pairs``, with the columns about layers, and of ``divergence``; the pair, then controls.
 
-    A control is held against the other controls.
+    A control is compared with the other controls.
     """
     js = [np.array(one.js) for one in apart]
     bands = [band(others(js[1:], index - 1) if index else js[1:]) for index in range(len(js))]
@@ -169,19 +172,8 @@ def _known(value: float) -> float | None:
     return None if isnan(value) else value
 
 
-def _outputs(first: tuple[str, float], second: tuple[str, float]) -> Row:
-    """The outputs' most probable tokens."""
-    return {
-        "top_token_a": first[0],
-        "top_token_b": second[0],
-        "top_prob_a": first[1],
-        "top_prob_b": second[1],
-        "output_changed": first[0] != second[0],
-    }
-
-
 def _control_row(seen: Seen, control: Control) -> Row:
-    """What traces of both sides would say of a pair, for a control, of which there is none."""
+    """Make the columns of ``pairs`` for a control, which unlike a pair has no traces to take them from."""
     a, other = seen.a, control.encoded
     return {
         "prompt_id_a": a.prompt_id,
@@ -218,7 +210,7 @@ def _alignment(seen: Seen, index: int, placed: Alignment) -> Rows:
 
 
 def _flips(model: Model, seen: Seen, chains: Sequence[Chain]) -> Rows:
-    """Tokens eliminated on one side alone, by layers and by stages."""
+    """Make the rows of ``flips``: tokens eliminated on one side only, by layers and by stages."""
     found = [*layer_flips(*seen.readings), *stage_flips(*seen.readings, (seen.a, seen.b), chains)]
     followed = {target.token_id for target in seen.a.targets} & {t.token_id for t in seen.b.targets}
     tokens = list(dict.fromkeys(row["token_id"] for row in found))
@@ -234,7 +226,7 @@ def _flips(model: Model, seen: Seen, chains: Sequence[Chain]) -> Rows:
 
 
 def _heads(seen: Seen, names: Sequence[str], parts: Sequence[Any]) -> dict[str, list[Any]]:
-    """Heads of the pair and its controls on the spans that are named."""
+    """Compare the attention of heads to the named spans, for the pair and its controls."""
     tables = [one["attention_heads"] if isinstance(one, Mapping) else one for one in parts]
     first = HeadMasses.of(tables[0], seen.a.prompt_id, names)
     second = HeadMasses.of(tables[1], seen.b.prompt_id, names)

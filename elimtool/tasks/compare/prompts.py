@@ -1,18 +1,17 @@
-"""Compare two prompts: trace both, and hold them against each other and against controls."""
+"""Compare two prompts: trace both, and compare them with each other and with controls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from elimtool.engine.intake import ask, fingerprint
 from elimtool.engine.options import TraceOptions
 from elimtool.engine.session import Session
 from elimtool.errors import ElimError
-from elimtool.prompts.position import check_position
 from elimtool.prompts.prompt import Prompt
-from elimtool.tasks.compare.asked import Controls
+from elimtool.tasks.compare.asked import Controls, check_traced
 from elimtool.tasks.compare.bench import Bench
 from elimtool.tasks.compare.divergence import causal_within
 
@@ -37,25 +36,25 @@ def compare_prompts(
     names: tuple[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Compare what a model makes of two prompts, or of many pairs of them; every difference is B minus A.
+    """Compare a model on two prompts, or on many pairs of prompts; differences are B minus A.
 
     Args:
         model: From ``elimtool.load_model``.
         a: The first prompt; or the first of each pair, in order.
         b: The second, or as many.
-        targets: Continuations to follow, for pairs that name none of their own. Without any, those that lead
-            either output.
+        targets: Continuations to follow, for pairs that name none of their own. Without any, the most
+            probable tokens of either output.
         foils: Continuations to contrast them with, likewise.
         options: What to trace and how; ``errors="row"`` keeps a pair that cannot be used as a row.
-        controls: What each edit is held against, and what else is measured.
-        unread: Pairs of which a record could not be read, by id: which side, and why.
-        unpaired: Prompts that have no counterpart, on side A and on side B.
-        names: What the sides are called in stories; without, by the model.
+        controls: Controls of each edit, and what else to measure.
+        unread: Pairs with a record that could not be read, by id: which side, and why.
+        unpaired: Number of prompts without a counterpart, on side A and on side B.
+        names: Names of the sides in stories; by default the model's.
         progress: Called with (pairs done, pairs in all).
 
     Returns:
         A comparison of kind ``prompts``. Exchanging the prompts negates every difference and exchanges the
-        sides; what is measured against controls, which are edits of the first prompt, is then another.
+        sides, but changes the comparison with controls, which are edits of the first prompt.
 
     Raises:
         ElimError: A prompt or an option cannot be used.
@@ -64,7 +63,7 @@ def compare_prompts(
 
     started = utc_now()
     options, controls = options or TraceOptions(), controls or Controls()
-    _refuse(options)
+    check_traced(options, "prompts")
     left, right = ask(a, targets, foils), ask(b, targets, foils)
     if len(left) != len(right):
         raise ElimError(f"{len(left)} prompts cannot be paired with {len(right)}", "give as many of each")
@@ -90,19 +89,3 @@ def compare_prompts(
     if names is not None:
         stated["names"] = list(names)
     return bench.comparison(facts[0], facts[1], stated, started, unpaired)
-
-
-def _refuse(options: TraceOptions) -> None:
-    """Refuse what has no meaning between two prompts."""
-    check_position(options.position, several=False)
-    refused: dict[str, Any] = {
-        "interventions": options.interventions,
-        "`confirm`": options.confirm,
-        "`generate`": options.generate,
-    }
-    for name, given in refused.items():
-        if given:
-            raise ElimError(
-                f"{name} cannot be combined with two prompts",
-                "trace each prompt with it into a directory, and compare the two runs",
-            )

@@ -1,7 +1,6 @@
-"""Keep what one model's layers read, until the model that it is compared with has run.
+"""Store the readings of one model's layers on disk until the model that it is compared with has run.
 
-Two models need not be in memory at once, nor the distributions of many prompts: those of the first model wait
-in a temporary file.
+Neither both models nor the distributions of many prompts need then be in memory at once.
 """
 
 from __future__ import annotations
@@ -16,29 +15,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from elimtool.metrics.metric import Metric, ReadoutView, Settings
-from elimtool.model.view import Batch, LayerView
+from elimtool.metrics.metric import ReadoutView, Settings
+from elimtool.model.view import Batch
 from elimtool.numerics.ranking import nucleus
 from elimtool.numerics.shapes import SURVIVORS
-from elimtool.tasks.compare.divergence import Divergence, Reading, diverge
+from elimtool.tasks.compare.divergence import Divergence, LastResiduals, Reading, diverge
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
 
 KEPT_BYTES = 4 * 2**30
-"""Bytes of distributions kept on disk; of further prompts none are."""
+"""Most bytes of distributions stored on disk; those of further prompts are not stored."""
 
 PER_TOKEN = 5
-"""Bytes a token and layer: a float32 and a truth value."""
+"""Bytes per token and layer: a float32 and a bool."""
 
 
 class Readings:
-    """What a model's layers read at the last probed position of some prompts, kept as the passes show them.
+    """Readings of a model's layers at the last probed position of prompts.
 
     Args:
         model: The model.
-        lens: Name of the lens that its layers are read through.
-        ids: The prompts; as many of the first ones as fit are kept.
+        lens: Name of the lens that reads its layers.
+        ids: Ids of the prompts; as many of the first ones as fit are stored.
     """
 
     def __init__(self, model: Model, lens: str, ids: Sequence[str]) -> None:
@@ -55,13 +54,13 @@ class Readings:
             self._nucleus = np.memmap(self._files[1], dtype=np.bool_, mode="w+", shape=shape)
 
     def reader(self, batch: Batch, _settings: Settings) -> Reader:
-        """Make what watches one pass, for ``extra`` of ``elimtool.tasks.trace.traced``."""
+        """Make a metric that stores the readings of one pass, for ``extra`` of ``tasks.trace.traced``."""
         return Reader(self, batch)
 
     def keep(
         self, prompt_id: str, residual: Float[Tensor, "layers width"], logits: Float[Tensor, "layers vocab"]
     ) -> None:
-        """Keep one prompt's reading; those for which there is no room are passed over."""
+        """Store one prompt's reading, if there is room for it."""
         if (place := self.places.get(prompt_id)) is None:
             return
         logprobs = torch.log_softmax(logits, -1)
@@ -70,34 +69,30 @@ class Readings:
         self._nucleus[place] = nucleus(logprobs, SURVIVORS).cpu().numpy()
 
     def of(self, prompt_id: str) -> Reading:
-        """The reading of one prompt."""
+        """Load the reading of one prompt."""
         place = self.places[prompt_id]
         logprobs = torch.from_numpy(np.array(self._logprobs[place]))
         nucleus = torch.from_numpy(np.array(self._nucleus[place]))
         return Reading(self.residuals[prompt_id], logprobs[-1], logprobs, nucleus)
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Free the disk space."""
         for file in self._files:
             file.close()
 
 
-class Reader(Metric):
-    """Hands the last probed row of each prompt in a pass to ``Readings``; fills no table."""
+class Reader(LastResiduals):
+    """Stores the readings at the last probed position of each prompt in a pass; fills no table."""
 
     def __init__(self, readings: Readings, batch: Batch) -> None:
+        # not -1: shorter rows of the pass are padded
+        super().__init__([len(one.positions) - 1 for one in batch.encoded])
         self.readings = readings
-        self.last = [len(one.positions) - 1 for one in batch.encoded]
-        self.kept: list[Tensor] = []
-
-    def observe(self, view: LayerView) -> None:
-        """Keep one layer's rows."""
-        self.kept.append(view.residual[range(len(self.last)), self.last])
 
     def read(self, view: ReadoutView) -> None:
-        """Keep what is read at prompts' last rows."""
+        """Store the readings of the prompts' last probed positions."""
         for row, (prompt, probe) in enumerate(zip(*(index.tolist() for index in view.rows), strict=True)):
-            if probe == self.last[prompt]:
+            if probe == self.probes[prompt]:
                 residual = torch.stack([layer[prompt] for layer in self.kept])
                 self.readings.keep(view.batch.encoded[prompt].prompt_id, residual, view.logits[:, row])
 
@@ -105,20 +100,23 @@ class Reader(Metric):
 def rows_apart(
     pair_id: str, a: Reading, b: Reading, *, same_vocabulary: bool, same_lens: bool
 ) -> list[Mapping[str, Any]]:
-    """Rows of the table ``divergence`` for one pair; the outputs alone where the depths differ.
+    """Make rows of the table ``divergence`` for one pair; of the outputs only, if the depths differ.
 
     Args:
         pair_id: The pair.
         a: Side A.
         b: Side B.
-        same_vocabulary: Whether token ids mean the same; else there is no js.
-        same_lens: Whether layers before the last are read the same way; else there is js at the last alone.
+        same_vocabulary: Whether token ids mean the same; if not, ``js`` and ``jaccard`` are null.
+        same_lens: Whether the same lens reads both sides; if not, they are null but for the output.
     """
     deep = len(a.residual) == len(b.residual)
     if not deep:
-        a, b = (_last(one) for one in (a, b))
+        a, b = (
+            replace(one, residual=one.residual[-1:], logprobs=one.logprobs[-1:], nucleus=one.nucleus[-1:])
+            for one in (a, b)
+        )
     wide = a.residual.shape[-1] == b.residual.shape[-1]
-    if not wide:
+    if not wide:  # a stand-in: the distances of residual streams are left out below
         a, b = (replace(one, residual=torch.zeros(len(one.residual), 1)) for one in (a, b))
     if not same_vocabulary:
         a, b = (_without_tokens(one) for one in (a, b))
@@ -142,12 +140,8 @@ def rows_apart(
     return rows
 
 
-def _last(one: Reading) -> Reading:
-    return replace(one, residual=one.residual[-1:], logprobs=one.logprobs[-1:], nucleus=one.nucleus[-1:])
-
-
 def _without_tokens(one: Reading) -> Reading:
-    """A reading of a vocabulary of one token, where two vocabularies cannot be compared."""
+    """Replace the distributions by those of one token: a stand-in where vocabularies cannot be compared."""
     layers = len(one.residual)
     inside = torch.ones(layers, 1, dtype=torch.bool)
     return Reading(one.residual, torch.zeros(1), torch.zeros(layers, 1), inside)

@@ -1,4 +1,4 @@
-"""One side of a comparison of prompts: what a trace of its prompts would hold, gathered pair by pair."""
+"""Measure one side of a comparison of prompts, prompt by prompt, into the tables of a trace."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class TracedSide:
-    """The prompts of one side, measured one after another.
+    """The prompts of one side and their tables.
 
     Args:
-        session: What is measured.
+        session: What to measure, and with which model.
     """
 
     def __init__(self, session: Session) -> None:
@@ -33,10 +33,10 @@ class TracedSide:
         self.tables: dict[str, list[Any]] = {}
 
     def add(self, prompt: Prompt, one: Encoded | ElimError) -> Mapping[str, Any]:
-        """Measure a prompt in a pass of its own; one that failed is a row that says why.
+        """Measure a prompt in a pass of its own; one that cannot be used becomes an error row.
 
         Returns:
-            The tables that the prompt adds.
+            The tables of this prompt.
         """
         tables = {"prompts": arrow_table("prompts", prompt_rows([prompt], [one]))}
         if isinstance(one, Encoded):
@@ -46,7 +46,7 @@ class TracedSide:
         return tables
 
     def add_unread(self, prompt_id: str, why: str) -> None:
-        """Keep a record that is no prompt as a row that says why."""
+        """Add a record that could not be read, as an error row."""
         row = TABLES["prompts"].from_rows([unread_row(prompt_id, None, ElimError(why))])
         self.tables.setdefault("prompts", []).append(row)
 
@@ -54,7 +54,7 @@ class TracedSide:
         """Make a run of the side, judged as a trace is.
 
         Args:
-            facts: What was run.
+            facts: Manifest of the run.
         """
         run = Run.from_tables(facts, {name: pa.concat_tables(parts) for name, parts in self.tables.items()})
         return judge(self.session, run, ()).only(self.session.kept)

@@ -1,7 +1,7 @@
-"""Give two prompts spans that can be set against each other.
+"""Give two prompts comparable spans.
 
-A span that the user names need not be in both: an injected text is in one alone. In a chat the roles are
-spans too, without what the user named apart. Spans that nobody named are joined by the alignment of tokens.
+A span that the user names need not be in both prompts: an injected text is in one only. In a chat the roles
+are spans too, less the spans that the user names. Spans that nobody named are paired by the alignment.
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ if TYPE_CHECKING:
     from elimtool.engine.options import TraceOptions
     from elimtool.model.model import Model
 
-"""The span whose presence makes a comparison one of an injection."""
-
 
 def split_requests(
     texts: tuple[str, str], requests: Sequence[SpanRequest]
 ) -> tuple[tuple[SpanRequest, ...], tuple[SpanRequest, ...]]:
-    """Which of the user's spans each prompt has.
+    """Find which of the user's spans each prompt contains.
 
     Args:
         texts: Both prompts, rendered.
-        requests: What the user named for both.
+        requests: Spans that the user named for both.
 
     Raises:
         ElimError: A span is in neither prompt, or its text occurs more than once in one of them.
@@ -49,22 +47,23 @@ def split_requests(
         if len(missing) == 2:
             raise ElimError(
                 f"span '{request.name}': its text is in neither prompt",
-                "it may be in one alone; spans are compared letter by letter, white space and case included",
+                "it must be in at least one of them, letter by letter, white space and case included",
             )
     return tuple(found[0]), tuple(found[1])
 
 
 def absent(request: SpanRequest, text: str) -> bool:
-    """Whether a prompt has nothing of a span, rather than too much of it."""
+    """Whether a prompt lacks a span altogether, rather than containing its text more than once."""
     if request.text is None:
         return max(request.start or 0, request.end or 0) > len(text)
     known = request.text in text
+    # ``text#2`` asks for the second occurrence: too high a number is an error, not an absence
     whole, mark, number = request.text.rpartition("#")
     return not known and not (mark and number.isdigit() and whole in text)
 
 
 def encoded(model: Model, prompt: Prompt, options: TraceOptions) -> Encoded:
-    """A prompt as the model sees it; a chat with named spans has its roles as spans too.
+    """Tokenise a prompt; in a chat with named spans, the roles are spans too.
 
     Raises:
         ElimError: The prompt cannot be used.
@@ -79,11 +78,11 @@ def encoded(model: Model, prompt: Prompt, options: TraceOptions) -> Encoded:
 
 
 def with_spans(one: Encoded, named: Sequence[Span]) -> Encoded:
-    """The prompt with other spans: of equal names and tokens the first; what is left over is ``<rest>``.
+    """Replace the spans of a prompt; tokens in none of them become ``<rest>``.
 
     Args:
         one: The prompt.
-        named: Its spans, those that take tokens from later ones first.
+        named: The new spans. An earlier one wins over later ones with its name or tokens.
     """
     taken: set[int] = set()
     kept: list[Span] = []
@@ -98,10 +97,10 @@ def with_spans(one: Encoded, named: Sequence[Span]) -> Encoded:
 
 
 def with_injected(b: Encoded, alignment: Alignment, special: Collection[int]) -> Encoded:
-    """The second prompt with all that it has and the first has not as the span ``injected``.
+    """Mark all that the second prompt adds to the first as the span ``injected``.
 
     Raises:
-        ElimError: There is nothing of the kind, or a span of this name already.
+        ElimError: It adds nothing, or has a span of this name already.
     """
     if any(span.name == INJECTED for span in b.spans):
         raise ElimError("`injection` and a span 'injected' were both given", "leave one of the two out")
@@ -114,16 +113,16 @@ def with_injected(b: Encoded, alignment: Alignment, special: Collection[int]) ->
 
 
 def named_spans(one: Encoded) -> list[Span]:
-    """The spans that the user or a chat's roles named; none where elimtool cut the prompt up by itself."""
+    """List the spans that the user or a chat's roles named, not those of an automatic division."""
     if not (one.prompt.spans or one.prompt.messages):
         return [span for span in one.spans if span.name == INJECTED]
     return [span for span in one.spans if span.name not in (SINK, REST)]
 
 
 def matched(a: Encoded, b: Encoded, alignment: Alignment) -> Encoded:
-    """The second prompt, its unnamed spans called as those of the first that hold the same tokens.
+    """Rename unnamed spans of the second prompt to those of the first that hold the same tokens.
 
-    A span without such a counterpart gets a name that the first prompt has not.
+    A span without a counterpart gets a name that the first prompt does not use.
     """
     if named_spans(a) or named_spans(b):
         return b

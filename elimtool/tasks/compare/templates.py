@@ -1,4 +1,4 @@
-"""Tell whether a chat template wrote what two chats have in common differently."""
+"""Detect a chat template that renders the common part of two chats differently."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from elimtool.prompts.prompt import Prompt
 
 
 def rewritten(a: Prompt, b: Prompt, texts: tuple[str, str]) -> str | None:
-    """A sentence where the chat template changes the text before the first message that differs.
+    """Note that the chat template changes the text before the first message that differs.
 
     Args:
         a: The first prompt.
         b: The second.
-        texts: Both as rendered.
+        texts: Both, rendered.
 
     Returns:
-        ``None`` where it does not, or one of the prompts is no chat.
+        The note; ``None`` if it does not, or one of the prompts is not a chat.
     """
     if not (a.messages and b.messages):
         return None
@@ -36,6 +36,6 @@ def rewritten(a: Prompt, b: Prompt, texts: tuple[str, str]) -> str | None:
     if not role or begun >= at:
         return None
     return (
-        "The chat template changes what stands before the first message that differs, from character"
+        "The chat template changes the text before the first message that differs, from character"
         f" {begun:,} on: the prompts differ in more than their messages."
     )

@@ -72,10 +72,10 @@ def test_a_failing_causal_test_costs_its_own_prompt(
     prompts = write_prompts(tmp_path / "a.jsonl", 3)
     real = confirm.log_probabilities
 
-    def flaky(model: Any, one: Any, *rest: Any) -> Any:
-        if one.prompt_id == "p1":
+    def flaky(model: Any, prompts: Any, *rest: Any) -> Any:
+        if prompts[0].prompt_id == "p1":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(model, one, *rest)
+        return real(model, prompts, *rest)
 
     monkeypatch.setattr(confirm, "log_probabilities", flaky)
     options = replace(QUICK, heads=True, confirm=True)

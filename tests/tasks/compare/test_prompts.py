@@ -249,4 +249,4 @@ def test_a_template_that_changes_earlier_text_is_told(llama: Any, monkeypatch: p
     written = "{{ messages[1]['content'] | length }} " + backend.chat_template
     monkeypatch.setattr(backend, "chat_template", written)
     notes = compare(llama, chat(CLEAN), chat("A token")).notes
-    assert any("changes what stands before the first message that differs" in note for note in notes)
+    assert any("changes the text before the first message that differs" in note for note in notes)

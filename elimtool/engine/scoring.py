@@ -50,7 +50,7 @@ def log_probabilities(
             last[:] = [view.residual]  # the last layer's stays
 
         with installed(model.bridge, batch, [plans[index] for index in group], reference):
-            model.stream(batch, {"residual"}, keep)
+            model.stream(batch, (), keep)
         found.update(zip(group, _read(model, last[0], where, ids), strict=True))
     return torch.stack([found[index] for index in range(len(prompts))])
 

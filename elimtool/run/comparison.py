@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from elimtool.errors import ElimError, nearest
 from elimtool.run import layout
-from elimtool.run.manifest import Manifest, Plain, Record, Time, canonical_json, utc_now
+from elimtool.run.manifest import BaseManifest, Manifest, Plain, Time, canonical_json, utc_now
 from elimtool.run.notebook import drawn
 from elimtool.run.parts import frame, json_rows, read_parts
 from elimtool.run.schema import SCHEMA_VERSION
@@ -26,7 +26,7 @@ Kind = Literal["prompts", "models", "runs", "chains"]
 FORM = layout.Form("comparison", layout.COMPARISON, COMPARISON_TABLES)
 
 
-class ComparisonManifest(Record):
+class ComparisonManifest(BaseManifest):
     """The contents of ``comparison.json``: both sides, the options, and notes on the result."""
 
     schema_version: int = Field(SCHEMA_VERSION, description="Version of the tables' columns and these keys.")

@@ -50,7 +50,7 @@ Plain = Annotated[JsonValue, BeforeValidator(_plain)]
 Time = Annotated[str, AfterValidator(_time)]
 
 
-class Record(BaseModel):
+class BaseManifest(BaseModel):
     """What the manifests of runs and of comparisons have in common."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -105,7 +105,7 @@ class Record(BaseModel):
         return record
 
 
-class Manifest(Record):
+class Manifest(BaseManifest):
     """Everything that a run depends on, and when it ran.
 
     Two runs with one ``fingerprint`` were made by the same versions from the same model, inputs and options.
@@ -168,7 +168,7 @@ class Manifest(Record):
 
     @classmethod
     def from_json(cls, text: str, where: str = "run.json") -> Self:
-        """See ``Record.from_json``."""
+        """See ``BaseManifest.from_json``."""
         return super().from_json(text, where)
 
 

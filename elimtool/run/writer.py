@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 from elimtool.errors import ElimError
 from elimtool.files.writing import sync_directory, write_text, write_whole, writing
 from elimtool.run import layout
-from elimtool.run.manifest import Record
+from elimtool.run.manifest import BaseManifest
 
 ROW_GROUP = 1 << 17
 """Rows per row group: large enough to compress, small enough to skip."""
 
 
-M = TypeVar("M", bound=Record)
+M = TypeVar("M", bound=BaseManifest)
 
 
 class RunWriter(Generic[M]):
@@ -130,7 +130,7 @@ class RunWriter(Generic[M]):
 
 def write_part(
     folder: Path,
-    manifest: Record,
+    manifest: BaseManifest,
     table_name: str,
     part_index: int,
     table: Any,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
@@ -50,7 +51,7 @@ Plain = Annotated[JsonValue, BeforeValidator(_plain)]
 Time = Annotated[str, AfterValidator(_time)]
 
 
-class BaseManifest(BaseModel):
+class BaseManifest(BaseModel, ABC):
     """What the manifests of runs and of comparisons have in common."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -60,23 +61,24 @@ class BaseManifest(BaseModel):
         """SHA-256 (hexadecimal) over the canonical JSON of all keys but the two times, counts and itself."""
         return hashlib.sha256(canonical_json(self._facts()).encode("ascii")).hexdigest()
 
+    @abstractmethod
     def _facts(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return what the fingerprint is of: all keys but the two times, counts and itself."""
 
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Return all keys of the file, ``fingerprint`` included, as JSON's own types."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parquet_metadata(self) -> dict[str, str]:
         """Return the file metadata of every part."""
-        raise NotImplementedError
 
     def to_json(self) -> str:
         """Return the text of the file: sorted keys, indented, ASCII only, one trailing newline."""
         return json.dumps(self.to_dict(), sort_keys=True, indent=2, allow_nan=False) + "\n"
 
     def finish(self, counts: dict[str, int], finished: str | None = None) -> Self:
-        """Return the finished record: with the rows of each table and the time it ended (default: now)."""
+        """Return the manifest of the finished run: with the rows of each table and the time it ended (default: now)."""
         return self.model_copy(
             update={"counts": dict(sorted(counts.items())), "finished": finished or utc_now()}
         )
@@ -95,14 +97,14 @@ class BaseManifest(BaseModel):
         loaded = _load(text, where)
         stated = loaded.pop("fingerprint", None)
         try:
-            record = cls.model_validate(loaded)
+            manifest = cls.model_validate(loaded)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
             raise ElimError(f"{where} is damaged: {place}: {first['msg']}", HINT) from error
-        if stated != record.fingerprint:
+        if stated != manifest.fingerprint:
             raise ElimError(f"{where} was changed after it was written: its fingerprint does not match", HINT)
-        return record
+        return manifest
 
 
 class Manifest(BaseManifest):

@@ -9,6 +9,7 @@ import typer
 
 from elimtool.cli import options as shared
 from elimtool.cli.asked import Chat, PromptFile, PromptText, System, prompt_of, prompt_text
+from elimtool.cli.blocks import spread
 from elimtool.errors import ElimError, Exit
 from elimtool.prompts.position import parse_position
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from elimtool.tasks.attribute.options import AttributeOptions
 
 
-@shared.spread
+@spread
 def attribute(
     *,
     prompt: PromptText = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from elimtool.cli import options as shared
+from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions
 from elimtool.errors import Exit
 
@@ -38,7 +39,7 @@ class BatchMeasureOptions(shared.MeasureOptions):
     ] = None
 
 
-@shared.spread
+@spread
 def batch(
     *,
     prompts: Annotated[

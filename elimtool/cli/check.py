@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elimtool.cli import options as shared
+from elimtool.cli.blocks import spread
 from elimtool.errors import ElimError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 BASELINE = "Baseline"
 
 
-@shared.spread
+@spread
 def check(
     *,
     context: typer.Context,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elimtool.cli import options as shared
+from elimtool.cli.blocks import spread
 from elimtool.cli.compare_prompts import PairOptions
 from elimtool.cli.compare_sides import Asked, ComparisonKind, form_of
 from elimtool.errors import Exit
@@ -30,7 +31,7 @@ EPILOG = (
 PROMPTS = "Prompts"
 
 
-@shared.spread
+@spread
 def compare(
     *,
     context: typer.Context,

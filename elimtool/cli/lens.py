@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elimtool.cli import options as shared
+from elimtool.cli.blocks import spread
 from elimtool.cli.output import Output
 from elimtool.errors import ElimError
 
@@ -28,7 +29,7 @@ Window = Annotated[
 
 
 @app.command()
-@shared.spread
+@spread
 def fit(
     *,
     texts: Texts = None,
@@ -71,7 +72,7 @@ def fit(
 
 
 @app.command("eval")
-@shared.spread
+@spread
 def eval_(
     *,
     texts: Texts = None,

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from elimtool.cli import options as shared
+from elimtool.cli.blocks import spread
 from elimtool.cli.output import Output
 from elimtool.errors import Exit
 from elimtool.model import DEFAULT_MODEL
@@ -80,7 +81,7 @@ class VerifiedModel(shared.ModelOptions):
 
 
 @app.command()
-@shared.spread
+@spread
 def verify(*, model: VerifiedModel, printed: shared.PrintOptions) -> None:
     """Compare a model under hooks with plain Hugging Face: attention rows, residuals by layer, logits.
 

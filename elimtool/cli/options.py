@@ -1,17 +1,14 @@
 """Declare the options that several commands share: flag, environment variable, help.
 
-Options that go together are a block: a frozen dataclass whose fields are the options. A command decorated
-with ``spread`` takes a block as one parameter.
+Options that go together are a block: a frozen dataclass, which a command takes as one parameter, see
+``elimtool.cli.blocks``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from functools import wraps
-from inspect import Parameter, signature
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -77,33 +74,6 @@ def given_from(context: typer.Context, source: str) -> set[str]:
     """Names of the parameters whose values come from a source, such as ``COMMANDLINE`` or ``ENVIRONMENT``."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name for name, found in sources.items() if found is not None and found.name == source}
-
-
-def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take blocks: the fields of a parameter of a dataclass type become its options."""
-    # Typer reads the signature: it must see the fields, with their annotations resolved
-    declared = signature(command, eval_str=True).parameters.values()
-    blocks: dict[str, Any] = {one.name: one.annotation for one in declared if is_dataclass(one.annotation)}
-
-    @wraps(command)
-    def run(**given: Any) -> None:
-        for name, block in blocks.items():
-            given[name] = block(**{field.name: given.pop(field.name) for field in fields(block)})
-        command(**given)
-
-    flat: list[Parameter] = []
-    for one in declared:
-        flat += _options_of(blocks[one.name]) if one.name in blocks else [one]
-    run.__signature__ = signature(command).replace(parameters=flat, return_annotation=None)  # type: ignore[attr-defined]
-    return run
-
-
-def _options_of(block: Any) -> list[Parameter]:
-    hints = get_type_hints(block, include_extras=True)
-    return [
-        Parameter(one.name, Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
-        for one in fields(block)
-    ]
 
 
 Target = Annotated[

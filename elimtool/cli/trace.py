@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from elimtool.cli import options as shared
 from elimtool.cli.asked import Chat, PromptFile, PromptText, System, prompt_of, prompt_text
+from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions, SaveActivations
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from elimtool.run import Run
 
 
-@shared.spread
+@spread
 def trace(
     *,
     prompt: PromptText = None,

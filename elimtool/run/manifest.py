@@ -78,7 +78,7 @@ class BaseManifest(BaseModel, ABC):
         return json.dumps(self.to_dict(), sort_keys=True, indent=2, allow_nan=False) + "\n"
 
     def finish(self, counts: dict[str, int], finished: str | None = None) -> Self:
-        """Return the manifest of the finished run: with the rows of each table and the time it ended (default: now)."""
+        """Return the finished manifest: with the rows of each table and the time it ended (default: now)."""
         return self.model_copy(
             update={"counts": dict(sorted(counts.items())), "finished": finished or utc_now()}
         )

@@ -26,6 +26,7 @@ check: $(READY) ## Lint, formatting, types, that imports only go down and that n
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file scripts/mypy.ini
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/vulture
 

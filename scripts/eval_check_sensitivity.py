@@ -36,7 +36,7 @@ def main() -> None:
     checks = read_checks(given.checks)
     wanted = checks.file.checks
     prompts = prompts_of(checks, wanted)
-    model = measure.load(checks, {}, None)
+    model = measure.load(checks, None, {}, None)
     weight = matrix(model, given.matrix)
 
     def judged(batch_size: int, threads: int | None) -> Report:

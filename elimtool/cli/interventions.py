@@ -43,7 +43,7 @@ class InterventionOptions:
             "--ablate",
             metavar="PART",
             panel=PANEL,
-            help="Trace again without a head (17.3) or an MLP (mlp.12); repeatable. Sinks keep it.",
+            help="Trace again without a head (17.3, L17H3) or an MLP (mlp.12); repeatable. Sinks keep it.",
         ),
     ] = None
     ablate_with: Annotated[

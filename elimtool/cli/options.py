@@ -300,7 +300,7 @@ class SaveOptions:
         """Refuse a directory that cannot be written, before any work is done.
 
         Raises:
-            ElimError: The directory holds something else, or its parent does not exist.
+            ElimError: The directory holds something else, or it cannot be made.
         """
         if self.out is not None:
             from elimtool.run.writer import check_directory

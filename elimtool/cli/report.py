@@ -10,6 +10,7 @@ import typer
 from elimtool.cli import options as shared
 from elimtool.cli.output import Output
 from elimtool.errors import ElimError, nearest
+from elimtool.files.writing import make_directory, remove_directories, writing
 
 if TYPE_CHECKING:
     from elimtool.report.figures.figure import Figure
@@ -146,11 +147,11 @@ def check_file(path: Path, overwrite: bool) -> None:
     """Refuse a file that cannot be written, before anything is drawn.
 
     Raises:
-        ElimError: It exists, it is a directory, or its folder does not exist.
+        ElimError: It exists, it is a directory, or its folder cannot be made.
     """
     if path.is_dir():
         raise ElimError(f"{path} is a directory", "give the name of a file with --out")
     if path.exists() and not overwrite:
         raise ElimError(f"{path} exists", "give another --out, or --overwrite to replace it")
-    if not path.absolute().parent.is_dir():
-        raise ElimError(f"{path.parent} does not exist", "make the folder, or choose another --out")
+    with writing(path):
+        remove_directories(make_directory(path.absolute().parent))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.files.writing import write_whole
+from elimtool.files.writing import make_directory, write_whole
 
 KEY = "elimtool"
 """Key of the only metadata entry: safetensors writes several in no fixed order."""
@@ -23,7 +23,7 @@ def write_tensors(
     """Write tensors to a file, whole or not at all.
 
     Args:
-        path: The file; its folder must exist.
+        path: The file; a missing folder is made.
         tensors: Tensors by name, on any device.
         facts: JSON to store with them.
         what: Name of the file's kind in error messages, such as ``the lens``.
@@ -36,14 +36,11 @@ def write_tensors(
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = save(plain, {KEY: json.dumps(dict(facts), sort_keys=True)})
     try:
+        make_directory(path.parent)
         write_whole(path, lambda file: file.write(content))
     except OSError as error:
-        raise unwritable(path, error, what) from error
-
-
-def unwritable(path: Path, error: OSError, what: str = "") -> ElimError:
-    """Return the error for a file that cannot be written."""
-    return ElimError(f"cannot write {f'{what} ' if what else ''}{path}: {error.strerror or error}")
+        named = f"{what} {path}" if what else path
+        raise ElimError(f"cannot write {named}: {error.strerror or error}") from error
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -69,6 +69,30 @@ def write_text(path: Path, text: str) -> None:
         OSError: From the file system.
     """
     write_whole(path, lambda handle: handle.write(text.encode()))
+
+
+def make_directory(directory: Path) -> list[Path]:
+    """Make a directory and its missing parents, and sync each to disk.
+
+    Returns:
+        The directories made, the outermost first; none where it is there.
+
+    Raises:
+        OSError: From the file system.
+    """
+    missing = [one for one in (directory, *directory.parents) if not one.exists()][::-1]
+    for one in missing:
+        one.mkdir(exist_ok=True)
+        sync_directory(one.parent)
+    return missing
+
+
+def remove_directories(made: Sequence[Path]) -> None:
+    """Remove directories that ``make_directory`` made, the innermost first, as far as they are empty."""
+    for one in reversed(made):
+        if not one.is_dir() or any(one.iterdir()):
+            return
+        one.rmdir()
 
 
 def sync_directory(directory: Path) -> None:

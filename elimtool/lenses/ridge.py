@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.files.tensors import KEY, unwritable, write_tensors
+from elimtool.files.tensors import KEY, write_tensors
 from elimtool.lenses.affine import AffineLens
 from elimtool.lenses.regime import ReferenceStatistics
 
@@ -92,10 +92,6 @@ class RidgeLens(AffineLens):
             "openings": self.reference.openings,
             "prior": self.reference.prior,
         }
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(path, error, "the lens") from error
         write_tensors(path, tensors, asdict(self.facts), "the lens")
 
     @classmethod

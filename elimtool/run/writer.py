@@ -11,7 +11,14 @@ from typing import Any, BinaryIO, Generic, Self, TypeVar
 import pyarrow.parquet as pq
 
 from elimtool.errors import ElimError
-from elimtool.files.writing import sync_directory, write_text, write_whole, writing
+from elimtool.files.writing import (
+    make_directory,
+    remove_directories,
+    sync_directory,
+    write_text,
+    write_whole,
+    writing,
+)
 from elimtool.run import layout
 from elimtool.run.manifest import BaseManifest
 
@@ -25,9 +32,9 @@ M = TypeVar("M", bound=BaseManifest)
 class RunWriter(Generic[M]):
     """Context manager that writes one run or one comparison.
 
-    A missing directory is made. With ``overwrite`` the new run is written into a hidden folder of the
-    directory and replaces the old one in ``finish``; until then the old run stays as it is. Leaving without
-    ``finish`` calls ``abort``.
+    A missing directory is made, with its parents. With ``overwrite`` the new run is written into a hidden
+    folder of the directory and replaces the old one in ``finish``; until then the old run stays as it is.
+    Leaving without ``finish`` calls ``abort``.
 
     Args:
         directory: The run directory (``-o``).
@@ -51,9 +58,9 @@ class RunWriter(Generic[M]):
         self.form = form
         self._rows: dict[tuple[str, int], int] = {}
         self._finished = False
-        self._created = _prepare(self.path, overwrite, form)
+        self._made = _prepare(self.path, overwrite, form)
         self._data = self.path
-        if overwrite and not self._created:
+        if overwrite and not self._made:
             with writing(self.path):
                 self._data = Path(tempfile.mkdtemp(prefix=layout.NEW, dir=self.path))
 
@@ -107,7 +114,7 @@ class RunWriter(Generic[M]):
         return self.manifest
 
     def abort(self) -> None:
-        """Give up: drop an unfinished replacement, and an empty directory that was made for the run.
+        """Give up: drop an unfinished replacement, and empty directories that were made for the run.
 
         Finished parts of a new run stay on disk.
         """
@@ -115,8 +122,8 @@ class RunWriter(Generic[M]):
             return
         if self._data != self.path:
             shutil.rmtree(self._data, ignore_errors=True)
-        elif self._created and self.path.is_dir() and not any(self.path.iterdir()):
-            self.path.rmdir()
+        else:
+            remove_directories(self._made)
         self._finished = True
 
     def __enter__(self) -> Self:
@@ -164,28 +171,20 @@ def check_directory(directory: str | Path, overwrite: bool = False, form: layout
     Raises:
         ElimError: As ``RunWriter``.
     """
-    path = Path(directory)
-    if _prepare(path, overwrite, form):
-        path.rmdir()
+    remove_directories(_prepare(Path(directory), overwrite, form))
 
 
-def _prepare(directory: Path, overwrite: bool, form: layout.Form) -> bool:
-    """Check that a run may be written here; make the directory if it is missing and return whether it was."""
-    if not directory.parent.is_dir():
-        raise ElimError(
-            f"the folder {directory.parent} does not exist", "make it first, or choose another `directory`"
-        )
+def _prepare(directory: Path, overwrite: bool, form: layout.Form) -> list[Path]:
+    """Check that a run may be written here; return the directories that were missing and are made now."""
     with writing(directory):
         if not directory.exists() and not directory.is_symlink():
-            directory.mkdir()
-            sync_directory(directory.parent)
-            return True
+            return make_directory(directory)
         if not directory.is_dir():
             raise ElimError(f"{directory} is a file, not a directory", "choose another `directory`")
         contents = layout.look(directory, form)
         _check_contents(directory, contents, overwrite)
         Path(tempfile.mkdtemp(prefix=layout.NEW, dir=directory)).rmdir()  # fails now, not after the work
-    return False
+    return []
 
 
 def _check_contents(directory: Path, contents: layout.Contents, overwrite: bool) -> None:

@@ -43,11 +43,15 @@ def test_what_cannot_be_read_or_written_is_said(elimtool: Command, saved: Path, 
         ("report", tmp_path / "none"): "does not exist",
         ("report", saved / "lens"): "is not a run directory",
         ("report", saved, "-o", tmp_path): "is a directory",
-        ("report", saved, "-o", tmp_path / "no" / "such.html"): "no does not exist",
+        ("report", saved, "-o", saved / "run.json" / "such.html"): "Not a directory",
     }
     for arguments, message in cases.items():
         done = elimtool(*arguments)
         assert done.code == 2 and message in done.err and done.out == ""
+    for name in ("page.html", "ranks.svg"):
+        figure = ("--figure", "ranks") if name.endswith("svg") else ()
+        assert elimtool("report", saved, "-o", tmp_path / "new" / name / name, *figure).code == 0
+        assert (tmp_path / "new" / name / name).is_file()
 
 
 def test_a_figure_is_written_in_the_format_of_its_name(

@@ -213,7 +213,10 @@ def test_used_directory_is_kept(elimtool: Command, tiny_model: Path, tmp_path: P
     (other / "thesis.tex").write_text("years of work")
     assert elimtool("trace", "a", "--overwrite", "-o", other).code == 2
     assert (other / "thesis.tex").exists()
-    assert "does not exist" in elimtool("trace", "a", "-o", tmp_path / "no" / "run").err
+    assert elimtool("trace", "a", "-q", "-o", tmp_path / "runs" / "new" / "run").code == 0
+    assert package.open_run(tmp_path / "runs" / "new" / "run").prompts["text"].tolist() == ["a"]
+    done = elimtool("trace", "a", "-o", other / "thesis.tex" / "run")
+    assert done.code == 2 and "Not a directory" in done.err
 
 
 def test_weights_that_are_not_numbers(elimtool: Command, llama_directory: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from elimtool.errors import ElimError
 from elimtool.run.reader import Run, open_run
 from elimtool.run.schema import TABLES
-from elimtool.run.writer import RunWriter
+from elimtool.run.writer import RunWriter, check_directory
 
 from .conftest import files, make_manifest, write
 
@@ -56,10 +56,14 @@ def test_a_file_in_the_way_a_missing_parent_and_an_empty_directory(tmp_path, man
     (tmp_path / "file").write_text("x")
     with pytest.raises(ElimError, match="is a file, not a directory"):
         RunWriter(tmp_path / "file", manifest)
-    with pytest.raises(ElimError, match="does not exist"):
-        RunWriter(tmp_path / "no" / "run", manifest)
-    with pytest.raises(ElimError, match="does not exist"):
+    with pytest.raises(ElimError, match="Not a directory"):
         RunWriter(tmp_path / "file" / "run", manifest)
+    check_directory(tmp_path / "no" / "such" / "run")
+    with RunWriter(tmp_path / "no" / "such" / "run", manifest):
+        assert (tmp_path / "no" / "such" / "run").is_dir()
+    assert not (tmp_path / "no").exists(), "what was checked or given up leaves no folder behind"
+    write(tmp_path / "no" / "such" / "run")
+    assert open_run(tmp_path / "no" / "such" / "run").tables == tuple(TABLES)
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ElimError):
         RunWriter(tmp_path / "dangling", manifest)

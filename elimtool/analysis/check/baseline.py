@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from elimtool.analysis.check.spec import CHOOSING
 from elimtool.errors import ElimError, Exit
-from elimtool.files.writing import write_whole, writing
+from elimtool.files.writing import make_directory, write_whole, writing
 
 if TYPE_CHECKING:
     from elimtool.analysis.check.spec import Check, Defaults
@@ -154,7 +154,7 @@ def write_reviewed(path: Path, text: str) -> None:
         file.write(content)
 
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         write_whole(path, write)
 
 

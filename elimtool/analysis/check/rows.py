@@ -13,6 +13,7 @@ from elimtool.analysis.check.metrics import SELECTORS, CheckMetric
 from elimtool.analysis.check.spec import Check
 from elimtool.errors import ElimError, nearest
 from elimtool.files.rows import Row, Rows
+from elimtool.prompts.component import component_in_tables
 
 if TYPE_CHECKING:
     from elimtool.run import Run
@@ -80,6 +81,7 @@ def chosen_rows(source: RunTables, check: Check, metric: CheckMetric, position: 
         table = table.filter(pc.invert(pc.field("is_foil")))
     for column in ("chain", "stage", "span", "head", "component"):
         if (wanted := getattr(check, column)) is not None:
+            wanted = component_in_tables(wanted) if column == "component" else wanted
             table = _where(table, column, wanted, source.table(metric.table), check)
     if "layer" in names:
         table = _layers(table, check, metric)

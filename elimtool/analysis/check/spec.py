@@ -152,7 +152,7 @@ class Check(_Strict):
         span: Part of the prompt.
         layers: Layers: 12, 10-20, [3, 5], last, all; -1 is the embedding.
         head: Query head.
-        component: Component, such as ``head 17.3`` or ``mlp 5``.
+        component: Component, such as ``17.3``, ``L17H3`` or ``mlp.5``.
         position: Query position: last (the last one probed), all, or an index.
         agg: How to reduce several values to one: mean, min, max, median, sum, share, first, last, p95.
         where: With ``agg: share``, which values count; by default those that are true.

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elimtool.errors import ElimError
 from elimtool.model.interventions.edits import Site
+from elimtool.prompts.component import SHAPES, parse_component
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
-
-_HEAD = re.compile(r"(?:head[ .])?([0-9]{1,6})\.([0-9]{1,6})")
-_MLP = re.compile(r"mlp[ .]([0-9]{1,6})")
-
-SHAPES = "give LAYER.HEAD for a head (17.3) or mlp.LAYER for an MLP (mlp.12)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +22,9 @@ class Component:
 
     @classmethod
     def parse(cls, text: str) -> Component | None:
-        """Read a name, also as in tables (``head 17.3``, ``mlp 12``); ``None`` if it is not one."""
-        text = text.strip()
-        if found := _HEAD.fullmatch(text):
-            return cls(int(found[1]), int(found[2]))
-        if found := _MLP.fullmatch(text):
-            return cls(int(found[1]))
-        return None
+        """Read a name, see ``elimtool.prompts.component``; ``None`` if it is not one."""
+        found = parse_component(text)
+        return None if found is None else cls(*found)
 
     def __str__(self) -> str:
         return f"mlp.{self.layer}" if self.head is None else f"{self.layer}.{self.head}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError
-from elimtool.files.writing import write_whole, writing
+from elimtool.files.writing import make_directory, write_whole, writing
 from elimtool.report.figures import figure as kinds
 from elimtool.report.figures.plots import by_layer, counted
 from elimtool.report.figures.plots.ink import WIDTH, short
@@ -79,6 +79,7 @@ def write_picture(figure: kinds.Figure, path: Path, format: str) -> None:
         handle.write(data)
 
     with writing(path):
+        make_directory(path.parent)
         write_whole(path, write)
 
 

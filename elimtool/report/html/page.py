@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from elimtool.files.writing import write_text, writing
+from elimtool.files.writing import make_directory, write_text, writing
 from elimtool.report.facts import Tables
 from elimtool.report.figures import palette
 from elimtool.report.html import compare, payload
@@ -103,6 +103,7 @@ def write_page(run: Run | Comparison, path: str | Path) -> int:
     """
     text = page(run)
     with writing(Path(path)):
+        make_directory(Path(path).parent)
         write_text(Path(path), text)
     return len(text.encode())
 

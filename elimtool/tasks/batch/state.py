@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError
-from elimtool.files.writing import sync_directory, write_text, writing
+from elimtool.files.writing import make_directory, sync_directory, write_text, writing
 from elimtool.run import layout
 from elimtool.run.manifest import Manifest
 
@@ -229,17 +229,12 @@ def prepare(directory: Path, overwrite: bool) -> State:
     Raises:
         ElimError: The directory holds something else, or cannot be written.
     """
-    if not directory.parent.is_dir():
-        raise ElimError(
-            f"the folder {directory.parent} does not exist", "make it first, or choose another `directory`"
-        )
     state = State(directory)
     with writing(directory):
         if directory.exists():
             _check(directory, overwrite)
         else:
-            directory.mkdir()
-            sync_directory(directory.parent)
+            make_directory(directory)
         if not state.folder.is_dir():
             state.folder.mkdir()
             sync_directory(directory)

@@ -36,6 +36,10 @@ TEXT = "The capital of France is Paris"
         (Ablate.parse("head 17.3", how="zero"), "ablate 17.3 zero"),
         (Ablate.parse("mlp 12", how="resample", seed=4), "ablate mlp.12 resample seed 4"),
         (Ablate("mlp.12"), "ablate mlp.12 mean"),
+        (Ablate.parse("L29H1"), "ablate 29.1 mean"),
+        (Ablate.parse("l29.h1 zero"), "ablate 29.1 zero"),
+        (Scale.parse("MLP12=0.5"), "scale mlp.12=0.5"),
+        (Patch.parse("f.st@L17H3,m2:4,L12.mlp"), "patch f.st@17.3,mlp.2:4,mlp.12"),
         (Scale.parse("21.7=2"), "scale 21.7=2.0"),
         (Scale.parse("mlp.12=-0.1"), "scale mlp.12=-0.1"),
         (Knockout.parse("France@20-29"), "knockout France@20-29 from last"),
@@ -61,8 +65,8 @@ def test_no_intervention_has_no_label() -> None:
     ("make", "message", "hint"),
     [
         (lambda: Ablate.parse("17"), "`ablate` must name a head or an MLP, got '17'", "LAYER.HEAD"),
-        (lambda: Ablate.parse("mlp12"), "`ablate` must name a head or an MLP, got 'mlp12'", "mlp.LAYER"),
-        (lambda: Ablate.parse(""), "`ablate` must name a head or an MLP, got ''", "17.3"),
+        (lambda: Ablate.parse("mlp12.1"), "`ablate` must name a head or an MLP, got 'mlp12.1'", "mlp.LAYER"),
+        (lambda: Ablate.parse(""), "`ablate` must name a head or an MLP, got ''", "29.1"),
         (lambda: Ablate("1.1", "mena"), "`how` 'mena'", "did you mean 'mean'"),
         (lambda: Scale.parse("1.1"), "`scale` must be COMPONENT=FACTOR, got '1.1'", "mlp.12=0.5"),
         (lambda: Scale.parse("1.1=two"), "`scale` must be COMPONENT=FACTOR, got '1.1=two'", "21.7=2.0"),
@@ -254,7 +258,9 @@ def test_recordings_that_do_not_fit_are_refused(llama: Any, tiny: Any, tmp_path:
     record(llama, batch.encoded[0]).save(file)
     assert file.read_bytes() == first
     with pytest.raises(ElimError, match="cannot write"):
-        record(llama, batch.encoded[0]).save(tmp_path / "no" / "where")
+        record(llama, batch.encoded[0]).save(text / "where")
+    record(llama, batch.encoded[0]).save(tmp_path / "no" / "where")
+    assert (tmp_path / "no" / "where").read_bytes() == first
 
 
 def test_a_place_that_does_not_run_is_an_error_and_hooks_are_taken_out(llama: Any) -> None:

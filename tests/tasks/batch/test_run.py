@@ -248,11 +248,12 @@ def test_a_directory_of_something_else_is_refused(batch: Batch, llama: Any, tmp_
         ("trace", "holds a run that elimtool batch did not write"),
         ("mine", "it holds 'letter.txt'"),
         ("a.jsonl", "is a file"),
-        ("none/run", "does not exist"),
+        ("a.jsonl/run", "Not a directory"),
     ):
         with pytest.raises(ElimError, match=message):
             batch(prompts, tmp_path / name)
     assert batch(prompts, tmp_path / "trace", overwrite=True).prompts == 2
+    assert batch(prompts, tmp_path / "new" / "folder" / "run").prompts == 2
 
 
 def test_a_lock_that_cannot_be_written_is_no_other_process(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from elimtool.metrics.attention import AttentionRetention
 from elimtool.metrics.components import Components
+from elimtool.metrics.contrasts import Contrasts
 from elimtool.metrics.controls import FrequencyControls
 from elimtool.metrics.copy_suppression import CopySuppression
 from elimtool.metrics.lens import LensTrajectory
@@ -19,6 +20,7 @@ from elimtool.metrics.top_tokens import TopTokens
 METRICS: dict[str, type[Metric]] = {
     "attention": AttentionRetention,
     "components": Components,
+    "contrasts": Contrasts,
     "controls": FrequencyControls,
     "copy_suppression": CopySuppression,
     "lens": LensTrajectory,

@@ -1,6 +1,7 @@
 """Components: what each head, each MLP, the embedding and the constants add to the logit of each target.
 
-Table ``components``. The last residual is the sum of all that was added to it. With the final norm's scale
+Tables ``components``, and ``contrast_components``, the same for the difference of a target's logit and a
+foil's. The last residual is the sum of all that was added to it. With the final norm's scale
 frozen, the logit before a soft cap is an affine map of it, so every part has a share of the logit, and the
 shares sum to it. Norms that some families put behind a block are treated alike, their scales frozen too.
 
@@ -16,13 +17,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.metrics.columns import Categorical, names_at, null_where, place
-from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
 from elimtool.model.affine import Directions, Gain, pull, tolerance, wide
 from elimtool.model.heads import Heads, RowIndex
 from elimtool.model.view import Batch, Block, LayerView
@@ -34,12 +36,12 @@ ROUNDING = 4.0
 class Components(Metric):
     """Keeps what each block added at the probed rows, and attributes the logits to it when they are read.
 
-    The table is filled with ``Settings.heads``, and only if every block of the batch is the sum of its heads
-    and its MLP; else it has no rows, and table ``mechanisms`` says why.
+    The tables are filled with ``Settings.heads``, and only if every block of the batch is the sum of its
+    heads and its MLP; else they have no rows, and table ``mechanisms`` says why.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"block"})
-    tables: ClassVar[tuple[str, ...]] = ("components",)
+    tables: ClassVar[tuple[str, ...]] = ("components", "contrast_components")
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
         super().__init__(batch, settings)
@@ -71,29 +73,51 @@ class Components(Metric):
             self._give_up()
         if not self.wanted or self.embedding is None or view.directions is None:
             return
-        ids = view.followed.ids.masked_fill(view.followed.is_foil, -1)
+        ids = view.followed.ids
         directions = view.directions(ids, slice(None))
         shares = share_out(wide(self.embedding[view.rows]), self.branches, view.rows, directions)
         _refuse_incomplete(shares[:, :-1].sum(-1), shares[:, :-1], directions.logits, self.embedding.dtype)
-        self.filled["components"].append(self._columns(view, ids, shares))
+        self.filled["components"].append(self._columns(view, shares))
+        pairs = view.followed.pairs
+        if len(pairs[0]):
+            self.filled["contrast_components"].append(self._contrast_columns(view, pairs, shares))
 
-    def _columns(
-        self, view: ReadoutView, ids: Int[Tensor, "rows k"], shares: Float[Tensor, "rows k1 parts"]
-    ) -> dict[str, Any]:
-        n_layers = len(self.branches) // 2
-        names, kinds, layers, heads = _labels(n_layers, (shares.shape[-1] - 2) // n_layers - 1)
-        real = (ids >= 0).cpu().numpy()[:, :, None].repeat(len(names), axis=2)
-        row, k, part = cells = real.nonzero()
+    def _columns(self, view: ReadoutView, shares: Float[Tensor, "rows k1 parts"]) -> dict[str, Any]:
+        targets = ((view.followed.ids >= 0) & ~view.followed.is_foil).cpu().numpy()
+        row, k, part = cells = targets[:, :, None].repeat(shares.shape[-1], axis=2).nonzero()
         centred = shares[:, :-1] - shares[:, -1:]
         return {
             **place(self.batch, view.rows, row),
             "target": names_at(view.followed.texts, row, k),
+            **self._named(shares.shape[-1], part),
+            "dla": shares[:, :-1].cpu().numpy()[cells],
+            "dla_centred": centred.cpu().numpy()[cells],
+        }
+
+    def _contrast_columns(
+        self, view: ReadoutView, pairs: Indices, shares: Float[Tensor, "rows k1 parts"]
+    ) -> dict[str, Any]:
+        values = shares.cpu().numpy()
+        n_parts = values.shape[-1]
+        row, target, foil = (index.repeat(n_parts) for index in pairs)
+        part = np.tile(np.arange(n_parts), len(pairs[0]))
+        return {
+            **place(self.batch, view.rows, row),
+            "target": names_at(view.followed.texts, row, target),
+            "foil": names_at(view.followed.texts, row, foil),
+            **self._named(n_parts, part),
+            "dla_difference": values[row, target, part] - values[row, foil, part],
+        }
+
+    def _named(self, n_parts: int, part: npt.NDArray[np.intp]) -> dict[str, Any]:
+        """Return the columns that say which component a part is."""
+        n_layers = len(self.branches) // 2
+        names, kinds, layers, heads = _labels(n_layers, (n_parts - 2) // n_layers - 1)
+        return {
             "component": Categorical(names, part),
             "kind": Categorical(kinds, part),
             "layer": null_where(layers[part], layers[part] < 0),
             "head": null_where(heads[part], heads[part] < 0),
-            "dla": shares[:, :-1].cpu().numpy()[cells],
-            "dla_centred": centred.cpu().numpy()[cells],
         }
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -16,6 +18,9 @@ from elimtool.model.affine import Directions
 from elimtool.model.view import Batch, LayerView
 from elimtool.numerics.shapes import Shapes
 from elimtool.samplers import Chain
+
+Indices = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]
+"""Three indices for each of some things, such as row, target and foil of a pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,13 @@ class Followed:
     ambiguous: Bool[Tensor, "rows k"]
     texts: Sequence[Sequence[str]]
     logprob: Float[Tensor, "rows k"]
+
+    @property
+    def pairs(self) -> Indices:
+        """Row, target and foil of every pair of a target and a foil of one row, in that order."""
+        real, is_foil = (self.ids >= 0).cpu().numpy(), self.is_foil.cpu().numpy()
+        row, target, foil = ((real & ~is_foil)[:, :, None] & (real & is_foil)[:, None, :]).nonzero()
+        return row, target, foil
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,18 @@ it just survives). ``elimtool.samplers`` computes the ledgers; here they become 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from math import isnan
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from elimtool.metrics.columns import Categorical, Columns, names_at, null_where, place, spelled
-from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
 from elimtool.samplers import History, Ledger, StageRecord
 from elimtool.samplers.candidates import Candidates
@@ -42,27 +43,18 @@ class SamplerLedger(Metric):
         """Run the chains on some rows."""
         logits = view.logits[-1].cpu()  # samplers run there: see Chain.run
         ids = view.followed.ids.masked_fill(view.followed.is_foil, -1).cpu()
-        histories = self._histories(view)
+        past = histories(view)
         begun = Candidates.of(logits, ids, compiled=self.settings.compiled)
         maxima = view.shapes.maxima
         by = Ordering(logits, None if maxima is None else maxima[-len(logits) :])
         begun.led_by(by.ahead)
-        ledgers = [chain.run(logits, ids, histories=histories, begun=begun) for chain in self.chains]
+        ledgers = [chain.run(logits, ids, histories=past, begun=begun) for chain in self.chains]
         if ledgers:
             self.filled["sampling"].append(self._stage_columns(view, ledgers))
             self.filled["sampling_targets"].append(self._fate_columns(view, ids, ledgers))
         for left, right in combinations(ledgers, 2):
             self.filled["chain_differences"].append(self._difference_columns(view, compare(left, right), by))
-        self.filled["survival"].append(self._survival_columns(view, begun, ids, histories, ledgers))
-
-    def _histories(self, view: ReadoutView) -> list[History]:
-        """Return the tokens up to each probed row, which penalties and DRY look back on."""
-        prompt, probe = view.rows
-        positions = view.batch.positions[prompt, probe].tolist()
-        return [
-            History(prompt=view.batch.encoded[one].token_ids[: position + 1], generated=())
-            for one, position in zip(prompt.tolist(), positions, strict=True)
-        ]
+        self.filled["survival"].append(self._survival_columns(view, begun, ids, past, ledgers))
 
     def _stage_columns(self, view: ReadoutView, ledgers: list[Ledger]) -> dict[str, Any]:
         records = [record for ledger in ledgers for record in ledger.records]
@@ -125,17 +117,8 @@ class SamplerLedger(Metric):
             "prob_after": at("prob_after"),
             "rank_before": null_where(ranks, ~alive),
             "margin": at("margin"),
-            "why": self._whys(view, records, (row, step, k), alive & ~left),
+            "why": whys(view, records, (row, step, k), alive & ~left),
         }
-
-    def _whys(self, view: ReadoutView, records: list[StageRecord], at: Any, removed: Any) -> list[str | None]:
-        """Say why targets were removed, or were penalised; ``at``: indices of rows, records and targets."""
-        found: list[str | None] = [None] * len(removed)
-        row, step, k = at
-        telling = removed | np.array([record.tells for record in records])[step]
-        for i in telling.nonzero()[0].tolist():
-            found[i] = _why(records[step[i]], int(k[i]), int(row[i]), bool(removed[i]), view.spell)
-        return found
 
     def _difference_columns(self, view: ReadoutView, found: ChainDifference, by: Ordering) -> dict[str, Any]:
         """Compare a pair of chains on some rows; differing tokens are ordered by the model's probability."""
@@ -157,13 +140,13 @@ class SamplerLedger(Metric):
         view: ReadoutView,
         begun: Candidates,
         ids: Tensor,
-        histories: list[History],
+        past: list[History],
         ledgers: list[Ledger],
     ) -> dict[str, Any]:
         row, k = (ids >= 0).cpu().numpy().nonzero()
         limits = bounds(begun.scores, ids, begun)
         ranges = [
-            temperature_ranges(chain, begun.scores, ids, histories, begun, ledger)
+            temperature_ranges(chain, begun.scores, ids, past, begun, ledger)
             for chain, ledger in zip(self.chains, ledgers, strict=True)
         ]
 
@@ -211,9 +194,38 @@ class SamplerLedger(Metric):
         }
 
 
+def histories(view: ReadoutView) -> list[History]:
+    """Return the tokens up to each probed row, which penalties and DRY look back on."""
+    prompt, probe = view.rows
+    positions = view.batch.positions[prompt, probe].tolist()
+    return [
+        History(prompt=view.batch.encoded[one].token_ids[: position + 1], generated=())
+        for one, position in zip(prompt.tolist(), positions, strict=True)
+    ]
+
+
 def notes_of(record: StageRecord, row: int, spell: Callable[[int], str]) -> list[str]:
     """List the remarks of a stage about one row, with tokens as text."""
     return [*record.notes, *(detail.told(spell) for detail in record.details(row).values())]
+
+
+def whys(
+    view: ReadoutView, records: Sequence[StageRecord], at: Indices, removed: npt.NDArray[np.bool_]
+) -> list[str | None]:
+    """Say why stages removed targets, or penalised them; ``None`` where they did neither.
+
+    Args:
+        view: Spells tokens.
+        records: Stages.
+        at: Indices of rows, records and targets.
+        removed: Which of these targets the stage removed.
+    """
+    found: list[str | None] = [None] * len(removed)
+    row, step, k = at
+    telling = removed | np.array([record.tells for record in records])[step]
+    for i in telling.nonzero()[0].tolist():
+        found[i] = _why(records[step[i]], int(k[i]), int(row[i]), bool(removed[i]), view.spell)
+    return found
 
 
 def _why(record: StageRecord, k: int, row: int, removed: bool, spell: Callable[[int], str]) -> str | None:

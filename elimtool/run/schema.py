@@ -6,6 +6,7 @@ from elimtool.run.columns import INTERVENTION, Column, Table
 from elimtool.run.tables.attention import ATTENTION, ATTENTION_HEADS, ATTENTION_LAYERS
 from elimtool.run.tables.attribution import ATTRIBUTION_AGREEMENT, ATTRIBUTION_METHODS, ATTRIBUTIONS
 from elimtool.run.tables.components import COMPONENTS
+from elimtool.run.tables.contrasts import CONTRAST_COMPONENTS, CONTRAST_LAYERS, CONTRAST_STAGES, CONTRASTS
 from elimtool.run.tables.controls import CONTROLS
 from elimtool.run.tables.copy_suppression import COPY_SUPPRESSION
 from elimtool.run.tables.effects import EFFECTS
@@ -50,6 +51,10 @@ TABLES: dict[str, Table] = {
         CONTROLS,
         REGIMES,
         VERDICTS,
+        CONTRASTS,
+        CONTRAST_LAYERS,
+        CONTRAST_COMPONENTS,
+        CONTRAST_STAGES,
         EFFECTS,
         WALK,
         WALK_STAGES,

@@ -12,7 +12,7 @@ TRACED = tuple(name for name in TABLES if name not in ATTRIBUTED)
 """Tables that a trace can fill."""
 WALKS = frozenset({"walk", "walk_stages"})
 """Tables that need generated tokens."""
-HEADS = frozenset({"attention_heads", "components", "copy_suppression"})
+HEADS = frozenset({"attention_heads", "components", "contrast_components", "copy_suppression"})
 """Tables of single heads, by far the largest."""
 FITTED = frozenset({"controls", "regimes"})
 """Tables that need the reference text in the file of a fitted lens."""
@@ -22,7 +22,8 @@ CHANGES = frozenset({"effects"})
 """Tables that need interventions."""
 
 _VERDICT = frozenset({"lens", "survival", "sampling_targets", "components", "controls", "regimes"})
-JUDGED_BY = {"verdicts": _VERDICT, "effects": _VERDICT | {"lens_layers"}}
+_CONTRAST = frozenset({"contrast_layers", "contrast_components", "contrast_stages"})
+JUDGED_BY = {"verdicts": _VERDICT, "effects": _VERDICT | {"lens_layers"}, "contrasts": _CONTRAST}
 """Tables joined from others, which are measured whether or not they are kept."""
 
 

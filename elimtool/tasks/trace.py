@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from elimtool.analysis.contrasts import contrasts
 from elimtool.analysis.effects import effects
 from elimtool.analysis.verdict import verdicts
 from elimtool.engine.forward import Extra
@@ -18,7 +19,6 @@ from elimtool.errors import ElimError
 from elimtool.model.interventions.recording import Recording
 from elimtool.model.interventions.recording import record as record_one
 from elimtool.model.view import Encoded
-from elimtool.run.selection import JUDGED_BY
 from elimtool.tasks.confirm import confirm
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def judge(
     usable: Sequence[Encoded],
     failed: Callable[[Encoded, Exception], None] | None = None,
 ) -> Run:
-    """Add the tables that are computed from others: ``verdicts`` and ``effects``.
+    """Add the tables that are computed from others: ``verdicts``, ``effects`` and ``contrasts``.
 
     Args:
         session: What was measured.
@@ -120,8 +120,11 @@ def judge(
         The run with these tables, if they are kept and can be computed.
     """
     kept, options = session.kept, session.options
-    if not kept.isdisjoint(JUDGED_BY) and "survival" in run.tables:
-        passes = (None, run.interventions) if options.interventions else (None,)
+    passes = (None, run.interventions) if options.interventions else (None,)
+    if "contrasts" in kept and "contrast_layers" in run.tables:
+        rows = [{**row, "intervention": one} for one in passes for row in contrasts(run.under(one))]
+        run = run.with_rows("contrasts", rows)
+    if not kept.isdisjoint({"verdicts", "effects"}) and "survival" in run.tables:
         judged = [{**row, "intervention": one} for one in passes for row in verdicts(run.under(one))]
         run = run.with_rows("verdicts", judged)
         if options.confirm:

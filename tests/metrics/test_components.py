@@ -216,6 +216,14 @@ def test_parts_sum_to_hugging_faces_logit_in_every_family(family: Any) -> None:
         centred = rows.groupby("position")["dla_centred"].sum().to_numpy()
         mean = logits[:, : model.vocab].mean(-1)
         np.testing.assert_allclose(centred, logits[:, target.token_id] - mean, atol=COMPLETE, rtol=0)
+    contrasts = (
+        run.table("contrast_components").groupby(["target", "foil", "position"])["dla_difference"].sum()
+    )
+    ids = run.table("contrasts").groupby(["target", "foil"])[["token_id", "foil_token_id"]].first()
+    assert len(ids) == 2
+    for (target, foil), (one, other) in zip(ids.index, ids.to_numpy(), strict=True):
+        truth = logits[:, one] - logits[:, other]
+        np.testing.assert_allclose(contrasts[target, foil], truth, atol=COMPLETE, rtol=0)
 
 
 def test_each_head_gives_what_it_alone_adds_in_every_family(family: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 import elimtool
 from elimtool import TraceOptions
 from elimtool.errors import ElimError
-from elimtool.run.selection import CHANGES, FITTED, TRACED, WALKS, select
+from elimtool.run.selection import CHANGES, FITTED, JUDGED_BY, TRACED, WALKS, select
 from tests.watched import Watched
 
 PROMPT = "The capital of France is"
@@ -24,7 +24,7 @@ def test_verdicts_are_measured_through_the_tables_they_join() -> None:
     assert coarse.measured == found.measured - {"components"}
     everything = select(None, heads=True, walk=True, intervened=True)
     assert everything.kept == set(TRACED)
-    assert everything.measured == set(TRACED) - {"verdicts", "effects"}
+    assert everything.measured == set(TRACED) - JUDGED_BY.keys()
     assert select(None, heads=True, walk=True).kept == set(TRACED) - {"effects"}
 
 

@@ -4,6 +4,32 @@ from __future__ import annotations
 
 from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, TARGET, Column, Table
 
+COMPONENT_COLUMNS = (
+    Column(
+        "component",
+        STRING,
+        "What wrote to the residual stream: 'embed', 'head LAYER.HEAD', 'mlp LAYER', or 'bias' for"
+        " everything constant (biases of output projections, norms and unembedding).",
+    ),
+    Column("kind", STRING, "Kind of the component: embed, head, mlp or bias."),
+    Column(
+        "layer",
+        INT,
+        "Block that the component belongs to, from 0.",
+        unit="layer index",
+        range="0 .. layers - 1",
+        null_when="the component is 'embed' or 'bias'",
+    ),
+    Column(
+        "head",
+        INT,
+        "Query head.",
+        unit="head index",
+        range="0 .. heads - 1",
+        null_when="the component is not a head",
+    ),
+)
+
 COMPONENTS = Table(
     "components",
     "Which heads and MLPs promoted or eliminated each target, as parts that sum to its logit.",
@@ -12,29 +38,7 @@ COMPONENTS = Table(
         PROMPT_ID,
         POSITION,
         TARGET,
-        Column(
-            "component",
-            STRING,
-            "What wrote to the residual stream: 'embed', 'head LAYER.HEAD', 'mlp LAYER', or 'bias' for"
-            " everything constant (biases of output projections, norms and unembedding).",
-        ),
-        Column("kind", STRING, "Kind of the component: embed, head, mlp or bias."),
-        Column(
-            "layer",
-            INT,
-            "Block that the component belongs to, from 0.",
-            unit="layer index",
-            range="0 .. layers - 1",
-            null_when="the component is 'embed' or 'bias'",
-        ),
-        Column(
-            "head",
-            INT,
-            "Query head.",
-            unit="head index",
-            range="0 .. heads - 1",
-            null_when="the component is not a head",
-        ),
+        *COMPONENT_COLUMNS,
         Column(
             "dla",
             FLOAT,

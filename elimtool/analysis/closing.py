@@ -86,12 +86,12 @@ def _fate(fates: Sequence[ChainFate]) -> str:
     if any(fate.dead for fate in fates):
         lost.append("was ruled out before any stage (its logit is minus infinity)")
     if any(fate.stage for fate in fates):
-        lost.append("was cut by " + _listed([_cut(fate) for fate in fates if fate.stage]))
+        lost.append("was cut by " + listed([_cut(fate) for fate in fates if fate.stage]))
     alone = [fate.chain for fate in fates if fate.survived and fate.left == 1]
     among = [fate.chain for fate in fates if fate.survived and fate.left != 1]
-    kept = ["is the only token left by " + _listed(alone)] if alone else []
-    kept += ["survived " + _listed(among)] if among else []
-    return ", but ".join(_listed(words) for words in (lost, kept) if words)
+    kept = ["is the only token left by " + listed(alone)] if alone else []
+    kept += ["survived " + listed(among)] if among else []
+    return ", but ".join(listed(words) for words in (lost, kept) if words)
 
 
 def _cut(fate: ChainFate) -> str:
@@ -99,7 +99,8 @@ def _cut(fate: ChainFate) -> str:
     return f"{where} ({fate.needed})" if fate.needed else where
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Join words by commas and "and"."""
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
 
 

@@ -214,10 +214,10 @@ def place(reading: CheckedValue, check: Check) -> str:
     """Say where a value was read: target, chain, stage, span, layers, and the most extreme layer."""
     rows = reading.rows
     words = []
-    for name in ("target", "span", "chain", "stage", "component", "head"):
+    for name in ("target", "foil", "span", "chain", "stage", "component", "head"):
         values = list(dict.fromkeys(row[name] for row in rows if row.get(name) is not None))
         if len(values) == 1:
-            quoted = f"'{values[0]}'" if name in ("target", "span") else values[0]
+            quoted = f"'{values[0]}'" if name in ("target", "foil", "span") else values[0]
             words.append(f"cut by {quoted}" if name == "stage" and _cut(rows) else f"{name} {quoted}")
     layers = sorted({row["layer"] for row in rows if row.get("layer") is not None})
     if len(layers) == 1:

@@ -14,7 +14,7 @@ from elimtool.run.schema import ATTRIBUTED, TABLES, Column
 Kind = Literal["integer", "number", "boolean", "text", "tokens"]
 Reduction = Literal["", "last_layer", "last_stage", "all_stages", "first_k"]
 
-SELECTORS = ("target", "chain", "span", "layer", "stage", "head", "component", "position")
+SELECTORS = ("target", "foil", "chain", "span", "layer", "stage", "head", "component", "position")
 """Columns by which a check can choose rows."""
 
 
@@ -114,6 +114,13 @@ SHORT: dict[str, CheckMetric] = {
         CheckMetric(
             "entropy", "lens_layers", "entropy", "number", "entropy of the output (nats)", "last_layer"
         ),
+        CheckMetric(
+            "logit_difference",
+            "contrasts",
+            "difference",
+            "number",
+            "logit of the target minus that of the foil in the output (nats)",
+        ),
         CheckMetric("outcome", "verdicts", "outcome", "text", "what became of the target"),
         CheckMetric("regime", "verdicts", "regime", "text", "regime of the position"),
         CheckMetric(
@@ -136,7 +143,8 @@ _KINDS: dict[pa.DataType, Kind] = {
     pa.bool_(): "boolean",
     pa.string(): "text",
 }
-_NOT_MEASURED = frozenset(("prompt_id", *SELECTORS, "token_id", "stage_index", "intervention"))
+_KEYS = ("prompt_id", "token_id", "foil_token_id", "stage_index", "intervention")
+_NOT_MEASURED = frozenset((*_KEYS, *SELECTORS))
 
 
 @cache

@@ -29,7 +29,7 @@ class RunTables:
     @cached_property
     def prompts(self) -> dict[str, Row]:
         """Rows of the table ``prompts`` by id."""
-        names = ["prompt_id", "status", "error_message", "text", "targets", "spans"]
+        names = ["prompt_id", "status", "error_message", "text", "targets", "foils", "spans"]
         names += ["group", "category", "tags"]
         return {row["prompt_id"]: row for row in self.run.arrow("prompts").select(names).to_pylist()}
 
@@ -73,11 +73,10 @@ def chosen_rows(source: RunTables, check: Check, metric: CheckMetric, position: 
     """
     table = source.table(metric.table)
     names = set(table.column_names)
-    if check.target is not None:
-        table = table.filter(
-            (pc.field("target") == check.target) | (pc.field("target") == f" {check.target}")
-        )
-    elif "is_foil" in names:
+    for column in ("target", "foil"):
+        if (asked := getattr(check, column)) is not None:
+            table = table.filter((pc.field(column) == asked) | (pc.field(column) == f" {asked}"))
+    if check.target is None and "is_foil" in names:
         table = table.filter(pc.invert(pc.field("is_foil")))
     for column in ("chain", "stage", "span", "head", "component"):
         if (wanted := getattr(check, column)) is not None:

@@ -12,7 +12,7 @@ from elimtool.prompts.position import check_position
 
 AGGREGATIONS = ("mean", "min", "max", "median", "sum", "share", "first", "last")
 QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?|100)")
-CHOOSING = ("target", "chain", "stage", "span", "layers", "head", "component")
+CHOOSING = ("target", "foil", "chain", "stage", "span", "layers", "head", "component")
 """Keys of a check that choose rows."""
 
 
@@ -147,6 +147,7 @@ class Check(_Strict):
         select: Which prompts; all if neither is given.
         metric: A short name or ``table.column``.
         target: Continuation that the metric is about.
+        foil: Continuation that the target is contrasted with.
         chain: Sampler chain.
         stage: Stage of the chain.
         span: Part of the prompt.
@@ -179,6 +180,7 @@ class Check(_Strict):
     select: Select = Select()
     metric: str
     target: str | None = None
+    foil: str | None = None
     chain: str | None = None
     stage: str | None = None
     span: str | None = None

@@ -56,7 +56,8 @@ def read(
     found: dict[str, list[Row]] = {}
     for row in chosen_rows(source, check, metric, position):
         found.setdefault(row["prompt_id"], []).append(row)
-    found = {name: _of_target(rows, check.target) for name, rows in found.items()}
+    for column in ("target", "foil"):
+        found = {name: _as_written(rows, column, getattr(check, column)) for name, rows in found.items()}
     asked = {name: source.prompts[name] for name in prompts}
     failed = {name: row["error_message"] for name, row in asked.items() if row["status"] != "ok"}
     if check.scope == "all":
@@ -76,10 +77,10 @@ def read(
     ]
 
 
-def _of_target(rows: list[Row], target: str | None) -> list[Row]:
-    """Keep the rows of the target as written, else those with a space put before it."""
-    exact = [row for row in rows if row.get("target") == target]
-    return exact if target is not None and exact else rows
+def _as_written(rows: list[Row], column: str, wanted: str | None) -> list[Row]:
+    """Keep the rows of a target or foil as written, else those with a space put before it."""
+    exact = [row for row in rows if row.get(column) == wanted]
+    return exact if wanted is not None and exact else rows
 
 
 def _reduced(check: Check, metric: CheckMetric, rows: list[Row]) -> list[Row]:
@@ -147,6 +148,7 @@ def _absent(source: RunTables, check: Check, prompt: str) -> str:
     for kind, wanted, known in (
         ("span", check.span, [span["span"] for span in row["spans"] or ()]),
         ("target", check.target, list(row["targets"] or ())),
+        ("foil", check.foil, list(row["foils"] or ())),
     ):
         if wanted is not None and wanted not in known and f" {wanted}" not in known:
             there = ", ".join(repr(one) for one in known[:12]) or "none"

@@ -15,6 +15,7 @@ from elimtool.report.facts import Probe, Tables
 from elimtool.report.head import chapters, failure, head, model_line
 from elimtool.report.ledger import ChainLedger, ledger, ledgers
 from elimtool.report.screen import MOST_PROMPTS, Screen, spaced
+from elimtool.report.trace.contrast import contrast_lines
 from elimtool.report.trace.effects import effect_lines
 from elimtool.report.trace.engines import engines
 from elimtool.report.trace.positions import position_lines
@@ -76,6 +77,7 @@ def _prompt(tables: Tables, prompt: Row, screen: Screen) -> list[RenderableType]
         list(engines(probe, screen)),
         list(walk_lines(tables, prompt, screen)),
         _closing(probe, chains, screen),
+        list(contrast_lines(probe, screen)),
         list(effect_lines(probe, screen)),
     ]
     return spaced(sections)

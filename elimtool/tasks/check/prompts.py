@@ -28,9 +28,9 @@ def prompts_of(checks: Checks, wanted: Collection[Check]) -> list[Prompt]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ElimError(f"{_where(checks)}: two prompts have the id '{twice}'", "give each an id of its own")
     chosen = {name for check in wanted for name in _chosen(checks, check, rows)}
-    targets = _targets(checks, rows)
+    asked = _asked(checks, rows)
     keyed = zip(keys, prompts, strict=True)
-    return [_following(one, targets.get(key, ())) for key, one in keyed if key in chosen]
+    return [_following(one, *asked.get(key, ((), ()))) for key, one in keyed if key in chosen]
 
 
 def _chosen(checks: Checks, check: Check, rows: Mapping[str, Row]) -> list[str]:
@@ -41,17 +41,18 @@ def _chosen(checks: Checks, check: Check, rows: Mapping[str, Row]) -> list[str]:
         raise ElimError(f"{where}: {error.message}", error.hint, error.exit_code) from error
 
 
-def _targets(checks: Checks, rows: Mapping[str, Row]) -> dict[str, list[str]]:
-    """Collect the targets of each prompt from all checks of the file.
+def _asked(checks: Checks, rows: Mapping[str, Row]) -> dict[str, tuple[list[str], list[str]]]:
+    """Collect the targets and the foils of each prompt from all checks of the file.
 
-    Targets may move the position that is read, so they must not depend on which checks are judged.
+    They may move the position that is read, so they must not depend on which checks are judged.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, tuple[list[str], list[str]]] = {}
     for check in checks.file.checks:
         with suppress(ElimError):
             for name in chosen_prompts(check, rows):
-                own = found.setdefault(name, [])
-                own += [check.target] if check.target is not None and check.target not in own else []
+                targets, foils = found.setdefault(name, ([], []))
+                targets += [check.target] if check.target and check.target not in targets else []
+                foils += [check.foil] if check.foil and check.foil not in foils else []
     return found
 
 
@@ -96,8 +97,10 @@ def _row(prompt: Prompt) -> Row:
     return {"group": prompt.group, "category": prompt.category, "tags": list(prompt.tags)}
 
 
-def _following(prompt: Prompt, targets: Sequence[str]) -> Prompt:
-    """Add targets of checks to a prompt, but for those it has already, with or without a space."""
-    known = {target.strip() for target in (*prompt.targets, *prompt.foils)}
-    added = tuple(target for target in targets if target.strip() not in known)
-    return replace(prompt, targets=(*prompt.targets, *added))
+def _following(prompt: Prompt, targets: Sequence[str], foils: Sequence[str]) -> Prompt:
+    """Add targets and foils of checks to a prompt, but for those it has already, with or without a space."""
+    known = {one.strip() for one in (*prompt.targets, *prompt.foils)}
+    more = tuple(one for one in targets if one.strip() not in known)
+    known |= {one.strip() for one in more}
+    contrasted = tuple(one for one in foils if one.strip() not in known)
+    return replace(prompt, targets=(*prompt.targets, *more), foils=(*prompt.foils, *contrasted))

@@ -92,6 +92,36 @@ def test_a_sampler_setting_is_named(write: Callable[..., Path], llama: Any) -> N
     assert "was cut by top_k" in failure.story
 
 
+def test_a_foil_is_contrasted(write: Callable[..., Path], llama: Any) -> None:
+    """The difference to a foil that only the check names, and what is told of one that a prompt lacks."""
+    run = elimtool.trace(llama, "The capital of France is", targets=["Paris"], foils=["Rome"])
+    lens = run.table("lens")
+    last = lens[lens["layer"] == run.n_layers - 1].set_index("target")["logit"]
+    truth = float(last[" Paris"] - last[" Rome"])
+
+    def judged(metric: str, bound: float, **judge: Any) -> Any:
+        check = f"{{id: ahead, prompt: fr, metric: {metric}, target: Paris, foil: Rome, min: {bound}}}"
+        path = write(
+            ("checks:\n", f"checks:\n  - {check}\n"),
+            ("baseline: base.json\n", ""),
+            (", baseline: true, atol: 1.0e-3", ", min: -99"),
+            (", baseline: true", ""),
+        )
+        return gate(path, only=["ahead"], **judge)
+
+    found = judged("logit_difference", truth - 1e-3, model=llama)
+    assert found.report.passed, found.report.summary
+    assert set(found.run.tables) == {"prompts", "contrasts"}
+    failed = only_failure(judged("logit_difference", truth + 1e-3, model=llama).report)
+    assert "foil ' Rome'" in failed.message
+    assert judged("contrast_layers.difference, layers: last", truth - 1e-3, model=llama).report.passed
+    other = elimtool.trace(
+        llama, elimtool.Prompt(text="The capital of France is", id="fr"), targets=["Paris"], foils=["Oslo"]
+    )
+    missing = only_failure(judged("logit_difference", 0.0, run=other).report)
+    assert "the prompt has no foil 'Rome'; it has: ' Oslo'" in missing.message
+
+
 def test_an_edited_prompt_is_named(write: Callable[..., Path], llama: Any) -> None:
     elimtool.run_checks(write(), model=llama, update="all")
     report = elimtool.run_checks(write(("of France", "of Frannce")), model=llama)

@@ -17,7 +17,7 @@ from elimtool.analysis.culprits import KEY, Key, Shares, key_of, shares
 from elimtool.analysis.evidence import UNTESTED
 from elimtool.analysis.fate import removes
 from elimtool.files.rows import Row, Rows
-from elimtool.run.rules import BEATS_CHANCE, NUCLEUS, SURFACED
+from elimtool.run.rules import BEATS_CHANCE, CONTENDS, NUCLEUS, SURFACED
 
 if TYPE_CHECKING:
     from elimtool.run import Run
@@ -69,24 +69,54 @@ def trajectory(ranks: Sequence[tuple[int, int]], surfaced: int = SURFACED) -> Ra
     )
 
 
-def outcome(final_rank: int, nucleus_before: float, cut: bool, found: RankEvents) -> str:
+@dataclass(frozen=True, slots=True)
+class FinalPlace:
+    """Where a target stands in the model's output, before any chain.
+
+    Attributes:
+        rank: Its rank.
+        before: Probability of all more probable tokens, 0 .. 1; it is in the nucleus below ``NUCLEUS``.
+        share: Its probability over that of the most probable token, 0 .. 1.
+    """
+
+    rank: int
+    before: float
+    share: float
+
+    @classmethod
+    def of(cls, survival: Row) -> FinalPlace:
+        """Read a row of the table ``survival``."""
+        rank, before, share = survival["rank"], survival["min_top_p"], survival["max_min_p"]
+        if before is None:  # probability 0
+            before = 0.0 if rank == 1 else 1.0
+        return cls(rank, before, share or 0.0)
+
+    @property
+    def contends(self) -> bool:
+        """Whether it had a chance that a chain can take away."""
+        return self.rank == 1 or (self.rank <= SURFACED and self.share >= CONTENDS)
+
+    @property
+    def present(self) -> bool:
+        """Whether it is in the nucleus or among the ``SURFACED`` first."""
+        return self.before < NUCLEUS or self.rank <= SURFACED
+
+
+def outcome(at: FinalPlace, cut: bool, found: RankEvents) -> str:
     """Name what became of a target.
 
     Args:
-        final_rank: Rank in the model's output.
-        nucleus_before: Probability of all more probable tokens; the target is in the nucleus if that is below
-            ``NUCLEUS``.
+        at: Where it stands in the model's output.
         cut: Whether a chain removes it.
-        found: Its trajectory.
+        found: Its trajectory, the output included.
     """
-    in_nucleus = nucleus_before < NUCLEUS
-    if cut and in_nucleus:
+    if cut and at.contends:
         return "sampler_eliminated"
-    if final_rank == 1:
+    if at.rank == 1:
         return "survived"
-    if in_nucleus or final_rank <= SURFACED:
-        return "outranked"
-    return "never_surfaced" if found.entry is None else "late_eliminated"
+    if found.entry is None:
+        return "never_surfaced"
+    return "outranked" if at.present else "late_eliminated"
 
 
 def verdicts(run: Run) -> Rows:
@@ -102,7 +132,7 @@ def verdicts(run: Run) -> Rows:
     regimes = {(row["prompt_id"], row["position"]): row["regime"] for row in _rows(run, "regimes")}
     controls = {key_of(row): row for row in _rows(run, "controls")}
     judged = []
-    for row in _rows(run, "survival", *KEY, "rank", "prob", "min_top_p"):
+    for row in _rows(run, "survival", *KEY, "rank", "prob", "min_top_p", "max_min_p"):
         key = key_of(row)
         found = trajectory(ranks[key])
         regime = regimes.get(key[:2])
@@ -135,6 +165,8 @@ def against_chance(verdict: Row, controls: Row | None) -> dict[str, float | None
 def in_words(verdict: Row) -> str:
     """Say where a target was lost, and by what, to follow the closing sentence; may be empty."""
     parts = [_loss(verdict)] if verdict["outcome"] == "late_eliminated" else []
+    if verdict.get("cut_chain") and verdict["outcome"] != "sampler_eliminated":
+        parts.append(f"no contender when {verdict['cut_stage']} of {verdict['cut_chain']} cut it")
     for name, told in (("promoter", "most for it"), ("eliminator", "most against it")):
         if verdict[name] is not None:
             parts.append(f"{told} {verdict[name]} ({verdict[f'{name}_dla']:+.1f} logits)")
@@ -154,14 +186,11 @@ def _loss(verdict: Row) -> str:
 def _verdict(
     row: Row, found: RankEvents, cut: Row | None, components: Shares | None, regime: str | None
 ) -> Row:
-    before = row["min_top_p"]
-    if before is None:  # probability 0
-        before = 0.0 if row["rank"] == 1 else 1.0
     eliminator = components.extreme(-1, found.lost) if components else None
     promoter = components.extreme(1) if components else None
     return {
         **{name: row[name] for name in KEY},
-        "outcome": outcome(row["rank"], before, cut is not None, found),
+        "outcome": outcome(FinalPlace.of(row), cut is not None, found),
         "regime": regime,
         "entry_layer": found.entry,
         "commit_layer": found.commit,

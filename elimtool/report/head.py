@@ -11,16 +11,20 @@ from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Probe
 from elimtool.report.screen import Screen
 from elimtool.run.manifest import Manifest
+from elimtool.run.schema import SCHEMA_VERSION
 
 PROMPT_LINES = 1.8
 """Screen lines beyond which a prompt is shortened in the middle; under 2, as breaks at words waste some."""
 
 
 def model_line(manifest: Manifest, n_layers: int, screen: Screen) -> Text:
-    """Name, number type and depth of the model."""
+    """Name, number type and depth of the model; for an older run its schema version."""
     line = Text(screen.visible(manifest.model), style="bold", overflow="fold")
     facts = [manifest.dtype, f"{n_layers} layers" if n_layers != 1 else "1 layer", manifest.device]
-    return line.append("  " + ", ".join(facts[: 3 if n_layers else 1]), style="not bold dim")
+    told = facts[: 3 if n_layers else 1]
+    if manifest.schema_version < SCHEMA_VERSION:
+        told.append(f"a run of schema version {manifest.schema_version}: its words are that version's")
+    return line.append("  " + ", ".join(told), style="not bold dim")
 
 
 def head(probe: Probe, n_positions: int, screen: Screen) -> list[RenderableType]:

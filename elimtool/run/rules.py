@@ -1,4 +1,4 @@
-"""Define when a target counts as surfaced, in the nucleus or lost: thresholds that rooms share."""
+"""Define when a target counts as surfaced, in the nucleus, eliminated by a chain or lost."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ SURFACED = 10
 
 NUCLEUS = 0.95
 """Share of the output's probability that the nucleus holds."""
+
+CONTENDS = 0.1
+"""A token contends in the output if its rank is at most ``SURFACED`` and its probability at least this share
+of the most probable token's. Only what contended is said to be eliminated by a chain. Of 200 facts the right
+answers contend in 74 %, wrong ones of the same kind in 13 %; docs/verdicts.md has the alternatives."""
 
 BEATS_CHANCE = 0.05
 """Largest p-value at which a loss counts as more than what happens to equally frequent tokens."""

@@ -22,8 +22,19 @@ from elimtool.run.tables.walk import WALK, WALK_STAGES
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Goes up when a column or a key of run.json is renamed, dropped or changes its meaning."""
+
+CHANGED = {
+    (table, column): 2
+    for table, columns in {
+        "verdicts": ("outcome", "regime", "evidence"),
+        "effects": ("outcome_before", "outcome_after"),
+        "regimes": ("regime", "n_recent", "recent_surprisal", "p_high", "p_low"),
+    }.items()
+    for column in columns
+}
+"""(table, column) -> the version in which the column got the meaning that it has now."""
 
 ATTRIBUTED = ("attributions", "attribution_methods", "attribution_agreement")
 """Tables of ``elimtool attribute``, which a trace does not fill."""

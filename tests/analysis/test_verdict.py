@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elimtool.analysis.verdict import against_chance, in_words, outcome, trajectory, verdicts
+from elimtool.analysis.verdict import (
+    FinalPlace,
+    RankEvents,
+    against_chance,
+    in_words,
+    outcome,
+    trajectory,
+    verdicts,
+)
 from elimtool.run.rules import SURFACED
 
 
@@ -66,21 +74,63 @@ NEVER = trajectory(ranked(50, 60, 700))
 
 
 @pytest.mark.parametrize(
-    ("rank", "before", "cut", "found", "expected"),
+    ("rank", "before", "share", "cut", "found", "expected"),
     [
-        (1, 0.0, False, SURFACING, "survived"),
-        (1, 0.0, True, SURFACING, "sampler_eliminated"),
-        (3, 0.8, True, SURFACING, "sampler_eliminated"),
-        (3, 0.8, False, SURFACING, "outranked"),
-        (2, 0.97, True, SURFACING, "outranked"),
-        (40, 0.9, False, NEVER, "outranked"),
-        (700, 0.99, True, SURFACING, "late_eliminated"),
-        (700, 0.99, True, NEVER, "never_surfaced"),
-        (11, 0.95, False, NEVER, "never_surfaced"),
+        (1, 0.0, 1.0, False, SURFACING, "survived"),
+        (1, 0.0, 1.0, True, SURFACING, "sampler_eliminated"),
+        (3, 0.8, 0.3, True, SURFACING, "sampler_eliminated"),
+        (10, 0.8, 0.1, True, SURFACING, "sampler_eliminated"),
+        (2, 0.97, 0.1, True, SURFACING, "sampler_eliminated"),
+        (3, 0.8, 0.3, False, SURFACING, "outranked"),
+        (10, 0.8, 0.099, True, SURFACING, "outranked"),
+        (11, 0.8, 0.9, True, SURFACING, "outranked"),
+        (2, 0.97, 0.02, True, SURFACING, "outranked"),
+        (40, 0.9, 0.01, False, SURFACING, "outranked"),
+        (596, 0.9, 0.001, True, NEVER, "never_surfaced"),
+        (40, 0.9, 0.01, False, NEVER, "never_surfaced"),
+        (700, 0.99, 1e-4, True, SURFACING, "late_eliminated"),
+        (700, 0.99, 1e-4, True, NEVER, "never_surfaced"),
+        (11, 0.95, 0.01, False, NEVER, "never_surfaced"),
     ],
 )
-def test_outcomes(rank: int, before: float, cut: bool, found: object, expected: str) -> None:
-    assert outcome(rank, before, cut, found) == expected  # type: ignore[arg-type]
+def test_outcomes(
+    rank: int, before: float, share: float, cut: bool, found: RankEvents, expected: str
+) -> None:
+    assert outcome(FinalPlace(rank, before, share), cut, found) == expected
+
+
+places = st.integers(1, 800).flatmap(
+    lambda rank: st.builds(
+        FinalPlace,
+        st.just(rank),
+        st.just(0.0) if rank == 1 else st.floats(0, 1),
+        st.just(1.0) if rank == 1 else st.floats(0, 1),
+    )
+)
+
+
+@given(places, st.lists(st.integers(1, 40), max_size=6), st.booleans())
+def test_every_outcome_is_true_of_what_it_is_said_of(at: FinalPlace, earlier: list[int], cut: bool) -> None:
+    ranks = [*earlier, at.rank]
+    said = outcome(at, cut, trajectory(ranked(*ranks)))
+    surfaced = min(ranks) <= SURFACED
+    contended = at.rank == 1 or (at.rank <= 10 and at.share >= 0.1)
+    truths = {
+        "sampler_eliminated": cut and contended,
+        "survived": at.rank == 1 and not cut,
+        "outranked": at.rank > 1 and surfaced and (at.before < 0.95 or at.rank <= 10),
+        "late_eliminated": surfaced and at.before >= 0.95 and at.rank > 10,
+        "never_surfaced": not surfaced,
+    }
+    assert truths[said]
+    assert not (cut and contended) or said == "sampler_eliminated"  # never outranked, whatever else holds
+
+
+def test_a_target_of_probability_zero_stands_outside_the_nucleus() -> None:
+    nothing = {"min_top_p": None, "max_min_p": None}
+    assert FinalPlace.of({"rank": 9, **nothing}) == FinalPlace(9, 1.0, 0.0)
+    assert not FinalPlace.of({"rank": 9, **nothing}).contends
+    assert FinalPlace.of({"rank": 1, **nothing}).contends
 
 
 class FakeRun:
@@ -97,7 +147,7 @@ def test_the_joined_row() -> None:
     at = {"prompt_id": "p", "position": 4, "target": " x"}
     ranks = ((-1, 2), (0, 90), (1, 4), (2, 800))
     lens = [at | {"layer": layer, "rank": rank, "is_foil": False} for layer, rank in ranks]
-    survival = [at | {"rank": 800, "prob": 1e-6, "min_top_p": 0.9999}]
+    survival = [at | {"rank": 800, "prob": 1e-6, "min_top_p": 0.9999, "max_min_p": 1e-5}]
     fates = [
         at | {"chain": "hf", "stage": "top_k", "alive_before": True, "alive_after": True, "margin": 1.0},
         at | {"chain": "a", "stage": "top_k", "alive_before": True, "alive_after": False, "margin": -2.0},
@@ -123,6 +173,7 @@ def test_the_joined_row() -> None:
     assert (row["promoter"], row["promoter_dla"]) == ("mlp 0", 3.0)
     assert in_words(row) == (
         "candidate for lost at layer 2, among the 10 first from layer 1 (not tested against chance);"
+        " no contender when top_k of a cut it;"
         " most for it mlp 0 (+3.0 logits); most against it head 2.0 (-2.0 logits)"
     )
     (bare,) = verdicts(FakeRun(lens=lens, survival=survival))  # type: ignore[arg-type]

@@ -151,7 +151,7 @@ def test_what_cannot_be_compared_is_refused(elimtool: Command, tmp_path: Path):
 def test_a_damaged_and_a_newer_run_are_refused(elimtool: Command, folder: Path, tmp_path: Path):
     package.open_run("run-a").save(tmp_path / "newer")
     file = tmp_path / "newer" / "run.json"
-    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 7'))
+    file.write_text(file.read_text().replace('"schema_version": 2', '"schema_version": 7'))
     done = elimtool("compare", "run-a", tmp_path / "newer")
     assert done.code == 4 and "schema version 7" in done.err
 

@@ -85,8 +85,8 @@ def write(directory: Path, overwrite: bool = False, names: Iterable[str] = TABLE
 
 
 def as_before(run: Run, directory: Path) -> Path:
-    """Write a run as an elimtool did that knew fewer columns and keys: see ``ADDED``."""
-    facts = {**run.manifest.model_dump(), **dict.fromkeys(WHERE_KNOWN)}
+    """Write a run as an elimtool of schema version 1 did that knew fewer columns and keys: see ``ADDED``."""
+    facts = {**run.manifest.model_dump(), **dict.fromkeys(WHERE_KNOWN), "schema_version": 1}
     Run(Manifest(**facts), memory={name: run.arrow(name) for name in run.tables}).save(directory)
     for name, columns in ADDED.items():
         for path in (directory / name).glob("*.parquet"):

@@ -158,7 +158,7 @@ def test_what_was_changed_or_lost_is_said(tmp_path: Path):
     for edited, why in (
         (text.replace('"a note"', '"another"'), "was changed after it was written"),
         (text.replace('"tiny"', '"tinier"'), "was changed after it was written"),
-        (text.replace('"schema_version": 1', '"schema_version": 9'), "schema version 9"),
+        (text.replace('"schema_version": 2', '"schema_version": 9'), "schema version 9"),
         (text.replace('"kind": "runs"', '"kind": "tables"'), "is damaged: kind"),
         (text[:-9], "is damaged"),
     ):

@@ -82,13 +82,15 @@ def judge_run(
         against: Another run to compare with, prompt by prompt.
 
     Raises:
-        ElimError: Nothing is selected, a run lacks something that a check reads, the baseline is damaged, or
-            a tolerance is below the noise floor.
+        ElimError: Nothing is selected, a run lacks something that a check reads, the baseline is damaged, a
+            tolerance is below the noise floor, or schema versions do not go together.
     """
     wanted = select_checks(checks, only)
     path = baseline or checks.baseline
     source = RunTables(run)
     readings = {check.id: _readings(checks, check, source) for check in wanted}
+    if against is not None:
+        identity.refuse_other_schema(run.manifest, against.manifest)
     before = readings_of(checks, against, wanted) if against is not None else {}
     now = _baseline(checks, run, source, wanted, readings)
     old = stored.read_baseline(path) if path else None
@@ -163,7 +165,7 @@ def _refuse_noise(checks: Checks, judges: Collection[Judge], noise: Noise | None
     if noise is None:
         return []
     if identity.mismatch(noise.identity, now.identity, ()):
-        return ["the noise floor was measured on another model: measure it again"]
+        return ["the noise floor was measured on another model or by another elimtool: measure it again"]
     for judge in judges:
         floor, least = noise.floors.get(judge.check.id), judge.least_tolerance()
         if floor is not None and least is not None and least < floor.floor:
@@ -180,6 +182,7 @@ def _refuse_noise(checks: Checks, judges: Collection[Judge], noise: Noise | None
 def _readings(checks: Checks, check: Check, source: RunTables) -> list[CheckedValue]:
     position = checks.file.defaults.position if check.position is None else check.position
     try:
+        identity.refuse_old_meaning(source.run.manifest, checks.metrics[check.id])
         prompts = chosen_prompts(check, source.prompts)
         return read(source, check, checks.metrics[check.id], prompts, position)
     except ElimError as error:

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from elimtool.analysis.check.words import word
+from elimtool.errors import ElimError, Exit
 from elimtool.files.rows import Row
+from elimtool.run.schema import CHANGED
 
 if TYPE_CHECKING:
+    from elimtool.analysis.check.metrics import CheckMetric
     from elimtool.run.manifest import Manifest
 
 SHOWN = 240
@@ -65,4 +68,49 @@ def mismatch(old: Mapping[str, Any], new: Mapping[str, Any], across: Iterable[st
     if all(old.get(name) is not None and old.get(name) == new.get(name) for name in same):
         allowed |= {"model", "revision"}  # the same files under another name
     names = [name for name in sorted({*old, *new}) if name not in allowed and old.get(name) != new.get(name)]
-    return [f"{name}: {word(old.get(name))} in the baseline, {word(new.get(name))} now" for name in names]
+    return [
+        f"{name}: {word(old.get(name))} in the baseline, {word(new.get(name))} now{_remedy(name, old, new)}"
+        for name in names
+    ]
+
+
+def _remedy(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Say what to do about two schema versions; any other difference is for the user to judge."""
+    if name != "schema_version":
+        return ""
+    older = (old.get(name) or 0) < (new.get(name) or 0)
+    todo = "update the baseline and review it" if older else "measure the run again with this elimtool"
+    return f" (some columns have another meaning: {todo})"
+
+
+def refuse_other_schema(run: Manifest, against: Manifest) -> None:
+    """Refuse to compare the values of two runs of different schema versions.
+
+    Raises:
+        ElimError: Their versions differ (exit code 4).
+    """
+    versions = run.schema_version, against.schema_version
+    if versions[0] != versions[1]:
+        older = "the judged run" if versions[0] < versions[1] else "`against`"
+        raise ElimError(
+            f"the judged run has schema version {versions[0]}, the run of `against` {versions[1]}:"
+            " some columns have another meaning",
+            f"measure {older} again with this elimtool",
+            Exit.BASELINE,
+        )
+
+
+def refuse_old_meaning(run: Manifest, metric: CheckMetric) -> None:
+    """Refuse to judge a column of a run that was written when the column had another meaning.
+
+    Raises:
+        ElimError: The column has changed since the run's schema version (exit code 4).
+    """
+    since = CHANGED.get((metric.table, metric.column), 1)
+    if run.schema_version < since:
+        raise ElimError(
+            f"metric '{metric.name}' has another meaning since schema version {since}, and the run has"
+            f" version {run.schema_version}",
+            "measure the run again with this elimtool",
+            Exit.BASELINE,
+        )

@@ -11,6 +11,8 @@ from elimtool.report.figures import judged, palette, retention, walked
 from elimtool.report.figures.overview import Overview, overview, spelled
 from elimtool.report.figures.prompt import figures
 from elimtool.report.figures.words import SCREEN, quoted
+from elimtool.run.manifest import Manifest
+from elimtool.run.schema import SCHEMA_VERSION
 
 MOST_HEAD_CELLS = 1_500_000
 """More cells of single heads than this (about 10 MB) are left out of a page, and the page says so."""
@@ -38,7 +40,7 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
         "together": f"All {len(view.prompts):,} prompts together",
         "alone": False,
         "run": _facts(tables, most_head_cells),
-        "notes": [],
+        "notes": _older(tables.run.manifest),
         "steps": palette.STEPS,
         "overview": [one.to_json() for one in overview(tables)] if len(view.prompts) > 1 else [],
         "prompts": [_line(prompt, view.verdicts.get(prompt["prompt_id"], [])) for prompt in shown],
@@ -75,6 +77,16 @@ def has_room_for_heads(tables: Tables, most: int) -> bool:
     """Whether single heads have at most so many cells."""
     table = tables.arrow("attention_heads")
     return table is not None and table.num_rows <= most
+
+
+def _older(manifest: Manifest) -> list[str]:
+    """Say of an older run that its words have the meaning of its schema version."""
+    if manifest.schema_version == SCHEMA_VERSION:
+        return []
+    return [
+        f"This run has schema version {manifest.schema_version}: its outcomes and regimes are those of that"
+        f" version, not of version {SCHEMA_VERSION} (docs/verdicts.md). Measure it again to have them anew."
+    ]
 
 
 def _facts(tables: Tables, most_head_cells: int) -> dict[str, Any]:

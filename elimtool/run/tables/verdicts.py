@@ -34,10 +34,12 @@ VERDICTS = Table(
         Column(
             "outcome",
             STRING,
-            "One of: survived (most probable, and no chain removes it), sampler_eliminated (in the output's"
-            " 0.95 nucleus, but a chain removes it), outranked (in the nucleus or among the ten first, but"
-            " another is more probable), late_eliminated (among the ten first after some block, but not at"
-            " the end), never_surfaced (never among the ten first).",
+            "The first that holds: sampler_eliminated (a chain removes it, and it contended: it is most"
+            " probable, or among the ten first in the output with at least 0.1 of the first token's"
+            " probability), survived (most probable), never_surfaced (never among the ten first, after no"
+            " block and not in the output), outranked (in the output among the ten first or in the 0.95"
+            " nucleus), late_eliminated (was among the ten first after some block, and is neither in the"
+            " output).",
         ),
         Column(
             "regime",
@@ -87,7 +89,12 @@ VERDICTS = Table(
         ),
         rank("final_rank", "Rank in the model's output."),
         probability("final_prob", "Probability in the model's output."),
-        Column("cut_chain", STRING, "First chain given that removes the target.", null_when=KEPT),
+        Column(
+            "cut_chain",
+            STRING,
+            "First chain given that removes the target, whether it contended or not.",
+            null_when=KEPT,
+        ),
         Column("cut_stage", STRING, "Stage of that chain that removes it.", null_when=KEPT),
         Column(
             "cut_margin",

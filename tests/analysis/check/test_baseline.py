@@ -123,7 +123,7 @@ def test_first_tokens_with_a_tie_margin(judged: Judged, run: Any) -> None:
         ({"processing": "folded"}, "processing"),
         ({"lens": "ridge"}, "lens"),
         ({"sinks": "none"}, "sinks"),
-        ({"schema_version": 0}, "schema_version"),
+        ({"schema_version": 1}, "schema_version"),
     ],
 )
 def test_another_identity_is_no_regression(
@@ -134,6 +134,48 @@ def test_another_identity_is_no_regression(
     assert report.exit_code == Exit.BASELINE
     assert any(line.startswith(f"{field}: ") for line in report.mismatch)
     assert {one.status for one in report.results[0].findings} == {"not_comparable"}
+
+
+def test_another_schema_version_says_what_to_do(judged: Judged, run: Any) -> None:
+    older = with_manifest(run, schema_version=1)
+    judged(drift(), of=older, options=ALL, **BASE)
+    report = judged(drift(), **BASE)
+    assert report.exit_code == Exit.BASELINE
+    (line,) = report.mismatch
+    assert line.startswith("schema_version: 1 in the baseline, 2 now")
+    assert "update the baseline and review it" in line
+    judged(drift(), options=ALL, **BASE)
+    (line,) = judged(drift(), of=older, **BASE).mismatch
+    assert line.startswith("schema_version: 2 in the baseline, 1 now")
+    assert "measure the run again" in line
+
+
+@pytest.mark.parametrize("versions", [(1, 2), (2, 1)])
+def test_runs_of_two_schema_versions_are_not_held_against_each_other(
+    judged: Judged, run: Any, versions: tuple[int, int]
+) -> None:
+    now, other = (with_manifest(run, schema_version=version) for version in versions)
+    with pytest.raises(ElimError, match="schema version") as caught:
+        judged("{id: rank, prompt: fr, metric: final_rank, min: 1}", of=now, options={"against": other})
+    assert caught.value.exit_code == Exit.BASELINE
+    assert caught.value.hint and "measure" in caught.value.hint
+
+
+@pytest.mark.parametrize("metric", ["outcome", "verdicts.outcome", "regime", "verdicts.evidence"])
+def test_a_word_that_has_changed_is_not_judged_in_an_older_run(judged: Judged, run: Any, metric: str) -> None:
+    check = f"{{id: word, select: {{tag: capital}}, metric: {metric}, target: Paris, is: survived}}"
+    with pytest.raises(ElimError, match="another meaning since schema version 2") as caught:
+        judged(check, of=with_manifest(run, schema_version=1))
+    assert caught.value.exit_code == Exit.BASELINE
+    rank = "{id: rank, select: {tag: capital}, metric: final_rank, target: Paris, min: 1}"
+    assert judged(rank, of=with_manifest(run, schema_version=1)).passed
+
+
+def test_what_has_changed_its_meaning_is_a_column() -> None:
+    from elimtool.run.schema import CHANGED, SCHEMA_VERSION, TABLES
+
+    for (table, column), version in CHANGED.items():
+        assert column in TABLES[table].names and 1 < version <= SCHEMA_VERSION
 
 
 def test_bounds_are_judged_whatever_the_baseline_is(judged: Judged, run: Any) -> None:

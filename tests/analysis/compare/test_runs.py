@@ -40,7 +40,11 @@ def test_a_run_against_itself_as_an_earlier_version_wrote_it_is_all_zeros(run_a:
     older = open_run(as_before(run_a, tmp_path / "older"))
     assert older.manifest.n_layers is None and older.n_layers == run_a.manifest.n_layers == 4
     assert older.manifest.n_heads is None and older.n_heads == run_a.manifest.n_heads == 4
-    same = compare_runs(older, run_a)
+    with pytest.raises(ElimError, match="schema versions 1 and 2") as refused:
+        compare_runs(older, run_a)
+    assert refused.value.exit_code == Exit.BASELINE
+    alike = run_a.manifest.model_copy(update={"schema_version": 1})
+    same = compare_runs(older, Run(alike, memory={name: run_a.arrow(name) for name in run_a.tables}))
     assert_zero(same)
     assert same.notes == []
 
@@ -176,12 +180,12 @@ def test_nothing_in_common_and_nothing_to_compare(run_a: Any, llama: Any):
 
 def test_another_schema_is_refused_with_exit_code_4(directories: tuple[Path, Path], run_a: Any):
     file = directories[0] / "run.json"
-    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 9'))
+    file.write_text(file.read_text().replace('"schema_version": 2', '"schema_version": 9'))
     with pytest.raises(ElimError, match="schema version 9") as refused:
         compare_runs(*directories)
     assert refused.value.exit_code == Exit.BASELINE
-    older = Run(run_a.manifest.model_copy(update={"schema_version": 0}), memory={})
-    with pytest.raises(ElimError, match="schema versions 1 and 0") as refused:
+    older = Run(run_a.manifest.model_copy(update={"schema_version": 1}), memory={})
+    with pytest.raises(ElimError, match="schema versions 2 and 1") as refused:
         compare_runs(run_a, older)
     assert refused.value.exit_code == Exit.BASELINE
 

@@ -37,9 +37,10 @@ def report(
             metavar="NAME",
             panel=PICTURE,
             help="Write this figure as a picture instead of the page. Of a prompt: retention, heads, sink,"
-            " ranks, probabilities, funnel, components, top_tokens, attribution. Of the run: outcomes,"
-            " regimes, groups, lost_layers, pruned, worst. Of a pair of a comparison: ranks, probabilities,"
-            " divergence, attention; of all pairs: outcomes, moved, onsets.",
+            " ranks, probabilities, funnel, components, head_attribution, top_tokens, attribution,"
+            " logit_lens. Of the run: outcomes, regimes, groups, lost_layers, pruned, worst. Of a pair of"
+            " a comparison: ranks, probabilities, divergence, attention; of all pairs: outcomes, moved,"
+            " onsets.",
         ),
     ] = None,
     format: Annotated[
@@ -61,7 +62,10 @@ def report(
     target: Annotated[
         str | None,
         shared.option(
-            "-t", "--target", panel=PICTURE, help="Which followed token, for components and attribution."
+            "-t",
+            "--target",
+            panel=PICTURE,
+            help="Which followed token, for components, head_attribution, attribution and logit_lens.",
         ),
     ] = None,
     layer: Annotated[

@@ -160,15 +160,11 @@ class Probe:
 
     def columns(self, name: str, wanted: Sequence[str]) -> dict[str, list[Any]]:
         """Columns of a table at this position; a column that the table lacks is all None."""
-        part = self._tables.part(name, self.prompt["prompt_id"], self.position)
-        if part is None:
-            return {column: [] for column in wanted}
-        return {
-            column: [_known(value) for value in part.column(column).to_pylist()]
-            if column in part.column_names
-            else [None] * part.num_rows
-            for column in wanted
-        }
+        return _columns(self._tables.part(name, self.prompt["prompt_id"], self.position), wanted)
+
+    def of_prompt(self, name: str, wanted: Sequence[str]) -> dict[str, list[Any]]:
+        """The same at all probed positions of the prompt."""
+        return _columns(self._tables.part(name, self.prompt["prompt_id"]), wanted)
 
     @property
     def tokens(self) -> list[str]:
@@ -209,6 +205,18 @@ def _trajectory(rows: Rows, survival: Row, ambiguous: bool) -> Trajectory:
         ties=last["rank_ties"],
         whole_logprob=survival.get("target_logprob"),
     )
+
+
+def _columns(part: Any, wanted: Sequence[str]) -> dict[str, list[Any]]:
+    """Columns of an Arrow table, or of none, as lists."""
+    if part is None:
+        return {column: [] for column in wanted}
+    return {
+        column: [_known(value) for value in part.column(column).to_pylist()]
+        if column in part.column_names
+        else [None] * part.num_rows
+        for column in wanted
+    }
 
 
 def _known(value: Any) -> Any:

@@ -109,6 +109,8 @@ class Page:
         """How often each colour occurs in the picture of an element, as ``#rrggbb``."""
         from PIL import Image
 
+        # of an element that is in view by a few pixels the driver pictures these alone
+        self.run("arguments[0].scrollIntoView({block: 'center'})", element)
         image = Image.open(io.BytesIO(element.screenshot_as_png)).convert("RGB")
         found = image.getcolors(image.width * image.height) or []
         return {"#{:02x}{:02x}{:02x}".format(*colour): count for count, colour in found}

@@ -20,7 +20,11 @@ SIGNATURES = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
 def chosen(run, name, prompt="france"):
     given = {"prompt": prompt} if name in OF_PROMPT else {}
-    given |= {"components": {"target": "Paris"}, "heads": {"layer": 1}}.get(name, {})
+    given |= {
+        "components": {"target": "Paris"},
+        "head_attribution": {"target": "Paris"},
+        "heads": {"layer": 1},
+    }.get(name, {})
     return choose(run, name, **given)
 
 

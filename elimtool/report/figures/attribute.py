@@ -41,6 +41,7 @@ def _heat(one: Attributed) -> Heat:
         columns=[method.name for method in one.methods],
         values=[[method.scores[at] for method in one.methods] for at in shown],
         unit="shift",
+        value_title=" or ".join(dict.fromkeys(method.unit for method in one.methods)),
     )
 
 

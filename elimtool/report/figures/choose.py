@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures.attribute import attribution
 from elimtool.report.figures.figure import Figure, Listing
+from elimtool.report.figures.layers import head_attribution, logit_lens
 from elimtool.report.figures.overview import OVERVIEW, Overview
 from elimtool.report.figures.parts import components
 from elimtool.report.figures.prompt import PROMPT
@@ -20,15 +22,21 @@ MOST_NAMED = 5
 """Names that a message lists; the rest is counted."""
 LISTINGS = ("interventions", "differences")
 """Figures of the page that are tables, not pictures."""
-OF_PROMPT = (*(name for name in PROMPT if name not in LISTINGS), "heads")
+OF_PROMPT = (*(name for name in PROMPT if name not in LISTINGS), "heads", "logit_lens")
 OF_RUN = tuple(OVERVIEW)
 NAMES = OF_PROMPT + OF_RUN
 
-OF_TARGET: dict[str, tuple[str, Callable[[Probe, str], Sequence[Figure]]]] = {
+MOST_POSITIONS = 12
+"""Positions of a logit-lens picture: columns whose words can be read on a page's width."""
+OF_TARGET: dict[str, tuple[str, Callable[[Probe, str | None], Sequence[Figure]]]] = {
     "components": ("components", components),
+    "head_attribution": ("components", head_attribution),
     "attribution": ("attributions", attribution),
+    "logit_lens": ("lens", partial(logit_lens, most=MOST_POSITIONS)),
 }
 """Figures of one token: the table that lists its tokens, and the function that makes them."""
+ANY_TARGET = ("logit_lens",)
+"""Of these, figures that need no token."""
 
 
 def choose(
@@ -47,7 +55,8 @@ def choose(
         name: One of ``NAMES``.
         prompt: Id of the prompt, for figures of one; may be left out where the run has one alone.
         position: Probed position; the last one if left out.
-        target: Which token, for ``components`` and ``attribution``; with or without its leading space.
+        target: Which token, for figures of one, and to colour ``logit_lens`` by; with or without its leading
+            space.
         layer: Which layer, for ``heads``.
 
     Raises:
@@ -100,6 +109,8 @@ def _probe(tables: Tables, wanted: str | None, position: int | None) -> Probe:
 
 def _of_target(probe: Probe, name: str, target: str | None) -> Figure:
     table, make = OF_TARGET[name]
+    if target is None and name in ANY_TARGET:
+        return first_picture(make(probe, None), name, "the prompt")
     targets = list(dict.fromkeys(probe.columns(table, ("target",))["target"]))
     if target is None and len(targets) > 1:
         raise ElimError(

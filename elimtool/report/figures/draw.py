@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from elimtool.errors import ElimError
 from elimtool.files.writing import make_directory, write_whole, writing
 from elimtool.report.figures import figure as kinds
-from elimtool.report.figures.plots import by_layer, counted
+from elimtool.report.figures.plots import by_layer, counted, grid
 from elimtool.report.figures.plots.ink import WIDTH, short
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def write_picture(figure: kinds.Figure, path: Path, format: str) -> None:
 
 
 DRAW: dict[str, Callable[[Any, "Canvas"], None]] = {
-    "heat": by_layer.heat,
+    "heat": grid.heat,
     "lines": by_layer.lines,
     "columns": by_layer.columns,
     "bars": counted.bars,

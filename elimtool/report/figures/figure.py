@@ -40,15 +40,23 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Heat(Figure):
-    """A grid of cells, darker where more was kept.
+    """A grid of coloured cells, with words in them or without.
 
     Attributes:
         row_title, column_title: Titles of rows and columns.
         rows, columns: Their labels.
         values: One list a row; None where it was not measurable.
-        unit: ``lift`` (1 = an even share), ``share`` (0 .. 1) or ``shift`` (a difference in logits or nats,
-            in two colours).
-        masked: (row, column) of cells that a sliding window hides: neither kept nor eliminated.
+        unit: A scale of ``palette.STEPS``, or ``logits``, whose ``steps`` depend on the values.
+        value_title: What the colours mean, for the legend.
+        steps: Borders between the colours: 7, from little to much, or 8 around 0, in two colours.
+        words: A text for each cell; none for numbers alone.
+        details: More about each cell, for who points at it.
+        blank: Why cells without a value have none.
+        masked: (row, column) of cells that nothing could be measured for, such as later or windowed keys.
+        masked_as: What these are.
+        dimmed: (row, column) of cells whose values do not count; they are drawn small.
+        dimmed_as: Why they do not.
+        left_out: What a picture leaves out of the page's figure; empty for nothing.
     """
 
     kind: ClassVar[str] = "heat"
@@ -58,7 +66,16 @@ class Heat(Figure):
     columns: Sequence[str]
     values: Sequence[Sequence[Number]]
     unit: str
+    value_title: str
+    steps: Sequence[float] = ()
+    words: Sequence[Sequence[str]] = ()
+    details: Sequence[Sequence[str]] = ()
+    blank: str = "not measurable"
     masked: Sequence[tuple[int, int]] = ()
+    masked_as: str = "outside the layer's window, not eliminated"
+    dimmed: Sequence[tuple[int, int]] = ()
+    dimmed_as: str = ""
+    left_out: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import floor, log10
+
 from elimtool.report.numbers import LIFT_STEPS
 
 SHARE_STEPS = (0.01, 0.03, 0.08, 0.15, 0.3, 0.5, 0.75)
@@ -10,7 +13,37 @@ SHARE_STEPS = (0.01, 0.03, 0.08, 0.15, 0.3, 0.5, 0.75)
 SHIFT_STEPS = (-2.0, -1.0, -0.5, -0.1, 0.1, 0.5, 1.0, 2.0)
 """Borders between the nine steps of a difference in logits or nats; within 0.1 of 0 there is no colour."""
 
-STEPS = {"lift": LIFT_STEPS, "share": SHARE_STEPS, "shift": SHIFT_STEPS}
+RESTORED_STEPS = (-0.9, -0.5, -0.25, -0.1, 0.1, 0.25, 0.5, 0.9)
+"""Borders between the nine steps of a share of a difference that a patch restores."""
+
+PROB_STEPS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.9)
+"""Borders between the eight steps of a probability."""
+
+RANK_STEPS = (2, 4, 11, 31, 101, 1001, 10_001)
+"""Borders between the eight steps of a rank; the least rank has the strongest colour."""
+
+RANK_BANDS = ("1", "2-3", "4-10", "11-30", "31-100", "101-1,000", "1,001-10,000", "> 10,000")
+"""What the steps of a rank are called."""
+
+STEPS = {
+    "lift": LIFT_STEPS,
+    "share": SHARE_STEPS,
+    "shift": SHIFT_STEPS,
+    "restored": RESTORED_STEPS,
+    "prob": PROB_STEPS,
+    "rank": RANK_STEPS,
+}
+"""Borders of the scales that are the same in every figure."""
+
+
+def steps_around_zero(values: Iterable[float | None]) -> tuple[float, ...]:
+    """Choose eight borders around 0: 5, 20, 50 and 100 % of a round number near the largest value."""
+    most = max((abs(value) for value in values if value is not None), default=0.0) or 1.0
+    decade = 10.0 ** floor(log10(most))
+    top = decade * max(one for one in (1, 2, 5) if one * decade <= most * (1 + 1e-9))
+    borders = [float(f"{part * top:.6g}") for part in (0.05, 0.2, 0.5, 1)]
+    return (*(-one for one in reversed(borders)), *borders)
+
 
 HEAT_LIGHT = ("#eaf1f8", "#c8def1", "#a7c8ea", "#92ace3", "#8d80d1", "#8e49aa", "#802072", "#5b0039")
 """Eight steps of even spacing in OKLCH lightness, from little to much, on white."""

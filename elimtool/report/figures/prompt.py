@@ -9,6 +9,7 @@ from elimtool.report.figures.attribute import attribution
 from elimtool.report.figures.course import probabilities, ranks
 from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.funnel import differences, funnel
+from elimtool.report.figures.layers import head_attribution
 from elimtool.report.figures.parts import components
 from elimtool.report.figures.retention import retention, sink
 from elimtool.report.figures.walked import interventions, top_tokens
@@ -23,6 +24,7 @@ PROMPT: dict[str, Callable[[Probe], Sequence[Figure]]] = {
     "funnel": funnel,
     "differences": differences,
     "components": components,
+    "head_attribution": head_attribution,
     "top_tokens": top_tokens,
 }
 

@@ -14,7 +14,9 @@ NOTE = (
     "Attention that the probed token gives to each span, relative to an even share over all keys outside the"
     " sink (1x); mean over heads. Under 0.25x counts as eliminated. Attention is not causal evidence."
 )
-HEADS_NOTE = "Share of each head's attention outside the sink. Empty where the head leaves less than 0.01."
+LEAVES_LITTLE = "the head leaves less than 0.01 outside the sink, or sees no token of the span"
+OF_HEADS = "share of the head's attention outside the sink"
+HEADS_NOTE = f"Share of each head's attention outside the sink. Blank: {LEAVES_LITTLE}."
 
 
 def retention(probe: Probe) -> list[Heat]:
@@ -47,6 +49,8 @@ def retention(probe: Probe) -> list[Heat]:
             columns=[str(layer) for layer in layers],
             values=[values[index] for index in seen],
             unit="lift",
+            value_title="attention, times an even share",
+            blank="no key outside the sink is left to attend to",
             masked=[(place[row], column) for row, column in masked if row in place],
         )
     ]
@@ -75,12 +79,13 @@ def sink(probe: Probe) -> list[Heat]:
             columns=[str(row["layer"]) for row in rows],
             values=list(shown.values()),
             unit="share",
+            value_title="share, mean over heads",
         )
     ]
 
 
 def heads(probe: Probe) -> dict[str, Any] | None:
-    """Gather the heads behind ``retention``: {"layers": [layer], "values": [layer][span][head]}."""
+    """Gather the heads behind ``retention``: {"layers": [layer], "values": [layer][span][head], ...}."""
     found = probe.columns("attention_heads", ("span", "layer", "head", "mass_no_sink"))
     if not found["span"]:
         return None
@@ -93,7 +98,14 @@ def heads(probe: Probe) -> dict[str, Any] | None:
     for span, layer, head, mass in zip(*found.values(), strict=True):
         if span in rows:
             values[columns[layer]][rows[span]][head] = mass
-    return {"layers": layers, "spans": [label(span) for span in spans], "values": values, "note": HEADS_NOTE}
+    return {
+        "layers": layers,
+        "spans": [label(span) for span in spans],
+        "values": values,
+        "note": HEADS_NOTE,
+        "value_title": OF_HEADS,
+        "blank": LEAVES_LITTLE,
+    }
 
 
 def heads_of_layer(probe: Probe, layer: int) -> list[Heat]:
@@ -113,5 +125,7 @@ def heads_of_layer(probe: Probe, layer: int) -> list[Heat]:
             columns=[str(head) for head in range(len(values[0]) if values else 0)],
             values=values,
             unit="share",
+            value_title=OF_HEADS,
+            blank=LEAVES_LITTLE,
         )
     ]

@@ -33,6 +33,7 @@ def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
         "run": _facts(comparison),
         "notes": [SCREEN.visible(note) for note in comparison.notes],
         "steps": palette.STEPS,
+        "bands": palette.RANK_BANDS,
         "overview": [one.to_json() for one in overview(tables)] if compared > 1 else [],
         "prompts": [_line(row, number) for number, row in enumerate(shown, start=1)],
         "left_out": len(pairs) - len(shown),

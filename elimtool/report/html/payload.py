@@ -8,6 +8,7 @@ from typing import Any
 from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures import judged, palette, retention, walked
+from elimtool.report.figures.layers import logit_lenses
 from elimtool.report.figures.overview import Overview, overview, spelled
 from elimtool.report.figures.prompt import figures
 from elimtool.report.figures.words import SCREEN, quoted
@@ -30,7 +31,8 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
 
     Returns:
         ``{"noun": name of a line, "together": heading of the overview, "alone": whether to open at the first
-        line, "run": facts, "notes": [sentence], "steps": borders of heat, "overview": figures, "prompts":
+        line, "run": facts, "notes": [sentence], "steps": borders of heat, "bands": names of
+        ranks, "overview": figures, "prompts":
         [line], "left_out": int}``.
     """
     view = Overview(tables)
@@ -42,6 +44,7 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
         "run": _facts(tables, most_head_cells),
         "notes": _older(tables.run.manifest),
         "steps": palette.STEPS,
+        "bands": palette.RANK_BANDS,
         "overview": [one.to_json() for one in overview(tables)] if len(view.prompts) > 1 else [],
         "prompts": [_line(prompt, view.verdicts.get(prompt["prompt_id"], [])) for prompt in shown],
         "left_out": len(view.prompts) - len(shown),
@@ -54,7 +57,7 @@ def details(
     most_positions: int = MOST_POSITIONS,
     most_head_cells: int = MOST_HEAD_CELLS,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the prompts in order of ``front``: ``{"probes": [...], "left_out": int, "figures": [...]}``.
+    """Yield the prompts in order of ``front``: ``{"probes", "lens", "figures": [...], "left_out": int}``.
 
     Args:
         tables: The run's tables.
@@ -66,8 +69,10 @@ def details(
     for prompt in tables.all("prompts")[:most]:
         positions = tables.positions(prompt["prompt_id"]) if prompt["status"] == "ok" else []
         shown = positions[-most_positions:]
+        probes = [Probe(tables, prompt, position) for position in shown]
         yield {
-            "probes": [_probe(Probe(tables, prompt, position), with_heads) for position in shown],
+            "probes": [_probe(one, with_heads) for one in probes],
+            "lens": [one.to_json() for one in logit_lenses(probes[-1], most_positions)] if probes else [],
             "left_out": len(positions) - len(shown),
             "figures": [one.to_json() for one in walked.walk(tables, prompt)],
         }

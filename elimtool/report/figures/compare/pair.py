@@ -124,6 +124,8 @@ def attention(pair: PairRows) -> list[Figure]:
             columns=[str(layer) for layer in layers],
             values=[values[index] for index in seen],
             unit="shift",
+            value_title="logit of the share, B minus A",
+            blank="one side has no such span, or sees none of it",
         )
     ]
 

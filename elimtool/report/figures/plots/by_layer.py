@@ -1,60 +1,18 @@
-"""Draw figures over layers with matplotlib: heat maps, lines and columns."""
+"""Draw figures over layers with matplotlib: lines and columns."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from elimtool.report.figures import figure as kinds
-from elimtool.report.figures.palette import HEAT_LIGHT, LINES_LIGHT, SHIFT_LIGHT, STEPS
-from elimtool.report.figures.plots.ink import EDGE, GONE, WIDTH, count_ticks, short
+from elimtool.report.figures.palette import LINES_LIGHT
+from elimtool.report.figures.plots.ink import EDGE, GONE, count_ticks, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)))
 EVENTS = {"entry": "^", "commit": "s", "lost": "v"}
-
-
-def heat(figure: kinds.Heat, canvas: Canvas) -> None:
-    """Draw cells in steps of lightness; cells that a window hides are hatched."""
-    import numpy as np
-    from matplotlib.colors import BoundaryNorm, ListedColormap
-    from matplotlib.patches import Rectangle
-
-    values = np.array([[np.nan if one is None else one for one in row] for row in figure.values], dtype=float)
-    canvas.set_size_inches(WIDTH, min(1.4 + 0.17 * len(figure.rows), 11))  # at most a page high
-    axes = canvas.subplots()
-    signed, steps = figure.unit == "shift", STEPS[figure.unit]
-    colours = SHIFT_LIGHT if signed else HEAT_LIGHT
-    most = max(1.0, 2 * steps[-1])
-    borders = [-most if signed else 0.0, *steps, most]
-    norm = BoundaryNorm(borders, len(colours))
-    image = axes.imshow(
-        np.clip(values, borders[0], borders[-1] * 0.999),  # the last border itself has no colour
-        cmap=ListedColormap(colours),
-        norm=norm,
-        aspect="auto",
-        interpolation="none",
-    )
-    for row, column in figure.masked:
-        axes.add_patch(
-            Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="////", edgecolor=EDGE, linewidth=0)
-        )
-    axes.set_yticks(range(len(figure.rows)), [short(name) for name in figure.rows])
-    every = -(-len(figure.columns) // 32)  # at most 32 labels have room
-    axes.set_xticks(range(0, len(figure.columns), every), figure.columns[::every])
-    axes.set_xlabel(figure.column_title)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    bar = canvas.colorbar(image, ax=axes, ticks=borders[1:-1], pad=0.01, spacing="uniform")
-    bar.ax.set_yticklabels([_border(one, figure.unit) for one in borders[1:-1]])
-    bar.outline.set_visible(False)
-
-
-def _border(value: float, unit: str) -> str:
-    if unit == "shift":
-        return f"{value:+g}"
-    return f"{value:g}x" if unit == "lift" else f"{100 * value:g}%"
 
 
 def lines(figure: kinds.Lines, canvas: Canvas) -> None:

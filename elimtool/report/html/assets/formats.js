@@ -10,6 +10,7 @@ const FORMATS = {
   prob: (value) => digits(value, 3),
   bits: (value) => `${digits(value, 3)} bits`,
   shift: (value) => (value > 0 ? "+" : "") + digits(value, 3),
+  restored: (value) => digits(value, 3),
   rank: whole,
   logits: (value) => (value > 0 ? "+" : "") + value.toFixed(2),
 };

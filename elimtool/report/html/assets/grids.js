@@ -1,4 +1,4 @@
-// Heat maps: real tables whose cells are coloured, so that the picture and its numbers are one.
+// Grids: real tables whose cells are coloured, so that the picture and its numbers are one.
 
 function stepOf(value, borders) {
   let step = 0;
@@ -6,40 +6,60 @@ function stepOf(value, borders) {
   return step;
 }
 
+const bordersOf = (figure) => (figure.steps && figure.steps.length ? figure.steps : front.steps[figure.unit]);
+const isSigned = (borders) => borders.length === 8;
+const numbered = (names) => names.every((name) => /^-?\d+$/.test(name));
+const cellSet = (cells) => new Set((cells || []).map(([row, column]) => `${row},${column}`));
+
+// Colours go from little to much; of ranks the least is the strongest.
+const cellColour = (figure, value, borders) => (figure.unit === "rank" ? borders.length - stepOf(value, borders) : stepOf(value, borders));
+
 function drawHeat(figure, pick) {
-  const borders = front.steps[figure.unit];
-  const masked = new Set(figure.masked.map(([row, column]) => `${row},${column}`));
-  const label = (row, column) =>
-    masked.has(`${row},${column}`) ? "outside the window" : spell(figure.values[row][column], figure.unit);
-  const head = make("tr", {}, [make("th", { scope: "col", text: figure.row_title })]);
-  const every = figure.columns.length > 16 ? 5 : 1;
-  figure.columns.forEach((name, at) =>
-    head.append(make("th", { scope: "col", "aria-label": `${figure.column_title} ${name}`, text: at % every ? "" : name })));
+  const borders = bordersOf(figure);
+  const masked = cellSet(figure.masked);
+  const dimmed = cellSet(figure.dimmed);
+  const words = figure.words && figure.words.length ? figure.words : null;
+  const label = (row, column) => masked.has(`${row},${column}`) ? figure.masked_as
+    : figure.values[row][column] === null ? figure.blank || NONE : spell(figure.values[row][column], figure.unit);
   const body = make("tbody", {}, figure.rows.map((name, row) => {
     const line = make("tr", {}, [make("th", { scope: "row", title: name }, [foreign(name)])]);
-    figure.columns.forEach((_, column) => line.append(heatCell(figure, row, column, borders, masked, label)));
+    figure.columns.forEach((_, column) => line.append(heatCell(figure, { row, column, borders, masked, dimmed, words, label })));
     return line;
   }));
-  const table = make("table", { class: `heat${figure.unit === "shift" ? " shift" : ""}${pick ? " clickable" : ""}`, "data-figure": figure.name },
-    [make("thead", {}, [head]), body]);
+  const kinds = { signed: isSigned(borders), words, clickable: pick, slim: figure.rows.every((name) => name.length < 12),
+    upright: !words && figure.columns.length > 7 && figure.columns.some((name) => name.length > 3) };
+  const table = make("table", { class: ["heat", ...Object.keys(kinds).filter((name) => kinds[name])].join(" "), "data-figure": figure.name },
+    [make("thead", {}, [heatHead(figure)]), body]);
   const scroll = make("div", {
-    class: figure.rows.length > 24 ? "scroll tall" : "scroll", tabindex: 0, role: "group",
+    class: figure.rows.length > (kinds.slim ? 50 : 24) ? "scroll tall" : "scroll", tabindex: 0, role: "group",
     "aria-label": `${figure.title}. Arrow keys move from cell to cell${pick ? ", Enter opens the layer's heads" : ""}.`,
   }, [table]);
-  const tell = (row, column) =>
-    `${figure.rows[row]}\n${figure.column_title} ${figure.columns[column]}: ${label(row, column)}`;
+  const of = (title, name) => (numbered([name]) ? `${title} ${name}` : name);
+  const tell = (row, column) => [of(figure.row_title, figure.rows[row]),
+    `${figure.column_title} ${figure.columns[column]}: ${label(row, column)}`,
+    words ? `${figure.value_title.startsWith("rank") ? "top token " : ""}'${words[row][column]}'` : null,
+    dimmed.has(`${row},${column}`) ? figure.dimmed_as : null,
+    figure.details && figure.details.length ? figure.details[row][column] : null].filter(Boolean).join("\n");
   followCells(scroll, table, tell, pick);
   return [scroll, heatTools(figure, table, borders)];
 }
 
-function heatCell(figure, row, column, borders, masked, label) {
+// Of many numbers every fifth is written; texts always are.
+function heatHead(figure) {
+  const every = figure.columns.length > 16 && numbered(figure.columns) ? 5 : 1;
+  return make("tr", {}, [make("th", { scope: "col", text: figure.row_title }),
+    ...figure.columns.map((name, at) => make("th", { scope: "col", title: name, "aria-label": `${figure.column_title} ${name}` },
+      [at % every ? null : foreign(name)]))]);
+}
+
+function heatCell(figure, { row, column, borders, masked, dimmed, words, label }) {
   const value = figure.values[row][column];
-  const hidden = masked.has(`${row},${column}`);
-  return make("td", {
-    class: hidden ? "masked" : value === null ? "unknown" : null,
-    "data-step": value === null ? null : stepOf(value, borders),
-    text: value === null && !hidden ? "–" : hidden ? "×" : label(row, column),
-  });
+  const place = `${row},${column}`;
+  const hidden = masked.has(place);
+  const number = hidden ? "×" : value === null ? "–" : label(row, column);
+  const step = hidden || value === null ? null : cellColour(figure, value, borders);
+  return make("td", { class: hidden ? "masked" : value === null ? "unknown" : dimmed.has(place) ? "dimmed" : null, "data-step": step },
+    words ? [foreign(words[row][column], { class: "word" }), make("span", { class: "value", text: number })] : [document.createTextNode(number)]);
 }
 
 // Pointer and arrow keys both choose a cell, which the tooltip describes.
@@ -80,12 +100,22 @@ function heatTools(figure, table, borders) {
     const on = table.classList.toggle("numbers");
     shown.setAttribute("aria-pressed", String(on));
   });
-  const legend = make("div", { class: "legend", "aria-label": "Colours" });
+  return make("div", { class: "row tools" }, [shown, heatLegend(figure, borders)]);
+}
+
+function heatLegend(figure, borders) {
+  const key = (style, text, kind) => make("span", {}, [make("span", { class: `swatch ${kind || ""}`, style }), document.createTextNode(text)]);
+  const legend = make("div", { class: "legend", "aria-label": "Colours" }, [make("b", { text: figure.value_title })]);
   for (let step = 0; step <= borders.length; step += 1) {
-    const text = step === 0 ? `< ${spell(borders[0], figure.unit)}` : `≥ ${spell(borders[step - 1], figure.unit)}`;
-    legend.append(make("span", {}, [
-      make("span", { class: "swatch", style: { background: `var(--${figure.unit === "shift" ? "shift" : "heat"}-${step})` } }), document.createTextNode(text)]));
+    const text = figure.unit === "rank" ? front.bands[step]
+      : step === 0 ? `< ${spell(borders[0], figure.unit)}` : `≥ ${spell(borders[step - 1], figure.unit)}`;
+    const colour = figure.unit === "rank" ? borders.length - step : step;
+    legend.append(key({ background: `var(--${isSigned(borders) ? "shift" : "heat"}-${colour})` }, text));
   }
-  if (figure.masked.length) legend.append(make("span", { text: "hatched: outside the layer's window, not eliminated" }));
-  return make("div", { class: "row tools" }, [shown, legend]);
+  const masked = cellSet(figure.masked);
+  const blank = figure.values.some((line, row) => line.some((value, column) => value === null && !masked.has(`${row},${column}`)));
+  if (blank) legend.append(key({}, `blank: ${figure.blank || NONE}`));
+  if (masked.size) legend.append(key({}, `hatched: ${figure.masked_as}`, "masked"));
+  if (figure.dimmed && figure.dimmed.length) legend.append(key({}, `small: ${figure.dimmed_as}`, "dimmed"));
+  return legend;
 }

@@ -50,9 +50,13 @@ function showProbe(line, prompt, position) {
     prompt.left_out ? notice(`${whole(prompt.left_out)} earlier positions were probed too: they are in the tables.`) : null,
     line.appended ? notice(`The last ${line.appended} tokens were appended: all targets and foils begin with them.`) : null,
     ...probe.verdicts.map(drawVerdict), probe.regime ? make("p", { class: "note", text: probe.regime }) : null]));
-  const parts = probe.figures.filter((figure) => figure.name === "components");
-  for (const figure of probe.figures.filter((one) => one.name !== "components")) content.append(...withHeads(figure, probe));
-  if (parts.length) content.append(chooseOne(parts));
+  if (prompt.lens && prompt.lens.length) content.append(chooseOne(prompt.lens, "Logit lens"));
+  const chosen = Object.keys(ONE_OF);
+  for (const figure of probe.figures.filter((one) => !chosen.includes(one.name))) content.append(...withHeads(figure, probe));
+  for (const name of chosen) {
+    const some = probe.figures.filter((figure) => figure.name === name);
+    if (some.length) content.append(chooseOne(some, ONE_OF[name]));
+  }
   content.append(...prompt.figures.map((figure) => drawFigure(figure)));
 }
 
@@ -92,17 +96,21 @@ function headsFigure(figure, heads, column) {
   const values = heads.values[column];
   return {
     kind: "heat", name: "heads", title: `Heads of layer ${heads.layers[column]}`, note: heads.note, unit: "share",
+    value_title: heads.value_title, blank: heads.blank,
     row_title: "span", rows: heads.spans, column_title: "head", columns: values[0].map((_, head) => String(head)), values, masked: [],
   };
 }
 
+// Figures of one token each, of which one is shown.
+const ONE_OF = { components: "Components", head_attribution: "Heads and MLPs" };
+
 // One of several figures of a kind, chosen by its title.
-function chooseOne(figures) {
+function chooseOne(figures, label) {
   if (figures.length === 1) return drawFigure(figures[0]);
   const below = make("div", {}, [drawFigure(figures[0])]);
   const choice = make("select", {}, figures.map((figure, index) => make("option", { value: index, text: figure.title })));
   choice.addEventListener("change", () => below.replaceChildren(drawFigure(figures[choice.value])));
-  return make("section", {}, [make("label", {}, ["Components: ", choice]), below]);
+  return make("section", {}, [make("label", {}, [`${label}: `, choice]), below]);
 }
 
 function address() {

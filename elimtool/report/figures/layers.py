@@ -1,0 +1,117 @@
+"""Draw what layers hold as grids: the logit lens by position, attribution and attention by head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from elimtool.report.facts import Probe
+from elimtool.report.figures.course import RAW_NOTE
+from elimtool.report.figures.figure import Heat, Number
+from elimtool.report.figures.palette import steps_around_zero
+from elimtool.report.figures.words import SCREEN, label, quoted
+
+WORD = 24
+"""Longest word in a cell, in character cells; the page and the picture cut it to their widths."""
+MOST_TARGETS = 3
+"""Targets that a page colours the grid by."""
+WROTE_NOTE = (
+    "Direct logit attribution, centred over the vocabulary: blue promotes the token, orange eliminates it. It"
+    " says what was written in the token's direction, not what caused it."
+)
+ONE_POSITION = " Only one position was probed: `position` all makes it a grid."
+
+
+def logit_lens(probe: Probe, target: str | None = None, most: int | None = None) -> list[Heat]:
+    """Map the most probable token after each layer at every probed position of the prompt.
+
+    Args:
+        probe: The last position to show.
+        target: Colour by the rank of this followed token; by the top token's probability if None.
+        most: Largest number of positions, the last ones up to the probe's; all of the prompt if None.
+    """
+    top = probe.of_prompt("lens_layers", ("position", "layer", "top_token", "top_prob"))
+    positions = sorted(set(top["position"]))
+    shown = positions if most is None else [one for one in positions if one <= probe.position][-most:]
+    layers = sorted(set(top["layer"]), reverse=True)
+    if not shown:
+        return []
+    words: dict[tuple[int, int], str] = {}
+    values: dict[tuple[int, int], Number] = {}
+    for position, layer, token, prob in zip(*top.values(), strict=True):
+        words[layer, position] = SCREEN.shorten(SCREEN.spaced(token), WORD)
+        values[layer, position] = prob
+    if target is not None:
+        ranks = probe.of_prompt("lens", ("position", "layer", "target", "rank"))
+        own = zip(*ranks.values(), strict=True)
+        values = {(layer, position): rank for position, layer, name, rank in own if name == target}
+    note = "Top row: the model's output. Each cell has the token that its layer would write next."
+    note += f" {RAW_NOTE}" if probe.lens == "raw" else ""
+    left = len(positions) - len(shown)
+    return [
+        Heat(
+            name="logit_lens",
+            title=f"Logit lens ({probe.lens}): the top token after each layer"
+            + ("" if target is None else f", coloured by the rank of {quoted(target)}"),
+            note=note + (ONE_POSITION if len(positions) == 1 else ""),
+            row_title="layer",
+            column_title="position",
+            rows=_names(layers),
+            columns=[f"{one}: {label(probe.tokens[one].strip(' ') or probe.tokens[one])}" for one in shown],
+            values=[[values.get((layer, one)) for one in shown] for layer in layers],
+            words=[[words[layer, one] for one in shown] for layer in layers],
+            unit="prob" if target is None else "rank",
+            value_title="probability of the top token" if target is None else f"rank of {quoted(target)}",
+            blank="the token was not followed at this position",
+            left_out=f"Positions {shown[0]} to {shown[-1]}, {len(shown)} of {len(positions)} probed;"
+            " another `position` ends elsewhere."
+            if left
+            else "",
+        )
+    ]
+
+
+def logit_lenses(probe: Probe, most: int) -> list[Heat]:
+    """Map the top tokens once by their own probability, and once by the rank of each followed target."""
+    followed = probe.of_prompt("lens", ("target", "is_foil", "position"))
+    counted: dict[str, set[int]] = {}
+    for target, foil, position in zip(*followed.values(), strict=True):
+        if not foil:
+            counted.setdefault(target, set()).add(position)
+    positions = max((len(one) for one in counted.values()), default=0)
+    asked = [target for target, at in counted.items() if len(at) == positions][:MOST_TARGETS]
+    ranked = [one for target in asked for one in logit_lens(probe, target, most)]
+    return [*ranked, *logit_lens(probe, None, most)]
+
+
+def head_attribution(probe: Probe, target: str | None = None) -> list[Heat]:
+    """Map what each head and MLP wrote for and against each target, or one of them: layers x heads."""
+    found = probe.columns("components", ("target", "kind", "layer", "head", "dla_centred"))
+    parts: dict[str, dict[tuple[int, int], float]] = {}
+    for name, kind, layer, head, value in zip(*found.values(), strict=True):
+        if kind in ("head", "mlp") and target in (None, name):
+            parts.setdefault(name, {})[layer, -1 if kind == "mlp" else head] = value
+    return [_of_heads(name, cells) for name, cells in parts.items()]
+
+
+def _of_heads(target: str, cells: dict[tuple[int, int], float]) -> Heat:
+    layers = sorted({layer for layer, _ in cells}, reverse=True)
+    heads = sorted({head for _, head in cells} - {-1})
+    mlps = [-1] if any(head < 0 for _, head in cells) else []
+    return Heat(
+        name="head_attribution",
+        title=f"Which heads and MLPs wrote for and against {quoted(target)}",
+        note=WROTE_NOTE,
+        row_title="layer",
+        column_title="head",
+        rows=_names(layers),
+        columns=[*map(str, heads), *("MLP" for _ in mlps)],
+        values=[[cells.get((layer, head)) for head in [*heads, *mlps]] for layer in layers],
+        unit="logits",
+        value_title="direct logit attribution (logits)",
+        steps=steps_around_zero(cells.values()),
+        blank="the layer has no such part, or its update is not the sum of its parts",
+    )
+
+
+def _names(layers: Sequence[int]) -> list[str]:
+    return ["embedding" if layer < 0 else str(layer) for layer in layers]

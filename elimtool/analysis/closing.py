@@ -28,8 +28,8 @@ def closing_sentence(
     if prob == 0:
         return f"{name} {_course(ranks)} and {reached}: no setting keeps a token of probability 0."
     fate = _fate(fates)
-    if not fate:
-        return f"{name} {_course(ranks)} and {reached}; no sampler chain was run."
+    if not fate:  # no chain was run, or what it did was not kept
+        return f"{name} {_course(ranks)} and {reached}."
     return f"{name} {_course(ranks)}, {reached} and {fate}."
 
 
@@ -94,13 +94,19 @@ def _fate(fates: Sequence[ChainFate]) -> str:
     return ", but ".join(listed(words) for words in (lost, kept) if words)
 
 
+def cuts_in_words(fates: Sequence[ChainFate]) -> str:
+    """Say which stages cut a target: ``min_p of llama.cpp cuts it (needed ...)``; empty if none does."""
+    cuts = [_cut(fate) for fate in fates if fate.stage]
+    return f"{listed(cuts)} cut{'' if len(cuts) > 1 else 's'} it" if cuts else ""
+
+
 def _cut(fate: ChainFate) -> str:
     where = fate.stage if fate.stage == fate.chain else f"{fate.stage} of {fate.chain}"
     return f"{where} ({fate.needed})" if fate.needed else where
 
 
 def listed(words: Sequence[str]) -> str:
-    """Join words by commas and "and"."""
+    """Join words: ``a, b and c``."""
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
 
 

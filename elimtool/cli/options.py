@@ -137,6 +137,15 @@ Quiet = Annotated[
         env="QUIET",
     ),
 ]
+Verbose = Annotated[
+    bool,
+    switch(
+        "-v",
+        "--verbose",
+        help="Show every layer, sampler stage, span and target, not one screen's summary.",
+        panel=OUTPUT,
+    ),
+]
 Json = Annotated[bool, switch("--json", help="Print JSON instead of the readable form.", panel=OUTPUT)]
 Config = Annotated[
     Path | None,

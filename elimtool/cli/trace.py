@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from elimtool.cli import options as shared
 from elimtool.cli.asked import Chat, PromptFile, PromptText, System, prompt_of, prompt_text
 from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions, SaveActivations
+from elimtool.cli.typed import typed
+from elimtool.errors import ElimError
 
 if TYPE_CHECKING:
     from elimtool.cli.output import Output
@@ -17,9 +22,15 @@ if TYPE_CHECKING:
     from elimtool.prompts.prompt import Prompt
     from elimtool.run import Run
 
+ANSWER = "top_tokens"
+"""The table that says what the model would write, which no story can do without."""
+SHOWN = ("out", "overwrite", "quiet", "as_json", "verbose", "save_activations")
+"""How a result is shown and kept: left out where a command is offered."""
+
 
 @spread
 def trace(
+    context: typer.Context,
     *,
     prompt: PromptText = None,
     file: PromptFile = None,
@@ -40,17 +51,47 @@ def trace(
     saved: shared.SaveOptions,
     model: shared.ModelOptions,
     printed: shared.CommonOptions,
+    verbose: shared.Verbose = False,
 ) -> None:
-    """Trace one prompt: which tokens kept attention, how targets ranked layer by layer, what samplers cut."""
+    """Trace one prompt: what the model would write, and where and by what your targets were eliminated."""
+    _refuse_silent_detail(verbose, printed, saved.out)
     text = prompt_text(prompt, file)
     asked = prompt_of(text, chat, system, target or (), foil or (), span or ())
-    wanted = measured.made(interventions=changed.made(measured.seed), confirm=confirm)
+    changes = changed.made(measured.seed)
+    wanted = measured.made(tables=_told(measured.named), interventions=changes, confirm=confirm)
     saved.check()
     run = _measure(printed.output, asked, wanted, model.source, save_activations)
     from elimtool.report.trace.story import print_story
 
     saved.write(run)
-    printed.output.result(run, saved.out, printed.as_json, print_story)
+    offers = _offers(context, saved.out, model.model)
+    tell = partial(print_story, verbose=verbose, commands=offers)
+    printed.output.result(run, saved.out, printed.as_json, tell)
+
+
+def _refuse_silent_detail(verbose: bool, printed: shared.CommonOptions, out: Path | None) -> None:
+    if verbose and printed.as_json:
+        raise ElimError("`verbose` and `as_json` were both given", "JSON has everything: leave `verbose` out")
+    if verbose and printed.quiet and out is not None:
+        raise ElimError(
+            "`verbose` with `quiet` and `out`: only the path is printed", "leave `verbose` or `quiet` out"
+        )
+
+
+def _told(named: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The tables asked for, and the one that says what the model would write."""
+    return named if named is None or ANSWER in named else (*named, ANSWER)
+
+
+def _offers(context: typer.Context, out: Path | None, model: str) -> dict[str, list[str]]:
+    """What could be typed next, by purpose."""
+    offers = {
+        "confirm": typed(context, None, "--confirm", without=SHOWN),
+        "attribute": typed(context, "attribute", without=SHOWN),
+        "ridge": typed(context, None, "--lens", "ridge", without=(*SHOWN, "lens")),
+        "fit": ["elimtool", "lens", "fit", "-m", model],
+    }
+    return offers if out is None else offers | {"report": ["elimtool", "report", str(out)]}
 
 
 def _measure(
@@ -67,6 +108,4 @@ def _measure(
         run = measure(loaded, asked, options=wanted)
         if save is not None:
             record(loaded, asked, options=wanted).save(save)
-    if wanted.lens == "auto" and run.manifest.lens == "raw":
-        output.note(f"no fitted lens for {name}: layers are read raw; fit one: elimtool lens fit -m {name}")
     return run

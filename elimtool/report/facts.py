@@ -167,6 +167,11 @@ class Probe:
         return _columns(self._tables.part(name, self.prompt["prompt_id"]), wanted)
 
     @property
+    def asked(self) -> bool:
+        """Whether the user named targets; else the model's own candidates are followed."""
+        return bool(self.prompt["targets"])
+
+    @property
     def tokens(self) -> list[str]:
         """Tokens of the prompt."""
         return list(self.prompt["tokens"] or [])

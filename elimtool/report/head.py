@@ -1,4 +1,4 @@
-"""Write the head of a story: model, prompt, position, and how far the lens can be trusted."""
+"""Write the head of a story: model, prompt and position."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def model_line(manifest: Manifest, n_layers: int, screen: Screen) -> Text:
 
 
 def head(probe: Probe, n_positions: int, screen: Screen) -> list[RenderableType]:
-    """The prompt, the probed position, what was appended, and a caution about the lens."""
+    """The prompt, the probed position, and what was appended."""
     tokens = probe.tokens
     lines: list[RenderableType] = [prompt_line(probe.prompt, screen)]
     at = f"read at position {probe.position} {screen.quoted(tokens[probe.position], 20)}"
@@ -37,11 +37,7 @@ def head(probe: Probe, n_positions: int, screen: Screen) -> list[RenderableType]
     if n_positions > 1:
         lines += screen.wrap(f"{n_positions:,} positions were read: the story is of this one", style="dim")
     lines += [line for note in _appended(probe, screen) for line in screen.wrap(note)]
-    if probe.lens == "raw":
-        caution = "lens raw: its probabilities mislead before the last layers, its ranks less so"
-    else:
-        caution = f"lens {screen.visible(probe.lens)}"
-    return [*lines, *screen.wrap(caution, style="dim")]
+    return lines
 
 
 def prompt_line(prompt: Row, screen: Screen) -> Text:

@@ -18,10 +18,10 @@ LEAST_WIDTH = 40
 MOST_PROMPTS = 20
 """Prompts of a run that a story shows one by one."""
 
-GLYPHS = "▁▂▃▄▅▆▇█→…↵␣─◌"
+GLYPHS = "▁▂▃▄▅▆▇█→←…↵␣─◌"
 """Characters that stories draw with; an encoding that lacks one of them gets plain ASCII."""
 
-PLAIN_GLYPHS = {"→": "->", "…": "...", "↵": "\\n", "␣": "_", "─": "-", "◌": ""}
+PLAIN_GLYPHS = {"→": "->", "←": "<-", "…": "...", "↵": "\\n", "␣": "_", "─": "-", "◌": ""}
 
 STEPS = "▁▂▃▄▅▆▇█"
 PLAIN_STEPS = "12345678"

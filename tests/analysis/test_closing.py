@@ -71,8 +71,7 @@ CUT = ChainFate("llama.cpp", "top_p", "needed p > 0.96", left=12)
             layers(5, 1, 1),
             0.9,
             [],
-            "'x' led from layer 0 on and reached the samplers at rank 1 with p = 0.9;"
-            " no sampler chain was run.",
+            "'x' led from layer 0 on and reached the samplers at rank 1 with p = 0.9.",
         ),
         (
             layers(5, 1, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -14,7 +15,7 @@ from elimtool.run.reader import Run
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def printed(run: Run, width: int = 80, encoding: str = "utf-8", colour: bool = False, **options: int) -> str:
+def printed(run: Run, width: int = 80, encoding: str = "utf-8", colour: bool = False, **options: Any) -> str:
     """The text that a console of this width and encoding writes, styles taken out if there were any.
 
     Every line is checked to fit, whatever the test is about.
@@ -32,6 +33,11 @@ def printed(run: Run, width: int = 80, encoding: str = "utf-8", colour: bool = F
     for line in text.splitlines():
         assert cell_len(line) <= width, (cell_len(line), line)
     return text
+
+
+def detailed(*given: Any, **options: Any) -> str:
+    """The story with every detail, as ``printed`` gets it."""
+    return printed(*given, verbose=True, **options)
 
 
 def flat(text: str) -> str:

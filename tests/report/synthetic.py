@@ -122,6 +122,7 @@ def make_run(*prompts: FakePrompt, model: str = "smollm2") -> Run:
         for position in prompt.positions or [len(prompt.tokens) - 1]:
             at = {"prompt_id": prompt.prompt_id, "position": position}
             _attention(rows, prompt, at)
+            _top_tokens(rows, prompt, at)
             _lens(rows, prompt, at)
             _samplers(rows, prompt, at)
     tables = {name: TABLES[name].from_rows(fitted(name, some)) for name, some in rows.items() if some}
@@ -202,6 +203,18 @@ def _attention(rows: dict[str, list[dict[str, Any]]], prompt: FakePrompt, at: di
 
 def _prob(prompt: FakePrompt, one: Token) -> float:
     return float(prompt.probs[one.ranks[-1] - 1]) if one.prob is None else one.prob
+
+
+def _top_tokens(rows: dict[str, list[dict[str, Any]]], prompt: FakePrompt, at: dict[str, Any]) -> None:
+    known = {one.ranks[-1]: one for one in prompt.targets}
+    for place, prob in enumerate(prompt.probs[:20].tolist(), start=1):
+        one = known.get(place)
+        rows["top_tokens"].append(
+            at | {
+                "place": place, "token": one.text if one else f" word{place}", "prob": prob,
+                "token_id": one.id if one else place + 1000, "logprob": math.log(prob) if prob else -math.inf,
+            }
+        )  # fmt: skip
 
 
 def _lens(rows: dict[str, list[dict[str, Any]]], prompt: FakePrompt, at: dict[str, Any]) -> None:

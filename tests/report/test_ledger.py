@@ -3,7 +3,7 @@ import re
 import pytest
 
 from elimtool.samplers import STAGES
-from tests.report.printed import flat, printed
+from tests.report.printed import detailed, flat
 from tests.report.synthetic import FRANCE, HF, LLAMA, PARIS, VLLM, FakePrompt, Token, make_run, path
 
 TOKENS = ["The", " capital", " of", " France", " is"]
@@ -14,7 +14,9 @@ def token(rank, text=" x", **more):
 
 
 def ledger(*chains, targets=(PARIS,), width=80, **changes):
-    lines = printed(make_run(FakePrompt(TOKENS, list(targets), chains=chains, **changes)), width).splitlines()
+    lines = detailed(
+        make_run(FakePrompt(TOKENS, list(targets), chains=chains, **changes)), width
+    ).splitlines()
     first = next(index for index, line in enumerate(lines) if line.startswith("Samplers"))
     end = lines.index("", first)
     return lines[first + 1 : end], flat("\n".join(lines[end:]))
@@ -145,5 +147,4 @@ def test_many_targets_are_counted():
     targets = [token(rank, f" t{rank}") for rank in range(1, 11)]
     lines, closing = ledger(HF, targets=targets)
     assert "' t5' p = 0.0" in flat("\n".join(lines)) and "and 5 more" in flat("\n".join(lines))
-    assert closing.count("reached the samplers") == 3
-    assert "7 more targets are in the tables." in closing
+    assert closing.count("reached the samplers") == 10

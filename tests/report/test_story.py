@@ -1,11 +1,14 @@
+import shlex
 import subprocess
 import sys
 
 import pytest
 
+from elimtool.report.trace.advice import PURPOSES
 from elimtool.report.trace.story import story
 from elimtool.run.reader import Run
-from tests.report.printed import flat, printed, section
+from tests.report.printed import detailed, flat, printed, section
+from tests.report.runs import judged
 from tests.report.synthetic import HF, LONDON, PARIS, FakePrompt, Token, make_run, path
 
 FRANCE = ["The", " capital", " of", " France", " is"]
@@ -18,12 +21,33 @@ def france(**changes):
 @pytest.mark.parametrize("width", [40, 80, 200])
 @pytest.mark.parametrize("colour", [False, True])
 def test_all_facts_at_every_width(width, colour):
-    text = flat(printed(make_run(france()), width, colour=colour))
+    text = flat(printed(judged(make_run(france())), width, colour=colour))
     for fact in (
         "smollm2 float32, 30 layers, cpu",
         '"The capital of France is"',
         "5 tokens, read at position 4 ' is'",
-        "lens raw",
+        "The model would write next",
+        "' Paris' has rank 1 (p = 0.77).",
+        "' London' has rank 3 (p = 0.012), behind ' Paris' 0.77, ' word2' 0.021.",
+        "' Paris' survived: it is the model's first choice and every sampler keeps it.",
+        "' London' was outranked by ' Paris' (p = 0.77 against 0.012),"
+        " and min_p of llama.cpp (needed min_p of at most 0.015) cuts it.",
+        "rank 1 from layer 28 on",
+        "top-10 from layer 22 on",
+        "direct logit attribution of ' Paris': mlp 0 +1.2, mlp 1 -0.5 logits",
+        "llama.cpp leaves 1 token, cuts ' London' at min_p (needed min_p of at most 0.015)",
+        "hf and vllm leave 50 and all 49,152 tokens and keep ' Paris' (p",
+        "0-9",
+        "20-29",
+        "63%",
+    ):
+        assert fact in text, fact
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_verbose_tells_every_layer_stage_and_span(width):
+    text = flat(detailed(judged(make_run(france())), width))
+    for fact in (
         "0-5",
         "24-29",
         "65%",
@@ -51,8 +75,39 @@ def test_colour_adds_nothing_but_colour():
     assert printed(run, colour=True) == printed(run, colour=False)
 
 
-def test_the_story_of_one_prompt_fits_on_a_screen():
-    assert len(printed(make_run(france())).splitlines()) <= 45
+TYPED = ["elimtool", "trace", "The capital of France is", "-t", "Paris", "-o", "a run"]
+OFFERED = dict.fromkeys(PURPOSES, TYPED)
+
+
+@pytest.mark.parametrize("targets", [[PARIS], [LONDON]])
+@pytest.mark.parametrize("lens", ["raw", "ridge"])
+@pytest.mark.parametrize("words", [5, 30, 300])
+def test_the_story_of_one_target_fits_on_a_screen(targets, lens, words):
+    tokens = [*FRANCE, *(f" word{index}" for index in range(words - 5))]
+    run = judged(make_run(france(tokens=tokens, targets=targets, lens=lens)))
+    told = printed(run, 80, commands=OFFERED)
+    assert len(told.splitlines()) <= 40, told
+    assert "Try next" in told
+
+
+def test_offered_commands_can_be_pasted_into_a_shell():
+    odd = ["elimtool", "report", "it's/a $run"]
+    lines = section(printed(judged(make_run(france())), 60, commands=OFFERED | {"report": odd}), "Try")[1:]
+    assert any(line.endswith("\\") for line in lines)
+    pasted = shlex.split("\n".join(lines).replace("\\\n", ""), comments=True)
+    assert pasted == [*TYPED, *TYPED, *TYPED, *odd]
+
+
+def test_of_a_prompt_that_no_line_holds_the_place_is_shown():
+    long = {"attribute": ["elimtool", "attribute", "word " * 100, "-t", "x"]}
+    lines = section(printed(make_run(france()), commands=long), "Try next")
+    assert lines[1] == "  elimtool attribute PROMPT -t x  # score which part of the prompt did it"
+    assert lines[-1] == "  # PROMPT: the prompt as you gave it"
+
+
+def test_only_what_this_run_lacks_is_offered():
+    assert "--confirm" not in printed(make_run(france()), commands={"confirm": ["elimtool", "--confirm"]})
+    assert "Try next" not in printed(make_run(france()))
 
 
 def test_a_long_prompt_is_shortened_in_the_middle():
@@ -72,7 +127,7 @@ def test_appended_tokens_are_named():
 
 def test_another_lens_gets_no_caution():
     text = printed(make_run(france(lens="ridge")))
-    assert "lens ridge" in text and "trust" not in text
+    assert "ridge lens" in text
 
 
 def test_several_prompts_and_one_that_failed():
@@ -81,7 +136,7 @@ def test_several_prompts_and_one_that_failed():
     assert "── 1 of 3: a ──" in text and "── 3 of 3: c ──" in text
     told = section(text, "── 2 of 3: bad")
     assert told[-1] == "error: prompt 'x' is longer than the context (cut it)"
-    assert text.count("led from layer 28 on") == 2
+    assert text.count("' Paris' led from layer 28 on") == 2
 
 
 def test_only_a_failed_prompt():
@@ -125,7 +180,7 @@ def test_tables_that_are_missing_are_left_out():
 def test_no_sampler_chain():
     text = flat(printed(make_run(france(chains=()))))
     assert "Samplers" not in text
-    assert "rank 1 with p = 0.77; no sampler chain was run." in text
+    assert "reached the samplers at rank 1 with p = 0.77." in text
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "cp437"])
@@ -134,8 +189,8 @@ def test_a_console_that_is_not_utf_8(encoding):
     prompt = france(tokens=tokens, targets=[PARIS, Token(" 日本", path(900, (29, 40)))])
     text = printed(make_run(prompt), encoding=encoding)
     assert "\\u6771\\u4eac" in text and "\\u65e5" in text
-    assert "49,152 -> 40" in text
-    assert "8 = rank 1" in text
+    assert "8 = rank 1" in text and "<- target" in text
+    assert "49,152 -> 40" in detailed(make_run(prompt), encoding=encoding)
 
 
 def test_neither_torch_nor_transformers_is_imported():

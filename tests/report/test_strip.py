@@ -3,12 +3,12 @@ import re
 import pytest
 from rich.cells import cell_len
 
-from tests.report.printed import flat, printed, section
+from tests.report.printed import detailed, flat, section
 from tests.report.synthetic import PARIS, FakePrompt, make_run
 
 
 def strip_of(prompt, width=80, **options):
-    return section(printed(make_run(prompt), width, **options), "What '")
+    return section(detailed(make_run(prompt), width, **options), "What '")
 
 
 def test_five_bands_with_the_sink_apart():
@@ -35,7 +35,7 @@ def test_bars_stand_below_their_tokens():
 
 
 def test_one_token_has_only_a_sink():
-    text = flat(printed(make_run(FakePrompt(["Hello"], [PARIS]))))
+    text = flat(detailed(make_run(FakePrompt(["Hello"], [PARIS]))))
     assert "Attention: only the sink ('Hello') is visible, so there is nothing to share out." in text
     assert "attends to" not in text
 
@@ -67,7 +67,7 @@ def test_white_space_and_controls_show():
 
 def test_markup_in_the_prompt_is_text():
     tokens = ["The", " [bold]", "red[/bold]", " [link=http://x]", " :smile:", " is"]
-    text = printed(make_run(FakePrompt(tokens, [PARIS])), colour=True)
+    text = detailed(make_run(FakePrompt(tokens, [PARIS])), colour=True)
     assert '"The [bold]red[/bold] [link=http://x] :smile: is"' in text
     assert "[bold]red[/bold] [link=http://x] :smile: is" in strip_of(FakePrompt(tokens, [PARIS]))[1]
 
@@ -125,6 +125,6 @@ def test_a_sink_that_takes_all_is_said():
 
     tables = {name: whole.arrow(name) for name in whole.tables}
     tables["attention"] = TABLES["attention"].from_rows(attention)
-    lines = section(printed(Run.from_tables(whole.manifest, tables)), "What '")
+    lines = section(detailed(Run.from_tables(whole.manifest, tables)), "What '")
     assert lines[2].split() == ["0", "30%", "?", "??"]
     assert "?: the sink takes all." in flat("\n".join(lines))

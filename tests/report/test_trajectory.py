@@ -4,7 +4,7 @@ import pytest
 from rich.cells import cell_len
 
 from elimtool.report.trace.milestones import briefly, milestones
-from tests.report.printed import flat, printed, section
+from tests.report.printed import detailed, flat, section
 from tests.report.synthetic import LONDON, PARIS, FakePrompt, Token, make_run, path
 
 TOKENS = ["The", " capital", " of", " France", " is"]
@@ -12,7 +12,7 @@ TOKENS = ["The", " capital", " of", " France", " is"]
 
 def ranks_of(*targets, width=80, encoding="utf-8", **changes):
     run = make_run(FakePrompt(TOKENS, list(targets), **changes))
-    return section(printed(run, width, encoding), "Rank by layer")
+    return section(detailed(run, width, encoding), "Rank by layer")
 
 
 def test_a_line_with_spark_rank_and_probability():
@@ -41,7 +41,7 @@ def test_foils_come_last_and_are_marked():
     lines = ranks_of(Token(" foil", path(900, (29, 40)), is_foil=True), PARIS)
     assert lines[1].startswith("' Paris'")
     assert lines[3].startswith("' foil'") and lines[4].endswith("; foil")
-    text = printed(make_run(FakePrompt(TOKENS, [PARIS, Token(" foil", path(9, (29, 4)), is_foil=True)])))
+    text = detailed(make_run(FakePrompt(TOKENS, [PARIS, Token(" foil", path(9, (29, 4)), is_foil=True)])))
     assert "' foil' never" not in text
 
 

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from elimtool.report.facts import Probe
-from elimtool.report.numbers import HEAT, heat_step, share, times
+from elimtool.report.numbers import HEAT, heat_step, mean, share, times
 from elimtool.report.screen import Screen, isolated, padded
 from elimtool.report.trace.heat import Band, SpanHeat, bands, span_heat
 from elimtool.report.trace.spans import span_lines
@@ -17,6 +17,10 @@ from elimtool.report.trace.spans import span_lines
 MOST_BANDS = 5
 BANDS_WHEN_WRAPPED = 3
 LONGEST_TOKEN = 20
+
+
+BRIEF_SPANS = 4
+"""Spans that are shown one by one where the strip is to be brief."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,31 @@ def strip(probe: Probe, screen: Screen) -> list[Text]:
     for number, block in enumerate(blocks):
         lines += _block(block, layers, screen, first=number == 0)
     return [*lines, *_extremes(heats, probe, screen), *_sink_note(cells, probe, screen)]
+
+
+def brief_strip(probe: Probe, screen: Screen) -> list[Text]:
+    """Draw the strip of a short prompt in few bands; of a long one, say what kept most and least."""
+    layers = bands(probe, BANDS_WHEN_WRAPPED)
+    if not layers:
+        return []
+    heats = span_heat(probe, layers)
+    if not heats:
+        return _only_sink(probe, screen)
+    if any(heat.token is None for heat in heats):
+        if len(heats) <= BRIEF_SPANS:
+            return [*_title(probe, screen), *span_lines(heats, layers, screen)]
+        return [*_title(probe, screen)[:1], *_extremes(heats, probe, screen), *_sink_share(layers, screen)]
+    cells = _cells(probe, heats, screen)
+    blocks = _blocks(cells, screen.width - _left_width(layers))
+    if len(blocks) > 1:
+        return [*_title(probe, screen)[:1], *_extremes(heats, probe, screen), *_sink_share(layers, screen)]
+    lines = [*_title(probe, screen), *_block(blocks[0], layers, screen, first=True)]
+    return [*lines, *_sink_note(cells, probe, screen)]
+
+
+def _sink_share(layers: Sequence[Band], screen: Screen) -> list[Text]:
+    part = mean(band.sink_mass for band in layers)
+    return screen.wrap(f"The sink takes {share(part)} of the attention and is set apart.", style="dim")
 
 
 def _title(probe: Probe, screen: Screen) -> list[Text]:
@@ -148,7 +177,7 @@ def _extremes(heats: Sequence[SpanHeat], probe: Probe, screen: Screen) -> list[T
 
 
 def _named(heat: SpanHeat, probe: Probe, screen: Screen) -> str:
-    return screen.quoted(probe.tokens[heat.token or 0], 16)
+    return screen.quoted(heat.name if heat.token is None else probe.tokens[heat.token], 16)
 
 
 def _sink_note(cells: Sequence[Cell], probe: Probe, screen: Screen) -> list[Text]:

@@ -33,11 +33,11 @@ def trajectories(probe: Probe, screen: Screen) -> list[RenderableType]:
     spare = screen.width - name_width - rank_width - (20 if fully else 32)
     width = max(min(len(followed[0].ranks), WIDEST_SPARK, spare), 4 if fully else 10)
     worst = max(rank for one in followed for _, rank in one.ranks)
-    lines: list[RenderableType] = [_title(probe, fully, screen)]
+    lines: list[RenderableType] = [rank_title(probe, screen, "" if fully else "; then final rank and p")]
     for name, one in zip(names, followed, strict=True):
         final = one.ranks[-1][1]
         line = Text(padded(name, name_width) + "  ", style="dim" if one.is_foil else "")
-        line.append_text(_spark(one, worst, width, screen))
+        line.append_text(spark(one, worst, width, screen))
         word = "rank " if fully else ""
         line.append(f"  {word}{final:>{rank_width},}", style="bold" if final == 1 else "")
         line.append(f"  p {spell_prob(one.prob)}" if fully else f"  {spell_prob(one.prob):<7}")
@@ -45,25 +45,26 @@ def trajectories(probe: Probe, screen: Screen) -> list[RenderableType]:
     return lines
 
 
-def _title(probe: Probe, fully: bool, screen: Screen) -> Text:
+def rank_title(probe: Probe, screen: Screen, then: str = "") -> Text:
+    """Title of rank paths, with a legend where it fits; ``then`` says what stands behind the path."""
     title = Text("Rank by layer", style="bold")
-    then = "" if fully else "; then final rank and p"
     last = (probe.run.n_layers or 0) - 1
-    legend = f"  (embedding {screen.glyph('→')} layer {last}; {screen.steps[7]} = rank 1{then})"
+    legend = f"  (embedding {screen.glyph('→')} layer {last}; {screen.steps[7]} = rank 1{then};"
+    legend += f" {screen.visible(probe.lens)} lens)"
     return title.append(legend, style="not bold dim") if len(legend) + 13 <= screen.width else title
 
 
 def _told(line: Text, one: Trajectory, fully: bool, screen: Screen) -> list[RenderableType]:
     """Put the words beside the line where they fit, else below it, indented."""
     words = in_words(one.ranks, screen) if fully else briefly(one.ranks)
-    words = "; ".join([words, *_marks(one)])
+    words = "; ".join([words, *marks(one)])
     if line.cell_len + 2 + len(words) <= screen.width:
         line.append(f"  {words}", style="dim")
         return [line]
     return [line, *screen.wrap(words, indent=2, style="dim")]
 
 
-def _marks(one: Trajectory) -> list[str]:
+def marks(one: Trajectory) -> list[str]:
     """Remarks on a row: foil, ambiguous, tied, or longer than the token that is read."""
     marks = ["foil"] if one.is_foil else []
     if one.ambiguous:
@@ -76,7 +77,8 @@ def _marks(one: Trajectory) -> list[str]:
     return marks
 
 
-def _spark(one: Trajectory, worst: int, width: int, screen: Screen) -> Text:
+def spark(one: Trajectory, worst: int, width: int, screen: Screen) -> Text:
+    """Draw the ranks in at most ``width`` cells, on a logarithmic scale that ends at the rank ``worst``."""
     spark = Text()
     for rank in _sampled([rank for _, rank in one.ranks], width):
         step = rank_step(rank, worst)

@@ -1,0 +1,89 @@
+"""Write the one sentence that says what became of a target, for a reader who never saw the tool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from elimtool.analysis.closing import at_layer, cuts_in_words, listed, spell_prob
+from elimtool.analysis.fate import ChainFate
+from elimtool.files.rows import Row
+from elimtool.run.rules import BEATS_CHANCE, SURFACED
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The most probable token of the output.
+
+    Attributes:
+        name: The token as it is shown, quotes included.
+        prob: Its probability in the model's output, 0 .. 1.
+    """
+
+    name: str
+    prob: float
+
+
+def verdict_sentence(name: str, verdict: Row, fates: Sequence[ChainFate], leader: Leader | None) -> str:
+    """Say what became of a target.
+
+    Args:
+        name: The target as it is shown, quotes included.
+        verdict: Its row of the table ``verdicts``.
+        fates: What each chain did to it.
+        leader: The most probable token; None where the run does not say.
+    """
+    tell = {
+        "survived": _survived,
+        "sampler_eliminated": _sampler_eliminated,
+        "outranked": _outranked,
+        "late_eliminated": _late_eliminated,
+        "never_surfaced": _never_surfaced,
+    }
+    return tell[verdict["outcome"]](name, verdict, fates, leader)
+
+
+def _survived(name: str, _: Row, fates: Sequence[ChainFate], __: Leader | None) -> str:
+    first = f"{name} survived: it is the model's first choice"
+    cut = cuts_in_words(fates)
+    if cut:
+        return f"{first}, though {cut}."
+    if not fates:
+        return f"{first}."
+    return f"{first} and {'every sampler' if len(fates) > 1 else fates[0].chain} keeps it."
+
+
+def _sampler_eliminated(name: str, row: Row, fates: Sequence[ChainFate], _: Leader | None) -> str:
+    stands = f"the model has it at rank {row['final_rank']:,} (p = {spell_prob(row['final_prob'])})"
+    kept = [fate.chain for fate in fates if fate.survived]
+    still = f"; {listed(kept)} keep{'' if len(kept) > 1 else 's'} it" if kept else ""
+    return f"{name} was eliminated by a sampler: {stands}, but {cuts_in_words(fates)}{still}."
+
+
+def _outranked(name: str, row: Row, fates: Sequence[ChainFate], leader: Leader | None) -> str:
+    other = leader.name if leader else "another token"
+    against = f"p = {spell_prob(leader.prob)} against {spell_prob(row['final_prob'])}" if leader else ""
+    cut = cuts_in_words(fates)
+    told = f"{name} was outranked by {other}{against and f' ({against})'}"
+    return f"{told}, and {cut}." if cut else f"{told}."
+
+
+def _late_eliminated(name: str, row: Row, _: Sequence[ChainFate], __: Leader | None) -> str:
+    p, layer = row.get("lost_p"), row["lost_layer"]  # runs of earlier versions have no p-value
+    course = (
+        f"it was in the top-{SURFACED} from layer {row['entry_layer']} (best rank {row['best_rank']:,},"
+        f" {at_layer(row['best_layer'])}), and ends at rank {row['final_rank']:,}"
+    )
+    if p is None:
+        return f"{name} may have been lost at layer {layer}: {course}. Not tested against chance."
+    if p > BEATS_CHANCE:
+        often = f"tokens as frequent often fare as badly (p-value {spell_prob(p)})"
+        return f"{name} may have been lost at layer {layer}: {course}; but {often}."
+    seldom = f"Tokens as frequent seldom fare as badly (p-value {spell_prob(p)})"
+    return f"{name} was lost at layer {layer}: {course}. {seldom}."
+
+
+def _never_surfaced(name: str, row: Row, _: Sequence[ChainFate], __: Leader | None) -> str:
+    best = f"its best rank is {row['best_rank']:,}, {at_layer(row['best_layer'])}"
+    end = f"it ends at rank {row['final_rank']:,}"
+    return f"{name} never surfaced: no layer has it in its top-{SURFACED} ({best}); {end}."

@@ -17,7 +17,7 @@ from elimtool.report.html import payload
 from elimtool.report.html.page import page, safe_json
 from elimtool.run.reader import Run, open_run
 from tests.report import runs
-from tests.report.printed import flat, printed
+from tests.report.printed import detailed, flat
 from tests.report.synthetic import FakePrompt, make_run
 from tests.run.conftest import as_before
 
@@ -162,7 +162,7 @@ def test_an_old_run_may_lack_columns():
 def test_a_run_of_an_earlier_version_is_told_but_for_the_units_of_its_margins(whole_run, tmp_path):
     older = open_run(as_before(whole_run, tmp_path / "older"))
     assert set(older.arrow("sampling_targets").column("kind").to_pylist()) == {None}
-    for told in (lambda run: flat(printed(run)), lambda run: json.dumps(list(payload.details(Tables(run))))):
+    for told in (lambda run: flat(detailed(run)), lambda run: json.dumps(list(payload.details(Tables(run))))):
         now, then = told(whole_run), told(older)
         then = then.replace(", a run of schema version 1: its words are that version's", "")
         assert re.sub(" by ([0-9.e+]+) (nats|probability|sigma)", r" by \1", now) == then != now

@@ -27,7 +27,7 @@ def judgement_lines(probe: Probe, chains: list[ChainLedger], screen: Screen) -> 
     for one in told:
         lines += screen.wrap(_sentence(one, probe, chains, verdicts.get(one.target), screen), hang=2)
     if others:
-        lines.append(Text(f"{others} more targets: see --verbose.", style="dim"))
+        lines.append(Text(f"{others} more targets are told in the detailed story only.", style="dim"))
     return lines + regime_lines(probe, screen)
 
 

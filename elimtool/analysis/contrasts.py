@@ -14,7 +14,7 @@ PAIR = ("prompt_id", "position", "target", "foil")
 Pair = tuple[str, int, str, str]
 """Prompt id, position, target, foil."""
 
-_KEPT = ("token_id", "foil_token_id", "lens", "difference", "n_controls")
+_KEPT = ("target_token", "token_id", "foil_token", "foil_token_id", "lens", "difference", "n_controls")
 
 
 def contrasts(run: Run) -> Rows:

@@ -27,6 +27,7 @@ def effects(run: Run) -> Rows:
         rows.append(
             {
                 **dict(zip(KEY, key, strict=True)),
+                "target_token": row["target_token"],
                 "intervention": label,
                 "rank_before": row["rank"],
                 "rank_after": later["rank"],
@@ -58,7 +59,9 @@ class _Pass:
 
     def versus(self, key: Key) -> str | None:
         """Choose what to compare with: the first foil there, else the most probable other target."""
-        others = [row for other, row in self.final.items() if other[:2] == key[:2] and other[2] != key[2]]
+        token = self.targets[key]["token_id"]
+        others = [row for other, row in self.final.items() if other[:2] == key[:2]]
+        others = [row for row in others if row["token_id"] != token]
         foils = [row for row in others if row["is_foil"]]
         best = foils[0] if foils else max(others, key=lambda row: float(row["logit"]), default=None)
         return None if best is None else str(best["target"])

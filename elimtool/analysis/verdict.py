@@ -132,7 +132,7 @@ def verdicts(run: Run) -> Rows:
     regimes = {(row["prompt_id"], row["position"]): row["regime"] for row in _rows(run, "regimes")}
     controls = {key_of(row): row for row in _rows(run, "controls")}
     judged = []
-    for row in _rows(run, "survival", *KEY, "rank", "prob", "min_top_p", "max_min_p"):
+    for row in _rows(run, "survival", *KEY, "target_token", "rank", "prob", "min_top_p", "max_min_p"):
         key = key_of(row)
         found = trajectory(ranks[key])
         regime = regimes.get(key[:2])
@@ -189,7 +189,7 @@ def _verdict(
     eliminator = components.extreme(-1, found.lost) if components else None
     promoter = components.extreme(1) if components else None
     return {
-        **{name: row[name] for name in KEY},
+        **{name: row[name] for name in (*KEY, "target_token")},
         "outcome": outcome(FinalPlace.of(row), cut is not None, found),
         "regime": regime,
         "entry_layer": found.entry,

@@ -67,7 +67,7 @@ def follow(
     ids, is_foil, ambiguous, rest = (one.to(output.device) for one in (ids, is_foil, ambiguous, rest))
     # rows with fewer targets are padded with -1, whose value nobody reads
     logprob = output.gather(-1, ids.clamp(min=0)).double() + rest
-    return Followed(ids, is_foil, ambiguous, [[t.text for t in targets] for targets in chosen], logprob)
+    return Followed(ids, is_foil, ambiguous, chosen, logprob)
 
 
 def _leaders(final: Float[Tensor, "rows vocab"], top: Int[Tensor, "layers rows"]) -> list[list[int]]:
@@ -79,7 +79,7 @@ def _leaders(final: Float[Tensor, "rows vocab"], top: Int[Tensor, "layers rows"]
 
 def _as_targets(model: Model, ids: Sequence[int]) -> tuple[Target, ...]:
     texts = model.tokenizer.texts(ids)
-    return tuple(Target(text, (token,)) for text, token in zip(texts, ids, strict=True))
+    return tuple(Target.single(text, token) for text, token in zip(texts, ids, strict=True))
 
 
 def _remainders(

@@ -137,6 +137,7 @@ def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> Row:
         "tokens": list(one.tokens),
         "targets": [target.text for target in one.targets if not target.is_foil],
         "foils": [target.text for target in one.targets if target.is_foil],
+        "spellings": [target.spelling for target in one.targets],
         "spans": [{"span": span.name, "tokens": list(span.tokens)} for span in one.spans],
     }
 

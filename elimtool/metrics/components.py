@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.metrics.columns import Categorical, names_at, null_where, place
+from elimtool.metrics.columns import Categorical, null_where, place
 from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
 from elimtool.model.affine import Directions, Gain, pull, tolerance, wide
 from elimtool.model.heads import Heads, RowIndex
@@ -88,7 +88,7 @@ class Components(Metric):
         centred = shares[:, :-1] - shares[:, -1:]
         return {
             **place(self.batch, view.rows, row),
-            "target": names_at(view.followed.texts, row, k),
+            **view.followed.names(row, k),
             **self._named(shares.shape[-1], part),
             "dla": shares[:, :-1].cpu().numpy()[cells],
             "dla_centred": centred.cpu().numpy()[cells],
@@ -103,8 +103,8 @@ class Components(Metric):
         part = np.tile(np.arange(n_parts), len(pairs[0]))
         return {
             **place(self.batch, view.rows, row),
-            "target": names_at(view.followed.texts, row, target),
-            "foil": names_at(view.followed.texts, row, foil),
+            **view.followed.names(row, target),
+            **view.followed.names(row, foil, "foil"),
             **self._named(n_parts, part),
             "dla_difference": values[row, target, part] - values[row, foil, part],
         }

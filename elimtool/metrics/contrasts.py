@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, names_at, null_where, place
+from elimtool.metrics.columns import Categorical, null_where, place
 from elimtool.metrics.controls import Matching
 from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
 from elimtool.metrics.sampling import histories, whys
@@ -50,8 +50,8 @@ class Contrasts(Metric):
         row, target, foil = (index[chosen] for index in pairs)
         return {
             **place(self.batch, view.rows, row),
-            "target": names_at(view.followed.texts, row, target),
-            "foil": names_at(view.followed.texts, row, foil),
+            **view.followed.names(row, target),
+            **view.followed.names(row, foil, "foil"),
         }
 
     def _layers(self, view: ReadoutView, pairs: Indices) -> dict[str, Any]:

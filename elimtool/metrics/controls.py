@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.metrics.columns import names_at, place
+from elimtool.metrics.columns import place
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
 from elimtool.numerics.ranking import largest, nucleus, rank
@@ -65,7 +65,7 @@ class FrequencyControls(Metric):
         matched = prior[controls.clamp(min=0)].exp()[row, k]
         return {
             **place(self.batch, view.rows, row),
-            "target": names_at(view.followed.texts, row, k),
+            **view.followed.names(row, k),
             "token_id": targets.numpy()[row, k],
             "prior": prior[targets.clamp(min=0)].exp().numpy()[row, k],
             "prior_low": matched.masked_fill(~known, torch.inf).amin(-1).numpy(),

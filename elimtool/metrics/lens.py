@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, names_at, place, spelled
+from elimtool.metrics.columns import Categorical, place, spelled
 from elimtool.metrics.metric import Metric, ReadoutView
 from elimtool.numerics.ranking import rank
 
@@ -50,7 +50,7 @@ class LensTrajectory(Metric):
 
         return {
             **self._place(view, row, layer),
-            "target": names_at(view.followed.texts, row, k),
+            **view.followed.names(row, k),
             "token_id": ids.cpu().numpy()[row, k],
             "is_foil": view.followed.is_foil.cpu().numpy()[row, k],
             "rank": at(ranks),

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from elimtool.lenses.regime import ReferenceStatistics
-from elimtool.metrics.columns import Columns, join
+from elimtool.metrics.columns import Categorical, Columns, join, names_at
 from elimtool.model.affine import Directions
-from elimtool.model.view import Batch, LayerView
+from elimtool.model.view import Batch, LayerView, Target
 from elimtool.numerics.shapes import Shapes
 from elimtool.samplers import Chain
 
@@ -31,7 +31,7 @@ class Followed:
         ids: Vocabulary indices, -1 where a row follows fewer tokens than others.
         is_foil: Which of them are foils.
         ambiguous: Which of them share their token with another of the same prompt.
-        texts: Their strings, one list per row.
+        targets: What they stand for, one sequence per row.
         logprob: Joint log-probability of all tokens of a target (nats); NaN where it was not measured, as for
             foils of several tokens.
     """
@@ -39,7 +39,7 @@ class Followed:
     ids: Int[Tensor, "rows k"]
     is_foil: Bool[Tensor, "rows k"]
     ambiguous: Bool[Tensor, "rows k"]
-    texts: Sequence[Sequence[str]]
+    targets: Sequence[Sequence[Target]]
     logprob: Float[Tensor, "rows k"]
 
     @property
@@ -48,6 +48,16 @@ class Followed:
         real, is_foil = (self.ids >= 0).cpu().numpy(), self.is_foil.cpu().numpy()
         row, target, foil = ((real & ~is_foil)[:, :, None] & (real & is_foil)[:, None, :]).nonzero()
         return row, target, foil
+
+    def names(
+        self, row: npt.NDArray[np.intp], k: npt.NDArray[np.intp], column: str = "target"
+    ) -> dict[str, Categorical]:
+        """Return columns ``target`` and ``target_token`` for the tokens at indices ``row`` and ``k``."""
+        return {column: self.told("text", row, k), f"{column}_token": self.told("token", row, k)}
+
+    def told(self, what: str, row: npt.NDArray[np.intp], k: npt.NDArray[np.intp]) -> Categorical:
+        """Return one of the texts of ``Target`` for the tokens at indices ``row`` and ``k``."""
+        return names_at([[getattr(one, what) for one in some] for some in self.targets], row, k)
 
 
 @dataclass(frozen=True, slots=True)

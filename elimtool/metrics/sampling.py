@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from elimtool.metrics.columns import Categorical, Columns, names_at, null_where, place, spelled
+from elimtool.metrics.columns import Categorical, Columns, null_where, place, spelled
 from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
 from elimtool.samplers import History, Ledger, StageRecord
@@ -109,7 +109,7 @@ class SamplerLedger(Metric):
         return {
             **place(self.batch, view.rows, row),
             **chain,
-            "target": names_at(view.followed.texts, row, k),
+            **view.followed.names(row, k),
             "token_id": tokens,
             "alive_before": alive,
             "alive_after": left,
@@ -158,8 +158,9 @@ class SamplerLedger(Metric):
         rank = torch.where(begun.gone, begun.n[:, None] + 1, begun.ranks)
         return {
             **place(self.batch, view.rows, row),
-            "target": names_at(view.followed.texts, row, k),
+            **view.followed.names(row, k),
             "token_id": at(ids),
+            "spelling": view.followed.told("spelling", row, k),
             "ambiguous": at(view.followed.ambiguous),
             "rank": at(rank),
             "prob": at(begun.target_probs),

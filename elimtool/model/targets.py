@@ -82,20 +82,24 @@ def resolve(
     """
     wanted: dict[str, Target] = {}
     for string, is_foil in [*((t, False) for t in targets), *((f, True) for f in foils)]:
-        text = spaced(string, prompt_text, rule)
-        if text in wanted:
-            if wanted[text].is_foil != is_foil:
-                raise ElimError(f"{text!r} is both a target and a foil", "leave one of the two out")
+        if string in wanted:
             continue
-        ids = tokenizer.continuation(prompt_text, text, special=special)
-        _check_known(tokenizer, text, ids)
-        wanted[text] = Target(text=text, token_ids=ids, is_foil=is_foil)
+        spelling = spaced(string, prompt_text, rule)
+        if any(one.spelling == spelling and one.is_foil != is_foil for one in wanted.values()):
+            raise ElimError(f"{spelling!r} is both a target and a foil", "leave one of the two out")
+        ids = tokenizer.continuation(prompt_text, spelling, special=special)
+        _check_known(tokenizer, spelling, ids)
+        wanted[string] = Target(string, ids, spelling, "", is_foil)
     found = list(wanted.values())
-    shared = _shared(found) if append and len(found) > 1 else 0
+    shared = _shared(found) if append and len({one.spelling for one in found}) > 1 else 0
     prefix = found[0].token_ids[:shared] if shared else ()
     found = [replace(target, token_ids=target.token_ids[shared:]) for target in found]
     first = Counter(target.token_id for target in found)
-    return tuple(replace(t, ambiguous=first[t.token_id] > 1) for t in found), prefix
+    tokens = tokenizer.texts([target.token_id for target in found])
+    return tuple(
+        replace(target, token=token, ambiguous=first[target.token_id] > 1)
+        for target, token in zip(found, tokens, strict=True)
+    ), prefix
 
 
 def _shared(targets: Sequence[Target]) -> int:

@@ -28,15 +28,28 @@ class Span:
 class Target:
     """A continuation to follow.
 
-    ``token_ids`` are all its tokens after those that it shares with every other target; rank and probability
-    are of the first of them. ``ambiguous``: another target or foil has the same first token, so their rows
-    cannot be told apart.
+    Attributes:
+        text: As the user asked for it.
+        token_ids: All its tokens after those that it shares with every other target; rank and probability are
+            of the first of them.
+        spelling: As it is scored, such as with a space before it.
+        token: Text of the token that rank and probability are of.
+        is_foil: Whether it is only contrasted with the targets.
+        ambiguous: Whether another target or foil has the same first token, so that their rows cannot be told
+            apart.
     """
 
     text: str
     token_ids: tuple[int, ...]
+    spelling: str
+    token: str
     is_foil: bool = False
     ambiguous: bool = False
+
+    @classmethod
+    def single(cls, text: str, token_id: int) -> Target:
+        """Return a token of the vocabulary, which nobody asked for, as a target."""
+        return cls(text, (token_id,), text, text)
 
     @property
     def token_id(self) -> int:

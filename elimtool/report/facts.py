@@ -22,7 +22,7 @@ class Trajectory:
     """Ranks of one followed token over the layers.
 
     Attributes:
-        target: The string as it was scored.
+        target: The string as it was asked for.
         token_id: Its first token, the one that is read.
         is_foil: Whether it is only contrasted with the targets.
         ambiguous: Whether another target or foil has the same token.
@@ -175,6 +175,12 @@ class Probe:
     def tokens(self) -> list[str]:
         """Tokens of the prompt."""
         return list(self.prompt["tokens"] or [])
+
+    @cached_property
+    def spellings(self) -> dict[str, str]:
+        """Targets and foils that were asked for, each with its text as it was scored."""
+        asked = [*(self.prompt["targets"] or ()), *(self.prompt["foils"] or ())]
+        return dict(zip(asked, self.prompt["spellings"] or asked, strict=True))
 
     @cached_property
     def lens(self) -> str:

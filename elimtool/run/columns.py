@@ -201,7 +201,14 @@ INTERVENTION = Column(
 TARGET = Column(
     "target",
     STRING,
-    "Target string as it was scored, with the leading space that was added, if any.",
+    "Target as the user asked for it; where nobody asked for one, the text of a token that the model"
+    " prefers. In runs of version 1, a target as it was scored, with the space put before it.",
+)
+TARGET_TOKEN = Column(
+    "target_token",
+    STRING,
+    "Text of the token that stands for the target, whose id is token_id and which every number here is of.",
+    null_when="the run is of schema version 1",
 )
 TOKEN_ID = Column(
     "token_id",

@@ -147,7 +147,9 @@ def test_the_joined_row() -> None:
     at = {"prompt_id": "p", "position": 4, "target": " x"}
     ranks = ((-1, 2), (0, 90), (1, 4), (2, 800))
     lens = [at | {"layer": layer, "rank": rank, "is_foil": False} for layer, rank in ranks]
-    survival = [at | {"rank": 800, "prob": 1e-6, "min_top_p": 0.9999, "max_min_p": 1e-5}]
+    survival = [
+        at | {"target_token": " x", "rank": 800, "prob": 1e-6, "min_top_p": 0.9999, "max_min_p": 1e-5}
+    ]
     fates = [
         at | {"chain": "hf", "stage": "top_k", "alive_before": True, "alive_after": True, "margin": 1.0},
         at | {"chain": "a", "stage": "top_k", "alive_before": True, "alive_after": False, "margin": -2.0},

@@ -32,7 +32,7 @@ def test_a_story_a_directory_and_its_page(elimtool: Command, llama_directory: Pa
     done = elimtool("attribute", PROMPT, "-t", "Madrid", "-m", llama_directory, *options, "-o", out)
     assert done.code == 0, done.err
     for part in (
-        "Which part of the prompt did it: ' Madrid'",
+        "Which part of the prompt did it: 'Madrid'",
         "note: attention sinks stay in place: 0 'The'",
         "S2: The token is a text.",
         "knockout by layers",

@@ -51,7 +51,7 @@ def test_two_runs_are_told_saved_and_told_again(elimtool: Command, tmp_path: Pat
         "2 of 2 prompts compared",
         "Outcome changed",
         "Moved most",
-        "' Paris'",
+        "'Paris'",
         "Means over prompts",
     ):
         assert words in done.out

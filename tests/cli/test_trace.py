@@ -35,7 +35,7 @@ def test_story_on_stdout_and_tables_on_disk(elimtool: Command, tiny_model: Path,
     assert run.manifest.model == str(tiny_model)
     lens = run.table("lens")
     assert sorted(lens["layer"].unique()) == [-1, 0, 1, 2, 3]
-    assert set(lens.loc[lens["is_foil"], "target"]) == {" Madrid"}
+    assert set(lens.loc[lens["is_foil"], "target"]) == {"Madrid"}
     assert "Madrid" not in " ".join(run.table("survival")["target"])
 
 

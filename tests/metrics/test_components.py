@@ -22,7 +22,7 @@ from elimtool.model.affine import Directions, Gain, Projection, pull
 from elimtool.model.decomposition import Decomposition
 from elimtool.model.heads import Heads
 from elimtool.model.loading import load_hugging_face, load_model
-from elimtool.model.view import Batch, Block, LayerView
+from elimtool.model.view import Batch, Block, LayerView, Target
 from elimtool.numerics.shapes import shapes
 from elimtool.prompts.prompt import Prompt
 from tests.families import FAMILIES, save
@@ -75,7 +75,7 @@ def table_by_hand(
         ids=tokens,
         is_foil=torch.tensor([[False, True]]),
         ambiguous=torch.zeros_like(tokens, dtype=torch.bool),
-        texts=[["t0", "t1"]],
+        targets=[[Target.single("t0", 0), Target.single("t1", 1)]],
         logprob=torch.zeros(1, 2, dtype=torch.float64),
     )
     logits = torch.zeros(2, 1, 2)

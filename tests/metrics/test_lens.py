@@ -10,7 +10,7 @@ import torch
 
 from elimtool.metrics.lens import LensTrajectory
 from elimtool.metrics.metric import Followed, ReadoutView, Settings
-from elimtool.model.view import Batch
+from elimtool.model.view import Batch, Target
 from elimtool.numerics.shapes import shapes
 from tests.metrics.views import encoded
 
@@ -24,7 +24,7 @@ def view_of(logits: torch.Tensor, ids: list[list[int]], foils: tuple[int, ...] =
         ids=tokens,
         is_foil=torch.isin(tokens, torch.tensor(foils)),
         ambiguous=torch.zeros_like(tokens, dtype=torch.bool),
-        texts=[[f"t{i}" for i in row if i >= 0] for row in ids],
+        targets=[[Target.single(f"t{i}", i) for i in row if i >= 0] for row in ids],
         logprob=torch.zeros(tokens.shape, dtype=torch.float64),
     )
     return ReadoutView(

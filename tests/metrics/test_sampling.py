@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from elimtool.engine.options import DEFAULT_SAMPLERS
 from elimtool.metrics.metric import Followed, ReadoutView, Settings
 from elimtool.metrics.sampling import SHOWN, SamplerLedger
-from elimtool.model.view import Batch
+from elimtool.model.view import Batch, Target
 from elimtool.numerics.shapes import shapes
 from elimtool.samplers import order, resolve
 from tests.metrics.views import encoded
@@ -45,7 +45,7 @@ def view_of(logits: Tensor, targets: Tensor, names: range) -> ReadoutView:
             ids=targets,
             is_foil=torch.zeros_like(targets, dtype=torch.bool),
             ambiguous=torch.zeros_like(targets, dtype=torch.bool),
-            texts=[[str(token) for token in row] for row in targets.tolist()],
+            targets=[[Target.single(str(token), token) for token in row] for row in targets.tolist()],
             logprob=torch.zeros(targets.shape),
         ),
         spell=str,

@@ -86,7 +86,7 @@ def _spell(ids: tuple[int, ...], tokenizer: Tokenizer = BYTES) -> str:
 
 def test_a_target_of_several_tokens_keeps_them_all() -> None:
     (target,), appended = _resolve("zebra")
-    assert target.text == " zebra"
+    assert (target.text, target.spelling) == ("zebra", " zebra")
     assert _spell(target.token_ids) == " zebra"
     assert len(target.token_ids) > 1
     assert (target.ambiguous, target.is_foil, appended) == (False, False, ())
@@ -96,7 +96,9 @@ def test_tokens_that_all_share_are_appended() -> None:
     targets, appended = _resolve("4", "5", foils=("6",))
     assert _spell(appended) == " "
     assert [_spell(target.token_ids) for target in targets] == ["4", "5", "6"]
-    assert [target.text for target in targets] == [" 4", " 5", " 6"]
+    assert [target.text for target in targets] == ["4", "5", "6"]
+    assert [target.spelling for target in targets] == [" 4", " 5", " 6"]
+    assert [target.token for target in targets] == ["4", "5", "6"]
     assert [target.is_foil for target in targets] == [False, False, True]
     assert not any(target.ambiguous for target in targets)
 
@@ -128,10 +130,20 @@ def test_without_appending_the_first_tokens_are_ambiguous() -> None:
 
 
 def test_one_target_appends_nothing_and_twice_the_same_is_one() -> None:
-    targets, appended = _resolve("4", " 4", "4")
-    assert [target.text for target in targets] == [" 4"]
+    targets, appended = _resolve("4", "4")
+    assert [(target.text, target.spelling) for target in targets] == [("4", " 4")]
     assert appended == ()
     assert not targets[0].ambiguous
+
+
+def test_two_targets_of_one_spelling_are_both_kept_and_said_to_be_alike() -> None:
+    targets, appended = _resolve("Paris", " Paris")
+    assert [(target.text, target.spelling) for target in targets] == [
+        ("Paris", " Paris"),
+        (" Paris", " Paris"),
+    ]
+    assert appended == ()
+    assert all(target.ambiguous for target in targets)
 
 
 def test_a_foil_that_is_a_target_after_spacing_is_refused() -> None:
@@ -195,4 +207,4 @@ def test_shared_tokens_that_do_not_fit_are_named() -> None:
 
 def test_after_a_chat_prompt_comes_no_space() -> None:
     one = encode(Prompt(messages=(Message("user", "Where?"),), targets=("Paris",)), BYTES, context=None)
-    assert one.targets[0].text == "Paris"
+    assert one.targets[0].spelling == "Paris"

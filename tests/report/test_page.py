@@ -63,7 +63,7 @@ def test_ranks_and_marks_are_the_tables():
 def test_components_sum_to_all_of_them(whole_run):
     run = whole_run
     table = run.table("components")
-    own = table[(table["prompt_id"] == "france") & (table["target"] == " Paris")]
+    own = table[(table["prompt_id"] == "france") & (table["target"] == "Paris")]
     (figure,) = parts.components(probe(run, "france"))
     assert sum(bar.value for bar in figure.bars) == pytest.approx(own["dla_centred"].sum())
     values = [bar.value for bar in figure.bars if "others" not in bar.label]

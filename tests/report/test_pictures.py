@@ -79,7 +79,7 @@ def test_any_text_can_be_a_label(text):
         ("ranks", {"prompt": "broken"}, "nothing was measured", ""),
         ("ranks", {"prompt": "france", "position": 0}, "position 0 was not probed", "probed: "),
         ("components", {"prompt": "text"}, "tokens were followed", "`target`"),
-        ("components", {"prompt": "france", "target": "Rome"}, "'Rome' was not followed", "' Paris'"),
+        ("components", {"prompt": "france", "target": "Rome"}, "'Rome' was not followed", "'Paris'"),
         ("heads", {"prompt": "france"}, "one layer", "`layer`"),
         ("heads", {"prompt": "france", "layer": 99}, "no layer 99", "layers: 0 to 3"),
         ("outcomes", {"prompt": "france"}, "`prompt` does not go", ""),

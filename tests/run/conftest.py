@@ -16,7 +16,17 @@ from elimtool.run.reader import Run
 from elimtool.run.schema import TABLES
 from elimtool.run.writer import RunWriter
 
-ADDED = {"sampling": ["kind", "margin_unit"], "sampling_targets": ["kind", "margin_unit"]}
+LATER = {"kind": "sampling sampling_targets", "margin_unit": "sampling sampling_targets"}
+LATER |= dict.fromkeys(("target_token", "spelling", "spellings"), " ".join(TABLES))
+ADDED = {
+    name: found
+    for name, table in TABLES.items()
+    if (
+        found := [
+            column for column, where in LATER.items() if column in table.names and name in where.split()
+        ]
+    )
+}
 """Columns that came after the first version of a table."""
 
 

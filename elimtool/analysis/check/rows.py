@@ -29,7 +29,7 @@ class RunTables:
     @cached_property
     def prompts(self) -> dict[str, Row]:
         """Rows of the table ``prompts`` by id."""
-        names = ["prompt_id", "status", "error_message", "text", "targets", "foils", "spans"]
+        names = ["prompt_id", "status", "error_message", "text", "targets", "foils", "spellings", "spans"]
         names += ["group", "category", "tags"]
         return {row["prompt_id"]: row for row in self.run.arrow("prompts").select(names).to_pylist()}
 
@@ -75,7 +75,8 @@ def chosen_rows(source: RunTables, check: Check, metric: CheckMetric, position: 
     names = set(table.column_names)
     for column in ("target", "foil"):
         if (asked := getattr(check, column)) is not None:
-            table = table.filter((pc.field(column) == asked) | (pc.field(column) == f" {asked}"))
+            named = {name for row in source.prompts.values() for name in names_of(row, asked)}
+            table = table.filter(pc.field(column).isin(sorted(named)))
     if check.target is None and "is_foil" in names:
         table = table.filter(pc.invert(pc.field("is_foil")))
     for column in ("chain", "stage", "span", "head", "component"):
@@ -93,6 +94,26 @@ def chosen_rows(source: RunTables, check: Check, metric: CheckMetric, position: 
     values = table.select([name for name in kept if name != metric.column])
     found: Rows = values.append_column("value", table.column(metric.column)).to_pylist()
     return found
+
+
+def names_of(prompt: Row, wanted: str) -> list[str]:
+    """List the targets and foils of a prompt that a selector may mean, the nearest first.
+
+    That is the one asked for so, then those scored so, then, where there is neither, those with a space
+    before it. Of a prompt without any, whose tokens the model chose: the token of that text, or with a space.
+
+    Args:
+        prompt: Row of the table ``prompts``.
+        wanted: The string of the selector.
+    """
+    asked = [*(prompt["targets"] or ()), *(prompt["foils"] or ())]
+    scored = prompt["spellings"] or asked
+    if not asked:
+        return [wanted, f" {wanted}"]
+    both = list(zip(asked, scored, strict=True))
+    found = [name for name, _ in both if name == wanted]
+    found += [name for name, spelling in both if spelling == wanted and name not in found]
+    return found or [name for name, spelling in both if f" {wanted}" in (name, spelling)]
 
 
 def _where(table: pa.Table, column: str, wanted: Any, whole: pa.Table, check: Check) -> pa.Table:

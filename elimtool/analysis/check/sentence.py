@@ -23,7 +23,7 @@ def story_of(run: Run, prompt: str, position: int | None = None, target: str | N
         run: Any run; the sentence leaves out what missing tables would say.
         prompt: Id of the prompt.
         position: Query position; ``None`` for the last probed.
-        target: The target as it was scored; ``None`` for the prompt's first.
+        target: The target as it was asked for; ``None`` for the prompt's first.
 
     Returns:
         A sentence or two; empty if the run has no ranks of the target.

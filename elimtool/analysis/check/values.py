@@ -9,7 +9,7 @@ from typing import Any
 
 from elimtool.analysis.check.aggregate import aggregate
 from elimtool.analysis.check.metrics import SELECTORS, CheckMetric
-from elimtool.analysis.check.rows import RunTables, chosen_rows
+from elimtool.analysis.check.rows import RunTables, chosen_rows, names_of
 from elimtool.analysis.check.spec import Check
 from elimtool.errors import ElimError
 from elimtool.files.rows import Row
@@ -57,7 +57,9 @@ def read(
     for row in chosen_rows(source, check, metric, position):
         found.setdefault(row["prompt_id"], []).append(row)
     for column in ("target", "foil"):
-        found = {name: _as_written(rows, column, getattr(check, column)) for name, rows in found.items()}
+        if (wanted := getattr(check, column)) is not None:
+            found = {one: _named(rows, source.prompts[one], column, wanted) for one, rows in found.items()}
+    found = {one: rows for one, rows in found.items() if rows}
     asked = {name: source.prompts[name] for name in prompts}
     failed = {name: row["error_message"] for name, row in asked.items() if row["status"] != "ok"}
     if check.scope == "all":
@@ -77,10 +79,11 @@ def read(
     ]
 
 
-def _as_written(rows: list[Row], column: str, wanted: str | None) -> list[Row]:
-    """Keep the rows of a target or foil as written, else those with a space put before it."""
-    exact = [row for row in rows if row.get(column) == wanted]
-    return exact if wanted is not None and exact else rows
+def _named(rows: list[Row], prompt: Row, column: str, wanted: str) -> list[Row]:
+    """Keep the rows of the target or foil that a selector means."""
+    there = {row[column] for row in rows}
+    named = next((name for name in names_of(prompt, wanted) if name in there), None)
+    return [row for row in rows if row[column] == named]
 
 
 def _reduced(check: Check, metric: CheckMetric, rows: list[Row]) -> list[Row]:
@@ -145,12 +148,12 @@ def _ambiguous(prompt: str | None, rows: Sequence[Row], check: Check) -> ElimErr
 def _absent(source: RunTables, check: Check, prompt: str) -> str:
     """Say why a prompt has no row: it lacks what the check asks for."""
     row = source.prompts[prompt]
-    for kind, wanted, known in (
-        ("span", check.span, [span["span"] for span in row["spans"] or ()]),
-        ("target", check.target, list(row["targets"] or ())),
-        ("foil", check.foil, list(row["foils"] or ())),
+    for kind, wanted, known, found in (
+        ("span", check.span, [span["span"] for span in row["spans"] or ()], [check.span]),
+        ("target", check.target, list(row["targets"] or ()), names_of(row, check.target or "")),
+        ("foil", check.foil, list(row["foils"] or ()), names_of(row, check.foil or "")),
     ):
-        if wanted is not None and wanted not in known and f" {wanted}" not in known:
+        if wanted is not None and not set(found) & set(known):
             there = ", ".join(repr(one) for one in known[:12]) or "none"
             return f"the prompt has no {kind} {wanted!r}; it has: {there}"
     return "the run has no row of it"

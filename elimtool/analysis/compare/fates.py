@@ -8,7 +8,7 @@ import pandas as pd
 
 from elimtool.analysis.compare.join import joined, log_ratio, table_of, with_differences
 from elimtool.analysis.compare.setting import Setting
-from elimtool.analysis.compare.side import Side, without_foils
+from elimtool.analysis.compare.side import TARGET, Side, without_foils
 from elimtool.analysis.fate import removes
 from elimtool.run.rules import NUCLEUS, SURFACED
 from elimtool.run.tables.comparison.verdicts import FLIPS, VERDICT_DIFFERENCES
@@ -37,7 +37,8 @@ def flips(setting: Setting) -> Any:
         return FLIPS.from_rows([])
     rows = pd.concat([one for one in found if len(one)] or found[:1])
     finals = without_foils(setting.finals)
-    columns = ["order", "target", "key", "rank_a", "rank_b", "prob_a", "prob_b", "token_id_a", "token_id_b"]
+    columns = ["order", "target", "key"]
+    columns += [f"{name}_{side}" for name in ("rank", "prob", *TARGET[1:]) for side in "ab"]
     rows = rows.merge(finals[columns], on=["order", "target", "key"], how="left", sort=False)
     rows = rows.rename(columns={"target": "token"}).sort_values("order", kind="stable")
     return table_of(FLIPS, rows, {"is_target": True})
@@ -80,7 +81,7 @@ def _by_output(setting: Setting, explained: list[pd.DataFrame]) -> list[pd.DataF
 
 def _nucleus(side: Side) -> pd.DataFrame:
     """Say for each target whether it is in the 0.95 nucleus of the output."""
-    rows = side.rows("survival", ["target", "token_id", "min_top_p", "rank"])
+    rows = side.rows("survival", [*TARGET, "min_top_p", "rank"])
     before = rows["min_top_p"].where(rows["min_top_p"].notna() | (rows["rank"] != 1), 0.0)
     return rows.assign(inside=before < NUCLEUS).drop(columns=["min_top_p", "rank"])
 
@@ -101,7 +102,7 @@ def _by_stage(setting: Setting) -> list[pd.DataFrame]:
 
 def _cut(setting: Setting, side: Side) -> pd.DataFrame:
     """Make a row per chain and target: the stage that removes it, null if it survives."""
-    columns = ["chain", "stage", "stage_index", "target", "token_id", "alive_before", "alive_after"]
+    columns = ["chain", "stage", "stage_index", *TARGET, "alive_before", "alive_after"]
     rows = setting.keyed(side, side.rows("sampling_targets", columns), ["chain", "stage_index"])
     keys = ["prompt_id", "chain", "target", "key"]
     whole = rows[keys].drop_duplicates()

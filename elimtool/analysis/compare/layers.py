@@ -9,7 +9,7 @@ import pandas as pd
 
 from elimtool.analysis.compare.join import joined, log_ratio, table_of, with_differences
 from elimtool.analysis.compare.setting import Setting
-from elimtool.analysis.compare.side import Side
+from elimtool.analysis.compare.side import TARGET, Side
 from elimtool.run.tables.comparison.attention import ATTENTION_DIFFERENCES
 from elimtool.run.tables.comparison.layers import LAYER_DIFFERENCES, LENS_DIFFERENCES
 
@@ -19,7 +19,7 @@ _LOOKED = ["attention_entropy", "sink_mass", "eliminated_frac"]
 
 def lens_differences(setting: Setting) -> Any:
     """Make the table of each target's rank and probability after each block on the two sides."""
-    columns = ["layer", "lens", "target", "token_id", "is_foil", "rank", "logprob", "prob"]
+    columns = ["layer", "lens", *TARGET, "is_foil", "rank", "logprob", "prob"]
     a, b = (
         setting.keyed(side, _comparable(setting, side, side.rows("lens", columns)), ["layer"])
         for side in (setting.a, setting.b)

@@ -9,7 +9,7 @@ from functools import cached_property
 import pandas as pd
 
 from elimtool.analysis.compare.join import Pair, joined, pair_frame
-from elimtool.analysis.compare.side import Side, without_foils
+from elimtool.analysis.compare.side import TARGET, Side, without_foils
 
 TOLD = ["outcome", "regime", "entry_layer", "commit_layer", "lost_layer", "best_rank", "final_rank"]
 TOLD += ["final_prob", "cut_chain", "cut_stage", "eliminator", "eliminator_dla", "promoter", "promoter_dla"]
@@ -68,9 +68,9 @@ class Setting:
         keys = ["target", "key"]
         found = []
         for side in (self.a, self.b):
-            rows = self.keyed(side, side.rows("verdicts", ["target", *TOLD]))
+            rows = self.keyed(side, side.rows("verdicts", [*TARGET[:2], *TOLD]))
             finals = self.keyed(side, without_foils(side.finals).drop(columns=["is_foil", "rank", "prob"]))
-            finals = finals.rename(columns={"logprob": "final_logprob"}).drop(columns="token_id")
+            finals = finals.rename(columns={"logprob": "final_logprob"}).drop(columns=TARGET[1:])
             found.append(rows.merge(finals, on=["prompt_id", *keys], how="left", sort=False))
         return joined(self.pairs, found[0], found[1], keys)
 
@@ -84,6 +84,8 @@ class Setting:
 
         Returns:
             ``key`` is the token's id if ids can be compared, else a number from 0 among targets of that text.
+            A target that was asked for has its token's text without white space in place of the id: the same
+            answer, which one side may write with a space and the other without.
         """
         by = ["prompt_id", "target", *within, *(["is_foil"] if "is_foil" in rows else [])]
         number = rows.groupby(by, sort=False).cumcount()
@@ -94,5 +96,15 @@ class Setting:
                 known, on=["prompt_id", "target", "number"], how="left", sort=False
             )
             rows, number = found.drop(columns="number"), found["number"]
-        key = rows["token_id"] if self.same_tokens else number
-        return rows.assign(key=key.astype("Int64"))
+        if not self.same_tokens:
+            return rows.assign(key=number.astype("string"))
+        key, bare = rows["token_id"].astype("string"), rows["target_token"].str.strip()
+        asked = rows["prompt_id"].isin(self._asked[side is self.b]) & (bare != "") & (number == 0)
+        return rows.assign(key=key.where(~asked, bare))
+
+    @cached_property
+    def _asked(self) -> tuple[set[str], set[str]]:
+        """Prompts of A and of B in pairs where both have targets or foils of the user."""
+        both = self.pairs[["prompt_id_a", "prompt_id_b"]]
+        both = both[both["prompt_id_a"].isin(self.a.asked) & both["prompt_id_b"].isin(self.b.asked)]
+        return set(both["prompt_id_a"]), set(both["prompt_id_b"])

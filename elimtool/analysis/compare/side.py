@@ -33,6 +33,10 @@ PROBED = (
 """Tables that show which positions were probed, small ones first."""
 
 
+TARGET = ["target", "target_token", "token_id"]
+"""Columns that say what a row of a target is of."""
+
+
 class Side:
     """One side of a comparison.
 
@@ -59,6 +63,12 @@ class Side:
         found = self.positions.set_index("prompt_id")["position"]
         prompts["position"] = prompts["prompt_id"].map(found).astype("Int32")
         return prompts
+
+    @cached_property
+    def asked(self) -> set[str]:
+        """Ids of the prompts with targets or foils of the user."""
+        table = self.run.arrow("prompts").select(["prompt_id", "spellings"])
+        return {row["prompt_id"] for row in table.to_pylist() if row["spellings"]}
 
     @cached_property
     def positions(self) -> pd.DataFrame:
@@ -111,17 +121,17 @@ class Side:
         From ``lens`` if the run has it, else ``survival``, else ``verdicts``.
         """
         if self.has("lens") and self.run.n_layers is not None:
-            columns = ["layer", "target", "token_id", "is_foil", "rank", "prob", "logprob"]
+            columns = ["layer", *TARGET, "is_foil", "rank", "prob", "logprob"]
             rows = self.rows("lens", columns)
             return rows[rows["layer"] == self.run.n_layers - 1].drop(columns="layer").reset_index(drop=True)
         if self.has("survival"):
-            rows = self.rows("survival", ["target", "token_id", "rank", "prob"])
+            rows = self.rows("survival", [*TARGET, "rank", "prob"])
         elif self.has("verdicts"):
-            rows = self.rows("verdicts", ["target", "final_rank", "final_prob"])
+            rows = self.rows("verdicts", ["target", "target_token", "final_rank", "final_prob"])
             rows = rows.rename(columns={"final_rank": "rank", "final_prob": "prob"})
             rows["token_id"] = pd.array([None] * len(rows), dtype="Int32")
         else:
-            names = ["prompt_id", "target", "token_id", "is_foil", "rank", "prob", "logprob"]
+            names = ["prompt_id", *TARGET, "is_foil", "rank", "prob", "logprob"]
             return pd.DataFrame({name: pd.Series(dtype="object") for name in names})
         rows["is_foil"] = False
         rows["logprob"] = logarithm(rows["prob"])

@@ -8,7 +8,7 @@ import pandas as pd
 
 from elimtool.analysis.compare.join import joined, table_of, with_differences
 from elimtool.analysis.compare.setting import Setting
-from elimtool.analysis.compare.side import Side
+from elimtool.analysis.compare.side import TARGET, Side
 from elimtool.run.parts import frame
 from elimtool.run.tables.comparison.stages import (
     SAMPLING_DIFFERENCES,
@@ -21,7 +21,7 @@ _KEYS = ["chain", "stage", "number"]
 
 def stage_differences(setting: Setting) -> Any:
     """Make the table of whether each target survives each stage on the two sides."""
-    columns = ["chain", "stage", "stage_index", "target", "token_id", "alive_after", "prob_after", "margin"]
+    columns = ["chain", "stage", "stage_index", *TARGET, "alive_after", "prob_after", "margin"]
     found = []
     for side in (setting.a, setting.b):
         rows = side.rows("sampling_targets", columns)

@@ -55,8 +55,8 @@ def choose(
         name: One of ``NAMES``.
         prompt: Id of the prompt, for figures of one; may be left out where the run has one alone.
         position: Probed position; the last one if left out.
-        target: Which token, for figures of one, and to colour ``logit_lens`` by; with or without its leading
-            space.
+        target: Which token, for figures of one, and to colour ``logit_lens`` by; as asked or as scored, with
+            or without its space.
         layer: Which layer, for ``heads``.
 
     Raises:
@@ -112,11 +112,14 @@ def _of_target(probe: Probe, name: str, target: str | None) -> Figure:
     if target is None and name in ANY_TARGET:
         return first_picture(make(probe, None), name, "the prompt")
     targets = list(dict.fromkeys(probe.columns(table, ("target",))["target"]))
+    known = dict(zip(targets, targets, strict=True)) | probe.spellings
     if target is None and len(targets) > 1:
         raise ElimError(
             f"{len(targets)} tokens were followed", f"say which with `target`: {listed(map(quoted, targets))}"
         )
-    found = [one for one in targets if target is None or target in (one, one.removeprefix(" "))]
+    # as asked, then as scored, then without the space
+    found = [one for one in targets if target in (None, one)]
+    found = found or [one for one in targets if target in (known[one], one.removeprefix(" "))]
     if targets and not found:
         raise ElimError(f"'{target}' was not followed", f"followed: {listed(map(quoted, targets))}")
     return first_picture(make(probe, found[0]) if found else [], name, "the prompt")

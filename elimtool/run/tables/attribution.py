@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import BOOL, FLOAT, INT, POSITION, PROMPT_ID, STRING, STRINGS, TARGET, Column, Table
+from elimtool.run.columns import (
+    BOOL,
+    FLOAT,
+    INT,
+    POSITION,
+    PROMPT_ID,
+    STRING,
+    STRINGS,
+    TARGET,
+    TARGET_TOKEN,
+    Column,
+    Table,
+)
 
 WHOLE = "the method acts on the input or on all layers"
 ONE = "the prompt has only one span to attribute to"
@@ -86,6 +98,7 @@ ATTRIBUTIONS = Table(
             range="sign, top, 'sign, top'",
             null_when="they agree, there is one method, or the row is one window of layers of several",
         ),
+        TARGET_TOKEN,
     ),
 )
 
@@ -189,6 +202,7 @@ ATTRIBUTION_METHODS = Table(
             unit="nats",
             null_when=ONE,
         ),
+        TARGET_TOKEN,
     ),
 )
 
@@ -211,5 +225,6 @@ ATTRIBUTION_AGREEMENT = Table(
             null_when="there are fewer than three spans, or one method gives all of them the same score",
         ),
         Column("same_top", BOOL, "Whether both rank the same span first."),
+        TARGET_TOKEN,
     ),
 )

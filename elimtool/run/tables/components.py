@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, TARGET, Column, Table
+from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, TARGET, TARGET_TOKEN, Column, Table
 
 COMPONENT_COLUMNS = (
     Column(
@@ -54,5 +54,6 @@ COMPONENTS = Table(
             " promotes the target, negative eliminates it.",
             unit="logits",
         ),
+        TARGET_TOKEN,
     ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from elimtool.run.columns import (
     AFTER_LAYER,
     BOOL,
@@ -11,6 +13,7 @@ from elimtool.run.columns import (
     PROMPT_ID,
     STRING,
     TARGET,
+    TARGET_TOKEN,
     TOKEN_ID,
     Column,
     Table,
@@ -25,6 +28,9 @@ NO_COMPONENTS = "components were not measured"
 NO_MARGIN = f"{UNSEPARATED}; or the stage has no margins"
 
 FOIL = Column("foil", STRING, "Foil that the target is contrasted with, named as targets are.")
+FOIL_TOKEN = replace(
+    TARGET_TOKEN, name="foil_token", description="Text of the token that stands for the foil."
+)
 FOIL_TOKEN_ID = Column(
     "foil_token_id",
     INT,
@@ -59,8 +65,10 @@ CONTRAST_LAYERS = Table(
         AFTER_LAYER,
         LENS_NAME,
         TARGET,
+        TARGET_TOKEN,
         TOKEN_ID,
         FOIL,
+        FOIL_TOKEN,
         FOIL_TOKEN_ID,
         DIFFERENCE,
         N_CONTROLS,
@@ -84,7 +92,9 @@ CONTRAST_COMPONENTS = Table(
         PROMPT_ID,
         POSITION,
         TARGET,
+        TARGET_TOKEN,
         FOIL,
+        FOIL_TOKEN,
         *COMPONENT_COLUMNS,
         Column(
             "dla_difference",
@@ -105,7 +115,9 @@ CONTRAST_STAGES = Table(
         POSITION,
         CHAIN,
         TARGET,
+        TARGET_TOKEN,
         FOIL,
+        FOIL_TOKEN,
         Column(
             "stage_index",
             INT,
@@ -156,8 +168,10 @@ CONTRASTS = Table(
         PROMPT_ID,
         POSITION,
         TARGET,
+        TARGET_TOKEN,
         TOKEN_ID,
         FOIL,
+        FOIL_TOKEN,
         FOIL_TOKEN_ID,
         LENS_NAME,
         DIFFERENCE,

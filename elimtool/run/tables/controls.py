@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from elimtool.run.columns import INT, POSITION, PROMPT_ID, TARGET, TOKEN_ID, Column, Table, probability
+from elimtool.run.columns import (
+    INT,
+    POSITION,
+    PROMPT_ID,
+    TARGET,
+    TARGET_TOKEN,
+    TOKEN_ID,
+    Column,
+    Table,
+    probability,
+)
 
 CONTROLS = Table(
     "controls",
@@ -46,5 +56,6 @@ CONTROLS = Table(
             unit="decades of rank",
             range=">= 0",
         ),
+        TARGET_TOKEN,
     ),
 )

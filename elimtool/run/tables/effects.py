@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import FLOAT, POSITION, PROMPT_ID, STRING, TARGET, Column, Table, probability, rank
+from elimtool.run.columns import (
+    FLOAT,
+    POSITION,
+    PROMPT_ID,
+    STRING,
+    TARGET,
+    TARGET_TOKEN,
+    Column,
+    Table,
+    probability,
+    rank,
+)
 
 ALONE = "no other token was followed"
 UNMEASURED = "one of the two passes gives the target probability 0"
@@ -30,8 +41,8 @@ EFFECTS = Table(
         Column(
             "versus",
             STRING,
-            "What the logit is compared with: the first foil; without one, the most probable other target of"
-            " the model's own pass.",
+            "What the logit is compared with: the first foil that is another token; without one, the most"
+            " probable other target of the model's own pass.",
             null_when=ALONE,
         ),
         Column(
@@ -48,5 +59,6 @@ EFFECTS = Table(
         Column("outcome_after", STRING, "The same under the interventions."),
         Column("top_before", STRING, "Most probable token of the model's output."),
         Column("top_after", STRING, "The same under the interventions."),
+        TARGET_TOKEN,
     ),
 )

@@ -11,6 +11,7 @@ from elimtool.run.columns import (
     PROMPT_ID,
     STRING,
     TARGET,
+    TARGET_TOKEN,
     TOKEN_ID,
     Column,
     Table,
@@ -65,6 +66,7 @@ LENS = Table(
             " any.",
             unit="logit",
         ),
+        TARGET_TOKEN,
     ),
 )
 

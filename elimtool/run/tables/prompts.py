@@ -85,15 +85,22 @@ PROMPTS = Table(
         Column(
             "targets",
             STRINGS,
-            "Targets of the record as they were scored, in order; an empty list where it gives none and the"
-            " model's own top tokens are followed.",
+            "Targets of the record, in order, as in 'target' of other tables; an empty list where it gives"
+            " none and the model's own top tokens are followed.",
             null_when=UNTOKENISED,
         ),
         Column(
             "foils",
             STRINGS,
-            "Foils of the record as they were scored, in order; an empty list where it gives none.",
+            "Foils of the record, in order, likewise; an empty list where it gives none.",
             null_when=UNTOKENISED,
+        ),
+        Column(
+            "spellings",
+            STRINGS,
+            "Targets, then foils, as they were scored: with the space put before them, if any.",
+            null_when=f"{UNTOKENISED}, or the run is of schema version 1, where 'targets' and 'foils' are the"
+            " spellings",
         ),
         Column(
             "spans",

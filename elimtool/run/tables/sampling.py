@@ -11,6 +11,7 @@ from elimtool.run.columns import (
     STRING,
     STRINGS,
     TARGET,
+    TARGET_TOKEN,
     TOKEN_ID,
     Column,
     Table,
@@ -167,6 +168,7 @@ SAMPLING_TARGETS = Table(
             "One sentence: why the stage removed the target, or what counts against it.",
             null_when="the stage did neither",
         ),
+        TARGET_TOKEN,
     ),
 )
 

@@ -10,7 +10,9 @@ from elimtool.run.columns import (
     INT,
     POSITION,
     PROMPT_ID,
+    STRING,
     TARGET,
+    TARGET_TOKEN,
     TOKEN_ID,
     Column,
     Table,
@@ -118,6 +120,14 @@ SURVIVAL = Table(
             "Largest epsilon with which epsilon sampling keeps the target, applied alone: its probability."
             " The most probable token survives any.",
             null_when=IMPOSSIBLE,
+        ),
+        TARGET_TOKEN,
+        Column(
+            "spelling",
+            STRING,
+            "The whole target as it was scored, with the space put before it, if any; 'target_token' is its"
+            " first token, or the first that differs where all targets and foils of the prompt begin alike.",
+            null_when="the run is of schema version 1, where 'target' is the spelling",
         ),
     ),
 )

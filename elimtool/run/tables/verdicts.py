@@ -9,6 +9,7 @@ from elimtool.run.columns import (
     PROMPT_ID,
     STRING,
     TARGET,
+    TARGET_TOKEN,
     Column,
     Table,
     probability,
@@ -155,5 +156,6 @@ VERDICTS = Table(
             null_when=NO_CONTROLS,
         ),
         *TESTS,
+        TARGET_TOKEN,
     ),
 )

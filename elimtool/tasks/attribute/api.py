@@ -125,7 +125,12 @@ def tabulate(made: Subject, said: dict[str, Found], rows: dict[str, Rows]) -> No
     """Add one prompt's rows to the three tables."""
     drops = _top_drops(made, said)
     for column, target in enumerate(made.targets):
-        key = {"prompt_id": made.one.prompt_id, "position": made.whole.positions[0], "target": target.text}
+        key = {
+            "prompt_id": made.one.prompt_id,
+            "position": made.whole.positions[0],
+            "target": target.text,
+            "target_token": target.token,
+        }
         whole = {name: found.scores[None][:, column].tolist() for name, found in said.items()}
         apart = disagreements(whole)
         for name, found in said.items():

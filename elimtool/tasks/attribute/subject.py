@@ -174,7 +174,7 @@ def _leader(model: Model, logits: Tensor, notes: list[str]) -> Target:
     token = int(logits.argmax())
     text = model.tokenizer.texts([token])[0]
     notes.append(f"no target is named: the most probable token, {text!r}, is taken")
-    return Target(text, (token,))
+    return Target.single(text, token)
 
 
 def _check_targets(made: Subject) -> None:
@@ -191,4 +191,6 @@ def _check_targets(made: Subject) -> None:
     for one in (*made.targets, *made.foils):
         if len(one.token_ids) > 1:
             first = texts([one.token_id])[0]
-            made.notes.append(f"{one.text!r} is {len(one.token_ids)} tokens: its first, {first!r}, is scored")
+            made.notes.append(
+                f"{one.spelling!r} is {len(one.token_ids)} tokens: its first, {first!r}, is scored"
+            )

@@ -173,7 +173,7 @@ class Bench:
         # ties by token id, so that the order does not depend on which prompt comes first
         ids = sorted({token for some in best for token in some}, key=lambda one: (-float(logprobs[one]), one))
         texts = self.model.tokenizer.texts(ids)
-        targets = tuple(Target(text, (token,)) for text, token in zip(texts, ids, strict=True))
+        targets = tuple(Target.single(text, token) for text, token in zip(texts, ids, strict=True))
         return replace(both[0], targets=targets), replace(both[1], targets=targets)
 
     def _continued(self, one: Encoded) -> str:

@@ -221,7 +221,7 @@ def _flips(model: Model, seen: Seen, chains: Sequence[Chain]) -> Rows:
             prob = float(one.logprobs[-1, token].double().exp())
             facts[token] |= {f"rank_{side}": place, f"prob_{side}": prob, f"token_id_{side}": token}
     for token, text in zip(tokens, model.tokenizer.texts(tokens), strict=True):
-        facts[token]["token"] = text
+        facts[token] |= dict.fromkeys(("token", "target_token_a", "target_token_b"), text)
     return [{"pair_id": seen.pair_id, **facts[row.pop("token_id")], **row} for row in found]
 
 

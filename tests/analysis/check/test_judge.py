@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import elimtool
 from elimtool.analysis.check.aggregate import aggregate
 from elimtool.analysis.check.spec import Condition
 from elimtool.errors import ElimError, Exit
@@ -57,6 +58,39 @@ def test_a_run_of_an_earlier_version_is_judged_alike(judged: Judged, run: Any, t
     ):
         now, then = (judged(check, of=one).results for one in (run, older))
         assert now == then and any(one.status == "failed" for one in now[0].findings)
+
+
+def test_a_target_is_chosen_as_it_was_asked_for_or_as_it_was_scored(judged: Judged, run: Any) -> None:
+    rows = run.table("survival").set_index("prompt_id")
+    assert rows.loc[["fr", "chat"], "target"].tolist() == ["Paris", "Paris"]
+    assert rows.loc[["fr", "chat"], "spelling"].tolist() == [" Paris", "Paris"]
+    check = "{id: a, prompt: PROMPT, metric: survival.prob, target: TARGET, min: 2}"
+    for prompt, target in (("fr", "Paris"), ("fr", "' Paris'"), ("chat", "Paris")):
+        found = only(judged(check.replace("PROMPT", prompt).replace("TARGET", target)))
+        assert found.seen == rows.loc[prompt, "prob"] and found.target == "Paris"
+    found = only(judged(check.replace("PROMPT", "chat").replace("TARGET", "' Paris'")))
+    assert found.status == "failed" and "has no target ' Paris'; it has: 'Paris'" in found.message
+
+
+def test_of_two_targets_of_one_spelling_the_one_asked_for_is_chosen(judged: Judged, llama: Any) -> None:
+    targets = ("Madrid", "Paris", " Paris")
+    both = elimtool.trace(llama, elimtool.Prompt(text="The capital of Spain is", id="es", targets=targets))
+    rows = both.table("survival").set_index("target")
+    assert list(rows.index) == list(targets) and rows["ambiguous"].tolist() == [False, True, True]
+    for target in targets:
+        found = only(judged(f"{{id: a, metric: survival.prob, target: '{target}', min: 2}}", of=both))
+        assert (found.target, found.seen) == (target, rows.loc[target, "prob"])
+
+
+def test_in_a_run_of_an_earlier_version_a_target_is_the_one_scored(
+    judged: Judged, llama: Any, tmp_path: Path
+) -> None:
+    now = elimtool.trace(llama, elimtool.Prompt(text="The capital of France is", targets=(" Paris",)))
+    older = open_run(as_before(now, tmp_path / "older"))
+    assert older.table("survival")[["target_token", "spelling"]].isna().all(axis=None)
+    for target in ("Paris", " Paris"):
+        found = only(judged(f"{{id: a, metric: survival.prob, target: '{target}', min: 2}}", of=older))
+        assert (found.target, found.seen) == (" Paris", now.table("survival")["prob"][0])
 
 
 def test_chains_by_their_end_and_by_stage(judged: Judged, run: Any) -> None:

@@ -25,7 +25,7 @@ def attribute(
     )
 
 
-def whole(run: Any, method: str, target: str = " Madrid") -> Any:
+def whole(run: Any, method: str, target: str = "Madrid") -> Any:
     rows = run.table("attributions")
     rows = rows[(rows["method"] == method) & (rows["target"] == target) & rows["first_layer"].isna()]
     return rows.set_index("span")["score"]
@@ -66,7 +66,7 @@ def test_leave_one_out_is_what_plain_hugging_face_gives_by_hand(
 ) -> None:
     row = everything.prompts.iloc[0]
     ids = row["token_ids"].tolist()
-    for target in (" Madrid", " Paris"):
+    for target in ("Madrid", "Paris"):
         token = token_of(llama, target)
         full = by_hand(plain, ids, token)
         scores = whole(everything, "leave-one-out", target)
@@ -80,7 +80,7 @@ def test_masked_leave_one_out_is_a_mask_of_plain_hugging_face(
 ) -> None:
     row = everything.prompts.iloc[0]
     ids = row["token_ids"].tolist()
-    token = token_of(llama, " Madrid")
+    token = token_of(llama, "Madrid")
     full = by_hand(plain, ids, token)
     scores = whole(everything, "leave-one-out-masked")
     for name, tokens in spans_by_hand(everything, scores.index).items():
@@ -107,7 +107,7 @@ def test_knockouts_of_all_layers_and_of_windows(everything: Any, llama: Any) -> 
         Prompt(text=PROMPT, targets=TARGETS, spans=(SpanRequest("S2", "The token is a text."),)),
         options=elimtool.TraceOptions(interventions=(elimtool.Knockout("S2", (1, 1)),), tables=("effects",)),
     )
-    effect = traced.table("effects").set_index("target").loc[" Madrid", "logprob_change"]
+    effect = traced.table("effects").set_index("target").loc["Madrid", "logprob_change"]
     run = attribute(
         llama,
         Prompt(text=PROMPT, targets=TARGETS, spans=(SpanRequest("S2", "The token is a text."),)),
@@ -121,7 +121,7 @@ def test_knockouts_of_all_layers_and_of_windows(everything: Any, llama: Any) -> 
 def test_foils_make_scores_differences(llama: Any) -> None:
     contrast = attribute(llama, targets=["Madrid"], foils=["Paris"], methods=("leave-one-out",))
     each = attribute(llama, methods=("leave-one-out",))
-    wanted = whole(each, "leave-one-out") - whole(each, "leave-one-out", " Paris")
+    wanted = whole(each, "leave-one-out") - whole(each, "leave-one-out", "Paris")
     assert whole(contrast, "leave-one-out").tolist() == pytest.approx(wanted.tolist(), abs=1e-6)
     facts = contrast.table("attribution_methods").iloc[0]
     assert list(facts["foils"]) == [" Paris"]
@@ -157,7 +157,7 @@ def test_methods_are_judged_by_the_removal_of_their_first_spans(
 ) -> None:
     row = everything.prompts.iloc[0]
     ids = row["token_ids"].tolist()
-    token = token_of(llama, " Madrid")
+    token = token_of(llama, "Madrid")
     facts = everything.table("attribution_methods").query("target == ' Madrid'").set_index("method")
     for method in METHODS:
         scores = whole(everything, method).sort_values(ascending=False)

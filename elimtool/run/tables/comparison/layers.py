@@ -17,7 +17,7 @@ from elimtool.run.columns import (
     rank,
     share,
 )
-from elimtool.run.tables.comparison.sides import EITHER, PAIR_ID, RANK_RATIO, TOKEN_IDS, compared, sides
+from elimtool.run.tables.comparison.sides import EITHER, PAIR_ID, RANK_RATIO, TOKENS, compared, sides
 
 OTHER_LENS = "the layer is before the last and the sides are read through different lenses"
 OUTPUT_ALONE = "the sides have different depths: the row is of the two outputs"
@@ -32,7 +32,7 @@ LENS_DIFFERENCES = Table(
         LAST_ALONE,
         TARGET,
         Column("is_foil", BOOL, "Whether the row is of a foil."),
-        *TOKEN_IDS,
+        *TOKENS,
         *sides(Column("lens", STRING, "Lens that the layer is read through.")),
         *sides(rank("rank", "Place of the token among all tokens.")),
         replace(RANK_RATIO, null_when=f"{EITHER}, or {OTHER_LENS}"),

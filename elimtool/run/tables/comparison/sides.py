@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from elimtool.run.columns import FLOAT, INT, STRING, Column
+from elimtool.run.columns import FLOAT, INT, STRING, TARGET_TOKEN, Column
 
 MISSING = "the side has no such row"
 EITHER = "either side is null"
@@ -52,7 +52,7 @@ def compared(column: Column, apart: str = "") -> tuple[Column, ...]:
     return (*sides(column), difference)
 
 
-TOKEN_IDS = sides(
+TOKENS = sides(TARGET_TOKEN) + sides(
     Column(
         "token_id",
         INT,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from elimtool.run.columns import BOOL, FLOAT, INT, STRING, STRINGS, TARGET, Column, Table, probability
-from elimtool.run.tables.comparison.sides import CHAIN, PAIR_ID, STAGE, TOKEN_IDS, compared, sides
+from elimtool.run.tables.comparison.sides import CHAIN, PAIR_ID, STAGE, TOKENS, compared, sides
 
 _PLACE = sides(
     Column("stage_index", INT, "Place of the stage in its chain, from 0.", unit="stage index", range=">= 0")
@@ -21,7 +21,7 @@ STAGE_DIFFERENCES = Table(
         STAGE,
         *_PLACE,
         TARGET,
-        *TOKEN_IDS,
+        *TOKENS,
         *sides(Column("alive", BOOL, "Whether the target is alive after the stage.")),
         *compared(
             probability(

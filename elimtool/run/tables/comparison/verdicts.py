@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from elimtool.run.columns import BOOL, FLOAT, INT, STRING, TARGET, Column, Table, probability, rank
-from elimtool.run.tables.comparison.sides import EITHER, PAIR_ID, RANK_RATIO, TOKEN_IDS, compared, sides
+from elimtool.run.tables.comparison.sides import EITHER, PAIR_ID, RANK_RATIO, TOKENS, compared, sides
 from elimtool.run.tables.verdicts import NEVER
 
 VERDICT_DIFFERENCES = Table(
@@ -13,7 +13,7 @@ VERDICT_DIFFERENCES = Table(
     (
         PAIR_ID,
         TARGET,
-        *TOKEN_IDS,
+        *TOKENS,
         *sides(
             Column(
                 "outcome",
@@ -115,8 +115,8 @@ FLIPS = Table(
     "one row per pair, token and place where it is eliminated on one side only",
     (
         PAIR_ID,
-        Column("token", STRING, "Text of the token; a target as it was scored."),
-        *TOKEN_IDS,
+        Column("token", STRING, "Text of the token; a target as it was asked for."),
+        *TOKENS,
         Column("is_target", BOOL, "Whether it is a target that both sides followed."),
         Column("eliminated_in", STRING, "Side on which it is eliminated.", range="a, b"),
         Column(

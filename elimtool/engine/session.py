@@ -22,6 +22,7 @@ from elimtool.numerics import kernels
 from elimtool.prompts.prompt import Prompt
 from elimtool.run.selection import ALWAYS, FITTED, refuse_unfitted
 from elimtool.samplers import Chain, resolve
+from elimtool.samplers.logit_bias import LogitBias
 
 if TYPE_CHECKING:
     from elimtool.run.manifest import Manifest
@@ -153,6 +154,9 @@ def chain_for(model: Model, spec: str) -> Chain:
         ElimError: The chain cannot be resolved.
     """
     chain = resolve(spec)
+    for stage in chain.stages:
+        if isinstance(stage, LogitBias):
+            stage.check_vocabulary(model.vocab)
     if not any(stage.kind == "dry" and not stage.is_off() for stage in chain.stages):
         return chain  # spelling the whole vocabulary takes time, and only DRY needs it
     backend = model.tokenizer.backend

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from elimtool.engine.records import columns_of
@@ -94,8 +94,8 @@ def walk_tables(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int
 
 def _step_row(model: Model, one: Encoded, chain: Chain, index: int, step: Step) -> Row:
     before = step.logits.log_softmax(-1)[0]
-    after = step.ledger.probs()[0]
-    almost = _almost(before, after)
+    after, kept = step.ledger.probs()[0], step.ledger.kept[0]
+    almost = _almost(before, kept)
     spelled = model.tokenizer.texts([step.token, *([] if almost is None else [almost])])
     return {
         "prompt_id": one.prompt_id,
@@ -107,7 +107,7 @@ def _step_row(model: Model, one: Encoded, chain: Chain, index: int, step: Step) 
         "prob": float(after[step.token]),
         "model_prob": float(before[step.token].exp()),
         "model_rank": int((before > before[step.token]).sum()) + 1,
-        "n_survivors": int((after > 0).sum()),
+        "n_survivors": int(kept.sum()),
         "almost": None if almost is None else spelled[1],
         "almost_id": almost,
         "almost_prob": None if almost is None else float(before[almost].exp()),
@@ -115,9 +115,9 @@ def _step_row(model: Model, one: Encoded, chain: Chain, index: int, step: Step) 
     }
 
 
-def _almost(before: Float64[Tensor, "vocab"], after: Float64[Tensor, "vocab"]) -> int | None:
+def _almost(before: Float64[Tensor, "vocab"], kept: Bool[Tensor, "vocab"]) -> int | None:
     """Find the model's most probable token among those that the chain removed."""
-    removed = before.masked_fill(after > 0, -torch.inf)
+    removed = before.masked_fill(kept, -torch.inf)  # a survivor's probability may underflow to 0
     token = int(removed.argmax())
     return None if float(removed[token]) == -torch.inf else token
 

@@ -156,7 +156,8 @@ class Candidates:
             return torch.from_numpy(self.measured.probs)
         if not self.sequential:
             return softmax(self.scores, self.alive)
-        weights = torch.exp(self.scores - self.top)  # as C engines: softmax of torch sums in another order
+        # as C engines: torch sums in another order, and its exp is a rounding further from the C library's
+        weights = torch.exp((self.scores - self.top).double()).float()
         return weights / self.running(weights)[:, -1:]
 
     @cached_property
@@ -306,13 +307,24 @@ class Candidates:
             fresh.__dict__["ranks"] = self.ranks.masked_fill(dead, 0)
         return fresh
 
-    def sorted(self) -> Candidates:
-        """Sort by falling score, the lower id first among ties."""
-        return self if self.order == "falling" else self._in_order
+    def sorted(self, *, anew: bool = True) -> Candidates:
+        """Sort by falling score, the lower id first among ties.
+
+        Args:
+            anew: Whether an engine that sums in array order computes probabilities again after sorting; else
+                they keep the rounding of the order before.
+        """
+        if self.order == "falling":
+            return self
+        if anew or not self.sequential:
+            return self._in_order[0]
+        found = replace(self._in_order[0])
+        found.__dict__["probs"] = self.probs.gather(1, self._in_order[1])
+        return found
 
     @cached_property
-    def _in_order(self) -> Candidates:
-        """Sorted copy, made once for all stages."""
+    def _in_order(self) -> tuple[Candidates, Int[Tensor, "rows some"]]:
+        """Sorted copy, made once for all stages, and the column that each of its columns was."""
         return in_order(self)
 
     def keep(self, mask: Bool[Tensor, "rows width"], size: Int[Tensor, " rows"] | None = None) -> Candidates:

@@ -33,6 +33,7 @@ class Chain:
         precision: ``exact`` (float64) or ``float32`` as the engine computes.
         accumulation: How the engine sums in float32: in array order (``sequential``) or as ``torch`` does.
         sources: Files and pages that the rules were read from.
+        limits: Parameters (as users write them) and the values that the engine accepts for each.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Chain:
     precision: Literal["exact", "float32"] = "exact"
     accumulation: Literal["sequential", "torch"] = "torch"
     sources: tuple[str, ...] = ()
+    limits: tuple[tuple[str, str], ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Describe the chain in values of JSON."""
@@ -55,6 +57,7 @@ class Chain:
             "precision": self.precision,
             "accumulation": self.accumulation,
             "sources": list(self.sources),
+            "limits": dict(self.limits),
             "stages": stages,
         }
 

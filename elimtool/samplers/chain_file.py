@@ -47,6 +47,8 @@ class ChainFile(BaseModel):
         engine: Engine whose rules the chain follows.
         version: Version of the engine that the rules were read from.
         sources: Files and pages where the rules were read.
+        limits: The values that the engine accepts, by parameter as in the inline form, see
+            ``elimtool.samplers.limits``.
         precision: ``exact`` or ``float32``.
         accumulation: How the engine sums in float32.
         base: Another preset to start from; then ``set`` changes parameters, and there are no ``stages``.
@@ -59,6 +61,7 @@ class ChainFile(BaseModel):
     engine: str = ""
     version: str = ""
     sources: tuple[str, ...] = ()
+    limits: dict[str, str] = Field(default_factory=dict)
     precision: Literal["exact", "float32"] | None = None
     accumulation: Literal["sequential", "torch"] | None = None
     base: str = ""

@@ -20,8 +20,12 @@ REORDERED = ("probs", "exact")
 """Cached properties with a value per column."""
 
 
-def in_order(c: Candidates) -> Candidates:
-    """Sort the columns by falling score, the lower id first among ties; drop trailing ones no row uses."""
+def in_order(c: Candidates) -> tuple[Candidates, Int[Tensor, "rows some"]]:
+    """Sort the columns by falling score, the lower id first among ties; drop trailing ones no row uses.
+
+    Returns:
+        The sorted candidates, and for each of their columns the one that it was.
+    """
     scores, columns = c.scores, None
     if c.order != "id":  # ties fall by id: start from columns by rising id, removed tokens last
         columns = c.ids.masked_fill(~c.alive, c.vocab).argsort(dim=-1, stable=True)
@@ -46,7 +50,7 @@ def in_order(c: Candidates) -> Candidates:
     for name in CARRIED:
         if name in c.__dict__:
             fresh.__dict__[name] = c.__dict__[name]
-    return fresh
+    return fresh, place
 
 
 def compacted(

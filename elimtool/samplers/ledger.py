@@ -43,7 +43,7 @@ class StageRecord:
         prob_after: Probability of each target after.
         rank_before: Strict rank of each target before, 0 for a removed one or padding.
         margin: Distance of each target from removal: positive where it survives (0: a tie rule or min_keep
-            decided), NaN where the stage is off or never removes tokens, -inf for one removed earlier.
+            decided), NaN where the stage is off or never removes tokens, and for a target removed earlier.
         notes: Remarks for the reader.
         targets: The tokens followed, -1 = none.
         before: The distribution that the stage was given.
@@ -246,7 +246,7 @@ def _acts(
 def _margin(
     effect: Effect, before: Candidates, after: Candidates, acted: Tensor, padding: Tensor
 ) -> Float64[Tensor, "rows k"]:
-    """Apply the ledger's rules to the effect's margins: null, -inf, and a sign that fits the outcome."""
+    """Apply the ledger's rules to the effect's margins: null, and a sign that fits the outcome."""
     if effect.margin is None:
         return torch.full(before.slots.shape, torch.nan, dtype=torch.float64, device=before.scores.device)
     # rounding, ties and min_keep can give a survivor a negative margin, and a removed token a positive one
@@ -254,8 +254,7 @@ def _margin(
     margin = effect.margin.double()
     margin = torch.where(alive, margin.nan_to_num(torch.inf, torch.inf, -torch.inf).clamp(min=0.0), margin)
     margin = torch.where(alive, margin, margin.nan_to_num(0.0, torch.inf, -torch.inf).clamp(max=0.0))
-    margin = margin.masked_fill(before.gone, NEG_INF)
-    return margin.masked_fill(padding | ~acted[:, None], torch.nan)
+    return margin.masked_fill(before.gone | padding | ~acted[:, None], torch.nan)
 
 
 @dataclass(frozen=True, eq=False)

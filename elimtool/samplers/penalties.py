@@ -34,8 +34,6 @@ class Penalties(Stage):
         order: ``multiply_first`` or ``add_first`` (SGLang).
         slope: Share of r's excess over 1 that acts on tokens found in the older half of the window only
             (KoboldCpp).
-        additive_limit: Largest size of f and p accepted (vLLM, SGLang: 2); ``None`` = any.
-        repetition_limit: Largest r accepted (SGLang: 2); ``None`` = any.
     """
 
     kind: ClassVar[str] = "penalties"
@@ -61,15 +59,11 @@ class Penalties(Stage):
     additive_scope: Scope = "generated"
     order: Literal["multiply_first", "add_first"] = "multiply_first"
     slope: float = 1.0
-    additive_limit: float | None = None
-    repetition_limit: float | None = None
 
     def __post_init__(self) -> None:
-        most = float("inf") if self.repetition_limit is None else self.repetition_limit
-        self.number("repetition", 0, most, "(]")
-        bound = float("inf") if self.additive_limit is None else self.additive_limit
-        self.number("frequency", -bound, bound)
-        self.number("presence", -bound, bound)
+        self.number("repetition", 0, float("inf"), "(]")
+        self.number("frequency", float("-inf"), float("inf"))
+        self.number("presence", float("-inf"), float("inf"))
         self.number("slope", 0, float("inf"))
         if self.last_n is not None:
             self.integer("last_n", -1)

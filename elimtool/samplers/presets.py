@@ -14,6 +14,7 @@ from elimtool.errors import ElimError, nearest
 from elimtool.files.package import shipped_configs
 from elimtool.samplers.chain import Chain
 from elimtool.samplers.chain_file import StageEntry, read_chain
+from elimtool.samplers.limits import check_limit, checked
 from elimtool.samplers.stage import Stage
 from elimtool.samplers.stages import STAGES
 from elimtool.samplers.values import fitted
@@ -101,7 +102,7 @@ def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
     else:
         stages = tuple(_entry(e, path) for e in entry.stages)
         chain = Chain(name, entry.engine or "elimtool", entry.version or __version__, stages)
-    return replace(
+    return _within_limits(
         chain,
         name=name,
         engine=entry.engine or chain.engine,
@@ -109,7 +110,17 @@ def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
         precision=entry.precision or chain.precision,
         accumulation=entry.accumulation or chain.accumulation,
         sources=entry.sources or chain.sources,
+        limits=checked(entry.limits) or chain.limits,
     )
+
+
+def _within_limits(chain: Chain, **changes: Any) -> Chain:
+    """Change a chain, and refuse parameters that its engine refuses."""
+    changed = replace(chain, **changes)
+    for name, allowed in changed.limits:
+        index, parameter = _find(list(changed.stages), name, changed.name)
+        check_limit(changed.engine, name, allowed, getattr(changed.stages[index], parameter))
+    return changed
 
 
 def _base(base: str, path: Path, seen: tuple[Path, ...]) -> Chain:
@@ -226,7 +237,7 @@ def _override(chain: Chain, changes: Mapping[str, Any], where: str) -> Chain:
         if parameter not in names:
             raise ElimError(f"{stages[index].name} has no parameter '{parameter}'", nearest(parameter, names))
         stages[index] = replace(stages[index], **{parameter: fitted(type(stages[index]), parameter, value)})
-    return replace(chain, stages=tuple(stages))
+    return _within_limits(chain, stages=tuple(stages))
 
 
 def _find(stages: list[Stage], name: str, where: str) -> tuple[int, str]:

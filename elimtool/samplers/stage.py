@@ -190,7 +190,9 @@ class Stage(ABC):
 
 
 def plain(value: Any) -> Any:
-    """Convert a parameter to the types of JSON: tuples become lists."""
+    """Convert a parameter to the types of JSON: tuples become lists, infinities text such as ``-inf``."""
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
     return [plain(v) for v in value] if isinstance(value, tuple) else value
 
 

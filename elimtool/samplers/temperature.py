@@ -26,8 +26,7 @@ class Temperature(Stage):
         zero: ``greedy``: T at or under ``greedy_below`` means greedy; ``error``: T must be positive.
         greedy_below: T up to here is greedy (llama.cpp 0, vLLM 1e-5, SGLang 1e-6; theirs exclude the value
             itself).
-        floor: A positive T under this is raised to it (vLLM 0.01); 0 = none.
-        maximum: Larger T are refused (vLLM 2); ``None`` = none.
+        floor: A positive T under this is raised to it, before it can be greedy (vLLM 0.01); 0 = none.
         negative: Whether T < 0 is accepted (llama.cpp: greedy).
         shrinks: Greedy choice leaves an array of one (llama.cpp keeps the length and sets the rest to -inf).
     """
@@ -49,7 +48,6 @@ class Temperature(Stage):
     zero: Literal["greedy", "error"] = "greedy"
     greedy_below: float = 0.0
     floor: float = 0.0
-    maximum: float | None = None
     negative: bool = False
     shrinks: bool = True
 
@@ -59,20 +57,15 @@ class Temperature(Stage):
         self.number("floor", 0, float("inf"))
         self.boolean("negative")
         self.boolean("shrinks")
-        if self.maximum is not None:
-            self.number("maximum", 0, float("inf"), "(]")
-        high = float("inf") if self.maximum is None else self.maximum
-        if self.zero == "error":
-            self.number("temperature", 0, high, "(]")
-        else:
-            self.number("temperature", float("-inf") if self.negative else 0, high)
+        low, ends = (0.0, "(]") if self.zero == "error" else (float("-inf") if self.negative else 0.0, "[]")
+        self.number("temperature", low, float("inf"), ends)
 
     @property
     def effective(self) -> float | None:
         """T that divides the logits, ``None`` for greedy choice."""
-        if self.temperature <= 0 or self.temperature < self.greedy_below:
-            return None
-        return max(self.temperature, self.floor)
+        # raised first: what vLLM's floor lifts is never greedy
+        raised = max(self.temperature, self.floor) if self.temperature > 0 else self.temperature
+        return None if raised <= 0 or raised < self.greedy_below else raised
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Rescale, or keep the best."""

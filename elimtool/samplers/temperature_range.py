@@ -52,8 +52,8 @@ class TemperatureRanges:
     Attributes:
         t_min: Least T, 0 where it survives every low T; NaN without an interval.
         t_max: Greatest T, infinity without a limit.
-        status: ``interval``, ``always``, ``never`` or ``not monotone`` (no interval is claimed), by row and
-            target; empty for padding.
+        status: ``interval``, ``always``, ``never`` or ``not determined`` (no rule is known for the stages
+            after the temperature, and no interval is claimed), by row and target; empty for padding.
     """
 
     t_min: Temperatures
@@ -142,7 +142,7 @@ def _temperature_stage(chain: Chain) -> int | None:
 def _removes(stage: Stage) -> bool:
     """Return whether a stage can remove tokens."""
     if isinstance(stage, LogitBias):
-        return any(value == -INF for _, value in stage.bias)
+        return any(value == -INF for _, value in stage.effective)
     if isinstance(stage, Temperature):
         return stage.effective is None
     if isinstance(stage, DynamicTemperature):
@@ -313,7 +313,7 @@ def _answer(
     low: Temperatures | None = None,
     high: Temperatures | None = None,
 ) -> TemperatureRanges:
-    """Build the result; without ``low`` and ``high`` the undecided targets are not monotone."""
+    """Build the result; without ``low`` and ``high`` the other targets are not determined."""
     shape = targets.shape
     nan = torch.full(shape, NAN, dtype=torch.float64, device=targets.device)
     inside = ~always & ~never
@@ -321,6 +321,6 @@ def _answer(
     t_max = torch.where(always, INF, nan if high is None else torch.where(inside, high, nan))
     padding = targets < 0
     code = torch.where(padding, 0, torch.where(always, 1, torch.where(never, 2, 3))).tolist()
-    words = ("", "always", "never", "not monotone" if low is None else "interval")
+    words = ("", "always", "never", "not determined" if low is None else "interval")
     status = [[words[value] for value in row] for row in code]
     return TemperatureRanges(t_min.masked_fill(padding, NAN), t_max.masked_fill(padding, NAN), status)

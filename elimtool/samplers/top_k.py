@@ -55,7 +55,7 @@ class TopK(Stage):
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut at the k-th largest score."""
-        k = max(self.k, self.min_keep)
+        k = min(max(self.k, self.min_keep), c.vocab)
         if self.ties == "exact" and c.order == "none":
             c = c.sorted()
         last = c.kth(k)

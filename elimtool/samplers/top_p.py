@@ -62,7 +62,7 @@ class TopP(Stage):
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut the sorted tokens where the mass is held."""
-        c = c.sorted()
+        c = c.sorted(anew=False)
         probs = c.probs if self.mass_of == "survivors" else c.full_probs
         keep, slack = self._edge(c, probs)
         keep = keep | leading(c, max(1, self.min_keep))

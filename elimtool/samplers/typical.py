@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from math import isnan
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.order import rising
-from elimtool.samplers.stage import Context, Effect, Fate, Stage, leading
+from elimtool.samplers.order import rising, tally
+from elimtool.samplers.stage import Context, Effect, Fate, Stage
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class Typical(Stage):
         ties: ``all``: every token as typical as the last one survives (Hugging Face); ``exact``: only those
             before it by falling score and rising id.
         nan: ``guard``: a probability of 0 adds nothing to the entropy. ``undefined``: it makes every shift
-            NaN (llama.cpp), its sort arbitrary; all survivors are kept then, as was observed, and a note says
-            so.
+            NaN (llama.cpp), and the order is what its sort leaves where no comparison is true: falling
+            score up to 16 tokens, above what libstdc++ does (Linux builds); a note says so.
         min_keep: Least number of tokens that survive, the most typical ones.
     """
 
@@ -76,40 +80,99 @@ class Typical(Stage):
         place = rising(shift)
         ordered = shift.gather(1, place)
         total = c.running(c.probs.gather(1, place))
-        short = total < self.mass if self.boundary == "reach" else total <= self.mass
-        last = torch.minimum(short.sum(-1, keepdim=True), c.n[:, None] - 1)
+        last = self._last(c, total)
         edge = ordered.gather(1, last)
+        always = torch.arange(c.width) < self.min_keep
         if self.ties == "all":
             keep = shift <= edge
-            always = leading(c, self.min_keep)
         else:
             keep = torch.zeros_like(c.alive)
-            always = leading(c, max(self.min_keep, 1)) | (torch.arange(c.width, device=last.device) <= last)
-        keep = keep | torch.zeros_like(keep).scatter_(1, place, always)
+            always = always | (torch.arange(c.width) <= last)
+        keep = keep | torch.zeros_like(keep).scatter_(1, place, always.expand(keep.shape))
         before = torch.cat([torch.zeros_like(total[:, :1]), total], -1)
         mine = torch.searchsorted(ordered, c.at(shift, float("inf")))
         margin = self.mass - before.gather(1, mine)
         effect = Effect(c, keep=keep, threshold=edge[:, 0], margin=margin)
         return self._undefined(effect) if self.nan == "undefined" else effect
 
+    def _last(self, c: Candidates, total: Float[Tensor, "rows width"]) -> Int[Tensor, "rows 1"]:
+        """Return the place at which each row's cumulative probability holds the mass."""
+        short = total < self.mass if self.boundary == "reach" else total <= self.mass
+        return torch.minimum(short.sum(-1, keepdim=True), c.n[:, None] - 1)
+
     def _undefined(self, effect: Effect) -> Effect:
-        """Keep all survivors of rows in which the engine sorts NaN."""
-        c = effect.base
-        broken = (c.size > c.n) | ((c.probs == 0) & c.alive).any(-1)
-        if effect.keep is None or effect.margin is None or not bool(broken.any()):
+        """Cut by the order that the engine's sort leaves in rows in which it compares NaN."""
+        c, keep, threshold, margin = effect.base, effect.keep, effect.threshold, effect.margin
+        broken = (c.size > c.n) | _underflows(c)
+        rows = broken.nonzero()[:, 0].tolist()
+        if not rows or keep is None or threshold is None or margin is None:
             return effect
-        rows = ", ".join(str(r) for r in broken.nonzero()[:4, 0].tolist())
-        note = f"row {rows}: a probability of 0 makes the engine's order undefined; all survivors are kept"
-        threshold = None if effect.threshold is None else effect.threshold.masked_fill(broken, float("nan"))
-        margin = effect.margin.masked_fill(broken[:, None], float("inf"))
+        size, held = torch.zeros_like(c.n), torch.zeros_like(c.probs)
+        keep = keep.clone()
+        for row in rows:
+            array = unordered(int(c.size[row]))
+            place = torch.from_numpy(array[array < int(c.n[row])])  # the rest of the array is removed tokens
+            total = c.running(c.probs[row : row + 1].gather(1, place[None]))[0]
+            count = min(int((total <= self.mass).sum()) + 1, len(place))
+            keep[row] = False
+            keep[row, place[: max(count, self.min_keep)]] = True
+            held[row, place[1:]] = total[:-1]
+            whole = bool(total[count - 1] <= self.mass)
+            size[row] = c.size[row] if whole else int((array == int(place[count - 1])).argmax()) + 1
+        shown = ", ".join(map(str, rows[:4]))
+        note = (
+            f"row {shown}: a probability of 0 leaves the engine's order to its sort; shown as libstdc++ sorts"
+        )
+        margin = torch.where(broken[:, None], self.mass - c.at(held, 1.0), margin)
+        size = torch.where(broken, size, tally(keep & c.alive))
         return Effect(
-            c, keep=effect.keep | broken[:, None], threshold=threshold, margin=margin, notes=(note,)
+            c,
+            keep,
+            threshold=threshold.masked_fill(broken, torch.nan),
+            margin=margin,
+            size=size,
+            notes=(note,),
         )
 
     def why(self, fate: Fate, /) -> str:
         """Explain: the surprise is too far from the entropy."""
+        if isnan(fate.threshold):
+            return f"the tokens before it in the engine's undefined order already hold {self.mass:g}"
         side = "likely" if fate.rank == 1 else "unlikely or too likely"
         return (
             f"too {side} to be typical: its surprise is further from the entropy than "
             f"{fate.threshold:.3g} nats (mass {self.mass:g} is held by more typical tokens)"
         )
+
+
+def _underflows(c: Candidates) -> Bool[Tensor, " rows"]:
+    """Return whether the engine's float32 gives a survivor a probability of 0."""
+    weights = torch.exp((c.scores - c.top).float())
+    return ((weights / weights.sum(-1, keepdim=True) == 0) & c.alive).any(-1)
+
+
+@lru_cache(maxsize=32)
+def unordered(size: int) -> npt.NDArray[np.int64]:
+    """Return where libstdc++'s ``std::sort`` leaves the items of an array if no comparison of two is true.
+
+    Up to 16 items stay in place. Above, its introsort swaps the middle item to the front, reverses the rest,
+    halves, and goes on in both halves.
+
+    Args:
+        size: Length of the array.
+
+    Returns:
+        For every place the index of the item that ends there.
+    """
+    items = np.arange(size)
+    parts = [(0, size)]
+    while parts:
+        first, last = parts.pop()
+        while last - first > 16:
+            middle = first + (last - first) // 2
+            items[[first, middle]] = items[[middle, first]]
+            items[first + 1 : last] = items[first + 1 : last][::-1].copy()
+            middle = first + 1 + (last - first - 1) // 2
+            parts.append((middle, last))
+            last = middle
+    return items

@@ -87,7 +87,9 @@ class XTC(Stage):
         fires, notes = self._branch(c, context)
         c = c.sorted()
         following = torch.cat([c.probs[:, 1:], torch.zeros_like(c.probs[:, :1])], -1)
-        removed = (following >= self.threshold) & fires[:, None] & (c.n > 1)[:, None]
+        # the least probable survivor stays: with a threshold of 0 the nothing after it would reach it too
+        followed = torch.arange(c.width) + 1 < c.n[:, None]
+        removed = (following >= self.threshold) & followed & fires[:, None]
         left = c.size - removed.sum(-1)
         spared = left < self.min_keep
         if self.protected:

@@ -92,6 +92,12 @@ def test_penalties_and_dry_see_what_was_written(llama: Any) -> None:
     assert notes
 
 
+def test_a_survivor_of_probability_zero_is_not_removed(llama: Any) -> None:
+    found = walked(llama, "temperature=0.0001", 2).table("walk")
+    assert (found["n_survivors"] == llama.vocab).all()
+    assert found["almost"].isna().all() and found["almost_why"].isna().all()
+
+
 def test_mirostat_carries_its_state(llama: Any) -> None:
     one = llama.encode(Prompt(text=TEXT))
     steps = walk(llama, one, resolve("mirostat_v2.tau=2"), 10, seed=0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -66,13 +68,10 @@ def test_typical_half_of_eight_equal_logits() -> None:
     assert count("hf:typical=0.5", flat(8)) == 8
 
 
-def test_typical_with_removed_tokens_is_undefined_in_llama_cpp() -> None:
+def test_huggingface_guards_typical_against_removed_tokens() -> None:
     x = torch.randn(1, 40, generator=torch.Generator().manual_seed(0))
     x[:, 20:] = -torch.inf
-    ledger = resolve("llama.cpp:typical=0.9,top_p=1,min_p=0").run(x, NONE)
-    entry = next(r for r in ledger.records if r.stage == "typical")
-    assert int(entry.n_after) == 20 and "undefined" in entry.notes[0]
-    assert count("hf:typical=0.9", x) < 20
+    assert count("llama.cpp:typical=0.9,top_p=1,min_p=0", x) == count("hf:typical=0.9", x) == 13
 
 
 def test_epsilon_rescues_all_tied_maxima() -> None:
@@ -241,22 +240,54 @@ def test_top_a_and_top_n_sigma_by_hand() -> None:
     assert count(alone(filled), y) == 2
 
 
-def test_float32_accumulation_changes_llama_cpp_survivors() -> None:
-    from dataclasses import replace
-
-    x = torch.randn(1, 50_257, generator=torch.Generator().manual_seed(0))
-    exact = resolve("llama.cpp:top_k=0,top_p=0.9999,min_p=0")
-    single = replace(exact, precision="float32")
-    probs = torch.softmax(x.double(), -1).sort(descending=True).values
-    assert count(exact, x) == int((probs.cumsum(-1) < 0.9999).sum()) + 1
-    weights = torch.exp(x.sort(descending=True).values - x.max()).numpy()
-    total = weights.cumsum(axis=-1)[0, -1]  # one after the other in float32
-    held = (weights / total).cumsum(axis=-1)
-    assert count(single, x) == int((held < 0.9999).sum()) + 1 != count(exact, x)
+def spread_row(n: int, hole: int, scale: float) -> torch.Tensor:
+    """A row of logits that any language can make: no generator, every ``hole``-th removed."""
+    places = np.arange(n)
+    row = (places * 7919 % n).astype(np.float32) / np.float32(n) * np.float32(scale)
+    if hole:
+        row[places % hole == 1] = -np.inf
+    return torch.from_numpy(row)[None]
 
 
-def test_vllm_and_sglang_limits() -> None:
-    x = torch.tensor([[2.0, 1.0]])
-    assert count("vllm:temperature=0.000001", x) == 1
-    assert resolve("vllm:temperature=0.005").run(x, NONE).records[2].threshold.item() == 0.01
-    assert count("sglang:temperature=0.0000001", x) == 1
+@pytest.mark.parametrize(
+    ("scale", "p", "kept"), [(1, 0.999, 50_171), (8, 0.999, 41_590), (16, 0.9999, 27_764)]
+)
+def test_float32_keeps_as_many_as_llama_cpp(scale: float, p: float, kept: int) -> None:
+    """Counts of llama.cpp's own top-p (0c1e57098, g++ -O2), which normalises before it sorts."""
+    x = spread_row(50_257, 0, scale)
+    chain = replace(resolve(f"llama.cpp:top_k=0,top_p={p},min_p=0"), precision="float32")
+    assert count(chain, x) == kept
+
+
+UNDEFINED = [
+    (12, 3, 6.0, 0.5, [2, 3], 2),
+    (16, 2, 4.0, 0.9, [2, 4, 6, 8, 10], 5),
+    (17, 2, 4.0, 0.9, [0, 2, 4, 6, 8, 10, 12, 14, 16], 17),
+    (40, 3, 6.0, 0.5, [0, 3, 5, 6, 8, 17, 32, 33, 35, 36, 38, 39], 25),
+    (300, 0, 400.0, 0.5, None, 292),
+]
+"""What llama.cpp's own typical (0c1e57098, g++ -O2 with libstdc++) keeps: size, hole, scale and mass of a
+row; the tokens kept; the length of its array afterwards."""
+
+
+@pytest.mark.parametrize(("n", "hole", "scale", "mass", "kept", "size"), UNDEFINED)
+def test_typical_after_removed_tokens_is_llama_cpps(
+    n: int, hole: int, scale: float, mass: float, kept: list[int] | None, size: int
+) -> None:
+    chain = resolve(f"llama.cpp:top_k=0,top_p=1,min_p=0,typical={mass},temperature=1")
+    x = spread_row(n, hole, scale)
+    targets = torch.arange(n)[None]
+    entry = next(r for r in chain.run(x, targets).records if r.stage == "typical")
+    alive = entry.alive_after[0].nonzero()[:, 0].tolist()
+    assert len(alive) == size if kept is None else alive == kept
+    assert int(entry._after.size[0]) == size
+    assert "undefined" in str(entry.notes) or "libstdc++" in str(entry.notes)
+    assert bool((entry.margin[entry.alive_after] >= 0).all())
+    gone = entry.alive_before & ~entry.alive_after
+    assert bool((entry.margin[gone] <= 0).all())
+    assert all("undefined order" in entry.why_target(k) for k in gone[0].nonzero()[:, 0].tolist())
+
+
+def test_typical_with_a_removed_token_by_hand() -> None:
+    x = torch.tensor([[2.0, 1.0, 0.0, -torch.inf]])
+    assert count("llama.cpp:top_k=0,top_p=1,min_p=0,typical=0.5,temperature=1", x) == 1

@@ -122,7 +122,7 @@ def test_nothing_is_claimed_where_survival_is_not_monotone() -> None:
         "temperature=1,min_p=0.1,epsilon=0.01",
     ):
         ranges = temperature_ranges(resolve(spec), x, targets)
-        assert set(ranges.status[0][:3]) <= {"not monotone", "never"} and ranges.status[0][3] == ""
+        assert set(ranges.status[0][:3]) <= {"not determined", "never"} and ranges.status[0][3] == ""
         assert bool(ranges.t_min.isnan().all())
 
 
@@ -139,7 +139,7 @@ def test_what_removes_without_being_a_truncation() -> None:
     targets = torch.tensor([[0, 1]])
     assert temperature_ranges(resolve("temperature=1,logit_bias={0: 1}"), x, targets).status[0][0] == "always"
     banned = temperature_ranges(resolve("temperature=1,logit_bias={0: -.inf}"), x, targets)
-    assert banned.status == [["not monotone", "not monotone"]]
+    assert banned.status == [["not determined", "not determined"]]
 
 
 def test_cheap_enough() -> None:

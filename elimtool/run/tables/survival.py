@@ -109,8 +109,8 @@ SURVIVAL = Table(
             "temperature_ranges",
             TEMPERATURE_RANGES,
             "For each chain, the temperatures at which the target survives it, its other parameters as they"
-            " are. status: 'interval' (from t_min to t_max), 'always', 'never', or 'not monotone' (more than"
-            " one range). A null end means that there is none.",
+            " are. status: 'interval' (from t_min to t_max), 'always', 'never', or 'not determined'"
+            " (no rule is known for the stages after the temperature). A null end means that there is none.",
             unit="temperature",
             range="t_min, t_max >= 0",
             null_when="no chain was run",

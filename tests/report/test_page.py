@@ -11,7 +11,7 @@ import pytest
 
 import elimtool
 from elimtool.report.facts import Probe, Tables
-from elimtool.report.figures import course, overview, palette, parts, retention
+from elimtool.report.figures import contrast, course, overview, palette, parts, retention
 from elimtool.report.figures.figure import rounded
 from elimtool.report.html import payload
 from elimtool.report.html.page import page, safe_json
@@ -60,14 +60,22 @@ def test_ranks_and_marks_are_the_tables():
     assert "lens raw" in lines.title and "mislead" in lines.note
 
 
-def test_components_sum_to_all_of_them(whole_run):
+def test_components_and_those_not_drawn_sum_to_all_of_them(whole_run):
     run = whole_run
     table = run.table("components")
     own = table[(table["prompt_id"] == "france") & (table["target"] == "Paris")]
     (figure,) = parts.components(probe(run, "france"))
-    assert sum(bar.value for bar in figure.bars) == pytest.approx(own["dla_centred"].sum())
-    values = [bar.value for bar in figure.bars if "others" not in bar.label]
+    values = [bar.value for bar in figure.bars]
+    left = [float(one) for one in re.findall(r"of zero sum to ([-+][0-9.]+[0-9])", figure.note)]
+    assert sum(values) + sum(left) == pytest.approx(own["dla_centred"].sum(), abs=0.1)
     assert values == sorted(values, reverse=True)
+
+
+def test_what_is_left_out_has_no_bar_and_is_told_by_sign():
+    drawn, said = parts.strongest([(f"head 0.{index}", value) for index, value in enumerate(range(-50, 51))])
+    assert [bar.value for bar in drawn] == [*range(50, 40, -1), *range(-41, -51, -1)]
+    assert "40 right of zero sum to +820.0 and 40 left of zero sum to -820.0" in said
+    assert parts.strongest([("mlp 0", 1.0), ("mlp 1", -1.0)])[1] == ""
 
 
 def test_overview_counts_what_the_tables_hold():
@@ -216,3 +224,23 @@ def test_heat_is_ordered_by_lightness_alone(heat):
     greys = [grey(colour) for colour in heat]
     assert greys == sorted(greys) or greys == sorted(greys, reverse=True)
     assert min(abs(a - b) for a, b in pairwise(greys)) > 10
+
+
+def test_contrasts_show_what_the_tables_hold(whole_run):
+    one = probe(whole_run, "france")
+    layers = whole_run.table("contrast_layers")
+    (lead,) = contrast.contrast(one)
+    assert lead.lines[0].values == layers["difference"].tolist() and lead.unit == "nats"
+    judged = whole_run.table("contrasts").iloc[0]
+    assert [mark.layer for mark in lead.lines[0].marks] == [judged["decision_layer"]]
+    (bars,) = contrast.contrast_components(one)
+    own = whole_run.table("contrast_components").set_index("component")["dla_difference"]
+    assert {bar.label: bar.value for bar in bars.bars}.items() <= own.to_dict().items()
+    assert judged["promoter"] in [bar.label for bar in bars.bars]
+    parted = whole_run.table("contrast_stages").dropna(subset="stage")
+    assert [row[1] for one in contrast.contrast_stages(one) for row in one.rows] == parted["stage"].tolist()
+    assert (
+        contrast.contrast(probe(whole_run, "spain"))
+        == contrast.contrast_stages(probe(whole_run, "spain"))
+        == []
+    )

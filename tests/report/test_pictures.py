@@ -22,6 +22,7 @@ def chosen(run, name, prompt="france"):
     given = {"prompt": prompt} if name in OF_PROMPT else {}
     given |= {
         "components": {"target": "Paris"},
+        "contrast_components": {"target": "Paris"},
         "head_attribution": {"target": "Paris"},
         "heads": {"layer": 1},
     }.get(name, {})

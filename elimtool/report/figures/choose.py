@@ -9,6 +9,7 @@ from typing import Any
 from elimtool.errors import ElimError, nearest
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures.attribute import attribution
+from elimtool.report.figures.contrast import contrast_components
 from elimtool.report.figures.figure import Figure, Listing
 from elimtool.report.figures.layers import head_attribution, logit_lens
 from elimtool.report.figures.overview import OVERVIEW, Overview
@@ -20,7 +21,7 @@ from elimtool.run.reader import Run
 
 MOST_NAMED = 5
 """Names that a message lists; the rest is counted."""
-LISTINGS = ("interventions", "differences")
+LISTINGS = ("interventions", "differences", "contrast_stages")
 """Figures of the page that are tables, not pictures."""
 OF_PROMPT = (*(name for name in PROMPT if name not in LISTINGS), "heads", "logit_lens")
 OF_RUN = tuple(OVERVIEW)
@@ -30,6 +31,7 @@ MOST_POSITIONS = 12
 """Positions of a logit-lens picture: columns whose words can be read on a page's width."""
 OF_TARGET: dict[str, tuple[str, Callable[[Probe, str | None], Sequence[Figure]]]] = {
     "components": ("components", components),
+    "contrast_components": ("contrast_components", contrast_components),
     "head_attribution": ("components", head_attribution),
     "attribution": ("attributions", attribution),
     "logit_lens": ("lens", partial(logit_lens, most=MOST_POSITIONS)),

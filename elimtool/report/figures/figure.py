@@ -80,7 +80,7 @@ class Heat(Figure):
 
 @dataclass(frozen=True)
 class Mark:
-    """A marked layer of a line: ``entry``, ``commit`` or ``lost``."""
+    """A marked layer of a line: ``entry``, ``commit``, ``lost`` or ``decision``."""
 
     event: str
     layer: int
@@ -109,7 +109,10 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Lines(Figure):
-    """Values by layer. ``unit`` is ``rank`` (logarithmic, 1 on top), ``prob`` or ``bits`` (both 0 .. 1)."""
+    """Values by layer.
+
+    ``unit`` is ``rank`` (logarithmic, 1 on top), ``prob`` or ``bits`` (both 0 .. 1), or ``nats`` (signed).
+    """
 
     kind: ClassVar[str] = "lines"
     layers: Sequence[int]

@@ -15,29 +15,41 @@ NOTE = (
 
 
 def components(probe: Probe, target: str | None = None) -> list[Bars]:
-    """Draw each target's (or one target's) strongest promoters and eliminators, and the sum of the others."""
+    """Draw each target's (or one target's) strongest promoters and eliminators."""
     found = probe.columns("components", ("target", "component", "dla_centred"))
     parts: dict[str, list[tuple[str, float]]] = {}
     for name, component, value in zip(*found.values(), strict=True):
         if value is not None and target in (None, name):
             parts.setdefault(name, []).append((component, value))
-    return [
-        Bars(
-            name="components",
-            title=f"What wrote for and against {quoted(name)}",
-            note=NOTE,
-            label_title="component",
-            value_title="logits",
-            bars=_bars(some),
+    figures = []
+    for name, some in parts.items():
+        bars, others = strongest(some)
+        figures.append(
+            Bars(
+                name="components",
+                title=f"What wrote for and against {quoted(name)}",
+                note=f"{NOTE}{others}",
+                label_title="component",
+                value_title="logits",
+                bars=bars,
+            )
         )
-        for name, some in parts.items()
-    ]
+    return figures
 
 
-def _bars(parts: list[tuple[str, float]]) -> list[Bar]:
+def strongest(parts: list[tuple[str, float]]) -> tuple[list[Bar], str]:
+    """Make a bar for each of the strongest parts on either side of zero, and say what the others sum to.
+
+    Together the others may be longer than any single part, so they get no bar.
+
+    Args:
+        parts: Names and signed values.
+    """
     ordered = sorted(parts, key=lambda part: -part[1])
     most = [part for part in ordered[:MOST] if part[1] > 0]
     least = [part for part in ordered[-MOST:] if part[1] < 0]
-    rest = ordered[len(most) : len(ordered) - len(least)]
-    others = [(f"{len(rest)} others", sum(value for _, value in rest))] if rest else []
-    return [Bar(label=name, value=value) for name, value in [*most, *others, *least]]
+    rest = [value for _, value in ordered[len(most) : len(ordered) - len(least)]]
+    sides = {"right": [one for one in rest if one > 0], "left": [one for one in rest if one < 0]}
+    said = [f"{len(side):,} {word} of zero sum to {sum(side):+.1f}" for word, side in sides.items() if side]
+    others = f" Not drawn: the others, of which {' and '.join(said)}." if said else ""
+    return [Bar(label=name, value=value) for name, value in [*most, *least]], others

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from elimtool.report.facts import Probe
 from elimtool.report.figures.attribute import attribution
+from elimtool.report.figures.contrast import contrast, contrast_components, contrast_stages
 from elimtool.report.figures.course import probabilities, ranks
 from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.funnel import differences, funnel
@@ -21,10 +22,13 @@ PROMPT: dict[str, Callable[[Probe], Sequence[Figure]]] = {
     "sink": sink,
     "ranks": ranks,
     "probabilities": probabilities,
+    "contrast": contrast,
     "funnel": funnel,
     "differences": differences,
+    "contrast_stages": contrast_stages,
     "components": components,
     "head_attribution": head_attribution,
+    "contrast_components": contrast_components,
     "top_tokens": top_tokens,
 }
 

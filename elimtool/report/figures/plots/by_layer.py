@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from elimtool.report.figures import figure as kinds
 from elimtool.report.figures.palette import LINES_LIGHT
-from elimtool.report.figures.plots.ink import EDGE, GONE, count_ticks, short
+from elimtool.report.figures.plots.ink import EDGE, GONE, INK, count_ticks, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)))
-EVENTS = {"entry": "^", "commit": "s", "lost": "v"}
+EVENTS = {"entry": "^", "commit": "s", "lost": "v", "decision": "D"}
 
 
 def lines(figure: kinds.Lines, canvas: Canvas) -> None:
@@ -35,7 +35,9 @@ def lines(figure: kinds.Lines, canvas: Canvas) -> None:
         axes.set_yscale("log")
         axes.invert_yaxis()
         count_ticks(axes.yaxis)
-    axes.set_ylabel({"rank": "rank", "bits": "bits"}.get(figure.unit, "probability"))
+    if figure.unit == "nats":
+        axes.axhline(0, color=INK, linewidth=0.6)
+    axes.set_ylabel(figure.unit if figure.unit != "prob" else "probability")
     axes.set_xlabel("layer (-1: embedding)" if -1 in layers else "layer")
     axes.grid(axis="y", color=EDGE, linewidth=0.5)
     seen = {mark.event for line in figure.lines for mark in line.marks}
@@ -45,7 +47,7 @@ def lines(figure: kinds.Lines, canvas: Canvas) -> None:
 
 
 def _mark(axes: Any, canvas: Canvas, mark: kinds.Mark, value: float, colour: str) -> None:
-    """Draw entry below its reading, lost above it and commit on it, so that none hides another."""
+    """Draw entry below its reading, lost above it and the others on it, so that none hides another."""
     from matplotlib.transforms import ScaledTranslation
 
     inches = {"entry": -0.11, "lost": 0.11}.get(mark.event, 0.0)

@@ -44,7 +44,9 @@ def bars(figure: kinds.Bars, canvas: Canvas) -> None:
 def _number(value: float, unit: str) -> str:
     if unit == "share":
         return share(value)
-    return f"{value:+.2f}" if unit == "logits" else f"{value:,}" if value == int(value) else f"{value:.3g}"
+    if unit in ("logits", "nats"):
+        return f"{value:+.2f}"
+    return f"{value:,}" if value == int(value) else f"{value:.3g}"
 
 
 def stack(figure: kinds.Stack, canvas: Canvas) -> None:

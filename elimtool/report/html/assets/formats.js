@@ -13,6 +13,7 @@ const FORMATS = {
   restored: (value) => digits(value, 3),
   rank: whole,
   logits: (value) => (value > 0 ? "+" : "") + value.toFixed(2),
+  nats: (value) => (value > 0 ? "+" : "") + value.toFixed(2),
 };
 
 function spell(value, unit) {

@@ -1,12 +1,13 @@
 // Line charts by layer, and columns over an ordered axis, as SVG of the width at hand.
 
-// Entry points up at its reading from below, lost down from above, commit sits on it: none hides another.
+// Entry points up at its reading from below, lost down from above, the others sit on it: none hides another.
 const EVENT_SHAPES = {
   entry: (x, y) => `M${x - 6},${y + 17}h12L${x},${y + 6}Z`,
   commit: (x, y) => `M${x - 5},${y - 5}h10v10h-10Z`,
   lost: (x, y) => `M${x - 6},${y - 17}h12L${x},${y - 6}Z`,
+  decision: (x, y) => `M${x},${y - 6}L${x + 6},${y}L${x},${y + 6}L${x - 6},${y}Z`,
 };
-const EVENT_MIDDLE = { entry: 12, commit: 0, lost: -12 };
+const EVENT_MIDDLE = { entry: 12, commit: 0, lost: -12, decision: 0 };
 const COLOURS = 6;
 const colourOf = (index) => `var(--line-${index % COLOURS})`;
 const placeOf = (line, index) => line.colour ?? index;
@@ -26,6 +27,13 @@ function scales(figure, width, height) {
   const last = Math.max(figure.layers.length - 1, 1);
   const x = (index) => MARGIN.left + (inner.width * index) / last;
   const known = figure.lines.flatMap((line) => line.values).filter((value) => value !== null);
+  if (figure.unit === "nats") {
+    const low = Math.min(0, ...known), high = Math.max(low + 1e-9, 0, ...known);
+    const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100].find((one) => (high - low) / one <= 6) || 200;
+    const ticks = [];
+    for (let at = Math.ceil(low / step); at * step <= high; at += 1) ticks.push(at * step);
+    return { x, inner, ticks, y: (value) => MARGIN.top + (inner.height * (high - value)) / (high - low) };
+  }
   if (figure.unit !== "rank") {
     const top = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5].find((one) => one >= Math.max(0, ...known)) || 1;
     const ticks = [0, 0.25, 0.5, 0.75, 1].map((part) => part * top);
@@ -37,6 +45,8 @@ function scales(figure, width, height) {
   return { x, inner, ticks, y: (rank) => MARGIN.top + (inner.height * Math.log(rank)) / Math.log(worst) };
 }
 
+const tickUnit = (unit) => ({ bits: "prob", nats: "shift" }[unit] || unit);
+
 function linesSvg(figure, width) {
   const height = 280;
   const { x, y, ticks, inner } = scales(figure, width, height);
@@ -45,8 +55,8 @@ function linesSvg(figure, width) {
     "aria-label": `${figure.title}. Left and right arrow keys move from layer to layer; the numbers are below.`,
   });
   for (const tick of ticks) {
-    svg.append(shape("line", { class: "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(tick), y2: y(tick) }));
-    svg.append(shape("text", { x: MARGIN.left - 6, y: y(tick) + 4, "text-anchor": "end", text: spell(tick, figure.unit === "bits" ? "prob" : figure.unit) }));
+    svg.append(shape("line", { class: figure.unit === "nats" && tick === 0 ? "axis zero" : "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(tick), y2: y(tick) }));
+    svg.append(shape("text", { x: MARGIN.left - 6, y: y(tick) + 4, "text-anchor": "end", text: spell(tick, tickUnit(figure.unit)) }));
   }
   const every = Math.ceil((figure.layers.length * 30) / inner.width);
   figure.layers.forEach((layer, index) => {
@@ -139,7 +149,7 @@ function columnsSvg(figure, width) {
   const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": `${figure.title}. The numbers are below.` });
   for (const tick of [0, most]) {
     const y = MARGIN.top + inner.height * (1 - tick / most);
-    svg.append(shape("line", { class: "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: y, y2: y }));
+    svg.append(shape("line", { class: figure.unit === "nats" && tick === 0 ? "axis zero" : "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: y, y2: y }));
     svg.append(shape("text", { x: MARGIN.left - 6, y: y + 4, "text-anchor": "end", text: spell(tick) }));
   }
   const every = Math.ceil(30 / each);

@@ -102,7 +102,7 @@ function headsFigure(figure, heads, column) {
 }
 
 // Figures of one token each, of which one is shown.
-const ONE_OF = { components: "Components", head_attribution: "Heads and MLPs" };
+const ONE_OF = { components: "Components", contrast_components: "Against foils", head_attribution: "Heads and MLPs" };
 
 // One of several figures of a kind, chosen by its title.
 function chooseOne(figures, label) {

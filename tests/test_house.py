@@ -37,7 +37,7 @@ ROOMS = {
     "samplers",
     "tasks",
 }
-UPWARDS = ("elimtool.run.notebook", "elimtool.report.html.page")
+UPWARDS = ("elimtool.run.notebook", "elimtool.report.html.notebook")
 """The one import that goes up: a notebook asks a run how to show it."""
 OLD_FORM = re.compile(r"^[^.]*\bin, .*\bout\b[.:]?")
 """``X in, Y out``: a first line that says what goes in and comes out, not what the thing is for."""

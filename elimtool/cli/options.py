@@ -226,6 +226,15 @@ class MeasureOptions(ReadOptions):
             "--heads/--no-heads", help="Fill the tables of single heads. Without: yes, unless --position all."
         ),
     ] = None
+    attention_of: Annotated[
+        list[str] | None,
+        option(
+            "--attention-head",
+            metavar="L.H",
+            help="Keep every attention weight of this head, such as 17.3; repeatable. With --position all:"
+            " its whole attention matrix.",
+        ),
+    ] = None
     tables: Annotated[
         list[str] | None,
         option(
@@ -254,7 +263,9 @@ class MeasureOptions(ReadOptions):
 
     def made(self, **others: Any) -> TraceOptions:
         """Make the options of a trace; arguments and errors as in ``ReadOptions.made``."""
-        return super().made(**{"tables": self.named, **others})
+        return super().made(
+            **{"tables": self.named, "attention_of": tuple(self.attention_of or ()), **others}
+        )
 
     @property
     def named(self) -> tuple[str, ...] | None:

@@ -36,11 +36,11 @@ def report(
             "--figure",
             metavar="NAME",
             panel=PICTURE,
-            help="Write this figure as a picture instead of the page. Of a prompt: retention, heads, sink,"
-            " ranks, probabilities, funnel, components, head_attribution, top_tokens, attribution,"
-            " logit_lens. Of the run: outcomes, regimes, groups, lost_layers, pruned, worst. Of a pair of"
-            " a comparison: ranks, probabilities, divergence, attention; of all pairs: outcomes, moved,"
-            " onsets.",
+            help="Write this figure as a picture instead of the page. Of a prompt: logit_lens, retention,"
+            " heads, head_attention, attention_matrix, sink, ranks, probabilities, funnel, components,"
+            " head_attribution, top_tokens, attribution. Of the run: outcomes, regimes, groups, lost_layers,"
+            " pruned, worst. Of a pair of a comparison: ranks, probabilities, divergence, attention; of all"
+            " pairs: outcomes, moved, onsets.",
         ),
     ] = None,
     format: Annotated[
@@ -71,6 +71,16 @@ def report(
     layer: Annotated[
         int | None, shared.option("--layer", metavar="N", panel=PICTURE, help="Which layer, for heads.")
     ] = None,
+    span: Annotated[
+        str | None,
+        shared.option("--span", metavar="NAME", panel=PICTURE, help="Which span, for head_attention."),
+    ] = None,
+    head: Annotated[
+        str | None,
+        shared.option(
+            "--head", metavar="L.H", panel=PICTURE, help="Which head, such as 17.3, for attention_matrix."
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, shared.switch("--overwrite", help="Replace the file if there is one.", panel=shared.OUTPUT)
     ] = False,
@@ -79,7 +89,8 @@ def report(
 ) -> None:
     """Draw a run or a comparison: one HTML page without network, or one figure for print (PNG, SVG, PDF)."""
     del config  # its values are the other parameters' defaults by now
-    chosen = {"prompt": prompt, "position": position, "target": target, "layer": layer}
+    place = {"prompt": prompt, "position": position, "layer": layer}
+    chosen = {**place, "target": target, "span": span, "head": head}
     if figure is None:
         _refuse_without_figure({"format": format, **chosen})
         _page(directory, out or Path("report.html"), overwrite, Output(quiet))
@@ -105,7 +116,7 @@ def _figure(directory: Path, name: str, chosen: dict[str, Any]) -> Figure:
         return choose(open_run(directory), name, **chosen)
     from elimtool.report.figures.compare.choose import choose as choose_compared
 
-    for option in ("position", "target", "layer"):
+    for option in ("position", "target", "layer", "span", "head"):
         if chosen[option] is not None:
             raise ElimError(f"`{option}` does not go with a comparison", "leave it out")
     return choose_compared(open_comparison(directory), name, chosen["prompt"])

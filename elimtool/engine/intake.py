@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
+from elimtool.metrics.attention_weights import refuse_many
 from elimtool.model.view import Encoded
 from elimtool.prompts.prompt import Prompt, as_prompts
 
@@ -58,6 +59,7 @@ def encode(model: Model, prompt: Prompt, options: TraceOptions) -> Encoded:
     one = model.encode(
         prompt, position=options.position, sinks=options.sinks, target_space=options.target_space
     )
+    refuse_many(one, len(options.chosen_heads))
     for intervention in options.interventions:
         intervention.fits(one)
     return one

@@ -8,6 +8,7 @@ from typing import Literal
 from elimtool.errors import ElimError, nearest
 from elimtool.lenses.find import check_choice
 from elimtool.model.interventions import Intervention
+from elimtool.prompts.component import parse_component
 from elimtool.prompts.position import Position, check_position
 from elimtool.run.selection import HEADS, Selection, select
 
@@ -27,6 +28,7 @@ class TraceOptions:
         target_space: ``auto`` or ``exact``, see ``elimtool.model.targets.spaced``.
         heads: Whether to fill the tables of single heads (``selection.HEADS``); ``None``: if ``tables``
             names one of them, or not every position is probed.
+        attention_of: Heads, such as ``17.3``, whose attention weights fill ``attention_weights``.
         tables: Tables to fill, see ``elimtool.run.selection``; ``None`` for all.
         generate: Tokens to generate after each prompt through ``chain``; 0 for no walk.
         chain: The one of ``samplers`` to generate with; ``None`` for the first.
@@ -43,6 +45,7 @@ class TraceOptions:
     sinks: str = "auto"
     target_space: Literal["auto", "exact"] = "auto"
     heads: bool | None = None
+    attention_of: tuple[str, ...] = ()
     tables: tuple[str, ...] | None = None
     generate: int = 0
     chain: str | None = None
@@ -76,11 +79,29 @@ class TraceOptions:
             without = "`heads`" if not self.single_heads else "the table verdicts"
             raise ElimError(f"`confirm` needs {without}", "it tests the components that the verdicts name")
         self.selection()
+        _ = self.chosen_heads
+
+    @property
+    def chosen_heads(self) -> tuple[tuple[int, int], ...]:
+        """(layer, head) of ``attention_of``, in ascending order, each once.
+
+        Raises:
+            ElimError: A name is not that of a head.
+        """
+        found = {name: parse_component(name) for name in self.attention_of}
+        for name, place in found.items():
+            if place is None or place[1] is None:
+                raise ElimError(f"`attention_of` must name heads, got '{name}'", "such as 17.3 or L17H3")
+        return tuple(sorted({(layer, head or 0) for layer, head in filter(None, found.values())}))
 
     def selection(self) -> Selection:
         """Select the tables to fill and to keep."""
         return select(
-            self.tables, heads=self.single_heads, walk=self.generate > 0, intervened=bool(self.interventions)
+            self.tables,
+            heads=self.single_heads,
+            walk=self.generate > 0,
+            intervened=bool(self.interventions),
+            chosen=bool(self.attention_of),
         )
 
     @property

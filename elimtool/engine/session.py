@@ -15,7 +15,7 @@ from elimtool.errors import ElimError
 from elimtool.lenses.find import open_lens
 from elimtool.lenses.ridge import RidgeLens
 from elimtool.metrics.metric import Settings
-from elimtool.model.interventions import Patch
+from elimtool.model.interventions import Component, Patch
 from elimtool.model.model import Model
 from elimtool.model.view import Encoded
 from elimtool.numerics import kernels
@@ -56,7 +56,12 @@ class Session:
         chains = tuple(chain_for(model, spec) for spec in options.samplers)
         selection = options.selection()
         self.settings = Settings(
-            chains, options.single_heads, selection.measured, reference, compiled is True
+            chains,
+            options.single_heads,
+            selection.measured,
+            reference,
+            compiled is True,
+            attention_of=options.chosen_heads,
         )
         self._decide = compiled is None and model.device.type == "cpu"  # kernels are compiled for CPUs only
         unfitted = frozenset() if reference is not None else FITTED
@@ -64,6 +69,8 @@ class Session:
         self.measured = selection.measured - unfitted - {ALWAYS}
         for intervention in options.interventions:
             intervention.check(model)
+        for layer, head in options.chosen_heads:
+            Component(layer, head).check(model, "attention_of")
 
     @cached_property
     def under(self) -> Model | None:

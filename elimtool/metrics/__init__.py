@@ -6,6 +6,7 @@ To add one, add a file to this folder and a line here.
 from __future__ import annotations
 
 from elimtool.metrics.attention import AttentionRetention
+from elimtool.metrics.attention_weights import AttentionWeights
 from elimtool.metrics.components import Components
 from elimtool.metrics.contrasts import Contrasts
 from elimtool.metrics.controls import FrequencyControls
@@ -19,6 +20,7 @@ from elimtool.metrics.top_tokens import TopTokens
 
 METRICS: dict[str, type[Metric]] = {
     "attention": AttentionRetention,
+    "attention_weights": AttentionWeights,
     "components": Components,
     "contrasts": Contrasts,
     "controls": FrequencyControls,

@@ -104,6 +104,7 @@ class Settings:
         held_numbers: About the most numbers in one intermediate tensor; more are processed in parts.
         kept_weights: Most attention weights of a layer that are kept until they are scored; more are
             computed again.
+        attention_of: (layer, head) of the heads whose attention weights are kept.
     """
 
     chains: tuple[Chain, ...] = ()
@@ -114,6 +115,7 @@ class Settings:
     readout_bytes: int = 256 * 2**20
     held_numbers: int = 2**22
     kept_weights: int = 2**16
+    attention_of: tuple[tuple[int, int], ...] = ()
 
     def wants(self, table: str) -> bool:
         """Return whether to fill a table."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from elimtool.run.comparison import Comparison
@@ -11,7 +11,14 @@ if TYPE_CHECKING:
 
 def drawn(shown: Run | Comparison) -> str:
     """Return the report of a run or comparison as an HTML frame, for ``_repr_html_``."""
-    # the one import from a higher room; linter and tests allow it here
-    from elimtool.report.html.page import frame
+    # the one import from a higher room, here and below; linter and tests allow it
+    from elimtool.report.html.notebook import frame
 
     return frame(shown)
+
+
+def chosen(run: Run, name: str, choices: dict[str, Any]) -> Any:
+    """Return one figure of a run, which shows itself; errors as ``elimtool report --figure``."""
+    from elimtool.report.html.notebook import Shown
+
+    return Shown.of(run, name, **choices)

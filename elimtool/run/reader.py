@@ -14,7 +14,7 @@ from elimtool.errors import ElimError, nearest
 from elimtool.files.rows import Rows
 from elimtool.run import layout
 from elimtool.run.manifest import Manifest
-from elimtool.run.notebook import drawn
+from elimtool.run.notebook import chosen, drawn
 from elimtool.run.parts import frame, json_rows, read_parts
 from elimtool.run.schema import ONE_PASS, TABLES
 
@@ -215,6 +215,19 @@ class Run:
         """
         rows = {name: json_rows(self.arrow(name)) for name in self.tables}
         return {"run": self.manifest.to_dict(), "tables": rows}
+
+    def figure(self, name: str, **choices: Any) -> Any:
+        """Return one figure, which a notebook shows and ``save`` writes as PNG, SVG or PDF.
+
+        Args:
+            name: Its name, such as ``logit_lens``; a wrong one gets the list.
+            choices: ``prompt``, ``position``, ``target``, ``layer``, ``span`` or ``head``, as for
+                ``elimtool report --figure``.
+
+        Raises:
+            ElimError: There is no such figure, or the run lacks what it needs.
+        """
+        return chosen(self, name, choices)
 
     def _repr_html_(self) -> str:
         """Return the report of the run, as a notebook shows it."""

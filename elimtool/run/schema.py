@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from elimtool.run.columns import INTERVENTION, Column, Table
-from elimtool.run.tables.attention import ATTENTION, ATTENTION_HEADS, ATTENTION_LAYERS
+from elimtool.run.tables.attention import (
+    ATTENTION,
+    ATTENTION_HEADS,
+    ATTENTION_LAYERS,
+    ATTENTION_WEIGHTS,
+)
 from elimtool.run.tables.attribution import ATTRIBUTION_AGREEMENT, ATTRIBUTION_METHODS, ATTRIBUTIONS
 from elimtool.run.tables.components import COMPONENTS
 from elimtool.run.tables.contrasts import CONTRAST_COMPONENTS, CONTRAST_LAYERS, CONTRAST_STAGES, CONTRASTS
@@ -49,6 +54,7 @@ TABLES: dict[str, Table] = {
         ATTENTION,
         ATTENTION_HEADS,
         ATTENTION_LAYERS,
+        ATTENTION_WEIGHTS,
         LENS,
         LENS_LAYERS,
         TOP_TOKENS,

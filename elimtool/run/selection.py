@@ -18,6 +18,8 @@ FITTED = frozenset({"controls", "regimes"})
 """Tables that need the reference text in the file of a fitted lens."""
 ALWAYS = "prompts"
 """The table that joins all others and says which prompts failed: every run has it."""
+CHOSEN = frozenset({"attention_weights"})
+"""Tables of heads that have to be named."""
 CHANGES = frozenset({"effects"})
 """Tables that need interventions."""
 
@@ -40,7 +42,9 @@ class Selection:
     measured: frozenset[str]
 
 
-def select(tables: Sequence[str] | None, *, heads: bool, walk: bool, intervened: bool = False) -> Selection:
+def select(
+    tables: Sequence[str] | None, *, heads: bool, walk: bool, intervened: bool = False, chosen: bool = False
+) -> Selection:
     """Work out which tables to keep and which to measure.
 
     Args:
@@ -48,14 +52,17 @@ def select(tables: Sequence[str] | None, *, heads: bool, walk: bool, intervened:
         heads: Whether single heads are measured.
         walk: Whether tokens are generated, which fills ``walk`` and ``walk_stages``.
         intervened: Whether there are interventions, which fill ``effects``.
+        chosen: Whether heads are named, whose attention weights are kept.
 
     Raises:
         ElimError: A name is not a table, or contradicts the other options.
     """
     without = (frozenset() if heads else HEADS) | (frozenset() if walk else WALKS)
-    without |= frozenset() if intervened else CHANGES
+    without |= (frozenset() if intervened else CHANGES) | (frozenset() if chosen else CHOSEN)
     kept = set(TRACED) - without if tables is None else _checked(tables, heads, walk, intervened)
-    kept.add(ALWAYS)
+    kept |= {ALWAYS} | (CHOSEN if chosen else set())
+    if not chosen and CHOSEN & kept:
+        raise ElimError("table attention_weights needs heads", "name them with `attention_of`, such as 17.3")
     needed = kept.union(*(JUDGED_BY[name] for name in kept if name in JUDGED_BY))
     return Selection(frozenset(kept), frozenset(needed - JUDGED_BY.keys() - without))
 

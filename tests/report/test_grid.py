@@ -9,6 +9,8 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+import elimtool
+from elimtool.errors import ElimError
 from elimtool.report.figures import palette
 from elimtool.report.figures.choose import choose
 from elimtool.report.figures.draw import picture
@@ -93,10 +95,88 @@ def test_a_long_prompt_is_shown_up_to_a_position_and_says_what_is_left_out():
     run = make_run(FakePrompt(words, [PARIS], positions=list(range(40))))
     last, middle = choose(run, "logit_lens"), choose(run, "logit_lens", position=19)
     assert last.columns[-1].startswith("39: ") and middle.columns[-1].startswith("19: ")
-    assert len(last.columns) == 12 and "Positions 28 to 39, 12 of 40" in last.left_out
-    assert "Positions 8 to 19" in middle.left_out
+    assert len(last.columns) == 12 and "positions 28 to 39, 12 of 40" in last.left_out
+    assert "positions 8 to 19" in middle.left_out
 
 
 def test_one_position_says_how_to_get_a_grid():
     figure = choose(make_run(FakePrompt(WORDS, [replace(PARIS, text=" Paris")])), "logit_lens")
     assert len(figure.columns) == 1 and "`position` all" in figure.note
+
+
+@pytest.fixture(scope="module")
+def attended(llama):
+    options = elimtool.TraceOptions(position="all", heads=True, attention_of=("1.2", "2.0"))
+    prompt = elimtool.Prompt(
+        text="The capital of France is", targets=("Paris",), spans=(elimtool.SpanRequest("where", "France"),)
+    )
+    return elimtool.trace(llama, prompt, options=options)
+
+
+def test_an_attention_matrix_has_the_tables_weights_and_hides_later_keys(attended):
+    figure = choose(attended, "attention_matrix", head="L1H2")
+    rows = attended.table("attention_weights")
+    own = rows[(rows["layer"] == 1) & (rows["head"] == 2)].set_index(["position", "key"])["weight"]
+    n = len(figure.rows)
+    assert list(figure.rows) == list(figure.columns) and n == attended.table("prompts")["n_tokens"].item()
+    for query in range(n):
+        for key in range(n):
+            if key > query:
+                assert figure.values[query][key] is None and (query, key) in figure.masked
+            else:
+                assert figure.values[query][key] == pytest.approx(own[query, key])
+    short = choose(attended, "attention_matrix", head="1.2", position=3)
+    assert len(short.rows) == len(short.columns) == 4
+
+
+def test_heads_that_attend_to_a_span_are_those_of_the_table(attended):
+    figure = choose(attended, "head_attention", span="where")
+    rows = attended.table("attention_heads")
+    rows = rows[(rows.span == "where") & (rows.position == rows.position.max())]
+    for row in rows.itertuples():
+        value = figure.values[figure.rows.index(str(row.layer))][row.head]
+        assert value == pytest.approx(row.mass_no_sink, nan_ok=True)
+    assert [int(name) for name in figure.rows] == sorted(set(rows.layer), reverse=True)
+
+
+def test_attribution_by_head_is_that_of_the_table(attended):
+    figure = choose(attended, "head_attribution", target="Paris")
+    rows = attended.table("components")
+    rows = rows[(rows.position == rows.position.max()) & rows.kind.isin(["head", "mlp"])]
+    assert figure.columns[-1] == "MLP" and len(rows) == sum(len(row) for row in figure.values)
+    for row in rows.itertuples():
+        column = len(figure.columns) - 1 if row.kind == "mlp" else int(row.head)
+        assert figure.values[figure.rows.index(str(row.layer))][column] == pytest.approx(row.dla_centred)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message", "hint"),
+    [
+        ("attention_matrix", {}, "the run kept 2 heads", "1.2, 2.0"),
+        ("attention_matrix", {"head": "0.0"}, "did not keep head 0.0", "1.2, 2.0"),
+        ("head_attention", {}, "spans were measured", "where"),
+        ("head_attention", {"span": "wher"}, "no span 'wher'", "did you mean 'where'"),
+        ("ranks", {"span": "where"}, "`span` does not go with figure 'ranks'", ""),
+    ],
+)
+def test_what_is_missing_is_listed(attended, name, given, message, hint):
+    with pytest.raises(ElimError) as told:
+        choose(attended, name, **given)
+    assert message in told.value.message and hint in told.value.hint
+
+
+def test_a_run_without_weights_says_how_to_get_them():
+    run = make_run(FakePrompt(WORDS, [PARIS]))
+    with pytest.raises(ElimError, match="kept no attention weights") as told:
+        choose(run, "attention_matrix")
+    assert "`attention_of`" in told.value.hint
+
+
+def test_a_figure_of_a_run_writes_itself(attended, tmp_path):
+    figure = attended.figure("attention_matrix", head="1.2")
+    figure.save(tmp_path / "matrix.svg")
+    assert "<svg" in (tmp_path / "matrix.svg").read_text(encoding="utf-8")
+    with pytest.raises(ElimError, match="not that of a picture"):
+        figure.save(tmp_path / "matrix.txt")
+    with pytest.raises(ElimError, match="no figure 'matrix'"):
+        attended.figure("matrix")

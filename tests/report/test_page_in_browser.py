@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import elimtool
 from elimtool.report.html.page import page as make_page
 from elimtool.report.html.page import write_page
 from tests.report import runs
@@ -15,6 +16,7 @@ from tests.report.browser import Page, chromium, faults
 
 RANKS = "[data-figure=ranks]"
 SECTION = "section[aria-label^='Rank by layer']"
+CELL = "return getComputedStyle(arguments[0]).getPropertyValue('--cell')"
 STEP = (
     "const style = getComputedStyle(document.documentElement);"
     "return style.getPropertyValue(`--heat-${arguments[0].dataset.step}`)"
@@ -230,6 +232,68 @@ def test_a_notebook_shows_a_run_in_a_frame(browser, folder, whole_run):
     shown.draw_all()
     assert shown.all("[data-figure=retention] td")
     browser.switch_to.default_content()
+
+
+def test_a_notebook_shows_one_figure(browser, folder, whole_run):
+    path = folder / "figure.html"
+    figure = whole_run.figure("logit_lens", prompt="france", target="Paris")
+    path.write_text(f"<!DOCTYPE html><meta charset=utf-8>{figure._repr_html_()}", encoding="utf-8")
+    shown = Page(browser, path).open()
+    browser.switch_to.frame(0)
+    assert [one for one in faults(shown) if "about:srcdoc" not in one] == []
+    assert [one.get_attribute("data-figure") for one in shown.all("[data-figure]")] == ["logit_lens"]
+    browser.switch_to.default_content()
+
+
+@pytest.fixture(scope="module")
+def grids(browser, folder, llama):
+    options = elimtool.TraceOptions(position="all", heads=True, attention_of=("1.2",))
+    prompt = elimtool.Prompt(text="The capital of France is Paris", targets=("Paris",))
+    run = elimtool.trace(llama, prompt, options=options)
+    write_page(run, folder / "grids.html")
+    return run, Page(browser, folder / "grids.html")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_grids_are_drawn_and_read_at_both_widths_and_themes(grids, width, theme):
+    _, shown = grids
+    shown.open("", width).draw_all()
+    shown.run("document.documentElement.dataset.theme = arguments[0]", theme)
+    for name in ("logit_lens", "attention_matrix", "head_attention", "head_attribution"):
+        (table,) = shown.all(f"[data-figure={name}]")
+        box = table.find_element("xpath", "..").rect
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+        cell = table.find_element("css selector", "td[data-step]")
+        colour = shown.run(CELL, cell).strip()
+        assert shown.colours(cell).get(colour, 0) > 50
+        assert table.find_element("xpath", "../..").find_element("css selector", ".legend b").text
+    assert shown.run("return document.documentElement.scrollWidth") <= width
+    for pressed in (False, True):
+        assert shown.run(script("contrast")) == []
+        for button in shown.all(".tools button") if not pressed else ():
+            button.click()
+
+
+def test_a_cell_of_the_logit_lens_tells_word_rank_and_place(grids):
+    run, shown = grids
+    shown.open().draw_all()
+    lens, layers = run.table("lens"), run.table("lens_layers")
+    row = shown.all("[data-figure=logit_lens] tbody tr")[1]
+    layer, position = int(row.find_element("css selector", "th").text), 2
+    told = shown.hover(row.find_elements("css selector", "td")[position])
+    rank = lens[(lens["layer"] == layer) & (lens["position"] == position)]["rank"].iloc[0]
+    word = layers[(layers["layer"] == layer) & (layers["position"] == position)]["top_token"].item()
+    lines = told.split("\n")
+    assert lines[0] == f"layer {layer}"
+    assert lines[1].startswith("position 2: ") and lines[1].endswith(f": {rank:,}")
+    assert lines[2].startswith("top token '") and word.strip() in lines[2]
+    later = shown.one("[data-figure=attention_matrix] td.masked")
+    assert "later than the query" in shown.hover(later)
+    (kind,) = [one for one in shown.all("label select") if "Logit lens" in one.text]
+    kind.find_elements("css selector", "option")[-1].click()
+    shown.draw_all()
+    assert shown.one("section[aria-label^='Logit lens'] .legend b").text == "probability of the top token"
 
 
 def test_hostile_prompts_are_text(browser, folder):

@@ -14,7 +14,7 @@ from elimtool.report.figures.choose import NAMES, OF_PROMPT, choose
 from elimtool.report.figures.draw import FORMATS, picture
 from tests.report import runs
 
-ALWAYS = [name for name in NAMES if name not in ("regimes", "lost_layers", "attribution")]
+ALWAYS = [name for name in NAMES if name not in ("regimes", "lost_layers", "attribution", "attention_matrix")]
 SIGNATURES = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
 
@@ -25,6 +25,7 @@ def chosen(run, name, prompt="france"):
         "contrast_components": {"target": "Paris"},
         "head_attribution": {"target": "Paris"},
         "heads": {"layer": 1},
+        "head_attention": {"span": "1: capital"},
     }.get(name, {})
     return choose(run, name, **given)
 

@@ -7,11 +7,13 @@ from functools import partial
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
+from elimtool.prompts.component import parse_component
+from elimtool.prompts.prompt import SINK
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures.attribute import attribution
 from elimtool.report.figures.contrast import contrast_components
 from elimtool.report.figures.figure import Figure, Listing
-from elimtool.report.figures.layers import head_attribution, logit_lens
+from elimtool.report.figures.layers import attention_matrix, head_attention, head_attribution, logit_lens
 from elimtool.report.figures.overview import OVERVIEW, Overview
 from elimtool.report.figures.parts import components
 from elimtool.report.figures.prompt import PROMPT
@@ -23,7 +25,9 @@ MOST_NAMED = 5
 """Names that a message lists; the rest is counted."""
 LISTINGS = ("interventions", "differences", "contrast_stages")
 """Figures of the page that are tables, not pictures."""
-OF_PROMPT = (*(name for name in PROMPT if name not in LISTINGS), "heads", "logit_lens")
+ON_REQUEST = ("heads", "head_attention", "attention_matrix", "logit_lens")
+"""Figures of the page that are made from others' data, or for a whole prompt."""
+OF_PROMPT = (*(name for name in PROMPT if name not in LISTINGS), *ON_REQUEST)
 OF_RUN = tuple(OVERVIEW)
 NAMES = OF_PROMPT + OF_RUN
 
@@ -37,6 +41,13 @@ OF_TARGET: dict[str, tuple[str, Callable[[Probe, str | None], Sequence[Figure]]]
     "logit_lens": ("lens", partial(logit_lens, most=MOST_POSITIONS)),
 }
 """Figures of one token: the table that lists its tokens, and the function that makes them."""
+CHOSEN_BY = {
+    **dict.fromkeys(OF_TARGET, "target"),
+    "heads": "layer",
+    "head_attention": "span",
+    "attention_matrix": "head",
+}
+"""What else says which figure of a prompt is meant."""
 ANY_TARGET = ("logit_lens",)
 """Of these, figures that need no token."""
 
@@ -49,6 +60,8 @@ def choose(
     position: int | None = None,
     target: str | None = None,
     layer: int | None = None,
+    span: str | None = None,
+    head: str | None = None,
 ) -> Figure:
     """Make the figure of a name.
 
@@ -60,24 +73,31 @@ def choose(
         target: Which token, for figures of one, and to colour ``logit_lens`` by; as asked or as scored, with
             or without its space.
         layer: Which layer, for ``heads``.
+        span: Which span, for ``head_attention``.
+        head: Which head, such as ``17.3``, for ``attention_matrix``.
 
     Raises:
-        ElimError: No such figure, prompt, position, target or layer, or the run lacks the tables for it.
+        ElimError: No such figure, prompt, position, token, layer, span or head; or its tables are missing.
     """
-    check_name(name, prompt=prompt, position=position, target=target, layer=layer)
+    given = {"target": target, "layer": layer, "span": span, "head": head}
+    check_name(name, prompt=prompt, position=position, **given)
     tables = Tables(run.under(None))
     if name in OF_RUN:
         return first_picture(OVERVIEW[name](Overview(tables)), name, "the run")
     probe = _probe(tables, prompt, position)
     if name == "heads":
         return _of_layer(probe, layer or 0)
+    if name == "head_attention":
+        return _of_span(probe, span)
+    if name == "attention_matrix":
+        return _of_head(probe, head)
     if name in OF_TARGET:
         return _of_target(probe, name, target)
     return first_picture(PROMPT[name](probe), name, "the prompt")
 
 
 def check_name(name: str, **given: Any) -> None:
-    """Check a figure's name and which of ``prompt``, ``position``, ``target`` and ``layer`` go with it.
+    """Check a figure's name and which of the options of ``choose`` go with it.
 
     Raises:
         ElimError: No such figure, or something is given that it has no use for or lacks.
@@ -85,7 +105,7 @@ def check_name(name: str, **given: Any) -> None:
     if name not in NAMES:
         raise ElimError(f"there is no figure '{name}'", nearest(name, NAMES))
     wanted = {"prompt", "position"} if name in OF_PROMPT else set()
-    wanted |= {"target"} if name in OF_TARGET else {"layer"} if name == "heads" else set()
+    wanted |= {CHOSEN_BY[name]} if name in CHOSEN_BY else set()
     for option, value in given.items():
         if value is not None and option not in wanted:
             raise ElimError(f"`{option}` does not go with figure '{name}'", "leave it out")
@@ -132,6 +152,29 @@ def _of_layer(probe: Probe, layer: int) -> Figure:
     if layers and layer not in layers:
         raise ElimError(f"there is no layer {layer}", f"layers: {layers[0]} to {layers[-1]}")
     return first_picture(heads_of_layer(probe, layer), "heads", "the prompt")
+
+
+def _of_span(probe: Probe, span: str | None) -> Figure:
+    names = [one for one in dict.fromkeys(probe.columns("attention_heads", ("span",))["span"]) if one != SINK]
+    if span is None and len(names) > 1:
+        raise ElimError(f"{len(names)} spans were measured", f"say which with `span`: {listed(names)}")
+    if names and span is not None and span not in names:
+        raise ElimError(f"there is no span '{span}'", nearest(span, names))
+    return first_picture(head_attention(probe, span), "head_attention", "the prompt")
+
+
+def _of_head(probe: Probe, head: str | None) -> Figure:
+    found = probe.of_prompt("attention_weights", ("layer", "head"))
+    names = [f"{layer}.{number}" for layer, number in sorted(set(zip(*found.values(), strict=True)))]
+    place = None if head is None else parse_component(head)
+    wanted = head if place is None else f"{place[0]}.{place[1]}"
+    if not names:
+        raise ElimError("the run kept no attention weights", "trace with `attention_of`, such as 17.3")
+    if wanted is None and len(names) > 1:
+        raise ElimError(f"the run kept {len(names)} heads", f"say which with `head`: {listed(names)}")
+    if wanted is not None and wanted not in names:
+        raise ElimError(f"the run did not keep head {head}", f"it kept: {listed(names)}")
+    return first_picture(attention_matrix(probe, wanted), "attention_matrix", "the prompt")
 
 
 def listed(names: Iterable[object]) -> str:

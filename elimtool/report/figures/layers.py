@@ -8,10 +8,13 @@ from elimtool.report.facts import Probe
 from elimtool.report.figures.course import RAW_NOTE
 from elimtool.report.figures.figure import Heat, Number
 from elimtool.report.figures.palette import steps_around_zero
+from elimtool.report.figures.retention import HEADS_NOTE, heads
 from elimtool.report.figures.words import SCREEN, label, quoted
 
 WORD = 24
 """Longest word in a cell, in character cells; the page and the picture cut it to their widths."""
+MOST_KEYS = 64
+"""Keys, and at most as many queries, of an attention matrix."""
 MOST_TARGETS = 3
 """Targets that a page colours the grid by."""
 WROTE_NOTE = (
@@ -62,8 +65,7 @@ def logit_lens(probe: Probe, target: str | None = None, most: int | None = None)
             unit="prob" if target is None else "rank",
             value_title="probability of the top token" if target is None else f"rank of {quoted(target)}",
             blank="the token was not followed at this position",
-            left_out=f"Positions {shown[0]} to {shown[-1]}, {len(shown)} of {len(positions)} probed;"
-            " another `position` ends elsewhere."
+            left_out=f"Shown: positions {shown[0]} to {shown[-1]}, {len(shown)} of {len(positions)} probed."
             if left
             else "",
         )
@@ -95,7 +97,7 @@ def head_attribution(probe: Probe, target: str | None = None) -> list[Heat]:
 
 def _of_heads(target: str, cells: dict[tuple[int, int], float]) -> Heat:
     layers = sorted({layer for layer, _ in cells}, reverse=True)
-    heads = sorted({head for _, head in cells} - {-1})
+    numbers = sorted({head for _, head in cells} - {-1})
     mlps = [-1] if any(head < 0 for _, head in cells) else []
     return Heat(
         name="head_attribution",
@@ -104,12 +106,85 @@ def _of_heads(target: str, cells: dict[tuple[int, int], float]) -> Heat:
         row_title="layer",
         column_title="head",
         rows=_names(layers),
-        columns=[*map(str, heads), *("MLP" for _ in mlps)],
-        values=[[cells.get((layer, head)) for head in [*heads, *mlps]] for layer in layers],
+        columns=[*map(str, numbers), *("MLP" for _ in mlps)],
+        values=[[cells.get((layer, head)) for head in [*numbers, *mlps]] for layer in layers],
         unit="logits",
         value_title="direct logit attribution (logits)",
         steps=steps_around_zero(cells.values()),
         blank="the layer has no such part, or its update is not the sum of its parts",
+    )
+
+
+def head_attention(probe: Probe, span: str | None = None) -> list[Heat]:
+    """Map which heads attend to each span, or to one: layers x heads."""
+    found = heads(probe)
+    if found is None:
+        return []
+    layers = found["layers"]
+    return [
+        Heat(
+            name="head_attention",
+            title=f"Which heads attend to {shown}",
+            note=HEADS_NOTE,
+            row_title="layer",
+            column_title="head",
+            rows=_names(layers[::-1]),
+            columns=[str(head) for head in range(probe.run.n_heads or 0)],
+            values=[layer[at] for layer in found["values"][::-1]],
+            unit="share",
+            value_title=found["value_title"],
+            blank=found["blank"],
+        )
+        for at, shown in enumerate(found["spans"])
+        if span is None or shown == label(span)
+    ]
+
+
+def attention_matrix(probe: Probe, head: str | None = None, most: int = MOST_KEYS) -> list[Heat]:
+    """Map the attention weights of each head that the run kept, or of one: queries x keys.
+
+    Args:
+        probe: The last position to show.
+        head: The one head, such as ``17.3``.
+        most: Largest number of keys, the last ones up to the probe's.
+    """
+    found = probe.of_prompt("attention_weights", ("layer", "head", "position", "key", "weight"))
+    matrices: dict[str, dict[tuple[int, int], Number]] = {}
+    for layer, number, position, key, weight in zip(*found.values(), strict=True):
+        if head in (None, f"{layer}.{number}") and position <= probe.position:
+            matrices.setdefault(f"{layer}.{number}", {})[position, key] = weight
+    return [_matrix(probe, name, weights, most) for name, weights in matrices.items()]
+
+
+def _matrix(probe: Probe, head: str, weights: dict[tuple[int, int], Number], most: int) -> Heat:
+    keys = sorted({key for _, key in weights})[-most:]
+    queries = sorted({position for position, _ in weights})
+    shown = [position for position in queries if position >= keys[0]]
+    token = {at: f"{at}: {label(text.strip(' ') or text)}" for at, text in enumerate(probe.tokens)}
+    left = (
+        f"Tokens {keys[0]} to {keys[-1]}; earlier keys, and what they get, are left out." if keys[0] else ""
+    )
+    return Heat(
+        name="attention_matrix",
+        title=f"Attention of head {head}",
+        note="The weights of each query on the keys up to it sum to 1. Attention is not causal evidence."
+        + (ONE_POSITION if len(queries) == 1 else ""),
+        row_title="query",
+        column_title="key",
+        rows=[token[position] for position in shown],
+        columns=[token[key] for key in keys],
+        values=[[weights.get((position, key)) for key in keys] for position in shown],
+        unit="share",
+        value_title="attention weight",
+        blank="the layer's sliding window hides the key",
+        masked=[
+            (row, column)
+            for row, position in enumerate(shown)
+            for column, key in enumerate(keys)
+            if key > position
+        ],
+        masked_as="later than the query",
+        left_out=left,
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from elimtool.files.rows import Row
 from elimtool.files.writing import make_directory, write_text, writing
 from elimtool.report.facts import Tables
 from elimtool.report.figures import palette
@@ -30,8 +31,6 @@ SCRIPTS = (
     "page.js",
 )
 """Parts of the page's script, in order."""
-FRAMED = 50
-"""Prompts that a frame in a notebook shows."""
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 """What could end a script element, or a line of script, inside a JSON text."""
 
@@ -56,6 +55,11 @@ def parts(run: Run | Comparison, *, most: int | None = None) -> Iterator[str]:
     else:
         tables = Tables(run.under(None))
         first, rest = payload.front(tables, most), payload.details(tables, most)
+    yield from filled(first, rest)
+
+
+def filled(first: Row, rest: Iterable[Row]) -> Iterator[str]:
+    """Fill the page with what it shows first, and with the data of each prompt."""
     style = _colours() + _read("page.css")
     script = "\n".join(_read(name) for name in SCRIPTS)
     title = escape(f"elimtool: {first['run']['model']}")
@@ -74,22 +78,6 @@ def parts(run: Run | Comparison, *, most: int | None = None) -> Iterator[str]:
     for number, one in enumerate(rest):
         yield _data(f"prompt-{number}", one)
     yield after
-
-
-def frame(run: Run | Comparison, *, most: int = FRAMED) -> str:
-    """Put the page in a frame for a notebook: its styles and scripts touch nothing outside.
-
-    Args:
-        run: A run or a comparison.
-        most: Largest number of prompts or pairs to show; the page says how many are left out.
-
-    Raises:
-        ElimError: A table of the run cannot be read.
-    """
-    whole = escape(page(run, most=most))
-    style = "width: 100%; height: 44rem; border: 1px solid #888"
-    title = escape("elimtool: " + (run.a if isinstance(run, Comparison) else run.manifest).model)
-    return f'<iframe title="{title}" sandbox="allow-scripts" style="{style}" srcdoc="{whole}"></iframe>'
 
 
 def write_page(run: Run | Comparison, path: str | Path) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures import judged, palette, retention, walked
-from elimtool.report.figures.layers import logit_lenses
+from elimtool.report.figures.figure import Figure
+from elimtool.report.figures.layers import attention_matrix, logit_lenses
 from elimtool.report.figures.overview import Overview, overview, spelled
 from elimtool.report.figures.prompt import figures
 from elimtool.report.figures.words import SCREEN, quoted
@@ -51,13 +52,29 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
     }
 
 
+def single(tables: Tables, figure: Figure) -> dict[str, Any]:
+    """Gather a page with one figure alone, as for ``front``."""
+    return {
+        "noun": "prompt",
+        "together": SCREEN.visible(tables.run.manifest.model),
+        "alone": False,
+        "run": _facts(tables, MOST_HEAD_CELLS),
+        "notes": [],
+        "steps": palette.STEPS,
+        "bands": palette.RANK_BANDS,
+        "overview": [figure.to_json()],
+        "prompts": [],
+        "left_out": 0,
+    }
+
+
 def details(
     tables: Tables,
     most: int | None = None,
     most_positions: int = MOST_POSITIONS,
     most_head_cells: int = MOST_HEAD_CELLS,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the prompts in order of ``front``: ``{"probes", "lens", "figures": [...], "left_out": int}``.
+    """Yield the prompts in order of ``front``: ``{"probes", "grids", "figures": [...], "left_out": int}``.
 
     Args:
         tables: The run's tables.
@@ -72,7 +89,7 @@ def details(
         probes = [Probe(tables, prompt, position) for position in shown]
         yield {
             "probes": [_probe(one, with_heads) for one in probes],
-            "lens": [one.to_json() for one in logit_lenses(probes[-1], most_positions)] if probes else [],
+            "grids": _grids(probes[-1], most_positions) if probes else [],
             "left_out": len(positions) - len(shown),
             "figures": [one.to_json() for one in walked.walk(tables, prompt)],
         }
@@ -152,6 +169,17 @@ def _probe(probe: Probe, with_heads: bool) -> dict[str, Any]:
         "figures": [one.to_json() for one in figures(probe)],
         "heads": None if heads is None else _short(heads),
     }
+
+
+def _grids(probe: Probe, most_positions: int) -> list[dict[str, Any]]:
+    """Grids of a whole prompt, several of a kind: by target, or by head."""
+    kinds = {
+        "Logit lens": logit_lenses(probe, most_positions),
+        "Attention of one head": attention_matrix(probe),
+    }
+    return [
+        {"label": kind, "figures": [one.to_json() for one in some]} for kind, some in kinds.items() if some
+    ]
 
 
 def _short(heads: dict[str, Any]) -> dict[str, Any]:

@@ -125,6 +125,29 @@ ATTENTION_HEADS = Table(
     ),
 )
 
+ATTENTION_WEIGHTS = Table(
+    "attention_weights",
+    "The attention weights of the heads that were asked for (`attention_of`), key by key.",
+    "one row per prompt, position, layer, head and key up to the position",
+    (
+        PROMPT_ID,
+        POSITION,
+        LAYER,
+        Column("head", INT, "Query head.", unit="head index", range="0 .. heads - 1"),
+        Column(
+            "key", INT, "Token index that the query attends to.", unit="token index", range="0 .. position"
+        ),
+        Column(
+            "weight",
+            SMALL_FLOAT,
+            "Attention weight after the softmax; the weights of a query sum to 1 in each head.",
+            unit="share",
+            range="0 .. 1",
+            null_when="the layer's sliding window hides the key",
+        ),
+    ),
+)
+
 ATTENTION_LAYERS = Table(
     "attention_layers",
     "How widely a layer's heads attend, how much the sink takes, and what share of the keys they drop.",

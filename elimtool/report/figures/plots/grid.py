@@ -96,8 +96,7 @@ def _labels(figure: kinds.Heat, axes: Any) -> None:
     if not numbered:
         axes.tick_params(axis="x", labelsize=6.5)
     axes.set_xlabel(figure.column_title)
-    if any(name.isdigit() for name in figure.rows):
-        axes.set_ylabel(figure.row_title)
+    axes.set_ylabel(figure.row_title)
     axes.spines[:].set_visible(False)
     axes.set_xticks([at - 0.5 for at in range(len(figure.columns))], minor=True)
     axes.set_yticks([at - 0.5 for at in range(len(figure.rows))], minor=True)

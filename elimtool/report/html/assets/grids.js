@@ -117,5 +117,6 @@ function heatLegend(figure, borders) {
   if (blank) legend.append(key({}, `blank: ${figure.blank || NONE}`));
   if (masked.size) legend.append(key({}, `hatched: ${figure.masked_as}`, "masked"));
   if (figure.dimmed && figure.dimmed.length) legend.append(key({}, `small: ${figure.dimmed_as}`, "dimmed"));
+  if (figure.left_out) legend.append(make("span", { text: figure.left_out }));
   return legend;
 }

@@ -50,9 +50,10 @@ function showProbe(line, prompt, position) {
     prompt.left_out ? notice(`${whole(prompt.left_out)} earlier positions were probed too: they are in the tables.`) : null,
     line.appended ? notice(`The last ${line.appended} tokens were appended: all targets and foils begin with them.`) : null,
     ...probe.verdicts.map(drawVerdict), probe.regime ? make("p", { class: "note", text: probe.regime }) : null]));
-  if (prompt.lens && prompt.lens.length) content.append(chooseOne(prompt.lens, "Logit lens"));
+  for (const grid of prompt.grids || []) content.append(chooseOne(grid.figures, grid.label));
   const chosen = Object.keys(ONE_OF);
   for (const figure of probe.figures.filter((one) => !chosen.includes(one.name))) content.append(...withHeads(figure, probe));
+  if (probe.heads) content.append(chooseOne(headsBySpan(probe.heads), "Attention of heads"));
   for (const name of chosen) {
     const some = probe.figures.filter((figure) => figure.name === name);
     if (some.length) content.append(chooseOne(some, ONE_OF[name]));
@@ -99,6 +100,17 @@ function headsFigure(figure, heads, column) {
     value_title: heads.value_title, blank: heads.blank,
     row_title: "span", rows: heads.spans, column_title: "head", columns: values[0].map((_, head) => String(head)), values, masked: [],
   };
+}
+
+// Layers x heads, once for each span.
+function headsBySpan(heads) {
+  const layers = heads.layers.map((_, at) => heads.layers.length - 1 - at);
+  return heads.spans.map((span, at) => ({
+    kind: "heat", name: "head_attention", title: `Which heads attend to ${span}`, note: heads.note, unit: "share",
+    value_title: heads.value_title, blank: heads.blank, row_title: "layer", rows: layers.map((index) => String(heads.layers[index])),
+    column_title: "head", columns: heads.values[0][at].map((_, head) => String(head)), values: layers.map((index) => heads.values[index][at]),
+    masked: [],
+  }));
 }
 
 // Figures of one token each, of which one is shown.

@@ -1,0 +1,91 @@
+"""Attention weights of chosen heads: every key that the probed queries see (table ``attention_weights``)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from elimtool.errors import ElimError
+from elimtool.metrics.columns import Categorical, Cells, Columns
+from elimtool.metrics.metric import Metric, Settings
+from elimtool.model.view import Batch, Encoded, LayerView
+
+MOST_WEIGHTS = 2**22
+"""Most weights of one prompt: two heads at every position of 2,048 tokens."""
+
+
+class AttentionWeights(Metric):
+    """Keeps the weights of the heads that were asked for, by query and key."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"attention"})
+    tables: ClassVar[tuple[str, ...]] = ("attention_weights",)
+
+    def __init__(self, batch: Batch, settings: Settings) -> None:
+        super().__init__(batch, settings)
+        self.chosen: dict[int, list[int]] = {}
+        for layer, head in settings.attention_of:
+            self.chosen.setdefault(layer, []).append(head)
+        self.found: list[np.ndarray[Any, np.dtype[np.float32]]] = []
+        self.places: list[tuple[int, int]] = []
+
+    @torch.inference_mode()
+    def observe(self, view: LayerView) -> None:
+        """Keep the weights of the layer's chosen heads; those of keys outside its window are NaN."""
+        heads = self.chosen.get(view.layer)
+        if heads is None or view.visible is None:
+            return
+        parts = [
+            _to_width(weights[:, heads], view.visible.shape[-1]) for _, weights in view.attention_parts()
+        ]
+        if not parts:
+            return
+        weights = torch.cat(parts, 2).masked_fill(~view.visible[:, None], float("nan"))
+        self.found.append(weights.float().cpu().numpy())
+        self.places += [(view.layer, head) for head in heads]
+
+    def finish(self) -> dict[str, Columns]:
+        """Return the columns of the table."""
+        if not self.found:
+            return {}
+        grid = np.concatenate(self.found, 1).transpose(0, 2, 1, 3)  # prompt, probe, head, key
+        positions = self.batch.positions.cpu().numpy()
+        key = np.arange(grid.shape[-1], dtype=np.int32)
+        real = self.batch.probed.cpu().numpy()[..., None, None] & (key <= positions[..., None, None])
+        cells = Cells(real, grid.shape)
+        prompt = np.arange(len(grid), dtype=np.int32)[:, None, None, None]
+        layer, head = (np.array(part, np.int32)[:, None] for part in zip(*self.places, strict=True))
+        columns = {
+            "prompt_id": Categorical([one.prompt_id for one in self.batch.encoded], cells.of(prompt)),
+            "position": cells.of(positions.astype(np.int32)[..., None, None]),
+            "layer": cells.of(layer),
+            "head": cells.of(head),
+            "key": cells.of(key),
+            "weight": cells.of(grid),
+        }
+        return {"attention_weights": columns}
+
+
+def _to_width(
+    weights: Float[Tensor, "batch heads some few"], keys: int
+) -> Float[Tensor, "batch heads some keys"]:
+    """Append the later keys that a part of the rows leaves out."""
+    return torch.nn.functional.pad(weights, (0, keys - weights.shape[-1]))
+
+
+def refuse_many(one: Encoded, heads: int) -> None:
+    """Refuse a prompt with too many weights to keep.
+
+    Raises:
+        ElimError: There are more than ``MOST_WEIGHTS``.
+    """
+    count = heads * sum(position + 1 for position in one.positions)
+    if count > MOST_WEIGHTS:
+        raise ElimError(
+            f"`attention_of`: {heads} heads at {len(one.positions):,} positions have {count:,} weights,"
+            f" more than {MOST_WEIGHTS:,}",
+            "ask for fewer heads, or probe fewer positions with `position`",
+        )

@@ -144,6 +144,7 @@ class _Output:
     """The model's own output at some rows, with what every comparison with it needs."""
 
     def __init__(self, logprobs: Float[Tensor, "rows vocab"]) -> None:
+        logprobs = logprobs.double()  # near the last layer the divergence is a small difference of large sums
         self.probs = logprobs.exp()
         self.top = logprobs.argmax(-1)
         self.negative_entropy = _dot(self.probs, logprobs)
@@ -151,9 +152,10 @@ class _Output:
     def compare(self, logits: Float[Tensor, "rows vocab"]) -> Tensor:
         """Sum KL(output || reading) (nats) and agreement over the rows, float64 on the CPU."""
         # KL = sum p log p - sum p z + logsumexp(z), without a copy of the size of the vocabulary
+        logits = logits.double()
         cross = logits.logsumexp(-1) - _dot(self.probs, logits)
         divergence = (self.negative_entropy + cross).clamp(min=0.0)  # rounding may leave it just below 0
-        return torch.stack([divergence.double().sum(), (logits.argmax(-1) == self.top).double().sum()]).cpu()
+        return torch.stack([divergence.sum(), (logits.argmax(-1) == self.top).double().sum()]).cpu()
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 Table ``mechanisms``. The row of layer l describes the residual that enters block l, and what the block does
 to it. Sources: massive activations as value and ratio, Sun et al. 2024 (arXiv 2402.17762: above 100 and about
-1,000 times the median); dropping neurons up to a relative error of the output, after CETT of Luo et al. 2024
-(arXiv 2411.02335). Head cancellation with its orthogonal null, top-channel share (crowding), closed-gate and
+1,000 times the median of the whole hidden state); dropping neurons up to a relative error of the output,
+after CETT of Luo et al. 2024 (arXiv 2411.02335). Head cancellation with its orthogonal null, top-channel share (crowding), closed-gate and
 below-threshold fractions are elimtool's own definitions; the participation ratio is the inverse Herfindahl
 index of the squared activations.
 """
@@ -43,12 +43,13 @@ class _WaitingBlock(NamedTuple):
 class Mechanisms(Metric):
     """Reduces the parts of each block to a row of numbers, layer by layer."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"block"})
+    needs: ClassVar[frozenset[str]] = frozenset({"block", "typical"})
     tables: ClassVar[tuple[str, ...]] = ("mechanisms",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
         super().__init__(batch, settings)
         self.before: Tensor | None = None
+        self.typical: Tensor | None = None
         self.layers: list[int] = []
         self.flaws: list[Callable[[], str | None] | None] = []
         self.waiting: list[_WaitingBlock] = []
@@ -57,13 +58,19 @@ class Mechanisms(Metric):
     def observe(self, view: LayerView) -> None:
         """Keep one block; several are reduced at once."""
         after = wide(self.batch.real(view.residual))
-        if view.block is not None and self.before is not None:
+        if view.block is not None and self.before is not None and self.typical is not None:
             self.layers.append(view.layer)
             self.flaws.append(view.block.flaw)
-            shown = {"before": self.before, "after": after, **self._shown(view.block)}
+            shown = {
+                "before": self.before,
+                "after": after,
+                "typical": self.typical,
+                **self._shown(view.block),
+            }
             gains = tuple(None if norm is None else norm.fixed for norm in view.block.norms)
             self._wait(_WaitingBlock(shown, gains, None if view.block.mlp is None else view.block.mlp.weight))
         self.before = after
+        self.typical = None if view.typical is None else view.typical[self.batch.rows[0]]
 
     def _shown(self, block: Block) -> dict[str, Tensor]:
         """Select the parts of a block to reduce later."""
@@ -144,7 +151,9 @@ def _reduced(given: dict[str, Tensor], blocks: Sequence[_WaitingBlock]) -> dict[
     """Return columns by name, [blocks, rows], from the stacked parts of the blocks."""
     gains = [one.gains for one in blocks]
     centred = torch.tensor([first is not None and first.centred for first, _ in gains])
-    found = stream(given["before"], given["after"], centred.to(given["before"].device)[:, None])
+    found = stream(
+        given["before"], given["after"], given["typical"], centred.to(given["before"].device)[:, None]
+    )
     for number, some in enumerate(zip(*gains, strict=True), 1):
         if f"in{number}" in given:
             known = [gain for gain in some if gain is not None]
@@ -165,17 +174,21 @@ def _reduced(given: dict[str, Tensor], blocks: Sequence[_WaitingBlock]) -> dict[
 
 
 def stream(
-    before: Float[Tensor, "*rows width"], after: Float[Tensor, "*rows width"], centred: Bool[Tensor, "*some"]
+    before: Float[Tensor, "*rows width"],
+    after: Float[Tensor, "*rows width"],
+    typical: Float[Tensor, "*rows"],
+    centred: Bool[Tensor, "*some"],
 ) -> dict[str, PerRow]:
     """Measure how crowded the entering residual is, and how the block turns and stretches it.
 
     Args:
         before: The residual that enters the block.
         after: The residual that leaves it.
+        typical: Median absolute value of the entering residuals of the whole prompt.
         centred: Whether the block's norm subtracts the mean first; may be broadcast.
 
     Returns:
-        Columns by name; NaN where the residual (or its median) is 0.
+        Columns by name; NaN where the residual (or the median) is 0.
     """
     size = before.abs()
     largest, channel = size.max(-1)
@@ -184,13 +197,12 @@ def stream(
     share = energy.amax(-1) / energy.sum(-1)
     update = after - before
     lengths = [torch.linalg.vector_norm(one, dim=-1) for one in (before, after, update)]
-    median = size.median(-1).values
     return {
         "top_channel_share": share,
         "top_channel_db": 10 * torch.log10((1 - share).clamp(min=0)),
         "max_abs": largest,
         "max_channel": channel.to(largest.dtype),
-        "max_ratio": (largest / median).where(median > 0, torch.nan),
+        "max_ratio": (largest / typical).where(typical > 0, torch.nan),
         "update_ratio": (lengths[2] / lengths[0]).where(lengths[0] > 0, torch.nan),
         # rounding can push a cosine past 1
         "residual_cos": ((before * after).sum(-1) / (lengths[0] * lengths[1])).clamp(-1, 1),

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -154,7 +155,7 @@ def captured(
         blocks: The bridge's blocks.
         readers: Their readers, where ``needs`` has ``block``; else empty.
         batch: The batch that runs.
-        needs: ``attention``, ``block``, ``context``.
+        needs: ``attention``, ``block``, ``context``, ``typical``.
         emit: Called for layer -1 (the embedding), then for each block.
         native: Runs the model without the bridge's own attention; ``None`` forms every attention weight.
     """
@@ -169,7 +170,8 @@ def captured(
         context = residual if "context" in needs and index == len(blocks) - 1 else None
         attention, visible = seen.pop("attention", None), seen.pop("visible", None)
         formed = forms.pop() if forms else None
-        emit(LayerView(index, batch, rows, attention, visible, block, context, formed))
+        typical = _typical(residual, batch) if "typical" in needs else None
+        emit(LayerView(index, batch, rows, attention, visible, block, context, formed, typical))
 
     forms: list[AttentionRows] = []
 
@@ -198,6 +200,15 @@ def captured(
                 reader.attach(taps, batch)
             taps.out_of(block, lambda out, i=index, r=reader: layer(i, out, r))  # type: ignore[misc]
         yield
+
+
+def _typical(residual: Tensor, batch: Batch) -> Tensor:
+    """Return the median absolute value of each prompt's residuals, all its tokens and channels: [batch]."""
+    sizes = wide(residual.detach()).abs().cpu().numpy()
+    found = [
+        np.median(one[: len(encoded.token_ids)]) for one, encoded in zip(sizes, batch.encoded, strict=True)
+    ]
+    return torch.tensor(found, dtype=torch.float32, device=residual.device)
 
 
 def _watch_pattern(taps: Taps, attention: Any, batch: Batch, seen: dict[str, Tensor]) -> None:

@@ -150,7 +150,8 @@ class Model:
 
         Args:
             batch: Encoded prompts, on this model's device.
-            needs: Activations to show beside the residual stream: ``attention``, ``block``, ``context``.
+            needs: Activations to show beside the residual stream: ``attention``, ``block``, ``context``,
+                ``typical``.
             observe: Called for layer -1 (the embedding), then 0 .. n_layers - 1.
 
         Raises:

@@ -212,6 +212,7 @@ class LayerView:
         context: The residual stream at every position, probed or not; for the last layer only.
         rows: Forms attention weights, however many; ``None`` where the layer itself formed them. Keep it
             instead of the weights where these take more memory than queries and keys.
+        typical: Median absolute value of the residual stream over all tokens and channels of each prompt.
     """
 
     layer: int
@@ -222,6 +223,7 @@ class LayerView:
     block: Block | None = None
     context: Float[Tensor, "batch keys width"] | None = None
     rows: FormedAttention | None = None
+    typical: Float[Tensor, " batch"] | None = None
 
     def attention_parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some keys"]]]:
         """Yield slices of probes with their attention weights; nothing for a layer without attention.

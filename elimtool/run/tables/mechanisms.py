@@ -61,9 +61,10 @@ _STREAM = (
     Column(
         "max_ratio",
         FLOAT,
-        "max_abs over the median absolute value of the same residual.",
+        "max_abs over the median absolute value of all residuals of the prompt that enter the block. In runs"
+        " of schema version 1 the median is of this residual alone.",
         unit="ratio",
-        range=">= 1",
+        range=">= 0",
         null_when="the median is 0",
     ),
     Column(
@@ -138,8 +139,8 @@ _MLP = (
     ),
     share(
         "cett_sparsity",
-        "Share of neurons that can be dropped, those that write least first, before the MLP's output (without"
-        " bias) changes by more than 0.2 of its length.",
+        "At least this share of neurons can be dropped, those that write least first, before the MLP's output"
+        " (without bias) changes by more than 0.2 of its length.",
         null_when="the MLP's neurons cannot be seen, its output is 0, or single heads were not measured"
         " (the default where every position is probed)",
     ),

@@ -3,9 +3,9 @@
 Table ``mechanisms``. The row of layer l describes the residual that enters block l, and what the block does
 to it. Sources: massive activations as value and ratio, Sun et al. 2024 (arXiv 2402.17762: above 100 and about
 1,000 times the median of the whole hidden state); dropping neurons up to a relative error of the output,
-after CETT of Luo et al. 2024 (arXiv 2411.02335). Head cancellation with its orthogonal null, top-channel share
-(crowding), closed-gate and below-threshold fractions are elimtool's own definitions; the participation ratio
-is the inverse Herfindahl index of the squared activations.
+after CETT of Luo et al. 2024 (arXiv 2411.02335). Head cancellation with its orthogonal null, top-channel
+share (crowding), closed-gate and below-threshold fractions are elimtool's own definitions; the participation
+ratio is the inverse Herfindahl index of the squared activations.
 """
 
 from __future__ import annotations

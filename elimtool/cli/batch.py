@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -201,8 +201,9 @@ def _engine(source: ModelSource, measured: TraceOptions, options: BatchOptions, 
 
 
 def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> None:
-    """Print the directory on stdout, counts and sizes on stderr."""
+    """Print the directory on stdout; counts, sizes and what was found on stderr."""
     size = standing.summed("size")
+    found = _results(out)
     if as_json:
         output.json(
             {
@@ -213,6 +214,7 @@ def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> 
                 "padding": standing.padding,
                 "rows": standing.summed("rows"),
                 "bytes": size,
+                **found,
             }
         )
     else:
@@ -221,7 +223,7 @@ def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> 
         output.note("no shard of the file belongs to this --shard")
     elif standing.resumed == standing.prompts:
         output.note("the run was finished before: nothing was left to do")
-    failed = f", {standing.errors:,} failed (see table prompts)" if standing.errors else ""
+    failed = f", {standing.errors:,} failed" if standing.errors else ""
     output.note(f"{standing.prompts:,} prompts{failed}; {standing.padding:.1%} of token slots were padding")
     if met := sum(standing.summed("defects").values()):
         output.note(f"defects of elimtool met: {met:,}; the tracebacks are also in {out}/.batch/shard-*.json")
@@ -230,3 +232,28 @@ def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> 
     each = sorted(((total / standing.prompts, name) for name, total in size.items()), reverse=True)
     shown = ", ".join(f"{name} {share / 1000:.1f}" for share, name in each)
     output.note(f"{sum(size.values()) / standing.prompts / 1000:.1f} kB a prompt on disk: {shown}")
+    if not found:
+        return
+    from elimtool.report.batch import batch_lines
+    from elimtool.report.screen import Screen
+
+    errors = output.errors
+    for line in batch_lines(found, standing.errors, Screen(errors.width, errors.encoding)):
+        output.note(line)
+    output.note(f"next: {found['next']}")
+
+
+def _results(out: Path) -> dict[str, Any]:
+    """What the batch found; nothing while slices of it are to be joined."""
+    import shlex
+
+    from elimtool.analysis.batch import batch_results
+    from elimtool.run import open_run
+    from elimtool.run.layout import MANIFEST
+
+    if not (out / MANIFEST).is_file():
+        return {}
+    finished = open_run(out)
+    if "prompts" not in finished.tables:  # a slice without a shard
+        return {}
+    return {**batch_results(finished), "next": shlex.join(["elimtool", "report", str(out)])}

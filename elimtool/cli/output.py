@@ -24,10 +24,12 @@ class Output:
 
     Args:
         quiet: Whether to leave out progress and notes.
+        every: Seconds between two lines of progress where standard error is not a terminal.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, every: float = 15.0) -> None:
         self.quiet = quiet
+        self._every = every
 
     @property
     def console(self) -> Console:
@@ -89,16 +91,23 @@ class Output:
     def progress(self, first: str) -> Iterator[Any]:
         """Show on stderr what the command is waiting for; yields a function that changes the line.
 
-        On a terminal it is a spinner that disappears; elsewhere, and with ``quiet``, nothing is printed.
+        On a terminal it is a spinner that disappears; elsewhere a line every 15 seconds, so that a
+        command which is soon done prints none. With ``quiet``, nothing is printed.
         """
-        errors = self.errors
-        if self.quiet or not errors.is_terminal:
-            yield lambda _line: None
-            return
-        from rich.markup import escape
+        from elimtool.cli.progress import Waiting, repeated
 
-        with errors.status(escape(first)) as status:
-            yield lambda line: status.update(escape(line))
+        errors = self.errors
+        waiting = Waiting(first)
+        if self.quiet:
+            yield lambda _line: None
+        elif errors.is_terminal:
+            from rich.markup import escape
+
+            with errors.status(escape(first)) as status:
+                yield lambda line: status.update(escape(waiting.tell(line)))
+        else:
+            with repeated(self._every, lambda: self.note(waiting.now())):
+                yield waiting.tell
 
     @property
     def errors(self) -> Console:

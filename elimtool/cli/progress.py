@@ -1,9 +1,11 @@
-"""Show the progress of a batch on stderr: a bar on a terminal, elsewhere a line every ten seconds."""
+"""Say how far a command is and how long it will take, on a terminal and off it."""
 
 from __future__ import annotations
 
+import re
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,72 @@ if TYPE_CHECKING:
 
 EVERY = 10.0
 """Seconds between two plain lines."""
+
+
+SHARE = re.compile(r"(.*?)\b(\d+) %$|(.*?)\b(\d+) of (\d+)\b.*")
+"""A line that says how much is done: ``fitting: 30 %``, ``attributing: 1 of 3 methods done``."""
+
+
+class Waiting:
+    """What a command waits for, with the time that is left where the line says how much is done.
+
+    Args:
+        line: What it waits for first.
+        clock: Returns the time in seconds.
+    """
+
+    def __init__(self, line: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._line = line
+        self._what = ""
+        self._began = self._changed = clock()
+        self._first = self._share = 0.0
+
+    def tell(self, line: str) -> str:
+        """Take a new line, and return it with the time left."""
+        what, share = _done(line)
+        if what != self._what or share is None:
+            self._what, self._began, self._first = what, self._clock(), share or 0.0
+        self._line, self._share, self._changed = line, share or 0.0, self._clock()
+        return self.now()
+
+    def now(self) -> str:
+        """Return the line as it stands, with the time left."""
+        gained = self._share - self._first
+        if gained <= 0 or self._share >= 1:
+            return self._line
+        since = self._clock() - self._changed
+        left = (1 - self._share) * (self._changed - self._began) / gained - since
+        return f"{self._line}, {duration(left)} to go" if left > 0 else self._line
+
+
+def _done(line: str) -> tuple[str, float | None]:
+    """Split a line into what is done and the share of it, 0 .. 1; None where it tells no share."""
+    found = SHARE.fullmatch(line)
+    if found is None:
+        return line, None
+    what, percent, noun, done, total = found.groups()
+    if percent is not None:
+        return what, int(percent) / 100
+    return noun, int(done) / int(total) if int(total) else None
+
+
+@contextmanager
+def repeated(seconds: float, call: Callable[[], None]) -> Iterator[None]:
+    """Call a function again and again, from another thread, while the block runs."""
+    done = threading.Event()
+
+    def repeat() -> None:
+        while not done.wait(seconds):
+            call()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 class Pace:

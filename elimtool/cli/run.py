@@ -1,16 +1,23 @@
-"""``elimtool run``: show how far a run is, and join the slices of a job array."""
+"""``elimtool run``: show how far a run is and what it holds, and join the slices of a job array."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from elimtool.cli import options as shared
 from elimtool.cli.output import Output
+from elimtool.errors import ElimError
 
-app = typer.Typer(help="Show the progress of a run, or join the slices of one.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from elimtool.run import Run
+    from elimtool.run.rows import Selected
+
+app = typer.Typer(
+    help="Show how far a run is and what it holds, or join the slices of one.", no_args_is_help=True
+)
 
 
 @app.command("status")
@@ -76,6 +83,77 @@ def _print(output: Output, found: dict[str, Any]) -> None:
         )
     if found["state"] == "interrupted":
         output.line("run the same command again to go on")
+
+
+@app.command("show")
+def show(
+    directory: Annotated[Path, typer.Argument(help="Directory of a run.", metavar="DIR")],
+    table: Annotated[
+        str | None, typer.Argument(help="Table to print. Without: which there are.", metavar="TABLE")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        shared.option(
+            "--where",
+            metavar="CONDITION",
+            help="Print only rows such as outcome=survived, final_rank>10 or cut_chain=null; repeatable, all"
+            " must hold.",
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        shared.option("--columns", metavar="NAMES", help="Print these columns, such as target,final_rank."),
+    ] = None,
+    limit: Annotated[
+        int, shared.option("--limit", metavar="N", help="Print at most N rows; 0 for all.")
+    ] = 20,
+    as_json: shared.Json = False,
+) -> None:
+    """Print rows of a run's table, or the tables that it has."""
+    from elimtool.run import open_run
+
+    if limit < 0:
+        raise ElimError(f"`limit` must be a number of rows from 0, got {limit}")
+    run = open_run(directory)
+    if table is None:
+        if where or columns:
+            raise ElimError("`where` and `columns` go with a table", f"name one: {', '.join(run.tables)}")
+        _tables(Output(), run, as_json)
+        return
+    from elimtool.run.rows import select_rows
+
+    names = [name.strip() for one in columns or () for name in one.split(",")] or None
+    found = select_rows(run, table, where=where or (), columns=names, limit=limit or None)
+    _rows(Output(), found, as_json, names is not None)
+
+
+def _tables(output: Output, run: Run, as_json: bool) -> None:
+    """Print the tables of a run with what a row of each stands for."""
+    from elimtool.run.schema import TABLES
+
+    counts = {name: run.manifest.counts.get(name, 0) for name in run.tables}
+    if as_json:
+        output.json(counts)
+        return
+    width = max(map(len, counts), default=0)
+    for name, count in counts.items():
+        grain = TABLES[name].row if name in TABLES else ""
+        output.line(f"{name:{width}}  {count:>11,} rows  {grain}".rstrip())
+
+
+def _rows(output: Output, found: Selected, as_json: bool, every_column: bool) -> None:
+    if as_json:
+        from elimtool.run.parts import json_rows
+
+        rows = json_rows(found.rows)
+        output.json({"rows": rows, "n_selected": found.n_selected, "n_rows": found.n_rows})
+        return
+    from elimtool.report.rows import row_lines
+    from elimtool.report.screen import Screen
+
+    console = output.console
+    for line in row_lines(found, Screen(console.width, console.encoding), every_column):
+        output.line(line.plain)
 
 
 @app.command("merge")

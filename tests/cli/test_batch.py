@@ -88,7 +88,7 @@ def test_records_that_become_rows(elimtool: Command, tmp_path: Path) -> None:
     for (case, (_, message)), found in zip(ROWS.items(), rows["error_message"][1:], strict=True):
         assert message in found, case
     assert [f"a.jsonl:{line}:" in found for line, found in enumerate(rows["error_message"][1:4], start=2)]
-    assert f"{len(ROWS)} failed (see table prompts)" in done.err
+    assert f"{len(ROWS)} failed" in done.err
 
 
 def test_byte_order_mark_and_carriage_returns_are_no_trouble(elimtool: Command, tmp_path: Path) -> None:
@@ -214,3 +214,60 @@ def test_interventions_are_done_to_every_prompt(elimtool: Command, tmp_path: Pat
     assert run.table("effects")["intervention"].unique().tolist() == ["ablate 1.2 zero"]
     again = elimtool(*asked, "--ablate", "1.3", "--ablate-with", "zero")
     assert again.code == 2 and "interventions" in again.err
+
+
+def test_a_batch_ends_with_what_it_found(elimtool: Command, tmp_path: Path) -> None:
+    records = [{"prompt": "The capital of", "target": "is", "id": f"p{index}"} for index in range(3)]
+    lines = [*map(json.dumps, records), *['{"prompt": ""}'] * 4, '{"prompt": "one two", "target": "of"}']
+    file, out = tmp_path / "a.jsonl", tmp_path / "a run"
+    file.write_text("\n".join(lines))
+    options = ["-o", out, "--tables", "verdicts", "--no-heads", "--lens", "raw"]
+    done = elimtool("batch", file, *options)
+    assert (done.code, done.out) == (6, f"{out}\n")
+    told = " ".join(done.err.split())
+    verdicts = package.open_run(out).table("verdicts")
+    for outcome, count in verdicts["outcome"].value_counts().items():
+        assert f"{outcome.replace('_', ' ')} {count} (" in told
+    assert "4 errors, the first 3:" in told and told.count("the prompt is empty") == 3
+    worst = verdicts.sort_values("final_rank", ascending=False, kind="stable").iloc[0]
+    first = done.err[
+        done.err.index("worst prompts, by final rank of the first token followed:") :
+    ].splitlines()[1]
+    assert first.startswith(f'  {worst["prompt_id"]} "') and f"rank {worst['final_rank']}," in " ".join(
+        first.split()
+    )
+    assert done.err.endswith(f"next: elimtool report '{out}'\n")
+    again = elimtool("batch", file, *options, "--json")
+    found = json.loads(again.out)
+    assert found["outcomes"] == verdicts["outcome"].value_counts().to_dict()
+    assert [row["prompt_id"] for row in found["first_errors"]] == ["<line 4>", "<line 5>", "<line 6>"]
+    assert found["worst"][0]["prompt_id"] == worst["prompt_id"] and found["next"].startswith(
+        "elimtool report"
+    )
+
+
+def test_run_show_prints_rows(elimtool: Command, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert elimtool("trace", "The capital of", "-t", "is", "-t", "of", "-q", "-o", out).code == 0
+    assert "verdicts" in elimtool("run", "show", out).out
+    lens = package.open_run(out).table("lens")
+    some = lens[(lens["layer"] > 1) & (lens["target"] == lens["target"].iloc[-1])]
+    chosen = (
+        "--where",
+        "layer>1",
+        "--where",
+        f"target='{lens['target'].iloc[-1]}'",
+        "--columns",
+        "layer,rank",
+    )
+    lines = elimtool("run", "show", out, "lens", *chosen).out.splitlines()
+    assert lines[0].split() == ["layer", "rank"]
+    assert [line.split() for line in lines[1:-1]] == some[["layer", "rank"]].astype(str).values.tolist()
+    assert lines[-1] == f"{len(some)} rows of {len(lens)} in the table"
+    assert "1 of 2 rows of" in elimtool("run", "show", out, "lens", *chosen, "--limit", "1").out
+    found = json.loads(elimtool("run", "show", out, "lens", *chosen, "--json").out)
+    assert found["n_selected"] == len(some) and list(found["rows"][0]) == ["layer", "rank"]
+    refused = elimtool("run", "show", out, "lens", "--where", "layr=1")
+    assert refused.code == 2 and "did you mean 'layer'" in refused.err
+    assert elimtool("run", "show", out, "--where", "layer=1").code == 2
+    assert "--limit must be" in elimtool("run", "show", out, "lens", "--limit", "-1").err

@@ -1,0 +1,67 @@
+"""Sum up a finished batch: outcomes by count, the first errors, the prompts that came out worst."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from elimtool.files.rows import Rows
+from elimtool.run.reader import Run
+from elimtool.run.rows import select_rows
+
+ERRORS = 3
+WORST = 5
+TEXT = 200
+"""Characters that are kept of a prompt's text."""
+JUDGED = ("prompt_id", "position", "target", "outcome", "final_rank", "final_prob")
+
+
+def batch_results(run: Run) -> dict[str, Any]:
+    """Gather what a batch found, as JSON's own types.
+
+    Args:
+        run: A finished run on disk.
+
+    Returns:
+        ``outcomes``, targets and positions counted by outcome, the most frequent first; ``first_errors``, id
+        and message of the first prompts that failed; ``worst``, the prompts whose first followed token has
+        the largest final rank at the last probed position, of equal ranks the least probable first. Without
+        the table ``verdicts`` the first and the last are empty.
+    """
+    errors = select_rows(
+        run, "prompts", where=["status=error"], columns=["prompt_id", "error_message"], limit=ERRORS
+    )
+    found: dict[str, Any] = {"outcomes": {}, "first_errors": errors.rows.to_pylist(), "worst": []}
+    if "verdicts" not in run.tables:
+        return found
+    judged = select_rows(run, "verdicts", where=["intervention=null"], columns=JUDGED).rows
+    counts = pc.value_counts(judged.column("outcome")).to_pylist()
+    counts.sort(key=lambda one: (-one["counts"], one["values"]))
+    worst = [{**row, "text": _text(run, row["prompt_id"])} for row in _worst(judged)]
+    return found | {"outcomes": {one["values"]: one["counts"] for one in counts}, "worst": worst}
+
+
+def _text(run: Run, prompt_id: str) -> str | None:
+    """The beginning of a prompt's text."""
+    rows = select_rows(run, "prompts", where=[f"prompt_id='{prompt_id}'"], columns=["text"], limit=1).rows
+    text = rows.column("text")[0].as_py()
+    return None if text is None else str(text)[:TEXT]
+
+
+def _worst(judged: Any) -> Rows:
+    if not judged.num_rows:
+        return []
+    prompts = judged.column("prompt_id").combine_chunks().dictionary_encode().indices
+    codes = prompts.to_numpy(zero_copy_only=False)
+    positions = judged.column("position").to_numpy()
+    # rows are in order of prompt, position and target: a prompt's last position is the last of its blocks
+    starts = np.flatnonzero(np.diff(codes, prepend=-1) | np.diff(positions, prepend=-1))
+    first = judged.take(starts[np.flatnonzero(np.diff(codes[starts], append=-1))])
+    ranks, probs = (first.column(name).to_numpy() for name in ("final_rank", "final_prob"))
+    order = np.lexsort((probs, -ranks))[:WORST]
+    rows: Rows = (
+        first.select(["prompt_id", "target", "outcome", "final_rank", "final_prob"]).take(order).to_pylist()
+    )
+    return rows

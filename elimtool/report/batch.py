@@ -1,0 +1,51 @@
+"""Print what a batch found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from elimtool.analysis.closing import spell_prob
+from elimtool.files.rows import Row
+from elimtool.report.screen import Screen
+
+NAME = 24
+MESSAGE = 240
+TEXT = 40
+
+
+def batch_lines(found: dict[str, Any], n_errors: int, screen: Screen) -> list[str]:
+    """Write the results of ``elimtool.analysis.batch.batch_results``, without the command to try next."""
+    lines: list[str] = []
+    if found["outcomes"]:
+        total = sum(found["outcomes"].values())
+        told = ", ".join(
+            f"{name.replace('_', ' ')} {count:,} ({count / total:.0%})"
+            for name, count in found["outcomes"].items()
+        )
+        lines += _wrapped(f"{total:,} verdict{'' if total == 1 else 's'}: {told}", screen)
+    if found["first_errors"]:
+        shown = len(found["first_errors"])
+        count = f"{n_errors:,} error{'' if n_errors == 1 else 's'}"
+        lines.append(f"{count}, the first {shown}:" if n_errors > shown else f"{count}:")
+        for row in found["first_errors"]:
+            message = screen.shorten(screen.visible(row["error_message"] or ""), MESSAGE)
+            lines += _wrapped(f"{screen.visible(row['prompt_id'])}: {message}", screen, 2)
+    worst = found["worst"]
+    if len(worst) > 1:
+        alike = all(row["final_rank"] == 1 for row in worst)
+        measure = "least probable first choice" if alike else "final rank of the first token followed"
+        lines.append(f"worst prompts, by {measure}:")
+        for row in worst:
+            lines += _wrapped(_fate(row, screen), screen, 2)
+    return lines
+
+
+def _fate(row: Row, screen: Screen) -> str:
+    target, outcome = screen.quoted(row["target"], NAME), row["outcome"].replace("_", " ")
+    place = f"rank {row['final_rank']:,}, p {spell_prob(row['final_prob'])}"
+    text = screen.shorten(screen.spaced(row["text"] or ""), TEXT)
+    return f'{screen.visible(row["prompt_id"])} "{text}": {target} {place}, {outcome}'
+
+
+def _wrapped(text: str, screen: Screen, indent: int = 0) -> list[str]:
+    return [line.plain for line in screen.wrap(text, indent=indent, hang=2)]

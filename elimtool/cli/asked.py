@@ -28,6 +28,14 @@ Chat = Annotated[
     bool, switch("--chat", help="Take the prompt as a user's message and render the chat template.")
 ]
 System = Annotated[str | None, option("--system", help="System message before it; implies --chat.")]
+Prefill = Annotated[
+    str | None,
+    option(
+        "--prefill",
+        help="Beginning of the answer, which the model continues: in a chat the assistant's message, left"
+        " open; a text is put behind the prompt as it is.",
+    ),
+]
 
 
 def prompt_text(prompt: str | None, file: Path | None) -> str:
@@ -48,12 +56,18 @@ def prompt_text(prompt: str | None, file: Path | None) -> str:
 
 
 def prompt_of(
-    text: str, chat: bool, system: str | None, target: Sequence[str], foil: Sequence[str], span: Sequence[str]
+    text: str,
+    chat: bool,
+    system: str | None,
+    target: Sequence[str],
+    foil: Sequence[str],
+    span: Sequence[str],
+    prefill: str | None = None,
 ) -> Prompt:
     """Make a prompt of a text, or of a user's message and an optional system message, and of what to follow.
 
     Raises:
-        ElimError: The text is empty, or a span is not NAME=TEXT.
+        ElimError: The text or the prefill is empty, or a span is not NAME=TEXT.
     """
     from elimtool.prompts.prompt import Message, Prompt, SpanRequest
 
@@ -65,6 +79,8 @@ def prompt_of(
         "spans": tuple(SpanRequest.parse(one) for one in span),
     }
     if not chat and system is None:
-        return Prompt(text=text, **follow)  # type: ignore[arg-type]
-    first = (Message("system", system),) if system is not None else ()
-    return Prompt(messages=(*first, Message("user", text)), **follow)  # type: ignore[arg-type]
+        made = Prompt(text=text, **follow)  # type: ignore[arg-type]
+    else:
+        first = (Message("system", system),) if system is not None else ()
+        made = Prompt(messages=(*first, Message("user", text)), **follow)  # type: ignore[arg-type]
+    return made if prefill is None else made.with_prefill(prefill)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elimtool.cli import options as shared
-from elimtool.cli.asked import Chat, PromptFile, PromptText, System, prompt_of, prompt_text
+from elimtool.cli.asked import Chat, Prefill, PromptFile, PromptText, System, prompt_of, prompt_text
 from elimtool.cli.blocks import spread
 from elimtool.errors import ElimError, Exit
 from elimtool.prompts.position import parse_position
@@ -34,6 +34,7 @@ def attribute(
     ] = None,
     chat: Chat = False,
     system: System = None,
+    prefill: Prefill = None,
     target: Annotated[
         list[str] | None,
         shared.option(
@@ -91,7 +92,7 @@ def attribute(
         shared.option(
             "--position",
             metavar="WHICH",
-            help="Token whose prediction is attributed: last, or an index from 0.",
+            help="Token whose prediction is attributed: last, or an index from 0 (-1 is the last).",
             env="POSITION",
         ),
     ] = "last",
@@ -107,9 +108,11 @@ def attribute(
     """Say which part of a prompt did it: what each part adds to a target, by several methods side by side."""
     if prompts is None:
         text = prompt_text(prompt, file)
-        asked = [prompt_of(text, chat, system, target or (), foil or (), span or ())]
+        asked = [prompt_of(text, chat, system, target or (), foil or (), span or (), prefill)]
     else:
-        refuse_beside_file(prompt=prompt, file=file, chat=chat or None, system=system, span=span)
+        refuse_beside_file(
+            prompt=prompt, file=file, chat=chat or None, system=system, prefill=prefill, span=span
+        )
         from elimtool.prompts.file import read_prompts
 
         asked, unread = read_prompts(prompts)

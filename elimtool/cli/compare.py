@@ -109,7 +109,7 @@ def compare(
         tuple(sides or ()), tuple(prompt or ()), models, tuple(dtype or ()), tuple(read.samplers or ())
     )
     form = form_of(asked, given)
-    position: Any = parse_position(read.position, several=False)
+    position: Any = parse_position(read.position, several=False, measured=True)
     if out is not None:
         from elimtool.run.comparison import FORM
         from elimtool.run.writer import check_directory

@@ -170,7 +170,7 @@ class ReadOptions:
         option(
             "--position",
             metavar="WHICH",
-            help="Token to probe: last, all, or an index from 0.",
+            help="Tokens to probe: last, all, an index from 0 (-1 is the last), or a list such as 4,7-9.",
             env="POSITION",
         ),
     ] = "last"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from elimtool.cli import options as shared
-from elimtool.cli.asked import Chat, PromptFile, PromptText, System, prompt_of, prompt_text
+from elimtool.cli.asked import Chat, Prefill, PromptFile, PromptText, System, prompt_of, prompt_text
 from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions, SaveActivations
 from elimtool.cli.typed import typed
@@ -36,6 +36,7 @@ def trace(
     file: PromptFile = None,
     chat: Chat = False,
     system: System = None,
+    prefill: Prefill = None,
     target: shared.Target = None,
     foil: shared.Foil = None,
     span: Annotated[
@@ -56,7 +57,7 @@ def trace(
     """Trace one prompt: what the model would write, and where and by what your targets were eliminated."""
     _refuse_silent_detail(verbose, printed, saved.out)
     text = prompt_text(prompt, file)
-    asked = prompt_of(text, chat, system, target or (), foil or (), span or ())
+    asked = prompt_of(text, chat, system, target or (), foil or (), span or (), prefill)
     changes = changed.made(measured.seed)
     wanted = measured.made(tables=_told(measured.named), interventions=changes, confirm=confirm)
     saved.check()

@@ -1,4 +1,7 @@
-"""Choose the tokens to follow at each probed row: the user's targets and foils, or the model's leaders."""
+"""Choose the tokens to follow at each probed row: the user's targets and foils, or the model's leaders.
+
+Where the answer is known (a prefill, or what the model wrote), its token there is followed too.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,8 @@ def follow(
     for prompt, probe, best in places:
         one = batch.encoded[prompt]
         key = one.prompt_id, one.positions[probe]
-        chosen.append(one.targets or known.setdefault(key, _as_targets(model, best)))
+        followed = one.targets or known.setdefault(key, _as_targets(model, best))
+        chosen.append(_with_answer(model, followed, one.follows(one.positions[probe])))
     width = max(len(targets) for targets in chosen)
 
     def grid(of: Callable[[Target], Any], none: Any) -> Tensor:
@@ -80,6 +84,13 @@ def _leaders(final: Float[Tensor, "rows vocab"], top: Int[Tensor, "layers rows"]
 def _as_targets(model: Model, ids: Sequence[int]) -> tuple[Target, ...]:
     texts = model.tokenizer.texts(ids)
     return tuple(Target.single(text, token) for text, token in zip(texts, ids, strict=True))
+
+
+def _with_answer(model: Model, followed: tuple[Target, ...], token: int | None) -> tuple[Target, ...]:
+    """Follow the token of the answer too, unless it is followed already."""
+    if token is None or any(one.token_id == token for one in followed):
+        return followed
+    return (*followed, *_as_targets(model, [token]))
 
 
 def _remainders(

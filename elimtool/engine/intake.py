@@ -50,14 +50,18 @@ def fingerprint(asked: Sequence[Prompt]) -> str:
     return digest.hexdigest()
 
 
-def encode(model: Model, prompt: Prompt, options: TraceOptions) -> Encoded:
-    """Tokenise a prompt under the options of a run.
+def encode(model: Model, prompt: Prompt, options: TraceOptions, written: tuple[int, ...] = ()) -> Encoded:
+    """Tokenise a prompt under the options of a run, and what the model wrote after it.
 
     Raises:
         ElimError: The prompt cannot be used, or an intervention does not fit it.
     """
     one = model.encode(
-        prompt, position=options.position, sinks=options.sinks, target_space=options.target_space
+        prompt,
+        position=options.position,
+        sinks=options.sinks,
+        target_space=options.target_space,
+        written=written,
     )
     refuse_many(one, len(options.chosen_heads))
     for intervention in options.interventions:

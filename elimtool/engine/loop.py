@@ -23,7 +23,6 @@ from elimtool.engine.follow import Leaders
 from elimtool.engine.forward import Extra, run_batch
 from elimtool.engine.records import arrow_table
 from elimtool.engine.session import Session
-from elimtool.engine.walk import walk_tables
 from elimtool.model.memory import out_of_memory
 from elimtool.model.view import Encoded
 from elimtool.run.schema import ONE_PASS, TABLES
@@ -46,10 +45,8 @@ def measure_together(session: Session, some: Sequence[Encoded], extra: Sequence[
     tables = dict(run_batch(session.model, some, session.settings, session.lens, leaders, extra))
     if session.under is not None:
         _append(tables, run_batch(session.under, some, session.settings, session.lens, leaders))
-    options = session.options
-    for one in some if options.generate else ():
-        walked = walk_tables(session.model, one, session.walk_chain, options.generate, options.seed)
-        filled = {name: walked[name] for name in walked if name in session.measured}
+    for one in some:
+        filled = {name: columns for name, columns in session.walked(one).items() if name in session.measured}
         _append(tables, {name: arrow_table(name, columns) for name, columns in filled.items()})
     return tables
 

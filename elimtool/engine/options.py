@@ -20,7 +20,8 @@ class TraceOptions:
     """What to measure and how, for every prompt of a run.
 
     Attributes:
-        position: Query tokens to probe: ``last``, ``all`` or an index from 0.
+        position: Query tokens to probe: ``last``, ``all``, an index from 0 (or from the end, if negative),
+            a list such as ``4,7-9``, or ``written`` and ``written:4,7-9`` for where the model wrote.
         samplers: Sampler chains: preset names, YAML files or inline chains.
         lens: Lens for layers before the last: ``auto`` (the model's fitted lens if there is one, else raw),
             ``raw``, ``ridge``, a file of ``elimtool lens fit`` or a tuned-lens folder.
@@ -30,7 +31,8 @@ class TraceOptions:
             names one of them, or not every position is probed.
         attention_of: Heads, such as ``17.3``, whose attention weights fill ``attention_weights``.
         tables: Tables to fill, see ``elimtool.run.selection``; ``None`` for all.
-        generate: Tokens to generate after each prompt through ``chain``; 0 for no walk.
+        generate: Tokens to generate after each prompt through ``chain``; 0 for no walk, or for as many as
+            ``position`` needs.
         chain: The one of ``samplers`` to generate with; ``None`` for the first.
         seed: Seed of the walk's draws, and of the components that ``confirm`` compares with.
         interventions: Changes made to the model, together, in a second pass over every prompt.
@@ -66,14 +68,14 @@ class TraceOptions:
             raise ElimError(
                 f"`chain` must be one of `samplers`, got '{self.chain}'", nearest(self.chain, self.samplers)
             )
-        if self.generate and not self.samplers:
+        if (self.generate or self.reads_written) and not self.samplers:
             raise ElimError("`generate` needs a sampler chain to draw through", "name one in `samplers`")
         if self.batch_size < 1:
             raise ElimError(f"`batch_size` must be at least 1, got {self.batch_size}")
-        if self.generate and self.interventions:
+        if self.generate and self.interventions and not self.reads_written:
             raise ElimError(
                 f"`generate` cannot be combined with {self.interventions[0]}",
-                "interventions act on the prompt's own pass; trace the written text as a prompt",
+                "interventions act on the prompt's own pass; `position='written'` measures what was written",
             )
         if self.confirm and not (self.single_heads and "verdicts" in self.selection().kept):
             without = "`heads`" if not self.single_heads else "the table verdicts"
@@ -99,10 +101,15 @@ class TraceOptions:
         return select(
             self.tables,
             heads=self.single_heads,
-            walk=self.generate > 0,
+            walk=self.generate > 0 or self.reads_written,
             intervened=bool(self.interventions),
             chosen=bool(self.attention_of),
         )
+
+    @property
+    def reads_written(self) -> bool:
+        """Whether positions among written tokens are probed."""
+        return check_position(self.position).written
 
     @property
     def single_heads(self) -> bool:

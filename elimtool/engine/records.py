@@ -133,6 +133,8 @@ def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> Row:
         "text": one.text,
         "n_tokens": len(one.token_ids),
         "n_appended": one.n_appended,
+        "n_prefill": one.n_prefill,
+        "n_written": one.n_written,
         "token_ids": list(one.token_ids),
         "tokens": list(one.tokens),
         "targets": [target.text for target in one.targets if not target.is_foil],
@@ -168,7 +170,7 @@ def manifest(model: Model, config: Mapping[str, Any], chains: Sequence[Chain], s
         bos=model.tokenizer.bos_policy,
         lens=config.get("lens"),
         sinks=config["sinks"],
-        seed=config["seed"] if any(map(config.get, DRAWN)) else None,
+        seed=config["seed"] if any(map(config.get, DRAWN)) or "written" in str(config["position"]) else None,
         chains=[chain.describe() for chain in chains],
         config=json.loads(json.dumps(config)),  # as a reader of the file will see it: tuples become lists
         started=started,

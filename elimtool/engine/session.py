@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,11 @@ from elimtool.engine.intake import encode, ids_of, refuse_duplicates
 from elimtool.engine.options import TraceOptions
 from elimtool.engine.records import manifest
 from elimtool.engine.reference import ensure_reference
+from elimtool.engine.walk import walk, walk_tables, written_for
 from elimtool.errors import ElimError
 from elimtool.lenses.find import open_lens
 from elimtool.lenses.ridge import RidgeLens
+from elimtool.metrics.columns import Columns
 from elimtool.metrics.metric import Settings
 from elimtool.model.interventions import Component, Patch
 from elimtool.model.model import Model
@@ -67,6 +69,7 @@ class Session:
         unfitted = frozenset() if reference is not None else FITTED
         self.kept = selection.kept - unfitted
         self.measured = selection.measured - unfitted - {ALWAYS}
+        self._walked: dict[str, Mapping[str, Columns]] = {}
         for intervention in options.interventions:
             intervention.check(model)
         for layer, head in options.chosen_heads:
@@ -91,12 +94,32 @@ class Session:
         return self.settings.chains[options.samplers.index(options.chain) if options.chain else 0]
 
     def encode(self, prompt: Prompt) -> Encoded:
-        """Tokenise a prompt and check that the interventions fit it.
+        """Tokenise a prompt, with what the model writes if that is to be read; check the interventions.
 
         Raises:
             ElimError: The prompt cannot be used.
         """
-        return encode(self.model, prompt, self.options)
+        options = self.options
+        found = (
+            written_for(self.model, prompt, options.position, options.generate, self.walk_chain, options.seed)
+            if options.reads_written
+            else None
+        )
+        if found is None:
+            return encode(self.model, prompt, options)
+        plain, steps = found
+        one = encode(self.model, prompt, options, tuple(step.token for step in steps))
+        plain = replace(plain, prompt_id=one.prompt_id)
+        self._walked[one.prompt_id] = walk_tables(self.model, plain, self.walk_chain, steps)
+        return one
+
+    def walked(self, one: Encoded) -> Mapping[str, Columns]:
+        """Return the tables of a prompt's walk, if there is one: made now, or when the prompt was encoded."""
+        options = self.options
+        if options.reads_written or not options.generate:
+            return self._walked.pop(one.prompt_id, {})
+        steps = walk(self.model, one, self.walk_chain, options.generate, options.seed)
+        return walk_tables(self.model, one, self.walk_chain, steps)
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[Encoded | ElimError]:
         """Tokenise prompts; an unusable one raises its error or is replaced by it (``options.errors``).

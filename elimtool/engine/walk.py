@@ -2,12 +2,16 @@
 
 Penalties, DRY and mirostat act on the text that is really generated. Fills the tables ``walk`` (one row a
 step) and ``walk_stages`` (one row a step and stage).
+
+Where a position among written tokens is asked for, the walk comes first, and what it wrote is measured with
+the prompt in one pass.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +23,8 @@ from elimtool.files.rows import Row
 from elimtool.metrics.columns import Columns
 from elimtool.metrics.sampling import notes_of
 from elimtool.model.decode import Decoder
+from elimtool.prompts.position import Position, check_position
+from elimtool.prompts.prompt import Prompt
 from elimtool.samplers import History, Ledger
 
 if TYPE_CHECKING:
@@ -71,6 +77,31 @@ def walk(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int) -> li
         logits = decoder.read([int(token)])
 
 
+def written_for(
+    model: Model, prompt: Prompt, position: Position, tokens: int, chain: Chain, seed: int
+) -> tuple[Encoded, list[Step]] | None:
+    """Write after a prompt what a position among written tokens needs.
+
+    Args:
+        model: The model.
+        prompt: The prompt.
+        position: Where to read. Without ``tokens`` its indices say how many to write, or the prompt's prefill
+            is what was written.
+        tokens: Tokens to generate at most; 0 if it was not said.
+        chain: The chain to draw each token through.
+        seed: Seed of the draws.
+
+    Returns:
+        The prompt alone and its walk; ``None`` where nothing is to be written.
+    """
+    places = check_position(position)
+    wanted = tokens or (0 if prompt.continues else places.needed)
+    if not places.written or not wanted:
+        return None
+    one = model.encode(replace(prompt, targets=(), foils=(), spans=()), position=-1)
+    return one, walk(model, one, chain, wanted, seed)
+
+
 def drawn(probs: Float64[Tensor, "1 vocab"], choice: Float64[Tensor, "1"]) -> Int64[Tensor, "1"]:
     """Draw the token at which the cumulative probability, in order of ids, passes a number in [0, 1)."""
     cumulative = probs.cumsum(-1)
@@ -80,9 +111,8 @@ def drawn(probs: Float64[Tensor, "1 vocab"], choice: Float64[Tensor, "1"]) -> In
     return place.minimum(last)
 
 
-def walk_tables(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int) -> dict[str, Columns]:
-    """Fill the tables ``walk`` and ``walk_stages`` for one prompt; arguments as ``walk``."""
-    steps = walk(model, one, chain, tokens, seed)
+def walk_tables(model: Model, one: Encoded, chain: Chain, steps: Sequence[Step]) -> dict[str, Columns]:
+    """Fill the tables ``walk`` and ``walk_stages`` for the walk of one prompt."""
     rows = [_step_row(model, one, chain, index, step) for index, step in enumerate(steps)]
     stages = [
         _stage_row(model, one, chain, index, at, step)

@@ -199,10 +199,12 @@ def histories(view: ReadoutView) -> list[History]:
     """Return the tokens up to each probed row, which penalties and DRY look back on."""
     prompt, probe = view.rows
     positions = view.batch.positions[prompt, probe].tolist()
-    return [
-        History(prompt=view.batch.encoded[one].token_ids[: position + 1], generated=())
-        for one, position in zip(prompt.tolist(), positions, strict=True)
-    ]
+    found = []
+    for row, position in zip(prompt.tolist(), positions, strict=True):
+        one = view.batch.encoded[row]
+        ids, own = one.token_ids[: position + 1], len(one.token_ids) - one.n_written
+        found.append(History(prompt=ids[:own], generated=ids[own:]))
+    return found
 
 
 def notes_of(record: StageRecord, row: int, spell: Callable[[int], str]) -> list[str]:

@@ -133,6 +133,7 @@ class Model:
         sinks: str = "auto",
         target_space: str = "auto",
         units: str = "auto",
+        written: tuple[int, ...] = (),
     ) -> Encoded:
         """Tokenise a prompt for this model; see ``elimtool.model.encode.encode``."""
         return encode(
@@ -143,6 +144,7 @@ class Model:
             sinks=sinks,
             target_space=target_space,
             units=units,
+            written=written,
         )
 
     def stream(self, batch: Batch, needs: Collection[str], observe: Observer) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from elimtool.errors import ElimError
 from elimtool.model.view import Span
-from elimtool.prompts.prompt import REST, SINK, Message, Prompt
+from elimtool.prompts.prompt import PREFILL, REST, SINK, WRITTEN, Message, Prompt
 
 ONE_BY_ONE = 64
 """Prompts of at most this many tokens get one span per token when the user names none."""
@@ -63,33 +63,64 @@ def spans_of(
     sinks: tuple[int, ...],
     render: Render,
     units: str = "auto",
+    prefill: tuple[int, ...] = (),
+    written: tuple[int, ...] = (),
 ) -> tuple[Span, ...]:
     """Make the spans that attention is summed over; ``<sink>`` comes first, ``<rest>`` last.
 
     With ``units`` ``auto``: the user's spans if any are named; else the chat's roles; else one span a token
     for prompts of at most ``ONE_BY_ONE`` tokens; else sentences. Any other of ``UNITS`` requests that kind.
     Tokens in no named or role span, except the sinks, are ``<rest>``, so that the spans add up to the prompt.
+    A prefill and what the model wrote are a span each, unless ``tokens`` or ``sentences`` are requested.
 
     Raises:
         ElimError: The prompt has no spans of the requested kind, or a named span is not in the text, occurs
             twice, or covers no token.
     """
     head = [Span(SINK, sinks)] if sinks else []
+    answer: list[Span] = []
     if units in ("sentences", "tokens"):
         named = []
     elif prompt.spans and units != "roles":
         named = [_named(request.name, *request.locate(text), offsets) for request in prompt.spans]
+        answer = _answer(prefill, written, named)
     else:
-        named = _roles(prompt.messages, text, offsets, render) if prompt.messages else []
-        _refuse_none(units, prompt, named)
-    if named:
-        covered = set(sinks).union(*(span.tokens for span in named))
+        named = _roles(prompt, text, offsets, render) if prompt.messages else []
+        answer = _answer(prefill, written, named)
+        _refuse_none(units, prompt, named + answer)
+    set_apart = frozenset(sinks).union(*(span.tokens for span in answer))
+    if named or (answer and prompt.messages):
+        covered = set_apart.union(*(span.tokens for span in named))
         left = tuple(i for i in range(len(tokens)) if i not in covered)
-        return (*head, *named, *([Span(REST, left)] if left else []))
+        return (*head, *named, *answer, *([Span(REST, left)] if left else []))
     if units == "tokens" or (units == "auto" and len(tokens) <= ONE_BY_ONE):
-        single = [Span(f"{i}:{token}", (i,)) for i, token in enumerate(tokens) if i not in sinks]
-        return (*head, *single)
-    return (*head, *_sentences(text, offsets, len(tokens)))
+        single = [Span(f"{i}:{token}", (i,)) for i, token in enumerate(tokens) if i not in set_apart]
+        return (*head, *single, *answer)
+    return (*head, *_sentences(text, offsets, len(tokens), set_apart - set(sinks)), *answer)
+
+
+def prefill_tokens(prompt: Prompt, text: str, offsets: Offsets, render: Render) -> tuple[int, ...]:
+    """Find the tokens of the beginning of the answer, also one that begins before it; none without one."""
+    if not prompt.continues:
+        return ()
+    if prompt.n_prefill:
+        return tokens_of(len(text) - prompt.n_prefill, len(text), offsets)
+    last = len(prompt.messages) - 1
+    ranges = [(start, end) for index, start, end in _ranges(prompt.messages, text, render) if index == last]
+    return tokens_of(*ranges[0], offsets) if ranges else ()
+
+
+def _answer(prefill: tuple[int, ...], written: tuple[int, ...], named: Sequence[Span]) -> list[Span]:
+    """Make the spans of a prefill and of written tokens, of the tokens that no named span has."""
+    taken = {token for span in named for token in span.tokens}
+    found = []
+    for name, tokens in ((PREFILL, prefill), (WRITTEN, written)):
+        free = tuple(token for token in tokens if token not in taken)
+        if free and any(span.name == name for span in named):
+            raise ElimError(f"span name '{name}' is given twice", f"elimtool calls a span of its own {name}")
+        if free:
+            found.append(Span(name, free))
+    return found
 
 
 def _refuse_none(units: str, prompt: Prompt, named: Sequence[Span]) -> None:
@@ -113,15 +144,23 @@ def _named(name: str, start: int, end: int, offsets: Offsets) -> Span:
     return Span(name, tokens)
 
 
-def _roles(messages: Sequence[Message], text: str, offsets: Offsets, render: Render) -> list[Span]:
-    """Make one span a role, over all its messages; contents that the template rewrote go to ``<rest>``."""
-    ranges = _placed(messages, text, render)
-    if ranges is None:
-        ranges = _searched(messages, text)
+def _roles(prompt: Prompt, text: str, offsets: Offsets, render: Render) -> list[Span]:
+    """Make one span a role, over all its messages but one that is continued.
+
+    Contents that the template rewrote go to ``<rest>``.
+    """
+    closed = prompt.messages[: -1 if prompt.continues else None]
     found: dict[str, set[int]] = {}
-    for index, start, end in ranges:
-        found.setdefault(messages[index].role, set()).update(tokens_of(start, end, offsets))
+    for index, start, end in _ranges(prompt.messages, text, render):
+        if index < len(closed):
+            found.setdefault(closed[index].role, set()).update(tokens_of(start, end, offsets))
     return [Span(role, tuple(sorted(tokens))) for role, tokens in found.items() if tokens]
+
+
+def _ranges(messages: Sequence[Message], text: str, render: Render) -> list[tuple[int, int, int]]:
+    """Locate each message's content as (index, start, end)."""
+    placed = _placed(messages, text, render)
+    return _searched(messages, text) if placed is None else placed
 
 
 def _placed(messages: Sequence[Message], text: str, render: Render) -> list[tuple[int, int, int]] | None:
@@ -161,8 +200,11 @@ def _searched(messages: Sequence[Message], text: str) -> list[tuple[int, int, in
     return ranges
 
 
-def _sentences(text: str, offsets: Offsets, n_tokens: int) -> list[Span]:
-    """Make one span a sentence, named ``S1: first words``; a token belongs to the sentence it ends in."""
+def _sentences(text: str, offsets: Offsets, n_tokens: int, apart: Collection[int]) -> list[Span]:
+    """Make one span a sentence, named ``S1: first words``; a token belongs to the sentence it ends in.
+
+    Tokens ``apart`` are in none.
+    """
     borders = [match.end() for match in _SENTENCE_END.finditer(text)] + [len(text) + 1]
     members: list[list[int]] = [[] for _ in borders]
     sentence = 0
@@ -170,7 +212,8 @@ def _sentences(text: str, offsets: Offsets, n_tokens: int) -> list[Span]:
         end = offsets[index][1] if index < len(offsets) else len(text)
         while end > borders[sentence]:
             sentence += 1
-        members[sentence].append(index)
+        if index not in apart:
+            members[sentence].append(index)
     starts = [0, *borders[:-1]]
     spans: list[Span] = []
     for tokens, start, border in zip(members, starts, borders, strict=True):

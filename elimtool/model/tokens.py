@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import Any
 
 from elimtool.errors import ElimError
-from elimtool.prompts.prompt import Message
+from elimtool.prompts.prompt import ASSISTANT, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,10 @@ class Tokenizer:
         return self.encode(target, special=False).ids
 
     def render(self, messages: Sequence[Message]) -> str:
-        """Render a chat by the model's own template; a generation prompt follows a last user message.
+        """Render a chat by the model's own template.
+
+        A generation prompt follows a last message of the user; the turn of a last message of the assistant
+        stays open behind its text, so that the model continues it.
 
         Raises:
             ElimError: The model has no chat template, or the template refuses these messages.
@@ -145,7 +148,10 @@ class Tokenizer:
         turns = [{"role": message.role, "content": message.content} for message in messages]
         try:
             rendered = self.backend.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=messages[-1].role == "user"
+                turns,
+                tokenize=False,
+                add_generation_prompt=messages[-1].role == "user",
+                continue_final_message=messages[-1].role == ASSISTANT,
             )
         except (TemplateError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())

@@ -59,7 +59,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A prompt encoded for one model. ``positions`` are the probed query tokens, ascending."""
+    """A prompt encoded for one model. ``positions`` are the probed query tokens, ascending.
+
+    Its tokens are the prompt's, of which the last ``n_prefill`` begin the answer, then ``n_appended`` that
+    all targets share or ``n_written`` that the model wrote.
+    """
 
     prompt: Prompt
     prompt_id: str
@@ -71,6 +75,15 @@ class Encoded:
     sinks: tuple[int, ...]
     positions: tuple[int, ...]
     targets: tuple[Target, ...]
+    n_prefill: int = 0
+    n_written: int = 0
+
+    def follows(self, position: int) -> int | None:
+        """Return the token of the answer that stands after a position: of the prefill, or written."""
+        # what is appended for the targets is no answer, so it ends the prompt and its prefill
+        end = len(self.token_ids) - self.n_appended
+        given = range(end - self.n_prefill - self.n_written, end)
+        return self.token_ids[position + 1] if position + 1 in given else None
 
 
 NOBODY = Encoded(Prompt(text=""), "", "", (), (), 0, (), (), (), ())

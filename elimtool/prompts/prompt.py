@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from elimtool.errors import ElimError
@@ -15,6 +15,13 @@ SINK = "<sink>"
 """Span of the attention sinks."""
 REST = "<rest>"
 """Span of the tokens outside the sinks and all named spans and roles."""
+PREFILL = "prefill"
+"""Span of the beginning of the answer that the model was given."""
+WRITTEN = "written"
+"""Span of the tokens that the model wrote after the prompt."""
+
+ASSISTANT = "assistant"
+"""Role whose last message is continued."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OCCURRENCE = re.compile(r"^(?P<text>.+)#(?P<number>[1-9][0-9]*)$", re.DOTALL)
@@ -156,8 +163,10 @@ def has_surrogate(text: str) -> bool:
 class Prompt:
     """A text or a chat that the user asks about, with the tokens and spans to follow.
 
-    Exactly one of ``text`` and ``messages`` is given. ``targets`` and ``foils`` are strings scored as
-    continuations; without targets the model's most probable tokens are followed. ``meta`` is any JSON value.
+    Exactly one of ``text`` and ``messages`` is given. A chat whose last message is the assistant's is
+    continued inside that message. ``targets`` and ``foils`` are strings scored as continuations; without
+    targets the model's most probable tokens are followed. ``meta`` is any JSON value. ``n_prefill`` is how
+    many characters at the end of ``text`` are the beginning of the answer, see ``with_prefill``.
     """
 
     text: str | None = None
@@ -170,6 +179,7 @@ class Prompt:
     category: str | None = None
     tags: tuple[str, ...] = ()
     meta: Any = field(default_factory=dict)
+    n_prefill: int = 0
 
     def __post_init__(self) -> None:
         if (self.text is None) == (not self.messages):
@@ -185,6 +195,31 @@ class Prompt:
         for string in self.targets:
             if string in self.foils:
                 raise ElimError(f"'{string}' is both a target and a foil", "leave one of the two out")
+        if self.n_prefill and not 0 < self.n_prefill < len(self.text or ""):
+            raise ElimError(f"`n_prefill` must leave a prompt before it, got {self.n_prefill}")
+
+    @property
+    def continues(self) -> bool:
+        """Whether it ends in the beginning of an answer, a prefill."""
+        return self.n_prefill > 0 or (bool(self.messages) and self.messages[-1].role == ASSISTANT)
+
+    def with_prefill(self, prefill: str) -> Prompt:
+        """Put the beginning of the answer behind the prompt: in a chat as the assistant's message, left open.
+
+        Raises:
+            ElimError: It is empty, or the chat ends with the assistant's message already.
+        """
+        if not prefill:
+            raise ElimError("the prefill is empty", "give the beginning of the answer, or leave it out")
+        check_unicode("the prefill", prefill)
+        if self.continues:
+            raise ElimError(
+                "a prefill cannot follow the assistant's message",
+                "the last message is continued already: put the whole beginning there",
+            )
+        if self.messages:
+            return replace(self, messages=(*self.messages, Message(ASSISTANT, prefill)))
+        return replace(self, text=f"{self.text}{prefill}", n_prefill=len(prefill))
 
 
 def _check_continuations(kind: str, strings: Sequence[str]) -> None:

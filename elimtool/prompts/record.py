@@ -24,6 +24,7 @@ FIELDS = (
     "category",
     "tags",
     "meta",
+    "prefill",
 )
 """Names of a record's fields; ``prompt`` or ``messages`` is required."""
 
@@ -120,7 +121,9 @@ def _prompt(fields: Mapping[str, Any]) -> Prompt:
         if value is None and name not in _NEVER_NULL:
             continue
         given[argument] = read(name, value)
-    return Prompt(**given)
+    prefill = given.pop("prefill", None)
+    made = Prompt(**given)
+    return made if prefill is None else made.with_prefill(prefill)
 
 
 def _string(name: str, value: Any) -> str:
@@ -238,4 +241,5 @@ _READ: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "category": ("category", _string),
     "tags": ("tags", _many),
     "meta": ("meta", _meta),
+    "prefill": ("prefill", _string),
 }

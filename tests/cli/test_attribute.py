@@ -75,7 +75,7 @@ def test_json_and_a_file_of_prompts(elimtool: Command, llama_directory: Path, tm
     [
         (("--method", "shapley"), "--method 'shapley' is not known"),
         (("--units", "words"), "--units 'words' is not valid"),
-        (("--position", "all"), "--position must be 'last' or an index from 0, got 'all'"),
+        (("--position", "all"), "--position must be 'last', an index from 0 or written:0, got 'all'"),
         (("--span", "France"), "--span must be NAME=TEXT, got 'France'"),
         (("--prompts", "x.jsonl"), "PROMPT and --prompts cannot be combined"),
         (("--ablations", "2"), "--ablations must be at least 16, got 2"),

@@ -152,7 +152,7 @@ def test_options_are_told_apart_before_a_model_is_loaded(elimtool: Command, tmp_
         (["--shard", "2/2"], "i from 0 to n - 1"),
         (["--engine", "spark"], "valid: local, ray"),
         (["--samplers", "llama"], "llama.cpp"),
-        (["--position", "first"], "--position must be 'last', 'all' or an index from 0, got 'first'"),
+        (["--position", "first"], "--position must be 'last', 'all', an index from 0, a list such as"),
     ):
         done = elimtool("batch", prompts, "-o", tmp_path / "run", "-m", "nowhere", *arguments)
         assert done.code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -133,6 +134,30 @@ def test_heads_are_off_by_default_at_all_positions(elimtool: Command, tiny_model
     assert json.loads(found)["tables"]["attention_heads"]
 
 
+def test_listed_positions_have_the_rows_that_all_positions_have(elimtool: Command, tiny_model: Path) -> None:
+    def rows(position: str) -> dict[str, list[Any]]:
+        done = elimtool(
+            "trace", PROMPT, "-t", "is", "--heads", "--lens", "raw", "--position", position, "--json"
+        )
+        assert done.code == 0, done.err
+        return dict(json.loads(done.out)["tables"])
+
+    every, listed = rows("all"), rows("1-2,-1")
+    last = every["prompts"][0]["n_tokens"] - 1
+    assert set(listed) == set(every)
+    for name, some in listed.items():
+        if name == "prompts":
+            continue
+        assert {row["position"] for row in some} == {1, 2, last}
+        wanted = [row for row in every[name] if row["position"] in (1, 2, last)]
+        for one, other in zip(some, wanted, strict=True):
+            for column, value in one.items():
+                if isinstance(value, float):
+                    assert value == pytest.approx(other[column], rel=1e-3, abs=1e-4), (name, column)
+                elif column != "why":  # which states rounded numbers
+                    assert value == other[column], (name, column)
+
+
 BAD = {
     "no prompt": ((), "give one prompt"),
     "prompt and file": (("a", "--file", "b"), "give one prompt"),
@@ -146,10 +171,15 @@ BAD = {
     "span not found": ((PROMPT, "--span", "x=Spain"), "is not in the prompt"),
     "span twice": (("a b a", "--span", "x=a"), "x=a#2"),
     "position out of range": ((PROMPT, "--position", "999"), "--position 999 is outside the prompt"),
-    "position no number": (
-        ("a", "--position", "-1"),
-        "--position must be 'last', 'all' or an index from 0, got '-1'",
+    "position outside a list": (
+        (PROMPT, "--position", "0,999"),
+        "--position 0,999: 999 is outside the prompt",
     ),
+    "position no number": (
+        ("a", "--position", "first"),
+        "--position must be 'last', 'all', an index from 0, a list such as 4,7-9 or written",
+    ),
+    "position backwards": (("a", "--position", "3-1"), "--position 3-1: the range 3-1 runs backwards"),
     "unknown sampler": (("a", "--samplers", "lama.cpp"), "llama.cpp"),
     "parameter out of range": (("a", "--samplers", "top_p=1.5"), "top_p"),
     "unknown stage": (("a", "--samplers", "top_j=3"), "top_k"),

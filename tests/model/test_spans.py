@@ -220,9 +220,9 @@ def test_a_content_that_the_template_or_another_message_also_holds_is_found_at_i
 
 def test_a_template_that_strips_is_followed() -> None:
     template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] | trim }}\n{% endfor %}"
-    one = _chat(template, ("user", "  user \n"), ("assistant", "user"))
+    one = _chat(template, ("user", "  user \n"), ("assistant", "user"), ("system", "x"))
     offsets = Tokenizer(byte_tokenizer()).encode(one.text, special=False).offsets
-    assert one.text == "user: user\nassistant: user\n"
+    assert one.text == "user: user\nassistant: user\nsystem: x\n"
     assert _spelled(one, "user").strip() == _spelled(one, "assistant").strip() == "user"
     assert offsets[_sets(one)["user"][-1]][1] == len("user: user")
 
@@ -236,7 +236,7 @@ def test_a_template_that_leaves_messages_out_is_followed() -> None:
 
 def test_a_template_that_rewrites_contents_is_searched() -> None:
     template = "{% for m in messages %}[{{ m['content'].split('|')[-1] }}]{% endfor %}"
-    one = _chat(template, ("user", "thought|Hi"), ("assistant", "Yes"))
+    one = _chat(template, ("user", "thought|Hi"), ("assistant", "Yes"), ("user", "x|Go"))
     assert "user" not in _sets(one)
     assert _spelled(one, "assistant") == "Yes"
 

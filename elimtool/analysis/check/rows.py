@@ -14,6 +14,7 @@ from elimtool.analysis.check.spec import Check
 from elimtool.errors import ElimError, nearest
 from elimtool.files.rows import Row, Rows
 from elimtool.prompts.component import component_in_tables
+from elimtool.prompts.position import check_position
 
 if TYPE_CHECKING:
     from elimtool.run import Run
@@ -66,7 +67,7 @@ def chosen_rows(source: RunTables, check: Check, metric: CheckMetric, position: 
         source: The run.
         check: The check.
         metric: Its metric.
-        position: ``last``, ``all`` or an index.
+        position: ``last``, ``all``, an index or a list of them.
 
     Raises:
         ElimError: The run lacks the table, a chain, a stage, a layer or the position.
@@ -147,9 +148,10 @@ def _at_position(table: pa.Table, position: Any, check: Check) -> pa.Table:
         return table
     if position == "last":
         return table.filter(pc.field("last"))
-    kept = table.filter(pc.field("position") == position)
-    if table.num_rows and not kept.num_rows:
+    wanted = [index for first, last in check_position(position).ranges for index in range(first, last + 1)]
+    probed = set(pc.unique(table.column("position")).to_pylist())
+    if probed and (missing := [index for index in wanted if index not in probed]):
         raise ElimError(
-            f"check '{check.id}': the run did not probe position {position}", "run it with `position='all'`"
+            f"check '{check.id}': the run did not probe position {missing[0]}", "run it with `position='all'`"
         )
-    return kept
+    return table.filter(pc.field("position").isin(wanted))

@@ -50,7 +50,7 @@ def _layers(value: Any) -> Any:
 def _position(value: Any) -> Any:
     if isinstance(value, str):
         try:
-            check_position(value)
+            check_position(value, measured=True)
         except ElimError as error:
             raise ValueError(error.message) from error
     return value
@@ -74,7 +74,7 @@ Layers = Annotated[
 ]
 Aggregation = Annotated[str, BeforeValidator(_aggregation)]
 Index = Annotated[int, Field(ge=0)]
-Query = Annotated[Index | Literal["last", "all"], BeforeValidator(_position)]
+Query = Annotated[Index | str, BeforeValidator(_position)]
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -154,7 +154,7 @@ class Check(_Strict):
         layers: Layers: 12, 10-20, [3, 5], last, all; -1 is the embedding.
         head: Query head.
         component: Component, such as ``17.3``, ``L17H3`` or ``mlp.5``.
-        position: Query position: last (the last one probed), all, or an index.
+        position: Query position: last (the last one probed), all, an index, or a list such as 4,7-9.
         agg: How to reduce several values to one: mean, min, max, median, sum, share, first, last, p95.
         where: With ``agg: share``, which values count; by default those that are true.
         scope: ``prompt``: one value per prompt; ``all``: one value of all prompts together.

@@ -47,7 +47,7 @@ def read(
         check: The check.
         metric: Its metric.
         prompts: Ids of the prompts, from ``chosen_prompts``.
-        position: ``last``, ``all`` or an index.
+        position: ``last``, ``all``, an index or a list of them.
 
     Raises:
         ElimError: The run lacks the table, a chain, a layer or the position, or a prompt has several values

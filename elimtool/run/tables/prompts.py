@@ -56,7 +56,7 @@ PROMPTS = Table(
         Column(
             "token_ids",
             INTS,
-            "The exact ids that the model was given, appended ones included.",
+            "The exact ids that the model was given, appended and written ones included.",
             unit="token id",
             null_when=UNTOKENISED,
         ),
@@ -107,6 +107,24 @@ PROMPTS = Table(
             SPANS,
             f"Spans of the prompt: name and token indices of each, the sink set ('{SINK}') and what named"
             f" spans or roles leave over ('{REST}') among them.",
+            null_when=UNTOKENISED,
+        ),
+        Column(
+            "n_prefill",
+            INT,
+            "Number of tokens at the end of the prompt that begin the answer: a prefill, or a last message of"
+            " the assistant.",
+            unit="tokens",
+            range=">= 0",
+            null_when=UNTOKENISED,
+        ),
+        Column(
+            "n_written",
+            INT,
+            "Number of tokens after the prompt that the model wrote before it was measured, where positions"
+            " among them are probed.",
+            unit="tokens",
+            range=">= 0",
             null_when=UNTOKENISED,
         ),
     ),

@@ -7,7 +7,7 @@ from typing import Literal
 
 from elimtool.errors import ElimError, nearest
 from elimtool.model.spans import UNITS
-from elimtool.prompts.position import check_position
+from elimtool.prompts.position import Position, check_position
 
 METHODS = (
     "leave-one-out",
@@ -34,7 +34,7 @@ class AttributeOptions:
         methods: Names of ``METHODS``; ``None`` for ``DEFAULT_METHODS``.
         units: What spans are: ``auto`` (the prompt's named spans, else chat roles, else tokens of short
             prompts, else sentences), ``spans``, ``roles``, ``sentences`` or ``tokens``.
-        position: Token whose prediction is attributed: ``last`` or an index from 0. Later ones are not run.
+        position: Token whose prediction is attributed: ``last`` or an index. Later ones are not run.
         sinks: Attention-sink rule as for a trace; sinks stay in place whatever is ablated.
         target_space: ``auto`` or ``exact``, see ``elimtool.model.targets.spaced``.
         windows: Number of layer windows to report knockouts for, besides all layers.
@@ -46,7 +46,7 @@ class AttributeOptions:
 
     methods: tuple[str, ...] | None = None
     units: str = "auto"
-    position: int | Literal["last"] = "last"
+    position: Position = "last"
     sinks: str = "auto"
     target_space: Literal["auto", "exact"] = "auto"
     windows: int = 5

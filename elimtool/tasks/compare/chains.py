@@ -49,7 +49,7 @@ def compare_samplers(
     options = options or TraceOptions()
     if len(options.samplers) != 2:
         raise ElimError(f"`samplers` must name two chains to compare, got {len(options.samplers)}")
-    check_position(options.position, several=False)
+    check_position(options.position, several=False, measured=True)
     # a chain given twice is traced once: chains of a run have different names
     once = tuple(dict.fromkeys(options.samplers))
     run = trace(

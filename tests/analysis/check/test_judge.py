@@ -229,3 +229,20 @@ def test_only_some_checks(judged: Judged) -> None:
     assert judged(*checks, options={"only": ["a"]}).passed
     with pytest.raises(ElimError, match="has no check 'c'"):
         judged(*checks, options={"only": ["c"]})
+
+
+@pytest.mark.parametrize("named", ["head 1.0", "'1.0'", "L1H0", "a1.h0"])
+def test_a_component_is_read_however_it_is_named(judged: Judged, run: Any, named: str) -> None:
+    rows = run.table("components").query("prompt_id == 'fr' and component == 'head 1.0'")
+    report = judged(f"{{id: a, prompt: fr, metric: components.dla, component: {named}, agg: max, max: 99}}")
+    assert report.results[0].findings[0].value == pytest.approx(rows["dla"].max())
+
+
+def test_several_positions_are_read_and_a_missing_one_is_said(judged: Judged, run: Any) -> None:
+    last = int(run.table("lens").query("prompt_id == 'fr'")["position"].max())
+    report = judged(f"{{id: a, prompt: fr, metric: entropy, position: '{last}-{last},{last}', max: 99}}")
+    assert report.results[0].findings[0].position == last
+    with pytest.raises(ElimError, match="did not probe position 2"):
+        judged(f"{{id: a, prompt: fr, metric: entropy, position: '2,{last}', agg: mean, max: 99}}")
+    with pytest.raises(ElimError, match="`position` must be"):
+        judged("{id: a, prompt: fr, metric: entropy, position: -1, max: 99}")

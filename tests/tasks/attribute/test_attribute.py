@@ -234,7 +234,7 @@ def test_kinds_of_units(llama: Any) -> None:
         ({"ablations": 3}, "at least 16"),
         ({"steps": 3}, "at least 24"),
         ({"windows": 0}, "at least 1"),
-        ({"position": "all"}, "must be 'last' or an index from 0, got 'all'"),
+        ({"position": "all"}, "must be 'last', an index from 0 or written:0, got 'all'"),
         ({"position": 500}, "outside the prompt"),
         ({"position": 0}, "no span to attribute to"),
         ({"foils": ("Madrid, which",)}, "begin with the same token"),

@@ -120,7 +120,10 @@ def _of_prompts(found: Comparison) -> dict[str, Any]:
     rows: dict[str, list[dict[str, Any]]] = {
         "pairs": [{**first, "prefix_difference": 0.0, "prefix_holds": True}, *pairs[1:], control],
         "alignment": [
-            {**own, "operation": "equal", "index_a": 4, "index_b": 4, "token_a": " is", "token_b": " is"},
+            *(
+                {**own, "operation": "equal", "index_a": i, "index_b": i, "token_a": token, "token_b": token}
+                for i, token in enumerate(["The", " capital", " of", " France", " is"])
+            ),
             {**own, "operation": "insert", "index_a": None, "index_b": 5, "token_a": None, "token_b": " so"},
         ],
         "divergence": [

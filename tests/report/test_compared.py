@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -15,8 +16,9 @@ from elimtool.report.figures.compare import pair as of_pair
 from elimtool.report.figures.compare.choose import NAMES, OF_PAIR, choose
 from elimtool.report.figures.compare.overview import Compared, outcomes, overview
 from elimtool.report.figures.draw import picture
-from elimtool.report.html.compare import details, front, keyed, name_of, output
+from elimtool.report.html.compare import details, front, keyed, output
 from elimtool.run.comparison import Comparison
+from elimtool.run.tables.comparison import COMPARISON_TABLES
 from tests.report import runs
 
 
@@ -65,7 +67,7 @@ def test_heads_come_by_their_distance_from_the_controls(pair):
 
 def test_only_tokens_without_counterpart_are_listed(pair):
     (figure,) = of_pair.alignment(pair)
-    assert figure.rows == [["insert", "-", "-", 5, "' so'"]]
+    assert figure.rows == [["insert", "no token", "no token", 5, "' so'"]]
 
 
 def test_controls_and_failed_pairs_count_for_nothing(comparison):
@@ -82,12 +84,15 @@ def test_the_page_has_a_line_a_pair_controls_behind_their_own(comparison):
     shown = front(comparison)
     assert [line["id"] for line in shown["prompts"]] == ["france", "france/random", "markup <b>", "broken"]
     assert shown["prompts"][1]["outcomes"][-1] == "control"
-    assert [line["name"] for line in shown["prompts"][:2]] == ["france", "control: random"]
+    assert [line["name"] for line in shown["prompts"][:2]] == [
+        "inserted: so",
+        "random control, The capital of France is",
+    ]
     assert shown["together"] == "All 3 pairs together" and not shown["alone"]
     assert shown["noun"] == "pair" and shown["notes"] == ["<b>A</b> note."]
     probes = [one["probes"] for one in details(comparison)]
     assert [len(one) for one in probes] == [1, 1, 1, 0]
-    assert "0.31 bits apart" in probes[0][0]["where"]
+    assert "0.31 bits" in " ".join(probes[0][0]["where"])
     assert "too long" in shown["prompts"][3]["error"]
     assert front(comparison, most=1)["left_out"] == 3
 
@@ -100,9 +105,31 @@ def test_one_pair_and_its_controls_open_at_the_pair(comparison):
     assert shown["alone"] and shown["overview"] == [] and len(shown["prompts"]) == 2
 
 
+def test_what_one_prompt_adds_is_named_marked_and_said(comparison):
+    """Also where it is called an injection: the story and the page say the same of it."""
+    line = front(comparison)["prompts"][0]
+    assert line["ident"] == "france" and line["of"] is None
+    assert line["parts"] == [
+        [["The capital of France is", False]],
+        [["The capital of France is", False], [" so", True]],
+    ]
+    heads = comparison.table("head_differences")
+    spans = pd.concat([heads.assign(span=name) for name in ("system", "injected")])
+    table = pa.Table.from_pandas(spans, COMPARISON_TABLES["head_differences"].schema, preserve_index=False)
+    tables = {**comparison.tables, "head_differences": table}
+    attacked = Comparison.of("prompts", comparison.a, comparison.b, tables)
+    said = next(details(attacked))["probes"][0]["where"]
+    assert said[0] == 'Injected (token 5 of B): "so"'
+    assert "0.31 bits" in said[1] and len(said) == 2
+    told = next(details(comparison))["probes"][0]["where"]
+    assert not any("njected" in one for one in told)
+
+
 def test_ids_made_of_hashes_are_no_names(comparison):
-    row = {**comparison.arrow("pairs").to_pylist()[0], "pair_id": "bbaff4d2ecd5892d | f3ba66c670bcb1c3"}
-    assert name_of(row, 3) == "pair 3" and name_of({**row, "pair_id": "fr | de"}, 3) == "fr | de"
+    rows = {**comparison.arrow("pairs").to_pylist()[0], "pair_id": "bbaff4d2ecd5892d | f3ba66c670bcb1c3"}
+    table = COMPARISON_TABLES["pairs"].from_rows([rows])
+    shown = front(Comparison.of("prompts", comparison.a, comparison.b, {"pairs": table}))["prompts"][0]
+    assert shown["ident"] == "" and shown["name"] == "The capital of France is"
 
 
 def test_broken_causality_is_said(comparison):

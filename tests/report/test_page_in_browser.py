@@ -81,6 +81,89 @@ def test_nothing_is_wrong_with_a_comparison(compared, address, width):
     assert len(sides) == (2 if address == "#p=france" else 0 if not address else len(sides))
 
 
+def test_an_edit_is_marked_and_controls_stand_behind_their_pair(compared):
+    compared.open()
+    listed = [entry.get_attribute("id") for entry in compared.all(".entry")]
+    assert listed == ["entry-0", "entry-2", "entry-3"] and compared.one("#count").text == "3 pairs"
+    compared.one("#by-outcome option[value=control]").click()
+    assert [entry.get_attribute("id") for entry in compared.all(".entry")] == ["entry-1"]
+    compared.open("#p=france").draw_all()
+    assert [mark.text.strip() for mark in compared.all(".prompt-text mark")] == ["so"]
+    last = compared.all("#content > section")[-1]
+    assert last.get_attribute("id") == "controls"
+    last.find_element("css selector", "summary").click()
+    last.find_element("css selector", "a").click()
+    compared.wait("return document.querySelector('h2').textContent.startsWith('random control')")
+    compared.one("section a").click()
+    compared.wait("return document.querySelector('h2').textContent === 'inserted: so'")
+
+
+@pytest.mark.parametrize("address", ["", "#p=france"])
+@pytest.mark.parametrize("name", ["whole", "compared", "france"])
+def test_every_button_does_something(request, name, address):
+    """Whatever can be pressed changes the page; what has nothing to do there is disabled."""
+    page = request.getfixturevalue(name)
+    state = (
+        "return document.documentElement.outerHTML.length + document.documentElement.dataset.theme"
+        " + [...document.querySelectorAll('[aria-pressed],details')].map((one) => one.ariaPressed + one.open)"
+        " + location.hash + [...document.querySelectorAll('select')].map((one) => one.value)"
+    )
+    page.open(address).draw_all()
+    pressable = "header button, #side button, main button, main summary"
+    count = len(page.all(pressable))
+    assert count > 1
+    for index in range(count):
+        page.open(address).draw_all()
+        button = page.all(pressable)[index]
+        if not button.is_displayed() or not button.is_enabled():
+            continue
+        before = page.run(state)
+        page.run("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()
+        page.wait(f"const now = (() => {{ {state} }})(); return now !== {before!r}")
+
+
+UNSEEN = (
+    "return [...document.querySelectorAll('main tbody td, main tbody th')]"
+    ".filter((one) => one.textContent && !one.getClientRects().length).length"
+)
+UNCUED = (
+    "document.querySelectorAll('.edges').forEach((one) => one.classList.remove('more-right', 'more-down'))"
+)
+HIDDEN = """
+return [...document.querySelectorAll("body *")].filter((node) => {
+  const style = getComputedStyle(node);
+  if (node.closest("#list, script, noscript, svg, select, .skip")) return false;
+  if (!node.getClientRects().length) return false;
+  const cut = (size) => size > 2;
+  const right = cut(node.scrollWidth - node.clientWidth), down = cut(node.scrollHeight - node.clientHeight);
+  if (style.overflowX === "visible" || !(right || down)) return false;
+  if (style.textOverflow === "ellipsis") return !node.title;
+  const shell = node.parentNode;
+  const cue = (side) => shell.classList.contains(`more-${side}`)
+    && getComputedStyle(shell.querySelector(`:scope > .${side}`)).display !== "none";
+  return (right && !cue("right")) || (down && !cue("down"));
+}).map((node) => `${node.tagName}.${node.className}`)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "address"), [("whole", ""), ("whole", "#p=france"), ("compared", "#p=france")]
+)
+def test_a_narrow_page_hides_nothing_without_a_cue(request, name, address):
+    page = request.getfixturevalue(name)
+    page.open(address, 390).draw_all()
+    for summary in page.all("main summary"):
+        summary.click()
+    page.run("return new Promise((done) => setTimeout(done, 100))")
+    assert page.run(HIDDEN) == []
+    assert page.run(UNSEEN) == 0
+    assert page.run("return document.documentElement.scrollWidth") <= 390
+    page.run(UNCUED)
+    if address:
+        assert page.run(HIDDEN) != []  # without the cues the same page fails
+
+
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
@@ -165,7 +248,7 @@ def test_keys_alone_reach_a_prompt_and_its_cells(whole):
 
     whole.open()
     whole.one("#list").send_keys(Keys.ARROW_DOWN, Keys.ENTER)
-    whole.wait("return document.querySelector('h2').textContent === 'spain'")
+    whole.wait("return document.querySelector('h2').textContent === 'The capital of Spain is'")
     whole.draw_all()
     heat = whole.one("[data-figure=retention]").find_element("xpath", "..")
     heat.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
@@ -304,7 +387,7 @@ def test_hostile_prompts_are_text(browser, folder):
         shown.open(width=390)
         shown.one("#list").click()
         shown.run("location.hash = promptAddress(front.prompts[arguments[0]].id)", index)
-        shown.wait(f"return document.querySelector('h2').textContent.startsWith('{name} <b>')")
+        shown.wait(f"return document.querySelector('h2 + p').textContent.startsWith('{name} <b>')")
         assert faults(shown) == []
         assert shown.one("pre").get_attribute("textContent") == f"The{text} is".replace("\r", "\n")
         assert shown.run("return window.hacked") is None
@@ -325,5 +408,5 @@ def test_five_hundred_prompts(browser, folder):
     assert statistics.median(frames) < 50
     assert shown.all(".entry")[-1].get_attribute("aria-posinset") == "500"
     shown.all(".entry")[-1].click()
-    shown.wait("return document.querySelector('h2').textContent === 'prompt-0499'")
+    shown.wait("return document.querySelector('h2 + p').textContent.startsWith('prompt-0499')")
     assert faults(shown) == []

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from elimtool.analysis.closing import spell_prob
+from elimtool.analysis.compare.edit import added
 from elimtool.analysis.compare.heads import INSTRUCTIONS
 from elimtool.files.rows import Rows
 from elimtool.run.comparison import Comparison
@@ -76,6 +77,19 @@ def is_injection(comparison: Comparison, pair_id: str) -> bool:
     rows = comparison.table("head_differences")
     spans = set(rows.loc[rows["pair_id"] == pair_id, "span"])
     return INJECTED in spans and not spans.isdisjoint(INSTRUCTIONS)
+
+
+def injected_words(rows: Rows) -> str:
+    """Say what was injected and where, from a pair's rows of ``alignment``; empty if B adds nothing."""
+    parts = added(rows)
+    if not parts:
+        return ""
+    text = " ... ".join(part.text.strip() for part in parts)
+    places = ", ".join(
+        f"{part.first} to {part.last}" if part.last > part.first else f"{part.first}" for part in parts
+    )
+    noun = "token" if len(parts) == 1 and parts[0].first == parts[0].last else "tokens"
+    return f'injected ({noun} {places} of B): "{text}"'
 
 
 def turned(comparison: Comparison, pair_id: str) -> Turned | None:

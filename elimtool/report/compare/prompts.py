@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import groupby
 
 import pandas as pd
 from rich.console import Group, RenderableType
@@ -11,7 +10,14 @@ from rich.constrain import Constrain
 from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
-from elimtool.analysis.compare.injection import is_injection, output_of, turned, verdict_of
+from elimtool.analysis.compare.edit import segments
+from elimtool.analysis.compare.injection import (
+    injected_words,
+    is_injection,
+    output_of,
+    turned,
+    verdict_of,
+)
 from elimtool.files.rows import Row
 from elimtool.prompts.prompt import REST
 from elimtool.report.compare.turned import turned_lines
@@ -23,6 +29,8 @@ MOST_TARGETS = 6
 MOST_TOKENS = 5
 """Flipped tokens that are named for each place."""
 MOST_SPANS = 4
+LEAST_SHARED = 24
+"""Cells that each part shared by two prompts is shown in, at least."""
 
 
 def prompt_story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -> RenderableType:
@@ -64,7 +72,7 @@ def _head(comparison: Comparison, pair: Row, screen: Screen) -> Iterable[Text]:
     """Model, both prompts with their differences marked, whether causality holds, and notes."""
     facts = f"  {comparison.a.dtype}, {comparison.a.device}"
     yield Text(screen.visible(comparison.a.model), style="bold").append(facts, style="not bold dim")
-    rows = [row for row in comparison.arrow("alignment").to_pylist() if row["pair_id"] == pair["pair_id"]]
+    rows = _alignment(comparison, pair)
     for side in "ab":
         yield _prompt(side, rows, screen)
     equal, total = pair["n_matched"], max(pair["n_tokens_a"], pair["n_tokens_b"])
@@ -81,16 +89,27 @@ def _head(comparison: Comparison, pair: Row, screen: Screen) -> Iterable[Text]:
         yield from screen.wrap(screen.visible(note), hang=2, style="bold red" if loud else "yellow")
 
 
+def _alignment(comparison: Comparison, pair: Row) -> list[Row]:
+    """The aligned tokens of a pair."""
+    return [row for row in comparison.arrow("alignment").to_pylist() if row["pair_id"] == pair["pair_id"]]
+
+
 def _prompt(side: str, rows: list[Row], screen: Screen) -> Text:
-    """A prompt on about two lines, with brackets around what the other lacks."""
-    own = [row for row in rows if row[f"token_{side}"] is not None]
+    """A prompt on about two lines, with brackets around what the other lacks, which is never cut first."""
+    parts = segments(rows, side)
+    room = 2 * screen.width - 8
+    kept = [part for part in parts if not part.changed]
+    spare = room - sum(len(part.text) + 2 for part in parts if part.changed)
+    each = max(spare // len(kept), LEAST_SHARED) if kept else 0
     text = ""
-    for equal, run in groupby(own, key=lambda row: bool(row["operation"] == "equal")):
-        first, *rest = (screen.visible(row[f"token_{side}"]) for row in run)
-        word = first.lstrip(" ")  # a bracket opens after the space that separates words
-        part = "".join([word, *rest])
-        text += first[: len(first) - len(word)] + (part if equal else f"[{part}]")
-    shown = screen.shorten(text, 2 * screen.width - 8)
+    for part in parts:
+        shown = screen.visible(part.text)
+        if not part.changed:
+            text += screen.shorten(shown, each) if sum(len(one.text) for one in kept) > spare else shown
+            continue
+        word = shown.lstrip(" ")  # a bracket opens after the space that separates words
+        text += shown[: len(shown) - len(word)] + f"[{word}]"
+    shown = screen.shorten(text, 2 * room)
     return Text(f"{side.upper()}  ", style="bold", overflow="fold").append(shown, style="not bold italic")
 
 
@@ -100,6 +119,8 @@ def _output(comparison: Comparison, pair: Row, injected: bool, screen: Screen) -
     found = output_of(comparison, pair)
     style = "bold" if not found.changed else "bold red" if found.beyond else ""
     yield Text(title, style="bold")
+    if injected and (told := injected_words(_alignment(comparison, pair))):
+        yield from screen.wrap(screen.visible(told), indent=2, hang=2)
     yield from screen.wrap(screen.visible(verdict_of(found, injected)), indent=2, hang=2, style=style)
     for side in "ab":
         if (text := pair[f"continuation_{side}"]) is not None:

@@ -9,7 +9,7 @@ from elimtool.analysis.closing import spell_prob
 from elimtool.files.rows import Row
 from elimtool.report.facts import Tables
 from elimtool.report.figures.figure import Bar, Bars, Columns, Figure, Stack, StackRow
-from elimtool.report.figures.words import SCREEN, label
+from elimtool.report.figures.words import SCREEN, label, title
 from elimtool.run.rules import BEATS_CHANCE
 
 OUTCOMES = ("survived", "sampler_eliminated", "outranked", "late_eliminated", "never_surfaced")
@@ -176,6 +176,7 @@ def worst(view: Overview) -> list[Figure]:
     first.sort(key=lambda row: (-row["final_rank"], row["final_prob"]))  # stable: equal ones in file order
     if len(first) < 2:
         return []
+    names = {prompt["prompt_id"]: title(prompt) for prompt in view.prompts}
     return [
         Bars(
             name="worst",
@@ -185,7 +186,7 @@ def worst(view: Overview) -> list[Figure]:
             value_title="final rank",
             log=True,
             bars=[
-                Bar(label(row["prompt_id"]), row["final_rank"], _fate(row), prompt=row["prompt_id"])
+                Bar(names[row["prompt_id"]], row["final_rank"], _fate(row), prompt=row["prompt_id"])
                 for row in first[:WORST]
             ],
         )

@@ -7,7 +7,7 @@ from elimtool.files.rows import Row
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures.figure import Bar, Bars, Listing
 from elimtool.report.figures.overview import spelled
-from elimtool.report.figures.words import SCREEN, label, quoted
+from elimtool.report.figures.words import SCREEN, quoted
 from elimtool.report.numbers import share
 
 
@@ -43,7 +43,7 @@ def interventions(probe: Probe) -> list[Listing]:
     """Compare each followed token in the model's own pass and under the interventions."""
     rows = [
         [
-            label(row["intervention"]),
+            SCREEN.visible(row["intervention"]),
             quoted(row["target"]),
             f"{row['rank_before']:,} → {row['rank_after']:,}",
             f"{spell_prob(row['prob_before'])} → {spell_prob(row['prob_after'])}",

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from elimtool.files.rows import Row
 from elimtool.report.screen import Screen
 
 SCREEN = Screen(width=10_000)
 LABEL = 60
 """Longest label of a row, in character cells."""
+TITLE = 120
+"""Longest title of a prompt, in characters."""
 
 
 def label(text: str) -> str:
     """Make the label of a row or a line."""
     return SCREEN.shorten(SCREEN.spaced(text), LABEL)
+
+
+def title(prompt: Row) -> str:
+    """Title a prompt by its text: in a chat by what the user says last, else by its beginning."""
+    text = prompt["text"] or ""
+    said = [span["tokens"] for span in prompt["spans"] or () if span["span"].split("#")[0].strip() == "user"]
+    if said and prompt["tokens"]:
+        own = "".join(prompt["tokens"][token] for token in said[-1])
+        text = own if own in text else text  # pieces of a letter do not join to it
+    return headline(text) or str(prompt["prompt_id"])
+
+
+def headline(text: str) -> str:
+    """Write the beginning of a text on one line, cut between words."""
+    words = SCREEN.visible(" ".join(text[: 4 * TITLE].split()))
+    if len(words) <= TITLE:
+        return words
+    return words[: TITLE - 1].rsplit(" ", 1)[0] + "…"
 
 
 def quoted(text: str) -> str:

@@ -7,15 +7,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from elimtool.analysis.closing import spell_prob
+from elimtool.analysis.compare.edit import added, segments
+from elimtool.analysis.compare.injection import injected_words, is_injection, output_of, verdict_of
 from elimtool.files.rows import Row
 from elimtool.report.facts import Keyed
 from elimtool.report.figures import palette
 from elimtool.report.figures.compare.overview import overview
 from elimtool.report.figures.compare.pair import PairRows, figures
 from elimtool.report.figures.overview import spelled
-from elimtool.report.figures.words import SCREEN, quoted
+from elimtool.report.figures.words import SCREEN, headline, quoted
 from elimtool.run.comparison import Comparison
 
+BROKEN = "The common beginning was NOT the same to the model: causality is broken."
+MARKS = re.compile(r"<\|[^|<>]*\|>")
+"""Marks of chat templates."""
 HASHES = re.compile(r"[0-9a-f]{16} \| [0-9a-f]{16}")
 """A pair of prompts without ids of their own."""
 
@@ -35,7 +40,7 @@ def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
         "steps": palette.STEPS,
         "bands": palette.RANK_BANDS,
         "overview": [one.to_json() for one in overview(tables)] if compared > 1 else [],
-        "prompts": [_line(row, number) for number, row in enumerate(shown, start=1)],
+        "prompts": [_line(PairRows(tables, row)) for row in shown],
         "left_out": len(pairs) - len(shown),
     }
 
@@ -45,7 +50,8 @@ def details(comparison: Comparison, most: int | None = None) -> Iterator[dict[st
     tables = keyed(comparison)
     for row in _pairs(tables)[:most]:
         ok = row["status"] == "ok"
-        yield {"probes": [_probe(PairRows(tables, row))] if ok else [], "left_out": 0, "figures": []}
+        probes = [_probe(comparison, PairRows(tables, row))] if ok else []
+        yield {"probes": probes, "left_out": 0, "figures": []}
 
 
 def keyed(comparison: Comparison) -> Keyed:
@@ -81,48 +87,85 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def name_of(row: Row, number: int) -> str:
-    """Name a pair in a list: by its id, unless that is made of the hashes of two texts."""
-    if row["control"] is not None:
-        return f"control: {row['control']}"
-    return f"pair {number}" if HASHES.fullmatch(row["pair_id"]) else str(row["pair_id"])
+def name_of(pair: PairRows) -> str:
+    """Title a pair by what one prompt has and the other lacks, or by the text that both have."""
+    row = pair.row
+    gone, new = (added(pair.rows("alignment"), side) for side in "ab")
+    if row["text_a"] == row["text_b"] or len(gone) > 1 or len(new) > 1 or not (gone or new):
+        told = headline(_bare(row["text_a"] or row["text_b"] or ""))
+    else:
+        texts = [headline(part.text) for part in (*gone, *new)]
+        told = " → ".join(texts) if gone and new else f"{'removed' if gone else 'inserted'}: {''.join(texts)}"
+    told = told or str(row["pair_id"])
+    return told if row["control"] is None else f"{row['control']} control, {told}"
 
 
-def _line(row: Row, number: int) -> dict[str, Any]:
+def _bare(text: str) -> str:
+    """Leave out the marks of a chat template."""
+    return MARKS.sub(" ", text)
+
+
+def _parts(pair: PairRows, side: str) -> list[list[Any]] | None:
+    """Divide a prompt for marking what the other lacks; None where its tokens do not join to its text."""
+    found = segments(pair.rows("alignment"), side)
+    whole = "".join(part.text for part in found) == pair.row[f"text_{side}"]
+    return [[part.text, part.changed] for part in found] if whole else None
+
+
+def _line(pair: PairRows) -> dict[str, Any]:
+    row = pair.row
     failed = row["status"] != "ok"
     changed = "output changed" if row["output_changed"] else "output unchanged"
     kept = ["error"] if failed else ["not compared" if row["output_changed"] is None else changed]
     if row["control"] is not None:
         kept.append("control")
     alike = row["text_a"] == row["text_b"]
+    own = row["control"] is None and not HASHES.fullmatch(row["pair_id"])
     return {
         "id": row["pair_id"],
-        "name": name_of(row, number),
-        "listed": (row["text_a"] if row["control"] is None else row["text_b"]) or "",
+        "name": name_of(pair),
+        "ident": row["pair_id"] if own else "",
         "text": row["text_a"] or "",
         "other": "" if alike else row["text_b"] or "",
+        "parts": None if alike else [_parts(pair, side) for side in "ab"],
+        "of": row["of"],
         "tokens": row["n_tokens_a"],
         "appended": 0,
         "group": row["group"] or "",
         "tags": row["tags"] or [],
         "outcomes": kept,
-        "outcome_words": ", ".join(kept),
+        "outcome_words": kept[0],
         "target": "",
         "error": SCREEN.visible(row["error_message"] or "") if failed else "",
     }
 
 
-def _probe(pair: PairRows) -> dict[str, Any]:
-    row = pair.row
+def _probe(comparison: Comparison, pair: PairRows) -> dict[str, Any]:
     return {
-        "position": row["position_b"],
+        "position": pair.row["position_b"],
         "token": "",
-        "where": output(row),
+        "where": [SCREEN.visible(one) for one in _said(comparison, pair)],
         "regime": "",
         "verdicts": [_verdict(one) for one in pair.rows("verdict_differences")],
         "figures": [one.to_json() for one in figures(pair)],
         "heads": None,
     }
+
+
+def _said(comparison: Comparison, pair: PairRows) -> list[str]:
+    """Say what an edit of a prompt did, as the story does; of other pairs what both sides predict."""
+    row = pair.row
+    if comparison.kind != "prompts" or row["control"] is not None or row["js_output"] is None:
+        return [output(row)]
+    injected = is_injection(comparison, row["pair_id"])
+    said = [injected_words(pair.rows("alignment"))] if injected else []
+    said.append(verdict_of(output_of(comparison, row), injected))
+    for side in "ab":
+        if row[f"continuation_{side}"] is not None:
+            said.append(f"{side.upper()} writes on: {row[f'continuation_{side}']}")
+    return [one[:1].upper() + one[1:] for one in said if one] + (
+        [BROKEN] if row["prefix_holds"] is False else []
+    )
 
 
 def output(row: Row) -> str:
@@ -132,7 +175,7 @@ def output(row: Row) -> str:
     if row["js_output"] is not None:
         said.append(f"The outputs are {row['js_output']:.3g} bits apart.")
     if row["prefix_holds"] is False:
-        said.append("The common beginning was NOT the same to the model: causality is broken.")
+        said.append(BROKEN)
     if row["control"] is not None:
         said.append(f"A control ({row['control']}): an edit that should not matter.")
     return " ".join(said)

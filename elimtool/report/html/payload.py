@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,10 +13,12 @@ from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.layers import attention_matrix, logit_lenses
 from elimtool.report.figures.overview import Overview, overview, spelled
 from elimtool.report.figures.prompt import figures
-from elimtool.report.figures.words import SCREEN, quoted
+from elimtool.report.figures.words import SCREEN, quoted, title
 from elimtool.run.manifest import Manifest
 from elimtool.run.schema import SCHEMA_VERSION
 
+HASH = re.compile(r"[0-9a-f]{16}")
+"""The id of a prompt that has none of its own."""
 MOST_HEAD_CELLS = 1_500_000
 """More cells of single heads than this (about 10 MB) are left out of a page, and the page says so."""
 MOST_POSITIONS = 200
@@ -143,10 +146,12 @@ def _line(prompt: Row, verdicts: Rows) -> dict[str, Any]:
     failed = prompt["status"] != "ok"
     return {
         "id": prompt["prompt_id"],
-        "name": prompt["prompt_id"],
-        "listed": prompt["text"] or "",
+        "name": title(prompt),
+        "ident": "" if HASH.fullmatch(prompt["prompt_id"]) else prompt["prompt_id"],
         "text": prompt["text"] or "",
         "other": "",
+        "parts": None,
+        "of": None,
         "tokens": prompt["n_tokens"],
         "appended": prompt["n_appended"] or 0,
         "group": prompt["group"] or "",
@@ -163,7 +168,7 @@ def _probe(probe: Probe, with_heads: bool) -> dict[str, Any]:
     return {
         "position": probe.position,
         "token": quoted(probe.tokens[probe.position]),
-        "where": "",
+        "where": [],
         "regime": judged.regime(probe),
         "verdicts": judged.judged(probe),
         "figures": [one.to_json() for one in figures(probe)],

@@ -15,7 +15,7 @@ from elimtool.report.figures.words import label, quoted
 MOST_HEADS = 20
 """Heads that are listed: those that moved most."""
 MOST_FLIPS = 60
-NO_CHANGE = "-"
+NO_CHANGE = "no token"
 
 
 class PairRows:
@@ -243,7 +243,7 @@ def alignment(pair: PairRows) -> list[Figure]:
             name="alignment",
             title="Where the prompts differ",
             note=f"{matched:,} tokens are matched, {prefix:,} from the start on.",
-            columns=["", "at in A", "token of A", "at in B", "token of B"],
+            columns=["edit", "at in A", "token of A", "at in B", "token of B"],
             rows=[
                 [
                     row["operation"],

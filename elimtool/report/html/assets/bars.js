@@ -18,7 +18,7 @@ function drawBars(figure) {
       make("td", {}, [make("div", { class: "track", "aria-hidden": "true" }, [filled, zero])]),
       said && make("td", { class: "said", text: bar.text })]);
   });
-  return [make("div", { class: "scroll" }, [make("table", { class: said ? "bars said" : "bars", "data-figure": figure.name },
+  return [scrolling({ class: "scroll" }, [make("table", { class: said ? "bars said" : "bars", "data-figure": figure.name },
     [make("thead", {}, [head]), make("tbody", {}, rows)])])];
 }
 
@@ -36,5 +36,5 @@ function drawStack(figure) {
   });
   const legend = make("div", { class: "legend" }, figure.keys.map((key, index) => make("span", {}, [
     make("span", { class: "swatch", style: { background: colourOf(index) } }), document.createTextNode(key)])));
-  return [legend, make("div", { class: "scroll" }, [make("table", { class: "bars stack", "data-figure": figure.name }, [make("tbody", {}, rows)])])];
+  return [legend, scrolling({ class: "scroll" }, [make("table", { class: "bars stack", "data-figure": figure.name }, [make("tbody", {}, rows)])])];
 }

@@ -23,6 +23,23 @@ const readJson = (id) => JSON.parse(byId(id).textContent);
 // A text of the run, which may be right-to-left. Sentences of the report isolate such texts themselves.
 const foreign = (text, attributes) => make("bdi", { text, ...attributes });
 
+// A box that scrolls; shaded edges with arrows say where there is more.
+function scrolling(attributes, children) {
+  const box = make("div", attributes, children);
+  const arrows = { left: "‹", right: "›", up: "⌃", down: "⌄" };
+  const shell = make("div", { class: "edges" }, [box,
+    ...Object.entries(arrows).map(([side, text]) => make("i", { class: `more ${side}`, "aria-hidden": "true", text }))]);
+  const update = () => {
+    const [x, y] = [Math.abs(box.scrollLeft), box.scrollTop];
+    const hidden = { left: x, right: box.scrollWidth - box.clientWidth - x, up: y, down: box.scrollHeight - box.clientHeight - y };
+    for (const [side, pixels] of Object.entries(hidden)) shell.classList.toggle(`more-${side}`, pixels > 1);
+  };
+  box.addEventListener("scroll", update, { passive: true });
+  const sizes = new ResizeObserver(update);
+  for (const node of [box, ...box.children]) sizes.observe(node);
+  return shell;
+}
+
 // Show the tooltip near a point; it is a live region, so screen readers read it out.
 function showTip(text, x, y) {
   const tip = byId("tip");

@@ -36,7 +36,7 @@ addEventListener("beforeprint", () => document.querySelectorAll(".holder").forEa
 function makeNumbers(table) {
   const details = make("details", {}, [make("summary", { text: "Numbers" })]);
   details.addEventListener("toggle", () => {
-    if (details.open && details.children.length === 1) details.append(make("div", { class: "scroll tall", tabindex: 0 }, [plainTable(table())]));
+    if (details.open && details.children.length === 1) details.append(scrolling({ class: "scroll tall", tabindex: 0 }, [plainTable(table())]));
   });
   return details;
 }
@@ -49,7 +49,7 @@ function plainTable({ columns, rows }) {
 }
 
 function drawListing(figure) {
-  return [make("div", { class: "scroll tall", tabindex: 0, "data-figure": figure.name }, [plainTable(figure)])];
+  return [scrolling({ class: "scroll tall", tabindex: 0, "data-figure": figure.name }, [plainTable(figure)])];
 }
 
 const NUMBERS = {

@@ -30,7 +30,7 @@ function drawHeat(figure, pick) {
     upright: !words && figure.columns.length > 7 && figure.columns.some((name) => name.length > 3) };
   const table = make("table", { class: ["heat", ...Object.keys(kinds).filter((name) => kinds[name])].join(" "), "data-figure": figure.name },
     [make("thead", {}, [heatHead(figure)]), body]);
-  const scroll = make("div", {
+  const scroll = scrolling({
     class: figure.rows.length > (kinds.slim ? 50 : 24) ? "scroll tall" : "scroll", tabindex: 0, role: "group",
     "aria-label": `${figure.title}. Arrow keys move from cell to cell${pick ? ", Enter opens the layer's heads" : ""}.`,
   }, [table]);
@@ -40,7 +40,7 @@ function drawHeat(figure, pick) {
     words ? `${figure.value_title.startsWith("rank") ? "top token " : ""}'${words[row][column]}'` : null,
     dimmed.has(`${row},${column}`) ? figure.dimmed_as : null,
     figure.details && figure.details.length ? figure.details[row][column] : null].filter(Boolean).join("\n");
-  followCells(scroll, table, tell, pick);
+  followCells(scroll.firstElementChild, table, tell, pick);
   return [scroll, heatTools(figure, table, borders)];
 }
 

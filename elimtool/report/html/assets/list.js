@@ -4,6 +4,7 @@ const ROW = 60;
 const promptAddress = (id) => `#p=${encodeURIComponent(id)}`;
 
 function startList(prompts, open) {
+  const controls = (one) => one.of !== null;
   const list = byId("list"), rows = byId("rows");
   const haystack = prompts.map((one) => `${one.id}\n${one.text}\n${one.other}\n${one.target}\n${one.error}`.toLowerCase());
   let shown = prompts.map((_, index) => index);
@@ -28,8 +29,8 @@ function startList(prompts, open) {
       class: `entry${place === active ? " active" : ""}`, id: `entry-${index}`, role: "option", "data-index": index,
       "aria-selected": String(index === selected), "aria-setsize": shown.length, "aria-posinset": place + 1,
       style: { top: `${place * ROW}px` },
-    }, [make("span", {}, [foreign(one.listed.slice(0, 200).replace(/\s+/g, " ") || "(no text)")]),
-      make("small", {}, [foreign([one.name, one.group].filter(Boolean).join(" · ")), document.createTextNode(" · "), foreign(status || "not judged")])]);
+    }, [make("span", {}, [foreign(one.name)]),
+      make("small", {}, [foreign([one.ident, one.group, status || "not judged"].filter(Boolean).join(" · "))])]);
   }
 
   function filter() {
@@ -37,14 +38,15 @@ function startList(prompts, open) {
     const outcome = byId("by-outcome").value, group = byId("by-group").value, tag = byId("by-tag").value;
     shown = prompts.map((_, index) => index).filter((index) => {
       const one = prompts[index];
-      return (!words || haystack[index].includes(words)) && (!outcome || one.outcomes.includes(outcome))
+      return (outcome === "control" || !controls(one)) && (!words || haystack[index].includes(words)) && (!outcome || one.outcomes.includes(outcome))
         && (!group || one.group === group) && (!tag || one.tags.includes(tag));
     });
     active = 0;
     list.scrollTop = 0;
     drawn = "";
-    byId("count").textContent = shown.length === prompts.length
-      ? `${whole(prompts.length)} ${NOUNS}` : `${whole(shown.length)} of ${whole(prompts.length)} ${NOUNS}`;
+    const all = prompts.filter((one) => !controls(one)).length;
+    byId("count").textContent = outcome === "control" ? `${whole(shown.length)} controls`
+      : shown.length === all ? `${whole(all)} ${NOUNS}` : `${whole(shown.length)} of ${whole(all)} ${NOUNS}`;
     draw();
   }
 

@@ -28,25 +28,44 @@ function whenRead(index, use) {
 function showPrompt(index, position) {
   const line = front.prompts[index];
   const tokens = line.tokens === null ? "" : ` · ${whole(line.tokens)} tokens`;
-  const kept = [line.group, ...line.tags].filter(Boolean).join(" · ");
+  const kept = [line.of === null ? line.id : "", line.group, ...line.tags].filter(Boolean).join(" · ");
   content.replaceChildren(make("section", {}, [make("h2", { tabindex: -1 }, [foreign(line.name)]),
     make("p", { class: "quiet" }, [foreign(`${kept}${tokens}`.replace(/^ · /, ""))]),
-    ...(line.other ? [promptText("Prompt A", line.text, "A"), promptText("Prompt B", line.other, "B")] : [promptText("The prompt", line.text)])]));
+    line.of === null ? null : make("p", {}, ["A control of ", make("a", { href: promptAddress(line.of) }, [foreign(nameOf(line.of))])]),
+    ...(line.other ? ["A", "B"].map((side, at) => promptText(`Prompt ${side}`, at ? line.other : line.text, side, line.parts && line.parts[at]))
+      : [promptText("The prompt", line.text)])]));
   if ((front.alone || front.prompts.length + front.left_out === 1) && front.notes.length) content.append(notes());
   if (line.error) return void content.append(make("section", {}, [make("p", {}, [badge("error", "error"), " ", foreign(line.error)])]));
   return whenRead(index, (prompt) => showProbe(line, prompt, position));
 }
 
-// Of two prompts each is labelled with its side.
-const promptText = (label, text, side) => make("div", { class: "side" }, [side ? make("b", { text: side, "aria-hidden": true }) : null,
-  make("pre", { class: "prompt-text", dir: "auto", tabindex: 0, "aria-label": label, text: text || "(no text)" })]);
+const nameOf = (id) => (front.prompts.find((one) => one.id === id) || { name: id }).name;
+
+// Of two prompts each is labelled with its side, and what the other lacks is marked.
+function promptText(label, text, side, parts) {
+  const box = scrolling({ class: "prompt-text", tabindex: 0, role: "group", "aria-label": label }, [make("pre", { dir: "auto" },
+    parts ? parts.map(([part, changed]) => (changed ? make("mark", { text: part }) : document.createTextNode(part)))
+      : [document.createTextNode(text || "(no text)")])]);
+  return make("div", { class: "side" }, [side ? make("b", { text: side, "aria-hidden": true }) : null, box]);
+}
+
+// The edits that a pair is compared with, behind all that is told of the pair itself.
+function drawControls(id) {
+  const own = front.prompts.filter((one) => one.of === id);
+  if (!own.length) return null;
+  const links = own.map((one) => make("li", {}, [make("a", { href: promptAddress(one.id) }, [foreign(one.name)]), ` ${one.outcome_words}`]));
+  return make("section", { id: "controls" }, [make("h3", { text: "Its controls" }),
+    make("p", { class: "note", text: "Edits of the same size and place that should not matter, and that all bands are made of." }),
+    make("details", {}, [make("summary", { text: `${whole(own.length)} controls` }), make("ul", {}, links)])]);
+}
 
 function showProbe(line, prompt, position) {
   const { probes } = prompt;
   if (!probes.length) return void content.append(notice(`Nothing was measured for this ${front.noun}.`));
   const probe = probes.find((one) => one.position === position) || probes[probes.length - 1];
-  const where = make("p", {}, probe.where ? [probe.where] : [`Read at position ${probe.position} `, foreign(probe.token)]);
-  content.append(make("section", {}, [probes.length > 1 ? choosePosition(line, probes, probe) : where,
+  const where = probe.where.length ? probe.where.map((text) => make("p", {}, [foreign(text)]))
+    : [make("p", {}, [`Read at position ${probe.position} `, foreign(probe.token)])];
+  content.append(make("section", {}, [...(probes.length > 1 ? [choosePosition(line, probes, probe)] : where),
     prompt.left_out ? notice(`${whole(prompt.left_out)} earlier positions were probed too: they are in the tables.`) : null,
     line.appended ? notice(`The last ${line.appended} tokens were appended: all targets and foils begin with them.`) : null,
     ...probe.verdicts.map(drawVerdict), probe.regime ? make("p", { class: "note", text: probe.regime }) : null]));
@@ -58,7 +77,7 @@ function showProbe(line, prompt, position) {
     const some = probe.figures.filter((figure) => figure.name === name);
     if (some.length) content.append(chooseOne(some, ONE_OF[name]));
   }
-  content.append(...prompt.figures.map((figure) => drawFigure(figure)));
+  content.append(...[...prompt.figures.map((figure) => drawFigure(figure)), drawControls(line.id)].filter(Boolean));
 }
 
 function choosePosition(line, probes, probe) {
@@ -136,15 +155,16 @@ function start() {
   byId("model").textContent = front.run.model;
   byId("facts").textContent = [...front.run.facts, front.run.finished.slice(0, 10)].filter(Boolean).join(" · ");
   startTheme();
-  const many = front.prompts.length + front.left_out > 1;
+  const many = front.prompts.filter((one) => one.of === null).length + front.left_out > 1;
   byId("side").hidden = !many;
-  byId("home").textContent = front.alone ? "What is compared" : `All ${NOUNS} together`;
+  byId("home").textContent = `All ${NOUNS} together`;
   const select = many ? startList(front.prompts, (id) => { location.hash = promptAddress(id); }) : () => {};
   const show = (moved) => {
     hideTip();
     const { index, position } = address();
     const chosen = index < 0 && (!many || front.alone) && front.prompts.length ? 0 : index;
     select(chosen);
+    byId("home").disabled = chosen < 0;
     if (chosen < 0) showRun(); else showPrompt(chosen, position);
     if (!moved) return;
     content.querySelector("h2").focus({ preventScroll: true });

@@ -235,6 +235,10 @@ class MeasureOptions(ReadOptions):
             " its whole attention matrix.",
         ),
     ] = None
+    ablate_each: Annotated[
+        bool,
+        switch("--ablate-each", help="Ablate every head and MLP by itself: a pass for each, so minutes."),
+    ] = False
     tables: Annotated[
         list[str] | None,
         option(

@@ -37,10 +37,10 @@ def report(
             metavar="NAME",
             panel=PICTURE,
             help="Write this figure as a picture instead of the page. Of a prompt: logit_lens, retention,"
-            " heads, head_attention, attention_matrix, sink, ranks, probabilities, funnel, components,"
-            " head_attribution, top_tokens, attribution. Of the run: outcomes, regimes, groups, lost_layers,"
-            " pruned, worst. Of a pair of a comparison: ranks, probabilities, divergence, attention; of all"
-            " pairs: outcomes, moved, onsets.",
+            " heads, head_attention, attention_matrix, sink, ranks, probabilities, contrast, funnel,"
+            " components, head_attribution, head_ablation, contrast_components, top_tokens, attribution. Of"
+            " the run: outcomes, regimes, groups, lost_layers, pruned, worst. Of a pair of a comparison:"
+            " ranks, probabilities, divergence, attention; of all pairs: outcomes, moved, onsets.",
         ),
     ] = None,
     format: Annotated[
@@ -65,7 +65,7 @@ def report(
             "-t",
             "--target",
             panel=PICTURE,
-            help="Which followed token, for components, head_attribution, attribution and logit_lens.",
+            help="Which followed token, for components, head maps, attribution and logit_lens.",
         ),
     ] = None,
     layer: Annotated[

@@ -37,6 +37,7 @@ class TraceOptions:
         seed: Seed of the walk's draws, and of the components that ``confirm`` compares with.
         interventions: Changes made to the model, together, in a second pass over every prompt.
         confirm: Whether to test the verdicts' culprits by ablation, see ``elimtool.tasks.confirm``.
+        ablate_each: Whether to ablate every head and MLP by itself, for the table ``ablations``.
         batch_size: Prompts in one forward pass at most.
         errors: ``raise`` at the first bad prompt, or keep it as a ``row`` with its error.
     """
@@ -54,6 +55,7 @@ class TraceOptions:
     seed: int = 0
     interventions: tuple[Intervention, ...] = ()
     confirm: bool = False
+    ablate_each: bool = False
     batch_size: int = 8
     errors: Literal["raise", "row"] = "raise"
 
@@ -96,6 +98,11 @@ class TraceOptions:
                 raise ElimError(f"`attention_of` must name heads, got '{name}'", "such as 17.3 or L17H3")
         return tuple(sorted({(layer, head or 0) for layer, head in filter(None, found.values())}))
 
+    @property
+    def on_request(self) -> dict[str, bool]:
+        """Which tables of ``selection.ON_REQUEST`` are asked for."""
+        return {"attention_weights": bool(self.attention_of), "ablations": self.ablate_each}
+
     def selection(self) -> Selection:
         """Select the tables to fill and to keep."""
         return select(
@@ -103,7 +110,7 @@ class TraceOptions:
             heads=self.single_heads,
             walk=self.generate > 0 or self.reads_written,
             intervened=bool(self.interventions),
-            chosen=bool(self.attention_of),
+            asked=[name for name, given in self.on_request.items() if given],
         )
 
     @property

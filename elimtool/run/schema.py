@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from elimtool.run.columns import INTERVENTION, Column, Table
+from elimtool.run.tables.ablations import ABLATIONS
 from elimtool.run.tables.attention import (
     ATTENTION,
     ATTENTION_HEADS,
@@ -44,7 +45,7 @@ CHANGED = {
 ATTRIBUTED = ("attributions", "attribution_methods", "attribution_agreement")
 """Tables of ``elimtool attribute``, which a trace does not fill."""
 
-ONE_PASS = ("prompts", "effects", "walk", "walk_stages", *ATTRIBUTED)
+ONE_PASS = ("prompts", "effects", "ablations", "walk", "walk_stages", *ATTRIBUTED)
 """Tables whose rows belong to no pass, or to both; all others have the column ``intervention``."""
 
 TABLES: dict[str, Table] = {
@@ -73,6 +74,7 @@ TABLES: dict[str, Table] = {
         CONTRAST_COMPONENTS,
         CONTRAST_STAGES,
         EFFECTS,
+        ABLATIONS,
         WALK,
         WALK_STAGES,
         ATTRIBUTIONS,

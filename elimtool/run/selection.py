@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from elimtool.errors import ElimError, nearest
@@ -18,14 +18,22 @@ FITTED = frozenset({"controls", "regimes"})
 """Tables that need the reference text in the file of a fitted lens."""
 ALWAYS = "prompts"
 """The table that joins all others and says which prompts failed: every run has it."""
-CHOSEN = frozenset({"attention_weights"})
-"""Tables of heads that have to be named."""
+ON_REQUEST = {
+    "attention_weights": ("`attention_of`", "name heads with it, such as 17.3"),
+    "ablations": ("`ablate_each`", "give it: every head and MLP takes a pass of its own"),
+}
+"""Tables that only an option of their own asks for: the option, and what to do."""
 CHANGES = frozenset({"effects"})
 """Tables that need interventions."""
 
 _VERDICT = frozenset({"lens", "survival", "sampling_targets", "components", "controls", "regimes"})
 _CONTRAST = frozenset({"contrast_layers", "contrast_components", "contrast_stages"})
-JUDGED_BY = {"verdicts": _VERDICT, "effects": _VERDICT | {"lens_layers"}, "contrasts": _CONTRAST}
+JUDGED_BY = {
+    "verdicts": _VERDICT,
+    "effects": _VERDICT | {"lens_layers"},
+    "contrasts": _CONTRAST,
+    "ablations": frozenset({"survival"}),
+}
 """Tables joined from others, which are measured whether or not they are kept."""
 
 
@@ -43,7 +51,12 @@ class Selection:
 
 
 def select(
-    tables: Sequence[str] | None, *, heads: bool, walk: bool, intervened: bool = False, chosen: bool = False
+    tables: Sequence[str] | None,
+    *,
+    heads: bool,
+    walk: bool,
+    intervened: bool = False,
+    asked: Collection[str] = (),
 ) -> Selection:
     """Work out which tables to keep and which to measure.
 
@@ -52,17 +65,18 @@ def select(
         heads: Whether single heads are measured.
         walk: Whether tokens are generated, which fills ``walk`` and ``walk_stages``.
         intervened: Whether there are interventions, which fill ``effects``.
-        chosen: Whether heads are named, whose attention weights are kept.
+        asked: Tables of ``ON_REQUEST`` that options ask for.
 
     Raises:
         ElimError: A name is not a table, or contradicts the other options.
     """
     without = (frozenset() if heads else HEADS) | (frozenset() if walk else WALKS)
-    without |= (frozenset() if intervened else CHANGES) | (frozenset() if chosen else CHOSEN)
+    without |= (frozenset() if intervened else CHANGES) | (ON_REQUEST.keys() - asked)
     kept = set(TRACED) - without if tables is None else _checked(tables, heads, walk, intervened)
-    kept |= {ALWAYS} | (CHOSEN if chosen else set())
-    if not chosen and CHOSEN & kept:
-        raise ElimError("table attention_weights needs heads", "name them with `attention_of`, such as 17.3")
+    kept |= {ALWAYS, *asked}
+    for name in sorted(kept & ON_REQUEST.keys() - set(asked)):
+        option, hint = ON_REQUEST[name]
+        raise ElimError(f"table {name} needs {option}", hint)
     needed = kept.union(*(JUDGED_BY[name] for name in kept if name in JUDGED_BY))
     return Selection(frozenset(kept), frozenset(needed - JUDGED_BY.keys() - without))
 

@@ -19,6 +19,7 @@ from elimtool.errors import ElimError
 from elimtool.model.interventions.recording import Recording
 from elimtool.model.interventions.recording import record as record_one
 from elimtool.model.view import Encoded
+from elimtool.tasks.ablate_each import ablate_each
 from elimtool.tasks.confirm import confirm
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def prepare(model: Model, options: TraceOptions, progress: Callable[[str], None]
         options: What will be traced.
         progress: Called with a line of text when something slow begins.
     """
-    if options.confirm or any(each.needs_reference for each in options.interventions):
+    if options.confirm or options.ablate_each or any(each.needs_reference for each in options.interventions):
         from elimtool.engine.reference import ensure_reference
 
         ensure_reference(model, progress)
@@ -108,7 +109,7 @@ def judge(
     usable: Sequence[Encoded],
     failed: Callable[[Encoded, Exception], None] | None = None,
 ) -> Run:
-    """Add the tables that are computed from others: ``verdicts``, ``effects`` and ``contrasts``.
+    """Add the tables that are joined from others, and those of tests by ablation.
 
     Args:
         session: What was measured.
@@ -130,6 +131,8 @@ def judge(
         if options.confirm:
             tested = confirm(session.model, run, usable, options.seed, failed=failed)
             run = run.with_rows("verdicts", tested)
+    if "ablations" in kept and "survival" in run.tables:
+        run = run.with_rows("ablations", ablate_each(session.model, run, usable, failed))
     if "effects" in kept and "verdicts" in run.tables:
         run = run.with_rows("effects", effects(run))
     return run

@@ -75,7 +75,7 @@ def test_other_tables_are_the_same_and_the_new_one_is_there_only_if_asked_for(ll
     [
         ({"attention_of": ("mlp.3",)}, "`attention_of` must name heads, got 'mlp.3'"),
         ({"attention_of": ("x",)}, "`attention_of` must name heads, got 'x'"),
-        ({"tables": ("attention_weights",)}, "table attention_weights needs heads"),
+        ({"tables": ("attention_weights",)}, "table attention_weights needs `attention_of`"),
         ({"attention_of": ("99.0",)}, "has no layer 99"),
         ({"attention_of": ("0.99",)}, "has no head 99"),
     ],

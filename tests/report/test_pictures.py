@@ -14,7 +14,11 @@ from elimtool.report.figures.choose import NAMES, OF_PROMPT, choose
 from elimtool.report.figures.draw import FORMATS, picture
 from tests.report import runs
 
-ALWAYS = [name for name in NAMES if name not in ("regimes", "lost_layers", "attribution", "attention_matrix")]
+ALWAYS = [
+    name
+    for name in NAMES
+    if name not in ("regimes", "lost_layers", "attribution", "attention_matrix", "head_ablation")
+]
 SIGNATURES = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
 

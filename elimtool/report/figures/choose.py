@@ -13,7 +13,13 @@ from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures.attribute import attribution
 from elimtool.report.figures.contrast import contrast_components
 from elimtool.report.figures.figure import Figure, Listing
-from elimtool.report.figures.layers import attention_matrix, head_attention, head_attribution, logit_lens
+from elimtool.report.figures.layers import (
+    attention_matrix,
+    head_ablation,
+    head_attention,
+    head_attribution,
+    logit_lens,
+)
 from elimtool.report.figures.overview import OVERVIEW, Overview
 from elimtool.report.figures.parts import components
 from elimtool.report.figures.prompt import PROMPT
@@ -37,6 +43,7 @@ OF_TARGET: dict[str, tuple[str, Callable[[Probe, str | None], Sequence[Figure]]]
     "components": ("components", components),
     "contrast_components": ("contrast_components", contrast_components),
     "head_attribution": ("components", head_attribution),
+    "head_ablation": ("ablations", head_ablation),
     "attribution": ("attributions", attribution),
     "logit_lens": ("lens", partial(logit_lens, most=MOST_POSITIONS)),
 }

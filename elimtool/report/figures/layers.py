@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from elimtool.report.facts import Probe
 from elimtool.report.figures.course import RAW_NOTE
@@ -20,6 +21,11 @@ MOST_TARGETS = 3
 WROTE_NOTE = (
     "Direct logit attribution, centred over the vocabulary: blue promotes the token, orange eliminates it. It"
     " says what was written in the token's direction, not what caused it."
+)
+ABLATED_NOTE = (
+    "Each head and MLP by itself is replaced by its mean over reference text, at every token but the sinks:"
+    " blue where the token loses by that, orange where it gains. Other components compensate, so a small"
+    " effect does not clear one."
 )
 ONE_POSITION = " Only one position was probed: `position` all makes it a grid."
 
@@ -88,30 +94,57 @@ def logit_lenses(probe: Probe, most: int) -> list[Heat]:
 def head_attribution(probe: Probe, target: str | None = None) -> list[Heat]:
     """Map what each head and MLP wrote for and against each target, or one of them: layers x heads."""
     found = probe.columns("components", ("target", "kind", "layer", "head", "dla_centred"))
+    return [
+        _of_parts(
+            cells,
+            name="head_attribution",
+            title=f"Which heads and MLPs wrote for and against {quoted(name)}",
+            note=WROTE_NOTE,
+            unit="logits",
+            value_title="direct logit attribution (logits)",
+            steps=steps_around_zero(cells.values()),
+        )
+        for name, cells in _by_target(found, target).items()
+    ]
+
+
+def head_ablation(probe: Probe, target: str | None = None) -> list[Heat]:
+    """Map what each target, or one of them, loses without each head and MLP: layers x heads."""
+    found = probe.columns("ablations", ("target", "kind", "layer", "head", "effect"))
+    return [
+        _of_parts(
+            {place: -effect for place, effect in cells.items()},
+            name="head_ablation",
+            title=f"What {quoted(name)} loses without each head and MLP",
+            note=ABLATED_NOTE,
+            unit="shift",
+            value_title="loss of log-probability without it (nats)",
+        )
+        for name, cells in _by_target(found, target).items()
+    ]
+
+
+def _by_target(found: dict[str, list[Any]], target: str | None) -> dict[str, dict[tuple[int, int], float]]:
+    """Gather each target's values by layer and head, -1 for the MLP."""
     parts: dict[str, dict[tuple[int, int], float]] = {}
     for name, kind, layer, head, value in zip(*found.values(), strict=True):
         if kind in ("head", "mlp") and target in (None, name):
             parts.setdefault(name, {})[layer, -1 if kind == "mlp" else head] = value
-    return [_of_heads(name, cells) for name, cells in parts.items()]
+    return parts
 
 
-def _of_heads(target: str, cells: dict[tuple[int, int], float]) -> Heat:
+def _of_parts(cells: dict[tuple[int, int], float], **shown: Any) -> Heat:
     layers = sorted({layer for layer, _ in cells}, reverse=True)
     numbers = sorted({head for _, head in cells} - {-1})
     mlps = [-1] if any(head < 0 for _, head in cells) else []
     return Heat(
-        name="head_attribution",
-        title=f"Which heads and MLPs wrote for and against {quoted(target)}",
-        note=WROTE_NOTE,
         row_title="layer",
         column_title="head",
         rows=_names(layers),
         columns=[*map(str, numbers), *("MLP" for _ in mlps)],
         values=[[cells.get((layer, head)) for head in [*numbers, *mlps]] for layer in layers],
-        unit="logits",
-        value_title="direct logit attribution (logits)",
-        steps=steps_around_zero(cells.values()),
         blank="the layer has no such part, or its update is not the sum of its parts",
+        **shown,
     )
 
 

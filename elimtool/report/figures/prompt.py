@@ -10,7 +10,7 @@ from elimtool.report.figures.contrast import contrast, contrast_components, cont
 from elimtool.report.figures.course import probabilities, ranks
 from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.funnel import differences, funnel
-from elimtool.report.figures.layers import head_attribution
+from elimtool.report.figures.layers import head_ablation, head_attribution
 from elimtool.report.figures.parts import components
 from elimtool.report.figures.retention import retention, sink
 from elimtool.report.figures.walked import interventions, top_tokens
@@ -28,6 +28,7 @@ PROMPT: dict[str, Callable[[Probe], Sequence[Figure]]] = {
     "contrast_stages": contrast_stages,
     "components": components,
     "head_attribution": head_attribution,
+    "head_ablation": head_ablation,
     "contrast_components": contrast_components,
     "top_tokens": top_tokens,
 }

@@ -133,7 +133,7 @@ function headsBySpan(heads) {
 }
 
 // Figures of one token each, of which one is shown.
-const ONE_OF = { components: "Components", contrast_components: "Against foils", head_attribution: "Heads and MLPs" };
+const ONE_OF = { components: "Components", contrast_components: "Against foils", head_attribution: "Heads and MLPs", head_ablation: "Ablations" };
 
 // One of several figures of a kind, chosen by its title.
 function chooseOne(figures, label) {

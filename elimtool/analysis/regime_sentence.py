@@ -1,38 +1,40 @@
-"""Put a row of the table ``regimes`` into words."""
+"""Put a row of the table ``regimes`` into words, where it changes how the rest is to be read."""
 
 from __future__ import annotations
 
 from elimtool.analysis.closing import spell_prob
 from elimtool.files.rows import Row
 
-MEANING = {
-    "strong": "the model commits",
-    "balanced": "several continuations are open, as in ordinary text",
-    "dysfunctional:OOD-confident": "what stands before surprised the model, and yet it commits",
-    "dysfunctional:OOD-diffuse": "what stands before surprised the model, and it does not commit",
-    "dysfunctional:resonant": "what stands before did not surprise the model: a repetition, or text that it"
-    " knows by heart",
-    "dysfunctional:weak-signal": "the prediction is hardly more than the model's guess without a context",
-}
+UNUSUAL = "dysfunctional:"
+"""What the names of regimes begin with that are told."""
 
 
 def regime_sentence(row: Row) -> str:
-    """Say in which regime a prediction is made, and by which numbers that was decided."""
-    agree = f"two draws agree with p = {spell_prob(row['collision'])}"
-    n = row["n_recent"]
-    regime = row["regime"]
-    if regime is None:
-        return f"Regime not judged: {n} tokens that count stand before the prediction, too few; {agree}."
-    kind, _, detail = regime.partition(":")
-    name = f"{kind} ({detail.replace('-', ' ')})" if detail else kind
-    surprised = (
-        f"the last {n} tokens had {row['recent_surprisal']:.1f} nats of surprise each, p ="
-        f" {spell_prob(min(row['p_high'], row['p_low']))} to be so {_side(row)} in reference text"
-    )
-    gain = f"the context adds {row['context_gain']:.1f} nats"
-    facts = [agree, gain] if kind in ("strong", "balanced") or detail == "weak-signal" else [agree]
-    return f"Regime {name}: {MEANING[regime]} ({', '.join([*facts, surprised])})."
+    """Say in a line that a prediction is unusual against reference prose, and by which number.
+
+    Returns:
+        At most 80 characters; empty where the prediction is usual, familiar, or was not judged.
+    """
+    regime = row["regime"] or ""
+    if not regime.startswith(UNUSUAL):
+        return ""
+    return f"Unusual against reference prose: {_reason(regime.removeprefix(UNUSUAL), row)}."
 
 
-def _side(row: Row) -> str:
-    return "high" if row["p_high"] < row["p_low"] else "low"
+def regime_words(regime: str | None) -> str:
+    """Name a regime for people: ``balanced``, ``unusual (weak signal)``; empty where none was judged."""
+    kind, _, detail = (regime or "").partition(":")
+    return f"unusual ({detail.replace('-', ' ')})" if detail else kind
+
+
+def _reason(detail: str, row: Row) -> str:
+    if detail == "weak-signal":
+        return f"the context adds only {row['context_gain']:.1f} nats to a bare guess"
+    p = spell_prob(min(row["p_high"], row["p_low"]))
+    if detail == "resonant":
+        repetition = row.get("repetition")
+        if repetition is None:  # schema version 1 did not look for it
+            return f"text that does not surprise the model (p = {p})"
+        return f"text that repeats itself ({repetition:.0%} of 4-grams)"
+    commits = "yet it commits" if detail == "OOD-confident" else "no commitment"
+    return f"surprising text (p = {p}), {commits}"

@@ -54,7 +54,7 @@ def _of_window(
     surprisal = torch.full((len(ids),), torch.nan, dtype=torch.float64)
     surprisal[2:] = -logprobs[:-1].gather(-1, following[:, None])[:, 0].double().cpu()
     positions = torch.tensor(tested, dtype=torch.long)
-    recent = recent_surprisal(surprisal).at(positions)
+    recent = recent_surprisal(ids, surprisal).at(positions)
     return regimes(reference, logprobs[(positions - 1).to(logprobs.device)].cpu(), recent).regime
 
 

@@ -1,4 +1,4 @@
-"""Regimes: whether each prediction is strong, balanced or dysfunctional, by the output and the text before.
+"""Regimes: whether each prediction is strong, balanced, familiar or dysfunctional, by the text before it.
 
 Table ``regimes``, one row per probed position; filled where the lens has a reference set.
 ``elimtool.lenses.regime`` has the rule and its sources.
@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from elimtool.lenses.regime import ABSTAIN, UNSEEN, WINDOW, Recent, recent_surprisal, regimes
+from elimtool.lenses.regime import ABSTAIN, WINDOW, Recent, counted, recent_surprisal, regimes
 from elimtool.lenses.stream import READOUT_BYTES
 from elimtool.metrics.columns import place
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
-from elimtool.model.view import Batch, LayerView
+from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.numerics.shapes import normaliser
 
 
@@ -53,6 +53,7 @@ class Regimes(Metric):
                 "regime": [None if name == ABSTAIN else name for name in found.regime],
                 "n_recent": recent.n.numpy(),
                 "recent_surprisal": recent.mean.numpy(),
+                "repetition": recent.repetition.numpy(),
                 "p_high": found.high.numpy(),
                 "p_low": found.low.numpy(),
                 "collision": found.collision.cpu().numpy(),
@@ -63,24 +64,26 @@ class Regimes(Metric):
     def _recent(self, view: ReadoutView) -> list[Recent]:
         """Return the recent surprisal up to the probed positions of each prompt, read out together."""
         assert self.context is not None
-        ids = [torch.tensor(one.token_ids) for one in self.batch.encoded]
-        spans = [
-            slice(max(UNSEEN, one.positions[0] - WINDOW + 1), one.positions[-1] + 1)
-            for one in self.batch.encoded
+        wanted = [_wanted(one) for one in self.batch.encoded]
+        before = [rows[some - 1] for rows, some in zip(self.context, wanted, strict=True)]
+        tokens = [
+            torch.tensor(one.token_ids)[some] for one, some in zip(self.batch.encoded, wanted, strict=True)
         ]
-        before = [
-            rows[some.start - 1 : max(some.start, some.stop) - 1]
-            for rows, some in zip(self.context, spans, strict=True)
-        ]
-        tokens = [one[some] for one, some in zip(ids, spans, strict=True)]
         together = surprisal_of(view, torch.cat(before), torch.cat(tokens), self.settings.compiled)
         found, start = [], 0
-        for one, some, rows in zip(ids, spans, before, strict=True):
-            surprisal = torch.full((len(one),), torch.nan, dtype=torch.float64)
-            surprisal[some] = together[start : start + len(rows)]
-            start += len(rows)
-            found.append(recent_surprisal(surprisal))
+        for one, some in zip(self.batch.encoded, wanted, strict=True):
+            surprisal = torch.full((len(one.token_ids),), torch.nan, dtype=torch.float64)
+            surprisal[some] = together[start : start + len(some)]
+            start += len(some)
+            found.append(recent_surprisal(one.token_ids, surprisal, one.templated))
         return found
+
+
+def _wanted(one: Encoded) -> Int[Tensor, "some"]:
+    """List the tokens whose surprisal the probed positions of a prompt need: those that count, ascending."""
+    counts = counted(len(one.token_ids), one.templated)[: one.positions[-1] + 1]
+    before_first = int(counts[: one.positions[0] + 1].sum())
+    return counts.nonzero()[max(0, before_first - WINDOW) :, 0]
 
 
 def surprisal_of(
@@ -105,4 +108,5 @@ def _gather(recent: list[Recent], prompt: list[int], position: list[int]) -> Rec
         torch.stack([recent[i].mean[t] for i, t in cells]),
         torch.stack([recent[i].n[t] for i, t in cells]),
         torch.stack([recent[i].opening[t] for i, t in cells]),
+        torch.stack([recent[i].repetition[t] for i, t in cells]),
     )

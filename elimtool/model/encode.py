@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from elimtool.errors import ElimError
-from elimtool.model.spans import prefill_tokens, sink_positions, spans_of
+from elimtool.model.spans import prefill_tokens, sink_positions, spans_of, template_tokens
 from elimtool.model.targets import resolve
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Encoded
@@ -80,4 +80,5 @@ def encode(
         targets=targets,
         n_prefill=len(prefill),
         n_written=len(written),
+        templated=template_tokens(prompt, text, encoded.offsets, tokenizer.render),
     )

@@ -110,6 +110,17 @@ def prefill_tokens(prompt: Prompt, text: str, offsets: Offsets, render: Render) 
     return tokens_of(*ranges[0], offsets) if ranges else ()
 
 
+def template_tokens(prompt: Prompt, text: str, offsets: Offsets, render: Render) -> frozenset[int]:
+    """List the tokens of a rendered chat that share no character with a message: the template wrote them.
+
+    What the template rewrote of a message counts as the template's. None for a prompt that is a text.
+    """
+    if not prompt.messages:
+        return frozenset()
+    said = [tokens_of(start, end, offsets) for _, start, end in _ranges(prompt.messages, text, render)]
+    return frozenset(range(len(offsets))).difference(*said)
+
+
 def _answer(prefill: tuple[int, ...], written: tuple[int, ...], named: Sequence[Span]) -> list[Span]:
     """Make the spans of a prefill and of written tokens, of the tokens that no named span has."""
     taken = {token for span in named for token in span.tokens}

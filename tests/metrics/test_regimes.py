@@ -78,6 +78,40 @@ def test_the_numbers_are_those_of_the_models_own_logits(
             assert isinstance(row.regime, str)
 
 
+@pytest.mark.parametrize("position", ["all", "last"])
+def test_what_the_chat_template_wrote_is_left_out(
+    llama: Any, llama_directory: Path, lens: str, position: Any
+) -> None:
+    turns = (("user", "The capital of Spain"), ("assistant", LONG), ("user", "of France is"))
+    chat = elimtool.Prompt(messages=tuple(elimtool.Message(*turn) for turn in turns))
+    run = elimtool.trace(llama, chat, options=TraceOptions(position=position, lens=lens))
+    ids = run.prompts["token_ids"][0].tolist()
+    surprisal, _ = plain(llama_directory, ids)
+    encoded = llama.encode(chat)
+    said = sorted(i for span in encoded.spans if span.name in ("user", "assistant") for i in span.tokens)
+    assert len(said) > WINDOW + 4 and len(said) < len(ids) - 4
+    counting = [i for i in said if i >= UNSEEN]
+    for row in run.table("regimes").itertuples():
+        window = surprisal[[i for i in counting if i <= row.position][-WINDOW:]]
+        assert row.n_recent == len(window)
+        if len(window):
+            assert row.recent_surprisal == pytest.approx(window.mean(), abs=1e-4)
+
+
+def test_repetition_is_read_off_the_token_ids(llama: Any, lens: str) -> None:
+    looped = run_of(llama, "of the text" + " of the text" * 20, lens)
+    assert looped["repetition"].iloc[-1] > 0.9
+    assert run_of(llama, LONG, lens)["repetition"].iloc[-1] < 0.2
+    assert run_of(llama, "a", lens)["repetition"].isna().all()
+
+
+def run_of(model: Any, text: str, lens: str) -> pd.DataFrame:
+    """The table ``regimes`` of a text."""
+    run = elimtool.trace(model, text, options=TraceOptions(lens=lens, tables=("regimes",)))
+    frame: pd.DataFrame = run.table("regimes")
+    return frame
+
+
 def test_batched_equals_single_and_reruns_are_equal(llama: Any, lens: str) -> None:
     for position in ("last", "all"):
         options = TraceOptions(position=position, lens=lens)

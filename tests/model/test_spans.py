@@ -207,6 +207,16 @@ def test_roles_are_spans_over_all_their_messages() -> None:
     assert sorted(sum(_sets(one).values(), ())) == list(range(len(one.token_ids)))
 
 
+def test_what_the_template_wrote_is_what_no_message_holds() -> None:
+    one = _chat(None, ("system", "Be brief."), ("user", "One"), ("assistant", "Two"), ("user", "Three"))
+    contents = [token for name in ("system", "user", "assistant") for token in _sets(one)[name]]
+    assert one.templated == frozenset(range(len(one.token_ids))) - set(contents)
+    assert {0, len(one.token_ids) - 1} <= one.templated
+    backend: Any = byte_tokenizer()
+    text = encode(Prompt(text=one.text, targets=("x",)), Tokenizer(backend), context=None)
+    assert text.token_ids == one.token_ids and text.templated == frozenset()
+
+
 def test_a_content_that_the_template_or_another_message_also_holds_is_found_at_its_place() -> None:
     one = _chat(None, ("system", "Say user or Hi."), ("user", "user"), ("assistant", "Hi"), ("user", "Hi"))
     end = one.text.index("<|end|>\n<|start|>assistant")

@@ -18,6 +18,7 @@ from elimtool.analysis.compare.injection import (
     turned,
     verdict_of,
 )
+from elimtool.analysis.regime_sentence import regime_words
 from elimtool.files.rows import Row
 from elimtool.prompts.prompt import REST
 from elimtool.report.compare.turned import turned_lines
@@ -190,8 +191,8 @@ def _targets(comparison: Comparison, screen: Screen) -> Iterable[Text]:
         yield from [line] if fits else screen.wrap(f"{name} {', '.join(words)}", indent=2, hang=2)
     if (more := len(rows) - MOST_TARGETS) > 0:
         yield Text(f"  {more} more {'is' if more == 1 else 'are'} in the tables", style="dim")
-    regimes = rows[0]["regime_a"], rows[0]["regime_b"]
-    if None not in regimes:
+    regimes = regime_words(rows[0]["regime_a"]), regime_words(rows[0]["regime_b"])
+    if all(regimes):
         change = regimes[0] if regimes[0] == regimes[1] else f"{regimes[0]} {arrow} {regimes[1]}"
         yield from screen.wrap(f"regime of the prediction: {change}", indent=2, hang=2, style="dim")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from elimtool.analysis.closing import closing_sentence, spell_prob
 from elimtool.analysis.evidence import findings_in_words
-from elimtool.analysis.regime_sentence import regime_sentence
+from elimtool.analysis.regime_sentence import regime_sentence, regime_words
 from elimtool.analysis.verdict import in_words
 from elimtool.files.rows import Row
 from elimtool.report.facts import Probe, Trajectory
@@ -28,8 +28,8 @@ def judged(probe: Probe) -> list[dict[str, Any]]:
 
 
 def regime(probe: Probe) -> str:
-    """Write the regime of the prediction as a sentence; empty where it was not judged."""
-    return " ".join(regime_sentence(row) for row in probe.rows("regimes"))
+    """Say that the prediction is unusual, in a sentence; empty where it is not, or was not judged."""
+    return "".join(map(regime_sentence, probe.rows("regimes")))
 
 
 def _judged(one: Trajectory, chains: list[ChainLedger], verdict: Row | None) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def _judged(one: Trajectory, chains: list[ChainLedger], verdict: Row | None) -> 
         "outcome": found.get("outcome") or "",
         "outcome_words": spelled(found.get("outcome") or ""),
         "evidence": found.get("evidence") or "",
-        "regime": spelled(found.get("regime") or ""),
+        "regime": regime_words(found.get("regime")),
         "sentence": closing_sentence(quoted(one.target), one.ranks, one.prob, fates),
         "more": "; ".join(part for part in more if part),
         "findings": list(findings_in_words(verdict)) if verdict else [],

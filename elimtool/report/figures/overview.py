@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from elimtool.analysis.closing import spell_prob
+from elimtool.analysis.regime_sentence import regime_words
 from elimtool.files.rows import Row
 from elimtool.report.facts import Tables
 from elimtool.report.figures.figure import Bar, Bars, Columns, Figure, Stack, StackRow
@@ -81,7 +82,7 @@ def regimes(view: Overview) -> list[Figure]:
             note="Regime of the prediction at the last probed position of each prompt that could be judged.",
             label_title="regime",
             value_title="prompts",
-            bars=[Bar(spelled(one), counts[one]) for one in sorted(counts)],
+            bars=[Bar(regime_words(one), counts[one]) for one in sorted(counts)],
         )
     ]
 
@@ -201,7 +202,7 @@ def _fate(row: Row) -> str:
 
 
 def spelled(name: str) -> str:
-    """Write an outcome or regime in words."""
+    """Write an outcome in words."""
     return name.replace("_", " ")
 
 

@@ -33,7 +33,8 @@ def judgement_lines(probe: Probe, chains: list[ChainLedger], screen: Screen) -> 
 
 def regime_lines(probe: Probe, screen: Screen) -> list[Text]:
     """What kind of text the prediction is made in, where that was judged."""
-    return [line for row in probe.rows("regimes") for line in screen.wrap(regime_sentence(row), hang=2)]
+    told = filter(None, map(regime_sentence, probe.rows("regimes")))
+    return [line for said in told for line in screen.wrap(said, hang=2)]
 
 
 def told_targets(probe: Probe) -> tuple[list[Trajectory], int]:

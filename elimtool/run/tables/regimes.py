@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, Column, Table
+from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, Column, Table, share
 
 ABSTAINS = (
-    "fewer than 8 tokens count before the prediction (the first two of a prompt never do), or the"
-    " reference has fewer than 199 windows"
+    "fewer than 8 tokens count before the prediction (the first two of a prompt and what a chat template"
+    " wrote never do), or the reference has fewer than 199 windows"
 )
 
 REGIMES = Table(
     "regimes",
-    "Whether each prediction is strong, balanced or dysfunctional. Filled with a ridge lens, whose file holds"
-    " the reference.",
+    "Whether each prediction is strong, balanced, familiar or dysfunctional. Filled with a ridge lens, whose"
+    " file holds the reference.",
     "one row per prompt and position",
     (
         PROMPT_ID,
@@ -21,16 +21,16 @@ REGIMES = Table(
             "regime",
             STRING,
             "The first of these that holds: dysfunctional:OOD-confident or dysfunctional:OOD-diffuse (p_high"
-            " <= 0.025; confident with a collision of 0.5), dysfunctional:resonant (p_low <= 0.025), strong"
-            " (collision >= 0.5), dysfunctional:weak-signal (context_gain below the reference's 5 %"
-            " quantile), else balanced.",
+            " <= 0.025; confident with a collision of 0.5), dysfunctional:resonant (p_low <= 0.025 and a"
+            " repetition of 0.5), familiar (p_low <= 0.025, no defect), strong (collision >= 0.5),"
+            " dysfunctional:weak-signal (context_gain below the reference's 5 % quantile), else balanced.",
             null_when=ABSTAINS,
         ),
         Column(
             "n_recent",
             INT,
             "Observed tokens that the test looks at: the last 32 up to and with this position, or as many as"
-            " there are, the first two of the prompt left out.",
+            " there are, the first two of the prompt and what a chat template wrote left out.",
             unit="tokens",
             range="0 .. 32",
         ),
@@ -41,6 +41,12 @@ REGIMES = Table(
             unit="nats",
             range=">= 0",
             null_when="n_recent is 0",
+        ),
+        share(
+            "repetition",
+            "Share of the 4-grams ending in these tokens that have occurred before in the prompt; those with"
+            " a token of the chat template are left out.",
+            null_when="no 4-gram ends in them",
         ),
         Column(
             "p_high",

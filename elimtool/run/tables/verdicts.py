@@ -45,8 +45,9 @@ VERDICTS = Table(
         Column(
             "regime",
             STRING,
-            "Regime of the prediction, see the table regimes: strong, balanced, dysfunctional:OOD-confident,"
-            " dysfunctional:OOD-diffuse, dysfunctional:resonant or dysfunctional:weak-signal.",
+            "Regime of the prediction, see the table regimes: strong, balanced, familiar,"
+            " dysfunctional:OOD-confident, dysfunctional:OOD-diffuse, dysfunctional:resonant or"
+            " dysfunctional:weak-signal.",
             null_when=f"no ridge lens is in use, whose file holds the reference; {ABSTAINS}",
         ),
         Column(

@@ -68,11 +68,11 @@ def _outranked(name: str, row: Row, fates: Sequence[ChainFate], leader: Leader |
     return f"{told}, and {cut}." if cut else f"{told}."
 
 
-def _late_eliminated(name: str, row: Row, _: Sequence[ChainFate], __: Leader | None) -> str:
+def _late_eliminated(name: str, row: Row, fates: Sequence[ChainFate], _: Leader | None) -> str:
     p, layer = row.get("lost_p"), row["lost_layer"]  # runs of earlier versions have no p-value
     course = (
         f"it was in the top-{SURFACED} from layer {row['entry_layer']} (best rank {row['best_rank']:,},"
-        f" {at_layer(row['best_layer'])}), and ends at rank {row['final_rank']:,}"
+        f" {at_layer(row['best_layer'])}), and ends at {_end(row, fates)}"
     )
     if p is None:
         return f"{name} may have been lost at layer {layer}: {course}. Not tested against chance."
@@ -83,7 +83,13 @@ def _late_eliminated(name: str, row: Row, _: Sequence[ChainFate], __: Leader | N
     return f"{name} was lost at layer {layer}: {course}. {seldom}."
 
 
-def _never_surfaced(name: str, row: Row, _: Sequence[ChainFate], __: Leader | None) -> str:
+def _never_surfaced(name: str, row: Row, fates: Sequence[ChainFate], _: Leader | None) -> str:
     best = f"its best rank is {row['best_rank']:,}, {at_layer(row['best_layer'])}"
-    end = f"it ends at rank {row['final_rank']:,}"
+    end = f"it ends at {_end(row, fates)}"
     return f"{name} never surfaced: no layer has it in its top-{SURFACED} ({best}); {end}."
+
+
+def _end(row: Row, fates: Sequence[ChainFate]) -> str:
+    """Say at which rank a target ends, and what cuts it there."""
+    cut = cuts_in_words(fates)
+    return f"rank {row['final_rank']:,}{cut and f', where {cut}'}"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elimtool.analysis.fate import ChainFate
 from elimtool.analysis.verdict import (
     FinalPlace,
     RankEvents,
@@ -18,6 +19,7 @@ from elimtool.analysis.verdict import (
     trajectory,
     verdicts,
 )
+from elimtool.analysis.verdict_sentence import verdict_sentence
 from elimtool.run.rules import SURFACED
 
 
@@ -215,3 +217,14 @@ def test_a_target_that_is_not_lost_has_the_chance_but_no_p_value() -> None:
 
 def test_a_run_of_an_earlier_version_is_told_without_its_null() -> None:
     assert "not tested against chance" in in_words(LOST | NAMELESS)
+
+
+@pytest.mark.parametrize("said", ["sampler_eliminated", "outranked", "late_eliminated", "never_surfaced"])
+@pytest.mark.parametrize("p", [None, 0.01, 0.6])
+def test_what_a_chain_removed_is_told_with_every_outcome(said: str, p: float | None) -> None:
+    row = LOST | {"outcome": said, "lost_p": p, "final_rank": 22, "final_prob": 0.006}
+    row |= {"best_rank": 4, "best_layer": 5}
+    cut = ChainFate("llama.cpp", "min_p", "needed min_p of at most 0.02")
+    told = verdict_sentence("' Paris'", row, [cut], None)
+    assert told.count("min_p of llama.cpp (needed min_p of at most 0.02) cuts it") == 1
+    assert "cut" not in verdict_sentence("' Paris'", row, [ChainFate("hf", left=4)], None)

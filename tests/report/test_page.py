@@ -17,7 +17,7 @@ from elimtool.report.html import payload
 from elimtool.report.html.page import page, safe_json
 from elimtool.run.reader import Run, open_run
 from tests.report import runs
-from tests.report.printed import detailed, flat, printed
+from tests.report.printed import detailed, flat
 from tests.report.synthetic import FakePrompt, make_run
 from tests.run.conftest import as_before
 

@@ -24,6 +24,7 @@ _HOMES = {
     "Controls": "elimtool.tasks.compare.asked",
     "ElimError": "elimtool.errors",
     "Knockout": "elimtool.model.interventions",
+    "LocateOptions": "elimtool.tasks.locate.options",
     "Message": "elimtool.prompts.prompt",
     "Patch": "elimtool.model.interventions",
     "Prompt": "elimtool.prompts.prompt",
@@ -38,6 +39,7 @@ _HOMES = {
     "compare_runs": "elimtool.analysis.compare.runs",
     "compare_samplers": "elimtool.tasks.compare.chains",
     "load_model": "elimtool.model.loading",
+    "locate": "elimtool.tasks.locate.api",
     "open_comparison": "elimtool.run.comparison",
     "open_run": "elimtool.run",
     "record": "elimtool.tasks.trace",
@@ -69,6 +71,8 @@ if TYPE_CHECKING:
     from elimtool.tasks.compare.chains import compare_samplers as compare_samplers
     from elimtool.tasks.compare.models import compare_models as compare_models
     from elimtool.tasks.compare.prompts import compare_prompts as compare_prompts
+    from elimtool.tasks.locate.api import locate as locate
+    from elimtool.tasks.locate.options import LocateOptions as LocateOptions
     from elimtool.tasks.trace import record as record
     from elimtool.tasks.trace import trace as trace
 else:  # hidden from type checkers, which would take any misspelt name for Any

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from elimtool.cli import attribute, batch, check, compare, lens, models, report, samplers, trace
+from elimtool.cli import attribute, batch, check, compare, lens, locate, models, report, samplers, trace
 from elimtool.cli import options as shared
 from elimtool.cli import run as runs
 from elimtool.cli.naming import running, with_flags
@@ -31,6 +31,7 @@ app.command("trace", no_args_is_help=True, epilog=shared.EPILOG)(trace.trace)
 app.command("attribute", no_args_is_help=True, epilog=shared.EPILOG)(attribute.attribute)
 app.command("batch", no_args_is_help=True, epilog=batch.EPILOG)(batch.batch)
 app.command("check", no_args_is_help=True, epilog=shared.EPILOG)(check.check)
+app.command("locate", no_args_is_help=True, epilog=shared.EPILOG)(locate.locate)
 app.command("compare", no_args_is_help=True, epilog=compare.EPILOG)(compare.compare)
 app.command("report", no_args_is_help=True)(report.report)
 app.add_typer(lens.app, name="lens")

@@ -123,7 +123,14 @@ class Tables(Keyed):
     def positions(self, prompt_id: str) -> list[int]:
         """Probed positions of a prompt, ascending."""
         # a run may hold only some tables (--tables): the first of these that has rows says what was probed
-        for name in ("lens_layers", "lens", "attention_layers", "attributions", "attention_weights"):
+        for name in (
+            "lens_layers",
+            "lens",
+            "attention_layers",
+            "attributions",
+            "attention_weights",
+            "location_pairs",
+        ):
             table = self.arrow(name)
             if table is not None and table.num_rows:
                 return sorted(set(self.part(name, prompt_id).column("position").to_pylist()))

@@ -17,6 +17,7 @@ from elimtool.run.tables.controls import CONTROLS
 from elimtool.run.tables.copy_suppression import COPY_SUPPRESSION
 from elimtool.run.tables.effects import EFFECTS
 from elimtool.run.tables.lens import LENS, LENS_LAYERS
+from elimtool.run.tables.locations import LOCATION_PAIRS, LOCATIONS
 from elimtool.run.tables.mechanisms import MECHANISMS
 from elimtool.run.tables.prompts import PROMPTS
 from elimtool.run.tables.regimes import REGIMES
@@ -42,10 +43,16 @@ CHANGED = {
 }
 """(table, column) -> the version in which the column got the meaning that it has now."""
 
-ATTRIBUTED = ("attributions", "attribution_methods", "attribution_agreement")
-"""Tables of ``elimtool attribute``, which a trace does not fill."""
+UNTRACED = {
+    "attributions": "attribute",
+    "attribution_methods": "attribute",
+    "attribution_agreement": "attribute",
+    "location_pairs": "locate",
+    "locations": "locate",
+}
+"""Tables that a trace does not fill, and the command that does."""
 
-ONE_PASS = ("prompts", "effects", "ablations", "walk", "walk_stages", *ATTRIBUTED)
+ONE_PASS = ("prompts", "effects", "ablations", "walk", "walk_stages", *UNTRACED)
 """Tables whose rows belong to no pass, or to both; all others have the column ``intervention``."""
 
 TABLES: dict[str, Table] = {
@@ -80,5 +87,7 @@ TABLES: dict[str, Table] = {
         ATTRIBUTIONS,
         ATTRIBUTION_METHODS,
         ATTRIBUTION_AGREEMENT,
+        LOCATION_PAIRS,
+        LOCATIONS,
     )
 }

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from elimtool.errors import ElimError, nearest
-from elimtool.run.schema import ATTRIBUTED, TABLES
+from elimtool.run.schema import TABLES, UNTRACED
 
-TRACED = tuple(name for name in TABLES if name not in ATTRIBUTED)
+TRACED = tuple(name for name in TABLES if name not in UNTRACED)
 """Tables that a trace can fill."""
 WALKS = frozenset({"walk", "walk_stages"})
 """Tables that need generated tokens."""
@@ -98,8 +98,8 @@ def _checked(tables: Sequence[str], heads: bool, walk: bool, intervened: bool) -
     if not tables:
         raise ElimError("`tables` names no table", nearest("", TRACED))
     for name in tables:
-        if name in ATTRIBUTED:
-            raise ElimError(f"elimtool trace does not fill table {name}", "elimtool attribute does")
+        if name in UNTRACED:
+            raise ElimError(f"elimtool trace does not fill table {name}", f"elimtool {UNTRACED[name]} does")
         if name not in TABLES:
             raise ElimError(f"`tables`: there is no table '{name}'", nearest(name, TRACED))
     if not heads and (asked := sorted(HEADS & set(tables))):

@@ -13,13 +13,13 @@ import torch
 import elimtool
 from elimtool import ElimError, Message, Prompt, SpanRequest, TraceOptions
 from elimtool.model.loading import load_hugging_face, load_model
-from elimtool.run.schema import ATTRIBUTED
 from elimtool.run.schema import TABLES as ALL_TABLES
+from elimtool.run.schema import UNTRACED
 from elimtool.run.selection import CHANGES, FITTED, WALKS
 from tests.engine.tables import tables
 from tests.watched import Watched
 
-TABLES = tuple(name for name in ALL_TABLES if name not in WALKS | FITTED | CHANGES | {*ATTRIBUTED})
+TABLES = tuple(name for name in ALL_TABLES if name not in WALKS | FITTED | CHANGES | {*UNTRACED})
 """What a trace fills without a walk, a fitted lens and an intervention."""
 
 TEXTS = [

@@ -9,7 +9,7 @@ from typing import Literal
 import pyarrow as pa
 
 from elimtool.errors import ElimError, nearest
-from elimtool.run.schema import ATTRIBUTED, TABLES, Column
+from elimtool.run.schema import TABLES, UNTRACED, Column
 
 Kind = Literal["integer", "number", "boolean", "text", "tokens"]
 Reduction = Literal["", "last_layer", "last_stage", "all_stages", "first_k"]
@@ -159,7 +159,7 @@ def columns() -> dict[str, CheckMetric]:
             column.description,
         )
         for table in TABLES.values()
-        if table.name not in ATTRIBUTED
+        if table.name not in UNTRACED
         for column in table.columns
         if column.type in _KINDS and column.name not in _NOT_MEASURED
     }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from elimtool.model.model import Model
     from elimtool.model.view import Encoded
 
-Kind = Literal["heads", "mlp", "residual"]
+Kind = Literal["heads", "attention", "mlp", "residual"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -22,9 +22,9 @@ class Site:
 
     Attributes:
         layer: Block, from 0; -1 with ``residual`` is the embedding.
-        kind: ``heads``: the output projection's input, heads side by side. ``mlp``: the MLP's update to the
-            residual stream, after the norm that some families put there. ``residual``: the residual stream
-            after the block.
+        kind: ``heads``: the output projection's input, heads side by side. ``attention``, ``mlp``: their
+            updates to the residual stream, after the norm that some families put there. ``residual``: the
+            residual stream after the block.
     """
 
     layer: int

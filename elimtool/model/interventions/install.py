@@ -27,16 +27,16 @@ def hook_point(bridge: Any, site: Site) -> nn.Module:
     block = bridge.blocks[max(site.layer, 0)]
     if site.kind == "residual":
         return block.hook_in if site.layer < 0 else block.hook_out  # type: ignore[no-any-return]
+    part: Any = getattr(block, "mlp" if site.kind == "mlp" else "attn", None)
+    projection: Any = getattr(part, "out" if site.kind == "mlp" else "o", None)
     if site.kind == "heads":
-        point = getattr(getattr(getattr(block, "attn", None), "o", None), "hook_in", None)
+        point = getattr(projection, "hook_in", None)
     else:
-        mlp: Any = getattr(block, "mlp", None)
-        behind: Any = getattr(block, "ln2_post", None)
-        inner = getattr(mlp, "out", None)
-        places = [behind, inner, mlp] if isinstance(behind, nn.Module) else [inner, mlp]
+        behind: Any = getattr(block, "ln2_post" if site.kind == "mlp" else "ln1_post", None)
+        places = [behind, projection, part] if isinstance(behind, nn.Module) else [projection, part]
         point = next((place.hook_out for place in places if hasattr(place, "hook_out")), None)
     if not isinstance(point, nn.Module):
-        what = "heads" if site.kind == "heads" else "MLP"
+        what = "MLP" if site.kind == "mlp" else site.kind
         raise ElimError(
             f"layer {site.layer} of this architecture does not show its {what}",
             "elimtool cannot intervene there",
@@ -101,6 +101,16 @@ def watching(
                 lambda _m, _i, out, s=site: see(s, _by_token(s, out, batch))
             )
             hooks.enter_context(hook)
+        yield
+
+
+@contextmanager
+def putting(bridge: Any, batch: Batch, site: Site, edits: list[tuple[int, Change]]) -> Iterator[None]:
+    """While open, make changes of single rows of ``batch`` at one site; each is of a row's number."""
+    n_heads = int(bridge.cfg.n_heads)
+    with hook_point(bridge, site).register_forward_hook(
+        lambda _m, _i, out: _changed(site, out, batch, edits, n_heads)
+    ):
         yield
 
 

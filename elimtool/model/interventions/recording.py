@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Float
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from elimtool.model.view import Encoded
 
 FORMAT = "elimtool-activations-1"
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = ("heads", "mlp", "residual")
+"""Kinds of sites that a recording holds."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,100 @@
+"""``elimtool locate``: where in layers and positions sits what decides between two continuations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from elimtool.cli import options as shared
+from elimtool.cli.asked import Chat, PromptFile, PromptText, System, prompt_of, prompt_text
+from elimtool.cli.blocks import spread
+
+if TYPE_CHECKING:
+    pass
+
+
+@spread
+def locate(
+    *,
+    prompt: PromptText = None,
+    file: PromptFile = None,
+    corrupt: Annotated[
+        str | None,
+        shared.option(
+            "--corrupt",
+            metavar="PROMPT",
+            help="The prompt with some tokens exchanged one for one, so that it says something else.",
+        ),
+    ] = None,
+    noise: Annotated[
+        str | None,
+        shared.option(
+            "--noise", metavar="TEXT", help="Instead of --corrupt: part of the prompt to put noise on."
+        ),
+    ] = None,
+    chat: Chat = False,
+    system: System = None,
+    target: Annotated[
+        str | None, shared.option("-t", "--target", help="What the clean prompt says, such as Paris.")
+    ] = None,
+    foil: Annotated[
+        str | None,
+        shared.option(
+            "--foil",
+            help="What the corrupt prompt says. Without: the target's logit is compared with the mean logit.",
+        ),
+    ] = None,
+    sites: Annotated[
+        str,
+        shared.option(
+            "--sites",
+            metavar="NAMES",
+            env="SITES",
+            help="What to patch: residual, attention, mlp, head, several joined by commas, or all.",
+        ),
+    ] = "residual",
+    fine: Annotated[
+        bool,
+        shared.switch(
+            "--fine",
+            help="Patch every single layer and position, however many. Without: stretches first, and of large"
+            " maps only those are divided that count.",
+        ),
+    ] = False,
+    target_space: shared.TargetSpace = "auto",
+    seed: Annotated[int, shared.option("--seed", metavar="N", env="SEED", help="Seed of the noise.")] = 0,
+    saved: shared.SaveOptions,
+    model: shared.ModelOptions,
+    printed: shared.CommonOptions,
+) -> None:
+    """Say where what decides between two answers sits: activation patching by layer and position."""
+    from elimtool.errors import ElimError
+
+    clean = prompt_of(
+        prompt_text(prompt, file), chat, system, [target] if target else [], [foil] if foil else [], ()
+    )
+    if target is None:
+        raise ElimError("there is no target", "say with `targets` what the clean prompt says, such as Paris")
+    other = None if corrupt is None else prompt_of(corrupt, chat, system, (), (), ())
+    from elimtool.tasks.locate.options import SITES, LocateOptions
+
+    named = tuple(name.strip() for name in sites.split(","))
+    words: dict[str, Any] = {"target_space": target_space}
+    wanted = LocateOptions(sites=tuple(SITES) if "all" in named else named, fine=fine, seed=seed, **words)
+    saved.check()
+    from elimtool.tasks.locate.api import locate as measure
+
+    with printed.output.progress(f"loading {model.source.name}") as say:
+        loaded = model.source.load(say)
+        say("locating")
+        run = measure(
+            loaded,
+            clean,
+            other,
+            noise=noise,
+            options=wanted,
+            progress=lambda done, total: say(f"locating: {done} of {total} cells patched"),
+        )
+    from elimtool.report.locate.story import print_location
+
+    saved.write(run)
+    printed.output.result(run, saved.out, printed.as_json, print_location)

@@ -350,7 +350,8 @@ def test_grids_are_drawn_and_read_at_both_widths_and_themes(grids, width, theme)
         cell = table.find_element("css selector", "td[data-step]")
         colour = shown.run(CELL, cell).strip()
         assert shown.colours(cell).get(colour, 0) > 50
-        assert table.find_element("xpath", "ancestor::section[1]").find_element("css selector", ".legend b").text
+        section = table.find_element("xpath", "ancestor::section[1]")
+        assert section.find_element("css selector", ".legend b").text
     assert shown.run("return document.documentElement.scrollWidth") <= width
     for pressed in (False, True):
         assert shown.run(script("contrast")) == []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from elimtool.analysis.closing import spell_prob
-from elimtool.analysis.compare.edit import added, segments
+from elimtool.analysis.compare.edit import segments
 from elimtool.analysis.compare.injection import injected_words, is_injection, output_of, verdict_of
 from elimtool.files.rows import Row
 from elimtool.report.facts import Keyed
@@ -15,12 +15,10 @@ from elimtool.report.figures import palette
 from elimtool.report.figures.compare.overview import overview
 from elimtool.report.figures.compare.pair import PairRows, figures
 from elimtool.report.figures.overview import spelled
-from elimtool.report.figures.words import SCREEN, headline, quoted
+from elimtool.report.figures.words import SCREEN, quoted
 from elimtool.run.comparison import Comparison
 
 BROKEN = "The common beginning was NOT the same to the model: causality is broken."
-MARKS = re.compile(r"<\|[^|<>]*\|>")
-"""Marks of chat templates."""
 HASHES = re.compile(r"[0-9a-f]{16} \| [0-9a-f]{16}")
 """A pair of prompts without ids of their own."""
 
@@ -87,24 +85,6 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def name_of(pair: PairRows) -> str:
-    """Title a pair by what one prompt has and the other lacks, or by the text that both have."""
-    row = pair.row
-    gone, new = (added(pair.rows("alignment"), side) for side in "ab")
-    if row["text_a"] == row["text_b"] or len(gone) > 1 or len(new) > 1 or not (gone or new):
-        told = headline(_bare(row["text_a"] or row["text_b"] or ""))
-    else:
-        texts = [headline(part.text) for part in (*gone, *new)]
-        told = " → ".join(texts) if gone and new else f"{'removed' if gone else 'inserted'}: {''.join(texts)}"
-    told = told or str(row["pair_id"])
-    return told if row["control"] is None else f"{row['control']} control, {told}"
-
-
-def _bare(text: str) -> str:
-    """Leave out the marks of a chat template."""
-    return MARKS.sub(" ", text)
-
-
 def _parts(pair: PairRows, side: str) -> list[list[Any]] | None:
     """Divide a prompt for marking what the other lacks; None where its tokens do not join to its text."""
     found = segments(pair.rows("alignment"), side)
@@ -123,13 +103,14 @@ def _line(pair: PairRows) -> dict[str, Any]:
     own = row["control"] is None and not HASHES.fullmatch(row["pair_id"])
     return {
         "id": row["pair_id"],
-        "name": name_of(pair),
+        "name": pair.title,
         "ident": row["pair_id"] if own else "",
         "text": row["text_a"] or "",
         "other": "" if alike else row["text_b"] or "",
         "parts": None if alike else [_parts(pair, side) for side in "ab"],
         "of": row["of"],
         "tokens": row["n_tokens_a"],
+        "tokens_b": None if alike else row["n_tokens_b"],
         "appended": 0,
         "group": row["group"] or "",
         "tags": row["tags"] or [],

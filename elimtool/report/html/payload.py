@@ -153,6 +153,7 @@ def _line(prompt: Row, verdicts: Rows) -> dict[str, Any]:
         "parts": None,
         "of": None,
         "tokens": prompt["n_tokens"],
+        "tokens_b": None,
         "appended": prompt["n_appended"] or 0,
         "group": prompt["group"] or "",
         "tags": prompt["tags"] or [],

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 from elimtool.files.rows import Row
 from elimtool.report.facts import Keyed
+from elimtool.report.figures.compare.pair import PairRows
 from elimtool.report.figures.figure import Bar, Bars, Cell, Columns, Figure, Listing, Stack, StackRow
 from elimtool.report.figures.overview import OUTCOMES, spelled
-from elimtool.report.figures.words import SCREEN, label
+from elimtool.report.figures.words import label
 
 MOST_MOVED = 20
 MOST_STATISTICS = 60
@@ -78,7 +79,7 @@ def moved(view: Compared) -> list[Figure]:
     ranked = sorted((key for key, change in most.items() if change), key=lambda key: -abs(most[key]))
     if not ranked:
         return []
-    texts = {row["pair_id"]: SCREEN.visible(row["text_a"] or "") for row in view.pairs}
+    titles = {row["pair_id"]: PairRows(view.tables, row).title for row in view.pairs}
     return [
         Bars(
             name="moved",
@@ -86,7 +87,7 @@ def moved(view: Compared) -> list[Figure]:
             note="Of each pair the target whose final log-probability changes most, B minus A, in nats.",
             label_title="pair",
             value_title="nats",
-            bars=[Bar(label(key), most[key], texts[key], key) for key in ranked[:MOST_MOVED]],
+            bars=[Bar(titles[key], most[key], prompt=key) for key in ranked[:MOST_MOVED]],
         )
     ]
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
+from elimtool.analysis.compare.edit import added
 from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Keyed
 from elimtool.report.figures.course import RAW_NOTE
 from elimtool.report.figures.figure import Figure, Heat, Line, Lines, Listing, Number
-from elimtool.report.figures.words import label, quoted
+from elimtool.report.figures.words import headline, label, quoted
 
 MOST_HEADS = 20
 """Heads that are listed: those that moved most."""
 MOST_FLIPS = 60
+MARKS = re.compile(r"<\|[^|<>]*\|>")
+"""Marks of chat templates."""
 NO_CHANGE = "no token"
 
 
@@ -31,6 +35,19 @@ class PairRows:
         if name not in self._rows:
             self._rows[name] = self._tables.rows(name, self.row["pair_id"])
         return self._rows[name]
+
+    @property
+    def title(self) -> str:
+        """What one prompt has and the other lacks, or the text that both have."""
+        row = self.row
+        gone, new = (added(self.rows("alignment"), side) for side in "ab")
+        if row["text_a"] == row["text_b"] or len(gone) > 1 or len(new) > 1 or not (gone or new):
+            told = headline(MARKS.sub(" ", row["text_a"] or row["text_b"] or ""))
+        else:
+            texts = [headline(part.text) for part in (*gone, *new)]
+            told = " → ".join(texts) if gone and new else f"{'removed' if gone else 'inserted'}: {texts[0]}"
+        told = told or str(row["pair_id"])
+        return told if row["control"] is None else f"{row['control']} control, {told}"
 
 
 def figures(pair: PairRows) -> list[Figure]:

@@ -27,7 +27,7 @@ function whenRead(index, use) {
 
 function showPrompt(index, position) {
   const line = front.prompts[index];
-  const tokens = line.tokens === null ? "" : ` · ${whole(line.tokens)} tokens`;
+  const tokens = line.tokens === null ? "" : ` · ${[line.tokens, line.tokens_b].filter((one) => one !== null).map(whole).join(" and ")} tokens`;
   const kept = [line.of === null ? line.id : "", line.group, ...line.tags].filter(Boolean).join(" · ");
   content.replaceChildren(make("section", {}, [make("h2", { tabindex: -1 }, [foreign(line.name)]),
     make("p", { class: "quiet" }, [foreign(`${kept}${tokens}`.replace(/^ · /, ""))]),

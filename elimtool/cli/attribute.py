@@ -91,15 +91,31 @@ def attribute(
         str,
         shared.option(
             "--position",
+            "--at",
             metavar="WHICH",
-            help="Token whose prediction is attributed: last, or an index from 0 (-1 is the last).",
+            help="Token whose prediction is attributed: last, an index from 0 (-1 is the last), or written:3,"
+            " the place of a token that the model wrote.",
             env="POSITION",
         ),
     ] = "last",
+    generate: Annotated[
+        int,
+        shared.option(
+            "--generate",
+            metavar="N",
+            help="Tokens to write for --at written:K. Without: as many as it needs.",
+        ),
+    ] = 0,
+    chain: Annotated[
+        str, shared.option("--chain", metavar="CHAIN", help="Sampler chain to write through.")
+    ] = "llama.cpp",
     sinks: shared.Sinks = "auto",
     target_space: shared.TargetSpace = "auto",
     seed: Annotated[
-        int, shared.option("--seed", metavar="N", env="SEED", help="Seed of the random ablations.")
+        int,
+        shared.option(
+            "--seed", metavar="N", env="SEED", help="Seed of the random ablations, and of what is written."
+        ),
     ] = 0,
     saved: shared.SaveOptions,
     model: shared.ModelOptions,
@@ -133,6 +149,8 @@ def attribute(
         windows=windows,
         ablations=ablations,
         steps=steps,
+        generate=generate,
+        chain=chain,
         seed=seed,
         errors="raise" if prompts is None else "row",
     )

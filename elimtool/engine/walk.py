@@ -25,7 +25,7 @@ from elimtool.metrics.sampling import notes_of
 from elimtool.model.decode import Decoder
 from elimtool.prompts.position import Position, check_position
 from elimtool.prompts.prompt import Prompt
-from elimtool.samplers import History, Ledger
+from elimtool.samplers import History, Ledger, StageRecord
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -126,7 +126,8 @@ def _step_row(model: Model, one: Encoded, chain: Chain, index: int, step: Step) 
     before = step.logits.log_softmax(-1)[0]
     after, kept = step.ledger.probs()[0], step.ledger.kept[0]
     almost = _almost(before, kept)
-    spelled = model.tokenizer.texts([step.token, *([] if almost is None else [almost])])
+    rival = int(before.index_fill(0, torch.tensor([step.token]), -torch.inf).argmax())
+    spelled = model.tokenizer.texts([step.token, rival, *([] if almost is None else [almost])])
     return {
         "prompt_id": one.prompt_id,
         "step": index,
@@ -138,10 +139,14 @@ def _step_row(model: Model, one: Encoded, chain: Chain, index: int, step: Step) 
         "model_prob": float(before[step.token].exp()),
         "model_rank": int((before > before[step.token]).sum()) + 1,
         "n_survivors": int(kept.sum()),
-        "almost": None if almost is None else spelled[1],
+        "almost": None if almost is None else spelled[2],
         "almost_id": almost,
         "almost_prob": None if almost is None else float(before[almost].exp()),
         "almost_why": None if almost is None else why_removed(step.ledger, almost),
+        "runner_up": spelled[1],
+        "runner_up_id": rival,
+        "runner_up_prob": float(before[rival].exp()),
+        "runner_up_cut": None if kept[rival] else _removed_by(step.ledger, rival).stage,
     }
 
 
@@ -154,9 +159,14 @@ def _almost(before: Float64[Tensor, "vocab"], kept: Bool[Tensor, "vocab"]) -> in
 
 def why_removed(ledger: Ledger, token: int) -> str:
     """Say which stage removed a token, and why."""
+    record = _removed_by(ledger, token)
+    return f"{record.stage}: {record.why(token)}"
+
+
+def _removed_by(ledger: Ledger, token: int) -> StageRecord:
     for record in ledger.records:
         if bool(record.removed_mask[0, token]):
-            return f"{record.stage}: {record.why(token)}"
+            return record
     raise ValueError(f"no stage removed token {token}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,3 +122,24 @@ def test_errors(llama: Any, tiny: Any) -> None:
     with pytest.raises(ElimError, match="needs a sampler"):
         TraceOptions(samplers=(), generate=3)
     assert json.dumps(walked(llama, "greedy", 2).to_dict())
+
+
+def test_the_runner_up_is_the_likeliest_other_token_cut_or_not(llama: Any) -> None:
+    run = walked(llama, "top_k=3,top_p=0.9", 8)
+    ids = run.prompts["token_ids"][0].tolist()
+    fates = set()
+    rows = run.arrow("walk").to_pylist()
+    for step in (SimpleNamespace(**row) for row in rows):
+        with torch.inference_mode():
+            logits = llama.hf(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].double()
+        others = [token for token in logits.argsort(descending=True).tolist() if token != step.token_id]
+        assert step.runner_up_id == others[0]
+        assert step.runner_up_prob == pytest.approx(float(logits.softmax(-1)[others[0]]), rel=1e-4)
+        assert step.runner_up_cut in (None, "top_p", "top_k")
+        if step.runner_up_cut is not None:
+            assert step.runner_up_cut == step.almost_why.partition(":")[0] or step.almost_id != others[0]
+        fates.add(step.runner_up_cut)
+        ids.append(step.token_id)
+    greedy = walked(llama, "greedy", 4).table("walk")
+    assert greedy["runner_up_cut"].notna().all() and (greedy["n_survivors"] == 1).all()
+    assert None in fates, "a runner-up that survived is said to be in reach"

@@ -14,11 +14,16 @@ STEP = {
     "step": 0,
     "token": " Paris",
     "prob": 0.957,
+    "model_prob": 0.773,
+    "model_rank": 1,
     "n_survivors": 2,
     "chain": "llama.cpp",
     "almost": " London",
     "almost_prob": 0.0125,
     "almost_why": "min_p: too small",
+    "runner_up": " the",
+    "runner_up_prob": 0.05,
+    "runner_up_cut": None,
 }
 
 
@@ -39,16 +44,29 @@ def text(lines: list[Any], width: int) -> str:
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_a_step_says_what_was_drawn_and_what_almost_was(width: int) -> None:
+def test_a_step_says_what_was_drawn_and_what_competed(width: int) -> None:
     told = text(walk_lines(Rows([STEP]), {"prompt_id": "p"}, Screen(width)), width)
     assert "Written through llama.cpp" in told
-    assert "' Paris'" in told and "96% of 2" in told
-    assert "' London'" in told and "(1.2%): min_p: too small" in told
+    assert "# token p rank drawn at runner-up p cut by 0 ' Paris' 0.77 1 0.96 ' the' 0.05 kept" in told
+    cut = STEP | {"runner_up_cut": "top_k"}
+    assert told.replace("kept", "top_k") == text(
+        walk_lines(Rows([cut]), {"prompt_id": "p"}, Screen(width)), width
+    )
 
 
-def test_nothing_is_said_of_a_token_that_nothing_almost_replaced() -> None:
-    step = STEP | {"almost": None, "almost_prob": None, "almost_why": None}
-    assert "almost" not in text(walk_lines(Rows([step]), {"prompt_id": "p"}, Screen(80)), 80)
+def test_where_the_chain_leaves_one_token_no_step_repeats_that_it_was_drawn_for_certain() -> None:
+    steps = [STEP | {"step": index, "n_survivors": 1, "prob": 1.0} for index in range(9)]
+    lines = walk_lines(Rows(steps), {"prompt_id": "p"}, Screen(80))
+    told = text(lines, 80)
+    assert told.count("the chain left one token at each step") == 1
+    assert "drawn at" not in told and "100%" not in told and lines[-1].plain.count("1") == 1
+
+
+def test_a_walk_of_an_earlier_run_tells_what_was_almost_written() -> None:
+    step = {key: value for key, value in STEP.items() if not key.startswith("runner_up")}
+    assert "' London' 0.013 min_p" in text(walk_lines(Rows([step]), {"prompt_id": "p"}, Screen(80)), 80)
+    step |= {"almost": None, "almost_prob": None, "almost_why": None}
+    assert text(walk_lines(Rows([step]), {"prompt_id": "p"}, Screen(80)), 80).endswith("1 0.96")
 
 
 def test_long_walks_are_counted() -> None:

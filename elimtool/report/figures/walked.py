@@ -8,33 +8,31 @@ from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures.figure import Bar, Bars, Listing
 from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import SCREEN, quoted
-from elimtool.report.numbers import share
+from elimtool.report.trace.walk import HEADINGS as WALK_HEADINGS
+from elimtool.report.trace.walk import walk_cells
 
 
 def walk(tables: Tables, prompt: Row) -> list[Listing]:
-    """List the tokens that the model wrote through a chain, and what almost survived in their place."""
+    """List the tokens that the model wrote through a chain, and what competed with them."""
     steps = tables.rows("walk", prompt["prompt_id"])
     if not steps:
         return []
-    rows = [
-        [
-            step["step"],
-            quoted(step["token"]),
-            share(step["prob"]),
-            step["n_survivors"],
-            "" if step["almost"] is None else f"{quoted(step['almost'])} ({share(step['almost_prob'])})",
-            SCREEN.visible(step["almost_why"] or ""),
-        ]
-        for step in steps
-    ]
     written = SCREEN.visible("".join(step["token"] for step in steps))
     return [
         Listing(
             name="walk",
             title=f"Written through {SCREEN.visible(steps[0]['chain'])}",
             note=f"“{written}”",
-            columns=["step", "token", "probability", "survivors", "likeliest token cut", "why"],
-            rows=rows,
+            columns=["#", *WALK_HEADINGS[1:], "survivors", "likeliest token cut, and why"],
+            rows=[
+                [
+                    step["step"],
+                    *walk_cells(step, SCREEN)[1:],
+                    step["n_survivors"],
+                    SCREEN.visible(f"{step['almost']}: {step['almost_why']}") if step["almost"] else "",
+                ]
+                for step in steps
+            ],
         )
     ]
 

@@ -1,16 +1,18 @@
-"""Show a decoding walk: the text written, and for each token what almost survived in its place."""
+"""Show a decoding walk as a table: each written token, its place in the output, and what competed with it."""
 
 from __future__ import annotations
 
 from rich.text import Text
 
+from elimtool.analysis.closing import spell_prob
 from elimtool.files.rows import Row
 from elimtool.report.facts import Tables
-from elimtool.report.numbers import share
-from elimtool.report.screen import Screen
+from elimtool.report.screen import Screen, padded
 
 MOST_STEPS = 40
 TOKEN_WIDTH = 16
+WIDE = 70
+"""Columns from which a step is one line; on a narrower screen its runner-up has a line of its own."""
 
 
 def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
@@ -19,21 +21,56 @@ def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
     if not steps:
         return []
     title = f"Written through {screen.visible(steps[0]['chain'])}"
-    lines = screen.titled(title, "token, its probability there, survivors; then the likeliest token cut")
+    one_left = all(step["n_survivors"] == 1 for step in steps)
+    legend = "p and rank in the model's output; the likeliest other token, and the stage that cut it"
+    if one_left:
+        legend += "; the chain left one token at each step"
+    lines = screen.titled(title, legend)
     written = screen.visible("".join(step["token"] for step in steps))
     lines += screen.wrap(f"\u201c{written}\u201d", indent=2)
-    width = max(len(str(steps[-1]["step"])), 2)
+    lines += _rows(HEADINGS, one_left, screen, style="dim")
     for step in steps[:MOST_STEPS]:
-        lines += _step(step, width, screen)
+        lines += _rows(walk_cells(step, screen), one_left, screen)
     if len(steps) > MOST_STEPS:
         lines.append(Text(f"  {len(steps) - MOST_STEPS:,} more steps are in the table walk", style="dim"))
     return lines
 
 
-def _step(step: Row, width: int, screen: Screen) -> list[Text]:
-    token = screen.quoted(step["token"], TOKEN_WIDTH)
-    told = f"{step['step']:>{width}} {token} {share(step['prob'])} of {step['n_survivors']:,}"
-    if step["almost"] is not None:
-        told += f"; almost {screen.quoted(step['almost'], TOKEN_WIDTH)} ({share(step['almost_prob'])}):"
-        told += f" {screen.visible(step['almost_why'])}"
-    return screen.wrap(told, indent=2, hang=width + 1)
+HEADINGS = ("#", "token", "p", "rank", "drawn at", "runner-up", "p", "cut by")
+
+
+def walk_cells(step: Row, screen: Screen) -> tuple[str, ...]:
+    """One cell for each of ``HEADINGS``: the step of a walk in words; ``drawn at`` is p after the chain."""
+    rival, prob, stage = competitor(step)
+    return (
+        f"{step['step']}",
+        screen.quoted(step["token"]),
+        spell_prob(step["model_prob"]),
+        f"{step['model_rank']:,}",
+        spell_prob(step["prob"]),
+        "" if rival is None else screen.quoted(rival),
+        "" if prob is None else spell_prob(prob),
+        screen.visible(stage),
+    )
+
+
+def competitor(step: Row) -> tuple[str | None, float | None, str]:
+    """The runner-up, its probability and what cut it; of an older run, what was almost written."""
+    if step.get("runner_up") is not None:
+        return step["runner_up"], step["runner_up_prob"], step["runner_up_cut"] or "kept"
+    if step["almost"] is None:
+        return None, None, ""
+    return step["almost"], step["almost_prob"], str(step["almost_why"]).partition(":")[0]
+
+
+def _rows(cells: tuple[str, ...], one_left: bool, screen: Screen, style: str = "") -> list[Text]:
+    number, token, prob, rank, drawn, rival, rival_prob, stage = cells
+    wide = screen.width >= WIDE
+    word = min(TOKEN_WIDTH, (screen.width - 46) // 2) if wide else 10
+    own = f"{padded(number, 4, right=True)} {padded(screen.shorten(token, word), word)}"
+    own += f" {padded(prob, 7, right=True)} {padded(rank, 6, right=True)}"
+    if not one_left:
+        own += f" {padded(drawn, 8, right=True)}"
+    other = f"{padded(screen.shorten(rival, word), word)} {padded(rival_prob, 7, right=True)}  {stage}"
+    parts = [f"{own}  {other}"] if wide else [own, f"     {other}"]
+    return [Text(screen.shorten(part.rstrip(), screen.width), style=style) for part in parts if part.strip()]

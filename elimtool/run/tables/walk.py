@@ -45,6 +45,17 @@ WALK = Table(
             "One sentence: which stage removed that token, and why.",
             null_when=ALL_SURVIVED,
         ),
+        Column(
+            "runner_up", STRING, "Text of the most probable other token in the model's output, cut or not."
+        ),
+        Column("runner_up_id", INT, "Vocabulary index of that token.", unit="token id"),
+        probability("runner_up_prob", "Probability of that token in the model's output."),
+        Column(
+            "runner_up_cut",
+            STRING,
+            "Name of the stage that removed that token.",
+            null_when="it survived the chain, and could have been drawn",
+        ),
     ),
 )
 

@@ -8,6 +8,7 @@ from typing import Literal
 from elimtool.errors import ElimError, nearest
 from elimtool.model.spans import UNITS
 from elimtool.prompts.position import Position, check_position
+from elimtool.samplers import resolve
 
 METHODS = (
     "leave-one-out",
@@ -40,7 +41,9 @@ class AttributeOptions:
         windows: Number of layer windows to report knockouts for, besides all layers.
         ablations: Number of random ablations that contextcite fits.
         steps: Most gradients that integrated gradients take for one target.
-        seed: Seed for drawing the random ablations.
+        generate: Tokens to write first for a position among written tokens; 0 for as many as it needs.
+        chain: Sampler chain to write through.
+        seed: Seed for drawing the random ablations, and what is written.
         errors: ``raise`` the first bad prompt, or keep it as a ``row`` with its error.
     """
 
@@ -52,6 +55,8 @@ class AttributeOptions:
     windows: int = 5
     ablations: int = 64
     steps: int = 512
+    generate: int = 0
+    chain: str = "llama.cpp"
     seed: int = 0
     errors: Literal["raise", "row"] = "raise"
 
@@ -63,7 +68,13 @@ class AttributeOptions:
             raise ElimError("`methods` names no method", nearest("", METHODS))
         if self.units not in UNITS:
             raise ElimError(f"`units` '{self.units}' is not valid", nearest(self.units, UNITS))
-        check_position(self.position, several=False)
+        places = check_position(self.position, several=False)
+        if self.generate < 0 or (self.generate and not places.written):
+            raise ElimError(
+                f"`generate` must be a number of tokens for a position among them, got {self.generate}",
+                "name the token to attribute, such as `position='written:3'`",
+            )
+        resolve(self.chain)
         if self.target_space not in ("auto", "exact"):
             raise ElimError(f"`target_space` must be 'auto' or 'exact', got '{self.target_space}'")
         for name, least in (("windows", 1), ("ablations", FEWEST), ("steps", 24)):

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from elimtool.engine.scoring import log_probabilities
+from elimtool.engine.session import chain_for
+from elimtool.engine.walk import written_for
 from elimtool.errors import ElimError
 from elimtool.model.prefix import Prefix, window
 from elimtool.model.view import Encoded, Span, Target
-from elimtool.prompts.prompt import REST, SINK, Prompt
+from elimtool.prompts.prompt import REST, SINK, WRITTEN, Prompt
 from elimtool.tasks.attribute.options import AttributeOptions
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def subject(model: Model, prompt: Prompt, options: AttributeOptions, *, share: b
         sinks=tuple(sink for sink in whole.sinks if sink <= at),
     )
     logits = _run_once(made, share)
-    named = whole.targets or (_leader(model, logits, notes),)
+    named = whole.targets or (_answer(made, at) or _leader(model, logits, notes),)
     made.targets = tuple(one for one in named if not one.is_foil)
     made.foils = tuple(one for one in named if one.is_foil)
     if not made.targets:
@@ -111,6 +113,10 @@ def subject(model: Model, prompt: Prompt, options: AttributeOptions, *, share: b
 
 
 def _encoded(model: Model, prompt: Prompt, options: AttributeOptions) -> tuple[Encoded, list[str]]:
+    chain = chain_for(model, options.chain)
+    wrote = written_for(model, prompt, options.position, options.generate, chain, options.seed)
+    written = tuple(step.token for step in wrote[1]) if wrote else ()
+
     def encode(units: str) -> Encoded:
         return model.encode(
             prompt,
@@ -118,6 +124,7 @@ def _encoded(model: Model, prompt: Prompt, options: AttributeOptions) -> tuple[E
             sinks=options.sinks,
             target_space=options.target_space,
             units=units,
+            written=written,
         )
 
     whole = encode(options.units)
@@ -145,7 +152,7 @@ def _parts(whole: Encoded, notes: list[str]) -> tuple[Span, ...]:
         sinks |= {i for i in span.tokens if i in whole.sinks and i < at}
         if kept:
             parts.append(Span(span.name, kept))
-        elif span.name != f"{at}:{whole.tokens[at]}":
+        elif span.name not in (f"{at}:{whole.tokens[at]}", WRITTEN):
             gone.append(span.name)
     if sinks:
         which = ", ".join(f"{i} {whole.tokens[i]!r}" for i in sorted(sinks))
@@ -168,6 +175,16 @@ def _run_once(made: Subject, share: bool) -> Tensor:
         return made.prefix.logits
     wanted = list(range(model.vocab))
     return log_probabilities(model, [one], [()], None, [0] * len(wanted), wanted)[0]
+
+
+def _answer(made: Subject, at: int) -> Target | None:
+    """Take the token that was written at the position, if any."""
+    token = made.whole.follows(at)
+    if token is None:
+        return None
+    text = made.whole.tokens[at + 1]
+    made.notes.append(f"no target is named: the token that was written, {text!r}, is taken")
+    return Target.single(text, token)
 
 
 def _leader(model: Model, logits: Tensor, notes: list[str]) -> Target:

@@ -81,6 +81,9 @@ def report(
             "--head", metavar="L.H", panel=PICTURE, help="Which head, such as 17.3, for attention_matrix."
         ),
     ] = None,
+    foil: Annotated[
+        str | None, shared.option("--foil", panel=PICTURE, help="Which foil, for contrast_components.")
+    ] = None,
     overwrite: Annotated[
         bool, shared.switch("--overwrite", help="Replace the file if there is one.", panel=shared.OUTPUT)
     ] = False,
@@ -90,7 +93,7 @@ def report(
     """Draw a run or a comparison: one HTML page without network, or one figure for print (PNG, SVG, PDF)."""
     del config  # its values are the other parameters' defaults by now
     place = {"prompt": prompt, "position": position, "layer": layer}
-    chosen = {**place, "target": target, "span": span, "head": head}
+    chosen = {**place, "target": target, "span": span, "head": head, "foil": foil}
     if figure is None:
         _refuse_without_figure({"format": format, **chosen})
         _page(directory, out or Path("report.html"), overwrite, Output(quiet))
@@ -116,7 +119,7 @@ def _figure(directory: Path, name: str, chosen: dict[str, Any]) -> Figure:
         return choose(open_run(directory), name, **chosen)
     from elimtool.report.figures.compare.choose import choose as choose_compared
 
-    for option in ("position", "target", "layer", "span", "head"):
+    for option in ("position", "target", "layer", "span", "head", "foil"):
         if chosen[option] is not None:
             raise ElimError(f"`{option}` does not go with a comparison", "leave it out")
     return choose_compared(open_comparison(directory), name, chosen["prompt"])

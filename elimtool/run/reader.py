@@ -221,7 +221,7 @@ class Run:
 
         Args:
             name: Its name, such as ``logit_lens``; a wrong one gets the list.
-            choices: ``prompt``, ``position``, ``target``, ``layer``, ``span`` or ``head``, as for
+            choices: ``prompt``, ``position``, ``target``, ``layer``, ``span``, ``head`` or ``foil``, as for
                 ``elimtool report --figure``.
 
         Raises:

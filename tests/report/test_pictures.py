@@ -84,6 +84,8 @@ def test_any_text_can_be_a_label(text):
         ("ranks", {"prompt": "italy"}, "no prompt 'italy'", "france"),
         ("ranks", {"prompt": "broken"}, "nothing was measured", ""),
         ("ranks", {"prompt": "france", "position": 0}, "position 0 was not probed", "probed: "),
+        ("contrast_components", {"prompt": "france", "foil": "Oslo"}, "'Oslo' was not followed", "'Berlin'"),
+        ("ranks", {"prompt": "france", "foil": "Berlin"}, "`foil` does not go with figure 'ranks'", "out"),
         ("components", {"prompt": "text"}, "tokens were followed", "`target`"),
         ("components", {"prompt": "france", "target": "Rome"}, "'Rome' was not followed", "'Paris'"),
         ("heads", {"prompt": "france"}, "one layer", "`layer`"),

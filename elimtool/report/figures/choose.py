@@ -41,7 +41,6 @@ MOST_POSITIONS = 12
 """Positions of a logit-lens picture: columns whose words can be read on a page's width."""
 OF_TARGET: dict[str, tuple[str, Callable[[Probe, str | None], Sequence[Figure]]]] = {
     "components": ("components", components),
-    "contrast_components": ("contrast_components", contrast_components),
     "head_attribution": ("components", head_attribution),
     "head_ablation": ("ablations", head_ablation),
     "attribution": ("attributions", attribution),
@@ -49,10 +48,11 @@ OF_TARGET: dict[str, tuple[str, Callable[[Probe, str | None], Sequence[Figure]]]
 }
 """Figures of one token: the table that lists its tokens, and the function that makes them."""
 CHOSEN_BY = {
-    **dict.fromkeys(OF_TARGET, "target"),
-    "heads": "layer",
-    "head_attention": "span",
-    "attention_matrix": "head",
+    **{name: {"target"} for name in OF_TARGET},
+    "contrast_components": {"target", "foil"},
+    "heads": {"layer"},
+    "head_attention": {"span"},
+    "attention_matrix": {"head"},
 }
 """What else says which figure of a prompt is meant."""
 ANY_TARGET = ("logit_lens",)
@@ -69,6 +69,7 @@ def choose(
     layer: int | None = None,
     span: str | None = None,
     head: str | None = None,
+    foil: str | None = None,
 ) -> Figure:
     """Make the figure of a name.
 
@@ -82,11 +83,12 @@ def choose(
         layer: Which layer, for ``heads``.
         span: Which span, for ``head_attention``.
         head: Which head, such as ``17.3``, for ``attention_matrix``.
+        foil: Which foil, for ``contrast_components``.
 
     Raises:
         ElimError: No such figure, prompt, position, token, layer, span or head; or its tables are missing.
     """
-    given = {"target": target, "layer": layer, "span": span, "head": head}
+    given = {"target": target, "layer": layer, "span": span, "head": head, "foil": foil}
     check_name(name, prompt=prompt, position=position, **given)
     tables = Tables(run.under(None))
     if name in OF_RUN:
@@ -98,6 +100,8 @@ def choose(
         return _of_span(probe, span)
     if name == "attention_matrix":
         return _of_head(probe, head)
+    if name == "contrast_components":
+        return _against(probe, target, foil)
     if name in OF_TARGET:
         return _of_target(probe, name, target)
     return first_picture(PROMPT[name](probe), name, "the prompt")
@@ -112,7 +116,7 @@ def check_name(name: str, **given: Any) -> None:
     if name not in NAMES:
         raise ElimError(f"there is no figure '{name}'", nearest(name, NAMES))
     wanted = {"prompt", "position"} if name in OF_PROMPT else set()
-    wanted |= {CHOSEN_BY[name]} if name in CHOSEN_BY else set()
+    wanted |= CHOSEN_BY.get(name, set())
     for option, value in given.items():
         if value is not None and option not in wanted:
             raise ElimError(f"`{option}` does not go with figure '{name}'", "leave it out")
@@ -140,18 +144,33 @@ def _of_target(probe: Probe, name: str, target: str | None) -> Figure:
     table, make = OF_TARGET[name]
     if target is None and name in ANY_TARGET:
         return first_picture(make(probe, None), name, "the prompt")
-    targets = list(dict.fromkeys(probe.columns(table, ("target",))["target"]))
-    known = dict(zip(targets, targets, strict=True)) | probe.spellings
-    if target is None and len(targets) > 1:
-        raise ElimError(
-            f"{len(targets)} tokens were followed", f"say which with `target`: {listed(map(quoted, targets))}"
-        )
+    one = _token(probe, table, "target", target)
+    return first_picture(make(probe, one) if one is not None else [], name, "the prompt")
+
+
+def _against(probe: Probe, target: str | None, foil: str | None) -> Figure:
+    pair = [_token(probe, "contrast_components", *one) for one in (("target", target), ("foil", foil))]
+    found = [] if None in pair else contrast_components(probe, *pair)
+    return first_picture(found, "contrast_components", "the prompt")
+
+
+def _token(probe: Probe, table: str, column: str, wanted: str | None) -> str | None:
+    """Find the target or foil that is meant; None where the table has none.
+
+    Raises:
+        ElimError: None of them is, or there are several and it is not said which.
+    """
+    names = list(dict.fromkeys(probe.columns(table, (column,))[column]))
+    known = dict(zip(names, names, strict=True)) | probe.spellings
+    if wanted is None and len(names) > 1:
+        what = "tokens were followed" if column == "target" else "foils were followed"
+        raise ElimError(f"{len(names)} {what}", f"say which with `{column}`: {listed(map(quoted, names))}")
     # as asked, then as scored, then without the space
-    found = [one for one in targets if target in (None, one)]
-    found = found or [one for one in targets if target in (known[one], one.removeprefix(" "))]
-    if targets and not found:
-        raise ElimError(f"'{target}' was not followed", f"followed: {listed(map(quoted, targets))}")
-    return first_picture(make(probe, found[0]) if found else [], name, "the prompt")
+    found = [one for one in names if wanted in (None, one)]
+    found = found or [one for one in names if wanted in (known[one], one.removeprefix(" "))]
+    if names and not found:
+        raise ElimError(f"'{wanted}' was not followed", f"followed: {listed(map(quoted, names))}")
+    return found[0] if found else None
 
 
 def _of_layer(probe: Probe, layer: int) -> Figure:

@@ -64,22 +64,22 @@ def _control(row: Row) -> str:
     )
 
 
-def contrast_components(probe: Probe, target: str | None = None) -> list[Bars]:
-    """Draw the heads and MLPs that set each target (or one) apart from each foil."""
+def contrast_components(probe: Probe, target: str | None = None, foil: str | None = None) -> list[Bars]:
+    """Draw the heads and MLPs that set each target (or one) apart from each foil (or one)."""
     columns = ("target", "foil", "component", "dla_difference")
     parts: dict[tuple[str, str], list[tuple[str, float]]] = {}
-    for name, foil, component, value in zip(
+    for name, other, component, value in zip(
         *probe.columns("contrast_components", columns).values(), strict=True
     ):
-        if value is not None and target in (None, name):
-            parts.setdefault((name, foil), []).append((component, value))
+        if value is not None and target in (None, name) and foil in (None, other):
+            parts.setdefault((name, other), []).append((component, value))
     found = []
-    for (name, foil), some in parts.items():
+    for (name, other), some in parts.items():
         bars, others = strongest(some)
         found.append(
             Bars(
                 name="contrast_components",
-                title=f"What wrote for {quoted(name)} rather than {quoted(foil)}",
+                title=f"What wrote for {quoted(name)} rather than {quoted(other)}",
                 note=f"{PARTS_NOTE}{others}",
                 label_title="component",
                 value_title="nats",

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 import elimtool as package
-from elimtool.run.selection import CHANGES, FITTED, TRACED, WALKS
+from elimtool.run.selection import CHANGES, CHOSEN, FITTED, TRACED, WALKS
 from tests.cli.conftest import Command
 
 PROMPT = "The capital of France is"
 
-MEASURED = set(TRACED) - WALKS - FITTED - CHANGES
-"""The tables of every trace; a walk, a fitted lens and an intervention add theirs."""
+CONTRASTS = {"contrasts", "contrast_layers", "contrast_components", "contrast_stages"}
+MEASURED = set(TRACED) - WALKS - FITTED - CHANGES - CHOSEN - CONTRASTS
+"""The tables of every trace; a walk, a fitted lens, foils, named heads and an intervention add theirs."""
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_story_on_stdout_and_tables_on_disk(elimtool: Command, tiny_model: Path,
     assert "llama.cpp" in done.out and "vllm" in done.out
     assert f"wrote {tmp_path / 'run'}" in done.err
     run = package.open_run(tmp_path / "run")
-    assert set(run.tables) == MEASURED
+    assert set(run.tables) == MEASURED | CONTRASTS
     assert run.manifest.model == str(tiny_model)
     lens = run.table("lens")
     assert sorted(lens["layer"].unique()) == [-1, 0, 1, 2, 3]

@@ -167,16 +167,23 @@ def in_words(verdict: Row) -> str:
     parts = [_loss(verdict)] if verdict["outcome"] == "late_eliminated" else []
     if verdict.get("cut_chain") and verdict["outcome"] != "sampler_eliminated":
         parts.append(f"no contender when {verdict['cut_stage']} of {verdict['cut_chain']} cut it")
-    for name, told in (("promoter", "most for it"), ("eliminator", "most against it")):
-        if verdict[name] is not None:
-            parts.append(f"{told} {verdict[name]} ({verdict[f'{name}_dla']:+.1f} logits)")
-    return "; ".join(parts)
+    return "; ".join([*parts, *attribution_in_words(verdict)])
+
+
+def attribution_in_words(verdict: Row) -> list[str]:
+    """Name the heads or MLPs with the largest direct logit attribution; empty where none was measured."""
+    told = [
+        f"{said} by {verdict[name]} ({verdict[f'{name}_dla']:+.1f} logits)"
+        for name, said in (("promoter", "raised"), ("eliminator", "lowered"))
+        if verdict[name] is not None
+    ]
+    return [f"direct logit attribution: {', '.join(told)}"] if told else []
 
 
 def _loss(verdict: Row) -> str:
     """Say where a target was lost; only a candidate unless equally frequent tokens seldom fare so badly."""
     p, layer = verdict.get("lost_p"), verdict["lost_layer"]  # runs of earlier versions have no p-value
-    when = f"among the {SURFACED} first from layer {verdict['entry_layer']}"
+    when = f"in the top-{SURFACED} from layer {verdict['entry_layer']}"
     if p is not None and p <= BEATS_CHANCE:
         return f"lost at layer {layer}, {when} (p = {spell_prob(p)} against tokens as frequent)"
     why = "not tested against chance" if p is None else f"p = {spell_prob(p)} against tokens as frequent"

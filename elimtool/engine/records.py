@@ -115,6 +115,7 @@ def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> Row:
         "category": prompt.category,
         "tags": list(prompt.tags),
         "meta": None if meta in (None, {}) else json.dumps(meta, sort_keys=True),
+        "turns": [{"role": one.role, "text": _printable(one.content)} for one in prompt.messages] or None,
     }
     if not isinstance(one, Encoded):
         raw = prompt.text if prompt.text is not None else "\n".join(m.content for m in prompt.messages)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from elimtool.files.rows import Row, Rows
+from elimtool.report.pieces import joined
 from elimtool.run.reader import Run
 
 
@@ -188,6 +189,11 @@ class Probe:
         """Targets and foils that were asked for, each with its text as it was scored."""
         asked = [*(self.prompt["targets"] or ()), *(self.prompt["foils"] or ())]
         return dict(zip(asked, self.prompt["spellings"] or asked, strict=True))
+
+    @cached_property
+    def shown(self) -> list[str]:
+        """Tokens of the prompt for people, pieces of a character joined on the first of them."""
+        return joined(self.tokens)
 
     @cached_property
     def lens(self) -> str:

@@ -10,9 +10,11 @@ from rich.text import Text
 from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Probe
 from elimtool.report.screen import Screen
+from elimtool.report.turns import turns_of
 from elimtool.run.manifest import Manifest
 from elimtool.run.schema import SCHEMA_VERSION
 
+MOST_TURNS = 3
 PROMPT_LINES = 1.8
 """Screen lines beyond which a prompt is shortened in the middle; under 2, as breaks at words waste some."""
 
@@ -29,7 +31,7 @@ def model_line(manifest: Manifest, n_layers: int, screen: Screen) -> Text:
 
 def head(probe: Probe, n_positions: int, screen: Screen) -> list[RenderableType]:
     """The prompt, the probed position, and what was appended."""
-    tokens = probe.tokens
+    tokens = probe.shown
     lines: list[RenderableType] = [prompt_line(probe.prompt, screen)]
     at = f"read at position {probe.position} {screen.quoted(tokens[probe.position], 20)}"
     last = ", the last" if probe.position == len(tokens) - 1 else ""
@@ -42,6 +44,8 @@ def head(probe: Probe, n_positions: int, screen: Screen) -> list[RenderableType]
 
 def prompt_line(prompt: Row, screen: Screen) -> Text:
     """The prompt's text, shortened in the middle."""
+    if turns := turns_of(prompt):
+        return _turns(turns, screen)
     text = prompt["text"]
     if text is None:
         return Text("(no text)", style="dim")
@@ -49,6 +53,15 @@ def prompt_line(prompt: Row, screen: Screen) -> Text:
     # escaping a prompt of a million characters only to drop most of it would take seconds
     shown = screen.shorten(screen.spaced(text[:2000] + text[2000:][-2000:]), room)
     return Text(f'"{shown}"', style="italic", overflow="fold")
+
+
+def _turns(turns: list[str], screen: Screen) -> Text:
+    """A line a turn; of a long chat the first and the last."""
+    shown = [turns[0], *turns[-2:]] if len(turns) > MOST_TURNS else turns
+    lines = [screen.shorten(screen.spaced(one[:1000] + one[1000:][-1000:]), screen.width) for one in shown]
+    if len(shown) < len(turns):
+        lines.insert(1, f"{screen.glyph('…')} {len(turns) - len(shown)} more turns")
+    return Text("\n".join(lines), style="italic", overflow="fold")
 
 
 def chapters(
@@ -76,5 +89,5 @@ def _appended(probe: Probe, screen: Screen) -> list[str]:
     count = probe.prompt["n_appended"] or 0
     if not count:
         return []
-    added = screen.quoted("".join(probe.tokens[-count:]), 24)
+    added = screen.quoted("".join(probe.shown[-count:]), 24)
     return [f"{added} was appended: all targets and foils begin with it"]

@@ -176,12 +176,12 @@ def test_the_joined_row() -> None:
     assert (row["eliminator"], row["eliminator_dla"]) == ("head 2.0", -2.0)
     assert (row["promoter"], row["promoter_dla"]) == ("mlp 0", 3.0)
     assert in_words(row) == (
-        "candidate for lost at layer 2, among the 10 first from layer 1 (not tested against chance);"
+        "candidate for lost at layer 2, in the top-10 from layer 1 (not tested against chance);"
         " no contender when top_k of a cut it;"
-        " most for it mlp 0 (+3.0 logits); most against it head 2.0 (-2.0 logits)"
+        " direct logit attribution: raised by mlp 0 (+3.0 logits), lowered by head 2.0 (-2.0 logits)"
     )
     (bare,) = verdicts(FakeRun(lens=lens, survival=survival))  # type: ignore[arg-type]
-    assert "most" not in in_words(bare)
+    assert "attribution" not in in_words(bare)
     assert bare["cut_chain"] is bare["eliminator"] is bare["promoter"] is None
 
 
@@ -192,10 +192,10 @@ NAMELESS = {"promoter": None, "eliminator": None}
 @pytest.mark.parametrize(
     ("severities", "p", "words"),
     [
-        ([], 0.01, "lost at layer 7, among the 10 first from layer 3 (p = 0.01 against tokens as frequent)"),
+        ([], 0.01, "lost at layer 7, in the top-10 from layer 3 (p = 0.01 against tokens as frequent)"),
         ([1.9] * 50, 0.01, "lost at layer 7"),
         ([1.9, 2.0, 2.1, 3.0, 4.0], 0.05, "lost at layer 7"),
-        ([2.0] * 5, 0.06, "candidate for lost at layer 7, among the 10 first from layer 3 (p = 0.06"),
+        ([2.0] * 5, 0.06, "candidate for lost at layer 7, in the top-10 from layer 3 (p = 0.06"),
     ],
 )
 def test_lost_is_said_only_where_it_beats_chance(severities: list[float], p: float, words: str) -> None:

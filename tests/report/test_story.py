@@ -34,7 +34,7 @@ def test_all_facts_at_every_width(width, colour):
         " and min_p of llama.cpp (needed min_p of at most 0.015) cuts it.",
         "rank 1 from layer 28 on",
         "top-10 from layer 22 on",
-        "direct logit attribution of ' Paris': mlp 0 +1.2, mlp 1 -0.5 logits",
+        "' Paris': direct logit attribution: raised by mlp 0 (+1.2 logits), lowered by mlp 1 (-0.5",
         "llama.cpp leaves 1 token, cuts ' London' at min_p (needed min_p of at most 0.015)",
         "hf and vllm leave 50 and all 49,152 tokens and keep ' Paris' (p",
         "0-9",
@@ -92,7 +92,8 @@ def test_the_story_of_one_target_fits_on_a_screen(targets, lens, words):
 
 def test_offered_commands_can_be_pasted_into_a_shell():
     odd = ["elimtool", "report", "it's/a $run"]
-    lines = section(printed(judged(make_run(france())), 60, commands=OFFERED | {"report": odd}), "Try")[1:]
+    lines = section(printed(judged(make_run(france())), 60, commands=OFFERED | {"report": odd}), "Try")
+    lines = lines[next(index for index, line in enumerate(lines) if line.startswith("  #")) :]
     assert any(line.endswith("\\") for line in lines)
     pasted = shlex.split("\n".join(lines).replace("\\\n", ""), comments=True)
     assert pasted == [*TYPED, *TYPED, *TYPED, *odd]

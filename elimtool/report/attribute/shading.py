@@ -65,7 +65,7 @@ def _pieces(probe: Probe, one: Attributed, screen: Screen) -> list[Piece]:
         elif span["span"] in scores:
             part |= dict.fromkeys(span["tokens"], scores[span["span"]] / largest)
     found = []
-    for at, token in enumerate(probe.tokens[: probe.position + 1]):
+    for at, token in enumerate(probe.shown[: probe.position + 1]):
         gap = int(token.startswith(" ") and len(token) > 1 and at > 0)
         ablated = at not in sinks and at < probe.position
         found.append(Piece(gap, screen.spaced(token[gap:]) or "''", part.get(at) if ablated else None))

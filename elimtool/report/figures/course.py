@@ -11,7 +11,7 @@ from elimtool.report.figures.figure import Line, Lines, Mark
 from elimtool.report.figures.words import quoted
 
 EVENTS = ("entry", "commit", "lost")
-MARKS_NOTE = "Entry: first layer among the ten first; commit: from there on to the end; lost: out for good."
+MARKS_NOTE = "Entry: first layer in the top-10; commit: from there on to the end; lost: out for good."
 RAW_NOTE = "Lens raw: probabilities mislead before the last layers, ranks less so."
 
 

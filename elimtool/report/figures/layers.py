@@ -65,7 +65,7 @@ def logit_lens(probe: Probe, target: str | None = None, most: int | None = None)
             row_title="layer",
             column_title="position",
             rows=_names(layers),
-            columns=[f"{one}: {label(probe.tokens[one].strip(' ') or probe.tokens[one])}" for one in shown],
+            columns=[f"{one}: {label(probe.shown[one].strip(' ') or probe.shown[one])}" for one in shown],
             values=[[values.get((layer, one)) for one in shown] for layer in layers],
             words=[[words[layer, one] for one in shown] for layer in layers],
             unit="prob" if target is None else "rank",
@@ -193,7 +193,7 @@ def _matrix(probe: Probe, head: str, weights: dict[tuple[int, int], Number], mos
     keys = sorted({key for _, key in weights})[-most:]
     queries = sorted({position for position, _ in weights})
     shown = [position for position in queries if position >= keys[0]]
-    token = {at: f"{at}: {label(text.strip(' ') or text)}" for at, text in enumerate(probe.tokens)}
+    token = {at: f"{at}: {label(text.strip(' ') or text)}" for at, text in enumerate(probe.shown)}
     left = (
         f"Tokens {keys[0]} to {keys[-1]}; earlier keys, and what they get, are left out." if keys[0] else ""
     )

@@ -98,7 +98,7 @@ def lost_layers(view: Overview) -> list[Figure]:
         Columns(
             name="lost_layers",
             title="Layers at which tokens were lost",
-            note="First layer after which a token that was among the ten first is out of them for good."
+            note="First layer after which a token that was in the top-10 is out of it for good."
             f" {_against_chance(lost)}",
             x_title="layer",
             value_title="tokens",
@@ -112,7 +112,7 @@ def _against_chance(lost: list[Row]) -> str:
     """Say how many of the lost tokens beat chance."""
     known = [row["lost_p"] for row in lost if row.get("lost_p") is not None]
     if not known:
-        return "Candidates: passing through the ten first may be chance."
+        return "Candidates: passing through the top-10 may be chance."
     beat = sum(one <= BEATS_CHANCE for one in known)
     others = "" if beat == len(lost) else "; the others are candidates"
     return f"{beat:,} of {len(lost):,} beat chance (p at most {BEATS_CHANCE}){others}."

@@ -41,7 +41,7 @@ def retention(probe: Probe) -> list[Heat]:
     return [
         Heat(
             name="retention",
-            title=f"What {quoted(probe.tokens[probe.position])} attends to, by layer",
+            title=f"What {quoted(probe.shown[probe.position])} attends to, by layer",
             note=NOTE,
             row_title="span",
             column_title="layer",

@@ -19,11 +19,8 @@ def label(text: str) -> str:
 
 def title(prompt: Row) -> str:
     """Title a prompt by its text: in a chat by what the user says last, else by its beginning."""
-    text = prompt["text"] or ""
-    said = [span["tokens"] for span in prompt["spans"] or () if span["span"].split("#")[0].strip() == "user"]
-    if said and prompt["tokens"]:
-        own = "".join(prompt["tokens"][token] for token in said[-1])
-        text = own if own in text else text  # pieces of a letter do not join to it
+    said = [one["text"] for one in prompt.get("turns") or () if one["role"] == "user"]
+    text = said[-1] if said else prompt["text"] or ""
     return headline(text) or str(prompt["prompt_id"])
 
 

@@ -14,6 +14,7 @@ from elimtool.report.figures.layers import attention_matrix, logit_lenses
 from elimtool.report.figures.overview import Overview, overview, spelled
 from elimtool.report.figures.prompt import figures
 from elimtool.report.figures.words import SCREEN, quoted, title
+from elimtool.report.turns import text_of
 from elimtool.run.manifest import Manifest
 from elimtool.run.schema import SCHEMA_VERSION
 
@@ -148,7 +149,7 @@ def _line(prompt: Row, verdicts: Rows) -> dict[str, Any]:
         "id": prompt["prompt_id"],
         "name": title(prompt),
         "ident": "" if HASH.fullmatch(prompt["prompt_id"]) else prompt["prompt_id"],
-        "text": prompt["text"] or "",
+        "text": text_of(prompt),
         "other": "",
         "parts": None,
         "of": None,
@@ -168,7 +169,7 @@ def _probe(probe: Probe, with_heads: bool) -> dict[str, Any]:
     heads = retention.heads(probe) if with_heads else None
     return {
         "position": probe.position,
-        "token": quoted(probe.tokens[probe.position]),
+        "token": quoted(probe.shown[probe.position]),
         "where": [],
         "regime": judged.regime(probe),
         "verdicts": judged.judged(probe),

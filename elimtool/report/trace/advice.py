@@ -28,14 +28,13 @@ def advice_lines(probe: Probe, commands: Commands, verbose: bool, screen: Screen
     apt = [name for name in PURPOSES if name in commands and _apt(name, probe)]
     if not apt:
         return []
-    lines = [Text("Try next", style="bold")]
+    more = "" if verbose else "  (-v shows every layer, sampler stage, span and target)"
+    lines = [Text("Try next", style="bold").append(more, style="not bold dim")]
     shortened = False
     for name in apt:
         words, cut = _words(commands[name], screen.width - 8)
         shortened |= cut
         lines += _command(words, PURPOSES[name], screen)
-    if not verbose:
-        lines += screen.wrap("# with -v: every layer, sampler stage, span and target", indent=2, style="dim")
     if shortened:
         lines += screen.wrap(f"# {PLACEHOLDER}: the prompt as you gave it", indent=2, style="dim")
     return lines

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from elimtool.analysis.closing import at_layer, from_layer, listed, spell_prob
 from elimtool.analysis.evidence import findings_in_words
+from elimtool.analysis.verdict import attribution_in_words
 from elimtool.report.facts import Probe, Trajectory
 from elimtool.report.ledger import ChainLedger
 from elimtool.report.screen import Screen, padded
@@ -76,15 +77,9 @@ def _attributed(probe: Probe, screen: Screen) -> list[Text]:
     for row in probe.rows("verdicts"):
         if row["target"] not in told:
             continue
-        parts = [
-            f"{row[role]} {row[f'{role}_dla']:+.1f}"
-            for role in ("promoter", "eliminator")
-            if row[role] is not None
-        ]
-        if parts:
-            name = screen.quoted(row["target"], NAME)
-            said = f"direct logit attribution of {name}: {', '.join(parts)} logits"
-            lines += screen.wrap(said, indent=2, hang=2)
+        of = f"{screen.quoted(row['target'], NAME)}: " if len(told) > 1 else ""
+        for said in attribution_in_words(row):
+            lines += screen.wrap(f"{of}{said}", indent=2, hang=2)
         for finding in findings_in_words(row):
             lines += screen.wrap(finding, indent=4, hang=2)
     return lines

@@ -88,7 +88,7 @@ def _sink_share(layers: Sequence[Band], screen: Screen) -> list[Text]:
 
 def _title(probe: Probe, screen: Screen) -> list[Text]:
     """Title and legend of the bars."""
-    what = f"What {screen.quoted(probe.tokens[probe.position], 16)} attends to, by layers"
+    what = f"What {screen.quoted(probe.shown[probe.position], 16)} attends to, by layers"
     low, even, high = screen.steps[0], screen.steps[3], screen.steps[7]
     legend = f"{low} under 0.25x, {even} even share, {high} over 5x"
     line = Text(what, style="bold")
@@ -98,7 +98,7 @@ def _title(probe: Probe, screen: Screen) -> list[Text]:
 
 
 def _only_sink(probe: Probe, screen: Screen) -> list[Text]:
-    sink = screen.quoted(probe.tokens[0], 20) if probe.tokens else "the first token"
+    sink = screen.quoted(probe.shown[0], 20) if probe.tokens else "the first token"
     return screen.wrap(f"Attention: only the sink ({sink}) is visible, so there is nothing to share out.")
 
 
@@ -106,7 +106,7 @@ def _cells(probe: Probe, heats: Sequence[SpanHeat], screen: Screen) -> list[Cell
     """Cells of the tokens up to the probed one; a leading space becomes a gap, other white space is drawn."""
     by_token = {heat.token: heat for heat in heats}
     cells = []
-    for index, token in enumerate(probe.tokens[: probe.position + 1]):
+    for index, token in enumerate(probe.shown[: probe.position + 1]):
         gap = int(token.startswith(" ") and len(token) > 1 and index > 0)
         core = token[gap:]
         inner = core.strip(" ")
@@ -177,14 +177,14 @@ def _extremes(heats: Sequence[SpanHeat], probe: Probe, screen: Screen) -> list[T
 
 
 def _named(heat: SpanHeat, probe: Probe, screen: Screen) -> str:
-    return screen.quoted(heat.name if heat.token is None else probe.tokens[heat.token], 16)
+    return screen.quoted(heat.name if heat.token is None else probe.shown[heat.token], 16)
 
 
 def _sink_note(cells: Sequence[Cell], probe: Probe, screen: Screen) -> list[Text]:
     notes = []
     sinks = [index for index, cell in enumerate(cells) if cell.heat is None]
     if sinks:
-        names = ", ".join(screen.quoted(probe.tokens[index], 14) for index in sinks[:3])
+        names = ", ".join(screen.quoted(probe.shown[index], 14) for index in sinks[:3])
         more = f" and {len(sinks) - 3} more" if len(sinks) > 3 else ""
         notes.append(f"The sink ({names}{more}) is set apart: its share is the column at the left.")
     heats = [cell.heat for cell in cells if cell.heat]
@@ -192,7 +192,7 @@ def _sink_note(cells: Sequence[Cell], probe: Probe, screen: Screen) -> list[Text
         notes.append("x: outside the layers' window (masked, not eliminated).")
     if any(heat.unmeasured for heat in heats):
         notes.append("?: the sink takes all.")
-    later = len(probe.tokens) - probe.position - 1
+    later = len(probe.shown) - probe.position - 1
     if later:
         notes.append(f"{later:,} later tokens are not seen from here.")
     return screen.wrap(" ".join(notes), style="dim") if notes else []

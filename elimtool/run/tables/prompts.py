@@ -8,6 +8,7 @@ from elimtool.prompts.prompt import REST, SINK
 from elimtool.run.columns import INT, INTS, PROMPT_ID, STRING, STRINGS, Column, Table
 
 SPANS = pa.list_(pa.struct([pa.field("span", pa.string()), pa.field("tokens", pa.list_(pa.int32()))]))
+TURNS = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("text", pa.string())]))
 UNTOKENISED = "the prompt failed before it was tokenised"
 
 PROMPTS = Table(
@@ -126,6 +127,12 @@ PROMPTS = Table(
             unit="tokens",
             range=">= 0",
             null_when=UNTOKENISED,
+        ),
+        Column(
+            "turns",
+            TURNS,
+            "The turns of a chat as they were given, before the model's template: role and text of each.",
+            null_when="the prompt is plain text",
         ),
     ),
 )

@@ -84,3 +84,14 @@ def prompt_of(
         first = (Message("system", system),) if system is not None else ()
         made = Prompt(messages=(*first, Message("user", text)), **follow)  # type: ignore[arg-type]
     return made if prefill is None else made.with_prefill(prefill)
+
+
+def check_spans(prompt: Prompt) -> None:
+    """Refuse, before a model is loaded, spans that a plain text lacks; a chat is rendered by the model.
+
+    Raises:
+        ElimError: A span is not in the text, or occurs more than once.
+    """
+    if prompt.text is not None:
+        for one in prompt.spans:
+            one.locate(prompt.text)

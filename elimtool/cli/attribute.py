@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elimtool.cli import options as shared
-from elimtool.cli.asked import Chat, Prefill, PromptFile, PromptText, System, prompt_of, prompt_text
+from elimtool.cli.asked import (
+    Chat,
+    Prefill,
+    PromptFile,
+    PromptText,
+    System,
+    check_spans,
+    prompt_of,
+    prompt_text,
+)
 from elimtool.cli.blocks import spread
 from elimtool.errors import ElimError, Exit
 from elimtool.prompts.position import parse_position
@@ -125,6 +134,7 @@ def attribute(
     if prompts is None:
         text = prompt_text(prompt, file)
         asked = [prompt_of(text, chat, system, target or (), foil or (), span or (), prefill)]
+        check_spans(asked[0])
     else:
         refuse_beside_file(
             prompt=prompt, file=file, chat=chat or None, system=system, prefill=prefill, span=span

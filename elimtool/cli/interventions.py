@@ -11,6 +11,7 @@ from elimtool.errors import ElimError
 
 if TYPE_CHECKING:
     from elimtool.model.interventions import Intervention
+    from elimtool.prompts.prompt import Prompt
 
 PANEL = "Interventions"
 
@@ -70,7 +71,7 @@ class InterventionOptions:
             "--knockout",
             metavar="SPAN@LAYERS",
             panel=PANEL,
-            help="Cut attention to a span in some layers, such as France@20-29; repeatable.",
+            help="Cut attention to a span, or a part of the text, in some layers: France@20-29; repeatable.",
         ),
     ] = None
     knockout_from: Annotated[
@@ -91,6 +92,17 @@ class InterventionOptions:
             help="Insert activations of another run, all or some: FILE@17.3,mlp.12,residual.9:4; repeatable.",
         ),
     ] = None
+
+    def check_prompt(self, prompt: Prompt) -> None:
+        """Refuse, before a model is loaded, a plain text that lacks what an option names.
+
+        Raises:
+            ElimError: It has neither such a span nor such a text.
+        """
+        from elimtool.model.interventions import Knockout
+
+        for one in self.knockout or ():
+            Knockout.parse(one, self.knockout_from).check_prompt(prompt)
 
     def made(self, seed: int) -> tuple[Intervention, ...]:
         """Read the options into interventions, before a model is loaded.

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from elimtool.cli import options as shared
-from elimtool.cli.asked import Chat, Prefill, PromptFile, PromptText, System, prompt_of, prompt_text
+from elimtool.cli.asked import (
+    Chat,
+    Prefill,
+    PromptFile,
+    PromptText,
+    System,
+    check_spans,
+    prompt_of,
+    prompt_text,
+)
 from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions, SaveActivations
 from elimtool.cli.typed import typed
@@ -58,7 +67,9 @@ def trace(
     _refuse_silent_detail(verbose, printed, saved.out)
     text = prompt_text(prompt, file)
     asked = prompt_of(text, chat, system, target or (), foil or (), span or (), prefill)
+    check_spans(asked)
     changes = changed.made(measured.seed)
+    changed.check_prompt(asked)
     wanted = measured.made(tables=_told(measured.named), interventions=changes, confirm=confirm)
     saved.check()
     run = _measure(printed.output, asked, wanted, model.source, save_activations)

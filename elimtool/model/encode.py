@@ -80,5 +80,6 @@ def encode(
         targets=targets,
         n_prefill=len(prefill),
         n_written=len(written),
+        offsets=encoded.offsets,
         templated=template_tokens(prompt, text, encoded.offsets, tokenizer.render),
     )

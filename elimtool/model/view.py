@@ -62,7 +62,8 @@ class Encoded:
     """A prompt encoded for one model. ``positions`` are the probed query tokens, ascending.
 
     Its tokens are the prompt's, of which the last ``n_prefill`` begin the answer, then ``n_appended`` that
-    all targets share or ``n_written`` that the model wrote. ``templated`` are those that the chat template
+    all targets share or ``n_written`` that the model wrote. ``offsets`` are the characters of ``text`` that
+    each of the prompt's tokens came from. ``templated`` are those that the chat template
     wrote, not the user; none where the prompt is a text.
     """
 
@@ -79,6 +80,7 @@ class Encoded:
     n_prefill: int = 0
     n_written: int = 0
     templated: frozenset[int] = frozenset()
+    offsets: tuple[tuple[int, int], ...] = ()
 
     def follows(self, position: int) -> int | None:
         """Return the token of the answer that stands after a position: of the prefill, or written."""

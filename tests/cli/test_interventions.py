@@ -99,6 +99,7 @@ def test_confirm_says_what_was_tested(elimtool: Command, tiny_model: Path) -> No
         (("--scale", "1.1"), "COMPONENT=FACTOR"),
         (("--knockout", "Germany@1-2"), "--knockout 'Germany' does not name a span of the prompt"),
         (("--knockout", "is@3-7"), "its layers are 0 to 3"),
+        (("--knockout", "capital of@3-7"), "its layers are 0 to 3"),
         (("--patch", "nothing.safetensors"), "there is no such file"),
         (("--ablate", "1.1", "--generate", "2"), "--generate cannot be combined"),
         (("--confirm", "--no-heads"), "--confirm needs --heads"),
@@ -111,3 +112,23 @@ def test_what_cannot_be_is_said(
     done = elimtool("trace", PROMPT, *arguments)
     assert done.code == 2 and done.out == ""
     assert message in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--span", "x=Spain"), "span 'x': the text 'Spain' is not in the prompt"),
+        (("--span", "x=a"), "span 'x': the text 'a' occurs"),
+        (("--knockout", "Germany@1-2"), "--knockout 'Germany' does not name a span of the prompt"),
+        (("--samplers", "lama.cpp"), "lama.cpp"),
+        (("--samplers", "hf", "--chain", "vllm"), "--chain must be one of --samplers, got 'vllm'"),
+        (("--position", "first"), "--position must be"),
+        (("--prefill", ""), "the prefill is empty"),
+    ],
+)
+def test_what_the_model_need_not_say_is_said_before_it_is_loaded(
+    elimtool: Command, arguments: tuple[str, ...], message: str
+) -> None:
+    done = elimtool("trace", PROMPT, "-m", "no/such-model", *arguments)
+    assert done.code == 2 and done.out == ""
+    assert message in done.err and "such-model" not in done.err

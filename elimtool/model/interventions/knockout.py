@@ -8,13 +8,15 @@ implementation of attention.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from elimtool.errors import ElimError, nearest
 from elimtool.model.interventions.edits import Change, Cut
+from elimtool.model.spans import tokens_of
 from elimtool.model.view import Encoded, Span
-from elimtool.prompts.prompt import SINK
+from elimtool.prompts.prompt import PREFILL, REST, SINK, WRITTEN, Prompt
 
 if TYPE_CHECKING:
     from elimtool.model.interventions.reference import ReferenceActivations
@@ -25,6 +27,12 @@ ORIGINS = ("last", "later")
 _TAIL = re.compile(r"@([0-9]{1,6})(?:-([0-9]{1,6}))?$")
 _ORIGIN = re.compile(r" from (last|later)$")
 _LEAD = "knockout "
+_OCCURRENCE = re.compile(r"(.+)#([1-9][0-9]*)", re.DOTALL)
+_BY_MODEL = re.compile(r"^<.*>$|:|\\x|\N{HORIZONTAL ELLIPSIS}")
+"""Special tokens, default names in full, and tokens or sentences that are not spelled out."""
+_SPANNED = re.compile(r"S?[0-9]+")
+"""Numbers of tokens and sentences."""
+UNSPACED = "\u0e00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,8 @@ class Knockout:
 
     Attributes:
         span: A span's name in the tables, or the part before or after its colon (``3``, ``France`` for
-            ``3: France``) if it is unique.
+            ``3: France``) if it is unique; else a part of the prompt's text, whole words, that occurs once
+            or is numbered, such as ``Eiffel Tower#2``.
         layers: First and last layer; ``None`` for all.
         origin: ``last``: queries are the probed positions. ``later``: all positions after the span's tokens
             and outside of it.
@@ -143,10 +152,60 @@ class Knockout:
         if near:
             hint = "name one of: " + ", ".join(names)
             raise ElimError(f"`knockout` '{self.span}' is the name of {len(near)} spans", hint)
-        raise ElimError(
-            f"`knockout` '{self.span}' does not name a span of the prompt",
-            f"{nearest(self.span, names)}; add another with `spans` (NAME=TEXT)",
+        found = self.occurrence(one.text)
+        if found is None:
+            raise self.absent(names)
+        return Span(self.span, tokens_of(*found, one.offsets))
+
+    def occurrence(self, text: str) -> tuple[int, int] | None:
+        """Find the span as a part of a text, in characters ``[start, end)``; ``None`` if it is not in it.
+
+        Raises:
+            ElimError: It occurs several times and none is chosen, or less often than its number says.
+        """
+        part, number = self.span, 0
+        found = _words(part, text)
+        if not found and (named := _OCCURRENCE.fullmatch(self.span)):
+            part, number = named[1], int(named[2])
+            found = _words(part, text)
+        if not found:
+            return None
+        if number > len(found) or (len(found) > 1 and not number):
+            raise ElimError(
+                f"`knockout` '{self.span}': the text {part!r} occurs {len(found)} times in the prompt",
+                f"say which one, from {part}#1 to {part}#{len(found)}",
+            )
+        return found[max(number, 1) - 1]
+
+    def absent(self, names: Sequence[str]) -> ElimError:
+        """Return the error for a prompt that has neither such a span nor such a text."""
+        return ElimError(
+            f"`knockout` '{self.span}' does not name a span of the prompt, and is not in its text",
+            f"{nearest(self.span, tuple(names))}; add another with `spans` (NAME=TEXT)",
         )
+
+    def check_prompt(self, prompt: Prompt) -> None:
+        """Refuse, before a model is loaded, a prompt that cannot have such a span.
+
+        Names of single tokens and sentences, and the texts of chats, are only known to the model.
+
+        Raises:
+            ElimError: As ``fits``.
+        """
+        text = prompt.text
+        known = (*(span.name for span in prompt.spans), SINK, REST, PREFILL, WRITTEN)
+        if text is None or self.span in known or _BY_MODEL.search(self.span) or _SPANNED.fullmatch(self.span):
+            return
+        if self.occurrence(text) is None and self.span not in text:  # a token may be a part of a word
+            raise self.absent(known)
+
+
+def _words(part: str, text: str) -> list[tuple[int, int]]:
+    """Find a text in another where it begins and ends with whole words."""
+    # scripts from Thai on do not put spaces between words
+    before = r"(?<!\w)" if part[:1].isalnum() and part[0] < UNSPACED else ""
+    after = r"(?!\w)" if part[-1:].isalnum() and part[-1] < UNSPACED else ""
+    return [found.span() for found in re.finditer(f"{before}{re.escape(part)}{after}", text)]
 
 
 def _short(name: str) -> tuple[str, ...]:

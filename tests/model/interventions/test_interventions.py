@@ -24,7 +24,7 @@ from elimtool.model.interventions.install import installed
 from elimtool.model.interventions.recording import record
 from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.view import Batch, LayerView
-from elimtool.prompts.prompt import Prompt, SpanRequest
+from elimtool.prompts.prompt import Message, Prompt, SpanRequest
 
 TEXT = "The capital of France is Paris"
 
@@ -119,6 +119,52 @@ def test_spans_that_cannot_be_knocked_out(llama: Any, span: str, message: str, h
         Knockout(span).edits(one, 4, None)
     assert message in raised.value.message
     assert hint in raised.value.hint
+
+
+@pytest.mark.parametrize("text", ["The Eiffel Tower is in", "Eiffel Tower, the Eiffel Tower"])
+def test_a_part_of_the_text_is_knocked_out_as_a_span_of_the_same_tokens(llama: Any, text: str) -> None:
+    part = "Eiffel Tower" if text.count("Eiffel") == 1 else "Eiffel Tower#2"
+    one = llama.encode(Prompt(text=text))
+    span = SpanRequest("tower", "Eiffel Tower", occurrence=text.count("Eiffel"))
+    named = llama.encode(Prompt(text=text, spans=(span,)))
+    found = Knockout(part, (0, 1)).edits(one, 4, None)
+    assert found == Knockout("tower", (0, 1)).edits(named, 4, None)
+    assert len(found[0].keys) > 1, "several tokens, which no default span has"
+    assert str(Knockout.parse(f"{part}@0-1")) == f"knockout {part}@0-1 from last"
+
+
+@pytest.mark.parametrize(
+    ("span", "message", "hint"),
+    [
+        ("Eiffel Tower", "the text 'Eiffel Tower' occurs 2 times", "from Eiffel Tower#1 to Eiffel Tower#2"),
+        ("Eiffel Tower#3", "the text 'Eiffel Tower' occurs 2 times", "say which one"),
+        ("Eiffel tower", "does not name a span of the prompt, and is not in its text", "NAME=TEXT"),
+    ],
+)
+def test_texts_that_cannot_be_knocked_out(llama: Any, span: str, message: str, hint: str) -> None:
+    prompt = Prompt(text="Eiffel Tower, the Eiffel Tower", spans=(SpanRequest("the", ", the"),))
+    for refuse in (
+        lambda: Knockout(span).fits(llama.encode(prompt)),
+        lambda: Knockout(span).check_prompt(prompt),
+    ):
+        with pytest.raises(ElimError) as raised:
+            refuse()
+        assert message in raised.value.message
+        assert hint in raised.value.hint
+
+
+def test_names_that_only_the_model_knows_are_left_to_it(llama: Any) -> None:
+    prompt = Prompt(text=TEXT)
+    one = llama.encode(prompt)
+    names = [span.name for span in one.spans] + [
+        name.partition(":")[2] for name in (s.name for s in one.spans)
+    ]
+    for name in filter(None, [*names, "3", "S2", "<s>", "prefill", "written"]):
+        Knockout(name).check_prompt(prompt)
+    Knockout("anything").check_prompt(Prompt(messages=(Message("user", "Hi"),)))
+    with pytest.raises(ElimError, match="is not in its text"):
+        Knockout("apita").fits(one)  # a part of a word, which a prompt may hold by chance
+    assert Knockout("法国").occurrence("你好法国人") == (2, 4), "scripts without spaces have no whole words"
 
 
 def test_default_spans_have_short_names(llama: Any) -> None:

@@ -27,6 +27,7 @@ class Probe:
     """Stands in for a probe."""
 
     def __init__(self, contrasts: list[Any], parts: list[Any] = PARTS, stages: list[Any] = [KEEPS]) -> None:  # noqa: B006
+        self.prompt = {"targets": ["Paris"], "foils": ["Lyon"]}
         self.of = {"contrasts": contrasts, "contrast_components": parts, "contrast_stages": stages}
 
     def rows(self, name: str) -> list[Any]:
@@ -79,3 +80,9 @@ def test_where_nothing_is_decided_no_layer_is_named(change: dict[str, Any], said
 def test_many_pairs_are_counted_and_none_is_nothing() -> None:
     assert "3 more pairs are not shown" in told(Probe([ROW] * (MOST + 3)))
     assert contrast_lines(Probe([]), Screen(80)) == []
+
+
+def test_foils_without_a_target_are_told() -> None:
+    probe = Probe([])
+    probe.prompt = {"targets": [], "foils": ["Lyon"]}
+    assert "no target was named" in told(probe)

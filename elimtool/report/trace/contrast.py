@@ -19,10 +19,11 @@ NAME = 24
 
 
 def contrast_lines(probe: Probe, screen: Screen) -> list[Text]:
-    """A few lines for each pair of a target and a foil; nothing without foils."""
+    """A few lines for each pair of a target and a foil; nothing without foils, but foils alone are told."""
     rows = probe.rows("contrasts")
     if not rows:
-        return []
+        alone = probe.prompt.get("foils") and not probe.prompt.get("targets")
+        return screen.wrap("Foils are contrasted with targets, and no target was named.") if alone else []
     lines = screen.titled("Against foils", "logit difference, and its direct attribution to heads and MLPs")
     for row in rows[:MOST]:
         lines += screen.wrap(_lead(row, screen), hang=2)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 import torch
 
+from elimtool import Prompt, TraceOptions, trace
 from elimtool.lenses.corpus import shipped
 from elimtool.lenses.evaluate_regimes import conditions, regimes_of, shares
 from elimtool.lenses.find import open_lens
@@ -18,6 +20,9 @@ from elimtool.lenses.ridge import RidgeLens
 from elimtool.lenses.stream import Ids, cut_windows
 from elimtool.model.loading import load_model
 from elimtool.model.model import Model
+from elimtool.prompts.file import PromptFile
+
+DATA = Path(__file__).parent.parent / "tests" / "data"
 
 LENGTH = 128
 """Tokens of a window."""
@@ -72,6 +77,20 @@ def prose(model: Model, reference: ReferenceStatistics, windows: list[Ids], docu
     )
 
 
+def prompted(model: Model, lens: str) -> None:
+    """What is said at the end of ordinary facts, chats and functions: how often it sounds like a defect."""
+    options = TraceOptions(lens=lens, tables=("regimes",))
+    for name in ("factual", "chats", "functions"):
+        records = PromptFile(DATA / f"{name}.jsonl").records()
+        prompts = [record.prompt for record in records if isinstance(record.prompt, Prompt)]
+        rows = trace(model, prompts, options=options).table("regimes")
+        defects = rows["regime"].fillna("").str.startswith("dysfunctional")
+        print(
+            f"{name}: {defects.sum()} of {len(rows)} sound like a defect, {rows['regime'].isna().sum()} not"
+            f" judged; largest repetition {rows['repetition'].max():.2f}"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?", default="smollm2")
@@ -102,6 +121,7 @@ def main() -> None:
     for kind, share in table.items():
         print(f"{kind:18}" + "".join(f"{share.get(name, 0.0):15.1%}" for name in REGIMES))
     prose(model, lens.reference, whole, documents)
+    prompted(model, given.lens)
     print(json.dumps(table, sort_keys=True))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from elimtool import Prompt, TraceOptions, trace
 from elimtool.lenses.corpus import shipped
 from elimtool.lenses.evaluate import Evaluation, evaluate
 from elimtool.lenses.evaluate_regimes import conditions, regimes_of, shares
@@ -15,6 +16,9 @@ from elimtool.lenses.fit import fit_lens
 from elimtool.lenses.regime import FEWEST
 from elimtool.lenses.ridge import RidgeLens
 from elimtool.lenses.stream import Ids, cut_windows
+from elimtool.prompts.file import PromptFile
+
+DATA = Path(__file__).parents[1] / "data"
 
 pytestmark = [pytest.mark.smollm2, pytest.mark.slow]
 
@@ -80,6 +84,19 @@ def test_what_is_no_prose_is_told_from_it(
 ) -> None:
     share = found(smollm2, lens, conditions(held_out[::7], len(smollm2.tokenizer.backend))[kind])
     assert sum(part for name, part in share.items() if name.startswith(regime)) >= 0.9
+
+
+@pytest.mark.parametrize(("name", "judged"), [("chats", 0.9), ("functions", 0.9)])
+def test_ordinary_chats_and_code_are_no_defect(
+    smollm2: Any, lens: RidgeLens, tmp_path: Path, name: str, judged: float
+) -> None:
+    lens.save(tmp_path / "lens.safetensors")
+    prompts = [record.prompt for record in PromptFile(DATA / f"{name}.jsonl").records()]
+    options = TraceOptions(lens=str(tmp_path / "lens.safetensors"), tables=("regimes",))
+    said = trace(smollm2, [one for one in prompts if isinstance(one, Prompt)], options=options)
+    regimes = said.table("regimes")["regime"]
+    assert len(regimes) == len(prompts) and regimes.notna().mean() >= judged
+    assert regimes.fillna("").str.startswith("dysfunctional").mean() <= 0.05
 
 
 def test_the_shipped_file_is_small_and_opens_fast(lens: RidgeLens, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The factual prompts: two hundred usable records whose answer and foil SmolLM2's first tokens tell apart."""
+"""The prompts on which outcomes and regimes are counted: facts with answer and foil, chats, functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from elimtool import Prompt
 from elimtool.prompts.file import PromptFile
 
-FACTS = Path(__file__).parents[1] / "data" / "factual.jsonl"
+DATA = Path(__file__).parents[1] / "data"
+FACTS = DATA / "factual.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +44,15 @@ def test_their_first_tokens_differ_under_smollm2(smollm2: Any, prompts: list[Pro
         assert answer.token_id != foil.token_id, one.id
         assert not answer.ambiguous and not encoded.n_appended, one.id
         assert answer.text.strip() == one.targets[0]
+
+
+@pytest.mark.parametrize(("name", "count", "answered"), [("chats", 100, 30), ("functions", 50, 50)])
+def test_chats_and_functions_are_usable_and_no_two_are_alike(name: str, count: int, answered: int) -> None:
+    found = [record.prompt for record in PromptFile(DATA / f"{name}.jsonl").records()]
+    prompts = [one for one in found if isinstance(one, Prompt)]
+    assert len(prompts) == len(found) == count
+    assert len({one.id for one in prompts}) == len({(one.text, one.messages) for one in prompts}) == count
+    assert sum(len(one.targets) == 1 for one in prompts) >= answered
+    for one in prompts:
+        assert bool(one.messages) == (name == "chats") and (one.text or "").strip() == (one.text or "")
+        assert not one.messages or one.messages[-1].role == "user"

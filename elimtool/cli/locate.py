@@ -73,7 +73,7 @@ def locate(
         prompt_text(prompt, file), chat, system, [target] if target else [], [foil] if foil else [], ()
     )
     if target is None:
-        raise ElimError("there is no target", "say with `targets` what the clean prompt says, such as Paris")
+        raise ElimError("there is no target", "say with `target` what the clean prompt says, such as Paris")
     other = None if corrupt is None else prompt_of(corrupt, chat, system, (), (), ())
     from elimtool.tasks.locate.options import SITES, LocateOptions
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from elimtool.samplers import Chain
 
 
-DRAWN = ("generate", "confirm", "ablations")
+DRAWN = ("generate", "confirm", "ablations", "noise")
 """Options that make a run draw at random."""
 
 FEW = 256

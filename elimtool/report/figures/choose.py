@@ -127,6 +127,8 @@ def check_name(name: str, **given: Any) -> None:
 def _probe(tables: Tables, wanted: str | None, position: int | None) -> Probe:
     prompts = tables.all("prompts")
     ids = [row["prompt_id"] for row in prompts]
+    if wanted is None and len(pairs := tables.all("location_pairs")) == 1:
+        wanted = pairs[0]["prompt_id"]  # what a corrupt prompt is for stands with the clean one
     if wanted is None and len(ids) > 1:
         raise ElimError(f"the run has {len(ids):,} prompts", f"say which with `prompt`: {listed(ids)}")
     if wanted is not None and wanted not in ids:

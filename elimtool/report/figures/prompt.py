@@ -11,12 +11,14 @@ from elimtool.report.figures.course import probabilities, ranks
 from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.funnel import differences, funnel
 from elimtool.report.figures.layers import head_ablation, head_attribution
+from elimtool.report.figures.located import located_maps
 from elimtool.report.figures.parts import components
 from elimtool.report.figures.retention import retention, sink
 from elimtool.report.figures.walked import interventions, top_tokens
 
 PROMPT: dict[str, Callable[[Probe], Sequence[Figure]]] = {
     "attribution": attribution,
+    "locations": located_maps,
     "interventions": interventions,
     "retention": retention,
     "sink": sink,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from elimtool.files.rows import Row, Rows
+from elimtool.files.rows import Rows
+from elimtool.report.locate.rows import Grid, by_cell
 from elimtool.report.screen import Screen, padded
 
 NAME = 18
 MOST_LINES = 24
 """Tokens shown; of more those whose cells count."""
 DOT = "."
-
-Grid = dict[tuple[int, int], Row]
 
 
 def chart(rows: Rows, tokens: list[str], screen: Screen) -> list[Text]:
@@ -38,17 +37,6 @@ def chart(rows: Rows, tokens: list[str], screen: Screen) -> list[Text]:
     for columns in [kinds] if together else [[one] for one in kinds]:
         lines += _block(grid, columns, shown, bands, tokens, screen)
     return lines
-
-
-def by_cell(rows: Rows, site: str) -> Grid:
-    """Look up the row that covers each layer and position, single cells before stretches."""
-    found: Grid = {}
-    own = [row for row in rows if row["site"] == site and row["extent"] != "changed"]
-    for row in sorted(own, key=lambda row: str(row["extent"]) == "cell"):
-        for layer in range(row["layer"], row["last_layer"] + 1):
-            for position in range(row["position"], row["last_position"] + 1):
-                found[layer, position] = row
-    return found
 
 
 def _block(

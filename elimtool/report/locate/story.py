@@ -11,6 +11,7 @@ from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.head import chapters, failure, model_line, prompt_line
 from elimtool.report.locate.chart import chart
+from elimtool.report.locate.rows import locations
 from elimtool.report.numbers import share
 from elimtool.report.screen import LEAST_WIDTH, MOST_PROMPTS, Screen
 from elimtool.run.reader import Run
@@ -71,13 +72,6 @@ def _pair(
         lines += [Text(""), *chart(rows, probe.tokens, screen)]
         lines += _parts(rows, probe.tokens, screen)
     return lines
-
-
-def locations(probe: Probe) -> Rows:
-    """Rows of the table of a prompt, at all positions."""
-    names = probe.run.arrow("locations").column_names
-    columns = probe.of_prompt("locations", names)
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def sentence(pair: Row, rows: Rows, tokens: list[str], screen: Screen) -> str:

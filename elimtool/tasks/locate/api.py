@@ -70,7 +70,13 @@ def locate(
     found = measure(model, pair, options, progress)
     asked = [clean] if other is None else [clean, other]
     encoded = [one for one in (pair.clean, pair.corrupt) if one is not None]
-    config = {**asdict(options), "command": "locate", "noise": noise, "prompts_sha256": fingerprint(asked)}
+    config = {
+        **asdict(options),
+        "command": "locate",
+        "position": "last",
+        "noise": noise,
+        "prompts_sha256": fingerprint(asked),
+    }
     tables = {
         "prompts": arrow_table("prompts", prompt_rows(asked, encoded)),
         "location_pairs": arrow_table("location_pairs", columns_of([found.pair])),

@@ -196,7 +196,9 @@ class Knockout:
         known = (*(span.name for span in prompt.spans), SINK, REST, PREFILL, WRITTEN)
         if text is None or self.span in known or _BY_MODEL.search(self.span) or _SPANNED.fullmatch(self.span):
             return
-        if self.occurrence(text) is None and self.span not in text:  # a token may be a part of a word
+        if not prompt.spans and self.span in text:  # it may be a token, also one within a word
+            return
+        if self.occurrence(text) is None:
             raise self.absent(known)
 
 

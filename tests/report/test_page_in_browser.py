@@ -13,6 +13,7 @@ from elimtool.report.html.page import page as make_page
 from elimtool.report.html.page import write_page
 from tests.report import runs
 from tests.report.browser import Page, chromium, faults
+from tests.report.synthetic import PARIS, FakePrompt, make_run
 
 RANKS = "[data-figure=ranks]"
 SECTION = "section[aria-label^='Rank by layer']"
@@ -347,7 +348,7 @@ def test_grids_are_drawn_and_read_at_both_widths_and_themes(grids, width, theme)
         (table,) = shown.all(f"[data-figure={name}]")
         box = table.find_element("xpath", "..").rect
         assert box["x"] >= 0 and box["x"] + box["width"] <= width
-        cell = table.find_element("css selector", "td[data-step]")
+        cell = table.find_elements("css selector", "td[data-step]")[-1]  # in the last row and column
         colour = shown.run(CELL, cell).strip()
         assert shown.colours(cell).get(colour, 0) > 50
         section = table.find_element("xpath", "ancestor::section[1]")
@@ -357,6 +358,20 @@ def test_grids_are_drawn_and_read_at_both_widths_and_themes(grids, width, theme)
         assert shown.run(script("contrast")) == []
         for button in shown.all(".tools button") if not pressed else ():
             button.click()
+
+
+def test_a_grid_opens_at_the_position_that_is_read(browser, folder):
+    words = ["The", *(f" word{at}" for at in range(59))]
+    run = make_run(FakePrompt(words, [PARIS], positions=list(range(60))))
+    write_page(run, folder / "long.html")
+    for position in (59, 30):
+        shown = Page(browser, folder / "long.html").open(f"#p=p0&at={position}", 390).draw_all()
+        head = shown.one("[data-figure=logit_lens] thead th.chosen")
+        scroll = head.find_element("xpath", "ancestor::div[1]").rect
+        assert head.get_attribute("title").startswith(f"{position}: ")
+        names = shown.one("[data-figure=logit_lens] tbody th").rect
+        assert names["x"] == scroll["x"] and shown.one(".edges.more-left > .left").rect["x"] >= names["width"]
+        assert scroll["x"] < head.rect["x"] <= scroll["x"] + scroll["width"] - head.rect["width"] + 1
 
 
 def test_a_cell_of_the_logit_lens_tells_word_rank_and_place(grids):

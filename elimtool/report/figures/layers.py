@@ -14,8 +14,8 @@ from elimtool.report.figures.words import SCREEN, label, quoted
 
 WORD = 24
 """Longest word in a cell, in character cells; the page and the picture cut it to their widths."""
-MOST_KEYS = 64
-"""Keys, and at most as many queries, of an attention matrix."""
+MOST_KEYS = 48
+"""Keys, and at most as many queries, of a picture of an attention matrix: as many labels have room."""
 MOST_TARGETS = 3
 """Targets that a page colours the grid by."""
 WROTE_NOTE = (
@@ -55,7 +55,6 @@ def logit_lens(probe: Probe, target: str | None = None, most: int | None = None)
         values = {(layer, position): rank for position, layer, name, rank in own if name == target}
     note = "Top row: the model's output. Each cell has the token that its layer would write next."
     note += f" {RAW_NOTE}" if probe.lens == "raw" else ""
-    left = len(positions) - len(shown)
     return [
         Heat(
             name="logit_lens",
@@ -71,11 +70,18 @@ def logit_lens(probe: Probe, target: str | None = None, most: int | None = None)
             unit="prob" if target is None else "rank",
             value_title="probability of the top token" if target is None else f"rank of {quoted(target)}",
             blank="the token was not followed at this position",
-            left_out=f"Shown: positions {shown[0]} to {shown[-1]}, {len(shown)} of {len(positions)} probed."
-            if left
-            else "",
+            left_out=_shown(shown, positions),
         )
     ]
+
+
+def _shown(shown: Sequence[int], positions: Sequence[int]) -> str:
+    """Say which of the probed positions a grid has, where these are few."""
+    if len(positions) == 1:
+        return f"Only position {positions[0]} was probed."
+    if len(shown) == len(positions):
+        return ""
+    return f"Shown: positions {shown[0]} to {shown[-1]}, {len(shown)} of {len(positions)} probed."
 
 
 def logit_lenses(probe: Probe, most: int) -> list[Heat]:

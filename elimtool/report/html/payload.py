@@ -22,6 +22,8 @@ HASH = re.compile(r"[0-9a-f]{16}")
 """The id of a prompt that has none of its own."""
 MOST_HEAD_CELLS = 1_500_000
 """More cells of single heads than this (about 10 MB) are left out of a page, and the page says so."""
+MOST_KEYS = 128
+"""Keys, and at most as many queries, of an attention matrix, the last ones; its legend says so."""
 MOST_POSITIONS = 200
 """Positions shown of a prompt, the last ones; the page says how many are left out."""
 
@@ -182,7 +184,7 @@ def _grids(probe: Probe, most_positions: int) -> list[dict[str, Any]]:
     """Grids of a whole prompt, several of a kind: by target, or by head."""
     kinds = {
         "Logit lens": logit_lenses(probe, most_positions),
-        "Attention of one head": attention_matrix(probe),
+        "Attention of one head": attention_matrix(probe, most=MOST_KEYS),
     }
     return [
         {"label": kind, "figures": [one.to_json() for one in some]} for kind, some in kinds.items() if some

@@ -23,13 +23,16 @@ const readJson = (id) => JSON.parse(byId(id).textContent);
 // A text of the run, which may be right-to-left. Sentences of the report isolate such texts themselves.
 const foreign = (text, attributes) => make("bdi", { text, ...attributes });
 
-// A box that scrolls; shaded edges with arrows say where there is more.
+// A box that scrolls; shaded edges with arrows say where there is more, beside the names that stay in place.
 function scrolling(attributes, children) {
   const box = make("div", attributes, children);
   const arrows = { left: "‹", right: "›", up: "⌃", down: "⌄" };
   const shell = make("div", { class: "edges" }, [box,
     ...Object.entries(arrows).map(([side, text]) => make("i", { class: `more ${side}`, "aria-hidden": "true", text }))]);
   const update = () => {
+    const [names, head] = [box.querySelector(".heat tbody th"), box.querySelector(".heat thead th")];
+    shell.style.setProperty("--left", `${names ? names.offsetWidth : 0}px`);
+    shell.style.setProperty("--top", `${head ? head.offsetHeight : 0}px`);
     const [x, y] = [Math.abs(box.scrollLeft), box.scrollTop];
     const hidden = { left: x, right: box.scrollWidth - box.clientWidth - x, up: y, down: box.scrollHeight - box.clientHeight - y };
     for (const [side, pixels] of Object.entries(hidden)) shell.classList.toggle(`more-${side}`, pixels > 1);

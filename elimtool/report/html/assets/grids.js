@@ -41,7 +41,22 @@ function drawHeat(figure, pick) {
     dimmed.has(`${row},${column}`) ? figure.dimmed_as : null,
     figure.details && figure.details.length ? figure.details[row][column] : null].filter(Boolean).join("\n");
   followCells(scroll.firstElementChild, table, tell, pick);
+  if (figure.at !== undefined) showPosition(figure, scroll.firstElementChild, table);
   return [scroll, heatTools(figure, table, borders)];
+}
+
+// Mark the column and the row of the position that the page is at, and open the grid there.
+function showPosition(figure, scroll, table) {
+  const own = (name) => name.startsWith(`${figure.at}: `);
+  const [column, line] = [figure.columns.findIndex(own), figure.rows.findIndex(own)];
+  const head = column < 0 ? null : table.tHead.rows[0].cells[column + 1];
+  const row = line < 0 ? null : table.tBodies[0].rows[line];
+  if (head) head.classList.add("chosen");
+  if (row) row.cells[0].classList.add("chosen");
+  requestAnimationFrame(() => {
+    if (head) scroll.scrollLeft = head.offsetLeft + head.offsetWidth - scroll.clientWidth + 24;
+    if (row) scroll.scrollTop = row.offsetTop + row.offsetHeight - scroll.clientHeight + 24;
+  });
 }
 
 // Of many numbers every fifth is written; texts always are.

@@ -69,7 +69,10 @@ function showProbe(line, prompt, position) {
     prompt.left_out ? notice(`${whole(prompt.left_out)} earlier positions were probed too: they are in the tables.`) : null,
     line.appended ? notice(`The last ${line.appended} tokens were appended: all targets and foils begin with them.`) : null,
     ...probe.verdicts.map(drawVerdict), probe.regime ? make("p", { class: "note", text: probe.regime }) : null]));
-  for (const grid of prompt.grids || []) content.append(chooseOne(grid.figures, grid.label));
+  for (const grid of prompt.grids || []) {
+    for (const figure of grid.figures) figure.at = probe.position;
+    content.append(chooseOne(grid.figures, grid.label));
+  }
   const chosen = Object.keys(ONE_OF);
   for (const figure of probe.figures.filter((one) => !chosen.includes(one.name))) content.append(...withHeads(figure, probe));
   if (probe.heads) content.append(chooseOne(headsBySpan(probe.heads), "Attention of heads"));

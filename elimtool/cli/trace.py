@@ -23,6 +23,8 @@ from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions, SaveActivations
 from elimtool.cli.typed import typed
 from elimtool.errors import ElimError
+from elimtool.prompts.position import check_position, parse_position
+from elimtool.prompts.prompt import WRITTEN
 
 if TYPE_CHECKING:
     from elimtool.cli.output import Output
@@ -99,11 +101,28 @@ def _offers(context: typer.Context, out: Path | None, model: str) -> dict[str, l
     """What could be typed next, by purpose."""
     offers = {
         "confirm": typed(context, None, "--confirm", without=SHOWN),
-        "attribute": typed(context, "attribute", without=SHOWN),
+        "attribute": _attribute(context),
         "ridge": typed(context, None, "--lens", "ridge", without=(*SHOWN, "lens")),
         "fit": ["elimtool", "lens", "fit", "-m", model],
     }
     return offers if out is None else offers | {"report": ["elimtool", "report", str(out)]}
+
+
+def _attribute(context: typer.Context) -> list[str]:
+    """The command that attributes the prediction which the story tells: that of the last position read."""
+    given = context.params
+    places = check_position(parse_position(given["position"]))
+    without, more = [*SHOWN], []
+    if not places.single:
+        without.append("position")
+        last = places.ranges[-1][1] if places.ranges else -1
+        if places.written or places.ranges:
+            more = [f"--at={WRITTEN}:{last}" if places.written else f"--at={last}"]
+    if not places.written:
+        without += ["generate", "chain"]
+    elif given["samplers"] and not given["chain"]:
+        more += ["--chain", given["samplers"][0]]
+    return typed(context, "attribute", *more, without=without)
 
 
 def _measure(

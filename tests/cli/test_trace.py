@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import elimtool as package
+from elimtool.report.numbers import share
 from elimtool.run.selection import CHANGES, FITTED, ON_REQUEST, TRACED, WALKS
 from tests.cli.conftest import Command
 
@@ -125,6 +126,30 @@ def test_a_walk_is_written_and_told(elimtool: Command, tiny_model: Path, tmp_pat
     assert set(run.table("walk")["chain"]) == {"llama.cpp"}
     assert run.manifest.seed == 3
     assert "Written through llama.cpp" in done.out
+
+
+def test_the_story_of_written_tokens_says_what_each_attended_to(
+    elimtool: Command, tiny_model: Path, tmp_path: Path
+) -> None:
+    asked = ("trace", "Which one?", "--chat", "--system", "Be brief.", "--position", "written:0-3")
+    done = elimtool(*asked, "-o", tmp_path / "run")
+    assert done.code == 0, done.err
+    kept = done.out[done.out.index("Attention by position") :].splitlines()
+    assert [line.split()[-4:] for line in kept if "then" in line] == [["system", "user", "<rest>", "written"]]
+    table = package.open_run(tmp_path / "run").table("attention")
+    means = table.groupby(["position", "span"])["mass_no_sink"].mean()
+    for position in sorted(table["position"].unique()):
+        (line,) = (line for line in kept if line.split()[:1] == [str(position)])
+        assert line.split()[-4] == share(means[position, "system"])
+    assert "Heads for" not in done.out and "--at=written:3" in done.out.replace("\\\n", "")
+    heads = elimtool(*asked, "--heads")
+    components = package.open_run(tmp_path / "run").table("components").query("kind == 'head'")
+    first = components[components["position"] == components["position"].max()]
+    first = first[first["target"] == first["target"].iloc[0]]
+    top = first.loc[first["dla_centred"].abs().idxmax()]
+    told = heads.out[heads.out.index("Heads for") :].splitlines()
+    (line,) = [line for line in told if line.split()[:1] == [f"{top['layer']}.{top['head']}"]][:1]
+    assert line.split()[1] == f"{top['dla_centred']:+.2f}"
 
 
 def test_heads_are_off_by_default_at_all_positions(elimtool: Command, tiny_model: Path) -> None:

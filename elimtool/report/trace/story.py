@@ -17,7 +17,9 @@ from elimtool.report.trace.detail import detail_lines
 from elimtool.report.trace.effects import effect_lines
 from elimtool.report.trace.engines import engines
 from elimtool.report.trace.evidence import layer_lines, sampler_lines
+from elimtool.report.trace.heads import head_lines
 from elimtool.report.trace.judgement import judgement_lines
+from elimtool.report.trace.kept import kept_lines
 from elimtool.report.trace.place import place_lines
 from elimtool.report.trace.positions import position_lines
 from elimtool.report.trace.strip import brief_strip, strip
@@ -102,6 +104,8 @@ def _prompt(
         list(effect_lines(probe, screen)),
         list(walk_lines(tables, prompt, screen)),
         list(position_lines(tables, prompt, positions, screen)) if len(positions) > 1 else [],
+        list(kept_lines(tables, prompt, positions, screen)),
+        list(head_lines(probe, screen)),
     ]
     evidence = _in_full if verbose else _in_brief
     return spaced(

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import elimtool
-from elimtool import TraceOptions
+from elimtool import Prompt, TraceOptions
 from elimtool.model.verify import verify
+from elimtool.prompts.prompt import Message
 from tests.engine.test_engine import assert_same
 
 pytestmark = pytest.mark.smollm2
@@ -104,3 +105,19 @@ def test_a_long_prompt_and_a_single_token(smollm2: Any) -> None:
     alone = run.table("attention_layers").query(f"prompt_id == '{run.prompts['prompt_id'][1]}'")
     assert (alone["sink_mass"] == 1).all()
     assert alone["eliminated_frac"].isna().all()
+
+
+def test_an_answer_that_was_begun_is_continued_as_transformers_does(smollm2: Any) -> None:
+    """Read after a closed turn, ' Paris' was at rank 353; an open one gives 0.951265 in transformers."""
+    turns = (
+        Message("user", "What is the capital of France?"),
+        Message("assistant", "The capital of France is"),
+    )
+    options = TraceOptions(lens="raw", tables=("survival",))
+    run = elimtool.trace(smollm2, Prompt(messages=turns, targets=("Paris",)), options=options)
+    chat = [{"role": turn.role, "content": turn.content} for turn in turns]
+    backend = smollm2.tokenizer.backend
+    own = backend.apply_chat_template(chat, continue_final_message=True, return_dict=False)
+    assert run.prompts["token_ids"][0].tolist() == list(own)
+    (row,) = run.table("survival").itertuples()
+    assert row.rank == 1 and row.prob == pytest.approx(0.951265, abs=1e-4)

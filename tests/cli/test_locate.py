@@ -19,8 +19,9 @@ def test_a_story_a_directory_its_page_and_its_figure(
     options = ("-t", "Paris", "--foil", "token", "--sites", "all", "-m", llama_directory)
     done = elimtool("locate", CLEAN, "--corrupt", CORRUPT, *options, "-o", out)
     assert done.code == 0, done.err
-    assert "' Paris' and ' token'" in done.out and "a gap of" in done.out
-    assert "corrupted: 'QZ' for '34'" in done.out.replace("\n", " ")
+    said = " ".join(done.out.split())
+    assert "Paris" in said and "token" in said and "a gap of" in said, said
+    assert "corrupted: " in said and "QZ" in said, said
     assert max(map(len, done.out.splitlines())) <= 100
     page, picture = tmp_path / "page.html", tmp_path / "map.svg"
     assert elimtool("report", out, "-o", page).code == 0

@@ -119,16 +119,14 @@ def temperature_ranges(
     c, left, known = _prepare(c, after, context)
     if not left:
         return _answer(~c.gone, c.gone, targets)
-    if not known:
-        return _answer(torch.zeros_like(c.gone), c.gone, targets)
     low = torch.full(targets.shape, INF, dtype=torch.float64)
     high = torch.full(targets.shape, INF, dtype=torch.float64)
-    for row, column in (~c.gone).nonzero().tolist():
+    for row, column in (known & ~c.gone).nonzero().tolist():
         survivors = (c.scores[row, : int(c.n[row])] - c.top[row]).double()
         target = _Target(survivors.numpy(), int(c.slots[row, column]), left)
         low[row, column], high[row, column] = _interval(target)
-    never = c.gone | ~(low <= high) | (low == INF)
-    return _answer(~never & (low == 0) & (high == INF), never, targets, low, high)
+    never = c.gone | (known & (~(low <= high) | (low == INF)))
+    return _answer(known & ~never & (low == 0) & (high == INF), never, targets, (known, low, high))
 
 
 def _temperature_stage(chain: Chain) -> int | None:
@@ -152,8 +150,8 @@ def _removes(stage: Stage) -> bool:
 
 def _prepare(
     c: Candidates, after: Sequence[Stage], context: Context
-) -> tuple[Candidates, tuple[Stage, ...], bool]:
-    """Apply the leading stages that T cannot change, and sort; return whether the rest is monotone in T."""
+) -> tuple[Candidates, tuple[Stage, ...], Alive]:
+    """Apply the leading stages that T cannot change, and sort; mark the targets in whose rest T is monotone."""
     # a mass measured before any removal must still see what these stages would remove
     full = any(isinstance(s, TopP) and s.mass_of == "full" for s in after)
     left: list[Stage] = []
@@ -168,14 +166,16 @@ def _prepare(
     known = all(k in (MinP, TopP, TopA, TopK, Greedy, Epsilon) for k in kinds)
     if Epsilon in kinds:
         known = known and all(k in (MinP, Epsilon, TopK, Greedy) for k in kinds) and kinds[0] is Epsilon
-    mixed = any(isinstance(s, TopP) and s.ties == "torch" for s in left) and _tied(c)
-    return c, tuple(left), known and not mixed
+    every = torch.full(c.gone.shape, known)
+    if any(isinstance(s, TopP) and s.ties == "torch" for s in left):
+        every &= ~_tied(c)
+    return c, tuple(left), every
 
 
-def _tied(c: Candidates) -> bool:
-    """Return whether a surviving target is tied with another token."""
+def _tied(c: Candidates) -> Alive:
+    """Return which surviving targets are tied with another token."""
     ties = (c.scores[:, None, :] == c.target_scores[:, :, None]).sum(-1) > 1
-    return bool((ties & ~c.gone).any())
+    return ties & ~c.gone
 
 
 def _slack(target: _Target, t: float) -> float:
@@ -310,17 +310,17 @@ def _answer(
     always: Alive,
     never: Alive,
     targets: Int[Tensor, "rows k"],
-    low: Temperatures | None = None,
-    high: Temperatures | None = None,
+    found: tuple[Alive, Temperatures, Temperatures] | None = None,
 ) -> TemperatureRanges:
-    """Build the result; without ``low`` and ``high`` the other targets are not determined."""
+    """Build the result; ``found``: for which targets an interval is known, and its ends."""
+    padding = targets < 0
     shape = targets.shape
     nan = torch.full(shape, NAN, dtype=torch.float64, device=targets.device)
-    inside = ~always & ~never
-    t_min = torch.where(always, 0.0, nan if low is None else torch.where(inside, low, nan))
-    t_max = torch.where(always, INF, nan if high is None else torch.where(inside, high, nan))
-    padding = targets < 0
-    code = torch.where(padding, 0, torch.where(always, 1, torch.where(never, 2, 3))).tolist()
-    words = ("", "always", "never", "not determined" if low is None else "interval")
-    status = [[words[value] for value in row] for row in code]
+    known, low, high = found or (torch.zeros_like(padding), nan, nan)
+    inside = known & ~always & ~never
+    t_min = torch.where(always, 0.0, torch.where(inside, low, nan))
+    t_max = torch.where(always, INF, torch.where(inside, high, nan))
+    code = torch.where(always, 1, torch.where(never, 2, torch.where(inside, 3, 4)))
+    words = ("", "always", "never", "interval", "not determined")
+    status = [[words[value] for value in row] for row in code.masked_fill(padding, 0).tolist()]
     return TemperatureRanges(t_min.masked_fill(padding, NAN), t_max.masked_fill(padding, NAN), status)

@@ -126,6 +126,17 @@ def test_nothing_is_claimed_where_survival_is_not_monotone() -> None:
         assert bool(ranges.t_min.isnan().all())
 
 
+def test_a_tie_leaves_other_targets_and_rows_alone() -> None:
+    x = torch.tensor([[2.0, 2.0, 1.0, 0.0], [2.0, 1.5, 1.0, 0.0]])
+    targets = torch.tensor([[0, 2], [0, 2]])
+    chain = resolve("hf:top_p=0.9")
+    together = temperature_ranges(chain, x, targets)
+    alone = [temperature_ranges(chain, x[row : row + 1], targets[row : row + 1]) for row in (0, 1)]
+    assert together.status == [one.status[0] for one in alone]
+    assert together.status[0][0] == "not determined" and together.status[0][1] == "interval"
+    assert together.t_min[1].tolist() == alone[1].t_min[0].tolist()
+
+
 def test_chains_without_temperature_and_with_history() -> None:
     x = torch.tensor([[2.0, 1.9, 0.0]])
     targets = torch.tensor([[0, 1]])

@@ -38,9 +38,10 @@ def report(
             panel=PICTURE,
             help="Write this figure as a picture instead of the page. Of a prompt: logit_lens, retention,"
             " heads, head_attention, attention_matrix, sink, ranks, probabilities, contrast, funnel,"
-            " components, head_attribution, head_ablation, contrast_components, top_tokens, attribution. Of"
-            " the run: outcomes, regimes, groups, lost_layers, pruned, worst. Of a pair of a comparison:"
-            " ranks, probabilities, divergence, attention; of all pairs: outcomes, moved, onsets.",
+            " components, head_attribution, head_ablation, contrast_components, top_tokens, attribution,"
+            " locations. Of the run: outcomes, regimes, groups, lost_layers, pruned, worst. Of a pair of a"
+            " comparison: ranks, probabilities, divergence, attention; of all pairs: outcomes, moved,"
+            " onsets.",
         ),
     ] = None,
     format: Annotated[

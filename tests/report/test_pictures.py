@@ -17,7 +17,7 @@ from tests.report import runs
 ALWAYS = [
     name
     for name in NAMES
-    if name not in ("regimes", "lost_layers", "attribution", "attention_matrix", "head_ablation")
+    if name not in ("regimes", "lost_layers", "attribution", "attention_matrix", "head_ablation", "locations")
 ]
 SIGNATURES = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 

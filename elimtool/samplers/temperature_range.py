@@ -151,7 +151,7 @@ def _removes(stage: Stage) -> bool:
 def _prepare(
     c: Candidates, after: Sequence[Stage], context: Context
 ) -> tuple[Candidates, tuple[Stage, ...], Alive]:
-    """Apply the leading stages that T cannot change, and sort; mark the targets in whose rest T is monotone."""
+    """Apply the leading stages that T cannot change, and sort; mark the targets whose rest is monotone."""
     # a mass measured before any removal must still see what these stages would remove
     full = any(isinstance(s, TopP) and s.mass_of == "full" for s in after)
     left: list[Stage] = []

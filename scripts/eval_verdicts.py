@@ -1,7 +1,7 @@
 """Count what becomes of the right answers to factual prompts, and how far "lost" goes beyond chance.
 
-With ``--said``: how often each outcome and regime is said of facts, chats and functions, by the rules as they
-are and without their bounds, and what other bounds would say.
+With ``--said`` only: how often each outcome and regime is said of facts, chats and functions, by the rules as
+they are and without their bounds, and what other bounds would say.
 
 Run: python scripts/eval_verdicts.py [MODEL] [--prompts FILE] [--samplers NAME] [--lens LENS] [--confirm]
 [--said] [--out DIR]
@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from elimtool import Prompt, TraceOptions, load_model, trace
+from elimtool.analysis.verdict import verdicts
 from elimtool.lenses.regime import REGIMES
 from elimtool.model.model import Model
 from elimtool.prompts.file import PromptFile
@@ -34,6 +35,9 @@ SAID_OF = {"facts": FACTS, "chats": DATA / "chats.jsonl", "functions": DATA / "f
 
 STRICT = ("top_p=0.5", "min_p=0.2", "top_k=5")
 """Chains that cut more than an engine's defaults, to compare bounds by."""
+
+MEASURED = ("lens", "survival", "sampling_targets", "regimes")
+"""What a verdict's outcome and regime are made of."""
 
 KEY = ["prompt_id", "position", "target"]
 
@@ -134,7 +138,7 @@ def said(model: Model, options: TraceOptions) -> None:
 
 def first_rows(run: Run) -> pd.DataFrame:
     """The verdict of each prompt's first followed token, a given target or the model's own first choice."""
-    joined = run.table("verdicts").merge(run.table("survival")[[*KEY, "min_top_p"]], on=KEY)
+    joined = pd.DataFrame(verdicts(run)).merge(run.table("survival")[[*KEY, "min_top_p"]], on=KEY)
     frame: pd.DataFrame = joined.groupby("prompt_id", sort=False).head(1)
     return frame
 
@@ -210,22 +214,23 @@ def main() -> None:
     prompts = read(given.prompts)
     model = load_model(given.model)
     options = TraceOptions(samplers=(given.samplers,), lens=given.lens, heads=True, confirm=given.confirm)
+    if given.said:
+        said(model, options)
+        bounds(model, prompts, given.samplers)
+        return
     run = trace(model, prompts, options=options)
     if given.out:
         run.save(given.out)
-    verdicts = run.table("verdicts")
+    judged = run.table("verdicts")
     asked = run.prompts.set_index("prompt_id")
-    verdicts["category"] = asked["category"].reindex(verdicts["prompt_id"]).fillna("none").to_numpy()
-    print(f"{given.model}: {len(verdicts)} prompts, lens {given.lens}, samplers {given.samplers}")
-    distribution(verdicts)
+    judged["category"] = asked["category"].reindex(judged["prompt_id"]).fillna("none").to_numpy()
+    print(f"{given.model}: {len(judged)} prompts, lens {given.lens}, samplers {given.samplers}")
+    distribution(judged)
     foils = contrasts(run.table("lens"))
     print(f"answer above its foil at the end: {spell(foils)}")
-    chance(verdicts)
+    chance(judged)
     if given.confirm:
-        causes(verdicts)
-    if given.said:
-        said(model, replace(options, heads=False, confirm=False))
-        bounds(model, prompts, given.samplers)
+        causes(judged)
 
 
 def contrasts(lens: pd.DataFrame) -> Values:

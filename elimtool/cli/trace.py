@@ -102,9 +102,11 @@ def _offers(context: typer.Context, out: Path | None, model: str) -> dict[str, l
     offers = {
         "confirm": typed(context, None, "--confirm", without=SHOWN),
         "attribute": _attribute(context),
-        "ridge": typed(context, None, "--lens", "ridge", without=(*SHOWN, "lens")),
-        "fit": ["elimtool", "lens", "fit", "-m", model],
     }
+    if context.params["lens"] == "auto":  # read raw, so that none was fitted
+        offers["fit"] = ["elimtool", "lens", "fit", "-m", model]
+    else:
+        offers["ridge"] = typed(context, None, "--lens", "ridge", without=(*SHOWN, "lens"))
     return offers if out is None else offers | {"report": ["elimtool", "report", str(out)]}
 
 

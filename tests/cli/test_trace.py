@@ -289,3 +289,32 @@ def test_weights_that_are_not_numbers(elimtool: Command, llama_directory: Path, 
     assert done.code == 2
     assert "layers.2.mlp" in done.err and "NaN" in done.err
     assert not (tmp_path / "run").exists()
+
+
+def test_what_to_try_next_is_what_was_typed_and_more(
+    elimtool: Command, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "a run"
+    told = " ".join(elimtool("trace", PROMPT, "-t", "of", "--samplers", "hf", "-o", out).out.split())
+    assert f"elimtool trace '{PROMPT}' -t of --samplers hf --confirm" in told
+    assert f"elimtool attribute '{PROMPT}' -t of --samplers" not in told
+    assert f"elimtool attribute '{PROMPT}' -t of" in told
+    assert f"elimtool lens fit -m {tiny_model}" in told and "--lens ridge" not in told
+    assert f"elimtool report '{out}'" in told
+    told = " ".join(elimtool("trace", PROMPT, "-t", "of", "--lens", "raw").out.split())
+    assert f"elimtool trace '{PROMPT}' -t of --lens ridge" in told and "elimtool report" not in told
+
+
+def test_verbose_shows_more_and_is_refused_where_nothing_is_shown(
+    elimtool: Command, tiny_model: Path, tmp_path: Path
+) -> None:
+    brief, full = (elimtool("trace", PROMPT, "-t", "of", *more).out for more in ((), ("-v",)))
+    assert "off: " in full and "Side by side" in full and "off: " not in brief
+    for more in (("--json",), ("-q", "-o", tmp_path / "run")):
+        assert elimtool("trace", PROMPT, "-v", *more).code == 2
+
+
+def test_what_the_model_would_write_is_told_whatever_tables_are_kept(
+    elimtool: Command, tiny_model: Path
+) -> None:
+    assert "The model would write next" in elimtool("trace", PROMPT, "--tables", "lens").out

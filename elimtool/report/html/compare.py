@@ -16,6 +16,7 @@ from elimtool.report.figures.compare.overview import overview
 from elimtool.report.figures.compare.pair import PairRows, figures
 from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import SCREEN, quoted
+from elimtool.report.glossary import GLOSSARY
 from elimtool.run.comparison import Comparison
 
 BROKEN = "The common beginning was NOT the same to the model: causality is broken."
@@ -35,6 +36,7 @@ def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
         "alone": compared == 1,
         "run": _facts(comparison),
         "notes": [SCREEN.visible(note) for note in comparison.notes],
+        "glossary": GLOSSARY,
         "steps": palette.STEPS,
         "bands": palette.RANK_BANDS,
         "overview": [one.to_json() for one in overview(tables)] if compared > 1 else [],

@@ -14,6 +14,7 @@ from elimtool.report.figures.layers import attention_matrix, logit_lenses
 from elimtool.report.figures.overview import Overview, overview, spelled
 from elimtool.report.figures.prompt import figures
 from elimtool.report.figures.words import SCREEN, quoted, title
+from elimtool.report.glossary import GLOSSARY
 from elimtool.report.turns import text_of
 from elimtool.run.manifest import Manifest
 from elimtool.run.schema import SCHEMA_VERSION
@@ -38,9 +39,8 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
 
     Returns:
         ``{"noun": name of a line, "together": heading of the overview, "alone": whether to open at the first
-        line, "run": facts, "notes": [sentence], "steps": borders of heat, "bands": names of
-        ranks, "overview": figures, "prompts":
-        [line], "left_out": int}``.
+        line, "run": facts, "notes": [sentence], "glossary": definitions, "steps": borders of heat, "bands":
+        names of ranks, "overview": figures, "prompts": [line], "left_out": int}``.
     """
     view = Overview(tables)
     shown = view.prompts[:most]
@@ -50,6 +50,7 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
         "alone": False,
         "run": _facts(tables, most_head_cells),
         "notes": _older(tables.run.manifest),
+        "glossary": GLOSSARY,
         "steps": palette.STEPS,
         "bands": palette.RANK_BANDS,
         "overview": [one.to_json() for one in overview(tables)] if len(view.prompts) > 1 else [],

@@ -49,9 +49,7 @@ def _apt(name: str, probe: Probe) -> bool:
     if name == "attribute":
         return len(probe.tokens) > 1
     if name in ("fit", "ridge"):
-        config = probe.run.manifest.config
-        asked_raw = isinstance(config, dict) and config.get("lens") == "raw"
-        return probe.lens == "raw" and asked_raw == (name == "ridge")
+        return probe.lens == "raw"
     return True
 
 

@@ -90,7 +90,14 @@ function choosePosition(line, probes, probe) {
   return make("label", {}, ["Read at position ", choice, ` of ${whole(probes.length)}`]);
 }
 
-const badge = (name, words) => make("span", { class: `badge ${name}`, text: words });
+const badge = (name, words) => make("span", { class: `badge ${name}`, text: words, title: front.glossary[words] || "" });
+
+// A text with the terms of the glossary explained where the pointer rests on them; quoted tokens are left alone.
+function explained(text) {
+  const terms = Object.keys(front.glossary).sort((a, b) => b.length - a.length).map((term) => term.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  return text.split(new RegExp(`('[^']*'|\\b(?:${terms.join("|")})\\b)`)).map((part) =>
+    Object.hasOwn(front.glossary, part) ? make("abbr", { text: part, title: front.glossary[part] }) : part);
+}
 
 function drawVerdict(one) {
   const evidence = one.evidence ? make("span", { class: "quiet", text: `evidence: ${one.evidence}` }) : null;
@@ -98,8 +105,8 @@ function drawVerdict(one) {
   const known = /^[a-z_]+$/.test(one.outcome) ? one.outcome : "";
   return make("div", { class: `verdict ${known}` }, [
     make("div", { class: "row" }, [make("b", {}, [foreign(one.token)]), one.outcome ? badge(known, one.outcome_words) : null, evidence, regime]),
-    make("p", { text: one.sentence }), one.more ? make("p", { class: "quiet", text: one.more }) : null,
-    ...one.findings.map((text) => make("p", { class: "quiet", text }))]);
+    make("p", {}, explained(one.sentence)), one.more ? make("p", { class: "quiet" }, explained(one.more)) : null,
+    ...one.findings.map((text) => make("p", { class: "quiet" }, explained(text)))]);
 }
 
 // A click on a layer of the retention map opens its heads below it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,8 +38,14 @@ Prefill = Annotated[
 ]
 
 
-def prompt_text(prompt: str | None, file: Path | None) -> str:
+def prompt_text(prompt: str | None, file: Path | None, note: Callable[[str], None], *, chat: bool) -> str:
     """Read the prompt from the command line, standard input or a file.
+
+    Args:
+        prompt: The argument.
+        file: File to read it from.
+        note: Called with what is done to its end.
+        chat: Whether it is a message of a chat, so that more follows it.
 
     Raises:
         ElimError: Both or none of PROMPT and --file are given, or the file cannot be read.
@@ -49,10 +55,26 @@ def prompt_text(prompt: str | None, file: Path | None) -> str:
     if (prompt is None) == (file is None):
         raise ElimError("give one prompt: PROMPT, - for standard input, or --file FILE")
     if file is not None:
-        return read_text(file)
+        return _ended(read_text(file), note, chat)
     if prompt == "-":
-        return decode(sys.stdin.buffer.read(), "standard input")
-    return prompt or ""
+        return _ended(decode(sys.stdin.buffer.read(), "standard input"), note, chat)
+    return _ended(prompt or "", note, chat)
+
+
+def _ended(text: str, note: Callable[[str], None], chat: bool) -> str:
+    """Drop one line break at the end of a prompt, and say so; warn of white space that is left there.
+
+    Editors and ``echo`` end a text with a line break that nobody means as part of the prompt, and blanks at
+    its end change what a model predicts.
+    """
+    ending = next((one for one in ("\r\n", "\n") if text.endswith(one)), "")
+    kept = text.removesuffix(ending)
+    if ending and kept:
+        note("one line break at the end of the prompt is dropped")
+    left = kept[len(kept.rstrip()) :]
+    if left and kept.strip() and not chat:
+        note(f"the prompt ends in white space, {left!r}: the prediction is read after it")
+    return kept if kept else text
 
 
 def prompt_of(

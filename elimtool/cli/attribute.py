@@ -132,7 +132,7 @@ def attribute(
 ) -> None:
     """Say which part of a prompt did it: what each part adds to a target, by several methods side by side."""
     if prompts is None:
-        text = prompt_text(prompt, file)
+        text = prompt_text(prompt, file, printed.output.note, chat=chat or system is not None)
         asked = [prompt_of(text, chat, system, target or (), foil or (), span or (), prefill)]
         check_spans(asked[0])
     else:

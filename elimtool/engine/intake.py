@@ -50,22 +50,37 @@ def fingerprint(asked: Sequence[Prompt]) -> str:
     return digest.hexdigest()
 
 
+def encode_all(
+    model: Model,
+    prompts: Sequence[Prompt],
+    options: TraceOptions,
+    written: tuple[int, ...] = (),
+) -> list[Encoded | Exception]:
+    """Tokenise prompts under the options of a run; one that cannot be used is replaced by its error."""
+    found: list[Encoded | Exception] = []
+    for one in model.encode_all(
+        prompts, options.position, options.sinks, options.target_space, written=written
+    ):
+        try:
+            if isinstance(one, Encoded):
+                refuse_many(one, len(options.chosen_heads))
+                for intervention in options.interventions:
+                    intervention.fits(one)
+            found.append(one)
+        except ElimError as error:
+            found.append(error)
+    return found
+
+
 def encode(model: Model, prompt: Prompt, options: TraceOptions, written: tuple[int, ...] = ()) -> Encoded:
     """Tokenise a prompt under the options of a run, and what the model wrote after it.
 
     Raises:
         ElimError: The prompt cannot be used, or an intervention does not fit it.
     """
-    one = model.encode(
-        prompt,
-        position=options.position,
-        sinks=options.sinks,
-        target_space=options.target_space,
-        written=written,
-    )
-    refuse_many(one, len(options.chosen_heads))
-    for intervention in options.interventions:
-        intervention.fits(one)
+    (one,) = encode_all(model, [prompt], options, written)
+    if isinstance(one, Exception):
+        raise one
     return one
 
 

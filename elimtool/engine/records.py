@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,6 +141,7 @@ def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> Row:
         "tokens": list(one.tokens),
         "targets": [target.text for target in one.targets if not target.is_foil],
         "foils": [target.text for target in one.targets if target.is_foil],
+        "appended_logprob": None if isnan(one.appended_logprob) else one.appended_logprob,
         "spellings": [target.spelling for target in one.targets],
         "spans": [{"span": span.name, "tokens": list(span.tokens)} for span in one.spans],
     }

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from elimtool.engine.intake import encode, ids_of, refuse_duplicates
+from elimtool.engine.intake import encode, encode_all, ids_of, refuse_duplicates
 from elimtool.engine.options import TraceOptions
 from elimtool.engine.records import manifest
 from elimtool.engine.reference import ensure_reference
@@ -113,6 +113,18 @@ class Session:
         self._walked[one.prompt_id] = walk_tables(self.model, plain, self.walk_chain, steps)
         return one
 
+    def attempt_all(self, prompts: Sequence[Prompt]) -> list[Encoded | Exception]:
+        """Tokenise prompts and check that the interventions fit; an error takes an unusable one's place."""
+        if not self.options.reads_written:
+            return encode_all(self.model, prompts, self.options)
+        found: list[Encoded | Exception] = []
+        for prompt in prompts:
+            try:
+                found.append(self.encode(prompt))
+            except Exception as error:
+                found.append(error)
+        return found
+
     def walked(self, one: Encoded) -> Mapping[str, Columns]:
         """Return the tables of a prompt's walk, if there is one: made now, or when the prompt was encoded."""
         options = self.options
@@ -128,13 +140,12 @@ class Session:
             ElimError: A prompt cannot be used, or two have the same id.
         """
         found: list[Encoded | ElimError] = []
-        for prompt in prompts:
-            try:
-                found.append(self.encode(prompt))
-            except ElimError as error:
-                if self.options.errors == "raise":
-                    raise
-                found.append(error)
+        for one in self.attempt_all(prompts):
+            if isinstance(one, Exception) and (
+                self.options.errors == "raise" or not isinstance(one, ElimError)
+            ):
+                raise one
+            found.append(one)
         refuse_duplicates(ids_of(found))
         return found
 

@@ -83,7 +83,7 @@ def place(batch: Batch, rows: RowIndex, chosen: npt.NDArray[np.intp] | slice = s
 
 
 def names_at(
-    names: Sequence[Sequence[str]], first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]
+    names: Sequence[Sequence[str | None]], first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]
 ) -> Categorical:
     """Pick ``names[first[i]][second[i]]`` for every i; ``names`` may be ragged."""
     starts = np.cumsum([0, *(len(row) for row in names)])

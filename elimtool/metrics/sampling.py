@@ -161,6 +161,13 @@ class SamplerLedger(Metric):
             **view.followed.names(row, k),
             "token_id": at(ids),
             "spelling": view.followed.told("spelling", row, k),
+            "other_spelling": view.followed.told("other_spelling", row, k),
+            "other_spelling_logprob": np.array(
+                [
+                    view.followed.targets[i][j].other_logprob
+                    for i, j in zip(row.tolist(), k.tolist(), strict=True)
+                ]
+            ),
             "ambiguous": at(view.followed.ambiguous),
             "rank": at(rank),
             "prob": at(begun.target_probs),

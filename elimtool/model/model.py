@@ -22,7 +22,7 @@ from torch import Tensor
 from elimtool.errors import ElimError
 from elimtool.model.affine import Directions, tolerance
 from elimtool.model.capture import BlockReader, captured
-from elimtool.model.encode import encode
+from elimtool.model.encode import encode_all
 from elimtool.model.head import Head
 from elimtool.model.interventions import Intervention
 from elimtool.model.interventions.edits import Site
@@ -135,17 +135,31 @@ class Model:
         units: str = "auto",
         written: tuple[int, ...] = (),
     ) -> Encoded:
-        """Tokenise a prompt for this model; see ``elimtool.model.encode.encode``."""
-        return encode(
-            prompt,
-            self.tokenizer,
-            context=self.context,
-            position=position,
-            sinks=sinks,
-            target_space=target_space,
-            units=units,
-            written=written,
-        )
+        """Tokenise a prompt for this model; see ``encode_all``.
+
+        Raises:
+            ElimError: The prompt cannot be used.
+        """
+        (found,) = self.encode_all([prompt], position, sinks, target_space, units, written)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def encode_all(
+        self,
+        prompts: Sequence[Prompt],
+        position: Position = "last",
+        sinks: str = "auto",
+        target_space: str = "auto",
+        units: str = "auto",
+        written: tuple[int, ...] = (),
+    ) -> list[Encoded | Exception]:
+        """Tokenise prompts for this model; one that cannot be used is replaced by its error.
+
+        Where a target may be written with and without a space, the model itself says which is likelier, in
+        plain passes for all prompts together. See ``elimtool.model.encode`` for the arguments.
+        """
+        return encode_all(self, prompts, position, sinks, target_space, units, written)
 
     def stream(self, batch: Batch, needs: Collection[str], observe: Observer) -> None:
         """Run a batch and pass each layer to ``observe`` as soon as it has run.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import nan
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -37,6 +38,8 @@ class Target:
         is_foil: Whether it is only contrasted with the targets.
         ambiguous: Whether another target or foil has the same first token, so that their rows cannot be told
             apart.
+        other_spelling: The other way to write it, with or without a space, if there is one.
+        other_logprob: Joint log-probability of that (nats); NaN where it was not scored.
     """
 
     text: str
@@ -45,6 +48,8 @@ class Target:
     token: str
     is_foil: bool = False
     ambiguous: bool = False
+    other_spelling: str | None = None
+    other_logprob: float = nan
 
     @classmethod
     def single(cls, text: str, token_id: int) -> Target:
@@ -62,9 +67,10 @@ class Encoded:
     """A prompt encoded for one model. ``positions`` are the probed query tokens, ascending.
 
     Its tokens are the prompt's, of which the last ``n_prefill`` begin the answer, then ``n_appended`` that
-    all targets share or ``n_written`` that the model wrote. ``offsets`` are the characters of ``text`` that
-    each of the prompt's tokens came from. ``templated`` are those that the chat template
-    wrote, not the user; none where the prompt is a text.
+    targets begin with or ``n_written`` that the model wrote. ``offsets`` are the characters of ``text`` that
+    each of the prompt's tokens came from. ``templated`` are those that the chat template wrote, not the user;
+    none where the prompt is a text. ``appended_logprob`` is the joint log-probability (nats) of the appended
+    tokens, NaN where there are none or it was not scored.
     """
 
     prompt: Prompt
@@ -81,6 +87,7 @@ class Encoded:
     n_written: int = 0
     templated: frozenset[int] = frozenset()
     offsets: tuple[tuple[int, int], ...] = ()
+    appended_logprob: float = nan
 
     def follows(self, position: int) -> int | None:
         """Return the token of the answer that stands after a position: of the prefill, or written."""

@@ -11,6 +11,7 @@ from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Probe
 from elimtool.report.screen import Screen
 from elimtool.report.turns import turns_of
+from elimtool.report.targets import appended_line
 from elimtool.run.manifest import Manifest
 from elimtool.run.schema import SCHEMA_VERSION
 
@@ -38,7 +39,7 @@ def head(probe: Probe, n_positions: int, screen: Screen) -> list[RenderableType]
     lines += screen.wrap(f"{len(tokens):,} tokens, {at}{last}" if len(tokens) > 1 else f"1 token, {at}")
     if n_positions > 1:
         lines += screen.wrap(f"{n_positions:,} positions were read: the story is of this one", style="dim")
-    lines += [line for note in _appended(probe, screen) for line in screen.wrap(note)]
+    lines += screen.wrap(appended_line(probe, screen)) if probe.prompt["n_appended"] else []
     return lines
 
 
@@ -83,11 +84,3 @@ def failure(prompt: Row, screen: Screen) -> list[RenderableType]:
     why = prompt["error_message"] or "nothing was measured"
     error = Text("error: ", style="bold red").append(screen.visible(why), style="not bold")
     return [prompt_line(prompt, screen), error]
-
-
-def _appended(probe: Probe, screen: Screen) -> list[str]:
-    count = probe.prompt["n_appended"] or 0
-    if not count:
-        return []
-    added = screen.quoted("".join(probe.shown[-count:]), 24)
-    return [f"{added} was appended: all targets and foils begin with it"]

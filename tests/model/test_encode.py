@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from elimtool.errors import ElimError
-from elimtool.model.encode import encode
 from elimtool.model.tokens import Tokenizer
 from elimtool.prompts.prompt import Message, Prompt, default_id
 from tests.conftest import byte_tokenizer
-from tests.model.tokenizers import word_level
+from tests.model.tokenizers import encode, word_level
 
 BYTES = Tokenizer(byte_tokenizer())
 

@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elimtool.errors import ElimError
-from elimtool.model.encode import encode
 from elimtool.model.spans import ONE_BY_ONE, sink_positions, tokens_of
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Encoded
 from elimtool.prompts.prompt import Message, Prompt, SpanRequest
 from tests.conftest import byte_tokenizer
-from tests.model.tokenizers import gpt2_like, sentencepiece
+from tests.model.tokenizers import encode, gpt2_like, sentencepiece
 
 KINDS = {
     "byte level": Tokenizer(byte_tokenizer()),

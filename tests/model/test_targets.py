@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from elimtool.errors import ElimError
-from elimtool.model.encode import encode
-from elimtool.model.targets import resolve, spaced
+from elimtool.model.targets import choices, resolve, spaced
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Encoded, Target
 from elimtool.prompts.prompt import Message, Prompt
 from tests.conftest import byte_tokenizer
-from tests.model.tokenizers import sentencepiece, word_level
+from tests.model.tokenizers import encode, sentencepiece, word_level
 
 BYTES = Tokenizer(byte_tokenizer())
 
@@ -77,7 +76,8 @@ def _resolve(
     append: bool = True,
     rule: str = "auto",
 ) -> tuple[tuple[Target, ...], tuple[int, ...]]:
-    return resolve(tokenizer, "The capital is", targets, foils, rule=rule, special=True, append=append)
+    asked = choices(tokenizer, "The capital is", targets, foils, rule=rule, special=True)
+    return resolve(tokenizer, asked, {}, append=append, rule=rule)
 
 
 def _spell(ids: tuple[int, ...], tokenizer: Tokenizer = BYTES) -> str:
@@ -85,7 +85,7 @@ def _spell(ids: tuple[int, ...], tokenizer: Tokenizer = BYTES) -> str:
 
 
 def test_a_target_of_several_tokens_keeps_them_all() -> None:
-    (target,), appended = _resolve("zebra")
+    (target,), appended = _resolve("zebra", append=False)
     assert (target.text, target.spelling) == ("zebra", " zebra")
     assert _spell(target.token_ids) == " zebra"
     assert len(target.token_ids) > 1
@@ -129,11 +129,22 @@ def test_without_appending_the_first_tokens_are_ambiguous() -> None:
     assert [_spell(target.token_ids) for target in targets] == [" 4", " 5"]
 
 
-def test_one_target_appends_nothing_and_twice_the_same_is_one() -> None:
-    targets, appended = _resolve("4", "4")
-    assert [(target.text, target.spelling) for target in targets] == [("4", " 4")]
-    assert appended == ()
-    assert not targets[0].ambiguous
+@pytest.mark.parametrize("target", ["4", " 4", "  4", "\n4", "zebra"])
+def test_white_space_before_one_target_is_appended_and_twice_the_same_is_one(target: str) -> None:
+    (one,), appended = _resolve(target, target)
+    assert _spell(appended) + _spell(one.token_ids) == one.spelling
+    assert _spell(appended).isspace() and one.token == one.spelling.strip()[0] and not one.ambiguous
+
+
+@pytest.mark.parametrize("target", [" ", "\n", "\n\n", " \n"])
+def test_a_target_of_white_space_is_read_from_its_first_token(target: str) -> None:
+    (one,), appended = _resolve(target)
+    assert (one.spelling, appended) == (target, ()) and _spell(one.token_ids) == target
+
+
+def test_exact_appends_no_white_space_before_one_target() -> None:
+    (one,), appended = _resolve(" 4", rule="exact")
+    assert (_spell(one.token_ids), one.token, appended) == (" 4", " ", ())
 
 
 def test_two_targets_of_one_spelling_are_both_kept_and_said_to_be_alike() -> None:
@@ -142,7 +153,7 @@ def test_two_targets_of_one_spelling_are_both_kept_and_said_to_be_alike() -> Non
         ("Paris", " Paris"),
         (" Paris", " Paris"),
     ]
-    assert appended == ()
+    assert _spell(appended) == " "
     assert all(target.ambiguous for target in targets)
 
 
@@ -178,7 +189,7 @@ def _encode(
     *targets: str, position: object = "last", context: int | None = None, text: str = "2 + 2 is"
 ) -> Encoded:
     prompt = Prompt(text=text, targets=targets)
-    return encode(prompt, BYTES, context=context, position=position)  # type: ignore[arg-type]
+    return encode(prompt, BYTES, context=context, position=position)
 
 
 def test_the_position_is_the_last_shared_token() -> None:
@@ -200,11 +211,12 @@ def test_a_chosen_position_appends_nothing(position: object) -> None:
 
 def test_shared_tokens_that_do_not_fit_are_named() -> None:
     n = len(_encode().token_ids)
-    assert _encode("4", context=n).n_appended == 0
-    with pytest.raises(ElimError, match=f"has {n + 1} tokens with the 1 that all targets share, but .* {n}"):
+    assert [_encode("4", context=limit).n_appended for limit in (n, n + 1)] == [0, 1]
+    with pytest.raises(ElimError, match=f"has {n + 1} tokens with the 1 that targets begin with, but .* {n}"):
         _encode("4", "5", context=n)
 
 
 def test_after_a_chat_prompt_comes_no_space() -> None:
-    one = encode(Prompt(messages=(Message("user", "Where?"),), targets=("Paris",)), BYTES, context=None)
+    prompt = Prompt(messages=(Message("user", "Where?"),), targets=("Paris",))
+    one = encode(prompt, BYTES, context=None)
     assert one.targets[0].spelling == "Paris"

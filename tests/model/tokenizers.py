@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from elimtool.model.encode import draft
+from elimtool.model.encode import encode as settled
+from elimtool.model.tokens import Tokenizer
+from elimtool.model.view import Encoded
+from elimtool.prompts.prompt import Prompt
 from tests.conftest import TEXTS
 
 PIECES = ["▁The", "▁capital", "▁of", "▁France", "▁is", "▁Paris", "Paris", "▁", "▁4", "4", "5", "T", "h", "e"]
@@ -75,3 +80,9 @@ def word_level(template: str = "$A") -> Any:
     if template != "$A":
         _template(core, template)
     return _wrap(core, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]")
+
+
+def encode(prompt: Prompt, tokenizer: Tokenizer, **options: Any) -> Encoded:
+    """Encode a prompt without a model to ask: targets are written in the usual way."""
+    first = {name: value for name, value in options.items() if name not in ("sinks", "units")}
+    return settled(draft(prompt, tokenizer, **first), tokenizer, {}, **options)

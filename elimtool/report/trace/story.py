@@ -10,6 +10,7 @@ from elimtool.report.facts import Probe, Tables
 from elimtool.report.head import chapters, failure, head, model_line
 from elimtool.report.ledger import ChainLedger, ledger, ledgers
 from elimtool.report.screen import MOST_PROMPTS, Screen, spaced
+from elimtool.report.targets import target_lines
 from elimtool.report.trace.advice import Commands, advice_lines
 from elimtool.report.trace.answer import answer_lines
 from elimtool.report.trace.contrast import contrast_lines
@@ -97,7 +98,7 @@ def _prompt(
     chains = ledgers(probe)
     # each section is a function in a file of its own that returns lines, none where its tables are missing
     said: Sections = [
-        head(probe, len(positions), screen),
+        [*head(probe, len(positions), screen), *target_lines(probe, verbose, screen)],
         list(answer_lines(probe, screen)),
         [*place_lines(probe, screen), *judgement_lines(probe, chains, screen)],
         list(contrast_lines(probe, screen)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from elimtool.prompts.prompt import REST, SINK
-from elimtool.run.columns import INT, INTS, PROMPT_ID, STRING, STRINGS, Column, Table
+from elimtool.run.columns import FLOAT, INT, INTS, PROMPT_ID, STRING, STRINGS, Column, Table
 
 SPANS = pa.list_(pa.struct([pa.field("span", pa.string()), pa.field("tokens", pa.list_(pa.int32()))]))
 TURNS = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("text", pa.string())]))
@@ -48,8 +48,9 @@ PROMPTS = Table(
         Column(
             "n_appended",
             INT,
-            "Number of tokens at the end that are not part of the prompt: leading tokens shared by all"
-            " targets and foils, appended so that the token in which they differ is the one probed.",
+            "Number of tokens at the end that are not part of the prompt: leading tokens of the targets that"
+            " carry none of the answer, appended so that the token probed is the answer's own. Those are the"
+            " tokens that all targets and foils share or, where there is one alone, white space.",
             unit="tokens",
             range=">= 0",
             null_when=UNTOKENISED,
@@ -95,6 +96,15 @@ PROMPTS = Table(
             STRINGS,
             "Foils of the record, in order, likewise; an empty list where it gives none.",
             null_when=UNTOKENISED,
+        ),
+        Column(
+            "appended_logprob",
+            FLOAT,
+            "Natural logarithm of the joint probability of the appended tokens after the prompt, by the model"
+            " without interventions.",
+            unit="nats",
+            range="<= 0",
+            null_when=f"{UNTOKENISED}, no token was appended, or they do not fit the model's context",
         ),
         Column(
             "spellings",

@@ -129,5 +129,23 @@ SURVIVAL = Table(
             " first token, or the first that differs where all targets and foils of the prompt begin alike.",
             null_when="the run is of schema version 1, where 'target' is the spelling",
         ),
+        Column(
+            "other_spelling",
+            STRING,
+            "The other way to write the target here, with or without a space before it, which the model finds"
+            " less likely.",
+            null_when="there is one way: between two letters, next to white space, or where target_space is"
+            " exact",
+        ),
+        Column(
+            "other_spelling_logprob",
+            FLOAT,
+            "Natural logarithm of the joint probability of all tokens of other_spelling after the prompt, by"
+            " the model without interventions. That of spelling is prompts.appended_logprob plus"
+            " target_logprob.",
+            unit="nats",
+            range="<= 0",
+            null_when="other_spelling is null, or the two do not fit the model's context",
+        ),
     ),
 )

@@ -88,7 +88,7 @@ class Measurer:
             ElimError: Two prompts of the shard have the same id once they are rendered.
         """
         defects = Defects()
-        found = [self._encode(record, defects) for record in shard.records]
+        found = self._encode(shard.records, defects)
         ids = [
             one.prompt_id if isinstance(one, Encoded) else record.prompt_id
             for record, one in zip(shard.records, found, strict=True)
@@ -108,16 +108,15 @@ class Measurer:
         errors = sum(row["status"] == "error" for row in rows)
         return MeasuredShard(tables, len(rows), errors, passes.tokens, passes.slots, defects)
 
-    def _encode(self, record: Record, defects: Defects) -> Encoded | Exception:
-        if not isinstance(record.prompt, Prompt):
-            return record.prompt
-        try:
-            return self.session.encode(with_defaults(record.prompt, self.targets, self.foils))
-        except ElimError as error:
-            return error
-        except Exception as error:  # a tokenizer may fail in any way on one text: the others go on
-            defects.add(error)
-            return error
+    def _encode(self, records: Sequence[Record], defects: Defects) -> list[Encoded | Exception]:
+        read = [one.prompt for one in records if isinstance(one.prompt, Prompt)]
+        asked = [with_defaults(prompt, self.targets, self.foils) for prompt in read]
+        encoded = iter(self.session.attempt_all(asked))
+        found = [next(encoded) if isinstance(one.prompt, Prompt) else one.prompt for one in records]
+        for one in found:
+            if isinstance(one, Exception) and not isinstance(one, ElimError):
+                defects.add(one)
+        return found
 
     def _tables(
         self, passes: Passes, usable: Sequence[Encoded], ids: Sequence[str], manifest: Manifest

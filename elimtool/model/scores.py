@@ -1,0 +1,115 @@
+"""Score continuations of prompts by the model itself, many in few plain passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from elimtool.model.view import NOBODY, Batch, LayerView
+
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
+
+Ids = tuple[int, ...]
+Scores = Mapping[Ids, tuple[float, ...]]
+"""Continuation -> log-probability (nats) of each of its tokens, given the prompt and those before it."""
+
+MOST_ROWS = 32
+"""Most rows of one pass ..."""
+MOST_TOKENS = 4096
+"""... and most tokens, padding included, unless one row alone has more."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt and the continuations of it to score."""
+
+    ids: Ids
+    continuations: tuple[Ids, ...]
+
+    def rows(self) -> list[Ids]:
+        """What must follow the prompt so that every token is predicted somewhere; none begins another."""
+        starts = sorted({one[:-1] for one in self.continuations}, key=lambda one: (-len(one), one))
+        kept: list[Ids] = []
+        for start in starts:
+            if not any(longer[: len(start)] == start for longer in kept):
+                kept.append(start)
+        return kept
+
+
+@dataclass
+class _Row:
+    number: int
+    ids: Ids
+    after: Ids
+    found: dict[Ids, float] = field(default_factory=dict)
+
+
+def scored(model: Model, questions: Sequence[Question]) -> list[Scores | Exception]:
+    """Score continuations with the model; a pass that fails fails only the prompts that fail alone.
+
+    Args:
+        model: The model.
+        questions: Prompts with their continuations; prompts without any cost nothing.
+
+    Returns:
+        For each question the scores of its continuations, or the error of its pass.
+    """
+    rows = [
+        _Row(number, one.ids + after, after) for number, one in enumerate(questions) for after in one.rows()
+    ]
+    failed: dict[int, Exception] = {}
+    ordered = sorted(rows, key=lambda row: len(row.ids))  # rows of like length, so that padding is small
+    while ordered:
+        count = 1
+        while count < min(MOST_ROWS, len(ordered)) and (count + 1) * len(ordered[count].ids) <= MOST_TOKENS:
+            count += 1
+        group, ordered = ordered[:count], ordered[count:]
+        _try(model, questions, group, failed)
+    known: list[dict[Ids, float]] = [{} for _ in questions]
+    for row in rows:
+        known[row.number] |= row.found
+    return [
+        failed.get(number)
+        or {ids: tuple(own[ids[:end]] for end in range(1, len(ids) + 1)) for ids in one.continuations}
+        for number, (one, own) in enumerate(zip(questions, known, strict=True))
+    ]
+
+
+def _try(
+    model: Model, questions: Sequence[Question], group: Sequence[_Row], failed: dict[int, Exception]
+) -> None:
+    try:
+        _score(model, questions, group)
+    except Exception as error:
+        if len(group) == 1:
+            failed[group[0].number] = error
+            return
+        for row in group:  # such as too little memory, or one prompt with infinite activations
+            _try(model, questions, [row], failed)
+
+
+def _score(model: Model, questions: Sequence[Question], group: Sequence[_Row]) -> None:
+    """Run some rows, and note what each predicts of its prompt's continuations."""
+    encoded = [
+        replace(
+            NOBODY, token_ids=row.ids, positions=tuple(range(len(row.ids) - len(row.after) - 1, len(row.ids)))
+        )
+        for row in group
+    ]
+    last: list[Tensor] = []
+
+    def keep(view: LayerView) -> None:
+        last[:] = [view.residual]
+
+    model.stream(Batch.of(encoded, model.device), (), keep)
+    for row, one, residual in zip(group, encoded, last[0], strict=True):
+        logprobs = torch.log_softmax(model.readout(residual[: len(one.positions)]).double(), -1)
+        for continuation in questions[row.number].continuations:
+            for at in range(min(len(continuation), len(row.after) + 1)):
+                if row.after[:at] == continuation[:at]:
+                    row.found[continuation[: at + 1]] = float(logprobs[at, continuation[at]])

@@ -70,7 +70,7 @@ def locate(
     from elimtool.errors import ElimError
 
     clean = prompt_of(
-        prompt_text(prompt, file), chat, system, [target] if target else [], [foil] if foil else [], ()
+        prompt_text(prompt, file, printed.output.note, chat=chat or system is not None), chat, system, [target] if target else [], [foil] if foil else [], ()
     )
     if target is None:
         raise ElimError("there is no target", "say with `target` what the clean prompt says, such as Paris")

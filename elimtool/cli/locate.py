@@ -69,9 +69,8 @@ def locate(
     """Say where what decides between two answers sits: activation patching by layer and position."""
     from elimtool.errors import ElimError
 
-    clean = prompt_of(
-        prompt_text(prompt, file, printed.output.note, chat=chat or system is not None), chat, system, [target] if target else [], [foil] if foil else [], ()
-    )
+    text = prompt_text(prompt, file, printed.output.note, chat=chat or system is not None)
+    clean = prompt_of(text, chat, system, [target] if target else [], [foil] if foil else [], ())
     if target is None:
         raise ElimError("there is no target", "say with `target` what the clean prompt says, such as Paris")
     other = None if corrupt is None else prompt_of(corrupt, chat, system, (), (), ())

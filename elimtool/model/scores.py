@@ -42,7 +42,7 @@ class Question:
 
 
 @dataclass
-class _Row:
+class _ScoredRow:
     number: int
     ids: Ids
     after: Ids
@@ -60,7 +60,9 @@ def scored(model: Model, questions: Sequence[Question]) -> list[Scores | Excepti
         For each question the scores of its continuations, or the error of its pass.
     """
     rows = [
-        _Row(number, one.ids + after, after) for number, one in enumerate(questions) for after in one.rows()
+        _ScoredRow(number, one.ids + after, after)
+        for number, one in enumerate(questions)
+        for after in one.rows()
     ]
     failed: dict[int, Exception] = {}
     ordered = sorted(rows, key=lambda row: len(row.ids))  # rows of like length, so that padding is small
@@ -81,7 +83,7 @@ def scored(model: Model, questions: Sequence[Question]) -> list[Scores | Excepti
 
 
 def _try(
-    model: Model, questions: Sequence[Question], group: Sequence[_Row], failed: dict[int, Exception]
+    model: Model, questions: Sequence[Question], group: Sequence[_ScoredRow], failed: dict[int, Exception]
 ) -> None:
     try:
         _score(model, questions, group)
@@ -93,7 +95,7 @@ def _try(
             _try(model, questions, [row], failed)
 
 
-def _score(model: Model, questions: Sequence[Question], group: Sequence[_Row]) -> None:
+def _score(model: Model, questions: Sequence[Question], group: Sequence[_ScoredRow]) -> None:
     """Run some rows, and note what each predicts of its prompt's continuations."""
     encoded = [
         replace(

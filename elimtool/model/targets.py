@@ -151,12 +151,11 @@ def choices(
 def to_score(tokenizer: Tokenizer, asked: Sequence[Choice], *, append: bool) -> tuple[tuple[int, ...], ...]:
     """List the continuations to score: of undecided spellings, and where the start may be appended."""
     starts = [{ids[0] for ids in one.token_ids} for one in asked]
-    found: list[tuple[int, ...]] = []
-    for one, own in zip(asked, starts, strict=True):
-        others = {token for other in starts if other is not own for token in other}
-        stepped = append and (own & others or any(_blank(tokenizer, ids) for ids in one.token_ids))
-        if len(one.spellings) > 1 or stepped:
-            found += one.token_ids
+    if len(asked) == 1:
+        begun = any(_blank(tokenizer, ids) for ids in asked[0].token_ids)
+    else:
+        begun = bool(asked) and bool(set.intersection(*starts))
+    found = [ids for one in asked if len(one.spellings) > 1 or (append and begun) for ids in one.token_ids]
     return tuple(dict.fromkeys(found))
 
 

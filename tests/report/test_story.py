@@ -1,12 +1,15 @@
 import shlex
 import subprocess
 import sys
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from elimtool.report.trace.advice import PURPOSES
 from elimtool.report.trace.story import story
 from elimtool.run.reader import Run
+from elimtool.run.schema import TABLES
 from tests.report.printed import detailed, flat, printed, section
 from tests.report.runs import judged
 from tests.report.synthetic import HF, LONDON, PARIS, FakePrompt, Token, make_run, path
@@ -122,8 +125,37 @@ def test_a_long_prompt_is_shortened_in_the_middle():
 
 def test_appended_tokens_are_named():
     prompt = france(tokens=["2", "+", "2", "=", " "], n_appended=1, targets=[Token("4", path(900, (29, 1)))])
-    text = printed(make_run(prompt))
-    assert "'␣' was appended: all targets and foils begin with it" in text
+    run = make_run(prompt)
+    assert "read after the space, with which all targets and foils begin" in printed(run)
+    prompts = run.arrow("prompts")
+    place = prompts.column_names.index("appended_logprob")
+    for logprob, told in (
+        (-0.147, "read after the space that the model writes first, p 0.86"),
+        (-3.5, "read after the space, which the model writes here with p 0.03"),
+    ):
+        known = prompts.set_column(place, prompts.schema.field(place), pa.array([logprob]))
+        assert told in printed(Run.from_tables(run.manifest, {**run_tables(run), "prompts": known}))
+
+
+@pytest.mark.parametrize(
+    ("token", "spelling", "told"),
+    [
+        ("Par", " Paris", "only the first token 'Par' of ' Paris' is read"),
+        (" ", " 4", "'4' is read by the white space before it alone"),
+        (" Tokyo", " Tokyo", "written ' Tokyo', p 0.03 for all of it; 'Tokyo' has p 0.0015"),
+    ],
+)
+def test_what_is_read_of_a_target_is_said(token: str, spelling: str, told: str):
+    run = make_run(france(targets=[Token(spelling.strip(), path(900, (29, 1)))]))
+    rows = run.arrow("survival").to_pylist()
+    own = {"target_token": token, "spelling": spelling, "target_logprob": -3.5}
+    own |= {"other_spelling": spelling.strip(), "other_spelling_logprob": -6.5}
+    survival = TABLES["survival"].from_rows([row | own for row in rows])
+    assert told in flat(printed(Run.from_tables(run.manifest, {**run_tables(run), "survival": survival})))
+
+
+def run_tables(run: Run) -> dict[str, Any]:
+    return {name: run.arrow(name) for name in run.tables}
 
 
 def test_another_lens_gets_no_caution():

@@ -10,8 +10,8 @@ from rich.text import Text
 from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Probe
 from elimtool.report.screen import Screen
-from elimtool.report.turns import turns_of
 from elimtool.report.targets import appended_line
+from elimtool.report.turns import turns_of
 from elimtool.run.manifest import Manifest
 from elimtool.run.schema import SCHEMA_VERSION
 

@@ -114,7 +114,7 @@ def test_knockouts_of_all_layers_and_of_windows(everything: Any, llama: Any) -> 
         units="spans",
         methods=("knockout",),
     )
-    found = run.table("attributions").query("first_layer == 1 and target == ' Madrid'")["score"]
+    found = run.table("attributions").query("first_layer == 1 and target == 'Madrid'")["score"]
     assert found.tolist() == pytest.approx([-effect], abs=1e-5)
 
 
@@ -124,7 +124,7 @@ def test_foils_make_scores_differences(llama: Any) -> None:
     wanted = whole(each, "leave-one-out") - whole(each, "leave-one-out", "Paris")
     assert whole(contrast, "leave-one-out").tolist() == pytest.approx(wanted.tolist(), abs=1e-6)
     facts = contrast.table("attribution_methods").iloc[0]
-    assert list(facts["foils"]) == [" Paris"]
+    assert list(facts["foils"]) == ["Paris"]
 
 
 def test_many_prompts_are_each_alone_and_reruns_are_equal(llama: Any) -> None:
@@ -158,7 +158,7 @@ def test_methods_are_judged_by_the_removal_of_their_first_spans(
     row = everything.prompts.iloc[0]
     ids = row["token_ids"].tolist()
     token = token_of(llama, "Madrid")
-    facts = everything.table("attribution_methods").query("target == ' Madrid'").set_index("method")
+    facts = everything.table("attribution_methods").query("target == 'Madrid'").set_index("method")
     for method in METHODS:
         scores = whole(everything, method).sort_values(ascending=False)
         assert facts.loc[method, "top_span"] == scores.index[0]
@@ -191,7 +191,7 @@ def test_notes_say_what_stays_and_which_token_is_scored(llama: Any) -> None:
     run = attribute(llama, targets=["Madrid"], methods=("leave-one-out",))
     notes = " ".join(run.manifest.config["notes"])
     assert "attention sinks stay in place: 0 'The'" in notes
-    assert "' Madrid' is" in notes
+    assert "'Madrid' is" in notes
 
 
 def test_an_earlier_position_is_attributed_without_what_comes_later(llama: Any) -> None:
@@ -267,6 +267,6 @@ def test_bad_prompts_become_rows_where_that_is_asked_for(llama: Any) -> None:
 
 def test_a_model_without_a_hugging_face_body(tiny: Any) -> None:
     run = attribute(tiny, methods=METHODS, ablations=16, steps=24)
-    facts = run.table("attribution_methods").query("target == ' Madrid'").set_index("method")
+    facts = run.table("attribution_methods").query("target == 'Madrid'").set_index("method")
     assert not facts["prefix_shared"].any()
     assert facts.loc["integrated-gradients", "samples"] >= 24

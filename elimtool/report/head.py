@@ -75,7 +75,7 @@ def chapters(
             parts += [Text(""), screen.rule(f"{number} of {count}: {screen.visible(prompt['prompt_id'])}")]
         parts += tell(prompt)
     if count > len(prompts):
-        parts += [Text(""), screen.rule(f"{count - len(prompts):,} more prompts are in the tables")]
+        parts += [Text(""), screen.rule(f"{count - len(prompts):,} more prompts are not shown")]
     return parts
 
 

@@ -180,7 +180,7 @@ def test_only_a_failed_prompt():
 def test_more_prompts_than_are_told_are_counted():
     run = make_run(*[france(prompt_id=f"p{i}") for i in range(4)])
     text = printed(run, most_prompts=3)
-    assert "1 more prompts are in the tables" in text and "p3" not in text
+    assert "1 more prompts are not shown" in text and "p3" not in text
 
 
 def test_every_position_gets_a_line_and_the_last_one_a_story():

@@ -28,7 +28,7 @@ def verdict_differences(setting: Setting) -> Any:
 def flips(setting: Setting) -> Any:
     """Make the table of targets that only one side eliminates, with the layer or stage that does it.
 
-    By ``rules``: a layer eliminates a target that it drops out of the first ten for good, a stage one that it
+    By ``rules``: a layer eliminates a target that it drops out of the top-10 for good, a stage one that it
     removes, the output one that is outside its 0.95 nucleus.
     """
     layers = _by_layer(setting)
@@ -50,7 +50,7 @@ def _marked(rows: pd.DataFrame, side: str, where: str, **columns: Any) -> pd.Dat
 
 
 def _by_layer(setting: Setting) -> list[pd.DataFrame]:
-    """Find targets lost between layers on one side and among the first ten of the other's output."""
+    """Find targets lost between layers on one side and in the top-10 of the other's output."""
     if not setting.both("verdicts"):
         return []
     rows = setting.verdicts

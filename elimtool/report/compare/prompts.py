@@ -190,7 +190,7 @@ def _targets(comparison: Comparison, screen: Screen) -> Iterable[Text]:
         fits = line.cell_len <= screen.width
         yield from [line] if fits else screen.wrap(f"{name} {', '.join(words)}", indent=2, hang=2)
     if (more := len(rows) - MOST_TARGETS) > 0:
-        yield Text(f"  {more} more {'is' if more == 1 else 'are'} in the tables", style="dim")
+        yield Text(f"  {more} more not shown", style="dim")
     regimes = regime_words(rows[0]["regime_a"]), regime_words(rows[0]["regime_b"])
     if all(regimes):
         change = regimes[0] if regimes[0] == regimes[1] else f"{regimes[0]} {arrow} {regimes[1]}"

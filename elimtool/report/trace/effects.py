@@ -23,7 +23,7 @@ def effect_lines(probe: Probe, screen: Screen) -> list[Text]:
     for row in rows[:MOST]:
         lines += screen.wrap(_sentence(row, screen), hang=2)
     if len(rows) > MOST:
-        lines.append(Text(f"{len(rows) - MOST} more targets are in the table effects.", style="dim"))
+        lines.append(Text(f"{len(rows) - MOST} more targets are not shown.", style="dim"))
     before, after = (screen.quoted(rows[0][name], NAME) for name in ("top_before", "top_after"))
     stays = rows[0]["top_before"] == rows[0]["top_after"]
     lines += screen.wrap(
@@ -46,7 +46,7 @@ def _sentence(row: Row, screen: Screen) -> str:
         )
         said += f", logit difference to {screen.quoted(row['versus'], NAME)} {difference}"
     was, becomes = (row[name].replace("_", " ") for name in ("outcome_before", "outcome_after"))
-    return said + (f"; still {was}" if was == becomes else f"; {_to(was, becomes, screen)}")
+    return said + (f"; outcome unchanged ({was})" if was == becomes else f"; {_to(was, becomes, screen)}")
 
 
 def _to(before: str, after: str, screen: Screen) -> str:

@@ -37,7 +37,7 @@ def position_lines(tables: Tables, prompt: Row, positions: Sequence[int], screen
     lines = [title, Text((head + columns).rstrip(), style="dim")]
     for place, position in enumerate(shown):
         if place and position != positions[positions.index(shown[place - 1]) + 1]:
-            gap = f"{screen.glyph('…')} {len(positions) - len(shown):,} more positions (in the tables)"
+            gap = f"{screen.glyph('…')} {len(positions) - len(shown):,} more positions, not shown"
             lines.append(Text(gap, style="dim"))
         line = _line(position, prompt, tops[position], word, screen)
         line.append("".join(padded(f"{ranks[position][name]:,}", word + 1, right=True) for name in names))

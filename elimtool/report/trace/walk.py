@@ -32,7 +32,7 @@ def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
     for step in steps[:MOST_STEPS]:
         lines += _rows(walk_cells(step, screen), one_left, screen)
     if len(steps) > MOST_STEPS:
-        lines.append(Text(f"  {len(steps) - MOST_STEPS:,} more steps are in the table walk", style="dim"))
+        lines.append(Text(f"  {len(steps) - MOST_STEPS:,} more steps are not shown", style="dim"))
     return lines
 
 

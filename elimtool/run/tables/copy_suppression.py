@@ -25,7 +25,7 @@ COPY_SUPPRESSION = Table(
         Column(
             "n_predicted",
             INT,
-            "Visible keys whose token is among the ten first of the lens's reading before the block.",
+            "Visible keys whose token is in the top-10 of the lens's reading before the block.",
             unit="tokens",
             range="0 .. position + 1",
         ),

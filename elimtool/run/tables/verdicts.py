@@ -19,7 +19,7 @@ from elimtool.run.columns import (
 from elimtool.run.tables.evidence import TESTS
 from elimtool.run.tables.regimes import ABSTAINS
 
-NEVER = "the target is never among the ten first after a block"
+NEVER = "the target is never in the top-10 after a block"
 KEPT = "no chain removes the target"
 NO_CONTROLS = "there are no control tokens: no ridge lens is in use, whose file holds their frequencies"
 NO_COMPONENTS = "components were not measured"
@@ -36,10 +36,10 @@ VERDICTS = Table(
             "outcome",
             STRING,
             "The first that holds: sampler_eliminated (a chain removes it, and it contended: it is most"
-            " probable, or among the ten first in the output with at least 0.1 of the first token's"
-            " probability), survived (most probable), never_surfaced (never among the ten first, after no"
-            " block and not in the output), outranked (in the output among the ten first or in the 0.95"
-            " nucleus), late_eliminated (was among the ten first after some block, and is neither in the"
+            " probable, or in the top-10 in the output with at least 0.1 of the first token's"
+            " probability), survived (most probable), never_surfaced (never in the top-10, after no"
+            " block and not in the output), outranked (in the output in the top-10 or in the 0.95"
+            " nucleus), late_eliminated (was in the top-10 after some block, and is neither in the"
             " output).",
         ),
         Column(
@@ -53,7 +53,7 @@ VERDICTS = Table(
         Column(
             "entry_layer",
             INT,
-            "First block after which the target is among the ten first.",
+            "First block after which the target is in the top-10.",
             unit="layer index",
             range="0 .. layers - 1",
             null_when=NEVER,
@@ -61,10 +61,10 @@ VERDICTS = Table(
         Column(
             "commit_layer",
             INT,
-            "First block from which on the target stays among the ten first to the end.",
+            "First block from which on the target stays in the top-10 to the end.",
             unit="layer index",
             range="entry_layer .. layers - 1",
-            null_when="the target is not among the ten first at the end",
+            null_when="the target is not in the top-10 at the end",
         ),
         rank("best_rank", "Best rank after any block."),
         Column(
@@ -77,10 +77,10 @@ VERDICTS = Table(
         Column(
             "lost_layer",
             INT,
-            "First block after which the target is out of the ten first for good.",
+            "First block after which the target is out of the top-10 for good.",
             unit="layer index",
             range="entry_layer + 1 .. layers - 1",
-            null_when="it never was among the ten first, or is at the end",
+            null_when="it never was in the top-10, or is at the end",
         ),
         Column(
             "severity",

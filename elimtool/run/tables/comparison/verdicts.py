@@ -27,7 +27,7 @@ VERDICT_DIFFERENCES = Table(
             Column(
                 "entry_layer",
                 INT,
-                "First block after which the target is among the ten first.",
+                "First block after which the target is in the top-10.",
                 unit="layer index",
                 null_when=NEVER,
             )
@@ -129,7 +129,7 @@ FLIPS = Table(
         Column(
             "layer",
             INT,
-            "First block after which it is lost for good: out of the ten first or, where two prompts are"
+            "First block after which it is lost for good: out of the top-10 or, where two prompts are"
             " compared, out of this side's 0.9 nucleus and in the other's.",
             unit="layer index",
             range="-1 .. layers - 1",

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from elimtool.analysis.closing import closing_sentence
 from elimtool.analysis.culprits import key_of
 from elimtool.analysis.fate import ChainFate, fate_of
-from elimtool.analysis.verdict import in_words
+from elimtool.analysis.verdict import attribution_in_words
+from elimtool.analysis.verdict_sentence import verdict_sentence
 from elimtool.files.rows import Row, Rows
 
 if TYPE_CHECKING:
@@ -39,10 +40,12 @@ def story_of(run: Run, prompt: str, position: int | None = None, target: str | N
         return ""
     fates = _fates(run, prompt, position, target)
     course = [(row["layer"], row["rank"]) for row in ranks]
-    told = closing_sentence(f"'{target}'", course, ranks[-1]["prob"], fates)
     verdict = next((row for row in _rows(run, "verdicts", prompt) if key_of(row) == key), None)
-    words = in_words(verdict) if verdict else ""
-    return f"{told} {verdict['outcome'].replace('_', ' ')}: {words}." if verdict and words else told
+    if verdict is None:
+        return closing_sentence(f"'{target}'", course, ranks[-1]["prob"], fates)
+    told = verdict_sentence(f"'{target}'", verdict, fates, None)
+    words = "; ".join(attribution_in_words(verdict))
+    return f"{told} {words[0].upper()}{words[1:]}." if words else told
 
 
 def _rows(run: Run, table: str, prompt: str) -> Rows:

@@ -8,12 +8,14 @@ from typing import Any
 from elimtool.analysis.closing import closing_sentence, spell_prob
 from elimtool.analysis.evidence import findings_in_words
 from elimtool.analysis.regime_sentence import regime_sentence, regime_words
-from elimtool.analysis.verdict import in_words
+from elimtool.analysis.verdict import attribution_in_words
+from elimtool.analysis.verdict_sentence import Leader, verdict_sentence
 from elimtool.files.rows import Row
 from elimtool.report.facts import Probe, Trajectory
 from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import quoted
 from elimtool.report.ledger import ChainLedger, ledgers
+from elimtool.report.trace.answer import first_tokens
 
 
 def judged(probe: Probe) -> list[dict[str, Any]]:
@@ -24,7 +26,9 @@ def judged(probe: Probe) -> list[dict[str, Any]]:
     chains = ledgers(probe)
     verdicts = {row["target"]: row for row in probe.rows("verdicts")}
     targets = [one for one in probe.trajectories if not one.is_foil]
-    return [_judged(one, chains, verdicts.get(one.target)) for one in targets]
+    first = next(iter(first_tokens(probe)), None)
+    leader = Leader(quoted(first["token"]), first["prob"]) if first else None
+    return [_judged(one, chains, verdicts.get(one.target), leader) for one in targets]
 
 
 def regime(probe: Probe) -> str:
@@ -32,18 +36,24 @@ def regime(probe: Probe) -> str:
     return "".join(map(regime_sentence, probe.rows("regimes")))
 
 
-def _judged(one: Trajectory, chains: list[ChainLedger], verdict: Row | None) -> dict[str, Any]:
+def _judged(
+    one: Trajectory, chains: list[ChainLedger], verdict: Row | None, leader: Leader | None
+) -> dict[str, Any]:
     key = (one.target, one.token_id)
     fates = [chain.fate(key) for chain in chains if chain.targets.get(key)]
-    found = verdict or {}
-    more = [in_words(verdict) if verdict else "", *_marks(one)]
+    found, name = verdict or {}, quoted(one.target)
+    more = [*(attribution_in_words(verdict) if verdict else ()), *_marks(one)]
+    if verdict is None:  # a run without this table still tells the course of the ranks
+        sentence = closing_sentence(name, one.ranks, one.prob, fates)
+    else:
+        sentence = verdict_sentence(name, verdict, fates, leader)
     return {
-        "token": quoted(one.target),
+        "token": name,
         "outcome": found.get("outcome") or "",
         "outcome_words": spelled(found.get("outcome") or ""),
         "evidence": found.get("evidence") or "",
         "regime": regime_words(found.get("regime")),
-        "sentence": closing_sentence(quoted(one.target), one.ranks, one.prob, fates),
+        "sentence": sentence,
         "more": "; ".join(part for part in more if part),
         "findings": list(findings_in_words(verdict)) if verdict else [],
     }

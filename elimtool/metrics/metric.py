@@ -53,11 +53,16 @@ class Followed:
         self, row: npt.NDArray[np.intp], k: npt.NDArray[np.intp], column: str = "target"
     ) -> dict[str, Categorical]:
         """Return columns ``target`` and ``target_token`` for the tokens at indices ``row`` and ``k``."""
-        return {column: self.told("text", row, k), f"{column}_token": self.told("token", row, k)}
+        return {
+            column: self.told(lambda one: one.text, row, k),
+            f"{column}_token": self.told(lambda one: one.token, row, k),
+        }
 
-    def told(self, what: str, row: npt.NDArray[np.intp], k: npt.NDArray[np.intp]) -> Categorical:
-        """Return one of the texts of ``Target`` for the tokens at indices ``row`` and ``k``."""
-        return names_at([[getattr(one, what) for one in some] for some in self.targets], row, k)
+    def told(
+        self, what: Callable[[Target], str | None], row: npt.NDArray[np.intp], k: npt.NDArray[np.intp]
+    ) -> Categorical:
+        """Return a text of the targets at indices ``row`` and ``k``."""
+        return names_at([[what(one) for one in some] for some in self.targets], row, k)
 
 
 @dataclass(frozen=True, slots=True)

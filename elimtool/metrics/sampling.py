@@ -160,8 +160,8 @@ class SamplerLedger(Metric):
             **place(self.batch, view.rows, row),
             **view.followed.names(row, k),
             "token_id": at(ids),
-            "spelling": view.followed.told("spelling", row, k),
-            "other_spelling": view.followed.told("other_spelling", row, k),
+            "spelling": view.followed.told(lambda one: one.spelling, row, k),
+            "other_spelling": view.followed.told(lambda one: one.other_spelling, row, k),
             "other_spelling_logprob": np.array(
                 [
                     view.followed.targets[i][j].other_logprob

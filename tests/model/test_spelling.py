@@ -18,7 +18,7 @@ CASES = [
     ("The price is", "$5", " $5"),  # currency
     ("The price is $", "5", "5"),
     ("He said (", "yes", "yes"),  # brackets
-    ("print", "(", "("),
+    ("print", "(", " ("),
     ("The capital of Japan →", "Tokyo", " Tokyo"),
     ("Answer:", "Paris", " Paris"),
     ("The sentence ends here", ".", "."),

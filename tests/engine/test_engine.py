@@ -13,14 +13,8 @@ import torch
 import elimtool
 from elimtool import ElimError, Message, Prompt, SpanRequest, TraceOptions
 from elimtool.model.loading import load_hugging_face, load_model
-from elimtool.run.schema import TABLES as ALL_TABLES
-from elimtool.run.schema import UNTRACED
-from elimtool.run.selection import CHANGES, FITTED, WALKS
 from tests.engine.tables import tables
 from tests.watched import Watched
-
-TABLES = tuple(name for name in ALL_TABLES if name not in WALKS | FITTED | CHANGES | {*UNTRACED})
-"""What a trace fills without a walk, a fitted lens and an intervention."""
 
 TEXTS = [
     "The capital of France is",
@@ -52,11 +46,13 @@ def assert_same(one: pd.DataFrame, two: pd.DataFrame, name: str) -> None:
 @pytest.mark.parametrize("position", ["last", "all"])
 def test_batched_equals_single(llama: Any, position: Any) -> None:
     options = TraceOptions(position=position, heads=True)
-    together = elimtool.trace(llama, TEXTS, targets=[" of", " is"], options=options)
+    together = elimtool.trace(llama, TEXTS, targets=[" of", " is"], foils=[" and"], options=options)
+    assert {"lens", "contrast_layers", "contrast_stages", "verdicts"} <= set(together.tables)
     for text in TEXTS:
-        alone = elimtool.trace(llama, text, targets=[" of", " is"], options=options)
+        alone = elimtool.trace(llama, text, targets=[" of", " is"], foils=[" and"], options=options)
         prompt_id = alone.prompts["prompt_id"][0]
-        for name in TABLES:
+        assert set(alone.tables) == set(together.tables)
+        for name in together.tables:
             whole = together.table(name)
             part = whole[whole["prompt_id"] == prompt_id].reset_index(drop=True)
             assert_same(part, alone.table(name), name)
@@ -74,14 +70,14 @@ def test_the_largest_head_has_the_largest_mass(llama: Any) -> None:
 
 def test_batch_size_changes_nothing(llama: Any) -> None:
     runs = [elimtool.trace(llama, TEXTS, options=TraceOptions(batch_size=size)) for size in (1, 2, 8)]
-    for name in TABLES:
+    for name in runs[0].tables:
         for run in runs[1:]:
             assert_same(run.table(name), runs[0].table(name), name)
 
 
 def test_reruns_are_equal_to_the_bit(llama: Any) -> None:
     runs = [elimtool.trace(llama, TEXTS) for _ in range(2)]
-    for name in TABLES:
+    for name in runs[0].tables:
         assert runs[0].arrow(name).equals(runs[1].arrow(name))
     assert runs[0].manifest.fingerprint == runs[1].manifest.fingerprint
 

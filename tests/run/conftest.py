@@ -17,7 +17,8 @@ from elimtool.run.schema import TABLES
 from elimtool.run.writer import RunWriter
 
 LATER = {"kind": "sampling sampling_targets", "margin_unit": "sampling sampling_targets"}
-LATER |= dict.fromkeys(("target_token", "spelling", "spellings"), " ".join(TABLES))
+_SPELLED = ("target_token", "spelling", "spellings", "other_spelling", "other_spelling_logprob")
+LATER |= dict.fromkeys((*_SPELLED, "appended_logprob"), " ".join(TABLES))
 ADDED = {
     name: found
     for name, table in TABLES.items()

@@ -9,7 +9,7 @@ import pytest
 import elimtool
 from elimtool import TraceOptions
 from elimtool.errors import ElimError
-from elimtool.run.selection import CHANGES, FITTED, JUDGED_BY, TRACED, WALKS, select
+from elimtool.run.selection import CHANGES, FITTED, JUDGED_BY, ON_REQUEST, TRACED, WALKS, select
 from tests.watched import Watched
 
 PROMPT = "The capital of France is"
@@ -22,10 +22,10 @@ def test_verdicts_are_measured_through_the_tables_they_join() -> None:
     assert found.measured == {"prompts", *joined}
     coarse = select(["verdicts"], heads=False, walk=False)
     assert coarse.measured == found.measured - {"components"}
-    everything = select(None, heads=True, walk=True, intervened=True)
+    everything = select(None, heads=True, walk=True, intervened=True, asked=ON_REQUEST)
     assert everything.kept == set(TRACED)
     assert everything.measured == set(TRACED) - JUDGED_BY.keys()
-    assert select(None, heads=True, walk=True).kept == set(TRACED) - {"effects"}
+    assert select(None, heads=True, walk=True).kept == set(TRACED) - {"effects", *ON_REQUEST}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,8 @@ def test_verdicts_are_measured_through_the_tables_they_join() -> None:
         (["attention_heads"], False, "`heads=False` contradicts"),
         (["walk"], None, "needs a walk"),
         (["effects"], None, "needs an intervention"),
+        (["ablations"], None, "needs `ablate_each`"),
+        (["attention_weights"], None, "needs `attention_of`"),
         ([], None, "names no table"),
     ],
 )
@@ -49,7 +51,7 @@ def whole(llama: Any) -> Any:
     return elimtool.trace(llama, PROMPT, targets=["Paris"], foils=["Rome"])
 
 
-@pytest.mark.parametrize("name", sorted(set(TRACED) - WALKS - FITTED - CHANGES))
+@pytest.mark.parametrize("name", sorted(set(TRACED) - WALKS - FITTED - CHANGES - ON_REQUEST.keys()))
 def test_a_table_alone_is_the_table_among_all(llama: Any, whole: Any, name: str) -> None:
     alone = elimtool.trace(
         llama, PROMPT, targets=["Paris"], foils=["Rome"], options=TraceOptions(tables=(name,))
@@ -66,7 +68,11 @@ def test_a_table_that_needs_a_fitted_lens_is_refused_without_one(llama: Any, nam
 
 @pytest.mark.parametrize(
     ("table", "needs", "read"),
-    [("attention_layers", {"attention"}, False), ("mechanisms", {"block"}, False), ("lens", set(), True)],
+    [
+        ("attention_layers", {"attention"}, False),
+        ("mechanisms", {"block", "typical"}, False),
+        ("lens", set(), True),
+    ],
 )
 def test_metrics_that_are_not_needed_do_not_run(llama: Any, table: str, needs: set[str], read: bool) -> None:
     model = Watched.of(llama)

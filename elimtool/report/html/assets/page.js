@@ -69,10 +69,11 @@ function showProbe(line, prompt, position) {
     prompt.left_out ? notice(`${whole(prompt.left_out)} earlier positions were probed too: they are in the tables.`) : null,
     line.appended ? notice(`The last ${line.appended} tokens were appended: all targets and foils begin with them.`) : null,
     ...probe.verdicts.map(drawVerdict), probe.regime ? make("p", { class: "note", text: probe.regime }) : null]));
-  for (const grid of prompt.grids || []) {
-    for (const figure of grid.figures) figure.at = probe.position;
-    content.append(chooseOne(grid.figures, grid.label));
-  }
+  const grids = (prompt.grids || []).map(({ figures, label }) => {
+    for (const figure of figures) figure.at = probe.position;
+    return { drawn: chooseOne(figures, label), wide: figures[0].columns.length > 1 };
+  });
+  content.append(...grids.filter((grid) => grid.wide).map((grid) => grid.drawn));
   const chosen = Object.keys(ONE_OF);
   for (const figure of probe.figures.filter((one) => !chosen.includes(one.name))) content.append(...withHeads(figure, probe));
   if (probe.heads) content.append(chooseOne(headsBySpan(probe.heads), "Attention of heads"));
@@ -80,6 +81,8 @@ function showProbe(line, prompt, position) {
     const some = probe.figures.filter((figure) => figure.name === name);
     if (some.length) content.append(chooseOne(some, ONE_OF[name]));
   }
+  // the one column of a prompt read at one position would push everything else off the screen
+  content.append(...grids.filter((grid) => !grid.wide).map((grid) => grid.drawn));
   content.append(...[...prompt.figures.map((figure) => drawFigure(figure)), drawControls(line.id)].filter(Boolean));
 }
 

@@ -44,9 +44,10 @@ def batch_results(run: Run) -> dict[str, Any]:
 
 
 def _text(run: Run, prompt_id: str) -> str | None:
-    """The beginning of a prompt's text."""
-    rows = select_rows(run, "prompts", where=[f"prompt_id='{prompt_id}'"], columns=["text"], limit=1).rows
-    text = rows.column("text")[0].as_py()
+    """The beginning of a prompt's text, of a chat what the user says last."""
+    (row,) = select_rows(run, "prompts", where=[f"prompt_id='{prompt_id}'"], limit=1).rows.to_pylist()
+    said = [one["text"] for one in row.get("turns") or () if one["role"] == "user"]
+    text = said[-1] if said else row["text"]
     return None if text is None else str(text)[:TEXT]
 
 

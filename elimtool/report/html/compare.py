@@ -113,7 +113,6 @@ def _line(pair: PairRows) -> dict[str, Any]:
         "of": row["of"],
         "tokens": row["n_tokens_a"],
         "tokens_b": None if alike else row["n_tokens_b"],
-        "appended": 0,
         "group": row["group"] or "",
         "tags": row["tags"] or [],
         "outcomes": kept,

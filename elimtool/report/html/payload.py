@@ -15,6 +15,7 @@ from elimtool.report.figures.overview import Overview, overview, spelled
 from elimtool.report.figures.prompt import figures
 from elimtool.report.figures.words import SCREEN, quoted, title
 from elimtool.report.glossary import GLOSSARY
+from elimtool.report.targets import appended_line
 from elimtool.report.turns import text_of
 from elimtool.run.manifest import Manifest
 from elimtool.run.schema import SCHEMA_VERSION
@@ -158,7 +159,6 @@ def _line(prompt: Row, verdicts: Rows) -> dict[str, Any]:
         "of": None,
         "tokens": prompt["n_tokens"],
         "tokens_b": None,
-        "appended": prompt["n_appended"] or 0,
         "group": prompt["group"] or "",
         "tags": prompt["tags"] or [],
         "outcomes": ["error"] if failed else outcomes,
@@ -174,6 +174,7 @@ def _probe(probe: Probe, with_heads: bool) -> dict[str, Any]:
         "position": probe.position,
         "token": quoted(probe.shown[probe.position]),
         "where": [],
+        "after": appended_line(probe, SCREEN),
         "regime": judged.regime(probe),
         "verdicts": judged.judged(probe),
         "figures": [one.to_json() for one in figures(probe)],

@@ -67,7 +67,7 @@ function showProbe(line, prompt, position) {
     : [make("p", {}, [`Read at position ${probe.position} `, foreign(probe.token)])];
   content.append(make("section", {}, [...(probes.length > 1 ? [choosePosition(line, probes, probe)] : where),
     prompt.left_out ? notice(`${whole(prompt.left_out)} earlier positions were probed too: they are in the tables.`) : null,
-    line.appended ? notice(`The last ${line.appended} tokens were appended: all targets and foils begin with them.`) : null,
+    probe.after ? make("p", { class: "note" }, [foreign(`${probe.after[0].toUpperCase()}${probe.after.slice(1)}.`)]) : null,
     ...probe.verdicts.map(drawVerdict), probe.regime ? make("p", { class: "note", text: probe.regime }) : null]));
   const grids = (prompt.grids || []).map(({ figures, label }) => {
     for (const figure of figures) figure.at = probe.position;

@@ -61,7 +61,7 @@ def test_baseline_made_then_passed_then_regressed(
     bad = elimtool("check", checks, "--run", saved, "--junit", tmp_path / "out.xml")
     assert bad.code == 10 and bad.err == ""
     told = " ".join(bad.out.split())
-    assert "users ask for capitals" in told and "expected at most 1" in told and "never led" in told
+    assert "users ask for capitals" in told and "expected at most 1" in told and "never surfaced" in told
     assert b"<failure" in (tmp_path / "out.xml").read_bytes()
 
 

@@ -28,7 +28,7 @@ def test_the_story_tells_before_and_after(elimtool: Command, tiny_model: Path) -
     section = done.out[done.out.index("Under ablate 1.2 zero") :]
     section = section[: section.index("\n\n")]
     assert section.count(" rank ") == 2 and section.count("→") >= 6
-    assert "logit difference to ' of'" in section and "most probable: " in section
+    assert "logit difference to 'of'" in section and "most probable: " in section
     plain = elimtool("trace", PROMPT, "-t", "of", "-t", "is").out
     measured = plain[: plain.index("Try next")].splitlines()
     assert [line for line in done.out.splitlines() if line and line in measured] == list(

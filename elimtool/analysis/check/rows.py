@@ -77,7 +77,7 @@ def chosen_rows(source: RunTables, check: Check, metric: CheckMetric, position: 
     for column in ("target", "foil"):
         if (asked := getattr(check, column)) is not None:
             named = {name for row in source.prompts.values() for name in names_of(row, asked)}
-            table = table.filter(pc.field(column).isin(sorted(named)))
+            table = table.filter(pc.field(column).isin(pa.array(sorted(named), pa.string())))
     if check.target is None and "is_foil" in names:
         table = table.filter(pc.invert(pc.field("is_foil")))
     for column in ("chain", "stage", "span", "head", "component"):

@@ -235,14 +235,15 @@ def test_only_some_checks(judged: Judged) -> None:
 def test_a_component_is_read_however_it_is_named(judged: Judged, run: Any, named: str) -> None:
     rows = run.table("components").query("prompt_id == 'fr' and component == 'head 1.0'")
     report = judged(f"{{id: a, prompt: fr, metric: components.dla, component: {named}, agg: max, max: 99}}")
-    assert report.results[0].findings[0].value == pytest.approx(rows["dla"].max())
+    assert report.results[0].findings[0].seen == pytest.approx(rows["dla"].max())
 
 
 def test_several_positions_are_read_and_a_missing_one_is_said(judged: Judged, run: Any) -> None:
     last = int(run.table("lens").query("prompt_id == 'fr'")["position"].max())
-    report = judged(f"{{id: a, prompt: fr, metric: entropy, position: '{last}-{last},{last}', max: 99}}")
-    assert report.results[0].findings[0].position == last
+    report = judged(f"{{id: a, prompt: fr, metric: entropy, position: '{last}-{last},{last}', max: 0}}")
+    assert report.results[0].findings[0].position == last  # a finding that failed says where
     with pytest.raises(ElimError, match="did not probe position 2"):
         judged(f"{{id: a, prompt: fr, metric: entropy, position: '2,{last}', agg: mean, max: 99}}")
-    with pytest.raises(ElimError, match="`position` must be"):
-        judged("{id: a, prompt: fr, metric: entropy, position: -1, max: 99}")
+    for outside, said in (("-1", "greater than or equal to 0"), ("'-1'", "`position` must be")):
+        with pytest.raises(ElimError, match=f"position: .*{said}.* '?-1'?"):
+            judged(f"{{id: a, prompt: fr, metric: entropy, position: {outside}, max: 99}}")

@@ -64,11 +64,14 @@ def test_only_the_tables_that_are_needed(write: Callable[..., Path], llama: Any)
 
 
 def test_the_model_runs_once(write: Callable[..., Path], llama: Any) -> None:
+    """Once for all spellings of the targets together, in a plain pass, and once for every prompt."""
     one_by_one, together = Watched.of(llama), Watched.of(llama)
     elimtool.run_checks(write(), model=one_by_one, update="all", batch_size=1)
-    assert [prompts for prompts, *_ in one_by_one.passes] == [1, 1, 1]
+    assert [prompts for prompts, *_ in one_by_one.passes] == [2, 1, 1, 1]
     elimtool.run_checks(write(), model=together)
-    assert sum(prompts for prompts, *_ in together.passes) == 3
+    assert sum(prompts for prompts, *_ in together.passes) == 2 + 3
+    for spellings, *measured in (one_by_one.passes, together.passes):
+        assert not spellings[2] and all(needs for *_, needs in measured)
 
 
 @pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (3, 2)])
@@ -89,7 +92,10 @@ def test_a_sampler_setting_is_named(write: Callable[..., Path], llama: Any) -> N
     assert report.exit_code == Exit.REGRESSION
     assert "cut by top_k" in failure.message
     assert any("top_k" in cause for cause in failure.causes)
-    assert "was cut by top_k" in failure.story
+    traced = elimtool.trace(llama, "The capital of France is", targets=["Paris"])
+    rank = traced.table("verdicts")["final_rank"].item()
+    stage = "top_k of llama.cpp:top_k=2,top_p=1,min_p=0"
+    assert f"where {stage} (needed k of at least {rank}) cuts it" in failure.story
 
 
 def test_a_foil_is_contrasted(write: Callable[..., Path], llama: Any) -> None:
@@ -97,7 +103,7 @@ def test_a_foil_is_contrasted(write: Callable[..., Path], llama: Any) -> None:
     run = elimtool.trace(llama, "The capital of France is", targets=["Paris"], foils=["Rome"])
     lens = run.table("lens")
     last = lens[lens["layer"] == run.n_layers - 1].set_index("target")["logit"]
-    truth = float(last[" Paris"] - last[" Rome"])
+    truth = float(last["Paris"] - last["Rome"])
 
     def judged(metric: str, bound: float, **judge: Any) -> Any:
         check = f"{{id: ahead, prompt: fr, metric: {metric}, target: Paris, foil: Rome, min: {bound}}}"
@@ -113,13 +119,13 @@ def test_a_foil_is_contrasted(write: Callable[..., Path], llama: Any) -> None:
     assert found.report.passed, found.report.summary
     assert set(found.run.tables) == {"prompts", "contrasts"}
     failed = only_failure(judged("logit_difference", truth + 1e-3, model=llama).report)
-    assert "foil ' Rome'" in failed.message
+    assert "foil 'Rome'" in failed.message
     assert judged("contrast_layers.difference, layers: last", truth - 1e-3, model=llama).report.passed
     other = elimtool.trace(
         llama, elimtool.Prompt(text="The capital of France is", id="fr"), targets=["Paris"], foils=["Oslo"]
     )
     missing = only_failure(judged("logit_difference", 0.0, run=other).report)
-    assert "the prompt has no foil 'Rome'; it has: ' Oslo'" in missing.message
+    assert "the prompt has no foil 'Rome'; it has: 'Oslo'" in missing.message
 
 
 def test_an_edited_prompt_is_named(write: Callable[..., Path], llama: Any) -> None:

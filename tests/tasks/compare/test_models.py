@@ -77,9 +77,10 @@ def test_it_is_the_comparison_of_the_two_runs_and_the_distributions(
 
 
 def test_divergence_is_that_of_hugging_faces_hidden_states(found: Comparison, llama: Any, other: Any):
+    """Both models are read after the space before 'Paris', a token of its own here."""
     states = []
     for model in (llama, other):
-        ids = torch.tensor([model.tokenizer.encode("The capital of Spain is").ids])
+        ids = torch.tensor([model.tokenizer.encode("The capital of Spain is ").ids])
         out = model.hf(ids, output_hidden_states=True)
         states.append(([one[0, -1].double() for one in out.hidden_states], out.logits[0, -1].double()))
     rows = found.table("divergence").query("pair_id == 'Spain'").set_index("layer")

@@ -28,7 +28,7 @@ def test_exchanging_two_prompts_and_the_common_prefix(smollm2: Any) -> None:
     assert (pair["top_token_a"], pair["top_token_b"]) == (" Paris", " Berlin")
     assert pair["n_common_prefix"] == 3 and pair["prefix_holds"] and pair["prefix_difference"] < 1e-5
     verdicts = there.table("verdict_differences").set_index("target")
-    assert verdicts.loc[" Paris", "outcome_a"] == verdicts.loc[" Berlin", "outcome_b"] == "survived"
+    assert verdicts.loc["Paris", "outcome_a"] == verdicts.loc["Berlin", "outcome_b"] == "survived"
     flips = there.table("flips")
     berlin = flips[(flips["token"] == " Berlin") & (flips["where"] == "layer")]
     assert berlin["eliminated_in"].tolist() == ["a"]

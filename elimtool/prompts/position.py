@@ -22,7 +22,7 @@ OnePosition = int | Literal["last"]
 MOST_TOKENS = 24
 """Tokens that a message lists at most, half of them from each end."""
 
-_RANGE = re.compile(r"(-?[0-9]{1,9})(?:-(-?[0-9]{1,9}))?")
+_RANGE = re.compile(r"(-?[0-9]{1,18})(?:-(-?[0-9]{1,18}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Positions:
 
 def parse_position(text: str, *, several: bool = True, measured: bool = False) -> Position:
     """Read a position as a user types it; arguments and errors as ``check_position``."""
-    position = int(text) if re.fullmatch("-?[0-9]{1,9}", text) else text
+    position = int(text) if re.fullmatch("-?[0-9]{1,18}", text) else text
     check_position(position, several=several, measured=measured)
     return position
 

@@ -100,13 +100,13 @@ def test_without_a_number_as_many_are_written_as_the_position_needs(llama: Any, 
     assert some.manifest.seed == 5
 
 
-def test_targets_are_followed_beside_the_written_token(llama: Any, run: Any) -> None:
-    some = written(llama, "written:2", Prompt(text=TEXT, targets=("e",), foils=("a",)))
+@pytest.mark.parametrize(("target", "foil"), [("of", "is"), ("e", "a")])
+def test_targets_are_followed_beside_the_written_token(llama: Any, run: Any, target: str, foil: str) -> None:
+    """The target's first token is read, be it the space before it: within a text nothing is appended."""
+    some = written(llama, "written:2", Prompt(text=TEXT, targets=(target,), foils=(foil,)))
     step = run.table("walk").iloc[2]
-    assert set(some.table("survival")["token_id"]) == {
-        llama.encode(Prompt(text=TEXT, targets=("e",))).targets[0].token_id,
-        step["token_id"],
-    }
+    first = llama.tokenizer.encode(f" {target}", special=False).ids[0]
+    assert set(some.table("survival")["token_id"]) == {first, step["token_id"]}
     assert some.table("walk")["token_id"].tolist() == run.table("walk")["token_id"].tolist()
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import elimtool
 from elimtool import TraceOptions
-from elimtool.analysis.verdict import outcome, trajectory
+from elimtool.analysis.verdict import FinalPlace, outcome, trajectory
 from elimtool.lenses.regime import WINDOW, ReferenceStatistics
 from elimtool.lenses.ridge import Facts, RidgeLens
 from elimtool.metrics.controls import MATCHED_TOKENS, Matching, late_eliminated
@@ -64,7 +64,8 @@ def test_many_tokens_are_judged_as_one_target_is(seed: int, ties: bool) -> None:
             if abs(before - 0.95) < 1e-5:
                 continue
             events = trajectory(ranks)
-            said = outcome(ranks[-1][1], before, False, events)
+            share = float((output[row, token] - output[row].max()).exp())
+            said = outcome(FinalPlace(ranks[-1][1], before, share), False, events)
             assert bool(lost[row, token]) == (said == "late_eliminated"), (row, token)
             if lost[row, token]:
                 assert severity[row, token].item() == pytest.approx(events.severity)

@@ -66,16 +66,20 @@ def test_control_characters_are_tokens_like_any(text: str) -> None:
     assert list(one.token_ids) == BYTES.backend(text).input_ids
 
 
-@pytest.mark.parametrize(("position", "expected"), [("last", (2,)), ("all", (0, 1, 2)), (0, (0,)), (2, (2,))])
+@pytest.mark.parametrize(
+    ("position", "expected"),
+    [("last", (2,)), ("all", (0, 1, 2)), (0, (0,)), (2, (2,)), (-1, (2,)), (-3, (0,))],
+)
 def test_positions(position: Any, expected: tuple[int, ...]) -> None:
     assert _encode("The capital of", position=position).positions == expected
 
 
-@pytest.mark.parametrize("position", [-1, 3, 10**9])
+@pytest.mark.parametrize("position", [-4, 3, 10**9, -(10**9)])
 def test_positions_outside_are_refused(position: Any) -> None:
     with pytest.raises(ElimError, match=r"`position` .* 3 tokens") as caught:
         _encode("The capital of", position=position)
-    assert caught.value.hint == "give 0 to 2, last, or all"
+    told = "give 0 to 2, -3 to -1 from the end, last, or all: 0 'The', 1 ' capital', 2 ' of'"
+    assert caught.value.hint == told
 
 
 def test_the_id_is_the_users_or_the_hash_of_the_rendered_text() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from elimtool.errors import ElimError
-from elimtool.model.encode import encode
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Encoded
 from elimtool.prompts.prompt import Message, Prompt, SpanRequest
 from tests.conftest import byte_tokenizer
+from tests.model.tokenizers import encode
 
 TEMPLATES = {
     "own": None,
@@ -97,10 +98,14 @@ def test_among_named_spans_and_sentences_it_is_a_span_too() -> None:
 
 
 def test_targets_continue_the_prefill() -> None:
-    one = encode(
-        Prompt(messages=CHAT, targets=("Paris",)).with_prefill("It is"), _tokenizer(None), context=None
-    )
-    assert one.targets[0].token_id == byte_tokenizer()(" Paris").input_ids[0]
+    """The blank before the word is appended behind the prefill, and the word's first token is read."""
+    prompt = Prompt(messages=CHAT).with_prefill("It is")
+    plain = encode(prompt, _tokenizer(None), context=None)
+    one = encode(replace(prompt, targets=("Paris",)), _tokenizer(None), context=None)
+    blank, *word = byte_tokenizer()(" Paris").input_ids
+    assert one.token_ids == (*plain.token_ids, blank) and one.n_appended == 1
+    assert one.targets[0].token_ids == tuple(word)
+    assert _spelled(one, "prefill") == _spelled(plain, "prefill")
 
 
 def test_what_cannot_be_a_prefill_is_refused() -> None:

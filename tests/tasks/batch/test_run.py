@@ -17,7 +17,8 @@ import elimtool
 from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError, Exit
 from elimtool.metrics import METRICS
-from elimtool.run.selection import CHANGES, FITTED, HEADS, TRACED, WALKS
+from elimtool.model.tokens import Tokenizer, Tokens
+from elimtool.run.selection import CHANGES, FITTED, HEADS, ON_REQUEST, TRACED, WALKS
 from elimtool.tasks.batch import work
 from elimtool.tasks.batch.merge import merge
 from elimtool.tasks.batch.options import MostErrors, Slice
@@ -31,16 +32,17 @@ from tests.watched import Watched
 def test_batched_equals_single_and_comes_in_input_order(batch: Batch, llama: Any, tmp_path: Path) -> None:
     prompts = write_prompts(tmp_path / "a.jsonl", 10)
     everything = TraceOptions(heads=True, lens="raw", errors="row")
+    records = [{**json.loads(line), "foils": ["is"]} for line in prompts.read_text().splitlines()]
+    prompts.write_text("".join(json.dumps(record) + "\n" for record in records))
     standing = batch(prompts, tmp_path / "run", everything)
     assert (standing.prompts, standing.errors, standing.total) == (10, 0, 10)
     assert standing.padding < 0.1
     run = elimtool.open_run(tmp_path / "run")
     assert run.prompts["prompt_id"].tolist() == [f"p{number}" for number in range(10)]
     for number in (0, 9):
-        line = json.loads(prompts.read_text().splitlines()[number])
-        alone = elimtool.trace(
-            llama, elimtool.Prompt(text=line["prompt"], id=line["id"], targets=("of",)), options=everything
-        )
+        line = records[number]
+        prompt = elimtool.Prompt(text=line["prompt"], id=line["id"], targets=("of",), foils=("is",))
+        alone = elimtool.trace(llama, prompt, options=everything)
         assert set(alone.tables) == set(run.tables)
         for name in alone.tables:
             whole = run.table(name)
@@ -151,20 +153,22 @@ def test_a_failure_of_prompts_together_alone_is_told(
     assert "IndexError: padding" in caplog.text
 
 
-class Untokenised(Watched):
-    """A model whose tokenizer fails at one text."""
+class Unable(Tokenizer):
+    """A tokenizer that fails at one text."""
 
-    def encode(self, prompt: Any, **options: Any) -> Any:
-        if prompt.id == "p2":
+    def encode(self, text: str, *, special: bool = True) -> Tokens:
+        if text.startswith("2 "):
             raise ValueError("a tokenizer's mistake")
-        return super().encode(prompt, **options)
+        return super().encode(text, special=special)
 
 
 def test_tokenizers_that_fail_at_a_text_are_told(
     batch: Batch, llama: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     prompts = write_prompts(tmp_path / "a.jsonl", 4)
-    standing = batch(prompts, tmp_path / "run", model=Untokenised.of(llama))
+    model = Watched.of(llama)
+    model.tokenizer = Unable(llama.tokenizer.backend, llama.tokenizer.n_ids)
+    standing = batch(prompts, tmp_path / "run", model=model)
     assert (standing.errors, sum(standing.summed("defects").values())) == (1, 1)
     assert "a tokenizer's mistake" in caplog.text
 
@@ -331,7 +335,7 @@ def test_every_table_is_there_even_where_a_shard_has_no_row_of_it(batch: Batch, 
     standing = batch(path, tmp_path / "run", TraceOptions(heads=False, errors="row"))
     assert standing.errors == 2
     run = elimtool.open_run(tmp_path / "run")
-    assert set(run.tables) == set(TRACED) - HEADS - WALKS - FITTED - CHANGES
+    assert set(run.tables) == set(TRACED) - HEADS - WALKS - FITTED - CHANGES - ON_REQUEST.keys()
     assert len(run.table("lens")) == 0
 
 

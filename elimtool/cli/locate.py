@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from elimtool.cli import options as shared
 from elimtool.cli.asked import Chat, PromptFile, PromptText, System, prompt_of, prompt_text
 from elimtool.cli.blocks import spread
-
-if TYPE_CHECKING:
-    pass
 
 
 @spread

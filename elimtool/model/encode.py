@@ -101,7 +101,7 @@ def draft(
         prompt: Text or chat, with targets, foils and spans.
         tokenizer: The model's tokenizer.
         context: Longest input of the model in tokens; ``None`` where it states none.
-        position: Query positions to probe: the last token, all tokens, or one index from 0.
+        position: Query positions to probe, see ``elimtool.prompts.position``.
         target_space: ``auto`` or ``exact``.
 
     Raises:

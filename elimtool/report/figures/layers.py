@@ -27,7 +27,7 @@ ABLATED_NOTE = (
     " blue where the token loses by that, orange where it gains. Other components compensate, so a small"
     " effect does not clear one."
 )
-ONE_POSITION = " Only one position was probed: with all of them (--position all) this is a grid."
+ONE_POSITION = " Only one position was probed: with `position` all this is a grid."
 
 
 def logit_lens(probe: Probe, target: str | None = None, most: int | None = None) -> list[Heat]:

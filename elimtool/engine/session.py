@@ -121,7 +121,7 @@ class Session:
         for prompt in prompts:
             try:
                 found.append(self.encode(prompt))
-            except Exception as error:
+            except Exception as error:  # given back: the caller raises it, or makes it the prompt's row
                 found.append(error)
         return found
 

@@ -82,7 +82,7 @@ def encode_all(
                     written=written,
                 )
             )
-        except Exception as error:
+        except Exception as error:  # given back like those above: the caller raises or records it
             found.append(error)
     return found
 

@@ -87,7 +87,7 @@ def _try(
 ) -> None:
     try:
         _score(model, questions, group)
-    except Exception as error:
+    except Exception as error:  # of a single row it is given back, and raised or recorded by the caller
         if len(group) == 1:
             failed[group[0].number] = error
             return

@@ -123,6 +123,21 @@ def test_a_long_prompt_is_shortened_in_the_middle():
     assert "…" in "".join(head)
 
 
+def test_only_tokens_that_were_asked_for_are_marked_as_targets():
+    """At a position that the model wrote the token that came next is followed too."""
+    run = make_run(france())
+    prompts = run.arrow("prompts")
+    known = prompts.to_pylist()
+    known[0] |= {"targets": [LONDON.text], "foils": [], "spellings": [LONDON.text]}
+    told = printed(Run.from_tables(run.manifest, run_tables(run) | {"prompts": rows_of(known, prompts)}))
+    marked = {line.split("'")[1]: line.rsplit("←", 1)[1].strip() for line in told.splitlines() if "←" in line}
+    assert marked == {" Paris": "written", " London": "target"}
+
+
+def rows_of(rows: list[dict[str, Any]], like: pa.Table) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=like.schema)
+
+
 def test_appended_tokens_are_named():
     prompt = france(tokens=["2", "+", "2", "=", " "], n_appended=1, targets=[Token("4", path(900, (29, 1)))])
     run = make_run(prompt)

@@ -23,7 +23,11 @@ def answer_lines(probe: Probe, screen: Screen) -> list[Text]:
     if not rows:
         return []
     lines = screen.titled("The model would write next", "p: probability in its output, before any sampler")
-    followed = {one.token_id for one in probe.trajectories if not one.is_foil} if probe.asked else set()
+    # of what the model wrote, the token that came next is followed too, which nobody asked for
+    asked, marks = set(probe.prompt["targets"] or ()), dict[int, str]()
+    for one in probe.trajectories if asked else ():
+        if not one.is_foil and marks.get(one.token_id) != "target":
+            marks[one.token_id] = "target" if one.target in asked else "written"
     names = [screen.quoted(row["token"], min(NAME, screen.width // 2)) for row in rows]
     width = max(cell_len(name) for name in names)
     room = max(min(BAR, screen.width - width - 24), 0)
@@ -31,8 +35,8 @@ def answer_lines(probe: Probe, screen: Screen) -> list[Text]:
         line = Text(f"  {row['place']}  ").append(padded(name, width), style="bold")
         line.append(f"  {spell_prob(row['prob']):<8}")
         line.append(("█" if screen.rich_glyphs else "#") * round(room * row["prob"]), style="cyan")
-        if row["token_id"] in followed:
-            line.append(f" {screen.glyph('←')} target", style="bold")
+        if mark := marks.get(row["token_id"]):
+            line.append(f" {screen.glyph('←')} {mark}", style="bold")
         line.rstrip()
         lines.append(line)
     return lines

@@ -29,7 +29,50 @@ def _config(name: str, **options: Any) -> Any:
     return getattr(transformers, name)(**options)
 
 
+_EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 24}
+
+MIXTURES: dict[str, Callable[[], Any]] = {
+    "mixtral": lambda: _config("MixtralConfig", **_GROUPED, num_local_experts=6, num_experts_per_tok=2),
+    "qwen2_moe": lambda: _config(
+        "Qwen2MoeConfig", **_GROUPED, **_EXPERTS, num_experts=6, shared_expert_intermediate_size=40
+    ),
+    "qwen3_moe": lambda: _config(
+        "Qwen3MoeConfig", **_GROUPED, **_EXPERTS, num_experts=6, norm_topk_prob=True, mlp_only_layers=[1]
+    ),
+    "olmoe": lambda: _config(
+        "OlmoeConfig", **_SIZES, num_key_value_heads=2, num_experts=6, num_experts_per_tok=2
+    ),
+    "gpt_oss": lambda: _config(
+        "GptOssConfig",
+        **_GROUPED,
+        num_local_experts=6,
+        num_experts_per_tok=2,
+        sliding_window=WINDOW,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    ),
+    "deepseek_v3": lambda: _config(
+        "DeepseekV3Config",
+        **_SIZES,
+        **_EXPERTS,
+        num_key_value_heads=4,
+        n_routed_experts=6,
+        n_shared_experts=1,
+        n_group=3,
+        topk_group=2,
+        routed_scaling_factor=2.5,
+        norm_topk_prob=True,
+        first_k_dense_replace=1,
+        q_lora_rank=16,
+        kv_lora_rank=16,
+        qk_nope_head_dim=8,
+        qk_rope_head_dim=4,
+        v_head_dim=8,
+    ),
+}
+"""Families with mixtures of experts; some layers of Qwen3-MoE and DeepSeek-V3 are dense."""
+
 FAMILIES: dict[str, Callable[[], Any]] = {
+    **MIXTURES,
     "gpt2": lambda: _config(
         "GPT2Config",
         vocab_size=VOCAB,
@@ -61,6 +104,27 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         sliding_window=WINDOW,
         query_pre_attn_scalar=8,
         layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+    ),
+    "gemma3_images": lambda: _config(
+        "Gemma3Config",
+        text_config={
+            **_GROUPED,
+            "sliding_window": WINDOW,
+            "query_pre_attn_scalar": 8,
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+        },
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 16,
+            "patch_size": 8,
+        },
+        mm_tokens_per_image=4,
+        image_token_index=VOCAB - 1,
+        boi_token_index=VOCAB - 2,
+        eoi_token_index=VOCAB - 3,
     ),
     "phi": lambda: _config("PhiConfig", **_SIZES),
     "olmo2": lambda: _config("Olmo2Config", **_SIZES, num_key_value_heads=2),
@@ -96,6 +160,11 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "stablelm": lambda: _config("StableLmConfig", **_SIZES, num_key_value_heads=2),
     "starcoder2": lambda: _config("Starcoder2Config", **_SIZES, num_key_value_heads=2, sliding_window=WINDOW),
 }
+
+
+def dense_layers(family: str) -> set[int]:
+    """Return the layers of a family that have one MLP, not a mixture of experts."""
+    return {"qwen3_moe": {1}, "deepseek_v3": {0}}.get(family, set()) if family in MIXTURES else set(range(4))
 
 
 def save(

@@ -55,10 +55,13 @@ class BlockReader:
     def parts(self) -> dict[str, Any]:
         """Those of output projection, down projection and gate that the block has."""
         attention, mlp = getattr(self.block, "attn", None), getattr(self.block, "mlp", None)
+        dense = "dense_" if getattr(mlp, "bound_dense", False) else ""  # between mixtures of experts
+        out = getattr(mlp, f"{dense}out", None)
         found = {
             "attention": getattr(attention, "o", None),
-            "mlp": getattr(mlp, "out", None),
-            "gate": getattr(mlp, "gate", None),
+            "mlp": out,
+            # without a down projection the gate is the router of a mixture
+            "gate": None if out is None else getattr(mlp, f"{dense}gate", None),
         }
         return {name: part for name, part in found.items() if hasattr(part, "hook_in")}
 

@@ -114,7 +114,7 @@ class InputGradients:
     def _differentiable(self, batch: Batch) -> Iterator[None]:
         """Run the model without its bridge, where gradients can pass."""
         # attention with soft caps is computed in place in ``probed``, which autograd refuses
-        config = self.model.hf.config.get_text_config() if hasattr(self.model.hf, "config") else None
+        config = self.model.config
         if self.model.native.usable and getattr(config, "attn_logit_softcapping", None) is None:
             with self.model.alone(batch):
                 yield

@@ -6,6 +6,8 @@ reimplemented. The directions are read off the weights and checked against the h
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +21,12 @@ from elimtool.model.few_rows import few_rows
 
 SMALL = 1e-3
 """Logits of this size pass a soft cap unchanged, so they show the factor before it."""
+
+
+def text_config(hf: Any) -> Any:
+    """Return the configuration of a model's text part; ``None`` for TransformerLens' own small models."""
+    config: Any = getattr(hf, "config", None)
+    return config.get_text_config() if hasattr(config, "get_text_config") else None
 
 
 class Head:
@@ -54,24 +62,17 @@ class Head:
 
     def _after_norm(self, hidden: Tensor) -> Tensor:
         model = self.bridge.original_model
-        prefix = getattr(model, "base_model_prefix", None)
-        if prefix is None:  # TransformerLens' own small models have no Hugging Face head to run
+        if not hasattr(model, "base_model_prefix"):  # TransformerLens' own small models have no head to run
             logits: Tensor = self.bridge.unembed(hidden[None])[0]
             return self.cap * torch.tanh(logits / self.cap) if self.cap > 0 else logits
-        modules = model._modules
-        base = modules[prefix]
-        modules[prefix] = _Given(hidden[None])  # in place of the body, so that only the head runs
-        try:
-            given: Tensor = model(input_ids=None, use_cache=False).logits[0]
-        finally:
-            modules[prefix] = base
+        with _given(self.bridge, hidden[None]):
+            given: Tensor = model(input_ids=None, inputs_embeds=hidden[None], use_cache=False).logits[0]
         return given
 
     @cached_property
     def cap(self) -> float:
         """Soft cap c of the logits, z -> c tanh(z / c); 0 for none."""
-        config = getattr(self.bridge.original_model, "config", None)
-        stated = getattr(config, "final_logit_softcapping", None)
+        stated = getattr(text_config(self.bridge.original_model), "final_logit_softcapping", None)
         return float(stated or getattr(self.bridge.cfg, "output_logits_soft_cap", 0.0) or 0.0)
 
     @cached_property
@@ -160,19 +161,37 @@ class Head:
             )
 
 
-class _Given(nn.Module):
-    """A stand-in for a model's body that returns a fixed last hidden state."""
+@contextmanager
+def _given(bridge: Any, hidden: Tensor) -> Iterator[None]:
+    """While open, a model's body gives a fixed last hidden state and runs nothing.
+
+    The forward of every module around the blocks is replaced, since a head may call any of them: the body,
+    the decoder inside (OPT), the language model inside (Gemma 3 with images). All else that it reads stays.
+    """
+    names = str(bridge.adapter.component_mapping["blocks"].name).split(".")[:-1]
+    around = [bridge.original_model.get_submodule(".".join(names[: n + 1])) for n in range(len(names))]
+    before = [module.__dict__.get("forward") for module in around]
+    output = _BodyOutput(hidden)
+    try:
+        for module in around:
+            module.__dict__["forward"] = lambda *_args, **_named: output
+        yield
+    finally:
+        for module, own in zip(around, before, strict=True):
+            del module.__dict__["forward"]
+            if own is not None:  # such as accelerate's, which moves tensors between devices
+                module.__dict__["forward"] = own
+
+
+class _BodyOutput:
+    """A body's output: the last hidden state, and ``None`` for whatever else a family's head reads."""
 
     def __init__(self, hidden: Tensor) -> None:
-        super().__init__()
-        self.hidden = hidden
+        self.last_hidden_state = hidden
 
-    @property
-    def decoder(self) -> _Given:
-        """Itself, for families (OPT) that call the decoder inside their body."""
-        return self
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):  # Python's own questions: no, it is no mapping and no sequence
+            raise AttributeError(name)
 
-    def forward(self, *_args: Any, **_options: Any) -> Any:
-        from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
-
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.hidden)
+    def __getitem__(self, index: int) -> Tensor | None:
+        return None if index else self.last_hidden_state

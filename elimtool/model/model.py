@@ -23,7 +23,7 @@ from elimtool.errors import ElimError
 from elimtool.model.affine import Directions, tolerance
 from elimtool.model.capture import BlockReader, captured
 from elimtool.model.encode import encode_all
-from elimtool.model.head import Head
+from elimtool.model.head import Head, text_config
 from elimtool.model.interventions import Intervention
 from elimtool.model.interventions.edits import Site
 from elimtool.model.interventions.install import hook_point, installed, watching
@@ -115,12 +115,16 @@ class Model:
         """Number type of the weights."""
         return self._sample.dtype
 
+    @property
+    def config(self) -> Any:
+        """The configuration of the text model, as transformers has it; ``None`` where there is none."""
+        return text_config(self.hf)
+
     @cached_property
     def context(self) -> int | None:
         """The longest input in tokens, ``None`` where the model's configuration states none."""
-        config = getattr(self.hf, "config", None)
         for name in ("max_position_embeddings", "n_positions", "max_sequence_length"):
-            if value := getattr(config, name, None):
+            if value := getattr(self.config, name, None):
                 return int(value)
         context = getattr(self.bridge.cfg, "n_ctx", None)
         return int(context) if context else None
@@ -274,8 +278,7 @@ class Model:
     @cached_property
     def readers(self) -> list[BlockReader]:
         """One reader for each block."""
-        config = getattr(self.hf, "config", None)
-        multiplier = float(getattr(config, "residual_multiplier", None) or 1.0)
+        multiplier = float(getattr(self.config, "residual_multiplier", None) or 1.0)
         return [
             BlockReader(block, self.width, multiplier, self.n_heads, self._sample)
             for block in self.bridge.blocks

@@ -112,7 +112,7 @@ def shares_prefixes(model: Model) -> bool:
 
 def window(model: Model) -> int | None:
     """Find the shortest attention window of a model's layers in tokens; ``None`` without one."""
-    config = model.hf.config.get_text_config() if hasattr(model.hf, "config") else None
+    config = model.config
     sizes = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     known = [int(size) for size in sizes if isinstance(size, int) and size > 0]
     return min(known, default=None)

@@ -28,7 +28,16 @@ CHUNK_NUMBERS = 2**24
 FORMED_NUMBERS = 2**20
 """Attention weights of probed queries formed at a time: 4 MiB. Reducing them takes a few times that."""
 
-KNOWN = frozenset({"is_causal", "position_ids", "sliding_window", "use_cache", "output_attentions"})
+KNOWN = frozenset(
+    {
+        "is_causal",
+        "output_attentions",
+        "output_router_logits",
+        "position_ids",
+        "sliding_window",
+        "use_cache",
+    }
+)
 """Options that change nothing here: the mask includes the window, and there is no cache."""
 
 EVERY = slice(None)

@@ -27,11 +27,12 @@ from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.model.view import Batch, Block, LayerView
 from elimtool.prompts.prompt import Prompt
 from tests.engine.tables import tables
-from tests.families import FAMILIES, save
+from tests.families import FAMILIES, dense_layers, save
 from tests.metrics.views import encoded
 
 TEXT = "The capital of France is Paris, and a token is eliminated."
-GATED = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "olmo2", "granite", "cohere", "stablelm"}
+GATED = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gemma3_images", "olmo2", "granite"}
+GATED |= {"cohere", "stablelm", "deepseek_v3", "qwen3_moe"}
 SHARED_NORM = {"phi", "cohere", "falcon"}
 
 
@@ -229,15 +230,20 @@ def test_every_family_shows_its_parts(family: Any) -> None:
         assert block.flaw() is None
         attention, mlp = block.added()
         torch.testing.assert_close(attention + mlp, view.residual - before.residual, atol=1e-4, rtol=0)
-        assert block.mlp.explained()
-        assert (block.gate is not None) == (name in GATED)
+        neurons = view.layer in dense_layers(name)
+        assert block.mlp.explained() == neurons
+        assert (block.gate is not None) == (neurons and name in GATED)
         assert (block.norms[1] is None) == (name in SHARED_NORM)
     table = elimtool.trace(model, TEXT, options=TraceOptions(samplers=())).table("mechanisms")
-    always = table.drop(columns=["undecomposed", "gate_closed_frac", "norm2_scale"])
-    assert always.drop(columns="intervention").notna().all(axis=None)
     assert table["undecomposed"].isna().all()
-    assert table["gate_closed_frac"].notna().all() == (name in GATED)
     assert table["layer"].tolist() == list(range(model.n_layers))
+    dense = table["layer"].isin(dense_layers(name))
+    of_neurons = ["below_threshold_frac", "n90", "participation_ratio", "cett_sparsity"]
+    always = table.drop(columns=["undecomposed", "gate_closed_frac", "norm2_scale", "intervention"])
+    assert always[dense].notna().all(axis=None)
+    assert always.drop(columns=of_neurons).notna().all(axis=None)
+    assert table.loc[~dense, [*of_neurons, "gate_closed_frac"]].isna().all(axis=None)
+    assert table.loc[dense, "gate_closed_frac"].notna().all() == (name in GATED or not dense.any())
 
 
 def test_scale_is_the_norms_own(llama: Any) -> None:

@@ -20,6 +20,8 @@ WINDOWED = {
     "qwen2": [False, False, True, True],
     "gemma2": [True, False, True, False],
     "gemma3": [True, True, False, True],
+    "gemma3_images": [True, True, False, True],
+    "gpt_oss": [True, False, True, False],
     "starcoder2": [True] * 4,
 }
 """Which layers have a sliding window; every layer of the other families sees the whole prompt."""
@@ -64,7 +66,10 @@ def test_attention_is_far_from_uniform_and_the_windows_are_seen(loaded: Any) -> 
         expected = (key <= query) & (key > query - WINDOW) if windowed else key <= query
         assert torch.equal(view.visible[0], expected)
         assert bool((view.attention[0][:, ~expected] == 0).all())
-        torch.testing.assert_close(view.attention.sum(-1), torch.ones(1, 4, n), atol=1e-5, rtol=0)
+        if family == "gpt_oss":  # its heads also give weight to a learned score without a key
+            assert bool((view.attention.sum(-1) < 0.999).any())
+        else:
+            torch.testing.assert_close(view.attention.sum(-1), torch.ones(1, 4, n), atol=1e-5, rtol=0)
     assert float(views[2].attention[0, :, -1].max()) > 3 / n
 
 
@@ -76,17 +81,18 @@ def test_raw_lens_reads_as_the_model_itself_would(loaded: Any) -> None:
     kept = list(layers)
     try:
         del layers[2:]
-        plain.config.num_hidden_layers = 2
+        plain.config.get_text_config().num_hidden_layers = 2
         with torch.inference_mode():
             truth = plain(input_ids=batch.ids, use_cache=False).logits[0]
     finally:
         layers.extend(kept[2:])
-        plain.config.num_hidden_layers = 4
+        plain.config.get_text_config().num_hidden_layers = 4
     torch.testing.assert_close(model.readout(views[2].residual[0]), truth, atol=1e-4, rtol=0)
 
 
 def _layers(plain: Any) -> Any:
-    for path in ("model.layers", "model.decoder.layers", "transformer.h", "gpt_neox.layers"):
+    bodies = ("model", "model.language_model", "model.decoder", "gpt_neox")
+    for path in ("transformer.h", *(f"{body}.layers" for body in bodies)):
         found: Any = plain
         for part in path.split("."):
             found = getattr(found, part, None)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from elimtool.cli.options import option, switch
 from elimtool.errors import ElimError
+from elimtool.prompts.chat import PINNED, PLAIN, ChatSettings, parse_tools, parse_variables
 
 if TYPE_CHECKING:
     from elimtool.prompts.prompt import Prompt
 
+CHAT = "Chat template"
 PromptText = Annotated[
     str | None,
     typer.Argument(
@@ -36,6 +39,53 @@ Prefill = Annotated[
         " open; a text is put behind the prompt as it is.",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """What a chat template is given beside the messages."""
+
+    template_var: Annotated[
+        list[str] | None,
+        option(
+            "--template-var",
+            metavar="NAME=VALUE",
+            panel=CHAT,
+            help="Variable of the chat template, such as enable_thinking=false: JSON, else text; repeatable.",
+        ),
+    ] = None
+    tools: Annotated[
+        Path | None,
+        option("--tools", metavar="FILE", panel=CHAT, help="JSON list of the tools that the model may call."),
+    ] = None
+    now: Annotated[
+        str | None,
+        option(
+            "--now",
+            metavar="TIME",
+            panel=CHAT,
+            env="NOW",
+            help="Time that the template reads, such as 2026-01-31. Without: today for a prompt,"
+            f" {PINNED} for a file.",
+        ),
+    ] = None
+
+    def made(self, *, of_file: bool = False) -> ChatSettings:
+        """Make the settings.
+
+        Args:
+            of_file: Whether they are for a prompt file, whose results must not depend on the day.
+
+        Raises:
+            ElimError: A variable, the file of tools or the time is not valid.
+        """
+        tools: tuple[Any, ...] = ()
+        if self.tools is not None:
+            from elimtool.files.yaml import read_text
+
+            tools = parse_tools(read_text(self.tools), str(self.tools))
+        now = self.now or (PINNED if of_file else None)
+        return ChatSettings(parse_variables(self.template_var or ()), tools, now)
 
 
 def prompt_text(prompt: str | None, file: Path | None, note: Callable[[str], None], *, chat: bool) -> str:
@@ -85,6 +135,7 @@ def prompt_of(
     foil: Sequence[str],
     span: Sequence[str],
     prefill: str | None = None,
+    settings: ChatSettings = PLAIN,
 ) -> Prompt:
     """Make a prompt of a text, or of a user's message and an optional system message, and of what to follow.
 
@@ -99,6 +150,7 @@ def prompt_of(
         "targets": tuple(target),
         "foils": tuple(foil),
         "spans": tuple(SpanRequest.parse(one) for one in span),
+        "chat": settings,
     }
     if not chat and system is None:
         made = Prompt(text=text, **follow)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import typer
 from elimtool.cli import options as shared
 from elimtool.cli.asked import (
     Chat,
+    ChatOptions,
     Prefill,
     PromptFile,
     PromptText,
@@ -126,6 +127,7 @@ def attribute(
             "--seed", metavar="N", env="SEED", help="Seed of the random ablations, and of what is written."
         ),
     ] = 0,
+    templated: ChatOptions,
     saved: shared.SaveOptions,
     model: shared.ModelOptions,
     printed: shared.CommonOptions,
@@ -133,7 +135,8 @@ def attribute(
     """Say which part of a prompt did it: what each part adds to a target, by several methods side by side."""
     if prompts is None:
         text = prompt_text(prompt, file, printed.output.note, chat=chat or system is not None)
-        asked = [prompt_of(text, chat, system, target or (), foil or (), span or (), prefill)]
+        settings = templated.made()
+        asked = [prompt_of(text, chat, system, target or (), foil or (), span or (), prefill, settings)]
         check_spans(asked[0])
     else:
         refuse_beside_file(
@@ -141,7 +144,8 @@ def attribute(
         )
         from elimtool.prompts.file import read_prompts
 
-        asked, unread = read_prompts(prompts)
+        read, unread = read_prompts(prompts)
+        asked = [one.with_chat(templated.made(of_file=True)) for one in read]
         for error in unread.values():
             raise error
     from elimtool.tasks.attribute.options import METHODS, AttributeOptions
@@ -170,6 +174,7 @@ def attribute(
 
     saved.write(run)
     printed.output.result(run, saved.out, printed.as_json, print_attribution)
+    printed.output.notes(run)
     if "error" in set(run.prompts["status"]):
         raise typer.Exit(Exit.PARTIAL)
 

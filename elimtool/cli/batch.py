@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elimtool.cli import options as shared
+from elimtool.cli.asked import ChatOptions
 from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions
 from elimtool.errors import Exit
@@ -72,6 +73,7 @@ def batch(
     target: shared.Target = None,
     foil: shared.Foil = None,
     measured: BatchMeasureOptions,
+    templated: ChatOptions,
     changed: InterventionOptions,
     confirm: Confirm = False,
     shard_size: Annotated[
@@ -154,6 +156,7 @@ def batch(
         slice=Slice.parse(shard),
         targets=tuple(target or ()),
         foils=tuple(foil or ()),
+        chat=templated.made(of_file=True),
         engine=engine,
         ray=RayOptions(ray_address, actors, cpus_per_actor, gpus_per_actor, max_shard_attempts),
     )
@@ -240,6 +243,9 @@ def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> 
     errors = output.errors
     for line in batch_lines(found, standing.errors, Screen(errors.width, errors.encoding)):
         output.note(line)
+    from elimtool.run import open_run
+
+    output.notes(open_run(out))
     output.note(f"next: {found['next']}")
 
 

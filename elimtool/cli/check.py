@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elimtool.cli import options as shared
+from elimtool.cli.asked import ChatOptions
 from elimtool.cli.blocks import spread
 from elimtool.errors import ElimError
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from elimtool.cli.output import Output
 
 BASELINE = "Baseline"
+LOADED = ("model", "revision", "dtype", "device", "batch_size", "threads")
+TEMPLATED = ("template_var", "tools", "now")
 
 
 @spread
@@ -74,6 +77,7 @@ def check(
             panel=BASELINE,
         ),
     ] = False,
+    templated: ChatOptions,
     model: Annotated[
         str | None,
         shared.option(
@@ -154,9 +158,7 @@ def check(
     loading = {key: value for key, value in given.items() if value is not None}
     # what the environment or a config file sets is a default, and contradicts nothing
     typed = shared.given_from(context, "COMMANDLINE")
-    loaded = {
-        name: name in typed for name in ("model", "revision", "dtype", "device", "batch_size", "threads")
-    }
+    loaded = {name: name in typed for name in (*LOADED, *TEMPLATED)}
     unused = {name: name in typed for name in ("strict", "junit", "out", "batch_size", "threads")}
     updates = {"update": update, "update_new": update_new}
     _refuse(
@@ -171,8 +173,9 @@ def check(
         from elimtool.run.writer import check_directory
 
         check_directory(out, False)
+    chat = templated.made()
     if noise:
-        _noise(output, checks, as_json, model=model, only=only or (), baseline=baseline, **loading)
+        _noise(output, checks, as_json, model=model, only=only or (), baseline=baseline, chat=chat, **loading)
         return
     from elimtool.tasks.check.api import gate
 
@@ -188,12 +191,14 @@ def check(
             against=against,
             batch_size=batch_size,
             threads=threads,
+            chat=chat,
             progress=say,
             **loading,
         )
     if out is not None:
         found.run.save(out)
     _show(output, found.report, as_json, junit)
+    output.notes(found.run)
     if explain is not None:
         from elimtool.report.trace.story import print_story
 

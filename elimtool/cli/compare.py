@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elimtool.cli import options as shared
+from elimtool.cli.asked import ChatOptions
 from elimtool.cli.blocks import spread
 from elimtool.cli.compare_prompts import PairOptions
 from elimtool.cli.compare_sides import Asked, ComparisonKind, form_of
@@ -61,6 +62,7 @@ def compare(
     target: shared.Target = None,
     foil: shared.Foil = None,
     pair: PairOptions,
+    templated: ChatOptions,
     read: shared.ReadOptions,
     intervened: Annotated[
         bool,
@@ -119,7 +121,9 @@ def compare(
         found = _of_tables(form, asked, position, intervened, seed)
     else:
         sources = _sources(asked, device, trust_remote_code)
-        follow: dict[str, Any] = {"targets": tuple(target or ()), "foils": tuple(foil or ())}
+        # one time for both sides, also where midnight is between them
+        chat = templated.made(of_file=not asked.prompts).pinned()
+        follow: dict[str, Any] = {"targets": tuple(target or ()), "foils": tuple(foil or ()), "chat": chat}
         if form in (ComparisonKind.PROMPTS, ComparisonKind.FILES):
             follow |= {"options": read.made(seed=seed), "controls": pair.made()}
             found = _of_prompts(printed.output, form, asked, pair, sources[0], format_, follow)
@@ -170,11 +174,13 @@ def _of_models(
     wanted: dict[str, Any],
 ) -> Comparison:
     """Compare two models or chains by running the models."""
+    chat = wanted.pop("chat")
     from elimtool.prompts.prompt import Prompt
     from elimtool.tasks.compare.files import read_usable
 
-    one = Prompt(text=asked.prompts[0]) if asked.prompts else None
-    prompts, unread = ([one], {}) if one else read_usable(asked.sides[0], format_)
+    one = Prompt(text=asked.prompts[0], chat=chat) if asked.prompts else None
+    read, unread = ([one], {}) if one else read_usable(asked.sides[0], format_)
+    prompts = [each.with_chat(chat) for each in read]
     loaders = [_loader(output, source) for source in sources]
     if form is ComparisonKind.MODELS:
         from elimtool.tasks.compare.models import compare_models
@@ -201,7 +207,8 @@ def _of_prompts(
     if form is ComparisonKind.PROMPTS:
         from elimtool.tasks.compare.prompts import compare_prompts
 
-        a, b = (pair.prompt(text) for text in asked.prompts)
+        chat = wanted.pop("chat")
+        a, b = (pair.prompt(text, chat) for text in asked.prompts)
         return compare_prompts(load(), a, b, **wanted)
     from elimtool.tasks.compare.files import compare_files
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from elimtool.cli import options as shared
 from elimtool.cli.asked import prompt_of
+from elimtool.prompts.chat import ChatSettings
 
 if TYPE_CHECKING:
     from elimtool.prompts.prompt import Prompt
@@ -86,10 +87,10 @@ class PairOptions:
         count = CONTROLS_PER_PAIR if self.controls is None else self.controls
         return Controls(count, tuple(self.paraphrase or ()), self.injection, self.continue_)
 
-    def prompt(self, text: str) -> Prompt:
-        """Make one of the two prompts.
+    def prompt(self, text: str, settings: ChatSettings) -> Prompt:
+        """Make one of the two prompts, with what its chat template is given.
 
         Raises:
             ElimError: It is empty, or a span is not NAME=TEXT.
         """
-        return prompt_of(text, self.chat, self.system, (), (), self.span or ())
+        return prompt_of(text, self.chat, self.system, (), (), self.span or (), settings=settings)

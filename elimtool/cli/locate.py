@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from elimtool.cli import options as shared
-from elimtool.cli.asked import Chat, PromptFile, PromptText, System, prompt_of, prompt_text
+from elimtool.cli.asked import Chat, ChatOptions, PromptFile, PromptText, System, prompt_of, prompt_text
 from elimtool.cli.blocks import spread
 
 
@@ -59,6 +59,7 @@ def locate(
     ] = False,
     target_space: shared.TargetSpace = "auto",
     seed: Annotated[int, shared.option("--seed", metavar="N", env="SEED", help="Seed of the noise.")] = 0,
+    templated: ChatOptions,
     saved: shared.SaveOptions,
     model: shared.ModelOptions,
     printed: shared.CommonOptions,
@@ -67,10 +68,12 @@ def locate(
     from elimtool.errors import ElimError
 
     text = prompt_text(prompt, file, printed.output.note, chat=chat or system is not None)
-    clean = prompt_of(text, chat, system, [target] if target else [], [foil] if foil else [], ())
+    given = templated.made()
+    follow = [target] if target else [], [foil] if foil else []
+    clean = prompt_of(text, chat, system, *follow, (), settings=given)
     if target is None:
         raise ElimError("there is no target", "say with `target` what the clean prompt says, such as Paris")
-    other = None if corrupt is None else prompt_of(corrupt, chat, system, (), (), ())
+    other = None if corrupt is None else prompt_of(corrupt, chat, system, (), (), (), settings=given)
     from elimtool.tasks.locate.options import SITES, LocateOptions
 
     named = tuple(name.strip() for name in sites.split(","))
@@ -94,3 +97,4 @@ def locate(
 
     saved.write(run)
     printed.output.result(run, saved.out, printed.as_json, print_location)
+    printed.output.notes(run)

@@ -21,6 +21,7 @@ LIBRARY_NAMES = {
     "paraphrases": "paraphrase",
     "spans": "span",
     "targets": "target",
+    "template_vars": "template_var",
 }
 """Parameters that the library and the command line name differently: the library's name -> the command's."""
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     Result = Run | Comparison
 
 
+MOST_NOTES = 3
+"""Remarks on the prompts of a run that are shown; its table has them all."""
+
+
 class Output:
     """Print results, notes and progress of one command.
 
@@ -81,6 +85,16 @@ class Output:
         if out is not None:
             rows = sum(found.manifest.counts.values())
             self.note(f"wrote {out}: {len(found.tables)} tables, {rows:,} rows")
+
+    def notes(self, run: Run) -> None:
+        """Note what chat templates read, and control tokens that users wrote; of many prompts the first."""
+        from elimtool.report.chats import run_notes
+
+        found = run_notes(run)
+        for line in found[:MOST_NOTES]:
+            self.note(line)
+        if len(found) > MOST_NOTES:
+            self.note(f"{len(found) - MOST_NOTES:,} more remarks: columns clock, control_tokens of prompts")
 
     def note(self, text: str) -> None:
         """Print a line on stderr that is not part of the result."""

@@ -11,6 +11,7 @@ import typer
 from elimtool.cli import options as shared
 from elimtool.cli.asked import (
     Chat,
+    ChatOptions,
     Prefill,
     PromptFile,
     PromptText,
@@ -56,6 +57,7 @@ def trace(
             "--span", metavar="NAME=TEXT", help="Part of the prompt to sum attention over; repeatable."
         ),
     ] = None,
+    templated: ChatOptions,
     measured: shared.MeasureOptions,
     changed: InterventionOptions,
     save_activations: SaveActivations = None,
@@ -68,7 +70,7 @@ def trace(
     """Trace one prompt: what the model would write, and where and by what your targets were eliminated."""
     _refuse_silent_detail(verbose, printed, saved.out)
     text = prompt_text(prompt, file, printed.output.note, chat=chat or system is not None)
-    asked = prompt_of(text, chat, system, target or (), foil or (), span or (), prefill)
+    asked = prompt_of(text, chat, system, target or (), foil or (), span or (), prefill, templated.made())
     check_spans(asked)
     changes = changed.made(measured.seed)
     changed.check_prompt(asked)

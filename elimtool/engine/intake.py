@@ -12,6 +12,7 @@ from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.metrics.attention_weights import refuse_many
 from elimtool.model.view import Encoded
+from elimtool.prompts.chat import ChatSettings
 from elimtool.prompts.prompt import Prompt, as_prompts
 
 if TYPE_CHECKING:
@@ -35,8 +36,11 @@ def ask(
     return asked
 
 
-def with_defaults(prompt: Prompt, targets: Sequence[str], foils: Sequence[str]) -> Prompt:
-    """Give targets and foils to a prompt that has neither."""
+def with_defaults(
+    prompt: Prompt, targets: Sequence[str], foils: Sequence[str], chat: ChatSettings | None = None
+) -> Prompt:
+    """Give targets and foils to a prompt that has neither, and a chat what its template is given."""
+    prompt = prompt if chat is None else prompt.with_chat(chat)
     if prompt.targets or prompt.foils or not (targets or foils):
         return prompt
     return replace(prompt, targets=tuple(targets), foils=tuple(foils))
@@ -46,7 +50,9 @@ def fingerprint(asked: Sequence[Prompt]) -> str:
     """Hash everything that the prompts say (SHA-256): texts, targets, foils, spans and the rest, in order."""
     digest = hashlib.sha256()
     for prompt in asked:
-        digest.update(json.dumps(asdict(prompt), sort_keys=True, default=str).encode())
+        said = asdict(prompt)
+        del said["chat"]["now"]  # a default that templates without a clock never read: it would differ by day
+        digest.update(json.dumps(said, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 

@@ -143,8 +143,21 @@ def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> Row:
         "foils": [target.text for target in one.targets if target.is_foil],
         "appended_logprob": None if isnan(one.appended_logprob) else one.appended_logprob,
         "spellings": [target.spelling for target in one.targets],
+        "control_tokens": list(one.control_tokens),
+        "clock": one.clock,
         "spans": [{"span": span.name, "tokens": list(span.tokens)} for span in one.spans],
     }
+
+
+def _chats(encoded: Sequence[Encoded]) -> dict[str, Any]:
+    """Collect what chat templates were given, by prompt; nothing where they were given messages alone."""
+    found = {}
+    for one in encoded:
+        chat = one.prompt.chat
+        if chat.template_vars or chat.tools or one.clock:
+            given = {"template_vars": dict(chat.template_vars), "tools": list(chat.tools), "now": one.clock}
+            found[one.prompt_id] = {key: value for key, value in given.items() if value}
+    return {"chats": found} if found else {}
 
 
 @cache
@@ -153,8 +166,22 @@ def _installed(package: str) -> str:
     return version(package)
 
 
-def manifest(model: Model, config: Mapping[str, Any], chains: Sequence[Chain], started: str) -> Manifest:
-    """Collect everything that the run depends on, for ``run.json``."""
+def manifest(
+    model: Model,
+    config: Mapping[str, Any],
+    chains: Sequence[Chain],
+    started: str,
+    encoded: Sequence[Encoded] = (),
+) -> Manifest:
+    """Collect everything that the run depends on, for ``run.json``.
+
+    Args:
+        model: The model.
+        config: All options of the run.
+        chains: Its sampler chains.
+        started: When it began.
+        encoded: Its prompts, where they are known.
+    """
     hashes = model.hashes()
     return Manifest(
         elimtool=__version__,
@@ -170,11 +197,13 @@ def manifest(model: Model, config: Mapping[str, Any], chains: Sequence[Chain], s
         dtype=dtype_name(model.dtype),
         device=str(model.device),
         processing=PROCESSING,
-        bos=model.tokenizer.bos_policy,
+        bos=model.tokenizer.bos_before([one.token_ids for one in encoded]),
         lens=config.get("lens"),
         sinks=config["sinks"],
         seed=config["seed"] if any(map(config.get, DRAWN)) or "written" in str(config["position"]) else None,
         chains=[chain.describe() for chain in chains],
-        config=json.loads(json.dumps(config)),  # as a reader of the file will see it: tuples become lists
+        config=json.loads(
+            json.dumps({**config, **_chats(encoded)})
+        ),  # as a reader of the file will see it: tuples become lists
         started=started,
     )

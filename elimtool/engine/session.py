@@ -171,7 +171,7 @@ class Session:
             **self._changes(encoded),
             **facts,
         }
-        return manifest(self.model, config, self.settings.chains, started)
+        return manifest(self.model, config, self.settings.chains, started, encoded)
 
     def _changes(self, encoded: Sequence[Encoded]) -> dict[str, Any]:
         """List the interventions in canonical form, the data that they put in, and their notes."""

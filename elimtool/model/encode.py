@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from typing import TYPE_CHECKING
 
 from elimtool.errors import ElimError
+from elimtool.model.rendering import Rendered
 from elimtool.model.scores import Question, Scores, scored
 from elimtool.model.spans import prefill_tokens, sink_positions, spans_of, template_tokens
 from elimtool.model.targets import Choice, choices, resolve, to_score
 from elimtool.model.tokens import Tokenizer, Tokens
 from elimtool.model.view import Encoded
 from elimtool.prompts.position import Position, check_position
-from elimtool.prompts.prompt import Prompt, check_unicode, default_id
+from elimtool.prompts.prompt import Message, Prompt, check_unicode, default_id
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -27,6 +28,7 @@ class Draft:
     Attributes:
         prompt: Text or chat, with targets, foils and spans.
         text: Its text, a chat rendered.
+        clock: The time that its chat template read; ``None`` where it read none.
         tokens: Its tokens.
         asked: Its targets and foils.
         question: What to ask the model before ``encode``.
@@ -34,6 +36,7 @@ class Draft:
 
     prompt: Prompt
     text: str
+    clock: str | None
     tokens: Tokens
     asked: tuple[Choice, ...]
     question: Question
@@ -108,7 +111,9 @@ def draft(
         ElimError: The prompt is empty or too long, or a target does not fit it.
     """
     chat = bool(prompt.messages)
-    text = tokenizer.render(prompt.messages) if chat else (prompt.text or "")
+    prompt = replace(prompt, chat=prompt.chat.pinned()) if chat else prompt
+    rendered = tokenizer.render(prompt.messages, prompt.chat) if chat else Rendered(prompt.text or "")
+    text = rendered.text
     if not text:
         raise ElimError("the prompt is empty", "give at least one character; a model predicts from something")
     check_unicode("the prompt", text)
@@ -120,7 +125,8 @@ def draft(
     wanted = to_score(tokenizer, asked, append=check_position(position).word == "last")
     longest = max((len(ids) for ids in wanted), default=1)
     fits = context is None or len(tokens.ids) + longest - 1 <= context
-    return Draft(prompt, text, tokens, asked, Question(tokens.ids, wanted if fits else ()))
+    clock = prompt.chat.now if rendered.clock else None
+    return Draft(prompt, text, clock, tokens, asked, Question(tokens.ids, wanted if fits else ()))
 
 
 def encode(
@@ -162,7 +168,12 @@ def encode(
     _check_length(len(ids), len(appended), len(written), context)
     tokens = tuple(tokenizer.texts(ids))
     in_sink = sink_positions(ids, tokenizer.special_ids, sinks)
-    prefill = prefill_tokens(prompt, text, encoded.offsets, tokenizer.render)
+
+    def render(messages: Sequence[Message]) -> str:
+        return tokenizer.render(messages, prompt.chat).text
+
+    prefill = prefill_tokens(prompt, text, encoded.offsets, render)
+    templated = template_tokens(prompt, text, encoded.offsets, render)
     new = tuple(range(len(ids) - len(written), len(ids)))
     known = (each[: len(appended)] for whole, each in scores.items() if whole[: len(appended)] == appended)
     return Encoded(
@@ -172,16 +183,29 @@ def encode(
         token_ids=ids,
         tokens=tokens,
         n_appended=len(appended),
-        spans=spans_of(prompt, text, tokens, encoded.offsets, in_sink, tokenizer.render, units, prefill, new),
+        spans=spans_of(prompt, text, tokens, encoded.offsets, in_sink, render, units, prefill, new),
         sinks=in_sink,
         positions=places.among(tokens, new or prefill),
         targets=targets,
         n_prefill=len(prefill),
         n_written=len(written),
         offsets=encoded.offsets,
-        templated=template_tokens(prompt, text, encoded.offsets, tokenizer.render),
+        templated=templated,
+        clock=drafted.clock,
+        control_tokens=_control_tokens(tokenizer, encoded, templated),
         appended_logprob=sum(next(known, (nan,))) if appended else nan,
     )
+
+
+def _control_tokens(tokenizer: Tokenizer, encoded: Tokens, templated: frozenset[int]) -> tuple[str, ...]:
+    """Spell the control tokens in what the user wrote, in order, each once."""
+    known = tokenizer.control_ids
+    found = [
+        one
+        for at, (one, (start, end)) in enumerate(zip(encoded.ids, encoded.offsets, strict=True))
+        if one in known and start < end and at not in templated
+    ]
+    return tuple(dict.fromkeys(tokenizer.texts(found)))
 
 
 def _check_length(count: int, appended: int, written: int, context: int | None) -> None:

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError
+from elimtool.model.rendering import Rendered, render
+from elimtool.prompts.chat import PLAIN, ChatSettings
 from elimtool.prompts.prompt import ASSISTANT, Message
 
 
@@ -51,6 +54,19 @@ class Tokenizer:
             lambda pair: pair[1] is None, zip(encoding.tokens, encoding.sequence_ids, strict=True)
         )
         return "".join(token for token, _ in before) or "none"
+
+    def bos_before(self, prompts: Sequence[Sequence[int]]) -> str:
+        """Name the BOS before prompts, given as token ids: a chat has one only by its template."""
+        policy = self.bos_policy
+        if policy == "none" or not prompts:
+            return policy
+        ids = self._run("a", special=True)
+        pairs = zip(ids.ids, ids.sequence_ids, strict=True)
+        lead = [i for i, _ in takewhile(lambda pair: pair[1] is None, pairs)]
+        having = sum(list(one[: len(lead)]) == lead for one in prompts)
+        if having in (0, len(prompts)):
+            return policy if having else "none"
+        return f"{policy}, before {having} of {len(prompts)} prompts"
 
     def encode(self, text: str, *, special: bool = True) -> Tokens:
         """Tokenise a text.
@@ -129,37 +145,66 @@ class Tokenizer:
                 return tail
         return self.encode(target, special=False).ids
 
-    def render(self, messages: Sequence[Message]) -> str:
+    def render(self, messages: Sequence[Message], chat: ChatSettings = PLAIN) -> Rendered:
         """Render a chat by the model's own template.
 
         A generation prompt follows a last message of the user; the turn of a last message of the assistant
         stays open behind its text, so that the model continues it.
 
-        Raises:
-            ElimError: The model has no chat template, or the template refuses these messages.
-        """
-        from jinja2.exceptions import TemplateError
+        Args:
+            messages: The turns.
+            chat: Variables, tools and the time that the template reads.
 
+        Raises:
+            ElimError: The model has no chat template, it refuses these messages, does not read one of the
+                variables or the tools, or takes too long.
+        """
         if not self.backend.chat_template:
             raise ElimError(
                 "this model has no chat template",
                 "give the prompt as plain text, or use an instruction-tuned model",
             )
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        template = self._template(chat)
+        request = {
+            "template": template,
+            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "tools": list(chat.tools),
+            "variables": {**self.backend.special_tokens_map, **chat.template_vars},
+            "now": chat.pinned().now,
+            "generation_prompt": messages[-1].role == "user",
+            "continues": messages[-1].role == ASSISTANT,
+        }
+        return render(request, self.template_origin)
+
+    def _template(self, chat: ChatSettings) -> str:
+        """Choose the template, and refuse what it would silently ignore."""
         try:
-            rendered = self.backend.apply_chat_template(
-                turns,
-                tokenize=False,
-                add_generation_prompt=messages[-1].role == "user",
-                continue_final_message=messages[-1].role == ASSISTANT,
-            )
-        except (TemplateError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ElimError(
-                f"the model's chat template refuses these messages: {reason}",
-                "check the roles and their order, or give the prompt as plain text",
-            ) from error
-        return str(rendered)
+            template: str = self.backend.get_chat_template(None, list(chat.tools) or None)
+        except ValueError as error:
+            raise ElimError(f"the model's chat template cannot be chosen: {error}") from error
+        for name in ("tools", *chat.template_vars) if chat.tools else chat.template_vars:
+            if not re.search(rf"\b{re.escape(name)}\b", template):
+                raise ElimError(
+                    f"the model's chat template ({self.template_origin}) does not read '{name}'",
+                    "leave it out, or check the spelling in the template",
+                )
+        return template
+
+    @cached_property
+    def template_origin(self) -> str:
+        """The file that the chat template stands in."""
+        own = Path(str(self.backend.name_or_path or "")) / "chat_template.jinja"
+        return own.name if own.is_file() else "tokenizer_config.json"
+
+    @cached_property
+    def control_ids(self) -> frozenset[int]:
+        """Ids of control tokens: special ones, and added ones that the chat template writes."""
+        template = str(self.backend.chat_template or "")
+        added = self.backend.added_tokens_decoder
+        own = {
+            i for i, one in added.items() if one.special or (one.content.strip() and one.content in template)
+        }
+        return self.special_ids | own
 
     def texts(self, ids: Sequence[int]) -> list[str]:
         r"""Spell each token as text, leading space included; incomplete bytes as ``\xNN``."""

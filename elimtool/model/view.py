@@ -70,7 +70,8 @@ class Encoded:
     targets begin with or ``n_written`` that the model wrote. ``offsets`` are the characters of ``text`` that
     each of the prompt's tokens came from. ``templated`` are those that the chat template wrote, not the user;
     none where the prompt is a text. ``appended_logprob`` is the joint log-probability (nats) of the appended
-    tokens, NaN where there are none or it was not scored.
+    tokens, NaN where there are none or it was not scored. ``clock`` is the time that the chat template read,
+    ``None`` where it read none. ``control_tokens`` are those in what the user wrote.
     """
 
     prompt: Prompt
@@ -88,6 +89,8 @@ class Encoded:
     templated: frozenset[int] = frozenset()
     offsets: tuple[tuple[int, int], ...] = ()
     appended_logprob: float = nan
+    clock: str | None = None
+    control_tokens: tuple[str, ...] = ()
 
     def follows(self, position: int) -> int | None:
         """Return the token of the answer that stands after a position: of the prefill, or written."""

@@ -15,7 +15,7 @@ from elimtool.prompts.source import MAX_LINE
 Lines = Iterable[tuple[int, bytes | None]]
 
 TOO_LONG = f"the line is longer than {MAX_LINE // 2**20} MiB"
-JSON_CELLS = frozenset({"messages", "spans"})
+JSON_CELLS = frozenset({"messages", "spans", "template_vars", "tools"})
 LIST_CELLS = frozenset({"targets", "foils", "tags"})
 BATCH_ROWS = 256
 """Rows of a Parquet file that are read together."""
@@ -94,7 +94,8 @@ def _decoded(raw: bytes | None, number: int, where: str) -> str | Record:
 def read_csv(lines: Lines, name: str, delimiter: str = ",") -> Iterator[Record]:
     """Read a header line, then a record per row; an empty cell is a field that is not given.
 
-    ``messages`` and ``spans`` hold JSON; ``targets``, ``foils`` and ``tags`` a JSON list or one string.
+    ``messages``, ``spans``, ``template_vars`` and ``tools`` hold JSON; ``targets``, ``foils`` and ``tags`` a
+    JSON list or one string.
 
     Raises:
         ElimError: The header is not valid.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from elimtool.errors import ElimError
+from elimtool.prompts.chat import PLAIN, ChatSettings
 
 # here, because model makes such spans and run documents them, and neither may import the other
 SINK = "<sink>"
@@ -166,7 +167,8 @@ class Prompt:
     Exactly one of ``text`` and ``messages`` is given. A chat whose last message is the assistant's is
     continued inside that message. ``targets`` and ``foils`` are strings scored as continuations; without
     targets the model's most probable tokens are followed. ``meta`` is any JSON value. ``n_prefill`` is how
-    many characters at the end of ``text`` are the beginning of the answer, see ``with_prefill``.
+    many characters at the end of ``text`` are the beginning of the answer, see ``with_prefill``. ``chat`` is
+    what the model's template is given beside the messages.
     """
 
     text: str | None = None
@@ -180,6 +182,7 @@ class Prompt:
     tags: tuple[str, ...] = ()
     meta: Any = field(default_factory=dict)
     n_prefill: int = 0
+    chat: ChatSettings = PLAIN
 
     def __post_init__(self) -> None:
         if (self.text is None) == (not self.messages):
@@ -197,11 +200,18 @@ class Prompt:
                 raise ElimError(f"'{string}' is both a target and a foil", "leave one of the two out")
         if self.n_prefill and not 0 < self.n_prefill < len(self.text or ""):
             raise ElimError(f"`n_prefill` must leave a prompt before it, got {self.n_prefill}")
+        if self.text is not None and (self.chat.template_vars or self.chat.tools):
+            given = "template_vars" if self.chat.template_vars else "tools"
+            raise ElimError(f"`{given}` goes with a chat, and the prompt is a text", "give messages (`chat`)")
 
     @property
     def continues(self) -> bool:
         """Whether it ends in the beginning of an answer, a prefill."""
         return self.n_prefill > 0 or (bool(self.messages) and self.messages[-1].role == ASSISTANT)
+
+    def with_chat(self, defaults: ChatSettings) -> Prompt:
+        """Give a chat these settings where it has none of its own; a text stays as it is."""
+        return replace(self, chat=self.chat.over(defaults)) if self.messages else self
 
     def with_prefill(self, prefill: str) -> Prompt:
         """Put the beginning of the answer behind the prompt: in a chat as the assistant's message, left open.

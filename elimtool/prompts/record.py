@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
+from elimtool.prompts.chat import ChatSettings, check_tools
 from elimtool.prompts.prompt import Message, Prompt, SpanRequest, check_unicode, default_id, has_surrogate
 
 FIELDS = (
@@ -25,6 +26,8 @@ FIELDS = (
     "tags",
     "meta",
     "prefill",
+    "template_vars",
+    "tools",
 )
 """Names of a record's fields; ``prompt`` or ``messages`` is required."""
 
@@ -65,7 +68,10 @@ class Record:
         if (known := self.prompt_id) is not None:
             return hashlib.sha256(b"id\0" + known.encode("utf-8", "surrogatepass")).digest()[:16]
         assert isinstance(self.prompt, Prompt)
-        turns = json.dumps([(message.role, message.content) for message in self.prompt.messages])
+        chat = self.prompt.chat
+        said = [(message.role, message.content) for message in self.prompt.messages]
+        more = (chat.template_vars, chat.tools) if chat.template_vars or chat.tools else ()
+        turns = json.dumps([*said, *more])
         return hashlib.sha256(b"chat\0" + turns.encode("ascii")).digest()[:16]
 
 
@@ -122,7 +128,8 @@ def _prompt(fields: Mapping[str, Any]) -> Prompt:
             continue
         given[argument] = read(name, value)
     prefill = given.pop("prefill", None)
-    made = Prompt(**given)
+    chat = ChatSettings(given.pop("template_vars", {}), given.pop("tools", ()))
+    made = Prompt(**given, chat=chat)
     return made if prefill is None else made.with_prefill(prefill)
 
 
@@ -202,14 +209,26 @@ def _span(name: str, value: Any) -> SpanRequest:
     )
 
 
-def _meta(_name: str, value: Any) -> Any:
+def _json(name: str, value: Any) -> Any:
     try:
         json.dumps(value, allow_nan=False)
     except ValueError as error:
-        raise ElimError("'meta' holds NaN or infinity, for which JSON has no word", "leave it out") from error
+        raise ElimError(
+            f"'{name}' holds NaN or infinity, for which JSON has no word", "leave it out"
+        ) from error
     except RecursionError as error:
-        raise ElimError("'meta' is nested too deeply", "nest it less") from error
+        raise ElimError(f"'{name}' is nested too deeply", "nest it less") from error
     return value
+
+
+def _variables(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ElimError(f"'{name}' is {_kind(value)}, not a mapping", 'give {"enable_thinking": false}')
+    return dict(_json(name, value))
+
+
+def _tools(name: str, value: Any) -> tuple[Mapping[str, Any], ...]:
+    return check_tools(f"'{name}'", _json(name, value))
 
 
 def _kind(value: Any) -> str:
@@ -240,6 +259,8 @@ _READ: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "group": ("group", _string),
     "category": ("category", _string),
     "tags": ("tags", _many),
-    "meta": ("meta", _meta),
+    "meta": ("meta", _json),
     "prefill": ("prefill", _string),
+    "template_vars": ("template_vars", _variables),
+    "tools": ("tools", _tools),
 }

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from elimtool.files.rows import Row, Rows
+from elimtool.report.chats import chat_notes
 from elimtool.report.facts import Probe
 from elimtool.report.screen import Screen
 from elimtool.report.targets import appended_line
@@ -40,6 +41,8 @@ def head(probe: Probe, n_positions: int, screen: Screen) -> list[RenderableType]
     if n_positions > 1:
         lines += screen.wrap(f"{n_positions:,} positions were read: the story is of this one", style="dim")
     lines += screen.wrap(appended_line(probe, screen)) if probe.prompt["n_appended"] else []
+    for note in chat_notes(probe.prompt, screen.visible):
+        lines += screen.wrap(note, style="dim")
     return lines
 
 

@@ -209,7 +209,7 @@ def test_a_slow_tokenizer_is_refused(tmp_path: Any) -> None:
 def test_a_chat_is_rendered_by_the_template_and_gets_no_second_bos() -> None:
     tokenizer = Tokenizer(byte_tokenizer(bos=True))
     turns = [Message("system", "Be brief."), Message("user", "Hi")]
-    text = tokenizer.render(turns)
+    text = tokenizer.render(turns).text
     assert text == ("<|start|>system\nBe brief.<|end|>\n<|start|>user\nHi<|end|>\n<|start|>assistant\n")
     own = tokenizer.backend.apply_chat_template(
         [{"role": turn.role, "content": turn.content} for turn in turns],
@@ -218,7 +218,7 @@ def test_a_chat_is_rendered_by_the_template_and_gets_no_second_bos() -> None:
     )
     assert list(tokenizer.encode(text, special=False).ids) == own
     assert own.count(0) == 3
-    assert tokenizer.render([*turns, Message("assistant", "Hello")]) == f"{text}Hello"
+    assert tokenizer.render([*turns, Message("assistant", "Hello")]).text == f"{text}Hello"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_a_chat_is_rendered_by_the_template_and_gets_no_second_bos() -> None:
         (None, "no chat template"),
         ("{{ raise_exception('roles must\nalternate') }}", "refuses these messages: roles must alternate"),
         ("{{ messages[0]['content'] + 1 }}", "refuses these messages"),
-        ("{% for %}", "refuses these messages"),
+        ("{% for %}", "fails with TemplateSyntaxError"),
     ],
 )
 def test_a_template_that_is_missing_or_refuses_is_one_error(template: str | None, says: str) -> None:

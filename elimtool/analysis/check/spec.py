@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from elimtool.errors import ElimError, nearest
+from elimtool.prompts.chat import PINNED, check_time
 from elimtool.prompts.position import check_position
 
 AGGREGATIONS = ("mean", "min", "max", "median", "sum", "share", "first", "last")
@@ -54,6 +56,15 @@ def _position(value: Any) -> Any:
         except ElimError as error:
             raise ValueError(error.message) from error
     return value
+
+
+def _now(value: Any) -> Any:
+    """Take an unquoted date, which YAML reads as one, and refuse what is not ISO 8601."""
+    text = value.isoformat() if isinstance(value, date) else value
+    try:
+        return check_time(text) if isinstance(text, str) else text
+    except ElimError as error:
+        raise ValueError(error.message) from error
 
 
 def _aggregation(value: Any) -> Any:
@@ -218,6 +229,9 @@ class CheckFile(_Strict):
         lens: Lens for layers before the last: raw, ridge or a file.
         sinks: Attention sinks: auto, none or positions such as ``0,5``.
         target_space: ``auto`` puts a space before a target where text would have one.
+        template_vars: Variables of the chat template, such as enable_thinking.
+        tools: Schemas of the tools that chats may call.
+        now: Time that the chat template reads: an ISO date or time.
         baseline: File of the baseline, from the check file's folder.
         across: What may differ from the baseline's model: weights, tokenizer, dtype.
         defaults: Settings of checks that do not give their own.
@@ -231,6 +245,9 @@ class CheckFile(_Strict):
     lens: str = "raw"
     sinks: str = "auto"
     target_space: Literal["auto", "exact"] = "auto"
+    template_vars: dict[str, Any] = Field(default_factory=dict)
+    tools: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_tuple)] = ()
+    now: Annotated[str, BeforeValidator(_now)] = PINNED
     baseline: str | None = None
     across: Annotated[tuple[Literal["weights", "tokenizer", "dtype"], ...], BeforeValidator(_texts)] = ()
     defaults: Defaults = Defaults()

@@ -144,5 +144,20 @@ PROMPTS = Table(
             "The turns of a chat as they were given, before the model's template: role and text of each.",
             null_when="the prompt is plain text",
         ),
+        Column(
+            "control_tokens",
+            STRINGS,
+            "Control tokens in what the user wrote, in order, each once: special tokens of the tokenizer, and"
+            " added ones that the chat template writes. The model reads them as such, not as text. An empty"
+            " list where there are none.",
+            null_when=f"{UNTOKENISED}, or the run is of an earlier version",
+        ),
+        Column(
+            "clock",
+            STRING,
+            "The time that the chat template read, in ISO 8601; without a wish of the user the start of the"
+            " day of the run, and in batches and checks a fixed one.",
+            null_when="the template reads no clock, or the prompt is plain text",
+        ),
     ),
 )

@@ -105,7 +105,8 @@ def attribute(
         for name, some in rows.items()
     }
     tables["prompts"] = arrow_table("prompts", prompt_rows(asked, found))
-    return Run.from_tables(manifest(model, config, (), started), tables)
+    usable = [one for one in found if isinstance(one, Encoded)]
+    return Run.from_tables(manifest(model, config, (), started, usable), tables)
 
 
 def chosen(model: Model, options: AttributeOptions) -> tuple[str, ...]:

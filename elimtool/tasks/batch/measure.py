@@ -19,6 +19,7 @@ from elimtool.errors import ElimError
 from elimtool.files.rows import Row
 from elimtool.model.memory import out_of_memory
 from elimtool.model.view import Encoded
+from elimtool.prompts.chat import ChatSettings
 from elimtool.prompts.prompt import Prompt
 from elimtool.prompts.record import Record
 from elimtool.run.reader import Run
@@ -66,6 +67,7 @@ class Measurer:
         targets: Continuations to follow, for prompts that name none of their own.
         foils: Continuations to contrast them with, likewise.
         batch_size: Prompts in one forward pass at most; ``None`` finds how many fit on a GPU.
+        chat: What chat templates are given, where a prompt does not say.
     """
 
     def __init__(
@@ -74,8 +76,10 @@ class Measurer:
         targets: tuple[str, ...] = (),
         foils: tuple[str, ...] = (),
         batch_size: int | None = None,
+        chat: ChatSettings | None = None,
     ) -> None:
         self.session = session
+        self.chat = chat
         self.targets = targets
         self.foils = foils
         cpu = session.model.device.type != "cuda"
@@ -110,7 +114,7 @@ class Measurer:
 
     def _encode(self, records: Sequence[Record], defects: Defects) -> list[Encoded | Exception]:
         read = [one.prompt for one in records if isinstance(one.prompt, Prompt)]
-        asked = [with_defaults(prompt, self.targets, self.foils) for prompt in read]
+        asked = [with_defaults(prompt, self.targets, self.foils, self.chat) for prompt in read]
         encoded = iter(self.session.attempt_all(asked))
         found = [next(encoded) if isinstance(one.prompt, Prompt) else one.prompt for one in records]
         for one in found:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from elimtool.errors import ElimError, nearest
+from elimtool.prompts.chat import PLAIN_PINNED, ChatSettings
 from elimtool.run.selection import HEADS
 
 ENGINES = ("local", "ray")
@@ -124,6 +125,7 @@ class BatchOptions:
         slice: The shards to work on.
         targets: Continuations to follow, for prompts that name none of their own.
         foils: Continuations to contrast them with, likewise.
+        chat: What chat templates are given, where a record does not say.
         engine: ``local`` or ``ray``.
         ray: Options of the Ray engine.
     """
@@ -135,6 +137,7 @@ class BatchOptions:
     slice: Slice = Slice()
     targets: tuple[str, ...] = ()
     foils: tuple[str, ...] = ()
+    chat: ChatSettings = PLAIN_PINNED
     engine: str = "local"
     ray: RayOptions = RayOptions()
 

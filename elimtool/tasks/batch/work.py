@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ class Worker:
         compiled = model.device.type == "cpu" and kernels.usable(model.vocab)
         self.session = Session(model, trace, compiled=compiled)
         self.batch = batch
-        self.measurer = Measurer(self.session, batch.targets, batch.foils, batch.batch_size)
+        self.measurer = Measurer(self.session, batch.targets, batch.foils, batch.batch_size, batch.chat)
         if compiled:
             from elimtool.numerics.kernels.rows import prepare
 
@@ -61,6 +62,7 @@ class Worker:
             shard_size=self.batch.shard_size,
             targets=self.batch.targets,
             foils=self.batch.foils,
+            chat=asdict(self.batch.chat),
             prompts_sha256=prompts_sha256,
             **facts,
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from elimtool.analysis.check.gate import Update, failing_prompts, judge_run, select_checks, with_stories
 from elimtool.analysis.check.read import Checks, read_checks
 from elimtool.errors import ElimError, nearest
+from elimtool.prompts.chat import PLAIN, ChatSettings
 
 if TYPE_CHECKING:
     from elimtool.analysis.check.findings import Report
@@ -37,6 +38,7 @@ def run_checks(
     against: Run | str | Path | None = None,
     batch_size: int = 8,
     threads: int | None = None,
+    chat: ChatSettings = PLAIN,
     progress: Say | None = None,
     **loading: Any,
 ) -> Report:
@@ -53,6 +55,7 @@ def run_checks(
         against: Another run or its directory, whose values are compared prompt by prompt.
         batch_size: Prompts in one forward pass at most.
         threads: Number of threads that torch uses; ``None`` leaves it unchanged.
+        chat: What chat templates are given, over what the check file says.
         progress: Called with a line of text when something slow begins.
         loading: Other arguments of ``load_model`` that override the file's: ``dtype``, ``device``, ...
 
@@ -73,6 +76,7 @@ def run_checks(
         against=against,
         batch_size=batch_size,
         threads=threads,
+        chat=chat,
         progress=progress,
         **loading,
     ).report
@@ -123,6 +127,7 @@ def gate(
     against: Run | str | Path | None = None,
     batch_size: int = 8,
     threads: int | None = None,
+    chat: ChatSettings = PLAIN,
     progress: Say | None = None,
     **loading: Any,
 ) -> Gated:
@@ -135,7 +140,7 @@ def gate(
     found, retrace = (
         _opened(run, model)
         if run is not None
-        else _measured(read, only, model, batch_size, threads, progress, loading)
+        else _measured(read, only, model, batch_size, threads, chat, progress, loading)
     )
     other = open_run(against) if isinstance(against, (str, Path)) else against
     report = judge_run(
@@ -176,6 +181,7 @@ def _measured(
     model: Model | str | None,
     batch_size: int,
     threads: int | None,
+    chat: ChatSettings,
     progress: Say | None,
     loading: dict[str, Any],
 ) -> tuple[Run, Retrace]:
@@ -184,7 +190,7 @@ def _measured(
     from elimtool.tasks.check.prompts import prompts_of
 
     wanted = select_checks(read, only)
-    prompts = prompts_of(read, wanted)
+    prompts = prompts_of(read, wanted, chat)
     options = measure.options_of(read, wanted, batch_size)
     loaded = measure.load(read, model, loading, progress)
     if progress is not None:

@@ -12,6 +12,7 @@ from elimtool.analysis.check.identity import identity_of
 from elimtool.analysis.check.noise import Noise, floor_of, noise_path, write_noise
 from elimtool.analysis.check.read import read_checks
 from elimtool.errors import ElimError
+from elimtool.prompts.chat import PLAIN, ChatSettings
 from elimtool.prompts.prompt import Prompt
 from elimtool.tasks.check import measure
 from elimtool.tasks.check.api import only_prompts
@@ -33,6 +34,7 @@ def measure_noise(
     model: Model | str | None = None,
     only: Collection[str] = (),
     baseline: str | Path | None = None,
+    chat: ChatSettings = PLAIN,
     progress: Callable[[str], None] | None = None,
     **loading: Any,
 ) -> tuple[Path, Noise]:
@@ -43,6 +45,7 @@ def measure_noise(
         model: A loaded model, or a name that overrides the file's.
         only: Ids of the checks; empty for all.
         baseline: File of the baseline, instead of the check file's.
+        chat: What chat templates are given, over what the check file says.
         progress: Called with a line of text when something slow begins.
         loading: Other arguments of ``load_model``.
 
@@ -59,7 +62,7 @@ def measure_noise(
             f"{read.path}:1: the noise floor is written beside the baseline, and the file names none"
         )
     wanted = select_checks(read, only)
-    prompts = prompts_of(read, wanted)
+    prompts = prompts_of(read, wanted, chat)
     options = measure.options_of(read, wanted, 1)
     loaded = measure.load(read, model, loading, progress)
     reference = measure.measure(loaded, prompts, options)

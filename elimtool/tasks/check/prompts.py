@@ -11,17 +11,25 @@ from elimtool.analysis.check.select_prompts import chosen_prompts
 from elimtool.analysis.check.spec import Check
 from elimtool.errors import ElimError, Exit
 from elimtool.files.rows import Row
+from elimtool.prompts.chat import PLAIN, ChatSettings
 from elimtool.prompts.prompt import Prompt, default_id
 
 
-def prompts_of(checks: Checks, wanted: Collection[Check]) -> list[Prompt]:
+def prompts_of(checks: Checks, wanted: Collection[Check], chat: ChatSettings = PLAIN) -> list[Prompt]:
     """Read the prompts that some checks are about, each with the targets that the checks name.
+
+    Args:
+        checks: From ``read_checks``.
+        wanted: The checks.
+        chat: What chat templates are given, over what the file says.
 
     Raises:
         ElimError: The file names no prompts, one of them cannot be used, or a check selects none (exit
             code 5).
     """
-    prompts = _read(checks)
+    file = checks.file
+    given = chat.over(ChatSettings(file.template_vars, file.tools, file.now))
+    prompts = [one.with_chat(given) for one in _read(checks)]
     keys = [_key(number, one) for number, one in enumerate(prompts)]
     rows = dict(zip(keys, map(_row, prompts), strict=True))
     if len(rows) < len(keys):

@@ -21,6 +21,7 @@ from elimtool.engine.walk import walk
 from elimtool.errors import ElimError, Exit
 from elimtool.model.view import Encoded, Target
 from elimtool.prompts.prompt import Message, Prompt
+from elimtool.report.chats import run_notes
 from elimtool.run.comparison import Comparison
 from elimtool.run.tables.comparison import COMPARISON_TABLES
 from elimtool.samplers import resolve
@@ -127,7 +128,9 @@ class Bench:
         return replace(a, spans=(*own[0], *kept[0])), replace(b, spans=(*own[1], *kept[1]))
 
     def _text(self, prompt: Prompt) -> str:
-        return self.model.tokenizer.render(prompt.messages) if prompt.messages else prompt.text or ""
+        if not prompt.messages:
+            return prompt.text or ""
+        return self.model.tokenizer.render(prompt.messages, prompt.chat).text
 
     def _measure(self, pair_id: str, prompts: tuple[Prompt, Prompt], both: tuple[Encoded, Encoded]) -> None:
         if note := rewritten(*prompts, (both[0].text, both[1].text)):
@@ -217,7 +220,8 @@ class Bench:
         )
         if len(self.pairs) > 1:
             tables["statistics"] = statistics(tables, self.options.seed)
-        notes = [*prompt_notes(tables["pairs"], options), *self.notes]
+        said = dict.fromkeys(note for run in runs for note in run_notes(run))
+        notes = [*prompt_notes(tables["pairs"], options), *self.notes, *said]
         return Comparison.of(
             "prompts", a, b, tables, options=options, notes=notes, unpaired=unpaired, started=started
         )

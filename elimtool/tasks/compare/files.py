@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError, Exit
+from elimtool.prompts.chat import PLAIN_PINNED, ChatSettings
 from elimtool.prompts.file import PromptFile, read_prompts
 from elimtool.prompts.prompt import Prompt
 
@@ -37,6 +38,7 @@ def compare_files(
     *,
     format: str | None = None,
     options: TraceOptions,
+    chat: ChatSettings = PLAIN_PINNED,
     progress: Callable[[int, int], None] | None = None,
     **asked: Any,
 ) -> Comparison:
@@ -48,6 +50,7 @@ def compare_files(
         b: The second.
         format: Their format; ``None`` to tell by their names.
         options: What to trace and how.
+        chat: What chat templates are given, where a record does not say.
         progress: Called with (pairs done, pairs in all).
         asked: Other arguments of ``compare_prompts``.
 
@@ -68,7 +71,7 @@ def compare_files(
     for name in names:
         one, other = left[name], right[name]
         if isinstance(one, Prompt) and isinstance(other, Prompt):
-            usable.append((replace(one, id=name), replace(other, id=name)))
+            usable.append((replace(one, id=name).with_chat(chat), replace(other, id=name).with_chat(chat)))
         else:
             side, error = ("A", one) if isinstance(one, ElimError) else ("B", other)
             unread[name] = f"{side}: {error}"

@@ -23,6 +23,7 @@ from elimtool.model.model import Model
 from elimtool.model.view import Encoded
 from elimtool.prompts.position import OnePosition
 from elimtool.prompts.prompt import Prompt
+from elimtool.report.chats import run_notes
 from elimtool.run.comparison import Comparison
 from elimtool.run.manifest import utc_now
 from elimtool.run.tables.comparison.layers import DIVERGENCE
@@ -101,6 +102,7 @@ def compare_models(
     tables = _filled(setting, a, b)
     tables["statistics"] = statistics(tables, seed)
     notes += notes_of(setting, (0, 0)) + _notes(a, b)
+    notes += dict.fromkeys(note for side in (a, b) for note in run_notes(side.run))
     a.readings.close()
     b.readings.close()
     stated = {**asdict(options), "seed": seed}

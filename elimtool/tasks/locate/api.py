@@ -82,4 +82,4 @@ def locate(
         "location_pairs": arrow_table("location_pairs", columns_of([found.pair])),
         "locations": arrow_table("locations", columns_of(found.locations)),
     }
-    return Run.from_tables(manifest(model, config, (), started), tables)
+    return Run.from_tables(manifest(model, config, (), started, encoded), tables)

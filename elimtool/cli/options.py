@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elimtool.cli.config import read_config
 from elimtool.cli.output import Output
-from elimtool.errors import ElimError, nearest
 from elimtool.model import DEFAULT_MODEL
 from elimtool.model.source import ModelSource
 from elimtool.prompts.position import parse_position
@@ -21,27 +21,6 @@ from elimtool.prompts.position import parse_position
 if TYPE_CHECKING:
     from elimtool.engine.options import TraceOptions
     from elimtool.run import Run
-
-
-def _read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Take defaults from a config file, by option name; flags and the environment override them."""
-    if path is None:
-        return None
-    from elimtool.files.yaml import read_yaml
-
-    given = read_yaml(path)
-    if not isinstance(given, dict):
-        raise ElimError(f"{path}: a config file must be a mapping of option names to values")
-    names = {str(one.name) for one in context.command.params} - {"config", "prompt", "prompts"}
-    defaults: dict[str, Any] = {}
-    for key, value in given.items():
-        name = str(key).replace("-", "_")
-        if name not in names:
-            shown = tuple(sorted(option.replace("_", "-") for option in names))
-            raise ElimError(f"{path}: unknown key '{key}'", nearest(str(key), shown))
-        defaults[name] = value
-    context.default_map = {**(context.default_map or {}), **defaults}
-    return path
 
 
 EPILOG = "Options can also be set in the environment, such as ELIMTOOL_MODEL, and in a --config file."
@@ -155,7 +134,7 @@ Config = Annotated[
         metavar="FILE",
         help="YAML file of option names and values; flags and the environment override it.",
         rich_help_panel=OUTPUT,
-        callback=_read_config,
+        callback=read_config,
         is_eager=True,
     ),
 ]

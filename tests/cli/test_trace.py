@@ -244,6 +244,14 @@ def test_bad_files(elimtool: Command, tiny_model: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     for text, said in (
         ("samplrs: [hf]\n", "did you mean 'samplers'?"),
+        ("samplers: [hf]\n\nsamplrs: [hf]\n", "config.yaml:3: unknown key"),
+        ("seed: 1\ngenerate: abc\n", "config.yaml:2: 'generate' must be a whole number, got 'abc'"),
+        ("generate: 2.5\n", "config.yaml:1: 'generate' must be a whole number, got 2.5"),
+        ("generate: true\n", "config.yaml:1: 'generate' must be a whole number, got True"),
+        ("heads: 3\n", "config.yaml:1: 'heads' must be true or false"),
+        ("model: {a: 1}\n", "config.yaml:1: 'model' takes one value"),
+        ("sinks: no\n", "config.yaml:1: 'sinks' must be a text, got False: put it in quotes"),
+        ("target:\n- a\n- [b]\n", "config.yaml:3: 'target' takes one value"),
         ("a: [\n", ":2: not valid YAML"),
         ("- hf\n", "mapping"),
     ):

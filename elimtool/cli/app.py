@@ -7,7 +7,8 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
@@ -113,10 +114,7 @@ def _say(line: str) -> None:
     """Print one line on stderr, whatever its encoding; do nothing where stderr is closed."""
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     text = " ".join(line.split("\n")).encode(encoding, "backslashreplace").decode(encoding)
-    try:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
-    except OSError:
-        return
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _broken_pipe() -> int:
@@ -143,6 +141,29 @@ def _reopen_streams() -> None:
     if sys.stderr is None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if not isinstance(sys.stderr, _Notes):
+        sys.stderr = cast(TextIO, _Notes(sys.stderr))
+
+
+class _Notes:
+    """Standard error that drops what cannot be written: a full disk there must not end a good command."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, or drop it."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or drop what is left."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _log_traceback() -> str:

@@ -15,6 +15,7 @@ from elimtool import __version__
 from elimtool.cli import app, models
 from elimtool.errors import ElimError, Exit
 from tests.cli.conftest import Command
+from tests.report import runs
 
 HEAVY = ("torch", "transformers", "transformer_lens", "pandas", "pyarrow", "numpy")
 
@@ -165,3 +166,20 @@ def test_streams_that_take_nothing(command: str, code: int, says: str, tmp_path:
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith(says) and bool(done.stderr) == bool(says)
     assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_standard_error_does_not_end_a_good_command(tmp_path: Path) -> None:
+    """What is noted there is lost; the result is not, and the exit code tells of the result."""
+    runs.france().save(tmp_path / "run")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "elimtool", "report", "run", "-o", "page.html"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (0, "page.html\n")
+    assert (tmp_path / "page.html").is_file()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+
+from elimtool.errors import ElimError
 
 STRING = pa.string()
 INT = pa.int32()
@@ -16,6 +19,10 @@ SMALL_FLOAT = pa.float32()
 BOOL = pa.bool_()
 STRINGS = pa.list_(pa.string())
 INTS = pa.list_(pa.int32())
+
+
+NAMES = b"elimtool.columns"
+"""Key of a part's metadata: the names of the columns that it was written with, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +155,30 @@ class Table:
                 raise ValueError(f"{self.name}.{column.name} holds {values.null_count} null(s): none may be")
         return table
 
-    def completed(self, table: Any) -> Any:
-        """Add the nullable columns that a table of an earlier version lacks, as nulls."""
+    def completed(self, table: Any, where: str) -> Any:
+        """Add the nullable columns that a table of an earlier version lacks, as nulls.
+
+        Args:
+            table: As it was read.
+            where: What to call it in messages.
+
+        Raises:
+            ElimError: A column is missing, of another type, or null where none may be: the table was changed
+                after it was written.
+        """
+        stated = json.loads((table.schema.metadata or {}).get(NAMES, b"[]"))
         for column in self.columns:
-            if column.nullable and column.name not in table.column_names:
+            there = column.name in table.column_names
+            if not there and (not column.nullable or column.name in stated):
+                raise _changed(f"{where} has lost its column '{column.name}'")
+            if not there:
                 table = table.append_column(column.field, pa.nulls(table.num_rows, column.type))
+                continue
+            values = table.column(column.name)
+            if values.type != column.type:
+                raise _changed(f"{where}: column '{column.name}' is {values.type}, not {column.type}")
+            if values.null_count and not column.nullable:
+                raise _changed(f"{where}: column '{column.name}' holds nulls, where none may be")
         return table
 
     def _check_names(self, given: Iterable[str]) -> None:
@@ -161,6 +187,10 @@ class Table:
         unknown = sorted(names - set(self.names))
         if missing or unknown:
             raise ValueError(f"table '{self.name}': missing columns {missing}, unknown columns {unknown}")
+
+
+def _changed(what: str) -> ElimError:
+    return ElimError(what, "it was changed after it was written: restore it or run the command again")
 
 
 PROMPT_ID = Column(

@@ -232,5 +232,9 @@ def open_comparison(directory: str | Path) -> Comparison:
         name: read_parts(contents.tables[name], count, layout.COMPARISON)
         for name, count in manifest.counts.items()
     }
-    ordered = {name: tables.pop(name) for name in COMPARISON_TABLES if name in tables}
+    ordered = {
+        name: table.completed(tables.pop(name), str(path / name))
+        for name, table in COMPARISON_TABLES.items()
+        if name in tables
+    }
     return Comparison(manifest, {**ordered, **tables}, path)

@@ -170,12 +170,12 @@ class Run:
 
     def _whole(self, name: str) -> Any:
         if name in self._memory:
-            table = self._memory[name]
-        elif name in self._files:
-            table = read_parts(self._files[name], self.manifest.counts.get(name), layout.MANIFEST)
-        else:
+            return self._memory[name]
+        if name not in self._files:
             raise self._no_table(name)
-        return TABLES[name].completed(table) if name in TABLES else table
+        files = self._files[name]
+        table = read_parts(files, self.manifest.counts.get(name), layout.MANIFEST)
+        return TABLES[name].completed(table, str(files[0].parent)) if name in TABLES else table
 
     def table(self, name: str) -> pd.DataFrame:
         """Return one table as a ``pandas.DataFrame``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from elimtool.files.writing import (
     writing,
 )
 from elimtool.run import layout
+from elimtool.run.columns import NAMES
 from elimtool.run.manifest import BaseManifest
 
 ROW_GROUP = 1 << 17
@@ -155,7 +157,9 @@ def write_part(
         ElimError: The disk is full or refuses.
     """
     whole = table.combine_chunks()
-    whole = whole.replace_schema_metadata({**whole.schema.metadata, **manifest.parquet_metadata()})
+    names = {NAMES: json.dumps(whole.column_names)}
+    facts = {**whole.schema.metadata, **manifest.parquet_metadata(), **names}
+    whole = whole.replace_schema_metadata(facts)
     path = folder / table_name / layout.part_name(part_index)
     with writing(path):
         if not path.parent.is_dir():

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from elimtool.run.columns import NAMES
 from elimtool.run.manifest import WHERE_KNOWN, Manifest
 from elimtool.run.reader import Run
 from elimtool.run.schema import TABLES
@@ -101,8 +102,9 @@ def as_before(run: Run, directory: Path) -> Path:
     Run(Manifest(**facts), memory={name: run.arrow(name) for name in run.tables}).save(directory)
     for name, columns in ADDED.items():
         for path in (directory / name).glob("*.parquet"):
-            table = pq.read_table(path)
-            pq.write_table(table.drop_columns(columns), path)
+            table = pq.read_table(path).drop_columns(columns)
+            facts = {key: value for key, value in table.schema.metadata.items() if key != NAMES}
+            pq.write_table(table.replace_schema_metadata(facts), path)
     return directory
 
 

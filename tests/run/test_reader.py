@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -205,6 +206,22 @@ def test_parts_of_two_kinds_are_refused(saved):
     (saved / "lens" / "part-00001.parquet").write_bytes(other)
     with pytest.raises(ElimError, match=r"part-00001\.parquet has other columns"):
         open_run(saved).arrow("lens")
+
+
+@pytest.mark.parametrize("name", ["lens", "prompts", "survival"])
+def test_a_column_removed_or_retyped_is_named(name, saved):
+    """Whatever column it is, nullable or not: nothing that a part was written with may be gone."""
+    part = saved / name / "part-00000.parquet"
+    whole = pq.read_table(part)
+    for column in TABLES[name].columns:
+        pq.write_table(whole.drop_columns([column.name]), part)
+        with pytest.raises(ElimError, match=f"{name} has lost its column '{column.name}'"):
+            open_run(saved).arrow(name)
+        index = whole.schema.get_field_index(column.name)
+        other = pa.array([b""] * len(whole))
+        pq.write_table(whole.set_column(index, pa.field(column.name, other.type), other), part)
+        with pytest.raises(ElimError, match=f"{name}: column '{column.name}' is binary, not "):
+            open_run(saved).arrow(name)
 
 
 def test_reading_a_run_imports_no_torch(saved):

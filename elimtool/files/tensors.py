@@ -12,6 +12,7 @@ from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.files.writing import make_directory, write_whole
+from elimtool.files.yaml import unreadable
 
 KEY = "elimtool"
 """Key of the only metadata entry: safetensors writes several in no fixed order."""
@@ -51,6 +52,8 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
     """
     from safetensors import SafetensorError, safe_open
 
+    if why := unreadable(path):  # safetensors takes a file without permission for one that is not there
+        raise ElimError(f"cannot read {path}: {why}", "check the name and its permissions")
     try:
         with safe_open(path, "pt", device=str(device)) as file:
             facts = json.loads((file.metadata() or {}).get(KEY, "{}"))

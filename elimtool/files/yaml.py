@@ -26,13 +26,26 @@ def read_text(path: Path) -> str:
     return decode(raw, str(path))
 
 
+def unreadable(path: Path) -> str:
+    """Say why a file cannot be opened, in the system's words; empty if it can."""
+    try:
+        with path.open("rb"):
+            return ""
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "strerror", None) or error)
+
+
 def decode(raw: bytes, where: str) -> str:
     """Decode UTF-8 bytes, and drop a byte-order mark.
 
     Raises:
-        ElimError: Not UTF-8; the message names the place, the line and the offending byte.
+        ElimError: Not UTF-8; the message names the place, and the line and the offending byte or UTF-16.
     """
     raw = raw.removeprefix(codecs.BOM_UTF8)
+    # UTF-16 without a mark is valid UTF-8 wherever the letters are ASCII: every other byte is zero
+    zeros = max(raw[::2].count(0), raw[1::2].count(0))
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or zeros > len(raw) // 4:
+        raise ElimError(f"{where} is UTF-16, not UTF-8", "convert it: iconv -f UTF-16 -t UTF-8")
     try:
         return raw.decode()
     except UnicodeDecodeError as error:

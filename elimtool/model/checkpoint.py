@@ -14,10 +14,15 @@ from types import TracebackType
 from typing import Any
 
 from elimtool.errors import ElimError
+from elimtool.files.yaml import unreadable
 from elimtool.model.tokens import Tokenizer
 
 _NUMBER = re.compile("[0-9]+")
 _FILES = {"model": ("config.json",), "tokenizer": ("tokenizer.json", "tokenizer_config.json")}
+_READ = {
+    "model": ("*.json", "*.safetensors", "*.bin"),
+    "tokenizer": ("*.json", "*.model", "*.txt", "*.tiktoken"),
+}
 _VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
 
 
@@ -152,6 +157,9 @@ class _Refusals:
                 f"the {self.what} needs Python code of its own to be read",
                 "pass `trust_remote_code=True` if you trust its author",
             )
+        for path in sorted(one for kind in _READ[self.what] for one in self.directory.glob(kind)):
+            if why := unreadable(path):
+                return f"cannot read {path.name}: {why}", "check its permissions, and where it links to"
         for file in _FILES[self.what]:
             if wrong := _not_an_object(self.directory / file):
                 return f"{file} is not valid: {wrong}", "fetch or export the model again"

@@ -45,7 +45,6 @@ def test_a_path_that_cannot_be_is_refused(path: str) -> None:
         (b"\xef\xbb\xbfone\n\x80", "byte 0x80 on line 2"),
         (b"\xef\xbb\xbf\xc3", "byte 0xc3 on line 1"),
         (b"ok\n\xe2\x82", "byte 0xe2 on line 2"),
-        ("a: b\n".encode("utf-16"), "byte 0xff on line 1"),
     ],
 )
 def test_bytes_that_are_not_utf8_are_found(raw: bytes, where: str, file: Path) -> None:
@@ -103,3 +102,14 @@ def test_yaml_nested_beyond_reason_is_refused(file: Path) -> None:
     file.write_text("[" * 5000)
     with pytest.raises(ElimError, match="not valid YAML"):
         read_yaml(file)
+
+
+@pytest.mark.parametrize("kind", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["model: smollm2\n", "x", "Grüße aus Köln\n"])
+def test_utf16_with_a_mark_and_without_is_not_taken_as_text(kind: str, text: str) -> None:
+    with pytest.raises(ElimError, match=r"given is UTF-16, not UTF-8 \(convert it"):
+        decode(text.encode(kind), "given")
+
+
+def test_a_zero_byte_in_a_text_does_not_make_it_utf16() -> None:
+    assert decode(b"a\0b, and more", "given") == "a\0b, and more"

@@ -129,6 +129,17 @@ def test_truncated_weights(keep: int, directory: Path) -> None:
     assert "model.safetensors is damaged" in refused(directory).message
 
 
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_file_that_cannot_be_opened_is_not_called_damaged(file: str, directory: Path) -> None:
+    """A link to nowhere, which root too cannot open: safetensors and transformers call it missing."""
+    (directory / file).unlink()
+    (directory / file).symlink_to(directory / "nowhere" / file)
+    message = refused(directory).message
+    assert "damaged" not in message and file in message
+    if file != "config.json":
+        assert f"cannot read {file}: No such file or directory" in message
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04zip"])
 def test_damaged_pickled_weights(content: bytes, directory: Path) -> None:
     (directory / "model.safetensors").unlink()

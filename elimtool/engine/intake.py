@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from elimtool.engine.options import TraceOptions
@@ -50,9 +50,7 @@ def fingerprint(asked: Sequence[Prompt]) -> str:
     """Hash everything that the prompts say (SHA-256): texts, targets, foils, spans and the rest, in order."""
     digest = hashlib.sha256()
     for prompt in asked:
-        said = asdict(prompt)
-        del said["chat"]["now"]  # a default that templates without a clock never read: it would differ by day
-        digest.update(json.dumps(said, sort_keys=True, default=str).encode())
+        digest.update(json.dumps(prompt.said(), sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 
@@ -74,7 +72,7 @@ def encode_all(
                     intervention.fits(one)
             found.append(one)
         except ElimError as error:
-            found.append(error)
+            found.append(one.prompt.located(error) if isinstance(one, Encoded) else error)
     return found
 
 

@@ -87,7 +87,8 @@ def encode_all(
             )
         except Exception as error:  # given back like those above: the caller raises or records it
             found.append(error)
-    return found
+    pairs = zip(prompts, found, strict=True)
+    return [prompt.located(one) if isinstance(one, Exception) else one for prompt, one in pairs]
 
 
 def draft(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from elimtool.errors import ElimError
@@ -168,7 +168,8 @@ class Prompt:
     continued inside that message. ``targets`` and ``foils`` are strings scored as continuations; without
     targets the model's most probable tokens are followed. ``meta`` is any JSON value. ``n_prefill`` is how
     many characters at the end of ``text`` are the beginning of the answer, see ``with_prefill``. ``chat`` is
-    what the model's template is given beside the messages.
+    what the model's template is given beside the messages. ``where`` is the place in the file from which it
+    was read, for errors; it is no part of what is asked.
     """
 
     text: str | None = None
@@ -183,6 +184,7 @@ class Prompt:
     meta: Any = field(default_factory=dict)
     n_prefill: int = 0
     chat: ChatSettings = PLAIN
+    where: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if (self.text is None) == (not self.messages):
@@ -212,6 +214,18 @@ class Prompt:
     def with_chat(self, defaults: ChatSettings) -> Prompt:
         """Give a chat these settings where it has none of its own; a text stays as it is."""
         return replace(self, chat=self.chat.over(defaults)) if self.messages else self
+
+    def said(self) -> dict[str, Any]:
+        """Return all that it says, nested in plain values: what a fingerprint is made of."""
+        told = {name: value for name, value in asdict(self).items() if name != "where"}
+        del told["chat"]["now"]  # a default that templates without a clock never read: it would differ by day
+        return told
+
+    def located(self, error: Exception) -> Exception:
+        """Return an error about this prompt with the place in its file in front, where it has one."""
+        if not self.where or not isinstance(error, ElimError) or error.message.startswith(self.where):
+            return error
+        return ElimError(f"{self.where}: {error.message}", error.hint, error.exit_code)
 
     def with_prefill(self, prefill: str) -> Prompt:
         """Put the beginning of the answer behind the prompt: in a chat as the assistant's message, left open.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
@@ -88,7 +88,8 @@ def record_of(fields: Mapping[str, Any], line: int, where: str) -> Record:
         known = str(known)
     text = fields.get("prompt")
     try:
-        found: Prompt | ElimError = _prompt({**fields, "id": known} if known is not None else fields)
+        made = _prompt({**fields, "id": known} if known is not None else fields)
+        found: Prompt | ElimError = replace(made, where=where)
     except ElimError as error:
         found = ElimError(f"{where}: {error.message}", error.hint)
     own = known if isinstance(known, str) and known and not has_surrogate(known) else None

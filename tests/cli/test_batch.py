@@ -58,6 +58,11 @@ ROWS = {
     "10 MB line": (b'{"prompt": "' + b"x" * 10_000_000 + b'"}', "longer than 8 MiB"),
     "too long": (b'{"prompt": "' + b"x " * 200 + b'"}', "context is 128"),
     "empty prompt": (b'{"prompt": ""}', "the prompt is empty"),
+    "span outside": (
+        b'{"prompt": "a", "id": "o", "spans": {"s": [5, 9]}}',
+        "outside the prompt's 1 characters",
+    ),
+    "foil alike": (b'{"prompt": "t", "targets": ["b"], "foils": [" b"]}', "both a target and a foil"),
     "span not there": (b'{"prompt": "a", "spans": {"s": "b"}}', "is not in the prompt"),
     "target and foil": (b'{"prompt": "a", "targets": ["b"], "foils": ["b"]}', "both a target and a foil"),
 }
@@ -87,7 +92,8 @@ def test_records_that_become_rows(elimtool: Command, tmp_path: Path) -> None:
     assert rows["status"].tolist() == ["ok"] + ["error"] * len(ROWS)
     for (case, (_, message)), found in zip(ROWS.items(), rows["error_message"][1:], strict=True):
         assert message in found, case
-    assert [f"a.jsonl:{line}:" in found for line, found in enumerate(rows["error_message"][1:4], start=2)]
+    lines = [str(found).split(": ", 1)[0] for found in rows["error_message"][1:]]
+    assert lines == [f"{path}:{line}" for line in range(2, len(ROWS) + 2)]
     assert f"{len(ROWS)} failed" in done.err
 
 

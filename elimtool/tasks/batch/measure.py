@@ -149,7 +149,8 @@ def record_row(record: Record, one: Encoded | Exception, failed: Mapping[str, Ex
         return unread_row(record.prompt_id or "", record.text, record.prompt)
     if isinstance(one, Encoded):
         row = prompt_row(record.prompt, one)
-        return failed_row(row, failed[one.prompt_id]) if one.prompt_id in failed else row
+        why = failed.get(one.prompt_id)
+        return row if why is None else failed_row(row, record.prompt.located(why))
     return failed_row(prompt_row(record.prompt, ElimError("")), one)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError
@@ -39,7 +39,7 @@ class Controls:
 
     def plain(self) -> dict[str, Any]:
         """As JSON types, by the names of the comparison's options."""
-        texts = [one if isinstance(one, str) else asdict(one) for one in self.paraphrases]
+        texts = [one if isinstance(one, str) else one.said() for one in self.paraphrases]
         return {
             "controls": self.count,
             "paraphrases": texts,

@@ -17,6 +17,7 @@ from elimtool.cli.compare_sides import Asked, ComparisonKind, form_of
 from elimtool.errors import Exit
 from elimtool.model import DEFAULT_MODEL
 from elimtool.model.source import ModelSource
+from elimtool.model.store import names_adapter
 from elimtool.prompts.position import parse_position
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def compare(
             env="DTYPE",
         ),
     ] = None,
+    base: shared.Base = None,
     device: shared.Device = "auto",
     trust_remote_code: shared.TrustRemoteCode = False,
     printed: shared.CommonOptions,
@@ -120,7 +122,7 @@ def compare(
     if form in (ComparisonKind.SAVED, ComparisonKind.RUNS, ComparisonKind.RUN_CHAINS):
         found = _of_tables(form, asked, position, intervened, seed)
     else:
-        sources = _sources(asked, device, trust_remote_code)
+        sources = _sources(asked, device, trust_remote_code, base)
         # one time for both sides, also where midnight is between them
         chat = templated.made(of_file=not asked.prompts).pinned()
         follow: dict[str, Any] = {"targets": tuple(target or ()), "foils": tuple(foil or ()), "chat": chat}
@@ -139,11 +141,18 @@ def compare(
         raise typer.Exit(Exit.PARTIAL)
 
 
-def _sources(asked: Asked, device: str, trust: bool) -> list[ModelSource]:
+def _sources(asked: Asked, device: str, trust: bool, base: str | None) -> list[ModelSource]:
     """Model source of each side; one name or number type serves for both."""
     models, dtypes = asked.models or (DEFAULT_MODEL,), asked.dtypes or ("float32",)
     return [
-        ModelSource(models[side], None, dtypes[kind], device, trust)
+        ModelSource(
+            models[side],
+            None,
+            dtypes[kind],
+            device,
+            trust,
+            base=base if names_adapter(models[side]) else None,
+        )
         for side, kind in ((0, 0), (len(models) - 1, len(dtypes) - 1))
     ]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 LIBRARY_NAMES = {
+    "adapters": "adapter",
     "address": "ray_address",
     "attempts": "max_shard_attempts",
     "continuation": "continue",

@@ -101,6 +101,15 @@ Device = Annotated[
 TrustRemoteCode = Annotated[
     bool, switch("--trust-remote-code", help="Run Python code that comes with the checkpoint.", panel=MODEL)
 ]
+Base = Annotated[
+    str | None,
+    option(
+        "--base",
+        metavar="NAME",
+        help="Base model of an adapter given as -m. Without: the one that the adapter names.",
+        panel=MODEL,
+    ),
+]
 Out = Annotated[
     Path | None,
     option("-o", "--out", metavar="DIR", help="Write the tables to this new directory.", panel=OUTPUT),
@@ -266,7 +275,7 @@ class ModelOptions:
         option(
             "-m",
             "--model",
-            help="Catalogue name, Hugging Face id, local directory or .gguf file.",
+            help="Catalogue name, Hugging Face id, local directory, .gguf file or PEFT adapter.",
             metavar="NAME",
             panel=MODEL,
             env="MODEL",
@@ -285,11 +294,29 @@ class ModelOptions:
     ] = "float32"
     device: Device = "auto"
     trust_remote_code: TrustRemoteCode = False
+    adapter: Annotated[
+        list[str] | None,
+        option(
+            "--adapter",
+            metavar="DIR[@SCALE]",
+            help="PEFT adapter to merge into the model, such as lora or lora@0.5; repeatable, in order.",
+            panel=MODEL,
+        ),
+    ] = None
+    base: Base = None
 
     @property
     def source(self) -> ModelSource:
         """The options as one value for the library."""
-        return ModelSource(self.model, self.revision, self.dtype, self.device, self.trust_remote_code)
+        return ModelSource(
+            self.model,
+            self.revision,
+            self.dtype,
+            self.device,
+            self.trust_remote_code,
+            tuple(self.adapter or ()),
+            self.base,
+        )
 
 
 @dataclass(frozen=True)

@@ -194,6 +194,7 @@ def manifest(
         tokenizer_sha256=hashes["tokenizer_sha256"],
         n_layers=model.n_layers,
         n_heads=model.n_heads,
+        adapters=None if model.adapters is None else [one.plain() for one in model.adapters],
         dtype=dtype_name(model.dtype),
         device=str(model.device),
         processing=PROCESSING,

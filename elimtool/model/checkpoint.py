@@ -10,11 +10,13 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
 from elimtool.errors import ElimError
 from elimtool.files.yaml import unreadable
+from elimtool.model.store import ADAPTER
 from elimtool.model.tokens import Tokenizer
 
 _NUMBER = re.compile("[0-9]+")
@@ -38,11 +40,11 @@ def load_hugging_face(name: str, directory: Path, dtype: str, trust: bool) -> An
     from transformers import AutoConfig, AutoModelForCausalLM
 
     known = {"trust_remote_code": trust, "local_files_only": True}
-    with _Refusals(name, "model", directory), quiet():
-        config = AutoConfig.from_pretrained(directory, **known)
+    with _Refusals(name, "model", directory), quiet(), _without_adapter(directory) as place:
+        config = AutoConfig.from_pretrained(place, **known)
         _check_architecture(name, config)
         hf, info = AutoModelForCausalLM.from_pretrained(
-            directory,
+            place,
             config=config,
             dtype="auto" if dtype == "auto" else getattr(torch, dtype),
             attn_implementation="eager",
@@ -52,6 +54,19 @@ def load_hugging_face(name: str, directory: Path, dtype: str, trust: bool) -> An
         )
     _check_weights(name, hf, info)
     return hf.eval()
+
+
+@contextmanager
+def _without_adapter(directory: Path) -> Iterator[Path]:
+    """Show a model's directory without an adapter beside it: transformers loads one where it finds peft."""
+    if not (directory / ADAPTER).is_file():
+        yield directory
+        return
+    with TemporaryDirectory(prefix="elimtool-") as view:
+        for path in directory.iterdir():
+            if not path.name.startswith("adapter_"):
+                (Path(view) / path.name).symlink_to(path)
+        yield Path(view)
 
 
 def _check_architecture(name: str, config: Any) -> None:

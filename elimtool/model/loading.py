@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
 from elimtool.model import DEFAULT_MODEL
+from elimtool.model.adapters import CONFIG, base_of, is_adapter, load_merged, parse_adapter
 from elimtool.model.atomic import Progress
 from elimtool.model.checkpoint import check_supported, load_hugging_face, load_tokenizer, quiet, reason
 from elimtool.model.memory import collecting_later
@@ -26,18 +29,24 @@ def load_model(
     dtype: str = "float32",
     device: str = "auto",
     trust_remote_code: bool = False,
+    adapters: Sequence[str] = (),
+    base: str | None = None,
     progress: Progress | None = None,
 ) -> Model:
     """Load a causal language model with its raw weights under TransformerLens' hooks.
 
     Args:
         name: A catalogue name (``smollm2``), a Hugging Face id (``org/model``), a local directory in
-            Hugging Face format, or a ``.gguf`` file (converted once, then cached).
+            Hugging Face format, a ``.gguf`` file (converted once, then cached), or a PEFT adapter (directory
+            or id), which is merged into its base model.
         revision: Branch, tag or commit of a hub id.
         dtype: ``float32`` (default), ``bfloat16``, ``float16``, ``float64``, or ``auto`` for the
             checkpoint's own.
         device: ``auto`` (CUDA if there is one, else CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         trust_remote_code: Run Python code that comes with the checkpoint.
+        adapters: Directories or ids of PEFT adapters to merge, in order, each with a scale if it is not 1:
+            ``DIR@0.5``. They are merged in float32 (float64 for a float64 model), then converted.
+        base: The base model of an adapter given as ``name``; ``None`` for the one that it names.
         progress: Called with a line of text when something slow begins.
 
     Raises:
@@ -47,16 +56,74 @@ def load_model(
     where = _pick_device(device)
     if dtype not in DTYPES:
         raise ElimError(f"`dtype` '{dtype}' is not valid", nearest(dtype, DTYPES))
-    directory, commit = locate(name, revision=revision, trust_remote_code=trust_remote_code, progress=say)
+    parts = _parts(name, revision, adapters, base, trust_remote_code, say)
     say(f"loading {name}")
     with (
         collecting_later()
     ):  # loading makes millions of objects and no garbage: this saves a tenth of its time
-        hf = _move(name, load_hugging_face(name, directory, dtype, trust_remote_code), where)
+        hf, merged = load_merged(name, parts.directory, dtype, trust_remote_code, parts.adapters)
+        hf = _move(name, hf, where)
         n_ids = getattr(hf.config.get_text_config(), "vocab_size", None) or None
-        tokenizer = load_tokenizer(name, directory, trust_remote_code, n_ids)
+        tokenizer = load_tokenizer(name, parts.tokenizer, trust_remote_code, n_ids)
         bridge = _bridge(name, hf)
-    return Model(bridge=bridge, tokenizer=tokenizer, name=name, revision=commit, directory=directory)
+    return Model(
+        bridge=bridge,
+        tokenizer=tokenizer,
+        name=name,
+        revision=parts.commit,
+        directory=parts.directory,
+        tokenizer_directory=parts.tokenizer,
+        adapters=merged if parts.adapters or is_adapter(parts.directory) else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Where the parts of a model are.
+
+    Attributes:
+        directory: Weights.
+        commit: Their hub commit, or ``""``.
+        tokenizer: The tokenizer: an adapter may bring its own.
+        adapters: Name, directory and scale of the adapters to merge, in order.
+    """
+
+    directory: Path
+    commit: str
+    tokenizer: Path
+    adapters: tuple[tuple[str, Path, float], ...] = ()
+
+
+def _parts(
+    name: str, revision: str | None, adapters: Sequence[str], base: str | None, trust: bool, say: Progress
+) -> _Parts:
+    """Find a model, its adapters, and where the model is itself an adapter its base."""
+    known: dict[str, Any] = {"trust_remote_code": trust, "progress": say}
+    directory, commit = locate(name, revision=revision, **known)
+    wanted = []
+    for one, scale in map(parse_adapter, adapters):
+        place, _ = locate(one, revision=None, **known)
+        if not is_adapter(place):
+            raise ElimError(
+                f"{one} is not an adapter: it has no {CONFIG}", "give a directory that PEFT saved"
+            )
+        wanted.append((one, place, scale))
+    if (directory / "config.json").is_file():
+        if base is not None:
+            raise ElimError(f"`base` is for adapters, and {name} is a whole model", "leave `base` out")
+        return _Parts(directory, commit, directory, tuple(wanted))
+    own = base or base_of(directory)
+    try:
+        under, commit = locate(own, revision=None, **known)
+    except ElimError as error:
+        hint = "" if base else "; name the base model with `base`, such as a local directory"
+        raise ElimError(
+            f"{name} is an adapter, and its base: {error.message}", f"{error.hint}{hint}"
+        ) from error
+    if not (under / "config.json").is_file():
+        raise ElimError(f"{own} is an adapter too", "name a whole model with `base`")
+    tokenizer = directory if (directory / "tokenizer.json").is_file() else under
+    return _Parts(under, commit, tokenizer, ((name, directory, 1.0), *wanted))
 
 
 def locate(
@@ -103,7 +170,7 @@ def _kind(path: Path) -> str:
 
 
 def _check_directory(path: Path) -> Path:
-    if not (path / "config.json").is_file():
+    if not (path / "config.json").is_file() and not is_adapter(path):
         raise ElimError(
             f"{path} has no config.json, so it is not a Hugging Face model directory",
             "export one with save_pretrained, or give a .gguf file",

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
+from elimtool.model.adapters import Adapter, with_adapters
 from elimtool.model.affine import Directions, tolerance
 from elimtool.model.capture import BlockReader, captured
 from elimtool.model.encode import encode_all
@@ -52,7 +53,10 @@ class Model:
         tokenizer: The model's own tokenizer.
         name: The user's name for the model.
         revision: Commit of a hub model, empty for local ones.
-        directory: Directory of weights and tokenizer; ``None`` for a model made in memory.
+        directory: Directory of the weights; ``None`` for a model made in memory.
+        tokenizer_directory: Directory of the tokenizer, if it is another one.
+        adapters: What was merged into the weights; empty where an adapter beside them was left out, ``None``
+            where there was none.
         interventions: Changes made to the model whenever it streams; see ``intervened``.
         reference: Activations of reference text that they put in.
         native: Runs the wrapped model without the bridge's components that have no hooks.
@@ -63,6 +67,8 @@ class Model:
     name: str
     revision: str = ""
     directory: Path | None = None
+    tokenizer_directory: Path | None = None
+    adapters: tuple[Adapter, ...] | None = None
     interventions: tuple[Intervention, ...] = ()
     reference: ReferenceActivations | None = None
     native: Native = field(init=False, repr=False)
@@ -339,8 +345,11 @@ class Model:
             from elimtool.model.store import state_sha256, tokenizer_sha256, weights_sha256
 
             if self.directory is not None:
-                self._hashes["weights_sha256"] = weights_sha256(self.directory)
-                self._hashes["tokenizer_sha256"] = tokenizer_sha256(self.directory)
+                own = weights_sha256(self.directory)
+                self._hashes["weights_sha256"] = with_adapters(own, self.adapters or ())
+                self._hashes["tokenizer_sha256"] = tokenizer_sha256(
+                    self.tokenizer_directory or self.directory
+                )
             else:
                 words = self.tokenizer.backend.backend_tokenizer.to_str()
                 self._hashes["weights_sha256"] = state_sha256(self.hf)

@@ -21,6 +21,8 @@ class ModelSource:
     dtype: str = "float32"
     device: str = "auto"
     trust_remote_code: bool = False
+    adapters: tuple[str, ...] = ()
+    base: str | None = None
 
     def load(self, progress: Callable[[str], None] | None = None) -> Model:
         """Load the model.

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 RECORD = "elimtool.json"
 """File in a converted directory that says where it came from, with the digests of its files."""
 
+ADAPTER = "adapter_config.json"
+"""File by which a directory is known to hold a PEFT adapter."""
+ADAPTER_WEIGHTS = "adapter_model"
+"""Name of the weights of an adapter, which are not the model's."""
+
 _CHUNK = 1 << 22
 _VOCABULARY_FILES = (
     "vocab.json",
@@ -85,6 +90,20 @@ def weights_sha256(model_dir: Path) -> str:
     return _combined(model_dir, weight_files(model_dir))
 
 
+def combined_sha256(files: Iterable[Path]) -> str:
+    """Return one SHA-256 over names and SHA-256 of some files, by name."""
+    return _digest_of((path.name, sha256_file(path)) for path in files)
+
+
+def names_adapter(name: str) -> bool:
+    """Whether a model's name is a directory that holds an adapter and no model of its own."""
+    found = Path(name).expanduser()
+    try:
+        return (found / ADAPTER).is_file() and not (found / "config.json").is_file()
+    except OSError:  # not a possible file name
+        return False
+
+
 def state_sha256(module: nn.Module) -> str:
     """Return one SHA-256 over names and bytes of a model's tensors, by name."""
     import torch
@@ -97,13 +116,13 @@ def state_sha256(module: nn.Module) -> str:
 
 
 def weight_files(model_dir: Path) -> list[Path]:
-    """List a model directory's ``*.safetensors``, else its ``*.bin``, by name.
+    """List a model directory's ``*.safetensors``, else its ``*.bin``, by name; an adapter's are left out.
 
     Raises:
         ElimError: There are none.
     """
     for pattern in ("*.safetensors", "*.bin"):
-        if found := sorted(model_dir.glob(pattern)):
+        if found := sorted(path for path in model_dir.glob(pattern) if path.stem != ADAPTER_WEIGHTS):
             return found
     raise ElimError(
         f"no weights in {model_dir}: neither *.safetensors nor *.bin",

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from elimtool.errors import ElimError
+from elimtool.model.adapters import load_merged
 from elimtool.model.interventions.recording import dtype_name
-from elimtool.model.loading import load_hugging_face
 from elimtool.model.model import Model
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt
@@ -83,7 +83,9 @@ def verify(
         raise ElimError(
             f"{model.name} has no directory to load again", "verify a model that was loaded from one"
         )
-    plain = load_hugging_face(model.name, model.directory, dtype_name(model.dtype), trust_remote_code)
+    used = [(one.name, one.directory, one.scale) for one in model.adapters or ()]
+    dtype = dtype_name(model.dtype)
+    plain, _ = load_merged(model.name, model.directory, dtype, trust_remote_code, used)
     plain = plain.to(model.device)
     worst: dict[str, ActivationDifference] = {}
     for number, text in enumerate(texts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -26,9 +27,21 @@ def model_line(manifest: Manifest, n_layers: int, screen: Screen) -> Text:
     line = Text(screen.visible(manifest.model), style="bold", overflow="fold")
     facts = [manifest.dtype, f"{n_layers} layers" if n_layers != 1 else "1 layer", manifest.device]
     told = facts[: 3 if n_layers else 1]
+    if manifest.adapters is not None:
+        told.append(adapters_in_words(manifest.adapters, screen.visible))
     if manifest.schema_version < SCHEMA_VERSION:
         told.append(f"a run of schema version {manifest.schema_version}: its words are that version's")
     return line.append("  " + ", ".join(told), style="not bold dim")
+
+
+def adapters_in_words(adapters: Any, visible: Callable[[str], str] = str) -> str:
+    """Say which adapters were merged into the weights, given as in ``run.json``."""
+    if not adapters:
+        return "without the adapter beside its weights"
+    named = [
+        visible(str(one["name"])) + (f" x {one['scale']:g}" if one["scale"] != 1 else "") for one in adapters
+    ]
+    return f"with {', '.join(named)} merged in float32"
 
 
 def head(probe: Probe, n_positions: int, screen: Screen) -> list[RenderableType]:

@@ -14,7 +14,7 @@ from elimtool.errors import ElimError
 from elimtool.run.schema import SCHEMA_VERSION
 
 NOT_FINGERPRINTED = ("fingerprint", "started", "finished", "counts")
-WHERE_KNOWN = ("n_layers", "n_heads")
+WHERE_KNOWN = ("n_layers", "n_heads", "adapters")
 """Keys added later: left out if they have no value, so that older runs keep their fingerprint."""
 HINT = "run the command again, or restore the file"
 
@@ -126,6 +126,11 @@ class Manifest(BaseManifest):
     tokenizer_sha256: str | None = Field(None, description="SHA-256 of the tokenizer.")
     n_layers: int | None = Field(None, description="Blocks of the model; left out by earlier versions.")
     n_heads: int | None = Field(None, description="Query heads of a block; likewise.")
+    adapters: Plain = Field(
+        None,
+        description="Adapters merged into the weights: name, scale, kind, SHA-256; an empty list where one"
+        " lies beside the weights and was left out. Left out where there is none.",
+    )
     dtype: str = Field(description="Number type of the weights in memory.")
     device: str = Field(description="Device that the model ran on.")
     processing: Plain = Field(description="What was done to the weights ('raw': nothing).")

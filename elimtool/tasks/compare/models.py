@@ -24,6 +24,7 @@ from elimtool.model.view import Encoded
 from elimtool.prompts.position import OnePosition
 from elimtool.prompts.prompt import Prompt
 from elimtool.report.chats import run_notes
+from elimtool.report.head import adapters_in_words
 from elimtool.run.comparison import Comparison
 from elimtool.run.manifest import utc_now
 from elimtool.run.tables.comparison.layers import DIVERGENCE
@@ -102,6 +103,9 @@ def compare_models(
     tables = _filled(setting, a, b)
     tables["statistics"] = statistics(tables, seed)
     notes += notes_of(setting, (0, 0)) + _notes(a, b)
+    for letter, manifest in (("A", a.run.manifest), ("B", b.run.manifest)):
+        if manifest.adapters is not None:
+            notes.append(f"{letter} is {manifest.model}, {adapters_in_words(manifest.adapters)}.")
     notes += dict.fromkeys(note for side in (a, b) for note in run_notes(side.run))
     a.readings.close()
     b.readings.close()

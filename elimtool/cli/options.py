@@ -98,6 +98,30 @@ Device = Annotated[
         env="DEVICE",
     ),
 ]
+DeviceMap = Annotated[
+    str | None,
+    option(
+        "--device-map",
+        help="Spread the weights over GPUs, memory and disk: auto, balanced, or a JSON file of devices.",
+        metavar="MAP",
+        panel=MODEL,
+        env="DEVICE_MAP",
+    ),
+]
+NDevices = Annotated[
+    int | None,
+    option("--n-devices", help="Spread the weights evenly over N GPUs.", metavar="N", panel=MODEL),
+]
+Quantize = Annotated[
+    str | None,
+    option(
+        "--quantize",
+        help="Quantise while loading: 8bit or 4bit (bitsandbytes).",
+        metavar="TYPE",
+        panel=MODEL,
+        env="QUANTIZE",
+    ),
+]
 TrustRemoteCode = Annotated[
     bool, switch("--trust-remote-code", help="Run Python code that comes with the checkpoint.", panel=MODEL)
 ]
@@ -293,6 +317,9 @@ class ModelOptions:
         ),
     ] = "float32"
     device: Device = "auto"
+    device_map: DeviceMap = None
+    n_devices: NDevices = None
+    quantize: Quantize = None
     trust_remote_code: TrustRemoteCode = False
     adapter: Annotated[
         list[str] | None,
@@ -316,6 +343,9 @@ class ModelOptions:
             self.trust_remote_code,
             tuple(self.adapter or ()),
             self.base,
+            self.device_map,
+            self.n_devices,
+            self.quantize,
         )
 
 

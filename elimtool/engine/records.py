@@ -18,6 +18,7 @@ from elimtool.files.rows import Row, Rows
 from elimtool.metrics.columns import Categorical, Columns
 from elimtool.model.interventions.recording import dtype_name
 from elimtool.model.model import PROCESSING
+from elimtool.model.placement import facts
 from elimtool.model.view import Encoded
 from elimtool.prompts.prompt import Prompt, default_id
 from elimtool.run.manifest import Manifest
@@ -199,6 +200,7 @@ def manifest(
         device=str(model.device),
         processing=PROCESSING,
         bos=model.tokenizer.bos_before([one.token_ids for one in encoded]),
+        **facts(model.hf),
         lens=config.get("lens"),
         sinks=config["sinks"],
         seed=config["seed"] if any(map(config.get, DRAWN)) or "written" in str(config["position"]) else None,

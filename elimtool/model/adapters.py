@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError
+from elimtool.model.placement import Placement
 from elimtool.model.store import ADAPTER, ADAPTER_WEIGHTS, combined_sha256
 
 CONFIG = ADAPTER
@@ -91,7 +92,12 @@ def _config(directory: Path) -> dict[str, Any]:
 
 
 def load_merged(
-    name: str, directory: Path, dtype: str, trust: bool, adapters: Sequence[tuple[str, Path, float]]
+    name: str,
+    directory: Path,
+    dtype: str,
+    trust: bool,
+    adapters: Sequence[tuple[str, Path, float]],
+    placement: Placement,
 ) -> tuple[Any, tuple[Adapter, ...]]:
     """Load a Hugging Face model with adapters merged in float32, or in float64 for a float64 model.
 
@@ -101,17 +107,24 @@ def load_merged(
         dtype: Number type of the result.
         trust: Run Python code that comes with it.
         adapters: Name, directory and scale of each.
+        placement: Where the weights go.
 
     Returns:
         The model, and what was merged.
 
     Raises:
-        ElimError: As ``load_hugging_face`` and ``merge``.
+        ElimError: As ``load_hugging_face`` and ``merge``, or adapters are to be merged into weights that are
+            spread or quantised.
     """
-    from elimtool.model.checkpoint import load_hugging_face
+    from elimtool.model.checkpoint import load_hugging_face, moved
 
     if not adapters:
-        return load_hugging_face(name, directory, dtype, trust), ()
+        return load_hugging_face(name, directory, dtype, trust, placement), ()
+    if placement.placed:
+        raise ElimError(
+            f"{name}: an adapter is merged in float32, not into weights that are spread or quantised",
+            "merge it with PEFT (merge_and_unload, save_pretrained), then load the merged directory",
+        )
     import torch
     from transformers import AutoConfig
 
@@ -122,7 +135,7 @@ def load_merged(
     for parameter in merged.parameters():  # buffers, such as rotary frequencies, stay as they were made
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(wanted)
-    return merged, done
+    return moved(name, merged, placement.device), done
 
 
 def merge(hf: Any, adapters: Sequence[tuple[str, Path, float]]) -> tuple[Any, tuple[Adapter, ...]]:

@@ -11,7 +11,9 @@ from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
+
+from elimtool.model.placement import device_of
 
 PROBE = 1024.0
 """Size of the vector that shows a norm's gain: far above every norm's epsilon."""
@@ -61,15 +63,19 @@ class Gain:
     centred: bool
 
     @classmethod
-    def of(
-        cls, norm: Callable[[Tensor], Tensor], width: int, dtype: torch.dtype, device: torch.device
-    ) -> Gain:
+    def of(cls, norm: Callable[[Tensor], Tensor], width: int, sample: Tensor) -> Gain:
         """Find gain, bias and centring of a norm by running it.
 
         The zero vector gives the bias, a constant one shows whether the mean is subtracted, and one of mean 0
         without a zero gives the gain, whatever convention (w, 1 + w) the weight is stored in.
+
+        Args:
+            norm: The norm, on whatever device.
+            width: Size of the residual stream.
+            sample: Any tensor with the model's dtype, on the device for gain and bias.
         """
-        signs = torch.ones(width, device=device, dtype=dtype)
+        device = device_of(norm, sample.device) if isinstance(norm, nn.Module) else sample.device
+        signs = torch.ones(width, device=device, dtype=sample.dtype)
         signs[1::2] = -1.0
         if width % 2:  # the last three, 1, 1, -2, keep the mean at 0
             signs[-1] = -2.0
@@ -80,7 +86,7 @@ class Gain:
         gain = (signed - zero) * wide(signs).square().mean().sqrt() / wide(signs)  # undo the norm's division
         # a constant vector becomes 0 if centred, else as large as the gain: 0.1 is far from both
         centred = float((flat - zero).abs().max()) < 0.1 * float(gain.abs().max())
-        return cls(gain, zero, centred)
+        return cls(gain.to(sample.device), zero.to(sample.device), centred)
 
     def centre(self, values: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
         """Subtract the mean over channels if the norm does."""

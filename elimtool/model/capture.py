@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from elimtool.model.affine import Gain, Norm, Projection, wide
 from elimtool.model.decomposition import Decomposition
 from elimtool.model.native import Native
+from elimtool.model.placement import weight_of
 from elimtool.model.probed import AttentionRows, at_probes, mask_rows
 from elimtool.model.taps import Taps
 from elimtool.model.view import Batch, Block, LayerView
@@ -46,7 +47,7 @@ class BlockReader:
         """Gain and bias of the norms that the block has."""
         found = {name: getattr(self.block, name, None) for name in (*BEFORE, *BEHIND)}
         return {
-            name: Gain.of(norm, self.width, self.sample.dtype, self.sample.device)
+            name: Gain.of(norm, self.width, self.sample)
             for name, norm in found.items()
             if isinstance(norm, nn.Module)
         }
@@ -68,7 +69,7 @@ class BlockReader:
     @cached_property
     def sizes(self) -> Tensor:
         """Euclidean norm of each neuron's output per unit of activation: [neurons]."""
-        weight, _ = _linear(self.parts["mlp"])
+        weight, _ = _linear(self.parts["mlp"], self.sample.device)
         assert weight is not None
         return wide(torch.linalg.vector_norm(weight, dim=0))
 
@@ -126,21 +127,21 @@ class BlockReader:
         outputs = self.seen.get(f"{name}.out")
         if outputs is None or outputs.shape[-1] != self.width:
             return None
-        weight, bias = _linear(self.parts.get(name))
+        weight, bias = _linear(self.parts.get(name), self.sample.device)
         inputs = self.seen.get(f"{name}.in")
         if weight is None or inputs is None or weight.shape != (self.width, inputs.shape[-1]):
             return Projection(None, outputs, None, None)
         return Projection(inputs, outputs, weight, bias, self.sizes if name == "mlp" else None)
 
 
-def _linear(part: Any) -> tuple[Tensor | None, Tensor | None]:
+def _linear(part: Any, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
     """Read weight [out, in] and bias of a linear layer; ``(None, None)`` where it has none, or integers."""
     layer = getattr(part, "original_component", None)
-    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
-    if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
+    weight, bias = weight_of(layer, "weight"), weight_of(layer, "bias")
+    if weight is None or weight.ndim != 2 or not weight.is_floating_point():
         return None, None
     turned = weight.T if type(layer).__name__ == "Conv1D" else weight  # GPT-2 stores weights [in, out]
-    return turned, bias if isinstance(bias, Tensor) else None
+    return turned.to(device), None if bias is None else bias.to(device)
 
 
 @contextmanager
@@ -170,7 +171,8 @@ def captured(
         rows = batch.cut(residual)
         block = None if reader is None else reader.take(before[0], rows, whole)
         before[:] = [rows]
-        context = residual if "context" in needs and index == len(blocks) - 1 else None
+        last = "context" in needs and index == len(blocks) - 1
+        context = residual.to(batch.ids.device) if last else None
         attention, visible = seen.pop("attention", None), seen.pop("visible", None)
         formed = forms.pop() if forms else None
         typical = _typical(residual, batch) if "typical" in needs else None
@@ -211,18 +213,20 @@ def _typical(residual: Tensor, batch: Batch) -> Tensor:
     found = [
         np.median(one[: len(encoded.token_ids)]) for one, encoded in zip(sizes, batch.encoded, strict=True)
     ]
-    return torch.tensor(found, dtype=torch.float32, device=residual.device)
+    return torch.tensor(found, dtype=torch.float32, device=batch.ids.device)
 
 
 def _watch_pattern(taps: Taps, attention: Any, batch: Batch, seen: dict[str, Tensor]) -> None:
     """Keep the probed rows of the weights that the bridge's own attention forms, and of its mask."""
 
     def keep_pattern(pattern: Tensor) -> None:
-        rows = at_probes(pattern, batch).contiguous()
-        seen["attention"] = wide(rows)
+        rows = at_probes(pattern, batch.on(pattern.device)).contiguous()
+        seen["attention"] = wide(rows).to(batch.ids.device)
 
     def keep_visible(_module: nn.Module, _inputs: Any, named: dict[str, Any]) -> None:
-        seen["visible"] = mask_rows(batch, named.get("attention_mask"), batch.positions)[0]
+        mask = named.get("attention_mask")
+        there = batch if mask is None else batch.on(mask.device)
+        seen["visible"] = mask_rows(there, mask, there.positions)[0].to(batch.ids.device)
 
     if hasattr(attention, "hook_pattern"):
         taps.handles.append(attention.register_forward_pre_hook(keep_visible, with_kwargs=True))

@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from logging import getLogger
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -16,10 +17,12 @@ from typing import Any
 
 from elimtool.errors import ElimError
 from elimtool.files.yaml import unreadable
+from elimtool.model.placement import PROCESSOR, Placement
 from elimtool.model.store import ADAPTER
 from elimtool.model.tokens import Tokenizer
 
 _NUMBER = re.compile("[0-9]+")
+_INSTALL = re.compile("pip install [^`)]+")
 _FILES = {"model": ("config.json",), "tokenizer": ("tokenizer.json", "tokenizer_config.json")}
 _READ = {
     "model": ("*.json", "*.safetensors", "*.bin"),
@@ -28,7 +31,9 @@ _READ = {
 _VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
 
 
-def load_hugging_face(name: str, directory: Path, dtype: str, trust: bool) -> Any:
+def load_hugging_face(
+    name: str, directory: Path, dtype: str, trust: bool, placement: Placement = PROCESSOR
+) -> Any:
     """Load a Hugging Face model, every weight of it from the checkpoint.
 
     Attention is eager: only then TransformerLens' hooks see scores and patterns.
@@ -43,6 +48,7 @@ def load_hugging_face(name: str, directory: Path, dtype: str, trust: bool) -> An
     with _Refusals(name, "model", directory), quiet(), _without_adapter(directory) as place:
         config = AutoConfig.from_pretrained(place, **known)
         _check_architecture(name, config)
+        quantised = getattr(config, "quantization_config", None) is not None
         hf, info = AutoModelForCausalLM.from_pretrained(
             place,
             config=config,
@@ -50,10 +56,27 @@ def load_hugging_face(name: str, directory: Path, dtype: str, trust: bool) -> An
             attn_implementation="eager",
             ignore_mismatched_sizes=True,  # so that all of them are reported, and refused below
             output_loading_info=True,
+            **placement.options(quantised),
             **known,
         )
+        placement.check(hf)
     _check_weights(name, hf, info)
-    return hf.eval()
+    return hf.eval() if placement.placed or quantised else moved(name, hf.eval(), placement.device)
+
+
+def moved(name: str, hf: Any, device: str) -> Any:
+    """Move a model to a device.
+
+    Raises:
+        ElimError: It does not fit there.
+    """
+    try:
+        return hf.to(device)
+    except (RuntimeError, TypeError) as error:
+        raise ElimError(
+            f"{name}: the model cannot be moved to {device}: {reason(error)}",
+            "use a smaller `dtype`, `device_map='auto'` or `device='cpu'`",
+        ) from error
 
 
 @contextmanager
@@ -178,6 +201,11 @@ class _Refusals:
         for file in _FILES[self.what]:
             if wrong := _not_an_object(self.directory / file):
                 return f"{file} is not valid: {wrong}", "fetch or export the model again"
+        if isinstance(error, ImportError) and (method := _quantised(self.directory)):
+            return (
+                f"its weights are quantised ({method}): {reason(error)}",
+                f"install what reads them: {_command(error)}",
+            )
         if self.what == "model" and (damaged := _damaged(self.directory)):
             return f"{damaged} is damaged: {reason(error)}", "fetch or export the model again"
         if self.what == "tokenizer" and not any(any(self.directory.glob(one)) for one in _VOCABULARIES):
@@ -186,6 +214,20 @@ class _Refusals:
             f"the {self.what} cannot be loaded: {reason(error)}",
             "it may be incomplete or damaged; compare it with where it came from",
         )
+
+
+def _command(error: BaseException) -> str:
+    found = _INSTALL.search(str(error))
+    return found[0].strip() if found else "see transformers' page on quantisation"
+
+
+def _quantised(directory: Path) -> str:
+    """Name the method that a checkpoint's weights were quantised with; empty for none."""
+    try:
+        stated = json.loads((directory / "config.json").read_bytes()).get("quantization_config") or {}
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return str(stated.get("quant_method") or "bitsandbytes") if isinstance(stated, dict) and stated else ""
 
 
 def _refusing() -> tuple[type[BaseException], ...]:
@@ -241,11 +283,15 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    spreading = getLogger("accelerate")  # it says of every offloaded model that it is offloaded
+    level = spreading.level
+    spreading.setLevel("ERROR")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        spreading.setLevel(level)
         if bars:
             logging.enable_progress_bar()

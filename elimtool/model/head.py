@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from elimtool.errors import ElimError
 from elimtool.model.affine import Directions, Gain, pull, tolerance, wide
 from elimtool.model.few_rows import few_rows
+from elimtool.model.placement import device_of, weight_of
 
 SMALL = 1e-3
 """Logits of this size pass a soft cap unchanged, so they show the factor before it."""
@@ -58,7 +59,7 @@ class Head:
     def _normed(self, residual: Tensor) -> Tensor:
         norm = getattr(self.bridge, "ln_final", None)
         hidden: Tensor = residual.to(self.sample.dtype)
-        return hidden if norm is None else norm(hidden[None])[0]
+        return hidden if norm is None else norm(hidden[None].to(device_of(norm, hidden.device)))[0]
 
     def _after_norm(self, hidden: Tensor) -> Tensor:
         model = self.bridge.original_model
@@ -67,7 +68,7 @@ class Head:
             return self.cap * torch.tanh(logits / self.cap) if self.cap > 0 else logits
         with _given(self.bridge, hidden[None]):
             given: Tensor = model(input_ids=None, inputs_embeds=hidden[None], use_cache=False).logits[0]
-        return given
+        return given.to(self.sample.device)
 
     @cached_property
     def cap(self) -> float:
@@ -84,31 +85,35 @@ class Head:
     def _norm(self) -> Gain | None:
         norm = getattr(self.bridge, "ln_final", None)
         width = int(self.bridge.cfg.d_model)
-        return None if norm is None else Gain.of(norm, width, self.sample.dtype, self.sample.device)
+        return None if norm is None else Gain.of(norm, width, self.sample)
 
     @cached_property
     def _unembedding(self) -> tuple[Tensor, Tensor | None]:
         """Weight [vocab, width] and bias [vocab] of the unembedding."""
         layer = getattr(self.bridge.unembed, "original_component", None)
-        weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
-        if not isinstance(weight, Tensor) or weight.ndim != 2 or weight.shape[1] != self.bridge.cfg.d_model:
+        weight, bias = weight_of(layer, "weight"), weight_of(layer, "bias")
+        if weight is None or weight.ndim != 2 or weight.shape[1] != self.bridge.cfg.d_model:
             raise ElimError(
                 f"{self.name}: the unembedding has no weight matrix to read the directions of tokens from",
                 "elimtool cannot attribute the logits of this architecture",
             )
-        return weight, bias if isinstance(bias, Tensor) and bool(bias.any()) else None
+        there = self.sample.device
+        return weight.to(there), bias.to(there) if bias is not None and bool(bias.any()) else None
 
     @cached_property
     def _factor(self) -> float:
         """Factor of the family on the unembedding's output (Cohere, Granite); 1 for most."""
         hidden = self.sample.new_ones(1, int(self.bridge.cfg.d_model))
         hidden[:, ::2] = -1.0  # signs alternate: an unembedding may map a constant vector to nearly 0
-        plain = wide(self.bridge.unembed(hidden[None])[0])
+        plain = self._unembedded(hidden)
         if self._unembedding[1] is None:
             hidden = hidden * (SMALL / float(plain.abs().max()))
-            plain = wide(self.bridge.unembed(hidden[None])[0])
+            plain = self._unembedded(hidden)
         own = wide(self._after_norm(hidden))
         return float((own.double() * plain.double()).sum() / plain.double().square().sum())
+
+    def _unembedded(self, hidden: Tensor) -> Tensor:
+        return wide(self.bridge.unembed(hidden[None])[0]).to(self.sample.device)
 
     @cached_property
     def _mean(self) -> tuple[Tensor, float]:
@@ -142,7 +147,9 @@ class Head:
             constant[:, :-1] = wide(bias[tokens]) * self._factor
             constant[:, -1] = mean_bias
         if self._norm is not None:
-            norm = self._norm.frozen(residual[None].to(self.sample.dtype), self._normed(residual)[None])
+            norm = self._norm.frozen(
+                residual[None].to(self.sample.dtype), self._normed(residual)[None].to(residual.device)
+            )
             constant = constant + both @ self._norm.bias
             both = pull(both, self._norm, norm.scale[0])
         logits = torch.einsum("rkd,rd->rk", both[:, :-1], wide(residual)) + constant[:, :-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from elimtool.errors import ElimError, nearest
 from elimtool.model import DEFAULT_MODEL
 from elimtool.model.adapters import CONFIG, base_of, is_adapter, load_merged, parse_adapter
 from elimtool.model.atomic import Progress
-from elimtool.model.checkpoint import check_supported, load_hugging_face, load_tokenizer, quiet, reason
+from elimtool.model.checkpoint import check_supported, load_hugging_face, load_tokenizer, quiet
 from elimtool.model.memory import collecting_later
 from elimtool.model.model import Model
+from elimtool.model.placement import device_of, place
 
 __all__ = ["DTYPES", "load_hugging_face", "load_model", "locate"]
 
@@ -28,6 +28,9 @@ def load_model(
     revision: str | None = None,
     dtype: str = "float32",
     device: str = "auto",
+    device_map: str | None = None,
+    n_devices: int | None = None,
+    quantize: str | None = None,
     trust_remote_code: bool = False,
     adapters: Sequence[str] = (),
     base: str | None = None,
@@ -43,6 +46,11 @@ def load_model(
         dtype: ``float32`` (default), ``bfloat16``, ``float16``, ``float64``, or ``auto`` for the
             checkpoint's own.
         device: ``auto`` (CUDA if there is one, else CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        device_map: Spread the weights over devices, the processor's memory and the disk: ``auto``,
+            ``balanced``, ``balanced_low_0``, ``sequential``, or a JSON file that gives each module's
+            device (``cuda:N``, ``cpu`` or ``disk``). Instead of ``device``.
+        n_devices: Spread the weights evenly over so many CUDA devices.
+        quantize: ``8bit`` or ``4bit`` (NF4): quantise linear layers while loading, with bitsandbytes.
         trust_remote_code: Run Python code that comes with the checkpoint.
         adapters: Directories or ids of PEFT adapters to merge, in order, each with a scale if it is not 1:
             ``DIR@0.5``. They are merged in float32 (float64 for a float64 model), then converted.
@@ -53,7 +61,7 @@ def load_model(
         ElimError: The model cannot be found, fetched, read or run.
     """
     say = progress or (lambda _line: None)
-    where = _pick_device(device)
+    placement = place(device, device_map, n_devices, quantize)
     if dtype not in DTYPES:
         raise ElimError(f"`dtype` '{dtype}' is not valid", nearest(dtype, DTYPES))
     parts = _parts(name, revision, adapters, base, trust_remote_code, say)
@@ -61,8 +69,7 @@ def load_model(
     with (
         collecting_later()
     ):  # loading makes millions of objects and no garbage: this saves a tenth of its time
-        hf, merged = load_merged(name, parts.directory, dtype, trust_remote_code, parts.adapters)
-        hf = _move(name, hf, where)
+        hf, merged = load_merged(name, parts.directory, dtype, trust_remote_code, parts.adapters, placement)
         n_ids = getattr(hf.config.get_text_config(), "vocab_size", None) or None
         tokenizer = load_tokenizer(name, parts.tokenizer, trust_remote_code, n_ids)
         bridge = _bridge(name, hf)
@@ -73,6 +80,7 @@ def load_model(
         revision=parts.commit,
         directory=parts.directory,
         tokenizer_directory=parts.tokenizer,
+        placement=placement,
         adapters=merged if parts.adapters or is_adapter(parts.directory) else None,
     )
 
@@ -180,16 +188,6 @@ def _check_directory(path: Path) -> Path:
     return path.resolve()
 
 
-def _move(name: str, hf: Any, device: str) -> Any:
-    try:
-        return hf.to(device)
-    except (RuntimeError, TypeError) as error:
-        raise ElimError(
-            f"{name}: the model cannot be moved to {device}: {reason(error)}",
-            "use a smaller `dtype` or `device='cpu'`",
-        ) from error
-
-
 def _bridge(name: str, hf: Any) -> Any:
     """Put a Hugging Face model under TransformerLens' hooks, in place.
 
@@ -197,22 +195,11 @@ def _bridge(name: str, hf: Any) -> Any:
     """
     architecture = type(hf).__name__
     check_supported(name, architecture)
+    import torch
+
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-        return build_bridge_from_module(hf, architecture, hf_config=hf.config, model_name=name)
-
-
-def _pick_device(device: str) -> str:
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = device.partition(":")
-    if not re.fullmatch("(cpu|cuda|mps)(:[0-9]{1,3})?", device):
-        raise ElimError(f"`device` '{device}' is not valid", nearest(device, ("auto", "cpu", "cuda", "mps")))
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
-    if not there or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
-        raise ElimError(f"`device` {device}: there is no such device on this machine", "use `device='cpu'`")
-    return device
+        where = str(device_of(hf, torch.device("cpu")))
+        return build_bridge_from_module(hf, architecture, hf_config=hf.config, model_name=name, device=where)

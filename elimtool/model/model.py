@@ -30,6 +30,7 @@ from elimtool.model.interventions.edits import Site
 from elimtool.model.interventions.install import hook_point, installed, watching
 from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.native import Native
+from elimtool.model.placement import PROCESSOR, Placement, device_of
 from elimtool.model.prefix import shares_prefixes
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Batch, Encoded, LayerView
@@ -59,6 +60,7 @@ class Model:
             where there was none.
         interventions: Changes made to the model whenever it streams; see ``intervened``.
         reference: Activations of reference text that they put in.
+        placement: Where the weights were put when they were loaded.
         native: Runs the wrapped model without the bridge's components that have no hooks.
     """
 
@@ -71,6 +73,7 @@ class Model:
     adapters: tuple[Adapter, ...] | None = None
     interventions: tuple[Intervention, ...] = ()
     reference: ReferenceActivations | None = None
+    placement: Placement = PROCESSOR
     native: Native = field(init=False, repr=False)
     _hashes: dict[str, str] = field(default_factory=dict, repr=False)
     _head_known: bool = field(default=False, repr=False)
@@ -109,11 +112,11 @@ class Model:
     def _sample(self) -> Tensor:
         """A tensor with the model's dtype and device."""
         parameter: Tensor = next(iter(self.hf.parameters()))
-        return parameter
+        return torch.empty(0, dtype=parameter.dtype, device=device_of(self.hf, parameter.device))
 
     @property
     def device(self) -> torch.device:
-        """Device of the weights."""
+        """Device of the weights; of the token ids, where the weights are on several."""
         return self._sample.device
 
     @property
@@ -295,7 +298,7 @@ class Model:
         # later passes skip the unembedding: logits are read out of residuals
         keep = batch.positions[0, :1] if not self._head_known else batch.positions[0, :0]
         if hasattr(self.hf, "base_model_prefix"):
-            logits = self.hf(input_ids=batch.ids, use_cache=False, logits_to_keep=keep).logits
+            logits = self.hf(input_ids=batch.ids, use_cache=False, logits_to_keep=keep).logits.to(self.device)
         else:
             logits = self.hf(input_ids=batch.ids)[:, keep]
         return None if self._head_known else logits[0, 0]
@@ -328,7 +331,7 @@ class Model:
 
     def _not_finite(self) -> ElimError:
         for name, parameter in self.hf.named_parameters():
-            if not bool(parameter.isfinite().all()):
+            if parameter.device.type != "meta" and not bool(parameter.isfinite().all()):
                 clean = name.replace("_original_component.", "")  # the name in the checkpoint
                 return ElimError(
                     f"{self.name}: the weight {clean} has NaN or infinite values",
@@ -350,6 +353,9 @@ class Model:
                 self._hashes["tokenizer_sha256"] = tokenizer_sha256(
                     self.tokenizer_directory or self.directory
                 )
+                if self.placement.quantize:  # other weights in memory than in the files
+                    stored = f"{self._hashes['weights_sha256']}\n{self.placement.quantize}"
+                    self._hashes["weights_sha256"] = sha256(stored.encode()).hexdigest()
             else:
                 words = self.tokenizer.backend.backend_tokenizer.to_str()
                 self._hashes["weights_sha256"] = state_sha256(self.hf)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from elimtool.model.few_rows import few_rows
 from elimtool.model.memory import out_of_memory
+from elimtool.model.placement import device_of
 from elimtool.model.probed import AttentionRows, Keep, NotUnderstood, ProbedAttention, attending
 from elimtool.model.view import NOBODY, Batch
 
@@ -163,10 +164,10 @@ class Native:
 
     def _tried(self, last: int) -> set[int]:
         """Run up to a layer; return the layers whose attention showed its weights."""
-        sample = next(self.hf.parameters())
-        ids = torch.arange(TRIAL, device=sample.device)[None] % self.bridge.cfg.d_vocab
-        probed = torch.ones(1, TRIAL, dtype=torch.bool, device=sample.device)
-        batch = Batch((NOBODY,), ids, torch.arange(TRIAL, device=sample.device)[None], probed)
+        where = device_of(self.hf, torch.device("cpu"))
+        ids = torch.arange(TRIAL, device=where)[None] % self.bridge.cfg.d_vocab
+        probed = torch.ones(1, TRIAL, dtype=torch.bool, device=where)
+        batch = Batch((NOBODY,), ids, torch.arange(TRIAL, device=where)[None], probed)
         seen: set[int] = set()
 
         def keep(module: nn.Module, _rows: AttentionRows, _visible: Tensor) -> None:

@@ -102,10 +102,11 @@ class ProbedAttention:
     """
 
     def __init__(self, batch: Batch, keep: Keep | None, check: bool = False) -> None:
-        self.batch = batch
+        self.home = batch.ids.device
+        self.batches = {self.home: batch}
         self.keep = keep
         self.check = check
-        self.masks: dict[int, tuple[Tensor | None, Tensor, Tensor | None]] = {}
+        self.masks: dict[tuple[int, torch.device], tuple[Tensor | None, Tensor, Tensor | None]] = {}
 
     def __call__(
         self,
@@ -127,6 +128,7 @@ class ProbedAttention:
         if unknown := {name for name, given in options.items() if given is not None} - KNOWN:
             raise NotUnderstood(f"attention options {', '.join(sorted(unknown))}")
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        batch = self._on(query.device)
 
         def weights(
             rows: Tensor, visible: Tensor, bias: Tensor | None, prompts: slice = EVERY, keys: slice = EVERY
@@ -140,45 +142,56 @@ class ProbedAttention:
                 module, query, key, value, attention_mask, dropout=dropout, scaling=scaling
             )
         else:
-            output = self._in_chunks(query, value, attention_mask, weights)
+            output = self._in_chunks(batch, query, value, attention_mask, weights)
         if self.keep is not None:
-            visible, bias = self._rows_of(attention_mask)
-            probed = at_probes(query, self.batch)
+            visible, bias = self._rows_of(batch, attention_mask)
+            probed = at_probes(query, batch)
 
             def form(probes: slice, prompts: slice, keys: slice) -> Tensor:
                 some = None if bias is None else bias[prompts, :, probes, keys]
                 seen = visible[prompts, probes, keys]
-                return weights(probed[prompts, :, probes], seen, some, prompts, keys)
+                return weights(probed[prompts, :, probes], seen, some, prompts, keys).to(self.home)
 
-            rows = AttentionRows(form, self.batch.positions, len(query) * query.shape[1] * key.shape[2])
+            rows = AttentionRows(
+                form, self._on(self.home).positions, len(query) * query.shape[1] * key.shape[2]
+            )
             if self.check:
-                self._compare(rows.whole(), value, output)
-            self.keep(module, rows, visible)
+                self._compare(batch, rows.whole().to(query.device), value, output)
+            self.keep(module, rows, visible.to(self.home))
         return output, None
 
-    def _rows_of(self, mask: Tensor | None) -> tuple[Bool[Tensor, "batch probes keys"], Tensor | None]:
+    def _on(self, device: torch.device) -> Batch:
+        """Return the batch on the device of a layer."""
+        if device not in self.batches:
+            self.batches[device] = self.batches[self.home].on(device)
+        return self.batches[device]
+
+    def _rows_of(
+        self, batch: Batch, mask: Tensor | None
+    ) -> tuple[Bool[Tensor, "batch probes keys"], Tensor | None]:
         """Return the keys that the probed queries see and the bias on their scores, once for each mask."""
-        if id(mask) not in self.masks:  # most layers share one; holding it keeps its id from being reused
-            self.masks[id(mask)] = (mask, *mask_rows(self.batch, mask, self.batch.positions))
-        return self.masks[id(mask)][1:]
+        known = (id(mask), batch.ids.device)
+        if known not in self.masks:  # most layers share one; holding it keeps its id from being reused
+            self.masks[known] = (mask, *mask_rows(batch, mask, batch.positions))
+        return self.masks[known][1:]
 
     def _in_chunks(
-        self, query: Tensor, value: Tensor, mask: Tensor | None, weights: Callable[..., Tensor]
+        self, batch: Batch, query: Tensor, value: Tensor, mask: Tensor | None, weights: Callable[..., Tensor]
     ) -> Tensor:
         """Compute the output from weights, some queries at a time."""
-        batch, heads, n, _ = query.shape
-        size = max(1, CHUNK_NUMBERS // (batch * heads * n))
+        n = query.shape[2]
+        size = max(1, CHUNK_NUMBERS // query.shape[:3].numel())
         parts = []
         for start in range(0, n, size):
-            where = torch.arange(start, min(n, start + size), device=query.device).expand(batch, -1)
-            rows = weights(query[:, :, start : start + size], *mask_rows(self.batch, mask, where))
+            where = torch.arange(start, min(n, start + size), device=query.device).expand(len(query), -1)
+            rows = weights(query[:, :, start : start + size], *mask_rows(batch, mask, where))
             parts.append(mixed(rows, value))
         return torch.cat(parts, 1).to(value.dtype)
 
-    def _compare(self, rows: Tensor, value: Tensor, output: Tensor) -> None:
-        truth = wide(at_probes(output.transpose(1, 2), self.batch)).transpose(1, 2)
+    def _compare(self, batch: Batch, rows: Tensor, value: Tensor, output: Tensor) -> None:
+        truth = wide(at_probes(output.transpose(1, 2), batch)).transpose(1, 2)
         rebuilt = mixed(rows, value)
-        if not bool(close(rebuilt, truth, truth, output.dtype)[self.batch.probed].all()):
+        if not bool(close(rebuilt, truth, truth, output.dtype)[batch.probed].all()):
             raise NotUnderstood("its attention's output is not what the weights give")
 
 

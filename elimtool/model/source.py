@@ -23,6 +23,9 @@ class ModelSource:
     trust_remote_code: bool = False
     adapters: tuple[str, ...] = ()
     base: str | None = None
+    device_map: str | None = None
+    n_devices: int | None = None
+    quantize: str | None = None
 
     def load(self, progress: Callable[[str], None] | None = None) -> Model:
         """Load the model.

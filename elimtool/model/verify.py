@@ -85,8 +85,7 @@ def verify(
         )
     used = [(one.name, one.directory, one.scale) for one in model.adapters or ()]
     dtype = dtype_name(model.dtype)
-    plain, _ = load_merged(model.name, model.directory, dtype, trust_remote_code, used)
-    plain = plain.to(model.device)
+    plain, _ = load_merged(model.name, model.directory, dtype, trust_remote_code, used, model.placement)
     worst: dict[str, ActivationDifference] = {}
     for number, text in enumerate(texts):
         for found in _differences(model, plain, text, number):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan
 from typing import Protocol, runtime_checkable
@@ -147,11 +147,18 @@ class Batch:
         """Whether every probe is real."""
         return bool(self.probed.all())
 
+    def on(self, device: torch.device) -> Batch:
+        """Return the batch with its indices on a device, where another layer of a spread model runs."""
+        if device == self.ids.device:
+            return self
+        ids, positions, probed = (one.to(device) for one in (self.ids, self.positions, self.probed))
+        return replace(self, ids=ids, positions=positions, probed=probed)
+
     def cut(self, values: Float[Tensor, "batch keys width"]) -> Float[Tensor, "batch probes width"]:
         """Copy the probed positions of an activation."""
         # index_select on flat rows is faster than indexing with two tensors
-        found = values.reshape(-1, values.shape[-1]).index_select(0, self.places)
-        return found.view(*self.positions.shape, -1)
+        found = values.reshape(-1, values.shape[-1]).index_select(0, self.places.to(values.device))
+        return found.view(*self.positions.shape, -1).to(self.ids.device)
 
     def real(self, values: Float[Tensor, "batch probes width"]) -> Float[Tensor, "rows width"]:
         """Select those of cut-out values that belong to real probes, in the order of ``rows``."""

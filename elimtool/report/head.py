@@ -25,10 +25,12 @@ PROMPT_LINES = 1.8
 def model_line(manifest: Manifest, n_layers: int, screen: Screen) -> Text:
     """Name, number type and depth of the model; for an older run its schema version."""
     line = Text(screen.visible(manifest.model), style="bold", overflow="fold")
-    facts = [manifest.dtype, f"{n_layers} layers" if n_layers != 1 else "1 layer", manifest.device]
+    facts = [manifest.dtype, f"{n_layers} layers" if n_layers != 1 else "1 layer", _devices(manifest)]
     told = facts[: 3 if n_layers else 1]
     if manifest.adapters is not None:
         told.append(adapters_in_words(manifest.adapters, screen.visible))
+    if isinstance(stored := manifest.quantization, dict):
+        told.append(f"weights quantised ({stored.get('quant_method', 'unknown')})")
     if manifest.schema_version < SCHEMA_VERSION:
         told.append(f"a run of schema version {manifest.schema_version}: its words are that version's")
     return line.append("  " + ", ".join(told), style="not bold dim")
@@ -42,6 +44,12 @@ def adapters_in_words(adapters: Any, visible: Callable[[str], str] = str) -> str
         visible(str(one["name"])) + (f" x {one['scale']:g}" if one["scale"] != 1 else "") for one in adapters
     ]
     return f"with {', '.join(named)} merged in float32"
+
+
+def _devices(manifest: Manifest) -> str:
+    if not isinstance(manifest.device_map, dict):
+        return manifest.device
+    return "weights on " + ", ".join(sorted({str(one) for one in manifest.device_map.values()}))
 
 
 def head(probe: Probe, n_positions: int, screen: Screen) -> list[RenderableType]:

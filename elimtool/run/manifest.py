@@ -14,7 +14,7 @@ from elimtool.errors import ElimError
 from elimtool.run.schema import SCHEMA_VERSION
 
 NOT_FINGERPRINTED = ("fingerprint", "started", "finished", "counts")
-WHERE_KNOWN = ("n_layers", "n_heads", "adapters")
+WHERE_KNOWN = ("n_layers", "n_heads", "adapters", "device_map", "quantization")
 """Keys added later: left out if they have no value, so that older runs keep their fingerprint."""
 HINT = "run the command again, or restore the file"
 
@@ -122,7 +122,9 @@ class Manifest(BaseManifest):
     torch: str | None = Field(description="Version of torch.")
     model: str = Field(description="Model as it was named: a catalogue name, a hub id or a path.")
     revision: str | None = Field(None, description="Revision of the model, where it has one.")
-    weights_sha256: str | None = Field(None, description="SHA-256 of the weights.")
+    weights_sha256: str | None = Field(
+        None, description="SHA-256 of the weights' files; with `quantize`, of that and the number type."
+    )
     tokenizer_sha256: str | None = Field(None, description="SHA-256 of the tokenizer.")
     n_layers: int | None = Field(None, description="Blocks of the model; left out by earlier versions.")
     n_heads: int | None = Field(None, description="Query heads of a block; likewise.")
@@ -133,6 +135,12 @@ class Manifest(BaseManifest):
     )
     dtype: str = Field(description="Number type of the weights in memory.")
     device: str = Field(description="Device that the model ran on.")
+    device_map: Plain = Field(
+        None, description="Device of each module, where the weights were spread or offloaded; else left out."
+    )
+    quantization: Plain = Field(
+        None, description="How the weights were quantised, by the checkpoint or `quantize`; else left out."
+    )
     processing: Plain = Field(description="What was done to the weights ('raw': nothing).")
     bos: Plain = Field(
         description="Whether a beginning-of-sequence token was put before the prompts, and why."

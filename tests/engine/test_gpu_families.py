@@ -21,7 +21,7 @@ EXACT = ("lens", "lens_layers", "attention", "attention_layers", "attention_head
 
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
-def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+def directory(request: pytest.FixtureRequest, tmp_path_factory: Any, tokenizer: Any) -> Path:
     return save(request.param, tmp_path_factory.mktemp(request.param), tokenizer)
 
 

@@ -180,8 +180,8 @@ def _masked(mask: Tensor | None, edges: Tensor, sample: Tensor) -> Tensor:
     if mask is None or mask.ndim != 4:
         # a layer without a mask is causal; once it has one, only the mask makes it so
         n = edges.shape[1]
-        mask = torch.full((1, 1, n, n), least, dtype=sample.dtype, device=edges.device).triu(1)
-    cut = edges[:, None]
+        mask = torch.full((1, 1, n, n), least, dtype=sample.dtype, device=sample.device).triu(1)
+    cut = edges[:, None].to(mask.device)
     spare = mask.shape[-1] - cut.shape[-1]
     if spare:  # some families pad their mask
         cut = torch.nn.functional.pad(cut, (0, spare))

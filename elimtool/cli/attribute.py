@@ -127,6 +127,7 @@ def attribute(
             "--seed", metavar="N", env="SEED", help="Seed of the random ablations, and of what is written."
         ),
     ] = 0,
+    model_sampling: shared.ModelSampling = True,
     templated: ChatOptions,
     saved: shared.SaveOptions,
     model: shared.ModelOptions,
@@ -165,6 +166,7 @@ def attribute(
         steps=steps,
         generate=generate,
         chain=chain,
+        model_sampling=model_sampling,
         seed=seed,
         errors="raise" if prompts is None else "row",
     )

@@ -75,6 +75,14 @@ Sinks = Annotated[
         help="Attention sinks: auto (position 0 and special tokens), none, or positions such as 0,5.",
     ),
 ]
+ModelSampling = Annotated[
+    bool,
+    switch(
+        "--model-sampling/--no-model-sampling",
+        help="Lay the settings that the model ships with (generation_config.json, GGUF general.sampling) over"
+        " an engine's chain, as the engine does by default; what --samplers says wins.",
+    ),
+]
 TargetSpace = Annotated[
     str,
     option(
@@ -196,6 +204,7 @@ class ReadOptions:
             " repeatable. Without: llama.cpp, hf and vllm.",
         ),
     ] = None
+    model_sampling: ModelSampling = True
     lens: Annotated[
         str,
         option(

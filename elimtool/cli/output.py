@@ -88,7 +88,7 @@ class Output:
 
     def notes(self, run: Run) -> None:
         """Note what chat templates read, and control tokens that users wrote; of many prompts the first."""
-        from elimtool.report.chats import run_notes
+        from elimtool.report.remarks import run_notes
 
         found = run_notes(run)
         for line in found[:MOST_NOTES]:

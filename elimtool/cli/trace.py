@@ -77,12 +77,15 @@ def trace(
     wanted = measured.made(tables=_told(measured.named), interventions=changes, confirm=confirm)
     saved.check()
     run = _measure(printed.output, asked, wanted, model.source, save_activations)
+    from elimtool.report.remarks import shipped_notes
     from elimtool.report.trace.story import print_story
 
     saved.write(run)
     offers = _offers(context, saved.out, model.model)
     tell = partial(print_story, verbose=verbose, commands=offers)
     printed.output.result(run, saved.out, printed.as_json, tell)
+    for note in shipped_notes(run.manifest):
+        printed.output.note(note)
 
 
 def _refuse_silent_detail(verbose: bool, printed: shared.CommonOptions, out: Path | None) -> None:

@@ -23,6 +23,8 @@ class TraceOptions:
         position: Query tokens to probe: ``last``, ``all``, an index from 0 (or from the end, if negative),
             a list such as ``4,7-9``, or ``written`` and ``written:4,7-9`` for where the model wrote.
         samplers: Sampler chains: preset names, YAML files or inline chains.
+        model_sampling: Whether presets have the settings that the model ships with laid over them, as their
+            engines do by default.
         lens: Lens for layers before the last: ``auto`` (the model's fitted lens if there is one, else raw),
             ``raw``, ``ridge``, a file of ``elimtool lens fit`` or a tuned-lens folder.
         sinks: Attention-sink set: ``auto``, ``none`` or positions such as ``0,5``.
@@ -44,6 +46,7 @@ class TraceOptions:
 
     position: Position = "last"
     samplers: tuple[str, ...] = DEFAULT_SAMPLERS
+    model_sampling: bool = True
     lens: str = "auto"
     sinks: str = "auto"
     target_space: Literal["auto", "exact"] = "auto"

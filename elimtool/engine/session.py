@@ -55,7 +55,7 @@ class Session:
         reference = self.lens.reference if isinstance(self.lens, RidgeLens) else None
         if reference is None:
             refuse_unfitted(options.tables, model.name)
-        chains = tuple(chain_for(model, spec) for spec in options.samplers)
+        chains = tuple(chain_for(model, spec, options.model_sampling) for spec in options.samplers)
         selection = options.selection()
         self.settings = Settings(
             chains,
@@ -188,13 +188,18 @@ class Session:
         }
 
 
-def chain_for(model: Model, spec: str) -> Chain:
-    """Resolve a sampler chain, with DRY's sequence breakers as this model's tokens.
+def chain_for(model: Model, spec: str, model_sampling: bool = True) -> Chain:
+    """Resolve a sampler chain for a model, with DRY's sequence breakers as its tokens.
+
+    Args:
+        model: The model.
+        spec: Name of the chain, see ``resolve``.
+        model_sampling: Whether a preset has the model's own settings laid over it as its engine does.
 
     Raises:
         ElimError: The chain cannot be resolved.
     """
-    chain = resolve(spec)
+    chain = resolve(spec, model.shipped_sampling if model_sampling else None)
     for stage in chain.stages:
         if isinstance(stage, LogitBias):
             stage.check_vocabulary(model.vocab)

@@ -21,9 +21,10 @@ from torch import Tensor
 from elimtool.metrics.columns import Categorical, Columns, null_where, place, spelled
 from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
-from elimtool.samplers import History, Ledger, StageRecord
+from elimtool.samplers import Chain, History, Ledger, StageRecord
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.compare import ChainDifference, Ordering, compare
+from elimtool.samplers.stage import Stage
 from elimtool.samplers.survival import TemperatureRanges, bounds, temperature_ranges
 
 SHOWN = 5
@@ -70,6 +71,9 @@ class SamplerLedger(Metric):
             **place(self.batch, view.rows, row),
             **self._chain_columns(step),
             "active": at("active"),
+            "params_from": Categorical(
+                [_origins(chain, s) for chain in self.chains for s in chain.stages], step
+            ),
             "params": Categorical([json.dumps(r.params, sort_keys=True) for r in records], step),
             "n_before": at("n_before"),
             "n_after": at("n_after"),
@@ -251,6 +255,11 @@ def _ends(found: TemperatureRanges) -> list[list[tuple[float, float, str]]]:
     """Return both ends and the status for the targets of each row."""
     rows = zip(found.t_min.tolist(), found.t_max.tolist(), found.status, strict=True)
     return [list(zip(*row, strict=True)) for row in rows]
+
+
+def _origins(chain: Chain, stage: Stage) -> str | None:
+    found = chain.origins_of(stage.name)
+    return json.dumps(found, sort_keys=True) if found else None
 
 
 def _range(chain: str, low: float, high: float, status: str) -> dict[str, Any]:

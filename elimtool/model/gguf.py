@@ -225,6 +225,7 @@ def _facts(reader: Any, source: dict[str, str], notes: list[str]) -> dict[str, A
         "architecture": field(reader, "general.architecture"),
         "tensor_types": sorted({tensor.tensor_type.name for tensor in reader.tensors}),
         "pre_tokenizer": field(reader, "tokenizer.ggml.pre"),
+        "sampling": _sampling(reader),
         "notes": notes,
         "converter": CONVERTER,
         "versions": {
@@ -232,6 +233,13 @@ def _facts(reader: Any, source: dict[str, str], notes: list[str]) -> dict[str, A
             **{name: version(name) for name in ("transformers", "tokenizers", "torch", "gguf")},
         },
     }
+
+
+def _sampling(reader: Any) -> dict[str, Any]:
+    """Read the sampler settings that the file recommends, ``general.sampling.*``, by their last word."""
+    prefix = "general.sampling."
+    names = [name for name in reader.fields if name.startswith(prefix)]
+    return {name.removeprefix(prefix): _shortest(field(reader, name)) for name in names}
 
 
 def _first_line(error: BaseException) -> str:

@@ -342,6 +342,17 @@ class Model:
             "try `dtype='float32'`",
         )
 
+    @cached_property
+    def shipped_sampling(self) -> dict[str, dict[str, Any]]:
+        """Sampler settings that the model ships with, by file and key; empty for a model made in memory."""
+        from elimtool.model.store import read_json, read_record
+
+        if self.directory is None:
+            return {}
+        own = read_json(self.directory / "generation_config.json")
+        kept = read_record(self.directory).get("sampling")
+        return {"generation_config.json": own, "general.sampling": kept if isinstance(kept, dict) else {}}
+
     def hashes(self) -> dict[str, str]:
         """Return ``weights_sha256`` and ``tokenizer_sha256``, of the files or of the model in memory."""
         if not self._hashes:

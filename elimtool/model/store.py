@@ -55,7 +55,7 @@ def sha256_file(path: Path, progress: Progress | None = None) -> str:
     resolved = path.resolve()
     stat = resolved.stat()
     stamp = [stat.st_size, stat.st_mtime_ns]
-    known = _read_json(cache_dir() / "hashes.json")
+    known = read_json(cache_dir() / "hashes.json")
     entry = known.get(str(resolved))
     if isinstance(entry, list) and entry[:2] == stamp and len(entry) == 3:
         return str(entry[2])
@@ -160,7 +160,7 @@ def write_record(model_dir: Path, facts: dict[str, Any]) -> None:
 
 def read_record(model_dir: Path) -> dict[str, Any]:
     """Read the record of a converted directory; empty if there is none or it cannot be read."""
-    return _read_json(model_dir / RECORD)
+    return read_json(model_dir / RECORD)
 
 
 def is_intact(model_dir: Path) -> bool:
@@ -197,7 +197,8 @@ def _digest_of(pairs: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object; empty if it cannot be read or holds another value."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -9,8 +9,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from elimtool.files.rows import Row, Rows
-from elimtool.report.chats import chat_notes
 from elimtool.report.facts import Probe
+from elimtool.report.remarks import chat_notes
 from elimtool.report.screen import Screen
 from elimtool.report.targets import appended_line
 from elimtool.report.turns import turns_of

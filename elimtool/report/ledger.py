@@ -22,6 +22,8 @@ SHOWN_PARAMS = (
     "threshold", "repetition", "frequency", "presence", "multiplier", "base", "allowed_length",
 )  # fmt: skip
 """Parameters that are shown beside the stage's name."""
+MAIN = ("temperature", "k", "p", "mass", "h", "epsilon")
+"""Parameters that go by the name of their stage."""
 NEUTRAL = {"delta": 0, "repetition": 1, "frequency": 0, "presence": 0}
 """Values with which a parameter does nothing, so that it is not shown."""
 KEPT_NAMED = 5
@@ -89,13 +91,27 @@ def _chain(chain: ChainLedger, width: int, screen: Screen) -> list[Text]:
     if not any(stage["n_after"] < stage["n_before"] for stage in chain.stages):
         count = chain.stages[-1]["n_after"]
         head.append(f": nothing is cut, all {count:,} tokens stay", style="not bold")
-    lines = [head]
+    told = shipped(chain)
+    lines = [head, *(screen.wrap(screen.visible(told), indent=2, style="dim") if told else [])]
     for stage in chain.active:
         label = padded(screen.shorten(stage_label(stage, screen), width), width)
         lines += _stage(chain, stage, label, screen)
     lines += _kept(chain, screen)
     off = ", ".join(screen.visible(stage["stage"]) for stage in chain.stages if not stage["active"])
     return lines + (screen.wrap(f"off: {off}", indent=2, style="dim", hang=5) if off else [])
+
+
+def shipped(chain: ChainLedger) -> str:
+    """Say which values the model ships with: ``temperature 0.6 from the model's generation_config.json``."""
+    found: dict[str, list[str]] = {}
+    for stage in chain.stages:
+        params = json.loads(stage["params"])
+        for name, source in json.loads(stage.get("params_from") or "{}").items():
+            if source != "user":
+                word = str(stage["stage"])
+                told = word if name in (*MAIN, word) else f"{word} {name}"
+                found.setdefault(source, []).append(f"{told} {params[name]:g}")
+    return "; ".join(f"{', '.join(values)} from the model's {source}" for source, values in found.items())
 
 
 def _stage(chain: ChainLedger, stage: Row, label: str, screen: Screen) -> list[Text]:

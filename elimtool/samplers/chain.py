@@ -34,6 +34,11 @@ class Chain:
         accumulation: How the engine sums in float32: in array order (``sequential``) or as ``torch`` does.
         sources: Files and pages that the rules were read from.
         limits: Parameters (as users write them) and the values that the engine accepts for each.
+        settings_file: Where the engine reads settings that a model ships with; empty for nowhere.
+        settings: Keys there, and the parameters (as users write them) that they set; "" for what the preset
+            lacks.
+        origins: Stage, parameter and source of values that are not the preset's own.
+        left_out: Settings of the model that are not applied, and why.
     """
 
     name: str
@@ -44,13 +49,29 @@ class Chain:
     accumulation: Literal["sequential", "torch"] = "torch"
     sources: tuple[str, ...] = ()
     limits: tuple[tuple[str, str], ...] = ()
+    settings_file: str = ""
+    settings: tuple[tuple[str, str], ...] = ()
+    origins: tuple[tuple[str, str, str], ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def origins_of(self, stage: str) -> dict[str, str]:
+        """Return the sources of a stage's parameters that are not the preset's own."""
+        return {parameter: source for name, parameter, source in self.origins if name == stage}
 
     def describe(self) -> dict[str, Any]:
         """Describe the chain in values of JSON."""
         stages = [
             {"stage": s.kind, "name": s.name, "params": s.params(), "off": s.is_off()} for s in self.stages
         ]
+        more: dict[
+            str, Any
+        ] = {}  # only where there is something to say, so that other chains stay as they were
+        if self.origins:
+            more["origins"] = {f"{stage}.{name}".lstrip("."): source for stage, name, source in self.origins}
+        if self.left_out:
+            more["left_out"] = list(self.left_out)
         return {
+            **more,
             "name": self.name,
             "engine": self.engine,
             "version": self.version,

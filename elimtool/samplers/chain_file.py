@@ -40,6 +40,20 @@ class StageEntry(BaseModel):
         return {**known, "params": {k: v for k, v in value.items() if k not in known}}
 
 
+class ModelSettings(BaseModel):
+    """What an engine reads of the settings that a model ships with.
+
+    Attributes:
+        file: Where they are, such as ``generation_config.json``.
+        keys: Key there to parameter as in the inline form; an empty text for what the chain lacks.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str = ""
+    keys: dict[str, str] = Field(default_factory=dict)
+
+
 class ChainFile(BaseModel):
     """A sampler chain as a file describes it.
 
@@ -49,6 +63,8 @@ class ChainFile(BaseModel):
         sources: Files and pages where the rules were read.
         limits: The values that the engine accepts, by parameter as in the inline form, see
             ``elimtool.samplers.limits``.
+        model_settings: Where the engine reads settings that a model ships with (``file``), and what its
+            ``keys`` set, as in the inline form.
         precision: ``exact`` or ``float32``.
         accumulation: How the engine sums in float32.
         base: Another preset to start from; then ``set`` changes parameters, and there are no ``stages``.
@@ -62,6 +78,7 @@ class ChainFile(BaseModel):
     version: str = ""
     sources: tuple[str, ...] = ()
     limits: dict[str, str] = Field(default_factory=dict)
+    model_settings: ModelSettings = Field(default_factory=ModelSettings)
     precision: Literal["exact", "float32"] | None = None
     accumulation: Literal["sequential", "torch"] | None = None
     base: str = ""

@@ -15,6 +15,7 @@ from elimtool.files.package import shipped_configs
 from elimtool.samplers.chain import Chain
 from elimtool.samplers.chain_file import StageEntry, read_chain
 from elimtool.samplers.limits import check_limit, checked
+from elimtool.samplers.shipped import USER, Shipped, lay_over
 from elimtool.samplers.stage import Stage
 from elimtool.samplers.stages import STAGES
 from elimtool.samplers.values import fitted
@@ -51,7 +52,7 @@ def preset_names() -> list[str]:
     return sorted(p.stem for p in PRESETS.glob("*.yaml"))
 
 
-def resolve(spec: str) -> Chain:
+def resolve(spec: str, shipped: Shipped | None = None) -> Chain:
     """Build the chain that a text names.
 
     Args:
@@ -59,6 +60,8 @@ def resolve(spec: str) -> Chain:
             the path of a chain file, or stages in order (``top_k=40,top_p=0.95,temperature=0.8``). A
             parameter is ``stage=value`` for the stage's main parameter, ``stage.parameter=value``, or a name
             that engines use (``repetition_penalty``).
+        shipped: Settings that the model ships with, by file and key; a preset has them laid over it as its
+            engine does, under what the text says. None for the bare preset.
 
     Raises:
         ElimError: The text names nothing, or a stage, parameter or value is not valid; the message lists
@@ -66,10 +69,10 @@ def resolve(spec: str) -> Chain:
     """
     text = spec.strip()
     if text in preset_names():
-        return _preset(text)
+        return lay_over(_preset(text), shipped or {}, _override)
     head, colon, rest = text.partition(":")
     if colon and head in preset_names():
-        chain = _override(resolve(head), _assignments(rest, text), text)
+        chain = _override(resolve(head, shipped), _assignments(rest, text), text, USER)
         return replace(chain, name=text)
     if text.endswith((".yaml", ".yml")) or Path(text).is_file():
         return _from_file(Path(text), Path(text).stem, ())
@@ -111,6 +114,8 @@ def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
         accumulation=entry.accumulation or chain.accumulation,
         sources=entry.sources or chain.sources,
         limits=checked(entry.limits) or chain.limits,
+        settings_file=entry.model_settings.file,
+        settings=tuple(entry.model_settings.keys.items()),
     )
 
 
@@ -228,16 +233,20 @@ def _inline(text: str) -> Chain:
     return Chain(text, "elimtool", __version__, stages)
 
 
-def _override(chain: Chain, changes: Mapping[str, Any], where: str) -> Chain:
-    """Change parameters of a chain; each change must name one of its stages."""
+def _override(chain: Chain, changes: Mapping[str, Any], where: str, source: str = "") -> Chain:
+    """Change parameters of a chain; each change must name one of its stages, and is noted with its source."""
     stages = list(chain.stages)
+    origins = {(name, parameter): known for name, parameter, known in chain.origins}
     for name, value in changes.items():
         index, parameter = _find(stages, name, where)
         names = _parameters(type(stages[index]))
         if parameter not in names:
             raise ElimError(f"{stages[index].name} has no parameter '{parameter}'", nearest(parameter, names))
         stages[index] = replace(stages[index], **{parameter: fitted(type(stages[index]), parameter, value)})
-    return _within_limits(chain, stages=tuple(stages))
+        if source:
+            origins[stages[index].name, parameter] = source
+    told = tuple((*place, known) for place, known in origins.items())
+    return _within_limits(chain, stages=tuple(stages), origins=told)
 
 
 def _find(stages: list[Stage], name: str, where: str) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -326,3 +327,18 @@ def test_what_the_model_would_write_is_told_whatever_tables_are_kept(
     elimtool: Command, tiny_model: Path
 ) -> None:
     assert "The model would write next" in elimtool("trace", PROMPT, "--tables", "lens").out
+
+
+def test_settings_that_the_model_ships_with_are_said(
+    elimtool: Command, llama_directory: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "shipping"
+    shutil.copytree(llama_directory, model)
+    settings = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 7}
+    (model / "generation_config.json").write_text(json.dumps(settings))
+    asked = ("trace", PROMPT, "-m", model, "-v", "--samplers")
+    done = elimtool(*asked, "hf")
+    assert "temperature 0.6, top_k 20 from the model's generation_config.json" in " ".join(done.out.split())
+    assert "hf does not apply what the model ships with: top_p = 7" in done.err
+    for more in (("hf", "--no-model-sampling"), ("hf:temperature=0.9,top_k=10",)):
+        assert "generation_config" not in elimtool(*asked, *more).out

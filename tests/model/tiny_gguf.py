@@ -1,6 +1,7 @@
 """Writes tiny GGUF files: two-layer llamas with a byte alphabet and a handful of merges."""
 
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -51,6 +52,7 @@ def write_gguf(
     add_bos: bool | None = False,
     quantised: bool = False,
     weights: dict[str, np.ndarray] | None = None,
+    sampling: dict[str, Any] | None = None,
 ) -> Path:
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("tiny")
@@ -76,6 +78,9 @@ def write_gguf(
     if add_bos is not None:
         writer.add_add_bos_token(add_bos)
     writer.add_chat_template(TEMPLATE)
+    adders = {str: writer.add_string, int: writer.add_int32, float: writer.add_float32}
+    for name, value in (sampling or {}).items():
+        adders[type(value)](f"general.sampling.{name}", value)
     kind = gguf.GGMLQuantizationType.Q8_0
     for name, weight in (weights or tensors()).items():
         if quantised and weight.ndim == 2:

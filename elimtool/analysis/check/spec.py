@@ -226,6 +226,7 @@ class CheckFile(_Strict):
         model: Model to run.
         prompts: A file of prompt records, or the records.
         samplers: Sampler chains: engines, files (from the check file's folder) or stages in one line.
+        model_sampling: Whether engines' chains have the model's own settings laid over them.
         lens: Lens for layers before the last: raw, ridge or a file.
         sinks: Attention sinks: auto, none or positions such as ``0,5``.
         target_space: ``auto`` puts a space before a target where text would have one.
@@ -242,6 +243,7 @@ class CheckFile(_Strict):
     model: ModelSpec = ModelSpec()
     prompts: str | tuple[dict[str, Any], ...] | None = None
     samplers: Texts = ("llama.cpp", "hf", "vllm")
+    model_sampling: bool = True
     lens: str = "raw"
     sinks: str = "auto"
     target_space: Literal["auto", "exact"] = "auto"

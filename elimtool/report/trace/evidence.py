@@ -11,7 +11,7 @@ from elimtool.analysis.closing import at_layer, from_layer, listed, spell_prob
 from elimtool.analysis.evidence import findings_in_words
 from elimtool.analysis.verdict import attribution_in_words
 from elimtool.report.facts import Probe, Trajectory
-from elimtool.report.ledger import ChainLedger
+from elimtool.report.ledger import ChainLedger, shipped
 from elimtool.report.screen import Screen, padded
 from elimtool.report.trace.judgement import told_targets
 from elimtool.report.trace.trajectory import rank_title, spark
@@ -97,6 +97,12 @@ def sampler_lines(probe: Probe, chains: list[ChainLedger], screen: Screen) -> li
     lines = screen.titled("Samplers", "p of the target among what is left")
     for alike in groups.values():
         lines += screen.wrap(_group(alike, keys, screen), indent=2, hang=2)
+    own: dict[str, list[str]] = {}
+    for chain in chains:
+        own.setdefault(shipped(chain), []).append(chain.name)
+    for values, names in own.items():
+        line = screen.visible(f"{listed(names)}: {values}")
+        lines += screen.wrap(line, indent=2, style="dim", hang=2) if values else []
     return lines
 
 

@@ -110,6 +110,14 @@ SAMPLING = Table(
         KIND,
         MARGIN_UNIT,
         Column(
+            "params_from",
+            STRING,
+            "Where parameters come from that are not the engine's own, as a JSON text by parameter: 'user',"
+            " 'generation_config.json' or 'general.sampling' (of a GGUF file), which the model ships with.",
+            range="valid JSON",
+            null_when=f"all are the engine's own, the chain is no engine's, or {EARLIER}",
+        ),
+        Column(
             "notes",
             STRINGS,
             "Notes of the stage, such as the repetition that DRY found; usually an empty list.",

@@ -43,6 +43,7 @@ class AttributeOptions:
         steps: Most gradients that integrated gradients take for one target.
         generate: Tokens to write first for a position among written tokens; 0 for as many as it needs.
         chain: Sampler chain to write through.
+        model_sampling: Whether a preset has the model's own settings laid over it, as for a trace.
         seed: Seed for drawing the random ablations, and what is written.
         errors: ``raise`` the first bad prompt, or keep it as a ``row`` with its error.
     """
@@ -57,6 +58,7 @@ class AttributeOptions:
     steps: int = 512
     generate: int = 0
     chain: str = "llama.cpp"
+    model_sampling: bool = True
     seed: int = 0
     errors: Literal["raise", "row"] = "raise"
 

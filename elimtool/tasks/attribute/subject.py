@@ -113,7 +113,7 @@ def subject(model: Model, prompt: Prompt, options: AttributeOptions, *, share: b
 
 
 def _encoded(model: Model, prompt: Prompt, options: AttributeOptions) -> tuple[Encoded, list[str]]:
-    chain = chain_for(model, options.chain)
+    chain = chain_for(model, options.chain, options.model_sampling)
     wrote = written_for(model, prompt, options.position, options.generate, chain, options.seed)
     written = tuple(step.token for step in wrote[1]) if wrote else ()
 

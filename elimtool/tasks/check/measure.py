@@ -65,6 +65,7 @@ def options_of(checks: Checks, wanted: Collection[Check], batch_size: int) -> Tr
     return TraceOptions(
         position=_position(checks),
         samplers=chains,
+        model_sampling=checks.file.model_sampling,
         lens=_beside(checks, lens),
         sinks=checks.file.sinks,
         target_space=checks.file.target_space,

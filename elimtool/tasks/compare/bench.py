@@ -21,7 +21,7 @@ from elimtool.engine.walk import walk
 from elimtool.errors import ElimError, Exit
 from elimtool.model.view import Encoded, Target
 from elimtool.prompts.prompt import Message, Prompt
-from elimtool.report.chats import run_notes
+from elimtool.report.remarks import run_notes
 from elimtool.run.comparison import Comparison
 from elimtool.run.tables.comparison import COMPARISON_TABLES
 from elimtool.samplers import resolve

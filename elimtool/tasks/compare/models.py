@@ -23,8 +23,8 @@ from elimtool.model.model import Model
 from elimtool.model.view import Encoded
 from elimtool.prompts.position import OnePosition
 from elimtool.prompts.prompt import Prompt
-from elimtool.report.chats import run_notes
 from elimtool.report.head import adapters_in_words
+from elimtool.report.remarks import run_notes
 from elimtool.run.comparison import Comparison
 from elimtool.run.manifest import utc_now
 from elimtool.run.tables.comparison.layers import DIVERGENCE

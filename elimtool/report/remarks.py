@@ -1,14 +1,15 @@
-"""Say what a chat template read beside the messages, and which control tokens the user wrote."""
+"""Remark on what is easily missed: a template's clock, control tokens, settings of the model left out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from elimtool.files.rows import Row
 
 if TYPE_CHECKING:
     from elimtool.run import Run
+    from elimtool.run.manifest import Manifest
 
 
 def chat_notes(prompt: Row, visible: Callable[[str], str] = str) -> list[str]:
@@ -27,11 +28,23 @@ def chat_notes(prompt: Row, visible: Callable[[str], str] = str) -> list[str]:
     return notes
 
 
+def shipped_notes(manifest: Manifest) -> list[str]:
+    """List settings that the model ships with and a chain does not apply, and why."""
+    chains: Any = manifest.chains if isinstance(manifest.chains, list) else []
+    return [
+        f"{chain['name']} does not apply what the model ships with: {note}"
+        for chain in chains
+        if isinstance(chain, dict)
+        for note in chain.get("left_out") or ()
+    ]
+
+
 def run_notes(run: Run) -> list[str]:
-    """List the remarks on all prompts of a run, each once."""
+    """List the remarks on all prompts of a run and on its chains, each once."""
+    said = shipped_notes(run.manifest)
     if "prompts" not in run.tables:
-        return []
+        return said
     table = run.arrow("prompts")
     known = [name for name in ("clock", "control_tokens") if name in table.column_names]
     rows = table.select(known).to_pylist() if known else []
-    return list(dict.fromkeys(note for row in rows for note in chat_notes(row)))
+    return said + list(dict.fromkeys(note for row in rows for note in chat_notes(row)))

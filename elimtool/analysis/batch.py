@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from elimtool.analysis.experts import by_layer
 from elimtool.files.rows import Rows
 from elimtool.run.reader import Run
 from elimtool.run.rows import select_rows
@@ -28,12 +29,18 @@ def batch_results(run: Run) -> dict[str, Any]:
         ``outcomes``, targets and positions counted by outcome, the most frequent first; ``first_errors``, id
         and message of the first prompts that failed; ``worst``, the prompts whose first followed token has
         the largest final rank at the last probed position, of equal ranks the least probable first. Without
-        the table ``verdicts`` the first and the last are empty.
+        the table ``verdicts`` the first and the last are empty. With the table ``experts``, ``experts`` is
+        its summary by layer, see ``elimtool.analysis.experts.by_layer``.
     """
     errors = select_rows(
         run, "prompts", where=["status=error"], columns=["prompt_id", "error_message"], limit=ERRORS
     )
     found: dict[str, Any] = {"outcomes": {}, "first_errors": errors.rows.to_pylist(), "worst": []}
+    if "experts" in run.tables:
+        columns = ("layer", "expert", "chosen", "dropped_mass")
+        found["experts"] = by_layer(
+            select_rows(run, "experts", where=["intervention=null"], columns=columns).rows
+        )
     if "verdicts" not in run.tables:
         return found
     judged = select_rows(run, "verdicts", where=["intervention=null"], columns=JUDGED).rows

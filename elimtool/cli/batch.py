@@ -36,7 +36,8 @@ class BatchMeasureOptions(shared.MeasureOptions):
     """What a batch measures: unlike a trace, single heads only on request."""
 
     heads: Annotated[
-        bool | None, shared.switch("--heads/--no-heads", help="Fill the tables of single heads. Without: no.")
+        bool | None,
+        shared.switch("--heads/--no-heads", help="Fill the tables of single heads and experts. Without: no."),
     ] = None
 
 

@@ -44,7 +44,8 @@ class InterventionOptions:
             "--ablate",
             metavar="PART",
             panel=PANEL,
-            help="Trace again without a head (17.3, L17H3) or an MLP (mlp.12); repeatable. Sinks keep it.",
+            help="Trace again without a head (17.3, L17H3), an MLP (mlp.12) or an expert (expert.12.7,"
+            " L12E7); repeatable. Sinks keep it.",
         ),
     ] = None
     ablate_with: Annotated[
@@ -53,7 +54,8 @@ class InterventionOptions:
             "--ablate-with",
             metavar="WHAT",
             panel=PANEL,
-            help="What takes its place: its mean over reference text, zero, or resample from that text.",
+            help="What takes its place: its mean over reference text, zero, or resample from that text. An"
+            " expert's is zero, and the router chooses as before.",
         ),
     ] = "mean"
     scale: Annotated[

@@ -244,7 +244,8 @@ class MeasureOptions(ReadOptions):
     heads: Annotated[
         bool | None,
         switch(
-            "--heads/--no-heads", help="Fill the tables of single heads. Without: yes, unless --position all."
+            "--heads/--no-heads",
+            help="Fill the tables of single heads and experts. Without: yes, unless --position all.",
         ),
     ] = None
     attention_of: Annotated[

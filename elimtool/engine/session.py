@@ -22,7 +22,7 @@ from elimtool.model.model import Model
 from elimtool.model.view import Encoded
 from elimtool.numerics import kernels
 from elimtool.prompts.prompt import Prompt
-from elimtool.run.selection import ALWAYS, FITTED, refuse_unfitted
+from elimtool.run.selection import ALWAYS, FITTED, MIXED, refuse_dense, refuse_unfitted
 from elimtool.samplers import Chain, resolve
 from elimtool.samplers.logit_bias import LogitBias
 
@@ -55,6 +55,8 @@ class Session:
         reference = self.lens.reference if isinstance(self.lens, RidgeLens) else None
         if reference is None:
             refuse_unfitted(options.tables, model.name)
+        if not model.has_experts:
+            refuse_dense(options.tables, model.name)
         chains = tuple(chain_for(model, spec, options.model_sampling) for spec in options.samplers)
         selection = options.selection()
         self.settings = Settings(
@@ -66,9 +68,10 @@ class Session:
             attention_of=options.chosen_heads,
         )
         self._decide = compiled is None and model.device.type == "cpu"  # kernels are compiled for CPUs only
-        unfitted = frozenset() if reference is not None else FITTED
-        self.kept = selection.kept - unfitted
-        self.measured = selection.measured - unfitted - {ALWAYS}
+        without = frozenset() if reference is not None else FITTED
+        without |= frozenset() if model.has_experts else MIXED
+        self.kept = selection.kept - without
+        self.measured = selection.measured - without - {ALWAYS}
         self._walked: dict[str, Mapping[str, Columns]] = {}
         for intervention in options.interventions:
             intervention.check(model)

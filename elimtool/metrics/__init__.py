@@ -11,6 +11,7 @@ from elimtool.metrics.components import Components
 from elimtool.metrics.contrasts import Contrasts
 from elimtool.metrics.controls import FrequencyControls
 from elimtool.metrics.copy_suppression import CopySuppression
+from elimtool.metrics.experts import Experts
 from elimtool.metrics.lens import LensTrajectory
 from elimtool.metrics.mechanisms import Mechanisms
 from elimtool.metrics.metric import Metric
@@ -25,6 +26,7 @@ METRICS: dict[str, type[Metric]] = {
     "contrasts": Contrasts,
     "controls": FrequencyControls,
     "copy_suppression": CopySuppression,
+    "experts": Experts,
     "lens": LensTrajectory,
     "mechanisms": Mechanisms,
     "regimes": Regimes,

@@ -161,22 +161,34 @@ class Branch:
         self, rows: RowIndex, toward: Float[Tensor, "rows k width"]
     ) -> tuple[Float[Tensor, "rows k parts"], Float[Tensor, "rows k"] | None]:
         """Return what the heads (or the MLP) add to logits along directions, and constants if any."""
+        back, constant = self.pulled(rows, toward)
+        if isinstance(self.values, Heads):
+            outputs = self.values.at(rows)
+        else:
+            values = wide(self.values[rows])
+            # the bias is a constant of its own, not a share of the MLP
+            outputs = (values if self.bias is None else values - wide(self.bias))[:, None]
+        return back @ outputs.transpose(1, 2), constant
+
+    def pulled(
+        self, rows: RowIndex, toward: Float[Tensor, "rows k width"]
+    ) -> tuple[Float[Tensor, "rows k width"], Float[Tensor, "rows k"] | None]:
+        """Carry directions back to the branch's output; return them and what its constants add to logits."""
         constant, back = None, toward
         if self.multiplier != 1.0:
             back = toward * self.multiplier
         if self.gain is not None and self.scale is not None:
             constant = back @ self.gain.bias
             back = pull(back, self.gain, self.scale[rows])
-        bias = None if self.bias is None else wide(self.bias)
-        if bias is not None:
-            constant = back @ bias if constant is None else constant + back @ bias
-        if isinstance(self.values, Heads):
-            outputs = self.values.at(rows)
-        else:
-            values = wide(self.values[rows])
-            # the bias is a constant of its own, not a share of the MLP
-            outputs = (values if bias is None else values - bias)[:, None]
-        return back @ outputs.transpose(1, 2), constant
+        if self.bias is not None:
+            of_bias = back @ wide(self.bias)
+            constant = of_bias if constant is None else constant + of_bias
+        return back, constant
+
+
+def toward_tokens(directions: Directions) -> Float[Tensor, "rows k1 width"]:
+    """Return the directions of tokens and last of the mean logit, which centred shares subtract."""
+    return torch.cat([directions.toward, directions.mean_toward[:, None]], 1)
 
 
 def share_out(
@@ -187,8 +199,7 @@ def share_out(
     Returns:
         float64 logits. Parts in the order embedding; heads, then MLP, of each layer; constants.
     """
-    # the mean logit is one more direction: centred shares subtract its shares
-    toward = torch.cat([directions.toward, directions.mean_toward[:, None]], 1)
+    toward = toward_tokens(directions)
     constant = torch.cat([directions.constant, directions.mean_constant[:, None]], 1).double()
     parts = [_dot(toward, embedding)[..., None]]
     for branch in branches:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from elimtool.model.affine import Gain, Norm, Projection, wide
 from elimtool.model.decomposition import Decomposition
+from elimtool.model.experts import MixtureReader
 from elimtool.model.native import Native
 from elimtool.model.placement import weight_of
 from elimtool.model.probed import AttentionRows, at_probes, mask_rows
@@ -41,6 +42,7 @@ class BlockReader:
         self.n_heads = n_heads
         self.sample = sample
         self.seen: dict[str, Tensor] = {}
+        self.experts = MixtureReader.of(block)
 
     @cached_property
     def gains(self) -> dict[str, Gain]:
@@ -99,6 +101,8 @@ class BlockReader:
             if name != "gate" and (name != "mlp" or name in self.parts):
                 taps.into(part, keep(f"{name}.in"))
             taps.out_of(part, keep(f"{name}.out"))
+        if self.experts is not None:
+            self.experts.attach(taps, batch)
 
     def take(self, before: Tensor, after: Tensor, whole: Decomposition) -> Block:
         """Return what the pass showed, queue it for comparison with the residual, and forget it."""
@@ -114,6 +118,7 @@ class BlockReader:
             multiplier=self.multiplier,
             n_heads=self.n_heads,
             flaw=whole.ask(),
+            experts=None if self.experts is None else self.experts.take(self.seen.get("mlp.out")),
         )
         self.seen.clear()
         whole.take(taken, before, after)

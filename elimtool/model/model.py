@@ -24,6 +24,7 @@ from elimtool.model.adapters import Adapter, with_adapters
 from elimtool.model.affine import Directions, tolerance
 from elimtool.model.capture import BlockReader, captured
 from elimtool.model.encode import encode_all
+from elimtool.model.experts import experts_of
 from elimtool.model.head import Head, text_config
 from elimtool.model.interventions import Intervention
 from elimtool.model.interventions.edits import Site
@@ -283,6 +284,11 @@ class Model:
     @cached_property
     def _head(self) -> Head:
         return Head(self.bridge, self.name, self._sample)
+
+    @cached_property
+    def has_experts(self) -> bool:
+        """Whether any block has a mixture of experts."""
+        return any(experts_of(block) is not None for block in self.bridge.blocks)
 
     @cached_property
     def readers(self) -> list[BlockReader]:

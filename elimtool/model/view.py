@@ -14,6 +14,7 @@ from torch import Tensor
 
 from elimtool.model.affine import Norm, Projection, wide
 from elimtool.model.heads import Heads
+from elimtool.model.mixture import Mixture
 from elimtool.prompts.prompt import Prompt
 
 
@@ -180,6 +181,7 @@ class Block:
         behind: The norms behind attention and MLP.
         multiplier: Factor of the family on both outputs.
         n_heads: Number of query heads.
+        experts: The experts of a mixture; ``None`` for any other MLP.
         flaw: Says why the update is not the sum of these heads and this MLP, ``None`` if it is. Call it late:
             all blocks that ran until then are compared together. Without it this is not known.
     """
@@ -192,6 +194,7 @@ class Block:
     multiplier: float
     n_heads: int
     flaw: Callable[[], str | None] | None = None
+    experts: Mixture | None = None
 
     @cached_property
     def heads(self) -> Heads | None:

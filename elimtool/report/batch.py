@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from elimtool.analysis.closing import spell_prob
-from elimtool.files.rows import Row
+from elimtool.analysis.experts import dropped_in_words
+from elimtool.files.rows import Row, Rows
 from elimtool.report.screen import Screen
 
 NAME = 24
@@ -23,6 +24,8 @@ def batch_lines(found: dict[str, Any], n_errors: int, screen: Screen) -> list[st
             for name, count in found["outcomes"].items()
         )
         lines += _wrapped(f"{total:,} verdict{'' if total == 1 else 's'}: {told}", screen)
+    if found.get("experts"):
+        lines += _wrapped(_experts(found["experts"]), screen)
     if found["first_errors"]:
         shown = len(found["first_errors"])
         count = f"{n_errors:,} error{'' if n_errors == 1 else 's'}"
@@ -38,6 +41,17 @@ def batch_lines(found: dict[str, Any], n_errors: int, screen: Screen) -> list[st
         for row in worst:
             lines += _wrapped(_fate(row, screen), screen, 2)
     return lines
+
+
+def _experts(layers: Rows) -> str:
+    busiest = max(layers, key=lambda row: row["busiest_share"])
+    idle = sum(row["n_idle"] for row in layers)
+    total = sum(row["n_experts"] for row in layers)
+    said = f"experts: {dropped_in_words(layers)}; " if dropped_in_words(layers) else "experts: "
+    said += (
+        f"busiest expert {busiest['layer']}.{busiest['busiest']}, in {busiest['busiest_share']:.0%} of the"
+    )
+    return f"{said} positions; {idle:,} of {total:,} never ran"
 
 
 def _fate(row: Row, screen: Screen) -> str:

@@ -158,6 +158,10 @@ class Probe:
             self._rows[name] = self._tables.rows(name, self.prompt["prompt_id"], self.position)
         return self._rows[name]
 
+    def part(self, name: str) -> Any:
+        """The same as an Arrow table; None where there is no table."""
+        return self._tables.part(name, self.prompt["prompt_id"], self.position)
+
     def notes(self, key: str) -> list[str]:
         """Notes on this prompt, from one list of notes in ``run.json``."""
         config = self.run.manifest.config
@@ -168,7 +172,7 @@ class Probe:
 
     def columns(self, name: str, wanted: Sequence[str]) -> dict[str, list[Any]]:
         """Columns of a table at this position; a column that the table lacks is all None."""
-        return _columns(self._tables.part(name, self.prompt["prompt_id"], self.position), wanted)
+        return _columns(self.part(name), wanted)
 
     def of_prompt(self, name: str, wanted: Sequence[str]) -> dict[str, list[Any]]:
         """The same at all probed positions of the prompt."""

@@ -34,6 +34,10 @@ GLOSSARY = {
         "What a head or MLP itself adds to a token's logit, in logits; later layers are not"
         " followed, so it is no proof of a cause."
     ),
+    "expert": (
+        "One of several MLPs of a layer, of which a router runs a few for each token; its scores on the"
+        " others are the dropped mass."
+    ),
     "ablation": "Replacing what a head or MLP writes by its mean over reference text, to see what changes.",
     "confirmed": "A causal test by ablation agreed, beyond what ablating other components of its kind does.",
     "observed": "Read off one pass of the model and not tested by ablation: where to look, not why.",

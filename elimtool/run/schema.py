@@ -16,6 +16,7 @@ from elimtool.run.tables.contrasts import CONTRAST_COMPONENTS, CONTRAST_LAYERS, 
 from elimtool.run.tables.controls import CONTROLS
 from elimtool.run.tables.copy_suppression import COPY_SUPPRESSION
 from elimtool.run.tables.effects import EFFECTS
+from elimtool.run.tables.experts import EXPERT_COMPONENTS, EXPERTS
 from elimtool.run.tables.lens import LENS, LENS_LAYERS
 from elimtool.run.tables.locations import LOCATION_PAIRS, LOCATIONS
 from elimtool.run.tables.mechanisms import MECHANISMS
@@ -71,6 +72,8 @@ TABLES: dict[str, Table] = {
         CHAIN_DIFFERENCES,
         SURVIVAL,
         COMPONENTS,
+        EXPERTS,
+        EXPERT_COMPONENTS,
         COPY_SUPPRESSION,
         MECHANISMS,
         CONTROLS,

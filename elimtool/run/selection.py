@@ -12,8 +12,10 @@ TRACED = tuple(name for name in TABLES if name not in UNTRACED)
 """Tables that a trace can fill."""
 WALKS = frozenset({"walk", "walk_stages"})
 """Tables that need generated tokens."""
-HEADS = frozenset({"attention_heads", "components", "contrast_components", "copy_suppression"})
-"""Tables of single heads, by far the largest."""
+MIXED = frozenset({"experts", "expert_components"})
+"""Tables of models with mixtures of experts."""
+HEADS = MIXED | {"attention_heads", "components", "contrast_components", "copy_suppression"}
+"""Tables of single heads and experts, by far the largest."""
 FITTED = frozenset({"controls", "regimes"})
 """Tables that need the reference text in the file of a fitted lens."""
 ALWAYS = "prompts"
@@ -91,6 +93,19 @@ def refuse_unfitted(tables: Sequence[str] | None, model: str) -> None:
         raise ElimError(
             f"table {asked[0]} needs the reference text of a fitted lens, and {model} is read without one",
             f"fit one: elimtool lens fit -m {model}, and leave `lens` at auto",
+        )
+
+
+def refuse_dense(tables: Sequence[str] | None, model: str) -> None:
+    """Refuse tables of experts for a model without any.
+
+    Raises:
+        ElimError: A named table is in ``MIXED``.
+    """
+    if asked := sorted(MIXED.intersection(tables or ())):
+        raise ElimError(
+            f"table {asked[0]} needs a mixture of experts whose router can be seen, and {model} has none",
+            "leave it out of `tables`",
         )
 
 

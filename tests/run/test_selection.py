@@ -9,7 +9,7 @@ import pytest
 import elimtool
 from elimtool import TraceOptions
 from elimtool.errors import ElimError
-from elimtool.run.selection import CHANGES, FITTED, JUDGED_BY, ON_REQUEST, TRACED, WALKS, select
+from elimtool.run.selection import CHANGES, FITTED, JUDGED_BY, MIXED, ON_REQUEST, TRACED, WALKS, select
 from tests.watched import Watched
 
 PROMPT = "The capital of France is"
@@ -46,12 +46,17 @@ def test_choices_that_cannot_be(tables: list[str], heads: bool | None, message: 
         TraceOptions(tables=tuple(tables), heads=heads)
 
 
+def test_tables_of_experts_need_a_model_with_experts(llama: Any) -> None:
+    with pytest.raises(ElimError, match="table experts needs a mixture of experts"):
+        elimtool.trace(llama, PROMPT, options=TraceOptions(tables=("experts",)))
+
+
 @pytest.fixture(scope="module")
 def whole(llama: Any) -> Any:
     return elimtool.trace(llama, PROMPT, targets=["Paris"], foils=["Rome"])
 
 
-@pytest.mark.parametrize("name", sorted(set(TRACED) - WALKS - FITTED - CHANGES - ON_REQUEST.keys()))
+@pytest.mark.parametrize("name", sorted(set(TRACED) - WALKS - FITTED - MIXED - CHANGES - ON_REQUEST.keys()))
 def test_a_table_alone_is_the_table_among_all(llama: Any, whole: Any, name: str) -> None:
     alone = elimtool.trace(
         llama, PROMPT, targets=["Paris"], foils=["Rome"], options=TraceOptions(tables=(name,))

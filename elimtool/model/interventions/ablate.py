@@ -1,4 +1,4 @@
-"""Ablate or scale a head or MLP: replace or multiply its output at every position but the sinks."""
+"""Ablate or scale a head, an MLP or an expert: change its output at every position but the sinks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from elimtool.errors import ElimError, nearest
 from elimtool.model.interventions.component import Component, component
 from elimtool.model.interventions.edits import Change, Cut, outside_sinks
+from elimtool.prompts.component import parse_expert
 
 if TYPE_CHECKING:
     from elimtool.model.interventions.reference import ReferenceActivations
@@ -60,10 +61,11 @@ class Ablate(_OneComponent):
     """Replace a component's output by something that does not depend on the prompt.
 
     A head is replaced where it enters the output projection, an MLP where it is added to the residual stream.
-    Positions of attention sinks are not changed.
+    An expert of a mixture has its part of the layer's sum set to 0: the router chooses as before, no other
+    expert takes its place, and the weights of the others stay. Positions of attention sinks are not changed.
 
     Attributes:
-        component: ``17.3`` (layer 17, head 3) or ``mlp.12``.
+        component: ``17.3`` (layer 17, head 3), ``mlp.12`` or ``expert.12.7``.
         how: ``mean``: its mean over reference text (the package's own, see ``elimtool.engine.reference``).
             ``resample``: at each position, its output at some position of that text. ``zero``: 0.
         seed: Seed for the positions that ``resample`` takes.
@@ -78,16 +80,27 @@ class Ablate(_OneComponent):
         _OneComponent.__post_init__(self)  # super() fails in a dataclass with slots
         if self.how not in HOWS:
             raise ElimError(f"`how` '{self.how}' is not valid", nearest(self.how, HOWS))
+        if self.target.expert is not None and self.how != "zero":
+            raise ElimError(
+                f"`ablate` {self.component} {self.how}: an expert writes only where it is chosen, so its"
+                " output elsewhere cannot take its place",
+                "an expert is ablated with zero: leave `how` out",
+            )
 
     @classmethod
     def parse(cls, text: str, how: str = "mean", seed: int = 0) -> Ablate:
-        """Read ``17.3``, ``mlp.12`` or the canonical form; ``how`` and ``seed`` where the text has none.
+        """Read ``17.3``, ``mlp.12``, ``expert.12.7`` or the canonical form.
+
+        ``how`` and ``seed`` are for a text that has none. For an expert ``mean``, the default of the others,
+        stands for ``zero``.
 
         Raises:
             ElimError: The text has none of these forms.
         """
         found = _ABLATE.fullmatch(text.strip())
         named, own, own_seed = found.groups() if found else (text, None, None)
+        if own is None and how == "mean" and parse_expert(named):
+            how = "zero"
         return cls(named, own or how, int(own_seed) if own_seed else seed)
 
     def __str__(self) -> str:
@@ -104,7 +117,7 @@ class Ablate(_OneComponent):
     ) -> list[Change | Cut]:
         """Replace the component's values at every position but the sinks."""
         del n_layers
-        site, head = self.target.site, self.target.head
+        site, head = self.target.site, self.target.number
         positions = outside_sinks(one)
         if not self.needs_reference:
             return [Change(site, head, positions, factor=0.0)]
@@ -121,7 +134,7 @@ class Scale(_OneComponent):
     """Multiply a component's output, at the same places and positions as ``Ablate``.
 
     Attributes:
-        component: ``21.7`` or ``mlp.12``.
+        component: ``21.7``, ``mlp.12`` or ``expert.12.7``.
         factor: 1 changes nothing, 0 is zero ablation, a negative factor reverses the output.
     """
 
@@ -162,4 +175,4 @@ class Scale(_OneComponent):
     ) -> list[Change | Cut]:
         """Multiply the component's values at every position but the sinks."""
         del n_layers, reference
-        return [Change(self.target.site, self.target.head, outside_sinks(one), factor=self.factor)]
+        return [Change(self.target.site, self.target.number, outside_sinks(one), factor=self.factor)]

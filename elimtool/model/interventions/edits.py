@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from elimtool.model.model import Model
     from elimtool.model.view import Encoded
 
-Kind = Literal["heads", "attention", "mlp", "residual"]
+Kind = Literal["heads", "attention", "mlp", "residual", "experts"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -24,7 +24,8 @@ class Site:
         layer: Block, from 0; -1 with ``residual`` is the embedding.
         kind: ``heads``: the output projection's input, heads side by side. ``attention``, ``mlp``: their
             updates to the residual stream, after the norm that some families put there. ``residual``: the
-            residual stream after the block.
+            residual stream after the block. ``experts``: the weights of the chosen experts of a mixture,
+            whose choice stays as it is.
     """
 
     layer: int
@@ -33,11 +34,12 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """New values at some positions of one row, of one head or of everything at the site.
+    """New values at some positions of one row, of one head or expert or of everything at the site.
 
     Attributes:
         site: The place.
-        head: Head of a ``heads`` site; ``None`` for all of the site.
+        head: Head of a ``heads`` site, or expert of an ``experts`` site, which can only be scaled; ``None``
+            for all of the site.
         positions: Token indices.
         values: New values; ``None`` to scale.
         factor: Factor to scale with where there are no values.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from elimtool.errors import ElimError
+from elimtool.model.experts import Routed, experts_of
 from elimtool.model.interventions.edits import Change, Cut, Intervention, Site
 from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.view import Batch
@@ -63,9 +65,15 @@ def installed(
     changes, cuts = _gathered(batch, plans, len(bridge.blocks), reference)
     pending: set[object] = {*changes, *cuts}  # places whose hooks have not run yet
 
-    def change(site: Site, out: Tensor) -> Tensor:
+    def change(site: Site, _module: nn.Module, _args: Any, out: Tensor) -> Tensor:
         pending.discard(site)
         return _changed(site, out, batch, changes[site], int(bridge.cfg.n_heads))
+
+    def weigh(site: Site, _module: nn.Module, args: Any, named: dict[str, Any]) -> Any:
+        if (routed := Routed.of(args, named)) is None:
+            return None
+        pending.discard(site)
+        return routed.replaced(args, named, _weighed(routed, batch, changes[site]))
 
     def mask(layer: int, args: Any, named: dict[str, Any]) -> Any:
         if "attention_mask" not in named:
@@ -76,8 +84,7 @@ def installed(
 
     with ExitStack() as hooks:
         for site in changes:
-            point = hook_point(bridge, site)
-            hooks.enter_context(point.register_forward_hook(lambda _m, _i, out, s=site: change(s, out)))
+            hooks.enter_context(_at(bridge, site, change, weigh))
         for layer in cuts:
             attention: Any = getattr(bridge.blocks[layer], "attn", None)
             if isinstance(attention, nn.Module):
@@ -88,6 +95,15 @@ def installed(
         yield
         if pending:
             raise _unheard(pending)
+
+
+def _at(bridge: Any, site: Site, change: Callable[..., Any], weigh: Callable[..., Any]) -> Any:
+    """Hook a site: ``change`` gets its value, or ``weigh`` the arguments of its experts."""
+    if site.kind != "experts":
+        return hook_point(bridge, site).register_forward_hook(partial(change, site))
+    experts = experts_of(bridge.blocks[site.layer])
+    assert experts is not None  # ``Component.check`` looked
+    return experts.register_forward_pre_hook(partial(weigh, site), with_kwargs=True)
 
 
 @contextmanager
@@ -172,6 +188,17 @@ def _changed(site: Site, out: Tensor, batch: Batch, edits: list[tuple[int, Chang
         else:
             new[row, where, columns] = edit.values.to(new)
     return new.reshape(out.shape)
+
+
+def _weighed(routed: Routed, batch: Batch, edits: list[tuple[int, Change]]) -> Tensor:
+    """Scale the weights of experts at some tokens; which experts run stays as it is."""
+    _, chosen, weights = routed.values
+    new = weights.clone()
+    for row, edit in edits:
+        tokens = torch.zeros(batch.ids.shape, dtype=torch.bool, device=new.device)
+        tokens[row, list(edit.positions)] = True
+        new[tokens.flatten()[:, None] & (chosen == edit.head)] *= edit.factor
+    return new
 
 
 def _masked(mask: Tensor | None, edges: Tensor, sample: Tensor) -> Tensor:

@@ -48,7 +48,8 @@ class Place:
         last = int(at[2] or at[1]) if at else None
         if found := _PLACE.fullmatch(name):
             return cls(Site(int(found[1] or -1), "residual"), None, first, last)
-        if part := Component.parse(name):
+        part = Component.parse(name)
+        if part is not None and part.expert is None:  # recordings do not hold single experts
             return cls(part.site, part.head, first, last)
         return None
 

@@ -18,6 +18,7 @@ from elimtool.report.trace.detail import detail_lines
 from elimtool.report.trace.effects import effect_lines
 from elimtool.report.trace.engines import engines
 from elimtool.report.trace.evidence import layer_lines, sampler_lines
+from elimtool.report.trace.experts import expert_lines
 from elimtool.report.trace.heads import head_lines
 from elimtool.report.trace.judgement import judgement_lines
 from elimtool.report.trace.kept import kept_lines
@@ -116,12 +117,13 @@ def _prompt(
 
 def _in_brief(probe: Probe, chains: list[ChainLedger], screen: Screen) -> Sections:
     layers, samplers = layer_lines(probe, screen), sampler_lines(probe, chains, screen)
-    return [[*layers, *samplers, *brief_strip(probe, screen)]]
+    return [[*layers, *expert_lines(probe, screen), *samplers, *brief_strip(probe, screen)]]
 
 
 def _in_full(probe: Probe, chains: list[ChainLedger], screen: Screen) -> Sections:
     return [
         trajectories(probe, screen),
+        list(expert_lines(probe, screen)),
         list(ledger(chains, screen)),
         list(engines(probe, screen)),
         list(strip(probe, screen)),

@@ -1,0 +1,103 @@
+"""Mixtures of experts: what each router chose and dropped, and what each expert gave each target's logit.
+
+Tables ``experts`` and ``expert_components``. A layer's output is the sum of its chosen experts' outputs, each
+times its weight, and of experts that always run. So the direct logit attribution of the MLP (see
+``elimtool.metrics.components``) is the sum of theirs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from elimtool.metrics.columns import Categorical, Columns, join, null_where, place
+from elimtool.metrics.components import Branch, toward_tokens
+from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.model.mixture import NOT_A_SUM, Mixture
+from elimtool.model.view import Batch, Block, LayerView
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Experts(Metric):
+    """Keeps what each mixture read, chose and wrote at the probed rows, and splits it at the readout."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"block"})
+    tables: ClassVar[tuple[str, ...]] = ("experts", "expert_components")
+
+    def __init__(self, batch: Batch, settings: Settings) -> None:
+        super().__init__(batch, settings)
+        self.layers: list[tuple[int, Mixture, Block]] = []
+
+    def observe(self, view: LayerView) -> None:
+        """Keep one layer's mixture, if it has one."""
+        if self.settings.heads and view.block is not None and view.block.experts is not None:
+            self.layers.append((view.layer, view.block.experts, view.block))
+
+    def read(self, view: ReadoutView) -> None:
+        """Tell what the routers chose at some rows, and attribute the followed targets' logits to experts."""
+        routed, given = [], []
+        toward = None
+        if self.layers and view.directions is not None and self.settings.wants("expert_components"):
+            toward = toward_tokens(view.directions(view.followed.ids, slice(None)))
+        for layer, mixture, block in self.layers:
+            parts = mixture.at(view.rows)
+            split = mixture.explained(view.rows, parts)
+            routed.append(self._routed(view, layer, mixture, split.cpu().numpy()))
+            if toward is not None and (block.flaw is None or block.flaw() is None):
+                back, _ = Branch.mlp(block).pulled(view.rows, toward)
+                shares = (back @ parts.transpose(1, 2)).double()
+                given.append(self._given(view, layer, mixture, shares, split.cpu().numpy()))
+        for table, columns in (("experts", routed), ("expert_components", given)):
+            if columns:
+                self.filled[table].append(_in_order(columns))
+
+    def _routed(self, view: ReadoutView, layer: int, mixture: Mixture, split: Mask) -> dict[str, Any]:
+        row, expert = np.indices((len(split), mixture.count)).reshape(2, -1)
+        every = {
+            name: values.cpu().numpy()[row, expert] for name, values in mixture.routed(view.rows).items()
+        }
+        chosen = every["weight"] == every["weight"]  # NaN where the expert did not run
+        unsplit = Categorical([NOT_A_SUM, None], split.astype(np.int32)[row])
+        rank = every.pop("rank")
+        return {
+            "order": (row,),
+            **place(self.batch, view.rows, row),
+            "layer": np.full(len(row), layer),
+            "expert": expert,
+            **every,
+            "rank": null_where(rank, rank == 0),
+            "chosen": chosen,
+            "unsplit": unsplit,
+        }
+
+    def _given(
+        self, view: ReadoutView, layer: int, mixture: Mixture, shares: Tensor, split: Mask
+    ) -> dict[str, Any]:
+        targets = ((view.followed.ids >= 0) & ~view.followed.is_foil).cpu().numpy() & split[:, None]
+        row, k, part = cells = targets[:, :, None].repeat(shares.shape[-1], axis=2).nonzero()
+        experts = mixture.chosen[view.rows].cpu().numpy()
+        experts = np.pad(experts, ((0, 0), (0, shares.shape[-1] - experts.shape[1])), constant_values=-1)
+        expert = experts[row, part]
+        names = [*(f"expert {layer}.{number}" for number in range(mixture.count)), f"shared {layer}"]
+        centred = shares[:, :-1] - shares[:, -1:]
+        return {
+            "order": (row, k),
+            **place(self.batch, view.rows, row),
+            **view.followed.names(row, k),
+            "component": Categorical(names, np.where(expert < 0, mixture.count, expert)),
+            "layer": np.full(len(row), layer),
+            "expert": null_where(expert, expert < 0),
+            "dla": shares[:, :-1].cpu().numpy()[cells],
+            "dla_centred": centred.cpu().numpy()[cells],
+        }
+
+
+def _in_order(layers: list[dict[str, Any]]) -> Columns:
+    """Join the columns of layers, and put the rows of one probed row, and target, side by side."""
+    keys = [np.concatenate(part) for part in zip(*(one.pop("order") for one in layers), strict=True)]
+    order = np.lexsort(keys[::-1])  # stable: layers stay in order
+    return {name: values[order] for name, values in join(layers).items()}

@@ -140,7 +140,12 @@ def batch(
         ),
     ] = 3,
     overwrite: Annotated[
-        bool, shared.switch("--overwrite", help="Remove the run in --out first.", panel=shared.OUTPUT)
+        bool,
+        shared.switch(
+            "--overwrite",
+            help="Replace the run in --out: kept until the new one has a shard, deleted when it is finished.",
+            panel=shared.OUTPUT,
+        ),
     ] = False,
     model: shared.ModelOptions,
     printed: shared.CommonOptions,
@@ -179,6 +184,7 @@ def _run(
     asked: tuple[ModelSource, TraceOptions, BatchOptions],
 ) -> None:
     from elimtool.cli.progress import batch_progress
+    from elimtool.tasks.batch.place import Untouched, replaced
     from elimtool.tasks.batch.run import run
 
     output = printed.output
@@ -186,9 +192,15 @@ def _run(
         with batch_progress(output.errors, output.quiet) as (report, say):
             engine = _engine(*asked, say)
             standing = run(file, out, engine, asked[2], overwrite=overwrite, report=report)
+    except Untouched:
+        output.note(f"nothing was finished; the run in {out} is as it was")
+        raise
     except KeyboardInterrupt:  # main prints the message and sets the exit code
         output.note(f"what was finished is in {out}; run the same command again to go on")
         raise
+    finally:
+        if kept := replaced(out):
+            output.note(kept)
     _show(output, out, standing, printed.as_json)
     if standing.errors:
         raise typer.Exit(Exit.PARTIAL)
@@ -206,6 +218,8 @@ def _engine(source: ModelSource, measured: TraceOptions, options: BatchOptions, 
 
 def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> None:
     """Print the directory on stdout; counts, sizes and what was found on stderr."""
+    from elimtool.run.damage import in_words
+
     size = standing.summed("size")
     found = _results(out)
     if as_json:
@@ -225,7 +239,9 @@ def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> 
         output.line(str(out))
     if not standing.prompts:
         output.note("no shard of the file belongs to this --shard")
-    elif standing.resumed == standing.prompts:
+    for line in in_words(standing.damaged):
+        output.note(f"{line}; it was measured anew")
+    if standing.prompts and standing.resumed == standing.prompts:
         output.note("the run was finished before: nothing was left to do")
     failed = f", {standing.errors:,} failed" if standing.errors else ""
     output.note(f"{standing.prompts:,} prompts{failed}; {standing.padding:.1%} of token slots were padding")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from elimtool.run import Run
     from elimtool.run.rows import Selected
 
+AGAIN = {"interrupted": "go on", "damaged": "measure damaged shards anew"}
+"""What the command that wrote a run does when it is run again, by state."""
+
 app = typer.Typer(
     help="Show how far a run is and what it holds, or join the slices of one.", no_args_is_help=True
 )
@@ -68,11 +71,19 @@ def _comparison(output: Output, directory: Path, as_json: bool) -> None:
 
 def _print(output: Output, found: dict[str, Any]) -> None:
     from elimtool.cli.progress import duration
+    from elimtool.tasks.batch.place import replaced
 
     total = f" of {found['total']:,}" if found["total"] is not None else ""
     output.line(f"{found['run']}: {found['state']}")
+    for line in found.get("damaged", ()):
+        output.line(line)
+    if found.get("replaces"):
+        output.line(replaced(Path(found["run"])))
     output.line(f"{found['prompts']:,}{total} prompts, {found['errors']:,} of them errors")
-    output.line(f"model {found['model']}, started {found['started']}")
+    if found["model"] is None:
+        output.line("it was begun, and has not loaded its model yet")
+    else:
+        output.line(f"model {found['model']}, started {found['started']}")
     if found["finished"]:
         output.line(f"finished {found['finished']}")
     if found.get("seconds"):
@@ -81,8 +92,8 @@ def _print(output: Output, found: dict[str, Any]) -> None:
             f"{found['shards']:,} shards in {duration(found['seconds'])} of work, {rate:,.0f} tokens/s,"
             f" {found['bytes'] / 1e6:,.1f} MB"
         )
-    if found["state"] == "interrupted":
-        output.line("run the same command again to go on")
+    if found["state"] in AGAIN:
+        output.line(f"run the same command again to {AGAIN[found['state']]}")
 
 
 @app.command("show")

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from elimtool.files.writing import sync_directory
+from elimtool.files.replacing import NEW, OLD, swap
 from elimtool.run.columns import Table
 from elimtool.run.schema import TABLES
 
 MANIFEST = "run.json"
 COMPARISON = "comparison.json"
-NEW = ".elimtool-new-"
-"""Prefix of the folder in which a run that will replace another is written."""
-OLD = ".elimtool-old-"
-"""Prefix of the folder that holds the replaced run until the new one is in place."""
 STATE = ".batch"
 """Folder in which ``elimtool batch`` keeps what it needs to resume."""
 
@@ -118,31 +112,20 @@ def look(directory: Path, form: Form = RUN) -> Contents:
     return Contents(has_manifest, tables, scraps, foreign, sorted(intruders), state, form)
 
 
-def replace(directory: Path, staging: Path, form: Form = RUN) -> None:
-    """Replace the run in ``directory`` by the one in ``staging``, and only then delete the old one.
+def replace(directory: Path, staging: Path, form: Form = RUN) -> Path:
+    """Replace the run in ``directory`` by the one in ``staging``; the old one is moved aside.
 
     Foreign files stay. Any failure before the end puts the old run back.
+
+    Returns:
+        The folder that holds the old run.
 
     Raises:
         OSError: A file cannot be moved.
     """
-    aside = Path(tempfile.mkdtemp(prefix=OLD, dir=directory))
     # the manifest moves last: a directory with one is a complete run
     fresh = sorted((path.name for path in staging.iterdir()), key=lambda name: (name == form.manifest, name))
-    moves = [(directory / name, aside / name) for name in look(directory, form).own]
-    moves += [(staging / name, directory / name) for name in fresh]
-    try:
-        for source, destination in moves:
-            source.rename(destination)
-    except BaseException:  # Ctrl-C too must not lose the old run
-        for source, destination in reversed(moves):
-            if destination.exists() and not source.exists():
-                destination.rename(source)
-        aside.rmdir()
-        raise
-    sync_directory(directory)
-    shutil.rmtree(aside, ignore_errors=True)  # the new run is complete: leftovers do not make it fail
-    shutil.rmtree(staging, ignore_errors=True)
+    return swap(directory, staging, look(directory, form).own, fresh)
 
 
 def _ours(path: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from elimtool.errors import ElimError, nearest
+from elimtool.files.replacing import MOVES, earlier
 from elimtool.files.rows import Rows
 from elimtool.run import layout
 from elimtool.run.manifest import Manifest
@@ -261,14 +262,15 @@ def _no_manifest(path: Path, contents: layout.Contents) -> ElimError:
     if (path / layout.COMPARISON).is_file():
         hint = f"elimtool compare {path} tells it; elimtool.open_comparison reads it"
         return ElimError(f"{path} is a comparison, not a run", hint)
-    kept = sorted(entry for entry in path.iterdir() if entry.name.startswith(layout.OLD))
-    if kept:
-        return ElimError(
-            f"{path} was left in the middle of being replaced", f"the earlier run is in {kept[0]}"
-        )
-    if contents.state:
+    kept = earlier(path)
+    if contents.state and not any((one / MOVES).is_file() for one in kept):
         hint = f"elimtool run status {path} says how far; if it was interrupted, its batch command goes on"
+        hint += f"; the run that was there is in {kept[-1]} until then" if kept else ""
         return ElimError(f"{path} holds an unfinished batch: there is no {layout.MANIFEST}", hint)
+    if kept:
+        part = kept[-1] / MOVES
+        where = f"partly in {kept[-1]}: move what is there back" if part.is_file() else f"in {kept[-1]}"
+        return ElimError(f"{path} was left in the middle of being replaced", f"the earlier run is {where}")
     if contents.is_run:
         hint = "run the command again, with `overwrite`"
         return ElimError(f"{path} holds an unfinished run: there is no {layout.MANIFEST}", hint)

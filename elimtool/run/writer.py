@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Generic, Self, TypeVar
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO, Generic, Self, TypeVar
 import pyarrow.parquet as pq
 
 from elimtool.errors import ElimError
+from elimtool.files.replacing import drop, put_back, stage
 from elimtool.files.writing import (
     make_directory,
     remove_directories,
@@ -64,7 +64,7 @@ class RunWriter(Generic[M]):
         self._data = self.path
         if overwrite and not self._made:
             with writing(self.path):
-                self._data = Path(tempfile.mkdtemp(prefix=layout.NEW, dir=self.path))
+                self._data = stage(self.path)
 
     def write_part(self, table_name: str, part_index: int, table: Any, *, checked: bool = False) -> Path:
         """Write one part of one table; writing the same part again replaces it.
@@ -112,6 +112,7 @@ class RunWriter(Generic[M]):
             write_text(self._data / self.form.manifest, self.manifest.to_json())
             if self._data != self.path:
                 layout.replace(self.path, self._data, self.form)
+                drop(self.path)
         self._finished = True
         return self.manifest
 
@@ -185,13 +186,19 @@ def _prepare(directory: Path, overwrite: bool, form: layout.Form) -> list[Path]:
             return make_directory(directory)
         if not directory.is_dir():
             raise ElimError(f"{directory} is a file, not a directory", "choose another `directory`")
+        put_back(directory)
         contents = layout.look(directory, form)
-        _check_contents(directory, contents, overwrite)
-        Path(tempfile.mkdtemp(prefix=layout.NEW, dir=directory)).rmdir()  # fails now, not after the work
+        check_contents(directory, contents, overwrite)
+        stage(directory).rmdir()  # fails now, not after the work
     return []
 
 
-def _check_contents(directory: Path, contents: layout.Contents, overwrite: bool) -> None:
+def check_contents(directory: Path, contents: layout.Contents, overwrite: bool) -> None:
+    """Refuse a directory that holds a run, unless it is to be replaced, or what elimtool did not write.
+
+    Raises:
+        ElimError: Says what is there.
+    """
     if contents.is_run and not overwrite:
         noun = contents.form.noun
         kind = f"a {noun}" if contents.manifest else f"an unfinished {noun}"

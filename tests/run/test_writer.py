@@ -178,3 +178,35 @@ def test_giving_up_removes_a_directory_made_for_nothing_and_keeps_finished_parts
     with RunWriter(tmp_path / "some", manifest) as writer:
         writer.write_part("lens", 0, TABLES["lens"].from_rows([]))
     assert set(files(tmp_path / "some")) == {"lens/part-00000.parquet"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+@pytest.mark.parametrize("moves", range(5))
+def test_killed_while_a_run_is_replaced_the_old_one_is_whole_or_said_where(tmp_path, moves):
+    write(tmp_path / "run", names=("lens", "attention"))
+    before = files(tmp_path / "run")
+    program = f"""
+        import os, pathlib, signal
+        from tests.run.conftest import write
+        real, left = pathlib.Path.rename, [{moves}]
+        def rename(*arguments):
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+            return real(*arguments)
+        pathlib.Path.rename = rename
+        write(pathlib.Path({str(tmp_path / "run")!r}), overwrite=True, names=("lens", "survival"))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[2], check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    if moves:  # the manifest goes first
+        with pytest.raises(ElimError, match="in the middle of being replaced") as refused:
+            open_run(tmp_path / "run")
+        assert "the earlier run is partly in" in refused.value.hint
+    with pytest.raises(ElimError, match="already holds a run"):  # whoever would write puts it back
+        write(tmp_path / "run")
+    assert files(tmp_path / "run") == before
+    write(tmp_path / "run", overwrite=True, names=("survival",))
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["run.json", "survival"]

@@ -10,9 +10,11 @@ from pathlib import Path
 from elimtool.errors import ElimError
 from elimtool.files.writing import sync_directory, writing
 from elimtool.run import layout
+from elimtool.run.damage import refuse_damaged
 from elimtool.tasks.batch.options import Slice
+from elimtool.tasks.batch.place import BatchPlace
 from elimtool.tasks.batch.run import BatchProgress
-from elimtool.tasks.batch.state import Done, Plan, State, differences, prepare
+from elimtool.tasks.batch.state import Done, Plan, State, differences
 
 
 def merge(directories: Sequence[Path], out: Path, overwrite: bool = False) -> int:
@@ -38,17 +40,21 @@ def merge(directories: Sequence[Path], out: Path, overwrite: bool = False) -> in
             raise ElimError(
                 f"{state.directory} is not finished", f"see elimtool run status {state.directory}"
             )
+        refuse_damaged(state.directory)
         markers.update({index: (state.directory, done) for index, done in state.done().items()})
-    merged = prepare(out, overwrite)
-    with merged.locked():
+    place = BatchPlace(out, overwrite)
+    with place.held():
+        merged, folder = place.state, place.state.directory
         facts = {**plans[0].facts, "slice": str(Slice())}
         merged.begin(Plan(plans[0].manifest, facts))
         for index, (directory, done) in sorted(markers.items()):
             for name in done.rows:
-                _link(directory / name / layout.part_name(index), out / name / layout.part_name(index))
+                _link(directory / name / layout.part_name(index), folder / name / layout.part_name(index))
             merged.mark(done)
         shards = BatchProgress(shards={index: done for index, (_, done) in markers.items()})
         merged.finish(plans[0].manifest, shards.summed("rows"))
+        place.settle()
+        place.finish()
     return shards.prompts
 
 

@@ -8,17 +8,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError, Exit
 from elimtool.files.writing import DiskFull
-from elimtool.run import layout
+from elimtool.run.damage import damage
 from elimtool.run.manifest import utc_now
 from elimtool.tasks.batch.options import BatchOptions
+from elimtool.tasks.batch.place import BatchPlace
 from elimtool.tasks.batch.plan import Shard, shards
 from elimtool.tasks.batch.scan import Scan
-from elimtool.tasks.batch.state import AGAIN, Done, Plan, State, prepare
+from elimtool.tasks.batch.state import AGAIN, Done, Plan, State
 
 if TYPE_CHECKING:
     from elimtool.prompts.file import PromptFile
@@ -39,11 +41,13 @@ class BatchProgress:
     Attributes:
         total: Number of prompts; ``None`` until they are counted.
         resumed: Prompts that earlier runs of the command finished.
+        damaged: What was wrong with shards that earlier runs had finished, by shard; they are measured anew.
         shards: Markers of the finished shards by index.
     """
 
     total: int | None = None
     resumed: int = 0
+    damaged: dict[int, list[str]] = field(default_factory=dict)
     shards: dict[int, Done] = field(default_factory=dict)
 
     @property
@@ -107,11 +111,11 @@ def run(
         KeyboardInterrupt: SIGINT or SIGTERM; likewise.
     """
     with _terminable():
-        state = prepare(directory, overwrite)
-        with state.locked():
+        place = BatchPlace(directory, overwrite)
+        with place.held():
             scan = Scan(file, options.dedupe)
             try:
-                return _run(_Work(file, state, engine, options, scan, report or (lambda _: None)))
+                return _run(_Work(file, place, engine, options, scan, report or (lambda _: None)))
             finally:
                 scan.close()
                 engine.close()
@@ -120,25 +124,28 @@ def run(
 @dataclass
 class _Work:
     file: PromptFile
-    state: State
+    place: BatchPlace
     engine: Engine
     options: BatchOptions
     scan: Scan
     report: Report
 
+    @property
+    def state(self) -> State:
+        return self.place.state
+
 
 def _run(work: _Work) -> BatchProgress:
-    directory = work.state.directory
-    work.engine.start(directory)
+    work.engine.start(work.state.directory)
     manifest = _begin(work)
-    standing = BatchProgress(shards=work.state.done())
+    standing = BatchProgress(shards=work.state.done(), damaged=damage(work.state.directory))
     standing.resumed = standing.prompts
     told: set[str] = set()
     work.scan.check(FIRST_WAIT)
     _count(work, standing)
     work.report(standing)
     try:
-        for done in work.engine.run(_pending(work, standing), directory, manifest):
+        for done in _measured(work, standing, manifest):
             standing.shards[done.shard] = done
             _tell_defects(done, told)
             work.scan.check()
@@ -154,8 +161,18 @@ def _run(work: _Work) -> BatchProgress:
     if standing.total is None:
         standing.total = standing.prompts
         work.state.keep(TOTAL, standing.total)
-    _finish(work.state, standing)
+    _finish(work, standing)
     return standing
+
+
+def _measured(work: _Work, standing: BatchProgress, manifest: Manifest) -> Iterator[Done]:
+    """Measure the pending shards; the first of a new run before anything of an old one is moved."""
+    pending = _pending(work, standing)
+    if work.place.staging is not None:
+        yield from work.engine.run(islice(pending, 1), work.place.staging, manifest)
+        work.scan.check(None)  # the whole file, which may be refused
+        work.place.settle()
+    yield from work.engine.run(pending, work.state.directory, manifest)
 
 
 def _begin(work: _Work) -> Manifest:
@@ -209,10 +226,12 @@ def _tell_defects(done: Done, told: set[str]) -> None:
             log.error("a defect of elimtool, not of a prompt: %s (shard %d)\n%s", kind, done.shard, text)
 
 
-def _finish(state: State, standing: BatchProgress) -> None:
+def _finish(work: _Work, standing: BatchProgress) -> None:
+    state, rows = work.state, standing.summed("rows")
     state.sweep()  # a worker may have been killed on the way
-    if not (state.directory / layout.MANIFEST).exists():
-        state.finish(state.plan().manifest, standing.summed("rows"))
+    if not state.is_finished(rows):
+        state.finish(state.plan().manifest, rows)
+    work.place.finish()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError
-from elimtool.files.writing import make_directory, sync_directory, write_text, writing
+from elimtool.files.writing import write_text, writing
 from elimtool.run import layout
+from elimtool.run.damage import MARKERS, faults
 from elimtool.run.manifest import Manifest
 
 PLAN = "plan.json"
@@ -33,6 +33,7 @@ class Done:
         seconds: Wall-clock time.
         rows: Rows by table.
         size: Bytes by table.
+        digest: SHA-256 of the part by table; an earlier elimtool wrote none.
         defects: Number of errors that no prompt explains, by kind.
         tracebacks: Traceback of the first of each kind.
     """
@@ -47,6 +48,7 @@ class Done:
     size: Mapping[str, int]
     defects: Mapping[str, int] = field(default_factory=dict)
     tracebacks: Mapping[str, str] = field(default_factory=dict)
+    digest: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +130,15 @@ class State:
             )
 
     def done(self) -> dict[int, Done]:
-        """Read the markers by shard; one that is damaged, or whose parts are gone, counts as missing."""
+        """Read the markers by shard; a shard whose marker or parts are damaged counts as not done."""
         found: dict[int, Done] = {}
-        for path in self.folder.glob("shard-*.json"):
+        for path in self.folder.glob(MARKERS):
             try:
                 one = Done(**json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError):
+                if not faults(self.directory, asdict(one)):
+                    found[one.shard] = one
+            except (OSError, ValueError, TypeError, AttributeError):
                 continue
-            if all((self.directory / name / layout.part_name(one.shard)).is_file() for name in one.rows):
-                found[one.shard] = one
         return dict(sorted(found.items()))
 
     def mark(self, done: Done) -> None:
@@ -174,6 +176,15 @@ class State:
             return json.loads((self.folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+
+    def is_finished(self, rows: dict[str, int]) -> bool:
+        """Whether ``run.json`` is there, whole, and counts these rows by table."""
+        path = self.directory / layout.MANIFEST
+        try:
+            found = Manifest.from_json(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, ValueError, ElimError):
+            return False
+        return found.finished is not None and dict(found.counts) == rows
 
     def finish(self, manifest: Manifest, rows: dict[str, int]) -> None:
         """Write ``run.json``, which makes the directory a finished run.
@@ -221,43 +232,6 @@ class State:
                 return False
         except Busy:
             return True
-
-
-def prepare(directory: Path, overwrite: bool) -> State:
-    """Make a directory ready to begin or resume a run.
-
-    Raises:
-        ElimError: The directory holds something else, or cannot be written.
-    """
-    state = State(directory)
-    with writing(directory):
-        if directory.exists():
-            _check(directory, overwrite)
-        else:
-            make_directory(directory)
-        if not state.folder.is_dir():
-            state.folder.mkdir()
-            sync_directory(directory)
-    return state
-
-
-def _check(directory: Path, overwrite: bool) -> None:
-    if not directory.is_dir():
-        raise ElimError(f"{directory} is a file, not a directory", "choose another `directory`")
-    contents = layout.look(directory)
-    if contents.is_run and overwrite:
-        if contents.state and State(directory).is_locked():
-            raise ElimError(f"another process is at work in {directory}", "choose another `directory`")
-        for name in contents.own:
-            path = directory / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    elif contents.is_run and not contents.state:
-        hint = "choose another `directory`, or replace it with `overwrite`"
-        raise ElimError(f"{directory} holds a run that elimtool batch did not write", hint)
-    elif contents.foreign and not contents.is_run:
-        raise ElimError(
-            f"{directory} is not empty: it holds '{contents.foreign[0].name}'", "choose another `directory`"
-        )
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:

@@ -12,6 +12,7 @@ from elimtool.engine.defects import Defects
 from elimtool.engine.options import TraceOptions
 from elimtool.engine.session import Session
 from elimtool.numerics import kernels
+from elimtool.run.damage import digest
 from elimtool.run.schema import TABLES
 from elimtool.run.writer import write_part
 from elimtool.tasks.batch.measure import MeasuredShard, Measurer, record_row
@@ -104,9 +105,8 @@ def give_up(shard: Shard, directory: Path, run: Manifest, error: Exception) -> D
 
 def _store(shard: Shard, directory: Path, run: Manifest, found: MeasuredShard, started: float) -> Done:
     """Write the parts of a shard, then its marker: a marker says that the parts are on disk."""
-    size = {
-        name: write_part(directory, run, name, shard.index, table).stat().st_size
-        for name, table in found.tables.items()
+    parts = {
+        name: write_part(directory, run, name, shard.index, table) for name, table in found.tables.items()
     }
     done = Done(
         shard=shard.index,
@@ -116,7 +116,8 @@ def _store(shard: Shard, directory: Path, run: Manifest, found: MeasuredShard, s
         slots=found.slots,
         seconds=round(time.perf_counter() - started, 3),
         rows={name: table.num_rows for name, table in found.tables.items()},
-        size=size,
+        size={name: path.stat().st_size for name, path in parts.items()},
+        digest={name: digest(path) for name, path in parts.items()},
         defects=found.defects.counts,
         tracebacks=found.defects.tracebacks,
     )

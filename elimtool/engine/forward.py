@@ -16,6 +16,7 @@ from elimtool.lenses.lens import Lens
 from elimtool.metrics import METRICS
 from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
 from elimtool.model.interventions import label
+from elimtool.model.lock import exclusive
 from elimtool.model.memory import collecting_later, returning_large
 from elimtool.model.model import Model
 from elimtool.model.view import Batch, Encoded, LayerView
@@ -26,6 +27,7 @@ Extra = Callable[[Batch, Settings], Metric]
 
 
 @collecting_later()
+@exclusive
 def run_batch(
     model: Model,
     encoded: Sequence[Encoded],

@@ -17,6 +17,7 @@ from elimtool.model.atomic import Progress, in_tenths
 from elimtool.model.interventions.edits import Site
 from elimtool.model.interventions.recording import dtype_name, shown
 from elimtool.model.interventions.reference import ReferenceActivations
+from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
 from elimtool.model.view import Batch
 
@@ -73,6 +74,7 @@ def reference_windows(model: Model, documents: Sequence[Document] | None = None)
     return chosen
 
 
+@exclusive
 def measure_reference(
     model: Model, documents: Sequence[Document] | None = None, progress: Progress | None = None
 ) -> ReferenceActivations:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from elimtool.engine.buckets import buckets
 from elimtool.model.interventions.install import Plan, installed
+from elimtool.model.lock import exclusive
 from elimtool.model.view import Batch, Encoded, LayerView
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ READOUT_BYTES = 128 * 2**20
 """Bytes of logits held at a time."""
 
 
+@exclusive
 def log_probabilities(
     model: Model,
     prompts: Sequence[Encoded],

@@ -14,6 +14,7 @@ from elimtool.lenses.lens import Lens
 from elimtool.lenses.raw import RawLens
 from elimtool.lenses.stream import Streamed, cut_windows, read_out, stream
 from elimtool.model.atomic import Progress, in_tenths
+from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
 
 
@@ -53,6 +54,7 @@ class Evaluation:
     layers: tuple[LayerReading, ...]
 
 
+@exclusive
 def evaluate(
     model: Model,
     lenses: Sequence[Lens],
@@ -67,7 +69,7 @@ def evaluate(
     """Read held-out text through lenses, layer by layer.
 
     Args:
-        model: The model.
+        model: The model; calls that run it wait for each other.
         lenses: Calibrated lenses; the raw one is always measured too.
         documents: Text that the lenses were not fitted on.
         prior: Log-probabilities (nats) of the context-free guess.

@@ -9,12 +9,14 @@ import torch
 
 from elimtool.lenses.regime import WINDOW, ReferenceStatistics, recent_surprisal, regimes
 from elimtool.lenses.stream import Ids, read_out, stream
+from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
 
 FIRST = 2 * WINDOW
 """First position tested: all tokens of the tested window then repeat, also in a loop of 16 tokens."""
 
 
+@exclusive
 def regimes_of(
     model: Model,
     reference: ReferenceStatistics,
@@ -27,7 +29,7 @@ def regimes_of(
     """Judge every ``every``-th position of each window, from ``first`` on.
 
     Args:
-        model: The model.
+        model: The model; calls that run it wait for each other.
         reference: Regime reference of its lens.
         windows: Token ids; windows shorter than ``first`` give nothing.
         first: First position tested.

@@ -14,6 +14,7 @@ from elimtool.lenses.ridge import RidgeLens
 from elimtool.lenses.tuned import PARAMETERS, load_tuned
 from elimtool.model import atomic, store
 from elimtool.model.atomic import Progress
+from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
 
 CHOICES = ("raw", "ridge", "auto")
@@ -72,6 +73,7 @@ def open_lens(choice: str, model: Model) -> tuple[Lens, str | dict[str, str]]:
     return _ridge(path, path.stem, model)
 
 
+@exclusive
 def ensure_lens(
     model: Model, progress: Progress | None = None, documents: Sequence[Document] | None = None
 ) -> Path:
@@ -87,7 +89,9 @@ def ensure_lens(
     path = cached_lens(model.hashes()["weights_sha256"])
     with atomic.locked(path, progress):
         if not path.is_file():
-            fit_lens(model, shipped("fit") if documents is None else documents, progress=progress).save(path)
+            fit_lens(model, shipped("fit") if documents is None else documents, progress=progress).save(
+                path, overwrite=True
+            )
     return path
 
 

@@ -14,6 +14,7 @@ from elimtool.lenses.regime import FEWEST, UNSEEN, WINDOW, ReferenceStatistics, 
 from elimtool.lenses.ridge import Facts, RidgeLens
 from elimtool.lenses.stream import Ids, Streamed, cut_windows, read_out, stream, text_sha256
 from elimtool.model.atomic import Progress, in_tenths
+from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
 from elimtool.version import __version__
 
@@ -31,6 +32,7 @@ GAIN_EVERY = 4
 """Step between positions whose residuals are kept for the context gain: p_0 is known only after the pass."""
 
 
+@exclusive
 def fit_lens(
     model: Model,
     documents: Sequence[Document],
@@ -46,7 +48,7 @@ def fit_lens(
     prediction. Memory is of order layers x width^2, whatever the amount of text.
 
     Args:
-        model: The model.
+        model: The model; calls that run it wait for each other.
         documents: Text to fit on; keep it apart from the text that the lens is evaluated on.
         tokens: Tokens to use at most.
         window: Tokens that the model sees at once.

@@ -7,7 +7,7 @@ folding, no centring.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +30,7 @@ from elimtool.model.interventions import Intervention
 from elimtool.model.interventions.edits import Site
 from elimtool.model.interventions.install import hook_point, installed, watching
 from elimtool.model.interventions.reference import ReferenceActivations
+from elimtool.model.lock import Exclusive, exclusive
 from elimtool.model.native import Native
 from elimtool.model.placement import PROCESSOR, Placement, device_of
 from elimtool.model.prefix import shares_prefixes
@@ -45,8 +46,11 @@ PROCESSING = "raw"
 
 
 @dataclass
-class Model:
+class Model(Exclusive):
     """A causal language model under TransformerLens' hooks.
+
+    One call at a time runs a model: calls from other threads wait, also those of functions that take the
+    model (``trace``, ``attribute``, ...). After an exception, an interrupt too, the model is as it was.
 
     Build one with ``elimtool.load_model``, or from a bridge of your own for models made in memory.
 
@@ -159,6 +163,7 @@ class Model:
             raise found
         return found
 
+    @exclusive
     def encode_all(
         self,
         prompts: Sequence[Prompt],
@@ -175,6 +180,7 @@ class Model:
         """
         return encode_all(self, prompts, position, sinks, target_space, units, written)
 
+    @exclusive
     def stream(self, batch: Batch, needs: Collection[str], observe: Observer) -> None:
         """Run a batch and pass each layer to ``observe`` as soon as it has run.
 
@@ -227,11 +233,13 @@ class Model:
         other.interventions, other.reference = tuple(interventions), reference
         return other
 
+    @contextmanager
     def watching(
         self, batch: Batch, sites: Sequence[Site], see: Callable[[Site, Tensor], None]
-    ) -> AbstractContextManager[None]:
+    ) -> Iterator[None]:
         """While open, pass every site's value in a pass of ``batch``, [batch, keys, width], to ``see``."""
-        return watching(self.bridge, batch, sites, see)
+        with self.held(), watching(self.bridge, batch, sites, see):
+            yield
 
     def shows(self, site: Site) -> bool:
         """Tell whether the architecture shows a site's value."""
@@ -244,7 +252,7 @@ class Model:
     @contextmanager
     def alone(self, batch: Batch) -> Iterator[None]:
         """While open, run the wrapped model without the bridge, except for components with hooks."""
-        with self.native.running(batch, None):
+        with self.held(), self.native.running(batch, None):
             yield
 
     @cached_property
@@ -252,6 +260,7 @@ class Model:
         """Whether other endings of a prompt can continue from its cached keys and values."""
         return shares_prefixes(self)
 
+    @exclusive
     def readout(
         self, residual: Float[Tensor, "rows width"], room: Float[Tensor, "most vocab"] | None = None
     ) -> Float[Tensor, "rows vocab"]:
@@ -271,6 +280,7 @@ class Model:
         with torch.inference_mode():
             return self._head.logits(residual, room)
 
+    @exclusive
     def directions(
         self,
         residual: Float[Tensor, "rows width"],

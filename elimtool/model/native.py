@@ -28,8 +28,26 @@ log = logging.getLogger(__name__)
 FLAGS = ("use_split_qkv_input", "use_attn_in", "use_attn_result", "use_hook_mlp_in")
 """Settings of the bridge that make its components compute something else."""
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Where PyTorch keeps a module's hooks, by id."""
+
 TRIAL = 8
 """Tokens of the trial pass that shows whether a family can run without its bridge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """What passes change in a model, as it was before one.
+
+    Attributes:
+        hooks: Ids of the hooks by module and kind, where there are any.
+        forwards: Methods ``forward`` of single modules.
+        attention: Attention implementation of each configuration.
+    """
+
+    hooks: dict[tuple[nn.Module, str], set[int]]
+    forwards: dict[nn.Module, Any]
+    attention: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +127,39 @@ class Native:
                     found[one] = None
                     stack.append(one)
         return found
+
+    @cached_property
+    def _everything(self) -> list[nn.Module]:
+        """The modules of the model and of the bridge, whichever of them stand in it."""
+        return list(dict.fromkeys([*self._inside, *self.bridge.modules()]))
+
+    def state(self) -> Unchanged:
+        """Note hooks and replaced methods, for ``restore``; between passes."""
+        assert self.slots is not None  # found while every module is at its place
+        hooks = {
+            (module, kind): set(found)
+            for module in self._everything
+            for kind in HOOKS
+            if (found := module.__dict__[kind])
+        }
+        forwards = {one: one.__dict__["forward"] for one in self._everything if "forward" in one.__dict__}
+        return Unchanged(hooks, forwards, [one._attn_implementation_internal for one in self._configs])
+
+    def restore(self, before: Unchanged) -> None:
+        """Put everything back that a pass changes, wherever it was interrupted."""
+        for slot in self.slots:
+            slot.holder[slot.name] = slot.outside
+        for module in self._everything:
+            for kind in HOOKS:
+                hooks = module.__dict__[kind]
+                for key in set(hooks) - before.hooks.get((module, kind), set()):
+                    hooks.pop(key, None)
+            if module in before.forwards:
+                module.__dict__["forward"] = before.forwards[module]
+            else:
+                module.__dict__.pop("forward", None)
+        for config, own in zip(self._configs, before.attention, strict=True):
+            config._attn_implementation_internal = own
 
     @cached_property
     def _linear(self) -> list[nn.Linear]:

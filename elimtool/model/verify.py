@@ -12,6 +12,7 @@ from torch import Tensor
 from elimtool.errors import ElimError
 from elimtool.model.adapters import load_merged
 from elimtool.model.interventions.recording import dtype_name
+from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt
@@ -63,6 +64,7 @@ class ActivationDifference:
         return self.largest <= self.tolerance
 
 
+@exclusive
 def verify(
     model: Model, *, trust_remote_code: bool = False, texts: Sequence[str] = TEXTS
 ) -> list[ActivationDifference]:

@@ -10,6 +10,7 @@ from elimtool.engine.scoring import log_probabilities
 from elimtool.files.rows import Rows
 from elimtool.model.interventions import Ablate, Component
 from elimtool.model.interventions.install import Plan
+from elimtool.model.lock import exclusive
 from elimtool.model.view import Encoded
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from elimtool.run import Run
 
 
+@exclusive
 def ablate_each(
     model: Model,
     run: Run,

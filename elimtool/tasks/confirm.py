@@ -20,6 +20,7 @@ from elimtool.files.rows import Rows
 from elimtool.model.interventions import Ablate, Component
 from elimtool.model.interventions.install import Plan
 from elimtool.model.interventions.recording import dtype_name
+from elimtool.model.lock import exclusive
 from elimtool.model.view import Encoded
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from elimtool.run import Run
 
 
+@exclusive
 def confirm(
     model: Model,
     run: Run,

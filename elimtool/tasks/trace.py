@@ -18,6 +18,7 @@ from elimtool.engine.session import Session
 from elimtool.errors import ElimError
 from elimtool.model.interventions.recording import Recording
 from elimtool.model.interventions.recording import record as record_one
+from elimtool.model.lock import exclusive
 from elimtool.model.view import Encoded
 from elimtool.tasks.ablate_each import ablate_each
 from elimtool.tasks.confirm import confirm
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from elimtool.run import Run
 
 
+@exclusive
 def trace(
     model: Model,
     prompts: str | Prompt | Iterable[str | Prompt],
@@ -40,7 +42,7 @@ def trace(
     """Measure what a model eliminates on one prompt or many, and judge what became of each target.
 
     Args:
-        model: From ``elimtool.load_model``.
+        model: From ``elimtool.load_model``; calls that run one model wait for each other.
         prompts: Strings or ``Prompt`` objects.
         targets: Continuations to follow, for prompts that name none of their own.
         foils: Continuations to contrast them with, likewise.
@@ -89,11 +91,12 @@ def traced(
     return judge(session, run, usable).only(session.kept)
 
 
+@exclusive
 def prepare(model: Model, options: TraceOptions, progress: Callable[[str], None] | None = None) -> None:
     """Make the activations of reference text if a trace needs them, so that ``progress`` can report it.
 
     Args:
-        model: From ``elimtool.load_model``.
+        model: From ``elimtool.load_model``; calls that run one model wait for each other.
         options: What will be traced.
         progress: Called with a line of text when something slow begins.
     """
@@ -138,11 +141,12 @@ def judge(
     return run
 
 
+@exclusive
 def record(model: Model, prompt: str | Prompt, *, options: TraceOptions | None = None) -> Recording:
     """Record a prompt's activations, to patch them into a pass over another prompt of as many tokens.
 
     Args:
-        model: From ``elimtool.load_model``.
+        model: From ``elimtool.load_model``; calls that run one model wait for each other.
         prompt: One prompt.
         options: Sinks and target rule; interventions are ignored.
 

@@ -12,6 +12,7 @@ from elimtool.engine.records import arrow_table, manifest, prompt_rows
 from elimtool.errors import ElimError
 from elimtool.files.rows import Row, Rows
 from elimtool.model.gradients import refuse_half
+from elimtool.model.lock import exclusive
 from elimtool.model.view import Encoded
 from elimtool.tasks.attribute.ablation import knockout, knockout_later, leave_one_out, leave_one_out_masked
 from elimtool.tasks.attribute.found import Found
@@ -39,6 +40,7 @@ TOP = 3
 """Number of a method's first spans that are removed together, to measure how much they matter."""
 
 
+@exclusive
 def attribute(
     model: Model,
     prompts: str | Prompt | Iterable[str | Prompt],
@@ -51,7 +53,7 @@ def attribute(
     """Attribute a target's log-probability to the spans of a prompt.
 
     Args:
-        model: From ``elimtool.load_model``, under no intervention.
+        model: From ``elimtool.load_model``, under no intervention; calls that run it wait for each other.
         prompts: Strings or ``Prompt`` objects; their spans are the parts, see ``AttributeOptions.units``.
         targets: What to attribute, for prompts that name none of their own; without any, the most probable
             token.

@@ -17,6 +17,7 @@ from elimtool.engine.records import failed_row, prompt_row, unread_row
 from elimtool.engine.session import Session
 from elimtool.errors import ElimError
 from elimtool.files.rows import Row
+from elimtool.model.lock import exclusive
 from elimtool.model.memory import out_of_memory
 from elimtool.model.view import Encoded
 from elimtool.prompts.chat import ChatSettings
@@ -85,6 +86,7 @@ class Measurer:
         cpu = session.model.device.type != "cuda"
         self.batch_size = FIRST_SIZE if batch_size is None and cpu else batch_size
 
+    @exclusive
     def measure(self, shard: Shard, manifest: Manifest) -> MeasuredShard:
         """Measure one shard; a prompt that cannot be used or measured becomes an error row.
 

@@ -46,7 +46,7 @@ def run_checks(
 
     Args:
         checks: The check file.
-        model: A loaded model, or a name that overrides the file's.
+        model: A loaded model, whose calls wait for each other, or a name that overrides the file's.
         run: A run or its directory, to be judged instead of running the model; needs no torch.
         only: Ids of the checks to judge; empty for all.
         baseline: File of the baseline, instead of the check file's.

@@ -12,6 +12,7 @@ from elimtool.analysis.check.read import Checks
 from elimtool.analysis.check.spec import Check
 from elimtool.analysis.check.values import tables_of
 from elimtool.errors import ElimError
+from elimtool.model.lock import exclusive
 from elimtool.model.source import ModelSource
 from elimtool.prompts.prompt import Prompt
 
@@ -99,6 +100,7 @@ def _position(checks: Checks) -> Any:
     return asked.pop() if len(asked) == 1 else "all"
 
 
+@exclusive
 def measure(model: Model, prompts: Sequence[Prompt], options: TraceOptions) -> Run:
     """Run the model once over all prompts; one that cannot be used becomes a row with its error.
 

@@ -10,6 +10,7 @@ from elimtool.analysis.compare.chains import compare_chains
 from elimtool.analysis.compare.side import Side
 from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
+from elimtool.model.lock import exclusive
 from elimtool.prompts.position import OnePosition, check_position
 from elimtool.tasks.trace import trace
 
@@ -22,6 +23,7 @@ TABLES = ("top_tokens", "survival", "verdicts", "sampling", "sampling_targets", 
 """Tables for which the model is traced."""
 
 
+@exclusive
 def compare_samplers(
     model: Model,
     prompts: str | Prompt | Iterable[str | Prompt],
@@ -35,7 +37,7 @@ def compare_samplers(
     """Compare what two sampler chains leave of a model's output; differences are B minus A.
 
     Args:
-        model: From ``elimtool.load_model``.
+        model: From ``elimtool.load_model``; calls that run one model wait for each other.
         prompts: Strings or ``Prompt`` objects.
         targets: Continuations to follow, for prompts that name none of their own.
         foils: Continuations to contrast them with, likewise.

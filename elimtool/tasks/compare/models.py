@@ -19,6 +19,7 @@ from elimtool.engine.intake import ask
 from elimtool.engine.options import TraceOptions
 from elimtool.engine.session import Session
 from elimtool.errors import ElimError
+from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
 from elimtool.model.view import Encoded
 from elimtool.prompts.position import OnePosition
@@ -61,7 +62,8 @@ def compare_models(
     are read raw.
 
     Args:
-        model_a: A loaded model, or a function that loads it; then it is dropped before the other is loaded.
+        model_a: A loaded model, whose calls wait for each other, or a function that loads it; then it is
+            dropped before the other is loaded.
         model_b: Likewise.
         prompts: Strings or ``Prompt`` objects.
         targets: Continuations to follow, for prompts that name none of their own. Without any, each model's
@@ -130,6 +132,7 @@ class _ModelSide:
     vocabulary: tuple[str, ...]
 
     @classmethod
+    @exclusive
     def of(cls, source: Model | Loader, asked: Sequence[Prompt], options: TraceOptions) -> _ModelSide:
         model = source if isinstance(source, Model) else source()
         session = Session(model, options)

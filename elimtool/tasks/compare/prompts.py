@@ -10,6 +10,7 @@ from elimtool.engine.intake import ask, fingerprint
 from elimtool.engine.options import TraceOptions
 from elimtool.engine.session import Session
 from elimtool.errors import ElimError
+from elimtool.model.lock import exclusive
 from elimtool.prompts.prompt import Prompt
 from elimtool.tasks.compare.asked import Controls, check_traced
 from elimtool.tasks.compare.bench import Bench
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Several = str | Prompt | Iterable[str | Prompt]
 
 
+@exclusive
 def compare_prompts(
     model: Model,
     a: Several,
@@ -39,7 +41,7 @@ def compare_prompts(
     """Compare a model on two prompts, or on many pairs of prompts; differences are B minus A.
 
     Args:
-        model: From ``elimtool.load_model``.
+        model: From ``elimtool.load_model``; calls that run one model wait for each other.
         a: The first prompt; or the first of each pair, in order.
         b: The second, or as many.
         targets: Continuations to follow, for pairs that name none of their own. Without any, the most

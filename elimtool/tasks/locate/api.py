@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from elimtool.engine.intake import fingerprint
 from elimtool.engine.records import arrow_table, columns_of, manifest, prompt_rows
 from elimtool.errors import ElimError
+from elimtool.model.lock import exclusive
 from elimtool.prompts.prompt import Prompt
 from elimtool.tasks.locate.measure import CellProgress, measure
 from elimtool.tasks.locate.options import LocateOptions
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from elimtool.run import Run
 
 
+@exclusive
 def locate(
     model: Model,
     prompt: str | Prompt,
@@ -36,7 +38,7 @@ def locate(
     of logit(target) - logit(foil) between the two runs.
 
     Args:
-        model: From ``elimtool.load_model``, under no intervention.
+        model: From ``elimtool.load_model``, under no intervention; calls that run it wait for each other.
         prompt: The clean prompt.
         corrupt: Another prompt with as many tokens.
         target: What the clean prompt says.

@@ -174,6 +174,10 @@ def check(
 
         check_directory(out, False)
     chat = templated.made()
+    if junit is not None:
+        from elimtool.report.check.junit import check_junit
+
+        check_junit(junit)
     if noise:
         _noise(output, checks, as_json, model=model, only=only or (), baseline=baseline, chat=chat, **loading)
         return

@@ -21,7 +21,8 @@ SaveActivations = Annotated[
         "--save-activations",
         metavar="FILE",
         panel=PANEL,
-        help="Record this prompt's activations for --patch.",
+        help="Record this prompt's activations for --patch; a file that is there is replaced only with"
+        " --overwrite.",
     ),
 ]
 Confirm = Annotated[

@@ -39,10 +39,13 @@ def fit(
             "-o",
             "--out",
             metavar="FILE",
-            help="Write the lens here. Without: where trace looks for it.",
+            help="Write the lens here. Without: where trace looks for it, in place of an earlier one.",
             panel=shared.OUTPUT,
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, shared.switch("--overwrite", help="Replace the file if there is one.", panel=shared.OUTPUT)
+    ] = False,
     tokens: Annotated[
         int | None, shared.option("--tokens", metavar="N", help="Use at most N tokens. Without: all.")
     ] = None,
@@ -51,6 +54,7 @@ def fit(
     quiet: shared.Quiet = False,
 ) -> None:
     """Fit the ridge lens of a model from text, in one pass; prints the file written."""
+    from elimtool.files.destination import check_file
     from elimtool.lenses.find import cached_lens
     from elimtool.lenses.fit import fit_lens
 
@@ -58,17 +62,19 @@ def fit(
     documents = _documents(texts, "fit")  # read first: a wrong path should not cost loading a model
     if tokens is not None and tokens < 1:
         raise ElimError(f"--tokens must be at least 1, got {tokens}")
+    if out is not None:
+        check_file(out, overwrite)
     source = model.source
     with output.progress(f"loading {source.name}") as say:
         loaded = source.load(say)
         lens = fit_lens(loaded, documents, tokens=tokens, window=window, progress=say)
         path = out or cached_lens(lens.facts.weights_sha256)
-        lens.save(path)
+        lens.save(path, overwrite=overwrite or out is None)
     facts = lens.facts
     output.note(
         f"fitted on {facts.n_tokens:,} tokens, regime reference of {len(lens.reference.surprisal):,} windows"
     )
-    output.line(str(path))
+    output.wrote(path)
 
 
 @app.command("eval")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from elimtool.report.visible import safe
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 MOST_NOTES = 3
 """Remarks on the prompts of a run that are shown; its table has them all."""
+
+STDOUT = 1
+"""Number of the open file that is standard output."""
 
 
 class Output:
@@ -38,14 +43,21 @@ class Output:
     @property
     def console(self) -> Console:
         """The console of standard output; colour only on a terminal and without ``NO_COLOR``."""
-        from rich.console import Console
+        from elimtool.cli.safe import SafeConsole
 
-        return Console(highlight=False, soft_wrap=False)
+        return SafeConsole(highlight=False, soft_wrap=False)
 
     def line(self, text: str) -> None:
-        """Print one line of a result as it is, never wrapped or styled."""
-        sys.stdout.write(text + "\n")
+        """Print one line of a result, never wrapped or styled; what would do something is escaped."""
+        sys.stdout.write(safe(text) + "\n")
         sys.stdout.flush()
+
+    def wrote(self, path: Path) -> None:
+        """Print the path of a file that was written, unless it is standard output itself."""
+        from elimtool.files.destination import descriptor
+
+        if descriptor(path) != STDOUT:
+            self.line(str(path))
 
     def folded(self, label: str, text: str) -> None:
         """Print a label and a text, wrapped at the terminal's width and aligned after the label."""
@@ -99,7 +111,7 @@ class Output:
     def note(self, text: str) -> None:
         """Print a line on stderr that is not part of the result."""
         if not self.quiet:
-            self.errors.print(text, markup=False, soft_wrap=True)
+            self.errors.print(safe(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, first: str) -> Iterator[Any]:
@@ -117,8 +129,8 @@ class Output:
         elif errors.is_terminal:
             from rich.markup import escape
 
-            with errors.status(escape(first)) as status:
-                yield lambda line: status.update(escape(waiting.tell(line)))
+            with errors.status(escape(safe(first))) as status:
+                yield lambda line: status.update(escape(safe(waiting.tell(line))))
         else:
             with repeated(self._every, lambda: self.note(waiting.now())):
                 yield waiting.tell
@@ -126,6 +138,6 @@ class Output:
     @property
     def errors(self) -> Console:
         """The console of standard error."""
-        from rich.console import Console
+        from elimtool.cli.safe import SafeConsole
 
-        return Console(stderr=True, highlight=False)
+        return SafeConsole(stderr=True, highlight=False)

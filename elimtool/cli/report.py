@@ -10,7 +10,7 @@ import typer
 from elimtool.cli import options as shared
 from elimtool.cli.output import Output
 from elimtool.errors import ElimError, nearest
-from elimtool.files.writing import make_directory, remove_directories, writing
+from elimtool.files.destination import check_file
 
 if TYPE_CHECKING:
     from elimtool.report.figures.figure import Figure
@@ -104,19 +104,21 @@ def report(
     kind = _format(format, out)
     path = out or Path(f"{figure}.{kind}")
     check_file(path, overwrite)
-    write_picture(_figure(directory, figure, chosen), path, kind)
-    Output(quiet).line(str(path))
+    write_picture(_figure(directory, figure, chosen), path, kind, overwrite)
+    Output(quiet).wrote(path)
 
 
 def _figure(directory: Path, name: str, chosen: dict[str, Any]) -> Figure:
     """Make the figure, of a run or of a comparison."""
     from elimtool.run import open_run
     from elimtool.run.comparison import is_comparison, open_comparison
+    from elimtool.run.damage import refuse_damaged
 
     if not is_comparison(directory):
         from elimtool.report.figures.choose import check_name, choose
 
         check_name(name, **chosen)
+        refuse_damaged(directory)
         return choose(open_run(directory), name, **chosen)
     from elimtool.report.figures.compare.choose import choose as choose_compared
 
@@ -130,13 +132,15 @@ def _page(directory: Path, path: Path, overwrite: bool, output: Output) -> None:
     from elimtool.report.html.page import write_page
     from elimtool.run import open_run
     from elimtool.run.comparison import is_comparison, open_comparison
+    from elimtool.run.damage import refuse_damaged
 
     check_file(path, overwrite)
     compared = is_comparison(directory)
     found = open_comparison(directory) if compared else open_run(directory)
+    refuse_damaged(directory)
     with output.progress(f"drawing {directory}"):
-        size = write_page(found, path)
-    output.line(str(path))
+        size = write_page(found, path, overwrite)
+    output.wrote(path)
     count = found.manifest.counts.get("pairs" if compared else "prompts", 0)
     noun = "pair" if compared else "prompt"
     output.note(f"wrote {path}: {count:,} {noun if count == 1 else noun + 's'}, {size / 1e6:.1f} MB")
@@ -160,17 +164,3 @@ def _format(given: str | None, out: Path | None) -> str:
     if given and suffix in FORMATS and suffix != given:
         raise ElimError(f"--format {given} and the name {out} do not agree", "leave --format out")
     return kind
-
-
-def check_file(path: Path, overwrite: bool) -> None:
-    """Refuse a file that cannot be written, before anything is drawn.
-
-    Raises:
-        ElimError: It exists, it is a directory, or its folder cannot be made.
-    """
-    if path.is_dir():
-        raise ElimError(f"{path} is a directory", "give the name of a file with --out")
-    if path.exists() and not overwrite:
-        raise ElimError(f"{path} exists", "give another --out, or --overwrite to replace it")
-    with writing(path):
-        remove_directories(make_directory(path.absolute().parent))

@@ -24,15 +24,21 @@ from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions, SaveActivations
 from elimtool.cli.typed import typed
 from elimtool.errors import ElimError
+from elimtool.files.destination import check_file
 from elimtool.prompts.position import check_position, parse_position
 from elimtool.prompts.prompt import WRITTEN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from elimtool.cli.output import Output
     from elimtool.engine.options import TraceOptions
+    from elimtool.model.model import Model
     from elimtool.model.source import ModelSource
     from elimtool.prompts.prompt import Prompt
     from elimtool.run import Run
+
+    Keep = Callable[[Model, Prompt, TraceOptions], None]
 
 ANSWER = "top_tokens"
 """The table that says what the model would write, which no story can do without."""
@@ -76,7 +82,10 @@ def trace(
     changed.check_prompt(asked)
     wanted = measured.made(tables=_told(measured.named), interventions=changes, confirm=confirm)
     saved.check()
-    run = _measure(printed.output, asked, wanted, model.source, save_activations)
+    if save_activations is not None:
+        check_file(save_activations, saved.overwrite, "save_activations")
+    keep = None if save_activations is None else partial(_record, save_activations, saved.overwrite)
+    run = _measure(printed.output, asked, wanted, model.source, keep)
     from elimtool.report.remarks import shipped_notes
     from elimtool.report.trace.story import print_story
 
@@ -133,9 +142,9 @@ def _attribute(context: typer.Context) -> list[str]:
 
 
 def _measure(
-    output: Output, asked: Prompt, wanted: TraceOptions, source: ModelSource, save: Path | None
+    output: Output, asked: Prompt, wanted: TraceOptions, source: ModelSource, keep: Keep | None
 ) -> Run:
-    from elimtool.tasks.trace import prepare, record
+    from elimtool.tasks.trace import prepare
     from elimtool.tasks.trace import trace as measure
 
     name = source.name
@@ -144,6 +153,12 @@ def _measure(
         prepare(loaded, wanted, say)
         say("tracing")
         run = measure(loaded, asked, options=wanted)
-        if save is not None:
-            record(loaded, asked, options=wanted).save(save)
+        if keep is not None:
+            keep(loaded, asked, wanted)
     return run
+
+
+def _record(path: Path, overwrite: bool, model: Model, asked: Prompt, wanted: TraceOptions) -> None:
+    from elimtool.tasks.trace import record
+
+    record(model, asked, options=wanted).save(path, overwrite)

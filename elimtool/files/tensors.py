@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.files.writing import make_directory, write_whole
+from elimtool.files.destination import write_file
 from elimtool.files.yaml import unreadable
 
 KEY = "elimtool"
@@ -19,29 +19,23 @@ KEY = "elimtool"
 
 
 def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], what: str = ""
+    path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], overwrite: bool = False
 ) -> None:
-    """Write tensors to a file, whole or not at all.
+    """Write tensors to a file that a user named, whole or not at all.
 
     Args:
         path: The file; a missing folder is made.
         tensors: Tensors by name, on any device.
         facts: JSON to store with them.
-        what: Name of the file's kind in error messages, such as ``the lens``.
+        overwrite: Replace a file that is there.
 
     Raises:
-        ElimError: The file cannot be written.
+        ElimError: The file is there, or cannot be written.
     """
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = save(plain, {KEY: json.dumps(dict(facts), sort_keys=True)})
-    try:
-        make_directory(path.parent)
-        write_whole(path, lambda file: file.write(content))
-    except OSError as error:
-        named = f"{what} {path}" if what else path
-        raise ElimError(f"cannot write {named}: {error.strerror or error}") from error
+    write_file(path, save(plain, {KEY: json.dumps(dict(facts), sort_keys=True)}), overwrite)
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -78,11 +78,11 @@ class RidgeLens(AffineLens):
         self.reference = reference
         self.facts = facts
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, overwrite: bool = False) -> None:
         """Write the lens to a file, whole or not at all. The same lens gives the same bytes.
 
         Raises:
-            ElimError: The file cannot be written.
+            ElimError: The file is there and not to be replaced, or cannot be written.
         """
         tensors = {
             "weight": self.weight,
@@ -92,7 +92,7 @@ class RidgeLens(AffineLens):
             "openings": self.reference.openings,
             "prior": self.reference.prior,
         }
-        write_tensors(path, tensors, asdict(self.facts), "the lens")
+        write_tensors(path, tensors, asdict(self.facts), overwrite)
 
     @classmethod
     def load(cls, path: Path, name: str = "ridge") -> RidgeLens:

@@ -110,7 +110,7 @@ def test_other_safetensors_and_broken_maps_are_refused(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2, 2)}, path)
     with pytest.raises(ElimError, match="not a lens of elimtool"):
         RidgeLens.load(path)
-    made().save(path)
+    made().save(path, overwrite=True)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys() if name != "bias"}  # noqa: SIM118
         save_file(tensors, tmp_path / "less", file.metadata())
@@ -118,16 +118,16 @@ def test_other_safetensors_and_broken_maps_are_refused(tmp_path: Path) -> None:
         RidgeLens.load(tmp_path / "less")
     lens = made()
     lens.weight[1, 0, 0] = torch.nan
-    lens.save(path)
+    lens.save(path, overwrite=True)
     with pytest.raises(ElimError, match="not finite"):
         RidgeLens.load(path)
     lens.weight = torch.zeros(2, 4, 4)
-    lens.save(path)
+    lens.save(path, overwrite=True)
     with pytest.raises(ElimError, match="wrong shape"):
         RidgeLens.load(path)
 
 
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ElimError, match="cannot write the lens"):
+    with pytest.raises(ElimError, match=r"cannot write .*file/lens: Not a directory"):
         made().save(tmp_path / "file" / "lens")

@@ -46,15 +46,15 @@ class Recording:
     values: Mapping[Site, Float[Tensor, "tokens width"]]
     facts: Mapping[str, str]
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the file, whole or not at all.
 
         Raises:
-            ElimError: It cannot be written.
+            ElimError: It is there and not to be replaced, or cannot be written.
         """
         tensors = {f"{site.kind}.{site.layer}": value for site, value in self.values.items()}
         own = {"format": FORMAT, "token_ids": list(self.token_ids), "n_heads": self.n_heads}
-        write_tensors(Path(path), tensors, {**own, **self.facts})
+        write_tensors(Path(path), tensors, {**own, **self.facts}, overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> Recording:

@@ -63,7 +63,9 @@ class ReferenceActivations:
         """
         tensors = {f"mean.{site.kind}.{site.layer}": value for site, value in self.means.items()}
         tensors |= {f"samples.{site.kind}.{site.layer}": value for site, value in self.samples.items()}
-        write_tensors(path, tensors, {"format": FORMAT, "n_heads": self.n_heads, **self.facts})
+        write_tensors(
+            path, tensors, {"format": FORMAT, "n_heads": self.n_heads, **self.facts}, overwrite=True
+        )
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> ReferenceActivations:

@@ -9,7 +9,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from elimtool.analysis.check.findings import Finding, Report, Result
-from elimtool.files.writing import writing
+from elimtool.errors import ElimError
+from elimtool.files.destination import check_file, write_file
 from elimtool.report.check.terminal import notes
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -87,12 +88,32 @@ def _text(text: str) -> str:
     return _NOT_XML.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
 
 
+def check_junit(file: Path) -> None:
+    """Refuse, before any work, a file that ``write_junit`` would refuse.
+
+    Raises:
+        ElimError: As ``write_junit``.
+    """
+    if file.is_file() and not _is_junit(file):
+        raise ElimError(f"{file} exists, and is not a JUnit report", "give another `junit`")
+    check_file(file, overwrite=True)
+
+
 def write_junit(report: Report, file: Path) -> None:
     """Write the document to a file, and make its folder if need be.
 
+    An earlier JUnit report is replaced, as gates run again and again with one name; no other file is.
+
     Raises:
-        ElimError: The file system refuses.
+        ElimError: Another file is there, or the file system refuses.
     """
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(junit_xml(report))
+    check_junit(file)
+    write_file(file, junit_xml(report), overwrite=True)
+
+
+def _is_junit(file: Path) -> bool:
+    try:
+        with file.open("rb") as handle:
+            return b"<testsuite" in handle.read(500)
+    except OSError:
+        return False

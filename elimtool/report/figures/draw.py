@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError
-from elimtool.files.writing import make_directory, write_whole, writing
+from elimtool.files.destination import write_file
 from elimtool.report.figures import figure as kinds
 from elimtool.report.figures.plots import by_layer, counted, grid
 from elimtool.report.figures.plots.ink import WIDTH, short
@@ -67,20 +67,13 @@ def picture(figure: kinds.Figure, format: str = "png") -> bytes:
     return file.getvalue()
 
 
-def write_picture(figure: kinds.Figure, path: Path, format: str) -> None:
+def write_picture(figure: kinds.Figure, path: Path, format: str, overwrite: bool = False) -> None:
     """Write the picture to a file, complete or not at all.
 
     Raises:
-        ElimError: matplotlib is not installed, or the file cannot be written.
+        ElimError: matplotlib is not installed; the file is there, or cannot be written.
     """
-    data = picture(figure, format)
-
-    def write(handle: Any) -> None:
-        handle.write(data)
-
-    with writing(path):
-        make_directory(path.parent)
-        write_whole(path, write)
+    write_file(path, picture(figure, format), overwrite)
 
 
 DRAW: dict[str, Callable[[Any, "Canvas"], None]] = {

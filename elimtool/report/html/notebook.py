@@ -34,7 +34,7 @@ class Shown:
         return cls(run, choose(run, name, **choices))
 
     def save(self, path: str | Path) -> None:
-        """Write the figure as a picture, its format by the name of the file.
+        """Write the figure as a picture, its format by the name of the file; one that is there is replaced.
 
         Raises:
             ElimError: The format is not one of ``FORMATS``, or the file cannot be written.
@@ -42,7 +42,7 @@ class Shown:
         kind = Path(path).suffix.lower().lstrip(".")
         if kind not in FORMATS:
             raise ElimError(f"the name {path} is not that of a picture", nearest(kind, FORMATS))
-        write_picture(self.figure, Path(path), kind)
+        write_picture(self.figure, Path(path), kind, overwrite=True)
 
     def _repr_html_(self) -> str:
         """Return the figure in a frame, as a notebook shows it."""

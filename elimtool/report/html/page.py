@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from elimtool.files.destination import write_file
 from elimtool.files.rows import Row
-from elimtool.files.writing import make_directory, write_text, writing
 from elimtool.report.facts import Tables
 from elimtool.report.figures import palette
 from elimtool.report.html import compare, payload
+from elimtool.report.visible import escaped
 from elimtool.run.comparison import Comparison
 from elimtool.run.reader import Run
 
@@ -31,6 +33,9 @@ SCRIPTS = (
     "page.js",
 )
 """Parts of the page's script, in order."""
+_DIRECTIONS = re.compile("[\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+"""Characters of the Basic Multilingual Plane that do something where the page's source is looked at."""
+
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 """What could end a script element, or a line of script, inside a JSON text."""
 
@@ -80,20 +85,18 @@ def filled(first: Row, rest: Iterable[Row]) -> Iterator[str]:
     yield after
 
 
-def write_page(run: Run | Comparison, path: str | Path) -> int:
+def write_page(run: Run | Comparison, path: str | Path, overwrite: bool = False) -> int:
     """Write the page to a file, complete or not at all.
 
     Returns:
         Its size in bytes.
 
     Raises:
-        ElimError: A table cannot be read, or the file cannot be written.
+        ElimError: A table cannot be read; the file is there and not to be replaced, or cannot be written.
     """
-    text = page(run)
-    with writing(Path(path)):
-        make_directory(Path(path).parent)
-        write_text(Path(path), text)
-    return len(text.encode())
+    content = page(run).encode()
+    write_file(Path(path), content, overwrite)
+    return len(content)
 
 
 def _data(name: str, value: Any) -> str:
@@ -103,9 +106,9 @@ def _data(name: str, value: Any) -> str:
 def safe_json(value: Any) -> str:
     """Write JSON that is safe inside a script element, whatever the texts in it hold."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for char, escaped in UNSAFE.items():
-        text = text.replace(char, escaped)
-    return text
+    for char, written in UNSAFE.items():
+        text = text.replace(char, written)
+    return _DIRECTIONS.sub(lambda found: escaped(found.group()), text)
 
 
 def _hash(text: str) -> str:

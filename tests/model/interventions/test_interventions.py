@@ -301,7 +301,9 @@ def test_recordings_that_do_not_fit_are_refused(llama: Any, tiny: Any, tmp_path:
     with pytest.raises(ElimError, match="not a safetensors file"):
         llama.intervened([Patch(str(text))])
     first = file.read_bytes()
-    record(llama, batch.encoded[0]).save(file)
+    with pytest.raises(ElimError, match="exists"):
+        record(llama, batch.encoded[0]).save(file)
+    record(llama, batch.encoded[0]).save(file, overwrite=True)
     assert file.read_bytes() == first
     with pytest.raises(ElimError, match="cannot write"):
         record(llama, batch.encoded[0]).save(text / "where")

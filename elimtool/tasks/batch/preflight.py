@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError
+from elimtool.files.package import PACKAGE
 from elimtool.run import layout
 from elimtool.tasks.batch.options import RayOptions
 
@@ -36,6 +37,7 @@ def ray_module() -> Any:
     try:
         import ray
         import ray.exceptions
+        import ray.job_config
     except ImportError as error:
         raise ElimError("`engine='ray'` needs the package ray", "pip install 'elimtool[ray]'") from error
     return ray
@@ -57,10 +59,10 @@ def connect(ray: Any, address: str | None, within: float = REACHED_WITHIN) -> bo
     found = _find(ray, address)
     if found is not None:
         _reach(found, within)
-    extra = {"include_dashboard": False} if found is None else {}
+    extra: dict[str, Any] = {"include_dashboard": False} if found is None else {}
     on_termination = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=found, log_to_driver=False, logging_level="ERROR", **extra)
+        ray.init(address=found, log_to_driver=False, logging_level="ERROR", job_config=_code(ray), **extra)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ElimError(f"cannot join the Ray cluster at {found or 'this machine'}: {reason}") from error
@@ -68,6 +70,16 @@ def connect(ray: Any, address: str | None, within: float = REACHED_WITHIN) -> bo
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_termination)  # Ray puts its own in place, which ends the process
     return True
+
+
+def _code(ray: Any) -> Any:
+    """Say where workers find elimtool; Ray would have them look into this working directory first."""
+    import site
+
+    root = str(PACKAGE.parent)
+    paths = [] if root in site.getsitepackages() else [root]
+    # Ray has no other way to leave the working directory out
+    return ray.job_config.JobConfig(_client_job=True, _py_driver_sys_path=paths)
 
 
 def _find(ray: Any, address: str | None) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError, Exit
+from elimtool.files.package import child_environment, python_command
 from elimtool.prompts.file import PromptFile
 from elimtool.tasks.batch.plan import count_distinct
 
@@ -40,7 +41,8 @@ class Scan:
         arguments = [str(file.path), file.format, file.name, str(int(dedupe))]
         self._name = file.name
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "elimtool.tasks.batch.scan", *arguments],
+            python_command("elimtool.tasks.batch.scan", *arguments),
+            env=child_environment(),
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,  # a Ctrl-C is for the run, which then ends this

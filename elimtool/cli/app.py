@@ -16,11 +16,14 @@ from elimtool.cli import attribute, batch, check, compare, lens, locate, models,
 from elimtool.cli import options as shared
 from elimtool.cli import run as runs
 from elimtool.cli.naming import running, with_flags
+from elimtool.cli.safe import SafeGroup, log_safely
 from elimtool.errors import ElimError, Exit
+from elimtool.report.visible import safe, writable
 from elimtool.version import __version__
 
 app = typer.Typer(
     name="elimtool",
+    cls=SafeGroup,
     help="Shows what a language model eliminated, where, by which component, and by how much.",
     epilog="Start with: elimtool trace 'The capital of France is' -t Paris",
     add_completion=False,
@@ -67,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # often, and not at all at shutdown, saves a second.
     gc.set_threshold(COLLECT_AFTER)
     _reopen_streams()
+    log_safely()
     code = run(lambda: app(arguments), sys.argv[1:] if arguments is None else arguments)
     gc.freeze()
     sys.exit(code)
@@ -113,7 +117,7 @@ def run(command: Callable[[], object], arguments: Sequence[str] = ()) -> int:
 def _say(line: str) -> None:
     """Print one line on stderr, whatever its encoding; do nothing where stderr is closed."""
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-    text = " ".join(line.split("\n")).encode(encoding, "backslashreplace").decode(encoding)
+    text = writable(encoding)(safe(" ".join(line.split("\n"))))
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 

@@ -12,6 +12,8 @@ from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
 
+from elimtool.report.visible import END_ISOLATE, ISOLATE, JOINERS, VARIATIONS, escaped, misleads
+
 LEAST_WIDTH = 40
 """Least number of columns that a story is laid out for, even on a narrower terminal."""
 
@@ -26,12 +28,8 @@ PLAIN_GLYPHS = {"→": "->", "←": "<-", "…": "...", "↵": "\\n", "␣": "_"
 STEPS = "▁▂▃▄▅▆▇█"
 PLAIN_STEPS = "12345678"
 
-ISOLATE, END_ISOLATE = "\u2068", "\u2069"
 UNBROKEN = re.compile(r"\(?p = \S+|\(?' +\S+|\S+")
 """Words that ``wrap`` never breaks: ``p = 0.5``, and a quoted token with its leading space."""
-
-JOINERS = "\u200c\u200d"
-VARIATIONS = "\ufe0e\ufe0f"
 
 
 @dataclass(frozen=True)
@@ -128,13 +126,13 @@ class Screen:
             return char
         if char == "\n":
             return self.glyph("↵")
-        if char in JOINERS and _between_letters(text, index):
-            return char if self._can_write(char) else _escaped(char)
+        if char in JOINERS and not misleads(text, index):
+            return char if self._can_write(char) else escaped(char)
         if char in VARIATIONS and index:  # terminals disagree on the width of what it selects
             return ""
         kind = unicodedata.category(char)
         if kind[0] in "CZ" or not self._can_write(char):
-            return _escaped(char)
+            return escaped(char)
         # a mark without a base would be drawn onto the quote or the space before it
         return f"{self.glyph('◌')}{char}" if kind[0] == "M" and not index else char
 
@@ -157,15 +155,6 @@ def padded(text: str, width: int, right: bool = False) -> str:
     """Fill the text with spaces to ``width`` cells, after it or, with ``right``, before it."""
     fill = " " * (width - cell_len(text))
     return fill + text if right else text + fill
-
-
-def _between_letters(text: str, index: int) -> bool:
-    around = text[index - 1 : index] + text[index + 1 : index + 2]
-    return len(around) == 2 and all(unicodedata.category(char)[0] in "LM" for char in around)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
 
 
 def _head(text: str, width: int) -> str:

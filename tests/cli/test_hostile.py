@@ -1,0 +1,107 @@
+"""Hostile ids, prompts, targets, names and arguments: no command prints anything that acts."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+from tests.report import runs
+from tests.report.test_visible import does_something
+
+EVIL = "\x1b[31mX\r::error::y\u202ez\u200b\x9b2J##[error]"
+START = "::error::y"
+CODES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@pytest.fixture(autouse=True)
+def tiny_model(elimtool: Command, llama_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ELIMTOOL_MODEL", str(llama_directory))
+    monkeypatch.setenv("ELIMTOOL_LENS", "raw")
+
+
+def said(done: object) -> str:
+    """Everything printed, which must not act."""
+    text = f"{done.out}\n{done.err}"  # type: ignore[attr-defined]
+    found = does_something(text)
+    assert not found, (found, text)
+    return text
+
+
+@pytest.mark.parametrize("evil", [EVIL, START])
+def test_arguments(evil: str, elimtool: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs.france().save(tmp_path / "run")
+    for arguments in (
+        [evil],
+        ["trace"],
+        ["trace", "a", f"--{evil}"],
+        ["trace", "a", "--position", evil],
+        ["trace", "a", "--limit", evil],
+        ["trace", "a", "--batch-size", evil],
+        ["trace", "a", "-m", evil],
+        ["trace", "a", "--samplers", evil],
+        ["trace", "a", "--lens", evil],
+        ["trace", "a", "--tables", evil],
+        ["trace", "a", "--span", evil],
+        ["trace", "a", "--ablate", evil],
+        ["trace", "--file", evil],
+        ["batch", evil, "-o", "out"],
+        ["batch", "a", "-o", evil, "--engine", evil],
+        ["check", evil],
+        ["compare", evil, evil],
+        ["report", evil],
+        ["report", "run", "--figure", evil],
+        ["report", "run", "--figure", "ranks", "--prompt", evil],
+        ["run", "status", evil],
+        ["run", "show", "run", evil],
+        ["run", "show", "run", "lens", "--where", evil],
+        ["lens", "fit", evil],
+        ["models", "verify", evil],
+        ["models", "pull", evil],
+        ["samplers", "show", evil],
+    ):
+        done = elimtool(*arguments)
+        assert done.code in (2, 5), (arguments, done)
+        said(done)
+
+
+@pytest.mark.parametrize("evil", [EVIL, START])
+def test_records_and_names(
+    evil: str, elimtool: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = evil.replace("/", "") + ".jsonl"
+    twice = json.dumps({"prompt": "a", "id": evil})
+    Path(name).write_text(f"{twice}\n{twice}\n")
+    done = elimtool("batch", name, "-o", "twice")
+    assert done.code == 2 and "same id" in said(done)
+    records = [
+        {"prompt": evil, "id": evil, "targets": [evil], "group": evil},
+        {"prompt": "b", "id": f"{evil}2", "spans": {evil: "zz"}},
+        {"prompt": "c", "id": f"{evil}3", evil: 1},
+    ]
+    Path(name).write_text("".join(json.dumps(one) + "\n" for one in records))
+    out = evil
+    done = elimtool("batch", name, "-o", out, "--samplers", "hf")
+    assert done.code == 6
+    assert "X" in said(done) or evil == START
+    for command in (
+        ["run", "status", out],
+        ["run", "show", out],
+        ["run", "show", out, "prompts"],
+        ["run", "show", out, "prompts", "--columns", "prompt_id,error_message"],
+        ["run", "show", out, "verdicts", "--where", f"prompt_id='{evil}'"],
+        ["report", out, "-o", f"{evil}.html"],
+        ["trace", evil, "-t", evil, "--chat"],
+        ["trace", evil, "-t", evil, "-v", "--samplers", "hf"],
+        ["compare", out, out],
+    ):
+        done = elimtool(*command)
+        assert done.code in (0, 2, 6), (command, done)
+        said(done)
+    page = Path(f"{evil}.html").read_text()
+    assert not {"\x1b", "\r", "\u202e", "\u200b", "\x9b"} & set(page)

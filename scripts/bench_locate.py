@@ -1,6 +1,7 @@
 """Measure a residual map of 5 positions with its null: seconds, and tokens run for it.
 
-Times depend on what else runs: beside them stands how long the same products take alone.
+Times depend on what else runs: beside them stand the processor's own, and how long the same products take
+alone.
 
 Run: python scripts/bench_locate.py [MODEL] [--threads N]
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 
+import numpy as np
 import torch
 
 from elimtool import load_model, locate
@@ -18,15 +20,20 @@ from elimtool.model.model import Model
 CLEAN, CORRUPT = "The capital of France is the city of", "The capital of Japan is the city of"
 
 
-def seconds_of_products(model: Model, tokens: float) -> float:
+def seconds_of_products(model: Model, tokens: float) -> np.ndarray:
     """Time the products of so many tokens with a model's blocks, in batches of 512 tokens."""
     weights = [one.weight for one in model.native._linear if one.weight.shape[0] != model.vocab]
     inputs = {one.shape[1]: torch.randn(512, one.shape[1]) for one in weights}
-    began = time.perf_counter()
+    began = clocks()
     with torch.inference_mode():
         for one in weights:
             torch.nn.functional.linear(inputs[one.shape[1]], one)
-    return (time.perf_counter() - began) * tokens / 512
+    return (clocks() - began) * tokens / 512
+
+
+def clocks() -> np.ndarray:
+    """Read the clock on the wall and that of the processor (all threads), in seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def main() -> None:
@@ -37,14 +44,15 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     model = load_model(asked.model)
     before = seconds_of_products(model, 1e4)
-    began = time.perf_counter()
+    began = clocks()
     run = locate(model, CLEAN, CORRUPT, target="Paris", foil="Tokyo")
-    took = time.perf_counter() - began
+    took = clocks() - began
     pair = run.table("location_pairs").iloc[0]
     cells = int((run.table("locations")["extent"] == "cell").sum())
     alone = (before + seconds_of_products(model, 1e4)) / 2 * pair["tokens_processed"] / 1e4
     print(f"{cells} cells, {pair['tokens_processed']:,} tokens through all layers, {asked.threads} threads")
-    print(f"{took:.1f} s; the products alone {alone:.1f} s")
+    for name, one, other in zip(("seconds", "processor seconds"), took, alone, strict=True):
+        print(f"{name}: {one:.1f}; the products alone {other:.1f}, {one / other:.2f} times that")
 
 
 if __name__ == "__main__":

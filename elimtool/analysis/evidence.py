@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from elimtool.files.rows import Row
 
 ROLES = {"eliminator": 1, "promoter": -1}
@@ -27,6 +29,11 @@ _FIELDS = ("effect", "effect_resample", "null", "null_n", "confirmed")
 
 UNTESTED: dict[str, Any] = {f"{role}_{name}": None for role in ROLES for name in _FIELDS}
 """Columns of ``verdicts`` where nothing was tested."""
+
+
+def null_quantile(values: Sequence[float]) -> float:
+    """Compute the 95th percentile of the absolute effects of controls, linear between order statistics."""
+    return float(np.quantile(np.abs(np.asarray(values, dtype=np.float64)), QUANTILE))
 
 
 @dataclass(frozen=True, slots=True)

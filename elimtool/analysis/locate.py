@@ -35,9 +35,14 @@ def locatable(gap: float, random: float | None) -> bool:
     return gap > LEAST_GAP and gap > TIMES_RANDOM * (random or 0.0)
 
 
-def null_quantile(values: Sequence[float]) -> float:
-    """Compute the 95th percentile of the absolute effects of unrelated states."""
-    return float(np.quantile(np.abs(np.asarray(values, dtype=np.float64)), QUANTILE))
+def settled(value: float, others: Sequence[float], count: int) -> bool:
+    """Tell whether an effect cannot count any more, whatever the rest of ``count`` unrelated states do.
+
+    So it is where it is negligible, or where as many of ``others`` do at least as much as lie above the place
+    of the quantile: that order statistic, and so the quantile, can then only be as large or larger.
+    """
+    above = count - int(QUANTILE * (count - 1))
+    return abs(value) <= NEGLIGIBLE or sum(abs(other) >= abs(value) for other in others) >= above
 
 
 def counts(value: float | None, null: float | None, located: bool) -> bool:

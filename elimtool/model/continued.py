@@ -67,6 +67,10 @@ class PatchCell:
         return self.first_layer if self.kind == "residual" else self.first_layer - 1
 
 
+Patch = tuple[PatchCell, int, int]
+"""A cell, the number of the run in which it is patched, and of the run whose states are put in."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """A run that goes on from after a layer: the cell to patch, in which run, and with which run's states."""
@@ -128,33 +132,30 @@ class Runs:
         if kind != "residual":
             self.states |= self._recorded([Site(layer, kind) for layer in range(self.model.n_layers)])
 
-    def patch(
-        self, cells: Sequence[PatchCell], pairs: Sequence[tuple[int, int]]
-    ) -> Float[Tensor, "cells pairs width"]:
-        """Patch each cell of a run with another run's states, for each pair of runs.
+    def patch(self, patches: Sequence[Patch]) -> Float[Tensor, "patches width"]:
+        """Patch cells of runs with other runs' states.
 
         Args:
-            cells: Places of one kind, which has been recorded.
-            pairs: Each the number of the run that is patched, and of the run whose states are put in.
+            patches: Each a cell of a kind that has been recorded, the number of the run that is patched, and
+                of the run whose states are put in.
 
         Returns:
             The last residuals at the last position.
         """
         skips, shares, grows = self.abilities
-        rows: list[tuple[int, int, _Row]] = []
-        for number, cell in enumerate(cells):
-            for at, (base, source) in enumerate(pairs):
-                row = _Row(cell.start if skips else -1, base, source, cell)
-                rows.append((cell.first if shares else 0, number * len(pairs) + at, row))
+        rows = [
+            (cell.first if shares else 0, at, _Row(cell.start if skips else -1, base, source, cell))
+            for at, (cell, base, source) in enumerate(patches)
+        ]
         rows.sort(key=lambda entry: (entry[0], entry[2].start))
-        found = self.last.new_zeros(len(cells) * len(pairs), self.model.width)
+        found = self.last.new_zeros(len(patches), self.model.width)
         for (position, _), group in groupby(rows, lambda entry: (entry[0], -1 if grows else entry[2].start)):
             together = list(group)
             for first in range(0, len(together), size := max(1, AT_ONCE // self.length)):
                 some = together[first : first + size]
                 places = torch.tensor([place for _, place, _ in some], device=found.device)
                 found[places] = self._go_on([row for _, _, row in some], position)
-        return found.view(len(cells), len(pairs), -1)
+        return found
 
     @cached_property
     def abilities(self) -> tuple[bool, bool, bool]:

@@ -142,7 +142,7 @@ def test_cells_equal_whole_runs_with_hooks_by_hand(loaded: Any, kind: Any) -> No
         PatchCell(kind, 1, 2, 5, 7),
     ]
     pairs = [(0, 1), (1, 0), (1, 2)]
-    found = runs.patch(cells, pairs)
+    found = runs.patch([(cell, *pair) for cell in cells for pair in pairs]).view(len(cells), len(pairs), -1)
     for at, cell in enumerate(cells):
         for number, (base, source) in enumerate(pairs):
             truth = by_hand.patched(cell, ids[base], ids[source])
@@ -163,7 +163,7 @@ def test_patching_with_the_same_run_is_the_identity_to_the_bit(loaded: Any, kind
     runs = Runs(model, some_ids()[:1], 1)
     runs.record(kind)
     every = PatchCell(kind, -1 if kind == "residual" else 0, model.n_layers - 1, 0, LENGTH - 1)
-    assert torch.equal(runs.patch([every], [(0, 0)])[0, 0], runs.last[0])
+    assert torch.equal(runs.patch([(every, 0, 0)])[0], runs.last[0])
 
 
 def test_models_without_hugging_face_parts_are_run_as_they_can(tiny: Any) -> None:
@@ -171,7 +171,7 @@ def test_models_without_hugging_face_parts_are_run_as_they_can(tiny: Any) -> Non
     for kind in ("residual", "mlp"):
         runs.record(kind)
         cells = [PatchCell(kind, at, at, 0, LENGTH - 1) for at in range(tiny.n_layers)]
-        found = runs.patch(cells, [(0, 0), (1, 0)])
-        torch.testing.assert_close(found[:, 0], runs.last[0].expand(len(cells), -1), atol=1e-5, rtol=1e-5)
-    everywhere = runs.patch([PatchCell("mlp", 0, 0, 0, 8)], [(1, 0)])
-    assert not torch.allclose(everywhere[0, 0], runs.last[1])
+        found = runs.patch([(cell, 0, 0) for cell in cells])
+        torch.testing.assert_close(found, runs.last[0].expand(len(cells), -1), atol=1e-5, rtol=1e-5)
+    everywhere = runs.patch([(PatchCell("mlp", 0, 0, 0, 8), 1, 0)])
+    assert not torch.allclose(everywhere[0], runs.last[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import elimtool
@@ -25,7 +26,7 @@ def locate(model: Any, clean: Any = CLEAN, corrupt: Any = CORRUPT, **options: An
 
 @pytest.fixture(scope="module")
 def everything(llama: Any) -> Any:
-    return locate(llama, sites=ALL)
+    return locate(llama, sites=ALL, fine=True)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,22 @@ def test_rows_of_single_cells_cover_every_layer_and_position_once(reversed_run: 
     assert not cells.duplicated(["site", "layer", "head", "position"]).any()
 
 
+def test_cells_count_as_they_do_with_the_whole_null(llama: Any) -> None:
+    for clean, corrupt in ((CLEAN, CORRUPT), (CORRUPT, CLEAN)):
+        whole, quick = (locate(llama, clean, corrupt, sites=ALL, fine=fine) for fine in (True, False))
+        same = ["site", "layer", "head", "position", "r_counts", "q_counts"]
+        pd.testing.assert_frame_equal(rows(whole)[same], rows(quick)[same])
+        count = whole.table("location_pairs")["unrelated"].iloc[0]
+        for way in "rq":
+            known = rows(quick)[f"{way}_null_n"] == count
+            assert (rows(quick)[f"{way}_null"].notna() == known).all() and not known.all()
+            nulls = [rows(run)[f"{way}_null"][known].to_numpy() for run in (quick, whole)]
+            assert nulls[0] == pytest.approx(nulls[1], abs=1e-4)  # other cells ran beside them
+            assert known[rows(quick)[f"{way}_counts"]].all()
+        located = whole.table("location_pairs")["located"].iloc[0]
+        assert located == bool(rows(quick)[["r_null_n", "q_null_n"]].to_numpy().any())
+
+
 def test_large_maps_are_patched_in_stretches_that_are_divided_where_they_count(llama: Any) -> None:
     clean, corrupt = "x" * 90 + "1" + "y" * 20, "x" * 3 + "QQ" + "x" * 85 + "Z" + "y" * 20
     run = locate(llama, clean, corrupt)
@@ -138,7 +155,10 @@ def test_unrelated_prompts_have_the_length_and_differ(llama: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"corrupt": "The text 12 is"}, r"tokens and `corrupt` has .* exchanged one for one \(side by side"),
+        (
+            {"corrupt": "The text 12 is"},
+            r"tokens and `corrupt` has .* exchanged one for one \(side by side, where",
+        ),
         ({"corrupt": CLEAN}, "`corrupt` is the same as the prompt"),
         ({"corrupt": None}, "give either `corrupt` or `noise`"),
         ({"noise": "45"}, "give either `corrupt` or `noise`"),

@@ -43,7 +43,7 @@ def _map(probe: Probe, rows: Rows, pair: Row, site: str, kind: str) -> Heat:
     grid = by_cell(rows, site)
     layers = sorted({layer for layer, _ in grid}, reverse=True)
     positions = sorted({position for _, position in grid})[-MOST:]
-    tokens = probe.tokens
+    tokens = probe.shown
     drawn = [[grid[layer, position] for position in positions] for layer in layers]
     return _heat(
         pair,
@@ -97,19 +97,26 @@ def _heat(
         values=[[None if one is None else one[kind] for one in line] for line in drawn],
         unit="restored",
         value_title=meaning,
-        details=[["" if one is None else _told(one, kind) for one in line] for line in drawn],
+        details=[
+            ["" if one is None else _told(one, kind, pair["located"]) for one in line] for line in drawn
+        ],
         blank="not patched",
         dimmed=dimmed,
         dimmed_as=SMALL_AS,
     )
 
 
-def _told(row: Row, kind: str) -> str:
+def _told(row: Row, kind: str, located: bool) -> str:
     """What stands behind a cell: the null, and what was patched together."""
     if row["extent"] == "shared":
         return "before the first difference: both runs are the same here"
-    null = row[f"{kind}_null"]
-    said = "" if null is None else f"null {null:.2f}"
+    null, seen = row[f"{kind}_null"], row.get(f"{kind}_null_n")
+    if null is not None:
+        said = f"null {null:.2f}"
+    elif seen:
+        said = f"settled after {seen} unrelated prompts: enough of them do as much"
+    else:
+        said = "negligible, so no null was run" if located else "no null was run"
     if row["extent"] == "stretch":
         said += f"; patched together: layers {row['layer']} to {row['last_layer']}"
         said += f", positions {row['position']} to {row['last_position']}"

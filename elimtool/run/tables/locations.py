@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import BOOL, FLOAT, INT, INTS, PROMPT_ID, STRING, TARGET, Column, Table
+from dataclasses import replace
+
+from elimtool.run.columns import (
+    BOOL,
+    FLOAT,
+    INT,
+    INTS,
+    PROMPT_ID,
+    STRING,
+    TARGET,
+    TARGET_TOKEN,
+    Column,
+    Table,
+)
 
 NOISY = "the clean prompt was corrupted by noise"
-SHARED = "the row is of positions before the first difference, or the gap is 0"
+NOT_ALL = "not all unrelated prompts were run, as r_null_n and q_null_n say"
 CORRUPT = Column("corrupt_id", STRING, "Identifier of the corrupt prompt.", null_when=NOISY)
-FOIL = Column(
-    "foil",
-    STRING,
-    "Foil string as it was scored, with the leading space that was added, if any.",
-    null_when="the target's logit is compared with the mean logit of all tokens",
+MEAN = "the target's logit is compared with the mean logit of all tokens"
+FOIL = Column("foil", STRING, "Foil as the user asked for it.", null_when=MEAN)
+SCORED = (
+    TARGET_TOKEN,
+    replace(
+        TARGET_TOKEN,
+        name="foil_token",
+        description="Text of the token that stands for the foil.",
+        null_when=MEAN,
+    ),
 )
+"""Columns of the tokens that values are of; they stand last, since older runs lack them."""
 SHARE = "share of the gap"
 
 LOCATIONS = Table(
@@ -88,15 +107,25 @@ LOCATIONS = Table(
             "95th percentile of |r| where the state comes from unrelated prompts of the same length.",
             unit=SHARE,
             range=">= 0",
-            null_when=SHARED,
+            null_when=NOT_ALL,
         ),
-        Column("q_null", FLOAT, "The same of |q|.", unit=SHARE, range=">= 0", null_when=SHARED),
+        Column("q_null", FLOAT, "The same of |q|.", unit=SHARE, range=">= 0", null_when=NOT_ALL),
+        Column(
+            "r_null_n",
+            INT,
+            "Unrelated prompts whose states were put in for r_null. Fewer than unrelated in location_pairs"
+            " where it was settled that r does not count: it is negligible, or enough of these do as much.",
+            unit="prompts",
+            range="0 .. unrelated",
+        ),
+        Column("q_null_n", INT, "The same for q_null.", unit="prompts", range="0 .. unrelated"),
         Column(
             "r_counts",
             BOOL,
             "Whether |r| exceeds r_null and 0.01, and something can be located (located in location_pairs).",
         ),
         Column("q_counts", BOOL, "The same of q."),
+        *SCORED,
     ),
 )
 
@@ -146,5 +175,6 @@ LOCATION_PAIRS = Table(
             unit="tokens",
             range=">= 1",
         ),
+        *SCORED,
     ),
 )

@@ -6,21 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from elimtool.analysis.locate import counts, locatable, null_quantile, random_gap
+from elimtool.analysis.locate import counts
 from elimtool.files.rows import Row, Rows
-from elimtool.model.continued import PatchCell, Runs
+from elimtool.model.continued import PatchCell
 from elimtool.tasks.locate.cells import first_cells, is_single, singles
-from elimtool.tasks.locate.options import DRAWS, SITES, UNRELATED, LocateOptions
-from elimtool.tasks.locate.pair import CorruptedPair, unrelated, with_noise
+from elimtool.tasks.locate.options import SITES, LocateOptions
+from elimtool.tasks.locate.pair import CorruptedPair
+from elimtool.tasks.locate.patching import Effect, Patching
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
-
-READOUT_BYTES = 64 * 2**20
-"""Bytes of logits held at a time."""
 
 AT_ONCE = 64
 """Cells patched between two reports of progress."""
@@ -34,79 +29,6 @@ class LocatedPair:
 
     pair: Row
     locations: Rows
-
-
-class Patching:
-    """The runs of one pair, and what is measured on them.
-
-    Runs are numbered: 0 is the clean one, then the corrupt ones (one, or the draws of noise), then unrelated.
-    """
-
-    def __init__(self, model: Model, pair: CorruptedPair, options: LocateOptions) -> None:
-        self.model = model
-        self.pair = pair
-        self.draws = 1 if pair.corrupt is not None else DRAWS
-        clean = pair.clean.token_ids
-        corrupt = clean if pair.corrupt is None else pair.corrupt.token_ids
-        self.others = unrelated(model, pair.length, UNRELATED)
-        ids = torch.tensor([clean, *[corrupt] * self.draws, *self.others])
-
-        def noisy(inputs: Tensor) -> Tensor:
-            return with_noise(inputs, pair.changed, self.draws, options.seed)
-
-        self.runs = Runs(model, ids, 1 + self.draws, None if pair.corrupt is not None else noisy)
-        values = self.read(self.runs.last).tolist()
-        self.clean: float = values[0]
-        self.each: list[float] = values[1 : 1 + self.draws]
-        self.corrupt = sum(self.each) / self.draws
-        self.random = random_gap(self._replaced() if pair.corrupt is not None else self.each)
-
-    @property
-    def gap(self) -> float:
-        """The clean run's value minus the corrupt runs' mean (nats)."""
-        return self.clean - self.corrupt
-
-    @property
-    def located(self) -> bool:
-        """Whether the gap is large enough to locate anything."""
-        return locatable(self.gap, self.random)
-
-    def read(self, residuals: Tensor) -> Tensor:
-        """Read values off last residuals [rows, width], some rows at a time."""
-        size = max(1, READOUT_BYTES // (self.model.vocab * 4))
-        return torch.cat(
-            [self.pair.values(self.model.readout(part)) for part in torch.split(residuals, size)]
-        ).cpu()
-
-    def effects(self, cells: Sequence[PatchCell]) -> list[tuple[float, float, float, float] | None]:
-        """Measure r, q and the null quantiles of both for each cell; ``None`` where the gap is 0."""
-        corrupt = range(1, 1 + self.draws)
-        other = range(1 + self.draws, len(self.runs.ids))
-        bases = [1 + at % self.draws for at in range(len(other))]
-        there, back = [(base, 0) for base in corrupt], [(0, source) for source in corrupt]
-        pairs = [*there, *back, *zip(bases, other, strict=True), *((0, source) for source in other)]
-        last = self.runs.patch(cells, pairs)
-        values = self.read(last.flatten(0, 1)).view(len(cells), len(pairs))
-        if self.gap == 0:
-            return [None] * len(cells)
-        base = torch.tensor([self.each[one - 1] for one in bases], dtype=torch.float64)
-        r, q, null_r, null_q = torch.split(values, [self.draws, self.draws, len(other), len(other)], 1)
-        return [
-            (
-                (float(r[at].mean()) - self.corrupt) / self.gap + 0.0,  # + 0.0: no minus zero
-                (self.clean - float(q[at].mean())) / self.gap + 0.0,
-                null_quantile(((null_r[at] - base) / self.gap).tolist()),
-                null_quantile(((self.clean - null_q[at]) / self.gap).tolist()),
-            )
-            for at in range(len(cells))
-        ]
-
-    def _replaced(self) -> list[float]:
-        """The clean prompt's values where the changed tokens are those of unrelated prompts."""
-        ids = torch.tensor([self.pair.clean.token_ids] * len(self.others))
-        where = torch.tensor(self.pair.changed)
-        ids[:, where] = torch.tensor(self.others)[:, where]
-        return self.read(Runs(self.model, ids, 0).last).tolist()
 
 
 def measure(
@@ -139,6 +61,8 @@ def measure(
         "corrupt_id": None if pair.corrupt is None else pair.corrupt.prompt_id,
         "target": pair.target.text,
         "foil": None if pair.foil is None else pair.foil.text,
+        "target_token": pair.target.token,
+        "foil_token": None if pair.foil is None else pair.foil.token,
     }
     facts = {
         "position": pair.length - 1,
@@ -211,11 +135,11 @@ def _before(name: str, n_layers: int, first: int) -> Rows:
     if not first:
         return []
     cell = PatchCell(SITES[name], -1 if name == "residual" else 0, n_layers - 1, 0, first - 1)
-    return [{**_row(cell, "shared", None, False), "r": 0.0, "q": 0.0}]
+    return [_row(cell, "shared", (Effect(0.0), Effect(0.0)), False)]
 
 
-def _row(cell: PatchCell, extent: str, found: tuple[float, float, float, float] | None, located: bool) -> Row:
-    r, q, r_null, q_null = found or (None,) * 4
+def _row(cell: PatchCell, extent: str, found: tuple[Effect, Effect], located: bool) -> Row:
+    r, q = found
     return {
         "site": next(name for name, kind in SITES.items() if kind == cell.kind),
         "extent": extent,
@@ -224,10 +148,12 @@ def _row(cell: PatchCell, extent: str, found: tuple[float, float, float, float] 
         "head": cell.head,
         "position": cell.first,
         "last_position": cell.last,
-        "r": r,
-        "q": q,
-        "r_null": r_null,
-        "q_null": q_null,
-        "r_counts": counts(r, r_null, located),
-        "q_counts": counts(q, q_null, located),
+        "r": r.value,
+        "q": q.value,
+        "r_null": r.null,
+        "q_null": q.null,
+        "r_null_n": r.seen,
+        "q_null_n": q.seen,
+        "r_counts": counts(r.value, r.null, located),
+        "q_counts": counts(q.value, q.null, located),
     }

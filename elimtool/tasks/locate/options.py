@@ -23,8 +23,9 @@ class LocateOptions:
 
     Attributes:
         sites: Names of ``SITES``.
-        fine: Whether every single cell is patched, however many there are. Otherwise stretches of layers and
-            tokens come first, where there are many cells, and only those that count are divided.
+        fine: Whether every single cell is patched, and with the whole null. Otherwise stretches of layers and
+            tokens come first, where there are many cells, and only those that count are divided; and of the
+            null only so much is run as it takes to know which cells count.
         target_space: ``auto`` or ``exact``, see ``elimtool.model.targets.spaced``.
         sinks: Attention-sink rule as for a trace; it only names spans.
         seed: Seed of the noise.

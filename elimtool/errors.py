@@ -32,7 +32,7 @@ class ElimError(Exception):
 
     Args:
         message: One line: what is wrong, and where (parameter, file, line).
-        hint: One line: what to do; empty if the message says it.
+        hint: What to do, in one line; empty if the message says it. Lines below it are a table.
         exit_code: Exit code of a command that ends with this error.
     """
 

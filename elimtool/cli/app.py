@@ -88,8 +88,9 @@ def run(command: Callable[[], object], arguments: Sequence[str] = ()) -> int:
     except ElimError as error:
         ran = running(typer.main.get_command(app), arguments)
         _say(f"error: {with_flags(error.message, ran)}")
-        if error.hint:
-            _say(f"hint: {with_flags(error.hint, ran)}")
+        hint, *table = with_flags(error.hint, ran).split("\n")
+        for line in (f"hint: {hint}", *table) if hint else ():
+            _say(line)
         return error.exit_code
     except KeyboardInterrupt:
         _say("interrupted")

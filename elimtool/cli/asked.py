@@ -105,25 +105,31 @@ def prompt_text(prompt: str | None, file: Path | None, note: Callable[[str], Non
     if (prompt is None) == (file is None):
         raise ElimError("give one prompt: PROMPT, - for standard input, or --file FILE")
     if file is not None:
-        return _ended(read_text(file), note, chat)
+        return ended(read_text(file), note, chat)
     if prompt == "-":
-        return _ended(decode(sys.stdin.buffer.read(), "standard input"), note, chat)
-    return _ended(prompt or "", note, chat)
+        return ended(decode(sys.stdin.buffer.read(), "standard input"), note, chat)
+    return ended(prompt or "", note, chat)
 
 
-def _ended(text: str, note: Callable[[str], None], chat: bool) -> str:
+def ended(text: str, note: Callable[[str], None], chat: bool, name: str = "the prompt") -> str:
     """Drop one line break at the end of a prompt, and say so; warn of white space that is left there.
 
     Editors and ``echo`` end a text with a line break that nobody means as part of the prompt, and blanks at
     its end change what a model predicts.
+
+    Args:
+        text: The prompt.
+        note: Called with what is done.
+        chat: Whether it is a message of a chat, so that more follows it.
+        name: What the prompt is called in notes.
     """
     ending = next((one for one in ("\r\n", "\n") if text.endswith(one)), "")
     kept = text.removesuffix(ending)
     if ending and kept:
-        note("one line break at the end of the prompt is dropped")
+        note(f"one line break at the end of {name} is dropped")
     left = kept[len(kept.rstrip()) :]
     if left and kept.strip() and not chat:
-        note(f"the prompt ends in white space, {left!r}: the prediction is read after it")
+        note(f"{name} ends in white space, {left!r}: the prediction is read after it")
     return kept if kept else text
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elimtool.cli import options as shared
-from elimtool.cli.asked import ChatOptions
+from elimtool.cli.asked import ChatOptions, ended
 from elimtool.cli.blocks import spread
 from elimtool.cli.compare_prompts import PairOptions
 from elimtool.cli.compare_sides import Asked, ComparisonKind, form_of
@@ -113,13 +113,14 @@ def compare(
         tuple(sides or ()), tuple(prompt or ()), models, tuple(dtype or ()), tuple(read.samplers or ())
     )
     form = form_of(asked, given)
-    position: Any = parse_position(read.position, several=False, measured=True)
+    read_only = form in (ComparisonKind.SAVED, ComparisonKind.RUNS, ComparisonKind.RUN_CHAINS)
+    position: Any = parse_position(read.position, several=False, measured=read_only)
     if out is not None:
         from elimtool.run.comparison import FORM
         from elimtool.run.writer import check_directory
 
         check_directory(out, overwrite, FORM)
-    if form in (ComparisonKind.SAVED, ComparisonKind.RUNS, ComparisonKind.RUN_CHAINS):
+    if read_only:
         found = _of_tables(form, asked, position, intervened, seed)
     else:
         sources = _sources(asked, device, trust_remote_code, base)
@@ -187,7 +188,9 @@ def _of_models(
     from elimtool.prompts.prompt import Prompt
     from elimtool.tasks.compare.files import read_usable
 
-    one = Prompt(text=asked.prompts[0], chat=chat) if asked.prompts else None
+    one = None
+    if asked.prompts:
+        one = Prompt(text=ended(asked.prompts[0], output.note, chat=False), chat=chat)
     read, unread = ([one], {}) if one else read_usable(asked.sides[0], format_)
     prompts = [each.with_chat(chat) for each in read]
     loaders = [_loader(output, source) for source in sources]
@@ -216,8 +219,7 @@ def _of_prompts(
     if form is ComparisonKind.PROMPTS:
         from elimtool.tasks.compare.prompts import compare_prompts
 
-        chat = wanted.pop("chat")
-        a, b = (pair.prompt(text, chat) for text in asked.prompts)
+        a, b = pair.prompts(asked.prompts, wanted.pop("chat"), output.note)
         return compare_prompts(load(), a, b, **wanted)
     from elimtool.tasks.compare.files import compare_files
 

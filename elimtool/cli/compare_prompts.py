@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from elimtool.cli import options as shared
-from elimtool.cli.asked import prompt_of
+from elimtool.cli.asked import ended, prompt_of
 from elimtool.prompts.chat import ChatSettings
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 PANEL = "Two prompts"
 
-OF_ONE_PAIR = frozenset({"chat", "system", "span", "injection", "paraphrase"})
+OF_ONE_PAIR = frozenset({"chat", "system", "prefill", "span", "injection", "paraphrase"})
 """Parameters for two prompts on the command line only."""
 OF_PAIRS = OF_ONE_PAIR | {"continue_", "controls"}
 """Parameters for two prompts or two prompt files only."""
@@ -33,6 +34,12 @@ class PairOptions:
     ] = False
     system: Annotated[
         str | None, shared.option("--system", help="System message before both; implies --chat.", panel=PANEL)
+    ] = None
+    prefill: Annotated[
+        str | None,
+        shared.option(
+            "--prefill", help="Beginning of both answers, which the model continues; see trace.", panel=PANEL
+        ),
     ] = None
     span: Annotated[
         list[str] | None,
@@ -87,10 +94,25 @@ class PairOptions:
         count = CONTROLS_PER_PAIR if self.controls is None else self.controls
         return Controls(count, tuple(self.paraphrase or ()), self.injection, self.continue_)
 
-    def prompt(self, text: str, settings: ChatSettings) -> Prompt:
-        """Make one of the two prompts, with what its chat template is given.
+    def prompts(
+        self, texts: Sequence[str], settings: ChatSettings, note: Callable[[str], None]
+    ) -> list[Prompt]:
+        """Make the two prompts, with what their chat template is given.
+
+        Args:
+            texts: Both, as they were typed.
+            settings: For the chat template.
+            note: Called with what is done to their ends.
 
         Raises:
-            ElimError: It is empty, or a span is not NAME=TEXT.
+            ElimError: One is empty, or a span is not NAME=TEXT.
         """
-        return prompt_of(text, self.chat, self.system, (), (), self.span or (), settings=settings)
+        chat = self.chat or self.system is not None
+        kept = [
+            ended(text, note, chat, f"the {which} prompt")
+            for text, which in zip(texts, ("first", "second"), strict=True)
+        ]
+        return [
+            prompt_of(text, self.chat, self.system, (), (), self.span or (), self.prefill, settings=settings)
+            for text in kept
+        ]

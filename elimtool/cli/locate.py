@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from elimtool.cli import options as shared
-from elimtool.cli.asked import Chat, ChatOptions, PromptFile, PromptText, System, prompt_of, prompt_text
+from elimtool.cli.asked import (
+    Chat,
+    ChatOptions,
+    Prefill,
+    PromptFile,
+    PromptText,
+    System,
+    ended,
+    prompt_of,
+    prompt_text,
+)
 from elimtool.cli.blocks import spread
 
 
@@ -30,6 +40,7 @@ def locate(
     ] = None,
     chat: Chat = False,
     system: System = None,
+    prefill: Prefill = None,
     target: Annotated[
         str | None, shared.option("-t", "--target", help="What the clean prompt says, such as Paris.")
     ] = None,
@@ -53,8 +64,8 @@ def locate(
         bool,
         shared.switch(
             "--fine",
-            help="Patch every single layer and position, however many. Without: stretches first, and of large"
-            " maps only those are divided that count.",
+            help="Patch every single layer and position, with the whole null. Without: of large maps"
+            " stretches first, and nothing more is run for a cell that cannot count any more.",
         ),
     ] = False,
     target_space: shared.TargetSpace = "auto",
@@ -70,10 +81,13 @@ def locate(
     text = prompt_text(prompt, file, printed.output.note, chat=chat or system is not None)
     given = templated.made()
     follow = [target] if target else [], [foil] if foil else []
-    clean = prompt_of(text, chat, system, *follow, (), settings=given)
+    clean = prompt_of(text, chat, system, *follow, (), prefill, settings=given)
     if target is None:
         raise ElimError("there is no target", "say with `target` what the clean prompt says, such as Paris")
-    other = None if corrupt is None else prompt_of(corrupt, chat, system, (), (), (), settings=given)
+    other = None
+    if corrupt is not None:
+        text = ended(corrupt, printed.output.note, chat or system is not None, "the corrupt prompt")
+        other = prompt_of(text, chat, system, (), (), (), prefill, settings=given)
     from elimtool.tasks.locate.options import SITES, LocateOptions
 
     named = tuple(name.strip() for name in sites.split(","))

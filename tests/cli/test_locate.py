@@ -39,6 +39,21 @@ def test_json_and_quiet(elimtool: Command, llama_directory: Path, tmp_path: Path
     assert done.out.strip() == str(tmp_path / "run") and not done.err
 
 
+def test_unequal_lengths_are_shown_side_by_side_and_ends_are_said(
+    elimtool: Command, llama_directory: Path
+) -> None:
+    asked = ("-t", "Paris", "-m", llama_directory)
+    done = elimtool("locate", "ab1cd", "--corrupt", "ab23cd\n", *asked)
+    assert done.code == 2 and "one line break at the end of the corrupt prompt is dropped" in done.err
+    lines = done.err[done.err.index("hint: ") :].splitlines()
+    assert lines[0] == "hint: side by side, where they differ:" and lines[1].split() == ["prompt", "corrupt"]
+    assert any(line.split()[-2:] == [at, "'3'"] for line in lines for at in "0123456789"), lines
+    done = elimtool("locate", CLEAN, "--corrupt", CORRUPT, "--prefill", " so", *asked, "--json")
+    run = json.loads(done.out)
+    assert [one["n_prefill"] for one in run["tables"]["prompts"]] == [3, 3]
+    assert run["tables"]["location_pairs"][0]["target_token"] != ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from elimtool.analysis.check.identity import context_of
+from elimtool.analysis.compare.join import joined
 from elimtool.analysis.compare.pairs import target_counts
 from elimtool.analysis.compare.setting import Setting
 from elimtool.analysis.compare.side import Side
@@ -44,6 +45,7 @@ def notes_of(setting: Setting, unpaired: tuple[int, int], intervened: bool = Fal
         *_prompts(setting, unpaired),
         *_layers(setting),
         *_targets(setting),
+        *_spellings(setting),
         *_spans(setting),
         *_tables(setting),
     ]
@@ -131,6 +133,35 @@ def _targets(setting: Setting) -> list[str]:
         told.append(
             f"{counts['n_targets']:,} targets are followed on both sides; {counts['n_unmatched_a']:,} more"
             f" of A and {counts['n_unmatched_b']:,} of B have no counterpart."
+        )
+    return told
+
+
+def _spellings(setting: Setting) -> list[str]:
+    """Note targets that the sides write otherwise, and prompts that they read them in at another place."""
+    told = []
+    if setting.both("survival"):
+        a, b = (side.rows("survival", ["target", "spelling"]) for side in (setting.a, setting.b))
+        asked = a["prompt_id"].isin(setting.a.asked) & a["spelling"].notna()
+        rows = joined(setting.pairs, a[asked], b[b["spelling"].notna()], ["target"])
+        other = rows[rows["spelling_a"] != rows["spelling_b"]]
+        if len(other):
+            first = other.iloc[0]
+            told.append(
+                f"{len(other):,} of the targets are written otherwise in B, such as"
+                f" {first['spelling_b']!r} for {first['spelling_a']!r}: each side's numbers are of the"
+                " spelling that it finds likelier."
+            )
+    before = [
+        setting.pairs[f"prompt_id_{name}"].map(side.appended)
+        for side, name in ((setting.a, "a"), (setting.b, "b"))
+    ]
+    apart = before[0] != before[1]
+    if apart.any():
+        places = [repr(one[apart].iloc[0]) if one[apart].iloc[0] else "the prompt" for one in before]
+        told.append(
+            f"{int(apart.sum()):,} of the prompts are read at another place in B: after {places[1]}, in A"
+            f" after {places[0]}, which is appended for the targets."
         )
     return told
 

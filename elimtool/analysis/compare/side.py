@@ -65,6 +65,15 @@ class Side:
         return prompts
 
     @cached_property
+    def appended(self) -> dict[str, str]:
+        """Text that was appended for the targets of each prompt, empty for nothing."""
+        table = self.run.arrow("prompts").select(["prompt_id", "tokens", "n_appended"])
+        return {
+            row["prompt_id"]: "".join(row["tokens"][-row["n_appended"] :] if row["n_appended"] else ())
+            for row in table.to_pylist()
+        }
+
+    @cached_property
     def asked(self) -> set[str]:
         """Ids of the prompts with targets or foils of the user."""
         table = self.run.arrow("prompts").select(["prompt_id", "spellings"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from elimtool.analysis.compare.contrasts import contrast_differences
 from elimtool.analysis.compare.fates import flips, verdict_differences
 from elimtool.analysis.compare.join import table_of
 from elimtool.analysis.compare.layers import attention_differences, layer_differences, lens_differences
@@ -15,6 +16,7 @@ from elimtool.run.tables.comparison.pairs import PAIRS
 
 NEEDS: Mapping[str, tuple[Callable[[Setting], Any], tuple[str, ...]]] = {
     "verdict_differences": (verdict_differences, ("verdicts",)),
+    "contrast_differences": (contrast_differences, ("contrasts",)),
     "flips": (flips, ("verdicts", "survival", "sampling_targets")),
     "lens_differences": (lens_differences, ("lens",)),
     "layer_differences": (layer_differences, ("lens_layers", "attention_layers")),

@@ -58,7 +58,7 @@ def check_traced(options: TraceOptions, two: str) -> None:
     Raises:
         ElimError: One of them is set.
     """
-    check_position(options.position, several=False, measured=True)
+    check_position(options.position, several=False)
     refused = {
         "interventions": options.interventions,
         "`confirm`": options.confirm,

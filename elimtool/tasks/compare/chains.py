@@ -51,7 +51,7 @@ def compare_samplers(
     options = options or TraceOptions()
     if len(options.samplers) != 2:
         raise ElimError(f"`samplers` must name two chains to compare, got {len(options.samplers)}")
-    check_position(options.position, several=False, measured=True)
+    check_position(options.position, several=False)
     # a chain given twice is traced once: chains of a run have different names
     once = tuple(dict.fromkeys(options.samplers))
     run = trace(
@@ -62,5 +62,6 @@ def compare_samplers(
         options=replace(options, samplers=once, tables=TABLES, errors="row"),
     )
     names = tuple(Side(run).chains)
-    where: OnePosition = options.position if isinstance(options.position, int) else "last"
+    at = options.position
+    where: OnePosition = at if isinstance(at, int) and at >= 0 else "last"  # one was probed of each prompt
     return compare_chains(run, names[0], names[-1], position=where, unread=unread, seed=seed)

@@ -98,7 +98,8 @@ def compare_models(
         b = _ModelSide.of(model_b, asked, raw) if fitted == "B" else b
     pairs = [Pair(name, name, name) for name in a.ids]
     pairs += [Pair(name, None, None, error=str(error)) for name, error in (unread or {}).items()]
-    where: OnePosition = options.position if isinstance(options.position, int) else "last"
+    at = options.position
+    where: OnePosition = at if isinstance(at, int) and at >= 0 else "last"  # one was probed of each prompt
     same_tokens = a.vocabulary == b.vocabulary
     setting = Setting(Side(a.run, where), Side(b.run, where), tuple(pairs), same_tokens)
     refuse_nothing(setting, (0, 0))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
+from rich.cells import cell_len
 from torch import Tensor
 
 from elimtool.errors import ElimError
@@ -23,7 +26,7 @@ NOISE = 3.0
 """Standard deviation of the noise, as a multiple of that of the span's embeddings (Meng et al. 2022)."""
 
 SHOWN = 24
-"""Tokens of each prompt that a message shows."""
+"""Lines of tokens that a message shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +129,33 @@ def _ending_alike(other: Encoded, clean: Encoded) -> Encoded:
 
 
 def _unequal(clean: Encoded, other: Encoded) -> ElimError:
-    """Show both prompts' tokens side by side, from the first that differs."""
-    both = list(zip(clean.token_ids, other.token_ids, strict=False))
-    first = next((at for at, (one, two) in enumerate(both) if one != two), len(both))
-    first = max(0, first - 1)
-    last = min(max(len(clean.tokens), len(other.tokens)), first + SHOWN)
-
-    def at(tokens: Sequence[str], index: int) -> str:
-        return repr(tokens[index]) if index < len(tokens) else "nothing"
-
-    shown = "; ".join(f"{i}: {at(clean.tokens, i)} | {at(other.tokens, i)}" for i in range(first, last))
+    """Show both prompts' tokens side by side, from before the first that differs."""
     return ElimError(
         f"the prompt has {len(clean.token_ids)} tokens and `corrupt` has {len(other.token_ids)}:"
         " they must be exchanged one for one",
-        f"side by side, {shown}",
+        "\n".join(["side by side, where they differ:", *side_by_side(clean.tokens, other.tokens)]),
     )
+
+
+def side_by_side(ours: Sequence[str], theirs: Sequence[str]) -> list[str]:
+    """Lay two prompts' tokens out as a table, each beside its counterpart, from before the first difference.
+
+    Tokens without a counterpart stand alone; ``SHOWN`` lines at most.
+    """
+    lines: list[tuple[str, str, str]] = []
+    for what, a, b, c, d in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
+        for one, two in zip_longest(range(a, b), range(c, d)):
+            left = "" if one is None else f"{one:>4} {ours[one]!r}"
+            right = "" if two is None else f"{two:>4} {theirs[two]!r}"
+            lines.append((left, right, "" if what == "equal" else "*"))
+    first = max(next((at for at, line in enumerate(lines) if line[2]), 0) - 1, 0)
+    shown, more = lines[first : first + SHOWN], len(lines) - first - SHOWN
+    table = [("prompt", "corrupt", ""), *shown]
+    width = max(cell_len(line[0]) for line in table)
+    told = [
+        f"  {one}{' ' * (width - cell_len(one))}  {mark or ' '} {two}".rstrip() for one, two, mark in table
+    ]
+    return [*told, f"  and {more} more"] if more > 0 else told
 
 
 def unrelated(model: Model, length: int, count: int) -> list[tuple[int, ...]]:

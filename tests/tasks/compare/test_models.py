@@ -178,6 +178,18 @@ def test_where_one_model_has_a_fitted_lens_both_are_read_raw(
         assert found.table("divergence")["js"].notna().all()
 
 
+def test_targets_written_otherwise_are_told(llama: Any, tmp_path: Path):
+    names, runs = ["Paris", "Rome", "Madrid", "Berlin", "Oslo"], []
+    for rule in ("exact", "auto"):
+        options = replace(OPTIONS, target_space=rule)  # type: ignore[arg-type]
+        runs.append(elimtool.trace(llama, "The capital is", targets=names, options=options))
+        runs[-1].save(tmp_path / rule)
+    other = (runs[0].table("survival")["spelling"] != runs[1].table("survival")["spelling"]).sum()
+    said = " ".join(compare_runs(tmp_path / "exact", tmp_path / "auto").notes)
+    assert other and f"{other} of the targets are written otherwise in B" in said
+    assert "written otherwise" not in " ".join(compare_runs(tmp_path / "auto", tmp_path / "auto").notes)
+
+
 def test_what_cannot_be_compared_is_refused(llama: Any):
     cases = {"`position` must be .*, got 'all'": {"position": "all"}, "`generate`": {"generate": 2}}
     for words, changed in cases.items():

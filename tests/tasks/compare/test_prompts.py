@@ -165,6 +165,29 @@ def test_unnamed_spans_are_joined_by_the_alignment(llama: Any) -> None:
     assert spans == {f"{i}:{token}" for i, token in enumerate(a.tokens) if i}
 
 
+def test_contrasts_are_those_of_the_two_traces(llama: Any) -> None:
+    follow: dict[str, Any] = {"targets": ("Paris",), "foils": ("Rome", "Lyon")}
+    texts = ("The capital of France is", "The capital of Italy is")
+    rows = compare(llama, *texts, **follow).table("contrast_differences").set_index("foil")
+    traced = [elimtool.trace(llama, text, **follow).table("contrasts").set_index("foil") for text in texts]
+    for foil in follow["foils"]:
+        for side, own in zip("ab", traced, strict=True):
+            assert rows.loc[foil, f"contrast_{side}"] == pytest.approx(own.loc[foil, "difference"], abs=1e-4)
+            assert rows.loc[foil, f"decision_layer_{side}"] == own.loc[foil, "decision_layer"]
+        a, b = (rows.loc[foil, f"contrast_{side}"] for side in "ab")
+        assert rows.loc[foil, "contrast_difference"] == pytest.approx(b - a)
+        assert rows.loc[foil, "changed"] == ((a > 0) != (b > 0))
+
+
+@pytest.mark.parametrize(("position", "back"), [(-2, 2), ("written:0", 3)])
+def test_positions_from_the_end_and_of_written_tokens_are_read(llama: Any, position: Any, back: int) -> None:
+    a, b = (Prompt(text=text).with_prefill("xx") for text in ("One two three", "One two four"))
+    options = TraceOptions(position=position, samplers=())
+    pair = compare(llama, a, b, options=options).table("pairs").iloc[0]
+    for side in "ab":
+        assert pair[f"position_{side}"] == pair[f"n_tokens_{side}"] - back
+
+
 def test_without_targets_both_sides_follow_the_leaders_of_either(llama: Any) -> None:
     found = compare(llama, *PAIRS[3])
     pair = found.table("pairs").iloc[0]

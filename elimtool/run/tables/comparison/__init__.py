@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from elimtool.run.columns import Table
 from elimtool.run.tables.comparison.attention import ATTENTION_DIFFERENCES, HEAD_DIFFERENCES
+from elimtool.run.tables.comparison.contrasts import CONTRAST_DIFFERENCES
 from elimtool.run.tables.comparison.layers import DIVERGENCE, LAYER_DIFFERENCES, LENS_DIFFERENCES
 from elimtool.run.tables.comparison.pairs import ALIGNMENT, PAIRS
 from elimtool.run.tables.comparison.stages import (
@@ -20,6 +21,7 @@ COMPARISON_TABLES: dict[str, Table] = {
         PAIRS,
         ALIGNMENT,
         VERDICT_DIFFERENCES,
+        CONTRAST_DIFFERENCES,
         FLIPS,
         LENS_DIFFERENCES,
         LAYER_DIFFERENCES,

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Probe
+from elimtool.report.figures.words import HASH, title
 from elimtool.report.remarks import chat_notes
 from elimtool.report.screen import Screen
 from elimtool.report.targets import appended_line
@@ -96,11 +97,17 @@ def chapters(
     parts: list[RenderableType] = []
     for number, prompt in enumerate(prompts, start=1):
         if count > 1:
-            parts += [Text(""), screen.rule(f"{number} of {count}: {screen.visible(prompt['prompt_id'])}")]
+            parts += [Text(""), screen.rule(f"{number} of {count}: {screen.visible(named(prompt))}")]
         parts += tell(prompt)
     if count > len(prompts):
         parts += [Text(""), screen.rule(f"{count - len(prompts):,} more prompts are not shown")]
     return parts
+
+
+def named(prompt: Row) -> str:
+    """Name a prompt by its own id; without one by its text, whose hash says nothing to a reader."""
+    own = str(prompt["prompt_id"])
+    return title(prompt) if HASH.fullmatch(own) else own
 
 
 def failure(prompt: Row, screen: Screen) -> list[RenderableType]:

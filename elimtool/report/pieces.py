@@ -29,6 +29,13 @@ def joined(tokens: Sequence[str]) -> list[str]:
     return shown
 
 
+def text_of(tokens: Sequence[str]) -> str:
+    """Write consecutive tokens as one text, pieces of a character joined."""
+    return "".join(
+        one for token, one in zip(tokens, joined(tokens), strict=True) if one != LATER or token == LATER
+    )
+
+
 def _length(tokens: Sequence[str], start: int) -> int:
     """Number of tokens from ``start`` on that add up to whole characters; 0 where none do."""
     held = b""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elimtool.report.pieces import LATER, joined
+from elimtool.report.pieces import LATER, joined, text_of
 
 
 def test_pieces_of_a_character_are_joined_on_the_first() -> None:
     tokens = ["is", r" \xe6", r"\x97", r"\xa5", "本", r"\xf0\x9f", r"\x99\x82"]
     assert joined(tokens) == ["is", " 日", LATER, LATER, "本", "🙂", LATER]
+    assert text_of([*tokens, LATER]) == f"is 日本🙂{LATER}"
 
 
 def test_an_incomplete_piece_keeps_its_bytes() -> None:

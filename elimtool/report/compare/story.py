@@ -9,8 +9,11 @@ from rich.text import Text
 from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.compare.summary import Moved, Proportion, Summary, summary
 from elimtool.report.compare.chains import chain_lines
+from elimtool.report.compare.contrasts import contrast_lines
 from elimtool.report.compare.prompts import onset_lines, own_pairs, prompt_story
 from elimtool.report.compare.tested import one_line, tested
+from elimtool.report.facts import Keyed
+from elimtool.report.figures.compare.pair import UNNAMED, PairRows
 from elimtool.report.numbers import share
 from elimtool.report.screen import LEAST_WIDTH, Screen, padded, spaced
 from elimtool.run.comparison import Comparison
@@ -34,7 +37,8 @@ def story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -
     if told.differs:
         sections += [
             list(chain_lines(comparison, screen)) if comparison.kind == "chains" else _changes(told, screen),
-            _moved(told.moved, screen),
+            _moved(told.moved, comparison, screen),
+            list(contrast_lines(comparison, (row["pair_id"] for row in own_pairs(comparison)), screen)),
             [*_layers(told, screen), *onset_lines(comparison, screen)],
             _flips(told, screen, "tokens" if comparison.kind == "prompts" else "targets"),
             list(tested(comparison, screen)),
@@ -98,12 +102,18 @@ def _counted(part: Proportion) -> str:
     return f"{part.count:,} of {part.of:,} ({share(part.count / part.of)})"
 
 
-def _moved(moved: tuple[Moved, ...], screen: Screen) -> list[Text]:
-    """The targets that moved most."""
+def _moved(moved: tuple[Moved, ...], comparison: Comparison, screen: Screen) -> list[Text]:
+    """The targets that moved most, in prompts named by their ids or, without own ones, by their texts."""
     if not moved:
         return []
     lines = [Text("Moved most  (log-probability in the output, nats)", style="bold")]
-    names = [screen.shorten(screen.visible(one.pair_id), 24) for one in moved]
+    rows = {row["pair_id"]: row for row in own_pairs(comparison)}
+    tables = Keyed(comparison, "pair_id")
+    titles = [
+        PairRows(tables, rows[one.pair_id]).title if UNNAMED.fullmatch(one.pair_id) else one.pair_id
+        for one in moved
+    ]
+    names = [screen.shorten(screen.visible(title), 32) for title in titles]
     room = max(len(name) for name in names)
     for one, name in zip(moved, names, strict=True):
         arrow = screen.glyph("→")

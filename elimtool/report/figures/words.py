@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from elimtool.files.rows import Row
 from elimtool.report.screen import Screen
 
 SCREEN = Screen(width=10_000)
 LABEL = 60
 """Longest label of a row, in character cells."""
+HASH = re.compile("[0-9a-f]{16}")
+"""Id of a prompt without one of its own."""
 TITLE = 120
 """Longest title of a prompt, in characters."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,15 +12,13 @@ from elimtool.files.rows import Row
 from elimtool.report.facts import Keyed
 from elimtool.report.figures import palette
 from elimtool.report.figures.compare.overview import overview
-from elimtool.report.figures.compare.pair import PairRows, figures
+from elimtool.report.figures.compare.pair import UNNAMED, PairRows, figures
 from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import SCREEN, quoted
 from elimtool.report.glossary import GLOSSARY
 from elimtool.run.comparison import Comparison
 
 BROKEN = "The common beginning was NOT the same to the model: causality is broken."
-HASHES = re.compile(r"[0-9a-f]{16} \| [0-9a-f]{16}")
-"""A pair of prompts without ids of their own."""
 
 
 def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
@@ -102,7 +99,7 @@ def _line(pair: PairRows) -> dict[str, Any]:
     if row["control"] is not None:
         kept.append("control")
     alike = row["text_a"] == row["text_b"]
-    own = row["control"] is None and not HASHES.fullmatch(row["pair_id"])
+    own = row["control"] is None and not UNNAMED.fullmatch(row["pair_id"])
     return {
         "id": row["pair_id"],
         "name": pair.title,

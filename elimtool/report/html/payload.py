@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,18 +9,18 @@ from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures import judged, palette, retention, walked
 from elimtool.report.figures.figure import Figure
-from elimtool.report.figures.layers import attention_matrix, logit_lenses
+from elimtool.report.figures.layers import attention_matrix
+from elimtool.report.figures.logit_lens import logit_lenses
 from elimtool.report.figures.overview import Overview, overview, spelled
 from elimtool.report.figures.prompt import figures
-from elimtool.report.figures.words import SCREEN, quoted, title
+from elimtool.report.figures.words import HASH, SCREEN, quoted, title
 from elimtool.report.glossary import GLOSSARY
+from elimtool.report.pieces import LATER, joined
 from elimtool.report.targets import appended_line
 from elimtool.report.turns import text_of
 from elimtool.run.manifest import Manifest
 from elimtool.run.schema import SCHEMA_VERSION
 
-HASH = re.compile(r"[0-9a-f]{16}")
-"""The id of a prompt that has none of its own."""
 MOST_HEAD_CELLS = 1_500_000
 """More cells of single heads than this (about 10 MB) are left out of a page, and the page says so."""
 MOST_KEYS = 128
@@ -44,19 +43,24 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
         names of ranks, "overview": figures, "prompts": [line], "left_out": int}``.
     """
     view = Overview(tables)
-    shown = view.prompts[:most]
+    prompts, corrupted = listed(tables), _corrupted(tables)
+    shown = prompts[:most]
     return {
         "noun": "prompt",
-        "together": f"All {len(view.prompts):,} prompts together",
+        "together": f"All {len(prompts):,} prompts together",
         "alone": False,
         "run": _facts(tables, most_head_cells),
         "notes": _older(tables.run.manifest),
         "glossary": GLOSSARY,
         "steps": palette.STEPS,
         "bands": palette.RANK_BANDS,
-        "overview": [one.to_json() for one in overview(tables)] if len(view.prompts) > 1 else [],
-        "prompts": [_line(prompt, view.verdicts.get(prompt["prompt_id"], [])) for prompt in shown],
-        "left_out": len(view.prompts) - len(shown),
+        "overview": [one.to_json() for one in overview(tables)] if len(prompts) > 1 else [],
+        "prompts": [
+            _line(prompt, view.verdicts.get(prompt["prompt_id"], []))
+            | _beside(prompt, corrupted.get(prompt["prompt_id"]))
+            for prompt in shown
+        ],
+        "left_out": len(prompts) - len(shown),
     }
 
 
@@ -91,7 +95,7 @@ def details(
         most_head_cells: As for ``front``.
     """
     with_heads = has_room_for_heads(tables, most_head_cells)
-    for prompt in tables.all("prompts")[:most]:
+    for prompt in listed(tables)[:most]:
         positions = tables.positions(prompt["prompt_id"]) if prompt["status"] == "ok" else []
         shown = positions[-most_positions:]
         probes = [Probe(tables, prompt, position) for position in shown]
@@ -166,6 +170,31 @@ def _line(prompt: Row, verdicts: Rows) -> dict[str, Any]:
         "target": quoted(first["target"]) if first else "",
         "error": SCREEN.visible(prompt["error_message"] or "") if failed else "",
     }
+
+
+def listed(tables: Tables) -> Rows:
+    """Prompts that a page lists: a corrupt prompt, of which nothing is drawn, stands beside the clean one."""
+    beside = {other["prompt_id"] for _, other in _corrupted(tables).values()}
+    return [prompt for prompt in tables.all("prompts") if prompt["prompt_id"] not in beside]
+
+
+def _corrupted(tables: Tables) -> dict[str, tuple[Row, Row]]:
+    """The pair and the corrupt prompt of each clean prompt that has one."""
+    known = {row["prompt_id"]: row for row in tables.all("prompts")}
+    pairs = [row for row in tables.all("location_pairs") if row["corrupt_id"] is not None]
+    return {row["prompt_id"]: (row, known[row["corrupt_id"]]) for row in pairs}
+
+
+def _beside(prompt: Row, corrupted: tuple[Row, Row] | None) -> dict[str, Any]:
+    """Add a corrupt prompt to the line of the clean one, with the tokens marked that differ."""
+    if corrupted is None:
+        return {}
+    pair, other = corrupted
+    parts = [
+        [[one, at in pair["changed"]] for at, one in enumerate(joined(row["tokens"])) if one != LATER]
+        for row in (prompt, other)
+    ]
+    return {"other": text_of(other), "parts": parts, "sides": ["clean", "corrupt"]}
 
 
 def _probe(probe: Probe, with_heads: bool) -> dict[str, Any]:

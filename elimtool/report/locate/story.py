@@ -13,6 +13,7 @@ from elimtool.report.head import chapters, failure, model_line, prompt_line
 from elimtool.report.locate.chart import chart
 from elimtool.report.locate.rows import locations
 from elimtool.report.numbers import share
+from elimtool.report.pieces import text_of
 from elimtool.report.screen import LEAST_WIDTH, MOST_PROMPTS, Screen
 from elimtool.run.reader import Run
 
@@ -69,8 +70,8 @@ def _pair(
     if pair["located"]:
         for line in _evidence(pair, rows, probe.tokens, screen):
             lines += screen.wrap(line, hang=2)
-        lines += [Text(""), *chart(rows, probe.tokens, screen)]
-        lines += _parts(rows, probe.tokens, screen)
+        lines += [Text(""), *chart(rows, probe.shown, screen)]
+        lines += _parts(rows, probe.shown, screen)
     return lines
 
 
@@ -97,7 +98,7 @@ def sentence(pair: Row, rows: Rows, tokens: list[str], screen: Screen) -> str:
 
 def spelled(place: Held, tokens: list[str], screen: Screen) -> str:
     """Quote the tokens of a place."""
-    return screen.quoted("".join(tokens[place.first : place.last + 1]).strip(" "), MOST_TOKENS)
+    return screen.quoted(text_of(tokens[place.first : place.last + 1]).strip(" "), MOST_TOKENS)
 
 
 def _what(pair: Row, screen: Screen) -> str:
@@ -110,11 +111,11 @@ def _what(pair: Row, screen: Screen) -> str:
 def _against(pair: Row, prompt: Row, known: dict[str, Row], screen: Screen) -> list[Text]:
     tokens = prompt["tokens"]
     first, last = pair["changed"][0], pair["changed"][-1]
-    own = screen.quoted("".join(tokens[first : last + 1]), MOST_TOKENS)
+    own = screen.quoted(text_of(tokens[first : last + 1]), MOST_TOKENS)
     if pair["corrupt_id"] is None:
         return screen.wrap(f"corrupted by noise on {own}, {pair['draws']} draws", style="dim")
     other = known[pair["corrupt_id"]]["tokens"]
-    theirs = screen.quoted("".join(other[first : last + 1]), MOST_TOKENS)
+    theirs = screen.quoted(text_of(other[first : last + 1]), MOST_TOKENS)
     where = f"position {first}" if first == last else f"positions {first} to {last}"
     return screen.wrap(f"corrupted: {theirs} for {own} ({where} of {len(tokens):,} tokens)", style="dim")
 

@@ -22,6 +22,10 @@ MARKS = re.compile(r"<\|[^|<>]*\|>")
 NO_CHANGE = "no token"
 
 
+UNNAMED = re.compile(r"[0-9a-f]{16}( \| [0-9a-f]{16})?")
+"""Id of a pair of prompts without ids of their own."""
+
+
 class PairRows:
     """The rows of one pair; ``row`` is that of table ``pairs``."""
 

@@ -32,7 +32,7 @@ function showPrompt(index, position) {
   content.replaceChildren(make("section", {}, [make("h2", { tabindex: -1 }, [foreign(line.name)]),
     make("p", { class: "quiet" }, [foreign(`${kept}${tokens}`.replace(/^ · /, ""))]),
     line.of === null ? null : make("p", {}, ["A control of ", make("a", { href: promptAddress(line.of) }, [foreign(nameOf(line.of))])]),
-    ...(line.other ? ["A", "B"].map((side, at) => promptText(`Prompt ${side}`, at ? line.other : line.text, side, line.parts && line.parts[at]))
+    ...(line.other ? (line.sides || ["A", "B"]).map((side, at) => promptText(`Prompt ${side}`, at ? line.other : line.text, side, line.parts && line.parts[at]))
       : [promptText("The prompt", line.text)])]));
   if ((front.alone || front.prompts.length + front.left_out === 1) && front.notes.length) content.append(notes());
   if (line.error) return void content.append(make("section", {}, [make("p", {}, [badge("error", "error"), " ", foreign(line.error)])]));
@@ -93,13 +93,25 @@ function choosePosition(line, probes, probe) {
   return make("label", {}, ["Read at position ", choice, ` of ${whole(probes.length)}`]);
 }
 
-const badge = (name, words) => make("span", { class: `badge ${name}`, text: words, title: front.glossary[words] || "" });
+// A term of the glossary, which the pointer, the keyboard's focus and a tap all explain; other words are plain.
+function term(tag, text, attributes) {
+  if (!Object.hasOwn(front.glossary, text)) return make(tag, { text, ...attributes });
+  const tell = (event) => {
+    const box = event.currentTarget.getBoundingClientRect();
+    showTip(front.glossary[text], box.left, box.bottom - 12);
+  };
+  const hide = (event) => { if (event.key === "Escape") hideTip(); };
+  return make(tag, { text, tabindex: 0, ...attributes,
+    on: { pointerenter: tell, focus: tell, click: tell, pointerleave: hideTip, blur: hideTip, keydown: hide } });
+}
 
-// A text with the terms of the glossary explained where the pointer rests on them; quoted tokens are left alone.
+const badge = (name, words) => term("span", words, { class: `badge ${name}` });
+
+// A text with the terms of the glossary explained; quoted tokens are left alone.
 function explained(text) {
   const terms = Object.keys(front.glossary).sort((a, b) => b.length - a.length).map((term) => term.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
   return text.split(new RegExp(`('[^']*'|\\b(?:${terms.join("|")})\\b)`)).map((part) =>
-    Object.hasOwn(front.glossary, part) ? make("abbr", { text: part, title: front.glossary[part] }) : part);
+    Object.hasOwn(front.glossary, part) ? term("abbr", part) : part);
 }
 
 function drawVerdict(one) {

@@ -18,7 +18,10 @@ from elimtool.model.gguf_tokenizer import field, save_tokenizer
 from elimtool.version import __version__
 
 CONVERTER = 1
-"""Raised whenever the result of a conversion changes; part of the name of converted directories."""
+"""Raised whenever the result of every conversion changes; part of the name of converted directories."""
+
+REVISION = 2
+"""Raised when that of some files changes, but not that of the catalogue's models."""
 
 _DAMAGED = "download or copy it again; a GGUF file is read whole"
 _DIRECTORY_HINT = "convert the original with its authors' tools and pass the Hugging Face directory"
@@ -36,7 +39,7 @@ def gguf_directory(path: Path, progress: Progress | None = None) -> Path:
     """
     _check_magic(path)
     digest = store.sha256_file(path, progress)
-    target = store.cache_dir() / "models" / f"gguf-{digest[:16]}-v{CONVERTER}"
+    target = store.cache_dir() / "models" / f"gguf-{digest[:16]}-v{CONVERTER}.{REVISION}"
     if store.is_intact(target):
         return target
     with atomic.locked(target, progress):

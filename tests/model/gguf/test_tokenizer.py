@@ -1,18 +1,26 @@
 """The tokenizer of a GGUF file: its tokens, its cuts and its chat template are the model's own."""
 
 import json
+from pathlib import Path
 
 import pytest
+from gguf import GGUFReader as open_vocabulary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from elimtool.errors import ElimError
 from elimtool.model import store
 from elimtool.model.gguf import convert
+from elimtool.model.gguf_tokenizer import save_tokenizer
 from elimtool.model.pretokenizers import PRE_TOKENIZERS
+from elimtool.model.tokens import Tokenizer as Words
 from tests.model import tiny_gguf
 from tests.model.gguf.conftest import load_tokenizer
+from tests.model.spm_gguf import SETTINGS, write_spm
 from tests.model.tiny_gguf import write_gguf
+
+LLAMA_CPP = Path(__file__).parents[2] / "data" / "llama_cpp_tokens.json"
 
 
 def test_vocabulary_and_merges_are_the_files(tiny):
@@ -152,3 +160,40 @@ def test_smollm2_tokens_are_those_of_the_original(smollm2):
         assert tokenizer.decode(tokenizer(text).input_ids) == text
     chat = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
     assert chat.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_tokens_of_the_llama_kind_are_those_of_llama_cpp(tmp_path, setting):
+    """Against llama.cpp's own vocabulary code, see scripts/make_gguf_goldens.py."""
+    path = write_spm(tmp_path / "v.gguf", setting)
+    assert save_tokenizer(path, open_vocabulary(path), tmp_path) == []
+    tokenizer = load_tokenizer(tmp_path)
+    cases = json.loads(LLAMA_CPP.read_text())[setting]
+    assert len(cases) > 150
+    for text, ids in cases:
+        assert tokenizer(text).input_ids == ids, repr(text)
+
+
+@pytest.mark.parametrize("setting", ["default", "no prefix"])
+def test_text_of_the_llama_kind_survives_encoding_and_decoding(tmp_path, setting):
+    path = write_spm(tmp_path / "v.gguf", setting)
+    save_tokenizer(path, open_vocabulary(path), tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    for text in ("the cat", " the cat\n", "\u4e2d \U0001f600", "", " "):
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        assert tokenizer.decode(ids) == text
+        assert b"".join(map(Words(tokenizer).spell, ids)).decode().removeprefix(" ") in (text, text[1:])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"kind": "t5"}, "its tokenizer is of the kind 't5'"),
+        ({"kind": "rwkv"}, "'rwkv'"),
+        ({"scored": False}, "has no scores"),
+    ],
+)
+def test_vocabularies_that_cannot_be_converted_exactly_are_refused(tmp_path, options, said):
+    path = write_spm(tmp_path / "v.gguf", "default", **options)
+    with pytest.raises(ElimError, match=said):
+        save_tokenizer(path, open_vocabulary(path), tmp_path)

@@ -17,10 +17,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from elimtool.metrics.attention_sums import ELIMINATED_BELOW, AttentionSums
-from elimtool.metrics.columns import Categorical, Cells, Columns, null_where
+from elimtool.metrics.columns import Categorical, Cells, Columns, join, null_where
 from elimtool.metrics.metric import Metric, Settings
 from elimtool.model.view import Batch, LayerView
-from elimtool.prompts.prompt import SINK
+from elimtool.prompts.prompt import NULL, SINK
 
 RULE = f"lt_{ELIMINATED_BELOW}_uniform"
 
@@ -50,6 +50,7 @@ class AttentionRetention(Metric):
             for index, span in enumerate(one.spans):
                 self.members[row, index, list(span.tokens)] = 1.0
         self.layers: list[int] = []
+        self.nulls: list[bool] = []  # which of the layers give attention to no key
         self.waiting: list[tuple[Tensor, Tensor]] = []
         self.spans: list[Columns] = []
         self.heads: list[Columns] = []
@@ -65,6 +66,7 @@ class AttentionRetention(Metric):
         if self.waiting and self.waiting[0][0].shape != view.attention.shape:  # cannot be stacked
             self._flush()
         self.layers.append(view.layer)
+        self.nulls.append(view.null)
         self.waiting.append((view.attention, view.visible))
         if (len(self.waiting) + 1) * view.attention.numel() > self.settings.held_numbers:
             self._flush()
@@ -90,6 +92,7 @@ class AttentionRetention(Metric):
             return
         self._flush()
         self.layers.append(view.layer)
+        self.nulls.append(view.null)
         probes = (2, 2, 3)  # their axis in each of the three kinds: layers, batch, then heads if any
         spans, whole, heads = (
             {key: torch.cat([one[key] for one in kind], axis) for key in kind[0]}
@@ -115,6 +118,7 @@ class AttentionRetention(Metric):
         if self.single:
             lift = rows.mass * (rows.n_keys[..., None] / rows.sizes)[:, :, None]
             heads = {"mass": rows.mass, "lift": lift, "mass_no_sink": rows.mass_no_sink}
+        heads["null"] = rows.null()
         return rows.spans(), rows.wholes(self.sink, positions), heads
 
     def finish(self) -> dict[str, Columns]:
@@ -160,27 +164,74 @@ class AttentionRetention(Metric):
         found["span_size"] = found["span_size"].astype(np.int32)
         values = {key: cells.of(array) for key, array in found.items()}
         values["mass_max_head"] = null_where(values["mass_max_head"], cells.of(absent))
-        return {
+        columns = {
             **self._place(cells),
             "span": Categorical(names, cells.of(code[:, None, None])),
             "n_keys": cells.of(n_keys.astype(np.int32)),
             **values,
         }
+        return self._with_null(columns, self._null_of_spans(n_keys)) if any(self.nulls) else columns
+
+    def _null_mass(self) -> Numbers:
+        """Return what each head gives to no key: [batch, probes, layers, heads]."""
+        return _whole(self.heads)["null"].transpose(1, 3, 0, 2)
+
+    def _null_of_spans(self, n_keys: Numbers) -> Columns:
+        mass = self._null_mass()
+        cells = Cells(self._null_cells()[..., None], (*mass.shape[:3], 1))
+        unknown = np.full(mass.shape[:3], np.nan)
+        values = {
+            "n_keys": n_keys[..., 0].astype(np.int32),
+            "span_size": np.zeros(mass.shape[:3], dtype=np.int32),
+            "mass": mass.mean(-1),
+            "mass_max": mass.max(-1),
+            "mass_max_head": mass.argmax(-1),
+            **dict.fromkeys(("lift", "mass_no_sink", "lift_no_sink"), unknown),
+        }
+        return self._null_columns(cells, {name: array[..., None] for name, array in values.items()})
+
+    def _null_of_heads(self) -> Columns:
+        mass = self._null_mass()
+        cells = Cells(self._null_cells()[..., None, None], (*mass.shape, 1))
+        unknown = np.full(mass.shape, np.nan)
+        head = np.broadcast_to(np.arange(mass.shape[-1], dtype=np.int32), mass.shape)
+        values = {"head": head, "mass": mass, "lift": unknown, "mass_no_sink": unknown}
+        return self._null_columns(cells, {name: array[..., None] for name, array in values.items()})
+
+    def _null_cells(self) -> Numbers:
+        """Tell which [batch, probes, layers] are there and have attention to no key."""
+        cells: Numbers = self.batch.probed.cpu().numpy()[:, :, None] & np.array(self.nulls)
+        return cells
+
+    def _null_columns(self, cells: Cells, values: Mapping[str, Numbers]) -> Columns:
+        found = {name: cells.of(array) for name, array in values.items()}
+        span = Categorical([NULL], np.zeros(len(found["mass"]), dtype=np.int32))
+        return {**self._place(cells), "span": span, **found}
+
+    def _with_null(self, columns: Columns, null: Columns) -> Columns:
+        """Add rows of ``NULL`` behind the other spans of their query, layer and head."""
+        whole = join([columns, null])
+        by = [whole["prompt_id"].codes % len(self.batch.encoded), whole["position"], whole["layer"]]
+        by += [whole["head"]] if "head" in whole else []
+        order = np.lexsort(by[::-1])  # stable: spans stay in order
+        return {name: values[order] for name, values in whole.items()}
 
     def _head_columns(self) -> Columns:
         names, code, real = self._spans()
-        found = {key: array.transpose(1, 3, 0, 2, 4) for key, array in _whole(self.heads).items()}
+        each = {key: array for key, array in _whole(self.heads).items() if key != "null"}
+        found = {key: array.transpose(1, 3, 0, 2, 4) for key, array in each.items()}
         probed = self.batch.probed.cpu().numpy()[:, :, None, None, None]
         cells = Cells(probed & real[:, None, None, None], found["mass"].shape)
         code = code[:, None, None, None]
         found["mass_no_sink"] = _without_sink(found["mass_no_sink"], names, code)
         head = np.arange(cells.shape[3], dtype=np.int32)
-        return {
+        columns = {
             **self._place(cells),
             "head": cells.of(head[:, None]),
             "span": Categorical(names, cells.of(code)),
             **{key: cells.of(array) for key, array in found.items()},
         }
+        return self._with_null(columns, self._null_of_heads()) if any(self.nulls) else columns
 
     def _layer_columns(self) -> Columns:
         found = {key: np.moveaxis(array, 0, 2) for key, array in _whole(self.whole).items()}

@@ -99,6 +99,10 @@ class AttentionSums:
             "lift_no_sink": no_sink * self.n_outside[..., None] / self.sizes_no_sink,
         }
 
+    def null(self) -> Float[Tensor, "layers batch heads probes"]:
+        """Return what each row leaves to no key: 1 minus its weights on sinks and on all other keys."""
+        return (1.0 - self.given.double() - self.rest.double()).clamp(min=0.0)
+
     def wholes(
         self, sink: Bool[Tensor, "batch keys"], positions: Int[Tensor, "batch probes"]
     ) -> dict[str, Tensor]:

@@ -181,7 +181,8 @@ def captured(
         attention, visible = seen.pop("attention", None), seen.pop("visible", None)
         formed = forms.pop() if forms else None
         typical = _typical(residual, batch) if "typical" in needs else None
-        emit(LayerView(index, batch, rows, attention, visible, block, context, formed, typical))
+        null = formed.null if formed is not None else index >= 0 and _has_null(blocks[index])
+        emit(LayerView(index, batch, rows, attention, visible, block, context, formed, typical, null))
 
     forms: list[AttentionRows] = []
 
@@ -219,6 +220,12 @@ def _typical(residual: Tensor, batch: Batch) -> Tensor:
         np.median(one[: len(encoded.token_ids)]) for one, encoded in zip(sizes, batch.encoded, strict=True)
     ]
     return torch.tensor(found, dtype=torch.float32, device=batch.ids.device)
+
+
+def _has_null(block: Any) -> bool:
+    """Tell whether a block's eager attention has learned scores without a key, one for each head."""
+    attention: Any = getattr(getattr(block, "attn", None), "original_component", None)
+    return isinstance(getattr(attention, "sinks", None), Tensor)
 
 
 def _watch_pattern(taps: Taps, attention: Any, batch: Batch, seen: dict[str, Tensor]) -> None:

@@ -55,12 +55,14 @@ class AttentionRows:
         form: Forms weights [prompts, heads, probes, keys] from slices of probes, prompts and keys.
         positions: Positions of the probes, which see no later keys.
         each: Number of weights of one probe: batch x heads x keys.
+        null: Whether a score without a key takes part in the softmax, so that weights sum to less than 1.
         most: Weights formed at a time, at most.
     """
 
     form: Callable[[slice, slice, slice], Tensor]
     positions: Int[Tensor, "batch probes"]
     each: int
+    null: bool = False
     most: int = FORMED_NUMBERS
 
     @property
@@ -152,9 +154,8 @@ class ProbedAttention:
                 seen = visible[prompts, probes, keys]
                 return weights(probed[prompts, :, probes], seen, some, prompts, keys).to(self.home)
 
-            rows = AttentionRows(
-                form, self._on(self.home).positions, len(query) * query.shape[1] * key.shape[2]
-            )
+            each = len(query) * query.shape[1] * key.shape[2]
+            rows = AttentionRows(form, self._on(self.home).positions, each, sinks is not None)
             if self.check:
                 self._compare(batch, rows.whole().to(query.device), value, output)
             self.keep(module, rows, visible.to(self.home))

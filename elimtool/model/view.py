@@ -241,8 +241,8 @@ class LayerView:
 
     Attributes:
         residual: The residual stream after the layer, before the final norm, in the model's dtype.
-        attention: Attention weights of the probed queries, at least float32; visible keys sum to 1. Also
-            ``None`` where they are too many to hold: use ``attention_parts``.
+        attention: Attention weights of the probed queries, at least float32; visible keys sum to 1, or
+            to less with ``null``. Also ``None`` where they are too many to hold: use ``attention_parts``.
         visible: Keys that each probed query may see in this layer, causal and inside its window if it has
             one; from the mask that the layer itself gets.
         block: Parts of the layer's update to the residual stream; ``None`` for the embedding.
@@ -250,6 +250,7 @@ class LayerView:
         rows: Forms attention weights, however many; ``None`` where the layer itself formed them. Keep it
             instead of the weights where these take more memory than queries and keys.
         typical: Median absolute value of the residual stream over all tokens and channels of each prompt.
+        null: Whether a learned score without a key takes attention too (gpt-oss's ``sinks``).
     """
 
     layer: int
@@ -261,6 +262,7 @@ class LayerView:
     context: Float[Tensor, "batch keys width"] | None = None
     rows: FormedAttention | None = None
     typical: Float[Tensor, " batch"] | None = None
+    null: bool = False
 
     def attention_parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some keys"]]]:
         """Yield slices of probes with their attention weights; nothing for a layer without attention.

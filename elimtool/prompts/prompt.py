@@ -13,6 +13,8 @@ from elimtool.prompts.chat import PLAIN, ChatSettings
 
 # here, because model makes such spans and run documents them, and neither may import the other
 SINK = "<sink>"
+NULL = "<null>"
+"""Where attention goes that a head gives to no token: to a learned score without a key."""
 """Span of the attention sinks."""
 REST = "<rest>"
 """Span of the tokens outside the sinks and all named spans and roles."""

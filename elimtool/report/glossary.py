@@ -58,6 +58,10 @@ GLOSSARY = {
     "attention sink": (
         "Tokens, mostly the first, that take attention which does not read them; set apart from the shares."
     ),
+    "learned null": (
+        "A learned score without a key, to which heads of some models (gpt-oss) give attention that goes to"
+        " no token; written <null>."
+    ),
     "retention": (
         "Attention that a part of the prompt keeps, as a multiple of an even share among tokens"
         " outside the sink."

@@ -8,7 +8,7 @@ from typing import Any
 
 from elimtool.errors import ElimError, nearest
 from elimtool.prompts.component import parse_component
-from elimtool.prompts.prompt import SINK
+from elimtool.prompts.prompt import NULL, SINK
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures.attribute import attribution
 from elimtool.report.figures.contrast import contrast_components
@@ -183,7 +183,8 @@ def _of_layer(probe: Probe, layer: int) -> Figure:
 
 
 def _of_span(probe: Probe, span: str | None) -> Figure:
-    names = [one for one in dict.fromkeys(probe.columns("attention_heads", ("span",))["span"]) if one != SINK]
+    measured = dict.fromkeys(probe.columns("attention_heads", ("span",))["span"])
+    names = [one for one in measured if one not in (SINK, NULL)]
     if span is None and len(names) > 1:
         raise ElimError(f"{len(names)} spans were measured", f"say which with `span`: {listed(names)}")
     if names and span is not None and span not in names:

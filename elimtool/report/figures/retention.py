@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from elimtool.prompts.prompt import SINK
+from elimtool.prompts.prompt import NULL, SINK
 from elimtool.report.facts import Probe
 from elimtool.report.figures.figure import Heat, Number
 from elimtool.report.figures.words import label, quoted
@@ -22,7 +22,7 @@ HEADS_NOTE = f"Share of each head's attention outside the sink. Blank: {LEAVES_L
 def retention(probe: Probe) -> list[Heat]:
     """Map what each span keeps, layer by layer; empty where attention was not measured."""
     found = probe.columns("attention", ("span", "layer", "span_size", "lift_no_sink"))
-    spans = list(dict.fromkeys(span for span in found["span"] if span != SINK))
+    spans = list(dict.fromkeys(span for span in found["span"] if span not in (SINK, NULL)))
     layers = sorted(set(found["layer"]))
     rows = {span: index for index, span in enumerate(spans)}
     columns = {layer: index for index, layer in enumerate(layers)}
@@ -89,7 +89,7 @@ def heads(probe: Probe) -> dict[str, Any] | None:
     found = probe.columns("attention_heads", ("span", "layer", "head", "mass_no_sink"))
     if not found["span"]:
         return None
-    spans = [span for span in dict.fromkeys(found["span"]) if span != SINK]
+    spans = [span for span in dict.fromkeys(found["span"]) if span not in (SINK, NULL)]
     layers = sorted(set(found["layer"]))
     count = probe.run.n_heads or 0
     rows = {span: index for index, span in enumerate(spans)}

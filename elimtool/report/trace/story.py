@@ -24,7 +24,7 @@ from elimtool.report.trace.judgement import judgement_lines
 from elimtool.report.trace.kept import kept_lines
 from elimtool.report.trace.place import place_lines
 from elimtool.report.trace.positions import position_lines
-from elimtool.report.trace.strip import brief_strip, strip
+from elimtool.report.trace.strip import brief_strip, null_lines, strip
 from elimtool.report.trace.trajectory import trajectories
 from elimtool.report.trace.walk import walk_lines
 from elimtool.run.reader import Run
@@ -117,7 +117,15 @@ def _prompt(
 
 def _in_brief(probe: Probe, chains: list[ChainLedger], screen: Screen) -> Sections:
     layers, samplers = layer_lines(probe, screen), sampler_lines(probe, chains, screen)
-    return [[*layers, *expert_lines(probe, screen), *samplers, *brief_strip(probe, screen)]]
+    return [
+        [
+            *layers,
+            *expert_lines(probe, screen),
+            *samplers,
+            *brief_strip(probe, screen),
+            *null_lines(probe, screen),
+        ]
+    ]
 
 
 def _in_full(probe: Probe, chains: list[ChainLedger], screen: Screen) -> Sections:
@@ -126,6 +134,6 @@ def _in_full(probe: Probe, chains: list[ChainLedger], screen: Screen) -> Section
         list(expert_lines(probe, screen)),
         list(ledger(chains, screen)),
         list(engines(probe, screen)),
-        list(strip(probe, screen)),
+        [*strip(probe, screen), *null_lines(probe, screen)],
         list(detail_lines(probe, chains, screen)),
     ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
+from elimtool.prompts.prompt import NULL
 from elimtool.report.facts import Probe
 from elimtool.report.numbers import HEAT, heat_step, mean, share, times
 from elimtool.report.screen import Screen, isolated, padded
@@ -84,6 +85,16 @@ def brief_strip(probe: Probe, screen: Screen) -> list[Text]:
 def _sink_share(layers: Sequence[Band], screen: Screen) -> list[Text]:
     part = mean(band.sink_mass for band in layers)
     return screen.wrap(f"The sink takes {share(part)} of the attention and is set apart.", style="dim")
+
+
+def null_lines(probe: Probe, screen: Screen) -> list[Text]:
+    """Say how much attention goes to no token, for a model with a learned score that has no key."""
+    given = [row["mass"] for row in probe.rows("attention") if row["span"] == NULL]
+    if not given:
+        return []
+    layers = "in 1 layer" if len(given) == 1 else f"in {len(given)} layers"
+    said = f"{share(mean(given))} of the attention {layers} goes to no token, but to the model's learned null"
+    return screen.wrap(f"{said} ({NULL}).", style="dim")
 
 
 def _title(probe: Probe, screen: Screen) -> list[Text]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from elimtool.prompts.prompt import REST, SINK
+from elimtool.prompts.prompt import NULL, REST, SINK
 from elimtool.run.columns import (
     FLOAT,
     INT,
@@ -19,13 +19,15 @@ from elimtool.run.columns import (
 )
 
 UNSEEN = "no token of the span is visible (later than the query, or outside the layer's window)"
+NOT_NULL = f"{UNSEEN}, or the span is '{NULL}'"
 SINK_TAKES_ALL = "every head leaves less than 0.01 to keys outside the sink set"
 
 SPAN = Column(
     "span",
     STRING,
     f"Name of the span: the user's, a chat role, a sentence, 'INDEX:TEXT' for a single token, '{SINK}' for"
-    f" the sink set, or '{REST}' for the tokens that neither it nor a named span or role covers.",
+    f" the sink set, '{REST}' for the tokens that neither it nor a named span or role covers, or '{NULL}' for"
+    " what heads give to no token, but to a learned score without a key (only in layers that have one).",
 )
 MASS = share(
     "mass",
@@ -40,13 +42,13 @@ LIFT = Column(
     " an even share; comparable across positions and prompts, which mass is not.",
     unit="ratio",
     range="0 .. n_keys",
-    null_when=UNSEEN,
+    null_when=NOT_NULL,
 )
 MASS_NO_SINK = share(
     "mass_no_sink",
     "Share of the span in what the sink set leaves: per head the mass on the span without its sink tokens,"
-    " over 1 minus the mass on the sink set; then the mean over the heads that leave at least 0.01.",
-    null_when=f"the span is '{SINK}' or holds no visible token outside it, or {SINK_TAKES_ALL}",
+    " over the mass on keys outside the set; then the mean over the heads that leave these at least 0.01.",
+    null_when=f"the span is '{SINK}' or '{NULL}' or holds no visible token outside it, or {SINK_TAKES_ALL}",
 )
 
 ATTENTION = Table(
@@ -118,9 +120,9 @@ ATTENTION_HEADS = Table(
             MASS_NO_SINK,
             type=SMALL_FLOAT,
             description="Share of the span in what this head leaves outside the sink set: the mass on the"
-            " span without its sink tokens, over 1 minus the mass on the sink set.",
-            null_when=f"the span is '{SINK}' or holds no visible token outside it, or the head leaves less"
-            " than 0.01 to keys outside the sink set",
+            " span without its sink tokens, over the mass on keys outside the set.",
+            null_when=f"the span is '{SINK}' or '{NULL}' or holds no visible token outside it, or the head"
+            " leaves less than 0.01 to keys outside the sink set",
         ),
     ),
 )
@@ -140,7 +142,8 @@ ATTENTION_WEIGHTS = Table(
         Column(
             "weight",
             SMALL_FLOAT,
-            "Attention weight after the softmax; the weights of a query sum to 1 in each head.",
+            "Attention weight after the softmax; the weights of a query sum to 1 in each head, but"
+            f" for what goes to '{NULL}'.",
             unit="share",
             range="0 .. 1",
             null_when="the layer's sliding window hides the key",

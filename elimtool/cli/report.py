@@ -36,12 +36,12 @@ def report(
             "--figure",
             metavar="NAME",
             panel=PICTURE,
-            help="Write this figure as a picture instead of the page. Of a prompt: logit_lens, retention,"
-            " heads, head_attention, attention_matrix, sink, ranks, probabilities, contrast, funnel,"
-            " components, head_attribution, head_ablation, contrast_components, top_tokens, attribution,"
-            " locations. Of the run: outcomes, regimes, groups, lost_layers, pruned, worst. Of a pair of a"
-            " comparison: ranks, probabilities, divergence, attention; of all pairs: outcomes, moved,"
-            " onsets.",
+            help="Write this figure as a picture instead of the page. Of a prompt: logit_lens,"
+            " logit_lens_probability, retention, heads, head_attention, attention_matrix, sink, ranks,"
+            " probabilities, contrast, funnel, components, head_attribution, head_ablation,"
+            " contrast_components, top_tokens, attribution, locations. Of the run: outcomes, regimes, groups,"
+            " lost_layers, pruned, worst. Of a pair of a comparison: ranks, probabilities, divergence,"
+            " attention; of all pairs: outcomes, moved, onsets.",
         ),
     ] = None,
     format: Annotated[
@@ -66,7 +66,7 @@ def report(
             "-t",
             "--target",
             panel=PICTURE,
-            help="Which followed token, for components, head maps, attribution and logit_lens.",
+            help="Which followed token, for components, head maps, attribution and the logit lens.",
         ),
     ] = None,
     layer: Annotated[

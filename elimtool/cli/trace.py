@@ -152,7 +152,7 @@ def _measure(
         loaded = source.load(say)
         prepare(loaded, wanted, say)
         say("tracing")
-        run = measure(loaded, asked, options=wanted)
+        run = measure(loaded, asked, options=wanted, say=say)
         if keep is not None:
             keep(loaded, asked, wanted)
     return run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,6 +29,7 @@ def log_probabilities(
     reference: ReferenceActivations | None,
     where: Sequence[int],
     ids: Sequence[int],
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Score tokens after each prompt under its interventions.
 
@@ -39,6 +40,7 @@ def log_probabilities(
         reference: Activations that ablations put in.
         where: For each token, the index of its position among the probed ones.
         ids: The tokens.
+        progress: Called with (prompts scored, prompts in all).
 
     Returns:
         Log-probabilities (nats, float64) [prompts, tokens].
@@ -54,6 +56,8 @@ def log_probabilities(
         with installed(model.bridge, batch, [plans[index] for index in group], reference):
             model.stream(batch, (), keep)
         found.update(zip(group, _read(model, last[0], where, ids), strict=True))
+        if progress is not None:
+            progress(len(found), len(prompts))
     return torch.stack([found[index] for index in range(len(prompts))])
 
 

@@ -29,11 +29,11 @@ CHANGES = frozenset({"effects"})
 """Tables that need interventions."""
 
 _VERDICT = frozenset({"lens", "survival", "sampling_targets", "components", "controls", "regimes"})
-_CONTRAST = frozenset({"contrast_layers", "contrast_components", "contrast_stages"})
+CONTRAST = frozenset({"contrast_layers", "contrast_components", "contrast_stages"})
 JUDGED_BY = {
     "verdicts": _VERDICT,
     "effects": _VERDICT | {"lens_layers"},
-    "contrasts": _CONTRAST,
+    "contrasts": CONTRAST,
     "ablations": frozenset({"survival"}),
 }
 """Tables joined from others, which are measured whether or not they are kept."""

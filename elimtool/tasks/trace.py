@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from elimtool.analysis.contrasts import contrasts
@@ -20,6 +21,7 @@ from elimtool.model.interventions.recording import Recording
 from elimtool.model.interventions.recording import record as record_one
 from elimtool.model.lock import exclusive
 from elimtool.model.view import Encoded
+from elimtool.run.selection import CONTRAST
 from elimtool.tasks.ablate_each import ablate_each
 from elimtool.tasks.confirm import confirm
 
@@ -38,6 +40,7 @@ def trace(
     foils: Sequence[str] = (),
     options: TraceOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Run:
     """Measure what a model eliminates on one prompt or many, and judge what became of each target.
 
@@ -48,6 +51,7 @@ def trace(
         foils: Continuations to contrast them with, likewise.
         options: What to measure; the defaults are those of ``elimtool trace``.
         progress: Called with (prompts done, prompts in all).
+        say: Called with a line of text while something slow is under way.
 
     Returns:
         A run in memory: ``run.table("lens")`` is a DataFrame, ``run.save(directory)`` writes Parquet.
@@ -57,7 +61,7 @@ def trace(
     """
     session = Session(model, options or TraceOptions())
     asked = ask(prompts, targets, foils)
-    return traced(session, asked, session.encode_all(asked), progress=progress)
+    return traced(session, asked, session.encode_all(asked), progress=progress, say=say)
 
 
 def traced(
@@ -67,6 +71,7 @@ def traced(
     *,
     extra: Sequence[Extra] = (),
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Run:
     """Trace tokenised prompts.
 
@@ -76,6 +81,7 @@ def traced(
         found: From ``session.encode_all``.
         extra: Further metrics of the caller.
         progress: Called with (prompts done, prompts in all).
+        say: Called with a line of text while something slow is under way.
     """
     from elimtool.run import Run
     from elimtool.run.manifest import utc_now
@@ -85,10 +91,11 @@ def traced(
     passes = Passes(session, extra=extra)
     passes.run(usable, session.options.batch_size, progress)
     prompts = arrow_table("prompts", prompt_rows(asked, found))
-    tables = passes.tables(prompts.column("prompt_id").to_pylist())
+    # without foils the tables of contrasts are there too, as in a batch, and empty
+    tables = passes.tables(prompts.column("prompt_id").to_pylist(), session.measured & CONTRAST)
     facts = session.manifest(started, usable, prompts_sha256=fingerprint(asked))
     run = Run.from_tables(facts, {"prompts": prompts, **tables})
-    return judge(session, run, usable).only(session.kept)
+    return judge(session, run, usable, say=say).only(session.kept)
 
 
 @exclusive
@@ -111,6 +118,7 @@ def judge(
     run: Run,
     usable: Sequence[Encoded],
     failed: Callable[[Encoded, Exception], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Run:
     """Add the tables that are joined from others, and those of tests by ablation.
 
@@ -119,6 +127,7 @@ def judge(
         run: The measured tables.
         usable: The prompts whose verdicts ``options.confirm`` tests.
         failed: Called for a prompt whose test fails; without, the first failure is raised.
+        say: Called with a line of text while something slow is under way.
 
     Returns:
         The run with these tables, if they are kept and can be computed.
@@ -135,10 +144,16 @@ def judge(
             tested = confirm(session.model, run, usable, options.seed, failed=failed)
             run = run.with_rows("verdicts", tested)
     if "ablations" in kept and "survival" in run.tables:
-        run = run.with_rows("ablations", ablate_each(session.model, run, usable, failed))
+        tell = None if say is None else partial(_told_ablations, say)
+        rows = ablate_each(session.model, run, usable, options.seed, failed, tell)
+        run = run.with_rows("ablations", rows)
     if "effects" in kept and "verdicts" in run.tables:
         run = run.with_rows("effects", effects(run))
     return run
+
+
+def _told_ablations(say: Callable[[str], None], done: int, of: int) -> None:
+    say(f"ablating each head and MLP: {done:,} of {of:,} passes")
 
 
 @exclusive

@@ -48,7 +48,7 @@ def test_json_is_json_and_nothing_else(elimtool: Command, tiny_model: Path) -> N
     found = json.loads(done.out)
     assert done.code == 0
     assert found["run"]["model"] == str(tiny_model)
-    assert set(found["tables"]) == MEASURED
+    assert set(found["tables"]) == MEASURED | CONTRASTS
     assert len(found["tables"]["survival"]) >= 5
 
 
@@ -122,7 +122,7 @@ def test_a_walk_is_written_and_told(elimtool: Command, tiny_model: Path, tmp_pat
     done = elimtool("trace", PROMPT, *arguments, "-o", tmp_path / "run")
     assert done.code == 0
     run = package.open_run(tmp_path / "run")
-    assert set(run.tables) == MEASURED | WALKS
+    assert set(run.tables) == MEASURED | WALKS | CONTRASTS
     assert run.table("walk")["step"].tolist() == list(range(6))
     assert set(run.table("walk")["chain"]) == {"llama.cpp"}
     assert run.manifest.seed == 3

@@ -76,6 +76,8 @@ def test_steps_around_zero_fit_the_values(most, top):
 def test_the_logit_lens_grid_has_the_tables_words_and_ranks():
     run = make_run(FakePrompt(WORDS, [PARIS, LONDON], positions=list(range(5))))
     figure = choose(run, "logit_lens", target="Paris")
+    by_own = choose(run, "logit_lens_probability", target="Paris")
+    assert by_own.unit == "prob" and "coloured by the probability of" in by_own.title
     lens, layers = run.table("lens"), run.table("lens_layers")
     assert figure.columns == ["0: The", "1: capital", "2: of", "3: France", "4: is"]
     assert (figure.rows[0], figure.rows[-1]) == ("29", "embedding")
@@ -86,6 +88,7 @@ def test_the_logit_lens_grid_has_the_tables_words_and_ranks():
             top = layers[(layers.layer == layer) & (layers.position == position)]
             assert figure.values[place][position] == own["rank"].item()
             assert figure.words[place][position] == top["top_token"].item()
+            assert by_own.values[place][position] == own["prob"].item()
     by_top = choose(run, "logit_lens")
     assert by_top.unit == "prob" and by_top.words == figure.words
 

@@ -18,8 +18,8 @@ from elimtool.report.figures.layers import (
     head_ablation,
     head_attention,
     head_attribution,
-    logit_lens,
 )
+from elimtool.report.figures.logit_lens import logit_lens
 from elimtool.report.figures.overview import OVERVIEW, Overview
 from elimtool.report.figures.parts import components
 from elimtool.report.figures.prompt import PROMPT
@@ -31,7 +31,7 @@ MOST_NAMED = 5
 """Names that a message lists; the rest is counted."""
 LISTINGS = ("interventions", "differences", "contrast_stages")
 """Figures of the page that are tables, not pictures."""
-ON_REQUEST = ("heads", "head_attention", "attention_matrix", "logit_lens")
+ON_REQUEST = ("heads", "head_attention", "attention_matrix", "logit_lens", "logit_lens_probability")
 """Figures of the page that are made from others' data, or for a whole prompt."""
 OF_PROMPT = (*(name for name in PROMPT if name not in LISTINGS), *ON_REQUEST)
 OF_RUN = tuple(OVERVIEW)
@@ -45,6 +45,7 @@ OF_TARGET: dict[str, tuple[str, Callable[[Probe, str | None], Sequence[Figure]]]
     "head_ablation": ("ablations", head_ablation),
     "attribution": ("attributions", attribution),
     "logit_lens": ("lens", partial(logit_lens, most=MOST_POSITIONS)),
+    "logit_lens_probability": ("lens", partial(logit_lens, most=MOST_POSITIONS, by="prob")),
 }
 """Figures of one token: the table that lists its tokens, and the function that makes them."""
 CHOSEN_BY = {
@@ -78,7 +79,7 @@ def choose(
         name: One of ``NAMES``.
         prompt: Id of the prompt, for figures of one; may be left out where the run has one alone.
         position: Probed position; the last one if left out.
-        target: Which token, for figures of one, and to colour ``logit_lens`` by; as asked or as scored, with
+        target: Which token, for figures of one, and to colour the logit lens by; as asked or as scored, with
             or without its space.
         layer: Which layer, for ``heads``.
         span: Which span, for ``head_attention``.

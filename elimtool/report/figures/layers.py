@@ -1,100 +1,30 @@
-"""Draw what layers hold as grids: the logit lens by position, attribution and attention by head."""
+"""Draw what heads do as grids: attribution, ablation and attention by layer and head."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from elimtool.report.facts import Probe
-from elimtool.report.figures.course import RAW_NOTE
 from elimtool.report.figures.figure import Heat, Number
+from elimtool.report.figures.logit_lens import ONE_POSITION
 from elimtool.report.figures.palette import steps_around_zero
 from elimtool.report.figures.retention import HEADS_NOTE, heads
-from elimtool.report.figures.words import SCREEN, label, quoted
+from elimtool.report.figures.words import label, quoted
 
-WORD = 24
-"""Longest word in a cell, in character cells; the page and the picture cut it to their widths."""
 MOST_KEYS = 48
 """Keys, and at most as many queries, of a picture of an attention matrix: as many labels have room."""
-MOST_TARGETS = 3
-"""Targets that a page colours the grid by."""
 WROTE_NOTE = (
     "Direct logit attribution, centred over the vocabulary: blue promotes the token, orange eliminates it. It"
     " says what was written in the token's direction, not what caused it."
 )
 ABLATED_NOTE = (
     "Each head and MLP by itself is replaced by its mean over reference text, at every token but the sinks:"
-    " blue where the token loses by that, orange where it gains. Other components compensate, so a small"
+    " blue where the token loses by that, orange where it gains. Small cells are within what 95 % of 20"
+    " random components of their kind do, from the nearest layers. Other components compensate, so a small"
     " effect does not clear one."
 )
-ONE_POSITION = " Only one position was probed: with `position` all this is a grid."
-
-
-def logit_lens(probe: Probe, target: str | None = None, most: int | None = None) -> list[Heat]:
-    """Map the most probable token after each layer at every probed position of the prompt.
-
-    Args:
-        probe: The last position to show.
-        target: Colour by the rank of this followed token; by the top token's probability if None.
-        most: Largest number of positions, the last ones up to the probe's; all of the prompt if None.
-    """
-    top = probe.of_prompt("lens_layers", ("position", "layer", "top_token", "top_prob"))
-    positions = sorted(set(top["position"]))
-    shown = positions if most is None else [one for one in positions if one <= probe.position][-most:]
-    layers = sorted(set(top["layer"]), reverse=True)
-    if not shown:
-        return []
-    words: dict[tuple[int, int], str] = {}
-    values: dict[tuple[int, int], Number] = {}
-    for position, layer, token, prob in zip(*top.values(), strict=True):
-        words[layer, position] = SCREEN.shorten(SCREEN.spaced(token), WORD)
-        values[layer, position] = prob
-    if target is not None:
-        ranks = probe.of_prompt("lens", ("position", "layer", "target", "rank"))
-        own = zip(*ranks.values(), strict=True)
-        values = {(layer, position): rank for position, layer, name, rank in own if name == target}
-    note = "Top row: the model's output. Each cell has the token that its layer would write next."
-    note += f" {RAW_NOTE}" if probe.lens == "raw" else ""
-    return [
-        Heat(
-            name="logit_lens",
-            title=f"Logit lens ({probe.lens}): the top token after each layer"
-            + ("" if target is None else f", coloured by the rank of {quoted(target)}"),
-            note=note + (ONE_POSITION if len(positions) == 1 else ""),
-            row_title="layer",
-            column_title="position",
-            rows=_names(layers),
-            columns=[f"{one}: {label(probe.shown[one].strip(' ') or probe.shown[one])}" for one in shown],
-            values=[[values.get((layer, one)) for one in shown] for layer in layers],
-            words=[[words[layer, one] for one in shown] for layer in layers],
-            unit="prob" if target is None else "rank",
-            value_title="probability of the top token" if target is None else f"rank of {quoted(target)}",
-            blank="the token was not followed at this position",
-            left_out=_shown(shown, positions),
-        )
-    ]
-
-
-def _shown(shown: Sequence[int], positions: Sequence[int]) -> str:
-    """Say which of the probed positions a grid has, where these are few."""
-    if len(positions) == 1:
-        return f"Only position {positions[0]} was probed."
-    if len(shown) == len(positions):
-        return ""
-    return f"Shown: positions {shown[0]} to {shown[-1]}, {len(shown)} of {len(positions)} probed."
-
-
-def logit_lenses(probe: Probe, most: int) -> list[Heat]:
-    """Map the top tokens once by their own probability, and once by the rank of each followed target."""
-    followed = probe.of_prompt("lens", ("target", "is_foil", "position"))
-    counted: dict[str, set[int]] = {}
-    for target, foil, position in zip(*followed.values(), strict=True):
-        if not foil:
-            counted.setdefault(target, set()).add(position)
-    positions = max((len(one) for one in counted.values()), default=0)
-    asked = [target for target, at in counted.items() if len(at) == positions][:MOST_TARGETS]
-    ranked = [one for target in asked for one in logit_lens(probe, target, most)]
-    return [*ranked, *logit_lens(probe, None, most)]
+WITHIN_NULL = "within the null, other components of its kind"
 
 
 def head_attribution(probe: Probe, target: str | None = None) -> list[Heat]:
@@ -116,17 +46,21 @@ def head_attribution(probe: Probe, target: str | None = None) -> list[Heat]:
 
 def head_ablation(probe: Probe, target: str | None = None) -> list[Heat]:
     """Map what each target, or one of them, loses without each head and MLP: layers x heads."""
-    found = probe.columns("ablations", ("target", "kind", "layer", "head", "effect"))
+    key = ("target", "kind", "layer", "head")
+    effects, within = (
+        _by_target(probe.columns("ablations", (*key, name)), target) for name in ("effect", "beyond")
+    )
     return [
         _of_parts(
             {place: -effect for place, effect in cells.items()},
+            {place for place, beyond in within.get(name, {}).items() if beyond is False},
             name="head_ablation",
             title=f"What {quoted(name)} loses without each head and MLP",
             note=ABLATED_NOTE,
             unit="shift",
             value_title="loss of log-probability without it (nats)",
         )
-        for name, cells in _by_target(found, target).items()
+        for name, cells in effects.items()
     ]
 
 
@@ -139,7 +73,10 @@ def _by_target(found: dict[str, list[Any]], target: str | None) -> dict[str, dic
     return parts
 
 
-def _of_parts(cells: dict[tuple[int, int], float], **shown: Any) -> Heat:
+def _of_parts(
+    cells: dict[tuple[int, int], float], small: Container[tuple[int, int]] = (), **shown: Any
+) -> Heat:
+    """Lay out parts by layer and head; those of ``small`` do not exceed their null."""
     layers = sorted({layer for layer, _ in cells}, reverse=True)
     numbers = sorted({head for _, head in cells} - {-1})
     mlps = [-1] if any(head < 0 for _, head in cells) else []
@@ -149,6 +86,13 @@ def _of_parts(cells: dict[tuple[int, int], float], **shown: Any) -> Heat:
         rows=_names(layers),
         columns=[*map(str, numbers), *("MLP" for _ in mlps)],
         values=[[cells.get((layer, head)) for head in [*numbers, *mlps]] for layer in layers],
+        dimmed=[
+            (row, column)
+            for row, layer in enumerate(layers)
+            for column, head in enumerate([*numbers, *mlps])
+            if (layer, head) in small
+        ],
+        dimmed_as=WITHIN_NULL,
         blank="the layer has no such part, or its update is not the sum of its parts",
         **shown,
     )

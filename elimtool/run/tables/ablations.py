@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import FLOAT, INT, POSITION, PROMPT_ID, STRING, TARGET, TARGET_TOKEN, Column, Table
+from elimtool.run.columns import (
+    BOOL,
+    FLOAT,
+    INT,
+    POSITION,
+    PROMPT_ID,
+    STRING,
+    TARGET,
+    TARGET_TOKEN,
+    Column,
+    Table,
+)
+
+FEW = "the model has fewer than 21 components of its kind, or the run is of an older elimtool"
 
 ABLATIONS = Table(
     "ablations",
@@ -32,5 +45,15 @@ ABLATIONS = Table(
             " compensate for each other, so a small effect does not clear one.",
             unit="nats",
         ),
+        Column(
+            "null",
+            FLOAT,
+            "95th percentile of |effect| among 20 random other components of its kind, drawn from the nearest"
+            " layers that have enough of them.",
+            unit="nats",
+            range=">= 0",
+            null_when=FEW,
+        ),
+        Column("beyond", BOOL, "Whether |effect| exceeds null.", null_when=FEW),
     ),
 )

@@ -37,7 +37,7 @@ function drawHeat(figure, pick) {
   const of = (title, name) => (numbered([name]) ? `${title} ${name}` : name);
   const tell = (row, column) => [of(figure.row_title, figure.rows[row]),
     `${figure.column_title} ${figure.columns[column]}: ${label(row, column)}`,
-    words ? `${figure.value_title.startsWith("rank") ? "top token " : ""}'${words[row][column]}'` : null,
+    words ? `${figure.value_title.endsWith("the top token") ? "" : "top token "}'${words[row][column]}'` : null,
     dimmed.has(`${row},${column}`) ? figure.dimmed_as : null,
     figure.details && figure.details.length ? figure.details[row][column] : null].filter(Boolean).join("\n");
   followCells(scroll.firstElementChild, table, tell, pick);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from elimtool.errors import ElimError
 from elimtool.report.figures import palette
 from elimtool.report.figures.choose import NAMES, OF_PROMPT, choose
 from elimtool.report.figures.draw import FORMATS, picture
+from elimtool.report.figures.plots.fonts import spelled
 from tests.report import runs
 
 ALWAYS = [
@@ -28,6 +30,7 @@ def chosen(run, name, prompt="france"):
         "components": {"target": "Paris"},
         "contrast_components": {"target": "Paris"},
         "head_attribution": {"target": "Paris"},
+        "logit_lens_probability": {"target": "Paris"},
         "heads": {"layer": 1},
         "head_attention": {"span": "1: capital"},
     }.get(name, {})
@@ -50,6 +53,14 @@ def test_the_same_figure_is_the_same_file(whole_run, format):
     first = picture(figure, format)
     assert first.startswith(SIGNATURES[format])
     assert picture(figure, format) == first
+
+
+def test_characters_that_no_font_has_are_written_by_their_code_points(whole_run):
+    assert spelled({"a": ["→ é\n\U0010fffe"], "b": 1}) == {"a": ["→ é\nU+10FFFE"], "b": 1}
+    figure = chosen(whole_run, "logit_lens")
+    words = [["\U0010fffe" for _ in row] for row in figure.words]
+    assert spelled(replace(figure, words=words)).words[0][0] == "U+10FFFE"
+    assert picture(replace(figure, words=words)) != picture(replace(figure, words=spelled(words)))  # says so
 
 
 def test_a_heat_map_has_the_colours_of_its_values():

@@ -7,7 +7,6 @@ figure gives the same bytes: no date, no random identifiers.
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ from elimtool.errors import ElimError
 from elimtool.files.destination import write_file
 from elimtool.report.figures import figure as kinds
 from elimtool.report.figures.plots import by_layer, counted, grid
-from elimtool.report.figures.plots.ink import WIDTH, short
+from elimtool.report.figures.plots.fonts import SPELLED, families, spelled
+from elimtool.report.figures.plots.ink import GONE, WIDTH, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -58,11 +58,14 @@ def picture(figure: kinds.Figure, format: str = "png") -> bytes:
     except ImportError as error:
         raise ElimError("pictures need matplotlib", "pip install 'elimtool[plot]'") from error
     file = io.BytesIO()
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+    drawn = spelled(figure)
+    with mpl.rc_context({**STYLE, "font.family": list(families())}):
         canvas = Canvas(figsize=(WIDTH, 3), layout="constrained")
-        DRAW[figure.kind](figure, canvas)
-        canvas.suptitle(short(figure.title, TITLE), x=0.01, ha="left", fontsize=9, fontweight="bold")
+        DRAW[figure.kind](drawn, canvas)
+        canvas.suptitle(short(drawn.title, TITLE), x=0.01, ha="left", fontsize=9, fontweight="bold")
+        if drawn != figure:
+            below = [one for one in (canvas.get_supxlabel(), SPELLED) if one]
+            canvas.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=6.5, color=GONE)
         canvas.savefig(file, format=format, metadata=UNDATED[format])
     return file.getvalue()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.metrics.attention_weights import refuse_many
+from elimtool.model.scores import Suspect
 from elimtool.model.view import Encoded
 from elimtool.prompts.chat import ChatSettings
 from elimtool.prompts.prompt import Prompt, as_prompts
@@ -59,11 +60,12 @@ def encode_all(
     prompts: Sequence[Prompt],
     options: TraceOptions,
     written: tuple[int, ...] = (),
+    suspect: Suspect | None = None,
 ) -> list[Encoded | Exception]:
     """Tokenise prompts under the options of a run; one that cannot be used is replaced by its error."""
     found: list[Encoded | Exception] = []
     for one in model.encode_all(
-        prompts, options.position, options.sinks, options.target_space, written=written
+        prompts, options.position, options.sinks, options.target_space, written=written, suspect=suspect
     ):
         try:
             if isinstance(one, Encoded):

@@ -19,6 +19,7 @@ from elimtool.metrics.columns import Columns
 from elimtool.metrics.metric import Settings
 from elimtool.model.interventions import Component, Patch
 from elimtool.model.model import Model
+from elimtool.model.scores import Suspect
 from elimtool.model.view import Encoded
 from elimtool.numerics import kernels
 from elimtool.prompts.prompt import Prompt
@@ -116,10 +117,17 @@ class Session:
         self._walked[one.prompt_id] = walk_tables(self.model, plain, self.walk_chain, steps)
         return one
 
-    def attempt_all(self, prompts: Sequence[Prompt]) -> list[Encoded | Exception]:
-        """Tokenise prompts and check that the interventions fit; an error takes an unusable one's place."""
+    def attempt_all(
+        self, prompts: Sequence[Prompt], suspect: Suspect | None = None
+    ) -> list[Encoded | Exception]:
+        """Tokenise prompts and check that the interventions fit; an error takes an unusable one's place.
+
+        Args:
+            prompts: The prompts.
+            suspect: Told of errors that no prompt explains.
+        """
         if not self.options.reads_written:
-            return encode_all(self.model, prompts, self.options)
+            return encode_all(self.model, prompts, self.options, suspect=suspect)
         found: list[Encoded | Exception] = []
         for prompt in prompts:
             try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from elimtool.errors import ElimError
 from elimtool.model.rendering import Rendered
-from elimtool.model.scores import Question, Scores, scored
+from elimtool.model.scores import Question, Scores, Suspect, scored
 from elimtool.model.spans import prefill_tokens, sink_positions, spans_of, template_tokens
 from elimtool.model.targets import Choice, choices, resolve, to_score
 from elimtool.model.tokens import Tokenizer, Tokens
@@ -50,6 +50,7 @@ def encode_all(
     target_space: str,
     units: str,
     written: tuple[int, ...],
+    suspect: Suspect | None = None,
 ) -> list[Encoded | Exception]:
     """Tokenise prompts for a model, which is asked once how the targets of all of them are written."""
     tokenizer, context = model.tokenizer, model.context
@@ -61,7 +62,7 @@ def encode_all(
             )
         except Exception as error:  # a tokenizer may fail in any way on one text: the others go on
             drafts.append(error)
-    answers = iter(scored(model, [one.question for one in drafts if isinstance(one, Draft)]))
+    answers = iter(scored(model, [one.question for one in drafts if isinstance(one, Draft)], suspect))
     found: list[Encoded | Exception] = []
     for one in drafts:
         answer = one if isinstance(one, Exception) else next(answers)

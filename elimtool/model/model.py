@@ -34,6 +34,7 @@ from elimtool.model.lock import Exclusive, exclusive
 from elimtool.model.native import Native
 from elimtool.model.placement import PROCESSOR, Placement, device_of
 from elimtool.model.prefix import shares_prefixes
+from elimtool.model.scores import Suspect
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.prompts.position import Position
@@ -172,13 +173,14 @@ class Model(Exclusive):
         target_space: str = "auto",
         units: str = "auto",
         written: tuple[int, ...] = (),
+        suspect: Suspect | None = None,
     ) -> list[Encoded | Exception]:
         """Tokenise prompts for this model; one that cannot be used is replaced by its error.
 
         Where a target may be written with and without a space, the model itself says which is likelier, in
         plain passes for all prompts together. See ``elimtool.model.encode`` for the arguments.
         """
-        return encode_all(self, prompts, position, sinks, target_space, units, written)
+        return encode_all(self, prompts, position, sinks, target_space, units, written, suspect)
 
     @exclusive
     def stream(self, batch: Batch, needs: Collection[str], observe: Observer) -> None:

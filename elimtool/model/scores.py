@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -49,12 +49,19 @@ class _ScoredRow:
     found: dict[Ids, float] = field(default_factory=dict)
 
 
-def scored(model: Model, questions: Sequence[Question]) -> list[Scores | Exception]:
+Suspect = Callable[[Exception], None]
+"""Called with an error of rows side by side, none of which fails alone: no prompt explains it."""
+
+
+def scored(
+    model: Model, questions: Sequence[Question], suspect: Suspect | None = None
+) -> list[Scores | Exception]:
     """Score continuations with the model; a pass that fails fails only the prompts that fail alone.
 
     Args:
         model: The model.
         questions: Prompts with their continuations; prompts without any cost nothing.
+        suspect: Told of errors that no prompt explains.
 
     Returns:
         For each question the scores of its continuations, or the error of its pass.
@@ -71,7 +78,7 @@ def scored(model: Model, questions: Sequence[Question]) -> list[Scores | Excepti
         while count < min(MOST_ROWS, len(ordered)) and (count + 1) * len(ordered[count].ids) <= MOST_TOKENS:
             count += 1
         group, ordered = ordered[:count], ordered[count:]
-        _try(model, questions, group, failed)
+        _try(model, questions, group, failed, suspect)
     known: list[dict[Ids, float]] = [{} for _ in questions]
     for row in rows:
         known[row.number] |= row.found
@@ -83,7 +90,11 @@ def scored(model: Model, questions: Sequence[Question]) -> list[Scores | Excepti
 
 
 def _try(
-    model: Model, questions: Sequence[Question], group: Sequence[_ScoredRow], failed: dict[int, Exception]
+    model: Model,
+    questions: Sequence[Question],
+    group: Sequence[_ScoredRow],
+    failed: dict[int, Exception],
+    suspect: Suspect | None = None,
 ) -> None:
     try:
         _score(model, questions, group)
@@ -91,8 +102,11 @@ def _try(
         if len(group) == 1:
             failed[group[0].number] = error
             return
+        before = len(failed)
         for row in group:  # such as too little memory, or one prompt with infinite activations
             _try(model, questions, [row], failed)
+        if suspect is not None and len(failed) == before:
+            suspect(error)
 
 
 def _score(model: Model, questions: Sequence[Question], group: Sequence[_ScoredRow]) -> None:

@@ -55,7 +55,11 @@ def check_limit(engine: str, name: str, allowed: str, value: object) -> None:
         ElimError: The engine refuses the value.
     """
     if isinstance(value, int | float) and not accepts(allowed, value):
-        raise ElimError(f"{engine} accepts for {name} only {allowed}, got {value!r}")
+        raise ElimError(
+            f"{engine} accepts for {name} only {allowed}, got {value!r}",
+            f"give {name} one of these values, or write a chain of your own, such as '{name}={value:g}':"
+            " it has no engine's limits",
+        )
 
 
 def checked(limits: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

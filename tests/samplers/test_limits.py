@@ -94,8 +94,9 @@ def test_the_hf_preset_refuses_what_transformers_refuses(name: str) -> None:
 def test_a_limit_holds_for_chain_files_too(tmp_path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("base: sglang\nset: {top_p: 0}\n")
-    with pytest.raises(ElimError, match=r"sglang accepts for top_p only \(0, 1\], got 0"):
+    with pytest.raises(ElimError, match=r"sglang accepts for top_p only \(0, 1\], got 0") as refused:
         resolve(str(path))
+    assert "give top_p one of these values" in refused.value.hint and "'top_p=0'" in refused.value.hint
     path.write_text("engine: mine\nlimits: {top_k: '1 or [10, 20)'}\nstages:\n  - {stage: top_k, k: 20}\n")
     with pytest.raises(ElimError, match="mine accepts for top_k only 1 or"):
         resolve(str(path))

@@ -117,7 +117,7 @@ class Measurer:
     def _encode(self, records: Sequence[Record], defects: Defects) -> list[Encoded | Exception]:
         read = [one.prompt for one in records if isinstance(one.prompt, Prompt)]
         asked = [with_defaults(prompt, self.targets, self.foils, self.chat) for prompt in read]
-        encoded = iter(self.session.attempt_all(asked))
+        encoded = iter(self.session.attempt_all(asked, lambda error: _count(defects, error)))
         found = [next(encoded) if isinstance(one.prompt, Prompt) else one.prompt for one in records]
         for one in found:
             if isinstance(one, Exception) and not isinstance(one, ElimError):
@@ -180,8 +180,13 @@ def find_size(
             free_memory()
             if out_of_memory(error):
                 return size // 2
-            if is_defect(error):
-                defects.add(error)
+            _count(defects, error)
             return size
         size *= 2
     return size
+
+
+def _count(defects: Defects, error: Exception) -> None:
+    """Count an error that is no prompt's."""
+    if is_defect(error):
+        defects.add(error)

@@ -66,13 +66,13 @@ def interval(healthy: list[bool], documents: list[int], seed: int = 0) -> tuple[
 
 
 def prose(model: Model, reference: ReferenceStatistics, windows: list[Ids], documents: list[int]) -> None:
-    """Every position of held-out prose from the 65th on: the share that is not dysfunctional."""
+    """Every position of held-out prose from the 65th on: the share that is strong or balanced."""
     found = regimes_of(model, reference, windows, every=1)
     healthy = [name in ("strong", "balanced") for name in found]
     each = len(found) // len(windows)
     low, high = interval(healthy, [number for number in documents for _ in range(each)])
     print(
-        f"held-out prose not dysfunctional: {sum(healthy) / len(healthy):.1%} of {len(healthy):,} positions"
+        f"held-out prose strong or balanced: {sum(healthy) / len(healthy):.1%} of {len(healthy):,} positions"
         f" ({low:.1%} to {high:.1%} by documents, of which there are {len(set(documents))})"
     )
 

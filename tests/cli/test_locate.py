@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from elimtool.report.facts import Tables
+from elimtool.report.html import payload
+from elimtool.run import open_run
+
 from .conftest import Command
 
 CLEAN, CORRUPT = "The text 12345 is", "The text 12QZ5 is"
@@ -26,6 +30,11 @@ def test_a_story_a_directory_its_page_and_its_figure(
     page, picture = tmp_path / "page.html", tmp_path / "map.svg"
     assert elimtool("report", out, "-o", page).code == 0
     assert "Residual stream: what restores" in page.read_text(encoding="utf-8")
+    (line,) = payload.front(Tables(open_run(out)))[
+        "prompts"
+    ]  # the corrupt prompt stands beside the clean one
+    assert line["sides"] == ["clean", "corrupt"]
+    assert "".join(part for part, changed in line["parts"][1] if changed) == "QZ"
     drawn = elimtool("report", out, "--figure", "locations", "-o", picture)
     assert drawn.code == 0, drawn.err
     assert picture.stat().st_size > 1000

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from elimtool.model.scores import Question, scored
 from elimtool.model.view import Encoded
 from elimtool.prompts.prompt import Prompt
 
@@ -101,3 +102,26 @@ def test_one_prompt_that_cannot_be_used_leaves_the_others(llama: Any) -> None:
     found = llama.encode_all([fine, Prompt(text="too long " * 500, targets=("4",)), fine])
     assert [isinstance(one, Encoded) for one in found] == [True, False, True]
     assert "context" in str(found[1])
+
+
+class Alone:
+    """A model that fails on rows side by side, and runs each alone."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.device, self.readout = model, model.device, model.readout
+
+    def stream(self, batch: Any, *more: Any) -> None:
+        if len(batch.encoded) > 1:
+            raise IndexError("padding")
+        self.model.stream(batch, *more)
+
+
+def test_an_error_of_rows_together_alone_is_told(llama: Any) -> None:
+    questions, told = [Question((5, 6, 7), ((8, 9),)), Question((6, 7), ((8,),))], []
+    found = scored(Alone(llama), questions, told.append)  # type: ignore[arg-type]
+    assert [str(error) for error in told] == ["padding"]
+    for one, truth in zip(found, scored(llama, questions, told.append), strict=True):
+        assert isinstance(one, dict) and isinstance(truth, dict)
+        for ids in truth:
+            assert one[ids] == pytest.approx(truth[ids], abs=1e-5)
+    assert len(told) == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import elimtool
+from elimtool.report.glossary import GLOSSARY
 from elimtool.report.html.page import page as make_page
 from elimtool.report.html.page import write_page
 from tests.report import runs
@@ -205,6 +206,23 @@ def test_a_hovered_cell_tells_what_the_table_says(france):
     assert cell.get_attribute("textContent") == f"{float(f'{lift:.3g}'):g}x"
     colour = france.run(STEP, cell)
     assert france.colours(cell)[colour.strip()] > 100
+
+
+def test_a_term_is_explained_to_the_keyboard_and_to_a_tap(france):
+    from selenium.webdriver.common.keys import Keys
+
+    france.open().draw_all()
+    term = france.one(".verdict .badge")
+    meaning = GLOSSARY[term.get_attribute("textContent")]
+    tip = "const tip = document.getElementById('tip'); return tip.hidden ? '' : tip.textContent"
+    france.run("arguments[0].focus()", term)
+    assert france.run(tip) == meaning
+    term.send_keys(Keys.ESCAPE)
+    assert france.run(tip) == ""
+    france.run("arguments[0].click()", term)
+    assert france.run(tip) == meaning
+    france.run("arguments[0].blur()", term)
+    assert france.run(tip) == ""
 
 
 def test_a_hovered_layer_tells_ranks_and_events(france):

@@ -12,7 +12,7 @@ from elimtool.model.continued import PatchCell
 from elimtool.tasks.locate.cells import first_cells, is_single, singles
 from elimtool.tasks.locate.options import SITES, LocateOptions
 from elimtool.tasks.locate.pair import CorruptedPair
-from elimtool.tasks.locate.patching import Effect, Patching
+from elimtool.tasks.locate.patching import CellEffect, Patching
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -135,10 +135,10 @@ def _before(name: str, n_layers: int, first: int) -> Rows:
     if not first:
         return []
     cell = PatchCell(SITES[name], -1 if name == "residual" else 0, n_layers - 1, 0, first - 1)
-    return [_row(cell, "shared", (Effect(0.0), Effect(0.0)), False)]
+    return [_row(cell, "shared", (CellEffect(0.0), CellEffect(0.0)), False)]
 
 
-def _row(cell: PatchCell, extent: str, found: tuple[Effect, Effect], located: bool) -> Row:
+def _row(cell: PatchCell, extent: str, found: tuple[CellEffect, CellEffect], located: bool) -> Row:
     r, q = found
     return {
         "site": next(name for name, kind in SITES.items() if kind == cell.kind),

@@ -27,7 +27,7 @@ after the first few: at the last token nearly any foreign state does more than e
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class CellEffect:
     """What patching a cell does in one direction.
 
     Attributes:
@@ -57,10 +57,10 @@ class _Null:
     value: float
     others: list[float] = field(default_factory=list)
 
-    def effect(self, count: int) -> Effect:
+    def effect(self, count: int) -> CellEffect:
         """Sum up; the quantile is only that of all ``count`` prompts."""
         null = null_quantile(self.others) if len(self.others) == count else None
-        return Effect(self.value, null, len(self.others))
+        return CellEffect(self.value, null, len(self.others))
 
 
 class Patching:
@@ -106,14 +106,14 @@ class Patching:
             [self.pair.values(self.model.readout(part)) for part in torch.split(residuals, size)]
         ).cpu()
 
-    def effects(self, cells: Sequence[PatchCell]) -> list[tuple[Effect, Effect]]:
+    def effects(self, cells: Sequence[PatchCell]) -> list[tuple[CellEffect, CellEffect]]:
         """Measure for each cell what the clean state restores (r) and what the corrupt state destroys (q)."""
         corrupt = range(1, 1 + self.draws)
         there: list[Patch] = [(cell, base, 0) for cell in cells for base in corrupt]
         back: list[Patch] = [(cell, 0, source) for cell in cells for source in corrupt]
         values = self._patched([*there, *back]).view(2, len(cells), self.draws).mean(-1)
         if self.gap == 0:
-            return [(Effect(None), Effect(None))] * len(cells)
+            return [(CellEffect(None), CellEffect(None))] * len(cells)
         # + 0.0: no minus zero
         r, q = (values[0] - self.corrupt) / self.gap + 0.0, (self.clean - values[1]) / self.gap + 0.0
         nulls = [

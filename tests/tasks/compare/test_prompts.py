@@ -182,7 +182,7 @@ def test_contrasts_are_those_of_the_two_traces(llama: Any) -> None:
 @pytest.mark.parametrize(("position", "back"), [(-2, 2), ("written:0", 3)])
 def test_positions_from_the_end_and_of_written_tokens_are_read(llama: Any, position: Any, back: int) -> None:
     a, b = (Prompt(text=text).with_prefill("xx") for text in ("One two three", "One two four"))
-    options = TraceOptions(position=position, samplers=())
+    options = TraceOptions(position=position, samplers=("greedy",))
     pair = compare(llama, a, b, options=options).table("pairs").iloc[0]
     for side in "ab":
         assert pair[f"position_{side}"] == pair[f"n_tokens_{side}"] - back

@@ -14,6 +14,7 @@ from elimtool.errors import ElimError
 from elimtool.model import atomic, store
 from elimtool.model.atomic import Progress, in_tenths
 from elimtool.model.checkpoint import quiet
+from elimtool.model.gguf_rope import ONE, scaled
 from elimtool.model.gguf_tokenizer import field, save_tokenizer
 from elimtool.version import __version__
 
@@ -72,7 +73,7 @@ def convert(
     atomic.require_space(out_dir.parent, needed)
     with atomic.built_aside(out_dir, needed) as aside:
         notes = _save_weights(path, reader, aside, needed, progress)
-        _clean_config(aside / "config.json")
+        notes += _complete_config(aside / "config.json", reader)
         notes += save_tokenizer(path, reader, aside)
         store.write_record(aside, _facts(reader, source or {"file": path.name}, notes))
     for note in notes:
@@ -166,15 +167,6 @@ def _load(path: Path, reader: Any, progress: Progress | None) -> tuple[Any, set[
 def _lost(reader: Any, model: Any) -> list[str]:
     """List what the file holds and the converted model does not."""
     notes = []
-    architecture = field(reader, "general.architecture")
-    names = {tensor.name for tensor in reader.tensors}
-    scaling = field(reader, f"{architecture}.rope.scaling.type", "none")
-    configured = getattr(model.config, "rope_parameters", None) or {}
-    unscaled = configured.get("rope_type", "default") == "default"
-    if unscaled and (scaling not in ("none", "") or "rope_freqs.weight" in names):
-        notes.append(
-            "its scaling of rotary frequencies is not carried over, so results differ from the original"
-        )
     in_file = sum(int(tensor.n_elements) for tensor in reader.tensors if not tensor.name.startswith("rope_"))
     # by address, so that tied weights count once
     in_model = sum({weight.data_ptr(): weight.numel() for weight in model.state_dict().values()}.values())
@@ -201,12 +193,22 @@ def _reporting(progress: Progress | None) -> Iterator[None]:
         loader.tqdm = tqdm
 
 
-def _clean_config(path: Path) -> None:
-    """Undo the rounding of decimals to float32 (9.99e-06 for 1e-05); drop the author's local model name."""
+def _complete_config(path: Path, reader: Any) -> list[str]:
+    """Undo the rounding of decimals to float32 (9.99e-06 for 1e-05); drop the author's local model name.
+
+    The file's scaling of rotary frequencies is put in; if it cannot be, the note that is returned says so.
+    """
     config = _shortest(json.loads(path.read_text(encoding="utf-8")))
+    if (rope := scaled(reader, config)) is not None:
+        config["rope_parameters"] = rope
     for key in ("_name_or_path", "_model_name_or_path"):
         config.pop(key, None)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    kind = field(reader, f"{field(reader, 'general.architecture')}.rope.scaling.type", "none")
+    asked = kind not in ("none", "") or any(tensor.name == ONE for tensor in reader.tensors)
+    if asked and (config.get("rope_parameters") or {}).get("rope_type", "default") == "default":
+        return ["its scaling of rotary frequencies is not carried over, so results differ from the original"]
+    return []
 
 
 def _shortest(value: Any) -> Any:

@@ -90,16 +90,59 @@ def test_the_record_says_where_the_directory_came_from(tiny):
     assert store.is_intact(tiny[1])
 
 
-def test_weights_without_a_place_and_frequency_scaling_are_warned_about(tmp_path):
-    weights = tiny_gguf.tensors() | {
-        "blk.0.attn_q.bias": np.zeros(tiny_gguf.HIDDEN, np.float32),
-        "rope_freqs.weight": np.ones(4, np.float32),
-    }
+def test_weights_without_a_place_are_warned_about(tmp_path):
+    weights = tiny_gguf.tensors() | {"blk.0.attn_q.bias": np.zeros(tiny_gguf.HIDDEN, np.float32)}
     with pytest.warns(UserWarning) as caught:
         convert(write_gguf(tmp_path / "t.gguf", weights=weights), tmp_path / "out")
     said = " ".join(str(warning.message) for warning in caught)
-    assert "scaling of rotary frequencies" in said
     assert f"{tiny_gguf.HIDDEN} of its" in said
+
+
+def test_divisors_of_rotary_frequencies_give_llama_3_s_own_scaling(tmp_path):
+    """Against transformers' ``llama3`` scaling, with divisors made by llama.cpp's converter's formula."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+    factor, low, high, original, size = 8.0, 1.0, 4.0, 128, tiny_gguf.HIDDEN // tiny_gguf.HEADS
+    frequencies = 1.0 / 10000.0 ** (np.arange(0, size, 2) / size)
+    lengths = 2 * np.pi / frequencies
+    smooth = (original / lengths - low) / (high - low)
+    between = 1 / ((1 - smooth) / factor + smooth)
+    divisors = np.where(lengths < original / high, 1.0, np.where(lengths > original / low, factor, between))
+    assert len(set(divisors)) == 3  # untouched, between and divided in full
+    weights = tiny_gguf.tensors() | {"rope_freqs.weight": divisors.astype(np.float32)}
+    convert(write_gguf(tmp_path / "t.gguf", weights=weights), tmp_path / "out")
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    config = LlamaConfig.from_pretrained(tmp_path / "out")
+    config.rope_parameters = {
+        "rope_type": "llama3",
+        "rope_theta": 10000.0,
+        "factor": factor,
+        "low_freq_factor": low,
+        "high_freq_factor": high,
+        "original_max_position_embeddings": original,
+    }
+    truth = LlamaForCausalLM(config)
+    truth.load_state_dict(found.state_dict())
+    ids = torch.arange(3, 43)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(found(ids).logits, truth(ids).logits, atol=1e-5, rtol=0)
+    plain = truth.model.rotary_emb.inv_freq * torch.tensor(divisors, dtype=torch.float32)
+    torch.testing.assert_close(plain, torch.tensor(frequencies, dtype=torch.float32))
+
+
+def test_divisors_for_short_and_long_texts_are_two_lists(tmp_path):
+    lists = {
+        "rope_factors_short.weight": [1.0, 1.25, 1.5, 2.0],
+        "rope_factors_long.weight": [1.0, 2.0, 4.0, 8.0],
+    }
+    weights = tiny_gguf.tensors() | {name: np.array(one, np.float32) for name, one in lists.items()}
+    convert(write_gguf(tmp_path / "t.gguf", weights=weights), tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "config.json").read_text())["rope_parameters"]
+    assert found["rope_type"] == "longrope"
+    assert [found["short_factor"], found["long_factor"]] == list(lists.values())
+    assert found["original_max_position_embeddings"] == 64
+    assert found["rope_theta"] == 10000.0 and found["attention_factor"] == 1.0
 
 
 def test_a_file_that_lacks_a_weight_is_refused_instead_of_filled_at_random(tmp_path):

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 import elimtool
+from elimtool.analysis.experts import by_layer
 from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.model.interventions import Ablate, Scale
 from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.model.mixture import router_scores
+from elimtool.report.facts import Probe, Tables
+from elimtool.report.figures.experts import experts
 from tests.engine.tables import tables
 from tests.families import MIXTURES, dense_layers, save
 from tests.report.printed import printed
@@ -232,6 +236,37 @@ def test_the_story_says_how_much_was_dropped_only_where_there_are_experts(run: A
     dense = elimtool.trace(llama, TEXT, options=TraceOptions(samplers=()))
     assert "experts" not in printed(dense, width=100).lower()
     assert not {"experts", "expert_components"} & set(dense.tables)
+
+
+def test_the_page_draws_them_and_what_did_not_run_small(run: Any, llama: Any) -> None:
+    tables_of = Tables(run.under(None))
+    prompt = run.arrow("prompts").to_pylist()[0]
+    (figure,) = experts(Probe(tables_of, prompt, prompt["n_tokens"] - 1))
+    table = run.table("experts")
+    rows = table[table["position"] == prompt["n_tokens"] - 1]
+    assert np.array(figure.values).flatten().tolist() == rows["router_prob"].tolist()
+    assert len(figure.dimmed) == (~rows["chosen"]).sum()
+    dense = elimtool.trace(llama, TEXT, options=TraceOptions(samplers=()))
+    prompt = dense.arrow("prompts").to_pylist()[0]
+    assert experts(Probe(Tables(dense), prompt, prompt["n_tokens"] - 1)) == []
+
+
+def test_load_by_hand() -> None:
+    rows = [(0, 0, True, 0.25), (0, 1, False, 0.25), (0, 2, False, 0.25)]
+    rows += [(0, 0, True, 0.75), (0, 1, True, 0.75), (0, 2, False, 0.75)]
+    names = ("layer", "expert", "chosen", "dropped_mass")
+    table = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+    assert by_layer(table) == [
+        {
+            "layer": 0,
+            "n_experts": 3,
+            "n_chosen": 1.5,
+            "dropped": 0.5,
+            "busiest": 0,
+            "busiest_share": 1.0,
+            "n_idle": 1,
+        }
+    ]
 
 
 def test_weights_that_fit_neither_softmax_nor_sigmoid_have_no_scores() -> None:

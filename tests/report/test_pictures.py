@@ -19,7 +19,16 @@ from tests.report import runs
 ALWAYS = [
     name
     for name in NAMES
-    if name not in ("regimes", "lost_layers", "attribution", "attention_matrix", "head_ablation", "locations")
+    if name
+    not in (
+        "regimes",
+        "lost_layers",
+        "attribution",
+        "attention_matrix",
+        "head_ablation",
+        "locations",
+        "experts",
+    )
 ]
 SIGNATURES = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 

@@ -8,6 +8,7 @@ from elimtool.report.facts import Probe
 from elimtool.report.figures.attribute import attribution
 from elimtool.report.figures.contrast import contrast, contrast_components, contrast_stages
 from elimtool.report.figures.course import probabilities, ranks
+from elimtool.report.figures.experts import experts
 from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.funnel import differences, funnel
 from elimtool.report.figures.layers import head_ablation, head_attribution
@@ -32,6 +33,7 @@ PROMPT: dict[str, Callable[[Probe], Sequence[Figure]]] = {
     "head_attribution": head_attribution,
     "head_ablation": head_ablation,
     "contrast_components": contrast_components,
+    "experts": experts,
     "top_tokens": top_tokens,
 }
 

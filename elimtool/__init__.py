@@ -83,7 +83,13 @@ else:  # hidden from type checkers, which would take any misspelt name for Any
             raise AttributeError(f"module 'elimtool' has no attribute '{name}'")
         from importlib import import_module
 
-        return getattr(import_module(_HOMES[name]), name)
+        found = getattr(import_module(_HOMES[name]), name)
+        if isinstance(found, type):
+            return found
+        from elimtool.errors import guarded
+
+        globals()[name] = guarded(found, name, {*_HOMES, "ChatSettings", "Model"})
+        return globals()[name]
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import reprlib
+from collections import abc
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import IntEnum
+from functools import wraps
+from inspect import Parameter, signature, unwrap
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, get_origin
 
 
 class Exit(IntEnum):
@@ -57,3 +66,68 @@ def nearest(word: str, choices: list[str] | tuple[str, ...]) -> str:
     close = get_close_matches(word, choices, n=1, cutoff=0.5)
     valid = "valid: " + ", ".join(choices)
     return f"did you mean '{close[0]}'? {valid}" if close else valid
+
+
+def guarded(call: Callable[..., Any], name: str, classes: Collection[str]) -> Callable[..., Any]:
+    """Refuse arguments of a public function whose type is not the annotated one, before it does anything.
+
+    Args:
+        call: The function; its annotations may name classes that are not imported.
+        name: What to call it in messages.
+        classes: Names in annotations that are classes. Of others, aliases of callables are known where the
+            function is defined, and anything else is left to the function.
+    """
+    declared = signature(call)
+    wanted = {key: ast.parse(str(one), mode="eval").body for key, one in call.__annotations__.items()}
+    named = unwrap(call).__globals__.items()
+    known: dict[str, Any] = {key: key for key in classes}
+    known |= {key: abc.Callable for key, one in named if get_origin(one) is abc.Callable}
+
+    @wraps(call)
+    def checked(*arguments: Any, **options: Any) -> Any:
+        try:
+            given = declared.bind(*arguments, **options).arguments
+        except TypeError as error:
+            takes = f"it takes: {', '.join(declared.parameters)}"
+            raise ElimError(f"elimtool.{name}: {error}", takes) from error
+        for key, value in given.items():
+            packed = declared.parameters[key].kind in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
+            if not packed and key in wanted and not _fits(value, wanted[key], known):
+                raise ElimError(
+                    f"`{key}` of elimtool.{name} must be {call.__annotations__[key]},"
+                    f" got {type(value).__name__}: {reprlib.repr(value)}",
+                    f"see help(elimtool.{name})",
+                )
+        return call(*arguments, **options)
+
+    return checked
+
+
+_ABSTRACT = {"bool": bool, "int": Integral, "float": Real, "str": str, "Path": PathLike}
+
+
+def _fits(value: Any, wanted: ast.expr, known: Mapping[str, Any]) -> bool:
+    """Whether a value is of an annotated type; items of lists and tuples too, but no iterator is used up."""
+    if isinstance(wanted, ast.BinOp):
+        return _fits(value, wanted.left, known) or _fits(value, wanted.right, known)
+    if isinstance(wanted, ast.Constant):
+        return value is None
+    if isinstance(wanted, ast.Subscript) and isinstance(wanted.value, ast.Name):
+        if wanted.value.id == "Callable":
+            return callable(value)
+        if wanted.value.id in ("Mapping", "dict"):
+            return isinstance(value, Mapping)
+        if isinstance(value, str) or wanted.value.id == "Literal":
+            return True  # a string for a list of them: the function says how to write it
+        listed = isinstance(value, list | tuple | set | frozenset)
+        several = not isinstance(wanted.slice, ast.Tuple) and listed
+        return isinstance(value, Iterable) and (
+            not several or all(_fits(one, wanted.slice, known) for one in value)
+        )
+    if not isinstance(wanted, ast.Name):
+        return True
+    if (abstract := _ABSTRACT.get(wanted.id)) is not None:
+        return isinstance(value, abstract) and (abstract is bool or not isinstance(value, bool))
+    if known.get(wanted.id) is abc.Callable:
+        return callable(value)
+    return wanted.id not in known or wanted.id in {base.__name__ for base in type(value).__mro__}

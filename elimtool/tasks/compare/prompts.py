@@ -20,14 +20,12 @@ if TYPE_CHECKING:
     from elimtool.model.model import Model
     from elimtool.run.comparison import Comparison
 
-Several = str | Prompt | Iterable[str | Prompt]
-
 
 @exclusive
 def compare_prompts(
     model: Model,
-    a: Several,
-    b: Several,
+    a: str | Prompt | Iterable[str | Prompt],
+    b: str | Prompt | Iterable[str | Prompt],
     *,
     targets: Sequence[str] = (),
     foils: Sequence[str] = (),

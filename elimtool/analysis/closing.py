@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import floor, log10
 
-from elimtool.analysis.fate import ChainFate
+from elimtool.analysis.fate import ChainFate, kind_of
+from elimtool.run.rules import SURFACED
 
 
 def closing_sentence(
-    name: str, ranks: Sequence[tuple[int, int]], prob: float, fates: Sequence[ChainFate]
+    name: str, ranks: Sequence[tuple[int, int]], final: int, prob: float, fates: Sequence[ChainFate]
 ) -> str:
     """Describe how a target was kept or lost.
 
@@ -17,38 +18,52 @@ def closing_sentence(
 
     Args:
         name: The target as it is shown, quotes included.
-        ranks: (layer, rank) in order of layers, -1 first; the last is the model's output.
+        ranks: (layer, rank) in order of layers, -1 first, the last is the model's output; none if unknown.
+        final: Rank in the model's output.
         prob: Probability in the model's output, 0 .. 1.
         fates: One per chain.
     """
-    final = ranks[-1][1]
-    chance = f"p = {spell_prob(prob)}"
-    how = f"with {chance}" if final == 1 else f"({chance})"
-    reached = f"reached the samplers at rank {final:,} {how}"
+    how = f"with p = {spell_prob(prob)}" if final == 1 else f"(p = {spell_prob(prob)})"
+    ends = f"{name} ends at rank {final:,} {how}"
+    if ranks:
+        ends += f", {course(ranks)}"
     if prob == 0:
-        return f"{name} {_course(ranks)} and {reached}: no setting keeps a token of probability 0."
+        return f"{ends}: no setting keeps a token of probability 0."
     fate = _fate(fates)
-    if not fate:  # no chain was run, or what it did was not kept
-        return f"{name} {_course(ranks)} and {reached}."
-    return f"{name} {_course(ranks)}, {reached} and {fate}."
+    return f"{ends}; it {fate}." if fate else f"{ends}."
 
 
-def _course(ranks: Sequence[tuple[int, int]]) -> str:
-    """Describe where the target led, or how close it came."""
-    last, final = ranks[-1]
-    led = [layer for layer, rank in ranks if rank == 1]
-    if not led:
-        best = min(rank for _, rank in ranks)
-        if best == final:
-            return "never led"
-        where = next(layer for layer, rank in ranks if rank == best)
-        return f"never led (best rank {best:,} {at_layer(where)})"
-    if final > 1:
-        return f"led {_stretch(led)} but lost the lead {at_layer(led[-1] + 1)}"
-    start = commit_layer(ranks)
-    earlier = [layer for layer in led if layer < start]
-    since = "took the lead at the last layer" if start == last else f"led from {from_layer(start)} on"
-    return f"{since}, after an earlier lead {_stretch(earlier)}" if earlier else since
+def course(ranks: Sequence[tuple[int, int]]) -> str:
+    """Sum up a target's ranks after each block: where it led, where it was in the top-10, or its best rank.
+
+    Args:
+        ranks: (layer, rank) in order of layers; the embedding (-1) counts only if it is alone.
+    """
+    blocks = [(layer, rank) for layer, rank in ranks if layer >= 0] or list(ranks)
+    final = blocks[-1][1]
+    for bound, name in ((1, "rank 1"), (SURFACED, f"top-{SURFACED}")):
+        inside = [layer for layer, rank in blocks if rank <= bound]
+        if final <= bound:
+            outside = [layer for layer, rank in blocks if rank > bound]
+            since = from_layer(outside[-1] + 1 if outside else blocks[0][0])
+            return f"{name} from {since} on{'' if bound == 1 else _led(blocks)}"
+        if inside and bound == SURFACED:
+            return f"{name} {_between(inside)}, then out{_led(blocks)}"
+    best = min(rank for _, rank in blocks)
+    return f"best rank {best:,}, {at_layer(next(layer for layer, rank in blocks if rank == best))}"
+
+
+def _led(blocks: Sequence[tuple[int, int]]) -> str:
+    led = [layer for layer, rank in blocks if rank == 1]
+    return f" (rank 1 {_between(led)})" if led else ""
+
+
+def _between(layers: Sequence[int]) -> str:
+    first, last = layers[0], layers[-1]
+    if first == last:
+        return at_layer(first)
+    whole = last - first + 1 == len(layers)
+    return f"at layers {first}-{last}" if whole else f"at {len(layers)} layers of {first}-{last}"
 
 
 def commit_layer(ranks: Sequence[tuple[int, int]]) -> int:
@@ -59,16 +74,6 @@ def commit_layer(ranks: Sequence[tuple[int, int]]) -> int:
             break
         start = layer
     return start
-
-
-def _stretch(layers: Sequence[int]) -> str:
-    """Name layers: one, an unbroken stretch, or how many there are between two."""
-    if len(layers) == 1:
-        return at_layer(layers[0])
-    first, last = layers[0], layers[-1]
-    if last - first + 1 == len(layers):
-        return f"from {from_layer(first)} to layer {last}"
-    return f"at {len(layers)} layers between {from_layer(first)} and layer {last}"
 
 
 def at_layer(layer: int) -> str:
@@ -86,7 +91,7 @@ def _fate(fates: Sequence[ChainFate]) -> str:
     if any(fate.dead for fate in fates):
         lost.append("was ruled out before any stage (its logit is minus infinity)")
     if any(fate.stage for fate in fates):
-        lost.append("was cut by " + listed([_cut(fate) for fate in fates if fate.stage]))
+        lost.append("was cut by " + listed(_cuts(fates)))
     alone = [fate.chain for fate in fates if fate.survived and fate.left == 1]
     among = [fate.chain for fate in fates if fate.survived and fate.left != 1]
     kept = ["is the only token left by " + listed(alone)] if alone else []
@@ -96,13 +101,45 @@ def _fate(fates: Sequence[ChainFate]) -> str:
 
 def cuts_in_words(fates: Sequence[ChainFate]) -> str:
     """Say which stages cut a target: ``min_p of llama.cpp cuts it (needed ...)``; empty if none does."""
-    cuts = [_cut(fate) for fate in fates if fate.stage]
-    return f"{listed(cuts)} cut{'' if len(cuts) > 1 else 's'} it" if cuts else ""
+    count = sum(bool(fate.stage) for fate in fates)
+    return f"{listed(_cuts(fates))} cut{'' if count > 1 else 's'} it" if count else ""
 
 
-def _cut(fate: ChainFate) -> str:
-    where = fate.stage if fate.stage == fate.chain else f"{fate.stage} of {fate.chain}"
-    return f"{where} ({fate.needed})" if fate.needed else where
+def _cuts(fates: Sequence[ChainFate]) -> list[str]:
+    """Name the stages that cut a target and why; chains whose stage saw and needed the same share words."""
+    groups: dict[tuple[str, str, str], list[ChainFate]] = {}
+    for fate in fates:
+        if fate.stage:
+            groups.setdefault((fate.stage, seen(fate), fate.bound.words), []).append(fate)
+    told = []
+    for (stage, saw, _), alike in groups.items():
+        chains = [fate.chain for fate in alike]
+        where = stage if chains == [stage] else f"{stage} of {listed(chains)}"
+        why = "; ".join(part for part in (saw, told_bound(alike)) if part)
+        told.append(f"{where} ({why})" if why else where)
+    return told
+
+
+def seen(fate: ChainFate) -> str:
+    """Say what a cutting stage saw: ``p 0.38 after top_k, likelier tokens hold 0.4``; may be empty."""
+    cut, words = fate.cut, []
+    if cut is not None and fate.after:
+        words.append(f"p {spell_prob(cut['prob_before'])} after {fate.after}")
+    if cut is not None and fate.bound.given is not None and kind_of(cut) == "top_p":
+        words.append(f"likelier tokens hold {spell_prob(max(fate.bound.given - cut['margin'], 0.0))}")
+    return ", ".join(words)
+
+
+def told_bound(alike: Sequence[ChainFate]) -> str:
+    """Say which setting a stage needed and which it has: ``needed k of at least 74, is 40 and 50``."""
+    words = alike[0].bound.words
+    given = [f"{fate.bound.given:g}" for fate in alike if fate.bound.given is not None]
+    return f"{words}, is {listed(list(dict.fromkeys(given)))}" if words and given else words
+
+
+def reason(fate: ChainFate) -> str:
+    """Say what the cutting stage saw and which setting it needed."""
+    return "; ".join(part for part in (seen(fate), told_bound([fate])) if part)
 
 
 def listed(words: Sequence[str]) -> str:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, exp, floor, isfinite, log10
+from math import ceil, exp, floor, isclose, isfinite, log10
 from typing import Any, TypeGuard
 
 from elimtool.files.rows import Row
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The setting of a stage that would have kept a target.
+
+    Attributes:
+        words: ``needed top_p > 0.96`` and the like; empty if the numbers do not say.
+        value: Such a value of the stage's main parameter; None if unknown, or if no value would.
+        given: Its value in the chain; None if unknown.
+    """
+
+    words: str = ""
+    value: float | None = None
+    given: float | None = None
 
 
 @dataclass(frozen=True)
@@ -18,18 +33,20 @@ class ChainFate:
     Attributes:
         chain: Name of the chain.
         stage: The stage that cut the target; empty if none did.
-        needed: The setting of that stage that would have kept it, in words; empty if unknown.
+        bound: The setting of that stage that would have kept it.
         left: Number of tokens that the chain leaves, with or without the target.
         dead: The target was removed before the chain began (its logit is minus infinity).
         cut: The row of ``sampling_targets`` of the stage that cut the target: its margin, unit and reason.
+        after: The last stage before it that changed the target's probability by over 1 %; empty if none did.
     """
 
     chain: str
     stage: str = ""
-    needed: str = ""
+    bound: Bound = Bound()
     left: int = 0
     dead: bool = False
     cut: Row | None = None
+    after: str = ""
 
     @property
     def survived(self) -> bool:
@@ -55,8 +72,17 @@ def fate_of(chain: str, rows: Iterable[Row], stages: Iterable[Row]) -> ChainFate
         return ChainFate(chain, left=left)
     stage = known.get(cut["stage_index"])
     params = json.loads(stage["params"]) if stage else {}
-    words = needed(kind_of(cut), params, cut["rank_before"], cut["margin"])
-    return ChainFate(chain, cut["stage"], words, left, cut=cut)
+    needs = bound(kind_of(cut), params, cut["rank_before"], cut["margin"])
+    return ChainFate(chain, cut["stage"], needs, left, cut=cut, after=_changed(in_order, cut))
+
+
+def _changed(rows: Sequence[Row], cut: Row) -> str:
+    """Name the last stage before the cut that changed the target's probability by more than 1 %."""
+    before = [row for row in rows if row["stage_index"] < cut["stage_index"]]
+    changed = [
+        row["stage"] for row in before if not isclose(row["prob_before"], row["prob_after"], rel_tol=0.01)
+    ]
+    return changed[-1] if changed else ""
 
 
 def removes(rows: Any) -> Any:
@@ -69,44 +95,45 @@ def kind_of(row: Row) -> str:
     return str(row["kind"] or row["stage"])
 
 
-def needed(kind: str, params: Mapping[str, Any], rank: int | None, margin: float | None) -> str:
-    """Say which setting of a stage would have kept the target that it cut, the stages before it unchanged.
+def bound(kind: str, params: Mapping[str, Any], rank: int | None, margin: float | None) -> Bound:
+    """Find the setting of a stage that would have kept the target that it cut, the stages before unchanged.
 
     Args:
         kind: Kind of the stage.
         params: Its parameters.
         rank: Rank of the target among the tokens that the stage was given.
         margin: How far the target is beyond the cut (negative), in the stage's unit.
-
-    Returns:
-        ``needed p > 0.96`` and the like; empty if the numbers do not say.
     """
-    setting = params.get({"typical": "mass", "top_n_sigma": "n"}.get(kind, "p"))
-    words = ""
+    setting = params.get({"top_k": "k", "typical": "mass", "top_n_sigma": "n"}.get(kind, "p"))
+    given = setting if _number(setting) else None
     if kind == "xtc":
-        words = "too probable to stay"
-    elif kind in ("greedy", "temperature", "dynamic_temperature"):
-        words = "needed rank 1"
-    elif kind == "top_k" and rank:
-        words = f"needed k of at least {rank:,}"
-    elif margin is not None and isfinite(margin) and _number(setting):
-        if kind in ("top_p", "typical"):
-            words = _above("p" if kind == "top_p" else "mass", setting, margin)
-        elif kind == "min_p":
-            words = f"needed min_p of at most {_down(setting * exp(margin), setting)}"
-        elif kind == "top_n_sigma":
-            words = f"needed n of at least {ceil((setting - margin) * 100) / 100:g}"
-    return words
+        return Bound("too probable to stay")
+    if kind in ("greedy", "temperature", "dynamic_temperature"):
+        return Bound("needed rank 1")
+    if kind == "top_k" and rank:
+        return Bound(f"needed k of at least {rank:,}", rank if given else None, given)
+    if margin is None or not isfinite(margin) or given is None:
+        return Bound()
+    if kind in ("top_p", "typical"):
+        least, words = _above(given, margin)
+        return Bound(f"needed {kind} {words}", least, given)
+    if kind == "min_p":
+        words = _down(given * exp(margin), given)
+        return Bound(f"needed min_p of at most {words}", float(words), given)
+    if kind == "top_n_sigma":
+        least = ceil((given - margin) * 100) / 100
+        return Bound(f"needed n of at least {least:g}", least, given)
+    return Bound()
 
 
-def _above(name: str, setting: float, margin: float) -> str:
-    """Write ``needed NAME > x``, rounded up by less than a fifth of the gap, so that it stays true."""
+def _above(setting: float, margin: float) -> tuple[float, str]:
+    """Find the bound that a cumulative mass must exceed, rounded up by less than a fifth of the gap."""
     least = setting - margin
     for digits in range(_digits(margin), 10):
         rounded = ceil(least * 10**digits) / 10**digits
         if setting < rounded < 1:
-            return f"needed {name} > {rounded:.{digits}f}"
-    return f"needed {name} = 1"
+            return rounded, f"> {rounded:.{digits}f}"
+    return 1.0, "= 1"
 
 
 def _down(value: float, setting: float) -> str:

@@ -171,12 +171,16 @@ def in_words(verdict: Row) -> str:
 
 
 def attribution_in_words(verdict: Row) -> list[str]:
-    """Name the heads or MLPs with the largest direct logit attribution; empty where none was measured."""
-    told = [
-        f"{said} by {verdict[name]} ({verdict[f'{name}_dla']:+.1f} logits)"
-        for name, said in (("promoter", "raised"), ("eliminator", "lowered"))
+    """Name the heads or MLPs with the largest direct logit attribution; empty where none was measured.
+
+    Such as ``direct logit attribution: head 23.4 adds 2.9 to its logit, head 29.0 takes 1.3``.
+    """
+    parts = [
+        (f"{verdict[name]} {does} {abs(verdict[f'{name}_dla']):.1f}", preposition)
+        for name, does, preposition in (("promoter", "adds", "to"), ("eliminator", "takes", "from"))
         if verdict[name] is not None
     ]
+    told = [f"{said} {of} its logit" if not place else said for place, (said, of) in enumerate(parts)]
     return [f"direct logit attribution: {', '.join(told)}"] if told else []
 
 
@@ -185,8 +189,8 @@ def _loss(verdict: Row) -> str:
     p, layer = verdict.get("lost_p"), verdict["lost_layer"]  # runs of earlier versions have no p-value
     when = f"in the top-{SURFACED} from layer {verdict['entry_layer']}"
     if p is not None and p <= BEATS_CHANCE:
-        return f"lost at layer {layer}, {when} (p = {spell_prob(p)} against tokens as frequent)"
-    why = "not tested against chance" if p is None else f"p = {spell_prob(p)} against tokens as frequent"
+        return f"lost at layer {layer}, {when} (p-value {spell_prob(p)} against tokens as frequent)"
+    why = "not tested against chance" if p is None else f"p-value {spell_prob(p)} against tokens as frequent"
     return f"candidate for lost at layer {layer}, {when} ({why})"
 
 

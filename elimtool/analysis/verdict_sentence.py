@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from elimtool.analysis.closing import at_layer, cuts_in_words, listed, spell_prob
 from elimtool.analysis.fate import ChainFate
 from elimtool.files.rows import Row
-from elimtool.run.rules import BEATS_CHANCE, SURFACED
+from elimtool.run.rules import BEATS_CHANCE, NEAR_TIE, SURFACED
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,17 @@ def _sampler_eliminated(name: str, row: Row, fates: Sequence[ChainFate], _: Lead
     stands = f"the model has it at rank {row['final_rank']:,} (p = {spell_prob(row['final_prob'])})"
     kept = [fate.chain for fate in fates if fate.survived]
     still = f"; {listed(kept)} keep{'' if len(kept) > 1 else 's'} it" if kept else ""
-    return f"{name} was eliminated by a sampler: {stands}, but {cuts_in_words(fates)}{still}."
+    cut = cuts_in_words(fates) or f"{row['cut_stage']} of {row['cut_chain']} cuts it"
+    return f"{name} was eliminated by a sampler: {stands}, but {cut}{still}."
 
 
 def _outranked(name: str, row: Row, fates: Sequence[ChainFate], leader: Leader | None) -> str:
-    other = leader.name if leader else "another token"
+    other, told = leader.name if leader else "another token", f"{name} was outranked"
     against = f"p = {spell_prob(leader.prob)} against {spell_prob(row['final_prob'])}" if leader else ""
+    if leader and row["final_prob"] >= NEAR_TIE * leader.prob:
+        told, against = f"{name} was narrowly outranked", f"{against}, nearly a tie"
     cut = cuts_in_words(fates)
-    told = f"{name} was outranked by {other}{against and f' ({against})'}"
+    told = f"{told} by {other}{against and f' ({against})'}"
     return f"{told}, and {cut}." if cut else f"{told}."
 
 
@@ -76,11 +79,10 @@ def _late_eliminated(name: str, row: Row, fates: Sequence[ChainFate], _: Leader 
     )
     if p is None:
         return f"{name} may have been lost at layer {layer}: {course}. Not tested against chance."
+    alike = f"{100 * p:.0f}% of the tokens as frequent as it fare as badly here (p-value {spell_prob(p)})"
     if p > BEATS_CHANCE:
-        often = f"tokens as frequent often fare as badly (p-value {spell_prob(p)})"
-        return f"{name} may have been lost at layer {layer}: {course}; but {often}."
-    seldom = f"Tokens as frequent seldom fare as badly (p-value {spell_prob(p)})"
-    return f"{name} was lost at layer {layer}: {course}. {seldom}."
+        return f"{name} may have been lost at layer {layer}: {course}; but that may be chance: about {alike}."
+    return f"{name} was lost at layer {layer}: {course}. By chance only about {alike}."
 
 
 def _never_surfaced(name: str, row: Row, fates: Sequence[ChainFate], _: Leader | None) -> str:

@@ -25,7 +25,6 @@ from elimtool.cli.interventions import Confirm, InterventionOptions, SaveActivat
 from elimtool.cli.typed import typed
 from elimtool.errors import ElimError
 from elimtool.files.destination import check_file
-from elimtool.prompts.position import check_position, parse_position
 from elimtool.prompts.prompt import WRITTEN
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from elimtool.model.model import Model
     from elimtool.model.source import ModelSource
     from elimtool.prompts.prompt import Prompt
+    from elimtool.report.trace.advice import Commands, Wish
     from elimtool.run import Run
 
     Keep = Callable[[Model, Prompt, TraceOptions], None]
@@ -111,30 +111,44 @@ def _told(named: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return named if named is None or ANSWER in named else (*named, ANSWER)
 
 
-def _offers(context: typer.Context, out: Path | None, model: str) -> dict[str, list[str]]:
+def _offers(context: typer.Context, out: Path | None, model: str) -> Commands:
     """What could be typed next, by purpose."""
-    offers = {
-        "confirm": typed(context, None, "--confirm", without=SHOWN),
-        "attribute": _attribute(context),
+    offers: dict[str, Callable[[Wish], list[str]]] = {
+        "samplers": partial(_samplers, context),
+        "foil": lambda wish: typed(context, None, "--foil", wish.foil, without=SHOWN),
+        "confirm": lambda _: typed(context, None, "--confirm", without=SHOWN),
+        "attribute": partial(_attribute, context),
     }
     if context.params["lens"] == "auto":  # read raw, so that none was fitted
-        offers["fit"] = ["elimtool", "lens", "fit", "-m", model]
+        offers["fit"] = lambda _: ["elimtool", "lens", "fit", "-m", model]
     else:
-        offers["ridge"] = typed(context, None, "--lens", "ridge", without=(*SHOWN, "lens"))
-    return offers if out is None else offers | {"report": ["elimtool", "report", str(out)]}
+        offers["ridge"] = lambda _: typed(context, None, "--lens", "ridge", without=(*SHOWN, "lens"))
+    return offers if out is None else offers | {"report": lambda _: ["elimtool", "report", str(out)]}
 
 
-def _attribute(context: typer.Context) -> list[str]:
-    """The command that attributes the prediction which the story tells: that of the last position read."""
+def _samplers(context: typer.Context, wish: Wish) -> list[str]:
+    """The command with the setting that keeps the target; nothing where the chain is a file."""
+    from elimtool.samplers import with_setting
+
+    given = context.params["samplers"]
+    changed = with_setting(wish.chain, wish.stage, wish.value)
+    if not changed or (given and wish.chain not in given):
+        return []
+    chains = [changed if one == wish.chain else one for one in given or (wish.chain,)]
+    chosen = [] if context.params["chain"] != wish.chain else ["--chain", changed]
+    more = [word for one in chains for word in ("--samplers", one)] + chosen
+    return typed(context, None, *more, without=(*SHOWN, "samplers", *(["chain"] if chosen else [])))
+
+
+def _attribute(context: typer.Context, wish: Wish) -> list[str]:
+    """The command that attributes the prediction which the story tells."""
     given = context.params
-    places = check_position(parse_position(given["position"]))
     without, more = [*SHOWN], []
-    if not places.single:
+    written = wish.place.startswith(WRITTEN)
+    if not wish.single:
         without.append("position")
-        last = places.ranges[-1][1] if places.ranges else -1
-        if places.written or places.ranges:
-            more = [f"--at={WRITTEN}:{last}" if places.written else f"--at={last}"]
-    if not places.written:
+        more = [f"--at={wish.place}"]
+    if not written:
         without += ["generate", "chain"]
     elif given["samplers"] and not given["chain"]:
         more += ["--chain", given["samplers"][0]]

@@ -16,6 +16,12 @@ import pyarrow.compute as pc
 from elimtool.files.rows import Row, Rows
 from elimtool.report.pieces import joined
 from elimtool.run.reader import Run
+from elimtool.run.selection import WALKS
+
+UNKNOWN = -1
+"""Stands for a token id that a run does not keep."""
+WHOLE = ("lens_layers", "top_tokens", "lens", "attention_layers")
+"""Tables with rows at every probed position, whatever is followed there."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,8 @@ class Trajectory:
         token_id: Its first token, the one that is read.
         is_foil: Whether it is only contrasted with the targets.
         ambiguous: Whether another target or foil has the same token.
-        ranks: (layer, rank), the embedding (-1) first, the model's output last.
+        ranks: (layer, rank), the embedding (-1) first, the model's output last; none without the table lens.
+        rank: Rank in the model's output.
         prob: Probability in the model's output.
         ties: Other tokens with the same logit in the output.
         whole_logprob: Joint log-probability of all tokens of the target; None where not measured.
@@ -38,6 +45,7 @@ class Trajectory:
     is_foil: bool
     ambiguous: bool
     ranks: tuple[tuple[int, int], ...]
+    rank: int
     prob: float
     ties: int
     whole_logprob: float | None
@@ -124,16 +132,10 @@ class Tables(Keyed):
     def positions(self, prompt_id: str) -> list[int]:
         """Probed positions of a prompt, ascending."""
         # a run may hold only some tables (--tables): the first of these that has rows says what was probed
-        for name in (
-            "lens_layers",
-            "lens",
-            "attention_layers",
-            "attributions",
-            "attention_weights",
-            "location_pairs",
-        ):
+        probed = (name for name in self.run.tables if name not in WALKS)
+        for name in sorted(probed, key=lambda one: one not in WHOLE):
             table = self.arrow(name)
-            if table is not None and table.num_rows:
+            if table is not None and table.num_rows and "position" in table.column_names:
                 return sorted(set(self.part(name, prompt_id).column("position").to_pylist()))
         return []
 
@@ -207,11 +209,13 @@ class Probe:
 
     @cached_property
     def trajectories(self) -> list[Trajectory]:
-        """Followed tokens in the order of the request, foils last."""
+        """Followed tokens in the order of the request, foils last; without ``lens`` the end of targets."""
         survival = {(row["target"], row["token_id"]): row for row in self.rows("survival")}
         followed: dict[tuple[str, int], Rows] = {}
         for row in self.rows("lens"):
             followed.setdefault((row["target"], row["token_id"]), []).append(row)
+        if not followed:
+            return [_ended(row) for row in self.rows("survival") or self.rows("verdicts")]
         tokens = [token for _, token in followed]
         found = [
             _trajectory(rows, survival.get(key, {}), tokens.count(key[1]) > 1)
@@ -229,9 +233,25 @@ def _trajectory(rows: Rows, survival: Row, ambiguous: bool) -> Trajectory:
         is_foil=last["is_foil"],
         ambiguous=bool(survival.get("ambiguous", ambiguous)),
         ranks=tuple((row["layer"], row["rank"]) for row in ordered),
+        rank=last["rank"],
         prob=last["prob"] or 0.0,
         ties=last["rank_ties"],
         whole_logprob=survival.get("target_logprob"),
+    )
+
+
+def _ended(row: Row) -> Trajectory:
+    """A target of which only the end is known, from its row of ``survival`` or of ``verdicts``."""
+    return Trajectory(
+        target=row["target"],
+        token_id=row.get("token_id", UNKNOWN),
+        is_foil=False,
+        ambiguous=bool(row.get("ambiguous")),
+        ranks=(),
+        rank=row["rank"] if "rank" in row else row["final_rank"],
+        prob=(row["prob"] if "prob" in row else row["final_prob"]) or 0.0,
+        ties=0,
+        whole_logprob=row.get("target_logprob"),
     )
 
 

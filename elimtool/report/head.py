@@ -9,8 +9,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from elimtool.files.rows import Row, Rows
-from elimtool.report.facts import Probe
+from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures.words import HASH, title
+from elimtool.report.numbering import Numbering
 from elimtool.report.remarks import chat_notes
 from elimtool.report.screen import Screen
 from elimtool.report.targets import appended_line
@@ -53,16 +54,43 @@ def _devices(manifest: Manifest) -> str:
     return "weights on " + ", ".join(sorted({str(one) for one in manifest.device_map.values()}))
 
 
-def head(probe: Probe, n_positions: int, screen: Screen) -> list[RenderableType]:
-    """The prompt, the probed position, and what was appended."""
-    tokens = probe.shown
-    lines: list[RenderableType] = [prompt_line(probe.prompt, screen)]
-    at = f"read at position {probe.position} {screen.quoted(tokens[probe.position], 20)}"
-    last = ", the last" if probe.position == len(tokens) - 1 else ""
-    lines += screen.wrap(f"{len(tokens):,} tokens, {at}{last}" if len(tokens) > 1 else f"1 token, {at}")
-    if n_positions > 1:
-        lines += screen.wrap(f"{n_positions:,} positions were read: the story is of this one", style="dim")
-    lines += screen.wrap(appended_line(probe, screen)) if probe.prompt["n_appended"] else []
+def head(probe: Probe, places: Numbering, screen: Screen) -> list[RenderableType]:
+    """The prompt, the probed positions with how they are numbered, and what was appended."""
+    prompt, count = probe.prompt, len(probe.tokens)
+    lines: list[RenderableType] = [prompt_line(prompt, screen)]
+    said = f"{count:,} tokens" if count != 1 else "1 token"
+    if places.first is not None:
+        by = "written by the model" if prompt.get("n_written") else "the beginning of the answer"
+        said += f", the last {len(prompt['tokens']) - places.first - 1:,} {by}"
+    if len(places.positions) == 1:
+        return [
+            *lines,
+            *screen.wrap(f"{said}, read at {place_in_words(probe, places, screen)}"),
+            *_after(probe, screen),
+        ]
+    first, last = places.positions[0], places.positions[-1]
+    lines += screen.wrap(
+        f"{said}, read at {len(places.positions):,} positions: {places.name(first)} to {places.name(last)}"
+    )
+    how = "position N is the prediction after token N, counted from 0"
+    if places.first is not None:
+        how = "written N is where token N of the answer was predicted, counted from 0"
+    return [*lines, *screen.wrap(how, style="dim"), *_after(probe, screen)]
+
+
+def place_in_words(probe: Probe, places: Numbering, screen: Screen) -> str:
+    """Name a position with its token: ``position 4 ' is', the last``."""
+    token = screen.quoted(probe.shown[probe.position], 20)
+    last = ", the last" if probe.position == places.last(probe.prompt) else ""
+    if places.first is None:
+        return f"{places.name(probe.position)} {token}{last}"
+    written = screen.quoted(places.token(probe.prompt, probe.position), 20)
+    return f"{places.name(probe.position)}{last}, after {token} ({written} was written)"
+
+
+def _after(probe: Probe, screen: Screen) -> list[Text]:
+    """What was appended to the prompt, and remarks on its text."""
+    lines = screen.wrap(appended_line(probe, screen)) if probe.prompt["n_appended"] else []
     for note in chat_notes(probe.prompt, screen.visible):
         lines += screen.wrap(note, style="dim")
     return lines
@@ -108,6 +136,16 @@ def named(prompt: Row) -> str:
     """Name a prompt by its own id; without one by its text, whose hash says nothing to a reader."""
     own = str(prompt["prompt_id"])
     return title(prompt) if HASH.fullmatch(own) else own
+
+
+def untold(tables: Tables, screen: Screen) -> list[RenderableType]:
+    """Say that the tables that a run keeps hold nothing that a story tells, and where to read them."""
+    names = ", ".join(name for name in tables.run.tables if name != "prompts")
+    said = (
+        f"the tables that this run keeps ({names}) are no part of the story" if names else "no table is kept"
+    )
+    hint = "; elimtool run show DIR TABLE prints their rows" if names else " but the prompts"
+    return [*screen.wrap(f"{said}{hint}", style="dim")]
 
 
 def failure(prompt: Row, screen: Screen) -> list[RenderableType]:

@@ -55,22 +55,25 @@ class ChainLedger:
 
 
 def ledgers(probe: Probe) -> list[ChainLedger]:
-    """Gather the chains of a position, in the order in which they were given."""
+    """Gather the chains of a position, in the order in which they were given.
+
+    A run may hold one of the two tables alone: then a ledger has no stages, or no targets.
+    """
     stages: dict[str, list[Row]] = {}
     for row in probe.rows("sampling"):
         stages.setdefault(row["chain"], []).append(row)
-    targets: dict[str, dict[tuple[str, int], dict[int, Row]]] = {name: {} for name in stages}
+    targets: dict[str, dict[tuple[str, int], dict[int, Row]]] = {}
     for row in probe.rows("sampling_targets"):
         own = targets.setdefault(row["chain"], {}).setdefault((row["target"], row["token_id"]), {})
         own[row["stage_index"]] = row
     return [
         ChainLedger(
             name,
-            rows[0]["engine"] or "",
-            tuple(sorted(rows, key=lambda row: int(row["stage_index"]))),
-            targets[name],
+            (stages[name][0]["engine"] or "") if name in stages else "",
+            tuple(sorted(stages.get(name, ()), key=lambda row: int(row["stage_index"]))),
+            targets.get(name, {}),
         )
-        for name, rows in stages.items()
+        for name in stages or targets
     ]
 
 
@@ -88,7 +91,7 @@ def _chain(chain: ChainLedger, width: int, screen: Screen) -> list[Text]:
     title = screen.shorten(screen.visible(chain.name), screen.width // 2)
     by = f" ({screen.visible(chain.engine)})" if chain.engine and chain.engine != chain.name else ""
     head = Text(f"{title}{by}", style="bold")
-    if not any(stage["n_after"] < stage["n_before"] for stage in chain.stages):
+    if chain.stages and not any(stage["n_after"] < stage["n_before"] for stage in chain.stages):
         count = chain.stages[-1]["n_after"]
         head.append(f": nothing is cut, all {count:,} tokens stay", style="not bold")
     told = shipped(chain)
@@ -153,8 +156,7 @@ def distance(row: Row) -> str:
 
 def _kept(chain: ChainLedger, screen: Screen) -> list[Text]:
     """Targets that can still be drawn, with their probability after the last stage."""
-    last = chain.stages[-1]["stage_index"]
-    ends = [(key, rows[last]) for key, rows in chain.targets.items() if last in rows]
+    ends = [(key, rows[max(rows)]) for key, rows in chain.targets.items()]
     alive = [(key, row) for key, row in ends if row["alive_after"]]
     if not alive:
         return screen.wrap("no target is left", indent=2, style="red") if ends else []

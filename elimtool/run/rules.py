@@ -13,5 +13,8 @@ CONTENDS = 0.1
 of the most probable token's. Only what contended is said to be eliminated by a chain. Of 200 facts the right
 answers contend in 74 %, wrong ones of the same kind in 13 %; docs/verdicts.md has the alternatives."""
 
+NEAR_TIE = 0.8
+"""A target with at least this share of the most probable token's probability is said to be nearly level."""
+
 BEATS_CHANCE = 0.05
 """Largest p-value at which a loss counts as more than what happens to equally frequent tokens."""

@@ -6,6 +6,7 @@ from elimtool.samplers.chain import Chain, State
 from elimtool.samplers.history import History
 from elimtool.samplers.ledger import Ledger, StageRecord
 from elimtool.samplers.presets import preset_names, resolve
+from elimtool.samplers.setting import with_setting
 from elimtool.samplers.stage import Stage
 from elimtool.samplers.stages import STAGES
 
@@ -19,4 +20,5 @@ __all__ = [
     "State",
     "preset_names",
     "resolve",
+    "with_setting",
 ]

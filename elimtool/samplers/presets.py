@@ -8,12 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from elimtool.errors import ElimError, nearest
 from elimtool.files.package import shipped_configs
 from elimtool.samplers.chain import Chain
 from elimtool.samplers.chain_file import StageEntry, read_chain
+from elimtool.samplers.inline import assignments
 from elimtool.samplers.limits import check_limit, checked
 from elimtool.samplers.shipped import USER, Shipped, lay_over
 from elimtool.samplers.stage import Stage
@@ -72,7 +71,7 @@ def resolve(spec: str, shipped: Shipped | None = None) -> Chain:
         return lay_over(_preset(text), shipped or {}, _override)
     head, colon, rest = text.partition(":")
     if colon and head in preset_names():
-        chain = _override(resolve(head, shipped), _assignments(rest, text), text, USER)
+        chain = _override(resolve(head, shipped), assignments(rest, text), text, USER)
         return replace(chain, name=text)
     if text.endswith((".yaml", ".yml")) or Path(text).is_file():
         return _from_file(Path(text), Path(text).stem, ())
@@ -164,42 +163,6 @@ def _parameters(stage: type[Stage]) -> tuple[str, ...]:
     return tuple(f.name for f in fields(stage) if f.name != "label")
 
 
-def _assignments(text: str, whole: str) -> dict[str, Any]:
-    """Read ``name=value,...``; commas inside brackets belong to the value."""
-    found: dict[str, Any] = {}
-    for part in map(str.strip, _split(text)):
-        if part in STAGES and not STAGES[part].main and part not in found:
-            found[part] = None
-            continue
-        name, equals, value = (word.strip() for word in part.partition("="))
-        if not equals or not name or not value:
-            raise ElimError(f"'{part}' in '{whole}' is not of the form name=value")
-        if name in found:
-            raise ElimError(f"'{name}' is given twice in '{whole}'")
-        found[name] = _value(value, part)
-    return found
-
-
-def _split(text: str) -> list[str]:
-    """Split at commas outside brackets."""
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter in "[{(") - (letter in "]})")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return parts
-
-
-def _value(text: str, part: str) -> Any:
-    """Read a value as YAML, but ``1e-4`` as a number: YAML 1.1 wants a dot in it."""
-    try:
-        return float(text) if "e" in text.lower() and text[:1] in "+-.0123456789" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise ElimError(f"the value in '{part}' cannot be read") from error
-
-
 def _target(name: str) -> tuple[str, str]:
     """Return the stage and parameter that a name in an inline form means.
 
@@ -221,7 +184,7 @@ def _target(name: str) -> tuple[str, str]:
 def _inline(text: str) -> Chain:
     """Build a chain of stages, in the order in which they are first named."""
     chosen: dict[str, dict[str, Any]] = {}
-    for name, value in _assignments(text, text).items():
+    for name, value in assignments(text, text).items():
         if value is None and name in STAGES and not STAGES[name].main:
             chosen[name] = {}
             continue

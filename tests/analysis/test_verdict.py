@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elimtool.analysis.fate import ChainFate
+from elimtool.analysis.fate import Bound, ChainFate
 from elimtool.analysis.verdict import (
     FinalPlace,
     RankEvents,
@@ -178,7 +178,7 @@ def test_the_joined_row() -> None:
     assert in_words(row) == (
         "candidate for lost at layer 2, in the top-10 from layer 1 (not tested against chance);"
         " no contender when top_k of a cut it;"
-        " direct logit attribution: raised by mlp 0 (+3.0 logits), lowered by head 2.0 (-2.0 logits)"
+        " direct logit attribution: mlp 0 adds 3.0 to its logit, head 2.0 takes 2.0"
     )
     (bare,) = verdicts(FakeRun(lens=lens, survival=survival))  # type: ignore[arg-type]
     assert "attribution" not in in_words(bare)
@@ -192,10 +192,10 @@ NAMELESS = {"promoter": None, "eliminator": None}
 @pytest.mark.parametrize(
     ("severities", "p", "words"),
     [
-        ([], 0.01, "lost at layer 7, in the top-10 from layer 3 (p = 0.01 against tokens as frequent)"),
+        ([], 0.01, "lost at layer 7, in the top-10 from layer 3 (p-value 0.01 against tokens as frequent)"),
         ([1.9] * 50, 0.01, "lost at layer 7"),
         ([1.9, 2.0, 2.1, 3.0, 4.0], 0.05, "lost at layer 7"),
-        ([2.0] * 5, 0.06, "candidate for lost at layer 7, in the top-10 from layer 3 (p = 0.06"),
+        ([2.0] * 5, 0.06, "candidate for lost at layer 7, in the top-10 from layer 3 (p-value 0.06"),
     ],
 )
 def test_lost_is_said_only_where_it_beats_chance(severities: list[float], p: float, words: str) -> None:
@@ -224,7 +224,8 @@ def test_a_run_of_an_earlier_version_is_told_without_its_null() -> None:
 def test_what_a_chain_removed_is_told_with_every_outcome(said: str, p: float | None) -> None:
     row = LOST | {"outcome": said, "lost_p": p, "final_rank": 22, "final_prob": 0.006}
     row |= {"best_rank": 4, "best_layer": 5}
-    cut = ChainFate("llama.cpp", "min_p", "needed min_p of at most 0.02")
+    cut = ChainFate("llama.cpp", "min_p", Bound("needed min_p of at most 0.02", 0.02, 0.05))
     told = verdict_sentence("' Paris'", row, [cut], None)
-    assert told.count("min_p of llama.cpp (needed min_p of at most 0.02) cuts it") == 1
-    assert "cut" not in verdict_sentence("' Paris'", row, [ChainFate("hf", left=4)], None)
+    assert told.count("min_p of llama.cpp (needed min_p of at most 0.02, is 0.05) cuts it") == 1
+    if said != "sampler_eliminated":  # which is said only where a chain cuts it
+        assert "cut" not in verdict_sentence("' Paris'", row, [ChainFate("hf", left=4)], None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -135,13 +136,18 @@ def test_the_story_of_written_tokens_says_what_each_attended_to(
     asked = ("trace", "Which one?", "--chat", "--system", "Be brief.", "--position", "written:0-3")
     done = elimtool(*asked, "-o", tmp_path / "run")
     assert done.code == 0, done.err
-    kept = done.out[done.out.index("Attention by position") :].splitlines()
-    assert [line.split()[-4:] for line in kept if "then" in line] == [["system", "user", "<rest>", "written"]]
-    table = package.open_run(tmp_path / "run").table("attention")
-    means = table.groupby(["position", "span"])["mass_no_sink"].mean()
-    for position in sorted(table["position"].unique()):
-        (line,) = (line for line in kept if line.split()[:1] == [str(position)])
-        assert line.split()[-4] == share(means[position, "system"])
+    kept = done.out[done.out.index("Attention at each written token") :].splitlines()
+    heads = next(line.split() for line in kept if line.split()[:1] == ["written"])
+    assert heads == ["written", "system", "user", "<rest>", "written"]
+    run = package.open_run(tmp_path / "run")
+    means = run.table("attention").groupby(["position", "span"])["mass_no_sink"].mean()
+    spans = {one["span"]: set(one["tokens"]) for one in run.arrow("prompts").to_pylist()[0]["spans"]}
+    for number, position in enumerate(sorted(run.table("attention")["position"].unique())):
+        (line,) = (line for line in kept if re.match(rf" *{number}  '.*\(", line))
+        seen = set(range(position + 1)) - spans["<sink>"]
+        even = len(spans["system"] & seen) / len(seen)
+        told = line[line.index(f"{share(means[position, 'system'])} (") :].split()[1]
+        assert float(told.strip("(%)")) == pytest.approx(100 * even, abs=0.51)  # printed in whole percent
     assert "Heads for" not in done.out and "--at=written:3" in done.out.replace("\\\n", "")
     heads = elimtool(*asked, "--heads")
     components = package.open_run(tmp_path / "run").table("components").query("kind == 'head'")

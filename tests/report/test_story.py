@@ -12,7 +12,7 @@ from elimtool.run.reader import Run
 from elimtool.run.schema import TABLES
 from tests.report.printed import detailed, flat, printed, section
 from tests.report.runs import judged
-from tests.report.synthetic import HF, LONDON, PARIS, FakePrompt, Token, make_run, path
+from tests.report.synthetic import HF, LONDON, PARIS, VLLM, FakePrompt, Token, make_run, path, spread
 
 FRANCE = ["The", " capital", " of", " France", " is"]
 
@@ -33,13 +33,16 @@ def test_all_facts_at_every_width(width, colour):
         "' Paris' has rank 1 (p = 0.77).",
         "' London' has rank 3 (p = 0.012), behind ' Paris' 0.77, ' word2' 0.021.",
         "' Paris' survived: it is the model's first choice and every sampler keeps it.",
-        "' London' was outranked by ' Paris' (p = 0.77 against 0.012),"
-        " and min_p of llama.cpp (needed min_p of at most 0.015) cuts it.",
+        "' London' was outranked by ' Paris' (p = 0.77 against 0.012), and min_p of llama.cpp (p 0.014 after"
+        " top_p; needed min_p of at most 0.015, is 0.05) cuts it.",
         "rank 1 from layer 28 on",
         "top-10 from layer 22 on",
-        "' Paris': direct logit attribution: raised by mlp 0 (+1.2 logits), lowered by mlp 1 (-0.5",
-        "llama.cpp leaves 1 token, cuts ' London' at min_p (needed min_p of at most 0.015)",
-        "hf and vllm leave 50 and all 49,152 tokens and keep ' Paris' (p",
+        "' Paris': direct logit attribution: mlp 0 adds 1.2 to its logit, mlp 1 takes 0.5",
+        "llama.cpp cuts ' London' at min_p and keeps ' Paris' (p 1) alone",
+        "hf and vllm keep ' Paris' (p",
+        "among 50 and all 49,152 tokens",
+        "█ rank 1, ▁ rank 31,204",
+        "Left to right: embedding, layers 0 to 29, each read as if the last (raw lens).",
         "0-9",
         "20-29",
         "63%",
@@ -59,7 +62,7 @@ def test_verbose_tells_every_layer_stage_and_span(width):
         "p 0.77",
         "top_p 0.95",
         "off: top_n_sigma, typical, xtc",
-        "' Paris' led from layer 28 on, reached the samplers at rank 1 with p = 0.77",
+        "' Paris' ends at rank 1 with p = 0.77, rank 1 from layer 28 on; it",
         "was cut by min_p of llama.cpp",
         "vllm: nothing is cut, all 49,152 tokens stay",
     ):
@@ -69,7 +72,7 @@ def test_verbose_tells_every_layer_stage_and_span(width):
 @pytest.mark.parametrize("width", [1, 20, 30, 1000])
 def test_odd_widths(width):
     text = flat(printed(make_run(france()), max(width, 20)))
-    assert "' Paris' led from layer 28 on" in text
+    assert "' Paris' ends at rank 1" in text
     story(make_run(france()), width=width)
 
 
@@ -79,7 +82,7 @@ def test_colour_adds_nothing_but_colour():
 
 
 TYPED = ["elimtool", "trace", "The capital of France is", "-t", "Paris", "-o", "a run"]
-OFFERED = {name: TYPED for name in PURPOSES if name != "fit"}  # a run offers either ridge or fit
+OFFERED = {name: lambda _: TYPED for name in PURPOSES if name != "fit"}  # a run offers either ridge or fit
 
 
 @pytest.mark.parametrize("targets", [[PARIS], [LONDON]])
@@ -95,22 +98,25 @@ def test_the_story_of_one_target_fits_on_a_screen(targets, lens, words):
 
 def test_offered_commands_can_be_pasted_into_a_shell():
     odd = ["elimtool", "report", "it's/a $run"]
-    lines = section(printed(judged(make_run(france())), 60, commands=OFFERED | {"report": odd}), "Try")
+    commands = {name: OFFERED[name] for name in ("confirm", "attribute")} | {"report": lambda _: odd}
+    lines = section(printed(judged(make_run(france())), 60, commands=commands), "Try")
     lines = lines[next(index for index, line in enumerate(lines) if line.startswith("  #")) :]
     assert any(line.endswith("\\") for line in lines)
     pasted = shlex.split("\n".join(lines).replace("\\\n", ""), comments=True)
-    assert pasted == [*TYPED, *TYPED, *TYPED, *odd]
+    assert pasted == [*TYPED, *TYPED, *odd]
 
 
 def test_of_a_prompt_that_no_line_holds_the_place_is_shown():
-    long = {"attribute": ["elimtool", "attribute", "word " * 100, "-t", "x"]}
+    long = {"attribute": lambda _: ["elimtool", "attribute", "word " * 100, "-t", "x"]}
     lines = section(printed(make_run(france()), commands=long), "Try next")
     assert lines[1] == "  elimtool attribute PROMPT -t x  # score which part of the prompt did it"
     assert lines[-1] == "  # PROMPT: the prompt as you gave it"
 
 
 def test_only_what_this_run_lacks_is_offered():
-    assert "--confirm" not in printed(make_run(france()), commands={"confirm": ["elimtool", "--confirm"]})
+    assert "--confirm" not in printed(
+        make_run(france()), commands={"confirm": lambda _: ["elimtool", "--confirm"]}
+    )
     assert "Try next" not in printed(make_run(france()))
 
 
@@ -184,7 +190,7 @@ def test_several_prompts_and_one_that_failed():
     assert "── 1 of 3: a ──" in text and "── 3 of 3: c ──" in text
     told = section(text, "── 2 of 3: bad")
     assert told[-1] == "error: prompt 'x' is longer than the context (cut it)"
-    assert text.count("' Paris' led from layer 28 on") == 2
+    assert text.count("' Paris' ends at rank 1") == 2
 
 
 def test_only_a_failed_prompt():
@@ -198,12 +204,56 @@ def test_more_prompts_than_are_told_are_counted():
     assert "1 more prompts are not shown" in text and "p3" not in text
 
 
-def test_every_position_gets_a_line_and_the_last_one_a_story():
-    prompt = france(positions=[0, 1, 2, 3, 4])
-    lines = section(printed(make_run(prompt)), "Prediction by position")
-    assert len(lines) == 7
-    assert lines[1].split() == ["token", "predicts", "p", "'", "Paris'", "'", "London'"]
-    assert lines[-1].split() == ["4", "'", "is'", "'", "Paris'", "0.77", "1", "3"]
+def test_every_position_gets_a_line_and_one_is_told_in_full():
+    text = printed(make_run(france(positions=[0, 1, 2, 3, 4])))
+    head = text.splitlines()[2:4]
+    assert head[0] == "5 tokens, read at 5 positions: position 0 to position 4"
+    assert head[1] == "position N is the prediction after token N, counted from 0"
+    lines = section(text, "Prediction by position")
+    told = flat("\n".join(lines))
+    assert "' Paris' is likeliest at position 4: rank 1, p 0.77; in the top-10 at 5 of 5 positions." in told
+    table = lines[
+        next(index for index, line in enumerate(lines) if line.split()[:2] == ["position", "token"]) :
+    ]
+    assert table[0].split()[:4] == ["position", "token", "predicts", "p"]
+    assert [line.split()[0] for line in table[1:]] == ["0", "1", "2", "3", "4"]
+    assert table[-1].split()[-2:] == ["1", "0.77"]
+    assert "── In full: position 4 ' is', the last; ' Paris' is likeliest here ──" in text
+
+
+def test_of_several_positions_the_one_with_the_likeliest_target_is_told():
+    """Whatever is said of the last position would be of no use where a target had its chance before."""
+    run = make_run(france(positions=[1, 3, 4]))
+    rows = run.arrow("survival").to_pylist()
+    for row in rows:
+        row["prob"] = {1: 0.1, 3: 0.6, 4: 0.2}[row["position"]]
+    told = Run.from_tables(run.manifest, run_tables(run) | {"survival": rows_of(rows, run.arrow("survival"))})
+    text = printed(told)
+    assert "In full: position 3 ' France'; ' Paris' is likeliest here ──" in text
+    assert "What ' France' attends to" in text and "What ' is' attends to" not in text
+    place = []
+    printed(
+        judged(told), commands={"attribute": lambda wish: place.append((wish.place, wish.single)) or ["x"]}
+    )
+    assert place == [("3", False)]
+
+
+def test_written_positions_have_one_numbering():
+    run = make_run(france(tokens=[*FRANCE, " Paris", "."], positions=[4, 5]))
+    prompts = run.arrow("prompts").to_pylist()
+    prompts[0]["n_written"] = 2
+    tables = run_tables(run) | {"prompts": rows_of(prompts, run.arrow("prompts"))}
+    text = printed(Run.from_tables(run.manifest, tables), 120)
+    assert "7 tokens, the last 2 written by the model, read at 2 positions: written 0 to written 1" in flat(
+        text
+    )
+    lines = [line.split() for line in section(text, "Prediction by position")]
+    assert [line[:3] for line in lines[-2:]] == [["0", "'", "Paris'"], ["1", "'.'", "'"]]
+    assert (
+        "In full: written 1, the last, after ' Paris' ('.' was written); ' Paris' is likeliest here ──"
+        in text
+    )
+    assert "position 4" not in text and "position 5" not in text
 
 
 def test_of_many_positions_the_first_and_last_are_shown():
@@ -212,9 +262,9 @@ def test_of_many_positions_the_first_and_last_are_shown():
     prompt.targets = [Token(" b", [9, 2, 1])]
     prompt.spans = {"S1: a b": list(range(1, 300))}
     lines = section(printed(make_run(prompt)), "Prediction by position")
-    assert len(lines) == 43
     assert any("260 more positions" in line for line in lines)
-    assert lines[2].split()[0] == "0" and lines[-1].split()[0] == "299"
+    numbers = [line.split()[0] for line in lines if line.split()[0].isdigit()]
+    assert numbers == [*map(str, range(20)), *map(str, range(280, 300))]
 
 
 def test_tables_that_are_missing_are_left_out():
@@ -228,7 +278,7 @@ def test_tables_that_are_missing_are_left_out():
 def test_no_sampler_chain():
     text = flat(printed(make_run(france(chains=()))))
     assert "Samplers" not in text
-    assert "reached the samplers at rank 1 with p = 0.77." in text
+    assert "ends at rank 1 with p = 0.77, rank 1 from layer 28 on." in text
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "cp437"])
@@ -237,7 +287,7 @@ def test_a_console_that_is_not_utf_8(encoding):
     prompt = france(tokens=tokens, targets=[PARIS, Token(" 日本", path(900, (29, 40)))])
     text = printed(make_run(prompt), encoding=encoding)
     assert "\\u6771\\u4eac" in text and "\\u65e5" in text
-    assert "8 = rank 1" in text and "<- target" in text
+    assert "8 rank 1, 1 rank" in text and "<- target" in text
     assert "49,152 -> 40" in detailed(make_run(prompt), encoding=encoding)
 
 
@@ -248,3 +298,42 @@ def test_neither_torch_nor_transformers_is_imported():
     code += "sys.exit(f'imports {heavy}' if heavy else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.9, True), (0.81, True), (0.79, False), (0.6, False)])
+def test_a_near_tie_is_said_to_be_one_and_the_foil_is_offered(share: float, said: bool) -> None:
+    second = Token(" London", path(900, (20, 4), (29, 2)))
+    probs = spread([0.4, 0.4 * share, 0.01])
+    wished = []
+    commands = {"foil": lambda wish: wished.append(wish.foil) or ["x"]}
+    told = flat(
+        printed(judged(make_run(france(targets=[second], probs=probs, chains=(VLLM,)))), commands=commands)
+    )
+    assert ("was narrowly outranked by ' word1'" in told) is said
+    assert ("nearly a tie" in told) is said
+    assert wished == [" word1"] and "# what raises ' word1' above ' London'" in told
+
+
+def test_after_a_cut_the_setting_that_keeps_the_target_is_offered() -> None:
+    second = Token(" London", path(900, (20, 4), (29, 2)))
+    chain = ("own", [("top_k", {"k": 5, "ties": "exact"}), ("top_p", {"p": 0.3, "boundary": "reach"})])
+    run = judged(
+        with_bounds(make_run(france(targets=[second], probs=spread([0.4, 0.3, 0.01]), chains=(chain,))))
+    )
+    wished = []
+    commands = {name: lambda wish: wished.append(wish) or ["x"] for name in PURPOSES}
+    told = flat(printed(run, commands=commands))
+    assert "'s first choice" not in told and "was eliminated by a sampler" in told
+    assert "likelier tokens hold 0.55; needed top_p > 0.56, is 0.3) cuts it" in told
+    assert "own cuts ' London' at top_p and leaves only ' Paris'" in told
+    assert "# the setting at which top_p keeps ' London'" in told
+    assert (wished[0].chain, wished[0].stage, wished[0].value) == ("own", "top_p", 0.56)
+    assert "test by ablation" not in told and "which part of the prompt" not in told
+
+
+def with_bounds(run: Run) -> Run:
+    """The run with the share of the first token's probability that verdicts judge by."""
+    rows = run.arrow("survival").to_pylist()
+    for row in rows:
+        row |= {"max_min_p": row["prob"] / 0.4, "min_top_p": 0.4}
+    return run.with_rows("survival", rows)

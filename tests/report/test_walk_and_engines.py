@@ -47,9 +47,11 @@ def text(lines: list[Any], width: int) -> str:
 def test_a_step_says_what_was_drawn_and_what_competed(width: int) -> None:
     told = text(walk_lines(Rows([STEP]), {"prompt_id": "p"}, Screen(width)), width)
     assert "Written through llama.cpp" in told
-    assert "# token p rank drawn at runner-up p cut by 0 ' Paris' 0.77 1 0.96 ' the' 0.05 kept" in told
+    number = "written" if width > 40 else "#"
+    head = f"{number} token p rank drawn at other token p chain"
+    assert f"{head} 0 ' Paris' 0.77 1 0.96 ' the' 0.05 kept" in told
     cut = STEP | {"runner_up_cut": "top_k"}
-    assert told.replace("kept", "top_k") == text(
+    assert told.replace("kept", "cut: top_k") == text(
         walk_lines(Rows([cut]), {"prompt_id": "p"}, Screen(width)), width
     )
 
@@ -64,7 +66,7 @@ def test_where_the_chain_leaves_one_token_no_step_repeats_that_it_was_drawn_for_
 
 def test_a_walk_of_an_earlier_run_tells_what_was_almost_written() -> None:
     step = {key: value for key, value in STEP.items() if not key.startswith("runner_up")}
-    assert "' London' 0.013 min_p" in text(walk_lines(Rows([step]), {"prompt_id": "p"}, Screen(80)), 80)
+    assert "' London' 0.013 cut: min_p" in text(walk_lines(Rows([step]), {"prompt_id": "p"}, Screen(80)), 80)
     step |= {"almost": None, "almost_prob": None, "almost_why": None}
     assert text(walk_lines(Rows([step]), {"prompt_id": "p"}, Screen(80)), 80).endswith("1 0.96")
 

@@ -42,7 +42,8 @@ def story_of(run: Run, prompt: str, position: int | None = None, target: str | N
     course = [(row["layer"], row["rank"]) for row in ranks]
     verdict = next((row for row in _rows(run, "verdicts", prompt) if key_of(row) == key), None)
     if verdict is None:
-        return closing_sentence(f"'{target}'", course, ranks[-1]["prob"], fates)
+        last = ranks[-1]
+        return closing_sentence(f"'{target}'", course, last["rank"], last["prob"], fates)
     told = verdict_sentence(f"'{target}'", verdict, fates, None)
     words = "; ".join(attribution_in_words(verdict))
     return f"{told} {words[0].upper()}{words[1:]}." if words else told

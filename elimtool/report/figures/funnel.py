@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from elimtool.analysis.closing import reason
 from elimtool.analysis.fate import ChainFate
 from elimtool.report.facts import Probe
 from elimtool.report.figures.figure import Funnel, FunnelChain, FunnelStage, FunnelToken, Listing
@@ -60,7 +61,8 @@ def _cut(fate: ChainFate) -> str:
         return ""
     by = distance(fate.cut)
     told = f"cut by {SCREEN.visible(fate.stage)}" + (f", by {by}" if by else "")
-    return f"{told} ({fate.needed})" if fate.needed else told
+    why = reason(fate)
+    return f"{told} ({why})" if why else told
 
 
 def differences(probe: Probe) -> list[Listing]:

@@ -44,7 +44,7 @@ def _judged(
     found, name = verdict or {}, quoted(one.target)
     more = [*(attribution_in_words(verdict) if verdict else ()), *_marks(one)]
     if verdict is None:  # a run without this table still tells the course of the ranks
-        sentence = closing_sentence(name, one.ranks, one.prob, fates)
+        sentence = closing_sentence(name, one.ranks, one.rank, one.prob, fates)
     else:
         sentence = verdict_sentence(name, verdict, fates, leader)
     return {

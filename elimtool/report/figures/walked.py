@@ -23,7 +23,7 @@ def walk(tables: Tables, prompt: Row) -> list[Listing]:
             name="walk",
             title=f"Written through {SCREEN.visible(steps[0]['chain'])}",
             note=f"“{written}”",
-            columns=["#", *WALK_HEADINGS[1:], "survivors", "likeliest token cut, and why"],
+            columns=[*WALK_HEADINGS, "survivors", "likeliest token cut, and why"],
             rows=[
                 [
                     step["step"],

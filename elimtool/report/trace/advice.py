@@ -3,44 +3,116 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from rich.text import Text
 
 from elimtool.report.facts import Probe
+from elimtool.report.ledger import ChainLedger
+from elimtool.report.numbering import Numbering
 from elimtool.report.screen import Screen
+from elimtool.report.trace.answer import first_tokens
+from elimtool.report.trace.judgement import told_targets
 
-Commands = Mapping[str, Sequence[str]]
-"""What could be typed next, as arguments, by purpose: confirm, attribute, ridge, fit, report."""
+NAME = 24
+MOST = 4
+"""Commands on a first screen."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a command to try next is to be about.
+
+    Attributes:
+        place: The position that is told, as a user types it.
+        single: Whether it is the only one that was read.
+        foil: The token that is more probable than the target; empty where there is none.
+        chain: Name of the sampler chain that cut the target; empty for none.
+        stage: The stage that cut it.
+        value: Value of the stage's main parameter that would have kept the target.
+    """
+
+    place: str = ""
+    single: bool = True
+    foil: str = ""
+    chain: str = ""
+    stage: str = ""
+    value: float = 0.0
+
+
+Commands = Mapping[str, Callable[[Wish], Sequence[str]]]
+"""What could be typed next, as arguments, by purpose; no arguments where it does not apply."""
 
 PURPOSES = {
+    "samplers": "the setting at which {stage} keeps {target}",
+    "foil": "what raises {foil} above {target}",
     "confirm": "test by ablation the heads and MLPs named above",
     "attribute": "score which part of the prompt did it",
+    "report": "draw it all as a page",
     "fit": "fit a better lens than the raw one, once",
     "ridge": "read layers through the fitted lens",
-    "report": "draw it all as a page",
 }
 PLACEHOLDER = "PROMPT"
 
 
-def advice_lines(probe: Probe, commands: Commands, verbose: bool, screen: Screen) -> list[Text]:
+def advice_lines(
+    probe: Probe,
+    places: Numbering,
+    chains: list[ChainLedger],
+    commands: Commands,
+    verbose: bool,
+    screen: Screen,
+) -> list[Text]:
     """The commands that lead on from what this run shows."""
-    apt = [name for name in PURPOSES if name in commands and _apt(name, probe)]
-    if not apt:
+    wish = _wish(probe, places, chains)
+    names = {
+        "stage": wish.stage,
+        "foil": screen.quoted(wish.foil, NAME),
+        "target": screen.quoted(next((one.target for one in told_targets(probe)[0]), ""), NAME),
+    }
+    apt = {name: commands[name](wish) for name in PURPOSES if name in commands and _apt(name, probe, wish)}
+    if not any(apt.values()):
         return []
     more = "" if verbose else "  (-v shows every layer, sampler stage, span and target)"
     lines = [Text("Try next", style="bold").append(more, style="not bold dim")]
     shortened = False
-    for name in apt:
-        words, cut = _words(commands[name], screen.width - 8)
+    for name in [name for name in apt if apt[name]][: None if verbose else MOST]:
+        words, cut = _words(apt[name], screen.width - 8)
         shortened |= cut
-        lines += _command(words, PURPOSES[name], screen)
+        lines += _command(words, PURPOSES[name].format(**names), screen)
     if shortened:
         lines += screen.wrap(f"# {PLACEHOLDER}: the prompt as you gave it", indent=2, style="dim")
     return lines
 
 
-def _apt(name: str, probe: Probe) -> bool:
+def _wish(probe: Probe, places: Numbering, chains: list[ChainLedger]) -> Wish:
+    """What became of the first target that is told, as far as a command can lead on from it."""
+    wish = Wish(places.typed(probe.position), len(places.positions) == 1)
+    one = next(iter(told_targets(probe)[0]), None)
+    first = next(iter(first_tokens(probe)), None)
+    if one is None or not probe.asked:
+        return wish
+    outcome = next((row["outcome"] for row in probe.rows("verdicts") if row["target"] == one.target), "")
+    if outcome == "sampler_eliminated":
+        key = (one.target, one.token_id)
+        fates = [chain.fate(key) for chain in chains if key in chain.targets]
+        cut = next((fate for fate in fates if fate.bound.value is not None), None)
+        if cut is not None:
+            return replace(wish, chain=cut.chain, stage=cut.stage, value=cut.bound.value or 0.0)
+    known = {other.token_id for other in probe.trajectories if other.is_foil}
+    if outcome == "outranked" and first is not None and first["token_id"] not in known:
+        return replace(wish, foil=first["token"])
+    return wish
+
+
+def _apt(name: str, probe: Probe, wish: Wish) -> bool:
+    if name == "samplers":
+        return bool(wish.chain)
+    if name == "foil":
+        return bool(wish.foil.strip())
+    if name in ("confirm", "attribute") and wish.chain:
+        return False  # neither heads nor the prompt say what a sampler did
     if name == "confirm":
         rows = probe.rows("verdicts")
         return any(row["promoter"] or row["eliminator"] for row in rows) and not any(

@@ -53,7 +53,7 @@ def first_tokens(probe: Probe) -> Rows:
     return [
         {"place": 1, "token": one.target, "token_id": one.token_id, "prob": one.prob}
         for one in probe.trajectories
-        if one.ranks[-1][1] == 1
+        if one.rank == 1
     ][:1]
 
 

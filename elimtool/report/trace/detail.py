@@ -23,9 +23,8 @@ def detail_lines(probe: Probe, chains: list[ChainLedger], screen: Screen) -> lis
             continue
         key = (one.target, one.token_id)
         fates = [chain.fate(key) for chain in chains if chain.targets.get(key)]
-        lines += screen.wrap(
-            closing_sentence(screen.quoted(one.target, NAME), one.ranks, one.prob, fates), hang=2
-        )
+        name = screen.quoted(one.target, NAME)
+        lines += screen.wrap(closing_sentence(name, one.ranks, one.rank, one.prob, fates), hang=2)
         judged = verdicts.get(one.target)
         if judged and (more := in_words(judged)):
             outcome = judged["outcome"].replace("_", " ")

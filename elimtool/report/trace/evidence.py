@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
-from elimtool.analysis.closing import at_layer, from_layer, listed, spell_prob
+from elimtool.analysis.closing import course, listed, spell_prob
 from elimtool.analysis.evidence import findings_in_words
 from elimtool.analysis.verdict import attribution_in_words
 from elimtool.report.facts import Probe, Trajectory
 from elimtool.report.ledger import ChainLedger, shipped
 from elimtool.report.screen import Screen, padded
 from elimtool.report.trace.judgement import told_targets
-from elimtool.report.trace.trajectory import rank_title, spark
-from elimtool.run.rules import SURFACED
+from elimtool.report.trace.trajectory import rank_note, rank_title, spark
 
 NAME = 18
 WIDEST_SPARK = 31
@@ -24,60 +23,36 @@ MOST = 5
 
 def layer_lines(probe: Probe, screen: Screen) -> list[Text]:
     """The rank path of each target, and what its logit owes to which part of the model."""
-    followed = probe.trajectories
+    followed = [one for one in probe.trajectories if one.ranks]
     if not followed:
-        return []
-    lines = [rank_title(probe, screen)]
+        return _attributed(probe, screen)
     worst = max(rank for one in followed for _, rank in one.ranks)
+    lines = [rank_title(worst, screen)]
     shown = followed[:MOST]
     names = [screen.quoted(one.target, min(NAME, screen.width // 3)) for one in shown]
     width = max(cell_len(name) for name in names)
     for name, one in zip(names, shown, strict=True):
         lines += _layers(padded(name, width), one, worst, screen)
-    return lines + _attributed(probe, screen)
+    return [*lines, *rank_note(probe, screen), *_attributed(probe, screen)]
 
 
 def _layers(name: str, one: Trajectory, worst: int, screen: Screen) -> list[Text]:
     line = Text(f"  {name}  ", style="dim" if one.is_foil else "")
     room = max(min(len(one.ranks), WIDEST_SPARK, screen.width - line.cell_len - 2), 4)
     line.append_text(spark(one, worst, room, screen))
-    told = path_in_words(one.ranks) + (" (foil)" if one.is_foil else "")
+    told = course(one.ranks) + (" (foil)" if one.is_foil else "")
     if line.cell_len + 2 + len(told) <= screen.width:
         return [line.append(f"  {told}")]
     return [line, *screen.wrap(told, indent=4)]
 
 
-def path_in_words(ranks: Sequence[tuple[int, int]]) -> str:
-    """Sum up the ranks after each block: where a token led, where it was in the top-10, or its best rank."""
-    blocks = [(layer, rank) for layer, rank in ranks if layer >= 0] or list(ranks)
-    final = blocks[-1][1]
-    for bound, name in ((1, "rank 1"), (SURFACED, f"top-{SURFACED}")):
-        inside = [layer for layer, rank in blocks if rank <= bound]
-        if final <= bound:
-            outside = [layer for layer, rank in blocks if rank > bound]
-            return f"{name} from {from_layer(outside[-1] + 1 if outside else blocks[0][0])} on"
-        if inside and bound == SURFACED:
-            return f"{name} {_between(inside)}, then out"
-    best = min(rank for _, rank in blocks)
-    return f"best rank {best:,}, {at_layer(next(layer for layer, rank in blocks if rank == best))}"
-
-
-def _between(layers: Sequence[int]) -> str:
-    first, last = layers[0], layers[-1]
-    if first == last:
-        return at_layer(first)
-    whole = last - first + 1 == len(layers)
-    return f"at layers {first}-{last}" if whole else f"at {len(layers)} layers of {first}-{last}"
-
-
 def _attributed(probe: Probe, screen: Screen) -> list[Text]:
     """The heads or MLPs with the largest direct logit attribution, and the causal test if there was one."""
+    verdicts = {row["target"]: row for row in probe.rows("verdicts")}
+    rows = [verdicts[one.target] for one in told_targets(probe)[0] if one.target in verdicts]
     lines: list[Text] = []
-    told = {one.target for one in told_targets(probe)[0]}
-    for row in probe.rows("verdicts"):
-        if row["target"] not in told:
-            continue
-        of = f"{screen.quoted(row['target'], NAME)}: " if len(told) > 1 else ""
+    for row in rows:
+        of = f"{screen.quoted(row['target'], NAME)}: " if len(rows) > 1 else ""
         for said in attribution_in_words(row):
             lines += screen.wrap(f"{of}{said}", indent=2, hang=2)
         for finding in findings_in_words(row):
@@ -87,14 +62,20 @@ def _attributed(probe: Probe, screen: Screen) -> list[Text]:
 
 def sampler_lines(probe: Probe, chains: list[ChainLedger], screen: Screen) -> list[Text]:
     """One line for all chains that do the same to the targets."""
-    keys = [(one.target, one.token_id) for one in told_targets(probe)[0]]
+    told = told_targets(probe)[0]
+    keys = [(one.target, one.token_id) for one in told]
+    if not told and not probe.trajectories:  # a run without ranks: its chains tell whom they followed
+        keys = list(dict.fromkeys(key for chain in chains for key in chain.targets))[:MOST]
     groups: dict[tuple[str, ...], list[ChainLedger]] = {}
     for chain in chains:
-        told = [key for key in keys if chain.targets.get(key)]
-        groups.setdefault(tuple(chain.fate(key).stage for key in told), []).append(chain)
-    if not groups or not keys:
+        groups.setdefault(tuple(chain.fate(key).stage for key in keys if key in chain.targets), []).append(
+            chain
+        )
+    if not groups:
         return []
-    lines = screen.titled("Samplers", "p of the target among what is left")
+    followed = any(key in chain.targets for key in keys for chain in chains)
+    legend = ["what is left to draw from"] + (["p: the target's share of it"] if followed else [])
+    lines = screen.titled("Samplers", "; ".join(legend))
     for alike in groups.values():
         lines += screen.wrap(_group(alike, keys, screen), indent=2, hang=2)
     own: dict[str, list[str]] = {}
@@ -107,35 +88,41 @@ def sampler_lines(probe: Probe, chains: list[ChainLedger], screen: Screen) -> li
 
 
 def _group(alike: list[ChainLedger], keys: Sequence[tuple[str, int]], screen: Screen) -> str:
-    first = alike[0]
+    """Say what chains that treat the targets alike cut, keep and leave; the sentence has said why."""
     cut, kept = [], []
     for key in keys:
-        name = screen.quoted(key[0], NAME)
-        fate = first.fate(key)
+        chains = [chain for chain in alike if key in chain.targets]
+        if not chains:
+            continue
+        name, fate = screen.quoted(key[0], NAME), chains[0].fate(key)
         if fate.survived:
-            probs = [spell_prob(_left(chain, key)) for chain in alike]
-            kept.append(f"{name} (p {listed(probs)})")
-        elif fate.dead:
-            cut.append(f"{name} (its logit is minus infinity)")
+            kept.append(f"{name} (p {listed([spell_prob(_left(chain, key)) for chain in chains])})")
         else:
-            needs = f"; {fate.needed}" if fate.needed and len(alike) == 1 else ""
-            cut.append(f"{name} at {fate.stage}{needs and f' ({fate.needed})'}")
-    several = len(alike) > 1
-    does = [f"{'leave' if several else 'leaves'} {_sizes(alike)}"]
-    if cut:
-        does.append(f"{'cut' if several else 'cuts'} {listed(cut)}")
-    if kept:
-        does.append(f"{'keep' if several else 'keeps'} {listed(kept)}")
+            cut.append(f"{name} at {fate.stage}" if fate.stage else f"{name} (its logit is minus infinity)")
+    s = "" if len(alike) > 1 else "s"
+    sizes = _sizes(alike, screen) if all(chain.stages for chain in alike) else ""
+    does = [f"cut{s} {listed(cut)}"] if cut else []
+    does += [f"keep{s} {listed(kept)}{_among(sizes)}"] if kept else []
+    does += [f"leave{s} {sizes}"] if sizes and not kept else []
     return f"{listed([screen.visible(chain.name) for chain in alike])} {listed(does)}"
 
 
+def _among(sizes: str) -> str:
+    return " alone" if sizes.startswith("only ") else f" among {sizes}" if sizes else ""
+
+
 def _left(chain: ChainLedger, key: tuple[str, int]) -> float:
-    row = chain.targets[key][chain.stages[-1]["stage_index"]]
-    return float(row["prob_after"] or 0.0)
+    rows = chain.targets[key]
+    return float(rows[max(rows)]["prob_after"] or 0.0)
 
 
-def _sizes(alike: list[ChainLedger]) -> str:
-    """How many tokens each chain leaves to draw from."""
-    counts = [(chain.stages[0]["n_before"], chain.stages[-1]["n_after"]) for chain in alike]
-    told = [f"all {after:,}" if before == after else f"{after:,}" for before, after in counts]
-    return f"{listed(told[:1] if len(set(told)) == 1 else told)} {'token' if told == ['1'] else 'tokens'}"
+def _sizes(alike: list[ChainLedger], screen: Screen) -> str:
+    """How many tokens each chain leaves to draw from; the one token where it is alone."""
+    told = []
+    for chain in alike:
+        before, after = chain.stages[0]["n_before"], chain.stages[-1]["n_after"]
+        only = f" ({screen.quoted(chain.stages[-1]['top_token'], NAME)})" if after == 1 else ""
+        told.append(f"all {after:,}" if before == after else f"{after:,}{only}")
+    if set(told) == {told[0]} and told[0].startswith("1 ("):
+        return f"only {told[0][3:-1]}"
+    return f"{listed(told[:1] if len(set(told)) == 1 else told)} tokens"

@@ -41,10 +41,10 @@ def told_targets(probe: Probe) -> tuple[list[Trajectory], int]:
     """The targets that get a sentence, and the number of those that get none."""
     targets = [one for one in probe.trajectories if not one.is_foil]
     if not probe.asked:  # the model's own candidates: only what became of the first is news
-        return [one for one in targets if one.ranks[-1][1] == 1][:1], 0
+        return [one for one in targets if one.rank == 1][:1], 0
     if len(targets) <= MOST_SENTENCES:
         return targets, 0
-    return sorted(targets, key=lambda one: one.ranks[-1][1])[:FEW], len(targets) - FEW
+    return sorted(targets, key=lambda one: one.rank)[:FEW], len(targets) - FEW
 
 
 def _sentence(
@@ -54,5 +54,5 @@ def _sentence(
     fates = [chain.fate(key) for chain in chains if chain.targets.get(key)]
     name = screen.quoted(one.target, NAME)
     if verdict is None:  # a run without this table still tells the course of the ranks
-        return closing_sentence(name, one.ranks, one.prob, fates)
+        return closing_sentence(name, one.ranks, one.rank, one.prob, fates)
     return verdict_sentence(name, verdict, fates, leader(probe, screen))

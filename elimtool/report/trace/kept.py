@@ -9,48 +9,59 @@ from rich.text import Text
 from elimtool.files.rows import Row
 from elimtool.prompts.prompt import SINK
 from elimtool.report.facts import Tables
-from elimtool.report.numbers import share
+from elimtool.report.numbering import Numbering
+from elimtool.report.numbers import mean, share
 from elimtool.report.screen import Screen, padded
 
 MOST_POSITIONS = 40
 MOST_SPANS = 6
 """Spans that a table has columns for; more are single tokens or sentences."""
 WORD = 14
+CELL = 12
+LEFT = 9 + 2 + WORD
 
 
-def kept_lines(tables: Tables, prompt: Row, positions: Sequence[int], screen: Screen) -> list[Text]:
-    """One line a position: the attention that each span keeps of what the sinks leave, mean over layers.
+def kept_lines(tables: Tables, prompt: Row, places: Numbering, screen: Screen) -> list[Text]:
+    """One line a position: the attention that each span keeps of what the sinks leave, and its even share.
 
     Nothing for a single position, or where the spans are single tokens or sentences.
     """
-    found: dict[int, dict[str, list[float]]] = {}
+    found: dict[int, dict[str, list[Row]]] = {}
     names: dict[str, None] = {}
-    if len(positions) < 2 or len(prompt["spans"] or ()) > MOST_SPANS + 1:
+    if len(places.positions) < 2 or len(prompt["spans"] or ()) > MOST_SPANS + 1:
         return []
-    for position in positions[:MOST_POSITIONS]:
+    for position in places.positions[:MOST_POSITIONS]:
         for row in tables.rows("attention", prompt["prompt_id"], position):
             if row["span"] != SINK and row["mass_no_sink"] is not None:
                 names[row["span"]] = None
-                found.setdefault(position, {}).setdefault(row["span"], []).append(row["mass_no_sink"])
+                found.setdefault(position, {}).setdefault(row["span"], []).append(row)
     if not found:
         return []
-    width = max(min(12, (screen.width - 8 - WORD) // len(names) - 1), 5)
+    shown = list(names)[: max((screen.width - LEFT) // (CELL + 1), 1)]
     lines = screen.titled(
-        "Attention by position",
-        "share of what the sinks leave, mean over heads and layers; the token is the one predicted there",
+        f"Attention {'at each written token' if places.first is not None else 'by position'}",
+        "share of what the sinks leave, mean over heads and layers; in brackets the share that the span would"
+        " have if attention were even over all tokens",
     )
-    shown = [screen.shorten(screen.visible(one), width) for one in names]
-    columns = "".join(padded(one, width + 1, right=True) for one in shown)
-    lines.append(Text((padded("", 6) + padded("then", WORD + 1) + columns).rstrip(), style="dim"))
+    heads = "".join(padded(screen.shorten(screen.visible(one), CELL), CELL + 1, right=True) for one in shown)
+    lines.append(
+        Text((padded(places.word, 9, right=True) + padded("", WORD + 2) + heads).rstrip(), style="dim")
+    )
     for position, spans in found.items():
-        after = prompt["tokens"][position + 1 : position + 2]
-        line = padded(f"{position:,}", 5, right=True) + " "
-        line += padded(screen.quoted(after[0], WORD) if after else "", WORD + 1)
-        for name in names:
-            some = spans.get(name)
-            told = share(sum(some) / len(some)) if some else "-"
-            line += padded(told, width + 1, right=True)
+        line = padded(f"{places.number(position):,}", 9, right=True) + "  "
+        line += padded(screen.quoted(places.token(prompt, position), WORD), WORD)
+        line += "".join(padded(_share(spans.get(name, ())), CELL + 1, right=True) for name in shown)
         lines.append(Text(line.rstrip()))
-    if len(positions) > MOST_POSITIONS:
-        lines.append(Text(f"  {len(positions) - MOST_POSITIONS:,} more positions", style="dim"))
+    if len(places.positions) > MOST_POSITIONS:
+        lines.append(Text(f"  {len(places.positions) - MOST_POSITIONS:,} more positions", style="dim"))
     return lines
+
+
+def _share(rows: Sequence[Row]) -> str:
+    """Mean share of a span over layers, and in brackets what an even spread would give it."""
+    if not rows:
+        return "-"
+    # a lift is the share over the even share, so a layer without attention on the span does not tell it
+    even = mean(row["mass_no_sink"] / row["lift_no_sink"] for row in rows if row["lift_no_sink"])
+    told = share(mean(row["mass_no_sink"] for row in rows))
+    return told if even is None else f"{told} ({share(even)})"

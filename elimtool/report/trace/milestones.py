@@ -55,18 +55,3 @@ def in_words(ranks: Sequence[tuple[int, int]], screen: Screen) -> str:
             where = "at the last layer" if layer == last_layer else at_layer(layer)
         words.append(f"{rank:,} {where}")
     return "rank " + f" {screen.glyph('→')} ".join(words)
-
-
-def briefly(ranks: Sequence[tuple[int, int]]) -> str:
-    """Sum up a trajectory for a crowded table: where it led, or its best rank and where."""
-    led = [layer for layer, rank in ranks if rank == 1]
-    if ranks[-1][1] == 1:
-        return f"1st from {_short(commit_layer(ranks))}"
-    if led:
-        return f"1st {_short(led[0])}" if len(led) == 1 else f"1st {_short(led[0])}..{_short(led[-1])}"
-    best = min(rank for _, rank in ranks)
-    return f"best {best:,} at {_short(next(layer for layer, rank in ranks if rank == best))}"
-
-
-def _short(layer: int) -> str:
-    return "emb" if layer < 0 else f"L{layer}"

@@ -33,7 +33,7 @@ def place_lines(probe: Probe, screen: Screen) -> list[Text]:
 
 
 def _place(one: Trajectory, first: Rows, screen: Screen) -> str:
-    rank = one.ranks[-1][1]
+    rank = one.rank
     said = f"{screen.quoted(one.target, NAME)} has rank {rank:,} (p = {spell_prob(one.prob)})"
     above = [row for row in first if row["place"] < rank and row["token_id"] != one.token_id][:NAMED]
     if rank == 1 or not above:

@@ -1,4 +1,4 @@
-"""List the positions of a prompt: each one's token, the model's prediction and the ranks of targets."""
+"""Tell the course of a prompt's targets over its probed positions, and what the model predicts at each."""
 
 from __future__ import annotations
 
@@ -9,53 +9,111 @@ from rich.text import Text
 from elimtool.analysis.closing import spell_prob
 from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Tables
+from elimtool.report.numbering import Numbering
 from elimtool.report.screen import Screen, padded
+from elimtool.run.rules import SURFACED
 
 MOST = 40
-RANK_COLUMNS = 4
+RANK_COLUMNS = 3
 WORD = 14
+CELL = 17
+NUMBER = 9
+
+Ranks = dict[int, dict[str, Row]]
+"""Position -> target -> its row of ``lens`` at the last layer or of ``survival``."""
 
 
-def position_lines(tables: Tables, prompt: Row, positions: Sequence[int], screen: Screen) -> list[Text]:
-    """One line a position; of many the first and the last, at most ``MOST``, and how many lie between."""
-    shown = _shown(positions)
-    last = (tables.run.n_layers or 0) - 1
-    tops = {p: _at_layer(tables, "lens_layers", prompt, p, last) for p in shown}
-    ranks = {
-        p: {
-            row["target"]: row["rank"]
-            for row in _at_layer(tables, "lens", prompt, p, last)
-            if not row["is_foil"]
-        }
-        for p in shown
-    }
-    word = min(WORD, max((screen.width - 14) // 3, 6))
-    names = _names(ranks, word, screen.width - 6 - 2 * word - 10)
-    head = padded("", 6) + padded("token", word + 1) + padded("predicts", word + 1) + padded("p", 8)
-    title = Text("Prediction by position", style="bold")
-    columns = "".join(padded(screen.quoted(name, word), word + 1, right=True) for name in names)
-    lines = [title, Text((head + columns).rstrip(), style="dim")]
+def position_lines(tables: Tables, prompt: Row, places: Numbering, screen: Screen) -> list[Text]:
+    """A sentence for each target, and one line a position; of many positions the first and the last.
+
+    Where the model wrote, the walk has said what it predicts, so that only targets are told.
+    """
+    shown = _shown(places.positions)
+    ranks = target_ranks(tables, prompt, shown)
+    written = places.first is not None and bool(tables.rows("walk", prompt["prompt_id"]))
+    if written and not ranks:
+        return []
+    word = min(WORD, max((screen.width - NUMBER - 8) // 3, 6))
+    left = NUMBER + 2 + word + (0 if written else word + 10)
+    names = _names(ranks, (screen.width - left) // (CELL + 1))
+    title = "Targets at each written token" if written else "Prediction by position"
+    lines = screen.titled(title, "rank and p in the model's output") if names else [Text(title, style="bold")]
+    for name in _names(ranks, RANK_COLUMNS):
+        lines += screen.wrap(_course(name, ranks, places, screen), indent=2, hang=2)
+    head = padded(places.word, NUMBER, right=True) + "  " + padded("token", word)
+    head += "" if written else "  " + padded("predicts", word) + padded("p", 8)
+    head += "".join(padded(screen.quoted(name, CELL), CELL + 1, right=True) for name in names)
+    lines.append(Text(head.rstrip(), style="dim"))
     for place, position in enumerate(shown):
-        if place and position != positions[positions.index(shown[place - 1]) + 1]:
-            gap = f"{screen.glyph('…')} {len(positions) - len(shown):,} more positions, not shown"
+        if place and position != places.positions[places.positions.index(shown[place - 1]) + 1]:
+            gap = f"{screen.glyph('…')} {len(places.positions) - len(shown):,} more positions, not shown"
             lines.append(Text(gap, style="dim"))
-        line = _line(position, prompt, tops[position], word, screen)
-        line.append("".join(padded(f"{ranks[position][name]:,}", word + 1, right=True) for name in names))
+        line = Text(padded(f"{places.number(position):,}", NUMBER, right=True) + "  ")
+        line.append(padded(screen.quoted(places.token(prompt, position), word), word))
+        if not written:
+            line.append_text(_predicted(tables, prompt, position, word, screen))
+        for name in names:
+            line.append(padded(_place(ranks.get(position, {}).get(name)), CELL + 1, right=True))
         line.rstrip()
         lines.append(line)
     return lines
 
 
-def _line(position: int, prompt: Row, tops: Rows, word: int, screen: Screen) -> Text:
-    line = Text(padded(f"{position:,}", 5, right=True) + " ", style="")
-    line.append(padded(screen.quoted(prompt["tokens"][position], word), word + 1))
+def target_ranks(tables: Tables, prompt: Row, positions: Sequence[int]) -> Ranks:
+    """Find where the targets that the user named stand in the output, position by position."""
+    asked, last = set(prompt["targets"] or ()), (tables.run.n_layers or 0) - 1
+    found: Ranks = {}
+    for position in positions if asked else ():
+        rows = tables.rows("survival", prompt["prompt_id"], position)
+        rows = rows or [row for row in _at(tables, "lens", prompt, position, last) if not row["is_foil"]]
+        if own := {row["target"]: row for row in rows if row["target"] in asked}:
+            found[position] = own
+    return found
+
+
+def likeliest(tables: Tables, prompt: Row, places: Numbering) -> int:
+    """The position to tell in full: where the first target is most probable; the last without targets."""
+    ranks = target_ranks(tables, prompt, places.positions)
+    name = next(iter(prompt["targets"] or ()), None)
+    known = [(row[name]["prob"] or 0.0, position) for position, row in ranks.items() if name in row]
+    return max(known)[1] if known else places.positions[-1]
+
+
+def _course(name: str, ranks: Ranks, places: Numbering, screen: Screen) -> str:
+    """Say where a target is likeliest, and at how many positions it is in sight."""
+    rows = {position: row[name] for position, row in ranks.items() if name in row}
+    best = max(rows, key=lambda position: (rows[position]["prob"] or 0.0, position))
+    said = f"{screen.quoted(name, 24)} is likeliest at {places.name(best)}:"
+    said += f" rank {rows[best]['rank']:,}, p {spell_prob(rows[best]['prob'] or 0.0)}"
+    inside = sum(row["rank"] <= SURFACED for row in rows.values())
+    return f"{said}; in the top-{SURFACED} at {inside:,} of {len(rows):,} positions."
+
+
+def _place(row: Row | None) -> str:
+    if row is None:
+        return ""
+    return f"{row['rank']:,}  {spell_prob(row['prob'] or 0.0):<7}"
+
+
+def _predicted(tables: Tables, prompt: Row, position: int, word: int, screen: Screen) -> Text:
+    """The most probable token at a position and its probability; blank where the run does not say."""
+    last = (tables.run.n_layers or 0) - 1
+    tops = [
+        (row["token"], row["prob"])
+        for row in tables.rows("top_tokens", prompt["prompt_id"], position)
+        if row["place"] == 1
+    ]
+    tops = tops or [
+        (row["top_token"], row["top_prob"]) for row in _at(tables, "lens_layers", prompt, position, last)
+    ]
     if not tops:
-        return line
-    top = tops[-1]
-    predicted, prob = screen.quoted(top["top_token"], word), spell_prob(top["top_prob"])
+        return Text(" " * (word + 10))
+    token, prob = tops[-1]
     follows = prompt["tokens"][position + 1 : position + 2]
-    line.append(padded(predicted, word + 1), style="green" if follows == [top["top_token"]] else "")
-    return line.append(padded(prob, 8))
+    style = "green" if follows == [token] else ""
+    return (
+        Text("  ").append(padded(screen.quoted(token, word), word), style).append(padded(spell_prob(prob), 8))
+    )
 
 
 def _shown(positions: Sequence[int]) -> list[int]:
@@ -63,13 +121,12 @@ def _shown(positions: Sequence[int]) -> list[int]:
     return list(positions) if len(positions) <= MOST else [*positions[:half], *positions[-half:]]
 
 
-def _at_layer(tables: Tables, name: str, prompt: Row, position: int, layer: int) -> Rows:
+def _at(tables: Tables, name: str, prompt: Row, position: int, layer: int) -> Rows:
     return [row for row in tables.rows(name, prompt["prompt_id"], position) if row["layer"] == layer]
 
 
-def _names(ranks: dict[int, dict[str, int]], word: int, room: int) -> list[str]:
-    """Targets that get a column: those the user named, so the same at every position; else none."""
-    each = [tuple(one) for one in ranks.values()]
-    if not each or any(one != each[0] for one in each):
-        return []
-    return list(each[0][: min(RANK_COLUMNS, max(room // (word + 1), 0))])
+def _names(ranks: Ranks, most: int) -> list[str]:
+    """Targets that are told: the first ones."""
+    return list(dict.fromkeys(name for row in ranks.values() for name in row))[
+        : min(RANK_COLUMNS, max(most, 0))
+    ]

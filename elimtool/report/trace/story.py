@@ -7,8 +7,9 @@ from rich.constrain import Constrain
 
 from elimtool.files.rows import Row
 from elimtool.report.facts import Probe, Tables
-from elimtool.report.head import chapters, failure, head, model_line
+from elimtool.report.head import chapters, failure, head, model_line, place_in_words, prompt_line, untold
 from elimtool.report.ledger import ChainLedger, ledger, ledgers
+from elimtool.report.numbering import Numbering
 from elimtool.report.screen import MOST_PROMPTS, Screen, spaced
 from elimtool.report.targets import target_lines
 from elimtool.report.trace.advice import Commands, advice_lines
@@ -23,7 +24,7 @@ from elimtool.report.trace.heads import head_lines
 from elimtool.report.trace.judgement import judgement_lines
 from elimtool.report.trace.kept import kept_lines
 from elimtool.report.trace.place import place_lines
-from elimtool.report.trace.positions import position_lines
+from elimtool.report.trace.positions import likeliest, position_lines
 from elimtool.report.trace.strip import brief_strip, null_lines, strip
 from elimtool.report.trace.trajectory import trajectories
 from elimtool.report.trace.walk import walk_lines
@@ -92,27 +93,47 @@ def print_story(
 def _prompt(
     tables: Tables, prompt: Row, screen: Screen, verbose: bool, commands: Commands
 ) -> list[RenderableType]:
-    positions = tables.positions(prompt["prompt_id"]) if prompt["status"] == "ok" else []
-    if not positions:
+    if prompt["status"] != "ok":
         return failure(prompt, screen)
-    probe = Probe(tables, prompt, positions[-1])  # a story of every position would fill many screens
+    positions = tables.positions(prompt["prompt_id"])
+    walk: list[RenderableType] = list(walk_lines(tables, prompt, screen))
+    if not positions:
+        return spaced([[prompt_line(prompt, screen)], walk or untold(tables, screen)])
+    places = Numbering.of(prompt, positions)
+    probe = Probe(tables, prompt, likeliest(tables, prompt, places))
     chains = ledgers(probe)
     # each section is a function in a file of its own that returns lines, none where its tables are missing
+    begin: list[RenderableType] = [*head(probe, places, screen), *target_lines(probe, verbose, screen)]
+    if several := len(positions) > 1:  # a story of every position would fill many screens
+        begin = spaced(
+            [
+                begin,
+                walk,
+                list(position_lines(tables, prompt, places, screen)),
+                list(kept_lines(tables, prompt, places, screen)),
+                [screen.rule(f"In full: {_chosen(probe, places, screen)}")],
+            ]
+        )
     said: Sections = [
-        [*head(probe, len(positions), screen), *target_lines(probe, verbose, screen)],
         list(answer_lines(probe, screen)),
         [*place_lines(probe, screen), *judgement_lines(probe, chains, screen)],
         list(contrast_lines(probe, screen)),
         list(effect_lines(probe, screen)),
-        list(walk_lines(tables, prompt, screen)),
-        list(position_lines(tables, prompt, positions, screen)) if len(positions) > 1 else [],
-        list(kept_lines(tables, prompt, positions, screen)),
+        [] if several else walk,
         list(head_lines(probe, screen)),
     ]
     evidence = _in_full if verbose else _in_brief
-    return spaced(
-        [*said, *evidence(probe, chains, screen), list(advice_lines(probe, commands, verbose, screen))]
-    )
+    told = [*said, *evidence(probe, chains, screen)]
+    if not any(told):
+        told = [untold(tables, screen)]
+    return spaced([begin, *told, list(advice_lines(probe, places, chains, commands, verbose, screen))])
+
+
+def _chosen(probe: Probe, places: Numbering, screen: Screen) -> str:
+    """Name the position that is told, and why it is this one."""
+    target = next(iter(probe.prompt["targets"] or ()), None)
+    why = "" if target is None else f"; {screen.quoted(target, 20)} is likeliest here"
+    return f"{place_in_words(probe, places, screen)}{why}"
 
 
 def _in_brief(probe: Probe, chains: list[ChainLedger], screen: Screen) -> Sections:

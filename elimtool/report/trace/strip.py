@@ -20,6 +20,7 @@ BANDS_WHEN_WRAPPED = 3
 LONGEST_TOKEN = 20
 
 
+SINK_IS = "which takes attention without being read"
 BRIEF_SPANS = 4
 """Spans that are shown one by one where the strip is to be brief."""
 
@@ -41,7 +42,7 @@ class Cell:
 def strip(probe: Probe, screen: Screen) -> list[Text]:
     """Draw the strip; nothing where the run has no attention."""
     layers = bands(probe, MOST_BANDS)
-    if not layers:
+    if not layers or not probe.rows("attention"):
         return []
     heats = span_heat(probe, layers)
     if not heats:
@@ -65,7 +66,7 @@ def strip(probe: Probe, screen: Screen) -> list[Text]:
 def brief_strip(probe: Probe, screen: Screen) -> list[Text]:
     """Draw the strip of a short prompt in few bands; of a long one, say what kept most and least."""
     layers = bands(probe, BANDS_WHEN_WRAPPED)
-    if not layers:
+    if not layers or not probe.rows("attention"):
         return []
     heats = span_heat(probe, layers)
     if not heats:
@@ -73,18 +74,26 @@ def brief_strip(probe: Probe, screen: Screen) -> list[Text]:
     if any(heat.token is None for heat in heats):
         if len(heats) <= BRIEF_SPANS:
             return [*_title(probe, screen), *span_lines(heats, layers, screen)]
-        return [*_title(probe, screen)[:1], *_extremes(heats, probe, screen), *_sink_share(layers, screen)]
+        return [
+            Text(_heading(probe, screen), style="bold"),
+            *_extremes(heats, probe, screen),
+            *_sink_share(layers, screen),
+        ]
     cells = _cells(probe, heats, screen)
     blocks = _blocks(cells, screen.width - _left_width(layers))
     if len(blocks) > 1:
-        return [*_title(probe, screen)[:1], *_extremes(heats, probe, screen), *_sink_share(layers, screen)]
+        return [
+            Text(_heading(probe, screen), style="bold"),
+            *_extremes(heats, probe, screen),
+            *_sink_share(layers, screen),
+        ]
     lines = [*_title(probe, screen), *_block(blocks[0], layers, screen, first=True)]
     return [*lines, *_sink_note(cells, probe, screen)]
 
 
 def _sink_share(layers: Sequence[Band], screen: Screen) -> list[Text]:
     part = mean(band.sink_mass for band in layers)
-    return screen.wrap(f"The sink takes {share(part)} of the attention and is set apart.", style="dim")
+    return screen.wrap(f"The sink, {SINK_IS}, takes {share(part)} and is set apart.", style="dim")
 
 
 def null_lines(probe: Probe, screen: Screen) -> list[Text]:
@@ -99,13 +108,16 @@ def null_lines(probe: Probe, screen: Screen) -> list[Text]:
 
 def _title(probe: Probe, screen: Screen) -> list[Text]:
     """Title and legend of the bars."""
-    what = f"What {screen.quoted(probe.shown[probe.position], 16)} attends to, by layers"
     low, even, high = screen.steps[0], screen.steps[3], screen.steps[7]
+    line = Text(_heading(probe, screen), style="bold")
     legend = f"{low} under 0.25x, {even} even share, {high} over 5x"
-    line = Text(what, style="bold")
     if line.cell_len + len(legend) + 4 <= screen.width:
         return [line.append(f"  ({legend})", style="not bold dim")]
     return [line, *screen.wrap(legend, style="dim")]
+
+
+def _heading(probe: Probe, screen: Screen) -> str:
+    return f"What {screen.quoted(probe.shown[probe.position], 16)} attends to, by layers"
 
 
 def _only_sink(probe: Probe, screen: Screen) -> list[Text]:
@@ -197,8 +209,10 @@ def _sink_note(cells: Sequence[Cell], probe: Probe, screen: Screen) -> list[Text
     if sinks:
         names = ", ".join(screen.quoted(probe.shown[index], 14) for index in sinks[:3])
         more = f" and {len(sinks) - 3} more" if len(sinks) > 3 else ""
-        notes.append(f"The sink ({names}{more}) is set apart: its share is the column at the left.")
+        notes.append(f"Sink: {names}{more}, {SINK_IS}; its share is at the left.")
     heats = [cell.heat for cell in cells if cell.heat]
+    if len(heats) > 1:
+        notes.append(f"Even: as if all {'other ' if sinks else ''}tokens got the same.")
     if any(not seen for heat in heats for seen in heat.visible):
         notes.append("x: outside the layers' window (masked, not eliminated).")
     if any(heat.unmeasured for heat in heats):

@@ -9,11 +9,11 @@ from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
 
-from elimtool.analysis.closing import spell_prob
+from elimtool.analysis.closing import course, spell_prob
 from elimtool.report.facts import Probe, Trajectory
 from elimtool.report.numbers import rank_step
 from elimtool.report.screen import Screen, padded
-from elimtool.report.trace.milestones import briefly, in_words
+from elimtool.report.trace.milestones import in_words
 
 FEW = 3
 """Up to this many tokens are shown with all their milestones; of more, each gets one line."""
@@ -23,40 +23,44 @@ NAME = 18
 
 def trajectories(probe: Probe, screen: Screen) -> list[RenderableType]:
     """One or more lines for each followed token; nothing where the run has no lens table."""
-    followed = probe.trajectories
+    followed = [one for one in probe.trajectories if one.ranks]
     if not followed:
         return []
     names = [screen.quoted(one.target, min(NAME, screen.width // 3)) for one in followed]
     name_width = max(cell_len(name) for name in names)
-    rank_width = max(len(f"{one.ranks[-1][1]:,}") for one in followed)
+    rank_width = max(len(f"{one.rank:,}") for one in followed)
     fully = len(followed) <= FEW
     spare = screen.width - name_width - rank_width - (20 if fully else 32)
     width = max(min(len(followed[0].ranks), WIDEST_SPARK, spare), 4 if fully else 10)
     worst = max(rank for one in followed for _, rank in one.ranks)
-    lines: list[RenderableType] = [rank_title(probe, screen, "" if fully else "; then final rank and p")]
+    lines: list[RenderableType] = [rank_title(worst, screen, "" if fully else "; then final rank and p")]
     for name, one in zip(names, followed, strict=True):
-        final = one.ranks[-1][1]
         line = Text(padded(name, name_width) + "  ", style="dim" if one.is_foil else "")
         line.append_text(spark(one, worst, width, screen))
         word = "rank " if fully else ""
-        line.append(f"  {word}{final:>{rank_width},}", style="bold" if final == 1 else "")
+        line.append(f"  {word}{one.rank:>{rank_width},}", style="bold" if one.rank == 1 else "")
         line.append(f"  p {spell_prob(one.prob)}" if fully else f"  {spell_prob(one.prob):<7}")
         lines += _told(line, one, fully, screen)
-    return lines
+    return [*lines, *rank_note(probe, screen)]
 
 
-def rank_title(probe: Probe, screen: Screen, then: str = "") -> Text:
-    """Title of rank paths, with a legend where it fits; ``then`` says what stands behind the path."""
+def rank_title(worst: int, screen: Screen, then: str = "") -> Text:
+    """Title of rank paths, with the scale of their bars; ``then`` says what stands behind the path."""
     title = Text("Rank by layer", style="bold")
-    last = (probe.run.n_layers or 0) - 1
-    legend = f"  (embedding {screen.glyph('→')} layer {last}; {screen.steps[7]} = rank 1{then};"
-    legend += f" {screen.visible(probe.lens)} lens)"
+    legend = f"  ({screen.steps[7]} rank 1{f', {screen.steps[0]} rank {worst:,}' if worst > 1 else ''}{then})"
     return title.append(legend, style="not bold dim") if len(legend) + 13 <= screen.width else title
+
+
+def rank_note(probe: Probe, screen: Screen) -> list[Text]:
+    """Say what the bars of a rank path stand for."""
+    last, lens = (probe.run.n_layers or 0) - 1, screen.visible(probe.lens)
+    said = f"Left to right: embedding, layers 0 to {last}, each read as if the last ({lens} lens)."
+    return screen.wrap(said, style="dim")
 
 
 def _told(line: Text, one: Trajectory, fully: bool, screen: Screen) -> list[RenderableType]:
     """Put the words beside the line where they fit, else below it, indented."""
-    words = in_words(one.ranks, screen) if fully else briefly(one.ranks)
+    words = in_words(one.ranks, screen) if fully else course(one.ranks)
     words = "; ".join([words, *marks(one)])
     if line.cell_len + 2 + len(words) <= screen.width:
         line.append(f"  {words}", style="dim")

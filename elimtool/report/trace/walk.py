@@ -10,9 +10,10 @@ from elimtool.report.facts import Tables
 from elimtool.report.screen import Screen, padded
 
 MOST_STEPS = 40
-TOKEN_WIDTH = 16
+TOKEN_WIDTH = 14
+NARROW_WORD = 11
 WIDE = 70
-"""Columns from which a step is one line; on a narrower screen its runner-up has a line of its own."""
+"""Columns from which a step is one line; on a narrower screen the other token has a line of its own."""
 
 
 def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
@@ -22,10 +23,11 @@ def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
         return []
     title = f"Written through {screen.visible(steps[0]['chain'])}"
     one_left = all(step["n_survivors"] == 1 for step in steps)
-    legend = "p and rank in the model's output; the likeliest other token, and the stage that cut it"
-    if one_left:
-        legend += "; the chain left one token at each step"
-    lines = screen.titled(title, legend)
+    legend = "p and rank in the model's output, before any sampler; "
+    legend += "the chain left one token at each step" if one_left else "drawn at: p among what the chain left"
+    lines = screen.titled(
+        title, f"{legend}; beside it the likeliest other token and what the chain did to it"
+    )
     written = screen.visible("".join(step["token"] for step in steps))
     lines += screen.wrap(f"\u201c{written}\u201d", indent=2)
     lines += _rows(HEADINGS, one_left, screen, style="dim")
@@ -36,12 +38,12 @@ def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
     return lines
 
 
-HEADINGS = ("#", "token", "p", "rank", "drawn at", "runner-up", "p", "cut by")
+HEADINGS = ("written", "token", "p", "rank", "drawn at", "other token", "p", "chain")
 
 
 def walk_cells(step: Row, screen: Screen) -> tuple[str, ...]:
     """One cell for each of ``HEADINGS``: the step of a walk in words; ``drawn at`` is p after the chain."""
-    rival, prob, stage = competitor(step)
+    rival, prob, fate = competitor(step)
     return (
         f"{step['step']}",
         screen.quoted(step["token"]),
@@ -50,27 +52,33 @@ def walk_cells(step: Row, screen: Screen) -> tuple[str, ...]:
         spell_prob(step["prob"]),
         "" if rival is None else screen.quoted(rival),
         "" if prob is None else spell_prob(prob),
-        screen.visible(stage),
+        screen.visible(fate),
     )
 
 
 def competitor(step: Row) -> tuple[str | None, float | None, str]:
-    """The runner-up, its probability and what cut it; of an older run, what was almost written."""
+    """The likeliest other token, its probability and its fate; of an older run, what was almost written."""
     if step.get("runner_up") is not None:
-        return step["runner_up"], step["runner_up_prob"], step["runner_up_cut"] or "kept"
+        cut = step["runner_up_cut"]
+        return step["runner_up"], step["runner_up_prob"], f"cut: {cut}" if cut else "kept"
     if step["almost"] is None:
         return None, None, ""
-    return step["almost"], step["almost_prob"], str(step["almost_why"]).partition(":")[0]
+    return step["almost"], step["almost_prob"], f"cut: {str(step['almost_why']).partition(':')[0]}"
 
 
 def _rows(cells: tuple[str, ...], one_left: bool, screen: Screen, style: str = "") -> list[Text]:
-    number, token, prob, rank, drawn, rival, rival_prob, stage = cells
+    number, token, prob, rank, drawn, rival, rival_prob, fate = cells
     wide = screen.width >= WIDE
-    word = min(TOKEN_WIDTH, (screen.width - 46) // 2) if wide else 10
-    own = f"{padded(number, 4, right=True)} {padded(screen.shorten(token, word), word)}"
+    word = min(TOKEN_WIDTH, (screen.width - 56) // 2) if wide else NARROW_WORD
+    left = (
+        padded(number, 7, right=True)
+        if wide
+        else padded("#" if number == HEADINGS[0] else number, 3, right=True)
+    )
+    own = f"{left}  {padded(screen.shorten(token, word), word)}"
     own += f" {padded(prob, 7, right=True)} {padded(rank, 6, right=True)}"
     if not one_left:
         own += f" {padded(drawn, 8, right=True)}"
-    other = f"{padded(screen.shorten(rival, word), word)} {padded(rival_prob, 7, right=True)}  {stage}"
+    other = f"{padded(screen.shorten(rival, word), word)} {padded(rival_prob, 7, right=True)}  {fate}"
     parts = [f"{own}  {other}"] if wide else [own, f"     {other}"]
     return [Text(screen.shorten(part.rstrip(), screen.width), style=style) for part in parts if part.strip()]

@@ -105,14 +105,25 @@ def run(command: Callable[[], object], arguments: Sequence[str] = ()) -> int:
     except BrokenPipeError:
         return _broken_pipe()
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            _drop_output()
-            _say(f"error: {error.strerror}")
-            _say("hint: free some space where standard output goes")
+        if isinstance(error, OSError) and _said_of_a_file(error):
             return Exit.USAGE
         _say(f"error: this is a defect of elimtool; the traceback is in {_log_traceback()}")
         return Exit.DEFECT
     return Exit.OK
+
+
+def _said_of_a_file(error: OSError) -> bool:
+    """Say what a full disk or a path that cannot be used is about; tell whether it was said."""
+    if error.errno == errno.ENOSPC:
+        _drop_output()
+        _say(f"error: {error.strerror}")
+        _say("hint: free some space where standard output goes")
+        return True
+    if isinstance(error.filename, str | bytes | os.PathLike):  # a path that no command looked at before
+        _say(f"error: cannot use {os.fsdecode(error.filename)}: {error.strerror}")
+        _say("hint: check the path and its permissions")
+        return True
+    return False
 
 
 def _say(line: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from elimtool.files.parse import parse_json
 from elimtool.files.writing import sync_directory, write_text
 
 NEW = ".elimtool-new-"
@@ -70,7 +71,7 @@ def put_back(directory: Path) -> None:
     """
     for aside in earlier(directory):
         if (aside / MOVES).is_file():
-            moves = json.loads((aside / MOVES).read_text(encoding="utf-8"))
+            moves = parse_json((aside / MOVES).read_text(encoding="utf-8"))
             staging = directory / moves["staging"]
             if any((staging / name).exists() for name in moves["fresh"]):
                 _undo(directory, aside, moves)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.files.destination import write_file
+from elimtool.files.parse import parse_json
 from elimtool.files.yaml import unreadable
 
 KEY = "elimtool"
@@ -50,7 +51,7 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
         raise ElimError(f"cannot read {path}: {why}", "check the name and its permissions")
     try:
         with safe_open(path, "pt", device=str(device)) as file:
-            facts = json.loads((file.metadata() or {}).get(KEY, "{}"))
+            facts = parse_json((file.metadata() or {}).get(KEY, "{}"))
             return {name: file.get_tensor(name) for name in list(file.keys())}, facts
     except OSError as error:
         raise ElimError(f"cannot read {path}: {error.strerror or error}") from error

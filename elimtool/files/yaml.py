@@ -20,9 +20,10 @@ def read_text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise ElimError(f"cannot read {path}: {error.strerror or error}") from error
+        hint = "check the name and its permissions"
+        raise ElimError(f"cannot read {path}: {error.strerror or error}", hint) from error
     except ValueError as error:  # a path with a NUL
-        raise ElimError(f"cannot read {str(path)!r}: {error}") from error
+        raise ElimError(f"cannot read {str(path)!r}: {error}", "check the name") from error
     return decode(raw, str(path))
 
 
@@ -80,6 +81,8 @@ def read_yaml(path: Path) -> Any:
         raise ElimError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
     except RecursionError as error:
         raise ElimError(f"{path}: not valid YAML: nested too deeply") from error
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # a date such as 2024-02-30
+        raise ElimError(f"{path}: not valid YAML: {error}", "put the value in quotes") from error
 
 
 def _refuse_repeated_keys(root: Node | None, path: Path) -> None:

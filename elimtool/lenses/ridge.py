@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.errors import ElimError
+from elimtool.files.parse import parse_json
 from elimtool.files.tensors import KEY, write_tensors
 from elimtool.lenses.affine import AffineLens
 from elimtool.lenses.regime import ReferenceStatistics
@@ -147,7 +147,7 @@ def _read(path: Path) -> tuple[Facts, dict[str, Tensor]]:
 
 def _facts(path: Path, metadata: Mapping[str, str]) -> Facts:
     try:
-        given: Any = json.loads(metadata.get(KEY, "{}"))
+        given: Any = parse_json(metadata.get(KEY, "{}"))
     except ValueError as error:
         raise _damaged(path, "its description is not JSON") from error
     expected = {field.name for field in fields(Facts)}

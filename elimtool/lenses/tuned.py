@@ -8,7 +8,6 @@ tuned_lens/nn/lenses.py.
 
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from elimtool.errors import ElimError
+from elimtool.files.parse import parse_json
 from elimtool.lenses.affine import AffineLens
 
 CONFIG = "config.json"
@@ -56,7 +56,7 @@ def load_tuned(folder: Path, n_layers: int, width: int) -> AffineLens:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ElimError(f"cannot read the tuned lens's {path}: {error}") from error
     kind = config.get("lens_type", "linear_tuned_lens") if isinstance(config, dict) else None

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from elimtool.errors import ElimError
+from elimtool.files.parse import parse_json
 from elimtool.files.yaml import unreadable
 from elimtool.model.placement import PROCESSOR, Placement
 from elimtool.model.store import ADAPTER
@@ -254,11 +255,13 @@ def _damaged(directory: Path) -> str:
 def _not_an_object(path: Path) -> str:
     """Say what is wrong with a JSON file that should hold an object; empty if nothing, or without a file."""
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except json.JSONDecodeError as error:
         return f"line {error.lineno}: {error.msg}"
     except UnicodeDecodeError:
         return "it is not UTF-8"
+    except ValueError as error:
+        return str(error)
     except OSError:
         return ""
     return "" if isinstance(content, dict) else "it is not a JSON object"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError
+from elimtool.files.parse import parse_json
 from elimtool.model.atomic import CACHE_VARIABLE, Progress, in_tenths, write_json
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _digest_of(pairs: Iterable[tuple[str, str]]) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object; empty if it cannot be read or holds another value."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

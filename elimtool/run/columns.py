@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from elimtool.errors import ElimError
+from elimtool.files.parse import parse_json
 
 STRING = pa.string()
 INT = pa.int32()
@@ -166,7 +166,7 @@ class Table:
             ElimError: A column is missing, of another type, or null where none may be: the table was changed
                 after it was written.
         """
-        stated = json.loads((table.schema.metadata or {}).get(NAMES, b"[]"))
+        stated = parse_json((table.schema.metadata or {}).get(NAMES, b"[]"))
         for column in self.columns:
             there = column.name in table.column_names
             if not there and (not column.nullable or column.name in stated):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError
+from elimtool.files.parse import parse_json
 from elimtool.run import layout
 
 MARKERS = "shard-*.json"
@@ -62,7 +62,7 @@ def damage(directory: Path) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for path in sorted((directory / layout.STATE).glob(MARKERS)):
         try:
-            wrong = faults(directory, json.loads(path.read_bytes()))
+            wrong = faults(directory, parse_json(path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             wrong = [f"its marker {path.name} is damaged"]
         if wrong:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from elimtool.files.parse import parse_json
 from elimtool.files.replacing import NEW, OLD, swap
 from elimtool.run.columns import Table
 from elimtool.run.schema import TABLES
@@ -134,7 +134,7 @@ def _ours(path: Path) -> bool:
 
 def _load(manifest: Path) -> dict[str, object]:
     try:
-        loaded = json.loads(manifest.read_bytes())
+        loaded = parse_json(manifest.read_bytes())
     except (OSError, ValueError):
         return {}
     return loaded if isinstance(loaded, dict) else {}

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from elimtool.errors import ElimError
+from elimtool.files.parse import parse_json
 from elimtool.run.schema import SCHEMA_VERSION
 
 NOT_FINGERPRINTED = ("fingerprint", "started", "finished", "counts")
@@ -190,7 +191,7 @@ class Manifest(BaseManifest):
 def _load(text: str, where: str) -> dict[str, Any]:
     """Load the keys of a manifest's file, of a schema version that this elimtool reads."""
     try:
-        loaded = json.loads(text, parse_constant=_refuse_constant)
+        loaded = parse_json(text, _refuse_constant)
     except ValueError as error:
         raise ElimError(f"{where} is damaged: {error}", HINT) from error
     if not isinstance(loaded, dict) or not isinstance(loaded.get("schema_version"), int):

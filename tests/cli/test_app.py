@@ -183,3 +183,15 @@ def test_a_full_standard_error_does_not_end_a_good_command(tmp_path: Path) -> No
         )
     assert (done.returncode, done.stdout) == (0, "page.html\n")
     assert (tmp_path / "page.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "command", ["report NAME", "report run -o NAME", "compare NAME NAME", "run status NAME", "check NAME"]
+)
+def test_a_name_that_no_file_can_have_is_said_not_a_defect(
+    command: str, elimtool: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.france().save(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    done = elimtool(*command.replace("NAME", "x" * 300).split())
+    assert done.code == 2 and "File name too long" in done.err and "hint: " in done.err

@@ -113,3 +113,23 @@ def test_utf16_with_a_mark_and_without_is_not_taken_as_text(kind: str, text: str
 
 def test_a_zero_byte_in_a_text_does_not_make_it_utf16() -> None:
     assert decode(b"a\0b, and more", "given") == "a\0b, and more"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 2024-02-30",
+        "a: 1" + "0" * 5000,
+        "!!timestamp x",
+        "{[1]: 2}",
+        "[" * 100_000,
+        "!!binary é",
+        "&a [*a]",
+    ],
+)
+def test_values_that_no_yaml_reader_can_make_are_said_with_the_file(text: str, file: Path) -> None:
+    file.write_text(text, encoding="utf-8")
+    try:
+        read_yaml(file)
+    except ElimError as error:
+        assert str(file) in error.message

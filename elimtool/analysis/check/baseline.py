@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from elimtool.analysis.check.spec import CHOOSING
 from elimtool.errors import ElimError, Exit
+from elimtool.files.parse import parse_json
 from elimtool.files.writing import make_directory, write_whole, writing
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def read_baseline(path: Path) -> Baseline | None:
     text = read_text(path)
     hint = "restore it from version control, or write it anew with `update='all'`"
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         if content["elimtool_baseline"] != FORMAT:
             raise ElimError(
                 f"{path} has baseline format {content['elimtool_baseline']}; this elimtool reads {FORMAT}",

@@ -12,6 +12,7 @@ from typing import Any
 from elimtool.analysis.check.baseline import write_reviewed
 from elimtool.analysis.check.values import CheckedValue
 from elimtool.errors import ElimError
+from elimtool.files.parse import parse_json
 
 FORMAT = 1
 
@@ -119,7 +120,7 @@ def read_noise(path: Path) -> Noise | None:
     from elimtool.files.yaml import read_text
 
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
         floors = {
             str(name): Floor(**{**one, "floor": float(one["floor"])})
             for name, one in content["checks"].items()

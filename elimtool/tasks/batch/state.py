@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError
+from elimtool.files.parse import parse_json
 from elimtool.files.writing import write_text, writing
 from elimtool.run import layout
 from elimtool.run.damage import MARKERS, faults
@@ -97,7 +98,7 @@ class State:
         """
         path = self.folder / PLAN
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = parse_json(path.read_text(encoding="utf-8"))
             manifest = Manifest.from_json(json.dumps(found["manifest"]), str(path))
             return Plan(manifest, found["facts"])
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -134,7 +135,7 @@ class State:
         found: dict[int, Done] = {}
         for path in self.folder.glob(MARKERS):
             try:
-                one = Done(**json.loads(path.read_text(encoding="utf-8")))
+                one = Done(**parse_json(path.read_text(encoding="utf-8")))
                 if not faults(self.directory, asdict(one)):
                     found[one.shard] = one
             except (OSError, ValueError, TypeError, AttributeError):
@@ -173,7 +174,7 @@ class State:
     def kept(self, name: str) -> Any:
         """Read what ``keep`` stored; ``None`` if nothing."""
         try:
-            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+            return parse_json((self.folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 

@@ -1,0 +1,21 @@
+"""A short run of ``scripts/fuzz.py``: no hostile input makes a command crash, hang or print a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "fuzz.py"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_hostile_inputs_end_in_errors_that_say_something() -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--count", "8"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].endswith(" inputs, 0 faults")

@@ -167,5 +167,6 @@ def test_public_names_are_those_that_type_checkers_see() -> None:
     assert declared.keys() == set(elimtool.__all__)
     for public, (module, name) in declared.items():
         assert public == name
-        assert getattr(elimtool, public) is getattr(import_module(module), name)
+        found, home = getattr(elimtool, public), getattr(import_module(module), name)
+        assert found is home or found.__wrapped__ is home  # functions check their arguments' types
         assert elimtool._HOMES[public] == module

@@ -20,6 +20,7 @@ from elimtool.version import __version__ as __version__
 _HOMES = {
     "Ablate": "elimtool.model.interventions",
     "AttributeOptions": "elimtool.tasks.attribute.options",
+    "ChatSettings": "elimtool.prompts.chat",
     "Comparison": "elimtool.run.comparison",
     "Controls": "elimtool.tasks.compare.asked",
     "ElimError": "elimtool.errors",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from elimtool.model.interventions import Patch as Patch
     from elimtool.model.interventions import Scale as Scale
     from elimtool.model.loading import load_model as load_model
+    from elimtool.prompts.chat import ChatSettings as ChatSettings
     from elimtool.prompts.prompt import Message as Message
     from elimtool.prompts.prompt import Prompt as Prompt
     from elimtool.prompts.prompt import SpanRequest as SpanRequest

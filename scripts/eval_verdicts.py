@@ -146,7 +146,7 @@ def first_rows(run: Run) -> pd.DataFrame:
 def as_text(model: Model, prompts: list[Prompt]) -> list[Prompt]:
     """The same prompts without a word on which tokens their chat template wrote."""
     return [
-        replace(one, text=model.tokenizer.render(one.messages), messages=()) if one.messages else one
+        replace(one, text=model.tokenizer.render(one.messages).text, messages=()) if one.messages else one
         for one in prompts
     ]
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from logging import getLogger
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -18,12 +15,15 @@ from typing import Any
 from elimtool.errors import ElimError
 from elimtool.files.parse import parse_json
 from elimtool.files.yaml import unreadable
+from elimtool.model.architectures import auto_class
 from elimtool.model.placement import PROCESSOR, Placement
+from elimtool.model.quiet import quiet
 from elimtool.model.store import ADAPTER
 from elimtool.model.tokens import Tokenizer
 
 _NUMBER = re.compile("[0-9]+")
 _INSTALL = re.compile("pip install [^`)]+")
+_PACKAGE = re.compile(r"pip install `?([A-Za-z0-9_.-]*[A-Za-z0-9])")
 _FILES = {"model": ("config.json",), "tokenizer": ("tokenizer.json", "tokenizer_config.json")}
 _READ = {
     "model": ("*.json", "*.safetensors", "*.bin"),
@@ -43,14 +43,13 @@ def load_hugging_face(
         ElimError: The checkpoint is damaged, incomplete, or of a kind that elimtool cannot trace.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     known = {"trust_remote_code": trust, "local_files_only": True}
     with _Refusals(name, "model", directory), quiet(), _without_adapter(directory) as place:
         config = AutoConfig.from_pretrained(place, **known)
-        _check_architecture(name, config)
         quantised = getattr(config, "quantization_config", None) is not None
-        hf, info = AutoModelForCausalLM.from_pretrained(
+        hf, info = auto_class(name, config).from_pretrained(
             place,
             config=config,
             dtype="auto" if dtype == "auto" else getattr(torch, dtype),
@@ -91,38 +90,6 @@ def _without_adapter(directory: Path) -> Iterator[Path]:
             if not path.name.startswith("adapter_"):
                 (Path(view) / path.name).symlink_to(path)
         yield Path(view)
-
-
-def _check_architecture(name: str, config: Any) -> None:
-    """Refuse models that are not decoders before reading weights; remote code is checked later."""
-    from transformers.models.auto import modeling_auto as auto
-
-    if getattr(config, "auto_map", None):
-        return
-    kind = config.model_type
-    encoder = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    if encoder or config.is_encoder_decoder or kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise ElimError(
-            f"{name}: a model of type {kind} is not a decoder that continues a text from left to right",
-            "elimtool traces causal language models, such as GPT-2, Llama or Qwen",
-        )
-    check_supported(name, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind])
-
-
-def check_supported(name: str, architecture: str) -> None:
-    """Refuse architectures that TransformerLens has no hooks for.
-
-    Raises:
-        ElimError: TransformerLens does not support ``architecture``, a class name of transformers.
-    """
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
-    if architecture not in SUPPORTED_ARCHITECTURES:
-        raise ElimError(
-            f"{name}: TransformerLens does not support the architecture {architecture}",
-            "elimtool needs its hooks; see TransformerLens' list of supported models",
-        )
 
 
 def _check_weights(name: str, hf: Any, info: Mapping[str, Any]) -> None:
@@ -207,6 +174,8 @@ class _Refusals:
                 f"its weights are quantised ({method}): {reason(error)}",
                 f"install what reads them: {_command(error)}",
             )
+        if package := _lacking(error):
+            return f"the {self.what} needs the package {package}", f"install it: pip install {package}"
         if self.what == "model" and (damaged := _damaged(self.directory)):
             return f"{damaged} is damaged: {reason(error)}", "fetch or export the model again"
         if self.what == "tokenizer" and not any(any(self.directory.glob(one)) for one in _VOCABULARIES):
@@ -229,6 +198,24 @@ def _quantised(directory: Path) -> str:
     except (OSError, ValueError, AttributeError):
         return ""
     return str(stated.get("quant_method") or "bitsandbytes") if isinstance(stated, dict) and stated else ""
+
+
+def _lacking(error: BaseException) -> str:
+    """Name the package that an import missed; empty for other errors."""
+    found = _PACKAGE.search(str(error)) if isinstance(error, ImportError) else None
+    return found[1] if found else ""
+
+
+def unusable(name: str, architecture: str, error: Exception) -> ElimError:
+    """Return the error for an architecture that TransformerLens cannot put hooks on."""
+    if package := _lacking(error):
+        return ElimError(
+            f"{name}: its hooks need the package {package}", f"install it: pip install {package}"
+        )
+    return ElimError(
+        f"{name}: TransformerLens cannot put hooks on the architecture {architecture}: {reason(error)}",
+        "elimtool cannot trace it; docs/models.md says which families were tried",
+    )
 
 
 def _refusing() -> tuple[type[BaseException], ...]:
@@ -277,24 +264,3 @@ def reason(error: BaseException) -> str:
     while len(lines) > 1 and lines[0].endswith(":"):
         lines[:2] = [f"{lines[0]} {lines[1]}"]
     return lines[0].split(". ")[0] if lines else type(error).__name__
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and advice; errors are still raised."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    spreading = getLogger("accelerate")  # it says of every offloaded model that it is offloaded
-    level = spreading.level
-    spreading.setLevel("ERROR")
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        spreading.setLevel(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -13,9 +13,9 @@ from typing import Any
 from elimtool.errors import ElimError
 from elimtool.model import atomic, store
 from elimtool.model.atomic import Progress, in_tenths
-from elimtool.model.checkpoint import quiet
 from elimtool.model.gguf_rope import ONE, scaled
 from elimtool.model.gguf_tokenizer import field, save_tokenizer
+from elimtool.model.quiet import quiet
 from elimtool.version import __version__
 
 CONVERTER = 1

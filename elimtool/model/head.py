@@ -177,6 +177,9 @@ def _given(bridge: Any, hidden: Tensor) -> Iterator[None]:
     """
     names = str(bridge.adapter.component_mapping["blocks"].name).split(".")[:-1]
     around = [bridge.original_model.get_submodule(".".join(names[: n + 1])) for n in range(len(names))]
+    # a whole language model inside a shell (Llama 4) has the head in it, which is to run
+    head = getattr(bridge.unembed, "original_component", None)
+    around = [module for module in around if head not in set(module.modules())]
     before = [module.__dict__.get("forward") for module in around]
     output = _BodyOutput(hidden)
     try:

@@ -11,11 +11,13 @@ from typing import Any
 from elimtool.errors import ElimError, nearest
 from elimtool.model import DEFAULT_MODEL
 from elimtool.model.adapters import CONFIG, base_of, is_adapter, load_merged, parse_adapter
+from elimtool.model.architectures import check_supported
 from elimtool.model.atomic import Progress
-from elimtool.model.checkpoint import check_supported, load_hugging_face, load_tokenizer, quiet
-from elimtool.model.memory import collecting_later
+from elimtool.model.checkpoint import load_hugging_face, load_tokenizer, unusable
+from elimtool.model.memory import collecting_later, out_of_memory
 from elimtool.model.model import Model
 from elimtool.model.placement import device_of, place
+from elimtool.model.quiet import quiet
 
 __all__ = ["DTYPES", "load_hugging_face", "load_model", "locate"]
 
@@ -202,4 +204,17 @@ def _bridge(name: str, hf: Any) -> Any:
         from transformer_lens.model_bridge.sources import build_bridge_from_module
 
         where = str(device_of(hf, torch.device("cpu")))
-        return build_bridge_from_module(hf, architecture, hf_config=hf.config, model_name=name, device=where)
+        try:
+            bridge = build_bridge_from_module(
+                hf, architecture, hf_config=hf.config, model_name=name, device=where
+            )
+        except Exception as error:  # code of a family may raise anything
+            if out_of_memory(error):
+                raise
+            raise unusable(name, architecture, error) from error
+    if not hasattr(bridge, "blocks"):
+        raise ElimError(
+            f"{name}: the architecture {architecture} is not one stack of blocks",
+            "elimtool reads one residual stream from block to block, and this model has none such",
+        )
+    return bridge

@@ -107,7 +107,8 @@ class Native:
         slots = []
         for holder, name, child in places:
             component: Any = loose.get(child, child)
-            if component in standing:
+            # a component around nothing stands where a family leaves a part out, such as its rotary embedding
+            if component in standing and component.original_component is not None:
                 parts = _parts(component, standing)
                 own = [one for part in parts for one in part._modules.values()]
                 points = tuple(one for one in own if one is not None and hasattr(one, "hook_conversion"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -221,7 +222,7 @@ def test_an_encoder_is_refused(cls: str, tmp_path: Path) -> None:
         vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
     error = refused(_save(tmp_path, getattr(transformers, cls)(config)))
-    assert "a model of type bert is not a decoder" in error.message
+    assert "a model of type bert is an encoder, which fills masked tokens in" in error.message
 
 
 def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
 
     config = T5Config(vocab_size=300, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     error = refused(_save(tmp_path, T5ForConditionalGeneration(config)))
-    assert "a model of type t5 is not a decoder" in error.message
+    assert "a model of type t5 is an encoder-decoder" in error.message
 
 
 def test_an_architecture_without_hooks_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
@@ -240,6 +241,33 @@ def test_an_architecture_without_hooks_is_refused_before_its_weights_are_read(tm
     (tmp_path / "model.safetensors").write_bytes(b"")
     error = refused(tmp_path)
     assert "TransformerLens does not support the architecture CTRLLMHeadModel" in error.message
+    assert all(f" {kind}," in error.hint for kind in ("llama", "mamba", "qwen2_5_vl", "gpt2"))
+
+
+def test_a_package_that_the_family_needs_is_named(tmp_path: Path, tokenizer: Any) -> None:
+    config = {
+        "model_type": "gemma3n",
+        "architectures": ["Gemma3nForConditionalGeneration"],
+        "text_config": {"num_hidden_layers": 1, "hidden_size": 16, "vocab_size": 300},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    tokenizer.save_pretrained(tmp_path)
+    if importlib.util.find_spec("timm"):
+        pytest.skip("timm is installed")
+    error = refused(tmp_path)
+    assert "the model needs the package timm" in error.message
+    assert "pip install timm" in error.hint
+
+
+def test_a_stack_that_is_not_one_is_refused(tmp_path: Path) -> None:
+    from transformers import HrmTextConfig, HrmTextForCausalLM
+
+    config = HrmTextConfig(
+        vocab_size=300, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, head_dim=8
+    )
+    error = refused(_save(tmp_path, HrmTextForCausalLM(config)))
+    assert "is not one stack of blocks" in error.message
 
 
 def test_code_that_comes_with_a_model_is_not_run_unless_asked(directory: Path) -> None:

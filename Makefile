@@ -40,6 +40,7 @@ docs: $(READY) ## Write the generated pages of docs/ anew
 	$(BIN)/python scripts/make_table_docs.py
 	$(BIN)/python scripts/make_sampler_docs.py
 	$(BIN)/python scripts/make_glossary.py
+	$(BIN)/python scripts/make_model_docs.py
 
 clean: ## Remove the environment, caches and the demo's run
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist demo-run

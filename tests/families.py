@@ -167,6 +167,10 @@ def dense_layers(family: str) -> set[int]:
     return {"qwen3_moe": {1}, "deepseek_v3": {0}}.get(family, set()) if family in MIXTURES else set(range(4))
 
 
+RECURRENT = ("A_log", "dt_bias", "time_decay", "time_first", ".D", "recurrent_param")
+"""Parameters of state spaces that keep their own start: with others the states explode."""
+
+
 def save(
     family: str,
     directory: Path,
@@ -179,14 +183,20 @@ def save(
 
     Weights are drawn larger than usual, so that attention is far from uniform and a wrong mask shows.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    from tests.more_families import IMAGES, MORE
 
     torch.manual_seed(sum(map(ord, family)) + seed)
-    config = FAMILIES[family]()
+    config = {**FAMILIES, **MORE}[family]()
     config.update(changes)
-    config.pad_token_id = None
-    model = AutoModelForCausalLM.from_config(config)
+    if family != "modernbert-decoder":  # which cannot be without
+        config.pad_token_id = None
+    loader = AutoModelForImageTextToText if family in IMAGES else AutoModelForCausalLM
+    model = loader.from_config(config)
     for name, parameter in model.named_parameters():
+        if name.endswith(RECURRENT):
+            continue
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.3)
         elif name.endswith("bias"):

@@ -106,5 +106,9 @@ def verify(*, model: VerifiedModel, printed: shared.PrintOptions) -> None:
                 f"  {one.what:10} largest difference {one.largest:.2e} ({where}), "
                 f"tolerance {one.tolerance:.0e}: {verdict}"
             )
+        for layers, why in loaded.without_weights().items():
+            output.line(
+                f"  {'attention':10} nothing to compare in layers {', '.join(map(str, layers))}: {why}"
+            )
     if not all(one.passed for one in found):
         raise typer.Exit(Exit.REGRESSION)

@@ -17,7 +17,7 @@ from elimtool.lenses.find import open_lens
 from elimtool.lenses.ridge import RidgeLens
 from elimtool.metrics.columns import Columns
 from elimtool.metrics.metric import Settings
-from elimtool.model.interventions import Component, Patch
+from elimtool.model.interventions import Component, Knockout, Patch
 from elimtool.model.model import Model
 from elimtool.model.scores import Suspect
 from elimtool.model.view import Encoded
@@ -191,6 +191,11 @@ class Session:
         if self.under is None:
             return facts
         notes = [(one.prompt_id, each.note(one)) for each in changes for one in encoded]
+        others = sorted(set(range(self.model.n_layers)) - set(self.model.attending))
+        if others and any(isinstance(each, Knockout) for each in changes):
+            where = ", ".join(map(str, others))
+            said = f"layers {where} have no attention weights: what passes there is not cut"
+            notes += [(one.prompt_id, said) for one in encoded]
         return {
             **facts,
             "intervention_notes": [f"{prompt_id}: {note}" for prompt_id, note in notes if note],

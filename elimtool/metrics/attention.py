@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from elimtool.metrics.attention_sums import ELIMINATED_BELOW, AttentionSums
+from elimtool.metrics.attention_sums import ELIMINATED_BELOW, WHOLES, AttentionSums
 from elimtool.metrics.columns import Categorical, Cells, Columns, join, null_where
 from elimtool.metrics.metric import Metric, Settings
 from elimtool.model.view import Batch, LayerView
@@ -51,6 +51,7 @@ class AttentionRetention(Metric):
                 self.members[row, index, list(span.tokens)] = 1.0
         self.layers: list[int] = []
         self.nulls: list[bool] = []  # which of the layers give attention to no key
+        self.without: dict[int, str | None] = {}
         self.waiting: list[tuple[Tensor, Tensor]] = []
         self.spans: list[Columns] = []
         self.heads: list[Columns] = []
@@ -59,6 +60,8 @@ class AttentionRetention(Metric):
     def observe(self, view: LayerView) -> None:
         """Keep one layer's rows; they are summed over spans when enough of them wait."""
         if view.visible is None:
+            if view.layer >= 0:
+                self.without[view.layer] = view.no_weights
             return
         if view.attention is None:
             self._in_parts(view, view.visible)
@@ -123,15 +126,15 @@ class AttentionRetention(Metric):
 
     def finish(self) -> dict[str, Columns]:
         """Return columns of the three tables."""
-        if not self.layers:
-            return {}
         self._flush()
-        filled = {"attention": self._span_columns(), "attention_layers": self._layer_columns()}
-        if self.single:
+        filled = {"attention_layers": self._layer_columns()}
+        if self.layers:
+            filled["attention"] = self._span_columns()
+        if self.layers and self.single:
             filled["attention_heads"] = self._head_columns()
         return filled
 
-    def _place(self, cells: Cells) -> dict[str, Any]:
+    def _place(self, cells: Cells, layers: Sequence[int]) -> dict[str, Any]:
         """Return prompt, position and layer of cells whose first axes are prompts, probes and layers."""
         more = (1,) * (len(cells.shape) - 3)
         prompt = np.arange(len(self.batch.encoded), dtype=np.int32)
@@ -141,7 +144,7 @@ class AttentionRetention(Metric):
                 [one.prompt_id for one in self.batch.encoded], cells.of(prompt.reshape(-1, 1, 1, *more))
             ),
             "position": cells.of(positions.reshape(*positions.shape, 1, *more)),
-            "layer": cells.of(np.array(self.layers, np.int32).reshape(-1, *more)),
+            "layer": cells.of(np.array(layers, np.int32).reshape(-1, *more)),
         }
 
     def _spans(self) -> tuple[list[str], Numbers, Numbers]:
@@ -165,7 +168,7 @@ class AttentionRetention(Metric):
         values = {key: cells.of(array) for key, array in found.items()}
         values["mass_max_head"] = null_where(values["mass_max_head"], cells.of(absent))
         columns = {
-            **self._place(cells),
+            **self._place(cells, self.layers),
             "span": Categorical(names, cells.of(code[:, None, None])),
             "n_keys": cells.of(n_keys.astype(np.int32)),
             **values,
@@ -206,7 +209,7 @@ class AttentionRetention(Metric):
     def _null_columns(self, cells: Cells, values: Mapping[str, Numbers]) -> Columns:
         found = {name: cells.of(array) for name, array in values.items()}
         span = Categorical([NULL], np.zeros(len(found["mass"]), dtype=np.int32))
-        return {**self._place(cells), "span": span, **found}
+        return {**self._place(cells, self.layers), "span": span, **found}
 
     def _with_null(self, columns: Columns, null: Columns) -> Columns:
         """Add rows of ``NULL`` behind the other spans of their query, layer and head."""
@@ -226,7 +229,7 @@ class AttentionRetention(Metric):
         found["mass_no_sink"] = _without_sink(found["mass_no_sink"], names, code)
         head = np.arange(cells.shape[3], dtype=np.int32)
         columns = {
-            **self._place(cells),
+            **self._place(cells, self.layers),
             "head": cells.of(head[:, None]),
             "span": Categorical(names, cells.of(code)),
             **{key: cells.of(array) for key, array in found.items()},
@@ -234,11 +237,20 @@ class AttentionRetention(Metric):
         return self._with_null(columns, self._null_of_heads()) if any(self.nulls) else columns
 
     def _layer_columns(self) -> Columns:
-        found = {key: np.moveaxis(array, 0, 2) for key, array in _whole(self.whole).items()}
-        cells = Cells(self.batch.probed.cpu().numpy()[:, :, None], found["entropy"].shape)
-        values = {key: cells.of(array) for key, array in found.items()}
-        rule = Categorical([RULE], np.zeros(len(values["entropy"]), dtype=np.int32))
-        return {**self._place(cells), **values, "rule": rule}
+        layers = np.array([*self.layers, *self.without], dtype=np.int32)
+        order = layers.argsort(kind="stable")
+        shape = (*self.batch.probed.shape, len(layers))
+        cells = Cells(self.batch.probed.cpu().numpy()[:, :, None], shape)
+        found = _whole(self.whole) if self.whole else {}
+        absent = np.full((len(self.without), *shape[:2]), np.nan, dtype=np.float32)
+        whole = {key: np.concatenate([found[key], absent]) if found else absent for key in WHOLES}
+        values = {key: cells.of(np.moveaxis(array, 0, 2)[..., order]) for key, array in whole.items()}
+        code = cells.of(np.arange(len(layers))[None, None])
+        whys = [self.without.get(layer) for layer in layers[order].tolist()]
+        rule = Categorical([RULE if why is None else None for why in whys], code)
+        why = Categorical(whys, code)
+        place = self._place(cells, layers[order].tolist())
+        return {**place, **values, "rule": rule, "no_weights": why}
 
 
 def _whole(parts: Sequence[Mapping[str, Numbers]]) -> Mapping[str, Numbers]:

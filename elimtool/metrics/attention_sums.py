@@ -16,6 +16,9 @@ LEAST_OUTSIDE_SINK = 0.01
 ELIMINATED_BELOW = 0.25
 """A key is eliminated if its weight without sinks is below this share of the uniform weight."""
 
+WHOLES = ("entropy", "n_eff", "sink_mass", "eliminated_frac", "masked_frac")
+"""Columns of whole rows; see ``AttentionSums.wholes``."""
+
 
 @dataclass(frozen=True, slots=True)
 class AttentionSums:

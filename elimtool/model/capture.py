@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from elimtool.errors import ElimError
 from elimtool.model.affine import Gain, Norm, Projection, wide
 from elimtool.model.decomposition import Decomposition
 from elimtool.model.experts import MixtureReader
@@ -22,6 +23,9 @@ from elimtool.model.view import Batch, Block, LayerView
 
 BEFORE = ("ln1", "ln2")
 BEHIND = ("ln1_post", "ln2_post")
+
+NO_WEIGHTS = "this block has no attention weights"
+HIDDEN_WEIGHTS = "TransformerLens does not show this block's attention weights"
 
 
 class BlockReader:
@@ -173,6 +177,7 @@ def captured(
     whole = Decomposition()
 
     def layer(index: int, residual: Tensor, reader: BlockReader | None) -> None:
+        _refuse_several(residual, batch, index)
         rows = batch.cut(residual)
         block = None if reader is None else reader.take(before[0], rows, whole)
         before[:] = [rows]
@@ -182,7 +187,9 @@ def captured(
         formed = forms.pop() if forms else None
         typical = _typical(residual, batch) if "typical" in needs else None
         null = formed.null if formed is not None else index >= 0 and _has_null(blocks[index])
-        emit(LayerView(index, batch, rows, attention, visible, block, context, formed, typical, null))
+        asked = "attention" in needs and visible is None and index >= 0
+        why = why_no_weights(blocks[index]) if asked else None
+        emit(LayerView(index, batch, rows, attention, visible, block, context, formed, typical, null, why))
 
     forms: list[AttentionRows] = []
 
@@ -211,6 +218,25 @@ def captured(
                 reader.attach(taps, batch)
             taps.out_of(block, lambda out, i=index, r=reader: layer(i, out, r))  # type: ignore[misc]
         yield
+
+
+def _refuse_several(residual: Tensor, batch: Batch, layer: int) -> None:
+    """Refuse a residual stream that is not one vector for each token."""
+    if residual.shape[:-1] != batch.ids.shape:
+        raise ElimError(
+            f"layer {layer} of this architecture does not pass on one vector for each token, but a tensor of"
+            f" shape {list(residual.shape)}",
+            "elimtool reads one residual stream; models with several side by side cannot be traced",
+        )
+
+
+def why_no_weights(block: Any) -> str:
+    """Say why a block shows no attention weights: it has none, or the bridge does not show them."""
+    inside = block.original_component.modules()
+    # attention of transformers states how many query heads share a key; state spaces have no such number
+    if any(hasattr(module, "num_key_value_groups") for module in inside):
+        return HIDDEN_WEIGHTS
+    return NO_WEIGHTS
 
 
 def _typical(residual: Tensor, batch: Batch) -> Tensor:

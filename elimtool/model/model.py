@@ -22,16 +22,17 @@ from torch import Tensor
 from elimtool.errors import ElimError
 from elimtool.model.adapters import Adapter, with_adapters
 from elimtool.model.affine import Directions, tolerance
-from elimtool.model.capture import BlockReader, captured
+from elimtool.model.capture import BlockReader, captured, why_no_weights
 from elimtool.model.encode import encode_all
 from elimtool.model.experts import experts_of
 from elimtool.model.head import Head, text_config
 from elimtool.model.interventions import Intervention
 from elimtool.model.interventions.edits import Site
-from elimtool.model.interventions.install import hook_point, installed, watching
+from elimtool.model.interventions.install import hook_point, installed, shows_weights, watching
 from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.lock import Exclusive, exclusive
 from elimtool.model.native import Native
+from elimtool.model.own_code import own_code
 from elimtool.model.placement import PROCESSOR, Placement, device_of
 from elimtool.model.prefix import shares_prefixes
 from elimtool.model.scores import Suspect
@@ -98,6 +99,26 @@ class Model(Exclusive):
     def n_layers(self) -> int:
         """Number of transformer blocks."""
         return len(self.bridge.blocks)
+
+    @property
+    def block_names(self) -> str:
+        """Name of the wrapped model's list of blocks, such as ``model.layers``."""
+        return str(self.bridge.adapter.component_mapping["blocks"].name)
+
+    @cached_property
+    def attending(self) -> tuple[int, ...]:
+        """Layers that show attention weights; blocks such as state spaces and linear attention have none."""
+        blocks = enumerate(self.bridge.blocks)
+        return tuple(layer for layer, block in blocks if shows_weights(block))
+
+    def without_weights(self) -> dict[tuple[int, ...], str]:
+        """Return the layers that show no attention weights, together where the reason is the same."""
+        others = [layer for layer in range(self.n_layers) if layer not in self.attending]
+        why = {layer: why_no_weights(self.bridge.blocks[layer]) for layer in others}
+        return {
+            tuple(layer for layer in others if why[layer] == reason): reason
+            for reason in dict.fromkeys(why.values())
+        }
 
     @cached_property
     def vocab(self) -> int:
@@ -315,10 +336,12 @@ class Model(Exclusive):
         """Run the model; the first time, return its logits at the first prompt's first probed position."""
         # later passes skip the unembedding: logits are read out of residuals
         keep = batch.positions[0, :1] if not self._head_known else batch.positions[0, :0]
-        if hasattr(self.hf, "base_model_prefix"):
-            logits = self.hf(input_ids=batch.ids, use_cache=False, logits_to_keep=keep).logits.to(self.device)
-        else:
-            logits = self.hf(input_ids=batch.ids)[:, keep]
+        with own_code(self.name):
+            if hasattr(self.hf, "base_model_prefix"):
+                logits = self.hf(input_ids=batch.ids, use_cache=False, logits_to_keep=keep).logits
+                logits = logits.to(self.device)
+            else:
+                logits = self.hf(input_ids=batch.ids)[:, keep]
         return None if self._head_known else logits[0, 0]
 
     def _check_mask(self, view: LayerView) -> None:
@@ -339,7 +362,8 @@ class Model(Exclusive):
         if own is None:
             return
         read = self.readout(residual[0, :1])[0]
-        difference = float((read - own.to(read.dtype)).abs().max())
+        same = read.shape == own.shape
+        difference = float((read - own.to(read.dtype)).abs().max()) if same else float("inf")
         if difference > tolerance(self.dtype) * max(1.0, float(own.abs().max())):
             raise ElimError(
                 f"{self.name}: the last residual, read out, differs from the logits by {difference:.3g}",

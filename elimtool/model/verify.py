@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,8 +100,7 @@ def verify(
 
 def _differences(model: Model, plain: Any, text: str, number: int) -> list[ActivationDifference]:
     batch = Batch.of([model.encode(Prompt(text=text), position="all")], model.device)
-    with torch.inference_mode():
-        truth = plain(input_ids=batch.ids, output_hidden_states=True, output_attentions=True, use_cache=False)
+    truth = plain_activations(plain, model.block_names, batch.ids)
     tolerances = TOLERANCES.get(model.dtype, EXACT)
     found: list[ActivationDifference] = []
     last: list[Tensor] = []
@@ -113,13 +113,70 @@ def _differences(model: Model, plain: Any, text: str, number: int) -> list[Activ
 
     def observe(view: LayerView) -> None:
         attention = view.all_attention()
-        if attention is not None:
-            differ("attention", attention[0], truth.attentions[view.layer][0], view.layer)
-        if view.layer < model.n_layers - 1:  # Hugging Face gives the last layer's only after the final norm
-            differ("residual", view.residual[0], truth.hidden_states[view.layer + 1][0], view.layer)
-        else:
-            last.append(view.residual[0])
+        if attention is not None and view.layer in truth.attention:
+            differ("attention", attention[0], truth.attention[view.layer], view.layer)
+        differ("residual", view.residual[0], truth.residual[view.layer], view.layer)
+        last[:] = [view.residual[0]]
 
     model.stream(batch, {"attention"}, observe)
-    differ("logits", model.readout(last[0]), truth.logits[0])
+    differ("logits", model.readout(last[0]), truth.logits)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class PlainActivations:
+    """What a model without hooks of TransformerLens computes for one prompt.
+
+    Attributes:
+        residual: The residual stream [keys, width] after each layer; of layer -1 before the first.
+        attention: Attention weights [heads, keys, keys] of the layers that have any.
+        logits: Logits [keys, vocab].
+    """
+
+    residual: dict[int, Tensor]
+    attention: dict[int, Tensor]
+    logits: Tensor
+
+
+def plain_activations(plain: Any, blocks: str, ids: Tensor) -> PlainActivations:
+    """Run a plain model and keep what its own blocks give and what its attention modules return.
+
+    transformers' own lists (``hidden_states``, ``attentions``) leave out layers of some families, and hold
+    the last one after the norm, so layers cannot be counted in them.
+
+    Args:
+        plain: The model of transformers, with eager attention.
+        blocks: Name of the list of its blocks.
+        ids: Token ids [1, keys].
+    """
+    residual: dict[int, Tensor] = {}
+    attention: dict[int, Tensor] = {}
+    n = ids.shape[1]
+
+    def weights(layer: int) -> Callable[..., None]:
+        def keep(_module: Any, _inputs: Any, out: Any) -> None:
+            for part in out[1:] if isinstance(out, tuple) else ():
+                # sinks may stand in a column of their own behind the keys
+                if isinstance(part, Tensor) and part.ndim == 4 and part.shape[2] == n <= part.shape[3]:
+                    attention[layer] = part[0, ..., :n]
+
+        return keep
+
+    def after(layer: int) -> Callable[..., None]:
+        return lambda _m, _i, out: residual.__setitem__(
+            layer, (out if isinstance(out, Tensor) else out[0])[0]
+        )
+
+    def before(_module: Any, args: Any, named: Any) -> None:
+        residual[-1] = (args[0] if args else named["hidden_states"])[0]
+
+    with ExitStack() as hooks, torch.inference_mode():
+        layers = list(plain.get_submodule(blocks))
+        hooks.enter_context(layers[0].register_forward_pre_hook(before, with_kwargs=True))
+        for index, layer in enumerate(layers):
+            for module in layer.modules():
+                if module is not layer:
+                    hooks.enter_context(module.register_forward_hook(weights(index)))
+            hooks.enter_context(layer.register_forward_hook(after(index)))
+        logits = plain(input_ids=ids, output_attentions=True, use_cache=False).logits[0]
+    return PlainActivations(residual, attention, logits)

@@ -251,6 +251,7 @@ class LayerView:
             instead of the weights where these take more memory than queries and keys.
         typical: Median absolute value of the residual stream over all tokens and channels of each prompt.
         null: Whether a learned score without a key takes attention too (gpt-oss's ``sinks``).
+        no_weights: Why there are no attention weights where they were asked for; ``None`` if there are.
     """
 
     layer: int
@@ -263,6 +264,7 @@ class LayerView:
     rows: FormedAttention | None = None
     typical: Float[Tensor, " batch"] | None = None
     null: bool = False
+    no_weights: str | None = None
 
     def attention_parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some keys"]]]:
         """Yield slices of probes with their attention weights; nothing for a layer without attention.

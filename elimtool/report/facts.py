@@ -140,6 +140,35 @@ class Tables(Keyed):
         return []
 
 
+def without_weights(layers: Sequence[int], reasons: Sequence[str | None]) -> str:
+    """Say which layers have no attention weights and why; empty where all have.
+
+    Args:
+        layers: Layers, each once or more.
+        reasons: The reason of each, ``None`` where it has weights.
+    """
+    by_reason: dict[str, set[int]] = {}
+    for layer, reason in zip(layers, reasons, strict=True):
+        if reason is not None:
+            by_reason.setdefault(reason, set()).add(layer)
+    every = set(layers)
+    return "; ".join(
+        f"no attention in {'any layer' if some == every else 'layers ' + _ranges(sorted(some))} ({reason})"
+        for reason, some in by_reason.items()
+    )
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Write ascending numbers, such as 0-2, 4."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    return ", ".join("-".join(map(str, part)) for part in parts)
+
+
 class Probe:
     """What was measured at one position of one prompt."""
 
@@ -163,6 +192,12 @@ class Probe:
     def part(self, name: str) -> Any:
         """The same as an Arrow table; None where there is no table."""
         return self._tables.part(name, self.prompt["prompt_id"], self.position)
+
+    @property
+    def without_weights(self) -> str:
+        """Say which layers have no attention weights and why; empty where all have."""
+        found = self.columns("attention_layers", ("layer", "no_weights"))
+        return without_weights(found["layer"], found["no_weights"])
 
     def notes(self, key: str) -> list[str]:
         """Notes on this prompt, from one list of notes in ``run.json``."""

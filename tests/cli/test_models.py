@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.cli.conftest import Command
+from tests.families import save
 
 
 def test_list(elimtool: Command) -> None:
@@ -52,3 +54,22 @@ def test_verify_notices_other_numbers(
     done = elimtool("models", "verify", llama_directory)
     assert done.code == 10
     assert "PAST TOLERANCE" in done.out
+
+
+def test_layers_without_attention_are_named(elimtool: Command, tmp_path: Path, tokenizer: Any) -> None:
+    directory = save("bamba", tmp_path / "bamba", tokenizer)
+    done = elimtool("models", "verify", directory)
+    assert done.code == 0
+    assert "nothing to compare in layers 0, 2: this block has no attention weights" in done.out
+    run = tmp_path / "run"
+    told = elimtool("trace", "The capital of France is", "-m", directory, "--out", run)
+    assert told.code == 0
+    said = "o attention in layers 0, 2 (this block has no attention weights)"
+    assert f"N{said}." in " ".join(told.out.split())
+    page = tmp_path / "page.html"
+    assert elimtool("report", run, "--out", page).code == 0
+    assert f"n{said}" in page.read_text("utf-8")
+    cut = elimtool("trace", "The capital of France is", "-m", directory, "--knockout", "France@0")
+    assert cut.code == 2
+    assert "has no attention weights in layers 0 to 0" in cut.err
+    assert "its layers with attention are 1, 3" in cut.err

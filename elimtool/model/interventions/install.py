@@ -46,6 +46,11 @@ def hook_point(bridge: Any, site: Site) -> nn.Module:
     return point
 
 
+def shows_weights(block: Any) -> bool:
+    """Tell whether a block of the bridge shows attention weights: state spaces, for example, have none."""
+    return hasattr(getattr(block, "attn", None), "hook_pattern")
+
+
 @contextmanager
 def installed(
     bridge: Any, batch: Batch, plans: Sequence[Plan], reference: ReferenceActivations | None = None
@@ -63,6 +68,8 @@ def installed(
             latter is known only after the pass.
     """
     changes, cuts = _gathered(batch, plans, len(bridge.blocks), reference)
+    # a layer of another kind has no edges; that some layer has them is checked with the intervention
+    cuts = {layer: cut for layer, cut in cuts.items() if shows_weights(bridge.blocks[layer])} or cuts
     pending: set[object] = {*changes, *cuts}  # places whose hooks have not run yet
 
     def change(site: Site, _module: nn.Module, _args: Any, out: Tensor) -> Tensor:

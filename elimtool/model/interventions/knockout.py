@@ -102,6 +102,16 @@ class Knockout:
                 f" {model.name} has no layer {self.layers[1]}",
                 f"its layers are 0 to {model.n_layers - 1}",
             )
+        first, last = self.layers or (0, model.n_layers - 1)
+        if not any(first <= layer <= last for layer in model.attending):
+            raise ElimError(
+                f"`knockout` '{self.span}': {model.name} has no attention weights"
+                + (f" in layers {first} to {last}" if model.attending else "")
+                + ", so there is no edge to cut",
+                f"its layers with attention are {', '.join(map(str, model.attending))}"
+                if model.attending
+                else "remove the span's tokens instead, as leave-one-out of `elimtool attribute` does",
+            )
 
     def fits(self, one: Encoded) -> None:
         """Refuse a prompt that has no such span, or only sinks in it."""

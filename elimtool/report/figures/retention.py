@@ -42,7 +42,7 @@ def retention(probe: Probe) -> list[Heat]:
         Heat(
             name="retention",
             title=f"What {quoted(probe.shown[probe.position])} attends to, by layer",
-            note=NOTE,
+            note=" ".join([NOTE, *([f"Not drawn: {why}."] if (why := probe.without_weights) else [])]),
             row_title="span",
             column_title="layer",
             rows=[label(spans[index]) for index in seen],
@@ -63,7 +63,8 @@ def sink(probe: Probe) -> list[Heat]:
         "eliminated_frac": "keys eliminated",
         "masked_frac": "keys outside the window",
     }
-    rows = sorted(probe.rows("attention_layers"), key=lambda row: int(row["layer"]))
+    rows = [row for row in probe.rows("attention_layers") if row.get("no_weights") is None]
+    rows.sort(key=lambda row: int(row["layer"]))
     shown = {name: [row[name] for row in rows] for name in names}
     shown = {name: values for name, values in shown.items() if any(values)}
     if not shown:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from elimtool.files.rows import Row, Rows
-from elimtool.report.facts import Probe, Tables
+from elimtool.report.facts import Probe, Tables, without_weights
 from elimtool.report.figures import judged, palette, retention, walked
 from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.layers import attention_matrix
@@ -134,6 +134,7 @@ def _facts(tables: Tables, most_head_cells: int) -> dict[str, Any]:
             *([f"{count} layers" if count != 1 else "1 layer"] if count else []),
             manifest.device,
             *([f"lens {lens_name(manifest.lens)}"] if manifest.lens else []),
+            *_without_weights(tables),
             f"elimtool {manifest.elimtool}",
         ],
         "finished": manifest.finished or "",
@@ -142,6 +143,16 @@ def _facts(tables: Tables, most_head_cells: int) -> dict[str, Any]:
         if heads is None or has_room_for_heads(tables, most_head_cells)
         else f"{heads.num_rows:,}",
     }
+
+
+def _without_weights(tables: Tables) -> list[str]:
+    """Say which layers have no attention weights, if some."""
+    table = tables.arrow("attention_layers")
+    if table is None or "no_weights" not in table.column_names:
+        return []
+    some = table.select(["layer", "no_weights"]).group_by(["layer", "no_weights"]).aggregate([])
+    said = without_weights(some.column("layer").to_pylist(), some.column("no_weights").to_pylist())
+    return [said] if said else []
 
 
 def lens_name(lens: Any) -> str:

@@ -66,7 +66,8 @@ class SpanHeat:
 
 def bands(probe: Probe, most: int) -> list[Band]:
     """Divide the layers into at most ``most`` bands of nearly equal size, early layers first."""
-    rows = sorted(probe.rows("attention_layers"), key=lambda row: int(row["layer"]))
+    rows = [row for row in probe.rows("attention_layers") if row.get("no_weights") is None]
+    rows.sort(key=lambda row: int(row["layer"]))
     if not rows:  # a run without this table: the sink is a span of the other one
         sinks = {row["layer"]: row["mass"] for row in probe.rows("attention") if row["span"] == SINK}
         layers = sorted({int(row["layer"]) for row in probe.rows("attention")})

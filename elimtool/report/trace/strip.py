@@ -40,7 +40,11 @@ class Cell:
 
 
 def strip(probe: Probe, screen: Screen) -> list[Text]:
-    """Draw the strip; nothing where the run has no attention."""
+    """Draw the strip, and say which layers have no attention; nothing where the run has none measured."""
+    return [*_strip(probe, screen), *_without(probe, screen)]
+
+
+def _strip(probe: Probe, screen: Screen) -> list[Text]:
     layers = bands(probe, MOST_BANDS)
     if not layers or not probe.rows("attention"):
         return []
@@ -65,6 +69,15 @@ def strip(probe: Probe, screen: Screen) -> list[Text]:
 
 def brief_strip(probe: Probe, screen: Screen) -> list[Text]:
     """Draw the strip of a short prompt in few bands; of a long one, say what kept most and least."""
+    return [*_brief(probe, screen), *_without(probe, screen)]
+
+
+def _without(probe: Probe, screen: Screen) -> list[Text]:
+    said = probe.without_weights
+    return screen.wrap(f"{said[0].upper()}{said[1:]}.", style="dim") if said else []
+
+
+def _brief(probe: Probe, screen: Screen) -> list[Text]:
     layers = bands(probe, BANDS_WHEN_WRAPPED)
     if not layers or not probe.rows("attention"):
         return []

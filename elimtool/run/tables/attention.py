@@ -20,6 +20,7 @@ from elimtool.run.columns import (
 
 UNSEEN = "no token of the span is visible (later than the query, or outside the layer's window)"
 NOT_NULL = f"{UNSEEN}, or the span is '{NULL}'"
+NO_WEIGHTS = "this block has no attention weights"
 SINK_TAKES_ALL = "every head leaves less than 0.01 to keys outside the sink set"
 
 SPAN = Column(
@@ -154,7 +155,7 @@ ATTENTION_WEIGHTS = Table(
 ATTENTION_LAYERS = Table(
     "attention_layers",
     "How widely a layer's heads attend, how much the sink takes, and what share of the keys they drop.",
-    "one row per prompt, position and layer",
+    "one row per prompt, position and layer, also of layers without attention weights",
     (
         PROMPT_ID,
         POSITION,
@@ -166,6 +167,7 @@ ATTENTION_LAYERS = Table(
             " heads.",
             unit="nats",
             range="0 .. ln(visible keys)",
+            null_when=NO_WEIGHTS,
         ),
         Column(
             "n_eff",
@@ -174,28 +176,38 @@ ATTENTION_LAYERS = Table(
             " exponential of the entropy column.",
             unit="tokens",
             range="1 .. visible keys",
+            null_when=NO_WEIGHTS,
         ),
         share(
             "sink_mass",
             "Share of attention on the sink set per head, then the mean over heads.",
-            null_when="the prompt has no sink set",
+            null_when=f"the prompt has no sink set, or {NO_WEIGHTS}",
         ),
         share(
             "eliminated_frac",
             "Share of (head, visible non-sink key) pairs whose weight, renormalised without the sink set,"
             " is below the threshold that rule names; over the heads that leave these keys at least 0.01.",
-            null_when=f"no key outside the sink set is visible, or {SINK_TAKES_ALL}",
+            null_when=f"no key outside the sink set is visible, {SINK_TAKES_ALL}, or {NO_WEIGHTS}",
         ),
         share(
             "masked_frac",
             "Share of the keys up to the query that the layer's sliding window hides from it; 0 in a layer"
             " without one. Such keys are masked, not eliminated.",
+            null_when=NO_WEIGHTS,
         ),
         Column(
             "rule",
             STRING,
             "Name of the elimination threshold: 'lt_0.25_uniform' is a quarter of an even spread over the"
             " visible non-sink keys.",
+            null_when=NO_WEIGHTS,
+        ),
+        Column(
+            "no_weights",
+            STRING,
+            "Why the layer has no attention weights here: a state space, convolution or linear attention has"
+            " none, and some are not shown. The tables of spans and heads have no rows of it.",
+            null_when="it has attention weights",
         ),
     ),
 )

@@ -58,6 +58,8 @@ def windows(n_layers: int, count: int) -> list[tuple[int, int]]:
 
 
 def _cut(subject: Subject, origin: str, layers: list[Window]) -> Found:
+    has = subject.model.attending  # a window without attention has nothing to cut, which is not a score of 0
+    layers = [one for one in layers if one is None or any(one[0] <= layer <= one[1] for layer in has)]
     plans: list[Plan] = [
         (Knockout(span.name, window, origin),) for window in layers for span in subject.spans
     ]

@@ -17,7 +17,7 @@ from elimtool.model.view import Encoded
 from elimtool.tasks.attribute.ablation import knockout, knockout_later, leave_one_out, leave_one_out_masked
 from elimtool.tasks.attribute.found import Found
 from elimtool.tasks.attribute.gradients import gradient_x_input, integrated_gradients
-from elimtool.tasks.attribute.options import DEFAULT_METHODS, GRADIENTS, METHODS, AttributeOptions
+from elimtool.tasks.attribute.options import CUTS, DEFAULT_METHODS, GRADIENTS, METHODS, AttributeOptions
 from elimtool.tasks.attribute.subject import Subject, subject
 from elimtool.tasks.attribute.surrogate import contextcite
 
@@ -82,7 +82,7 @@ def attribute(
     asked = ask(prompts, targets, foils)
     found: list[Encoded | ElimError] = []
     rows: dict[str, Rows] = {"attributions": [], "attribution_methods": [], "attribution_agreement": []}
-    notes: list[str] = []
+    notes = _uncut(model, methods)
     for number, prompt in enumerate(asked):
         try:
             made = subject(model, prompt, options, share="leave-one-out" in methods)
@@ -115,13 +115,33 @@ def chosen(model: Model, options: AttributeOptions) -> tuple[str, ...]:
     """Choose the methods to run, in the order of ``METHODS``.
 
     Raises:
-        ElimError: A method needs another number type.
+        ElimError: A method needs another number type, or attention weights where there are none.
     """
     wanted = options.methods or DEFAULT_METHODS
+    others = len(model.attending) < model.n_layers
+    if others and (options.methods is None or (not model.attending and set(wanted) == set(METHODS))):
+        wanted = tuple(name for name in wanted if name not in CUTS)
+    if not model.attending and (cuts := [name for name in wanted if name in CUTS]):
+        raise ElimError(
+            f"method {cuts[0]} cuts attention, and the blocks of {model.name} have no attention weights",
+            f"choose from {', '.join(name for name in METHODS if name not in CUTS)}",
+        )
     for name in GRADIENTS:
         if name in wanted:
             refuse_half(model, name)
     return tuple(name for name in METHODS if name in wanted)
+
+
+def _uncut(model: Model, methods: Sequence[str]) -> list[str]:
+    """Say what cutting attention means for a model with layers of other kinds."""
+    others = [layer for layer in range(model.n_layers) if layer not in model.attending]
+    if not others:
+        return []
+    where = "no layer has" if not model.attending else f"layers {', '.join(map(str, others))} do not have"
+    cuts = [name for name in methods if name in CUTS]
+    if cuts:
+        return [f"{where} attention weights: what {', '.join(cuts)} cut still passes there"]
+    return [f"{where} attention weights: methods that cut attention were left out"]
 
 
 def tabulate(made: Subject, said: dict[str, Found], rows: dict[str, Rows]) -> None:

@@ -21,6 +21,8 @@ METHODS = (
 )
 DEFAULT_METHODS = ("leave-one-out", "leave-one-out-masked", "contextcite")
 """Both kinds of ablation and a surrogate: they find the answer's span in some dozen passes."""
+CUTS = ("leave-one-out-masked", "knockout", "knockout-later")
+"""Methods that cut attention, so that a model without attention weights cannot be asked."""
 GRADIENTS = ("gradient-x-input", "integrated-gradients")
 """Methods that need float32 or float64."""
 FEWEST = 16

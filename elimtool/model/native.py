@@ -58,7 +58,8 @@ class Slot:
         holder: The parent's modules by name.
         name: Name of the place in ``holder``.
         component: The bridge's component.
-        original: The module that it wraps.
+        original: The module that it wraps; ``None`` where a family leaves the part out, such as its rotary
+            embedding.
         outside: The one of both that is there between passes.
         parts: The component, and those of its parts that have no place in the model.
         points: Their hook points.
@@ -67,7 +68,7 @@ class Slot:
     holder: dict[str, nn.Module | None]
     name: str
     component: Any
-    original: nn.Module
+    original: Any
     outside: nn.Module
     parts: tuple[nn.Module, ...]
     points: tuple[nn.Module, ...]
@@ -107,8 +108,7 @@ class Native:
         slots = []
         for holder, name, child in places:
             component: Any = loose.get(child, child)
-            # a component around nothing stands where a family leaves a part out, such as its rotary embedding
-            if component in standing and component.original_component is not None:
+            if component in standing:
                 parts = _parts(component, standing)
                 own = [one for part in parts for one in part._modules.values()]
                 points = tuple(one for one in own if one is not None and hasattr(one, "hook_conversion"))

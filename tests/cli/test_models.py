@@ -42,15 +42,15 @@ def test_verify_notices_other_numbers(
 ) -> None:
     """The comparison fails if what runs under the hooks is not what Hugging Face runs."""
     from elimtool.model import verify
-    from elimtool.model.loading import load_hugging_face
+    from elimtool.model.adapters import load_merged
 
     def disturbed(*arguments: object) -> object:
-        plain = load_hugging_face(*arguments)  # type: ignore[arg-type]
+        plain, base = load_merged(*arguments)  # type: ignore[arg-type]
         with torch.no_grad():
             plain.model.layers[1].mlp.up_proj.weight[0] += 0.05
-        return plain
+        return plain, base
 
-    monkeypatch.setattr(verify, "load_hugging_face", disturbed)
+    monkeypatch.setattr(verify, "load_merged", disturbed)
     done = elimtool("models", "verify", llama_directory)
     assert done.code == 10
     assert "PAST TOLERANCE" in done.out

@@ -66,6 +66,19 @@ _GPT2 = PreTokenizer((_bytes(gpt2=True),))
 _SINGLE_DIGITS = PreTokenizer((_digits(single=True), _bytes(gpt2=True)))
 _LLAMA3 = PreTokenizer(_alternatives(_CONTRACTION, _WORD, _THREE_DIGITS, _REST), whole_words=True, bos=True)
 _QWEN2 = PreTokenizer(_alternatives(_CONTRACTION, _WORD, r"\p{N}", _REST), nfc=True)
+_MARKED = _LEAD + r"[\p{L}\p{M}]+"
+_REST_BUT_MARKS = r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_DEEPSEEK_V3 = PreTokenizer(
+    (
+        _split(_THREE_DIGITS),
+        _split("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"),
+        *_alternatives(
+            r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+",
+            r"[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+",
+            r" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ),
+    )
+)
 _FALCON = PreTokenizer(
     (
         {"type": "Punctuation", "behavior": "Contiguous"},
@@ -101,11 +114,52 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     "falcon": _FALCON,
     "deepseek-coder": _DEEPSEEK_CODER,
     "tekken": PreTokenizer(_alternatives(*_CASED, r"\p{N}", _REST_OR_SLASH), whole_words=True, bos=True),
+    "glm4": replace(_LLAMA3, bos=False),
+    "qwen35": PreTokenizer(_alternatives(_CONTRACTION, _MARKED, r"\p{N}", _REST_BUT_MARKS), nfc=True),
+    "ufakzeka": PreTokenizer(_alternatives(_WORD, r"\p{N}", _REST)),
+    "seed-coder": PreTokenizer(
+        _alternatives(_CONTRACTION, _WORD, r"\p{N}", r" ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+")
+    ),
+    "bailingmoe": PreTokenizer(
+        _alternatives(
+            r"'(?i:[sdmt]|ll|ve|re)",
+            _WORD,
+            r"\p{N}",
+            r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
+        )
+    ),
+    "deepseek-v3": _DEEPSEEK_V3,
     "gpt-4o": PreTokenizer(
         _alternatives(*(f"{cased}{_CONTRACTION}?" for cased in _CASED), _THREE_DIGITS, _REST_OR_SLASH)
     ),
 }
 """By ``tokenizer.ggml.pre``."""
+
+_AS: dict[str, tuple[str, ...]] = {
+    "gpt-2": (
+        "a.x-4.0",
+        "exaone4",
+        "gigachat",
+        "granite-docling",
+        "jais",
+        "mellum",
+        "mpt",
+        "olmo",
+        "trillion",
+    ),
+    "smollm": ("command-r", "exaone", "mellum2", "minerva-7b"),
+    "llama-bpe": ("falcon-h1", "lfm2", "midm-2.0", "pixtral"),
+    "dbrx": ("chatglm-bpe",),
+    "stablelm2": ("grok-2", "hunyuan", "solar-open"),
+    "qwen2": ("deepseek-r1-qwen",),
+    "deepseek-v3": ("hunyuan-dense", "hy_v4", "joyai-llm"),
+    "bailingmoe": ("bailingmoe2", "llada-moe"),
+    "gpt-4o": ("kanana2", "llama4", "minimax-m2", "talkie"),
+    "glm4": ("glm5",),
+}
+"""Names that cut as another one does."""
+
+PRE_TOKENIZERS |= {name: PRE_TOKENIZERS[like] for like, names in _AS.items() for name in names}
 
 DEFAULT = _GPT2
 """For names that are not in the table; callers say so."""

@@ -66,7 +66,7 @@ def main() -> None:
     late = [one for one in seen if one[0] >= WARM]
     halves = late[: len(late) // 2], late[len(late) // 2 :]
     memory = [median(one[1] for one in half) for half in halves]
-    handles = [max(one[2] for one in half) for half in halves]
+    handles = [int(median(one[2] for one in half)) for half in halves]  # a file being written is one more
     print(f"exit code {process.returncode}; {done:,} of {asked.prompts:,} prompts in {seconds:.0f} s")
     largest = max(one[1] for one in late)
     print(f"resident memory: {memory[0]:.0f} MiB, then {memory[1]:.0f} MiB; largest {largest:.0f} MiB")

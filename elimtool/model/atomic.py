@@ -127,6 +127,8 @@ def built_aside(target: Path, needed: int | None = None) -> Iterator[Path]:
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
             yield aside
+            for path in (aside, *aside.rglob("*")):
+                shared(path)
             _flush(aside)
             if target.exists():
                 shutil.rmtree(target)
@@ -141,10 +143,20 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(content, file, indent=1, sort_keys=True)
+        shared(Path(name))
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def shared(path: Path) -> None:
+    """Let all whom the umask lets read a part of the cache: temporary ones are their owner's alone."""
+    if path.is_symlink():  # what it points to is not the cache's
+        return
+    mask = os.umask(0o022)
+    os.umask(mask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def _flush(directory: Path) -> None:

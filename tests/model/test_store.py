@@ -186,3 +186,18 @@ def test_the_store_needs_neither_torch_nor_transformers():
     code = "import sys, elimtool.model.store; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX permissions")
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_what_the_cache_keeps_can_be_read_by_all_whom_the_umask_lets(mask, tmp_path):
+    before = os.umask(mask)
+    try:
+        with atomic.built_aside(tmp_path / "model") as aside:
+            atomic.write_json(aside / "elimtool.json", {})
+            (aside / "deeper").mkdir(mode=0o700)
+            os.close(os.open(aside / "deeper" / "weights", os.O_CREAT, 0o600))
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "model", *(tmp_path / "model").rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~mask

@@ -51,7 +51,7 @@ def _fate(ledger: ChainLedger, key: tuple[str, int]) -> FunnelToken:
         before=first["prob_before"],
         after=last["prob_after"] if last["alive_after"] else None,
         cut="its logit is minus infinity" if fate.dead else _cut(fate),
-        why=SCREEN.visible(fate.cut["why"] or "") if fate.cut else "",
+        why=SCREEN.visible(fate.cut.get("why") or "") if fate.cut else "",
     )
 
 

@@ -13,13 +13,13 @@ import torch
 
 import elimtool as package
 from elimtool.report.numbers import share
-from elimtool.run.selection import CHANGES, FITTED, ON_REQUEST, TRACED, WALKS
+from elimtool.run.selection import CHANGES, FITTED, MIXED, ON_REQUEST, TRACED, WALKS
 from tests.cli.conftest import Command
 
 PROMPT = "The capital of France is"
 
 CONTRASTS = {"contrasts", "contrast_layers", "contrast_components", "contrast_stages"}
-MEASURED = set(TRACED) - WALKS - FITTED - CHANGES - set(ON_REQUEST) - CONTRASTS
+MEASURED = set(TRACED) - WALKS - FITTED - CHANGES - MIXED - set(ON_REQUEST) - CONTRASTS
 """The tables of every trace; a walk, a fitted lens, foils, named heads and an intervention add theirs."""
 
 

@@ -92,7 +92,7 @@ def test_confirm_says_what_was_tested(elimtool: Command, tiny_model: Path) -> No
     [
         (("--ablate", "9.0"), "its layers are 0 to 3"),
         (("--ablate", "1.9"), "its heads are 0 to 3"),
-        (("--ablate", "seventeen"), "--ablate must name a head or an MLP, got 'seventeen'"),
+        (("--ablate", "seventeen"), "--ablate must name a head, an MLP or an expert, got 'seventeen'"),
         (("--ablate-with", "zero"), "without --ablate does nothing"),
         (("--knockout-from", "later"), "without --knockout does nothing"),
         (("--ablate", "1.1", "--ablate-with", "mode"), "valid: mean, zero, resample"),

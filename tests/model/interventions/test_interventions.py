@@ -64,13 +64,21 @@ def test_no_intervention_has_no_label() -> None:
 @pytest.mark.parametrize(
     ("make", "message", "hint"),
     [
-        (lambda: Ablate.parse("17"), "`ablate` must name a head or an MLP, got '17'", "LAYER.HEAD"),
-        (lambda: Ablate.parse("mlp12.1"), "`ablate` must name a head or an MLP, got 'mlp12.1'", "mlp.LAYER"),
-        (lambda: Ablate.parse(""), "`ablate` must name a head or an MLP, got ''", "29.1"),
+        (
+            lambda: Ablate.parse("17"),
+            "`ablate` must name a head, an MLP or an expert, got '17'",
+            "LAYER.HEAD",
+        ),
+        (
+            lambda: Ablate.parse("mlp12.1"),
+            "`ablate` must name a head, an MLP or an expert, got 'mlp12.1'",
+            "mlp.LAYER",
+        ),
+        (lambda: Ablate.parse(""), "`ablate` must name a head, an MLP or an expert, got ''", "29.1"),
         (lambda: Ablate("1.1", "mena"), "`how` 'mena'", "did you mean 'mean'"),
         (lambda: Scale.parse("1.1"), "`scale` must be COMPONENT=FACTOR, got '1.1'", "mlp.12=0.5"),
         (lambda: Scale.parse("1.1=two"), "`scale` must be COMPONENT=FACTOR, got '1.1=two'", "21.7=2.0"),
-        (lambda: Scale.parse("1=2"), "`scale` must name a head or an MLP, got '1'", "mlp.12"),
+        (lambda: Scale.parse("1=2"), "`scale` must name a head, an MLP or an expert, got '1'", "mlp.12"),
         (lambda: Scale.parse("1.1=nan"), "must be finite", ""),
         (lambda: Knockout.parse("@3-4"), "names no span", "SPAN@FIRST-LAST"),
         (lambda: Knockout.parse("a@9-2"), "layer 9 comes after layer 2", "a@2-9"),

@@ -37,7 +37,7 @@ def assert_same(one: pd.DataFrame, two: pd.DataFrame, name: str) -> None:
             np.testing.assert_allclose(
                 one[column], two[column], atol=1e-4, rtol=1e-5, err_msg=f"{name}.{column}"
             )
-        elif not isinstance(one[column].iloc[0], (list, np.ndarray)):
+        elif len(one) and not isinstance(one[column].iloc[0], (list, np.ndarray)):
             pd.testing.assert_series_equal(
                 one[column].reset_index(drop=True), two[column].reset_index(drop=True), obj=f"{name}.{column}"
             )

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,25 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.model.adapters import Adapter, with_adapters
+from elimtool.model.adapters import Adapter
 from elimtool.model.affine import Directions, tolerance
-from elimtool.model.capture import BlockReader, captured, why_no_weights
+from elimtool.model.capture import BlockReader, captured
+from elimtool.model.dimensions import Dimensions
 from elimtool.model.encode import encode_all
-from elimtool.model.experts import experts_of
-from elimtool.model.head import Head, text_config
+from elimtool.model.head import Head
+from elimtool.model.identity import hashes_of
 from elimtool.model.interventions import Intervention
 from elimtool.model.interventions.edits import Site
-from elimtool.model.interventions.install import hook_point, installed, shows_weights, watching
+from elimtool.model.interventions.install import installed, watching
 from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.lock import Exclusive, exclusive
 from elimtool.model.native import Native
 from elimtool.model.own_code import own_code
-from elimtool.model.placement import PROCESSOR, Placement, device_of
+from elimtool.model.placement import PROCESSOR, Placement
 from elimtool.model.prefix import shares_prefixes
 from elimtool.model.scores import Suspect
+from elimtool.model.sound import check_mask, not_finite
+from elimtool.model.store import read_json, read_record
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.prompts.position import Position
@@ -48,7 +50,7 @@ PROCESSING = "raw"
 
 
 @dataclass
-class Model(Exclusive):
+class Model(Dimensions, Exclusive):
     """A causal language model under TransformerLens' hooks.
 
     One call at a time runs a model: calls from other threads wait, also those of functions that take the
@@ -90,80 +92,10 @@ class Model(Exclusive):
             parameter.requires_grad_(False)
         self.native = Native(self.bridge, self.name)
 
-    @property
-    def hf(self) -> Any:
-        """The wrapped model, whose submodules the bridge has replaced by hooked ones."""
-        return self.bridge.original_model
-
-    @cached_property
-    def n_layers(self) -> int:
-        """Number of transformer blocks."""
-        return len(self.bridge.blocks)
-
-    @property
-    def block_names(self) -> str:
-        """Name of the wrapped model's list of blocks, such as ``model.layers``."""
-        return str(self.bridge.adapter.component_mapping["blocks"].name)
-
-    @cached_property
-    def attending(self) -> tuple[int, ...]:
-        """Layers that show attention weights; blocks such as state spaces and linear attention have none."""
-        blocks = enumerate(self.bridge.blocks)
-        return tuple(layer for layer, block in blocks if shows_weights(block))
-
-    def without_weights(self) -> dict[tuple[int, ...], str]:
-        """Return the layers that show no attention weights, together where the reason is the same."""
-        others = [layer for layer in range(self.n_layers) if layer not in self.attending]
-        why = {layer: why_no_weights(self.bridge.blocks[layer]) for layer in others}
-        return {
-            tuple(layer for layer in others if why[layer] == reason): reason
-            for reason in dict.fromkeys(why.values())
-        }
-
     @cached_property
     def vocab(self) -> int:
         """Number of logits; by running the head, since configurations may state another number."""
         return int(self.readout(torch.zeros(1, self.width, dtype=self.dtype, device=self.device)).shape[-1])
-
-    @property
-    def n_heads(self) -> int:
-        """Number of query heads."""
-        return int(self.bridge.cfg.n_heads)
-
-    @property
-    def width(self) -> int:
-        """Size of the residual stream."""
-        return int(self.bridge.cfg.d_model)
-
-    @cached_property
-    def _sample(self) -> Tensor:
-        """A tensor with the model's dtype and device."""
-        parameter: Tensor = next(iter(self.hf.parameters()))
-        return torch.empty(0, dtype=parameter.dtype, device=device_of(self.hf, parameter.device))
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights; of the token ids, where the weights are on several."""
-        return self._sample.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Number type of the weights."""
-        return self._sample.dtype
-
-    @property
-    def config(self) -> Any:
-        """The configuration of the text model, as transformers has it; ``None`` where there is none."""
-        return text_config(self.hf)
-
-    @cached_property
-    def context(self) -> int | None:
-        """The longest input in tokens, ``None`` where the model's configuration states none."""
-        for name in ("max_position_embeddings", "n_positions", "max_sequence_length"):
-            if value := getattr(self.config, name, None):
-                return int(value)
-        context = getattr(self.bridge.cfg, "n_ctx", None)
-        return int(context) if context else None
 
     def encode(
         self,
@@ -226,7 +158,7 @@ class Model(Exclusive):
 
         def emit(view: LayerView) -> None:
             if native is None:  # native attention works its weights out from the mask, so it cannot disagree
-                self._check_mask(view)
+                check_mask(self.name, view)
             last[:] = [view.residual]
             observe(view)
 
@@ -263,14 +195,6 @@ class Model(Exclusive):
         """While open, pass every site's value in a pass of ``batch``, [batch, keys, width], to ``see``."""
         with self.held(), watching(self.bridge, batch, sites, see):
             yield
-
-    def shows(self, site: Site) -> bool:
-        """Tell whether the architecture shows a site's value."""
-        try:
-            hook_point(self.bridge, site)
-        except ElimError:
-            return False
-        return True
 
     @contextmanager
     def alone(self, batch: Batch) -> Iterator[None]:
@@ -319,11 +243,6 @@ class Model(Exclusive):
         return Head(self.bridge, self.name, self._sample)
 
     @cached_property
-    def has_experts(self) -> bool:
-        """Whether any block has a mixture of experts."""
-        return any(experts_of(block) is not None for block in self.bridge.blocks)
-
-    @cached_property
     def readers(self) -> list[BlockReader]:
         """One reader for each block."""
         multiplier = float(getattr(self.config, "residual_multiplier", None) or 1.0)
@@ -344,21 +263,11 @@ class Model(Exclusive):
                 logits = self.hf(input_ids=batch.ids)[:, keep]
         return None if self._head_known else logits[0, 0]
 
-    def _check_mask(self, view: LayerView) -> None:
-        """Refuse attention to keys that the mask hides: then the mask does not tell everything."""
-        if view.attention is None or view.visible is None:
-            return
-        if bool((view.attention[:, :, 0] * ~view.visible[:, None, 0]).gt(0).any()):
-            raise ElimError(
-                f"{self.name}: layer {view.layer} attends to keys that its mask hides",
-                "elimtool does not know this architecture's masks; its retention would be wrong",
-            )
-
     def _check(self, batch: Batch, own: Tensor | None, residual: Tensor) -> None:
         """Refuse outputs that are not finite, and families whose head this code would run wrongly."""
         finite = residual.isfinite().all(-1) | ~batch.probed
         if not bool(finite.all()) or (own is not None and not bool(own.isfinite().all())):
-            raise self._not_finite()
+            raise not_finite(self.name, self.hf, self.dtype)
         if own is None:
             return
         read = self.readout(residual[0, :1])[0]
@@ -371,24 +280,9 @@ class Model(Exclusive):
             )
         self._head_known = True
 
-    def _not_finite(self) -> ElimError:
-        for name, parameter in self.hf.named_parameters():
-            if parameter.device.type != "meta" and not bool(parameter.isfinite().all()):
-                clean = name.replace("_original_component.", "")  # the name in the checkpoint
-                return ElimError(
-                    f"{self.name}: the weight {clean} has NaN or infinite values",
-                    "the weights are damaged; fetch or export them again",
-                )
-        return ElimError(
-            f"{self.name}: the model's activations are not finite for this prompt in {self.dtype}",
-            "try `dtype='float32'`",
-        )
-
     @cached_property
     def shipped_sampling(self) -> dict[str, dict[str, Any]]:
         """Sampler settings that the model ships with, by file and key; empty for a model made in memory."""
-        from elimtool.model.store import read_json, read_record
-
         if self.directory is None:
             return {}
         own = read_json(self.directory / "generation_config.json")
@@ -398,19 +292,5 @@ class Model(Exclusive):
     def hashes(self) -> dict[str, str]:
         """Return ``weights_sha256`` and ``tokenizer_sha256``, of the files or of the model in memory."""
         if not self._hashes:
-            from elimtool.model.store import state_sha256, tokenizer_sha256, weights_sha256
-
-            if self.directory is not None:
-                own = weights_sha256(self.directory)
-                self._hashes["weights_sha256"] = with_adapters(own, self.adapters or ())
-                self._hashes["tokenizer_sha256"] = tokenizer_sha256(
-                    self.tokenizer_directory or self.directory
-                )
-                if self.placement.quantize:  # other weights in memory than in the files
-                    stored = f"{self._hashes['weights_sha256']}\n{self.placement.quantize}"
-                    self._hashes["weights_sha256"] = sha256(stored.encode()).hexdigest()
-            else:
-                words = self.tokenizer.backend.backend_tokenizer.to_str()
-                self._hashes["weights_sha256"] = state_sha256(self.hf)
-                self._hashes["tokenizer_sha256"] = sha256(words.encode()).hexdigest()
+            self._hashes.update(hashes_of(self))
         return self._hashes

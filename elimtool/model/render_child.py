@@ -1,4 +1,4 @@
-"""Render chat templates for another process, run as a script, so that one that hangs ends only this.
+"""Render chat templates for another process, so that one that hangs ends only this.
 
 A template is code of others: it can loop for hours, or ask for a number of a hundred million digits, which no
 exception interrupts. The kernel ends this process instead, by a timer of CPU time, and refuses it memory.

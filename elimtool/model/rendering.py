@@ -7,14 +7,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError
+from elimtool.files.package import child_environment, python_command
 
 SECONDS = 3
 """Most CPU time of one rendering; common templates take milliseconds."""
@@ -25,7 +24,7 @@ LONGEST = 1 << 24
 
 INSTEAD = "repair the template, or give the prompt as plain text"
 
-_SCRIPT = Path(__file__).with_name("render_child.py")
+_CHILD = "elimtool.model.render_child"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +95,9 @@ class _Renderer:
         if self._owner != os.getpid():  # a forked copy of this process must not share the pipe
             self._process, self._owner = None, os.getpid()
         if self._process is None or self._process.poll() is not None:
-            # -P and a script's own path: no code of the working directory
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_SCRIPT), str(MEMORY)],
+                python_command(_CHILD, str(MEMORY)),
+                env=child_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

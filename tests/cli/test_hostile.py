@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -104,4 +105,40 @@ def test_records_and_names(
         assert done.code in (0, 2, 6), (command, done)
         said(done)
     page = Path(f"{evil}.html").read_text()
+    assert not {"\x1b", "\r", "\u202e", "\u200b", "\x9b"} & set(page)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ raise_exception(messages[0]['content']) }}",
+        "{{ raise_exception('\x1b[31mX\r::error::y\u202ez\n##[error]\u200b\x9b2J') }}",
+        "{{ none[messages[0]['content']].x }}",
+        "{% import messages[0]['content'] as x %}",
+        "{{ messages[0]['content'].\x1b[31m\r::error::y }}",
+        "{{ messages[0]['content'] }}",
+    ],
+    ids=["what the user wrote", "of its own", "a name", "a file", "a syntax error", "shown"],
+)
+def test_messages_of_chat_templates(
+    template: str, elimtool: Command, llama_directory: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(llama_directory, model)
+    (model / "chat_template.jinja").write_text(template, encoding="utf-8")
+    file = tmp_path / "chats.jsonl"
+    record = {"id": "a", "messages": [{"role": "user", "content": EVIL}]}
+    file.write_text(f"{json.dumps(record)}\n" + '{"prompt": "b", "id": "b"}\n')
+    shown = template == "{{ messages[0]['content'] }}"
+    for command, code in (
+        (["trace", EVIL, "--chat"], 2),
+        (["batch", file, "-o", tmp_path / "run"], 6),
+        (["run", "show", tmp_path / "run", "prompts", "--columns", "prompt_id,error_message"], 0),
+        (["report", tmp_path / "run", "-o", tmp_path / "page.html"], 0),
+    ):
+        done = elimtool(*command, *(["-m", model] if command[0] in ("trace", "batch") else []))
+        assert done.code == (0 if shown else code), (command, done)
+        text = said(done)
+        assert shown or command[0] != "trace" or "chat template" in text
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert not {"\x1b", "\r", "\u202e", "\u200b", "\x9b"} & set(page)

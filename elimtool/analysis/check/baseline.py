@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from elimtool.analysis.check.spec import CHOOSING
 from elimtool.errors import ElimError, Exit
+from elimtool.files.destination import write_file
 from elimtool.files.parse import parse_json
-from elimtool.files.writing import make_directory, write_whole, writing
 
 if TYPE_CHECKING:
     from elimtool.analysis.check.spec import Check, Defaults
@@ -140,23 +140,12 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
     Raises:
         ElimError: The file system refuses.
     """
-    write_reviewed(path, baseline.to_json())
+    write_file(path, encoded(baseline.to_json()), overwrite=True)
 
 
-def write_reviewed(path: Path, text: str) -> None:
-    """Write a file that belongs to a check file, whole or not at all, and make its folder.
-
-    Raises:
-        ElimError: The file system refuses.
-    """
-    content = text.encode("utf-8", "backslashreplace")  # texts from JSON may hold lone surrogates
-
-    def write(file: BinaryIO) -> None:
-        file.write(content)
-
-    with writing(path):
-        make_directory(path.parent)
-        write_whole(path, write)
+def encoded(text: str) -> bytes:
+    """Encode the text of a baseline or a noise file; lone surrogates, which JSON may hold, are escaped."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def merged(old: Baseline | None, new: Baseline, only_new: bool) -> Baseline:

@@ -9,9 +9,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from elimtool.analysis.check.baseline import write_reviewed
+from elimtool.analysis.check.baseline import encoded
 from elimtool.analysis.check.values import CheckedValue
 from elimtool.errors import ElimError
+from elimtool.files.destination import write_file
 from elimtool.files.parse import parse_json
 
 FORMAT = 1
@@ -106,7 +107,7 @@ def write_noise(path: Path, noise: Noise) -> None:
     Raises:
         ElimError: The file system refuses.
     """
-    write_reviewed(path, noise.to_json())
+    write_file(path, encoded(noise.to_json()), overwrite=True)
 
 
 def read_noise(path: Path) -> Noise | None:

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from elimtool.analysis.check.baseline import stored
+from elimtool.analysis.check.baseline import Baseline, stored, write_baseline
+from elimtool.analysis.check.noise import Noise, write_noise
 from elimtool.errors import ElimError, Exit
 
 Judged = Callable[..., Any]
@@ -307,3 +308,19 @@ def test_stored_values() -> None:
     assert stored(float("inf")) == "inf"
     assert stored(None) is None and stored(True) is True and stored(7) == 7
     assert stored((4, 5), ((4, " Paris"), (5, "x"))) == ["4  Paris", "5 x"]
+
+
+def test_baselines_and_noise_behind_links_are_written_where_the_links_point(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name, write in (
+        ("base.json", lambda path: write_baseline(path, Baseline({}, {}, {"\ud800": {}}, {}))),
+        ("base.noise.json", lambda path: write_noise(path, Noise({"one": "\ud800"}, (), {}))),
+    ):
+        link, file = tmp_path / name, tmp_path / "elsewhere" / name
+        link.symlink_to(file)
+        for _ in range(2):  # to nothing yet, then over what is there
+            write(link)
+            assert link.is_symlink() and not file.is_symlink()
+            assert "\\ud800" in file.read_text()
+        assert sorted(one.name for one in file.parent.iterdir()) == [file.name]
+        file.unlink()

@@ -189,7 +189,7 @@ def _run(
 
     output = printed.output
     try:
-        with batch_progress(output.errors, output.quiet) as (report, say):
+        with batch_progress(output, f"loading {asked[0].name}") as (report, say):
             engine = _engine(*asked, say)
             standing = run(file, out, engine, asked[2], overwrite=overwrite, report=report)
     except Untouched:

@@ -193,15 +193,14 @@ def _of_models(
         one = Prompt(text=ended(asked.prompts[0], output.note, chat=False), chat=chat)
     read, unread = ([one], {}) if one else read_usable(asked.sides[0], format_)
     prompts = [each.with_chat(chat) for each in read]
-    loaders = [_loader(output, source) for source in sources]
-    if form is ComparisonKind.MODELS:
-        from elimtool.tasks.compare.models import compare_models
+    with output.progress(f"loading {sources[0].name}") as say:
+        loaders = [_loader(source, say) for source in sources]
+        if form is ComparisonKind.MODELS:
+            from elimtool.tasks.compare.models import compare_models
 
-        with output.progress("loading") as say:
             return compare_models(loaders[0], loaders[1], prompts, unread=unread, progress=say, **wanted)
-    from elimtool.tasks.compare.chains import compare_samplers
+        from elimtool.tasks.compare.chains import compare_samplers
 
-    with output.progress("loading"):
         return compare_samplers(loaders[0](), prompts, unread=unread, **wanted)
 
 
@@ -215,17 +214,17 @@ def _of_prompts(
     wanted: dict[str, Any],
 ) -> Comparison:
     """Compare two prompts, or two prompt files, on one model."""
-    load = _loader(output, source)
     if form is ComparisonKind.PROMPTS:
         from elimtool.tasks.compare.prompts import compare_prompts
 
         a, b = pair.prompts(asked.prompts, wanted.pop("chat"), output.note)
-        return compare_prompts(load(), a, b, **wanted)
+        with output.progress(f"loading {source.name}") as say:
+            return compare_prompts(_loader(source, say)(), a, b, **wanted)
     from elimtool.tasks.compare.files import compare_files
 
     with output.progress("comparing") as say:
         return compare_files(
-            load,
+            _loader(source, say),
             *asked.sides,
             format=format_,
             progress=lambda done, of: say(f"{done} of {of} pairs"),
@@ -233,12 +232,14 @@ def _of_prompts(
         )
 
 
-def _loader(output: Output, source: ModelSource) -> Callable[[], Model]:
+def _loader(source: ModelSource, say: Callable[[str], None]) -> Callable[[], Model]:
     """Make a function that loads the model of a side: two models need not be in memory together."""
 
     def load() -> Model:
-        with output.progress(f"loading {source.name}") as say:
-            return source.load(say)
+        say(f"loading {source.name}")
+        model = source.load(say)
+        say(f"measuring {source.name}")
+        return model
 
     return load
 

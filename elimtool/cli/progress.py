@@ -10,15 +10,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from elimtool.cli.output import Output
     from elimtool.tasks.batch.run import BatchProgress, Report
 
-EVERY = 10.0
-"""Seconds between two plain lines."""
-
-
-SHARE = re.compile(r"(.*?)\b(\d+) %$|(.*?)\b(\d+) of (\d+)\b.*")
+SHARE = re.compile(r"(.*?)\b(\d+) %$|(.*?)\b([\d,]+) of ([\d,]+)\b.*")
 """A line that says how much is done: ``fitting: 30 %``, ``attributing: 1 of 3 methods done``."""
 
 
@@ -33,7 +28,7 @@ class Waiting:
     def __init__(self, line: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._line = line
-        self._what = ""
+        self._what: str | None = None
         self._began = self._changed = clock()
         self._first = self._share = 0.0
 
@@ -63,7 +58,8 @@ def _done(line: str) -> tuple[str, float | None]:
     what, percent, noun, done, total = found.groups()
     if percent is not None:
         return what, int(percent) / 100
-    return noun, int(done) / int(total) if int(total) else None
+    share, whole = (int(number.replace(",", "")) for number in (done, total))
+    return noun, share / whole if whole else None
 
 
 @contextmanager
@@ -92,7 +88,7 @@ class Pace:
         self.before = (0, 0)
 
     def line(self, standing: BatchProgress) -> str:
-        """Write one line: prompts done, speed, errors, time left."""
+        """Write one line: prompts done, speed, errors."""
         now = time.monotonic()
         if self.began is None:
             self.began, self.before = now, (standing.prompts, standing.tokens)
@@ -103,8 +99,6 @@ class Pace:
         if done and seconds > 0:
             parts.append(f"{done / seconds:.1f} prompts/s, {tokens / seconds:,.0f} tokens/s")
         parts.append(f"{standing.errors:,} error{'' if standing.errors == 1 else 's'}")
-        if done and standing.total is not None and standing.total > standing.prompts:
-            parts.append(f"{duration((standing.total - standing.prompts) * seconds / done)} to go")
         return ", ".join(parts)
 
 
@@ -117,31 +111,30 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def batch_progress(errors: Console, quiet: bool) -> Iterator[tuple[Report, Any]]:
-    """Yield a function that reports progress, and one that says what the command waits for before that."""
+def batch_progress(output: Output, first: str) -> Iterator[tuple[Report, Any]]:
+    """Yield a function that reports progress, and one that says what the command waits for before that.
+
+    On a terminal there is a bar, elsewhere the lines of ``Output.progress`` and one when all is done.
+    """
     pace = Pace()
-    if quiet:
-        yield (lambda _standing: None), (lambda _line: None)
-    elif errors.is_terminal:
-        from rich.progress import BarColumn, Progress, TextColumn
+    if output.quiet or not output.errors.is_terminal:
+        with output.progress(first) as tell:
 
-        with Progress(BarColumn(20), TextColumn("{task.description}", markup=False), console=errors) as bar:
-            task = bar.add_task("", total=None)
+            def report(standing: BatchProgress) -> None:
+                tell(line := pace.line(standing))
+                if standing.prompts == standing.total:
+                    output.note(line)
 
-            def show(standing: BatchProgress) -> None:
-                bar.update(
-                    task, total=standing.total, completed=standing.prompts, description=pace.line(standing)
-                )
+            yield report, tell
+        return
+    from rich.progress import BarColumn, Progress, TextColumn
 
-            yield show, lambda line: bar.update(task, description=line)
-    else:
-        last = -EVERY  # the first line comes at once
+    columns = BarColumn(20), TextColumn("{task.description}", markup=False)
+    with Progress(*columns, console=output.errors) as bar:
+        task, waiting = bar.add_task(first, total=None), Waiting(first)
 
-        def say(standing: BatchProgress) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last >= EVERY or standing.prompts == standing.total:
-                last = now
-                errors.print(pace.line(standing), markup=False, soft_wrap=True)
+        def show(standing: BatchProgress) -> None:
+            line = waiting.tell(pace.line(standing))
+            bar.update(task, total=standing.total, completed=standing.prompts, description=line)
 
-        yield say, lambda _line: None
+        yield show, lambda line: bar.update(task, description=waiting.tell(line))

@@ -163,7 +163,7 @@ def locate(
         from elimtool.model.gguf import gguf_directory
 
         progress(f"converting {path.name}")
-        return gguf_directory(path), ""
+        return gguf_directory(path, progress), ""
     if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") > 1 or not name.strip():
         raise ElimError(
             f"the model '{name}' does not exist: there is no such file or directory", "check the path"

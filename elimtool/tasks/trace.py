@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from elimtool.analysis.contrasts import contrasts
@@ -141,10 +140,12 @@ def judge(
         judged = [{**row, "intervention": one} for one in passes for row in verdicts(run.under(one))]
         run = run.with_rows("verdicts", judged)
         if options.confirm:
-            tested = confirm(session.model, run, usable, options.seed, failed=failed)
+            tested = confirm(
+                session.model, run, usable, options.seed, _telling(say, "testing verdicts", "prompts"), failed
+            )
             run = run.with_rows("verdicts", tested)
     if "ablations" in kept and "survival" in run.tables:
-        tell = None if say is None else partial(_told_ablations, say)
+        tell = _telling(say, "ablating each head and MLP", "passes")
         rows = ablate_each(session.model, run, usable, options.seed, failed, tell)
         run = run.with_rows("ablations", rows)
     if "effects" in kept and "verdicts" in run.tables:
@@ -152,8 +153,10 @@ def judge(
     return run
 
 
-def _told_ablations(say: Callable[[str], None], done: int, of: int) -> None:
-    say(f"ablating each head and MLP: {done:,} of {of:,} passes")
+def _telling(say: Callable[[str], None] | None, what: str, noun: str) -> Callable[[int, int], None] | None:
+    if say is None:
+        return None
+    return lambda done, of: say(f"{what}: {done:,} of {of:,} {noun}")
 
 
 @exclusive

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from numba import njit
+from numba.core import event
 
 # never "fast" as a whole: it would assume that there is no inf and no NaN
 _IN_ANY_ORDER = frozenset({"reassoc", "contract", "nsz", "arcp"})
@@ -28,3 +30,23 @@ def _compile(function: Callable[..., Any], liberties: frozenset[str]) -> Any:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # numba finds no folder that it can write its cache to
         return njit(**options)(function)
+
+
+@contextmanager
+def told(say: Callable[[str], None]) -> Iterator[None]:
+    """Say so when something is compiled inside the block, not when it is read from the cache."""
+    with event.install_listener("numba:compile", _Compiling(say)):
+        yield
+
+
+class _Compiling(event.Listener):  # type: ignore[misc]  # numba has no types
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+
+    def on_start(self, event: Any) -> None:
+        """Say that a function is being compiled."""
+        del event
+        self.say("compiling the kernels, once a machine")
+
+    def on_end(self, event: Any) -> None:
+        """Do nothing."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from elimtool.numerics.kernels import exact, loops
+from elimtool.numerics.kernels.compiling import told
 
 KEPT = 64
 """Largest number of leading scores kept of a row."""
@@ -31,8 +32,17 @@ Scores = npt.NDArray[np.float32]
 Exact = npt.NDArray[np.float64]
 
 
-def prepare() -> None:
-    """Compile, or load what an earlier process compiled, so that nothing waits for it later."""
+def prepare(say: Callable[[str], None] | None = None) -> None:
+    """Compile, or load what an earlier process compiled, so that nothing waits for it later.
+
+    Args:
+        say: Called with a line of text if something must be compiled, which takes half a minute.
+    """
+    with told(say or (lambda _line: None)):
+        _use_all()
+
+
+def _use_all() -> None:
     nothing = np.zeros((1, 1, 1), dtype=np.float32)
     reduced(nothing, 1.0)
     normalisers(nothing[0])

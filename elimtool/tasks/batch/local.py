@@ -64,7 +64,7 @@ class LocalEngine:
         from elimtool.tasks.batch.work import Worker
 
         model = self.model.load(self.say) if isinstance(self.model, ModelSource) else self.model
-        self.worker = Worker(model, self.trace, self.batch)
+        self.worker = Worker(model, self.trace, self.batch, self.say)
         self.thaw = gc.get_freeze_count() == 0
         gc.freeze()  # the model stays to the end: the garbage collector need not search it
 

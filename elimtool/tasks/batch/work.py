@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,9 +34,16 @@ class Worker:
         model: The model.
         trace: What to measure.
         batch: Options of the run.
+        say: Called with a line of text when something slow begins.
     """
 
-    def __init__(self, model: Model, trace: TraceOptions, batch: BatchOptions) -> None:
+    def __init__(
+        self,
+        model: Model,
+        trace: TraceOptions,
+        batch: BatchOptions,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         # whatever the size of a slice, so that all slices of a run give the same numbers
         compiled = model.device.type == "cpu" and kernels.usable(model.vocab)
         self.session = Session(model, trace, compiled=compiled)
@@ -45,7 +52,7 @@ class Worker:
         if compiled:
             from elimtool.numerics.kernels.rows import prepare
 
-            prepare()
+            prepare(say)
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
         """Make the manifest of the run, the same on every worker.

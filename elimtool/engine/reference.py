@@ -45,16 +45,18 @@ def cached_reference(model: Model) -> Path:
 def ensure_reference(model: Model, progress: Progress | None = None) -> ReferenceActivations:
     """Read the model's activations on reference text from the cache, or measure and cache them.
 
-    Of two processes at once, one measures and the other waits; a killed one leaves no partial file.
+    As ``elimtool.model.atomic.kept`` does: once, and anew if the file is damaged.
 
     Raises:
         ElimError: The cache cannot be written, or the model cannot be run on the text.
     """
     path = cached_reference(model)
-    with atomic.locked(path, progress):
-        if not path.is_file():
-            measure_reference(model, progress=progress).save(path)
-    return ReferenceActivations.load(path, model.device)
+    return atomic.kept(
+        path,
+        lambda known: ReferenceActivations.load(known, model.device),
+        lambda: measure_reference(model, progress=progress).save(path),
+        progress,
+    )
 
 
 def reference_windows(model: Model, documents: Sequence[Document] | None = None) -> list[Ids]:

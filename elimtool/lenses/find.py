@@ -42,8 +42,12 @@ def cached_lens(weights_sha256: str) -> Path:
 
 
 def has_lens(directory: Path) -> bool:
-    """Tell whether the cache has the lens of a model directory, without loading the model."""
-    return cached_lens(store.weights_sha256(directory)).is_file()
+    """Tell whether the cache has the lens of a model directory, whole, without loading the model."""
+    try:
+        RidgeLens.load(cached_lens(store.weights_sha256(directory)))
+    except ElimError:
+        return False
+    return True
 
 
 def open_lens(choice: str, model: Model) -> tuple[Lens, str | dict[str, str]]:
@@ -65,6 +69,8 @@ def open_lens(choice: str, model: Model) -> tuple[Lens, str | dict[str, str]]:
     if choice == "raw" or (choice == "auto" and fitted is not None and not fitted.is_file()):
         return RawLens(), "raw"
     if fitted is not None:
+        if fitted.is_file():  # which is fitted anew if it is damaged
+            ensure_lens(model)
         return _ridge(fitted, "ridge", model)
     path = Path(choice).expanduser()
     if path.is_dir():
@@ -79,7 +85,7 @@ def ensure_lens(
 ) -> Path:
     """Fit the model's lens, unless the cache has it.
 
-    Of two processes at once, one fits and the other waits; a killed one leaves no partial file.
+    As ``elimtool.model.atomic.kept`` does: once, and anew if the file is damaged.
 
     Args:
         model: The model.
@@ -87,11 +93,12 @@ def ensure_lens(
         documents: Text to fit on; by default the package's own.
     """
     path = cached_lens(model.hashes()["weights_sha256"])
-    with atomic.locked(path, progress):
-        if not path.is_file():
-            fit_lens(model, shipped("fit") if documents is None else documents, progress=progress).save(
-                path, overwrite=True
-            )
+
+    def fit() -> None:
+        text = shipped("fit") if documents is None else documents
+        fit_lens(model, text, progress=progress).save(path, overwrite=True)
+
+    atomic.kept(path, RidgeLens.load, fit, progress)
     return path
 
 

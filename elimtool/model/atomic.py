@@ -7,15 +7,18 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from elimtool.errors import ElimError
 
 Progress = Callable[[str], None]
 """Called with a line that says what is being done; for slow work again after every tenth."""
+
+T = TypeVar("T")
 
 CACHE_VARIABLE = "ELIMTOOL_CACHE"
 
@@ -108,6 +111,38 @@ def locked(target: Path, progress: Progress | None = None) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def kept(path: Path, read: Callable[[Path], T], make: Callable[[], None], progress: Progress | None) -> T:
+    """Read a file of the cache; make it first if it is not there, and anew if it is damaged.
+
+    Reading takes no lock, so that a cache which somebody else may write serves too. Of two processes at once
+    one makes the file and the other waits.
+
+    Args:
+        path: The file.
+        read: Reads it; raises ``ElimError`` if it is damaged.
+        make: Writes it, whole or not at all.
+        progress: Called while it waits.
+
+    Raises:
+        ElimError: The cache cannot be written.
+    """
+    if path.is_file():
+        with suppress(ElimError):
+            return read(path)
+    with locked(path, progress):
+        if path.is_file():  # damaged, unless another process has made it meanwhile
+            with suppress(ElimError):
+                return read(path)
+            warn_damaged(path)
+        make()
+    return read(path)
+
+
+def warn_damaged(target: Path) -> None:
+    """Say that a part of the cache is made anew."""
+    warnings.warn(f"{target} in the cache is damaged, and is made anew", UserWarning, stacklevel=3)
 
 
 @contextmanager

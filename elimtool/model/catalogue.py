@@ -98,6 +98,8 @@ def materialise(entry: CatalogueEntry, progress: Progress | None = None) -> Path
     with atomic.locked(target, progress):
         if store.is_intact(target):  # another process has built it meanwhile
             return target
+        if target.exists():
+            atomic.warn_damaged(target)
         source = {"package": entry.package, "version": entry.version, "sha256": entry.member_sha256}
         if installed := installed_file(entry, progress):
             convert(installed, target, source=source, progress=progress)

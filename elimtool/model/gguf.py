@@ -45,6 +45,8 @@ def gguf_directory(path: Path, progress: Progress | None = None) -> Path:
         return target
     with atomic.locked(target, progress):
         if not store.is_intact(target):
+            if target.exists():
+                atomic.warn_damaged(target)
             convert(path, target, source={"file": path.name, "sha256": digest}, progress=progress)
     return target
 

@@ -149,13 +149,25 @@ def tokenizer_sha256(model_dir: Path) -> str:
 
 
 def write_record(model_dir: Path, facts: dict[str, Any]) -> None:
-    """Write the record of a converted directory: ``facts``, and size, time and digest of its weights."""
-    files: dict[str, tuple[int, int, str]] = {}
-    for path in weight_files(model_dir):
-        stat = path.stat()
-        files[path.name] = (stat.st_size, stat.st_mtime_ns, digest_file(path))
-    record = {**facts, "files": files, "weights_sha256": _digest_of((name, files[name][2]) for name in files)}
+    """Write the record of a converted directory: ``facts``, and size, time and digest of its files.
+
+    Those of the weights are ``files``, those of configuration and tokenizer ``beside``.
+    """
+    weights = weight_files(model_dir)
+    files = {path.name: _stamped(path) for path in weights}
+    others = {path for path in model_dir.iterdir() if path.is_file()} - {*weights, model_dir / RECORD}
+    record = {
+        **facts,
+        "files": files,
+        "beside": {path.name: _stamped(path) for path in sorted(others)},
+        "weights_sha256": _digest_of((name, files[name][2]) for name in files),
+    }
     write_json(model_dir / RECORD, record)
+
+
+def _stamped(path: Path) -> tuple[int, int, str]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, digest_file(path)
 
 
 def read_record(model_dir: Path) -> dict[str, Any]:
@@ -164,20 +176,26 @@ def read_record(model_dir: Path) -> dict[str, Any]:
 
 
 def is_intact(model_dir: Path) -> bool:
-    """Check that a converted directory is whole: every weight file has the recorded size and content.
+    """Check that a converted directory is whole: every file has the recorded size and content.
 
     Costs one ``stat`` per file; a file is read only if its modification time changed (a copied cache).
     """
-    files = read_record(model_dir).get("files")
+    record = read_record(model_dir)
+    files, beside = record.get("files"), record.get("beside")
     if not isinstance(files, dict) or not files:
         return False
-    for name, (size, mtime, digest) in files.items():
+    needed = {name: model_dir / name for name in ("config.json", "tokenizer.json")}
+    if not isinstance(beside, dict):  # of an earlier elimtool
+        beside = {}
+        if not all(read_json(path) for path in needed.values()):
+            return False
+    for name, (size, mtime, digest) in {**files, **beside}.items():
         path = model_dir / name
         if not path.is_file() or path.stat().st_size != size:
             return False
         if path.stat().st_mtime_ns != mtime and sha256_file(path) != digest:
             return False
-    return (model_dir / "config.json").is_file() and (model_dir / "tokenizer.json").is_file()
+    return all(path.is_file() for path in needed.values())
 
 
 def _combined(model_dir: Path, files: list[Path]) -> str:

@@ -198,3 +198,17 @@ def test_an_mlp_behind_whose_output_stands_a_norm(tmp_path: Path, tokenizer: Any
     why = changed.table("mechanisms")["undecomposed"]
     assert why.notna().tolist() == [False, True, False, False] and "not affine" in why[1]
     assert run.table("effects")["logprob_change"].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("cut", [0, 7, 2000])
+def test_damaged_reference_activations_are_measured_anew(
+    llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    monkeypatch.setenv("ELIMTOOL_CACHE", str(tmp_path))
+    ensure_reference(llama)
+    path = cached_reference(llama)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:cut])
+    with pytest.warns(UserWarning, match="is damaged, and is made anew"):
+        ensure_reference(llama)
+    assert path.read_bytes() == whole

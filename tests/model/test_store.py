@@ -160,6 +160,58 @@ def test_too_little_space_names_amount_place_and_variable(tmp_path):
     assert "ELIMTOOL_CACHE" in caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_damaged_configuration_or_tokenizer_is_noticed(converted, name, recorded):
+    for file in ("config.json", "tokenizer.json"):
+        (converted / file).write_text('{"a": 1}')
+    store.write_record(converted, {})
+    if not recorded:  # by an earlier elimtool
+        record = store.read_record(converted)
+        del record["beside"]
+        atomic.write_json(converted / store.RECORD, record)
+    assert store.is_intact(converted)
+    (converted / name).write_text('{"a"')
+    assert not store.is_intact(converted)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"FILE": 3}', '{"FILE": [1, 2]}', "[" * 100_000])
+def test_damaged_hashes_are_computed_anew(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("ELIMTOOL_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "file"
+    file.write_bytes(b"abc")
+    hashes = tmp_path / "cache" / "hashes.json"
+    hashes.parent.mkdir()
+    hashes.write_text(content.replace("FILE", str(file.resolve())))
+    assert store.sha256_file(file) == sha(b"abc")
+    assert store.read_json(hashes)[str(file.resolve())][2] == sha(b"abc")
+
+
+def test_what_is_kept_is_read_without_a_lock_and_made_once_or_anew(tmp_path, monkeypatch):
+    made, path = [], tmp_path / "kept"
+
+    def make():
+        made.append(path)
+        path.write_text("whole")
+
+    def read(known):
+        if known.read_text() != "whole":
+            raise ElimError("damaged")
+        return known.read_text()
+
+    assert atomic.kept(path, read, make, None) == "whole" and len(made) == 1
+    path.write_text("wh")
+    with pytest.warns(UserWarning, match="kept in the cache is damaged, and is made anew"):
+        assert atomic.kept(path, read, make, None) == "whole"
+    assert len(made) == 2
+
+    def refuse(*_arguments):
+        raise AssertionError("a lock needs a cache that can be written")
+
+    monkeypatch.setattr(atomic, "locked", refuse)
+    assert atomic.kept(path, read, make, None) == "whole" and len(made) == 2
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_an_unwritable_cache_is_named(tmp_path):
     tmp_path.chmod(0o500)

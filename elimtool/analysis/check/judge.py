@@ -88,9 +88,17 @@ class Judge:
 
     def tolerance(self, was: float) -> float:
         """Return how far a value may be from the baseline's."""
-        atol = self.defaults.atol if self.check.atol is None else self.check.atol
-        rtol = self.defaults.rtol if self.check.rtol is None else self.check.rtol
+        atol, rtol = self._stated()
         return atol if self.metric.kind == "integer" and self.check.agg is None else atol + rtol * abs(was)
+
+    def _stated(self) -> tuple[float, float]:
+        """Absolute and relative tolerance: where one is stated, the other does not widen it unasked."""
+        for level in (self.check, self.defaults):
+            named = level.model_fields_set & {"atol", "rtol"}
+            atol, rtol = ((getattr(level, one) if one in named else None) for one in ("atol", "rtol"))
+            if atol is not None or rtol is not None:
+                return atol or 0.0, rtol or 0.0
+        return self.defaults.atol, self.defaults.rtol
 
     def least_tolerance(self) -> float | None:
         """Find the check's smallest tolerance for any prompt; ``None`` if it compares no numbers."""

@@ -77,7 +77,10 @@ class ReferenceActivations:
         tensors, facts = read_tensors(path, device)
         if facts.pop("format", "") != FORMAT:
             raise ElimError(f"{path} holds no reference activations", "delete it; it is made again")
-        return cls(int(facts.pop("n_heads")), _sites(tensors, "mean"), _sites(tensors, "samples"), facts)
+        try:
+            return cls(int(facts.pop("n_heads")), _sites(tensors, "mean"), _sites(tensors, "samples"), facts)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ElimError(f"{path} is damaged: {error!r}", "delete it; it is made again") from error
 
 
 def _sites(tensors: Mapping[str, Tensor], what: str) -> dict[Site, Tensor]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from elimtool.analysis.check.baseline import Baseline, stored, write_baseline
+from elimtool.analysis.check.judge import Judge
 from elimtool.analysis.check.noise import Noise, write_noise
+from elimtool.analysis.check.spec import Check, Defaults
 from elimtool.errors import ElimError, Exit
 
 Judged = Callable[..., Any]
@@ -92,7 +95,27 @@ def test_tolerance_and_direction(judged: Judged, run: Any, by: float, extra: str
     if not passes:
         (failed,) = [one for one in report.results[0].findings if one.status == "failed"]
         assert failed.prompt == "fr"
-        assert failed.off == pytest.approx(0.06 - 0.05 - 1e-4 * abs(failed.baseline), abs=1e-6)
+        assert failed.off == pytest.approx(0.06 - 0.05, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "own", "passes"),
+    [
+        ({}, "", True),  # 1e-4 and 1e-4 of the value
+        ({}, "atol: 1.0e-9", False),
+        ({}, "rtol: 1.0e-9", False),
+        ({"atol": 1e-9}, "", False),
+        ({"atol": 1e-9}, "rtol: 1.0e-3", True),
+        ({"atol": 1.0, "rtol": 1.0}, "atol: 1.0e-9", False),
+        ({"atol": 1e-9, "rtol": 1e-3}, "", True),
+    ],
+)
+def test_a_stated_tolerance_is_applied_as_stated(defaults: dict[str, float], own: str, passes: bool) -> None:
+    given = {name: float(value) for name, value in (one.split(": ") for one in own.split(", ") if one)}
+    check = Check.model_validate({"id": "a", "metric": "entropy", "baseline": True, **given})
+    number: Any = SimpleNamespace(kind="number")
+    judge = Judge(check, number, Defaults.model_validate(defaults), None)
+    assert (judge.tolerance(2.0) >= 1e-4) is passes
 
 
 def test_integers_use_atol_only(judged: Judged, run: Any) -> None:

@@ -240,3 +240,17 @@ def test_a_second_start_of_smollm2_costs_milliseconds(smollm2):
     began = time.perf_counter()
     assert materialise(CATALOGUE["smollm2"]) == smollm2[1]
     assert time.perf_counter() - began < 0.05
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", store.RECORD])
+def test_a_damaged_conversion_is_made_anew_and_the_users_file_is_not_blamed(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("ELIMTOOL_CACHE", str(tmp_path / "cache"))
+    path = write_gguf(tmp_path / "t.gguf")
+    directory = gguf_directory(path)
+    whole = (directory / name).read_bytes()
+    (directory / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.warns(UserWarning, match="in the cache is damaged, and is made anew"):
+        assert gguf_directory(path) == directory
+    assert store.is_intact(directory)
+    if name != store.RECORD:  # which holds times
+        assert (directory / name).read_bytes() == whole

@@ -16,7 +16,7 @@ from elimtool.errors import ElimError
 from elimtool.files.parse import parse_json
 from elimtool.files.yaml import unreadable
 from elimtool.model.architectures import auto_class
-from elimtool.model.placement import PROCESSOR, Placement
+from elimtool.model.placement import PROCESSOR, Placement, settle
 from elimtool.model.quiet import quiet
 from elimtool.model.store import ADAPTER
 from elimtool.model.tokens import Tokenizer
@@ -60,6 +60,7 @@ def load_hugging_face(
             **known,
         )
         placement.check(hf)
+        settle(hf)
     _check_weights(name, hf, info)
     return hf.eval() if placement.placed or quantised else moved(name, hf.eval(), placement.device)
 

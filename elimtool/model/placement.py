@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from logging import getLogger
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -186,6 +187,18 @@ def _need_bitsandbytes() -> None:
 
     if not is_bitsandbytes_available():
         raise ElimError("`quantize` needs the package bitsandbytes", "install it: pip install bitsandbytes")
+
+
+def settle(hf: Any) -> None:
+    """Let quantised layers compute in the number type asked for, from weights that stay as they are.
+
+    On processors with AVX512-BF16 bitsandbytes would put 4-bit weights into another order in the first pass,
+    where ``weight_of`` could not read them, and compute in bfloat16.
+    """
+    getLogger("bitsandbytes").setLevel("ERROR")  # it says of every 8-bit layer that it casts what it reads
+    for module in hf.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def device_of(module: nn.Module, otherwise: torch.device) -> torch.device:

@@ -39,9 +39,22 @@ def shipped_notes(manifest: Manifest) -> list[str]:
     ]
 
 
+BY_PASS = (
+    "8-bit weights: bitsandbytes leaves columns in float16 by what all tokens of a forward pass have there,"
+    " so numbers depend on later tokens and on the prompts in the same pass; a batch size of 1 leaves each alone"
+)
+
+
+def weight_notes(manifest: Manifest) -> list[str]:
+    """Say that 8-bit weights do not give each prompt, and each beginning of one, the same numbers."""
+    stored: Any = manifest.quantization
+    eight = isinstance(stored, dict) and stored.get("load_in_8bit") and stored.get("llm_int8_threshold") != 0
+    return [BY_PASS] if eight else []
+
+
 def run_notes(run: Run) -> list[str]:
-    """List the remarks on all prompts of a run and on its chains, each once."""
-    said = shipped_notes(run.manifest)
+    """List the remarks on all prompts of a run, on its weights and on its chains, each once."""
+    said = weight_notes(run.manifest) + shipped_notes(run.manifest)
     if "prompts" not in run.tables:
         return said
     table = run.arrow("prompts")

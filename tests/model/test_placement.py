@@ -12,9 +12,14 @@ import torch
 
 import elimtool
 from elimtool import TraceOptions
+from elimtool.model.decomposition import NOT_LINEAR
 from elimtool.model.interventions import Ablate
 from elimtool.model.loading import load_model
+from elimtool.model.placement import weight_of
 from elimtool.model.verify import verify
+from elimtool.model.view import Batch
+from elimtool.prompts.prompt import Prompt
+from elimtool.report.remarks import BY_PASS, run_notes
 from tests.engine.test_engine import assert_same
 from tests.families import save
 from tests.model.loads import refused
@@ -119,6 +124,76 @@ def test_a_quantisation_without_its_package(llama_directory: Path, monkeypatch: 
     assert error.message == "`quantize` needs the package bitsandbytes"
     assert "pip install bitsandbytes" in error.hint
     assert "8bit" in refused(llama_directory, quantize="8").hint
+
+
+@pytest.fixture(scope="module")
+def wide_directory(tmp_path_factory: Any, tokenizer: Any) -> Path:
+    """A llama whose rows are whole blocks of 64 weights; calmer ones, as attention in 1e-5 is for such."""
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes, which quantises, is not installed")
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "head_dim": 32}
+    directory = save("llama", tmp_path_factory.mktemp("wide"), tokenizer, **sizes)
+    from safetensors.torch import load_file, save_file
+
+    path = directory / "model.safetensors"
+    calm = {name: one * 0.3 if one.ndim > 1 else one for name, one in load_file(path).items()}
+    save_file(calm, path, metadata={"format": "pt"})
+    return directory
+
+
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_quantised_weights_are_those_of_transformers(kind: str, wide_directory: Path) -> None:
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    model = load_model(str(wide_directory), device="cpu", quantize=kind)
+    config = BitsAndBytesConfig(
+        load_in_8bit=kind == "8bit",
+        load_in_4bit=kind == "4bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+    plain, dense = (
+        AutoModelForCausalLM.from_pretrained(
+            wide_directory,
+            quantization_config=config,
+            device_map={"": "cpu"},
+            dtype=torch.float32,
+            attn_implementation="eager",
+        ).eval()
+        for _ in range(2)
+    )
+    float32 = load_model(str(wide_directory), device="cpu")
+    batch = Batch.of([model.encode(Prompt(text=TEXTS[0]), position="all")])
+    last: list[Any] = []
+    model.stream(batch, (), lambda view: last.append(view.residual[0]))
+    ours = model.readout(last[-1])
+    with torch.inference_mode():
+        # transformers computes 4 bits in bfloat16 on some processors: its own weights in float32 are exact
+        near = plain(batch.ids).logits[0]
+        exact = near if kind == "8bit" else dense.dequantize()(batch.ids).logits[0]
+        whole = float32.hf(batch.ids).logits[0]
+    # 8 bits: what a layer reads is rounded to 1/127 of its row's largest, so a last bit may step over
+    torch.testing.assert_close(ours, exact, rtol=0, atol=1e-2 if kind == "8bit" else 1e-4)
+    assert (ours - near).abs().max() < (ours - whole).abs().max()
+    assert all(one.passed for one in verify(model))
+
+
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_a_pass_leaves_quantised_weights_readable(kind: str, wide_directory: Path) -> None:
+    model = load_model(str(wide_directory), device="cpu", quantize=kind)
+    run = elimtool.trace(model, TEXTS[0], targets=[" of"], options=TraceOptions(lens="raw", heads=True))
+    whole = load_model(str(wide_directory), device="cpu").hf.get_submodule("model.layers.2.mlp.down_proj")
+    layer = model.hf.get_submodule("model.layers.2.mlp.down_proj")
+    layer, whole = (getattr(one, "original_component", one) for one in (layer, whole))
+    assert type(layer).__name__ == {"8bit": "Linear8bitLt", "4bit": "Linear4bit"}[kind]
+    stored = weight_of(layer)
+    assert stored is not None
+    step = float(whole.weight.abs().max()) / {"8bit": 100, "4bit": 6}[kind]
+    assert float((stored.float() - whole.weight).abs().max()) < step
+    if kind == "4bit":
+        assert bool(run.table("components")["dla"].notna().all())
+    else:  # layers that round what they read
+        assert set(run.table("mechanisms")["undecomposed"].dropna()) == {NOT_LINEAR}
+    assert run_notes(run) == ([BY_PASS] if kind == "8bit" else [])
 
 
 @pytest.mark.parametrize(

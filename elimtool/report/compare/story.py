@@ -12,8 +12,8 @@ from elimtool.report.compare.chains import chain_lines
 from elimtool.report.compare.contrasts import contrast_lines
 from elimtool.report.compare.prompts import onset_lines, own_pairs, prompt_story
 from elimtool.report.compare.tested import one_line, tested
-from elimtool.report.facts import Keyed
 from elimtool.report.figures.compare.pair import UNNAMED, PairRows
+from elimtool.report.keyed import Keyed
 from elimtool.report.numbers import share
 from elimtool.report.screen import LEAST_WIDTH, Screen, padded, spaced
 from elimtool.run.comparison import Comparison

@@ -11,9 +11,10 @@ from elimtool.analysis.regime_sentence import regime_sentence, regime_words
 from elimtool.analysis.verdict import attribution_in_words
 from elimtool.analysis.verdict_sentence import Leader, verdict_sentence
 from elimtool.files.rows import Row
-from elimtool.report.facts import Probe, Trajectory
+from elimtool.report.facts import Probe
 from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import quoted
+from elimtool.report.followed import Trajectory
 from elimtool.report.ledger import ChainLedger, ledgers
 from elimtool.report.trace.answer import first_tokens
 

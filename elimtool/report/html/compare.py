@@ -9,13 +9,13 @@ from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.compare.edit import segments
 from elimtool.analysis.compare.injection import injected_words, is_injection, output_of, verdict_of
 from elimtool.files.rows import Row
-from elimtool.report.facts import Keyed
 from elimtool.report.figures import palette
 from elimtool.report.figures.compare.overview import overview
 from elimtool.report.figures.compare.pair import UNNAMED, PairRows, figures
 from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import SCREEN, quoted
 from elimtool.report.glossary import GLOSSARY
+from elimtool.report.keyed import Keyed
 from elimtool.run.comparison import Comparison
 
 BROKEN = "The common beginning was NOT the same to the model: causality is broken."

@@ -10,7 +10,8 @@ from rich.text import Text
 from elimtool.analysis.closing import course, listed, spell_prob
 from elimtool.analysis.evidence import findings_in_words
 from elimtool.analysis.verdict import attribution_in_words
-from elimtool.report.facts import Probe, Trajectory
+from elimtool.report.facts import Probe
+from elimtool.report.followed import Trajectory
 from elimtool.report.ledger import ChainLedger, shipped
 from elimtool.report.screen import Screen, padded
 from elimtool.report.trace.judgement import told_targets

@@ -8,7 +8,8 @@ from elimtool.analysis.closing import closing_sentence
 from elimtool.analysis.regime_sentence import regime_sentence
 from elimtool.analysis.verdict_sentence import verdict_sentence
 from elimtool.files.rows import Row
-from elimtool.report.facts import Probe, Trajectory
+from elimtool.report.facts import Probe
+from elimtool.report.followed import Trajectory
 from elimtool.report.ledger import ChainLedger
 from elimtool.report.screen import Screen
 from elimtool.report.trace.answer import leader

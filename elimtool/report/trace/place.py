@@ -6,7 +6,8 @@ from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
 from elimtool.files.rows import Rows
-from elimtool.report.facts import Probe, Trajectory
+from elimtool.report.facts import Probe
+from elimtool.report.followed import Trajectory
 from elimtool.report.screen import Screen
 from elimtool.report.trace.answer import first_tokens
 from elimtool.report.trace.trajectory import marks

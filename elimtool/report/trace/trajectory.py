@@ -10,7 +10,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from elimtool.analysis.closing import course, spell_prob
-from elimtool.report.facts import Probe, Trajectory
+from elimtool.report.facts import Probe
+from elimtool.report.followed import Trajectory
 from elimtool.report.numbers import rank_step
 from elimtool.report.screen import Screen, padded
 from elimtool.report.trace.milestones import in_words

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from elimtool.errors import ElimError, nearest
-from elimtool.report.facts import Keyed
 from elimtool.report.figures.choose import first_picture, listed
 from elimtool.report.figures.compare.overview import COMPARED, Compared
 from elimtool.report.figures.compare.pair import PAIR, PairRows
 from elimtool.report.figures.figure import Figure
+from elimtool.report.keyed import Keyed
 from elimtool.run.comparison import Comparison
 
 LISTINGS = ("alignment", "heads", "flips", "stages", "statistics")

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from elimtool.files.rows import Row
-from elimtool.report.facts import Keyed
 from elimtool.report.figures.compare.pair import PairRows
 from elimtool.report.figures.figure import Bar, Bars, Cell, Columns, Figure, Listing, Stack, StackRow
 from elimtool.report.figures.overview import OUTCOMES, spelled
 from elimtool.report.figures.words import label
+from elimtool.report.keyed import Keyed
 
 MOST_MOVED = 20
 MOST_STATISTICS = 60

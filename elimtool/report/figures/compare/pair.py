@@ -9,10 +9,10 @@ from typing import Any
 
 from elimtool.analysis.compare.edit import added
 from elimtool.files.rows import Row, Rows
-from elimtool.report.facts import Keyed
 from elimtool.report.figures.course import RAW_NOTE
 from elimtool.report.figures.figure import Figure, Heat, Line, Lines, Listing, Number
 from elimtool.report.figures.words import headline, label, quoted
+from elimtool.report.keyed import Keyed
 
 MOST_HEADS = 20
 """Heads that are listed: those that moved most."""

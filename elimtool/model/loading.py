@@ -10,14 +10,16 @@ from typing import Any
 
 from elimtool.errors import ElimError, nearest
 from elimtool.model import DEFAULT_MODEL
-from elimtool.model.adapters import CONFIG, base_of, is_adapter, load_merged, parse_adapter
+from elimtool.model.adapters import base_of, is_adapter, parse_adapter
 from elimtool.model.architectures import check_supported
 from elimtool.model.atomic import Progress
 from elimtool.model.checkpoint import load_hugging_face, load_tokenizer, unusable
 from elimtool.model.memory import collecting_later, out_of_memory
+from elimtool.model.merging import load_merged
 from elimtool.model.model import Model
 from elimtool.model.placement import device_of, place
 from elimtool.model.quiet import quiet
+from elimtool.model.store import ADAPTER
 
 __all__ = ["DTYPES", "load_hugging_face", "load_model", "locate"]
 
@@ -115,7 +117,7 @@ def _parts(
         place, _ = locate(one, revision=None, **known)
         if not is_adapter(place):
             raise ElimError(
-                f"{one} is not an adapter: it has no {CONFIG}", "give a directory that PEFT saved"
+                f"{one} is not an adapter: it has no {ADAPTER}", "give a directory that PEFT saved"
             )
         wanted.append((one, place, scale))
     if (directory / "config.json").is_file():

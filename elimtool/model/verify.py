@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.model.adapters import load_merged
 from elimtool.model.interventions.recording import dtype_name
 from elimtool.model.lock import exclusive
+from elimtool.model.merging import load_merged
 from elimtool.model.model import Model
 from elimtool.model.placement import facts
 from elimtool.model.view import Batch, LayerView

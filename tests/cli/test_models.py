@@ -42,7 +42,7 @@ def test_verify_notices_other_numbers(
 ) -> None:
     """The comparison fails if what runs under the hooks is not what Hugging Face runs."""
     from elimtool.model import verify
-    from elimtool.model.adapters import load_merged
+    from elimtool.model.merging import load_merged
 
     def disturbed(*arguments: object) -> object:
         plain, base = load_merged(*arguments)  # type: ignore[arg-type]

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from elimtool.errors import ElimError
-from elimtool.model.adapters import merge, parse_adapter
+from elimtool.model.adapters import parse_adapter
 from elimtool.model.loading import load_model
+from elimtool.model.merging import merge
 
 peft = pytest.importorskip("peft")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from elimtool.model.few_rows import few_rows
 from elimtool.model.memory import out_of_memory
 from elimtool.model.placement import device_of
+from elimtool.model.places import Places, Slot
 from elimtool.model.probed import AttentionRows, Keep, NotUnderstood, ProbedAttention, attending
 from elimtool.model.view import NOBODY, Batch
 
@@ -28,53 +28,11 @@ log = logging.getLogger(__name__)
 FLAGS = ("use_split_qkv_input", "use_attn_in", "use_attn_result", "use_hook_mlp_in")
 """Settings of the bridge that make its components compute something else."""
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-"""Where PyTorch keeps a module's hooks, by id."""
-
 TRIAL = 8
 """Tokens of the trial pass that shows whether a family can run without its bridge."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unchanged:
-    """What passes change in a model, as it was before one.
-
-    Attributes:
-        hooks: Ids of the hooks by module and kind, where there are any.
-        forwards: Methods ``forward`` of single modules.
-        attention: Attention implementation of each configuration.
-    """
-
-    hooks: dict[tuple[nn.Module, str], set[int]]
-    forwards: dict[nn.Module, Any]
-    attention: list[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A place in the model for a component of the bridge or for the module that it wraps.
-
-    Attributes:
-        holder: The parent's modules by name.
-        name: Name of the place in ``holder``.
-        component: The bridge's component.
-        original: The module that it wraps; ``None`` where a family leaves the part out, such as its rotary
-            embedding.
-        outside: The one of both that is there between passes.
-        parts: The component, and those of its parts that have no place in the model.
-        points: Their hook points.
-    """
-
-    holder: dict[str, nn.Module | None]
-    name: str
-    component: Any
-    original: Any
-    outside: nn.Module
-    parts: tuple[nn.Module, ...]
-    points: tuple[nn.Module, ...]
-
-
-class Native:
+class Native(Places):
     """Runs a bridge's model without the components that have no hooks.
 
     Args:
@@ -83,105 +41,9 @@ class Native:
     """
 
     def __init__(self, bridge: Any, name: str) -> None:
-        self.bridge = bridge
+        super().__init__(bridge)
         self.name = name
-        self.hf = bridge.original_model
         self.why_not = ""
-
-    @cached_property
-    def slots(self) -> list[Slot]:
-        """Every component of the bridge that is in the model, or can be."""
-        places = [
-            (one._modules, name, child)
-            for one in self._inside
-            for name, child in one._modules.items()
-            if child is not None
-        ]
-        standing: set[nn.Module] = {child for _, _, child in places if _wraps(child)}
-        loose = {  # parts of GPT-2's attention: the bridge calls them, the model has the modules inside
-            inner: part
-            for component in standing
-            for part in _parts(component, standing)[1:]
-            if (inner := part._modules["_original_component"]) in self._inside
-        }
-        standing |= set(loose.values())
-        slots = []
-        for holder, name, child in places:
-            component: Any = loose.get(child, child)
-            if component in standing:
-                parts = _parts(component, standing)
-                own = [one for part in parts for one in part._modules.values()]
-                points = tuple(one for one in own if one is not None and hasattr(one, "hook_conversion"))
-                original = component.original_component
-                slots.append(Slot(holder, name, component, original, child, parts, points))
-        return slots
-
-    @cached_property
-    def _inside(self) -> dict[nn.Module, None]:
-        """The modules of the model alone, without those of the bridge."""
-        found: dict[nn.Module, None] = {self.hf: None}
-        stack = [self.hf]
-        while stack:
-            for child in stack.pop()._modules.values():
-                one = child._modules["_original_component"] if _wraps(child) else child
-                if one is not None and one not in found:
-                    found[one] = None
-                    stack.append(one)
-        return found
-
-    @cached_property
-    def _everything(self) -> list[nn.Module]:
-        """The modules of the model and of the bridge, whichever of them stand in it."""
-        return list(dict.fromkeys([*self._inside, *self.bridge.modules()]))
-
-    def state(self) -> Unchanged:
-        """Note hooks and replaced methods, for ``restore``; between passes."""
-        assert self.slots is not None  # found while every module is at its place
-        hooks = {
-            (module, kind): set(found)
-            for module in self._everything
-            for kind in HOOKS
-            if (found := module.__dict__[kind])
-        }
-        forwards = {one: one.__dict__["forward"] for one in self._everything if "forward" in one.__dict__}
-        return Unchanged(hooks, forwards, [one._attn_implementation_internal for one in self._configs])
-
-    def restore(self, before: Unchanged) -> None:
-        """Put everything back that a pass changes, wherever it was interrupted."""
-        for slot in self.slots:
-            slot.holder[slot.name] = slot.outside
-        for module in self._everything:
-            for kind in HOOKS:
-                hooks = module.__dict__[kind]
-                for key in set(hooks) - before.hooks.get((module, kind), set()):
-                    hooks.pop(key, None)
-            if module in before.forwards:
-                module.__dict__["forward"] = before.forwards[module]
-            else:
-                module.__dict__.pop("forward", None)
-        for config, own in zip(self._configs, before.attention, strict=True):
-            config._attn_implementation_internal = own
-
-    @cached_property
-    def _linear(self) -> list[nn.Linear]:
-        return [one for one in self._inside if isinstance(one, nn.Linear)]
-
-    @cached_property
-    def attention(self) -> dict[nn.Module, int]:
-        """Layer of each attention module that shows its weights on a hook point."""
-        blocks = enumerate(self.bridge.blocks)
-        parts: list[tuple[Any, int]] = [(getattr(block, "attn", None), layer) for layer, block in blocks]
-        return {
-            part.original_component: layer
-            for part, layer in parts
-            if hasattr(part, "hook_pattern") and isinstance(part.original_component, nn.Module)
-        }
-
-    @cached_property
-    def _configs(self) -> list[Any]:
-        configs = [getattr(module, "config", None) for module in self.hf.modules()]
-        found = {id(one): one for one in configs if hasattr(one, "_attn_implementation_internal")}
-        return list(found.values())
 
     @cached_property
     def usable(self) -> bool:
@@ -324,20 +186,6 @@ def _around(slot: Slot) -> Callable[..., Any]:
         return slot.component.hook_out(out)
 
     return forward
-
-
-def _wraps(module: nn.Module | None) -> bool:
-    """Tell whether a module is a component of the bridge around another one."""
-    return module is not None and "hook_out" in module._modules and "_original_component" in module._modules
-
-
-def _parts(component: nn.Module, standing: Collection[nn.Module]) -> tuple[nn.Module, ...]:
-    """List a component and those of its parts that have no place in the model."""
-    found = [component]
-    for name, child in component._modules.items():
-        if child is not None and name != "_original_component" and child not in standing and _wraps(child):
-            found += _parts(child, standing)
-    return tuple(found)
 
 
 def _hooked(modules: Collection[nn.Module], spare: Collection[int] = ()) -> bool:

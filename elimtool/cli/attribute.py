@@ -20,6 +20,8 @@ from elimtool.cli.asked import (
     prompt_text,
 )
 from elimtool.cli.blocks import spread
+from elimtool.cli.loading import ModelOptions
+from elimtool.cli.measuring import ModelSampling
 from elimtool.errors import ElimError, Exit
 from elimtool.prompts.position import parse_position
 
@@ -127,10 +129,10 @@ def attribute(
             "--seed", metavar="N", env="SEED", help="Seed of the random ablations, and of what is written."
         ),
     ] = 0,
-    model_sampling: shared.ModelSampling = True,
+    model_sampling: ModelSampling = True,
     templated: ChatOptions,
     saved: shared.SaveOptions,
-    model: shared.ModelOptions,
+    model: ModelOptions,
     printed: shared.CommonOptions,
 ) -> None:
     """Say which part of a prompt did it: what each part adds to a target, by several methods side by side."""

@@ -12,6 +12,8 @@ from elimtool.cli import options as shared
 from elimtool.cli.asked import ChatOptions
 from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions
+from elimtool.cli.loading import ModelOptions
+from elimtool.cli.measuring import MeasureOptions
 from elimtool.errors import Exit
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ EPILOG = (
 
 
 @dataclass(frozen=True)
-class BatchMeasureOptions(shared.MeasureOptions):
+class BatchMeasureOptions(MeasureOptions):
     """What a batch measures: unlike a trace, single heads only on request."""
 
     heads: Annotated[
@@ -147,7 +149,7 @@ def batch(
             panel=shared.OUTPUT,
         ),
     ] = False,
-    model: shared.ModelOptions,
+    model: ModelOptions,
     printed: shared.CommonOptions,
 ) -> None:
     """Trace every prompt of a file, in shards: resumable, bad records kept as rows, one machine or many."""

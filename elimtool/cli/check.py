@@ -13,6 +13,7 @@ import typer
 from elimtool.cli import options as shared
 from elimtool.cli.asked import ChatOptions
 from elimtool.cli.blocks import spread
+from elimtool.cli.loading import Revision, TrustRemoteCode
 from elimtool.errors import ElimError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def check(
             env="MODEL",
         ),
     ] = None,
-    revision: shared.Revision = None,
+    revision: Revision = None,
     dtype: Annotated[
         str | None,
         shared.option(
@@ -110,7 +111,7 @@ def check(
             env="DEVICE",
         ),
     ] = None,
-    trust_remote_code: shared.TrustRemoteCode = False,
+    trust_remote_code: TrustRemoteCode = False,
     batch_size: Annotated[
         int,
         shared.option("--batch-size", metavar="N", help="Prompts in one forward pass.", panel=shared.MODEL),

@@ -14,6 +14,8 @@ from elimtool.cli.asked import ChatOptions, ended
 from elimtool.cli.blocks import spread
 from elimtool.cli.compare_prompts import PairOptions
 from elimtool.cli.compare_sides import Asked, ComparisonKind, form_of
+from elimtool.cli.loading import Base, Device, TrustRemoteCode
+from elimtool.cli.measuring import ReadOptions
 from elimtool.errors import Exit
 from elimtool.model import DEFAULT_MODEL
 from elimtool.model.source import ModelSource
@@ -64,7 +66,7 @@ def compare(
     foil: shared.Foil = None,
     pair: PairOptions,
     templated: ChatOptions,
-    read: shared.ReadOptions,
+    read: ReadOptions,
     intervened: Annotated[
         bool,
         shared.switch(
@@ -99,9 +101,9 @@ def compare(
             env="DTYPE",
         ),
     ] = None,
-    base: shared.Base = None,
-    device: shared.Device = "auto",
-    trust_remote_code: shared.TrustRemoteCode = False,
+    base: Base = None,
+    device: Device = "auto",
+    trust_remote_code: TrustRemoteCode = False,
     printed: shared.CommonOptions,
 ) -> None:
     """Compare two runs, models, chains or prompts: what changed, where, what one side alone eliminates."""

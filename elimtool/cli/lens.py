@@ -10,6 +10,7 @@ import typer
 
 from elimtool.cli import options as shared
 from elimtool.cli.blocks import spread
+from elimtool.cli.loading import ModelOptions
 from elimtool.cli.output import Output
 from elimtool.errors import ElimError
 
@@ -50,7 +51,7 @@ def fit(
         int | None, shared.option("--tokens", metavar="N", help="Use at most N tokens. Without: all.")
     ] = None,
     window: Window = 128,
-    model: shared.ModelOptions,
+    model: ModelOptions,
     quiet: shared.Quiet = False,
 ) -> None:
     """Fit the ridge lens of a model from text, in one pass; prints the file written."""
@@ -89,7 +90,7 @@ def eval_(
         int, shared.option("--samples", metavar="N", help="About how many positions to read.")
     ] = 256,
     window: Window = 128,
-    model: shared.ModelOptions,
+    model: ModelOptions,
     printed: shared.PrintOptions,
 ) -> None:
     """Print how far each layer's reading is from the output, on text that the lens was not fitted on."""

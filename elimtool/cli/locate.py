@@ -17,6 +17,7 @@ from elimtool.cli.asked import (
     prompt_text,
 )
 from elimtool.cli.blocks import spread
+from elimtool.cli.loading import ModelOptions
 
 
 @spread
@@ -72,7 +73,7 @@ def locate(
     seed: Annotated[int, shared.option("--seed", metavar="N", env="SEED", help="Seed of the noise.")] = 0,
     templated: ChatOptions,
     saved: shared.SaveOptions,
-    model: shared.ModelOptions,
+    model: ModelOptions,
     printed: shared.CommonOptions,
 ) -> None:
     """Say where what decides between two answers sits: activation patching by layer and position."""

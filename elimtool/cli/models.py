@@ -11,6 +11,7 @@ import typer
 
 from elimtool.cli import options as shared
 from elimtool.cli.blocks import spread
+from elimtool.cli.loading import ModelOptions, Revision, TrustRemoteCode
 from elimtool.cli.output import Output
 from elimtool.errors import Exit
 from elimtool.model import DEFAULT_MODEL
@@ -43,8 +44,8 @@ def list_(as_json: shared.Json = False) -> None:
 @app.command()
 def pull(
     name: Name,
-    revision: shared.Revision = None,
-    trust_remote_code: shared.TrustRemoteCode = False,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
     lens: Annotated[
         bool, shared.switch("--lens/--no-lens", help="Fit the lens of a catalogue model, once (minutes).")
     ] = True,
@@ -74,7 +75,7 @@ def _fit_lens(name: str, directory: Path, say: Callable[[str], None]) -> None:
 
 
 @dataclass(frozen=True)
-class VerifiedModel(shared.ModelOptions):
+class VerifiedModel(ModelOptions):
     """The model to verify, given as an argument."""
 
     model: Name = DEFAULT_MODEL

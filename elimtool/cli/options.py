@@ -6,7 +6,7 @@ Options that go together are a block: a frozen dataclass, which a command takes 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,12 +14,8 @@ import typer
 
 from elimtool.cli.config import read_config
 from elimtool.cli.output import Output
-from elimtool.model import DEFAULT_MODEL
-from elimtool.model.source import ModelSource
-from elimtool.prompts.position import parse_position
 
 if TYPE_CHECKING:
-    from elimtool.engine.options import TraceOptions
     from elimtool.run import Run
 
 
@@ -75,14 +71,6 @@ Sinks = Annotated[
         help="Attention sinks: auto (position 0 and special tokens), none, or positions such as 0,5.",
     ),
 ]
-ModelSampling = Annotated[
-    bool,
-    switch(
-        "--model-sampling/--no-model-sampling",
-        help="Lay the settings that the model ships with (generation_config.json, GGUF general.sampling) over"
-        " an engine's chain, as the engine does by default; what --samplers says wins.",
-    ),
-]
 TargetSpace = Annotated[
     str,
     option(
@@ -90,56 +78,6 @@ TargetSpace = Annotated[
         metavar="RULE",
         env="TARGET_SPACE",
         help="auto puts a space before a target where text has one; exact takes it as it is.",
-    ),
-]
-Revision = Annotated[
-    str | None,
-    option("--revision", help="Branch, tag or commit of a Hugging Face id.", panel=MODEL, env="REVISION"),
-]
-Device = Annotated[
-    str,
-    option(
-        "--device",
-        help="auto (CUDA if there is one), cpu, cuda, cuda:N or mps.",
-        metavar="NAME",
-        panel=MODEL,
-        env="DEVICE",
-    ),
-]
-DeviceMap = Annotated[
-    str | None,
-    option(
-        "--device-map",
-        help="Spread the weights over GPUs, memory and disk: auto, balanced, or a JSON file of devices.",
-        metavar="MAP",
-        panel=MODEL,
-        env="DEVICE_MAP",
-    ),
-]
-NDevices = Annotated[
-    int | None,
-    option("--n-devices", help="Spread the weights evenly over N GPUs.", metavar="N", panel=MODEL),
-]
-Quantize = Annotated[
-    str | None,
-    option(
-        "--quantize",
-        help="Quantise while loading: 8bit or 4bit (bitsandbytes).",
-        metavar="TYPE",
-        panel=MODEL,
-        env="QUANTIZE",
-    ),
-]
-TrustRemoteCode = Annotated[
-    bool, switch("--trust-remote-code", help="Run Python code that comes with the checkpoint.", panel=MODEL)
-]
-Base = Annotated[
-    str | None,
-    option(
-        "--base",
-        metavar="NAME",
-        help="Base model of an adapter given as -m. Without: the one that the adapter names.",
-        panel=MODEL,
     ),
 ]
 Out = Annotated[
@@ -179,184 +117,6 @@ Config = Annotated[
         is_eager=True,
     ),
 ]
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """Which token is read, through which lens, and which sampler chains are applied."""
-
-    position: Annotated[
-        str,
-        option(
-            "--position",
-            metavar="WHICH",
-            help="Tokens to probe: last, all, an index from 0 (-1 is the last), or a list such as 4,7-9.",
-            env="POSITION",
-        ),
-    ] = "last"
-    samplers: Annotated[
-        list[str] | None,
-        option(
-            "--samplers",
-            metavar="CHAIN",
-            env="SAMPLERS",
-            help="Sampler chain: an engine's name, a YAML file, or stages such as top_k=40,temperature=0.8;"
-            " repeatable. Without: llama.cpp, hf and vllm.",
-        ),
-    ] = None
-    model_sampling: ModelSampling = True
-    lens: Annotated[
-        str,
-        option(
-            "--lens",
-            metavar="NAME",
-            env="LENS",
-            help="How layers before the last are read out: auto (the model's fitted lens, else raw), raw,"
-            " ridge, or a lens file.",
-        ),
-    ] = "auto"
-    sinks: Sinks = "auto"
-    target_space: TargetSpace = "auto"
-
-    def made(self, **others: Any) -> TraceOptions:
-        """Make the options of a trace.
-
-        Args:
-            others: Options of the trace that are not in this block.
-
-        Raises:
-            ElimError: A value cannot be used.
-        """
-        from elimtool.engine.options import DEFAULT_SAMPLERS, TraceOptions
-        from elimtool.samplers import resolve
-
-        chains = tuple(self.samplers or DEFAULT_SAMPLERS)
-        for chain in chains:
-            resolve(chain)  # before a model is loaded: a mistyped chain should not cost ten seconds
-        own = {**asdict(self), "position": parse_position(self.position), "samplers": chains}
-        return TraceOptions(**{**own, **others})
-
-
-@dataclass(frozen=True)
-class MeasureOptions(ReadOptions):
-    """What a trace measures."""
-
-    heads: Annotated[
-        bool | None,
-        switch(
-            "--heads/--no-heads",
-            help="Fill the tables of single heads and experts. Without: yes, unless --position all.",
-        ),
-    ] = None
-    attention_of: Annotated[
-        list[str] | None,
-        option(
-            "--attention-head",
-            metavar="L.H",
-            help="Keep every attention weight of this head, such as 17.3; repeatable. With --position all:"
-            " its whole attention matrix.",
-        ),
-    ] = None
-    ablate_each: Annotated[
-        bool,
-        switch("--ablate-each", help="Ablate every head and MLP by itself: a pass for each, so minutes."),
-    ] = False
-    tables: Annotated[
-        list[str] | None,
-        option(
-            "--tables",
-            metavar="NAMES",
-            env="TABLES",
-            help="Fill only these tables, such as lens,survival, and measure only what they need.",
-        ),
-    ] = None
-    generate: Annotated[
-        int, option("--generate", metavar="N", help="Let the model write N tokens, with a ledger for each.")
-    ] = 0
-    chain: Annotated[
-        str | None,
-        option("--chain", metavar="CHAIN", help="Which of --samplers to write through. Without: the first."),
-    ] = None
-    seed: Annotated[
-        int,
-        option(
-            "--seed",
-            metavar="N",
-            env="SEED",
-            help="Seed of everything random: --generate, resample, --confirm.",
-        ),
-    ] = 0
-
-    def made(self, **others: Any) -> TraceOptions:
-        """Make the options of a trace; arguments and errors as in ``ReadOptions.made``."""
-        return super().made(
-            **{"tables": self.named, "attention_of": tuple(self.attention_of or ()), **others}
-        )
-
-    @property
-    def named(self) -> tuple[str, ...] | None:
-        """Names of the tables to fill; None for all."""
-        given = self.tables
-        return tuple(name.strip() for names in given for name in names.split(",")) if given else None
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """The model to load, and how."""
-
-    model: Annotated[
-        str,
-        option(
-            "-m",
-            "--model",
-            help="Catalogue name, Hugging Face id, local directory, .gguf file or PEFT adapter.",
-            metavar="NAME",
-            panel=MODEL,
-            env="MODEL",
-        ),
-    ] = DEFAULT_MODEL
-    revision: Revision = None
-    dtype: Annotated[
-        str,
-        option(
-            "--dtype",
-            help="float32, bfloat16, float16, float64, or auto for the checkpoint's own.",
-            metavar="TYPE",
-            panel=MODEL,
-            env="DTYPE",
-        ),
-    ] = "float32"
-    device: Device = "auto"
-    device_map: DeviceMap = None
-    n_devices: NDevices = None
-    quantize: Quantize = None
-    trust_remote_code: TrustRemoteCode = False
-    adapter: Annotated[
-        list[str] | None,
-        option(
-            "--adapter",
-            metavar="DIR[@SCALE]",
-            help="PEFT adapter to merge into the model, such as lora or lora@0.5; repeatable, in order.",
-            panel=MODEL,
-        ),
-    ] = None
-    base: Base = None
-
-    @property
-    def source(self) -> ModelSource:
-        """The options as one value for the library."""
-        return ModelSource(
-            self.model,
-            self.revision,
-            self.dtype,
-            self.device,
-            self.trust_remote_code,
-            tuple(self.adapter or ()),
-            self.base,
-            self.device_map,
-            self.n_devices,
-            self.quantize,
-        )
 
 
 @dataclass(frozen=True)

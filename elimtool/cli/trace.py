@@ -22,6 +22,8 @@ from elimtool.cli.asked import (
 )
 from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions, SaveActivations
+from elimtool.cli.loading import ModelOptions
+from elimtool.cli.measuring import MeasureOptions
 from elimtool.cli.typed import typed
 from elimtool.errors import ElimError
 from elimtool.files.destination import check_file
@@ -64,12 +66,12 @@ def trace(
         ),
     ] = None,
     templated: ChatOptions,
-    measured: shared.MeasureOptions,
+    measured: MeasureOptions,
     changed: InterventionOptions,
     save_activations: SaveActivations = None,
     confirm: Confirm = False,
     saved: shared.SaveOptions,
-    model: shared.ModelOptions,
+    model: ModelOptions,
     printed: shared.CommonOptions,
     verbose: shared.Verbose = False,
 ) -> None:

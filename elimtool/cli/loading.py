@@ -1,0 +1,120 @@
+"""Declare the options that say which model is loaded, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from elimtool.cli.options import MODEL, option, switch
+from elimtool.model import DEFAULT_MODEL
+from elimtool.model.source import ModelSource
+
+Revision = Annotated[
+    str | None,
+    option("--revision", help="Branch, tag or commit of a Hugging Face id.", panel=MODEL, env="REVISION"),
+]
+Device = Annotated[
+    str,
+    option(
+        "--device",
+        help="auto (CUDA if there is one), cpu, cuda, cuda:N or mps.",
+        metavar="NAME",
+        panel=MODEL,
+        env="DEVICE",
+    ),
+]
+DeviceMap = Annotated[
+    str | None,
+    option(
+        "--device-map",
+        help="Spread the weights over GPUs, memory and disk: auto, balanced, or a JSON file of devices.",
+        metavar="MAP",
+        panel=MODEL,
+        env="DEVICE_MAP",
+    ),
+]
+NDevices = Annotated[
+    int | None,
+    option("--n-devices", help="Spread the weights evenly over N GPUs.", metavar="N", panel=MODEL),
+]
+Quantize = Annotated[
+    str | None,
+    option(
+        "--quantize",
+        help="Quantise while loading: 8bit or 4bit (bitsandbytes).",
+        metavar="TYPE",
+        panel=MODEL,
+        env="QUANTIZE",
+    ),
+]
+TrustRemoteCode = Annotated[
+    bool, switch("--trust-remote-code", help="Run Python code that comes with the checkpoint.", panel=MODEL)
+]
+Base = Annotated[
+    str | None,
+    option(
+        "--base",
+        metavar="NAME",
+        help="Base model of an adapter given as -m. Without: the one that the adapter names.",
+        panel=MODEL,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The model to load, and how."""
+
+    model: Annotated[
+        str,
+        option(
+            "-m",
+            "--model",
+            help="Catalogue name, Hugging Face id, local directory, .gguf file or PEFT adapter.",
+            metavar="NAME",
+            panel=MODEL,
+            env="MODEL",
+        ),
+    ] = DEFAULT_MODEL
+    revision: Revision = None
+    dtype: Annotated[
+        str,
+        option(
+            "--dtype",
+            help="float32, bfloat16, float16, float64, or auto for the checkpoint's own.",
+            metavar="TYPE",
+            panel=MODEL,
+            env="DTYPE",
+        ),
+    ] = "float32"
+    device: Device = "auto"
+    device_map: DeviceMap = None
+    n_devices: NDevices = None
+    quantize: Quantize = None
+    trust_remote_code: TrustRemoteCode = False
+    adapter: Annotated[
+        list[str] | None,
+        option(
+            "--adapter",
+            metavar="DIR[@SCALE]",
+            help="PEFT adapter to merge into the model, such as lora or lora@0.5; repeatable, in order.",
+            panel=MODEL,
+        ),
+    ] = None
+    base: Base = None
+
+    @property
+    def source(self) -> ModelSource:
+        """The options as one value for the library."""
+        return ModelSource(
+            self.model,
+            self.revision,
+            self.dtype,
+            self.device,
+            self.trust_remote_code,
+            tuple(self.adapter or ()),
+            self.base,
+            self.device_map,
+            self.n_devices,
+            self.quantize,
+        )

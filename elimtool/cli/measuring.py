@@ -1,0 +1,140 @@
+"""Declare the options that say what is measured: positions, lens, sampler chains, tables."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from elimtool.cli.options import Sinks, TargetSpace, option, switch
+from elimtool.prompts.position import parse_position
+
+if TYPE_CHECKING:
+    from elimtool.engine.options import TraceOptions
+
+ModelSampling = Annotated[
+    bool,
+    switch(
+        "--model-sampling/--no-model-sampling",
+        help="Lay the settings that the model ships with (generation_config.json, GGUF general.sampling) over"
+        " an engine's chain, as the engine does by default; what --samplers says wins.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Which token is read, through which lens, and which sampler chains are applied."""
+
+    position: Annotated[
+        str,
+        option(
+            "--position",
+            metavar="WHICH",
+            help="Tokens to probe: last, all, an index from 0 (-1 is the last), or a list such as 4,7-9.",
+            env="POSITION",
+        ),
+    ] = "last"
+    samplers: Annotated[
+        list[str] | None,
+        option(
+            "--samplers",
+            metavar="CHAIN",
+            env="SAMPLERS",
+            help="Sampler chain: an engine's name, a YAML file, or stages such as top_k=40,temperature=0.8;"
+            " repeatable. Without: llama.cpp, hf and vllm.",
+        ),
+    ] = None
+    model_sampling: ModelSampling = True
+    lens: Annotated[
+        str,
+        option(
+            "--lens",
+            metavar="NAME",
+            env="LENS",
+            help="How layers before the last are read out: auto (the model's fitted lens, else raw), raw,"
+            " ridge, or a lens file.",
+        ),
+    ] = "auto"
+    sinks: Sinks = "auto"
+    target_space: TargetSpace = "auto"
+
+    def made(self, **others: Any) -> TraceOptions:
+        """Make the options of a trace.
+
+        Args:
+            others: Options of the trace that are not in this block.
+
+        Raises:
+            ElimError: A value cannot be used.
+        """
+        from elimtool.engine.options import DEFAULT_SAMPLERS, TraceOptions
+        from elimtool.samplers import resolve
+
+        chains = tuple(self.samplers or DEFAULT_SAMPLERS)
+        for chain in chains:
+            resolve(chain)  # before a model is loaded: a mistyped chain should not cost ten seconds
+        own = {**asdict(self), "position": parse_position(self.position), "samplers": chains}
+        return TraceOptions(**{**own, **others})
+
+
+@dataclass(frozen=True)
+class MeasureOptions(ReadOptions):
+    """What a trace measures."""
+
+    heads: Annotated[
+        bool | None,
+        switch(
+            "--heads/--no-heads",
+            help="Fill the tables of single heads and experts. Without: yes, unless --position all.",
+        ),
+    ] = None
+    attention_of: Annotated[
+        list[str] | None,
+        option(
+            "--attention-head",
+            metavar="L.H",
+            help="Keep every attention weight of this head, such as 17.3; repeatable. With --position all:"
+            " its whole attention matrix.",
+        ),
+    ] = None
+    ablate_each: Annotated[
+        bool,
+        switch("--ablate-each", help="Ablate every head and MLP by itself: a pass for each, so minutes."),
+    ] = False
+    tables: Annotated[
+        list[str] | None,
+        option(
+            "--tables",
+            metavar="NAMES",
+            env="TABLES",
+            help="Fill only these tables, such as lens,survival, and measure only what they need.",
+        ),
+    ] = None
+    generate: Annotated[
+        int, option("--generate", metavar="N", help="Let the model write N tokens, with a ledger for each.")
+    ] = 0
+    chain: Annotated[
+        str | None,
+        option("--chain", metavar="CHAIN", help="Which of --samplers to write through. Without: the first."),
+    ] = None
+    seed: Annotated[
+        int,
+        option(
+            "--seed",
+            metavar="N",
+            env="SEED",
+            help="Seed of everything random: --generate, resample, --confirm.",
+        ),
+    ] = 0
+
+    def made(self, **others: Any) -> TraceOptions:
+        """Make the options of a trace; arguments and errors as in ``ReadOptions.made``."""
+        return super().made(
+            **{"tables": self.named, "attention_of": tuple(self.attention_of or ()), **others}
+        )
+
+    @property
+    def named(self) -> tuple[str, ...] | None:
+        """Names of the tables to fill; None for all."""
+        given = self.tables
+        return tuple(name.strip() for names in given for name in names.split(",")) if given else None

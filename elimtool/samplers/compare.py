@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.samplers.candidates import LEADERS, Candidates
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.distribution import LEADERS
 from elimtool.samplers.ledger import Ledger, spread
 from elimtool.samplers.order import Array, alive_parts, leaders
 

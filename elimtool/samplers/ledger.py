@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.samplers.candidates import NEG_INF, Candidates
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.distribution import NEG_INF
 from elimtool.samplers.order import count_larger
 from elimtool.samplers.stage import Detail, Effect, Fate, Stage
 

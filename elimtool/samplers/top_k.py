@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from elimtool.samplers.candidates import NEG_INF, Candidates
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.distribution import NEG_INF
 from elimtool.samplers.order import at_least, larger, tally
 from elimtool.samplers.stage import Context, Effect, Fate, Stage
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from elimtool.numerics.kernels.loops import BLOCK
 from elimtool.numerics.kernels.rows import held, measured
 from elimtool.samplers import Ledger, StageRecord, resolve
-from elimtool.samplers.candidates import LEADERS, Candidates
+from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.compare import Ordering
+from elimtool.samplers.distribution import LEADERS
 from elimtool.samplers.survival import bounds
 from tests.samplers.rows import KINDS, rows
 

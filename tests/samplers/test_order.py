@@ -10,8 +10,9 @@ import torch
 
 from elimtool.numerics.ranking import largest
 from elimtool.samplers import STAGES, resolve
-from elimtool.samplers.candidates import LEADERS, Candidates
+from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.compare import Ordering, compare
+from elimtool.samplers.distribution import LEADERS
 from elimtool.samplers.order import count_larger, held_below, leaders, softmax, sum_products
 from elimtool.samplers.survival import bounds
 from tests.samplers.rows import KINDS, alone, rows

@@ -31,7 +31,9 @@ TOLERANCES = {
     torch.float16: {"attention": 0.05, "residual": 0.1, "logits": 0.05},
     torch.bfloat16: {"attention": 0.2, "residual": 0.3, "logits": 0.1},
 }
-"""Largest difference allowed in half precision and (float16) with 8-bit weights; residuals and logits are relative to their largest value.
+"""Largest difference allowed in half precision and (float16) with 8-bit weights.
+
+Residuals and logits are relative to their largest value.
 
 About twice the differences within Hugging Face: on SmolLM2 its SDPA and its eager attention differ by up to
 0.043 (float16) and 0.16 (bfloat16) in residuals, 0.019 and 0.034 in logits, and its eager attention weights

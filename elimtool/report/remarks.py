@@ -41,7 +41,8 @@ def shipped_notes(manifest: Manifest) -> list[str]:
 
 BY_PASS = (
     "8-bit weights: bitsandbytes leaves columns in float16 by what all tokens of a forward pass have there,"
-    " so numbers depend on later tokens and on the prompts in the same pass; a batch size of 1 leaves each alone"
+    " so numbers depend on later tokens and on the prompts in the same pass; a batch size of 1 leaves each"
+    " alone"
 )
 
 

@@ -6,7 +6,7 @@ from elimtool.files.rows import Row
 from elimtool.report.facts import Probe
 from elimtool.report.figures.course import RAW_NOTE
 from elimtool.report.figures.figure import Bars, Line, Lines, Listing, Mark
-from elimtool.report.figures.parts import strongest
+from elimtool.report.figures.parts import drawn
 from elimtool.report.figures.words import SCREEN, label, quoted
 
 LEAD_NOTE = (
@@ -73,20 +73,16 @@ def contrast_components(probe: Probe, target: str | None = None, foil: str | Non
     ):
         if value is not None and target in (None, name) and foil in (None, other):
             parts.setdefault((name, other), []).append((component, value))
-    found = []
-    for (name, other), some in parts.items():
-        bars, others = strongest(some)
-        found.append(
-            Bars(
-                name="contrast_components",
-                title=f"What wrote for {quoted(name)} rather than {quoted(other)}",
-                note=f"{PARTS_NOTE}{others}",
-                label_title="component",
-                value_title="nats",
-                bars=bars,
-            )
+    return [
+        drawn(
+            "contrast_components",
+            f"What wrote for {quoted(name)} rather than {quoted(other)}",
+            PARTS_NOTE,
+            "nats",
+            some,
         )
-    return found
+        for (name, other), some in parts.items()
+    ]
 
 
 def contrast_stages(probe: Probe) -> list[Listing]:

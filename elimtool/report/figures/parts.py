@@ -21,20 +21,31 @@ def components(probe: Probe, target: str | None = None) -> list[Bars]:
     for name, component, value in zip(*found.values(), strict=True):
         if value is not None and target in (None, name):
             parts.setdefault(name, []).append((component, value))
-    figures = []
-    for name, some in parts.items():
-        bars, others = strongest(some)
-        figures.append(
-            Bars(
-                name="components",
-                title=f"What wrote for and against {quoted(name)}",
-                note=f"{NOTE}{others}",
-                label_title="component",
-                value_title="logits",
-                bars=bars,
-            )
-        )
-    return figures
+    return [
+        drawn("components", f"What wrote for and against {quoted(name)}", NOTE, "logits", some)
+        for name, some in parts.items()
+    ]
+
+
+def drawn(name: str, title: str, note: str, unit: str, parts: list[tuple[str, float]]) -> Bars:
+    """Draw the strongest parts of one target or contrast.
+
+    Args:
+        name: Name of the figure.
+        title: Its title.
+        note: What its values mean; what the parts without a bar sum to is added.
+        unit: Unit of the values.
+        parts: Names and signed values.
+    """
+    bars, others = strongest(parts)
+    return Bars(
+        name=name,
+        title=title,
+        note=f"{note}{others}",
+        label_title="component",
+        value_title=unit,
+        bars=bars,
+    )
 
 
 def strongest(parts: list[tuple[str, float]]) -> tuple[list[Bar], str]:

@@ -44,6 +44,11 @@ class Screen:
     width: int = 80
     encoding: str = "utf-8"
 
+    @staticmethod
+    def of(width: int, encoding: str) -> Screen:
+        """Make the screen of a terminal; one narrower than ``LEAST_WIDTH`` counts as that wide."""
+        return Screen(max(width, LEAST_WIDTH), encoding)
+
     @cached_property
     def rich_glyphs(self) -> bool:
         """Whether block characters and arrows can be written."""

@@ -12,7 +12,7 @@ from elimtool.report.attribute.rows import Attributed, Method, attributed
 from elimtool.report.attribute.shading import shading
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.head import chapters, failure, model_line, prompt_line
-from elimtool.report.screen import LEAST_WIDTH, MOST_PROMPTS, Screen, padded
+from elimtool.report.screen import MOST_PROMPTS, Screen, padded
 from elimtool.run.reader import Run
 
 NAME = 29
@@ -40,7 +40,7 @@ def print_attribution(run: Run, console: Console, *, most_prompts: int = MOST_PR
     Raises:
         ElimError: A table of the run cannot be read.
     """
-    screen = Screen(max(console.width, LEAST_WIDTH), console.encoding)
+    screen = Screen.of(console.width, console.encoding)
     console.print(story(run, screen, most_prompts), highlight=False)
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from elimtool.analysis.check.findings import Finding, Report, Result, Status
 from elimtool.analysis.check.paired import PairedDifference
-from elimtool.report.screen import LEAST_WIDTH, Screen, padded
+from elimtool.report.screen import Screen, padded
 
 WORDS: dict[Status, tuple[str, str]] = {
     "passed": ("ok", "green"),
@@ -27,7 +27,7 @@ MOST_NAME = 40
 
 def check_table(report: Report, *, width: int = 80, encoding: str = "utf-8") -> RenderableType:
     """Lay out a line for each check, below it what did not pass, and at the end the counts."""
-    screen = Screen(max(width, LEAST_WIDTH), encoding)
+    screen = Screen.of(width, encoding)
     names = [screen.shorten(screen.visible(result.check.id), MOST_NAME) for result in report.results]
     room = max((cell_len(name) for name in names), default=0)
     stories: set[str] = set()

@@ -24,7 +24,7 @@ from elimtool.prompts.prompt import REST
 from elimtool.report.compare.contrasts import contrast_lines
 from elimtool.report.compare.turned import turned_lines
 from elimtool.report.numbers import share, times
-from elimtool.report.screen import LEAST_WIDTH, Screen, padded, spaced
+from elimtool.report.screen import Screen, padded, spaced
 from elimtool.run.comparison import Comparison
 
 MOST_TARGETS = 6
@@ -37,7 +37,7 @@ LEAST_SHARED = 24
 
 def prompt_story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -> RenderableType:
     """Lay out a comparison of kind ``prompts`` that has one pair besides its controls."""
-    screen = Screen(max(width, LEAST_WIDTH), encoding)
+    screen = Screen.of(width, encoding)
     pair = own_pairs(comparison)[0]
     injected = is_injection(comparison, pair["pair_id"])
     sections = [

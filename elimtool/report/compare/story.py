@@ -15,7 +15,7 @@ from elimtool.report.compare.tested import one_line, tested
 from elimtool.report.figures.compare.pair import UNNAMED, PairRows
 from elimtool.report.keyed import Keyed
 from elimtool.report.numbers import share
-from elimtool.report.screen import LEAST_WIDTH, Screen, padded, spaced
+from elimtool.report.screen import Screen, padded, spaced
 from elimtool.run.comparison import Comparison
 
 MOST_NOTES = 8
@@ -31,7 +31,7 @@ LAYERS = {
 
 def story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -> RenderableType:
     """Lay out a comparison of runs, models or chains, or of many pairs of prompts."""
-    screen = Screen(max(width, LEAST_WIDTH), encoding)
+    screen = Screen.of(width, encoding)
     told = summary(comparison)
     sections = [_head(comparison, told, screen)]
     if told.differs:

@@ -14,7 +14,7 @@ from elimtool.report.locate.chart import chart
 from elimtool.report.locate.rows import locations
 from elimtool.report.numbers import share
 from elimtool.report.pieces import text_of
-from elimtool.report.screen import LEAST_WIDTH, MOST_PROMPTS, Screen
+from elimtool.report.screen import MOST_PROMPTS, Screen
 from elimtool.run.reader import Run
 
 MOST_TOKENS = 40
@@ -30,7 +30,7 @@ def print_location(run: Run, console: Console, *, most_prompts: int = MOST_PROMP
     Raises:
         ElimError: A table of the run cannot be read.
     """
-    screen = Screen(max(console.width, LEAST_WIDTH), console.encoding)
+    screen = Screen.of(console.width, console.encoding)
     console.print(story(run, screen, most_prompts), highlight=False)
 
 

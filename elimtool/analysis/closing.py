@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import floor, log10
 
-from elimtool.analysis.fate import ChainFate, kind_of
+from elimtool.analysis.fate import ChainFate
 from elimtool.run.rules import SURFACED
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The most probable token of the output.
+
+    Attributes:
+        name: The token as it is shown, quotes included.
+        prob: Its probability in the model's output, 0 .. 1.
+        text: The token itself; empty if unknown.
+    """
+
+    name: str
+    prob: float
+    text: str = ""
 
 
 def closing_sentence(
@@ -45,12 +61,21 @@ def course(ranks: Sequence[tuple[int, int]]) -> str:
         inside = [layer for layer, rank in blocks if rank <= bound]
         if final <= bound:
             outside = [layer for layer, rank in blocks if rank > bound]
-            since = from_layer(outside[-1] + 1 if outside else blocks[0][0])
-            return f"{name} from {since} on{'' if bound == 1 else _led(blocks)}"
+            since = outside[-1] + 1 if outside else blocks[0][0]
+            earlier = _earlier([layer for layer in inside if layer < since]) if bound == 1 else _led(blocks)
+            return f"{name} {_since(since, len(blocks) > 1 and since == blocks[-1][0])}{earlier}"
         if inside and bound == SURFACED:
             return f"{name} {_between(inside)}, then out{_led(blocks)}"
     best = min(rank for _, rank in blocks)
     return f"best rank {best:,}, {at_layer(next(layer for layer, rank in blocks if rank == best))}"
+
+
+def _since(layer: int, last: bool) -> str:
+    return f"{at_layer(layer)}, the last" if last else f"from {from_layer(layer)} on"
+
+
+def _earlier(layers: Sequence[int]) -> str:
+    return f" (and {_between(layers)})" if layers else ""
 
 
 def _led(blocks: Sequence[tuple[int, int]]) -> str:
@@ -99,18 +124,23 @@ def _fate(fates: Sequence[ChainFate]) -> str:
     return ", but ".join(listed(words) for words in (lost, kept) if words)
 
 
-def cuts_in_words(fates: Sequence[ChainFate]) -> str:
-    """Say which stages cut a target: ``min_p of llama.cpp cuts it (needed ...)``; empty if none does."""
+def cuts_in_words(fates: Sequence[ChainFate], leader: Leader | None = None) -> str:
+    """Say which stages cut a target: ``min_p of llama.cpp cuts it (needed ...)``; empty if none does.
+
+    Args:
+        fates: What each chain did to it.
+        leader: The most probable token, to be named where it alone stands above the target; None if unknown.
+    """
     count = sum(bool(fate.stage) for fate in fates)
-    return f"{listed(_cuts(fates))} cut{'' if count > 1 else 's'} it" if count else ""
+    return f"{listed(_cuts(fates, leader))} cut{'' if count > 1 else 's'} it" if count else ""
 
 
-def _cuts(fates: Sequence[ChainFate]) -> list[str]:
+def _cuts(fates: Sequence[ChainFate], leader: Leader | None = None) -> list[str]:
     """Name the stages that cut a target and why; chains whose stage saw and needed the same share words."""
     groups: dict[tuple[str, str, str], list[ChainFate]] = {}
     for fate in fates:
         if fate.stage:
-            groups.setdefault((fate.stage, seen(fate), fate.bound.words), []).append(fate)
+            groups.setdefault((fate.stage, seen(fate, leader), fate.bound.words), []).append(fate)
     told = []
     for (stage, saw, _), alike in groups.items():
         chains = [fate.chain for fate in alike]
@@ -120,14 +150,22 @@ def _cuts(fates: Sequence[ChainFate]) -> list[str]:
     return told
 
 
-def seen(fate: ChainFate) -> str:
-    """Say what a cutting stage saw: ``p 0.38 after top_k, likelier tokens hold 0.4``; may be empty."""
+def seen(fate: ChainFate, leader: Leader | None = None) -> str:
+    """Say what a cutting stage saw: ``p 0.38 after top_k, likelier tokens hold 0.396``; may be empty."""
     cut, words = fate.cut, []
     if cut is not None and fate.after:
         words.append(f"p {spell_prob(cut['prob_before'])} after {fate.after}")
-    if cut is not None and fate.bound.given is not None and kind_of(cut) == "top_p":
-        words.append(f"likelier tokens hold {spell_prob(max(fate.bound.given - cut['margin'], 0.0))}")
+    if cut is not None and fate.bound.holds:
+        words.append(f"{_ahead(fate, leader)} {fate.bound.holds}")
     return ", ".join(words)
+
+
+def _ahead(fate: ChainFate, leader: Leader | None) -> str:
+    """Say who stands above a target: one token by its name where it is the most probable one."""
+    if fate.cut is None or fate.cut["rank_before"] != 2:
+        return "likelier tokens hold"
+    alone = leader is not None and fate.first == leader.text
+    return f"{leader.name} alone holds" if leader and alone else "one likelier token holds"
 
 
 def told_bound(alike: Sequence[ChainFate]) -> str:

@@ -19,11 +19,13 @@ class Bound:
         words: ``needed top_p > 0.96`` and the like; empty if the numbers do not say.
         value: Such a value of the stage's main parameter; None if unknown, or if no value would.
         given: Its value in the chain; None if unknown.
+        holds: For top_p, what the likelier tokens hold, in the digits of ``words``; else empty.
     """
 
     words: str = ""
     value: float | None = None
     given: float | None = None
+    holds: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class ChainFate:
         dead: The target was removed before the chain began (its logit is minus infinity).
         cut: The row of ``sampling_targets`` of the stage that cut the target: its margin, unit and reason.
         after: The last stage before it that changed the target's probability by over 1 %; empty if none did.
+        first: The most probable token that the cutting stage left; empty if unknown.
+        prob: Probability of the target after the chain, 0 .. 1.
     """
 
     chain: str
@@ -47,6 +51,8 @@ class ChainFate:
     dead: bool = False
     cut: Row | None = None
     after: str = ""
+    first: str = ""
+    prob: float = 0.0
 
     @property
     def survived(self) -> bool:
@@ -69,11 +75,12 @@ def fate_of(chain: str, rows: Iterable[Row], stages: Iterable[Row]) -> ChainFate
         return ChainFate(chain, left=left, dead=True)
     cut = next(filter(removes, in_order), None)
     if cut is None:
-        return ChainFate(chain, left=left)
+        return ChainFate(chain, left=left, prob=in_order[-1].get("prob_after") or 0.0)
     stage = known.get(cut["stage_index"])
     params = json.loads(stage["params"]) if stage else {}
     needs = bound(kind_of(cut), params, cut["rank_before"], cut["margin"])
-    return ChainFate(chain, cut["stage"], needs, left, cut=cut, after=_changed(in_order, cut))
+    after, first = _changed(in_order, cut), stage.get("top_token", "") if stage else ""
+    return ChainFate(chain, cut["stage"], needs, left, cut=cut, after=after, first=first)
 
 
 def _changed(rows: Sequence[Row], cut: Row) -> str:
@@ -115,8 +122,9 @@ def bound(kind: str, params: Mapping[str, Any], rank: int | None, margin: float 
     if margin is None or not isfinite(margin) or given is None:
         return Bound()
     if kind in ("top_p", "typical"):
-        least, words = _above(given, margin)
-        return Bound(f"needed {kind} {words}", least, given)
+        past, border = _above(given, margin)
+        words = f"> {border}" if border else "= 1"
+        return Bound(f"needed {kind} {words}", past, given, border if kind == "top_p" else "")
     if kind == "min_p":
         words = _down(given * exp(margin), given)
         return Bound(f"needed min_p of at most {words}", float(words), given)
@@ -127,13 +135,26 @@ def bound(kind: str, params: Mapping[str, Any], rank: int | None, margin: float 
 
 
 def _above(setting: float, margin: float) -> tuple[float, str]:
-    """Find the bound that a cumulative mass must exceed, rounded up by less than a fifth of the gap."""
+    """Find a short value past the bound that a cumulative mass must exceed, and the bound to more digits.
+
+    Returns:
+        The value, over the bound as written by at most about a fifth of the gap; and the bound, rounded up,
+        empty where only 1 is past it.
+    """
     least = setting - margin
     for digits in range(_digits(margin), 10):
-        rounded = ceil(least * 10**digits) / 10**digits
-        if setting < rounded < 1:
-            return rounded, f"> {rounded:.{digits}f}"
-    return 1.0, "= 1"
+        bound = _up(least, digits + 1)
+        value = _up(bound, digits)
+        if value <= bound:  # the value must be past what is written, not on it
+            value = round(value + 10.0**-digits, digits)
+        if setting < bound and value < 1:
+            return value, f"{bound:.{digits + 1}f}"
+    return 1.0, ""
+
+
+def _up(value: float, digits: int) -> float:
+    """Round up; what is over by less than the rounding of floating point is not."""
+    return float(ceil(value * 10.0**digits - 1e-6) / 10.0**digits)
 
 
 def _down(value: float, setting: float) -> str:

@@ -173,15 +173,15 @@ def in_words(verdict: Row) -> str:
 def attribution_in_words(verdict: Row) -> list[str]:
     """Name the heads or MLPs with the largest direct logit attribution; empty where none was measured.
 
-    Such as ``direct logit attribution: head 23.4 adds 2.9 to its logit, head 29.0 takes 1.3``.
+    Such as ``direct logit attribution above mean: head 23.4 adds 2.9, head 29.0 takes 1.3``: the mean over
+    the vocabulary, which a component adds to all tokens alike, is no part of it.
     """
-    parts = [
-        (f"{verdict[name]} {does} {abs(verdict[f'{name}_dla']):.1f}", preposition)
-        for name, does, preposition in (("promoter", "adds", "to"), ("eliminator", "takes", "from"))
+    told = [
+        f"{verdict[name]} {does} {abs(verdict[f'{name}_dla']):.1f}"
+        for name, does in (("promoter", "adds"), ("eliminator", "takes"))
         if verdict[name] is not None
     ]
-    told = [f"{said} {of} its logit" if not place else said for place, (said, of) in enumerate(parts)]
-    return [f"direct logit attribution: {', '.join(told)}"] if told else []
+    return [f"direct logit attribution above mean: {', '.join(told)}"] if told else []
 
 
 def _loss(verdict: Row) -> str:

@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from elimtool.analysis.closing import at_layer, cuts_in_words, listed, spell_prob
+from elimtool.analysis.closing import Leader, at_layer, cuts_in_words, listed, spell_prob
 from elimtool.analysis.fate import ChainFate
 from elimtool.files.rows import Row
 from elimtool.run.rules import BEATS_CHANCE, NEAR_TIE, SURFACED
-
-
-@dataclass(frozen=True)
-class Leader:
-    """The most probable token of the output.
-
-    Attributes:
-        name: The token as it is shown, quotes included.
-        prob: Its probability in the model's output, 0 .. 1.
-    """
-
-    name: str
-    prob: float
 
 
 def verdict_sentence(name: str, verdict: Row, fates: Sequence[ChainFate], leader: Leader | None) -> str:
@@ -43,9 +29,9 @@ def verdict_sentence(name: str, verdict: Row, fates: Sequence[ChainFate], leader
     return tell[verdict["outcome"]](name, verdict, fates, leader)
 
 
-def _survived(name: str, _: Row, fates: Sequence[ChainFate], __: Leader | None) -> str:
+def _survived(name: str, _: Row, fates: Sequence[ChainFate], leader: Leader | None) -> str:
     first = f"{name} survived: it is the model's first choice"
-    cut = cuts_in_words(fates)
+    cut = cuts_in_words(fates, leader)
     if cut:
         return f"{first}, though {cut}."
     if not fates:
@@ -53,11 +39,11 @@ def _survived(name: str, _: Row, fates: Sequence[ChainFate], __: Leader | None) 
     return f"{first} and {'every sampler' if len(fates) > 1 else fates[0].chain} keeps it."
 
 
-def _sampler_eliminated(name: str, row: Row, fates: Sequence[ChainFate], _: Leader | None) -> str:
+def _sampler_eliminated(name: str, row: Row, fates: Sequence[ChainFate], leader: Leader | None) -> str:
     stands = f"the model has it at rank {row['final_rank']:,} (p = {spell_prob(row['final_prob'])})"
     kept = [fate.chain for fate in fates if fate.survived]
     still = f"; {listed(kept)} keep{'' if len(kept) > 1 else 's'} it" if kept else ""
-    cut = cuts_in_words(fates) or f"{row['cut_stage']} of {row['cut_chain']} cuts it"
+    cut = cuts_in_words(fates, leader) or f"{row['cut_stage']} of {row['cut_chain']} cuts it"
     return f"{name} was eliminated by a sampler: {stands}, but {cut}{still}."
 
 
@@ -66,32 +52,45 @@ def _outranked(name: str, row: Row, fates: Sequence[ChainFate], leader: Leader |
     against = f"p = {spell_prob(leader.prob)} against {spell_prob(row['final_prob'])}" if leader else ""
     if leader and row["final_prob"] >= NEAR_TIE * leader.prob:
         told, against = f"{name} was narrowly outranked", f"{against}, nearly a tie"
-    cut = cuts_in_words(fates)
+    cut = cuts_in_words(fates, leader)
     told = f"{told} by {other}{against and f' ({against})'}"
-    return f"{told}, and {cut}." if cut else f"{told}."
+    left = _left(fates)
+    if cut:
+        return f"{told}, and {cut}; {left}."
+    return f"{told}, and {left}." if left else f"{told}."
 
 
-def _late_eliminated(name: str, row: Row, fates: Sequence[ChainFate], _: Leader | None) -> str:
+def _left(fates: Sequence[ChainFate]) -> str:
+    """Say whether an outranked target can be drawn all the same; empty where no chain ran."""
+    kept = next((fate for fate in fates if fate.survived), None)
+    if kept is None:
+        return "no chain keeps it" if fates else ""
+    return f"it can still be drawn (p {spell_prob(kept.prob)} with {kept.chain})"
+
+
+def _late_eliminated(name: str, row: Row, fates: Sequence[ChainFate], leader: Leader | None) -> str:
     p, layer = row.get("lost_p"), row["lost_layer"]  # runs of earlier versions have no p-value
     course = (
         f"it was in the top-{SURFACED} from layer {row['entry_layer']} (best rank {row['best_rank']:,},"
-        f" {at_layer(row['best_layer'])}), and ends at {_end(row, fates)}"
+        f" {at_layer(row['best_layer'])}), and ends at rank {row['final_rank']:,}"
     )
+    told = f"{name} {'was' if p is not None and p <= BEATS_CHANCE else 'may have been'} lost at layer {layer}"
     if p is None:
-        return f"{name} may have been lost at layer {layer}: {course}. Not tested against chance."
-    alike = f"{100 * p:.0f}% of the tokens as frequent as it fare as badly here (p-value {spell_prob(p)})"
-    if p > BEATS_CHANCE:
-        return f"{name} may have been lost at layer {layer}: {course}; but that may be chance: about {alike}."
-    return f"{name} was lost at layer {layer}: {course}. By chance only about {alike}."
+        tested = "Not tested against chance."
+    else:
+        alike = f"{100 * p:.0f}% of control tokens (as frequent in text as {name}) are lost as badly"
+        tested = f"Only about {alike}." if p <= BEATS_CHANCE else f"That may be chance: about {alike}."
+    return f"{told}: {course}. {tested}{_anyway(fates, leader)}"
 
 
-def _never_surfaced(name: str, row: Row, fates: Sequence[ChainFate], _: Leader | None) -> str:
+def _never_surfaced(name: str, row: Row, fates: Sequence[ChainFate], leader: Leader | None) -> str:
     best = f"its best rank is {row['best_rank']:,}, {at_layer(row['best_layer'])}"
-    end = f"it ends at {_end(row, fates)}"
-    return f"{name} never surfaced: no layer has it in its top-{SURFACED} ({best}); {end}."
+    end = f"it ends at rank {row['final_rank']:,}"
+    told = f"{name} never surfaced: no layer has it in its top-{SURFACED} ({best}); {end}."
+    return told + _anyway(fates, leader)
 
 
-def _end(row: Row, fates: Sequence[ChainFate]) -> str:
-    """Say at which rank a target ends, and what cuts it there."""
-    cut = cuts_in_words(fates)
-    return f"rank {row['final_rank']:,}{cut and f', where {cut}'}"
+def _anyway(fates: Sequence[ChainFate], leader: Leader | None) -> str:
+    """Say what chains do to the target, apart from what the layers did."""
+    cut = cuts_in_words(fates, leader)
+    return f" At that rank, whatever the layers did, {cut}." if cut else ""

@@ -116,6 +116,7 @@ def _told(named: tuple[str, ...] | None) -> tuple[str, ...] | None:
 def _offers(context: typer.Context, out: Path | None, model: str) -> Commands:
     """What could be typed next, by purpose."""
     offers: dict[str, Callable[[Wish], list[str]]] = {
+        "spelling": lambda _: _spelling(context),
         "samplers": partial(_samplers, context),
         "foil": lambda wish: typed(context, None, "--foil", wish.foil, without=SHOWN),
         "confirm": lambda _: typed(context, None, "--confirm", without=SHOWN),
@@ -126,6 +127,12 @@ def _offers(context: typer.Context, out: Path | None, model: str) -> Commands:
     else:
         offers["ridge"] = lambda _: typed(context, None, "--lens", "ridge", without=(*SHOWN, "lens"))
     return offers if out is None else offers | {"report": lambda _: ["elimtool", "report", str(out)]}
+
+
+def _spelling(context: typer.Context) -> list[str]:
+    """The command that lets the model choose the spelling; nothing where it did."""
+    exact = context.params["target_space"] == "exact"
+    return typed(context, None, without=(*SHOWN, "target_space")) if exact else []
 
 
 def _samplers(context: typer.Context, wish: Wish) -> list[str]:

@@ -65,12 +65,12 @@ def _without_marks(text: str) -> str:
 def spellings(target: str, prompt: str, rule: str) -> tuple[str, ...]:
     """List how a target may be written after a prompt, the usual way first.
 
-    Both with and without a space, unless the rule is ``exact``, there is white space at the border, or
-    letters are on both of its sides: then with a space where both scripts have spaces, without where neither
-    has. The model's own probabilities decide between two.
+    Both with and without a space, unless there is white space at the border, or letters are on both of its
+    sides: then with a space where both scripts have spaces, without where neither has. The model's own
+    probabilities decide between two; with the rule ``exact`` the other is scored for comparison only.
     """
     usual = spaced(target, prompt, rule)
-    if rule == "exact" or not prompt or prompt[-1].isspace() or target[0].isspace():
+    if not prompt or prompt[-1].isspace() or target[0].isspace():
         return (usual,)
     kinds = {_script(target[0]), _script(_without_marks(prompt)[-1:])}
     if unicodedata.category(target[0])[0] == "M" or (len(kinds) == 1 and None not in kinds):
@@ -94,17 +94,19 @@ class Choice:
         is_foil: Whether it is a foil.
         spellings: Ways to write it, the usual one first.
         token_ids: Tokens of each.
+        fixed: Whether the first of them is taken, however likely.
     """
 
     text: str
     is_foil: bool
     spellings: tuple[str, ...]
     token_ids: tuple[tuple[int, ...], ...]
+    fixed: bool = False
 
     def chosen(self, scores: Scores) -> Target:
-        """Take the likelier spelling; the usual one where they are as likely, or were not scored."""
+        """Take the likelier spelling; the usual one where they are as likely, not scored, or it is fixed."""
         totals = [sum(scores.get(ids, (nan,))) for ids in self.token_ids]
-        best = int(len(totals) > 1 and totals[1] > totals[0] + ALIKE)
+        best = int(len(totals) > 1 and not self.fixed and totals[1] > totals[0] + ALIKE)
         target = Target(self.text, self.token_ids[best], self.spellings[best], "", self.is_foil)
         if len(totals) == 1:
             return target
@@ -144,7 +146,8 @@ def choices(
         for other in others if ids[0] not in tokenizer.special_ids else ():
             otherwise = tokenizer.continuation(prompt_text, other, special=special)
             if otherwise != ids and not _unknown(tokenizer, other, otherwise):
-                wanted[string] = Choice(string, is_foil, (usual, other), (ids, otherwise))
+                both, fixed = (usual, other), rule == "exact"
+                wanted[string] = Choice(string, is_foil, both, (ids, otherwise), fixed)
     return tuple(wanted.values())
 
 

@@ -39,7 +39,7 @@ class Target:
         is_foil: Whether it is only contrasted with the targets.
         ambiguous: Whether another target or foil has the same first token, so that their rows cannot be told
             apart.
-        other_spelling: The other way to write it, with or without a space, if there is one.
+        other_spelling: The other way to write it, with or without a space, which was not chosen, if any.
         other_logprob: Joint log-probability of that (nats); NaN where it was not scored.
     """
 

@@ -31,8 +31,8 @@ GLOSSARY = {
     "top-10": "The ten most probable tokens, of a layer as the lens reads it or of the output.",
     "nucleus": "The fewest tokens whose probabilities sum to 0.95 of the model's output.",
     "direct logit attribution": (
-        "What a head or MLP itself adds to a token's logit, in logits; later layers are not"
-        " followed, so it is no proof of a cause."
+        "What a head or MLP itself adds to a token's logit, in logits; above mean: less what it adds to the"
+        " vocabulary's mean logit; later layers are not followed, so it is no proof of a cause."
     ),
     "expert": (
         "One of several MLPs of a layer, of which a router runs a few for each token; its scores on the"

@@ -14,6 +14,8 @@ from elimtool.report.screen import Screen
 
 NAME = 24
 MOST = 5
+ALIKE = 0.01
+"""Nats by which one of two spellings must be ahead to be called the likelier one."""
 CLOSE = 0.01
 """Share of the likelier spelling's probability from which on the other one matters."""
 NAMED = {" ": "the space", "\n": "the line break", "\t": "the tab"}
@@ -25,7 +27,7 @@ def appended_line(probe: Probe, screen: Screen) -> str:
     if not count:
         return ""
     added = "".join(probe.tokens[-count:])
-    what = NAMED.get(added) or screen.quoted(added, NAME)
+    what = named(added, screen)
     logprob = probe.prompt.get("appended_logprob")
     if logprob is None or isnan(logprob):
         return f"read after {what}, with which all targets and foils begin"
@@ -33,6 +35,11 @@ def appended_line(probe: Probe, screen: Screen) -> str:
     if prob >= 0.5:
         return f"read after {what} that the model writes first, p {spell_prob(prob)}"
     return f"read after {what}, which the model writes here with p {spell_prob(prob)}"
+
+
+def named(text: str, screen: Screen) -> str:
+    """Name white space by its word, any other text by itself."""
+    return NAMED.get(text) or screen.quoted(text, NAME)
 
 
 def target_lines(probe: Probe, verbose: bool, screen: Screen) -> list[Text]:
@@ -66,11 +73,20 @@ def _spellings(row: Row, probe: Probe, verbose: bool, screen: Screen) -> list[st
     if row["other_spelling"] is None or other is None or mine is None:
         return []
     mine += _number(probe.prompt.get("appended_logprob")) or 0.0
-    if not verbose and exp(other - mine) < CLOSE:
-        return []
+    if likelier_spelling(row, probe) is not None or (not verbose and exp(other - mine) < CLOSE):
+        return []  # a likelier one is told with the target's place
     first, second = (screen.quoted(row[one], NAME) for one in ("spelling", "other_spelling"))
     chances = spell_prob(exp(mine)), spell_prob(exp(other))
     return [f"written {first}, p {chances[0]} for all of it; {second} has p {chances[1]}"]
+
+
+def likelier_spelling(row: Row, probe: Probe) -> float | None:
+    """Probability, 0 .. 1, of all of the other spelling where it is the likelier one; else None."""
+    other, mine = _number(row.get("other_spelling_logprob")), _number(row["target_logprob"])
+    if other is None or mine is None or row.get("other_spelling") is None:
+        return None
+    mine += _number(probe.prompt.get("appended_logprob")) or 0.0
+    return exp(other) if other > mine + ALIKE else None
 
 
 def _number(value: Any) -> float | None:

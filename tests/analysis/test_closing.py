@@ -44,7 +44,8 @@ CUT = ChainFate("llama.cpp", "top_p", Bound("needed top_p > 0.96", 0.96, 0.95), 
             layers(1, 3, 1, 4, 1),
             0.4,
             [ChainFate("greedy", left=1)],
-            "'x' ends at rank 1 with p = 0.4, rank 1 from layer 3 on; it is the only token left by greedy.",
+            "'x' ends at rank 1 with p = 0.4, rank 1 at layer 3, the last (and at layer 1); it is the only"
+            " token left by greedy.",
         ),
         (
             layers(5, 5, 2),
@@ -92,6 +93,9 @@ def test_sentence(ranks, prob, fates, sentence):
     ("ranks", "words"),
     [
         ([9, 1, 1], "rank 1 from layer 0 on"),
+        ([9, 1, 3, 1, 1], "rank 1 from layer 2 on (and at layer 0)"),
+        ([9, 1, 1, 4, 1], "rank 1 at layer 3, the last (and at layers 0-1)"),
+        ([9, 20, 30, 4], "top-10 at layer 2, the last"),
         ([1], "rank 1 from the embedding on"),
         ([9, 1, 4], "top-10 from layer 0 on (rank 1 at layer 0)"),
         ([9, 2, 4], "top-10 from layer 0 on"),
@@ -117,7 +121,7 @@ CUT_AFTER_TOP_K = [
 def test_a_cut_says_what_the_stage_saw_if_it_was_not_the_models_own_probability():
     stages = [{"stage_index": 2, "n_after": 1, "params": '{"p": 0.3}'}]
     told = closing_sentence("'x'", [], 2, 0.34, [fate_of("own", CUT_AFTER_TOP_K, stages)])
-    seen = "p 0.38 after top_k, likelier tokens hold 0.4; needed top_p > 0.40, is 0.3"
+    seen = "p 0.38 after top_k, one likelier token holds 0.396; needed top_p > 0.396, is 0.3"
     assert told == f"'x' ends at rank 2 (p = 0.34); it was cut by top_p of own ({seen})."
 
 
@@ -130,11 +134,11 @@ def test_a_token_that_was_dead_before_the_chain():
     ("kind", "params", "rank", "margin", "words"),
     [
         ("top_k", {"k": 40}, 1_200, -3.0, "needed k of at least 1,200"),
-        ("top_p", {"p": 0.95}, 30, -0.0112, "needed top_p > 0.962"),
-        ("top_p", {"p": 0.95}, 30, -0.0000112, "needed top_p > 0.950012"),
-        ("top_p", {"p": 0.95}, 30, -0.0499991, "needed top_p > 0.9999991"),
+        ("top_p", {"p": 0.95}, 30, -0.0112, "needed top_p > 0.9612"),
+        ("top_p", {"p": 0.95}, 30, -0.0000112, "needed top_p > 0.9500112"),
+        ("top_p", {"p": 0.95}, 30, -0.0499991, "needed top_p > 0.99999910"),
         ("top_p", {"p": 0.95}, 30, -0.05, "needed top_p = 1"),
-        ("typical", {"mass": 0.5}, 30, -0.2, "needed typical > 0.70"),
+        ("typical", {"mass": 0.5}, 30, -0.2, "needed typical > 0.700"),
         ("min_p", {"p": 0.05}, 30, -1.0, "needed min_p of at most 0.018"),
         ("min_p", {"p": 0.05}, 30, -1e-4, "needed min_p of at most 0.049995"),
         ("top_n_sigma", {"n": 1.0}, 30, -0.501, "needed n of at least 1.51"),

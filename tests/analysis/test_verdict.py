@@ -178,7 +178,7 @@ def test_the_joined_row() -> None:
     assert in_words(row) == (
         "candidate for lost at layer 2, in the top-10 from layer 1 (not tested against chance);"
         " no contender when top_k of a cut it;"
-        " direct logit attribution: mlp 0 adds 3.0 to its logit, head 2.0 takes 2.0"
+        " direct logit attribution above mean: mlp 0 adds 3.0, head 2.0 takes 2.0"
     )
     (bare,) = verdicts(FakeRun(lens=lens, survival=survival))  # type: ignore[arg-type]
     assert "attribution" not in in_words(bare)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from elimtool.errors import ElimError
-from elimtool.model.targets import choices, resolve, spaced
+from elimtool.model.targets import Choice, choices, resolve, spaced
 from elimtool.model.tokens import Tokenizer
 from elimtool.model.view import Encoded, Target
 from elimtool.prompts.prompt import Message, Prompt
@@ -140,6 +142,13 @@ def test_white_space_before_one_target_is_appended_and_twice_the_same_is_one(tar
 def test_a_target_of_white_space_is_read_from_its_first_token(target: str) -> None:
     (one,), appended = _resolve(target)
     assert (one.spelling, appended) == (target, ()) and _spell(one.token_ids) == target
+
+
+def test_exact_keeps_the_other_spelling_for_comparison_and_never_takes_it() -> None:
+    choice = Choice("4", False, ("4", " 4"), ((4,), (1, 4)), fixed=True)
+    one = choice.chosen({(4,): (-8.0,), (1, 4): (-0.1, -0.1)})
+    assert (one.spelling, one.other_spelling, one.other_logprob) == ("4", " 4", pytest.approx(-0.2))
+    assert replace(choice, fixed=False).chosen({(4,): (-8.0,), (1, 4): (-0.1, -0.1)}).spelling == " 4"
 
 
 def test_exact_appends_no_white_space_before_one_target() -> None:

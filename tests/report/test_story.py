@@ -1,6 +1,7 @@
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +13,19 @@ from elimtool.run.reader import Run
 from elimtool.run.schema import TABLES
 from tests.report.printed import detailed, flat, printed, section
 from tests.report.runs import judged
-from tests.report.synthetic import HF, LONDON, PARIS, VLLM, FakePrompt, Token, make_run, path, spread
+from tests.report.synthetic import (
+    HF,
+    LLAMA,
+    LONDON,
+    PARIS,
+    VLLM,
+    FakePrompt,
+    Token,
+    fitted,
+    make_run,
+    path,
+    spread,
+)
 
 FRANCE = ["The", " capital", " of", " France", " is"]
 
@@ -34,10 +47,11 @@ def test_all_facts_at_every_width(width, colour):
         "' London' has rank 3 (p = 0.012), behind ' Paris' 0.77, ' word2' 0.021.",
         "' Paris' survived: it is the model's first choice and every sampler keeps it.",
         "' London' was outranked by ' Paris' (p = 0.77 against 0.012), and min_p of llama.cpp (p 0.014 after"
-        " top_p; needed min_p of at most 0.015, is 0.05) cuts it.",
+        " top_p; needed min_p of at most 0.015, is 0.05) cuts it; it can still be drawn (p 0.013 with hf).",
+        "llama.cpp: top_k 40, top_p 0.95, min_p 0.05, temperature 0.8; hf: top_k 50",
         "rank 1 from layer 28 on",
         "top-10 from layer 22 on",
-        "' Paris': direct logit attribution: mlp 0 adds 1.2 to its logit, mlp 1 takes 0.5",
+        "' Paris': direct logit attribution above mean: mlp 0 adds 1.2, mlp 1 takes 0.5",
         "llama.cpp cuts ' London' at min_p and keeps ' Paris' (p 1) alone",
         "hf and vllm keep ' Paris' (p",
         "among 50 and all 49,152 tokens",
@@ -109,7 +123,10 @@ def test_offered_commands_can_be_pasted_into_a_shell():
 def test_of_a_prompt_that_no_line_holds_the_place_is_shown():
     long = {"attribute": lambda _: ["elimtool", "attribute", "word " * 100, "-t", "x"]}
     lines = section(printed(make_run(france()), commands=long), "Try next")
-    assert lines[1] == "  elimtool attribute PROMPT -t x  # score which part of the prompt did it"
+    assert lines[1:3] == [
+        "  # score what each part of the prompt adds to ' Paris'",
+        "  elimtool attribute PROMPT -t x",
+    ]
     assert lines[-1] == "  # PROMPT: the prompt as you gave it"
 
 
@@ -256,6 +273,47 @@ def test_written_positions_have_one_numbering():
     assert "position 4" not in text and "position 5" not in text
 
 
+def test_a_word_that_is_likelier_without_its_space_is_said_in_the_course_of_the_target():
+    run = make_run(france(tokens=[*FRANCE, " Paris", "."], positions=[4, 5]))
+    prompts = run.arrow("prompts").to_pylist()
+    prompts[0]["n_written"] = 2
+    step = {"prompt_id": "p0", "position": 4, "step": 0, "chain": "own", "token": "Bon", "model_prob": 0.33}
+    step |= {"model_rank": 1, "prob": 0.5, "runner_up": "London", "runner_up_prob": 0.11}
+    same = step | {
+        "position": 5,
+        "step": 1,
+        "token": " London",
+        "runner_up": "London",
+        "runner_up_prob": 1e-9,
+    }
+    walked = TABLES["walk"].from_rows(fitted("walk", [step, same]))
+    tables = run_tables(run) | {"prompts": rows_of(prompts, run.arrow("prompts")), "walk": walked}
+    text = flat(printed(Run.from_tables(run.manifest, tables)))
+    told = "rank 3, p 0.012; in the top-10 at 2 of 2 positions; as 'London' p 0.11 at written 0."
+    assert f"' London' is likeliest at written 1: {told}" in text
+    assert text.count("; as '") == 1
+
+
+def test_the_written_token_that_nobody_asked_for_gets_no_verdict():
+    run = judged(make_run(france()))
+    prompts = run.arrow("prompts").to_pylist()
+    prompts[0] |= {"targets": [" London"]}
+    text = printed(run.with_rows("prompts", prompts))
+    assert "' London' was outranked" in text and "' Paris' survived" not in text
+    assert "' Paris' has rank" not in text and "' Paris'  " in section(text, "Rank by layer")[1]
+
+
+def test_a_target_that_is_scored_with_a_space_says_so_once():
+    run = make_run(france(targets=[replace(PARIS, text="Paris")]))
+    prompts = run.arrow("prompts").to_pylist()
+    prompts[0] |= {"spellings": [" Paris"]}
+    text = printed(run.with_rows("prompts", prompts))
+    assert (
+        text.count("'Paris', scored as ' Paris', has rank 1 (p = 0.77).") == 1
+        and text.count("scored as") == 1
+    )
+
+
 def test_of_many_positions_the_first_and_last_are_shown():
     tokens = ["a", *[" b"] * 299]
     prompt = france(tokens=tokens, positions=list(range(300)), layers=2, chains=(HF,))
@@ -311,6 +369,7 @@ def test_a_near_tie_is_said_to_be_one_and_the_foil_is_offered(share: float, said
     )
     assert ("was narrowly outranked by ' word1'" in told) is said
     assert ("nearly a tie" in told) is said
+    assert "and it can still be drawn (p 0" in told and told.count("with vllm)") == 1
     assert wished == [" word1"] and "# what raises ' word1' above ' London'" in told
 
 
@@ -324,11 +383,65 @@ def test_after_a_cut_the_setting_that_keeps_the_target_is_offered() -> None:
     commands = {name: lambda wish: wished.append(wish) or ["x"] for name in PURPOSES}
     told = flat(printed(run, commands=commands))
     assert "'s first choice" not in told and "was eliminated by a sampler" in told
-    assert "likelier tokens hold 0.55; needed top_p > 0.56, is 0.3) cuts it" in told
+    assert "one likelier token holds 0.553; needed top_p > 0.553, is 0.3) cuts it" in told
     assert "own cuts ' London' at top_p and leaves only ' Paris'" in told
     assert "# the setting at which top_p keeps ' London'" in told
     assert (wished[0].chain, wished[0].stage, wished[0].value) == ("own", "top_p", 0.56)
     assert "test by ablation" not in told and "which part of the prompt" not in told
+
+
+def test_the_token_that_alone_stands_above_is_named() -> None:
+    second = Token(" London", path(900, (20, 4), (29, 2)))
+    chain = ("own", [("top_p", {"p": 0.3, "boundary": "reach"})])
+    first, probs = replace(PARIS, text=" Paris"), spread([0.4, 0.3, 0.01])
+    run = make_run(france(targets=[second, first], probs=probs, chains=(chain,)))
+    told = flat(printed(judged(with_bounds(run))))
+    assert "top_p of own (' Paris' alone holds 0.400; needed top_p > 0.400, is 0.3) cuts it" in told
+
+
+def test_what_no_chain_keeps_is_said_to_be_kept_by_none() -> None:
+    chain = ("own", [("top_k", {"k": 2, "ties": "exact"})])
+    told = flat(printed(judged(make_run(france(targets=[LONDON], chains=(chain,))))))
+    assert "was outranked by ' word1'" in told and "cuts it; no chain keeps it." in told
+
+
+def test_lost_between_layers_and_cut_by_samplers_are_two_sentences() -> None:
+    lost = Token(" Rome", path(900, (4, 6), (10, 40), (29, 74)))
+    run = judged(make_run(france(targets=[lost], chains=(LLAMA, HF))))
+    rows = [row | {"lost_p": 0.03, "lost_chance": 0.1} for row in run.arrow("verdicts").to_pylist()]
+    told = flat(printed(run.with_rows("verdicts", rows)))
+    first, _, then = told.partition("and ends at rank 74. ")
+    assert "' Rome' was lost at layer 6" in first
+    assert then.startswith(
+        "Only about 3% of control tokens (as frequent in text as ' Rome') are lost as badly. At that rank,"
+        " whatever the layers did, top_k of llama.cpp and hf (needed k of at least 74, is 40 and 50) cut it."
+    )
+    assert "p-value" not in told and "p-value 0.03" in flat(detailed(run.with_rows("verdicts", rows)))
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "told"),
+    [
+        (" ", " 4", "Read after the space that the model writes first (p 0.77), '4' has rank 1, p 0.96:"),
+        (" word1", " 4", "Written ' 4' it is likelier: p 0.74 for all of it: leave `target_space` out."),
+    ],
+)
+def test_a_likelier_spelling_is_said_before_lost_and_offered_first(first: str, other: str, told: str) -> None:
+    run = judged(make_run(france(targets=[Token("4", path(900, (4, 6), (10, 40), (29, 74)))])))
+    own = {"spelling": "4", "target_token": "4", "other_spelling": other, "other_spelling_logprob": -0.3}
+    rows = [row | own | {"target_logprob": -8.0} for row in run.arrow("survival").to_pylist()]
+    tops = run.arrow("top_tokens").to_pylist()
+    tops[0] |= {"token": first}
+    run = run.with_rows("survival", rows).with_rows("top_tokens", tops)
+    manifest = run.manifest.model_copy(update={"config": {"target_space": "exact"}})
+    run = Run.from_tables(manifest, run_tables(run))
+    text = flat(printed(run, commands={name: lambda _, name=name: [name] for name in PURPOSES}))
+    assert 0 < text.index(told) < text.index("lost at layer")
+    offered = text[text.index("Try next") :]
+    assert offered.index("in the spelling that the model finds likelier") < offered.index("test by ablation")
+    less = [row | {"other_spelling_logprob": -9.0} for row in rows]
+    text = flat(printed(run.with_rows("survival", less), commands={"spelling": lambda _: ["x"]}))
+    assert "target_space" not in text and "Try next" not in text
 
 
 def with_bounds(run: Run) -> Run:

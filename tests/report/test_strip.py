@@ -19,7 +19,7 @@ def test_five_bands_with_the_sink_apart():
     assert [band[0] for band in bands] == ["0-5", "6-11", "12-17", "18-23", "24-29"]
     assert [band[1] for band in bands] == ["33%", "41%", "49%", "57%", "65%"]
     assert all([len(bar) for bar in band[2:]] == [7, 2, 6, 2] for band in bands)
-    assert "Sink: 'The', which takes attention without being read" in flat("\n".join(lines))
+    assert "Sink: 'The', which draws attention whatever the text" in flat("\n".join(lines))
 
 
 def test_bars_stand_below_their_tokens():

@@ -57,7 +57,7 @@ def test_ten_tokens_take_one_line_each():
     ]
     lines = ranks_of(*targets, width=120)
     assert len(lines) == 12
-    assert lines[1].endswith("rank 1 from layer 29 on")
+    assert lines[1].endswith("rank 1 at layer 29, the last")
     assert lines[10].endswith("top-10 from layer 14 on (rank 1 at layers 19-21)")
     starts = {cell_len(line[: line.index("0.")]) for line in lines[1:11]}
     assert len(starts) == 1

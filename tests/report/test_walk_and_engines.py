@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,11 +31,12 @@ STEP = {
 class Rows:
     """Stands in for a probe or a run's tables: gives the same rows to whoever asks."""
 
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self._rows = rows
+    def __init__(self, rows: list[dict[str, Any]], **others: list[dict[str, Any]]) -> None:
+        self._rows, self._others = rows, {"walk_stages": []} | others
+        self.run = SimpleNamespace(manifest=SimpleNamespace(seed=7))
 
-    def rows(self, *_: object) -> list[dict[str, Any]]:
-        return self._rows
+    def rows(self, name: str, *_: object) -> list[dict[str, Any]]:
+        return self._others.get(name, self._rows)
 
 
 def text(lines: list[Any], width: int) -> str:
@@ -54,6 +56,16 @@ def test_a_step_says_what_was_drawn_and_what_competed(width: int) -> None:
     assert told.replace("kept", "cut: top_k") == text(
         walk_lines(Rows([cut]), {"prompt_id": "p"}, Screen(width)), width
     )
+
+
+def test_what_was_written_is_headed_by_all_that_it_takes_to_write_it_again() -> None:
+    stages = [
+        {"step": 0, "stage": "top_k", "params": '{"k": 40}', "active": True},
+        {"step": 0, "stage": "xtc", "params": '{"probability": 0.0}', "active": False},
+        {"step": 0, "stage": "temperature", "params": '{"temperature": 0.8}', "active": True},
+    ]
+    told = text(walk_lines(Rows([STEP], walk_stages=stages), {"prompt_id": "p"}, Screen(80)), 80)
+    assert told.startswith("Written through llama.cpp with seed 7: top_k 40, temperature 0.8")
 
 
 def test_where_the_chain_leaves_one_token_no_step_repeats_that_it_was_drawn_for_certain() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import exp
 from typing import Any
 
-from elimtool.analysis.closing import closing_sentence, spell_prob
+from elimtool.analysis.closing import Leader, closing_sentence, spell_prob
 from elimtool.analysis.evidence import findings_in_words
 from elimtool.analysis.regime_sentence import regime_sentence, regime_words
 from elimtool.analysis.verdict import attribution_in_words
-from elimtool.analysis.verdict_sentence import Leader, verdict_sentence
+from elimtool.analysis.verdict_sentence import verdict_sentence
 from elimtool.files.rows import Row
 from elimtool.report.facts import Probe
 from elimtool.report.figures.overview import spelled
@@ -28,7 +28,7 @@ def judged(probe: Probe) -> list[dict[str, Any]]:
     verdicts = {row["target"]: row for row in probe.rows("verdicts")}
     targets = [one for one in probe.trajectories if not one.is_foil]
     first = next(iter(first_tokens(probe)), None)
-    leader = Leader(quoted(first["token"]), first["prob"]) if first else None
+    leader = Leader(quoted(first["token"]), first["prob"], first["token"]) if first else None
     return [_judged(one, chains, verdicts.get(one.target), leader) for one in targets]
 
 

@@ -8,16 +8,20 @@ from dataclasses import dataclass, replace
 
 from rich.text import Text
 
+from elimtool.analysis.fate import ChainFate
+from elimtool.analysis.later import later
+from elimtool.files.rows import Row
 from elimtool.report.facts import Probe
 from elimtool.report.ledger import ChainLedger
 from elimtool.report.numbering import Numbering
 from elimtool.report.screen import Screen
+from elimtool.report.targets import likelier_spelling
 from elimtool.report.trace.answer import first_tokens
 from elimtool.report.trace.judgement import told_targets
 
 NAME = 24
-MOST = 4
-"""Commands on a first screen."""
+MOST_LINES = 7
+"""Lines of commands on a first screen."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Wish:
         chain: Name of the sampler chain that cut the target; empty for none.
         stage: The stage that cut it.
         value: Value of the stage's main parameter that would have kept the target.
+        later: What stages behind it would do to the target then; empty where all keep it.
+        spelled: Whether the other spelling of the target is the likelier one.
     """
 
     place: str = ""
@@ -39,16 +45,19 @@ class Wish:
     chain: str = ""
     stage: str = ""
     value: float = 0.0
+    later: str = ""
+    spelled: bool = False
 
 
 Commands = Mapping[str, Callable[[Wish], Sequence[str]]]
 """What could be typed next, as arguments, by purpose; no arguments where it does not apply."""
 
 PURPOSES = {
-    "samplers": "the setting at which {stage} keeps {target}",
+    "spelling": "read {target} in the spelling that the model finds likelier",
+    "samplers": "the setting at which {stage} keeps {target}{later}",
     "foil": "what raises {foil} above {target}",
     "confirm": "test by ablation the heads and MLPs named above",
-    "attribute": "score which part of the prompt did it",
+    "attribute": "score what each part of the prompt adds to {target}",
     "report": "draw it all as a page",
     "fit": "fit a better lens than the raw one, once",
     "ridge": "read layers through the fitted lens",
@@ -68,6 +77,7 @@ def advice_lines(
     wish = _wish(probe, places, chains)
     names = {
         "stage": wish.stage,
+        "later": wish.later,
         "foil": screen.quoted(wish.foil, NAME),
         "target": screen.quoted(next((one.target for one in told_targets(probe)[0]), ""), NAME),
     }
@@ -77,10 +87,12 @@ def advice_lines(
     more = "" if verbose else "  (-v shows every layer, sampler stage, span and target)"
     lines = [Text("Try next", style="bold").append(more, style="not bold dim")]
     shortened = False
-    for name in [name for name in apt if apt[name]][: None if verbose else MOST]:
+    for name in [name for name in apt if apt[name]]:
         words, cut = _words(apt[name], screen.width - 8)
-        shortened |= cut
-        lines += _command(words, PURPOSES[name].format(**names), screen)
+        own = _command(words, PURPOSES[name].format(**names), screen)
+        if verbose or len(lines) + len(own) <= 1 + MOST_LINES:
+            lines += own
+            shortened |= cut
     if shortened:
         lines += screen.wrap(f"# {PLACEHOLDER}: the prompt as you gave it", indent=2, style="dim")
     return lines
@@ -93,20 +105,36 @@ def _wish(probe: Probe, places: Numbering, chains: list[ChainLedger]) -> Wish:
     first = next(iter(first_tokens(probe)), None)
     if one is None or not probe.asked:
         return wish
+    survival = next((row for row in probe.rows("survival") if row["target"] == one.target), None)
+    wish = replace(wish, spelled=survival is not None and likelier_spelling(survival, probe) is not None)
     outcome = next((row["outcome"] for row in probe.rows("verdicts") if row["target"] == one.target), "")
     if outcome == "sampler_eliminated":
         key = (one.target, one.token_id)
-        fates = [chain.fate(key) for chain in chains if key in chain.targets]
-        cut = next((fate for fate in fates if fate.bound.value is not None), None)
-        if cut is not None:
-            return replace(wish, chain=cut.chain, stage=cut.stage, value=cut.bound.value or 0.0)
+        fates = [(chain, chain.fate(key)) for chain in chains if key in chain.targets]
+        chain, cut = next((pair for pair in fates if pair[1].bound.value is not None), (None, None))
+        if chain is not None and cut is not None:
+            value, then = cut.bound.value or 0.0, _later(chain, cut, first)
+            return replace(wish, chain=cut.chain, stage=cut.stage, value=value, later=then)
     known = {other.token_id for other in probe.trajectories if other.is_foil}
     if outcome == "outranked" and first is not None and first["token_id"] not in known:
         return replace(wish, foil=first["token"])
     return wish
 
 
+def _later(chain: ChainLedger, fate: ChainFate, first: Row | None) -> str:
+    """Say what the stages behind the one that cuts a target would do to it if that one kept it."""
+    if fate.cut is None:
+        return ""
+    holds = fate.bound.given - fate.cut["margin"] if fate.bound.holds and fate.bound.given else None
+    found = later(chain.stages, fate.cut, holds, first["prob"] if first else None)
+    if found.cuts:
+        return f"; {found.cuts} behind it still cuts it"
+    return f"; {found.may} behind it may still cut it" if found.may else ""
+
+
 def _apt(name: str, probe: Probe, wish: Wish) -> bool:
+    if name == "spelling":
+        return wish.spelled
     if name == "samplers":
         return bool(wish.chain)
     if name == "foil":

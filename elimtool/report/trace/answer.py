@@ -5,8 +5,7 @@ from __future__ import annotations
 from rich.cells import cell_len
 from rich.text import Text
 
-from elimtool.analysis.closing import spell_prob
-from elimtool.analysis.verdict_sentence import Leader
+from elimtool.analysis.closing import Leader, spell_prob
 from elimtool.files.rows import Rows
 from elimtool.report.facts import Probe
 from elimtool.report.screen import Screen, padded
@@ -60,4 +59,4 @@ def first_tokens(probe: Probe) -> Rows:
 def leader(probe: Probe, screen: Screen) -> Leader | None:
     """The most probable token of the output; None where the run does not say."""
     first = next(iter(first_tokens(probe)), None)
-    return Leader(screen.quoted(first["token"], NAME), first["prob"]) if first else None
+    return Leader(screen.quoted(first["token"], NAME), first["prob"], first["token"]) if first else None

@@ -12,7 +12,7 @@ from elimtool.analysis.evidence import findings_in_words
 from elimtool.analysis.verdict import attribution_in_words
 from elimtool.report.facts import Probe
 from elimtool.report.followed import Trajectory
-from elimtool.report.ledger import ChainLedger, shipped
+from elimtool.report.ledger import ChainLedger, shipped, stage_label
 from elimtool.report.screen import Screen, padded
 from elimtool.report.trace.judgement import told_targets
 from elimtool.report.trace.trajectory import rank_note, rank_title, spark
@@ -20,6 +20,8 @@ from elimtool.report.trace.trajectory import rank_note, rank_title, spark
 NAME = 18
 WIDEST_SPARK = 31
 MOST = 5
+MOST_SETTINGS = 2
+"""Lines of the settings of chains."""
 
 
 def layer_lines(probe: Probe, screen: Screen) -> list[Text]:
@@ -79,12 +81,26 @@ def sampler_lines(probe: Probe, chains: list[ChainLedger], screen: Screen) -> li
     lines = screen.titled("Samplers", "; ".join(legend))
     for alike in groups.values():
         lines += screen.wrap(_group(alike, keys, screen), indent=2, hang=2)
+    lines += _settings(chains, screen)
     own: dict[str, list[str]] = {}
     for chain in chains:
         own.setdefault(shipped(chain), []).append(chain.name)
     for values, names in own.items():
         line = screen.visible(f"{listed(names)}: {values}")
         lines += screen.wrap(line, indent=2, style="dim", hang=2) if values else []
+    return lines
+
+
+def _settings(chains: list[ChainLedger], screen: Screen) -> list[Text]:
+    """The stages that are on, in their order; of many, where they are listed."""
+    on = [
+        f"{screen.visible(chain.name)}: {', '.join(stage_label(stage, screen) for stage in chain.active)}"
+        for chain in chains
+        if chain.active
+    ]
+    lines = screen.wrap("; ".join(on), indent=2, style="dim", hang=2) if on else []
+    if len(lines) > MOST_SETTINGS:
+        return screen.wrap("-v lists the settings of each stage.", indent=2, style="dim")
     return lines
 
 
@@ -104,7 +120,7 @@ def _group(alike: list[ChainLedger], keys: Sequence[tuple[str, int]], screen: Sc
     sizes = _sizes(alike, screen) if all(chain.stages for chain in alike) else ""
     does = [f"cut{s} {listed(cut)}"] if cut else []
     does += [f"keep{s} {listed(kept)}{_among(sizes)}"] if kept else []
-    does += [f"leave{s} {sizes}"] if sizes and not kept else []
+    does += [f"leave{s} {sizes} after all stages"] if sizes and not kept else []
     return f"{listed([screen.visible(chain.name) for chain in alike])} {listed(does)}"
 
 
@@ -122,8 +138,8 @@ def _sizes(alike: list[ChainLedger], screen: Screen) -> str:
     told = []
     for chain in alike:
         before, after = chain.stages[0]["n_before"], chain.stages[-1]["n_after"]
-        only = f" ({screen.quoted(chain.stages[-1]['top_token'], NAME)})" if after == 1 else ""
-        told.append(f"all {after:,}" if before == after else f"{after:,}{only}")
-    if set(told) == {told[0]} and told[0].startswith("1 ("):
-        return f"only {told[0][3:-1]}"
+        only = f"only {screen.quoted(chain.stages[-1]['top_token'], NAME)}"
+        told.append(only if after == 1 else f"all {after:,}" if before == after else f"{after:,}")
+    if set(told) == {told[0]} and told[0].startswith("only "):
+        return told[0]
     return f"{listed(told[:1] if len(set(told)) == 1 else told)} tokens"

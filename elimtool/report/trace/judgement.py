@@ -40,7 +40,9 @@ def regime_lines(probe: Probe, screen: Screen) -> list[Text]:
 
 def told_targets(probe: Probe) -> tuple[list[Trajectory], int]:
     """The targets that get a sentence, and the number of those that get none."""
-    targets = [one for one in probe.trajectories if not one.is_foil]
+    asked = set(probe.prompt["targets"] or ())
+    # of what the model wrote, the token that came next is followed too, which nobody asked for
+    targets = [one for one in probe.trajectories if not one.is_foil and one.target in (asked or {one.target})]
     if not probe.asked:  # the model's own candidates: only what became of the first is news
         return [one for one in targets if one.rank == 1][:1], 0
     if len(targets) <= MOST_SENTENCES:

@@ -41,7 +41,7 @@ def kept_lines(tables: Tables, prompt: Row, places: Numbering, screen: Screen) -
     lines = screen.titled(
         f"Attention {'at each written token' if places.first is not None else 'by position'}",
         "share of what the sinks leave, mean over heads and layers; in brackets the share that the span would"
-        " have if attention were even over all tokens",
+        " have if attention were even over the tokens that are no sinks",
     )
     heads = "".join(padded(screen.shorten(screen.visible(one), CELL), CELL + 1, right=True) for one in shown)
     lines.append(

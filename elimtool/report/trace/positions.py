@@ -39,7 +39,8 @@ def position_lines(tables: Tables, prompt: Row, places: Numbering, screen: Scree
     title = "Targets at each written token" if written else "Prediction by position"
     lines = screen.titled(title, "rank and p in the model's output") if names else [Text(title, style="bold")]
     for name in _names(ranks, RANK_COLUMNS):
-        lines += screen.wrap(_course(name, ranks, places, screen), indent=2, hang=2)
+        said = _course(name, ranks, places, screen) + _otherwise(name, ranks, tables, prompt, places, screen)
+        lines += screen.wrap(f"{said}.", indent=2, hang=2)
     head = padded(places.word, NUMBER, right=True) + "  " + padded("token", word)
     head += "" if written else "  " + padded("predicts", word) + padded("p", 8)
     head += "".join(padded(screen.quoted(name, CELL), CELL + 1, right=True) for name in names)
@@ -86,7 +87,28 @@ def _course(name: str, ranks: Ranks, places: Numbering, screen: Screen) -> str:
     said = f"{screen.quoted(name, 24)} is likeliest at {places.name(best)}:"
     said += f" rank {rows[best]['rank']:,}, p {spell_prob(rows[best]['prob'] or 0.0)}"
     inside = sum(row["rank"] <= SURFACED for row in rows.values())
-    return f"{said}; in the top-{SURFACED} at {inside:,} of {len(rows):,} positions."
+    return f"{said}; in the top-{SURFACED} at {inside:,} of {len(rows):,} positions"
+
+
+def _otherwise(
+    name: str, ranks: Ranks, tables: Tables, prompt: Row, places: Numbering, screen: Screen
+) -> str:
+    """Say where the same word with or without its space is the likelier one, as far as a walk shows it."""
+    told = []
+    for step in tables.rows("walk", prompt["prompt_id"]):
+        row = ranks.get(step["position"], {}).get(name)
+        for token, prob in _seen(step) if row else ():
+            if token != name and token.strip() == name.strip() and prob > ((row or {})["prob"] or 0.0):
+                where = places.name(step["position"])
+                told.append(f"as {screen.quoted(token, WORD)} p {spell_prob(prob)} at {where}")
+    more = f" and at {len(told) - 1} more" if len(told) > 1 else ""
+    return f"; {told[0]}{more}" if told else ""
+
+
+def _seen(step: Row) -> list[tuple[str, float]]:
+    """The two tokens of a step that a walk keeps, with their probabilities in the model's output."""
+    both = (step["token"], step["model_prob"]), (step.get("runner_up"), step.get("runner_up_prob"))
+    return [(token, prob) for token, prob in both if token is not None and prob is not None]
 
 
 def _place(row: Row | None) -> str:

@@ -67,7 +67,7 @@ def _line(name: str, heat: SpanHeat, width: int, chosen: Sequence[int], screen: 
 
 
 def _legend(heats: Sequence[SpanHeat], extremes: bool, screen: Screen) -> list[Text]:
-    notes = ["1.0x is an even share, the sink's apart."]
+    notes = ["1.0x: as much as an even share among the tokens that are no sinks."]
     if extremes:
         notes.append("Spans in order of what they kept.")
     if any(not seen for heat in heats for seen in heat.visible):

@@ -20,7 +20,7 @@ BANDS_WHEN_WRAPPED = 3
 LONGEST_TOKEN = 20
 
 
-SINK_IS = "which takes attention without being read"
+SINK_IS = "which draws attention whatever the text"
 BRIEF_SPANS = 4
 """Spans that are shown one by one where the strip is to be brief."""
 

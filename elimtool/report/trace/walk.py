@@ -5,8 +5,9 @@ from __future__ import annotations
 from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
-from elimtool.files.rows import Row
+from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Tables
+from elimtool.report.ledger import stage_label
 from elimtool.report.screen import Screen, padded
 
 MOST_STEPS = 40
@@ -21,7 +22,8 @@ def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
     steps = tables.rows("walk", prompt["prompt_id"])
     if not steps:
         return []
-    title = f"Written through {screen.visible(steps[0]['chain'])}"
+    stages = [row for row in tables.rows("walk_stages", prompt["prompt_id"]) if row["step"] == 0]
+    title = _title(steps[0], stages, tables.run.manifest.seed, screen)
     one_left = all(step["n_survivors"] == 1 for step in steps)
     legend = "p and rank in the model's output, before any sampler; "
     legend += "the chain left one token at each step" if one_left else "drawn at: p among what the chain left"
@@ -36,6 +38,13 @@ def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
     if len(steps) > MOST_STEPS:
         lines.append(Text(f"  {len(steps) - MOST_STEPS:,} more steps are not shown", style="dim"))
     return lines
+
+
+def _title(first: Row, stages: Rows, seed: int | None, screen: Screen) -> str:
+    """The chain, the seed and the stages that are on: what it takes to write the same again."""
+    on = ", ".join(stage_label(row, screen) for row in stages if row["active"])
+    title = f"Written through {screen.visible(first['chain'])}"
+    return title + (f" with seed {seed}" if seed is not None else "") + (f": {on}" if on else "")
 
 
 HEADINGS = ("written", "token", "p", "rank", "drawn at", "other token", "p", "chain")

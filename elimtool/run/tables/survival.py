@@ -132,10 +132,9 @@ SURVIVAL = Table(
         Column(
             "other_spelling",
             STRING,
-            "The other way to write the target here, with or without a space before it, which the model finds"
-            " less likely.",
-            null_when="there is one way: between two letters, next to white space, or where target_space is"
-            " exact",
+            "The other way to write the target here, with or without a space before it, which was not"
+            " chosen: the model finds it less likely, or target_space is exact.",
+            null_when="there is one way: between two letters of scripts with spaces, or next to white space",
         ),
         Column(
             "other_spelling_logprob",

@@ -95,7 +95,7 @@ def test_a_sampler_setting_is_named(write: Callable[..., Path], llama: Any) -> N
     traced = elimtool.trace(llama, "The capital of France is", targets=["Paris"])
     rank = traced.table("verdicts")["final_rank"].item()
     stage = "top_k of llama.cpp:top_k=2,top_p=1,min_p=0"
-    assert f"where {stage} (needed k of at least {rank}, is 2) cuts it" in failure.story
+    assert f"{stage} (needed k of at least {rank}, is 2) cuts it" in failure.story
 
 
 def test_a_foil_is_contrasted(write: Callable[..., Path], llama: Any) -> None:

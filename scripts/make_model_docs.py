@@ -9,6 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from generated import settle  # noqa: E402
+
 from elimtool.model.architectures import runnable_types, unsupported_types  # noqa: E402
 from tests.families import FAMILIES  # noqa: E402
 from tests.more_families import IMAGES, LIMITS, MORE, Limits  # noqa: E402
@@ -96,17 +98,10 @@ def page() -> str:
     )
 
 
-def main() -> None:
-    """Write the page, or exit with 1 if it is not current."""
-    text = page()
-    if "--check" in sys.argv[1:]:
-        if not PAGE.is_file() or PAGE.read_text("utf-8") != text:
-            print(f"{PAGE} is not current: run python scripts/make_model_docs.py", file=sys.stderr)
-            sys.exit(1)
-        return
-    PAGE.write_text(text, "utf-8")
-    print(PAGE)
+def main() -> int:
+    """Write the page, or compare it."""
+    return settle(PAGE, page())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from generated import settle
 
 from elimtool.samplers import History, preset_names, resolve
 from elimtool.samplers.catalogue import stage_infos
@@ -172,15 +173,7 @@ def page() -> str:
 
 def main() -> int:
     """Write the page, or compare it."""
-    text = page()
-    if "--check" in sys.argv[1:]:
-        current = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text
-        print(f"{PAGE}: {'current' if current else 'out of date'}")
-        return 0 if current else 1
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(text, encoding="utf-8")
-    print(PAGE)
-    return 0
+    return settle(PAGE, page())
 
 
 if __name__ == "__main__":

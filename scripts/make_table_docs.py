@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+from generated import settle
 from pydantic import BaseModel
 
 from elimtool.prompts.prompt import REST, SINK
@@ -149,16 +150,8 @@ def keys(model: type[BaseModel], nouns: str) -> list[str]:
 
 
 def main() -> int:
-    text = page()
-    if "--check" in sys.argv[1:]:
-        if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
-            return 0
-        print(f"{PAGE} is not current: run python scripts/make_table_docs.py", file=sys.stderr)
-        return 1
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(text, encoding="utf-8")
-    print(PAGE)
-    return 0
+    """Write the page, or compare it."""
+    return settle(PAGE, page())
 
 
 if __name__ == "__main__":

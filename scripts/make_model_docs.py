@@ -13,7 +13,7 @@ from generated import settle  # noqa: E402
 
 from elimtool.model.architectures import runnable_types, unsupported_types  # noqa: E402
 from tests.families import FAMILIES  # noqa: E402
-from tests.more_families import IMAGES, LIMITS, MORE, Limits  # noqa: E402
+from tests.more_families import ALIKE, IMAGES, LIMITS, MORE, Limits  # noqa: E402
 
 PAGE = ROOT / "docs" / "models.md"
 HEAD = """# Models
@@ -39,6 +39,8 @@ same model without TransformerLens, eager attention, float32, on the CPU:
 - **knockout**: the span's weight is 0 in every layer with attention, and in the first of them it is shared
   out among the other keys.
 
+"As" another family: TransformerLens has the same hooks for both, and these checks ran with the other one.
+
 What a family does not have is null in the tables, never 0. `attention_layers.no_weights` names the reason
 where a layer has no attention weights, `mechanisms.undecomposed` where a block's update is not split into
 heads and MLP.
@@ -62,6 +64,8 @@ def _row(family: str, limits: Limits) -> str:
         attention = where + "; ".join(limits.no_weights)
         knockout = "in the layers with attention" if some else "no: there is no edge to cut"
     cells = (attention, said("; ".join(limits.undecomposed)), said(limits.heads), said(limits.mlp), knockout)
+    if family in ALIKE:
+        cells = (attention, *[f"as `{ALIKE[family]}`"] * 4)
     return f"| `{family}` | yes | " + " | ".join(cells) + " |"
 
 

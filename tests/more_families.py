@@ -550,7 +550,6 @@ _NO_HEADS = "does not show its heads"
 _HALF = Limits(attention=(1, 3), no_weights=_NONE, undecomposed=_UNSEEN)
 _MAMBA = Limits(attention=(), no_weights=_NONE, undecomposed=_UNSEEN, heads=_NO_HEADS, mlp=_NO_MLP)
 _MORE_PARTS = Limits(undecomposed=("attention and MLP do not add up to the block's update",))
-_TORCHVISION = Limits(refused="pip install torchvision")
 
 LIMITS: dict[str, Limits] = {
     "bamba": _HALF,
@@ -560,7 +559,6 @@ LIMITS: dict[str, Limits] = {
     "gemma3n": Limits(refused="pip install timm"),
     "gemma4": _MORE_PARTS,
     "gemma4_text": _MORE_PARTS,
-    "glm4v": _TORCHVISION,
     "granitemoehybrid": replace(_HALF, mlp=_NO_MLP),
     "hrm_text": Limits(refused="is not one stack of blocks"),
     "jamba": _HALF,
@@ -574,15 +572,38 @@ LIMITS: dict[str, Limits] = {
     "nemotron_h": replace(_MAMBA, no_weights=(*_NONE, _HIDDEN)),
     "olmo_hybrid": _HALF,
     "openai-gpt": Limits(refused="the last residual, read out, differs from the logits"),
-    "qwen2_5_vl": _TORCHVISION,
-    "qwen3_5": _TORCHVISION,
+    "qwen3_5": _HALF,
     "qwen3_5_moe_text": _HALF,
     "qwen3_5_text": _HALF,
     "qwen3_next": _HALF,
-    "qwen3_vl": _TORCHVISION,
-    "qwen3_vl_moe": _TORCHVISION,
     "recurrent_gemma": replace(_MAMBA, no_weights=(*_NONE, _HIDDEN)),
     "zamba2": replace(_MAMBA, no_weights=(*_NONE, _HIDDEN)),
     "rwkv": _MAMBA,
 }
 """Of the families in ``MORE``; a family that is not named has none."""
+
+ALIKE = {
+    "cohere2": "cohere",
+    "ernie4_5": "llama",
+    "exaone4": "olmo2",
+    "falcon_mamba": "mamba",
+    "gemma4_text": "gemma4",
+    "glm": "glm4",
+    "glm4_moe_lite": "deepseek_v3",
+    "glm_moe_dsa": "deepseek_v3",
+    "jais2": "nemotron",
+    "llava_next": "llava",
+    "llava_onevision": "llava",
+    "ministral3": "mistral",
+    "mistral3": "llava",
+    "olmo3": "olmo2",
+    "qwen3_5_moe_text": "qwen3_5_text",
+    "qwen3_vl_moe": "qwen3_vl",
+    "seed_oss": "llama",
+    "vaultgemma": "gemma2",
+    "youtu": "deepseek_v2",
+}
+"""Families with the hooks of another one, with which attribution, ablation and knockout are tested."""
+
+WHOLE = sorted(name for name in MORE if name not in ALIKE and not LIMITS.get(name, Limits()).refused)
+"""Families with which everything is tested."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from elimtool.errors import ElimError
@@ -88,3 +90,18 @@ def check_supported(name: str, architecture: str) -> None:
             f"{name}: TransformerLens does not support the architecture {architecture}",
             f"elimtool needs its hooks; it has them for {', '.join(runnable_types())}",
         )
+
+
+@contextmanager
+def as_text(architecture: str) -> Iterator[None]:
+    """While open, do not ask for packages that an architecture needs only to prepare images.
+
+    What the model itself needs, transformers has imported when it loaded the weights.
+    """
+    adapter = supported_architectures()[architecture]
+    asked = adapter.required_libraries
+    adapter.required_libraries = []
+    try:
+        yield
+    finally:
+        adapter.required_libraries = asked

@@ -11,7 +11,7 @@ from typing import Any
 from elimtool.errors import ElimError, nearest
 from elimtool.model import DEFAULT_MODEL
 from elimtool.model.adapters import base_of, is_adapter, parse_adapter
-from elimtool.model.architectures import check_supported
+from elimtool.model.architectures import as_text, check_supported
 from elimtool.model.atomic import Progress
 from elimtool.model.checkpoint import load_hugging_face, load_tokenizer, unusable
 from elimtool.model.memory import collecting_later, out_of_memory
@@ -201,7 +201,7 @@ def _bridge(name: str, hf: Any) -> Any:
     check_supported(name, architecture)
     import torch
 
-    with quiet(), warnings.catch_warnings():
+    with quiet(), warnings.catch_warnings(), as_text(architecture):
         warnings.simplefilter("ignore")
         from transformer_lens.model_bridge.sources import build_bridge_from_module
 

@@ -17,14 +17,17 @@ from torch import Tensor
 import elimtool
 from elimtool import TraceOptions
 from elimtool.errors import ElimError
+from elimtool.model.architectures import supported_architectures
 from elimtool.model.interventions import Ablate, Intervention, Knockout
 from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.model.verify import plain_activations
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt
 from elimtool.tasks.attribute.options import AttributeOptions
-from tests.families import save
-from tests.more_families import LIMITS, MORE, Limits
+from tests.families import FAMILIES, save
+from tests.more_families import ALIKE, IMAGES, LIMITS, MORE, WHOLE, Limits
+
+whole = pytest.mark.parametrize("loaded", WHOLE, indirect=True, scope="module")
 
 TEXT = "The capital of France is Paris"
 LAYER, HEAD = 1, 2
@@ -83,10 +86,9 @@ def test_states_equal_hooks_on_hugging_face(loaded: Any) -> None:
     torch.testing.assert_close(logits, truth.logits, atol=1e-4 * float(truth.logits.abs().max()), rtol=0)
 
 
+@whole
 def test_parts_sum_to_hugging_faces_logit_or_say_why_not(loaded: Any) -> None:
     limits, model, plain = loaded
-    if limits.refused:
-        return
     options = TraceOptions(
         heads=True, samplers=(), sinks="none", tables=("attention_layers", "mechanisms", "components")
     )
@@ -110,10 +112,9 @@ def test_parts_sum_to_hugging_faces_logit_or_say_why_not(loaded: Any) -> None:
     np.testing.assert_allclose(table["dla"].sum(), truth, atol=2e-4 * max(1.0, abs(truth)))
 
 
+@whole
 def test_ablations_equal_a_hook_by_hand(loaded: Any) -> None:
     limits, model, plain = loaded
-    if limits.refused:
-        return
     batch = batch_of(model)
     layer = LAYER if limits.attention is None else (limits.attention or (LAYER,))[-1]
     untouched = logits_of(plain, batch)
@@ -173,10 +174,9 @@ def mlp_cut(block: Any, n_heads: int) -> Iterator[None]:
         yield
 
 
+@whole
 def test_a_knockout_cuts_the_edges_that_there_are(loaded: Any) -> None:
     limits, model, _ = loaded
-    if limits.refused:
-        return
     batch = Batch.of([model.encode(Prompt(text=TEXT), position="last", sinks="none")])
     near = len(batch.encoded[0].token_ids) - 3  # inside every window
     name, key = next((one.name, one.tokens) for one in batch.encoded[0].spans if one.tokens == (near,))
@@ -195,6 +195,32 @@ def test_a_knockout_cuts_the_edges_that_there_are(loaded: Any) -> None:
     for layer in model.attending:
         assert float(after[layer + 1].attention[0][..., list(key)].abs().max()) == 0
     assert float((after[-1].residual - before[-1].residual).abs().max()) > 1e-4
+
+
+def test_families_that_are_tested_less_have_the_hooks_of_another() -> None:
+    from transformers.models.auto import modeling_auto as auto
+
+    def hooks(family: str) -> type:
+        kind = {**FAMILIES, **MORE}[family]().model_type
+        shells = auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        name = shells[kind] if family in IMAGES else auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]
+        found: type = supported_architectures()[name]
+        return found
+
+    for family, other in ALIKE.items():
+        assert other in {*FAMILIES, *WHOLE}
+        assert shared(hooks(family), hooks(other)), (family, hooks(family).__mro__, other)
+
+
+def shared(one: type, other: type) -> bool:
+    """Whether one adapter is derived from the other, or both from one that says how their blocks look."""
+    from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
+
+    return any(
+        issubclass(other, base)
+        for base in one.__mro__
+        if issubclass(base, ArchitectureAdapter) and base is not ArchitectureAdapter
+    )
 
 
 @pytest.mark.parametrize(("family", "left"), [("mamba", ()), ("bamba", ("knockout",))])

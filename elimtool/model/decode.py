@@ -49,8 +49,8 @@ class Decoder:
                 "generate fewer tokens",
             )
         with torch.inference_mode():
-            found = self.model.hf(
-                input_ids=torch.tensor([list(ids)], device=self.model.device),
+            found = self.model.call(
+                torch.tensor([list(ids)], device=self.model.device),
                 past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=1,  # a long prompt's logits would take more memory than the model

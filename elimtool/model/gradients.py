@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -104,11 +104,13 @@ class InputGradients:
     def _run(self, rows: int) -> Tensor:
         self.forward += rows
         batch = Batch.of([self.one] * rows, self.model.device)
-        hf: Any = self.model.hf
+        model = self.model
         with self._differentiable(batch):
-            if hasattr(hf, "base_model_prefix"):
-                return hf(input_ids=batch.ids, use_cache=False, logits_to_keep=1).logits[:, -1]  # type: ignore[no-any-return]
-            return hf(input_ids=batch.ids)[:, -1]  # type: ignore[no-any-return]
+            if hasattr(model.hf, "base_model_prefix"):
+                logits: Tensor = model.call(batch.ids, use_cache=False, logits_to_keep=1).logits
+            else:
+                logits = model.call(batch.ids)
+        return logits[:, -1]
 
     @contextmanager
     def _differentiable(self, batch: Batch) -> Iterator[None]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from elimtool.errors import ElimError
 from elimtool.model.affine import Directions, Gain, pull, tolerance, wide
 from elimtool.model.few_rows import few_rows
+from elimtool.model.own_code import own_code
 from elimtool.model.placement import device_of, weight_of
 
 SMALL = 1e-3
@@ -66,7 +67,7 @@ class Head:
         if not hasattr(model, "base_model_prefix"):  # TransformerLens' own small models have no head to run
             logits: Tensor = self.bridge.unembed(hidden[None])[0]
             return self.cap * torch.tanh(logits / self.cap) if self.cap > 0 else logits
-        with _given(self.bridge, hidden[None]):
+        with _given(self.bridge, hidden[None]), own_code(self.name):
             given: Tensor = model(input_ids=None, inputs_embeds=hidden[None], use_cache=False).logits[0]
         return given.to(self.sample.device)
 

@@ -202,6 +202,15 @@ class Model(Dimensions, Exclusive):
         with self.held(), self.native.running(batch, None):
             yield
 
+    def call(self, ids: Int[Tensor, "rows keys"], **options: Any) -> Any:
+        """Run the wrapped model once, as it is now, and return its output.
+
+        Raises:
+            ElimError: The model's own code failed.
+        """
+        with own_code(self.name):
+            return self.hf(input_ids=ids, **options)
+
     @cached_property
     def shares_prefixes(self) -> bool:
         """Whether other endings of a prompt can continue from its cached keys and values."""
@@ -255,12 +264,10 @@ class Model(Dimensions, Exclusive):
         """Run the model; the first time, return its logits at the first prompt's first probed position."""
         # later passes skip the unembedding: logits are read out of residuals
         keep = batch.positions[0, :1] if not self._head_known else batch.positions[0, :0]
-        with own_code(self.name):
-            if hasattr(self.hf, "base_model_prefix"):
-                logits = self.hf(input_ids=batch.ids, use_cache=False, logits_to_keep=keep).logits
-                logits = logits.to(self.device)
-            else:
-                logits = self.hf(input_ids=batch.ids)[:, keep]
+        if hasattr(self.hf, "base_model_prefix"):
+            logits = self.call(batch.ids, use_cache=False, logits_to_keep=keep).logits.to(self.device)
+        else:
+            logits = self.call(batch.ids)[:, keep]
         return None if self._head_known else logits[0, 0]
 
     def _check(self, batch: Batch, own: Tensor | None, residual: Tensor) -> None:

@@ -97,7 +97,6 @@ class PartialPass:
         return [(layer.keys, layer.values) for layer in cache.layers]
 
     def _run(self, ids: Tensor, options: dict[str, Any]) -> Tensor:
-        hf: Any = self.model.hf
         out: list[Tensor] = []
         with ExitStack() as inside:
             inside.enter_context(torch.inference_mode())
@@ -110,11 +109,11 @@ class PartialPass:
             inside.enter_context(last.register_forward_hook(lambda _m, _i, given: out.append(_first(given))))
             if self.model.native.usable:
                 inside.enter_context(self.model.alone(batch_of(ids)))
-            if hasattr(hf, "base_model_prefix"):
+            if hasattr(self.model.hf, "base_model_prefix"):
                 nowhere = torch.zeros(0, dtype=torch.long, device=ids.device)
-                hf(input_ids=ids, logits_to_keep=nowhere, **options)
+                self.model.call(ids, logits_to_keep=nowhere, **options)
             else:  # TransformerLens' own small models
-                hf(input_ids=ids)
+                self.model.call(ids)
         return out[0]
 
     def _note(self, layer: int, given: Any) -> None:

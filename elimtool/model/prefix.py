@@ -122,7 +122,7 @@ def _run(model: Model, ids: Tensor, **options: Any) -> Float[Tensor, "rows vocab
     probed = torch.ones(len(ids), 1, dtype=torch.bool, device=ids.device)
     batch = Batch((NOBODY,) * len(ids), ids, torch.zeros_like(probed, dtype=torch.long), probed)
     with torch.inference_mode(), model.alone(batch):
-        logits: Tensor = model.hf(input_ids=ids, use_cache=True, logits_to_keep=1, **options).logits
+        logits: Tensor = model.call(ids, use_cache=True, logits_to_keep=1, **options).logits
     return wide(logits[:, -1])
 
 

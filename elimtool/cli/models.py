@@ -89,6 +89,7 @@ def verify(*, model: VerifiedModel, printed: shared.PrintOptions) -> None:
     Exits with 10 if a difference is past its tolerance.
     """
     from elimtool.model.verify import verify as compare
+    from elimtool.report.facts import without_weights
 
     output, source = printed.output, model.source
     with output.progress(f"loading {source.name}") as say:
@@ -107,9 +108,9 @@ def verify(*, model: VerifiedModel, printed: shared.PrintOptions) -> None:
                 f"  {one.what:10} largest difference {one.largest:.2e} ({where}), "
                 f"tolerance {one.tolerance:.0e}: {verdict}"
             )
-        for layers, why in loaded.without_weights().items():
-            output.line(
-                f"  {'attention':10} nothing to compare in layers {', '.join(map(str, layers))}: {why}"
-            )
+        why = {layer: one for layers, one in loaded.without_weights().items() for layer in layers}
+        if why:
+            every = range(loaded.n_layers)
+            output.line(f"  {'':10} {without_weights(every, [why.get(layer) for layer in every])}")
     if not all(one.passed for one in found):
         raise typer.Exit(Exit.REGRESSION)

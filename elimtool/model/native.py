@@ -58,8 +58,10 @@ class Native(Places):
         return not self.why_not
 
     def _obstacle(self) -> str:
-        if not self._configs or not self.attention:
-            return "it is not a Hugging Face model with attention"
+        if not self._configs:
+            return "it is not a model of Hugging Face"
+        if not self.attention:
+            return "no block has attention that transformers runs"
         kinds = getattr(self._configs[0].get_text_config(), "layer_types", None) or ()
         first: dict[Any, int] = {}
         for module, layer in self.attention.items():

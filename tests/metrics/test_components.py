@@ -144,7 +144,7 @@ def branches(draw: st.DrawFn) -> tuple[Branch, torch.Tensor, torch.Tensor]:
         for parameter in norm.parameters():
             parameter.data = normal(width)
         with torch.no_grad():
-            gain = Gain.of(norm, width, torch.float64, torch.device("cpu"))
+            gain = Gain.of(norm, width, torch.zeros(1, dtype=torch.float64))
             frozen = gain.frozen(added, norm(added))
             assert bool(frozen.explained.all())
             scale, added = frozen.scale, norm(added)
@@ -177,7 +177,7 @@ def test_a_norms_gain_is_read_off_by_running_it(width: int, centred: bool) -> No
     torch.manual_seed(width)
     with torch.no_grad():
         norm.weight.copy_(torch.randn(width))
-        found = Gain.of(norm, width, torch.float32, torch.device("cpu"))
+        found = Gain.of(norm, width, torch.zeros(1))
         torch.testing.assert_close(found.gain, norm.weight, atol=1e-5, rtol=1e-5)
         assert found.centred == centred
         inputs = torch.randn(1, 4, width)

@@ -56,7 +56,13 @@ def hooked(module: Any, before: Callable[..., Any] | None = None, after: Any = N
 
 
 def _blocks(plain: Any) -> Any:
-    for path in ("model.layers", "model.decoder.layers", "transformer.h", "gpt_neox.layers"):
+    for path in (
+        "model.layers",
+        "model.language_model.layers",
+        "model.decoder.layers",
+        "transformer.h",
+        "gpt_neox.layers",
+    ):
         found: Any = plain
         for part in path.split("."):
             found = getattr(found, part, None)

@@ -49,6 +49,38 @@ def test_a_window_is_masked_and_what_no_layer_sees_is_left_out():
     assert all(heat.values[0][layer] is None for layer in range(0, 30, 2))
 
 
+def test_attention_that_goes_to_no_key_has_a_row():
+    run = runs.france()
+    rows = run.arrow("attention").to_pylist()
+    assert "on no key" not in retention.sink(probe(run))[0].rows
+    null = [
+        {**row, "span": "<null>", "lift_no_sink": None, "mass": 0.01 * row["layer"]}
+        for row in rows
+        if row["span"] == "2: of"
+    ]
+    (heat,) = retention.sink(probe(run.with_rows("attention", [*rows, *null])))
+    assert heat.rows[-1] == "on no key" and "that the model learned" in heat.note
+    assert [*heat.values[-1]] == [0.01 * layer for layer in range(30)]
+
+
+def test_remarks_on_a_chat_stand_by_its_prompt_and_those_on_a_chain_before_all():
+    run = runs.france()
+    (row,) = run.arrow("prompts").to_pylist()
+    row |= {"clock": "2026-01-31", "control_tokens": ["<|im_end|>\x1b"]}
+    (line,) = payload.front(Tables(run.with_rows("prompts", [row])))["prompts"]
+    assert line["notes"] == [
+        "The chat template reads the clock, which said 2026-01-31.",
+        "Control tokens in the prompt's own text, read as such: <|im_end|>\\x1b.",
+    ]
+    (line,) = payload.front(Tables(run))["prompts"]
+    assert line["notes"] == []
+    chains = [{"name": "vllm", "left_out": ["top_p 0.9 of generation_config.json"]}]
+    manifest = run.manifest.model_copy(update={"chains": chains})
+    shipped = Run.from_tables(manifest, {name: run.arrow(name) for name in run.tables})
+    said = "vllm does not apply what the model ships with: top_p 0.9 of generation_config.json."
+    assert payload.front(Tables(shipped))["notes"] == [said]
+
+
 def test_ranks_and_marks_are_the_tables():
     run = runs.france()
     (lines,) = course.ranks(probe(run))

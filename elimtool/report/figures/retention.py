@@ -57,26 +57,25 @@ def retention(probe: Probe) -> list[Heat]:
 
 
 def sink(probe: Probe) -> list[Heat]:
-    """Map the share of the sink, of eliminated keys and of keys outside the window, layer by layer."""
-    names = {
-        "sink_mass": "on the sink",
-        "eliminated_frac": "keys eliminated",
-        "masked_frac": "keys outside the window",
-    }
+    """Map the shares of the sink, of eliminated keys, of keys outside the window and of no key, by layer."""
+    names = {"sink_mass": "on the sink", "eliminated_frac": "eliminated", "masked_frac": "out of window"}
     rows = [row for row in probe.rows("attention_layers") if row.get("no_weights") is None]
     rows.sort(key=lambda row: int(row["layer"]))
-    shown = {name: [row[name] for row in rows] for name in names}
+    shown: dict[str, list[Number]] = {said: [row[name] for row in rows] for name, said in names.items()}
+    null = {row["layer"]: row["mass"] for row in probe.rows("attention") if row["span"] == NULL}
+    shown["on no key"] = [null.get(row["layer"]) for row in rows]
     shown = {name: values for name, values in shown.items() if any(values)}
     if not shown:
         return []
+    note = "Shares, mean over heads. The sink set is kept apart from the map above."
     return [
         Heat(
             name="sink",
             title="What the attention sink takes, and what is eliminated, by layer",
-            note="Shares, mean over heads. The sink set is kept apart from the map above.",
+            note=f"{note} What is on no key goes to a score that the model learned." if null else note,
             row_title="share",
             column_title="layer",
-            rows=[names[name] for name in shown],
+            rows=list(shown),
             columns=[str(row["layer"]) for row in rows],
             values=list(shown.values()),
             unit="share",

@@ -16,6 +16,7 @@ from elimtool.report.figures.prompt import figures
 from elimtool.report.figures.words import HASH, SCREEN, quoted, title
 from elimtool.report.glossary import GLOSSARY
 from elimtool.report.pieces import LATER, joined
+from elimtool.report.remarks import chat_notes, shipped_notes
 from elimtool.report.targets import appended_line
 from elimtool.report.turns import text_of
 from elimtool.run.manifest import Manifest
@@ -50,7 +51,8 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
         "together": f"All {len(prompts):,} prompts together",
         "alone": False,
         "run": _facts(tables, most_head_cells),
-        "notes": _older(tables.run.manifest),
+        "notes": _older(tables.run.manifest)
+        + [SCREEN.visible(f"{one}.") for one in shipped_notes(tables.run.manifest)],
         "glossary": GLOSSARY,
         "steps": palette.STEPS,
         "bands": palette.RANK_BANDS,
@@ -171,6 +173,7 @@ def _line(prompt: Row, verdicts: Rows) -> dict[str, Any]:
         "text": text_of(prompt),
         "other": "",
         "parts": None,
+        "notes": [_sentence(one) for one in chat_notes(prompt)],
         "of": None,
         "tokens": prompt["n_tokens"],
         "tokens_b": None,
@@ -181,6 +184,10 @@ def _line(prompt: Row, verdicts: Rows) -> dict[str, Any]:
         "target": quoted(first["target"]) if first else "",
         "error": SCREEN.visible(prompt["error_message"] or "") if failed else "",
     }
+
+
+def _sentence(remark: str) -> str:
+    return SCREEN.visible(f"{remark[0].upper()}{remark[1:]}.")
 
 
 def listed(tables: Tables) -> Rows:

@@ -33,7 +33,7 @@ function showPrompt(index, position) {
     make("p", { class: "quiet" }, [foreign(`${kept}${tokens}`.replace(/^ · /, ""))]),
     line.of === null ? null : make("p", {}, ["A control of ", make("a", { href: promptAddress(line.of) }, [foreign(nameOf(line.of))])]),
     ...(line.other ? (line.sides || ["A", "B"]).map((side, at) => promptText(`Prompt ${side}`, at ? line.other : line.text, side, line.parts && line.parts[at]))
-      : [promptText("The prompt", line.text)])]));
+      : [promptText("The prompt", line.text)]), ...(line.notes || []).map((text) => make("p", { class: "note" }, [foreign(text)]))]));
   if ((front.alone || front.prompts.length + front.left_out === 1) && front.notes.length) content.append(notes());
   if (line.error) return void content.append(make("section", {}, [make("p", {}, [badge("error", "error"), " ", foreign(line.error)])]));
   return whenRead(index, (prompt) => showProbe(line, prompt, position));

@@ -348,3 +348,12 @@ def test_settings_that_the_model_ships_with_are_said(
     assert "hf does not apply what the model ships with: top_p = 7" in done.err
     for more in (("hf", "--no-model-sampling"), ("hf:temperature=0.9,top_k=10",)):
         assert "generation_config" not in elimtool(*asked, *more).out
+
+
+def test_a_target_with_and_without_its_space_is_followed_twice(
+    elimtool: Command, llama_directory: Path
+) -> None:
+    asked = ("trace", "The capital of France is", "-t", "Paris", "-t", " Paris", "-m", llama_directory)
+    tables = json.loads(elimtool(*asked, "--json").out)["tables"]
+    assert tables["prompts"][0]["targets"] == ["Paris", " Paris"]
+    assert [row["target"] for row in tables["verdicts"]] == ["Paris", " Paris"]

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, nearest
 from elimtool.model.gguf_spm import spm_document
-from elimtool.model.pretokenizers import DEFAULT, PRE_TOKENIZERS
+from elimtool.model.pretokenizers import DEFAULT, PRE_TOKENIZERS, PreTokenizer
 
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # llama.cpp's token types
 
@@ -84,7 +84,7 @@ def save_tokenizer(path: Path, reader: Any, out_dir: Path) -> list[str]:
             "convert the original with its authors' tools and pass the Hugging Face directory",
         )
     named = _named_tokens(reader, DEFAULT_IDS if kind == "llama" else {})
-    document, notes = _byte_level(reader, named) if kind == "gpt2" else _spm(reader, named)
+    document, notes = _byte_level(path, reader, named) if kind == "gpt2" else _spm(reader, named)
     backend = Tokenizer.from_str(json.dumps(document))
     architecture = field(reader, "general.architecture")
     context = field(reader, f"{architecture}.context_length")
@@ -99,9 +99,19 @@ def save_tokenizer(path: Path, reader: Any, out_dir: Path) -> list[str]:
     return notes
 
 
-def _unknown(pre: str | None) -> str:
-    named = f"its pre-tokenizer '{pre}' is not known" if pre else "it names no pre-tokenizer"
-    return f"{named}; text is cut as GPT-2 does, so tokens may differ from the original"
+UNNAMED = "it names no pre-tokenizer; text is cut as GPT-2 does, so tokens may differ from the original"
+
+
+def _pre_tokenizer(path: Path, name: str | None) -> PreTokenizer:
+    """Find how a byte-level vocabulary cuts text; files older than the names have none, and are GPT-2's."""
+    if name is None:
+        return DEFAULT
+    if name not in PRE_TOKENIZERS:
+        raise ElimError(
+            f"{path}: its pre-tokenizer '{name}' is not known, so text cannot be cut as the original does",
+            f"{nearest(name, tuple(PRE_TOKENIZERS))}; or pass the original's Hugging Face directory",
+        )
+    return PRE_TOKENIZERS[name]
 
 
 def _named_tokens(reader: Any, otherwise: Mapping[str, int]) -> dict[str, str]:
@@ -110,10 +120,10 @@ def _named_tokens(reader: Any, otherwise: Mapping[str, int]) -> dict[str, str]:
     return {name: tokens[index] for name, index in ids.items() if index is not None and index < len(tokens)}
 
 
-def _byte_level(reader: Any, named: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+def _byte_level(path: Path, reader: Any, named: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Make the ``tokenizer.json`` of a byte-level vocabulary."""
     name = field(reader, "tokenizer.ggml.pre")
-    pre = PRE_TOKENIZERS.get(name, DEFAULT)
+    pre = _pre_tokenizer(path, name)
     tokens = field(reader, "tokenizer.ggml.tokens")
     return {
         "version": "1.0",
@@ -129,7 +139,7 @@ def _byte_level(reader: Any, named: dict[str, str]) -> tuple[dict[str, Any], lis
             "vocab": {token: index for index, token in enumerate(tokens)},
             "merges": field(reader, "tokenizer.ggml.merges", []),
         },
-    }, [] if name in PRE_TOKENIZERS else [_unknown(name)]
+    }, [UNNAMED] if name is None else []
 
 
 def _spm(reader: Any, named: dict[str, str]) -> tuple[dict[str, Any], list[str]]:

@@ -162,4 +162,4 @@ _AS: dict[str, tuple[str, ...]] = {
 PRE_TOKENIZERS |= {name: PRE_TOKENIZERS[like] for like, names in _AS.items() for name in names}
 
 DEFAULT = _GPT2
-"""For names that are not in the table; callers say so."""
+"""For files that name none; callers say so."""

@@ -133,13 +133,19 @@ def test_normaliser_and_merge_rule_follow_the_family(tmp_path, pre):
     assert document["normalizer"] == ({"type": "NFC"} if pre == "qwen2" else None)
 
 
-@pytest.mark.parametrize(
-    ("pre", "said"), [("marsian", "'marsian' is not known"), (None, "names no pre-tokenizer")]
-)
-def test_an_unknown_pre_tokenizer_is_warned_about_and_recorded(tmp_path, pre, said):
-    with pytest.warns(UserWarning, match=said):
+def test_a_file_without_a_pre_tokenizer_is_warned_about_and_recorded(tmp_path):
+    with pytest.warns(UserWarning, match="names no pre-tokenizer"):
+        convert(write_gguf(tmp_path / "t.gguf", pre=None), tmp_path / "out")
+    assert "names no pre-tokenizer" in store.read_record(tmp_path / "out")["notes"][0]
+
+
+@pytest.mark.parametrize("pre", ["marsian", "llama-bpf"])
+def test_an_unknown_pre_tokenizer_is_refused(tmp_path, pre):
+    with pytest.raises(ElimError, match=f"'{pre}' is not known") as caught:
         convert(write_gguf(tmp_path / "t.gguf", pre=pre), tmp_path / "out")
-    assert said in store.read_record(tmp_path / "out")["notes"][0]
+    assert "Hugging Face directory" in caught.value.hint
+    assert ("did you mean 'llama-bpe'" in caught.value.hint) is (pre == "llama-bpf")
+    assert not (tmp_path / "out").exists()
 
 
 TEXTS = [

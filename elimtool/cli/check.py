@@ -13,7 +13,7 @@ import typer
 from elimtool.cli import options as shared
 from elimtool.cli.asked import ChatOptions
 from elimtool.cli.blocks import spread
-from elimtool.cli.loading import Revision, TrustRemoteCode
+from elimtool.cli.loading import LoadOptions, Revision
 from elimtool.errors import ElimError
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from elimtool.cli.output import Output
 
 BASELINE = "Baseline"
-LOADED = ("model", "revision", "dtype", "device", "batch_size", "threads")
+PLACED = ("device_map", "n_devices", "quantize", "adapter", "base")
+LOADED = ("model", "revision", "dtype", "device", *PLACED, "batch_size", "threads")
 TEMPLATED = ("template_var", "tools", "now")
 
 
@@ -111,7 +112,7 @@ def check(
             env="DEVICE",
         ),
     ] = None,
-    trust_remote_code: TrustRemoteCode = False,
+    loaded: LoadOptions,
     batch_size: Annotated[
         int,
         shared.option("--batch-size", metavar="N", help="Prompts in one forward pass.", panel=shared.MODEL),
@@ -150,20 +151,15 @@ def check(
         raise ElimError(
             "give a check file: elimtool check CHECKS.yaml", "an example: configs/checks/capitals.yaml"
         )
-    given = {
-        "revision": revision,
-        "dtype": dtype,
-        "device": device,
-        "trust_remote_code": trust_remote_code or None,  # False is the default, not a wish
-    }
-    loading = {key: value for key, value in given.items() if value is not None}
+    given = {"revision": revision, "dtype": dtype, "device": device}
+    loading = {key: value for key, value in given.items() if value is not None} | loaded.loading
     # what the environment or a config file sets is a default, and contradicts nothing
     typed = shared.given_from(context, "COMMANDLINE")
-    loaded = {name: name in typed for name in (*LOADED, *TEMPLATED)}
+    of_model = {name: name in typed for name in (*LOADED, *TEMPLATED)}
     unused = {name: name in typed for name in ("strict", "junit", "out", "batch_size", "threads")}
     updates = {"update": update, "update_new": update_new}
     _refuse(
-        (run, "run", {**loaded, "out": out, "noise": noise}),
+        (run, "run", {**of_model, "out": out, "noise": noise}),
         (update, "update", {"update_new": update_new}),
         (noise, "noise", {**updates, "explain": explain, "against": against, **unused}),
         (explain, "explain", {"as_json": as_json}),

@@ -14,7 +14,7 @@ from elimtool.cli.asked import ChatOptions, ended
 from elimtool.cli.blocks import spread
 from elimtool.cli.compare_prompts import PairOptions
 from elimtool.cli.compare_sides import Asked, ComparisonKind, form_of
-from elimtool.cli.loading import Base, Device, TrustRemoteCode
+from elimtool.cli.loading import Device, LoadOptions
 from elimtool.cli.measuring import ReadOptions
 from elimtool.errors import Exit
 from elimtool.model import DEFAULT_MODEL
@@ -85,7 +85,7 @@ def compare(
         shared.option(
             "-m",
             "--model",
-            help="Catalogue name, Hugging Face id, local directory or .gguf file; twice to compare two.",
+            help="A name as trace takes it; twice to compare two, which share the options below but --dtype.",
             metavar="NAME",
             panel=shared.MODEL,
             env="MODEL",
@@ -101,9 +101,8 @@ def compare(
             env="DTYPE",
         ),
     ] = None,
-    base: Base = None,
     device: Device = "auto",
-    trust_remote_code: TrustRemoteCode = False,
+    loaded: LoadOptions,
     printed: shared.CommonOptions,
 ) -> None:
     """Compare two runs, models, chains or prompts: what changed, where, what one side alone eliminates."""
@@ -125,7 +124,7 @@ def compare(
     if read_only:
         found = _of_tables(form, asked, position, intervened, seed)
     else:
-        sources = _sources(asked, device, trust_remote_code, base)
+        sources = _sources(asked, device, loaded.loading)
         # one time for both sides, also where midnight is between them
         chat = templated.made(of_file=not asked.prompts).pinned()
         follow: dict[str, Any] = {"targets": tuple(target or ()), "foils": tuple(foil or ()), "chat": chat}
@@ -144,17 +143,18 @@ def compare(
         raise typer.Exit(Exit.PARTIAL)
 
 
-def _sources(asked: Asked, device: str, trust: bool, base: str | None) -> list[ModelSource]:
-    """Model source of each side; one name or number type serves for both."""
+def _sources(asked: Asked, device: str, loading: dict[str, Any]) -> list[ModelSource]:
+    """Model source of each side; one name or number type, and all other options, serve for both."""
     models, dtypes = asked.models or (DEFAULT_MODEL,), asked.dtypes or ("float32",)
+    base = loading.pop("base", None)
     return [
         ModelSource(
             models[side],
             None,
             dtypes[kind],
             device,
-            trust,
             base=base if names_adapter(models[side]) else None,
+            **loading,
         )
         for side, kind in ((0, 0), (len(models) - 1, len(dtypes) - 1))
     ]

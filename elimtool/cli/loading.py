@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
 
 from elimtool.cli.options import MODEL, option, switch
 from elimtool.model import DEFAULT_MODEL
@@ -62,8 +62,8 @@ Base = Annotated[
 
 
 @dataclass(frozen=True)
-class ModelOptions:
-    """The model to load, and how."""
+class NamedModel:
+    """Which model to load."""
 
     model: Annotated[
         str,
@@ -88,6 +88,12 @@ class ModelOptions:
         ),
     ] = "float32"
     device: Device = "auto"
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How any model is loaded; where a command loads two, these hold for both."""
+
     device_map: DeviceMap = None
     n_devices: NDevices = None
     quantize: Quantize = None
@@ -104,17 +110,18 @@ class ModelOptions:
     base: Base = None
 
     @property
+    def loading(self) -> dict[str, Any]:
+        """The fields of ``ModelSource`` that were given."""
+        given = {one.name: getattr(self, one.name) for one in fields(LoadOptions)}
+        given["adapters"] = tuple(given.pop("adapter") or ()) or None
+        return {name: value for name, value in given.items() if value is not None and value is not False}
+
+
+@dataclass(frozen=True)
+class ModelOptions(LoadOptions, NamedModel):
+    """The model to load, and how."""
+
+    @property
     def source(self) -> ModelSource:
         """The options as one value for the library."""
-        return ModelSource(
-            self.model,
-            self.revision,
-            self.dtype,
-            self.device,
-            self.trust_remote_code,
-            tuple(self.adapter or ()),
-            self.base,
-            self.device_map,
-            self.n_devices,
-            self.quantize,
-        )
+        return ModelSource(self.model, self.revision, self.dtype, self.device, **self.loading)

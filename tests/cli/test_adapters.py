@@ -68,3 +68,33 @@ def test_compare_a_base_with_its_adapter(elimtool: Command, llama_directory: Pat
     pair = ("compare", "-m", llama_directory, "-m", adapter, "--prompt", "The capital")
     assert "--base" in elimtool(*pair).err
     assert elimtool(*pair, "--base", llama_directory).code == 0
+
+
+def test_compare_and_check_load_models_as_trace_does(
+    elimtool: Command, llama_directory: Path, adapter: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "map.json").write_text('{"": "disk"}')
+    (tmp_path / "prompts.jsonl").write_text(
+        json.dumps({"id": "one", "prompt": "The capital", "targets": ["a"]})
+    )
+    (tmp_path / "checks.yaml").write_text(
+        f"version: 1\nmodel: {llama_directory}\nprompts: prompts.jsonl\n"
+        "checks:\n  - id: any\n    metric: final_rank\n    max: 300\n"
+    )
+    pair = ("compare", "-m", llama_directory, "--prompt", "The capital", "--prompt", "A", "--json")
+    check = ("check", tmp_path / "checks.yaml", "-o")
+    for number, how in enumerate((("--adapter", f"{adapter}@0.5"), ("--device-map", tmp_path / "map.json"))):
+        two = elimtool(*pair, *how)
+        assert two.code == 0, two.err
+        checked = elimtool(*check, tmp_path / str(number), *how)
+        assert checked.code == 0, checked.err
+        manifest = package.open_run(tmp_path / str(number)).manifest
+        assert manifest.weights_sha256 in two.out
+        if number:
+            assert manifest.device_map == {"": "disk"}
+        else:
+            assert manifest.adapters[0]["scale"] == 0.5
+    run = tmp_path / "0"
+    for command in (("compare", run, run), ("check", tmp_path / "checks.yaml", "--run", run)):
+        refused = elimtool(*command, "--adapter", adapter)
+        assert refused.code == 2 and "--adapter" in refused.err

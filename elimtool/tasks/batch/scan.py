@@ -1,11 +1,13 @@
 """Count the prompts of a whole file and find ids that occur twice, while the first shards run.
 
-A small file is read at once, a large one by a process of its own, so that the work begins without waiting.
+A small file is read at once, a large one by a process of its own, so that the work begins without waiting;
+if that process dies, by this one.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,8 @@ from elimtool.errors import ElimError, Exit
 from elimtool.files.package import child_environment, python_command
 from elimtool.prompts.file import PromptFile
 from elimtool.tasks.batch.plan import count_distinct
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 2**20
 """Size in bytes up to which a file is read before anything else is done."""
@@ -34,12 +38,12 @@ class Scan:
 
     def __init__(self, file: PromptFile, dedupe: bool, at_once: int = AT_ONCE) -> None:
         self.total: int | None = None
+        self._file, self._dedupe = file, dedupe
         self._process: subprocess.Popen[str] | None = None
         if file.size <= at_once:
-            self._take(count_distinct(file.records(), file.name, dedupe), file.name)
+            self._read()
             return
         arguments = [str(file.path), file.format, file.name, str(int(dedupe))]
-        self._name = file.name
         self._process = subprocess.Popen(
             python_command("elimtool.tasks.batch.scan", *arguments),
             env=child_environment(),
@@ -63,11 +67,15 @@ class Scan:
             out, _ = self._process.communicate(timeout=wait)
         except subprocess.TimeoutExpired:
             return
-        self._process = None
+        died, self._process = self._process.returncode, None
+        if died:  # killed, say by somebody short of memory
+            log.warning("the process that counts the prompts died (status %d); they are counted here", died)
+            self._read()
+            return
         found = json.loads(out)
         if "message" in found:
             raise ElimError(found["message"], found["hint"], Exit(found["exit_code"]))
-        self._take(found["total"], self._name)
+        self._take(found["total"])
 
     def close(self) -> None:
         """Stop the scan."""
@@ -76,9 +84,13 @@ class Scan:
             self._process.communicate()
             self._process = None
 
-    def _take(self, total: int, name: str) -> None:
+    def _read(self) -> None:
+        self._take(count_distinct(self._file.records(), self._file.name, self._dedupe))
+
+    def _take(self, total: int) -> None:
         if not total:
-            raise ElimError(f"{name} has no record", "give a file with at least one prompt", Exit.NOTHING)
+            hint = "give a file with at least one prompt"
+            raise ElimError(f"{self._file.name} has no record", hint, Exit.NOTHING)
         self.total = total
 
 

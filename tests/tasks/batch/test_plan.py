@@ -56,6 +56,23 @@ def test_a_large_file_is_looked_over_by_a_process_of_its_own(tmp_path: Path) -> 
     Scan(PromptFile(path), dedupe=False, at_once=0).close()
 
 
+def test_a_scan_that_is_killed_is_done_here(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"id": f"p{n}", "prompt": "a"}) + "\n" for n in range(500)))
+    scan = Scan(PromptFile(path), dedupe=False, at_once=0)
+    assert scan._process is not None
+    scan._process.kill()
+    scan.check(wait=None)
+    assert scan.total == 500
+    assert "the process that counts the prompts died" in caplog.text
+    path.write_text(path.read_text() + json.dumps({"id": "p3", "prompt": "a"}) + "\n")
+    scan = Scan(PromptFile(path), dedupe=False, at_once=0)
+    assert scan._process is not None
+    scan._process.kill()
+    with pytest.raises(ElimError, match="lines 4 and 501 have the same id"):
+        scan.check(wait=None)
+
+
 def test_the_first_shard_does_not_wait_for_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "million.jsonl"
     with path.open("w") as file:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError, Exit
+from elimtool.tasks.batch.head import head_of
 from elimtool.tasks.batch.preflight import capacity, check_visible, connect, ray_module
 from elimtool.tasks.batch.work import give_up
 
@@ -61,6 +62,7 @@ class RayEngine:
         lost: Number of workers that died.
         idle: Workers that wait for a shard.
         ray: The package ``ray``, once it is connected.
+        head: The head node, likewise.
     """
 
     def __init__(self, source: ModelSource, trace: TraceOptions, batch: BatchOptions) -> None:
@@ -77,10 +79,14 @@ class RayEngine:
 
         Raises:
             ElimError: Ray is not installed; the cluster does not answer, is too small or does not see
-                ``directory``; or a worker cannot load the model.
+                ``directory``; a worker cannot load the model; or the head node is gone.
         """
         self.ray = ray_module()
         self._ours = connect(self.ray, self.batch.ray.address)
+        self.head = head_of(self.ray)
+        self._member = self.ray.remote(
+            Member
+        )  # once: a new class is told to the head node, which may be gone
         count = capacity(self.ray, self.batch.ray)
         check_visible(self.ray, directory.resolve())
         for _ in range(count):
@@ -88,19 +94,23 @@ class RayEngine:
         deadline = time.monotonic() + PATIENCE
         while not self.idle:
             self.welcome(1.0)
+            self.head.check()
             if not self.idle and time.monotonic() > deadline:
                 raise _nobody()
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
         """Ask a worker for the manifest of the run."""
-        found: Manifest = self.ray.get(self.idle[0].manifest.remote(prompts_sha256, facts, started))
+        asked = self.idle[0].manifest.remote(prompts_sha256, facts, started)
+        while not self.ray.wait([asked], timeout=1.0)[0]:
+            self.head.check()
+        found: Manifest = self.ray.get(asked)
         return found
 
     def run(self, shards: Iterator[Shard], directory: Path, manifest: Manifest) -> Iterator[Done]:
         """Measure shards as workers become free; a shard whose worker dies goes to another.
 
         Raises:
-            ElimError: A shard cannot be written, or no worker is left.
+            ElimError: A shard cannot be written, no worker is left, or the head node is gone.
         """
         work = _Dispatch(self, shards, directory.resolve(), manifest)
         while work.hand_out():
@@ -110,8 +120,9 @@ class RayEngine:
         """Stop the workers; disconnect unless the caller had connected before."""
         if self.ray is None or not self.ray.is_initialized():
             return
-        for actor in (*self.idle, *self._starting.values()):
-            self.ray.kill(actor)
+        if not self.head.is_gone:  # without it a worker that starts cannot be stopped: Ray waits for ever
+            for actor in (*self.idle, *self._starting.values()):
+                self.ray.kill(actor)
         self.idle.clear()
         self._starting.clear()
         if self._ours:
@@ -120,7 +131,7 @@ class RayEngine:
     def _hire(self) -> None:
         """Start a worker; ``welcome`` makes it idle once its model is loaded."""
         options = self.batch.ray
-        made = self.ray.remote(Member).options(
+        made = self._member.options(
             num_cpus=options.cpus, num_gpus=options.gpus, scheduling_strategy="SPREAD"
         )
         actor = made.remote()
@@ -172,11 +183,14 @@ class _Dispatch:
                 break
             actor = self.engine.idle.popleft()
             self.flying[actor.do.remote(shard, self.directory, self.manifest)] = (actor, shard)
+        if not (self.flying or self.again) and (waits := next(self.shards, None)) is not None:
+            self.again.append(waits)  # for a worker: all are starting
         return bool(self.flying or self.again)
 
     def collect(self) -> Iterator[Done]:
         """Wait up to a second, and yield the shards that workers finished."""
         engine, ray = self.engine, self.engine.ray
+        engine.head.check()
         engine.welcome(0 if self.flying else 1.0)
         if self.flying or engine.idle:
             self.alive = time.monotonic()

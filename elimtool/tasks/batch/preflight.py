@@ -14,6 +14,7 @@ from typing import Any
 from elimtool.errors import ElimError
 from elimtool.files.package import PACKAGE
 from elimtool.run import layout
+from elimtool.tasks.batch.head import is_here
 from elimtool.tasks.batch.options import RayOptions
 
 REACHED_WITHIN = 5.0
@@ -59,13 +60,19 @@ def connect(ray: Any, address: str | None, within: float = REACHED_WITHIN) -> bo
     found = _find(ray, address)
     if found is not None:
         _reach(found, within)
+        if is_here(found):
+            _take_token()
     extra: dict[str, Any] = {"include_dashboard": False} if found is None else {}
     on_termination = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=found, log_to_driver=False, logging_level="ERROR", job_config=_code(ray), **extra)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ElimError(f"cannot join the Ray cluster at {found or 'this machine'}: {reason}") from error
+        raise ElimError(
+            f"cannot join the Ray cluster at {found or 'this machine'}: {reason}",
+            "if it asks for a token (InvalidAuthToken), set RAY_AUTH_MODE=token and copy its"
+            " ~/.ray/auth_token here, or set RAY_AUTH_TOKEN to what is in it; otherwise see ray status there",
+        ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_termination)  # Ray puts its own in place, which ends the process
@@ -80,6 +87,21 @@ def _code(ray: Any) -> Any:
     paths = [] if root in site.getsitepackages() else [root]
     # Ray has no other way to leave the working directory out
     return ray.job_config.JobConfig(_client_job=True, _py_driver_sys_path=paths)
+
+
+def _take_token() -> None:
+    """Have Ray send its token, if there is one and RAY_AUTH_MODE says nothing, as a head node here asks for.
+
+    Ray does so by itself for an address that it found, and not for one that was given.
+    """
+    try:
+        from ray._private.authentication import authentication_token_setup as tokens
+
+        take = tokens.maybe_enable_token_auth_if_token_available
+    except (ImportError, AttributeError):  # private, and not in releases whose clusters ask for no token
+        return
+    tokens.logger.setLevel("ERROR")  # not that of ``init``, which sets its own later
+    take(warn_if_disabled=False)
 
 
 def _find(ray: Any, address: str | None) -> str | None:

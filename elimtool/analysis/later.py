@@ -17,6 +17,8 @@ from elimtool.files.rows import Row
 
 ORDERED = ("top_k", "top_p", "min_p", "top_n_sigma")
 """Kinds that remove from the least probable token on: every token above the target stays."""
+RESCALES = ("temperature", "dynamic_temperature")
+"""Kinds that cut nothing above temperature 0."""
 NEAR = 1e-4
 """Relative distance from a border within which number types may decide differently."""
 
@@ -81,11 +83,13 @@ def later(stages: Iterable[Row], cut: Row, holds: float | None, first: float | N
 
 def _kept(kind: str, params: Row, at: AtStage) -> tuple[bool | None, AtStage]:
     """Whether a stage keeps the target, None if unknown; and where it stands behind the stage."""
-    setting = params.get({"top_k": "k", "temperature": "temperature"}.get(kind, "p"), 0)
-    if kind == "greedy" or (kind == "temperature" and not setting):
+    setting = params.get({"top_k": "k", **dict.fromkeys(RESCALES, "temperature")}.get(kind, "p"), 0)
+    if kind == "greedy" or (kind in RESCALES and not setting):
         return (False if at.sure and at.rank > 1 else None), at
-    if kind == "temperature":
-        return True, replace(at, above=None, ratio=at.ratio and at.ratio ** (1 / setting))
+    if kind in RESCALES:  # a dynamic temperature is known only where it does not move
+        moves = bool(params.get("delta"))
+        ratio = None if moves or at.ratio is None else at.ratio ** (1 / setting)
+        return True, replace(at, above=None, ratio=ratio)
     if at.rank <= (params.get("min_keep") or 0):
         return True, replace(at, above=None)
     if kind == "top_k":

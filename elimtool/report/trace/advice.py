@@ -139,8 +139,8 @@ def _apt(name: str, probe: Probe, wish: Wish) -> bool:
         return bool(wish.chain)
     if name == "foil":
         return bool(wish.foil.strip())
-    if name in ("confirm", "attribute") and wish.chain:
-        return False  # neither heads nor the prompt say what a sampler did
+    if name in ("confirm", "attribute") and (wish.chain or wish.spelled):
+        return False  # neither heads nor the prompt say what a sampler or a spelling did
     if name == "confirm":
         rows = probe.rows("verdicts")
         return any(row["promoter"] or row["eliminator"] for row in rows) and not any(

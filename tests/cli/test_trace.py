@@ -314,8 +314,9 @@ def test_what_to_try_next_is_what_was_typed_and_more(
     assert f"elimtool trace '{PROMPT}' -t of --samplers hf --confirm" in told
     assert f"elimtool attribute '{PROMPT}' -t of --samplers" not in told
     assert f"elimtool attribute '{PROMPT}' -t of" in told
+    assert f"elimtool report '{out}'" in told and "--lens ridge" not in told
+    told = " ".join(elimtool("trace", PROMPT, "-t", "of", "-v").out.split())  # a first screen has less room
     assert f"elimtool lens fit -m {tiny_model}" in told and "--lens ridge" not in told
-    assert f"elimtool report '{out}'" in told
     told = " ".join(elimtool("trace", PROMPT, "-t", "of", "--lens", "raw").out.split())
     assert f"elimtool trace '{PROMPT}' -t of --lens ridge" in told and "elimtool report" not in told
 

@@ -79,8 +79,8 @@ def test_a_killed_node_costs_nothing(
 
 
 @pytest.mark.slow
-def test_too_small_a_cluster_and_a_bad_model_are_told(
-    cluster: Any, llama_directory: Path, tmp_path: Path
+def test_too_small_a_cluster_a_bad_model_and_an_unshared_disk_are_told(
+    cluster: Any, llama_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts = write_prompts(tmp_path / "a.jsonl", 4)
     with pytest.raises(ElimError, match="has room for 0 actors with 1 CPUs and 1 GPUs each"):
@@ -89,13 +89,19 @@ def test_too_small_a_cluster_and_a_bad_model_are_told(
         on_ray(prompts, tmp_path / "b", llama_directory, address=cluster.address, actors=9)
     with pytest.raises(ElimError, match="none"):
         on_ray(prompts, tmp_path / "c", tmp_path / "none", address=cluster.address, actors=1)
+    # a disk of this machine alone: the nodes look for the same path and find nothing
+    monkeypatch.setattr(preflight, "_sees", lambda path: Path(f"/elsewhere{path}").exists())
+    with pytest.raises(ElimError, match=f"the Ray node .* does not see {tmp_path / 'd'}") as told:
+        on_ray(prompts, tmp_path / "d", llama_directory, address=cluster.address, actors=1)
+    assert "all nodes share" in told.value.hint
+    assert not list((tmp_path / "d").rglob("*seen*"))
 
 
 @pytest.mark.slow
-def test_a_shard_that_kills_its_workers_becomes_error_rows(
+def test_a_shard_that_always_kills_its_worker_becomes_error_rows_and_once_costs_nothing(
     cluster: Any, llama_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prompts = write_prompts(tmp_path / "a.jsonl", 4)
+    prompts = write_prompts(tmp_path / "a.jsonl", 6)
     from elimtool.tasks.batch import cluster as module
 
     class Dying(module.Member):
@@ -113,15 +119,20 @@ def test_a_shard_that_kills_its_workers_becomes_error_rows(
 
             if shard.index == 1:
                 os._exit(1)
+            if shard.index == 2 and not (once := Path(directory).parent / "once").exists():
+                once.touch()
+                os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out
+            if not hasattr(self, "worker"):
+                super().load(*self.asked)
             return super().do(shard, directory, run)
 
     monkeypatch.setattr(module, "Member", Dying)
-    _, standing = on_ray(
+    engine, standing = on_ray(
         prompts, tmp_path / "run", llama_directory, address=cluster.address, actors=1, attempts=2
     )
-    assert (standing.prompts, standing.errors) == (4, 2)
+    assert (standing.prompts, standing.errors, engine.lost) == (6, 2, 3)
     rows = elimtool.open_run(tmp_path / "run").prompts
-    assert rows["status"].tolist() == ["ok"] * 2 + ["error"] * 2
+    assert rows["status"].tolist() == ["ok"] * 2 + ["error"] * 2 + ["ok"] * 2
     assert "the shard's worker died 2 times" in rows["error_message"][3]
 
 

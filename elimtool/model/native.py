@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from elimtool.model.few_rows import few_rows
 from elimtool.model.memory import out_of_memory
 from elimtool.model.placement import device_of
-from elimtool.model.places import Places, Slot
 from elimtool.model.probed import AttentionRows, Keep, NotUnderstood, ProbedAttention, attending
+from elimtool.model.slots import Slot, Slots
 from elimtool.model.view import NOBODY, Batch
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ TRIAL = 8
 """Tokens of the trial pass that shows whether a family can run without its bridge."""
 
 
-class Native(Places):
+class Native(Slots):
     """Runs a bridge's model without the components that have no hooks.
 
     Args:

@@ -18,7 +18,7 @@ from elimtool.engine.options import TraceOptions
 from elimtool.model.interventions import Ablate
 from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
-from elimtool.model.places import Unchanged
+from elimtool.model.slots import Unchanged
 from elimtool.model.view import Batch
 from tests.engine.test_engine import assert_same
 

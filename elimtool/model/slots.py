@@ -52,7 +52,7 @@ class Slot:
     points: tuple[nn.Module, ...]
 
 
-class Places:
+class Slots:
     """The modules of a wrapped model and of the bridge around them.
 
     Args:

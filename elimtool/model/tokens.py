@@ -56,10 +56,15 @@ class Tokenizer:
         return "".join(token for token, _ in before) or "none"
 
     def bos_before(self, prompts: Sequence[Sequence[int]]) -> str:
-        """Name the BOS before prompts, given as token ids: a chat has one only by its template."""
+        """Name the BOS before prompts, given as token ids: a chat has one only by its template.
+
+        Without prompts, as for a batch, whose file is not read yet: the one before plain texts.
+        """
         policy = self.bos_policy
-        if policy == "none" or not prompts:
+        if policy == "none":
             return policy
+        if not prompts:
+            return f"{policy}, before plain texts"
         ids = self._run("a", special=True)
         pairs = zip(ids.ids, ids.sequence_ids, strict=True)
         lead = [i for i, _ in takewhile(lambda pair: pair[1] is None, pairs)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from elimtool.analysis.check.identity import mismatch
 from elimtool.errors import ElimError
 from elimtool.model.tokens import Tokenizer
 from elimtool.prompts.chat import ChatSettings, parse_tools, parse_variables
@@ -141,6 +142,17 @@ def test_a_bos_is_named_only_where_the_prompts_have_it() -> None:
     assert tokenizer.bos_before([text]) == "<|start|>"
     assert tokenizer.bos_before([chat]) == "none"
     assert tokenizer.bos_before([text, chat]) == "<|start|>, before 1 of 2 prompts"
+    assert tokenizer.bos_before([]) == "<|start|>, before plain texts"  # a batch, before its file is read
+
+
+def test_a_run_that_names_its_bos_otherwise_is_no_other_run_if_the_tokenizer_is_the_same() -> None:
+    a, b = (
+        {"tokenizer_sha256": "1", "bos": "none"},
+        {"tokenizer_sha256": "1", "bos": "<s>, before plain texts"},
+    )
+    assert mismatch(a, b, ()) == []
+    assert mismatch(a, {**b, "tokenizer_sha256": "2"}, ()) != []
+    assert len(mismatch({"bos": "none"}, {"bos": "<s>"}, ())) == 1
 
 
 def test_variables_are_json_where_they_parse_else_text() -> None:

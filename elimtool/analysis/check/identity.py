@@ -67,6 +67,10 @@ def mismatch(old: Mapping[str, Any], new: Mapping[str, Any], across: Iterable[st
     same = ("weights_sha256", "tokenizer_sha256")
     if all(old.get(name) is not None and old.get(name) == new.get(name) for name in same):
         allowed |= {"model", "revision"}  # the same files under another name
+    if old.get("tokenizer_sha256") is not None and old.get("tokenizer_sha256") == new.get("tokenizer_sha256"):
+        allowed.add(
+            "bos"
+        )  # it follows from tokenizer and prompts, whether named before these are known or after
     names = [name for name in sorted({*old, *new}) if name not in allowed and old.get(name) != new.get(name)]
     return [
         f"{name}: {word(old.get(name))} in the baseline, {word(new.get(name))} now{_remedy(name, old, new)}"

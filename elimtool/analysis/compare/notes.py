@@ -56,7 +56,7 @@ def _facts(setting: Setting) -> list[str]:
     a, b = (side.run.manifest.model_dump() for side in (setting.a, setting.b))
     told = []
     for name, words in _FACTS.items():
-        if a[name] == b[name]:
+        if a[name] == b[name] or (name == "bos" and a["tokenizer_sha256"] == b["tokenizer_sha256"]):
             continue
         values = "" if name in _HASHES and not _short(a[name], b[name]) else f": {a[name]} and {b[name]}"
         told.append(f"Different {words}{values}.")

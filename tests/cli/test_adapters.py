@@ -24,7 +24,7 @@ def adapter(llama_directory: Path, tmp_path: Path) -> Path:
     torch.manual_seed(1)
     for parameter in model.parameters():
         if parameter.requires_grad:
-            parameter.data += 0.3 * torch.randn_like(parameter)
+            parameter.data += 0.1 * torch.randn_like(parameter)
     model.save_pretrained(tmp_path / "lora")
     return tmp_path / "lora"
 

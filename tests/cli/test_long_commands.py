@@ -46,7 +46,7 @@ LONG: dict[str, tuple[tuple[str, ...], str]] = {
         "measuring M",
     ),
     "batch": (("batch", "a.jsonl", "-o", "batch", "-m", "M"), "1 of 1 prompts"),
-    "check": (("check", "checks.yaml", "-m", "M"), "tracing 1 prompts"),
+    "check": (("check", "checks.yaml", "-m", "M", "--update"), "tracing 1 prompts"),
     "check --noise": (("check", "checks.yaml", "-m", "M", "--noise"), "measuring drift: "),
     "report": (("report", "run", "-o", "page.html"), "drawing run"),
     "lens fit": (("lens", "fit", "text.txt", "-m", "M", "-o", "own.safetensors"), "solving for the lens"),

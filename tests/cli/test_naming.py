@@ -74,4 +74,4 @@ def test_a_row_that_failed_names_the_parameter(
     done = elimtool("batch", tmp_path / "prompts.txt", "-m", llama_directory, *given)
     assert done.code == 6
     stored = package.open_run(tmp_path / "run").prompts["error_message"][0]
-    assert stored.startswith("`position` 50 is outside the prompt")
+    assert "prompts.txt:1: `position` 50 is outside the prompt" in stored

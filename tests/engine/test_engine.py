@@ -177,7 +177,7 @@ def test_bad_prompts_are_rows_or_errors(llama: Any) -> None:
     assert lone["status"].tolist() == ["ok", "error"]
     assert lone["text"][1] == "lone \\ud83d"
     nothing = elimtool.trace(llama, asked[1], options=TraceOptions(errors="row"))
-    assert nothing.tables == ("prompts",)
+    assert {name for name in nothing.tables if nothing.arrow(name).num_rows} == {"prompts"}
 
 
 def test_duplicates_and_nothing_are_refused(llama: Any) -> None:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any, TextIO, cast
 
 import typer
@@ -20,6 +21,9 @@ from elimtool.cli.safe import SafeGroup, log_safely
 from elimtool.errors import ElimError, Exit
 from elimtool.report.visible import safe, writable
 from elimtool.version import __version__
+
+OWN = Path(__file__).parents[1]
+"""Where elimtool's own files are."""
 
 app = typer.Typer(
     name="elimtool",
@@ -119,7 +123,8 @@ def _said_of_a_file(error: OSError) -> bool:
         _say(f"error: {error.strerror}")
         _say("hint: free some space where standard output goes")
         return True
-    if isinstance(error.filename, str | bytes | os.PathLike):  # a path that no command looked at before
+    named = isinstance(error.filename, str | bytes | os.PathLike)  # one that no command looked at before
+    if named and not Path(os.fsdecode(error.filename)).is_relative_to(OWN):
         _say(f"error: cannot use {os.fsdecode(error.filename)}: {error.strerror}")
         _say("hint: check the path and its permissions")
         return True

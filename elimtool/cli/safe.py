@@ -9,6 +9,7 @@ from typing import Any
 import typer.core
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from typer.exceptions import TyperException
 
 from elimtool.report.visible import safe, shown, without_commands
 
@@ -33,15 +34,17 @@ class SafeGroup(typer.core.TyperGroup):
         """Read the arguments of the group."""
         try:
             return super().make_context(*args, **named)
-        except Exception as error:
-            raise _made_safe(error)  # noqa: B904
+        except TyperException as error:
+            _make_safe(error)
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         """Read the arguments of the command, and run it."""
         try:
             return super().invoke(ctx)
-        except Exception as error:
-            raise _made_safe(error)  # noqa: B904
+        except TyperException as error:
+            _make_safe(error)
+            raise
 
 
 class SafeFormatter(logging.Formatter):
@@ -58,9 +61,7 @@ def log_safely() -> None:
         logging.lastResort.setFormatter(SafeFormatter())
 
 
-def _made_safe(error: Exception) -> Exception:
-    if hasattr(error, "format_message"):  # a usage error: Typer prints it
-        for name in ("message", "option_name", "param_hint"):
-            if isinstance(text := getattr(error, name, None), str):
-                setattr(error, name, safe(" ".join(text.split("\n"))))
-    return error
+def _make_safe(error: TyperException) -> None:
+    for name in ("message", "option_name", "param_hint"):
+        if isinstance(text := getattr(error, name, None), str):
+            setattr(error, name, safe(" ".join(text.split("\n"))))

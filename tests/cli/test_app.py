@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from elimtool import __version__
 from elimtool.cli import app, models
+from elimtool.cli.app import OWN
 from elimtool.errors import ElimError, Exit
 from tests.cli.conftest import Command
 from tests.report import runs
@@ -94,6 +96,19 @@ def test_a_defect_is_logged(elimtool: Command, monkeypatch: pytest.MonkeyPatch, 
     assert done.err.count("\n") == 1
     log = Path(done.err.strip().rsplit(" ", 1)[1])
     assert "ZeroDivisionError: not the user's fault" in log.read_text()
+
+
+@pytest.mark.parametrize(("path", "code"), [("/somewhere/else.json", 2), (OWN / "lost.json", 70)])
+def test_a_file_that_cannot_be_used_is_a_defect_only_if_it_is_elimtools_own(
+    path: str | Path, code: int, elimtool: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr("elimtool.model.catalogue.models_status", broken)
+    done = elimtool("models", "list")
+    assert done.code == code
+    assert ("cannot use /somewhere/else.json: No such file" in done.err) == (code == 2)
 
 
 def _start(*arguments: str, **options: object) -> subprocess.Popen[bytes]:

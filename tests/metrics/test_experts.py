@@ -113,8 +113,6 @@ def test_experts_sum_to_their_mlp(loaded: Any, run: Any) -> None:
 def test_an_experts_share_is_what_its_own_weights_write(loaded: Any, run: Any) -> None:
     """The last layer's experts by hand: gate and up, down, weight, final norm's scale, unembedding."""
     family, _, plain = loaded
-    if family == "gpt_oss":
-        pytest.skip("it stores experts transposed, with biases")
     ids = torch.tensor(run.table("prompts")["token_ids"][0].tolist())[None]
     seen: dict[str, Any] = {}
     block = plain.model.layers[3]
@@ -129,8 +127,15 @@ def test_an_experts_share_is_what_its_own_weights_write(loaded: Any, run: Any) -
         tokens, chosen, weights = seen["args"]
         at = len(ids[0]) - 1
         expert, factor = int(chosen[at, 0]), weights[at, 0]
-        gate, up = (block.mlp.experts.gate_up_proj[expert] @ tokens[at]).chunk(2)
-        wrote = factor * (block.mlp.experts.down_proj[expert] @ (block.mlp.experts.act_fn(gate) * up))
+        own = block.mlp.experts
+        if family == "gpt_oss":  # transposed, with biases, gate and up side by side
+            both = tokens[at] @ own.gate_up_proj[expert] + own.gate_up_proj_bias[expert]
+            gate, up = both[::2].clamp(max=own.limit), both[1::2].clamp(-own.limit, own.limit)
+            inner = (up + 1) * gate * torch.sigmoid(own.alpha * gate)
+            wrote = factor * (inner @ own.down_proj[expert] + own.down_proj_bias[expert])
+        else:
+            gate, up = (own.gate_up_proj[expert] @ tokens[at]).chunk(2)
+            wrote = factor * (own.down_proj[expert] @ (own.act_fn(gate) * up))
         scale = plain.model.norm(seen["last"][at : at + 1])[0] / seen["last"][at]
         token = run.table("survival")["token_id"].iloc[-1]
         truth = float(plain.lm_head.weight[token] @ (wrote * scale))

@@ -10,6 +10,7 @@ from typing import Any
 
 from elimtool.errors import ElimError
 from elimtool.model.adapters import Adapter, config_of
+from elimtool.model.memory import out_of_memory
 from elimtool.model.placement import Placement
 
 _LAYER = re.compile(r"[.](embed_tokens|wte|word_embeddings|lm_head|embed_in|embed_out)[.]")
@@ -118,6 +119,8 @@ def _merged(hf: Any, name: str, directory: Path, scale: float, config: dict[str,
     except ElimError:
         raise
     except Exception as error:  # peft raises errors of any kind at what it cannot read, fit or merge
+        if out_of_memory(error):
+            raise
         from elimtool.model.checkpoint import reason
 
         raise ElimError(

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from elimtool.metrics.branches import Branch
 from elimtool.metrics.columns import place
-from elimtool.metrics.components import Branch
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.heads import RowIndex
 from elimtool.model.view import Batch, FormedAttention, LayerView

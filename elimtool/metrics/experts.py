@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from elimtool.metrics.branches import Branch, toward_tokens
 from elimtool.metrics.columns import Categorical, Columns, join, null_where, place
-from elimtool.metrics.components import Branch, toward_tokens
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.mixture import NOT_A_SUM, Mixture
 from elimtool.model.view import Batch, Block, LayerView

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import elimtool
 from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
-from elimtool.metrics.components import Branch, Components, share_out
+from elimtool.metrics.branches import Branch, share_out
+from elimtool.metrics.components import Components
 from elimtool.metrics.metric import Followed, ReadoutView, Settings
 from elimtool.model.affine import Directions, Gain, Projection, pull
 from elimtool.model.decomposition import Decomposition

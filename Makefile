@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs clean
+.PHONY: help setup demo test check bench docs release clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -41,6 +41,12 @@ docs: $(READY) ## Write the generated pages of docs/ anew
 	$(BIN)/python scripts/make_sampler_docs.py
 	$(BIN)/python scripts/make_glossary.py
 	$(BIN)/python scripts/make_model_docs.py
+
+release: $(READY) ## Build sdist and wheel, check them, and print what is left to do by hand
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python scripts/release.py
 
 clean: ## Remove the environment, caches and the demo's run
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist demo-run

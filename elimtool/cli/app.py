@@ -30,7 +30,6 @@ app = typer.Typer(
     cls=SafeGroup,
     help="Shows what a language model eliminated, where, by which component, and by how much.",
     epilog="Start with: elimtool trace 'The capital of France is' -t Paris",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     gc.set_threshold(COLLECT_AFTER)
     _reopen_streams()
     log_safely()
-    code = run(lambda: app(arguments), sys.argv[1:] if arguments is None else arguments)
+    code = run(lambda: app(arguments, prog_name="elimtool"), sys.argv[1:] if arguments is None else arguments)
     gc.freeze()
     sys.exit(code)
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from elimtool.cli import completing
 from elimtool.cli import options as shared
 from elimtool.cli.blocks import spread
 from elimtool.cli.loading import ModelOptions, Revision, TrustRemoteCode
@@ -21,7 +22,11 @@ app = typer.Typer(help="List, fetch and verify models.", no_args_is_help=True)
 
 Name = Annotated[
     str,
-    typer.Argument(help="Catalogue name, Hugging Face id, local directory or .gguf file.", metavar="NAME"),
+    typer.Argument(
+        help="Catalogue name, Hugging Face id, local directory or .gguf file.",
+        metavar="NAME",
+        autocompletion=completing.models,
+    ),
 ]
 
 

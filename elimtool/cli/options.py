@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elimtool.cli.completing import by_flag
 from elimtool.cli.config import read_config
 from elimtool.cli.output import Output
 
@@ -37,6 +38,7 @@ def option(
         rich_help_panel=panel,
         envvar=f"ELIMTOOL_{env}" if env else None,
         show_envvar=False,
+        autocompletion=by_flag(flags),
     )
 
 

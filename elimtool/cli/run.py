@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elimtool.cli import completing
 from elimtool.cli import options as shared
 from elimtool.cli.output import Output
 from elimtool.errors import ElimError
@@ -100,7 +101,12 @@ def _print(output: Output, found: dict[str, Any]) -> None:
 def show(
     directory: Annotated[Path, typer.Argument(help="Directory of a run.", metavar="DIR")],
     table: Annotated[
-        str | None, typer.Argument(help="Table to print. Without: which there are.", metavar="TABLE")
+        str | None,
+        typer.Argument(
+            help="Table to print. Without: which there are.",
+            metavar="TABLE",
+            autocompletion=completing.tables_of_run,
+        ),
     ] = None,
     where: Annotated[
         list[str] | None,

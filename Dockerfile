@@ -1,15 +1,16 @@
 # elimtool in a container; the model cache is the volume /cache.
 #
-#   docker build -t elimtool .                      # for processors
-#   docker build -t elimtool:cuda --build-arg BASE=nvidia/cuda:12.8.1-base-ubuntu24.04 --build-arg TORCH_INDEX= .
+#   docker build -t elimtool --build-arg TORCH_INDEX=URL .      # for processors
+#   docker build -t elimtool:cuda --build-arg BASE=nvidia/cuda:12.8.1-base-ubuntu24.04 .
 #   docker run --rm -v elimtool-cache:/cache -v "$PWD:/work" elimtool trace "The capital of France is" -t Paris
 #
-# BASE must be an Ubuntu 24.04 or Debian that has Python 3.11 or newer; TORCH_INDEX is where PyTorch's wheels without
-# CUDA are, and empty for those of the package index, which bring CUDA's libraries along.
+# BASE must be an Ubuntu 24.04 or Debian that has Python 3.11 or newer. TORCH_INDEX is the address of the index of PyTorch's
+# wheels without CUDA, as its installation page names it; without it the wheels that bring CUDA's libraries along are
+# taken, some gigabytes that a machine without a GPU does not need.
 ARG BASE=ubuntu:24.04
 
 FROM ${BASE} AS build
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=
 ARG EXTRAS=plot,fast
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # hadolint ignore=DL3008

@@ -13,7 +13,7 @@ from generated import settle  # noqa: E402
 
 from elimtool.model.architectures import runnable_types, unsupported_types  # noqa: E402
 from tests.families import FAMILIES  # noqa: E402
-from tests.more_families import ALIKE, IMAGES, LIMITS, MORE, Limits  # noqa: E402
+from tests.more_families import ALIKE, EXPERTS, IMAGES, LIMITS, MORE, Limits  # noqa: E402
 
 PAGE = ROOT / "docs" / "models.md"
 HEAD = """# Models
@@ -37,7 +37,10 @@ same model without TransformerLens, eager attention, float32, on the CPU:
 - **attribution**: the shares of embedding, heads and MLPs sum to transformers' logit;
 - **heads**, **MLPs**: an ablation gives the logits that a hook by hand on transformers' module gives;
 - **knockout**: the span's weight is 0 in every layer with attention, and in the first of them it is shared
-  out among the other keys.
+  out among the other keys;
+- **experts**: in mixtures of experts, the router's logits, its choice and its weights in table `experts` are
+  those of transformers' own modules, and the experts' parts sum to their MLP's share where that is
+  attributed. A dash: the family has no experts.
 
 "As" another family: TransformerLens has the same hooks for both, and these checks ran with the other one.
 
@@ -48,8 +51,8 @@ heads and MLP.
 A random model shows that the numbers are computed right, not that they mean the same in every family. With
 real weights the tests run SmolLM2-135M-Instruct, and Gemma-3-270M where `ELIMTOOL_GEMMA_GGUF` names its file.
 
-| family | residuals, logits | attention | attribution | heads | MLPs | knockout |
-|---|---|---|---|---|---|---|
+| family | residuals, logits | attention | attribution | heads | MLPs | knockout | experts |
+|---|---|---|---|---|---|---|---|
 """
 
 
@@ -66,7 +69,11 @@ def _row(family: str, limits: Limits) -> str:
     cells = (attention, said("; ".join(limits.undecomposed)), said(limits.heads), said(limits.mlp), knockout)
     if family in ALIKE:
         cells = (attention, *[f"as `{ALIKE[family]}`"] * 4)
-    return f"| `{family}` | yes | " + " | ".join(cells) + " |"
+    experts = "-"
+    if family in EXPERTS:
+        why = EXPERTS[family]
+        experts = said(why and f"elimtool cannot read how `{why}` are called")
+    return f"| `{family}` | yes | " + " | ".join((*cells, experts)) + " |"
 
 
 def _refusal(family: str, reason: str) -> str:

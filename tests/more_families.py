@@ -582,6 +582,40 @@ LIMITS: dict[str, Limits] = {
 }
 """Of the families in ``MORE``; a family that is not named has none."""
 
+EXPERTS: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "afmoe",
+            "deepseek_v2",
+            "deepseek_v3",
+            "ernie4_5_moe",
+            "flex_olmo",
+            "glm4_moe",
+            "glm4_moe_lite",
+            "glm_moe_dsa",
+            "gpt_oss",
+            "granitemoe",
+            "granitemoehybrid",
+            "jamba",
+            "laguna",
+            "lfm2_moe",
+            "llama4",
+            "llama4_text",
+            "minimax_m2",
+            "mixtral",
+            "olmoe",
+            "qwen2_moe",
+            "qwen3_5_moe_text",
+            "qwen3_moe",
+            "qwen3_next",
+            "qwen3_vl_moe",
+        ),
+        "",
+    ),
+    "jetmoe": "JetMoeParallelExperts",
+}
+"""Families with mixtures of experts, and why tables of experts are refused; empty where they are filled."""
+
 ALIKE = {
     "cohere2": "cohere",
     "ernie4_5": "llama",

@@ -57,7 +57,7 @@ class Session:
         if reference is None:
             refuse_unfitted(options.tables, model.name)
         if not model.has_experts:
-            refuse_dense(options.tables, model.name)
+            refuse_dense(options.tables, model.name, model.unread_experts)
         chains = tuple(chain_for(model, spec, options.model_sampling) for spec in options.samplers)
         selection = options.selection()
         self.settings = Settings(

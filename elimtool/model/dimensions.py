@@ -10,7 +10,7 @@ from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.model.capture import why_no_weights
-from elimtool.model.experts import experts_of
+from elimtool.model.experts import experts_of, unread_experts
 from elimtool.model.head import text_config
 from elimtool.model.interventions.edits import Site
 from elimtool.model.interventions.install import hook_point, shows_weights
@@ -94,8 +94,13 @@ class Dimensions:
 
     @cached_property
     def has_experts(self) -> bool:
-        """Whether any block has a mixture of experts."""
+        """Whether any block has a mixture of experts that can be read."""
         return any(experts_of(block) is not None for block in self.bridge.blocks)
+
+    @property
+    def unread_experts(self) -> str | None:
+        """Class of experts that elimtool cannot read; ``None`` where there are none, or all can be read."""
+        return None if self.has_experts else next(filter(None, map(unread_experts, self.bridge.blocks)), None)
 
     def shows(self, site: Site) -> bool:
         """Tell whether the architecture shows a site's value."""

@@ -96,15 +96,23 @@ def refuse_unfitted(tables: Sequence[str] | None, model: str) -> None:
         )
 
 
-def refuse_dense(tables: Sequence[str] | None, model: str) -> None:
+def refuse_dense(tables: Sequence[str] | None, model: str, unread: str | None = None) -> None:
     """Refuse tables of experts for a model without any.
+
+    Args:
+        tables: Tables that are asked for.
+        model: Name of the model.
+        unread: Class of experts that the model has, and that cannot be read.
 
     Raises:
         ElimError: A named table is in ``MIXED``.
     """
     if asked := sorted(MIXED.intersection(tables or ())):
+        why = "has none"
+        if unread is not None:
+            why = f"calls its experts ({unread}) in a way that elimtool cannot read"
         raise ElimError(
-            f"table {asked[0]} needs a mixture of experts whose router can be seen, and {model} has none",
+            f"table {asked[0]} needs a mixture of experts whose router can be seen, and {model} {why}",
             "leave it out of `tables`",
         )
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from elimtool.errors import ElimError
-from elimtool.model.experts import Routed, experts_of
+from elimtool.model.experts import Routed, experts_of, n_experts
 from elimtool.model.interventions.edits import Change, Cut, Intervention, Site
 from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.view import Batch
@@ -76,8 +76,8 @@ def installed(
         pending.discard(site)
         return _changed(site, out, batch, changes[site], int(bridge.cfg.n_heads))
 
-    def weigh(site: Site, _module: nn.Module, args: Any, named: dict[str, Any]) -> Any:
-        if (routed := Routed.of(args, named)) is None:
+    def weigh(site: Site, module: nn.Module, args: Any, named: dict[str, Any]) -> Any:
+        if (routed := Routed.of(args, named, n_experts(module))) is None:
             return None
         pending.discard(site)
         return routed.replaced(args, named, _weighed(routed, batch, changes[site]))
@@ -202,6 +202,12 @@ def _weighed(routed: Routed, batch: Batch, edits: list[tuple[int, Change]]) -> T
     _, chosen, weights = routed.values
     new = weights.clone()
     for row, edit in edits:
+        if routed.place is None and edit.factor not in (0, 1):  # the output is not proportional to its input
+            raise ElimError(
+                f"`scale` expert.{edit.site.layer}.{edit.head}={edit.factor:g}: this architecture multiplies"
+                " what its experts read, not what they write",
+                "use 0, or `ablate`",
+            )
         tokens = torch.zeros(batch.ids.shape, dtype=torch.bool, device=new.device)
         tokens[row, list(edit.positions)] = True
         new[tokens.flatten()[:, None] & (chosen == edit.head)] *= edit.factor

@@ -69,7 +69,8 @@ EXPERTS = Table(
         Column(
             "weight",
             SMALL_FLOAT,
-            "Factor on the expert's output in the layer's sum, as the family makes it of the scores.",
+            "Factor on the expert's output in the layer's sum, as the family makes it of the scores;"
+            " in Llama 4 on its input.",
             unit="factor",
             null_when="the expert did not run",
         ),

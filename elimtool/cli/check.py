@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BASELINE = "Baseline"
 PLACED = ("device_map", "n_devices", "quantize", "adapter", "base")
 LOADED = ("model", "revision", "dtype", "device", *PLACED, "batch_size", "threads")
-TEMPLATED = ("template_var", "tools", "now")
+ASKED = ("template_var", "tools", "now", "model_sampling")
 
 
 @spread
@@ -80,6 +80,13 @@ def check(
         ),
     ] = False,
     templated: ChatOptions,
+    model_sampling: Annotated[
+        bool | None,
+        shared.switch(
+            "--model-sampling/--no-model-sampling",
+            help="Lay the model's own settings over engines' chains or not, instead of what the file says.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         shared.option(
@@ -155,7 +162,7 @@ def check(
     loading = {key: value for key, value in given.items() if value is not None} | loaded.loading
     # what the environment or a config file sets is a default, and contradicts nothing
     typed = shared.given_from(context, "COMMANDLINE")
-    of_model = {name: name in typed for name in (*LOADED, *TEMPLATED)}
+    of_model = {name: name in typed for name in (*LOADED, *ASKED)}
     unused = {name: name in typed for name in ("strict", "junit", "out", "batch_size", "threads")}
     updates = {"update": update, "update_new": update_new}
     _refuse(
@@ -176,7 +183,13 @@ def check(
 
         check_junit(junit)
     if noise:
-        _noise(output, checks, as_json, model=model, only=only or (), baseline=baseline, chat=chat, **loading)
+        asked: dict[str, Any] = {
+            "only": only or (),
+            "baseline": baseline,
+            "chat": chat,
+            "model_sampling": model_sampling,
+        }
+        _noise(output, checks, as_json, model=model, **asked, **loading)
         return
     from elimtool.tasks.check.api import gate
 
@@ -193,6 +206,7 @@ def check(
             batch_size=batch_size,
             threads=threads,
             chat=chat,
+            model_sampling=model_sampling,
             progress=say,
             **loading,
         )

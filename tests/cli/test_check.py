@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -341,3 +342,26 @@ def test_an_interrupt_is_130(
     monkeypatch.setattr("elimtool.tasks.check.api.judge_run", stopped)
     done = elimtool("check", checks, "--run", saved)
     assert done.code == 130 and "interrupted" in done.err
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_the_models_own_settings_are_laid_over_as_the_flag_says_then_as_the_file(
+    elimtool: Command, llama_directory: Path, tmp_path: Path, stated: bool
+) -> None:
+    shutil.copytree(llama_directory, model := tmp_path / "model")
+    (model / "generation_config.json").write_text(json.dumps({"do_sample": True, "top_k": 7}))
+    path = tmp_path / "checks.yaml"
+    path.write_text(
+        f"version: 1\nmodel: {model}\nmodel_sampling: {str(stated).lower()}\nsamplers: [hf]\nprompts:\n"
+        "  - {id: a, prompt: Hello}\nchecks:\n  - {id: mass, metric: pruned_mass, max: 1}\n"
+    )
+    for number, (flags, own) in enumerate(
+        (([], stated), (["--no-model-sampling"], False), (["--model-sampling"], True))
+    ):
+        out = tmp_path / str(number)
+        found = elimtool("check", path, *flags, "-o", out)
+        assert found.code == 0, found.err
+        (chain,) = package.open_run(out).manifest.chains
+        assert ("origins" in chain) == own
+    refused = elimtool("check", path, "--run", tmp_path / "0", "--no-model-sampling")
+    assert refused.code == 2 and "--run and --model-sampling were both given" in refused.err

@@ -54,8 +54,12 @@ class Checks:
         return self.beside(self.file.baseline) if self.file.baseline else None
 
 
-def read_checks(path: str | Path) -> Checks:
+def read_checks(path: str | Path, *, model_sampling: bool | None = None) -> Checks:
     """Read a check file and validate all that does not need a run.
+
+    Args:
+        path: The file.
+        model_sampling: Instead of what the file says; ``None`` leaves it.
 
     Raises:
         ElimError: The file cannot be read, or something in it is invalid; the message names file, line and
@@ -73,6 +77,8 @@ def read_checks(path: str | Path) -> Checks:
         file = CheckFile.model_validate(content)
     except ValidationError as error:
         raise _first(error.errors(), content, places) from error
+    if model_sampling is not None:
+        file = file.model_copy(update={"model_sampling": model_sampling})
     _refuse_repeats(file, places)
     metrics = {}
     for index, check in enumerate(file.checks):

@@ -39,6 +39,7 @@ def run_checks(
     batch_size: int = 8,
     threads: int | None = None,
     chat: ChatSettings = PLAIN,
+    model_sampling: bool | None = None,
     progress: Say | None = None,
     **loading: Any,
 ) -> Report:
@@ -56,6 +57,8 @@ def run_checks(
         batch_size: Prompts in one forward pass at most.
         threads: Number of threads that torch uses; ``None`` leaves it unchanged.
         chat: What chat templates are given, over what the check file says.
+        model_sampling: Whether engines' chains have the model's own settings laid over them, instead of what
+            the check file says.
         progress: Called with a line of text when something slow begins.
         loading: Other arguments of ``load_model`` that override the file's: ``dtype``, ``device``, ...
 
@@ -77,6 +80,7 @@ def run_checks(
         batch_size=batch_size,
         threads=threads,
         chat=chat,
+        model_sampling=model_sampling,
         progress=progress,
         **loading,
     ).report
@@ -128,6 +132,7 @@ def gate(
     batch_size: int = 8,
     threads: int | None = None,
     chat: ChatSettings = PLAIN,
+    model_sampling: bool | None = None,
     progress: Say | None = None,
     **loading: Any,
 ) -> Gated:
@@ -136,7 +141,7 @@ def gate(
     only = (only,) if isinstance(only, str) else only  # a str is a collection of its letters, too
     from elimtool.run import open_run
 
-    read = read_checks(checks)
+    read = read_checks(checks, model_sampling=model_sampling)
     found, retrace = (
         _opened(run, model)
         if run is not None

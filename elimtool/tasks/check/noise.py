@@ -35,6 +35,7 @@ def measure_noise(
     only: Collection[str] = (),
     baseline: str | Path | None = None,
     chat: ChatSettings = PLAIN,
+    model_sampling: bool | None = None,
     progress: Callable[[str], None] | None = None,
     **loading: Any,
 ) -> tuple[Path, Noise]:
@@ -46,6 +47,7 @@ def measure_noise(
         only: Ids of the checks; empty for all.
         baseline: File of the baseline, instead of the check file's.
         chat: What chat templates are given, over what the check file says.
+        model_sampling: As for ``run_checks``.
         progress: Called with a line of text when something slow begins.
         loading: Other arguments of ``load_model``.
 
@@ -55,7 +57,7 @@ def measure_noise(
     Raises:
         ElimError: As ``run_checks``; or the check file names no baseline.
     """
-    read = read_checks(checks)
+    read = read_checks(checks, model_sampling=model_sampling)
     path = Path(baseline) if baseline else read.baseline
     if path is None:
         raise ElimError(

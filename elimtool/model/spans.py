@@ -180,7 +180,7 @@ def _placed(messages: Sequence[Message], text: str, render: Render) -> list[tupl
     ``None`` where the template treats the contents differently from the marks.
     """
     # private-use characters, which no template trims or rewrites
-    marked = [Message(message.role, f"\ue000{index}\ue001") for index, message in enumerate(messages)]
+    marked = [message.saying(f"\ue000{index}\ue001") for index, message in enumerate(messages)]
     try:
         first, *parts = _MARK.split(render(marked))
     except ElimError:

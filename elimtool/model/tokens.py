@@ -13,7 +13,10 @@ from typing import Any
 from elimtool.errors import ElimError
 from elimtool.model.rendering import Rendered, render
 from elimtool.prompts.chat import PLAIN, ChatSettings
-from elimtool.prompts.prompt import ASSISTANT, Message
+from elimtool.prompts.prompt import ASKING, ASSISTANT, Message
+
+SAYING = ("tool_calls", "reasoning_content", "thinking")
+"""Keys of a message that say something: a template that does not read them would leave it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +156,8 @@ class Tokenizer:
     def render(self, messages: Sequence[Message], chat: ChatSettings = PLAIN) -> Rendered:
         """Render a chat by the model's own template.
 
-        A generation prompt follows a last message of the user; the turn of a last message of the assistant
-        stays open behind its text, so that the model continues it.
+        A generation prompt follows a last message of the user or a tool; the turn of a last message of the
+        assistant stays open behind its text, so that the model continues it.
 
         Args:
             messages: The turns.
@@ -169,25 +172,26 @@ class Tokenizer:
                 "this model has no chat template",
                 "give the prompt as plain text, or use an instruction-tuned model",
             )
-        template = self._template(chat)
+        template = self._template(chat, messages)
         request = {
             "template": template,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "messages": [message.read() for message in messages],
             "tools": list(chat.tools),
             "variables": {**self.backend.special_tokens_map, **chat.template_vars},
             "now": chat.pinned().now,
-            "generation_prompt": messages[-1].role == "user",
+            "generation_prompt": messages[-1].role in ASKING,
             "continues": messages[-1].role == ASSISTANT,
         }
         return render(request, self.template_origin)
 
-    def _template(self, chat: ChatSettings) -> str:
+    def _template(self, chat: ChatSettings, messages: Sequence[Message]) -> str:
         """Choose the template, and refuse what it would silently ignore."""
         try:
             template: str = self.backend.get_chat_template(None, list(chat.tools) or None)
         except ValueError as error:
             raise ElimError(f"the model's chat template cannot be chosen: {error}") from error
-        for name in ("tools", *chat.template_vars) if chat.tools else chat.template_vars:
+        said = [name for name in SAYING if any((one.given or {}).get(name) for one in messages)]
+        for name in (*(["tools"] if chat.tools else []), *chat.template_vars, *said):
             if not re.search(rf"\b{re.escape(name)}\b", template):
                 raise ElimError(
                     f"the model's chat template ({self.template_origin}) does not read '{name}'",

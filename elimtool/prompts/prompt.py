@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,8 @@ WRITTEN = "written"
 
 ASSISTANT = "assistant"
 """Role whose last message is continued."""
+ASKING = frozenset({"user", "tool", "ipython"})
+"""Roles whose last message is answered: users, and tools (``ipython`` is Llama 3's)."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OCCURRENCE = re.compile(r"^(?P<text>.+)#(?P<number>[1-9][0-9]*)$", re.DOTALL)
@@ -32,15 +34,40 @@ _OCCURRENCE = re.compile(r"^(?P<text>.+)#(?P<number>[1-9][0-9]*)$", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat; ``role`` is the name in the model's chat template (system, user, assistant)."""
+    """One turn of a chat.
+
+    Attributes:
+        role: Its name in the model's chat template (system, user, assistant, tool).
+        content: Its text, empty where it has none.
+        given: The whole message as the template reads it, role and content included, where it says more than
+            these: calls of tools, for example. ``None`` for any other.
+    """
 
     role: str
     content: str
+    given: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.role:
             raise ElimError("a message has no role", "give one, such as user")
         check_span_name(self.role)
+
+    @property
+    def calls(self) -> bool:
+        """Whether it calls tools."""
+        return self.given is not None and bool(self.given.get("tool_calls"))
+
+    def read(self) -> dict[str, Any]:
+        """Return what a chat template reads of it."""
+        return {"role": self.role, "content": self.content} if self.given is None else dict(self.given)
+
+    def saying(self, content: str) -> Message:
+        """Return it with another text; one that has none stays as it is."""
+        if self.given is None:
+            return Message(self.role, content)
+        if self.given.get("content") is None:
+            return self
+        return Message(self.role, content, {**self.given, "content": content})
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +231,11 @@ class Prompt:
                 raise ElimError(f"'{string}' is both a target and a foil", "leave one of the two out")
         if self.n_prefill and not 0 < self.n_prefill < len(self.text or ""):
             raise ElimError(f"`n_prefill` must leave a prompt before it, got {self.n_prefill}")
+        if self.messages and self.messages[-1].role == ASSISTANT and self.messages[-1].calls:
+            raise ElimError(
+                "the last message calls a tool, and leaves nothing to continue",
+                "add the tool's answer, a message with the role tool, or end with the question",
+            )
         if self.text is not None and (self.chat.template_vars or self.chat.tools):
             given = "template_vars" if self.chat.template_vars else "tools"
             raise ElimError(f"`{given}` goes with a chat, and the prompt is a text", "give messages (`chat`)")
@@ -220,6 +252,10 @@ class Prompt:
     def said(self) -> dict[str, Any]:
         """Return all that it says, nested in plain values: what a fingerprint is made of."""
         told = {name: value for name, value in asdict(self).items() if name != "where"}
+        told["messages"] = [
+            {key: value for key, value in one.items() if key != "given" or value is not None}
+            for one in told["messages"]
+        ]
         del told["chat"]["now"]  # a default that templates without a clock never read: it would differ by day
         return told
 

@@ -69,7 +69,7 @@ class Record:
             return hashlib.sha256(b"id\0" + known.encode("utf-8", "surrogatepass")).digest()[:16]
         assert isinstance(self.prompt, Prompt)
         chat = self.prompt.chat
-        said = [(message.role, message.content) for message in self.prompt.messages]
+        said = [one.given or (one.role, one.content) for one in self.prompt.messages]
         more = (chat.template_vars, chat.tools) if chat.template_vars or chat.tools else ()
         turns = json.dumps([*said, *more])
         return hashlib.sha256(b"chat\0" + turns.encode("ascii")).digest()[:16]
@@ -180,17 +180,39 @@ def _messages(name: str, value: Any) -> tuple[Message, ...]:
         raise ElimError(f"'{name}' is {_kind(value)}, not a list of messages", _MESSAGE)
     turns = []
     for index, one in enumerate(value):
-        if not isinstance(one, dict) or set(one) != {"role", "content"}:
-            raise ElimError(f"'{name}[{index}]' is not a role and a content", _MESSAGE)
-        for key in ("role", "content"):
-            if not isinstance(one[key], str):
-                raise ElimError(f"'{name}[{index}].{key}' is {_kind(one[key])}, not a string", _MESSAGE)
-            check_unicode(f"'{name}[{index}].{key}'", one[key])
-        turns.append(Message(one["role"], one["content"]))
+        turns.append(_message(f"{name}[{index}]", one))
     return tuple(turns)
 
 
+def _message(where: str, one: Any) -> Message:
+    if not isinstance(one, dict) or "role" not in one:
+        raise ElimError(f"'{where}' is not a role and a content", _MESSAGE)
+    for key in one:
+        if key not in MESSAGE_KEYS:
+            raise ElimError(f"'{where}': unknown key '{key}'", nearest(str(key), MESSAGE_KEYS))
+    calls = one.get("tool_calls")
+    if calls and one.get("content") is None:
+        texts = {"role": one["role"]}
+    elif "content" not in one:
+        raise ElimError(f"'{where}' is not a role and a content", _MESSAGE)
+    else:
+        texts = {key: one[key] for key in ("role", "content")}
+    texts |= {key: one[key] for key in ("reasoning_content", "thinking", "name") if one.get(key) is not None}
+    for key, value in texts.items():
+        if not isinstance(value, str):
+            raise ElimError(f"'{where}.{key}' is {_kind(value)}, not a string", _MESSAGE)
+        check_unicode(f"'{where}.{key}'", value)
+    if calls is not None and (not isinstance(calls, list) or not all(isinstance(one, dict) for one in calls)):
+        raise ElimError(f"'{where}.tool_calls' is {_kind(calls)}, not a list of mappings", _CALL)
+    given = None if set(one) == {"role", "content"} else _json(where, one)
+    return Message(one["role"], one.get("content") or "", given)
+
+
+MESSAGE_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content", "thinking")
+"""Keys of a message that chat templates of transformers read."""
+
 _MESSAGE = 'a message is like {"role": "user", "content": "Which city is it?"}'
+_CALL = 'a call is like {"type": "function", "function": {"name": "weather", "arguments": {"city": "Paris"}}}'
 
 
 def _spans(name: str, value: Any) -> tuple[SpanRequest, ...]:

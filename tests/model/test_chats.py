@@ -14,6 +14,7 @@ from elimtool.errors import ElimError
 from elimtool.model.tokens import Tokenizer
 from elimtool.prompts.chat import ChatSettings, parse_tools, parse_variables
 from elimtool.prompts.prompt import Message, Prompt
+from elimtool.prompts.record import record_of
 from tests.conftest import byte_tokenizer
 from tests.model.tokenizers import encode
 
@@ -47,6 +48,83 @@ def test_variables_and_tools_reach_the_template_as_in_transformers(given: dict[s
     given = dict(given)
     chat = ChatSettings(tools=tuple(given.pop("tools", ())), template_vars=given)
     assert encode(Prompt(messages=USER, chat=chat), tokenizer, context=None).text == own
+
+
+CALLING = (
+    "{% if tools %}{{ tools | tojson }}\n{% endif %}{% for m in messages %}<|start|>{{ m.role }}"
+    "{% if m.name %}:{{ m.name }}{% endif %}\n"
+    "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+    "{% if m.content %}{{ m.content }}{% endif %}"
+    "{% for call in m.tool_calls or [] %}<call>{{ call.function | tojson }}</call>{% endfor %}<|end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Paris"}}}
+ASKED = {"role": "user", "content": "Is it warm?"}
+ANSWER = {"role": "tool", "name": "weather", "tool_call_id": "1", "content": "21 degrees"}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [ASKED, {"role": "assistant", "content": None, "tool_calls": [CALL]}, ANSWER],
+        [ASKED, {"role": "assistant", "tool_calls": [CALL, CALL]}, ANSWER, ANSWER],
+        [ASKED, {"role": "assistant", "content": "I look.", "tool_calls": [CALL]}, ANSWER, ASKED],
+        [
+            ASKED,
+            {"role": "assistant", "content": "", "reasoning_content": "Hm.", "tool_calls": [CALL]},
+            ANSWER,
+        ],
+    ],
+    ids=["null", "absent", "text", "reasoning"],
+)
+def test_calls_of_tools_are_rendered_as_in_transformers(messages: list[dict[str, Any]]) -> None:
+    tokenizer = _tokenizer(CALLING)
+    own = tokenizer.backend.apply_chat_template(
+        messages, tools=list(TOOLS), tokenize=False, add_generation_prompt=True
+    )
+    record = record_of({"messages": messages, "tools": list(TOOLS)}, 1, "f:1")
+    assert isinstance(record.prompt, Prompt)
+    found = encode(record.prompt, tokenizer, context=None)
+    assert found.text == own and own.endswith("<|start|>assistant\n")
+    spans = {span.name: "".join(found.tokens[i] for i in span.tokens) for span in found.spans}
+    said = [(one["role"], one.get("content") or "") for one in messages]
+    for role in ("user", "tool"):
+        assert spans[role].replace(" ", "") == "".join(text for who, text in said if who == role).replace(
+            " ", ""
+        )
+    assert ("assistant" in spans) == any(text for who, text in said if who == "assistant")
+
+
+@pytest.mark.parametrize(
+    ("messages", "says"),
+    [
+        (
+            [ASKED, {"role": "assistant", "tool_calls": [CALL]}],
+            "calls a tool, and leaves nothing to continue",
+        ),
+        ([{**ASKED, "tool_cals": [CALL]}], "unknown key 'tool_cals'"),
+        ([{"role": "assistant", "content": None}, ASKED], "content' is null, not a string"),
+        ([{"role": "assistant"}, ASKED], "not a role and a content"),
+        ([{"role": "assistant", "tool_calls": "weather"}, ASKED], "tool_calls' is a string, not a list"),
+        (
+            [{"role": "assistant", "tool_calls": [CALL]}, {**ANSWER, "content": 21}],
+            "is a number, not a string",
+        ),
+    ],
+)
+def test_messages_that_say_nothing_readable_are_refused(messages: list[dict[str, Any]], says: str) -> None:
+    record = record_of({"messages": messages}, 1, "f:1")
+    assert isinstance(record.prompt, ElimError) and says in record.prompt.message
+
+
+def test_calls_that_a_template_would_leave_out_are_refused() -> None:
+    record = record_of({"messages": [ASKED, {"role": "assistant", "tool_calls": [CALL]}, ANSWER]}, 1, "f:1")
+    assert isinstance(record.prompt, Prompt)
+    with pytest.raises(ElimError, match="does not read 'tool_calls'"):
+        _tokenizer(THINKING).render(record.prompt.messages)
+    plain = record_of({"messages": [ASKED]}, 1, "f:1").prompt
+    assert isinstance(plain, Prompt)
+    assert list(plain.said()["messages"]) == [ASKED]  # the fingerprints of runs stay as they were
 
 
 def test_a_variable_that_the_template_does_not_read_is_refused() -> None:

@@ -20,7 +20,7 @@ from elimtool.engine.records import prompt_row
 from elimtool.engine.walk import walk
 from elimtool.errors import ElimError, Exit
 from elimtool.model.view import Encoded, Target
-from elimtool.prompts.prompt import Message, Prompt
+from elimtool.prompts.prompt import Prompt
 from elimtool.report.remarks import run_notes
 from elimtool.run.comparison import Comparison
 from elimtool.run.tables.comparison import COMPARISON_TABLES
@@ -248,4 +248,4 @@ def _worded(prompt: Prompt, text: str) -> Prompt:
     if prompt.text is not None:
         return replace(prompt, text=text)
     last = prompt.messages[-1]
-    return replace(prompt, messages=(*prompt.messages[:-1], Message(last.role, text)))
+    return replace(prompt, messages=(*prompt.messages[:-1], last.saying(text)))

@@ -529,6 +529,7 @@ class Limits:
         attention: Layers with attention weights, ``None`` for all; the others have ``no_weights``.
         no_weights: Reasons in the table ``attention_layers``.
         undecomposed: Why logits are not attributed to heads and MLPs: reasons in the table ``mechanisms``.
+        uncarried: Why what heads carry from each key is not known: reasons, or ``not rebuilt``.
         heads: Why heads cannot be ablated.
         mlp: Why MLPs cannot be ablated.
         refused: Why the family cannot be traced at all.
@@ -537,6 +538,7 @@ class Limits:
     attention: tuple[int, ...] | None = None
     no_weights: tuple[str, ...] = ()
     undecomposed: tuple[str, ...] = ()
+    uncarried: tuple[str, ...] = ()
     heads: str = ""
     mlp: str = ""
     refused: str = ""
@@ -549,20 +551,23 @@ _NO_MLP = "does not show its MLP"
 _NO_HEADS = "does not show its heads"
 _HALF = Limits(attention=(1, 3), no_weights=_NONE, undecomposed=_UNSEEN)
 _MAMBA = Limits(attention=(), no_weights=_NONE, undecomposed=_UNSEEN, heads=_NO_HEADS, mlp=_NO_MLP)
+_NO_VALUES = "the values that attention weighs are not shown while hooks are on it"
 _MORE_PARTS = Limits(undecomposed=("attention and MLP do not add up to the block's update",))
 
 LIMITS: dict[str, Limits] = {
     "bamba": _HALF,
+    "bitnet": Limits(uncarried=("not rebuilt",)),
     "deepseek_v4": Limits(refused="does not pass on one vector for each token"),
     "falcon_h1": _MORE_PARTS,
     "falcon_mamba": _MAMBA,
     "gemma3n": Limits(refused="pip install timm"),
     "gemma4": _MORE_PARTS,
     "gemma4_text": _MORE_PARTS,
-    "granitemoehybrid": replace(_HALF, mlp=_NO_MLP),
+    "glm_moe_dsa": Limits(uncarried=(_NO_VALUES,)),
+    "granitemoehybrid": replace(_HALF, mlp=_NO_MLP, uncarried=_UNSEEN),
     "hrm_text": Limits(refused="is not one stack of blocks"),
     "jamba": _HALF,
-    "jetmoe": Limits(undecomposed=_UNSEEN, heads=_NO_HEADS),
+    "jetmoe": Limits(undecomposed=_UNSEEN, uncarried=_UNSEEN, heads=_NO_HEADS),
     "lfm2": _HALF,
     "lfm2_moe": _HALF,
     "mamba": _MAMBA,

@@ -13,19 +13,16 @@ from torch import Tensor, nn
 
 from elimtool.errors import ElimError
 from elimtool.model.affine import Gain, Norm, Projection, wide
+from elimtool.model.attention_reader import AttentionReader
 from elimtool.model.decomposition import Decomposition
 from elimtool.model.experts import MixtureReader
 from elimtool.model.native import Native
 from elimtool.model.placement import weight_of
-from elimtool.model.probed import AttentionRows, at_probes, mask_rows
 from elimtool.model.taps import Taps
 from elimtool.model.view import Batch, Block, LayerView
 
 BEFORE = ("ln1", "ln2")
 BEHIND = ("ln1_post", "ln2_post")
-
-NO_WEIGHTS = "this block has no attention weights"
-HIDDEN_WEIGHTS = "TransformerLens does not show this block's attention weights"
 
 
 class BlockReader:
@@ -168,11 +165,11 @@ def captured(
         blocks: The bridge's blocks.
         readers: Their readers, where ``needs`` has ``block``; else empty.
         batch: The batch that runs.
-        needs: ``attention``, ``block``, ``context``, ``typical``.
+        needs: ``attention``, ``block``, ``context``, ``typical``, ``values`` (with the first two).
         emit: Called for layer -1 (the embedding), then for each block.
         native: Runs the model without the bridge's own attention; ``None`` forms every attention weight.
     """
-    seen: dict[str, Tensor] = {}
+    reading = AttentionReader(batch, needs)
     before: list[Tensor] = []
     whole = Decomposition()
 
@@ -180,24 +177,12 @@ def captured(
         _refuse_several(residual, batch, index)
         rows = batch.cut(residual)
         block = None if reader is None else reader.take(before[0], rows, whole)
-        before[:] = [rows]
         last = "context" in needs and index == len(blocks) - 1
         context = residual.to(batch.ids.device) if last else None
-        attention, visible = seen.pop("attention", None), seen.pop("visible", None)
-        formed = forms.pop() if forms else None
         typical = _typical(residual, batch) if "typical" in needs else None
-        null = formed.null if formed is not None else index >= 0 and _has_null(blocks[index])
-        asked = "attention" in needs and visible is None and index >= 0
-        why = why_no_weights(blocks[index]) if asked else None
-        emit(LayerView(index, batch, rows, attention, visible, block, context, formed, typical, null, why))
-
-    forms: list[AttentionRows] = []
-
-    def keep(_module: nn.Module, rows: AttentionRows, visible: Tensor) -> None:
-        seen["visible"] = visible
-        forms.append(rows)
-        if rows.fits():
-            seen["attention"] = rows.whole()
+        attention = {} if index < 0 else reading.take(blocks[index], block, before[0], rows)
+        before[:] = [rows]
+        emit(LayerView(index, batch, rows, block=block, context=context, typical=typical, **attention))
 
     for known in readers:
         assert known.gains is not None  # running the norms now, before there are hooks that would see it
@@ -205,15 +190,15 @@ def captured(
         kept = None
         if native is not None:
             parts = [part for reader in readers for part in reader.shown.values()]
-            looked = keep if "attention" in needs else None
+            looked = reading.keep if reading.asked else None
             kept = stack.enter_context(native.running(batch, looked, parts))
         taps = Taps(kept)
         stack.callback(taps.remove)
         taps.into(blocks[0], lambda out: layer(-1, out, None))
         for index, block in enumerate(blocks):
             reader = readers[index] if readers else None
-            if native is None and "attention" in needs:
-                _watch_pattern(taps, getattr(block, "attn", None), batch, seen)
+            if native is None:
+                reading.watch(taps, getattr(block, "attn", None))
             if reader is not None:
                 reader.attach(taps, batch)
             taps.out_of(block, lambda out, i=index, r=reader: layer(i, out, r))  # type: ignore[misc]
@@ -230,15 +215,6 @@ def _refuse_several(residual: Tensor, batch: Batch, layer: int) -> None:
         )
 
 
-def why_no_weights(block: Any) -> str:
-    """Say why a block shows no attention weights: it has none, or the bridge does not show them."""
-    inside = block.original_component.modules()
-    # attention of transformers states how many query heads share a key; state spaces have no such number
-    if any(hasattr(module, "num_key_value_groups") for module in inside):
-        return HIDDEN_WEIGHTS
-    return NO_WEIGHTS
-
-
 def _typical(residual: Tensor, batch: Batch) -> Tensor:
     """Return the median absolute value of each prompt's residuals, all its tokens and channels: [batch]."""
     sizes = wide(residual.detach()).abs().cpu().numpy()
@@ -246,26 +222,3 @@ def _typical(residual: Tensor, batch: Batch) -> Tensor:
         np.median(one[: len(encoded.token_ids)]) for one, encoded in zip(sizes, batch.encoded, strict=True)
     ]
     return torch.tensor(found, dtype=torch.float32, device=batch.ids.device)
-
-
-def _has_null(block: Any) -> bool:
-    """Tell whether a block's eager attention has learned scores without a key, one for each head."""
-    attention: Any = getattr(getattr(block, "attn", None), "original_component", None)
-    return isinstance(getattr(attention, "sinks", None), Tensor)
-
-
-def _watch_pattern(taps: Taps, attention: Any, batch: Batch, seen: dict[str, Tensor]) -> None:
-    """Keep the probed rows of the weights that the bridge's own attention forms, and of its mask."""
-
-    def keep_pattern(pattern: Tensor) -> None:
-        rows = at_probes(pattern, batch.on(pattern.device)).contiguous()
-        seen["attention"] = wide(rows).to(batch.ids.device)
-
-    def keep_visible(_module: nn.Module, _inputs: Any, named: dict[str, Any]) -> None:
-        mask = named.get("attention_mask")
-        there = batch if mask is None else batch.on(mask.device)
-        seen["visible"] = mask_rows(there, mask, there.positions)[0].to(batch.ids.device)
-
-    if hasattr(attention, "hook_pattern"):
-        taps.handles.append(attention.register_forward_pre_hook(keep_visible, with_kwargs=True))
-        taps.after(attention.hook_pattern, keep_pattern)

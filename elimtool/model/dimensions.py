@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.model.capture import why_no_weights
+from elimtool.model.attention_reader import why_no_weights
 from elimtool.model.experts import experts_of, unread_experts
 from elimtool.model.head import text_config
 from elimtool.model.interventions.edits import Site

@@ -142,7 +142,7 @@ class Model(Dimensions, Exclusive):
         Args:
             batch: Encoded prompts, on this model's device.
             needs: Activations to show beside the residual stream: ``attention``, ``block``, ``context``,
-                ``typical``.
+                ``typical``, ``values`` (what the heads carry, together with ``attention`` and ``block``).
             observe: Called for layer -1 (the embedding), then 0 .. n_layers - 1.
 
         Raises:

@@ -14,12 +14,12 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from elimtool.model.few_rows import few_rows
 from elimtool.model.memory import out_of_memory
 from elimtool.model.placement import device_of
-from elimtool.model.probed import AttentionRows, Keep, NotUnderstood, ProbedAttention, attending
+from elimtool.model.probed import Keep, NotUnderstood, ProbedAttention, attending
 from elimtool.model.slots import Slot, Slots
 from elimtool.model.view import NOBODY, Batch
 
@@ -86,7 +86,7 @@ class Native(Slots):
         batch = Batch((NOBODY,), ids, torch.arange(TRIAL, device=where)[None], probed)
         seen: set[int] = set()
 
-        def keep(module: nn.Module, _rows: AttentionRows, _visible: Tensor) -> None:
+        def keep(module: nn.Module, *_shown: Any) -> None:
             seen.add(self.attention[module])
 
         def stop(_module: nn.Module, _inputs: Any, _output: Any) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from elimtool.model.affine import close, wide
+from elimtool.model.rows import EVERY, AttentionRows, Formed, attended, mixed
 from elimtool.model.view import Batch
 
 NAME = "elimtool_probed"
@@ -24,9 +24,6 @@ NAME = "elimtool_probed"
 
 CHUNK_NUMBERS = 2**24
 """Attention weights held at a time where SDPA cannot compute the output: 64 MiB."""
-
-FORMED_NUMBERS = 2**20
-"""Attention weights of probed queries formed at a time: 4 MiB. Reducing them takes a few times that."""
 
 KNOWN = frozenset(
     {
@@ -40,57 +37,19 @@ KNOWN = frozenset(
 )
 """Options that change nothing here: the mask includes the window, and there is no cache."""
 
-EVERY = slice(None)
-
 
 class NotUnderstood(Exception):
     """An attention module uses something that is not supported here."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttentionRows:
-    """Attention weights of one layer's probed queries, formed on request.
+class Values(NamedTuple):
+    """What a layer's weights multiply, and the result at the probed queries, before any output gate."""
 
-    Attributes:
-        form: Forms weights [prompts, heads, probes, keys] from slices of probes, prompts and keys.
-        positions: Positions of the probes, which see no later keys.
-        each: Number of weights of one probe: batch x heads x keys.
-        null: Whether a score without a key takes part in the softmax, so that weights sum to less than 1.
-        most: Weights formed at a time, at most.
-    """
-
-    form: Callable[[slice, slice, slice], Tensor]
-    positions: Int[Tensor, "batch probes"]
-    each: int
-    null: bool = False
-    most: int = FORMED_NUMBERS
-
-    @property
-    def probes(self) -> int:
-        """Number of probes."""
-        return self.positions.shape[1]
-
-    def fits(self) -> bool:
-        """Tell whether all weights may be held at once."""
-        return self.probes * self.each <= self.most
-
-    def whole(self) -> Float[Tensor, "batch heads probes keys"]:
-        """Form all weights."""
-        return self.form(slice(0, self.probes), EVERY, EVERY)
-
-    def of(self, prompt: int, probes: slice) -> Float[Tensor, "heads some keys"]:
-        """Form the weights of some probes of one prompt."""
-        return self.form(probes, slice(prompt, prompt + 1), EVERY)[0]
-
-    def parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some nearest"]]]:
-        """Yield slices of as many probes as may be held, with their weights, without later keys."""
-        size = max(1, self.most // self.each)
-        for start in range(0, self.probes, size):
-            some = slice(start, min(self.probes, start + size))
-            yield some, self.form(some, EVERY, slice(0, int(self.positions[:, some].max()) + 1))
+    values: Float[Tensor, "batch groups keys other"]
+    outputs: Float[Tensor, "batch probes heads other"]
 
 
-Keep = Callable[[nn.Module, AttentionRows, Tensor], None]
+Keep = Callable[[nn.Module, AttentionRows, Tensor, Values], None]
 
 
 class ProbedAttention:
@@ -98,8 +57,8 @@ class ProbedAttention:
 
     Args:
         batch: The batch that runs.
-        keep: Called with the module, the probed queries' rows and the keys visible to each
-            [batch, probes, keys]; ``None`` if they are not needed.
+        keep: Called with the module, the probed queries' rows, the keys visible to each
+            [batch, probes, keys], and the values; ``None`` if they are not needed.
         check: Compare the rows, times the values, with the output.
     """
 
@@ -132,10 +91,10 @@ class ProbedAttention:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         batch = self._on(query.device)
 
-        def weights(
+        def formed(
             rows: Tensor, visible: Tensor, bias: Tensor | None, prompts: slice = EVERY, keys: slice = EVERY
-        ) -> Tensor:
-            return attention_weights(rows, key[prompts, :, keys], scale, visible, bias, softcap, sinks)
+        ) -> Formed:
+            return attended(rows, key[prompts, :, keys], scale, visible, bias, softcap, sinks)
 
         if softcap is None and sinks is None:
             from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -144,21 +103,23 @@ class ProbedAttention:
                 module, query, key, value, attention_mask, dropout=dropout, scaling=scaling
             )
         else:
-            output = self._in_chunks(batch, query, value, attention_mask, weights)
+            output = self._in_chunks(batch, query, value, attention_mask, formed)
         if self.keep is not None:
             visible, bias = self._rows_of(batch, attention_mask)
             probed = at_probes(query, batch)
 
-            def form(probes: slice, prompts: slice, keys: slice) -> Tensor:
+            def form(probes: slice, prompts: slice, keys: slice) -> Formed:
                 some = None if bias is None else bias[prompts, :, probes, keys]
                 seen = visible[prompts, probes, keys]
-                return weights(probed[prompts, :, probes], seen, some, prompts, keys).to(self.home)
+                return formed(probed[prompts, :, probes], seen, some, prompts, keys).to(self.home)
 
             each = len(query) * query.shape[1] * key.shape[2]
             rows = AttentionRows(form, self._on(self.home).positions, each, sinks is not None)
             if self.check:
-                self._compare(batch, rows.whole().to(query.device), value, output)
-            self.keep(module, rows, visible.to(self.home))
+                self._compare(batch, rows.whole().weights.to(query.device), value, output)
+            outputs = at_probes(output.transpose(1, 2), batch).transpose(1, 2)
+            there = Values(value.to(self.home), outputs.to(self.home))
+            self.keep(module, rows, visible.to(self.home), there)
         return output, None
 
     def _on(self, device: torch.device) -> Batch:
@@ -177,7 +138,7 @@ class ProbedAttention:
         return self.masks[known][1:]
 
     def _in_chunks(
-        self, batch: Batch, query: Tensor, value: Tensor, mask: Tensor | None, weights: Callable[..., Tensor]
+        self, batch: Batch, query: Tensor, value: Tensor, mask: Tensor | None, formed: Callable[..., Formed]
     ) -> Tensor:
         """Compute the output from weights, some queries at a time."""
         n = query.shape[2]
@@ -185,8 +146,8 @@ class ProbedAttention:
         parts = []
         for start in range(0, n, size):
             where = torch.arange(start, min(n, start + size), device=query.device).expand(len(query), -1)
-            rows = weights(query[:, :, start : start + size], *mask_rows(batch, mask, where))
-            parts.append(mixed(rows, value))
+            rows = formed(query[:, :, start : start + size], *mask_rows(batch, mask, where))
+            parts.append(mixed(rows.weights, value))
         return torch.cat(parts, 1).to(value.dtype)
 
     def _compare(self, batch: Batch, rows: Tensor, value: Tensor, output: Tensor) -> None:
@@ -216,51 +177,6 @@ def attending(attention: ProbedAttention) -> Iterator[str]:
         yield NAME
     finally:
         _CURRENT.reset(token)
-
-
-def attention_weights(
-    query: Float[Tensor, "batch heads rows size"],
-    key: Float[Tensor, "batch groups keys size"],
-    scale: float,
-    visible: Bool[Tensor, "batch rows keys"],
-    bias: Float[Tensor, "batch some rows keys"] | None = None,
-    softcap: float | None = None,
-    sinks: Float[Tensor, "heads"] | None = None,
-) -> Float[Tensor, "batch heads rows keys"]:
-    """Compute attention weights of some queries, in at least float32.
-
-    Args:
-        query: Queries after rotary embedding.
-        key: Keys after rotary embedding, one for each group of query heads.
-        scale: Factor on the scores.
-        visible: Keys that each query may see.
-        bias: Added to the scores.
-        softcap: c of c tanh(score / c); ``None`` for none.
-        sinks: For each head, a score that takes part in the softmax and has no key.
-    """
-    batch, heads, n, size = query.shape
-    groups = key.shape[1]
-    # heads of one group side by side, so that its key is not repeated for each of them
-    grouped = (wide(query) * scale).reshape(batch, groups, heads // groups * n, size)
-    scores = (grouped @ wide(key).transpose(2, 3)).reshape(batch, heads, n, -1)
-    if softcap is not None:
-        scores = scores.div_(softcap).tanh_().mul_(softcap)
-    if bias is not None:
-        scores = scores + wide(bias)
-    scores = scores.masked_fill_(~visible[:, None], -torch.inf)
-    if sinks is None:
-        return torch.softmax(scores, -1)
-    column = wide(sinks).reshape(1, -1, 1, 1).expand(batch, heads, n, 1)
-    return torch.softmax(torch.cat([scores, column], -1), -1)[..., :-1]
-
-
-def mixed(
-    weights: Float[Tensor, "batch heads rows keys"], value: Float[Tensor, "batch groups keys other"]
-) -> Float[Tensor, "batch rows heads other"]:
-    """Average values with some queries' weights."""
-    batch, heads, n, keys = weights.shape
-    grouped = weights.reshape(batch, value.shape[1], -1, keys) @ wide(value)
-    return grouped.reshape(batch, heads, n, -1).transpose(1, 2)
 
 
 def mask_rows(

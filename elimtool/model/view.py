@@ -13,8 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from elimtool.model.affine import Norm, Projection, wide
+from elimtool.model.carried import Carried
 from elimtool.model.heads import Heads
 from elimtool.model.mixture import Mixture
+from elimtool.model.rows import Formed
 from elimtool.prompts.prompt import Prompt
 
 
@@ -222,11 +224,11 @@ class Block:
 class FormedAttention(Protocol):
     """Attention weights of one layer, formed on request."""
 
-    def parts(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield slices of probes with their weights, [batch, heads, some, keys], without later keys."""
+    def parts(self) -> Iterator[tuple[slice, Formed]]:
+        """Yield slices of probes with their rows, [batch, heads, some, keys], without later keys."""
 
-    def whole(self) -> Tensor:
-        """Form all weights: [batch, heads, probes, keys]."""
+    def whole(self) -> Formed:
+        """Form all rows: [batch, heads, probes, keys]."""
 
     def of(self, prompt: int, probes: slice) -> Tensor:
         """Form the weights of some probes of one prompt: [heads, some, keys]."""
@@ -250,7 +252,13 @@ class LayerView:
         rows: Forms attention weights, however many; ``None`` where the layer itself formed them. Keep it
             instead of the weights where these take more memory than queries and keys.
         typical: Median absolute value of the residual stream over all tokens and channels of each prompt.
+        scores: What the softmax was taken of, -inf for hidden keys; ``None`` with ``attention``, and where
+            only weights are known.
         null: Whether a learned score without a key takes attention too (gpt-oss's ``sinks``).
+        null_mass: What it takes; ``None`` as ``attention``, without such a score, and where only weights are
+            known.
+        carried: What the heads carry from each key; ``None`` where it cannot be read, see ``unread``.
+        unread: Why ``carried`` is ``None`` where it was asked for.
         no_weights: Why there are no attention weights where they were asked for; ``None`` if there are.
     """
 
@@ -265,17 +273,27 @@ class LayerView:
     typical: Float[Tensor, " batch"] | None = None
     null: bool = False
     no_weights: str | None = None
+    scores: Float[Tensor, "batch heads probes keys"] | None = None
+    null_mass: Float[Tensor, "batch heads probes"] | None = None
+    carried: Carried | None = None
+    unread: str | None = None
 
-    def attention_parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some keys"]]]:
-        """Yield slices of probes with their attention weights; nothing for a layer without attention.
+    def formed_parts(self) -> Iterator[tuple[slice, Formed]]:
+        """Yield slices of probes with their attention rows; nothing for a layer without attention.
 
         Keys after the last of these probes may be missing.
         """
         if self.attention is not None:
-            yield slice(0, self.attention.shape[2]), self.attention
+            yield slice(0, self.attention.shape[2]), Formed(self.attention, self.scores, self.null_mass)
         elif self.rows is not None:
             yield from self.rows.parts()
 
+    def attention_parts(self) -> Iterator[tuple[slice, Float[Tensor, "batch heads some keys"]]]:
+        """Yield slices of probes with their attention weights, as ``formed_parts``."""
+        for some, formed in self.formed_parts():
+            yield some, formed.weights
+
     def all_attention(self) -> Float[Tensor, "batch heads probes keys"] | None:
         """Return the attention weights of all probes, however many; ``None`` without attention."""
-        return self.rows.whole() if self.attention is None and self.rows is not None else self.attention
+        formed = self.rows.whole() if self.attention is None and self.rows is not None else None
+        return self.attention if formed is None else formed.weights

@@ -14,7 +14,7 @@ import torch
 import elimtool
 from elimtool import Prompt, TraceOptions
 from elimtool.metrics.copy_suppression import PREDICTED, Weights, opposition
-from elimtool.model.probed import AttentionRows
+from elimtool.model.rows import AttentionRows
 from elimtool.model.view import Batch
 from tests.engine.tables import tables
 

@@ -12,6 +12,7 @@ from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt
 from tests.families import FAMILIES, WINDOW, save
+from tests.model.carried import assert_carried, updates
 
 TEXT = "The capital of France is Paris, and a token is eliminated."
 
@@ -71,6 +72,15 @@ def test_attention_is_far_from_uniform_and_the_windows_are_seen(loaded: Any) -> 
         else:
             torch.testing.assert_close(view.attention.sum(-1), torch.ones(1, 4, n), atol=1e-5, rtol=0)
     assert float(views[2].attention[0, :, -1].max()) > 3 / n
+
+
+def test_what_heads_carry_sums_to_hugging_faces_update(loaded: Any) -> None:
+    _, model, plain = loaded
+    batch = Batch.of([model.encode(Prompt(text=TEXT), position="all")])
+    views: list[LayerView] = []
+    model.stream(batch, {"attention", "block", "values"}, views.append)
+    assert all(view.carried is not None for view in views[1:])
+    assert_carried(views, updates(plain, model.block_names, batch.ids), ())
 
 
 def test_raw_lens_reads_as_the_model_itself_would(loaded: Any) -> None:

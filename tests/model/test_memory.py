@@ -19,7 +19,7 @@ from elimtool.metrics import METRICS
 from elimtool.metrics.attention import AttentionRetention
 from elimtool.metrics.metric import Settings
 from elimtool.model.loading import load_model
-from elimtool.model.probed import AttentionRows
+from elimtool.model.rows import AttentionRows
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt, SpanRequest
 from tests.families import save

@@ -25,6 +25,7 @@ from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt
 from elimtool.tasks.attribute.options import AttributeOptions
 from tests.families import FAMILIES, save
+from tests.model.carried import assert_carried, updates
 from tests.more_families import ALIKE, IMAGES, LIMITS, MORE, WHOLE, Limits
 
 whole = pytest.mark.parametrize("loaded", WHOLE, indirect=True, scope="module")
@@ -84,6 +85,16 @@ def test_states_equal_hooks_on_hugging_face(loaded: Any) -> None:
     assert {view.no_weights for view in views if view.layer >= 0} - {None} == set(limits.no_weights)
     logits = model.readout(views[-1].residual[0])
     torch.testing.assert_close(logits, truth.logits, atol=1e-4 * float(truth.logits.abs().max()), rtol=0)
+
+
+def test_what_heads_carry_sums_to_hugging_faces_update(loaded: Any) -> None:
+    limits, model, plain = loaded
+    if limits.refused:
+        return
+    batch = batch_of(model)
+    views: list[LayerView] = []
+    model.stream(batch, {"attention", "block", "values"}, views.append)
+    assert_carried(views, updates(plain, model.block_names, batch.ids), limits.uncarried)
 
 
 @whole

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from elimtool.model.loading import load_model
 from elimtool.model.native import Native
-from elimtool.model.probed import attention_weights, mixed
+from elimtool.model.rows import attended, mixed
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt
 from tests.families import FAMILIES, save
@@ -252,7 +252,7 @@ def test_sinks_and_soft_caps_as_the_families_have_them(monkeypatch: pytest.Monke
     for eager, given in ((gpt_oss, {"sinks": module.sinks}), (gemma, {"softcap": 1.5})):
         named = {"softcap": 1.5} if "softcap" in given else {}
         output, weights = eager(module, query, key, value, mask, scaling=0.3, dropout=0.0, **named)
-        rows = attention_weights(query, key, 0.3, visible, **given)
+        rows = attended(query, key, 0.3, visible, **given).weights
         torch.testing.assert_close(rows, weights, atol=1e-6, rtol=0)
         torch.testing.assert_close(mixed(rows, value), output, atol=1e-5, rtol=0)
 

@@ -26,6 +26,9 @@ def load_merged(
 ) -> tuple[Any, tuple[Adapter, ...]]:
     """Load a Hugging Face model with adapters merged in float32, or in float64 for a float64 model.
 
+    They are merged in the processor's memory, which must hold the whole model. Where weights are spread or
+    quantised, the merged ones are written to a temporary directory, which is then loaded so.
+
     Args:
         name: The user's name for the model.
         directory: Its weights.
@@ -38,18 +41,12 @@ def load_merged(
         The model, and what was merged.
 
     Raises:
-        ElimError: As ``load_hugging_face`` and ``merge``, or adapters are to be merged into weights that are
-            spread or quantised.
+        ElimError: As ``load_hugging_face`` and ``merge``.
     """
     from elimtool.model.checkpoint import load_hugging_face, moved
 
     if not adapters:
         return load_hugging_face(name, directory, dtype, trust, placement), ()
-    if placement.placed:
-        raise ElimError(
-            f"{name}: an adapter is merged in float32, not into weights that are spread or quantised",
-            "merge it with PEFT (merge_and_unload, save_pretrained), then load the merged directory",
-        )
     import torch
     from transformers import AutoConfig
 
@@ -60,7 +57,12 @@ def load_merged(
     for parameter in merged.parameters():  # buffers, such as rotary frequencies, stay as they were made
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(wanted)
-    return moved(name, merged, placement.device), done
+    if not placement.placed:
+        return moved(name, merged, placement.device), done
+    folder = placement.folder("merged")  # weights on the disk are read from there as long as the model lives
+    merged.save_pretrained(folder)
+    del hf, merged
+    return load_hugging_face(name, Path(folder), dtype, trust, placement), done
 
 
 def merge(hf: Any, adapters: Sequence[tuple[str, Path, float]]) -> tuple[Any, tuple[Adapter, ...]]:

@@ -23,7 +23,7 @@ QUANTISED = ("8bit", "4bit")
 """Number types that weights can be quantised to while they load."""
 
 _FOLDERS: list[TemporaryDirectory[str]] = []
-"""For offloaded weights that cannot be read from the checkpoint; removed when the process ends."""
+"""For weights that cannot be read from the checkpoint: offloaded or merged; removed at the end."""
 
 _DEVICE = "(cpu|cuda|mps)(:[0-9]{1,3})?"
 _TARGET = re.compile("cpu|disk|cuda(:[0-9]{1,3})?|mps|[0-9]{1,3}")
@@ -61,6 +61,12 @@ class Placement:
         """Whether the weights go to their devices while they load, rather than afterwards."""
         return bool(self.spread or self.quantize)
 
+    @staticmethod
+    def folder(what: str) -> str:
+        """Make a folder that is there until the process ends."""
+        _FOLDERS.append(TemporaryDirectory(prefix=f"elimtool-{what}-"))
+        return _FOLDERS[-1].name
+
     def options(self, quantised: bool) -> dict[str, Any]:
         """Return the arguments of transformers' ``from_pretrained``.
 
@@ -71,8 +77,7 @@ class Placement:
         if self.placed or quantised:
             given["device_map"] = self.spread or {"": self.device}
         if self.spread:
-            _FOLDERS.append(TemporaryDirectory(prefix="elimtool-offload-"))
-            given["offload_folder"] = _FOLDERS[-1].name
+            given["offload_folder"] = self.folder("offload")
         if self.memory:
             given["max_memory"] = dict(self.memory)
         if self.quantize:

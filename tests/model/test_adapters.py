@@ -188,6 +188,36 @@ def test_a_directory_is_loaded_on_its_base_and_is_another_model(
         load_model(str(adapter), base=str(adapter))
 
 
+@pytest.mark.parametrize("how", ["disk", "8bit"])
+def test_a_merged_model_may_be_spread_or_quantised(
+    how: str, llama_directory: Path, adapter: Path, tmp_path: Path
+) -> None:
+    """As the same merged weights, saved by hand and loaded so."""
+    (tmp_path / "map.json").write_text('{"": "disk"}')
+    if how == "8bit":
+        pytest.importorskip("bitsandbytes")
+    options: dict[str, Any] = (
+        {"quantize": "8bit"} if how == "8bit" else {"device_map": f"{tmp_path}/map.json"}
+    )
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    wrapped = peft.PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(llama_directory), str(adapter)
+    )
+    wrapped.merge_and_unload().save_pretrained(tmp_path / "by hand")
+    AutoTokenizer.from_pretrained(llama_directory).save_pretrained(tmp_path / "by hand")
+    by_hand = load_model(str(tmp_path / "by hand"), **options)
+    merged = load_model(str(llama_directory), adapters=[str(adapter)], **options)
+    bare = load_model(str(llama_directory), **options)
+    ours, theirs, without = (_logits(one.hf) for one in (merged, by_hand, bare))
+    torch.testing.assert_close(ours, theirs)
+    assert float((ours - without).abs().max()) > 1e-3
+    plain = load_model(str(llama_directory), adapters=[str(adapter)])
+    same = merged.hashes()["weights_sha256"] == plain.hashes()["weights_sha256"]
+    assert same == (how == "disk")  # quantised weights are others
+    assert merged.adapters == plain.adapters
+
+
 def test_an_adapter_beside_whole_weights_is_left_out_and_said(
     llama_directory: Path, adapter: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from elimtool.cli.asked import ChatOptions, ended
 from elimtool.cli.blocks import spread
 from elimtool.cli.compare_prompts import PairOptions
 from elimtool.cli.compare_sides import Asked, ComparisonKind, form_of
-from elimtool.cli.loading import Device, LoadOptions
+from elimtool.cli.loading import BothOptions, Device
 from elimtool.cli.measuring import ReadOptions
 from elimtool.errors import Exit
 from elimtool.model import DEFAULT_MODEL
@@ -85,7 +85,8 @@ def compare(
         shared.option(
             "-m",
             "--model",
-            help="A name as trace takes it; twice to compare two, which share the options below but --dtype.",
+            help="A name as trace takes it; twice to compare two. Of the options below only --dtype and"
+            " --quantize may differ.",
             metavar="NAME",
             panel=shared.MODEL,
             env="MODEL",
@@ -101,8 +102,18 @@ def compare(
             env="DTYPE",
         ),
     ] = None,
+    quantize: Annotated[
+        list[str] | None,
+        shared.option(
+            "--quantize",
+            help="Quantise while loading: 8bit, 4bit (bitsandbytes) or none; twice to compare two.",
+            metavar="TYPE",
+            panel=shared.MODEL,
+            env="QUANTIZE",
+        ),
+    ] = None,
     device: Device = "auto",
-    loaded: LoadOptions,
+    loaded: BothOptions,
     printed: shared.CommonOptions,
 ) -> None:
     """Compare two runs, models, chains or prompts: what changed, where, what one side alone eliminates."""
@@ -111,7 +122,12 @@ def compare(
     if "model" in shared.given_from(context, "ENVIRONMENT"):
         models = (os.environ["ELIMTOOL_MODEL"],)  # one model, whose path may have blanks
     asked = Asked(
-        tuple(sides or ()), tuple(prompt or ()), models, tuple(dtype or ()), tuple(read.samplers or ())
+        tuple(sides or ()),
+        tuple(prompt or ()),
+        models,
+        tuple(dtype or ()),
+        tuple(quantize or ()),
+        tuple(read.samplers or ()),
     )
     form = form_of(asked, given)
     read_only = form in (ComparisonKind.SAVED, ComparisonKind.RUNS, ComparisonKind.RUN_CHAINS)
@@ -144,19 +160,21 @@ def compare(
 
 
 def _sources(asked: Asked, device: str, loading: dict[str, Any]) -> list[ModelSource]:
-    """Model source of each side; one name or number type, and all other options, serve for both."""
+    """Model source of each side; of what is given once, and of all other options, both have the same."""
     models, dtypes = asked.models or (DEFAULT_MODEL,), asked.dtypes or ("float32",)
+    stored = [None if one == "none" else one for one in asked.quantize or ("none",)]
     base = loading.pop("base", None)
     return [
         ModelSource(
             models[side],
             None,
-            dtypes[kind],
+            dtypes[side],
             device,
             base=base if names_adapter(models[side]) else None,
+            quantize=stored[side],
             **loading,
         )
-        for side, kind in ((0, 0), (len(models) - 1, len(dtypes) - 1))
+        for side in (0, -1)  # the first and the last: the same where there is one
     ]
 
 

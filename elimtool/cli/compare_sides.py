@@ -32,6 +32,7 @@ class Asked:
         prompts: ``--prompt``.
         models: ``-m``.
         dtypes: ``--dtype``.
+        quantize: ``--quantize``.
         samplers: ``--samplers``.
     """
 
@@ -39,12 +40,13 @@ class Asked:
     prompts: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
+    quantize: tuple[str, ...] = ()
     samplers: tuple[str, ...] = ()
 
     @property
     def two_models(self) -> bool:
-        """Whether two models, or one model in two number types, are compared."""
-        return len(self.models) == 2 or len(self.dtypes) == 2
+        """Whether two models, or one model in two number types or quantised and not, are compared."""
+        return 2 in (len(self.models), len(self.dtypes), len(self.quantize))
 
 
 ANYWHERE = {"sides", "out", "overwrite", "as_json", "quiet", "config"}
@@ -67,7 +69,12 @@ def form_of(asked: Asked, given: Collection[str]) -> ComparisonKind:
     Raises:
         ElimError: A side is missing, there are more than two, or options contradict each other.
     """
-    for name, values in (("-m", asked.models), ("--dtype", asked.dtypes), ("--prompt", asked.prompts)):
+    for name, values in (
+        ("-m", asked.models),
+        ("--dtype", asked.dtypes),
+        ("--quantize", asked.quantize),
+        ("--prompt", asked.prompts),
+    ):
         if len(values) > 2:
             raise ElimError(f"{name} may be given twice, got {len(values)}", "a comparison has two sides")
     if len(asked.sides) > 2:

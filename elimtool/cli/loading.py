@@ -91,12 +91,11 @@ class NamedModel:
 
 
 @dataclass(frozen=True)
-class LoadOptions:
+class BothOptions:
     """How any model is loaded; where a command loads two, these hold for both."""
 
     device_map: DeviceMap = None
     n_devices: NDevices = None
-    quantize: Quantize = None
     trust_remote_code: TrustRemoteCode = False
     adapter: Annotated[
         list[str] | None,
@@ -112,9 +111,17 @@ class LoadOptions:
     @property
     def loading(self) -> dict[str, Any]:
         """The fields of ``ModelSource`` that were given."""
-        given = {one.name: getattr(self, one.name) for one in fields(LoadOptions)}
+        named = {one.name for one in fields(self)} - {one.name for one in fields(NamedModel)}
+        given = {name: getattr(self, name) for name in named}
         given["adapters"] = tuple(given.pop("adapter") or ()) or None
         return {name: value for name, value in given.items() if value is not None and value is not False}
+
+
+@dataclass(frozen=True)
+class LoadOptions(BothOptions):
+    """How the model of a command that loads one is loaded."""
+
+    quantize: Quantize = None
 
 
 @dataclass(frozen=True)

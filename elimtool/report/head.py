@@ -31,8 +31,8 @@ def model_line(manifest: Manifest, n_layers: int, screen: Screen) -> Text:
     told = facts[: 3 if n_layers else 1]
     if manifest.adapters is not None:
         told.append(adapters_in_words(manifest.adapters, screen.visible))
-    if isinstance(stored := manifest.quantization, dict):
-        told.append(f"weights quantised ({stored.get('quant_method', 'unknown')})")
+    if manifest.quantised:
+        told.append(f"weights quantised ({manifest.quantised})")
     if manifest.schema_version < SCHEMA_VERSION:
         told.append(f"a run of schema version {manifest.schema_version}: its words are that version's")
     return line.append("  " + ", ".join(told), style="not bold dim")

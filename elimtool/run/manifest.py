@@ -155,6 +155,14 @@ class Manifest(BaseManifest):
     finished: Time | None = Field(None, description="When the run was complete (UTC, ISO 8601).")
     counts: dict[str, int] = Field(default_factory=dict, description="Rows written, by table.")
 
+    @property
+    def quantised(self) -> str:
+        """How the weights were quantised, in words; empty where they were not."""
+        if not isinstance(self.quantization, dict):
+            return ""
+        bits = [n for n in (8, 4) if self.quantization.get(f"load_in_{n}bit")]
+        return ", ".join([str(self.quantization.get("quant_method", "unknown")), *(f"{n} bit" for n in bits)])
+
     def _stated(self) -> dict[str, Any]:
         return {
             key: value

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import elimtool as package
+from elimtool.run import Run, open_run
 from elimtool.run.comparison import open_comparison
 from tests.cli.conftest import Command
 from tests.families import save
@@ -94,6 +95,32 @@ def test_one_model_in_two_number_types(elimtool: Command):
     assert done.code == 0 and "Different number types: float32 and bfloat16." in done.out
 
 
+def test_a_model_and_itself_quantised(elimtool: Command):
+    pytest.importorskip("bitsandbytes")
+    done = elimtool(
+        "compare", "-m", "model-a", "--quantize", "none", "--quantize", "8bit", "--prompt", "Hi", "--json"
+    )
+    assert done.code == 0, done.err
+    data = json.loads(done.out)["comparison"]
+    assert data["a"].get("quantization") is None and data["b"]["quantization"]["load_in_8bit"]
+    assert (
+        "The weights differ in precision: those of A are not quantised, those of B quantised"
+        " (bitsandbytes, 8 bit)." in data["notes"]
+    )
+
+
+def test_runs_whose_weights_differ_in_precision_are_compared_and_said(elimtool: Command, tmp_path: Path):
+    run = open_run("run-a")
+    stored = {"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False}
+    manifest = run.manifest.model_copy(update={"quantization": stored})
+    tables = {name: run.arrow(name) for name in run.tables}
+    Run.from_tables(manifest, tables).save(tmp_path / "4bit")
+    done = elimtool("compare", tmp_path / "4bit", "run-a")
+    assert "quantised (bitsandbytes, 4 bit)" in done.out.splitlines()[0]
+    words = " ".join(done.out.split())
+    assert "those of A are quantised (bitsandbytes, 4 bit), those of B not quantised." in words
+
+
 def test_the_environment_names_one_model_though_its_path_has_a_blank(
     elimtool: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -118,6 +145,8 @@ def test_what_cannot_be_compared_is_refused(elimtool: Command, tmp_path: Path):
     cases: dict[tuple[Any, ...], tuple[int, str]] = {
         ("run-a",): (2, "there is only one side to compare: run-a"),
         ("run-a", "run-b", "run-a"): (2, "a comparison has two sides"),
+        ("--prompt", "Hi", *("--quantize", "none") * 3): (2, "--quantize may be given twice"),
+        ("run-a", "run-b", "--quantize", "8bit"): (2, "--quantize does not go with two runs"),
         ("run-a", "model-b"): (2, "is not a run directory"),
         ("run-a", "none"): (2, "none does not exist"),
         ("none", "run-a"): (2, "none does not exist"),

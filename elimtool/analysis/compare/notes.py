@@ -60,6 +60,10 @@ def _facts(setting: Setting) -> list[str]:
             continue
         values = "" if name in _HASHES and not _short(a[name], b[name]) else f": {a[name]} and {b[name]}"
         told.append(f"Different {words}{values}.")
+    ways = [side.run.manifest.quantised for side in (setting.a, setting.b)]
+    if ways[0] != ways[1]:
+        one, other = (f"quantised ({way})" if way else "not quantised" for way in ways)
+        told.append(f"The weights differ in precision: those of A are {one}, those of B {other}.")
     return told
 
 

@@ -79,7 +79,10 @@ def _names(comparison: Comparison) -> tuple[str, str]:
     if comparison.kind == "prompts":
         model = f"{comparison.a.model}  {comparison.a.dtype}, {comparison.a.device}"
         return f"the first prompt of each pair  {model}", "the second"
-    a, b = (f"{side.model}  {side.dtype}, {side.device}" for side in (comparison.a, comparison.b))
+    a, b = (
+        f"{side.model}  {side.dtype}, {side.device}{side.quantised and f', quantised ({side.quantised})'}"
+        for side in (comparison.a, comparison.b)
+    )
     return a, b
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import reprlib
-from collections import abc
+from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import IntEnum
 from functools import wraps
 from inspect import Parameter, signature, unwrap
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, get_origin
+from types import FunctionType, GenericAlias, UnionType
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
 
 
 class Exit(IntEnum):
@@ -68,42 +71,91 @@ def nearest(word: str, choices: list[str] | tuple[str, ...]) -> str:
     return f"did you mean '{close[0]}'? {valid}" if close else valid
 
 
-def guarded(call: Callable[..., Any], name: str, classes: Collection[str]) -> Callable[..., Any]:
+def guarded(call: Callable[..., Any], name: str, classes: Collection[str] = ()) -> Callable[..., Any]:
     """Refuse arguments of a public function whose type is not the annotated one, before it does anything.
 
     Args:
         call: The function; its annotations may name classes that are not imported.
         name: What to call it in messages.
-        classes: Names in annotations that are classes. Of others, aliases of callables are known where the
-            function is defined, and anything else is left to the function.
+        classes: Names in annotations that are classes, where they are not imported. Names that are not known
+            either way are left to the function.
     """
     declared = signature(call)
     wanted = {key: ast.parse(str(one), mode="eval").body for key, one in call.__annotations__.items()}
-    named = unwrap(call).__globals__.items()
-    known: dict[str, Any] = {key: key for key in classes}
-    known |= {key: abc.Callable for key, one in named if get_origin(one) is abc.Callable}
+    known = ChainMap(unwrap(call).__globals__, dict.fromkeys(classes))
 
     @wraps(call)
     def checked(*arguments: Any, **options: Any) -> Any:
         try:
             given = declared.bind(*arguments, **options).arguments
         except TypeError as error:
-            takes = f"it takes: {', '.join(declared.parameters)}"
+            takes = f"it takes: {', '.join(one for one in declared.parameters if one != 'self')}"
             raise ElimError(f"elimtool.{name}: {error}", takes) from error
         for key, value in given.items():
             packed = declared.parameters[key].kind in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
-            if not packed and key in wanted and not _fits(value, wanted[key], known):
-                raise ElimError(
-                    f"`{key}` of elimtool.{name} must be {call.__annotations__[key]},"
-                    f" got {type(value).__name__}: {reprlib.repr(value)}",
-                    f"see help(elimtool.{name})",
-                )
+            if packed or key not in wanted:
+                continue
+            if (wrong := _wrong(name, key, value, wanted[key], known)) is not None:
+                raise wrong
         return call(*arguments, **options)
 
     return checked
 
 
+def checked_fields(made: type[T]) -> type[T]:
+    """Refuse fields of a public dataclass whose type is not the annotated one, before they are used."""
+    made.__init__ = guarded(made.__init__, made.__name__)  # type: ignore[method-assign]
+    setattr(made, "__no_type_check__", True)  # noqa: B010  # by others, which raise errors of their own
+    return made
+
+
+def checked_methods(made: type[T]) -> type[T]:
+    """Refuse arguments of a public class's methods whose type is not the annotated one, as its fields are."""
+    for name, method in list(vars(made).items()):
+        if isinstance(method, FunctionType) and not name.startswith("_"):
+            setattr(made, name, guarded(method, f"{made.__name__}.{name}"))
+    return made
+
+
+def _wrong(call: str, key: str, value: Any, wanted: ast.expr, known: Mapping[str, Any]) -> ElimError | None:
+    words, annotation = _words(wanted, known), ast.unparse(wanted)
+    if _fits(value, wanted, known):
+        if not words or value in words:
+            return None
+        return ElimError(
+            f"`{key}` must be {' or '.join(map(repr, words))}, got {value!r}", nearest(value, words)
+        )
+    if isinstance(value, str) and "[str" in annotation and "Mapping" not in annotation:
+        return ElimError(f"`{key}` must be a list of strings, got {value!r}", f"give [{value!r}]")
+    return ElimError(
+        f"`{key}` of elimtool.{call} must be {annotation}, got {type(value).__name__}: {reprlib.repr(value)}",
+        f"see help(elimtool.{call})",
+    )
+
+
 _ABSTRACT = {"bool": bool, "int": Integral, "float": Real, "str": str, "Path": PathLike}
+_ANYTHING = ("Any", "object")
+_Alias = (UnionType, GenericAlias, type(Literal[""]))
+
+
+def _spelt(alias: Any) -> ast.expr:
+    return ast.parse(repr(alias), mode="eval").body
+
+
+def _words(wanted: ast.expr, known: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the words of a ``Literal``, if it is nothing else."""
+    if isinstance(alias := known.get(_name(wanted)), _Alias):
+        wanted = _spelt(alias)
+    if not isinstance(wanted, ast.Subscript) or _name(wanted.value) != "Literal":
+        return ()
+    listed = wanted.slice.elts if isinstance(wanted.slice, ast.Tuple) else [wanted.slice]
+    return tuple(one.value for one in listed if isinstance(one, ast.Constant) and isinstance(one.value, str))
+
+
+def _name(wanted: ast.expr) -> str:
+    if isinstance(wanted, ast.Attribute):
+        return wanted.attr
+    return wanted.id if isinstance(wanted, ast.Name) else ""
 
 
 def _fits(value: Any, wanted: ast.expr, known: Mapping[str, Any]) -> bool:
@@ -112,22 +164,40 @@ def _fits(value: Any, wanted: ast.expr, known: Mapping[str, Any]) -> bool:
         return _fits(value, wanted.left, known) or _fits(value, wanted.right, known)
     if isinstance(wanted, ast.Constant):
         return value is None
-    if isinstance(wanted, ast.Subscript) and isinstance(wanted.value, ast.Name):
-        if wanted.value.id == "Callable":
-            return callable(value)
-        if wanted.value.id in ("Mapping", "dict"):
-            return isinstance(value, Mapping)
-        if isinstance(value, str) or wanted.value.id == "Literal":
-            return True  # a string for a list of them: the function says how to write it
-        listed = isinstance(value, list | tuple | set | frozenset)
-        several = not isinstance(wanted.slice, ast.Tuple) and listed
-        return isinstance(value, Iterable) and (
-            not several or all(_fits(one, wanted.slice, known) for one in value)
-        )
-    if not isinstance(wanted, ast.Name):
+    if isinstance(wanted, ast.Subscript):
+        return _generic_fits(value, _name(wanted.value), wanted.slice, known)
+    name = _name(wanted)
+    if not name or name in _ANYTHING:
         return True
-    if (abstract := _ABSTRACT.get(wanted.id)) is not None:
+    if (abstract := _ABSTRACT.get(name)) is not None:
         return isinstance(value, abstract) and (abstract is bool or not isinstance(value, bool))
-    if known.get(wanted.id) is abc.Callable:
+    found = known.get(name)
+    if isinstance(found, type):
+        return isinstance(value, found)
+    if isinstance(found, _Alias):
+        return _fits(value, _spelt(found), known)
+    return name not in known or name in {base.__name__ for base in type(value).__mro__}
+
+
+def _generic_fits(value: Any, name: str, of: ast.expr, known: Mapping[str, Any]) -> bool:
+    if name == "Callable":
         return callable(value)
-    return wanted.id not in known or wanted.id in {base.__name__ for base in type(value).__mro__}
+    if name in ("Mapping", "dict"):
+        return isinstance(value, Mapping)
+    if isinstance(value, str):  # not a list of its letters; a wrong word is told elsewhere
+        return name == "Literal"
+    if name == "tuple" and not isinstance(value, list | tuple | set | frozenset):
+        return False  # an iterator would be empty when it is used
+    several = isinstance(value, Iterable) and not isinstance(value, bytes)
+    return several and name != "Literal" and _items_fit(value, of, known)
+
+
+def _items_fit(value: Iterable[Any], of: ast.expr, known: Mapping[str, Any]) -> bool:
+    if not isinstance(value, list | tuple | set | frozenset):
+        return True  # an iterator is used once
+    kinds = of.elts if isinstance(of, ast.Tuple) else [of]
+    if not isinstance(of, ast.Tuple) or (isinstance(kinds[-1], ast.Constant) and kinds[-1].value is ...):
+        kinds = kinds[:1] * len(value)
+    return len(value) == len(kinds) and all(
+        _fits(one, kind, known) for one, kind in zip(value, kinds, strict=True)
+    )

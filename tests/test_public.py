@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import elimtool
+from elimtool import TraceOptions
 from elimtool.errors import ElimError
 
 FUNCTIONS = sorted(name for name in elimtool._HOMES if not isinstance(getattr(elimtool, name), type))
-POSITIONS = ("position", "update")
-"""Parameters whose values are checked where they are used, once a run is read."""
+QUICK = TraceOptions(tables=("lens",))
 
 
 def valid(name: str, tiny: Any) -> dict[str, Any]:
@@ -48,7 +51,7 @@ def valid(name: str, tiny: Any) -> dict[str, Any]:
 def test_no_public_function_takes_what_it_cannot_use(name: str, tiny: Any) -> None:
     function = getattr(elimtool, name)
     for one in inspect.signature(function).parameters.values():
-        if one.kind == one.VAR_KEYWORD or one.name in POSITIONS:
+        if one.kind == one.VAR_KEYWORD:
             continue
         with pytest.raises(ElimError, match=f"`{one.name}` of elimtool.{name} must be ") as caught:
             function(**{**valid(name, tiny), one.name: object()})
@@ -72,3 +75,81 @@ def test_prompts_and_targets_of_the_wrong_type(wrong: Any, tiny: Any) -> None:
 def test_what_fits_is_let_through(tiny: Any) -> None:
     run = elimtool.trace(tiny, (text for text in ["a b", "b a"]), targets=("x",))
     assert len(run.prompts) == 2
+
+
+CLASSES = sorted(
+    name
+    for name in elimtool._HOMES
+    if isinstance(getattr(elimtool, name), type) and name not in ("ElimError", "Run", "Comparison")
+)
+"""Those that users make; runs and comparisons come from functions."""
+NEEDED = {
+    "Ablate": {"component": "mlp.1"},
+    "Knockout": {"span": "a"},
+    "Message": {"role": "user", "content": "a"},
+    "Patch": {"file": "a"},
+    "Prompt": {"text": "a"},
+    "Scale": {"component": "mlp.1", "factor": 2.0},
+    "SpanRequest": {"name": "a", "text": "a"},
+}
+
+
+WRONG = (None, 5, -1, 1.5, "nothing", "", b"a", [5], (None,), [["a"]], {"a": object()}, (object(),), object())
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_no_public_class_takes_fields_of_a_wrong_type(name: str) -> None:
+    made, needed = getattr(elimtool, name), NEEDED.get(name, {})
+    made(**needed)
+    for one in inspect.signature(made).parameters.values():
+        if one.annotation == "Any":
+            continue
+        with pytest.raises(ElimError, match=f"`{one.name}` of elimtool.{name} must be ") as caught:
+            made(**{**needed, one.name: object()})
+        assert caught.value.hint
+        if str(one.annotation).startswith("tuple["):
+            with pytest.raises(ElimError, match=f"`{one.name}` of elimtool.{name} must be "):
+                made(**{**needed, one.name: (5,)})
+        if str(one.annotation).startswith("tuple[str"):
+            with pytest.raises(
+                ElimError, match=f"`{one.name}` must be a list of strings, got 'ab'"
+            ) as caught:
+                made(**{**needed, one.name: "ab"})
+            assert caught.value.hint == "give ['ab']"
+        if str(one.annotation).startswith("Literal["):
+            with pytest.raises(ElimError, match=f"`{one.name}` must be '"):
+                made(**{**needed, one.name: "nothing like it"})
+    with pytest.raises(ElimError, match=f"elimtool.{name}: "):
+        made(**needed, nothing_like_it=1)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_public_class_is_made_or_says_why_not_whatever_it_is_given(name: str, tiny: Any) -> None:
+    made, needed = getattr(elimtool, name), NEEDED.get(name, {})
+    for field, wrong in itertools.product(inspect.signature(made).parameters, WRONG):
+        with contextlib.suppress(ElimError):
+            one = made(**{**needed, field: wrong})
+            if name == "Prompt":
+                elimtool.trace(tiny, one, options=QUICK)
+            elif name == "TraceOptions" and field not in ("tables", "batch_size"):
+                elimtool.trace(tiny, "a b", options=replace(one, tables=("lens",)))
+            elif name in ("Ablate", "Knockout", "Patch", "Scale"):
+                elimtool.trace(tiny, "a b", options=replace(QUICK, interventions=(one,)))
+
+
+METHODS = [
+    (made, name) for made in (elimtool.Run, elimtool.Comparison) for name in vars(made) if name[0] != "_"
+]
+
+
+@pytest.mark.parametrize(("made", "name"), METHODS)
+def test_methods_of_runs_and_comparisons_refuse_wrong_types(made: type, name: str, tiny: Any) -> None:
+    method = getattr(made, name)
+    if not inspect.isfunction(method):
+        return
+    run = elimtool.trace(tiny, "a b", options=QUICK)
+    needed = [one for one in inspect.signature(method).parameters.values() if one.kind != one.VAR_KEYWORD][1:]
+    for one in needed:
+        given = {each.name: "x" for each in needed if each.default is each.empty}
+        with pytest.raises(ElimError, match=f"`{one.name}` of elimtool.{made.__name__}.{name} must be "):
+            method(run, **{**given, one.name: object()})

@@ -26,11 +26,8 @@ def ask(
     """Make every prompt a ``Prompt``; those without targets and foils get ``targets`` and ``foils``.
 
     Raises:
-        ElimError: There is no prompt, or ``targets`` or ``foils`` is a string instead of a list.
+        ElimError: There is no prompt.
     """
-    for name, strings in (("targets", targets), ("foils", foils)):
-        if isinstance(strings, str):
-            raise ElimError(f"`{name}` must be a list of strings, got {strings!r}", f"give [{strings!r}]")
     asked = [with_defaults(prompt, targets, foils) for prompt in as_prompts(prompts)]
     if not asked:
         raise ElimError("there is no prompt to trace", "give at least one prompt")

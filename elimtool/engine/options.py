@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from elimtool.errors import ElimError, nearest
+from elimtool.errors import ElimError, checked_fields, nearest
 from elimtool.lenses.find import check_choice
 from elimtool.model.interventions import Intervention
 from elimtool.prompts.component import parse_component
@@ -15,6 +15,7 @@ from elimtool.run.selection import HEADS, Selection, select
 DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
     """What to measure and how, for every prompt of a run.
@@ -64,8 +65,6 @@ class TraceOptions:
 
     def __post_init__(self) -> None:
         check_choice(self.lens)
-        if self.target_space not in ("auto", "exact"):
-            raise ElimError(f"`target_space` must be 'auto' or 'exact', got '{self.target_space}'")
         check_position(self.position)
         if self.generate < 0:
             raise ElimError(f"`generate` must be a number of tokens from 0, got {self.generate}")

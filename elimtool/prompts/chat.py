@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, checked_fields
 
 PINNED = "2026-01-01"
 """Time that templates read where results must not depend on the day: in batches and checks."""
@@ -17,6 +17,7 @@ RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt",
 """Names of a template that have places of their own or are not the user's to set."""
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class ChatSettings:
     """What a chat template is given beside the messages.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, checked_fields
 from elimtool.prompts.chat import PLAIN, ChatSettings
 
 # here, because model makes such spans and run documents them, and neither may import the other
@@ -32,6 +33,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _OCCURRENCE = re.compile(r"^(?P<text>.+)#(?P<number>[1-9][0-9]*)$", re.DOTALL)
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a chat.
@@ -70,6 +72,7 @@ class Message:
         return Message(self.role, content, {**self.given, "content": content})
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class SpanRequest:
     """A part of the prompt that the user named, given as a substring or as characters ``[start, end)``.
@@ -189,6 +192,7 @@ def has_surrogate(text: str) -> bool:
     return not text.isascii() and _SURROGATE.search(text) is not None
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A text or a chat that the user asks about, with the tokens and spans to follow.
@@ -239,6 +243,7 @@ class Prompt:
         if self.text is not None and (self.chat.template_vars or self.chat.tools):
             given = "template_vars" if self.chat.template_vars else "tools"
             raise ElimError(f"`{given}` goes with a chat, and the prompt is a text", "give messages (`chat`)")
+        _check_json("meta", self.meta)
 
     @property
     def continues(self) -> bool:
@@ -284,9 +289,16 @@ class Prompt:
         return replace(self, text=f"{self.text}{prefill}", n_prefill=len(prefill))
 
 
+def _check_json(name: str, value: Any) -> None:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ElimError(
+            f"`{name}` must be what JSON can hold: {error}", "give texts, numbers, lists and mappings"
+        ) from error
+
+
 def _check_continuations(kind: str, strings: Sequence[str]) -> None:
-    if isinstance(strings, str):
-        raise ElimError(f"`{kind}s` must be a list of strings, got {strings!r}", f"give ({strings!r},)")
     for string in strings:
         if string == "":
             raise ElimError(f"an empty {kind} cannot be scored", "give at least one letter")

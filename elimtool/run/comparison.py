@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
-from elimtool.errors import ElimError, nearest
+from elimtool.errors import ElimError, checked_methods, nearest
 from elimtool.run import layout
 from elimtool.run.manifest import BaseManifest, Manifest, Plain, Time, canonical_json, utc_now
 from elimtool.run.notebook import drawn
@@ -65,6 +65,7 @@ class ComparisonManifest(BaseManifest):
         return {key: side[key] for key in side if key != "fingerprint"} if isinstance(side, dict) else side
 
 
+@checked_methods
 @dataclass(frozen=True)
 class Comparison:
     """Side A compared with side B, pair by pair; every difference is B minus A.

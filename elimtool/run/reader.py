@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from elimtool.errors import ElimError, nearest
+from elimtool.errors import ElimError, checked_methods, nearest
 from elimtool.files.replacing import MOVES, earlier
 from elimtool.files.rows import Rows
 from elimtool.run import layout
@@ -50,6 +50,7 @@ def open_run(directory: str | Path) -> Run:
     return Run(Manifest.from_json(text, where=str(manifest)), path, files=found)
 
 
+@checked_methods
 class Run:
     """One run: its manifest and its tables. Made by ``open_run``, ``Run.from_tables`` or ``elimtool.trace``.
 

@@ -14,11 +14,11 @@ from elimtool.analysis.compare.side import Side
 from elimtool.analysis.compare.statistics import statistics
 from elimtool.analysis.compare.tables import differences
 from elimtool.errors import ElimError, nearest
+from elimtool.prompts.position import OnePosition
 from elimtool.run.comparison import Comparison
 from elimtool.run.manifest import utc_now
 
 if TYPE_CHECKING:
-    from elimtool.prompts.position import OnePosition
     from elimtool.run import Run
 
 COMPARED = ("flips", "stage_differences", "sampling_differences", "survivor_differences")

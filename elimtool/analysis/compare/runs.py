@@ -12,12 +12,12 @@ from elimtool.analysis.compare.side import Side
 from elimtool.analysis.compare.statistics import statistics
 from elimtool.analysis.compare.tables import differences
 from elimtool.errors import ElimError, Exit
+from elimtool.prompts.position import OnePosition
 from elimtool.run import open_run
 from elimtool.run.comparison import Comparison
 from elimtool.run.manifest import Manifest, OtherSchema, utc_now
 
 if TYPE_CHECKING:
-    from elimtool.prompts.position import OnePosition
     from elimtool.run import Run
 
 BOTH_CHAINS = "the two chains"

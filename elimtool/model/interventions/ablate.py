@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 
-from elimtool.errors import ElimError, nearest
+from elimtool.errors import ElimError, checked_fields, nearest
 from elimtool.model.interventions.component import Component, component
 from elimtool.model.interventions.edits import Change, Cut, outside_sinks
 from elimtool.prompts.component import parse_expert
@@ -56,6 +56,7 @@ class _OneComponent:
         return ""
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class Ablate(_OneComponent):
     """Replace a component's output by something that does not depend on the prompt.
@@ -129,6 +130,7 @@ class Ablate(_OneComponent):
         return [Change(site, head, positions, values)]
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class Scale(_OneComponent):
     """Multiply a component's output, at the same places and positions as ``Ablate``.

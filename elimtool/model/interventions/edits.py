@@ -62,6 +62,7 @@ class Cut:
 
 
 @runtime_checkable
+@runtime_checkable
 class Intervention(Protocol):
     """A change made to a model while it runs, the same for every prompt of a run.
 

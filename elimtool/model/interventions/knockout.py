@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from elimtool.errors import ElimError, nearest
+from elimtool.errors import ElimError, checked_fields, nearest
 from elimtool.model.interventions.edits import Change, Cut
 from elimtool.model.spans import tokens_of
 from elimtool.model.view import Encoded, Span
@@ -35,6 +35,7 @@ _SPANNED = re.compile(r"S?[0-9]+")
 UNSPACED = "\u0e00"
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class Knockout:
     """Keep queries from attending to a span, in some layers.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, checked_fields
 from elimtool.model.interventions.component import Component
 from elimtool.model.interventions.edits import Change, Cut, Site
 from elimtool.model.interventions.recording import Recording, dtype_name
@@ -64,6 +64,7 @@ class Place:
         return f"{name}:{self.first}" + (f"-{self.last}" if self.last != self.first else "")
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class Patch:
     """Put recorded activations in the place of the model's own, at the same positions.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from elimtool.errors import ElimError, nearest
+from elimtool.errors import ElimError, checked_fields, nearest
 from elimtool.model.spans import UNITS
 from elimtool.prompts.position import Position, check_position
 from elimtool.samplers import resolve
@@ -29,6 +29,7 @@ FEWEST = 16
 """Fewest ablations to which a surrogate is fitted: four folds of four."""
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class AttributeOptions:
     """Options of an attribution, the same for every prompt of a run.
@@ -79,8 +80,6 @@ class AttributeOptions:
                 "name the token to attribute, such as `position='written:3'`",
             )
         resolve(self.chain)
-        if self.target_space not in ("auto", "exact"):
-            raise ElimError(f"`target_space` must be 'auto' or 'exact', got '{self.target_space}'")
         for name, least in (("windows", 1), ("ablations", FEWEST), ("steps", 24)):
             if getattr(self, name) < least:
                 raise ElimError(f"`{name}` must be at least {least}, got {getattr(self, name)}")

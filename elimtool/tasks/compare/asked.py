@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, checked_fields
 from elimtool.prompts.position import check_position
 from elimtool.prompts.prompt import Prompt
 
@@ -16,6 +16,7 @@ CONTROLS_PER_PAIR = 20
 """Controls made for each pair: the fewest with which each can be compared with enough others."""
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class Controls:
     """Controls of an edit, and what else to measure besides the two traces.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from elimtool.errors import ElimError, nearest
+from elimtool.errors import ElimError, checked_fields, nearest
 from elimtool.model.interventions.edits import Kind
 
 SITES: dict[str, Kind] = {"residual": "residual", "attention": "attention", "mlp": "mlp", "head": "heads"}
@@ -17,6 +17,7 @@ DRAWS = 10
 """Draws of noise."""
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class LocateOptions:
     """Options of ``elimtool locate``.
@@ -43,5 +44,3 @@ class LocateOptions:
         for name in self.sites:
             if name not in SITES:
                 raise ElimError(f"`sites` '{name}' is not known", nearest(name, tuple(SITES)))
-        if self.target_space not in ("auto", "exact"):
-            raise ElimError(f"`target_space` must be 'auto' or 'exact', got '{self.target_space}'")

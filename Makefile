@@ -41,6 +41,7 @@ docs: $(READY) ## Write the generated pages of docs/ anew
 	$(BIN)/python scripts/make_sampler_docs.py
 	$(BIN)/python scripts/make_glossary.py
 	$(BIN)/python scripts/make_model_docs.py
+	$(BIN)/python scripts/make_json_docs.py
 
 release: $(READY) ## Build sdist and wheel, check them, and print what is left to do by hand
 	rm -rf dist

@@ -13,7 +13,19 @@ from typing import Annotated, Any, TextIO, cast
 
 import typer
 
-from elimtool.cli import attribute, batch, check, compare, lens, locate, models, report, samplers, trace
+from elimtool.cli import (
+    attribute,
+    batch,
+    check,
+    compare,
+    doctor,
+    lens,
+    locate,
+    models,
+    report,
+    samplers,
+    trace,
+)
 from elimtool.cli import options as shared
 from elimtool.cli import run as runs
 from elimtool.cli.naming import running, with_flags
@@ -41,6 +53,7 @@ app.command("check", no_args_is_help=True, epilog=shared.EPILOG)(check.check)
 app.command("locate", no_args_is_help=True, epilog=shared.EPILOG)(locate.locate)
 app.command("compare", no_args_is_help=True, epilog=compare.EPILOG)(compare.compare)
 app.command("report", no_args_is_help=True)(report.report)
+app.command("doctor")(doctor.doctor)
 app.add_typer(lens.app, name="lens")
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="run")

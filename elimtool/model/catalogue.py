@@ -51,7 +51,15 @@ class CatalogueEntry:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One line of ``elimtool models list``, with path and size (bytes) of the converted directory."""
+    """One line of ``elimtool models list``.
+
+    Attributes:
+        name: The name that the user types.
+        description: One line.
+        state: Whether it loads without being fetched.
+        path: Directory of the converted model.
+        size: Its size in bytes.
+    """
 
     name: str
     description: str

@@ -1,0 +1,77 @@
+"""What commands print of models, lenses, samplers and the environment."""
+
+from __future__ import annotations
+
+from elimtool.cli.schemas.making import Schema, list_of, made_from, object_of, value, with_keys
+
+
+def models() -> Schema:
+    """Describe the catalogue."""
+    from elimtool.model.catalogue import ModelStatus
+
+    return made_from(list[ModelStatus])
+
+
+def verified() -> Schema:
+    """Describe differences from Hugging Face."""
+    from elimtool.model.verify import ActivationDifference
+
+    schema = made_from(list[ActivationDifference])
+    name = schema["items"]["$ref"].rpartition("/")[2]
+    passed = with_keys(schema["$defs"][name], passed=value("boolean", "Whether it is within its tolerance."))
+    return {**schema, "$defs": {name: passed}}
+
+
+def evaluated() -> Schema:
+    """Describe measured lenses."""
+    from elimtool.lenses.evaluate import Evaluation
+
+    return with_keys(made_from(Evaluation), model=value("string", "The model, as it was named."))
+
+
+def stage() -> Schema:
+    """Describe a sampler stage."""
+    from elimtool.samplers.catalogue import StageInfo
+
+    return made_from(StageInfo)
+
+
+def chain() -> Schema:
+    """Describe a chain of stages."""
+    stage = {
+        "stage": value("string", "Kind of the stage."),
+        "name": value("string", "Its name in the ledger."),
+        "params": value("object", "Its parameters."),
+        "off": value("boolean", "Whether it does nothing with them."),
+    }
+    chain = {
+        "name": value("string", "Name of the chain."),
+        "engine": value("string", "Engine that it is modelled on."),
+        "version": value("string", "Version of that engine."),
+        "precision": value("string", "Number type that the engine computes in."),
+        "accumulation": value("string", "How it sums probabilities."),
+        "sources": list_of({"type": "string"}, "Where its defaults are written down."),
+        "limits": value("object", "Bounds that the engine puts on parameters."),
+        "stages": list_of(object_of(stage, "A stage."), "The stages, in order."),
+        "origins": value("object", "Where values come from that are not the preset's own."),
+        "left_out": list_of({"type": "string"}, "Settings of the model that are not applied, and why."),
+    }
+    return object_of(chain, "A chain of sampler stages.", optional=("origins", "left_out"))
+
+
+def samplers() -> Schema:
+    """Describe engines and stages."""
+    listed = {
+        "engines": list_of(chain(), "The engines' chains."),
+        "stages": list_of(stage(), "The stages that chains are made of."),
+    }
+    return object_of(listed, "What chains are made of.")
+
+
+def doctor() -> Schema:
+    """Describe what is here and what is missing."""
+    from elimtool.tasks.doctor import Examination
+
+    return with_keys(
+        made_from(Examination), fit=value("boolean", "Whether nothing is missing that a trace needs.")
+    )

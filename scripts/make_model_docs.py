@@ -36,8 +36,8 @@ same model without TransformerLens, eager attention, float32, on the CPU:
 - **attention**: the weights that transformers' attention modules return (within 2e-5);
 - **attribution**: the shares of embedding, heads and MLPs sum to transformers' logit;
 - **heads**, **MLPs**: an ablation gives the logits that a hook by hand on transformers' module gives;
-- **knockout**: the span's weight is 0 in every layer with attention, and in the first of them it is shared
-  out among the other keys;
+- **knockout**: the logits are those of transformers' own pass with an additive mask by hand, and the span's
+  weight is 0 in every layer with attention;
 - **experts**: in mixtures of experts, the router's logits, its choice and its weights in table `experts` are
   those of transformers' own modules, and the experts' parts sum to their MLP's share where that is
   attributed. A dash: the family has no experts.

@@ -121,3 +121,39 @@ def test_the_story_says_it_only_where_there_is_one(model: Any, llama: Any) -> No
     dense = elimtool.trace(llama, TEXT, options=TraceOptions(samplers=()))
     assert NULL not in set(dense.table("attention")["span"]) | set(dense.table("attention_heads")["span"])
     assert "no token, but" not in printed(dense, width=100)
+
+
+def test_softmax_off_by_one_is_a_null_whose_score_is_0(
+    directory: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Scores of Hugging Face's own pass through p_i = exp(s_i) / (1 + sum of exp(s_j)), in float64."""
+    model, plain = load_model(str(directory)), load_hugging_face("gpt_oss", directory, "float32", False)
+    for one in (model.hf, plain):
+        for name, parameter in one.named_parameters():
+            if name.endswith("sinks"):
+                parameter.data.zero_()
+    run = elimtool.trace(model, TEXT, options=replace(EVERY, sinks="none"))
+    ids = torch.tensor(run.table("prompts")["token_ids"][0].tolist())[None]
+    softmax, seen = torch.nn.functional.softmax, list[Any]()
+
+    def watched(values: Any, *args: Any, **named: Any) -> Any:
+        if values.ndim == 4:  # a row's scores with the null's behind, all less the largest
+            seen.append((values[0, ..., :-1] - values[0, ..., -1:]).double())
+        return softmax(values, *args, **named)
+
+    monkeypatch.setattr(torch.nn.functional, "softmax", watched)
+    with torch.inference_mode():
+        plain(input_ids=ids)
+    monkeypatch.undo()
+    powers = torch.stack(seen).exp()
+    whole = 1 + powers.sum(-1)
+    heads = run.table("attention_heads").sort_values(["layer", "head", "position"], kind="stable")
+    null = heads[heads["span"] == NULL]["mass"].to_numpy()
+    np.testing.assert_allclose(null.reshape(whole.shape), 1 / whole, atol=1e-5)
+    first = heads[heads["span"] == heads["span"].iloc[0]]["mass"].to_numpy()
+    seen_it = powers[..., 0].numpy() > 0  # a window hides the first token from later ones: null, not 0
+    np.testing.assert_array_equal(np.isnan(first.reshape(whole.shape)), ~seen_it)
+    np.testing.assert_allclose(
+        first.reshape(whole.shape)[seen_it], (powers[..., 0] / whole).numpy()[seen_it], atol=1e-5
+    )
+    assert 0.05 < float((1 / whole).max()) < 1

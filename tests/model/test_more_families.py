@@ -22,7 +22,7 @@ from elimtool.model.interventions import Ablate, Intervention, Knockout
 from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.model.verify import plain_activations
 from elimtool.model.view import Batch, LayerView
-from elimtool.prompts.prompt import Prompt
+from elimtool.prompts.prompt import Prompt, SpanRequest
 from elimtool.tasks.attribute.options import AttributeOptions
 from tests.families import FAMILIES, save
 from tests.model.carried import assert_carried, updates
@@ -206,6 +206,26 @@ def test_a_knockout_cuts_the_edges_that_there_are(loaded: Any) -> None:
     for layer in model.attending:
         assert float(after[layer + 1].attention[0][..., list(key)].abs().max()) == 0
     assert float((after[-1].residual - before[-1].residual).abs().max()) > 1e-4
+
+
+@whole
+def test_a_knockout_equals_a_mask_by_hand(loaded: Any) -> None:
+    """Against transformers' eager attention with an explicit additive mask [1, 1, queries, keys]."""
+    limits, model, plain = loaded
+    if limits.attention == ():
+        pytest.skip("no attention weights, and the knockout is refused")
+    one = model.encode(Prompt(text="Txyzw", spans=(SpanRequest("s", "xy"),)), position="last", sinks="none")
+    batch, n = Batch.of([one]), len(one.token_ids)
+    span = next(span.tokens for span in one.spans if span.name == "s")
+    assert (n, span) == (5, (1, 2))  # inside every window
+    hidden = torch.ones(n, n, dtype=torch.bool).triu(1)
+    hidden[max(span) + 1 :, list(span)] = True
+    mask = torch.zeros(n, n).masked_fill(hidden, torch.finfo(torch.float32).min)[None, None]
+    with torch.inference_mode():
+        truth = plain(input_ids=batch.ids, attention_mask=mask, use_cache=False).logits[0]
+    ours = model.readout(found(model, batch, Knockout("s", None, "later"))[-1].residual[0])
+    torch.testing.assert_close(ours, truth[-1:], atol=1e-4, rtol=0)
+    assert float((truth - logits_of(plain, batch))[-1].abs().max()) > 0.1
 
 
 def test_families_that_are_tested_less_have_the_hooks_of_another() -> None:

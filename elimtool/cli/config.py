@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from elimtool.cli.naming import names_in
 from elimtool.errors import ElimError, nearest
 
 if TYPE_CHECKING:
@@ -32,15 +35,34 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
     options: dict[str, Any] = {str(one.name): one for one in context.command.params}
     for name in ("config", "prompt", "prompts"):
         options.pop(name, None)
-    defaults = {}
+    defaults: dict[str, Any] = {}
+    where: dict[str, str] = {}
     for key, value in given.items():
         name = str(key).replace("-", "_")
         if name not in options:
             shown = tuple(sorted(option.replace("_", "-") for option in options))
             raise ElimError(f"{places.at((str(key),))}: unknown key '{key}'", nearest(str(key), shown))
         defaults[name] = _checked(options[name], value, str(key), places)
+        where[name] = places.at((str(key),))
+    context.with_resource(_placed(context, defaults, where))
     context.default_map = {**(context.default_map or {}), **defaults}
     return path
+
+
+@contextmanager
+def _placed(context: typer.Context, defaults: Mapping[str, Any], where: Mapping[str, str]) -> Iterator[None]:
+    """Put the place of a value in front of what the command has against it, if no flag overrode the value."""
+    try:
+        yield
+    except ElimError as error:
+        for name, place in where.items():
+            listed = defaults[name] if isinstance(defaults[name], list) else [defaults[name]]
+            quoted = any(isinstance(one, str) and one and f"'{one}'" in error.message for one in listed)
+            source = context.get_parameter_source(name)
+            taken = source is not None and source.name == "DEFAULT_MAP"
+            if taken and (quoted or name in names_in(error.message)):
+                raise ElimError(f"{place}: {error.message}", error.hint, error.exit_code) from error
+        raise
 
 
 def _checked(option: Any, value: Any, key: str, places: Places) -> Any:

@@ -55,6 +55,12 @@ def with_flags(text: str, command: Any) -> str:
     return _NAMED.sub(flag, text)
 
 
+def names_in(text: str) -> set[str]:
+    """Return the parameters in backquotes, by the names that the command line has for them."""
+    found = {one["name"].rstrip("_") for one in _NAMED.finditer(text) if one["name"]}
+    return {LIBRARY_NAMES.get(name, name) for name in found}
+
+
 def _flag(option: Any, value: str | None) -> str:
     long = max(option.opts, key=len)
     if option.is_flag:

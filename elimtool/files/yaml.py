@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 from typing import Any
 
+from yaml import SafeLoader
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 
 from elimtool.errors import ElimError
@@ -70,7 +72,7 @@ def read_yaml(path: Path) -> Any:
     text = read_text(path)
     try:
         _refuse_repeated_keys(yaml.compose(text, yaml.SafeLoader), path)
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ElimError(f"{path}{line}: not valid YAML: {error.problem}") from error
@@ -83,6 +85,15 @@ def read_yaml(path: Path) -> Any:
         raise ElimError(f"{path}: not valid YAML: nested too deeply") from error
     except (ValueError, TypeError, LookupError, AttributeError) as error:  # a date such as 2024-02-30
         raise ElimError(f"{path}: not valid YAML: {error}", "put the value in quotes") from error
+
+
+class _Loader(SafeLoader):
+    """YAML 1.1 but for 1e-9, which it takes for a text and everybody else for a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile("[-+]?[0-9]+[eE][-+][0-9]+$"), list("-+0123456789")
+)
 
 
 def _refuse_repeated_keys(root: Node | None, path: Path) -> None:

@@ -261,12 +261,20 @@ def test_bad_files(elimtool: Command, tiny_model: Path, tmp_path: Path) -> None:
         ("target:\n- a\n- [b]\n", "config.yaml:3: 'target' takes one value"),
         ("a: [\n", ":2: not valid YAML"),
         ("- hf\n", "mapping"),
+        (
+            "# refused by the command, not by its kind\ndtype: float99\n",
+            "config.yaml:2: --dtype 'float99' is",
+        ),
+        ("\nposition: frist\n", "config.yaml:2: --position must be"),
+        ("samplers:\n- hff\n", "config.yaml:1: unknown sampler chain 'hff'"),
     ):
         config.write_text(text)
         done = elimtool("trace", "a", "--config", config)
         assert done.code == 2
         assert said in done.err
         assert "config.yaml" in done.err
+    config.write_text("dtype: float99\n")  # overridden: the value at fault is the flag's
+    assert "config.yaml" not in elimtool("trace", "a", "--config", config, "--dtype", "float98").err
     assert elimtool("trace", "a", "--config", tmp_path / "none.yaml").code == 2
 
 

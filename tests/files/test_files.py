@@ -63,6 +63,11 @@ def test_yaml_is_read(file: Path) -> None:
     assert read_yaml(file) == {"model": "smollm2", "samplers": ["hf", "vllm"]}
 
 
+def test_numbers_without_a_point_are_numbers(file: Path) -> None:
+    file.write_text("a: 1e-9\nb: -2E+3\nc: 12e4\nd: '1e-9'\n")  # 12e4 may be a commit
+    assert read_yaml(file) == {"a": 1e-9, "b": -2000.0, "c": "12e4", "d": "1e-9"}
+
+
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n"])
 def test_an_empty_file_holds_nothing(text: str, file: Path) -> None:
     file.write_text(text)

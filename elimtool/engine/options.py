@@ -10,7 +10,7 @@ from elimtool.lenses.find import check_choice
 from elimtool.model.interventions import Intervention
 from elimtool.prompts.component import parse_component
 from elimtool.prompts.position import Position, check_position
-from elimtool.run.selection import HEADS, Selection, select
+from elimtool.run.selection import HEADS, IF_GIVEN, WIDE, Selection, select
 
 DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
 
@@ -113,6 +113,8 @@ class TraceOptions:
             walk=self.generate > 0 or self.reads_written,
             intervened=bool(self.interventions),
             asked=[name for name, given in self.on_request.items() if given],
+            unasked=(IF_GIVEN if self.heads is None else frozenset())
+            | (WIDE if self.position == "all" else frozenset()),
         )
 
     @property

@@ -34,7 +34,7 @@ class AttentionRetention(Metric):
     Several layers at a time if they have few rows, some probes at a time if they have many.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"attention"})
+    needs: frozenset[str] = frozenset({"attention"})
     tables: ClassVar[tuple[str, ...]] = ("attention", "attention_heads", "attention_layers")
 
     def __init__(self, batch: Batch, settings: Settings) -> None:

@@ -21,7 +21,7 @@ MOST_WEIGHTS = 2**22
 class AttentionWeights(Metric):
     """Keeps the weights of the heads that were asked for, by query and key."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"attention"})
+    needs: frozenset[str] = frozenset({"attention"})
     tables: ClassVar[tuple[str, ...]] = ("attention_weights",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:

@@ -83,6 +83,16 @@ class Branch:
             constant = of_bias if constant is None else constant + of_bias
         return back, constant
 
+    def written(
+        self, rows: RowIndex, inputs: Float[Tensor, "rows some inner"]
+    ) -> Float[Tensor, "rows some width"]:
+        """Carry parts of the heads' values side by side to the residual stream, without constants."""
+        assert isinstance(self.values, Heads)
+        found = inputs @ wide(self.values.weight).T
+        if self.gain is not None and self.scale is not None:
+            found = self.gain.centre(found) * self.gain.gain * self.scale[rows][:, None, None]
+        return found * self.multiplier
+
 
 def toward_tokens(directions: Directions) -> Float[Tensor, "rows k1 width"]:
     """Return the directions of tokens and last of the mean logit, which centred shares subtract."""

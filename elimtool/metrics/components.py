@@ -23,6 +23,8 @@ from elimtool.errors import ElimError
 from elimtool.metrics.branches import Branch, share_out
 from elimtool.metrics.columns import Categorical, null_where, place
 from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
+from elimtool.metrics.source_tables import TABLES as SOURCES
+from elimtool.metrics.source_tables import SourceTables
 from elimtool.model.affine import tolerance, wide
 from elimtool.model.view import Batch, LayerView
 
@@ -37,18 +39,23 @@ class Components(Metric):
     heads and its MLP; else they have no rows, and table ``mechanisms`` says why.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"block"})
-    tables: ClassVar[tuple[str, ...]] = ("components", "contrast_components")
+    needs: frozenset[str] = frozenset({"block"})
+    tables: ClassVar[tuple[str, ...]] = ("components", "contrast_components", *SOURCES)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
         super().__init__(batch, settings)
-        self.wanted = settings.heads
+        self.sources = SourceTables(batch, settings) if any(map(settings.wants, SOURCES)) else None
+        if self.sources is not None:
+            self.needs = self.needs | {"attention", "values"}
+        self.wanted = settings.heads or self.sources is not None
         self.embedding: Tensor | None = None
         self.branches: list[Branch] = []
         self.flaws: list[Callable[[], str | None] | None] = []
 
     def observe(self, view: LayerView) -> None:
         """Keep the parts of one block, or give up where they cannot sum to its update."""
+        if self.sources is not None:
+            self.sources.observe(view)
         if not self.wanted:
             return
         if view.layer < 0:
@@ -68,16 +75,21 @@ class Components(Metric):
         """Attribute the followed targets' logits to components, if these sum to every update."""
         if self.wanted and any(flaw is not None and flaw() is not None for flaw in self.flaws):
             self._give_up()
-        if not self.wanted or self.embedding is None or view.directions is None:
-            return
-        ids = view.followed.ids
-        directions = view.directions(ids, slice(None))
-        shares = share_out(wide(self.embedding[view.rows]), self.branches, view.rows, directions)
-        _refuse_incomplete(shares[:, :-1].sum(-1), shares[:, :-1], directions.logits, self.embedding.dtype)
-        self.filled["components"].append(self._columns(view, shares))
-        pairs = view.followed.pairs
-        if len(pairs[0]):
-            self.filled["contrast_components"].append(self._contrast_columns(view, pairs, shares))
+        shares, directions = None, None
+        if self.wanted and self.embedding is not None and view.directions is not None:
+            directions = view.directions(view.followed.ids, slice(None))
+            shares = share_out(wide(self.embedding[view.rows]), self.branches, view.rows, directions)
+            _refuse_incomplete(
+                shares[:, :-1].sum(-1), shares[:, :-1], directions.logits, self.embedding.dtype
+            )
+        if shares is not None and self.settings.heads:
+            self.filled["components"].append(self._columns(view, shares))
+            pairs = view.followed.pairs
+            if len(pairs[0]):
+                self.filled["contrast_components"].append(self._contrast_columns(view, pairs, shares))
+        if self.sources is not None:
+            for table, columns in self.sources.read(view, shares, directions):
+                self.filled[table].append(columns)
 
     def _columns(self, view: ReadoutView, shares: Float[Tensor, "rows k1 parts"]) -> dict[str, Any]:
         targets = ((view.followed.ids >= 0) & ~view.followed.is_foil).cpu().numpy()

@@ -8,6 +8,7 @@ reference text. Any token may reach the first ranks of some layer by chance, so 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,7 +34,7 @@ class FrequencyControls(Metric):
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
         super().__init__(batch, settings)
-        self.matching = None if settings.reference is None else Matching(settings.reference.prior)
+        self.matching = None if settings.reference is None else matching(settings.reference.prior)
 
     def read(self, view: ReadoutView) -> None:
         """Match the followed targets of some rows, and apply the rule to their controls."""
@@ -121,6 +122,12 @@ class Matching:
         distance = np.abs(prior[near] - prior[target])
         nearest: npt.NDArray[np.int64] = near[distance.argsort(kind="stable")[: self.count]]
         return nearest
+
+
+@lru_cache(maxsize=1)
+def matching(prior: Float[Tensor, "vocab"]) -> Matching:
+    """Make the matching of a prior, once for all metrics of a pass."""
+    return Matching(prior)
 
 
 def late_eliminated(

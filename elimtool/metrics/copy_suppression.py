@@ -38,7 +38,7 @@ class CopySuppression(Metric):
     the lens's reading of the residual before the block. Positive: the head suppresses; negative: it copies.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"attention", "block"})
+    needs: frozenset[str] = frozenset({"attention", "block"})
     tables: ClassVar[tuple[str, ...]] = ("copy_suppression",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:

@@ -25,7 +25,7 @@ Mask = npt.NDArray[np.bool_]
 class Experts(Metric):
     """Keeps what each mixture read, chose and wrote at the probed rows, and splits it at the readout."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"block"})
+    needs: frozenset[str] = frozenset({"block"})
     tables: ClassVar[tuple[str, ...]] = ("experts", "expert_components")
 
     def __init__(self, batch: Batch, settings: Settings) -> None:

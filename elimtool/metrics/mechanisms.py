@@ -43,7 +43,7 @@ class _WaitingBlock(NamedTuple):
 class Mechanisms(Metric):
     """Reduces the parts of each block to a row of numbers, layer by layer."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"block", "typical"})
+    needs: frozenset[str] = frozenset({"block", "typical"})
     tables: ClassVar[tuple[str, ...]] = ("mechanisms",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:

@@ -138,7 +138,7 @@ class Metric:
         tables: Tables that it fills.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: frozenset[str] = frozenset()
     tables: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, batch: Batch, settings: Settings) -> None:

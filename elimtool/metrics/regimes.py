@@ -23,7 +23,7 @@ from elimtool.numerics.shapes import normaliser
 class Regimes(Metric):
     """Keeps the last layer's residuals, and reads out the positions that the rule needs."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"context"})
+    needs: frozenset[str] = frozenset({"context"})
     tables: ClassVar[tuple[str, ...]] = ("regimes",)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:

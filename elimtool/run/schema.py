@@ -23,6 +23,7 @@ from elimtool.run.tables.mechanisms import MECHANISMS
 from elimtool.run.tables.prompts import PROMPTS
 from elimtool.run.tables.regimes import REGIMES
 from elimtool.run.tables.sampling import CHAIN_DIFFERENCES, SAMPLING, SAMPLING_TARGETS
+from elimtool.run.tables.sources import CONTRAST_SOURCES, SOURCE_SPANS, SOURCES
 from elimtool.run.tables.survival import SURVIVAL
 from elimtool.run.tables.top_tokens import TOP_TOKENS
 from elimtool.run.tables.verdicts import VERDICTS
@@ -72,6 +73,8 @@ TABLES: dict[str, Table] = {
         CHAIN_DIFFERENCES,
         SURVIVAL,
         COMPONENTS,
+        SOURCE_SPANS,
+        SOURCES,
         EXPERTS,
         EXPERT_COMPONENTS,
         COPY_SUPPRESSION,
@@ -82,6 +85,7 @@ TABLES: dict[str, Table] = {
         CONTRASTS,
         CONTRAST_LAYERS,
         CONTRAST_COMPONENTS,
+        CONTRAST_SOURCES,
         CONTRAST_STAGES,
         EFFECTS,
         ABLATIONS,

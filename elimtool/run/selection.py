@@ -14,8 +14,12 @@ WALKS = frozenset({"walk", "walk_stages"})
 """Tables that need generated tokens."""
 MIXED = frozenset({"experts", "expert_components"})
 """Tables of models with mixtures of experts."""
-HEADS = MIXED | {"attention_heads", "components", "contrast_components", "copy_suppression"}
+HEADS = MIXED | {"attention_heads", "components", "contrast_components", "copy_suppression", "sources"}
 """Tables of single heads and experts, by far the largest."""
+IF_GIVEN = frozenset({"sources"})
+"""Of these, tables so large that only `heads` itself, or their own name, fills them."""
+WIDE = frozenset({"source_spans", "contrast_sources"})
+"""Tables that take much memory at every position, where only their own names fill them."""
 FITTED = frozenset({"controls", "regimes"})
 """Tables that need the reference text in the file of a fitted lens."""
 ALWAYS = "prompts"
@@ -59,6 +63,7 @@ def select(
     walk: bool,
     intervened: bool = False,
     asked: Collection[str] = (),
+    unasked: Collection[str] = (),
 ) -> Selection:
     """Work out which tables to keep and which to measure.
 
@@ -68,13 +73,16 @@ def select(
         walk: Whether tokens are generated, which fills ``walk`` and ``walk_stages``.
         intervened: Whether there are interventions, which fill ``effects``.
         asked: Tables of ``ON_REQUEST`` that options ask for.
+        unasked: Tables of ``IF_GIVEN`` and ``WIDE`` that are left out unless they are named.
 
     Raises:
         ElimError: A name is not a table, or contradicts the other options.
     """
     without = (frozenset() if heads else HEADS) | (frozenset() if walk else WALKS)
     without |= (frozenset() if intervened else CHANGES) | (ON_REQUEST.keys() - asked)
-    kept = set(TRACED) - without if tables is None else _checked(tables, heads, walk, intervened)
+    kept = (
+        set(TRACED) - without - set(unasked) if tables is None else _checked(tables, heads, walk, intervened)
+    )
     kept |= {ALWAYS, *asked}
     for name in sorted(kept & ON_REQUEST.keys() - set(asked)):
         option, hint = ON_REQUEST[name]

@@ -27,6 +27,7 @@ from elimtool.model.view import Batch, Block, LayerView, Target
 from elimtool.numerics.shapes import shapes
 from elimtool.prompts.prompt import Prompt
 from tests.families import FAMILIES, save
+from tests.metrics.test_sources import sums_agree
 from tests.metrics.views import encoded
 
 TEXT = "The capital of France is Paris, and a token is eliminated."
@@ -225,6 +226,14 @@ def test_parts_sum_to_hugging_faces_logit_in_every_family(family: Any) -> None:
     for (target, foil), (one, other) in zip(ids.index, ids.to_numpy(), strict=True):
         truth = logits[:, one] - logits[:, other]
         np.testing.assert_allclose(contrasts[target, foil], truth, atol=COMPLETE, rtol=0)
+
+
+def test_spans_sum_to_heads_and_to_the_logit_in_every_family(family: Any) -> None:
+    model, _ = family
+    options = TraceOptions(position="5,-1", heads=True, samplers=())
+    run = elimtool.trace(model, TEXT, targets=[" of", " is"], foils=["x"], options=options)
+    assert run.table("source_spans")["undecomposed"].isna().all()
+    sums_agree(run)
 
 
 def test_each_head_gives_what_it_alone_adds_in_every_family(family: Any) -> None:

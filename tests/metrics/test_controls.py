@@ -12,11 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import elimtool
-from elimtool import TraceOptions
+from elimtool import Prompt, TraceOptions
 from elimtool.analysis.verdict import FinalPlace, outcome, trajectory
+from elimtool.engine.forward import run_batch
+from elimtool.lenses.raw import RawLens
 from elimtool.lenses.regime import WINDOW, ReferenceStatistics
 from elimtool.lenses.ridge import Facts, RidgeLens
 from elimtool.metrics.controls import MATCHED_TOKENS, Matching, late_eliminated
+from elimtool.metrics.metric import Settings
+from elimtool.model.view import Target
 
 TEXTS = ["The capital of France is", "a", "The text of a token is eliminated when no layer keeps it."]
 
@@ -115,6 +119,25 @@ def test_a_trace_says_of_controls_what_it_says_of_targets(llama: Any, lens: str)
         assert nearest == pytest.approx(one, abs=1e-6)
         counted.remove(nearest)
     assert len(counted) <= MATCHED_TOKENS - len(judged)
+
+
+def test_what_spans_wrote_is_in_standard_deviations_of_controls(llama: Any, lens: str) -> None:
+    """Every control followed itself: z is what a span wrote for the target over their spread."""
+    options = TraceOptions(lens=lens, tables=("source_spans", "controls"), samplers=())
+    run = elimtool.trace(llama, TEXTS[0], targets=[" of"], options=options)
+    spans = run.table("source_spans").dropna(subset="promoted").set_index("span")
+    target = run.table("controls")["token_id"].iloc[0]
+    ids = Matching(RidgeLens.load(Path(lens)).reference.prior).controls(
+        torch.tensor([[target]]), torch.tensor([[target]])
+    )
+    one = llama.encode(Prompt(text=TEXTS[0]))
+    followed = tuple(Target.single(str(token), token) for token in ids[0, 0].tolist())
+    settings = Settings(tables=frozenset({"source_spans"}))
+    leaders = {(one.prompt_id, one.positions[0]): followed}
+    table = run_batch(llama, [one], settings, RawLens(), leaders)["source_spans"].to_pandas()
+    wrote = table.pivot(index="span", columns="target", values="dla_centred").reindex(spans.index)
+    assert wrote.shape[1] == MATCHED_TOKENS
+    np.testing.assert_allclose(spans["z"], spans["dla_centred"] / wrote.std(axis=1), rtol=1e-3)
 
 
 @pytest.mark.parametrize("position", ["last", "all"])

@@ -25,6 +25,7 @@ from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt, SpanRequest
 from elimtool.tasks.attribute.options import AttributeOptions
 from tests.families import FAMILIES, save
+from tests.metrics.test_sources import sums_agree
 from tests.model.carried import assert_carried, updates
 from tests.more_families import ALIKE, IMAGES, LIMITS, MORE, WHOLE, Limits
 
@@ -101,7 +102,10 @@ def test_what_heads_carry_sums_to_hugging_faces_update(loaded: Any) -> None:
 def test_parts_sum_to_hugging_faces_logit_or_say_why_not(loaded: Any) -> None:
     limits, model, plain = loaded
     options = TraceOptions(
-        heads=True, samplers=(), sinks="none", tables=("attention_layers", "mechanisms", "components")
+        heads=True,
+        samplers=(),
+        sinks="none",
+        tables=("attention_layers", "mechanisms", "components", "sources", "source_spans"),
     )
     run = elimtool.trace(model, TEXT, targets=[" is"], options=options)
     layers = run.table("attention_layers")
@@ -110,9 +114,15 @@ def test_parts_sum_to_hugging_faces_logit_or_say_why_not(loaded: Any) -> None:
     assert layers["entropy"].isna().tolist() == layers["no_weights"].notna().tolist()
     why = set(run.table("mechanisms")["undecomposed"].dropna())
     assert why == set(limits.undecomposed)
+    spans = run.table("source_spans")
+    unsplit = set(spans["undecomposed"].dropna())
+    assert len(spans) and spans["dla"].isna().all() == bool(unsplit)
     if why:
         assert "components" not in run.tables or run.table("components").empty
+        assert unsplit
         return
+    if not unsplit:
+        sums_agree(run)
     table = run.table("components")
     token = model.encode(Prompt(text=TEXT, targets=(" is",))).targets[0].token_id
     cap = getattr(plain.config.get_text_config(), "final_logit_softcapping", None)

@@ -53,7 +53,7 @@ def test_tables_of_experts_need_a_model_with_experts(llama: Any) -> None:
 
 @pytest.fixture(scope="module")
 def whole(llama: Any) -> Any:
-    return elimtool.trace(llama, PROMPT, targets=["Paris"], foils=["Rome"])
+    return elimtool.trace(llama, PROMPT, targets=["Paris"], foils=["Rome"], options=TraceOptions(heads=True))
 
 
 @pytest.mark.parametrize("name", sorted(set(TRACED) - WALKS - FITTED - MIXED - CHANGES - ON_REQUEST.keys()))

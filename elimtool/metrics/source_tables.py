@@ -1,0 +1,276 @@
+"""Fill the tables of sources: cells of layers, heads and spans, reduced and named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from elimtool.metrics.branches import toward_tokens
+from elimtool.metrics.columns import Categorical, Columns, names_at, place
+from elimtool.metrics.controls import matching
+from elimtool.metrics.metric import ReadoutView, Settings
+from elimtool.metrics.sources import Sources
+from elimtool.model.affine import Directions
+from elimtool.model.view import Batch, LayerView
+from elimtool.prompts.prompt import NULL, SINK
+from elimtool.run.tables.sources import BIAS, MLP, SELF
+
+TABLES = ("sources", "source_spans", "contrast_sources")
+APART = (SELF, MLP, BIAS, NULL)
+"""Rows behind the spans; the last only where a layer has a learned null."""
+EXTREMES = tuple(f"{which}_{what}" for which in ("top", "low") for what in ("layer", "head", "dla"))
+REDUCED = ("expected", "promoted", "opposed", "handover_layer", *EXTREMES)
+INTEGERS = ("handover_layer", "top_layer", "top_head", "low_layer", "low_head")
+
+Values = dict[str, npt.NDArray[np.float64]]
+"""[rows, k, spans and APART] by column; NaN is null."""
+
+
+class SourceTables:
+    """Fills ``TABLES`` for the rows that are read out.
+
+    Args:
+        batch: The batch.
+        settings: Which of the tables are wanted.
+    """
+
+    def __init__(self, batch: Batch, settings: Settings) -> None:
+        self.batch = batch
+        self.settings = settings
+        self.sources = Sources(batch, settings)
+        self.matching = None if settings.reference is None else matching(settings.reference.prior)
+        own = self.sources.parts.names
+        self.n_spans = max(map(len, own))
+        self.names = [[*names, *[""] * (self.n_spans - len(names)), *APART] for names in own]
+        self.sink = np.array([[name == SINK for name in names] for names in self.names])
+
+    def observe(self, view: LayerView) -> None:
+        """Take one layer."""
+        self.sources.observe(view)
+
+    def read(
+        self, view: ReadoutView, shares: Float[Tensor, "rows k1 parts"] | None, directions: Directions | None
+    ) -> Iterator[tuple[str, Columns]]:
+        """Yield columns by table for some rows.
+
+        Args:
+            view: The rows.
+            shares: What each component adds to the followed tokens' logits, and last to the mean logit;
+                ``None`` where blocks are not sums of their components.
+            directions: Of the followed tokens.
+        """
+        why = self.sources.undecomposed()
+        n_rows, k = view.followed.ids.shape
+        if why is not None or shares is None or directions is None:
+            yield from self._null(view, np.arange(n_rows), why)
+            return
+        toward, given = toward_tokens(directions), shares.cpu().numpy()
+        each = 2 * self.n_spans * len(self.sources.layers) * self.sources.n_heads * (k + 1)
+        step = max(1, self.settings.held_numbers // each)  # bounds the cells of all layers and heads
+        for start in range(0, n_rows, step):
+            some = slice(start, min(n_rows, start + step))
+            rows = view.rows[0][some], view.rows[1][some]
+            cells, seen = self.sources.cells(rows, toward[some])
+            yield from self._filled(view, np.arange(n_rows)[some], cells, seen, given[some])
+
+    def _null(
+        self, view: ReadoutView, rows: npt.NDArray[np.intp], why: str | None
+    ) -> Iterator[tuple[str, Columns]]:
+        """Yield rows without values."""
+        shape = (*view.followed.ids.shape, self.n_spans + len(APART))
+        values = dict.fromkeys(("dla", "dla_centred", "z", *REDUCED), np.full(shape, np.nan))
+        yield "source_spans", self._of_targets(view, rows, values, why)
+        pairs = view.followed.pairs
+        if len(pairs[0]):
+            gone = {name: array[pairs[0], :1] for name, array in values.items()}
+            gone["dla_difference"] = gone["dla"]
+            yield "contrast_sources", self._of_pairs(view, pairs, gone, why)
+
+    def _filled(
+        self,
+        view: ReadoutView,
+        rows: npt.NDArray[np.intp],
+        cells: Float[np.ndarray, "rows k1 layers heads both"],
+        seen: Bool[np.ndarray, "rows layers spans"],
+        shares: Float[np.ndarray, "rows k1 parts"],
+    ) -> Iterator[tuple[str, Columns]]:
+        n_heads = self.sources.n_heads
+        mlps = shares[..., 1 + n_heads : -1 : n_heads + 1].sum(-1)
+        apart = np.stack([shares[..., 0], mlps, shares[..., -1], np.zeros_like(mlps)], -1)
+        centred = cells[:, :-1] - cells[:, -1:]
+        if self.settings.wants("source_spans"):
+            values = self._values(view, rows, centred, seen)
+            raw = cells[:, :-1, ..., : self.n_spans].sum((2, 3))
+            raw[np.isnan(values["dla_centred"])] = np.nan
+            values = {name: _beside(array) for name, array in (values | {"dla": raw}).items()}
+            values["dla"][..., self.n_spans :] = apart[:, :-1]
+            values["dla_centred"][..., self.n_spans :] = apart[:, :-1] - apart[:, -1:]
+            yield "source_spans", self._of_targets(view, rows, values, None)
+        if self.settings.wants("sources"):
+            yield "sources", self._of_heads(view, rows, cells, centred, seen)
+        row, target, foil = view.followed.pairs
+        mine = (row >= rows[0]) & (row <= rows[-1])
+        if mine.any() and self.settings.wants("contrast_sources"):
+            row, target, foil = row[mine], target[mine], foil[mine]
+            at = row - rows[0]
+            values = self._reduced(view, row, (cells[at, target] - cells[at, foil])[:, None], seen[at])
+            values = {name: _beside(array) for name, array in values.items()}
+            values["dla_difference"] = values.pop("dla_centred")
+            values["dla_difference"][:, 0, self.n_spans :] = apart[at, target] - apart[at, foil]
+            yield "contrast_sources", self._of_pairs(view, (row, target, foil), values, None)
+
+    def _reduced(
+        self,
+        view: ReadoutView,
+        rows: npt.NDArray[np.intp],
+        cells: Float[np.ndarray, "rows k layers heads both"],
+        seen: Bool[np.ndarray, "rows layers spans"],
+    ) -> Values:
+        """Reduce cells, centred or differences, to columns [rows, k, spans]."""
+        own, even = cells[..., : self.n_spans], cells[..., self.n_spans :].sum((2, 3))
+        found = reduced(own, seen)
+        unseen = np.logical_not(seen.any(axis=1, keepdims=True))
+        absent = unseen | self.sink[self._prompts(view)[rows], None, : self.n_spans]
+        return found | {"expected": np.where(absent, np.nan, even)}
+
+    def _values(
+        self,
+        view: ReadoutView,
+        rows: npt.NDArray[np.intp],
+        centred: Float[np.ndarray, "rows k layers heads both"],
+        seen: Bool[np.ndarray, "rows layers spans"],
+    ) -> Values:
+        found = self._reduced(view, rows, centred, seen)
+        return found | {"z": found["dla_centred"] / self._spread_of_controls(view, rows)}
+
+    def _spread_of_controls(
+        self, view: ReadoutView, rows: npt.NDArray[np.intp]
+    ) -> Float[np.ndarray, "rows k spans"]:
+        """Compute the standard deviation of what each span wrote for each target's control tokens."""
+        some = slice(int(rows[0]), int(rows[-1]) + 1)
+        ids = view.followed.ids[some].cpu()
+        if self.matching is None or view.directions is None:
+            return np.full((*ids.shape, self.n_spans), np.nan)
+        targets = ids.masked_fill(view.followed.is_foil[some].cpu(), -1)
+        controls = self.matching.controls(targets, ids)
+        flat = controls.clamp(min=0).flatten(1).to(view.logits.device)
+        toward = view.directions(flat, some).toward
+        wrote = self.sources.written((view.rows[0][some], view.rows[1][some]))
+        for_each = (wrote @ toward.to(wrote.dtype).transpose(1, 2)).cpu()
+        for_each = for_each.view(*for_each.shape[:2], *controls.shape[1:])
+        known = (controls >= 0).double()[:, None]
+        count = known.sum(-1)
+        away = (for_each - ((for_each * known).sum(-1) / count)[..., None]) * known
+        spread: npt.NDArray[np.float64] = (away.square().sum(-1) / (count - 1)).sqrt().transpose(1, 2).numpy()
+        return np.where(spread > 0, spread, np.nan)
+
+    def _prompts(self, view: ReadoutView) -> npt.NDArray[np.intp]:
+        found: npt.NDArray[np.intp] = view.rows[0].cpu().numpy()
+        return found
+
+    def _there(self, view: ReadoutView) -> npt.NDArray[np.bool_]:
+        """Tell which of the spans and ``APART`` the prompt of each row has."""
+        real = np.array([[bool(name) for name in names] for names in self.names])
+        real[:, -1] = self.sources.null
+        return real[self._prompts(view)]
+
+    def _of_targets(
+        self, view: ReadoutView, rows: npt.NDArray[np.intp], values: Values, why: str | None
+    ) -> Columns:
+        targets = ((view.followed.ids >= 0) & ~view.followed.is_foil).cpu().numpy()
+        row, k, span = (targets[rows][:, :, None] & self._there(view)[rows][:, None]).nonzero()
+        picked = {name: array[row, k, span] for name, array in values.items()}
+        row = row + rows[0]
+        return {
+            **place(self.batch, view.rows, row),
+            **view.followed.names(row, k),
+            "span": names_at(self.names, self._prompts(view)[row], span),
+            **_nullable(picked),
+            "undecomposed": Categorical([why], np.zeros(len(row), dtype=np.int32)),
+        }
+
+    def _of_pairs(
+        self, view: ReadoutView, pairs: tuple[Any, Any, Any], values: Values, why: str | None
+    ) -> Columns:
+        pair, span = self._there(view)[pairs[0]].nonzero()
+        row, target, foil = (index[pair] for index in pairs)
+        picked = {name: values[name][pair, 0, span] for name in ("dla_difference", *REDUCED)}
+        return {
+            **place(self.batch, view.rows, row),
+            **view.followed.names(row, target),
+            **view.followed.names(row, foil, "foil"),
+            "span": names_at(self.names, self._prompts(view)[row], span),
+            **_nullable(picked),
+            "undecomposed": Categorical([why], np.zeros(len(row), dtype=np.int32)),
+        }
+
+    def _of_heads(
+        self,
+        view: ReadoutView,
+        rows: npt.NDArray[np.intp],
+        cells: Float[np.ndarray, "rows k1 layers heads both"],
+        centred: Float[np.ndarray, "rows k layers heads both"],
+        seen: Bool[np.ndarray, "rows layers spans"],
+    ) -> Columns:
+        targets = ((view.followed.ids >= 0) & ~view.followed.is_foil).cpu().numpy()[rows]
+        real = np.broadcast_to(
+            targets[:, :, None, None, None] & seen[:, None, :, None], cells[:, :-1, ..., : self.n_spans].shape
+        )
+        row, k, layer, head, span = index = real.nonzero()
+        row = row + rows[0]
+        return {
+            **place(self.batch, view.rows, row),
+            **view.followed.names(row, k),
+            "layer": np.array([one.layer for one in self.sources.layers])[layer],
+            "head": head,
+            "span": names_at(self.names, self._prompts(view)[row], span),
+            "dla": cells[:, :-1][index],
+            "dla_centred": centred[index],
+        }
+
+
+def reduced(
+    cells: Float[np.ndarray, "rows k layers heads spans"], seen: Bool[np.ndarray, "rows layers spans"]
+) -> Values:
+    """Sum cells over layers and heads, and by sign, and find the extremes and the layer that wrote most.
+
+    Args:
+        cells: Logits of single layers and heads, centred or differences.
+        seen: Which spans have a token that the query sees in the layer; other cells are absent.
+
+    Returns:
+        Columns by name, [rows, k, spans]; NaN where a span is seen in no layer, and for the layer that wrote
+        most where none wrote for the target.
+    """
+    rows, k, _, n_heads, spans = cells.shape
+    absent = np.logical_not(seen.any(axis=1, keepdims=True))
+    flat = cells.reshape(rows, k, -1, spans)
+    there = np.repeat(seen, n_heads, 1)[:, None]
+    of_layers = cells.sum(3)
+    found = {
+        "dla_centred": of_layers.sum(2),
+        "promoted": cells.clip(min=0).sum((2, 3)),
+        "opposed": cells.clip(max=0).sum((2, 3)),
+        "handover_layer": np.where(of_layers.max(2) > 0, of_layers.argmax(2), np.nan),
+    }
+    for which, sign in (("top", 1.0), ("low", -1.0)):
+        at = np.where(there, sign * flat, -np.inf).argmax(2)
+        found[f"{which}_layer"], found[f"{which}_head"] = at // n_heads, at % n_heads
+        found[f"{which}_dla"] = np.take_along_axis(flat, at[:, :, None], 2)[:, :, 0]
+    return {name: np.where(absent, np.nan, values) for name, values in found.items()}
+
+
+def _beside(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Append nulls for ``APART``."""
+    return np.concatenate([values, np.full((*values.shape[:-1], len(APART)), np.nan)], -1)
+
+
+def _nullable(values: Values) -> dict[str, Any]:
+    return {
+        name: np.ma.masked_invalid(array) if name in INTEGERS else array for name, array in values.items()
+    }

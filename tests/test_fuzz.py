@@ -1,4 +1,4 @@
-"""A short run of ``scripts/fuzz.py``: no hostile input makes a command crash, hang or print a traceback."""
+"""A short run of ``scripts/fuzz``: no hostile input makes a command crash, hang or print a traceback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "fuzz.py"
+SCRIPT = Path(__file__).parent.parent / "scripts" / "fuzz"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

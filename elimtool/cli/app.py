@@ -138,7 +138,8 @@ def _said_of_a_file(error: OSError) -> bool:
     named = isinstance(error.filename, str | bytes | os.PathLike)  # one that no command looked at before
     if named and not Path(os.fsdecode(error.filename)).is_relative_to(OWN):
         _say(f"error: cannot use {os.fsdecode(error.filename)}: {error.strerror}")
-        _say("hint: check the path and its permissions")
+        log = _log_traceback()  # a defect may look like a path of the user's
+        _say(f"hint: check the path and its permissions; if you did not name it, see the traceback in {log}")
         return True
     return False
 

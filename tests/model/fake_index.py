@@ -22,7 +22,9 @@ if mode == "serve":
     for done in range(0, 101, 5):
         print(f"Progress {done} of 100", flush=True)
     time.sleep(float(os.environ.get("FAKE_PIP_SECONDS", "0")))
-    shutil.copy(os.environ["FAKE_PIP_WHEEL"], folder)
+    wheel = pathlib.Path(os.environ["FAKE_PIP_WHEEL"])
+    name = arguments[-1].replace("-", "_").replace("==", "-") + "-py3-none-any.whl"
+    shutil.copy(wheel.with_name(name), folder)
 elif mode == "hang":
     (folder / "half.whl").write_bytes(b"PK")
     print("Progress 50 of 100", flush=True)

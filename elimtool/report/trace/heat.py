@@ -95,14 +95,14 @@ def _span(name: str, rows: Sequence[Row], layers: Sequence[Band], tokens: Sequen
     inside = [[row for row in rows if band.first <= row["layer"] <= band.last] for band in layers]
     return SpanHeat(
         name=name,
-        token=_token_index(name, tokens),
+        token=token_index(name, tokens),
         size=max((row["span_size"] for row in rows), default=0),
         lifts=tuple(mean(row["lift_no_sink"] for row in some) for some in inside),
         visible=tuple(any(row["span_size"] for row in some) for some in inside),
     )
 
 
-def _token_index(name: str, tokens: Sequence[str]) -> int | None:
+def token_index(name: str, tokens: Sequence[str]) -> int | None:
     """Index of the token that a span of one token is named after (``3: France``)."""
     found = SINGLE.match(name)
     index = int(found.group(1)) if found else len(tokens)

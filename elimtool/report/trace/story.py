@@ -25,6 +25,7 @@ from elimtool.report.trace.judgement import judgement_lines
 from elimtool.report.trace.kept import kept_lines
 from elimtool.report.trace.place import place_lines
 from elimtool.report.trace.positions import likeliest, position_lines
+from elimtool.report.trace.sources import source_lines, source_table
 from elimtool.report.trace.strip import brief_strip, null_lines, strip
 from elimtool.report.trace.trajectory import trajectories
 from elimtool.report.trace.walk import walk_lines
@@ -117,6 +118,7 @@ def _prompt(
     said: Sections = [
         list(answer_lines(probe, screen)),
         [*place_lines(probe, screen), *judgement_lines(probe, chains, screen)],
+        source_lines(probe, screen),
         list(contrast_lines(probe, screen)),
         list(effect_lines(probe, screen)),
         [] if several else walk,
@@ -155,6 +157,7 @@ def _in_full(probe: Probe, chains: list[ChainLedger], screen: Screen) -> Section
         list(expert_lines(probe, screen)),
         list(ledger(chains, screen)),
         list(engines(probe, screen)),
+        source_table(probe, screen),
         [*strip(probe, screen), *null_lines(probe, screen)],
         list(detail_lines(probe, chains, screen)),
     ]

@@ -68,7 +68,7 @@ def _strip(probe: Probe, screen: Screen) -> list[Text]:
 
 
 def brief_strip(probe: Probe, screen: Screen) -> list[Text]:
-    """Draw the strip of a short prompt in few bands; of a long one, say what kept most and least."""
+    """Draw the strip of a short prompt in few bands; of a long one, say what got most and least."""
     return [*_brief(probe, screen), *_without(probe, screen)]
 
 
@@ -115,8 +115,8 @@ def null_lines(probe: Probe, screen: Screen) -> list[Text]:
     if not given:
         return []
     layers = "in 1 layer" if len(given) == 1 else f"in {len(given)} layers"
-    said = f"{share(mean(given))} of the attention {layers} goes to no token, but to the model's learned null"
-    return screen.wrap(f"{said} ({NULL}).", style="dim")
+    said = f"{share(mean(given))} of the attention {layers} went nowhere: to the model's learned null"
+    return screen.wrap(f"{said}, which has no token ({NULL}).", style="dim")
 
 
 def _title(probe: Probe, screen: Screen) -> list[Text]:
@@ -201,7 +201,7 @@ def _bar(cell: Cell, band: int, screen: Screen) -> Text:
 
 
 def _extremes(heats: Sequence[SpanHeat], probe: Probe, screen: Screen) -> list[Text]:
-    """The tokens that kept most and least over all layers, in words."""
+    """The tokens that got most and least attention over all layers, in words."""
     known = [(heat.overall, heat) for heat in heats if heat.overall is not None]
     if len(known) < 2:
         return []
@@ -209,7 +209,7 @@ def _extremes(heats: Sequence[SpanHeat], probe: Probe, screen: Screen) -> list[T
     count = 1 if len(ordered) < 6 else 2
     most = ", ".join(f"{_named(heat, probe, screen)} {times(lift)}" for lift, heat in ordered[:count])
     least = ", ".join(f"{_named(heat, probe, screen)} {times(lift)}" for lift, heat in ordered[-count:])
-    return screen.wrap(f"Most kept: {most} an even share; least: {least}.")
+    return screen.wrap(f"Most attention: {most} an even share; least: {least}.")
 
 
 def _named(heat: SpanHeat, probe: Probe, screen: Screen) -> str:

@@ -1,0 +1,86 @@
+"""What a story says of the parts of the prompt that wrote a target's logit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+
+from elimtool.run.reader import Run
+from tests.report.printed import detailed, flat, printed
+from tests.report.runs import judged
+from tests.report.synthetic import LONDON, PARIS, FakePrompt, fitted, make_run
+
+FRANCE = ("The", " capital", " of", " France", " is")
+WROTE = {
+    "<sink>": (0.5, "1.0", 0.25, "2.1", -0.125),
+    "1: capital": (0.25, "3.1", 0.25, "4.0", -0.125),
+    "2: of": (0.125, "3.1", 0.25, "4.0", -0.125),
+    "3: France": (4.0, "23.4", 3.0, "23.3", -0.5),
+    "4: is": (-2.0, "29.1", 0.5, "29.0", -1.5),
+}
+"""What each span wrote, the head that wrote most for the target and how much, and against it."""
+
+
+def row(span: str, **values: Any) -> dict[str, Any]:
+    return {"prompt_id": "p", "position": 4, "span": span, **values}
+
+
+def cells(which: str, head: str, value: float) -> dict[str, Any]:
+    layer, number = head.split(".")
+    return {f"{which}_layer": int(layer), f"{which}_head": int(number), f"{which}_dla": value}
+
+
+def run_of(words: list[str] | None = None, targets: Any = (PARIS,), **more: Any) -> Run:
+    run = judged(make_run(FakePrompt(words or list(FRANCE), list(targets))))
+    prompt_id, position = (run.arrow("survival").to_pylist()[0][name] for name in ("prompt_id", "position"))
+    rows = []
+    for target in {one["target"]: None for one in run.arrow("survival").to_pylist()}:
+        for span, (wrote, top, most, low, least) in WROTE.items():
+            values = cells("top", top, most) | cells("low", low, least)
+            rows.append(row(span, target=target, dla=wrote, dla_centred=wrote, **values))
+        rows.append(row("<mlp>", target=target, dla=9.0, dla_centred=9.0))
+    rows = [one | {"prompt_id": prompt_id, "position": position} | more for one in rows]
+    return run.with_rows("source_spans", fitted("source_spans", rows))
+
+
+def test_the_parts_that_wrote_most_are_named_with_their_heads() -> None:
+    text = flat(printed(run_of()))
+    assert (
+        "Of the logit of ' Paris', ' France' wrote +4.0, mostly through head 23.4 and ' is' itself -2.0,"
+        " mostly through head 29.0; ' capital' and ' of' wrote next to nothing; head 29.0 wrote -1.5 from"
+        " ' is' itself; MLPs, which are not split, +9.0 (direct paths, above the mean logit)."
+    ) in text
+
+
+def test_attention_alone_does_not_say_what_was_kept_or_ignored() -> None:
+    for tell in (printed, detailed):
+        text = flat(tell(run_of(), 120))
+        assert "ignored" not in text and "Most kept" not in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_table_lists_the_part_of_which_most_was_kept_first(width: int) -> None:
+    lines = detailed(run_of(), width).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("What each part wrote"))
+    found = [
+        line for line in lines[start:] if line.startswith(("MLPs", "' France'", "the sink", "' is' itself"))
+    ]
+    assert [line.split("  ")[0] for line in found] == ["MLPs", "' France'", "the sink", "' is' itself"]
+    assert all(cell_len(line) <= width for line in lines)
+    assert ("by 23.4" in found[1]) == (width > 40)
+
+
+@pytest.mark.parametrize("words", [5, 30, 300])
+@pytest.mark.parametrize("targets", [[PARIS], [LONDON]])
+def test_the_story_with_sources_still_fits_on_a_screen(words: int, targets: Any) -> None:
+    tokens = [*FRANCE, *(f" word{index}" for index in range(words - 5))]
+    assert len(printed(run_of(tokens, targets), 80).splitlines()) <= 40
+
+
+def test_what_could_not_be_split_is_said_with_the_reason() -> None:
+    nothing = dict.fromkeys(("dla", "dla_centred", "top_layer", "top_dla", "low_dla"))
+    text = flat(printed(run_of(undecomposed="layer 3: a reason", **nothing)))
+    assert "Which parts of the prompt wrote it cannot be read: layer 3: a reason." in text
+    assert "Of the logit" not in text

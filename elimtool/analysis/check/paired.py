@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from elimtool.analysis.check.values import CheckedValue
-from elimtool.analysis.compare.resample import LEVEL, RESAMPLES
+from elimtool.analysis.statistics.paired import paired_difference
 
 MOVED = 5
 """Prompts that are named."""
@@ -22,7 +22,8 @@ class PairedDifference:
         check: Id of the check.
         n: Number of prompts with a number in both runs.
         mean: Mean of now minus before, in the metric's unit.
-        low: Lower end of the 95 % percentile bootstrap interval of the mean, over prompts; ``None`` if n < 2.
+        low: Lower end of the 95 % interval of the mean, over prompts, see ``mean_differences``; ``None`` if
+            n < 2.
         high: Upper end.
         moved: Prompts that moved most and by how much, the farthest first.
     """
@@ -38,8 +39,6 @@ class PairedDifference:
 def pair(check: str, before: Sequence[CheckedValue], now: Sequence[CheckedValue]) -> PairedDifference | None:
     """Compare the readings of a check on two runs.
 
-    Source: percentile bootstrap, Efron and Tibshirani 1993, chapter 13; 2,000 resamples of prompts, seeded.
-
     Returns:
         ``None`` if no prompt has a number in both.
     """
@@ -48,15 +47,12 @@ def pair(check: str, before: Sequence[CheckedValue], now: Sequence[CheckedValue]
     both = [prompt for prompt in new if prompt in old]
     if not both:
         return None
-    moves = np.array([new[prompt] - old[prompt] for prompt in both])
-    low = high = None
-    if len(both) > 1:
-        draws = np.random.default_rng(0).integers(len(both), size=(RESAMPLES, len(both)))
-        ends = np.quantile(moves[draws].mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        low, high = float(ends[0]), float(ends[1])
+    yes_no = all(isinstance(one.value, bool) for one in now if one.prompt in old)
+    then, later = (np.array([side[prompt] for prompt in both]) for side in (old, new))
+    tested, moves = paired_difference(then, later, yes_no=yes_no), later - then
     order = np.argsort(-np.abs(moves), kind="stable")[:MOVED]
     moved = tuple((both[index] or "all prompts", float(moves[index])) for index in order if moves[index])
-    return PairedDifference(check, len(both), float(moves.mean()), low, high, moved)
+    return PairedDifference(check, len(both), tested.mean_difference, tested.ci_low, tested.ci_high, moved)
 
 
 def _number(reading: CheckedValue) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elimtool.analysis.compare.band import scores
+from elimtool.analysis.statistics.band import scores
 
 SMALLEST = 1e-8
 """Keeps the focus finite for a head that gives instruction and data nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from elimtool.analysis.compare.band import LEAST
+from elimtool.analysis.statistics.band import LEAST
 from elimtool.files.rows import Rows
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from elimtool.analysis.compare.join import table_of
-from elimtool.analysis.compare.resample import MeanDifference, adjusted, resample
+from elimtool.analysis.statistics.families import benjamini_hochberg
+from elimtool.analysis.statistics.paired import MeanDifference, mean_differences
 from elimtool.files.rows import Row
 from elimtool.prompts.prompt import SINK
 from elimtool.run.parts import frame
@@ -30,12 +31,14 @@ class TestedMetric:
         column: Its name there, without ``_a``, ``_b`` or ``_difference``; the full name for a ratio.
         keys: Columns that tell its rows of a pair apart, besides targets.
         ratio: Whether the table has only the ratio of B to A.
+        yes_no: Whether it is a truth value, so that its mean is a share.
     """
 
     table: str
     column: str
     keys: tuple[str, ...] = ()
     ratio: bool = False
+    yes_no: bool = False
 
     @property
     def name(self) -> str:
@@ -44,11 +47,11 @@ class TestedMetric:
 
 
 TESTED = (
-    TestedMetric("verdict_differences", "survived"),
+    TestedMetric("verdict_differences", "survived", yes_no=True),
     TestedMetric("verdict_differences", "final_prob"),
     TestedMetric("verdict_differences", "final_logprob"),
     TestedMetric("verdict_differences", "rank_ratio", ratio=True),
-    TestedMetric("stage_differences", "kept", ("chain",)),
+    TestedMetric("stage_differences", "kept", ("chain",), yes_no=True),
     TestedMetric("sampling_differences", "mass_pruned", ("chain", "stage")),
     TestedMetric("sampling_differences", "n_after", ("chain", "stage")),
     TestedMetric("survivor_differences", "n_survivors", ("chain",)),
@@ -63,6 +66,7 @@ TESTED = (
     TestedMetric("attention_differences", "lift_no_sink", ("layer", "span")),
 )
 """What is averaged; by group, category and tag only what has no layer."""
+SHARES = frozenset(metric.name for metric in TESTED if metric.yes_no)
 
 
 def statistics(tables: Mapping[str, Any], seed: int = 0) -> Any:
@@ -70,8 +74,9 @@ def statistics(tables: Mapping[str, Any], seed: int = 0) -> Any:
 
     A pair counts once for each metric, with the mean over its targets. Controls are left out. Units of
     resampling are groups if there are at least two, so that prompts of one template count together; else, and
-    within a group, pairs. See ``resample`` for intervals and p-values; q-values are adjusted over the tests
-    of a scope that have a layer, and separately over those that have none.
+    within a group, pairs; each unit counts once, with the mean of its pairs. See ``mean_differences`` for
+    intervals and p-values; q-values are adjusted over the tests of a scope that have a layer, and separately
+    over those that have none.
 
     Args:
         tables: Tables of the comparison, ``pairs`` among them.
@@ -177,17 +182,21 @@ def _tested(values: pd.DataFrame, units: pd.Series[Any], seed: int) -> Iterator[
     cells = values.groupby(KEYS, sort=False, dropna=False)
     cell = cells.ngroup().to_numpy()
     unit, _ = pd.factorize(values["pair"].map(units))
-    shape = unit.max() + 1, cell.max() + 1
-    sums, counts = np.zeros(shape), np.zeros(shape)
-    np.add.at(sums, (unit, cell), values["difference"].to_numpy(float))
+    counts = np.zeros((unit.max() + 1, cell.max() + 1))
     np.add.at(counts, (unit, cell), 1)
-    means = cells[["a", "b"]].mean().reset_index()
-    tests = resample(sums, counts, seed)
-    for index, row in enumerate(means.to_dict("records")):
-        pairs, known = int(counts[:, index].sum()), int((counts[:, index] > 0).sum())
-        named = {key: row[key] for key in KEYS}
-        sides = {"mean_a": row["a"], "mean_b": row["b"]}
-        yield {**named, "n_pairs": pairs, "n_units": known, **sides, **tests[index]._asdict()}
+    means = {}
+    for side in ("a", "b", "difference"):
+        sums = np.zeros_like(counts)
+        np.add.at(sums, (unit, cell), values[side].to_numpy(float))
+        means[side] = np.divide(sums, counts, out=np.full_like(counts, np.nan), where=counts > 0)
+    rows = cells.size().reset_index().to_dict("records")
+    shares = np.array([row["metric"] in SHARES for row in rows])
+    tests = mean_differences(means["difference"], seed, np.where(shares, means["a"], np.nan))
+    for index, row in enumerate(rows):
+        known = counts[:, index] > 0
+        numbers = {"n_pairs": int(counts[:, index].sum()), "n_units": int(known.sum())}
+        sides = {f"mean_{side}": means[side][known, index].mean() for side in "ab"}
+        yield {**{key: row[key] for key in KEYS}, **numbers, **sides, **tests[index]._asdict()}
 
 
 def _adjusted(rows: pd.DataFrame) -> pd.DataFrame:
@@ -197,6 +206,6 @@ def _adjusted(rows: pd.DataFrame) -> pd.DataFrame:
     layered = tested["layer"].notna().map({True: "by layer", False: "without a layer"})
     kinds = tested["scope"].astype("str") + " " + layered
     for kind, index in tested.groupby(kinds, sort=False).groups.items():
-        q[index] = adjusted(rows.loc[index, "p_value"].to_numpy(float))
+        q[index] = benjamini_hochberg(rows.loc[index, "p_value"].to_numpy(float))
         families[index] = f"{len(index)} tests of scope {kind}"
     return rows.assign(q_value=q, family=families)

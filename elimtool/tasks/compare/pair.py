@@ -12,8 +12,8 @@ import pyarrow as pa
 import torch
 
 from elimtool.analysis.compare.align import Alignment, align
-from elimtool.analysis.compare.band import band, onset, others
 from elimtool.analysis.compare.heads import HeadMasses, head_rows
+from elimtool.analysis.statistics.band import band, onset, others
 from elimtool.files.rows import Row, Rows
 from elimtool.model.view import Encoded
 from elimtool.tasks.compare.controls import Control

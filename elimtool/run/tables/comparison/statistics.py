@@ -58,18 +58,23 @@ STATISTICS = Table(
         Column(
             "mean_a",
             FLOAT,
-            "Mean on side A over these pairs.",
+            "Mean on side A over these units.",
             unit="the metric's own",
             null_when="the metric is a ratio of the two sides",
         ),
         Column(
             "mean_b",
             FLOAT,
-            "Mean on side B over these pairs.",
+            "Mean on side B over these units.",
             unit="the metric's own",
             null_when="the metric is a ratio of the two sides",
         ),
-        Column("mean_difference", FLOAT, "Mean of B minus A over these pairs.", unit="the metric's own"),
+        Column(
+            "mean_difference",
+            FLOAT,
+            "Mean of B minus A over units: each counts once, with its pairs' mean.",
+            unit="the metric's own",
+        ),
         Column(
             "ci_low",
             FLOAT,
@@ -98,6 +103,13 @@ STATISTICS = Table(
             "The tests that q_value is adjusted over: their number and scope, by layer or without a layer.",
             null_when="p_value is null",
         ),
-        Column("method", STRING, "Method of the interval: 'bca' or 'percentile'.", null_when=ONE_UNIT),
+        Column(
+            "method",
+            STRING,
+            "Method of the interval: BCa or percentile bootstrap; for shares Newcombe's for pairs (a yes or"
+            " no a unit and side, or no unit differs) or Student's t over units.",
+            range="bca, percentile, newcombe, t",
+            null_when=ONE_UNIT,
+        ),
     ),
 )

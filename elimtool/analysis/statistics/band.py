@@ -13,7 +13,7 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
-from elimtool.analysis.compare.resample import LEVEL
+from elimtool.analysis.statistics.base import LEVEL
 
 LEAST = 19
 """Controls needed: with fewer, a value beyond all of them has a chance (1 / (n + 1)) above 5 %."""

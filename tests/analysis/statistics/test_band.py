@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from elimtool.analysis.compare.band import LEAST, band, onset, others, scores
+from elimtool.analysis.statistics.band import LEAST, band, onset, others, scores
 
 
 def test_the_band_is_the_quantile_that_keeps_its_promise() -> None:

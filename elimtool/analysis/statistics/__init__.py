@@ -1,0 +1,1 @@
+"""Estimate differences over templates and words, with intervals, tests and corrections for many tests."""

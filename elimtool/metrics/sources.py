@@ -11,8 +11,9 @@ Source: the terms of ALTI-Logit (Ferrando et al. 2023, arXiv 2305.12535), split 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,10 @@ from torch import Tensor
 from elimtool.metrics.branches import Branch
 from elimtool.metrics.metric import Settings
 from elimtool.metrics.span_parts import DistanceBins, SpanParts
+from elimtool.model.affine import close, wide
 from elimtool.model.carried import NOT_REBUILT, Carried
 from elimtool.model.heads import RowIndex
+from elimtool.model.rows import EVERY
 from elimtool.model.view import Batch, FormedAttention, LayerView
 
 HELD_NUMBERS = 2**20
@@ -58,7 +61,7 @@ class SourceLayer:
     visible: Bool[Tensor, "batch probes keys"]
     held: Float[Tensor, "batch heads probes both size"] | None
     rows: FormedAttention | None
-    rebuilt: Bool[Tensor, "batch probes"]
+    rebuilt: Bool[Tensor, "batch probes"] | None
 
 
 class Sources:
@@ -75,7 +78,8 @@ class Sources:
         self.null = False
         self.why: str | None = None
         self.flaws: list[tuple[int, Callable[[], str | None] | None]] = []
-        self._bins: dict[int, tuple[Tensor, DistanceBins]] = {}
+        self.waiting: list[tuple[int, Tensor]] = []
+        self._masks: dict[Any, list[Any]] = {}
 
     @torch.inference_mode()
     def observe(self, view: LayerView) -> None:
@@ -87,58 +91,117 @@ class Sources:
             self._give_up(view.layer, view.no_weights or view.unread or NOT_REBUILT)
             return
         self.flaws.append((view.layer, view.block.flaw))
-        self.layers.append(self._kept(view, view.carried, view.visible))
+        self._keep(view, view.carried, view.visible)
 
     def _give_up(self, layer: int, why: str) -> None:
         self.why = f"layer {layer}: {why}"
         self.layers.clear()
+        self.waiting.clear()
 
-    def _kept(
-        self, view: LayerView, carried: Carried, visible: Bool[Tensor, "batch probes keys"]
-    ) -> SourceLayer:
-        found: list[Tensor] = []
-        rebuilt = []
+    def _keep(self, view: LayerView, carried: Carried, visible: Bool[Tensor, "batch probes keys"]) -> None:
+        """Keep one layer; few rows of several layers are summed together."""
+        assert view.block is not None
+        made = SourceLayer(
+            view.layer,
+            Branch.attention(view.block),
+            carried,
+            self._mask(visible)[1],
+            visible,
+            None,
+            None,
+            None,
+        )
         size = 2 * self.parts.members.shape[1] * carried.heads.inputs.numel()
+        if view.attention is not None and size <= HELD_NUMBERS:
+            self.layers.append(made)
+            self.waiting.append((len(self.layers) - 1, view.attention))
+            numbers = view.attention.numel() + carried.values.numel() + size
+            if len(self.waiting) * numbers > self.settings.held_numbers:
+                self._flush()
+            return
         keep = view.rows is None or size <= HELD_NUMBERS
+        found, rebuilt = [], []
         for some, weights in view.attention_parts():
             rebuilt.append(carried.rebuilds(some, weights))
             if keep:
                 whole = torch.nn.functional.pad(weights, (0, visible.shape[-1] - weights.shape[-1]))
-                found.append(self._summed(whole, carried, visible[:, some], slice(None), some))
-        return SourceLayer(
-            view.layer,
-            Branch.attention(view.block),  # type: ignore[arg-type]
-            replace(carried, values=carried.values[:, :, :0]) if keep else carried,
-            self.parts.seen(visible),
-            visible,
-            torch.cat(found, 2) if keep else None,
-            None if keep else view.rows,
-            torch.cat(rebuilt, 1),
+                found.append(self._summed(whole, carried.values, visible[:, some], slice(None), some))
+        whole = torch.cat(rebuilt, 1)
+        self.layers.append(
+            _held(made, torch.cat(found, 2), whole) if keep else replace(made, rows=view.rows, rebuilt=whole)
         )
+
+    @torch.inference_mode()
+    def _flush(self) -> None:
+        """Sum the waiting layers, those with one mask and shape together."""
+        groups: dict[Any, list[tuple[int, Tensor]]] = {}
+        for index, weights in self.waiting:
+            one = self.layers[index]
+            groups.setdefault((one.visible.data_ptr(), weights.shape, one.carried.values.shape), []).append(
+                (index, weights)
+            )
+        self.waiting.clear()
+        for some in groups.values():
+            layers = [self.layers[index] for index, _ in some]
+            weights = torch.stack([one for _, one in some]).flatten(0, 1)
+            values = torch.stack([one.carried.values for one in layers]).flatten(0, 1)
+            found = self._summed(weights, values, layers[0].visible, slice(None), slice(None))
+            held = found.view(len(some), -1, *found.shape[1:])
+            for place, (index, own) in enumerate(some):
+                rebuilt = layers[place].carried.rebuilds(EVERY, own) if self.parts.overlap else None
+                self.layers[index] = _held(layers[place], held[place], rebuilt)
+            if not self.parts.overlap:
+                self._rebuilt([index for index, _ in some], held)
+
+    def _rebuilt(
+        self, indices: Sequence[int], held: Float[Tensor, "layers batch heads probes both size"]
+    ) -> None:
+        """Compare the sums of all spans with what went into the output projections."""
+        layers = [self.layers[index] for index in indices]
+        total = held[..., : self.parts.members.shape[1], :].sum(-2).transpose(2, 3)
+        gates = [one.carried.gate for one in layers]
+        if any(gate is not None for gate in gates):
+            total = torch.stack(
+                [part if gate is None else part * gate for part, gate in zip(total, gates, strict=True)]
+            )
+        inputs = torch.stack([one.carried.heads.inputs for one in layers])
+        truth = wide(inputs)
+        fine = close(total.flatten(3), truth, truth, inputs.dtype)
+        for place, index in enumerate(indices):
+            self.layers[index] = replace(layers[place], rebuilt=fine[place])
 
     def _summed(
         self,
         weights: Float[Tensor, "some heads rows keys"],
-        carried: Carried,
-        visible: Bool[Tensor, "some rows keys"],
+        values: Float[Tensor, "some groups keys size"],
+        visible: Bool[Tensor, "prompts rows keys"],
         prompts: slice,
         probes: slice,
     ) -> Float[Tensor, "some heads rows both size"]:
-        """Sum weights times values over spans, and evenly spread weights times values."""
+        """Sum weights times values over spans, then of evenly spread weights."""
         rows = weights.shape[2]
-        both = torch.cat([weights, self._spread(visible, prompts, probes).spread(weights)], 2)
-        found = self.parts.summed(both, carried.values[prompts], prompts)
+        both = torch.cat([weights, self._bins(visible, prompts, probes).spread(weights)], 2)
+        found = self.parts.summed(both, values, prompts)
         return torch.cat([found[:, :, :rows], found[:, :, rows:]], 3)
 
-    def _spread(self, visible: Tensor, prompts: slice, probes: slice) -> DistanceBins:
-        """Return the bins of some rows; most layers see the same keys, and share them."""
-        key = visible.data_ptr()
-        if key not in self._bins or self._bins[key][0].shape != visible.shape:
-            if len(self._bins) == MASKS:
-                self._bins.clear()
-            made = DistanceBins(visible, self.sink[prompts], self.batch.positions[prompts, probes])
-            self._bins[key] = visible, made  # holding the mask keeps its place in memory from being reused
-        return self._bins[key][1]
+    def _bins(self, visible: Tensor, prompts: slice, probes: slice) -> DistanceBins:
+        """Return the bins of some rows."""
+        known = self._mask(visible)
+        if known[2] is None:
+            known[2] = DistanceBins(visible, self.sink[prompts], self.batch.positions[prompts, probes])
+        found: DistanceBins = known[2]
+        return found
+
+    def _mask(self, visible: Tensor) -> list[Any]:
+        """Return a mask, which spans it shows where it has all rows, and its bins; most layers share one."""
+        key = visible.data_ptr(), visible.shape
+        if key not in self._masks:
+            if len(self._masks) == MASKS:
+                self._masks.clear()
+            whole = visible.shape[:2] == self.batch.positions.shape
+            # holding the mask keeps its place in memory from being reused
+            self._masks[key] = [visible, self.parts.seen(visible) if whole else None, None]
+        return self._masks[key]
 
     @property
     def n_heads(self) -> int:
@@ -152,10 +215,12 @@ class Sources:
                 if flaw is not None and (found := flaw()) is not None:
                     self._give_up(layer, found)
                     break
-        if self.why is None and self.layers:
-            rebuilt = torch.stack([(one.rebuilt | ~self.batch.probed).all() for one in self.layers])
-            if not bool(rebuilt.all()):
-                self._give_up(self.layers[int(rebuilt.long().argmin())].layer, NOT_REBUILT)
+        if self.why is None:
+            self._flush()
+            known = [one.rebuilt | ~self.batch.probed for one in self.layers if one.rebuilt is not None]
+            rebuilt = torch.stack(known).flatten(1).all(1).tolist() if known else []
+            if not all(rebuilt):
+                self._give_up(self.layers[rebuilt.index(False)].layer, NOT_REBUILT)
         return self.why
 
     def cells(
@@ -167,23 +232,24 @@ class Sources:
             Logits [rows, k, layers, heads, 2 spans], the second half of evenly spread weights, and which
             layers see the spans [rows, layers, spans].
         """
-        found = []
-        for one in self.layers:
-            back = one.carried.back(rows, one.branch.pulled(rows, toward)[0])
-            given = self._at(one, rows).to(back.dtype)
-            found.append((back.transpose(1, 2) @ given.transpose(2, 3)).transpose(1, 2))
+        back = torch.stack(
+            [one.carried.back(rows, one.branch.pulled(rows, toward)[0]) for one in self.layers], 1
+        )
+        given = torch.stack([self._at(one, rows) for one in self.layers], 1).to(back.dtype)
+        cells = (back.transpose(2, 3) @ given.transpose(3, 4)).permute(0, 3, 1, 2, 4)
         seen = torch.stack([one.seen[rows] for one in self.layers], 1)
-        return torch.stack(found, 2).double().cpu().numpy(), seen.cpu().numpy()
+        return cells.double().cpu().numpy(), seen.cpu().numpy()
 
     def written(self, rows: RowIndex) -> Float[Tensor, "rows spans width"]:
         """Sum what the heads of all layers add to the residual stream from each span."""
-        n_spans, total = self.parts.members.shape[1], torch.zeros((), dtype=torch.float64)
+        n_spans, total = self.parts.members.shape[1], None
         for one in self.layers:
             given = self._at(one, rows)[:, :, :n_spans]
             if one.carried.gate is not None:
                 given = given * one.carried.gate[rows][:, :, None]
             added = one.branch.written(rows, given.transpose(1, 2).flatten(2))
-            total = total.to(added.device) + added
+            total = added if total is None else total + added
+        assert total is not None
         return total
 
     def _at(self, one: SourceLayer, rows: RowIndex) -> Float[Tensor, "rows heads both size"]:
@@ -198,5 +264,19 @@ class Sources:
             probes, prompts = slice(int(mine[0]), int(mine[-1]) + 1), slice(index, index + 1)
             weights = one.rows.of(index, probes)[None]
             visible = one.visible[prompts, probes]
-            parts.append(self._summed(weights, one.carried, visible, prompts, probes)[0].transpose(0, 1))
+            parts.append(
+                self._summed(weights, one.carried.values[prompts], visible, prompts, probes)[0].transpose(
+                    0, 1
+                )
+            )
         return torch.cat(parts)
+
+
+def _held(
+    one: SourceLayer,
+    held: Float[Tensor, "batch heads probes both size"],
+    rebuilt: Bool[Tensor, "batch probes"] | None,
+) -> SourceLayer:
+    """Return a layer with its sums, without the values at all keys."""
+    gone = one.carried.values[:, :, :0]
+    return replace(one, carried=replace(one.carried, values=gone), held=held, rebuilt=rebuilt)

@@ -24,6 +24,7 @@ class SpanParts:
     Attributes:
         names: Names of each prompt's spans.
         members: Which tokens they have; prompts with fewer spans have empty ones more.
+        overlap: Whether a token is in two spans of a prompt.
         keys: Tokens of each piece, padded.
         real: 1 where a piece has a token, 0 for padding.
         span: Index of each piece's span.
@@ -31,6 +32,7 @@ class SpanParts:
 
     names: Sequence[Sequence[str]]
     members: Bool[Tensor, "batch spans keys"]
+    overlap: bool
     keys: Int[Tensor, "batch pieces length"]
     real: Float[Tensor, "batch pieces length"]
     span: Int[Tensor, "batch pieces"]
@@ -66,6 +68,7 @@ class SpanParts:
         return cls(
             [[name for name, _ in spans] for spans in divided],
             members.to(device),
+            bool((members.sum(1) > 1).any()),
             keys.to(device),
             real.to(device),
             span.to(device),
@@ -93,13 +96,15 @@ class SpanParts:
         """Sum weights times values over the tokens of each span.
 
         Args:
-            weights: Attention weights, or others in their place, of any rows of some prompts.
+            weights: Attention weights, or others in their place, of any rows of some prompts; of several
+                layers one after the other.
             values: What they multiply, one for each group of heads.
             prompts: These prompts.
         """
         some, heads, rows, n_keys = weights.shape
         groups, size = values.shape[1], values.shape[-1]
-        keys, real = self.keys[prompts], self.real[prompts].to(weights.dtype)
+        layers = some // len(self.keys[prompts])
+        keys, real = (one[prompts].repeat(layers, 1, 1) for one in (self.keys, self.real.to(weights.dtype)))
         pieces, length = keys.shape[1:]
         start = torch.arange(some, device=keys.device)[:, None, None] * n_keys
         flat = (start + keys).flatten()
@@ -110,7 +115,7 @@ class SpanParts:
         right = read.view(some, pieces, length, groups, size).transpose(2, 3)
         found = (left @ right).view(some, pieces, heads, rows, size)
         if self._join is not None:
-            join = self._join[prompts].to(found.dtype)
+            join = self._join[prompts].to(found.dtype).repeat(layers, 1, 1)
             found = (join @ found.flatten(2)).view(some, -1, heads, rows, size)
         return found.permute(0, 2, 3, 1, 4)
 
@@ -145,10 +150,12 @@ class DistanceBins:
     def spread(
         self, weights: Float[Tensor, "batch heads rows keys"]
     ) -> Float[Tensor, "batch heads rows keys"]:
-        """Return weights with each bin's mean in place of its weights."""
+        """Return weights with each bin's mean in place of its weights, for layers one after the other."""
         members = self.members.to(weights.dtype)
-        means = weights.transpose(1, 2) @ members / self.counts
-        return (means @ members.transpose(2, 3)).transpose(1, 2) + weights * self.kept
+        each = weights.view(-1, len(members), *weights.shape[1:])
+        means = each.transpose(2, 3) @ members / self.counts
+        spread = (means @ members.transpose(2, 3)).transpose(2, 3) + each * self.kept
+        return spread.reshape(weights.shape)
 
 
 def _divided(one: Encoded) -> list[tuple[str, tuple[int, ...]]]:

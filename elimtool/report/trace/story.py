@@ -118,7 +118,7 @@ def _prompt(
     said: Sections = [
         list(answer_lines(probe, screen)),
         [*place_lines(probe, screen), *judgement_lines(probe, chains, screen)],
-        source_lines(probe, screen),
+        list(source_lines(probe, screen)),
         list(contrast_lines(probe, screen)),
         list(effect_lines(probe, screen)),
         [] if several else walk,
@@ -157,7 +157,7 @@ def _in_full(probe: Probe, chains: list[ChainLedger], screen: Screen) -> Section
         list(expert_lines(probe, screen)),
         list(ledger(chains, screen)),
         list(engines(probe, screen)),
-        source_table(probe, screen),
+        list(source_table(probe, screen)),
         [*strip(probe, screen), *null_lines(probe, screen)],
         list(detail_lines(probe, chains, screen)),
     ]

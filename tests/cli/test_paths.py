@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from elimtool.model.store import cache_dir
 from tests.cli.conftest import Command
 from tests.model.tiny_gguf import write_gguf
 
@@ -153,6 +154,34 @@ def test_nor_where_a_model_is_converted_or_an_adapter_merged(
     files = written(work)
     assert len(files) > 80
     assert_no_places([(path, contents(path)) for path in files], work, tmp_path, Path(__file__).parents[2])
+
+
+@pytest.mark.slow
+@pytest.mark.smollm2
+def test_nor_where_the_default_model_is_cached(
+    elimtool: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ELIMTOOL_CACHE")
+    work = tmp_path / "in-here"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    Path("p.jsonl").write_text('{"prompt": "The capital of France is", "targets": ["Paris"]}\n')
+    Path("c.yaml").write_text(
+        "version: 1\nmodel: {name: smollm2}\nprompts: p.jsonl\nsamplers: [hf]\nbaseline: base.json\n"
+        "checks:\n  - {id: a, metric: final_logprob, baseline: true}\n"
+    )
+    for command in (
+        ["trace", "The capital of France is", "-t", "Paris", "-o", "one", "-m", "smollm2"],
+        ["batch", "p.jsonl", "-o", "two", "-m", "smollm2"],
+        ["check", "c.yaml", "--update", "-o", "three"],
+        ["compare", "one", "two", "-o", "four"],
+        ["report", "one", "-o", "one.html"],
+    ):
+        done = elimtool(*command)
+        assert done.code == 0, (command, done)
+    files = written(work)
+    places = (tmp_path, cache_dir(), Path.home(), Path(__file__).parents[2])
+    assert_no_places([(path, contents(path)) for path in files], *places)
 
 
 def test_an_absolute_path_that_was_typed_stands_as_typed(

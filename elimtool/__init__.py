@@ -20,6 +20,7 @@ from elimtool.version import __version__ as __version__
 _HOMES = {
     "Ablate": "elimtool.model.interventions",
     "AttributeOptions": "elimtool.tasks.attribute.options",
+    "Chain": "elimtool.samplers",
     "ChatSettings": "elimtool.prompts.chat",
     "Comparison": "elimtool.run.comparison",
     "Controls": "elimtool.tasks.compare.asked",
@@ -32,6 +33,7 @@ _HOMES = {
     "Run": "elimtool.run",
     "Scale": "elimtool.model.interventions",
     "SpanRequest": "elimtool.prompts.prompt",
+    "Stage": "elimtool.samplers",
     "TraceOptions": "elimtool.engine.options",
     "attribute": "elimtool.tasks.attribute.api",
     "compare_chains": "elimtool.analysis.compare.chains",
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
     from elimtool.run import open_run as open_run
     from elimtool.run.comparison import Comparison as Comparison
     from elimtool.run.comparison import open_comparison as open_comparison
+    from elimtool.samplers import Chain as Chain
+    from elimtool.samplers import Stage as Stage
     from elimtool.tasks.attribute.api import attribute as attribute
     from elimtool.tasks.attribute.options import AttributeOptions as AttributeOptions
     from elimtool.tasks.check.api import run_checks as run_checks

@@ -80,11 +80,12 @@ def test_what_fits_is_let_through(tiny: Any) -> None:
 CLASSES = sorted(
     name
     for name in elimtool._HOMES
-    if isinstance(getattr(elimtool, name), type) and name not in ("ElimError", "Run", "Comparison")
+    if isinstance(getattr(elimtool, name), type) and name not in ("ElimError", "Run", "Comparison", "Stage")
 )
-"""Those that users make; runs and comparisons come from functions."""
+"""Those that users make; runs and comparisons come from functions, and stages are abstract."""
 NEEDED = {
     "Ablate": {"component": "mlp.1"},
+    "Chain": {"name": "mine"},
     "Knockout": {"span": "a"},
     "Message": {"role": "user", "content": "a"},
     "Patch": {"file": "a"},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from elimtool.errors import ElimError, checked_fields, nearest
 from elimtool.lenses.find import check_choice
@@ -11,6 +11,7 @@ from elimtool.model.interventions import Intervention
 from elimtool.prompts.component import parse_component
 from elimtool.prompts.position import Position, check_position
 from elimtool.run.selection import HEADS, IF_GIVEN, WIDE, Selection, select
+from elimtool.samplers import Chain, Stage, name_of
 
 DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
 
@@ -23,7 +24,7 @@ class TraceOptions:
     Attributes:
         position: Query tokens to probe: ``last``, ``all``, an index from 0 (or from the end, if negative),
             a list such as ``4,7-9``, or ``written`` and ``written:4,7-9`` for where the model wrote.
-        samplers: Sampler chains: preset names, YAML files or inline chains.
+        samplers: Sampler chains: preset names, YAML files, inline chains, or ``Chain`` and ``Stage`` objects.
         model_sampling: Whether presets have the settings that the model ships with laid over them, as their
             engines do by default.
         lens: Lens for layers before the last: ``auto`` (the model's fitted lens if there is one, else raw),
@@ -36,7 +37,7 @@ class TraceOptions:
         tables: Tables to fill, see ``elimtool.run.selection``; ``None`` for all.
         generate: Tokens to generate after each prompt through ``chain``; 0 for no walk, or for as many as
             ``position`` needs.
-        chain: The one of ``samplers`` to generate with; ``None`` for the first.
+        chain: The one of ``samplers`` to generate with, or its name; ``None`` for the first.
         seed: Seed of the walk's draws, and of the components that ``confirm`` compares with.
         interventions: Changes made to the model, together, in a second pass over every prompt.
         confirm: Whether to test the verdicts' culprits by ablation, see ``elimtool.tasks.confirm``.
@@ -46,7 +47,7 @@ class TraceOptions:
     """
 
     position: Position = "last"
-    samplers: tuple[str, ...] = DEFAULT_SAMPLERS
+    samplers: tuple[str | Chain | Stage, ...] = DEFAULT_SAMPLERS
     model_sampling: bool = True
     lens: str = "auto"
     sinks: str = "auto"
@@ -55,7 +56,7 @@ class TraceOptions:
     attention_of: tuple[str, ...] = ()
     tables: tuple[str, ...] | None = None
     generate: int = 0
-    chain: str | None = None
+    chain: str | Chain | Stage | None = None
     seed: int = 0
     interventions: tuple[Intervention, ...] = ()
     confirm: bool = False
@@ -68,10 +69,10 @@ class TraceOptions:
         check_position(self.position)
         if self.generate < 0:
             raise ElimError(f"`generate` must be a number of tokens from 0, got {self.generate}")
-        if self.chain is not None and self.chain not in self.samplers:
-            raise ElimError(
-                f"`chain` must be one of `samplers`, got '{self.chain}'", nearest(self.chain, self.samplers)
-            )
+        names = tuple(map(name_of, self.samplers))
+        if self.chain is not None and name_of(self.chain) not in names:
+            wrong = name_of(self.chain)
+            raise ElimError(f"`chain` must be one of `samplers`, got '{wrong}'", nearest(wrong, names))
         if (self.generate or self.reads_written) and not self.samplers:
             raise ElimError("`generate` needs a sampler chain to draw through", "name one in `samplers`")
         if self.batch_size < 1:
@@ -99,6 +100,16 @@ class TraceOptions:
             if place is None or place[1] is None:
                 raise ElimError(f"`attention_of` must name heads, got '{name}'", "such as 17.3 or L17H3")
         return tuple(sorted({(layer, head or 0) for layer, head in filter(None, found.values())}))
+
+    @property
+    def walked(self) -> int:
+        """Index in ``samplers`` of the chain to generate with."""
+        return 0 if self.chain is None else list(map(name_of, self.samplers)).index(name_of(self.chain))
+
+    def stated(self) -> dict[str, Any]:
+        """Return the options as values for ``run.json``, with chains by their names."""
+        chain = None if self.chain is None else name_of(self.chain)
+        return asdict(replace(self, samplers=tuple(map(name_of, self.samplers)), chain=chain))
 
     @property
     def on_request(self) -> dict[str, bool]:

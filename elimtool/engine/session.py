@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from elimtool.model.view import Encoded
 from elimtool.numerics import kernels
 from elimtool.prompts.prompt import Prompt
 from elimtool.run.selection import ALWAYS, FITTED, MIXED, refuse_dense, refuse_unfitted
-from elimtool.samplers import Chain, resolve
+from elimtool.samplers import Chain, Stage, resolve
 from elimtool.samplers.logit_bias import LogitBias
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Session:
         if not model.has_experts:
             refuse_dense(options.tables, model.name, model.unread_experts)
         chains = tuple(chain_for(model, spec, options.model_sampling) for spec in options.samplers)
+        refuse_confusable(chains)
         selection = options.selection()
         self.settings = Settings(
             chains,
@@ -94,8 +95,7 @@ class Session:
     @property
     def walk_chain(self) -> Chain:
         """The chain to generate with."""
-        options = self.options
-        return self.settings.chains[options.samplers.index(options.chain) if options.chain else 0]
+        return self.settings.chains[self.options.walked]
 
     def encode(self, prompt: Prompt) -> Encoded:
         """Tokenise a prompt, with what the model writes if that is to be read; check the interventions.
@@ -176,7 +176,7 @@ class Session:
             facts: Entries of ``config`` to add to the options or to replace one.
         """
         config = {
-            **asdict(self.options),
+            **self.options.stated(),
             "lens": self._lens,
             "compiled": self.settings.compiled,
             **self._changes(encoded),
@@ -204,12 +204,24 @@ class Session:
         }
 
 
-def chain_for(model: Model, spec: str, model_sampling: bool = True) -> Chain:
+def refuse_confusable(chains: Sequence[Chain]) -> None:
+    """Refuse different chains of one name: tables tell them apart by it.
+
+    Raises:
+        ElimError: Two have the same name.
+    """
+    known: dict[str, Chain] = {}
+    for chain in chains:
+        if known.setdefault(chain.name, chain) != chain:
+            raise ElimError(f"two different chains are called '{chain.name}'", "give each a name of its own")
+
+
+def chain_for(model: Model, spec: str | Chain | Stage, model_sampling: bool = True) -> Chain:
     """Resolve a sampler chain for a model, with DRY's sequence breakers as its tokens.
 
     Args:
         model: The model.
-        spec: Name of the chain, see ``resolve``.
+        spec: The chain or its name, see ``resolve``.
         model_sampling: Whether a preset has the model's own settings laid over it as its engine does.
 
     Raises:

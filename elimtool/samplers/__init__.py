@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elimtool.samplers.chain import Chain, State
+from elimtool.samplers.chain import Chain, State, name_of
 from elimtool.samplers.history import History
 from elimtool.samplers.ledger import Ledger, StageRecord
 from elimtool.samplers.presets import preset_names, resolve
@@ -18,6 +18,7 @@ __all__ = [
     "Stage",
     "StageRecord",
     "State",
+    "name_of",
     "preset_names",
     "resolve",
     "with_setting",

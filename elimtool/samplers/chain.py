@@ -10,23 +10,27 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, checked_fields
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.dry import DRY
 from elimtool.samplers.history import History
 from elimtool.samplers.ledger import Ledger, StageRecord, Standing, record
 from elimtool.samplers.stage import Context, Effect, Stage
+from elimtool.version import __version__
 
 State = Mapping[int, Tensor]
 """Stage index to state, one float64 number per row, for the stages that have one."""
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Chain:
-    """Stages in order, as an engine applies them.
+    """Stages in order, as an engine applies them: ``Chain("mine", stages=(TopK(40), Temperature(0.8)))``.
+
+    The stages are classes of ``elimtool.samplers``, or a user's own subclasses of ``Stage``.
 
     Attributes:
-        name: Name of the preset, the file's stem or the inline text.
+        name: Name of the preset, the file's stem or the inline text; the chain's name in every table.
         engine: Engine whose rules it follows.
         version: Version of the engine that the rules were read from.
         stages: First to last.
@@ -42,9 +46,9 @@ class Chain:
     """
 
     name: str
-    engine: str
-    version: str
-    stages: tuple[Stage, ...]
+    engine: str = "elimtool"
+    version: str = __version__
+    stages: tuple[Stage, ...] = ()
     precision: Literal["exact", "float32"] = "exact"
     accumulation: Literal["sequential", "torch"] = "torch"
     sources: tuple[str, ...] = ()
@@ -53,6 +57,11 @@ class Chain:
     settings: tuple[tuple[str, str], ...] = ()
     origins: tuple[tuple[str, str, str], ...] = ()
     left_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ElimError("a chain has no name", "give `name`: it names the chain in every table")
+        object.__setattr__(self, "stages", tuple(self.stages))  # a list has no hash
 
     def origins_of(self, stage: str) -> dict[str, str]:
         """Return the sources of a stage's parameters that are not the preset's own."""
@@ -167,6 +176,11 @@ class Chain:
         """
         stages = tuple(_resolve_breakers(s, pieces, encode) if isinstance(s, DRY) else s for s in self.stages)
         return replace(self, stages=stages)
+
+
+def name_of(spec: str | Chain | Stage) -> str:
+    """Return what a chain is called where it is given as a text, a chain or a single stage."""
+    return spec if isinstance(spec, str) else spec.name
 
 
 def step(stage: Stage, c: Candidates, context: Context) -> tuple[Candidates, Effect]:

@@ -51,14 +51,15 @@ def preset_names() -> list[str]:
     return sorted(p.stem for p in PRESETS.glob("*.yaml"))
 
 
-def resolve(spec: str, shipped: Shipped | None = None) -> Chain:
+def resolve(spec: str | Chain | Stage, shipped: Shipped | None = None) -> Chain:
     """Build the chain that a text names.
 
     Args:
-        spec: A preset (``llama.cpp``), a preset with other parameters (``llama.cpp:temperature=0,top_k=10``),
-            the path of a chain file, or stages in order (``top_k=40,top_p=0.95,temperature=0.8``). A
-            parameter is ``stage=value`` for the stage's main parameter, ``stage.parameter=value``, or a name
-            that engines use (``repetition_penalty``).
+        spec: A chain, which stays as it is; a stage, which becomes a chain of that name; or a text: a preset
+            (``llama.cpp``), a preset with other parameters (``llama.cpp:temperature=0,top_k=10``), the path
+            of a chain file, or stages in order (``top_k=40,top_p=0.95,temperature=0.8``). A parameter is
+            ``stage=value`` for the stage's main parameter, ``stage.parameter=value``, or a name that engines
+            use (``repetition_penalty``).
         shipped: Settings that the model ships with, by file and key; a preset has them laid over it as its
             engine does, under what the text says. None for the bare preset.
 
@@ -66,6 +67,10 @@ def resolve(spec: str, shipped: Shipped | None = None) -> Chain:
         ElimError: The text names nothing, or a stage, parameter or value is not valid; the message lists
             valid ones.
     """
+    if isinstance(spec, Chain):
+        return spec
+    if isinstance(spec, Stage):
+        return Chain(spec.name, stages=(spec,))
     text = spec.strip()
     if text in preset_names():
         return lay_over(_preset(text), shipped or {}, _override)

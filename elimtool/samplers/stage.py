@@ -106,11 +106,11 @@ class Stage(ABC):
 
     kind: ClassVar[str]
     role: ClassVar[Role] = "truncate"
-    main: ClassVar[str]
+    main: ClassVar[str] = ""
     unit: ClassVar[str] = ""
     margin_unit: ClassVar[str] = ""
-    off: ClassVar[Mapping[str, Any] | None]
-    sources: ClassVar[tuple[str, ...]]
+    off: ClassVar[Mapping[str, Any] | None] = None
+    sources: ClassVar[tuple[str, ...]] = ()
 
     label: str = field(default="", kw_only=True)
     """Another name for the stage, for chains that have two of a kind."""

@@ -20,6 +20,7 @@ from elimtool.run.manifest import utc_now
 
 if TYPE_CHECKING:
     from elimtool.run import Run
+    from elimtool.samplers import Chain, Stage
 
 COMPARED = ("flips", "stage_differences", "sampling_differences", "survivor_differences")
 """Tables in which two chains of one output can differ."""
@@ -27,8 +28,8 @@ COMPARED = ("flips", "stage_differences", "sampling_differences", "survivor_diff
 
 def compare_chains(
     run: Run | str | Path,
-    chain_a: str,
-    chain_b: str,
+    chain_a: str | Chain | Stage,
+    chain_b: str | Chain | Stage,
     *,
     position: OnePosition = "last",
     unread: Mapping[str, ElimError] | None = None,
@@ -38,8 +39,8 @@ def compare_chains(
 
     Args:
         run: A run or its directory.
-        chain_a: Name of the chain that is side A.
-        chain_b: Name of the other, or the same.
+        chain_a: The chain that is side A, or its name.
+        chain_b: The other, or the same.
         position: Which probed position of each prompt: ``last``, or an index from 0.
         unread: Errors of unusable prompt records, by id: they become failed pairs.
         seed: Seeds the resampling of the statistics.
@@ -51,22 +52,23 @@ def compare_chains(
     found = opened(run)
     own = found.under(None)
     known = tuple(Side(own).chains)
-    for name in (chain_a, chain_b):
+    first, second = (one if isinstance(one, str) else one.name for one in (chain_a, chain_b))
+    for name in (first, second):
         if name not in known:
             raise ElimError(f"the run has no chain '{name}'", nearest(name, known))
     if "sampling" not in found.tables:
         raise ElimError(
             "the run has no table 'sampling'", "trace with it: leave out `tables`, or name it there"
         )
-    a, b = (Side(own, position, {name: BOTH_CHAINS}) for name in (chain_a, chain_b))
+    a, b = (Side(own, position, {name: BOTH_CHAINS}) for name in (first, second))
     pairs = tuple(Pair(name, name, name) for name in a.prompts["prompt_id"])
     pairs += tuple(Pair(name, None, None, error=str(error)) for name, error in (unread or {}).items())
-    names = (chain_a, chain_b) if chain_a != chain_b else None
+    names = (first, second) if first != second else None
     setting = Setting(a, b, pairs, True, names)
     refuse_nothing(setting, (0, 0))
     filled = differences(setting, COMPARED)
     filled["statistics"] = statistics(filled, seed)
-    options = {"position": position, "seed": seed, "names": [chain_a, chain_b]}
+    options = {"position": position, "seed": seed, "names": [first, second]}
     return Comparison.of(
         "chains",
         found.manifest,

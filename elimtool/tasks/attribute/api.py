@@ -14,6 +14,7 @@ from elimtool.files.rows import Row, Rows
 from elimtool.model.gradients import refuse_half
 from elimtool.model.lock import exclusive
 from elimtool.model.view import Encoded
+from elimtool.samplers import name_of
 from elimtool.tasks.attribute.ablation import knockout, knockout_later, leave_one_out, leave_one_out_masked
 from elimtool.tasks.attribute.found import Found
 from elimtool.tasks.attribute.gradients import gradient_x_input, integrated_gradients
@@ -100,7 +101,13 @@ def attribute(
                 progress(number * len(methods) + len(said), len(asked) * len(methods))
         tabulate(made, said, rows)
         notes += [f"{made.one.prompt_id}: {note}" for note in made.notes]
-    config = {**asdict(options), "command": "attribute", "methods": list(methods), "notes": notes}
+    config = {
+        **asdict(options),
+        "chain": name_of(options.chain),
+        "command": "attribute",
+        "methods": list(methods),
+        "notes": notes,
+    }
     config["prompts_sha256"] = fingerprint(asked)
     tables = {
         name: arrow_table(name, {column: [row[column] for row in some] for column in TABLES[name].names})

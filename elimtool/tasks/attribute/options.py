@@ -8,7 +8,7 @@ from typing import Literal
 from elimtool.errors import ElimError, checked_fields, nearest
 from elimtool.model.spans import UNITS
 from elimtool.prompts.position import Position, check_position
-from elimtool.samplers import resolve
+from elimtool.samplers import Chain, Stage, resolve
 
 METHODS = (
     "leave-one-out",
@@ -45,7 +45,7 @@ class AttributeOptions:
         ablations: Number of random ablations that contextcite fits.
         steps: Most gradients that integrated gradients take for one target.
         generate: Tokens to write first for a position among written tokens; 0 for as many as it needs.
-        chain: Sampler chain to write through.
+        chain: Sampler chain to write through: as in ``TraceOptions.samplers``.
         model_sampling: Whether a preset has the model's own settings laid over it, as for a trace.
         seed: Seed for drawing the random ablations, and what is written.
         errors: ``raise`` the first bad prompt, or keep it as a ``row`` with its error.
@@ -60,7 +60,7 @@ class AttributeOptions:
     ablations: int = 64
     steps: int = 512
     generate: int = 0
-    chain: str = "llama.cpp"
+    chain: str | Chain | Stage = "llama.cpp"
     model_sampling: bool = True
     seed: int = 0
     errors: Literal["raise", "row"] = "raise"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from elimtool.analysis.compare.join import Pair, table_of
@@ -112,7 +112,7 @@ def compare_models(
     notes += dict.fromkeys(note for side in (a, b) for note in run_notes(side.run))
     a.readings.close()
     b.readings.close()
-    stated = {**asdict(options), "seed": seed}
+    stated = {**options.stated(), "seed": seed}
     return Comparison.of(
         "models", a.run.manifest, b.run.manifest, tables, options=stated, notes=notes, started=started
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from elimtool.engine.intake import ask, fingerprint
@@ -81,7 +80,7 @@ def compare_prompts(
         bench.add_unread(name, why)
     facts = [session.manifest(started, prompts_sha256=fingerprint(asked)) for asked in (left, right)]
     stated = {
-        **asdict(options),
+        **options.stated(),
         "lens": facts[0].lens,
         **controls.plain(),
         "causal_within": causal_within(model.dtype),

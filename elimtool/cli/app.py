@@ -22,6 +22,7 @@ from elimtool.cli import (
     lens,
     locate,
     models,
+    query,
     report,
     samplers,
     trace,
@@ -52,6 +53,7 @@ app.command("batch", no_args_is_help=True, epilog=batch.EPILOG)(batch.batch)
 app.command("check", no_args_is_help=True, epilog=shared.EPILOG)(check.check)
 app.command("locate", no_args_is_help=True, epilog=shared.EPILOG)(locate.locate)
 app.command("compare", no_args_is_help=True, epilog=compare.EPILOG)(compare.compare)
+app.command("query", no_args_is_help=True, epilog=query.EPILOG)(query.query)
 app.command("report", no_args_is_help=True)(report.report)
 app.command("doctor")(doctor.doctor)
 app.add_typer(lens.app, name="lens")

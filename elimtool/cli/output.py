@@ -52,6 +52,11 @@ class Output:
         sys.stdout.write(safe(text) + "\n")
         sys.stdout.flush()
 
+    def text(self, text: str) -> None:
+        """Print a result of several lines as it is, for another program."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
     def wrote(self, path: Path) -> None:
         """Print the path of a file that was written, unless it is standard output itself."""
         from elimtool.files.destination import descriptor

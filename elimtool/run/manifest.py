@@ -14,8 +14,8 @@ from elimtool.errors import ElimError
 from elimtool.files.parse import parse_json
 from elimtool.run.schema import SCHEMA_VERSION
 
-NOT_FINGERPRINTED = ("fingerprint", "started", "finished", "counts")
-WHERE_KNOWN = ("n_layers", "n_heads", "adapters", "device_map", "quantization")
+NOT_FINGERPRINTED = ("fingerprint", "label", "started", "finished", "counts")
+WHERE_KNOWN = ("n_layers", "n_heads", "adapters", "device_map", "quantization", "label")
 """Keys added later: left out if they have no value, so that older runs keep their fingerprint."""
 HINT = "run the command again, or restore the file"
 
@@ -151,6 +151,9 @@ class Manifest(BaseManifest):
     chains: Plain = Field(description="Sampler chains, each in full: engine, stages, parameters.")
     seed: int | None = Field(None, description="Seed, where anything was drawn at random.")
     config: Plain = Field(description="All options of the run, in full.")
+    label: str | None = Field(
+        None, description="What the user calls the run (`label`); no part of the fingerprint. Else left out."
+    )
     started: Time | None = Field(None, description="When the run began (UTC, ISO 8601).")
     finished: Time | None = Field(None, description="When the run was complete (UTC, ISO 8601).")
     counts: dict[str, int] = Field(default_factory=dict, description="Rows written, by table.")

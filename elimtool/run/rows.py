@@ -58,7 +58,7 @@ def select_rows(
     """
     if name not in run.tables:
         raise ElimError(f"{run.path} has no table '{name}'", nearest(name, run.tables))
-    data = _dataset(run, name)
+    data = dataset(run, name)
     for column in columns or ():
         _known(column, data.schema, name)
     conditions = [condition(one, data.schema, name) for one in where]
@@ -111,7 +111,8 @@ def condition(text: str, schema: pa.Schema, table: str) -> Any:
     return compare[sign]()
 
 
-def _dataset(run: Run, name: str) -> Any:
+def dataset(run: Run, name: str) -> Any:
+    """Return a table as a ``pyarrow`` dataset, which is read as far as it is used."""
     if run.path is None:
         return ds.dataset(run.arrow(name))
     files = [str(path) for path in layout.look(run.path).tables[name]]

@@ -140,6 +140,17 @@ def counts() -> Schema:
     }
 
 
+def queried() -> Schema:
+    """Describe what a query found."""
+    return list_of(value("object", "A row, with the columns that the SELECT names."))
+
+
+def examples() -> Schema:
+    """Describe the examples of queries."""
+    keys = {"tells": value("string", "What it tells."), "sql": value("string", "The SELECT statement.")}
+    return list_of(object_of(keys, "A query."))
+
+
 def rows() -> Schema:
     """Describe rows of a table."""
     keys = {

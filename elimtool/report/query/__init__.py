@@ -1,0 +1,1 @@
+"""Show what queries over many runs found."""

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from elimtool.report.figures.choose import choose
+from elimtool.report.figures.figure import Heat
 from elimtool.run.reader import Run
 from tests.report.printed import detailed, flat, printed
 from tests.report.runs import judged
@@ -77,6 +79,46 @@ def test_the_table_lists_the_part_of_which_most_was_kept_first(width: int) -> No
 def test_the_story_with_sources_still_fits_on_a_screen(words: int, targets: Any) -> None:
     tokens = [*FRANCE, *(f" word{index}" for index in range(words - 5))]
     assert len(printed(run_of(tokens, targets), 80).splitlines()) <= 40
+
+
+def test_the_figure_puts_weight_and_what_was_written_side_by_side() -> None:
+    run = run_of()
+    figure = choose(run, "content", target=" Paris")
+    assert isinstance(figure, Heat)
+    assert figure.rows[:4] == [
+        "weight · <sink>",
+        "wrote · <sink>",
+        "weight · 1: capital",
+        "wrote · 1: capital",
+    ]
+    total = sum(abs(values[0]) for values in WROTE.values())
+    named = dict(zip(figure.rows, figure.values, strict=True))
+    assert named["wrote · 3: France"][0] == pytest.approx(4.0 / total)
+    assert named["wrote · 4: is"][0] == pytest.approx(-2.0 / total)
+    assert set(named["wrote · 4: is"][1:]) == {None} and "`--heads`" in figure.note
+    mass = [row["mass"] for row in run.arrow("attention").to_pylist() if row["span"] == "3: France"]
+    assert named["weight · 3: France"] == [pytest.approx(sum(mass) / len(mass)), *mass]
+
+
+def test_single_heads_give_the_figure_what_each_layer_wrote() -> None:
+    run = run_of()
+    keys = {name: run.arrow("source_spans").to_pylist()[0][name] for name in ("prompt_id", "position")}
+    cells = [(3, 23, 0, 3.0), (3, 23, 1, -1.0), (4, 23, 0, -1.0), (4, 29, 0, 1.5)]
+    names = {3: "3: France", 4: "4: is"}
+    rows = [
+        keys
+        | {"target": " Paris", "span": names[span], "layer": layer, "head": head}
+        | {"dla": value, "dla_centred": value}
+        for span, layer, head, value in cells
+    ]
+    figure = choose(run.with_rows("sources", fitted("sources", rows)), "content", target=" Paris")
+    named = dict(zip(figure.rows, figure.values, strict=True))
+    at = list(figure.columns).index("23")
+    # layer 23 wrote most: 2 from France, 1 against from is
+    assert named["wrote · 3: France"][at] == pytest.approx(2 / 3)
+    assert named["wrote · 4: is"][at] == pytest.approx(-1 / 3)
+    assert named["wrote · 4: is"][list(figure.columns).index("29")] == pytest.approx(1.5 / 3)
+    assert "`--heads`" not in figure.note
 
 
 def test_what_could_not_be_split_is_said_with_the_reason() -> None:

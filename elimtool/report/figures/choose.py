@@ -11,6 +11,7 @@ from elimtool.prompts.component import parse_component
 from elimtool.prompts.prompt import NULL, SINK
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.figures.attribute import attribution
+from elimtool.report.figures.content import content
 from elimtool.report.figures.contrast import contrast_components
 from elimtool.report.figures.figure import Figure, Listing
 from elimtool.report.figures.layers import (
@@ -41,6 +42,7 @@ MOST_POSITIONS = 12
 """Positions of a logit-lens picture: columns whose words can be read on a page's width."""
 OF_TARGET: dict[str, tuple[str, Callable[[Probe, str | None], Sequence[Figure]]]] = {
     "components": ("components", components),
+    "content": ("source_spans", content),
     "head_attribution": ("components", head_attribution),
     "head_ablation": ("ablations", head_ablation),
     "attribution": ("attributions", attribution),

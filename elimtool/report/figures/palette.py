@@ -16,6 +16,9 @@ SHIFT_STEPS = (-2.0, -1.0, -0.5, -0.1, 0.1, 0.5, 1.0, 2.0)
 RESTORED_STEPS = (-0.9, -0.5, -0.25, -0.1, 0.1, 0.25, 0.5, 0.9)
 """Borders between the nine steps of a share of a difference that a patch restores."""
 
+PART_STEPS = (-0.5, -0.25, -0.1, -0.03, 0.03, 0.1, 0.25, 0.5)
+"""Borders between the nine steps of a signed share."""
+
 PROB_STEPS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.9)
 """Borders between the eight steps of a probability."""
 
@@ -30,6 +33,7 @@ STEPS = {
     "share": SHARE_STEPS,
     "shift": SHIFT_STEPS,
     "restored": RESTORED_STEPS,
+    "part": PART_STEPS,
     "prob": PROB_STEPS,
     "rank": RANK_STEPS,
 }

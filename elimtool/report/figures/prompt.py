@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from elimtool.report.facts import Probe
 from elimtool.report.figures.attribute import attribution
+from elimtool.report.figures.content import content
 from elimtool.report.figures.contrast import contrast, contrast_components, contrast_stages
 from elimtool.report.figures.course import probabilities, ranks
 from elimtool.report.figures.experts import experts
@@ -22,6 +23,7 @@ PROMPT: dict[str, Callable[[Probe], Sequence[Figure]]] = {
     "locations": located_maps,
     "interventions": interventions,
     "retention": retention,
+    "content": content,
     "sink": sink,
     "ranks": ranks,
     "probabilities": probabilities,

@@ -142,7 +142,7 @@ def _only(figure: kinds.Heat, hidden: set[tuple[int, int]]) -> bool:
 
 
 def _border(value: float, unit: str) -> str:
-    if unit in ("shift", "logits", "restored"):
+    if unit in ("shift", "logits", "restored", "part"):
         return f"{value:+g}"
     return {"lift": f"{value:g}x", "prob": f"{value:g}"}.get(unit, f"{100 * value:g}%")
 

@@ -11,6 +11,7 @@ const FORMATS = {
   bits: (value) => `${digits(value, 3)} bits`,
   shift: (value) => (value > 0 ? "+" : "") + digits(value, 3),
   restored: (value) => digits(value, 3),
+  part: (value) => digits(value, 3),
   rank: whole,
   logits: (value) => (value > 0 ? "+" : "") + value.toFixed(2),
   nats: (value) => (value > 0 ? "+" : "") + value.toFixed(2),

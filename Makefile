@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs release clean
+.PHONY: help setup demo test check bench docs pages release clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,12 +36,16 @@ bench: $(READY) ## Time start-up, tracing, samplers and products against bare on
 	$(BIN)/python scripts/bench_samplers.py
 	$(BIN)/python scripts/bench_products.py
 
-docs: $(READY) ## Write the generated pages of docs/ anew
+docs: $(READY) ## Write the generated pages of docs/ anew, and build the site to site/
 	$(BIN)/python scripts/make_table_docs.py
 	$(BIN)/python scripts/make_sampler_docs.py
 	$(BIN)/python scripts/make_glossary.py
 	$(BIN)/python scripts/make_model_docs.py
 	$(BIN)/python scripts/make_json_docs.py
+	$(BIN)/mkdocs build --strict
+
+pages: $(READY) ## Run the code in README.md and docs/, and put in what it prints now
+	$(BIN)/python scripts/run_docs.py --update
 
 release: $(READY) ## Build sdist and wheel, check them, and print what is left to do by hand
 	rm -rf dist
@@ -50,4 +54,4 @@ release: $(READY) ## Build sdist and wheel, check them, and print what is left t
 	$(BIN)/python scripts/release.py
 
 clean: ## Remove the environment, caches and the demo's run
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist demo-run
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist site demo-run

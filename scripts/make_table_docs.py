@@ -27,6 +27,7 @@ HEAD = """\
 of Parquet files, `DIR/lens/part-00000.parquet` and so on, with one schema. Unit and definition of every
 column are also in the files themselves, as field metadata. This page describes schema version {version}.
 
+<!-- setup: elimtool trace "The capital of France is" -t Paris -o DIR -q -->
 ```python
 import elimtool
 
@@ -39,6 +40,7 @@ run.arrow("lens")  # pyarrow, nulls and NaN as written
 
 No elimtool is needed to read them:
 
+<!-- not run: one of these libraries is enough -->
 ```python
 pandas.read_parquet("DIR/lens")
 polars.read_parquet("DIR/lens/*.parquet")

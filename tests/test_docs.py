@@ -1,0 +1,161 @@
+"""The pages: what they show is what is printed, their code and notebooks run, the site builds strictly."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+import elimtool
+from scripts import docs_site, run_docs
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+PAGE = """
+<!-- setup: echo hidden -->
+```console
+$ echo one \\
+    two
+one two
+$ echo $?
+0
+```
+
+```sh
+cat > file <<'EOF'
+text
+EOF
+# a remark
+cat file
+```
+
+```text
+text
+```
+
+<!-- not run: for a reason -->
+```sh
+false
+```
+
+```yaml
+a: 1
+```
+
+```python
+print(6 * 7)
+```
+
+```text
+41
+```
+"""
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> run_docs.Session:
+    return run_docs.Session(tmp_path)
+
+
+def test_what_a_page_wants_run() -> None:
+    found = run_docs.steps(PAGE)
+    assert [(one.kind, one.code, one.shown) for one in found] == [
+        ("sh", "echo hidden", None),
+        ("sh", "echo one \\\n    two", "one two\n"),
+        ("sh", "echo $?", "0\n"),
+        ("sh", "cat > file <<'EOF'\ntext\nEOF", None),
+        ("sh", "cat file", "text\n"),
+        ("python", "print(6 * 7)\n", "41\n"),
+    ]
+    assert [PAGE.split("\n")[one.line - 1] for one in found[1:3]] == ["$ echo one \\", "$ echo $?"]
+
+
+def test_output_that_differs_is_told_and_replaced(
+    session: run_docs.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text(PAGE, encoding="utf-8")
+    (told,) = run_docs.run_page(page, session, update=True)
+    assert "page.md:" in told and "-41" in told and "+42" in told
+    assert page.read_text(encoding="utf-8") == PAGE.replace("41", "42")
+    assert run_docs.run_page(page, session) == []
+
+
+def test_a_command_that_fails_fails_the_page(
+    session: run_docs.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    for code in ("```sh\nfalse\n```\n", "```console\n$ elimtool nonsense\n```\n", "<!-- setup: false -->\n"):
+        page.write_text(code, encoding="utf-8")
+        with pytest.raises(AssertionError, match="left with"):
+            run_docs.run_page(page, session)
+    page.write_text("```console\n$ false\n$ echo $?\n1\n```\n", encoding="utf-8")
+    assert run_docs.run_page(page, session) == []
+
+
+def test_three_dots_stand_for_lines_and_times_do_not_count() -> None:
+    assert run_docs.agrees("a\n...\nd\n", "a\nb\nc\nd\n") and run_docs.agrees("a\n...\n", "a\n")
+    assert run_docs.agrees("done (1.2 s)\n", "done (31.4 s)\n")
+    assert not run_docs.agrees("a\n...\nd\n", "a\nb\n") and not run_docs.agrees("a\n", "a\nb\n")
+
+
+def test_few_blocks_are_not_run() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md")]
+    reasons = [reason for text in texts for reason in re.findall(r"<!-- not run: (.*?) -->", text)]
+    blocks = sum(len(re.findall(r"^```(?:sh|console|python)$", text, re.MULTILINE)) for text in texts)
+    assert all(reasons) and len(reasons) < blocks / 2
+
+
+@pytest.mark.slow
+@pytest.mark.smollm2
+@pytest.mark.parametrize("page", run_docs.pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_shows_is_what_is_printed(page: Path, tmp_path: Path) -> None:
+    with run_docs.prepared(tmp_path) as session:
+        told = run_docs.run_page(page, session)
+    assert told == [], "make pages puts in what is printed now:\n" + "\n".join(told)
+
+
+@pytest.mark.slow
+@pytest.mark.smollm2
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_notebooks_run(path: Path, tmp_path: Path) -> None:
+    with run_docs.prepared(tmp_path) as session:
+        book = nbformat.read(path, as_version=4)
+        assert not any(cell.get("outputs") for cell in book.cells), "notebooks are kept without outputs"
+        NotebookClient(book, timeout=300, resources={"metadata": {"path": str(session.folder)}}).execute()
+    shown = [output for cell in book.cells for output in cell.get("outputs", ())]
+    assert any("text/html" in output.get("data", {}) for output in shown)
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_has_every_command_and_public_name(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    html = {
+        name: (tmp_path / name / "index.html").read_text(encoding="utf-8") for name in ("commands", "python")
+    }
+    for name in ("trace", "run-show", "doctor", "models-verify"):
+        assert f'id="{name}"' in html["commands"]
+    assert "--ablate-each" in html["commands"]
+    for public in set(elimtool.__all__) & elimtool._HOMES.keys():
+        assert re.search(rf'id="elimtool\.[\w.]*\b{public}"', html["python"]), public
+    assert not re.search(r'(?:src|href)="https?://(?:fonts|unpkg|cdn)', html["commands"])
+
+
+def test_pages_that_the_navigation_lacks_are_put_behind_it(tmp_path: Path) -> None:
+    for name in ("index.md", "new.md"):
+        (tmp_path / name).write_text("# A page", encoding="utf-8")
+    config = SimpleNamespace(nav=["index.md"], docs_dir=str(tmp_path))
+    assert docs_site.on_config(config).nav == ["index.md", {"More": ["new.md"]}]
+    assert docs_site.on_config(config).nav == ["index.md", {"More": ["new.md"]}]

@@ -141,6 +141,7 @@ def batch(
             panel=RAY,
         ),
     ] = 3,
+    label: shared.Label = None,
     overwrite: Annotated[
         bool,
         shared.switch(
@@ -157,6 +158,7 @@ def batch(
     from elimtool.tasks.batch.options import BatchOptions, MostErrors, RayOptions, Slice, single_heads
 
     options = BatchOptions(
+        label=label,
         shard_size=shard_size,
         batch_size=batch_size,
         max_errors=MostErrors.parse(max_errors),

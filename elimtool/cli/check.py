@@ -142,6 +142,7 @@ def check(
             panel=shared.OUTPUT,
         ),
     ] = None,
+    label: shared.Label = None,
     schema: Annotated[
         bool, shared.switch("--schema", help="Print the JSON Schema of check files.", panel=shared.OUTPUT)
     ] = False,
@@ -211,7 +212,7 @@ def check(
             **loading,
         )
     if out is not None:
-        found.run.save(out)
+        found.run.labelled(label).save(out)
     _show(output, found.report, as_json, junit)
     output.notes(found.run)
     if explain is not None:

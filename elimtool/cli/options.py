@@ -86,6 +86,16 @@ Out = Annotated[
     Path | None,
     option("-o", "--out", metavar="DIR", help="Write the tables to this new directory.", panel=OUTPUT),
 ]
+Label = Annotated[
+    str | None,
+    option(
+        "--label",
+        metavar="TEXT",
+        help="Your name for the run in --out, such as a build's number; elimtool query orders by it.",
+        panel=OUTPUT,
+        env="LABEL",
+    ),
+]
 Overwrite = Annotated[bool, switch("--overwrite", help="Replace the run in --out.", panel=OUTPUT)]
 Quiet = Annotated[
     bool,
@@ -127,6 +137,7 @@ class SaveOptions:
 
     out: Out = None
     overwrite: Overwrite = False
+    label: Label = None
 
     def check(self) -> None:
         """Refuse a directory that cannot be written, before any work is done.
@@ -142,7 +153,7 @@ class SaveOptions:
     def write(self, run: Run) -> None:
         """Write a run, if it is to be written."""
         if self.out is not None:
-            run.save(self.out, overwrite=self.overwrite)
+            run.labelled(self.label).save(self.out, overwrite=self.overwrite)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from elimtool.cli.blocks import spread
 from elimtool.errors import ElimError, nearest
 
 if TYPE_CHECKING:
+    from elimtool.analysis.query.history import Asked
     from elimtool.cli.output import Output
 
+HISTORY = "History of a number"
 FORMATS = ("table", "csv", "json", "parquet")
 SHOWN = 50
 """Rows that a terminal shows unless ``--limit`` says otherwise."""
@@ -35,6 +37,55 @@ def query(
         ),
     ] = None,
     example: Annotated[bool, shared.switch("--example", help="Print ten useful queries.")] = False,
+    metric: Annotated[
+        str | None,
+        shared.option(
+            "--metric",
+            metavar="NAME",
+            help="Follow this number over the runs instead: a metric of checks (final_logprob) or a column"
+            " (survival.target_logprob), mean over the prompts that all runs have.",
+            panel=HISTORY,
+        ),
+    ] = None,
+    over: Annotated[
+        str,
+        shared.option(
+            "--over", metavar="WHAT", help="Order of the runs: started, revision or label.", panel=HISTORY
+        ),
+    ] = "started",
+    by: Annotated[
+        str | None,
+        shared.option("--by", metavar="WHAT", help="prompt: a series for each prompt.", panel=HISTORY),
+    ] = None,
+    target: Annotated[
+        str | None,
+        shared.option("-t", "--target", help="Target to follow. Without: the mean over all.", panel=HISTORY),
+    ] = None,
+    chain: Annotated[
+        str | None, shared.option("--chain", metavar="NAME", help="Sampler chain, likewise.", panel=HISTORY)
+    ] = None,
+    span: Annotated[
+        str | None, shared.option("--span", metavar="NAME", help="Span, likewise.", panel=HISTORY)
+    ] = None,
+    layers: Annotated[
+        str | None,
+        shared.option("--layers", metavar="LAYERS", help="Layers such as 12 or 10-20.", panel=HISTORY),
+    ] = None,
+    agg: Annotated[
+        str,
+        shared.option(
+            "--agg", metavar="HOW", help="How the values of a prompt become one, as in checks.", panel=HISTORY
+        ),
+    ] = "mean",
+    floor: Annotated[
+        float | None,
+        shared.option(
+            "--floor",
+            metavar="X",
+            help="Noise floor in the metric's unit (check --noise measures it); limits are 10 times as wide.",
+            panel=HISTORY,
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
         shared.option(
@@ -67,16 +118,25 @@ def query(
     if limit is not None and limit < 0:
         raise ElimError(f"`limit` must be a number of rows from 0, got {limit}")
     kind = _format(format, out, printed.as_json)
+    if out is not None:
+        from elimtool.files.destination import check_file
+
+        check_file(out, overwrite)
+    if metric is not None:
+        from elimtool.analysis.query.history import Asked
+
+        asked = Asked(metric, target, chain, span, layers, agg, over, _by(by), floor)
+        _history(output, arguments or [], asked, kind, out, overwrite)
+        return
+    alone = {"by": by, "target": target, "chain": chain, "span": span, "layers": layers, "floor": floor}
+    if named := [name for name, value in alone.items() if value is not None]:
+        raise ElimError(f"`{named[0]}` goes with `metric`", "name a number to follow, or leave it out")
     sql, *places = arguments or [""]
     if not sql or not places:
         raise ElimError(
             "give one SELECT statement and the runs that it is about",
             "such as: elimtool query \"SELECT * FROM runs\" 'runs/*'; --example prints ten",
         )
-    if out is not None:
-        from elimtool.files.destination import check_file
-
-        check_file(out, overwrite)
     from elimtool.analysis.query.runs import find_runs
     from elimtool.analysis.query.sql import select
 
@@ -84,6 +144,36 @@ def query(
     with output.progress("reading the runs"):
         rows, more = select(sql, find_runs(places), limit=most or None)
     _put(output, rows, more, kind, out, overwrite)
+
+
+def _by(given: str | None) -> bool:
+    if given not in (None, "prompt"):
+        raise ElimError(f"`by` '{given}' is not valid", "prompt: a series for each prompt")
+    return given is not None
+
+
+def _history(
+    output: Output, places: list[str], asked: Asked, kind: str, out: Path | None, overwrite: bool
+) -> None:
+    """Print how a number moved over runs, or write its rows."""
+    from elimtool.analysis.query.history import follow
+    from elimtool.analysis.query.runs import find_runs
+
+    if not places:
+        raise ElimError("name the runs to follow", "such as: elimtool query --metric final_logprob 'runs/*'")
+    with output.progress("reading the runs"):
+        found = follow(find_runs(places), asked)
+    for note in found.notes if kind != "table" else ():
+        output.note(note)
+    if kind != "table" or out is not None:
+        _put(output, found.table, False, kind, out, overwrite)
+        return
+    from elimtool.report.query.history import history_lines
+    from elimtool.report.screen import Screen
+
+    console = output.console
+    for line in history_lines(found, Screen(console.width, console.encoding)):
+        console.print(line)
 
 
 def _examples(output: Output, as_json: bool) -> None:

@@ -112,6 +112,14 @@ class Run:
         tables = {name: self.arrow(name) for name in self.tables if name in names}
         return Run._of_checked(self.manifest, tables)
 
+    def labelled(self, label: str | None) -> Run:
+        """Return this run under a name of the user's; ``None`` leaves it as it is."""
+        if label is None:
+            return self
+        one = copy(self)
+        one.manifest = self.manifest.model_copy(update={"label": label})
+        return one
+
     @property
     def interventions(self) -> str | None:
         """What was done to the model in the second pass, as in the column ``intervention``; or ``None``."""

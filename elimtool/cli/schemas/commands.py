@@ -23,7 +23,11 @@ SHAPES: dict[str, dict[str, Callable[[], Schema]]] = {
     "compare": {"": runs.comparison},
     "batch": {"": runs.batch},
     "check": {"": checks.check, "with `--noise`": checks.noise},
-    "query": {"of a statement": runs.queried, "with `--example`": runs.examples},
+    "query": {
+        "of a statement": runs.queried,
+        "with `--metric`": runs.followed,
+        "with `--example`": runs.examples,
+    },
     "run status": {"of a run": runs.status, "of a comparison": runs.status_of_comparison},
     "run show": {"without a table": runs.counts, "with a table": runs.rows},
     "lens eval": {"": others.evaluated},

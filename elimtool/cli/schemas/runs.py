@@ -145,6 +145,13 @@ def queried() -> Schema:
     return list_of(value("object", "A row, with the columns that the SELECT names."))
 
 
+def followed() -> Schema:
+    """Describe the history of a number."""
+    from elimtool.run.tables.history import HISTORY
+
+    return list_of(row_schema(HISTORY))
+
+
 def examples() -> Schema:
     """Describe the examples of queries."""
     keys = {"tells": value("string", "What it tells."), "sql": value("string", "The SELECT statement.")}

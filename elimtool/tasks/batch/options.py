@@ -128,6 +128,7 @@ class BatchOptions:
         chat: What chat templates are given, where a record does not say.
         engine: ``local`` or ``ray``.
         ray: Options of the Ray engine.
+        label: The user's name for the run.
     """
 
     shard_size: int = SHARD_SIZE
@@ -140,6 +141,7 @@ class BatchOptions:
     chat: ChatSettings = PLAIN_PINNED
     engine: str = "local"
     ray: RayOptions = RayOptions()
+    label: str | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:

@@ -179,6 +179,7 @@ def _begin(work: _Work) -> Manifest:
     """Store the plan, or compare it with the stored one."""
     options = work.options
     manifest = work.engine.manifest(work.file.sha256(), {"format": work.file.format}, utc_now())
+    manifest = manifest.model_copy(update={"label": options.label})
     facts: dict[str, Any] = {
         "input": work.file.name,
         "input_bytes": work.file.size,

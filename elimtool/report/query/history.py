@@ -1,0 +1,107 @@
+"""Tell how a number moved over runs: a line of bars, limits, alarms and changes, and the last runs."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from elimtool.files.rows import Row, Rows
+
+if TYPE_CHECKING:
+    from elimtool.analysis.query.history import History
+    from elimtool.report.screen import Screen
+
+BARS = "▁▂▃▄▅▆▇█"
+LAST = 12
+"""Runs whose values are listed, the last ones, beside those that are out of limits or changed."""
+
+
+def history_lines(found: History, screen: Screen) -> list[Text]:
+    """Lay out a history for a screen."""
+    unit = f", {found.unit}" if found.unit else ""
+    lines: list[Text] = []
+    for prompt, group in groupby(found.rows, key=lambda row: row["prompt_id"]):
+        rows = list(group)
+        of = f"prompt {screen.visible(prompt)}" if prompt is not None else _prompts(rows)
+        lines += screen.wrap(f"{found.asked.metric}{unit}: {len(rows)} runs, {of}", style="bold")
+        lines.append(Text(f"  {_strip(rows, screen)}"))
+        lines += _said(rows, found.limited_by, screen)
+        lines += _listed(rows, screen)
+    for note in found.notes:
+        lines += screen.wrap(screen.visible(note), style="dim")
+    return lines
+
+
+def _prompts(rows: Rows) -> str:
+    count = rows[0]["n_prompts"]
+    return f"mean over {count:,} prompt{'' if count == 1 else 's'} that all have"
+
+
+def _strip(rows: Rows, screen: Screen) -> str:
+    """Draw a bar a run, of the last that fit."""
+    values = [row["value"] for row in rows][-(screen.width - 4) :]
+    low, high = min(values), max(values)
+    if high == low:
+        return screen.glyph(BARS[0]) * len(values)
+    return "".join(screen.glyph(BARS[round((value - low) / (high - low) * 7)]) for value in values)
+
+
+def _said(rows: Rows, made_of: int, screen: Screen) -> list[Text]:
+    """Say which runs are out of limits, and where the number changed."""
+    lines = []
+    last = rows[-1]
+    if made_of:
+        where = f"{_number(last['centre'])} ({_number(last['low'])} to {_number(last['high'])})"
+        lines += screen.wrap(f"limits of the first {made_of} runs: {where}", hang=2)
+    else:
+        lines += screen.wrap("no control limits: they need 9 runs or more", style="dim", hang=2)
+    for row in rows:
+        if row["beyond"]:
+            side = "below" if row["value"] < row["low"] else "above"
+            told = f"{side} its limits at {_named(row, screen)}: {_number(row['value'])}"
+            lines += screen.wrap(told, style="bold red", hang=2)
+        if row["changed"]:
+            lines += screen.wrap(f"changed at {_named(row, screen)} by {_change(row)}", style="bold", hang=2)
+    if not any(row["beyond"] or row["changed"] for row in rows):
+        lines += screen.wrap("nothing is out of its limits, no change is certain", hang=2)
+    return lines
+
+
+def _listed(rows: Rows, screen: Screen) -> list[Text]:
+    shown = [row for row in rows if row["beyond"] or row["changed"] or row["order"] >= len(rows) - LAST]
+    lines = []
+    if len(shown) < len(rows):
+        lines.append(Text(f"  {len(rows) - len(shown)} earlier runs are not listed", style="dim"))
+    width = max(len(_number(row["value"])) for row in shown)
+    for row in shown:
+        mark = "!" if row["beyond"] else "*" if row["changed"] else " "
+        told = f"  {mark} {_number(row['value']):>{width}}  {_named(row, screen)}"
+        if row["change_low"] is not None:
+            told += f"  {_change(row)}"
+        lines.append(Text(told, style="bold" if row["beyond"] or row["changed"] else "", overflow="fold"))
+    return lines
+
+
+def _named(row: Row, screen: Screen) -> str:
+    """Name a run: its label or its folder, revision and day."""
+    name = row["label"] or PurePath(row["run"]).name
+    more = [row["revision"][:12] if row["revision"] else None, (row["started"] or "")[:10] or None]
+    told = ", ".join(one for one in more if one)
+    return screen.visible(f"{name} ({told})" if told else name)
+
+
+def _change(row: Row) -> str:
+    low, high = row["change_low"], row["change_high"]
+    between = f" ({_signed(low)} to {_signed(high)})" if low is not None else ""
+    return f"{_signed(row['change'])}{between}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3g}"

@@ -30,7 +30,8 @@ Confirm = Annotated[
     switch(
         "--confirm",
         panel=PANEL,
-        help="Test the verdicts' culprits by ablation, against 20 random components each.",
+        help="Test the verdicts' culprits by ablation, against 20 random components each, and cut the query"
+        " off from the part that wrote most, against random tokens.",
     ),
 ]
 

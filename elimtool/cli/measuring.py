@@ -85,7 +85,8 @@ class MeasureOptions(ReadOptions):
         bool | None,
         switch(
             "--heads/--no-heads",
-            help="Fill the tables of single heads and experts. Without: yes, unless --position all.",
+            help="Fill the tables of single heads and experts. Without: yes, unless --position all; sources"
+            " only if given.",
         ),
     ] = None
     attention_of: Annotated[

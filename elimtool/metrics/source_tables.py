@@ -25,6 +25,8 @@ APART = (SELF, MLP, BIAS, NULL)
 """Rows behind the spans; the last only where a layer has a learned null."""
 EXTREMES = tuple(f"{which}_{what}" for which in ("top", "low") for what in ("layer", "head", "dla"))
 REDUCED = ("expected", "promoted", "opposed", "handover_layer", *EXTREMES)
+UNTESTED = ("cut_effect", "cut_control")
+"""Columns that only ``elimtool.tasks.confirm_edges`` fills."""
 INTEGERS = ("handover_layer", "top_layer", "top_head", "low_layer", "low_head")
 
 Values = dict[str, npt.NDArray[np.float64]]
@@ -192,6 +194,7 @@ class SourceTables:
             "span": names_at(self.names, self._prompts(view)[row], span),
             **_nullable(picked),
             "undecomposed": Categorical([why], np.zeros(len(row), dtype=np.int32)),
+            **dict.fromkeys(UNTESTED, np.full(len(row), np.nan)),
         }
 
     def _of_pairs(

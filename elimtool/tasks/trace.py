@@ -23,6 +23,7 @@ from elimtool.model.view import Encoded
 from elimtool.run.selection import CONTRAST
 from elimtool.tasks.ablate_each import ablate_each
 from elimtool.tasks.confirm import confirm
+from elimtool.tasks.confirm_edges import confirm_edges
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -144,6 +145,9 @@ def judge(
                 session.model, run, usable, options.seed, _telling(say, "testing verdicts", "prompts"), failed
             )
             run = run.with_rows("verdicts", tested)
+            if "source_spans" in run.tables:
+                edges = confirm_edges(session.model, run, usable, options.seed, failed)
+                run = run.with_rows("source_spans", edges)
     if "ablations" in kept and "survival" in run.tables:
         tell = _telling(say, "ablating each head and MLP", "passes")
         rows = ablate_each(session.model, run, usable, options.seed, failed, tell)

@@ -56,6 +56,14 @@ def test_the_parts_that_wrote_most_are_named_with_their_heads() -> None:
     ) in text
 
 
+def test_the_cut_edge_is_told_beside_random_tokens() -> None:
+    text = flat(printed(run_of(cut_effect=-2.5, cut_control=0.125, handover_layer=23)))
+    assert (
+        "cutting ' France' off in layer 23 (where it wrote most) changes the log-probability of ' Paris' by"
+        " -2.50 nats; as many random tokens: +0.12" in text
+    )
+
+
 def test_attention_alone_does_not_say_what_was_kept_or_ignored() -> None:
     for tell in (printed, detailed):
         text = flat(tell(run_of(), 120))
@@ -95,7 +103,7 @@ def test_the_figure_puts_weight_and_what_was_written_side_by_side() -> None:
     named = dict(zip(figure.rows, figure.values, strict=True))
     assert named["wrote · 3: France"][0] == pytest.approx(4.0 / total)
     assert named["wrote · 4: is"][0] == pytest.approx(-2.0 / total)
-    assert set(named["wrote · 4: is"][1:]) == {None} and "`--heads`" in figure.note
+    assert set(named["wrote · 4: is"][1:]) == {None} and "`heads`" in figure.note
     mass = [row["mass"] for row in run.arrow("attention").to_pylist() if row["span"] == "3: France"]
     assert named["weight · 3: France"] == [pytest.approx(sum(mass) / len(mass)), *mass]
 
@@ -118,7 +126,7 @@ def test_single_heads_give_the_figure_what_each_layer_wrote() -> None:
     assert named["wrote · 3: France"][at] == pytest.approx(2 / 3)
     assert named["wrote · 4: is"][at] == pytest.approx(-1 / 3)
     assert named["wrote · 4: is"][list(figure.columns).index("29")] == pytest.approx(1.5 / 3)
-    assert "`--heads`" not in figure.note
+    assert "`heads`" not in figure.note
 
 
 def test_what_could_not_be_split_is_said_with_the_reason() -> None:

@@ -20,7 +20,7 @@ NOTE = (
     " stream behind attention. Wrote: for (positive) or against the target, over what all parts wrote in the"
     " layer that wrote most. First column: mean over layers; of what was written, share of all."
 )
-HOW = " What each layer wrote is in runs with `--heads`."
+HOW = " What each layer wrote is in runs with `heads`."
 
 
 def content(probe: Probe, target: str | None = None) -> list[Heat]:

@@ -40,6 +40,9 @@ def source_lines(probe: Probe, screen: Screen) -> list[Text]:
         own = [row for row in rows if row["target"] == target]
         if said := _sentence(screen.quoted(target, NAME), own, probe, screen):
             lines += screen.wrap(said, hang=2)
+            for row in own:
+                if row.get("cut_effect") is not None:
+                    lines += screen.wrap(_cut(row, target, probe, screen), indent=2, hang=2)
     if not lines and (why := next((row["undecomposed"] for row in rows if row["undecomposed"]), None)):
         return screen.wrap(f"Which parts of the prompt wrote it cannot be read: {why}.", style="dim", hang=2)
     return lines
@@ -132,6 +135,16 @@ def _sentence(name: str, rows: Rows, probe: Probe, screen: Screen) -> str:
     if mlps is not None:
         said.append(f"MLPs, which are not split, {mlps:+.1f}")
     return f"{'; '.join(said)} (direct paths, above the mean logit)."
+
+
+def _cut(row: Row, target: str, probe: Probe, screen: Screen) -> str:
+    """Say what cutting the strongest edge to a part did, beside as many random tokens."""
+    handed = " (where it wrote most)" if row["handover_layer"] == row["top_layer"] else ""
+    said = f"cutting {_named(row, probe, screen, NAME)} off in layer {row['top_layer']}{handed} changes the"
+    said += f" log-probability of {screen.quoted(target, NAME)} by {row['cut_effect']:+.2f} nats"
+    control = row["cut_control"]
+    beside = "there are too few others to compare with" if control is None else f"{control:+.2f}"
+    return f"{said}; as many random tokens: {beside}" if control is not None else f"{said}; {beside}"
 
 
 def _wrote(row: Row, first: bool, probe: Probe, screen: Screen) -> str:

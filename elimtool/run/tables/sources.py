@@ -27,6 +27,10 @@ UNSPLIT = "a layer's attention is not what its weights and values give: undecomp
 UNSEEN = (
     f"no token of the span is visible (later than the query, a sink, or outside all windows), or {UNSPLIT}"
 )
+UNCUT = (
+    "not tested: no `confirm`, another part wrote more for the target, or it is the query's own token, a sink"
+    " or what is in no span"
+)
 NO_CELL = f"{UNSEEN}, or the span is '{SELF}', '{MLP}', '{BIAS}' or '{NULL}'"
 
 SPAN = Column(
@@ -156,6 +160,21 @@ SOURCE_SPANS = Table(
         *REDUCED,
         UNDECOMPOSED,
         TARGET_TOKEN,
+        Column(
+            "cut_effect",
+            FLOAT,
+            "Change of the target's log-probability when the query does not attend to the span in top_layer.",
+            unit="nats",
+            null_when=UNCUT,
+        ),
+        Column(
+            "cut_control",
+            FLOAT,
+            "The same for as many random tokens, drawn from those that the query sees outside the span and"
+            " the sinks.",
+            unit="nats",
+            null_when=f"{UNCUT}; or there are too few other tokens",
+        ),
     ),
 )
 

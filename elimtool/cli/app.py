@@ -21,6 +21,7 @@ from elimtool.cli import (
     doctor,
     lens,
     locate,
+    mcp,
     models,
     query,
     report,
@@ -55,6 +56,7 @@ app.command("locate", no_args_is_help=True, epilog=shared.EPILOG)(locate.locate)
 app.command("compare", no_args_is_help=True, epilog=compare.EPILOG)(compare.compare)
 app.command("query", no_args_is_help=True, epilog=query.EPILOG)(query.query)
 app.command("report", no_args_is_help=True)(report.report)
+app.command("mcp")(mcp.mcp)
 app.command("doctor")(doctor.doctor)
 app.add_typer(lens.app, name="lens")
 app.add_typer(models.app, name="models")

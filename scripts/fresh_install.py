@@ -19,7 +19,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.metadata import distribution
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -33,8 +33,8 @@ checks:
 """
 
 
-def commands(model: str) -> Iterator[list[str]]:
-    """What is run, in this order: each command that a newcomer may type first."""
+def commands(model: str, extras: str = "") -> Iterator[list[str]]:
+    """What is run, in this order: each command that a newcomer may type first, and those of extras."""
     named = ["--model", model]
     yield ["--version"]
     yield ["--help"]
@@ -48,6 +48,10 @@ def commands(model: str) -> Iterator[list[str]]:
     yield ["check", "checks.yaml", *named]
     yield ["compare", "run", "run"]
     yield ["report", "run", "--out", "run.html"]
+    if {"query", "all"} & set(extras.split(",")):
+        yield ["query", "SELECT count(*) AS n FROM verdicts", "run", "all"]
+    if {"plot", "all"} & set(extras.split(",")):
+        yield ["report", "run", "--figure", "ranks", "--out", "ranks.png"]
 
 
 def build(folder: Path) -> Path:
@@ -58,36 +62,37 @@ def build(folder: Path) -> Path:
     return wheel
 
 
-def borrow(site: Path) -> None:
-    """Link what elimtool declares that it needs, and what that needs, into an environment."""
+def borrow(site: Path, extras: str) -> None:
+    """Link what the wheel in an environment declares that it needs, and what that needs, into it."""
     here = Path(sysconfig.get_paths()["purelib"])
-    for name in needed("elimtool"):
+    (own,) = site.glob("elimtool-*.dist-info")
+    for name in needed(Distribution.at(own), frozenset(filter(None, extras.split(",")))):
         tops = {file.parts[0] for file in distribution(name).files or ()}
         for top in sorted(tops - {"..", "__pycache__"}):
             if not (site / top).exists():
                 (site / top).symlink_to(here / top)
 
 
-def needed(name: str) -> set[str]:
-    """Names of the distributions that one needs when it is installed without extras, itself left out."""
+def needed(own: Distribution, extras: frozenset[str]) -> set[str]:
+    """Names of the distributions that one needs when it is installed with some extras, itself left out."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    found: set[str] = set()
-    open_ = [(canonicalize_name(name), frozenset[str]())]
-    seen = set(open_)
-    while open_:
-        one, extras = open_.pop()
-        for text in distribution(one).requires or ():
+    seen: set[tuple[str, frozenset[str]]] = set()
+    pending: list[tuple[Distribution, frozenset[str]]] = [(own, extras)]
+    while pending:
+        one, chosen = pending.pop()
+        for text in one.requires or ():
             wanted = Requirement(text)
-            choices = [{"extra": extra} for extra in (*extras, "")]
-            if wanted.marker is None or any(map(wanted.marker.evaluate, choices)):
-                next_ = (canonicalize_name(wanted.name), frozenset(wanted.extras))
-                found.add(next_[0])
-                if next_ not in seen:
-                    seen.add(next_)
-                    open_.append(next_)
-    return found - {canonicalize_name(name)}
+            choices = [{"extra": extra} for extra in (*chosen, "")]
+            if wanted.marker is not None and not any(map(wanted.marker.evaluate, choices)):
+                continue
+            key = canonicalize_name(wanted.name), frozenset(wanted.extras)
+            if key not in seen:
+                seen.add(key)
+                same = key[0] == canonicalize_name(own.name)
+                pending.append((own if same else distribution(wanted.name), key[1]))
+    return {name for name, _ in seen} - {canonicalize_name(own.name)}
 
 
 def environment(folder: Path, wheel: Path, extras: str, borrowed: bool) -> Path:
@@ -95,22 +100,22 @@ def environment(folder: Path, wheel: Path, extras: str, borrowed: bool) -> Path:
     made = folder / "environment"
     _call([sys.executable, "-m", "venv", *(["--without-pip"] if borrowed else []), str(made)], folder)
     python = made / ("Scripts" if os.name == "nt" else "bin") / "python"
-    what = f"{wheel}[{extras}]" if extras else str(wheel)
     if not borrowed:
+        what = f"{wheel}[{extras}]" if extras else str(wheel)
         _call([str(python), "-m", "pip", "install", "--quiet", what], folder)
         return python
-    install = ["--python", str(python), "install", "--quiet", "--no-deps", "--no-index", what]
+    install = ["--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
     _call([sys.executable, "-m", "pip", *install], folder)
     (site,) = made.glob("lib/python*/site-packages")
-    borrow(site)
+    borrow(site, extras)
     return python
 
 
-def walk(python: Path, folder: Path, model: str) -> None:
+def walk(python: Path, folder: Path, model: str, extras: str = "") -> None:
     """Run every command from a folder that has nothing of the repository in it."""
     (folder / "prompts.jsonl").write_text(json.dumps({"prompt": PROMPT, "id": "one"}), encoding="utf-8")
     (folder / "checks.yaml").write_text(CHECKS, encoding="utf-8")
-    for arguments in commands(model):
+    for arguments in commands(model, extras):
         begun = time.perf_counter()
         out = _call([str(python.parent / "elimtool"), *arguments], folder)
         print(f"ok {time.perf_counter() - begun:5.1f} s  elimtool {' '.join(arguments)}")
@@ -140,7 +145,7 @@ def main() -> None:
         python = environment(folder, wheel, given.extras, given.borrow)
         print(f"installed {wheel.name} in {time.perf_counter() - begun:.0f} s")
         (work := folder / "work").mkdir()
-        walk(python, work, given.model)
+        walk(python, work, given.model, given.extras)
 
 
 if __name__ == "__main__":

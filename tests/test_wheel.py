@@ -134,12 +134,13 @@ def test_a_fresh_environment_without_the_dev_extra_can_do_everything(
     tmp_path: Path, llama_directory: Path
 ) -> None:
     wheel = fresh_install.build(tmp_path)
-    python = fresh_install.environment(tmp_path, wheel, "", borrowed=True)
+    python = fresh_install.environment(tmp_path, wheel, "query", borrowed=True)
     (work := tmp_path / "work").mkdir()
     there = {path.name for path in python.parents[1].glob("lib/python*/site-packages/*")}
     dev = {"hypothesis", "pytest", "selenium", "numba", "ray", "matplotlib", "pip"}
     assert "torch" in there and there.isdisjoint(dev)
-    fresh_install.walk(python, work, str(llama_directory))
+    assert "duckdb" in there
+    fresh_install.walk(python, work, str(llama_directory), "query")
     # the default model is fetched by pip, and environments that uv makes have none: Python's own is used
     code = "import subprocess\nfrom elimtool.files.package import child_environment, python_command\n"
     code += "from elimtool.model.fetch import pip_path\n"

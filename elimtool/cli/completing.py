@@ -46,6 +46,13 @@ def tables(incomplete: str) -> list[str]:
     return _listed(TABLES, incomplete)
 
 
+def metrics(incomplete: str) -> list[str]:
+    """Metrics of checks and of ``query``: short names, and every ``table.column`` once a table is begun."""
+    from elimtool.analysis.check.metrics import SHORT, columns
+
+    return _of([*SHORT, *(columns() if "." in incomplete else ())], incomplete)
+
+
 def tables_of_run(ctx: typer.Context, incomplete: str) -> list[str]:
     """Tables that the run of the argument before holds."""
     from elimtool.run.schema import TABLES
@@ -92,6 +99,7 @@ BY_FLAG: dict[str, Completer] = {
     "--samplers": chains,
     "--chain": chains,
     "--tables": tables,
+    "--metric": metrics,
     "--dtype": _names("auto", "bfloat16", "float16", "float32", "float64"),
     "--device": _names("auto", "cpu", "cuda", "mps"),
     "--device-map": _names("auto", "balanced"),
@@ -99,6 +107,7 @@ BY_FLAG: dict[str, Completer] = {
     "--lens": _names("auto", "raw", "ridge"),
     "--position": _names("all", "last", "written"),
     "--sinks": _names("auto", "none"),
+    "--over": _names("label", "revision", "started"),
     "--target-space": _names("auto", "exact"),
 }
 """What completes the value of an option, by its flag, in whichever command it is."""

@@ -61,6 +61,8 @@ def test_names_that_are_read_without_torch_are_those_that_exist() -> None:
         (("samplers", "show", "xt"), ["xtc"]),
         (("samplers", "show", "llama"), ["llama.cpp"]),
         (("trace", "--dtype", "b"), ["bfloat16"]),
+        (("query", "--metric", "nucl"), ["nucleus_size"]),
+        (("query", "--metric", "survival.target_logp"), ["survival.target_logprob"]),
         (("trace", "--target", "P"), []),  # free text
     ],
 )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HISTORY = "History of a number"
 FORMATS = ("table", "csv", "json", "parquet")
+PICTURES = ("png", "svg", "pdf")
 SHOWN = 50
 """Rows that a terminal shows unless ``--limit`` says otherwise."""
 EPILOG = (
@@ -97,7 +98,7 @@ def query(
         shared.option(
             "--format",
             metavar="TYPE",
-            help="table, csv, json or parquet. Without: by the name of --out, else table.",
+            help="table, csv, json or parquet; of a --metric also png, svg or pdf. Without: by --out's name.",
             panel=shared.OUTPUT,
         ),
     ] = None,
@@ -131,6 +132,8 @@ def query(
     alone = {"by": by, "target": target, "chain": chain, "span": span, "layers": layers, "floor": floor}
     if named := [name for name, value in alone.items() if value is not None]:
         raise ElimError(f"`{named[0]}` goes with `metric`", "name a number to follow, or leave it out")
+    if kind in PICTURES:
+        raise ElimError("a picture shows the history of a number", "name one with `metric`")
     sql, *places = arguments or [""]
     if not sql or not places:
         raise ElimError(
@@ -165,6 +168,13 @@ def _history(
         found = follow(find_runs(places), asked)
     for note in found.notes if kind != "table" else ():
         output.note(note)
+    if kind in PICTURES and out is not None:
+        from elimtool.report.figures.draw import write_picture
+        from elimtool.report.figures.history import history
+
+        write_picture(history(found), out, kind, overwrite)
+        output.wrote(out)
+        return
     if kind != "table" or out is not None:
         _put(output, found.table, False, kind, out, overwrite)
         return
@@ -189,14 +199,15 @@ def _examples(output: Output, as_json: bool) -> None:
 
 def _format(given: str | None, out: Path | None, as_json: bool) -> str:
     """Choose the format: what is given, else what the name of the file says."""
-    if given is not None and given not in FORMATS:
-        raise ElimError(f"--format '{given}' is unknown", nearest(given, FORMATS))
+    if given is not None and given not in (known := (*FORMATS, *PICTURES)):
+        raise ElimError(f"--format '{given}' is unknown", nearest(given, known))
     if as_json and given not in (None, "json"):
         raise ElimError(f"`as_json` and --format {given} were both given", "leave one of the two out")
     suffix = out.suffix.lower().lstrip(".") if out is not None else ""
-    kind = given or ("json" if as_json else suffix if suffix in FORMATS else "table")
-    if kind == "parquet" and out is None:
-        raise ElimError("--format parquet needs a file", "name it with `out`")
+    by_name = suffix if suffix in (*FORMATS, *PICTURES) else "table"
+    kind = given or ("json" if as_json else by_name)
+    if kind in ("parquet", *PICTURES) and out is None:
+        raise ElimError(f"--format {kind} needs a file", "name it with `out`")
     return kind
 
 

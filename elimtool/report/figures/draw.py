@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from elimtool.errors import ElimError
 from elimtool.files.destination import write_file
 from elimtool.report.figures import figure as kinds
-from elimtool.report.figures.plots import by_layer, counted, grid
+from elimtool.report.figures.plots import by_layer, counted, grid, over_runs
 from elimtool.report.figures.plots.fonts import SPELLED, families, spelled
 from elimtool.report.figures.plots.ink import GONE, WIDTH, short
 
@@ -86,4 +86,5 @@ DRAW: dict[str, Callable[[Any, "Canvas"], None]] = {
     "bars": counted.bars,
     "stack": counted.stack,
     "funnel": counted.funnel,
+    "control": over_runs.control,
 }

@@ -213,6 +213,30 @@ class Funnel(Figure):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Control(Figure):
+    """A number over runs: a control chart.
+
+    Attributes:
+        runs: Their names, in order.
+        values: One for each run.
+        intervals: Low and high end for each, None where there is none.
+        limits: Lower limit, centre and upper limit; None without any.
+        beyond: Runs outside the limits, by index.
+        changed: Change points, by index.
+        value_title: What the values are.
+    """
+
+    kind: ClassVar[str] = "control"
+    runs: Sequence[str]
+    values: Sequence[float]
+    intervals: Sequence[tuple[Number, Number]]
+    limits: tuple[float, float, float] | None
+    beyond: Sequence[int]
+    changed: Sequence[int]
+    value_title: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Listing(Figure):
     """A plain table."""
 

@@ -17,6 +17,8 @@ import elimtool as elimpackage
 from elimtool.analysis.query.history import Asked, follow, limits
 from elimtool.analysis.query.runs import find_runs
 from elimtool.errors import ElimError
+from elimtool.report.figures.draw import picture
+from elimtool.report.figures.history import history
 from elimtool.run.reader import Run
 from tests.cli.conftest import Command, elimtool
 from tests.report.runs import many
@@ -210,3 +212,23 @@ def test_a_label_is_kept_and_is_no_part_of_what_was_run(
         assert [run.manifest.label for run in runs] == [None, "build 7"]
         assert runs[0].manifest.fingerprint == runs[1].manifest.fingerprint
         assert "label" not in runs[0].manifest.to_dict()
+
+
+def test_the_history_as_a_picture(elimtool: Command, base: Run, tmp_path: Path) -> None:
+    grid = quiet(26, seed=2)
+    grid[23:] -= 0.05
+    for name, run in made(base, grid, label="week {}").items():
+        run.save(tmp_path / "runs" / name)
+    out = tmp_path / "history.svg"
+    done = elimtool("query", "--metric", "survival.prob", tmp_path / "runs", "-o", out)
+    assert done.code == 0, done.err
+    drawn = history(follow(find_runs([tmp_path / "runs"]), ASKED))
+    assert drawn.beyond == [23, 24, 25] and drawn.changed == [23] and drawn.runs[25] == "week 25"
+    again = picture(drawn, "svg")
+    assert out.read_bytes() == again == picture(drawn, "svg") and b"<svg" in again
+    refused = elimtool("query", "SELECT 1", tmp_path / "runs", "-o", tmp_path / "x.png")
+    assert refused.code == 2 and "history of a number" in refused.err
+    each = elimtool(
+        "query", "--metric", "survival.prob", "--by", "prompt", tmp_path / "runs", "-o", tmp_path / "x.png"
+    )
+    assert each.code == 2 and "one series" in each.err

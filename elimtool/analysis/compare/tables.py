@@ -11,6 +11,7 @@ from elimtool.analysis.compare.join import table_of
 from elimtool.analysis.compare.layers import attention_differences, layer_differences, lens_differences
 from elimtool.analysis.compare.pairs import pair_rows
 from elimtool.analysis.compare.setting import Setting
+from elimtool.analysis.compare.sources import source_differences
 from elimtool.analysis.compare.stages import sampling_differences, stage_differences, survivor_differences
 from elimtool.run.tables.comparison.pairs import PAIRS
 
@@ -21,6 +22,7 @@ NEEDS: Mapping[str, tuple[Callable[[Setting], Any], tuple[str, ...]]] = {
     "lens_differences": (lens_differences, ("lens",)),
     "layer_differences": (layer_differences, ("lens_layers", "attention_layers")),
     "attention_differences": (attention_differences, ("attention",)),
+    "source_differences": (source_differences, ("source_spans",)),
     "stage_differences": (stage_differences, ("sampling_targets",)),
     "sampling_differences": (sampling_differences, ("sampling",)),
     "survivor_differences": (survivor_differences, ("sampling",)),

@@ -7,6 +7,7 @@ from elimtool.run.tables.comparison.attention import ATTENTION_DIFFERENCES, HEAD
 from elimtool.run.tables.comparison.contrasts import CONTRAST_DIFFERENCES
 from elimtool.run.tables.comparison.layers import DIVERGENCE, LAYER_DIFFERENCES, LENS_DIFFERENCES
 from elimtool.run.tables.comparison.pairs import ALIGNMENT, PAIRS
+from elimtool.run.tables.comparison.sources import SOURCE_DIFFERENCES
 from elimtool.run.tables.comparison.stages import (
     SAMPLING_DIFFERENCES,
     STAGE_DIFFERENCES,
@@ -28,6 +29,7 @@ COMPARISON_TABLES: dict[str, Table] = {
         DIVERGENCE,
         ATTENTION_DIFFERENCES,
         HEAD_DIFFERENCES,
+        SOURCE_DIFFERENCES,
         STAGE_DIFFERENCES,
         SAMPLING_DIFFERENCES,
         SURVIVOR_DIFFERENCES,

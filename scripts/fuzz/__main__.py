@@ -69,7 +69,7 @@ def warm() -> None:
     assert pandas and pyarrow and transformer_lens and transformers and elimtool
 
 
-def forked(work: Callable[[], Any], folder: Path) -> tuple[int | None, str]:
+def forked(work: Callable[[], Any], folder: Path, limit: float = LIMIT) -> tuple[int | None, str]:
     """Run a command in a fork: its exit code (negative: a signal; None: it hung) and what it printed."""
     log = folder / "printed"
     child = os.fork()
@@ -93,7 +93,7 @@ def forked(work: Callable[[], Any], folder: Path) -> tuple[int | None, str]:
             sys.stdout.flush()
             os._exit(code)
     began = time.monotonic()
-    while time.monotonic() - began < LIMIT:
+    while time.monotonic() - began < limit:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status), log.read_text(
@@ -154,8 +154,8 @@ def main() -> None:
         os.environ["ELIMTOOL_CACHE"] = str(cache)
         warm()
         where.mkdir()
-        code, printed = forked(lambda: seeds(where), where)
-        if code:
+        code, printed = forked(lambda: seeds(where), where, 20 * LIMIT)
+        if code != 0:
             sys.exit(printed)
         say("command: inputs; exit codes; sound ones that were refused; seconds")
         for words, command in commands():

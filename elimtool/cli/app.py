@@ -142,6 +142,9 @@ def _said_of_a_file(error: OSError) -> bool:
     named = isinstance(error.filename, str | bytes | os.PathLike)  # one that no command looked at before
     if named and not Path(os.fsdecode(error.filename)).is_relative_to(OWN):
         _say(f"error: cannot use {os.fsdecode(error.filename)}: {error.strerror}")
+        if error.errno == errno.ENAMETOOLONG:  # never one of elimtool's own
+            _say("hint: choose a shorter name")
+            return True
         log = _log_traceback()  # a defect may look like a path of the user's
         _say(f"hint: check the path and its permissions; if you did not name it, see the traceback in {log}")
         return True

@@ -169,6 +169,8 @@ class Table:
         stated = parse_json((table.schema.metadata or {}).get(NAMES, b"[]"))
         for column in self.columns:
             there = column.name in table.column_names
+            if table.column_names.count(column.name) > 1:
+                raise _changed(f"{where} has the column '{column.name}' more than once")
             if not there and (not column.nullable or column.name in stated):
                 raise _changed(f"{where} has lost its column '{column.name}'")
             if not there:

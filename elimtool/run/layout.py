@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from elimtool.errors import ElimError
 from elimtool.files.parse import parse_json
 from elimtool.files.replacing import NEW, OLD, swap
 from elimtool.run.columns import Table
@@ -86,12 +87,29 @@ class Contents:
         return [*names, *sorted(self.tables), *(path.name for path in self.scraps)]
 
 
+def check_name(directory: Path) -> None:
+    """Refuse a directory whose name is not UTF-8: Arrow cannot open files there.
+
+    Raises:
+        ElimError: It is not.
+    """
+    try:
+        str(directory).encode()
+    except UnicodeEncodeError as error:
+        hint = "rename it, or choose another `directory`"
+        raise ElimError(
+            f"the name {directory} is not UTF-8, and its tables could not be read", hint
+        ) from error
+
+
 def look(directory: Path, form: Form = RUN) -> Contents:
     """Sort the entries of an existing directory into those that belong to one form and the others.
 
     Raises:
         OSError: The directory cannot be read.
+        ElimError: Its name is not UTF-8.
     """
+    check_name(directory)
     manifest = directory / form.manifest
     known = set(form.tables) | _counted(manifest)
     markers = (form.manifest, STATE) if form is RUN else (form.manifest,)

@@ -181,6 +181,7 @@ def check_directory(directory: str | Path, overwrite: bool = False, form: layout
 
 def _prepare(directory: Path, overwrite: bool, form: layout.Form) -> list[Path]:
     """Check that a run may be written here; return the directories that were missing and are made now."""
+    layout.check_name(directory)
     with writing(directory):
         if not directory.exists() and not directory.is_symlink():
             return make_directory(directory)

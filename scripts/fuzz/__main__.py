@@ -111,7 +111,7 @@ def fault(code: int | None, printed: str) -> str:
         return f"no end after {LIMIT} s"
     if code in (1, 70) or code < 0:
         return f"exit code {code}"
-    if "error: cannot use " in printed:
+    if "error: cannot use " in printed and "File name too long" not in printed:
         return "only the last net of the command line said it"
     return "a traceback" if "Traceback (most recent call last)" in printed else ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -142,3 +143,35 @@ def test_messages_of_chat_templates(
         assert shown or command[0] != "trace" or "chat template" in text
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert not {"\x1b", "\r", "\u202e", "\u200b", "\x9b"} & set(page)
+
+
+def test_names_that_are_not_utf_8_or_too_long(
+    elimtool: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.txt").write_text("a b\n")
+    Path("checks.yaml").write_text("version: 1\nchecks: [{id: a, metric: entropy, min: 0}]\n")
+    runs.france().save(tmp_path / "run")
+    name = os.fsdecode(b"n\xff")
+    shutil.copytree("run", name)
+    for odd in (name, f"{name}2", "x" * 300):
+        for arguments in (
+            ["trace", "a", "-o", odd],
+            ["batch", "prompts.txt", "-o", odd],
+            ["batch", odd, "-o", "out"],
+            ["run", "status", odd],
+            ["run", "show", odd, "lens"],
+            ["run", "merge", odd, "run", "-o", "out"],
+            ["run", "merge", "run", "-o", odd],
+            ["report", odd],
+            ["compare", odd, "run"],
+            ["compare", "run", "run", "-o", odd],
+            ["check", odd],
+            ["check", "checks.yaml", "--run", odd],
+            ["check", "checks.yaml", "--run", "run", "--baseline", odd],
+            ["check", "checks.yaml", "--run", "run", "--junit", odd * 2],
+        ):
+            done = elimtool(*arguments)
+            assert done.code in (0, 2, 4, 5, 10), (arguments, done)
+            assert "see the traceback" not in done.err, (arguments, done)  # as the last net says
+            said(done)

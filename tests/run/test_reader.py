@@ -222,6 +222,9 @@ def test_a_column_removed_or_retyped_is_named(name, saved):
         pq.write_table(whole.set_column(index, pa.field(column.name, other.type), other), part)
         with pytest.raises(ElimError, match=f"{name}: column '{column.name}' is binary, not "):
             open_run(saved).arrow(name)
+        pq.write_table(whole.append_column(whole.schema.field(index), whole.column(index)), part)
+        with pytest.raises(ElimError, match=f"{name} has the column '{column.name}' more than once"):
+            open_run(saved).arrow(name)
 
 
 def test_reading_a_run_imports_no_torch(saved):

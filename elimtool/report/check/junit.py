@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from elimtool.analysis.check.findings import Finding, Report, Result
 from elimtool.errors import ElimError
 from elimtool.files.destination import check_file, write_file
+from elimtool.files.writing import writing
 from elimtool.report.check.terminal import notes
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -94,8 +95,9 @@ def check_junit(file: Path) -> None:
     Raises:
         ElimError: As ``write_junit``.
     """
-    if file.is_file() and not _is_junit(file):
-        raise ElimError(f"{file} exists, and is not a JUnit report", "give another `junit`")
+    with writing(file):
+        if file.is_file() and not _is_junit(file):
+            raise ElimError(f"{file} exists, and is not a JUnit report", "give another `junit`")
     check_file(file, overwrite=True)
 
 

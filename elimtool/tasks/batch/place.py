@@ -38,6 +38,7 @@ class BatchPlace:
                 if _check(directory, overwrite):
                     self.staging = stage(directory)
             else:
+                layout.check_name(directory)
                 make_directory(directory)
             self.state = State(self.staging or directory)
             if not self.state.folder.is_dir():

@@ -41,7 +41,7 @@ def stage_flips(
     for chain in chains:
         first, second = (_run(chain, one, own) for one, own in zip((a, b), encoded, strict=True))
         for side, kept, other in (("b", first, second), ("a", second, first)):
-            apart = (kept.probs()[0] > 0) & ~(other.probs()[0] > 0)
+            apart = kept.kept[0] & ~other.kept[0]  # a survivor's probability may underflow to 0
             for token in _largest(apart, a, b):
                 stage = next(r.stage for r in other.records if bool(r.removed_mask[0, token]))
                 yield {

@@ -28,6 +28,7 @@ from elimtool.run.tables.survival import SURVIVAL
 from elimtool.run.tables.top_tokens import TOP_TOKENS
 from elimtool.run.tables.verdicts import VERDICTS
 from elimtool.run.tables.walk import WALK, WALK_STAGES
+from elimtool.run.tables.written import WRITTEN, WRITTEN_TEXTS
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table"]
 
@@ -51,6 +52,8 @@ UNTRACED = {
     "attribution_agreement": "attribute",
     "location_pairs": "locate",
     "locations": "locate",
+    "written": "check",
+    "written_texts": "check",
 }
 """Tables that a trace does not fill, and the command that does."""
 
@@ -96,5 +99,7 @@ TABLES: dict[str, Table] = {
         ATTRIBUTION_AGREEMENT,
         LOCATION_PAIRS,
         LOCATIONS,
+        WRITTEN,
+        WRITTEN_TEXTS,
     )
 }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from elimtool.analysis.check.spec import QUANTILE, Condition
+from elimtool.analysis.check.texts import fits
 
 
 def aggregate(how: str, values: Sequence[Any], where: Condition | None = None) -> Any:
@@ -40,6 +41,6 @@ _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
 def _counts(value: Any, where: Condition | None) -> bool:
     if where is None:
         return bool(value)
-    if where.in_:
-        return value in where.in_
+    if isinstance(value, str):
+        return all(fits(value, where.in_, where))
     return (where.min is None or value >= where.min) and (where.max is None or value <= where.max)

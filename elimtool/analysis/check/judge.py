@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from elimtool.analysis.check.baseline import ALL, Baseline, definition, stored
 from elimtool.analysis.check.findings import Finding, Status
 from elimtool.analysis.check.metrics import CheckMetric
 from elimtool.analysis.check.spec import Check, Defaults
+from elimtool.analysis.check.texts import either, expected, fits
 from elimtool.analysis.check.values import CheckedValue
 from elimtool.analysis.check.words import told
 from elimtool.files.rows import Row
@@ -147,10 +147,10 @@ class Judge:
         if isinstance(seen, bool) and not check.baseline:
             wanted = check.is_ if isinstance(check.is_, bool) else True
             found.append(Verdict(seen == wanted, told(wanted)))
-        if isinstance(seen, str) and isinstance(check.is_, tuple) and check.is_:
-            found.append(Verdict(seen in check.is_, _either(check.is_)))
+        if isinstance(seen, str):
+            found += map(Verdict, fits(seen, self._one_of, check), expected(self._one_of, check))
         if isinstance(seen, str) and check.is_not:
-            found.append(Verdict(seen not in check.is_not, f"not {_either(check.is_not)}"))
+            found.append(Verdict(seen not in check.is_not, f"not {either(check.is_not)}"))
         return found
 
     def _against(self, now: Any, was: Any) -> Verdict:
@@ -185,9 +185,8 @@ class Judge:
             self.metric.kind == "boolean" and not words and not check.baseline
         ):
             words.append(told(check.is_ if isinstance(check.is_, bool) else True))
-        elif check.is_:
-            words.append(_either(check.is_))
-        words += [f"not {_either(check.is_not)}"] if check.is_not else []
+        words += expected(self._one_of, check)
+        words += [f"not {either(check.is_not)}"] if check.is_not else []
         words += ["the baseline's value"] if self.compares else []
         return " and ".join(words) or "a value"
 
@@ -200,6 +199,11 @@ class Judge:
         if entry is not None and entry.of != now:
             return f"the baseline was made of '{entry.of}', the check now reads '{now}'"
         return f"the baseline's value of prompt {name} was made with another model"
+
+    @property
+    def _one_of(self) -> tuple[str, ...]:
+        """Texts of which the value must be one; none for a truth value."""
+        return self.check.is_ if isinstance(self.check.is_, tuple) else ()
 
     def _phrase(self) -> str:
         how = f"{self.check.agg} " if self.check.agg else ""
@@ -261,10 +265,6 @@ def _only(reading: CheckedValue, column: str) -> Any:
     """Return the value of a column if it is the same in all rows of a reading."""
     values = {row.get(column) for row in reading.rows}
     return values.pop() if len(values) == 1 else None
-
-
-def _either(texts: Iterable[str]) -> str:
-    return " or ".join(f"'{text}'" for text in texts)
 
 
 def _name(prompt: str | None) -> str:

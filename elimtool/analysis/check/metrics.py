@@ -121,6 +121,14 @@ SHORT: dict[str, CheckMetric] = {
             "number",
             "logit of the target minus that of the foil in the output (nats)",
         ),
+        CheckMetric("written", "written", "text", "text", "what the model writes through a chain"),
+        CheckMetric(
+            "written_prob",
+            "written_texts",
+            "prob",
+            "number",
+            "probability that a text is written through a chain",
+        ),
         CheckMetric("outcome", "verdicts", "outcome", "text", "what became of the target"),
         CheckMetric("regime", "verdicts", "regime", "text", "regime of the position"),
         CheckMetric(

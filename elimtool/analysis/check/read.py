@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from elimtool.analysis.check.doubts import Doubts
 from elimtool.analysis.check.metrics import SHORT, CheckMetric, columns, find
-from elimtool.analysis.check.spec import CHOOSING, Check, CheckFile, Condition, Defaults, ModelSpec, Select
+from elimtool.analysis.check.spec import Check, CheckFile, Condition, Defaults, ModelSpec, Select
 from elimtool.errors import ElimError, nearest
 from elimtool.files.places import Key, Places, read_with_places
 
@@ -88,7 +89,7 @@ def read_checks(path: str | Path, *, model_sampling: bool | None = None) -> Chec
             raise ElimError(
                 f"{places.at(('checks', index, 'metric'))}: {error.message}", error.hint
             ) from error
-        _Doubts(check, metrics[check.id], places, ("checks", index)).raise_first(file)
+        Doubts(check, metrics[check.id], places, ("checks", index)).raise_first(file)
     return Checks(path, file, metrics, places)
 
 
@@ -181,90 +182,3 @@ def _refuse_repeats(file: CheckFile, places: Places) -> None:
                 "give each check an id of its own",
             )
         seen[check.id] = line
-
-
-@dataclass(frozen=True, slots=True)
-class _Doubts:
-    """Contradictions of one check with its metric or within itself."""
-
-    check: Check
-    metric: CheckMetric
-    places: Places
-    key: Key
-
-    def raise_first(self, file: CheckFile) -> None:
-        """Raise the first contradiction, if there is any."""
-        self._selectors()
-        self._expectation()
-        self._bounds()
-        if self.check.baseline or self.metric.kind == "tokens":
-            if file.baseline is None:
-                self._refuse("baseline", "the file names no baseline", "add baseline: FILE at the top")
-        elif self.check.atol is not None or self.check.rtol is not None or self.check.direction != "both":
-            given = next(k for k in ("atol", "rtol", "direction") if k in self.check.model_fields_set)
-            self._refuse(
-                given, f"'{given}' is for comparison with a baseline", "add baseline: true, or leave it out"
-            )
-
-    def _selectors(self) -> None:
-        for name in CHOOSING:
-            column = "layer" if name == "layers" else name
-            if getattr(self.check, name) is not None and column not in self.metric.selectors:
-                valid = ", ".join("layers" if one == "layer" else one for one in self.metric.selectors)
-                self._refuse(
-                    name, f"metric {self.metric.name} has no {name}", f"it can be chosen by: {valid}"
-                )
-
-    def _expectation(self) -> None:
-        check, kind = self.check, self.metric.kind
-        reduced = check.agg is not None and kind in ("boolean", "text")
-        if kind == "text" and check.agg is not None and check.agg not in ("share", "first", "last"):
-            self._refuse(
-                "agg",
-                f"metric {self.metric.name} is a text: it has no {check.agg}",
-                "give share, first or last",
-            )
-        numeric = kind in ("integer", "number", "tokens") or (reduced and check.agg not in ("first", "last"))
-        for name in ("min", "max"):
-            if getattr(check, name) is not None and not numeric:
-                self._refuse(
-                    name, f"metric {self.metric.name} is not a number", "give is: ..., or agg: share with min"
-                )
-        if numeric and (check.is_ != () or check.is_not):
-            self._refuse("is", f"metric {self.metric.name} is a number", "give min, max or baseline: true")
-        if kind == "text" and not reduced and not (check.baseline or check.is_ != () or check.is_not):
-            self._refuse("metric", f"check '{check.id}' expects nothing", "give is, is_not or baseline: true")
-        if numeric and kind != "tokens" and check.min is None and check.max is None and not check.baseline:
-            self._refuse("metric", f"check '{check.id}' expects nothing", "give min, max or baseline: true")
-        if check.where is not None and check.agg != "share":
-            self._refuse(
-                "where", "'where' says what counts for agg: share", "add agg: share, or leave it out"
-            )
-        if kind == "text" and check.agg == "share" and (check.where is None or not check.where.in_):
-            self._refuse("agg", "agg: share does not say which texts count", "add where: {is: ...}")
-        if kind in ("integer", "number") and check.agg == "share" and check.where is None:
-            self._refuse(
-                "agg", "agg: share does not say which values count", "add where: {min: ...} or {max: ...}"
-            )
-
-    def _bounds(self) -> None:
-        check = self.check
-        if check.min is not None and check.max is not None and check.min > check.max:
-            self._refuse(
-                "min", f"min {check.min:g} is above max {check.max:g}: nothing can pass", "swap them"
-            )
-        if check.scope == "all" and check.agg is None:
-            self._refuse("scope", "scope: all makes one value of all prompts", "say how: agg: mean")
-        if check.scope == "all" and check.mostly is not None:
-            self._refuse(
-                "mostly", "'mostly' counts prompts, and scope: all has one value", "leave one of the two out"
-            )
-        if check.prompt and check.select != Select():
-            self._refuse("prompt", "'prompt' and 'select' both choose prompts", "leave one of the two out")
-        if self.metric.kind == "tokens" and check.agg is not None:
-            self._refuse("agg", f"metric {self.metric.name} has one value a prompt", "leave agg out")
-        if self.metric.kind == "tokens" and check.scope == "all":
-            self._refuse("scope", f"metric {self.metric.name} is judged prompt by prompt", "leave scope out")
-
-    def _refuse(self, name: str, message: str, hint: str) -> None:
-        raise ElimError(f"{self.places.at((*self.key, name))}: {message}", hint)

@@ -80,6 +80,10 @@ def chosen_rows(source: RunTables, check: Check, metric: CheckMetric, position: 
             table = table.filter(pc.field(column).isin(pa.array(sorted(named), pa.string())))
     if check.target is None and "is_foil" in names:
         table = table.filter(pc.invert(pc.field("is_foil")))
+    if check.generate is not None:
+        table = table.filter((pc.field("generate") == check.generate) & (pc.field("seed") < check.seeds))
+    if check.text is not None:
+        table = table.filter(pc.field("text") == check.text)
     for column in ("chain", "stage", "span", "head", "component"):
         if (wanted := getattr(check, column)) is not None:
             wanted = component_in_tables(wanted) if column == "component" else wanted

@@ -67,6 +67,14 @@ def _now(value: Any) -> Any:
         raise ValueError(error.message) from error
 
 
+def _pattern(value: Any) -> Any:
+    try:
+        re.compile(value if isinstance(value, str) else "")
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"'{value}' is not a regular expression: {error}") from error
+    return value
+
+
 def _aggregation(value: Any) -> Any:
     if not isinstance(value, str) or value in AGGREGATIONS or QUANTILE.fullmatch(value):
         return value
@@ -84,6 +92,7 @@ Layers = Annotated[
     BeforeValidator(_layers, json_schema_input_type=int | str | list[int]),
 ]
 Aggregation = Annotated[str, BeforeValidator(_aggregation)]
+Pattern = Annotated[str, BeforeValidator(_pattern)]
 Index = Annotated[int, Field(ge=0)]
 Query = Annotated[Index | str, BeforeValidator(_position)]
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -137,6 +146,8 @@ class Condition(_Strict):
     in_: Annotated[tuple[str, ...], BeforeValidator(_texts, json_schema_input_type=str | list[str])] = Field(
         (), alias="is"
     )
+    contains: Texts = ()
+    matches: Pattern | None = None
 
 
 class Defaults(_Strict):
@@ -173,6 +184,11 @@ class Check(_Strict):
         max: Largest value that passes.
         is_: The value (or one of the values) that a text or a truth value must have.
         is_not: Values that a text must not have.
+        contains: What a text must contain, all of it.
+        matches: Regular expression that must match somewhere in a text.
+        generate: Tokens to write, for ``written``.
+        seeds: Texts to write, one for each of the seeds 0, 1, ...
+        text: The text whose probability to be written is judged, for ``written_prob``.
         baseline: Compare with the baseline.
         atol: Absolute tolerance, in the metric's unit.
         rtol: Tolerance relative to the baseline; not used for integers.
@@ -208,6 +224,11 @@ class Check(_Strict):
         tuple[str, ...] | bool, BeforeValidator(_texts, json_schema_input_type=bool | str | list[str])
     ] = Field((), alias="is")
     is_not: Texts = ()
+    contains: Texts = ()
+    matches: Pattern | None = None
+    generate: Annotated[int, Field(ge=1)] | None = None
+    seeds: Annotated[int, Field(ge=1, le=10_000)] = 1
+    text: Annotated[str, Field(min_length=1)] | None = None
     baseline: bool = False
     atol: Tolerance | None = None
     rtol: Tolerance | None = None

@@ -201,7 +201,7 @@ def _measured(
     if progress is not None:
         progress(f"tracing {len(prompts)} prompts")
     with measure.threads(threads):
-        found = measure.measure(loaded, prompts, options)
+        found = measure.measure(loaded, prompts, options, wanted)
     asked: dict[str, Prompt] = dict(
         zip(found.arrow("prompts").column("prompt_id").to_pylist(), prompts, strict=True)
     )

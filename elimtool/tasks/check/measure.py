@@ -15,6 +15,8 @@ from elimtool.errors import ElimError
 from elimtool.model.lock import exclusive
 from elimtool.model.source import ModelSource
 from elimtool.prompts.prompt import Prompt
+from elimtool.run.schema import UNTRACED
+from elimtool.tasks.check.written import with_written
 
 if TYPE_CHECKING:
     from elimtool.engine.options import TraceOptions
@@ -42,11 +44,16 @@ def load(
     """
     if model is not None and not isinstance(model, str):
         return model
+    return source_of(checks, model, overrides).load(progress)
+
+
+def source_of(checks: Checks, model: str | None, overrides: Mapping[str, Any]) -> ModelSource:
+    """Say how to load the model of a check file; arguments as of ``load``."""
     spec = checks.file.model
     beside = checks.beside(spec.name)
     name = model if model is not None else str(beside) if beside.exists() else spec.name
     source = ModelSource(name, spec.revision, spec.dtype, spec.device)
-    return replace(source, **overrides).load(progress)
+    return replace(source, **overrides)
 
 
 def options_of(checks: Checks, wanted: Collection[Check], batch_size: int) -> TraceOptions:
@@ -58,7 +65,8 @@ def options_of(checks: Checks, wanted: Collection[Check], batch_size: int) -> Tr
     from elimtool.engine.options import TraceOptions
     from elimtool.samplers import resolve
 
-    tables = tables_of(checks.metrics[check.id] for check in wanted)
+    read = tables_of(checks.metrics[check.id] for check in wanted)
+    tables = tuple(name for name in read if name not in UNTRACED)
     chains = tuple(_beside(checks, chain) for chain in checks.file.samplers)
     for chain in chains:
         resolve(chain)
@@ -101,15 +109,23 @@ def _position(checks: Checks) -> Any:
 
 
 @exclusive
-def measure(model: Model, prompts: Sequence[Prompt], options: TraceOptions) -> Run:
+def measure(
+    model: Model, prompts: Sequence[Prompt], options: TraceOptions, checks: Collection[Check] = ()
+) -> Run:
     """Run the model once over all prompts; one that cannot be used becomes a row with its error.
 
     With interventions, only the pass under them is kept.
+
+    Args:
+        model: The model.
+        prompts: The prompts.
+        options: What to measure.
+        checks: The checks that are judged, some of which may read what the model writes.
     """
     from elimtool.tasks.trace import trace
 
     run = trace(model, prompts, options=options)
-    return run.under(run.interventions)
+    return with_written(model, run.under(run.interventions), prompts, options, checks)
 
 
 @contextmanager

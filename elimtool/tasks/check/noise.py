@@ -19,6 +19,7 @@ from elimtool.tasks.check.api import only_prompts
 from elimtool.tasks.check.prompts import prompts_of
 
 if TYPE_CHECKING:
+    from elimtool.analysis.check.spec import Check
     from elimtool.engine.options import TraceOptions
     from elimtool.model.model import Model
     from elimtool.run import Run
@@ -67,10 +68,10 @@ def measure_noise(
     prompts = prompts_of(read, wanted, chat)
     options = measure.options_of(read, wanted, 1)
     loaded = measure.load(read, model, loading, progress)
-    reference = measure.measure(loaded, prompts, options)
+    reference = measure.measure(loaded, prompts, options, wanted)
     before = readings_of(read, reference, wanted)
     after = []
-    for name, run in variants(loaded, prompts, options):
+    for name, run in variants(loaded, prompts, options, wanted):
         if progress is not None:
             progress(f"measuring drift: {name}")
         after.append((name, readings_of(read, run, wanted)))
@@ -84,19 +85,24 @@ def measure_noise(
     return noise_path(path), noise
 
 
-def variants(model: Model, prompts: Sequence[Prompt], options: TraceOptions) -> Iterator[tuple[str, Run]]:
+def variants(
+    model: Model, prompts: Sequence[Prompt], options: TraceOptions, checks: Collection[Check] = ()
+) -> Iterator[tuple[str, Run]]:
     """Measure the same prompts under changes that should not matter."""
     for size in (2, 8, 32):
         if size == 2 or size < 4 * len(prompts):  # much larger ones repeat one batch of all
-            yield f"batch size {size}", measure.measure(model, prompts, replace(options, batch_size=size))
+            yield (
+                f"batch size {size}",
+                measure.measure(model, prompts, replace(options, batch_size=size), checks),
+            )
     for number in (1, 2, 4):
         with measure.threads(number):
-            run = measure.measure(model, prompts, replace(options, batch_size=8))
+            run = measure.measure(model, prompts, replace(options, batch_size=8), checks)
         yield f"batch size 8, {number} thread{'s' if number > 1 else ''}", run
-    yield "padding", _padded(model, prompts, options)
+    yield "padding", _padded(model, prompts, options, checks)
 
 
-def _padded(model: Model, prompts: Sequence[Prompt], options: TraceOptions) -> Run:
+def _padded(model: Model, prompts: Sequence[Prompt], options: TraceOptions, checks: Collection[Check]) -> Run:
     """Measure each prompt in a batch with a long text, so that most of its row is padding."""
     # a sentence of the filler has about 16 tokens
     words = FILLER_TOKENS if model.context is None else min(FILLER_TOKENS, model.context // 2)
@@ -104,6 +110,6 @@ def _padded(model: Model, prompts: Sequence[Prompt], options: TraceOptions) -> R
     mixed: list[Prompt] = []
     for number, prompt in enumerate(prompts):
         mixed += [prompt, Prompt(text=f"{number} {text}", id=f"<filler {number}>", tags=("<filler>",))]
-    run = measure.measure(model, mixed, replace(options, batch_size=2))
+    run = measure.measure(model, mixed, replace(options, batch_size=2), checks)
     ids = run.arrow("prompts").column("prompt_id").to_pylist()
     return only_prompts(run, [name for name in ids if not name.startswith("<filler ")])

@@ -39,7 +39,7 @@ WRITTEN_TEXTS = Table(
         PROMPT_ID,
         CHAIN,
         Column("text", STRING, "The text as the check gives it."),
-        Column("spelling", STRING, "As it is scored, such as with a space before it."),
+        Column("scored_as", STRING, "As it is scored, such as with a space before it."),
         Column("n_tokens", INT, "Its tokens, as the tokenizer splits it.", unit="tokens", range=">= 1"),
         probability(
             "prob",

@@ -121,7 +121,7 @@ def _score(model: Model, prompt: Prompt, chain: Chain, text: str, target_space: 
 
     one = model.encode(replace(_bare(prompt), targets=(text,)), position=-1, target_space=target_space)
     (target,) = one.targets
-    found: Row = {"text": text, "spelling": target.spelling, "n_tokens": len(target.token_ids)}
+    found: Row = {"text": text, "scored_as": target.spelling, "n_tokens": len(target.token_ids)}
     try:
         prob, alone = probability_of(model, _plain(model, prompt), chain, target.token_ids)
     except ElimError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-DEEP = 100_000
+DEEP = 20_000
 PLAIN = """
 a 0 -1 1 3 1e400 nan -inf 99999999999999999999 0x10 1_0 last all auto none - -- a=b = a= =b a,b
 , : 0-3 3-0 0.0 1.1 99.99 head.0.1 mlp.1 mlp.1=0.5 mlp.9=x written written:7 top_k=40 top_k=-1

@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> CheckFile | None:
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> CheckModule | None:
     """Collect a check file, which is YAML with the keys ``version`` and ``checks``."""
     if not parent.config.getoption("elimtool") or file_path.suffix not in (".yaml", ".yml"):
         return None
@@ -41,10 +41,10 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> CheckFile 
         text = file_path.read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return None
-    return CheckFile.from_parent(parent, path=file_path) if _IS_CHECKS.search(text) else None
+    return CheckModule.from_parent(parent, path=file_path) if _IS_CHECKS.search(text) else None
 
 
-class CheckFile(pytest.File):
+class CheckModule(pytest.File):
     """A check file; the model runs once over its prompts, whichever of its checks are asked for."""
 
     _report: Report | None = None
@@ -90,7 +90,7 @@ class CheckItem(pytest.Item):
         Raises:
             CheckFailed: It does not pass, or cannot be judged.
         """
-        assert isinstance(self.parent, CheckFile)
+        assert isinstance(self.parent, CheckModule)
         report = self.parent.report()
         (result,) = (one for one in report.results if one.check.id == self.name)
         if result.status != "passed":
@@ -132,9 +132,9 @@ def elim_trace(elim_model: Model) -> Callable[..., Run]:
     """``elimtool.trace`` of that model: ``elim_trace("The capital of France is", targets=["Paris"])``."""
     from functools import partial
 
-    import elimtool
+    from elimtool.tasks.trace import trace
 
-    return partial(elimtool.trace, elim_model)
+    return partial(trace, elim_model)
 
 
 def _loaded(config: pytest.Config, source: ModelSource) -> Model:

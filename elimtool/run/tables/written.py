@@ -15,7 +15,7 @@ WRITTEN = Table(
         PROMPT_ID,
         CHAIN,
         Column("generate", INT, "Tokens that were asked for.", unit="tokens", range=">= 1"),
-        Column("seed", INT, "Seed of the draws.", range=">= 0"),
+        Column("seed", INT, "Seed of the draws.", unit="seed", range=">= 0"),
         Column(
             "text", STRING, "What was written, without the token that ended the text.", null_when=TOO_LONG
         ),

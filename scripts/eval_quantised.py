@@ -26,7 +26,7 @@ from elimtool.model.loading import locate
 from elimtool.prompts.file import PromptFile
 
 ROOT = Path(__file__).parent.parent
-FACTS = ROOT / "tests" / "data" / "factual.jsonl"
+FACTS = ROOT / "configs" / "suites" / "facts.jsonl"
 PAGE = ROOT / "docs" / "compare.md"
 MARK = "<!-- Written by scripts/eval_quantised.py. -->"
 END = "<!-- Until here. -->"
@@ -122,7 +122,7 @@ def text_of(found: Comparison, model: str, kind: str, errors: dict[str, float]) 
     error = ", ".join(f"{part} {value:.2%}" for part, value in errors.items())
     lines = [
         f"`{model}` in float32 (A) against the same weights through {kind} and back (B; embedding Q8_0),",
-        "over the factual prompts of `tests/data/factual.jsonl`, through the samplers of llama.cpp.",
+        "over the factual prompts of `configs/suites/facts.jsonl`, through the samplers of llama.cpp.",
         f"Relative error of the weights: {error}.",
         "",
         "| | |",

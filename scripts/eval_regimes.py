@@ -80,8 +80,9 @@ def prose(model: Model, reference: ReferenceStatistics, windows: list[Ids], docu
 def prompted(model: Model, lens: str) -> None:
     """What is said at the end of ordinary facts, chats and functions: how often it sounds like a defect."""
     options = TraceOptions(lens=lens, tables=("regimes",))
-    for name in ("factual", "chats", "functions"):
-        records = PromptFile(DATA / f"{name}.jsonl").records()
+    facts = DATA.parents[1] / "configs" / "suites" / "facts.jsonl"
+    for name, path in (("factual", facts), *((x, DATA / f"{x}.jsonl") for x in ("chats", "functions"))):
+        records = PromptFile(path).records()
         prompts = [record.prompt for record in records if isinstance(record.prompt, Prompt)]
         rows = trace(model, prompts, options=options).table("regimes")
         defects = rows["regime"].fillna("").str.startswith("dysfunctional")

@@ -28,7 +28,7 @@ from elimtool.run import Run
 from elimtool.run.rules import BEATS_CHANCE, CONTENDS, NUCLEUS, SURFACED
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
-FACTS = DATA / "factual.jsonl"
+FACTS = DATA.parents[1] / "configs" / "suites" / "facts.jsonl"
 
 SAID_OF = {"facts": FACTS, "chats": DATA / "chats.jsonl", "functions": DATA / "functions.jsonl"}
 """Prompts of which it is counted what is said of them."""

@@ -35,6 +35,7 @@ ROOMS = {
     "report",
     "run",
     "samplers",
+    "suites",
     "tasks",
 }
 UPWARDS = ("elimtool.run.notebook", "elimtool.report.html.notebook")
@@ -110,7 +111,9 @@ def test_the_linter_knows_every_room(project: dict[str, Any]) -> None:
     assert layers["exhaustive"] and inside == ROOMS | {"errors", "version"}
     assert set(models["source_modules"]) == {f"elimtool.{room}" for room in inside - {"model"}}
     files = {name for name, _ in modules() if name.startswith("elimtool.files.")}
-    rooms = {f"elimtool.{room}" for room in ("analysis", "errors", "prompts", "report", "run", "version")}
+    rooms = {
+        f"elimtool.{room}" for room in ("analysis", "errors", "prompts", "report", "run", "suites", "version")
+    }
     assert set(light["source_modules"]) == rooms | files - {"elimtool.files.tensors"}
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from elimtool.tasks.batch.options import BatchOptions
     from elimtool.tasks.batch.run import BatchProgress
 
+DOUBTS = 5
+"""Doubts about a suite that are printed."""
+
 RUN = "How the file is processed"
 RAY = "Ray: more than one machine"
 EPILOG = (
@@ -49,7 +52,8 @@ def batch(
     prompts: Annotated[
         str,
         typer.Argument(
-            help="Prompt file: JSONL, CSV, TSV, Parquet or text, plain, gzip or zstd; - for standard input.",
+            help="Prompt file: JSONL, CSV, TSV, Parquet or text, plain, gzip or zstd; - for standard input."
+            " Or a suite (docs/suites.md), also by name: facts, jobs, minimal_pairs.",
             metavar="FILE",
             show_default=False,
         ),
@@ -154,7 +158,7 @@ def batch(
     printed: shared.CommonOptions,
 ) -> None:
     """Trace every prompt of a file, in shards: resumable, bad records kept as rows, one machine or many."""
-    from elimtool.prompts.file import PromptFile
+    from elimtool.suites.read import open_prompts
     from elimtool.tasks.batch.options import BatchOptions, MostErrors, RayOptions, Slice, single_heads
 
     options = BatchOptions(
@@ -176,7 +180,12 @@ def batch(
         confirm=confirm,
         errors="row",
     )
-    with PromptFile(prompts, format_) as file:
+    file, doubts = open_prompts(prompts, format_)
+    for one in doubts[:DOUBTS]:
+        printed.output.note(str(one))
+    if doubts[DOUBTS:]:
+        printed.output.note(f"and {len(doubts) - DOUBTS} more doubts about the suite")
+    with file:
         _run(printed, file, out, overwrite, (model.source, wanted, options))
 
 

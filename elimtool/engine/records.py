@@ -20,6 +20,7 @@ from elimtool.model.interventions.recording import dtype_name
 from elimtool.model.model import PROCESSING
 from elimtool.model.placement import facts
 from elimtool.model.view import Encoded
+from elimtool.prompts.design import Design
 from elimtool.prompts.prompt import Prompt, default_id
 from elimtool.run.manifest import Manifest
 from elimtool.run.schema import ONE_PASS, TABLES
@@ -108,6 +109,18 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def _design(design: Design) -> Row:
+    """Make the columns that say where a prompt stands among others."""
+    return {
+        "template": design.template,
+        "tuple": design.tuple_id,
+        "filler": design.filler,
+        "slots": json.dumps(dict(design.slots), sort_keys=True) if design.slots else None,
+        "answers": json.dumps(design.answers) if design.answers else None,
+        "role": design.role,
+    }
+
+
 def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> Row:
     """Make one row of the ``prompts`` table."""
     meta = dict(prompt.meta) if isinstance(prompt.meta, Mapping) else prompt.meta
@@ -117,6 +130,7 @@ def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> Row:
         "category": prompt.category,
         "tags": list(prompt.tags),
         "meta": None if meta in (None, {}) else json.dumps(meta, sort_keys=True),
+        **_design(prompt.design),
         "turns": [{"role": one.role, "text": _printable(one.content)} for one in prompt.messages] or None,
     }
     if not isinstance(one, Encoded):

@@ -15,8 +15,8 @@ from elimtool.prompts.source import MAX_LINE
 Lines = Iterable[tuple[int, bytes | None]]
 
 TOO_LONG = f"the line is longer than {MAX_LINE // 2**20} MiB"
-JSON_CELLS = frozenset({"messages", "spans", "template_vars", "tools"})
-LIST_CELLS = frozenset({"targets", "foils", "tags"})
+JSON_CELLS = frozenset({"messages", "spans", "template_vars", "tools", "slots"})
+LIST_CELLS = frozenset({"targets", "foils", "tags", "answers"})
 BATCH_ROWS = 256
 """Rows of a Parquet file that are read together."""
 
@@ -94,8 +94,8 @@ def _decoded(raw: bytes | None, number: int, where: str) -> str | Record:
 def read_csv(lines: Lines, name: str, delimiter: str = ",") -> Iterator[Record]:
     """Read a header line, then a record per row; an empty cell is a field that is not given.
 
-    ``messages``, ``spans``, ``template_vars`` and ``tools`` hold JSON; ``targets``, ``foils`` and ``tags`` a
-    JSON list or one string.
+    ``messages``, ``spans``, ``template_vars``, ``tools`` and ``slots`` hold JSON; ``targets``, ``foils``,
+    ``tags`` and ``answers`` a JSON list or one string.
 
     Raises:
         ElimError: The header is not valid.

@@ -11,6 +11,7 @@ from typing import Any
 
 from elimtool.errors import ElimError, checked_fields
 from elimtool.prompts.chat import PLAIN, ChatSettings
+from elimtool.prompts.design import ALONE, Design
 
 # here, because model makes such spans and run documents them, and neither may import the other
 SINK = "<sink>"
@@ -201,8 +202,8 @@ class Prompt:
     continued inside that message. ``targets`` and ``foils`` are strings scored as continuations; without
     targets the model's most probable tokens are followed. ``meta`` is any JSON value. ``n_prefill`` is how
     many characters at the end of ``text`` are the beginning of the answer, see ``with_prefill``. ``chat`` is
-    what the model's template is given beside the messages. ``where`` is the place in the file from which it
-    was read, for errors; it is no part of what is asked.
+    what the model's template is given beside the messages. ``design`` is where it stands among other prompts.
+    ``where`` is the place in the file from which it was read, for errors; it is no part of what is asked.
     """
 
     text: str | None = None
@@ -217,16 +218,19 @@ class Prompt:
     meta: Any = field(default_factory=dict)
     n_prefill: int = 0
     chat: ChatSettings = PLAIN
+    design: Design = ALONE
     where: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if (self.text is None) == (not self.messages):
             raise ElimError("a prompt needs either a text or messages, and not both")
-        for label in (self.id, self.group, self.category, *self.tags):
+        design = self.design
+        names = design.template, design.tuple_id, design.filler
+        for label in (self.id, self.group, self.category, *self.tags, *names):
             check_unicode("a label of a prompt", label or "")
-        names = [span.name for span in self.spans]
-        for name in names:
-            if names.count(name) > 1:
+        spans = [span.name for span in self.spans]
+        for name in spans:
+            if spans.count(name) > 1:
                 raise ElimError(f"span name '{name}' is given twice", "give each span a name of its own")
         _check_continuations("target", self.targets)
         _check_continuations("foil", self.foils)
@@ -261,6 +265,8 @@ class Prompt:
             {key: value for key, value in one.items() if key != "given" or value is not None}
             for one in told["messages"]
         ]
+        if self.design == ALONE:  # as before there were suites, so that what was begun then goes on
+            del told["design"]
         del told["chat"]["now"]  # a default that templates without a clock never read: it would differ by day
         return told
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from elimtool.errors import ElimError, nearest
 from elimtool.prompts.chat import ChatSettings, check_tools
+from elimtool.prompts.design import Design
 from elimtool.prompts.prompt import Message, Prompt, SpanRequest, check_unicode, default_id, has_surrogate
 
 FIELDS = (
@@ -28,6 +29,12 @@ FIELDS = (
     "prefill",
     "template_vars",
     "tools",
+    "template",
+    "tuple",
+    "filler",
+    "slots",
+    "answers",
+    "role",
 )
 """Names of a record's fields; ``prompt`` or ``messages`` is required."""
 
@@ -130,7 +137,8 @@ def _prompt(fields: Mapping[str, Any]) -> Prompt:
         given[argument] = read(name, value)
     prefill = given.pop("prefill", None)
     chat = ChatSettings(given.pop("template_vars", {}), given.pop("tools", ()))
-    made = Prompt(**given, chat=chat)
+    design = Design(**{name: given.pop(name) for name in _DESIGN if name in given})
+    made = Prompt(**given, chat=chat, design=design)
     return made if prefill is None else made.with_prefill(prefill)
 
 
@@ -250,6 +258,22 @@ def _variables(name: str, value: Any) -> dict[str, Any]:
     return dict(_json(name, value))
 
 
+def _slots(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ElimError(f"'{name}' is {_kind(value)}, not a mapping", 'give {"tense": "past"}')
+    return dict(_json(name, value))
+
+
+def _answers(name: str, value: Any) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(value, list) or not value:
+        raise ElimError(
+            f"'{name}' is {_kind(value)}, not a list", 'give ["Paris"], or aliases: [["UK", "Britain"]]'
+        )
+    return tuple(
+        _many(f"{name}[{index}]", one if isinstance(one, list) else [one]) for index, one in enumerate(value)
+    )
+
+
 def _tools(name: str, value: Any) -> tuple[Mapping[str, Any], ...]:
     return check_tools(f"'{name}'", _json(name, value))
 
@@ -286,4 +310,12 @@ _READ: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "prefill": ("prefill", _string),
     "template_vars": ("template_vars", _variables),
     "tools": ("tools", _tools),
+    "template": ("template", _string),
+    "tuple": ("tuple_id", _string),
+    "filler": ("filler", _string),
+    "slots": ("slots", _slots),
+    "answers": ("answers", _answers),
+    "role": ("role", _string),
 }
+
+_DESIGN = ("template", "tuple_id", "filler", "slots", "answers", "role")

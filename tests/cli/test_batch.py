@@ -274,3 +274,31 @@ def test_run_show_prints_rows(elimtool: Command, tmp_path: Path) -> None:
     assert refused.code == 2 and "did you mean 'layer'" in refused.err
     assert elimtool("run", "show", out, "--where", "layer=1").code == 2
     assert "--limit must be" in elimtool("run", "show", out, "lens", "--limit", "-1").err
+
+
+def test_a_suite_is_expanded_and_its_doubts_are_said(elimtool: Command, tmp_path: Path) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        "version: 1\n"
+        "templates:\n"
+        "- {id: a, template: 'So {who} said', neutral: So they said, targets: [' a'], answers: [b]}\n"
+        "- {id: b, template: 'No slot said'}\n"
+        "groups: {slot: who, old: [Ann], young: [Bob]}\n",
+        encoding="utf-8",
+    )
+    done = elimtool("batch", str(suite), "-o", str(tmp_path / "run"), *QUICK)
+    assert done.code == 0, done.err
+    assert "slot-missing (left out): 'b': {who}" in done.err
+    rows = package.open_run(tmp_path / "run").arrow("prompts").to_pylist()
+    names = ("prompt_id", "text", "group", "template", "tuple", "filler", "slots", "answers", "role")
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        ("a/Ann|Bob/old", "So Ann said", "old", "a", "a/Ann|Bob", "Ann|Bob", None, '[["b"]]', None),
+        ("a/Ann|Bob/young", "So Bob said", "young", "a", "a/Ann|Bob", "Ann|Bob", None, '[["b"]]', None),
+        ("a/neutral", "So they said", None, "a", None, None, None, '[["b"]]', "neutral"),
+    ]
+    assert {span["span"] for row in rows[:2] for span in row["spans"]} >= {"group"}
+    again = elimtool("batch", str(suite), "-o", str(tmp_path / "run"), *QUICK)
+    assert again.code == 0 and "was finished before" in again.err
+    suite.write_text(suite.read_text(encoding="utf-8").replace("'So {who} said'", "'{who'"), encoding="utf-8")
+    refused = elimtool("batch", str(suite), "-o", str(tmp_path / "other"), *QUICK)
+    assert refused.code == 5 and "no template or pair can be used" in refused.err

@@ -12,7 +12,7 @@ from elimtool import Prompt
 from elimtool.prompts.file import PromptFile
 
 DATA = Path(__file__).parents[1] / "data"
-FACTS = DATA / "factual.jsonl"
+FACTS = DATA.parents[1] / "configs" / "suites" / "facts.jsonl"
 
 
 @pytest.fixture(scope="module")

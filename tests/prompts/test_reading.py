@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from elimtool.errors import ElimError
+from elimtool.prompts.design import Design
 from elimtool.prompts.file import PromptFile
 from elimtool.prompts.prompt import Message, Prompt, SpanRequest
 
@@ -26,6 +27,12 @@ ROWS: list[dict[str, Any]] = [
         "tags": ["a", "b"],
         "spans": {"s": "Gerüst"},
         "foils": ["z"],
+        "template": "t",
+        "tuple": "t/1",
+        "filler": "x|y",
+        "slots": {"tense": "past"},
+        "answers": [["a", "A"], ["b"]],
+        "role": "neutral",
     },
 ]
 PROMPTS = [
@@ -36,6 +43,7 @@ PROMPTS = [
         tags=("a", "b"),
         foils=("z",),
         spans=(SpanRequest("s", text="Gerüst"),),
+        design=Design("t", "t/1", "x|y", {"tense": "past"}, (("a", "A"), ("b",)), "neutral"),
     ),
 ]
 
@@ -47,7 +55,7 @@ def jsonl(path: Path) -> None:
 def csv(path: Path) -> None:
     import csv as module
 
-    names = ["prompt", "id", "targets", "foils", "spans", "group", "tags", "meta"]
+    names = list(dict.fromkeys(name for row in ROWS for name in row))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = module.DictWriter(file, names, delimiter="\t" if path.suffix == ".tsv" else ",")
         writer.writeheader()

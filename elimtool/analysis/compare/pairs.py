@@ -26,7 +26,7 @@ def pair_rows(setting: Setting) -> pd.DataFrame:
     rows["output_changed"] = changed.where(known)
     for name, numbers in target_counts(setting).items():
         rows[name] = rows["order"].map(numbers).fillna(0).astype("Int32").where(rows["status"] == "ok")
-    for name in ("group", "category"):
+    for name in ("group", "category", "template"):
         rows[name] = rows[f"{name}_a"].where(rows[f"{name}_a"].notna(), rows[f"{name}_b"])
     tags = [_tags(a, b) for a, b in zip(rows["tags_a"], rows["tags_b"], strict=True)]
     rows["tags"] = pd.Series(tags, dtype="object")

@@ -58,7 +58,7 @@ class Side:
     def prompts(self) -> pd.DataFrame:
         """The table ``prompts``, with the compared position (null if there is none)."""
         columns = ["prompt_id", "status", "error_message", "text", "n_tokens", "token_ids"]
-        columns += ["group", "category", "tags"]
+        columns += ["group", "category", "tags", "template"]
         prompts = frame(self.run.arrow("prompts").select(columns))
         found = self.positions.set_index("prompt_id")["position"]
         prompts["position"] = prompts["prompt_id"].map(found).astype("Int32")

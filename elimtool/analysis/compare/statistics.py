@@ -73,10 +73,10 @@ def statistics(tables: Mapping[str, Any], seed: int = 0) -> Any:
     """Make the table of mean differences over pairs, with intervals, p-values and q-values.
 
     A pair counts once for each metric, with the mean over its targets. Controls are left out. Units of
-    resampling are groups if there are at least two, so that prompts of one template count together; else, and
-    within a group, pairs; each unit counts once, with the mean of its pairs. See ``mean_differences`` for
-    intervals and p-values; q-values are adjusted over the tests of a scope that have a layer, and separately
-    over those that have none.
+    resampling are templates if there are at least two, else groups, so that prompts of one wording count
+    together; else, and within a group without templates, pairs. Each unit counts once, with the mean of its
+    pairs. See ``mean_differences`` for intervals and p-values; q-values are adjusted over the tests of a
+    scope that have a layer, and separately over those that have none.
 
     Args:
         tables: Tables of the comparison, ``pairs`` among them.
@@ -90,7 +90,7 @@ def statistics(tables: Mapping[str, Any], seed: int = 0) -> Any:
         some = values[values["pair"].isin(members)]
         if scope != "all":
             some = some[some["layer"].isna() & some["span"].isna()]
-        units = members if scope == "group" else _units(pairs)[members]
+        units = _units(pairs, "template" if scope == "group" else None)[members]
         tested = _tested(some, pd.Series(np.asarray(units), index=members), seed)
         found += [{"scope": scope, "value": value, **row} for row in tested]
     return table_of(STATISTICS, _adjusted(pd.DataFrame(found, columns=_COLUMNS)))
@@ -166,13 +166,19 @@ def _scopes(pairs: pd.DataFrame) -> Iterator[tuple[str, str | None, Any]]:
                 yield scope, str(value), np.asarray(members)
 
 
-def _units(pairs: pd.DataFrame) -> Any:
-    """Find each pair's unit of resampling: its group's first pair, or itself without (other) groups."""
+def _units(pairs: pd.DataFrame, only: str | None) -> Any:
+    """Find each pair's unit of resampling: the first pair of its template or group, else itself.
+
+    Args:
+        pairs: The pairs.
+        only: The one column that may name units; ``None`` for templates, else groups.
+    """
     numbers = pd.Series(pairs.index, index=pairs.index)
-    if len(pairs.groupby("group", dropna=False)) < LEAST:
-        return numbers.to_numpy()
-    first = numbers.groupby(pairs["group"]).transform("first")
-    return first.where(pairs["group"].notna(), numbers).to_numpy().astype(int)
+    for name in ("template", "group") if only is None else (only,):
+        if len(pairs.groupby(name, dropna=False)) >= LEAST:
+            first = numbers.groupby(pairs[name]).transform("first")
+            return first.where(pairs[name].notna(), numbers).to_numpy().astype(int)
+    return numbers.to_numpy()
 
 
 def _tested(values: pd.DataFrame, units: pd.Series[Any], seed: int) -> Iterator[Row]:

@@ -11,6 +11,8 @@ SPANS = pa.list_(pa.struct([pa.field("span", pa.string()), pa.field("tokens", pa
 TURNS = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("text", pa.string())]))
 UNTOKENISED = "the prompt failed before it was tokenised"
 
+NOT_GIVEN = "the record gives none, or the run is of an earlier version"
+
 PROMPTS = Table(
     "prompts",
     "What was asked, as the model saw it, and whether it could be measured.",
@@ -158,6 +160,47 @@ PROMPTS = Table(
             "The time that the chat template read, in ISO 8601; without a wish of the user the start of the"
             " day of the run, and in batches and checks a fixed one.",
             null_when="the template reads no clock, or the prompt is plain text",
+        ),
+        Column(
+            "template",
+            STRING,
+            "Name of the wording that the record was made from. Statistics over prompts resample templates,"
+            " where two have names.",
+            null_when=NOT_GIVEN,
+        ),
+        Column(
+            "tuple",
+            STRING,
+            "Name shared by the records that differ in the group alone.",
+            null_when=NOT_GIVEN,
+        ),
+        Column(
+            "filler",
+            STRING,
+            "Words that take the group's place in the tuple, one for each group, joined by '|'.",
+            null_when=NOT_GIVEN,
+        ),
+        Column(
+            "slots",
+            STRING,
+            "Values of the template's further slots by name, as a JSON text.",
+            range="a JSON object",
+            null_when=NOT_GIVEN,
+        ),
+        Column(
+            "answers",
+            STRING,
+            "All right answers, each a list of aliases, as a JSON text.",
+            range="a JSON list of lists",
+            null_when=NOT_GIVEN,
+        ),
+        Column(
+            "role",
+            STRING,
+            "What the record is in its tuple: neutral (without the group's word), good or bad (the right and"
+            " the wrong side of a minimal pair).",
+            range="neutral, good, bad",
+            null_when=NOT_GIVEN,
         ),
     ),
 )

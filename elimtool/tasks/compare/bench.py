@@ -232,7 +232,7 @@ class Bench:
         rows: list[dict[str, Any]] = []
         for row in traced.to_pylist():
             own, *controls = more.get(row["pair_id"], [{}])
-            given = {key: row[key] for key in ("group", "category")}
+            given = {key: row[key] for key in ("group", "category", "template")}
             rows += [{**row, **own}, *({**given, **one} for one in controls)]
         return _filled("pairs", rows)
 

@@ -141,6 +141,12 @@ PAIRS = Table(
         Column("group", STRING, "Group of A's record, else of B's.", null_when="neither gives one"),
         Column("category", STRING, "Category of A's record, else of B's.", null_when="neither gives one"),
         Column("tags", STRINGS, "Tags of either record.", null_when="the record could not be read"),
+        Column(
+            "template",
+            STRING,
+            "Template of A's record, else of B's.",
+            null_when="neither gives one, or the comparison is of an earlier version",
+        ),
     ),
 )
 

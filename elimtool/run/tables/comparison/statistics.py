@@ -50,8 +50,8 @@ STATISTICS = Table(
         Column(
             "n_units",
             INT,
-            "Units that are resampled: groups if there are at least two, else (and within a group) pairs. A"
-            " pair without a group is its own unit.",
+            "Units that are resampled: templates if there are at least two, else groups, else (and within a"
+            " group without templates) pairs. A pair without a template or group is its own unit.",
             unit="units",
             range="1 .. n_pairs",
         ),

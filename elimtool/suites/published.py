@@ -1,0 +1,164 @@
+"""Read data sets of pairs as their publishers write them: CrowS-Pairs, WinoBias, StereoSet, BLiMP."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from elimtool.errors import ElimError
+from elimtool.suites.sentences import by_beginning, by_suffix
+from elimtool.suites.suite import Fields, Suite, SuiteCheck, merged
+
+CROWS_PAIRS = ("sent_more", "sent_less", "stereo_antistereo", "bias_type")
+WINOBIAS = re.compile(r"(?:pro|anti)_stereotyped_type[12]\.txt\.(?:dev|test)")
+_LINE = re.compile(r"\d+ (?P<text>.+)")
+_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
+_DOUBLED = re.compile(r"\b(\w+) \[\1\b", re.IGNORECASE)
+PRONOUNS = frozenset(["he", "she", "him", "her", "his", "hers", "himself", "herself"])
+
+Sentences = Mapping[str, str]
+"""Sentence of each group or role."""
+
+
+def crows_pairs(text: str, where: str) -> Suite:
+    """Read CrowS-Pairs (Nangia et al. 2020): the group is disadvantaged or advantaged.
+
+    ``sent_more`` is always the more stereotypical sentence; where a row says ``antistereo`` it is about the
+    advantaged group, so that the sides are exchanged, as in the authors' ``metric.py``.
+    """
+    pairs: list[tuple[str, str | None, Sentences]] = []
+    for number, row in enumerate(csv.DictReader(io.StringIO(text, newline=""))):
+        at = f"{where}: row {number + 1}"
+        missing = [name for name in CROWS_PAIRS if not row.get(name)]
+        if missing:
+            raise ElimError(f"{at}: there is no '{missing[0]}'", f"the columns are: {', '.join(CROWS_PAIRS)}")
+        sides = row["sent_more"], row["sent_less"]
+        if row["stereo_antistereo"] not in ("stereo", "antistereo"):
+            raise ElimError(
+                f"{at}: stereo_antistereo is '{row['stereo_antistereo']}'", "stereo or antistereo"
+            )
+        if row["stereo_antistereo"] == "antistereo":
+            sides = sides[::-1]
+        named = dict(zip(("disadvantaged", "advantaged"), sides, strict=True))
+        pairs.append((row.get("") or str(number), row["bias_type"], named))
+    return _by_suffix(pairs, [])
+
+
+def winobias(pro: str, anti: str, where: str) -> Suite:
+    """Read two files of WinoBias (Zhao et al. 2018): line N of both differ in the pronoun.
+
+    Args:
+        pro: Text of the pro-stereotyped file.
+        anti: Text of the anti-stereotyped file.
+        where: Name of the files, for messages.
+
+    Raises:
+        ElimError: They differ in length, or a line has no number.
+    """
+    sides = pro.splitlines(), anti.splitlines()
+    if len(sides[0]) != len(sides[1]):
+        raise ElimError(
+            f"{where}: the files have {len(sides[0])} and {len(sides[1])} lines", "they belong in pairs"
+        )
+    checks: list[SuiteCheck] = []
+    pairs: list[tuple[str, str | None, Sentences]] = []
+    kind = "type1" if "type1" in where else "type2"
+    for number, lines in enumerate(zip(*sides, strict=True), 1):
+        found = [_LINE.fullmatch(one.strip()) for one in lines]
+        if not all(found):
+            raise ElimError(f"{where}:{number}: a line is like '1 [The developer] argued ... [she] ...'")
+        texts = [one["text"] for one in found if one is not None]
+        name = str(number)
+        if not all(_marked(one) for one in texts):
+            message = f"not two marked parts, a person and a pronoun: {texts[0]}"
+            checks.append(SuiteCheck("warning", "brackets", name, message))
+        plain = [one.replace("[", "").replace("]", "") for one in texts]
+        pairs.append((name, kind, dict(zip(("pro", "anti"), plain, strict=True))))
+    return _by_suffix(pairs, checks)
+
+
+def _marked(text: str) -> bool:
+    """Return whether a sentence marks a person and a pronoun and nothing else, without a doubled word."""
+    marked = _BRACKETS.findall(text)
+    strays = text.count("[") != 2 or text.count("]") != 2 or _DOUBLED.search(text)
+    return len(marked) == 2 and marked[1].lower() in PRONOUNS and not strays
+
+
+def stereoset(found: Any, where: str) -> Suite:
+    """Read the sentences of StereoSet (Nadeem et al. 2021): stereotype, anti-stereotype and unrelated.
+
+    Raises:
+        ElimError: It has another form.
+    """
+    pairs: list[tuple[str, str | None, Sentences]] = []
+    try:
+        for one in found["data"]["intrasentence"]:
+            named = {side["gold_label"]: side["sentence"] for side in one["sentences"]}
+            ordered = {name: named[name] for name in ("stereotype", "anti-stereotype", "unrelated")}
+            pairs.append((one["id"], f"{one['bias_type']}/{one['target']}", ordered))
+    except (KeyError, TypeError) as error:
+        hint = "give dev.json as it is published: data.intrasentence[].sentences[]"
+        raise ElimError(f"{where} is not StereoSet: there is no {error}", hint) from error
+    return _by_suffix(pairs, [])
+
+
+def minimal_pairs(rows: Iterable[Mapping[str, Any]], where: str) -> Suite:
+    """Read minimal pairs, of BLiMP (Warstadt et al. 2020) or as ``{"good", "bad", "category"}``.
+
+    Raises:
+        ElimError: A row lacks a sentence.
+    """
+    records: list[Fields] = []
+    checks = []
+    for number, row in enumerate(rows, 1):
+        good, bad = (row.get(f"sentence_{side}", row.get(side)) for side in ("good", "bad"))
+        if not isinstance(good, str) or not isinstance(bad, str):
+            raise ElimError(f"{where}:{number}: a pair needs 'good' and 'bad', two sentences")
+        name = _pair_name(row, number)
+        asked = by_beginning([good, bad])
+        if asked is None:
+            message = "nothing follows the first word: there is nothing to score"
+            checks.append(SuiteCheck("error", "one-word", name, message))
+            continue
+        sides, shared = asked
+        if not shared:
+            message = "the first words differ: they are given, not scored"
+            checks.append(SuiteCheck("warning", "first-word", name, message))
+        common = {"template": name, "tuple": name, **_category(row)}
+        for role, (prompt, target) in zip(("good", "bad"), sides, strict=True):
+            records.append(
+                {"id": f"{name}/{role}", "prompt": prompt, "targets": [target], **common, "role": role}
+            )
+    return merged(records, checks)
+
+
+def _pair_name(row: Mapping[str, Any], number: int) -> str:
+    if "UID" in row:
+        return f"{row['UID']}/{row.get('pairID', number)}"
+    return str(row.get("id", number))
+
+
+def _category(row: Mapping[str, Any]) -> Fields:
+    if "UID" in row:  # BLiMP spells one field in two ways
+        field = str(row.get("field")).replace("syntax/semantics", "syntax_semantics")
+        return {"category": f"{field}/{row.get('linguistics_term')}/{row['UID']}"}
+    return {"category": row["category"]} if row.get("category") else {}
+
+
+def _by_suffix(pairs: Sequence[tuple[str, str | None, Sentences]], checks: Sequence[SuiteCheck]) -> Suite:
+    """Make records that ask for the shared end of sentences after the words in which they differ."""
+    records: list[Fields] = []
+    found = [*checks]
+    for name, category, sentences in pairs:
+        asked = by_suffix(list(sentences.values()))
+        if asked is None:
+            message = "the sentences share no words at their end: there is nothing to score"
+            found.append(SuiteCheck("error", "no-suffix", name, message))
+            continue
+        for group, (prompt, target) in zip(sentences, asked, strict=True):
+            common = {"group": group, "template": name, "tuple": name, "category": category}
+            records.append({"id": f"{name}/{group}", "prompt": prompt, "targets": [target], **common})
+    return merged(records, found)

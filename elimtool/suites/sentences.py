@@ -1,0 +1,56 @@
+"""Turn sentences that differ in some words into prompts and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+PromptAndTarget = tuple[str, str]
+
+
+def by_suffix(sentences: Sequence[str]) -> list[PromptAndTarget] | None:
+    """Ask how probable what the sentences share at their end is after what they do not.
+
+    Args:
+        sentences: Two or more.
+
+    Returns:
+        For each its beginning as the prompt, and the shared words at the end as the target; ``None`` where
+        the last words differ, or one sentence is nothing else.
+    """
+    words = [one.split(" ") for one in sentences]
+    shared = _alike([one[::-1] for one in words])
+    if not shared or any(len(one) == shared for one in words):
+        return None
+    suffix = " " + " ".join(words[0][-shared:])
+    return [(" ".join(one[:-shared]), suffix) for one in words]
+
+
+def by_beginning(sentences: Sequence[str]) -> tuple[list[PromptAndTarget], bool] | None:
+    """Ask how probable the rest of each sentence is after the words that all begin with.
+
+    The difference of the targets' joint log-probabilities is that of the whole sentences. Where the first
+    words differ, these are the prompts and are not scored.
+
+    Args:
+        sentences: Two or more.
+
+    Returns:
+        For each the beginning as the prompt and the rest as the target, and whether the first word is shared;
+        ``None`` where a sentence has nothing after its beginning.
+    """
+    words = [one.split(" ") for one in sentences]
+    shared = _alike(words)
+    begin = max(shared, 1)
+    if any(len(one) == begin for one in words):
+        begin -= 1  # one sentence begins the other: its last word is what can be scored
+    if not begin:
+        return None
+    return [(" ".join(one[:begin]), " " + " ".join(one[begin:])) for one in words], shared > 0
+
+
+def _alike(lists: Sequence[Sequence[str]]) -> int:
+    """Count the words that all lists begin with."""
+    return next(
+        (place for place, some in enumerate(zip(*lists, strict=False)) if len(set(some)) > 1),
+        min(len(one) for one in lists),
+    )

@@ -1,0 +1,60 @@
+"""Define a suite: the records that templates or pairs stand for, and what is doubtful about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Fields = dict[str, Any]
+"""Fields of one record of a prompt file."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteCheck:
+    """Something wrong or doubtful in a suite.
+
+    Attributes:
+        level: ``error`` where the template or pair was left out, else ``warning``.
+        check: Short name of what was looked for, such as ``slot-missing``.
+        template: Template or pair that it is about; ``None`` for the whole suite.
+        message: What is wrong, and what to do.
+    """
+
+    level: Literal["error", "warning"]
+    check: str
+    template: str | None
+    message: str
+
+    def __str__(self) -> str:
+        left = " (left out)" if self.level == "error" else ""
+        where = f"'{self.template}': " if self.template else ""
+        return f"{self.check}{left}: {where}{self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Records that a suite stands for.
+
+    Attributes:
+        records: Fields of each record, in order, with ids of their own.
+        checks: What is wrong or doubtful.
+    """
+
+    records: tuple[Fields, ...]
+    checks: tuple[SuiteCheck, ...]
+
+
+def merged(records: Iterable[Fields], checks: Iterable[SuiteCheck]) -> Suite:
+    """Make a suite of records, those that ask the same of the same group taken as one."""
+    found: dict[str, Fields] = {}
+    copies = 0
+    for record in records:
+        asked = [record.get(name) for name in ("prompt", "group", "targets", "foils", "role")]
+        copies += str(asked) in found
+        found.setdefault(str(asked), record)
+    doubts = [*checks]
+    if copies:
+        what = f"{copies} records equal others in text, group and targets, and count once"
+        doubts.append(SuiteCheck("warning", "duplicates", None, what))
+    return Suite(tuple(found.values()), tuple(doubts))

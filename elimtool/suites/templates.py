@@ -1,0 +1,181 @@
+"""Expand templates with groups of words into records, and check that only the group differs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from elimtool.suites.suite import Fields, SuiteCheck
+
+SLOT = re.compile(r"\{(\w+)\}")
+VOWELS = "aeiouAEIOU"
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Groups of words that a template compares.
+
+    Attributes:
+        slot: Slot that a group's word fills; ``None`` where the groups are strings to predict.
+        words: Words of each group.
+        aligned: Whether the i-th words of all groups belong together.
+    """
+
+    slot: str | None
+    words: Mapping[str, Sequence[str]]
+    aligned: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One wording.
+
+    Attributes:
+        id: Its name: the unit that statistics resample.
+        text: The wording, with slots in braces.
+        neutral: The wording without the group, for what is said without it; ``None`` if there is none.
+        groups: Its groups.
+        slots: Values of the further slots of the suite.
+        repeat: Whether the group's slot may come more than once.
+        fields: Further fields of its records: targets, foils, category, answers.
+    """
+
+    id: str
+    text: str
+    neutral: str | None
+    groups: Groups
+    slots: Mapping[str, Sequence[str]]
+    repeat: bool
+    fields: Mapping[str, Any]
+
+    def problems(self) -> Iterator[SuiteCheck]:
+        """Say what makes the template unusable, and what is doubtful about it."""
+        for check, message in self._errors():
+            yield SuiteCheck("error", check, self.id, message)
+        for check, message in dict.fromkeys(self._doubts()):
+            yield SuiteCheck("warning", check, self.id, message)
+
+    def records(self) -> Iterator[Fields]:
+        """Make its records: for each combination of slots the groups' words, and the neutral wording."""
+        used = [name for name in SLOT.findall(self.text) if name in self.slots]
+        for values in product(*(self.slots[name] for name in dict.fromkeys(used))):
+            chosen = dict(zip(dict.fromkeys(used), values, strict=True))
+            place = "/".join([self.id, *values])
+            common = {"template": self.id, **({"slots": chosen} if chosen else {}), **self.fields}
+            if self.groups.slot is None:
+                yield from self._of_targets(place, chosen, common)
+            else:
+                yield from self._of_words(place, chosen, common)
+
+    def _of_words(self, place: str, chosen: Mapping[str, str], common: Fields) -> Iterator[Fields]:
+        groups, slot = self.groups, self.groups.slot
+        for filler, words in self._tuples():
+            of_tuple = f"{place}/{filler}" if groups.aligned else place
+            for group, word in words.items():
+                before, *after = _filled(self.text, chosen).split(f"{{{slot}}}")
+                yield {
+                    "id": f"{place}/{filler}/{group}",
+                    "prompt": word.join([before, *after]),
+                    **common,
+                    "group": group,
+                    "tuple": of_tuple,
+                    "filler": filler,
+                    "spans": {"group": [len(before), len(before) + len(word)]},
+                }
+        if self.neutral is not None:
+            text = _filled(self.neutral, chosen)
+            yield {"id": f"{place}/neutral", "prompt": text, **common, "role": "neutral"}
+
+    def _of_targets(self, place: str, chosen: Mapping[str, str], common: Fields) -> Iterator[Fields]:
+        filler = "|".join(words[0].strip() for words in self.groups.words.values())
+        for group, words in self.groups.words.items():
+            asked = {**common, "group": group, "tuple": place, "filler": filler, "targets": list(words)}
+            asked.pop("foils", None)
+            yield {"id": f"{place}/{group}", "prompt": _filled(self.text, chosen), **asked}
+            if self.neutral is not None:
+                text = _filled(self.neutral, chosen)
+                yield {"id": f"{place}/{group}/neutral", "prompt": text, **asked, "role": "neutral"}
+
+    def _tuples(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Iterate over names of fillers, and the word of each group in them."""
+        words = self.groups.words
+        if self.groups.aligned:
+            for together in zip(*words.values(), strict=True):
+                yield "|".join(together), dict(zip(words, together, strict=True))
+            return
+        for group, some in words.items():
+            for word in some:
+                yield word, {group: word}
+
+    def _errors(self) -> Iterator[tuple[str, str]]:
+        """Find what makes the template compare more, or less, than the group."""
+        slot, names = self.groups.slot, SLOT.findall(self.text)
+        neutral = SLOT.findall(self.neutral or "")
+        if slot is not None and slot not in names:
+            yield "slot-missing", f"{{{slot}}}, the group's slot, is not in the template"
+        if (count := names.count(slot)) > 1 and not self.repeat:
+            yield "slot-twice", f"{{{slot}}} comes {count} times; if that is meant, say `repeat_slot: true`"
+        for name in dict.fromkeys([*names, *neutral]):
+            if name != slot and name not in self.slots:
+                yield "slot-unknown", f"{{{name}}} has no values; give them under `slots`"
+        if slot in neutral:
+            yield "neutral-slot", f"the neutral wording has {{{slot}}}; leave the group out of it"
+        yield from self._word_errors()
+
+    def _word_errors(self) -> Iterator[tuple[str, str]]:
+        words = self.groups.words
+        sizes = {group: len(some) for group, some in words.items()}
+        if not all(sizes.values()):
+            yield "group-empty", f"group '{min(sizes, key=sizes.__getitem__)}' has no words"
+        elif self.groups.slot is None:
+            return
+        elif self.groups.aligned and len(set(sizes.values())) > 1:
+            told = ", ".join(f"{group} {size}" for group, size in sizes.items())
+            yield "unaligned", f"groups differ in size ({told}); align them, or say `pair: all`"
+        elif self.groups.aligned:
+            yield from self._articles()
+        if self._identical():
+            return
+        seen: dict[str, str] = {}
+        for group, some in words.items():
+            for word in some:
+                if seen.setdefault(word, group) != group:
+                    yield "word-in-two-groups", f"'{word}' is in the groups '{seen[word]}' and '{group}'"
+
+    def _identical(self) -> bool:
+        return len({tuple(some) for some in self.groups.words.values()}) == 1
+
+    def _articles(self) -> Iterator[tuple[str, str]]:
+        """Find words of a tuple that need another article than the one that the template writes."""
+        found = re.search(rf"\b(an?) \{{{self.groups.slot}\}}", self.text, re.IGNORECASE)
+        if found is None:
+            return
+        for filler, words in self._tuples():
+            if len({word[:1] in VOWELS for word in words.values()}) > 1:
+                yield (
+                    "article",
+                    f"'{found[1]}' does not go with both of '{filler}': they must differ in the slot alone",
+                )
+
+    def _doubts(self) -> Iterator[tuple[str, str]]:
+        words, slot = self.groups.words, self.groups.slot
+        if slot is not None and self._identical():
+            yield "identical-groups", "all groups have the same words: no difference can be found"
+        if slot is not None and self.text.startswith(f"{{{slot}}}"):
+            yield (
+                "slot-first",
+                "the group's word stands first; without a BOS it is the attention sink, and its lift is null",
+            )
+        outside = SLOT.sub(" ", self.text)
+        texts = [*self.fields.get("targets", ()), *self.fields.get("foils", ())]
+        texts += [word for some in words.values() for word in some]
+        for text in dict.fromkeys(one.strip() for one in texts):
+            if text and re.search(rf"\b{re.escape(text)}\b", outside, re.IGNORECASE):
+                yield "word-elsewhere", f"'{text}' stands in the rest of the template too"
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    return SLOT.sub(lambda found: values.get(found[1], found[0]), text)

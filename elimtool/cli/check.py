@@ -142,6 +142,15 @@ def check(
             panel=shared.OUTPUT,
         ),
     ] = None,
+    keep: Annotated[
+        Path | None,
+        shared.option(
+            "--keep",
+            metavar="DIR",
+            help="Add the results, a row for each check, to this folder, for elimtool query over years.",
+            panel=shared.OUTPUT,
+        ),
+    ] = None,
     label: shared.Label = None,
     schema: Annotated[
         bool, shared.switch("--schema", help="Print the JSON Schema of check files.", panel=shared.OUTPUT)
@@ -164,7 +173,7 @@ def check(
     # what the environment or a config file sets is a default, and contradicts nothing
     typed = shared.given_from(context, "COMMANDLINE")
     of_model = {name: name in typed for name in (*LOADED, *ASKED)}
-    unused = {name: name in typed for name in ("strict", "junit", "out", "batch_size", "threads")}
+    unused = {name: name in typed for name in ("keep", "strict", "junit", "out", "batch_size", "threads")}
     updates = {"update": update, "update_new": update_new}
     _refuse(
         (run, "run", {**of_model, "out": out, "noise": noise}),
@@ -213,6 +222,11 @@ def check(
         )
     if out is not None:
         found.run.labelled(label).save(out)
+    if keep is not None:
+        from elimtool.analysis.check.keep import keep_results
+
+        kept = keep_results(found.report, found.run.labelled(label).manifest, keep)
+        output.note(f"kept the results in {kept}")
     _show(output, found.report, as_json, junit)
     output.notes(found.run)
     if explain is not None:

@@ -11,6 +11,7 @@ from elimtool.run.tables.attention import (
     ATTENTION_WEIGHTS,
 )
 from elimtool.run.tables.attribution import ATTRIBUTION_AGREEMENT, ATTRIBUTION_METHODS, ATTRIBUTIONS
+from elimtool.run.tables.checks import CHECKS
 from elimtool.run.tables.components import COMPONENTS
 from elimtool.run.tables.contrasts import CONTRAST_COMPONENTS, CONTRAST_LAYERS, CONTRAST_STAGES, CONTRASTS
 from elimtool.run.tables.controls import CONTROLS
@@ -54,6 +55,7 @@ UNTRACED = {
     "locations": "locate",
     "written": "check",
     "written_texts": "check",
+    "checks": "check",
 }
 """Tables that a trace does not fill, and the command that does."""
 
@@ -101,5 +103,6 @@ TABLES: dict[str, Table] = {
         LOCATIONS,
         WRITTEN,
         WRITTEN_TEXTS,
+        CHECKS,
     )
 }

@@ -365,3 +365,30 @@ def test_the_models_own_settings_are_laid_over_as_the_flag_says_then_as_the_file
         assert ("origins" in chain) == own
     refused = elimtool("check", path, "--run", tmp_path / "0", "--no-model-sampling")
     assert refused.code == 2 and "--run and --model-sampling were both given" in refused.err
+
+
+def test_results_are_kept_and_queried_over_runs(
+    elimtool: Command, saved: Path, checks: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("duckdb")
+    elimtool("check", checks, "--run", saved, "--update")
+    kept = tmp_path / "kept"
+    for label in ("1", "2"):
+        assert elimtool("check", checks, "--run", saved, "--keep", kept, "--label", label).code == 0
+    checks.write_text(CHECKS.replace("RANK", "1"))
+    assert elimtool("check", checks, "--run", saved, "--keep", kept, "--label", "3").code == 10
+    assert len(list(kept.iterdir())) == 3
+    sql = "SELECT label, check_id, status, n_passed, n_prompts, value, off, message FROM checks ORDER BY ALL"
+    rows = json.loads(elimtool("query", sql, kept, "--json").out)
+    assert [(row["label"], row["check_id"]) for row in rows] == [
+        (label, check) for label in "123" for check in ("drift", "entropy", "rank")
+    ]
+    failed = [row for row in rows if row["status"] == "failed"]
+    (bad,) = failed
+    run = package.open_run(saved)
+    lens = run.table("lens")
+    rank = lens[
+        (lens["layer"] == run.n_layers - 1) & (lens["prompt_id"] == "fr") & (lens["target"] == "Paris")
+    ]
+    assert (bad["label"], bad["check_id"], bad["n_prompts"], bad["n_passed"]) == ("3", "rank", 1, 0)
+    assert bad["value"] == rank["rank"].item() and bad["off"] == bad["value"] - 1 and bad["message"]

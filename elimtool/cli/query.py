@@ -12,7 +12,7 @@ from elimtool.cli.blocks import spread
 from elimtool.errors import ElimError, nearest
 
 if TYPE_CHECKING:
-    from elimtool.analysis.query.history import Asked
+    from elimtool.analysis.query.history import MetricQuery
     from elimtool.cli.output import Output
 
 HISTORY = "History of a number"
@@ -124,9 +124,9 @@ def query(
 
         check_file(out, overwrite)
     if metric is not None:
-        from elimtool.analysis.query.history import Asked
+        from elimtool.analysis.query.history import MetricQuery
 
-        asked = Asked(metric, target, chain, span, layers, agg, over, _by(by), floor)
+        asked = MetricQuery(metric, target, chain, span, layers, agg, over, _by(by), floor)
         _history(output, arguments or [], asked, kind, out, overwrite)
         return
     alone = {"by": by, "target": target, "chain": chain, "span": span, "layers": layers, "floor": floor}
@@ -156,7 +156,7 @@ def _by(given: str | None) -> bool:
 
 
 def _history(
-    output: Output, places: list[str], asked: Asked, kind: str, out: Path | None, overwrite: bool
+    output: Output, places: list[str], asked: MetricQuery, kind: str, out: Path | None, overwrite: bool
 ) -> None:
     """Print how a number moved over runs, or write its rows."""
     from elimtool.analysis.query.history import follow

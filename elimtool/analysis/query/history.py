@@ -42,7 +42,7 @@ QUANTILE = 0.99865
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class MetricQuery:
     """What is followed.
 
     Attributes:
@@ -70,7 +70,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class MetricHistory:
     """A metric over runs.
 
     Attributes:
@@ -81,7 +81,7 @@ class History:
         limited_by: Number of runs that the limits are made of; 0 without limits.
     """
 
-    asked: Asked
+    asked: MetricQuery
     unit: str
     rows: Rows
     notes: tuple[str, ...] = ()
@@ -93,7 +93,7 @@ class History:
         return HISTORY.from_rows(self.rows)
 
 
-def follow(runs: Mapping[str, Run], asked: Asked) -> History:
+def follow(runs: Mapping[str, Run], asked: MetricQuery) -> MetricHistory:
     """Follow a metric over runs.
 
     Args:
@@ -134,10 +134,10 @@ def follow(runs: Mapping[str, Run], asked: Asked) -> History:
     parts = [([prompt], grid[:, [i]]) for i, prompt in enumerate(common)] if asked.each else [(None, grid)]
     yes_no = metric.kind == "boolean"
     rows = [row for named, part in parts for row in _series(facts, named, part, asked.floor, yes_no)]
-    return History(asked, metric.unit, rows, tuple(notes), _limit_count(len(values)))
+    return MetricHistory(asked, metric.unit, rows, tuple(notes), _limit_count(len(values)))
 
 
-def _check(asked: Asked) -> Check:
+def _check(asked: MetricQuery) -> Check:
     from pydantic import ValidationError
 
     given = {key: getattr(asked, key) for key in ("target", "chain", "span", "layers")}

@@ -213,7 +213,7 @@ class Funnel(Figure):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Control(Figure):
+class ControlChart(Figure):
     """A number over runs: a control chart.
 
     Attributes:

@@ -6,16 +6,16 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from elimtool.errors import ElimError
-from elimtool.report.figures.figure import Control
+from elimtool.report.figures.figure import ControlChart
 from elimtool.report.figures.words import SCREEN
 
 if TYPE_CHECKING:
-    from elimtool.analysis.query.history import History
+    from elimtool.analysis.query.history import MetricHistory
 
 NOTE = "Bars: 95 % interval over prompts. Change points: paired by prompt against the run before."
 
 
-def history(found: History) -> Control:
+def history(found: MetricHistory) -> ControlChart:
     """Plot one series.
 
     Raises:
@@ -25,7 +25,7 @@ def history(found: History) -> Control:
     if any(row["prompt_id"] is not None for row in rows):
         raise ElimError("a picture shows one series", "leave `by` out, or write the rows as a table")
     last = rows[-1]
-    return Control(
+    return ControlChart(
         name="history",
         title=f"{found.asked.metric} over {len(rows)} runs, {rows[0]['n_prompts']:,} prompts",
         note=NOTE,

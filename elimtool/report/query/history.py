@@ -11,7 +11,7 @@ from rich.text import Text
 from elimtool.files.rows import Row, Rows
 
 if TYPE_CHECKING:
-    from elimtool.analysis.query.history import History
+    from elimtool.analysis.query.history import MetricHistory
     from elimtool.report.screen import Screen
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -19,7 +19,7 @@ LAST = 12
 """Runs whose values are listed, the last ones, beside those that are out of limits or changed."""
 
 
-def history_lines(found: History, screen: Screen) -> list[Text]:
+def history_lines(found: MetricHistory, screen: Screen) -> list[Text]:
     """Lay out a history for a screen."""
     unit = f", {found.unit}" if found.unit else ""
     lines: list[Text] = []

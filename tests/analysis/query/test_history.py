@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 import elimtool as elimpackage
-from elimtool.analysis.query.history import Asked, follow, limits
+from elimtool.analysis.query.history import MetricQuery, follow, limits
 from elimtool.analysis.query.runs import find_runs
 from elimtool.errors import ElimError
 from elimtool.report.figures.draw import picture
@@ -27,7 +27,7 @@ __all__ = ["elimtool"]
 
 Grid = Any
 Save = Callable[[Grid], Path]
-ASKED = Asked("survival.prob")
+ASKED = MetricQuery("survival.prob")
 
 
 @pytest.fixture(scope="module")
@@ -112,18 +112,20 @@ def test_reruns_equal_to_the_bit_are_quiet_and_a_hair_is_rounding(base: Run) -> 
     assert not any(row["beyond"] or row["changed"] for row in found.rows)
     grid[11] += 0.01
     assert follow(made(base, grid), ASKED).rows[11]["beyond"]
-    assert not follow(made(base, grid), Asked("survival.prob", floor=0.01)).rows[11]["beyond"]
+    assert not follow(made(base, grid), MetricQuery("survival.prob", floor=0.01)).rows[11]["beyond"]
 
 
 def test_orders_series_and_common_prompts(base: Run) -> None:
     runs = made(base, quiet(3), revision="step{}00", label="v{}")
     turned = dict(reversed(runs.items()))
     for over in ("started", "revision", "label"):
-        assert [row["run"] for row in follow(turned, Asked("survival.prob", over=over)).rows] == list(runs)
+        assert [row["run"] for row in follow(turned, MetricQuery("survival.prob", over=over)).rows] == list(
+            runs
+        )
     numbered = made(base, quiet(11), label="step{}")
-    by_label = follow(dict(sorted(numbered.items())), Asked("survival.prob", over="label"))
+    by_label = follow(dict(sorted(numbered.items())), MetricQuery("survival.prob", over="label"))
     assert [row["label"] for row in by_label.rows] == [f"step{day}" for day in range(11)]
-    each = follow(runs, Asked("survival.prob", each=True))
+    each = follow(runs, MetricQuery("survival.prob", each=True))
     assert len(each.rows) == 3 * 8 and {row["prompt_id"] for row in each.rows} == {
         f"prompt-000{n}" for n in range(8)
     }
@@ -141,12 +143,12 @@ def test_what_cannot_be_followed_is_refused_or_left_out(base: Run) -> None:
     found = follow({**runs, "bare": bare}, ASKED)
     assert len(found.rows) == 2 and "bare is left out" in found.notes[0]
     for asked, says in (
-        (Asked("verdicts.outcome"), "is not a number"),
-        (Asked("survival.probs"), "no such column"),
-        (Asked("survival.prob", over="size"), "is not valid"),
-        (Asked("survival.prob", over="label"), "has no label"),
-        (Asked("survival.prob", agg="modal"), "`agg`"),
-        (Asked("lens.rank"), "no run has lens.rank"),
+        (MetricQuery("verdicts.outcome"), "is not a number"),
+        (MetricQuery("survival.probs"), "no such column"),
+        (MetricQuery("survival.prob", over="size"), "is not valid"),
+        (MetricQuery("survival.prob", over="label"), "has no label"),
+        (MetricQuery("survival.prob", agg="modal"), "`agg`"),
+        (MetricQuery("lens.rank"), "no run has lens.rank"),
     ):
         with pytest.raises(ElimError, match=says):
             follow(runs, asked)

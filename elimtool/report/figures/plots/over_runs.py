@@ -15,7 +15,7 @@ TICKS = 16
 """Most runs that are named on the axis."""
 
 
-def control(figure: kinds.Control, canvas: Canvas) -> None:
+def control(figure: kinds.ControlChart, canvas: Canvas) -> None:
     """Draw a point a run; runs beyond the limits are squares, change points triangles."""
     axes = canvas.subplots()
     at = range(len(figure.values))

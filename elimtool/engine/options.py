@@ -10,7 +10,7 @@ from elimtool.lenses.find import check_choice
 from elimtool.model.interventions import Intervention
 from elimtool.prompts.component import parse_component
 from elimtool.prompts.position import Position, check_position
-from elimtool.run.selection import HEADS, IF_GIVEN, WIDE, Selection, select
+from elimtool.run.selection import HEADS, IF_GIVEN, PART_TOKENS, PARTS, WIDE, Selection, select
 from elimtool.samplers import Chain, Stage, name_of
 
 DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
@@ -138,3 +138,10 @@ class TraceOptions:
         """Whether the tables of single heads are filled."""
         named = not HEADS.isdisjoint(self.tables or ())
         return (self.position != "all" or named) if self.heads is None else self.heads
+
+    @property
+    def longest(self) -> int | None:
+        """Most tokens of a prompt of which what each adds to a row is formed; ``None`` for no limit."""
+        if not PARTS.isdisjoint(self.tables or ()):
+            return None
+        return 0 if self.position == "all" else PART_TOKENS

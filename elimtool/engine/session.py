@@ -68,6 +68,8 @@ class Session:
             reference,
             compiled is True,
             attention_of=options.chosen_heads,
+            longest=options.longest,
+            depth=model.n_layers,
         )
         self._decide = compiled is None and model.device.type == "cpu"  # kernels are compiled for CPUs only
         without = frozenset() if reference is not None else FITTED

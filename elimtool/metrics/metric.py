@@ -17,6 +17,7 @@ from elimtool.metrics.columns import Categorical, Columns, join, names_at
 from elimtool.model.affine import Directions
 from elimtool.model.view import Batch, LayerView, Target
 from elimtool.numerics.shapes import Shapes
+from elimtool.run.selection import PART_TOKENS
 from elimtool.samplers import Chain
 
 Indices = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]
@@ -102,6 +103,8 @@ class Settings:
     Attributes:
         chains: The sampler chains to run.
         heads: Whether to report single heads.
+        longest: Most tokens of a prompt of which what each adds to the stream is formed; ``None`` for no
+        limit. depth: Number of the model's layers; 0 where it is not known.
         tables: Tables to fill; ``None`` for all.
         reference: Statistics of the model on reference text; ``None`` where no lens was fitted.
         compiled: Whether compiled loops over the vocabulary may be used, see ``elimtool.numerics.kernels``.
@@ -121,6 +124,8 @@ class Settings:
     held_numbers: int = 2**22
     kept_weights: int = 2**16
     attention_of: tuple[tuple[int, int], ...] = ()
+    longest: int | None = PART_TOKENS
+    depth: int = 0
 
     def wants(self, table: str) -> bool:
         """Return whether to fill a table."""

@@ -107,7 +107,7 @@ class AttentionReader:
         added = None if block is None else block.added()
         if block is None or added is None or block.attention is None:
             return UNSEEN
-        if block.heads is None:
+        if block.heads is None or block.output is None:
             return NO_HEADS
         values, outputs = self.shown or (self.seen.get("values"), None)
         inner = block.heads.inputs.shape[-1]
@@ -122,6 +122,7 @@ class AttentionReader:
             values,
             outputs,
             block.heads,
+            block.output,
             block.attention.bias,
             block.behind[0],
             block.multiplier,

@@ -17,6 +17,7 @@ from elimtool.model.attention_reader import AttentionReader
 from elimtool.model.decomposition import Decomposition
 from elimtool.model.experts import MixtureReader
 from elimtool.model.native import Native
+from elimtool.model.output_map import OutputMap
 from elimtool.model.placement import weight_of
 from elimtool.model.taps import Taps
 from elimtool.model.view import Batch, Block, LayerView
@@ -43,6 +44,7 @@ class BlockReader:
         self.n_heads = n_heads
         self.sample = sample
         self.seen: dict[str, Tensor] = {}
+        self.kept: dict[str, Tensor] = {}
         self.experts = MixtureReader.of(block)
 
     @cached_property
@@ -110,8 +112,9 @@ class BlockReader:
         norms = {name: self._norm(name) for name in self.gains}
         ahead = [norms.get(name) or norms.get(other) for name, other in zip(BEFORE, BEHIND, strict=True)]
         behind = [norms.get(name) for name in BEHIND]
+        attention = self._projection("attention")
         taken = Block(
-            attention=self._projection("attention"),
+            attention=attention,
             mlp=self._projection("mlp"),
             gate=self.seen.get("gate.out"),
             norms=(ahead[0], ahead[1]),
@@ -119,6 +122,7 @@ class BlockReader:
             multiplier=self.multiplier,
             n_heads=self.n_heads,
             flaw=whole.ask(),
+            output=self._output(attention),
             experts=None if self.experts is None else self.experts.take(self.seen.get("mlp.out")),
         )
         self.seen.clear()
@@ -128,6 +132,11 @@ class BlockReader:
     def _norm(self, name: str) -> Norm | None:
         inputs, outputs = self.seen.get(f"{name}.in"), self.seen.get(f"{name}.out")
         return None if inputs is None or outputs is None else self.gains[name].frozen(inputs, outputs)
+
+    def _output(self, attention: Projection | None) -> OutputMap | None:
+        if attention is None or attention.weight is None:
+            return None
+        return OutputMap(attention.weight, self.gains.get(BEHIND[0]), self.n_heads, self.kept)
 
     def _projection(self, name: str) -> Projection | None:
         outputs = self.seen.get(f"{name}.out")

@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from elimtool.model.affine import Norm, close, pull, wide
+from elimtool.model.affine import Norm, close, wide
 from elimtool.model.heads import Heads, RowIndex
-from elimtool.model.rows import mixed
+from elimtool.model.output_map import OutputMap
 
 NO_VALUES = "the values that attention weighs are not shown while hooks are on it"
 HIDDEN_GATE = "attention's output gate cannot be read while hooks are on it"
@@ -39,6 +39,7 @@ class Carried:
         values: What the weights multiply, one for each group of query heads, with its bias.
         outputs: What attention itself made of them at the probes, before any gate; ``None`` if not seen.
         heads: Inputs and weight of the output projection.
+        output: The output projection with the norm behind it, but for ``scale``.
         bias: Bias of the output projection.
         norm: The norm behind attention, ``None`` for most families.
         multiplier: Factor of the family on what attention adds.
@@ -52,6 +53,7 @@ class Carried:
     values: Float[Tensor, "batch groups keys size"]
     outputs: Float[Tensor, "batch probes heads size"] | None
     heads: Heads
+    output: OutputMap
     bias: Float[Tensor, "width"] | None
     norm: Norm | None
     multiplier: float
@@ -74,14 +76,10 @@ class Carried:
     def _inputs(self) -> Float[Tensor, "batch probes heads size"]:
         return by_head(self.heads.inputs, self.heads.count)
 
-    @cached_property
+    @property
     def map(self) -> Float[Tensor, "heads width size"]:
-        """D W_O for each head, but for the norm's scale and the multiplier: ``scale`` has these."""
-        weight = wide(self.heads.weight)
-        if self.norm is not None:
-            fixed = self.norm.fixed
-            weight = fixed.centre(weight.T).T * fixed.gain[:, None]
-        return by_head(weight, self.heads.count).transpose(0, 1)
+        """D W_O of each head, but for the norm's scale and the multiplier: ``scale`` has these."""
+        return by_head(self.output.whole, self.heads.count).transpose(0, 1)
 
     @cached_property
     def scale(self) -> Float[Tensor, "batch probes"]:
@@ -121,25 +119,33 @@ class Carried:
         found = by_head(toward @ wide(self.heads.weight), self.heads.count)
         return found if self.gate is None else found * self.gate[rows][:, None]
 
-    def pulled(self, toward: Float[Tensor, "batch probes width"]) -> Float[Tensor, "batch probes heads size"]:
-        """Carry one direction in the stream for each probe back to each head's values."""
-        if self.norm is not None:
-            toward = pull(toward.flatten(0, 1)[:, None], self.norm.fixed, self.norm.scale.flatten()).view(
-                toward.shape
-            )
-        found = by_head((self.multiplier * toward) @ wide(self.heads.weight), self.heads.count)
-        return found if self.gate is None else found * self.gate
-
     def rebuilds(
         self, some: slice, weights: Float[Tensor, "batch heads some keys"]
     ) -> Bool[Tensor, "batch some"]:
         """Tell for some probes whether weights, values and gate give the output projection's input."""
-        rebuilt = mixed(weights, self.values[:, :, : weights.shape[-1]])
-        if self.gate is not None:
-            rebuilt = rebuilt * self.gate[:, some]
-        inputs = self._inputs[:, some]
-        truth = wide(inputs).flatten(2)
-        return close(rebuilt.flatten(2), truth, truth, inputs.dtype)
+        gate = None if self.gate is None else self.gate[:, some]
+        found = gathered(weights, self.values[:, :, : weights.shape[-1]], gate)
+        return is_rebuilt(found, self._inputs[:, some])
+
+
+def gathered(
+    weights: Float[Tensor, "*batch heads probes keys"],
+    values: Float[Tensor, "*batch groups keys size"],
+    gate: Float[Tensor, "*batch probes heads size"] | None,
+) -> Float[Tensor, "*batch probes heads size"]:
+    """Sum what the heads carry from all keys, before the output projection."""
+    shape, groups = weights.shape, values.shape[-3]
+    grouped = weights.reshape(*shape[:-3], groups, -1, shape[-1]) @ wide(values)
+    found = grouped.reshape(*shape[:-1], -1).transpose(-3, -2)
+    return found if gate is None else found * gate
+
+
+def is_rebuilt(
+    found: Float[Tensor, "*batch heads size"], inputs: Float[Tensor, "*batch heads size"]
+) -> Bool[Tensor, "*batch"]:
+    """Tell where what was gathered is the input of the output projection, up to rounding."""
+    truth = wide(inputs).flatten(-2)
+    return close(found.flatten(-2), truth, truth, inputs.dtype)
 
 
 def by_head(values: Float[Tensor, "*rows inner"], count: int) -> Float[Tensor, "*rows heads size"]:

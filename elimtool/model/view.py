@@ -16,6 +16,7 @@ from elimtool.model.affine import Norm, Projection, wide
 from elimtool.model.carried import Carried
 from elimtool.model.heads import Heads
 from elimtool.model.mixture import Mixture
+from elimtool.model.output_map import OutputMap
 from elimtool.model.rows import Formed
 from elimtool.prompts.prompt import Prompt
 
@@ -184,6 +185,7 @@ class Block:
         multiplier: Factor of the family on both outputs.
         n_heads: Number of query heads.
         experts: The experts of a mixture; ``None`` for any other MLP.
+        output: The output projection with the norm behind it; ``None`` without ``heads``.
         flaw: Says why the update is not the sum of these heads and this MLP, ``None`` if it is. Call it late:
             all blocks that ran until then are compared together. Without it this is not known.
     """
@@ -197,6 +199,7 @@ class Block:
     n_heads: int
     flaw: Callable[[], str | None] | None = None
     experts: Mixture | None = None
+    output: OutputMap | None = None
 
     @cached_property
     def heads(self) -> Heads | None:

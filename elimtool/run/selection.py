@@ -14,12 +14,25 @@ WALKS = frozenset({"walk", "walk_stages"})
 """Tables that need generated tokens."""
 MIXED = frozenset({"experts", "expert_components"})
 """Tables of models with mixtures of experts."""
-HEADS = MIXED | {"attention_heads", "components", "contrast_components", "copy_suppression", "sources"}
+HEADS = MIXED | {
+    "attention_heads",
+    "head_context",
+    "components",
+    "contrast_components",
+    "copy_suppression",
+    "sources",
+}
 """Tables of single heads and experts, by far the largest."""
 IF_GIVEN = frozenset({"sources"})
 """Of these, tables so large that only `heads` itself, or their own name, fills them."""
-WIDE = frozenset({"source_spans", "contrast_sources"})
-"""Tables that take much memory at every position, where only their own names fill them."""
+PARTS = frozenset({"contributions", "recovery"})
+"""Tables of what single tokens carry to a row. Where every position is probed, and in prompts of more than
+``PART_TOKENS``, what each token adds to the stream is formed only if one of them is named: one row costs
+about 6 % of a forward pass."""
+PART_TOKENS = 128
+"""Tokens of the longest prompt with rows in ``contributions`` by default."""
+WIDE = PARTS | {"source_spans", "contrast_sources"}
+"""Tables that take much time or memory at every position, where only their own names fill them."""
 FITTED = frozenset({"controls", "regimes"})
 """Tables that need the reference text in the file of a fitted lens."""
 ALWAYS = "prompts"

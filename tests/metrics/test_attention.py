@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elimtool.metrics.attention import RULE, AttentionRetention
+from elimtool.metrics.attention import AttentionRetention
+from elimtool.metrics.attention_columns import RULE
 from elimtool.metrics.metric import Settings
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import SINK

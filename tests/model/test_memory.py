@@ -79,9 +79,9 @@ def test_rows_in_parts_give_the_same_tables(llama: Any, heads: bool) -> None:
             assert max(sizes) == 7 and sum(sizes) == keys
             formed.observe(parts)
 
-    llama.stream(batch, {"attention"}, observe)
+    llama.stream(batch, held.needs, observe)
     whole, parts = held.finish(), formed.finish()
-    assert set(parts) == set(whole) == ATTENTION - (set() if heads else {"attention_heads"})
+    assert set(parts) == set(whole) >= ATTENTION - (set() if heads else {"attention_heads"})
     for name, columns in whole.items():
         one, other = (pd.DataFrame(dict(table)) for table in (parts[name], columns))
         for frame in (one, other):  # a lift is a mass times up to so many keys, and so is its rounding
@@ -165,5 +165,6 @@ def _most_held(model: Any, length: int) -> int:
 def test_what_is_held_between_layers_grows_with_the_prompt_not_its_square(long: Any) -> None:
     short, longer = _most_held(long, 64), _most_held(long, 512)
     rows = 4 * long.n_layers * long.n_heads * 512  # one attention row of every head, which two metrics keep
-    assert longer - short < 3 * rows
+    values = 4 * long.n_layers * 16 * 512  # two groups of eight channels, until several layers are summed
+    assert longer - short < 4 * rows + values
     assert short < longer < 8 * short

@@ -74,7 +74,7 @@ def test_a_table_that_needs_a_fitted_lens_is_refused_without_one(llama: Any, nam
 @pytest.mark.parametrize(
     ("table", "needs", "read"),
     [
-        ("attention_layers", {"attention"}, False),
+        ("attention_layers", {"attention", "block", "values"}, False),
         ("mechanisms", {"block", "typical"}, False),
         ("lens", set(), True),
     ],

@@ -52,6 +52,20 @@ MASS_NO_SINK = share(
     null_when=f"the span is '{SINK}' or '{NULL}' or holds no visible token outside it, or {SINK_TAKES_ALL}",
 )
 
+UNKNOWN = "the parts of the layer's update are not known (attention_layers.undecomposed says why)"
+UNSEEN_PARTS = f"{UNSEEN}, or {UNKNOWN}"
+ALL = (
+    "the prompt has more than 128 tokens or every position is probed, and neither 'contributions' nor"
+    " 'recovery' is named in `tables`"
+)
+NORM_SHARE = share(
+    "norm_share",
+    "Share of the span in what heads carry, by length: the norm of the vector that a head moves from each"
+    " token (weight x value x output projection), summed over the span's tokens, over the sum for all"
+    f" visible keys; then the mean over heads. 0 for '{NULL}'.",
+    null_when=UNSEEN_PARTS,
+)
+
 ATTENTION = Table(
     "attention",
     "How much attention each span of the prompt kept, layer by layer.",
@@ -97,6 +111,30 @@ ATTENTION = Table(
             range="0 .. visible non-sink keys",
             null_when="mass_no_sink is null",
         ),
+        NORM_SHARE,
+        share(
+            "block_share",
+            "The same share of norms after the heads' vectors are summed for each token: what heads write"
+            " against each other does not count. For the sink it is far below norm_share.",
+            null_when=f"{UNSEEN_PARTS}, or {ALL}",
+        ),
+        share(
+            "contribution",
+            "Share of the span in the residual stream after attention (after the block, where attention and"
+            " MLP are parallel): how much closer each token's part brings the rest to the sum, in the 1-norm"
+            " and clipped at 0, over the sum for all parts. The rest is the residual's and the biases', see"
+            " table 'contributions'. A part that pulls against the sum counts as 0.",
+            null_when=f"{UNSEEN_PARTS}, no part is closer than none, or {ALL}",
+        ),
+        Column(
+            "alignment",
+            FLOAT,
+            "What the span adds along the residual stream after attention (after a parallel block): dot"
+            " product of its part with the sum, over the sum's squared length. All parts of a step sum to 1;"
+            " negative pulls against the result.",
+            unit="share",
+            null_when=UNSEEN_PARTS,
+        ),
     ),
 )
 
@@ -124,6 +162,12 @@ ATTENTION_HEADS = Table(
             " span without its sink tokens, over the mass on keys outside the set.",
             null_when=f"the span is '{SINK}' or '{NULL}' or holds no visible token outside it, or the head"
             " leaves less than 0.01 to keys outside the sink set",
+        ),
+        replace(
+            NORM_SHARE,
+            type=SMALL_FLOAT,
+            description="Share of the span in what this head carries, by length: the norms of the vectors"
+            " that it moves from the span's tokens, over the sum for all visible keys.",
         ),
     ),
 )
@@ -164,7 +208,7 @@ ATTENTION_LAYERS = Table(
             "entropy",
             FLOAT,
             "Shannon entropy of the query's attention row (natural logarithm) per head, then the mean over"
-            " heads.",
+            f" heads. With a '{NULL}', of what visible keys get, divided by its sum.",
             unit="nats",
             range="0 .. ln(visible keys)",
             null_when=NO_WEIGHTS,
@@ -208,6 +252,82 @@ ATTENTION_LAYERS = Table(
             "Why the layer has no attention weights here: a state space, convolution or linear attention has"
             " none, and some are not shown. The tables of spans and heads have no rows of it.",
             null_when="it has attention weights",
+        ),
+        share(
+            "null_mass",
+            "Share of attention that goes to no token, but to a learned score without a key; mean over"
+            " heads.",
+            null_when=f"the layer has no such score, or {NO_WEIGHTS}",
+        ),
+        share(
+            "sink_norm_share",
+            "norm_share of the sink set: its share in what heads carry, by length; mean over heads.",
+            null_when=f"the prompt has no sink set, {UNKNOWN}, or {NO_WEIGHTS}",
+        ),
+        Column(
+            "sink_value_ratio",
+            FLOAT,
+            "How much a head would carry from the sinks at equal weight: mean norm of value x output"
+            " projection over the visible sink tokens, over the median of the other visible keys; median"
+            " over heads. Under 1, weight is parked where little is carried.",
+            unit="ratio",
+            range="0 ..",
+            null_when=f"no sink or no other key is visible, {UNKNOWN}, {NO_WEIGHTS}, or {ALL}",
+        ),
+        share(
+            "mixing",
+            "Share of the stream after attention that comes from other tokens: the norm of all that attention"
+            " carries from other keys, over itself plus the norm of residual and own token together.",
+            null_when=f"{UNKNOWN}, or {NO_WEIGHTS}",
+        ),
+        share(
+            "clipped",
+            "Share of visible keys whose part counts as 0 in 'contribution', since it does not bring the rest"
+            " closer to the sum.",
+            null_when=f"{UNKNOWN}, {NO_WEIGHTS}, or {ALL}",
+        ),
+        share(
+            "negative_frac",
+            "Share of visible keys with an attention score below 0 (after scale, soft cap and position bias);"
+            " mean over heads. Softmax ignores a shift of all scores, so heads and models do not compare,"
+            f" unless the layer has a '{NULL}'.",
+            null_when=f"the scores are not shown, or {NO_WEIGHTS}",
+        ),
+        share(
+            "negative_mass",
+            "Weight of the visible keys with a score below 0; mean over heads. As little comparable as"
+            " negative_frac.",
+            null_when=f"the scores are not shown, or {NO_WEIGHTS}",
+        ),
+        share(
+            "below_mean_mass",
+            "Weight of the visible keys whose score is under the row's mean score, by more than a millionth"
+            " of the row's range; mean over heads. A shift of all scores does not change it.",
+            null_when=f"the scores are not shown, or {NO_WEIGHTS}",
+        ),
+        Column(
+            "context_90",
+            INT,
+            "Effective context: the nearest visible non-sink keys, the query's own token first, that hold"
+            " 0.9 of the weight on all of them; of the mean over heads of rows without the sink.",
+            unit="tokens",
+            range="1 .. visible non-sink keys",
+            null_when=f"no key outside the sink set is visible, {SINK_TAKES_ALL}, or {NO_WEIGHTS}",
+        ),
+        Column(
+            "context_90_even",
+            INT,
+            "What context_90 would be if the weight were spread evenly.",
+            unit="tokens",
+            range="1 .. visible non-sink keys",
+            null_when="context_90 is null",
+        ),
+        Column(
+            "undecomposed",
+            STRING,
+            "Why the parts of the layer's update are not known: norm_share, block_share, contribution,"
+            " alignment and mixing are then null.",
+            null_when="they are known, or the layer has no attention weights",
         ),
     ),
 )

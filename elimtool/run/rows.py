@@ -117,7 +117,11 @@ def dataset(run: Run, name: str) -> Any:
         return ds.dataset(run.arrow(name))
     files = [str(path) for path in layout.look(run.path).tables[name]]
     # the schema of this version: columns that an older run lacks are null
-    return ds.dataset(files, schema=TABLES[name].schema if name in TABLES else None, format="parquet")
+    try:
+        return ds.dataset(files, schema=TABLES[name].schema if name in TABLES else None, format="parquet")
+    except OSError as error:
+        hint = "it was changed after it was written: restore it or run the command again"
+        raise ElimError(f"cannot read table {name} of {run.path}: {error}", hint) from error
 
 
 def _known(column: str, schema: pa.Schema, table: str) -> pa.Field:

@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--at", type=int, help="run one input only, and print what it prints")
     parser.add_argument("--worth", action="store_true", help="print how sound inputs were refused")
     asked = parser.parse_args()
-    os.environ.update(HF_HUB_OFFLINE="1", COLUMNS="100", OMP_NUM_THREADS="1")
+    os.environ.update(HF_HUB_OFFLINE="1", COLUMNS="100", OMP_NUM_THREADS="1", PIP_NO_INDEX="1")
     wrongs = inputs = worked = 0
     with tempfile.TemporaryDirectory(prefix="fuzz-seeds-") as made:
         where, cache = Path(made) / "seeds", Path(made) / "cache"

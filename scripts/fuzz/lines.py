@@ -9,7 +9,7 @@ from typing import Any
 
 from damage import damage
 from options import Offer, Options, Part
-from words import CHAINS, OF_PROMPT, OF_RUN, PAIRS, TARGETS, WORDS
+from words import CHAINS, OF_PROMPT, OF_RUN, PAIRS, QUERIES, TARGETS, WORDS
 
 FAULTS = (0, 0, 0, 0, 1, 1, 1, 1, 1, 2)
 """How many faults an input has; one of these at random."""
@@ -236,6 +236,14 @@ class Lines(Options):
         halves = self.file("", self.files.copied("slice")) + self.file("", self.files.copied("other"))
         return [*halves, Part("-o", "new"), *self.some([lambda: [Part("-q")]], 1)]
 
+    def query(self) -> list[Part]:
+        """SQL over one or two runs."""
+        asked = self.chance.choice(QUERIES)
+        found = [
+            self.files.copied(self.chance.choice(("run", "batch"))) for _ in range(self.chance.choice((1, 2)))
+        ]
+        return [Part("", asked), *(part for one in found for part in self.file("", one)), *self.as_json()]
+
     def samplers_show(self) -> list[Part]:
         """A stage, an engine or a chain."""
         if self.chance.random() < 0.5:
@@ -259,6 +267,8 @@ MAKERS = {
     "run status": Lines.run_status,
     "run show": Lines.run_show,
     "run merge": Lines.run_merge,
+    "query": Lines.query,
+    "doctor": Lines.as_json,
     "samplers list": Lines.as_json,
     "samplers show": Lines.samplers_show,
 }

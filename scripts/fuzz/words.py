@@ -198,3 +198,10 @@ OF_PROMPT = (
     "components",
     "top_tokens",
 )
+QUERIES = (
+    "SELECT count(*) FROM lens",
+    "SELECT prompt_id, rank FROM survival ORDER BY rank LIMIT 3",
+    "SELECT l.token FROM lens_layers AS l JOIN prompts USING (run, prompt_id)",
+    "SELECT 1 / 0, 'x' || chr(27)",
+    "SELECT * FROM verdicts",
+)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from elimtool.errors import ElimError
+from elimtool.tasks.batch.state import State
 from tests.cli.conftest import Command
 from tests.report import runs
 from tests.report.test_visible import does_something
@@ -175,3 +177,25 @@ def test_names_that_are_not_utf_8_or_too_long(
             assert done.code in (0, 2, 4, 5, 10), (arguments, done)
             assert "see the traceback" not in done.err, (arguments, done)  # as the last net says
             said(done)
+
+
+def test_a_part_that_is_a_directory(
+    elimtool: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs.france().save(tmp_path / "run")
+    part = tmp_path / "run/survival/part-00000.parquet"
+    part.unlink()
+    part.mkdir()
+    done = elimtool("run", "show", "run", "survival", "--where", "position<1")
+    assert done.code == 2 and "cannot read table survival of run" in done.err
+
+
+@pytest.mark.parametrize("facts", [{}, {"input": {}}, [], None])
+def test_a_plan_without_its_facts(facts: object, tmp_path: Path) -> None:
+    state = State(tmp_path)
+    state.folder.mkdir()
+    manifest = runs.france().manifest.to_dict()
+    (state.folder / "plan.json").write_text(json.dumps({"manifest": manifest, "facts": facts}))
+    with pytest.raises(ElimError, match="is not the directory of a batch"):
+        state.plan()

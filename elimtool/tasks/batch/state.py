@@ -100,7 +100,8 @@ class State:
         try:
             found = parse_json(path.read_text(encoding="utf-8"))
             manifest = Manifest.from_json(json.dumps(found["manifest"]), str(path))
-            return Plan(manifest, found["facts"])
+            facts = found["facts"]
+            return Plan(manifest, {"input": facts["input"], "slice": facts["slice"], **facts})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ElimError(
                 f"{self.directory} is not the directory of a batch: cannot read {path}",

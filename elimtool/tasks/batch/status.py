@@ -36,6 +36,8 @@ def status(directory: Path) -> dict[str, Any]:
     damaged = in_words(damage(directory))
     finished = _finished(directory)
     total = state.kept(TOTAL)
+    if not isinstance(total, int | None):
+        damaged, total = [*damaged, f"{TOTAL} holds no number of prompts"], None
     if finished and not damaged and total not in (None, progress.prompts):
         damaged = [f"markers of {total - progress.prompts:,} prompts are missing"]
     return {

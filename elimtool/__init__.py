@@ -48,6 +48,7 @@ _HOMES = {
     "record": "elimtool.tasks.trace",
     "run_checks": "elimtool.tasks.check.api",
     "trace": "elimtool.tasks.trace",
+    "wrap": "elimtool.model.wrapping",
 }
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from elimtool.model.interventions import Patch as Patch
     from elimtool.model.interventions import Scale as Scale
     from elimtool.model.loading import load_model as load_model
+    from elimtool.model.wrapping import wrap as wrap
     from elimtool.prompts.chat import ChatSettings as ChatSettings
     from elimtool.prompts.prompt import Message as Message
     from elimtool.prompts.prompt import Prompt as Prompt

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import Any
 from elimtool.errors import ElimError, nearest
 from elimtool.model import DEFAULT_MODEL
 from elimtool.model.adapters import base_of, is_adapter, parse_adapter
-from elimtool.model.architectures import as_text, check_supported
 from elimtool.model.atomic import Progress
-from elimtool.model.checkpoint import load_hugging_face, load_tokenizer, unusable
-from elimtool.model.memory import collecting_later, out_of_memory
+from elimtool.model.bridging import bridge_of
+from elimtool.model.checkpoint import load_hugging_face, load_tokenizer
+from elimtool.model.memory import collecting_later
 from elimtool.model.merging import load_merged
 from elimtool.model.model import Model
-from elimtool.model.placement import device_of, place
-from elimtool.model.quiet import quiet
+from elimtool.model.placement import place
 from elimtool.model.store import ADAPTER
 
 __all__ = ["DTYPES", "load_hugging_face", "load_model", "locate"]
@@ -76,7 +74,8 @@ def load_model(
         hf, merged = load_merged(name, parts.directory, dtype, trust_remote_code, parts.adapters, placement)
         n_ids = getattr(hf.config.get_text_config(), "vocab_size", None) or None
         tokenizer = load_tokenizer(name, parts.tokenizer, trust_remote_code, n_ids)
-        bridge = _bridge(name, hf)
+        hf.requires_grad_(False)
+        bridge = bridge_of(name, hf)
     return Model(
         bridge=bridge,
         tokenizer=tokenizer,
@@ -190,33 +189,3 @@ def _check_directory(path: Path) -> Path:
     if not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
         raise ElimError(f"{path} has no weights (*.safetensors or *.bin)", "export it with save_pretrained")
     return path.resolve()
-
-
-def _bridge(name: str, hf: Any) -> Any:
-    """Put a Hugging Face model under TransformerLens' hooks, in place.
-
-    The bridge does not get the tokenizer: its set-up would change padding and BOS behaviour.
-    """
-    architecture = type(hf).__name__
-    check_supported(name, architecture)
-    import torch
-
-    with quiet(), warnings.catch_warnings(), as_text(architecture):
-        warnings.simplefilter("ignore")
-        from transformer_lens.model_bridge.sources import build_bridge_from_module
-
-        where = str(device_of(hf, torch.device("cpu")))
-        try:
-            bridge = build_bridge_from_module(
-                hf, architecture, hf_config=hf.config, model_name=name, device=where
-            )
-        except Exception as error:  # code of a family may raise anything
-            if out_of_memory(error):
-                raise
-            raise unusable(name, architecture, error) from error
-    if not hasattr(bridge, "blocks"):
-        raise ElimError(
-            f"{name}: the architecture {architecture} is not one stack of blocks",
-            "elimtool reads one residual stream from block to block, and this model has none such",
-        )
-    return bridge

@@ -34,12 +34,16 @@ class ModelLock:
             before = None if self._depth else native.state()
             self._depth += 1
             try:
+                if before is not None:
+                    native.train(before, False)
                 yield
             except BaseException:
                 if before is not None:
                     native.restore(before)
                 raise
             finally:
+                if before is not None:
+                    native.train(before, True)
                 self._depth -= 1
 
 

@@ -56,7 +56,7 @@ class Model(Dimensions, Exclusive):
     One call at a time runs a model: calls from other threads wait, also those of functions that take the
     model (``trace``, ``attribute``, ...). After an exception, an interrupt too, the model is as it was.
 
-    Build one with ``elimtool.load_model``, or from a bridge of your own for models made in memory.
+    Build one with ``elimtool.load_model``, or with ``elimtool.wrap`` from a model that is in memory already.
 
     Attributes:
         bridge: The ``TransformerBridge``; its hooks and interventions work as TransformerLens documents.
@@ -88,8 +88,6 @@ class Model(Dimensions, Exclusive):
     _head_known: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
-        for parameter in self.hf.parameters():
-            parameter.requires_grad_(False)
         self.native = Native(self.bridge, self.name)
 
     @cached_property
@@ -291,7 +289,8 @@ class Model(Dimensions, Exclusive):
     def shipped_sampling(self) -> dict[str, dict[str, Any]]:
         """Sampler settings that the model ships with, by file and key; empty for a model made in memory."""
         if self.directory is None:
-            return {}
+            given = getattr(self.hf, "generation_config", None)
+            return {} if given is None else {"generation_config.json": given.to_diff_dict()}
         own = read_json(self.directory / "generation_config.json")
         kept = read_record(self.directory).get("sampling")
         return {"generation_config.json": own, "general.sampling": kept if isinstance(kept, dict) else {}}

@@ -21,11 +21,15 @@ class Unchanged:
         hooks: Ids of the hooks by module and kind, where there are any.
         forwards: Methods ``forward`` of single modules.
         attention: Attention implementation of each configuration.
+        training: Modules in training mode.
+        trained: Parameters that take gradients.
     """
 
     hooks: dict[tuple[nn.Module, str], set[int]]
     forwards: dict[nn.Module, Any]
     attention: list[Any]
+    training: list[nn.Module]
+    trained: list[nn.Parameter]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,9 @@ class Slots:
     def state(self) -> Unchanged:
         """Note hooks and replaced methods, for ``restore``; between passes."""
         assert self.slots is not None  # found while every module is at its place
+        for block in getattr(self.bridge, "blocks", ()):
+            # the bridge puts hooks of its own on in its first pass, and only then: they stay
+            getattr(block, "_maybe_wire_capture_hooks", lambda: None)()
         hooks = {
             (module, kind): set(found)
             for module in self._everything
@@ -119,7 +126,20 @@ class Slots:
             if (found := module.__dict__[kind])
         }
         forwards = {one: one.__dict__["forward"] for one in self._everything if "forward" in one.__dict__}
-        return Unchanged(hooks, forwards, [one._attn_implementation_internal for one in self._configs])
+        return Unchanged(
+            hooks,
+            forwards,
+            [one._attn_implementation_internal for one in self._configs],
+            [one for one in self._everything if one.training],
+            [one for one in self.bridge.parameters() if one.requires_grad],
+        )
+
+    def train(self, before: Unchanged, on: bool) -> None:
+        """Take the model out of training for a pass, or back into what was in training before it."""
+        for module in before.training:
+            module.training = on
+        for parameter in before.trained:
+            parameter.requires_grad_(on)
 
     def restore(self, before: Unchanged) -> None:
         """Put everything back that a pass changes, wherever it was interrupted."""

@@ -18,9 +18,12 @@ from elimtool.run.manifest import Manifest
 from elimtool.run.notebook import chosen, drawn
 from elimtool.run.parts import frame, json_rows, read_parts
 from elimtool.run.schema import ONE_PASS, TABLES
+from elimtool.run.weights import weights_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 
 def open_run(directory: str | Path) -> Run:
@@ -199,6 +202,25 @@ class Run:
             ElimError: No such table, or a part is missing or cannot be read.
         """
         return frame(self.arrow(name))
+
+    def attention(self, layer: int, head: int, prompt: str | None = None) -> NDArray[np.float32]:
+        """Return the attention weights of one head, as far as they were kept.
+
+        They are kept by ``elimtool.trace(..., keep_attention=True)``, or of the heads of ``attention_of``.
+
+        Args:
+            layer: The block, from 0.
+            head: The query head, from 0.
+            prompt: Id of the prompt; ``None`` for the only one.
+
+        Returns:
+            Shares, [probed positions in order, keys up to the last of them]; NaN where the query cannot see
+            the key: later ones, and those outside a sliding window.
+
+        Raises:
+            ElimError: Nothing was kept of this head, or there are several prompts and none is named.
+        """
+        return weights_of(self.arrow("attention_weights"), self.arrow("prompts"), layer, head, prompt)
 
     @property
     def prompts(self) -> pd.DataFrame:

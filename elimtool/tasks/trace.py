@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 from elimtool.analysis.contrasts import contrasts
@@ -19,37 +20,42 @@ from elimtool.errors import ElimError
 from elimtool.model.interventions.recording import Recording
 from elimtool.model.interventions.recording import record as record_one
 from elimtool.model.lock import exclusive
+from elimtool.model.model import Model
 from elimtool.model.view import Encoded
+from elimtool.model.wrapping import Bridge, takes_bridges
 from elimtool.run.selection import CONTRAST
 from elimtool.tasks.ablate_each import ablate_each
 from elimtool.tasks.confirm import confirm
 from elimtool.tasks.confirm_edges import confirm_edges
 
 if TYPE_CHECKING:
-    from elimtool.model.model import Model
     from elimtool.prompts.prompt import Prompt
     from elimtool.run import Run
 
 
+@takes_bridges
 @exclusive
 def trace(
-    model: Model,
+    model: Model | Bridge,
     prompts: str | Prompt | Iterable[str | Prompt],
     *,
     targets: Sequence[str] = (),
     foils: Sequence[str] = (),
     options: TraceOptions | None = None,
+    keep_attention: bool = False,
     progress: Callable[[int, int], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Run:
     """Measure what a model eliminates on one prompt or many, and judge what became of each target.
 
     Args:
-        model: From ``elimtool.load_model``; calls that run one model wait for each other.
+        model: From ``load_model`` or ``wrap``, or a ``TransformerBridge``; calls on one wait for each other.
         prompts: Strings or ``Prompt`` objects.
         targets: Continuations to follow, for prompts that name none of their own.
         foils: Continuations to contrast them with, likewise.
         options: What to measure; the defaults are those of ``elimtool trace``.
+        keep_attention: Keep the attention weights of every head at the probed positions, or of those in
+            ``options.attention_of``, for ``Run.attention``: some millions a prompt at most.
         progress: Called with (prompts done, prompts in all).
         say: Called with a line of text while something slow is under way.
 
@@ -59,7 +65,12 @@ def trace(
     Raises:
         ElimError: An option or (with ``errors="raise"``) a prompt cannot be used.
     """
-    session = Session(model, options or TraceOptions())
+    assert isinstance(model, Model)
+    options = options or TraceOptions()
+    if keep_attention and not options.attention_of:
+        heads = product(model.attending, range(model.n_heads))
+        options = replace(options, attention_of=tuple(f"{layer}.{head}" for layer, head in heads))
+    session = Session(model, options)
     asked = ask(prompts, targets, foils)
     return traced(session, asked, session.encode_all(asked), progress=progress, say=say)
 
@@ -163,18 +174,20 @@ def _telling(say: Callable[[str], None] | None, what: str, noun: str) -> Callabl
     return lambda done, of: say(f"{what}: {done:,} of {of:,} {noun}")
 
 
+@takes_bridges
 @exclusive
-def record(model: Model, prompt: str | Prompt, *, options: TraceOptions | None = None) -> Recording:
+def record(model: Model | Bridge, prompt: str | Prompt, *, options: TraceOptions | None = None) -> Recording:
     """Record a prompt's activations, to patch them into a pass over another prompt of as many tokens.
 
     Args:
-        model: From ``elimtool.load_model``; calls that run one model wait for each other.
+        model: From ``load_model`` or ``wrap``, or a ``TransformerBridge``; calls on one wait for each other.
         prompt: One prompt.
         options: Sinks and target rule; interventions are ignored.
 
     Raises:
         ElimError: The prompt cannot be used.
     """
+    assert isinstance(model, Model)
     options = replace(options or TraceOptions(), interventions=())
     (asked,) = ask(prompt, (), ())
     return record_one(model, encode(model, asked, options))

@@ -11,9 +11,10 @@ import torch
 
 import elimtool
 from elimtool import TraceOptions
+from elimtool.model.bridging import bridge_of
 from elimtool.model.checkpoint import load_hugging_face, load_tokenizer
 from elimtool.model.interventions import Ablate, Knockout
-from elimtool.model.loading import _bridge, load_model
+from elimtool.model.loading import load_model
 from elimtool.model.model import Model
 from elimtool.model.verify import verify
 from tests.engine.test_engine import TEXTS, assert_same
@@ -71,5 +72,5 @@ def test_layers_that_run_on_two_devices(directory: Path, interventions: Any) -> 
     add_hook_to_module(hf, AlignDevicesHook(execution_device="cuda:0", io_same_device=True))
     hf.hf_device_map = parts
     tokenizer = load_tokenizer("spread", directory, False, None)
-    model = Model(bridge=_bridge("spread", hf), tokenizer=tokenizer, name="spread", directory=directory)
+    model = Model(bridge=bridge_of("spread", hf), tokenizer=tokenizer, name="spread", directory=directory)
     _same(model, directory, TEXTS[: 1 if interventions else 4], interventions=interventions)

@@ -93,3 +93,34 @@ def test_too_many_weights_are_refused_before_they_are_measured(llama: Any) -> No
     refuse_many(one, MOST_WEIGHTS // own)
     with pytest.raises(ElimError, match="more than 4,194,304"):
         refuse_many(one, MOST_WEIGHTS // own + 1)
+
+
+def test_rows_of_every_head_are_kept_as_arrays_when_asked(loaded: Any) -> None:
+    model, plain = loaded
+    options = TraceOptions(tables=("lens",), position="all")
+    run = elimtool.trace(model, TEXTS, options=options, keep_attention=True)
+    for prompt, text in zip(run.prompts["prompt_id"], TEXTS, strict=True):
+        with torch.inference_mode():
+            ids = Batch.of([model.encode(Prompt(text=text))]).ids
+            truth = plain(input_ids=ids, output_attentions=True).attentions
+        for layer, heads in enumerate(truth):
+            for head, wanted in enumerate(heads[0]):
+                found = run.attention(layer, head, prompt)
+                assert found.dtype == np.float32
+                np.testing.assert_allclose(np.nan_to_num(found), wanted, atol=5e-6, rtol=0)  # in a batch
+                assert np.isnan(found[0, 1:]).all()  # not seen: null, not zero
+    chosen = elimtool.trace(model, TEXTS[1], options=TraceOptions(attention_of=HEADS), keep_attention=True)
+    assert chosen.attention(2, 1).shape == (1, chosen.prompts["n_tokens"][0])
+
+
+def test_arrays_that_were_not_kept_are_said(llama: Any) -> None:
+    run = elimtool.trace(llama, TEXTS, options=TraceOptions(attention_of=("1.1",), tables=("lens",)))
+    with pytest.raises(ElimError, match="the run has 2 prompts"):
+        run.attention(1, 1)
+    with pytest.raises(ElimError, match="no prompt 'x'"):
+        run.attention(1, 1, "x")
+    with pytest.raises(ElimError, match=r"head 1\.0 were not kept") as caught:
+        run.attention(1, 0, run.prompts["prompt_id"][0])
+    assert caught.value.hint == "kept: 1.1"
+    with pytest.raises(ElimError, match="no table 'attention_weights'"):
+        elimtool.trace(llama, TEXTS[0], options=TraceOptions(tables=("lens",))).attention(0, 0)

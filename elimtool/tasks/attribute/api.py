@@ -13,7 +13,9 @@ from elimtool.errors import ElimError
 from elimtool.files.rows import Row, Rows
 from elimtool.model.gradients import refuse_half
 from elimtool.model.lock import exclusive
+from elimtool.model.model import Model
 from elimtool.model.view import Encoded
+from elimtool.model.wrapping import Bridge, takes_bridges
 from elimtool.samplers import name_of
 from elimtool.tasks.attribute.ablation import knockout, knockout_later, leave_one_out, leave_one_out_masked
 from elimtool.tasks.attribute.found import Found
@@ -23,7 +25,6 @@ from elimtool.tasks.attribute.subject import Subject, subject
 from elimtool.tasks.attribute.surrogate import contextcite
 
 if TYPE_CHECKING:
-    from elimtool.model.model import Model
     from elimtool.prompts.prompt import Prompt
     from elimtool.run import Run
 
@@ -41,9 +42,10 @@ TOP = 3
 """Number of a method's first spans that are removed together, to measure how much they matter."""
 
 
+@takes_bridges
 @exclusive
 def attribute(
-    model: Model,
+    model: Model | Bridge,
     prompts: str | Prompt | Iterable[str | Prompt],
     *,
     targets: Sequence[str] = (),
@@ -54,7 +56,8 @@ def attribute(
     """Attribute a target's log-probability to the spans of a prompt.
 
     Args:
-        model: From ``elimtool.load_model``, under no intervention; calls that run it wait for each other.
+        model: From ``load_model`` or ``wrap``, or a ``TransformerBridge``; under no intervention. Calls on
+            one wait for each other.
         prompts: Strings or ``Prompt`` objects; their spans are the parts, see ``AttributeOptions.units``.
         targets: What to attribute, for prompts that name none of their own; without any, the most probable
             token.
@@ -69,6 +72,7 @@ def attribute(
     Raises:
         ElimError: An option or (with ``errors="raise"``) a prompt cannot be used.
     """
+    assert isinstance(model, Model)
     from elimtool.run import Run
     from elimtool.run.manifest import utc_now
     from elimtool.run.schema import TABLES

@@ -11,11 +11,12 @@ from elimtool.analysis.compare.side import Side
 from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.model.lock import exclusive
+from elimtool.model.model import Model
+from elimtool.model.wrapping import Bridge, takes_bridges
 from elimtool.prompts.position import OnePosition, check_position
 from elimtool.tasks.trace import trace
 
 if TYPE_CHECKING:
-    from elimtool.model.model import Model
     from elimtool.prompts.prompt import Prompt
     from elimtool.run.comparison import Comparison
 
@@ -23,9 +24,10 @@ TABLES = ("top_tokens", "survival", "verdicts", "sampling", "sampling_targets", 
 """Tables for which the model is traced."""
 
 
+@takes_bridges
 @exclusive
 def compare_samplers(
-    model: Model,
+    model: Model | Bridge,
     prompts: str | Prompt | Iterable[str | Prompt],
     *,
     targets: Sequence[str] = (),
@@ -37,7 +39,7 @@ def compare_samplers(
     """Compare what two sampler chains leave of a model's output; differences are B minus A.
 
     Args:
-        model: From ``elimtool.load_model``; calls that run one model wait for each other.
+        model: From ``load_model`` or ``wrap``, or a ``TransformerBridge``; calls on one wait for each other.
         prompts: Strings or ``Prompt`` objects.
         targets: Continuations to follow, for prompts that name none of their own.
         foils: Continuations to contrast them with, likewise.
@@ -48,6 +50,7 @@ def compare_samplers(
     Raises:
         ElimError: The number of chains is not two, or an option or every prompt cannot be used.
     """
+    assert isinstance(model, Model)
     options = options or TraceOptions()
     if len(options.samplers) != 2:
         raise ElimError(f"`samplers` must name two chains to compare, got {len(options.samplers)}")

@@ -22,6 +22,7 @@ from elimtool.errors import ElimError
 from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
 from elimtool.model.view import Encoded
+from elimtool.model.wrapping import Bridge, takes_bridges
 from elimtool.prompts.position import OnePosition
 from elimtool.prompts.prompt import Prompt
 from elimtool.report.head import adapters_in_words
@@ -43,9 +44,10 @@ TABLES = ("top_tokens", *dict.fromkeys(name for _, needed in NEEDS.values() for 
 """Tables for which each model is traced."""
 
 
+@takes_bridges
 def compare_models(
-    model_a: Model | Loader,
-    model_b: Model | Loader,
+    model_a: Model | Bridge | Loader,
+    model_b: Model | Bridge | Loader,
     prompts: str | Prompt | Iterable[str | Prompt],
     *,
     targets: Sequence[str] = (),
@@ -62,8 +64,8 @@ def compare_models(
     are read raw.
 
     Args:
-        model_a: A loaded model, whose calls wait for each other, or a function that loads it; then it is
-            dropped before the other is loaded.
+        model_a: From ``load_model`` or ``wrap``, a ``TransformerBridge``, or a function that loads a model,
+            which is then dropped before the other is loaded. Calls on one model wait for each other.
         model_b: Likewise.
         prompts: Strings or ``Prompt`` objects.
         targets: Continuations to follow, for prompts that name none of their own. Without any, each model's
@@ -77,6 +79,8 @@ def compare_models(
     Raises:
         ElimError: A model or an option cannot be used, or no prompt can be measured on both (exit code 5).
     """
+    assert not isinstance(model_a, Bridge)
+    assert not isinstance(model_b, Bridge)
     started = utc_now()
     options = options or TraceOptions()
     check_traced(options, "models")

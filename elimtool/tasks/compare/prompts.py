@@ -10,19 +10,21 @@ from elimtool.engine.options import TraceOptions
 from elimtool.engine.session import Session
 from elimtool.errors import ElimError
 from elimtool.model.lock import exclusive
+from elimtool.model.model import Model
+from elimtool.model.wrapping import Bridge, takes_bridges
 from elimtool.prompts.prompt import Prompt
 from elimtool.tasks.compare.asked import Controls, check_traced
 from elimtool.tasks.compare.bench import Bench
 from elimtool.tasks.compare.divergence import causal_within
 
 if TYPE_CHECKING:
-    from elimtool.model.model import Model
     from elimtool.run.comparison import Comparison
 
 
+@takes_bridges
 @exclusive
 def compare_prompts(
-    model: Model,
+    model: Model | Bridge,
     a: str | Prompt | Iterable[str | Prompt],
     b: str | Prompt | Iterable[str | Prompt],
     *,
@@ -38,7 +40,7 @@ def compare_prompts(
     """Compare a model on two prompts, or on many pairs of prompts; differences are B minus A.
 
     Args:
-        model: From ``elimtool.load_model``; calls that run one model wait for each other.
+        model: From ``load_model`` or ``wrap``, or a ``TransformerBridge``; calls on one wait for each other.
         a: The first prompt; or the first of each pair, in order.
         b: The second, or as many.
         targets: Continuations to follow, for pairs that name none of their own. Without any, the most
@@ -58,6 +60,7 @@ def compare_prompts(
     Raises:
         ElimError: A prompt or an option cannot be used.
     """
+    assert isinstance(model, Model)
     from elimtool.run.manifest import utc_now
 
     started = utc_now()

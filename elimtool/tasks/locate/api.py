@@ -9,19 +9,21 @@ from elimtool.engine.intake import fingerprint
 from elimtool.engine.records import arrow_table, columns_of, manifest, prompt_rows
 from elimtool.errors import ElimError
 from elimtool.model.lock import exclusive
+from elimtool.model.model import Model
+from elimtool.model.wrapping import Bridge, takes_bridges
 from elimtool.prompts.prompt import Prompt
 from elimtool.tasks.locate.measure import CellProgress, measure
 from elimtool.tasks.locate.options import LocateOptions
 from elimtool.tasks.locate.pair import pair_of
 
 if TYPE_CHECKING:
-    from elimtool.model.model import Model
     from elimtool.run import Run
 
 
+@takes_bridges
 @exclusive
 def locate(
-    model: Model,
+    model: Model | Bridge,
     prompt: str | Prompt,
     corrupt: str | Prompt | None = None,
     *,
@@ -38,7 +40,8 @@ def locate(
     of logit(target) - logit(foil) between the two runs.
 
     Args:
-        model: From ``elimtool.load_model``, under no intervention; calls that run it wait for each other.
+        model: From ``load_model`` or ``wrap``, or a ``TransformerBridge``; under no intervention. Calls on
+            one wait for each other.
         prompt: The clean prompt.
         corrupt: Another prompt with as many tokens.
         target: What the clean prompt says.
@@ -55,6 +58,7 @@ def locate(
 
     Sources: Meng et al. 2022 (arXiv 2202.05262), Zhang and Nanda 2024 (arXiv 2309.16042).
     """
+    assert isinstance(model, Model)
     from elimtool.run import Run
     from elimtool.run.manifest import utc_now
 

@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
+from elimtool.files.plugins import ORIGINS
 from elimtool.samplers.presets import ALIASES, preset_names, resolve
 from elimtool.samplers.stage import Stage, plain
 from elimtool.samplers.stages import STAGES
@@ -44,6 +45,7 @@ class StageInfo:
         off: Parameters that turn it off; ``None`` = it has to be left out.
         parameters: Parameters in order.
         sources: Papers and engine files.
+        plugin: The installed package that brings it, with its version; empty for elimtool's own.
     """
 
     kind: str
@@ -56,6 +58,7 @@ class StageInfo:
     off: dict[str, Any] | None
     parameters: tuple[Parameter, ...]
     sources: tuple[str, ...]
+    plugin: str = ""
 
 
 def stage_info(kind: str) -> StageInfo:
@@ -65,7 +68,7 @@ def stage_info(kind: str) -> StageInfo:
         ElimError: There is no such stage.
     """
     if kind not in STAGES:
-        raise ElimError(f"unknown stage '{kind}'", nearest(kind, tuple(STAGES)))
+        raise ElimError(f"unknown stage '{kind}'", nearest(kind, tuple(STAGES.everything())))
     stage = STAGES[kind]
     text, _, attributes = inspect.cleandoc(stage.__doc__ or "").partition("\nAttributes:\n")
     summary, _, description = text.partition("\n\n")
@@ -81,6 +84,7 @@ def stage_info(kind: str) -> StageInfo:
         off=off,
         parameters=_parameters(stage, attributes),
         sources=stage.sources,
+        plugin=ORIGINS[stage].distribution if stage in ORIGINS else "",
     )
 
 
@@ -108,7 +112,7 @@ def _parameters(stage: type[Stage], attributes: str) -> tuple[Parameter, ...]:
 
 def stage_infos() -> list[StageInfo]:
     """Describe all stages."""
-    return [stage_info(kind) for kind in STAGES]
+    return [stage_info(kind) for kind in STAGES.everything()]
 
 
 def preset_infos() -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from elimtool.errors import ElimError, checked_fields
+from elimtool.files.plugins import ORIGINS
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.dry import DRY
 from elimtool.samplers.history import History
@@ -70,7 +71,8 @@ class Chain:
     def describe(self) -> dict[str, Any]:
         """Describe the chain in values of JSON."""
         stages = [
-            {"stage": s.kind, "name": s.name, "params": s.params(), "off": s.is_off()} for s in self.stages
+            {"stage": s.kind, "name": s.name, "params": s.params(), "off": s.is_off(), **_brought_by(s)}
+            for s in self.stages
         ]
         more: dict[
             str, Any
@@ -187,7 +189,7 @@ def step(stage: Stage, c: Candidates, context: Context) -> tuple[Candidates, Eff
     """Apply one stage; return the new distribution, and what the stage did."""
     if stage.is_off():
         return c, Effect(c)
-    effect = stage.apply(c, context)
+    effect = _applied(stage, c, context)
     base = effect.base
     after = base
     if effect.scores is not None:
@@ -195,6 +197,37 @@ def step(stage: Stage, c: Candidates, context: Context) -> tuple[Candidates, Eff
     if effect.keep is not None:
         after = after.keep(effect.keep, effect.size)
     return after, effect
+
+
+def _brought_by(stage: Stage) -> dict[str, str]:
+    plugin = ORIGINS.get(type(stage))
+    return {} if plugin is None else {"plugin": plugin.distribution}
+
+
+def _applied(stage: Stage, c: Candidates, context: Context) -> Effect:
+    """Apply a stage; of a plugin's, an exception or an effect of wrong shape names plugin and package."""
+    plugin = ORIGINS.get(type(stage))
+    if plugin is None:
+        return stage.apply(c, context)
+    before = c.scores.clone()
+    try:
+        effect = stage.apply(c, context)
+    except (ElimError, MemoryError):
+        raise
+    except Exception as error:  # code of others may raise anything
+        raise plugin.failed(f"{type(error).__name__}: {error}") from error
+    if not isinstance(effect, Effect):
+        raise plugin.failed(f"apply returns a {type(effect).__name__}, not an Effect")
+    if not torch.equal(before, c.scores):
+        raise plugin.failed("apply edits the scores that it is shown")
+    shapes = {"keep": c.scores, "scores": c.scores, "threshold": c.scores[:, 0], "margin": c.target_scores}
+    for name, like in shapes.items():
+        given = getattr(effect, name)
+        if given is not None and given.shape != like.shape:
+            raise plugin.failed(f"{name} has the shape {tuple(given.shape)}, not {tuple(like.shape)}")
+    if effect.keep is not None and (effect.keep.dtype != torch.bool or not effect.keep.any(-1).all()):
+        raise plugin.failed("keep must be boolean, and keep a token in every row")
+    return effect
 
 
 def _resolve_breakers(

@@ -155,7 +155,7 @@ def _entry(entry: StageEntry, path: Path) -> Stage:
 def _build(kind: str, params: Mapping[str, Any], label: str) -> Stage:
     """Build a stage from its name and parameters."""
     if kind not in STAGES:
-        raise ElimError(f"unknown stage '{kind}'", nearest(kind, tuple(STAGES)))
+        raise ElimError(f"unknown stage '{kind}'", nearest(kind, tuple(STAGES.everything())))
     names = _parameters(STAGES[kind])
     for name in params:
         if name not in names:
@@ -174,16 +174,16 @@ def _target(name: str) -> tuple[str, str]:
     Raises:
         ElimError: There is none of that name.
     """
+    if name in ALIASES:
+        return ALIASES[name]
     if name in STAGES:
         if not STAGES[name].main:
             raise ElimError(f"{name} takes no value", f"write '{name}' alone as a chain")
         return name, STAGES[name].main
-    if name in ALIASES:
-        return ALIASES[name]
     kind, dot, parameter = name.partition(".")
     if dot and kind in STAGES:
         return kind, parameter
-    raise ElimError(f"unknown stage or parameter '{name}'", nearest(name, (*STAGES, *ALIASES)))
+    raise ElimError(f"unknown stage or parameter '{name}'", nearest(name, (*STAGES.everything(), *ALIASES)))
 
 
 def _inline(text: str) -> Chain:

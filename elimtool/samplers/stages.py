@@ -1,7 +1,14 @@
-"""The stages by name, in the order of every listing. Adding one is a file in this folder and a line here."""
+"""The stages by name, in the order of every listing. Adding one is a file in this folder and a line here.
+
+Installed packages add theirs by the entry-point group ``elimtool.samplers``.
+"""
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
+from elimtool.files.plugins import Registry
 from elimtool.samplers.dry import DRY
 from elimtool.samplers.dynamic_temperature import DynamicTemperature
 from elimtool.samplers.epsilon import Epsilon
@@ -23,7 +30,7 @@ from elimtool.samplers.top_p import TopP
 from elimtool.samplers.typical import Typical
 from elimtool.samplers.xtc import XTC
 
-STAGES: dict[str, type[Stage]] = {
+_OWN: dict[str, type[Stage]] = {
     "logit_bias": LogitBias,
     "penalties": Penalties,
     "dry": DRY,
@@ -44,3 +51,20 @@ STAGES: dict[str, type[Stage]] = {
     "mirostat_v2": MirostatV2,
     "greedy": Greedy,
 }
+
+
+def _fault(name: str, stage: Any) -> str:
+    """Say what is wrong with the stage of a plugin."""
+    if not isinstance(stage, type) or not issubclass(stage, Stage):
+        return f"{stage!r} is not a subclass of elimtool.Stage"
+    if "__dataclass_fields__" not in vars(stage):
+        return f"{stage.__name__} is not a dataclass"
+    if getattr(stage, "kind", None) != name:
+        return f"its entry point is called '{name}', and its kind is {getattr(stage, 'kind', None)!r}"
+    if missing := sorted(getattr(stage, "__abstractmethods__", ())):
+        return f"{stage.__name__} does not define {', '.join(missing)}"
+    unknown = {stage.main, *(stage.off or ())} - {"", *(field.name for field in fields(stage))}
+    return f"it has no parameter '{min(unknown)}'" if unknown else ""
+
+
+STAGES: Registry[type[Stage]] = Registry(_OWN, "elimtool.samplers", _fault)

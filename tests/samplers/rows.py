@@ -2,34 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
 from elimtool.samplers import STAGES, Chain, Stage
+from elimtool.testing import KINDS, rows
 
-KINDS = ("normal", "ties", "flat", "holes", "peaked", "holes and ties", "nearly flat")
-
-
-def rows(kind: str, n: int, vocab: int, seed: int = 0) -> Tensor:
-    """``n`` float64 rows of one kind."""
-    draw = torch.Generator().manual_seed(seed)
-    normal = torch.randn(n, vocab, generator=draw, dtype=torch.float64)
-    uniform = torch.rand(n, vocab, generator=draw)
-    if kind == "normal":
-        return normal * (0.2 + 6 * uniform[:, :1])
-    if kind == "ties":
-        return (normal * 3).round()
-    if kind == "flat":
-        return torch.full((n, vocab), 1.5, dtype=torch.float64)
-    if kind == "peaked":
-        normal[:, 3] += 12
-        return normal
-    if kind == "nearly flat":
-        return normal * 1e-3
-    x = (normal * 2).round() if kind == "holes and ties" else normal * 3
-    x[uniform < 0.5] = -torch.inf
-    x[:, 1] = 2.0
-    return x
+__all__ = ["KINDS", "alone", "example", "rows"]
 
 
 def alone(stage: Stage) -> Chain:

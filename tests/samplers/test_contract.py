@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ import torch
 from elimtool.errors import ElimError
 from elimtool.samplers import STAGES, Chain, History, resolve
 from elimtool.samplers.catalogue import preset_infos, stage_info, stage_infos
-from tests.samplers.rows import KINDS, alone, example, rows
+from elimtool.testing import check_stage, rows
+from tests.samplers.rows import alone, example
 
 TARGETS = torch.tensor([[0, 1, 3, -1]])
 HISTORY = History((5, 6, 7, 1, 5, 6), (7, 2, 5, 6))
@@ -87,61 +90,41 @@ def test_catalogue_covers_everything() -> None:
     assert len(preset_infos()) == 6
 
 
-@pytest.mark.parametrize("row_kind", KINDS)
 @pytest.mark.parametrize("kind", STAGES)
-def test_promises(kind: str, row_kind: str) -> None:
+def test_promises(kind: str) -> None:
     stage = example(kind)
-    x = rows(row_kind, 6, 40)
-    before = x.clone()
-    targets = TARGETS.expand(6, -1)
-    histories = [HISTORY] * 6
-    ledger = alone(stage).run(x, targets, histories)
-    again = alone(stage).run(x, targets, histories)
-    assert torch.equal(x, before), "input edited"
-    assert torch.equal(ledger.final, again.final)
-    entry = ledger.records[0]
-    for row in range(6):
-        single = alone(stage).run(x[row : row + 1], TARGETS, [HISTORY])
-        assert torch.equal(single.kept, ledger.kept[row : row + 1])
-        own = single.records[0]
-        assert torch.allclose(own.margin[0], entry.margin[row], equal_nan=True, rtol=1e-9, atol=1e-12)
-        assert int(own.n_after) == int(entry.n_after[row])
-        assert own.threshold.allclose(entry.threshold[row], equal_nan=True)
-    assert bool((entry.n_after >= 1).all())
-    kept = torch.softmax(x, -1).where(ledger.kept, 0.0).sum(-1)
-    assert torch.allclose(kept + entry.mass_pruned, torch.ones_like(kept), atol=1e-9)
-    check_targets(entry, stage.role)
-
-
-def check_targets(entry, role: str) -> None:
-    """Fates, ranks and margins agree with each other."""
-    padding = TARGETS.expand(6, -1) < 0
-    assert not bool(entry.alive_before[padding].any()) and bool(entry.margin[padding].isnan().all())
-    assert bool((entry.rank_before[~entry.alive_before] == 0).all())
-    assert bool((entry.rank_before[entry.alive_before] > 0).all())
-    dead = ~entry.alive_before & ~padding
-    died = entry.alive_before & ~entry.alive_after
-    if role == "truncate":
-        assert bool(entry.margin[dead].isnan().all())
+    check_stage(stage)
+    if stage.role == "truncate":  # a margin for every token that it decides about
+        x = rows("normal", 6, 40)
+        entry = alone(stage).run(x, TARGETS.expand(6, -1), [HISTORY] * 6).records[0]
         assert bool((entry.margin[entry.alive_after] >= 0).all())
-        assert bool((entry.margin[died] <= 0).all())
-    for row, column in died.nonzero().tolist():
-        token = int(TARGETS[0, column])
-        assert entry.removed_mask[row, token]
-        assert "kept" not in entry.why(token, row)
 
 
-@pytest.mark.parametrize("kind", [k for k, s in STAGES.items() if s.off is not None])
-def test_off_is_the_identity(kind: str) -> None:
-    stage = STAGES[kind](**STAGES[kind].off)
-    assert stage.is_off()
-    for row_kind in KINDS:
-        x = rows(row_kind, 3, 20)
-        ledger = alone(stage).run(x, TARGETS.expand(3, -1), [HISTORY] * 3)
-        assert torch.equal(ledger.final, x)
-        entry = ledger.records[0]
-        assert not bool(entry.active.any()) and bool((entry.mass_pruned == 0).all())
-        assert bool(entry.margin.isnan().all())
+class Breaks(STAGES["top_k"]):  # type: ignore[misc,name-defined]
+    """A stage that breaks one promise."""
+
+    broken: ClassVar[str] = ""
+
+    def apply(self, c: Any, context: Any, /) -> Any:
+        effect = super().apply(c, context)
+        if self.broken == "edits":
+            c.scores[0, 0] = 0.5
+        if self.broken == "looks around":
+            return replace(effect, keep=c.scores >= c.scores.median())
+        if self.broken == "draws":
+            drawn = torch.rand(c.scores.shape) < 0.5
+            return replace(effect, keep=(effect.keep & drawn) | (c.scores == c.top))
+        return effect
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [("edits", "edited|repeated|alone"), ("looks around", "alone"), ("draws", "repeated")],
+)
+def test_broken_promises_are_found(broken: str, said: str) -> None:
+    check_stage(Breaks(k=3))
+    with pytest.raises(AssertionError, match=said):
+        check_stage(type("Broken", (Breaks,), {"broken": broken})(k=3))
 
 
 @pytest.mark.parametrize("kind", [k for k, s in STAGES.items() if s.main])

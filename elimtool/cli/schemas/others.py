@@ -43,6 +43,7 @@ def chain() -> Schema:
         "name": value("string", "Its name in the ledger."),
         "params": value("object", "Its parameters."),
         "off": value("boolean", "Whether it does nothing with them."),
+        "plugin": value("string", "Package that brings it, with its version, if elimtool does not."),
     }
     chain = {
         "name": value("string", "Name of the chain."),
@@ -52,7 +53,7 @@ def chain() -> Schema:
         "accumulation": value("string", "How it sums probabilities."),
         "sources": list_of({"type": "string"}, "Where its defaults are written down."),
         "limits": value("object", "Bounds that the engine puts on parameters."),
-        "stages": list_of(object_of(stage, "A stage."), "The stages, in order."),
+        "stages": list_of(object_of(stage, "A stage.", optional=("plugin",)), "The stages, in order."),
         "origins": value("object", "Where values come from that are not the preset's own."),
         "left_out": list_of({"type": "string"}, "Settings of the model that are not applied, and why."),
     }

@@ -137,7 +137,7 @@ class Session:
         """Run a step and return what it printed; only a command whose exit code is shown may fail."""
         if step.kind == "python":
             with _captured() as out:
-                exec(compile(step.code, f"line {step.line}", "exec"), self.names)
+                exec(compile(step.code, f"line {step.line}", "exec", dont_inherit=True), self.names)
             return out()[0]
         if step.code == STATUS:
             return f"{self.left}\n"

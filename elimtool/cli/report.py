@@ -37,8 +37,8 @@ def report(
             metavar="NAME",
             panel=PICTURE,
             help="Write this figure as a picture instead of the page. Of a prompt: logit_lens,"
-            " logit_lens_probability, retention, heads, head_attention, attention_matrix, sink, ranks,"
-            " probabilities, contrast, funnel, components, head_attribution, head_ablation,"
+            " logit_lens_probability, retention, content, heads, head_attention, attention_matrix, sink,"
+            " ranks, probabilities, contrast, funnel, components, head_attribution, head_ablation,"
             " contrast_components, experts, top_tokens, attribution, locations. Of the run: outcomes,"
             " regimes, groups, lost_layers, pruned, worst. Of a pair of a comparison: ranks, probabilities,"
             " divergence, attention; of all pairs: outcomes, moved, onsets.",

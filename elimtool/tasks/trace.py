@@ -23,7 +23,7 @@ from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
 from elimtool.model.view import Encoded
 from elimtool.model.wrapping import Bridge, takes_bridges
-from elimtool.run.selection import CONTRAST
+from elimtool.run.selection import OF_PAIRS
 from elimtool.tasks.ablate_each import ablate_each
 from elimtool.tasks.confirm import confirm
 from elimtool.tasks.confirm_edges import confirm_edges
@@ -103,7 +103,7 @@ def traced(
     passes.run(usable, session.options.batch_size, progress)
     prompts = arrow_table("prompts", prompt_rows(asked, found))
     # without foils the tables of contrasts are there too, as in a batch, and empty
-    tables = passes.tables(prompts.column("prompt_id").to_pylist(), session.measured & CONTRAST)
+    tables = passes.tables(prompts.column("prompt_id").to_pylist(), session.measured & OF_PAIRS)
     facts = session.manifest(started, usable, prompts_sha256=fingerprint(asked))
     run = Run.from_tables(facts, {"prompts": prompts, **tables})
     return judge(session, run, usable, say=say).only(session.kept)

@@ -49,6 +49,7 @@ def test_models_and_caches_are_where_the_environment_says(
     elimtool: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HF_HUB_TOKEN_OF_MINE", "hf_secret")
+    monkeypatch.setenv("COLUMNS", "300")  # no path is broken
     done = elimtool("doctor")
     assert done.code == 0 and done.err == ""
     text = " ".join(done.out.split())

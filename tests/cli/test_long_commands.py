@@ -57,7 +57,8 @@ LONG: dict[str, tuple[tuple[str, ...], str]] = {
 """Commands that run a model, fetch or draw, and what the last line of their progress begins with."""
 
 QUICK = {"run status", "run show", "run merge", "models list", "samplers list", "samplers show"}
-"""Commands that read files which are there."""
+QUICK |= {"doctor", "query", "mcp"}
+"""Commands that read files which are there, and the server, which waits for requests."""
 
 
 def _names() -> Iterator[str]:

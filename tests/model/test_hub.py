@@ -67,7 +67,7 @@ def test_an_unreachable_hub_fails_fast() -> None:
     assert error.message.startswith(
         "'no-such-org/no-such-model' is not cached, and the hub cannot be reached"
     )
-    assert error.hint.startswith("valid: smollm2; hub ids, local directories and .gguf files")
+    assert error.hint.startswith("valid: smollm2, gemma3-270m; hub ids, local directories and .gguf files")
 
 
 @pytest.fixture

@@ -50,9 +50,9 @@ def run_of(words: list[str] | None = None, targets: Any = (PARIS,), **more: Any)
 def test_the_parts_that_wrote_most_are_named_with_their_heads() -> None:
     text = flat(printed(run_of()))
     assert (
-        "Of the logit of ' Paris', ' France' wrote +4.0, mostly through head 23.4 and ' is' itself -2.0,"
-        " mostly through head 29.0; ' capital' and ' of' wrote next to nothing; head 29.0 wrote -1.5 from"
-        " ' is' itself; MLPs, which are not split, +9.0 (direct paths, above the mean logit)."
+        "Of the logit of ' Paris', ' France' wrote +4.0 (+3.0 through head 23.4) and ' is' itself -2.0"
+        " (-1.5 through head 29.0); ' capital' and ' of' wrote next to nothing; MLPs wrote +9.0, which is not"
+        " split by part (direct paths, above the mean logit)."
     ) in text
 
 

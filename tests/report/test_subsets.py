@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import combinations
 from typing import Any
 
 import pytest
 
+from elimtool.report.trace.advice import PURPOSES
 from elimtool.run.reader import Run
 from elimtool.run.selection import TRACED
 from tests.report.printed import detailed, flat, printed
@@ -66,6 +68,12 @@ def test_nothing_is_said_of_a_table_that_is_not_kept(whole_run: Run, count: int,
         assert "layer -1" not in text and "no sampler chain" not in text, names
         for said, tables in NEEDS.items():
             assert said not in text or tables & set(names), (said, names)
+
+
+def test_no_command_is_advised_for_a_target_that_is_not_told(whole_run: Run) -> None:
+    commands = {name: lambda _, name=name: [name] for name in PURPOSES}
+    text = told(whole_run, ("contrasts", "contrast_components"), partial(printed, commands=commands))
+    assert "''" not in text and "Try next" in text
 
 
 @pytest.mark.parametrize(("table", "said"), TELLS.items())

@@ -98,7 +98,7 @@ def status() -> Schema:
         "damaged": list_of({"type": "string"}, "What is wrong, a line for each shard."),
         "replaces": or_null("string", "Directory of the run that it replaces until it is finished."),
         "model": or_null("string", "The model; null until it is loaded."),
-        "input": or_null("object", "The prompt file: name, size and digest."),
+        "input": or_null("string", "The prompt file, as it was named."),
         "slice": {"description": "Which slice of the file it is; null for all of it."},
         "started": or_null("string", "When it began (UTC)."),
         "finished": or_null("string", "When it was complete (UTC)."),

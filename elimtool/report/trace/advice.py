@@ -147,7 +147,7 @@ def _apt(name: str, probe: Probe, wish: Wish) -> bool:
             row["promoter_effect"] is not None or row["eliminator_effect"] is not None for row in rows
         )
     if name == "attribute":
-        return len(probe.tokens) > 1
+        return len(probe.tokens) > 1 and bool(told_targets(probe)[0])
     if name in ("fit", "ridge"):
         return probe.lens == "raw"
     return True

@@ -128,12 +128,13 @@ def _sentence(name: str, rows: Rows, probe: Probe, screen: Screen) -> str:
         who = listed(some) if len(some) <= NAMED else f"{len(some)} other parts"
         said.append(f"{who} wrote next to nothing")
     low = min(spans, key=lambda row: row["low_dla"])
-    if low["low_dla"] < -AGAINST * most:
+    told = low in named and low["dla_centred"] < 0
+    if low["low_dla"] < -AGAINST * most and not told:
         head = f"{low['low_layer']}.{low['low_head']}"
         said.append(f"head {head} wrote {low['low_dla']:+.1f} from {_named(low, probe, screen, NAME)}")
     mlps = next((row["dla_centred"] for row in rows if row["span"] == MLP), None)
     if mlps is not None:
-        said.append(f"MLPs, which are not split, {mlps:+.1f}")
+        said.append(f"MLPs wrote {mlps:+.1f}, which is not split by part")
     return f"{'; '.join(said)} (direct paths, above the mean logit)."
 
 
@@ -148,13 +149,12 @@ def _cut(row: Row, target: str, probe: Probe, screen: Screen) -> str:
 
 
 def _wrote(row: Row, first: bool, probe: Probe, screen: Screen) -> str:
-    """Say what a part wrote, and through which head the most of it went."""
+    """Say what a part wrote, and how much of it through the head that wrote most."""
     wrote = row["dla_centred"]
     which = "top" if wrote > 0 else "low"
-    how = "mostly" if row[f"{which}_dla"] / wrote > 0.5 else "most"
     does = " wrote" if first else ""
-    head = f"{row[f'{which}_layer']}.{row[f'{which}_head']}"
-    return f"{_named(row, probe, screen, NAME)}{does} {wrote:+.1f}, {how} through head {head}"
+    through = f"{row[f'{which}_dla']:+.1f} through head {row[f'{which}_layer']}.{row[f'{which}_head']}"
+    return f"{_named(row, probe, screen, NAME)}{does} {wrote:+.1f} ({through})"
 
 
 def _named(row: Row, probe: Probe, screen: Screen, width: int) -> str:

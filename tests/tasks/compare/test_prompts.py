@@ -71,7 +71,10 @@ def assert_exchanged(name: str, there: pd.DataFrame, back: pd.DataFrame) -> None
     if "operation" in back:
         turned = {"insert": "delete", "delete": "insert"}
         back["operation"] = back["operation"].map(lambda one: turned.get(one, one))
-    if name == "attention_differences":  # unnamed spans are called as in the first prompt
+    if name in (
+        "attention_differences",
+        "source_differences",
+    ):  # unnamed spans are called as in the first prompt
         for frame in (there, back):
             frame["span"] = frame["span"].str.partition(":")[2]
     rows = [

@@ -278,5 +278,6 @@ def _held(
     rebuilt: Bool[Tensor, "batch probes"] | None,
 ) -> SourceLayer:
     """Return a layer with its sums, without the values at all keys."""
-    gone = one.carried.values[:, :, :0]
+    values = one.carried.values
+    gone = values.new_empty((*values.shape[:2], 0, values.shape[3]))  # a slice would keep all in memory
     return replace(one, carried=replace(one.carried, values=gone), held=held, rebuilt=rebuilt)

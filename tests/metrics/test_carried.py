@@ -126,14 +126,25 @@ def test_vectors_formed_by_hand_give_the_same(loaded: Any, run: Any) -> None:
     assert layer["clipped"] == pytest.approx(np.mean([scores[i] == 0 for i in range(len(parts))]))
 
 
-def test_what_is_repeated_is_carried_as_it_is_weighed(tmp_path: Path, tokenizer: Any) -> None:
-    """With one token repeated all values are equal in the first layer, so shares of norms are weights."""
-    model = load_model(str(save("llama", tmp_path, tokenizer)))
+@pytest.mark.parametrize("n_heads", [1, 4])
+def test_what_is_repeated_is_carried_as_it_is_weighed(tmp_path: Path, tokenizer: Any, n_heads: int) -> None:
+    """With one token repeated all values of a head are equal, so its shares of norms are its weights.
+
+    In every layer, as all rows mix equal vectors. Heads summed first they are not: what heads write cancels
+    more or less as their weights differ from key to key. A head alone has nothing to cancel it.
+    """
+    heads = {"num_attention_heads": n_heads, "num_key_value_heads": max(1, n_heads // 2)}
+    model = load_model(str(save("llama", tmp_path, tokenizer, **heads)))
     options = TraceOptions(samplers=(), lens="raw", sinks="none", tables=EVERY.tables)
     run = elimtool.trace(model, "zzzzzzzz", options=options)
-    spans = run.table("attention").query("layer == 0")
-    np.testing.assert_allclose(spans["norm_share"], spans["mass"], atol=1e-6)
-    np.testing.assert_allclose(spans["block_share"], spans["mass"], atol=1e-6)
+    spans, single = run.table("attention"), run.table("attention_heads")
+    assert len(set(single["head"])) == n_heads and single["mass"].std() > 0.01  # far from even rows
+    np.testing.assert_allclose(single["norm_share"], single["mass"], atol=1e-5)
+    np.testing.assert_allclose(spans["norm_share"], spans["mass"], atol=1e-5)
+    if n_heads == 1:
+        np.testing.assert_allclose(spans["block_share"], spans["mass"], atol=1e-5)
+    else:
+        assert np.abs(spans["block_share"] - spans["mass"]).max() > 0.01
 
 
 def test_first_position_mixes_nothing(loaded: Any) -> None:
@@ -167,7 +178,11 @@ def test_unknown_parts_are_null_and_say_why(tmp_path: Path, tokenizer: Any) -> N
     assert layers["undecomposed"].str.contains("something else").all()
     assert layers[["mixing", "clipped", "sink_norm_share"]].isna().all(axis=None)
     assert spans[["norm_share", "block_share", "contribution", "alignment"]].isna().all(axis=None)
-    assert layers["entropy"].notna().all() and spans["mass"].notna().all()
+    # weights are known all the same: of each span that the query sees, which is none behind it
+    last = run.table("prompts")["token_ids"][0].size - 1
+    whole = spans[spans["position"] == last]
+    assert layers["entropy"].notna().all() and len(whole) and whole["mass"].notna().all()
+    np.testing.assert_allclose(spans.groupby(KEYS)["mass"].sum(), 1, atol=1e-6)
 
 
 def test_long_prompts_and_all_positions_form_vectors_on_request_only(tiny_long: Any) -> None:
@@ -175,7 +190,7 @@ def test_long_prompts_and_all_positions_form_vectors_on_request_only(tiny_long: 
     plain = elimtool.trace(tiny_long, long, options=TraceOptions(samplers=(), lens="raw"))
     assert plain.table("attention")["contribution"].isna().all()
     assert plain.table("attention")["alignment"].notna().all()
-    assert plain.table("contributions").empty
+    assert "contributions" not in plain.tables  # nothing filled it, and nobody named it
     asked = TraceOptions(samplers=(), lens="raw", tables=("attention", "contributions"))
     assert elimtool.trace(tiny_long, long, options=asked).table("attention")["contribution"].notna().all()
     every = elimtool.trace(tiny_long, TEXT, options=TraceOptions(samplers=(), lens="raw", position="all"))

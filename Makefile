@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs pages release clean
+.PHONY: help setup demo test test-long check bench docs pages release clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -19,8 +19,11 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Fetch the default model if need be and trace one prompt
 	$(BIN)/elimtool trace "The capital of France is" --target Paris --out demo-run --overwrite
 
-test: $(READY) ## Run every test, files side by side; say at the end why some were skipped
-	$(BIN)/python -m pytest -ra --numprocesses auto --maxprocesses 4 --dist loadfile
+test: $(READY) ## Run the tests, files side by side, but for the longest; say at the end why some were skipped
+	$(BIN)/python -m pytest -ra -m "not long" --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-long: $(READY) ## Run the longest tests: pages of docs/ and notebooks, type checkers, packages of others
+	$(BIN)/python -m pytest -ra -m long --numprocesses auto --maxprocesses 4 --dist load
 
 check: $(READY) ## Lint, formatting, types, that imports only go down and that nothing is unused
 	$(BIN)/ruff check .

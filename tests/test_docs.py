@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,9 +108,18 @@ def test_few_blocks_are_not_run() -> None:
     assert all(reasons) and len(reasons) < blocks / 2
 
 
+LONG = ("compare", "report", "locate", "query", "paris", "interventions", "instruction", "attribute")
+"""Pages that take longest."""
+
+
+def page_of(path: Path) -> Any:
+    marks = [pytest.mark.long] if path.stem in LONG else []
+    return pytest.param(path, marks=marks, id=str(path.relative_to(ROOT)))
+
+
 @pytest.mark.slow
 @pytest.mark.smollm2
-@pytest.mark.parametrize("page", run_docs.pages(), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [page_of(path) for path in run_docs.pages()])
 def test_what_a_page_shows_is_what_is_printed(page: Path, tmp_path: Path) -> None:
     with run_docs.prepared(tmp_path) as session:
         told = run_docs.run_page(page, session)

@@ -16,9 +16,9 @@ SCRIPT = Path(__file__).parent.parent / "scripts" / "fuzz"
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_hostile_inputs_end_in_errors_that_say_something() -> None:
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--count", "2"], capture_output=True, text=True, check=False
+        [sys.executable, SCRIPT, "--count", "1"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     inputs, worked, faults = map(int, re.findall(r"\d+", done.stdout.splitlines()[-1]))
-    assert (faults, inputs % 2) == (0, 0)
+    assert faults == 0 and inputs > 12
     assert worked > inputs / 2  # else they are refused before anything is tried

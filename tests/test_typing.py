@@ -28,6 +28,7 @@ elimtool.trase(model, "a")
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_strict_client_passes_and_its_slips_are_found(tmp_path: Path) -> None:
     client = tmp_path / "client.py"
     client.write_text(Path(typed_client.__file__).read_text())

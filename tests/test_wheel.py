@@ -108,6 +108,7 @@ def test_wheel_holds_what_is_read_at_run_time(unpacked: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_type_checkers_see_the_types_of_the_wheel(unpacked: Path, tmp_path: Path) -> None:
     (tmp_path / "client.py").write_text(CLIENT, encoding="utf-8")
     (tmp_path / "mypy.ini").write_text(SETTINGS, encoding="utf-8")

@@ -91,6 +91,7 @@ def test_fixtures_and_checks_share_one_load(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_workers_of_xdist_give_the_same(pytester: pytest.Pytester, checks: Path) -> None:
     found = pytester.runpytest_subprocess(
         *PLUGIN, "-p", "no:cacheprovider", "--elimtool", "-n", "2", "--dist", "loadgroup", "checks"

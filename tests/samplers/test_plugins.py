@@ -42,6 +42,7 @@ checks:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_example_of_the_docs_works_as_a_package(llama_directory: Path, tmp_path: Path) -> None:
     written = (ROOT / "docs" / "extend.md").read_text()
     project, stage, _, test = re.findall("```[a-z]+\n(.*?)```", written, re.DOTALL)

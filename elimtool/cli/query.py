@@ -49,11 +49,14 @@ def query(
         ),
     ] = None,
     over: Annotated[
-        str,
+        str | None,
         shared.option(
-            "--over", metavar="WHAT", help="Order of the runs: started, revision or label.", panel=HISTORY
+            "--over",
+            metavar="WHAT",
+            help="Order of the runs: started, revision or label. Without: started.",
+            panel=HISTORY,
         ),
-    ] = "started",
+    ] = None,
     by: Annotated[
         str | None,
         shared.option("--by", metavar="WHAT", help="prompt: a series for each prompt.", panel=HISTORY),
@@ -73,11 +76,14 @@ def query(
         shared.option("--layers", metavar="LAYERS", help="Layers such as 12 or 10-20.", panel=HISTORY),
     ] = None,
     agg: Annotated[
-        str,
+        str | None,
         shared.option(
-            "--agg", metavar="HOW", help="How the values of a prompt become one, as in checks.", panel=HISTORY
+            "--agg",
+            metavar="HOW",
+            help="How the values of a prompt become one, as in checks. Without: mean.",
+            panel=HISTORY,
         ),
-    ] = "mean",
+    ] = None,
     floor: Annotated[
         float | None,
         shared.option(
@@ -126,10 +132,15 @@ def query(
     if metric is not None:
         from elimtool.analysis.query.history import MetricQuery
 
-        asked = MetricQuery(metric, target, chain, span, layers, agg, over, _by(by), floor)
+        if limit is not None:
+            raise ElimError("`limit` goes with SQL: a history has every run", "leave it out")
+        asked = MetricQuery(
+            metric, target, chain, span, layers, agg or "mean", over or "started", _by(by), floor
+        )
         _history(output, arguments or [], asked, kind, out, overwrite)
         return
-    alone = {"by": by, "target": target, "chain": chain, "span": span, "layers": layers, "floor": floor}
+    alone: dict[str, object] = {"over": over, "by": by, "target": target, "chain": chain, "span": span}
+    alone |= {"layers": layers, "agg": agg, "floor": floor}
     if named := [name for name, value in alone.items() if value is not None]:
         raise ElimError(f"`{named[0]}` goes with `metric`", "name a number to follow, or leave it out")
     if kind in PICTURES:

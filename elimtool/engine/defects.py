@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from elimtool.errors import ElimError
 from elimtool.files.package import PACKAGE
 from elimtool.model.memory import out_of_memory
+from elimtool.model.view import Encoded
+
+Failed = Callable[[Encoded, Exception], None]
+"""Is told which prompt failed, and with what."""
 
 
 class Defects:
@@ -44,6 +50,17 @@ def described(error: Exception) -> tuple[str, str]:
     path = Path(frames[-1].filename)
     shown = path.relative_to(PACKAGE.parent) if path.is_relative_to(PACKAGE.parent) else path
     return f"{kind} at {shown}:{frames[-1].lineno}", text
+
+
+@contextmanager
+def costs_only(one: Encoded, failed: Failed | None) -> Iterator[None]:
+    """Give an error of the block to ``failed``, so that it costs one prompt only; without, raise it."""
+    try:
+        yield
+    except Exception as error:  # a test of one prompt must not fail the others
+        if failed is None:
+            raise
+        failed(one, error)
 
 
 def is_defect(error: Exception) -> bool:

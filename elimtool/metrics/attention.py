@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from elimtool.metrics.attention_columns import AttentionColumns, LayerFacts, Reduced
+from elimtool.metrics.attention_columns import AttentionColumns
+from elimtool.metrics.attention_reduced import LayerFacts, Reduced
 from elimtool.metrics.attention_sums import AttentionSums
 from elimtool.metrics.carried_sums import CarriedSums
 from elimtool.metrics.carried_vectors import CarriedRows

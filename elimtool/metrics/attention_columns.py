@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from elimtool.metrics.attention_reduced import LayerFacts, Numbers, Reduced
 from elimtool.metrics.attention_sums import ELIMINATED_BELOW
 from elimtool.metrics.carried_sums import PARTS, SHARES, SPANS
 from elimtool.metrics.carried_sums import WHOLES as CARRIED
@@ -21,80 +19,7 @@ from elimtool.prompts.prompt import NULL, SINK
 
 RULE = f"lt_{ELIMINATED_BELOW}_uniform"
 
-PROBES = (2, 2, 3, 3, 2)
-"""The axis of probes in each of the kinds of ``Reduced``."""
-
 COUNTS = ("context_90", "context_90_even")
-
-Numbers = np.ndarray[Any, np.dtype[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class LayerFacts:
-    """What is known of a layer beside its numbers.
-
-    Attributes:
-        layer: Its index.
-        null: Whether it gives attention to no key.
-        no_weights: Why it has no attention weights; ``None`` if it has.
-        unread: Why what its heads carry cannot be read; ``None`` if it can.
-        flaw: Says why its update is not the sum of its parts, see ``Block.flaw``.
-    """
-
-    layer: int
-    null: bool
-    no_weights: str | None
-    unread: str | None
-    flaw: Callable[[], str | None] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Reduced:
-    """Numbers of some layers by column: of spans, whole rows, heads and spans, heads, other parts.
-
-    Axes are layers, batch, (heads,) probes, (spans or more).
-    """
-
-    spans: Mapping[str, Any]
-    wholes: Mapping[str, Any]
-    heads: Mapping[str, Any]
-    each: Mapping[str, Any]
-    parts: Mapping[str, Any]
-
-    @property
-    def kinds(self) -> tuple[Mapping[str, Any], ...]:
-        """All five."""
-        return self.spans, self.wholes, self.heads, self.each, self.parts
-
-    @classmethod
-    def joined(cls, found: Sequence[Reduced]) -> Reduced:
-        """Join the tensors of some probes each."""
-        if len(found) == 1:
-            return found[0]
-        kinds = zip(*(one.kinds for one in found), strict=True)
-        return cls(
-            *(
-                {key: torch.cat([one[key] for one in kind], axis) for key in kind[0]}
-                for kind, axis in zip(kinds, PROBES, strict=True)
-            )
-        )
-
-    def numpy(self) -> Reduced:
-        """Return arrays in place of tensors."""
-
-        def array(values: Tensor) -> Numbers:
-            found: Numbers = values.cpu().numpy()
-            return found
-
-        return Reduced(*({key: array(values) for key, values in kind.items()} for kind in self.kinds))
-
-    @classmethod
-    def whole(cls, found: Sequence[Reduced]) -> Reduced:
-        """Join arrays of some layers each to arrays of all."""
-        if len(found) == 1:
-            return found[0]
-        kinds = zip(*(one.kinds for one in found), strict=True)
-        return cls(*({key: np.concatenate([one[key] for one in kind]) for key in kind[0]} for kind in kinds))
 
 
 class AttentionColumns:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from elimtool.analysis.evidence import NULL_COMPONENTS, null_quantile
+from elimtool.engine.defects import Failed, costs_only
 from elimtool.engine.reference import ensure_reference
 from elimtool.engine.scoring import log_probabilities
 from elimtool.files.rows import Row, Rows
@@ -26,7 +27,7 @@ def ablate_each(
     run: Run,
     encoded: Sequence[Encoded],
     seed: int,
-    failed: Callable[[Encoded, Exception], None] | None = None,
+    failed: Failed | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rows:
     """Fill the table ``ablations``: one pass for each head and MLP, mean-ablated.
@@ -56,7 +57,7 @@ def ablate_each(
     for at, one in enumerate(encoded):
         own = [row for row in survival if row["prompt_id"] == one.prompt_id]
         where = [one.positions.index(row["position"]) for row in own]
-        try:
+        with costs_only(one, failed):
             logprobs = log_probabilities(
                 model,
                 [one] * len(plans),
@@ -66,25 +67,20 @@ def ablate_each(
                 [row["token_id"] for row in own],
                 _of_all(progress, at, len(encoded)),
             )
-        except Exception as error:  # one prompt of a batch must not fail the others
-            if failed is None:
-                raise
-            failed(one, error)
-            continue
-        changes = (logprobs[1:] - logprobs[0]).T.tolist()
-        rows += [
-            {key: row[key] for key in ("prompt_id", "position", "target", "target_token")}
-            | {
-                "component": _named(part),
-                "kind": part.kind,
-                "layer": part.layer,
-                "head": part.head,
-                "effect": effect,
-                **against([effects[other] for other in others], effect),
-            }
-            for row, effects in zip(own, changes, strict=True)
-            for part, effect, others in zip(parts, effects, controls, strict=True)
-        ]
+            changes = (logprobs[1:] - logprobs[0]).T.tolist()
+            rows += [
+                {key: row[key] for key in ("prompt_id", "position", "target", "target_token")}
+                | {
+                    "component": _named(part),
+                    "kind": part.kind,
+                    "layer": part.layer,
+                    "head": part.head,
+                    "effect": effect,
+                    **against([effects[other] for other in others], effect),
+                }
+                for row, effects in zip(own, changes, strict=True)
+                for part, effect, others in zip(parts, effects, controls, strict=True)
+            ]
     return rows
 
 

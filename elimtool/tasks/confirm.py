@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from elimtool.analysis.evidence import DELTA, DELTA_HALF, NULL_COMPONENTS, ROLES, CausalTest, evidence
+from elimtool.engine.defects import Failed, costs_only
 from elimtool.engine.reference import ensure_reference
 from elimtool.engine.scoring import log_probabilities
 from elimtool.files.rows import Rows
@@ -36,7 +37,7 @@ def confirm(
     encoded: Sequence[Encoded],
     seed: int,
     progress: Callable[[int, int], None] | None = None,
-    failed: Callable[[Encoded, Exception], None] | None = None,
+    failed: Failed | None = None,
 ) -> Rows:
     """Test the culprits of the pass without interventions; return the rows of ``verdicts`` with the results.
 
@@ -56,12 +57,8 @@ def confirm(
     for number, one in enumerate(encoded, start=1):
         own = [row for row in rows if row["prompt_id"] == one.prompt_id and row["intervention"] is None]
         ids = [tokens[one.prompt_id, row["position"], row["target"]] for row in own]
-        try:
+        with costs_only(one, failed):
             _test(model, one, own, ids, reference, seed, delta)
-        except Exception as error:  # one prompt of a batch must not fail the others
-            if failed is None:
-                raise
-            failed(one, error)
         if progress is not None:
             progress(number, len(encoded))
     return rows

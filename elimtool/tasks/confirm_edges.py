@@ -7,10 +7,11 @@ is the same edge to as many random tokens.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from elimtool.engine.defects import Failed, costs_only
 from elimtool.engine.scoring import log_probabilities
 from elimtool.files.rows import Row, Rows
 from elimtool.model.interventions import Knockout
@@ -33,7 +34,7 @@ def confirm_edges(
     run: Run,
     encoded: Sequence[Encoded],
     seed: int,
-    failed: Callable[[Encoded, Exception], None] | None = None,
+    failed: Failed | None = None,
 ) -> Rows:
     """Cut the strongest edge for each target of the plain pass; return the rows of ``source_spans`` with it.
 
@@ -49,13 +50,9 @@ def confirm_edges(
     tokens = {(row["prompt_id"], row["position"], row["target"]): row["token_id"] for row in survival}
     for one in encoded:
         own = [row for row in rows if row["prompt_id"] == one.prompt_id and row["intervention"] is None]
-        try:
+        with costs_only(one, failed):
             for position in one.positions:
                 _test(model, one, position, [row for row in own if row["position"] == position], tokens, seed)
-        except Exception as error:  # one prompt of a batch must not fail the others
-            if failed is None:
-                raise
-            failed(one, error)
     return rows
 
 

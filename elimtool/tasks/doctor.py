@@ -143,7 +143,7 @@ def examine(requirements: Sequence[str] | None = None) -> Examination:
     there: tuple[DeviceInfo, ...] = ()
     try:
         there = devices()
-    except Exception as error:  # a PyTorch that does not fit the machine fails in many ways
+    except (ImportError, OSError, RuntimeError) as error:  # a PyTorch that does not fit the machine
         problems.append(
             Problem(f"torch cannot be imported: {error}", "pip uninstall torch; pip install torch", True)
         )

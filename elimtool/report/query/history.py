@@ -26,7 +26,8 @@ def history_lines(found: MetricHistory, screen: Screen) -> list[Text]:
     for prompt, group in groupby(found.rows, key=lambda row: row["prompt_id"]):
         rows = list(group)
         of = f"prompt {screen.visible(prompt)}" if prompt is not None else _prompts(rows)
-        lines += screen.wrap(f"{found.asked.metric}{unit}: {len(rows)} runs, {of}", style="bold")
+        runs = f"{len(rows)} run{'' if len(rows) == 1 else 's'}"
+        lines += screen.wrap(f"{found.asked.metric}{unit}: {runs}, {of}", style="bold")
         lines.append(Text(f"  {_strip(rows, screen)}"))
         lines += _said(rows, found.limited_by, screen)
         lines += _listed(rows, screen)
@@ -66,7 +67,9 @@ def _said(rows: Rows, made_of: int, screen: Screen) -> list[Text]:
         if row["changed"]:
             lines += screen.wrap(f"changed at {_named(row, screen)} by {_change(row)}", style="bold", hang=2)
     if not any(row["beyond"] or row["changed"] for row in rows):
-        lines += screen.wrap("nothing is out of its limits, no change is certain", hang=2)
+        quiet = ["nothing is out of its limits"] if made_of else []  # nothing is said of what was not tested
+        quiet += ["no change is certain"] if any(row["change_low"] is not None for row in rows) else []
+        lines += screen.wrap(", ".join(quiet), hang=2) if quiet else []
     return lines
 
 

@@ -174,11 +174,21 @@ def test_as_a_user_types_it(elimtool: Command, base: Run, tmp_path: Path) -> Non
     for arguments, says in (
         (["query", "--metric", "survival.prob"], "name the runs to follow"),
         (["query", "SELECT 1", folder, "--chain", "hf"], "--chain goes with --metric"),
+        (["query", "SELECT 1", folder, "--agg", "max"], "--agg goes with --metric"),
+        (["query", "SELECT 1", folder, "--over", "label"], "--over goes with --metric"),
+        (["query", "--metric", "survival.prob", folder, "--limit", "3"], "--limit goes with SQL"),
         (["query", "--metric", "survival.prob", folder, "--by", "day"], "is not valid"),
     ):
         refused = elimtool(*arguments)
         assert refused.code == 2 and says in refused.err, refused.err
     assert next(iter(find_runs([folder]))) == f"{folder}/run0"
+
+
+def test_one_run_has_no_verdict(elimtool: Command, base: Run, tmp_path: Path) -> None:
+    base.save(tmp_path / "run")
+    words = " ".join(elimtool("query", "--metric", "survival.prob", tmp_path / "run").out.split())
+    assert "survival.prob: 1 run, mean" in words and "no control limits: they need 9 runs or more" in words
+    assert "nothing is out" not in words and "no change" not in words
 
 
 def test_change_points_of_quiet_series_are_as_rare_as_promised() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError
+from elimtool.files.package import PACKAGE
 from elimtool.model.adapters import Adapter, config_of
 from elimtool.model.memory import out_of_memory
 from elimtool.model.placement import Placement
@@ -121,7 +123,8 @@ def _merged(hf: Any, name: str, directory: Path, scale: float, config: dict[str,
     except ElimError:
         raise
     except Exception as error:  # peft raises errors of any kind at what it cannot read, fit or merge
-        if out_of_memory(error):
+        innermost = traceback.extract_tb(error.__traceback__)[-1].filename
+        if out_of_memory(error) or PACKAGE in Path(innermost).parents:  # the latter is our own mistake
             raise
         from elimtool.model.checkpoint import reason
 

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from elimtool.errors import ElimError
+from elimtool.files.package import PACKAGE
 from elimtool.model.checkpoint import reason
 from elimtool.model.memory import out_of_memory
-
-HERE = Path(__file__).parents[1]
 
 
 @contextmanager
@@ -31,7 +30,7 @@ def own_code(name: str) -> Iterator[None]:
     except Exception as error:  # code of a family may raise anything
         frames = traceback.extract_tb(error.__traceback__)[2:]  # without this one and the caller
         # hooks of elimtool run inside the model: an error in one of them is ours
-        if out_of_memory(error) or any(HERE in Path(frame.filename).parents for frame in frames):
+        if out_of_memory(error) or any(PACKAGE in Path(frame.filename).parents for frame in frames):
             raise
         last = frames[-1] if frames else None
         where = f" in {Path(last.filename).name}, line {last.lineno}" if last else ""

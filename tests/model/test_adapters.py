@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from elimtool.errors import ElimError
+from elimtool.model import merging
 from elimtool.model.adapters import parse_adapter
 from elimtool.model.loading import load_model
 from elimtool.model.merging import merge
@@ -129,6 +130,15 @@ def test_what_cannot_be_merged_is_refused_with_the_reason(tmp_path: Path) -> Non
     ):
         with pytest.raises(ElimError, match=says):
             merge(base, [(name, tmp_path / name, scale)])
+
+
+def test_a_mistake_of_elimtools_own_is_not_the_adapters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _trained(_base(), _lora(), tmp_path)
+    monkeypatch.setattr(merging, "_untie", None)
+    with pytest.raises(TypeError, match="not callable"):
+        merge(_base(), [("it", tmp_path, 1.0)])
 
 
 def test_without_peft_the_way_to_get_it_is_named(

@@ -39,6 +39,19 @@ def test_every_command_with_json_has_a_schema() -> None:
     assert found == set(SHAPES)
 
 
+def test_every_command_has_json_or_writes_files_and_nothing_else() -> None:
+    every = {name for name, _ in commands(typer.main.get_command(app))}
+    assert every - set(SHAPES) == {"report", "mcp", "lens fit", "models pull", "run merge"}
+
+
+@pytest.mark.parametrize("command", SHAPES)
+def test_the_json_of_every_command_is_held_against_its_schema_in_some_test(command: str) -> None:
+    """The fixture ``elimtool`` does that for each line with ``--json``."""
+    words = ", ".join(f'"{word}"' for word in command.split())
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    assert any(words in text and '"--json"' in text and "elimtool(" in text for text in texts)
+
+
 @pytest.mark.parametrize("command", SHAPES)
 def test_schemas_are_valid_and_tell_what_every_key_means(command: str) -> None:
     schema = schema_of(command)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HISTORY = "History of a number"
 FORMATS = ("table", "csv", "json", "parquet")
 PICTURES = ("png", "svg", "pdf")
+DRAWN = ("html", *PICTURES)
 SHOWN = 50
 """Rows that a terminal shows unless ``--limit`` says otherwise."""
 EPILOG = (
@@ -104,7 +105,8 @@ def query(
         shared.option(
             "--format",
             metavar="TYPE",
-            help="table, csv, json or parquet; of a --metric also png, svg or pdf. Without: by --out's name.",
+            help="table, csv, json or parquet; of a --metric also html (a page), png, svg or pdf. Without: by"
+            " --out's name.",
             panel=shared.OUTPUT,
         ),
     ] = None,
@@ -143,8 +145,9 @@ def query(
     alone |= {"layers": layers, "agg": agg, "floor": floor}
     if named := [name for name, value in alone.items() if value is not None]:
         raise ElimError(f"`{named[0]}` goes with `metric`", "name a number to follow, or leave it out")
-    if kind in PICTURES:
-        raise ElimError("a picture shows the history of a number", "name one with `metric`")
+    if kind in DRAWN:
+        noun = "page" if kind == "html" else "picture"
+        raise ElimError(f"a {noun} shows the history of a number", "name one with `metric`")
     sql, *places = arguments or [""]
     if not sql or not places:
         raise ElimError(
@@ -179,6 +182,12 @@ def _history(
         found = follow(find_runs(places), asked)
     for note in found.notes if kind != "table" else ():
         output.note(note)
+    if kind == "html" and out is not None:
+        from elimtool.report.html.history import write_history
+
+        write_history(found, out, overwrite)
+        output.wrote(out)
+        return
     if kind in PICTURES and out is not None:
         from elimtool.report.figures.draw import write_picture
         from elimtool.report.figures.history import history
@@ -210,14 +219,14 @@ def _examples(output: Output, as_json: bool) -> None:
 
 def _format(given: str | None, out: Path | None, as_json: bool) -> str:
     """Choose the format: what is given, else what the name of the file says."""
-    if given is not None and given not in (known := (*FORMATS, *PICTURES)):
+    if given is not None and given not in (known := (*FORMATS, *DRAWN)):
         raise ElimError(f"--format '{given}' is unknown", nearest(given, known))
     if as_json and given not in (None, "json"):
         raise ElimError(f"`as_json` and --format {given} were both given", "leave one of the two out")
     suffix = out.suffix.lower().lstrip(".") if out is not None else ""
-    by_name = suffix if suffix in (*FORMATS, *PICTURES) else "table"
+    by_name = suffix if suffix in (*FORMATS, *DRAWN) else "table"
     kind = given or ("json" if as_json else by_name)
-    if kind in ("parquet", *PICTURES) and out is None:
+    if kind in ("parquet", *DRAWN) and out is None:
         raise ElimError(f"--format {kind} needs a file", "name it with `out`")
     return kind
 

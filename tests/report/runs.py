@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 import elimtool
 from elimtool.analysis.compare.runs import compare_runs
+from elimtool.analysis.query.history import MetricHistory, MetricQuery, follow
 from elimtool.analysis.verdict import verdicts
 from elimtool.run.comparison import Comparison
 from elimtool.run.reader import Run
@@ -92,6 +94,51 @@ def many(count: int, tokens: int = 40) -> Run:
     place = prompts.column_names.index("group")
     tables["prompts"] = prompts.set_column(place, prompts.schema.field("group"), groups)
     return Run.from_tables(one.manifest, tables)
+
+
+def eight() -> Run:
+    """Eight prompts with table ``survival`` alone."""
+    run = many(8)
+    return Run.from_tables(run.manifest, {name: run.arrow(name) for name in ("prompts", "survival")})
+
+
+def quiet(days: int, seed: int = 0) -> Any:
+    """Probabilities of eight prompts over days that differ by noise alone, [days, 8]."""
+    rng = np.random.default_rng(seed)
+    return 0.4 + np.arange(8) * 0.02 + rng.normal(0, 0.002, (days, 8))
+
+
+def made(base: Run, grid: Any, **facts: Any) -> dict[str, Run]:
+    """A run a day, with these probabilities and facts such as ``label="week {}"``."""
+    return {
+        f"run{day}": _with_values(
+            base,
+            values,
+            started=f"2026-01-{day + 1:02d}T00:00:00Z",
+            **{name: one.format(day) for name, one in facts.items()},
+        )
+        for day, values in enumerate(grid)
+    }
+
+
+def _with_values(run: Run, values: Any, **facts: Any) -> Run:
+    """The run with these probabilities, one a prompt, the same for all of its targets."""
+    table = run.arrow("survival")
+    at = table.column_names.index("prob")
+    own = dict(zip(run.arrow("prompts").column("prompt_id").to_pylist(), map(float, values), strict=True))
+    new = pa.array([own[name] for name in table.column("prompt_id").to_pylist()])
+    tables = {
+        "prompts": run.arrow("prompts"),
+        "survival": table.set_column(at, table.schema.field(at), new),
+    }
+    return Run.from_tables(run.manifest.model_copy(update=facts), tables)
+
+
+def history() -> MetricHistory:
+    """Twelve runs, of which the last is out of its limits and a change point."""
+    grid = quiet(12, seed=2)
+    grid[11] -= 0.05
+    return follow(made(eight(), grid, label="run {}"), MetricQuery("survival.prob"))
 
 
 def compared() -> Comparison:

@@ -10,6 +10,7 @@ import pytest
 
 import elimtool
 from elimtool.report.glossary import GLOSSARY
+from elimtool.report.html.history import write_history
 from elimtool.report.html.page import page as make_page
 from elimtool.report.html.page import write_page
 from tests.report import runs
@@ -59,6 +60,27 @@ def test_nothing_is_wrong(whole, address, width):
     found = faults(whole)
     assert found == (["there is no figure"] if address == "#p=broken" else [])
     assert whole.run("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_history_is_drawn_with_limits_marks_and_numbers(browser, folder, width):
+    write_history(runs.history(), folder / "history.html", overwrite=True)
+    page = Page(browser, folder / "history.html").open("", width)
+    for theme in ("light", "dark"):
+        page.run("document.documentElement.dataset.theme = arguments[0]", theme)
+        assert faults(page) == []
+    assert page.run("return document.documentElement.scrollWidth") <= width
+    assert [one.get_attribute("data-event") for one in page.all("svg [data-event]")] == [
+        "out of limits",
+        "change point",
+    ]
+    heights = [one.rect["y"] for one in page.all(".chart line[stroke-dasharray]")]
+    points = [one.rect["y"] for one in page.all(".chart circle")]
+    assert heights[1] < min(points[:11]) and max(points[:11]) < heights[0] < points[11]  # the last is below
+    last = page.all(".chart circle")[11]
+    assert "run 11" in page.hover(last) and "out of its limits, change point" in page.hover(last)
+    page.one("details summary").click()
+    assert len(page.all("details tbody tr")) == 12
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,11 @@ class MetricHistory:
     rows: Rows
     notes: tuple[str, ...] = ()
     limited_by: int = 0
+
+    @property
+    def series(self) -> list[Rows]:
+        """The rows of each series: one, or one for each prompt."""
+        return [list(rows) for _, rows in groupby(self.rows, key=lambda row: row["prompt_id"])]
 
     @property
     def table(self) -> Any:

@@ -29,13 +29,14 @@ class Figure:
     """
 
     kind: ClassVar[str] = ""
+    digits: ClassVar[int] = DIGITS
     name: str
     title: str
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the figure to JSON's types, with numbers rounded to ``DIGITS``."""
-        return {"kind": self.kind, **rounded(self)}
+        """Convert the figure to JSON's types, with numbers rounded to ``digits``."""
+        return {"kind": self.kind, **rounded(self, self.digits)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,14 +220,17 @@ class ControlChart(Figure):
     Attributes:
         runs: Their names, in order.
         values: One for each run.
-        intervals: Low and high end for each, None where there is none.
+        intervals: Low and high end for each, None where there is none; empty for no bars.
         limits: Lower limit, centre and upper limit; None without any.
         beyond: Runs outside the limits, by index.
         changed: Change points, by index.
         value_title: What the values are.
+        columns: Columns of the table behind it.
+        rows: Its rows, one for each run.
     """
 
     kind: ClassVar[str] = "control"
+    digits: ClassVar[int] = 8  # limits may be a millionth of the value apart
     runs: Sequence[str]
     values: Sequence[float]
     intervals: Sequence[tuple[Number, Number]]
@@ -234,6 +238,8 @@ class ControlChart(Figure):
     beyond: Sequence[int]
     changed: Sequence[int]
     value_title: str
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[Cell]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,20 +251,20 @@ class Listing(Figure):
     rows: Sequence[Sequence[Cell]]
 
 
-def rounded(value: Any) -> Any:
-    """Convert a value to JSON's types: floats to ``DIGITS`` significant digits, non-finite ones to None."""
+def rounded(value: Any, digits: int = DIGITS) -> Any:
+    """Convert a value to JSON's types: floats to some significant digits, non-finite ones to None."""
     if isinstance(value, float):
         if not isfinite(value):
             return None
         if value == 0:
             return 0
-        short = round(value, DIGITS - 1 - floor(log10(abs(value))))
+        short = round(value, digits - 1 - floor(log10(abs(value))))
         # whole numbers are shorter as integers; beyond 1e15 a script's numbers are not exact
         return int(short) if short == int(short) and abs(short) < 1e15 else short
     if is_dataclass(value):
-        return {field.name: rounded(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: rounded(getattr(value, field.name), digits) for field in fields(value)}
     if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
+        return {key: rounded(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [rounded(item) for item in value]
+        return [rounded(item, digits) for item in value]
     return value

@@ -26,6 +26,7 @@ SCRIPTS = (
     "formats.js",
     "grids.js",
     "lines.js",
+    "control.js",
     "bars.js",
     "funnel.js",
     "figures.js",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from elimtool.files.rows import Row, Rows
@@ -68,15 +68,34 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
 
 def single(tables: Tables, figure: Figure) -> dict[str, Any]:
     """Gather a page with one figure alone, as for ``front``."""
+    facts = _facts(tables, MOST_HEAD_CELLS)
+    return only_figures([figure], facts["model"], facts)
+
+
+def only_figures(
+    figures: Sequence[Figure], together: str, facts: Row, notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Gather a page of figures without prompts.
+
+    Args:
+        figures: What it shows, in order.
+        together: Its heading.
+        facts: ``model`` (its title), ``facts`` beside it, and ``finished`` (a day, or empty).
+        notes: Sentences before the figures.
+
+    Returns:
+        As for ``front``.
+    """
     return {
         "noun": "prompt",
-        "together": SCREEN.visible(tables.run.manifest.model),
+        "together": together,
         "alone": False,
-        "run": _facts(tables, MOST_HEAD_CELLS),
-        "notes": [],
+        "run": facts,
+        "notes": list(notes),
+        "glossary": {},
         "steps": palette.STEPS,
         "bands": palette.RANK_BANDS,
-        "overview": [figure.to_json()],
+        "overview": [one.to_json() for one in figures],
         "prompts": [],
         "left_out": 0,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -23,22 +22,24 @@ def history_lines(found: MetricHistory, screen: Screen) -> list[Text]:
     """Lay out a history for a screen."""
     unit = f", {found.unit}" if found.unit else ""
     lines: list[Text] = []
-    for prompt, group in groupby(found.rows, key=lambda row: row["prompt_id"]):
-        rows = list(group)
-        of = f"prompt {screen.visible(prompt)}" if prompt is not None else _prompts(rows)
-        runs = f"{len(rows)} run{'' if len(rows) == 1 else 's'}"
-        lines += screen.wrap(f"{found.asked.metric}{unit}: {runs}, {of}", style="bold")
+    for rows in found.series:
+        lines += screen.wrap(f"{found.asked.metric}{unit}: {heading(rows, screen)}", style="bold")
         lines.append(Text(f"  {_strip(rows, screen)}"))
-        lines += _said(rows, found.limited_by, screen)
+        for text, style in told(rows, found.limited_by, screen):
+            lines += screen.wrap(text, style=style, hang=2)
         lines += _listed(rows, screen)
     for note in found.notes:
         lines += screen.wrap(screen.visible(note), style="dim")
     return lines
 
 
-def _prompts(rows: Rows) -> str:
-    count = rows[0]["n_prompts"]
-    return f"mean over {count:,} prompt{'' if count == 1 else 's'} that all have"
+def heading(rows: Rows, screen: Screen) -> str:
+    """Say of how many runs and prompts a series is."""
+    prompt, count = rows[0]["prompt_id"], rows[0]["n_prompts"]
+    runs = f"{len(rows)} run{'' if len(rows) == 1 else 's'}"
+    if prompt is not None:
+        return f"{runs}, prompt {screen.visible(prompt)}"
+    return f"{runs}, mean over {count:,} prompt{'' if count == 1 else 's'} that all have"
 
 
 def _strip(rows: Rows, screen: Screen) -> str:
@@ -50,26 +51,28 @@ def _strip(rows: Rows, screen: Screen) -> str:
     return "".join(screen.glyph(BARS[round((value - low) / (high - low) * 7)]) for value in values)
 
 
-def _said(rows: Rows, made_of: int, screen: Screen) -> list[Text]:
-    """Say which runs are out of limits, and where the number changed."""
-    lines = []
+def told(rows: Rows, made_of: int, screen: Screen) -> list[tuple[str, str]]:
+    """Say which runs of a series are out of limits and where the number changed, with a style for each."""
     last = rows[-1]
-    if made_of:
-        where = f"{_number(last['centre'])} ({_number(last['low'])} to {_number(last['high'])})"
-        lines += screen.wrap(f"limits of the first {made_of} runs: {where}", hang=2)
-    else:
-        lines += screen.wrap("no control limits: they need 9 runs or more", style="dim", hang=2)
+    where = (
+        f"{_number(last['centre'])} ({_number(last['low'])} to {_number(last['high'])})" if made_of else ""
+    )
+    lines = [
+        (f"limits of the first {made_of} runs: {where}", "")
+        if made_of
+        else ("no control limits: they need 9 runs or more", "dim")
+    ]
     for row in rows:
         if row["beyond"]:
             side = "below" if row["value"] < row["low"] else "above"
-            told = f"{side} its limits at {_named(row, screen)}: {_number(row['value'])}"
-            lines += screen.wrap(told, style="bold red", hang=2)
+            text = f"{side} its limits at {_named(row, screen)}: {_number(row['value'])}"
+            lines.append((text, "bold red"))
         if row["changed"]:
-            lines += screen.wrap(f"changed at {_named(row, screen)} by {_change(row)}", style="bold", hang=2)
+            lines.append((f"changed at {_named(row, screen)} by {_change(row)}", "bold"))
     if not any(row["beyond"] or row["changed"] for row in rows):
         quiet = ["nothing is out of its limits"] if made_of else []  # nothing is said of what was not tested
         quiet += ["no change is certain"] if any(row["change_low"] is not None for row in rows) else []
-        lines += screen.wrap(", ".join(quiet), hang=2) if quiet else []
+        lines += [(", ".join(quiet), "")] if quiet else []
     return lines
 
 
@@ -81,10 +84,10 @@ def _listed(rows: Rows, screen: Screen) -> list[Text]:
     width = max(len(_number(row["value"])) for row in shown)
     for row in shown:
         mark = "!" if row["beyond"] else "*" if row["changed"] else " "
-        told = f"  {mark} {_number(row['value']):>{width}}  {_named(row, screen)}"
+        text = f"  {mark} {_number(row['value']):>{width}}  {_named(row, screen)}"
         if row["change_low"] is not None:
-            told += f"  {_change(row)}"
-        lines.append(Text(told, style="bold" if row["beyond"] or row["changed"] else "", overflow="fold"))
+            text += f"  {_change(row)}"
+        lines.append(Text(text, style="bold" if row["beyond"] or row["changed"] else "", overflow="fold"))
     return lines
 
 

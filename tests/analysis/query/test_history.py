@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from scipy import stats
@@ -21,7 +20,7 @@ from elimtool.report.figures.draw import picture
 from elimtool.report.figures.history import history
 from elimtool.run.reader import Run
 from tests.cli.conftest import Command, elimtool
-from tests.report.runs import many
+from tests.report.runs import eight, made, quiet
 
 __all__ = ["elimtool"]
 
@@ -32,38 +31,7 @@ ASKED = MetricQuery("survival.prob")
 
 @pytest.fixture(scope="module")
 def base() -> Run:
-    run = many(8)
-    return Run.from_tables(run.manifest, {name: run.arrow(name) for name in ("prompts", "survival")})
-
-
-def with_values(run: Run, values: Any, **facts: Any) -> Run:
-    """The run with these probabilities, one a prompt, the same for all of its targets."""
-    table = run.arrow("survival")
-    at = table.column_names.index("prob")
-    own = dict(zip(run.arrow("prompts").column("prompt_id").to_pylist(), map(float, values), strict=True))
-    new = pa.array([own[name] for name in table.column("prompt_id").to_pylist()])
-    tables = {
-        "prompts": run.arrow("prompts"),
-        "survival": table.set_column(at, table.schema.field(at), new),
-    }
-    return Run.from_tables(run.manifest.model_copy(update=facts), tables)
-
-
-def made(base: Run, grid: Any, **facts: Any) -> dict[str, Run]:
-    return {
-        f"run{day}": with_values(
-            base,
-            values,
-            started=f"2026-01-{day + 1:02d}T00:00:00Z",
-            **{name: one.format(day) for name, one in facts.items()},
-        )
-        for day, values in enumerate(grid)
-    }
-
-
-def quiet(days: int, seed: int = 0) -> Any:
-    rng = np.random.default_rng(seed)
-    return 0.4 + np.arange(8) * 0.02 + rng.normal(0, 0.002, (days, 8))
+    return eight()
 
 
 def test_limits_by_hand() -> None:
@@ -244,3 +212,42 @@ def test_the_history_as_a_picture(elimtool: Command, base: Run, tmp_path: Path) 
         "query", "--metric", "survival.prob", "--by", "prompt", tmp_path / "runs", "-o", tmp_path / "x.png"
     )
     assert each.code == 2 and "one series" in each.err
+
+
+def test_the_history_as_a_page(elimtool: Command, base: Run, tmp_path: Path) -> None:
+    grid = quiet(26, seed=2)
+    grid[23:] -= 0.05
+    for name, run in made(base, grid, label="</script><b>{}").items():
+        run.save(tmp_path / "runs" / name)
+    out = tmp_path / "history.html"
+    asked = ("query", "--metric", "survival.prob", tmp_path / "runs", "-o", out)
+    done = elimtool(*asked)
+    assert done.code == 0 and done.out.strip() == str(out), done.err
+    shown = data_of(out, "front")
+    (figure,) = shown["overview"]
+    rows = follow(find_runs([tmp_path / "runs"]), ASKED).rows
+    assert figure["values"] == pytest.approx([row["value"] for row in rows], rel=1e-7)
+    assert figure["limits"] == pytest.approx([rows[0][name] for name in ("low", "centre", "high")], rel=1e-7)
+    assert figure["beyond"] == [23, 24, 25] and figure["changed"] == [23]
+    assert figure["runs"][3] == "</script><b>3" and "<b>3" not in out.read_text()
+    assert (
+        "Limits of the first 20 runs: 0.4" in figure["note"] and "below its limits" in figure["note"].lower()
+    )
+    cells = [dict(zip(figure["columns"], row, strict=True)) for row in figure["rows"]]
+    assert [float(one["value"]) for one in cells] == pytest.approx([row["value"] for row in rows], rel=1e-5)
+    assert [one["remark"] for one in cells[22:]] == [
+        "",
+        "out of its limits, change point",
+        *["out of its limits"] * 2,
+    ]
+    assert elimtool(*asked).code == 2  # it is there
+    assert elimtool(*asked, "--by", "prompt", "--overwrite").code == 0
+    assert len(data_of(out, "front")["overview"]) == 8
+    refused = elimtool("query", "SELECT 1", tmp_path / "runs", "-o", tmp_path / "x.html")
+    assert refused.code == 2 and "a page shows the history of a number" in refused.err
+
+
+def data_of(page: Path, name: str) -> Any:
+    """The data that a page carries under a name."""
+    text = page.read_text(encoding="utf-8")
+    return json.loads(text.split(f'id="{name}">')[1].split("</script>")[0])

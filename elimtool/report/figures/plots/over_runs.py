@@ -32,7 +32,8 @@ def control(figure: kinds.ControlChart, canvas: Canvas) -> None:
         for border in (low, high):
             axes.axhline(border, color=GONE, linewidth=0.8, linestyle=(0, (5, 2)))
         axes.plot([], [], color=GONE, linewidth=0.8, linestyle=(0, (5, 2)), label="limits")
-    for marked, marker, name in ((figure.beyond, "s", "beyond"), (figure.changed, "^", "change point")):
+    marks = ((figure.beyond, "s", "out of limits"), (figure.changed, "^", "change point"))
+    for marked, marker, name in marks:
         if marked:
             axes.plot(
                 list(marked),

@@ -65,7 +65,7 @@ function linesSvg(figure, width) {
   });
   svg.append(shape("text", { x: MARGIN.left + inner.width / 2, y: height - 2, "text-anchor": "middle", text: "layer" }));
   figure.lines.forEach((line, index) => svg.append(...lineShapes(figure, line, index, x, y)));
-  followLayers(svg, figure, x, inner, height);
+  follow(svg, { count: figure.layers.length, x, inner, height, tell: (at) => tellLayer(figure, at) });
   return svg;
 }
 
@@ -93,15 +93,16 @@ function tellLayer(figure, at) {
   return [layerName(figure.layers[at]), ...said].join("\n");
 }
 
-function followLayers(svg, figure, x, inner, height) {
+// A guide and a tooltip at the place nearest to the pointer, or where the arrow keys moved it.
+function follow(svg, { count, x, inner, height, tell }) {
   const guide = shape("line", { class: "guide", y1: MARGIN.top, y2: height - MARGIN.bottom, visibility: "hidden" });
   svg.append(guide);
   let at = -1;
   const choose = (index, clientY) => {
-    at = Math.min(Math.max(index, 0), figure.layers.length - 1);
+    at = Math.min(Math.max(index, 0), count - 1);
     fill(guide, { x1: x(at), x2: x(at), visibility: "visible" });
     const box = svg.getBoundingClientRect();
-    showTip(tellLayer(figure, at), box.left + (x(at) * box.width) / svg.viewBox.baseVal.width, clientY ?? box.top + 40);
+    showTip(tell(at), box.left + (x(at) * box.width) / svg.viewBox.baseVal.width, clientY ?? box.top + 40);
   };
   const leave = () => {
     guide.setAttribute("visibility", "hidden");
@@ -109,8 +110,8 @@ function followLayers(svg, figure, x, inner, height) {
   };
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();
-    const inside = ((event.clientX - box.left) * svg.viewBox.baseVal.width) / box.width - MARGIN.left;
-    choose(Math.round((inside / inner.width) * (figure.layers.length - 1)), event.clientY);
+    const inside = ((event.clientX - box.left) * svg.viewBox.baseVal.width) / box.width - x(0);
+    choose(Math.round((inside / inner.width) * (count - 1)), event.clientY);
   });
   svg.addEventListener("pointerleave", leave);
   svg.addEventListener("blur", leave);

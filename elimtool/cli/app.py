@@ -19,6 +19,7 @@ from elimtool.cli import (
     check,
     compare,
     doctor,
+    export,
     lens,
     locate,
     mcp,
@@ -54,6 +55,7 @@ app.command("batch", no_args_is_help=True, epilog=batch.EPILOG)(batch.batch)
 app.command("check", no_args_is_help=True, epilog=shared.EPILOG)(check.check)
 app.command("locate", no_args_is_help=True, epilog=shared.EPILOG)(locate.locate)
 app.command("compare", no_args_is_help=True, epilog=compare.EPILOG)(compare.compare)
+app.command("export", no_args_is_help=True, epilog=export.EPILOG)(export.export)
 app.command("query", no_args_is_help=True, epilog=query.EPILOG)(query.query)
 app.command("report", no_args_is_help=True)(report.report)
 app.command("mcp")(mcp.mcp)

@@ -10,16 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError
 from elimtool.files.parse import parse_json
 from elimtool.files.yaml import unreadable
 from elimtool.model.architectures import auto_class
-from elimtool.model.placement import PROCESSOR, Placement, settle
 from elimtool.model.quiet import quiet
 from elimtool.model.store import ADAPTER
 from elimtool.model.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from elimtool.model.placement import Placement
 
 _NUMBER = re.compile("[0-9]+")
 _INSTALL = re.compile("pip install [^`)]+")
@@ -33,11 +35,12 @@ _VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
 
 
 def load_hugging_face(
-    name: str, directory: Path, dtype: str, trust: bool, placement: Placement = PROCESSOR
+    name: str, directory: Path, dtype: str, trust: bool, placement: Placement | None = None
 ) -> Any:
     """Load a Hugging Face model, every weight of it from the checkpoint.
 
-    Attention is eager: only then TransformerLens' hooks see scores and patterns.
+    Attention is eager: only then TransformerLens' hooks see scores and patterns. Without a placement it is on
+    the processor.
 
     Raises:
         ElimError: The checkpoint is damaged, incomplete, or of a kind that elimtool cannot trace.
@@ -45,6 +48,9 @@ def load_hugging_face(
     import torch
     from transformers import AutoConfig
 
+    from elimtool.model.placement import PROCESSOR, settle
+
+    placement = placement or PROCESSOR
     known = {"trust_remote_code": trust, "local_files_only": True}
     with _Refusals(name, "model", directory), quiet(), _without_adapter(directory) as place:
         config = AutoConfig.from_pretrained(place, **known)

@@ -244,6 +244,18 @@ class Lines(Options):
         ]
         return [Part("", asked), *(part for one in found for part in self.file("", one)), *self.as_json()]
 
+    def export(self) -> list[Part]:
+        """A run as training examples."""
+        more: list[Offer] = [
+            lambda: self.of("--outcomes", "outranked", "late_eliminated,never_surfaced"),
+            lambda: [Part(self.chance.choice(("--with-sampler", "--allow-partial")))],
+            lambda: self.of("--per-template", 0, 1, 8),
+            lambda: self.of("--hold-out", 0, 0.5),
+            self.seed,
+        ]
+        run = self.file("", self.files.copied(self.chance.choice(("run", "batch"))))
+        return [*run, *self.of("--format", "sft", "dpo", "kto"), Part("-o", "new.jsonl"), *self.some(more, 2)]
+
     def samplers_show(self) -> list[Part]:
         """A stage, an engine or a chain."""
         if self.chance.random() < 0.5:
@@ -268,6 +280,7 @@ MAKERS = {
     "run show": Lines.run_show,
     "run merge": Lines.run_merge,
     "query": Lines.query,
+    "export": Lines.export,
     "doctor": Lines.as_json,
     "samplers list": Lines.as_json,
     "samplers show": Lines.samplers_show,

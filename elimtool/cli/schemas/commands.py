@@ -23,6 +23,7 @@ SHAPES: dict[str, dict[str, Callable[[], Schema]]] = {
     "compare": {"": runs.comparison},
     "batch": {"": runs.batch},
     "check": {"": checks.check, "with `--noise`": checks.noise},
+    "export": {"": others.exported},
     "query": {
         "of a statement": runs.queried,
         "with `--metric`": runs.followed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elimtool.cli.schemas.making import Schema, list_of, made_from, object_of, value, with_keys
+from elimtool.cli.schemas.making import Schema, list_of, made_from, object_of, or_null, value, with_keys
 
 
 def models() -> Schema:
@@ -76,3 +76,38 @@ def doctor() -> Schema:
     return with_keys(
         made_from(Examination), fit=value("boolean", "Whether nothing is missing that a trace needs.")
     )
+
+
+def exported() -> Schema:
+    """Describe what was exported: the sidecar of the file."""
+    from elimtool.analysis.export.choose import ExportOptions
+
+    run = {
+        "fingerprint": value("string", "SHA-256 over what the run depends on."),
+        "model": value("string", "Its model, as it was named."),
+        "revision": or_null("string", "Revision of the model."),
+        "weights_sha256": or_null("string", "SHA-256 of the weights."),
+        "tokenizer_sha256": or_null("string", "SHA-256 of the tokenizer."),
+        "label": or_null("string", "The user's name for the run."),
+    }
+    setting = {
+        "elim_id": value("string", "Prompt and target."),
+        "chain": or_null("string", "Chain that cuts it."),
+        "stage": or_null("string", "Stage that cuts it."),
+        "needed": value("string", "Setting of the stage that keeps it; empty where it is not known."),
+    }
+    keys = {
+        "elimtool": value("string", "Version of elimtool."),
+        "sha256": value("string", "SHA-256 of the file."),
+        "run": object_of(run, "The run that was exported."),
+        "options": made_from(ExportOptions),
+        "n_eliminated": value("integer", "Named targets of the run that were eliminated."),
+        "n_exported": value("integer", "Those that are in the file."),
+        "n_rows": value("integer", "Rows of the file: with `kto` a wrong answer has a row of its own."),
+        "left_out": value("object", "Targets that were left out, by reason."),
+        "held_out_templates": list_of({"type": "string"}, "Templates that are never exported."),
+        "settings": list_of(
+            object_of(setting, "A setting."), "What a sampler alone cut, and how to keep it."
+        ),
+    }
+    return object_of(keys, "What was exported, and what was left out: the file's sidecar.")

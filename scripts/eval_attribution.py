@@ -64,7 +64,7 @@ def main() -> None:
         costs = run.table("attribution_methods")
         parts.append(rows.merge(costs, on=["prompt_id", "position", "target", "method"]))
         print(f"{name}: done", flush=True)
-    options = TraceOptions(tables=("survival", "source_spans", "attention"))
+    options = TraceOptions(tables=("survival", "source_spans", "attention", "contributions"))
     traced = trace(model, prompts, options=options)
     ranks = traced.table("survival").set_index("prompt_id")["rank"]
     report(pd.concat(parts), asked.methods, ranks == 1)

@@ -102,6 +102,14 @@ class MeasureOptions(ReadOptions):
         bool,
         switch("--ablate-each", help="Ablate every head and MLP by itself: a pass for each, so minutes."),
     ] = False
+    rollout: Annotated[
+        bool,
+        switch(
+            "--rollout",
+            help="Follow what attention mixes through all layers (table rollout): every row of every layer up"
+            " to --position, about a forward pass more for every 15 tokens; at most 256 tokens.",
+        ),
+    ] = False
     tables: Annotated[
         list[str] | None,
         option(

@@ -23,7 +23,7 @@ from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.numerics.shapes import shapes
 
 Extra = Callable[[Batch, Settings], Metric]
-"""Makes a caller's own metric for one pass; it fills no table."""
+"""Makes a metric for one pass, beside those of ``METRICS``."""
 
 
 @collecting_later()
@@ -35,6 +35,7 @@ def run_batch(
     lens: Lens,
     leaders: Leaders | None = None,
     extra: Sequence[Extra] = (),
+    before: bool = False,
 ) -> Mapping[str, pa.Table]:
     """Run one forward pass over some prompts, and fill the tables that ``settings`` wants.
 
@@ -45,8 +46,9 @@ def run_batch(
         lens: How to read out layers before the last.
         leaders: Tokens that an earlier pass followed, see ``elimtool.engine.follow.follow``.
         extra: Metrics beside those of ``METRICS``.
+        before: Whether the metrics see all positions before the probed ones too.
     """
-    batch = Batch.of(encoded, model.device)
+    batch = Batch.of(encoded, model.device, before)
     metrics = [made(batch, settings) for made in METRICS.values() if any(map(settings.wants, made.tables))]
     metrics += [make(batch, settings) for make in extra]
     if not metrics:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.metrics.attention_weights import refuse_many
+from elimtool.metrics.rollout import refuse_long
 from elimtool.model.scores import Suspect
 from elimtool.model.view import Encoded
 from elimtool.prompts.chat import ChatSettings
@@ -67,6 +68,8 @@ def encode_all(
         try:
             if isinstance(one, Encoded):
                 refuse_many(one, len(options.chosen_heads))
+                if options.rollout:
+                    refuse_long(one)
                 for intervention in options.interventions:
                     intervention.fits(one)
             found.append(one)

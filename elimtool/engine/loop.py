@@ -11,6 +11,7 @@ defects, costs only the prompt that caused it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,9 @@ from elimtool.engine.follow import Leaders
 from elimtool.engine.forward import Extra, run_batch
 from elimtool.engine.records import arrow_table
 from elimtool.engine.session import Session
+from elimtool.metrics.rollout import Rollout
 from elimtool.model.memory import out_of_memory
+from elimtool.model.model import Model
 from elimtool.model.view import Encoded
 from elimtool.run.schema import ONE_PASS, TABLES
 
@@ -45,10 +48,19 @@ def measure_together(session: Session, some: Sequence[Encoded], extra: Sequence[
     tables = dict(run_batch(session.model, some, session.settings, session.lens, leaders, extra))
     if session.under is not None:
         _append(tables, run_batch(session.under, some, session.settings, session.lens, leaders))
+    if "rollout" in session.measured:
+        for model in filter(None, (session.model, session.under)):
+            _append(tables, rolled_out(model, some, session))
     for one in some:
         filled = {name: columns for name, columns in session.walked(one).items() if name in session.measured}
         _append(tables, {name: arrow_table(name, columns) for name, columns in filled.items()})
     return tables
+
+
+def rolled_out(model: Model, some: Sequence[Encoded], session: Session) -> Mapping[str, pa.Table]:
+    """Fill the table of rollouts in a pass of its own, which sees every row up to the last probed one."""
+    settings = replace(session.settings, tables=frozenset(Rollout.tables))
+    return run_batch(model, some, settings, session.lens, extra=[Rollout], before=True)
 
 
 class Passes:

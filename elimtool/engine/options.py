@@ -42,6 +42,8 @@ class TraceOptions:
         interventions: Changes made to the model, together, in a second pass over every prompt.
         confirm: Whether to test the verdicts' culprits by ablation, see ``elimtool.tasks.confirm``.
         ablate_each: Whether to ablate every head and MLP by itself, for the table ``ablations``.
+        rollout: Whether to follow what attention mixes through all layers, for the table ``rollout``: every
+            row up to the probed one, of ``metrics.rollout.MOST_TOKENS`` at most.
         batch_size: Prompts in one forward pass at most.
         errors: ``raise`` at the first bad prompt, or keep it as a ``row`` with its error.
     """
@@ -61,6 +63,7 @@ class TraceOptions:
     interventions: tuple[Intervention, ...] = ()
     confirm: bool = False
     ablate_each: bool = False
+    rollout: bool = False
     batch_size: int = 8
     errors: Literal["raise", "row"] = "raise"
 
@@ -114,7 +117,11 @@ class TraceOptions:
     @property
     def on_request(self) -> dict[str, bool]:
         """Which tables of ``selection.ON_REQUEST`` are asked for."""
-        return {"attention_weights": bool(self.attention_of), "ablations": self.ablate_each}
+        return {
+            "attention_weights": bool(self.attention_of),
+            "ablations": self.ablate_each,
+            "rollout": self.rollout,
+        }
 
     def selection(self) -> Selection:
         """Select the tables to fill and to keep."""

@@ -121,17 +121,26 @@ class Batch:
     probed: Bool[Tensor, "batch probes"]
 
     @classmethod
-    def of(cls, encoded: Sequence[Encoded], device: torch.device | str = "cpu") -> Batch:
-        """Pad and stack encoded prompts. The padding token is 0; no real token ever attends to it."""
+    def of(
+        cls, encoded: Sequence[Encoded], device: torch.device | str = "cpu", before: bool = False
+    ) -> Batch:
+        """Pad and stack encoded prompts. The padding token is 0; no real token ever attends to it.
+
+        Args:
+            encoded: The prompts.
+            device: Where the model expects them.
+            before: Whether all positions before the probed ones are queries too.
+        """
+        queries = [tuple(range(one.positions[-1] + 1)) if before else one.positions for one in encoded]
         longest = max(len(one.token_ids) for one in encoded)
-        probes = max(len(one.positions) for one in encoded)
+        probes = max(map(len, queries))
         ids = torch.zeros(len(encoded), longest, dtype=torch.long)
         positions = torch.zeros(len(encoded), probes, dtype=torch.long)
         probed = torch.zeros(len(encoded), probes, dtype=torch.bool)
         for row, one in enumerate(encoded):
             ids[row, : len(one.token_ids)] = torch.tensor(one.token_ids)
-            positions[row, : len(one.positions)] = torch.tensor(one.positions)
-            probed[row, : len(one.positions)] = True
+            positions[row, : len(queries[row])] = torch.tensor(queries[row])
+            probed[row, : len(queries[row])] = True
         return cls(tuple(encoded), ids.to(device), positions.to(device), probed.to(device))
 
     @cached_property

@@ -14,7 +14,7 @@ from elimtool.run.tables.attribution import ATTRIBUTION_AGREEMENT, ATTRIBUTION_M
 from elimtool.run.tables.checks import CHECKS
 from elimtool.run.tables.components import COMPONENTS
 from elimtool.run.tables.contrasts import CONTRAST_COMPONENTS, CONTRAST_LAYERS, CONTRAST_STAGES, CONTRASTS
-from elimtool.run.tables.contributions import CONTRIBUTIONS, HEAD_CONTEXT, RECOVERY
+from elimtool.run.tables.contributions import CONTRIBUTIONS, HEAD_CONTEXT, RECOVERY, ROLLOUT
 from elimtool.run.tables.controls import CONTROLS
 from elimtool.run.tables.copy_suppression import COPY_SUPPRESSION
 from elimtool.run.tables.effects import EFFECTS
@@ -74,6 +74,7 @@ TABLES: dict[str, Table] = {
         HEAD_CONTEXT,
         CONTRIBUTIONS,
         RECOVERY,
+        ROLLOUT,
         LENS,
         LENS_LAYERS,
         TOP_TOKENS,

@@ -1,6 +1,8 @@
-"""The tables of what rows carry: reach of heads, contributions of parts, recovery of starved tokens."""
+"""The tables of what rows carry: reach of heads, contributions of parts, recovery, rollout."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from elimtool.prompts.prompt import NULL, SINK
 from elimtool.run.columns import (
@@ -14,7 +16,7 @@ from elimtool.run.columns import (
     Table,
     share,
 )
-from elimtool.run.tables.attention import UNKNOWN, UNSEEN_PARTS
+from elimtool.run.tables.attention import SPAN, UNKNOWN, UNSEEN_PARTS
 
 FEW = "fewer than 32 tokens outside the sink set have a share in early and in late layers"
 
@@ -155,6 +157,49 @@ RECOVERY = Table(
             unit="correlation",
             range="-1 .. 1",
             null_when=f"{FEW}, or all shares at like distance are equal",
+        ),
+    ),
+)
+
+UNROLLED = (
+    "no token of the span stands at or before the query, or in some row up to it the parts of a layer's"
+    " update are not known (undecomposed says why) or none brings the result closer"
+)
+
+ROLLOUT = Table(
+    "rollout",
+    "What the last layer's row holds of each span of the prompt, through the attention of all layers.",
+    "one row per prompt, position and span",
+    (
+        PROMPT_ID,
+        POSITION,
+        replace(SPAN, description=SPAN.description.split(", or '")[0] + "."),
+        share(
+            "rollout",
+            "Share of the span, from the product over layers of matrices with each token's contribution to"
+            " each row (as in 'contributions'), and on the diagonal also that of the residual and the biases,"
+            " and of the MLP where it stands beside attention. Spans that share no token sum to 1.",
+            null_when=UNROLLED,
+        ),
+        share(
+            "rollout_null",
+            "The same with what each row has from tokens spread evenly over all that it sees; the residual's"
+            " share is the measured one.",
+            null_when=UNROLLED,
+        ),
+        Column(
+            "lift",
+            FLOAT,
+            "Logarithm of rollout over rollout_null: above 0 more of the span is mixed in than by even rows.",
+            unit="nats",
+            null_when=f"{UNROLLED}, or rollout is 0",
+        ),
+        Column(
+            "undecomposed",
+            STRING,
+            "Why nothing is known: the layer whose attention is not the sum of its parts, and what is in the"
+            " way.",
+            null_when="all layers are sums of their parts",
         ),
     ),
 )

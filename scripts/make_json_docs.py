@@ -15,10 +15,11 @@ PAGE = Path(__file__).parent.parent / "docs" / "json.md"
 ELSEWHERE = {
     "run": ("trace", "attribute", "locate"),
     "comparison": ("compare",),
-    "tables": ("trace", "attribute", "locate", "compare"),
+    "analysis": ("audit",),
+    "tables": ("trace", "attribute", "locate", "compare", "audit"),
 }
 """Keys whose own keys stand in docs/tables.md, and the commands that have them."""
-ANCHORS = {"run": "#runjson", "comparison": "#comparisonjson", "tables": ""}
+ANCHORS = {"run": "#runjson", "comparison": "#comparisonjson", "analysis": "#analysisjson", "tables": ""}
 
 PLURALS = {"any value": "values", "object": "objects", "string": "strings", "integer": "integers"}
 

@@ -10,10 +10,12 @@ from generated import settle
 from pydantic import BaseModel
 
 from elimtool.prompts.prompt import REST, SINK
+from elimtool.run.analysis import AnalysisManifest
 from elimtool.run.comparison import ComparisonManifest
 from elimtool.run.manifest import NOT_FINGERPRINTED, WHERE_KNOWN, Manifest
 from elimtool.run.schema import SCHEMA_VERSION, TABLES, Column, Table
 from elimtool.run.tables.comparison import COMPARISON_TABLES
+from elimtool.run.tables.findings import FINDING_TABLES
 
 FLOATS = {"double": "float64", "float": "float32"}
 PAGE = Path(__file__).parent.parent / "docs" / "tables.md"
@@ -84,6 +86,20 @@ holds the tables that its kind can fill; every difference is B minus A, and null
 |---|---|---|
 """
 
+ANALYSES = """\
+
+# The tables of an analysis
+
+Commands on populations, such as `elimtool audit`, keep what they found beside the run:
+`DIR/analysis/audit/audit_effects/part-00000.parquet` and so on, with `analysis.json`. The run's own tables
+are never touched. `open_run("DIR").analysis("audit")` reads them, `open_run("DIR").table("audit_effects")`
+one of them; `elimtool query` has them as views, `run show` prints them, and checks read their columns
+([check.md](check.md)).
+
+| table | one row per | answers |
+|---|---|---|
+"""
+
 
 def page() -> str:
     """The whole page."""
@@ -93,7 +109,10 @@ def page() -> str:
     lines += [*manifest_section(), COMPARISONS.rstrip("\n"), *listed(COMPARISON_TABLES)]
     for table in COMPARISON_TABLES.values():
         lines += section(table)
-    return "\n".join([*lines, *comparison_section()]) + "\n"
+    lines += [*comparison_section(), ANALYSES.rstrip("\n"), *listed(FINDING_TABLES)]
+    for table in FINDING_TABLES.values():
+        lines += section(table)
+    return "\n".join([*lines, *analysis_section()]) + "\n"
 
 
 def listed(tables: dict[str, Table]) -> list[str]:
@@ -139,6 +158,12 @@ def comparison_section() -> list[str]:
     """The keys of comparison.json."""
     intro = "Written last: a directory without it is an unfinished comparison."
     return ["", "## comparison.json", "", intro, "", *keys(ComparisonManifest, "comparisons")]
+
+
+def analysis_section() -> list[str]:
+    """The keys of analysis.json."""
+    intro = "Written last, without times: the same command on the same run writes the same bytes."
+    return ["", "## analysis.json", "", intro, "", *keys(AnalysisManifest, "analyses")]
 
 
 def keys(model: type[BaseModel], nouns: str) -> list[str]:

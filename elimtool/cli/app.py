@@ -15,6 +15,7 @@ import typer
 
 from elimtool.cli import (
     attribute,
+    audit,
     batch,
     check,
     compare,
@@ -24,6 +25,7 @@ from elimtool.cli import (
     locate,
     mcp,
     models,
+    population,
     query,
     report,
     samplers,
@@ -52,6 +54,7 @@ app = typer.Typer(
 app.command("trace", no_args_is_help=True, epilog=shared.EPILOG)(trace.trace)
 app.command("attribute", no_args_is_help=True, epilog=shared.EPILOG)(attribute.attribute)
 app.command("batch", no_args_is_help=True, epilog=batch.EPILOG)(batch.batch)
+app.command("audit", no_args_is_help=True, epilog=population.EPILOG)(audit.audit)
 app.command("check", no_args_is_help=True, epilog=shared.EPILOG)(check.check)
 app.command("locate", no_args_is_help=True, epilog=shared.EPILOG)(locate.locate)
 app.command("compare", no_args_is_help=True, epilog=compare.EPILOG)(compare.compare)

@@ -10,6 +10,7 @@ import typer
 
 from elimtool.cli import options as shared
 from elimtool.cli.asked import ChatOptions
+from elimtool.cli.batching import HOW, WorkOptions, opened, work_through
 from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions
 from elimtool.cli.loading import ModelOptions
@@ -18,18 +19,8 @@ from elimtool.errors import Exit
 
 if TYPE_CHECKING:
     from elimtool.cli.output import Output
-    from elimtool.engine.options import TraceOptions
-    from elimtool.model.source import ModelSource
-    from elimtool.prompts.file import PromptFile
-    from elimtool.tasks.batch.local import Engine
-    from elimtool.tasks.batch.options import BatchOptions
     from elimtool.tasks.batch.run import BatchProgress
 
-DOUBTS = 5
-"""Doubts about a suite that are printed."""
-
-RUN = "How the file is processed"
-RAY = "Ray: more than one machine"
 EPILOG = (
     "A run that was stopped goes on where it was when the same command is given again."
     " Exit code 6 means that some prompts failed; the table prompts says why."
@@ -83,68 +74,16 @@ def batch(
     templated: ChatOptions,
     changed: InterventionOptions,
     confirm: Confirm = False,
-    shard_size: Annotated[
-        int,
-        shared.option("--shard-size", metavar="N", help="Records in a shard, one part a table.", panel=RUN),
-    ] = 256,
-    batch_size: Annotated[
-        int | None,
-        shared.option(
-            "--batch-size",
-            metavar="N",
-            help="Most prompts in one forward pass. Without: 32; on a GPU as many as fit its memory.",
-            panel=RUN,
-        ),
-    ] = None,
-    max_errors: Annotated[
-        str | None,
-        shared.option(
-            "--max-errors", metavar="N|P%", help="Stop when more prompts than this have failed.", panel=RUN
-        ),
-    ] = None,
+    work: WorkOptions,
     shard: Annotated[
         str | None,
         shared.option(
             "--shard",
             metavar="i/n",
             help="Do only every n-th shard from shard i (from 0), for job arrays. See elimtool run merge.",
-            panel=RUN,
+            panel=HOW,
         ),
     ] = None,
-    engine: Annotated[
-        str, shared.option("--engine", metavar="NAME", help="local or ray.", panel=RAY, env="ENGINE")
-    ] = "local",
-    ray_address: Annotated[
-        str | None,
-        shared.option(
-            "--ray-address",
-            metavar="WHERE",
-            help="auto or HOST:PORT. Without: the cluster that is there, else this machine.",
-            panel=RAY,
-            env="RAY_ADDRESS",
-        ),
-    ] = None,
-    actors: Annotated[
-        int | None,
-        shared.option(
-            "--actors", metavar="N", help="Workers, one model each. Without: as many as fit.", panel=RAY
-        ),
-    ] = None,
-    cpus_per_actor: Annotated[
-        float, shared.option("--cpus-per-actor", metavar="N", help="CPUs of a worker.", panel=RAY)
-    ] = 1,
-    gpus_per_actor: Annotated[
-        float, shared.option("--gpus-per-actor", metavar="N", help="GPUs of a worker.", panel=RAY)
-    ] = 0,
-    max_shard_attempts: Annotated[
-        int,
-        shared.option(
-            "--max-shard-attempts",
-            metavar="N",
-            help="Times that a shard may kill its worker before its prompts become error rows.",
-            panel=RAY,
-        ),
-    ] = 3,
     label: shared.Label = None,
     overwrite: Annotated[
         bool,
@@ -158,21 +97,15 @@ def batch(
     printed: shared.CommonOptions,
 ) -> None:
     """Trace every prompt of a file, in shards: resumable, bad records kept as rows, one machine or many."""
-    from elimtool.suites.read import open_prompts
-    from elimtool.tasks.batch.options import BatchOptions, MostErrors, RayOptions, Slice, single_heads
+    from elimtool.tasks.batch.options import Slice, single_heads
 
-    options = BatchOptions(
+    options = work.made(
         label=label,
-        shard_size=shard_size,
-        batch_size=batch_size,
-        max_errors=MostErrors.parse(max_errors),
         dedupe=dedupe,
         slice=Slice.parse(shard),
         targets=tuple(target or ()),
         foils=tuple(foil or ()),
         chat=templated.made(of_file=True),
-        engine=engine,
-        ray=RayOptions(ray_address, actors, cpus_per_actor, gpus_per_actor, max_shard_attempts),
     )
     wanted = measured.made(
         heads=single_heads(measured.heads, measured.named),
@@ -180,53 +113,11 @@ def batch(
         confirm=confirm,
         errors="row",
     )
-    file, doubts = open_prompts(prompts, format_)
-    for one in doubts[:DOUBTS]:
-        printed.output.note(str(one))
-    if doubts[DOUBTS:]:
-        printed.output.note(f"and {len(doubts) - DOUBTS} more doubts about the suite")
-    with file:
-        _run(printed, file, out, overwrite, (model.source, wanted, options))
-
-
-def _run(
-    printed: shared.PrintOptions,
-    file: PromptFile,
-    out: Path,
-    overwrite: bool,
-    asked: tuple[ModelSource, TraceOptions, BatchOptions],
-) -> None:
-    from elimtool.cli.progress import batch_progress
-    from elimtool.tasks.batch.place import Untouched, replaced
-    from elimtool.tasks.batch.run import run
-
-    output = printed.output
-    try:
-        with batch_progress(output, f"loading {asked[0].name}") as (report, say):
-            engine = _engine(*asked, say)
-            standing = run(file, out, engine, asked[2], overwrite=overwrite, report=report)
-    except Untouched:
-        output.note(f"nothing was finished; the run in {out} is as it was")
-        raise
-    except KeyboardInterrupt:  # main prints the message and sets the exit code
-        output.note(f"what was finished is in {out}; run the same command again to go on")
-        raise
-    finally:
-        if kept := replaced(out):
-            output.note(kept)
-    _show(output, out, standing, printed.as_json)
+    with opened(prompts, format_, printed.output) as file:
+        standing = work_through(printed.output, file, out, (model.source, wanted, options), overwrite)
+    _show(printed.output, out, standing, printed.as_json)
     if standing.errors:
         raise typer.Exit(Exit.PARTIAL)
-
-
-def _engine(source: ModelSource, measured: TraceOptions, options: BatchOptions, say: object) -> Engine:
-    if options.engine == "ray":
-        from elimtool.tasks.batch.cluster import RayEngine
-
-        return RayEngine(source, measured, options)
-    from elimtool.tasks.batch.local import LocalEngine
-
-    return LocalEngine(source, measured, options, say)  # type: ignore[arg-type]
 
 
 def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> None:

@@ -55,10 +55,14 @@ def metrics(incomplete: str) -> list[str]:
 
 def tables_of_run(ctx: typer.Context, incomplete: str) -> list[str]:
     """Tables that the run of the argument before holds."""
+    from elimtool.run.analysis import analysis_path
     from elimtool.run.schema import TABLES
+    from elimtool.run.tables.findings import COMMAND_OF
 
     directory = Path(ctx.params.get("directory") or ".")
-    return _of((name for name in TABLES if (directory / name).is_dir()), incomplete)
+    known = {name: directory / name for name in TABLES}
+    known |= {name: analysis_path(directory, command) / name for name, command in COMMAND_OF.items()}
+    return _of((name for name, path in known.items() if path.is_dir()), incomplete)
 
 
 def engine_names() -> list[str]:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from elimtool.run import Run
+    from elimtool.run.analysis import Analysis
     from elimtool.run.comparison import Comparison
 
-    Result = Run | Comparison
+    Result = Run | Comparison | Analysis
 
 
 MOST_NOTES = 3
@@ -88,7 +89,7 @@ class Output:
         """Print a result as JSON or a story; with ``quiet`` and ``out`` only its directory.
 
         Args:
-            found: A run or a comparison.
+            found: A run, a comparison or an analysis.
             out: The directory that it was written to, if any.
             as_json: Whether to print JSON.
             story: Function that prints the readable form on a console.

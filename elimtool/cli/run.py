@@ -134,7 +134,10 @@ def show(
     run = open_run(directory)
     if table is None:
         if where or columns:
-            raise ElimError("`where` and `columns` go with a table", f"name one: {', '.join(run.tables)}")
+            raise ElimError(
+                "`where` and `columns` go with a table",
+                f"name one: {', '.join((*run.tables, *run.findings))}",
+            )
         _tables(Output(), run, as_json)
         return
     from elimtool.run.rows import select_rows
@@ -147,14 +150,17 @@ def show(
 def _tables(output: Output, run: Run, as_json: bool) -> None:
     """Print the tables of a run with what a row of each stands for."""
     from elimtool.run.schema import TABLES
+    from elimtool.run.tables.findings import FINDING_TABLES
 
     counts = {name: run.manifest.counts.get(name, 0) for name in run.tables}
+    counts |= {name: run.arrow(name).num_rows for name in run.findings}
+    known = {**TABLES, **FINDING_TABLES}
     if as_json:
         output.json(counts)
         return
     width = max(map(len, counts), default=0)
     for name, count in counts.items():
-        grain = TABLES[name].row if name in TABLES else ""
+        grain = known[name].row if name in known else ""
         output.line(f"{name:{width}}  {count:>11,} rows  {grain}".rstrip())
 
 

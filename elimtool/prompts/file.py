@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from elimtool.errors import ElimError, Exit, nearest
 from elimtool.prompts import source
@@ -54,6 +54,7 @@ class PromptFile:
         name: Name in messages.
         path: Path of the bytes on disk.
         format: One of ``FORMATS``.
+        facts: What else a run of it says about it, beside its format.
 
     Raises:
         ElimError: The file is missing, empty, of unknown format or not UTF-8, or its header is not valid.
@@ -63,6 +64,7 @@ class PromptFile:
         if format is not None and format not in FORMATS:
             raise ElimError(f"`format` '{format}' is not valid", nearest(format, FORMATS))
         self._spooled: IO[bytes] | None = None
+        self.facts: Mapping[str, Any] = {}
         self.name, self.path = str(path), Path(path)
         if str(path) == "-":
             self.name = "standard input"

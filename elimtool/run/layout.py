@@ -15,11 +15,14 @@ from elimtool.run.schema import TABLES
 
 MANIFEST = "run.json"
 COMPARISON = "comparison.json"
+ANALYSIS_FILE = "analysis.json"
+ANALYSIS = "analysis"
+"""Folder of a run in which commands keep what they found in it, each in a folder of its own."""
 STATE = ".batch"
 """Folder in which ``elimtool batch`` keeps what it needs to resume."""
 
 PART = re.compile(r"part-\d{5,}\.parquet")
-TEMPORARY = re.compile(r"\.(part-\d{5,}\.parquet|run\.json|comparison\.json)\.[0-9a-f]+\.tmp")
+TEMPORARY = re.compile(r"\.(part-\d{5,}\.parquet|(run|comparison|analysis)\.json)\.[0-9a-f]+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Contents:
         foreign: Everything else, except leftover folders of an interrupted replacement.
         intruders: Foreign files inside a table's folder.
         state: Whether ``elimtool batch`` is working or has worked here.
+        analyses: Commands that found something in the run, whose findings are kept with it.
         form: What was looked for.
     """
 
@@ -72,6 +76,7 @@ class Contents:
     foreign: list[Path]
     intruders: list[Path]
     state: bool = False
+    analyses: tuple[str, ...] = ()
     form: Form = RUN
 
     @property
@@ -84,6 +89,7 @@ class Contents:
         """Names of what belongs to the run, the manifest first."""
         names = [self.form.manifest] if self.manifest else []
         names += [STATE] if self.state else []
+        names += [ANALYSIS] if self.analyses else []
         return [*names, *sorted(self.tables), *(path.name for path in self.scraps)]
 
 
@@ -112,7 +118,9 @@ def look(directory: Path, form: Form = RUN) -> Contents:
     check_name(directory)
     manifest = directory / form.manifest
     known = set(form.tables) | _counted(manifest)
-    markers = (form.manifest, STATE) if form is RUN else (form.manifest,)
+    markers: tuple[str, ...] = (form.manifest, STATE) if form is RUN else (form.manifest,)
+    analyses = _analyses(directory) if form is RUN else ()
+    markers += (ANALYSIS,) if analyses else ()
     tables: dict[str, list[Path]] = {}
     scraps, foreign, intruders = [], [], []
     for path in sorted(directory.iterdir()):
@@ -127,7 +135,12 @@ def look(directory: Path, form: Form = RUN) -> Contents:
     if manifest.exists() and not has_manifest:
         foreign.append(manifest)
     state = STATE in markers and (directory / STATE).is_dir()
-    return Contents(has_manifest, tables, scraps, foreign, sorted(intruders), state, form)
+    return Contents(has_manifest, tables, scraps, foreign, sorted(intruders), state, analyses, form)
+
+
+def _analyses(directory: Path) -> tuple[str, ...]:
+    """Name the commands that have finished an analysis of the run, in order of name."""
+    return tuple(sorted(file.parent.name for file in directory.glob(f"{ANALYSIS}/*/{ANALYSIS_FILE}")))
 
 
 def replace(directory: Path, staging: Path, form: Form = RUN) -> Path:

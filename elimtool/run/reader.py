@@ -14,10 +14,12 @@ from elimtool.errors import ElimError, checked_methods, nearest
 from elimtool.files.replacing import MOVES, earlier
 from elimtool.files.rows import Rows
 from elimtool.run import layout
+from elimtool.run.analysis import Analysis, open_analysis
 from elimtool.run.manifest import Manifest
 from elimtool.run.notebook import chosen, drawn
 from elimtool.run.parts import frame, json_rows, read_parts
 from elimtool.run.schema import ONE_PASS, TABLES
+from elimtool.run.tables.findings import COMMAND_OF, FINDINGS
 from elimtool.run.weights import weights_of
 
 if TYPE_CHECKING:
@@ -165,10 +167,35 @@ class Run:
         known = [name for name in TABLES if name in present]
         return (*known, *sorted(present - set(known)))
 
+    @property
+    def analyses(self) -> tuple[str, ...]:
+        """Commands, such as ``audit``, whose findings in this run are kept beside its tables."""
+        there = () if self.path is None else layout.look(self.path).analyses
+        return tuple(command for command in FINDINGS if command in there)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Names of the tables of all analyses; ``arrow`` and ``table`` read them like the run's own."""
+        return tuple(name for command in self.analyses for name in FINDINGS[command])
+
+    def analysis(self, command: str) -> Analysis:
+        """Return what a command found in this run.
+
+        Args:
+            command: Such as ``audit``.
+
+        Raises:
+            ElimError: It was not run on this run, or what it wrote is damaged.
+        """
+        if self.path is None:
+            raise ElimError("a run in memory has no analyses", "save it, or keep what the command returns")
+        return open_analysis(self.path, command, self.manifest)
+
     def arrow(self, name: str) -> Any:
         """Return one table as a ``pyarrow.Table``: the parts in order, null and NaN as written.
 
-        Columns added since the run was written are null.
+        Columns added since the run was written are null. Tables of analyses have other names than all of the
+        run's own.
 
         Raises:
             ElimError: No such table, or a part is missing or cannot be read.
@@ -184,6 +211,8 @@ class Run:
     def _whole(self, name: str) -> Any:
         if name in self._memory:
             return self._memory[name]
+        if name in COMMAND_OF and self.path is not None:
+            return self.analysis(COMMAND_OF[name]).arrow(name)
         if name not in self._files:
             raise self._no_table(name)
         files = self._files[name]
@@ -275,6 +304,8 @@ class Run:
             return ElimError(
                 f"{where} has lost its table '{name}'", "restore the folder or run the command again"
             )
+        if name in COMMAND_OF:
+            return ElimError(f"{where} has no table '{name}'", f"elimtool {COMMAND_OF[name]} makes it")
         if name in TABLES:
             return ElimError(f"{where} has no table '{name}'", f"it has: {', '.join(self.tables) or 'none'}")
         return ElimError(f"there is no table '{name}'", nearest(name, self.tables))

@@ -15,6 +15,7 @@ from elimtool.errors import ElimError, nearest
 from elimtool.run import layout
 from elimtool.run.reader import Run
 from elimtool.run.schema import TABLES
+from elimtool.run.tables.findings import FINDING_TABLES
 
 CONDITION = re.compile(r"\s*(\w+)\s*(!=|<=|>=|==|=|<|>)\s*(.*?)\s*", re.DOTALL)
 NULL = "null"
@@ -56,8 +57,9 @@ def select_rows(
     Raises:
         ElimError: No such table or column, a condition cannot be read, or a part is damaged.
     """
-    if name not in run.tables:
-        raise ElimError(f"{run.path} has no table '{name}'", nearest(name, run.tables))
+    known = (*run.tables, *run.findings)
+    if name not in known:
+        raise ElimError(f"{run.path} has no table '{name}'", nearest(name, known))
     data = dataset(run, name)
     for column in columns or ():
         _known(column, data.schema, name)
@@ -113,7 +115,7 @@ def condition(text: str, schema: pa.Schema, table: str) -> Any:
 
 def dataset(run: Run, name: str) -> Any:
     """Return a table as a ``pyarrow`` dataset, which is read as far as it is used."""
-    if run.path is None:
+    if run.path is None or name in FINDING_TABLES:
         return ds.dataset(run.arrow(name))
     files = [str(path) for path in layout.look(run.path).tables[name]]
     # the schema of this version: columns that an older run lacks are null

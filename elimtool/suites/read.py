@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def open_prompts(path: str | Path, format: str | None = None) -> tuple[PromptFil
     lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in suite.records)
     file = PromptFile("-", "jsonl", io.BytesIO(lines.encode()))
     file.name = f"{path} (expanded)"
+    file.facts = {"suite": [asdict(one) for one in suite.checks]}
     return file, suite.checks
 
 

@@ -94,7 +94,7 @@ def definition(check: Check, defaults: Defaults) -> str:
     """Describe what a check reads, in words that are equal if and only if the settings are."""
     if check.position is None and defaults.position != "last":
         check = check.model_copy(update={"position": defaults.position})
-    names = (*CHOOSING, "position", "agg", "where", "scope", "generate", "seeds", "text")
+    names = (*CHOOSING, "rows", "position", "agg", "where", "scope", "generate", "seeds", "text")
     given = {name: getattr(check, name) for name in names if name in check.model_fields_set}
     if check.metric == "topk_overlap":
         given["k"] = check.k

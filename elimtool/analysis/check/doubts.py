@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from elimtool.analysis.check.metrics import CheckMetric
 from elimtool.analysis.check.spec import CHOOSING, Check, CheckFile, Select
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, nearest
 from elimtool.files.places import Key, Places
 
 
@@ -22,6 +22,7 @@ class Doubts:
     def raise_first(self, file: CheckFile) -> None:
         """Raise the first contradiction, if there is any."""
         self._selectors()
+        self._analysed()
         self._written(file)
         self._expectation()
         self._texts()
@@ -43,6 +44,23 @@ class Doubts:
                 self._refuse(
                     name, f"metric {self.metric.name} has no {name}", f"it can be chosen by: {valid}"
                 )
+
+    def _analysed(self) -> None:
+        """Refuse what does not go with the tables of an analysis, or only with them."""
+        metric, given = self.metric, self.check.model_fields_set
+        if metric.command is None:
+            if self.check.rows:
+                self._refuse(
+                    "rows", "'rows' chooses rows of an analysis", "such as of audit_effects.difference"
+                )
+            return
+        for name in ("prompt", "select", "position", "scope", "mostly"):
+            if name in given:
+                hint = f"choose rows by rows: {{COLUMN: VALUE}}, of {', '.join(metric.names)}"
+                self._refuse(name, f"metric {metric.name} is not of single prompts", hint)
+        for name in self.check.rows:
+            if name not in metric.names:
+                self._refuse("rows", f"{metric.table} has no column '{name}'", nearest(name, metric.names))
 
     def _expectation(self) -> None:
         check, kind = self.check, self.metric.kind

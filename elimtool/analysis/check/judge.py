@@ -211,7 +211,8 @@ class Judge:
 
     def _message(self, reading: CheckedValue, seen: Any, failing: Verdict, where: str) -> str:
         head = f"{self._phrase()} of prompt {_name(reading.prompt)}"
-        head = f"{self._phrase()} of all prompts" if reading.prompt is None else head
+        if reading.prompt is None:
+            head = self._phrase() + (" of all prompts" if self.metric.command is None else "")
         if seen is None:
             said = f"{head} is null ({reading.missing}), expected {failing.expected}"
             said += "" if self.check.allow_null else "; allow_null: true lets it pass"

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from elimtool.errors import ElimError, nearest
 from elimtool.run.schema import TABLES, UNTRACED, Column
+from elimtool.run.tables.findings import COMMAND_OF, FINDING_TABLES
 
 Kind = Literal["integer", "number", "boolean", "text", "tokens"]
 Reduction = Literal["", "last_layer", "last_stage", "all_stages", "first_k"]
@@ -41,14 +42,23 @@ class CheckMetric:
     reduction: Reduction = ""
 
     @property
+    def command(self) -> str | None:
+        """Command whose analysis the table belongs to; ``None`` for the tables of a run itself."""
+        return COMMAND_OF.get(self.table)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns of its table."""
+        return _TABLES[self.table].names
+
+    @property
     def selectors(self) -> tuple[str, ...]:
         """Columns by which its rows can be chosen."""
-        names = TABLES[self.table].names
-        return tuple(name for name in SELECTORS if name in names)
+        return tuple(name for name in SELECTORS if name in self.names)
 
     @property
     def _definition(self) -> Column:
-        return next(column for column in TABLES[self.table].columns if column.name == self.column)
+        return next(column for column in _TABLES[self.table].columns if column.name == self.column)
 
     @property
     def null_when(self) -> str:
@@ -143,6 +153,7 @@ SHORT: dict[str, CheckMetric] = {
 }
 """Metrics with short names; ``table.column`` names any other column."""
 
+_TABLES = {**TABLES, **FINDING_TABLES}
 _KINDS: dict[pa.DataType, Kind] = {
     pa.int32(): "integer",
     pa.int64(): "integer",
@@ -166,7 +177,7 @@ def columns() -> dict[str, CheckMetric]:
             _KINDS[column.type],
             column.description,
         )
-        for table in TABLES.values()
+        for table in _TABLES.values()
         if table.name not in UNTRACED
         for column in table.columns
         if column.type in _KINDS and column.name not in _NOT_MEASURED
@@ -184,12 +195,12 @@ def find(name: str) -> CheckMetric:
     if name in columns():
         return columns()[name]
     table, dot, _ = name.partition(".")
-    if dot and table in TABLES:
+    if dot and table in _TABLES:
         own = tuple(known.partition(".")[2] for known in columns() if known.startswith(f"{table}."))
         raise ElimError(
             f"metric '{name}': table '{table}' has no such column to judge",
             nearest(name[len(table) + 1 :], own),
         )
     if dot:
-        raise ElimError(f"metric '{name}': there is no table '{table}'", nearest(table, tuple(TABLES)))
+        raise ElimError(f"metric '{name}': there is no table '{table}'", nearest(table, tuple(_TABLES)))
     raise ElimError(f"metric '{name}' is unknown", f"{nearest(name, tuple(SHORT))}; or table.column")

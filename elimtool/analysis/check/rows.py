@@ -15,6 +15,7 @@ from elimtool.errors import ElimError, nearest
 from elimtool.files.rows import Row, Rows
 from elimtool.prompts.component import component_in_tables
 from elimtool.prompts.position import check_position
+from elimtool.run.tables.findings import COMMAND_OF
 
 if TYPE_CHECKING:
     from elimtool.run import Run
@@ -41,7 +42,7 @@ class RunTables:
             ElimError: The run has no such table.
         """
         if name not in self._tables:
-            if name not in self.run.tables:
+            if name not in self.run.tables and name not in COMMAND_OF:
                 raise ElimError(
                     f"{self.run.path or 'this run'} has no table '{name}'",
                     f"make it with that table; it has: {', '.join(self.run.tables)}",
@@ -99,6 +100,32 @@ def chosen_rows(source: RunTables, check: Check, metric: CheckMetric, position: 
     values = table.select([name for name in kept if name != metric.column])
     found: Rows = values.append_column("value", table.column(metric.column)).to_pylist()
     return found
+
+
+def analysed_rows(source: RunTables, check: Check, metric: CheckMetric) -> Rows:
+    """Read the rows of an analysis that a check chooses, with the metric as ``value``.
+
+    Args:
+        source: The run.
+        check: The check.
+        metric: Its metric, a column of a table of findings.
+
+    Raises:
+        ElimError: The run was not analysed so.
+    """
+    whole = source.table(metric.table)
+    wanted = {name: getattr(check, name) for name in ("target", "foil", "chain", "stage", "span")}
+    wanted = {name: one for name, one in wanted.items() if one is not None} | check.rows
+    texts = {name for name in metric.names if whole.schema.field(name).type == pa.string()}
+    kept: Rows = []
+    for row in whole.to_pylist():
+        if all(row[name] == one for name, one in wanted.items()):
+            told = {name: row[name] for name in row if name in texts or name == "layer"}
+            kept.append({**told, "value": row[metric.column]})
+    if check.layers is None or check.layers == "all" or not kept:
+        return kept
+    layers = (max(row["layer"] for row in kept),) if check.layers == "last" else check.layers
+    return [row for row in kept if row["layer"] in layers]
 
 
 def names_of(prompt: Row, wanted: str) -> list[str]:

@@ -174,6 +174,7 @@ class Check(_Strict):
         stage: Stage of the chain.
         span: Part of the prompt.
         layers: Layers: 12, 10-20, [3, 5], last, all; -1 is the embedding.
+        rows: Values that columns of an analysis must have, such as ``{metric: lens.logit, category: null}``.
         head: Query head.
         component: Component, such as ``17.3``, ``L17H3`` or ``mlp.5``.
         position: Query position: last (the last one probed), all, an index, or a list such as 4,7-9.
@@ -212,6 +213,7 @@ class Check(_Strict):
     stage: str | None = None
     span: str | None = None
     layers: Layers | None = None
+    rows: dict[str, str | bool | int | float | None] = Field(default_factory=dict)
     head: Index | None = None
     component: str | None = None
     position: Query | None = None

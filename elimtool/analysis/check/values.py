@@ -8,8 +8,8 @@ from math import isnan, prod
 from typing import Any
 
 from elimtool.analysis.check.aggregate import aggregate
-from elimtool.analysis.check.metrics import SELECTORS, CheckMetric
-from elimtool.analysis.check.rows import RunTables, chosen_rows, names_of
+from elimtool.analysis.check.metrics import CheckMetric
+from elimtool.analysis.check.rows import RunTables, analysed_rows, chosen_rows, names_of
 from elimtool.analysis.check.spec import Check
 from elimtool.errors import ElimError
 from elimtool.files.rows import Row
@@ -40,7 +40,7 @@ class CheckedValue:
 def read(
     source: RunTables, check: Check, metric: CheckMetric, prompts: Sequence[str], position: Any
 ) -> list[CheckedValue]:
-    """Read the values that a check judges, one per prompt, or one in all with ``scope: all``.
+    """Read the values that a check judges, one per prompt, or one in all with ``scope: all`` or an analysis.
 
     Args:
         source: The run.
@@ -53,6 +53,10 @@ def read(
         ElimError: The run lacks the table, a chain, a layer or the position, or a prompt has several values
             and the check does not say how to reduce them.
     """
+    if metric.command is not None:
+        chosen = analysed_rows(source, check, metric)
+        missing = "the analysis has no such row"
+        return [_one(None, chosen, check, metric) if chosen else CheckedValue(None, None, missing=missing)]
     found: dict[str, list[Row]] = {}
     for row in chosen_rows(source, check, metric, position):
         found.setdefault(row["prompt_id"], []).append(row)
@@ -134,14 +138,16 @@ def _one(prompt: str | None, rows: Sequence[Row], check: Check, metric: CheckMet
 
 
 def _ambiguous(prompt: str | None, rows: Sequence[Row], check: Check) -> ElimError:
-    varying = [name for name in SELECTORS if len({row.get(name) for row in rows}) > 1]
+    columns = [name for name in rows[0] if name not in ("prompt_id", "value")]
+    varying = [name for name in columns if len({row[name] for row in rows}) > 1]
     name = varying[0] if varying else "row"
     seen = list(dict.fromkeys(str(row.get(name)) for row in rows))
     shown = ", ".join(repr(one) for one in seen[:4]) + (" ..." if len(seen) > 4 else "")
     key = "layers" if name == "layer" else name
+    of, how = (f" for prompt '{prompt}'", f"{key}:") if prompt is not None else ("", f"rows: {{{name}: ...}}")
     return ElimError(
-        f"check '{check.id}' has {len(rows)} values for prompt '{prompt}' ({key}: {shown})",
-        f"name one with {key}:, or join them with agg:",
+        f"check '{check.id}' has {len(rows)} values{of} ({key}: {shown})",
+        f"name one with {how}, or join them with agg:",
     )
 
 

@@ -129,7 +129,7 @@ def _offer(database: Any, runs: Mapping[str, Run], named: set[str]) -> None:
     for table in sorted(named & available(runs).keys()):
         parts = []
         for number, (name, run) in enumerate(runs.items()):
-            if table in run.tables:
+            if table in (*run.tables, *run.findings):
                 data = dataset(run, table)
                 _check_whole(data, run, table)
                 database.register(source := f"_{number}_{table}", data)
@@ -141,7 +141,7 @@ def available(runs: Mapping[str, Run]) -> dict[str, int]:
     """Count the rows of each table over all runs."""
     counts: dict[str, int] = {}
     for run in runs.values():
-        for name in run.tables:
+        for name in (*run.tables, *run.findings):
             counts[name] = counts.get(name, 0) + run.manifest.counts.get(name, 0)
     return counts
 

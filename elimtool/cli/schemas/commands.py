@@ -22,6 +22,7 @@ SHAPES: dict[str, dict[str, Callable[[], Schema]]] = {
     "locate": {"": runs.run},
     "compare": {"": runs.comparison},
     "batch": {"": runs.batch},
+    "audit": {"": lambda: runs.analysis("audit")},
     "check": {"": checks.check, "with `--noise`": checks.noise},
     "export": {"": others.exported},
     "query": {

@@ -57,6 +57,17 @@ def comparison() -> Schema:
     )
 
 
+def analysis(command: str) -> Schema:
+    """Describe what a command on populations found."""
+    from elimtool.run.analysis import AnalysisManifest
+    from elimtool.run.tables.findings import FINDINGS
+
+    manifest = with_keys(made_from(AnalysisManifest), fingerprint=FINGERPRINT)
+    tables = {name: list_of(row_schema(table), table.purpose) for name, table in FINDINGS[command].items()}
+    found = {"analysis": manifest, "tables": object_of(tables, "Rows by table.")}
+    return object_of(found, "What was found in a run, and its tables.")
+
+
 def batch() -> Schema:
     """Describe what a batch says at its end."""
     first_error = {

@@ -16,6 +16,7 @@ from elimtool.report.figures.prompt import figures
 from elimtool.report.figures.words import HASH, SCREEN, quoted, title
 from elimtool.report.glossary import GLOSSARY
 from elimtool.report.pieces import LATER, joined
+from elimtool.report.populations.sections import sections
 from elimtool.report.remarks import chat_notes, shipped_notes
 from elimtool.report.targets import appended_line
 from elimtool.report.turns import text_of
@@ -41,7 +42,8 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
     Returns:
         ``{"noun": name of a line, "together": heading of the overview, "alone": whether to open at the first
         line, "run": facts, "notes": [sentence], "glossary": definitions, "steps": borders of heat, "bands":
-        names of ranks, "overview": figures, "prompts": [line], "left_out": int}``.
+        names of ranks, "analyses": what commands found in the run, "overview": figures, "prompts": [line],
+        "left_out": int}``.
     """
     view = Overview(tables)
     prompts, corrupted = listed(tables), _corrupted(tables)
@@ -56,6 +58,7 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
         "glossary": GLOSSARY,
         "steps": palette.STEPS,
         "bands": palette.RANK_BANDS,
+        "analyses": [one.to_json() for one in sections(tables.run)],
         "overview": [one.to_json() for one in overview(tables)] if len(prompts) > 1 else [],
         "prompts": [
             _line(prompt, view.verdicts.get(prompt["prompt_id"], []))
@@ -95,6 +98,7 @@ def only_figures(
         "glossary": {},
         "steps": palette.STEPS,
         "bands": palette.RANK_BANDS,
+        "analyses": [],
         "overview": [one.to_json() for one in figures],
         "prompts": [],
         "left_out": 0,

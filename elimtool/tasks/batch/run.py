@@ -178,7 +178,9 @@ def _measured(work: _Work, standing: BatchProgress, manifest: Manifest) -> Itera
 def _begin(work: _Work) -> Manifest:
     """Store the plan, or compare it with the stored one."""
     options = work.options
-    manifest = work.engine.manifest(work.file.sha256(), {"format": work.file.format}, utc_now())
+    manifest = work.engine.manifest(
+        work.file.sha256(), {"format": work.file.format, **work.file.facts}, utc_now()
+    )
     manifest = manifest.model_copy(update={"label": options.label})
     facts: dict[str, Any] = {
         "input": work.file.name,

@@ -65,6 +65,12 @@ def options_of(checks: Checks, wanted: Collection[Check], batch_size: int) -> Tr
     from elimtool.engine.options import TraceOptions
     from elimtool.samplers import resolve
 
+    for check in wanted:
+        if command := checks.metrics[check.id].command:
+            raise ElimError(
+                f"{checks.path}:{checks.line(check)}: check '{check.id}' reads what elimtool {command} finds",
+                f"give elimtool {command} the prompts and a directory, then judge that run with `run`",
+            )
     read = tables_of(checks.metrics[check.id] for check in wanted)
     tables = tuple(name for name in read if name not in UNTRACED)
     chains = tuple(_beside(checks, chain) for chain in checks.file.samplers)

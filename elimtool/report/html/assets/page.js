@@ -15,7 +15,14 @@ const NOUNS = `${front.noun}s`;
 function showRun() {
   const said = [make("h2", { text: front.together, tabindex: -1 }), notes()].filter(Boolean);
   if (front.left_out) said.push(notice(`${whole(front.left_out)} more ${NOUNS} are counted here but not shown one by one.`));
-  content.replaceChildren(...said, ...front.overview.map((figure) => drawFigure(figure)));
+  content.replaceChildren(...said, ...(front.analyses || []).flatMap(drawAnalysis), ...front.overview.map((figure) => drawFigure(figure)));
+}
+
+// What a command found in the whole run: its sentences, its figures, what is doubtful.
+function drawAnalysis(found) {
+  return [make("section", { class: "analysis" }, [make("h3", {}, [foreign(found.title)]),
+    ...found.told.map((text) => make("p", {}, [foreign(text)])), ...found.notes.map((text) => make("p", { class: "note" }, [foreign(text)]))]),
+    ...found.figures.map((figure) => drawFigure(figure))];
 }
 
 // The data of a prompt comes after the script: a prompt may be opened before its data has arrived.

@@ -1,0 +1,1 @@
+"""Audit: how far apart groups are, at each stage from attention to verdict."""

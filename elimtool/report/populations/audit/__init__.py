@@ -1,0 +1,1 @@
+"""Tell and draw differences between groups."""

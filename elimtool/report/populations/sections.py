@@ -1,0 +1,34 @@
+"""List what tells and draws the findings of each command on populations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from elimtool.report.populations.audit.section import audit_section
+from elimtool.report.populations.section import Section
+from elimtool.report.screen import Screen
+from elimtool.run.analysis import Analysis
+from elimtool.run.reader import Run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SECTIONS: dict[str, Callable[[Analysis], Section]] = {"audit": audit_section}
+"""Command -> what it found, in words and figures."""
+
+
+def sections(run: Run) -> list[Section]:
+    """Tell all that was found in a run, command by command.
+
+    Raises:
+        ElimError: What a command found is damaged, or of another run.
+    """
+    return [SECTIONS[command](run.analysis(command)) for command in run.analyses]
+
+
+def print_analysis(found: Analysis, console: Console) -> None:
+    """Print what a command found, in the width and encoding of a console."""
+    screen = Screen.of(console.width, console.encoding)
+    for line in SECTIONS[found.command](found).lines(screen):
+        console.print(line, highlight=False)

@@ -1,0 +1,20 @@
+"""List the tables of analyses by command; a new one needs a definition in this folder and an entry here."""
+
+from __future__ import annotations
+
+from elimtool.run.columns import Table
+from elimtool.run.tables.findings.audit import AUDIT_CHECKS, AUDIT_EFFECTS, AUDIT_LAYERS, AUDIT_TUPLES
+
+FINDINGS: dict[str, dict[str, Table]] = {
+    command: {table.name: table for table in tables}
+    for command, tables in {
+        "audit": (AUDIT_EFFECTS, AUDIT_LAYERS, AUDIT_TUPLES, AUDIT_CHECKS),
+    }.items()
+}
+"""Command -> the tables that it writes, by name."""
+
+FINDING_TABLES: dict[str, Table] = {
+    name: table for tables in FINDINGS.values() for name, table in tables.items()
+}
+COMMAND_OF: dict[str, str] = {name: command for command, tables in FINDINGS.items() for name in tables}
+"""Table -> the command that writes it."""

@@ -70,7 +70,7 @@ class Population:
             ElimError: The run has no table ``prompts``.
         """
         names = ["prompt_id", "status", "text", "template", "tuple", "filler", "group", "category", "slots"]
-        names += ["role", "targets", "foils", "spans", "n_tokens"]
+        names += ["role", "targets", "foils", "spans", "tokens", "n_appended"]
         rows = run.arrow("prompts").select(names).to_pylist()
         seen: set[tuple[Any, ...]] = set()
         records, failed, duplicates = [], 0, 0

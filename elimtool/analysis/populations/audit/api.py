@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+from elimtool.analysis.populations.audit.checks import checked
+from elimtool.analysis.populations.audit.effects import adjusted, categories, effects, grids
+from elimtool.analysis.populations.audit.layers import skewed
+from elimtool.analysis.populations.audit.outcomes import CONFIRMATORY, Outcome, Outcomes
+from elimtool.analysis.populations.audit.tuples import of_targets, tuple_rows
+from elimtool.analysis.populations.columns import RecordTables
+from elimtool.analysis.populations.pairs import Pairs
 from elimtool.analysis.populations.records import Population
-from elimtool.errors import ElimError, Exit
+from elimtool.errors import ElimError, Exit, nearest
+from elimtool.files.rows import Rows
 from elimtool.run.analysis import Analysis
 from elimtool.run.reader import Run
 from elimtool.run.tables.findings import FINDINGS
@@ -26,24 +34,92 @@ class AuditOptions:
     reference: str | None = None
     match: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.match is not None and not self.match >= 0:
+            raise ElimError(f"`match` must be a number of nats from 0, got {self.match}")
+
 
 def audit(run: Run, options: AuditOptions = AuditOptions(), seed: int = 0) -> Analysis:
     """Find differences between groups of records, and where they arise.
 
     Args:
-        run: A run of a suite, or of prompts with ``group`` and ``template`` or ``tuple``.
+        run: A run of a suite, or of prompts with ``group`` and ``tuple``.
         options: What is compared with what.
         seed: Seed of intervals and p-values.
+
+    Returns:
+        The tables ``audit_effects``, ``audit_layers``, ``audit_tuples`` and ``audit_checks``.
 
     Raises:
         ElimError: The run has no two groups of records that differ in the group alone (exit code 5).
     """
-    population = Population.of(run)
-    if len(population.groups) < 2:
+    population, checks = checked(Population.of(run))
+    pairs = _paired(population, options, str(run.path or "the run"))
+    tables = RecordTables(run, population)
+    outcomes = Outcomes(tables, of_targets(population))
+    rows: dict[str, Rows] = {"audit_effects": [], "audit_layers": [], "audit_tuples": []}
+    clusters: list[tuple[Rows, float]] = []
+    for outcome in outcomes.all():
+        rows["audit_tuples"] += tuple_rows(outcome, population)
+        for pair in pairs:
+            made = grids(outcome, pair)
+            rows["audit_effects"] += effects(outcome, made, pair, None, seed)
+            if outcome.layers and outcome.family != "other" and (found := skewed(outcome, made, pair, seed)):
+                clusters.append(found)
+            rows["audit_effects"] += _by_category(outcome, pair, seed)
+    for one, value in zip(clusters, adjusted(rows["audit_effects"], [p for _, p in clusters]), strict=True):
+        for row in one[0]:
+            row["p_adjusted"] = value if row["unit"] == "both" else None
+        rows["audit_layers"] += one[0]
+    for row in rows["audit_effects"]:
+        row["n_duplicates"] = population.n_duplicates
+    rows["audit_checks"] = checks
+    found_tables = {name: table.from_rows(rows[name]) for name, table in FINDINGS["audit"].items()}
+    return Analysis.of("audit", run.manifest, found_tables, asdict(options), seed, population.left_out())
+
+
+def _by_category(outcome: Outcome, pair: Pairs, seed: int) -> Rows:
+    """Make the rows of single categories, of the outcomes at the end alone."""
+    last = outcome
+    if outcome.layers:
+        if outcome.metric not in ("lens.logit", "lens.logprob"):
+            return []
+        last = replace(outcome, values=outcome.values[:, -1:], layers=outcome.layers[-1:])
+    elif outcome.family != CONFIRMATORY:
+        return []
+    found: Rows = []
+    for category in categories(pair):
+        part = pair.within(category)
+        found += effects(last, grids(last, part), part, category, seed)
+    return found
+
+
+def _paired(population: Population, options: AuditOptions, where: str) -> list[Pairs]:
+    """Pair each group with what it is set against."""
+    groups = population.groups
+    if len(groups) < 2:
         raise ElimError(
-            f"{run.path or 'the run'} has no two groups to compare",
+            f"{where} has no two groups to compare",
             "give records `group` and `tuple` (docs/suites.md)",
             Exit.NOTHING,
         )
-    tables = {name: table.from_rows([]) for name, table in FINDINGS["audit"].items()}
-    return Analysis.of("audit", run.manifest, tables, asdict(options), seed, population.left_out())
+    if options.reference is not None and options.reference not in groups:
+        raise ElimError(
+            f"`reference`: there is no group '{options.reference}'", nearest(options.reference, groups)
+        )
+    against: dict[str, tuple[str, ...]]
+    if options.reference is not None:
+        against = {one: (options.reference,) for one in groups if one != options.reference}
+    elif len(groups) == 2:
+        against = {groups[0]: groups[1:]}
+    else:
+        against = {one: tuple(other for other in groups if other != one) for one in groups}
+    found = [Pairs.of(population, one, others) for one, others in against.items()]
+    kept = [one for one in found if one.records]
+    if not kept:
+        raise ElimError(
+            f"{where} has no records that differ in the group alone",
+            "give those of one tuple the same `tuple` (docs/suites.md)",
+            Exit.NOTHING,
+        )
+    return kept

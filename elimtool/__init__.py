@@ -22,18 +22,21 @@ _HOMES = {
     "AttributeOptions": "elimtool.tasks.attribute.options",
     "Chain": "elimtool.samplers",
     "ChatSettings": "elimtool.prompts.chat",
+    "Column": "elimtool.run.columns",
     "Comparison": "elimtool.run.comparison",
     "Controls": "elimtool.tasks.compare.asked",
     "ElimError": "elimtool.errors",
     "Knockout": "elimtool.model.interventions",
     "LocateOptions": "elimtool.tasks.locate.options",
     "Message": "elimtool.prompts.prompt",
+    "Metric": "elimtool.metrics.metric",
     "Patch": "elimtool.model.interventions",
     "Prompt": "elimtool.prompts.prompt",
     "Run": "elimtool.run",
     "Scale": "elimtool.model.interventions",
     "SpanRequest": "elimtool.prompts.prompt",
     "Stage": "elimtool.samplers",
+    "Table": "elimtool.run.columns",
     "TraceOptions": "elimtool.engine.options",
     "attribute": "elimtool.tasks.attribute.api",
     "compare_chains": "elimtool.analysis.compare.chains",
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from elimtool.analysis.compare.runs import compare_runs as compare_runs
     from elimtool.engine.options import TraceOptions as TraceOptions
     from elimtool.errors import ElimError as ElimError
+    from elimtool.metrics.metric import Metric as Metric
     from elimtool.model.interventions import Ablate as Ablate
     from elimtool.model.interventions import Knockout as Knockout
     from elimtool.model.interventions import Patch as Patch
@@ -68,6 +72,8 @@ if TYPE_CHECKING:
     from elimtool.prompts.prompt import SpanRequest as SpanRequest
     from elimtool.run import Run as Run
     from elimtool.run import open_run as open_run
+    from elimtool.run.columns import Column as Column
+    from elimtool.run.columns import Table as Table
     from elimtool.run.comparison import Comparison as Comparison
     from elimtool.run.comparison import open_comparison as open_comparison
     from elimtool.samplers import Chain as Chain

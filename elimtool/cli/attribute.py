@@ -21,7 +21,7 @@ from elimtool.cli.asked import (
 )
 from elimtool.cli.blocks import spread
 from elimtool.cli.loading import ModelOptions
-from elimtool.cli.measuring import ModelSampling
+from elimtool.cli.measuring import ModelSampling, Plugin, plugged
 from elimtool.errors import ElimError, Exit
 from elimtool.prompts.position import parse_position
 
@@ -121,6 +121,7 @@ def attribute(
     chain: Annotated[
         str, shared.option("--chain", metavar="CHAIN", help="Sampler chain to write through.")
     ] = "llama.cpp",
+    plugin: Plugin = None,
     sinks: shared.Sinks = "auto",
     target_space: shared.TargetSpace = "auto",
     seed: Annotated[
@@ -136,6 +137,7 @@ def attribute(
     printed: shared.CommonOptions,
 ) -> None:
     """Say which part of a prompt did it: what each part adds to a target, by several methods side by side."""
+    plugged(plugin)
     if prompts is None:
         text = prompt_text(prompt, file, printed.output.note, chat=chat or system is not None)
         settings = templated.made()

@@ -14,6 +14,7 @@ from elimtool.cli import options as shared
 from elimtool.cli.asked import ChatOptions
 from elimtool.cli.blocks import spread
 from elimtool.cli.loading import LoadOptions, Revision
+from elimtool.cli.measuring import Plugin, plugged
 from elimtool.errors import ElimError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 BASELINE = "Baseline"
 PLACED = ("device_map", "n_devices", "quantize", "adapter", "base")
 LOADED = ("model", "revision", "dtype", "device", *PLACED, "batch_size", "threads")
-ASKED = ("template_var", "tools", "now", "model_sampling")
+ASKED = ("template_var", "tools", "now", "model_sampling", "plugin")
 
 
 @spread
@@ -87,6 +88,7 @@ def check(
             help="Lay the model's own settings over engines' chains or not, instead of what the file says.",
         ),
     ] = None,
+    plugin: Plugin = None,
     model: Annotated[
         str | None,
         shared.option(
@@ -188,6 +190,7 @@ def check(
 
         check_directory(out, False)
     chat = templated.made()
+    plugged(plugin if run is None else None)
     if junit is not None:
         from elimtool.report.check.junit import check_junit
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import typer
 
 from elimtool.files.package import PACKAGE, shipped_configs
+from elimtool.files.parse import parse_json
+from elimtool.files.plugins import installed
 
 Completer = Callable[..., list[str]]
 
@@ -31,19 +33,25 @@ def models(incomplete: str) -> list[str]:
 def chains(incomplete: str) -> list[str]:
     """Engines whose chains ship; after a comma, or where no engine fits, the stages of an inline chain."""
     engines = [] if "," in incomplete else engine_names()
-    return [*_of(engines, incomplete), *_listed([f"{stage}=" for stage in stage_names()], incomplete)]
+    stages = [f"{stage}=" for stage in (*stage_names(), *installed("elimtool.samplers"))]
+    return [*_of(engines, incomplete), *_listed(stages, incomplete)]
 
 
 def samplers(incomplete: str) -> list[str]:
     """Engines and stages: what ``samplers show`` describes."""
-    return _of([*engine_names(), *stage_names()], incomplete)
+    return _of([*engine_names(), *stage_names(), *installed("elimtool.samplers")], incomplete)
 
 
 def tables(incomplete: str) -> list[str]:
     """Tables of a run, in a list with commas."""
     from elimtool.run.schema import TABLES
 
-    return _listed(TABLES, incomplete)
+    return _listed([*TABLES, *installed("elimtool.metrics")], incomplete)
+
+
+def lenses(incomplete: str) -> list[str]:
+    """Lenses by name."""
+    return _of(["auto", "raw", "ridge", *installed("elimtool.lenses")], incomplete)
 
 
 def metrics(incomplete: str) -> list[str]:
@@ -61,8 +69,16 @@ def tables_of_run(ctx: typer.Context, incomplete: str) -> list[str]:
 
     directory = Path(ctx.params.get("directory") or ".")
     known = {name: directory / name for name in TABLES}
+    known |= {name: directory / name for name in _counted(directory)}
     known |= {name: analysis_path(directory, command) / name for name, command in COMMAND_OF.items()}
     return _of((name for name, path in known.items() if path.is_dir()), incomplete)
+
+
+def _counted(directory: Path) -> list[str]:
+    """Tables that a finished run counts, those of plugins among them."""
+    with suppress(OSError, ValueError, AttributeError, KeyError):
+        return list(parse_json((directory / "run.json").read_bytes())["counts"])
+    return []
 
 
 def engine_names() -> list[str]:
@@ -108,7 +124,7 @@ BY_FLAG: dict[str, Completer] = {
     "--device": _names("auto", "cpu", "cuda", "mps"),
     "--device-map": _names("auto", "balanced"),
     "--quantize": _names("4bit", "8bit"),
-    "--lens": _names("auto", "raw", "ridge"),
+    "--lens": lenses,
     "--position": _names("all", "last", "written"),
     "--sinks": _names("auto", "none"),
     "--over": _names("label", "revision", "started"),

@@ -11,6 +11,7 @@ import typer
 from elimtool.cli import options as shared
 from elimtool.cli.blocks import spread
 from elimtool.cli.loading import ModelOptions
+from elimtool.cli.measuring import Plugin, plugged
 from elimtool.cli.output import Output
 from elimtool.errors import ElimError
 
@@ -86,6 +87,7 @@ def eval_(
     lens: Annotated[
         str, shared.option("--lens", metavar="NAME", env="LENS", help="auto, raw, ridge, or a lens file.")
     ] = "auto",
+    plugin: Plugin = None,
     samples: Annotated[
         int, shared.option("--samples", metavar="N", help="About how many positions to read.")
     ] = 256,
@@ -99,6 +101,7 @@ def eval_(
     from elimtool.lenses.ridge import RidgeLens
 
     output = printed.output
+    plugged(plugin)
     check_choice(lens)
     documents = _documents(texts, "held_out")
     if samples < 1:

@@ -21,6 +21,31 @@ ModelSampling = Annotated[
 ]
 
 
+Plugin = Annotated[
+    list[str] | None,
+    option(
+        "--plugin",
+        metavar="MODULE:NAME",
+        env="PLUGIN",
+        help="A sampler stage, metric or lens of your own, such as mine:Near, known by its name from here on;"
+        " repeatable. Those of installed packages are known without.",
+    ),
+]
+
+
+def plugged(plugin: list[str] | None) -> tuple[str, ...]:
+    """Make what ``--plugin`` names known, before something is looked up by its name.
+
+    Raises:
+        ElimError: It cannot be loaded or used.
+    """
+    if plugin:
+        from elimtool.engine.plugins import plug
+
+        plug(plugin)
+    return tuple(plugin or ())
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """Which token is read, through which lens, and which sampler chains are applied."""
@@ -57,6 +82,7 @@ class ReadOptions:
     ] = "auto"
     sinks: Sinks = "auto"
     target_space: TargetSpace = "auto"
+    plugin: Plugin = None
 
     def made(self, **others: Any) -> TraceOptions:
         """Make the options of a trace.
@@ -70,10 +96,12 @@ class ReadOptions:
         from elimtool.engine.options import DEFAULT_SAMPLERS, TraceOptions
         from elimtool.samplers import resolve
 
+        plugins = plugged(self.plugin)
         chains = tuple(self.samplers or DEFAULT_SAMPLERS)
         for chain in chains:
             resolve(chain)  # before a model is loaded: a mistyped chain should not cost ten seconds
-        own = {**asdict(self), "position": parse_position(self.position), "samplers": chains}
+        own = {name: value for name, value in asdict(self).items() if name != "plugin"}
+        own |= {"position": parse_position(self.position), "samplers": chains, "plugins": plugins}
         return TraceOptions(**{**own, **others})
 
 

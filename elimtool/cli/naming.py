@@ -20,6 +20,7 @@ LIBRARY_NAMES = {
     "methods": "method",
     "origin": "knockout_from",
     "paraphrases": "paraphrase",
+    "plugins": "plugin",
     "spans": "span",
     "targets": "target",
     "template_vars": "template_var",

@@ -57,9 +57,10 @@ class CheckModule(pytest.File):
         """
         from elimtool.analysis.check.read import read_checks
         from elimtool.errors import ElimError
+        from elimtool.tasks.check.tables import brought
 
         try:
-            read = read_checks(self.path)
+            read = read_checks(self.path, others=brought)
         except ElimError as error:
             raise self.CollectError(str(error)) from error
         for check in read.file.checks:
@@ -74,8 +75,11 @@ class CheckModule(pytest.File):
             from elimtool.analysis.check.read import read_checks
             from elimtool.tasks.check.api import run_checks
             from elimtool.tasks.check.measure import source_of
+            from elimtool.tasks.check.tables import brought
 
-            source = source_of(read_checks(self.path), self.config.getoption("elimtool_model"), {})
+            source = source_of(
+                read_checks(self.path, others=brought), self.config.getoption("elimtool_model"), {}
+            )
             asked = [one.name for one in self.session.items if one.parent is self]
             self._report = run_checks(self.path, model=_loaded(self.config, source), only=asked)
         return self._report

@@ -149,19 +149,14 @@ def show(
 
 def _tables(output: Output, run: Run, as_json: bool) -> None:
     """Print the tables of a run with what a row of each stands for."""
-    from elimtool.run.schema import TABLES
-    from elimtool.run.tables.findings import FINDING_TABLES
-
     counts = {name: run.manifest.counts.get(name, 0) for name in run.tables}
     counts |= {name: run.arrow(name).num_rows for name in run.findings}
-    known = {**TABLES, **FINDING_TABLES}
     if as_json:
         output.json(counts)
         return
     width = max(map(len, counts), default=0)
     for name, count in counts.items():
-        grain = known[name].row if name in known else ""
-        output.line(f"{name:{width}}  {count:>11,} rows  {grain}".rstrip())
+        output.line(f"{name:{width}}  {count:>11,} rows  {run.definition(name).row}".rstrip())
 
 
 def _rows(output: Output, found: Selected, as_json: bool, every_column: bool) -> None:

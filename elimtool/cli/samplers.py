@@ -9,6 +9,7 @@ import typer
 
 from elimtool.cli import completing
 from elimtool.cli import options as shared
+from elimtool.cli.measuring import Plugin, plugged
 from elimtool.cli.output import Output
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ Name = Annotated[
 
 
 @app.command("list")
-def list_(as_json: shared.Json = False) -> None:
+def list_(plugin: Plugin = None, as_json: shared.Json = False) -> None:
     """List the engines whose chains are known, and the stages that chains are made of."""
+    plugged(plugin)
     from elimtool.samplers.catalogue import preset_infos, stage_infos
 
     output = Output()
@@ -47,8 +49,9 @@ def list_(as_json: shared.Json = False) -> None:
 
 
 @app.command()
-def show(name: Name, as_json: shared.Json = False) -> None:
+def show(name: Name, plugin: Plugin = None, as_json: shared.Json = False) -> None:
     """Describe a stage (formula, parameters, off value, sources) or a chain (its stages in order)."""
+    plugged(plugin)
     from elimtool.samplers import STAGES, resolve
     from elimtool.samplers.catalogue import stage_info
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.engine.follow import Leaders, follow
+from elimtool.engine.plugins import filled_by, guarded
 from elimtool.engine.records import arrow_table
 from elimtool.lenses.lens import Lens
 from elimtool.metrics import METRICS
@@ -45,12 +46,18 @@ def run_batch(
         settings: Settings shared by the metrics.
         lens: How to read out layers before the last.
         leaders: Tokens that an earlier pass followed, see ``elimtool.engine.follow.follow``.
-        extra: Metrics beside those of ``METRICS``.
+        extra: Metrics of the caller, which fill no table.
         before: Whether the metrics see all positions before the probed ones too.
     """
     batch = Batch.of(encoded, model.device, before)
-    metrics = [made(batch, settings) for made in METRICS.values() if any(map(settings.wants, made.tables))]
+    own = (METRICS[name] for name in METRICS.own)
+    metrics = [made(batch, settings) for made in own if settings.wants_any(made.tables)]
     metrics += [make(batch, settings) for make in extra]
+    # last, so that what they do to what they are shown reaches no other metric
+    brought = {
+        guarded(made)(batch, settings): made for made in settings.brought if settings.wants_any(made.tables)
+    }
+    metrics += brought
     if not metrics:
         return {}
     needs = frozenset[str]().union(*(metric.needs for metric in metrics))
@@ -68,10 +75,16 @@ def run_batch(
         with torch.inference_mode():
             _read_out(model, batch, torch.stack(kept), lens, metrics, settings, leaders)
     filled: dict[str, pa.Table] = {}
+    intervention = label(model.interventions)
     for metric in metrics:
-        for name, columns in metric.finish().items():
+        found = metric.finish()
+        if metric in brought:
+            tables = filled_by(brought[metric], found, batch, intervention)
+            filled |= {name: table for name, table in tables.items() if settings.wants(name)}
+            continue
+        for name, columns in found.items():
             if columns and settings.wants(name):
-                filled[name] = arrow_table(name, columns, label(model.interventions))
+                filled[name] = arrow_table(name, columns, intervention)
     return filled
 
 

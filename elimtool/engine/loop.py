@@ -28,7 +28,7 @@ from elimtool.metrics.rollout import Rollout
 from elimtool.model.memory import out_of_memory
 from elimtool.model.model import Model
 from elimtool.model.view import Encoded
-from elimtool.run.schema import ONE_PASS, TABLES
+from elimtool.run.schema import ONE_PASS
 
 Tables = dict[str, pa.Table]
 
@@ -150,13 +150,16 @@ class Passes:
             names: Tables to return even where nothing filled them.
         """
         order = pa.array(ids, pa.string())
-        return {name: _in_order(name, self._parts.get(name, []), order) for name in {*self._parts, *names}}
+        return {
+            name: _in_order(name, self._parts[name], order)
+            if name in self._parts
+            else self.session.definitions[name].schema.empty_table()
+            for name in {*self._parts, *names}
+        }
 
 
 def _in_order(name: str, parts: Sequence[pa.Table], order: pa.Array) -> pa.Table:
     """Join parts of a table: rows without intervention first, prompts as in ``order``, else as they were."""
-    if not parts:
-        return TABLES[name].schema.empty_table()
     table = pa.concat_tables(parts).combine_chunks()
     places = pc.index_in(table.column("prompt_id"), value_set=order).to_numpy()
     if name not in ONE_PASS:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from elimtool.engine.plugins import brought_tables, plug
 from elimtool.errors import ElimError, checked_fields, nearest
 from elimtool.lenses.find import check_choice
+from elimtool.metrics.metric import Metric
 from elimtool.model.interventions import Intervention
 from elimtool.prompts.component import parse_component
 from elimtool.prompts.position import Position, check_position
@@ -46,6 +49,8 @@ class TraceOptions:
             row up to the probed one, of ``metrics.rollout.MOST_TOKENS`` at most.
         batch_size: Prompts in one forward pass at most.
         errors: ``raise`` at the first bad prompt, or keep it as a ``row`` with its error.
+        plugins: Subclasses of ``Stage`` and ``Metric``, and lenses, or ``module:name`` of such, which take
+            part beside elimtool's own and those of installed packages.
     """
 
     position: Position = "last"
@@ -66,8 +71,10 @@ class TraceOptions:
     rollout: bool = False
     batch_size: int = 8
     errors: Literal["raise", "row"] = "raise"
+    plugins: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
+        plug(self.plugins)
         check_choice(self.lens)
         check_position(self.position)
         if self.generate < 0:
@@ -85,10 +92,13 @@ class TraceOptions:
                 f"`generate` cannot be combined with {self.interventions[0]}",
                 "interventions act on the prompt's own pass; `position='written'` measures what was written",
             )
-        if self.confirm and not (self.single_heads and "verdicts" in self.selection().kept):
+        if self.confirm and not (self.single_heads and "verdicts" in self._select(()).kept):
             without = "`heads`" if not self.single_heads else "the table verdicts"
             raise ElimError(f"`confirm` needs {without}", "it tests the components that the verdicts name")
-        self.selection()
+        if self.tables is None:
+            self._select(())  # installed packages are looked for when something is measured
+        else:
+            self.selection()
         _ = self.chosen_heads
 
     @property
@@ -110,9 +120,10 @@ class TraceOptions:
         return 0 if self.chain is None else list(map(name_of, self.samplers)).index(name_of(self.chain))
 
     def stated(self) -> dict[str, Any]:
-        """Return the options as values for ``run.json``, with chains by their names."""
+        """Return the options as values for ``run.json``, with chains by their names and without plugins."""
         chain = None if self.chain is None else name_of(self.chain)
-        return asdict(replace(self, samplers=tuple(map(name_of, self.samplers)), chain=chain))
+        plain = replace(self, samplers=tuple(map(name_of, self.samplers)), chain=chain, plugins=())
+        return {name: value for name, value in asdict(plain).items() if name != "plugins"}
 
     @property
     def on_request(self) -> dict[str, bool]:
@@ -123,8 +134,24 @@ class TraceOptions:
             "rollout": self.rollout,
         }
 
+    @property
+    def brought(self) -> dict[str, type[Metric]]:
+        """Metrics that are not elimtool's own, by the tables that they fill.
+
+        Raises:
+            ElimError: One cannot be loaded.
+        """
+        return brought_tables(self.tables, plug(self.plugins))
+
     def selection(self) -> Selection:
-        """Select the tables to fill and to keep."""
+        """Select the tables to fill and to keep.
+
+        Raises:
+            ElimError: A table is not known, contradicts another option, or its plugin cannot be loaded.
+        """
+        return self._select(self.brought)
+
+    def _select(self, brought: Collection[str]) -> Selection:
         return select(
             self.tables,
             heads=self.single_heads,
@@ -133,6 +160,7 @@ class TraceOptions:
             asked=[name for name, given in self.on_request.items() if given],
             unasked=(IF_GIVEN if self.heads is None else frozenset())
             | (WIDE if self.position == "all" else frozenset()),
+            brought=brought,
         )
 
     @property

@@ -52,10 +52,12 @@ def arrow_table(name: str, columns: Columns, intervention: str | None = None) ->
         columns = {**columns, "intervention": pa.repeat(pa.scalar(intervention, pa.string()), length)}
     if set(columns) != set(schema.names):
         raise ValueError(f"table {name}: columns {sorted(set(columns) ^ set(schema.names))} do not match")
-    return pa.Table.from_arrays([_column(columns[field.name], field.type) for field in schema], schema=schema)
+    return pa.Table.from_arrays(
+        [arrow_column(columns[field.name], field.type) for field in schema], schema=schema
+    )
 
 
-def _column(values: Any, kind: pa.DataType) -> pa.Array:
+def arrow_column(values: Any, kind: pa.DataType) -> pa.Array:
     """Convert values to an Arrow array. The branches are faster ways to the result of the last line."""
     if isinstance(values, pa.Array):
         return values
@@ -187,6 +189,7 @@ def manifest(
     chains: Sequence[Chain],
     started: str,
     encoded: Sequence[Encoded] = (),
+    plugins: dict[str, Any] | None = None,
 ) -> Manifest:
     """Collect everything that the run depends on, for ``run.json``.
 
@@ -196,6 +199,7 @@ def manifest(
         chains: Its sampler chains.
         started: When it began.
         encoded: Its prompts, where they are known.
+        plugins: Parts of it that are not elimtool's own.
     """
     hashes = model.hashes()
     return Manifest(
@@ -212,6 +216,7 @@ def manifest(
         adapters=None if model.adapters is None else [one.plain() for one in model.adapters],
         dtype=dtype_name(model.dtype),
         device=str(model.device),
+        plugins=plugins,
         processing=PROCESSING,
         bos=model.tokenizer.bos_before([one.token_ids for one in encoded]),
         **facts(model.hf),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from elimtool.engine.intake import encode, encode_all, ids_of, refuse_duplicates
 from elimtool.engine.options import TraceOptions
+from elimtool.engine.plugins import definitions, stated
 from elimtool.engine.records import manifest
 from elimtool.engine.reference import ensure_reference
 from elimtool.engine.walk import walk, walk_tables, written_for
@@ -23,6 +24,8 @@ from elimtool.model.scores import Suspect
 from elimtool.model.view import Encoded
 from elimtool.numerics import kernels
 from elimtool.prompts.prompt import Prompt
+from elimtool.run.columns import Table
+from elimtool.run.schema import TABLES
 from elimtool.run.selection import ALWAYS, FITTED, MIXED, refuse_dense, refuse_unfitted
 from elimtool.samplers import Chain, Stage, resolve
 from elimtool.samplers.logit_bias import LogitBias
@@ -44,6 +47,7 @@ class Session:
         settings: Settings shared by the metrics.
         kept: Tables that the run keeps.
         measured: Tables that passes and walks fill: those kept, and those that kept ones are derived from.
+        brought: Metrics that are not elimtool's own, by the tables that they fill.
 
     Raises:
         ElimError: A chain, lens, table or intervention does not fit the model.
@@ -52,6 +56,7 @@ class Session:
     def __init__(self, model: Model, options: TraceOptions, *, compiled: bool | None = None) -> None:
         self.model = model
         self.options = options
+        self.brought = options.brought  # first, as names of stages and lenses may be known by it alone
         self.lens, self._lens = open_lens(options.lens, model)
         reference = self.lens.reference if isinstance(self.lens, RidgeLens) else None
         if reference is None:
@@ -70,6 +75,7 @@ class Session:
             attention_of=options.chosen_heads,
             longest=options.longest,
             depth=model.n_layers,
+            brought=tuple(dict.fromkeys(self.brought.values())),
         )
         self._decide = compiled is None and model.device.type == "cpu"  # kernels are compiled for CPUs only
         without = frozenset() if reference is not None else FITTED
@@ -93,6 +99,11 @@ class Session:
             return None
         needed = any(each.needs_reference for each in changes)
         return self.model.intervened(changes, ensure_reference(self.model) if needed else None)
+
+    @cached_property
+    def definitions(self) -> dict[str, Table]:
+        """Definitions of all tables that passes may fill, those of plugins too."""
+        return {**TABLES, **definitions(self.brought)}
 
     @property
     def walk_chain(self) -> Chain:
@@ -184,7 +195,8 @@ class Session:
             **self._changes(encoded),
             **facts,
         }
-        return manifest(self.model, config, self.settings.chains, started, encoded)
+        plugins = stated(self.brought, self.lens, self.settings.chains)
+        return manifest(self.model, config, self.settings.chains, started, encoded, plugins)
 
     def _changes(self, encoded: Sequence[Encoded]) -> dict[str, Any]:
         """List the interventions in canonical form, the data that they put in, and their notes."""

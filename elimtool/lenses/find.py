@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from elimtool.errors import ElimError, nearest
+from elimtool.lenses.brought import CHOICES, LENSES, BroughtLens
 from elimtool.lenses.corpus import Document, shipped
 from elimtool.lenses.fit import fit_lens
 from elimtool.lenses.lens import Lens
@@ -17,8 +18,6 @@ from elimtool.model.atomic import Progress
 from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
 
-CHOICES = ("raw", "ridge", "auto")
-
 FIT_VERSION = 2
 """Raised when the shipped text or the fit changes, so that older cached lenses are not used."""
 
@@ -29,10 +28,10 @@ def check_choice(choice: str) -> None:
     Raises:
         ElimError: The lens is unknown; the hint lists the valid names.
     """
-    if choice not in CHOICES and not _exists(choice):
+    if choice not in CHOICES and choice not in LENSES and not _exists(choice):
         raise ElimError(
             f"`lens` '{choice}' is unknown, and there is no such file",
-            f"{nearest(choice, CHOICES)}, or a file that elimtool lens fit wrote",
+            f"{nearest(choice, (*CHOICES, *LENSES.everything()))}, or a file that elimtool lens fit wrote",
         )
 
 
@@ -54,17 +53,20 @@ def open_lens(choice: str, model: Model) -> tuple[Lens, str | dict[str, str]]:
     """Open a lens.
 
     Args:
-        choice: ``auto`` (the fitted lens of this model if there is one, else raw), ``raw``, ``ridge``, a
-            file of ``elimtool lens fit``, or a folder of the tuned-lens package.
+        choice: ``auto`` (the fitted lens of this model if there is one, else raw), ``raw``, ``ridge``, the
+            name of a plugin's, a file of ``elimtool lens fit``, or a folder of the tuned-lens package.
         model: The model to read.
 
     Returns:
-        The lens, and its entry in ``run.json``: ``raw``, or its name and the SHA-256 of its file.
+        The lens, and its entry in ``run.json``: ``raw``, or its name and the SHA-256 of its file, or plugin.
 
     Raises:
         ElimError: There is no such lens, or it was fitted on another model.
     """
     check_choice(choice)
+    if choice not in CHOICES and choice in LENSES:
+        brought = BroughtLens.open(choice, model)
+        return brought, {"name": choice, "plugin": brought.plugin.distribution}
     fitted = cached_lens(model.hashes()["weights_sha256"]) if choice in ("auto", "ridge") else None
     if choice == "raw" or (choice == "auto" and fitted is not None and not fitted.is_file()):
         return RawLens(), "raw"

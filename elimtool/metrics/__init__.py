@@ -1,10 +1,12 @@
 """Reduce the activations of a forward pass to columns of tables, one family of numbers per file.
 
-To add one, add a file to this folder and a line here.
+To add one, add a file to this folder and a line here. Installed packages add theirs by the entry-point group
+``elimtool.metrics``.
 """
 
 from __future__ import annotations
 
+from elimtool.files.plugins import Registry
 from elimtool.metrics.attention import AttentionRetention
 from elimtool.metrics.attention_weights import AttentionWeights
 from elimtool.metrics.components import Components
@@ -18,8 +20,11 @@ from elimtool.metrics.metric import Metric
 from elimtool.metrics.regimes import Regimes
 from elimtool.metrics.sampling import SamplerLedger
 from elimtool.metrics.top_tokens import TopTokens
+from elimtool.metrics.wrong import fault
+from elimtool.run.schema import TABLES
+from elimtool.run.tables.findings import FINDING_TABLES
 
-METRICS: dict[str, type[Metric]] = {
+_OWN: dict[str, type[Metric]] = {
     "attention": AttentionRetention,
     "attention_weights": AttentionWeights,
     "components": Components,
@@ -33,3 +38,5 @@ METRICS: dict[str, type[Metric]] = {
     "sampling": SamplerLedger,
     "top_tokens": TopTokens,
 }
+
+METRICS: Registry[type[Metric]] = Registry(_OWN, "elimtool.metrics", fault, taken={*TABLES, *FINDING_TABLES})

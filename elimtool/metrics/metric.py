@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from elimtool.metrics.columns import Categorical, Columns, join, names_at
 from elimtool.model.affine import Directions
 from elimtool.model.view import Batch, LayerView, Target
 from elimtool.numerics.shapes import Shapes
+from elimtool.run.columns import Table
 from elimtool.run.selection import PART_TOKENS
 from elimtool.samplers import Chain
 
@@ -113,6 +114,7 @@ class Settings:
         kept_weights: Most attention weights of a layer that are kept until they are scored; more are
             computed again.
         attention_of: (layer, head) of the heads whose attention weights are kept.
+        brought: Metrics of plugins.
     """
 
     chains: tuple[Chain, ...] = ()
@@ -126,10 +128,15 @@ class Settings:
     attention_of: tuple[tuple[int, int], ...] = ()
     longest: int | None = PART_TOKENS
     depth: int = 0
+    brought: tuple[type[Metric], ...] = ()
 
     def wants(self, table: str) -> bool:
         """Return whether to fill a table."""
         return self.tables is None or table in self.tables
+
+    def wants_any(self, tables: Sequence[str]) -> bool:
+        """Return whether to fill any of some tables."""
+        return any(map(self.wants, tables))
 
 
 class Metric:
@@ -141,10 +148,18 @@ class Metric:
     Attributes:
         needs: Activations that it observes besides the residual stream, see ``Model.stream``.
         tables: Tables that it fills.
+        defines: Of a plugin: the definitions of these tables, without the column ``intervention``, which
+            every row gets. The first has the metric's name, others begin with it and an underscore.
     """
 
     needs: frozenset[str] = frozenset()
     tables: ClassVar[tuple[str, ...]] = ()
+    defines: ClassVar[tuple[Table, ...]] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "defines" in vars(cls) and "tables" not in vars(cls):
+            cls.tables = tuple(getattr(table, "name", "") for table in cls.defines)
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
         self.batch = batch

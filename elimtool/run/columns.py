@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import inf
 from typing import Any
 
 import pyarrow as pa
@@ -51,12 +52,39 @@ class Column:
         return bool(self.null_when)
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest value of the range, as far as it says them in numbers; else infinite."""
+        words = self.range.split(" ")
+        if words[0] in (">", ">=") and len(words) == 2:
+            return _end(words[1], -inf), inf
+        if words[0] in ("<", "<=") and len(words) == 2:
+            return -inf, _end(words[1], inf)
+        low, dots, high = self.range.partition(" ..")
+        return (_end(low, -inf), _end(high, inf)) if dots else (-inf, inf)
+
+    @property
     def field(self) -> Any:
         """The ``pyarrow.Field``, with the definition in its metadata."""
         facts = {"description": self.description, "unit": self.unit, "range": self.range}
         metadata = {key: text for key, text in facts.items() if text}
         metadata["null_when"] = self.null_when or "never"
         return pa.field(self.name, self.type, nullable=self.nullable, metadata=metadata)
+
+    @classmethod
+    def of_field(cls, field: Any) -> Column:
+        """Read a definition back from a ``pyarrow.Field``."""
+        facts = _texts(field.metadata)
+        null_when = facts.pop("null_when", "") if field.nullable else ""
+        known = {key: facts.get(key, "") for key in ("description", "unit", "range")}
+        return cls(field.name, field.type, **known, null_when=null_when)
+
+
+def _end(text: str, otherwise: float) -> float:
+    """Read an end of a range; ``otherwise`` for one in words, such as ``layers - 1``."""
+    try:
+        return float(text)
+    except ValueError:
+        return otherwise
 
 
 def probability(name: str, description: str, null_when: str = "") -> Column:
@@ -83,18 +111,30 @@ class Table:
         purpose: One line: which question the table answers.
         row: What one row stands for ("one row per ...").
         columns: The columns, in their order in the file.
+        plugin: The package that defines it, with its version; empty for elimtool's own.
     """
 
     name: str
     purpose: str
     row: str
     columns: tuple[Column, ...]
+    plugin: str = ""
 
     @cached_property
     def schema(self) -> Any:
         """The ``pyarrow.Schema``, with the definitions in the metadata of table and fields."""
         metadata = {"description": self.purpose, "row": self.row}
+        if self.plugin:
+            metadata["plugin"] = self.plugin
         return pa.schema([column.field for column in self.columns], metadata=metadata)
+
+    @classmethod
+    def of_schema(cls, name: str, schema: Any) -> Table:
+        """Read a definition back from the metadata of a schema; texts that are not there are empty."""
+        facts = _texts(schema.metadata)
+        columns = tuple(Column.of_field(schema.field(index)) for index in range(len(schema)))
+        purpose, row, plugin = (facts.get(key, "") for key in ("description", "row", "plugin"))
+        return cls(name, purpose, row, columns, plugin)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -189,6 +229,10 @@ class Table:
         unknown = sorted(names - set(self.names))
         if missing or unknown:
             raise ValueError(f"table '{self.name}': missing columns {missing}, unknown columns {unknown}")
+
+
+def _texts(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
+    return {key.decode(): value.decode("utf-8", "replace") for key, value in (metadata or {}).items()}
 
 
 def _changed(what: str) -> ElimError:

@@ -6,12 +6,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from elimtool.errors import ElimError
 from elimtool.files.parse import parse_json
 from elimtool.files.replacing import NEW, OLD, swap
-from elimtool.run.columns import Table
-from elimtool.run.schema import TABLES
+from elimtool.run.columns import NAMES, Table
+from elimtool.run.schema import TABLES, definition
 
 MANIFEST = "run.json"
 COMPARISON = "comparison.json"
@@ -21,6 +25,8 @@ ANALYSIS = "analysis"
 STATE = ".batch"
 """Folder in which ``elimtool batch`` keeps what it needs to resume."""
 
+OF_RUN = b"elimtool.model"
+"""Key of the metadata of a run's parts that those of a comparison do not have."""
 PART = re.compile(r"part-\d{5,}\.parquet")
 TEMPORARY = re.compile(r"\.(part-\d{5,}\.parquet|(run|comparison|analysis)\.json)\.[0-9a-f]+\.tmp")
 
@@ -38,6 +44,14 @@ class Form:
     noun: str
     manifest: str
     tables: Mapping[str, Table]
+
+    def definition(self, name: str, table: Any) -> Table:
+        """Return the definition of a ``pyarrow.Table``; raises ``ValueError`` where it has no such table."""
+        if name in self.tables:
+            return self.tables[name]
+        if self.tables is not TABLES:
+            raise ValueError(f"no such table: '{name}'")
+        return definition(name, table)
 
 
 RUN = Form("run", MANIFEST, TABLES)
@@ -124,7 +138,11 @@ def look(directory: Path, form: Form = RUN) -> Contents:
     tables: dict[str, list[Path]] = {}
     scraps, foreign, intruders = [], [], []
     for path in sorted(directory.iterdir()):
-        if path.name in known and path.is_dir() and not path.is_symlink():
+        if (
+            path.is_dir()
+            and not path.is_symlink()
+            and (path.name in known or (form is RUN and _is_table(path)))
+        ):
             tables[path.name] = parts(path)
             intruders += [child for child in path.iterdir() if not _ours(child)]
         elif TEMPORARY.fullmatch(path.name):
@@ -161,6 +179,18 @@ def replace(directory: Path, staging: Path, form: Form = RUN) -> Path:
 
 def _ours(path: Path) -> bool:
     return bool(PART.fullmatch(path.name) or TEMPORARY.fullmatch(path.name)) and path.is_file()
+
+
+def _is_table(folder: Path) -> bool:
+    """Whether a folder holds a plugin's table: parts that elimtool wrote, and nothing else."""
+    inside = list(folder.iterdir())
+    first = next((one for one in inside if PART.fullmatch(one.name)), None)
+    if first is None or not all(map(_ours, inside)):
+        return False
+    try:
+        return {NAMES, OF_RUN} <= (pq.read_schema(first).metadata or {}).keys()
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def _load(manifest: Path) -> dict[str, object]:

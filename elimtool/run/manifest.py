@@ -15,7 +15,7 @@ from elimtool.files.parse import parse_json
 from elimtool.run.schema import SCHEMA_VERSION
 
 NOT_FINGERPRINTED = ("fingerprint", "label", "started", "finished", "counts")
-WHERE_KNOWN = ("n_layers", "n_heads", "adapters", "device_map", "quantization", "label")
+WHERE_KNOWN = ("n_layers", "n_heads", "adapters", "device_map", "quantization", "plugins", "label")
 """Keys added later: left out if they have no value, so that older runs keep their fingerprint."""
 HINT = "run the command again, or restore the file"
 
@@ -141,6 +141,12 @@ class Manifest(BaseManifest):
     )
     quantization: Plain = Field(
         None, description="How the weights were quantised, by the checkpoint or `quantize`; else left out."
+    )
+    plugins: Plain = Field(
+        None,
+        description="Parts of the run that are not elimtool's own, by kind (samplers, metrics, lenses) and"
+        " name: distribution (package and version, null without one), source (MODULE:NAME), SHA-256 of its"
+        " file. Else left out.",
     )
     processing: Plain = Field(description="What was done to the weights ('raw': nothing).")
     bos: Plain = Field(

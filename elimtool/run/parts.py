@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,10 +58,23 @@ def json_rows(table: Any) -> Rows:
     return [_finite(row) for row in table.to_pylist()]
 
 
+def schema_of(path: Path) -> Any:
+    """Read the ``pyarrow.Schema`` of a part, with its metadata.
+
+    Raises:
+        ElimError: It cannot be read.
+    """
+    return _opened(path, lambda file: file.schema_arrow)
+
+
 def _read_part(path: Path) -> Any:
+    return _opened(path, lambda file: file.read())
+
+
+def _opened(path: Path, use: Callable[[pq.ParquetFile], Any]) -> Any:
     try:
         with pq.ParquetFile(path) as file:
-            return file.read()
+            return use(file)
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise ElimError(

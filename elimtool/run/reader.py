@@ -15,11 +15,12 @@ from elimtool.files.replacing import MOVES, earlier
 from elimtool.files.rows import Rows
 from elimtool.run import layout
 from elimtool.run.analysis import Analysis, open_analysis
+from elimtool.run.columns import Table
 from elimtool.run.manifest import Manifest
 from elimtool.run.notebook import chosen, drawn
-from elimtool.run.parts import frame, json_rows, read_parts
-from elimtool.run.schema import ONE_PASS, TABLES
-from elimtool.run.tables.findings import COMMAND_OF, FINDINGS
+from elimtool.run.parts import frame, json_rows, read_parts, schema_of
+from elimtool.run.schema import ONE_PASS, TABLES, definition
+from elimtool.run.tables.findings import COMMAND_OF, FINDING_TABLES, FINDINGS
 from elimtool.run.weights import weights_of
 
 if TYPE_CHECKING:
@@ -90,11 +91,8 @@ class Run:
         Raises:
             ValueError, TypeError: A table is unknown or does not fit its schema (a bug of the caller).
         """
-        if unknown := sorted(set(tables) - set(TABLES)):
-            raise ValueError(f"no such table: {unknown}")
-        return cls._of_checked(
-            manifest, {name: TABLES[name].conform(table) for name, table in tables.items()}
-        )
+        checked = {name: definition(name, table).conform(table) for name, table in tables.items()}
+        return cls._of_checked(manifest, checked)
 
     @classmethod
     def _of_checked(cls, manifest: Manifest, memory: Mapping[str, Any]) -> Run:
@@ -218,6 +216,18 @@ class Run:
         files = self._files[name]
         table = read_parts(files, self.manifest.counts.get(name), layout.MANIFEST)
         return TABLES[name].completed(table, str(files[0].parent)) if name in TABLES else table
+
+    def definition(self, name: str) -> Table:
+        """Return what a table and its columns mean: by the schema, or, of a plugin's, by what it carries.
+
+        Raises:
+            ElimError: No such table, or a part cannot be read.
+        """
+        if (known := TABLES.get(name) or FINDING_TABLES.get(name)) is not None:
+            return known
+        if name not in self._files:
+            return Table.of_schema(name, self._whole(name).schema)
+        return Table.of_schema(name, schema_of(self._files[name][0]))
 
     def table(self, name: str) -> pd.DataFrame:
         """Return one table as a ``pandas.DataFrame``.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from elimtool.run.columns import INTERVENTION, Column, Table
 from elimtool.run.tables.ablations import ABLATIONS
 from elimtool.run.tables.attention import (
@@ -32,7 +34,7 @@ from elimtool.run.tables.verdicts import VERDICTS
 from elimtool.run.tables.walk import WALK, WALK_STAGES
 from elimtool.run.tables.written import WRITTEN, WRITTEN_TEXTS
 
-__all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table"]
+__all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table", "definition"]
 
 SCHEMA_VERSION = 2
 """Goes up when a column or a key of run.json is renamed, dropped or changes its meaning."""
@@ -111,3 +113,21 @@ TABLES: dict[str, Table] = {
         CHECKS,
     )
 }
+
+
+def definition(name: str, table: Any) -> Table:
+    """Return the definition of a table: elimtool's own, or the one that a plugin's table carries.
+
+    Args:
+        name: Its name.
+        table: The ``pyarrow.Table``, or its schema.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if name in TABLES:
+        return TABLES[name]
+    found = Table.of_schema(name, getattr(table, "schema", table))
+    if not found.plugin:
+        raise ValueError(f"no such table: '{name}'")
+    return found

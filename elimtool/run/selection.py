@@ -80,6 +80,7 @@ def select(
     intervened: bool = False,
     asked: Collection[str] = (),
     unasked: Collection[str] = (),
+    brought: Collection[str] = (),
 ) -> Selection:
     """Work out which tables to keep and which to measure.
 
@@ -90,15 +91,17 @@ def select(
         intervened: Whether there are interventions, which fill ``effects``.
         asked: Tables of ``ON_REQUEST`` that options ask for.
         unasked: Tables of ``IF_GIVEN`` and ``WIDE`` that are left out unless they are named.
+        brought: Tables that metrics of plugins fill.
 
     Raises:
         ElimError: A name is not a table, or contradicts the other options.
     """
     without = (frozenset() if heads else HEADS) | (frozenset() if walk else WALKS)
     without |= (frozenset() if intervened else CHANGES) | (ON_REQUEST.keys() - asked)
-    kept = (
-        set(TRACED) - without - set(unasked) if tables is None else _checked(tables, heads, walk, intervened)
-    )
+    if tables is None:
+        kept = set(TRACED).union(brought) - without - set(unasked)
+    else:
+        kept = _checked(tables, heads, walk, intervened, brought)
     kept |= {ALWAYS, *asked}
     for name in sorted(kept & ON_REQUEST.keys() - set(asked)):
         option, hint = ON_REQUEST[name]
@@ -141,14 +144,16 @@ def refuse_dense(tables: Sequence[str] | None, model: str, unread: str | None = 
         )
 
 
-def _checked(tables: Sequence[str], heads: bool, walk: bool, intervened: bool) -> set[str]:
+def _checked(
+    tables: Sequence[str], heads: bool, walk: bool, intervened: bool, brought: Collection[str]
+) -> set[str]:
     if not tables:
         raise ElimError("`tables` names no table", nearest("", TRACED))
     for name in tables:
         if name in UNTRACED:
             raise ElimError(f"elimtool trace does not fill table {name}", f"elimtool {UNTRACED[name]} does")
-        if name not in TABLES:
-            raise ElimError(f"`tables`: there is no table '{name}'", nearest(name, TRACED))
+        if name not in TABLES and name not in brought:
+            raise ElimError(f"`tables`: there is no table '{name}'", nearest(name, (*TRACED, *brought)))
     if not heads and (asked := sorted(HEADS & set(tables))):
         raise ElimError(
             f"`heads=False` contradicts `tables`, which name {asked[0]}", "leave one of the two out"

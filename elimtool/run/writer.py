@@ -82,12 +82,12 @@ class RunWriter(Generic[M]):
             ValueError, TypeError: The table does not fit its schema (a bug of the caller).
             ElimError: The disk is full or refuses.
         """
-        if table_name not in self.form.tables or part_index < 0 or self._finished:
+        if part_index < 0 or self._finished:
             raise ValueError(
                 f"no part {part_index} of '{table_name}' can be written (finished: {self._finished})"
             )
         if not checked:
-            table = self.form.tables[table_name].conform(table)
+            table = self.form.definition(table_name, table).conform(table)
         path = write_part(self._data, self.manifest, table_name, part_index, table)
         self._rows[table_name, part_index] = table.num_rows
         return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from elimtool.analysis.contrasts import contrasts
 from elimtool.analysis.effects import effects
@@ -42,6 +42,7 @@ def trace(
     targets: Sequence[str] = (),
     foils: Sequence[str] = (),
     options: TraceOptions | None = None,
+    plugins: Sequence[Any] = (),
     keep_attention: bool = False,
     progress: Callable[[int, int], None] | None = None,
     say: Callable[[str], None] | None = None,
@@ -54,6 +55,7 @@ def trace(
         targets: Continuations to follow, for prompts that name none of their own.
         foils: Continuations to contrast them with, likewise.
         options: What to measure; the defaults are those of ``elimtool trace``.
+        plugins: More of ``options.plugins``.
         keep_attention: Keep the attention weights of every head at the probed positions, or of those in
             ``options.attention_of``, for ``Run.attention``: some millions a prompt at most.
         progress: Called with (prompts done, prompts in all).
@@ -66,13 +68,22 @@ def trace(
         ElimError: An option or (with ``errors="raise"``) a prompt cannot be used.
     """
     assert isinstance(model, Model)
-    options = options or TraceOptions()
+    options = with_plugins(options or TraceOptions(), plugins)
     if keep_attention and not options.attention_of:
         heads = product(model.attending, range(model.n_heads))
         options = replace(options, attention_of=tuple(f"{layer}.{head}" for layer, head in heads))
     session = Session(model, options)
     asked = ask(prompts, targets, foils)
     return traced(session, asked, session.encode_all(asked), progress=progress, say=say)
+
+
+def with_plugins(options: TraceOptions, plugins: Sequence[Any]) -> TraceOptions:
+    """Return options with more plugins.
+
+    Raises:
+        ElimError: One cannot be used.
+    """
+    return replace(options, plugins=(*options.plugins, *plugins)) if plugins else options
 
 
 def traced(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 import pyarrow as pa
 
 from elimtool.errors import ElimError, nearest
-from elimtool.run.schema import TABLES, UNTRACED, Column
+from elimtool.run.schema import TABLES, UNTRACED, Column, Table
 from elimtool.run.tables.findings import COMMAND_OF, FINDING_TABLES
 
 Kind = Literal["integer", "number", "boolean", "text", "tokens"]
@@ -32,6 +33,7 @@ class CheckMetric:
         reduction: ``last_layer`` reads the model's output unless the check names layers; ``last_stage`` the
             end of a chain unless it names a stage; ``all_stages`` combines the stages of a chain; ``first_k``
             collects the first tokens of the output.
+        plugin: Definition of the table, where a plugin fills it.
     """
 
     name: str
@@ -40,6 +42,7 @@ class CheckMetric:
     kind: Kind
     meaning: str
     reduction: Reduction = ""
+    plugin: Table | None = None
 
     @property
     def command(self) -> str | None:
@@ -49,7 +52,7 @@ class CheckMetric:
     @property
     def names(self) -> tuple[str, ...]:
         """All columns of its table."""
-        return _TABLES[self.table].names
+        return self._table.names
 
     @property
     def selectors(self) -> tuple[str, ...]:
@@ -57,8 +60,12 @@ class CheckMetric:
         return tuple(name for name in SELECTORS if name in self.names)
 
     @property
+    def _table(self) -> Table:
+        return self.plugin or _TABLES[self.table]
+
+    @property
     def _definition(self) -> Column:
-        return next(column for column in _TABLES[self.table].columns if column.name == self.column)
+        return next(column for column in self._table.columns if column.name == self.column)
 
     @property
     def null_when(self) -> str:
@@ -169,23 +176,31 @@ _NOT_MEASURED = frozenset((*_KEYS, *SELECTORS))
 @cache
 def columns() -> dict[str, CheckMetric]:
     """List every ``table.column`` that can be judged: numbers, truth values and texts, except keys."""
+    traced = [table for table in _TABLES.values() if table.name not in UNTRACED]
+    return {name: metric for table in traced for name, metric in _columns_of(table).items()}
+
+
+def _columns_of(table: Table) -> dict[str, CheckMetric]:
+    plugin = table if table.plugin else None
     return {
-        f"{table.name}.{column.name}": CheckMetric(
-            f"{table.name}.{column.name}",
-            table.name,
-            column.name,
-            _KINDS[column.type],
-            column.description,
+        (name := f"{table.name}.{column.name}"): CheckMetric(
+            name, table.name, column.name, _KINDS[column.type], column.description, plugin=plugin
         )
-        for table in _TABLES.values()
-        if table.name not in UNTRACED
         for column in table.columns
         if column.type in _KINDS and column.name not in _NOT_MEASURED
     }
 
 
-def find(name: str) -> CheckMetric:
+Others = Callable[[str], Table | None]
+"""Finds the definition of a plugin's table by its name."""
+
+
+def find(name: str, others: Others | None = None) -> CheckMetric:
     """Find a metric by name.
+
+    Args:
+        name: A short name, or ``table.column``.
+        others: Finds tables that are not elimtool's own.
 
     Raises:
         ElimError: There is none; the hint names the nearest.
@@ -195,12 +210,16 @@ def find(name: str) -> CheckMetric:
     if name in columns():
         return columns()[name]
     table, dot, _ = name.partition(".")
-    if dot and table in _TABLES:
-        own = tuple(known.partition(".")[2] for known in columns() if known.startswith(f"{table}."))
+    if not dot:
+        raise ElimError(f"metric '{name}' is unknown", f"{nearest(name, tuple(SHORT))}; or table.column")
+    definition = _TABLES.get(table) or (others(table) if others is not None else None)
+    if definition is None:
+        raise ElimError(f"metric '{name}': there is no table '{table}'", nearest(table, tuple(_TABLES)))
+    of_table = _columns_of(definition)
+    if name not in of_table or definition.name in UNTRACED:
+        judged = [] if definition.name in UNTRACED else [known.partition(".")[2] for known in of_table]
         raise ElimError(
             f"metric '{name}': table '{table}' has no such column to judge",
-            nearest(name[len(table) + 1 :], own),
+            nearest(name[len(table) + 1 :], tuple(judged)),
         )
-    if dot:
-        raise ElimError(f"metric '{name}': there is no table '{table}'", nearest(table, tuple(_TABLES)))
-    raise ElimError(f"metric '{name}' is unknown", f"{nearest(name, tuple(SHORT))}; or table.column")
+    return of_table[name]

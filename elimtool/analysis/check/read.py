@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from elimtool.analysis.check.doubts import Doubts
-from elimtool.analysis.check.metrics import SHORT, CheckMetric, columns, find
+from elimtool.analysis.check.metrics import SHORT, CheckMetric, Others, columns, find
 from elimtool.analysis.check.spec import Check, CheckFile, Condition, Defaults, ModelSpec, Select
 from elimtool.errors import ElimError, nearest
 from elimtool.files.places import Key, Places, read_with_places
@@ -55,12 +55,15 @@ class Checks:
         return self.beside(self.file.baseline) if self.file.baseline else None
 
 
-def read_checks(path: str | Path, *, model_sampling: bool | None = None) -> Checks:
+def read_checks(
+    path: str | Path, *, model_sampling: bool | None = None, others: Others | None = None
+) -> Checks:
     """Read a check file and validate all that does not need a run.
 
     Args:
         path: The file.
         model_sampling: Instead of what the file says; ``None`` leaves it.
+        others: Finds tables that plugins fill.
 
     Raises:
         ElimError: The file cannot be read, or something in it is invalid; the message names file, line and
@@ -84,7 +87,7 @@ def read_checks(path: str | Path, *, model_sampling: bool | None = None) -> Chec
     metrics = {}
     for index, check in enumerate(file.checks):
         try:
-            metrics[check.id] = find(check.metric)
+            metrics[check.id] = find(check.metric, others)
         except ElimError as error:
             raise ElimError(
                 f"{places.at(('checks', index, 'metric'))}: {error.message}", error.hint

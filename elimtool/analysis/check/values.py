@@ -170,6 +170,8 @@ def _is_null(value: Any) -> bool:
 
 
 def tables_of(metrics: Iterable[CheckMetric]) -> tuple[str, ...]:
-    """List the tables that metrics read, in the order of ``TABLES``."""
-    wanted = {metric.table for metric in metrics} | {"prompts"}
-    return tuple(name for name in TABLES if name in wanted)
+    """List the tables that metrics read, in the order of ``TABLES``, those of plugins last."""
+    plugins = {metric.table: metric.plugin for metric in metrics}
+    wanted = {*plugins, "prompts"}
+    brought = sorted(table for table, plugin in plugins.items() if plugin is not None)
+    return (*(name for name in TABLES if name in wanted), *brought)

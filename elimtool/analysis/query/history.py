@@ -29,6 +29,7 @@ from elimtool.analysis.statistics.proportions import t_interval
 from elimtool.errors import ElimError, Exit, nearest
 from elimtool.files.rows import Row, Rows
 from elimtool.run import Run
+from elimtool.run.columns import Table
 from elimtool.run.tables.history import HISTORY
 
 Numbers = npt.NDArray[np.float64]
@@ -110,7 +111,7 @@ def follow(runs: Mapping[str, Run], asked: MetricQuery) -> MetricHistory:
         ElimError: The metric is unknown or no number; no run has it; or the runs share no prompt (exit code
             5).
     """
-    metric = find(asked.metric)
+    metric = find(asked.metric, lambda table: _carried(table, runs))
     if metric.kind not in ("integer", "number", "boolean"):
         raise ElimError(f"`metric` '{asked.metric}' is not a number", "name a number, such as final_logprob")
     if asked.over not in ORDERS:
@@ -141,6 +142,11 @@ def follow(runs: Mapping[str, Run], asked: MetricQuery) -> MetricHistory:
     yes_no = metric.kind == "boolean"
     rows = [row for named, part in parts for row in _series(facts, named, part, asked.floor, yes_no)]
     return MetricHistory(asked, metric.unit, rows, tuple(notes), _limit_count(len(values)))
+
+
+def _carried(table: str, runs: Mapping[str, Run]) -> Table | None:
+    """What a plugin's table means, by the first run that has it."""
+    return next((run.definition(table) for run in runs.values() if table in run.tables), None)
 
 
 def _check(asked: MetricQuery) -> Check:

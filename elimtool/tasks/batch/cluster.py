@@ -217,7 +217,8 @@ class _Dispatch:
         if tried < self.engine.batch.ray.attempts:
             self.again.append(shard)
             return
-        yield give_up(shard, self.directory, self.manifest, _shorter(error, tried))
+        why = _shorter(error, tried)
+        yield give_up(shard, self.directory, self.manifest, why, self.engine.trace)
 
 
 def _shorter(error: Exception, tried: int) -> Exception:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from elimtool.engine.defects import Defects
 from elimtool.engine.options import TraceOptions
+from elimtool.engine.plugins import definitions
 from elimtool.engine.session import Session
 from elimtool.numerics import kernels
 from elimtool.run.damage import digest
@@ -92,7 +93,7 @@ class Worker:
         return _store(shard, directory, run, found, started)
 
 
-def give_up(shard: Shard, directory: Path, run: Manifest, error: Exception) -> Done:
+def give_up(shard: Shard, directory: Path, run: Manifest, error: Exception, trace: TraceOptions) -> Done:
     """Write a shard that no worker could measure: every prompt is an error row.
 
     Args:
@@ -100,11 +101,13 @@ def give_up(shard: Shard, directory: Path, run: Manifest, error: Exception) -> D
         directory: The run directory.
         run: Manifest of the run.
         error: The reason.
+        trace: What was to be measured.
     """
     started = time.perf_counter()
     config: Any = run.config
     rows = [record_row(record, error) for record in shard.records]
-    tables = {name: TABLES[name].schema.empty_table() for name in TABLES if name in config["tables"]}
+    defined = {**TABLES, **definitions(trace.brought)}
+    tables = {name: table.schema.empty_table() for name, table in defined.items() if name in config["tables"]}
     tables["prompts"] = TABLES["prompts"].from_rows(rows)
     found = MeasuredShard(tables, len(rows), len(rows), 0, 0, Defects())
     return _store(shard, directory, run, found, started)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from elimtool.analysis.check.gate import Update, failing_prompts, judge_run, sel
 from elimtool.analysis.check.read import Checks, read_checks
 from elimtool.errors import ElimError, nearest
 from elimtool.prompts.chat import PLAIN, ChatSettings
+from elimtool.tasks.check.tables import brought, carried
 
 if TYPE_CHECKING:
     from elimtool.analysis.check.findings import Report
@@ -40,6 +41,7 @@ def run_checks(
     threads: int | None = None,
     chat: ChatSettings = PLAIN,
     model_sampling: bool | None = None,
+    plugins: Sequence[Any] = (),
     progress: Say | None = None,
     **loading: Any,
 ) -> Report:
@@ -59,6 +61,7 @@ def run_checks(
         chat: What chat templates are given, over what the check file says.
         model_sampling: Whether engines' chains have the model's own settings laid over them, instead of what
             the check file says.
+        plugins: As in ``TraceOptions``: stages, metrics and lenses that the file names.
         progress: Called with a line of text when something slow begins.
         loading: Other arguments of ``load_model`` that override the file's: ``dtype``, ``device``, ...
 
@@ -81,6 +84,7 @@ def run_checks(
         threads=threads,
         chat=chat,
         model_sampling=model_sampling,
+        plugins=plugins,
         progress=progress,
         **loading,
     ).report
@@ -133,6 +137,7 @@ def gate(
     threads: int | None = None,
     chat: ChatSettings = PLAIN,
     model_sampling: bool | None = None,
+    plugins: Sequence[Any] = (),
     progress: Say | None = None,
     **loading: Any,
 ) -> Gated:
@@ -141,12 +146,16 @@ def gate(
     only = (only,) if isinstance(only, str) else only  # a str is a collection of its letters, too
     from elimtool.run import open_run
 
-    read = read_checks(checks, model_sampling=model_sampling)
-    found, retrace = (
-        _opened(run, model)
-        if run is not None
-        else _measured(read, only, model, batch_size, threads, chat, progress, loading)
-    )
+    if plugins:
+        from elimtool.engine.plugins import plug
+
+        plug(plugins)
+    if run is not None:
+        found, retrace = _opened(run, model)
+        read = read_checks(checks, model_sampling=model_sampling, others=carried(found))
+    else:
+        read = read_checks(checks, model_sampling=model_sampling, others=brought)
+        found, retrace = _measured(read, only, model, batch_size, threads, chat, progress, loading)
     other = open_run(against) if isinstance(against, (str, Path)) else against
     report = judge_run(
         read,

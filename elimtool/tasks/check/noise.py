@@ -17,6 +17,7 @@ from elimtool.prompts.prompt import Prompt
 from elimtool.tasks.check import measure
 from elimtool.tasks.check.api import only_prompts
 from elimtool.tasks.check.prompts import prompts_of
+from elimtool.tasks.check.tables import brought
 
 if TYPE_CHECKING:
     from elimtool.analysis.check.spec import Check
@@ -58,7 +59,7 @@ def measure_noise(
     Raises:
         ElimError: As ``run_checks``; or the check file names no baseline.
     """
-    read = read_checks(checks, model_sampling=model_sampling)
+    read = read_checks(checks, model_sampling=model_sampling, others=brought)
     path = Path(baseline) if baseline else read.baseline
     if path is None:
         raise ElimError(

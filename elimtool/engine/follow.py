@@ -1,12 +1,12 @@
 """Choose the tokens to follow at each probed row: the user's targets and foils, or the model's leaders.
 
-Where the answer is known (a prefill, or what the model wrote), its token there is followed too.
+Where the answer is known (a prefill, or what the model wrote), its token there is followed too; of a text
+that is scored nothing else is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from elimtool.metrics.metric import Followed
-from elimtool.model.view import Batch, Encoded, LayerView, Target
+from elimtool.model.scores import Question, scored
+from elimtool.model.view import Batch, Encoded, Target
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -48,8 +49,8 @@ def follow(
         output: Log-probabilities (nats) of the model's own output.
         top: Most probable token of every layer.
         leaders: Leaders of an earlier pass, to be followed again; those of new rows are added.
-        joint: Whether to score targets of several tokens as a whole, which costs a pass for each; else
-            their joint log-probability is NaN.
+        joint: Whether to score targets of several tokens as a whole, which takes further passes; else their
+            joint log-probability is NaN.
     """
     known = {} if leaders is None else leaders
     chosen = []
@@ -57,7 +58,9 @@ def follow(
     for prompt, probe, best in places:
         one = batch.encoded[prompt]
         key = one.prompt_id, one.positions[probe]
-        followed = one.targets or known.setdefault(key, _as_targets(model, best))
+        followed = one.targets
+        if not followed and one.prompt.scored is None:
+            followed = known.setdefault(key, _as_targets(model, best))
         chosen.append(_with_answer(model, followed, one.follows(one.positions[probe])))
     width = max(len(targets) for targets in chosen)
 
@@ -107,31 +110,29 @@ def _remainders(
     Foils have no use for one.
     """
     rest = torch.zeros(len(chosen), width, dtype=torch.float64)
+    places: list[tuple[int, int]] = []
+    questions: list[Question] = []
     for row, (prompt, probe) in enumerate(zip(rows[0].tolist(), rows[1].tolist(), strict=True)):
         one = batch.encoded[prompt]
         last = one.positions[probe] == len(one.token_ids) - 1
         for k, target in enumerate(chosen[row]):
-            if len(target.token_ids) > 1:
-                scored = joint and last and not target.is_foil
-                rest[row, k] = _remainder(model, one, target) if scored else torch.nan
+            if len(target.token_ids) == 1:
+                continue
+            rest[row, k] = torch.nan
+            if joint and last and not target.is_foil and _can_follow(model, one, target):
+                begun = one.token_ids + target.token_ids[:1]
+                places.append((row, k))
+                questions.append(Question(begun, (target.token_ids[1:],), one))
+    for (row, k), question, scores in zip(places, questions, scored(model, questions), strict=True):
+        if isinstance(scores, Exception):
+            raise scores
+        rest[row, k] = sum(scores[question.continuations[0]])
     return rest
 
 
-def _remainder(model: Model, one: Encoded, target: Target) -> float:
-    """Score a target's second and later tokens (nats) after the prompt and its first token."""
-    start = len(one.token_ids)
-    ids = one.token_ids + target.token_ids[:-1]
-    if model.context is not None and len(ids) > model.context:
-        return float("nan")
-    if not all(intervention.extends for intervention in model.interventions):
-        return float("nan")  # on the longer prompt the intervention would do something else
-    longer = Batch.of([replace(one, token_ids=ids, positions=tuple(range(start, len(ids))))], model.device)
-    residual: list[Tensor] = []
-
-    def observe(view: LayerView) -> None:
-        residual[:] = [view.residual[0]]
-
-    model.stream(longer, (), observe)
-    logprobs = torch.log_softmax(model.readout(residual[0]).double(), -1)
-    following = torch.tensor(target.token_ids[1:], device=logprobs.device)
-    return float(logprobs.gather(-1, following[:, None]).sum())
+def _can_follow(model: Model, one: Encoded, target: Target) -> bool:
+    """Tell whether a whole target fits behind a prompt, under the model's interventions too."""
+    if model.context is not None and len(one.token_ids) + len(target.token_ids) - 1 > model.context:
+        return False
+    # on the longer prompt others would do something else
+    return all(intervention.extends for intervention in model.interventions)

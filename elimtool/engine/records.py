@@ -133,6 +133,7 @@ def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> Row:
         "tags": list(prompt.tags),
         "meta": None if meta in (None, {}) else json.dumps(meta, sort_keys=True),
         **_design(prompt.design),
+        "scored": prompt.scored,
         "turns": [{"role": one.role, "text": _printable(one.content)} for one in prompt.messages] or None,
     }
     if not isinstance(one, Encoded):

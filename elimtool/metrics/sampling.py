@@ -83,8 +83,14 @@ class SamplerLedger(Metric):
             "entropy_after": at("entropy_after"),
             "top_token": spelled(top, view.spell),
             "top_prob": at("top_prob"),
+            "collision_after": at("collision_after"),
+            "output_mass": self._output_mass(ledgers)[row, step],
             "notes": [notes_of(record, index, view.spell) for index in range(n_rows) for record in records],
         }
+
+    def _output_mass(self, ledgers: Sequence[Ledger]) -> Any:
+        stages = [(ledger, stage) for ledger in ledgers for stage in range(len(ledger.records))]
+        return torch.stack([ledger.output_mass(stage) for ledger, stage in stages], 1).numpy()
 
     def _chain_columns(self, step: Any) -> dict[str, Any]:
         stages = [(chain, index, stage) for chain in self.chains for index, stage in enumerate(chain.stages)]

@@ -119,7 +119,11 @@ def draft(
     if not text:
         raise ElimError("the prompt is empty", "give at least one character; a model predicts from something")
     check_unicode("the prompt", text)
-    tokens = tokenizer.encode(text, special=not chat)
+    tokens = (
+        tokenizer.encode(text, special=not chat)
+        if prompt.scored is None
+        else tokenizer.encode_scored(text, prompt.scored)
+    )
     if not tokens.ids:
         raise ElimError(f"the prompt {text!r} has no token in this model's vocabulary", "choose another text")
     _check_length(len(tokens.ids), 0, 0, context)
@@ -187,7 +191,8 @@ def encode(
         n_appended=len(appended),
         spans=spans_of(prompt, text, tokens, encoded.offsets, in_sink, render, units, prefill, new),
         sinks=in_sink,
-        positions=places.among(tokens, new or prefill),
+        # where a text is scored, all that stands before a token of it
+        positions=tuple(range(len(ids) - 1)) if prompt.scored else places.among(tokens, new or prefill),
         targets=targets,
         n_prefill=len(prefill),
         n_written=len(written),

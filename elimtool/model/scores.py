@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from elimtool.model.view import NOBODY, Batch, LayerView
+from elimtool.model.view import NOBODY, Batch, Encoded, LayerView
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -22,14 +22,23 @@ MOST_ROWS = 32
 """Most rows of one pass ..."""
 MOST_TOKENS = 4096
 """... and most tokens, padding included, unless one row alone has more."""
+READOUT_BYTES = 128 * 2**20
+"""Bytes of logits held at a time, in float64."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt and the continuations of it to score."""
+    """A prompt and the continuations of it to score.
+
+    Attributes:
+        ids: The prompt's tokens.
+        continuations: Tokens that may follow it.
+        encoded: What the tokens belong to, whose spans interventions act on.
+    """
 
     ids: Ids
     continuations: tuple[Ids, ...]
+    encoded: Encoded = NOBODY
 
     def rows(self) -> list[Ids]:
         """What must follow the prompt so that every token is predicted somewhere; none begins another."""
@@ -113,19 +122,32 @@ def _score(model: Model, questions: Sequence[Question], group: Sequence[_ScoredR
     """Run some rows, and note what each predicts of its prompt's continuations."""
     encoded = [
         replace(
-            NOBODY, token_ids=row.ids, positions=tuple(range(len(row.ids) - len(row.after) - 1, len(row.ids)))
+            questions[row.number].encoded,
+            token_ids=row.ids,
+            positions=tuple(range(len(row.ids) - len(row.after) - 1, len(row.ids))),
         )
         for row in group
     ]
+    batch = Batch.of(encoded, model.device)
     last: list[Tensor] = []
 
     def keep(view: LayerView) -> None:
         last[:] = [view.residual]
 
-    model.stream(Batch.of(encoded, model.device), (), keep)
-    for row, one, residual in zip(group, encoded, last[0], strict=True):
-        logprobs = torch.log_softmax(model.readout(residual[: len(one.positions)]).double(), -1)
-        for continuation in questions[row.number].continuations:
-            for at in range(min(len(continuation), len(row.after) + 1)):
-                if row.after[:at] == continuation[:at]:
-                    row.found[continuation[: at + 1]] = float(logprobs[at, continuation[at]])
+    model.stream(batch, (), keep)
+    residuals = batch.real(last[0])
+    starts = accumulate((len(one.positions) for one in encoded), initial=0)
+    asked = [
+        (start + at, row, continuation[: at + 1])
+        for start, row in zip(starts, group, strict=False)
+        for continuation in questions[row.number].continuations
+        for at in range(min(len(continuation), len(row.after) + 1))
+        if row.after[:at] == continuation[:at]
+    ]
+    step = max(1, READOUT_BYTES // (model.vocab * 8))  # 8 bytes: float64
+    for begin in range(0, len(residuals), step):
+        logits = model.readout(residuals[begin : begin + step]).double()
+        totals = logits.logsumexp(-1)
+        for place, row, ids in asked:
+            if begin <= place < begin + len(logits):
+                row.found[ids] = float(logits[place - begin, ids[-1]] - totals[place - begin])

@@ -13,7 +13,7 @@ from typing import Any
 from elimtool.errors import ElimError
 from elimtool.model.rendering import Rendered, render
 from elimtool.prompts.chat import PLAIN, ChatSettings
-from elimtool.prompts.prompt import ASKING, ASSISTANT, Message
+from elimtool.prompts.prompt import ASKING, ASSISTANT, LM_EVAL, Message
 
 SAYING = ("tool_calls", "reasoning_content", "thinking")
 """Keys of a message that say something: a template that does not read them would leave it out."""
@@ -95,6 +95,33 @@ class Tokenizer:
         ids = tuple(encoding.ids[:n])
         self._check_known(ids)
         return Tokens(ids, self._with_spaces(text, encoding.tokens[:n], encoding.offsets[:n]))
+
+    def encode_scored(self, text: str, rule: str) -> Tokens:
+        """Tokenise a text that is to be scored.
+
+        Args:
+            text: Any Unicode text.
+            rule: ``no-prefix``: as ``encode``. ``lm-eval``: without the tokenizer's own special tokens, after
+                BOS, else EOS, unless the text begins with it. Source: lm-evaluation-harness,
+                ``TemplateLM.loglikelihood`` and ``HFLM.prefix_token_id``.
+
+        Raises:
+            ElimError: There is neither token, or the text has fewer than two tokens with it.
+        """
+        found = self.encode(text, special=rule != LM_EVAL)
+        if rule == LM_EVAL:
+            backend = self.backend
+            prefix = backend.eos_token_id if backend.bos_token_id is None else backend.bos_token_id
+            if prefix is None:
+                raise ElimError(
+                    "the tokenizer has neither BOS nor EOS to score a text after",
+                    "use the rule no-prefix, which starts at the second token",
+                )
+            if found.ids[:1] != (prefix,):
+                found = Tokens((prefix, *found.ids), ((0, 0), *found.offsets))
+        if len(found.ids) < 2:
+            raise ElimError(f"the text {text!r} has one token: nothing is left to score", "leave it out")
+        return found
 
     def _run(self, text: str, special: bool) -> Any:
         """Run the Rust tokenizer; tokens that it added have no sequence id."""

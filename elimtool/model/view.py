@@ -97,7 +97,9 @@ class Encoded:
     control_tokens: tuple[str, ...] = ()
 
     def follows(self, position: int) -> int | None:
-        """Return the token of the answer that stands after a position: of the prefill, or written."""
+        """Return the token to follow after a position: prefilled, written, or of a text that is scored."""
+        if self.prompt.scored is not None:
+            return self.token_ids[position + 1] if position + 1 < len(self.token_ids) else None
         # what is appended for the targets is no answer, so it ends the prompt and its prefill
         end = len(self.token_ids) - self.n_appended
         given = range(end - self.n_prefill - self.n_written, end)

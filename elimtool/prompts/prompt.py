@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from elimtool.errors import ElimError, checked_fields
+from elimtool.errors import ElimError, checked_fields, nearest
 from elimtool.prompts.chat import PLAIN, ChatSettings
 from elimtool.prompts.design import ALONE, Design
 
@@ -24,6 +24,11 @@ PREFILL = "prefill"
 """Span of the beginning of the answer that the model was given."""
 WRITTEN = "written"
 """Span of the tokens that the model wrote after the prompt."""
+
+LM_EVAL = "lm-eval"
+"""Score a text after BOS, else EOS, as the lm-evaluation-harness does."""
+SCORED = (LM_EVAL, "no-prefix")
+"""Ways to score a text: after a token put before it, or from its own second token on."""
 
 ASSISTANT = "assistant"
 """Role whose last message is continued."""
@@ -203,6 +208,8 @@ class Prompt:
     targets the model's most probable tokens are followed. ``meta`` is any JSON value. ``n_prefill`` is how
     many characters at the end of ``text`` are the beginning of the answer, see ``with_prefill``. ``chat`` is
     what the model's template is given beside the messages. ``design`` is where it stands among other prompts.
+    ``scored`` is one of ``SCORED`` where the text itself is scored: at every position the token that stands
+    next is followed, and nothing else.
     ``where`` is the place in the file from which it was read, for errors; it is no part of what is asked.
     """
 
@@ -219,6 +226,7 @@ class Prompt:
     n_prefill: int = 0
     chat: ChatSettings = PLAIN
     design: Design = ALONE
+    scored: str | None = None
     where: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -248,6 +256,17 @@ class Prompt:
             given = "template_vars" if self.chat.template_vars else "tools"
             raise ElimError(f"`{given}` goes with a chat, and the prompt is a text", "give messages (`chat`)")
         _check_json("meta", self.meta)
+        self._check_scored()
+
+    def _check_scored(self) -> None:
+        if self.scored is None:
+            return
+        if self.scored not in SCORED:
+            said = f"`scored` must be one of {', '.join(SCORED)}, got '{self.scored}'"
+            raise ElimError(said, nearest(str(self.scored), SCORED))
+        asked = "messages" if self.messages else "targets" if self.targets or self.foils else "prefill"
+        if self.messages or self.targets or self.foils or self.n_prefill:
+            raise ElimError(f"`scored` goes with a text alone, not with {asked}", "leave one of the two out")
 
     @property
     def continues(self) -> bool:
@@ -267,6 +286,8 @@ class Prompt:
         ]
         if self.design == ALONE:  # as before there were suites, so that what was begun then goes on
             del told["design"]
+        if self.scored is None:
+            del told["scored"]
         del told["chat"]["now"]  # a default that templates without a clock never read: it would differ by day
         return told
 

@@ -35,6 +35,7 @@ FIELDS = (
     "slots",
     "answers",
     "role",
+    "scored",
 )
 """Names of a record's fields; ``prompt`` or ``messages`` is required."""
 
@@ -138,6 +139,8 @@ def _prompt(fields: Mapping[str, Any]) -> Prompt:
     prefill = given.pop("prefill", None)
     chat = ChatSettings(given.pop("template_vars", {}), given.pop("tools", ()))
     design = Design(**{name: given.pop(name) for name in _DESIGN if name in given})
+    if design.answers and not given.get("targets") and "scored" not in given:
+        given["targets"] = tuple(dict.fromkeys(alias for one in design.answers for alias in one))
     made = Prompt(**given, chat=chat, design=design)
     return made if prefill is None else made.with_prefill(prefill)
 
@@ -316,6 +319,7 @@ _READ: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "slots": ("slots", _slots),
     "answers": ("answers", _answers),
     "role": ("role", _string),
+    "scored": ("scored", _string),
 }
 
 _DESIGN = ("template", "tuple_id", "filler", "slots", "answers", "role")

@@ -133,6 +133,11 @@ class StageRecord:
         """Best probability before the stage, number of survivors after it, and its threshold, by row."""
         return self.before.top_prob.tolist(), self.n_after.tolist(), self.threshold.tolist()
 
+    @cached_property
+    def collision_after(self) -> Float64[Tensor, " rows"]:
+        """Sum of the squared probabilities after the stage: the chance that two draws are the same token."""
+        return self._after.exact.square().sum(-1)
+
     def prob_of(self, tokens: Int[Tensor, " rows"]) -> Float64[Tensor, " rows"]:
         """Return the probability of one token per row after the stage, 0 where it is removed."""
         after = self._after
@@ -277,6 +282,15 @@ class Ledger:
     def before(self, stage: int) -> Candidates:
         """Return the distribution before a stage, given by index; after the last stage, the end."""
         return self.records[stage].before if stage < len(self.records) else self.end
+
+    def output_mass(self, stage: int) -> Float64[Tensor, " rows"]:
+        """Sum the survivors' probabilities in the distribution that the chain was given.
+
+        Args:
+            stage: Index of the stage after which they are alive.
+        """
+        begun, after = self.before(0), self.before(stage + 1)
+        return torch.where(after.alive, begun.exact.gather(1, after.ids), 0.0).sum(-1).clamp(max=1.0)
 
     @cached_property
     def final(self) -> Float64[Tensor, "rows vocab"]:

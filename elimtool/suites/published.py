@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from elimtool.errors import ElimError
-from elimtool.suites.sentences import by_beginning, by_suffix
+from elimtool.suites.sentences import as_scored, by_beginning, by_suffix
 from elimtool.suites.suite import Fields, Suite, SuiteCheck, merged
 
 CROWS_PAIRS = ("sent_more", "sent_less", "stereo_antistereo", "bias_type")
@@ -105,19 +105,37 @@ def stereoset(found: Any, where: str) -> Suite:
     return _by_suffix(pairs, [])
 
 
-def minimal_pairs(rows: Iterable[Mapping[str, Any]], where: str) -> Suite:
+def minimal_pairs(rows: Iterable[Mapping[str, Any]], where: str, rule: str | None = None) -> Suite:
     """Read minimal pairs, of BLiMP (Warstadt et al. 2020) or as ``{"good", "bad", "category"}``.
+
+    Args:
+        rows: The pairs.
+        where: Name of the file, for messages.
+        rule: How to score whole sentences, one of ``elimtool.prompts.prompt.SCORED``; ``None`` to score what
+            follows the words that both begin with.
 
     Raises:
         ElimError: A row lacks a sentence.
     """
     records: list[Fields] = []
     checks = []
+    seen: set[tuple[str, str]] = set()
     for number, row in enumerate(rows, 1):
         good, bad = (row.get(f"sentence_{side}", row.get(side)) for side in ("good", "bad"))
         if not isinstance(good, str) or not isinstance(bad, str):
             raise ElimError(f"{where}:{number}: a pair needs 'good' and 'bad', two sentences")
         name = _pair_name(row, number)
+        if (good, bad) in seen:
+            checks.append(SuiteCheck("error", "duplicate", name, "the pair equals an earlier one"))
+            continue
+        seen.add((good, bad))
+        common = {"template": name, "tuple": name, **_category(row)}
+        if rule is not None:
+            records += [
+                {"id": f"{name}/{role}", **as_scored(sentence, rule), **common, "role": role}
+                for role, sentence in (("good", good), ("bad", bad))
+            ]
+            continue
         asked = by_beginning([good, bad])
         if asked is None:
             message = "nothing follows the first word: there is nothing to score"
@@ -127,7 +145,6 @@ def minimal_pairs(rows: Iterable[Mapping[str, Any]], where: str) -> Suite:
         if not shared:
             message = "the first words differ: they are given, not scored"
             checks.append(SuiteCheck("warning", "first-word", name, message))
-        common = {"template": name, "tuple": name, **_category(row)}
         for role, (prompt, target) in zip(("good", "bad"), sides, strict=True):
             records.append(
                 {"id": f"{name}/{role}", "prompt": prompt, "targets": [target], **common, "role": role}

@@ -21,13 +21,16 @@ MOST = 2**26
 """Size in bytes up to which a ``.json`` file is read whole to find out what it is."""
 
 
-def open_prompts(path: str | Path, format: str | None = None) -> tuple[PromptFile, tuple[SuiteCheck, ...]]:
+def open_prompts(
+    path: str | Path, format: str | None = None, rule: str | None = None
+) -> tuple[PromptFile, tuple[SuiteCheck, ...]]:
     """Open a prompt file, or a suite as the prompts that it stands for.
 
     Args:
         path: A prompt file, ``-`` for standard input, a suite (YAML or JSONL of templates, minimal pairs, or
             CrowS-Pairs, WinoBias, StereoSet or BLiMP as published), or the name of a suite that ships.
         format: Format of a prompt file; ``None`` to find out, also whether it is a suite.
+        rule: How sentences of minimal pairs are scored, see ``minimal_pairs``.
 
     Returns:
         The prompts, and what is wrong or doubtful in a suite.
@@ -37,7 +40,7 @@ def open_prompts(path: str | Path, format: str | None = None) -> tuple[PromptFil
     """
     if str(path) in (shipped := shipped_suites()) and not Path(path).exists():
         path = shipped[str(path)]
-    suite = None if format is not None or str(path) == "-" else read_suite(Path(path))
+    suite = None if format is not None or str(path) == "-" else read_suite(Path(path), rule)
     if suite is None:
         return PromptFile(path, format), ()
     if not suite.records:
@@ -55,8 +58,12 @@ def shipped_suites() -> dict[str, Path]:
     return {one.stem: one for one in sorted(shipped_configs("suites").glob("*.*"))}
 
 
-def read_suite(path: Path) -> Suite | None:
+def read_suite(path: Path, rule: str | None = None) -> Suite | None:
     """Read a suite; ``None`` where the file is of prompts.
+
+    Args:
+        path: The file.
+        rule: How sentences of minimal pairs are scored, see ``minimal_pairs``.
 
     Raises:
         ElimError: It is a suite with mistakes.
@@ -76,7 +83,7 @@ def read_suite(path: Path) -> Suite | None:
     if {"data"} <= keys and "prompt" not in keys:
         return stereoset(_json(read_text(path), where), where)
     if {"sentence_good", "sentence_bad"} <= keys or {"good", "bad"} <= keys:
-        return minimal_pairs(_lines(path), where)
+        return minimal_pairs(_lines(path), where, rule)
     if "template" in keys and not keys & {"prompt", "messages"}:
         return expand_templates(_lines(path), {}, where)
     return None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from elimtool.prompts.prompt import LM_EVAL
+from elimtool.suites.suite import Fields
+
 PromptAndTarget = tuple[str, str]
 
 
@@ -46,6 +49,23 @@ def by_beginning(sentences: Sequence[str]) -> tuple[list[PromptAndTarget], bool]
     if not begin:
         return None
     return [(" ".join(one[:begin]), " " + " ".join(one[begin:])) for one in words], shared > 0
+
+
+def as_scored(sentence: str, rule: str, space: bool = True) -> Fields:
+    """Ask how probable a whole sentence is, token by token.
+
+    The sentence's log-probability is the sum of ``survival.target_logprob`` over its rows.
+
+    Args:
+        sentence: The sentence.
+        rule: One of ``elimtool.prompts.prompt.SCORED``.
+        space: Whether the rule lm-eval puts a space before it, as the harness does where a task's context is
+            empty; its task of CrowS-Pairs has none.
+
+    Returns:
+        Fields of a record.
+    """
+    return {"prompt": f" {sentence}" if space and rule == LM_EVAL else sentence, "scored": rule}
 
 
 def _alike(lists: Sequence[Sequence[str]]) -> int:

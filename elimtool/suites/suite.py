@@ -46,11 +46,15 @@ class Suite:
 
 
 def merged(records: Iterable[Fields], checks: Iterable[SuiteCheck]) -> Suite:
-    """Make a suite of records, those that ask the same of the same group taken as one."""
+    """Make a suite of records, those that ask the same of the same group taken as one.
+
+    Sides of a minimal pair are not: two pairs may share a sentence.
+    """
     found: dict[str, Fields] = {}
     copies = 0
     for record in records:
-        asked = [record.get(name) for name in ("prompt", "group", "targets", "foils", "role")]
+        pair = record.get("tuple") if record.get("role") in ("good", "bad") else None
+        asked = [pair, *(record.get(name) for name in ("prompt", "group", "targets", "foils", "role"))]
         copies += str(asked) in found
         found.setdefault(str(asked), record)
     doubts = [*checks]

@@ -202,5 +202,14 @@ PROMPTS = Table(
             range="neutral, good, bad",
             null_when=NOT_GIVEN,
         ),
+        Column(
+            "scored",
+            STRING,
+            "How the text itself is scored: at every position the token that stands next is the one that is"
+            " followed. lm-eval: after one token put before the text, BOS or else EOS, as the"
+            " lm-evaluation-harness does; no-prefix: from the second token of the text on.",
+            range="lm-eval, no-prefix",
+            null_when=NOT_GIVEN,
+        ),
     ),
 )

@@ -118,6 +118,23 @@ SAMPLING = Table(
             null_when=f"all are the engine's own, the chain is no engine's, or {EARLIER}",
         ),
         Column(
+            "collision_after",
+            FLOAT,
+            "Collision probability of the distribution that the stage leaves: the sum of the squared"
+            " probabilities. 1 over it is the Hill number of order 2, a number of tokens.",
+            range="0 .. 1",
+            null_when=EARLIER,
+        ),
+        Column(
+            "output_mass",
+            FLOAT,
+            "Probability, in the model's output at temperature 1 and before any stage, of the tokens that are"
+            " alive after the stage.",
+            unit="probability",
+            range="0 .. 1",
+            null_when=EARLIER,
+        ),
+        Column(
             "notes",
             STRINGS,
             "Notes of the stage, such as the repetition that DRY found; usually an empty list.",

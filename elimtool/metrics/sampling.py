@@ -83,14 +83,10 @@ class SamplerLedger(Metric):
             "entropy_after": at("entropy_after"),
             "top_token": spelled(top, view.spell),
             "top_prob": at("top_prob"),
-            "collision_after": at("collision_after"),
-            "output_mass": self._output_mass(ledgers)[row, step],
+            "collision_after": torch.stack([one.collision_after for one in records], 1).numpy()[row, step],
+            "output_mass": _output_mass(ledgers)[row, step],
             "notes": [notes_of(record, index, view.spell) for index in range(n_rows) for record in records],
         }
-
-    def _output_mass(self, ledgers: Sequence[Ledger]) -> Any:
-        stages = [(ledger, stage) for ledger in ledgers for stage in range(len(ledger.records))]
-        return torch.stack([ledger.output_mass(stage) for ledger, stage in stages], 1).numpy()
 
     def _chain_columns(self, step: Any) -> dict[str, Any]:
         stages = [(chain, index, stage) for chain in self.chains for index, stage in enumerate(chain.stages)]
@@ -210,6 +206,13 @@ class SamplerLedger(Metric):
             key: [values[i] for i in order] if isinstance(values, list) else values[order]
             for key, values in columns.items()
         }
+
+
+def _output_mass(ledgers: Sequence[Ledger]) -> npt.NDArray[np.float64]:
+    """Sum what every stage of every chain leaves of the output's probability, [rows, stages]."""
+    stages = [(ledger, stage) for ledger in ledgers for stage in range(len(ledger.records))]
+    found: npt.NDArray[np.float64] = torch.stack([one.output_mass(stage) for one, stage in stages], 1).numpy()
+    return found
 
 
 def histories(view: ReadoutView) -> list[History]:

@@ -122,6 +122,7 @@ SAMPLING = Table(
             FLOAT,
             "Collision probability of the distribution that the stage leaves: the sum of the squared"
             " probabilities. 1 over it is the Hill number of order 2, a number of tokens.",
+            unit="probability",
             range="0 .. 1",
             null_when=EARLIER,
         ),

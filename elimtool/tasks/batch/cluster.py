@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError, Exit
-from elimtool.tasks.batch.head import head_of
-from elimtool.tasks.batch.preflight import capacity, check_visible, connect, ray_module
+from elimtool.tasks.batch.links import links_of
+from elimtool.tasks.batch.member import Member
+from elimtool.tasks.batch.preflight import capacity, check_visible, connect, first_line, ray_module
+from elimtool.tasks.batch.state import AGAIN
 from elimtool.tasks.batch.work import give_up
 
 if TYPE_CHECKING:
@@ -24,29 +26,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 120.0
 """Seconds without any living worker after which a run gives up."""
-
-
-class Member:
-    """The actor: one worker, whose model ``load`` loads."""
-
-    def load(self, source: ModelSource, trace: TraceOptions, batch: BatchOptions) -> None:
-        """Load the model, and let torch use as many threads as the actor has CPUs."""
-        import torch
-
-        from elimtool.tasks.batch.work import Worker
-
-        torch.set_num_threads(max(1, int(batch.ray.cpus)))
-        self.worker = Worker(source.load(), trace, batch)
-        gc.freeze()  # the model stays to the end: the garbage collector need not search it
-
-    def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
-        """Make the manifest of the run."""
-        return self.worker.manifest(prompts_sha256, facts, started)
-
-    def do(self, shard: Shard, directory: Path, run: Manifest) -> tuple[Done, str]:
-        """Measure a shard; also return the id of the node."""
-        node = str(ray_module().get_runtime_context().get_node_id())
-        return self.worker.do(shard, directory, run), node
+MEMORY = "lower `batch_size`, or leave more memory for each worker with fewer `actors` or more `cpus`"
 
 
 class RayEngine:
@@ -56,22 +36,28 @@ class RayEngine:
         source: How each worker loads the model.
         trace: What to measure.
         batch: Options of the run; ``batch.ray`` names the cluster and the workers' resources.
+        patience: Seconds without any living worker after which a run gives up.
 
     Attributes:
         nodes: Number of finished shards by node.
         lost: Number of workers that died.
         idle: Workers that wait for a shard.
         ray: The package ``ray``, once it is connected.
-        head: The head node, likewise.
+        links: What the connection hangs on, likewise.
     """
 
-    def __init__(self, source: ModelSource, trace: TraceOptions, batch: BatchOptions) -> None:
-        self.source, self.trace, self.batch = source, trace, batch
+    def __init__(
+        self, source: ModelSource, trace: TraceOptions, batch: BatchOptions, patience: float = PATIENCE
+    ) -> None:
+        self.source, self.trace, self.batch, self.patience = source, trace, batch, patience
         self.nodes: dict[str, int] = {}
         self.lost = 0
         self.ray: Any = None
         self._ours = False
-        self._starting: dict[Any, Any] = {}
+        self._starting: dict[Any, tuple[Any, Any]] = {}  # actor and proof of its place, by what loads
+        self._replacements = self._in_vain = 0
+        self._alive = time.monotonic()
+        self._why: Exception | None = None
         self.idle: deque[Any] = deque()
 
     def start(self, directory: Path) -> None:
@@ -79,30 +65,31 @@ class RayEngine:
 
         Raises:
             ElimError: Ray is not installed; the cluster does not answer, is too small or does not see
-                ``directory``; a worker cannot load the model; or the head node is gone.
+                ``directory``; a worker cannot load the model; or the head node, or this one, is gone.
         """
         self.ray = ray_module()
         self._ours = connect(self.ray, self.batch.ray.address)
-        self.head = head_of(self.ray)
-        self._member = self.ray.remote(
-            Member
-        )  # once: a new class is told to the head node, which may be gone
-        count = capacity(self.ray, self.batch.ray)
-        check_visible(self.ray, directory.resolve())
-        for _ in range(count):
-            self._hire()
-        deadline = time.monotonic() + PATIENCE
+        self.links = links_of(self.ray)
+        self._member = self.ray.remote(Member)  # once: a new class is told to the head node
+        self.links.during(partial(self._hire_all, directory.resolve()))
         while not self.idle:
             self.welcome(1.0)
-            self.head.check()
-            if not self.idle and time.monotonic() > deadline:
-                raise _nobody()
+            self.links.check()
+            self.expect(working=False)
+
+    def _hire_all(self, directory: Path) -> None:
+        count = capacity(self.ray, self.batch.ray)
+        check_visible(self.ray, directory)
+        self._replacements = count + self.batch.ray.attempts - 1
+        self._alive = time.monotonic()
+        for _ in range(count):
+            self._hire()
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
         """Ask a worker for the manifest of the run."""
         asked = self.idle[0].manifest.remote(prompts_sha256, facts, started)
         while not self.ray.wait([asked], timeout=1.0)[0]:
-            self.head.check()
+            self.links.check()
         found: Manifest = self.ray.get(asked)
         return found
 
@@ -110,7 +97,7 @@ class RayEngine:
         """Measure shards as workers become free; a shard whose worker dies goes to another.
 
         Raises:
-            ElimError: A shard cannot be written, no worker is left, or the head node is gone.
+            ElimError: A shard cannot be written, no worker is left, or the head node, or this one, is gone.
         """
         work = _Dispatch(self, shards, directory.resolve(), manifest)
         while work.hand_out():
@@ -120,8 +107,8 @@ class RayEngine:
         """Stop the workers; disconnect unless the caller had connected before."""
         if self.ray is None or not self.ray.is_initialized():
             return
-        if not self.head.is_gone:  # without it a worker that starts cannot be stopped: Ray waits for ever
-            for actor in (*self.idle, *self._starting.values()):
+        if not self.links.gone:  # without them a worker that starts cannot be stopped: Ray waits for ever
+            for actor in (*self.idle, *(actor for actor, _ in self._starting.values())):
                 self.ray.kill(actor)
         self.idle.clear()
         self._starting.clear()
@@ -135,7 +122,8 @@ class RayEngine:
             num_cpus=options.cpus, num_gpus=options.gpus, scheduling_strategy="SPREAD"
         )
         actor = made.remote()
-        self._starting[actor.load.remote(self.source, self.trace, self.batch)] = actor
+        placed = actor.placed.remote()
+        self._starting[actor.load.remote(self.source, self.trace, self.batch)] = (actor, placed)
 
     def welcome(self, wait: float) -> None:
         """Make workers idle whose model is loaded, waiting at most ``wait`` seconds for one."""
@@ -143,21 +131,48 @@ class RayEngine:
             return
         ready, _ = self.ray.wait(list(self._starting), timeout=wait)
         for reference in ready:
-            actor = self._starting.pop(reference)
+            actor, _ = self._starting.pop(reference)
             try:
                 self.ray.get(reference)
             except ElimError:
                 raise  # a model that cannot be loaded here cannot be loaded by a new worker either
-            except self.ray.exceptions.RayError:
-                self.dismiss(actor)
+            except self.ray.exceptions.RayError as error:
+                self._in_vain += 1
+                self.dismiss(actor, error)
             else:
+                self._in_vain = 0
                 self.idle.append(actor)
 
-    def dismiss(self, actor: Any) -> None:
-        """Replace a worker that died."""
+    def dismiss(self, actor: Any, why: Exception) -> None:
+        """Replace a worker that died, unless too many have in a row while they loaded the model."""
         self.lost += 1
+        self._why = why
         self.ray.kill(actor)
-        self._hire()
+        if self._in_vain < self._replacements:
+            self._hire()
+
+    def expect(self, working: bool) -> None:
+        """Give up where no worker lives, or none can load the model.
+
+        Raises:
+            ElimError: As said.
+        """
+        proofs = [placed for _, placed in self._starting.values()]
+        if working or self.idle or (proofs and self.ray.wait(proofs, timeout=0)[0]):
+            self._alive = time.monotonic()  # a large model may take long to load
+        elif not proofs:
+            raise ElimError(
+                f"no Ray worker could load the model: {self._in_vain} died one after another, the last:"
+                f" {first_line(self._why)}",
+                f"if memory ran out: {MEMORY}, or load a smaller `dtype`; then {AGAIN}",
+                Exit.PARTIAL,
+            )
+        elif time.monotonic() - self._alive > self.patience:
+            raise ElimError(
+                f"no Ray worker was alive for {self.patience:.0f} s",
+                "see ray status; the same command goes on once the cluster has resources",
+                Exit.PARTIAL,
+            )
 
 
 class _Dispatch:
@@ -173,7 +188,6 @@ class _Dispatch:
         self.again: deque[Shard] = deque()
         self.attempts: dict[int, int] = {}
         self.flying: dict[Any, tuple[Any, Shard]] = {}
-        self.alive = time.monotonic()
 
     def hand_out(self) -> bool:
         """Give every idle worker a shard; return whether any shard is under way or waits."""
@@ -190,12 +204,9 @@ class _Dispatch:
     def collect(self) -> Iterator[Done]:
         """Wait up to a second, and yield the shards that workers finished."""
         engine, ray = self.engine, self.engine.ray
-        engine.head.check()
+        engine.links.check()
         engine.welcome(0 if self.flying else 1.0)
-        if self.flying or engine.idle:
-            self.alive = time.monotonic()
-        elif time.monotonic() - self.alive > PATIENCE:
-            raise _nobody()
+        engine.expect(working=bool(self.flying))
         ready, _ = ray.wait(list(self.flying), timeout=1.0) if self.flying else ([], [])
         for reference in ready:
             actor, shard = self.flying.pop(reference)
@@ -205,7 +216,7 @@ class _Dispatch:
                 engine.idle.append(actor)
                 raise
             except ray.exceptions.RayError as error:
-                engine.dismiss(actor)
+                engine.dismiss(actor, error)
                 yield from self._retry(shard, error)
             else:
                 engine.idle.append(actor)
@@ -223,15 +234,8 @@ class _Dispatch:
 
 def _shorter(error: Exception, tried: int) -> Exception:
     """Shorten Ray's message to its first line; the class keeps its name, which becomes ``error_type``."""
-    first = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+    error = getattr(error, "cause", None) or error  # what was raised in the worker, without Ray's frame
     kind = type(error).__name__
     named: type[Exception] = type(kind, (Exception,), {})
-    return named(f"the shard's worker died {tried} times; the last time: {first}")
-
-
-def _nobody() -> ElimError:
-    return ElimError(
-        f"no Ray worker was alive for {PATIENCE:.0f} s",
-        "see ray status; the same command goes on once the cluster has resources",
-        Exit.PARTIAL,
-    )
+    told = f"the shard's worker died {tried} times; the last time: {first_line(error)}"
+    return named(f"{told.rstrip('.')}; if memory ran out: {MEMORY}")

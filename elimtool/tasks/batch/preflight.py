@@ -8,14 +8,17 @@ import secrets
 import signal
 import socket
 import threading
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, Exit
 from elimtool.files.package import PACKAGE
 from elimtool.run import layout
-from elimtool.tasks.batch.head import is_here
+from elimtool.tasks.batch.links import RayLinks, is_here
 from elimtool.tasks.batch.options import RayOptions
+from elimtool.tasks.batch.state import AGAIN
 
 REACHED_WITHIN = 5.0
 """Seconds within which an address must answer."""
@@ -53,7 +56,7 @@ def connect(ray: Any, address: str | None, within: float = REACHED_WITHIN) -> bo
         within: Seconds within which the address must answer.
 
     Raises:
-        ElimError: There is no such cluster, or it does not answer.
+        ElimError: There is no such cluster, it does not answer, or its head node is gone.
     """
     if ray.is_initialized():
         return False
@@ -63,13 +66,16 @@ def connect(ray: Any, address: str | None, within: float = REACHED_WITHIN) -> bo
         if is_here(found):
             _take_token()
     extra: dict[str, Any] = {"include_dashboard": False} if found is None else {}
+    init = partial(
+        ray.init, address=found, log_to_driver=False, logging_level="ERROR", job_config=_code(ray), **extra
+    )
     on_termination = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=found, log_to_driver=False, logging_level="ERROR", job_config=_code(ray), **extra)
+        # a cluster that is started here ends with the thread that starts it
+        init() if found is None else RayLinks(found).during(init)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise ElimError(
-            f"cannot join the Ray cluster at {found or 'this machine'}: {reason}",
+            f"cannot join the Ray cluster at {found or 'this machine'}: {first_line(error)}",
             "if it asks for a token (InvalidAuthToken), set RAY_AUTH_MODE=token and copy its"
             " ~/.ray/auth_token here, or set RAY_AUTH_TOKEN to what is in it; otherwise see ray status there",
         ) from error
@@ -186,7 +192,7 @@ def check_visible(ray: Any, directory: Path) -> None:
     """Check that every node that may get a worker sees the run directory.
 
     Raises:
-        ElimError: A node does not; the message names it.
+        ElimError: A node does not, or cannot say so; the message names it.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -196,15 +202,15 @@ def check_visible(ray: Any, directory: Path) -> None:
         nodes = [
             n for n in ray.nodes() if n["Alive"] and (n["Resources"].get("CPU") or n["Resources"].get("GPU"))
         ]
-        seen = ray.remote(_sees)
+        seen = ray.remote(num_cpus=0, max_retries=0)(_sees)  # else repeated for ever where memory is full
         asked = {
             seen.options(
-                num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             ).remote(str(token)): node
             for node in nodes
         }
         ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=SEEN_WITHIN)
-        blind = [asked[one] for one in (*(one for one in ready if not _answer(ray, one)), *late)]
+        blind = [asked[one] for one in (*(one for one in ready if not _answer(ray, one, asked[one])), *late)]
     finally:
         token.unlink()
     if blind:
@@ -214,12 +220,23 @@ def check_visible(ray: Any, directory: Path) -> None:
         )
 
 
-def _answer(ray: Any, asked: Any) -> bool:
+def _answer(ray: Any, asked: Any, node: Mapping[str, Any]) -> bool:
     """Get a node's answer; one that died since it was listed counts as seeing, as it gets no worker."""
     try:
         return bool(ray.get(asked))
     except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
         return True
+    except ray.exceptions.RayError as error:
+        raise ElimError(
+            f"the Ray node {node['NodeManagerAddress']} cannot run a worker: {first_line(error)}",
+            f"see ray status and free memory there, or stop that node; then {AGAIN}",
+            Exit.PARTIAL,
+        ) from error
+
+
+def first_line(error: Exception | None) -> str:
+    """Shorten a message of Ray, which may have forty lines."""
+    return next(iter(str(error).strip().splitlines()), "no message")
 
 
 def _sees(path: str) -> bool:

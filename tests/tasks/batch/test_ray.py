@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 import elimtool
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, Exit
 from elimtool.model.source import ModelSource
 from elimtool.prompts.file import PromptFile
 from elimtool.tasks.batch import preflight
-from elimtool.tasks.batch.cluster import RayEngine
+from elimtool.tasks.batch.cluster import PATIENCE, RayEngine
 from elimtool.tasks.batch.options import BatchOptions, RayOptions
 from elimtool.tasks.batch.run import BatchProgress, run
 from tests.engine.test_engine import assert_same
@@ -40,9 +40,11 @@ def cluster() -> Iterator[Any]:
         found.shutdown()
 
 
-def on_ray(prompts: Path, directory: Path, model: Path, report: Any = None, **ray: Any) -> Any:
+def on_ray(
+    prompts: Path, directory: Path, model: Path, report: Any = None, patience: float = PATIENCE, **ray: Any
+) -> Any:
     options = BatchOptions(shard_size=2, engine="ray", ray=RayOptions(**ray))
-    engine = RayEngine(ModelSource(str(model)), QUICK, options)
+    engine = RayEngine(ModelSource(str(model)), QUICK, options, patience)
     with PromptFile(prompts) as file:
         told = None if report is None else partial(report, engine)
         return engine, run(file, directory, engine, options, report=told)
@@ -98,16 +100,19 @@ def test_too_small_a_cluster_a_bad_model_and_an_unshared_disk_are_told(
 
 
 @pytest.mark.slow
-def test_a_shard_that_always_kills_its_worker_becomes_error_rows_and_once_costs_nothing(
+def test_a_shard_that_always_kills_its_worker_or_fills_memory_becomes_error_rows_and_once_costs_nothing(
     cluster: Any, llama_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prompts = write_prompts(tmp_path / "a.jsonl", 6)
+    prompts = write_prompts(tmp_path / "a.jsonl", 8)
     from elimtool.tasks.batch import cluster as module
 
     class Dying(module.Member):
         """Loads its model when it first needs it; a shard that kills its workers costs no load then."""
 
         def load(self, *asked: Any) -> None:
+            if not (slow := tmp_path / "slow").exists():
+                slow.touch()
+                time.sleep(9)  # longer than the run waits for a worker that is not alive
             self.asked = asked
 
         def manifest(self, *facts: Any) -> Any:
@@ -117,8 +122,12 @@ def test_a_shard_that_always_kills_its_worker_becomes_error_rows_and_once_costs_
         def do(self, shard: Any, directory: Path, run: Any) -> Any:
             import os
 
+            import ray
+
             if shard.index == 1:
                 os._exit(1)
+            if shard.index == 3:  # what Ray raises where its monitor kills a worker
+                raise ray.exceptions.OutOfMemoryError("1 worker killed: the node runs low on memory.\n")
             if shard.index == 2 and not (once := Path(directory).parent / "once").exists():
                 once.touch()
                 os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out
@@ -127,13 +136,50 @@ def test_a_shard_that_always_kills_its_worker_becomes_error_rows_and_once_costs_
             return super().do(shard, directory, run)
 
     monkeypatch.setattr(module, "Member", Dying)
-    engine, standing = on_ray(
-        prompts, tmp_path / "run", llama_directory, address=cluster.address, actors=1, attempts=2
-    )
-    assert (standing.prompts, standing.errors, engine.lost) == (6, 2, 3)
+    how = {"address": cluster.address, "actors": 1, "attempts": 2}
+    engine, standing = on_ray(prompts, tmp_path / "run", llama_directory, patience=8.0, **how)
+    assert (standing.prompts, standing.errors, engine.lost) == (8, 4, 5)
     rows = elimtool.open_run(tmp_path / "run").prompts
-    assert rows["status"].tolist() == ["ok"] * 2 + ["error"] * 2 + ["ok"] * 2
+    assert rows["prompt_id"].tolist() == [f"p{n}" for n in range(8)]
+    assert rows["status"].tolist() == (["ok"] * 2 + ["error"] * 2) * 2
     assert "the shard's worker died 2 times" in rows["error_message"][3]
+    assert rows["error_type"][7] == "OutOfMemoryError"
+    assert "runs low on memory; if memory ran out: lower `batch_size`" in rows["error_message"][7]
+
+
+@pytest.mark.slow
+def test_a_model_that_does_not_fit_into_memory_is_told_and_not_loaded_for_ever(
+    cluster: Any, llama_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from elimtool.tasks.batch import cluster as module
+
+    class Large(module.Member):
+        def load(self, *asked: Any) -> None:
+            import os
+
+            os.kill(os.getpid(), signal.SIGKILL)  # as the system does
+
+    monkeypatch.setattr(module, "Member", Large)
+    prompts = write_prompts(tmp_path / "a.jsonl", 4)
+    with pytest.raises(ElimError, match="no Ray worker could load the model: 2 died") as told:
+        on_ray(prompts, tmp_path / "a", llama_directory, address=cluster.address, actors=1, attempts=2)
+    assert told.value.exit_code == Exit.PARTIAL
+    assert "`actors`" in told.value.hint and "`dtype`" in told.value.hint
+
+
+@pytest.mark.slow
+def test_a_node_whose_memory_is_full_is_named(cluster: Any, llama_directory: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:  # for Ray's own monitor
+        patch.setenv("RAY_memory_usage_threshold", "0.01")
+        patch.setenv("RAY_memory_monitor_refresh_ms", "50")
+        full = cluster.add_node(num_cpus=1)
+    prompts = write_prompts(tmp_path / "a.jsonl", 4)
+    try:
+        with pytest.raises(ElimError, match=r"cannot run a worker: .* low on memory") as told:
+            on_ray(prompts, tmp_path / "a", llama_directory, address=cluster.address, actors=1)
+    finally:
+        cluster.remove_node(full)
+    assert told.value.exit_code == Exit.PARTIAL and "free memory there" in told.value.hint
 
 
 def test_a_dead_address_is_told_at_once(tmp_path: Path, llama_directory: Path) -> None:

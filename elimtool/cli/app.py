@@ -29,6 +29,7 @@ from elimtool.cli import (
     query,
     report,
     samplers,
+    sweep,
     trace,
 )
 from elimtool.cli import options as shared
@@ -55,6 +56,7 @@ app.command("trace", no_args_is_help=True, epilog=shared.EPILOG)(trace.trace)
 app.command("attribute", no_args_is_help=True, epilog=shared.EPILOG)(attribute.attribute)
 app.command("batch", no_args_is_help=True, epilog=batch.EPILOG)(batch.batch)
 app.command("audit", no_args_is_help=True, epilog=population.EPILOG)(audit.audit)
+app.command("sweep", no_args_is_help=True, epilog=population.EPILOG)(sweep.sweep)
 app.command("check", no_args_is_help=True, epilog=shared.EPILOG)(check.check)
 app.command("locate", no_args_is_help=True, epilog=shared.EPILOG)(locate.locate)
 app.command("compare", no_args_is_help=True, epilog=compare.EPILOG)(compare.compare)

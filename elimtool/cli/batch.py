@@ -44,7 +44,7 @@ def batch(
         str,
         typer.Argument(
             help="Prompt file: JSONL, CSV, TSV, Parquet or text, plain, gzip or zstd; - for standard input."
-            " Or a suite (docs/suites.md), also by name: facts, jobs, minimal_pairs.",
+            " Or a suite (docs/suites.md), also by name: facts, jobs, minimal_pairs, wordings.",
             metavar="FILE",
             show_default=False,
         ),

@@ -151,6 +151,18 @@ def is_run(given: str) -> bool:
     return (path / MANIFEST).is_file() or (path.is_dir() and given not in shipped_suites())
 
 
+def refuse_measuring(context: typer.Context, run: str) -> None:
+    """Refuse options that say how a suite is measured, where a run is given.
+
+    Raises:
+        ElimError: One was given.
+    """
+    named = shared.given_from(context, "COMMANDLINE") & set(names_of(PopulationOptions))
+    if wrong := sorted(named - set(ANALYSED)):
+        where = f"{run} is a run, which was measured already"
+        raise ElimError(f"`{wrong[0].rstrip('_')}` goes with a suite: {where}", "leave it out")
+
+
 @contextmanager
 def measured_or_opened(
     context: typer.Context, given: str, asked: PopulationOptions, output: Output, tables: tuple[str, ...]
@@ -164,10 +176,7 @@ def measured_or_opened(
     from elimtool.run.damage import refuse_damaged
 
     if is_run(given):
-        named = shared.given_from(context, "COMMANDLINE") & set(names_of(PopulationOptions))
-        if wrong := sorted(named - set(ANALYSED)):
-            where = f"{given} is a run, which was measured already"
-            raise ElimError(f"`{wrong[0].rstrip('_')}` goes with a suite: {where}", "leave it out")
+        refuse_measuring(context, given)
         run = open_run(given)
         refuse_damaged(Path(given))
         yield asked.read(run), 0

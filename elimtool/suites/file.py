@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
-from elimtool.suites.suite import Suite, SuiteCheck, merged
+from elimtool.suites.suite import Fields, Suite, SuiteCheck, merged
 from elimtool.suites.templates import SLOT, Groups, Template
 
 KEYS = ("version", "name", "defaults", "templates", "slots", "groups", "repeat_slot")
 FIELDS = ("targets", "foils", "category", "answers")
 """Fields that a template or the defaults hand on to records."""
 TEMPLATE_KEYS = ("id", "template", "neutral", "groups", "slot", *FIELDS)
+VALUE_KEYS = ("text", *FIELDS)
 HOW = "docs/suites.md has an example"
 
 
@@ -63,17 +64,14 @@ def expand_templates(templates: Sequence[Any], given: Mapping[str, Any], where: 
 
 def _templates(templates: Sequence[Any], given: Mapping[str, Any], where: str) -> Iterator[Template]:
     defaults = _mapping(given.get("defaults") or {}, f"{where}: `defaults`", FIELDS)
-    slots = _lists(given.get("slots") or {}, f"{where}: `slots`")
+    slots = _values(given.get("slots") or {}, f"{where}: `slots`")
     for number, one in enumerate(templates):
         at = f"{where}: templates[{number}]"
         own = _mapping({"template": one} if isinstance(one, str) else one, at, TEMPLATE_KEYS)
         text = own.get("template")
         if not isinstance(text, str) or not text:
             raise ElimError(f"{at}: `template` must be a text with a slot in braces, got {text!r}", HOW)
-        fields = {**defaults, **{name: own[name] for name in FIELDS if name in own}}
-        for name in ("targets", "foils"):
-            if name in fields:
-                fields[name] = _strings(fields[name], f"{at}: `{name}`")
+        fields = {**_own_fields(defaults, f"{where}: `defaults`"), **_own_fields(own, at)}
         yield Template(
             str(own.get("id", number + 1)),
             text,
@@ -85,8 +83,10 @@ def _templates(templates: Sequence[Any], given: Mapping[str, Any], where: str) -
         )
 
 
-def _groups(found: Any, slot: Any, text: str, slots: Mapping[str, Any], at: str) -> Groups:
-    """Read groups of words, of the suite or of one template."""
+def _groups(found: Any, slot: Any, text: str, slots: Mapping[str, Any], at: str) -> Groups | None:
+    """Read groups of words, of the suite or of one template; ``None`` where only further slots vary."""
+    if not found and slot is None and set(SLOT.findall(text)) <= set(slots):
+        return None
     given = dict(_mapping(found or {}, f"{at}: `groups`"))
     if "targets" in given:
         words = _lists(given.pop("targets"), f"{at}: `groups.targets`")
@@ -126,6 +126,34 @@ def _mapping(found: Any, where: str, keys: tuple[str, ...] = ()) -> Mapping[str,
 
 def _lists(found: Any, where: str) -> dict[str, list[str]]:
     return {name: _strings(some, f"{where}.{name}") for name, some in _mapping(found, where).items()}
+
+
+def _values(found: Any, where: str) -> dict[str, list[tuple[str, Fields]]]:
+    """Read the values of slots: strings, or mappings with ``text`` and fields of the records that have it."""
+    slots: dict[str, list[tuple[str, Fields]]] = {}
+    for name, some in _mapping(found, where).items():
+        at = f"{where}.{name}"
+        listed = [some] if isinstance(some, str) else some
+        if not isinstance(listed, list) or not listed:
+            raise ElimError(f"{at} must be a list of strings, got {some!r}", 'put words in quotes: ["past"]')
+        slots[name] = []
+        for number, one in enumerate(listed):
+            place = f"{at}[{number}]"
+            given = one if isinstance(one, dict) else {"text": one}
+            own = _mapping(given, place, VALUE_KEYS)
+            text = own.get("text")
+            if not isinstance(text, str) or not text:
+                quoted = "put words in quotes: YAML reads some, such as on, as something else"
+                raise ElimError(f"{place} must be a string or have a `text`, got {one!r}", quoted)
+            slots[name].append((text, _own_fields(own, place)))
+    return slots
+
+
+def _own_fields(given: Mapping[str, Any], at: str) -> Fields:
+    fields = {name: given[name] for name in FIELDS if name in given}
+    for name in {"targets", "foils"} & fields.keys():
+        fields[name] = _strings(fields[name], f"{at}: `{name}`")
+    return fields
 
 
 def _strings(found: Any, where: str) -> list[str]:

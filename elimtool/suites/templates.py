@@ -28,6 +28,21 @@ class Groups:
     words: Mapping[str, Sequence[str]]
     aligned: bool = True
 
+    def tuples(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Iterate over names of fillers, and the word of each group in them."""
+        if self.aligned:
+            for together in zip(*self.words.values(), strict=True):
+                yield "|".join(together), dict(zip(self.words, together, strict=True))
+            return
+        for group, some in self.words.items():
+            for word in some:
+                yield word, {group: word}
+
+    @property
+    def identical(self) -> bool:
+        """Whether all groups have the same words."""
+        return len({tuple(some) for some in self.words.values()}) == 1
+
 
 @dataclass(frozen=True, slots=True)
 class Template:
@@ -37,8 +52,8 @@ class Template:
         id: Its name: the unit that statistics resample.
         text: The wording, with slots in braces.
         neutral: The wording without the group, for what is said without it; ``None`` if there is none.
-        groups: Its groups.
-        slots: Values of the further slots of the suite.
+        groups: Its groups; ``None`` where it compares none.
+        slots: Values of the further slots of the suite, and fields that records with them have.
         repeat: Whether the group's slot may come more than once.
         fields: Further fields of its records: targets, foils, category, answers.
     """
@@ -46,8 +61,8 @@ class Template:
     id: str
     text: str
     neutral: str | None
-    groups: Groups
-    slots: Mapping[str, Sequence[str]]
+    groups: Groups | None
+    slots: Mapping[str, Sequence[tuple[str, Fields]]]
     repeat: bool
     fields: Mapping[str, Any]
 
@@ -60,19 +75,30 @@ class Template:
 
     def records(self) -> Iterator[Fields]:
         """Make its records: for each combination of slots the groups' words, and the neutral wording."""
-        used = [name for name in SLOT.findall(self.text) if name in self.slots]
-        for values in product(*(self.slots[name] for name in dict.fromkeys(used))):
-            chosen = dict(zip(dict.fromkeys(used), values, strict=True))
-            place = "/".join([self.id, *values])
+        used = dict.fromkeys(name for name in SLOT.findall(self.text) if name in self.slots)
+        for values in product(*(self.slots[name] for name in used)):
+            chosen = {name: text for name, (text, _) in zip(used, values, strict=True)}
+            place = "/".join([self.id, *chosen.values()])
             common = {"template": self.id, **({"slots": chosen} if chosen else {}), **self.fields}
-            if self.groups.slot is None:
+            for _, fields in values:
+                common |= fields
+            if self.groups is None:
+                yield from self._alone(place, chosen, common)
+            elif self.groups.slot is None:
                 yield from self._of_targets(place, chosen, common)
             else:
                 yield from self._of_words(place, chosen, common)
 
+    def _alone(self, place: str, chosen: Mapping[str, str], common: Fields) -> Iterator[Fields]:
+        yield {"id": place, "prompt": _filled(self.text, chosen), **common}
+        if self.neutral is not None:
+            text = _filled(self.neutral, chosen)
+            yield {"id": f"{place}/neutral", "prompt": text, **common, "role": "neutral"}
+
     def _of_words(self, place: str, chosen: Mapping[str, str], common: Fields) -> Iterator[Fields]:
+        assert self.groups is not None
         groups, slot = self.groups, self.groups.slot
-        for filler, words in self._tuples():
+        for filler, words in groups.tuples():
             of_tuple = f"{place}/{filler}" if groups.aligned else place
             for group, word in words.items():
                 before, *after = _filled(self.text, chosen).split(f"{{{slot}}}")
@@ -90,6 +116,7 @@ class Template:
             yield {"id": f"{place}/neutral", "prompt": text, **common, "role": "neutral"}
 
     def _of_targets(self, place: str, chosen: Mapping[str, str], common: Fields) -> Iterator[Fields]:
+        assert self.groups is not None
         filler = "|".join(words[0].strip() for words in self.groups.words.values())
         for group, words in self.groups.words.items():
             asked = {**common, "group": group, "tuple": place, "filler": filler, "targets": list(words)}
@@ -99,20 +126,9 @@ class Template:
                 text = _filled(self.neutral, chosen)
                 yield {"id": f"{place}/{group}/neutral", "prompt": text, **asked, "role": "neutral"}
 
-    def _tuples(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """Iterate over names of fillers, and the word of each group in them."""
-        words = self.groups.words
-        if self.groups.aligned:
-            for together in zip(*words.values(), strict=True):
-                yield "|".join(together), dict(zip(words, together, strict=True))
-            return
-        for group, some in words.items():
-            for word in some:
-                yield word, {group: word}
-
     def _errors(self) -> Iterator[tuple[str, str]]:
         """Find what makes the template compare more, or less, than the group."""
-        slot, names = self.groups.slot, SLOT.findall(self.text)
+        slot, names = self.groups and self.groups.slot, SLOT.findall(self.text)
         neutral = SLOT.findall(self.neutral or "")
         if slot is not None and slot not in names:
             yield "slot-missing", f"{{{slot}}}, the group's slot, is not in the template"
@@ -123,21 +139,22 @@ class Template:
                 yield "slot-unknown", f"{{{name}}} has no values; give them under `slots`"
         if slot in neutral:
             yield "neutral-slot", f"the neutral wording has {{{slot}}}; leave the group out of it"
-        yield from self._word_errors()
+        if self.groups is not None:
+            yield from self._word_errors(self.groups)
 
-    def _word_errors(self) -> Iterator[tuple[str, str]]:
-        words = self.groups.words
+    def _word_errors(self, groups: Groups) -> Iterator[tuple[str, str]]:
+        words = groups.words
         sizes = {group: len(some) for group, some in words.items()}
         if not all(sizes.values()):
             yield "group-empty", f"group '{min(sizes, key=sizes.__getitem__)}' has no words"
-        elif self.groups.slot is None:
+        elif groups.slot is None:
             return
-        elif self.groups.aligned and len(set(sizes.values())) > 1:
+        elif groups.aligned and len(set(sizes.values())) > 1:
             told = ", ".join(f"{group} {size}" for group, size in sizes.items())
             yield "unaligned", f"groups differ in size ({told}); align them, or say `pair: all`"
-        elif self.groups.aligned:
-            yield from self._articles()
-        if self._identical():
+        elif groups.aligned:
+            yield from self._articles(groups)
+        if groups.identical:
             return
         seen: dict[str, str] = {}
         for group, some in words.items():
@@ -145,15 +162,12 @@ class Template:
                 if seen.setdefault(word, group) != group:
                     yield "word-in-two-groups", f"'{word}' is in the groups '{seen[word]}' and '{group}'"
 
-    def _identical(self) -> bool:
-        return len({tuple(some) for some in self.groups.words.values()}) == 1
-
-    def _articles(self) -> Iterator[tuple[str, str]]:
+    def _articles(self, groups: Groups) -> Iterator[tuple[str, str]]:
         """Find words of a tuple that need another article than the one that the template writes."""
-        found = re.search(rf"\b(an?) \{{{self.groups.slot}\}}", self.text, re.IGNORECASE)
+        found = re.search(rf"\b(an?) \{{{groups.slot}\}}", self.text, re.IGNORECASE)
         if found is None:
             return
-        for filler, words in self._tuples():
+        for filler, words in groups.tuples():
             if len({word[:1] in VOWELS for word in words.values()}) > 1:
                 yield (
                     "article",
@@ -161,8 +175,9 @@ class Template:
                 )
 
     def _doubts(self) -> Iterator[tuple[str, str]]:
-        words, slot = self.groups.words, self.groups.slot
-        if slot is not None and self._identical():
+        words = self.groups.words if self.groups is not None else {}
+        slot = self.groups and self.groups.slot
+        if self.groups is not None and slot is not None and self.groups.identical:
             yield "identical-groups", "all groups have the same words: no difference can be found"
         if slot is not None and self.text.startswith(f"{{{slot}}}"):
             yield (

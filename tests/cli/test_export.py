@@ -1,4 +1,4 @@
-"""``elimtool export`` on runs of a small model: files that ``datasets`` reads, and tokens as they were scored."""
+"""``elimtool export`` on runs of a small model: files that ``datasets`` reads, tokens as they were scored."""
 
 from __future__ import annotations
 

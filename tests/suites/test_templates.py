@@ -190,7 +190,7 @@ def test_a_file_that_is_no_suite_is_refused_with_the_place(changes: Any, says: s
 
 def test_what_ships_is_what_the_page_says() -> None:
     shipped = shipped_suites()
-    assert set(shipped) == {"facts", "jobs", "minimal_pairs"}
+    assert set(shipped) == {"facts", "jobs", "minimal_pairs", "wordings"}
     jobs = read_suite(shipped["jobs"])
     assert jobs is not None and not jobs.checks
     asked = [one for one in jobs.records if "role" not in one]
@@ -200,6 +200,53 @@ def test_what_ships_is_what_the_page_says() -> None:
     assert pairs is not None and not pairs.checks and len(pairs.records) == 120
     categories = [one["category"] for one in pairs.records]
     assert len(set(categories)) == 12 and all(categories.count(one) == 10 for one in categories)
+    wordings = read_suite(shipped["wordings"])
+    assert wordings is not None and not wordings.checks and len(wordings.records) == 12 * 30
+    assert all(len(one["targets"]) == 1 for one in wordings.records)
     file, doubts = open_prompts("facts")
     with file:
         assert not doubts and sum(isinstance(one.prompt, Prompt) for one in file.records()) == 200
+
+
+def test_templates_without_groups_vary_their_slots_alone(tmp_path: Path) -> None:
+    text = """
+version: 1
+name: wordings
+defaults: {foils: [" Rome"]}
+templates: [{id: a, template: "{lead} {item} is", neutral: "{lead} it is"}]
+slots:
+  lead: [Well., So.]
+  item: [{text: France, targets: [" Paris"], category: near}, {text: Japan, targets: " Tokyo"}]
+"""
+    path = tmp_path / "wordings.yaml"
+    path.write_text(text)
+    suite = read_suite(path)
+    assert suite is not None and not [one for one in suite.checks if one.level == "error"]
+    plain = [one for one in suite.records if "role" not in one]
+    assert [one["id"] for one in plain] == [
+        "a/Well./France",
+        "a/Well./Japan",
+        "a/So./France",
+        "a/So./Japan",
+    ]
+    first = plain[0]
+    assert first["prompt"] == "Well. France is" and first["slots"] == {"lead": "Well.", "item": "France"}
+    assert (first["targets"], first["foils"], first["category"]) == ([" Paris"], [" Rome"], "near")
+    assert plain[1]["targets"] == [" Tokyo"] and "category" not in plain[1] and "group" not in first
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ("[{targets: [a]}]", r"`slots`.item\[0\] must be a string or have a `text`"),
+        ("[{text: a, target: [b]}]", "unknown key 'target'"),
+        ("[on]", r"item\[0\] must be a string or have a `text`, got True"),
+        ("[]", "`slots`.item must be a list"),
+        ("[{text: a, targets: [1]}]", r"item\[0\]: `targets` must be a list of strings"),
+    ],
+)
+def test_values_of_slots_are_refused_by_place(values: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(f'version: 1\nname: n\ntemplates: ["it is {{item}}"]\nslots: {{item: {values}}}\n')
+    with pytest.raises(ElimError, match=told):
+        read_suite(path)

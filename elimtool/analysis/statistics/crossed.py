@@ -67,7 +67,7 @@ class Grid:
             sums = np.zeros(shape)
             np.add.at(sums, (row, column), side)
             sides.append(np.divide(sums, counts, out=np.full(shape, np.nan), where=counts > 0))
-        keep_rows, keep_columns = _whole(counts > 0)
+        keep_rows, keep_columns = whole(counts > 0)
         kept = np.ix_(keep_rows, keep_columns)
         return cls(
             sides[0][kept],
@@ -221,8 +221,17 @@ def _places(names: Sequence[Hashable], values: Sequence[Hashable]) -> npt.NDArra
     return np.array([place[one] for one in values], dtype=np.intp)
 
 
-def _whole(present: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Choose rows and columns without gaps between them; of equal ones the last goes first."""
+def whole(present: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Choose rows and columns without gaps between them, dropping those with most gaps first.
+
+    Of equal ones the last goes first.
+
+    Args:
+        present: [rows, columns] whether there is a value.
+
+    Returns:
+        Indices of the rows and of the columns that are kept.
+    """
     rows, columns = np.arange(present.shape[0]), np.arange(present.shape[1])
     while True:
         gaps = ~present[np.ix_(rows, columns)]

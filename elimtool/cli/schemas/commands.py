@@ -23,6 +23,7 @@ SHAPES: dict[str, dict[str, Callable[[], Schema]]] = {
     "compare": {"": runs.comparison},
     "batch": {"": runs.batch},
     "audit": {"": lambda: runs.analysis("audit")},
+    "sweep": {"": lambda: runs.analysis("sweep")},
     "check": {"": checks.check, "with `--noise`": checks.noise},
     "export": {"": others.exported},
     "query": {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from elimtool.report.populations.audit.section import audit_section
 from elimtool.report.populations.section import Section
+from elimtool.report.populations.sweep.section import sweep_section
 from elimtool.report.screen import Screen
 from elimtool.run.analysis import Analysis
 from elimtool.run.reader import Run
@@ -14,7 +15,7 @@ from elimtool.run.reader import Run
 if TYPE_CHECKING:
     from rich.console import Console
 
-SECTIONS: dict[str, Callable[[Analysis], Section]] = {"audit": audit_section}
+SECTIONS: dict[str, Callable[[Analysis], Section]] = {"audit": audit_section, "sweep": sweep_section}
 """Command -> what it found, in words and figures."""
 
 

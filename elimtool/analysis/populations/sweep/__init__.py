@@ -1,0 +1,1 @@
+"""Compare variants of prompts: wordings, seeds, runs, scored on the same items."""

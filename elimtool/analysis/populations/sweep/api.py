@@ -1,0 +1,141 @@
+"""Sweep a run: scores of variants, main effects of factors, and how much of the spread is chance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from elimtool.analysis.populations.sweep.grid import RUN, TEMPLATE, SweepGrid, Variant, grid_of
+from elimtool.analysis.statistics.base import Values
+from elimtool.analysis.statistics.factors import main_effects, spread_of
+from elimtool.analysis.statistics.paired import mean_differences
+from elimtool.analysis.statistics.proportions import t_interval, wilson
+from elimtool.files.rows import Row, Rows
+from elimtool.run.analysis import Analysis
+from elimtool.run.reader import Run
+from elimtool.run.tables.findings import FINDINGS
+
+TABLES = ("survival", "sampling", "sampling_targets")
+"""Tables of a run that a sweep reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOptions:
+    """What is scored.
+
+    Attributes:
+        outcome: ``survives``, ``logprob``, ``rank`` or ``margin:STAGE``.
+        chain: Sampler chain; ``None`` for the first of the run.
+    """
+
+    outcome: str = "survives"
+    chain: str | None = None
+
+
+def sweep(runs: Mapping[str, Run], options: SweepOptions = SweepOptions(), seed: int = 0) -> Analysis:
+    """Compare variants of prompts on the same items.
+
+    Args:
+        runs: Runs by name; with several, the run is a factor.
+        options: What is scored.
+        seed: Seed of intervals and p-values.
+
+    Raises:
+        ElimError: An option is unknown, or there are not two variants of two items (exit code 5).
+    """
+    grid = grid_of(runs, options.outcome, options.chain)
+    found = {
+        "sweep_variants": variant_rows(grid, seed),
+        "sweep_effects": effect_rows(grid, seed),
+        "sweep_spread": [spread_row(grid, seed)],
+    }
+    tables = {name: table.from_rows(found[name]) for name, table in FINDINGS["sweep"].items()}
+    first = next(iter(runs.values())).manifest
+    return Analysis.of("sweep", first, tables, asdict(options), seed, grid.notes)
+
+
+def variant_rows(grid: SweepGrid, seed: int) -> Rows:
+    """Make the rows of ``sweep_variants``, the best first."""
+    means = grid.values.mean(1)
+    order = np.lexsort(([one.name for one in grid.variants], -grid.best * means))
+    best = grid.values[order[0]]
+    first = np.repeat(best[:, None], len(means), 1) if grid.yes_no else np.full(grid.values.T.shape, np.nan)
+    paired = mean_differences((grid.values - best).T, seed, first)
+    rows = []
+    for index in order:
+        told, variant = paired[index], grid.variants[index]
+        tied = told.ci_low is None or told.ci_high is None or told.ci_low <= 0 <= told.ci_high
+        low, high = _interval(grid.values[index], grid.yes_no)
+        rows.append(
+            {
+                "variant": variant.name,
+                "template": variant.template,
+                "factors": json.dumps(dict(variant.factors), ensure_ascii=False),
+                "n_items": len(grid.items),
+                "value": float(means[index]),
+                "ci_low": low,
+                "ci_high": high,
+                "place": 1 + int((grid.best * means > grid.best * means[index] + 1e-12).sum()),
+                "tied_with_best": tied,
+                **_common(grid),
+            }
+        )
+    return rows
+
+
+def _interval(values: Values, yes_no: bool) -> tuple[float | None, float | None]:
+    if len(values) < 2:
+        return None, None
+    if yes_no and np.isin(values, (0, 1)).all():
+        return wilson(float(values.sum()), len(values))
+    return t_interval(values)
+
+
+def effect_rows(grid: SweepGrid, seed: int) -> Rows:
+    """Make the rows of ``sweep_effects``: those of a factor are of the variants that have it."""
+    rows = []
+    for factor in factors_of(grid):
+        levels = [_level(variant, factor) for variant in grid.variants]
+        having = [index for index, level in enumerate(levels) if level is not None]
+        named = [level for level in levels if level is not None]
+        if len(set(named)) < 2:
+            continue
+        for one in main_effects(grid.values[having], named, seed, grid.best):
+            own = {name: value for name, value in asdict(one).items()}
+            rows.append({"factor": factor, "n_items": len(grid.items), **own, **_common(grid)})
+    return rows
+
+
+def factors_of(grid: SweepGrid) -> tuple[str, ...]:
+    """Name the factors: template, slots, run."""
+    slots = dict.fromkeys(name for variant in grid.variants for name, _ in variant.factors if name != RUN)
+    several = any(name == RUN for variant in grid.variants for name, _ in variant.factors)
+    return (TEMPLATE, *slots, *((RUN,) if several else ()))
+
+
+def _level(variant: Variant, factor: str) -> str | None:
+    return variant.template or None if factor == TEMPLATE else dict(variant.factors).get(factor)
+
+
+def spread_row(grid: SweepGrid, seed: int) -> Row:
+    """Make the row of ``sweep_spread``."""
+    found = spread_of(grid.values, seed)
+    return {
+        "n_variants": len(grid.variants),
+        "n_items": len(grid.items),
+        "spread": found.spread,
+        "spread_null": found.null,
+        "spread_null_95": found.null_95,
+        "p_value": found.p_value,
+        "spread_holdout": found.holdout,
+        "search": "full",
+        "n_calls": grid.n_calls,
+        **_common(grid),
+    }
+
+
+def _common(grid: SweepGrid) -> Row:
+    return {"metric": grid.metric, "chain": grid.chain}

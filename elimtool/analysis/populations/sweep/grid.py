@@ -1,0 +1,196 @@
+"""Put a run's prompts into a grid of variants and items, with one outcome of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from elimtool.analysis.statistics.base import Values
+from elimtool.analysis.statistics.crossed import whole
+from elimtool.errors import ElimError, Exit, nearest
+from elimtool.run.reader import Run
+
+OUTCOMES = ("survives", "logprob", "rank")
+"""Outcomes by name; ``margin:STAGE`` beside them."""
+MARGIN = "margin:"
+ITEM = "item"
+"""Slot that says what is asked: all others are factors."""
+TEMPLATE, RUN = "template", "run"
+"""Factors that are no slots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to ask.
+
+    Attributes:
+        template: Its template; empty where the records name none.
+        factors: Values of its slots by name, and of ``run`` where there are several.
+    """
+
+    template: str
+    factors: tuple[tuple[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """Template and values, joined by slashes."""
+        return "/".join([*filter(None, [self.template]), *(value for _, value in self.factors)])
+
+
+@dataclass(frozen=True)
+class SweepGrid:
+    """Outcomes of variants on the same items.
+
+    Attributes:
+        metric: As in the column ``metric``.
+        chain: Sampler chain; ``None`` where the metric is of the output.
+        values: [variants, items] outcomes.
+        variants: The rows.
+        items: The columns, in order of name.
+        n_calls: Prompts that were read.
+        notes: What was left out, a sentence each.
+    """
+
+    metric: str
+    chain: str | None
+    values: Values
+    variants: tuple[Variant, ...]
+    items: tuple[str, ...]
+    n_calls: int
+    notes: tuple[str, ...]
+
+    @property
+    def yes_no(self) -> bool:
+        """Whether outcomes are truth values, or shares of them."""
+        return self.metric == "survives"
+
+    @property
+    def best(self) -> int:
+        """1 where larger is better, -1 where smaller is."""
+        return -1 if self.metric == "rank" else 1
+
+
+def grid_of(runs: Mapping[str, Run], metric: str, chain: str | None) -> SweepGrid:
+    """Read a grid from runs.
+
+    Args:
+        runs: Runs by name; with several the run is a factor.
+        metric: ``survives``, ``logprob``, ``rank`` or ``margin:STAGE``.
+        chain: Sampler chain; ``None`` for the first of the run.
+
+    Raises:
+        ElimError: The metric or the chain is unknown, a run lacks a table, or there are not two variants of
+            two items (exit code 5).
+    """
+    if metric not in OUTCOMES and not metric.startswith(MARGIN):
+        raise ElimError(f"`outcome` '{metric}' is not valid", nearest(metric, (*OUTCOMES, f"{MARGIN}min_p")))
+    cells: dict[tuple[Variant, str], list[float]] = {}
+    left, chosen = 0, None
+    for name, run in runs.items():
+        values, chosen = outcomes(run, metric, chain)
+        more = ((RUN, name),) if len(runs) > 1 else ()
+        for row in run.arrow("prompts").select([*_COLUMNS]).to_pylist():
+            place = _place(row, more)
+            if place is None or row["prompt_id"] not in values:
+                left += 1
+                continue
+            cells.setdefault(place, []).append(values[row["prompt_id"]])
+    variants = list(dict.fromkeys(variant for variant, _ in cells))
+    items = sorted({item for _, item in cells})
+    grid = np.full((len(variants), len(items)), np.nan)
+    column = {item: index for index, item in enumerate(items)}
+    row_of = {variant: index for index, variant in enumerate(variants)}
+    for (variant, item), found in cells.items():
+        grid[row_of[variant], column[item]] = sum(found) / len(found)
+    columns, rows = whole(~np.isnan(grid.T))  # of equal gaps an item goes, not a variant
+    notes = [f"{left:,} prompts have no item or no {metric} and are left out."] if left else []
+    if dropped := int((~np.isnan(grid)).sum()) - len(rows) * len(columns):
+        notes.append(f"{dropped:,} prompts are left out so that all variants have the same items.")
+    if len(rows) < 2 or len(columns) < 2:
+        raise ElimError(
+            f"there are {len(rows)} variants of {len(columns)} items: a sweep compares two of two at least",
+            f"give templates a slot '{ITEM}' and others, or groups (docs/sweep.md)",
+            Exit.NOTHING,
+        )
+    return SweepGrid(
+        metric,
+        chosen,
+        grid[np.ix_(rows, columns)],
+        tuple(variants[index] for index in rows),
+        tuple(items[index] for index in columns),
+        sum(map(len, cells.values())),
+        tuple(notes),
+    )
+
+
+_COLUMNS = ("prompt_id", "template", "slots", "filler", "group", "role", "status")
+
+
+def _place(row: Mapping[str, Any], more: tuple[tuple[str, str], ...]) -> tuple[Variant, str] | None:
+    """Find the variant and the item (slot and group's word) of a prompt; none of a neutral one."""
+    slots = {name: str(value) for name, value in json.loads(row["slots"] or "{}").items()}
+    item = slots.pop(ITEM, None)
+    parts = [one for one in (item, row["filler"], row["group"]) if one is not None]
+    if row["status"] != "ok" or row["role"] == "neutral" or not parts:
+        return None
+    return Variant(row["template"] or "", (*slots.items(), *more)), "/".join(parts)
+
+
+def outcomes(run: Run, metric: str, chain: str | None) -> tuple[dict[str, float], str | None]:
+    """Read one outcome of each prompt with named targets: their mean, at its last position.
+
+    Args:
+        run: A run.
+        metric: As for ``grid_of``.
+        chain: Sampler chain; ``None`` for the first.
+
+    Returns:
+        The outcome by prompt, and the chain that it is of.
+
+    Raises:
+        ElimError: The chain or stage is unknown, or the run lacks a table.
+    """
+    if metric in ("logprob", "rank"):
+        rows = _asked(run, "survival", ["rank", "target_logprob"])
+        values = rows["target_logprob"] if metric == "logprob" else np.log10(rows["rank"].astype(float))
+        return _means(rows, values), None
+    names = ["chain", "stage_index", "stage", "kind", "alive_after", "margin"]
+    rows = _asked(run, "sampling_targets", names)
+    chains = tuple(dict.fromkeys(rows["chain"]))
+    if not chains:
+        return {}, chain
+    if chain is not None and chain not in chains:
+        raise ElimError(f"`chain` '{chain}' is not in the run", nearest(chain, chains))
+    chosen = chain or chains[0]
+    rows = rows[rows["chain"] == chosen]
+    if metric == "survives":
+        rows = rows[rows["stage_index"] == rows["stage_index"].max()]
+        return _means(rows, rows["alive_after"].astype(float)), chosen
+    stage = metric.removeprefix(MARGIN)
+    known = tuple(dict.fromkeys(rows["stage"]))
+    rows = rows[(rows["stage"] == stage) | (rows["kind"] == stage)]
+    if not len(rows):
+        raise ElimError(f"`outcome`: {chosen} has no stage '{stage}'", nearest(stage, known))
+    return _means(rows, rows["margin"]), chosen
+
+
+def _asked(run: Run, table: str, columns: list[str]) -> Any:
+    """Rows of named targets at the last position of their prompts, as a frame."""
+    prompts = run.arrow("prompts").select(["prompt_id", "n_tokens", "n_written", "targets"]).to_pylist()
+    asked = {
+        (row["prompt_id"], int(row["n_tokens"]) - int(row["n_written"] or 0) - 1, target)
+        for row in prompts
+        for target in row["targets"] or ()
+    }
+    rows = run.arrow(table).select(["prompt_id", "position", "target", *columns]).to_pandas()
+    keys = zip(rows["prompt_id"], rows["position"], rows["target"], strict=True)
+    return rows[[key in asked for key in keys]]
+
+
+def _means(rows: Any, values: Any) -> dict[str, float]:
+    means = values.astype(float).groupby(rows["prompt_id"], sort=False).mean().dropna()
+    return {str(name): float(value) for name, value in means.items()}

@@ -1,0 +1,129 @@
+"""The tables of a sweep: scores of variants, effects of factors, and how much of the spread is chance."""
+
+from __future__ import annotations
+
+from elimtool.run.columns import BOOL, FLOAT, INT, STRING, Column, Table, probability
+
+METRIC = Column(
+    "metric",
+    STRING,
+    "What was scored: survives (share of targets that the chain leaves), logprob (nats), rank (log10 of the"
+    " rank) or margin:STAGE (the stage's own unit).",
+)
+CHAIN = Column(
+    "chain", STRING, "Sampler chain of survives and margin.", null_when="the metric is of the model's output"
+)
+N_ITEMS = Column("n_items", INT, "Items that were scored.", unit="items", range=">= 1")
+ONE_ITEM = "there is one item"
+FEW = "there are fewer than 6 items"
+
+SWEEP_VARIANTS = Table(
+    "sweep_variants",
+    "Which wording is best: the score of each variant over the same items.",
+    "one row per variant, the best first",
+    (
+        Column("variant", STRING, "Template and values of its slots, joined by '/'."),
+        Column("template", STRING, "Its template."),
+        Column("factors", STRING, "Values of its slots by name, as JSON.", range="a JSON object"),
+        N_ITEMS,
+        Column("value", FLOAT, "Mean of the metric over its items.", unit="the metric's"),
+        Column(
+            "ci_low",
+            FLOAT,
+            "Lower end of the 95 % interval: Wilson's for yes or no, else Student's t over items.",
+            unit="the metric's",
+            null_when=ONE_ITEM,
+        ),
+        Column("ci_high", FLOAT, "Upper end.", unit="the metric's", null_when=ONE_ITEM),
+        Column(
+            "place", INT, "Place from the best; equal ones share the better place.", range="1 .. variants"
+        ),
+        Column(
+            "tied_with_best",
+            BOOL,
+            "Whether the 95 % interval of the paired difference from the best variant holds 0. The best one"
+            " was picked on the same items, so that fewer are tied than should be.",
+        ),
+        METRIC,
+        CHAIN,
+    ),
+)
+
+SWEEP_EFFECTS = Table(
+    "sweep_effects",
+    "What each value of each slot does to the score.",
+    "one row per factor and level",
+    (
+        Column("factor", STRING, "A slot, or template, or run."),
+        Column("level", STRING, "One of its values."),
+        Column("n_variants", INT, "Variants that have it.", unit="variants", range=">= 1"),
+        N_ITEMS,
+        METRIC,
+        Column(
+            "main_effect",
+            FLOAT,
+            "Mean over items of the level's mean minus the mean of all levels. The effects of a factor sum to"
+            " 0: one bad level lifts the others.",
+            unit="the metric's",
+        ),
+        Column(
+            "ci_low",
+            FLOAT,
+            "Lower end of its 95 % interval (Student's t over items).",
+            unit="the metric's",
+            null_when=ONE_ITEM,
+        ),
+        Column("ci_high", FLOAT, "Upper end.", unit="the metric's", null_when=ONE_ITEM),
+        Column("against_best", FLOAT, "The level's mean minus that of the best level.", unit="the metric's"),
+        probability("p_value", "p-value of the main effect: sign flips of items.", FEW),
+        probability("p_adjusted", "The same, adjusted over the levels of the factor (Holm).", FEW),
+        CHAIN,
+    ),
+)
+
+SWEEP_SPREAD = Table(
+    "sweep_spread",
+    "How far the best variant is from the worst, and how much of that is chance.",
+    "one row per metric",
+    (
+        METRIC,
+        Column("n_variants", INT, "Variants that were scored.", unit="variants", range=">= 2"),
+        N_ITEMS,
+        Column(
+            "spread",
+            FLOAT,
+            "Mean of the best variant minus that of the worst (FormatSpread).",
+            unit="the metric's",
+            range=">= 0",
+        ),
+        Column(
+            "spread_null",
+            FLOAT,
+            "Mean spread where the labels of variants are permuted within items: what chance gives.",
+            unit="the metric's",
+            range=">= 0",
+        ),
+        Column(
+            "spread_null_95",
+            FLOAT,
+            "What 95 % of these spreads do not exceed.",
+            unit="the metric's",
+            range=">= 0",
+        ),
+        probability(
+            "p_value",
+            "Share of 2,001 data sets, the observed one included, with a spread as large.",
+        ),
+        Column(
+            "spread_holdout",
+            FLOAT,
+            "Best and worst picked on one half of the items and scored on the other, both ways, averaged: 0"
+            " on average where all variants are alike.",
+            unit="the metric's",
+            null_when="there is one item",
+        ),
+        Column("search", STRING, "How variants were searched: full scores each on every item.", range="full"),
+        Column("n_calls", INT, "Prompts that were scored.", unit="prompts", range=">= 2"),
+        CHAIN,
+    ),
+)

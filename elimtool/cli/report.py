@@ -41,7 +41,8 @@ def report(
             " ranks, probabilities, contrast, funnel, components, head_attribution, head_ablation,"
             " contrast_components, experts, top_tokens, attribution, locations. Of the run: outcomes,"
             " regimes, groups, lost_layers, pruned, worst. Of a pair of a comparison: ranks, probabilities,"
-            " divergence, attention; of all pairs: outcomes, moved, onsets.",
+            " divergence, attention; of all pairs: outcomes, moved, onsets. Of an audit: audit_effects,"
+            " audit_survival, audit_attention, audit_lens, audit_stages.",
         ),
     ] = None,
     format: Annotated[
@@ -116,16 +117,24 @@ def _figure(directory: Path, name: str, chosen: dict[str, Any]) -> Figure:
 
     if not is_comparison(directory):
         from elimtool.report.figures.choose import check_name, choose
+        from elimtool.report.populations.sections import figure_of, is_figure
 
+        if is_figure(name):
+            _refuse_choices(chosen, "a figure of an analysis")
+            return figure_of(open_run(directory), name)
         check_name(name, **chosen)
         refuse_damaged(directory)
         return choose(open_run(directory), name, **chosen)
     from elimtool.report.figures.compare.choose import choose as choose_compared
 
-    for option in ("position", "target", "layer", "span", "head", "foil"):
-        if chosen[option] is not None:
-            raise ElimError(f"`{option}` does not go with a comparison", "leave it out")
+    _refuse_choices({**chosen, "prompt": None}, "a comparison")
     return choose_compared(open_comparison(directory), name, chosen["prompt"])
+
+
+def _refuse_choices(chosen: dict[str, Any], what: str) -> None:
+    for option, value in chosen.items():
+        if value is not None:
+            raise ElimError(f"`{option}` does not go with {what}", "leave it out")
 
 
 def _page(directory: Path, path: Path, overwrite: bool, output: Output) -> None:

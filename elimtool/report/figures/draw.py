@@ -85,6 +85,7 @@ DRAW: dict[str, Callable[[Any, "Canvas"], None]] = {
     "columns": by_layer.columns,
     "bars": counted.bars,
     "stack": counted.stack,
+    "forest": counted.forest,
     "funnel": counted.funnel,
     "control": over_runs.control,
 }

@@ -98,6 +98,8 @@ class Line:
         marks: Marked layers.
         colour: Index into the palette; ``None`` for the next one. Lines of one token share theirs.
         dashed: Whether it is the second of two lines of one colour.
+        low: Lower end of the interval of each value; empty for none.
+        high: Upper end.
     """
 
     name: str
@@ -106,19 +108,24 @@ class Line:
     marks: Sequence[Mark] = ()
     colour: int | None = None
     dashed: bool = False
+    low: Sequence[Number] = ()
+    high: Sequence[Number] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lines(Figure):
     """Values by layer.
 
-    ``unit`` is ``rank`` (logarithmic, 1 on top), ``prob`` or ``bits`` (both 0 .. 1), or ``nats`` (signed).
+    ``unit`` is ``rank`` (logarithmic, 1 on top), ``prob`` or ``bits`` (both 0 .. 1), ``nats`` or ``ratio``
+    (both signed). Layers of ``shaded``, from first to last, are marked as what ``shaded_as`` says.
     """
 
     kind: ClassVar[str] = "lines"
     layers: Sequence[int]
     lines: Sequence[Line]
     unit: str
+    shaded: Sequence[tuple[int, int]] = ()
+    shaded_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,28 @@ class Bars(Figure):
     value_title: str
     bars: Sequence[Bar]
     log: bool = False
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One row of a ``Forest``: a value, its interval, and whether it is unlike 0 after correction."""
+
+    label: str
+    value: float
+    low: Number
+    high: Number
+    text: str = ""
+    certain: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forest(Figure):
+    """Estimates with their intervals, around a common zero."""
+
+    kind: ClassVar[str] = "forest"
+    label_title: str
+    value_title: str
+    rows: Sequence[Estimate]
 
 
 @dataclass(frozen=True, kw_only=True)

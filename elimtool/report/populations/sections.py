@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from elimtool.errors import ElimError, nearest
+from elimtool.report.figures.figure import Figure
 from elimtool.report.populations.audit.section import audit_section
 from elimtool.report.populations.section import Section
 from elimtool.report.populations.sweep.section import sweep_section
@@ -26,6 +28,24 @@ def sections(run: Run) -> list[Section]:
         ElimError: What a command found is damaged, or of another run.
     """
     return [SECTIONS[command](run.analysis(command)) for command in run.analyses]
+
+
+def is_figure(name: str) -> bool:
+    """Return whether a figure is of an analysis: it begins with the command's name."""
+    return name.partition("_")[0] in SECTIONS
+
+
+def figure_of(run: Run, name: str) -> Figure:
+    """Return one figure of what was found in a run.
+
+    Raises:
+        ElimError: The run was not analysed so, or the analysis has no such figure.
+    """
+    command = name.partition("_")[0]
+    known = {one.name: one for one in SECTIONS[command](run.analysis(command)).figures}
+    if name not in known:
+        raise ElimError(f"there is no figure '{name}' of {command}", nearest(name, tuple(known)))
+    return known[name]
 
 
 def print_analysis(found: Analysis, console: Console) -> None:

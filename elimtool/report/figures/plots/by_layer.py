@@ -28,14 +28,22 @@ def lines(figure: kinds.Lines, canvas: Canvas) -> None:
             if line.is_foil
             else DASHES[1 if line.dashed else place // len(LINES_LIGHT) % len(DASHES)]
         )
+        if line.low:
+            low, high = (
+                [float("nan") if one is None else one for one in end] for end in (line.low, line.high)
+            )
+            axes.fill_between(layers, low, high, color=colour, alpha=0.2, linewidth=0)
         axes.plot(layers, values, color=colour, linestyle=dash, linewidth=1.4, label=short(line.name))
         for mark in (one for one in line.marks if one.layer in layers):
             _mark(axes, canvas, mark, values[layers.index(mark.layer)], colour)
+    for number, (first, last) in enumerate(figure.shaded):
+        told = short(figure.shaded_as) if not number else None
+        axes.axvspan(first - 0.5, last + 0.5, color=EDGE, alpha=0.5, linewidth=0, label=told)
     if figure.unit == "rank":
         axes.set_yscale("log")
         axes.invert_yaxis()
         count_ticks(axes.yaxis)
-    if figure.unit == "nats":
+    if figure.unit in ("nats", "ratio"):
         axes.axhline(0, color=INK, linewidth=0.6)
     axes.set_ylabel(figure.unit if figure.unit != "prob" else "probability")
     axes.set_xlabel("layer (-1: embedding)" if -1 in layers else "layer")

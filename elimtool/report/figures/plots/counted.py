@@ -41,6 +41,22 @@ def bars(figure: kinds.Bars, canvas: Canvas) -> None:
         )
 
 
+def forest(figure: kinds.Forest, canvas: Canvas) -> None:
+    """Draw each estimate as a dot on its interval, filled where it is certain."""
+    canvas.set_size_inches(WIDTH, 0.8 + 0.2 * len(figure.rows))
+    axes = canvas.subplots()
+    axes.axvline(0, color=INK, linewidth=0.6)
+    for place, row in enumerate(figure.rows):
+        colour = LINES_LIGHT[1] if row.value < 0 else LINES_LIGHT[0]
+        if row.low is not None and row.high is not None:
+            axes.plot([row.low, row.high], [place, place], color=colour, linewidth=1.4)
+        filled = colour if row.certain else "white"
+        axes.plot(row.value, place, "o", color=colour, markersize=5, markerfacecolor=filled)
+    axes.set_yticks(range(len(figure.rows)), [short(row.label) for row in figure.rows])
+    axes.invert_yaxis()
+    axes.set_xlabel(figure.value_title)
+
+
 def _number(value: float, unit: str) -> str:
     if unit == "share":
         return share(value)

@@ -1,6 +1,6 @@
 // One section for each figure: title, note, picture, and its numbers as a table that is made when opened.
 
-const DRAW = { heat: drawHeat, lines: drawLines, bars: drawBars, columns: drawColumns, stack: drawStack, funnel: drawFunnel, control: drawControl, listing: drawListing };
+const DRAW = { heat: drawHeat, lines: drawLines, bars: drawBars, columns: drawColumns, forest: drawForest, stack: drawStack, funnel: drawFunnel, control: drawControl, listing: drawListing };
 
 function drawFigure(figure, pick) {
   const section = make("section", { "aria-label": figure.title }, [make("h3", { text: figure.title }),
@@ -60,6 +60,7 @@ const NUMBERS = {
       figure.lines.flatMap((line) => line.marks.filter((mark) => mark.layer === layer).map((mark) => `${line.name} ${mark.event}`)).join(", ")]),
   }),
   control: (figure) => figure,
+  forest: (figure) => ({ columns: [figure.label_title, figure.value_title, "low", "high", ""], rows: figure.rows.map((row) => [row.label, row.value, row.low, row.high, row.text]) }),
   columns: (figure) => ({ columns: [figure.x_title, figure.value_title], rows: figure.labels.map((name, at) => [name, figure.values[at]]) }),
   stack: (figure) => ({ columns: [figure.label_title, ...figure.keys], rows: figure.rows.map((row) => [row.label, ...row.counts]) }),
 };

@@ -14,6 +14,8 @@ const FORMATS = {
   part: (value) => digits(value, 3),
   rank: whole,
   logits: (value) => (value > 0 ? "+" : "") + value.toFixed(2),
+  ratio: (value) => (value > 0 ? "+" : "") + value.toFixed(2),
+  points: (value) => (value > 0 ? "+" : "") + value.toFixed(0),
   nats: (value) => (value > 0 ? "+" : "") + value.toFixed(2),
 };
 

@@ -26,8 +26,8 @@ function scales(figure, width, height) {
   const inner = { width: width - MARGIN.left - MARGIN.right, height: height - MARGIN.top - MARGIN.bottom };
   const last = Math.max(figure.layers.length - 1, 1);
   const x = (index) => MARGIN.left + (inner.width * index) / last;
-  const known = figure.lines.flatMap((line) => line.values).filter((value) => value !== null);
-  if (figure.unit === "nats") {
+  const known = figure.lines.flatMap((line) => [...line.values, ...line.low, ...line.high]).filter((value) => value !== null);
+  if (spansZero(figure)) {
     const low = Math.min(0, ...known), high = Math.max(low + 1e-9, 0, ...known);
     const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100].find((one) => (high - low) / one <= 6) || 200;
     const ticks = [];
@@ -45,7 +45,8 @@ function scales(figure, width, height) {
   return { x, inner, ticks, y: (rank) => MARGIN.top + (inner.height * Math.log(rank)) / Math.log(worst) };
 }
 
-const tickUnit = (unit) => ({ bits: "prob", nats: "shift" }[unit] || unit);
+const spansZero = (figure) => figure.unit === "nats" || figure.unit === "ratio";
+const tickUnit = (unit) => ({ bits: "prob", nats: "shift", ratio: "shift" }[unit] || unit);
 
 function linesSvg(figure, width) {
   const height = 280;
@@ -54,8 +55,13 @@ function linesSvg(figure, width) {
     viewBox: `0 0 ${width} ${height}`, height, role: "img", tabindex: 0,
     "aria-label": `${figure.title}. Left and right arrow keys move from layer to layer; the numbers are below.`,
   });
+  const half = inner.width / Math.max(figure.layers.length - 1, 1) / 2;
+  for (const [first, last] of figure.shaded) {
+    const [left, right] = [x(figure.layers.indexOf(first)) - half, x(figure.layers.indexOf(last)) + half].map((one) => Math.min(Math.max(one, MARGIN.left), width - MARGIN.right));
+    svg.append(shape("rect", { class: "shaded", x: left, width: right - left, y: MARGIN.top, height: inner.height }));
+  }
   for (const tick of ticks) {
-    svg.append(shape("line", { class: figure.unit === "nats" && tick === 0 ? "axis zero" : "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(tick), y2: y(tick) }));
+    svg.append(shape("line", { class: spansZero(figure) && tick === 0 ? "axis zero" : "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(tick), y2: y(tick) }));
     svg.append(shape("text", { x: MARGIN.left - 6, y: y(tick) + 4, "text-anchor": "end", text: spell(tick, tickUnit(figure.unit)) }));
   }
   const every = Math.ceil((figure.layers.length * 30) / inner.width);
@@ -75,7 +81,10 @@ function lineShapes(figure, line, index, x, y) {
     if (value !== null) path += `${path && line.values[at - 1] !== null ? "L" : "M"}${x(at).toFixed(1)},${y(value).toFixed(1)}`;
   });
   const stroke = { stroke: colourOf(placeOf(line, index)) };
-  const drawn = [shape("path", { class: "line", d: path, "stroke-dasharray": dashOf(line, index), style: stroke })];
+  const known = line.values.map((_, at) => at).filter((at) => line.low.length && line.low[at] !== null && line.high[at] !== null);
+  const edge = (ends, some) => some.map((at) => `${x(at).toFixed(1)},${y(ends[at]).toFixed(1)}`);
+  const band = known.length > 1 ? [shape("polygon", { class: "band", points: [...edge(line.high, known), ...edge(line.low, [...known].reverse())].join(" "), style: { fill: colourOf(placeOf(line, index)) } })] : [];
+  const drawn = [...band, shape("path", { class: "line", d: path, "stroke-dasharray": dashOf(line, index), style: stroke })];
   for (const mark of line.marks) {
     const at = figure.layers.indexOf(mark.layer);
     if (at < 0 || line.values[at] === null) continue;
@@ -88,9 +97,11 @@ function lineShapes(figure, line, index, x, y) {
 function tellLayer(figure, at) {
   const said = figure.lines.map((line) => {
     const events = line.marks.filter((mark) => mark.layer === figure.layers[at]).map((mark) => `, ${mark.event}`);
-    return `${line.name}: ${spell(line.values[at], figure.unit)}${events.join("")}`;
+    const range = line.low.length && line.low[at] !== null ? ` (${spell(line.low[at], figure.unit)} to ${spell(line.high[at], figure.unit)})` : "";
+    return `${line.name}: ${spell(line.values[at], figure.unit)}${range}${events.join("")}`;
   });
-  return [layerName(figure.layers[at]), ...said].join("\n");
+  const shaded = figure.shaded.some(([first, last]) => first <= figure.layers[at] && figure.layers[at] <= last) ? [figure.shaded_as] : [];
+  return [layerName(figure.layers[at]), ...said, ...shaded].join("\n");
 }
 
 // A guide and a tooltip at the place nearest to the pointer, or where the arrow keys moved it.
@@ -129,6 +140,7 @@ function linesLegend(figure) {
     shape("svg", { viewBox: "0 0 36 12", "aria-hidden": "true" }, [shape("path", {
       class: "line", d: "M1,6H35", "stroke-dasharray": dashOf(line, index), style: { stroke: colourOf(placeOf(line, index)) } })]),
     foreign(line.name)])));
+  if (figure.shaded.length) legend.append(make("span", {}, [make("span", { class: "swatch shaded" }), foreign(figure.shaded_as)]));
   const events = new Set(figure.lines.flatMap((line) => line.marks.map((mark) => mark.event)));
   for (const event of Object.keys(EVENT_SHAPES).filter((name) => events.has(name)))
     legend.append(make("span", {}, [shape("svg", { viewBox: "0 0 36 14", "aria-hidden": "true" }, [

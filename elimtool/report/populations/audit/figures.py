@@ -125,9 +125,9 @@ def _stages(name: str, of: str, one: Contrast) -> Iterator[Figure]:
 
 
 def _left(end: Row, stages: Rows) -> list[Bar]:
-    bars, left = [], {"a": 1.0, "b": 1.0}
+    bars, left = [], [1.0, 1.0]
     for row in stages:
-        for side in left:
-            left[side] += row[f"mean_{side}"]
-            bars.append(Bar(label(f"{end['chain']}, {row['stage']}: {row[f'group_{side}']}"), left[side]))
+        for at, side in enumerate("ab"):
+            left[at] += row[f"mean_{side}"]
+            bars.append(Bar(label(f"{end['chain']}, {row['stage']}: {row[f'group_{side}']}"), left[at]))
     return bars

@@ -173,12 +173,12 @@ class AttentionSums:
             return dict.fromkeys(("negative_frac", "negative_mass", "below_mean_mass"), unknown)
         visible = self.visible[:, :, None].expand_as(self.scores)
         scores, count = self.scores, self.n_keys[:, :, None]
-        total = scores.masked_fill(~visible, 0.0).sum(-1, dtype=torch.float64)
         least = scores.masked_fill(~visible, torch.inf).amin(-1)
-        span = scores.masked_fill(~visible, -torch.inf).amax(-1) - least
-        edge = total / count - SAME * span
+        above = (scores - least[..., None]).masked_fill(~visible, 0.0)  # of equal scores, 0 exactly
+        edge = above.sum(-1, dtype=torch.float64) / count - SAME * above.amax(-1)
         negative, below = (
-            (visible & (scores < most)).to(self.weights.dtype) for most in (0.0, edge[..., None])
+            (visible & (one < most)).to(self.weights.dtype)
+            for one, most in ((scores, 0.0), (above, edge[..., None]))
         )
         found = {
             "negative_frac": negative.sum(-1) / count,

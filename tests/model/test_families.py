@@ -12,6 +12,7 @@ from elimtool.model.loading import load_hugging_face, load_model
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt
 from tests.families import FAMILIES, WINDOW, save
+from tests.metrics.invariants import assert_changes_do_nothing, assert_sums
 from tests.model.carried import assert_carried, updates
 
 TEXT = "The capital of France is Paris, and a token is eliminated."
@@ -81,6 +82,11 @@ def test_what_heads_carry_sums_to_hugging_faces_update(loaded: Any) -> None:
     model.stream(batch, {"attention", "block", "values"}, views.append)
     assert all(view.carried is not None for view in views[1:])
     assert_carried(views, updates(plain, model.block_names, batch.ids), ())
+    assert_changes_do_nothing(views)
+
+
+def test_shares_of_weights_norms_and_contributions_sum_to_one(loaded: Any) -> None:
+    assert_sums(loaded[1], "A cat is here")
 
 
 def test_raw_lens_reads_as_the_model_itself_would(loaded: Any) -> None:

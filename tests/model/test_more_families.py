@@ -25,6 +25,7 @@ from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt, SpanRequest
 from elimtool.tasks.attribute.options import AttributeOptions
 from tests.families import FAMILIES, save
+from tests.metrics.invariants import assert_changes_do_nothing, assert_sums
 from tests.metrics.test_sources import sums_agree
 from tests.model.carried import assert_carried, updates
 from tests.more_families import ALIKE, IMAGES, LIMITS, MORE, WHOLE, Limits
@@ -96,6 +97,12 @@ def test_what_heads_carry_sums_to_hugging_faces_update(loaded: Any) -> None:
     views: list[LayerView] = []
     model.stream(batch, {"attention", "block", "values"}, views.append)
     assert_carried(views, updates(plain, model.block_names, batch.ids), limits.uncarried)
+    assert_changes_do_nothing(views)
+
+
+@whole
+def test_shares_of_weights_norms_and_contributions_sum_to_one(loaded: Any) -> None:
+    assert_sums(loaded[1], "A cat is here")
 
 
 @whole

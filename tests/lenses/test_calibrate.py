@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from elimtool.lenses.fit import HELD_OUT_EVERY, fit_lens
 from elimtool.lenses.raw import RawLens
 from elimtool.lenses.ridge import RidgeLens
 from elimtool.lenses.stream import SHORTEST, cut_windows, stream, text_sha256
+from elimtool.model.loading import load_model
 from tests.conftest import byte_tokenizer
 
 WINDOW = 40
@@ -160,18 +162,19 @@ def test_what_cannot_be_fitted(llama: Any, text: str, options: dict[str, int], s
         fit_lens(llama, [Document("file", "x", 1, text[:200])], **{"window": 128, **options})
 
 
-def _divergence(llama: Any, documents: tuple[Document, ...], lens: RidgeLens) -> float:
-    """The context-free guess's divergence at the positions that an evaluation of 60 samples takes."""
-    windows = cut_windows(llama, documents, WINDOW, None)
+def _divergence(model: Any, documents: tuple[Document, ...], guess: Callable[[Any], torch.Tensor]) -> float:
+    """A guess's divergence in float64, at the positions that an evaluation of 60 samples takes."""
+    windows = cut_windows(model, documents, WINDOW, None)
     picked = windows[:: max(1, len(windows) * 8 // 60)]
     each, parts = 60 // len(picked), []
     for ids in picked:
         with torch.inference_mode():
-            logits = llama.hf(input_ids=torch.tensor([ids])).logits[0, 1:].double()
+            found = model.hf(input_ids=torch.tensor([ids]), output_hidden_states=True)
+            logits, guessed = found.logits[0, 1:].double(), guess(found)
         rows = [(2 * i + 1) * len(logits) // (2 * each) for i in range(each)]
         own = torch.distributions.Categorical(logits=logits[rows])
-        guess = torch.distributions.Categorical(logits=lens.reference.prior.double().expand(each, -1))
-        parts.append(torch.distributions.kl_divergence(own, guess))
+        other = guessed.double().expand(len(logits), -1)[rows]
+        parts.append(torch.distributions.kl_divergence(own, torch.distributions.Categorical(logits=other)))
     return float(torch.cat(parts).mean())
 
 
@@ -184,8 +187,32 @@ def test_evaluation_of_a_lens(llama: Any, documents: tuple[Document, ...], fitte
     assert 0 <= last["ridge"].kl < last["raw"].kl
     assert 0 <= last["ridge"].agreement <= 1
     assert found.baseline_kl is not None and found.baseline_kl > last["ridge"].kl
-    assert found.baseline_kl == pytest.approx(_divergence(llama, documents, fitted), rel=1e-4)
+    assert found.baseline_kl == pytest.approx(
+        _divergence(llama, documents, lambda _: fitted.reference.prior), rel=1e-4
+    )
     assert evaluate(llama, [], documents, samples=60, window=WINDOW).baseline_kl is None
+
+
+def test_small_divergences_are_those_of_float64(
+    llama_directory: Path, documents: tuple[Document, ...]
+) -> None:
+    """Near the last layer a divergence is a small difference of large sums: here 1e-6 of sums around 5."""
+    quiet = load_model(str(llama_directory))
+    with torch.no_grad():
+        for matrix in (quiet.hf.model.layers[-1].self_attn.o_proj, quiet.hf.model.layers[-1].mlp.down_proj):
+            matrix.weight *= 0.003
+    (last,) = (
+        one
+        for one in evaluate(quiet, [], documents, samples=60, window=WINDOW).layers
+        if one.layer == quiet.n_layers - 2
+    )
+
+    def read(found: Any) -> torch.Tensor:
+        return quiet.hf.lm_head(quiet.hf.model.norm(found.hidden_states[-2][0, 1:]))
+
+    wanted = _divergence(quiet, documents, read)
+    assert 1e-8 < wanted < 1e-4
+    assert last.kl == pytest.approx(wanted, rel=0.01)
 
 
 @pytest.fixture

@@ -78,6 +78,15 @@ def test_a_margin_is_in_its_unit(kind: str) -> None:
     assert np.abs(np.diff(found)).max() > 0
 
 
+@pytest.mark.parametrize("kind", [kind for kind, stage in STAGES.items() if stage.margin_unit])
+def test_a_target_that_was_removed_earlier_has_no_margin(kind: str) -> None:
+    cut, after = STAGES["top_k"](k=2), STAGES[kind](**MARGINS[kind][1])
+    x = torch.tensor([[2.5, 2.2, 1.7, 1.1, 0.7, 0.3, 0.0, -0.1, -0.6, -1.3, -1.4]])
+    _, entry = Chain("two", "test", "", (cut, after)).run(x, torch.arange(11)[None]).records
+    assert entry.alive_before[0].tolist() == [True] * 2 + [False] * 9
+    assert bool(entry.margin[0, 2:].isnan().all())
+
+
 def test_stages_without_margins_have_no_unit() -> None:
     for kind in set(STAGES) - set(MARGINS):
         assert not STAGES[kind].margin_unit

@@ -124,9 +124,7 @@ def test_tensors_are_checked_in_every_module_that_has_them(
     covered = option.partition("=")[2].split(",")[:-1]  # the last is the checker itself
     assert [name for name in covered if find_spec(name) is None] == []
     compiled = "elimtool.numerics.kernels"  # numba compiles it, and no checker sees into that
-    sent = (
-        "elimtool.tasks.batch.member"  # Ray pickles its actors, which it cannot with a checker around them
-    )
+    sent = "elimtool.tasks.batch.member"  # Ray pickles its actors, which it cannot with a checker around them
     tensors = graph.find_modules_that_directly_import("torch")
     tensors |= graph.find_modules_that_directly_import("jaxtyping")
     assert [

@@ -88,6 +88,11 @@ class Session:
         for layer, head in options.chosen_heads:
             Component(layer, head).check(model, "attention_of")
 
+    def priors_of(self, token_ids: Sequence[int] | None) -> list[float] | None:
+        """Look up the logarithm of p_0 of tokens (nats); ``None`` without tokens or without a fitted lens."""
+        reference = self.settings.reference
+        return None if reference is None or token_ids is None else reference.prior[list(token_ids)].tolist()
+
     @cached_property
     def under(self) -> Model | None:
         """The model under the interventions; ``None`` without any.

@@ -112,7 +112,9 @@ def traced(
     usable = [one for one in found if isinstance(one, Encoded)]
     passes = Passes(session, extra=extra)
     passes.run(usable, session.options.batch_size, progress)
-    prompts = arrow_table("prompts", prompt_rows(asked, found))
+    rows = prompt_rows(asked, found)
+    rows = {**rows, "token_priors": [session.priors_of(ids) for ids in rows["token_ids"]]}
+    prompts = arrow_table("prompts", rows)
     # without foils the tables of contrasts are there too, as in a batch, and empty
     tables = passes.tables(prompts.column("prompt_id").to_pylist(), session.measured & OF_PAIRS)
     facts = session.manifest(started, usable, prompts_sha256=fingerprint(asked))

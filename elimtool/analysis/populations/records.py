@@ -71,6 +71,7 @@ class Population:
         """
         names = ["prompt_id", "status", "text", "template", "tuple", "filler", "group", "category", "slots"]
         names += ["role", "targets", "foils", "spans", "tokens", "n_appended"]
+        names += ["token_priors"]
         rows = run.arrow("prompts").select(names).to_pylist()
         seen: set[tuple[Any, ...]] = set()
         records, failed, duplicates = [], 0, 0
@@ -93,7 +94,7 @@ class Population:
     def left_out(self) -> list[str]:
         """Say what of the run is not among the records, a sentence each."""
         said = {"could not be measured": self.n_failed, "equal others and count once": self.n_duplicates}
-        return [f"{count:,} prompts {why}" for why, count in said.items() if count]
+        return [f"{count:,} prompts {why}." for why, count in said.items() if count]
 
     @cached_property
     def place(self) -> dict[str, int]:

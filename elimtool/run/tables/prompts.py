@@ -123,6 +123,16 @@ PROMPTS = Table(
             null_when=UNTOKENISED,
         ),
         Column(
+            "token_priors",
+            pa.list_(pa.float32()),
+            "Natural logarithm of p_0 of each token, parallel to token_ids: its mean probability in the"
+            " model's outputs on the reference text, how frequent it is to the model.",
+            unit="nats",
+            range="<= 0",
+            null_when=f"{UNTOKENISED}, no ridge lens is in use, whose file holds the reference, or the run is"
+            " of an earlier version",
+        ),
+        Column(
             "n_prefill",
             INT,
             "Number of tokens at the end of the prompt that begin the answer: a prefill, or a last message of"

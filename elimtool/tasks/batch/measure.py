@@ -110,6 +110,8 @@ class Measurer:
         tables = self._tables(passes, usable, [record_row(*one)["prompt_id"] for one in pairs], manifest)
         # only now: judging may fail for prompts that were measured
         rows = [record_row(*one, passes.failed) for one in pairs]
+        for row in rows:
+            row["token_priors"] = self.session.priors_of(row["token_ids"])
         tables["prompts"] = TABLES["prompts"].from_rows(rows)
         errors = sum(row["status"] == "error" for row in rows)
         return MeasuredShard(tables, len(rows), errors, passes.tokens, passes.slots, defects)

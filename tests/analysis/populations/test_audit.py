@@ -178,6 +178,29 @@ def test_a_template_whose_word_is_the_sink_or_whose_records_differ_elsewhere_is_
     assert caught.value.exit_code is Exit.NOTHING
 
 
+def test_words_that_are_unlike_in_frequency_are_flagged_and_can_be_left_out() -> None:
+    run = population_run(Truth())
+    with pytest.raises(ElimError, match="does not know how frequent"):
+        audit(run, AuditOptions(match=0.5))
+    rows = run.arrow("prompts").to_pylist()
+    for row in rows:
+        far = row["filler"].startswith("w3.") and row["group"] == "first"
+        row["token_priors"] = [-1.0, -2.0, -5.0 if far else -8.0, -2.0]
+    run = run.with_rows("prompts", rows)
+    found = audit(run)
+    (check,) = found.arrow("audit_checks").to_pylist()
+    assert (check["check"], check["tuple"]) == ("frequency", "w3.0|w3.1") and "3.0 nats" in check["message"]
+    assert found.manifest.notes == [
+        "The words of a pair differ by 0.38 nats in log-frequency on average, at most 3.00."
+    ]
+    flagged = {row["filler"] for row in found.arrow("audit_tuples").to_pylist() if row["flags"]}
+    assert flagged == {"w3.0|w3.1"}
+    matched = audit(run, AuditOptions(match=0.5))
+    assert {row["n_fillers"] for row in effects(matched)} == {7}
+    assert matched.manifest.notes[0].startswith("1 of 8 pairs of words differ by more than 0.5 nats")
+    assert audit(run, AuditOptions(match=3.0)).arrow("audit_checks").num_rows == 0
+
+
 def test_what_the_suite_said_is_kept_and_its_order_of_groups() -> None:
     said = [
         {"level": "warning", "check": "word-elsewhere", "template": "t1", "message": "'yes' stands there"}

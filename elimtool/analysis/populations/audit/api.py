@@ -53,14 +53,16 @@ def audit(run: Run, options: AuditOptions = AuditOptions(), seed: int = 0) -> An
     Raises:
         ElimError: The run has no two groups of records that differ in the group alone (exit code 5).
     """
-    population, checks = checked(Population.of(run))
+    whole = Population.of(run)
+    usable = checked(whole, options.match)
+    population = usable.population
     pairs = _paired(population, options, str(run.path or "the run"))
     tables = RecordTables(run, population)
     outcomes = Outcomes(tables, of_targets(population))
     rows: dict[str, Rows] = {"audit_effects": [], "audit_layers": [], "audit_tuples": []}
     clusters: list[tuple[Rows, float]] = []
     for outcome in outcomes.all():
-        rows["audit_tuples"] += tuple_rows(outcome, population)
+        rows["audit_tuples"] += tuple_rows(outcome, population, usable.flags)
         for pair in pairs:
             made = grids(outcome, pair)
             rows["audit_effects"] += effects(outcome, made, pair, None, seed)
@@ -73,9 +75,11 @@ def audit(run: Run, options: AuditOptions = AuditOptions(), seed: int = 0) -> An
         rows["audit_layers"] += one[0]
     for row in rows["audit_effects"]:
         row["n_duplicates"] = population.n_duplicates
-    rows["audit_checks"] = checks
+        row["flags"] = sorted({*row["flags"], *usable.of_all})
+    rows["audit_checks"] = usable.rows
     found_tables = {name: table.from_rows(rows[name]) for name, table in FINDINGS["audit"].items()}
-    return Analysis.of("audit", run.manifest, found_tables, asdict(options), seed, population.left_out())
+    notes = [*whole.left_out(), *usable.notes]
+    return Analysis.of("audit", run.manifest, found_tables, asdict(options), seed, notes)
 
 
 def _by_category(outcome: Outcome, pair: Pairs, seed: int) -> Rows:

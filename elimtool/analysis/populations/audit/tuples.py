@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isfinite
 
 from elimtool.analysis.populations.audit.outcomes import Outcome
@@ -20,8 +21,14 @@ def of_targets(population: Population) -> bool:
     return any(len(some) > 1 for some in asked.values())
 
 
-def tuple_rows(outcome: Outcome, population: Population) -> Rows:
-    """Make the rows of ``audit_tuples`` of one outcome; none for outcomes of single layers and stages."""
+def tuple_rows(outcome: Outcome, population: Population, flags: Mapping[str, tuple[str, ...]]) -> Rows:
+    """Make the rows of ``audit_tuples`` of one outcome; none for outcomes of single layers and stages.
+
+    Args:
+        outcome: The outcome.
+        population: The records.
+        flags: What to mind of each pair of words.
+    """
     if outcome.metric not in AT_THE_END or outcome.normalised:
         return []
     values = outcome.values[:, -1] if outcome.layers else outcome.values
@@ -34,5 +41,6 @@ def tuple_rows(outcome: Outcome, population: Population) -> Rows:
         }
         of_outcome = {name: getattr(outcome, name) for name in ("target", "foil", "metric", "chain")}
         number = value if isfinite(value) else None
-        rows.append({**of_record, "prompt_id": one.prompt_id, **of_outcome, "value": number, "flags": []})
+        mind = list(flags.get(one.filler or "", ()))
+        rows.append({**of_record, "prompt_id": one.prompt_id, **of_outcome, "value": number, "flags": mind})
     return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +15,11 @@ from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions
 from elimtool.cli.loading import ModelOptions
 from elimtool.cli.measuring import MeasureOptions
-from elimtool.errors import Exit
+from elimtool.errors import ElimError, Exit
 
 if TYPE_CHECKING:
     from elimtool.cli.output import Output
+    from elimtool.model.source import ModelSource
     from elimtool.tasks.batch.run import BatchProgress
 
 EPILOG = (
@@ -84,6 +85,16 @@ def batch(
             panel=HOW,
         ),
     ] = None,
+    revisions: Annotated[
+        str | None,
+        shared.option(
+            "--revisions",
+            metavar="NAMES",
+            help="Measure each of these revisions, such as step1000,step4000, into a folder of --out of its"
+            " own: branches, tags or commits of a Hugging Face id, or folders of a local directory.",
+            panel=shared.MODEL,
+        ),
+    ] = None,
     label: shared.Label = None,
     overwrite: Annotated[
         bool,
@@ -113,33 +124,72 @@ def batch(
         confirm=confirm,
         errors="row",
     )
+    places = places_of(out, model.source, revisions)
+    failed, said = 0, []
     with opened(prompts, format_, printed.output) as file:
-        standing = work_through(printed.output, file, out, (model.source, wanted, options), overwrite)
-    _show(printed.output, out, standing, printed.as_json)
-    if standing.errors:
+        for place, source in places:
+            standing = work_through(printed.output, file, place, (source, wanted, options), overwrite)
+            said.append(_show(printed.output, place, standing, printed.as_json))
+            failed += standing.errors
+    if printed.as_json:
+        printed.output.json(said[0] if revisions is None else said)
+    if failed:
         raise typer.Exit(Exit.PARTIAL)
 
 
-def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> None:
-    """Print the directory on stdout; counts, sizes and what was found on stderr."""
+def places_of(out: Path, source: ModelSource, revisions: str | None) -> list[tuple[Path, ModelSource]]:
+    """Work out where each revision of a model is measured to.
+
+    Args:
+        out: Directory of the run, or of the runs of revisions.
+        source: The model.
+        revisions: Names of revisions with commas between them; ``None`` for the model alone.
+
+    Returns:
+        Directory of each run and its model; revisions in the order of the numbers in their names.
+
+    Raises:
+        ElimError: A name is empty or comes twice, ``revision`` is given too, or ``out`` is a run.
+    """
+    from elimtool.analysis.query.history import natural
+    from elimtool.run.layout import MANIFEST
+
+    if revisions is None:
+        return [(out, source)]
+    names = [one.strip() for one in revisions.split(",")]
+    folders = [name.replace("/", "-") for name in names]
+    if source.revision is not None:
+        raise ElimError("`revision` and `revisions` were both given", "leave one of the two out")
+    if not all(names) or {".", ".."} & set(folders) or len(set(folders)) < len(folders):
+        raise ElimError(
+            f"`revisions` must be different names, got '{revisions}'", "such as step1000,step4000"
+        )
+    if (out / MANIFEST).is_file():
+        raise ElimError(f"{out} is a run: revisions are measured into folders of it", "choose another `out`")
+    found = zip(folders, names, strict=True)
+    return [
+        (out / folder, replace(source, revision=name))
+        for folder, name in sorted(found, key=lambda one: natural(one[1]))
+    ]
+
+
+def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> dict[str, Any]:
+    """Print the directory on stdout and what was found on stderr; return both as JSON's types."""
     from elimtool.run.damage import in_words
 
     size = standing.summed("size")
     found = _results(out)
-    if as_json:
-        output.json(
-            {
-                "run": str(out),
-                "prompts": standing.prompts,
-                "errors": standing.errors,
-                "tokens": standing.tokens,
-                "padding": standing.padding,
-                "rows": standing.summed("rows"),
-                "bytes": size,
-                **found,
-            }
-        )
-    else:
+    facts = {
+        "run": str(out),
+        "prompts": standing.prompts,
+        "errors": standing.errors,
+        "tokens": standing.tokens,
+        "padding": standing.padding,
+        "rows": standing.summed("rows"),
+        "bytes": size,
+        **found,
+    }
+    if not as_json:
         output.line(str(out))
     if not standing.prompts:
         output.note("no shard of the file belongs to this --shard")
@@ -152,12 +202,12 @@ def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> 
     if met := sum(standing.summed("defects").values()):
         output.note(f"defects of elimtool met: {met:,}; the tracebacks are also in {out}/.batch/shard-*.json")
     if not standing.prompts:
-        return
+        return facts
     each = sorted(((total / standing.prompts, name) for name, total in size.items()), reverse=True)
     shown = ", ".join(f"{name} {share / 1000:.1f}" for share, name in each)
     output.note(f"{sum(size.values()) / standing.prompts / 1000:.1f} kB a prompt on disk: {shown}")
     if not found:
-        return
+        return facts
     from elimtool.report.batch import batch_lines
     from elimtool.report.screen import Screen
 
@@ -168,6 +218,7 @@ def _show(output: Output, out: Path, standing: BatchProgress, as_json: bool) -> 
 
     output.notes(open_run(out))
     output.note(f"next: {found['next']}")
+    return facts
 
 
 def _results(out: Path) -> dict[str, Any]:

@@ -11,7 +11,12 @@ from elimtool.model.source import ModelSource
 
 Revision = Annotated[
     str | None,
-    option("--revision", help="Branch, tag or commit of a Hugging Face id.", panel=MODEL, env="REVISION"),
+    option(
+        "--revision",
+        help="Branch, tag or commit of a Hugging Face id; of a local directory, a folder in it.",
+        panel=MODEL,
+        env="REVISION",
+    ),
 ]
 Device = Annotated[
     str,

@@ -210,6 +210,7 @@ def manifest(
         torch=_installed("torch"),
         model=model.name,
         revision=model.revision or None,
+        revision_name=model.revision_name or None,
         weights_sha256=hashes["weights_sha256"],
         tokenizer_sha256=hashes["tokenizer_sha256"],
         n_layers=model.n_layers,

@@ -41,7 +41,7 @@ def load_model(
         name: A catalogue name (``smollm2``), a Hugging Face id (``org/model``), a local directory in
             Hugging Face format, a ``.gguf`` file (converted once, then cached), or a PEFT adapter (directory
             or id), which is merged into its base model.
-        revision: Branch, tag or commit of a hub id.
+        revision: Branch, tag or commit of a hub id; of a local directory, a folder in it.
         dtype: ``float32`` (default), ``bfloat16``, ``float16``, ``float64``, or ``auto`` for the
             checkpoint's own.
         device: ``auto`` (CUDA if there is one, else CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -78,6 +78,7 @@ def load_model(
         tokenizer=tokenizer,
         name=name,
         revision=parts.commit,
+        revision_name=revision or "",
         directory=parts.directory,
         tokenizer_directory=parts.tokenizer,
         placement=placement,

@@ -62,7 +62,8 @@ class Model(Dimensions, Exclusive):
         bridge: The ``TransformerBridge``; its hooks and interventions work as TransformerLens documents.
         tokenizer: The model's own tokenizer.
         name: The user's name for the model.
-        revision: Commit of a hub model, empty for local ones.
+        revision: Commit of a hub model; of a local one the folder that was asked for, else empty.
+        revision_name: Revision as it was asked for, such as a branch; empty where none was.
         directory: Directory of the weights; ``None`` for a model made in memory.
         tokenizer_directory: Directory of the tokenizer, if it is another one.
         adapters: What was merged into the weights; empty where an adapter beside them was left out, ``None``
@@ -77,6 +78,7 @@ class Model(Dimensions, Exclusive):
     tokenizer: Tokenizer
     name: str
     revision: str = ""
+    revision_name: str = ""
     directory: Path | None = None
     tokenizer_directory: Path | None = None
     adapters: tuple[Adapter, ...] | None = None

@@ -104,7 +104,10 @@ def find_parts(
 def locate(
     name: str, *, revision: str | None, trust_remote_code: bool = False, progress: Progress
 ) -> tuple[Path, str]:
-    """Return a model's local directory, fetched and converted if needed, and its hub commit or ``""``.
+    """Return a model's local directory, fetched and converted if needed, and its revision.
+
+    That is the commit of a hub model. Of a local directory a revision is a folder in it, such as the
+    ``checkpoint-500`` of a trainer; without one it is ``""``, as for all others.
 
     Raises:
         ElimError: There is no such model, or it cannot be fetched or converted.
@@ -114,10 +117,13 @@ def locate(
 
     path = Path(name).expanduser()
     kind = _kind(path) if name.strip() else ""
-    if revision is not None and (name in CATALOGUE or kind):
-        raise ElimError(f"`revision` {revision} is for hub ids; '{name}' is not one", "leave `revision` out")
+    if revision is not None and (name in CATALOGUE or kind == "file"):
+        hint = "leave `revision` out"
+        raise ElimError(f"`revision` '{revision}' is for hub ids and directories; '{name}' is neither", hint)
     if name in CATALOGUE:
         return materialise(CATALOGUE[name], progress=progress), ""
+    if kind == "directory" and revision is not None:
+        return _check_directory(_folder(path, revision)), revision
     if kind == "directory":
         return _check_directory(path), ""
     if kind == "file":
@@ -142,6 +148,15 @@ def _kind(path: Path) -> str:
         return "directory" if path.is_dir() else "file" if path.is_file() else ""
     except OSError:  # not a possible file name
         return ""
+
+
+def _folder(path: Path, revision: str) -> Path:
+    """Find the folder of a model's directory that a revision is."""
+    found = tuple(sorted(one.name for one in path.iterdir() if (one / "config.json").is_file()))
+    if revision in found:
+        return path / revision
+    here = nearest(revision, found) if found else "it has no folder with a config.json"
+    raise ElimError(f"`revision` '{revision}' is no folder of {path} that holds a model", here)
 
 
 def _check_directory(path: Path) -> Path:

@@ -15,7 +15,10 @@ from elimtool.files.parse import parse_json
 from elimtool.run.schema import SCHEMA_VERSION
 
 NOT_FINGERPRINTED = ("fingerprint", "label", "started", "finished", "counts")
-WHERE_KNOWN = ("n_layers", "n_heads", "adapters", "device_map", "quantization", "plugins", "label")
+WHERE_KNOWN = (
+    *("n_layers", "n_heads", "adapters", "device_map", "quantization", "plugins", "label"),
+    "revision_name",
+)
 """Keys added later: left out if they have no value, so that older runs keep their fingerprint."""
 HINT = "run the command again, or restore the file"
 
@@ -123,6 +126,9 @@ class Manifest(BaseManifest):
     torch: str | None = Field(description="Version of torch.")
     model: str = Field(description="Model as it was named: a catalogue name, a hub id or a path.")
     revision: str | None = Field(None, description="Revision of the model, where it has one.")
+    revision_name: str | None = Field(
+        None, description="Revision as it was asked for, such as step1000; left out where none was."
+    )
     weights_sha256: str | None = Field(
         None, description="SHA-256 of the weights' files; with `quantize`, of that and the number type."
     )

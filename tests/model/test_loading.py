@@ -70,10 +70,16 @@ def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
 
 
 def test_a_revision_of_what_has_none(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("smollm2", directory):
-        assert "`revision` main is for hub ids" in refused(name, revision="main").message
+    assert "`revision` 'main' is for hub ids" in refused("smollm2", revision="main").message
+    assert "`revision` 'main' is no folder of" in refused(directory, revision="main").message
     monkeypatch.setenv("HOME", str(directory.parent))
-    assert "`revision` main is for hub ids" in refused("~/copy", revision="main").message
+    assert "`revision` 'main' is no folder of" in refused("~/copy", revision="main").message
+    assert "did you mean 'copy'" in refused(directory.parent, revision="cpy").hint
+
+
+def test_a_revision_of_a_directory_is_a_folder_in_it(directory: Path) -> None:
+    found = locate(str(directory.parent), revision=directory.name, progress=print)
+    assert found == (directory.resolve(), directory.name)
 
 
 def test_locate_gives_a_local_directory_as_it_is(directory: Path) -> None:

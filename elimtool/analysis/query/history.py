@@ -26,6 +26,7 @@ from elimtool.analysis.statistics.base import t_quantile
 from elimtool.analysis.statistics.families import holm
 from elimtool.analysis.statistics.paired import paired_difference
 from elimtool.analysis.statistics.proportions import t_interval
+from elimtool.analysis.statistics.trend import trend
 from elimtool.errors import ElimError, Exit, nearest
 from elimtool.files.rows import Row, Rows
 from elimtool.run import Run
@@ -81,6 +82,7 @@ class MetricHistory:
         rows: Rows of table ``history``.
         notes: What was left out, a sentence each.
         limited_by: Number of runs that the limits are made of; 0 without limits.
+        yes_no: Whether the metric is yes or no.
     """
 
     asked: MetricQuery
@@ -88,6 +90,18 @@ class MetricHistory:
     rows: Rows
     notes: tuple[str, ...] = ()
     limited_by: int = 0
+    yes_no: bool = False
+
+    def trend(self, rows: Rows) -> tuple[float, float] | None:
+        """Return Spearman's correlation of a series with the order of revisions, and its p-value."""
+        ordered = self.asked.over == "revision"
+        return trend(np.array([row["value"] for row in rows])) if ordered else None
+
+    def lasting(self, rows: Rows) -> Row | None:
+        """Find the revision from which on a yes-or-no metric holds for good, for every prompt of a series."""
+        failed = [index for index, row in enumerate(rows) if row["value"] < 1]
+        kept = rows[failed[-1] + 1 :] if failed else rows
+        return kept[0] if self.asked.over == "revision" and self.yes_no and kept else None
 
     @property
     def series(self) -> list[Rows]:
@@ -141,7 +155,7 @@ def follow(runs: Mapping[str, Run], asked: MetricQuery) -> MetricHistory:
     parts = [([prompt], grid[:, [i]]) for i, prompt in enumerate(common)] if asked.each else [(None, grid)]
     yes_no = metric.kind == "boolean"
     rows = [row for named, part in parts for row in _series(facts, named, part, asked.floor, yes_no)]
-    return MetricHistory(asked, metric.unit, rows, tuple(notes), _limit_count(len(values)))
+    return MetricHistory(asked, metric.unit, rows, tuple(notes), _limit_count(len(values)), yes_no)
 
 
 def _carried(table: str, runs: Mapping[str, Run]) -> Table | None:
@@ -178,19 +192,22 @@ def _ordered(runs: Mapping[str, Run], over: str) -> list[tuple[str, Run]]:
     if over == "started":
         return sorted(runs.items(), key=lambda one: (one[1].manifest.started or "", one[0]))
     named = {name: getattr(run.manifest, over) for name, run in runs.items()}
+    if over == "revision":  # a commit has no order, the name that was asked for may have
+        named = {name: run.manifest.revision_name or named[name] for name, run in runs.items()}
     if lacking := [name for name, value in named.items() if value is None]:
         raise ElimError(f"`over` {over}: {lacking[0]} has no {over}", "order them by `over` started")
-    return sorted(runs.items(), key=lambda one: _natural(str(named[one[0]])))
+    return sorted(runs.items(), key=lambda one: natural(str(named[one[0]])))
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
+def natural(text: str) -> list[tuple[int, str]]:
     """Sort numbers in a name by size: step400 before step1000."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def _facts(metric: str, order: int, name: str, run: Run) -> Row:
     manifest = run.manifest
-    facts = {"label": manifest.label, "revision": manifest.revision, "started": manifest.started}
+    revision = manifest.revision_name or manifest.revision
+    facts = {"label": manifest.label, "revision": revision, "started": manifest.started}
     return {"metric": metric, "order": order, "run": name, **facts}
 
 

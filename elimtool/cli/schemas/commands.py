@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from elimtool.cli.schemas import checks, others, runs
-from elimtool.cli.schemas.making import Schema
+from elimtool.cli.schemas.making import Schema, list_of
 
 JSON_VERSION = 1
 """Goes up when a key of some command's JSON is renamed, dropped or changes its meaning."""
@@ -21,7 +21,7 @@ SHAPES: dict[str, dict[str, Callable[[], Schema]]] = {
     "attribute": {"": runs.run},
     "locate": {"": runs.run},
     "compare": {"": runs.comparison},
-    "batch": {"": runs.batch},
+    "batch": {"": runs.batch, "with `--revisions`": lambda: list_of(runs.batch(), "Each revision's run.")},
     "audit": {"": lambda: runs.analysis("audit")},
     "sweep": {"": lambda: runs.analysis("sweep")},
     "check": {"": checks.check, "with `--noise`": checks.noise},

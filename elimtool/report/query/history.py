@@ -27,6 +27,8 @@ def history_lines(found: MetricHistory, screen: Screen) -> list[Text]:
         lines.append(Text(f"  {_strip(rows, screen)}"))
         for text, style in told(rows, found.limited_by, screen):
             lines += screen.wrap(text, style=style, hang=2)
+        for text in over_revisions(found, rows, screen):
+            lines += screen.wrap(text, hang=2)
         lines += _listed(rows, screen)
     for note in found.notes:
         lines += screen.wrap(screen.visible(note), style="dim")
@@ -73,6 +75,22 @@ def told(rows: Rows, made_of: int, screen: Screen) -> list[tuple[str, str]]:
         quiet = ["nothing is out of its limits"] if made_of else []  # nothing is said of what was not tested
         quiet += ["no change is certain"] if any(row["change_low"] is not None for row in rows) else []
         lines += [(", ".join(quiet), "")] if quiet else []
+    return lines
+
+
+def over_revisions(found: MetricHistory, rows: Rows, screen: Screen) -> list[str]:
+    """Say of a series over revisions whether it rises or falls, and from where on a target survives."""
+    lines = []
+    if (measured := found.trend(rows)) is not None:
+        rho, p_value = measured
+        way = "rises" if rho > 0 else "falls" if rho < 0 else "neither rises nor falls"
+        p = "p < 0.001" if p_value < 0.001 else f"p {p_value:.2g}"
+        lines.append(f"over revisions it {way}: Spearman's rho {rho:.2f}, {p}")
+    if found.yes_no and found.asked.over == "revision":
+        first = found.lasting(rows)
+        lines.append(
+            f"holds for good from {_named(first, screen)} on" if first else "does not hold at the last"
+        )
     return lines
 
 

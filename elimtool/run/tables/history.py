@@ -18,7 +18,12 @@ HISTORY = Table(
         Column("order", INT, "Place of the run in the series, from 0.", unit="index", range=">= 0"),
         Column("run", STRING, "Directory of the run, as it was given."),
         Column("label", STRING, "The user's name for the run.", null_when="it has none"),
-        Column("revision", STRING, "Revision of its model.", null_when="it has none"),
+        Column(
+            "revision",
+            STRING,
+            "Revision of its model, as it was asked for; else its commit.",
+            null_when="it has none",
+        ),
         Column("started", STRING, "When it began (UTC, ISO 8601).", null_when="the run does not say"),
         Column(
             "n_prompts",

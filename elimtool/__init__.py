@@ -102,7 +102,7 @@ else:  # hidden from type checkers, which would take any misspelt name for Any
             return found
         from elimtool.errors import guarded
 
-        globals()[name] = guarded(found, name, {*_HOMES, "ChatSettings", "Model"})
+        globals()[name] = guarded(found, name, {*_HOMES, "ChatSettings", "Model", "TransformerBridge"})
         return globals()[name]
 
 

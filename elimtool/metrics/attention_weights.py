@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,8 @@ from elimtool.model.view import Batch, Encoded, LayerView
 
 MOST_WEIGHTS = 2**22
 """Most weights of one prompt: two heads at every position of 2,048 tokens."""
+MOST_TOGETHER = 2**25
+"""Most weights of a run in memory, about a gigabyte of rows; a batch writes shards and has no such limit."""
 
 
 class AttentionWeights(Metric):
@@ -82,10 +85,30 @@ def refuse_many(one: Encoded, heads: int) -> None:
     Raises:
         ElimError: There are more than ``MOST_WEIGHTS``.
     """
-    count = heads * sum(position + 1 for position in one.positions)
+    count = heads * _pairs(one)
     if count > MOST_WEIGHTS:
         raise ElimError(
             f"`attention_of`: {heads} heads at {len(one.positions):,} positions have {count:,} weights,"
             f" more than {MOST_WEIGHTS:,}",
             "ask for fewer heads, or probe fewer positions with `position`",
         )
+
+
+def refuse_together(found: Sequence[Encoded], heads: int) -> None:
+    """Refuse prompts that have too many weights together to keep in memory.
+
+    Raises:
+        ElimError: There are more than ``MOST_TOGETHER``.
+    """
+    count = heads * sum(map(_pairs, found))
+    if count > MOST_TOGETHER:
+        raise ElimError(
+            f"the attention weights of {heads} heads and {len(found):,} prompts are {count:,}, more than"
+            f" {MOST_TOGETHER:,} at a time",
+            "name fewer heads in `attention_of`, or trace fewer prompts at a time",
+        )
+
+
+def _pairs(one: Encoded) -> int:
+    """Count the pairs of a probed query and a key that it sees."""
+    return sum(position + 1 for position in one.positions)

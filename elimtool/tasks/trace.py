@@ -17,6 +17,7 @@ from elimtool.engine.options import TraceOptions
 from elimtool.engine.records import arrow_table, prompt_rows
 from elimtool.engine.session import Session
 from elimtool.errors import ElimError
+from elimtool.metrics.attention_weights import refuse_together
 from elimtool.model.interventions.recording import Recording
 from elimtool.model.interventions.recording import record as record_one
 from elimtool.model.lock import exclusive
@@ -57,7 +58,8 @@ def trace(
         options: What to measure; the defaults are those of ``elimtool trace``.
         plugins: More of ``options.plugins``.
         keep_attention: Keep the attention weights of every head at the probed positions, or of those in
-            ``options.attention_of``, for ``Run.attention``: some millions a prompt at most.
+            ``options.attention_of``, for ``Run.attention``: at most some 4 million of a prompt, and 33
+            million in all.
         progress: Called with (prompts done, prompts in all).
         say: Called with a line of text while something slow is under way.
 
@@ -110,6 +112,7 @@ def traced(
 
     started = utc_now()
     usable = [one for one in found if isinstance(one, Encoded)]
+    refuse_together(usable, len(session.options.chosen_heads))
     passes = Passes(session, extra=extra)
     passes.run(usable, session.options.batch_size, progress)
     rows = prompt_rows(asked, found)

@@ -95,6 +95,25 @@ def test_too_many_weights_are_refused_before_they_are_measured(llama: Any) -> No
         refuse_many(one, MOST_WEIGHTS // own + 1)
 
 
+def test_prompts_with_too_many_weights_together_are_refused_before_they_are_measured(
+    llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from elimtool.metrics.attention_weights import MOST_TOGETHER, refuse_together
+
+    one = llama.encode(Prompt(text=TEXTS[0]), position="all")
+    own = sum(position + 1 for position in one.positions)
+    refuse_together([one] * (MOST_TOGETHER // own), 1)
+    with pytest.raises(ElimError, match="more than 33,554,432 at a time"):
+        refuse_together([one] * (MOST_TOGETHER // own + 1), 1)
+    monkeypatch.setattr("elimtool.metrics.attention_weights.MOST_TOGETHER", 50)
+    heads = llama.n_heads * len(llama.attending)
+    told: list[str] = []
+    with pytest.raises(ElimError, match=f"{heads} heads and 2 prompts") as caught:
+        elimtool.trace(llama, TEXTS[:2], keep_attention=True, progress=lambda *_: told.append("a pass"))
+    assert told == [] and "`attention_of`" in caught.value.hint
+    elimtool.trace(llama, TEXTS[:2], options=TraceOptions(tables=("lens",)))  # keeps none
+
+
 def test_rows_of_every_head_are_kept_as_arrays_when_asked(loaded: Any) -> None:
     model, plain = loaded
     options = TraceOptions(tables=("lens",), position="all")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,39 @@ def test_a_bridge_is_left_as_it_was_also_after_an_interrupt(
         with pytest.raises((error, ElimError)):
             call()
         assert state(bridge) == before
+
+
+def test_what_takes_a_model_takes_a_bridge() -> None:
+    calls = {name: getattr(elimtool, name) for name in elimtool.__all__ if not name[0].isupper()}
+    taking = {
+        f"{name}, {key}": one
+        for name, call in calls.items()
+        for key, one in call.__annotations__.items()
+        if re.search(r"\bModel\b", str(one)) and key != "return"
+    }
+    assert len(taking) >= 8
+    assert [name for name, one in taking.items() if "Bridge" not in one] == []
+
+
+def test_checks_judge_a_bridge_and_leave_it_as_it_was(
+    hf: Any, llama: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    from elimtool.model.bridging import bridge_of
+
+    (tmp_path / "p.jsonl").write_text(json.dumps({"id": "one", "prompt": TEXT, "targets": ["x"]}))
+    (tmp_path / "c.yaml").write_text(
+        "version: 1\nprompts: p.jsonl\nchecks:\n  - {id: any, metric: final_rank, max: 1}\n"
+    )
+    bridge = bridge_of("mine", hf)
+    bridge.tokenizer = tokenizer
+    bridge(torch.tensor([[1, 2]]))
+    before = state(bridge)
+    reports = [elimtool.run_checks(tmp_path / "c.yaml", model=one) for one in (bridge, llama)]
+    assert state(bridge) == before
+    values = [[finding.seen for finding in one.results[0].bad] for one in reports]
+    assert values[0] == values[1] != []
+    with pytest.raises(ElimError, match=r"`model` of elimtool.run_checks must be Model \| TransformerBridge"):
+        elimtool.run_checks(tmp_path / "c.yaml", model=hf)
 
 
 def test_what_cannot_be_wrapped_is_refused(hf: Any, tokenizer: Any) -> None:

@@ -17,6 +17,7 @@ from elimtool.tasks.check.tables import brought, carried
 if TYPE_CHECKING:
     from elimtool.analysis.check.findings import Report
     from elimtool.model.model import Model
+    from elimtool.model.wrapping import Bridge as TransformerBridge
     from elimtool.prompts.prompt import Prompt
     from elimtool.run import Run
 
@@ -30,7 +31,7 @@ STORY_TABLES = ("lens", "sampling", "sampling_targets", "survival", "components"
 def run_checks(
     checks: str | Path,
     *,
-    model: Model | str | None = None,
+    model: Model | TransformerBridge | str | None = None,
     run: Run | str | Path | None = None,
     only: Collection[str] = (),
     baseline: str | Path | None = None,
@@ -49,7 +50,8 @@ def run_checks(
 
     Args:
         checks: The check file.
-        model: A loaded model, whose calls wait for each other, or a name that overrides the file's.
+        model: From ``load_model`` or ``wrap``, or a ``TransformerBridge``; calls on one wait for each other.
+            Or a name that overrides the file's.
         run: A run or its directory, to be judged instead of running the model; needs no torch.
         only: Ids of the checks to judge; empty for all.
         baseline: File of the baseline, instead of the check file's.
@@ -126,7 +128,7 @@ class Gated:
 def gate(
     checks: str | Path,
     *,
-    model: Model | str | None = None,
+    model: Model | TransformerBridge | str | None = None,
     run: Run | str | Path | None = None,
     only: Collection[str] = (),
     baseline: str | Path | None = None,
@@ -169,7 +171,7 @@ def gate(
     return Gated(replace(_told(report, found, retrace), seconds=time.monotonic() - started), found, retrace)
 
 
-def _opened(run: Run | str | Path, model: Model | str | None) -> tuple[Run, Retrace]:
+def _opened(run: Run | str | Path, model: Model | TransformerBridge | str | None) -> tuple[Run, Retrace]:
     from elimtool.run import open_run
 
     if model is not None:
@@ -192,7 +194,7 @@ def only_prompts(run: Run, prompts: Collection[str]) -> Run:
 def _measured(
     read: Checks,
     only: Collection[str],
-    model: Model | str | None,
+    model: Model | TransformerBridge | str | None,
     batch_size: int,
     threads: int | None,
     chat: ChatSettings,

@@ -14,6 +14,7 @@ from elimtool.analysis.check.values import tables_of
 from elimtool.errors import ElimError
 from elimtool.model.lock import exclusive
 from elimtool.model.source import ModelSource
+from elimtool.model.wrapping import Bridge, wrap
 from elimtool.prompts.prompt import Prompt
 from elimtool.run.schema import UNTRACED
 from elimtool.tasks.check.written import with_written
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def load(
     checks: Checks,
-    model: Model | str | None,
+    model: Model | Bridge | str | None,
     overrides: Mapping[str, Any],
     progress: Callable[[str], None] | None,
 ) -> Model:
@@ -35,16 +36,16 @@ def load(
 
     Args:
         checks: From ``read_checks``.
-        model: A loaded model, which is returned as it is, or a name that overrides the file's.
+        model: A loaded model or a bridge, which is used as it is, or a name that overrides the file's.
         overrides: Fields of ``ModelSource`` that override the file's.
         progress: Called with a line of text when something slow begins.
 
     Raises:
         ElimError: The model cannot be loaded.
     """
-    if model is not None and not isinstance(model, str):
-        return model
-    return source_of(checks, model, overrides).load(progress)
+    if model is None or isinstance(model, str):
+        return source_of(checks, model, overrides).load(progress)
+    return wrap(model) if isinstance(model, Bridge) else model
 
 
 def source_of(checks: Checks, model: str | None, overrides: Mapping[str, Any]) -> ModelSource:

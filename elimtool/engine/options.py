@@ -75,6 +75,8 @@ class TraceOptions:
 
     def __post_init__(self) -> None:
         plug(self.plugins)
+        once = tuple(one for at, one in enumerate(self.samplers) if one not in self.samplers[:at])
+        object.__setattr__(self, "samplers", once)  # rows of a chain named twice could not be told apart
         check_choice(self.lens)
         check_position(self.position)
         if self.generate < 0:

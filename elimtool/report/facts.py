@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from elimtool.files.rows import Row, Rows
-from elimtool.report.followed import Trajectory, ended, trajectory
+from elimtool.report.followed import Trajectory, ended, named_once, trajectory
 from elimtool.report.keyed import Keyed, known
 from elimtool.report.pieces import joined
 from elimtool.run.reader import Run
@@ -145,13 +145,13 @@ class Probe:
         for row in self.rows("lens"):
             followed.setdefault((row["target"], row["token_id"]), []).append(row)
         if not followed:
-            return [ended(row) for row in self.rows("survival") or self.rows("verdicts")]
+            return named_once([ended(row) for row in self.rows("survival") or self.rows("verdicts")])
         tokens = [token for _, token in followed]
         found = [
             trajectory(rows, survival.get(key, {}), tokens.count(key[1]) > 1)
             for key, rows in followed.items()
         ]
-        return sorted(found, key=lambda one: one.is_foil)
+        return named_once(sorted(found, key=lambda one: one.is_foil))
 
 
 def _columns(part: Any, wanted: Sequence[str]) -> dict[str, list[Any]]:

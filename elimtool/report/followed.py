@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from elimtool.files.rows import Row, Rows
 
@@ -24,6 +25,7 @@ class Trajectory:
         prob: Probability in the model's output.
         ties: Other tokens with the same logit in the output.
         whole_logprob: Joint log-probability of all tokens of the target; None where not measured.
+        same_as: The first target that is read by the same token, of those before it; empty for none.
     """
 
     target: str
@@ -35,6 +37,20 @@ class Trajectory:
     prob: float
     ties: int
     whole_logprob: float | None
+    same_as: str = ""
+
+
+def named_once(found: Sequence[Trajectory]) -> list[Trajectory]:
+    """Of targets that are read by one token let the later ones say so, and name the first."""
+    firsts: dict[int, int] = {}
+    named = list(found)
+    for at, one in enumerate(found):
+        known = one.ambiguous and one.token_id != UNKNOWN
+        first = firsts.setdefault(one.token_id, at) if known else at
+        if first != at:
+            named[first] = replace(found[first], ambiguous=False)
+            named[at] = replace(one, ambiguous=False, same_as=found[first].target)
+    return named
 
 
 def trajectory(rows: Rows, survival: Row, ambiguous: bool) -> Trajectory:

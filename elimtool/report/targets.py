@@ -45,8 +45,8 @@ def named(text: str, screen: Screen) -> str:
 def target_lines(probe: Probe, verbose: bool, screen: Screen) -> list[Text]:
     """A line for each target that was asked for of which less is read than was asked, or something else."""
     rows = probe.rows("survival") if probe.prompt["targets"] else []
-    told = [line for row in rows for line in _told(row, probe, verbose, screen)]
-    return [line for one in told[:MOST] for line in screen.wrap(one, hang=2)]
+    told = dict.fromkeys(line for row in rows for line in _told(row, probe, verbose, screen))
+    return [line for one in list(told)[:MOST] for line in screen.wrap(one, hang=2)]
 
 
 def _told(row: Row, probe: Probe, verbose: bool, screen: Screen) -> list[str]:

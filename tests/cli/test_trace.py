@@ -370,3 +370,15 @@ def test_a_target_with_and_without_its_space_is_followed_twice(
     tables = json.loads(elimtool(*asked, "--json").out)["tables"]
     assert tables["prompts"][0]["targets"] == ["Paris", " Paris"]
     assert [row["target"] for row in tables["verdicts"]] == ["Paris", " Paris"]
+
+
+def test_what_is_said_of_two_targets_of_one_token_is_said_once(
+    elimtool: Command, llama_directory: Path
+) -> None:
+    chains = ("--samplers", "hf", "--samplers", "top_k=3", "--samplers", "hf")
+    asked = ("trace", PROMPT, "-m", llama_directory, "-t", "Reykjavik", "-t", " Reykjavik", *chains)
+    text = " ".join(elimtool(*asked).out.split())
+    for note in (r"only the first token '[^']+' of", "first token as", "hf: top_k 50"):
+        assert len(re.findall(note, text)) == 1, note
+    run = json.loads(elimtool(*asked, "--json").out)["run"]
+    assert [chain["name"] for chain in run["chains"]] == ["hf", "top_k=3"]

@@ -51,6 +51,12 @@ def test_ambiguous_ties_and_whole_targets_are_marked():
     assert "ambiguous: another has the same first token; tied with 2; all its tokens p 0.0031" in text
 
 
+def test_targets_of_one_token_say_so_once_and_name_the_first():
+    same = [Token(text, path(900, (29, 4)), token_id=77, ambiguous=True) for text in ("Par", " Par")]
+    text = flat("\n".join(ranks_of(*same, Token(" x", path(9, (29, 4))))))
+    assert text.count("first token") == 1 and "read by the same first token as 'Par'" in text
+
+
 def test_ten_tokens_take_one_line_each():
     targets = [
         Token(f" token{i}", path(3_000 + i, (20, 1 if i == 9 else 500), (29, i + 1))) for i in range(10)

@@ -61,7 +61,8 @@ def _judged(
 
 
 def _marks(one: Trajectory) -> list[str]:
-    marks = ["another followed token has the same first token"] if one.ambiguous else []
+    same = f"read by the same first token as {quoted(one.same_as)}" if one.same_as else ""
+    marks = [same or "another followed token has the same first token"] if same or one.ambiguous else []
     if one.ties:
         marks.append(f"tied with {one.ties:,}")
     if one.whole_logprob is not None and one.prob > 0 and exp(one.whole_logprob) < 0.999 * one.prob:

@@ -28,7 +28,7 @@ def place_lines(probe: Probe, screen: Screen) -> list[Text]:
     followed = [one for one in probe.trajectories if one.target in asked]
     lines: list[Text] = []
     for one in followed[:MOST]:
-        said = "; ".join([_place(one, _spelled(one, probe, screen), above, screen), *marks(one)])
+        said = "; ".join([_place(one, _spelled(one, probe, screen), above, screen), *marks(one, screen)])
         lines += screen.wrap(f"{said}.{_other(one, probe, above, screen)}", hang=2)
     if len(followed) > MOST:
         lines.append(Text(f"{len(followed) - MOST} more targets were asked for.", style="dim"))

@@ -62,17 +62,19 @@ def rank_note(probe: Probe, screen: Screen) -> list[Text]:
 def _told(line: Text, one: Trajectory, fully: bool, screen: Screen) -> list[RenderableType]:
     """Put the words beside the line where they fit, else below it, indented."""
     words = in_words(one.ranks, screen) if fully else course(one.ranks)
-    words = "; ".join([words, *marks(one)])
+    words = "; ".join([words, *marks(one, screen)])
     if line.cell_len + 2 + len(words) <= screen.width:
         line.append(f"  {words}", style="dim")
         return [line]
     return [line, *screen.wrap(words, indent=2, style="dim")]
 
 
-def marks(one: Trajectory) -> list[str]:
+def marks(one: Trajectory, screen: Screen) -> list[str]:
     """Remarks on a row: foil, ambiguous, tied, or longer than the token that is read."""
     marks = ["foil"] if one.is_foil else []
-    if one.ambiguous:
+    if one.same_as:
+        marks.append(f"read by the same first token as {screen.quoted(one.same_as, NAME)}")
+    elif one.ambiguous:
         marks.append("ambiguous: another has the same first token")
     if one.ties:
         marks.append(f"tied with {one.ties:,}")

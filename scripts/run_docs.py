@@ -1,6 +1,6 @@
 """Run the blocks of code in README.md and docs/, and compare or replace the output that the pages show.
 
-    python scripts/run_docs.py [--update] [PAGE ...]
+    python scripts/run_docs.py [--update] [--slow] [PAGE ...]
 
 Every block of ``sh``, ``console`` and ``python`` is run, in order, in one empty folder and one Python session
 for each page, with the default model. In ``console``, lines after ``$ COMMAND`` are its output; a block of
@@ -8,9 +8,10 @@ for each page, with the default model. In ``console``, lines after ``$ COMMAND``
 Comments say the rest:
 
     <!-- not run: REASON -->   the next block is not run
+    <!-- slow: REASON -->      the next block is run with --slow alone: what it shows was printed once
     <!-- setup: COMMAND -->    a command that the page does not show
 
-``--update`` writes what was printed in place of output that differs.
+``--update`` writes what was printed in place of output that differs, and leaves out what the page left out.
 """
 
 from __future__ import annotations
@@ -33,12 +34,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-FENCE = re.compile(r"^```([a-z]*)\n(.*?)^```$|^<!-- (not run|setup): (.*?) -->$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"^```([a-z]*)\n(.*?)^```$|^<!-- (not run|setup|slow): (.*?) -->$", re.MULTILINE | re.DOTALL
+)
 RUN = ("sh", "console", "python")
 SHELL = re.compile(r"[|><;&$`*]")
 """What only a shell understands; commands without are run in this process, which has torch loaded."""
 TIME = re.compile(r"\([0-9.]+ s\)")
 STATUS = "echo $?"
+GAP = "..."
 ADVICE = re.compile(r"\nTry next  .*", re.DOTALL)
 """What a story ends in, which pages leave out."""
 ENVIRONMENT = {"COLUMNS": "80", "NO_COLOR": "1", "PYTHONHASHSEED": "0"}
@@ -65,8 +69,8 @@ class Step:
     may_fail: bool = False
 
 
-def steps(text: str) -> list[Step]:
-    """List what a page wants run, in order."""
+def steps(text: str, slow: bool = False) -> list[Step]:
+    """List what a page wants run, in order; with ``slow`` also what takes minutes."""
     found: list[Step] = []
     skipped, last_end = False, -1
     for match in FENCE.finditer(text):
@@ -74,8 +78,8 @@ def steps(text: str) -> list[Step]:
         line = text.count("\n", 0, match.start()) + 2
         if comment == "setup":
             found.append(Step("sh", said, line - 1))
-        elif comment == "not run":
-            skipped = True
+        elif comment:
+            skipped = comment == "not run" or not slow
             continue
         elif language == "text" and last_end >= 0 and not text[last_end : match.start()].strip():
             found[-1].shown, found[-1].span = body, match.span(2)
@@ -118,6 +122,22 @@ def agrees(shown: str, printed: str) -> bool:
     shown, printed = (TIME.sub("(some s)", stripped(text)) for text in (shown, printed))
     parts = re.split(r"^\.\.\.\n", shown, flags=re.MULTILINE)
     return re.fullmatch("(?:.*\n)*".join(map(re.escape, parts)), printed) is not None
+
+
+def renewed(shown: str, printed: str) -> str:
+    """What was printed, with ``...`` where a page has it; as many lines around it change as the page has."""
+    old = stripped(shown).split("\n")
+    new = ADVICE.sub("\n...\n", stripped(printed)).split("\n")
+    lines: list[str] = []
+    changes = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    for tag, i1, i2, j1, j2 in changes:
+        part, now = old[i1:i2], new[j1:j2]
+        before = part.index(GAP) if part.count(GAP) == 1 and tag != "equal" else len(part)
+        after = len(part) - before - 1
+        if before + after >= len(now) and after >= 0:  # nothing is left for the dots to stand for
+            before = len(part)
+        lines += now if before == len(part) else [*now[:before], GAP, *now[len(now) - after :]]
+    return "\n".join(lines)
 
 
 def stripped(text: str) -> str:
@@ -196,17 +216,17 @@ def prepared(folder: Path) -> Iterator[Session]:
         os.environ.update(before)
 
 
-def run_page(page: Path, session: Session, update: bool = False) -> list[str]:
+def run_page(page: Path, session: Session, update: bool = False, slow: bool = False) -> list[str]:
     """Run a page, and return what differs from what it shows; with ``update``, write that to the page."""
     text = page.read_text(encoding="utf-8")
     told, changes = [], []
-    for step in steps(text):
+    for step in steps(text, slow):
         printed = session.run(step)
         if step.shown is not None and not agrees(step.shown, printed):
             both = step.shown.split("\n"), printed.split("\n")
             lines = difflib.unified_diff(*both, "page", "printed", lineterm="")
             told.append(f"{page.name}:{step.line}: {step.code}\n" + "\n".join(lines))
-            changes.append((step.span, ADVICE.sub("\n...\n", stripped(printed))))
+            changes.append((step.span, renewed(step.shown, printed)))
     if update and changes:
         for (start, end), printed in reversed(changes):
             text = text[:start] + printed + text[end:]
@@ -224,11 +244,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("pages", nargs="*", type=Path)
     parser.add_argument("--update", action="store_true")
+    parser.add_argument("--slow", action="store_true")
     given = parser.parse_args()
     differing = 0
     for page in [one.resolve() for one in given.pages] or pages():
         with tempfile.TemporaryDirectory() as folder, prepared(Path(folder)) as session:
-            told = run_page(page, session, given.update)
+            told = run_page(page, session, given.update, given.slow)
         print(f"{page.relative_to(ROOT)}: {len(told)} differ")
         for one in told:
             print(one)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scripts import run_docs
 
@@ -67,6 +69,9 @@ def test_what_a_page_wants_run() -> None:
         ("sh", "cat file", "text\n"),
         ("python", "print(6 * 7)\n", "41\n"),
     ]
+    slow = PAGE.replace("not run: for", "slow: for")
+    assert [one.code for one in run_docs.steps(slow)] == [one.code for one in found]
+    assert [one.code for one in run_docs.steps(slow, slow=True)][5] == "false"
     assert [PAGE.split("\n")[one.line - 1] for one in found[1:3]] == ["$ echo one \\", "$ echo $?"]
 
 
@@ -101,9 +106,54 @@ def test_three_dots_stand_for_lines_and_times_do_not_count() -> None:
     assert not run_docs.agrees("a\n...\nd\n", "a\nb\n") and not run_docs.agrees("a\n", "a\nb\n")
 
 
+STORY = "rank 41\nfirst\n...\nlast 7\n...\nend 3\n"
+"""A page's output with gaps."""
+
+
+@pytest.mark.parametrize("line", [0, 1, 3, 5])
+def test_a_stale_line_beside_a_gap_is_told_and_renewed_and_the_gap_stays(line: int) -> None:
+    """Before, the whole output was put in, so that pages lost their gaps or were renewed by hand."""
+    lines = STORY.split("\n")
+    printed = STORY.replace("first\n...", "first\none\ntwo").replace("last 7\n...", "last 7\nthree")
+    assert run_docs.agrees(STORY, printed)
+    stale = "\n".join(f"{one} stale" if at == line else one for at, one in enumerate(lines))
+    assert not run_docs.agrees(stale, printed)
+    new = run_docs.renewed(stale, printed)
+    assert run_docs.agrees(new, printed) and "stale" not in new
+    assert line == 3 or new == STORY  # a line between two gaps may be any, so all is shown there
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "new"),
+    [
+        ("a 1\n...\n", "a 2\nb\nc\n", "a 2\n...\n"),
+        ("...\nz 1\n", "a\nb\nz 2\n", "...\nz 2\n"),
+        ("a 1\n...\nz 1\n", "a 2\nz 2\n", "a 2\nz 2\n"),
+        ("a\n", "b\nc\n\nTry next  more\nand more\n", "b\nc\n\n...\n"),
+        ("a 1\n\n...\n", "a 2\nb\n\nTry next  more\n", "a 2\nb\n\n...\n"),
+    ],
+)
+def test_output_is_renewed_with_the_gaps_of_the_page(shown: str, printed: str, new: str) -> None:
+    assert not run_docs.agrees(shown, printed)
+    assert run_docs.renewed(shown, printed) == new
+    assert run_docs.agrees(new, printed)
+
+
+@given(st.lists(st.sampled_from([*"abc", "..."]), max_size=8), st.lists(st.sampled_from("abcd"), max_size=8))
+def test_whatever_is_renewed_agrees(shown: list[str], printed: list[str]) -> None:
+    texts = ["\n".join(one) + "\n" for one in (shown, printed)]
+    assert run_docs.agrees(run_docs.renewed(*texts), texts[1])
+
+
+def test_no_page_shows_gaps_alone() -> None:
+    for page in run_docs.pages():
+        for one in run_docs.steps(page.read_text(encoding="utf-8")):
+            assert one.shown is None or not one.shown.strip() or one.shown.replace("...", "").strip(), one
+
+
 def test_few_blocks_are_not_run() -> None:
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md")]
-    reasons = [reason for text in texts for reason in re.findall(r"<!-- not run: (.*?) -->", text)]
+    reasons = [reason for text in texts for reason in re.findall(r"<!-- (?:not run|slow): (.*?) -->", text)]
     blocks = sum(len(re.findall(r"^```(?:sh|console|python)$", text, re.MULTILINE)) for text in texts)
     assert all(reasons) and len(reasons) < blocks / 2
 

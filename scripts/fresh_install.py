@@ -31,6 +31,15 @@ samplers: [top_k=40]
 checks:
   - {id: read, metric: final_rank, target: " a", min: 1}
 """
+HELLO = """{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-06-18",\
+ "capabilities": {}, "clientInfo": {"name": "fresh", "version": "1"}}}
+"""
+"""What a client of the Model Context Protocol says first."""
+TEST = f"""
+def test_a_target_is_followed(elim_model, elim_trace):
+    run = elim_trace({PROMPT!r}, targets=[" a"])
+    assert len(run.table("verdicts")) == 1 and elim_model.n_layers
+"""
 
 
 def commands(model: str, extras: str = "") -> Iterator[list[str]]:
@@ -50,6 +59,7 @@ def commands(model: str, extras: str = "") -> Iterator[list[str]]:
     yield ["report", "run", "--out", "run.html"]
     if {"query", "all"} & set(extras.split(",")):
         yield ["query", "SELECT count(*) AS n FROM verdicts", "run", "all"]
+    yield ["query", "--metric", "survival.target_logprob", "all", "--out", "history.html"]
     if {"plot", "all"} & set(extras.split(",")):
         yield ["report", "run", "--figure", "ranks", "--out", "ranks.png"]
 
@@ -62,11 +72,10 @@ def build(folder: Path) -> Path:
     return wheel
 
 
-def borrow(site: Path, extras: str) -> None:
-    """Link what the wheel in an environment declares that it needs, and what that needs, into it."""
+def borrow(site: Path, own: Distribution, extras: frozenset[str] = frozenset()) -> None:
+    """Link what a distribution declares that it needs, and what that needs, into an environment."""
     here = Path(sysconfig.get_paths()["purelib"])
-    (own,) = site.glob("elimtool-*.dist-info")
-    for name in needed(Distribution.at(own), frozenset(filter(None, extras.split(",")))):
+    for name in needed(own, extras):
         tops = {file.parts[0] for file in distribution(name).files or ()}
         for top in sorted(tops - {"..", "__pycache__"}):
             if not (site / top).exists():
@@ -106,9 +115,33 @@ def environment(folder: Path, wheel: Path, extras: str, borrowed: bool) -> Path:
         return python
     install = ["--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
     _call([sys.executable, "-m", "pip", *install], folder)
-    (site,) = made.glob("lib/python*/site-packages")
-    borrow(site, extras)
+    site = site_of(python)
+    (own,) = site.glob("elimtool-*.dist-info")
+    borrow(site, Distribution.at(own), frozenset(filter(None, extras.split(","))))
     return python
+
+
+def site_of(python: Path) -> Path:
+    """Folder of the packages of an environment."""
+    (site,) = python.parents[1].glob("lib/python*/site-packages")
+    return site
+
+
+def gate(python: Path, folder: Path, model: str, borrowed: bool) -> str:
+    """Put pytest beside the wheel; return what its plugin says of a check file and a test with fixtures."""
+    if borrowed:
+        site, here = site_of(python), Path(sysconfig.get_paths()["purelib"])
+        borrow(site, own := distribution("pytest"))
+        for top in sorted({file.parts[0] for file in own.files or ()} - {"..", "__pycache__"}):
+            (site / top).symlink_to(here / top)
+    else:
+        _call([str(python), "-m", "pip", "install", "--quiet", "pytest"], folder)
+    (folder / "checks").mkdir()
+    prompts = f"prompts:\n  - {{id: one, prompt: {PROMPT}}}\n"
+    (folder / "checks" / "a.yaml").write_text(CHECKS.replace("prompts: prompts.jsonl\n", prompts), "utf-8")
+    (folder / "test_own.py").write_text(TEST, encoding="utf-8")
+    options = ["-v", "-p", "no:cacheprovider", "--elimtool", "--elimtool-model", model]
+    return _call([str(python), "-m", "pytest", *options, "checks", "test_own.py"], folder)
 
 
 def walk(python: Path, folder: Path, model: str, extras: str = "") -> None:
@@ -121,11 +154,17 @@ def walk(python: Path, folder: Path, model: str, extras: str = "") -> None:
         print(f"ok {time.perf_counter() - begun:5.1f} s  elimtool {' '.join(arguments)}")
         assert out.strip(), f"{arguments} printed nothing"
     assert re.search("<html", (folder / "run.html").read_text(encoding="utf-8"))
+    _call([str(python), "-m", "elimtool", "--version"], folder)
+    if {"mcp", "all"} & set(extras.split(",")):
+        said = _call([str(python.parent / "elimtool"), "mcp", "--root", "."], folder, HELLO)
+        assert '"serverInfo"' in said, said
 
 
-def _call(command: list[str], folder: Path) -> str:
+def _call(command: list[str], folder: Path, said: str = "") -> str:
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=clean, input=said, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\nleft with {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -146,6 +185,7 @@ def main() -> None:
         print(f"installed {wheel.name} in {time.perf_counter() - begun:.0f} s")
         (work := folder / "work").mkdir()
         walk(python, work, given.model, given.extras)
+        print(gate(python, work, given.model, given.borrow).splitlines()[-1])
 
 
 if __name__ == "__main__":

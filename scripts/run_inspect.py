@@ -1,6 +1,6 @@
 """Run the scorer of docs/integrations.md in Inspect AI itself, without a model of its own.
 
-    python -m venv ENV && ENV/bin/pip install elimtool inspect_ai
+    python -m venv ENV && ENV/bin/pip install 'elimtool[inspect]'
     ENV/bin/python scripts/run_inspect.py MODEL       # a directory or a name
 
 Inspect AI brings forty packages, so it is not part of the environment of the tests.

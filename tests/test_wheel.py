@@ -135,13 +135,15 @@ def test_a_fresh_environment_without_the_dev_extra_can_do_everything(
     tmp_path: Path, llama_directory: Path
 ) -> None:
     wheel = fresh_install.build(tmp_path)
-    python = fresh_install.environment(tmp_path, wheel, "query", borrowed=True)
+    python = fresh_install.environment(tmp_path, wheel, "query,mcp", borrowed=True)
     (work := tmp_path / "work").mkdir()
     there = {path.name for path in python.parents[1].glob("lib/python*/site-packages/*")}
     dev = {"hypothesis", "pytest", "selenium", "numba", "ray", "matplotlib", "pip"}
     assert "torch" in there and there.isdisjoint(dev)
     assert "duckdb" in there
-    fresh_install.walk(python, work, str(llama_directory), "query")
+    fresh_install.walk(python, work, str(llama_directory), "query,mcp")
+    said = fresh_install.gate(python, work, str(llama_directory), borrowed=True)
+    assert "2 passed" in said and "checks/a.yaml::read PASSED" in said and "test_own.py" in said
     # the default model is fetched by pip, and environments that uv makes have none: Python's own is used
     code = "import subprocess\nfrom elimtool.files.package import child_environment, python_command\n"
     code += "from elimtool.model.fetch import pip_path\n"
@@ -178,7 +180,7 @@ def test_extras_are_complete_and_those_that_are_named_exist(project: dict[str, A
     extras = project["optional-dependencies"]
     users = {"all": None, "dev": None}
     (whole,) = extras["all"]
-    assert extra_of(whole) == set(extras) - users.keys() - {"docs"}
+    assert extra_of(whole) == set(extras) - users.keys() - {"docs", "inspect"}
     assert {"elimtool[all]"} <= set(extras["dev"])
     texts = [
         *(ROOT / "elimtool").rglob("*.py"),

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import elimtool
+from scripts import run_promptfoo
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/integrations.md").read_text(encoding="utf-8")
@@ -42,6 +43,15 @@ def test_the_assertion_of_promptfoo(llama_directory: Path) -> None:
     bad = asserted("whatever was written", {"prompt": PROMPT, "config": {**asked, "max_rank": 0}})
     assert (good["pass"], bad["pass"]) == (True, False)
     assert 0 < good["score"] <= 1 and "of 'Paris'" in good["reason"]
+
+
+def test_the_configuration_that_promptfoo_is_run_with_is_that_of_the_page() -> None:
+    """``scripts/run_promptfoo.py`` runs it in promptfoo itself."""
+    made = run_promptfoo.configuration(PAGE, "a model")
+    asserted = [one["assert"][0] for one in made["tests"]]  # type: ignore[index, attr-defined]
+    assert {one["value"] for one in asserted} == {"file://elimtool_assert.py"}
+    assert [one["config"]["target"] for one in asserted] == ["Paris", "Rome"]
+    assert {one["config"]["model"] for one in asserted} == {"a model"}
 
 
 def test_the_scorer_of_inspect(llama_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from elimtool.analysis.experts import by_layer
+from elimtool.analysis.risk.summary import risk_summary
 from elimtool.files.rows import Rows
 from elimtool.run.reader import Run
 from elimtool.run.rows import select_rows
@@ -30,7 +31,8 @@ def batch_results(run: Run) -> dict[str, Any]:
         and message of the first prompts that failed; ``worst``, the prompts whose first followed token has
         the largest final rank at the last probed position, of equal ranks the least probable first. Without
         the table ``verdicts`` the first and the last are empty. With the table ``experts``, ``experts`` is
-        its summary by layer, see ``elimtool.analysis.experts.by_layer``.
+        its summary by layer, see ``elimtool.analysis.experts.by_layer``; with ``risk``, ``risk`` is that of
+        ``elimtool.analysis.risk.summary``.
     """
     errors = select_rows(
         run, "prompts", where=["status=error"], columns=["prompt_id", "error_message"], limit=ERRORS
@@ -41,6 +43,8 @@ def batch_results(run: Run) -> dict[str, Any]:
         found["experts"] = by_layer(
             select_rows(run, "experts", where=["intervention=null"], columns=columns).rows
         )
+    if "risk" in run.tables:
+        found["risk"] = risk_summary(run)
     if "verdicts" not in run.tables:
         return found
     judged = select_rows(run, "verdicts", where=["intervention=null"], columns=JUDGED).rows

@@ -154,6 +154,16 @@ class MeasureOptions(ReadOptions):
         str | None,
         option("--chain", metavar="CHAIN", help="Which of --samplers to write through. Without: the first."),
     ] = None
+    risk: Annotated[
+        bool,
+        switch(
+            "--risk",
+            help="Score how uncertain the text of --generate is (table risk): attention, and more samples.",
+        ),
+    ] = False
+    samples: Annotated[
+        int, option("--samples", metavar="K", help="Further texts that --risk samples, 2 or more.")
+    ] = 10
     seed: Annotated[
         int,
         option(

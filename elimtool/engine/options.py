@@ -47,6 +47,8 @@ class TraceOptions:
         ablate_each: Whether to ablate every head and MLP by itself, for the table ``ablations``.
         rollout: Whether to follow what attention mixes through all layers, for the table ``rollout``: every
             row up to the probed one, of ``metrics.rollout.MOST_TOKENS`` at most.
+        risk: Whether to score how uncertain each generated answer is, for the table ``risk``.
+        samples: Further answers that ``risk`` samples, two or more.
         batch_size: Prompts in one forward pass at most.
         errors: ``raise`` at the first bad prompt, or keep it as a ``row`` with its error.
         plugins: Subclasses of ``Stage`` and ``Metric``, and lenses, or ``module:name`` of such, which take
@@ -69,6 +71,8 @@ class TraceOptions:
     confirm: bool = False
     ablate_each: bool = False
     rollout: bool = False
+    risk: bool = False
+    samples: int = 10
     batch_size: int = 8
     errors: Literal["raise", "row"] = "raise"
     plugins: tuple[Any, ...] = ()
@@ -87,6 +91,10 @@ class TraceOptions:
             raise ElimError(f"`chain` must be one of `samplers`, got '{wrong}'", nearest(wrong, names))
         if (self.generate or self.reads_written) and not self.samplers:
             raise ElimError("`generate` needs a sampler chain to draw through", "name one in `samplers`")
+        if self.risk and not (self.generate or self.reads_written):
+            raise ElimError("`risk` needs an answer", "say how many tokens to write with `generate`")
+        if self.samples < 2:
+            raise ElimError(f"`samples` must be at least 2, got {self.samples}")
         if self.batch_size < 1:
             raise ElimError(f"`batch_size` must be at least 1, got {self.batch_size}")
         if self.generate and self.interventions and not self.reads_written:
@@ -134,6 +142,7 @@ class TraceOptions:
             "attention_weights": bool(self.attention_of),
             "ablations": self.ablate_each,
             "rollout": self.rollout,
+            "risk": self.risk,
         }
 
     @property

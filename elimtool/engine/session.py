@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from elimtool.engine.intake import encode, encode_all, ids_of, refuse_duplicates
 from elimtool.engine.options import TraceOptions
 from elimtool.engine.plugins import definitions, stated
-from elimtool.engine.records import manifest
+from elimtool.engine.records import columns_of, manifest
 from elimtool.engine.reference import ensure_reference
-from elimtool.engine.walk import walk, walk_tables, written_for
+from elimtool.engine.risk import risk_row
+from elimtool.engine.walk import Step, walk, walk_tables, written_for
 from elimtool.errors import ElimError
 from elimtool.lenses.find import open_lens
 from elimtool.lenses.ridge import RidgeLens
@@ -132,7 +133,7 @@ class Session:
         plain, steps = found
         one = encode(self.model, prompt, options, tuple(step.token for step in steps))
         plain = replace(plain, prompt_id=one.prompt_id)
-        self._walked[one.prompt_id] = walk_tables(self.model, plain, self.walk_chain, steps)
+        self._walked[one.prompt_id] = self._told(plain, steps, prompt)
         return one
 
     def attempt_all(
@@ -160,7 +161,16 @@ class Session:
         if options.reads_written or not options.generate:
             return self._walked.pop(one.prompt_id, {})
         steps = walk(self.model, one, self.walk_chain, options.generate, options.seed)
-        return walk_tables(self.model, one, self.walk_chain, steps)
+        return self._told(one, steps, one.prompt)
+
+    def _told(self, one: Encoded, steps: Sequence[Step], asked: Prompt) -> Mapping[str, Columns]:
+        """Fill the tables of a prompt's walk, and of the risk of what was written."""
+        found = walk_tables(self.model, one, self.walk_chain, steps)
+        if "risk" not in self.measured:
+            return found
+        options = self.options
+        row = risk_row(self.model, one, self.walk_chain, steps, options.samples, options.seed, asked.targets)
+        return {**found, "risk": columns_of([row])}
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[Encoded | ElimError]:
         """Tokenise prompts; an unusable one raises its error or is replaced by it (``options.errors``).

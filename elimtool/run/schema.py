@@ -26,6 +26,7 @@ from elimtool.run.tables.locations import LOCATION_PAIRS, LOCATIONS
 from elimtool.run.tables.mechanisms import MECHANISMS
 from elimtool.run.tables.prompts import PROMPTS
 from elimtool.run.tables.regimes import REGIMES
+from elimtool.run.tables.risk import RISK
 from elimtool.run.tables.sampling import CHAIN_DIFFERENCES, SAMPLING, SAMPLING_TARGETS
 from elimtool.run.tables.sources import CONTRAST_SOURCES, SOURCE_SPANS, SOURCES
 from elimtool.run.tables.survival import SURVIVAL
@@ -62,7 +63,7 @@ UNTRACED = {
 }
 """Tables that a trace does not fill, and the command that does."""
 
-ONE_PASS = ("prompts", "effects", "ablations", "walk", "walk_stages", *UNTRACED)
+ONE_PASS = ("prompts", "effects", "ablations", "walk", "walk_stages", "risk", *UNTRACED)
 """Tables whose rows belong to no pass, or to both; all others have the column ``intervention``."""
 
 TABLES: dict[str, Table] = {
@@ -103,6 +104,7 @@ TABLES: dict[str, Table] = {
         ABLATIONS,
         WALK,
         WALK_STAGES,
+        RISK,
         ATTRIBUTIONS,
         ATTRIBUTION_METHODS,
         ATTRIBUTION_AGREEMENT,

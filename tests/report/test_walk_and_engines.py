@@ -32,7 +32,7 @@ class Rows:
     """Stands in for a probe or a run's tables: gives the same rows to whoever asks."""
 
     def __init__(self, rows: list[dict[str, Any]], **others: list[dict[str, Any]]) -> None:
-        self._rows, self._others = rows, {"walk_stages": []} | others
+        self._rows, self._others = rows, {"walk_stages": [], "risk": []} | others
         self.run = SimpleNamespace(manifest=SimpleNamespace(seed=7))
 
     def rows(self, name: str, *_: object) -> list[dict[str, Any]]:

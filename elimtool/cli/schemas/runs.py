@@ -83,6 +83,7 @@ def batch() -> Schema:
             {"type": "object"}, "Rows of `verdicts` of the prompts that came out worst, and their text."
         ),
         "experts": list_of({"type": "object"}, "Experts by layer; only for mixtures of experts."),
+        "risk": value("object", "Risk scores of the answers; only with `--risk`."),
         "next": value("string", "The command that shows more."),
     }
     keys = {

@@ -8,6 +8,7 @@ from elimtool.analysis.closing import spell_prob
 from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Tables
 from elimtool.report.ledger import stage_label
+from elimtool.report.risk import risk_sentence
 from elimtool.report.screen import Screen, padded
 
 MOST_STEPS = 40
@@ -37,6 +38,8 @@ def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
         lines += _rows(walk_cells(step, screen), one_left, screen)
     if len(steps) > MOST_STEPS:
         lines.append(Text(f"  {len(steps) - MOST_STEPS:,} more steps are not shown", style="dim"))
+    for row in tables.rows("risk", prompt["prompt_id"]):
+        lines += screen.wrap(risk_sentence(row), hang=2)
     return lines
 
 

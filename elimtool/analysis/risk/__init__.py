@@ -1,0 +1,1 @@
+"""Score how uncertain a written answer is, from attention, probabilities, activations and other samples."""

@@ -1,0 +1,136 @@
+"""Measure how uncertain a written answer is: by its attention and probabilities, and by other samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from elimtool.analysis.risk.answers import clusters, says
+from elimtool.analysis.risk.scores import (
+    ALPHA,
+    ALPHA_CHAT,
+    eigenscore,
+    lookback,
+    rauq,
+    semantic_entropy,
+)
+from elimtool.engine.walk import Step, walk
+from elimtool.files.rows import Row
+from elimtool.model.decode import Decoder
+from elimtool.model.view import Batch, Encoded, LayerView
+
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
+    from elimtool.samplers import Chain
+
+Values = npt.NDArray[np.float64]
+
+
+def risk_row(
+    model: Model,
+    one: Encoded,
+    chain: Chain,
+    steps: Sequence[Step],
+    samples: int,
+    seed: int,
+    targets: Sequence[str] = (),
+) -> Row:
+    """Make the row of table ``risk`` for one prompt.
+
+    Args:
+        model: The model, without interventions.
+        one: The prompt.
+        chain: The chain that its answer and the samples are written through.
+        steps: The answer.
+        samples: Number of samples, two or more.
+        seed: Seed of the answer; the samples take the next ones.
+        targets: Right answers, beside those of the record's ``answers``.
+    """
+    ends = Decoder(model).end_ids
+    written = [step.token for step in steps if step.token not in ends]
+    logprobs = [float(step.logits.log_softmax(-1)[0, step.token]) for step in steps[: len(written)]]
+    others = [
+        [step.token for step in walk(model, one, chain, len(steps), seed + 1 + k) if step.token not in ends]
+        for k in range(samples)
+    ]
+    answers = [list(aliases) for aliases in one.prompt.design.answers]
+    texts = [_text(model, tokens) for tokens in others]
+    grouped = clusters(texts, answers)
+    named = [*targets, *(alias for aliases in answers for alias in aliases)]
+    own = _text(model, written)
+    read = _attention_scores(model, one, written, np.exp(logprobs)) if written else (None, None)
+    return {
+        "prompt_id": one.prompt_id,
+        "n_answer_tokens": len(written),
+        "mean_logprob": float(np.mean(logprobs)) if written else None,
+        "lookback": read[0],
+        "rauq": read[1],
+        "n_samples": samples,
+        "eigenscore": eigenscore(_last_states(model, one, others)),
+        "semantic_entropy": semantic_entropy(grouped),
+        "n_clusters": len(set(grouped)),
+        "clustering": "aliases" if answers else "exact",
+        "correct": any(says(own, answer) for answer in named) if named else None,
+    }
+
+
+def _text(model: Model, tokens: Sequence[int]) -> str:
+    return b"".join(map(model.tokenizer.spell, tokens)).decode("utf-8", "replace")
+
+
+def cue_start(one: Encoded) -> int:
+    """Find where the cue of the answer begins: a prefill, what the template wrote last, or the last token."""
+    start = len(one.token_ids) - one.n_prefill - one.n_appended
+    while start - 1 in one.templated:
+        start -= 1
+    return min(start, len(one.token_ids) - 1)
+
+
+def _attention_scores(
+    model: Model, one: Encoded, written: Sequence[int], probs: Values
+) -> tuple[float | None, float | None]:
+    """Compute lookback and RAUQ in one pass over the prompt and its answer."""
+    start, context = len(one.token_ids), cue_start(one)
+    positions = tuple(range(start - 1, start + len(written)))
+    whole = replace(one, token_ids=(*one.token_ids, *written), positions=positions)
+    heads: list[Values] = []
+    previous: list[Values] = []
+    middle = range(model.n_layers // 3, ceil(2 * model.n_layers / 3))
+
+    def observe(view: LayerView) -> None:
+        weights = view.all_attention()
+        if weights is None:
+            return
+        rows = weights[0].double().cpu().numpy()  # [heads, queries, keys]
+        found = lookback(rows[:, :-1], start - 1, context)
+        if found is not None:
+            heads.append(found)
+        if view.layer in middle:
+            before = [rows[:, place + 1, start + place - 1] for place in range(1, len(written))]
+            previous.append(np.stack(before, 1) if before else np.zeros((len(rows), 0)))
+
+    model.stream(Batch.of([whole], model.device), ("attention",), observe)
+    alpha = ALPHA_CHAT if one.prompt.messages else ALPHA
+    told = float(np.concatenate(heads).mean()) if heads else None
+    return told, rauq(probs, previous, alpha)
+
+
+def _last_states(model: Model, one: Encoded, others: Sequence[Sequence[int]]) -> Values:
+    """Residual after the middle layer at the last token of each sample, [samples, channels]."""
+    whole = []
+    for tokens in others:
+        ids = (*one.token_ids, *tokens)
+        whole.append(replace(one, token_ids=ids, positions=(len(ids) - 1,)))
+    kept: list[Values] = []
+
+    def observe(view: LayerView) -> None:
+        if view.layer == model.n_layers // 2:
+            kept.append(view.residual[:, 0].double().cpu().numpy())
+
+    model.stream(Batch.of(whole, model.device), (), observe)
+    return kept[0]

@@ -46,6 +46,17 @@ def plugged(plugin: list[str] | None) -> tuple[str, ...]:
     return tuple(plugin or ())
 
 
+Concepts = Annotated[
+    list[str] | None,
+    option(
+        "--concept",
+        metavar="NAME=WORDS",
+        help="Follow a set of words by their first tokens, such as 'snow=snow, winter, ice' (table concepts);"
+        " repeatable.",
+    ),
+]
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """Which token is read, through which lens, and which sampler chains are applied."""
@@ -100,7 +111,7 @@ class ReadOptions:
         chains = tuple(self.samplers or DEFAULT_SAMPLERS)
         for chain in chains:
             resolve(chain)  # before a model is loaded: a mistyped chain should not cost ten seconds
-        own = {name: value for name, value in asdict(self).items() if name != "plugin"}
+        own = {name: value for name, value in asdict(self).items() if name not in ("plugin", "concept")}
         own |= {"position": parse_position(self.position), "samplers": chains, "plugins": plugins}
         return TraceOptions(**{**own, **others})
 
@@ -154,6 +165,7 @@ class MeasureOptions(ReadOptions):
         str | None,
         option("--chain", metavar="CHAIN", help="Which of --samplers to write through. Without: the first."),
     ] = None
+    concept: Concepts = None
     risk: Annotated[
         bool,
         switch(
@@ -177,7 +189,12 @@ class MeasureOptions(ReadOptions):
     def made(self, **others: Any) -> TraceOptions:
         """Make the options of a trace; arguments and errors as in ``ReadOptions.made``."""
         return super().made(
-            **{"tables": self.named, "attention_of": tuple(self.attention_of or ()), **others}
+            **{
+                "tables": self.named,
+                "attention_of": tuple(self.attention_of or ()),
+                "concepts": tuple(self.concept or ()),
+                **others,
+            }
         )
 
     @property

@@ -10,6 +10,7 @@ LIBRARY_NAMES = {
     "adapters": "adapter",
     "address": "ray_address",
     "attempts": "max_shard_attempts",
+    "concepts": "concept",
     "continuation": "continue",
     "count": "controls",
     "cpus": "cpus_per_actor",

@@ -6,12 +6,12 @@ tables that this function reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -111,6 +111,7 @@ def run_population(
     printed: shared.PrintOptions,
     tables: tuple[str, ...],
     analyse: Callable[[Run], Analysis],
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Do what a command on populations does: measure or open, analyse, keep, print.
 
@@ -121,13 +122,14 @@ def run_population(
         printed: How to print.
         tables: Tables of a run that are measured for it.
         analyse: Makes the findings of a run; imports no torch.
+        more: Further options of the trace that a suite is measured with.
 
     Raises:
         ElimError: As measuring and analysing do.
         typer.Exit: Some prompts failed while they were measured.
     """
     output = printed.output
-    with measured_or_opened(context, given, asked, output, tables) as (run, errors):
+    with measured_or_opened(context, given, asked, output, tables, more or {}) as (run, errors):
         with output.progress("analysing"):
             found = analyse(run)
         keep = asked.out if asked.out is not None else Path(given) if is_run(given) else None
@@ -165,7 +167,12 @@ def refuse_measuring(context: typer.Context, run: str) -> None:
 
 @contextmanager
 def measured_or_opened(
-    context: typer.Context, given: str, asked: PopulationOptions, output: Output, tables: tuple[str, ...]
+    context: typer.Context,
+    given: str,
+    asked: PopulationOptions,
+    output: Output,
+    tables: tuple[str, ...],
+    more: Mapping[str, Any],
 ) -> Iterator[tuple[Run, int]]:
     """Yield a run to analyse, measured first if it is a suite, and how many prompts failed in that.
 
@@ -182,7 +189,7 @@ def measured_or_opened(
         yield asked.read(run), 0
         return
     wanted = asked.measured.made(
-        tables=tables, heads=False, interventions=asked.changed.made(asked.seed), errors="row"
+        tables=tables, heads=False, interventions=asked.changed.made(asked.seed), errors="row", **more
     )
     options = asked.work.made(
         label=asked.label,

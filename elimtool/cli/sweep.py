@@ -8,7 +8,9 @@ import typer
 
 from elimtool.cli import options as shared
 from elimtool.cli.blocks import spread
-from elimtool.cli.population import PopulationOptions, refuse_measuring, run_population
+from elimtool.cli.measuring import Concepts
+from elimtool.cli.population import PopulationOptions, is_run, refuse_measuring, run_population
+from elimtool.errors import ElimError
 
 Given = Annotated[
     list[str],
@@ -40,6 +42,7 @@ def sweep(
             "--chain", metavar="NAME", help="Sampler chain of survives and margin. Without: the first."
         ),
     ] = None,
+    concept: Concepts = None,
     asked: PopulationOptions,
     printed: shared.CommonOptions,
 ) -> None:
@@ -48,10 +51,19 @@ def sweep(
     from elimtool.analysis.populations.sweep.api import sweep as analyse
 
     options = SweepOptions(outcome, chain)
-    first, *more = given
-    if not more:
+    first, *others = given
+    if concept and (others or is_run(first)):
+        raise ElimError(
+            f"`concept` goes with a suite: {first} is a run, which has those that it was measured with",
+            "leave it out, or measure the suite with it",
+        )
+    if not others:
+        tables = (*TABLES, "concepts", "top_tokens") if concept else TABLES
+        more = {"concepts": tuple(concept or ())}
         run_population(
-            context, first, asked, printed, TABLES, lambda run: analyse({first: run}, options, asked.seed)
+            *(context, first, asked, printed, tables),
+            lambda run: analyse({first: run}, options, asked.seed),
+            more,
         )
         return
     from elimtool.analysis.query.runs import find_runs

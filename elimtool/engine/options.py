@@ -47,6 +47,8 @@ class TraceOptions:
         ablate_each: Whether to ablate every head and MLP by itself, for the table ``ablations``.
         rollout: Whether to follow what attention mixes through all layers, for the table ``rollout``: every
             row up to the probed one, of ``metrics.rollout.MOST_TOKENS`` at most.
+        concepts: Sets of words to follow in every prompt by their first tokens, each ``NAME=WORDS`` with
+            commas between the words, for the table ``concepts``.
         risk: Whether to score how uncertain each generated answer is, for the table ``risk``.
         samples: Further answers that ``risk`` samples, two or more.
         batch_size: Prompts in one forward pass at most.
@@ -71,6 +73,7 @@ class TraceOptions:
     confirm: bool = False
     ablate_each: bool = False
     rollout: bool = False
+    concepts: tuple[str, ...] = ()
     risk: bool = False
     samples: int = 10
     batch_size: int = 8
@@ -91,6 +94,7 @@ class TraceOptions:
             raise ElimError(f"`chain` must be one of `samplers`, got '{wrong}'", nearest(wrong, names))
         if (self.generate or self.reads_written) and not self.samplers:
             raise ElimError("`generate` needs a sampler chain to draw through", "name one in `samplers`")
+        _ = self.named_concepts
         if self.risk and not (self.generate or self.reads_written):
             raise ElimError("`risk` needs an answer", "say how many tokens to write with `generate`")
         if self.samples < 2:
@@ -125,6 +129,25 @@ class TraceOptions:
         return tuple(sorted({(layer, head or 0) for layer, head in filter(None, found.values())}))
 
     @property
+    def named_concepts(self) -> dict[str, tuple[str, ...]]:
+        """Words of each of ``concepts``.
+
+        Raises:
+            ElimError: One has no name or no words, or two have one name.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for one in self.concepts:
+            name, _, rest = one.partition("=")
+            words = tuple(word.strip() for word in rest.split(",") if word.strip())
+            if not name.strip() or not words or name.strip() in found:
+                raise ElimError(
+                    f"`concepts` must be different names with words, got '{one}'",
+                    "such as 'snow=snow, winter, ice'",
+                )
+            found[name.strip()] = words
+        return found
+
+    @property
     def walked(self) -> int:
         """Index in ``samplers`` of the chain to generate with."""
         return 0 if self.chain is None else list(map(name_of, self.samplers)).index(name_of(self.chain))
@@ -143,6 +166,7 @@ class TraceOptions:
             "ablations": self.ablate_each,
             "rollout": self.rollout,
             "risk": self.risk,
+            "concepts": bool(self.concepts),
         }
 
     @property

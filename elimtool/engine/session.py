@@ -18,6 +18,7 @@ from elimtool.errors import ElimError
 from elimtool.lenses.find import open_lens
 from elimtool.lenses.ridge import RidgeLens
 from elimtool.metrics.columns import Columns
+from elimtool.metrics.concepts import concept
 from elimtool.metrics.metric import Settings
 from elimtool.model.interventions import Component, Knockout, Patch
 from elimtool.model.model import Model
@@ -77,6 +78,10 @@ class Session:
             longest=options.longest,
             depth=model.n_layers,
             brought=tuple(dict.fromkeys(self.brought.values())),
+            concepts=tuple(
+                concept(name, first_tokens(model, words), None if reference is None else reference.prior)
+                for name, words in options.named_concepts.items()
+            ),
         )
         self._decide = compiled is None and model.device.type == "cpu"  # kernels are compiled for CPUs only
         without = frozenset() if reference is not None else FITTED
@@ -231,6 +236,16 @@ class Session:
             "patched": {each.file: each.sha256() for each in changes if isinstance(each, Patch)},
             "reference": None if self.under.reference is None else dict(self.under.reference.facts),
         }
+
+
+def first_tokens(model: Model, words: Sequence[str]) -> tuple[int, ...]:
+    """Return the first token of each word, spelled with a space before it, each once."""
+    blank = {token for token in model.tokenizer.encode(" ", special=False).ids}
+    found: dict[int, None] = {}
+    for word in words:
+        ids = model.tokenizer.encode(f" {word}", special=False).ids
+        found[next((token for token in ids if token not in blank), ids[0])] = None
+    return tuple(found)
 
 
 def refuse_confusable(chains: Sequence[Chain]) -> None:

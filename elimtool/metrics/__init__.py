@@ -10,6 +10,7 @@ from elimtool.files.plugins import Registry
 from elimtool.metrics.attention import AttentionRetention
 from elimtool.metrics.attention_weights import AttentionWeights
 from elimtool.metrics.components import Components
+from elimtool.metrics.concepts import Concepts
 from elimtool.metrics.contrasts import Contrasts
 from elimtool.metrics.controls import FrequencyControls
 from elimtool.metrics.copy_suppression import CopySuppression
@@ -28,6 +29,7 @@ _OWN: dict[str, type[Metric]] = {
     "attention": AttentionRetention,
     "attention_weights": AttentionWeights,
     "components": Components,
+    "concepts": Concepts,
     "contrasts": Contrasts,
     "controls": FrequencyControls,
     "copy_suppression": CopySuppression,

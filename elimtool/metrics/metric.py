@@ -98,6 +98,21 @@ class ReadoutView:
 
 
 @dataclass(frozen=True, slots=True)
+class Concept:
+    """A named set of tokens, and sets that are as frequent.
+
+    Attributes:
+        name: What it is called.
+        ids: Its tokens.
+        controls: Sets of as many tokens; none where frequencies are not known.
+    """
+
+    name: str
+    ids: tuple[int, ...]
+    controls: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Settings shared by the metrics of a run.
 
@@ -115,6 +130,7 @@ class Settings:
             computed again.
         attention_of: (layer, head) of the heads whose attention weights are kept.
         brought: Metrics of plugins.
+        concepts: Sets of tokens that are followed in every prompt.
     """
 
     chains: tuple[Chain, ...] = ()
@@ -129,6 +145,7 @@ class Settings:
     longest: int | None = PART_TOKENS
     depth: int = 0
     brought: tuple[type[Metric], ...] = ()
+    concepts: tuple[Concept, ...] = ()
 
     def wants(self, table: str) -> bool:
         """Return whether to fill a table."""

@@ -15,6 +15,7 @@ from elimtool.run.tables.attention import (
 from elimtool.run.tables.attribution import ATTRIBUTION_AGREEMENT, ATTRIBUTION_METHODS, ATTRIBUTIONS
 from elimtool.run.tables.checks import CHECKS
 from elimtool.run.tables.components import COMPONENTS
+from elimtool.run.tables.concepts import CONCEPTS
 from elimtool.run.tables.contrasts import CONTRAST_COMPONENTS, CONTRAST_LAYERS, CONTRAST_STAGES, CONTRASTS
 from elimtool.run.tables.contributions import CONTRIBUTIONS, HEAD_CONTEXT, RECOVERY, ROLLOUT
 from elimtool.run.tables.controls import CONTROLS
@@ -81,6 +82,7 @@ TABLES: dict[str, Table] = {
         LENS,
         LENS_LAYERS,
         TOP_TOKENS,
+        CONCEPTS,
         SAMPLING,
         SAMPLING_TARGETS,
         CHAIN_DIFFERENCES,

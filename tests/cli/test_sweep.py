@@ -52,3 +52,16 @@ def test_a_suite_is_swept_kept_and_read_again(elimtool: Command, suite: Path, tm
     )
     judged = elimtool("check", checks, "--run", out)
     assert judged.code == 10 and "spread" in judged.out, judged.err
+
+
+def test_concepts_are_followed_over_wordings(elimtool: Command, suite: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = elimtool("sweep", suite, "-o", out, "--concept", "words=e, a, the", *QUICK)
+    assert done.code == 0 and "'words' is alive in" in done.out, done.err
+    rows = json.loads(elimtool("sweep", out, "--json").out)["tables"]["stability"]
+    assert {row["over"] for row in rows} == {"variants"} and len({row["key"] for row in rows}) == 7
+    assert any(row["rbo"] is not None for row in rows)
+    refused = elimtool("sweep", out, "--concept", "words=e")
+    assert refused.code == 2 and "--concept goes with a suite" in refused.err
+    wrong = elimtool("sweep", suite, "--concept", "words", *QUICK)
+    assert wrong.code == 2 and "--concept must be different names with words" in wrong.err

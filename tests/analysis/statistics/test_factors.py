@@ -1,6 +1,9 @@
-"""Spreads and main effects of variants on the same items."""
+"""Spreads and main effects of variants on the same items, and the overlap of rankings."""
 
 from __future__ import annotations
+
+import random
+from math import isclose
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from scipy.stats import ttest_1samp
 
 from elimtool.analysis.statistics.factors import main_effects, spread_of
 from elimtool.analysis.statistics.families import holm
+from elimtool.analysis.statistics.rankings import rank_biased_overlap
 
 
 def equal(seed: int, variants: int = 12, items: int = 30) -> np.ndarray:
@@ -69,3 +73,33 @@ def test_where_smaller_is_better_the_smallest_is_the_best_level() -> None:
     low, high = main_effects(values, ["low", "high"], best=-1)
     assert low.against_best == 0 and high.against_best == pytest.approx(1.95)
     assert low.p_value is None and low.p_adjusted is None  # two items are too few
+
+
+def reference(short: list[int], long: list[int], p: float) -> float:
+    """Equation 32 of Webber et al. 2010, term by term."""
+    if len(short) > len(long):
+        short, long = long, short
+    s, n = len(short), len(long)
+
+    def common(depth: int) -> int:
+        return len(set(short[:depth]) & set(long[:depth]))
+
+    first = sum(common(d) / d * p**d for d in range(1, n + 1))
+    second = sum(common(s) * (d - s) / (s * d) * p**d for d in range(s + 1, n + 1))
+    return (1 - p) / p * (first + second) + ((common(n) - common(s)) / n + common(s) / s) * p**n
+
+
+def test_rank_biased_overlap_is_that_of_the_paper() -> None:
+    chance = random.Random(5)
+    for _ in range(200):
+        one, other = (chance.sample(range(15), chance.randint(1, 15)) for _ in range(2))
+        p = chance.choice((0.5, 0.9, 0.98))
+        assert isclose(rank_biased_overlap(one, other, p), reference(one, other, p), abs_tol=1e-12)
+        assert rank_biased_overlap(one, other, p) == rank_biased_overlap(other, one, p)
+
+
+def test_rank_biased_overlap_by_hand() -> None:
+    assert rank_biased_overlap([1, 2], [1, 2, 3, 4]) == pytest.approx(1)  # the one begins the other
+    assert rank_biased_overlap([1], [2]) == 0
+    # X = 0, 2: (1-p)/p * (2/2 p^2) + 2/2 p^2
+    assert rank_biased_overlap([1, 2], [2, 1], 0.5) == pytest.approx(1 * 0.25 + 0.25)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from elimtool.analysis.populations.sweep.grid import RUN, TEMPLATE, SweepGrid, Variant, grid_of
+from elimtool.analysis.populations.sweep.stability import stability_rows
 from elimtool.analysis.statistics.base import Values
 from elimtool.analysis.statistics.factors import main_effects, spread_of
 from elimtool.analysis.statistics.paired import mean_differences
@@ -51,6 +52,7 @@ def sweep(runs: Mapping[str, Run], options: SweepOptions = SweepOptions(), seed:
         "sweep_variants": variant_rows(grid, seed),
         "sweep_effects": effect_rows(grid, seed),
         "sweep_spread": [spread_row(grid, seed)],
+        "stability": stability_rows(runs),
     }
     tables = {name: table.from_rows(found[name]) for name, table in FINDINGS["sweep"].items()}
     first = next(iter(runs.values())).manifest

@@ -93,8 +93,8 @@ def grid_of(runs: Mapping[str, Run], metric: str, chain: str | None) -> SweepGri
     for name, run in runs.items():
         values, chosen = outcomes(run, metric, chain)
         more = ((RUN, name),) if len(runs) > 1 else ()
-        for row in run.arrow("prompts").select([*_COLUMNS]).to_pylist():
-            place = _place(row, more)
+        for row in run.arrow("prompts").select([*COLUMNS]).to_pylist():
+            place = place_of(row, more)
             if place is None or row["prompt_id"] not in values:
                 left += 1
                 continue
@@ -127,11 +127,19 @@ def grid_of(runs: Mapping[str, Run], metric: str, chain: str | None) -> SweepGri
     )
 
 
-_COLUMNS = ("prompt_id", "template", "slots", "filler", "group", "role", "status")
+COLUMNS = ("prompt_id", "template", "slots", "filler", "group", "role", "status")
 
 
-def _place(row: Mapping[str, Any], more: tuple[tuple[str, str], ...]) -> tuple[Variant, str] | None:
-    """Find the variant and the item (slot and group's word) of a prompt; none of a neutral one."""
+def place_of(row: Mapping[str, Any], more: tuple[tuple[str, str], ...]) -> tuple[Variant, str] | None:
+    """Find the variant and the item (slot and group's word) of a prompt.
+
+    Args:
+        row: Its row of ``prompts``, with ``COLUMNS``.
+        more: Further factors.
+
+    Returns:
+        ``None`` for a prompt that failed, is a neutral wording, or has no item.
+    """
     slots = {name: str(value) for name, value in json.loads(row["slots"] or "{}").items()}
     item = slots.pop(ITEM, None)
     parts = [one for one in (item, row["filler"], row["group"]) if one is not None]

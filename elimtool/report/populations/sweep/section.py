@@ -9,6 +9,7 @@ from rich.text import Text
 from elimtool.files.rows import Row, Rows
 from elimtool.report.populations.section import Section
 from elimtool.report.populations.sweep.figures import sweep_figures
+from elimtool.report.populations.sweep.stability import stability_sentences
 from elimtool.report.populations.sweep.words import (
     differences_in_words,
     number,
@@ -32,6 +33,7 @@ def sweep_section(found: Analysis) -> Section:
         found.arrow(name).to_pylist() for name in ("sweep_variants", "sweep_effects", "sweep_spread")
     )
     told = [_spread(spread, variants), *_levels(effects), _best(variants)]
+    told += stability_sentences(found.arrow("stability").to_pylist())
     title = f"Sweep: {spread['n_variants']:,} variants x {spread['n_items']:,} items"
 
     def drawn(screen: Screen) -> list[Text]:

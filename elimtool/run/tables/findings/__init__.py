@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from elimtool.run.columns import Table
 from elimtool.run.tables.findings.audit import AUDIT_CHECKS, AUDIT_EFFECTS, AUDIT_LAYERS, AUDIT_TUPLES
-from elimtool.run.tables.findings.sweep import SWEEP_EFFECTS, SWEEP_SPREAD, SWEEP_VARIANTS
+from elimtool.run.tables.findings.sweep import STABILITY, SWEEP_EFFECTS, SWEEP_SPREAD, SWEEP_VARIANTS
 
 FINDINGS: dict[str, dict[str, Table]] = {
     command: {table.name: table for table in tables}
     for command, tables in {
         "audit": (AUDIT_EFFECTS, AUDIT_LAYERS, AUDIT_TUPLES, AUDIT_CHECKS),
-        "sweep": (SWEEP_VARIANTS, SWEEP_EFFECTS, SWEEP_SPREAD),
+        "sweep": (SWEEP_VARIANTS, SWEEP_EFFECTS, SWEEP_SPREAD, STABILITY),
     }.items()
 }
 """Command -> the tables that it writes, by name."""

@@ -127,3 +127,84 @@ SWEEP_SPREAD = Table(
         CHAIN,
     ),
 )
+
+STABILITY = Table(
+    "stability",
+    "Whether a concept is kept or cut alike in all variants of one thing, against concepts as frequent.",
+    "one row per concept, key, layer or chain and stage",
+    (
+        Column("concept", STRING, "Name of a set of tokens."),
+        Column("over", STRING, "What the variants differ in.", range="variants, runs"),
+        Column(
+            "key",
+            STRING,
+            "What they are variants of: an item, with several runs a prompt, or 'all': the mean over these.",
+        ),
+        Column("layer", INT, "Layer, -1 for the embedding.", null_when="the row is of a sampler's stage"),
+        Column("chain", STRING, "Sampler chain.", null_when="the row is of a layer"),
+        Column("stage", STRING, "Stage of the chain.", null_when="the row is of a layer"),
+        Column("n", INT, "Variants; for 'all' the sum over keys.", unit="variants", range=">= 2"),
+        Column(
+            "membership",
+            FLOAT,
+            "Share of variants in which a token of the concept is alive: in the 0.9 nucleus of the layer, or"
+            " behind the stage.",
+            unit="share",
+            range="0 .. 1",
+        ),
+        Column(
+            "agreement",
+            FLOAT,
+            "Share of pairs of variants that agree on that.",
+            unit="share",
+            range="0 .. 1",
+        ),
+        Column(
+            "flips",
+            INT,
+            "Variants that do not agree with the first one; for 'all' the sum.",
+            unit="variants",
+            range=">= 0",
+        ),
+        Column(
+            "mass_stability",
+            FLOAT,
+            "1 minus the mean over pairs of the Jensen-Shannon divergence (bits) between the concept's mass"
+            " and the rest.",
+            unit="share",
+            range="0 .. 1",
+        ),
+        Column(
+            "rbo",
+            FLOAT,
+            "Mean over pairs of the rank-biased overlap (p 0.9, extrapolated) of the output's 0.9 nuclei, of"
+            " 20 tokens at most. A list that begins another one scores 1: look at the sizes.",
+            unit="share",
+            range="0 .. 1",
+            null_when="the row is not of the last layer, or the run has no top_tokens",
+        ),
+        Column("rbo_smallest", INT, "Survivors of the variant that has fewest.", null_when="rbo is null"),
+        Column("rbo_largest", INT, "Survivors of the variant that has most.", null_when="rbo is null"),
+        Column(
+            "control_agreement",
+            FLOAT,
+            "Mean agreement of 20 control sets of as many tokens, as frequent.",
+            unit="share",
+            range="0 .. 1",
+            null_when="the run holds no control sets",
+        ),
+        Column(
+            "excess",
+            FLOAT,
+            "agreement minus control_agreement: a concept that is never there agrees with itself.",
+            unit="share",
+            range="-1 .. 1",
+            null_when="the run holds no control sets",
+        ),
+        probability(
+            "p_value",
+            "(1 + control sets that agree as often) / (1 + control sets).",
+            "the run holds no control sets",
+        ),
+    ),
+)

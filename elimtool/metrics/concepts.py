@@ -1,0 +1,104 @@
+"""Follow concepts: whether a token of a set is alive after each layer and stage, and of sets as frequent.
+
+Fills table ``concepts``. A concept that is never there agrees with itself in every prompt, so each has
+``CONTROLS`` sets of as many tokens, nearest in p_0; without a fitted lens, whose file holds p_0, there are
+none.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from elimtool.metrics.columns import Categorical, place
+from elimtool.metrics.controls import Matching
+from elimtool.metrics.metric import Concept, Metric, ReadoutView
+from elimtool.metrics.sampling import histories
+from elimtool.numerics.ranking import nucleus
+
+CONTROLS = 20
+"""Control sets of a concept; with 20 the least p-value is 1 / 21."""
+
+
+def concept(name: str, ids: tuple[int, ...], prior: Float[Tensor, "vocab"] | None) -> Concept:
+    """Make a concept with its control sets.
+
+    Args:
+        name: What it is called.
+        ids: Its tokens, each once.
+        prior: Logarithm of p_0; ``None`` without a fitted lens.
+    """
+    if prior is None:
+        return Concept(name, ids)
+    matching = Matching(prior, CONTROLS * len(ids))
+    used = set(ids)
+    columns = []
+    for token in ids:
+        target = torch.tensor([[token]])
+        near = [int(one) for one in matching.controls(target, torch.tensor([list(ids)]))[0, 0] if one >= 0]
+        mine = [one for one in near if one not in used][:CONTROLS]
+        used.update(mine)
+        columns.append(mine)
+    count = min(map(len, columns))
+    return Concept(name, ids, tuple(tuple(column[index] for column in columns) for index in range(count)))
+
+
+class Concepts(Metric):
+    """Follows each concept and its control sets."""
+
+    tables: ClassVar[tuple[str, ...]] = ("concepts",)
+
+    def read(self, view: ReadoutView) -> None:
+        """Look at some rows, layer by layer and stage by stage."""
+        for one in self.settings.concepts:
+            sets = torch.tensor([one.ids, *one.controls])  # [sets, tokens]
+            self._layers(view, one, sets)
+            self._stages(view, one, sets)
+
+    def _layers(self, view: ReadoutView, one: Concept, sets: Int[Tensor, "sets k"]) -> None:
+        for index, logits in enumerate(view.logits):
+            logprobs = logits.log_softmax(-1)
+            alive = nucleus(logprobs).cpu()[:, sets].any(-1)
+            mass = logprobs.cpu()[:, sets].double().exp().sum(-1)
+            self._keep(view, one, alive, mass, {"layer": index - 1})
+
+    def _stages(self, view: ReadoutView, one: Concept, sets: Int[Tensor, "sets k"]) -> None:
+        logits = view.logits[-1].cpu()
+        ids = sets.flatten().expand(len(logits), -1)
+        past = histories(view)
+        for chain in self.settings.chains:
+            for index, record in enumerate(chain.run(logits, ids, histories=past).records):
+                alive = record.alive_after.view(len(logits), *sets.shape).any(-1)
+                mass = record.prob_after.view(len(logits), *sets.shape).double().nan_to_num().sum(-1)
+                at = {"chain": chain.name, "stage_index": index, "stage": record.stage}
+                self._keep(view, one, alive.cpu(), mass.cpu(), at)
+
+    def _keep(
+        self,
+        view: ReadoutView,
+        one: Concept,
+        alive: Bool[Tensor, "rows sets"],
+        mass: Float[Tensor, "rows sets"],
+        at: dict[str, Any],
+    ) -> None:
+        """Keep the rows of one layer or stage; -1 of ``control`` is the concept itself."""
+        row, number = np.indices(tuple(alive.shape)).reshape(2, -1)
+        nothing = np.full(len(row), None, dtype=object)
+        self.filled["concepts"].append(
+            {
+                **place(self.batch, view.rows, row),
+                "concept": Categorical([one.name], np.zeros(len(row), int)),
+                "control": np.ma.masked_less(number - 1, 0),
+                "n_tokens": np.full(len(row), len(one.ids)),
+                **{
+                    name: nothing if at.get(name) is None else np.full(len(row), at[name], dtype=object)
+                    for name in ("layer", "chain", "stage_index", "stage")
+                },
+                "alive": alive.numpy().reshape(-1),
+                "mass": mass.numpy().reshape(-1).clip(0, 1),
+            }
+        )

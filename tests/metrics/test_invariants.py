@@ -1,4 +1,4 @@
-"""What holds of single formulas for any numbers: distances in the 1-norm, low scores, reach, learned nulls."""
+"""What holds of single formulas for any numbers: 1-norm distances, low scores, reach, learned nulls."""
 
 from __future__ import annotations
 

@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from elimtool.run import open_run
 from tests.cli.conftest import Command
 from tests.run.test_analysis import files
 
@@ -85,3 +87,48 @@ except SystemExit as leaving:
 assert not {{"torch", "transformers"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def effects(out: Path, metric: str) -> list[dict[str, Any]]:
+    rows = open_run(out).arrow("audit_effects").to_pylist()
+    return [row for row in rows if row["metric"] == metric and row["category"] is None]
+
+
+def test_a_chain_that_bans_one_groups_word_is_found_at_its_stage(
+    elimtool: Command, suite: Path, tmp_path: Path
+) -> None:
+    file, chain = tmp_path / "targets.yaml", tmp_path / "ban.yaml"
+    templates = ", ".join(f'{{id: t{n}, template: "the {word} of"}}' for n, word in enumerate("abcdefg"))
+    file.write_text(
+        f"version: 1\ngroups: {{targets: {{one: [' e'], two: [' a']}}}}\ntemplates: [{templates}]\n"
+    )
+    done = elimtool("audit", file, "-o", tmp_path / "free", "--samplers", "temperature=1", "--lens", "raw")
+    assert done.code == 0, done.err
+    (free,) = effects(tmp_path / "free", "survives")
+    assert free["difference"] == 0 and free["flags"] == ["ceiling"]
+    rows = open_run(tmp_path / "free").arrow("survival").to_pylist()
+    token = next(row["token_id"] for row in rows if row["target"] == " a")
+    stages = f"[{{stage: logit_bias, bias: [[{token}, -.inf]]}}, {{stage: temperature, temperature: 1}}]"
+    chain.write_text(f"stages: {stages}\n")
+    done = elimtool("audit", file, "-o", tmp_path / "ban", "--samplers", chain, "--lens", "raw")
+    assert done.code == 0, done.err
+    (end,), (stage,) = effects(tmp_path / "ban", "survives"), effects(tmp_path / "ban", "stage_share")
+    assert end["difference"] == stage["difference"] == 1 and stage["stage"] == "logit_bias"
+    assert end["p_value"] == 2 / 2**7 and stage["family"] == "stages"
+
+
+def test_groups_whose_words_no_head_reads_do_not_differ(
+    elimtool: Command, suite: Path, tmp_path: Path
+) -> None:
+    """A prediction that no attention links to the group's word cannot tell the groups apart."""
+    out, file = tmp_path / "run", tmp_path / "plain.yaml"
+    letters = SUITE.replace("[as, at, an]", "[x, q, z]").replace("[is, it, in]", "[v, k, j]")
+    file.write_text(letters.replace(', neutral: "to the and"', ""))
+    cut = ["--knockout", "group@0-3", "--knockout-from", "later"]
+    done = elimtool("audit", file, "-o", out, *QUICK, *cut)
+    assert done.code == 0, done.err
+    under = effects(out, "lens.logit")
+    assert under and max(abs(row["difference"]) for row in under) < 1e-4
+    assert elimtool("audit", out, "--intervened").code == 0 and effects(out, "lens.logit") == under
+    assert elimtool("audit", out).code == 0
+    assert max(abs(row["difference"]) for row in effects(out, "lens.logit")) > 1e-3

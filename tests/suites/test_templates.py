@@ -250,3 +250,10 @@ def test_values_of_slots_are_refused_by_place(values: str, told: str, tmp_path: 
     path.write_text(f'version: 1\nname: n\ntemplates: ["it is {{item}}"]\nslots: {{item: {values}}}\n')
     with pytest.raises(ElimError, match=told):
         read_suite(path)
+
+
+def test_templates_with_the_same_neutral_wording_keep_one_each(tmp_path: Path) -> None:
+    templates = [{"id": one, "template": f"{one} {{who}} was", "neutral": "One was"} for one in ("As", "If")]
+    suite = read(tmp_path, templates=templates, slots={})
+    assert [one["template"] for one in suite.records if one.get("role") == "neutral"] == ["As", "If"]
+    assert suite.checks == ()

@@ -80,7 +80,9 @@ class Population:
             template = row["template"] or row["tuple"]
             if row["status"] != "ok" or template is None:
                 continue
+            own_wording = (row["template"], row["slots"]) if row["role"] == NEUTRAL else ()
             asked = row["text"], row["group"], row["role"], *map(tuple, (row["targets"], row["foils"]))
+            asked = (*asked, *own_wording)
             if asked in seen:
                 duplicates += 1
                 continue

@@ -241,7 +241,7 @@ def _of_targets(neutral: bool) -> Run:
                     {
                         "prompt_id": name,
                         "status": "ok",
-                        "text": f"t{t} {role}",
+                        "text": role or f"t{t}",
                         "tokens": ["a", "b"],
                         "spans": [],
                         "template": f"t{t}",

@@ -41,9 +41,9 @@ class Around:
         n_own = len(tokens) - (record.row["n_appended"] or 0)
         priors = record.row["token_priors"]
         return cls(
-            "".join(tokens[:first]),
+            "".join(tokens[:first]).rstrip(),  # a space may be a token's of the word or of what is around it
             tuple(tokens[first : last + 1]),
-            "".join(tokens[last + 1 : n_own]),
+            "".join(tokens[last + 1 : n_own]).lstrip(),
             bool(set(places) & set(spans.get(SINK, ()))),
             None if priors is None else sum(priors[first : last + 1]),
         )
@@ -87,7 +87,9 @@ def checked(population: Population, match: float | None = None) -> Checked:
     ]
     around = {one.prompt_id: Around.of(one) for one in population.records}
     tuples = _tuples(population)
-    errors = list(_errors(tuples, around))
+    errors = list(_sinks(tuples, around))
+    if population.suite is None:  # a suite's records are made to differ in the word alone
+        errors += _differ_outside(tuples, around)
     refused = {row["template"] for row in errors}
     usable = {name: members for name, members in tuples.items() if members[0].template not in refused}
     gaps = frequency_gaps(usable.values(), around)
@@ -148,19 +150,23 @@ def _matched(gaps: Mapping[str, float], match: float | None) -> tuple[set[str], 
     return unlike, tuple(notes)
 
 
-def _errors(tuples: dict[str, list[PopulationRecord]], around: dict[str, Around | None]) -> Iterator[Row]:
+def _sinks(
+    tuples: Mapping[str, Sequence[PopulationRecord]], around: Mapping[str, Around | None]
+) -> Iterator[Row]:
+    message = "the group's word stands first without a BOS: it is the attention sink; put words before it"
     for name, members in tuples.items():
         parts = [around[one.prompt_id] for one in members]
-        known = [one for one in parts if one is not None]
-        if len(known) < len(parts) or len(parts) < 2:
-            continue
-        if any(one.in_sink for one in known):
-            message = (
-                "the group's word stands first without a BOS: it is the attention sink; put words before it"
-            )
+        if any(one is not None and one.in_sink for one in parts):
             yield _row("error", "sink", members[0].template, name, message)
-        if len({(one.before, one.after) for one in known}) > 1:
-            message = "records of one tuple differ outside the group's word; let them differ in it alone"
+
+
+def _differ_outside(
+    tuples: Mapping[str, Sequence[PopulationRecord]], around: Mapping[str, Around | None]
+) -> Iterator[Row]:
+    message = "records of one tuple differ outside the group's word; let them differ in it alone"
+    for name, members in tuples.items():
+        parts = [around[one.prompt_id] for one in members]
+        if len({(one.before, one.after) for one in parts if one is not None}) > 1:
             yield _row("error", "differ-outside", members[0].template, name, message)
 
 

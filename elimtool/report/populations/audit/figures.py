@@ -8,7 +8,7 @@ from elimtool.files.rows import Row, Rows
 from elimtool.report.figures.figure import Bar, Bars, Estimate, Figure, Forest, Line, Lines
 from elimtool.report.figures.words import label
 from elimtool.report.populations.audit.found import Contrast
-from elimtool.report.populations.audit.story import is_certain, p_words, what
+from elimtool.report.populations.audit.story import counted, is_certain, p_words, what
 
 ATTENTION = "attention.lift_no_sink"
 LAYERED = {
@@ -52,7 +52,7 @@ def _forest(name: str, title: str, rows: list[tuple[str, Row]], unit: str) -> It
 
 
 def _said(row: Row) -> str:
-    return f"{row['n_templates']} templates; {p_words(row)}"
+    return f"{counted(row['n_templates'], 'template')}; {p_words(row)}"
 
 
 def _in_nats(one: Contrast) -> list[tuple[str, Row]]:

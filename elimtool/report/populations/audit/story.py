@@ -14,7 +14,8 @@ MOST_OUTCOMES = 2
 def told(one: Contrast) -> Iterator[str]:
     """Tell one contrast, a paragraph for the end, the layers, each chain and the verdicts."""
     if one.final is not None:
-        yield f"{_final(one, one.final)} {_layers(one)}".strip()
+        said = f"{_final(one, one.final)} {_layers(one)}".strip()
+        yield said[:1].upper() + said[1:]
     for row in one.of("confirmatory", "survives"):
         yield _chain(one, row)
     if attention := _attention(one):
@@ -124,9 +125,14 @@ def p_words(row: Row) -> str:
 
 
 def _units(row: Row) -> str:
-    words = "" if row["n_fillers"] is None else f", {row['n_fillers']} pairs of words"
+    words = "" if row["n_fillers"] is None else f", {counted(row['n_fillers'], 'pair')} of words"
     only = "; about these words only" if row["scope"] == "words" else ""
-    return f"{row['n_templates']} templates{words}{only}"
+    return f"{counted(row['n_templates'], 'template')}{words}{only}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _interval(row: Row, digits: int, turned: bool = False) -> str:

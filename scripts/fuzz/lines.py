@@ -244,6 +244,16 @@ class Lines(Options):
         ]
         return [Part("", asked), *(part for one in found for part in self.file("", one)), *self.as_json()]
 
+    def audit(self) -> list[Part]:
+        """A suite with groups, a run of it, or a run without any."""
+        own: list[Offer] = [lambda: self.of("--reference", "one", "two"), lambda: self.of("--match", 0, 2.5)]
+        if self.chance.random() < 0.4:
+            run = self.file("", self.files.copied(self.chance.choice(("groups", "groups", "batch"))))
+            return [*run, *self.some([*own, self.seed], 2), *self.printed(False)]
+        suite = self.file("", self.files.copied("groups.yaml"))
+        more = [*own, self.chains, lambda: self.of("--ablate", "mlp.1", "0.0")]
+        return [*suite, *self.some(more, 3), *self.loading(), *self.printed()]
+
     def export(self) -> list[Part]:
         """A run as training examples."""
         more: list[Offer] = [
@@ -280,6 +290,7 @@ MAKERS = {
     "run show": Lines.run_show,
     "run merge": Lines.run_merge,
     "query": Lines.query,
+    "audit": Lines.audit,
     "export": Lines.export,
     "doctor": Lines.as_json,
     "samplers list": Lines.as_json,

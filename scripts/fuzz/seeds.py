@@ -40,6 +40,10 @@ def seeds(folder: Path) -> None:
     (folder / "text.txt").write_text("\n\n".join(f"{one} {i}." for i in range(40) for one in TEXTS))
     (folder / "chain.yaml").write_text(yaml.safe_dump({"stages": [STAGES[0], STAGES[4], STAGES[8]]}))
     (folder / "config.yaml").write_text("quiet: true\n")
+    groups = {"slot": "who", "one": ["Ann", "Eve"], "two": ["Bob", "Tim"], "pair": "aligned"}
+    templates = [{"id": f"t{n}", "template": f"{one} {{who}} said"} for n, one in enumerate(TEXTS[:2])]
+    suite = {"version": 1, "defaults": {"targets": ["Paris"]}, "groups": groups, "templates": templates}
+    (folder / "groups.yaml").write_text(yaml.safe_dump(suite))
     (folder / "tools.json").write_text('[{"type": "function", "function": {"name": "f"}}]')
     checks = [{"id": f"c{number}", **one} for number, one in enumerate(BOUNDS)]
     shared = {
@@ -64,6 +68,7 @@ def seeds(folder: Path) -> None:
         ["batch", "prompts.jsonl", "-o", "batch", "-m", "model", "--shard-size", "1", "-q"],
         ["batch", "prompts.jsonl", "-o", "slice", "-m", "model", "--shard-size", "1", "--shard", "0/2", "-q"],
         ["batch", "prompts.jsonl", "-o", "other", "-m", "model", "--shard-size", "1", "--shard", "1/2", "-q"],
+        ["audit", "groups.yaml", "-o", "groups", "-m", "model", "-q"],
         ["attribute", TEXTS[0], *follow, "-o", "attributed"],
         ["locate", "a b c d", "--corrupt", "a b x d", *follow, "-o", "located"],
         ["batch", "prompts.jsonl", "-o", "second", "-m", "model", "--ablate", "mlp.1", "-q"],
@@ -77,6 +82,7 @@ def seeds(folder: Path) -> None:
         "slice",
         "other",
         "attributed",
+        "groups/analysis/audit/analysis.json",
         "run/run.json",
     )
     lacking = [

@@ -29,12 +29,13 @@ def _final(one: Contrast, row: Row) -> str:
     units = _units(row)
     interval = _interval(row, 2)
     if not is_certain(row):
-        why = "" if row["p_value"] is None or row["p_value"] > ALPHA else f", {p_words(row)}"
         power = f"; {row['detectable']:.1f} would probably have been" if row["detectable"] else ""
-        said = f"{row['difference']:+.2f} nats{interval} between {a} and {b} ({units}{why})"
+        said = f"{row['difference']:+.2f} nats{interval} between {a} and {b}"
         if row["p_value"] is None:
-            return f"{what(row)}: {said}; with fewer than 6 templates there is no p-value."
-        return f"No difference found for {what(row)}: {said}{power}."
+            return f"{what(row)}: {said} ({units}); with fewer than 6 templates there is no p-value."
+        if row["p_value"] <= ALPHA:
+            return f"{what(row)}: {said} ({units}; {p_words(row)}): not certain beside the other tests."
+        return f"No difference found for {what(row)}: {said} ({units}){power}."
     more, less = (a, b) if row["difference"] > 0 else (b, a)
     where = "for" if row["target"] is None else "after"
     size = f"{abs(row['difference']):.2f} nats{_interval(row, 2, row['difference'] < 0)}"
@@ -94,7 +95,10 @@ def _chain(one: Contrast, row: Row) -> str:
     stages.sort(key=lambda stage: -abs(stage["difference"]))
     parts = ", ".join(f"{100 * stage['difference']:+.0f} by {stage['stage']}" for stage in stages[:3])
     why = f": {parts}" if is_certain(row) and stages else ""
-    end = "" if is_certain(row) or row["p_value"] is None else "; no difference found"
+    doubt = (
+        "; no difference found" if (row["p_value"] or 1) > ALPHA else "; not certain beside the other tests"
+    )
+    end = "" if is_certain(row) or row["p_value"] is None else doubt
     return f"{kept}{between}{why}{end}."
 
 

@@ -13,7 +13,8 @@ from elimtool.report.html.page import page
 from elimtool.report.populations.audit.section import audit_section
 from elimtool.report.populations.sections import figure_of, sections
 from elimtool.report.screen import Screen
-from elimtool.run import open_run
+from elimtool.run import Run, open_run
+from elimtool.run.schema import TABLES
 from tests.analysis.populations.made_up import Truth, population_run
 
 
@@ -81,3 +82,21 @@ def test_figures_are_drawn_on_the_page_and_for_print(tmp_path: Path) -> None:
     assert "The gap is there from layer 6 on" in written and '"kind":"forest"' in written
     with pytest.raises(ElimError, match="no figure 'audit_len'"):
         figure_of(run, "audit_len")
+
+
+def test_targets_that_templates_do_not_share_are_not_taken_for_strings_of_groups() -> None:
+    run = population_run(Truth(words=1, templates=8, nested=True, shift=8.0))
+    tables = {name: run.arrow(name).to_pylist() for name in run.tables}
+    for name, rows in tables.items():
+        for row in rows:
+            own = row["prompt_id"].split("/")[0]
+            if name == "prompts":
+                row["targets"] = [f" yes {own}"]
+            elif row.get("target") == " yes":
+                row["target"] = f" yes {own}"
+    made = Run.from_tables(
+        run.manifest, {name: TABLES[name].from_rows(rows) for name, rows in tables.items()}
+    )
+    (first, *_) = audit_section(audit(made)).told
+    assert first.startswith("Each template's own target against ' no' is")
+    assert "after 'first' records than after 'second' records (8 templates;" in first

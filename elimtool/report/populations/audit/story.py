@@ -37,14 +37,15 @@ def _final(one: Contrast, row: Row) -> str:
             return f"{what(row)}: {said} ({units}; {p_words(row)}): not certain beside the other tests."
         return f"No difference found for {what(row)}: {said} ({units}){power}."
     more, less = (a, b) if row["difference"] > 0 else (b, a)
-    where = "for" if row["target"] is None else "after"
+    where = "for" if row["target"] is None and row["n_fillers"] is not None else "after"
     size = f"{abs(row['difference']):.2f} nats{_interval(row, 2, row['difference'] < 0)}"
     return f"{what(row)} is {size} likelier {where} {more} than {where} {less} ({units}; {p_words(row)})."
 
 
 def what(row: Row) -> str:
     """Name what an outcome is of."""
-    target = "the group's strings" if row["target"] is None else f"'{row['target']}'"
+    own = "each template's own target" if row["n_fillers"] is None else "the group's strings"
+    target = own if row["target"] is None else f"'{row['target']}'"
     against = f" against '{row['foil']}'" if row["foil"] is not None else ""
     return f"{target}{against}"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, checked_fields
 from elimtool.files.parse import parse_json
 
 STRING = pa.string()
@@ -26,6 +26,7 @@ NAMES = b"elimtool.columns"
 """Key of a part's metadata: the names of the columns that it was written with, as JSON."""
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Column:
     """One column of a table.
@@ -102,6 +103,7 @@ def rank(name: str, description: str, null_when: str = "") -> Column:
     return Column(name, INT, description, "rank", "1 .. vocabulary", null_when)
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Table:
     """One table of a run.

@@ -14,7 +14,7 @@ from torch import Tensor
 from elimtool.errors import ElimError
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.distribution import NEG_INF
-from elimtool.samplers.order import count_larger
+from elimtool.samplers.order import count_larger, sum_products
 from elimtool.samplers.stage import Detail, Effect, Fate, Stage
 
 
@@ -136,12 +136,12 @@ class StageRecord:
     @cached_property
     def collision_after(self) -> Float64[Tensor, " rows"]:
         """Sum of the squared probabilities after the stage: the chance that two draws are the same token."""
-        return self._after.exact.square().sum(-1)
+        return sum_products(self._after.exact, self._after.exact, self._after.alive)
 
     def prob_of(self, tokens: Int[Tensor, " rows"]) -> Float64[Tensor, " rows"]:
         """Return the probability of one token per row after the stage, 0 where it is removed."""
         after = self._after
-        return torch.where(after.ids == tokens[:, None], after.exact, 0.0).sum(-1)
+        return (after.exact * (after.ids == tokens[:, None])).sum(-1)
 
 
 def survivors(effect: Effect, at: Any = ...) -> Bool[Tensor, "..."]:
@@ -290,7 +290,8 @@ class Ledger:
             stage: Index of the stage after which they are alive.
         """
         begun, after = self.before(0), self.before(stage + 1)
-        return torch.where(after.alive, begun.exact.gather(1, after.ids), 0.0).sum(-1).clamp(max=1.0)
+        given = begun.exact.gather(1, after.ids)
+        return sum_products(given, torch.ones_like(given), after.alive).clamp(max=1.0)
 
     @cached_property
     def final(self) -> Float64[Tensor, "rows vocab"]:

@@ -108,7 +108,7 @@ class Alone:
     """A model that fails on rows side by side, and runs each alone."""
 
     def __init__(self, model: Any) -> None:
-        self.model, self.device, self.readout = model, model.device, model.readout
+        self.model, self.device, self.readout, self.vocab = model, model.device, model.readout, model.vocab
 
     def stream(self, batch: Any, *more: Any) -> None:
         if len(batch.encoded) > 1:

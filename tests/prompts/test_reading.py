@@ -41,6 +41,7 @@ PROMPTS = [
         text=ROWS[1]["prompt"],
         id="two",
         tags=("a", "b"),
+        targets=("a", "A", "b"),  # without targets of its own, its right answers are asked for
         foils=("z",),
         spans=(SpanRequest("s", text="Gerüst"),),
         design=Design("t", "t/1", "x|y", {"tense": "past"}, (("a", "A"), ("b",)), "neutral"),

@@ -186,7 +186,9 @@ runpy.run_module("elimtool", run_name="__main__")
 def test_a_started_head_is_joined_and_the_end_of_what_a_run_needs_is_told(
     started: Started, kill: str, when: str, gone: str, llama_directory: Path, tmp_path: Path
 ) -> None:
-    prompts = write_prompts(tmp_path / "a.jsonl", 300)
+    prompts = write_prompts(
+        tmp_path / "a.jsonl", 900
+    )  # more than workers do while the head is not missed yet
     run = tmp_path / "run"
     words = ["batch", str(prompts), "-o", str(run), "--model", str(llama_directory), "--shard-size", "2"]
     words += ["--tables", "lens", "--lens", "raw"]
@@ -209,4 +211,4 @@ def test_a_started_head_is_joined_and_the_end_of_what_a_run_needs_is_told(
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert elimtool.open_run(run).prompts["prompt_id"].tolist() == [f"p{n}" for n in range(300)]
+    assert elimtool.open_run(run).prompts["prompt_id"].tolist() == [f"p{n}" for n in range(900)]

@@ -16,6 +16,7 @@ import elimtool
 from elimtool.analysis.compare.runs import compare_runs
 from elimtool.errors import ElimError, Exit
 from elimtool.run.comparison import Comparison
+from elimtool.samplers import resolve
 from elimtool.tasks.compare import readings
 from elimtool.tasks.compare.chains import compare_samplers
 from elimtool.tasks.compare.models import compare_models
@@ -207,6 +208,7 @@ def test_two_samplers_of_one_model(llama: Any):
     assert left["n_survivors_difference"].tolist() == [3, 3] and (left["total_variation"] > 0).all()
     pairs = found.table("pairs").set_index("pair_id")
     assert pairs.loc["bad", "error_message"] == "no prompt" and pairs.loc["long", "status"] == "error"
-    assert_zero(compare_samplers(llama, PROMPTS, options=replace(options, samplers=("hf", "hf"))))
+    again = replace(resolve("hf"), name="again")
+    assert_zero(compare_samplers(llama, PROMPTS, options=replace(options, samplers=("hf", again))))
     with pytest.raises(ElimError, match="`samplers` must name two chains to compare, got 3"):
         compare_samplers(llama, PROMPTS)

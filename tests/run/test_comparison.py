@@ -28,6 +28,7 @@ CONTRACT = {
     "attention_differences": """
         pair_id layer span mass_a mass_b mass_difference lift_a lift_b lift_difference
         lift_no_sink_a lift_no_sink_b lift_no_sink_difference logit_shift
+        norm_share_difference block_share_difference contribution_difference alignment_difference
     """,
     "head_differences": "pair_id layer head focus_a focus_b focus_shift retention_shift z",
     "lens_differences": """

@@ -10,10 +10,10 @@ import pandas as pd
 from elimtool.analysis.compare.join import joined, log_ratio, table_of, with_differences
 from elimtool.analysis.compare.setting import Setting
 from elimtool.analysis.compare.side import TARGET, Side
-from elimtool.run.tables.comparison.attention import ATTENTION_DIFFERENCES
-from elimtool.run.tables.comparison.layers import LAYER_DIFFERENCES, LENS_DIFFERENCES
+from elimtool.run.tables.comparison.attention import ATTENTION_DIFFERENCES, CARRIED
+from elimtool.run.tables.comparison.layers import CARRIED_LAYERS, LAYER_DIFFERENCES, LENS_DIFFERENCES
 
-_LOOKED = ["attention_entropy", "sink_mass", "eliminated_frac"]
+_LOOKED = ["attention_entropy", "sink_mass", "eliminated_frac", *CARRIED_LAYERS]
 """Columns about a layer's attention."""
 
 
@@ -47,7 +47,7 @@ def layer_differences(setting: Setting) -> Any:
 
 def attention_differences(setting: Setting) -> Any:
     """Make the table of the attention that each span keeps on the two sides; spans are joined by name."""
-    names = ["mass", "lift", "mass_no_sink", "lift_no_sink"]
+    names = ["mass", "lift", "mass_no_sink", "lift_no_sink", *CARRIED]
     a, b = (side.rows("attention", ["layer", "span", *names]) for side in (setting.a, setting.b))
     if not setting.same_depth:
         a, b = a[:0], b[:0]
@@ -66,7 +66,7 @@ def _layers(side: Side) -> pd.DataFrame:
     """Collect the properties of a side's layers from the tables that have them, by prompt and layer."""
     keys = ["prompt_id", "layer"]
     read = ["lens", "top_token", "top_prob", "entropy", "nucleus_size", "kl_to_final"]
-    looked = ["entropy", "sink_mass", "eliminated_frac"]
+    looked = ["entropy", *_LOOKED[1:]]
     empty = pd.DataFrame({"prompt_id": pd.Series(dtype="str"), "layer": pd.Series(dtype="int32")})
     lens = side.rows("lens_layers", ["layer", *read]) if side.has("lens_layers") else empty
     attention = side.rows("attention_layers", ["layer", *looked]) if side.has("attention_layers") else empty

@@ -1,4 +1,4 @@
-"""What parts wrote on two sides: the differences of two runs, by target and part."""
+"""What parts wrote and rows carry on two sides: the differences of two runs, by target, part and layer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import elimtool
 from elimtool.analysis.compare.runs import compare_runs
 from elimtool.run.reader import Run
+from elimtool.run.tables.comparison.attention import CARRIED
+from elimtool.run.tables.comparison.layers import CARRIED_LAYERS
 
 TEXT = "The capital of France is"
 
@@ -34,3 +36,25 @@ def test_parts_are_compared_by_name_and_target(llama: Any) -> None:
     np.testing.assert_allclose(
         back["promoted_difference"].reindex(found.index), -found["promoted_difference"]
     )
+
+
+def test_what_rows_carry_is_compared_like_what_they_weigh(llama: Any) -> None:
+    one, other = run(llama), run(llama, "The text of France is")
+    found, back = compare_runs(one, other), compare_runs(other, one)
+    for table, source, keys, names in (
+        ("attention_differences", "attention", ["layer", "span"], CARRIED),
+        ("layer_differences", "attention_layers", ["layer"], CARRIED_LAYERS),
+    ):
+        rows, turned = (each.table(table).set_index(keys) for each in (found, back))
+        a, b = (each.table(source).set_index(keys) for each in (one, other))
+        for name in names:
+            apart = (b[name] - a[name]).reindex(rows.index).astype(float)
+            assert name == "null_mass" or apart.abs().max() > 1e-3  # llama gives nothing to no token
+            np.testing.assert_allclose(rows[f"{name}_difference"].astype(float), apart, atol=1e-12)
+            for side, values in (("a", a), ("b", b)):
+                np.testing.assert_array_equal(
+                    rows[f"{name}_{side}"].astype(float), values[name].reindex(rows.index).astype(float)
+                )
+            np.testing.assert_allclose(
+                turned[f"{name}_difference"].reindex(rows.index).astype(float), -apart, atol=1e-12
+            )

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from elimtool.run.columns import FLOAT, INT, LAYER, STRING, Column, Table, share
+from elimtool.run.tables.attention import ATTENTION
 from elimtool.run.tables.comparison.sides import EITHER, PAIR_ID, compared, sides
 
 NO_SHARE = "a share is 0 or 1, whose logit is infinite"
 
 SPAN = Column("span", STRING, "Name of the span, which both sides have.")
+
+CARRIED = ("norm_share", "block_share", "contribution", "alignment")
+"""Columns of ``attention`` that say what rows carry."""
+_COLUMNS = {column.name: column for column in ATTENTION.columns}
 
 ATTENTION_DIFFERENCES = Table(
     "attention_differences",
@@ -60,6 +65,7 @@ ATTENTION_DIFFERENCES = Table(
             unit="logits",
             null_when=f"{EITHER}, or {NO_SHARE}",
         ),
+        *(column for name in CARRIED for column in compared(_COLUMNS[name])),
     ),
 )
 

@@ -17,6 +17,7 @@ from elimtool.run.columns import (
     rank,
     share,
 )
+from elimtool.run.tables.attention import ATTENTION_LAYERS
 from elimtool.run.tables.comparison.sides import EITHER, PAIR_ID, RANK_RATIO, TOKENS, compared, sides
 
 OTHER_LENS = "the layer is before the last and the sides are read through different lenses"
@@ -47,6 +48,17 @@ LENS_DIFFERENCES = Table(
 )
 
 _UNREAD = "the table that holds it was not filled"
+
+CARRIED_LAYERS = ("null_mass", "sink_norm_share", "mixing", "below_mean_mass", "context_90")
+"""Columns of ``attention_layers`` that say what rows carry, give to nothing, and how far they reach."""
+_COLUMNS = {column.name: column for column in ATTENTION_LAYERS.columns}
+
+
+def _looked(name: str) -> Column:
+    """Return a column of a layer's attention, which the embedding has not."""
+    own = _COLUMNS[name]
+    return replace(own, null_when=f"{own.null_when}, {_UNREAD}, or the layer is the embedding")
+
 
 LAYER_DIFFERENCES = Table(
     "layer_differences",
@@ -120,6 +132,7 @@ LAYER_DIFFERENCES = Table(
                 null_when=f"{_UNREAD}, or null in attention_layers, or the layer is the embedding",
             )
         ),
+        *(column for one in map(_looked, CARRIED_LAYERS) for column in compared(one)),
     ),
 )
 

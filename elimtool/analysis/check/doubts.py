@@ -46,16 +46,10 @@ class Doubts:
                 )
 
     def _analysed(self) -> None:
-        """Refuse what does not go with the tables of an analysis, or only with them."""
+        """Refuse columns that the table lacks, and what does not go with the tables of an analysis."""
         metric, given = self.metric, self.check.model_fields_set
-        if metric.command is None:
-            if self.check.rows:
-                self._refuse(
-                    "rows", "'rows' chooses rows of an analysis", "such as of audit_effects.difference"
-                )
-            return
         for name in ("prompt", "select", "position", "scope", "mostly"):
-            if name in given:
+            if name in given and metric.command is not None:
                 hint = f"choose rows by rows: {{COLUMN: VALUE}}, of {', '.join(metric.names)}"
                 self._refuse(name, f"metric {metric.name} is not of single prompts", hint)
         for name in self.check.rows:

@@ -227,7 +227,7 @@ def place(reading: CheckedValue, check: Check) -> str:
     """Say where a value was read: target, chain, stage, span, layers, and the most extreme layer."""
     rows = reading.rows
     words = []
-    for name in ("target", "foil", "span", "chain", "stage", "component", "head"):
+    for name in dict.fromkeys(("target", "foil", "span", "chain", "stage", "component", "head", *check.rows)):
         values = list(dict.fromkeys(row[name] for row in rows if row.get(name) is not None))
         if len(values) == 1:
             quoted = f"'{values[0]}'" if name in ("target", "foil", "span") else values[0]

@@ -89,6 +89,7 @@ def chosen_rows(source: RunTables, check: Check, metric: CheckMetric, position: 
         if (wanted := getattr(check, column)) is not None:
             wanted = component_in_tables(wanted) if column == "component" else wanted
             table = _where(table, column, wanted, source.table(metric.table), check)
+    table = _with_values(table, check)
     if "layer" in names:
         table = _layers(table, check, metric)
     if "position" in names:
@@ -96,10 +97,18 @@ def chosen_rows(source: RunTables, check: Check, metric: CheckMetric, position: 
     extra = [
         name for name in ("stage_index", "place", "token", "logprob") if name in names and metric.reduction
     ]
-    kept = ["prompt_id", *(name for name in SELECTORS if name in names), *extra]
+    kept = ["prompt_id", *(name for name in (*SELECTORS, *check.rows) if name in names), *extra]
+    kept = list(dict.fromkeys(kept))
     values = table.select([name for name in kept if name != metric.column])
     found: Rows = values.append_column("value", table.column(metric.column)).to_pylist()
     return found
+
+
+def _with_values(table: pa.Table, check: Check) -> pa.Table:
+    for column, value in check.rows.items():
+        fits = [one == value for one in table.column(column).to_pylist()]  # null is a value here
+        table = table.filter(pa.array(fits, pa.bool_()))
+    return table
 
 
 def analysed_rows(source: RunTables, check: Check, metric: CheckMetric) -> Rows:

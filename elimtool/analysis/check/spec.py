@@ -174,7 +174,8 @@ class Check(_Strict):
         stage: Stage of the chain.
         span: Part of the prompt.
         layers: Layers: 12, 10-20, [3, 5], last, all; -1 is the embedding.
-        rows: Values that columns of an analysis must have, such as ``{metric: lens.logit, category: null}``.
+        rows: Values that other columns of the table must have, such as ``{part: <mlp>}`` of
+            ``contributions`` or ``{metric: lens.logit, category: null}`` of an analysis.
         head: Query head.
         component: Component, such as ``17.3``, ``L17H3`` or ``mlp.5``.
         position: Query position: last (the last one probed), all, an index, or a list such as 4,7-9.

@@ -86,6 +86,7 @@ def options_of(checks: Checks, wanted: Collection[Check], batch_size: int) -> Tr
         sinks=checks.file.sinks,
         target_space=checks.file.target_space,
         tables=tables,
+        rollout="rollout" in tables,
         batch_size=batch_size,
         interventions=tuple(_ablation(checks, index) for index in range(len(checks.file.model.ablate))),
         errors="row",

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import elimtool
 from elimtool.analysis.check.aggregate import aggregate
+from elimtool.analysis.check.metrics import columns
 from elimtool.analysis.check.spec import Condition
 from elimtool.errors import ElimError, Exit
 from elimtool.run import open_run
@@ -247,3 +249,76 @@ def test_several_positions_are_read_and_a_missing_one_is_said(judged: Judged, ru
     for outside, said in (("-1", "greater than or equal to 0"), ("'-1'", "`position` must be")):
         with pytest.raises(ElimError, match=f"position: .*{said}.* '?-1'?"):
             judged(f"{{id: a, prompt: fr, metric: entropy, position: {outside}, max: 99}}")
+
+
+CARRIED = {
+    "attention": (("norm_share", "block_share", "contribution", "alignment"), "span: system, layers: 2"),
+    "attention_layers": (
+        (
+            "sink_value_ratio",
+            "mixing",
+            "clipped",
+            "negative_frac",
+            "negative_mass",
+            "below_mean_mass",
+            "context_90",
+            "context_90_even",
+            "sink_norm_share",
+        ),
+        "layers: 2",
+    ),
+    "attention_heads": (("norm_share",), "span: system, layers: 2, head: 1"),
+    "head_context": (("context_90", "sink_mass", "sink_norm_share", "negative_mass"), "layers: 2, head: 1"),
+    "contributions": (
+        ("contribution", "alignment", "length"),
+        "layers: 2, rows: {part: <mlp>, block_step: mlp}",
+    ),
+    "recovery": (("n_keys",), "rows: {by: norm}"),
+    "source_spans": (
+        (
+            "dla_centred",
+            "expected",
+            "promoted",
+            "opposed",
+            "handover_layer",
+            "top_layer",
+            "top_dla",
+            "low_layer",
+            "low_head",
+        ),
+        "span: system, target: Paris",
+    ),
+}
+"""Columns of what rows carry and write, and what chooses one row of the chat's."""
+
+
+@pytest.mark.parametrize("table", CARRIED)
+def test_what_rows_carry_and_write_is_judged_by_name(table: str, judged: Judged, run: Any) -> None:
+    names, chosen = CARRIED[table]
+    rows = run.table(table).query("prompt_id == 'chat'")
+    for column, value in {
+        "span": "system",
+        "layer": 2,
+        "head": 1,
+        "part": "<mlp>",
+        "block_step": "mlp",
+        "by": "norm",
+        "target": "Paris",
+    }.items():
+        rows = rows[rows[column] == value] if column in rows else rows
+    assert len(rows) == 1
+    for name in names:
+        check = f"{{id: a, prompt: chat, metric: {table}.{name}, {chosen}, min: -1000, allow_null: true}}"
+        found = only(judged(check))
+        value = rows[name].iloc[0]
+        assert found.seen == (None if pd.isna(value) else value) and found.status == "passed"
+
+
+def test_rows_are_chosen_by_other_columns_and_unknown_ones_are_refused(judged: Judged) -> None:
+    rows = "rows: {part: <mlp>, block_step: mlp}"
+    told = only(judged(f"{{id: a, prompt: fr, metric: contributions.length, layers: 1, {rows}, max: 0}}"))
+    assert told.status == "failed" and "part <mlp>, block_step mlp" in told.message
+    with pytest.raises(ElimError, match="contributions has no column 'parts'"):
+        judged("{id: a, metric: contributions.length, rows: {parts: <mlp>}, max: 0}")
+    for metric in ("rollout.rollout", "rollout.lift", "sources.dla_centred", "contrast_sources.expected"):
+        assert metric in columns()

@@ -15,6 +15,7 @@ import yaml
 from elimtool.samplers import STAGES
 from elimtool.samplers.catalogue import stage_info
 from elimtool.version import __version__
+from scripts import check_links
 from tests.samplers import test_contract as contract
 
 ROOT = Path(__file__).parents[1]
@@ -89,12 +90,32 @@ def test_files_that_pages_name_exist() -> None:
     assert {(page, name) for page, name in lost if name not in invented} == set()
 
 
-def test_links_lead_to_files_and_the_readme_to_the_pages() -> None:
-    links = {
-        page: re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")) for page in PAGES
-    }
-    assert [f"{page}: {to}" for page in PAGES for to in links[page] if not (page.parent / to).exists()] == []
-    assert {"CONTRIBUTING.md", "CHANGELOG.md", "docs/index.md"} <= set(links[PAGES[0]])
+def test_links_lead_to_files_and_headings_and_the_readme_to_the_pages() -> None:
+    assert list(check_links.faults()) == []
+    assert set(check_links.pages()) == set(PAGES) and len(check_links.outside()) > 5
+    assert {"CONTRIBUTING.md", "CHANGELOG.md", "docs/index.md"} <= set(check_links.links(PAGES[0]))
+
+
+def test_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# A `b` & [c](a.md)\n\n## Two  words\n", encoding="utf-8")
+    wrong = ["docs/none.md", "docs/a.md#three", "http://example.org", "https://example", "#here"]
+    sound = [
+        "docs/a.md#two-words",
+        "docs/a.md#a-b-c",
+        "docs/a.md",
+        "https://example.org/x?y",
+        "docs/commands.md",
+    ]
+    text = "\n".join(f"[x]({one})" for one in wrong + sound) + "\n`[no](code)`\n"
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    found = list(check_links.faults(tmp_path))
+    assert [one.split(": ")[1] for one in found] == wrong
+    assert check_links.outside(tmp_path) == [
+        "http://example.org",
+        "https://example",
+        "https://example.org/x?y",
+    ]
 
 
 def test_the_citation_is_of_this_version() -> None:

@@ -1,19 +1,33 @@
-"""Check that a sampler stage keeps what every stage promises: for the tests of packages that add one."""
+"""Check that stages, metrics and lenses keep what each promises: for the tests of packages that add some."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from elimtool.engine.options import TraceOptions
+from elimtool.errors import ElimError
+from elimtool.files.plugins import given
+from elimtool.lenses.brought import BroughtLens
+from elimtool.metrics.metric import Metric
+from elimtool.model.model import Model
+from elimtool.model.small import small_model
 from elimtool.samplers import Chain, History, Stage, StageRecord
+from elimtool.tasks.trace import trace
 
-__all__ = ["KINDS", "check_stage", "rows"]
+__all__ = ["KINDS", "PROMPTS", "check_lens", "check_metric", "check_stage", "rows", "small_model"]
 
 KINDS = ("normal", "ties", "flat", "holes", "peaked", "holes and ties", "nearly flat")
 """Kinds of rows of logits that are hard in different ways."""
+
+PROMPTS = ("The capital of France is", "A token", "What no layer keeps is eliminated: where?")
+"""Prompts of different lengths."""
 
 _TARGETS = torch.tensor([[0, 1, 3, -1]])
 _HISTORY = History((5, 6, 7, 1, 5, 6), (7, 2, 5, 6))
@@ -112,3 +126,114 @@ def _fates(entry: StageRecord, role: str, where: str) -> None:
         token = int(_TARGETS[0, column])
         assert entry.removed_mask[row, token], f"{where}: a removed token is among the survivors"
         assert "kept" not in entry.why(token, row), f"{where}: a removed token is said to be kept"
+
+
+def check_metric(metric: type[Metric], model: Model | None = None, prompts: Sequence[str] = PROMPTS) -> None:
+    """Check what every metric promises, on a small random model or a given one.
+
+    Its tables are as it defines them: columns, types, nulls and ranges. It does not edit what it is shown,
+    gives the same twice, and treats each prompt as if it were alone, to rounding. Whether its numbers mean
+    what they say, no such check can know.
+
+    Raises:
+        AssertionError: A promise is broken; the message says which.
+    """
+    model = model or small_model()
+    found = _measured(_watched(metric), model, prompts)
+    assert any(len(rows) for rows in found.values()), f"{metric.__name__} fills no row"
+    again = _measured(metric, model, prompts)
+    for name, rows in found.items():
+        assert rows.equals(again[name]), f"{name}: it differs when repeated, or edits what it is shown"
+    single = _measured(metric, model, prompts, batch_size=1)
+    for name, rows in found.items():
+        _assert_close(rows, single[name], f"{name}: a prompt gives other numbers alone than among others")
+
+
+def _measured(
+    metric: type[Metric], model: Model, prompts: Sequence[str], batch_size: int = 8
+) -> dict[str, Any]:
+    """Run a metric at every position, and return its tables as DataFrames."""
+    try:
+        options = TraceOptions(
+            plugins=(metric,), tables=tuple(metric.tables), position="all", batch_size=batch_size, samplers=()
+        )
+        run = trace(model, prompts, options=options)
+    except ElimError as error:
+        raise AssertionError(error.message) from error
+    return {name: run.table(name) for name in metric.tables if name in run.tables}
+
+
+def _watched(metric: type[Metric]) -> type[Metric]:
+    """Return a metric that is checked, call by call, for edits of the tensors that it is shown."""
+
+    class Watched(metric):  # type: ignore[misc, valid-type]
+        def observe(self, view: Any) -> None:
+            _unedited(
+                super().observe, view, ("residual", "attention", "context", "typical", "scores", "visible")
+            )
+
+        if metric.read is not Metric.read:
+
+            def read(self, view: Any) -> None:
+                _unedited(super().read, view, ("logits", "output"))
+
+    Watched.__name__, Watched.__module__, Watched.__qualname__ = (
+        metric.__name__,
+        metric.__module__,
+        metric.__qualname__,
+    )
+    return Watched
+
+
+def _unedited(call: Any, view: Any, names: Sequence[str]) -> None:
+    shown = {name: getattr(view, name) for name in names if getattr(view, name) is not None}
+    before = {name: tensor.clone() for name, tensor in shown.items()}
+    call(view)
+    for name, tensor in shown.items():
+        same = torch.equal(tensor.nan_to_num(), before[name].nan_to_num())
+        assert same, f"{call.__qualname__} edits {name}"
+
+
+def _assert_close(left: Any, right: Any, said: str) -> None:
+    assert list(left.columns) == list(right.columns) and len(left) == len(right), said
+    for column in left.columns:
+        one, other = left[column], right[column]
+        if one.dtype.kind == "f":
+            close = np.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)
+        else:
+            close = one.astype(str).equals(other.astype(str))
+        assert close, f"{said} (column {column})"
+
+
+def check_lens(lens: Any, model: Model | None = None) -> None:
+    """Check what every lens promises, for a small random model or a given one, at every layer below the last.
+
+    It keeps shape, type and device, and gives finite numbers; it does not edit its input, gives the same
+    twice, and treats each row as if it were alone, to rounding.
+
+    Args:
+        lens: A lens, or a class that takes a model.
+        model: The model.
+
+    Raises:
+        AssertionError: A promise is broken; the message says which.
+    """
+    model = model or small_model()
+    made = lens(model) if isinstance(lens, type) else lens
+    held = BroughtLens(made, given(str(made.name), lens))
+    draw = torch.Generator().manual_seed(0)
+    residual = torch.randn(6, model.width, generator=draw).to(model.device, model.dtype)
+    for layer in range(-1, model.n_layers - 1):
+        try:
+            found = held.to_final(residual, layer)
+        except ElimError as error:
+            raise AssertionError(error.message) from error
+        shown = residual.clone()
+        assert torch.equal(found, made.to_final(shown, layer)), (
+            f"{made.name}: differs when repeated, layer {layer}"
+        )
+        assert torch.equal(shown, residual), f"{made.name}: the input is edited, layer {layer}"
+        for row in range(len(residual)):
+            alone = made.to_final(residual[row : row + 1].clone(), layer)[0]
+            close = torch.allclose(alone.float(), found[row].float(), rtol=1e-4, atol=1e-5)
+            assert close, f"{made.name}: row {row} is mapped otherwise alone than among others, layer {layer}"

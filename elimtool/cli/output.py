@@ -114,6 +114,13 @@ class Output:
         if len(found) > MOST_NOTES:
             self.note(f"{len(found) - MOST_NOTES:,} more remarks: columns clock, control_tokens of prompts")
 
+    def plugins(self, run: Run) -> None:
+        """Note which packages filled tables of a run and are not here, or in another version."""
+        from elimtool.report.remarks import plugin_notes
+
+        for line in plugin_notes(run.manifest):
+            self.note(line)
+
     def note(self, text: str) -> None:
         """Print a line on stderr that is not part of the result."""
         if not self.quiet:

@@ -139,13 +139,15 @@ def _refuse_choices(chosen: dict[str, Any], what: str) -> None:
 
 def _page(directory: Path, path: Path, overwrite: bool, output: Output) -> None:
     from elimtool.report.html.page import write_page
-    from elimtool.run import open_run
+    from elimtool.run import Run, open_run
     from elimtool.run.comparison import is_comparison, open_comparison
     from elimtool.run.damage import refuse_damaged
 
     check_file(path, overwrite)
     compared = is_comparison(directory)
     found = open_comparison(directory) if compared else open_run(directory)
+    if isinstance(found, Run):
+        output.plugins(found)
     refuse_damaged(directory)
     with output.progress(f"drawing {directory}"):
         size = write_page(found, path, overwrite)

@@ -132,6 +132,7 @@ def show(
     if limit < 0:
         raise ElimError(f"`limit` must be a number of rows from 0, got {limit}")
     run = open_run(directory)
+    Output().plugins(run)
     if table is None:
         if where or columns:
             raise ElimError(

@@ -15,6 +15,7 @@ from elimtool.files.plugins import ORIGINS, Plugin, Registry, given, named
 from elimtool.lenses.brought import LENSES, BroughtLens
 from elimtool.lenses.lens import Lens
 from elimtool.metrics import METRICS
+from elimtool.metrics.columns import Categorical
 from elimtool.metrics.metric import Metric
 from elimtool.metrics.wrong import wrong_columns, wrong_values
 from elimtool.model.memory import out_of_memory
@@ -175,11 +176,21 @@ def _converted(
     arrays = []
     for column in table.columns:
         try:
-            arrays.append(arrow_column(given[column.name], column.type))
+            arrays.append(_strictly(given[column.name], column.type))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             why = f"column '{column.name}' cannot be made {column.type}: {error}"
             raise plugin.failed(f"table '{table.name}': {why}") from error
     return pa.Table.from_arrays(arrays, schema=table.schema)
+
+
+def _strictly(values: Any, kind: pa.DataType) -> pa.Array:
+    """Convert values to an Arrow array without cutting numbers off or reading them from texts."""
+    if isinstance(values, Categorical | pa.Array):
+        return arrow_column(values, kind)
+    found = pa.array(values, from_pandas=True)
+    if pa.types.is_string(found.type) and not pa.types.is_string(kind):
+        raise TypeError("it holds texts")
+    return found.cast(kind)
 
 
 def stated(metrics: Mapping[str, type[Metric]], lens: Lens, chains: Sequence[Chain]) -> dict[str, Any] | None:

@@ -67,7 +67,9 @@ class Keyed:
             return None
         slices = [table.slice(start, count) for start, count in self._places(name).get(key, ())]
         part = pa.concat_tables(slices) if slices else table.slice(0, 0)
-        return part if position is None else part.filter(pc.equal(part.column("position"), position))
+        if position is None or "position" not in part.column_names:
+            return part
+        return part.filter(pc.equal(part.column("position"), position))
 
     def _places(self, name: str) -> dict[str, list[tuple[int, int]]]:
         """The (first row, count) of every unbroken stretch of rows with the same key."""

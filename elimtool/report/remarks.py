@@ -53,9 +53,28 @@ def weight_notes(manifest: Manifest) -> list[str]:
     return [BY_PASS] if eight else []
 
 
+def plugin_notes(manifest: Manifest) -> list[str]:
+    """Say which packages filled tables of a run and are not here, or in another version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    named: Any = manifest.plugins if isinstance(manifest.plugins, dict) else {}
+    packages = {one["distribution"] for one in named.get("metrics", {}).values()} - {None}
+    absent = []
+    for package in sorted(packages):
+        name, _, wanted = package.rpartition(" ")
+        try:
+            here = version(name)
+        except PackageNotFoundError:
+            here = "not installed"
+        absent += [f"{package} ({here} here)"] if here != wanted else []
+    if not absent:
+        return []
+    return [f"tables of {', '.join(absent)} are read by the definitions that they carry"]
+
+
 def run_notes(run: Run) -> list[str]:
-    """List the remarks on all prompts of a run, on its weights and on its chains, each once."""
-    said = weight_notes(run.manifest) + shipped_notes(run.manifest)
+    """List the remarks on all prompts of a run, on its weights, chains and plugins, each once."""
+    said = weight_notes(run.manifest) + shipped_notes(run.manifest) + plugin_notes(run.manifest)
     if "prompts" not in run.tables:
         return said
     table = run.arrow("prompts")

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import elimtool
+from elimtool.report.html.page import page
 from elimtool.run.schema import TABLES
 from tests.plugins.parts import LEAD, Few, Lead
+from tests.report.printed import printed
 
 PROMPTS = ["The capital of France is", "A token of the text is eliminated"]
 READ = """
@@ -91,6 +93,19 @@ def test_a_run_is_read_without_its_plugin(run: Any, tmp_path: Path) -> None:
     again.save(tmp_path / "copy")
     for part in (tmp_path / "run" / "lead").iterdir():
         assert (tmp_path / "copy" / "lead" / part.name).read_bytes() == part.read_bytes()
+
+
+def test_the_story_shows_its_tables(run: Any) -> None:
+    brief, whole = (printed(run, verbose=verbose) for verbose in (False, True))
+    assert "lead (a table of tests.plugins.parts:Lead: How far ahead is the first token)" in brief
+    last = run.table("lead").query("prompt_id == prompt_id.iloc[0]")["lead"].iloc[-1]
+    assert f"{last:.6g}" in brief and "4 rows" in whole
+
+
+def test_the_page_lists_its_tables(run: Any) -> None:
+    text = page(run)
+    assert "lead: How far ahead is the first token?" in text and "lead (nats)" in text
+    assert "one row per prompt" in text
 
 
 def test_an_unfinished_run_is_replaced_with_its_plugin_s_tables(run: Any, tmp_path: Path) -> None:

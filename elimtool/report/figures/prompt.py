@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from elimtool.report.brought import brought
 from elimtool.report.facts import Probe
 from elimtool.report.figures.attribute import attribution
 from elimtool.report.figures.content import content
@@ -37,6 +38,7 @@ PROMPT: dict[str, Callable[[Probe], Sequence[Figure]]] = {
     "contrast_components": contrast_components,
     "experts": experts,
     "top_tokens": top_tokens,
+    "brought": brought,
 }
 
 

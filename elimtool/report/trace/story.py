@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console, Group, RenderableType
 from rich.constrain import Constrain
 
 from elimtool.files.rows import Row
+from elimtool.report.brought import brought_lines
 from elimtool.report.facts import Probe, Tables
 from elimtool.report.head import chapters, failure, head, model_line, place_in_words, prompt_line, untold
 from elimtool.report.ledger import ChainLedger, ledger, ledgers
@@ -33,7 +36,7 @@ from elimtool.run.reader import Run
 
 NARROWEST = 20
 
-Sections = list[list[RenderableType]]
+Sections = list[Sequence[RenderableType]]
 
 
 def story(
@@ -125,7 +128,7 @@ def _prompt(
         list(head_lines(probe, screen)),
     ]
     evidence = _in_full if verbose else _in_brief
-    told = [*said, *evidence(probe, chains, screen)]
+    told = [*said, *evidence(probe, chains, screen), brought_lines(probe, screen, verbose=verbose)]
     if not any(told):
         told = [untold(tables, screen)]
     return spaced([begin, *told, list(advice_lines(probe, places, chains, commands, verbose, screen))])

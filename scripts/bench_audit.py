@@ -147,10 +147,10 @@ def table(name: str, count: int, columns: dict[str, Any]) -> Any:
 
 def manifest() -> Manifest:
     """Make the manifest of a run that no model made."""
-    return Manifest(
-        elimtool="0", transformer_lens=None, transformers=None, torch=None, model="made up", dtype="float32",
-        device="cpu", processing="raw", bos="none", lens="raw", sinks="auto", chains=[], config={},
-    )  # fmt: skip
+    named = dict.fromkeys(("transformer_lens", "transformers", "torch"))
+    plain = {"elimtool": "0", "model": "made up", "dtype": "float32", "device": "cpu", "processing": "raw"}
+    read: dict[str, Any] = {"bos": "none", "lens": "raw", "sinks": "auto", "chains": [], "config": {}}
+    return Manifest(**named, **plain, **read)
 
 
 def main() -> None:

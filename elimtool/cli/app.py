@@ -19,6 +19,7 @@ from elimtool.cli import (
     batch,
     check,
     compare,
+    coverage,
     doctor,
     export,
     lens,
@@ -56,6 +57,7 @@ app.command("trace", no_args_is_help=True, epilog=shared.EPILOG)(trace.trace)
 app.command("attribute", no_args_is_help=True, epilog=shared.EPILOG)(attribute.attribute)
 app.command("batch", no_args_is_help=True, epilog=batch.EPILOG)(batch.batch)
 app.command("audit", no_args_is_help=True, epilog=population.EPILOG)(audit.audit)
+app.command("coverage", no_args_is_help=True, epilog=population.EPILOG)(coverage.coverage)
 app.command("sweep", no_args_is_help=True, epilog=population.EPILOG)(sweep.sweep)
 app.command("check", no_args_is_help=True, epilog=shared.EPILOG)(check.check)
 app.command("locate", no_args_is_help=True, epilog=shared.EPILOG)(locate.locate)

@@ -114,15 +114,23 @@ class WorkOptions:
 
 
 @contextmanager
-def opened(prompts: str, format_: str | None, output: Output) -> Iterator[PromptFile]:
+def opened(
+    prompts: str, format_: str | None, output: Output, rule: str = "continuation"
+) -> Iterator[PromptFile]:
     """Open a prompt file or suite, and say what is doubtful about it.
+
+    Args:
+        prompts: The file, or the name of a suite.
+        format_: Its format, where it is said.
+        output: Takes what is doubtful.
+        rule: How sentences of minimal pairs are scored, see ``open_prompts``.
 
     Raises:
         ElimError: It cannot be used.
     """
     from elimtool.suites.read import open_prompts
 
-    file, doubts = open_prompts(prompts, format_)
+    file, doubts = open_prompts(prompts, format_, rule)
     for one in doubts[:DOUBTS]:
         output.note(str(one))
     if doubts[DOUBTS:]:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from elimtool.errors import ElimError
-from elimtool.suites.sentences import as_scored, by_beginning, by_suffix
+from elimtool.prompts.prompt import SCORED
+from elimtool.suites.sentences import CONTINUATION, as_scored, by_beginning, by_suffix
 from elimtool.suites.suite import Fields, Suite, SuiteCheck, merged
 
 CROWS_PAIRS = ("sent_more", "sent_less", "stereo_antistereo", "bias_type")
@@ -105,14 +106,13 @@ def stereoset(found: Any, where: str) -> Suite:
     return _by_suffix(pairs, [])
 
 
-def minimal_pairs(rows: Iterable[Mapping[str, Any]], where: str, rule: str | None = None) -> Suite:
+def minimal_pairs(rows: Iterable[Mapping[str, Any]], where: str, rule: str = CONTINUATION) -> Suite:
     """Read minimal pairs, of BLiMP (Warstadt et al. 2020) or as ``{"good", "bad", "category"}``.
 
     Args:
         rows: The pairs.
         where: Name of the file, for messages.
-        rule: How to score whole sentences, one of ``elimtool.prompts.prompt.SCORED``; ``None`` to score what
-            follows the words that both begin with.
+        rule: How to score them, one of ``RULES``.
 
     Raises:
         ElimError: A row lacks a sentence.
@@ -130,7 +130,7 @@ def minimal_pairs(rows: Iterable[Mapping[str, Any]], where: str, rule: str | Non
             continue
         seen.add((good, bad))
         common = {"template": name, "tuple": name, **_category(row)}
-        if rule is not None:
+        if rule in SCORED:
             records += [
                 {"id": f"{name}/{role}", **as_scored(sentence, rule), **common, "role": role}
                 for role, sentence in (("good", good), ("bad", bad))

@@ -8,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from elimtool.errors import ElimError, Exit
+from elimtool.errors import ElimError, Exit, nearest
 from elimtool.files.package import shipped_configs
 from elimtool.files.parse import parse_json
 from elimtool.files.yaml import read_text, read_yaml
 from elimtool.prompts.file import PromptFile
 from elimtool.suites.file import expand, expand_templates
 from elimtool.suites.published import CROWS_PAIRS, WINOBIAS, crows_pairs, minimal_pairs, stereoset, winobias
+from elimtool.suites.sentences import CONTINUATION, RULES
 from elimtool.suites.suite import Suite, SuiteCheck
 
 MOST = 2**26
@@ -22,7 +23,7 @@ MOST = 2**26
 
 
 def open_prompts(
-    path: str | Path, format: str | None = None, rule: str | None = None
+    path: str | Path, format: str | None = None, rule: str = CONTINUATION
 ) -> tuple[PromptFile, tuple[SuiteCheck, ...]]:
     """Open a prompt file, or a suite as the prompts that it stands for.
 
@@ -30,7 +31,7 @@ def open_prompts(
         path: A prompt file, ``-`` for standard input, a suite (YAML or JSONL of templates, minimal pairs, or
             CrowS-Pairs, WinoBias, StereoSet or BLiMP as published), or the name of a suite that ships.
         format: Format of a prompt file; ``None`` to find out, also whether it is a suite.
-        rule: How sentences of minimal pairs are scored, see ``minimal_pairs``.
+        rule: How sentences of minimal pairs are scored, one of ``RULES``.
 
     Returns:
         The prompts, and what is wrong or doubtful in a suite.
@@ -38,6 +39,8 @@ def open_prompts(
     Raises:
         ElimError: The file cannot be used, or no template of the suite can (exit code 5).
     """
+    if rule not in RULES:
+        raise ElimError(f"`rule` must be one of {', '.join(RULES)}, got '{rule}'", nearest(rule, RULES))
     if str(path) in (shipped := shipped_suites()) and not Path(path).exists():
         path = shipped[str(path)]
     suite = None if format is not None or str(path) == "-" else read_suite(Path(path), rule)
@@ -58,12 +61,12 @@ def shipped_suites() -> dict[str, Path]:
     return {one.stem: one for one in sorted(shipped_configs("suites").glob("*.*"))}
 
 
-def read_suite(path: Path, rule: str | None = None) -> Suite | None:
+def read_suite(path: Path, rule: str = CONTINUATION) -> Suite | None:
     """Read a suite; ``None`` where the file is of prompts.
 
     Args:
         path: The file.
-        rule: How sentences of minimal pairs are scored, see ``minimal_pairs``.
+        rule: How sentences of minimal pairs are scored, one of ``RULES``.
 
     Raises:
         ElimError: It is a suite with mistakes.

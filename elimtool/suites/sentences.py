@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from elimtool.prompts.prompt import LM_EVAL
+from elimtool.prompts.prompt import LM_EVAL, SCORED
 from elimtool.suites.suite import Fields
 
 PromptAndTarget = tuple[str, str]
+
+CONTINUATION = "continuation"
+"""Rule that scores what follows the words that both sides of a minimal pair begin with."""
+RULES = (*SCORED, CONTINUATION)
+"""Ways to score minimal pairs."""
 
 
 def by_suffix(sentences: Sequence[str]) -> list[PromptAndTarget] | None:

@@ -175,7 +175,7 @@ REFUSED = {
         "not of single prompts",
         "rows",
     ),
-    "rows of a run": ("{id: a, metric: final_rank, rows: {metric: a}, max: 1}", "rows of an analysis", ""),
+    "rows of a run": ("{id: a, metric: final_rank, rows: {metric: a}, max: 1}", "no column 'metric'", ""),
 }
 
 

@@ -23,6 +23,7 @@ SHAPES: dict[str, dict[str, Callable[[], Schema]]] = {
     "compare": {"": runs.comparison},
     "batch": {"": runs.batch, "with `--revisions`": lambda: list_of(runs.batch(), "Each revision's run.")},
     "audit": {"": lambda: runs.analysis("audit")},
+    "coverage": {"": lambda: runs.analysis("coverage")},
     "sweep": {"": lambda: runs.analysis("sweep")},
     "check": {"": checks.check, "with `--noise`": checks.noise},
     "export": {"": others.exported},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from elimtool.errors import ElimError, nearest
 from elimtool.report.figures.figure import Figure
 from elimtool.report.populations.audit.section import audit_section
+from elimtool.report.populations.coverage.section import coverage_section
 from elimtool.report.populations.section import Section
 from elimtool.report.populations.sweep.section import sweep_section
 from elimtool.report.screen import Screen
@@ -17,7 +18,11 @@ from elimtool.run.reader import Run
 if TYPE_CHECKING:
     from rich.console import Console
 
-SECTIONS: dict[str, Callable[[Analysis], Section]] = {"audit": audit_section, "sweep": sweep_section}
+SECTIONS: dict[str, Callable[[Analysis], Section]] = {
+    "audit": audit_section,
+    "coverage": coverage_section,
+    "sweep": sweep_section,
+}
 """Command -> what it found, in words and figures."""
 
 

@@ -1,0 +1,1 @@
+"""Find what a model gets right, what chains leave of right answers, and whether its doubt is preserved."""

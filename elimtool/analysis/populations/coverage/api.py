@@ -1,0 +1,91 @@
+"""Cover a run: what is right, what survives, and whether doubt is preserved, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from elimtool.analysis.populations.coverage.answers import answers
+from elimtool.analysis.populations.coverage.calibration import calibration
+from elimtool.analysis.populations.coverage.conformal import conformal
+from elimtool.analysis.populations.coverage.gold import gold_places, measured_prompts
+from elimtool.analysis.populations.coverage.items import items
+from elimtool.analysis.populations.coverage.nodes import Tree
+from elimtool.analysis.populations.coverage.taxonomy import read_taxonomy
+from elimtool.errors import ElimError, Exit
+from elimtool.files.rows import Rows
+from elimtool.run.analysis import Analysis
+from elimtool.run.reader import Run
+from elimtool.run.tables.findings import FINDINGS
+
+TABLES = ("lens", "lens_layers", "survival", "sampling", "sampling_targets")
+"""Tables of a run that are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageOptions:
+    """What must be covered.
+
+    Attributes:
+        taxonomy: YAML file of a taxonomy; ``None`` for the categories as they are.
+    """
+
+    taxonomy: str | None = None
+
+
+def coverage(run: Run, options: CoverageOptions = CoverageOptions(), seed: int = 0) -> Analysis:
+    """Find which items a model gets right, what chains leave of right answers, and how calibrated both are.
+
+    Args:
+        run: A run of minimal pairs, facts, texts that are scored, or any prompts with targets.
+        options: What must be covered.
+        seed: Seed of drawn positions and labels, and of p-values.
+
+    Raises:
+        ElimError: Nothing in the run can be judged (exit code 5), or the taxonomy cannot be used.
+    """
+    taxonomy = None if options.taxonomy is None else read_taxonomy(Path(options.taxonomy))
+    prompts = measured_prompts(run)
+    if "survival" not in run.tables:
+        where = f"{run.path or 'the run'} has no table survival"
+        raise ElimError(where, "measure it with `tables` lens, survival, sampling, sampling_targets")
+    judged, places = items(run, prompts), gold_places(run, prompts)
+    if not judged and places.empty:
+        raise ElimError(
+            f"{run.path or 'the run'} has no item with a right answer",
+            "give records `targets` or `scored`, or a suite of minimal pairs (docs/coverage.md)",
+            Exit.NOTHING,
+        )
+    rows, bins = calibration(run, places, seed)
+    found = {
+        "coverage": Tree.of(judged, taxonomy).rows(seed) if judged else [],
+        "coverage_items": judged,
+        "answers": answers(run, prompts),
+        "conformal": conformal(places, seed),
+        "calibration": rows,
+        "calibration_bins": bins,
+    }
+    tables = {name: table.from_rows(found[name]) for name, table in FINDINGS["coverage"].items()}
+    notes = list(left_out(run, prompts, len(judged), places))
+    return Analysis.of("coverage", run.manifest, tables, asdict(options), seed, notes)
+
+
+def left_out(run: Run, prompts: Rows, n_items: int, places: pd.DataFrame) -> Iterator[str]:
+    """Say what of a run was left out, and why, a sentence each."""
+    failed = run.arrow("prompts").num_rows - len(prompts)
+    if failed:
+        yield f"{failed:,} prompts could not be measured"
+    alone = [one for one in prompts if one["role"] is None and one["scored"] is None]
+    asked = sum(bool(one["targets"]) for one in alone)
+    lost = asked + sum(one["role"] == "good" for one in prompts) - n_items
+    if lost:
+        yield f"{lost:,} items lack a side or a score, and are not judged"
+    if several := sum(len(one["targets"]) > 1 for one in alone):
+        yield f"{several:,} prompts have several targets: calibration does not count them"
+    if untold := len(alone) - asked:
+        yield f"{untold:,} prompts name no target: give texts `scored`, so that their tokens are followed"
+    if unknown := int(places["confidence"].isna().sum()):
+        yield f"{unknown:,} right tokens have probability 0"

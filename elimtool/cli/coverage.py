@@ -1,0 +1,50 @@
+"""``elimtool coverage``: what is right by category, what chains cut of it, and how calibrated both are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from elimtool.cli import options as shared
+from elimtool.cli.blocks import spread
+from elimtool.cli.population import Given, PopulationOptions, is_run, run_population
+from elimtool.errors import ElimError
+
+
+@spread
+def coverage(
+    *,
+    context: typer.Context,
+    given: Given,
+    rule: Annotated[
+        str,
+        shared.option(
+            "--rule",
+            metavar="NAME",
+            help="Score sentences of minimal pairs whole, after BOS or else EOS (lm-eval, as the"
+            " lm-evaluation-harness) or from their second token on (no-prefix); or score what follows the"
+            " words that both begin with (continuation), which is quicker and says nothing of layers.",
+        ),
+    ] = "lm-eval",
+    taxonomy: Annotated[
+        str | None,
+        shared.option(
+            "--taxonomy",
+            metavar="FILE",
+            help="YAML of categories with the items and the accuracy that each needs (docs/coverage.md).",
+        ),
+    ] = None,
+    asked: PopulationOptions,
+    printed: shared.CommonOptions,
+) -> None:
+    """Cover a suite: what is right, where that is decided, what chains cut of it, how calibrated both are."""
+    from elimtool.analysis.populations.coverage.api import TABLES, CoverageOptions
+    from elimtool.analysis.populations.coverage.api import coverage as analyse
+
+    if is_run(given) and "rule" in shared.given_from(context, "COMMANDLINE"):
+        raise ElimError(f"`rule` goes with a suite: {given} was measured already", "leave it out")
+    options = CoverageOptions(taxonomy)
+    run_population(
+        context, given, asked, printed, TABLES, lambda run: analyse(run, options, asked.seed), rule=rule
+    )

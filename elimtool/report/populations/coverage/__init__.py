@@ -1,0 +1,1 @@
+"""Tell and draw what a model covers, and how calibrated it is."""

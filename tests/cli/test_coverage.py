@@ -1,0 +1,144 @@
+"""``elimtool coverage``: pairs are scored whole, facts by a token, answers through the chains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from elimtool.report.populations.coverage.section import coverage_section
+from elimtool.run import open_run
+from tests.cli.conftest import Command
+from tests.run.test_analysis import files
+
+PAIRS = [
+    {"good": "the cat sits on it", "bad": "the cat sit on it", "category": "a/b"},
+    {"good": "the cats sit on it", "bad": "the cats sits on it", "category": "a/b"},
+    {"good": "who is it to be", "bad": "who it is to be", "category": "a/c"},
+    {"good": "who is it to be", "bad": "who is it be to", "category": "a/c"},
+]
+FACTS = [
+    {"id": "f", "prompt": "the one of", "targets": [" e"], "foils": [" a"], "category": "facts"},
+    {"id": "r", "prompt": "one of", "answers": [" e", [" a", " the"], " the end"]},
+    {"id": "t", "prompt": "one of them", "scored": "no-prefix"},
+]
+QUICK = ["--samplers", "hf", "--samplers", "top_k=3,top_p=0.5", "--lens", "raw"]
+
+
+@pytest.fixture
+def model(elimtool: Command, llama_directory: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """After ``elimtool``, which takes the variable away."""
+    monkeypatch.setenv("ELIMTOOL_MODEL", str(llama_directory))
+    return str(llama_directory)
+
+
+def written(path: Path, rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def plain_scores(llama: Any, text: str) -> list[float]:
+    """Sums of log-probabilities of a text after BOS or EOS, at the output of plain transformers."""
+    backend = llama.tokenizer.backend
+    first = backend.eos_token_id if backend.bos_token_id is None else backend.bos_token_id
+    ids = torch.tensor([[first, *backend(f" {text}", add_special_tokens=False).input_ids]])
+    with torch.inference_mode():
+        logprobs = llama.hf(ids).logits[0, :-1].double().log_softmax(-1)
+    return logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist()
+
+
+def test_pairs_are_scored_kept_and_read_again(
+    elimtool: Command, model: str, llama: Any, tmp_path: Path
+) -> None:
+    suite, out = written(tmp_path / "pairs.jsonl", PAIRS), tmp_path / "run"
+    done = elimtool("coverage", suite, "-o", out, *QUICK)
+    assert done.code == 0 and "of 4 items (2 categories" in done.out, done.err
+    kept = files(out / "analysis")
+    read = elimtool("coverage", out)
+    assert read.out == done.out and files(out / "analysis") == kept
+    found = open_run(out).analysis("coverage")
+    rows = found.table("coverage_items")
+    assert rows["item"].tolist() == ["1", "2", "3", "4"] and set(rows["rule"]) == {"lm-eval"}
+    for pair, row in zip(PAIRS, rows.to_dict("records"), strict=True):
+        good, bad = plain_scores(llama, pair["good"]), plain_scores(llama, pair["bad"])
+        assert row["score_good"] == pytest.approx(sum(good), rel=1e-5)
+        assert row["score_bad"] == pytest.approx(sum(bad), rel=1e-5)
+        assert row["correct"] == (row["difference"] >= 0)
+        at = next(
+            i for i, (a, b) in enumerate(zip(f" {pair['good']}", f" {pair['bad']}", strict=False)) if a != b
+        )
+        assert row["first_difference"] >= 1 and at >= 1
+        place = int(row["first_difference"]) - 1
+        share = (good[place] - bad[place]) / row["difference"]
+        assert row["token_share"] == pytest.approx(share, rel=1e-3)
+        assert row["decides_there"] == (share > 0)
+    nodes = found.table("coverage").set_index("node")
+    assert nodes.loc["a/b", "accuracy"] == rows["correct"][:2].mean()
+
+    refused = elimtool("coverage", out, "--rule", "no-prefix")
+    assert refused.code == 2 and "was measured already" in refused.err
+    wrong = elimtool("coverage", suite, "--rule", "lmeval")
+    assert wrong.code == 2 and "did you mean 'lm-eval'" in wrong.err
+    checks = tmp_path / "checks.yaml"
+    checks.write_text("version: 1\nchecks: [{id: all, metric: coverage.n_items, rows: {node: }, min: 5}]\n")
+    assert elimtool("check", checks, "--run", out).code == 10
+    page = elimtool("report", out, "-o", tmp_path / "page.html")
+    assert page.code == 0 and "coverage_tree" in (tmp_path / "page.html").read_text()
+
+
+def test_a_taxonomy_says_what_is_not_covered(elimtool: Command, model: str, tmp_path: Path) -> None:
+    suite, out = written(tmp_path / "pairs.jsonl", PAIRS), tmp_path / "run"
+    taxonomy = tmp_path / "t.yaml"
+    taxonomy.write_text("nodes: {a/b: {min_items: 2, min_accuracy: 0}, a/c: {}, d: {title: Others}}\n")
+    asked = ["--rule", "continuation", "--taxonomy", taxonomy, *QUICK]
+    done = elimtool("coverage", suite, "-o", out, *asked)
+    assert (
+        done.code == 0 and "1 of 3 leaves are covered, 1 have no items: structural coverage 33%" in done.out
+    )
+    assert "no items" in done.out and "Others" in done.out
+    taxonomy.write_text("nodes: {a/b: {}, a/d: {}}\n")
+    refused = elimtool("coverage", out, "--taxonomy", taxonomy)
+    assert refused.code == 2 and "category 'a/c' is in no leaf" in refused.err
+
+
+def test_facts_answers_and_texts(elimtool: Command, model: str, tmp_path: Path) -> None:
+    suite, out = written(tmp_path / "facts.jsonl", FACTS), tmp_path / "run"
+    done = elimtool("coverage", suite, "-o", out, *QUICK)
+    assert done.code == 0, done.err
+    run = open_run(out)
+    found = run.analysis("coverage")
+    items = found.table("coverage_items").set_index("item")
+    assert items["rule"].tolist() == ["first-token", "first-token"]
+    lens = run.table("lens").query("prompt_id == 'f' and layer == layer.max()").set_index("target")
+    assert items.loc["f", "difference"] == pytest.approx(
+        lens.loc[" e", "logprob"] - lens.loc[" a", "logprob"]
+    )
+
+    rows = found.table("answers")
+    assert set(rows["prompt_id"]) == {"r"}
+    for _, chain in rows.groupby("chain"):
+        assert (chain["hill0"] >= chain["hill1"] - 1e-9).all()
+        assert (chain["hill1"] >= chain["hill2"] - 1e-9).all() and (chain["hill2"] >= 1).all()
+        assert chain["alive_share"].is_monotonic_decreasing, "stages that cut only lose answers"
+        assert chain["stage_index"].tolist() == list(range(-1, len(chain) - 1))
+        assert chain["joint_mass"].notna().tolist() == [True] + [False] * (len(chain) - 1)
+    before = rows[rows["stage_index"] == -1]
+    assert (before["alive_share"] == 1).all() and before["hill0"].nunique() == 1
+    survival = run.table("survival").query("prompt_id == 'r'").drop_duplicates("token_id")
+    assert before["mass"].iloc[0] == pytest.approx(survival["prob"].sum())
+
+    calibration = found.table("calibration").query("subset == 'all'")
+    n_text = int(run.prompts.set_index("prompt_id").loc["t", "n_tokens"]) - 1
+    assert (calibration["n"] == 1 + n_text).all(), "the fact, and each token of the text; not the answers"
+    assert calibration["gold_pruned"].iloc[1:].between(0, 1).all()
+    assert "several targets" in " ".join(found.manifest.notes)
+    assert coverage_section(found).told
+
+
+def test_nothing_to_judge_is_said(elimtool: Command, model: str, tmp_path: Path) -> None:
+    suite = written(tmp_path / "plain.jsonl", [{"prompt": "the"}])
+    done = elimtool("coverage", suite, *QUICK)
+    assert done.code == 5 and "no item with a right answer" in done.err

@@ -19,13 +19,17 @@ from elimtool.version import __version__ as __version__
 
 _HOMES = {
     "Ablate": "elimtool.model.interventions",
+    "Analysis": "elimtool.run.analysis",
     "AttributeOptions": "elimtool.tasks.attribute.options",
+    "AuditOptions": "elimtool.analysis.populations.audit.api",
     "Chain": "elimtool.samplers",
     "ChatSettings": "elimtool.prompts.chat",
     "Column": "elimtool.run.columns",
     "Comparison": "elimtool.run.comparison",
     "Controls": "elimtool.tasks.compare.asked",
+    "CoverageOptions": "elimtool.analysis.populations.coverage.api",
     "ElimError": "elimtool.errors",
+    "ExportOptions": "elimtool.analysis.export.choose",
     "Knockout": "elimtool.model.interventions",
     "LocateOptions": "elimtool.tasks.locate.options",
     "Message": "elimtool.prompts.prompt",
@@ -36,20 +40,25 @@ _HOMES = {
     "Scale": "elimtool.model.interventions",
     "SpanRequest": "elimtool.prompts.prompt",
     "Stage": "elimtool.samplers",
+    "SweepOptions": "elimtool.analysis.populations.sweep.api",
     "Table": "elimtool.run.columns",
     "TraceOptions": "elimtool.engine.options",
     "attribute": "elimtool.tasks.attribute.api",
+    "audit": "elimtool.analysis.populations.audit.api",
     "compare_chains": "elimtool.analysis.compare.chains",
     "compare_models": "elimtool.tasks.compare.models",
     "compare_prompts": "elimtool.tasks.compare.prompts",
     "compare_runs": "elimtool.analysis.compare.runs",
     "compare_samplers": "elimtool.tasks.compare.chains",
+    "coverage": "elimtool.analysis.populations.coverage.api",
+    "export": "elimtool.tasks.export",
     "load_model": "elimtool.model.loading",
     "locate": "elimtool.tasks.locate.api",
     "open_comparison": "elimtool.run.comparison",
     "open_run": "elimtool.run",
     "record": "elimtool.tasks.trace",
     "run_checks": "elimtool.tasks.check.api",
+    "sweep": "elimtool.analysis.populations.sweep.api",
     "trace": "elimtool.tasks.trace",
     "wrap": "elimtool.model.wrapping",
 }
@@ -57,6 +66,13 @@ _HOMES = {
 if TYPE_CHECKING:
     from elimtool.analysis.compare.chains import compare_chains as compare_chains
     from elimtool.analysis.compare.runs import compare_runs as compare_runs
+    from elimtool.analysis.export.choose import ExportOptions as ExportOptions
+    from elimtool.analysis.populations.audit.api import AuditOptions as AuditOptions
+    from elimtool.analysis.populations.audit.api import audit as audit
+    from elimtool.analysis.populations.coverage.api import CoverageOptions as CoverageOptions
+    from elimtool.analysis.populations.coverage.api import coverage as coverage
+    from elimtool.analysis.populations.sweep.api import SweepOptions as SweepOptions
+    from elimtool.analysis.populations.sweep.api import sweep as sweep
     from elimtool.engine.options import TraceOptions as TraceOptions
     from elimtool.errors import ElimError as ElimError
     from elimtool.metrics.metric import Metric as Metric
@@ -72,6 +88,7 @@ if TYPE_CHECKING:
     from elimtool.prompts.prompt import SpanRequest as SpanRequest
     from elimtool.run import Run as Run
     from elimtool.run import open_run as open_run
+    from elimtool.run.analysis import Analysis as Analysis
     from elimtool.run.columns import Column as Column
     from elimtool.run.columns import Table as Table
     from elimtool.run.comparison import Comparison as Comparison
@@ -85,6 +102,7 @@ if TYPE_CHECKING:
     from elimtool.tasks.compare.chains import compare_samplers as compare_samplers
     from elimtool.tasks.compare.models import compare_models as compare_models
     from elimtool.tasks.compare.prompts import compare_prompts as compare_prompts
+    from elimtool.tasks.export import export as export
     from elimtool.tasks.locate.api import locate as locate
     from elimtool.tasks.locate.options import LocateOptions as LocateOptions
     from elimtool.tasks.trace import record as record

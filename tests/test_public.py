@@ -33,7 +33,10 @@ def valid(name: str, tiny: Any) -> dict[str, Any]:
         "run": "no",
         "run_a": "no",
         "run_b": "no",
+        "runs": "no",
         "directory": "no",
+        "out": "no",
+        "options": elimtool.ExportOptions("sft"),
         "checks": "no",
         "corrupt": "a c",
         "target": "x",
@@ -81,13 +84,14 @@ CLASSES = sorted(
     name
     for name in elimtool._HOMES
     if isinstance(getattr(elimtool, name), type)
-    and name not in ("ElimError", "Run", "Comparison", "Stage", "Metric")
+    and name not in ("Analysis", "ElimError", "Run", "Comparison", "Stage", "Metric")
 )
-"""Those that users make; runs and comparisons come from functions, stages and metrics are derived from."""
+"""Those that users make; runs and what is found in them come from functions, the rest is derived from."""
 NEEDED = {
     "Ablate": {"component": "mlp.1"},
     "Chain": {"name": "mine"},
     "Column": {"name": "mine", "type": "float", "description": "what"},
+    "ExportOptions": {"format": "sft"},
     "Knockout": {"span": "a"},
     "Message": {"role": "user", "content": "a"},
     "Patch": {"file": "a"},

@@ -96,23 +96,22 @@ def export(
 ) -> None:
     """Write answers that the model eliminated as training examples: prompt, right answer, wrong answer."""
     from elimtool.analysis.export.choose import ExportOptions
-    from elimtool.model.source import ModelSource
     from elimtool.report.export import export_sentences
-    from elimtool.run import open_run
     from elimtool.tasks.export import export as write
 
     named = tuple(one.strip() for names in outcomes or () for one in names.split(",")) or None
     options = ExportOptions(format_, named, with_sampler, allow_partial, per_template, hold_out, seed)
-    run = open_run(directory)
-    manifest = run.manifest
-    source = ModelSource(
-        model or manifest.model,
-        None if model else manifest.revision or None,
-        trust_remote_code=trust_remote_code,
-    )
     output = printed.output
     with output.progress("reading the run") as say:
-        done = write(run, out, options, source=source, overwrite=overwrite, say=say)
+        done = write(
+            directory,
+            out,
+            options,
+            model=model,
+            trust_remote_code=trust_remote_code,
+            overwrite=overwrite,
+            say=say,
+        )
     if printed.as_json:
         output.json(done.sidecar)
     else:

@@ -56,6 +56,15 @@ def open_run(directory: str | Path) -> Run:
     return Run(Manifest.from_json(text, where=str(manifest)), path, files=found)
 
 
+def as_run(run: Run | str | Path) -> Run:
+    """Return a run that is given as itself or as its directory.
+
+    Raises:
+        ElimError: As ``open_run``.
+    """
+    return run if isinstance(run, Run) else open_run(run)
+
+
 @checked_methods
 class Run:
     """One run: its manifest and its tables. Made by ``open_run``, ``Run.from_tables`` or ``elimtool.trace``.

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from hashlib import sha256
 from itertools import takewhile
 from math import isfinite
@@ -23,6 +24,7 @@ from elimtool.model.tokens import Tokenizer
 from elimtool.prompts.chat import ChatSettings
 from elimtool.prompts.prompt import ASSISTANT, Message
 from elimtool.run import Run
+from elimtool.run.reader import as_run
 from elimtool.version import __version__
 
 SIDECAR = ".json"
@@ -43,28 +45,39 @@ class Exported:
 
 
 def export(
-    run: Run,
-    out: Path,
+    run: Run | str | Path,
+    out: str | Path,
     options: ExportOptions,
     *,
-    source: ModelSource,
+    model: str | None = None,
+    trust_remote_code: bool = False,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Write the answers that a run's model eliminated as JSON lines for TRL, and a sidecar beside them.
 
+    The tokenizer of the run's model is opened when the first answer that is wanted has to be fitted; until
+    then, and where none is, neither torch nor transformers is imported.
+
+    Source of the formats: TRL, ``docs/source/dataset_formats.md``.
+
     Args:
-        run: A finished run with named targets.
+        run: A finished run with named targets, or its directory.
         out: The file; the sidecar has its name with ``.json`` behind it.
         options: What is exported.
-        source: Where the tokenizer of the run's model is.
+        model: Where the run's model is now, for its tokenizer; ``None`` for where the run says it is.
+        trust_remote_code: Whether Python code that comes with the tokenizer may be run.
         overwrite: Whether to replace the files.
         say: Called with a line of text when something slow begins.
+
+    Returns:
+        The rows that were written, and the sidecar.
 
     Raises:
         ElimError: A file exists, the run lacks a table, the tokenizer is another one, or there is nothing to
             export (exit code 5).
     """
+    run, out = as_run(run), Path(out)
     beside = out.with_name(out.name + SIDECAR)
     for path in (out, beside):
         check_file(path, overwrite)
@@ -72,8 +85,9 @@ def export(
     if not found:
         what = "none of its named targets was eliminated" if templates else "its prompts name no targets"
         raise ElimError(f"the run has nothing to export: {what}", "", Exit.NOTHING)
-    say(f"opening the tokenizer of {source.name}")
-    fitting = _Fitting(open_tokenizer(source, run.manifest.tokenizer_sha256, say), options)
+    revision = None if model else run.manifest.revision or None
+    source = ModelSource(model or run.manifest.model, revision, trust_remote_code=trust_remote_code)
+    fitting = _Fitting(source, run.manifest.tokenizer_sha256, options, say)
     say("choosing examples")
     chosen = choose(found, templates, options, fitting.fit)
     if not chosen.examples:
@@ -90,12 +104,20 @@ def export(
     return Exported(rows, sidecar)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Fitting:
     """Makes examples that the run's tokenizer reads as the tokens that were scored."""
 
-    tokenizer: Tokenizer
+    source: ModelSource
+    sha256: str | None
     options: ExportOptions
+    say: Callable[[str], None]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the run's model, opened when it is first used: that imports transformers."""
+        self.say(f"opening the tokenizer of {self.source.name}")
+        return open_tokenizer(self.source, self.sha256, self.say)
 
     def fit(self, one: Eliminated) -> Example | str:
         """Make the example of an answer, or say why that cannot be."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from math import log
 from pathlib import Path
@@ -205,3 +207,34 @@ def test_another_tokenizer_is_refused(
     path.write_text(path.read_text().replace("<|end|>", "<|fin|>"))
     done = elimtool("export", run, "--format", "sft", "-o", tmp_path / "x.jsonl", "-m", other)
     assert done.code == 2 and "another tokenizer" in done.err
+
+
+def test_a_run_is_read_and_audited_without_torch(run: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys, elimtool
+print(sorted({{'torch', 'transformers', 'pandas'}} & set(sys.modules)))
+for call in (
+    lambda: elimtool.audit({str(run)!r}),
+    lambda: elimtool.sweep({str(run)!r}),
+    lambda: elimtool.coverage({str(run)!r}),
+    lambda: elimtool.export({str(run)!r}, {str(tmp_path / "x")!r},
+                            elimtool.ExportOptions("sft", ("sampler_eliminated",))),
+):
+    try:
+        print(sorted(call().tables))
+    except elimtool.ElimError as error:
+        print(error.message)
+print(sorted({{'torch', 'transformers'}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = done.stdout.splitlines()
+    assert said[0] == said[-1] == "[]", done.stderr
+    assert "no two groups" in said[1] and "0 variants" in said[2] and "calibration" in said[3]
+    assert "nothing is left to export" in said[4] and "of other outcomes" in said[4]
+
+
+def test_the_library_exports_what_the_command_does(elimtool: Command, run: Path, tmp_path: Path) -> None:
+    made, out = tmp_path / "made.jsonl", tmp_path / "out.jsonl"
+    done = library.export(library.open_run(run), made, library.ExportOptions("kto", seed=3))
+    assert elimtool("export", run, "--format", "kto", "--seed", 3, "-o", out).code == 0
+    assert made.read_bytes() == out.read_bytes() and rows_of(out) == list(done.rows)

@@ -13,9 +13,9 @@ from elimtool.analysis.compare.statistics import statistics
 from elimtool.analysis.compare.tables import differences
 from elimtool.errors import ElimError, Exit
 from elimtool.prompts.position import OnePosition
-from elimtool.run import open_run
 from elimtool.run.comparison import Comparison
 from elimtool.run.manifest import Manifest, OtherSchema, utc_now
+from elimtool.run.reader import as_run
 
 if TYPE_CHECKING:
     from elimtool.run import Run
@@ -85,7 +85,7 @@ def opened(run: Run | str | Path) -> Run:
         ElimError: It cannot be read; exit code 4 if its schema is newer.
     """
     try:
-        return open_run(run) if isinstance(run, (str, Path)) else run
+        return as_run(run)
     except OtherSchema as error:
         raise OtherSchema(error.message, error.hint, Exit.BASELINE) from error
 

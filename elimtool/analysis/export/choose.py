@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from elimtool.analysis.export.eliminated import Eliminated
-from elimtool.errors import ElimError, nearest
+from elimtool.errors import ElimError, checked_fields, nearest
 
 FORMATS = ("sft", "dpo", "kto")
 SAMPLER = "sampler_eliminated"
@@ -31,6 +31,7 @@ REASONS = {
 """Why an answer is left out, in the order in which it is decided, and in words after a count."""
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
     """What is exported.

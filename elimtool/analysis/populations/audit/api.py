@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from elimtool.analysis.populations.audit.checks import checked
 from elimtool.analysis.populations.audit.effects import adjusted, categories, effects, grids
@@ -12,16 +13,17 @@ from elimtool.analysis.populations.audit.tuples import of_targets, tuple_rows
 from elimtool.analysis.populations.columns import RecordTables
 from elimtool.analysis.populations.pairs import Pairs
 from elimtool.analysis.populations.records import Population
-from elimtool.errors import ElimError, Exit, nearest
+from elimtool.errors import ElimError, Exit, checked_fields, nearest
 from elimtool.files.rows import Rows
 from elimtool.run.analysis import Analysis
-from elimtool.run.reader import Run
+from elimtool.run.reader import Run, as_run
 from elimtool.run.tables.findings import FINDINGS
 
 TABLES = ("attention", "lens", "survival", "sampling_targets", "verdicts")
 """Tables of a run that an audit reads."""
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class AuditOptions:
     """What is compared with what.
@@ -39,11 +41,13 @@ class AuditOptions:
             raise ElimError(f"`match` must be a number of nats from 0, got {self.match}")
 
 
-def audit(run: Run, options: AuditOptions = AuditOptions(), seed: int = 0) -> Analysis:
+def audit(run: Run | str | Path, options: AuditOptions = AuditOptions(), seed: int = 0) -> Analysis:
     """Find differences between groups of records, and where they arise.
 
+    Source of the statistics: docs/statistics.md. What was found is kept by ``Analysis.save``.
+
     Args:
-        run: A run of a suite, or of prompts with ``group`` and ``tuple``.
+        run: A run of a suite, or of prompts with ``group`` and ``tuple``; or its directory.
         options: What is compared with what.
         seed: Seed of intervals and p-values.
 
@@ -53,6 +57,7 @@ def audit(run: Run, options: AuditOptions = AuditOptions(), seed: int = 0) -> An
     Raises:
         ElimError: The run has no two groups of records that differ in the group alone (exit code 5).
     """
+    run = as_run(run)
     whole = Population.of(run)
     usable = checked(whole, options.match)
     population = usable.population

@@ -15,16 +15,17 @@ from elimtool.analysis.populations.coverage.gold import gold_places, measured_pr
 from elimtool.analysis.populations.coverage.items import items
 from elimtool.analysis.populations.coverage.nodes import Tree
 from elimtool.analysis.populations.coverage.taxonomy import read_taxonomy
-from elimtool.errors import ElimError, Exit
+from elimtool.errors import ElimError, Exit, checked_fields
 from elimtool.files.rows import Rows
 from elimtool.run.analysis import Analysis
-from elimtool.run.reader import Run
+from elimtool.run.reader import Run, as_run
 from elimtool.run.tables.findings import FINDINGS
 
 TABLES = ("lens", "lens_layers", "survival", "sampling", "sampling_targets")
 """Tables of a run that are read."""
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class CoverageOptions:
     """What must be covered.
@@ -36,17 +37,23 @@ class CoverageOptions:
     taxonomy: str | None = None
 
 
-def coverage(run: Run, options: CoverageOptions = CoverageOptions(), seed: int = 0) -> Analysis:
+def coverage(run: Run | str | Path, options: CoverageOptions = CoverageOptions(), seed: int = 0) -> Analysis:
     """Find which items a model gets right, what chains leave of right answers, and how calibrated both are.
 
     Args:
-        run: A run of minimal pairs, facts, texts that are scored, or any prompts with targets.
+        run: A run of minimal pairs, facts, texts that are scored, or any prompts with targets; or its
+            directory.
         options: What must be covered.
         seed: Seed of drawn positions and labels, and of p-values.
+
+    Returns:
+        The tables ``coverage``, ``coverage_items``, ``answers``, ``conformal``, ``calibration`` and
+        ``calibration_bins``.
 
     Raises:
         ElimError: Nothing in the run can be judged (exit code 5), or the taxonomy cannot be used.
     """
+    run = as_run(run)
     taxonomy = None if options.taxonomy is None else read_taxonomy(Path(options.taxonomy))
     prompts = measured_prompts(run)
     if "survival" not in run.tables:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -14,15 +15,17 @@ from elimtool.analysis.statistics.base import Values
 from elimtool.analysis.statistics.factors import main_effects, spread_of
 from elimtool.analysis.statistics.paired import mean_differences
 from elimtool.analysis.statistics.proportions import t_interval, wilson
+from elimtool.errors import checked_fields
 from elimtool.files.rows import Row, Rows
 from elimtool.run.analysis import Analysis
-from elimtool.run.reader import Run
+from elimtool.run.reader import Run, as_run
 from elimtool.run.tables.findings import FINDINGS
 
 TABLES = ("survival", "sampling", "sampling_targets")
 """Tables of a run that a sweep reads."""
 
 
+@checked_fields
 @dataclass(frozen=True, slots=True)
 class SweepOptions:
     """What is scored.
@@ -36,17 +39,24 @@ class SweepOptions:
     chain: str | None = None
 
 
-def sweep(runs: Mapping[str, Run], options: SweepOptions = SweepOptions(), seed: int = 0) -> Analysis:
+def sweep(
+    runs: Run | str | Path | Mapping[str, Run], options: SweepOptions = SweepOptions(), seed: int = 0
+) -> Analysis:
     """Compare variants of prompts on the same items.
 
     Args:
-        runs: Runs by name; with several, the run is a factor.
+        runs: A run of a suite whose templates have a slot ``item``, or its directory; or several runs by
+            name, and the run is a factor.
         options: What is scored.
         seed: Seed of intervals and p-values.
+
+    Returns:
+        The tables ``sweep_variants``, ``sweep_effects``, ``sweep_spread`` and ``stability``.
 
     Raises:
         ElimError: An option is unknown, or there are not two variants of two items (exit code 5).
     """
+    runs = runs if isinstance(runs, Mapping) else {str(runs): as_run(runs)}
     grid = grid_of(runs, options.outcome, options.chain)
     found = {
         "sweep_variants": variant_rows(grid, seed),

@@ -151,24 +151,38 @@ class Bars(Figure):
 
 @dataclass(frozen=True)
 class Estimate:
-    """One row of a ``Forest``: a value, its interval, and whether it is unlike 0 after correction."""
+    """One row of a ``Forest``: a value, its interval, and whether it is unlike what it is held against.
+
+    Attributes:
+        label: Its name.
+        value: The value; ``None`` where there is none, and the row says why.
+        low: Lower end of its interval.
+        high: Upper end.
+        text: A remark beside it.
+        certain: Whether it is unlike 0, or unlike ``mark``.
+        mark: What it is held against, drawn as a tick; ``None`` for 0.
+        depth: How far its label is indented, as a part of the row above it.
+    """
 
     label: str
-    value: float
+    value: Number
     low: Number
     high: Number
     text: str = ""
     certain: bool = False
+    mark: Number = None
+    depth: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forest(Figure):
-    """Estimates with their intervals, around a common zero."""
+    """Estimates with their intervals, from a common zero; ``mark_title`` says what the ticks are."""
 
     kind: ClassVar[str] = "forest"
     label_title: str
     value_title: str
     rows: Sequence[Estimate]
+    mark_title: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

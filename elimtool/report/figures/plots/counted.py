@@ -42,19 +42,23 @@ def bars(figure: kinds.Bars, canvas: Canvas) -> None:
 
 
 def forest(figure: kinds.Forest, canvas: Canvas) -> None:
-    """Draw each estimate as a dot on its interval, filled where it is certain."""
+    """Draw each estimate as a dot on its interval, filled where it is certain, and a tick at its mark."""
     canvas.set_size_inches(WIDTH, 0.8 + 0.2 * len(figure.rows))
     axes = canvas.subplots()
     axes.axvline(0, color=INK, linewidth=0.6)
     for place, row in enumerate(figure.rows):
+        if row.value is None:
+            continue
         colour = LINES_LIGHT[1] if row.value < 0 else LINES_LIGHT[0]
+        if row.mark is not None:
+            axes.plot(row.mark, place, "|", color=GONE, markersize=9, markeredgewidth=2)
         if row.low is not None and row.high is not None:
             axes.plot([row.low, row.high], [place, place], color=colour, linewidth=1.4)
         filled = colour if row.certain else "white"
         axes.plot(row.value, place, "o", color=colour, markersize=5, markerfacecolor=filled)
-    axes.set_yticks(range(len(figure.rows)), [short(row.label) for row in figure.rows])
+    axes.set_yticks(range(len(figure.rows)), ["  " * row.depth + short(row.label) for row in figure.rows])
     axes.invert_yaxis()
-    axes.set_xlabel(figure.value_title)
+    axes.set_xlabel(figure.value_title + (f" (tick: {figure.mark_title})" if figure.mark_title else ""))
 
 
 def _number(value: float, unit: str) -> str:

@@ -22,18 +22,19 @@ function drawBars(figure) {
     [make("thead", {}, [head]), make("tbody", {}, rows)])])];
 }
 
-// A dot on its interval, filled where the estimate is unlike 0 after correction.
+// A dot on its interval, filled where the estimate is unlike what it is held against: 0, or the row's own tick.
 function drawForest(figure) {
-  const known = figure.rows.flatMap((row) => [row.value, row.low, row.high]).filter((value) => value !== null);
+  const known = figure.rows.flatMap((row) => [row.value, row.low, row.high, row.mark]).filter((value) => value !== null);
   const low = Math.min(0, ...known), high = Math.max(0, ...known), wide = high - low || 1;
   const at = (value) => `${(2 + (96 * (value - low)) / wide).toFixed(2)}%`;
   const rows = figure.rows.map((row) => {
     const side = row.value < 0 ? " against" : "";
     const range = row.low === null ? null : make("div", { class: `range${side}`, style: { left: at(row.low), width: `${(96 * (row.high - row.low)) / wide}%` } });
-    const dot = make("div", { class: `dot${side}${row.certain ? " certain" : ""}`, style: { left: at(row.value) } });
-    return make("tr", {}, [make("th", { scope: "row", title: row.label }, [foreign(row.label)]),
+    const dot = row.value === null ? null : make("div", { class: `dot${side}${row.certain ? " certain" : ""}`, style: { left: at(row.value) } });
+    const tick = row.mark === null ? null : make("div", { class: "tick", style: { left: at(row.mark) } });
+    return make("tr", {}, [make("th", { scope: "row", title: row.label, style: { "padding-left": `${row.depth}em` } }, [foreign(row.label)]),
       make("td", { class: "number", text: spell(row.value, figure.value_title) }),
-      make("td", {}, [make("div", { class: "track", "aria-hidden": "true" }, [make("div", { class: "zero", style: { left: at(0) } }), range, dot])]),
+      make("td", {}, [make("div", { class: "track", "aria-hidden": "true" }, [make("div", { class: "zero", style: { left: at(0) } }), range, tick, dot])]),
       make("td", { class: "said", text: row.text })]);
   });
   const head = make("tr", {}, [make("th", { scope: "col", text: figure.label_title }), make("th", { scope: "col", text: figure.value_title }), make("td", {}), make("td", {})]);

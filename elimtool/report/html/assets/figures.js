@@ -60,7 +60,8 @@ const NUMBERS = {
       figure.lines.flatMap((line) => line.marks.filter((mark) => mark.layer === layer).map((mark) => `${line.name} ${mark.event}`)).join(", ")]),
   }),
   control: (figure) => figure,
-  forest: (figure) => ({ columns: [figure.label_title, figure.value_title, "low", "high", ""], rows: figure.rows.map((row) => [row.label, row.value, row.low, row.high, row.text]) }),
+  forest: (figure) => ({ columns: [figure.label_title, figure.value_title, "low", "high", ...(figure.mark_title ? [figure.mark_title] : []), ""],
+    rows: figure.rows.map((row) => [row.label, row.value, row.low, row.high, ...(figure.mark_title ? [row.mark] : []), row.text]) }),
   columns: (figure) => ({ columns: [figure.x_title, figure.value_title], rows: figure.labels.map((name, at) => [name, figure.values[at]]) }),
   stack: (figure) => ({ columns: [figure.label_title, ...figure.keys], rows: figure.rows.map((row) => [row.label, ...row.counts]) }),
 };

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from elimtool.files.rows import Row, Rows
-from elimtool.report.figures.figure import Bar, Bars, Estimate, Figure, Forest
+from elimtool.report.figures.figure import Estimate, Figure, Forest
 from elimtool.report.figures.words import label
 from elimtool.report.numbers import share
 
 NODES = 80
 """Nodes that a tree shows."""
+SAME = 1e-6
+"""Largest difference of claims that is rounding."""
 
 
 def coverage_figures(nodes: Rows, bins: Rows) -> list[Figure]:
@@ -20,8 +22,17 @@ def coverage_figures(nodes: Rows, bins: Rows) -> list[Figure]:
     """
     last = {one["chain"]: one["stage"] for one in bins}
     ends = [[one for one in bins if (one["chain"], one["stage"]) == end] for end in last.items()]
+    told = [
+        some for number, some in enumerate(ends) if len(some) > 1 and not (number and alike(some, ends[0]))
+    ]
     trees: list[Figure] = [_tree(nodes)] if nodes else []
-    return [*trees, *(_reliability(some, number) for number, some in enumerate(ends) if len(some) > 1)]
+    return [*trees, *(_reliability(some, number) for number, some in enumerate(told))]
+
+
+def alike(bins: Rows, output: Rows) -> bool:
+    """Return whether a chain leaves each bin of the output as it is."""
+    pairs = zip(bins, output, strict=True)
+    return all(abs(one["confidence"] - other["confidence"]) < SAME for one, other in pairs)
 
 
 def _reliability(bins: Rows, number: int) -> Forest:
@@ -30,10 +41,12 @@ def _reliability(bins: Rows, number: int) -> Forest:
     return Forest(
         name=f"coverage_reliability{f'_{number + 1}' if number else ''}",
         title=f"How often first choices are right, by what they claim, {label(where)}",
-        note="Bins of equal count. Bars are 95 % intervals (Wilson); where the dot is filled, what is claimed"
-        " lies outside: the probability cannot be taken at its word.",
+        note="Bins of equal count. The dot is how often they are right, with its 95 % interval (Wilson); the"
+        " tick is what they claim. Where the dot is filled the claim lies outside: the probability cannot be"
+        " taken at its word.",
         label_title="claimed",
-        value_title="right",
+        value_title="share",
+        mark_title="claimed",
         rows=[
             Estimate(
                 share(one["confidence"]),
@@ -42,34 +55,39 @@ def _reliability(bins: Rows, number: int) -> Forest:
                 one["ci_high"],
                 f"{one['n']:,} places",
                 not one["ci_low"] <= one["confidence"] <= one["ci_high"],
+                one["confidence"],
             )
             for one in bins
         ],
     )
 
 
-def _tree(nodes: Rows) -> Bars:
+def _tree(nodes: Rows) -> Forest:
     shown = nodes[:NODES]
     left = f" {len(nodes) - NODES} more are in table coverage." if len(nodes) > NODES else ""
-    return Bars(
+    guessed = any(one["chance"] is not None for one in shown)
+    tick = " The tick is guessing; where the dot is filled it lies outside the interval." if guessed else ""
+    return Forest(
         name="coverage_tree",
         title="How often the right side wins, by category",
         note="Each category below the one that it is part of, with its 95 % interval; above leaves the mean"
-        f" over leaves.{left}",
+        f" over leaves.{tick}{left}",
         label_title="category",
-        value_title="accuracy",
-        bars=[Bar(_indented(one), one["accuracy"] or 0.0, _remark(one)) for one in shown],
+        value_title="share",
+        mark_title="guessing" if guessed else "",
+        rows=[_node(one) for one in shown],
     )
 
 
-def _indented(row: Row) -> str:
+def _node(row: Row) -> Estimate:
+    low, high, chance = row["ci_low"], row["ci_high"], row["chance"]
+    beyond = chance is not None and low is not None and not low <= chance <= high
     name = row["title"] or row["node"].rsplit("/", 1)[-1] or "all"
-    return label("\u2002" * 2 * row["depth"] + name)
+    return Estimate(label(name), row["accuracy"], low, high, _remark(row), beyond, chance, row["depth"])
 
 
 def _remark(row: Row) -> str:
     if not row["n_items"]:
         return "no items"
-    said = f"{share(row['accuracy'])} ({share(row['ci_low'])} to {share(row['ci_high'])})"
-    said += f", {row['n_items']:,} items"
+    said = f"{share(row['ci_low'])} to {share(row['ci_high'])}, {row['n_items']:,} items"
     return said if row["covered"] is None else f"{said}, {'covered' if row['covered'] else 'not covered'}"

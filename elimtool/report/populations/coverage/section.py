@@ -10,7 +10,7 @@ from rich.text import Text
 
 from elimtool.files.rows import Row, Rows
 from elimtool.report.numbers import share
-from elimtool.report.populations.coverage.figures import coverage_figures
+from elimtool.report.populations.coverage.figures import SAME, coverage_figures
 from elimtool.report.populations.section import Section
 from elimtool.report.screen import Screen, padded
 from elimtool.run.analysis import Analysis
@@ -19,6 +19,8 @@ LISTED = 12
 """Leaves that are listed, the worst first."""
 ALPHA = 0.1
 """Share of right tokens that may be lost by the settings that are told."""
+NARROW = 8
+"""Least width of a category's name."""
 SEVERAL = 3
 """Places that are enough to speak of a share."""
 
@@ -61,11 +63,15 @@ def _right(nodes: Rows, items: Rows) -> Iterator[str]:
     if len(leaves) > 1:
         worst = min(leaves, key=lambda one: (one["accuracy"], one["node"]))
         hits = round(worst["accuracy"] * worst["n_items"])
-        said = f"Worst of {len(leaves)}: {worst['title'] or worst['node']}, {hits} of {worst['n_items']}"
-        yield f"{said} ({share(worst['worst_low'])} to {share(worst['worst_high'])}, all at once)."
+        between = f"{share(worst['worst_low'])} to {share(worst['worst_high'])}"
+        yield (
+            f"Worst of {len(leaves)} categories: {worst['title'] or worst['node']}, right in {hits} of"
+            f" {worst['n_items']} ({between}, an interval that holds for all {len(leaves)} at once)."
+        )
     if root["decided_layer"] is not None:
-        low, high = root["decided_low"], root["decided_high"]
-        yield f"Decided at layer {root['decided_layer']:g} (median; {low:g} to {high:g} in 8 of 10 items)."
+        low, high = (f"{root[name]:g}" for name in ("decided_low", "decided_high"))
+        begin = "the embedding" if root["decided_low"] < 0 else low
+        yield f"Decided at layer {root['decided_layer']:g} (median; {begin} to {high} in 8 of 10 items)."
     agree = [one["decides_there"] for one in items if one["decides_there"] is not None]
     if len(agree) >= SEVERAL:
         where = f"{share(sum(agree) / len(agree))} of {len(agree):,} pairs"
@@ -75,7 +81,11 @@ def _right(nodes: Rows, items: Rows) -> Iterator[str]:
         )
     if root["alive_share"] is not None:
         said = f"The right token survives every chain in {share(root['alive_share'])}"
-        yield f"{said}; {root['top_cut_stage']} cuts most." if root["top_cut_stage"] else f"{said}."
+        yield (
+            f"{said}; most of the rest is cut by {root['top_cut_stage']}."
+            if root["top_cut_stage"]
+            else f"{said}."
+        )
     if root["structural"] is not None:
         asked = [one for one in nodes if one["is_leaf"]]
         covered, empty = sum(one["covered"] for one in asked), sum(not one["n_items"] for one in asked)
@@ -112,8 +122,8 @@ def _chains(rows: Rows) -> Iterator[str]:
     output = whole[0]
     ends: dict[str, Row] = {one["chain"]: one for one in whole if one["chain"] is not None}
     for chain, row in ends.items():
-        if not row["gold_pruned"] and row["confidence"] == output["confidence"]:
-            yield f"{chain} changes nothing here."
+        if not row["gold_pruned"] and abs(row["confidence"] - output["confidence"]) < SAME:
+            yield f"{chain} changes nothing here: it cuts no token and moves no probability."
             continue
         said = f"{chain} kills the right token in {share(row['gold_pruned'])} of {row['n']:,} places"
         if row["excess"] is not None:
@@ -142,9 +152,10 @@ def _setting(rows: Rows) -> Iterator[str]:
     if known:
         said = ", ".join(f"{one['sampler']} {_rounded(one)}" for one in known)
         low, high = known[0]["coverage_low"], known[0]["coverage_high"]
+        n = f"{known[0]['n']:,} prompts or texts"
         yield (
-            f"To keep the right token in 9 of 10 places like these: {said} (from {known[0]['n']:,} prompts or"
-            f" texts, of which single sets give {share(low)} to {share(high)})."
+            f"To keep the right token in 9 of 10 places like these, each setting alone: {said}. They are from"
+            f" {n}; settings from so many keep it in {share(low)} to {share(high)} of new ones."
         )
 
 
@@ -159,10 +170,11 @@ def _listed(nodes: Rows, screen: Screen) -> list[Text]:
     leaves.sort(key=lambda one: (one["n_items"] > 0, one["accuracy"] or 0.0, one["node"]))
     shown = leaves[:LISTED]
     names = [str(one["title"] or one["node"]) for one in shown]
-    width = max(len(name) for name in names)
+    counted = [_counted(one) for one in shown]
+    width = min(max(map(len, names)), max(screen.width - max(map(len, counted)) - 4, NARROW))
     lines = [Text("")]
-    for name, one in zip(names, shown, strict=True):
-        lines.append(Text(screen.shorten(f"  {padded(name, width)}  {_counted(one)}", screen.width)))
+    for name, said in zip(names, counted, strict=True):
+        lines.append(Text(f"  {padded(screen.shorten(name, width), width)}  {said}"))
     if leaves[LISTED:]:
         lines.append(Text(f"  and {len(leaves) - LISTED} more in table coverage", style="dim"))
     return [*lines, Text("")]
@@ -175,5 +187,8 @@ def _counted(one: dict[str, Any]) -> str:
     said = f"{hits:>4} of {one['n_items']:<4} {share(one['accuracy']):>6}"
     said += f"  ({share(one['ci_low'])} to {share(one['ci_high'])})"
     if one["decided_layer"] is not None:
-        said += f"  layer {one['decided_layer']:g}"
-    return said if one["covered"] is None else f"{said}  {'covered' if one['covered'] else 'not covered'}"
+        layer = one["decided_layer"]
+        said += f"  {'embedding' if layer < 0 else f'layer {layer:g}':<10}"
+    if one["covered"] is None:
+        return said.rstrip()
+    return f"{said}  {'covered' if one['covered'] else 'not covered'}"

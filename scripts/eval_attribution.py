@@ -95,8 +95,17 @@ def agreement(rows: pd.DataFrame, traced: Run) -> None:
         for name in table.columns
         if name != "knockout" and table[name].notna().any()
     }
-    print("\nranks of spans against knockout of each span alone (all layers)")
-    print(pd.DataFrame(found).T.sort_values("Spearman", ascending=False).round(2).to_string())
+    print("\nranks of spans against knockout of each span alone (all layers), as in docs/retention.md\n")
+    print("| number | Spearman | same first | pooled |\n|---|---|---|---|")
+    for name, one in sorted(found.items(), key=lambda item: -item[1]["Spearman"]):
+        same = f"{100 * one['same first']:.0f} %"
+        print(f"| {said(name)} | {one['Spearman']:.2f} | {same} | {one['pooled']:.2f} |")
+
+
+def said(name: str) -> str:
+    if "." not in name:
+        return f"{name} (a pass for each sentence)"
+    return f"`{name}`, mean over layers" if name.startswith("attention.") else f"`{name}`"
 
 
 def report(rows: pd.DataFrame, methods: Sequence[str], known: pd.Series[bool]) -> None:

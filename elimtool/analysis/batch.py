@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from elimtool.analysis.experts import by_layer
+from elimtool.analysis.recovery import recovery_summary
 from elimtool.analysis.risk.summary import risk_summary
 from elimtool.files.rows import Rows
 from elimtool.run.reader import Run
@@ -32,7 +33,8 @@ def batch_results(run: Run) -> dict[str, Any]:
         the largest final rank at the last probed position, of equal ranks the least probable first. Without
         the table ``verdicts`` the first and the last are empty. With the table ``experts``, ``experts`` is
         its summary by layer, see ``elimtool.analysis.experts.by_layer``; with ``risk``, ``risk`` is that of
-        ``elimtool.analysis.risk.summary``.
+        ``elimtool.analysis.risk.summary``; with rows of ``recovery``, ``recovery`` is that of
+        ``elimtool.analysis.recovery``.
     """
     errors = select_rows(
         run, "prompts", where=["status=error"], columns=["prompt_id", "error_message"], limit=ERRORS
@@ -45,6 +47,8 @@ def batch_results(run: Run) -> dict[str, Any]:
         )
     if "risk" in run.tables:
         found["risk"] = risk_summary(run)
+    if "recovery" in run.tables and (recovered := recovery_summary(run.under(None))):
+        found["recovery"] = recovered
     if "verdicts" not in run.tables:
         return found
     judged = select_rows(run, "verdicts", where=["intervention=null"], columns=JUDGED).rows

@@ -7,6 +7,7 @@ from typing import Any
 from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.experts import dropped_in_words
 from elimtool.files.rows import Row, Rows
+from elimtool.report.recovery import recovery_summary_sentence
 from elimtool.report.risk import risk_sentences
 from elimtool.report.screen import Screen
 
@@ -27,6 +28,8 @@ def batch_lines(found: dict[str, Any], n_errors: int, screen: Screen) -> list[st
         lines += _wrapped(f"{total:,} verdict{'' if total == 1 else 's'}: {told}", screen)
     if found.get("experts"):
         lines += _wrapped(_experts(found["experts"]), screen)
+    for one in found.get("recovery", ()):
+        lines += _wrapped(recovery_summary_sentence(one), screen)
     for told in risk_sentences(found["risk"]) if found.get("risk") else ():
         lines += _wrapped(screen.visible(told), screen)
     if found["first_errors"]:

@@ -99,6 +99,8 @@ def test_the_figure_puts_weight_and_what_was_written_side_by_side() -> None:
         "weight · 1: capital",
         "wrote · 1: capital",
     ]
+    # a line above each part but the first
+    assert [figure.rows[at].partition(" · ")[2] for at in figure.starts] == list(WROTE)[1:]
     total = sum(abs(values[0]) for values in WROTE.values())
     named = dict(zip(figure.rows, figure.values, strict=True))
     assert named["wrote · 3: France"][0] == pytest.approx(4.0 / total)

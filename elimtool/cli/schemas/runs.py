@@ -84,6 +84,11 @@ def batch() -> Schema:
         ),
         "experts": list_of({"type": "object"}, "Experts by layer; only for mixtures of experts."),
         "risk": value("object", "Risk scores of the answers; only with `--risk`."),
+        "recovery": list_of(
+            {"type": "object"},
+            "Whether late layers come back to tokens that early layers starved: a summary of table `recovery`"
+            " by kind of share, with intervals over prompts; only where it has rows.",
+        ),
         "next": value("string", "The command that shows more."),
     }
     keys = {

@@ -12,13 +12,14 @@ from elimtool.report.numbers import mean
 
 MOST = 8
 """Parts that are drawn: those that wrote or were weighed most."""
-SHARES = {"mass": "weight", "norm_share": "norm", "contribution": "contribution"}
+SHARES = {"mass": "weight", "norm_share": "norm", "contribution": "stream"}
 """Columns of ``attention`` that are shares of a layer, and what the figure calls them."""
 ALL = "all"
 NOTE = (
-    "Weight: share of attention, mean over heads. Norm: share of what heads moved. Contribution: share of the"
-    " stream behind attention. Wrote: for (positive) or against the target, over what all parts wrote in the"
-    " layer that wrote most. First column: mean over layers; of what was written, share of all."
+    "Weight: share of attention, mean over heads. Norm: share of what heads moved. Stream: contribution to"
+    " the stream behind attention, a share too. Wrote: for (positive) or against the target, over what all"
+    " parts wrote in the layer that wrote most. First column: mean over layers;"
+    " of what was written, share of all."
 )
 HOW = " What each layer wrote is in runs with `heads`."
 
@@ -39,7 +40,9 @@ def content(probe: Probe, target: str | None = None) -> list[Heat]:
     chosen = _chosen(wrote, shares.get("mass", {}))
     names: list[str] = []
     values: list[list[Number]] = []
+    starts: list[int] = []
     for span in chosen:
+        starts.append(len(names))
         for measure, said in SHARES.items():
             if span in shares.get(measure, {}):
                 own = shares[measure][span]
@@ -64,6 +67,7 @@ def content(probe: Probe, target: str | None = None) -> list[Heat]:
             unit="part",
             value_title="share, of what was written signed",
             blank="not measured, or no token of the part is seen",
+            starts=starts[1:],
         )
     ]
 

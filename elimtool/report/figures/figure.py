@@ -58,6 +58,7 @@ class Heat(Figure):
         dimmed: (row, column) of cells whose values do not count; they are drawn small.
         dimmed_as: Why they do not.
         left_out: What a picture leaves out of the page's figure; empty for nothing.
+        starts: Rows with a line above them, that begin another group.
     """
 
     kind: ClassVar[str] = "heat"
@@ -77,6 +78,7 @@ class Heat(Figure):
     dimmed: Sequence[tuple[int, int]] = ()
     dimmed_as: str = ""
     left_out: str = ""
+    starts: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

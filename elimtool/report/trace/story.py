@@ -29,7 +29,7 @@ from elimtool.report.trace.kept import kept_lines
 from elimtool.report.trace.place import place_lines
 from elimtool.report.trace.positions import likeliest, position_lines
 from elimtool.report.trace.sources import source_lines, source_table
-from elimtool.report.trace.strip import brief_strip, null_lines, strip
+from elimtool.report.trace.strip import brief_strip, null_lines, recovery_lines, strip
 from elimtool.report.trace.trajectory import trajectories
 from elimtool.report.trace.walk import walk_lines
 from elimtool.run.reader import Run
@@ -161,6 +161,6 @@ def _in_full(probe: Probe, chains: list[ChainLedger], screen: Screen) -> Section
         list(ledger(chains, screen)),
         list(engines(probe, screen)),
         list(source_table(probe, screen)),
-        [*strip(probe, screen), *null_lines(probe, screen)],
+        [*strip(probe, screen), *null_lines(probe, screen), *recovery_lines(probe, screen)],
         list(detail_lines(probe, chains, screen)),
     ]

@@ -11,6 +11,7 @@ from rich.text import Text
 from elimtool.prompts.prompt import NULL
 from elimtool.report.facts import Probe
 from elimtool.report.numbers import HEAT, heat_step, mean, share, times
+from elimtool.report.recovery import recovery_sentence
 from elimtool.report.screen import Screen, isolated, padded
 from elimtool.report.trace.heat import Band, SpanHeat, bands, span_heat
 from elimtool.report.trace.spans import span_lines
@@ -117,6 +118,12 @@ def null_lines(probe: Probe, screen: Screen) -> list[Text]:
     layers = "in 1 layer" if len(given) == 1 else f"in {len(given)} layers"
     said = f"{share(mean(given))} of the attention {layers} went nowhere: to the model's learned null"
     return screen.wrap(f"{said}, which has no token ({NULL}).", style="dim")
+
+
+def recovery_lines(probe: Probe, screen: Screen) -> list[Text]:
+    """Say whether late layers read again what early layers starved, in prompts long enough for that."""
+    told = filter(None, map(recovery_sentence, probe.rows("recovery")))
+    return [line for said in told for line in screen.wrap(said, hang=2)]
 
 
 def _title(probe: Probe, screen: Screen) -> list[Text]:

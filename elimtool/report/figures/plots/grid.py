@@ -102,6 +102,8 @@ def _labels(figure: kinds.Heat, axes: Any) -> None:
     axes.set_yticks([at - 0.5 for at in range(len(figure.rows))], minor=True)
     axes.grid(which="minor", color="white", linewidth=0.4)
     axes.tick_params(which="both", length=0)
+    for row in figure.starts:
+        axes.axhline(row - 0.5, color=INK, linewidth=0.8)
 
 
 def _legend(figure: kinds.Heat, canvas: Canvas, axes: Any, image: Any, borders: Sequence[float]) -> None:

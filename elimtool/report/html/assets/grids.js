@@ -22,7 +22,7 @@ function drawHeat(figure, pick) {
   const label = (row, column) => masked.has(`${row},${column}`) ? figure.masked_as
     : figure.values[row][column] === null ? figure.blank || NONE : spell(figure.values[row][column], figure.unit);
   const body = make("tbody", {}, figure.rows.map((name, row) => {
-    const line = make("tr", {}, [make("th", { scope: "row", title: name }, [foreign(name)])]);
+    const line = make("tr", { class: (figure.starts || []).includes(row) ? "starts" : null }, [make("th", { scope: "row", title: name }, [foreign(name)])]);
     figure.columns.forEach((_, column) => line.append(heatCell(figure, { row, column, borders, masked, dimmed, words, label })));
     return line;
   }));

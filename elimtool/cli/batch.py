@@ -149,9 +149,11 @@ def places_of(out: Path, source: ModelSource, revisions: str | None) -> list[tup
         Directory of each run and its model; revisions in the order of the numbers in their names.
 
     Raises:
-        ElimError: A name is empty or comes twice, ``revision`` is given too, or ``out`` is a run.
+        ElimError: A name is empty or comes twice, a local model lacks it, ``revision`` is given too, or ``out``
+            is a run.
     """
     from elimtool.analysis.query.history import natural
+    from elimtool.model.parts import check_revisions
     from elimtool.run.layout import MANIFEST
 
     if revisions is None:
@@ -166,6 +168,7 @@ def places_of(out: Path, source: ModelSource, revisions: str | None) -> list[tup
         )
     if (out / MANIFEST).is_file():
         raise ElimError(f"{out} is a run: revisions are measured into folders of it", "choose another `out`")
+    check_revisions(source.name, names)  # before the first of them takes its time
     found = zip(folders, names, strict=True)
     return [
         (out / folder, replace(source, revision=name))

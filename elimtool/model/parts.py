@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,6 +141,19 @@ def locate(
         )
     hint = f"{nearest(name, tuple(CATALOGUE))}; hub ids, local directories and .gguf files work too"
     return snapshot(name, revision, trust_remote_code, hint)
+
+
+def check_revisions(name: str, revisions: Iterable[str]) -> None:
+    """Refuse revisions that a model cannot have, as far as that is known without asking the hub.
+
+    Raises:
+        ElimError: A revision is not a folder with a model, or the model has no revisions.
+    """
+    from elimtool.model.catalogue import CATALOGUE
+
+    if name in CATALOGUE or (name.strip() and _kind(Path(name).expanduser())):
+        for one in revisions:  # with a revision, nothing is fetched or converted
+            locate(name, revision=one, progress=lambda _: None)
 
 
 def _kind(path: Path) -> str:

@@ -79,6 +79,7 @@ def test_each_revision_is_a_run_of_its_own_and_is_followed(
     ("options", "told"),
     [
         (["--revisions", "step40,step41"], "'step41' is no folder of"),
+        (["-m", "smollm2", "--revisions", "step40"], "is for hub ids and directories"),
         (["--revisions", "step40,step40"], "--revisions must be different names"),
         (["--revisions", "step40,"], "--revisions must be different names"),
         (["--revisions", "step40", "--revision", "step400"], "--revision and --revisions were both given"),
@@ -89,6 +90,7 @@ def test_revisions_that_cannot_be_measured_are_said(
 ) -> None:
     done = elimtool("batch", asked, "-o", tmp_path / "runs", "-m", steps, *options, *QUICK)
     assert done.code == 2 and told in done.err
+    assert not (tmp_path / "runs").exists()  # nothing was measured before
 
 
 def test_a_folder_of_a_run_is_not_written_into(

@@ -149,8 +149,8 @@ def places_of(out: Path, source: ModelSource, revisions: str | None) -> list[tup
         Directory of each run and its model; revisions in the order of the numbers in their names.
 
     Raises:
-        ElimError: A name is empty or comes twice, a local model lacks it, ``revision`` is given too, or ``out``
-            is a run.
+        ElimError: A name is empty, comes twice or is not in a local model, ``revision`` is given too, or
+            ``out`` is a run.
     """
     from elimtool.analysis.query.history import natural
     from elimtool.model.parts import check_revisions

@@ -165,8 +165,7 @@ def page() -> str:
         "## Stages",
         "\n".join(stages()),
         "Margins are positive where a token survives. At 0 a tie or a least number of tokens decided.",
-        "Not modelled: quadratic smoothing (KoboldCpp, text-generation-webui), the adaptive-p selector "
-        "(llama.cpp, KoboldCpp), grammars, and the engines' GPU kernels.",
+        "Not modelled: grammars, guidance, beams and speculation, and llama.cpp's GPU kernels.",
     ]
     return "\n\n".join(parts) + "\n"
 

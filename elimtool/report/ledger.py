@@ -19,12 +19,13 @@ from elimtool.report.screen import Screen, padded
 
 SHOWN_PARAMS = (
     "temperature", "delta", "k", "p", "mass", "n", "a", "z", "h", "epsilon", "tau", "eta", "probability",
-    "threshold", "repetition", "frequency", "presence", "multiplier", "base", "allowed_length",
+    "threshold", "factor", "curve", "target", "repetition", "frequency", "presence", "multiplier", "base",
+    "allowed_length",
 )  # fmt: skip
 """Parameters that are shown beside the stage's name."""
 MAIN = ("temperature", "k", "p", "mass", "h", "epsilon")
 """Parameters that go by the name of their stage."""
-NEUTRAL = {"delta": 0, "repetition": 1, "frequency": 0, "presence": 0}
+NEUTRAL = {"delta": 0, "curve": 1, "repetition": 1, "frequency": 0, "presence": 0}
 """Values with which a parameter does nothing, so that it is not shown."""
 KEPT_NAMED = 5
 FEW = 3

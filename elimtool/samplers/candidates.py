@@ -104,6 +104,10 @@ class Candidates(Distribution):
             above = count_larger(self.scores, scores)
         return (above + 1).masked_fill(self.gone, 0)
 
+    def prob_of(self, tokens: Int[Tensor, " rows"]) -> Float64[Tensor, " rows"]:
+        """Return the probability of one token per row, 0 where it is removed."""
+        return (self.exact * (self.ids == tokens[:, None])).sum(-1)
+
     def with_total(self) -> Candidates:
         """Remember this distribution as the one before any removal, unless one is remembered."""
         if self.total is not None:

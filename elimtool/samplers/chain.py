@@ -161,8 +161,9 @@ class Chain:
             ledger: The ledger of this step.
             tokens: The chosen tokens, survivors of the chain.
         """
+        after = {index: index + (self.stages[index].learns_from == "after") for index in state}
         return {
-            index: self.stages[index].accept(value, ledger.records[index].prob_of(tokens))
+            index: self.stages[index].accept(value, ledger.before(after[index]).prob_of(tokens))
             for index, value in state.items()
         }
 

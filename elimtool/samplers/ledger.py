@@ -138,11 +138,6 @@ class StageRecord:
         """Sum of the squared probabilities after the stage: the chance that two draws are the same token."""
         return sum_products(self._after.exact, self._after.exact, self._after.alive)
 
-    def prob_of(self, tokens: Int[Tensor, " rows"]) -> Float64[Tensor, " rows"]:
-        """Return the probability of one token per row after the stage, 0 where it is removed."""
-        after = self._after
-        return (after.exact * (after.ids == tokens[:, None])).sum(-1)
-
 
 def survivors(effect: Effect, at: Any = ...) -> Bool[Tensor, "..."]:
     """Mark the columns of the effect's base that survive; ``at`` selects some of them."""

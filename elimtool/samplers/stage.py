@@ -16,7 +16,7 @@ from elimtool.errors import ElimError, nearest
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.history import History
 
-Role = Literal["truncate", "rescale", "shift"]
+Role = Literal["truncate", "rescale", "shift", "select"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,8 @@ class Stage(ABC):
     Class attributes: ``kind`` is the name in chains, ``role`` what it does, ``main`` the parameter that
     ``kind=value`` sets, ``unit`` the unit of its threshold, ``margin_unit`` that of its margins, ``off`` the
     parameters that turn it off (``None`` = it cannot be), ``sources`` the papers and engine files that define
-    it.
+    it; ``learns_from`` says of a stage with state which probability of the chosen token it is told: that
+    ``before`` or ``after`` the stage.
     """
 
     kind: ClassVar[str]
@@ -111,6 +112,7 @@ class Stage(ABC):
     margin_unit: ClassVar[str] = ""
     off: ClassVar[Mapping[str, Any] | None] = None
     sources: ClassVar[tuple[str, ...]] = ()
+    learns_from: ClassVar[str] = "after"
 
     label: str = field(default="", kw_only=True)
     """Another name for the stage, for chains that have two of a kind."""
@@ -143,7 +145,7 @@ class Stage(ABC):
     def accept(
         self, state: Float64[Tensor, " rows"], _: Float64[Tensor, " rows"], /
     ) -> Float64[Tensor, " rows"]:
-        """State after a token was chosen that had the given probability after this stage."""
+        """State after a token was chosen that had the given probability, see ``learns_from``."""
         return state
 
     def number(self, name: str, low: float, high: float, ends: str = "[]") -> None:

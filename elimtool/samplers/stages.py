@@ -9,16 +9,20 @@ from dataclasses import fields
 from typing import Any
 
 from elimtool.files.plugins import Registry
+from elimtool.samplers.adaptive_p import AdaptiveP
 from elimtool.samplers.dry import DRY
 from elimtool.samplers.dynamic_temperature import DynamicTemperature
 from elimtool.samplers.epsilon import Epsilon
 from elimtool.samplers.eta import Eta
 from elimtool.samplers.greedy import Greedy
 from elimtool.samplers.logit_bias import LogitBias
+from elimtool.samplers.min_k import MinK
 from elimtool.samplers.min_p import MinP
 from elimtool.samplers.mirostat_v1 import MirostatV1
 from elimtool.samplers.mirostat_v2 import MirostatV2
+from elimtool.samplers.p_less import PLess
 from elimtool.samplers.penalties import Penalties
+from elimtool.samplers.quadratic import Quadratic
 from elimtool.samplers.stage import Stage
 from elimtool.samplers.tail_free import TailFree
 from elimtool.samplers.temperature import Temperature
@@ -36,10 +40,13 @@ _OWN: dict[str, type[Stage]] = {
     "dry": DRY,
     "temperature": Temperature,
     "dynamic_temperature": DynamicTemperature,
+    "quadratic": Quadratic,
     "top_n_sigma": TopNSigma,
     "top_k": TopK,
     "top_p": TopP,
     "min_p": MinP,
+    "min_k": MinK,
+    "p_less": PLess,
     "typical": Typical,
     "epsilon": Epsilon,
     "eta": Eta,
@@ -49,6 +56,7 @@ _OWN: dict[str, type[Stage]] = {
     "xtc": XTC,
     "mirostat_v1": MirostatV1,
     "mirostat_v2": MirostatV2,
+    "adaptive_p": AdaptiveP,
     "greedy": Greedy,
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -16,14 +16,16 @@ from elimtool.samplers.stage import Context, Effect, Fate, Stage
 class TopH(Stage):
     """Keeps most probable tokens while their cumulative entropy is at most a share h of the whole.
 
-    Formula: over the ``limit`` best tokens, renormalised, keep while ``sum -p ln p <= h * H``; the best
-    always stays.
+    Formula: over the ``limit`` best tokens, keep while ``sum -p ln p <= h * H``, H being the sum over all
+    of them; the best always stays.
     Threshold: ``h * H`` (nats). Margin (nats): threshold - cumulative entropy. Off: h = 0 (unset at Hugging
     Face); h = 1 still cuts to the best ``limit``.
 
     Attributes:
         h: Share of the entropy, 0 .. 1.
-        limit: How many tokens are looked at (Hugging Face: 100).
+        limit: How many tokens are looked at (Hugging Face and the authors: 100).
+        probs: Probabilities are those among the ``limit`` best, ``renormalised`` (Hugging Face), or those in
+            the ``whole`` distribution (the authors' code). The sets can differ.
     """
 
     kind: ClassVar[str] = "top_h"
@@ -34,14 +36,17 @@ class TopH(Stage):
     sources: ClassVar[tuple[str, ...]] = (
         "Baghaei Potraghloo et al. 2025, arXiv 2509.02510",
         "transformers generation/logits_process.py TopHLogitsWarper",
+        "ErfanBaghaei/Top-H-Decoding logit_processor.py TopH_LogitsProcessor",
     )
 
     h: float = 0.0
     limit: int = 100
+    probs: Literal["renormalised", "whole"] = "renormalised"
 
     def __post_init__(self) -> None:
         self.number("h", 0, 1)
         self.integer("limit", 1)
+        self.one_of("probs", ("renormalised", "whole"))
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut the best tokens by cumulative entropy."""
@@ -51,8 +56,9 @@ class TopH(Stage):
             best = torch.nn.functional.pad(
                 best, (0, min(self.limit, c.vocab) - best.shape[1]), value=-torch.inf
             )
-        logs = best - best.logsumexp(-1, keepdim=True)
-        probs = torch.softmax(logs, -1)
+        renormalised = self.probs == "renormalised"
+        logs = best - (best if renormalised else c.scores).logsumexp(-1, keepdim=True)
+        probs = torch.softmax(logs, -1) if renormalised else logs.exp()
         whole = -(logs.clamp(min=torch.finfo(logs.dtype).min) * probs).sum(-1, keepdim=True)
         held = c.running(torch.special.entr(probs))[:, : place.shape[1]]
         held = held.masked_fill(probs[:, : place.shape[1]] == 0, torch.inf)

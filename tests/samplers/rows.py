@@ -21,10 +21,13 @@ def example(kind: str) -> Stage:
         "dry": {"multiplier": 0.8},
         "temperature": {"temperature": 0.7},
         "dynamic_temperature": {"temperature": 0.8, "delta": 0.4},
+        "quadratic": {"factor": 0.3, "curve": 1.5},
         "top_n_sigma": {"n": 1.0},
         "top_k": {"k": 5},
         "top_p": {"p": 0.8},
         "min_p": {"p": 0.1},
+        "min_k": {"tau": 0.5},
+        "p_less": {},
         "typical": {"mass": 0.7},
         "epsilon": {"epsilon": 0.01},
         "eta": {"epsilon": 0.01},
@@ -34,6 +37,7 @@ def example(kind: str) -> Stage:
         "xtc": {"probability": 1.0, "threshold": 0.05},
         "mirostat_v1": {"tau": 2.0},
         "mirostat_v2": {"tau": 2.0},
+        "adaptive_p": {"target": 0.2},
         "greedy": {},
     }
     return STAGES[kind](**settings[kind])

@@ -38,6 +38,8 @@ MARGINS = {
     "temperature": ("nats", {"temperature": 0.0}, np.log),
     "dynamic_temperature": ("nats", {"temperature": 0.0}, np.log),
     "min_p": ("nats", {"p": 0.5}, np.log),
+    "min_k": ("tokens", {"tau": 0.0}, lambda p: -np.arange(len(p))),
+    "p_less": ("nats", {}, np.log),
     "epsilon": ("nats", {"epsilon": 0.2}, np.log),
     "eta": ("nats", {"epsilon": 0.9}, np.log),
     "top_a": ("nats", {"a": 0.9}, np.log),

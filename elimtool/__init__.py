@@ -39,6 +39,7 @@ _HOMES = {
     "Run": "elimtool.run",
     "Scale": "elimtool.model.interventions",
     "SpanRequest": "elimtool.prompts.prompt",
+    "Speculation": "elimtool.tasks.compare.drafts",
     "Stage": "elimtool.samplers",
     "SweepOptions": "elimtool.analysis.populations.sweep.api",
     "Table": "elimtool.run.columns",
@@ -100,6 +101,7 @@ if TYPE_CHECKING:
     from elimtool.tasks.check.api import run_checks as run_checks
     from elimtool.tasks.compare.asked import Controls as Controls
     from elimtool.tasks.compare.chains import compare_samplers as compare_samplers
+    from elimtool.tasks.compare.drafts import Speculation as Speculation
     from elimtool.tasks.compare.models import compare_models as compare_models
     from elimtool.tasks.compare.prompts import compare_prompts as compare_prompts
     from elimtool.tasks.export import export as export

@@ -16,6 +16,7 @@ from elimtool.cli.compare_prompts import PairOptions
 from elimtool.cli.compare_sides import Asked, ComparisonKind, form_of
 from elimtool.cli.loading import BothOptions, Device
 from elimtool.cli.measuring import ReadOptions
+from elimtool.cli.speculating import SpeculativeOptions
 from elimtool.errors import Exit
 from elimtool.model import DEFAULT_MODEL
 from elimtool.model.source import ModelSource
@@ -67,6 +68,7 @@ def compare(
     pair: PairOptions,
     templated: ChatOptions,
     read: ReadOptions,
+    drafting: SpeculativeOptions,
     intervened: Annotated[
         bool,
         shared.switch(
@@ -149,6 +151,8 @@ def compare(
             found = _of_prompts(printed.output, form, asked, pair, sources[0], format_, follow)
         else:
             follow |= {"options": read.made(), "seed": seed}
+            if form is ComparisonKind.MODELS:
+                follow["speculation"] = drafting.made(seed)
             found = _of_models(printed.output, form, asked, sources, format_, follow)
     if out is not None:
         found.save(out, overwrite=overwrite)

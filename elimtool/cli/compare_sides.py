@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from elimtool.cli.compare_prompts import OF_ONE_PAIR, OF_PAIRS
+from elimtool.cli.speculating import OF_MODELS
 from elimtool.errors import ElimError
 
 
@@ -144,6 +145,8 @@ def _refuse_ignored(form: ComparisonKind, given: Collection[str]) -> None:
         if used is not None:
             if name not in used:
                 raise ElimError(wrong.format(name), f"leave it out; {form.value} need no model")
+        elif name in OF_MODELS and form is not ComparisonKind.MODELS:
+            raise ElimError(wrong.format(name), "give two models: -m DRAFT -m TARGET")
         elif name in others:
             files = form is ComparisonKind.FILES
             hint = "write it in their records" if files else "leave it out; two prompts take it"

@@ -90,6 +90,29 @@ def test_two_models_over_a_file_one_of_whose_records_is_bad(elimtool: Command, t
     assert found.kind == "models" and found.arrow("divergence").num_rows == 2 * 5
 
 
+def test_one_model_drafts_for_the_other(elimtool: Command, tmp_path: Path):
+    out = tmp_path / "out"
+    given = (
+        "compare",
+        "-m",
+        "model-a",
+        "-m",
+        "model-b",
+        "--prompt",
+        "Hi",
+        "--samplers",
+        "top_k=3",
+        "--lens",
+        "raw",
+    )
+    done = elimtool(*given, "--speculative", "--tokens", "2", "--draft-chain", "probabilistic", "-o", out)
+    assert done.code == 0 and "tokens a pass of B when A drafts" in done.out, done
+    assert "probabilistic draft of 2 tokens" in done.out and "top_k=3 removes" in done.out
+    assert elimtool("compare", out).out in done.out + "\n"
+    assert elimtool("report", out, "-o", tmp_path / "page.html").code == 0
+    assert open_comparison(out).options["speculation"]["tokens"] == 2
+
+
 def test_one_model_in_two_number_types(elimtool: Command):
     done = elimtool("compare", "-m", "model-a", "--dtype", "float32", "--dtype", "bfloat16", "--prompt", "Hi")
     assert done.code == 0 and "Different number types: float32 and bfloat16." in done.out
@@ -170,6 +193,14 @@ def test_what_cannot_be_compared_is_refused(elimtool: Command, tmp_path: Path):
         ("-m", "a", "-m", "b", "none.jsonl"): (2, "cannot read none.jsonl"),
         ("-m", "a", "-m", "b", "p.jsonl", "--intervened"): (2, "--intervened goes with two runs"),
         ("-m", "a", "-m", "b", "p.jsonl", "--samplers", "lama"): (2, "lama"),
+        ("-m", "a", "-m", "b", "p.jsonl", "--tokens", "3"): (2, "--tokens goes with --speculative"),
+        ("-m", "a", "-m", "b", "p.jsonl", "--speculative", "--tokens", "0"): (2, "must be 1 or more, got 0"),
+        ("-m", "a", "-m", "b", "p.jsonl", "--speculative", "--draft-chain", "lama"): (2, "lama"),
+        ("--prompt", "A", "--prompt", "B", "--speculative"): (
+            2,
+            "--speculative does not go with two prompts",
+        ),
+        ("run-a", "run-b", "--speculative"): (2, "--speculative does not go with two runs"),
     }
     for arguments, (code, message) in cases.items():
         done = elimtool("compare", *arguments)

@@ -11,6 +11,7 @@ from elimtool.analysis.compare.summary import Moved, Proportion, Summary, summar
 from elimtool.report.compare.chains import chain_lines
 from elimtool.report.compare.contrasts import contrast_lines
 from elimtool.report.compare.prompts import onset_lines, own_pairs, prompt_story
+from elimtool.report.compare.speculation import speculation_lines
 from elimtool.report.compare.tested import one_line, tested
 from elimtool.report.figures.compare.pair import UNNAMED, PairRows
 from elimtool.report.keyed import Keyed
@@ -45,6 +46,7 @@ def story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -
         ]
     else:
         sections.append([Text("Nothing differs.", style="bold")])
+    sections.append(list(speculation_lines(comparison, screen)))
     return Constrain(Group(*spaced(sections)), screen.width)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from elimtool.analysis.compare.join import Pair, table_of
@@ -32,7 +32,9 @@ from elimtool.run.manifest import utc_now
 from elimtool.run.tables.comparison.layers import DIVERGENCE
 from elimtool.run.tables.comparison.pairs import PAIRS
 from elimtool.tasks.compare.asked import check_traced
+from elimtool.tasks.compare.drafts import Drafts, Speculation, propose
 from elimtool.tasks.compare.readings import Readings, rows_apart
+from elimtool.tasks.compare.speculation import judged
 from elimtool.tasks.trace import traced
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def compare_models(
     foils: Sequence[str] = (),
     options: TraceOptions | None = None,
     unread: Mapping[str, ElimError] | None = None,
+    speculation: Speculation | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
@@ -73,6 +76,7 @@ def compare_models(
         foils: Continuations to contrast them with, likewise.
         options: What to trace and how.
         unread: Records of a file that could not be read, by id; they become pairs with the error.
+        speculation: Also let model A propose tokens to B, and judge them by what B's chains leave.
         seed: Seeds the resampling of the statistics.
         progress: Called with a line of text when something slow begins.
 
@@ -84,15 +88,20 @@ def compare_models(
     started = utc_now()
     options = options or TraceOptions()
     check_traced(options, "models")
+    if speculation is not None and options.position != "last":
+        raise ElimError(
+            "`speculation` and `position` cannot be combined",
+            "a draft continues the prompt: leave `position` out",
+        )
     options = replace(options, tables=TABLES, errors="row")
     say = progress or (lambda _line: None)
     asked = ask(prompts, targets, foils)
     say("tracing side A")
-    a = _ModelSide.of(model_a, asked, options)
+    a = _ModelSide.of(model_a, asked, options, speculation)
     asked = [replace(one, id=known) for one, known in zip(asked, a.ids, strict=True)]
     say("tracing side B")
-    b = _ModelSide.of(model_b, asked, options)
-    notes = []
+    b = _ModelSide.of(model_b, asked, options, speculation, a.drafts)
+    drafted, notes = b.drafted or ({}, [])
     if options.lens == "auto" and (a.readings.lens == "raw") != (b.readings.lens == "raw"):
         fitted = "A" if a.readings.lens != "raw" else "B"
         notes.append(f"A fitted lens is there for {fitted} alone: both models are read raw.")
@@ -107,7 +116,7 @@ def compare_models(
     same_tokens = a.vocabulary == b.vocabulary
     setting = Setting(Side(a.run, where), Side(b.run, where), tuple(pairs), same_tokens)
     refuse_nothing(setting, (0, 0))
-    tables = _filled(setting, a, b)
+    tables = {**_filled(setting, a, b), **drafted}
     tables["statistics"] = statistics(tables, seed)
     notes += notes_of(setting, (0, 0)) + _notes(a, b)
     for letter, manifest in (("A", a.run.manifest), ("B", b.run.manifest)):
@@ -117,6 +126,8 @@ def compare_models(
     a.readings.close()
     b.readings.close()
     stated = {**options.stated(), "seed": seed}
+    if speculation is not None:
+        stated["speculation"] = asdict(speculation)
     return Comparison.of(
         "models", a.run.manifest, b.run.manifest, tables, options=stated, notes=notes, started=started
     )
@@ -130,26 +141,42 @@ class _ModelSide:
         run: The run.
         readings: Distributions at the compared positions.
         vocabulary: Texts of all tokens in order, equal if token ids mean the same.
+        drafts: What the model proposes, if it is the draft of a speculation.
+        drafted: What became of it, if it is the target: tables and notes.
     """
 
     run: Run
     readings: Readings
     vocabulary: tuple[str, ...]
+    drafts: Drafts | None = None
+    drafted: tuple[dict[str, Any], list[str]] | None = None
 
     @classmethod
     @exclusive
-    def of(cls, source: Model | Loader, asked: Sequence[Prompt], options: TraceOptions) -> _ModelSide:
+    def of(
+        cls,
+        source: Model | Loader,
+        asked: Sequence[Prompt],
+        options: TraceOptions,
+        speculation: Speculation | None = None,
+        drafts: Drafts | None = None,
+    ) -> _ModelSide:
         model = source if isinstance(source, Model) else source()
         session = Session(model, options)
-        found = session.encode_all(asked)
-        ids = [one.prompt_id for one in found if isinstance(one, Encoded)]
-        readings = Readings(model, session.lens.name, ids)
-        run = traced(session, asked, found, extra=[readings.reader])
         vocabulary = tuple(model.tokenizer.texts(range(len(model.tokenizer.backend))))
+        found = session.encode_all(asked)
+        usable = [one for one in found if isinstance(one, Encoded)]
+        drafted, chains = None, session.settings.chains
+        if speculation is not None and drafts is not None:  # first: models that do not fit are refused early
+            drafted = judged(model, usable, chains, speculation, drafts, vocabulary)
+        elif speculation is not None:
+            drafts = propose(model, usable, chains, speculation, vocabulary)
+        readings = Readings(model, session.lens.name, [one.prompt_id for one in usable])
+        run = traced(session, asked, found, extra=[readings.reader])
         if model is not source:  # its modules refer to one another: without this they would stay in memory
             del model
             gc.collect()
-        return cls(run, readings, vocabulary)
+        return cls(run, readings, vocabulary, drafts, drafted)
 
     @property
     def ids(self) -> list[str]:

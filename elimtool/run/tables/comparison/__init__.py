@@ -8,6 +8,7 @@ from elimtool.run.tables.comparison.contrasts import CONTRAST_DIFFERENCES
 from elimtool.run.tables.comparison.layers import DIVERGENCE, LAYER_DIFFERENCES, LENS_DIFFERENCES
 from elimtool.run.tables.comparison.pairs import ALIGNMENT, PAIRS
 from elimtool.run.tables.comparison.sources import SOURCE_DIFFERENCES
+from elimtool.run.tables.comparison.speculation import SPECULATION, SPECULATION_RULES, SPECULATION_STEPS
 from elimtool.run.tables.comparison.stages import (
     SAMPLING_DIFFERENCES,
     STAGE_DIFFERENCES,
@@ -33,6 +34,9 @@ COMPARISON_TABLES: dict[str, Table] = {
         STAGE_DIFFERENCES,
         SAMPLING_DIFFERENCES,
         SURVIVOR_DIFFERENCES,
+        SPECULATION,
+        SPECULATION_STEPS,
+        SPECULATION_RULES,
         STATISTICS,
     )
 }

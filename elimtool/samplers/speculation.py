@@ -29,7 +29,7 @@ Probs = Float64[Tensor, "vocab"]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Acceptance:
     """What a rule does with one drafted token.
 
     Attributes:
@@ -47,7 +47,7 @@ class Judged:
     bias: float
 
 
-def judge(p: Probs, q: Probs, token: int, leaders: Sequence[int], weight: float) -> list[Judged]:
+def judge(p: Probs, q: Probs, token: int, leaders: Sequence[int], weight: float) -> list[Acceptance]:
     """Judge one drafted token by every rule that looks at one position: all but ``block``.
 
     Args:
@@ -73,9 +73,9 @@ def judge(p: Probs, q: Probs, token: int, leaders: Sequence[int], weight: float)
     offered = list(dict.fromkeys(leaders))[:SIBLINGS]
     return [
         _by_ratio("standard", p, q, token, standard, rest),
-        Judged("match", float(p[token]), float((p * q).sum()), _without(p, [token]), 0.0),
-        Judged("greedy", float(best[token]), float((best * q).sum()), best, _apart(best, p)),
-        Judged("siblings", float(p[token]), float(p[offered].sum()), _without(p, offered), 0.0),
+        Acceptance("match", float(p[token]), float((p * q).sum()), _without(p, [token]), 0.0),
+        Acceptance("greedy", float(best[token]), float((best * q).sum()), best, _apart(best, p)),
+        Acceptance("siblings", float(p[token]), float(p[offered].sum()), _without(p, offered), 0.0),
         _by_ratio("ensemble", p, q, token, relaxed, rest),
     ]
 
@@ -87,7 +87,7 @@ def residual(p: Probs, q: Probs, scale: float = 1.0) -> Probs:
     return above / total if float(total) > 0 else p
 
 
-def judge_block(ps: Sequence[Probs], qs: Sequence[Probs], tokens: Sequence[int]) -> list[Judged]:
+def judge_block(ps: Sequence[Probs], qs: Sequence[Probs], tokens: Sequence[int]) -> list[Acceptance]:
     """Judge a block of drafted tokens together, which on average accepts at least as many as ``standard``.
 
     The longest prefix of which a coin is below its ``accept`` is accepted, so that ``accept`` of a position
@@ -107,11 +107,11 @@ def judge_block(ps: Sequence[Probs], qs: Sequence[Probs], tokens: Sequence[int])
             left = float((kept * ps[place + 1] - qs[place + 1]).clamp(min=0.0).sum())
             passes = left / (left + 1 - kept) if left + 1 - kept > 0 else 1.0
         alpha = float(torch.minimum(p, q).sum())
-        found.append(Judged("block", passes, alpha, residual(p, q), 0.0))
+        found.append(Acceptance("block", passes, alpha, residual(p, q), 0.0))
     return found
 
 
-def reached(judged: Sequence[Judged]) -> list[float]:
+def reached(judged: Sequence[Acceptance]) -> list[float]:
     """Compute the probability that at least so many of the first tokens are accepted, for one rule."""
     found, chance = [], 1.0
     if judged and judged[0].rule == "block":
@@ -125,11 +125,11 @@ def reached(judged: Sequence[Judged]) -> list[float]:
     return found
 
 
-def _by_ratio(rule: str, p: Probs, q: Probs, token: int, accept: Probs, rest: Probs) -> Judged:
+def _by_ratio(rule: str, p: Probs, q: Probs, token: int, accept: Probs, rest: Probs) -> Acceptance:
     """A rule that accepts by p over q, and else draws from the residual of p and q."""
     alpha = float((accept * q).sum().clamp(max=1.0))
     emitted = accept * q + (1 - alpha) * rest
-    return Judged(rule, float(accept[token]), alpha, rest, _apart(emitted, p))
+    return Acceptance(rule, float(accept[token]), alpha, rest, _apart(emitted, p))
 
 
 def _without(p: Probs, tokens: Sequence[int]) -> Probs:

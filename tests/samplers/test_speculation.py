@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.generation.utils import _speculative_sampling
 
 from elimtool.errors import ElimError
-from elimtool.samplers.speculation import Judged, judge, judge_block, reached, residual
+from elimtool.samplers.speculation import Acceptance, judge, judge_block, reached, residual
 
 P = torch.tensor([0.5, 0.2, 0.1, 0.1, 0.05, 0.05], dtype=torch.float64)
 Q = torch.tensor([0.1, 0.4, 0.3, 0.1, 0.1, 0.0], dtype=torch.float64)
@@ -22,7 +22,7 @@ THEIRS = 1_000
 """Draws of transformers, which verifies one block a call."""
 
 
-def by_rule(p: Tensor, q: Tensor, token: int, weight: float = 0.5) -> dict[str, Judged]:
+def by_rule(p: Tensor, q: Tensor, token: int, weight: float = 0.5) -> dict[str, Acceptance]:
     leaders = q.topk(4).indices.tolist()
     return {one.rule: one for one in judge(p, q, token, leaders, weight)}
 
@@ -156,7 +156,7 @@ def test_a_block_accepts_more_tokens_than_one_by_one_and_as_many_as_predicted():
 
 
 def test_products_of_acceptance():
-    steps = [Judged("standard", accept, accept, P, 0.0) for accept in (0.5, 0.5, 0.0)]
+    steps = [Acceptance("standard", accept, accept, P, 0.0) for accept in (0.5, 0.5, 0.0)]
     assert reached(steps) == [0.5, 0.25, 0.0]
     assert reached([]) == []
 

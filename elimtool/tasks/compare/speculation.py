@@ -15,7 +15,7 @@ from elimtool.files.rows import Row
 from elimtool.model.decode import Decoder
 from elimtool.run.tables.comparison.speculation import SPECULATION, SPECULATION_RULES, SPECULATION_STEPS
 from elimtool.samplers import Chain, History, Ledger
-from elimtool.samplers.speculation import RULES, Judged, judge, judge_block, reached
+from elimtool.samplers.speculation import RULES, Acceptance, judge, judge_block, reached
 from elimtool.tasks.compare.drafts import Drafts, Proposal, Speculation, best_of
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _judge(
     width = max(outputs[0].shape[-1], *(int(one.max()) + 1 for one in proposal.supports))
     ps: list[Tensor] = []
     qs: list[Tensor] = []
-    by_rule: dict[str, list[Judged]] = {rule: [] for rule in RULES}
+    by_rule: dict[str, list[Acceptance]] = {rule: [] for rule in RULES}
     alone: dict[str, list[float]] = {rule: [] for rule in RULES}
     names = {"pair_id": one.prompt_id, "chain": chain.name}
     spell = model.tokenizer.texts
@@ -176,7 +176,7 @@ def _step_row(
     }
 
 
-def _rule_row(place: int, found: Judged, chance: float, alone: float | None, spell: Any) -> Row:
+def _rule_row(place: int, found: Acceptance, chance: float, alone: float | None, spell: Any) -> Row:
     best = int(found.residual.argmax())
     never = found.accept >= 1 or float(found.residual[best]) == 0
     return {

@@ -254,6 +254,30 @@ class Lines(Options):
         more = [*own, self.chains, lambda: self.of("--ablate", "mlp.1", "0.0")]
         return [*suite, *self.some(more, 3), *self.loading(), *self.printed()]
 
+    def sweep(self) -> list[Part]:
+        """A suite of wordings, one run, or two as a factor."""
+        own: list[Offer] = [
+            lambda: self.of("--outcome", "survives", "logprob", "rank", "margin:min_p", "margin:top_p"),
+            lambda: self.of("--chain", *CHAINS[:3]),
+        ]
+        if self.chance.random() < 0.4:
+            runs = ["grid", *self.chance.choice(((), ("grid",), ("run",)))]
+            given = [part for one in runs for part in self.file("", self.files.copied(one))]
+            return [*given, *self.some([*own, self.seed], 2), *self.printed(False)]
+        suite = self.file("", self.files.copied("grid.yaml"))
+        more = [*own, self.chains, lambda: self.of("--concept", "a=a, b", "x=Paris", "y= the,a")]
+        return [*suite, *self.some(more, 3), *self.loading(), *self.printed()]
+
+    def coverage(self) -> list[Part]:
+        """Minimal pairs, prompts with targets, or a run of either, and at times a taxonomy."""
+        taxonomy: Offer = lambda: self.file("--taxonomy", self.files.copied("taxonomy.yaml"))  # noqa: E731
+        if self.chance.random() < 0.4:
+            run = self.file("", self.files.copied(self.chance.choice(("pairs", "pairs", "run"))))
+            return [*run, *self.some([taxonomy, self.seed], 2), *self.printed(False)]
+        given = self.files.copied("pairs.jsonl") if self.chance.random() < 0.7 else self.files.prompts()
+        more = [taxonomy, self.chains, lambda: self.of("--rule", "lm-eval", "no-prefix", "continuation")]
+        return [*self.file("", given), *self.some(more, 3), *self.loading(), *self.printed()]
+
     def export(self) -> list[Part]:
         """A run as training examples."""
         more: list[Offer] = [
@@ -291,6 +315,8 @@ MAKERS = {
     "run merge": Lines.run_merge,
     "query": Lines.query,
     "audit": Lines.audit,
+    "coverage": Lines.coverage,
+    "sweep": Lines.sweep,
     "export": Lines.export,
     "doctor": Lines.as_json,
     "samplers list": Lines.as_json,

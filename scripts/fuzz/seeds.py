@@ -44,6 +44,14 @@ def seeds(folder: Path) -> None:
     templates = [{"id": f"t{n}", "template": f"{one} {{who}} said"} for n, one in enumerate(TEXTS[:2])]
     suite = {"version": 1, "defaults": {"targets": ["Paris"]}, "groups": groups, "templates": templates}
     (folder / "groups.yaml").write_text(yaml.safe_dump(suite))
+    slots = {"lead": ["It", "So"], "item": [{"text": one, "targets": ["Paris"]} for one in ("a", "b", "c")]}
+    templates = [{"id": f"t{n}", "template": f"{{lead}} {{item}} {one}"} for n, one in enumerate(TEXTS[:2])]
+    grid = {"version": 1, "templates": templates, "slots": slots}
+    (folder / "grid.yaml").write_text(yaml.safe_dump(grid))
+    pairs = ({"good": f"{one} it is", "bad": f"{one} it are", "category": "verb/number"} for one in TEXTS[:2])
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    taxonomy = {"version": 1, "nodes": {"verb/number": {"min_items": 2, "min_accuracy": 0.1}, "noun": None}}
+    (folder / "taxonomy.yaml").write_text(yaml.safe_dump(taxonomy))
     (folder / "tools.json").write_text('[{"type": "function", "function": {"name": "f"}}]')
     checks = [{"id": f"c{number}", **one} for number, one in enumerate(BOUNDS)]
     shared = {
@@ -69,6 +77,8 @@ def seeds(folder: Path) -> None:
         ["batch", "prompts.jsonl", "-o", "slice", "-m", "model", "--shard-size", "1", "--shard", "0/2", "-q"],
         ["batch", "prompts.jsonl", "-o", "other", "-m", "model", "--shard-size", "1", "--shard", "1/2", "-q"],
         ["audit", "groups.yaml", "-o", "groups", "-m", "model", "-q"],
+        ["sweep", "grid.yaml", "-o", "grid", "-m", "model", "--concept", "a=a, b", "-q"],
+        ["coverage", "pairs.jsonl", "-o", "pairs", "-m", "model", "-q"],
         ["attribute", TEXTS[0], *follow, "-o", "attributed"],
         ["locate", "a b c d", "--corrupt", "a b x d", *follow, "-o", "located"],
         ["batch", "prompts.jsonl", "-o", "second", "-m", "model", "--ablate", "mlp.1", "-q"],
@@ -83,6 +93,8 @@ def seeds(folder: Path) -> None:
         "other",
         "attributed",
         "groups/analysis/audit/analysis.json",
+        "grid/analysis/sweep/analysis.json",
+        "pairs/analysis/coverage/analysis.json",
         "run/run.json",
     )
     lacking = [

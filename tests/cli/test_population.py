@@ -132,3 +132,13 @@ def test_groups_whose_words_no_head_reads_do_not_differ(
     assert elimtool("audit", out, "--intervened").code == 0 and effects(out, "lens.logit") == under
     assert elimtool("audit", out).code == 0
     assert max(abs(row["difference"]) for row in effects(out, "lens.logit")) > 1e-3
+
+
+@pytest.mark.parametrize("command", ["audit", "sweep", "coverage"])
+def test_prompts_that_all_failed_are_said_to_leave_nothing(
+    elimtool: Command, suite: Path, tmp_path: Path, command: str
+) -> None:
+    file = tmp_path / "failing.jsonl"
+    file.write_text('{"prompt": "the cat", "targets": [" e"], "spans": {"x": "dog"}}\n')
+    done = elimtool(command, file, *QUICK)
+    assert done.code == 5 and "Traceback" not in done.err, done.err

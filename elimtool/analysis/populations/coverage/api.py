@@ -59,8 +59,8 @@ def coverage(run: Run | str | Path, options: CoverageOptions = CoverageOptions()
     if "survival" not in run.tables:
         where = f"{run.path or 'the run'} has no table survival"
         raise ElimError(where, "measure it with `tables` lens, survival, sampling, sampling_targets")
-    judged, places = items(run, prompts), gold_places(run, prompts)
-    if not judged and places.empty:
+    judged, places = items(run, prompts), gold_places(run, prompts) if prompts else None
+    if places is None or (not judged and places.empty):
         raise ElimError(
             f"{run.path or 'the run'} has no item with a right answer",
             "give records `targets` or `scored`, or a suite of minimal pairs (docs/coverage.md)",

@@ -196,7 +196,7 @@ def _asked(run: Run, table: str, columns: list[str]) -> Any:
     }
     rows = run.arrow(table).select(["prompt_id", "position", "target", *columns]).to_pandas()
     keys = zip(rows["prompt_id"], rows["position"], rows["target"], strict=True)
-    return rows[[key in asked for key in keys]]
+    return rows[np.array([key in asked for key in keys], bool)]  # an empty list would choose no columns
 
 
 def _means(rows: Any, values: Any) -> dict[str, float]:

@@ -13,8 +13,8 @@ from elimtool.cli.output import Output
 from elimtool.errors import ElimError
 
 if TYPE_CHECKING:
+    from elimtool.files.rows import Selected
     from elimtool.run import Run
-    from elimtool.run.rows import Selected
 
 AGAIN = {"interrupted": "go on", "damaged": "measure damaged shards anew"}
 """What the command that wrote a run does when it is run again, by state."""

@@ -7,13 +7,13 @@ from typing import Any
 
 from rich.text import Text
 
+from elimtool.files.rows import Selected
 from elimtool.report.facts import Probe
 from elimtool.report.figures.figure import Cell, Listing
 from elimtool.report.figures.words import SCREEN
 from elimtool.report.rows import row_lines
 from elimtool.report.screen import Screen
 from elimtool.run.columns import INTERVENTION, POSITION, PROMPT_ID, Table
-from elimtool.run.rows import Selected
 from elimtool.run.schema import TABLES
 
 AT = (PROMPT_ID.name, POSITION.name, INTERVENTION.name)

@@ -8,9 +8,8 @@ from typing import Any
 from rich.cells import cell_len
 from rich.text import Text
 
-from elimtool.files.rows import Row, Rows
+from elimtool.files.rows import Row, Rows, Selected
 from elimtool.report.screen import Screen, padded
-from elimtool.run.rows import Selected
 
 WIDEST = 40
 GAP = 2

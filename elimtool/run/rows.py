@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from elimtool.errors import ElimError, nearest
+from elimtool.files.rows import Selected
 from elimtool.run import layout
 from elimtool.run.reader import Run
 from elimtool.run.schema import TABLES
@@ -20,21 +20,6 @@ from elimtool.run.tables.findings import FINDING_TABLES
 CONDITION = re.compile(r"\s*(\w+)\s*(!=|<=|>=|==|=|<|>)\s*(.*?)\s*", re.DOTALL)
 NULL = "null"
 TRUTHS = {"true": True, "false": False}
-
-
-@dataclass(frozen=True)
-class Selected:
-    """Rows of a table.
-
-    Attributes:
-        rows: The first rows that the conditions select, as a ``pyarrow.Table``.
-        n_selected: Number of rows that the conditions select.
-        n_rows: Number of rows of the table.
-    """
-
-    rows: Any
-    n_selected: int
-    n_rows: int
 
 
 def select_rows(

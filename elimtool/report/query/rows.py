@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from elimtool.files.rows import Selected
 from elimtool.report.rows import row_lines
 from elimtool.run.parts import json_rows
-from elimtool.run.rows import Selected
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -20,7 +20,7 @@ demo: $(READY) ## Fetch the default model if need be and trace one prompt
 	$(BIN)/elimtool trace "The capital of France is" --target Paris --out demo-run --overwrite
 
 test: $(READY) ## Run the tests, files side by side, but for the longest; say at the end why some were skipped
-	$(BIN)/python -m pytest -ra -m "not long" --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -ra -m "not long" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-long: $(READY) ## Run the longest tests: pages of docs/ and notebooks, type checkers, packages of others
 	$(BIN)/python -m pytest -ra -m long --numprocesses auto --maxprocesses 4 --dist load

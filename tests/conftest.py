@@ -21,6 +21,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("elimtool", deadline=None, derandomize=True)
 settings.load_profile("elimtool")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, so that no worker ends a run alone with a long file."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 TEXTS = [
     "The capital of France is Paris. The capital of Germany is Berlin, and the capital of Spain is Madrid.",
     "A token of the text is eliminated when no layer keeps it.",

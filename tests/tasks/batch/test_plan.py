@@ -101,7 +101,7 @@ def test_ids_and_shards_take_the_same_memory_for_more_records() -> None:
         finally:
             tracemalloc.stop()
 
-    assert peak(20_000) < peak(4_000) * 1.1
+    assert peak(10_000) < peak(2_000) * 1.1
 
 
 @pytest.mark.parametrize(

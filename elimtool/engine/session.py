@@ -31,6 +31,7 @@ from elimtool.run.schema import TABLES
 from elimtool.run.selection import ALWAYS, FITTED, MIXED, refuse_dense, refuse_unfitted
 from elimtool.samplers import Chain, Stage, resolve
 from elimtool.samplers.logit_bias import LogitBias
+from elimtool.samplers.shipped import MODEL, parted
 
 if TYPE_CHECKING:
     from elimtool.run.manifest import Manifest
@@ -266,12 +267,14 @@ def chain_for(model: Model, spec: str | Chain | Stage, model_sampling: bool = Tr
     Args:
         model: The model.
         spec: The chain or its name, see ``resolve``.
-        model_sampling: Whether a preset has the model's own settings laid over it as its engine does.
+        model_sampling: Whether a preset has the model's own settings laid over it as its engine does;
+            ``PRESET@model`` has them in any case.
 
     Raises:
         ElimError: The chain cannot be resolved.
     """
-    chain = resolve(spec, model.shipped_sampling if model_sampling else None)
+    asked = isinstance(spec, str) and parted(spec)[1] == MODEL
+    chain = resolve(spec, model.shipped_sampling if model_sampling or asked else None)
     for stage in chain.stages:
         if isinstance(stage, LogitBias):
             stage.check_vocabulary(model.vocab)

@@ -111,6 +111,8 @@ class SamplerLedger(Metric):
         chain = self._chain_columns(step)
         del chain["engine"]  # table sampling has it
         alive, left, ranks = at("alive_before"), at("alive_after"), at("rank_before")
+        margin = at("margin")
+        near = torch.stack([record.within_rounding for record in records], 1).numpy()
         tokens = ids.cpu().numpy()[row, k]
         return {
             **place(self.batch, view.rows, row),
@@ -122,7 +124,8 @@ class SamplerLedger(Metric):
             "prob_before": at("prob_before"),
             "prob_after": at("prob_after"),
             "rank_before": null_where(ranks, ~alive),
-            "margin": at("margin"),
+            "margin": margin,
+            "within_rounding": null_where(near[row, step, k], np.isnan(margin)),
             "why": whys(view, records, (row, step, k), alive & ~left),
         }
 

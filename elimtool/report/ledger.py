@@ -152,7 +152,8 @@ def distance(row: Row) -> str:
     margin, unit = row["margin"], row["margin_unit"]
     if margin is None:
         return ""
-    return spell_prob(abs(margin)) + (f" {unit}" if unit else "")
+    near = ", within rounding" if row.get("within_rounding") else ""
+    return spell_prob(abs(margin)) + (f" {unit}" if unit else "") + near
 
 
 def _kept(chain: ChainLedger, screen: Screen) -> list[Text]:

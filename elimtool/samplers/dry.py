@@ -64,6 +64,8 @@ class DRY(Stage):
             no).
         max_match: Longest match counted (text-generation-webui: 50); 0 = any.
         clamp: Limit the exponent to what float32 can hold (llama.cpp, KoboldCpp).
+        off_base: Bases that turn the stage off: those ``under_one`` (llama.cpp), or ``zero`` (KoboldCpp,
+            where penalties of a base between shrink with length).
     """
 
     kind: ClassVar[str] = "dry"
@@ -88,6 +90,7 @@ class DRY(Stage):
     at_limit: bool = True
     max_match: int = 0
     clamp: bool = True
+    off_base: Literal["under_one", "zero"] = "under_one"
 
     def __post_init__(self) -> None:
         self.number("multiplier", float("-inf"), float("inf"))
@@ -97,6 +100,7 @@ class DRY(Stage):
         if self.last_n is not None:
             self.integer("last_n", -1)
         self.one_of("negative_last_n", ("off", "all"))
+        self.one_of("off_base", ("under_one", "zero"))
         for name in ("exempt_breakers", "at_limit", "clamp"):
             self.boolean(name)
         if not all(isinstance(s, str) and s for s in self.breakers):
@@ -111,7 +115,8 @@ class DRY(Stage):
 
     def is_off(self) -> bool:
         """Return whether there is no penalty or no window."""
-        return self.multiplier == 0 or self.base < 1 or (self.window is not None and self.window <= 0)
+        without = self.base < 1 if self.off_base == "under_one" else self.base == 0
+        return self.multiplier == 0 or without or (self.window is not None and self.window <= 0)
 
     def apply(self, c: Candidates, context: Context, /) -> Effect:
         """Lower the logits of tokens that would extend a repetition."""

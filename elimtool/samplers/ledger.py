@@ -17,6 +17,12 @@ from elimtool.samplers.distribution import NEG_INF
 from elimtool.samplers.order import count_larger, sum_products
 from elimtool.samplers.stage import Detail, Effect, Fate, Stage
 
+ROUNDING = 1e-5
+"""Margins under this, in a unit that is not a count, are within rounding: engines compute in float32, and
+sums of many terms can fall on the other side of a threshold there."""
+COUNTS = ("tokens",)
+"""Units of margins that are whole numbers, which rounding does not touch."""
+
 
 @dataclass(frozen=True, eq=False)
 class StageRecord:
@@ -75,6 +81,12 @@ class StageRecord:
     _stage: Stage
     _effect: Effect
     _after: Candidates
+
+    @property
+    def within_rounding(self) -> Bool[Tensor, "rows k"]:
+        """Whether each target's margin is so small that the engine itself might decide otherwise."""
+        near = self.margin.abs() < ROUNDING
+        return near & (self.margin_unit not in COUNTS)
 
     @property
     def tells(self) -> bool:

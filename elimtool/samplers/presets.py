@@ -14,7 +14,7 @@ from elimtool.samplers.chain import Chain
 from elimtool.samplers.chain_file import StageEntry, read_chain
 from elimtool.samplers.inline import assignments
 from elimtool.samplers.limits import check_limit, checked
-from elimtool.samplers.shipped import USER, Shipped, lay_over
+from elimtool.samplers.shipped import USER, Shipped, lay_over, parted, wanted
 from elimtool.samplers.stage import Stage
 from elimtool.samplers.stages import STAGES
 from elimtool.samplers.values import fitted
@@ -60,8 +60,10 @@ def resolve(spec: str | Chain | Stage, shipped: Shipped | None = None) -> Chain:
 
     Args:
         spec: A chain, which stays as it is; a stage, which becomes a chain of that name; or a text: a preset
-            (``llama.cpp``), a preset with other parameters (``llama.cpp:temperature=0,top_k=10``), the path
-            of a chain file, or stages in order (``top_k=40,top_p=0.95,temperature=0.8``). A parameter is
+            (``llama.cpp``), a preset with other parameters (``llama.cpp:temperature=0,top_k=10``), either
+            with ``@model`` behind the preset's name (the settings that the model ships with must be there to
+            be laid over it) or ``@FOLDER`` (those of that folder's ``generation_config.json``), the path of a
+            chain file, or stages in order (``top_k=40,top_p=0.95,temperature=0.8``). A parameter is
             ``stage=value`` for the stage's main parameter, ``stage.parameter=value``, or a name that engines
             use (``repetition_penalty``).
         shipped: Settings that the model ships with, by file and key; a preset has them laid over it as its
@@ -76,11 +78,12 @@ def resolve(spec: str | Chain | Stage, shipped: Shipped | None = None) -> Chain:
     if isinstance(spec, Stage):
         return Chain(spec.name, stages=(spec,))
     text = spec.strip()
-    if text in preset_names():
-        return lay_over(_preset(text), shipped or {}, _override)
     head, colon, rest = text.partition(":")
-    if colon and head in preset_names():
-        chain = _override(resolve(head, shipped), assignments(rest, text), text, USER)
+    preset, where, _ = parted(text)
+    if preset in preset_names():
+        chain = _preset(preset)
+        chain = lay_over(chain, wanted(chain, where, shipped), _override)
+        chain = _override(chain, assignments(rest, text), text, USER) if colon else chain
         return replace(chain, name=text)
     if text.endswith((".yaml", ".yml")) or Path(text).is_file():
         return _from_file(Path(text), Path(text).stem, ())
@@ -122,8 +125,8 @@ def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
         accumulation=entry.accumulation or chain.accumulation,
         sources=entry.sources or chain.sources,
         limits=checked(entry.limits) or chain.limits,
-        settings_file=entry.model_settings.file,
-        settings=tuple(entry.model_settings.keys.items()),
+        settings_file=entry.model_settings.file or chain.settings_file,
+        settings=tuple(entry.model_settings.keys.items()) or chain.settings,
     )
 
 

@@ -9,6 +9,7 @@ from elimtool.errors import ElimError
 from elimtool.samplers.chain import Chain
 from elimtool.samplers.inline import split, value_of
 from elimtool.samplers.presets import preset_names, resolve
+from elimtool.samplers.shipped import parted
 from elimtool.samplers.stage import Stage
 from elimtool.samplers.values import fitted
 
@@ -26,7 +27,11 @@ def with_setting(spec: str, stage: str, value: float) -> str:
         chain file.
     """
     head, colon, rest = spec.partition(":")
-    is_preset = head in preset_names()
+    preset, where, _ = parted(spec)
+    is_preset = preset in preset_names()
+    if where and is_preset:  # what a model ships with is laid under both, and changes nothing here
+        plain = with_setting(f"{preset}{colon}{rest}", stage, value)
+        return plain.replace(preset, f"{preset}@{where}", 1)
     parts = split(rest if is_preset else spec) if colon or not is_preset else []
     given = f"{value:.10g}"
     wanted = _changed(resolve(spec), stage, value_of(given, given))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from elimtool.errors import ElimError
+from elimtool.files.parse import parse_json
 from elimtool.samplers.chain import Chain
 
 USER = "user"
@@ -20,6 +22,56 @@ _STAGE_OF = {"typ_p": "typical", "typical_p": "typical", "temp": "temperature"}
 """llama.cpp's names of samplers that differ from the preset's."""
 _ALWAYS = ("logit_bias",)
 """Stages of llama.cpp's chain that are no part of its order."""
+
+
+MODEL = "model"
+"""What stands behind the @ of ``PRESET@model``: the model that is measured."""
+CONFIG = "generation_config.json"
+
+
+def parted(text: str) -> tuple[str, str, str]:
+    """Part a text of the form ``PRESET[@WHERE][:CHANGES]``."""
+    head, _, changes = text.partition(":")
+    preset, _, where = head.partition("@")
+    return preset.strip(), where.strip(), changes
+
+
+def wanted(chain: Chain, where: str, shipped: Shipped | None) -> Shipped:
+    """Return the settings that ``PRESET@WHERE`` asks for.
+
+    Args:
+        chain: The preset.
+        where: ``model``, or the path of a ``generation_config.json`` or of the folder that holds one; empty
+            for no such wish.
+        shipped: The settings of the model that is measured; None where there is none.
+
+    Raises:
+        ElimError: The preset's engine reads no settings of models, no model is measured, or the file cannot
+            be read.
+    """
+    if not where:
+        return shipped or {}
+    asked = f"'{chain.name}@{where}'"
+    if not chain.settings_file:
+        raise ElimError(
+            f"{asked}: {chain.engine} reads no settings that a model ships with", f"write '{chain.name}'"
+        )
+    if where == MODEL:
+        if shipped is None:
+            hint = f"give a model, or the folder of its {CONFIG}: {chain.name}@FOLDER"
+            raise ElimError(f"{asked}: no model is loaded whose settings could be read", hint)
+        return shipped
+    path = Path(where) / CONFIG if Path(where).is_dir() else Path(where)
+    if chain.settings_file != CONFIG:
+        hint = f"write {chain.name}@{MODEL}, and give the GGUF file as the model"
+        raise ElimError(f"{asked}: {chain.engine} reads '{chain.settings_file}' of a GGUF file", hint)
+    try:
+        found = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ElimError(f"{asked}: cannot read {path}: {error}", f"it must be a {CONFIG}") from error
+    if not isinstance(found, dict):
+        raise ElimError(f"{asked}: {path} does not hold a JSON object", f"it must be a {CONFIG}")
+    return {CONFIG: found}
 
 
 def lay_over(

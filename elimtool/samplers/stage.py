@@ -198,6 +198,11 @@ def plain(value: Any) -> Any:
     return [plain(v) for v in value] if isinstance(value, tuple) else value
 
 
+def level(base: Candidates) -> Bool[Tensor, "rows 1"]:
+    """Mark the rows whose survivors all have the same score."""
+    return ((base.scores == base.top) | ~base.alive).all(-1, keepdim=True)
+
+
 def leading(base: Candidates, count: int) -> Bool[Tensor, "rows width"]:
     """Return a mask of the first ``count`` columns of a sorted distribution."""
     return torch.arange(base.width, device=base.scores.device).lt(count).expand(base.scores.shape)

@@ -30,7 +30,7 @@ from elimtool.samplers.ledger import Ledger
 from elimtool.samplers.logit_bias import LogitBias
 from elimtool.samplers.min_p import MinP
 from elimtool.samplers.order import dot
-from elimtool.samplers.stage import Context, Stage
+from elimtool.samplers.stage import Context, Stage, level
 from elimtool.samplers.temperature import Temperature
 from elimtool.samplers.top_a import TopA
 from elimtool.samplers.top_k import TopK
@@ -169,6 +169,8 @@ def _prepare(
     every = torch.full(c.gone.shape, known)
     if any(isinstance(s, TopP) and s.ties == "torch" for s in left):
         every &= ~_tied(c)
+    if any(getattr(s, "flat", "cut") == "kept" for s in left):
+        every &= ~level(c)
     return c, tuple(left), every
 
 

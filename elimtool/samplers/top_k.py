@@ -11,7 +11,7 @@ import torch
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.distribution import NEG_INF
 from elimtool.samplers.order import at_least, larger, tally
-from elimtool.samplers.stage import Context, Effect, Fate, Stage
+from elimtool.samplers.stage import Context, Effect, Fate, Stage, level
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class TopK(Stage):
         ties: ``all``: every token tied with the k-th survives (Hugging Face, vLLM); ``exact``: k survive, the
             lowest ids of a tie first (llama.cpp and SGLang leave the choice to their sort).
         min_keep: k is raised to this (Hugging Face); 0 = no effect.
+        flat: A row whose logits are all equal is ``cut`` like any other, or ``kept`` whole (vLLM's Triton
+            kernel).
     """
 
     kind: ClassVar[str] = "top_k"
@@ -44,11 +46,13 @@ class TopK(Stage):
     k: int = 0
     ties: Literal["all", "exact"] = "all"
     min_keep: int = 0
+    flat: Literal["cut", "kept"] = "cut"
 
     def __post_init__(self) -> None:
         self.integer("k", -1)
         self.integer("min_keep", 0)
         self.one_of("ties", ("all", "exact"))
+        self.one_of("flat", ("cut", "kept"))
 
     def is_off(self) -> bool:
         """Return whether k is 0 or -1."""
@@ -65,10 +69,11 @@ class TopK(Stage):
             tied = c.scores == last
             room = k - tally(larger(c.scores, last))  # columns are by id or falling: the lowest ids win
             keep = keep & (~tied | (tied.cumsum(-1) <= room[:, None]))
+        keep = keep | level(c) if self.flat == "kept" else keep
         kept = c.at(keep, False)
         margin = torch.where(kept, c.target_scores - c.after(tally(keep)), c.target_scores - last)
         threshold = last[:, 0].masked_fill(last[:, 0] == NEG_INF, float("nan"))
-        size = c.size.clamp(max=k) if self.ties == "exact" else None
+        size = c.size.clamp(max=k) if self.ties == "exact" and self.flat == "cut" else None
         return Effect(c, keep=keep, threshold=threshold, margin=margin, size=size)
 
     def why(self, fate: Fate, /) -> str:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.stage import Context, Effect, Fate, Stage, leading
+from elimtool.samplers.stage import Context, Effect, Fate, Stage, leading, level
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class TopP(Stage):
         mass_of: The mass is measured on the ``survivors`` or on the ``full`` distribution before any removal
             (SGLang).
         min_keep: Least number of tokens that survive; one always does.
+        flat: A row whose logits are all equal is ``cut`` like any other, or ``kept`` whole (vLLM's Triton
+            kernel).
     """
 
     kind: ClassVar[str] = "top_p"
@@ -52,6 +54,7 @@ class TopP(Stage):
     ties: Literal["all", "low", "torch"] = "all"
     mass_of: Literal["survivors", "full"] = "survivors"
     min_keep: int = 0
+    flat: Literal["cut", "kept"] = "cut"
 
     def __post_init__(self) -> None:
         self.number("p", 0, 1)
@@ -59,6 +62,7 @@ class TopP(Stage):
         self.one_of("boundary", ("reach", "ascending", "before"))
         self.one_of("ties", ("all", "low", "torch"))
         self.one_of("mass_of", ("survivors", "full"))
+        self.one_of("flat", ("cut", "kept"))
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Cut the sorted tokens where the mass is held."""
@@ -74,6 +78,7 @@ class TopP(Stage):
         else:
             margin = c.at(slack, float("nan"))
             keep = self._as_torch_sorts(c, keep) if self.ties == "torch" else keep
+        keep = keep | level(c) if self.flat == "kept" else keep
         return Effect(c, keep=keep, threshold=torch.full_like(c.top[:, 0], self.p), margin=margin)
 
     def _edge(

@@ -155,6 +155,8 @@ CHAINS = (
     "sglang",
     "koboldcpp",
     "text-generation-webui",
+    "vllm-gpu",
+    "vllm@model",
     "top_k=40,temperature=0.8",
     "temperature=1e-30",
     "temperature=0",

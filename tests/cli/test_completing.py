@@ -52,7 +52,7 @@ def test_names_that_are_read_without_torch_are_those_that_exist() -> None:
         (("trace", "--tables", "surv"), ["survival"]),
         (("batch", "file", "--tables", "lens,surv"), ["lens,survival"]),
         (("trace", "--tables", "survival,surv"), []),  # it is given
-        (("trace", "--samplers", "vl"), ["vllm"]),
+        (("trace", "--samplers", "vl"), ["vllm", "vllm-gpu"]),
         (("trace", "--samplers", "top_k=40,temp"), ["top_k=40,temperature="]),
         (
             ("trace", "--samplers", "top_k=40,top_"),

@@ -67,7 +67,9 @@ def test_each_engine_reads_what_it_reads_and_the_user_wins(shipping: Any) -> Non
         "sglang": 4,
         "text-generation-webui": 0,
         "vllm": 4,
+        "vllm-gpu": 4,
     }
+    assert len(chain_for(model, "vllm@model", False).origins) == 4
     for name in preset_names():
         assert chain_for(model, name, False) == resolve(name)
     chain = chain_for(model, "vllm:temperature=0.9,top_k=5")

@@ -98,7 +98,7 @@ def test_stages_without_margins_have_no_unit() -> None:
 
 def test_catalogue_covers_everything() -> None:
     assert [i.kind for i in stage_infos()] == list(STAGES)
-    assert len(preset_infos()) == 6
+    assert len(preset_infos()) == 7
 
 
 @pytest.mark.parametrize("kind", STAGES)

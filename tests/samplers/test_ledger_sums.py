@@ -28,3 +28,12 @@ def test_collision_and_output_mass(spec: str, compiled: bool) -> None:
         torch.testing.assert_close(ledger.output_mass(stage), expected)
     ends = [float(ledger.output_mass(stage).mean()) for stage in range(len(ledger.records))]
     assert ends == sorted(ends, reverse=True) and ends[-1] < 1
+
+
+def test_margins_that_float32_could_undo_are_called_within_rounding() -> None:
+    x = torch.tensor([[0.0, -2.0, -2.0 + 1e-7, -1.0]], dtype=torch.float64)
+    edge = f"min_p={float(torch.tensor(-2.0, dtype=torch.float64).exp()):.17g}"
+    entry = resolve(edge).run(x, torch.tensor([[0, 1, 2, 3]])).records[0]
+    assert entry.within_rounding[0].tolist() == [False, True, True, False]
+    counted = resolve("mirostat_v1=1").run(x, torch.tensor([[0, 1, 2, 3]])).records[0]
+    assert counted.margin_unit == "tokens" and not bool(counted.within_rounding.any())

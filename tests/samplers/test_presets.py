@@ -16,7 +16,8 @@ NONE = torch.zeros((1, 0), dtype=torch.int64)
 
 
 def test_presets_load_and_describe_themselves() -> None:
-    assert preset_names() == ["hf", "koboldcpp", "llama.cpp", "sglang", "text-generation-webui", "vllm"]
+    names = ["hf", "koboldcpp", "llama.cpp", "sglang", "text-generation-webui", "vllm", "vllm-gpu"]
+    assert preset_names() == names
     for name in preset_names():
         described = json.loads(json.dumps(resolve(name).describe()))
         assert described["name"] == name and described["version"] and described["sources"]
@@ -29,7 +30,79 @@ def test_default_parameters() -> None:
     active = {n: [s.name for s in resolve(n).stages if not s.is_off()] for n in preset_names()}
     assert active["llama.cpp"] == ["top_k", "top_p", "min_p", "temperature"]
     assert active["hf"] == ["top_k"] and active["vllm"] == [] and active["sglang"] == []
-    assert active["koboldcpp"] == ["prefilter"]
+    assert active["koboldcpp"] == ["prefilter", "top_k", "top_p", "temperature"]
+    assert active["vllm-gpu"] == [] and active["text-generation-webui"] == []
+
+
+def test_koboldcpp_is_what_its_server_fills_in() -> None:
+    # koboldcpp.py generate: the second argument of genparams.get of every one of these
+    found = {s.name: s.params() for s in resolve("koboldcpp").stages}
+    assert found["temperature"]["temperature"] == 0.75
+    assert found["top_k"]["k"] == 100 and found["top_p"]["p"] == 0.92 and found["xtc"]["threshold"] == 0.2
+    assert found["dry"]["last_n"] == found["penalties"]["last_n"] == 320
+    assert found["dry"]["breakers"] == [] and found["adaptive_p"]["target"] == -1
+    # gpttype_adapter.cpp sample_dry returns early for a base of 0 or less only
+    assert not resolve("koboldcpp:dry=0.8,dry_base=0.5").stages[1].is_off()
+    assert resolve("koboldcpp:dry=0.8,dry_base=0").stages[1].is_off()
+    assert resolve("llama.cpp:dry=0.8,dry_base=0.5").stages[2].is_off()
+
+
+def test_text_generation_webui_has_the_priority_of_its_presets_file() -> None:
+    # modules/presets.py default_preset_values, without what other stages hold
+    priority = (
+        "repetition_penalty presence_penalty frequency_penalty dry top_n_sigma temperature"
+        " dynamic_temperature quadratic_sampling top_k top_p typical_p epsilon_cutoff eta_cutoff tfs top_a"
+        " min_p adaptive_p mirostat xtc"
+    )
+    names = {"repetition_penalty": "penalties", "quadratic_sampling": "quadratic", "typical_p": "typical"}
+    names |= {"epsilon_cutoff": "epsilon", "eta_cutoff": "eta", "tfs": "tail_free", "mirostat": "mirostat_v2"}
+    wanted = [names.get(one, one) for one in priority.split() if one not in PART_OF_PENALTIES]
+    chain = resolve("text-generation-webui")
+    assert [stage.kind for stage in chain.stages] == wanted
+    assert chain.stages[0].last_n == chain.stages[1].last_n == 1024
+
+
+PART_OF_PENALTIES = ("presence_penalty", "frequency_penalty")
+
+
+def test_vllm_with_triton_cuts_ties_and_leaves_flat_rows() -> None:
+    # observed by running the kernel of vLLM 0.33 in Triton's interpreter
+    def count(spec: str, row: list[float]) -> int:
+        return int(resolve(spec).run(torch.tensor([row]), NONE).kept.sum())
+
+    tied, flat = [1.0, 3.0, 3.0, 0.0, 3.0, 3.0], [0.0] * 8
+    assert [count(f"{name}:top_k=1", tied) for name in ("vllm", "vllm-gpu")] == [4, 1]
+    assert [count(f"{name}:top_p=0.5", flat) for name in ("vllm", "vllm-gpu")] == [4, 8]
+    assert count("vllm-gpu:top_k=3", flat) == 8 and count("vllm-gpu:top_p=0.3", tied) == 2
+    assert resolve("vllm-gpu").settings == resolve("vllm").settings
+    assert resolve("vllm-gpu").limits == resolve("vllm").limits
+
+
+def test_settings_of_a_folder_are_laid_over_a_preset(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text('{"temperature": 0.6, "top_k": 20}')
+    chain = resolve(f"vllm@{tmp_path}:top_k=5")
+    values = {s.name: s.params() for s in chain.stages}
+    assert values["temperature"]["temperature"] == 0.6 and values["top_k"]["k"] == 5
+    assert chain.origins == (
+        ("temperature", "temperature", "generation_config.json"),
+        ("top_k", "k", "user"),
+    )
+    assert resolve("vllm@model", {"generation_config.json": {"top_k": 7}}).stages[4].k == 7
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("vllm@model", "no model is loaded"),
+        ("koboldcpp@model", "koboldcpp reads no settings that a model ships with"),
+        ("llama.cpp@somewhere", "reads 'general.sampling' of a GGUF file"),
+        ("hf@nowhere", "cannot read nowhere"),
+        ("vlm@model", "unknown sampler chain 'vlm@model'"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_refused(spec: str, message: str) -> None:
+    with pytest.raises(ElimError, match=message):
+        resolve(spec)
 
 
 def test_inline_keeps_the_order_written() -> None:

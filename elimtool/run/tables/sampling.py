@@ -195,6 +195,13 @@ SAMPLING_TARGETS = Table(
             null_when="the stage did neither",
         ),
         TARGET_TOKEN,
+        Column(
+            "within_rounding",
+            BOOL,
+            "Whether the margin is under 1e-5 (and no count of tokens): the engine computes in float32 and"
+            " might decide otherwise.",
+            null_when=f"the margin is null, or {EARLIER}",
+        ),
     ),
 )
 

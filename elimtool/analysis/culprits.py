@@ -26,6 +26,27 @@ def key_of(row: Row) -> Key:
 
 
 @dataclass(frozen=True, slots=True)
+class Culprit:
+    """A head or MLP.
+
+    Attributes:
+        name: Such as ``head 23.4``.
+        dla: What it gave the target's logit, centred.
+        z: The same against control tokens; ``None`` without any.
+    """
+
+    name: str
+    dla: float
+    z: float | None
+
+    @staticmethod
+    def columns(role: str, found: Culprit | None) -> Row:
+        """Return the columns of a role in table ``verdicts``."""
+        values = (None, None, None) if found is None else (found.name, found.dla, found.z)
+        return dict(zip((role, f"{role}_dla", f"{role}_z"), values, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
 class Shares:
     """Heads and MLPs of one target, in the order of the table ``components``.
 
@@ -34,15 +55,17 @@ class Shares:
         rows: Indices of this target's in ``names``.
         layers: Their layers.
         logits: What each gave the target's logit, centred.
+        z: The same against control tokens; NaN where there are none.
     """
 
     names: Any
     rows: npt.NDArray[np.intp]
     layers: npt.NDArray[np.int32]
     logits: npt.NDArray[np.float64]
+    z: npt.NDArray[np.float64]
 
-    def extreme(self, sign: int, lost: int | None = None) -> tuple[str, float] | None:
-        """Find the component with the largest effect of a sign, and that effect; ``None`` if there is none.
+    def extreme(self, sign: int, lost: int | None = None) -> Culprit | None:
+        """Find the component with the largest effect of a sign; ``None`` if there is none.
 
         Args:
             sign: 1 or -1.
@@ -54,16 +77,19 @@ class Shares:
         best = int(signed.argmax())
         if signed[best] <= 0:
             return None
-        return self.names[int(self.rows[best])].as_py(), float(self.logits[best])
+        z = float(self.z[best])
+        name = self.names[int(self.rows[best])].as_py()
+        return Culprit(name, float(self.logits[best]), None if np.isnan(z) else z)
 
 
 def shares(run: Run) -> dict[Key, Shares]:
     """Group the heads and MLPs by target; a target's rows need not be adjacent."""
     if "components" not in run.tables:
         return {}
-    table = run.arrow("components").select([*KEY, "kind", "component", "layer", "dla_centred"])
+    table = run.arrow("components")
+    table = table.select([*KEY, "kind", "component", "layer", "dla_centred", "z"])
     table = table.filter(pc.is_in(table["kind"], pa.array(["head", "mlp"]))).combine_chunks()
-    layers, logits = (table[name].to_numpy() for name in ("layer", "dla_centred"))
+    layers, logits, z = (table[name].to_numpy() for name in ("layer", "dla_centred", "z"))
     # a stable sort on one integer per key: a loop over rows in Python would take most of the time
     code = np.zeros(table.num_rows, dtype=np.int64)
     for name in KEY:
@@ -75,5 +101,5 @@ def shares(run: Run) -> dict[Key, Shares]:
     names = table["component"]
     for rows in np.split(order, starts[1:]) if len(order) else ():
         key = cast(Key, tuple(table[name][int(rows[0])].as_py() for name in KEY))
-        found[key] = Shares(names, rows, layers[rows], logits[rows])
+        found[key] = Shares(names, rows, layers[rows], logits[rows], z[rows])
     return found

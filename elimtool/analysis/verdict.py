@@ -13,7 +13,7 @@ from math import log10
 from typing import TYPE_CHECKING
 
 from elimtool.analysis.closing import spell_prob
-from elimtool.analysis.culprits import KEY, Key, Shares, key_of, shares
+from elimtool.analysis.culprits import KEY, Culprit, Key, Shares, key_of, shares
 from elimtool.analysis.evidence import UNTESTED
 from elimtool.analysis.fate import removes
 from elimtool.files.rows import Row, Rows
@@ -173,15 +173,21 @@ def in_words(verdict: Row) -> str:
 def attribution_in_words(verdict: Row) -> list[str]:
     """Name the heads or MLPs with the largest direct logit attribution; empty where none was measured.
 
-    Such as ``direct logit attribution above mean: head 23.4 adds 2.9, head 29.0 takes 1.3``: the mean over
-    the vocabulary, which a component adds to all tokens alike, is no part of it.
+    Such as ``direct logit attribution above mean (z: against tokens as frequent): head 23.4 adds 2.9 (z 9.2),
+    head 29.0 takes 1.3 (z -1.4)``: the mean over the vocabulary, which a component adds to all tokens alike,
+    is no part of it; z is that of table ``components``.
     """
+    named = [name for name in ("promoter", "eliminator") if verdict[name] is not None]
+    if not named:
+        return []
+    z = {name: verdict.get(f"{name}_z") for name in named}  # runs of earlier versions have none
     told = [
-        f"{verdict[name]} {does} {abs(verdict[f'{name}_dla']):.1f}"
-        for name, does in (("promoter", "adds"), ("eliminator", "takes"))
-        if verdict[name] is not None
+        f"{verdict[name]} {'adds' if name == 'promoter' else 'takes'} {abs(verdict[f'{name}_dla']):.1f}"
+        + ("" if z[name] is None else f" (z {z[name]:.1f})")
+        for name in named
     ]
-    return [f"direct logit attribution above mean: {', '.join(told)}"] if told else []
+    against = " (z: against tokens as frequent)" if any(z.values()) else ", not compared with other tokens"
+    return [f"direct logit attribution above mean{against}: {', '.join(told)}"]
 
 
 def _loss(verdict: Row) -> str:
@@ -214,10 +220,8 @@ def _verdict(
         "cut_chain": cut["chain"] if cut else None,
         "cut_stage": cut["stage"] if cut else None,
         "cut_margin": cut["margin"] if cut else None,
-        "eliminator": eliminator[0] if eliminator else None,
-        "eliminator_dla": eliminator[1] if eliminator else None,
-        "promoter": promoter[0] if promoter else None,
-        "promoter_dla": promoter[1] if promoter else None,
+        **Culprit.columns("eliminator", eliminator),
+        **Culprit.columns("promoter", promoter),
         "evidence": "observed",
         **UNTESTED,
         "intervention": None,

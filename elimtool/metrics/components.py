@@ -22,6 +22,7 @@ from torch import Tensor
 from elimtool.errors import ElimError
 from elimtool.metrics.branches import Branch, share_out
 from elimtool.metrics.columns import Categorical, null_where, place
+from elimtool.metrics.controls import ControlTokens, matching
 from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
 from elimtool.metrics.source_tables import TABLES as SOURCES
 from elimtool.metrics.source_tables import SourceTables
@@ -47,6 +48,7 @@ class Components(Metric):
         self.sources = SourceTables(batch, settings) if any(map(settings.wants, SOURCES)) else None
         if self.sources is not None:
             self.needs = self.needs | {"attention", "values"}
+        self.matching = None if settings.reference is None else matching(settings.reference.prior)
         self.wanted = settings.heads or self.sources is not None
         self.embedding: Tensor | None = None
         self.branches: list[Branch] = []
@@ -94,14 +96,31 @@ class Components(Metric):
     def _columns(self, view: ReadoutView, shares: Float[Tensor, "rows k1 parts"]) -> dict[str, Any]:
         targets = ((view.followed.ids >= 0) & ~view.followed.is_foil).cpu().numpy()
         row, k, part = cells = targets[:, :, None].repeat(shares.shape[-1], axis=2).nonzero()
-        centred = shares[:, :-1] - shares[:, -1:]
+        centred = (shares[:, :-1] - shares[:, -1:]).cpu().numpy()
         return {
             **place(self.batch, view.rows, row),
             **view.followed.names(row, k),
             **self._named(shares.shape[-1], part),
             "dla": shares[:, :-1].cpu().numpy()[cells],
-            "dla_centred": centred.cpu().numpy()[cells],
+            "dla_centred": centred[cells],
+            "z": (centred / self._spread_of_controls(view, shares.shape[-1]))[cells],
         }
+
+    def _spread_of_controls(self, view: ReadoutView, n_parts: int) -> Float[np.ndarray, "rows k parts"]:
+        """Compute the standard deviation of what each part gave each target's control tokens."""
+        n_rows, k = view.followed.ids.shape
+        if self.matching is None or view.directions is None or self.embedding is None:
+            return np.full((n_rows, k, n_parts), np.nan)
+        found = []
+        step = max(1, self.settings.held_numbers // (self.matching.count * k * n_parts))
+        for start in range(0, n_rows, step):
+            some = slice(start, min(n_rows, start + step))
+            rows = view.rows[0][some], view.rows[1][some]
+            controls = ControlTokens.of(self.matching, view.followed, some)
+            directions = view.directions(controls.ids, some)
+            given = share_out(wide(self.embedding[rows]), self.branches, rows, directions)
+            found.append(controls.spread(given[:, :-1]))
+        return np.concatenate(found)
 
     def _contrast_columns(
         self, view: ReadoutView, pairs: Indices, shares: Float[Tensor, "rows k1 parts"]

@@ -8,6 +8,7 @@ reference text. Any token may reach the first ranks of some layer by chance, so 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from elimtool.metrics.columns import place
-from elimtool.metrics.metric import Metric, ReadoutView, Settings
+from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
 from elimtool.numerics.ranking import largest, nucleus, rank
 from elimtool.run.rules import NUCLEUS, SURFACED
@@ -122,6 +123,39 @@ class Matching:
         distance = np.abs(prior[near] - prior[target])
         nearest: npt.NDArray[np.int64] = near[distance.argsort(kind="stable")[: self.count]]
         return nearest
+
+
+@dataclass(frozen=True)
+class ControlTokens:
+    """Control tokens of what some rows follow.
+
+    Attributes:
+        ids: Controls of each followed token, one after the other.
+        known: Which of them there are.
+    """
+
+    ids: Int[Tensor, "rows all_controls"]
+    known: Bool[Tensor, "rows k controls"]
+
+    @classmethod
+    def of(cls, matched: Matching, followed: Followed, some: slice) -> ControlTokens:
+        """Match the targets of some rows."""
+        ids = followed.ids[some].cpu()
+        found = matched.controls(ids.masked_fill(followed.is_foil[some].cpu(), -1), ids)
+        return cls(found.clamp(min=0).flatten(1).to(followed.ids.device), found >= 0)
+
+    def spread(self, values: Float[Tensor, "rows all_controls parts"]) -> Float[np.ndarray, "rows k parts"]:
+        """Compute the standard deviation over each token's controls; NaN for 0 or one control.
+
+        Args:
+            values: What each part gave each control.
+        """
+        known = self.known.double()[..., None]
+        each = values.cpu().view(*self.known.shape, -1)
+        count = known.sum(2)
+        away = (each - ((each * known).sum(2) / count)[:, :, None]) * known
+        spread: npt.NDArray[np.float64] = (away.square().sum(2) / (count - 1)).sqrt().numpy()
+        return np.where(spread > 0, spread, np.nan)
 
 
 @lru_cache(maxsize=1)

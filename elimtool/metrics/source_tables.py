@@ -12,7 +12,7 @@ from torch import Tensor
 
 from elimtool.metrics.branches import toward_tokens
 from elimtool.metrics.columns import Categorical, Columns, names_at, place
-from elimtool.metrics.controls import matching
+from elimtool.metrics.controls import ControlTokens, matching
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.metrics.sources import Sources
 from elimtool.model.affine import Directions
@@ -155,21 +155,12 @@ class SourceTables:
     ) -> Float[np.ndarray, "rows k spans"]:
         """Compute the standard deviation of what each span wrote for each target's control tokens."""
         some = slice(int(rows[0]), int(rows[-1]) + 1)
-        ids = view.followed.ids[some].cpu()
         if self.matching is None or view.directions is None:
-            return np.full((*ids.shape, self.n_spans), np.nan)
-        targets = ids.masked_fill(view.followed.is_foil[some].cpu(), -1)
-        controls = self.matching.controls(targets, ids)
-        flat = controls.clamp(min=0).flatten(1).to(view.logits.device)
-        toward = view.directions(flat, some).toward
+            return np.full((len(rows), view.followed.ids.shape[1], self.n_spans), np.nan)
+        controls = ControlTokens.of(self.matching, view.followed, some)
+        toward = view.directions(controls.ids, some).toward
         wrote = self.sources.written((view.rows[0][some], view.rows[1][some]))
-        for_each = (wrote @ toward.to(wrote.dtype).transpose(1, 2)).cpu()
-        for_each = for_each.view(*for_each.shape[:2], *controls.shape[1:])
-        known = (controls >= 0).double()[:, None]
-        count = known.sum(-1)
-        away = (for_each - ((for_each * known).sum(-1) / count)[..., None]) * known
-        spread: npt.NDArray[np.float64] = (away.square().sum(-1) / (count - 1)).sqrt().transpose(1, 2).numpy()
-        return np.where(spread > 0, spread, np.nan)
+        return controls.spread((wrote @ toward.to(wrote.dtype).transpose(1, 2)).transpose(1, 2))
 
     def _prompts(self, view: ReadoutView) -> npt.NDArray[np.intp]:
         found: npt.NDArray[np.intp] = view.rows[0].cpu().numpy()

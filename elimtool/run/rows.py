@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from elimtool.errors import ElimError, nearest
 from elimtool.files.rows import Selected
@@ -80,7 +79,7 @@ def condition(text: str, schema: pa.Schema, table: str) -> Any:
         )
     column, sign, given = found.groups()
     kind = _known(column, schema, table).type
-    field = ds.field(column)
+    field = pc.field(column)
     if given == NULL and sign in ("=", "==", "!="):
         return field.is_null() if sign != "!=" else ~field.is_null()
     if pa.types.is_nested(kind):
@@ -100,6 +99,8 @@ def condition(text: str, schema: pa.Schema, table: str) -> Any:
 
 def dataset(run: Run, name: str) -> Any:
     """Return a table as a ``pyarrow`` dataset, which is read as far as it is used."""
+    import pyarrow.dataset as ds  # imports pandas, which a story does without
+
     if run.path is None or name in FINDING_TABLES:
         return ds.dataset(run.arrow(name))
     files = [str(path) for path in layout.look(run.path).tables[name]]

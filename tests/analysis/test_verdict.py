@@ -159,13 +159,13 @@ def test_the_joined_row() -> None:
         at | {"chain": "b", "stage": "min_p", "alive_before": True, "alive_after": False, "margin": -3.0},
     ]
     components = [
-        at | {"component": name, "kind": kind, "layer": layer, "dla_centred": dla}
-        for name, kind, layer, dla in (
-            ("embed", "embed", None, -99.0),
-            ("head 0.1", "head", 0, -5.0),
-            ("mlp 1", "mlp", 1, -1.0),
-            ("head 2.0", "head", 2, -2.0),
-            ("mlp 0", "mlp", 0, 3.0),
+        at | {"component": name, "kind": kind, "layer": layer, "dla_centred": dla, "z": z}
+        for name, kind, layer, dla, z in (
+            ("embed", "embed", None, -99.0, None),
+            ("head 0.1", "head", 0, -5.0, 1.0),
+            ("mlp 1", "mlp", 1, -1.0, 1.0),
+            ("head 2.0", "head", 2, -2.0, -0.25),
+            ("mlp 0", "mlp", 0, 3.0, 6.5),
         )
     ]
     run = FakeRun(lens=lens, survival=survival, sampling_targets=fates, components=components)
@@ -178,7 +178,14 @@ def test_the_joined_row() -> None:
     assert in_words(row) == (
         "candidate for lost at layer 2, in the top-10 from layer 1 (not tested against chance);"
         " no contender when top_k of a cut it;"
-        " direct logit attribution above mean: mlp 0 adds 3.0, head 2.0 takes 2.0"
+        " direct logit attribution above mean (z: against tokens as frequent):"
+        " mlp 0 adds 3.0 (z 6.5), head 2.0 takes 2.0 (z -0.2)"
+    )
+    assert (row["eliminator_z"], row["promoter_z"]) == (-0.25, 6.5)
+    unknown = row | {"eliminator_z": None, "promoter_z": None}
+    assert in_words(unknown).endswith(
+        "direct logit attribution above mean, not compared with other tokens: mlp 0 adds 3.0, head 2.0 takes"
+        " 2.0"
     )
     (bare,) = verdicts(FakeRun(lens=lens, survival=survival))  # type: ignore[arg-type]
     assert "attribution" not in in_words(bare)

@@ -121,23 +121,28 @@ def test_a_trace_says_of_controls_what_it_says_of_targets(llama: Any, lens: str)
     assert len(counted) <= MATCHED_TOKENS - len(judged)
 
 
-def test_what_spans_wrote_is_in_standard_deviations_of_controls(llama: Any, lens: str) -> None:
-    """Every control followed itself: z is what a span wrote for the target over their spread."""
-    options = TraceOptions(lens=lens, tables=("source_spans", "controls"), samplers=())
+@pytest.mark.parametrize(("name", "part"), [("source_spans", "span"), ("components", "component")])
+def test_what_parts_wrote_is_in_standard_deviations_of_controls(
+    llama: Any, lens: str, name: str, part: str
+) -> None:
+    """Every control followed itself: z is what a part wrote for the target over their spread."""
+    options = TraceOptions(lens=lens, tables=(name, "controls"), samplers=())
     run = elimtool.trace(llama, TEXTS[0], targets=[" of"], options=options)
-    spans = run.table("source_spans").dropna(subset="promoted").set_index("span")
+    parts = run.table(name).dropna(subset="z").set_index(part)
+    assert len(parts) > 3
     target = run.table("controls")["token_id"].iloc[0]
     ids = Matching(RidgeLens.load(Path(lens)).reference.prior).controls(
         torch.tensor([[target]]), torch.tensor([[target]])
     )
     one = llama.encode(Prompt(text=TEXTS[0]))
     followed = tuple(Target.single(str(token), token) for token in ids[0, 0].tolist())
-    settings = Settings(tables=frozenset({"source_spans"}))
+    settings = Settings(tables=frozenset({name}), heads=name == "components")
     leaders = {(one.prompt_id, one.positions[0]): followed}
-    table = run_batch(llama, [one], settings, RawLens(), leaders)["source_spans"].to_pandas()
-    wrote = table.pivot(index="span", columns="target", values="dla_centred").reindex(spans.index)
+    table = run_batch(llama, [one], settings, RawLens(), leaders)[name].to_pandas()
+    assert table["z"].isna().all()  # without the frequencies there are no controls
+    wrote = table.pivot(index=part, columns="target", values="dla_centred").reindex(parts.index)
     assert wrote.shape[1] == MATCHED_TOKENS
-    np.testing.assert_allclose(spans["z"], spans["dla_centred"] / wrote.std(axis=1), rtol=1e-3)
+    np.testing.assert_allclose(parts["z"], parts["dla_centred"] / wrote.std(axis=1), rtol=1e-3)
 
 
 @pytest.mark.parametrize("position", ["last", "all"])
@@ -152,4 +157,8 @@ def test_batched_equals_single(llama: Any, lens: str, position: Any) -> None:
             own = alone.table(name)
             for column in ("n_lost", "prior_low") if name == "controls" else ("lost_p", "lost_chance"):
                 np.testing.assert_array_equal(part[column], own[column])
+            if name == "verdicts" and position == "last":  # at every position components are not measured
+                for role in ("promoter", "eliminator"):
+                    assert own[f"{role}_z"].notna().all() and part[role].tolist() == own[role].tolist()
+                    np.testing.assert_allclose(part[f"{role}_z"], own[f"{role}_z"], rtol=1e-3)
     assert set(together.table("controls")["target"]) == {" of", " is"}

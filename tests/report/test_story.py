@@ -53,7 +53,8 @@ def test_all_facts_at_every_width(width, colour):
         "llama.cpp: top_k 40, top_p 0.95, min_p 0.05, temperature 0.8; hf: top_k 50",
         "rank 1 from layer 28 on",
         "top-10 from layer 22 on",
-        "' Paris': direct logit attribution above mean: mlp 0 adds 1.2, mlp 1 takes 0.5",
+        "' Paris': direct logit attribution above mean, not compared with other tokens: mlp 0 adds 1.2,"
+        " mlp 1 takes 0.5",
         "llama.cpp cuts ' London' at min_p and keeps ' Paris' (p 1) alone",
         "hf and vllm keep ' Paris' (p",
         "among 50 and all 49,152 tokens",

@@ -55,5 +55,14 @@ COMPONENTS = Table(
             unit="logits",
         ),
         TARGET_TOKEN,
+        Column(
+            "z",
+            FLOAT,
+            "dla_centred over the standard deviation of what the component gave 99 tokens as frequent as the"
+            " target (those of table controls): near 0, it does this to any such token.",
+            unit="standard deviations",
+            null_when="there is no fitted lens, which has the frequencies; or the component gives them all"
+            " the same",
+        ),
     ),
 )

@@ -158,5 +158,19 @@ VERDICTS = Table(
         ),
         *TESTS,
         TARGET_TOKEN,
+        Column(
+            "eliminator_z",
+            FLOAT,
+            "The same against control tokens: components.z of the eliminator.",
+            unit="standard deviations",
+            null_when=f"there is no eliminator, or {NO_CONTROLS}",
+        ),
+        Column(
+            "promoter_z",
+            FLOAT,
+            "The same against control tokens: components.z of the promoter.",
+            unit="standard deviations",
+            null_when=f"there is no promoter, or {NO_CONTROLS}",
+        ),
     ),
 )

@@ -55,6 +55,7 @@ _HOMES = {
     "export": "elimtool.tasks.export",
     "load_model": "elimtool.model.loading",
     "locate": "elimtool.tasks.locate.api",
+    "map_model": "elimtool.tasks.map.api",
     "open_comparison": "elimtool.run.comparison",
     "open_run": "elimtool.run",
     "record": "elimtool.tasks.trace",
@@ -107,6 +108,7 @@ if TYPE_CHECKING:
     from elimtool.tasks.export import export as export
     from elimtool.tasks.locate.api import locate as locate
     from elimtool.tasks.locate.options import LocateOptions as LocateOptions
+    from elimtool.tasks.map.api import map_model as map_model
     from elimtool.tasks.trace import record as record
     from elimtool.tasks.trace import trace as trace
 else:  # hidden from type checkers, which would take any misspelt name for Any

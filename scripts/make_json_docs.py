@@ -15,8 +15,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "json.md"
 ELSEWHERE = {
     "run": ("trace", "attribute", "locate"),
     "comparison": ("compare",),
-    "analysis": ("audit", "coverage", "sweep"),
-    "tables": ("trace", "attribute", "locate", "compare", "audit", "coverage", "sweep"),
+    "analysis": ("audit", "coverage", "map", "sweep"),
+    "tables": ("trace", "attribute", "locate", "compare", "audit", "coverage", "map", "sweep"),
 }
 """Keys whose own keys stand in docs/tables.md, and the commands that have them."""
 ANCHORS = {"run": "#runjson", "comparison": "#comparisonjson", "analysis": "#analysisjson", "tables": ""}

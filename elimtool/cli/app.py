@@ -24,6 +24,7 @@ from elimtool.cli import (
     export,
     lens,
     locate,
+    map,
     mcp,
     models,
     population,
@@ -61,6 +62,7 @@ app.command("coverage", no_args_is_help=True, epilog=population.EPILOG)(coverage
 app.command("sweep", no_args_is_help=True, epilog=population.EPILOG)(sweep.sweep)
 app.command("check", no_args_is_help=True, epilog=shared.EPILOG)(check.check)
 app.command("locate", no_args_is_help=True, epilog=shared.EPILOG)(locate.locate)
+app.command("map", no_args_is_help=True, epilog=map.EPILOG)(map.map_)
 app.command("compare", no_args_is_help=True, epilog=compare.EPILOG)(compare.compare)
 app.command("export", no_args_is_help=True, epilog=export.EPILOG)(export.export)
 app.command("query", no_args_is_help=True, epilog=query.EPILOG)(query.query)

@@ -12,14 +12,16 @@ from elimtool.cli import options as shared
 
 if TYPE_CHECKING:
     from elimtool.cli.output import Output
-    from elimtool.engine.options import TraceOptions
+    from elimtool.model.model import Model
     from elimtool.model.source import ModelSource
     from elimtool.prompts.file import PromptFile
     from elimtool.tasks.batch.local import Engine
     from elimtool.tasks.batch.options import BatchOptions
+    from elimtool.tasks.batch.plan import Input
     from elimtool.tasks.batch.run import BatchProgress
+    from elimtool.tasks.batch.work import Make, Wanted
 
-    Asked = tuple[ModelSource, TraceOptions, BatchOptions]
+    Job = tuple[Model | ModelSource, Wanted, BatchOptions]
 
 DOUBTS = 5
 """Doubts about a suite that are printed."""
@@ -140,7 +142,12 @@ def opened(
 
 
 def work_through(
-    output: Output, file: PromptFile, out: Path, asked: Asked, overwrite: bool = False
+    output: Output,
+    file: Input,
+    out: Path,
+    asked: Job,
+    overwrite: bool = False,
+    make: Make | None = None,
 ) -> BatchProgress:
     """Measure every prompt of a file into a run directory, or go on there, and show the progress.
 
@@ -150,6 +157,7 @@ def work_through(
         out: The run directory.
         asked: The model, what is measured, and how the file is worked through.
         overwrite: Replace a run in the directory.
+        make: Makes each worker; ``None`` for one that traces prompts.
 
     Raises:
         ElimError, KeyboardInterrupt: As ``elimtool.tasks.batch.run.run``.
@@ -160,7 +168,7 @@ def work_through(
 
     try:
         with batch_progress(output, f"loading {asked[0].name}") as (report, say):
-            return run(file, out, _engine(*asked, say), asked[2], overwrite=overwrite, report=report)
+            return run(file, out, _engine(*asked, say, make), asked[2], overwrite=overwrite, report=report)
     except Untouched:
         output.note(f"nothing was finished; the run in {out} is as it was")
         raise
@@ -172,11 +180,16 @@ def work_through(
             output.note(kept)
 
 
-def _engine(source: ModelSource, measured: TraceOptions, options: BatchOptions, say: object) -> Engine:
+def _engine(
+    model: Model | ModelSource, asked: Wanted, options: BatchOptions, say: Any, make: Make | None
+) -> Engine:
+    from elimtool.model.source import ModelSource
+
     if options.engine == "ray":
         from elimtool.tasks.batch.cluster import RayEngine
 
-        return RayEngine(source, measured, options)
+        assert isinstance(model, ModelSource)  # each worker loads its own
+        return RayEngine(model, asked, options, make=make)
     from elimtool.tasks.batch.local import LocalEngine
 
-    return LocalEngine(source, measured, options, say)  # type: ignore[arg-type]
+    return LocalEngine(model, asked, options, say, make)

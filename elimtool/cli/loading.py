@@ -18,6 +18,16 @@ Revision = Annotated[
         env="REVISION",
     ),
 ]
+Dtype = Annotated[
+    str,
+    option(
+        "--dtype",
+        help="float32, bfloat16, float16, float64, or auto for the checkpoint's own.",
+        metavar="TYPE",
+        panel=MODEL,
+        env="DTYPE",
+    ),
+]
 Device = Annotated[
     str,
     option(
@@ -82,16 +92,7 @@ class NamedModel:
         ),
     ] = DEFAULT_MODEL
     revision: Revision = None
-    dtype: Annotated[
-        str,
-        option(
-            "--dtype",
-            help="float32, bfloat16, float16, float64, or auto for the checkpoint's own.",
-            metavar="TYPE",
-            panel=MODEL,
-            env="DTYPE",
-        ),
-    ] = "float32"
+    dtype: Dtype = "float32"
     device: Device = "auto"
 
 

@@ -58,6 +58,11 @@ class Dimensions:
         return int(self.bridge.cfg.n_heads)
 
     @property
+    def n_groups(self) -> int:
+        """Number of groups of query heads that share keys and values; as many as heads where none share."""
+        return int(getattr(self.bridge.cfg, "n_key_value_heads", None) or self.n_heads)
+
+    @property
     def width(self) -> int:
         """Size of the residual stream."""
         return int(self.bridge.cfg.d_model)

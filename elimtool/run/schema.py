@@ -24,6 +24,7 @@ from elimtool.run.tables.effects import EFFECTS
 from elimtool.run.tables.experts import EXPERT_COMPONENTS, EXPERTS
 from elimtool.run.tables.lens import LENS, LENS_LAYERS
 from elimtool.run.tables.locations import LOCATION_PAIRS, LOCATIONS
+from elimtool.run.tables.map_sums import MAP_SUMS
 from elimtool.run.tables.mechanisms import MECHANISMS
 from elimtool.run.tables.prompts import PROMPTS
 from elimtool.run.tables.regimes import REGIMES
@@ -61,6 +62,7 @@ UNTRACED = {
     "written": "check",
     "written_texts": "check",
     "checks": "check",
+    "map_sums": "map",
 }
 """Tables that a trace does not fill, and the command that does."""
 
@@ -115,6 +117,7 @@ TABLES: dict[str, Table] = {
         WRITTEN,
         WRITTEN_TEXTS,
         CHECKS,
+        MAP_SUMS,
     )
 }
 

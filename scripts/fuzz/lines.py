@@ -278,6 +278,22 @@ class Lines(Options):
         more = [taxonomy, self.chains, lambda: self.of("--rule", "lm-eval", "no-prefix", "continuation")]
         return [*self.file("", given), *self.some(more, 3), *self.loading(), *self.printed()]
 
+    def map(self) -> list[Part]:
+        """A model, a directory, text of its own."""
+        more: list[Offer] = [
+            lambda: self.of("--only", "roles"),
+            lambda: self.of("--passages", 12, 40),
+            lambda: self.of("--shard-size", 4, 99),
+        ]
+        model = self.file("", self.files.copied("model"))
+        return [
+            *model,
+            Part("-o", "new"),
+            *self.some(more, 2),
+            *self.of("--tokens", 64),
+            *self.printed(False),
+        ]
+
     def export(self) -> list[Part]:
         """A run as training examples."""
         more: list[Offer] = [
@@ -317,6 +333,7 @@ MAKERS = {
     "audit": Lines.audit,
     "coverage": Lines.coverage,
     "sweep": Lines.sweep,
+    "map": Lines.map,
     "export": Lines.export,
     "doctor": Lines.as_json,
     "samplers list": Lines.as_json,

@@ -59,7 +59,7 @@ LONG: dict[str, tuple[tuple[str, ...], str]] = {
 QUICK = {"run status", "run show", "run merge", "models list", "samplers list", "samplers show"}
 QUICK |= {"doctor", "query", "mcp", "export"}
 """Commands that read files which are there, and the server, which waits for requests."""
-AS_BATCH = {"audit", "coverage", "sweep"}
+AS_BATCH = {"audit", "coverage", "map", "sweep"}
 """Commands that measure suites by the path of ``batch``, whose progress is told above."""
 
 

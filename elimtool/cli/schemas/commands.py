@@ -25,6 +25,7 @@ SHAPES: dict[str, dict[str, Callable[[], Schema]]] = {
     "audit": {"": lambda: runs.analysis("audit")},
     "coverage": {"": lambda: runs.analysis("coverage")},
     "sweep": {"": lambda: runs.analysis("sweep")},
+    "map": {"": lambda: runs.analysis("map")},
     "check": {"": checks.check, "with `--noise`": checks.noise},
     "export": {"": others.exported},
     "query": {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from elimtool.errors import ElimError, nearest
 from elimtool.report.figures.figure import Figure
+from elimtool.report.map.section import map_section
 from elimtool.report.populations.audit.section import audit_section
 from elimtool.report.populations.coverage.section import coverage_section
 from elimtool.report.populations.section import Section
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 SECTIONS: dict[str, Callable[[Analysis], Section]] = {
     "audit": audit_section,
     "coverage": coverage_section,
+    "map": map_section,
     "sweep": sweep_section,
 }
 """Command -> what it found, in words and figures."""

@@ -17,12 +17,12 @@ from elimtool.tasks.batch.state import AGAIN
 from elimtool.tasks.batch.work import give_up
 
 if TYPE_CHECKING:
-    from elimtool.engine.options import TraceOptions
     from elimtool.model.source import ModelSource
     from elimtool.run.manifest import Manifest
     from elimtool.tasks.batch.options import BatchOptions
     from elimtool.tasks.batch.plan import Shard
     from elimtool.tasks.batch.state import Done
+    from elimtool.tasks.batch.work import Make, Wanted
 
 PATIENCE = 120.0
 """Seconds without any living worker after which a run gives up."""
@@ -34,9 +34,10 @@ class RayEngine:
 
     Args:
         source: How each worker loads the model.
-        trace: What to measure.
+        asked: What to measure.
         batch: Options of the run; ``batch.ray`` names the cluster and the workers' resources.
         patience: Seconds without any living worker after which a run gives up.
+        make: Makes each worker; ``None`` for one that traces prompts.
 
     Attributes:
         nodes: Number of finished shards by node.
@@ -47,9 +48,14 @@ class RayEngine:
     """
 
     def __init__(
-        self, source: ModelSource, trace: TraceOptions, batch: BatchOptions, patience: float = PATIENCE
+        self,
+        source: ModelSource,
+        asked: Wanted,
+        batch: BatchOptions,
+        patience: float = PATIENCE,
+        make: Make | None = None,
     ) -> None:
-        self.source, self.trace, self.batch, self.patience = source, trace, batch, patience
+        self.source, self.asked, self.batch, self.patience, self.make = source, asked, batch, patience, make
         self.nodes: dict[str, int] = {}
         self.lost = 0
         self.ray: Any = None
@@ -123,7 +129,7 @@ class RayEngine:
         )
         actor = made.remote()
         placed = actor.placed.remote()
-        self._starting[actor.load.remote(self.source, self.trace, self.batch)] = (actor, placed)
+        self._starting[actor.load.remote(self.source, self.asked, self.batch, self.make)] = (actor, placed)
 
     def welcome(self, wait: float) -> None:
         """Make workers idle whose model is loaded, waiting at most ``wait`` seconds for one."""
@@ -229,7 +235,7 @@ class _Dispatch:
             self.again.append(shard)
             return
         why = _shorter(error, tried)
-        yield give_up(shard, self.directory, self.manifest, why, self.engine.trace)
+        yield give_up(shard, self.directory, self.manifest, why, self.engine.asked)
 
 
 def _shorter(error: Exception, tried: int) -> Exception:

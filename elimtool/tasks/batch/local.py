@@ -12,10 +12,10 @@ from elimtool.tasks.batch.plan import Shard
 from elimtool.tasks.batch.state import Done
 
 if TYPE_CHECKING:
-    from elimtool.engine.options import TraceOptions
     from elimtool.model.model import Model
     from elimtool.run.manifest import Manifest
     from elimtool.tasks.batch.options import BatchOptions
+    from elimtool.tasks.batch.work import Make, Wanted
 
 
 class Engine(Protocol):
@@ -39,19 +39,21 @@ class LocalEngine:
 
     Args:
         model: The model, or how to load it.
-        trace: What to measure.
+        asked: What to measure.
         batch: Options of the run.
         say: Called with a line of text when something slow begins.
+        make: Makes the worker; ``None`` for one that traces prompts.
     """
 
     def __init__(
         self,
         model: Model | ModelSource,
-        trace: TraceOptions,
+        asked: Wanted,
         batch: BatchOptions,
         say: Callable[[str], None] | None = None,
+        make: Make | None = None,
     ) -> None:
-        self.model, self.trace, self.batch, self.say = model, trace, batch, say
+        self.model, self.asked, self.batch, self.say, self.make = model, asked, batch, say, make
         self.thaw = False
 
     def start(self, directory: Path) -> None:
@@ -64,7 +66,8 @@ class LocalEngine:
         from elimtool.tasks.batch.work import Worker
 
         model = self.model.load(self.say) if isinstance(self.model, ModelSource) else self.model
-        self.worker = Worker(model, self.trace, self.batch, self.say)
+        made: Make = self.make or Worker
+        self.worker = made(model, self.asked, self.batch, self.say)
         self.thaw = gc.get_freeze_count() == 0
         gc.freeze()  # the model stays to the end: the garbage collector need not search it
 

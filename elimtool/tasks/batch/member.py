@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from elimtool.tasks.batch.preflight import ray_module
 
 if TYPE_CHECKING:
-    from elimtool.engine.options import TraceOptions
     from elimtool.model.source import ModelSource
     from elimtool.run.manifest import Manifest
     from elimtool.tasks.batch.options import BatchOptions
     from elimtool.tasks.batch.plan import Shard
     from elimtool.tasks.batch.state import Done
+    from elimtool.tasks.batch.work import Make, Wanted
 
 
 class Member:
@@ -24,14 +24,15 @@ class Member:
     def placed(self) -> None:
         """Return at once, as only a worker that a node has room for can."""
 
-    def load(self, source: ModelSource, trace: TraceOptions, batch: BatchOptions) -> None:
+    def load(self, source: ModelSource, asked: Wanted, batch: BatchOptions, make: Make | None = None) -> None:
         """Load the model, and let torch use as many threads as the actor has CPUs."""
         import torch
 
         from elimtool.tasks.batch.work import Worker
 
         torch.set_num_threads(max(1, int(batch.ray.cpus)))
-        self.worker = Worker(source.load(), trace, batch)
+        made: Make = make or Worker
+        self.worker = made(source.load(), asked, batch)
         gc.freeze()  # the model stays to the end: the garbage collector need not search it
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any, Protocol
 
 from elimtool.errors import ElimError
 from elimtool.prompts.record import Record
@@ -24,6 +25,32 @@ class Shard:
 
     index: int
     records: tuple[Record, ...]
+
+
+class Input(Protocol):
+    """What a run works through: a ``PromptFile``, or whatever else gives the same records every time."""
+
+    @property
+    def name(self) -> str:
+        """Name in messages and in the plan."""
+
+    @property
+    def format(self) -> str:
+        """Its format, as in the manifest."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What else a run of it says about it."""
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+
+    def sha256(self) -> str:
+        """Return the SHA-256 (hexadecimal) of what the records are made of."""
+
+    def records(self) -> Iterator[Record]:
+        """Iterate over all records in order, valid or not."""
 
 
 class Ids:

@@ -18,12 +18,11 @@ from elimtool.run.damage import damage
 from elimtool.run.manifest import utc_now
 from elimtool.tasks.batch.options import BatchOptions
 from elimtool.tasks.batch.place import BatchPlace
-from elimtool.tasks.batch.plan import Shard, shards
+from elimtool.tasks.batch.plan import Input, Shard, shards
 from elimtool.tasks.batch.scan import Scan
 from elimtool.tasks.batch.state import AGAIN, Done, Plan, State
 
 if TYPE_CHECKING:
-    from elimtool.prompts.file import PromptFile
     from elimtool.run.manifest import Manifest
     from elimtool.tasks.batch.local import Engine
 
@@ -84,7 +83,7 @@ Report = Callable[[BatchProgress], None]
 
 
 def run(
-    file: PromptFile,
+    file: Input,
     directory: Path,
     engine: Engine,
     options: BatchOptions,
@@ -123,7 +122,7 @@ def run(
 
 @dataclass
 class _Work:
-    file: PromptFile
+    file: Input
     place: BatchPlace
     engine: Engine
     options: BatchOptions

@@ -16,7 +16,7 @@ from typing import Any
 from elimtool.errors import ElimError, Exit
 from elimtool.files.package import child_environment, python_command
 from elimtool.prompts.file import PromptFile
-from elimtool.tasks.batch.plan import count_distinct
+from elimtool.tasks.batch.plan import Input, count_distinct
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Scan:
     """The scan of one prompt file.
 
     Args:
-        file: The prompt file.
+        file: The prompt file, or another input, which is read at once.
         dedupe: Whether later records with the same id are left out instead of refused.
         at_once: Bytes up to which a file is read before anything else is done.
 
@@ -36,11 +36,11 @@ class Scan:
         ElimError: The file is small, and cannot be read to its end, has an id twice, or no record.
     """
 
-    def __init__(self, file: PromptFile, dedupe: bool, at_once: int = AT_ONCE) -> None:
+    def __init__(self, file: Input, dedupe: bool, at_once: int = AT_ONCE) -> None:
         self.total: int | None = None
         self._file, self._dedupe = file, dedupe
         self._process: subprocess.Popen[str] | None = None
-        if file.size <= at_once:
+        if not isinstance(file, PromptFile) or file.size <= at_once:
             self._read()
             return
         arguments = [str(file.path), file.format, file.name, str(int(dedupe))]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from elimtool.engine.defects import Defects
 from elimtool.engine.options import TraceOptions
@@ -22,10 +22,33 @@ from elimtool.tasks.batch.plan import Shard
 from elimtool.tasks.batch.state import Done, State
 
 if TYPE_CHECKING:
+    from elimtool.metrics.metric import Metric
     from elimtool.model.model import Model
     from elimtool.run.manifest import Manifest
 
 SIZE = "batch_size.json"
+
+
+class Wanted(Protocol):
+    """What a run measures: ``TraceOptions``, or the options of whatever else is worked through in shards."""
+
+    @property
+    def brought(self) -> Mapping[str, type[Metric]]:
+        """Metrics of plugins, by the tables that they fill."""
+
+
+class Works(Protocol):
+    """Measures and writes shards with one model."""
+
+    def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
+        """Make the manifest of the run, the same on every worker."""
+
+    def do(self, shard: Shard, directory: Path, run: Manifest) -> Done:
+        """Measure a shard, write its parts and mark it; repeated, this writes the same bytes."""
+
+
+Make = Callable[..., Works]
+"""Makes a worker of a model, what is asked, the options of the run, and a function that takes lines."""
 
 
 class Worker:
@@ -90,10 +113,10 @@ class Worker:
         found = self.measurer.measure(shard, run)
         if known is None and self.measurer.batch_size is not None:
             state.keep(SIZE, self.measurer.batch_size)
-        return _store(shard, directory, run, found, started)
+        return store(shard, directory, run, found, started)
 
 
-def give_up(shard: Shard, directory: Path, run: Manifest, error: Exception, trace: TraceOptions) -> Done:
+def give_up(shard: Shard, directory: Path, run: Manifest, error: Exception, asked: Wanted) -> Done:
     """Write a shard that no worker could measure: every prompt is an error row.
 
     Args:
@@ -101,20 +124,31 @@ def give_up(shard: Shard, directory: Path, run: Manifest, error: Exception, trac
         directory: The run directory.
         run: Manifest of the run.
         error: The reason.
-        trace: What was to be measured.
+        asked: What was to be measured.
     """
     started = time.perf_counter()
     config: Any = run.config
     rows = [record_row(record, error) for record in shard.records]
-    defined = {**TABLES, **definitions(trace.brought)}
+    defined = {**TABLES, **definitions(asked.brought)}
     tables = {name: table.schema.empty_table() for name, table in defined.items() if name in config["tables"]}
     tables["prompts"] = TABLES["prompts"].from_rows(rows)
     found = MeasuredShard(tables, len(rows), len(rows), 0, 0, Defects())
-    return _store(shard, directory, run, found, started)
+    return store(shard, directory, run, found, started)
 
 
-def _store(shard: Shard, directory: Path, run: Manifest, found: MeasuredShard, started: float) -> Done:
-    """Write the parts of a shard, then its marker: a marker says that the parts are on disk."""
+def store(shard: Shard, directory: Path, run: Manifest, found: MeasuredShard, started: float) -> Done:
+    """Write the parts of a shard, then its marker: a marker says that the parts are on disk.
+
+    Args:
+        shard: The shard.
+        directory: The run directory.
+        run: Manifest of the run.
+        found: What was measured of it.
+        started: When, by ``time.perf_counter``.
+
+    Raises:
+        ElimError: The disk is full or refuses.
+    """
     parts = {
         name: write_part(directory, run, name, shard.index, table) for name, table in found.tables.items()
     }

@@ -1,0 +1,1 @@
+"""Make the findings of a map of what its passages and probes add up to."""

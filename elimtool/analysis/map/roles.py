@@ -1,0 +1,88 @@
+"""Score the roles of heads, each beside its null."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from elimtool.analysis.map.sums import CONTROL, REPEATS, TEXT, Array, Sums
+from elimtool.analysis.map.units import exceeds, interval
+from elimtool.files.rows import Row, Rows
+
+PRESENT = 0.1
+"""How far the lower end of a role's interval is to be over its null."""
+CERTAIN = 0.05
+"""Largest q of a role that is present."""
+MOSTLY = 0.5
+"""Share of queries that a dormant head's interval is to be over."""
+FEWEST_ROWS = 10
+
+
+@dataclass(frozen=True)
+class RoleScores:
+    """One role's scores by unit, and those of its null.
+
+    Attributes:
+        role: Its name.
+        probe: What it was measured on.
+        values: [units, layers, heads], NaN where too few rows count.
+        null: Likewise; ``None`` for a role without a null.
+    """
+
+    role: str
+    probe: str
+    values: Array
+    null: Array | None
+
+
+def roles(sums: Sums) -> dict[str, Rows]:
+    """Make the rows of ``head_roles``."""
+    return {"head_roles": [row for one in measured(sums) for row in _rows(one, sums)]}
+
+
+def measured(sums: Sums) -> Iterator[RoleScores]:
+    """Yield each role's scores."""
+    yield RoleScores("previous", "repeats", _mean(sums, "previous", REPEATS), _mean(sums, "far", REPEATS))
+    for role in ("duplicate", "induction"):
+        yield RoleScores(role, "repeats", _mean(sums, role, REPEATS), _mean(sums, role, CONTROL))
+    yield RoleScores("sink", "text", _mean(sums, "sink", TEXT), _mean(sums, "uniform", TEXT))
+    yield RoleScores("dormant", "text", _mean(sums, "dormant", TEXT), None)
+
+
+def _mean(sums: Sums, name: str, kind: str) -> Array:
+    """Average over the rows of each unit that count, [units, layers, heads]."""
+    total, rows = (sums.each("roles", one, kind) for one in (name, f"{name}.rows"))
+    few = rows.sum(0) < FEWEST_ROWS
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(few[None, :, None], np.nan, total / rows[:, :, None])
+
+
+def _rows(one: RoleScores, sums: Sums) -> Iterator[Row]:
+    score, low, high = interval(one.values)
+    held = one.values[1::2].mean(0)
+    null = p = q = np.full_like(score, np.nan)
+    if one.null is not None:
+        null = one.null.mean(0)
+        p, q = exceeds(one.values, one.null)
+    for layer, head in np.ndindex(score.shape):
+        at = layer, head
+        row: Row = {"layer": layer, "head": head, "kv_group": sums.group_of(head), "role": one.role}
+        numbers = {
+            "score": score, "score_held": held, "null": null, "low": low, "high": high, "p": p, "q": q
+        }  # fmt: skip
+        row |= {name: _number(values[at]) for name, values in numbers.items()}
+        yield row | {"present": _present(row), "n_units": len(one.values), "probe": one.probe}
+
+
+def _present(row: Row) -> bool | None:
+    if row["score"] is None or row["low"] is None:
+        return None
+    if row["null"] is None:
+        return bool(row["low"] > MOSTLY)
+    return bool(row["low"] > row["null"] + PRESENT and row["q"] is not None and row["q"] <= CERTAIN)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,133 @@
+"""``elimtool map``: what each head, neuron and layer of a model does, over text and probes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from elimtool.cli import completing
+from elimtool.cli import options as shared
+from elimtool.cli.batching import HOW, WorkOptions, work_through
+from elimtool.cli.blocks import spread
+from elimtool.cli.loading import Device, Dtype, LoadOptions, Revision
+from elimtool.errors import Exit
+from elimtool.model.source import ModelSource
+from elimtool.run.tables.findings.map import PART_TABLES
+
+EPILOG = (
+    "A map that was stopped goes on where it was when the same command is given again. elimtool report DIR"
+    " draws it, elimtool query and checks read its tables."
+)
+MEASURED = "What it is measured on"
+
+
+@dataclass(frozen=True)
+class MapWorkOptions(WorkOptions):
+    """How passages and probes are worked through: in small shards, as a map has few of them."""
+
+    shard_size: Annotated[
+        int,
+        shared.option(
+            "--shard-size", metavar="N", help="Passages and probes in a shard, one part a table.", panel=HOW
+        ),
+    ] = 8
+    batch_size: Annotated[
+        int | None,
+        shared.option(
+            "--batch-size", metavar="N", help="Most of them in one forward pass. Without: 8.", panel=HOW
+        ),
+    ] = None
+
+
+@spread
+def map_(
+    *,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Catalogue name, Hugging Face id, local directory, .gguf file or PEFT adapter.",
+            metavar="MODEL",
+            autocompletion=completing.models,
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        shared.option(
+            "-o",
+            "--out",
+            metavar="DIR",
+            help="Directory of the map, new or to go on with.",
+            panel=shared.OUTPUT,
+        ),
+    ],
+    only: Annotated[
+        str | None,
+        shared.option(
+            "--only",
+            metavar="PARTS",
+            help=f"Parts with commas between them: {', '.join(PART_TABLES)}. Without: all.",
+        ),
+    ] = None,
+    corpus: Annotated[
+        str | None,
+        shared.option(
+            "--corpus",
+            metavar="FILE",
+            help="Passages: JSONL with text and, if you like, source, title and part. Without: the package's"
+            " own held-out text.",
+            panel=MEASURED,
+        ),
+    ] = None,
+    passages: Annotated[
+        int, shared.option("--passages", metavar="N", help="Most passages that are read.", panel=MEASURED)
+    ] = 32,
+    tokens: Annotated[
+        int,
+        shared.option(
+            "--tokens",
+            metavar="N",
+            help="Tokens of each passage, from its beginning; shorter ones are left out.",
+            panel=MEASURED,
+        ),
+    ] = 128,
+    revision: Revision = None,
+    dtype: Dtype = "float32",
+    device: Device = "auto",
+    loaded: LoadOptions,
+    work: MapWorkOptions,
+    label: shared.Label = None,
+    overwrite: shared.Overwrite = False,
+    printed: shared.CommonOptions,
+) -> None:
+    """Map what each head, neuron and layer of a model does: roles with nulls, over text and probes."""
+    from elimtool.analysis.map.api import find_map
+    from elimtool.report.populations.sections import print_analysis
+    from elimtool.run import open_run
+    from elimtool.tasks.map.corpus import Corpus
+    from elimtool.tasks.map.options import MapOptions
+    from elimtool.tasks.map.units import MapSource
+    from elimtool.tasks.map.work import MapWorker
+
+    named = None if only is None else [one.strip() for one in only.split(",")]
+    options = MapOptions.of(named, passages=passages, tokens=tokens)
+    text = Corpus.of(corpus)
+    how = work.made(label=label)
+    source = ModelSource(name, revision, dtype, device, **loaded.loading)
+    output = printed.output
+    with output.progress(f"loading {name}") as say:
+        model = source.load(say)
+    job = (source if how.engine == "ray" else model, options, how)
+    standing = work_through(output, MapSource(model, text, options), out, job, overwrite, MapWorker)
+    with output.progress("making the findings"):
+        found = find_map(open_run(out))
+        found.save(out)
+    output.result(found, out, printed.as_json, print_analysis)
+    if standing.errors:
+        output.note(
+            f"{standing.errors:,} passages or probes failed and are in no number; table prompts says why"
+        )
+        raise typer.Exit(Exit.PARTIAL)

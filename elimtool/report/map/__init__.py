@@ -1,0 +1,1 @@
+"""Tell and draw what a map of a model found."""

@@ -1,0 +1,54 @@
+"""Tell what a map found, part by part."""
+
+from __future__ import annotations
+
+from elimtool.files.rows import Rows
+from elimtool.report.populations.section import Section
+from elimtool.run.analysis import Analysis
+
+LISTED = 5
+"""Heads of a role that are named."""
+
+DOES = {
+    "previous": "attend to the token before",
+    "duplicate": "attend to the same token before",
+    "induction": "repeat what followed the same token",
+    "sink": "attend to the sinks more than uniform attention does",
+    "dormant": "give nearly all attention to the sinks at most tokens",
+}
+
+
+def map_section(found: Analysis) -> Section:
+    """Make the section of a map."""
+    options = found.manifest.options
+    assert isinstance(options, dict)
+    title = f"Map of {found.manifest.model}: {options['passages']} passages of {options['tokens']} tokens"
+    rows = found.arrow("head_roles").to_pylist()
+    return Section(f"{title} ({options['corpus']})", _roles(rows), notes=found.manifest.notes)
+
+
+def _roles(rows: Rows) -> list[str]:
+    return [
+        _role(role, [row for row in rows if row["role"] == role])
+        for role in dict.fromkeys(row["role"] for row in rows)
+    ]
+
+
+def _role(role: str, rows: Rows) -> str:
+    """Name the heads that have a role: ranked on the odd units, their scores on the even ones."""
+    known = [row for row in rows if row["present"] is not None]
+    present = [row for row in known if row["present"]]
+    if not known:
+        return f"{role}: cannot be measured."
+    if not present:
+        return f"{role}: none of {len(known)} heads."
+    # the mean of all is that of both halves, so what is ranked by shares no unit with what is reported
+    present.sort(key=lambda row: (-(2 * row["score"] - row["score_held"]), row["layer"], row["head"]))
+    named = ", ".join(_named(row) for row in present[:LISTED])
+    more = f" and {len(present) - LISTED} more" if len(present) > LISTED else ""
+    return f"{role}: {len(present)} of {len(known)} heads {DOES[role]}: {named}{more}."
+
+
+def _named(row: dict[str, object]) -> str:
+    told = f"{row['layer']}.{row['head']} {row['score_held']:.2f}"
+    return told if row["null"] is None else f"{told} (null {row['null']:.2f})"

@@ -1,0 +1,78 @@
+"""The tables of ``elimtool map``: what heads, neurons and layers of a model do."""
+
+from __future__ import annotations
+
+from elimtool.run.columns import BOOL, FLOAT, INT, LAYER, STRING, Column, Table, probability
+
+HEAD = Column("head", INT, "Query head.", "head index", "0 .. heads - 1")
+KV_GROUP = Column("kv_group", INT, "Group of heads that share keys and values.", "group index", ">= 0")
+FEW_UNITS = "there are fewer than 2 passages or probes"
+UNTESTED = "the role has no null, or its score is null"
+
+HEAD_ROLES = Table(
+    "head_roles",
+    "How far each head does what a role names, beside what a head that does not would score.",
+    "one row per layer, head and role",
+    (
+        LAYER,
+        HEAD,
+        KV_GROUP,
+        Column(
+            "role",
+            STRING,
+            "previous: attends to the token before. duplicate: to the same token before. induction: to what"
+            " followed the same token. sink: to the sinks. dormant: gives nearly all to them.",
+        ),
+        Column(
+            "score",
+            FLOAT,
+            "Mean over the rows that have a target, then over passages or probes: of the attention on the"
+            " target, or of the rows for which the role holds.",
+            "share",
+            "0 .. 1",
+            "fewer than 10 rows have a target, or the layer has no attention weights",
+        ),
+        Column(
+            "score_held",
+            FLOAT,
+            "The same of every second passage or probe: rank heads by the others, report this.",
+            "share",
+            "0 .. 1",
+            "as score",
+        ),
+        Column(
+            "null",
+            FLOAT,
+            "Score of the null: previous, the mean of the keys 2 to 8 before; duplicate and induction, the"
+            " same key where nothing repeats; sink, what uniform attention gives.",
+            "share",
+            "0 .. 1",
+            "as score, or the role has no null (dormant)",
+        ),
+        Column(
+            "low",
+            FLOAT,
+            "Lower end of the score's 95 % interval over passages or probes.",
+            "share",
+            "0 .. 1",
+            FEW_UNITS,
+        ),
+        Column("high", FLOAT, "Its upper end.", "share", "0 .. 1", FEW_UNITS),
+        probability(
+            "p", "One-sided p-value of score over null: sign flips over passages or probes.", UNTESTED
+        ),
+        probability("q", "p, adjusted over all heads of the role (Benjamini-Hochberg).", UNTESTED),
+        Column(
+            "present",
+            BOOL,
+            "Whether the head has the role: low is over null by 0.1 and q is at most 0.05; dormant: low is"
+            " over 0.5.",
+            null_when="score or low is null",
+        ),
+        Column("n_units", INT, "Passages or probes.", "passages", ">= 0"),
+        Column("probe", STRING, "What it was measured on: text, repeats or needles."),
+    ),
+)
+
+PART_TABLES: dict[str, tuple[Table, ...]] = {"roles": (HEAD_ROLES,)}
+"""Part of a map, as ``only`` names it -> the tables that it gives."""

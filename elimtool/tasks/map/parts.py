@@ -1,0 +1,9 @@
+"""List the parts of a map; a new one needs a file in this folder and an entry here, see ``part.py``."""
+
+from __future__ import annotations
+
+from elimtool.tasks.map.part import Part
+from elimtool.tasks.map.roles import Roles
+
+PARTS: dict[str, type[Part]] = {"roles": Roles}
+"""By name, as in ``elimtool.run.tables.findings.map.PART_TABLES``."""

@@ -39,7 +39,7 @@ def test_a_model_is_mapped_kept_and_read(elimtool: Command, line: tuple[str, ...
     assert json.loads(found.out) == [{"n": len(again["tables"]["head_roles"])}]
     checks = tmp_path / "checks.yaml"
     checks.write_text(
-        "version: 1\nchecks: [{id: induction, metric: head_roles.score, rows: {role: induction}, agg: max, max: 1}]\n"
+        "version: 1\nchecks: [{id: a, metric: head_roles.score, rows: {role: induction}, agg: max, max: 1}]\n"
     )
     assert elimtool("check", checks, "--run", out).code == 0
     page = elimtool("report", out, "-o", tmp_path / "page.html")

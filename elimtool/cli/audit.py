@@ -30,6 +30,16 @@ def audit(
             help="Keep only pairs of words whose log-frequencies differ by at most this.",
         ),
     ] = None,
+    rule: Annotated[
+        str,
+        shared.option(
+            "--rule",
+            metavar="NAME",
+            help="Score of sentences of CrowS-Pairs, WinoBias or StereoSet to test: what both end with,"
+            " after what they differ in (suffix), the words in which they differ (word), or the whole"
+            " sentence as the lm-evaluation-harness scores it (lm-eval). All three are kept.",
+        ),
+    ] = "suffix",
     asked: PopulationOptions,
     printed: shared.CommonOptions,
 ) -> None:
@@ -37,5 +47,7 @@ def audit(
     from elimtool.analysis.populations.audit.api import TABLES, AuditOptions
     from elimtool.analysis.populations.audit.api import audit as analyse
 
-    options = AuditOptions(reference, match)
-    run_population(context, given, asked, printed, TABLES, lambda run: analyse(run, options, asked.seed))
+    options = AuditOptions(reference, match, rule)
+    run_population(
+        context, given, asked, printed, TABLES, lambda run: analyse(run, options, asked.seed), whole=True
+    )

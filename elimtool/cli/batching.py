@@ -117,7 +117,7 @@ class WorkOptions:
 
 @contextmanager
 def opened(
-    prompts: str, format_: str | None, output: Output, rule: str = "continuation"
+    prompts: str, format_: str | None, output: Output, rule: str = "continuation", whole: bool = False
 ) -> Iterator[PromptFile]:
     """Open a prompt file or suite, and say what is doubtful about it.
 
@@ -126,13 +126,14 @@ def opened(
         format_: Its format, where it is said.
         output: Takes what is doubtful.
         rule: How sentences of minimal pairs are scored, see ``open_prompts``.
+        whole: Whether sentences of other published pairs are scored whole too.
 
     Raises:
         ElimError: It cannot be used.
     """
     from elimtool.suites.read import open_prompts
 
-    file, doubts = open_prompts(prompts, format_, rule)
+    file, doubts = open_prompts(prompts, format_, rule, whole)
     for one in doubts[:DOUBTS]:
         output.note(str(one))
     if doubts[DOUBTS:]:

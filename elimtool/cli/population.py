@@ -113,6 +113,7 @@ def run_population(
     analyse: Callable[[Run], Analysis],
     more: Mapping[str, Any] | None = None,
     rule: str = "continuation",
+    whole: bool = False,
 ) -> None:
     """Do what a command on populations does: measure or open, analyse, keep, print.
 
@@ -125,13 +126,17 @@ def run_population(
         analyse: Makes the findings of a run; imports no torch.
         more: Further options of the trace that a suite is measured with.
         rule: How sentences of minimal pairs are scored where they are measured, see ``open_prompts``.
+        whole: Whether sentences of other published pairs are scored whole too.
 
     Raises:
         ElimError: As measuring and analysing do.
         typer.Exit: Some prompts failed while they were measured.
     """
     output = printed.output
-    with measured_or_opened(context, given, asked, output, tables, more or {}, rule) as (run, errors):
+    with measured_or_opened(context, given, asked, output, tables, more or {}, (rule, whole)) as (
+        run,
+        errors,
+    ):
         with output.progress("analysing"):
             found = analyse(run)
         keep = asked.out if asked.out is not None else Path(given) if is_run(given) else None
@@ -175,7 +180,7 @@ def measured_or_opened(
     output: Output,
     tables: tuple[str, ...],
     more: Mapping[str, Any],
-    rule: str,
+    scoring: tuple[str, bool],
 ) -> Iterator[tuple[Run, int]]:
     """Yield a run to analyse, measured first if it is a suite, and how many prompts failed in that.
 
@@ -202,7 +207,7 @@ def measured_or_opened(
     )
     with TemporaryDirectory(prefix="elimtool-") as temporary:
         out = asked.out if asked.out is not None else Path(temporary) / "run"
-        with opened(given, asked.format_, output, rule) as file:
+        with opened(given, asked.format_, output, *scoring) as file:
             source = asked.model.source
             standing = work_through(output, file, out, (source, wanted, options), asked.overwrite)
         yield asked.read(open_run(out)), standing.errors

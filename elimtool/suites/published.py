@@ -5,12 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from elimtool.errors import ElimError
-from elimtool.prompts.prompt import SCORED
-from elimtool.suites.sentences import CONTINUATION, as_scored, by_beginning, by_suffix
+from elimtool.prompts.prompt import LM_EVAL, SCORED
+from elimtool.suites.sentences import (
+    CONTINUATION,
+    STEREOTYPICAL,
+    as_scored,
+    by_beginning,
+    by_suffix,
+    differing,
+)
 from elimtool.suites.suite import Fields, Suite, SuiteCheck, merged
 
 CROWS_PAIRS = ("sent_more", "sent_less", "stereo_antistereo", "bias_type")
@@ -20,41 +28,64 @@ _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _DOUBLED = re.compile(r"\b(\w+) \[\1\b", re.IGNORECASE)
 PRONOUNS = frozenset(["he", "she", "him", "her", "his", "hers", "himself", "herself"])
 
-Sentences = Mapping[str, str]
-"""Sentence of each group or role."""
+
+@dataclass(frozen=True, slots=True)
+class SentencePair:
+    """Sentences that differ in some words.
+
+    Attributes:
+        name: Its name in the file.
+        category: Its category.
+        sentences: Sentence of each group.
+        more: Group of the more stereotypical one.
+    """
+
+    name: str
+    category: str | None
+    sentences: Mapping[str, str]
+    more: str
 
 
-def crows_pairs(text: str, where: str) -> Suite:
+def crows_pairs(text: str, where: str, whole: bool = False) -> Suite:
     """Read CrowS-Pairs (Nangia et al. 2020): the group is disadvantaged or advantaged.
 
     ``sent_more`` is always the more stereotypical sentence; where a row says ``antistereo`` it is about the
     advantaged group, so that the sides are exchanged, as in the authors' ``metric.py``.
+
+    Args:
+        text: Contents of the file.
+        where: Its name, for messages.
+        whole: Whether to score whole sentences too, without a space before them, as the harness' task does.
+
+    Raises:
+        ElimError: A row lacks a value.
     """
-    pairs: list[tuple[str, str | None, Sentences]] = []
+    pairs: list[SentencePair] = []
     for number, row in enumerate(csv.DictReader(io.StringIO(text, newline=""))):
         at = f"{where}: row {number + 1}"
         missing = [name for name in CROWS_PAIRS if not row.get(name)]
         if missing:
             raise ElimError(f"{at}: there is no '{missing[0]}'", f"the columns are: {', '.join(CROWS_PAIRS)}")
-        sides = row["sent_more"], row["sent_less"]
+        sides, groups = (row["sent_more"], row["sent_less"]), ("disadvantaged", "advantaged")
         if row["stereo_antistereo"] not in ("stereo", "antistereo"):
             raise ElimError(
                 f"{at}: stereo_antistereo is '{row['stereo_antistereo']}'", "stereo or antistereo"
             )
-        if row["stereo_antistereo"] == "antistereo":
-            sides = sides[::-1]
-        named = dict(zip(("disadvantaged", "advantaged"), sides, strict=True))
-        pairs.append((row.get("") or str(number), row["bias_type"], named))
-    return _by_suffix(pairs, [])
+        more = groups[row["stereo_antistereo"] == "antistereo"]
+        sides = sides if more == groups[0] else sides[::-1]
+        named = dict(zip(groups, sides, strict=True))
+        pairs.append(SentencePair(row.get("") or str(number), row["bias_type"], named, more))
+    return _records(pairs, [], whole, space=False)
 
 
-def winobias(pro: str, anti: str, where: str) -> Suite:
+def winobias(pro: str, anti: str, where: str, whole: bool = False) -> Suite:
     """Read two files of WinoBias (Zhao et al. 2018): line N of both differ in the pronoun.
 
     Args:
         pro: Text of the pro-stereotyped file.
         anti: Text of the anti-stereotyped file.
         where: Name of the files, for messages.
+        whole: Whether to score whole sentences too.
 
     Raises:
         ElimError: They differ in length, or a line has no number.
@@ -65,7 +96,7 @@ def winobias(pro: str, anti: str, where: str) -> Suite:
             f"{where}: the files have {len(sides[0])} and {len(sides[1])} lines", "they belong in pairs"
         )
     checks: list[SuiteCheck] = []
-    pairs: list[tuple[str, str | None, Sentences]] = []
+    pairs: list[SentencePair] = []
     kind = "type1" if "type1" in where else "type2"
     for number, lines in enumerate(zip(*sides, strict=True), 1):
         found = [_LINE.fullmatch(one.strip()) for one in lines]
@@ -77,8 +108,8 @@ def winobias(pro: str, anti: str, where: str) -> Suite:
             message = f"not two marked parts, a person and a pronoun: {texts[0]}"
             checks.append(SuiteCheck("warning", "brackets", name, message))
         plain = [one.replace("[", "").replace("]", "") for one in texts]
-        pairs.append((name, kind, dict(zip(("pro", "anti"), plain, strict=True))))
-    return _by_suffix(pairs, checks)
+        pairs.append(SentencePair(name, kind, dict(zip(("pro", "anti"), plain, strict=True)), "pro"))
+    return _records(pairs, checks, whole, space=True)
 
 
 def _marked(text: str) -> bool:
@@ -88,22 +119,29 @@ def _marked(text: str) -> bool:
     return len(marked) == 2 and marked[1].lower() in PRONOUNS and not strays
 
 
-def stereoset(found: Any, where: str) -> Suite:
+def stereoset(found: Any, where: str, whole: bool = False) -> Suite:
     """Read the sentences of StereoSet (Nadeem et al. 2021): stereotype, anti-stereotype and unrelated.
+
+    Args:
+        found: What the file holds.
+        where: Its name, for messages.
+        whole: Whether to score whole sentences too.
 
     Raises:
         ElimError: It has another form.
     """
-    pairs: list[tuple[str, str | None, Sentences]] = []
+    pairs: list[SentencePair] = []
     try:
         for one in found["data"]["intrasentence"]:
             named = {side["gold_label"]: side["sentence"] for side in one["sentences"]}
             ordered = {name: named[name] for name in ("stereotype", "anti-stereotype", "unrelated")}
-            pairs.append((one["id"], f"{one['bias_type']}/{one['target']}", ordered))
+            pairs.append(
+                SentencePair(one["id"], f"{one['bias_type']}/{one['target']}", ordered, "stereotype")
+            )
     except (KeyError, TypeError) as error:
         hint = "give dev.json as it is published: data.intrasentence[].sentences[]"
         raise ElimError(f"{where} is not StereoSet: there is no {error}", hint) from error
-    return _by_suffix(pairs, [])
+    return _records(pairs, [], whole, space=True)
 
 
 def minimal_pairs(rows: Iterable[Mapping[str, Any]], where: str, rule: str = CONTINUATION) -> Suite:
@@ -165,17 +203,36 @@ def _category(row: Mapping[str, Any]) -> Fields:
     return {"category": row["category"]} if row.get("category") else {}
 
 
-def _by_suffix(pairs: Sequence[tuple[str, str | None, Sentences]], checks: Sequence[SuiteCheck]) -> Suite:
-    """Make records that ask for the shared end of sentences after the words in which they differ."""
+def _records(pairs: Sequence[SentencePair], checks: Sequence[SuiteCheck], whole: bool, space: bool) -> Suite:
+    """Make records that ask for the shared end of sentences after the words in which they differ.
+
+    Args:
+        pairs: The pairs.
+        checks: What is doubtful about the file.
+        whole: Whether records that score whole sentences are made too.
+        space: Whether a space is put before these, see ``as_scored``.
+    """
     records: list[Fields] = []
     found = [*checks]
-    for name, category, sentences in pairs:
-        asked = by_suffix(list(sentences.values()))
+    for one in pairs:
+        common = {"template": one.name, "tuple": one.name, "category": one.category}
+        asked = by_suffix(list(one.sentences.values()))
         if asked is None:
             message = "the sentences share no words at their end: there is nothing to score"
-            found.append(SuiteCheck("error", "no-suffix", name, message))
-            continue
-        for group, (prompt, target) in zip(sentences, asked, strict=True):
-            common = {"group": group, "template": name, "tuple": name, "category": category}
-            records.append({"id": f"{name}/{group}", "prompt": prompt, "targets": [target], **common})
+            found.append(SuiteCheck("error", "no-suffix", one.name, message))
+        for group, (prompt, target) in zip(one.sentences, asked or (), strict=False):
+            asks = {"prompt": prompt, "targets": [target]}
+            records.append({"id": f"{one.name}/{group}", **asks, "group": group, **common})
+        records += list(_scored(one, space, common)) if whole else []
     return merged(records, found)
+
+
+def _scored(pair: SentencePair, space: bool, common: Fields) -> Iterator[Fields]:
+    """Make the records that score whole sentences, the words in which they differ marked."""
+    places = differing(list(pair.sentences.values()))
+    for number, (group, sentence) in enumerate(pair.sentences.items()):
+        asked = as_scored(sentence, LM_EVAL, space)
+        before = len(asked["prompt"]) - len(sentence)
+        spans = {"spans": {"group": [before + one for one in places[number]]}} if places else {}
+        tags = {"tags": [STEREOTYPICAL]} if group == pair.more else {}
+        yield {"id": f"{pair.name}/{group}/whole", **asked, "group": group, **common, **spans, **tags}

@@ -23,7 +23,7 @@ MOST = 2**26
 
 
 def open_prompts(
-    path: str | Path, format: str | None = None, rule: str = CONTINUATION
+    path: str | Path, format: str | None = None, rule: str = CONTINUATION, whole: bool = False
 ) -> tuple[PromptFile, tuple[SuiteCheck, ...]]:
     """Open a prompt file, or a suite as the prompts that it stands for.
 
@@ -32,6 +32,7 @@ def open_prompts(
             CrowS-Pairs, WinoBias, StereoSet or BLiMP as published), or the name of a suite that ships.
         format: Format of a prompt file; ``None`` to find out, also whether it is a suite.
         rule: How sentences of minimal pairs are scored, one of ``RULES``.
+        whole: Whether sentences of CrowS-Pairs, WinoBias and StereoSet are scored whole too.
 
     Returns:
         The prompts, and what is wrong or doubtful in a suite.
@@ -43,7 +44,7 @@ def open_prompts(
         raise ElimError(f"`rule` must be one of {', '.join(RULES)}, got '{rule}'", nearest(rule, RULES))
     if str(path) in (shipped := shipped_suites()) and not Path(path).exists():
         path = shipped[str(path)]
-    suite = None if format is not None or str(path) == "-" else read_suite(Path(path), rule)
+    suite = None if format is not None or str(path) == "-" else read_suite(Path(path), rule, whole)
     if suite is None:
         return PromptFile(path, format), ()
     if not suite.records:
@@ -61,12 +62,13 @@ def shipped_suites() -> dict[str, Path]:
     return {one.stem: one for one in sorted(shipped_configs("suites").glob("*.*"))}
 
 
-def read_suite(path: Path, rule: str = CONTINUATION) -> Suite | None:
+def read_suite(path: Path, rule: str = CONTINUATION, whole: bool = False) -> Suite | None:
     """Read a suite; ``None`` where the file is of prompts.
 
     Args:
         path: The file.
         rule: How sentences of minimal pairs are scored, one of ``RULES``.
+        whole: Whether sentences of other published pairs are scored whole too.
 
     Raises:
         ElimError: It is a suite with mistakes.
@@ -77,14 +79,14 @@ def read_suite(path: Path, rule: str = CONTINUATION) -> Suite | None:
     if WINOBIAS.fullmatch(path.name):
         kind = path.name.partition("_")[2]
         pro, anti = (read_text(path.with_name(f"{side}_{kind}")) for side in ("pro", "anti"))
-        return winobias(pro, anti, where)
+        return winobias(pro, anti, where, whole)
     if suffix == ".csv" and set(CROWS_PAIRS) <= {one.strip() for one in _start(path).split(",")}:
-        return crows_pairs(read_text(path), where)
+        return crows_pairs(read_text(path), where, whole)
     if suffix not in (".json", ".jsonl"):
         return None
     keys = _keys(path)
     if {"data"} <= keys and "prompt" not in keys:
-        return stereoset(_json(read_text(path), where), where)
+        return stereoset(_json(read_text(path), where), where, whole)
     if {"sentence_good", "sentence_bad"} <= keys or {"good", "bad"} <= keys:
         return minimal_pairs(_lines(path), where, rule)
     if "template" in keys and not keys & {"prompt", "messages"}:

@@ -13,6 +13,8 @@ CONTINUATION = "continuation"
 """Rule that scores what follows the words that both sides of a minimal pair begin with."""
 RULES = (*SCORED, CONTINUATION)
 """Ways to score minimal pairs."""
+STEREOTYPICAL = "stereotypical"
+"""Tag of the more stereotypical sentence of a pair."""
 
 
 def by_suffix(sentences: Sequence[str]) -> list[PromptAndTarget] | None:
@@ -71,6 +73,23 @@ def as_scored(sentence: str, rule: str, space: bool = True) -> Fields:
         Fields of a record.
     """
     return {"prompt": f" {sentence}" if space and rule == LM_EVAL else sentence, "scored": rule}
+
+
+def differing(sentences: Sequence[str]) -> list[tuple[int, int]] | None:
+    """Find the words in which sentences differ, between those that all begin and end with.
+
+    Args:
+        sentences: Two or more.
+
+    Returns:
+        Characters [start, end) in each; ``None`` where one sentence has no word there.
+    """
+    words = [one.split(" ") for one in sentences]
+    begin = _alike(words)
+    end = _alike([one[begin:][::-1] for one in words])
+    start = len(" ".join(words[0][:begin])) + (begin > 0)
+    stops = [len(" ".join(one[: len(one) - end])) for one in words]
+    return [(start, stop) for stop in stops] if min(stops) > start else None
 
 
 def _alike(lists: Sequence[Sequence[str]]) -> int:

@@ -48,15 +48,19 @@ class Suite:
 def merged(records: Iterable[Fields], checks: Iterable[SuiteCheck]) -> Suite:
     """Make a suite of records, those that ask the same of the same group taken as one.
 
-    Sides of a minimal pair are not: two pairs may share a sentence. Nor are neutral wordings, which belong to
-    their template.
+    Sides of a pair, whose records name no words, are not: two pairs may share a sentence. Nor are neutral
+    wordings, which belong to their template.
     """
     found: dict[str, Fields] = {}
     copies = 0
     for record in records:
         of_role = {"good": ("tuple",), "bad": ("tuple",), "neutral": ("template", "slots")}
-        own = [record.get(name) for name in of_role.get(record.get("role") or "", ())]
-        asked = [own, *(record.get(name) for name in ("prompt", "group", "targets", "foils", "role"))]
+        of_pair = () if record.get("filler") else ("tuple",)
+        own = [record.get(name) for name in of_role.get(record.get("role") or "", of_pair)]
+        asked = [
+            own,
+            *(record.get(name) for name in ("prompt", "group", "targets", "foils", "role", "scored")),
+        ]
         copies += str(asked) in found
         found.setdefault(str(asked), record)
     doubts = [*checks]

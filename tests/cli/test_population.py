@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from elimtool.run import open_run
 from tests.cli.conftest import Command
@@ -142,3 +143,48 @@ def test_prompts_that_all_failed_are_said_to_leave_nothing(
     file.write_text('{"prompt": "the cat", "targets": [" e"], "spans": {"x": "dog"}}\n')
     done = elimtool(command, file, *QUICK)
     assert done.code == 5 and "Traceback" not in done.err, done.err
+
+
+def test_sentences_of_pairs_are_scored_by_three_rules(
+    elimtool: Command, suite: Path, llama: Any, tmp_path: Path
+) -> None:
+    """Against plain transformers, of a file as CrowS-Pairs' publishers write it."""
+    head = ",sent_more,sent_less,stereo_antistereo,bias_type,annotations,anon_writer,anon_annotators"
+    pairs = [("to be as it is", "to be at it is"), ("the one of it", "the two of it")]
+    lines = [f"{n},{a},{b},{'anti' * n}stereo,age,[],a,[]" for n, (a, b) in enumerate(pairs)]
+    file, out = tmp_path / "crows.csv", tmp_path / "run"
+    file.write_text("\n".join([head, *lines, ""]))
+    done = elimtool("audit", file, "-o", out, *QUICK)
+    assert done.code == 0 and "The stereotypical sentence is the likelier one" in done.out, done.err
+    run = open_run(out)
+    prompts = run.prompts.set_index("prompt_id")
+    found = {(row["prompt_id"], row["metric"]): row["value"] for row in run.arrow("audit_tuples").to_pylist()}
+    for number, pair in enumerate(pairs):
+        for text, side in zip(
+            pair, ("advantaged", "disadvantaged") if number else ("disadvantaged", "advantaged"), strict=True
+        ):
+            name = f"{number}/{side}/whole"
+            assert prompts.loc[name, "text"] == text
+            logprobs = token_logprobs(llama, text)
+            word = next(one["tokens"] for one in prompts.loc[name, "spans"] if one["span"] == "group")
+            parts = {
+                "lm-eval": slice(None),
+                "word": slice(word[0] - 1, word[-1]),
+                "suffix": slice(word[-1], None),
+            }
+            for rule, part in parts.items():
+                assert found[name, f"sentence.{rule}"] == pytest.approx(sum(logprobs[part]), rel=1e-5)
+    share = next(row for row in run.arrow("audit_pairs").to_pylist() if row["rule"] == "lm-eval")
+    more = [sum(token_logprobs(llama, a)) > sum(token_logprobs(llama, b)) for a, b in pairs]
+    assert share["stereotype_share"] == sum(more) / 2
+
+
+def token_logprobs(llama: Any, text: str) -> list[float]:
+    """Log-probability of each token of a text after BOS or EOS, at the output of plain transformers."""
+    backend = llama.tokenizer.backend
+    first = backend.eos_token_id if backend.bos_token_id is None else backend.bos_token_id
+    ids = torch.tensor([[first, *backend(text, add_special_tokens=False).input_ids]])
+    with torch.inference_mode():
+        logprobs = llama.hf(ids).logits[0, :-1].double().log_softmax(-1)
+    found: list[float] = logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist()
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -71,7 +71,7 @@ class Population:
         """
         names = ["prompt_id", "status", "text", "template", "tuple", "filler", "group", "category", "slots"]
         names += ["role", "targets", "foils", "spans", "tokens", "n_appended"]
-        names += ["token_priors"]
+        names += ["token_priors", "scored", "tags"]
         rows = run.arrow("prompts").select(names).to_pylist()
         seen: set[tuple[Any, ...]] = set()
         records, failed, duplicates = [], 0, 0
@@ -81,6 +81,8 @@ class Population:
             if row["status"] != "ok" or template is None:
                 continue
             own_wording = (row["template"], row["slots"]) if row["role"] == NEUTRAL else ()
+            if row["filler"] is None and row["tuple"] is not None:  # pairs may share a sentence
+                own_wording = (*own_wording, row["tuple"], row["scored"])
             asked = row["text"], row["group"], row["role"], *map(tuple, (row["targets"], row["foils"]))
             asked = (*asked, *own_wording)
             if asked in seen:
@@ -92,6 +94,13 @@ class Population:
         config = run.manifest.config if isinstance(run.manifest.config, dict) else {}
         suite: Any = config.get("suite")
         return cls(tuple(records), failed, duplicates, suite)
+
+    def parted(self) -> tuple[Population, Population]:
+        """Divide it into prompts that are continued and sentences of pairs that are scored whole."""
+        parts: tuple[list[PopulationRecord], list[PopulationRecord]] = ([], [])
+        for one in self.records:
+            parts[one.row["scored"] is not None].append(one)
+        return replace(self, records=tuple(parts[0])), replace(self, records=tuple(parts[1]))
 
     def left_out(self) -> list[str]:
         """Say what of the run is not among the records, a sentence each."""

@@ -9,6 +9,7 @@ from elimtool.analysis.populations.audit.checks import checked
 from elimtool.analysis.populations.audit.effects import adjusted, categories, effects, grids
 from elimtool.analysis.populations.audit.layers import skewed
 from elimtool.analysis.populations.audit.outcomes import CONFIRMATORY, Outcome, Outcomes
+from elimtool.analysis.populations.audit.sentences import PAIR_RULES, SUFFIX, Sentences
 from elimtool.analysis.populations.audit.tuples import of_targets, tuple_rows
 from elimtool.analysis.populations.columns import RecordTables
 from elimtool.analysis.populations.pairs import Pairs
@@ -31,12 +32,17 @@ class AuditOptions:
     Attributes:
         reference: Group that all others are set against; ``None`` for the mean of the others.
         match: Largest difference in log-frequency of aligned words, in nats; ``None`` to keep all.
+        rule: Score of sentences of published pairs that is tested, one of ``PAIR_RULES``.
     """
 
     reference: str | None = None
     match: float | None = None
+    rule: str = SUFFIX
 
     def __post_init__(self) -> None:
+        if self.rule not in PAIR_RULES:
+            said = f"`rule` must be one of {', '.join(PAIR_RULES)}, got '{self.rule}'"
+            raise ElimError(said, nearest(self.rule, PAIR_RULES))
         if self.match is not None and not self.match >= 0:
             raise ElimError(f"`match` must be a number of nats from 0, got {self.match}")
 
@@ -52,14 +58,15 @@ def audit(run: Run | str | Path, options: AuditOptions = AuditOptions(), seed: i
         seed: Seed of intervals and p-values.
 
     Returns:
-        The tables ``audit_effects``, ``audit_layers``, ``audit_tuples`` and ``audit_checks``.
+        The tables of ``FINDINGS["audit"]``.
 
     Raises:
         ElimError: The run has no two groups of records that differ in the group alone (exit code 5).
     """
     run = as_run(run)
     whole = Population.of(run)
-    usable = checked(whole, options.match)
+    continued, scored = whole.parted()
+    usable = checked(continued, options.match)
     population = usable.population
     pairs = _paired(population, options, str(run.path or "the run"))
     tables = RecordTables(run, population)
@@ -74,6 +81,13 @@ def audit(run: Run | str | Path, options: AuditOptions = AuditOptions(), seed: i
             if outcome.layers and outcome.family != "other" and (found := skewed(outcome, made, pair, seed)):
                 clusters.append(found)
             rows["audit_effects"] += _by_category(outcome, pair, seed)
+    sentences = _sentences(run, scored, options)
+    for outcome in sentences.outcomes(options.rule) if sentences is not None else ():
+        rows["audit_tuples"] += tuple_rows(outcome, scored, {})
+        for pair in _paired(scored, options, str(run.path or "the run")):
+            rows["audit_effects"] += effects(outcome, grids(outcome, pair), pair, None, seed)
+            rows["audit_effects"] += _by_category(outcome, pair, seed)
+    rows["audit_pairs"] = [] if sentences is None else sentences.rows()
     for one, value in zip(clusters, adjusted(rows["audit_effects"], [p for _, p in clusters]), strict=True):
         for row in one[0]:
             row["p_adjusted"] = value if row["unit"] == "both" else None
@@ -85,6 +99,22 @@ def audit(run: Run | str | Path, options: AuditOptions = AuditOptions(), seed: i
     found_tables = {name: table.from_rows(rows[name]) for name, table in FINDINGS["audit"].items()}
     notes = [*whole.left_out(), *usable.notes]
     return Analysis.of("audit", run.manifest, found_tables, asdict(options), seed, notes)
+
+
+def _sentences(run: Run, scored: Population, options: AuditOptions) -> Sentences | None:
+    """Score whole sentences; ``None`` where the run has none.
+
+    Raises:
+        ElimError: It has none, and a rule was chosen for them.
+    """
+    if scored.records and "survival" in run.tables:
+        return Sentences.of(run, scored)
+    if options.rule != SUFFIX:
+        raise ElimError(
+            f"`rule`: {run.path or 'the run'} scores no whole sentences of pairs",
+            "audit the file of CrowS-Pairs, WinoBias or StereoSet itself, or leave `rule` out",
+        )
+    return None
 
 
 def _by_category(outcome: Outcome, pair: Pairs, seed: int) -> Rows:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from math import isfinite
 
 from elimtool.analysis.populations.audit.outcomes import Outcome
+from elimtool.analysis.populations.audit.sentences import PREFIX
 from elimtool.analysis.populations.records import NEUTRAL, Population
 from elimtool.files.rows import Rows
 
@@ -29,7 +30,8 @@ def tuple_rows(outcome: Outcome, population: Population, flags: Mapping[str, tup
         population: The records.
         flags: What to mind of each pair of words.
     """
-    if outcome.metric not in AT_THE_END or outcome.normalised:
+    known = outcome.metric in AT_THE_END or outcome.metric.startswith(PREFIX)
+    if not known or outcome.normalised:
         return []
     values = outcome.values[:, -1] if outcome.layers else outcome.values
     rows: Rows = []

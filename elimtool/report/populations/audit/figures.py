@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from elimtool.files.rows import Row, Rows
 from elimtool.report.figures.figure import Bar, Bars, Estimate, Figure, Forest, Line, Lines
 from elimtool.report.figures.words import label
-from elimtool.report.populations.audit.found import Contrast
+from elimtool.report.populations.audit.found import RULES, SENTENCE, Contrast
 from elimtool.report.populations.audit.story import counted, is_certain, p_words, what
 
 ATTENTION = "attention.lift_no_sink"
@@ -57,8 +57,12 @@ def _said(row: Row) -> str:
 
 def _in_nats(one: Contrast) -> list[tuple[str, Row]]:
     assert one.final is not None
-    rows = [("at the end", one.final)]
     metric = one.final["metric"]
+    scored = metric.startswith(SENTENCE)
+    rows = [(metric.removeprefix(SENTENCE) if scored else "at the end", one.final)]
+    if scored:
+        others = [f"{SENTENCE}{rule}" for rule in RULES]
+        rows += [(row["metric"].removeprefix(SENTENCE), row) for row in one.of("other", *others)]
     rows += [(row["category"], row) for row in one.effects if row["category"] and row["metric"] == metric]
     for row in one.effects:
         if row["metric"] == "survival.target_logprob" and row is not one.final and row["category"] is None:

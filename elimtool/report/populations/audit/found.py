@@ -8,7 +8,15 @@ from functools import cached_property
 from elimtool.files.rows import Row, Rows
 from elimtool.run.analysis import Analysis
 
-CONTRASTS = ("lens.logit", "lens.logprob", "survival.target_logprob")
+SENTENCE = "sentence."
+"""Beginning of metrics of whole sentences."""
+RULES = ("suffix", "word", "lm-eval")
+CONTRASTS = (
+    *(SENTENCE + rule for rule in RULES),
+    "lens.logit",
+    "lens.logprob",
+    "survival.target_logprob",
+)
 """What the outcome at the end may be, the first that there is."""
 ALPHA = 0.05
 NAMED = 3
@@ -32,7 +40,8 @@ class Contrast:
     @cached_property
     def final(self) -> Row | None:
         """The outcome at the end that decides."""
-        return next(iter(self.of("confirmatory", *CONTRASTS)), None)
+        found = self.of("confirmatory", *CONTRASTS)
+        return min(found, key=lambda row: CONTRASTS.index(row["metric"]), default=None)
 
     def of(self, family: str, *metrics: str) -> Rows:
         """Return the rows of a family over all categories."""

@@ -10,7 +10,7 @@ from rich.text import Text
 from elimtool.files.rows import Rows
 from elimtool.report.populations.audit.figures import figures
 from elimtool.report.populations.audit.found import Contrast, contrasts
-from elimtool.report.populations.audit.story import told
+from elimtool.report.populations.audit.story import of_pairs, told
 from elimtool.report.populations.section import Section
 from elimtool.report.screen import Screen
 from elimtool.run.analysis import Analysis
@@ -18,13 +18,15 @@ from elimtool.run.analysis import Analysis
 MOST = 6
 """Contrasts that are told and drawn; the tables have them all."""
 MOST_CHECKS = 6
+WORDS = ["By the rules word and lm-eval a difference is mostly how frequent the words are that differ."]
 
 
 def audit_section(found: Analysis) -> Section:
     """Make the section of an audit."""
     every = contrasts(found)
     shown = every[:MOST]
-    lines = [line for one in shown for line in told(one)]
+    pairs = found.arrow("audit_pairs").to_pylist()
+    lines = [*(line for one in shown for line in told(one)), *of_pairs(pairs)]
     if len(every) > MOST:
         lines.append(f"{len(every) - MOST} more targets or pairs of groups are in the table audit_effects.")
     counts = {
@@ -35,7 +37,12 @@ def audit_section(found: Analysis) -> Section:
         f"Audit: {counts['prompt_id']:,} records of {counts['template']:,} templates",
         lines,
         [figure for number, one in enumerate(shown) for figure in figures(one, number)],
-        [*found.manifest.notes, *_limits(shown), *_doubts(found.arrow("audit_checks").to_pylist())],
+        [
+            *found.manifest.notes,
+            *_limits(shown),
+            *(WORDS[: len(pairs)]),
+            *_doubts(found.arrow("audit_checks").to_pylist()),
+        ],
         lambda screen: _strips(shown, screen),
     )
 

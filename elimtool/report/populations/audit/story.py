@@ -6,9 +6,15 @@ from collections.abc import Iterator
 
 from elimtool.files.rows import Row, Rows
 from elimtool.report.numbers import share
-from elimtool.report.populations.audit.found import ALPHA, Contrast
+from elimtool.report.populations.audit.found import ALPHA, SENTENCE, Contrast
 
 MOST_OUTCOMES = 2
+SCORED = {
+    "suffix": "what both sentences end with",
+    "word": "the words in which the sentences differ",
+    "lm-eval": "the whole sentence",
+}
+"""Rule -> what it scores."""
 
 
 def told(one: Contrast) -> Iterator[str]:
@@ -37,13 +43,16 @@ def _final(one: Contrast, row: Row) -> str:
             return f"{what(row)}: {said} ({units}; {p_words(row)}): not certain beside the other tests."
         return f"No difference found for {what(row)}: {said} ({units}){power}."
     more, less = (a, b) if row["difference"] > 0 else (b, a)
-    where = "for" if row["target"] is None and row["n_fillers"] is not None else "after"
+    whole = row["metric"] in (f"{SENTENCE}word", f"{SENTENCE}lm-eval")
+    where = "for" if whole or (row["target"] is None and row["n_fillers"] is not None) else "after"
     size = f"{abs(row['difference']):.2f} nats{_interval(row, 2, row['difference'] < 0)}"
     return f"{what(row)} is {size} likelier {where} {more} than {where} {less} ({units}; {p_words(row)})."
 
 
 def what(row: Row) -> str:
     """Name what an outcome is of."""
+    if row["metric"].startswith(SENTENCE):
+        return SCORED[row["metric"].removeprefix(SENTENCE)]
     own = "each template's own target" if row["n_fillers"] is None else "the group's strings"
     target = own if row["target"] is None else f"'{row['target']}'"
     against = f" against '{row['foil']}'" if row["foil"] is not None else ""
@@ -57,13 +66,19 @@ def _layers(one: Contrast) -> str:
     if metric is None:
         return ""
     rows = one.skewed(metric)
+    which = (
+        "a gap in the first token after the words that differ"
+        if one.final["metric"].startswith(SENTENCE)
+        else "a gap"
+    )
     if not rows:
-        return "In no run of layers is a gap certain."
+        return f"In no run of layers is {which} certain."
     first = rows[0]
+    gap = which.replace("a", "The", 1)
     onset = "" if first["onset_low"] is None else f" (90 % of draws of templates: {_onset(first)})"
     if len(rows) == 1 and first["reaches_output"]:
-        return f"The gap is there from {_layer(first['first_layer'])} on{onset}."
-    return f"The gap is there in layers {_ranges(rows)}{onset}."
+        return f"{gap} is there from {_layer(first['first_layer'])} on{onset}."
+    return f"{gap} is there in layers {_ranges(rows)}{onset}."
 
 
 def _attention(one: Contrast) -> str:
@@ -114,6 +129,30 @@ def _verdicts(one: Contrast) -> str:
         for row in rows[:MOST_OUTCOMES]
     ]
     return f"Verdicts: {'; '.join(said)}."
+
+
+def of_pairs(rows: Rows) -> Iterator[str]:
+    """Tell how often the stereotypical sentence is the likelier one, by each rule, and ICAT if there is one.
+
+    Args:
+        rows: Rows of ``audit_pairs``.
+    """
+    whole = [row for row in rows if row["category"] is None]
+    said = [
+        f"in {share(row['stereotype_share'])} of {counted(row['n_pairs'], 'pair')} by {SCORED[row['rule']]}"
+        f" ({row['rule']}; {share(row['ci_low'])} to {share(row['ci_high'])}, p {row['p_value']:.2g})"
+        for row in whole
+    ]
+    if said:
+        yield f"The stereotypical sentence is the likelier one {'; '.join(said)}. A coin gives 50%."
+    scores = [
+        f"{row['icat']:.1f} by {row['rule']} (stereotype score {row['ss']:.1f}, ideal 50; language modelling"
+        f" {row['lms']:.1f})"
+        for row in whole
+        if row["icat"] is not None
+    ]
+    if scores:
+        yield f"ICAT of StereoSet, 100 at best: {'; '.join(scores)}."
 
 
 def is_certain(row: Row) -> bool:

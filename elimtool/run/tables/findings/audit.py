@@ -15,7 +15,9 @@ METRIC = Column(
     STRING,
     "The outcome: lens.logit (target minus foil; nats), lens.logprob, log10_rank (decades),"
     " survival.target_logprob, attention.lift_no_sink (ratio), survives and stage_share (share of records"
-    " that a chain leaves, and what a stage changes of it), outcome.late_eliminated and its like (share).",
+    " that a chain leaves, and what a stage changes of it), outcome.late_eliminated and its like (share);"
+    " sentence.suffix, sentence.word and sentence.lm-eval (log-probability of a published pair's sentence by"
+    " three rules; nats).",
 )
 TARGET = Column("target", STRING, "Target.", null_when="each group has its own, or the outcome has none")
 FOIL = Column("foil", STRING, "Foil that the target is set against.", null_when="the outcome has none")

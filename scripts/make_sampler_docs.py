@@ -162,9 +162,10 @@ def page() -> str:
         "A chain can also be written out in the order to be applied, `top_k=40,top_p=0.95,temperature=0.8`; "
         "taken from a preset with other parameters, `llama.cpp:temperature=0,top_k=10`; or read from a YAML "
         "file like those in `configs/samplers`.",
-        "Where a model is measured, a preset has the settings that the model ships with laid over it, as its engine "
-        "does; `sampling.params_from` says which. `vllm@model` asks for them, also under `--no-model-sampling`, "
-        "and is refused where there are none to read; `vllm@FOLDER` takes those of a `generation_config.json`.",
+        "Where a model is measured, a preset has the settings that the model ships with laid over it, as its "
+        "engine does; `sampling.params_from` says which. `vllm@model` asks for them, also under "
+        "`--no-model-sampling`, and is refused where there are none to read; `vllm@FOLDER` takes those of a "
+        "`generation_config.json`. `elimtool samplers explain CHAIN` says what each stage of a chain does.",
         "## Stages",
         "\n".join(stages()),
         "Margins are positive where a token survives. At 0 a tie or a least number of tokens decided.",

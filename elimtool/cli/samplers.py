@@ -14,6 +14,7 @@ from elimtool.cli.output import Output
 
 if TYPE_CHECKING:
     from elimtool.samplers.catalogue import StageInfo
+    from elimtool.samplers.explain import ExplainedStage
 
 app = typer.Typer(help="Describe sampler stages and the engines' default chains.", no_args_is_help=True)
 
@@ -60,6 +61,61 @@ def show(name: Name, plugin: Plugin = None, as_json: shared.Json = False) -> Non
         _show_stage(output, stage_info(name), as_json)
         return
     _show_chain(output, resolve(name).describe(), as_json)
+
+
+@app.command("explain")
+def explain_(
+    chain: Annotated[
+        str,
+        typer.Argument(
+            help="An engine, a chain file or an inline chain; ENGINE@FOLDER lays the generation_config.json of"
+            " a folder over it.",
+            metavar="CHAIN",
+            autocompletion=completing.chains,
+        ),
+    ],
+    plugin: Plugin = None,
+    as_json: shared.Json = False,
+) -> None:
+    """Explain a chain stage by stage: order, what each does, values and their origins, off values."""
+    plugged(plugin)
+    from elimtool.samplers import resolve
+    from elimtool.samplers.explain import explain
+
+    output = Output()
+    found = resolve(chain)
+    stages = explain(found)
+    if as_json:
+        output.json({**found.describe(), "stages": [asdict(stage) for stage in stages]})
+        return
+    output.folded("", f"{found.name}: {found.engine} {found.version}")
+    on = [stage.name for stage in stages if stage.on]
+    said = f"{', then '.join(on)}." if on else "no stage: tokens are drawn from the model's own distribution."
+    output.folded("on: ", said)
+    for stage in stages:
+        _explain_stage(output, stage)
+    for note in found.left_out:
+        output.folded("not applied: ", note)
+    output.folded("read in: ", ", ".join(found.sources))
+
+
+def _explain_stage(output: Output, stage: ExplainedStage) -> None:
+    """Print one stage: in full where it is on, in one line where it is off."""
+    kind = "" if stage.kind == stage.name else f", {stage.kind}"
+    off = ", ".join(f"{name} = {value}" for name, value in stage.off.items()) or "leave it out"
+    if not stage.on:
+        output.folded(f"{stage.place:2} {stage.name}{kind}: ", f"off ({stage.role}; off at {off})")
+        return
+    output.folded(f"{stage.place:2} {stage.name}{kind}: ", f"ON, {stage.role}. {stage.does}")
+    told = [
+        f"{name} = {str(value).lower() if isinstance(value, bool) else value}"
+        + (f" (from {stage.origins[name]})" if name in stage.origins else "")
+        for name, value in stage.values.items()
+    ]
+    if told:
+        output.folded("   values: ", ", ".join(told))
+    output.folded("   off at: ", off)
+    output.folded("   sources: ", "; ".join(stage.sources))
 
 
 def _show_stage(output: Output, stage: StageInfo, as_json: bool) -> None:

@@ -312,6 +312,12 @@ class Lines(Options):
             return self.file("", self.files.chain()) + self.as_json()
         return [Part("", self.chance.choice((*CHAINS, "top_p", "xtc", "penalties"))), *self.as_json()]
 
+    def samplers_explain(self) -> list[Part]:
+        """An engine or a chain."""
+        if self.chance.random() < 0.5:
+            return self.file("", self.files.chain()) + self.as_json()
+        return [Part("", self.chance.choice(CHAINS)), *self.as_json()]
+
 
 MAKERS = {
     "trace": Lines.trace,
@@ -338,6 +344,7 @@ MAKERS = {
     "doctor": Lines.as_json,
     "samplers list": Lines.as_json,
     "samplers show": Lines.samplers_show,
+    "samplers explain": Lines.samplers_explain,
 }
 """What makes a command's parts; a command that is not here gets words at random."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from elimtool.samplers import STAGES, preset_names
+from elimtool.samplers import STAGES, preset_names, resolve
 from tests.cli.conftest import Command
 
 
@@ -47,3 +48,30 @@ def test_what_is_not_there(elimtool: Command, name: str, said: str) -> None:
     done = elimtool("samplers", "show", name)
     assert done.code == 2
     assert said in done.err
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_can_be_explained(elimtool: Command, name: str) -> None:
+    told = elimtool("samplers", "explain", name)
+    assert told.code == 0
+    found = json.loads(elimtool("samplers", "explain", name, "--json").out)
+    assert [stage["name"] for stage in found["stages"]] == [stage.name for stage in resolve(name).stages]
+    for stage in found["stages"]:
+        assert f"{stage['place']:2} {stage['name']}" in told.out
+        head = f"{stage['place']:2} {stage['name']}"
+        line = next(line for line in told.out.splitlines() if line.startswith(head))
+        assert stage["on"] == (": ON, " in line)
+
+
+def test_an_explanation_says_where_values_are_from_and_what_is_not_applied(
+    elimtool: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "generation_config.json").write_text('{"temperature": 0.6, "typical_p": 7, "top_p": 0.9}')
+    done = elimtool("samplers", "explain", f"hf@{tmp_path}:top_p=0.5")
+    told = " ".join(done.out.split())
+    assert "temperature = 0.6 (from generation_config.json)" in told
+    assert "p = 0.5 (from user)" in told
+    assert "not applied: typical_p = 7" in told
+    assert "on: temperature, then top_k, then top_p." in told
+    assert "no stage" in elimtool("samplers", "explain", "vllm").out
+    assert elimtool("samplers", "explain", "lama").code == 2

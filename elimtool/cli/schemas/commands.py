@@ -40,6 +40,7 @@ SHAPES: dict[str, dict[str, Callable[[], Schema]]] = {
     "models verify": {"": others.verified},
     "samplers list": {"": others.samplers},
     "samplers show": {"of a stage": others.stage, "of a chain": others.chain},
+    "samplers explain": {"": others.explained},
     "doctor": {"": others.doctor},
 }
 """By command: what it prints, by the occasion. A command with ``--json`` has its line here."""

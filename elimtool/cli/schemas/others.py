@@ -60,6 +60,15 @@ def chain() -> Schema:
     return object_of(chain, "A chain of sampler stages.", optional=("origins", "left_out"))
 
 
+def explained() -> Schema:
+    """Describe a chain that is explained stage by stage."""
+    from elimtool.samplers.explain import ExplainedStage
+
+    described = chain()
+    stages = list_of(made_from(ExplainedStage), "The stages, in order, explained.")
+    return {**described, "properties": {**described["properties"], "stages": stages}}
+
+
 def samplers() -> Schema:
     """Describe engines and stages."""
     listed = {

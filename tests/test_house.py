@@ -15,10 +15,11 @@ from typing import Any
 import grimp
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from jaxtyping import TypeCheckError, jaxtyped
 
 import elimtool
 from elimtool.numerics.ranking import rank
+from tests import checker
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "elimtool"
@@ -137,6 +138,28 @@ def test_tensors_are_checked_in_every_module_that_has_them(
 def test_a_tensor_of_the_wrong_shape_is_refused() -> None:
     with pytest.raises(TypeCheckError):
         rank(torch.zeros(5), torch.zeros(2, 3, dtype=torch.long))
+
+
+def test_a_function_in_a_function_is_checked_each_time_it_is_made() -> None:
+    def make(text: bool) -> Any:
+        if text:
+
+            @jaxtyped(typechecker=checker)
+            def inner(x: str) -> str:
+                return x
+
+        else:
+
+            @jaxtyped(typechecker=checker)
+            def inner(x: int) -> int:
+                return x
+
+        return inner
+
+    for text, sound, wrong in ((False, 1, "a"), (True, "a", 1)) * 2:
+        assert make(text)(sound) == sound
+        with pytest.raises(TypeCheckError):
+            make(text)(wrong)
 
 
 def parsed(path: Path) -> ast.Module:

@@ -23,6 +23,10 @@ from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from scripts import examples  # noqa: E402
+
 PROMPT = "The capital of France is"
 CHECKS = """
 version: 1
@@ -67,7 +71,7 @@ def commands(model: str, extras: str = "") -> Iterator[list[str]]:
 def build(folder: Path) -> Path:
     """Build the wheel, by way of the source distribution, and return it."""
     arguments = ["--no-isolation", "--outdir", str(folder), str(ROOT)]
-    _call([sys.executable, "-m", "build", *arguments], folder)
+    call([sys.executable, "-m", "build", *arguments], folder)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -107,14 +111,14 @@ def needed(own: Distribution, extras: frozenset[str]) -> set[str]:
 def environment(folder: Path, wheel: Path, extras: str, borrowed: bool) -> Path:
     """Make an environment with the wheel installed, and return its Python."""
     made = folder / "environment"
-    _call([sys.executable, "-m", "venv", *(["--without-pip"] if borrowed else []), str(made)], folder)
+    call([sys.executable, "-m", "venv", *(["--without-pip"] if borrowed else []), str(made)], folder)
     python = made / ("Scripts" if os.name == "nt" else "bin") / "python"
     if not borrowed:
         what = f"{wheel}[{extras}]" if extras else str(wheel)
-        _call([str(python), "-m", "pip", "install", "--quiet", what], folder)
+        call([str(python), "-m", "pip", "install", "--quiet", what], folder)
         return python
     install = ["--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
-    _call([sys.executable, "-m", "pip", *install], folder)
+    call([sys.executable, "-m", "pip", *install], folder)
     site = site_of(python)
     (own,) = site.glob("elimtool-*.dist-info")
     borrow(site, Distribution.at(own), frozenset(filter(None, extras.split(","))))
@@ -135,13 +139,13 @@ def gate(python: Path, folder: Path, model: str, borrowed: bool) -> str:
         for top in sorted({file.parts[0] for file in own.files or ()} - {"..", "__pycache__"}):
             (site / top).symlink_to(here / top)
     else:
-        _call([str(python), "-m", "pip", "install", "--quiet", "pytest"], folder)
+        call([str(python), "-m", "pip", "install", "--quiet", "pytest"], folder)
     (folder / "checks").mkdir()
     prompts = f"prompts:\n  - {{id: one, prompt: {PROMPT}}}\n"
     (folder / "checks" / "a.yaml").write_text(CHECKS.replace("prompts: prompts.jsonl\n", prompts), "utf-8")
     (folder / "test_own.py").write_text(TEST, encoding="utf-8")
     options = ["-v", "-p", "no:cacheprovider", "--elimtool", "--elimtool-model", model]
-    return _call([str(python), "-m", "pytest", *options, "checks", "test_own.py"], folder)
+    return call([str(python), "-m", "pytest", *options, "checks", "test_own.py"], folder)
 
 
 def walk(python: Path, folder: Path, model: str, extras: str = "") -> None:
@@ -150,17 +154,18 @@ def walk(python: Path, folder: Path, model: str, extras: str = "") -> None:
     (folder / "checks.yaml").write_text(CHECKS, encoding="utf-8")
     for arguments in commands(model, extras):
         begun = time.perf_counter()
-        out = _call([str(python.parent / "elimtool"), *arguments], folder)
+        out = call([str(python.parent / "elimtool"), *arguments], folder)
         print(f"ok {time.perf_counter() - begun:5.1f} s  elimtool {' '.join(arguments)}")
         assert out.strip(), f"{arguments} printed nothing"
     assert re.search("<html", (folder / "run.html").read_text(encoding="utf-8"))
-    _call([str(python), "-m", "elimtool", "--version"], folder)
+    call([str(python), "-m", "elimtool", "--version"], folder)
     if {"mcp", "all"} & set(extras.split(",")):
-        said = _call([str(python.parent / "elimtool"), "mcp", "--root", "."], folder, HELLO)
+        said = call([str(python.parent / "elimtool"), "mcp", "--root", "."], folder, HELLO)
         assert '"serverInfo"' in said, said
 
 
-def _call(command: list[str], folder: Path, said: str = "") -> str:
+def call(command: list[str], folder: Path, said: str = "") -> str:
+    """Run a command in a folder, without the repository, and return what it prints; leave where it fails."""
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         command, cwd=folder, env=clean, input=said, capture_output=True, text=True, check=False
@@ -186,6 +191,8 @@ def main() -> None:
         (work := folder / "work").mkdir()
         walk(python, work, given.model, given.extras)
         print(gate(python, work, given.model, given.borrow).splitlines()[-1])
+        examples.use(python, work, given.model, call)
+        print("ok, the packages of docs/extend.md")
 
 
 if __name__ == "__main__":

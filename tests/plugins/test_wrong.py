@@ -301,6 +301,26 @@ def test_one_that_fails_spoils_no_other(package: Callable[..., None], tiny: Any,
         METRICS.__dict__.pop("_entries", None)
 
 
+def test_a_metric_passes_the_tests_of_its_own_where_its_package_is_installed(
+    package: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They watch the class, and a module may be loaded anew: neither is another part of that name."""
+    from elimtool.testing import check_metric
+
+    text = Path(sys.modules[Lead.__module__].__file__ or "").read_text(encoding="utf-8")
+    package("elimtool.metrics", "lead = others_parts:Lead", text)
+    monkeypatch.delitem(METRICS.__dict__, "_entries", raising=False)
+    METRICS.pop("lead", None)
+    try:
+        check_metric(METRICS["lead"])
+        assert METRICS.origins["lead"].installed
+        with pytest.raises(ElimError, match=r"others 2\.0 has one of that name too"):
+            elimtool.TraceOptions(plugins=(Lead,))
+    finally:
+        METRICS.__dict__.pop("_entries", None)
+        METRICS.pop("lead", None)
+
+
 def test_a_prompt_that_a_metric_fails_on_costs_only_itself(tiny: Any, tmp_path: Path) -> None:
     from elimtool.prompts.file import PromptFile
     from elimtool.tasks.batch.local import LocalEngine

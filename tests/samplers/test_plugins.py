@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,69 +16,6 @@ from elimtool.samplers.chain import Chain
 from elimtool.samplers.presets import resolve
 from elimtool.samplers.stages import STAGES, _fault
 from elimtool.testing import rows
-
-ROOT = Path(__file__).parents[2]
-COMMANDS = """
-import sys
-from elimtool.cli import app
-
-for line in sys.stdin:
-    try:
-        app.main(line.rstrip().split("|"))
-    except SystemExit as leaving:
-        print("code", leaving.code)
-"""
-CHECKS = """version: 1
-model: {name: MODEL}
-prompts: p.jsonl
-samplers: ["near=50"]
-checks:
-  - {id: a, metric: survives, chain: "near=50", is: true}
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.long
-def test_the_example_of_the_docs_works_as_a_package(llama_directory: Path, tmp_path: Path) -> None:
-    written = (ROOT / "docs" / "extend.md").read_text()
-    project, stage, _, test = re.findall("```[a-z]+\n(.*?)```", written, re.DOTALL)
-    assert len(stage.splitlines()) < 40
-    source, place = tmp_path / "source", tmp_path / "place"
-    source.mkdir()
-    (source / "pyproject.toml").write_text(project)
-    (source / "near_sampler.py").write_text(stage)
-    quiet = ["--no-deps", "--no-build-isolation", "--no-index", "-q", "--disable-pip-version-check"]
-    pip = [sys.executable, "-m", "pip", "install", *quiet, "--target", str(place), str(source)]
-    subprocess.run(pip, check=True, capture_output=True)
-    (tmp_path / "p.jsonl").write_text('{"prompt": "The capital of France is", "targets": ["x"]}\n')
-    (tmp_path / "c.yaml").write_text(CHECKS.replace("MODEL", str(llama_directory)))
-    (tmp_path / "test.py").write_text(test + "\n\ntest_promises()\n")
-    lines = [
-        "samplers|list",
-        f"trace|The capital of|-t|x|-m|{llama_directory}|--samplers|near=2,temperature=0.8|-o|run|-q",
-        f"batch|p.jsonl|-m|{llama_directory}|--samplers|near=2|-o|batch|-q",
-        "report|run|-o|run.html",
-        "check|c.yaml",
-    ]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), str(ROOT)])}
-    done = subprocess.run(
-        check=False,
-        args=[sys.executable, "-c", COMMANDS],
-        input="\n".join(lines),
-        text=True,
-        env=env,
-        cwd=tmp_path,
-        capture_output=True,
-    )
-    assert done.stdout.count("code 0") == len(lines), (done.stdout, done.stderr)
-    assert re.search("near +Keeps every token whose logit", done.stdout)
-    for name in ("run", "batch"):
-        (chain,) = json.loads((tmp_path / name / "run.json").read_text())["chains"]
-        assert chain["stages"][0]["plugin"] == "near-sampler 1.2"
-        assert not any("plugin" in one for one in chain["stages"][1:])
-    assert "near" in (tmp_path / "run.html").read_text()
-    subprocess.run([sys.executable, str(tmp_path / "test.py")], check=True, env=env)
-
 
 MODULE = """
 from dataclasses import dataclass, replace

@@ -157,6 +157,11 @@ class Head:
         self._check(own, tokens, logits)
         return Directions(both[:, :-1], constant[:, :-1], both[:, -1], constant[:, -1], logits)
 
+    def written(self, tokens: Int[Tensor, " k"]) -> Float[Tensor, "k width"]:
+        """Give what a vector must point along to raise tokens' logits; see ``Model.written``."""
+        rows = wide(self._unembedding[0][tokens]) * self._factor
+        return rows if self._norm is None else self._norm.centre(rows * self._norm.gain)
+
     def _check(self, own: Tensor, tokens: Tensor, logits: Tensor) -> None:
         """Refuse directions that do not reproduce the head's own logits."""
         truth = own.gather(-1, tokens)

@@ -247,6 +247,19 @@ class Model(Dimensions, Exclusive):
         with torch.inference_mode():
             return self._head.directions(residual, tokens, logits)
 
+    @exclusive
+    def written(self, tokens: Int[Tensor, " k"]) -> Float[Tensor, "k width"]:
+        """Give what a vector in the last residual must point along to raise tokens' logits.
+
+        The unembedding's rows through the final norm's gain and centring, without its scale and any bias:
+        only the order of what one vector gives several tokens has a meaning.
+
+        Args:
+            tokens: Vocabulary indices.
+        """
+        with torch.inference_mode():
+            return self._head.written(tokens)
+
     @cached_property
     def _head(self) -> Head:
         return Head(self.bridge, self.name, self._sample)

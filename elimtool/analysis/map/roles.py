@@ -18,6 +18,8 @@ CERTAIN = 0.05
 MOSTLY = 0.5
 """Share of queries that a dormant head's interval is to be over."""
 FEWEST_ROWS = 10
+CHANCE = 0.01
+"""Share of values whose token is among the first, or last, 10 of 1,000 by chance."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ def measured(sums: Sums) -> Iterator[RoleScores]:
     for role in ("duplicate", "induction"):
         yield RoleScores(role, "repeats", _mean(sums, role, REPEATS), _mean(sums, role, CONTROL))
     yield RoleScores("sink", "text", _mean(sums, "sink", TEXT), _mean(sums, "uniform", TEXT))
+    for role in ("copying", "suppressing"):
+        values = _mean(sums, role, TEXT)
+        yield RoleScores(role, "text", values, np.where(np.isnan(values), np.nan, CHANCE))
     yield RoleScores("dormant", "text", _mean(sums, "dormant", TEXT), None)
 
 
@@ -56,7 +61,7 @@ def _mean(sums: Sums, name: str, kind: str) -> Array:
     total, rows = (sums.each("roles", one, kind) for one in (name, f"{name}.rows"))
     few = rows.sum(0) < FEWEST_ROWS
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(few[None, :, None], np.nan, total / rows[:, :, None])
+        return np.where(few, np.nan, total / rows)
 
 
 def _rows(one: RoleScores, sums: Sums) -> Iterator[Row]:

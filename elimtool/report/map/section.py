@@ -14,6 +14,8 @@ DOES = {
     "duplicate": "attend to the same token before",
     "induction": "repeat what followed the same token",
     "sink": "attend to the sinks more than uniform attention does",
+    "copying": "write the tokens that they read",
+    "suppressing": "write against the tokens that they read",
     "dormant": "give nearly all attention to the sinks at most tokens",
 }
 

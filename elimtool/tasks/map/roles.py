@@ -1,38 +1,51 @@
-"""Sum up how much attention of each head goes where its role would have it go."""
+"""Sum up what of each head's attention, and of what it writes, is as its role would have it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from elimtool.model.affine import wide
 from elimtool.model.model import Model
 from elimtool.model.rows import Formed
 from elimtool.model.view import Batch, LayerView
 from elimtool.tasks.map.part import Arrays
-from elimtool.tasks.map.units import CONTROL, HALF, REPEATS, TEXT, Unit
+from elimtool.tasks.map.units import CONTROL, HALF, REPEATS, TEXT, Unit, usable_ids
 
 FARTHEST = 8
 """The null of the token before is the mean of the keys 2 to this many before."""
 DORMANT = 0.9
 """Share of a query's attention on the sinks above which the head is dormant there."""
 
+OTHERS, NEARLY = 999, 990
+"""Random tokens that a value's own token is compared with, and of how many it is to be above, or below."""
+SEED = 2
+"""Seed of these tokens, the same for all."""
+FIRST, STEP = 2, 2
+"""First position whose value is read, and the step between two."""
+
 ATTENTION = frozenset({"attention"})
+VALUES = ATTENTION | {"block", "values"}
+Counted = tuple[Tensor, Tensor | int]
+"""Sums over rows, [units, heads], and the number of rows, which broadcasts to that."""
 
 
 class Roles:
-    """Reads attention on repeats and their control, and on text what goes to the sinks."""
+    """Reads attention on repeats and their control; on text what goes to the sinks, and what values write."""
 
-    needs: ClassVar[Mapping[str, frozenset[str]]] = {REPEATS: ATTENTION, CONTROL: ATTENTION, TEXT: ATTENTION}
+    needs: ClassVar[Mapping[str, frozenset[str]]] = {REPEATS: ATTENTION, CONTROL: ATTENTION, TEXT: VALUES}
 
     def __init__(self, model: Model) -> None:
         self.model = model
 
     def watch(self, units: Sequence[Unit], batch: Batch) -> RoleSums:
         """Begin a pass."""
-        made = SinkSums if units[0].kind == TEXT else PatternSums
+        made = TextSums if units[0].kind == TEXT else PatternSums
         return made(self.model, units, batch)
 
 
@@ -40,26 +53,26 @@ class RoleSums:
     """Sums of one pass.
 
     For each name an array [units, layers, heads], summed over the rows that count, and one called
-    ``NAME.rows``, [units, layers], of how many these are: 0 in a layer without attention weights.
+    ``NAME.rows`` of how many these are: 0 in a layer where it cannot be read.
     """
 
     names: ClassVar[tuple[str, ...]]
 
     def __init__(self, model: Model, units: Sequence[Unit], batch: Batch) -> None:
-        self.units, self.batch = units, batch
+        del batch
         shape = len(units), model.n_layers, model.n_heads
-        self.found = {name: torch.zeros(shape, dtype=torch.float64) for name in self.names}
-        self.found |= {f"{name}.rows": torch.zeros(shape[:2], dtype=torch.float64) for name in self.names}
+        names = (name for one in self.names for name in (one, f"{one}.rows"))
+        self.found = {name: torch.zeros(shape, dtype=torch.float64) for name in names}
 
     def observe(self, view: LayerView, rows: Formed | None) -> None:
         """Sum up one layer."""
         if rows is not None:
-            for name, (total, count) in self.read(rows, view.visible).items():
+            for name, (total, count) in self.read(rows, view).items():
                 self.found[name][:, view.layer] = total.double().cpu()
                 self.found[f"{name}.rows"][:, view.layer] = count
 
-    def read(self, rows: Formed, visible: Tensor | None) -> Mapping[str, tuple[Tensor, Tensor | int]]:
-        """Return sums over rows, [units, heads], and the number of rows, by name."""
+    def read(self, rows: Formed, view: LayerView, /) -> Mapping[str, Counted]:
+        """Return sums over rows and the number of rows, by name."""
         raise NotImplementedError
 
     def sums(self) -> Arrays:
@@ -91,38 +104,81 @@ class PatternSums(RoleSums):
             "induction": [(at, at - HALF + 1) for at in second],
         }
 
-    def read(self, rows: Formed, visible: Tensor | None) -> Mapping[str, tuple[Tensor, Tensor | int]]:
+    def read(self, rows: Formed, _: LayerView, /) -> Mapping[str, Counted]:
         """Sum the weights of each role's cells."""
-        del visible
-        found: dict[str, tuple[Tensor, Tensor | int]] = {}
+        found: dict[str, Counted] = {}
         for name, cells in self.cells.items():
             query, key = (torch.tensor(one, device=rows.weights.device) for one in zip(*cells, strict=True))
             found[name] = rows.weights[:, :, query, key].sum(-1), len(cells)
         return found
 
 
-class SinkSums(RoleSums):
-    """Attention on the sinks, and for how many queries that is nearly all."""
+class TextSums(RoleSums):
+    """Attention on the sinks and for how many queries it is nearly all, and whose token values write."""
 
-    names = ("sink", "uniform", "dormant")
+    names = ("sink", "uniform", "dormant", "copying", "suppressing")
 
     def __init__(self, model: Model, units: Sequence[Unit], batch: Batch) -> None:
         super().__init__(model, units, batch)
         self.sinks = torch.zeros(batch.ids.shape, dtype=torch.bool, device=batch.ids.device)
         for row, unit in enumerate(units):
             self.sinks[row, list(unit.encoded.sinks)] = True
+        self.copies = Copies(model, batch, self.sinks)
 
-    def read(self, rows: Formed, visible: Tensor | None) -> Mapping[str, tuple[Tensor, Tensor | int]]:
-        """Sum over the queries that are no sinks."""
-        assert visible is not None
+    def read(self, rows: Formed, view: LayerView, /) -> Mapping[str, Counted]:
+        """Sum over the queries, and over the keys, that are no sinks."""
+        assert view.visible is not None
         queries = (~self.sinks).double()[:, None]
         mass = rows.weights.double() @ self.sinks.double()[:, None, :, None]
         mass = mass[..., 0] if rows.null is None else mass[..., 0] + rows.null
-        seen = (visible & self.sinks[:, None]).sum(-1) / visible.sum(-1)
-        count = queries.sum(-1).cpu()[:, 0]
+        seen = (view.visible & self.sinks[:, None]).sum(-1) / view.visible.sum(-1)
+        count = queries.sum(-1).cpu()
         uniform = (seen[:, None] * queries).sum(-1).expand(-1, mass.shape[1])
-        return {
+        found: dict[str, Counted] = {
             "sink": ((mass * queries).sum(-1), count),
             "uniform": (uniform, count),
             "dormant": (((mass > DORMANT) * queries).sum(-1), count),
         }
+        # in layer 0 a value is little but its own token
+        if view.carried is not None and view.layer > 0:
+            found.update(self.copies.read(wide(view.carried.values), view.carried.map))
+        return found
+
+
+class Copies:
+    """Tells whether the value of a token, written by a head, raises that token above others or below them.
+
+    Args:
+        model: The model.
+        batch: The passages.
+        sinks: Positions that are left out.
+    """
+
+    def __init__(self, model: Model, batch: Batch, sinks: Bool[Tensor, "units keys"]) -> None:
+        known = np.asarray(usable_ids(model))
+        drawn = np.random.Generator(np.random.PCG64(SEED)).choice(known, OTHERS, replace=len(known) < OTHERS)
+        self.others = model.written(torch.tensor(drawn, device=batch.ids.device))
+        self.own = model.written(batch.ids.flatten()).reshape(*batch.ids.shape, -1)
+        places = torch.arange(batch.ids.shape[1], device=batch.ids.device)
+        self.places = ((places >= FIRST) & ((places - FIRST) % STEP == 0))[None] & ~sinks
+
+    def read(
+        self, values: Float[Tensor, "units groups keys size"], maps: Float[Tensor, "heads width size"]
+    ) -> Mapping[str, Counted]:
+        """Count the values that stand above, and below, nearly all other tokens.
+
+        Args:
+            values: What attention weighs, of each group of heads.
+            maps: Each head's part of the output projection.
+        """
+        shape = len(values), len(maps)
+        above, below, rows = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
+        for head, output in enumerate(maps):
+            each = values[:, head * values.shape[1] // len(maps)]
+            others = each @ (self.others @ output).T
+            own = (each * (self.own @ output)).sum(-1, keepdim=True)
+            above[:, head] = (((own > others).sum(-1) >= NEARLY) & self.places).sum(-1).cpu()
+            below[:, head] = (((own < others).sum(-1) >= NEARLY) & self.places).sum(-1).cpu()
+            if bool(output.any()):
+                rows[:, head] = self.places.sum(-1).double().cpu()
+        return {"copying": (above, rows), "suppressing": (below, rows)}

@@ -20,17 +20,20 @@ HEAD_ROLES = Table(
         Column(
             "role",
             STRING,
-            "previous: attends to the token before. duplicate: to the same token before. induction: to what"
-            " followed the same token. sink: to the sinks. dormant: gives nearly all to them.",
+            "previous: attends to the token before; duplicate: to the same token before; induction: to what"
+            " followed the same token; sink: to the sinks; dormant: gives nearly all to them; copying: the"
+            " value of a token raises that token; suppressing: it lowers it.",
         ),
         Column(
             "score",
             FLOAT,
             "Mean over the rows that have a target, then over passages or probes: of the attention on the"
-            " target, or of the rows for which the role holds.",
+            " target, or of the rows for which the role holds. copying and suppressing: of values whose own"
+            " token stands above, or below, 990 of 999 random tokens.",
             "share",
             "0 .. 1",
-            "fewer than 10 rows have a target, or the layer has no attention weights",
+            "fewer than 10 rows have a target, the layer has no attention weights, or, for copying and"
+            " suppressing, it is layer 0 or its values cannot be read",
         ),
         Column(
             "score_held",
@@ -44,7 +47,8 @@ HEAD_ROLES = Table(
             "null",
             FLOAT,
             "Score of the null: previous, the mean of the keys 2 to 8 before; duplicate and induction, the"
-            " same key where nothing repeats; sink, what uniform attention gives.",
+            " same key where nothing repeats; sink, what uniform attention gives; copying and suppressing,"
+            " 0.01.",
             "share",
             "0 .. 1",
             "as score, or the role has no null (dormant)",

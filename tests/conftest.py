@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+gc.set_threshold(100_000)  # as the command does: imports and models are millions of objects, searched in vain
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 # started in the background a suite ignores Ctrl-C, and so would the commands that it starts and interrupts

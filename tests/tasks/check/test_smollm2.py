@@ -105,4 +105,5 @@ def test_through_the_installed_entry_point(copied: Callable[..., Path]) -> None:
     )
     assert done.returncode == 10
     assert "production, top_k: k=40" in done.stdout
-    assert done.stderr.startswith(f"::error file={path},line=")
+    # before it stands what was under way, where that takes its time
+    assert any(line.startswith(f"::error file={path},line=") for line in done.stderr.splitlines())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from elimtool.files.rows import Rows
+from elimtool.report.map.figures import role_grid
 from elimtool.report.populations.section import Section
 from elimtool.run.analysis import Analysis
 
@@ -26,7 +27,8 @@ def map_section(found: Analysis) -> Section:
     assert isinstance(options, dict)
     title = f"Map of {found.manifest.model}: {options['passages']} passages of {options['tokens']} tokens"
     rows = found.arrow("head_roles").to_pylist()
-    return Section(f"{title} ({options['corpus']})", _roles(rows), notes=found.manifest.notes)
+    figures = [role_grid(rows)] if rows else []
+    return Section(f"{title} ({options['corpus']})", _roles(rows), figures, found.manifest.notes)
 
 
 def _roles(rows: Rows) -> list[str]:

@@ -1,0 +1,67 @@
+"""Draw the heads of a map: a grid of layers and heads with the role of each."""
+
+from __future__ import annotations
+
+from elimtool.files.rows import Row, Rows
+from elimtool.report.figures.figure import Heat
+
+LETTERS = {
+    "induction": "I",
+    "duplicate": "D",
+    "previous": "P",
+    "suppressing": "S",
+    "copying": "C",
+    "dormant": "-",
+    "sink": "o",
+}
+"""Role -> its letter in the grid. Of sinks and dormant heads there are many: any other role goes before."""
+LAST = ("dormant", "sink")
+
+
+def role_grid(rows: Rows) -> Heat:
+    """Draw which role each head has, and how strongly.
+
+    Args:
+        rows: Rows of ``head_roles``.
+    """
+    by_head: dict[tuple[int, int], Rows] = {}
+    for row in rows:
+        by_head.setdefault((row["layer"], row["head"]), []).append(row)
+    layers, heads = (sorted({one[axis] for one in by_head}) for axis in (0, 1))
+    grid = [[by_head[layer, head] for head in heads] for layer in layers]
+    chosen = [[strongest(some) for some in line] for line in grid]
+    letters = ", ".join(f"{letter} {role}" for role, letter in LETTERS.items())
+    return Heat(
+        name="map_roles",
+        title="The role of each head",
+        note=f"The letter is the strongest role that is present, the colour its score: {letters}. The last"
+        " two are named where no other is. Point at a head for all its scores, each with its null.",
+        row_title="layer",
+        column_title="head",
+        rows=[str(layer) for layer in layers],
+        columns=[str(head) for head in heads],
+        values=[[None if one is None else one["score"] for one in line] for line in chosen],
+        unit="share",
+        value_title="score of the role",
+        words=[["" if one is None else LETTERS[one["role"]] for one in line] for line in chosen],
+        details=[["; ".join(map(told, some)) for some in line] for line in grid],
+        blank="the head has none of these roles",
+    )
+
+
+def strongest(rows: Rows) -> Row | None:
+    """Choose the present role that stands farthest over its null; sinks and dormant heads come last."""
+    present = [row for row in rows if row["present"]]
+    return max(present, key=_strength, default=None)
+
+
+def _strength(row: Row) -> tuple[bool, float]:
+    return row["role"] not in LAST, row["score"] - (row["null"] or 0.0)
+
+
+def told(row: Row) -> str:
+    """Tell one score of a head."""
+    if row["score"] is None:
+        return f"{row['role']} not measurable"
+    said = f"{row['role']} {row['score']:.2f}"
+    return said if row["null"] is None else f"{said} (null {row['null']:.2f})"

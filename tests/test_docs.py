@@ -151,6 +151,24 @@ def test_no_page_shows_gaps_alone() -> None:
             assert one.shown is None or not one.shown.strip() or one.shown.replace("...", "").strip(), one
 
 
+def test_no_number_of_a_page_may_change_unnoticed() -> None:
+    """Each is changed in turn; what is printed has a line for every gap."""
+    changed = 0
+    for page in run_docs.pages():
+        for one in run_docs.steps(page.read_text(encoding="utf-8"), slow=True):
+            shown = run_docs.TIME.sub("", one.shown or "")
+            printed = re.sub(r"^\.\.\.$", "a line\nthat is not shown", shown, flags=re.MULTILINE)
+            if not shown.strip():
+                continue
+            assert run_docs.agrees(shown, printed)
+            for digit in list(re.finditer(r"\d", shown))[::3]:
+                stale = f"{shown[: digit.start()]}{9 - int(digit[0])}{shown[digit.end() :]}"
+                assert not run_docs.agrees(stale, printed), (page, stale)
+                assert run_docs.agrees(run_docs.renewed(stale, printed), printed)
+                changed += 1
+    assert changed > 400
+
+
 def test_few_blocks_are_not_run() -> None:
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md")]
     reasons = [reason for text in texts for reason in re.findall(r"<!-- (?:not run|slow): (.*?) -->", text)]

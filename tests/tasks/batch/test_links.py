@@ -158,19 +158,28 @@ def started(tmp_path: Path) -> Iterator[Started]:
             one.send_signal(signal.SIGKILL)
 
 
-PAUSED = """
+SLOW = """
 import pathlib, runpy, sys, time
-from elimtool.tasks.batch import cluster
+from elimtool.tasks.batch import cluster, links
 
-def paused(*given, once=cluster.capacity):
+class Slow(cluster.Member):
+    def do(self, *given):
+        time.sleep(1)
+        return super().do(*given)
+
+def joined(*given, once=cluster.capacity):
     pathlib.Path(sys.argv[4], "joined").touch()
     time.sleep(3)
     return once(*given)
 
-cluster.capacity = paused
+cluster.Member, cluster.capacity, links.GONE_AFTER = Slow, joined, 4.0
 runpy.run_module("elimtool", run_name="__main__")
 """
-"""Waits between joining a cluster and the first worker; the fourth word is the run directory."""
+"""Takes its time for each shard and between joining a cluster and the first worker, and misses a head sooner.
+
+The fourth word is the run directory."""
+PROMPTS = 80
+"""Two in a shard of a second: more than workers do while the head is not missed yet."""
 
 
 @pytest.mark.slow
@@ -186,17 +195,14 @@ runpy.run_module("elimtool", run_name="__main__")
 def test_a_started_head_is_joined_and_the_end_of_what_a_run_needs_is_told(
     started: Started, kill: str, when: str, gone: str, llama_directory: Path, tmp_path: Path
 ) -> None:
-    prompts = write_prompts(
-        tmp_path / "a.jsonl", 900
-    )  # more than workers do while the head is not missed yet
+    prompts = write_prompts(tmp_path / "a.jsonl", PROMPTS)
     run = tmp_path / "run"
     words = ["batch", str(prompts), "-o", str(run), "--model", str(llama_directory), "--shard-size", "2"]
     words += ["--tables", "lens", "--lens", "raw"]
     ray = ["--engine", "ray", "--ray-address", started.address]
-    begin = ["-c", PAUSED] if when == "joined" else ["-m", "elimtool"]
     # without the token it is not joined
     code, seconds, said = started.batch(
-        [sys.executable, *begin, *words, *ray], lambda: list(run.rglob(when)), kill
+        [sys.executable, "-c", SLOW, *words, *ray], lambda: list(run.rglob(when)), kill
     )
     assert (code, seconds < 30) == (Exit.PARTIAL, True), (seconds, said)
     assert f"error: {gone} at " in said and "run the same command again" in said
@@ -211,4 +217,4 @@ def test_a_started_head_is_joined_and_the_end_of_what_a_run_needs_is_told(
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert elimtool.open_run(run).prompts["prompt_id"].tolist() == [f"p{n}" for n in range(900)]
+    assert elimtool.open_run(run).prompts["prompt_id"].tolist() == [f"p{n}" for n in range(PROMPTS)]

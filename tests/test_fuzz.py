@@ -13,6 +13,7 @@ import pytest
 SCRIPT = Path(__file__).parent.parent / "scripts" / "fuzz"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_hostile_inputs_end_in_errors_that_say_something() -> None:
     done = subprocess.run(

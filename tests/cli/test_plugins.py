@@ -25,6 +25,7 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_trace_and_what_is_told_of_it(elimtool: Command, llama_directory: Path, tmp_path: Path) -> None:
     words = [
         "trace",

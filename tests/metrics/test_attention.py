@@ -139,7 +139,7 @@ def cases(draw: st.DrawFn) -> tuple[Batch, list[LayerView]]:
     return batch, [attention_view(batch, i, 3, window, seed + i, sharpness) for i in range(2)]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=75)
 @given(cases())
 def test_invariants(case: tuple[Batch, list[LayerView]]) -> None:
     batch, views = case

@@ -451,6 +451,7 @@ def test_hostile_prompts_are_text(browser, folder):
         assert shown.run("return document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.slow
 def test_five_hundred_prompts(browser, folder):
     path = folder / "many.html"
     size = write_page(runs.many(500), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
 import threading
@@ -102,11 +103,13 @@ def interrupted(at: int, error: type[BaseException]) -> Iterator[list[int]]:
         return line if inside and not frame.f_code.co_filename.endswith(("lock.py", "encode.py")) else None
 
     before = sys.gettrace()
+    gc.disable()  # what it calls cannot be interrupted: Python would only say that an error was ignored there
     sys.settrace(call)
     try:
         yield seen
     finally:
         sys.settrace(before)
+        gc.enable()
 
 
 @pytest.mark.slow

@@ -68,8 +68,8 @@ def explain_(
     chain: Annotated[
         str,
         typer.Argument(
-            help="An engine, a chain file or an inline chain; ENGINE@FOLDER lays the generation_config.json of"
-            " a folder over it.",
+            help="An engine, a chain file or an inline chain; ENGINE@FOLDER lays the generation_config.json"
+            " of a folder over it.",
             metavar="CHAIN",
             autocompletion=completing.chains,
         ),

@@ -49,5 +49,11 @@ def audit(
 
     options = AuditOptions(reference, match, rule)
     run_population(
-        context, given, asked, printed, TABLES, lambda run: analyse(run, options, asked.seed), whole=True
+        context,
+        given,
+        asked,
+        printed,
+        TABLES,
+        lambda run: analyse(run, options, asked.seed),
+        scoring={"whole": True},
     )

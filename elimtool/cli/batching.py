@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +117,7 @@ class WorkOptions:
 
 @contextmanager
 def opened(
-    prompts: str, format_: str | None, output: Output, rule: str = "continuation", whole: bool = False
+    prompts: str, format_: str | None, output: Output, scoring: Mapping[str, Any] | None = None
 ) -> Iterator[PromptFile]:
     """Open a prompt file or suite, and say what is doubtful about it.
 
@@ -125,15 +125,14 @@ def opened(
         prompts: The file, or the name of a suite.
         format_: Its format, where it is said.
         output: Takes what is doubtful.
-        rule: How sentences of minimal pairs are scored, see ``open_prompts``.
-        whole: Whether sentences of other published pairs are scored whole too.
+        scoring: How sentences are scored, and phrases of abstention: arguments of ``open_prompts``.
 
     Raises:
         ElimError: It cannot be used.
     """
     from elimtool.suites.read import open_prompts
 
-    file, doubts = open_prompts(prompts, format_, rule, whole)
+    file, doubts = open_prompts(prompts, format_, **(scoring or {}))
     for one in doubts[:DOUBTS]:
         output.note(str(one))
     if doubts[DOUBTS:]:

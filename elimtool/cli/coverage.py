@@ -35,6 +35,15 @@ def coverage(
             help="YAML of categories with the items and the accuracy that each needs (docs/coverage.md).",
         ),
     ] = None,
+    abstain: Annotated[
+        str | None,
+        shared.option(
+            "--abstain",
+            metavar="FILE|shipped",
+            help="Ask each prompt also for phrases that say that it is not known, one a line: how"
+            " probable they are, and how much more so where groups and tuples say that there is no answer.",
+        ),
+    ] = None,
     asked: PopulationOptions,
     printed: shared.CommonOptions,
 ) -> None:
@@ -42,9 +51,16 @@ def coverage(
     from elimtool.analysis.populations.coverage.api import TABLES, CoverageOptions
     from elimtool.analysis.populations.coverage.api import coverage as analyse
 
-    if is_run(given) and "rule" in shared.given_from(context, "COMMANDLINE"):
-        raise ElimError(f"`rule` goes with a suite: {given} was measured already", "leave it out")
+    for name in sorted({"rule", "abstain"} & shared.given_from(context, "COMMANDLINE")):
+        if is_run(given):
+            raise ElimError(f"`{name}` goes with a suite: {given} was measured already", "leave it out")
     options = CoverageOptions(taxonomy)
     run_population(
-        context, given, asked, printed, TABLES, lambda run: analyse(run, options, asked.seed), rule=rule
+        context,
+        given,
+        asked,
+        printed,
+        TABLES,
+        lambda run: analyse(run, options, asked.seed),
+        scoring={"rule": rule, "abstain": abstain},
     )

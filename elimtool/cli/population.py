@@ -112,8 +112,7 @@ def run_population(
     tables: tuple[str, ...],
     analyse: Callable[[Run], Analysis],
     more: Mapping[str, Any] | None = None,
-    rule: str = "continuation",
-    whole: bool = False,
+    scoring: Mapping[str, Any] | None = None,
 ) -> None:
     """Do what a command on populations does: measure or open, analyse, keep, print.
 
@@ -125,15 +124,14 @@ def run_population(
         tables: Tables of a run that are measured for it.
         analyse: Makes the findings of a run; imports no torch.
         more: Further options of the trace that a suite is measured with.
-        rule: How sentences of minimal pairs are scored where they are measured, see ``open_prompts``.
-        whole: Whether sentences of other published pairs are scored whole too.
+        scoring: How the sentences of a suite are scored: arguments of ``open_prompts``.
 
     Raises:
         ElimError: As measuring and analysing do.
         typer.Exit: Some prompts failed while they were measured.
     """
     output = printed.output
-    with measured_or_opened(context, given, asked, output, tables, more or {}, (rule, whole)) as (
+    with measured_or_opened(context, given, asked, output, tables, more or {}, scoring or {}) as (
         run,
         errors,
     ):
@@ -180,7 +178,7 @@ def measured_or_opened(
     output: Output,
     tables: tuple[str, ...],
     more: Mapping[str, Any],
-    scoring: tuple[str, bool],
+    scoring: Mapping[str, Any],
 ) -> Iterator[tuple[Run, int]]:
     """Yield a run to analyse, measured first if it is a suite, and how many prompts failed in that.
 
@@ -207,7 +205,7 @@ def measured_or_opened(
     )
     with TemporaryDirectory(prefix="elimtool-") as temporary:
         out = asked.out if asked.out is not None else Path(temporary) / "run"
-        with opened(given, asked.format_, output, *scoring) as file:
+        with opened(given, asked.format_, output, scoring) as file:
             source = asked.model.source
             standing = work_through(output, file, out, (source, wanted, options), asked.overwrite)
         yield asked.read(open_run(out)), standing.errors

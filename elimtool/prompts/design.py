@@ -8,7 +8,9 @@ from typing import Any
 
 from elimtool.errors import ElimError, nearest
 
-ROLES = ("neutral", "good", "bad")
+ABSTAIN = "abstain"
+"""Role of a prompt that asks for phrases that say that it is not known."""
+ROLES = ("neutral", "good", "bad", ABSTAIN)
 """What a record is beside others of its tuple: without the group's word, or a side of a minimal pair."""
 
 

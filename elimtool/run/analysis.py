@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -106,7 +107,7 @@ class Analysis:
             model=run.model,
             options=dict(options),
             seed=seed,
-            versions={name: version(name) for name in LIBRARIES},
+            versions=dict(_versions()),
             notes=list(notes),
         )
         return cls(manifest.finish({name: table.num_rows for name, table in kept.items()}), kept)
@@ -165,6 +166,11 @@ class Analysis:
     def __repr__(self) -> str:
         where = self.path if self.path is not None else "in memory"
         return f"Analysis({self.command} of {self.manifest.model}, {where})"
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in LIBRARIES}
 
 
 def form_of(command: str) -> layout.Form:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from elimtool.files.package import shipped_configs
 from elimtool.files.parse import parse_json
 from elimtool.files.yaml import read_text, read_yaml
 from elimtool.prompts.file import PromptFile
+from elimtool.suites.abstain import phrases, with_abstention
 from elimtool.suites.file import expand, expand_templates
 from elimtool.suites.published import CROWS_PAIRS, WINOBIAS, crows_pairs, minimal_pairs, stereoset, winobias
 from elimtool.suites.sentences import CONTINUATION, RULES
@@ -23,7 +24,11 @@ MOST = 2**26
 
 
 def open_prompts(
-    path: str | Path, format: str | None = None, rule: str = CONTINUATION, whole: bool = False
+    path: str | Path,
+    format: str | None = None,
+    rule: str = CONTINUATION,
+    whole: bool = False,
+    abstain: str | None = None,
 ) -> tuple[PromptFile, tuple[SuiteCheck, ...]]:
     """Open a prompt file, or a suite as the prompts that it stands for.
 
@@ -33,6 +38,7 @@ def open_prompts(
         format: Format of a prompt file; ``None`` to find out, also whether it is a suite.
         rule: How sentences of minimal pairs are scored, one of ``RULES``.
         whole: Whether sentences of CrowS-Pairs, WinoBias and StereoSet are scored whole too.
+        abstain: Phrases of abstention to ask for after each prompt, see ``phrases``; ``None`` for none.
 
     Returns:
         The prompts, and what is wrong or doubtful in a suite.
@@ -45,8 +51,15 @@ def open_prompts(
     if str(path) in (shipped := shipped_suites()) and not Path(path).exists():
         path = shipped[str(path)]
     suite = None if format is not None or str(path) == "-" else read_suite(Path(path), rule, whole)
+    if suite is None and abstain is not None:
+        if Path(path).suffix.lower() != ".jsonl":
+            hint = "write the prompts as JSON lines, or give a suite"
+            raise ElimError(f"`abstain`: {path} is neither a suite nor JSON lines", hint)
+        suite = Suite(tuple(_lines(Path(path))), ())
     if suite is None:
         return PromptFile(path, format), ()
+    if abstain is not None:
+        suite = replace(suite, records=tuple(with_abstention(suite.records, phrases(abstain))))
     if not suite.records:
         told = str(suite.checks[0]) if suite.checks else "it has none"
         raise ElimError(f"{path}: no template or pair can be used: {told}", "mend the suite", Exit.NOTHING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,62 @@ def test_nothing_to_judge_is_said(elimtool: Command, model: str, tmp_path: Path)
     suite = written(tmp_path / "plain.jsonl", [{"prompt": "the"}])
     done = elimtool("coverage", suite, *QUICK)
     assert done.code == 5 and "no item with a right answer" in done.err
+
+
+def test_abstention_is_set_against_matched_prompts(
+    elimtool: Command, model: str, llama: Any, tmp_path: Path
+) -> None:
+    """Against plain transformers: probabilities of phrases, of which none begins another, summed."""
+    asked = {"answerable": ["the one is", "to be is"], "unanswerable": ["the it is", "to of is"]}
+    rows = [
+        {"id": f"{group}{n}", "prompt": text, "group": group, "tuple": str(n)}
+        for group, texts in asked.items()
+        for n, text in enumerate(texts)
+    ]
+    rows.append({"id": "known", "prompt": "one of", "targets": [" e"]})
+    phrases, out = tmp_path / "phrases.txt", tmp_path / "run"
+    phrases.write_text("not\nnot of\nin it\n")
+    suite = written(tmp_path / "asked.jsonl", rows)
+    done = elimtool("coverage", suite, "-o", out, "--abstain", phrases, *QUICK)
+    assert done.code == 0 and "That it is not known follows 2 'unanswerable' prompts" in done.out, done.err
+    run = open_run(out)
+    found = run.analysis("coverage")
+    table = found.table("abstention").set_index("group")
+    spelled = run.prompts.set_index("prompt_id")["spellings"]
+    expected = {}
+    for group, texts in asked.items():
+        names = [sorted(spelled[f"{group}{n}/abstain"]) for n in range(len(texts))]
+        free = [[one for one in own if not any(one != a and one.startswith(a) for a in own)] for own in names]
+        assert all(len(own) < 3 for own in free), "'not of' begins with 'not'"
+        expected[group] = [
+            sum(math.exp(continued(llama, text, f" {one.strip()}")) for one in own)
+            for text, own in zip(texts, free, strict=True)
+        ]
+    for group, masses in expected.items():
+        assert table.loc[group, "mass"] == pytest.approx(sum(masses) / 2, rel=1e-4)
+    gaps = [b - a for a, b in zip(*expected.values(), strict=True)]
+    assert table.loc["unanswerable", "difference"] == pytest.approx(sum(gaps) / 2, rel=1e-3)
+    assert (
+        table.loc["unanswerable", "reference"] == "answerable" and table.loc["unanswerable", "n_tuples"] == 2
+    )
+    assert found.table("coverage_items")["item"].tolist() == ["known"], "phrases are no right answers"
+    assert found.table("calibration")["n"].iloc[0] == 1
+
+    again = elimtool("coverage", out, "--abstain", "shipped")
+    assert again.code == 2 and "was measured already" in again.err
+    phrases.write_text("\n")
+    empty = elimtool("coverage", suite, "--abstain", phrases, *QUICK)
+    assert empty.code == 2 and "holds no phrase" in empty.err
+    (tmp_path / "asked.txt").write_text("the\n")
+    wrong = elimtool("coverage", tmp_path / "asked.txt", "--abstain", "shipped", *QUICK)
+    assert wrong.code == 2 and "neither a suite nor JSON lines" in wrong.err
+
+
+def continued(llama: Any, prompt: str, text: str) -> float:
+    """Log-probability of a text after a prompt, by plain transformers."""
+    backend = llama.tokenizer.backend
+    start = backend(prompt).input_ids
+    ids = torch.tensor([[*start, *backend(text, add_special_tokens=False).input_ids]])
+    with torch.inference_mode():
+        logprobs = llama.hf(ids).logits[0, :-1].double().log_softmax(-1)
+    return float(logprobs.gather(1, ids[0, 1:, None])[len(start) - 1 :, 0].sum())

@@ -208,8 +208,8 @@ PROMPTS = Table(
             "role",
             STRING,
             "What the record is in its tuple: neutral (without the group's word), good or bad (the right and"
-            " the wrong side of a minimal pair).",
-            range="neutral, good, bad",
+            " the wrong side of a minimal pair), abstain (its targets say that it is not known).",
+            range="neutral, good, bad, abstain",
             null_when=NOT_GIVEN,
         ),
         Column(

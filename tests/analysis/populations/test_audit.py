@@ -70,11 +70,12 @@ def test_groups_of_the_same_words_differ_in_nothing_and_have_intervals() -> None
 
 
 def test_groups_that_do_not_differ_are_seldom_called_different() -> None:
-    seeds = 40
+    """At the promised 5 % a bound of 9 in 60 fails 7 times in 10,000; a true rate of 20 % passes in 21 %."""
+    seeds = 60  # scripts/eval_audit_null.py draws 400
     called = sum(
         bool(confirmed(audit(population_run(Truth(layers=4, templates=8), seed)))) for seed in range(seeds)
     )
-    assert called <= 6  # 5 % of 40 is 2; more than 6 come once in 200
+    assert called <= 9
 
 
 def test_exchanging_the_groups_negates_what_is_found() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from elimtool.analysis.populations.coverage.abstention import abstention
 from elimtool.analysis.populations.coverage.answers import answers
 from elimtool.analysis.populations.coverage.calibration import calibration
 from elimtool.analysis.populations.coverage.conformal import conformal
@@ -47,8 +48,7 @@ def coverage(run: Run | str | Path, options: CoverageOptions = CoverageOptions()
         seed: Seed of drawn positions and labels, and of p-values.
 
     Returns:
-        The tables ``coverage``, ``coverage_items``, ``answers``, ``conformal``, ``calibration`` and
-        ``calibration_bins``.
+        The tables of ``FINDINGS["coverage"]``.
 
     Raises:
         ElimError: Nothing in the run can be judged (exit code 5), or the taxonomy cannot be used.
@@ -60,7 +60,8 @@ def coverage(run: Run | str | Path, options: CoverageOptions = CoverageOptions()
         where = f"{run.path or 'the run'} has no table survival"
         raise ElimError(where, "measure it with `tables` lens, survival, sampling, sampling_targets")
     judged, places = items(run, prompts), gold_places(run, prompts) if prompts else None
-    if places is None or (not judged and places.empty):
+    unknown = abstention(run, prompts, seed)
+    if places is None or (not judged and places.empty and not unknown):
         raise ElimError(
             f"{run.path or 'the run'} has no item with a right answer",
             "give records `targets` or `scored`, or a suite of minimal pairs (docs/coverage.md)",
@@ -74,6 +75,7 @@ def coverage(run: Run | str | Path, options: CoverageOptions = CoverageOptions()
         "conformal": conformal(places, seed),
         "calibration": rows,
         "calibration_bins": bins,
+        "abstention": unknown,
     }
     tables = {name: table.from_rows(found[name]) for name, table in FINDINGS["coverage"].items()}
     notes = list(left_out(run, prompts, len(judged), places))

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from elimtool.files.rows import Rows
+from elimtool.prompts.design import ABSTAIN
 from elimtool.run.reader import Run
 
 KEY = ["prompt_id", "position"]
@@ -13,8 +14,9 @@ KEY = ["prompt_id", "position"]
 
 def measured_prompts(run: Run) -> Rows:
     """Return the prompts that were measured, in the run's order."""
-    names = ["prompt_id", "status", "tuple", "category", "role", "scored", "answers", "targets", "foils"]
-    rows: Rows = run.arrow("prompts").select([*names, "n_tokens", "token_ids"]).to_pylist()
+    names = ["prompt_id", "status", "tuple", "group", "category", "role", "scored", "answers", "targets"]
+    names += ["foils", "n_tokens", "token_ids", "n_appended", "appended_logprob"]
+    rows: Rows = run.arrow("prompts").select(names).to_pylist()
     return [one for one in rows if one["status"] == "ok"]
 
 
@@ -40,7 +42,7 @@ def gold_places(run: Run, prompts: Rows) -> pd.DataFrame:
             "whole": [one["scored"] is not None for one in prompts],
             "only": [one["targets"][0] if len(one["targets"]) == 1 else None for one in prompts],
             "last": [one["n_tokens"] - 1 for one in prompts],
-            "right": [one["role"] != "bad" for one in prompts],
+            "right": [one["role"] not in ("bad", ABSTAIN) for one in prompts],
         }
     )
     rows = rows.merge(facts, on="prompt_id", how="inner")

@@ -27,7 +27,7 @@ SEVERAL = 3
 
 def coverage_section(found: Analysis) -> Section:
     """Make the section of a coverage."""
-    nodes, items, answers, settings, calibration, bins = (
+    nodes, items, answers, settings, calibration, bins, unknown = (
         found.arrow(name).to_pylist()
         for name in (
             "coverage",
@@ -36,10 +36,13 @@ def coverage_section(found: Analysis) -> Section:
             "conformal",
             "calibration",
             "calibration_bins",
+            "abstention",
         )
     )
     told = [*_right(nodes, items), *_answers(answers), *_chains(calibration), *_setting(settings)]
-    n = f"{len(items):,} items" if items else f"{calibration[0]['n']:,} places"
+    told += _abstention(unknown)
+    places = f"{calibration[0]['n']:,} places" if calibration else "prompts without a right answer"
+    n = f"{len(items):,} items" if items else places
     figures = coverage_figures(nodes, bins)
 
     def drawn(screen: Screen) -> list[Text]:
@@ -156,6 +159,26 @@ def _setting(rows: Rows) -> Iterator[str]:
         yield (
             f"To keep the right token in 9 of 10 places like these, each setting alone: {said}. They are from"
             f" {n}; settings from so many keep it in {share(low)} to {share(high)} of new ones."
+        )
+
+
+def _abstention(rows: Rows) -> Iterator[str]:
+    """Say how probable it is that the model says that it does not know, and for whom more so."""
+    for row in rows:
+        of = f"'{row['group']}' prompts" if row["group"] is not None else "prompts"
+        between = "" if row["ci_low"] is None else f", {row['ci_low']:.2g} to {row['ci_high']:.2g}"
+        said = f"That it is not known follows {row['n_prompts']:,} {of} with probability {row['mass']:.2g}"
+        said += between
+        if row["reference"] is not None:
+            said += f"; {row['difference']:+.2g} beside '{row['reference']}' in {row['n_tuples']:,} tuples"
+            if row["difference_low"] is not None:
+                said += f" ({row['difference_low']:.2g} to {row['difference_high']:.2g})"
+            said += "" if row["p_value"] is None else f", p {row['p_value']:.2g}"
+        yield f"{said}."
+    if rows and all(row["reference"] is None for row in rows):
+        yield (
+            "Alone that is a base rate: give prompts a `group` (answerable, unanswerable) and match them by"
+            " `tuple`."
         )
 
 

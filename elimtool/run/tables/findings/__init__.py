@@ -13,14 +13,14 @@ from elimtool.run.tables.findings.coverage import ANSWERS, COVERAGE, COVERAGE_IT
 from elimtool.run.tables.findings.map import PART_TABLES
 from elimtool.run.tables.findings.sentences import AUDIT_PAIRS
 from elimtool.run.tables.findings.sweep import STABILITY, SWEEP_EFFECTS, SWEEP_SPREAD, SWEEP_VARIANTS
-from elimtool.run.tables.findings.uncertainty import CALIBRATION, CALIBRATION_BINS, CONFORMAL
+from elimtool.run.tables.findings.uncertainty import ABSTENTION, CALIBRATION, CALIBRATION_BINS, CONFORMAL
 
 FINDINGS: dict[str, dict[str, Table]] = {
     command: {table.name: table for table in tables}
     for command, tables in {
         "audit": (AUDIT_EFFECTS, AUDIT_LAYERS, AUDIT_TUPLES, AUDIT_PAIRS, AUDIT_CHECKS),
         "sweep": (SWEEP_VARIANTS, SWEEP_EFFECTS, SWEEP_SPREAD, STABILITY),
-        "coverage": (COVERAGE, COVERAGE_ITEMS, ANSWERS, CONFORMAL, CALIBRATION, CALIBRATION_BINS),
+        "coverage": (COVERAGE, COVERAGE_ITEMS, ANSWERS, CONFORMAL, CALIBRATION, CALIBRATION_BINS, ABSTENTION),
         "map": tuple(table for tables in PART_TABLES.values() for table in tables),
     }.items()
 }

@@ -110,6 +110,64 @@ CALIBRATION = Table(
     ),
 )
 
+ALONE = "the row is of the reference, or no tuple has a prompt of both groups"
+ABSTENTION = Table(
+    "abstention",
+    "How probable it is that the model says that it does not know, against matched prompts with an answer.",
+    "one row per group of prompts with the role abstain",
+    (
+        Column("group", STRING, "Group of the prompts.", null_when="their records give none"),
+        Column("n_prompts", INT, "Prompts of the group.", unit="prompts", range=">= 1"),
+        probability(
+            "mass",
+            "Probability that one of the phrases follows, of which none begins another; mean over prompts."
+            " Alone it is a base rate.",
+        ),
+        Column(
+            "ci_low",
+            FLOAT,
+            "Lower end of its 95 % interval, Student's t over prompts.",
+            unit="probability",
+            null_when="there is one prompt",
+        ),
+        Column("ci_high", FLOAT, "Upper end.", unit="probability", null_when="there is one prompt"),
+        Column(
+            "reference",
+            STRING,
+            "Group that it is set against, tuple by tuple: 'answerable', else the first by name.",
+            null_when=ALONE,
+        ),
+        Column("n_tuples", INT, "Tuples with both groups.", unit="tuples", range=">= 1", null_when=ALONE),
+        Column(
+            "difference",
+            FLOAT,
+            "Mass minus that of the reference, mean over tuples.",
+            unit="probability",
+            range="-1 .. 1",
+            null_when=ALONE,
+        ),
+        Column(
+            "difference_low",
+            FLOAT,
+            "Lower end of its 95 % interval, Student's t over tuples.",
+            unit="probability",
+            null_when=f"{ALONE}, or there is one tuple",
+        ),
+        Column(
+            "difference_high",
+            FLOAT,
+            "Upper end.",
+            unit="probability",
+            null_when=f"{ALONE}, or there is one tuple",
+        ),
+        probability(
+            "p_value",
+            "Two-sided p-value of the difference: sign flips of tuples.",
+            f"{ALONE}, or there are fewer than 6 tuples",
+        ),
+    ),
+)
+
 CALIBRATION_BINS = Table(
     "calibration_bins",
     "The bins of a reliability diagram, before and after each stage.",

@@ -22,6 +22,16 @@ defaults: {targets: [" e"], foils: [" a"]}
 groups: {slot: who, one: [as, at, an], two: [is, it, in], pair: aligned}
 templates: [{id: a, template: "the {who} of"}, {id: b, template: "to {who} and", neutral: "to the and"}]
 """
+GATE = """
+version: 1
+checks:
+  - id: every-chain
+    metric: audit_effects.difference
+    rows: {metric: survives, category: null}
+    agg: max
+    min: -0.1
+    max: 0.1
+"""
 QUICK = ["--samplers", "hf", "--lens", "raw"]
 
 
@@ -116,6 +126,11 @@ def test_a_chain_that_bans_one_groups_word_is_found_at_its_stage(
     (end,), (stage,) = effects(tmp_path / "ban", "survives"), effects(tmp_path / "ban", "stage_share")
     assert end["difference"] == stage["difference"] == 1 and stage["stage"] == "logit_bias"
     assert end["p_value"] == 2 / 2**7 and stage["family"] == "stages"
+    gate = tmp_path / "bias.yaml"
+    gate.write_text(GATE)
+    assert elimtool("check", gate, "--run", tmp_path / "free").code == 0
+    failed = elimtool("check", gate, "--run", tmp_path / "ban")
+    assert failed.code == 10 and "every-chain" in failed.out
 
 
 def test_groups_whose_words_no_head_reads_do_not_differ(

@@ -166,10 +166,12 @@ def page() -> str:
         "engine does; `sampling.params_from` says which. `vllm@model` asks for them, also under "
         "`--no-model-sampling`, and is refused where there are none to read; `vllm@FOLDER` takes those of a "
         "`generation_config.json`. `elimtool samplers explain CHAIN` says what each stage of a chain does.",
+        "Stages that an engine adds to its chain only where they are set (bans, biases, least lengths) are "
+        "not listed: `elimtool samplers explain ENGINE` names them.",
         "## Stages",
         "\n".join(stages()),
         "Margins are positive where a token survives. At 0 a tie or a least number of tokens decided.",
-        "Not modelled: grammars, guidance, beams and speculation, and llama.cpp's GPU kernels.",
+        "Not modelled: grammars, forced tokens, guidance, beams, speculation, and llama.cpp's GPU kernels.",
     ]
     return "\n\n".join(parts) + "\n"
 

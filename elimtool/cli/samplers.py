@@ -94,6 +94,8 @@ def explain_(
     output.folded("on: ", said)
     for stage in stages:
         _explain_stage(output, stage)
+    if waiting := [name for name in found.optional if name not in {stage.name for stage in stages}]:
+        output.folded("added where they are set: ", ", ".join(waiting))
     for note in found.left_out:
         output.folded("not applied: ", note)
     output.folded("read in: ", ", ".join(found.sources))

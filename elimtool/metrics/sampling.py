@@ -260,6 +260,9 @@ def _why(record: StageRecord, k: int, row: int, removed: bool, spell: Callable[[
     told = details.get(int(record.targets[row, k])) if details else None
     if told is not None:
         return told.told(spell)
+    rule = record.rule(int(record.targets[row, k]), row) if removed else None
+    if rule is not None:
+        return rule.told(spell)
     return record.why_target(k, row) if removed else None
 
 

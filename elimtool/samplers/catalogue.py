@@ -36,7 +36,7 @@ class StageInfo:
 
     Attributes:
         kind: Name in chains.
-        role: ``truncate``, ``rescale``, ``shift`` or ``select``.
+        role: ``truncate``, ``rescale``, ``shift``, ``select``, ``ban`` or ``require``.
         summary: One sentence.
         description: Formula, unit, off value, from the docstring.
         main: Parameter that ``kind=value`` sets; empty = none.

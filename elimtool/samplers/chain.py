@@ -44,6 +44,7 @@ class Chain:
             lacks.
         origins: Stage, parameter and source of values that are not the preset's own.
         left_out: Settings of the model that are not applied, and why.
+        optional: Names of stages that the engine adds to its chain only where they are on.
     """
 
     name: str
@@ -58,11 +59,17 @@ class Chain:
     settings: tuple[tuple[str, str], ...] = ()
     origins: tuple[tuple[str, str, str], ...] = ()
     left_out: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise ElimError("a chain has no name", "give `name`: it names the chain in every table")
         object.__setattr__(self, "stages", tuple(self.stages))  # a list has no hash
+
+    def without_idle(self) -> Chain:
+        """Leave out the optional stages that are off."""
+        kept = tuple(one for one in self.stages if one.name not in self.optional or not one.is_off())
+        return self if len(kept) == len(self.stages) else replace(self, stages=kept)
 
     def origins_of(self, stage: str) -> dict[str, str]:
         """Return the sources of a stage's parameters that are not the preset's own."""
@@ -166,6 +173,17 @@ class Chain:
             index: self.stages[index].accept(value, ledger.before(after[index]).prob_of(tokens))
             for index, value in state.items()
         }
+
+    def with_ends(self, tokens: Sequence[int]) -> Chain:
+        """Give stages that are about the end of the text the model's tokens for it, unless they have some."""
+        wanting = [getattr(stage, "eos", ()) is None and not stage.is_off() for stage in self.stages]
+        if not any(wanting):
+            return self
+        given: dict[str, Any] = {"eos": tuple(tokens)}
+        stages = [
+            replace(one, **given) if wants else one for one, wants in zip(self.stages, wanting, strict=True)
+        ]
+        return replace(self, stages=tuple(stages))
 
     def with_vocabulary(
         self, pieces: Sequence[str], encode: Callable[[str], Sequence[int]] | None = None

@@ -18,6 +18,7 @@ class StageEntry(BaseModel):
         stage: Kind of stage.
         label: Another name for the stage in this chain; empty = its kind.
         params: Parameters by name, not yet checked against the stage.
+        optional: Whether the stage is left out of the chain where it is off.
         line: Line in the file, from 1; 0 = none.
     """
 
@@ -25,6 +26,7 @@ class StageEntry(BaseModel):
 
     stage: str
     label: str = ""
+    optional: bool = False
     params: dict[str, Any] = Field(default_factory=dict)
     line: int = 0
 
@@ -36,7 +38,7 @@ class StageEntry(BaseModel):
             return {"stage": value}
         if not isinstance(value, dict) or "params" in value:
             return value
-        known = {k: v for k, v in value.items() if k in ("stage", "label")}
+        known = {k: v for k, v in value.items() if k in ("stage", "label", "optional")}
         return {**known, "params": {k: v for k, v in value.items() if k not in known}}
 
 

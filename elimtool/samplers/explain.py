@@ -14,6 +14,8 @@ ROLES = {
     "rescale": "rescales logits",
     "shift": "moves single logits",
     "select": "prefers tokens",
+    "ban": "bans tokens",
+    "require": "requires tokens",
 }
 """What a stage of each role does, in words."""
 

@@ -97,6 +97,10 @@ class StageRecord:
         """Return remarks about single tokens of a row, by token id: DRY names what would repeat."""
         return self._effect.details[row] if self._effect.details else {}
 
+    def rule(self, token: int, row: int = 0) -> Detail | None:
+        """Return the rule by which the stage removed a token; None where it has none."""
+        return self._effect.rules[row].get(token) if self._effect.rules else None
+
     @cached_property
     def removed_mask(self) -> Bool[Tensor, "rows vocab"]:
         """Whether the stage removed each token of the vocabulary."""
@@ -128,6 +132,8 @@ class StageRecord:
 
     def _told(self, row: int, token: int, prob: float, rank: int, logit: float) -> str:
         """Return the stage's sentence about a token that it removed."""
+        if (rule := self.rule(token, row)) is not None:
+            return str(rule)
         top_prob, n_after, threshold = (facts[row] for facts in self._rows)
         return self._stage.why(Fate(token, prob, rank, logit, top_prob, n_after, threshold))
 

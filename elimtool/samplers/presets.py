@@ -42,6 +42,10 @@ ALIASES: dict[str, tuple[str, str]] = {
     "smoothing_curve": ("quadratic", "curve"),
     "adaptive_target": ("adaptive_p", "target"),
     "adaptive_decay": ("adaptive_p", "decay"),
+    "no_repeat_ngram_size": ("no_repeat_ngram", "n"),
+    "bad_words_ids": ("bad_words", "words"),
+    "allowed_token_ids": ("allowed_tokens", "tokens"),
+    "suppress_tokens": ("suppress", "tokens"),
     "dry_multiplier": ("dry", "multiplier"),
     "dry_base": ("dry", "base"),
     "dry_allowed_length": ("dry", "allowed_length"),
@@ -84,9 +88,9 @@ def resolve(spec: str | Chain | Stage, shipped: Shipped | None = None) -> Chain:
         chain = _preset(preset)
         chain = lay_over(chain, wanted(chain, where, shipped), _override)
         chain = _override(chain, assignments(rest, text), text, USER) if colon else chain
-        return replace(chain, name=text)
+        return replace(chain.without_idle(), name=text)
     if text.endswith((".yaml", ".yml")) or Path(text).is_file():
-        return _from_file(Path(text), Path(text).stem, ())
+        return _from_file(Path(text), Path(text).stem, ()).without_idle()
     if "=" in text and not (colon and "=" not in head):
         return _inline(text)
     if text in STAGES:
@@ -116,6 +120,8 @@ def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
     else:
         stages = tuple(_entry(e, path) for e in entry.stages)
         chain = Chain(name, entry.engine or "elimtool", entry.version or __version__, stages)
+        optional = tuple(s.name for s, e in zip(stages, entry.stages, strict=True) if e.optional)
+        chain = replace(chain, optional=optional)
     return _within_limits(
         chain,
         name=name,

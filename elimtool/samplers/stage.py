@@ -16,7 +16,7 @@ from elimtool.errors import ElimError, nearest
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.history import History
 
-Role = Literal["truncate", "rescale", "shift", "select"]
+Role = Literal["truncate", "rescale", "shift", "select", "ban", "require"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,7 @@ class Effect:
         size: Length of the engine's array afterwards; ``None`` = the survivors.
         notes: Remarks for the reader.
         details: Per row, remarks about single tokens, by token id.
+        rules: Per row, the rules that removed tokens, by token id.
     """
 
     base: Candidates
@@ -69,6 +70,7 @@ class Effect:
     size: Int[Tensor, " rows"] | None = None
     notes: tuple[str, ...] = ()
     details: tuple[Mapping[int, Detail], ...] = ()
+    rules: tuple[Mapping[int, Detail], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,27 @@ from typing import Any
 
 from elimtool.files.plugins import Registry
 from elimtool.samplers.adaptive_p import AdaptiveP
+from elimtool.samplers.allowed_tokens import AllowedTokens
+from elimtool.samplers.bad_words import BadWords
 from elimtool.samplers.dry import DRY
 from elimtool.samplers.dynamic_temperature import DynamicTemperature
 from elimtool.samplers.epsilon import Epsilon
 from elimtool.samplers.eta import Eta
 from elimtool.samplers.greedy import Greedy
+from elimtool.samplers.length_decay import LengthDecay
 from elimtool.samplers.logit_bias import LogitBias
 from elimtool.samplers.min_k import MinK
 from elimtool.samplers.min_p import MinP
+from elimtool.samplers.min_tokens import MinTokens
 from elimtool.samplers.mirostat_v1 import MirostatV1
 from elimtool.samplers.mirostat_v2 import MirostatV2
+from elimtool.samplers.no_repeat_ngram import NoRepeatNgram
 from elimtool.samplers.p_less import PLess
 from elimtool.samplers.penalties import Penalties
 from elimtool.samplers.quadratic import Quadratic
+from elimtool.samplers.sequence_bias import SequenceBias
 from elimtool.samplers.stage import Stage
+from elimtool.samplers.suppress import Suppress
 from elimtool.samplers.tail_free import TailFree
 from elimtool.samplers.temperature import Temperature
 from elimtool.samplers.top_a import TopA
@@ -38,6 +45,13 @@ _OWN: dict[str, type[Stage]] = {
     "logit_bias": LogitBias,
     "penalties": Penalties,
     "dry": DRY,
+    "sequence_bias": SequenceBias,
+    "no_repeat_ngram": NoRepeatNgram,
+    "bad_words": BadWords,
+    "min_tokens": MinTokens,
+    "allowed_tokens": AllowedTokens,
+    "length_decay": LengthDecay,
+    "suppress": Suppress,
     "temperature": Temperature,
     "dynamic_temperature": DynamicTemperature,
     "quadratic": Quadratic,

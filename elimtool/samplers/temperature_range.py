@@ -145,7 +145,7 @@ def _removes(stage: Stage) -> bool:
         return stage.effective is None
     if isinstance(stage, DynamicTemperature):
         return stage.temperature <= 0
-    return stage.role == "truncate"
+    return stage.role in ("truncate", "ban", "require") or stage.kind == "sequence_bias"
 
 
 def _prepare(

@@ -1,0 +1,71 @@
+"""Bad words: ban the last token of sequences whose beginning the text ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from elimtool.errors import ElimError
+from elimtool.samplers.ban import Ban, Rule, Rules
+from elimtool.samplers.history import History, Scope
+
+Endings = dict[int, dict[tuple[int, ...], dict[int, int]]]
+
+
+@dataclass(frozen=True)
+class BadWords(Ban):
+    """Bans sequences of tokens: the last of one, wherever the text ends with those before it.
+
+    Formula: ban the last token of a word where the text ends with the rest. Off: no words.
+
+    Attributes:
+        words: Sequences of token ids.
+        scope: Text that is matched: ``all`` (Hugging Face) or the output alone, ``generated`` (vLLM).
+        eos: End-of-text tokens: a word that is one of them alone is not banned (Hugging Face drops it without
+            a word); ``null`` = the model's own, once the chain is given them.
+    """
+
+    kind: ClassVar[str] = "bad_words"
+    main: ClassVar[str] = "words"
+    off: ClassVar[Mapping[str, Any] | None] = {"words": ()}
+    sources: ClassVar[tuple[str, ...]] = (
+        "transformers generation/logits_process.py NoBadWordsLogitsProcessor",
+        "vLLM vllm/v1/sample/ops/bad_words.py",
+    )
+
+    words: tuple[tuple[int, ...], ...] = ()
+    scope: Scope = "all"
+    eos: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for word in self.words:
+            ids = isinstance(word, tuple) and word and all(isinstance(i, int) and i >= 0 for i in word)
+            if not ids:
+                raise self.bad("words", "lists of token ids that are not empty")
+        self.one_of("scope", ("all", "generated"))
+
+    @cached_property
+    def _endings(self) -> Endings:
+        """Last tokens by length and ids of what stands before them, each with its word's place."""
+        found: Endings = {}
+        for place, word in enumerate(self.words):
+            if len(word) == 1 and word[0] in (self.eos or ()):
+                continue
+            found.setdefault(len(word) - 1, {}).setdefault(word[:-1], {})[word[-1]] = place
+        return found
+
+    def banned(self, history: History, vocab: int, /) -> tuple[tuple[int, ...], Rules]:
+        """Find the words that the text would complete."""
+        text = history.window(self.scope, None)
+        found: dict[int, int] = {}
+        for length, endings in self._endings.items():
+            if length <= len(text):
+                found |= endings.get(text[len(text) - length :], {})
+        if outside := [token for token in found if token >= vocab]:
+            raise ElimError(
+                f"{self.name}: token id {outside[0]} is not in the vocabulary",
+                f"ids go from 0 to {vocab - 1}",
+            )
+        return tuple(found), lambda token: Rule(f"bad word {found[token]}: {{}}", self.words[found[token]])

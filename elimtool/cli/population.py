@@ -26,6 +26,8 @@ from elimtool.errors import ElimError, Exit
 
 if TYPE_CHECKING:
     from elimtool.cli.output import Output
+    from elimtool.engine.options import TraceOptions
+    from elimtool.prompts.prompt import Prompt
     from elimtool.run import Run
     from elimtool.run.analysis import Analysis
 
@@ -87,6 +89,27 @@ class PopulationOptions:
             "--seed", metavar="N", env="SEED", help="Seed of intervals and p-values, and resample."
         ),
     ] = 0
+
+    def wanted(self, tables: tuple[str, ...], errors: str, **more: Any) -> TraceOptions:
+        """Make the options of the trace that a suite is measured with.
+
+        Args:
+            tables: Tables that are measured.
+            errors: What becomes of a prompt that cannot be used: ``row`` or ``raise``.
+            more: Further options of the trace.
+
+        Raises:
+            ElimError: A value cannot be used.
+        """
+        changes = self.changed.made(self.seed)
+        return self.measured.made(tables=tables, heads=False, interventions=changes, errors=errors, **more)
+
+    def told(self, prompt: Prompt) -> Prompt:
+        """Give a prompt of a suite the targets, foils and chat settings that the options name."""
+        from elimtool.engine.intake import with_defaults
+
+        chat = self.templated.made(of_file=True)
+        return with_defaults(prompt, tuple(self.target or ()), tuple(self.foil or ()), chat)
 
     def read(self, run: Run) -> Run:
         """Return the pass of a run that is analysed.
@@ -158,14 +181,19 @@ def is_run(given: str) -> bool:
     return (path / MANIFEST).is_file() or (path.is_dir() and given not in shipped_suites())
 
 
-def refuse_measuring(context: typer.Context, run: str) -> None:
+def refuse_measuring(context: typer.Context, run: str, *kept: str) -> None:
     """Refuse options that say how a suite is measured, where a run is given.
+
+    Args:
+        context: Tells which options were given.
+        run: The run.
+        kept: Options that go with it all the same.
 
     Raises:
         ElimError: One was given.
     """
     named = shared.given_from(context, "COMMANDLINE") & set(names_of(PopulationOptions))
-    if wrong := sorted(named - set(ANALYSED)):
+    if wrong := sorted(named - {*ANALYSED, *kept}):
         where = f"{run} is a run, which was measured already"
         raise ElimError(f"`{wrong[0].rstrip('_')}` goes with a suite: {where}", "leave it out")
 
@@ -194,9 +222,7 @@ def measured_or_opened(
         refuse_damaged(Path(given))
         yield asked.read(run), 0
         return
-    wanted = asked.measured.made(
-        tables=tables, heads=False, interventions=asked.changed.made(asked.seed), errors="row", **more
-    )
+    wanted = asked.wanted(tables, errors="row", **more)
     options = asked.work.made(
         label=asked.label,
         targets=tuple(asked.target or ()),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,13 +12,17 @@ from elimtool.cli import options as shared
 from elimtool.cli.blocks import spread
 from elimtool.cli.measuring import Concepts
 from elimtool.cli.population import PopulationOptions, is_run, refuse_measuring, run_population
+from elimtool.cli.searching import SearchOptions, search_suite
 from elimtool.errors import ElimError
+
+if TYPE_CHECKING:
+    from elimtool.analysis.populations.sweep.api import SweepOptions
 
 Given = Annotated[
     list[str],
     typer.Argument(
         help="A suite whose templates have a slot 'item' and others, which is measured; or runs of one, which"
-        " are read: with several, the run is a factor.",
+        " are read: with several, or a folder of them, the run is a factor, and --out keeps what is found.",
         metavar="SUITE|RUN...",
         show_default=False,
     ),
@@ -43,6 +49,7 @@ def sweep(
         ),
     ] = None,
     concept: Concepts = None,
+    searched: SearchOptions,
     asked: PopulationOptions,
     printed: shared.CommonOptions,
 ) -> None:
@@ -52,27 +59,69 @@ def sweep(
 
     options = SweepOptions(outcome, chain)
     first, *others = given
+    searched.check(context, first, not others and not is_run(first), outcome)
     if concept and (others or is_run(first)):
         raise ElimError(
             f"`concept` goes with a suite: {first} is a run, which has those that it was measured with",
             "leave it out, or measure the suite with it",
         )
-    if not others:
+    if not others and not holds_runs(first):
         tables = (*TABLES, "concepts", "top_tokens") if concept else TABLES
         more = {"concepts": tuple(concept or ())}
+        if searched.budget is not None:
+            search_suite(first, asked, printed, tables, options, searched, more)
+            return
         run_population(
             *(context, first, asked, printed, tables),
             lambda run: analyse({first: run}, options, asked.seed),
             more,
         )
         return
+    sweep_runs(context, given, asked, printed, options)
+
+
+def sweep_runs(
+    context: typer.Context,
+    given: Sequence[str],
+    asked: PopulationOptions,
+    printed: shared.PrintOptions,
+    options: SweepOptions,
+) -> None:
+    """Sweep several runs, print what was found, and keep it in a folder of its own.
+
+    Args:
+        context: Tells which options were given.
+        given: Run directories, folders of runs, or patterns.
+        asked: The shared options.
+        printed: How to print.
+        options: What is scored.
+
+    Raises:
+        ElimError: A run cannot be used, or ``out`` is one.
+    """
+    from elimtool.analysis.populations.sweep.api import sweep as analyse
     from elimtool.analysis.query.runs import find_runs
     from elimtool.report.populations.sections import print_analysis
+    from elimtool.run.layout import MANIFEST
 
-    refuse_measuring(context, first)
+    refuse_measuring(context, given[0], "out")
+    if asked.out is not None and (asked.out / MANIFEST).is_file():
+        raise ElimError(
+            f"`out` {asked.out} is a run: what is found in several is of none", "name another folder"
+        )
     output = printed.output
     with output.progress("analysing"):
         runs = {name: asked.read(run) for name, run in find_runs(given).items()}
         found = analyse(runs, options, asked.seed)
-    output.result(found, None, printed.as_json, print_analysis)
-    output.note("what is found in several runs is not kept: --json prints all of it")
+        path = found.save(asked.out) if asked.out is not None else None
+    output.result(found, path, printed.as_json, print_analysis)
+    if path is None:
+        output.note("what was found in several runs was not kept; with --out DIR it is")
+
+
+def holds_runs(given: str) -> bool:
+    """Return whether a directory is no run, but has runs in it."""
+    from elimtool.run.layout import MANIFEST
+
+    path = Path(given)
+    return not (path / MANIFEST).is_file() and any(path.glob(f"*/{MANIFEST}"))

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from elimtool.run import open_run
 from tests.cli.conftest import Command
+from tests.run.test_analysis import files
 
 SUITE = """
 version: 1
@@ -42,7 +44,7 @@ def test_a_suite_is_swept_kept_and_read_again(elimtool: Command, suite: Path, tm
     assert page.code == 0 and "sweep_matrix" in (tmp_path / "page.html").read_text()
 
     several = elimtool("sweep", out, out, "--outcome", "logprob")  # one run named twice is one
-    assert several.code == 0 and "is not kept" in several.err
+    assert several.code == 0 and "was not kept" in several.err
     refused = elimtool("sweep", out, out, "-m", "smollm2")
     assert refused.code == 2 and "measured already" in refused.err
     checks = tmp_path / "checks.yaml"
@@ -65,3 +67,76 @@ def test_concepts_are_followed_over_wordings(elimtool: Command, suite: Path, tmp
     assert refused.code == 2 and "--concept goes with a suite" in refused.err
     wrong = elimtool("sweep", suite, "--concept", "words", *QUICK)
     assert wrong.code == 2 and "--concept must be different names with words" in wrong.err
+
+
+@pytest.mark.parametrize("search", ["halving", "thompson"])
+def test_a_search_measures_what_it_asks_for(
+    elimtool: Command, suite: Path, tmp_path: Path, search: str
+) -> None:
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    line = ["sweep", suite, "--samplers", "top_k=20", "--lens", "raw"]
+    done = elimtool(*line, "-o", out, "--budget", 22, "--search", search, "--json")
+    assert done.code == 0, done.err
+    tables = json.loads(done.out)["tables"]
+    (spread,) = tables["sweep_spread"]
+    assert spread["search"] == search and spread["n_calls"] <= 22 and spread["p_value"] is None
+    assert tables["sweep_effects"] == []
+    assert elimtool(*line, "-o", whole, "--json").code == 0
+    run, full = open_run(out), open_run(whole)
+    assert len(run.table("prompts")) == spread["n_calls"] < len(full.table("prompts")) == 24
+    key = ["text", "target"]
+    first, second = (
+        one.table("survival").merge(one.table("prompts")[["prompt_id", "text"]], on="prompt_id")
+        for one in (run, full)
+    )
+    both = first.merge(second, on=key, suffixes=("", "_full"))
+    assert len(both) == len(first) and (both["rank"] == both["rank_full"]).all()
+    values = {row["variant"]: row["value"] for row in tables["sweep_variants"] if row["n_items"] == 6}
+    known = {
+        row["variant"]: row["value"]
+        for row in json.loads(elimtool("sweep", whole, "--json").out)["tables"]["sweep_variants"]
+    }
+    assert len(values) >= 2 and all(known[name] == value for name, value in values.items())
+    told = elimtool("report", out, "-o", tmp_path / "page.html")
+    assert told.code == 0 and "outcomes" in (tmp_path / "page.html").read_text()
+    again = elimtool(*line, "--budget", 22, "--search", search, "-o", out)
+    assert again.code == 2 and "--overwrite" in again.err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--search", "halving"], "give --budget too"),
+        (["--budget", 22, "--search", "best"], "--search 'best' is not valid"),
+        (["--budget", 22, "--shard-size", 4], "--shard-size does not go with --budget"),
+        (["--budget", 22, "--search", "thompson", "--outcome", "rank"], "draws from shares"),
+        (["--budget", 3], "--budget must be 16 or more"),
+    ],
+)
+def test_searches_that_cannot_be_are_said(
+    elimtool: Command, suite: Path, options: list[object], told: str
+) -> None:
+    done = elimtool("sweep", suite, *QUICK, *options)
+    assert done.code == 2 and told in done.err, done.err
+
+
+def test_what_is_found_in_several_runs_is_kept_in_a_folder_of_its_own(
+    elimtool: Command, suite: Path, tmp_path: Path
+) -> None:
+    runs, kept = tmp_path / "runs", tmp_path / "kept"
+    for name, more in (("a", []), ("b", ["--ablate", "mlp.1"])):
+        done = elimtool("sweep", suite, "-o", runs / name, "--concept", "words=e, a, the", *QUICK, *more)
+        assert done.code == 0, done.err
+    done = elimtool("sweep", runs / "a", runs / "b", "--intervened", "-o", kept)
+    assert done.code == 2 and "no interventions" in done.err
+    done = elimtool("sweep", runs / "a", runs / "b", "-o", kept, "--outcome", "logprob")
+    assert done.code == 0 and done.err.count("analysis/sweep") == 1, done.err
+    asked = json.loads((kept / "analysis" / "sweep" / "analysis.json").read_text())
+    assert asked["options"]["runs"] == {
+        str(runs / name): open_run(runs / name).manifest.fingerprint for name in "ab"
+    }
+    before = files(kept)
+    folder = elimtool("sweep", runs, "-o", kept, "--outcome", "logprob")  # a folder of runs is its runs
+    assert folder.out == done.out and files(kept) == before
+    refused = elimtool("sweep", runs, "-o", runs / "a")
+    assert refused.code == 2 and "is a run" in refused.err

@@ -16,7 +16,7 @@ AT_ONCE = 4_000_000
 ROUNDING = 1e-12
 """Relative difference below which two sums count as equal, so that ties do not depend on rounding."""
 
-BOOTSTRAP, FLIPS, CLUSTERS, ONSETS, SPREADS, LABELS, CHOICES, RECOVERED = range(8)
+BOOTSTRAP, FLIPS, CLUSTERS, ONSETS, SPREADS, LABELS, CHOICES, RECOVERED, SEARCHES = range(9)
 """Purposes of random numbers: each has a stream of its own, so that one more test changes no other."""
 
 

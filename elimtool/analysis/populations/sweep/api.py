@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from elimtool.analysis.populations.sweep.grid import RUN, TEMPLATE, SweepGrid, Variant, grid_of
+from elimtool.analysis.populations.sweep.search import FoundEnds
 from elimtool.analysis.populations.sweep.stability import stability_rows
 from elimtool.analysis.statistics.base import Values
 from elimtool.analysis.statistics.factors import main_effects, spread_of
@@ -58,21 +59,80 @@ def sweep(
     """
     runs = runs if isinstance(runs, Mapping) else {str(runs): as_run(runs)}
     grid = grid_of(runs, options.outcome, options.chain)
+    effects, spread = effect_rows(grid, seed), spread_row(grid, seed)
+    return _analysis(runs, grid, effects, spread, asdict(options), seed)
+
+
+def searched_sweep(
+    run: Run, grid: SweepGrid, found: FoundEnds, kind: str, budget: int, options: SweepOptions, seed: int
+) -> Analysis:
+    """Make the analysis of a search: variants on the items that they were scored on, and the two ends.
+
+    Args:
+        run: The run of what was scored.
+        grid: Outcomes, NaN where none was asked for.
+        found: What the search found.
+        kind: Its name.
+        budget: Outcomes that it might ask for.
+        options: What was scored.
+        seed: Seed of the search, of intervals and p-values.
+    """
+    spread = {
+        "n_variants": len(grid.variants),
+        "n_items": len(grid.items),
+        "spread": found.spread,
+        **dict.fromkeys(("spread_null", "spread_null_95", "p_value")),
+        "spread_holdout": found.holdout,
+        "search": kind,
+        "n_calls": found.n_calls,
+        **_common(grid),
+    }
+    asked = {**asdict(options), "search": kind, "budget": budget}
+    seen = [index for index, one in enumerate(grid.values) if not np.isnan(one).all()]
+    notes = [*grid.notes, "Most variants were scored on some of the items: effects of factors are not known."]
+    if unseen := len(grid.variants) - len(seen):
+        notes.append(f"{unseen:,} variants were not scored at all.")
+    variants = tuple(grid.variants[index] for index in seen)
+    grid = replace(grid, values=grid.values[seen], variants=variants, notes=tuple(notes))
+    ends = seen.index(found.best), seen.index(found.worst)
+    return _analysis({"run": run}, grid, [], spread, asked, seed, ends)
+
+
+def _analysis(
+    runs: Mapping[str, Run],
+    grid: SweepGrid,
+    effects: Rows,
+    spread: Row,
+    asked: Mapping[str, object],
+    seed: int,
+    ends: tuple[int, int] | None = None,
+) -> Analysis:
     found = {
-        "sweep_variants": variant_rows(grid, seed),
-        "sweep_effects": effect_rows(grid, seed),
-        "sweep_spread": [spread_row(grid, seed)],
+        "sweep_variants": variant_rows(grid, seed, ends),
+        "sweep_effects": effects,
+        "sweep_spread": [spread],
         "stability": stability_rows(runs),
     }
     tables = {name: table.from_rows(found[name]) for name, table in FINDINGS["sweep"].items()}
     first = next(iter(runs.values())).manifest
-    return Analysis.of("sweep", first, tables, asdict(options), seed, grid.notes)
+    if len(runs) > 1:
+        asked = {**asked, "runs": {name: run.manifest.fingerprint for name, run in runs.items()}}
+    return Analysis.of("sweep", first, tables, asked, seed, grid.notes)
 
 
-def variant_rows(grid: SweepGrid, seed: int) -> Rows:
-    """Make the rows of ``sweep_variants``, the best first."""
-    means = grid.values.mean(1)
+def variant_rows(grid: SweepGrid, seed: int, ends: tuple[int, int] | None = None) -> Rows:
+    """Make the rows of ``sweep_variants``, the best first.
+
+    Args:
+        grid: The outcomes.
+        seed: Seed of the intervals.
+        ends: Index of the best and of the worst variant, as a search found them; ``None`` for those of all.
+    """
+    means = np.nanmean(grid.values, axis=1)
     order = np.lexsort(([one.name for one in grid.variants], -grid.best * means))
+    if ends is not None:
+        order = np.array([ends[0], *(one for one in order if one not in ends), ends[1]])
+    places = {one: place for place, one in enumerate(order, 1)}
     best = grid.values[order[0]]
     first = np.repeat(best[:, None], len(means), 1) if grid.yes_no else np.full(grid.values.T.shape, np.nan)
     paired = mean_differences((grid.values - best).T, seed, first)
@@ -80,17 +140,19 @@ def variant_rows(grid: SweepGrid, seed: int) -> Rows:
     for index in order:
         told, variant = paired[index], grid.variants[index]
         tied = told.ci_low is None or told.ci_high is None or told.ci_low <= 0 <= told.ci_high
-        low, high = _interval(grid.values[index], grid.yes_no)
+        scored = grid.values[index][~np.isnan(grid.values[index])]
+        low, high = _interval(scored, grid.yes_no)
+        better = int((grid.best * means > grid.best * means[index] + 1e-12).sum())
         rows.append(
             {
                 "variant": variant.name,
                 "template": variant.template,
                 "factors": json.dumps(dict(variant.factors), ensure_ascii=False),
-                "n_items": len(grid.items),
+                "n_items": len(scored),
                 "value": float(means[index]),
                 "ci_low": low,
                 "ci_high": high,
-                "place": 1 + int((grid.best * means > grid.best * means[index] + 1e-12).sum()),
+                "place": 1 + better if ends is None else places[index],
                 "tied_with_best": tied,
                 **_common(grid),
             }

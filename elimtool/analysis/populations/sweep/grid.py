@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from elimtool.analysis.statistics.crossed import whole
 from elimtool.errors import ElimError, Exit, nearest
 from elimtool.run.reader import Run
 
+T = TypeVar("T")
 OUTCOMES = ("survives", "logprob", "rank")
 """Outcomes by name; ``margin:STAGE`` beside them."""
 MARGIN = "margin:"
@@ -48,9 +49,9 @@ class SweepGrid:
     Attributes:
         metric: As in the column ``metric``.
         chain: Sampler chain; ``None`` where the metric is of the output.
-        values: [variants, items] outcomes.
+        values: [variants, items] outcomes; NaN where a search asked for none.
         variants: The rows.
-        items: The columns, in order of name.
+        items: The columns, in order of name; of a search in the order in which they were scored.
         n_calls: Prompts that were read.
         notes: What was left out, a sentence each.
     """
@@ -86,9 +87,8 @@ def grid_of(runs: Mapping[str, Run], metric: str, chain: str | None) -> SweepGri
         ElimError: The metric or the chain is unknown, a run lacks a table, or there are not two variants of
             two items (exit code 5).
     """
-    if metric not in OUTCOMES and not metric.startswith(MARGIN):
-        raise ElimError(f"`outcome` '{metric}' is not valid", nearest(metric, (*OUTCOMES, f"{MARGIN}min_p")))
-    cells: dict[tuple[Variant, str], list[float]] = {}
+    check_outcome(metric)
+    cells: Cells[float] = Cells()
     left, chosen = 0, None
     for name, run in runs.items():
         values, chosen = outcomes(run, metric, chain)
@@ -98,33 +98,68 @@ def grid_of(runs: Mapping[str, Run], metric: str, chain: str | None) -> SweepGri
             if place is None or row["prompt_id"] not in values:
                 left += 1
                 continue
-            cells.setdefault(place, []).append(values[row["prompt_id"]])
-    variants = list(dict.fromkeys(variant for variant, _ in cells))
-    items = sorted({item for _, item in cells})
-    grid = np.full((len(variants), len(items)), np.nan)
-    column = {item: index for index, item in enumerate(items)}
-    row_of = {variant: index for index, variant in enumerate(variants)}
-    for (variant, item), found in cells.items():
-        grid[row_of[variant], column[item]] = sum(found) / len(found)
-    columns, rows = whole(~np.isnan(grid.T))  # of equal gaps an item goes, not a variant
+            cells.add(place, values[row["prompt_id"]])
+    variants, items = cells.whole()
     notes = [f"{left:,} prompts have no item or no {metric} and are left out."] if left else []
-    if dropped := int((~np.isnan(grid)).sum()) - len(rows) * len(columns):
+    if dropped := len(cells.there) - len(variants) * len(items):
         notes.append(f"{dropped:,} prompts are left out so that all variants have the same items.")
-    if len(rows) < 2 or len(columns) < 2:
-        raise ElimError(
-            f"there are {len(rows)} variants of {len(columns)} items: a sweep compares two of two at least",
-            f"give templates a slot '{ITEM}' and others, or groups (docs/sweep.md)",
-            Exit.NOTHING,
-        )
+    refuse_few(len(variants), len(items))
     return SweepGrid(
         metric,
         chosen,
-        grid[np.ix_(rows, columns)],
-        tuple(variants[index] for index in rows),
-        tuple(items[index] for index in columns),
-        sum(map(len, cells.values())),
+        np.array([[np.mean(cells.there[variant, item]) for item in items] for variant in variants]),
+        tuple(variants),
+        tuple(items),
+        sum(map(len, cells.there.values())),
         tuple(notes),
     )
+
+
+def check_outcome(metric: str) -> None:
+    """Refuse an outcome that does not exist.
+
+    Raises:
+        ElimError: It is neither in ``OUTCOMES`` nor ``margin:STAGE``.
+    """
+    if metric not in OUTCOMES and not metric.startswith(MARGIN):
+        raise ElimError(f"`outcome` '{metric}' is not valid", nearest(metric, (*OUTCOMES, f"{MARGIN}min_p")))
+
+
+def refuse_few(variants: int, items: int) -> None:
+    """Refuse a sweep with nothing to compare.
+
+    Raises:
+        ElimError: There are not two variants of two items (exit code 5).
+    """
+    if variants < 2 or items < 2:
+        raise ElimError(
+            f"there are {variants} variants of {items} items: a sweep compares two of two at least",
+            f"give templates a slot '{ITEM}' and others, or groups (docs/sweep.md)",
+            Exit.NOTHING,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cells(Generic[T]):
+    """What there is of each variant and item.
+
+    Attributes:
+        there: By variant and item; there may be several of one cell.
+    """
+
+    there: dict[tuple[Variant, str], list[T]] = field(default_factory=dict)
+
+    def add(self, place: tuple[Variant, str], what: T) -> None:
+        """Put something into a cell."""
+        self.there.setdefault(place, []).append(what)
+
+    def whole(self) -> tuple[list[Variant], list[str]]:
+        """Choose variants and items, in order of name, that have something in every cell."""
+        variants = list(dict.fromkeys(variant for variant, _ in self.there))
+        items = sorted({item for _, item in self.there})
+        present = np.array([[(one, item) in self.there for one in variants] for item in items], bool)
+        columns, rows = whole(present.reshape(len(items), len(variants)))  # of equal gaps an item goes
+        return [variants[index] for index in rows], [items[index] for index in columns]
 
 
 COLUMNS = ("prompt_id", "template", "slots", "filler", "group", "role", "status")

@@ -47,7 +47,12 @@ def _spread(row: Row, variants: Rows) -> str:
     ends = sorted(one["value"] for one in (variants[0], variants[-1]))
     said = f"{row['n_variants']:,} variants x {row['n_items']:,} items: {outcome_name(row)}"
     said += f" {values_in_words(row, *ends)}, spread {differences_in_words(row, row['spread'])}"
-    said += f" (chance {number(row, row['spread_null'])}, {p_in_words(row['p_value'])})"
+    if row["spread_null"] is None:
+        ways = {"halving": "successive halving", "thompson": "Thompson sampling"}
+        of = row["n_variants"] * row["n_items"]
+        said += f" (searched by {ways[row['search']]} with {row['n_calls']:,} of {of:,} outcomes)"
+    else:
+        said += f" (chance {number(row, row['spread_null'])}, {p_in_words(row['p_value'])})"
     if row["spread_holdout"] is not None:
         said += f"; {number(row, row['spread_holdout'])} remain held out"
     return f"{said}."

@@ -16,6 +16,7 @@ CHAIN = Column(
 N_ITEMS = Column("n_items", INT, "Items that were scored.", unit="items", range=">= 1")
 ONE_ITEM = "there is one item"
 FEW = "there are fewer than 6 items"
+SEARCHED = "variants were searched, and scored on different items"
 
 SWEEP_VARIANTS = Table(
     "sweep_variants",
@@ -36,7 +37,10 @@ SWEEP_VARIANTS = Table(
         ),
         Column("ci_high", FLOAT, "Upper end.", unit="the metric's", null_when=ONE_ITEM),
         Column(
-            "place", INT, "Place from the best; equal ones share the better place.", range="1 .. variants"
+            "place",
+            INT,
+            "Place from the best; equal ones share the better place. Of a search, the row's.",
+            range="1 .. variants",
         ),
         Column(
             "tied_with_best",
@@ -102,6 +106,7 @@ SWEEP_SPREAD = Table(
             "Mean spread where the labels of variants are permuted within items: what chance gives.",
             unit="the metric's",
             range=">= 0",
+            null_when=SEARCHED,
         ),
         Column(
             "spread_null_95",
@@ -109,21 +114,29 @@ SWEEP_SPREAD = Table(
             "What 95 % of these spreads do not exceed.",
             unit="the metric's",
             range=">= 0",
+            null_when=SEARCHED,
         ),
         probability(
             "p_value",
             "Share of 2,001 data sets, the observed one included, with a spread as large.",
+            SEARCHED,
         ),
         Column(
             "spread_holdout",
             FLOAT,
             "Best and worst picked on one half of the items and scored on the other, both ways, averaged: 0"
-            " on average where all variants are alike.",
+            " on average where all variants are alike. Of a search: the best and the worst on the items that"
+            " neither had been scored on when they were picked.",
             unit="the metric's",
-            null_when="there is one item",
+            null_when="there is one item, or a search left none",
         ),
-        Column("search", STRING, "How variants were searched: full scores each on every item.", range="full"),
-        Column("n_calls", INT, "Prompts that were scored.", unit="prompts", range=">= 2"),
+        Column(
+            "search",
+            STRING,
+            "How variants were searched: full scores each on every item.",
+            range="full, halving, thompson",
+        ),
+        Column("n_calls", INT, "Outcomes that were asked for.", unit="outcomes", range=">= 2"),
         CHAIN,
     ),
 )

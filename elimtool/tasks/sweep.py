@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from elimtool.analysis.populations.sweep.api import SweepOptions, searched_sweep
 from elimtool.analysis.populations.sweep.grid import (
-    Cells,
+    SweepCells,
     SweepGrid,
     Variant,
     outcomes,
@@ -67,14 +67,14 @@ def search_sweep(
         ElimError: The budget is too small, a prompt cannot be used, or there are not two variants of two
             items (exit code 5).
     """
-    cells: Cells[Prompt] = Cells()
+    cells: SweepCells[Prompt] = SweepCells()
     for one in prompts:
         if one.targets and (place := place_of(_row(one), ())) is not None:
             cells.add(place, one)
     variants, items = cells.whole()
     refuse_few(len(variants), len(items))
     items = [items[index] for index in generator(seed, SEARCHES).permutation(len(items))]
-    measured = _Measured(Session(model, wanted), cells, options, min(budget, len(variants) * len(items)), say)
+    measured = _Searched(Session(model, wanted), cells, options, min(budget, len(variants) * len(items)), say)
 
     def score(arms: NDArray[np.intp], start: int, stop: int) -> Values:
         keys = [[(variants[arm], item) for item in items[start:stop]] for arm in arms.tolist()]
@@ -106,11 +106,11 @@ def _row(prompt: Prompt) -> Row:
 
 
 @dataclass
-class _Measured:
+class _Searched:
     """Measures cells when they are asked for, and remembers what was measured."""
 
     session: Session
-    cells: Cells[Prompt]
+    cells: SweepCells[Prompt]
     options: SweepOptions
     most: int
     say: Callable[[str], None]

@@ -124,7 +124,7 @@ def test_what_is_found_in_several_runs_is_kept_in_a_folder_of_its_own(
     elimtool: Command, suite: Path, tmp_path: Path
 ) -> None:
     runs, kept = tmp_path / "runs", tmp_path / "kept"
-    for name, more in (("a", []), ("b", ["--ablate", "mlp.1"])):
+    for name, more in (("a", []), ("b", ["--samplers", "vllm"])):
         done = elimtool("sweep", suite, "-o", runs / name, "--concept", "words=e, a, the", *QUICK, *more)
         assert done.code == 0, done.err
     done = elimtool("sweep", runs / "a", runs / "b", "--intervened", "-o", kept)

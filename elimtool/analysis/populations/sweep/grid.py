@@ -88,7 +88,7 @@ def grid_of(runs: Mapping[str, Run], metric: str, chain: str | None) -> SweepGri
             two items (exit code 5).
     """
     check_outcome(metric)
-    cells: Cells[float] = Cells()
+    cells: SweepCells[float] = SweepCells()
     left, chosen = 0, None
     for name, run in runs.items():
         values, chosen = outcomes(run, metric, chain)
@@ -140,7 +140,7 @@ def refuse_few(variants: int, items: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Cells(Generic[T]):
+class SweepCells(Generic[T]):
     """What there is of each variant and item.
 
     Attributes:

@@ -57,7 +57,7 @@ LONG: dict[str, tuple[tuple[str, ...], str]] = {
 """Commands that run a model, fetch or draw, and what the last line of their progress begins with."""
 
 QUICK = {"run status", "run show", "run merge", "models list", "samplers list", "samplers show"}
-QUICK |= {"doctor", "query", "mcp", "export"}
+QUICK |= {"doctor", "query", "mcp", "export", "samplers explain"}
 """Commands that read files which are there, and the server, which waits for requests."""
 AS_BATCH = {"audit", "coverage", "map", "sweep"}
 """Commands that measure suites by the path of ``batch``, whose progress is told above."""

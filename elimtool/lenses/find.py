@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from elimtool.errors import ElimError, nearest
@@ -100,7 +101,7 @@ def ensure_lens(
         text = shipped("fit") if documents is None else documents
         fit_lens(model, text, progress=progress).save(path, overwrite=True)
 
-    atomic.kept(path, RidgeLens.load, fit, progress)
+    atomic.kept(path, _opened, fit, progress)
     return path
 
 
@@ -110,9 +111,20 @@ def _ridge(path: Path, name: str, model: Model) -> tuple[RidgeLens, dict[str, st
             f"there is no fitted lens for {model.name} in {path.parent}",
             f"fit one: elimtool lens fit -m {model.name}",
         )
-    lens = RidgeLens.load(path, name)
+    lens, digest = _opened(path, name)
     lens.check(model.name, model.hashes()["weights_sha256"])
-    return lens, {"name": name, "sha256": store.sha256_file(path)}
+    return lens, {"name": name, "sha256": digest}
+
+
+def _opened(path: Path, name: str = "ridge") -> tuple[RidgeLens, str]:
+    """Open a lens file and name its SHA-256; the last one is kept, for the next trace of a process."""
+    stat = path.stat()
+    return _read(path, name, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, name: str, _size: int, _mtime: int) -> tuple[RidgeLens, str]:
+    return RidgeLens.load(path, name), store.sha256_file(path)
 
 
 def _exists(choice: str) -> bool:

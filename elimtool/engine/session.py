@@ -65,7 +65,7 @@ class Session:
         reference = self.lens.reference if isinstance(self.lens, RidgeLens) else None
         if reference is None:
             refuse_unfitted(options.tables, model.name)
-        if not model.has_experts:
+        if options.tables and not model.has_experts:
             refuse_dense(options.tables, model.name, model.unread_experts)
         chains = tuple(chain_for(model, spec, options.model_sampling) for spec in options.samplers)
         refuse_confusable(chains)

@@ -6,7 +6,7 @@ reimplemented. The directions are read off the weights and checked against the h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -67,9 +67,20 @@ class Head:
         if not hasattr(model, "base_model_prefix"):  # TransformerLens' own small models have no head to run
             logits: Tensor = self.bridge.unembed(hidden[None])[0]
             return self.cap * torch.tanh(logits / self.cap) if self.cap > 0 else logits
-        with _given(self.bridge, hidden[None]), own_code(self.name):
+        around = [model.get_submodule(name) for name in self._around]
+        with _given(around, hidden[None]), own_code(self.name):
             given: Tensor = model(input_ids=None, inputs_embeds=hidden[None], use_cache=False).logits[0]
         return given.to(self.sample.device)
+
+    @cached_property
+    def _around(self) -> list[str]:
+        """Names of the modules around the blocks, without those that hold the head, which is to run."""
+        names = str(self.bridge.adapter.component_mapping["blocks"].name).split(".")[:-1]
+        around = [".".join(names[: n + 1]) for n in range(len(names))]
+        head = getattr(self.bridge.unembed, "original_component", None)
+        get = self.bridge.original_model.get_submodule
+        # a whole language model inside a shell (Llama 4) holds it
+        return [name for name in around if all(module is not head for module in get(name).modules())]
 
     @cached_property
     def cap(self) -> float:
@@ -175,17 +186,12 @@ class Head:
 
 
 @contextmanager
-def _given(bridge: Any, hidden: Tensor) -> Iterator[None]:
-    """While open, a model's body gives a fixed last hidden state and runs nothing.
+def _given(around: Sequence[nn.Module], hidden: Tensor) -> Iterator[None]:
+    """While open, the modules around a model's blocks give a fixed last hidden state and run nothing.
 
-    The forward of every module around the blocks is replaced, since a head may call any of them: the body,
-    the decoder inside (OPT), the language model inside (Gemma 3 with images). All else that it reads stays.
+    A head may call any of them: the body, the decoder inside (OPT), the language model inside (Gemma 3 with
+    images). All else that it reads stays.
     """
-    names = str(bridge.adapter.component_mapping["blocks"].name).split(".")[:-1]
-    around = [bridge.original_model.get_submodule(".".join(names[: n + 1])) for n in range(len(names))]
-    # a whole language model inside a shell (Llama 4) has the head in it, which is to run
-    head = getattr(bridge.unembed, "original_component", None)
-    around = [module for module in around if head not in set(module.modules())]
     before = [module.__dict__.get("forward") for module in around]
     output = _BodyOutput(hidden)
     try:

@@ -131,7 +131,12 @@ class Slots:
             forwards,
             [one._attn_implementation_internal for one in self._configs],
             [one for one in self._everything if one.training],
-            [one for one in self.bridge.parameters() if one.requires_grad],
+            [
+                one
+                for module in self._everything
+                for one in module._parameters.values()
+                if one is not None and one.requires_grad
+            ],
         )
 
     def train(self, before: Unchanged, on: bool) -> None:

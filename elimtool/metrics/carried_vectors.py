@@ -10,17 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from elimtool.metrics.key_vectors import KeyRows, Mapped, chunks, mapped, taken_and_length
 from elimtool.model.affine import wide
 from elimtool.model.carried import Carried, by_head, gathered, is_rebuilt
-
-CACHED_NUMBERS = 2**17
-"""Numbers in the vectors of keys that are formed at a time: they stay in a processor's cache."""
 
 PerQuery = Float[Tensor, "layers batch probes"]
 Keys = Float[Tensor, "layers batch probes keys"]
@@ -126,14 +123,17 @@ class CarriedRows:
     @cached_property
     def sizes(self) -> Float[Tensor, "layers batch heads some keys"]:
         """|W_O v_j| of each head, up to a factor of the query; the same for all probes without a gate."""
-        return torch.stack([self._sizes(layer) for layer in range(len(self.layers))])
-
-    def _sizes(self, layer: int) -> Float[Tensor, "batch heads some keys"]:
-        gram, values = self.layers[layer].output.gram, self.values[layer]
-        if self.gate is None:
-            return sizes(values, gram)[:, :, None]
-        each = values.repeat_interleave(self.weights.shape[2] // values.shape[1], dim=1)
-        return torch.stack([sizes(each * one[..., None, :], gram) for one in self.gate[layer].unbind(1)], 2)
+        found = []
+        for some in chunks(len(self.layers), self.weights[0, :, :, 0].numel() * self.values.shape[-1]):
+            gram = torch.stack([one.output.gram for one in self.layers[some]])
+            values = self.values[some]
+            if self.gate is None:
+                found.append(sizes(values, gram)[:, :, :, None])
+                continue
+            each = values.repeat_interleave(self.weights.shape[2] // values.shape[2], dim=2)
+            gates = self.gate[some, ..., None, :].unbind(2)
+            found.append(torch.stack([sizes(each * gate, gram) for gate in gates], 3))
+        return torch.cat(found)
 
     @cached_property
     def norms(self) -> Float[Tensor, "layers batch heads probes keys"]:
@@ -143,7 +143,7 @@ class CarriedRows:
     @cached_property
     def along(self) -> Keys:
         """Dot product of what the layer carries from each key with the result, in float64."""
-        heads = by_head(self._mapped[0], self.weights.shape[2])
+        heads = by_head(self._mapped.back, self.weights.shape[2])
         if self.gate is not None:
             heads = heads * self.gate
         groups = self.values.shape[2]
@@ -154,7 +154,7 @@ class CarriedRows:
     @cached_property
     def mixing(self) -> PerQuery:
         """Share of the stream after attention that comes from other tokens, by length."""
-        carried = self._mapped[1] * self.scale[..., None, None]
+        carried = self._mapped.apart * self.scale[..., None, None]
         others: Tensor = torch.linalg.vector_norm(carried[..., 0, :], dim=-1)
         own: Tensor = torch.linalg.vector_norm(carried[..., 1, :] + self.before, dim=-1)
         return others / (others + own)
@@ -162,8 +162,7 @@ class CarriedRows:
     @property
     def tokens(self) -> Share:
         """The parts of single keys, heads summed, in the step with attention."""
-        taken, length = self._mapped[2:]
-        return Share(taken, self.along, length)
+        return Share(self._mapped.taken, self.along, self._mapped.length)
 
     @property
     def _apart(self) -> Float[Tensor, "layers batch probes both inner"]:
@@ -178,37 +177,11 @@ class CarriedRows:
         return torch.stack([self._gathered - mine, mine], 3).flatten(-2)
 
     @cached_property
-    def _mapped(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return all that goes through the output projections: layer by layer, so that each is read once."""
-        toward, apart, found = self.result * self.scale[..., None], self._apart, []
-        for layer, one in enumerate(self.layers):
-            flat = one.output.whole
-            tokens = self._tokens(layer, flat) if any(self.vectors) else (toward[layer][..., :1],) * 2
-            found.append((toward[layer] @ flat, apart[layer] @ flat.T, *tokens))
-        back, both, taken, length = (torch.stack(part) for part in zip(*found, strict=True))
-        return back, both, taken, length
-
-    def _tokens(self, layer: int, flat: Float[Tensor, "width inner"]) -> tuple[Tensor, Tensor]:
-        """Form what the layer carries from each key, some at a time, and measure it against the result."""
-        batch, heads, probes, keys = self.weights.shape[1:]
-        result = self.result[layer]
-        sign, twice = torch.ones_like(result).copysign(result), 2.0 * result.abs()
-        values = self.values[layer].repeat_interleave(heads // self.values.shape[2], dim=1).transpose(1, 2)
-        taken = result.new_full((batch, probes, keys), torch.nan)
-        length = torch.full_like(taken, torch.nan)
-        step = max(1, CACHED_NUMBERS // max(flat.shape))
-        formed = [one for one in range(batch) if self.vectors[one]]
-        for one, probe in product(formed, range(probes)):
-            weights = self.weights[layer, one, :, probe].T * self.scale[layer, one, probe]
-            for start in range(0, keys, step):
-                some = slice(start, start + step)
-                each = weights[some, :, None] * values[one, some]
-                if self.gate is not None:
-                    each = each * self.gate[layer, one, probe]
-                parts = each.flatten(1) @ flat.T
-                length[one, probe, some] = torch.linalg.vector_norm(parts, dim=-1)
-                taken[one, probe, some] = distance(parts, sign[one, probe], twice[one, probe])
-        return taken.double(), length.double()
+    def _mapped(self) -> Mapped:
+        """All that goes through the output projections."""
+        weights = self.weights * self.scale[:, :, None, :, None]
+        rows = KeyRows(weights, self.values, self.gate, self.result, self.vectors)
+        return mapped([one.output for one in self.layers], rows, self.scale, self._apart)
 
     @cached_property
     def steps(self) -> dict[str, dict[str, Share]]:
@@ -227,39 +200,13 @@ class CarriedRows:
         return found
 
 
-def taken_and_length(
-    parts: Float[Tensor, "*some width"], result: Float[Tensor, "*some width"]
-) -> tuple[Float[Tensor, "*some"], Float[Tensor, "*some"]]:
-    """Return q = max(0, |y|_1 - |y - part|_1) of parts, and their 2-norms, in float64."""
-    length = torch.linalg.vector_norm(parts, dim=-1).double()
-    sign = torch.ones_like(result).copysign(result)
-    return distance(parts.clone(), sign, 2.0 * result.abs()).double(), length
-
-
-def distance(
-    parts: Float[Tensor, "*some width"], sign: Float[Tensor, "*any width"], twice: Float[Tensor, "*any width"]
-) -> Float[Tensor, "*some"]:
-    """Return max(0, |y|_1 - |y - part|_1) of parts, which are overwritten.
-
-    |y| - |y - p| is min(z, 2 |y| - z) with z = p sign(y), in which nothing cancels where p is small.
-
-    Args:
-        parts: The parts.
-        sign: Signs of y.
-        twice: 2 |y|.
-    """
-    signed = parts.mul_(sign)
-    opposed = twice - signed
-    return torch.minimum(signed, opposed, out=opposed).sum(-1).clamp(min=0.0)
-
-
 def sizes(
-    values: Float[Tensor, "batch groups keys size"], gram: Float[Tensor, "heads size size"]
-) -> Float[Tensor, "batch heads keys"]:
+    values: Float[Tensor, "layers batch some keys size"], gram: Float[Tensor, "layers heads size size"]
+) -> Float[Tensor, "layers batch heads keys"]:
     """Compute sqrt(v' gram v) of each head's values, or of its group's."""
-    groups, size = values.shape[1], values.shape[-1]
-    side = gram.reshape(groups, -1, size, size).transpose(1, 2).reshape(groups, size, -1)
-    moved = (values @ side).reshape(*values.shape[:-1], -1, size)
+    groups, size = values.shape[2], values.shape[-1]
+    side = gram.reshape(len(gram), groups, -1, size, size).transpose(2, 3).flatten(3)[:, None]
+    moved = (values @ side).view(*values.shape[:-1], -1, size)
     # rounding may put a square under 0
-    squares = moved.mul_(values[..., None, :]).sum(-1).clamp_(min=0.0)
-    return squares.sqrt_().transpose(-1, -2).flatten(1, 2)
+    squares: Tensor = moved.mul_(values[..., None, :]).sum(-1).clamp_(min=0.0)
+    return squares.sqrt_().transpose(-1, -2).flatten(2, 3)

@@ -95,6 +95,7 @@ class Matching:
         self.order = self.prior.numpy().argsort(kind="stable")
         self.place = np.empty_like(self.order)
         self.place[self.order] = np.arange(len(self.order))
+        self._last: tuple[tuple[list[list[int]], ...], Tensor] | None = None
 
     def controls(
         self, targets: Int[Tensor, "rows k"], excluded: Int[Tensor, "rows e"]
@@ -108,11 +109,15 @@ class Matching:
         Returns:
             Vocabulary indices, padded with -1 where a small vocabulary has too few.
         """
+        asked = targets.tolist(), excluded.tolist()
+        if self._last is not None and self._last[0] == asked:  # two metrics ask for the same rows
+            return self._last[1]
         found = torch.full((*targets.shape, self.count), -1, dtype=torch.long)
-        for row, (ids, out) in enumerate(zip(targets.tolist(), excluded.tolist(), strict=True)):
+        for row, (ids, out) in enumerate(zip(*asked, strict=True)):
             for k, target in enumerate(ids):
                 nearest = self._nearest(max(target, 0), out)
                 found[row, k, : len(nearest)] = torch.from_numpy(nearest)
+        self._last = asked, found
         return found
 
     def _nearest(self, target: int, excluded: list[int]) -> npt.NDArray[np.int64]:

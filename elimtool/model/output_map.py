@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -25,6 +26,11 @@ class OutputMap:
     gain: Gain | None
     count: int
     kept: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def plain(self) -> bool:
+        """Whether ``whole`` is the weight itself, not one that is made for each use."""
+        return self.gain is None and self.weight.dtype in (torch.float32, torch.float64)
 
     @property
     def whole(self) -> Float[Tensor, "width inner"]:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -228,6 +229,16 @@ def _typical(residual: Tensor, batch: Batch) -> Tensor:
     """Return the median absolute value of each prompt's residuals, all its tokens and channels: [batch]."""
     sizes = wide(residual.detach()).abs().cpu().numpy()
     found = [
-        np.median(one[: len(encoded.token_ids)]) for one, encoded in zip(sizes, batch.encoded, strict=True)
+        _median(one[: len(encoded.token_ids)]) for one, encoded in zip(sizes, batch.encoded, strict=True)
     ]
     return torch.tensor(found, dtype=torch.float32, device=batch.ids.device)
+
+
+def _median(numbers: npt.NDArray[Any]) -> float:
+    """Return the median, NaN where any number is; with one selection, in half the time of ``np.median``."""
+    half = numbers.size // 2
+    parts = np.partition(numbers, half, axis=None)
+    largest = parts[half:].max()  # NaN is sorted last
+    if numbers.size % 2 or np.isnan(largest):
+        return float(largest if np.isnan(largest) else parts[half])
+    return float((parts[half] + parts[:half].max()) / 2)

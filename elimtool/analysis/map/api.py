@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from elimtool.analysis.map.layers import layers
+from elimtool.analysis.map.neurons import neurons
 from elimtool.analysis.map.roles import roles
 from elimtool.analysis.map.sums import Sums
 from elimtool.files.rows import Rows
@@ -11,7 +13,11 @@ from elimtool.run.analysis import Analysis
 from elimtool.run.reader import Run
 from elimtool.run.tables.findings import FINDINGS
 
-FOUND: dict[str, Callable[[Sums], Mapping[str, Rows]]] = {"roles": roles}
+FOUND: dict[str, Callable[[Sums], Mapping[str, Rows]]] = {
+    "roles": roles,
+    "neurons": neurons,
+    "layers": layers,
+}
 """Part -> the rows of its tables, made of the sums."""
 
 SEED = 0

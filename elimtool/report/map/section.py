@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from elimtool.files.rows import Rows
+from elimtool.report.figures.figure import Figure
 from elimtool.report.map.figures import role_grid
+from elimtool.report.map.layers import layer_figures, layer_sentences, neuron_sentences
 from elimtool.report.populations.section import Section
 from elimtool.run.analysis import Analysis
 
@@ -26,9 +28,15 @@ def map_section(found: Analysis) -> Section:
     options = found.manifest.options
     assert isinstance(options, dict)
     title = f"Map of {found.manifest.model}: {options['passages']} passages of {options['tokens']} tokens"
-    rows = found.arrow("head_roles").to_pylist()
-    figures = [role_grid(rows)] if rows else []
-    return Section(f"{title} ({options['corpus']})", _roles(rows), figures, found.manifest.notes)
+    rows = {name: found.arrow(name).to_pylist() for name in ("head_roles", "layers", "neurons")}
+    told = [
+        *_roles(rows["head_roles"]),
+        *layer_sentences(rows["layers"]),
+        *neuron_sentences(rows["neurons"]),
+    ]
+    figures: list[Figure] = [role_grid(rows["head_roles"])] if rows["head_roles"] else []
+    figures += layer_figures(rows["layers"])
+    return Section(f"{title} ({options['corpus']})", told, figures, found.manifest.notes)
 
 
 def _roles(rows: Rows) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from elimtool.run.columns import BOOL, FLOAT, INT, LAYER, STRING, Column, Table, probability
+from elimtool.run.tables.findings.map_layers import LAYERS, NEURONS
 
 HEAD = Column("head", INT, "Query head.", "head index", "0 .. heads - 1")
 KV_GROUP = Column("kv_group", INT, "Group of heads that share keys and values.", "group index", ">= 0")
@@ -78,5 +79,9 @@ HEAD_ROLES = Table(
     ),
 )
 
-PART_TABLES: dict[str, tuple[Table, ...]] = {"roles": (HEAD_ROLES,)}
+PART_TABLES: dict[str, tuple[Table, ...]] = {
+    "roles": (HEAD_ROLES,),
+    "neurons": (NEURONS,),
+    "layers": (LAYERS,),
+}
 """Part of a map, as ``only`` names it -> the tables that it gives."""

@@ -1,0 +1,117 @@
+"""Tell what layers change and what is lost without them, and how often neurons open."""
+
+from __future__ import annotations
+
+from elimtool.files.rows import Row, Rows
+from elimtool.report.figures.figure import Line, Lines
+
+NAMED = 3
+"""Layers that a sentence names."""
+APART = 3
+"""Influence misses a layer if its rank there and by what is lost differ by the depth over this."""
+MASSIVE = 1
+"""Fewest massive activations that are told."""
+
+
+def layer_sentences(rows: Rows) -> list[str]:
+    """Tell the table ``layers``."""
+    known = [row for row in rows if row["influence"] is not None]
+    if not known:
+        return []
+    told = [f"layers that change tokens least: {_named(sorted(known, key=_influence), 'influence')}."]
+    read = [row for row in known if row["skip_kl"] is not None]
+    if read:
+        least = sorted(read, key=_lost)
+        told.append(
+            f"without a layer the output is off by {_named(least, 'skip_kl', ' nats')} at least,"
+            f" {_named(least[::-1], 'skip_kl', ' nats')} at most ({read[0]['n_read']} passages)."
+        )
+        told += [_missed(row, len(rows)) for row in read if _places_apart(row, read) > len(rows) / APART]
+        saturated = next(row for row in read if row["saturated"] >= 0.5)
+        told.append(
+            f"the first token is settled for half of the positions after layer {saturated['layer']}"
+            f" ({saturated['saturated']:.0%}; raw lens)."
+        )
+    largest = max(rows, key=lambda row: row["max_abs"])
+    if largest["n_massive"] >= MASSIVE:
+        told.append(
+            f"the largest activation is {largest['max_abs']:,.0f}, after layer {largest['layer']} at position"
+            f" {largest['max_position']}, channel {largest['max_channel']}: {largest['max_ratio']:,.0f} times"
+            f" the median; at tokens that are no sinks the largest is {largest['max_abs_elsewhere']:,.0f}."
+        )
+    return told
+
+
+def neuron_sentences(rows: Rows) -> list[str]:
+    """Tell the table ``neurons``."""
+    known = [row for row in rows if row["neuron"] is not None]
+    unknown = [row for row in rows if row["neuron"] is None]
+    told = []
+    if known:
+        never = sum(row["open"] == 0 for row in known)
+        always = sum(row["open"] == 1 for row in known)
+        n = known[0]["n"]
+        told.append(
+            f"neurons: {never:,} of {len(known):,} never opened in {n:,} tokens, {always:,} were never shut"
+            f" (what none of them shows may still happen at up to {3 / n:.1g} of tokens)."
+        )
+    if unknown:
+        told.append(f"neurons of {len(unknown)} layers are not known: {unknown[0]['unmeasured']}.")
+    return told
+
+
+def layer_figures(rows: Rows) -> list[Lines]:
+    """Draw what each layer changes beside what is lost without it."""
+    read = [row for row in rows if row["skip_kl"] is not None and row["influence"] is not None]
+    if not read:
+        return []
+    return [
+        Lines(
+            name="map_layers",
+            title="What each layer changes, and what is lost without it",
+            note="Influence: 1 minus the cosine of the stream before and after the layer, at text tokens and"
+            " at sinks. Without the layer: divergence of the output. Each as a share of its largest.",
+            layers=[row["layer"] for row in read],
+            lines=[_line(read, name, said) for name, said in LINES.items()],
+            unit="share",
+        )
+    ]
+
+
+LINES = {
+    "influence": "influence on text",
+    "influence_sink": "influence on sinks",
+    "skip_kl": "lost without it",
+}
+
+
+def _line(rows: Rows, name: str, said: str) -> Line:
+    values = [row[name] for row in rows]
+    most = max((value for value in values if value is not None), default=0.0) or 1.0
+    return Line(name=said, values=[None if value is None else value / most for value in values])
+
+
+def _influence(row: Row) -> float:
+    return float(row["influence"])
+
+
+def _lost(row: Row) -> float:
+    return float(row["skip_kl"])
+
+
+def _named(rows: Rows, name: str, unit: str = "") -> str:
+    return ", ".join(f"{row[name]:.2g}{unit} (layer {row['layer']})" for row in rows[:NAMED])
+
+
+def _places_apart(row: Row, rows: Rows) -> int:
+    """How much higher a layer ranks by what is lost without it than by influence."""
+    larger = sum(_lost(one) > _lost(row) for one in rows)
+    return sum(_influence(one) > _influence(row) for one in rows) - larger
+
+
+def _missed(row: Row, depth: int) -> str:
+    """Say of a layer that changes little that much is lost without it."""
+    sinks = row["influence_sink"]
+    said = f"layer {row['layer']} of {depth} changes text little (influence {row['influence']:.2g}), but"
+    said += f" without it the output is off by {row['skip_kl']:.2g} nats"
+    return f"{said}." if sinks is None else f"{said}; at the sinks its influence is {sinks:.2g}."

@@ -1,0 +1,61 @@
+"""What a map says of layers and neurons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from elimtool.report.map.layers import layer_figures, layer_sentences, neuron_sentences
+
+
+def layer(at: int, influence: float, lost: float | None, **more: Any) -> dict[str, Any]:
+    return {
+        "layer": at, "influence": influence, "influence_sink": 0.75, "skip_kl": lost, "saturated": at / 5,
+        "n_read": 12, "max_abs": 10.0 + at, "max_position": 0, "max_channel": 7, "max_ratio": 40.0,
+        "n_massive": 0, "max_abs_elsewhere": 9.0, **more,
+    }  # fmt: skip
+
+
+ROWS = [
+    layer(0, 0.5, 4.0),
+    layer(1, 0.125, 9.0, max_abs=2000.0, n_massive=1, max_ratio=5000.0),
+    layer(2, 0.25, 0.5),
+    layer(3, 0.3, 0.25),
+    layer(4, 0.35, 0.75),
+    layer(5, 0.4, 1.0),
+]
+
+
+def test_a_layer_that_changes_little_and_matters_is_named() -> None:
+    told = layer_sentences(ROWS)
+    assert told[0] == "layers that change tokens least: 0.12 (layer 1), 0.25 (layer 2), 0.3 (layer 3)."
+    assert "0.25 nats (layer 3)" in told[1] and "9 nats (layer 1)" in told[1] and "12 passages" in told[1]
+    assert [one for one in told if " of 6 changes text little" in one] == [
+        "layer 1 of 6 changes text little (influence 0.12), but without it the output is off by 9 nats; at"
+        " the sinks its influence is 0.75."
+    ]
+    assert "after layer 3 (60%; raw lens)" in told[3]
+    assert "2,000, after layer 1 at position 0, channel 7: 5,000 times the median" in told[4]
+
+
+def test_what_was_not_read_out_is_not_told() -> None:
+    rows = [row | {"skip_kl": None, "saturated": None, "n_massive": 0} for row in ROWS]
+    assert len(layer_sentences(rows)) == 1 and layer_figures(rows) == []
+    assert layer_sentences([]) == []
+
+
+def test_the_figure_has_each_line_as_a_share_of_its_largest() -> None:
+    (figure,) = layer_figures(ROWS)
+    lines = {line.name: list(line.values) for line in figure.lines}
+    assert lines["lost without it"] == [4 / 9, 1, 0.5 / 9, 0.25 / 9, 0.75 / 9, 1 / 9]
+    assert lines["influence on text"][:2] == [1, 0.25] and set(lines["influence on sinks"]) == {1}
+
+
+def test_neurons_that_never_open_are_counted_with_what_none_can_hide() -> None:
+    rows = [{"layer": 0, "neuron": at, "open": value, "n": 3000} for at, value in enumerate((0.0, 0.5, 1.0))]
+    assert neuron_sentences(rows) == [
+        "neurons: 1 of 3 never opened in 3,000 tokens, 1 were never shut (what none of them shows may still"
+        " happen at up to 0.001 of tokens)."
+    ]
+    rows = [{"layer": 0, "neuron": None, "open": None, "n": 0, "unmeasured": "a reason"}]
+    assert neuron_sentences(rows) == ["neurons of 1 layers are not known: a reason."]
+    assert neuron_sentences([]) == []

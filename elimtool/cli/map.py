@@ -15,7 +15,7 @@ from elimtool.cli.blocks import spread
 from elimtool.cli.loading import Device, Dtype, LoadOptions, Revision
 from elimtool.errors import Exit
 from elimtool.model.source import ModelSource
-from elimtool.run.tables.findings.map import PART_TABLES
+from elimtool.tasks.map.options import PARTS
 
 EPILOG = (
     "A map that was stopped goes on where it was when the same command is given again. elimtool report DIR"
@@ -69,7 +69,7 @@ def map_(
         shared.option(
             "--only",
             metavar="PARTS",
-            help=f"Parts with commas between them: {', '.join(PART_TABLES)}. Without: all.",
+            help=f"Parts with commas between them: {', '.join(PARTS)}. Without: all.",
         ),
     ] = None,
     corpus: Annotated[

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
-from elimtool.run.tables.findings.map import PART_TABLES
 
-PARTS = tuple(PART_TABLES)
+PARTS = ("roles", "neurons", "layers")
+"""The parts of ``run.tables.findings.map.PART_TABLES``, without importing it: ``--help`` is to be quick."""
 FEWEST_PASSAGES = 12
 """Passages without which no interval over them is worth printing."""
 SHORTEST = 48

@@ -139,4 +139,4 @@ def test_what_cannot_be_mapped_is_refused(llama: Any, tiny: Any, tmp_path: Path)
         with pytest.raises(ElimError):
             MapOptions.of(**wrong)
     with pytest.raises(ElimError, match="is not a map"):
-        find_map(elimtool.trace(tiny, "The capital of France is", targets=["Paris"]))
+        find_map(elimtool.trace(llama, "The capital of France is"))

@@ -21,7 +21,7 @@ from elimtool.analysis.risk.scores import (
 )
 from elimtool.engine.walk import Step, walk
 from elimtool.files.rows import Row
-from elimtool.model.decode import Decoder
+from elimtool.model.decode import end_ids
 from elimtool.model.view import Batch, Encoded, LayerView
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def risk_row(
         seed: Seed of the answer; the samples take the next ones.
         targets: Right answers, beside those of the record's ``answers``.
     """
-    ends = Decoder(model).end_ids
+    ends = end_ids(model)
     written = [step.token for step in steps if step.token not in ends]
     logprobs = [float(step.logits.log_softmax(-1)[0, step.token]) for step in steps[: len(written)]]
     others = [

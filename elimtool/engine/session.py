@@ -20,7 +20,7 @@ from elimtool.lenses.ridge import RidgeLens
 from elimtool.metrics.columns import Columns
 from elimtool.metrics.concepts import concept
 from elimtool.metrics.metric import Settings
-from elimtool.model.decode import Decoder
+from elimtool.model.decode import end_ids
 from elimtool.model.interventions import Component, Knockout, Patch
 from elimtool.model.model import Model
 from elimtool.model.scores import Suspect
@@ -276,7 +276,7 @@ def chain_for(model: Model, spec: str | Chain | Stage, model_sampling: bool = Tr
     """
     asked = isinstance(spec, str) and parted(spec)[1] == MODEL
     chain = resolve(spec, model.shipped_sampling if model_sampling or asked else None)
-    chain = chain.with_ends(sorted(Decoder(model).end_ids))
+    chain = chain.with_ends(sorted(end_ids(model)))
     for stage in chain.stages:
         if isinstance(stage, LogitBias):
             stage.check_vocabulary(model.vocab)

@@ -22,7 +22,7 @@ from elimtool.engine.records import columns_of
 from elimtool.files.rows import Row
 from elimtool.metrics.columns import Columns
 from elimtool.metrics.sampling import notes_of
-from elimtool.model.decode import Decoder
+from elimtool.model.decode import Decoder, end_ids
 from elimtool.prompts.position import Position, check_position
 from elimtool.prompts.prompt import Prompt
 from elimtool.samplers import History, Ledger, StageRecord
@@ -56,7 +56,7 @@ def walk(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int) -> li
     Raises:
         ElimError: The text outgrows the model's context.
     """
-    decoder = Decoder(model)
+    decoder, ends = Decoder(model), end_ids(model)
     random = torch.Generator().manual_seed(seed)
     state = chain.start(1)
     steps: list[Step] = []
@@ -72,7 +72,7 @@ def walk(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int) -> li
         steps.append(Step(decoder.length - 1, logits, ledger, int(token)))
         state = chain.accept(state, ledger, token)
         written.append(int(token))
-        if len(written) == tokens or int(token) in decoder.end_ids:
+        if len(written) == tokens or int(token) in ends:
             return steps
         logits = decoder.read([int(token)])
 

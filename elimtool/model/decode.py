@@ -61,11 +61,11 @@ class Decoder:
             raise ElimError(f"{self.model.name}: the logits after token {self.length} are not finite")
         return logits
 
-    @property
-    def end_ids(self) -> frozenset[int]:
-        """Tokens that end a text, by the model's generation settings or else its tokenizer."""
-        settings = getattr(self.model.hf, "generation_config", None)
-        ends = getattr(settings, "eos_token_id", None)
-        if ends is None:
-            ends = self.model.tokenizer.backend.eos_token_id
-        return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+
+def end_ids(model: Model) -> frozenset[int]:
+    """Tokens that end a text, by the model's generation settings or else its tokenizer."""
+    settings = getattr(model.hf, "generation_config", None)
+    ends = getattr(settings, "eos_token_id", None)
+    if ends is None:
+        ends = model.tokenizer.backend.eos_token_id
+    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])

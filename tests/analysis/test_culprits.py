@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from elimtool.analysis.culprits import shares
+from elimtool.analysis.culprits import Culprit, shares
 from elimtool.run.schema import TABLES
 
 ROWS = [
@@ -40,13 +40,13 @@ def test_the_largest_of_a_sign_is_found_and_the_first_of_equals() -> None:
     found: Any = shares(Recorded(ROWS))  # type: ignore[arg-type]
     assert set(found) == {("a", 3, " é"), ("b", 3, " é"), ("a", 4, " é"), ("a", 3, "")}
     one = found["a", 3, " é"]
-    assert one.extreme(1) == ("head 0.1", 2.0)
-    assert one.extreme(-1) == ("mlp 0", -7.0)
-    assert one.extreme(-1, lost=2) == ("mlp 1", -4.0)  # from layer 1 on
-    assert one.extreme(1, lost=2) == ("head 1.1", 2.0)
+    assert one.extreme(1) == Culprit("head 0.1", 2.0, None)
+    assert one.extreme(-1) == Culprit("mlp 0", -7.0, None)
+    assert one.extreme(-1, lost=2) == Culprit("mlp 1", -4.0, None)  # from layer 1 on
+    assert one.extreme(1, lost=2) == Culprit("head 1.1", 2.0, None)
     assert one.extreme(-1, lost=9) is None
     assert found["b", 3, " é"].extreme(-1) is None
-    assert found["a", 4, " é"].extreme(-1) == ("head 1.0", -1.0)
+    assert found["a", 4, " é"].extreme(-1) == Culprit("head 1.0", -1.0, None)
     assert found["a", 3, ""].extreme(1) is None
 
 

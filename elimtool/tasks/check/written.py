@@ -105,13 +105,13 @@ def _walks(model: Model, prompt: Prompt, chain: Chain, writing: Writing) -> Rows
 
 def _walk(model: Model, one: Encoded, chain: Chain, length: int, seed: int) -> Row:
     from elimtool.engine.walk import walk
-    from elimtool.model.decode import Decoder
+    from elimtool.model.decode import end_ids
 
     try:
         tokens = [step.token for step in walk(model, one, chain, length, seed)]
     except ElimError:  # it outgrew the context
         return {"text": None, "n_written": None, "ended": None}
-    ended = tokens[-1] in Decoder(model).end_ids
+    ended = tokens[-1] in end_ids(model)
     spelled = b"".join(map(model.tokenizer.spell, tokens[:-1] if ended else tokens))
     return {"text": spelled.decode("utf-8", "replace"), "n_written": len(tokens), "ended": ended}
 

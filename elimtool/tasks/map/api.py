@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 from elimtool.analysis.map.api import find_map
 from elimtool.model.model import Model
+from elimtool.model.wrapping import Bridge, takes_bridges
 from elimtool.run.analysis import Analysis
 from elimtool.run.reader import open_run
 from elimtool.tasks.batch.local import LocalEngine
@@ -22,8 +23,9 @@ SHARD_SIZE = 8
 """Passages and probes of a shard: what an interrupted map may lose."""
 
 
+@takes_bridges
 def map_model(
-    model: Model,
+    model: Model | Bridge,
     *,
     out: str | Path | None = None,
     only: Sequence[str] | None = None,
@@ -36,7 +38,7 @@ def map_model(
     """Map what the heads, neurons and layers of a model do, over text and probes.
 
     Args:
-        model: The model.
+        model: From ``load_model`` or ``wrap``, or a ``TransformerBridge``.
         out: Directory for the map, new or to go on with; ``None`` does not keep it.
         only: Parts to make, such as ``roles``; ``None`` for all.
         corpus: JSONL file of passages; ``None`` for the package's own held-out text.
@@ -52,6 +54,7 @@ def map_model(
     Raises:
         ElimError: An option, the corpus or the directory cannot be used, or the disk is full.
     """
+    assert isinstance(model, Model)
     options = MapOptions.of(only, passages=passages, tokens=tokens)
     source = MapSource(model, Corpus.of(corpus), options)
     how = BatchOptions(shard_size=SHARD_SIZE)

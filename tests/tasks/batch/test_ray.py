@@ -137,7 +137,7 @@ def test_a_shard_that_always_kills_its_worker_or_fills_memory_becomes_error_rows
 
     monkeypatch.setattr(module, "Member", Dying)
     how = {"address": cluster.address, "actors": 1, "attempts": 2}
-    engine, standing = on_ray(prompts, tmp_path / "run", llama_directory, patience=8.0, **how)
+    engine, standing = on_ray(prompts, tmp_path / "run", llama_directory, patience=30.0, **how)
     assert (standing.prompts, standing.errors, engine.lost) == (8, 4, 5)
     rows = elimtool.open_run(tmp_path / "run").prompts
     assert rows["prompt_id"].tolist() == [f"p{n}" for n in range(8)]

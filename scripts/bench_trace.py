@@ -47,6 +47,8 @@ TABLES = frozenset({"attention", "attention_heads", "attention_layers", "lens", 
 """The tables of a trace without components: neither those nor mechanisms and regimes, nor verdicts."""
 CACHED_TOKENS = 1024
 """``run_with_cache`` is left out for longer prompts: it holds every activation."""
+EVERY_TOKENS = 128
+"""The price of ``--position all`` is measured on prompts of up to so many tokens."""
 MEBIBYTE = 2**20
 
 
@@ -92,9 +94,10 @@ class Job:
         for some in self.passes():
             run_batch(self.model, some, settings, RawLens())
 
-    def whole(self) -> None:
+    def whole(self, every: bool | None = None) -> None:
         """A whole trace from prompts to verdicts, as ``elimtool trace`` makes it: every table."""
-        options = TraceOptions(position="all" if self.every else "last", lens="raw")
+        every = self.every if every is None else every
+        options = TraceOptions(position="all" if every else "last", lens="raw")
         trace(self.model, [one.prompt for one in self.encoded], options=options)
 
     def cached(self) -> None:
@@ -122,6 +125,8 @@ def contestants(job: Job, longest: int) -> dict[str, Callable[[], object]]:
     }
     if longest <= CACHED_TOKENS and not job.every:
         found["run_with_cache"] = job.cached
+    if longest <= EVERY_TOKENS and not job.every:
+        found["every position"] = lambda: job.whole(every=True)
     return found
 
 

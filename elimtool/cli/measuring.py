@@ -66,7 +66,8 @@ class ReadOptions:
         option(
             "--position",
             metavar="WHICH",
-            help="Tokens to probe: last, all, an index from 0 (-1 is the last), or a list such as 4,7-9.",
+            help="Tokens to probe: last, all (which takes several times as long), an index from 0 (-1 is the"
+            " last), or a list such as 4,7-9.",
             env="POSITION",
         ),
     ] = "last"

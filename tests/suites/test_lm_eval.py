@@ -21,15 +21,16 @@ VALUES = Path(__file__).parents[1] / "data" / "lm_eval_pairs.json"
 
 @pytest.mark.smollm2
 @pytest.mark.slow
-def test_every_pair_scores_as_in_the_harness(smollm2: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.long)])
+def test_pairs_score_as_in_the_harness(smollm2: Any, tmp_path: Path, each: int) -> None:
     expected = json.loads(VALUES.read_text(encoding="utf-8"))
-    pairs = expected["pairs"]
+    pairs = expected["pairs"][::each]  # all 201 take two minutes
     file = tmp_path / "pairs.jsonl"
     file.write_text("".join(json.dumps({key: one[key] for key in ("good", "bad")}) + "\n" for one in pairs))
     opened, _ = open_prompts(file, rule="lm-eval")
     with opened:
         prompts = [one.prompt for one in opened.records() if isinstance(one.prompt, Prompt)]
-    assert len(prompts) == 2 * len(pairs) == 402
+    assert len(prompts) == 2 * len(pairs) == {1: 402, 3: 134}[each]
     options = elimtool.TraceOptions(tables=("survival",), samplers=(), lens="raw", batch_size=32)
     rows = elimtool.trace(smollm2, prompts, options=options).arrow("survival")
     sums = rows.group_by("prompt_id").aggregate([("target_logprob", "sum")]).to_pydict()
@@ -39,5 +40,6 @@ def test_every_pair_scores_as_in_the_harness(smollm2: Any, tmp_path: Path) -> No
         # both in float32, over batches of other shapes
         assert found == pytest.approx(one["scores"], abs=2e-3)
         assert (found[0] >= found[1]) == bool(one["acc"])
-    accuracy = sum(one["acc"] for one in pairs) / len(pairs)
-    assert accuracy == pytest.approx(expected["acc"])
+    if each == 1:
+        accuracy = sum(one["acc"] for one in pairs) / len(pairs)
+        assert accuracy == pytest.approx(expected["acc"])

@@ -30,7 +30,8 @@ class SearchOptions:
         shared.option(
             "--budget",
             metavar="N",
-            help="Measure at most N prompts of a suite, and search the best and the worst variant with them.",
+            help="Measure at most N outcomes of a suite (a variant on an item), and search the best and the"
+            " worst variant with them. A search that is stopped begins anew.",
             panel=SEARCH,
         ),
     ] = None

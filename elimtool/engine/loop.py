@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +32,7 @@ from elimtool.model.view import Encoded
 from elimtool.run.schema import ONE_PASS
 
 Tables = dict[str, pa.Table]
+T = TypeVar("T")
 
 
 def measure_together(session: Session, some: Sequence[Encoded], extra: Sequence[Extra] = ()) -> Tables:
@@ -61,6 +63,44 @@ def rolled_out(model: Model, some: Sequence[Encoded], session: Session) -> Mappi
     """Fill the table of rollouts in a pass of its own, which sees every row up to the last probed one."""
     settings = replace(session.settings, tables=frozenset(Rollout.tables))
     return run_batch(model, some, settings, session.lens, extra=[Rollout], before=True)
+
+
+def attempt(
+    some: Sequence[T],
+    measure: Callable[[Sequence[T]], None],
+    fail: Callable[[T, Exception], None],
+    defects: Defects | None,
+) -> int:
+    """Measure some things together; if that fails, again in halves (out of memory) or one by one.
+
+    Args:
+        some: What is measured, at least one.
+        measure: Measures some of it and keeps what it found.
+        fail: Told what cannot be measured even by itself, and why.
+        defects: Counts failures that nothing measured explains; without it the first failure is raised.
+
+    Returns:
+        How many could not be measured.
+    """
+    try:
+        measure(some)
+    except Exception as error:  # any error costs only its own prompt; defects are counted
+        short = out_of_memory(error)
+        if defects is None and not (short and len(some) > 1):
+            raise
+        if len(some) == 1:
+            fail(some[0], error)
+            return 1
+        step = (len(some) + 1) // 2 if short else 1
+        suspected = described(error) if is_defect(error) else None
+    else:
+        return 0
+    free_memory()  # not in the handler, in which the error still holds the tensors
+    parts = (some[start : start + step] for start in range(0, len(some), step))
+    failed = sum(attempt(part, measure, fail, defects) for part in parts)
+    if defects is not None and suspected and not failed:
+        defects.add_described(*suspected)  # together they failed, one by one they did not
+    return failed
 
 
 class Passes:
@@ -104,37 +144,18 @@ class Passes:
         self.session.prepare(encoded)
         done = 0
         for group in buckets([len(one.token_ids) for one in encoded], size, little=little):
-            self._attempt([encoded[index] for index in group])
+            attempt([encoded[index] for index in group], self._measure, self.fail, self.defects)
             done += len(group)
             if progress is not None:
                 progress(done, len(encoded))
 
-    def _attempt(self, some: list[Encoded]) -> None:
-        """Measure some prompts together; if that fails, again in halves (out of memory) or one by one."""
-        try:
-            tables = measure_together(self.session, some, self.extra)
-        except Exception as error:  # any error costs only its own prompt; defects are counted
-            short = out_of_memory(error)
-            if self.defects is None and not (short and len(some) > 1):
-                raise
-            if len(some) == 1:
-                self.fail(some[0], error)
-                return
-            step = (len(some) + 1) // 2 if short else 1
-            suspected = described(error) if is_defect(error) else None
-        else:
-            for name, table in tables.items():
-                self._parts.setdefault(name, []).append(table)
-            lengths = [len(one.token_ids) for one in some]
-            self.tokens += sum(lengths)
-            self.slots += slots_of(lengths)
-            return
-        free_memory()  # not in the handler, in which the error still holds the tensors
-        failed = len(self.failed)
-        for start in range(0, len(some), step):
-            self._attempt(some[start : start + step])
-        if self.defects is not None and suspected and len(self.failed) == failed:
-            self.defects.add_described(*suspected)  # together they failed, one by one they did not
+    def _measure(self, some: Sequence[Encoded]) -> None:
+        """Measure some prompts together."""
+        for name, table in measure_together(self.session, some, self.extra).items():
+            self._parts.setdefault(name, []).append(table)
+        lengths = [len(one.token_ids) for one in some]
+        self.tokens += sum(lengths)
+        self.slots += slots_of(lengths)
 
     def fail(self, one: Encoded, error: Exception) -> None:
         """Note why a prompt could not be measured."""

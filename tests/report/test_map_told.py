@@ -53,8 +53,8 @@ def test_the_figure_has_each_line_as_a_share_of_its_largest() -> None:
 def test_neurons_that_never_open_are_counted_with_what_none_can_hide() -> None:
     rows = [{"layer": 0, "neuron": at, "open": value, "n": 3000} for at, value in enumerate((0.0, 0.5, 1.0))]
     assert neuron_sentences(rows) == [
-        "neurons: 1 of 3 never opened in 3,000 tokens, 1 were never shut (what none of them shows may still"
-        " happen at up to 0.001 of tokens)."
+        "neurons: 1 of 3 never opened in 3,000 tokens, 1 were never shut (what happens at fewer than 0.001"
+        " of tokens may not show in so few)."
     ]
     rows = [{"layer": 0, "neuron": None, "open": None, "n": 0, "unmeasured": "a reason"}]
     assert neuron_sentences(rows) == ["neurons of 1 layers are not known: a reason."]

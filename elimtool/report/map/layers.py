@@ -23,8 +23,9 @@ def layer_sentences(rows: Rows) -> list[str]:
     if read:
         least = sorted(read, key=_lost)
         told.append(
-            f"without a layer the output is off by {_named(least, 'skip_kl', ' nats')} at least,"
-            f" {_named(least[::-1], 'skip_kl', ' nats')} at most ({read[0]['n_read']} passages)."
+            f"left out one at a time, the layers that matter least change the output by"
+            f" {_named(least, 'skip_kl', ' nats')}, those that matter most by"
+            f" {_named(least[::-1], 'skip_kl', ' nats')} ({read[0]['n_read']} passages)."
         )
         told += [_missed(row, len(rows)) for row in read if _places_apart(row, read) > len(rows) / APART]
         saturated = next(row for row in read if row["saturated"] >= 0.5)
@@ -53,7 +54,7 @@ def neuron_sentences(rows: Rows) -> list[str]:
         n = known[0]["n"]
         told.append(
             f"neurons: {never:,} of {len(known):,} never opened in {n:,} tokens, {always:,} were never shut"
-            f" (what none of them shows may still happen at up to {3 / n:.1g} of tokens)."
+            f" (what happens at fewer than {3 / n:.1g} of tokens may not show in so few)."
         )
     if unknown:
         told.append(f"neurons of {len(unknown)} layers are not known: {unknown[0]['unmeasured']}.")

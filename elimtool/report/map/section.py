@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elimtool.files.rows import Rows
+from elimtool.files.rows import Row, Rows
 from elimtool.report.figures.figure import Figure
 from elimtool.report.map.figures import role_grid
 from elimtool.report.map.layers import layer_figures, layer_sentences, neuron_sentences
@@ -54,11 +54,17 @@ def _role(role: str, rows: Rows) -> str:
         return f"{role}: cannot be measured."
     if not present:
         return f"{role}: none of {len(known)} heads."
-    # the mean of all is that of both halves, so what is ranked by shares no unit with what is reported
-    present.sort(key=lambda row: (-(2 * row["score"] - row["score_held"]), row["layer"], row["head"]))
+    present.sort(key=lambda row: (-_odd(row), row["layer"], row["head"]))
     named = ", ".join(_named(row) for row in present[:LISTED])
     more = f" and {len(present) - LISTED} more" if len(present) > LISTED else ""
     return f"{role}: {len(present)} of {len(known)} heads {DOES[role]}: {named}{more}."
+
+
+def _odd(row: Row) -> float:
+    """Mean over the odd units: what is ranked by shares no unit with what is reported."""
+    even = row["n_units"] // 2
+    mean: float = (row["n_units"] * row["score"] - even * row["score_held"]) / (row["n_units"] - even)
+    return mean
 
 
 def _named(row: dict[str, object]) -> str:

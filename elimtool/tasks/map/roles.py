@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -49,7 +50,7 @@ class Roles:
         return made(self.model, units, batch)
 
 
-class RoleSums:
+class RoleSums(ABC):
     """Sums of one pass.
 
     For each name an array [units, layers, heads], summed over the rows that count, and one called
@@ -71,9 +72,9 @@ class RoleSums:
                 self.found[name][:, view.layer] = total.double().cpu()
                 self.found[f"{name}.rows"][:, view.layer] = count
 
+    @abstractmethod
     def read(self, rows: Formed, view: LayerView, /) -> Mapping[str, Counted]:
         """Return sums over rows and the number of rows, by name."""
-        raise NotImplementedError
 
     def sums(self) -> Arrays:
         """Return all arrays."""

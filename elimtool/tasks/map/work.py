@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elimtool.engine.defects import Defects, is_defect
-from elimtool.engine.loop import free_memory
+from elimtool.engine.loop import attempt
 from elimtool.engine.records import failed_row, manifest, prompt_row
 from elimtool.files.rows import Row, Rows
 from elimtool.model.lock import exclusive
-from elimtool.model.memory import collecting_later, out_of_memory
+from elimtool.model.memory import collecting_later
 from elimtool.model.rows import Formed
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.record import Record
@@ -93,8 +93,14 @@ class MapWorker:
         sums: Rows = []
         units = [self.units.of(one) for one in records]
         failed: dict[str, Exception] = {}
+
+        def fail(unit: Unit, error: Exception) -> None:
+            if is_defect(error):
+                defects.add(error)
+            failed[unit.id] = error.with_traceback(None)  # whose frames hold the tensors of the pass
+
         for some in _passes(units, self.at_once):
-            sums += self._attempt(some, failed, defects)
+            attempt(some, lambda part: sums.extend(self._pass(part)), fail, defects)
         for unit in units:
             row = prompt_row(unit.encoded.prompt, unit.encoded)
             rows.append(failed_row(row, failed[unit.id]) if unit.id in failed else row)
@@ -104,24 +110,6 @@ class MapWorker:
             "map_sums": TABLES["map_sums"].from_rows(sums),
         }
         return MeasuredShard(tables, len(rows), len(failed), tokens, tokens, defects)
-
-    def _attempt(self, units: Sequence[Unit], failed: dict[str, Exception], defects: Defects) -> Rows:
-        """Run one pass, in halves where memory runs out, and return its sums."""
-        try:
-            return self._pass(units)
-        except Exception as error:  # one unit must not end the map
-            free_memory()
-            if out_of_memory(error) and len(units) > 1:
-                half = len(units) // 2
-                return [
-                    row
-                    for part in (units[:half], units[half:])
-                    for row in self._attempt(part, failed, defects)
-                ]
-            if is_defect(error):
-                defects.add(error)
-            failed.update((one.id, error) for one in units)
-            return []
 
     @collecting_later()
     def _pass(self, units: Sequence[Unit]) -> Rows:

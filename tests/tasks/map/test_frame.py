@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import elimtool
 from elimtool.analysis.map.api import FOUND, find_map
@@ -74,6 +75,26 @@ def test_a_map_does_not_depend_on_its_shards_and_passes(llama: Any, corpus: Path
                 np.testing.assert_allclose(a, b, atol=2e-5, err_msg=f"{name}.{column}")
             else:
                 assert list(a) == list(b), f"{name}.{column}"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), torch.OutOfMemoryError("CUDA out of memory")])
+def test_a_unit_that_fails_costs_only_itself(
+    llama: Any, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    measure = MapWorker._pass
+
+    def failing(worker: MapWorker, units: Any) -> Any:
+        if any(unit.index == 1 for unit in units):
+            raise error
+        return measure(worker, units)
+
+    monkeypatch.setattr(MapWorker, "_pass", failing)
+    work(llama, corpus, tmp_path / "map")
+    rows = elimtool.open_run(tmp_path / "map").prompts
+    lost = rows.loc[rows["status"] == "error", "prompt_id"]
+    assert len(lost) == 3 and all(name.endswith("1") for name in lost)  # of repeats, control and text
+    found = find_map(elimtool.open_run(tmp_path / "map"))
+    assert found.manifest.notes == ["3 passages or probes failed and are in no number"]
 
 
 def test_a_directory_keeps_to_its_map(llama: Any, corpus: Path, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def run(command: Callable[[], object], arguments: Sequence[str] = ()) -> int:
         return leaving.code if isinstance(leaving.code, int) else Exit.OK
     except BrokenPipeError:
         return _broken_pipe()
-    except Exception as error:
+    except Exception as error:  # what nothing else explains is a defect: it is logged and said
         if isinstance(error, OSError) and _said_of_a_file(error):
             return Exit.USAGE
         _say(f"error: this is a defect of elimtool; the traceback is in {_log_traceback()}")

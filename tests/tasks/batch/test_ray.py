@@ -31,13 +31,16 @@ def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    found.workers = [found.add_node(num_cpus=1) for _ in range(2)]
-    try:
-        yield found
-    finally:
-        ray.shutdown()
-        found.shutdown()
+    with pytest.MonkeyPatch.context() as patched:
+        # such a head asks for no token, whatever ~/.ray of this machine holds
+        patched.setenv("RAY_AUTH_MODE", "disabled")
+        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        found.workers = [found.add_node(num_cpus=1) for _ in range(2)]
+        try:
+            yield found
+        finally:
+            ray.shutdown()
+            found.shutdown()
 
 
 def on_ray(

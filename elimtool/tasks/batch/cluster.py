@@ -170,8 +170,8 @@ class RayEngine:
             raise ElimError(
                 f"no Ray worker could load the model: {self._in_vain} died one after another, the last:"
                 f" {first_line(self._why)}",
-                f"if memory ran out: {MEMORY}, or load a smaller `dtype`; then {AGAIN}. Where this machine has"
-                " ~/.ray/auth_token and the cluster asks for none, set RAY_AUTH_MODE=disabled",
+                f"if memory ran out: {MEMORY}, or load a smaller `dtype`; then {AGAIN};"
+                " where this machine has ~/.ray/auth_token and the cluster none, set RAY_AUTH_MODE=disabled",
                 Exit.PARTIAL,
             )
         elif time.monotonic() - self._alive > self.patience:

@@ -37,7 +37,10 @@ def check(
     run: Annotated[
         Path | None,
         shared.option(
-            "--run", metavar="DIR", help="Judge this run instead of running the model; needs no torch."
+            "--run",
+            metavar="DIR",
+            help="Judge this run, or what a command found in several, instead of running the model; needs no"
+            " torch.",
         ),
     ] = None,
     only: Annotated[

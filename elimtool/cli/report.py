@@ -19,7 +19,13 @@ PICTURE = "One figure"
 
 
 def report(
-    directory: Annotated[Path, typer.Argument(help="Directory of a run or comparison.", metavar="DIR")],
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            help="Directory of a run or comparison, or of what a command found in several runs.",
+            metavar="DIR",
+        ),
+    ],
     out: Annotated[
         Path | None,
         shared.option(
@@ -114,6 +120,7 @@ def _figure(directory: Path, name: str, chosen: dict[str, Any]) -> Figure:
     from elimtool.run import open_run
     from elimtool.run.comparison import is_comparison, open_comparison
     from elimtool.run.damage import refuse_damaged
+    from elimtool.run.several import open_found
 
     if not is_comparison(directory):
         from elimtool.report.figures.choose import check_name, choose
@@ -121,7 +128,7 @@ def _figure(directory: Path, name: str, chosen: dict[str, Any]) -> Figure:
 
         if is_figure(name):
             _refuse_choices(chosen, "a figure of an analysis")
-            return figure_of(open_run(directory), name)
+            return figure_of(open_found(directory), name)
         check_name(name, **chosen)
         refuse_damaged(directory)
         return choose(open_run(directory), name, **chosen)
@@ -139,11 +146,18 @@ def _refuse_choices(chosen: dict[str, Any], what: str) -> None:
 
 def _page(directory: Path, path: Path, overwrite: bool, output: Output) -> None:
     from elimtool.report.html.page import write_page
+    from elimtool.report.html.several import write_findings
     from elimtool.run import Run, open_run
     from elimtool.run.comparison import is_comparison, open_comparison
     from elimtool.run.damage import refuse_damaged
+    from elimtool.run.several import is_several, open_found
 
     check_file(path, overwrite)
+    if is_several(directory):
+        size = write_findings(open_found(directory), path, overwrite)
+        output.wrote(path)
+        output.note(f"wrote {path}: what was found in several runs, {size / 1e6:.1f} MB")
+        return
     compared = is_comparison(directory)
     found = open_comparison(directory) if compared else open_run(directory)
     if isinstance(found, Run):

@@ -127,11 +127,11 @@ def show(
     as_json: shared.Json = False,
 ) -> None:
     """Print rows of a run's table, or the tables that it has."""
-    from elimtool.run import open_run
+    from elimtool.run.several import open_found
 
     if limit < 0:
         raise ElimError(f"`limit` must be a number of rows from 0, got {limit}")
-    run = open_run(directory)
+    run = open_found(directory)
     Output().plugins(run)
     if table is None:
         if where or columns:

@@ -112,6 +112,11 @@ def sweep_runs(
     output = printed.output
     with output.progress("analysing"):
         runs = {name: asked.read(run) for name, run in find_runs(given).items()}
+        if asked.out is not None and len(runs) == 1:
+            raise ElimError(
+                f"{next(iter(runs))} is one run, and what is found in it is kept beside it",
+                "leave `out` out, or name several runs",
+            )
         found = analyse(runs, options, asked.seed)
         path = found.save(asked.out) if asked.out is not None else None
     output.result(found, path, printed.as_json, print_analysis)

@@ -38,6 +38,11 @@ class AnalysisManifest(BaseManifest):
     seed: int = Field(description="Seed of intervals, p-values and whatever else is drawn.")
     versions: dict[str, str] = Field(description="Versions of the packages that the numbers depend on.")
     notes: list[str] = Field(description="What was left out, and why, a sentence each.")
+    together: Plain = Field(
+        None,
+        description="Of what was found in several runs: what they have in common, as run.json says it. Else"
+        " left out.",
+    )
     counts: dict[str, int] = Field(default_factory=dict, description="Rows written, by table.")
 
     def finish(self, counts: dict[str, int], finished: str | None = None) -> Self:
@@ -45,12 +50,15 @@ class AnalysisManifest(BaseManifest):
         del finished
         return self.model_copy(update={"counts": dict(sorted(counts.items()))})
 
+    def _stated(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"together"} if self.together is None else None)
+
     def _facts(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"counts"})
+        return {key: value for key, value in self._stated().items() if key != "counts"}
 
     def to_dict(self) -> dict[str, Any]:
         """Return all keys of ``analysis.json``, ``fingerprint`` included, as JSON's own types."""
-        return {"fingerprint": self.fingerprint, **self.model_dump()}
+        return {"fingerprint": self.fingerprint, **self._stated()}
 
     def parquet_metadata(self) -> dict[str, str]:
         """Return the file metadata of every part: ``elimtool.KEY`` -> the value of each fact as JSON."""
@@ -82,16 +90,18 @@ class Analysis:
         options: Mapping[str, Any],
         seed: int,
         notes: Iterable[str] = (),
+        together: bool = False,
     ) -> Analysis:
         """Make an analysis in memory.
 
         Args:
             command: A key of ``FINDINGS``.
-            run: What the analysed run is.
+            run: What the analysed run is; of several, ``in_common`` of them.
             tables: Table name -> ``pyarrow.Table`` that fits its schema, all of the command's.
             options: All options of the command.
             seed: Seed of whatever was drawn.
             notes: What was left out, and why, a sentence each.
+            together: Whether it is of several runs: what they have in common is kept with it.
 
         Raises:
             ValueError, TypeError: A table is missing, unknown or does not fit its schema: the caller's bug.
@@ -109,6 +119,7 @@ class Analysis:
             seed=seed,
             versions=dict(_versions()),
             notes=list(notes),
+            together=run.facts() if together else None,
         )
         return cls(manifest.finish({name: table.num_rows for name, table in kept.items()}), kept)
 

@@ -138,5 +138,22 @@ def test_what_is_found_in_several_runs_is_kept_in_a_folder_of_its_own(
     before = files(kept)
     folder = elimtool("sweep", runs, "-o", kept, "--outcome", "logprob")  # a folder of runs is its runs
     assert folder.out == done.out and files(kept) == before
-    refused = elimtool("sweep", runs, "-o", runs / "a")
-    assert refused.code == 2 and "is a run" in refused.err
+    one = elimtool("sweep", runs / "a", runs / "a", "-o", kept)
+    assert one.code == 2 and "is kept beside it" in one.err
+
+    page = tmp_path / "page.html"
+    assert elimtool("report", kept, "-o", page).code == 0
+    shown = page.read_text()
+    assert "2 runs together" in shown and "sweep_matrix" in shown and str(runs / "b") in shown
+    drawn = elimtool("report", kept, "--figure", "sweep_matrix", "-o", tmp_path / "matrix.svg")
+    assert drawn.code == 0, drawn.err
+    rows = json.loads(elimtool("run", "show", kept, "sweep_effects", "--where", "factor=run", "--json").out)
+    assert [row["level"] for row in rows["rows"]] == [str(runs / name) for name in "ab"]
+    checks = tmp_path / "checks.yaml"
+    gates = "{id: variants, metric: sweep_spread.n_variants, min: 8}, {id: rank, metric: lens.rank, max: 8}"
+    checks.write_text(f"version: 1\nbaseline: kept.json\nchecks: [{gates}]\n")
+    judged = elimtool("check", checks, "--run", kept, "--only", "variants", "--update")
+    assert judged.code == 0 and (tmp_path / "kept.json").is_file(), judged.err
+    assert elimtool("check", checks, "--run", kept, "--only", "variants", "--strict").code == 0
+    refused = elimtool("check", checks, "--run", kept)
+    assert refused.code == 2 and "has no table 'lens'" in refused.err, refused.err

@@ -182,9 +182,12 @@ def _refuse_noise(checks: Checks, judges: Collection[Judge], noise: Noise | None
 def _readings(checks: Checks, check: Check, source: RunTables) -> list[CheckedValue]:
     position = checks.file.defaults.position if check.position is None else check.position
     try:
-        identity.refuse_old_meaning(source.run.manifest, checks.metrics[check.id])
-        prompts = chosen_prompts(check, source.prompts)
-        return read(source, check, checks.metrics[check.id], prompts, position)
+        metric = checks.metrics[check.id]
+        identity.refuse_old_meaning(source.run.manifest, metric)
+        if metric.command is None:
+            source.table(metric.table)  # what is not there is said before prompts are looked for
+        prompts = [] if metric.command else chosen_prompts(check, source.prompts)
+        return read(source, check, metric, prompts, position)
     except ElimError as error:
         where = f"{checks.path}:{checks.line(check)}"
         raise ElimError(f"{where}: {error.message}", error.hint, error.exit_code) from error

@@ -30,7 +30,9 @@ class RunTables:
 
     @cached_property
     def prompts(self) -> dict[str, Row]:
-        """Rows of the table ``prompts`` by id."""
+        """Rows of the table ``prompts`` by id; none of what was found in several runs."""
+        if "prompts" not in self.run.tables:
+            return {}
         names = ["prompt_id", "status", "error_message", "text", "targets", "foils", "spellings", "spans"]
         names += ["group", "category", "tags"]
         return {row["prompt_id"]: row for row in self.run.arrow("prompts").select(names).to_pylist()}
@@ -43,9 +45,10 @@ class RunTables:
         """
         if name not in self._tables:
             if name not in self.run.tables and name not in COMMAND_OF:
+                there = ", ".join((*self.run.tables, *self.run.findings))
                 raise ElimError(
                     f"{self.run.path or 'this run'} has no table '{name}'",
-                    f"make it with that table; it has: {', '.join(self.run.tables)}",
+                    f"make it with that table; it has: {there}",
                 )
             self._tables[name] = _with_last(self.run.arrow(name))
         return self._tables[name]

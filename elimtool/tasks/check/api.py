@@ -172,11 +172,11 @@ def gate(
 
 
 def _opened(run: Run | str | Path, model: Model | TransformerBridge | str | None) -> tuple[Run, Retrace]:
-    from elimtool.run import open_run
+    from elimtool.run.several import open_found
 
     if model is not None:
         raise ElimError("a run and a model were both given", "leave one of the two out")
-    found = open_run(run) if isinstance(run, (str, Path)) else run
+    found = open_found(run) if isinstance(run, (str, Path)) else run
     found = found.under(found.interventions)
     return found, lambda prompts, _tables: only_prompts(found, prompts)
 

@@ -20,6 +20,7 @@ from elimtool.errors import checked_fields
 from elimtool.files.rows import Row, Rows
 from elimtool.run.analysis import Analysis
 from elimtool.run.reader import Run, as_run
+from elimtool.run.several import in_common
 from elimtool.run.tables.findings import FINDINGS
 
 TABLES = ("survival", "sampling", "sampling_targets")
@@ -114,10 +115,11 @@ def _analysis(
         "stability": stability_rows(runs),
     }
     tables = {name: table.from_rows(found[name]) for name, table in FINDINGS["sweep"].items()}
-    first = next(iter(runs.values())).manifest
-    if len(runs) > 1:
+    several = len(runs) > 1
+    if several:
         asked = {**asked, "runs": {name: run.manifest.fingerprint for name, run in runs.items()}}
-    return Analysis.of("sweep", first, tables, asked, seed, grid.notes)
+    of = in_common([run.manifest for run in runs.values()])
+    return Analysis.of("sweep", of, tables, asked, seed, grid.notes, several)
 
 
 def variant_rows(grid: SweepGrid, seed: int, ends: tuple[int, int] | None = None) -> Rows:

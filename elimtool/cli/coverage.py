@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from elimtool.cli import options as shared
 from elimtool.cli.blocks import spread
 from elimtool.cli.population import Given, PopulationOptions, is_run, run_population
 from elimtool.errors import ElimError
+
+if TYPE_CHECKING:
+    from elimtool.prompts.file import PromptFile
 
 
 @spread
@@ -50,11 +54,18 @@ def coverage(
     """Cover a suite: what is right, where that is decided, what chains cut of it, how calibrated both are."""
     from elimtool.analysis.populations.coverage.api import TABLES, CoverageOptions
     from elimtool.analysis.populations.coverage.api import coverage as analyse
+    from elimtool.analysis.populations.coverage.taxonomy import read_taxonomy
 
     for name in sorted({"rule", "abstain"} & shared.given_from(context, "COMMANDLINE")):
         if is_run(given):
             raise ElimError(f"`{name}` goes with a suite: {given} was measured already", "leave it out")
     options = CoverageOptions(taxonomy)
+
+    def refuse(file: PromptFile) -> None:
+        if taxonomy is not None:
+            found = (one.prompt for one in file.records() if not isinstance(one.prompt, ElimError))
+            read_taxonomy(Path(taxonomy)).refuse_unplaced(found, bool(asked.target))
+
     run_population(
         context,
         given,
@@ -63,4 +74,5 @@ def coverage(
         TABLES,
         lambda run: analyse(run, options, asked.seed),
         scoring={"rule": rule, "abstain": abstain},
+        refuse=refuse,
     )

@@ -27,6 +27,7 @@ from elimtool.errors import ElimError, Exit
 if TYPE_CHECKING:
     from elimtool.cli.output import Output
     from elimtool.engine.options import TraceOptions
+    from elimtool.prompts.file import PromptFile
     from elimtool.prompts.prompt import Prompt
     from elimtool.run import Run
     from elimtool.run.analysis import Analysis
@@ -136,6 +137,7 @@ def run_population(
     analyse: Callable[[Run], Analysis],
     more: Mapping[str, Any] | None = None,
     scoring: Mapping[str, Any] | None = None,
+    refuse: Callable[[PromptFile], None] | None = None,
 ) -> None:
     """Do what a command on populations does: measure or open, analyse, keep, print.
 
@@ -148,13 +150,14 @@ def run_population(
         analyse: Makes the findings of a run; imports no torch.
         more: Further options of the trace that a suite is measured with.
         scoring: How the sentences of a suite are scored: arguments of ``open_prompts``.
+        refuse: Raises an error for a suite that cannot be analysed as asked, before it is measured.
 
     Raises:
         ElimError: As measuring and analysing do.
         typer.Exit: Some prompts failed while they were measured.
     """
     output = printed.output
-    with measured_or_opened(context, given, asked, output, tables, more or {}, scoring or {}) as (
+    with measured_or_opened(context, given, asked, output, tables, more or {}, scoring or {}, refuse) as (
         run,
         errors,
     ):
@@ -207,6 +210,7 @@ def measured_or_opened(
     tables: tuple[str, ...],
     more: Mapping[str, Any],
     scoring: Mapping[str, Any],
+    refuse: Callable[[PromptFile], None] | None = None,
 ) -> Iterator[tuple[Run, int]]:
     """Yield a run to analyse, measured first if it is a suite, and how many prompts failed in that.
 
@@ -232,6 +236,8 @@ def measured_or_opened(
     with TemporaryDirectory(prefix="elimtool-") as temporary:
         out = asked.out if asked.out is not None else Path(temporary) / "run"
         with opened(given, asked.format_, output, scoring) as file:
+            if refuse is not None:
+                refuse(file)
             source = asked.model.source
             standing = work_through(output, file, out, (source, wanted, options), asked.overwrite)
         yield asked.read(open_run(out)), standing.errors

@@ -105,6 +105,24 @@ def test_a_taxonomy_says_what_is_not_covered(elimtool: Command, model: str, tmp_
     assert refused.code == 2 and "category 'a/c' is in no leaf" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("nodes", "rows", "told"),
+    [
+        ("{a/b: {}, a/d: {}}", PAIRS, "category 'a/c' is in no leaf"),
+        ("{a/b: {}}", [{"prompt": "the one of", "targets": [" e"]}], "an item has no category"),
+        ("{a/b: {min_accuracy: 2}}", PAIRS, "`min_accuracy` must be from 0 to 1"),
+    ],
+)
+def test_a_taxonomy_that_does_not_fit_is_refused_before_measuring(
+    nodes: str, rows: Any, told: str, elimtool: Command, tmp_path: Path
+) -> None:
+    suite, taxonomy = written(tmp_path / "suite.jsonl", rows), tmp_path / "t.yaml"
+    taxonomy.write_text(f"nodes: {nodes}\n")
+    out = tmp_path / "run"
+    done = elimtool("coverage", suite, "-o", out, "-m", tmp_path / "nowhere", "--taxonomy", taxonomy)
+    assert done.code == 2 and told in done.err and not out.exists()
+
+
 def test_facts_answers_and_texts(elimtool: Command, model: str, tmp_path: Path) -> None:
     suite, out = written(tmp_path / "facts.jsonl", FACTS), tmp_path / "run"
     done = elimtool("coverage", suite, "-o", out, *QUICK)

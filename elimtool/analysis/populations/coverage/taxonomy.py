@@ -9,6 +9,7 @@ from typing import Any
 
 from elimtool.errors import ElimError, nearest
 from elimtool.files.yaml import read_yaml
+from elimtool.prompts.prompt import Prompt
 
 MIN_ITEMS, MIN_ACCURACY, WEIGHT = 20, 0.7, 1.0
 """What is asked of a leaf that does not say."""
@@ -62,6 +63,21 @@ class Taxonomy:
             f"category '{category}' is in no leaf of the taxonomy" if category else "an item has no category"
         )
         raise ElimError(f"{self.where}: {told}", nearest(category or "", self.leaves))
+
+    def refuse_unplaced(self, prompts: Iterable[Prompt], targets: bool = False) -> None:
+        """Refuse a suite with an item that belongs to no leaf, before it is measured.
+
+        Args:
+            prompts: What will be measured.
+            targets: Whether prompts that name no targets are given some.
+
+        Raises:
+            ElimError: There is no leaf for an item.
+        """
+        for one in prompts:
+            alone = one.design.role is None and one.scored is None
+            if one.design.role == "good" or (alone and (targets or one.targets)):
+                self.leaf_of(one.category)
 
 
 def beginnings(path: str) -> list[str]:

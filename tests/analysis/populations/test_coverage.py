@@ -189,9 +189,13 @@ def test_joint_mass_counts_no_text_twice() -> None:
     rows = pd.DataFrame({"target": ["New", "New York", "Rome"], "spelling": list(logprobs)})
     rows["target_logprob"] = list(logprobs.values())
     given = [["New York", "New"], ["Rome"]]
-    assert joint_mass(given, rows) == pytest.approx(0.4)
+    alone = {"n_appended": 0, "appended_logprob": None}
+    assert joint_mass(given, rows, alone) == pytest.approx(0.4)
+    after = {"n_appended": 1, "appended_logprob": log(0.5)}
+    assert joint_mass(given, rows, after) == pytest.approx(0.2), "what all begin with must follow too"
+    assert joint_mass(given, rows, {**after, "appended_logprob": None}) is None
     rows.loc[1, "target_logprob"] = np.nan
-    assert joint_mass(given, rows) is None
+    assert joint_mass(given, rows, alone) is None
 
 
 def test_decided_is_after_the_last_other_sign() -> None:

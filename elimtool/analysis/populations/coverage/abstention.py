@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import exp
-
 import numpy as np
 import pandas as pd
 
@@ -36,11 +34,8 @@ def abstention(run: Run, prompts: Rows, seed: int) -> list[Row]:
     for name, own in rows[rows["prompt_id"].isin(set(asked))].groupby("prompt_id", sort=False):
         last = own[own["position"] == own["position"].max()]
         one = asked[str(name)]
-        mass = joint_mass([[target] for target in one["targets"]], last)
-        # the place is after what all phrases begin with, which must follow too
-        before = one["appended_logprob"] if one["n_appended"] else 0.0
-        if mass is not None and before is not None:
-            mass *= exp(before)
+        mass = joint_mass([[target] for target in one["targets"]], last, one)
+        if mass is not None:
             found.append({"group": one["group"], "tuple": one["tuple"], "mass": mass})
     masses = pd.DataFrame(found, columns=["group", "tuple", "mass"])
     groups = sorted({one["group"] for one in found}, key=lambda group: (group is not None, group or ""))

@@ -25,11 +25,8 @@ def answers(run: Run, prompts: Rows) -> list[Row]:
         run: The run; its chains' tables and ``survival`` are read.
         prompts: Its measured prompts.
     """
-    lists = {
-        one["prompt_id"]: json.loads(one["answers"])
-        for one in prompts
-        if one["answers"] is not None and one["scored"] is None
-    }
+    asked = {one["prompt_id"]: one for one in prompts if one["answers"] is not None and one["scored"] is None}
+    lists = {name: json.loads(one["answers"]) for name, one in asked.items()}
     if not lists or not {"sampling", "sampling_targets", "survival"} <= set(run.tables):
         return []
     ids = set(lists)
@@ -47,7 +44,8 @@ def answers(run: Run, prompts: Rows) -> list[Row]:
         common = {"prompt_id": key[0], "position": key[1], "chain": one["chain"], "n_answers": len(given)}
         rows = fated[(*key, one["chain"], one["stage_index"])]
         if one["stage_index"] == 0:
-            start = {"stage_index": -1, "stage": None, "joint_mass": joint_mass(given, named[key])}
+            joint = joint_mass(given, named[key], asked[key[0]])
+            start = {"stage_index": -1, "stage": None, "joint_mass": joint}
             hills = _hills(one["n_before"], one["entropy_before"], before.get(key))
             found.append({**common, **start, **_standing(distinct, rows, "before"), **hills})
         hill2 = None if np.isnan(one["collision_after"]) else one["collision_after"]
@@ -96,22 +94,24 @@ def told_apart(given: Sequence[Sequence[str]], tokens: Mapping[str, int]) -> Tok
     return merged
 
 
-def joint_mass(given: Sequence[Sequence[str]], rows: pd.DataFrame) -> float | None:
-    """Sum the probabilities of whole answers, of which none begins another.
+def joint_mass(given: Sequence[Sequence[str]], rows: pd.DataFrame, prompt: Row) -> float | None:
+    """Sum the probabilities of whole answers after a prompt, of which none begins another.
 
     Args:
         given: Aliases of each answer.
         rows: Rows of ``survival`` of one place.
+        prompt: The row of ``prompts``. The place is after what all answers begin with, which must follow too.
 
     Returns:
         The sum; ``None`` where an answer was not measured.
     """
     wanted = {alias for aliases in given for alias in aliases}
     chosen = rows[rows["target"].isin(wanted)]
-    if chosen.empty or chosen["target_logprob"].isna().any():
+    before = prompt["appended_logprob"] if prompt["n_appended"] else 0.0
+    if chosen.empty or chosen["target_logprob"].isna().any() or before is None:
         return None
     logprobs = dict(zip(chosen["spelling"], chosen["target_logprob"], strict=True))
-    return min(1.0, sum(exp(logprobs[one]) for one in prefix_free(logprobs)))
+    return min(1.0, sum(exp(before + logprobs[one]) for one in prefix_free(logprobs)))
 
 
 def prefix_free(texts: Mapping[str, float]) -> Iterator[str]:

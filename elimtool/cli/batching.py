@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     Job = tuple[Model | ModelSource, Wanted, BatchOptions]
 
-DOUBTS = 5
-"""Doubts about a suite that are printed."""
-
 HOW = "How the file is processed"
 RAY = "Ray: more than one machine"
 
@@ -131,12 +128,11 @@ def opened(
         ElimError: It cannot be used.
     """
     from elimtool.suites.read import open_prompts
+    from elimtool.suites.suite import in_words
 
     file, doubts = open_prompts(prompts, format_, **(scoring or {}))
-    for one in doubts[:DOUBTS]:
-        output.note(str(one))
-    if doubts[DOUBTS:]:
-        output.note(f"and {len(doubts) - DOUBTS} more doubts about the suite")
+    for told in in_words(doubts):
+        output.note(told)
     with file:
         yield file
 

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from elimtool.errors import ElimError
@@ -19,7 +20,7 @@ from elimtool.suites.sentences import (
     by_suffix,
     differing,
 )
-from elimtool.suites.suite import Fields, Suite, SuiteCheck, merged
+from elimtool.suites.suite import Fields, Level, Suite, SuiteCheck, merged
 
 CROWS_PAIRS = ("sent_more", "sent_less", "stereo_antistereo", "bias_type")
 WINOBIAS = re.compile(r"(?:pro|anti)_stereotyped_type[12]\.txt\.(?:dev|test)")
@@ -81,6 +82,8 @@ def crows_pairs(text: str, where: str, whole: bool = False) -> Suite:
 def winobias(pro: str, anti: str, where: str, whole: bool = False) -> Suite:
     """Read two files of WinoBias (Zhao et al. 2018): line N of both differ in the pronoun.
 
+    Pairs that differ elsewhere too, of which the published files have some, are left out.
+
     Args:
         pro: Text of the pro-stereotyped file.
         anti: Text of the anti-stereotyped file.
@@ -97,19 +100,30 @@ def winobias(pro: str, anti: str, where: str, whole: bool = False) -> Suite:
         )
     checks: list[SuiteCheck] = []
     pairs: list[SentencePair] = []
-    kind = "type1" if "type1" in where else "type2"
+    kind = "type1" if "type1" in PurePath(where).name else "type2"
     for number, lines in enumerate(zip(*sides, strict=True), 1):
         found = [_LINE.fullmatch(one.strip()) for one in lines]
         if not all(found):
             raise ElimError(f"{where}:{number}: a line is like '1 [The developer] argued ... [she] ...'")
         texts = [one["text"] for one in found if one is not None]
         name = str(number)
-        if not all(_marked(one) for one in texts):
-            message = f"not two marked parts, a person and a pronoun: {texts[0]}"
+        plain = [" ".join(one.replace("[", "").replace("]", "").split()) for one in texts]
+        if not _differ_in_pronouns(*plain):
+            message = f"the sentences differ in more than the pronoun: '{plain[0]}' and '{plain[1]}'"
+            checks.append(SuiteCheck("error", "differ-outside", name, message))
+            continue
+        if stray := next((one for one in texts if not _marked(one)), None):
+            message = f"not two marked parts, a person and a pronoun: {stray}"
             checks.append(SuiteCheck("warning", "brackets", name, message))
-        plain = [one.replace("[", "").replace("]", "") for one in texts]
         pairs.append(SentencePair(name, kind, dict(zip(("pro", "anti"), plain, strict=True)), "pro"))
     return _records(pairs, checks, whole, space=True)
+
+
+def _differ_in_pronouns(one: str, other: str) -> bool:
+    """Return whether two sentences have the same words, but for pronouns."""
+    words = one.split(), other.split()
+    unlike = [word for pair in zip(*words, strict=False) if pair[0] != pair[1] for word in pair]
+    return len(words[0]) == len(words[1]) and all(word.strip(".,").lower() in PRONOUNS for word in unlike)
 
 
 def _marked(text: str) -> bool:
@@ -218,8 +232,10 @@ def _records(pairs: Sequence[SentencePair], checks: Sequence[SuiteCheck], whole:
         common = {"template": one.name, "tuple": one.name, "category": one.category}
         asked = by_suffix(list(one.sentences.values()))
         if asked is None:
-            message = "the sentences share no words at their end: there is nothing to score"
-            found.append(SuiteCheck("error", "no-suffix", one.name, message))
+            message = "the sentences share no words at their end"
+            left = "they are scored whole, and not continued" if whole else "there is nothing to score"
+            level: Level = "warning" if whole else "error"
+            found.append(SuiteCheck(level, "no-suffix", one.name, f"{message}: {left}"))
         for group, (prompt, target) in zip(one.sentences, asked or (), strict=False):
             asks = {"prompt": prompt, "targets": [target]}
             records.append({"id": f"{one.name}/{group}", **asks, "group": group, **common})

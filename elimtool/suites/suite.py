@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Level = Literal["error", "warning"]
 Fields = dict[str, Any]
 """Fields of one record of a prompt file."""
 
@@ -21,7 +22,7 @@ class SuiteCheck:
         message: What is wrong, and what to do.
     """
 
-    level: Literal["error", "warning"]
+    level: Level
     check: str
     template: str | None
     message: str
@@ -30,6 +31,15 @@ class SuiteCheck:
         left = " (left out)" if self.level == "error" else ""
         where = f"'{self.template}': " if self.template else ""
         return f"{self.check}{left}: {where}{self.message}"
+
+
+def in_words(checks: Sequence[SuiteCheck]) -> list[str]:
+    """Tell what is wrong or doubtful, the first of each kind and how many more there are."""
+    kinds: dict[tuple[str, str], list[SuiteCheck]] = {}
+    for one in checks:
+        kinds.setdefault((one.level, one.check), []).append(one)
+    more = {key: f" (and {len(some) - 1} more)" if len(some) > 1 else "" for key, some in kinds.items()}
+    return [f"{some[0]}{more[key]}" for key, some in kinds.items()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,11 @@ def test_crows_pairs_exchanges_the_sides_of_antistereotypes(tmp_path: Path) -> N
         and by_id["1/disadvantaged"]["prompt"] == "A kind lawyer"
     )
     assert [(one.level, one.template) for one in suite.checks] == [("error", "2")] and len(suite.records) == 4
+    whole = read_suite(tmp_path / "crows_pairs_anonymized.csv", whole=True)
+    assert whole is not None and [(one.level, one.check) for one in whole.checks] == [
+        ("warning", "no-suffix")
+    ]
+    assert "2/advantaged/whole" in {one["id"] for one in whole.records}
     assert read(tmp_path / "lf.csv", CROWS.replace("\r\n", "\n")).records == suite.records
 
 
@@ -76,11 +81,29 @@ def test_winobias_reads_both_sides_and_says_where_brackets_stray(tmp_path: Path)
     ]
     assert {one["targets"][0] for one in suite.records[:2]} == {" was early."} and not suite.checks
     for wrong in ("2 The [the", "2 [[The"):
+        (tmp_path / "anti_stereotyped_type1.txt.dev").write_text(anti.replace("2 [The", wrong))
         stray = read(tmp_path / "pro_stereotyped_type1.txt.dev", pro.replace("2 [The", wrong))
         assert [(one.check, one.template) for one in stray.checks] == [("brackets", "2")]
     (tmp_path / "anti_stereotyped_type1.txt.dev").write_text(anti.splitlines()[0], encoding="utf-8")
     with pytest.raises(ElimError, match="2 and 1 lines"):
         read_suite(tmp_path / "pro_stereotyped_type1.txt.dev")
+
+
+@pytest.mark.parametrize("other", ["she", "she he"])
+def test_pairs_of_winobias_that_differ_in_more_than_the_pronoun_are_left_out(
+    other: str, tmp_path: Path
+) -> None:
+    """As the published files have them: a word more, another word, persons exchanged."""
+    pro = "1 [The clerk] saw the  [pilot], since [he] was early.\n2 [The chief] asked [him] to stop.\n"
+    anti = f"1 [The clerk] saw the [pilot], since [{other}] was early.\n2 [The chief] asked [her] stop.\n"
+    place = tmp_path / "type1"
+    place.mkdir()
+    (place / "anti_stereotyped_type2.txt.test").write_text(anti, encoding="utf-8")
+    suite = read(place / "pro_stereotyped_type2.txt.test", pro)
+    left = ["1", "2"] if " " in other else ["2"]
+    assert [one.template for one in suite.checks if one.check == "differ-outside"] == left
+    assert {one["template"] for one in suite.records} == {"1", "2"} - {*left}
+    assert {one["category"] for one in suite.records} <= {"type2"}
 
 
 @pytest.mark.parametrize("indent", [None, 2])

@@ -62,7 +62,8 @@ def analysis(command: str) -> Schema:
     from elimtool.run.analysis import AnalysisManifest
     from elimtool.run.tables.findings import FINDINGS
 
-    manifest = with_keys(made_from(AnalysisManifest), fingerprint=FINGERPRINT)
+    manifest = dict(with_keys(made_from(AnalysisManifest), fingerprint=FINGERPRINT))
+    manifest["required"] = [name for name in manifest["required"] if name != "together"]
     tables = {name: list_of(row_schema(table), table.purpose) for name, table in FINDINGS[command].items()}
     found = {"analysis": manifest, "tables": object_of(tables, "Rows by table.")}
     return object_of(found, "What was found in a run, and its tables.")

@@ -110,7 +110,7 @@ class ReadOptions:
 
         plugins = plugged(self.plugin)
         chains = tuple(self.samplers or DEFAULT_SAMPLERS)
-        for chain in chains:
+        for chain in (*chains, *others.get("through", ())):
             resolve(chain)  # before a model is loaded: a mistyped chain should not cost ten seconds
         own = {name: value for name, value in asdict(self).items() if name not in ("plugin", "concept")}
         own |= {"position": parse_position(self.position), "samplers": chains, "plugins": plugins}
@@ -166,6 +166,15 @@ class MeasureOptions(ReadOptions):
         str | None,
         option("--chain", metavar="CHAIN", help="Which of --samplers to write through. Without: the first."),
     ] = None
+    through: Annotated[
+        list[str] | None,
+        option(
+            "--through",
+            metavar="CHAIN",
+            help="Follow each target's tokens one after the other through this chain, as in --samplers: how"
+            " probable the whole is, where it dies and by which rule; repeatable.",
+        ),
+    ] = None
     concept: Concepts = None
     risk: Annotated[
         bool,
@@ -194,6 +203,7 @@ class MeasureOptions(ReadOptions):
                 "tables": self.named,
                 "attention_of": tuple(self.attention_of or ()),
                 "concepts": tuple(self.concept or ()),
+                "through": tuple(self.through or ()),
                 **others,
             }
         )

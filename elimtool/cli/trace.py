@@ -83,6 +83,7 @@ def trace(
     changes = changed.made(measured.seed)
     changed.check_prompt(asked)
     wanted = measured.made(tables=_told(measured.named), interventions=changes, confirm=confirm)
+    wanted.refuse_untargeted([asked])
     saved.check()
     if save_activations is not None:
         check_file(save_activations, saved.overwrite, "save_activations")

@@ -1,8 +1,9 @@
-"""Score a text as what a model writes next: the probability that a sampler chain draws all its tokens."""
+"""Score given tokens as what a model writes next: what a sampler chain leaves of each in turn."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from elimtool.model.decode import Decoder
+from elimtool.errors import ElimError
+from elimtool.model.scores import MOST_ROWS
+from elimtool.model.view import NOBODY, Batch, LayerView
 from elimtool.samplers import History, Ledger
 from elimtool.samplers.xtc import XTC
 
@@ -19,6 +22,51 @@ if TYPE_CHECKING:
     from elimtool.model.view import Encoded
     from elimtool.samplers import Chain
     from elimtool.samplers.chain import State
+
+Ids = tuple[int, ...]
+Ways = Sequence[tuple[float, Ledger]]
+"""Ledgers of one row, one for each way that stages which act by chance can go, each with its probability."""
+
+
+def outputs(model: Model, prompt: Ids, texts: Sequence[Ids]) -> list[Float64[Tensor, "tokens vocab"]]:
+    """Compute the logits that predict each token of some texts after one prompt, in few passes.
+
+    Args:
+        model: The model.
+        prompt: Token ids of the prompt.
+        texts: Token ids that follow it, each at least one.
+
+    Returns:
+        For each text one row of logits for each of its tokens.
+
+    Raises:
+        ElimError: A text outgrows the model's context.
+    """
+    most = len(prompt) + max(map(len, texts), default=0) - 1  # nothing is predicted after the last token
+    if model.context is not None and most > model.context:
+        raise ElimError(
+            f"the prompt and what follows it take {most} tokens, but the model's context is {model.context}",
+            "shorten one of the two",
+        )
+    found: list[Tensor] = []
+    for begin in range(0, len(texts), MOST_ROWS):
+        some = texts[begin : begin + MOST_ROWS]
+        places = [range(len(prompt) - 1, len(prompt) - 1 + len(text)) for text in some]
+        rows = [
+            replace(NOBODY, token_ids=prompt + text[:-1], positions=tuple(where))
+            for text, where in zip(some, places, strict=True)
+        ]
+        last: list[Tensor] = []
+
+        def keep(view: LayerView, last: list[Tensor] = last) -> None:
+            last[:] = [view.residual]  # the last layer's stays
+
+        model.stream(Batch.of(rows, model.device), (), keep)
+        found += [
+            model.readout(residual[: len(text)]).double().cpu()  # chains work in float64 on the CPU
+            for residual, text in zip(last[0], some, strict=True)
+        ]
+    return found
 
 
 def probability_of(model: Model, one: Encoded, chain: Chain, ids: Sequence[int]) -> tuple[float, float]:
@@ -39,20 +87,18 @@ def probability_of(model: Model, one: Encoded, chain: Chain, ids: Sequence[int])
     Raises:
         ElimError: The text outgrows the model's context.
     """
-    decoder = Decoder(model)
     state = chain.start(1)
     through, alone = 1.0, 0.0
-    logits = decoder.read(one.token_ids)
+    (logits,) = outputs(model, one.token_ids, [tuple(ids)])
     for place, token in enumerate(ids):
-        alone += float(logits.log_softmax(-1)[0, token])
+        row = logits[place : place + 1]
+        alone += float(row.log_softmax(-1)[0, token])
         if through:
-            probs, ledger = left_by(chain, logits, History(one.token_ids, tuple(ids[:place])), state)
+            probs, ledger = left_by(chain, row, History(one.token_ids, tuple(ids[:place])), state)
             drawn = float(probs[token])
             through *= drawn
             if drawn:
                 state = chain.accept(state, ledger, torch.tensor([token]))
-        if place + 1 < len(ids):
-            logits = decoder.read([token])
     return through, float(torch.tensor(alone, dtype=torch.float64).exp())
 
 
@@ -63,14 +109,38 @@ def left_by(
 
     Of a stage that acts by chance they are the mean over its draw, and the ledger is of the largest draw.
     """
-    nobody = torch.full((1, 1), -1)  # no token is followed
-    total: Tensor | float = 0.0
+    found = ways(chain, logits, history, state)
+    return mean_of(found), found[-1][1]
+
+
+def ways(
+    chain: Chain,
+    logits: Float64[Tensor, "1 vocab"],
+    history: History,
+    state: State,
+    followed: Sequence[int] = (-1,),
+) -> Ways:
+    """Run a chain on one row in each way that stages which act by chance can go.
+
+    Args:
+        chain: The chain.
+        logits: The row.
+        history: The tokens before.
+        state: The state of the chain before this token.
+        followed: Tokens whose fates the ledgers record.
+    """
+    targets = torch.tensor([list(followed)])
+    found = []
     for draw, weight in _branches(chain):
         drawn = torch.tensor([draw], dtype=torch.float64)
-        ledger = chain.run(logits, nobody, histories=[history], state=state, draws=drawn)
-        total = total + weight * ledger.probs()[0]
-    assert isinstance(total, Tensor)  # there is at least one way
-    return total, ledger
+        ledger = chain.run(logits, targets, histories=[history], state=state, draws=drawn)
+        found.append((weight, ledger))
+    return found
+
+
+def mean_of(found: Ways) -> Float64[Tensor, "vocab"]:
+    """Average what a chain leaves over the ways that it can go."""
+    return torch.stack([weight * ledger.probs()[0] for weight, ledger in found]).sum(0)
 
 
 def _branches(chain: Chain) -> Iterator[tuple[float, float]]:

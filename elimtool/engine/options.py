@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -13,7 +13,8 @@ from elimtool.metrics.metric import Metric
 from elimtool.model.interventions import Intervention
 from elimtool.prompts.component import parse_component
 from elimtool.prompts.position import Position, check_position
-from elimtool.run.selection import HEADS, IF_GIVEN, PART_TOKENS, PARTS, WIDE, Selection, select
+from elimtool.prompts.prompt import Prompt
+from elimtool.run.selection import HEADS, IF_GIVEN, PART_TOKENS, PARTS, SEQUENCES, WIDE, Selection, select
 from elimtool.samplers import Chain, Stage, name_of
 
 DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
@@ -41,6 +42,9 @@ class TraceOptions:
         generate: Tokens to generate after each prompt through ``chain``; 0 for no walk, or for as many as
             ``position`` needs.
         chain: The one of ``samplers`` to generate with, or its name; ``None`` for the first.
+        through: Chains, as in ``samplers``, beside which they are measured, that each target's tokens are
+            followed through one after the other, for the tables ``sequences``, ``sequence_steps`` and
+            ``sequence_stages``.
         seed: Seed of the walk's draws, and of the components that ``confirm`` compares with.
         interventions: Changes made to the model, together, in a second pass over every prompt.
         confirm: Whether to test the verdicts' culprits by ablation, see ``elimtool.tasks.confirm``.
@@ -68,6 +72,7 @@ class TraceOptions:
     tables: tuple[str, ...] | None = None
     generate: int = 0
     chain: str | Chain | Stage | None = None
+    through: tuple[str | Chain | Stage, ...] = ()
     seed: int = 0
     interventions: tuple[Intervention, ...] = ()
     confirm: bool = False
@@ -82,30 +87,15 @@ class TraceOptions:
 
     def __post_init__(self) -> None:
         plug(self.plugins)
-        once = tuple(one for at, one in enumerate(self.samplers) if one not in self.samplers[:at])
+        given = (*self.samplers, *self.through)
+        once = tuple(one for at, one in enumerate(given) if one not in given[:at])
         object.__setattr__(self, "samplers", once)  # rows of a chain named twice could not be told apart
         check_choice(self.lens)
         check_position(self.position)
-        if self.generate < 0:
-            raise ElimError(f"`generate` must be a number of tokens from 0, got {self.generate}")
-        names = tuple(map(name_of, self.samplers))
-        if self.chain is not None and name_of(self.chain) not in names:
-            wrong = name_of(self.chain)
-            raise ElimError(f"`chain` must be one of `samplers`, got '{wrong}'", nearest(wrong, names))
-        if (self.generate or self.reads_written) and not self.samplers:
-            raise ElimError("`generate` needs a sampler chain to draw through", "name one in `samplers`")
+        self._check_written()
         _ = self.named_concepts
-        if self.risk and not (self.generate or self.reads_written):
-            raise ElimError("`risk` needs an answer", "say how many tokens to write with `generate`")
-        if self.samples < 2:
-            raise ElimError(f"`samples` must be at least 2, got {self.samples}")
         if self.batch_size < 1:
             raise ElimError(f"`batch_size` must be at least 1, got {self.batch_size}")
-        if self.generate and self.interventions and not self.reads_written:
-            raise ElimError(
-                f"`generate` cannot be combined with {self.interventions[0]}",
-                "interventions act on the prompt's own pass; `position='written'` measures what was written",
-            )
         if self.confirm and not (self.single_heads and "verdicts" in self._select(()).kept):
             without = "`heads`" if not self.single_heads else "the table verdicts"
             raise ElimError(f"`confirm` needs {without}", "it tests the components that the verdicts name")
@@ -114,6 +104,31 @@ class TraceOptions:
         else:
             self.selection()
         _ = self.chosen_heads
+
+    def _check_written(self) -> None:
+        """Check what is said of generated text and of targets' tokens."""
+        if self.generate < 0:
+            raise ElimError(f"`generate` must be a number of tokens from 0, got {self.generate}")
+        names = tuple(map(name_of, self.samplers))
+        if self.chain is not None and name_of(self.chain) not in names:
+            wrong = name_of(self.chain)
+            raise ElimError(f"`chain` must be one of `samplers`, got '{wrong}'", nearest(wrong, names))
+        if (self.generate or self.reads_written) and not self.samplers:
+            raise ElimError("`generate` needs a sampler chain to draw through", "name one in `samplers`")
+        if self.risk and not (self.generate or self.reads_written):
+            raise ElimError("`risk` needs an answer", "say how many tokens to write with `generate`")
+        if self.samples < 2:
+            raise ElimError(f"`samples` must be at least 2, got {self.samples}")
+        if self.generate and self.interventions and not self.reads_written:
+            raise ElimError(
+                f"`generate` cannot be combined with {self.interventions[0]}",
+                "interventions act on the prompt's own pass; `position='written'` measures what was written",
+            )
+        if self.through and self.interventions:
+            raise ElimError(
+                f"`through` cannot be combined with {self.interventions[0]}",
+                "interventions act on the prompt's own pass: leave one of the two out",
+            )
 
     @property
     def chosen_heads(self) -> tuple[tuple[int, int], ...]:
@@ -152,10 +167,28 @@ class TraceOptions:
         """Index in ``samplers`` of the chain to generate with."""
         return 0 if self.chain is None else list(map(name_of, self.samplers)).index(name_of(self.chain))
 
+    @property
+    def followed_through(self) -> tuple[int, ...]:
+        """Indices in ``samplers`` of the chains that targets are followed through."""
+        return tuple(self.samplers.index(one) for one in dict.fromkeys(self.through))
+
+    def refuse_untargeted(self, prompts: Sequence[Prompt]) -> None:
+        """Refuse to follow targets through a chain where there are none.
+
+        Raises:
+            ElimError: No prompt has a target or foil.
+        """
+        if self.through and not any(one.targets or one.foils for one in prompts):
+            raise ElimError(
+                f"`through` '{name_of(self.through[0])}' follows the tokens of a target, and there is none",
+                "name one with `target`, such as 'New York City'",
+            )
+
     def stated(self) -> dict[str, Any]:
         """Return the options as values for ``run.json``, with chains by their names and without plugins."""
         chain = None if self.chain is None else name_of(self.chain)
-        plain = replace(self, samplers=tuple(map(name_of, self.samplers)), chain=chain, plugins=())
+        names, through = tuple(map(name_of, self.samplers)), tuple(map(name_of, self.through))
+        plain = replace(self, samplers=names, chain=chain, through=through, plugins=())
         return {name: value for name, value in asdict(plain).items() if name != "plugins"}
 
     @property
@@ -167,6 +200,7 @@ class TraceOptions:
             "rollout": self.rollout,
             "risk": self.risk,
             "concepts": bool(self.concepts),
+            **dict.fromkeys(SEQUENCES, bool(self.through)),
         }
 
     @property

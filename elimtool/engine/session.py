@@ -13,6 +13,7 @@ from elimtool.engine.plugins import definitions, stated
 from elimtool.engine.records import columns_of, manifest
 from elimtool.engine.reference import ensure_reference
 from elimtool.engine.risk import risk_row
+from elimtool.engine.sequences import sequence_tables
 from elimtool.engine.walk import Step, walk, walk_tables, written_for
 from elimtool.errors import ElimError
 from elimtool.lenses.find import open_lens
@@ -169,6 +170,11 @@ class Session:
             return self._walked.pop(one.prompt_id, {})
         steps = walk(self.model, one, self.walk_chain, options.generate, options.seed)
         return self._told(one, steps, one.prompt)
+
+    def sequences(self, one: Encoded) -> Mapping[str, Columns]:
+        """Follow a prompt's targets through the chains of ``options.through``, if there are any."""
+        chains = [self.settings.chains[index] for index in self.options.followed_through]
+        return sequence_tables(self.model, one, chains) if chains and one.targets else {}
 
     def _told(self, one: Encoded, steps: Sequence[Step], asked: Prompt) -> Mapping[str, Columns]:
         """Fill the tables of a prompt's walk, and of the risk of what was written."""

@@ -250,11 +250,11 @@ def whys(
     row, step, k = at
     telling = removed | np.array([record.tells for record in records])[step]
     for i in telling.nonzero()[0].tolist():
-        found[i] = _why(records[step[i]], int(k[i]), int(row[i]), bool(removed[i]), view.spell)
+        found[i] = why_one(records[step[i]], int(k[i]), int(row[i]), bool(removed[i]), view.spell)
     return found
 
 
-def _why(record: StageRecord, k: int, row: int, removed: bool, spell: Callable[[int], str]) -> str | None:
+def why_one(record: StageRecord, k: int, row: int, removed: bool, spell: Callable[[int], str]) -> str | None:
     """Say why a stage removed or penalised a target; ``None`` if it did neither."""
     details = record.details(row)
     told = details.get(int(record.targets[row, k])) if details else None

@@ -30,6 +30,7 @@ from elimtool.run.tables.prompts import PROMPTS
 from elimtool.run.tables.regimes import REGIMES
 from elimtool.run.tables.risk import RISK
 from elimtool.run.tables.sampling import CHAIN_DIFFERENCES, SAMPLING, SAMPLING_TARGETS
+from elimtool.run.tables.sequences import SEQUENCE_STAGES, SEQUENCE_STEPS, SEQUENCES
 from elimtool.run.tables.sources import CONTRAST_SOURCES, SOURCE_SPANS, SOURCES
 from elimtool.run.tables.survival import SURVIVAL
 from elimtool.run.tables.top_tokens import TOP_TOKENS
@@ -66,7 +67,8 @@ UNTRACED = {
 }
 """Tables that a trace does not fill, and the command that does."""
 
-ONE_PASS = ("prompts", "effects", "ablations", "walk", "walk_stages", "risk", *UNTRACED)
+_FOLLOWED = ("sequences", "sequence_steps", "sequence_stages")
+ONE_PASS = ("prompts", "effects", "ablations", "walk", "walk_stages", "risk", *_FOLLOWED, *UNTRACED)
 """Tables whose rows belong to no pass, or to both; all others have the column ``intervention``."""
 
 TABLES: dict[str, Table] = {
@@ -109,6 +111,9 @@ TABLES: dict[str, Table] = {
         WALK,
         WALK_STAGES,
         RISK,
+        SEQUENCES,
+        SEQUENCE_STEPS,
+        SEQUENCE_STAGES,
         ATTRIBUTIONS,
         ATTRIBUTION_METHODS,
         ATTRIBUTION_AGREEMENT,

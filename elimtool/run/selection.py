@@ -37,12 +37,15 @@ FITTED = frozenset({"controls", "regimes"})
 """Tables that need the reference text in the file of a fitted lens."""
 ALWAYS = "prompts"
 """The table that joins all others and says which prompts failed: every run has it."""
+SEQUENCES = ("sequences", "sequence_steps", "sequence_stages")
+"""Tables of targets of several tokens through sampler chains."""
 ON_REQUEST = {
     "attention_weights": ("`attention_of`", "name heads with it, such as 17.3"),
     "ablations": ("`ablate_each`", "give it: every head and MLP takes a pass of its own"),
     "concepts": ("`concepts`", "name sets of words, such as 'snow=snow, winter, ice'"),
     "risk": ("`risk`", "give it: it samples more answers"),
     "rollout": ("`rollout`", "give it: it takes every row of every layer up to the probed one"),
+    **dict.fromkeys(SEQUENCES, ("`through`", "name a sampler chain with it, such as llama.cpp")),
 }
 """Tables that only an option of their own asks for: the option, and what to do."""
 CHANGES = frozenset({"effects"})

@@ -76,6 +76,7 @@ def trace(
         options = replace(options, attention_of=tuple(f"{layer}.{head}" for layer, head in heads))
     session = Session(model, options)
     asked = ask(prompts, targets, foils)
+    options.refuse_untargeted(asked)
     return traced(session, asked, session.encode_all(asked), progress=progress, say=say)
 
 

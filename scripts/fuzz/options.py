@@ -154,6 +154,7 @@ class Options:
             lambda: self.file("--lens", self.files.copied(f"{self.name}-lens.safetensors")),
             lambda: [Part("--target-space", "exact")],
             lambda: [Part("--no-model-sampling")],
+            lambda: self.of("--through", *CHAINS),
             lambda: [Part("--heads")],
             lambda: self.of("--attention-head", "0.0", "3.3"),
             lambda: [Part("--tables", self.chance.choice(TABLES))],

@@ -13,6 +13,7 @@ from elimtool.report.figures.layers import attention_matrix
 from elimtool.report.figures.logit_lens import logit_lenses
 from elimtool.report.figures.overview import Overview, overview, spelled
 from elimtool.report.figures.prompt import figures
+from elimtool.report.figures.sequences import sequences
 from elimtool.report.figures.words import HASH, SCREEN, quoted, title
 from elimtool.report.glossary import GLOSSARY
 from elimtool.report.pieces import LATER, joined
@@ -128,7 +129,7 @@ def details(
             "probes": [_probe(one, with_heads) for one in probes],
             "grids": _grids(probes[-1], most_positions) if probes else [],
             "left_out": len(positions) - len(shown),
-            "figures": [one.to_json() for one in walked.walk(tables, prompt)],
+            "figures": [one.to_json() for one in (*sequences(tables, prompt), *walked.walk(tables, prompt))],
         }
 
 

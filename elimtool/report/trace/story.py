@@ -28,6 +28,7 @@ from elimtool.report.trace.judgement import judgement_lines
 from elimtool.report.trace.kept import kept_lines
 from elimtool.report.trace.place import place_lines
 from elimtool.report.trace.positions import likeliest, position_lines
+from elimtool.report.trace.sequences import sequence_lines
 from elimtool.report.trace.sources import source_lines, source_table
 from elimtool.report.trace.strip import brief_strip, null_lines, recovery_lines, strip
 from elimtool.report.trace.trajectory import trajectories
@@ -100,7 +101,7 @@ def _prompt(
     if prompt["status"] != "ok":
         return failure(prompt, screen)
     positions = tables.positions(prompt["prompt_id"])
-    walk: list[RenderableType] = list(walk_lines(tables, prompt, screen))
+    walk = spaced([list(sequence_lines(tables, prompt, screen)), list(walk_lines(tables, prompt, screen))])
     if not positions:
         return spaced([[prompt_line(prompt, screen)], walk or untold(tables, screen)])
     places = Numbering.of(prompt, positions)

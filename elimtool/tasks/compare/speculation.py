@@ -9,10 +9,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from elimtool.engine.forced import left_by
+from elimtool.engine.forced import left_by, outputs
 from elimtool.errors import ElimError
 from elimtool.files.rows import Row
-from elimtool.model.decode import Decoder
 from elimtool.run.tables.comparison.speculation import SPECULATION, SPECULATION_RULES, SPECULATION_STEPS
 from elimtool.samplers import Chain, History, Ledger
 from elimtool.samplers.speculation import RULES, Acceptance, judge, judge_block, reached
@@ -65,9 +64,9 @@ def judged(
             if proposal.prompt != one.token_ids:
                 unlike += 1
                 continue
-            outputs = _outputs(model, proposal)
+            (logits,) = outputs(model, proposal.prompt, [proposal.tokens])
             for chain in same:
-                _judge(model, one, chain, proposal, outputs, asked, rows)
+                _judge(model, one, chain, proposal, logits, asked, rows)
     notes = []
     if unlike:
         notes.append(f"{unlike:,} prompts are other tokens to the target than to the draft: no speculation.")
@@ -79,34 +78,27 @@ def judged(
     return {table.name: table.from_rows(rows[key]) for key, table in tables.items()}, notes
 
 
-def _outputs(model: Model, proposal: Proposal) -> list[Float64[Tensor, "1 vocab"]]:
-    """The target's logits before each proposed token."""
-    decoder = Decoder(model)
-    found = [decoder.read(proposal.prompt)]
-    found += [decoder.read([token]) for token in proposal.tokens[:-1]]
-    return found
-
-
 def _judge(
     model: Model,
     one: Encoded,
     chain: Chain,
     proposal: Proposal,
-    outputs: Sequence[Tensor],
+    rows_of_logits: Float64[Tensor, "tokens vocab"],
     asked: Speculation,
     rows: Mapping[str, list[Row]],
 ) -> None:
     """Judge one proposal by one chain, place by place, and add its rows."""
     own = asked.chain(model, chain)
     state = chain.start(1)
-    width = max(outputs[0].shape[-1], *(int(one.max()) + 1 for one in proposal.supports))
+    width = max(rows_of_logits.shape[-1], *(int(one.max()) + 1 for one in proposal.supports))
     ps: list[Tensor] = []
     qs: list[Tensor] = []
     by_rule: dict[str, list[Acceptance]] = {rule: [] for rule in RULES}
     alone: dict[str, list[float]] = {rule: [] for rule in RULES}
     names = {"pair_id": one.prompt_id, "chain": chain.name}
     spell = model.tokenizer.texts
-    for place, (token, logits) in enumerate(zip(proposal.tokens, outputs, strict=True)):
+    for place, token in enumerate(proposal.tokens):
+        logits = rows_of_logits[place : place + 1]
         history = History(one.token_ids, proposal.tokens[:place])
         left, ledger = left_by(chain, logits, history, state)
         p, q = _padded(left, width), proposal.spread(place, width)

@@ -94,6 +94,25 @@ def map_(
             panel=MEASURED,
         ),
     ] = 128,
+    labels: Annotated[
+        str | None,
+        shared.option(
+            "--labels",
+            metavar="FILE",
+            help="Labels of the passages' tokens in place of categories by how they are written: JSONL with"
+            " text or id (number in the corpus) and labels, lists of start, end and label.",
+            panel=MEASURED,
+        ),
+    ] = None,
+    tagger: Annotated[
+        str | None,
+        shared.option(
+            "--tagger",
+            metavar="spacy:MODEL",
+            help="Parts of speech of spaCy, if it is installed, as labels.",
+            panel=MEASURED,
+        ),
+    ] = None,
     revision: Revision = None,
     dtype: Dtype = "float32",
     device: Device = "auto",
@@ -108,20 +127,22 @@ def map_(
     from elimtool.report.populations.sections import print_analysis
     from elimtool.run import open_run
     from elimtool.tasks.map.corpus import Corpus
+    from elimtool.tasks.map.labels import Labels
     from elimtool.tasks.map.options import MapOptions
     from elimtool.tasks.map.units import MapSource
     from elimtool.tasks.map.work import MapWorker
 
     named = None if only is None else [one.strip() for one in only.split(",")]
-    options = MapOptions.of(named, passages=passages, tokens=tokens)
     text = Corpus.of(corpus)
+    labelled = Labels.of(text, labels, tagger)
+    options = MapOptions.of(named, passages=passages, tokens=tokens, categories=labelled.categories)
     how = work.made(label=label)
     source = ModelSource(name, revision, dtype, device, **loaded.loading)
     output = printed.output
     with output.progress(f"loading {name}") as say:
         model = source.load(say)
     job = (source if how.engine == "ray" else model, options, how)
-    standing = work_through(output, MapSource(model, text, options), out, job, overwrite, MapWorker)
+    standing = work_through(output, MapSource(model, text, options, labelled), out, job, overwrite, MapWorker)
     with output.progress("making the findings"):
         found = find_map(open_run(out))
         found.save(out)

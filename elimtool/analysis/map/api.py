@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from elimtool.analysis.map.categories import categories
 from elimtool.analysis.map.layers import layers
 from elimtool.analysis.map.neurons import neurons
 from elimtool.analysis.map.roles import roles
@@ -15,6 +16,7 @@ from elimtool.run.tables.findings import FINDINGS
 
 FOUND: dict[str, Callable[[Sums], Mapping[str, Rows]]] = {
     "roles": roles,
+    "categories": categories,
     "neurons": neurons,
     "layers": layers,
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from elimtool.analysis.map.sums import CONTROL, REPEATS, TEXT, Array, Sums
-from elimtool.analysis.map.units import exceeds, interval
+from elimtool.analysis.map.units import FEWEST_ROWS, exceeds, interval
 from elimtool.files.rows import Row, Rows
 
 PRESENT = 0.1
@@ -17,7 +17,6 @@ CERTAIN = 0.05
 """Largest q of a role that is present."""
 MOSTLY = 0.5
 """Share of queries that a dormant head's interval is to be over."""
-FEWEST_ROWS = 10
 CHANCE = 0.01
 """Share of values whose token is among the first, or last, 10 of 1,000 by chance."""
 

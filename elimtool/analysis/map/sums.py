@@ -50,8 +50,14 @@ class Sums:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What was mapped: parts, corpus, passages and tokens."""
-        return {key: self._said(key) for key in ("map", "corpus", "corpus_sha256", "passages", "tokens")}
+        """What was mapped: parts, corpus, passages, tokens and labels."""
+        keys = ("map", "corpus", "corpus_sha256", "passages", "tokens", "labels", "labels_sha256")
+        return {key: self._said(key) for key in keys}
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """What tokens are labelled with."""
+        return tuple(map(str, self._said("categories")))
 
     def group_of(self, head: int) -> int:
         """Return the group of a head, whose keys and values it shares."""

@@ -13,6 +13,10 @@ from elimtool.analysis.statistics.families import benjamini_hochberg
 from elimtool.analysis.statistics.flips import sign_flips
 
 SEED = 0
+FEWEST_ROWS = 10
+"""Rows under which a head has no number."""
+SHOWS_NONE = "the layer shows no attention weights"
+SINKS_ALONE = "the head leaves under a hundredth to keys that are no sinks on all but a few queries"
 ASSIGNMENTS = 2**16
 """Assignments of signs: all of 16 units, so that a role of one head among a thousand can be certain."""
 
@@ -40,6 +44,32 @@ def interval(values: Array) -> Interval:
     )
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return Interval(mean, low.reshape(mean.shape), high.reshape(mean.shape))
+
+
+def ratio_interval(over: Array, under: Array) -> Interval:
+    """Divide sums over units, with the interval of drawing units anew; NaN where nothing is under.
+
+    Args:
+        over: [units, ...].
+        under: Likewise.
+    """
+    shape = over.shape[1:]
+    above, below = (one.reshape(len(one), -1) for one in (over, under))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = (above.sum(0) / below.sum(0)).reshape(shape)
+        if len(over) < 2:
+            return Interval(mean, np.full(shape, np.nan), np.full(shape, np.nan))
+        draws = np.concatenate(
+            [
+                (one @ above) / (one @ below)
+                for one in draw_weights(len(over), RESAMPLES, generator(SEED, BOOTSTRAP))
+            ]
+        )
+    # a drawing without the category has no ratio
+    ends = np.full((2, draws.shape[1]), np.nan)
+    some = ~np.isnan(draws).all(0)
+    ends[:, some] = np.nanquantile(draws[:, some], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return Interval(mean, ends[0].reshape(shape), ends[1].reshape(shape))
 
 
 def exceeds(values: Array, null: Array) -> tuple[Array, Array]:

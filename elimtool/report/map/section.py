@@ -5,12 +5,15 @@ from __future__ import annotations
 from elimtool.files.rows import Row, Rows
 from elimtool.report.figures.figure import Figure
 from elimtool.report.map.figures import role_grid
+from elimtool.report.map.heads import category_sentences
 from elimtool.report.map.layers import layer_figures, layer_sentences, neuron_sentences
 from elimtool.report.populations.section import Section
 from elimtool.run.analysis import Analysis
 
 LISTED = 5
 """Heads of a role that are named."""
+
+TABLES = ("head_roles", "head_categories", "layers", "neurons")
 
 DOES = {
     "previous": "attend to the token before",
@@ -28,9 +31,10 @@ def map_section(found: Analysis) -> Section:
     options = found.manifest.options
     assert isinstance(options, dict)
     title = f"Map of {found.manifest.model}: {options['passages']} passages of {options['tokens']} tokens"
-    rows = {name: found.arrow(name).to_pylist() for name in ("head_roles", "layers", "neurons")}
+    rows = {name: found.arrow(name).to_pylist() for name in TABLES}
     told = [
         *_roles(rows["head_roles"]),
+        *category_sentences(rows["head_categories"]),
         *layer_sentences(rows["layers"]),
         *neuron_sentences(rows["neurons"]),
     ]

@@ -15,6 +15,7 @@ from elimtool.tasks.batch.local import LocalEngine
 from elimtool.tasks.batch.options import BatchOptions
 from elimtool.tasks.batch.run import BatchProgress, run
 from elimtool.tasks.map.corpus import Corpus
+from elimtool.tasks.map.labels import Labels
 from elimtool.tasks.map.options import MapOptions
 from elimtool.tasks.map.units import MapSource
 from elimtool.tasks.map.work import MapWorker
@@ -32,6 +33,8 @@ def map_model(
     corpus: str | Path | None = None,
     passages: int = 32,
     tokens: int = 128,
+    labels: str | Path | None = None,
+    tagger: str | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Analysis:
@@ -44,6 +47,9 @@ def map_model(
         corpus: JSONL file of passages; ``None`` for the package's own held-out text.
         passages: Most passages that are read, 12 or more.
         tokens: Tokens of each passage; shorter passages are left out.
+        labels: JSONL file of labels of the passages' tokens, see ``Labels.of``, in place of categories that
+            are made of how tokens are written.
+        tagger: ``spacy:MODEL``, whose parts of speech are taken instead.
         overwrite: Replace a map in ``out``.
         progress: Called with a line of text: how far it is.
 
@@ -55,8 +61,10 @@ def map_model(
         ElimError: An option, the corpus or the directory cannot be used, or the disk is full.
     """
     assert isinstance(model, Model)
-    options = MapOptions.of(only, passages=passages, tokens=tokens)
-    source = MapSource(model, Corpus.of(corpus), options)
+    text = Corpus.of(corpus)
+    labelled = Labels.of(text, labels, tagger)
+    options = MapOptions.of(only, passages=passages, tokens=tokens, categories=labelled.categories)
+    source = MapSource(model, text, options, labelled)
     how = BatchOptions(shard_size=SHARD_SIZE)
 
     def told(standing: BatchProgress) -> None:

@@ -15,8 +15,9 @@ from elimtool.model.model import Model
 from elimtool.model.partial import PartialPass
 from elimtool.model.rows import Formed
 from elimtool.model.view import Batch, LayerView
-from elimtool.tasks.map.neurons import text_of
+from elimtool.tasks.map.options import MapOptions
 from elimtool.tasks.map.part import Arrays
+from elimtool.tasks.map.readable import text_of
 from elimtool.tasks.map.units import TEXT, Unit
 
 READ_PASSAGES, READ_TOKENS, READ_EVERY = 12, 64, 2
@@ -35,7 +36,8 @@ class Layers:
 
     needs: ClassVar[Mapping[str, frozenset[str]]] = {TEXT: frozenset()}
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, asked: MapOptions) -> None:
+        del asked
         self.model = model
         self.partial = PartialPass(model)
 

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from elimtool.model.affine import wide
 from elimtool.model.model import Model
 from elimtool.model.rows import Formed
 from elimtool.model.view import Batch, LayerView
+from elimtool.tasks.map.options import MapOptions
 from elimtool.tasks.map.part import Arrays
+from elimtool.tasks.map.readable import text_of
 from elimtool.tasks.map.units import TEXT, Unit
 
 NEGLIGIBLE = 0.01
@@ -25,7 +27,8 @@ class Neurons:
 
     needs: ClassVar[Mapping[str, frozenset[str]]] = {TEXT: frozenset({"block"})}
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, asked: MapOptions) -> None:
+        del asked
         self.model = model
 
     def watch(self, units: Sequence[Unit], batch: Batch) -> NeuronSums:
@@ -81,11 +84,3 @@ def openings(
     """
     size = wide(after).abs()
     return (before > 0).sum(0), (size < NEGLIGIBLE * size.amax(-1, keepdim=True)).sum(0)
-
-
-def text_of(units: Sequence[Unit], batch: Batch) -> Bool[Tensor, "units keys"]:
-    """Mark the tokens that are no sinks."""
-    text = torch.ones(batch.ids.shape, dtype=torch.bool, device=batch.ids.device)
-    for row, unit in enumerate(units):
-        text[row, list(unit.encoded.sinks)] = False
-    return text

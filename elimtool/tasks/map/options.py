@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from elimtool.analysis.map.named import WRITTEN
 from elimtool.errors import ElimError, nearest
 
-PARTS = ("roles", "neurons", "layers")
+PARTS = ("roles", "categories", "neurons", "layers")
 """The parts of ``run.tables.findings.map.PART_TABLES``, without importing it: ``--help`` is to be quick."""
 FEWEST_PASSAGES = 12
 """Passages without which no interval over them is worth printing."""
@@ -24,11 +25,13 @@ class MapOptions:
         only: Parts, in the order of ``PARTS``.
         passages: Most passages of the corpus that are read.
         tokens: Tokens of each passage, from its beginning; shorter passages are left out.
+        categories: What tokens are labelled with, see ``elimtool.tasks.map.labels.Labels``.
     """
 
     only: tuple[str, ...] = PARTS
     passages: int = 32
     tokens: int = 128
+    categories: tuple[str, ...] = WRITTEN
 
     def __post_init__(self) -> None:
         for one in self.only:

@@ -8,10 +8,10 @@ It is four things, each with a line in a dict:
 3. a function from ``Sums`` to rows by table, in ``analysis/map/NAME.py``; the line is in ``FOUND`` there;
 4. what is said and drawn of it, in ``report/map/NAME.py``; the line is in ``report/map/section.py``.
 
-A worker makes each part once, ``Part(model)``, and ``watch(units, batch)`` for each pass: units of one kind
-and length, side by side. The watch is shown every layer (``observe``); then ``sums`` gives arrays whose first
-axis is the unit, and ``totals`` arrays that were summed over the units. Both are written as they are (table
-``map_sums``) and read back as ``Sums.each(name)`` and ``Sums.total(name)``. So keep them small, a few
+A worker makes each part once, ``Part(model, asked)``, and ``watch(units, batch)`` for each pass: units of one
+kind and length, side by side. The watch is shown every layer (``observe``); then ``sums`` gives arrays whose
+first axis is the unit, and ``totals`` arrays that were summed over the units. Both are written as they are
+(table ``map_sums``) and read back as ``Sums.each(name)`` and ``Sums.total(name)``. So keep them small, a few
 megabytes a unit at most, and let them be plain sums and counts (float64): units merge by concatenation,
 totals by addition in the order of shards, so an interrupted map that goes on gives the same bytes.
 
@@ -30,6 +30,7 @@ import numpy.typing as npt
 from elimtool.model.model import Model
 from elimtool.model.rows import Formed
 from elimtool.model.view import Batch, LayerView
+from elimtool.tasks.map.options import MapOptions
 from elimtool.tasks.map.units import Unit
 
 Arrays = Mapping[str, npt.NDArray[np.float64]]
@@ -65,7 +66,7 @@ class Part(Protocol):
 
     needs: ClassVar[Mapping[str, frozenset[str]]]
 
-    def __init__(self, model: Model) -> None: ...
+    def __init__(self, model: Model, asked: MapOptions) -> None: ...
 
     def watch(self, units: Sequence[Unit], batch: Batch) -> Watch:
         """Begin a pass over units of one kind."""

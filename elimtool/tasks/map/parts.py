@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from elimtool.tasks.map.categories import Categories
 from elimtool.tasks.map.layers import Layers
 from elimtool.tasks.map.neurons import Neurons
 from elimtool.tasks.map.part import Part
 from elimtool.tasks.map.roles import Roles
 
-PARTS: dict[str, type[Part]] = {"roles": Roles, "neurons": Neurons, "layers": Layers}
+PARTS: dict[str, type[Part]] = {
+    "roles": Roles,
+    "categories": Categories,
+    "neurons": Neurons,
+    "layers": Layers,
+}
 """By name, as in ``elimtool.run.tables.findings.map.PART_TABLES``."""

@@ -15,6 +15,7 @@ from elimtool.model.affine import wide
 from elimtool.model.model import Model
 from elimtool.model.rows import Formed
 from elimtool.model.view import Batch, LayerView
+from elimtool.tasks.map.options import MapOptions
 from elimtool.tasks.map.part import Arrays
 from elimtool.tasks.map.units import CONTROL, HALF, REPEATS, TEXT, Unit, usable_ids
 
@@ -41,7 +42,8 @@ class Roles:
 
     needs: ClassVar[Mapping[str, frozenset[str]]] = {REPEATS: ATTENTION, CONTROL: ATTENTION, TEXT: VALUES}
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, asked: MapOptions) -> None:
+        del asked
         self.model = model
 
     def watch(self, units: Sequence[Unit], batch: Batch) -> RoleSums:

@@ -19,6 +19,7 @@ from elimtool.model.view import Encoded
 from elimtool.prompts.prompt import Prompt
 from elimtool.prompts.record import Record
 from elimtool.tasks.map.corpus import Corpus
+from elimtool.tasks.map.labels import Labels
 from elimtool.tasks.map.options import FEWEST_PASSAGES, MapOptions
 
 TEXT, REPEATS, CONTROL = "text", "repeats", "control"
@@ -142,6 +143,7 @@ class MapSource:
         model: Its tokenizer says which passages are long enough.
         corpus: The text.
         options: How much of it is read.
+        labels: Labels of its passages; ``None`` by how tokens are written.
 
     Raises:
         ElimError: The model takes no passage that long, has too few tokens for the probes, or too few
@@ -150,7 +152,9 @@ class MapSource:
 
     format = "map"
 
-    def __init__(self, model: Model, corpus: Corpus, options: MapOptions) -> None:
+    def __init__(
+        self, model: Model, corpus: Corpus, options: MapOptions, labels: Labels | None = None
+    ) -> None:
         longest = model.context
         if longest is not None and longest < options.tokens:
             raise ElimError(
@@ -166,12 +170,16 @@ class MapSource:
             )
         self.name, self.corpus = corpus.name, corpus
         self.documents = _long_enough(model, corpus, options)
+        self.labels = labels or Labels()
+        self.spans = [self.labels.spans(one.text) for one in self.documents]
         self.size = sum(len(one.text) for one in self.documents)
         self.facts: Mapping[str, Any] = {
             "corpus": corpus.name,
             "corpus_sha256": corpus.sha256,
             "passages": len(self.documents),
             "tokens": options.tokens,
+            "labels": self.labels.name,
+            "labels_sha256": self.labels.sha256,
         }
 
     def sha256(self) -> str:
@@ -188,10 +196,10 @@ class MapSource:
                 text = kind
                 if kind == TEXT:
                     one = self.documents[index]
-                    text, told = (
-                        one.text,
-                        {**told, "source": one.source, "title": one.title, "part": one.part},
-                    )
+                    text = one.text
+                    told |= {"source": one.source, "title": one.title, "part": one.part}
+                    if self.spans[index] is not None:
+                        told["labels"] = self.spans[index]
                 name = unit_id(kind, index)
                 yield Record(number, Prompt(text=text, id=name, group=kind, meta=told), name, text)
 

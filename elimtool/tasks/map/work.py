@@ -58,13 +58,14 @@ class MapWorker:
         self.at_once = batch.batch_size or AT_ONCE
         self.shard_size = batch.shard_size
         self.units = Units(model, asked.tokens)
-        self.parts = {name: PARTS[name](model) for name in asked.only}
+        self.parts = {name: PARTS[name](model, asked) for name in asked.only}
 
     def manifest(self, prompts_sha256: str, facts: Mapping[str, Any], started: str) -> Manifest:
         """Make the manifest of the run, the same on every worker; ``config`` says that it is a map."""
         config = {
             "map": list(self.asked.only),
             "n_groups": self.model.n_groups,
+            "categories": list(self.asked.categories),
             "sinks": "auto",
             "position": "all",
             "lens": None,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from elimtool.run.columns import BOOL, FLOAT, INT, LAYER, STRING, Column, Table, probability
+from elimtool.run.tables.findings.map_heads import HEAD, HEAD_CATEGORIES, HEAD_SELECTIVITY
 from elimtool.run.tables.findings.map_layers import LAYERS, NEURONS
 
-HEAD = Column("head", INT, "Query head.", "head index", "0 .. heads - 1")
 KV_GROUP = Column("kv_group", INT, "Group of heads that share keys and values.", "group index", ">= 0")
 FEW_UNITS = "there are fewer than 2 passages or probes"
 UNTESTED = "the role has no null, or its score is null"
@@ -81,6 +81,7 @@ HEAD_ROLES = Table(
 
 PART_TABLES: dict[str, tuple[Table, ...]] = {
     "roles": (HEAD_ROLES,),
+    "categories": (HEAD_CATEGORIES, HEAD_SELECTIVITY),
     "neurons": (NEURONS,),
     "layers": (LAYERS,),
 }

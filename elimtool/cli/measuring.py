@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from elimtool.cli.options import Sinks, TargetSpace, option, switch
+from elimtool.errors import ElimError
 from elimtool.prompts.position import parse_position
 
 if TYPE_CHECKING:
     from elimtool.engine.options import TraceOptions
+    from elimtool.samplers.grammar import Grammar
 
 ModelSampling = Annotated[
     bool,
@@ -81,6 +83,27 @@ class ReadOptions:
             " repeatable. Without: llama.cpp, hf and vllm.",
         ),
     ] = None
+    grammar: Annotated[
+        str | None,
+        option(
+            "--grammar",
+            metavar="FILE",
+            help="Let every chain write only texts of this grammar (Lark, or GBNF as of llama.cpp), where its"
+            " engine masks; needs the extra 'grammar'.",
+        ),
+    ] = None
+    json_schema: Annotated[
+        str | None,
+        option(
+            "--json-schema",
+            metavar="FILE",
+            help="The same by a JSON schema (or the schema itself, a text that begins with a brace).",
+        ),
+    ] = None
+    regex: Annotated[
+        str | None,
+        option("--regex", metavar="TEXT", help="The same by a regular expression for the whole output."),
+    ] = None
     model_sampling: ModelSampling = True
     lens: Annotated[
         str,
@@ -110,11 +133,35 @@ class ReadOptions:
 
         plugins = plugged(self.plugin)
         chains = tuple(self.samplers or DEFAULT_SAMPLERS)
+        grammar = self.named_grammar
         for chain in (*chains, *others.get("through", ())):
-            resolve(chain)  # before a model is loaded: a mistyped chain should not cost ten seconds
-        own = {name: value for name, value in asdict(self).items() if name not in ("plugin", "concept")}
+            # before a model is loaded: a mistyped chain should not cost ten seconds
+            resolve(chain, grammar=grammar)
+        own = {name: value for name, value in asdict(self).items() if name not in _ELSEWHERE}
         own |= {"position": parse_position(self.position), "samplers": chains, "plugins": plugins}
+        own["grammar"] = grammar
         return TraceOptions(**{**own, **others})
+
+    @property
+    def named_grammar(self) -> Grammar | None:
+        """The grammar that is asked for; None for none.
+
+        Raises:
+            ElimError: It is not valid, or two are given.
+        """
+        given = {"file": self.grammar, "json_schema": self.json_schema, "regex": self.regex}
+        if all(value is None for value in given.values()):
+            return None
+        from elimtool.samplers.grammar import Grammar
+
+        for name, value in given.items():
+            if value == "":
+                raise ElimError(f"`{'grammar' if name == 'file' else name}` is empty", "leave it out")
+        return Grammar(self.grammar or "", self.json_schema or "", self.regex or "")
+
+
+_ELSEWHERE = ("plugin", "concept", "json_schema", "regex")
+"""Options that are made into something else, or that further options are made of."""
 
 
 @dataclass(frozen=True)

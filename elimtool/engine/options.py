@@ -16,6 +16,7 @@ from elimtool.prompts.position import Position, check_position
 from elimtool.prompts.prompt import Prompt
 from elimtool.run.selection import HEADS, IF_GIVEN, PART_TOKENS, PARTS, SEQUENCES, WIDE, Selection, select
 from elimtool.samplers import Chain, Stage, name_of
+from elimtool.samplers.grammar import Grammar
 
 DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
 
@@ -59,6 +60,7 @@ class TraceOptions:
         errors: ``raise`` at the first bad prompt, or keep it as a ``row`` with its error.
         plugins: Subclasses of ``Stage`` and ``Metric``, and lenses, or ``module:name`` of such, which take
             part beside elimtool's own and those of installed packages.
+        grammar: A grammar, JSON schema or regular expression for all chains that name none of their own.
     """
 
     position: Position = "last"
@@ -84,6 +86,7 @@ class TraceOptions:
     batch_size: int = 8
     errors: Literal["raise", "row"] = "raise"
     plugins: tuple[Any, ...] = ()
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         plug(self.plugins)
@@ -188,8 +191,9 @@ class TraceOptions:
         """Return the options as values for ``run.json``, with chains by their names and without plugins."""
         chain = None if self.chain is None else name_of(self.chain)
         names, through = tuple(map(name_of, self.samplers)), tuple(map(name_of, self.through))
-        plain = replace(self, samplers=names, chain=chain, through=through, plugins=())
-        return {name: value for name, value in asdict(plain).items() if name != "plugins"}
+        plain = replace(self, samplers=names, chain=chain, through=through, plugins=(), grammar=None)
+        told = {name: value for name, value in asdict(plain).items() if name not in ("plugins", "grammar")}
+        return told if self.grammar is None else {**told, "grammar": self.grammar.params()}
 
     @property
     def on_request(self) -> dict[str, bool]:

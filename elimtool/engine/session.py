@@ -32,6 +32,7 @@ from elimtool.run.columns import Table
 from elimtool.run.schema import TABLES
 from elimtool.run.selection import ALWAYS, FITTED, MIXED, refuse_dense, refuse_unfitted
 from elimtool.samplers import Chain, Stage, resolve
+from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.logit_bias import LogitBias
 from elimtool.samplers.shipped import MODEL, parted
 
@@ -68,7 +69,9 @@ class Session:
             refuse_unfitted(options.tables, model.name)
         if options.tables and not model.has_experts:
             refuse_dense(options.tables, model.name, model.unread_experts)
-        chains = tuple(chain_for(model, spec, options.model_sampling) for spec in options.samplers)
+        chains = tuple(
+            chain_for(model, spec, options.model_sampling, options.grammar) for spec in options.samplers
+        )
         refuse_confusable(chains)
         selection = options.selection()
         self.settings = Settings(
@@ -268,21 +271,26 @@ def refuse_confusable(chains: Sequence[Chain]) -> None:
             raise ElimError(f"two different chains are called '{chain.name}'", "give each a name of its own")
 
 
-def chain_for(model: Model, spec: str | Chain | Stage, model_sampling: bool = True) -> Chain:
-    """Resolve a sampler chain for a model, with DRY's sequence breakers as its tokens.
+def chain_for(
+    model: Model, spec: str | Chain | Stage, model_sampling: bool = True, grammar: Grammar | None = None
+) -> Chain:
+    """Resolve a sampler chain for a model, with DRY's breakers and grammars in its tokens.
 
     Args:
         model: The model.
         spec: The chain or its name, see ``resolve``.
         model_sampling: Whether a preset has the model's own settings laid over it as its engine does;
             ``PRESET@model`` has them in any case.
+        grammar: A grammar for the chain, see ``resolve``.
 
     Raises:
         ElimError: The chain cannot be resolved.
     """
     asked = isinstance(spec, str) and parted(spec)[1] == MODEL
-    chain = resolve(spec, model.shipped_sampling if model_sampling or asked else None)
+    chain = resolve(spec, model.shipped_sampling if model_sampling or asked else None, grammar)
     chain = chain.with_ends(sorted(end_ids(model)))
+    if any(isinstance(stage, Grammar) and not stage.is_off() for stage in chain.stages):
+        chain = chain.with_tokenizer(model.tokenizer.definition, model.vocab)
     for stage in chain.stages:
         if isinstance(stage, LogitBias):
             stage.check_vocabulary(model.vocab)

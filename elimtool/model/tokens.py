@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -43,6 +44,14 @@ class Tokenizer:
             )
         self.backend = backend
         self.n_ids = n_ids
+
+    @property
+    def definition(self) -> str:
+        """Content of the ``tokenizer.json``, with the tokens that were added since and without truncation."""
+        core = copy(self.backend.backend_tokenizer)
+        core.no_padding()
+        core.no_truncation()
+        return str(core.to_str())
 
     @cached_property
     def special_ids(self) -> frozenset[int]:

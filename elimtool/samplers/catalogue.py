@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass
 from typing import Any
 
 from elimtool.errors import ElimError, nearest
 from elimtool.files.plugins import ORIGINS
 from elimtool.samplers.presets import ALIASES, preset_names, resolve
-from elimtool.samplers.stage import Stage, plain
+from elimtool.samplers.stage import Stage, parameters, plain
 from elimtool.samplers.stages import STAGES
 
 
@@ -105,8 +105,7 @@ def _parameters(stage: type[Stage], attributes: str) -> tuple[Parameter, ...]:
             meaning=meanings.get(f.name, ""),
             aliases=tuple(a for a, target in ALIASES.items() if target == (stage.kind, f.name)),
         )
-        for f in fields(stage)
-        if f.name != "label"
+        for f in parameters(stage)
     )
 
 

@@ -14,6 +14,7 @@ from elimtool.errors import ElimError, checked_fields
 from elimtool.files.plugins import ORIGINS
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.dry import DRY
+from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.history import History
 from elimtool.samplers.ledger import Ledger, StageRecord, Standing, record
 from elimtool.samplers.stage import Context, Effect, Stage
@@ -184,6 +185,14 @@ class Chain:
             replace(one, **given) if wants else one for one, wants in zip(self.stages, wanting, strict=True)
         ]
         return replace(self, stages=tuple(stages))
+
+    def with_tokenizer(self, definition: str, vocab: int) -> Chain:
+        """Give grammars the model's tokenizer; arguments and errors as of ``Grammar.with_tokenizer``."""
+        stages = tuple(
+            one.with_tokenizer(definition, vocab) if isinstance(one, Grammar) and not one.is_off() else one
+            for one in self.stages
+        )
+        return replace(self, stages=stages)
 
     def with_vocabulary(
         self, pieces: Sequence[str], encode: Callable[[str], Sequence[int]] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from elimtool.errors import ElimError, nearest
 from elimtool.files.package import shipped_configs
 from elimtool.samplers.chain import Chain
 from elimtool.samplers.chain_file import StageEntry, read_chain
+from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.inline import assignments
 from elimtool.samplers.limits import check_limit, checked
 from elimtool.samplers.shipped import USER, Shipped, lay_over, parted, wanted
-from elimtool.samplers.stage import Stage
+from elimtool.samplers.stage import Stage, parameters
 from elimtool.samplers.stages import STAGES
 from elimtool.samplers.values import fitted
 from elimtool.version import __version__
@@ -59,7 +60,9 @@ def preset_names() -> list[str]:
     return sorted(p.stem for p in PRESETS.glob("*.yaml"))
 
 
-def resolve(spec: str | Chain | Stage, shipped: Shipped | None = None) -> Chain:
+def resolve(
+    spec: str | Chain | Stage, shipped: Shipped | None = None, grammar: Grammar | None = None
+) -> Chain:
     """Build the chain that a text names.
 
     Args:
@@ -72,11 +75,17 @@ def resolve(spec: str | Chain | Stage, shipped: Shipped | None = None) -> Chain:
             use (``repetition_penalty``).
         shipped: Settings that the model ships with, by file and key; a preset has them laid over it as its
             engine does, under what the text says. None for the bare preset.
+        grammar: A grammar for the chain: where its engine has one, else first; one that the chain names
+            itself wins.
 
     Raises:
         ElimError: The text names nothing, or a stage, parameter or value is not valid; the message lists
             valid ones.
     """
+    return _with_grammar(_resolved(spec, shipped), grammar).without_idle()
+
+
+def _resolved(spec: str | Chain | Stage, shipped: Shipped | None) -> Chain:
     if isinstance(spec, Chain):
         return spec
     if isinstance(spec, Stage):
@@ -88,9 +97,9 @@ def resolve(spec: str | Chain | Stage, shipped: Shipped | None = None) -> Chain:
         chain = _preset(preset)
         chain = lay_over(chain, wanted(chain, where, shipped), _override)
         chain = _override(chain, assignments(rest, text), text, USER) if colon else chain
-        return replace(chain.without_idle(), name=text)
+        return replace(chain, name=text)
     if text.endswith((".yaml", ".yml")) or Path(text).is_file():
-        return _from_file(Path(text), Path(text).stem, ()).without_idle()
+        return _from_file(Path(text), Path(text).stem, ())
     if "=" in text and not (colon and "=" not in head):
         return _inline(text)
     if text in STAGES:
@@ -100,6 +109,21 @@ def resolve(spec: str | Chain | Stage, shipped: Shipped | None = None) -> Chain:
         f"unknown sampler chain '{word}'",
         nearest(word, preset_names()) + "; or a .yaml file, or stage=value,...",
     )
+
+
+def _with_grammar(chain: Chain, grammar: Grammar | None) -> Chain:
+    """Put a grammar where a chain has its place for one, or before all stages."""
+    if grammar is None:
+        return chain
+    place = next((index for index, one in enumerate(chain.stages) if isinstance(one, Grammar)), None)
+    if place is None:
+        return replace(chain, stages=(grammar, *chain.stages))
+    own = chain.stages[place]
+    if not own.is_off():
+        return chain
+    given = {f.name: getattr(grammar, f.name) for f in parameters(Grammar) if f.name not in ("mode", "eos")}
+    stages = (*chain.stages[:place], replace(own, **given), *chain.stages[place + 1 :])
+    return replace(chain, stages=stages)
 
 
 @lru_cache
@@ -178,7 +202,7 @@ def _build(kind: str, params: Mapping[str, Any], label: str) -> Stage:
 
 def _parameters(stage: type[Stage]) -> tuple[str, ...]:
     """List the names of a stage's parameters."""
-    return tuple(f.name for f in fields(stage) if f.name != "label")
+    return tuple(f.name for f in parameters(stage))
 
 
 def _target(name: str) -> tuple[str, str]:

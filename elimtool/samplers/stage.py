@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from math import isfinite
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -126,7 +126,7 @@ class Stage(ABC):
 
     def params(self) -> dict[str, Any]:
         """Return all parameters but the label, as values of JSON."""
-        return {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name != "label"}
+        return {f.name: plain(getattr(self, f.name)) for f in parameters(type(self))}
 
     def is_off(self) -> bool:
         """Return whether the parameters turn the stage off: by default, whether they are those of ``off``."""
@@ -191,6 +191,11 @@ class Stage(ABC):
     def bad(self, name: str, valid: str) -> ElimError:
         """Return the error for a parameter that is not valid."""
         return ElimError(f"{self.name}: {name} must be {valid}, got {getattr(self, name)!r}")
+
+
+def parameters(stage: type[Stage]) -> tuple[Field[Any], ...]:
+    """List a stage's parameters: its fields but the label, and but those that do not tell stages apart."""
+    return tuple(f for f in fields(stage) if f.name != "label" and f.compare)
 
 
 def plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from elimtool.samplers.dry import DRY
 from elimtool.samplers.dynamic_temperature import DynamicTemperature
 from elimtool.samplers.epsilon import Epsilon
 from elimtool.samplers.eta import Eta
+from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.greedy import Greedy
 from elimtool.samplers.length_decay import LengthDecay
 from elimtool.samplers.logit_bias import LogitBias
@@ -42,6 +43,7 @@ from elimtool.samplers.typical import Typical
 from elimtool.samplers.xtc import XTC
 
 _OWN: dict[str, type[Stage]] = {
+    "grammar": Grammar,
     "logit_bias": LogitBias,
     "penalties": Penalties,
     "dry": DRY,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from elimtool.model.small import small_model
 from elimtool.samplers import STAGES, Chain, Stage
+from elimtool.samplers.grammar import Grammar
 from elimtool.testing import KINDS, rows
 
 __all__ = ["KINDS", "alone", "example", "rows"]
@@ -15,6 +17,9 @@ def alone(stage: Stage) -> Chain:
 
 def example(kind: str) -> Stage:
     """A stage of a kind that acts."""
+    if kind == "grammar":  # byte n + 33 is token n, so that 13 tokens and the end, token 3, are allowed
+        stage = Grammar(regex="[!-.]{1,30}", eos=(3,))
+        return stage.with_tokenizer(small_model().tokenizer.definition, 256)
     settings: dict[str, dict[str, object]] = {
         "logit_bias": {"bias": ((2, 1.5), (3, float("-inf")))},
         "penalties": {"repetition": 1.3, "frequency": 0.2, "presence": 0.1, "additive_scope": "all"},

@@ -171,7 +171,7 @@ def page() -> str:
         "## Stages",
         "\n".join(stages()),
         "Margins are positive where a token survives. At 0 a tie or a least number of tokens decided.",
-        "Not modelled: grammars, forced tokens, guidance, beams, speculation, and llama.cpp's GPU kernels.",
+        "Not modelled: forced tokens, guidance, beams, speculation, and llama.cpp's GPU kernels.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -47,6 +47,7 @@ _HOMES = {
     "attribute": "elimtool.tasks.attribute.api",
     "audit": "elimtool.analysis.populations.audit.api",
     "compare_chains": "elimtool.analysis.compare.chains",
+    "compare_maps": "elimtool.analysis.compare.maps",
     "compare_models": "elimtool.tasks.compare.models",
     "compare_prompts": "elimtool.tasks.compare.prompts",
     "compare_runs": "elimtool.analysis.compare.runs",
@@ -67,6 +68,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from elimtool.analysis.compare.chains import compare_chains as compare_chains
+    from elimtool.analysis.compare.maps import compare_maps as compare_maps
     from elimtool.analysis.compare.runs import compare_runs as compare_runs
     from elimtool.analysis.export.choose import ExportOptions as ExportOptions
     from elimtool.analysis.populations.audit.api import AuditOptions as AuditOptions

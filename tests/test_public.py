@@ -33,6 +33,8 @@ def valid(name: str, tiny: Any) -> dict[str, Any]:
         "run": "no",
         "run_a": "no",
         "run_b": "no",
+        "map_a": "no",
+        "map_b": "no",
         "runs": "no",
         "directory": "no",
         "out": "no",

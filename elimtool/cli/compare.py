@@ -1,4 +1,4 @@
-"""``elimtool compare``: compare two runs, two models, two sampler chains or two prompts."""
+"""``elimtool compare``: compare two runs, models, sampler chains, prompts or maps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from elimtool.cli import options as shared
 from elimtool.cli.asked import ChatOptions, ended
 from elimtool.cli.blocks import spread
 from elimtool.cli.compare_prompts import PairOptions
-from elimtool.cli.compare_sides import Asked, ComparisonKind, form_of
+from elimtool.cli.compare_sides import WITHOUT_MODEL, Asked, ComparisonKind, form_of
 from elimtool.cli.loading import BothOptions, Device
 from elimtool.cli.measuring import ReadOptions
 from elimtool.cli.speculating import SpeculativeOptions
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from elimtool.run.comparison import Comparison
 
 EPILOG = (
-    "Two runs: compare RUN_A RUN_B. Two models: compare -m A -m B prompts.jsonl. Two chains: compare"
-    " --samplers llama.cpp --samplers vllm RUN. Two prompts: compare --prompt A --prompt B. A saved"
-    " comparison: compare DIR."
+    "Two runs: compare RUN_A RUN_B. Two maps: compare MAP_A MAP_B. Two models: compare -m A -m B"
+    " prompts.jsonl. Two chains: compare --samplers llama.cpp --samplers vllm RUN. Two prompts: compare"
+    " --prompt A --prompt B. A saved comparison: compare DIR."
 )
 PROMPTS = "Prompts"
 
@@ -43,7 +43,8 @@ def compare(
     sides: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Two run directories, one prompt file or run for two models or chains, or two prompt files.",
+            help="Directories of two runs or two maps, one prompt file or run for two models or chains, or"
+            " two prompt files.",
             metavar="[RUN|FILE]...",
             show_default=False,
         ),
@@ -118,7 +119,7 @@ def compare(
     loaded: BothOptions,
     printed: shared.CommonOptions,
 ) -> None:
-    """Compare two runs, models, chains or prompts: what changed, where, what one side alone eliminates."""
+    """Compare runs, models, chains, prompts or maps: what changed, where, what one side alone eliminates."""
     given = shared.given_from(context, "COMMANDLINE")
     models = tuple(model or ())
     if "model" in shared.given_from(context, "ENVIRONMENT"):
@@ -132,7 +133,7 @@ def compare(
         tuple(read.samplers or ()),
     )
     form = form_of(asked, given)
-    read_only = form in (ComparisonKind.SAVED, ComparisonKind.RUNS, ComparisonKind.RUN_CHAINS)
+    read_only = form in WITHOUT_MODEL
     position: Any = parse_position(read.position, several=False, measured=read_only)
     if out is not None:
         from elimtool.run.comparison import FORM
@@ -193,6 +194,10 @@ def _of_tables(form: ComparisonKind, asked: Asked, position: Any, intervened: bo
 
         a, b = asked.sides
         return compare_runs(a, b, position=position, intervened=intervened, seed=seed)
+    if form is ComparisonKind.MAPS:
+        from elimtool.analysis.compare.maps import compare_maps
+
+        return compare_maps(*asked.sides)
     from elimtool.analysis.compare.chains import compare_chains
 
     chain_a, chain_b = asked.samplers
@@ -270,6 +275,6 @@ def _loader(source: ModelSource, say: Callable[[str], None]) -> Callable[[], Mod
 
 def _failed(found: Comparison) -> bool:
     """Whether a prompt failed in this command; prompts of runs failed earlier."""
-    if found.kind == "runs":
+    if found.kind in ("runs", "maps"):
         return False
     return "error" in found.arrow("pairs").column("status").to_pylist()

@@ -22,6 +22,13 @@ class ComparisonKind(Enum):
     MODELS = "two models"
     PROMPTS = "two prompts"
     FILES = "two prompt files"
+    MAPS = "two maps"
+
+
+WITHOUT_MODEL = frozenset(
+    {ComparisonKind.SAVED, ComparisonKind.RUNS, ComparisonKind.RUN_CHAINS, ComparisonKind.MAPS}
+)
+"""Kinds that read what is on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +111,24 @@ def _of_directories(asked: Asked) -> ComparisonKind:
             f"{saved[0]} is a comparison, not a run", f"elimtool compare {saved[0]} alone prints it again"
         )
     if len(asked.sides) == 2:
-        return ComparisonKind.RUNS
+        return _of_two_runs(asked.sides)
     if len(asked.samplers) == 2:
         return ComparisonKind.RUN_CHAINS
     raise ElimError(
         f"there is only one side to compare: {asked.sides[0]}",
         "give another run, or two of its chains: --samplers A --samplers B",
     )
+
+
+def _of_two_runs(sides: tuple[Path, ...]) -> ComparisonKind:
+    """Two maps are compared as such; a map and a run of prompts are refused."""
+    from elimtool.analysis.compare.runs import opened
+
+    maps = [path for path in sides if opened(path).is_map]
+    if len(maps) == 1:
+        other = next(path for path in sides if path not in maps)
+        raise ElimError(f"{maps[0]} is a map and {other} is not", "give two maps, or two runs of prompts")
+    return ComparisonKind.MAPS if maps else ComparisonKind.RUNS
 
 
 def _of_prompts(asked: Asked) -> ComparisonKind:
@@ -137,6 +155,7 @@ def _refuse_ignored(form: ComparisonKind, given: Collection[str]) -> None:
     used = {
         ComparisonKind.SAVED: ANYWHERE,
         ComparisonKind.RUNS: OF_TABLES,
+        ComparisonKind.MAPS: ANYWHERE,
         ComparisonKind.RUN_CHAINS: (OF_TABLES - {"intervened"}) | {"samplers"},
     }.get(form)
     others = {ComparisonKind.PROMPTS: frozenset[str](), ComparisonKind.FILES: OF_ONE_PAIR}.get(form, OF_PAIRS)

@@ -21,7 +21,7 @@ from elimtool.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
 
-Kind = Literal["prompts", "models", "runs", "chains"]
+Kind = Literal["prompts", "models", "runs", "chains", "maps"]
 
 FORM = layout.Form("comparison", layout.COMPARISON, COMPARISON_TABLES)
 
@@ -31,7 +31,7 @@ class ComparisonManifest(BaseManifest):
 
     schema_version: int = Field(SCHEMA_VERSION, description="Version of the tables' columns and these keys.")
     elimtool: str = Field(description="Version of elimtool.")
-    kind: Kind = Field(description="What the sides are: prompts, models, runs or chains.")
+    kind: Kind = Field(description="What the sides are: prompts, models, runs, chains or maps.")
     a: Manifest = Field(description="What made side A: the keys of its run.json, without times and counts.")
     b: Manifest = Field(description="What made side B, likewise.")
     options: Plain = Field(description="All options of the comparison, in full.")

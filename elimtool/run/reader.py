@@ -138,6 +138,11 @@ class Run:
         given = self.manifest.config.get("interventions") if isinstance(self.manifest.config, dict) else None
         return "; ".join(map(str, given)) if isinstance(given, list) and given else None
 
+    @property
+    def is_map(self) -> bool:
+        """Whether it is what a map of a model was measured on, not a run of prompts."""
+        return isinstance(self.manifest.config, dict) and "map" in self.manifest.config
+
     @cached_property
     def n_layers(self) -> int | None:
         """Number of blocks; for a run of an earlier elimtool, as far as its tables tell."""

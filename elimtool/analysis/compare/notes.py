@@ -10,6 +10,7 @@ from elimtool.analysis.compare.pairs import target_counts
 from elimtool.analysis.compare.setting import Setting
 from elimtool.analysis.compare.side import Side
 from elimtool.analysis.compare.tables import NEEDS
+from elimtool.run.manifest import Manifest
 
 _FACTS = {
     "model": "models",
@@ -39,7 +40,7 @@ def notes_of(setting: Setting, unpaired: tuple[int, int], intervened: bool = Fal
         intervened: Whether the passes under interventions are compared.
     """
     return [
-        *_facts(setting),
+        *facts_apart(setting.a.run.manifest, setting.b.run.manifest),
         *_passes(setting, intervened),
         *_chains(setting),
         *_prompts(setting, unpaired),
@@ -51,19 +52,18 @@ def notes_of(setting: Setting, unpaired: tuple[int, int], intervened: bool = Fal
     ]
 
 
-def _facts(setting: Setting) -> list[str]:
-    """Note what else differs between the manifests."""
-    a, b = (side.run.manifest.model_dump() for side in (setting.a, setting.b))
+def facts_apart(one: Manifest, other: Manifest) -> list[str]:
+    """Note what differs between the manifests of two runs."""
+    a, b = one.model_dump(), other.model_dump()
     told = []
     for name, words in _FACTS.items():
         if a[name] == b[name] or (name == "bos" and a["tokenizer_sha256"] == b["tokenizer_sha256"]):
             continue
         values = "" if name in _HASHES and not _short(a[name], b[name]) else f": {a[name]} and {b[name]}"
         told.append(f"Different {words}{values}.")
-    ways = [side.run.manifest.quantised for side in (setting.a, setting.b)]
-    if ways[0] != ways[1]:
-        one, other = (f"quantised ({way})" if way else "not quantised" for way in ways)
-        told.append(f"The weights differ in precision: those of A are {one}, those of B {other}.")
+    if one.quantised != other.quantised:
+        ways = [f"quantised ({way})" if way else "not quantised" for way in (one.quantised, other.quantised)]
+        told.append(f"The weights differ in precision: those of A are {ways[0]}, those of B {ways[1]}.")
     return told
 
 

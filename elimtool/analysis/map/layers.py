@@ -14,13 +14,8 @@ OVER_READ = ("skip_kl", "skip_nll", "skip_agree", "exit_agree", "saturated")
 
 def layers(sums: Sums) -> dict[str, Rows]:
     """Make the rows of ``layers``."""
-    measured = {
-        "influence": 1 - _mean(sums, "cos", "rows"),
-        "angular": _mean(sums, "angle", "rows"),
-        **{name: _mean(sums, name, "read") for name in OVER_READ},
-    }
     columns: dict[str, Array] = {}
-    for name, values in measured.items():
+    for name, values in measured(sums).items():
         columns[name], low, high = interval(values[~np.isnan(values).any(1)])
         if name in ("influence", "skip_kl"):
             columns |= {f"{name}_low": low, f"{name}_high": high}
@@ -36,6 +31,15 @@ def layers(sums: Sums) -> dict[str, Rows]:
         }
         found.append(row | _sizes(sums, layer) | counts(sums, layer) | {"n_read": n_read})
     return {"layers": found}
+
+
+def measured(sums: Sums) -> dict[str, Array]:
+    """Return the numbers that are means over passages, each [passages, layers]; NaN for one without rows."""
+    return {
+        "influence": 1 - _mean(sums, "cos", "rows"),
+        "angular": _mean(sums, "angle", "rows"),
+        **{name: _mean(sums, name, "read") for name in OVER_READ},
+    }
 
 
 def _ratio(total: Array, rows: Array) -> Array:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from elimtool.analysis.map.sums import CONTROL, REPEATS, TEXT, Array, Sums
-from elimtool.analysis.map.units import FEWEST_ROWS, exceeds, interval
+from elimtool.analysis.map.units import FEWEST_ROWS, exceeds, interval, seen
 from elimtool.files.rows import Row, Rows
 
 PRESENT = 0.1
@@ -29,7 +29,7 @@ class RoleScores:
         role: Its name.
         probe: What it was measured on.
         values: [units, layers, heads], NaN where too few rows count.
-        null: Likewise; ``None`` for a role without a null.
+        null: Likewise, unit by unit; ``None`` for a role without a null.
     """
 
     role: str
@@ -47,12 +47,21 @@ def measured(sums: Sums) -> Iterator[RoleScores]:
     """Yield each role's scores."""
     yield RoleScores("previous", "repeats", _mean(sums, "previous", REPEATS), _mean(sums, "far", REPEATS))
     for role in ("duplicate", "induction"):
-        yield RoleScores(role, "repeats", _mean(sums, role, REPEATS), _mean(sums, role, CONTROL))
+        yield RoleScores(role, "repeats", _mean(sums, role, REPEATS), _controls(sums, role))
     yield RoleScores("sink", "text", _mean(sums, "sink", TEXT), _mean(sums, "uniform", TEXT))
     for role in ("copying", "suppressing"):
         values = _mean(sums, role, TEXT)
         yield RoleScores(role, "text", values, np.where(np.isnan(values), np.nan, CHANCE))
     yield RoleScores("dormant", "text", _mean(sums, "dormant", TEXT), None)
+
+
+def _controls(sums: Sums, role: str) -> Array:
+    """Average over the control of each probe; NaN for one whose control failed."""
+    numbers = [[row["prompt_id"].rpartition("-")[-1] for row in sums.of(one)] for one in (REPEATS, CONTROL)]
+    values = _mean(sums, role, CONTROL)
+    places = {number: place for place, number in enumerate(numbers[1])}
+    nothing = np.full(values.shape[1:], np.nan)
+    return np.stack([values[places[one]] if one in places else nothing for one in numbers[0]])
 
 
 def _mean(sums: Sums, name: str, kind: str) -> Array:
@@ -68,7 +77,7 @@ def _rows(one: RoleScores, sums: Sums) -> Iterator[Row]:
     held = one.values[1::2].mean(0)
     null = p = q = np.full_like(score, np.nan)
     if one.null is not None:
-        null = one.null.mean(0)
+        null = seen(one.null).mean(0)
         p, q = exceeds(one.values, one.null)
     for layer, head in np.ndindex(score.shape):
         at = layer, head

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -34,13 +33,12 @@ class Sums:
     """
 
     def __init__(self, run: Run) -> None:
-        config = run.manifest.config
-        if not isinstance(config, Mapping) or "map" not in config:
+        if not run.is_map:
             raise ElimError(
                 f"{run.path or 'the run'} is not a map", "make one with: elimtool map MODEL -o DIR"
             )
         self.run = run
-        self._config = config
+        self._config: Any = run.manifest.config
         self.parts = tuple(map(str, self._said("map")))
         self.n_layers, self.n_heads = int(run.n_layers or 0), int(run.n_heads or 0)
         self.n_groups = int(self._said("n_groups"))

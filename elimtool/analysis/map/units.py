@@ -72,21 +72,43 @@ def ratio_interval(over: Array, under: Array) -> Interval:
     return Interval(mean, ends[0].reshape(shape), ends[1].reshape(shape))
 
 
+def seen(values: Array) -> Array:
+    """Leave out units that were not measured: NaN throughout, [units, ...]."""
+    return values[~np.isnan(values).reshape(len(values), -1).all(1)]
+
+
 def exceeds(values: Array, null: Array) -> tuple[Array, Array]:
     """Test that units are larger than their null.
 
     Args:
         values: [units, layers, heads].
-        null: Likewise, or what fits that shape.
+        null: Likewise; units that are NaN throughout are not tested.
 
     Returns:
         p and, adjusted over all heads that have a p, q (Benjamini-Hochberg), [layers, heads]; NaN where a
         unit is NaN or there are fewer than two.
     """
-    differences = (values - null).reshape(len(values), -1)
-    p, q = np.full((2, differences.shape[1]), np.nan)
-    known = ~np.isnan(differences).any(0)
-    if len(values) >= 2 and known.any():
-        p[known] = sign_flips(differences[:, known], SEED, ASSIGNMENTS, one_sided=True)
+    return _tested(seen(values - null), one_sided=True)
+
+
+def differs(differences: Array) -> tuple[Array, Array]:
+    """Test that the units' mean is not 0, on either side.
+
+    Args:
+        differences: [units, ...].
+
+    Returns:
+        p and q as of ``exceeds``, [...].
+    """
+    return _tested(differences, one_sided=False)
+
+
+def _tested(differences: Array, one_sided: bool) -> tuple[Array, Array]:
+    flat = differences.reshape(len(differences), -1)
+    p, q = np.full((2, flat.shape[1]), np.nan)
+    known = ~np.isnan(flat).any(0)
+    if len(flat) >= 2 and known.any():
+        p[known] = sign_flips(flat[:, known], SEED, ASSIGNMENTS, one_sided=one_sided)
         q[known] = benjamini_hochberg(p[known])
-    return p.reshape(values.shape[1:]), q.reshape(values.shape[1:])
+    shape = differences.shape[1:]
+    return p.reshape(shape), q.reshape(shape)

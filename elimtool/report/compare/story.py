@@ -10,6 +10,7 @@ from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.compare.summary import Moved, Proportion, Summary, summary
 from elimtool.report.compare.chains import chain_lines
 from elimtool.report.compare.contrasts import contrast_lines
+from elimtool.report.compare.maps import maps_section
 from elimtool.report.compare.prompts import onset_lines, own_pairs, prompt_story
 from elimtool.report.compare.speculation import speculation_lines
 from elimtool.report.compare.tested import one_line, tested
@@ -52,6 +53,10 @@ def story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print the story in the width and encoding of a console."""
+    if comparison.kind == "maps":
+        for line in maps_section(comparison).lines(Screen.of(console.width, console.encoding)):
+            console.print(line, highlight=False)
+        return
     one = comparison.kind == "prompts" and len(own_pairs(comparison)) == 1
     tell = prompt_story if one else story
     told = tell(comparison, width=console.width, encoding=console.encoding)

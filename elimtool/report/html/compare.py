@@ -9,6 +9,7 @@ from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.compare.edit import segments
 from elimtool.analysis.compare.injection import injected_words, is_injection, output_of, verdict_of
 from elimtool.files.rows import Row
+from elimtool.report.compare.maps import maps_section
 from elimtool.report.figures import palette
 from elimtool.report.figures.compare.overview import overview
 from elimtool.report.figures.compare.pair import UNNAMED, PairRows, figures
@@ -27,15 +28,17 @@ def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
     pairs = _pairs(tables)
     shown = pairs[:most]
     compared = sum(row["control"] is None for row in pairs)
+    maps = comparison.kind == "maps"
     return {
         "noun": "pair",
-        "together": f"All {compared:,} pairs together",
+        "together": "Two maps" if maps else f"All {compared:,} pairs together",
         "alone": compared == 1,
         "run": _facts(comparison),
-        "notes": [SCREEN.visible(note) for note in comparison.notes],
+        "notes": [] if maps else [SCREEN.visible(note) for note in comparison.notes],
         "glossary": GLOSSARY,
         "steps": palette.STEPS,
         "bands": palette.RANK_BANDS,
+        "analyses": [maps_section(comparison).to_json()] if maps else [],
         "overview": [one.to_json() for one in overview(tables)] if compared > 1 else [],
         "prompts": [_line(PairRows(tables, row)) for row in shown],
         "left_out": len(pairs) - len(shown),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from elimtool.analysis.map.known import by_head, strongest
 from elimtool.files.rows import Row, Rows
 from elimtool.report.figures.figure import Heat
 
@@ -15,7 +16,6 @@ LETTERS = {
     "sink": "o",
 }
 """Role -> its letter in the grid. Of sinks and dormant heads there are many: any other role goes before."""
-LAST = ("dormant", "sink")
 
 
 def role_grid(rows: Rows) -> Heat:
@@ -24,11 +24,9 @@ def role_grid(rows: Rows) -> Heat:
     Args:
         rows: Rows of ``head_roles``.
     """
-    by_head: dict[tuple[int, int], Rows] = {}
-    for row in rows:
-        by_head.setdefault((row["layer"], row["head"]), []).append(row)
-    layers, heads = (sorted({one[axis] for one in by_head}) for axis in (0, 1))
-    grid = [[by_head[layer, head] for head in heads] for layer in layers]
+    each = by_head(rows)
+    layers, heads = (sorted({one[axis] for one in each}) for axis in (0, 1))
+    grid = [[each[layer, head] for head in heads] for layer in layers]
     chosen = [[strongest(some) for some in line] for line in grid]
     letters = ", ".join(f"{letter} {role}" for role, letter in LETTERS.items())
     return Heat(
@@ -47,16 +45,6 @@ def role_grid(rows: Rows) -> Heat:
         details=[["; ".join(map(told, some)) for some in line] for line in grid],
         blank="the head has none of these roles",
     )
-
-
-def strongest(rows: Rows) -> Row | None:
-    """Choose the present role that stands farthest over its null; sinks and dormant heads come last."""
-    present = [row for row in rows if row["present"]]
-    return max(present, key=_strength, default=None)
-
-
-def _strength(row: Row) -> tuple[bool, float]:
-    return row["role"] not in LAST, row["score"] - (row["null"] or 0.0)
 
 
 def told(row: Row) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def mapped(llama: Any, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Analysis]:
+def map_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where ``mapped`` is kept."""
+    return tmp_path_factory.mktemp("mapped") / "map"
+
+
+@pytest.fixture(scope="session")
+def mapped(llama: Any, corpus: Path, map_directory: Path) -> Analysis:
     """The whole map of the tiny Llama."""
-    out = tmp_path_factory.mktemp("mapped") / "map"
-    yield elimtool.map_model(llama, out=out, corpus=corpus, tokens=64)
+    return elimtool.map_model(llama, out=map_directory, corpus=corpus, tokens=64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from elimtool.errors import ElimError, nearest
+from elimtool.report.compare.maps import maps_section
 from elimtool.report.figures.choose import first_picture, listed
 from elimtool.report.figures.compare.overview import COMPARED, Compared
 from elimtool.report.figures.compare.pair import PAIR, PairRows
@@ -28,6 +29,8 @@ def choose(comparison: Comparison, name: str, pair: str | None = None) -> Figure
     Raises:
         ElimError: No such figure or pair, or the comparison lacks the tables for it.
     """
+    if comparison.kind == "maps":
+        return _of_maps(comparison, name)
     if name not in NAMES:
         raise ElimError(f"a comparison has no figure '{name}'", nearest(name, NAMES))
     tables = Keyed(comparison, "pair_id")
@@ -44,3 +47,11 @@ def choose(comparison: Comparison, name: str, pair: str | None = None) -> Figure
     if row["status"] != "ok":
         raise ElimError("the pair could not be compared", str(row["error_message"] or ""))
     return first_picture(PAIR[name](PairRows(tables, row)), name, "the comparison")
+
+
+def _of_maps(comparison: Comparison, name: str) -> Figure:
+    figures = {one.name: one for one in maps_section(comparison).figures}
+    known = tuple(one for one in figures if one != "map_changes")
+    if name not in known:
+        raise ElimError(f"a comparison of these maps has no figure '{name}'", nearest(name, known))
+    return figures[name]

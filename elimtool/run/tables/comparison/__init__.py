@@ -6,6 +6,7 @@ from elimtool.run.columns import Table
 from elimtool.run.tables.comparison.attention import ATTENTION_DIFFERENCES, HEAD_DIFFERENCES
 from elimtool.run.tables.comparison.contrasts import CONTRAST_DIFFERENCES
 from elimtool.run.tables.comparison.layers import DIVERGENCE, LAYER_DIFFERENCES, LENS_DIFFERENCES
+from elimtool.run.tables.comparison.maps import MAP_DIFFERENCES
 from elimtool.run.tables.comparison.pairs import ALIGNMENT, PAIRS
 from elimtool.run.tables.comparison.sources import SOURCE_DIFFERENCES
 from elimtool.run.tables.comparison.speculation import SPECULATION, SPECULATION_RULES, SPECULATION_STEPS
@@ -37,6 +38,7 @@ COMPARISON_TABLES: dict[str, Table] = {
         SPECULATION,
         SPECULATION_STEPS,
         SPECULATION_RULES,
+        MAP_DIFFERENCES,
         STATISTICS,
     )
 }

@@ -220,3 +220,31 @@ def continued(llama: Any, prompt: str, text: str) -> float:
     with torch.inference_mode():
         logprobs = llama.hf(ids).logits[0, :-1].double().log_softmax(-1)
     return float(logprobs.gather(1, ids[0, 1:, None])[len(start) - 1 :, 0].sum())
+
+
+def test_what_the_model_wrote_is_behind_the_place_that_is_judged(
+    elimtool: Command, model: str, tmp_path: Path
+) -> None:
+    plain, written_on = tmp_path / "plain", tmp_path / "written"
+    line = ["trace", "the one of", "-t", "e", "--foil", "a", "--target-space", "exact", *QUICK]
+    assert elimtool(*line, "-o", plain).code == 0
+    assert elimtool(*line, "-o", written_on, "--generate", 3, "--position", "written").code == 0
+    tables = []
+    for out in (plain, written_on):
+        done = elimtool("coverage", out, "--json")
+        assert done.code == 0, done.err
+        tables.append(json.loads(done.out)["tables"])
+    assert len(tables[0]["calibration"]) == len(tables[1]["calibration"]) > 1
+    for name in ("coverage_items", "calibration"):
+        for one, other in zip(tables[0][name], tables[1][name], strict=True):
+            for key in set(one) - {"item", "p_value", "ece_null", "ece_null_95"}:
+                known = other[key]
+                assert one[key] == (pytest.approx(known, abs=1e-5) if isinstance(known, float) else known), (
+                    key
+                )
+
+
+def test_answers_that_were_not_followed_are_said(elimtool: Command, model: str, tmp_path: Path) -> None:
+    rows = [{"id": "r", "prompt": "one of", "targets": [" e"], "answers": [" a", " the"]}]
+    done = elimtool("coverage", written(tmp_path / "p.jsonl", rows), *QUICK)
+    assert done.code == 0 and "answers of which none is among their targets" in done.out, done.err

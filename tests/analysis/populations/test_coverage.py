@@ -205,3 +205,15 @@ def test_decided_is_after_the_last_other_sign() -> None:
     assert lens.decided(np.array([1.0, 1, 1, -1])) == 2
     assert lens.decided(np.array([1.0, 0, 1, 1])) == 1, "a tie is not yet decided"
     assert lens.decided(np.array([1.0, 1, 1, 0])) is None
+
+
+def test_what_a_taxonomy_asks_is_asked_of_leaves(tmp_path: Path) -> None:
+    file = tmp_path / "taxonomy.yaml"
+    file.write_text(
+        "nodes:\n  syntax: {title: Syntax, min_items: 5}\n  syntax/agreement:\n  syntax/islands:\n"
+    )
+    with pytest.raises(ElimError, match="`min_items` goes with a leaf"):
+        read_taxonomy(file)
+    file.write_text("nodes:\n  syntax/agreement: {weight: 0}\n  syntax/islands: {weight: 0}\n")
+    rows = Tree.of(ITEMS, read_taxonomy(file)).rows(0)
+    assert all(row["structural"] is None for row in rows)

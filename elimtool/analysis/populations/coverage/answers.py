@@ -41,6 +41,8 @@ def answers(run: Run, prompts: Rows) -> list[Row]:
         key = one["prompt_id"], one["position"]
         given = lists[key[0]]
         distinct = told_apart(given, dict(zip(named[key]["target"], named[key]["token_id"], strict=True)))
+        if not distinct:  # the record names other targets, so that no answer was followed
+            continue
         common = {"prompt_id": key[0], "position": key[1], "chain": one["chain"], "n_answers": len(given)}
         rows = fated[(*key, one["chain"], one["stage_index"])]
         if one["stage_index"] == 0:

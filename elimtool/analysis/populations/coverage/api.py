@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -78,23 +78,27 @@ def coverage(run: Run | str | Path, options: CoverageOptions = CoverageOptions()
         "abstention": unknown,
     }
     tables = {name: table.from_rows(found[name]) for name, table in FINDINGS["coverage"].items()}
-    notes = list(left_out(run, prompts, len(judged), places))
+    notes = list(left_out(run, prompts, found, places))
     return Analysis.of("coverage", run.manifest, tables, asdict(options), seed, notes)
 
 
-def left_out(run: Run, prompts: Rows, n_items: int, places: pd.DataFrame) -> Iterator[str]:
+def left_out(run: Run, prompts: Rows, found: Mapping[str, Rows], places: pd.DataFrame) -> Iterator[str]:
     """Say what of a run was left out, and why, a sentence each."""
     failed = run.arrow("prompts").num_rows - len(prompts)
     if failed:
         yield f"{failed:,} prompts could not be measured"
     alone = [one for one in prompts if one["role"] is None and one["scored"] is None]
     asked = sum(bool(one["targets"]) for one in alone)
-    lost = asked + sum(one["role"] == "good" for one in prompts) - n_items
+    lost = asked + sum(one["role"] == "good" for one in prompts) - len(found["coverage_items"])
     if lost:
         yield f"{lost:,} items lack a side or a score, and are not judged"
     if several := sum(len(one["targets"]) > 1 for one in alone):
         yield f"{several:,} prompts have several targets: calibration does not count them"
     if untold := len(alone) - asked:
         yield f"{untold:,} prompts name no target: give texts `scored`, so that their tokens are followed"
+    answering = {one["prompt_id"] for one in prompts if one["answers"] is not None and one["scored"] is None}
+    followed = {one["prompt_id"] for one in found["answers"]}
+    if found["calibration"] and (other := len(answering - followed)):
+        yield f"{other:,} prompts have answers of which none is among their targets: leave `targets` out"
     if unknown := int(places["confidence"].isna().sum()):
         yield f"{unknown:,} right tokens have probability 0"

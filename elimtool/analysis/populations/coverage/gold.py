@@ -13,11 +13,18 @@ KEY = ["prompt_id", "position"]
 
 
 def measured_prompts(run: Run) -> Rows:
-    """Return the prompts that were measured, in the run's order."""
+    """Return the prompts that were measured, in the run's order, each with the place ``last`` of its end.
+
+    That is where a target would follow; what the model wrote comes after it.
+    """
     names = ["prompt_id", "status", "tuple", "group", "category", "role", "scored", "answers", "targets"]
-    names += ["foils", "n_tokens", "token_ids", "n_appended", "appended_logprob"]
+    names += ["foils", "n_tokens", "n_written", "token_ids", "n_appended", "appended_logprob"]
     rows: Rows = run.arrow("prompts").select(names).to_pylist()
-    return [one for one in rows if one["status"] == "ok"]
+    return [
+        {**one, "last": one["n_tokens"] - (one["n_written"] or 0) - 1}
+        for one in rows
+        if one["status"] == "ok"
+    ]
 
 
 def gold_places(run: Run, prompts: Rows) -> pd.DataFrame:
@@ -41,7 +48,7 @@ def gold_places(run: Run, prompts: Rows) -> pd.DataFrame:
             "prompt_id": [one["prompt_id"] for one in prompts],
             "whole": [one["scored"] is not None for one in prompts],
             "only": [one["targets"][0] if len(one["targets"]) == 1 else None for one in prompts],
-            "last": [one["n_tokens"] - 1 for one in prompts],
+            "last": [one["last"] for one in prompts],
             "right": [one["role"] not in ("bad", ABSTAIN) for one in prompts],
         }
     )

@@ -75,7 +75,7 @@ def items(run: Run, prompts: Rows) -> list[Row]:
     for one in prompts:
         if one["role"] in ("good", "bad"):
             sides.setdefault(one["tuple"], {})[one["role"]] = one
-    lens = LensSums.of(run, {one["prompt_id"] for one in prompts if one["scored"] is not None})
+    lens = LensSums.of(run, prompts)
     found: list[Row | None] = []
     for one in prompts:
         if one["role"] == "good" and "bad" in sides[one["tuple"]]:
@@ -163,5 +163,5 @@ def _fact(one: Row, lens: LensSums, fates: Fates) -> Row | None:
         "token_share": None,
         "decides_there": None,
         "decided_layer": lens.decided(differences),
-        **fates.columns(one["prompt_id"], one["n_tokens"] - 1, lens.tokens[one["prompt_id"]]),
+        **fates.columns(one["prompt_id"], one["last"], lens.tokens[one["prompt_id"]]),
     }

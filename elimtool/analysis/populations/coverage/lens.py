@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from elimtool.analysis.statistics.base import Values
+from elimtool.files.rows import Rows
 from elimtool.run.reader import Run
 
 
@@ -32,23 +33,29 @@ class LensSums:
     tokens: Mapping[str, tuple[int, ...]]
 
     @classmethod
-    def of(cls, run: Run, scored: set[str]) -> LensSums:
+    def of(cls, run: Run, prompts: Rows) -> LensSums:
         """Read the table ``lens``.
 
         Args:
             run: The run.
-            scored: Prompts whose texts are scored; of others the last position is read.
+            prompts: Its measured prompts: of those whose texts are not scored the last position is read.
         """
         if "lens" not in run.tables:
             return cls((), {}, {}, {}, {})
-        names = ["prompt_id", "position", "layer", "logprob", "is_foil", "rank", "token_id"]
+        scored = {one["prompt_id"] for one in prompts if one["scored"] is not None}
+        ends = {one["prompt_id"]: one["last"] for one in prompts}
+        # where the model has written, what it wrote is followed too, and is no right answer
+        named = {(one["prompt_id"], target) for one in prompts for target in one["targets"] or ()}
+        names = ["prompt_id", "position", "layer", "logprob", "is_foil", "rank", "token_id", "target"]
         rows: pd.DataFrame = run.arrow("lens").select(names).to_pandas()
         layers = np.unique(rows["layer"].to_numpy())
         whole = rows["prompt_id"].isin(scored)
         summed = rows[whole].groupby(["prompt_id", "layer"], sort=False)["logprob"].sum(min_count=1)
         others = rows[~whole]
-        last = others.groupby("prompt_id", sort=False)["position"].transform("max")
-        others = others[others["position"] == last]
+        others = others[others["position"] == others["prompt_id"].map(ends)]
+        pairs = zip(others["prompt_id"], others["target"], strict=True)
+        asked = np.fromiter((pair in named for pair in pairs), bool, len(others))
+        others = others[others["is_foil"] | asked]
         best = others.groupby(["prompt_id", "layer", "is_foil"], sort=False)["logprob"].max()
         first = others[~others["is_foil"]].groupby(["prompt_id", "layer"], sort=False)["rank"].min()
         wide = best.unstack("is_foil").reindex(columns=[False, True])

@@ -126,7 +126,7 @@ class Tree:
         covered = np.array([self._covered(one) for one in below])
         found["covered"] = bool(covered.all())
         total = weights.sum()
-        found["structural"] = float(weights[covered].sum() / total) if total else 0.0
+        found["structural"] = float(weights[covered].sum() / total) if total else None
         return found
 
     def _covered(self, leaf: str) -> bool:

@@ -103,7 +103,14 @@ def read_taxonomy(path: Path) -> Taxonomy:
     if not isinstance(nodes, dict) or not nodes:
         raise ElimError(f"{where}: there are no `nodes`", HOW)
     made = {str(name): _node(str(name), given, f"{where}: '{name}'") for name, given in nodes.items()}
-    return Taxonomy(made, where)
+    taxonomy = Taxonomy(made, where)
+    for name in made.keys() - set(taxonomy.leaves):
+        if asked := sorted(set(nodes[name] or {}) - {"title"}):
+            raise ElimError(
+                f"{where}: '{name}' has nodes below it, which items belong to: `{asked[0]}` goes with a leaf",
+                "give it to the nodes below",
+            )
+    return taxonomy
 
 
 def _node(path: str, given: Any, where: str) -> Node:

@@ -131,7 +131,7 @@ COVERAGE = Table(
             "structural",
             "Structural coverage: weighted share of the leaves at and below the node that are covered; leaves"
             " without items count as not covered.",
-            NO_TAXONOMY,
+            f"{NO_TAXONOMY}, or these leaves weigh nothing",
         ),
         Column(
             "place",

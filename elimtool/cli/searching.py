@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +32,7 @@ class SearchOptions:
             "--budget",
             metavar="N",
             help="Measure at most N outcomes of a suite (a variant on an item), and search the best and the"
-            " worst variant with them. A search that is stopped begins anew.",
+            " worst variant with them. With --out, the same command goes on where it was stopped.",
             panel=SEARCH,
         ),
     ] = None
@@ -99,17 +100,16 @@ def search_suite(
         ElimError: As measuring and searching do.
     """
     from elimtool.report.populations.sections import print_analysis
-    from elimtool.run.writer import check_directory
+    from elimtool.tasks.searched import KeptPieces
     from elimtool.tasks.sweep import search_sweep
 
     assert how.budget is not None
-    if asked.out is not None:
-        check_directory(asked.out, asked.overwrite)
     output = printed.output
+    keep = None if asked.out is None else KeptPieces(asked.out, asked.overwrite)
     wanted = asked.wanted(tables, errors="raise", batch_size=asked.work.batch_size or 32, **more)
     with opened(given, asked.format_, output) as file:
         prompts = [asked.told(_prompt(one.prompt)) for one in file.records()]
-    with output.progress(f"loading {asked.model.source.name}") as say:
+    with output.progress(f"loading {asked.model.source.name}") as say, keep.held() if keep else nullcontext():
         run, found = search_sweep(
             asked.model.source.load(say),
             prompts,
@@ -119,11 +119,14 @@ def search_suite(
             budget=how.budget,
             seed=asked.seed,
             say=say,
+            keep=keep,
         )
     path = None
-    if asked.out is not None:
-        run.labelled(asked.label).save(asked.out, overwrite=asked.overwrite)
-        path = found.save(asked.out)
+    if keep is not None:
+        keep.finish(run.labelled(asked.label))
+        path = found.save(keep.directory)
+        if keep.reused:
+            output.note(f"went on where a search was stopped: {keep.reused:,} of its pieces were there")
     output.result(found, path, printed.as_json, print_analysis)
     if path is None:
         output.note("the run was not kept; with --out DIR it is, and so is what was found")

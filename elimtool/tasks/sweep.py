@@ -33,7 +33,11 @@ from elimtool.prompts.prompt import Prompt
 from elimtool.run import Run
 from elimtool.run.analysis import Analysis
 from elimtool.run.manifest import utc_now
+from elimtool.tasks.searched import KeptPieces
 from elimtool.tasks.trace import traced
+
+PIECE = 4
+"""Passes in a piece that is measured and kept together."""
 
 
 @exclusive
@@ -47,6 +51,7 @@ def search_sweep(
     budget: int,
     seed: int = 0,
     say: Callable[[str], None] = lambda _: None,
+    keep: KeptPieces | None = None,
 ) -> tuple[Run, Analysis]:
     """Measure as many prompts of a sweep as a search asks for.
 
@@ -59,6 +64,7 @@ def search_sweep(
         budget: Most outcomes that are measured.
         seed: Seed of the order of items, of the search, and of intervals.
         say: Called with a line of text while it goes on.
+        keep: Keeps what is measured on the way, and has what an earlier search measured.
 
     Returns:
         The run of all prompts that were measured, and what was found.
@@ -74,7 +80,8 @@ def search_sweep(
     variants, items = cells.whole()
     refuse_few(len(variants), len(items))
     items = [items[index] for index in generator(seed, SEARCHES).permutation(len(items))]
-    measured = _Searched(Session(model, wanted), cells, options, min(budget, len(variants) * len(items)), say)
+    most = min(budget, len(variants) * len(items))
+    measured = _Searched(Session(model, wanted), cells, options, most, say, keep)
 
     def score(arms: NDArray[np.intp], start: int, stop: int) -> Values:
         keys = [[(variants[arm], item) for item in items[start:stop]] for arm in arms.tolist()]
@@ -114,6 +121,7 @@ class _Searched:
     options: SweepOptions
     most: int
     say: Callable[[str], None]
+    keep: KeptPieces | None = None
     chain: str | None = None
     done: int = 0
     asked: list[Prompt] = field(default_factory=list)
@@ -133,25 +141,37 @@ class _Searched:
         Raises:
             ElimError: A prompt cannot be used, or has no outcome.
         """
-        prompts = [[self.cells.there[key] for key in row] for row in keys]
-        flat = [one for row in prompts for cell in row for one in cell]
-        found = self.session.encode_all(flat)
+        flat = [(key, one) for row in keys for key in row for one in self.cells.there[key]]
+        found: dict[tuple[Variant, str], list[float]] = {}
+        size = PIECE * self.session.options.batch_size
+        for start in range(0, len(flat), size):
+            piece = flat[start : start + size]
+            for (key, _), value in zip(piece, self._values([one for _, one in piece]), strict=True):
+                found.setdefault(key, []).append(value)
+            self.say(f"searching: {self.done + len(found):,} of {self.most:,} outcomes")
+        self.done += len(found)
+        return np.array([[np.mean(found[key]) for key in row] for row in keys])
+
+    def _values(self, prompts: list[Prompt]) -> list[float]:
+        """Measure some prompts, or read what was measured of them, and return the outcome of each."""
+        found = self.session.encode_all(prompts)
         encoded = [one for one in found if isinstance(one, Encoded)]
-        run = traced(self.session, flat, found)
+
+        def measure() -> Run:
+            return traced(self.session, prompts, found)
+
+        facts = self.session.manifest(self.started, encoded, prompts_sha256=fingerprint(prompts))
+        run = measure() if self.keep is None else self.keep.piece(facts, measure)
         values, self.chain = outcomes(run, self.options.outcome, self.options.chain)
-        ids = iter(run.arrow("prompts").column("prompt_id").to_pylist())
-        named = [[[next(ids) for _ in cell] for cell in row] for row in prompts]
-        lost = [one for row in named for cell in row for one in cell if one not in values]
-        if lost:
+        ids = run.arrow("prompts").column("prompt_id").to_pylist()
+        if lost := [one for one in ids if one not in values]:
             raise ElimError(
                 f"prompt '{lost[0]}' has no {self.options.outcome}", "leave `budget` out: it is left out then"
             )
-        self.asked += flat
+        self.asked += prompts
         self.encoded += encoded
         self.runs.append(run)
-        self.done += sum(map(len, keys))
-        self.say(f"searching: {self.done:,} of {self.most:,} outcomes")
-        return np.array([[np.mean([values[one] for one in cell]) for cell in row] for row in named])
+        return [values[one] for one in ids]
 
     def run(self) -> Run:
         """Join all that was measured into one run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,6 +58,30 @@ Concepts = Annotated[
         " repeatable.",
     ),
 ]
+
+
+Seeds = Annotated[
+    int | None,
+    option(
+        "--seeds",
+        metavar="N",
+        help="Let the model write N texts after each prompt, each with a seed of its own, and say whether"
+        " concepts are kept in all of them; goes with --generate and --concept.",
+    ),
+]
+
+
+def check_seeds(seeds: int | None, generate: int, concepts: Sequence[str] | None) -> None:
+    """Refuse texts of several seeds that nothing is followed through.
+
+    Raises:
+        ElimError: A concept or the length is missing.
+    """
+    if seeds is not None and (not concepts or generate < 2):
+        raise ElimError(
+            "`seeds` follows a concept through texts of two tokens or more: the first place is the prompt's",
+            "give `concept`, and say with `generate` how many tokens to write",
+        )
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from elimtool.cli import options as shared
 from elimtool.cli.blocks import spread
-from elimtool.cli.measuring import Concepts
+from elimtool.cli.measuring import Concepts, Seeds, check_seeds
 from elimtool.cli.population import PopulationOptions, is_run, refuse_measuring, run_population
 from elimtool.cli.searching import SearchOptions, search_suite
 from elimtool.errors import ElimError
+from elimtool.prompts.prompt import WRITTEN
 
 if TYPE_CHECKING:
     from elimtool.analysis.populations.sweep.api import SweepOptions
@@ -49,6 +50,10 @@ def sweep(
         ),
     ] = None,
     concept: Concepts = None,
+    seeds: Seeds = None,
+    generate: Annotated[
+        int, shared.option("--generate", metavar="N", help="Tokens of each text of --seeds.")
+    ] = 0,
     searched: SearchOptions,
     asked: PopulationOptions,
     printed: shared.CommonOptions,
@@ -65,9 +70,12 @@ def sweep(
             f"`concept` goes with a suite: {first} is a run, which has those that it was measured with",
             "leave it out, or measure the suite with it",
         )
+    _check_seeds(seeds, generate, concept, searched, first)
     if not others and not holds_runs(first):
         tables = (*TABLES, "concepts", "top_tokens") if concept else TABLES
-        more = {"concepts": tuple(concept or ())}
+        more: dict[str, Any] = {"concepts": tuple(concept or ())}
+        if seeds is not None:
+            more |= {"generate": generate, "position": WRITTEN, "seed": asked.seed}
         if searched.budget is not None:
             search_suite(first, asked, printed, tables, options, searched, more)
             return
@@ -75,9 +83,25 @@ def sweep(
             *(context, first, asked, printed, tables),
             lambda run: analyse({first: run}, options, asked.seed),
             more,
+            {"seeds": seeds},
         )
         return
     sweep_runs(context, given, asked, printed, options)
+
+
+def _check_seeds(
+    seeds: int | None, generate: int, concept: Sequence[str] | None, searched: SearchOptions, first: str
+) -> None:
+    """Refuse seeds without what they are for, and with what they do not go with."""
+    if seeds is None:
+        if generate:
+            raise ElimError("`generate` says how long the texts of `seeds` are", "give `seeds` too")
+        return
+    if is_run(first) or holds_runs(first):
+        raise ElimError(f"`seeds` goes with a suite: {first} was measured already", "leave it out")
+    if searched.budget is not None:
+        raise ElimError("`seeds` does not go with `budget`", "leave one of the two out")
+    check_seeds(seeds, generate, concept)
 
 
 def sweep_runs(

@@ -23,14 +23,17 @@ from elimtool.cli.asked import (
 from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions, SaveActivations
 from elimtool.cli.loading import ModelOptions
-from elimtool.cli.measuring import MeasureOptions
+from elimtool.cli.measuring import MeasureOptions, Seeds, check_seeds
 from elimtool.cli.typed import typed
 from elimtool.errors import ElimError
 from elimtool.files.destination import check_file
 from elimtool.prompts.prompt import WRITTEN
+from elimtool.suites.seeds import seeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.console import Console
 
     from elimtool.cli.output import Output
     from elimtool.engine.options import TraceOptions
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from elimtool.run import Run
 
     Keep = Callable[[Model, Prompt, TraceOptions], None]
+    Tell = Callable[[Run, Console], None]
 
 ANSWER = "top_tokens"
 """The table that says what the model would write, which no story can do without."""
@@ -67,6 +71,7 @@ def trace(
     ] = None,
     templated: ChatOptions,
     measured: MeasureOptions,
+    seeds: Seeds = None,
     changed: InterventionOptions,
     save_activations: SaveActivations = None,
     confirm: Confirm = False,
@@ -82,22 +87,46 @@ def trace(
     check_spans(asked)
     changes = changed.made(measured.seed)
     changed.check_prompt(asked)
-    wanted = measured.made(tables=_told(measured.named), interventions=changes, confirm=confirm)
+    check_seeds(seeds, measured.generate, measured.concept)
+    if seeds is not None and save_activations is not None:
+        raise ElimError("`seeds` does not go with `save_activations`", "leave one of the two out")
+    written = {"position": WRITTEN} if seeds is not None else {}
+    wanted = measured.made(tables=_told(measured.named), interventions=changes, confirm=confirm, **written)
     wanted.refuse_untargeted([asked])
     saved.check()
     if save_activations is not None:
         check_file(save_activations, saved.overwrite, "save_activations")
     keep = None if save_activations is None else partial(_record, save_activations, saved.overwrite)
-    run = _measure(printed.output, asked, wanted, model.source, keep)
+    prompts = [asked] if seeds is None else seeded(asked, seeds)
+    run = _measure(printed.output, prompts, wanted, model.source, keep)
     from elimtool.report.remarks import shipped_notes
     from elimtool.report.trace.story import print_story
 
     saved.write(run)
     offers = _offers(context, saved.out, model.model)
-    tell = partial(print_story, verbose=verbose, commands=offers)
+    story = partial(print_story, verbose=verbose, commands=offers)
+    tell: Tell = story
+    if seeds is not None:
+        tell = _with_stability(run, saved.out, partial(story, most_prompts=1))
     printed.output.result(run, saved.out, printed.as_json, tell)
     for note in shipped_notes(run.manifest):
         printed.output.note(note)
+
+
+def _with_stability(run: Run, out: Path | None, tell: Tell) -> Tell:
+    """Analyse texts of several seeds, keep what is found, and tell it behind the story."""
+    from elimtool.analysis.populations.sweep.api import sweep
+    from elimtool.report.populations.sections import print_analysis
+
+    found = sweep(run, seed=run.manifest.seed or 0)
+    if out is not None:
+        found.save(out)
+
+    def both(run: Run, console: Console) -> None:
+        tell(run, console)
+        print_analysis(found, console)
+
+    return both
 
 
 def _refuse_silent_detail(verbose: bool, printed: shared.CommonOptions, out: Path | None) -> None:
@@ -166,7 +195,7 @@ def _attribute(context: typer.Context, wish: Wish) -> list[str]:
 
 
 def _measure(
-    output: Output, asked: Prompt, wanted: TraceOptions, source: ModelSource, keep: Keep | None
+    output: Output, prompts: list[Prompt], wanted: TraceOptions, source: ModelSource, keep: Keep | None
 ) -> Run:
     from elimtool.tasks.trace import prepare
     from elimtool.tasks.trace import trace as measure
@@ -176,9 +205,9 @@ def _measure(
         loaded = source.load(say)
         prepare(loaded, wanted, say)
         say("tracing")
-        run = measure(loaded, asked, options=wanted, say=say)
+        run = measure(loaded, prompts, options=wanted, say=say)
         if keep is not None:
-            keep(loaded, asked, wanted)
+            keep(loaded, prompts[0], wanted)
     return run
 
 

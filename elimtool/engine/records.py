@@ -120,6 +120,7 @@ def _design(design: Design) -> Row:
         "slots": json.dumps(dict(design.slots), sort_keys=True) if design.slots else None,
         "answers": json.dumps(design.answers) if design.answers else None,
         "role": design.role,
+        "seed": design.seed,
     }
 
 

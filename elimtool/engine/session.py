@@ -135,7 +135,9 @@ class Session:
         """
         options = self.options
         found = (
-            written_for(self.model, prompt, options.position, options.generate, self.walk_chain, options.seed)
+            written_for(
+                *(self.model, prompt, options.position, options.generate, self.walk_chain, self._seed(prompt))
+            )
             if options.reads_written
             else None
         )
@@ -171,7 +173,7 @@ class Session:
         options = self.options
         if options.reads_written or not options.generate:
             return self._walked.pop(one.prompt_id, {})
-        steps = walk(self.model, one, self.walk_chain, options.generate, options.seed)
+        steps = walk(self.model, one, self.walk_chain, options.generate, self._seed(one.prompt))
         return self._told(one, steps, one.prompt)
 
     def sequences(self, one: Encoded) -> Mapping[str, Columns]:
@@ -179,13 +181,18 @@ class Session:
         chains = [self.settings.chains[index] for index in self.options.followed_through]
         return sequence_tables(self.model, one, chains) if chains and one.targets else {}
 
+    def _seed(self, prompt: Prompt) -> int:
+        """Seed of what is written after a prompt."""
+        return self.options.seed + (prompt.design.seed or 0)
+
     def _told(self, one: Encoded, steps: Sequence[Step], asked: Prompt) -> Mapping[str, Columns]:
         """Fill the tables of a prompt's walk, and of the risk of what was written."""
         found = walk_tables(self.model, one, self.walk_chain, steps)
         if "risk" not in self.measured:
             return found
         options = self.options
-        row = risk_row(self.model, one, self.walk_chain, steps, options.samples, options.seed, asked.targets)
+        seed = self._seed(asked)
+        row = risk_row(self.model, one, self.walk_chain, steps, options.samples, seed, asked.targets)
         return {**found, "risk": columns_of([row])}
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[Encoded | ElimError]:

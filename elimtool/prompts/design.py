@@ -25,6 +25,7 @@ class Design:
         slots: Values of the further slots by name.
         answers: Right answers, each with its aliases.
         role: One of ``ROLES``.
+        seed: Added to the run's seed where the model writes; ``None`` for a prompt that is asked once.
     """
 
     template: str | None = None
@@ -33,6 +34,7 @@ class Design:
     slots: Mapping[str, Any] = field(default_factory=dict)
     answers: tuple[tuple[str, ...], ...] = ()
     role: str | None = None
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.role is not None and self.role not in ROLES:

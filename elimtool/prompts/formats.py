@@ -15,7 +15,7 @@ from elimtool.prompts.source import MAX_LINE
 Lines = Iterable[tuple[int, bytes | None]]
 
 TOO_LONG = f"the line is longer than {MAX_LINE // 2**20} MiB"
-JSON_CELLS = frozenset({"messages", "spans", "template_vars", "tools", "slots"})
+JSON_CELLS = frozenset({"messages", "spans", "template_vars", "tools", "slots", "seed"})
 LIST_CELLS = frozenset({"targets", "foils", "tags", "answers"})
 BATCH_ROWS = 256
 """Rows of a Parquet file that are read together."""

@@ -286,6 +286,8 @@ class Prompt:
         ]
         if self.design == ALONE:  # as before there were suites, so that what was begun then goes on
             del told["design"]
+        elif self.design.seed is None:
+            del told["design"]["seed"]
         if self.scored is None:
             del told["scored"]
         del told["chat"]["now"]  # a default that templates without a clock never read: it would differ by day

@@ -36,6 +36,7 @@ FIELDS = (
     "answers",
     "role",
     "scored",
+    "seed",
 )
 """Names of a record's fields; ``prompt`` or ``messages`` is required."""
 
@@ -149,6 +150,12 @@ def _string(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise ElimError(f"'{name}' is {_kind(value)}, not a string", "put it in quotes")
     check_unicode(f"'{name}'", value)
+    return value
+
+
+def _number(name: str, value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise ElimError(f"'{name}' is {_kind(value)}, not a number from 0", "such as 3")
     return value
 
 
@@ -320,6 +327,7 @@ _READ: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "answers": ("answers", _answers),
     "role": ("role", _string),
     "scored": ("scored", _string),
+    "seed": ("seed", _number),
 }
 
-_DESIGN = ("template", "tuple_id", "filler", "slots", "answers", "role")
+_DESIGN = ("template", "tuple_id", "filler", "slots", "answers", "role", "seed")

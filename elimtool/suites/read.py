@@ -16,6 +16,7 @@ from elimtool.prompts.file import PromptFile
 from elimtool.suites.abstain import phrases, with_abstention
 from elimtool.suites.file import expand, expand_templates
 from elimtool.suites.published import CROWS_PAIRS, WINOBIAS, crows_pairs, minimal_pairs, stereoset, winobias
+from elimtool.suites.seeds import with_seeds
 from elimtool.suites.sentences import CONTINUATION, RULES
 from elimtool.suites.suite import Suite, SuiteCheck
 
@@ -29,6 +30,7 @@ def open_prompts(
     rule: str = CONTINUATION,
     whole: bool = False,
     abstain: str | None = None,
+    seeds: int | None = None,
 ) -> tuple[PromptFile, tuple[SuiteCheck, ...]]:
     """Open a prompt file, or a suite as the prompts that it stands for.
 
@@ -39,6 +41,7 @@ def open_prompts(
         rule: How sentences of minimal pairs are scored, one of ``RULES``.
         whole: Whether sentences of CrowS-Pairs, WinoBias and StereoSet are scored whole too.
         abstain: Phrases of abstention to ask for after each prompt, see ``phrases``; ``None`` for none.
+        seeds: Times that each prompt is asked, each with a seed of its own; ``None`` for once.
 
     Returns:
         The prompts, and what is wrong or doubtful in a suite.
@@ -51,15 +54,18 @@ def open_prompts(
     if str(path) in (shipped := shipped_suites()) and not Path(path).exists():
         path = shipped[str(path)]
     suite = None if format is not None or str(path) == "-" else read_suite(Path(path), rule, whole)
-    if suite is None and abstain is not None:
+    given = {"abstain": abstain, "seeds": seeds}
+    if suite is None and (more := next((name for name, one in given.items() if one is not None), None)):
         if Path(path).suffix.lower() != ".jsonl":
             hint = "write the prompts as JSON lines, or give a suite"
-            raise ElimError(f"`abstain`: {path} is neither a suite nor JSON lines", hint)
+            raise ElimError(f"`{more}`: {path} is neither a suite nor JSON lines", hint)
         suite = Suite(tuple(_lines(Path(path))), ())
     if suite is None:
         return PromptFile(path, format), ()
     if abstain is not None:
         suite = replace(suite, records=tuple(with_abstention(suite.records, phrases(abstain))))
+    if seeds is not None:
+        suite = replace(suite, records=tuple(with_seeds(suite.records, seeds)))
     if not suite.records:
         told = str(suite.checks[0]) if suite.checks else "it has none"
         raise ElimError(f"{path}: no template or pair can be used: {told}", "mend the suite", Exit.NOTHING)

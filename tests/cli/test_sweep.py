@@ -69,6 +69,60 @@ def test_concepts_are_followed_over_wordings(elimtool: Command, suite: Path, tmp
     assert wrong.code == 2 and "--concept must be different names with words" in wrong.err
 
 
+def test_concepts_are_followed_through_texts_of_several_seeds(
+    elimtool: Command, suite: Path, tmp_path: Path
+) -> None:
+    prompts, out = tmp_path / "p.jsonl", tmp_path / "run"
+    prompts.write_text('{"id": "a", "prompt": "it is as"}\n{"id": "b", "prompt": "the end"}\n')
+    line = ["--generate", 4, "--concept", "words=e, a, the", *QUICK]
+    done = elimtool("sweep", prompts, "-o", out, "--seeds", 3, *line)
+    assert done.code == 0 and "places of written texts at the output" in done.out, done.err
+    assert "Nothing is scored" in done.out
+    rows = open_run(out).table("stability")
+    assert set(rows["over"]) == {"seeds"} and set(rows["reference"].dropna()) == {"seed 0"}
+    assert {"a +1", "b +3", "all"} <= set(rows["key"]) and "a +0" not in set(rows["key"])
+
+    # each text is the one that a run with this seed writes
+    run = open_run(out)
+    for seed in (0, 2):
+        alone = tmp_path / f"alone {seed}"
+        given = ["--seed", seed, "--position", "written", *line, "-o", alone]
+        assert elimtool("trace", "it is as", *given).code == 0
+        mine, theirs = (
+            one.table("concepts").query(which).drop(columns="prompt_id").reset_index(drop=True)
+            for one, which in ((run, f"prompt_id == 'a/seed {seed}'"), (open_run(alone), "position > -1"))
+        )
+        assert mine["alive"].equals(theirs["alive"]) and len(mine)
+        assert mine["mass"].tolist() == pytest.approx(theirs["mass"].tolist(), abs=1e-5)
+    traced = elimtool("trace", "it is as", "--seeds", 3, *line, "-o", tmp_path / "traced")
+    assert traced.code == 0 and "places of written texts at the output" in traced.out, traced.err
+    stable = open_run(tmp_path / "traced").table("stability")
+    mine = rows[rows["key"].str.startswith("a ")].reset_index(drop=True)
+    theirs = stable[stable["key"] != "all"].reset_index(drop=True)
+    assert theirs["agreement"].tolist() == mine["agreement"].tolist()
+    refused = elimtool("trace", "it is as", "--seeds", 3, "--concept", "words=e")
+    assert refused.code == 2 and "--generate how many" in refused.err
+    texts = run.table("prompts").set_index("prompt_id")["tokens"].map(tuple)
+    assert len(set(texts)) > 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--seeds", 3, "--concept", "w=e"], "--generate how many tokens"),
+        (["--seeds", 3, "--generate", 4], "give --concept"),
+        (["--generate", 4], "give --seeds too"),
+        (["--seeds", 1, "--generate", 4, "--concept", "w=e"], "--seeds must be 2 or more"),
+        (["--seeds", 3, "--generate", 4, "--concept", "w=e", "--budget", 22], "does not go with --budget"),
+    ],
+)
+def test_seeds_that_say_nothing_are_refused(
+    elimtool: Command, suite: Path, options: list[object], told: str
+) -> None:
+    done = elimtool("sweep", suite, *QUICK, *options)
+    assert done.code == 2 and told in done.err, done.err
+
+
 @pytest.mark.parametrize("search", ["halving", "thompson"])
 def test_a_search_measures_what_it_asks_for(
     elimtool: Command, suite: Path, tmp_path: Path, search: str

@@ -221,5 +221,13 @@ PROMPTS = Table(
             range="lm-eval, no-prefix",
             null_when=NOT_GIVEN,
         ),
+        Column(
+            "seed",
+            INT,
+            "Added to the run's seed for what the model writes: records that differ in it alone"
+            " are texts of one prompt.",
+            range=">= 0",
+            null_when=NOT_GIVEN,
+        ),
     ),
 )

@@ -15,6 +15,7 @@ from elimtool.analysis.populations.sweep.stability import agreement, mass_stabil
 from elimtool.report.populations.sections import SECTIONS
 from elimtool.run.reader import Run
 from elimtool.run.schema import TABLES
+from tests.analysis.populations.made_up import Truth, population_run
 from tests.analysis.populations.test_sweep import made
 
 Alive = Callable[[str, int, int], tuple[bool, float]]
@@ -121,6 +122,40 @@ def test_runs_are_variants_of_each_prompt() -> None:
     assert (row["n"], row["agreement"], row["flips"]) == (2, 0, 1)
     (row,) = [row for row in rows if row["key"] == "ask/CAPITALS/0" and row["layer"] == 1]
     assert (row["agreement"], row["flips"]) == (1, 0)
+
+
+def test_flips_count_from_the_first_variant_and_are_null_where_it_was_not_measured() -> None:
+    run = followed(by_case)
+    names = run.arrow("prompts")["prompt_id"].to_pylist()
+    left = [index for index, name in enumerate(names) if name != "ask/small/0"]
+    tables = {name: run.arrow(name) for name in run.tables} | {"prompts": run.arrow("prompts").take(left)}
+    rows = rows_of(Run.from_tables(run.manifest, tables))
+    found = {(row["key"], row["layer"]): row for row in rows}
+    assert found["item 00", 1]["flips"] is None and found["item 00", 1]["reference"] is None
+    assert found["item 00", 1]["n"] == 5 and found["item 01", 1]["flips"] == 3
+    assert found["all", 1]["flips"] == 6 and found["all", 1]["reference"] == "ask/small"
+
+
+def test_edits_of_a_tuple_are_set_against_the_wording_without_the_word() -> None:
+    run = population_run(Truth(templates=2, words=3, layers=2, neutral=True))
+    rows = [
+        {
+            "prompt_id": name, "position": 3, "concept": "snow", "control": None, "n_tokens": 1, "layer": 1,
+            "chain": None, "stage_index": None, "stage": None, "alive": "/second" in name, "mass": 0.1,
+            "intervention": None,
+        }
+        for name in run.arrow("prompts")["prompt_id"].to_pylist()
+    ]  # fmt: skip
+    tables = {name: run.arrow(name) for name in run.tables}
+    table = TABLES["concepts"].from_rows(rows)
+    found = sweep(Run.from_tables(run.manifest, {**tables, "concepts": table}))
+    edits = [row for row in found.arrow("stability").to_pylist() if row["over"] == "edits"]
+    assert len(edits) == 7 and {row["reference"] for row in edits} == {"neutral"}
+    whole = edits[-1]  # of each tuple the neutral wording, and two groups of which one is alive
+    assert (whole["key"], whole["n"], whole["flips"]) == ("all", 18, 6)
+    assert whole["agreement"] == pytest.approx(1 / 3) and whole["membership"] == pytest.approx(1 / 3)
+    told = "; ".join(SECTIONS["sweep"](found).told)
+    assert "'snow' is alive in 6 of 18 edits at the output; edits of one tuple agree" in told
 
 
 def test_the_story_says_where_variants_part() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from elimtool.analysis.statistics.base import Values
 from elimtool.analysis.statistics.factors import main_effects, spread_of
 from elimtool.analysis.statistics.paired import mean_differences
 from elimtool.analysis.statistics.proportions import t_interval, wilson
-from elimtool.errors import checked_fields
+from elimtool.errors import ElimError, Exit, checked_fields
 from elimtool.files.rows import Row, Rows
 from elimtool.run.analysis import Analysis
 from elimtool.run.reader import Run, as_run
@@ -53,15 +53,28 @@ def sweep(
         seed: Seed of intervals and p-values.
 
     Returns:
-        The tables ``sweep_variants``, ``sweep_effects``, ``sweep_spread`` and ``stability``.
+        The tables ``sweep_variants``, ``sweep_effects``, ``sweep_spread`` and ``stability``. Where there is
+        nothing to score but concepts were followed over edits, seeds or runs, ``stability`` alone has rows.
 
     Raises:
         ElimError: An option is unknown, or there are not two variants of two items (exit code 5).
     """
     runs = runs if isinstance(runs, Mapping) else {str(runs): as_run(runs)}
-    grid = grid_of(runs, options.outcome, options.chain)
-    effects, spread = effect_rows(grid, seed), spread_row(grid, seed)
-    return _analysis(runs, grid, effects, spread, asdict(options), seed)
+    try:
+        grid = grid_of(runs, options.outcome, options.chain)
+    except ElimError as error:
+        stable = stability_rows(runs) if error.exit_code == Exit.NOTHING else []
+        if not stable:
+            raise
+        notes = [f"Nothing is scored: {error.message}."]
+        return _analysis(runs, {"stability": stable}, asdict(options), seed, notes)
+    found = {
+        "sweep_variants": variant_rows(grid, seed),
+        "sweep_effects": effect_rows(grid, seed),
+        "sweep_spread": [spread_row(grid, seed)],
+        "stability": stability_rows(runs),
+    }
+    return _analysis(runs, found, asdict(options), seed, grid.notes)
 
 
 def searched_sweep(
@@ -96,30 +109,28 @@ def searched_sweep(
     variants = tuple(grid.variants[index] for index in seen)
     grid = replace(grid, values=grid.values[seen], variants=variants, notes=tuple(notes))
     ends = seen.index(found.best), seen.index(found.worst)
-    return _analysis({"run": run}, grid, [], spread, asked, seed, ends)
+    runs = {"run": run}
+    tables = {
+        "sweep_variants": variant_rows(grid, seed, ends),
+        "sweep_spread": [spread],
+        "stability": stability_rows(runs),
+    }
+    return _analysis(runs, tables, asked, seed, grid.notes)
 
 
 def _analysis(
     runs: Mapping[str, Run],
-    grid: SweepGrid,
-    effects: Rows,
-    spread: Row,
+    found: Mapping[str, Rows],
     asked: Mapping[str, object],
     seed: int,
-    ends: tuple[int, int] | None = None,
+    notes: Sequence[str],
 ) -> Analysis:
-    found = {
-        "sweep_variants": variant_rows(grid, seed, ends),
-        "sweep_effects": effects,
-        "sweep_spread": [spread],
-        "stability": stability_rows(runs),
-    }
-    tables = {name: table.from_rows(found[name]) for name, table in FINDINGS["sweep"].items()}
+    tables = {name: table.from_rows(found.get(name, [])) for name, table in FINDINGS["sweep"].items()}
     several = len(runs) > 1
     if several:
         asked = {**asked, "runs": {name: run.manifest.fingerprint for name, run in runs.items()}}
     of = in_common([run.manifest for run in runs.values()])
-    return Analysis.of("sweep", of, tables, asked, seed, grid.notes, several)
+    return Analysis.of("sweep", of, tables, asked, seed, notes, several)
 
 
 def variant_rows(grid: SweepGrid, seed: int, ends: tuple[int, int] | None = None) -> Rows:

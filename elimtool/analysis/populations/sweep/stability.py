@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from elimtool.analysis.populations.sweep.grid import COLUMNS, place_of
+from elimtool.analysis.populations.sweep.variants import Place, Varied, varied
 from elimtool.analysis.statistics.rankings import rank_biased_overlap
 from elimtool.files.rows import Row, Rows
 from elimtool.run.reader import Run
@@ -19,96 +21,101 @@ ALL = "all"
 NUCLEUS = 0.9
 Flags = npt.NDArray[np.bool_]
 Values = npt.NDArray[np.float64]
-Member = tuple[str, str]
-"""Run and prompt of a variant."""
 
 
 def stability_rows(runs: Mapping[str, Run]) -> Rows:
-    """Make the rows of ``stability``: of the variants of each item, or with several runs of each prompt.
+    """Make the rows of ``stability``, for each thing that variants differ in.
 
     Args:
         runs: Runs by name; none of its rows where a run lacks the table ``concepts``.
     """
     if not all("concepts" in run.tables for run in runs.values()):
         return []
-    over = "variants" if len(runs) == 1 else "runs"
-    keys = {key: some for key, some in _members(runs).items() if len(some) > 1}
-    found: dict[tuple[Any, ...], dict[Member, dict[int, tuple[bool, float]]]] = defaultdict(
+    kinds = {over: one for over, one in varied(runs).items() if one.several()}
+    wanted = {place for one in kinds.values() for some in one.several().values() for place in some.values()}
+    found: dict[tuple[Any, ...], dict[Place, dict[int, tuple[bool, float]]]] = defaultdict(
         lambda: defaultdict(dict)
     )
-    for name, run in runs.items():
-        for row in _last(run, "concepts"):
-            place = row["concept"], row["layer"], row["chain"], row["stage_index"], row["stage"]
-            control = -1 if row["control"] is None else row["control"]
-            found[place][name, row["prompt_id"]][control] = row["alive"], row["mass"]
-    survivors = _survivors(runs)
+    for at, row in _read(runs, "concepts", wanted):
+        place = row["concept"], row["layer"], row["chain"], row["stage_index"], row["stage"]
+        control = -1 if row["control"] is None else row["control"]
+        found[place][at][control] = row["alive"], row["mass"]
+    survivors = _survivors(runs, wanted)
     depth = max((layer for _, layer, *_ in found if layer is not None), default=None)
     rows: Rows = []
-    for place, cells in found.items():
-        concept, layer, chain, _, stage = place
-        about = {"concept": concept, "over": over, "layer": layer, "chain": chain, "stage": stage}
-        whole = {key: some for key, some in keys.items() if all(one in cells for one in some)}
-        measured = [_Measured([cells[one] for one in some]) for some in whole.values()]
-        for (key, some), one in zip(whole.items(), measured, strict=True):
-            lists = [survivors[member] for member in some] if layer == depth and survivors else []
-            rows.append({**about, "key": key, **_row([one]), **_overlap(lists)})
-        if measured:
-            every = [row for row in rows[-len(measured) :] if row["rbo"] is not None]
-            overlap = _overlap([])
-            if every:
-                overlap["rbo"] = float(np.mean([row["rbo"] for row in every]))
-                overlap["rbo_smallest"] = min(row["rbo_smallest"] for row in every)
-                overlap["rbo_largest"] = max(row["rbo_largest"] for row in every)
-            rows.append({**about, "key": ALL, **_row(measured), **overlap})
+    for over, kind in kinds.items():
+        for place, cells in found.items():
+            concept, layer, chain, _, stage = place
+            about = {"concept": concept, "over": over, "layer": layer, "chain": chain, "stage": stage}
+            lists = survivors if layer == depth else {}
+            rows += [about | row for row in _of_place(kind, cells, lists)]
     return rows
 
 
-def _members(runs: Mapping[str, Run]) -> dict[str, list[Member]]:
-    """List the variants of each item, or the runs of each prompt."""
-    found: dict[str, list[Member]] = defaultdict(list)
+def _of_place(
+    kind: Varied,
+    cells: Mapping[Place, Mapping[int, tuple[bool, float]]],
+    survivors: Mapping[Place, Sequence[int]],
+) -> Iterator[Row]:
+    """Yield the rows of all things at one layer or stage, and the one that sums them up."""
+    measured, own = [], []
+    for key, some in kind.several().items():
+        if not all(at in cells for at in some.values()):
+            continue
+        one = _Measured([cells[at] for at in some.values()], list(some), kind.first)
+        lists = [survivors[at] for at in some.values()] if survivors else []
+        measured.append(one)
+        own.append({"key": key, **_row([one]), "reference": one.reference, **_overlap(lists)})
+    yield from own
+    if not measured:
+        return
+    every = [row for row in own if row["rbo"] is not None]
+    overlap = _overlap([])
+    if every:
+        overlap["rbo"] = float(np.mean([row["rbo"] for row in every]))
+        overlap["rbo_smallest"] = min(row["rbo_smallest"] for row in every)
+        overlap["rbo_largest"] = max(row["rbo_largest"] for row in every)
+    reference = next((one.reference for one in measured if one.reference is not None), None)
+    yield {"key": ALL, **_row(measured), "reference": reference, **overlap}
+
+
+def _read(runs: Mapping[str, Run], table: str, wanted: Set[Place]) -> Iterator[tuple[Place, Row]]:
+    """Yield the rows of a table at some places."""
     for name, run in runs.items():
-        for row in run.arrow("prompts").select([*COLUMNS]).to_pylist():
-            place = place_of(row, ())
-            if len(runs) > 1 and row["status"] == "ok":
-                found[row["prompt_id"]].append((name, row["prompt_id"]))
-            elif place is not None:
-                found[place[1]].append((name, row["prompt_id"]))
-    return found
+        positions = pa.array(sorted({at[2] for at in wanted if at[0] == name}), pa.int32())
+        whole = run.arrow(table)
+        for row in whole.filter(pc.is_in(whole["position"], positions)).to_pylist():
+            at = name, row["prompt_id"], row["position"]
+            if at in wanted:
+                yield at, row
 
 
-def _last(run: Run, table: str) -> Rows:
-    """Rows of a table at the last position of each prompt."""
-    ends = {
-        row["prompt_id"]: row["n_tokens"] - (row["n_written"] or 0) - 1
-        for row in run.arrow("prompts").select(["prompt_id", "n_tokens", "n_written", "status"]).to_pylist()
-        if row["status"] == "ok"
-    }
-    return [row for row in run.arrow(table).to_pylist() if ends.get(row["prompt_id"]) == row["position"]]
-
-
-def _survivors(runs: Mapping[str, Run]) -> dict[Member, list[int]]:
+def _survivors(runs: Mapping[str, Run], wanted: Set[Place]) -> dict[Place, list[int]]:
     """List the tokens of each output's nucleus, as far as ``top_tokens`` goes; empty without the table."""
     if not all("top_tokens" in run.tables for run in runs.values()):
         return {}
-    found: dict[Member, list[int]] = defaultdict(list)
-    mass: dict[Member, float] = defaultdict(float)
-    for name, run in runs.items():
-        for row in sorted(_last(run, "top_tokens"), key=lambda row: row["place"]):
-            member = name, row["prompt_id"]
-            if mass[member] < NUCLEUS - 1e-9:  # sums of probabilities round
-                found[member].append(row["token_id"])
-                mass[member] += row["prob"]
+    found: dict[Place, list[int]] = defaultdict(list)
+    mass: dict[Place, float] = defaultdict(float)
+    for at, row in sorted(_read(runs, "top_tokens", wanted), key=lambda one: one[1]["place"]):
+        if mass[at] < NUCLEUS - 1e-9:  # sums of probabilities round
+            found[at].append(row["token_id"])
+            mass[at] += row["prob"]
     return found
 
 
 class _Measured:
     """What the variants of one thing have: alive and mass of the concept and of its control sets."""
 
-    def __init__(self, cells: Sequence[Mapping[int, tuple[bool, float]]]) -> None:
+    def __init__(
+        self, cells: Sequence[Mapping[int, tuple[bool, float]]], names: Sequence[str], first: str | None
+    ) -> None:
         self.n = len(cells)
+        self.reference = first if first in names else None
         controls = sorted(set.intersection(*(set(one) for one in cells)) - {-1})
         self.alive = np.array([one[-1][0] for one in cells])
         self.mass = np.array([one[-1][1] for one in cells])
+        against = None if self.reference is None else self.alive[names.index(self.reference)]
+        self.flips = None if against is None else int((self.alive != against).sum())
         self.controls = [agreement(np.array([one[each][0] for one in cells])) for each in controls]
 
 
@@ -117,11 +124,12 @@ def _row(measured: Sequence[_Measured]) -> Row:
     own = float(np.mean([agreement(one.alive) for one in measured]))
     count = min(len(one.controls) for one in measured)
     controls = np.mean([one.controls[:count] for one in measured], axis=0) if count else None
+    flips = [one.flips for one in measured if one.flips is not None]
     return {
         "n": sum(one.n for one in measured),
         "membership": float(np.mean([one.alive.mean() for one in measured])),
         "agreement": own,
-        "flips": int(sum((one.alive != one.alive[0]).sum() for one in measured)),
+        "flips": sum(flips) if flips else None,
         "mass_stability": float(np.mean([mass_stability(one.mass) for one in measured])),
         "control_agreement": None if controls is None else float(controls.mean()),
         "excess": None if controls is None else own - float(controls.mean()),

@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 from elimtool.files.rows import Row, Rows
-from elimtool.report.figures.figure import Bar, Bars, Heat, Number
+from elimtool.report.figures.figure import Estimate, Forest, Heat, Number
 from elimtool.report.figures.palette import steps_around_zero
 from elimtool.report.figures.words import label
 from elimtool.report.populations.sweep.words import (
+    SIGNIFICANT,
     differences_in_words,
     number,
     outcome_name,
@@ -82,16 +83,25 @@ def _detail(row: Row) -> str:
     return f"{told}, {row['n_items']:,} items, place {row['place']}"
 
 
-def _levels(effects: Rows) -> Bars:
-    return Bars(
+def _levels(effects: Rows) -> Forest:
+    yes_no = effects[0]["metric"] == "survives"
+    return Forest(
         name="sweep_effects",
-        title="What each level of a factor does",
+        title=f"What each level of a factor does to {outcome_name(effects[0])}",
         note="Its mean minus the mean of all levels, over the same items, with its 95 % interval and Holm's"
-        " p-value. The effects of a factor sum to 0: one bad level lifts the others.",
+        " p-value. Where the dot is filled that is 0.05 at most. The effects of a factor sum to 0: one bad"
+        " level lifts the others.",
         label_title="factor and level",
-        value_title=outcome_name(effects[0]),
-        bars=[
-            Bar(label(f"{row['factor']}: {row['level']}"), row["main_effect"], _remark(row))
+        value_title="share" if yes_no else outcome_name(effects[0]),
+        rows=[
+            Estimate(
+                label(f"{row['factor']}: {row['level']}"),
+                row["main_effect"],
+                row["ci_low"],
+                row["ci_high"],
+                _remark(row),
+                row["p_adjusted"] is not None and row["p_adjusted"] <= SIGNIFICANT,
+            )
             for row in effects
         ],
     )

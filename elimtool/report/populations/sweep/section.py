@@ -9,8 +9,9 @@ from rich.text import Text
 from elimtool.files.rows import Row, Rows
 from elimtool.report.populations.section import Section
 from elimtool.report.populations.sweep.figures import sweep_figures
-from elimtool.report.populations.sweep.stability import stability_sentences
+from elimtool.report.populations.sweep.stability import stability_sentences, things_in_words
 from elimtool.report.populations.sweep.words import (
+    SIGNIFICANT,
     differences_in_words,
     number,
     outcome_name,
@@ -20,7 +21,6 @@ from elimtool.report.populations.sweep.words import (
 from elimtool.report.screen import Screen, padded
 from elimtool.run.analysis import Analysis
 
-SIGNIFICANT = 0.05
 LISTED = 6
 """Variants that are listed from either end, and levels that are told."""
 ENDS = 18
@@ -29,11 +29,15 @@ ENDS = 18
 
 def sweep_section(found: Analysis) -> Section:
     """Make the section of a sweep."""
-    variants, effects, (spread,) = (
-        found.arrow(name).to_pylist() for name in ("sweep_variants", "sweep_effects", "sweep_spread")
+    variants, effects, spreads, stable = (
+        found.arrow(name).to_pylist()
+        for name in ("sweep_variants", "sweep_effects", "sweep_spread", "stability")
     )
-    told = [_spread(spread, variants), *_levels(effects), _best(variants)]
-    told += stability_sentences(found.arrow("stability").to_pylist())
+    sentences = stability_sentences(stable)
+    if not spreads:  # concepts were followed, and nothing is scored
+        return Section(f"Sweep: {things_in_words(stable)}", sentences, (), found.manifest.notes)
+    (spread,) = spreads
+    told = [_spread(spread, variants), *_levels(effects), _best(variants), *sentences]
     title = f"Sweep: {spread['n_variants']:,} variants x {spread['n_items']:,} items"
 
     def drawn(screen: Screen) -> list[Text]:

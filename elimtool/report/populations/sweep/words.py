@@ -9,6 +9,8 @@ NAMES = {
     "logprob": "log-probability",
     "rank": "log10 of the rank",
 }
+SIGNIFICANT = 0.05
+"""Largest adjusted p-value of a level that is told."""
 UNITS = {"logprob": " nats", "rank": " decades"}
 
 

@@ -147,11 +147,18 @@ STABILITY = Table(
     "one row per concept, key, layer or chain and stage",
     (
         Column("concept", STRING, "Name of a set of tokens."),
-        Column("over", STRING, "What the variants differ in.", range="variants, runs"),
+        Column(
+            "over",
+            STRING,
+            "What the variants differ in: wordings of an item (variants), the group's word in a tuple and the"
+            " wording without one (edits), the seed of what was written (seeds), the run (runs).",
+            range="variants, edits, seeds, runs",
+        ),
         Column(
             "key",
             STRING,
-            "What they are variants of: an item, with several runs a prompt, or 'all': the mean over these.",
+            "What they are variants of: an item, a tuple, a prompt and the number of tokens that were written"
+            " after it ('ID +3'), with several runs a prompt; or 'all': the mean over these.",
         ),
         Column("layer", INT, "Layer, -1 for the embedding.", null_when="the row is of a sampler's stage"),
         Column("chain", STRING, "Sampler chain.", null_when="the row is of a layer"),
@@ -175,9 +182,17 @@ STABILITY = Table(
         Column(
             "flips",
             INT,
-            "Variants that do not agree with the first one; for 'all' the sum.",
+            "Variants that do not agree with the reference; for 'all' the sum.",
             unit="variants",
             range=">= 0",
+            null_when="the reference is not among them",
+        ),
+        Column(
+            "reference",
+            STRING,
+            "Variant that flips are counted from: the first wording, seed or run, the wording of a tuple"
+            " without the group's word, else its first group.",
+            null_when="it was not measured of this key",
         ),
         Column(
             "mass_stability",

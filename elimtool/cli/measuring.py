@@ -247,6 +247,23 @@ class MeasureOptions(ReadOptions):
             " probable the whole is, where it dies and by which rule; repeatable.",
         ),
     ] = None
+    futures: Annotated[
+        int,
+        option(
+            "--futures",
+            metavar="M",
+            help="Compare the first M survivors of each chain by what the model would write after them: are"
+            " they different choices (tables survivors, survivor_pairs, survivor_sets)?",
+        ),
+    ] = 0
+    future_steps: Annotated[
+        int,
+        option(
+            "--future-steps",
+            metavar="N",
+            help="Tokens from a survivor to the output that --futures compares, 1 or more.",
+        ),
+    ] = 1
     concept: Concepts = None
     risk: Annotated[
         bool,

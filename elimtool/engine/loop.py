@@ -54,8 +54,7 @@ def measure_together(session: Session, some: Sequence[Encoded], extra: Sequence[
         for model in filter(None, (session.model, session.under)):
             _append(tables, rolled_out(model, some, session))
     for one in some:
-        found = {**session.walked(one), **session.sequences(one)}
-        filled = {name: columns for name, columns in found.items() if name in session.measured}
+        filled = {name: columns for name, columns in session.beside(one).items() if name in session.measured}
         _append(tables, {name: arrow_table(name, columns) for name, columns in filled.items()})
     return tables
 

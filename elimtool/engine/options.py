@@ -14,7 +14,17 @@ from elimtool.model.interventions import Intervention
 from elimtool.prompts.component import parse_component
 from elimtool.prompts.position import Position, check_position
 from elimtool.prompts.prompt import Prompt
-from elimtool.run.selection import HEADS, IF_GIVEN, PART_TOKENS, PARTS, SEQUENCES, WIDE, Selection, select
+from elimtool.run.selection import (
+    FUTURES,
+    HEADS,
+    IF_GIVEN,
+    PART_TOKENS,
+    PARTS,
+    SEQUENCES,
+    WIDE,
+    Selection,
+    select,
+)
 from elimtool.samplers import Chain, Stage, name_of
 from elimtool.samplers.grammar import Grammar
 
@@ -46,6 +56,9 @@ class TraceOptions:
         through: Chains, as in ``samplers``, beside which they are measured, that each target's tokens are
             followed through one after the other, for the tables ``sequences``, ``sequence_steps`` and
             ``sequence_stages``.
+        futures: How many of each chain's first survivors to compare by what the model would write after them,
+            for the tables ``survivors``, ``survivor_pairs`` and ``survivor_sets``; 0 for none.
+        future_steps: Tokens from a survivor to the output that is compared; those between are the likeliest.
         seed: Seed of the walk's draws, and of the components that ``confirm`` compares with.
         interventions: Changes made to the model, together, in a second pass over every prompt.
         confirm: Whether to test the verdicts' culprits by ablation, see ``elimtool.tasks.confirm``.
@@ -75,6 +88,8 @@ class TraceOptions:
     generate: int = 0
     chain: str | Chain | Stage | None = None
     through: tuple[str | Chain | Stage, ...] = ()
+    futures: int = 0
+    future_steps: int = 1
     seed: int = 0
     interventions: tuple[Intervention, ...] = ()
     confirm: bool = False
@@ -96,6 +111,7 @@ class TraceOptions:
         check_choice(self.lens)
         check_position(self.position)
         self._check_written()
+        self._check_futures()
         _ = self.named_concepts
         if self.batch_size < 1:
             raise ElimError(f"`batch_size` must be at least 1, got {self.batch_size}")
@@ -107,6 +123,13 @@ class TraceOptions:
         else:
             self.selection()
         _ = self.chosen_heads
+
+    def _check_futures(self) -> None:
+        for name, least in (("futures", 0), ("future_steps", 1)):
+            if getattr(self, name) < least:
+                raise ElimError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
+        if self.futures == 1:
+            raise ElimError("`futures` compares survivors with each other", "give 2 or more")
 
     def _check_written(self) -> None:
         """Check what is said of generated text and of targets' tokens."""
@@ -204,6 +227,7 @@ class TraceOptions:
             "rollout": self.rollout,
             "risk": self.risk,
             "concepts": bool(self.concepts),
+            **dict.fromkeys(FUTURES, self.futures > 0),
             **dict.fromkeys(SEQUENCES, bool(self.through)),
         }
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from elimtool.engine.futures import SurvivorFutures
 from elimtool.engine.intake import encode, encode_all, ids_of, refuse_duplicates
 from elimtool.engine.options import TraceOptions
 from elimtool.engine.plugins import definitions, stated
@@ -30,7 +31,7 @@ from elimtool.numerics import kernels
 from elimtool.prompts.prompt import Prompt
 from elimtool.run.columns import Table
 from elimtool.run.schema import TABLES
-from elimtool.run.selection import ALWAYS, FITTED, MIXED, refuse_dense, refuse_unfitted
+from elimtool.run.selection import ALWAYS, FITTED, FUTURES, MIXED, refuse_dense, refuse_unfitted
 from elimtool.samplers import Chain, Stage, resolve
 from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.logit_bias import LogitBias
@@ -184,6 +185,19 @@ class Session:
     def _seed(self, prompt: Prompt) -> int:
         """Seed of what is written after a prompt."""
         return self.options.seed + (prompt.design.seed or 0)
+
+    @cached_property
+    def _futures(self) -> SurvivorFutures:
+        """What compares survivors; made once, as it reads other text and the whole unembedding."""
+        options = self.options
+        return SurvivorFutures(self.model, self.settings.chains, options.futures, options.future_steps)
+
+    def beside(self, one: Encoded) -> Mapping[str, Columns]:
+        """Fill the tables of a prompt that take passes of their own: generated text, targets, survivors."""
+        found = {**self.walked(one), **self.sequences(one)}
+        if not self.measured.isdisjoint(FUTURES):
+            found |= self._futures.tables(one)
+        return found
 
     def _told(self, one: Encoded, steps: Sequence[Step], asked: Prompt) -> Mapping[str, Columns]:
         """Fill the tables of a prompt's walk, and of the risk of what was written."""

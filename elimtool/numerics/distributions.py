@@ -68,7 +68,7 @@ def jensen_shannon(one: OverVocab, other: OverVocab) -> Float[Tensor, "rows"]:
 
 
 def _jensen_shannon(one: OverVocab, other: OverVocab) -> Float[Tensor, "rows"]:
-    p, q = one.double().exp_(), other.double().exp_()
+    p, q = one.double().exp(), other.double().exp()  # not in place: of float64 ``double`` makes no copy
     mean = (p + q) / 2
     terms = (plogp(p) + plogp(q)) / 2 - plogp(mean)
     bits: Tensor = terms.sum(-1) / log(2)

@@ -33,6 +33,7 @@ from elimtool.run.tables.sampling import CHAIN_DIFFERENCES, SAMPLING, SAMPLING_T
 from elimtool.run.tables.sequences import SEQUENCE_STAGES, SEQUENCE_STEPS, SEQUENCES
 from elimtool.run.tables.sources import CONTRAST_SOURCES, SOURCE_SPANS, SOURCES
 from elimtool.run.tables.survival import SURVIVAL
+from elimtool.run.tables.survivors import SURVIVOR_PAIRS, SURVIVOR_SETS, SURVIVORS
 from elimtool.run.tables.top_tokens import TOP_TOKENS
 from elimtool.run.tables.verdicts import VERDICTS
 from elimtool.run.tables.walk import WALK, WALK_STAGES
@@ -68,7 +69,9 @@ UNTRACED = {
 """Tables that a trace does not fill, and the command that does."""
 
 _FOLLOWED = ("sequences", "sequence_steps", "sequence_stages")
-ONE_PASS = ("prompts", "effects", "ablations", "walk", "walk_stages", "risk", *_FOLLOWED, *UNTRACED)
+_FUTURES = ("survivors", "survivor_pairs", "survivor_sets")
+_BESIDE = ("walk", "walk_stages", "risk", *_FOLLOWED, *_FUTURES)
+ONE_PASS = ("prompts", "effects", "ablations", *_BESIDE, *UNTRACED)
 """Tables whose rows belong to no pass, or to both; all others have the column ``intervention``."""
 
 TABLES: dict[str, Table] = {
@@ -114,6 +117,9 @@ TABLES: dict[str, Table] = {
         SEQUENCES,
         SEQUENCE_STEPS,
         SEQUENCE_STAGES,
+        SURVIVORS,
+        SURVIVOR_PAIRS,
+        SURVIVOR_SETS,
         ATTRIBUTIONS,
         ATTRIBUTION_METHODS,
         ATTRIBUTION_AGREEMENT,

@@ -39,12 +39,15 @@ ALWAYS = "prompts"
 """The table that joins all others and says which prompts failed: every run has it."""
 SEQUENCES = ("sequences", "sequence_steps", "sequence_stages")
 """Tables of targets of several tokens through sampler chains."""
+FUTURES = ("survivors", "survivor_pairs", "survivor_sets")
+"""Tables of what a model would write after each survivor."""
 ON_REQUEST = {
     "attention_weights": ("`attention_of`", "name heads with it, such as 17.3"),
     "ablations": ("`ablate_each`", "give it: every head and MLP takes a pass of its own"),
     "concepts": ("`concepts`", "name sets of words, such as 'snow=snow, winter, ice'"),
     "risk": ("`risk`", "give it: it samples more answers"),
     "rollout": ("`rollout`", "give it: it takes every row of every layer up to the probed one"),
+    **dict.fromkeys(FUTURES, ("`futures`", "say with it how many survivors to compare, such as 8")),
     **dict.fromkeys(SEQUENCES, ("`through`", "name a sampler chain with it, such as llama.cpp")),
 }
 """Tables that only an option of their own asks for: the option, and what to do."""

@@ -155,6 +155,7 @@ class Options:
             lambda: [Part("--target-space", "exact")],
             lambda: [Part("--no-model-sampling")],
             lambda: self.of("--through", *CHAINS),
+            lambda: self.of("--futures", "2", "5"),
             lambda: [Part("--heads")],
             lambda: self.of("--attention-head", "0.0", "3.3"),
             lambda: [Part("--tables", self.chance.choice(TABLES))],

@@ -9,6 +9,7 @@ from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Probe, Tables, without_weights
 from elimtool.report.figures import judged, palette, retention, walked
 from elimtool.report.figures.figure import Figure
+from elimtool.report.figures.futures import survivors
 from elimtool.report.figures.layers import attention_matrix
 from elimtool.report.figures.logit_lens import logit_lenses
 from elimtool.report.figures.overview import Overview, overview, spelled
@@ -129,7 +130,9 @@ def details(
             "probes": [_probe(one, with_heads) for one in probes],
             "grids": _grids(probes[-1], most_positions) if probes else [],
             "left_out": len(positions) - len(shown),
-            "figures": [one.to_json() for one in (*sequences(tables, prompt), *walked.walk(tables, prompt))],
+            "figures": [
+                one.to_json() for told in (survivors, sequences, walked.walk) for one in told(tables, prompt)
+            ],
         }
 
 

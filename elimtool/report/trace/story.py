@@ -23,6 +23,7 @@ from elimtool.report.trace.effects import effect_lines
 from elimtool.report.trace.engines import engines
 from elimtool.report.trace.evidence import layer_lines, sampler_lines
 from elimtool.report.trace.experts import expert_lines
+from elimtool.report.trace.futures import future_lines
 from elimtool.report.trace.heads import head_lines
 from elimtool.report.trace.judgement import judgement_lines
 from elimtool.report.trace.kept import kept_lines
@@ -101,7 +102,8 @@ def _prompt(
     if prompt["status"] != "ok":
         return failure(prompt, screen)
     positions = tables.positions(prompt["prompt_id"])
-    walk = spaced([list(sequence_lines(tables, prompt, screen)), list(walk_lines(tables, prompt, screen))])
+    beside = (future_lines, sequence_lines, walk_lines)
+    walk = spaced([list(tell(tables, prompt, screen)) for tell in beside])
     if not positions:
         return spaced([[prompt_line(prompt, screen)], walk or untold(tables, screen)])
     places = Numbering.of(prompt, positions)

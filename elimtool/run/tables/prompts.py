@@ -226,6 +226,7 @@ PROMPTS = Table(
             INT,
             "Added to the run's seed for what the model writes: records that differ in it alone"
             " are texts of one prompt.",
+            unit="seed",
             range=">= 0",
             null_when=NOT_GIVEN,
         ),

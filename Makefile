@@ -1,5 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
+# one more than cores, as some tests wait for browsers, clusters and other processes
+WORKERS := $(shell $(PYTHON) -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -13,17 +15,17 @@ setup: $(READY) ## Make the environment with the exact versions of constraints.t
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
 demo: $(READY) ## Fetch the default model if need be and trace one prompt
 	$(BIN)/elimtool trace "The capital of France is" --target Paris --out demo-run --overwrite
 
 test: $(READY) ## Run the tests, files side by side, but for the longest; say at the end why some were skipped
-	$(BIN)/python -m pytest -ra -m "not long" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -ra -m "not long" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-long: $(READY) ## Run the longest tests: pages of docs/ and notebooks, type checkers, packages of others
-	$(BIN)/python -m pytest -ra -m long --numprocesses auto --maxprocesses 4 --dist load
+	$(BIN)/python -m pytest -ra -m long --numprocesses $(WORKERS) --dist load
 
 check: $(READY) ## Lint, formatting, types, that imports only go down and that nothing is unused
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ VALUES = Path(__file__).parents[1] / "data" / "lm_eval_pairs.json"
 
 @pytest.mark.smollm2
 @pytest.mark.slow
-@pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("each", [6, pytest.param(1, marks=pytest.mark.long)])
 def test_pairs_score_as_in_the_harness(smollm2: Any, tmp_path: Path, each: int) -> None:
     expected = json.loads(VALUES.read_text(encoding="utf-8"))
     pairs = expected["pairs"][::each]  # all 201 take two minutes
@@ -30,7 +30,7 @@ def test_pairs_score_as_in_the_harness(smollm2: Any, tmp_path: Path, each: int) 
     opened, _ = open_prompts(file, rule="lm-eval")
     with opened:
         prompts = [one.prompt for one in opened.records() if isinstance(one.prompt, Prompt)]
-    assert len(prompts) == 2 * len(pairs) == {1: 402, 3: 134}[each]
+    assert len(prompts) == 2 * len(pairs) == {1: 402, 6: 68}[each]
     options = elimtool.TraceOptions(tables=("survival",), samplers=(), lens="raw", batch_size=32)
     rows = elimtool.trace(smollm2, prompts, options=options).arrow("survival")
     sums = rows.group_by("prompt_id").aggregate([("target_logprob", "sum")]).to_pydict()

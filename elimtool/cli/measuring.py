@@ -275,6 +275,15 @@ class MeasureOptions(ReadOptions):
     samples: Annotated[
         int, option("--samples", metavar="K", help="Further texts that --risk samples, 2 or more.")
     ] = 10
+    nli: Annotated[
+        str | None,
+        option(
+            "--nli",
+            metavar="DIR",
+            help="Local folder of a model of entailment (deberta-base-mnli, say) that says which samples of"
+            " --risk mean the same. Without: those that are equal.",
+        ),
+    ] = None
     seed: Annotated[
         int,
         option(

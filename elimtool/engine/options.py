@@ -69,6 +69,8 @@ class TraceOptions:
             commas between the words, for the table ``concepts``.
         risk: Whether to score how uncertain each generated answer is, for the table ``risk``.
         samples: Further answers that ``risk`` samples, two or more.
+        nli: Local folder of a classifier of entailment, which says which of them mean the same; ``None`` for
+            those that are equal.
         batch_size: Prompts in one forward pass at most.
         errors: ``raise`` at the first bad prompt, or keep it as a ``row`` with its error.
         plugins: Subclasses of ``Stage`` and ``Metric``, and lenses, or ``module:name`` of such, which take
@@ -98,6 +100,7 @@ class TraceOptions:
     concepts: tuple[str, ...] = ()
     risk: bool = False
     samples: int = 10
+    nli: str | None = None
     batch_size: int = 8
     errors: Literal["raise", "row"] = "raise"
     plugins: tuple[Any, ...] = ()
@@ -143,6 +146,8 @@ class TraceOptions:
             raise ElimError("`generate` needs a sampler chain to draw through", "name one in `samplers`")
         if self.risk and not (self.generate or self.reads_written):
             raise ElimError("`risk` needs an answer", "say how many tokens to write with `generate`")
+        if self.nli is not None and not self.risk:
+            raise ElimError("`nli` says which samples of `risk` mean the same", "ask for `risk` too")
         if self.samples < 2:
             raise ElimError(f"`samples` must be at least 2, got {self.samples}")
         if self.generate and self.interventions and not self.reads_written:

@@ -25,6 +25,7 @@ from elimtool.model.decode import end_ids
 from elimtool.model.view import Batch, Encoded, LayerView
 
 if TYPE_CHECKING:
+    from elimtool.model.entailment import Entailment
     from elimtool.model.model import Model
     from elimtool.samplers import Chain
 
@@ -39,6 +40,7 @@ def risk_row(
     samples: int,
     seed: int,
     targets: Sequence[str] = (),
+    judge: Entailment | None = None,
 ) -> Row:
     """Make the row of table ``risk`` for one prompt.
 
@@ -50,6 +52,7 @@ def risk_row(
         samples: Number of samples, two or more.
         seed: Seed of the answer; the samples take the next ones.
         targets: Right answers, beside those of the record's ``answers``.
+        judge: Says which samples mean the same, as answers to the prompt.
     """
     ends = end_ids(model)
     written = [step.token for step in steps if step.token not in ends]
@@ -60,7 +63,8 @@ def risk_row(
     ]
     answers = [list(aliases) for aliases in one.prompt.design.answers]
     texts = [_text(model, tokens) for tokens in others]
-    grouped = clusters(texts, answers)
+    same = None if judge is None else lambda a, b: judge.same(*(_in_context(one, text) for text in (a, b)))
+    grouped = clusters(texts, answers, same)
     named = [*targets, *(alias for aliases in answers for alias in aliases)]
     own = _text(model, written)
     read = _attention_scores(model, one, written, np.exp(logprobs)) if written else (None, None)
@@ -74,13 +78,20 @@ def risk_row(
         "eigenscore": eigenscore(_last_states(model, one, others)),
         "semantic_entropy": semantic_entropy(grouped),
         "n_clusters": len(set(grouped)),
-        "clustering": "aliases" if answers else "exact",
+        "clustering": "aliases" if answers else "exact" if judge is None else "nli",
         "correct": any(says(own, answer) for answer in named) if named else None,
     }
 
 
 def _text(model: Model, tokens: Sequence[int]) -> str:
     return b"".join(map(model.tokenizer.spell, tokens)).decode("utf-8", "replace")
+
+
+def _in_context(one: Encoded, text: str) -> str:
+    """Put the question before an answer, as Kuhn et al. do: a word alone entails little."""
+    prompt = one.prompt
+    asked = prompt.text if prompt.text is not None else prompt.messages[-1].content
+    return f"{asked.strip()} {text.strip()}"
 
 
 def cue_start(one: Encoded) -> int:

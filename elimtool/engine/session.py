@@ -23,6 +23,7 @@ from elimtool.metrics.columns import Columns
 from elimtool.metrics.concepts import concept
 from elimtool.metrics.metric import Settings
 from elimtool.model.decode import end_ids
+from elimtool.model.entailment import Entailment
 from elimtool.model.interventions import Component, Knockout, Patch
 from elimtool.model.model import Model
 from elimtool.model.scores import Suspect
@@ -64,6 +65,7 @@ class Session:
         self.model = model
         self.options = options
         self.brought = options.brought  # first, as names of stages and lenses may be known by it alone
+        self._judge = None if options.nli is None else Entailment(options.nli)
         self.lens, self._lens = open_lens(options.lens, model)
         reference = self.lens.reference if isinstance(self.lens, RidgeLens) else None
         if reference is None:
@@ -206,7 +208,9 @@ class Session:
             return found
         options = self.options
         seed = self._seed(asked)
-        row = risk_row(self.model, one, self.walk_chain, steps, options.samples, seed, asked.targets)
+        row = risk_row(
+            *(self.model, one, self.walk_chain, steps, options.samples, seed, asked.targets), self._judge
+        )
         return {**found, "risk": columns_of([row])}
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[Encoded | ElimError]:

@@ -266,6 +266,10 @@ class Lines(Options):
             return [*given, *self.some([*own, self.seed], 2), *self.printed(False)]
         suite = self.file("", self.files.copied("grid.yaml"))
         more = [*own, self.chains, lambda: self.of("--concept", "a=a, b", "x=Paris", "y= the,a")]
+        if self.chance.random() < 0.2:
+            more += [lambda: self.of("--seeds", 2, 3), lambda: self.of("--generate", 2, 3)]
+        elif self.chance.random() < 0.2:
+            more.append(lambda: self.of("--budget", 20, 40))
         return [*suite, *self.some(more, 3), *self.loading(), *self.printed()]
 
     def coverage(self) -> list[Part]:

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import elimtool
-from elimtool.analysis.risk.answers import normal
+from elimtool.analysis.risk.answers import clusters, normal
 from elimtool.errors import ElimError
+from elimtool.model.entailment import Entailment
 from elimtool.prompts.design import Design
 
 PROMPT = "The capital of France is"
@@ -125,3 +126,51 @@ def test_it_is_measured_only_where_it_is_asked_for(llama: Any) -> None:
     assert "walk" in run.tables and "risk" not in run.tables
     with pytest.raises(ElimError, match="table risk needs `risk`"):
         elimtool.TraceOptions(generate=2, tables=("risk",))
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    """A classifier that calls everything entailment."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    labels = {0: "CONTRADICTION", 1: "NEUTRAL", 2: "ENTAILMENT"}
+    config = BertConfig(
+        vocab_size=300, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8,
+        max_position_embeddings=256, id2label=labels, label2id={one: index for index, one in labels.items()},
+    )  # fmt: skip
+    model = BertForSequenceClassification(config)
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([0.0, 0.0, 1.0]))
+    folder = tmp_path_factory.mktemp("classifier")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_samples_that_entail_each_other_are_one_cluster(llama: Any, classifier: Path) -> None:
+    (plain,) = traced(llama, PROMPT).arrow("risk").to_pylist()
+    (row,) = traced(llama, PROMPT, nli=str(classifier)).arrow("risk").to_pylist()
+    assert (plain["n_clusters"], plain["clustering"]) == (3, "exact")
+    assert (row["semantic_entropy"], row["n_clusters"], row["clustering"]) == (0.0, 1, "nli")
+    names = {"semantic_entropy", "n_clusters", "clustering"}
+    assert all(row[name] == plain[name] for name in row if name not in names)
+
+
+def test_clusters_go_by_their_first_member_and_aliases_first() -> None:
+    def near(one: str, other: str) -> bool:
+        return abs(ord(one[0]) - ord(other[0])) <= 1
+
+    assert clusters(["a", "b", "c", "c x", "a", "Paris"], [["Paris"]], near) == [0, 0, 1, 1, 0, 2]
+    assert clusters(["a", "A.", "b"], []) == [0, 0, 1]
+
+
+def test_what_is_no_model_of_entailment_is_refused(llama: Any, llama_directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(ElimError, match="has no config"):
+        Entailment(str(tmp_path))
+    with pytest.raises(ElimError, match="is not a model of entailment"):
+        Entailment(str(llama_directory))
+    with pytest.raises(ElimError, match="`nli` says which samples"):
+        elimtool.TraceOptions(generate=2, nli="x")
+    with pytest.raises(ElimError, match="is not a model of entailment"):
+        traced(llama, PROMPT, nli=str(llama_directory))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _ARTICLES = frozenset(["a", "an", "the"])
 _SENTENCE = re.compile(r"[.!?\n](?:\s|$)|\n")
@@ -23,19 +23,32 @@ def says(text: str, answer: str) -> bool:
     return bool(known) and said[: len(known)] == known
 
 
-def clusters(texts: Sequence[str], answers: Sequence[Sequence[str]]) -> list[int]:
+def clusters(
+    texts: Sequence[str], answers: Sequence[Sequence[str]], same: Callable[[str, str], bool] | None = None
+) -> list[int]:
     """Put texts that say the same into one cluster: aliases of one answer, else equal first sentences.
+
+    Source: Kuhn et al. 2023 (2302.09664) for ``same``: a text is compared with a cluster's first member.
 
     Args:
         texts: What was written.
         answers: Right answers, each with its aliases.
+        same: Says whether two texts that no answer begins mean the same; ``None`` for equal ones alone.
 
     Returns:
         Number of the cluster of each text, from 0 in order of first use.
     """
     names: dict[object, int] = {}
+    firsts: dict[str, str] = {}
     found = []
     for text in texts:
         known = (index for index, one in enumerate(answers) if any(says(text, alias) for alias in one))
-        found.append(names.setdefault(next(known, normal(text)), len(names)))
+        key: object = next(known, None)
+        if key is None:
+            key = plain = normal(text)
+            if same is not None and plain not in firsts:
+                key = next((one for one, first in firsts.items() if same(first, text)), plain)
+                if key == plain:
+                    firsts[plain] = text
+        found.append(names.setdefault(key, len(names)))
     return found

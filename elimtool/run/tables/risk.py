@@ -54,8 +54,8 @@ RISK = Table(
         Column(
             "semantic_entropy",
             FLOAT,
-            "Entropy of the shares of clusters of samples that say the same; an upper bound, as paraphrases"
-            " split.",
+            "Entropy of the shares of clusters of samples that say the same; without nli an upper bound, as"
+            " paraphrases split.",
             unit="nats",
             range="0 .. ln(n_samples)",
         ),
@@ -63,9 +63,10 @@ RISK = Table(
         Column(
             "clustering",
             STRING,
-            "How samples are found to say the same: aliases (of the record's answers, else equal first"
-            " sentences) or exact (equal first sentences without case, punctuation and articles).",
-            range="aliases, exact",
+            "How samples are found to say the same: aliases (of the record's answers, else as the others),"
+            " exact (equal first sentences without case, punctuation and articles) or nli (each entails the"
+            " other by the model of `nli`).",
+            range="aliases, exact, nli",
         ),
         Column(
             "correct",

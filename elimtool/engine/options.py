@@ -18,6 +18,7 @@ from elimtool.run.selection import (
     FUTURES,
     HEADS,
     IF_GIVEN,
+    IF_NAMED,
     PART_TOKENS,
     PARTS,
     SEQUENCES,
@@ -260,7 +261,8 @@ class TraceOptions:
             walk=self.generate > 0 or self.reads_written,
             intervened=bool(self.interventions),
             asked=[name for name, given in self.on_request.items() if given],
-            unasked=(IF_GIVEN if self.heads is None else frozenset())
+            unasked=IF_NAMED
+            | (IF_GIVEN if self.heads is None else frozenset())
             | (WIDE if self.position == "all" else frozenset()),
             brought=brought,
         )

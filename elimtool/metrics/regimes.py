@@ -1,12 +1,13 @@
 """Regimes: whether each prediction is strong, balanced, familiar or dysfunctional, by the text before it.
 
 Table ``regimes``, one row per probed position; filled where the lens has a reference set.
-``elimtool.lenses.regime`` has the rule and its sources.
+``elimtool.lenses.regime`` has the rule and its sources. From the same surprisals comes the table
+``span_surprisal``, one row per prompt and span.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -24,25 +25,32 @@ class Regimes(Metric):
     """Keeps the last layer's residuals, and reads out the positions that the rule needs."""
 
     needs: frozenset[str] = frozenset({"context"})
-    tables: ClassVar[tuple[str, ...]] = ("regimes",)
+    tables: ClassVar[tuple[str, ...]] = ("regimes", "span_surprisal")
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
         super().__init__(batch, settings)
-        self.reference = settings.reference
+        self.reference = settings.reference if settings.wants("regimes") else None
         self.context: Tensor | None = None
         self.recent: list[Recent] = []
 
     def observe(self, view: LayerView) -> None:
-        """Keep the last layer's residuals, if there is a reference."""
-        if self.reference is not None and view.context is not None:
+        """Keep the last layer's residuals, if a table needs them."""
+        asked = self.reference is not None or self.settings.wants("span_surprisal")
+        if asked and view.context is not None:
             self.context = view.context
 
     def read(self, view: ReadoutView) -> None:
-        """Find the regimes of some rows."""
-        if self.reference is None or self.context is None or view.readout is None:
+        """Find the regimes of some rows, and with the first of them what follows spans."""
+        if self.context is None or view.readout is None:
             return
         if not self.recent:
-            self.recent = self._recent(view)
+            surprisal = self._surprisal(view)
+            pairs = list(zip(self.batch.encoded, surprisal, strict=True))
+            self.recent = [recent_surprisal(one.token_ids, some, one.templated) for one, some in pairs]
+            if self.settings.wants("span_surprisal"):
+                self.filled["span_surprisal"] += [_after_spans(one, some) for one, some in pairs]
+        if self.reference is None:
+            return
         prompt, probe = (index.cpu() for index in view.rows)
         position = self.batch.positions.cpu()[prompt, probe]
         recent = _gather(self.recent, prompt.tolist(), position.tolist())
@@ -61,8 +69,8 @@ class Regimes(Metric):
             }
         )
 
-    def _recent(self, view: ReadoutView) -> list[Recent]:
-        """Return the recent surprisal up to the probed positions of each prompt, read out together."""
+    def _surprisal(self, view: ReadoutView) -> list[Float[Tensor, "tokens"]]:
+        """Return the surprisal of the tokens that are looked at in each prompt, read out together."""
         assert self.context is not None
         wanted = [_wanted(one) for one in self.batch.encoded]
         before = [rows[some - 1] for rows, some in zip(self.context, wanted, strict=True)]
@@ -75,8 +83,23 @@ class Regimes(Metric):
             surprisal = torch.full((len(one.token_ids),), torch.nan, dtype=torch.float64)
             surprisal[some] = together[start : start + len(some)]
             start += len(some)
-            found.append(recent_surprisal(one.token_ids, surprisal, one.templated))
+            found.append(surprisal)
         return found
+
+
+def _after_spans(one: Encoded, surprisal: Float[Tensor, "tokens"]) -> dict[str, Any]:
+    """Average the surprisal of what follows each named span in a prompt, appended tokens left out."""
+    end = min(one.positions[-1] + 1, len(one.token_ids) - one.n_appended)
+    named = {span.name for span in one.prompt.spans}  # else each token is a span
+    spans = [span for span in one.spans if span.tokens and span.name in named]
+    parts = [surprisal[span.tokens[-1] + 1 : end] for span in spans]
+    known = [part[~part.isnan()] for part in parts]
+    return {
+        "prompt_id": [one.prompt_id] * len(spans),
+        "span": [span.name for span in spans],
+        "n_after": [len(part) for part in known],
+        "surprisal_after": [float(part.mean()) if len(part) else None for part in known],
+    }
 
 
 def _wanted(one: Encoded) -> Int[Tensor, "some"]:

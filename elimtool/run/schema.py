@@ -27,7 +27,7 @@ from elimtool.run.tables.locations import LOCATION_PAIRS, LOCATIONS
 from elimtool.run.tables.map_sums import MAP_SUMS
 from elimtool.run.tables.mechanisms import MECHANISMS
 from elimtool.run.tables.prompts import PROMPTS
-from elimtool.run.tables.regimes import REGIMES
+from elimtool.run.tables.regimes import REGIMES, SPAN_SURPRISAL
 from elimtool.run.tables.risk import RISK
 from elimtool.run.tables.sampling import CHAIN_DIFFERENCES, SAMPLING, SAMPLING_TARGETS
 from elimtool.run.tables.sequences import SEQUENCE_STAGES, SEQUENCE_STEPS, SEQUENCES
@@ -103,6 +103,7 @@ TABLES: dict[str, Table] = {
         MECHANISMS,
         CONTROLS,
         REGIMES,
+        SPAN_SURPRISAL,
         VERDICTS,
         CONTRASTS,
         CONTRAST_LAYERS,

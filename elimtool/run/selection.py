@@ -51,6 +51,8 @@ ON_REQUEST = {
     **dict.fromkeys(SEQUENCES, ("`through`", "name a sampler chain with it, such as llama.cpp")),
 }
 """Tables that only an option of their own asks for: the option, and what to do."""
+IF_NAMED = frozenset({"span_surprisal"})
+"""Tables that only their own names fill."""
 CHANGES = frozenset({"effects"})
 """Tables that need interventions."""
 
@@ -98,7 +100,7 @@ def select(
         walk: Whether tokens are generated, which fills ``walk`` and ``walk_stages``.
         intervened: Whether there are interventions, which fill ``effects``.
         asked: Tables of ``ON_REQUEST`` that options ask for.
-        unasked: Tables of ``IF_GIVEN`` and ``WIDE`` that are left out unless they are named.
+        unasked: Tables of ``IF_GIVEN``, ``WIDE`` and ``IF_NAMED`` that are left out unless they are named.
         brought: Tables that metrics of plugins fill.
 
     Raises:

@@ -72,7 +72,7 @@ def open_prompts(
     lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in suite.records)
     file = PromptFile("-", "jsonl", io.BytesIO(lines.encode()))
     file.name = f"{path} (expanded)"
-    file.facts = {"suite": [asdict(one) for one in suite.checks]}
+    file.facts = {"suite": [asdict(one) for one in suite.checks], "suite_duplicates": suite.n_duplicates}
     return file, suite.checks
 
 

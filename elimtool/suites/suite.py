@@ -49,10 +49,12 @@ class Suite:
     Attributes:
         records: Fields of each record, in order, with ids of their own.
         checks: What is wrong or doubtful.
+        n_duplicates: Records that equal others, and were left out.
     """
 
     records: tuple[Fields, ...]
     checks: tuple[SuiteCheck, ...]
+    n_duplicates: int = 0
 
 
 def merged(records: Iterable[Fields], checks: Iterable[SuiteCheck]) -> Suite:
@@ -77,4 +79,4 @@ def merged(records: Iterable[Fields], checks: Iterable[SuiteCheck]) -> Suite:
     if copies:
         what = f"{copies} records equal others in text, group and targets, and count once"
         doubts.append(SuiteCheck("warning", "duplicates", None, what))
-    return Suite(tuple(found.values()), tuple(doubts))
+    return Suite(tuple(found.values()), tuple(doubts), copies)

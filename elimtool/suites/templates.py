@@ -147,12 +147,10 @@ class Template:
         sizes = {group: len(some) for group, some in words.items()}
         if not all(sizes.values()):
             yield "group-empty", f"group '{min(sizes, key=sizes.__getitem__)}' has no words"
-        elif groups.slot is None:
-            return
-        elif groups.aligned and len(set(sizes.values())) > 1:
+        elif groups.slot is not None and groups.aligned and len(set(sizes.values())) > 1:
             told = ", ".join(f"{group} {size}" for group, size in sizes.items())
             yield "unaligned", f"groups differ in size ({told}); align them, or say `pair: all`"
-        elif groups.aligned:
+        elif groups.slot is not None:
             yield from self._articles(groups)
         if groups.identical:
             return
@@ -167,29 +165,51 @@ class Template:
         found = re.search(rf"\b(an?) \{{{groups.slot}\}}", self.text, re.IGNORECASE)
         if found is None:
             return
-        for filler, words in groups.tuples():
-            if len({word[:1] in VOWELS for word in words.values()}) > 1:
+        together = [list(words.values()) for _, words in groups.tuples()]
+        for words in together if groups.aligned else [[word for some in together for word in some]]:
+            if len({word[:1] in VOWELS for word in words}) > 1:
+                told = "|".join(words)
                 yield (
                     "article",
-                    f"'{found[1]}' does not go with both of '{filler}': they must differ in the slot alone",
+                    f"'{found[1]}' does not go with all of '{told}': they must differ in the slot alone",
                 )
 
     def _doubts(self) -> Iterator[tuple[str, str]]:
         words = self.groups.words if self.groups is not None else {}
         slot = self.groups and self.groups.slot
-        if self.groups is not None and slot is not None and self.groups.identical:
+        if self.groups is not None and self.groups.identical:
             yield "identical-groups", "all groups have the same words: no difference can be found"
         if slot is not None and self.text.startswith(f"{{{slot}}}"):
             yield (
                 "slot-first",
                 "the group's word stands first; without a BOS it is the attention sink, and its lift is null",
             )
-        outside = SLOT.sub(" ", self.text)
-        texts = [*self.fields.get("targets", ()), *self.fields.get("foils", ())]
-        texts += [word for some in words.values() for word in some]
-        for text in dict.fromkeys(one.strip() for one in texts):
-            if text and re.search(rf"\b{re.escape(text)}\b", outside, re.IGNORECASE):
-                yield "word-elsewhere", f"'{text}' stands in the rest of the template too"
+        yield from self._elsewhere([word for some in words.values() for word in some])
+
+    def _elsewhere(self, words: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Find words, targets and foils that stand elsewhere in a prompt, where copying them is easy."""
+        values = [one for name in dict.fromkeys(SLOT.findall(self.text)) for one in self.slots.get(name, ())]
+        rest = " ".join([SLOT.sub(" ", self.text), *(text for text, _ in values)])
+        asked = _asked(self.fields)
+        looked = [(text, rest) for text in (*asked, *words)]
+        looked += [(text, value) for value, own in values for text in _asked(own)]
+        for text, where in looked:
+            if stands_in(text, where):
+                yield "word-elsewhere", f"'{text.strip()}' stands in the rest of the template too"
+        of_slot = self.groups is not None and self.groups.slot is not None
+        for text in (*asked, *(one for _, own in values for one in _asked(own))) if of_slot else ():
+            if any(stands_in(text, word) for word in words):
+                yield "word-elsewhere", f"'{text.strip()}' is a target or foil, and among the groups' words"
+
+
+def stands_in(text: str, where: str) -> bool:
+    """Return whether a text stands in another one as whole words, in upper or lower case."""
+    plain = text.strip()
+    return bool(plain) and re.search(rf"(?<!\w){re.escape(plain)}(?!\w)", where, re.IGNORECASE) is not None
+
+
+def _asked(fields: Mapping[str, Any]) -> list[str]:
+    return [*fields.get("targets", ()), *fields.get("foils", ())]
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:

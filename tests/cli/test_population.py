@@ -57,6 +57,8 @@ def test_a_suite_is_measured_once_and_then_read(elimtool: Command, suite: Path, 
     assert elimtool("audit", out, "-q").out.strip() == str(out / "analysis" / "audit")
     shown = elimtool("run", "show", out, "audit_checks")
     assert shown.code == 0
+    after = open_run(out).table("span_surprisal")
+    assert set(after["span"]) == {"group"} and after["surprisal_after"].notna().all() and len(after) == 12
 
 
 def test_without_a_directory_nothing_is_kept(elimtool: Command, suite: Path, tmp_path: Path) -> None:

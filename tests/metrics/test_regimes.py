@@ -15,6 +15,7 @@ from elimtool import TraceOptions
 from elimtool.lenses.regime import FEWEST, LEAST, UNSEEN, WINDOW, ReferenceStatistics
 from elimtool.lenses.ridge import Facts, RidgeLens
 from elimtool.model.loading import load_hugging_face
+from elimtool.prompts.prompt import SpanRequest
 from tests.watched import Watched
 
 LONG = "The capital of Spain is Madrid, and the text of a token is eliminated when no layer keeps it."
@@ -48,6 +49,32 @@ def plain(directory: Path, ids: list[int]) -> tuple[Any, Any]:
     for t in range(UNSEEN, len(ids)):
         surprisal[t] = -logprobs[t - 1, ids[t]]
     return surprisal, logprobs
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_what_follows_a_span_is_as_surprising_as_by_plain_logits(
+    llama: Any, llama_directory: Path, lens: str, fitted: bool
+) -> None:
+    prompts = [
+        elimtool.Prompt(
+            LONG, spans=(SpanRequest.parse("late=token"), SpanRequest.parse("first=The capital"))
+        ),
+        elimtool.Prompt(SHORT, spans=(SpanRequest.parse("end=is"),)),
+    ]
+    options = TraceOptions(lens=lens if fitted else "raw", tables=("span_surprisal",))
+    run = elimtool.trace(llama, prompts, options=options)
+    rows = run.table("span_surprisal")
+    assert rows["span"].tolist() == ["late", "first", "end"], "only what was named"
+    prompt = run.prompts.iloc[0]
+    for _, row in rows.iloc[:2].iterrows():
+        (last,) = (one["tokens"][-1] for one in prompt["spans"] if one["span"] == row["span"])
+        surprisal, _ = plain(llama_directory, prompt["token_ids"].tolist())
+        after = surprisal[last + 1 :][-WINDOW:]
+        after = after[~np.isnan(after)]
+        assert row["n_after"] == len(after) > 0
+        assert row["surprisal_after"] == pytest.approx(after.mean(), abs=1e-4)
+    assert rows["n_after"].iloc[2] == 0 and pd.isna(rows["surprisal_after"].iloc[2])
+    assert "span_surprisal" not in elimtool.trace(llama, SHORT, options=TraceOptions(lens="raw")).tables
 
 
 @pytest.mark.parametrize("position", ["all", "last", 3, 40])

@@ -9,7 +9,17 @@ import pytest
 import elimtool
 from elimtool import TraceOptions
 from elimtool.errors import ElimError
-from elimtool.run.selection import CHANGES, FITTED, JUDGED_BY, MIXED, ON_REQUEST, TRACED, WALKS, select
+from elimtool.run.selection import (
+    CHANGES,
+    FITTED,
+    IF_NAMED,
+    JUDGED_BY,
+    MIXED,
+    ON_REQUEST,
+    TRACED,
+    WALKS,
+    select,
+)
 from tests.watched import Watched
 
 PROMPT = "The capital of France is"
@@ -56,7 +66,10 @@ def whole(llama: Any) -> Any:
     return elimtool.trace(llama, PROMPT, targets=["Paris"], foils=["Rome"], options=TraceOptions(heads=True))
 
 
-@pytest.mark.parametrize("name", sorted(set(TRACED) - WALKS - FITTED - MIXED - CHANGES - ON_REQUEST.keys()))
+FILLED = set(TRACED) - WALKS - FITTED - MIXED - CHANGES - IF_NAMED - ON_REQUEST.keys()
+
+
+@pytest.mark.parametrize("name", sorted(FILLED))
 def test_a_table_alone_is_the_table_among_all(llama: Any, whole: Any, name: str) -> None:
     alone = elimtool.trace(
         llama, PROMPT, targets=["Paris"], foils=["Rome"], options=TraceOptions(tables=(name,))

@@ -129,11 +129,36 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
         {**template("He saw a {who} and"), "groups": {"slot": "who", "a": ["artist"], "b": ["baker"]}},
         "'artist|baker'",
     ),
+    "article of unaligned lists": (
+        {
+            **template("He saw a {who} and"),
+            "groups": {"slot": "who", "a": ["baker"], "b": ["cook", "artist"], "pair": "all"},
+        },
+        "'baker|cook|artist'",
+    ),
+    "word-in-two-groups of targets": (
+        {**template("I think that"), "groups": {"targets": {"a": [" x"], "b": [" y", " x"]}}},
+        "' x'",
+    ),
 }
+"""By the check, and what is special about it after a space."""
 WARNINGS: dict[str, tuple[dict[str, Any], str]] = {
     "identical-groups": ({"groups": {"slot": "who", "a": ["x", "y"], "b": ["x", "y"]}}, "same words"),
     "slot-first": (template("{who} {tense} a"), "sink"),
     "word-elsewhere": (template("The nurse heard that {who} was a"), "'nurse'"),
+    "identical-groups of targets": (
+        {**template("I think that"), "groups": {"targets": {"a": [" x"], "b": [" x"]}}},
+        "same words",
+    ),
+    "word-elsewhere in a slot": ({"slots": {"tense": ["was", "was, said the nurse,"]}}, "'nurse'"),
+    "word-elsewhere in its value": (
+        {"slots": {"tense": [{"text": "was in Paris,", "targets": [" Paris"]}, "is"]}},
+        "'Paris'",
+    ),
+    "word-elsewhere among the words": (
+        {"groups": {"slot": "who", "a": ["a Nurse", "x"], "b": ["y", "z"]}},
+        "among the groups' words",
+    ),
     "duplicates": ({"slots": {"tense": ["was", "was"]}}, "count once"),
 }
 
@@ -141,6 +166,7 @@ WARNINGS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("check", ERRORS)
 def test_a_template_that_compares_more_than_the_group_is_left_out(check: str, tmp_path: Path) -> None:
     changes, says = ERRORS[check]
+    check = check.split(maxsplit=1)[0]
     suite = read(tmp_path, **changes)
     found = [one for one in suite.checks if one.check == check]
     assert found and found[0].level == "error" and says in found[0].message and not suite.records
@@ -153,6 +179,7 @@ def test_a_template_that_compares_more_than_the_group_is_left_out(check: str, tm
 @pytest.mark.parametrize("check", WARNINGS)
 def test_what_is_doubtful_is_said(check: str, tmp_path: Path) -> None:
     changes, says = WARNINGS[check]
+    check = check.split(maxsplit=1)[0]
     suite = read(tmp_path, **changes)
     assert [one.level for one in suite.checks if one.check == check and says in one.message] == ["warning"]
     assert suite.records

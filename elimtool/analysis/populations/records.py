@@ -55,12 +55,14 @@ class Population:
         n_failed: Prompts that were not measured.
         n_duplicates: Records equal to others in text, group and targets, which are left out.
         suite: What was wrong or doubtful in the suite, as ``run.json`` has it; ``None`` for other prompts.
+        n_merged: Records of the suite that equalled others, and are not in the run.
     """
 
     records: tuple[PopulationRecord, ...]
     n_failed: int
     n_duplicates: int
     suite: Sequence[Mapping[str, Any]] | None
+    n_merged: int = 0
 
     @classmethod
     def of(cls, run: Run) -> Population:
@@ -71,7 +73,7 @@ class Population:
         """
         names = ["prompt_id", "status", "text", "template", "tuple", "filler", "group", "category", "slots"]
         names += ["role", "targets", "foils", "spans", "tokens", "n_appended"]
-        names += ["token_priors", "scored", "tags"]
+        names += ["token_priors", "scored", "tags", "answers"]
         rows = run.arrow("prompts").select(names).to_pylist()
         seen: set[tuple[Any, ...]] = set()
         records, failed, duplicates = [], 0, 0
@@ -93,7 +95,8 @@ class Population:
             records.append(PopulationRecord(row["prompt_id"], template, **own, row=row))
         config = run.manifest.config if isinstance(run.manifest.config, dict) else {}
         suite: Any = config.get("suite")
-        return cls(tuple(records), failed, duplicates, suite)
+        merged: Any = config.get("suite_duplicates", 0)
+        return cls(tuple(records), failed, duplicates, suite, merged)
 
     def parted(self) -> tuple[Population, Population]:
         """Divide it into prompts that are continued and sentences of pairs that are scored whole."""

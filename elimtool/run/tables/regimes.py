@@ -82,3 +82,29 @@ REGIMES = Table(
         ),
     ),
 )
+
+SPAN_SURPRISAL = Table(
+    "span_surprisal",
+    "How surprising what follows a span is to the model. Filled where the table is named, as audit does.",
+    "one row per prompt and span that it names",
+    (
+        PROMPT_ID,
+        Column("span", STRING, "Name of the span."),
+        Column(
+            "n_after",
+            INT,
+            "Tokens after the span's last one, up to the last probed position, of the last 32 that count: the"
+            " first two of the prompt, what a chat template wrote and appended tokens do not.",
+            unit="tokens",
+            range=">= 0",
+        ),
+        Column(
+            "surprisal_after",
+            FLOAT,
+            "Mean surprisal of these tokens, each given all before it.",
+            unit="nats",
+            range=">= 0",
+            null_when="n_after is 0",
+        ),
+    ),
+)

@@ -29,6 +29,7 @@ class Truth:
         nested: Whether each template has words of its own.
         neutral: Whether each template has a neutral wording.
         groups: Names of the groups.
+        odd: How much more surprising what follows the first group's first word is, in nats.
     """
 
     templates: int = 12
@@ -42,6 +43,7 @@ class Truth:
     nested: bool = False
     neutral: bool = False
     groups: tuple[str, ...] = GROUPS
+    odd: float = 0.0
 
 
 def population_run(truth: Truth, seed: int = 0, suite: list[dict[str, str]] | None = None) -> Run:
@@ -64,7 +66,7 @@ def population_run(truth: Truth, seed: int = 0, suite: list[dict[str, str]] | No
     if truth.same_words:
         cut[:] = cut[:, :, :1]
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("prompts", "lens", "survival")}
-    rows |= {"sampling_targets": [], "attention": [], "verdicts": []}
+    rows |= {"sampling_targets": [], "attention": [], "verdicts": [], "span_surprisal": []}
     for t, w, g in np.ndindex(*shape):
         word = f"w{t if truth.nested else ''}{w}"
         words = [f"{word}.{0 if truth.same_words else one}" for one in range(len(truth.groups))]
@@ -86,6 +88,8 @@ def population_run(truth: Truth, seed: int = 0, suite: list[dict[str, str]] | No
             }
             for layer in range(truth.layers)
         ]
+        after = {"prompt_id": f"{name}/{truth.groups[g]}", "span": "group", "n_after": 1}
+        rows["span_surprisal"].append({**after, "surprisal_after": 3.0 + truth.odd * (g == w == 0)})
     for t in range(truth.templates if truth.neutral else 0):
         values = np.full(depth, -1.0)
         _record(

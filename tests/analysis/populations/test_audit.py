@@ -202,6 +202,87 @@ def test_words_that_are_unlike_in_frequency_are_flagged_and_can_be_left_out() ->
     assert audit(run, AuditOptions(match=3.0)).arrow("audit_checks").num_rows == 0
 
 
+def doubted(run: Run, check: str) -> list[dict[str, Any]]:
+    return [row for row in audit(run).arrow("audit_checks").to_pylist() if row["check"] == check]
+
+
+def test_a_word_that_makes_its_sentence_odd_is_said_and_its_tuples_flagged() -> None:
+    assert not doubted(population_run(Truth(odd=1.9)), "odd-text")
+    run = population_run(Truth(odd=-2.5))
+    found = doubted(run, "odd-text")
+    assert {row["tuple"] for row in found} == {f"t{t}/w0.0|w0.1" for t in range(12)}
+    assert found[0]["message"].startswith(
+        "what follows 'w0.1' is 2.5 nats a token more surprising than after"
+    )
+    told = audit(run).arrow("audit_tuples").to_pylist()
+    assert {row["tuple"] for row in told if "odd" in row["flags"]} == {row["tuple"] for row in found}
+    tables = {name: run.arrow(name) for name in run.tables if name != "span_surprisal"}
+    notes = audit(Run.from_tables(run.manifest, tables)).manifest.notes
+    assert notes == ["Odd sentences were not looked for: the run has no table span_surprisal."]
+
+
+def test_targets_that_share_a_first_token_are_said_once_a_template() -> None:
+    run = population_run(Truth(templates=6))
+    rows = run.arrow("survival").to_pylist()
+    for row in rows:
+        row["ambiguous"] = row["prompt_id"].startswith("t3/")
+    (found,) = doubted(run.with_rows("survival", rows), "first-token")
+    assert found["template"] == "t3" and found["message"].startswith("' yes': another target or foil")
+    assert not doubted(run, "first-token")
+
+
+@pytest.mark.parametrize(("bias", "chance"), [(0.0, True), (3.0, False), (-3.0, False)])
+def test_right_answers_no_likelier_than_foils_are_said(bias: float, chance: bool) -> None:
+    run = population_run(Truth(templates=24))
+    assert not doubted(run, "at-chance"), "no record names a right answer"
+    rows = run.arrow("prompts").to_pylist()
+    run = run.with_rows("prompts", [{**row, "answers": '[[" yes"]]'} for row in rows])
+    lens = run.arrow("lens").to_pylist()
+    drawn = np.random.default_rng(0).normal(size=len(lens))
+    for row, noise in zip(lens, drawn, strict=True):
+        row["logit"] = noise + (0.0 if row["is_foil"] else bias)
+    found = doubted(run.with_rows("lens", lens), "at-chance")
+    assert len(found) == chance and (not found or "as a coin would" in found[0]["message"])
+
+
+def test_a_scale_that_leaves_no_room_is_said() -> None:
+    run = population_run(Truth(templates=6))
+    rows = run.arrow("sampling_targets").to_pylist()
+    kept = run.with_rows(
+        "sampling_targets", [{**row, "alive_before": True, "alive_after": True} for row in rows]
+    )
+    (found,) = doubted(kept, "ceiling")
+    assert found["message"].startswith("llama.cpp keeps ' yes' in all records of either group")
+    far = run.with_rows("survival", [{**row, "rank": 2_000} for row in run.arrow("survival").to_pylist()])
+    (found,) = doubted(far, "floor")
+    assert "rank beyond 1,000" in found["message"]
+
+
+def test_other_words_and_targets_in_the_rest_of_a_prompt_are_said() -> None:
+    run = population_run(Truth(templates=6))
+    rows = run.arrow("prompts").to_pylist()
+    for row in rows:
+        if row["template"] in ("t1", "t2"):
+            row["tokens"] = [
+                "<s>",
+                " the Yes," if row["template"] == "t1" else " w3.1 or",
+                *row["tokens"][2:],
+            ]
+    found = doubted(run.with_rows("prompts", rows), "word-elsewhere")
+    assert {row["template"] for row in found} == {"t1", "t2"}
+    assert len(found) == 16 and {row["message"].split()[0] for row in found} == {"'yes'", "'w3.1'"}
+
+
+def test_duplicates_that_the_suite_merged_are_counted() -> None:
+    run = population_run(Truth(templates=6), suite=[])
+    config = {**run.manifest.config, "suite_duplicates": 3}
+    merged = Run.from_tables(
+        run.manifest.model_copy(update={"config": config}), {name: run.arrow(name) for name in run.tables}
+    )
+    assert {row["n_duplicates"] for row in effects(audit(merged))} == {3}
+    assert {row["n_duplicates"] for row in effects(audit(run))} == {0}
+
+
 def test_what_the_suite_said_is_kept_and_its_order_of_groups() -> None:
     said = [
         {"level": "warning", "check": "word-elsewhere", "template": "t1", "message": "'yes' stands there"}

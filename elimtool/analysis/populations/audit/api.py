@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from elimtool.analysis.populations.audit.checks import checked
+from elimtool.analysis.populations.audit.doubts import at_chance, bounds, shared_tokens
 from elimtool.analysis.populations.audit.effects import adjusted, categories, effects, grids
 from elimtool.analysis.populations.audit.layers import skewed
 from elimtool.analysis.populations.audit.outcomes import CONFIRMATORY, Outcome, Outcomes
@@ -20,7 +21,7 @@ from elimtool.run.analysis import Analysis
 from elimtool.run.reader import Run, as_run
 from elimtool.run.tables.findings import FINDINGS
 
-TABLES = ("attention", "lens", "survival", "sampling_targets", "verdicts")
+TABLES = ("attention", "lens", "survival", "sampling_targets", "verdicts", "span_surprisal")
 """Tables of a run that an audit reads."""
 
 
@@ -66,7 +67,7 @@ def audit(run: Run | str | Path, options: AuditOptions = AuditOptions(), seed: i
     run = as_run(run)
     whole = Population.of(run)
     continued, scored = whole.parted()
-    usable = checked(continued, options.match)
+    usable = checked(run, continued, options.match)
     population = usable.population
     pairs = _paired(population, options, str(run.path or "the run"))
     tables = RecordTables(run, population)
@@ -93,9 +94,12 @@ def audit(run: Run | str | Path, options: AuditOptions = AuditOptions(), seed: i
             row["p_adjusted"] = value if row["unit"] == "both" else None
         rows["audit_layers"] += one[0]
     for row in rows["audit_effects"]:
-        row["n_duplicates"] = population.n_duplicates
+        row["n_duplicates"] = population.n_duplicates + population.n_merged
         row["flags"] = sorted({*row["flags"], *usable.of_all})
-    rows["audit_checks"] = usable.rows
+    doubts = [*shared_tokens(tables), *at_chance(tables), *bounds(rows["audit_effects"])]
+    if sentences is not None:
+        doubts += sentences.at_chance(options.rule)
+    rows["audit_checks"] = [*usable.rows, *doubts]
     found_tables = {name: table.from_rows(rows[name]) for name, table in FINDINGS["audit"].items()}
     notes = [*whole.left_out(), *usable.notes]
     return Analysis.of("audit", run.manifest, found_tables, asdict(options), seed, notes)

@@ -5,48 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from elimtool.analysis.populations.audit.outcomes import SPAN
-from elimtool.analysis.populations.records import NEUTRAL, Population, PopulationRecord
+from elimtool.analysis.populations.audit.around import Around, Tuples, check_row, tuples_of
+from elimtool.analysis.populations.audit.doubts import (
+    FAR,
+    after_words,
+    elsewhere,
+    identical,
+    lengths_of,
+    odd_texts,
+    unlike_words,
+)
+from elimtool.analysis.populations.records import Population, PopulationRecord
 from elimtool.errors import ElimError
 from elimtool.files.rows import Row, Rows
-from elimtool.prompts.prompt import SINK
+from elimtool.run.reader import Run
 
-FAR = 1.0
-"""Difference in log-frequency (nats) past which two words are unlike."""
-
-
-@dataclass(frozen=True, slots=True)
-class Around:
-    """A prompt divided by the group's word: its tokens before, within and after.
-
-    ``log_prior`` is the word's log-frequency in nats: that of its tokens, summed; ``None`` where the run does
-    not know it.
-    """
-
-    before: str
-    word: tuple[str, ...]
-    after: str
-    in_sink: bool
-    log_prior: float | None
-
-    @classmethod
-    def of(cls, record: PopulationRecord) -> Around | None:
-        """Divide a record's prompt; ``None`` where no word of the group is marked in it."""
-        spans = {one["span"]: one["tokens"] for one in record.row["spans"] or ()}
-        places = spans.get(SPAN)
-        if not places:
-            return None
-        tokens = record.row["tokens"]
-        first, last = places[0], places[-1]
-        n_own = len(tokens) - (record.row["n_appended"] or 0)
-        priors = record.row["token_priors"]
-        return cls(
-            "".join(tokens[:first]).rstrip(),  # a space may be a token's of the word or of what is around it
-            tuple(tokens[first : last + 1]),
-            "".join(tokens[last + 1 : n_own]).lstrip(),
-            bool(set(places) & set(spans.get(SINK, ()))),
-            None if priors is None else sum(priors[first : last + 1]),
-        )
+UNSEEN = "Odd sentences were not looked for: the run has no table span_surprisal."
 
 
 @dataclass(frozen=True)
@@ -56,7 +30,7 @@ class Checked:
     Attributes:
         population: The records of templates that compare the group alone, of words alike in frequency.
         rows: Rows of ``audit_checks``.
-        flags: What to mind of each pair of words.
+        flags: What to mind of each tuple.
         notes: What was left out, a sentence each, and how unlike in frequency the words are.
     """
 
@@ -71,10 +45,11 @@ class Checked:
         return tuple(sorted({one for some in self.flags.values() for one in some}))
 
 
-def checked(population: Population, match: float | None = None) -> Checked:
+def checked(run: Run, population: Population, match: float | None = None) -> Checked:
     """Leave out what compares more than the group, and list all that is wrong or doubtful.
 
     Args:
+        run: The run of the records; ``span_surprisal`` is read where it has it.
         population: The records.
         match: Largest difference of the words of a pair in log-frequency, in nats; ``None`` to keep all.
 
@@ -86,7 +61,7 @@ def checked(population: Population, match: float | None = None) -> Checked:
         for one in population.suite or ()
     ]
     around = {one.prompt_id: Around.of(one) for one in population.records}
-    tuples = _tuples(population)
+    tuples = tuples_of(population)
     errors = list(_sinks(tuples, around))
     if population.suite is None:  # a suite's records are made to differ in the word alone
         errors += _differ_outside(tuples, around)
@@ -96,18 +71,22 @@ def checked(population: Population, match: float | None = None) -> Checked:
     unlike, notes = _matched(gaps, match)
     kept = [one for one in population.records if one.template not in refused and one.filler not in unlike]
     usable = {name: members for name, members in usable.items() if members[0].filler not in unlike}
-    lengths = _lengths(usable.values(), around)
-    rows += [*_once(errors, "template"), *_doubts(lengths, {} if match is not None else gaps)]
+    lengths = lengths_of(usable.values(), around)
+    rows += [*_once(errors, "template"), *unlike_words(lengths, {} if match is not None else gaps)]
     if population.suite is None:
-        rows += [row for name, members in usable.items() for row in _elsewhere(name, members, around)]
-    flags = {
-        filler: (
-            *(("frequency",) if gaps.get(filler, 0) > FAR else ()),
-            *(("length",) if len(some) > 1 else ()),
-        )
-        for filler, some in lengths.items()
+        rows += elsewhere(usable, around)
+    after = after_words(run)
+    odd = list(odd_texts(usable, around, after or {}))
+    if after is None and any(around.values()):
+        notes = (*notes, UNSEEN)
+    minded = {
+        "identical": set(usable) if identical(lengths) else set(),
+        "frequency": {name for name, some in usable.items() if gaps.get(some[0].filler or "", 0) > FAR},
+        "length": {name for name, some in usable.items() if len(lengths.get(some[0].filler or "", ())) > 1},
+        "odd": {row["tuple"] for row in odd},
     }
-    return Checked(replace(population, records=tuple(kept)), rows, flags, notes)
+    flags = {name: tuple(flag for flag, those in minded.items() if name in those) for name in usable}
+    return Checked(replace(population, records=tuple(kept)), [*rows, *odd], flags, notes)
 
 
 def frequency_gaps(
@@ -121,14 +100,6 @@ def frequency_gaps(
         if len(priors) == len(members) > 1 and members[0].filler is not None:
             found.setdefault(members[0].filler, []).append(max(priors) - min(priors))
     return {filler: sum(some) / len(some) for filler, some in found.items()}
-
-
-def _tuples(population: Population) -> dict[str, list[PopulationRecord]]:
-    found: dict[str, list[PopulationRecord]] = {}
-    for one in population.records:
-        if one.tuple is not None and one.group is not None and one.role != NEUTRAL:
-            found.setdefault(one.tuple, []).append(one)
-    return found
 
 
 def _matched(gaps: Mapping[str, float], match: float | None) -> tuple[set[str], tuple[str, ...]]:
@@ -150,68 +121,20 @@ def _matched(gaps: Mapping[str, float], match: float | None) -> tuple[set[str], 
     return unlike, tuple(notes)
 
 
-def _sinks(
-    tuples: Mapping[str, Sequence[PopulationRecord]], around: Mapping[str, Around | None]
-) -> Iterator[Row]:
+def _sinks(tuples: Tuples, around: Mapping[str, Around | None]) -> Iterator[Row]:
     message = "the group's word stands first without a BOS: it is the attention sink; put words before it"
     for name, members in tuples.items():
         parts = [around[one.prompt_id] for one in members]
         if any(one is not None and one.in_sink for one in parts):
-            yield _row("error", "sink", members[0].template, name, message)
+            yield check_row("error", "sink", members[0].template, name, message)
 
 
-def _differ_outside(
-    tuples: Mapping[str, Sequence[PopulationRecord]], around: Mapping[str, Around | None]
-) -> Iterator[Row]:
+def _differ_outside(tuples: Tuples, around: Mapping[str, Around | None]) -> Iterator[Row]:
     message = "records of one tuple differ outside the group's word; let them differ in it alone"
     for name, members in tuples.items():
         parts = [around[one.prompt_id] for one in members]
         if len({(one.before, one.after) for one in parts if one is not None}) > 1:
-            yield _row("error", "differ-outside", members[0].template, name, message)
-
-
-def _lengths(
-    tuples: Iterable[Sequence[PopulationRecord]], around: Mapping[str, Around | None]
-) -> dict[str, set[int]]:
-    """Count the tokens of the words of each filler."""
-    found: dict[str, set[int]] = {}
-    for members in tuples:
-        filler = members[0].filler
-        for part in (around[one.prompt_id] for one in members):
-            if part is not None and filler is not None and "|" in filler:
-                found.setdefault(filler, set()).add(len(part.word))
-    return found
-
-
-def _doubts(lengths: Mapping[str, set[int]], gaps: Mapping[str, float]) -> Iterator[Row]:
-    for filler, some in lengths.items():
-        if len(some) > 1:
-            told = " and ".join(map(str, sorted(some)))
-            yield _row("warning", "length", None, filler, f"its words have {told} tokens")
-    for filler, gap in gaps.items():
-        if gap > FAR:
-            message = (
-                f"its words differ by {gap:.1f} nats in log-frequency; `match` keeps pairs that are alike"
-            )
-            yield _row("warning", "frequency", None, filler, message)
-    alike = [name for name in lengths if len(set(name.split("|"))) == 1]
-    if alike and len(alike) == len(lengths):
-        yield _row("warning", "identical", None, None, "all groups have the same words: nothing can be found")
-
-
-def _elsewhere(
-    name: str, members: Sequence[PopulationRecord], around: Mapping[str, Around | None]
-) -> Iterator[Row]:
-    """Find targets and foils in the rest of a prompt; of a suite its reader has looked."""
-    for one in members:
-        part = around[one.prompt_id]
-        rest = one.row["text"] if part is None else f"{part.before} {part.after}"
-        words = rest.casefold().split()
-        for text in [*(one.row["targets"] or ()), *(one.row["foils"] or ())]:
-            if text.strip() and text.strip().casefold() in words:
-                message = f"'{text.strip()}' stands in the rest of the prompt too"
-                yield _row("warning", "word-elsewhere", one.template, name, message)
-                return
+            yield check_row("error", "differ-outside", members[0].template, name, message)
 
 
 def _once(rows: Rows, key: str) -> Rows:
@@ -220,7 +143,3 @@ def _once(rows: Rows, key: str) -> Rows:
     for row in rows:
         first.setdefault((row["check"], row[key]), row)
     return list(first.values())
-
-
-def _row(level: str, check: str, template: str | None, of_tuple: str | None, message: str) -> Row:
-    return {"level": level, "check": check, "template": template, "tuple": of_tuple, "message": message}

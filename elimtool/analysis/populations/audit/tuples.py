@@ -28,7 +28,7 @@ def tuple_rows(outcome: Outcome, population: Population, flags: Mapping[str, tup
     Args:
         outcome: The outcome.
         population: The records.
-        flags: What to mind of each pair of words.
+        flags: What to mind of each tuple.
     """
     known = outcome.metric in AT_THE_END or outcome.metric.startswith(PREFIX)
     if not known or outcome.normalised:
@@ -43,6 +43,6 @@ def tuple_rows(outcome: Outcome, population: Population, flags: Mapping[str, tup
         }
         of_outcome = {name: getattr(outcome, name) for name in ("target", "foil", "metric", "chain")}
         number = value if isfinite(value) else None
-        mind = list(flags.get(one.filler or "", ()))
+        mind = list(flags.get(one.tuple, ()))
         rows.append({**of_record, "prompt_id": one.prompt_id, **of_outcome, "value": number, "flags": mind})
     return rows

@@ -117,7 +117,7 @@ AUDIT_EFFECTS = Table(
         Column(
             "flags",
             STRINGS,
-            "What to mind: base_rate, floor, ceiling, frequency, identical, position, length.",
+            "What to mind: base_rate, floor, ceiling, and of any tuple frequency, identical, length or odd.",
         ),
     ),
 )
@@ -184,7 +184,7 @@ AUDIT_TUPLES = Table(
         METRIC,
         Column("chain", STRING, "Sampler chain.", null_when="the outcome is of the model alone"),
         Column("value", FLOAT, "The outcome.", null_when="it was not measurable"),
-        Column("flags", STRINGS, "What to mind: frequency, length, odd."),
+        Column("flags", STRINGS, "What to mind of the tuple: frequency, identical, length, odd."),
     ),
 )
 

@@ -48,7 +48,8 @@ def survivors(tables: Tables, prompt: Row) -> list[Listing]:
         found.append(
             Listing(
                 name="choices",
-                title=f"Choices left by each stage of {SCREEN.visible(chain)}",
+                title=f"Choices left by the stages of {SCREEN.visible(chain)}",
+                note="Stages that change nothing are left out.",
                 columns=["stage", "tokens", "compared", "effective tokens", "different futures"],
                 rows=[
                     [
@@ -58,7 +59,8 @@ def survivors(tables: Tables, prompt: Row) -> list[Listing]:
                         f"{row['hill1']:.2f}",
                         f"{row['futures']:.2f}",
                     ]
-                    for row in own
+                    for before, row in zip([None, *own], own, strict=False)
+                    if before is None or (before["n"], before["hill1"]) != (row["n"], row["hill1"])
                 ],
             )
         )

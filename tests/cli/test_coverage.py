@@ -57,6 +57,7 @@ def test_pairs_are_scored_kept_and_read_again(
     suite, out = written(tmp_path / "pairs.jsonl", PAIRS), tmp_path / "run"
     done = elimtool("coverage", suite, "-o", out, *QUICK)
     assert done.code == 0 and "of 4 items (2 categories" in done.out, done.err
+    assert "sentences are scored behind '<|start|>', which lm-eval" in " ".join(done.out.split())
     kept = files(out / "analysis")
     read = elimtool("coverage", out)
     assert read.out == done.out and files(out / "analysis") == kept

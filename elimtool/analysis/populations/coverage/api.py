@@ -18,6 +18,7 @@ from elimtool.analysis.populations.coverage.nodes import Tree
 from elimtool.analysis.populations.coverage.taxonomy import read_taxonomy
 from elimtool.errors import ElimError, Exit, checked_fields
 from elimtool.files.rows import Rows
+from elimtool.prompts.prompt import LM_EVAL
 from elimtool.run.analysis import Analysis
 from elimtool.run.reader import Run, as_run
 from elimtool.run.tables.findings import FINDINGS
@@ -83,7 +84,10 @@ def coverage(run: Run | str | Path, options: CoverageOptions = CoverageOptions()
 
 
 def left_out(run: Run, prompts: Rows, found: Mapping[str, Rows], places: pd.DataFrame) -> Iterator[str]:
-    """Say what of a run was left out, and why, a sentence each."""
+    """Say what sentences are scored behind, and what of a run was left out and why, a sentence each."""
+    if first := {one["tokens"][0] for one in prompts if one["scored"] == LM_EVAL}:
+        named = ", ".join(map(repr, sorted(first)))
+        yield f"sentences are scored behind {named}, which lm-eval puts before them"
     failed = run.arrow("prompts").num_rows - len(prompts)
     if failed:
         yield f"{failed:,} prompts could not be measured"

@@ -18,7 +18,7 @@ def measured_prompts(run: Run) -> Rows:
     That is where a target would follow; what the model wrote comes after it.
     """
     names = ["prompt_id", "status", "tuple", "group", "category", "role", "scored", "answers", "targets"]
-    names += ["foils", "n_tokens", "n_written", "token_ids", "n_appended", "appended_logprob"]
+    names += ["foils", "n_tokens", "n_written", "tokens", "token_ids", "n_appended", "appended_logprob"]
     rows: Rows = run.arrow("prompts").select(names).to_pylist()
     return [
         {**one, "last": one["n_tokens"] - (one["n_written"] or 0) - 1}

@@ -114,7 +114,8 @@ class ProbedAttention:
                 return formed(probed[prompts, :, probes], seen, some, prompts, keys).to(self.home)
 
             each = len(query) * query.shape[1] * key.shape[2]
-            rows = AttentionRows(form, self._on(self.home).positions, each, sinks is not None)
+            positions = self._on(self.home).positions
+            rows = AttentionRows(form, positions, each, sinks is not None, query=probed, key=key, scale=scale)
             if self.check:
                 self._compare(batch, rows.whole().weights.to(query.device), value, output)
             outputs = at_probes(output.transpose(1, 2), batch).transpose(1, 2)

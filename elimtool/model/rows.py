@@ -50,6 +50,9 @@ class AttentionRows:
         each: Number of weights of one probe: batch x heads x keys.
         null: Whether a score without a key takes part in the softmax, so that weights sum to less than 1.
         most: Weights formed at a time, at most.
+        query: Queries of the probes after rotary embedding, on the layer's device.
+        key: Keys after rotary embedding, of each group of heads.
+        scale: Factor on their products.
     """
 
     form: Callable[[slice, slice, slice], Formed]
@@ -57,6 +60,9 @@ class AttentionRows:
     each: int
     null: bool = False
     most: int = FORMED_NUMBERS
+    query: Float[Tensor, "batch heads probes size"] | None = None
+    key: Float[Tensor, "batch groups keys size"] | None = None
+    scale: float = 1.0
 
     @property
     def probes(self) -> int:

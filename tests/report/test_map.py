@@ -54,7 +54,8 @@ def test_roles_are_told_with_their_nulls() -> None:
 
 
 def test_the_grid_names_the_strongest_role_and_sinks_last() -> None:
-    (grid,) = map_section(analysis(ROWS)).figures
+    grid, heads = map_section(analysis(ROWS)).figures
+    assert heads.name == "map_heads"
     drawn: Any = grid
     assert drawn.words == [["I", "I"], ["o", ""]]
     assert drawn.values == [[0.9, 0.4], [0.97, None]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from elimtool.report.figures.figure import Lines
 from elimtool.report.map.layers import layer_figures, layer_sentences, neuron_sentences
 
 
@@ -11,7 +12,7 @@ def layer(at: int, influence: float, lost: float | None, **more: Any) -> dict[st
     return {
         "layer": at, "influence": influence, "influence_sink": 0.75, "skip_kl": lost, "saturated": at / 5,
         "n_read": 12, "max_abs": 10.0 + at, "max_position": 0, "max_channel": 7, "max_ratio": 40.0,
-        "n_massive": 0, "max_abs_elsewhere": 9.0, **more,
+        "n_massive": 0, "max_abs_elsewhere": 9.0, "open": 0.5, **more,
     }  # fmt: skip
 
 
@@ -44,7 +45,8 @@ def test_what_was_not_read_out_is_not_told() -> None:
 
 
 def test_the_figure_has_each_line_as_a_share_of_its_largest() -> None:
-    (figure,) = layer_figures(ROWS)
+    _, figure, _ = layer_figures(ROWS)
+    assert isinstance(figure, Lines)
     lines = {line.name: list(line.values) for line in figure.lines}
     assert lines["lost without it"] == [4 / 9, 1, 0.5 / 9, 0.25 / 9, 0.75 / 9, 1 / 9]
     assert lines["influence on text"][:2] == [1, 0.25] and set(lines["influence on sinks"]) == {1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from elimtool.analysis.map.categories import categories
+from elimtool.analysis.map.distances import distances
 from elimtool.analysis.map.layers import layers
 from elimtool.analysis.map.neurons import neurons
 from elimtool.analysis.map.roles import roles
@@ -17,6 +18,7 @@ from elimtool.run.tables.findings import FINDINGS
 FOUND: dict[str, Callable[[Sums], Mapping[str, Rows]]] = {
     "roles": roles,
     "categories": categories,
+    "distances": distances,
     "neurons": neurons,
     "layers": layers,
 }

@@ -6,7 +6,7 @@ Every kind is frozen plain data; ``to_json`` gives what the page's script draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from math import floor, isfinite, log10
 from typing import Any, ClassVar
@@ -59,6 +59,7 @@ class Heat(Figure):
         dimmed_as: Why they do not.
         left_out: What a picture leaves out of the page's figure; empty for nothing.
         starts: Rows with a line above them, that begin another group.
+        opens: Figures, as JSON, that each cell opens on the page; empty for none.
     """
 
     kind: ClassVar[str] = "heat"
@@ -79,6 +80,7 @@ class Heat(Figure):
     dimmed_as: str = ""
     left_out: str = ""
     starts: Sequence[int] = ()
+    opens: Sequence[Sequence[Sequence[Mapping[str, Any]]]] = ()
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ class Lines(Figure):
     """Values by layer.
 
     ``unit`` is ``rank`` (logarithmic, 1 on top), ``prob`` or ``bits`` (both 0 .. 1), ``nats`` or ``ratio``
-    (both signed). Layers of ``shaded``, from first to last, are marked as what ``shaded_as`` says.
+    (both signed). Layers of ``shaded``, from first to last, are marked as what ``shaded_as`` says. What
+    ``layers`` are, if not layers, is ``axis``.
     """
 
     kind: ClassVar[str] = "lines"
@@ -128,6 +131,7 @@ class Lines(Figure):
     unit: str
     shaded: Sequence[tuple[int, int]] = ()
     shaded_as: str = ""
+    axis: str = "layer"
 
 
 @dataclass(frozen=True)
@@ -308,7 +312,7 @@ def rounded(value: Any, digits: int = DIGITS) -> Any:
         return int(short) if short == int(short) and abs(short) < 1e15 else short
     if is_dataclass(value):
         return {field.name: rounded(getattr(value, field.name), digits) for field in fields(value)}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: rounded(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [rounded(item, digits) for item in value]

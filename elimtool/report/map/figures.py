@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from elimtool.analysis.map.known import by_head, strongest
-from elimtool.files.rows import Row, Rows
+from elimtool.analysis.map.known import strongest
+from elimtool.files.rows import Row
 from elimtool.report.figures.figure import Heat
+from elimtool.report.map.profiles import Profiles
 
 LETTERS = {
     "induction": "I",
@@ -18,22 +19,22 @@ LETTERS = {
 """Role -> its letter in the grid. Of sinks and dormant heads there are many: any other role goes before."""
 
 
-def role_grid(rows: Rows) -> Heat:
-    """Draw which role each head has, and how strongly.
+def role_grid(profiles: Profiles) -> Heat:
+    """Draw which role each head has, and how strongly; a cell opens what else is known of the head.
 
     Args:
-        rows: Rows of ``head_roles``.
+        profiles: What is known of each head.
     """
-    each = by_head(rows)
-    layers, heads = (sorted({one[axis] for one in each}) for axis in (0, 1))
-    grid = [[each[layer, head] for head in heads] for layer in layers]
+    layers, heads = (sorted({one[axis] for one in profiles.heads}) for axis in (0, 1))
+    roles = profiles.tables["head_roles"]
+    grid = [[roles.get((layer, head), []) for head in heads] for layer in layers]
     chosen = [[strongest(some) for some in line] for line in grid]
     letters = ", ".join(f"{letter} {role}" for role, letter in LETTERS.items())
     return Heat(
         name="map_roles",
         title="The role of each head",
         note=f"The letter is the strongest role that is present, the colour its score: {letters}. The last"
-        " two are named where no other is. Point at a head for all its scores, each with its null.",
+        " two are named where no other is. Choose a head for all that is known of it.",
         row_title="layer",
         column_title="head",
         rows=[str(layer) for layer in layers],
@@ -43,7 +44,8 @@ def role_grid(rows: Rows) -> Heat:
         value_title="score of the role",
         words=[["" if one is None else LETTERS[one["role"]] for one in line] for line in chosen],
         details=[["; ".join(map(told, some)) for some in line] for line in grid],
-        blank="the head has none of these roles",
+        blank="the head has none of these roles" if roles else "roles were not mapped",
+        opens=[[profiles.opens((layer, head)) for head in heads] for layer in layers],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from elimtool.files.rows import Row, Rows
-from elimtool.report.figures.figure import Line, Lines
+from elimtool.report.figures.figure import Columns, Figure, Heat, Line, Lines, Listing
 
 NAMED = 3
 """Layers that a sentence names."""
@@ -61,12 +61,13 @@ def neuron_sentences(rows: Rows) -> list[str]:
     return told
 
 
-def layer_figures(rows: Rows) -> list[Lines]:
-    """Draw what each layer changes beside what is lost without it."""
+def layer_figures(rows: Rows) -> list[Figure]:
+    """Draw what each layer changes beside what is lost without it, as lines, as a strip and as a table."""
     read = [row for row in rows if row["skip_kl"] is not None and row["influence"] is not None]
     if not read:
         return []
     return [
+        _strip(read),
         Lines(
             name="map_layers",
             title="What each layer changes, and what is lost without it",
@@ -75,8 +76,65 @@ def layer_figures(rows: Rows) -> list[Lines]:
             layers=[row["layer"] for row in read],
             lines=[_line(read, name, said) for name, said in LINES.items()],
             unit="share",
+        ),
+        Listing(
+            name="map_layer_table",
+            title="All layers",
+            note="Choose a column's name to sort by it.",
+            columns=["layer", *STRIP.values()],
+            rows=[[row["layer"], *(row[name] for name in STRIP)] for row in read],
+        ),
+    ]
+
+
+def _strip(rows: Rows) -> Heat:
+    """Draw the layers side by side: each number as a share of its largest."""
+    most = {name: max((abs(row[name] or 0.0) for row in rows), default=0.0) or 1.0 for name in STRIP}
+    return Heat(
+        name="map_strip",
+        title="Layers at a glance",
+        note="Each line is coloured by the share of its largest value; point at a cell for the number.",
+        row_title="what",
+        column_title="layer",
+        rows=list(STRIP.values()),
+        columns=[str(row["layer"]) for row in rows],
+        values=[
+            [None if row[name] is None else abs(row[name]) / most[name] for row in rows] for name in STRIP
+        ],
+        details=[["" if row[name] is None else f"{row[name]:.3g}" for row in rows] for name in STRIP],
+        unit="share",
+        value_title="share of the line's largest",
+    )
+
+
+def neuron_figures(rows: Rows) -> list[Columns]:
+    """Count the neurons of each layer that never opened."""
+    known = [row for row in rows if row["neuron"] is not None]
+    if not known:
+        return []
+    layers = sorted({row["layer"] for row in known})
+    return [
+        Columns(
+            name="map_neurons",
+            title="Neurons that never opened",
+            note=f"In {known[0]['n']:,} tokens; fewer than {3 / known[0]['n']:.1g} of tokens may not show.",
+            x_title="layer",
+            value_title="neurons",
+            labels=[str(layer) for layer in layers],
+            values=[sum(row["open"] == 0 for row in known if row["layer"] == layer) for layer in layers],
         )
     ]
+
+
+STRIP = {
+    "influence": "influence on text",
+    "influence_sink": "influence on sinks",
+    "skip_kl": "lost without it",
+    "saturated": "first token settled",
+    "open": "open neurons",
+    "max_abs": "largest activation",
+}
+"""Columns of ``layers`` in the strip and the table -> what they are called."""
 
 
 LINES = {

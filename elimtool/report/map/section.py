@@ -5,15 +5,18 @@ from __future__ import annotations
 from elimtool.files.rows import Row, Rows
 from elimtool.report.figures.figure import Figure
 from elimtool.report.map.figures import role_grid
-from elimtool.report.map.heads import category_sentences
-from elimtool.report.map.layers import layer_figures, layer_sentences, neuron_sentences
+from elimtool.report.map.heads import category_sentences, distance_sentences
+from elimtool.report.map.layers import layer_figures, layer_sentences, neuron_figures, neuron_sentences
+from elimtool.report.map.profiles import Profiles
 from elimtool.report.populations.section import Section
 from elimtool.run.analysis import Analysis
 
 LISTED = 5
 """Heads of a role that are named."""
 
-TABLES = ("head_roles", "head_categories", "layers", "neurons")
+TABLES = (
+    "head_roles", "head_categories", "head_selectivity", "head_distances", "head_kernels", "layers", "neurons"
+)  # fmt: skip
 
 DOES = {
     "previous": "attend to the token before",
@@ -35,11 +38,13 @@ def map_section(found: Analysis) -> Section:
     told = [
         *_roles(rows["head_roles"]),
         *category_sentences(rows["head_categories"]),
+        *distance_sentences(rows["head_kernels"]),
         *layer_sentences(rows["layers"]),
         *neuron_sentences(rows["neurons"]),
     ]
-    figures: list[Figure] = [role_grid(rows["head_roles"])] if rows["head_roles"] else []
-    figures += layer_figures(rows["layers"])
+    profiles = Profiles(rows)
+    figures: list[Figure] = [role_grid(profiles), profiles.listing()] if profiles.heads else []
+    figures += [*layer_figures(rows["layers"]), *neuron_figures(rows["neurons"])]
     return Section(f"{title} ({options['corpus']})", told, figures, found.manifest.notes)
 
 

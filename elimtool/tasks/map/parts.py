@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from elimtool.tasks.map.categories import Categories
+from elimtool.tasks.map.distances import Distances
 from elimtool.tasks.map.layers import Layers
 from elimtool.tasks.map.neurons import Neurons
 from elimtool.tasks.map.part import Part
@@ -11,6 +12,7 @@ from elimtool.tasks.map.roles import Roles
 PARTS: dict[str, type[Part]] = {
     "roles": Roles,
     "categories": Categories,
+    "distances": Distances,
     "neurons": Neurons,
     "layers": Layers,
 }

@@ -161,9 +161,10 @@ class Copies:
         known = np.asarray(usable_ids(model))
         drawn = np.random.Generator(np.random.PCG64(SEED)).choice(known, OTHERS, replace=len(known) < OTHERS)
         self.others = model.written(torch.tensor(drawn, device=batch.ids.device))
-        self.own = model.written(batch.ids.flatten()).reshape(*batch.ids.shape, -1)
-        places = torch.arange(batch.ids.shape[1], device=batch.ids.device)
-        self.places = ((places >= FIRST) & ((places - FIRST) % STEP == 0))[None] & ~sinks
+        self.read_at = torch.arange(FIRST, batch.ids.shape[1], STEP, device=batch.ids.device)
+        ids = batch.ids[:, self.read_at]
+        self.own = model.written(ids.flatten()).reshape(*ids.shape, -1)
+        self.places = ~sinks[:, self.read_at]
 
     def read(
         self, values: Float[Tensor, "units groups keys size"], maps: Float[Tensor, "heads width size"]
@@ -177,7 +178,7 @@ class Copies:
         shape = len(values), len(maps)
         above, below, rows = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
         for head, output in enumerate(maps):
-            each = values[:, head * values.shape[1] // len(maps)]
+            each = values[:, head * values.shape[1] // len(maps), self.read_at]
             others = each @ (self.others @ output).T
             own = (each * (self.own @ output)).sum(-1, keepdim=True)
             above[:, head] = (((own > others).sum(-1) >= NEARLY) & self.places).sum(-1).cpu()

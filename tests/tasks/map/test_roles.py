@@ -105,7 +105,8 @@ def test_a_head_that_writes_its_token_copies_and_one_that_writes_against_it_supp
     heads, width, size = carried.map.shape
     # values are each token's own direction, as far as a head's space holds it; the map carries it back
     space = torch.linalg.qr(copies.own.reshape(-1, width).T)[0][:, :size]
-    values = (copies.own @ space)[:, None].expand(-1, carried.values.shape[1], -1, -1)
+    whole = llama.written(batch.ids.flatten()).reshape(*batch.ids.shape, width)
+    values = (whole @ space)[:, None].expand(-1, carried.values.shape[1], -1, -1)
     signed = torch.stack([space if head % 2 == 0 else -space for head in range(heads)])
     signed[-1] = 0
 

@@ -46,7 +46,7 @@ def lines(figure: kinds.Lines, canvas: Canvas) -> None:
     if figure.unit in ("nats", "ratio"):
         axes.axhline(0, color=INK, linewidth=0.6)
     axes.set_ylabel(figure.unit if figure.unit != "prob" else "probability")
-    axes.set_xlabel("layer (-1: embedding)" if -1 in layers else "layer")
+    axes.set_xlabel("layer (-1: embedding)" if -1 in layers else figure.axis)
     axes.grid(axis="y", color=EDGE, linewidth=0.5)
     seen = {mark.event for line in figure.lines for mark in line.marks}
     for event in (one for one in EVENTS if one in seen):  # empty lines, for the legend alone

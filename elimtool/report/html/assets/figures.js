@@ -42,10 +42,25 @@ function makeNumbers(table) {
 }
 
 function plainTable({ columns, rows }) {
-  const head = make("tr", {}, columns.map((name) => make("th", { scope: "col" }, [foreign(name)])));
+  const body = make("tbody");
+  const head = make("tr", {}, columns.map((name, at) => make("th", { scope: "col" },
+    [make("button", { type: "button", on: { click: (event) => sort(event.currentTarget.parentNode, at) } }, [foreign(name)])])));
   const cell = (value) => typeof value === "number"
     ? make("td", { class: "number", text: spell(value) }) : make("td", {}, [foreign(value ?? NONE)]);
-  return make("table", { class: "plain" }, [make("thead", {}, [head]), make("tbody", {}, rows.map((row) => make("tr", {}, row.map(cell))))]);
+  const show = (some) => body.replaceChildren(...some.map((row) => make("tr", {}, row.map(cell))));
+  // A column's name sorts by it: the largest first, then the least; what has no value stays last.
+  const sort = (chosen, at) => {
+    const up = chosen.getAttribute("aria-sort") === "descending";
+    for (const one of head.cells) one.removeAttribute("aria-sort");
+    chosen.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const known = rows.filter((row) => (row[at] ?? null) !== null);
+    const order = (one, other) => typeof one === "number" && typeof other === "number" ? one - other
+      : String(one).localeCompare(String(other), "en", { numeric: true });
+    known.sort((one, other) => (up ? 1 : -1) * order(one[at], other[at]));
+    show([...known, ...rows.filter((row) => (row[at] ?? null) === null)]);
+  };
+  show(rows);
+  return make("table", { class: "plain" }, [make("thead", {}, [head]), body]);
 }
 
 function drawListing(figure) {

@@ -26,23 +26,33 @@ function drawHeat(figure, pick) {
     figure.columns.forEach((_, column) => line.append(heatCell(figure, { row, column, borders, masked, dimmed, words, label })));
     return line;
   }));
-  const kinds = { signed: isSigned(borders), words, clickable: pick, slim: figure.rows.every((name) => name.length < 12),
+  const opened = figure.opens && figure.opens.length ? make("div", { class: "opened", tabindex: -1 }) : null;
+  const use = opened ? (column, row) => openCell(opened, figure.opens[row][column]) : pick;
+  const kinds = { signed: isSigned(borders), words, clickable: use, slim: figure.rows.every((name) => name.length < 12),
     upright: !words && figure.columns.length > 7 && figure.columns.some((name) => name.length > 3) };
   const table = make("table", { class: ["heat", ...Object.keys(kinds).filter((name) => kinds[name])].join(" "), "data-figure": figure.name },
     [make("thead", {}, [heatHead(figure)]), body]);
   const scroll = scrolling({
     class: figure.rows.length > (kinds.slim ? 50 : 24) ? "scroll tall" : "scroll", tabindex: 0, role: "group",
-    "aria-label": `${figure.title}. Arrow keys move from cell to cell${pick ? ", Enter opens the layer's heads" : ""}.`,
+    "aria-label": `${figure.title}. Arrow keys move from cell to cell${opened ? ", Enter opens what is known of it" : pick ? ", Enter opens the layer's heads" : ""}.`,
   }, [table]);
   const of = (title, name) => (numbered([name]) ? `${title} ${name}` : name);
   const tell = (row, column) => [of(figure.row_title, figure.rows[row]),
     `${figure.column_title} ${figure.columns[column]}: ${label(row, column)}`,
-    words ? `${figure.value_title.endsWith("the top token") ? "" : "top token "}'${words[row][column]}'` : null,
+    words && !opened ? `${figure.value_title.endsWith("the top token") ? "" : "top token "}'${words[row][column]}'` : null,
     dimmed.has(`${row},${column}`) ? figure.dimmed_as : null,
     figure.details && figure.details.length ? figure.details[row][column] : null].filter(Boolean).join("\n");
-  followCells(scroll.firstElementChild, table, tell, pick);
+  followCells(scroll.firstElementChild, table, tell, use);
   if (figure.at !== undefined) showPosition(figure, scroll.firstElementChild, table);
-  return [scroll, heatTools(figure, table, borders)];
+  return [scroll, heatTools(figure, table, borders), opened].filter(Boolean);
+}
+
+// Show below the grid what a cell stands for.
+function openCell(opened, figures) {
+  hideTip();
+  opened.replaceChildren(...figures.map((figure) => drawFigure(figure)));
+  opened.focus({ preventScroll: true });
+  opened.scrollIntoView({ block: "nearest" });
 }
 
 // Mark the column and the row of the position that the page is at, and open the grid there.
@@ -88,7 +98,7 @@ function followCells(scroll, table, tell, pick) {
     const box = cell.getBoundingClientRect();
     showTip(tell(cell.parentNode.sectionRowIndex, cell.cellIndex - 1), box.left + box.width / 2, box.bottom - 6);
   };
-  const use = (cell) => pick && pick(cell.cellIndex - 1);
+  const use = (cell) => pick && pick(cell.cellIndex - 1, cell.parentNode.sectionRowIndex);
   table.addEventListener("pointerover", (event) => choose(event.target.closest("td")));
   table.addEventListener("pointerleave", () => choose(null));
   table.addEventListener("click", (event) => event.target.closest("td") && use(event.target.closest("td")));

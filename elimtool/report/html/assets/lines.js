@@ -53,7 +53,7 @@ function linesSvg(figure, width) {
   const { x, y, ticks, inner } = scales(figure, width, height);
   const svg = shape("svg", {
     viewBox: `0 0 ${width} ${height}`, height, role: "img", tabindex: 0,
-    "aria-label": `${figure.title}. Left and right arrow keys move from layer to layer; the numbers are below.`,
+    "aria-label": `${figure.title}. Left and right arrow keys move from ${figure.axis} to ${figure.axis}; the numbers are below.`,
   });
   const half = inner.width / Math.max(figure.layers.length - 1, 1) / 2;
   for (const [first, last] of figure.shaded) {
@@ -69,7 +69,7 @@ function linesSvg(figure, width) {
     if (index % every) return;
     svg.append(shape("text", { x: x(index), y: height - 18, "text-anchor": "middle", text: layer < 0 ? "emb" : layer }));
   });
-  svg.append(shape("text", { x: MARGIN.left + inner.width / 2, y: height - 2, "text-anchor": "middle", text: "layer" }));
+  svg.append(shape("text", { x: MARGIN.left + inner.width / 2, y: height - 2, "text-anchor": "middle", text: figure.axis }));
   figure.lines.forEach((line, index) => svg.append(...lineShapes(figure, line, index, x, y)));
   follow(svg, { count: figure.layers.length, x, inner, height, tell: (at) => tellLayer(figure, at) });
   return svg;
@@ -101,7 +101,7 @@ function tellLayer(figure, at) {
     return `${line.name}: ${spell(line.values[at], figure.unit)}${range}${events.join("")}`;
   });
   const shaded = figure.shaded.some(([first, last]) => first <= figure.layers[at] && figure.layers[at] <= last) ? [figure.shaded_as] : [];
-  return [layerName(figure.layers[at]), ...said, ...shaded].join("\n");
+  return [figure.axis === "layer" ? layerName(figure.layers[at]) : `${figure.axis} ${figure.layers[at]}`, ...said, ...shaded].join("\n");
 }
 
 // A guide and a tooltip at the place nearest to the pointer, or where the arrow keys moved it.

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from elimtool.run.columns import BOOL, FLOAT, INT, LAYER, STRING, Column, Table, probability
-from elimtool.run.tables.findings.map_heads import HEAD, HEAD_CATEGORIES, HEAD_SELECTIVITY
+from elimtool.run.tables.findings.map_heads import (
+    HEAD,
+    HEAD_CATEGORIES,
+    HEAD_DISTANCES,
+    HEAD_KERNELS,
+    HEAD_SELECTIVITY,
+    KV_GROUP,
+)
 from elimtool.run.tables.findings.map_layers import LAYERS, NEURONS
 
-KV_GROUP = Column("kv_group", INT, "Group of heads that share keys and values.", "group index", ">= 0")
 FEW_UNITS = "there are fewer than 2 passages or probes"
 UNTESTED = "the role has no null, or its score is null"
 
@@ -82,6 +88,7 @@ HEAD_ROLES = Table(
 PART_TABLES: dict[str, tuple[Table, ...]] = {
     "roles": (HEAD_ROLES,),
     "categories": (HEAD_CATEGORIES, HEAD_SELECTIVITY),
+    "distances": (HEAD_DISTANCES, HEAD_KERNELS),
     "neurons": (NEURONS,),
     "layers": (LAYERS,),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from elimtool.run.columns import BOOL, FLOAT, INT, LAYER, STRING, Column, Table
 
 HEAD = Column("head", INT, "Query head.", "head index", "0 .. heads - 1")
+KV_GROUP = Column("kv_group", INT, "Group of heads that share keys and values.", "group index", ">= 0")
 WHY = "unmeasured says why"
 UNMEASURED = Column("unmeasured", STRING, "Why there is no number.", null_when="there is")
 OF_CATEGORY = f"{WHY}, or no query sees the category"
@@ -74,5 +75,83 @@ HEAD_SELECTIVITY = Table(
         Column("kept", STRING, "Category of the largest selectivity.", null_when="as selectivity_index"),
         Column("dropped", STRING, "Category of the smallest.", null_when="as selectivity_index"),
         UNMEASURED,
+    ),
+)
+
+NO_KERNEL = "no_kernel says why"
+
+HEAD_DISTANCES = Table(
+    "head_distances",
+    "How far each head looks on text, and the score of its mean query on its mean key so far apart.",
+    "one row per layer, head and distance",
+    (
+        LAYER,
+        HEAD,
+        Column("distance", INT, "Tokens between query and key; 0 is the query itself.", "tokens", "0 .. 63"),
+        Column(
+            "lift",
+            FLOAT,
+            "Attention on the key so far before, sinks left out, over what even attention gives it; mean over"
+            " the same queries for every distance (from 64 on; in shorter passages the second half).",
+            "ratio",
+            ">= 0",
+            "head_kernels.unmeasured says why, or the layer's window ends before",
+        ),
+        Column(
+            "score",
+            FLOAT,
+            "Mean over these queries of what the softmax is taken of.",
+            "logit",
+            null_when="the layer shows no scores, or its window ends before",
+        ),
+        Column(
+            "kernel",
+            FLOAT,
+            "Score of the mean query on the mean key, both before they are turned by their position and then"
+            " turned so far apart: what position alone explains.",
+            "logit",
+            null_when="head_kernels.no_kernel says why",
+        ),
+    ),
+)
+
+HEAD_KERNELS = Table(
+    "head_kernels",
+    "How far each head looks, and how it likes the token itself against the one before.",
+    "one row per layer and head",
+    (
+        LAYER,
+        HEAD,
+        KV_GROUP,
+        Column(
+            "self_bias_position",
+            FLOAT,
+            "Kernel at distance 0 less that at 1: below 0 the head likes the neighbour better than the token"
+            " itself by position alone.",
+            "logit",
+            null_when=NO_KERNEL,
+        ),
+        Column(
+            "self_bias_content",
+            FLOAT,
+            "Mean score of tokens on themselves less the kernel at distance 0: what content adds.",
+            "logit",
+            null_when=NO_KERNEL,
+        ),
+        Column("self_bias_net", FLOAT, "The sum of both.", "logit", null_when=NO_KERNEL),
+        Column(
+            "kernel_r",
+            FLOAT,
+            "Correlation of kernel and mean score over distances; where it is not near 1 the head looks by"
+            " content.",
+            "",
+            "-1 .. 1",
+            f"{NO_KERNEL}, the layer shows no scores, or either does not vary",
+        ),
+        Column("d50", INT, "Smallest distance within which half of the lift is.", "tokens", ">= 0", WHY),
+        Column("d90", INT, "Smallest distance within which nine tenths of it are.", "tokens", ">= 0", WHY),
+        Column("peak", INT, "Distance of the largest lift.", "tokens", ">= 0", WHY),
+        UNMEASURED,
+        Column("no_kernel", STRING, "Why there is no kernel.", null_when="there is"),
     ),
 )

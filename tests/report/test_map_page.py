@@ -1,0 +1,137 @@
+"""What a map's page shows of each head, and how it is opened and sorted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import elimtool
+from elimtool.report.html.page import write_page
+from elimtool.report.map.figures import role_grid
+from elimtool.report.map.heads import category_sentences, distance_sentences
+from elimtool.report.map.layers import layer_figures, neuron_figures
+from elimtool.report.map.profiles import Profiles
+from elimtool.run.analysis import Analysis
+from elimtool.run.tables.findings import FINDINGS
+from tests.report import runs
+from tests.report.browser import Page, chromium, faults
+from tests.report.test_map import ROWS as ROLES
+from tests.report.test_map_told import ROWS as LAYERS
+
+
+def category(head: int, name: str, selectivity: float | None, low: float | None) -> dict[str, Any]:
+    return {
+        "layer": 0, "head": head, "category": name, "overlay": False, "retention": 1.0,
+        "selectivity": selectivity, "low": low, "high": selectivity, "n_tokens": 1234, "n_passages": 9,
+        "unmeasured": None,
+    }  # fmt: skip
+
+
+def kernel(head: int, position: float | None, net: float | None, r: float | None) -> dict[str, Any]:
+    return {
+        "layer": 0, "head": head, "kv_group": 0, "self_bias_position": position, "self_bias_content": 0.0,
+        "self_bias_net": net, "kernel_r": r, "d50": 2 + head, "d90": 9, "peak": 1, "unmeasured": None,
+        "no_kernel": None if position is not None else "a reason",
+    }  # fmt: skip
+
+
+CATEGORIES = [category(0, "name", 3.0, 2.5), category(1, "name", 1.5, 0.9), category(0, "number", None, None)]
+KERNELS = [kernel(0, -0.5, 0.25, 0.99), kernel(1, -0.25, -0.125, 0.5)]
+DISTANCES = [
+    {"layer": 0, "head": 0, "distance": at, "lift": 2.0 - at, "score": 0.5 * at, "kernel": None}
+    for at in range(3)
+]
+TABLES: dict[str, Any] = {
+    "head_roles": [row | {"low": row["score"] and 0.5 * row["score"]} for row in ROLES],
+    "head_categories": CATEGORIES,
+    "head_selectivity": [
+        {
+            "layer": 0,
+            "head": 0,
+            "selectivity_index": 0.25,
+            "kept": "name",
+            "dropped": "punct",
+            "unmeasured": None,
+        }
+    ],
+    "head_distances": DISTANCES,
+    "head_kernels": KERNELS,
+}
+
+
+def test_a_cell_opens_roles_categories_and_distances() -> None:
+    grid: Any = role_grid(Profiles(TABLES)).to_json()
+    roles, kept, lift, position = grid["opens"][0][0]
+    assert [row["label"] for row in roles["rows"]] == ["induction", "sink", "copying"]
+    assert roles["rows"][0]["certain"] and roles["rows"][0]["mark"] == 0.01
+    assert roles["rows"][2]["text"] == "not measurable" and roles["rows"][2]["value"] is None
+    assert [(row["label"], row["value"], row["mark"]) for row in kept["rows"]] == [("name", 3, 1)]
+    assert lift["kind"] == "lines" and lift["axis"] == "distance" and lift["lines"][0]["values"] == [2, 1, 0]
+    assert [line["name"] for line in position["lines"]] == ["mean score on text"]
+    assert "-0.50 by position, +0.25 with content" in position["note"]
+    assert len(grid["opens"][1][0]) == 1  # a head of which only roles are known
+
+
+def test_all_heads_are_listed_to_be_sorted() -> None:
+    listing = Profiles(TABLES).listing()
+    first = dict(zip(listing.columns, listing.rows[0], strict=True))
+    assert first["head"] == "0.0" and first["role"] == "induction" and first["keeps"] == "name"
+    assert first["d50"] == 2 and first["self-bias by position"] == -0.5
+    assert len(listing.rows) == 4 and listing.rows[3][1:] == [None] * 10
+
+
+def test_what_heads_keep_and_how_far_they_look_is_told() -> None:
+    assert category_sentences(CATEGORIES) == [
+        "name: 1 of 2 heads keep it more than distance explains: 0.0 3 times (2.5 to 3)."
+    ]
+    told = distance_sentences(KERNELS)
+    assert told[0].startswith(
+        "half of a head's attention over even attention is within 2 tokens (median of 2"
+    )
+    assert told[1].startswith("by position alone 100% (95 %: 34% to 100%) of 2 heads")
+    assert "with content it is 50% (95 %: 9% to 91%)." in told[1]
+    assert told[2].startswith("position explains the scores of 1 of 2 heads")
+    assert distance_sentences([kernel(0, None, None, None)])[1] == "1 of 1 heads have no kernel: a reason."
+    assert distance_sentences([]) == [] and category_sentences([]) == []
+
+
+def test_layers_are_a_strip_and_neurons_counts() -> None:
+    strip: Any = layer_figures(LAYERS)[0]
+    assert strip.columns == [str(at) for at in range(6)] and strip.rows[2] == "lost without it"
+    assert strip.values[2][1] == 1 and strip.details[2][1] == "9"
+    neurons = [
+        {"layer": at // 2, "neuron": at % 2, "open": 0.0 if at < 3 else 1.0, "n": 3000} for at in range(4)
+    ]
+    (counts,) = neuron_figures(neurons)
+    assert counts.labels == ["0", "1"] and counts.values == [2, 1]
+    assert neuron_figures([]) == []
+
+
+def faults_of_map(shown: Page) -> list[str]:
+    """Everything wrong but for figures of the run itself, whose prompts are made up."""
+    return [one for one in faults(shown) if one.startswith(("map_", "console", "request", "the page"))]
+
+
+def test_a_head_is_opened_and_heads_are_sorted_in_the_browser(tmp_path: Path) -> None:
+    run = runs.many(2)
+    run.save(tmp_path / "map")
+    asked = {"map": ["roles"], "corpus": "held_out", "passages": 32, "tokens": 128}
+    tables = {name: table.from_rows(TABLES.get(name, [])) for name, table in FINDINGS["map"].items()}
+    Analysis.of("map", elimtool.open_run(tmp_path / "map").manifest, tables, asked, 0).save(tmp_path / "map")
+    write_page(elimtool.open_run(tmp_path / "map"), tmp_path / "map.html")
+    with chromium(tmp_path / "profile") as driver:
+        shown = Page(driver, tmp_path / "map.html").open("", 390)
+        assert not faults_of_map(shown)
+        shown.run("document.querySelector('[data-figure=map_roles] td').click()")
+        assert [one.text for one in shown.all(".opened h3")] == [
+            "Roles of head 0.0", "What head 0.0 keeps", "How far head 0.0 looks",
+            "What position explains of head 0.0",
+        ]  # fmt: skip
+        assert not faults_of_map(shown)  # each of them is drawn
+        column = "[data-figure=map_heads] tbody td:first-child"
+        assert [one.text for one in shown.all(column)] == ["0.0", "0.1", "1.0", "1.1"]
+        for order, ends in (("descending", ["1.0", "0.0"]), ("ascending", ["0.1", "0.0"])):
+            shown.run("document.querySelectorAll('[data-figure=map_heads] th button')[2].click()")
+            assert shown.all(f"[data-figure=map_heads] th[aria-sort={order}]")
+            first, second, *_, last = [one.text for one in shown.all(column)]
+            assert [first, second] == ends and last == "1.1"  # which has no value, and stays last

@@ -54,6 +54,7 @@ _HOMES = {
     "compare_samplers": "elimtool.tasks.compare.chains",
     "coverage": "elimtool.analysis.populations.coverage.api",
     "export": "elimtool.tasks.export",
+    "head_roles": "elimtool.analysis.map.known",
     "load_model": "elimtool.model.loading",
     "locate": "elimtool.tasks.locate.api",
     "map_model": "elimtool.tasks.map.api",
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from elimtool.analysis.compare.maps import compare_maps as compare_maps
     from elimtool.analysis.compare.runs import compare_runs as compare_runs
     from elimtool.analysis.export.choose import ExportOptions as ExportOptions
+    from elimtool.analysis.map.known import head_roles as head_roles
     from elimtool.analysis.populations.audit.api import AuditOptions as AuditOptions
     from elimtool.analysis.populations.audit.api import audit as audit
     from elimtool.analysis.populations.coverage.api import CoverageOptions as CoverageOptions

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from elimtool.files.rows import Row
+from elimtool.run.roles import with_role
 
 ROLES = {"eliminator": 1, "promoter": -1}
 """Culprits that verdicts name, and the sign of the expected change of log-probability without them."""
@@ -107,7 +108,8 @@ def _sentence(verdict: Row, role: str) -> str:
     name, controls = verdict[role], verdict[f"{role}_null_n"]
     kind = "MLPs" if name.startswith("mlp") else "heads"
     head = "confirmed" if verdict[f"{role}_confirmed"] else "not confirmed"
-    said = f"ablating {name} changes its log-probability by {verdict[f'{role}_effect']:+.2f} nats"
+    named = with_role(name, verdict.get(f"{role}_role"))
+    said = f"ablating {named} changes its log-probability by {verdict[f'{role}_effect']:+.2f} nats"
     said += f" (resampled: {verdict[f'{role}_effect_resample']:+.2f})"
     null = verdict[f"{role}_null"]
     if null is None:

@@ -17,6 +17,7 @@ from elimtool.analysis.culprits import KEY, Culprit, Key, Shares, key_of, shares
 from elimtool.analysis.evidence import UNTESTED
 from elimtool.analysis.fate import removes
 from elimtool.files.rows import Row, Rows
+from elimtool.run.roles import role_of, with_role
 from elimtool.run.rules import BEATS_CHANCE, CONTENDS, NUCLEUS, SURFACED
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def verdicts(run: Run) -> Rows:
         found = trajectory(ranks[key])
         regime = regimes.get(key[:2])
         verdict = _verdict(row, found, cuts.get(key), components.get(key), regime)
-        judged.append(verdict | against_chance(verdict, controls.get(key)))
+        named = {f"{one}_role": role_of(verdict[one], run.roles) for one in ("eliminator", "promoter")}
+        judged.append(verdict | named | against_chance(verdict, controls.get(key)))
     return judged
 
 
@@ -175,14 +177,15 @@ def attribution_in_words(verdict: Row) -> list[str]:
 
     Such as ``direct logit attribution above mean (z: against tokens as frequent): head 23.4 adds 2.9 (z 9.2),
     head 29.0 takes 1.3 (z -1.4)``: the mean over the vocabulary, which a component adds to all tokens alike,
-    is no part of it; z is that of table ``components``.
+    is no part of it; z is that of table ``components``. A head's role follows it where a map was given.
     """
     named = [name for name in ("promoter", "eliminator") if verdict[name] is not None]
     if not named:
         return []
     z = {name: verdict.get(f"{name}_z") for name in named}  # runs of earlier versions have none
+    heads = {name: with_role(verdict[name], verdict.get(f"{name}_role")) for name in named}
     told = [
-        f"{verdict[name]} {'adds' if name == 'promoter' else 'takes'} {abs(verdict[f'{name}_dla']):.1f}"
+        f"{heads[name]} {'adds' if name == 'promoter' else 'takes'} {abs(verdict[f'{name}_dla']):.1f}"
         + ("" if z[name] is None else f" (z {z[name]:.1f})")
         for name in named
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from elimtool.cli.options import Sinks, TargetSpace, option, switch
@@ -185,7 +186,7 @@ class ReadOptions:
         return Grammar(self.grammar or "", self.json_schema or "", self.regex or "")
 
 
-_ELSEWHERE = ("plugin", "concept", "json_schema", "regex")
+_ELSEWHERE = ("plugin", "concept", "map", "json_schema", "regex")
 """Options that are made into something else, or that further options are made of."""
 
 
@@ -265,6 +266,15 @@ class MeasureOptions(ReadOptions):
         ),
     ] = 1
     concept: Concepts = None
+    map: Annotated[
+        Path | None,
+        option(
+            "--map",
+            metavar="DIR",
+            env="MAP",
+            help="A map of the model (elimtool map): heads are named with the role that they have there.",
+        ),
+    ] = None
     risk: Annotated[
         bool,
         switch(
@@ -296,6 +306,10 @@ class MeasureOptions(ReadOptions):
 
     def made(self, **others: Any) -> TraceOptions:
         """Make the options of a trace; arguments and errors as in ``ReadOptions.made``."""
+        if self.map is not None:
+            from elimtool.analysis.map.known import head_roles
+
+            others = {"roles": head_roles(self.map), **others}
         return super().made(
             **{
                 "tables": self.named,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from elimtool.analysis.map.known import HeadRoles
 from elimtool.engine.plugins import brought_tables, plug
 from elimtool.errors import ElimError, checked_fields, nearest
 from elimtool.lenses.find import check_choice
@@ -30,6 +31,9 @@ from elimtool.samplers import Chain, Stage, name_of
 from elimtool.samplers.grammar import Grammar
 
 DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
+
+_BY_THEMSELVES = ("plugins", "grammar", "roles")
+"""Options that ``stated`` writes otherwise, or only where they are given."""
 
 
 @checked_fields
@@ -77,6 +81,7 @@ class TraceOptions:
         plugins: Subclasses of ``Stage`` and ``Metric``, and lenses, or ``module:name`` of such, which take
             part beside elimtool's own and those of installed packages.
         grammar: A grammar, JSON schema or regular expression for all chains that name none of their own.
+        roles: Roles of the model's heads, see ``elimtool.head_roles``, that the story names.
     """
 
     position: Position = "last"
@@ -106,6 +111,7 @@ class TraceOptions:
     errors: Literal["raise", "row"] = "raise"
     plugins: tuple[Any, ...] = ()
     grammar: Grammar | None = None
+    roles: HeadRoles | None = None
 
     def __post_init__(self) -> None:
         plug(self.plugins)
@@ -220,9 +226,12 @@ class TraceOptions:
         """Return the options as values for ``run.json``, with chains by their names and without plugins."""
         chain = None if self.chain is None else name_of(self.chain)
         names, through = tuple(map(name_of, self.samplers)), tuple(map(name_of, self.through))
-        plain = replace(self, samplers=names, chain=chain, through=through, plugins=(), grammar=None)
-        told = {name: value for name, value in asdict(plain).items() if name not in ("plugins", "grammar")}
-        return told if self.grammar is None else {**told, "grammar": self.grammar.params()}
+        plain = replace(
+            self, samplers=names, chain=chain, through=through, plugins=(), grammar=None, roles=None
+        )
+        told = {name: value for name, value in asdict(plain).items() if name not in _BY_THEMSELVES}
+        grammar = {} if self.grammar is None else {"grammar": self.grammar.params()}
+        return told | grammar | ({} if self.roles is None else {"roles": self.roles.stated()})
 
     @property
     def on_request(self) -> dict[str, bool]:

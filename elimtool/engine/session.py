@@ -98,6 +98,8 @@ class Session:
         self.kept = selection.kept - without
         self.measured = selection.measured - without - {ALWAYS}
         self._walked: dict[str, Mapping[str, Columns]] = {}
+        if options.roles is not None:
+            options.roles.check(model.hashes()["weights_sha256"], model.name)
         for intervention in options.interventions:
             intervention.check(model)
         for layer, head in options.chosen_heads:

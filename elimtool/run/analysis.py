@@ -206,7 +206,7 @@ def open_analysis(directory: Path, command: str, run: Manifest) -> Analysis:
         ElimError: There is none, it is damaged, or it is of another run than the one that is there.
     """
     path = analysis_path(directory, command)
-    again = f"make it with: elimtool {command} {directory}"
+    again = f"make it with: elimtool {command} {'MODEL -o ' if command == 'map' else ''}{directory}"
     if command not in FINDINGS:
         raise ElimError(f"there is no analysis '{command}'", nearest(command, tuple(FINDINGS)))
     file = path / layout.ANALYSIS_FILE
@@ -222,13 +222,15 @@ def open_analysis(directory: Path, command: str, run: Manifest) -> Analysis:
     manifest = AnalysisManifest.from_json(text, str(file))
     if manifest.run != run.fingerprint:
         raise ElimError(f"{path} is of another run than the one in {directory}", again)
-    if lost := sorted(name for name in FINDINGS[command] if not contents.tables.get(name)):
+    # a table that came with a later version has no rows in what an earlier one wrote
+    if lost := sorted(name for name in manifest.counts if not contents.tables.get(name)):
         raise ElimError(f"{path} has lost its table '{lost[0]}'", again)
     tables = {
         name: table.completed(
-            read_parts(contents.tables[name], manifest.counts.get(name), layout.ANALYSIS_FILE),
-            str(path / name),
+            read_parts(contents.tables[name], manifest.counts[name], layout.ANALYSIS_FILE), str(path / name)
         )
+        if name in manifest.counts
+        else table.schema.empty_table()
         for name, table in FINDINGS[command].items()
     }
     return Analysis(manifest, tables, path)

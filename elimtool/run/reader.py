@@ -143,6 +143,14 @@ class Run:
         """Whether it is what a map of a model was measured on, not a run of prompts."""
         return isinstance(self.manifest.config, dict) and "map" in self.manifest.config
 
+    @property
+    def roles(self) -> dict[str, str]:
+        """Role of each head, such as ``{"29.0": "suppressing"}``, by the map that the run was given."""
+        config = self.manifest.config
+        given = config.get("roles") if isinstance(config, dict) else None
+        heads = given.get("heads") if isinstance(given, dict) else None
+        return {str(head): str(role) for head, role in heads.items()} if isinstance(heads, dict) else {}
+
     @cached_property
     def n_layers(self) -> int | None:
         """Number of blocks; for a run of an earlier elimtool, as far as its tables tell."""

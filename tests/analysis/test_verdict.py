@@ -140,6 +140,7 @@ class FakeRun:
 
     def __init__(self, **tables: list[dict[str, object]]) -> None:
         self.tables = tables
+        self.roles: dict[str, str] = {}
 
     def arrow(self, name: str) -> pa.Table:
         return pa.Table.from_pylist(self.tables[name])

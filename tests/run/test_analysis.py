@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,19 @@ def test_a_lost_table_is_noticed(tmp_path: Path) -> None:
     (path / "audit_layers" / "part-00000.parquet").unlink()
     with pytest.raises(ElimError, match="lost its table 'audit_layers'"):
         open_run(tmp_path / "run").analysis("audit")
+
+
+def test_a_table_of_a_later_version_is_empty(tmp_path: Path) -> None:
+    run = france()
+    run.save(tmp_path / "run")
+    path = made_up(run).save(tmp_path / "run")
+    (path / "audit_layers" / "part-00000.parquet").unlink()
+    (path / "audit_layers").rmdir()
+    manifest = json.loads((path / "analysis.json").read_text())
+    del manifest["counts"]["audit_layers"]
+    (path / "analysis.json").write_text(json.dumps(manifest))
+    found = open_run(tmp_path / "run").analysis("audit")
+    assert found.arrow("audit_layers").num_rows == 0 and found.arrow("audit_effects").num_rows
 
 
 def test_queries_see_findings(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from elimtool.run.tables.comparison.maps import MAP_DIFFERENCES
 
 MOVED = 0.1
 """Difference from which a role that a head has on both sides is told as moved."""
+TURNED = 0.05
+"""Difference from which a role that only one side has is told: a head at the threshold turns by itself."""
 CERTAIN = 0.05
 """Largest q of a role that appeared, vanished or moved."""
 
@@ -131,7 +133,8 @@ def _change(row: Row) -> str | None:
     if row["q"] is None or row["q"] > CERTAIN:
         return "same"
     if a != b:
-        return "appeared" if b else "vanished"
+        turned = "appeared" if b else "vanished"
+        return turned if abs(row["score_difference"]) >= TURNED else "same"
     return "moved" if a and abs(row["score_difference"]) >= MOVED else "same"
 
 

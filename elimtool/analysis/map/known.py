@@ -3,11 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from elimtool.errors import ElimError
 from elimtool.files.rows import Row, Rows
+from elimtool.run.reader import Run, as_run
 
 LAST = ("dormant", "sink")
 """Roles that most heads have: any other one is named before them."""
+
+
+@dataclass(frozen=True)
+class HeadRoles:
+    """The role of each head of one model.
+
+    Attributes:
+        model: The model that was mapped, as it was named.
+        weights_sha256: Of its weights; ``None`` in maps of earlier versions, which are refused.
+        map: Fingerprint of the map's run.
+        heads: (head, role) such as ``("29.0", "suppressing")``, heads without a role left out, and sinks.
+    """
+
+    model: str
+    weights_sha256: str | None
+    map: str
+    heads: tuple[tuple[str, str], ...]
+
+    def stated(self) -> dict[str, Any]:
+        """Return what ``run.json`` keeps of them, which ``Run.roles`` reads."""
+        return {"map": self.map, "heads": dict(self.heads)}
+
+    def check(self, weights_sha256: str | None, model: str) -> None:
+        """Refuse another model.
+
+        Raises:
+            ElimError: Its weights are not those that were mapped.
+        """
+        if weights_sha256 is None or weights_sha256 != self.weights_sha256:
+            raise ElimError(
+                f"`roles` are of another model: the map is of {self.model}, this is {model}",
+                f"map it with: elimtool map {model} -o DIR",
+            )
+
+
+def head_roles(run: Run | str | Path) -> HeadRoles:
+    """Read the role of each head from a map.
+
+    Args:
+        run: A map or its directory.
+
+    Raises:
+        ElimError: It cannot be read, is not a map, or was made without the roles of heads.
+    """
+    run = as_run(run)
+    rows = run.analysis("map").arrow("head_roles").to_pylist() if run.is_map else []
+    if not rows:
+        what = "has no roles of heads" if run.is_map else "is not a map"
+        raise ElimError(f"{run.path} {what}", "make one with: elimtool map MODEL -o DIR")
+    facts = run.manifest
+    telling = [row for row in rows if row["role"] != "sink"]  # which nearly every head is
+    named = ((head, strongest(some)) for head, some in by_head(telling).items())
+    heads = tuple((f"{layer}.{head}", one["role"]) for (layer, head), one in named if one is not None)
+    return HeadRoles(facts.model, facts.weights_sha256, facts.fingerprint, heads)
 
 
 def by_head(rows: Rows) -> Mapping[tuple[int, int], Rows]:

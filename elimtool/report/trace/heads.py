@@ -8,6 +8,7 @@ from elimtool.prompts.prompt import SINK
 from elimtool.report.facts import Probe
 from elimtool.report.numbers import share
 from elimtool.report.screen import Screen, padded
+from elimtool.run.roles import with_role
 
 MOST = 8
 
@@ -37,5 +38,7 @@ def head_lines(probe: Probe, screen: Screen) -> list[Text]:
         line += padded(f"{row['dla_centred']:+.2f}", 8, right=True)
         if mass is not None:
             line += f"  {screen.shorten(screen.quoted(span, 24), screen.width - 26)} {share(mass)}"
+        if role := probe.run.roles.get(f"{row['layer']}.{row['head']}"):
+            line = screen.shorten(with_role(line, role), screen.width)
         lines.append(Text(line))
     return lines

@@ -14,6 +14,7 @@ from elimtool.report.facts import Probe
 from elimtool.report.screen import Screen, padded
 from elimtool.report.trace.heat import token_index
 from elimtool.report.trace.judgement import told_targets
+from elimtool.run.roles import with_role
 from elimtool.run.tables.sources import BIAS, MLP, SELF
 
 NAME = 18
@@ -130,7 +131,7 @@ def _sentence(name: str, rows: Rows, probe: Probe, screen: Screen) -> str:
     low = min(spans, key=lambda row: row["low_dla"])
     told = low in named and low["dla_centred"] < 0
     if low["low_dla"] < -AGAINST * most and not told:
-        head = f"{low['low_layer']}.{low['low_head']}"
+        head = _head(low, "low", probe)
         said.append(f"head {head} wrote {low['low_dla']:+.1f} from {_named(low, probe, screen, NAME)}")
     mlps = next((row["dla_centred"] for row in rows if row["span"] == MLP), None)
     if mlps is not None:
@@ -153,8 +154,14 @@ def _wrote(row: Row, first: bool, probe: Probe, screen: Screen) -> str:
     wrote = row["dla_centred"]
     which = "top" if wrote > 0 else "low"
     does = " wrote" if first else ""
-    through = f"{row[f'{which}_dla']:+.1f} through head {row[f'{which}_layer']}.{row[f'{which}_head']}"
+    through = f"{row[f'{which}_dla']:+.1f} through head {_head(row, which, probe)}"
     return f"{_named(row, probe, screen, NAME)}{does} {wrote:+.1f} ({through})"
+
+
+def _head(row: Row, which: str, probe: Probe) -> str:
+    """Name a head, with its role where a map of the model was given."""
+    name = f"{row[f'{which}_layer']}.{row[f'{which}_head']}"
+    return with_role(name, probe.run.roles.get(name))
 
 
 def _named(row: Row, probe: Probe, screen: Screen, width: int) -> str:

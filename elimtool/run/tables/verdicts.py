@@ -172,5 +172,17 @@ VERDICTS = Table(
             unit="standard deviations",
             null_when=f"there is no promoter, or {NO_CONTROLS}",
         ),
+        Column(
+            "eliminator_role",
+            STRING,
+            "Role of the eliminator, as in head_roles, by the map that the run was given.",
+            null_when="there is no eliminator, it has no role, or no map was given",
+        ),
+        Column(
+            "promoter_role",
+            STRING,
+            "Role of the promoter, likewise.",
+            null_when="there is no promoter, it has no role, or no map was given",
+        ),
     ),
 )

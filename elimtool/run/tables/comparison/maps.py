@@ -54,8 +54,9 @@ MAP_DIFFERENCES = Table(
         Column(
             "change",
             STRING,
-            "appeared: the role is present in B alone; vanished: in A alone; moved: in both, and the scores"
-            " are 0.1 or more apart; each with q at most 0.05. Else same.",
+            "appeared: the role is present in B alone, and the scores are 0.05 or more apart; vanished: in A"
+            " alone, likewise; moved: in both, and they are 0.1 or more apart; each with q at most 0.05. Else"
+            " same.",
             "",
             "appeared, vanished, moved, same",
             f"{NO_ROLE}, or a side is null",

@@ -88,7 +88,14 @@ class ChatOptions:
         return ChatSettings(parse_variables(self.template_var or ()), tools, now)
 
 
-def prompt_text(prompt: str | None, file: Path | None, note: Callable[[str], None], *, chat: bool) -> str:
+def prompt_text(
+    prompt: str | None,
+    file: Path | None,
+    note: Callable[[str], None],
+    *,
+    chat: bool,
+    exact: bool = False,
+) -> str:
     """Read the prompt from the command line, standard input or a file.
 
     Args:
@@ -96,6 +103,7 @@ def prompt_text(prompt: str | None, file: Path | None, note: Callable[[str], Non
         file: File to read it from.
         note: Called with what is done to its end.
         chat: Whether it is a message of a chat, so that more follows it.
+        exact: Whether a line break at the end of the argument stays, as where the text is repeated.
 
     Raises:
         ElimError: Both or none of PROMPT and --file are given, or the file cannot be read.
@@ -104,6 +112,8 @@ def prompt_text(prompt: str | None, file: Path | None, note: Callable[[str], Non
 
     if (prompt is None) == (file is None):
         raise ElimError("give one prompt: PROMPT, - for standard input, or --file FILE")
+    if exact and prompt not in (None, "-"):
+        return prompt or ""
     if file is not None:
         return ended(read_text(file), note, chat)
     if prompt == "-":

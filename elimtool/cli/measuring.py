@@ -248,6 +248,27 @@ class MeasureOptions(ReadOptions):
             " probable the whole is, where it dies and by which rule; repeatable.",
         ),
     ] = None
+    repeat: Annotated[
+        int,
+        option(
+            "--repeat",
+            metavar="N",
+            help="Repeat the text (or a chat's message) N times, token by token: how well copies predict the"
+            " next one, beside other text of that length (table resonance).",
+        ),
+    ] = 0
+    repeat_control: Annotated[
+        int, option("--repeat-control", metavar="K", help="Draws of other text that --repeat compares with.")
+    ] = 20
+    repeat_control_text: Annotated[
+        str,
+        option(
+            "--repeat-control-text",
+            metavar="TEXT",
+            help="Another message, in chats: the first word of its reply is compared with that after the"
+            " copies of --repeat.",
+        ),
+    ] = "Hello"
     futures: Annotated[
         int,
         option(

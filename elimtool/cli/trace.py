@@ -82,7 +82,8 @@ def trace(
 ) -> None:
     """Trace one prompt: what the model would write, and where and by what your targets were eliminated."""
     _refuse_silent_detail(verbose, printed, saved.out)
-    text = prompt_text(prompt, file, printed.output.note, chat=chat or system is not None)
+    in_chat = chat or system is not None
+    text = prompt_text(prompt, file, printed.output.note, chat=in_chat, exact=measured.repeat > 0)
     asked = prompt_of(text, chat, system, target or (), foil or (), span or (), prefill, templated.made())
     check_spans(asked)
     changes = changed.made(measured.seed)

@@ -64,6 +64,10 @@ class TraceOptions:
         futures: How many of each chain's first survivors to compare by what the model would write after them,
             for the tables ``survivors``, ``survivor_pairs`` and ``survivor_sets``; 0 for none.
         future_steps: Tokens from a survivor to the output that is compared; those between are the likeliest.
+        repeat: Copies of the prompt's text, or of a chat's last message, of which each is predicted from
+            those before it, for the table ``resonance``; 0 for none.
+        repeat_control: Draws of other text in place of the copies, which say what their length alone does.
+        repeat_control_text: Another message, whose reply's first word is compared with that after the copies.
         seed: Seed of the walk's draws, and of the components that ``confirm`` compares with.
         interventions: Changes made to the model, together, in a second pass over every prompt.
         confirm: Whether to test the verdicts' culprits by ablation, see ``elimtool.tasks.confirm``.
@@ -98,6 +102,9 @@ class TraceOptions:
     through: tuple[str | Chain | Stage, ...] = ()
     futures: int = 0
     future_steps: int = 1
+    repeat: int = 0
+    repeat_control: int = 20
+    repeat_control_text: str = "Hello"
     seed: int = 0
     interventions: tuple[Intervention, ...] = ()
     confirm: bool = False
@@ -138,6 +145,12 @@ class TraceOptions:
         for name, least in (("futures", 0), ("future_steps", 1)):
             if getattr(self, name) < least:
                 raise ElimError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
+        if self.repeat < 0 or self.repeat == 1:
+            raise ElimError(f"`repeat` must be 2 copies or more, got {self.repeat}")
+        if self.repeat_control < 2:
+            raise ElimError(f"`repeat_control` must be at least 2 draws, got {self.repeat_control}")
+        if not self.repeat_control_text.strip():
+            raise ElimError("`repeat_control_text` is empty", "give a message, such as 'Hello'")
         if self.futures == 1:
             raise ElimError("`futures` compares survivors with each other", "give 2 or more")
 
@@ -240,6 +253,7 @@ class TraceOptions:
             "attention_weights": bool(self.attention_of),
             "ablations": self.ablate_each,
             "rollout": self.rollout,
+            "resonance": self.repeat > 0,
             "risk": self.risk,
             "concepts": bool(self.concepts),
             **dict.fromkeys(FUTURES, self.futures > 0),

@@ -13,6 +13,7 @@ from elimtool.engine.options import TraceOptions
 from elimtool.engine.plugins import definitions, stated
 from elimtool.engine.records import columns_of, manifest
 from elimtool.engine.reference import ensure_reference
+from elimtool.engine.resonance import resonance
 from elimtool.engine.risk import risk_row
 from elimtool.engine.sequences import sequence_tables
 from elimtool.engine.walk import Step, walk, walk_tables, written_for
@@ -201,6 +202,10 @@ class Session:
         found = {**self.walked(one), **self.sequences(one)}
         if not self.measured.isdisjoint(FUTURES):
             found |= self._futures.tables(one)
+        if "resonance" in self.measured:
+            how = self.options
+            counts = how.repeat, how.repeat_control
+            found |= resonance(self.model, one, *counts, how.repeat_control_text, self._seed(one.prompt))
         return found
 
     def _told(self, one: Encoded, steps: Sequence[Step], asked: Prompt) -> Mapping[str, Columns]:

@@ -28,6 +28,7 @@ from elimtool.run.tables.map_sums import MAP_SUMS
 from elimtool.run.tables.mechanisms import MECHANISMS
 from elimtool.run.tables.prompts import PROMPTS
 from elimtool.run.tables.regimes import REGIMES, SPAN_SURPRISAL
+from elimtool.run.tables.resonance import RESONANCE
 from elimtool.run.tables.risk import RISK
 from elimtool.run.tables.sampling import CHAIN_DIFFERENCES, SAMPLING, SAMPLING_TARGETS
 from elimtool.run.tables.sequences import SEQUENCE_STAGES, SEQUENCE_STEPS, SEQUENCES
@@ -70,7 +71,7 @@ UNTRACED = {
 
 _FOLLOWED = ("sequences", "sequence_steps", "sequence_stages")
 _FUTURES = ("survivors", "survivor_pairs", "survivor_sets")
-_BESIDE = ("walk", "walk_stages", "risk", *_FOLLOWED, *_FUTURES)
+_BESIDE = ("walk", "walk_stages", "risk", *_FOLLOWED, *_FUTURES, "resonance")
 ONE_PASS = ("prompts", "effects", "ablations", *_BESIDE, *UNTRACED)
 """Tables whose rows belong to no pass, or to both; all others have the column ``intervention``."""
 
@@ -118,6 +119,7 @@ TABLES: dict[str, Table] = {
         SEQUENCES,
         SEQUENCE_STEPS,
         SEQUENCE_STAGES,
+        RESONANCE,
         SURVIVORS,
         SURVIVOR_PAIRS,
         SURVIVOR_SETS,

@@ -156,6 +156,7 @@ class Options:
             lambda: [Part("--no-model-sampling")],
             lambda: self.of("--through", *CHAINS),
             lambda: self.of("--futures", "2", "5"),
+            lambda: self.of("--repeat", "2", "3"),
             lambda: [Part("--heads")],
             lambda: self.of("--attention-head", "0.0", "3.3"),
             lambda: [Part("--tables", self.chance.choice(TABLES))],

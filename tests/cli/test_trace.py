@@ -396,3 +396,12 @@ def test_what_is_said_of_two_targets_of_one_token_is_said_once(
         assert len(re.findall(note, text)) == 1, note
     run = json.loads(elimtool(*asked, "--json").out)["run"]
     assert [chain["name"] for chain in run["chains"]] == ["hf", "top_k=3"]
+
+
+def test_a_text_that_is_repeated_keeps_its_line_breaks(elimtool: Command, tmp_path: Path) -> None:
+    asked = ("trace", "of\n\n", "--tables", "resonance", "--repeat-control", "2", "--samplers", "hf")
+    done = elimtool(*asked, "--repeat", "3", "-o", tmp_path / "run")
+    assert done.code == 0 and "dropped" not in done.err
+    run = package.open_run(tmp_path / "run")
+    assert run.prompts["text"].tolist() == ["of\n\n"] and run.table("resonance")["copies"].tolist() == [1, 2]
+    assert "2 copies or more" in elimtool(*asked[:2], "--repeat", "1").err

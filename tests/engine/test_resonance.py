@@ -1,4 +1,4 @@
-"""Repetition: a token that cannot resonate, a sentence that does; nothing in elimtool is made for either."""
+"""Repetition and its control: against Hugging Face's own outputs, invariants, refusals, the story."""
 
 from __future__ import annotations
 
@@ -9,65 +9,191 @@ import pytest
 import torch
 
 import elimtool
-from elimtool import TraceOptions
-from elimtool.model.view import Batch, LayerView
+from elimtool import ElimError, Prompt, TraceOptions
+from elimtool.analysis.resonance import onset, standing
+from elimtool.engine import resonance as module
+from elimtool.prompts.prompt import Message
+from elimtool.report.facts import Tables
+from elimtool.report.figures.resonance import repeated
+from elimtool.report.screen import Screen
+from elimtool.report.trace.resonance import resonance_lines, resonance_sentence
 
-SENTENCE = " The old man walked slowly to the harbour."
-COPIES = 6
-
-
-def residuals(model: Any, text: str) -> tuple[list[int], torch.Tensor]:
-    """Token ids of a text, and the residuals of every layer at every position: [layers, positions, width]."""
-    kept: list[torch.Tensor] = []
-
-    def observe(view: LayerView) -> None:
-        kept.append(view.residual[0].clone())
-
-    encoded = model.encode(elimtool.Prompt(text=text), position="all")
-    model.stream(Batch.of([encoded]), (), observe)
-    return list(encoded.token_ids), torch.stack(kept)
+TEXT = "A token of the text. "
+CHAT = Prompt(messages=(Message("user", TEXT),))
 
 
-def assert_equal_everywhere(layers: torch.Tensor) -> None:
-    """Every position has the residual of the first, to a part in ten thousand of the largest channel."""
-    for layer in layers:
-        assert float((layer - layer[0]).abs().max()) < 1e-4 * float(layer.abs().max())
+def rows(model: Any, prompt: Any = TEXT, copies: int = 4, **options: Any) -> Any:
+    given = {"tables": ("top_tokens",), "lens": "raw", "repeat_control": 3}
+    run = elimtool.trace(model, prompt, options=TraceOptions(repeat=copies, **{**given, **options}))
+    return run.table("resonance")
 
 
-def test_one_token_repeated_gives_the_same_state_everywhere(llama: Any) -> None:
-    """With rotary positions and no BOS, P(x | x^n) does not depend on n.
-
-    All inputs are equal, so are all values, and attention's average of equal values is that value, whatever
-    its weights: every residual is the same at all positions.
-    """
-    options = TraceOptions(position="all", target_space="exact")
-    run = elimtool.trace(llama, "e" * 40, targets=["e"], options=options)
-    assert run.manifest.bos == "none"
-    assert len(set(run.prompts["token_ids"][0])) == 1
-    by_layer = run.table("lens").groupby("layer")["logprob"]
-    assert (by_layer.max() - by_layer.min()).max() < 1e-4
-    assert_equal_everywhere(residuals(llama, "e" * 40)[1])
+def outputs(model: Any, ids: list[int]) -> Any:
+    with torch.inference_mode():
+        return model.hf(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double().softmax(-1)
 
 
-@pytest.mark.smollm2
-def test_it_holds_in_smollm2(smollm2: Any) -> None:
-    ids, layers = residuals(smollm2, " the" * 32)
-    assert len(ids) == 32 and len(set(ids)) == 1
-    assert_equal_everywhere(layers)
-    probs = smollm2.readout(layers[-1]).softmax(-1)[:, ids[0]]
-    assert float(probs[0]) == pytest.approx(0.00927, rel=0.02)
-    np.testing.assert_allclose(probs, probs[0], rtol=2e-3)
+def test_every_number_is_that_of_transformers_on_the_repeated_tokens(llama: Any) -> None:
+    found = rows(llama)
+    unit = list(llama.tokenizer.encode(TEXT, special=False).ids)
+    before = list(llama.encode(Prompt(text=TEXT)).token_ids)[: -len(unit)]
+    whole = outputs(llama, before + unit * 4)
+    own = np.array(
+        [
+            [float(whole[len(before) + copy * len(unit) + at - 1, token]) for at, token in enumerate(unit)]
+            for copy in range(4)
+            if before or copy
+        ]
+    )
+    first = None if not before else own[0]
+    later = own[1:] if before else own
+    assert found["copies"].tolist() == [1, 2, 3] and not found["template"].any()
+    np.testing.assert_allclose(found["tp"], later.mean(1), rtol=1e-4)
+    np.testing.assert_allclose(found["first_prob"], later[:, 0], rtol=1e-4)
+    if first is None:  # the first token of the text is predicted by nothing
+        first = np.array([np.nan, *(float(whole[at, unit[at + 1]]) for at in range(len(unit) - 1))])
+    ip = [(row[~np.isnan(first)] > first[~np.isnan(first)]).mean() for row in later]
+    np.testing.assert_allclose(found["ip"], ip)
+    for row, number in zip(found.itertuples(), (1, 2, 3), strict=True):
+        at = len(before) + number * len(unit) - 1
+        assert row.first_rank == int((whole[at] > whole[at, unit[0]]).sum()) + 1
+        assert row.wr == np.mean([int(whole[at + j].argmax()) == token for j, token in enumerate(unit)])
+        assert row.entropy == pytest.approx(float(-(whole[at] * whole[at].log()).sum()), rel=1e-4)
 
 
-@pytest.mark.smollm2
-def test_a_repeated_sentence_resonates(smollm2: Any) -> None:
-    """TP_n, the mean probability of the tokens of the n-th copy, grows (Xu et al. 2022, arXiv 2206.02369)."""
-    unit = list(smollm2.tokenizer.encode(SENTENCE).ids)
-    ids, layers = residuals(smollm2, SENTENCE * COPIES)
-    assert ids == unit * COPIES
-    probs = smollm2.readout(layers[-1, :-1]).softmax(-1)
-    following = probs.gather(-1, torch.tensor(ids[1:])[:, None])[:, 0].tolist()
-    copies = [following[max(n * len(unit) - 1, 0) : (n + 1) * len(unit) - 1] for n in range(COPIES)]
-    mean = [float(np.mean(copy)) for copy in copies]
-    assert mean == sorted(mean)
-    assert mean[0] < 0.2 and mean[1] > 0.4 and mean[-1] > 0.8
+def test_controls_are_units_of_other_text_as_long(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[int, ...]] = []
+    real = module._other
+
+    def kept(*arguments: Any) -> Any:
+        drawn.append(real(*arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(module, "_other", kept)
+    found = rows(llama, copies=3)
+    unit = tuple(llama.tokenizer.encode(TEXT, special=False).ids)
+    assert len(drawn) == 3 * 2 and {len(one) for one in drawn} == {len(unit)} and unit not in drawn
+    means = []
+    for one, other in zip(drawn[::2], drawn[1::2], strict=True):
+        probs = outputs(llama, [*one, *other, *unit])
+        start = len(one) + len(other)
+        means.append(np.mean([float(probs[start + at - 1, token]) for at, token in enumerate(unit)]))
+    assert found["tp_control"].iloc[1] == pytest.approx(np.mean(means), rel=1e-4)
+    low, high = np.quantile(means, (0.025, 0.975))
+    np.testing.assert_allclose(
+        found.loc[1, ["tp_control_low", "tp_control_high"]].astype(float), (low, high), rtol=1e-4
+    )
+
+
+def test_a_unit_that_is_its_own_control_gains_nothing(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_other", lambda _model, unit, _random: unit.ids)
+    found = rows(llama)
+    np.testing.assert_allclose(found["gain"], 0.0, atol=1e-4)
+    np.testing.assert_allclose(found["tp"], found["tp_control"], rtol=1e-4)
+
+
+def test_rows_do_not_depend_on_further_copies_and_draws_on_the_seed_alone(llama: Any) -> None:
+    few, many = rows(llama, copies=3), rows(llama, copies=5)
+    own = ["tp", "ip", "wr", "first_rank", "first_prob", "entropy"]
+    np.testing.assert_allclose(few[own], many[own][:2], rtol=1e-5)
+    assert few.equals(rows(llama, copies=3)) and not few.equals(rows(llama, copies=3, seed=1))
+
+
+def test_one_token_without_another_before_it_is_the_same_at_every_place(llama: Any) -> None:
+    found = rows(llama, "a", copies=6)
+    assert len(llama.encode(Prompt(text="a")).token_ids) == 1
+    for name in ("tp", "wr", "first_rank", "entropy"):
+        np.testing.assert_allclose(found[name].astype(float), float(found[name][0]), rtol=1e-4)
+    assert found["ip"].isna().all(), "nothing predicts the first copy"
+
+
+def test_in_a_chat_copies_stand_in_the_message_and_the_reply_is_read(llama: Any) -> None:
+    found = rows(llama, CHAT, copies=3, repeat_control_text="A capital")
+    assert found["template"].all() and found["ip"].isna().all()
+    unit = list(llama.tokenizer.encode(TEXT, special=False).ids)
+    before = list(llama.tokenizer.encode("<|start|>user\n", special=False).ids)
+    after = list(llama.tokenizer.encode("<|end|>\n<|start|>assistant\n", special=False).ids)
+    assert list(llama.encode(CHAT).token_ids) == before + unit + after, "the template of the tests"
+    for number in (1, 2):
+        ids = before + unit * number + after
+        probs = outputs(llama, ids + unit)
+        expected = np.mean([float(probs[len(ids) + at - 1, token]) for at, token in enumerate(unit)])
+        assert found["tp"][number - 1] == pytest.approx(expected, rel=1e-4)
+    other = list(llama.encode(Prompt(messages=(Message("user", "A capital"),))).token_ids)
+    reply = outputs(llama, other)[-1]
+    assert found["reply_control_rank"].tolist() == [int((reply > reply[unit[0]]).sum()) + 1] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"repeat": 1}, "2 copies or more"),
+        ({"repeat": -3}, "2 copies or more"),
+        ({"repeat": 2, "repeat_control": 1}, "at least 2 draws"),
+        ({"repeat": 2, "repeat_control_text": " "}, "`repeat_control_text` is empty"),
+        ({"tables": ("resonance",)}, "table resonance needs `repeat`"),
+    ],
+)
+def test_what_cannot_be_asked(options: Any, message: str) -> None:
+    with pytest.raises(ElimError, match=message):
+        TraceOptions(**options)
+
+
+def test_what_cannot_be_repeated(llama: Any) -> None:
+    with pytest.raises(ElimError, match="outgrow the context of"):
+        rows(llama, copies=100_000)
+    begun = Prompt(messages=(*CHAT.messages, Message("assistant", "A")))
+    with pytest.raises(ElimError, match="begins the answer"):
+        rows(llama, begun)
+
+
+ROW = {
+    "copies": 1,
+    "template": False,
+    "tp": 0.01,
+    "tp_control": 0.01,
+    "tp_control_low": 0.005,
+    "tp_control_high": 0.02,
+    "ip": 0.5,
+    "wr": 0.0,
+    "first_rank": 212,
+    "first_prob": 0.001,
+    "entropy": 2.0,
+    "gain": 0.0,
+    "reply_control_rank": None,
+}
+
+
+@pytest.mark.parametrize(("ranks", "first"), [([3, 1, 1], 2), ([1, 2, 1], 3), ([1, 2, 2], None), ([1, 1], 1)])
+def test_the_onset_is_where_the_first_token_stays_first(ranks: list[int], first: int | None) -> None:
+    assert onset([ROW | {"copies": at, "first_rank": rank} for at, rank in enumerate(ranks, 1)]) == first
+
+
+@pytest.mark.parametrize(
+    ("last", "found", "said"),
+    [
+        ({"tp": 0.8, "first_rank": 1}, "echo", "first from copy 3 on: an echo."),
+        ({"tp": 0.019}, "none", "at rank 212: no echo"),
+        ({"tp": 0.001}, "less", "less than after other text"),
+        ({"tp": 0.01}, "constant", "nothing changes"),
+    ],
+)
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_story_judges_by_the_control(last: Any, found: str, said: str, width: int) -> None:
+    told = [ROW, ROW | {"copies": 2} | last]
+    assert standing(told) == found
+    assert said in resonance_sentence(told)
+
+    class Made:
+        def rows(self, *_: object) -> list[Any]:
+            return told
+
+    lines = resonance_lines(Made(), {"prompt_id": "p"}, Screen(width))  # type: ignore[arg-type]
+    assert lines and all(line.cell_len <= width for line in lines)
+
+
+def test_the_page_lists_every_number_of_copies(llama: Any) -> None:
+    options = TraceOptions(tables=("top_tokens",), lens="raw", repeat=4, repeat_control=2)
+    run = elimtool.trace(llama, TEXT, options=options)
+    (listed,) = repeated(Tables(run), run.table("prompts").iloc[0].to_dict())
+    assert [row[0] for row in listed.rows] == ["1", "2", "3"]

@@ -14,6 +14,7 @@ from elimtool.report.figures.layers import attention_matrix
 from elimtool.report.figures.logit_lens import logit_lenses
 from elimtool.report.figures.overview import Overview, overview, spelled
 from elimtool.report.figures.prompt import figures
+from elimtool.report.figures.resonance import repeated
 from elimtool.report.figures.sequences import sequences
 from elimtool.report.figures.words import HASH, SCREEN, quoted, title
 from elimtool.report.glossary import GLOSSARY
@@ -131,7 +132,9 @@ def details(
             "grids": _grids(probes[-1], most_positions) if probes else [],
             "left_out": len(positions) - len(shown),
             "figures": [
-                one.to_json() for told in (survivors, sequences, walked.walk) for one in told(tables, prompt)
+                one.to_json()
+                for told in (survivors, repeated, sequences, walked.walk)
+                for one in told(tables, prompt)
             ],
         }
 

@@ -1,0 +1,43 @@
+"""Judge what repetition did: from which copy on the next is called, and whether other text does as much."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from elimtool.files.rows import Rows
+
+SAME = 1e-6
+"""Differences of a probability up to this are rounding."""
+
+
+def onset(rows: Rows) -> int | None:
+    """Return the least number of copies from which the next copy's first token stays first; None if never.
+
+    Args:
+        rows: Rows of table ``resonance`` of one prompt, by number of copies.
+    """
+    found = None
+    for row in rows:
+        if row["first_rank"] != 1:
+            found = None
+        elif found is None:
+            found = int(row["copies"])
+    return found
+
+
+def standing(rows: Rows) -> Literal["echo", "none", "less", "constant"]:
+    """Compare the mean probability at the most copies with that after other text of their length.
+
+    Args:
+        rows: Rows of table ``resonance`` of one prompt, by number of copies.
+
+    Returns:
+        ``echo`` above, ``less`` below and ``none`` within what 95 % of the draws of other text give;
+        ``constant`` where no number changes with that of copies.
+    """
+    last = rows[-1]
+    if len(rows) > 1 and max(abs(row["tp"] - last["tp"]) for row in rows) <= SAME:
+        return "constant"
+    if last["tp"] > last["tp_control_high"]:
+        return "echo"
+    return "less" if last["tp"] < last["tp_control_low"] else "none"

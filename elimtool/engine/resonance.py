@@ -42,7 +42,7 @@ WORD = re.compile(r"\s+(?=\w)")
 
 
 @dataclass(frozen=True)
-class Unit:
+class RepeatedUnit:
     """The tokens that are repeated, and what stands around them.
 
     Attributes:
@@ -60,7 +60,7 @@ class Unit:
     template: bool
 
     @staticmethod
-    def of(model: Model, one: Encoded) -> Unit:
+    def of(model: Model, one: Encoded) -> RepeatedUnit:
         """Find the unit of a prompt: the whole text, or the last message of a chat.
 
         Raises:
@@ -72,7 +72,7 @@ class Unit:
         if not one.prompt.messages:
             own = model.tokenizer.encode(one.text, special=False).ids
             start = len(ids) - len(own)
-            return Unit(ids[:start], ids[start:], (), one.text, False)
+            return RepeatedUnit(ids[:start], ids[start:], (), one.text, False)
         end = max((at for at in range(len(ids)) if at not in one.templated), default=-1) + 1
         start = end
         while start and start - 1 not in one.templated:
@@ -80,7 +80,7 @@ class Unit:
         if start == end:
             raise ElimError("`repeat`: the message has no token of its own", "repeat a longer text")
         text = one.prompt.messages[-1].content
-        return Unit(ids[:start], ids[start:end], ids[end:], text, True)
+        return RepeatedUnit(ids[:start], ids[start:end], ids[end:], text, True)
 
 
 def resonance(
@@ -99,7 +99,7 @@ def resonance(
     Raises:
         ElimError: The copies do not fit into the model's context, or the prompt cannot be repeated.
     """
-    unit = Unit.of(model, one)
+    unit = RepeatedUnit.of(model, one)
     longest = len(unit.before) + copies * len(unit.ids) + len(unit.after)
     if model.context is not None and longest > model.context:
         raise ElimError(
@@ -113,7 +113,7 @@ def resonance(
     rows: Rows = [
         {
             "prompt_id": one.prompt_id,
-            "template": unit.template,
+            "in_chat": unit.template,
             "copies": number,
             **_told(unit, logprobs, first, others[number - 1]),
             "reply_control_rank": reply,
@@ -123,7 +123,7 @@ def resonance(
     return {"resonance": columns_of(rows)}
 
 
-def _predicted(model: Model, unit: Unit, copies: int) -> Iterator[Float64[Tensor, "tokens vocab"]]:
+def _predicted(model: Model, unit: RepeatedUnit, copies: int) -> Iterator[Float64[Tensor, "tokens vocab"]]:
     """Yield log-probabilities (nats) at every token of the next copy, after 1, 2, ... copies."""
     size = len(unit.ids)
     if not unit.template:
@@ -136,7 +136,7 @@ def _predicted(model: Model, unit: Unit, copies: int) -> Iterator[Float64[Tensor
         yield logits.log_softmax(-1)
 
 
-def _first_copy(model: Model, unit: Unit) -> Values | None:
+def _first_copy(model: Model, unit: RepeatedUnit) -> Values | None:
     """Probabilities of the first copy's tokens, NaN for one with nothing before it; none for a reply."""
     if unit.template:
         return None
@@ -154,7 +154,9 @@ def _probs_of(logprobs: Float64[Tensor, "tokens vocab"], ids: Sequence[int]) -> 
     return found
 
 
-def _told(unit: Unit, logprobs: Float64[Tensor, "tokens vocab"], first: Values | None, others: Values) -> Row:
+def _told(
+    unit: RepeatedUnit, logprobs: Float64[Tensor, "tokens vocab"], first: Values | None, others: Values
+) -> Row:
     probs = _probs_of(logprobs, unit.ids)
     known = None if first is None else ~np.isnan(first)
     tp = float(probs.mean())
@@ -183,7 +185,7 @@ def _logit(share: float) -> float:
     return float(np.log(near) - np.log1p(-near))
 
 
-def _control_means(model: Model, unit: Unit, copies: int, controls: int, seed: int) -> Values:
+def _control_means(model: Model, unit: RepeatedUnit, copies: int, controls: int, seed: int) -> Values:
     """Mean probability of the unit's tokens after 1, 2, ... other units, [copies - 1, controls]."""
     random = np.random.default_rng(seed)
     asked: list[Question] = []
@@ -200,7 +202,7 @@ def _control_means(model: Model, unit: Unit, copies: int, controls: int, seed: i
     return np.array(found).reshape(controls, copies - 1).T
 
 
-def _other(model: Model, unit: Unit, random: np.random.Generator) -> Ids:
+def _other(model: Model, unit: RepeatedUnit, random: np.random.Generator) -> Ids:
     """Draw as many tokens of other text, from the start of a sentence where the unit is one."""
     sentence = unit.text.rstrip().endswith((".", "!", "?"))
     size = len(unit.ids)
@@ -217,7 +219,7 @@ def _other(model: Model, unit: Unit, random: np.random.Generator) -> Ids:
             return tuple(ids[:size])
 
 
-def _reply_rank(model: Model, one: Encoded, unit: Unit, text: str) -> int:
+def _reply_rank(model: Model, one: Encoded, unit: RepeatedUnit, text: str) -> int:
     """Rank of the unit's first token as the first word of a reply to another message."""
     messages = (*one.prompt.messages[:-1], replace(one.prompt.messages[-1], content=text))
     other = model.encode(replace(one.prompt, messages=messages, targets=(), foils=(), spans=()))

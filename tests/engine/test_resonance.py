@@ -47,7 +47,7 @@ def test_every_number_is_that_of_transformers_on_the_repeated_tokens(llama: Any)
     )
     first = None if not before else own[0]
     later = own[1:] if before else own
-    assert found["copies"].tolist() == [1, 2, 3] and not found["template"].any()
+    assert found["copies"].tolist() == [1, 2, 3] and not found["in_chat"].any()
     np.testing.assert_allclose(found["tp"], later.mean(1), rtol=1e-4)
     np.testing.assert_allclose(found["first_prob"], later[:, 0], rtol=1e-4)
     if first is None:  # the first token of the text is predicted by nothing
@@ -109,7 +109,7 @@ def test_one_token_without_another_before_it_is_the_same_at_every_place(llama: A
 
 def test_in_a_chat_copies_stand_in_the_message_and_the_reply_is_read(llama: Any) -> None:
     found = rows(llama, CHAT, copies=3, repeat_control_text="A capital")
-    assert found["template"].all() and found["ip"].isna().all()
+    assert found["in_chat"].all() and found["ip"].isna().all()
     unit = list(llama.tokenizer.encode(TEXT, special=False).ids)
     before = list(llama.tokenizer.encode("<|start|>user\n", special=False).ids)
     after = list(llama.tokenizer.encode("<|end|>\n<|start|>assistant\n", special=False).ids)
@@ -149,7 +149,7 @@ def test_what_cannot_be_repeated(llama: Any) -> None:
 
 ROW = {
     "copies": 1,
-    "template": False,
+    "in_chat": False,
     "tp": 0.01,
     "tp_control": 0.01,
     "tp_control_low": 0.005,

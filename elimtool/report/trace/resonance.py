@@ -53,7 +53,7 @@ def resonance_sentence(rows: Rows) -> str:
         if begun is None
         else f"its first token is first from copy {begun + 1} on"
     )
-    where = "In the reply the" if last["template"] else "The"
+    where = "In the reply the" if last["in_chat"] else "The"
     said = f"{where} next copy has {beside}; {place}: {words[standing(rows)]}."
     if last["reply_control_rank"] is not None:
         said += f" It begins the reply to another message at rank {last['reply_control_rank']:,}."

@@ -11,7 +11,7 @@ RESONANCE = Table(
     (
         PROMPT_ID,
         Column(
-            "template",
+            "in_chat",
             BOOL,
             "Whether the copies are a chat's message, and the next one is looked for in the reply.",
         ),

@@ -7,8 +7,6 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +20,7 @@ from elimtool.model.output_map import OutputMap
 from elimtool.model.placement import weight_of
 from elimtool.model.taps import Taps
 from elimtool.model.view import Batch, Block, LayerView
+from elimtool.numerics.median import median
 
 BEFORE = ("ln1", "ln2")
 BEHIND = ("ln1_post", "ln2_post")
@@ -228,17 +227,5 @@ def _refuse_several(residual: Tensor, batch: Batch, layer: int) -> None:
 def _typical(residual: Tensor, batch: Batch) -> Tensor:
     """Return the median absolute value of each prompt's residuals, all its tokens and channels: [batch]."""
     sizes = wide(residual.detach()).abs().cpu().numpy()
-    found = [
-        _median(one[: len(encoded.token_ids)]) for one, encoded in zip(sizes, batch.encoded, strict=True)
-    ]
+    found = [median(one[: len(encoded.token_ids)]) for one, encoded in zip(sizes, batch.encoded, strict=True)]
     return torch.tensor(found, dtype=torch.float32, device=batch.ids.device)
-
-
-def _median(numbers: npt.NDArray[Any]) -> float:
-    """Return the median, NaN where any number is; with one selection, in half the time of ``np.median``."""
-    half = numbers.size // 2
-    parts = np.partition(numbers, half, axis=None)
-    largest = parts[half:].max()  # NaN is sorted last
-    if numbers.size % 2 or np.isnan(largest):
-        return float(largest if np.isnan(largest) else parts[half])
-    return float((parts[half] + parts[:half].max()) / 2)

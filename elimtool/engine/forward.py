@@ -23,6 +23,9 @@ from elimtool.model.model import Model
 from elimtool.model.view import Batch, Encoded, LayerView
 from elimtool.numerics.shapes import shapes
 
+ASKED_BYTES = 64 * 2**20
+"""Logits of what metrics ask for that are held at a time."""
+
 Extra = Callable[[Batch, Settings], Metric]
 """Makes a metric for one pass, beside those of ``METRICS``."""
 
@@ -97,22 +100,28 @@ def _read_out(
     settings: Settings,
     leaders: Leaders | None,
 ) -> None:
-    """Read the probed residuals out in chunks of rows, all layers of a row at once.
+    """Read the probed residuals out in chunks of rows, all layers of a row at once, and what metrics ask for.
 
     Each chunk's logits overwrite those of the last, so a metric must not keep what it was shown.
     """
+    asked = _asked(metrics, ASKED_BYTES // (model.vocab * 4))
     n_layers, n_rows, _ = residuals.shape  # layer -1 is the first
     chunk = max(1, settings.readout_bytes // (n_layers * model.vocab * 4))  # 4 bytes: float32
     room = None
     if model.dtype == torch.float32 and model.device.type == "cpu":
         # numpy asks the system for large pages, torch for many small ones
-        room = torch.from_numpy(np.empty((n_layers * min(chunk, n_rows), model.vocab), dtype=np.float32))
+        most = n_layers * min(chunk, n_rows) + sum(len(some) for _, some in asked[:1])
+        room = torch.from_numpy(np.empty((most, model.vocab), dtype=np.float32))
     for start in range(0, n_rows, chunk):
         part = residuals[:, start : start + chunk]
         carried = [lens.to_final(part[i], i - 1) for i in range(n_layers - 1)]
+        more = [some for _, some in asked[:1]]
         # all layers in one product: the unembedding is read from memory once, not once a layer
-        read = model.readout(torch.cat([*carried, part[-1]]), room)
-        logits = read.reshape(n_layers, -1, read.shape[-1])
+        read = model.readout(torch.cat([*carried, part[-1], *more]), room)
+        logits = read[: part.shape[:2].numel()].reshape(n_layers, -1, read.shape[-1])
+        for index, (metric, some) in enumerate(asked):
+            metric.read_more(model.readout(some) if index else read[-len(some) :])
+        asked = []  # told before the first rows are read
         rows = tuple(index[start : start + chunk] for index in batch.rows)
         view = _view(model, batch, (rows[0], rows[1]), logits, lens.name, part[-1], settings, leaders)
         for metric in metrics:
@@ -142,5 +151,12 @@ def _view(
         followed,
         lambda token: model.tokenizer.texts([token])[0],
         lambda tokens, some: model.directions(final[some], tokens, logits[-1, some]),
-        model.readout,
     )
+
+
+def _asked(metrics: Sequence[Metric], most: int) -> list[tuple[Metric, Float[Tensor, "some width"]]]:
+    """List what metrics ask to be read out, in pieces of at most so many rows; the first goes with others."""
+    found = [(metric, some) for metric in metrics if (some := metric.more_residuals()) is not None]
+    return [
+        (metric, piece) for metric, some in found for piece in torch.split(some, max(1, most)) if len(piece)
+    ]

@@ -115,7 +115,11 @@ def definition_of(table: str) -> Table | None:
 def guarded(metric: type[Metric]) -> type[Metric]:
     """Return a metric whose errors name the plugin that it is of."""
     plugin = ORIGINS[metric]
-    calls = [name for name in ("__init__", "observe", "read", "finish") if _own(metric, name)]
+    calls = [
+        name
+        for name in ("__init__", "observe", "more_residuals", "read_more", "read", "finish")
+        if _own(metric, name)
+    ]
     return type(metric.__name__, (metric,), {name: _blamed(getattr(metric, name), plugin) for name in calls})
 
 

@@ -82,7 +82,6 @@ class ReadoutView:
         followed: The tokens to follow.
         spell: Converts a vocabulary index to text.
         directions: Returns how the logits of vocabulary indices of some rows depend on the last residual.
-        readout: Converts residuals of the last layer, or mapped to it, to logits.
     """
 
     batch: Batch
@@ -94,7 +93,6 @@ class ReadoutView:
     followed: Followed
     spell: Callable[[int], str]
     directions: Callable[[Int[Tensor, "some k"], slice], Directions] | None = None
-    readout: Callable[[Float[Tensor, "some width"]], Float[Tensor, "some vocab"]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +187,17 @@ class Metric:
 
     def observe(self, view: LayerView) -> None:
         """Reduce one layer; called for layers -1, 0, 1, ... in order."""
+
+    def more_residuals(self) -> Float[Tensor, "some width"] | None:
+        """Return more residuals of the last layer to read out; ``None`` for none."""
+        return None
+
+    def read_more(self, logits: Float[Tensor, "some vocab"]) -> None:
+        """Reduce logits of what ``more_residuals`` returned, in order, before the first ``read``.
+
+        Args:
+            logits: Of the next residuals; valid only during the call.
+        """
 
     def read(self, view: ReadoutView) -> None:
         """Reduce the distributions of some rows; called after the last layer, rows in order."""

@@ -7,6 +7,7 @@ Table ``regimes``, one row per probed position; filled where the lens has a refe
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from elimtool.lenses.regime import ABSTAIN, WINDOW, Recent, counted, recent_surprisal, regimes
-from elimtool.lenses.stream import READOUT_BYTES
 from elimtool.metrics.columns import place
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.model.view import Batch, Encoded, LayerView
@@ -22,7 +22,7 @@ from elimtool.numerics.shapes import normaliser
 
 
 class Regimes(Metric):
-    """Keeps the last layer's residuals, and reads out the positions that the rule needs."""
+    """Keeps the last layer's residuals, and has those read out that the rule needs."""
 
     needs: frozenset[str] = frozenset({"context"})
     tables: ClassVar[tuple[str, ...]] = ("regimes", "span_surprisal")
@@ -31,7 +31,8 @@ class Regimes(Metric):
         super().__init__(batch, settings)
         self.reference = settings.reference if settings.wants("regimes") else None
         self.context: Tensor | None = None
-        self.recent: list[Recent] = []
+        self.wanted: list[Int[Tensor, "some"]] = []
+        self.found: list[Float[Tensor, "some"]] = []
 
     def observe(self, view: LayerView) -> None:
         """Keep the last layer's residuals, if a table needs them."""
@@ -39,21 +40,55 @@ class Regimes(Metric):
         if asked and view.context is not None:
             self.context = view.context
 
+    def more_residuals(self) -> Tensor | None:
+        """Return the residuals that predict the tokens that are looked at in each prompt."""
+        if self.context is None:
+            return None
+        self.wanted = [_wanted(one) for one in self.batch.encoded]
+        before = [rows[some - 1] for rows, some in zip(self.context, self.wanted, strict=True)]
+        return torch.cat(before)
+
+    def read_more(self, logits: Float[Tensor, "some vocab"]) -> None:
+        """Keep the surprisal (nats, float64) of the tokens that some of these residuals predict."""
+        start = sum(map(len, self.found))
+        token = self._tokens[start : start + len(logits), None].to(logits.device)
+        surprise = normaliser(logits, self.settings.compiled) - logits.gather(-1, token)[:, 0]
+        self.found.append(surprise.double().cpu())
+
+    @cached_property
+    def _tokens(self) -> Int[Tensor, "all"]:
+        each = zip(self.batch.encoded, self.wanted, strict=True)
+        return torch.cat([torch.tensor(one.token_ids)[some] for one, some in each])
+
+    @cached_property
+    def _surprisal(self) -> list[Float[Tensor, "tokens"]]:
+        """The surprisal of the tokens that are looked at in each prompt."""
+        together = torch.cat([torch.empty(0, dtype=torch.float64), *self.found])
+        found, each = [], torch.split(together, list(map(len, self.wanted)))
+        for one, some, own in zip(self.batch.encoded, self.wanted, each, strict=True):
+            surprisal = torch.full((len(one.token_ids),), torch.nan, dtype=torch.float64)
+            surprisal[some] = own
+            found.append(surprisal)
+        return found
+
+    @cached_property
+    def _recent(self) -> list[Recent]:
+        """The recent surprisal up to each position of each prompt."""
+        pairs = zip(self.batch.encoded, self._surprisal, strict=True)
+        return [recent_surprisal(one.token_ids, some, one.templated) for one, some in pairs]
+
     def read(self, view: ReadoutView) -> None:
         """Find the regimes of some rows, and with the first of them what follows spans."""
-        if self.context is None or view.readout is None:
+        if self.context is None:
             return
-        if not self.recent:
-            surprisal = self._surprisal(view)
-            pairs = list(zip(self.batch.encoded, surprisal, strict=True))
-            self.recent = [recent_surprisal(one.token_ids, some, one.templated) for one, some in pairs]
-            if self.settings.wants("span_surprisal"):
-                self.filled["span_surprisal"] += [_after_spans(one, some) for one, some in pairs]
+        if self.settings.wants("span_surprisal") and not self.filled["span_surprisal"]:
+            pairs = zip(self.batch.encoded, self._surprisal, strict=True)
+            self.filled["span_surprisal"] += [_after_spans(one, some) for one, some in pairs]
         if self.reference is None:
             return
         prompt, probe = (index.cpu() for index in view.rows)
         position = self.batch.positions.cpu()[prompt, probe]
-        recent = _gather(self.recent, prompt.tolist(), position.tolist())
+        recent = _gather(self._recent, prompt.tolist(), position.tolist())
         found = regimes(self.reference, view.output, recent)
         self.filled["regimes"].append(
             {
@@ -68,23 +103,6 @@ class Regimes(Metric):
                 "context_gain": found.gain.cpu().numpy(),
             }
         )
-
-    def _surprisal(self, view: ReadoutView) -> list[Float[Tensor, "tokens"]]:
-        """Return the surprisal of the tokens that are looked at in each prompt, read out together."""
-        assert self.context is not None
-        wanted = [_wanted(one) for one in self.batch.encoded]
-        before = [rows[some - 1] for rows, some in zip(self.context, wanted, strict=True)]
-        tokens = [
-            torch.tensor(one.token_ids)[some] for one, some in zip(self.batch.encoded, wanted, strict=True)
-        ]
-        together = surprisal_of(view, torch.cat(before), torch.cat(tokens), self.settings.compiled)
-        found, start = [], 0
-        for one, some in zip(self.batch.encoded, wanted, strict=True):
-            surprisal = torch.full((len(one.token_ids),), torch.nan, dtype=torch.float64)
-            surprisal[some] = together[start : start + len(some)]
-            start += len(some)
-            found.append(surprisal)
-        return found
 
 
 def _after_spans(one: Encoded, surprisal: Float[Tensor, "tokens"]) -> dict[str, Any]:
@@ -107,21 +125,6 @@ def _wanted(one: Encoded) -> Int[Tensor, "some"]:
     counts = counted(len(one.token_ids), one.templated)[: one.positions[-1] + 1]
     before_first = int(counts[: one.positions[0] + 1].sum())
     return counts.nonzero()[max(0, before_first - WINDOW) :, 0]
-
-
-def surprisal_of(
-    view: ReadoutView, residual: Float[Tensor, "rows width"], tokens: Tensor, compiled: bool = False
-) -> Float[Tensor, "rows"]:
-    """Return each token's surprisal (nats, float64), by the last residual of the position before it."""
-    assert view.readout is not None
-    step = max(1, READOUT_BYTES // (view.logits.shape[-1] * 4))  # float32 logits
-    found = [torch.empty(0, dtype=torch.float64)]  # so that no rows give an empty tensor
-    for start in range(0, len(residual), step):
-        logits = view.readout(residual[start : start + step])
-        wanted = tokens[start : start + step, None].to(logits.device)
-        surprise = normaliser(logits, compiled) - logits.gather(-1, wanted)[:, 0]
-        found.append(surprise.double().cpu())
-    return torch.cat(found)
 
 
 def _gather(recent: list[Recent], prompt: list[int], position: list[int]) -> Recent:

@@ -55,43 +55,54 @@ class Branch:
         """Size of the residual stream."""
         return len(self.values.weight) if isinstance(self.values, Heads) else self.values.shape[-1]
 
-    def shares(
-        self, rows: RowIndex, toward: Float[Tensor, "rows k width"]
-    ) -> tuple[Float[Tensor, "rows k parts"], Float[Tensor, "rows k"] | None]:
-        """Return what the heads (or the MLP) add to logits along directions, and constants if any."""
-        back, constant = self.pulled(rows, toward)
-        if isinstance(self.values, Heads):
-            outputs = self.values.at(rows)
-        else:
-            values = wide(self.values[rows])
-            # the bias is a constant of its own, not a share of the MLP
-            outputs = (values if self.bias is None else values - wide(self.bias))[:, None]
-        return back @ outputs.transpose(1, 2), constant
+    @property
+    def count(self) -> int:
+        """Number of parts: heads, or 1 for an MLP."""
+        return self.values.count if isinstance(self.values, Heads) else 1
 
-    def pulled(
-        self, rows: RowIndex, toward: Float[Tensor, "rows k width"]
-    ) -> tuple[Float[Tensor, "rows k width"], Float[Tensor, "rows k"] | None]:
-        """Carry directions back to the branch's output; return them and what its constants add to logits."""
-        constant, back = None, toward
-        if self.multiplier != 1.0:
-            back = toward * self.multiplier
-        if self.gain is not None and self.scale is not None:
-            constant = back @ self.gain.bias
-            back = pull(back, self.gain, self.scale[rows])
+    def shares(self, rows: RowIndex, toward: Float[Tensor, "rows k width"]) -> Float[Tensor, "rows k parts"]:
+        """Return what the heads (or the MLP) add to logits along directions, without constants."""
+        return toward @ self.outputs(rows).transpose(1, 2)
+
+    def outputs(self, rows: RowIndex) -> Float[Tensor, "rows parts width"]:
+        """Return what each head (or the MLP) adds to the residual stream, without constants."""
+        if isinstance(self.values, Heads):
+            return self._added(rows, self.values.at(rows))
+        values = wide(self.values[rows])
+        # the bias is a constant of its own, not a share of the MLP
+        return self._added(rows, (values if self.bias is None else values - wide(self.bias))[:, None])
+
+    def constant(self, rows: RowIndex) -> Float[Tensor, "rows width"] | None:
+        """Return what the branch's biases add to the residual stream; ``None`` without any."""
+        found = None
         if self.bias is not None:
-            of_bias = back @ wide(self.bias)
-            constant = of_bias if constant is None else constant + of_bias
-        return back, constant
+            found = self._added(rows, wide(self.bias).expand(len(rows[0]), 1, -1))[:, 0]
+        if self.gain is not None:
+            behind = (self.gain.bias * self.multiplier).expand(len(rows[0]), -1)
+            found = behind if found is None else found + behind
+        return found
+
+    def pulled(self, rows: RowIndex, toward: Float[Tensor, "rows k width"]) -> Float[Tensor, "rows k width"]:
+        """Carry directions back to the branch's output."""
+        back = toward if self.multiplier == 1.0 else toward * self.multiplier
+        if self.gain is None or self.scale is None:
+            return back
+        return pull(back, self.gain, self.scale[rows])
 
     def written(
         self, rows: RowIndex, inputs: Float[Tensor, "rows some inner"]
     ) -> Float[Tensor, "rows some width"]:
         """Carry parts of the heads' values side by side to the residual stream, without constants."""
         assert isinstance(self.values, Heads)
-        found = inputs @ wide(self.values.weight).T
+        return self._added(rows, inputs @ wide(self.values.weight).T)
+
+    def _added(
+        self, rows: RowIndex, found: Float[Tensor, "rows some width"]
+    ) -> Float[Tensor, "rows some width"]:
+        """Carry outputs of the last projection to the residual stream, without constants."""
         if self.gain is not None and self.scale is not None:
             found = self.gain.centre(found) * self.gain.gain * self.scale[rows][:, None, None]
-        return found * self.multiplier
+        return found if self.multiplier == 1.0 else found * self.multiplier
 
 
 def toward_tokens(directions: Directions) -> Float[Tensor, "rows k1 width"]:
@@ -107,23 +118,14 @@ def share_out(
     Returns:
         float64 logits. Parts in the order embedding; heads, then MLP, of each layer; constants.
     """
-    toward = toward_tokens(directions)
-    constant = torch.cat([directions.constant, directions.mean_constant[:, None]], 1).double()
-    parts = [_dot(toward, embedding)[..., None]]
-    for branch in branches:
-        shares, biases = branch.shares(rows, toward)
-        parts.append(shares)
-        if biases is not None:
-            constant = constant + biases
-    return torch.cat([torch.cat(parts, -1).double(), constant[..., None]], -1)
+    constants = [found for branch in branches if (found := branch.constant(rows)) is not None]
+    last = torch.stack(constants).sum(0) if constants else torch.zeros_like(embedding)
+    parts = [embedding[:, None], *(branch.outputs(rows) for branch in branches), last[:, None]]
+    shares = (toward_tokens(directions) @ torch.cat(parts, 1).transpose(1, 2)).double()
+    shares[..., -1] += torch.cat([directions.constant, directions.mean_constant[:, None]], 1)
+    return shares
 
 
 def _behind(block: Block, which: int) -> tuple[Gain | None, Tensor | None]:
     norm = block.behind[which]
     return (None, None) if norm is None else (norm.fixed, norm.scale)
-
-
-def _dot(
-    toward: Float[Tensor, "rows k width"], values: Float[Tensor, "rows width"]
-) -> Float[Tensor, "rows k"]:
-    return torch.einsum("rkd,rd->rk", toward, values)

@@ -20,12 +20,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.errors import ElimError
-from elimtool.metrics.branches import Branch, share_out
+from elimtool.metrics.branches import Branch, share_out, toward_tokens
 from elimtool.metrics.columns import Categorical, null_where, place
 from elimtool.metrics.controls import ControlTokens, matching
 from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
 from elimtool.metrics.source_tables import TABLES as SOURCES
-from elimtool.metrics.source_tables import SourceTables
+from elimtool.metrics.source_tables import LogitShares, SourceTables
 from elimtool.model.affine import tolerance, wide
 from elimtool.model.view import Batch, LayerView
 
@@ -77,23 +77,52 @@ class Components(Metric):
         """Attribute the followed targets' logits to components, if these sum to every update."""
         if self.wanted and any(flaw is not None and flaw() is not None for flaw in self.flaws):
             self._give_up()
-        shares, directions = None, None
+        found = None
         if self.wanted and self.embedding is not None and view.directions is not None:
-            directions = view.directions(view.followed.ids, slice(None))
-            shares = share_out(wide(self.embedding[view.rows]), self.branches, view.rows, directions)
-            _refuse_incomplete(
-                shares[:, :-1].sum(-1), shares[:, :-1], directions.logits, self.embedding.dtype
-            )
-        if shares is not None and self.settings.heads:
-            self.filled["components"].append(self._columns(view, shares))
+            found = self._attributed(view, self.embedding)
+        if found is not None and self.settings.heads:
+            self.filled["components"].append(self._columns(view, found))
             pairs = view.followed.pairs
             if len(pairs[0]):
-                self.filled["contrast_components"].append(self._contrast_columns(view, pairs, shares))
+                self.filled["contrast_components"].append(self._contrast_columns(view, pairs, found.shares))
         if self.sources is not None:
-            for table, columns in self.sources.read(view, shares, directions):
+            for table, columns in self.sources.read(view, found):
                 self.filled[table].append(columns)
 
-    def _columns(self, view: ReadoutView, shares: Float[Tensor, "rows k1 parts"]) -> dict[str, Any]:
+    def _attributed(self, view: ReadoutView, embedding: Tensor) -> LogitShares:
+        """Attribute the logits of followed tokens and of their controls, some rows at a time."""
+        n_rows, k = view.followed.ids.shape
+        n_parts = 2 + sum(branch.count for branch in self.branches)
+        each = max(k * (0 if self.matching is None else self.matching.count), self.branches[0].width)
+        step = max(1, self.settings.held_numbers // (each * n_parts))
+        found = []
+        for start in range(0, n_rows, step):
+            some = slice(start, min(n_rows, start + step))
+            found.append(self._of_some(view, embedding, some, n_parts))
+        return LogitShares.joined(found)
+
+    def _of_some(self, view: ReadoutView, embedding: Tensor, some: slice, n_parts: int) -> LogitShares:
+        """Attribute the logits of some rows."""
+        assert view.directions is not None
+        rows, ids = (view.rows[0][some], view.rows[1][some]), view.followed.ids[some]
+        k = ids.shape[1]
+        controls = None if self.matching is None else ControlTokens.of(self.matching, view.followed, some)
+        asked = ids if controls is None else torch.cat([ids, controls.ids], 1)
+        directions = view.directions(asked, some)
+        given = share_out(wide(embedding[rows]), self.branches, rows, directions)
+        shares = torch.cat([given[:, :k], given[:, -1:]], 1)
+        own = directions.of(slice(0, k))
+        _refuse_incomplete(shares[:, :-1].sum(-1), shares[:, :-1], own.logits, embedding.dtype)
+        spread = np.full((*ids.shape, n_parts), np.nan)
+        of_spans = None
+        if controls is not None:
+            spread = controls.spread(given[:, k:-1])
+            if self.sources is not None:
+                of_spans = self.sources.spread(rows, controls, directions.toward[:, k:])
+        return LogitShares(shares, toward_tokens(own), spread, of_spans)
+
+    def _columns(self, view: ReadoutView, found: LogitShares) -> dict[str, Any]:
+        shares = found.shares
         targets = ((view.followed.ids >= 0) & ~view.followed.is_foil).cpu().numpy()
         row, k, part = cells = targets[:, :, None].repeat(shares.shape[-1], axis=2).nonzero()
         centred = (shares[:, :-1] - shares[:, -1:]).cpu().numpy()
@@ -103,24 +132,8 @@ class Components(Metric):
             **self._named(shares.shape[-1], part),
             "dla": shares[:, :-1].cpu().numpy()[cells],
             "dla_centred": centred[cells],
-            "z": (centred / self._spread_of_controls(view, shares.shape[-1]))[cells],
+            "z": (centred / found.spread)[cells],
         }
-
-    def _spread_of_controls(self, view: ReadoutView, n_parts: int) -> Float[np.ndarray, "rows k parts"]:
-        """Compute the standard deviation of what each part gave each target's control tokens."""
-        n_rows, k = view.followed.ids.shape
-        if self.matching is None or view.directions is None or self.embedding is None:
-            return np.full((n_rows, k, n_parts), np.nan)
-        found = []
-        step = max(1, self.settings.held_numbers // (self.matching.count * k * n_parts))
-        for start in range(0, n_rows, step):
-            some = slice(start, min(n_rows, start + step))
-            rows = view.rows[0][some], view.rows[1][some]
-            controls = ControlTokens.of(self.matching, view.followed, some)
-            directions = view.directions(controls.ids, some)
-            given = share_out(wide(self.embedding[rows]), self.branches, rows, directions)
-            found.append(controls.spread(given[:, :-1]))
-        return np.concatenate(found)
 
     def _contrast_columns(
         self, view: ReadoutView, pairs: Indices, shares: Float[Tensor, "rows k1 parts"]

@@ -106,7 +106,7 @@ class CopySuppression(Metric):
         """Sum what the heads of all blocks write against some keys' tokens, weighted by attention."""
         found = []
         for layer, (branch, weights) in enumerate(self.blocks):
-            written = branch.shares(rows, toward)[0].transpose(1, 2).double()
+            written = branch.shares(rows, toward).transpose(1, 2).double()
             found.append(opposition(weights.at(rows, keys).double(), written, among[:, layer]))
         return torch.stack(found, 1)
 

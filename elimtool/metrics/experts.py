@@ -48,7 +48,7 @@ class Experts(Metric):
             split = mixture.explained(view.rows, parts)
             routed.append(self._routed(view, layer, mixture, split.cpu().numpy()))
             if toward is not None and (block.flaw is None or block.flaw() is None):
-                back, _ = Branch.mlp(block).pulled(view.rows, toward)
+                back = Branch.mlp(block).pulled(view.rows, toward)
                 shares = (back @ parts.transpose(1, 2)).double()
                 given.append(self._given(view, layer, mixture, shares, split.cpu().numpy()))
         for table, columns in (("experts", routed), ("expert_components", given)):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from elimtool.metrics.branches import toward_tokens
 from elimtool.metrics.columns import Categorical, Columns, names_at, place
-from elimtool.metrics.controls import ControlTokens, matching
+from elimtool.metrics.controls import ControlTokens
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.metrics.sources import Sources
-from elimtool.model.affine import Directions
+from elimtool.model.heads import RowIndex
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import NULL, SINK
 from elimtool.run.tables.sources import BIAS, MLP, SELF
@@ -33,6 +34,34 @@ Values = dict[str, npt.NDArray[np.float64]]
 """[rows, k, spans and APART] by column; NaN is null."""
 
 
+@dataclass(frozen=True, slots=True)
+class LogitShares:
+    """What followed tokens' logits are made of.
+
+    Attributes:
+        shares: What each component adds to the logits, and last to the mean logit.
+        toward: Directions of the tokens, and last of the mean logit.
+        spread: Standard deviation of what each component gave a token's controls; NaN without any.
+        of_spans: The same of each span; ``None`` where it was not measured.
+    """
+
+    shares: Float[Tensor, "rows k1 parts"]
+    toward: Float[Tensor, "rows k1 width"]
+    spread: Float[np.ndarray, "rows k parts"]
+    of_spans: Float[np.ndarray, "rows k spans"] | None
+
+    @classmethod
+    def joined(cls, parts: Sequence[LogitShares]) -> LogitShares:
+        """Join rows."""
+        of_spans = [one.of_spans for one in parts if one.of_spans is not None]
+        return cls(
+            torch.cat([one.shares for one in parts]),
+            torch.cat([one.toward for one in parts]),
+            np.concatenate([one.spread for one in parts]),
+            np.concatenate(of_spans) if of_spans else None,
+        )
+
+
 class SourceTables:
     """Fills ``TABLES`` for the rows that are read out.
 
@@ -45,7 +74,6 @@ class SourceTables:
         self.batch = batch
         self.settings = settings
         self.sources = Sources(batch, settings)
-        self.matching = None if settings.reference is None else matching(settings.reference.prior)
         own = self.sources.parts.names
         self.n_spans = max(map(len, own))
         self.names = [[*names, *[""] * (self.n_spans - len(names)), *APART] for names in own]
@@ -55,30 +83,41 @@ class SourceTables:
         """Take one layer."""
         self.sources.observe(view)
 
-    def read(
-        self, view: ReadoutView, shares: Float[Tensor, "rows k1 parts"] | None, directions: Directions | None
-    ) -> Iterator[tuple[str, Columns]]:
+    def spread(
+        self, rows: RowIndex, controls: ControlTokens, toward: Float[Tensor, "rows all_controls width"]
+    ) -> Float[np.ndarray, "rows k spans"] | None:
+        """Compute the standard deviation of what each span wrote for each token's controls.
+
+        Args:
+            rows: The rows.
+            controls: Their control tokens.
+            toward: Directions of these.
+        """
+        if not self.settings.wants("source_spans") or self.sources.undecomposed() is not None:
+            return None
+        wrote = self.sources.written(rows)
+        return controls.spread(toward.to(wrote.dtype) @ wrote.transpose(1, 2))
+
+    def read(self, view: ReadoutView, given: LogitShares | None) -> Iterator[tuple[str, Columns]]:
         """Yield columns by table for some rows.
 
         Args:
             view: The rows.
-            shares: What each component adds to the followed tokens' logits, and last to the mean logit;
-                ``None`` where blocks are not sums of their components.
-            directions: Of the followed tokens.
+            given: What the followed tokens' logits are made of; ``None`` where blocks are not sums of their
+                components.
         """
         why = self.sources.undecomposed()
         n_rows, k = view.followed.ids.shape
-        if why is not None or shares is None or directions is None:
+        if why is not None or given is None:
             yield from self._null(view, np.arange(n_rows), why)
             return
-        toward, given = toward_tokens(directions), shares.cpu().numpy()
         each = 2 * self.n_spans * len(self.sources.layers) * self.sources.n_heads * (k + 1)
         step = max(1, self.settings.held_numbers // each)  # bounds the cells of all layers and heads
         for start in range(0, n_rows, step):
             some = slice(start, min(n_rows, start + step))
             rows = view.rows[0][some], view.rows[1][some]
-            cells, seen = self.sources.cells(rows, toward[some])
-            yield from self._filled(view, np.arange(n_rows)[some], cells, seen, given[some])
+            cells, seen = self.sources.cells(rows, given.toward[some])
+            yield from self._filled(view, np.arange(n_rows)[some], cells, seen, given)
 
     def _null(
         self, view: ReadoutView, rows: npt.NDArray[np.intp], why: str | None
@@ -99,14 +138,16 @@ class SourceTables:
         rows: npt.NDArray[np.intp],
         cells: Float[np.ndarray, "rows k1 layers heads both"],
         seen: Bool[np.ndarray, "rows layers spans"],
-        shares: Float[np.ndarray, "rows k1 parts"],
+        given: LogitShares,
     ) -> Iterator[tuple[str, Columns]]:
-        n_heads = self.sources.n_heads
+        n_heads, shares = self.sources.n_heads, given.shares[rows[0] : rows[-1] + 1].cpu().numpy()
         mlps = shares[..., 1 + n_heads : -1 : n_heads + 1].sum(-1)
         apart = np.stack([shares[..., 0], mlps, shares[..., -1], np.zeros_like(mlps)], -1)
         centred = cells[:, :-1] - cells[:, -1:]
         if self.settings.wants("source_spans"):
-            values = self._values(view, rows, centred, seen)
+            values = self._reduced(view, rows, centred, seen)
+            of_spans = np.nan if given.of_spans is None else given.of_spans[rows]
+            values["z"] = values["dla_centred"] / of_spans
             raw = cells[:, :-1, ..., : self.n_spans].sum((2, 3))
             raw[np.isnan(values["dla_centred"])] = np.nan
             values = {name: _beside(array) for name, array in (values | {"dla": raw}).items()}
@@ -139,28 +180,6 @@ class SourceTables:
         unseen = np.logical_not(seen.any(axis=1, keepdims=True))
         absent = unseen | self.sink[self._prompts(view)[rows], None, : self.n_spans]
         return found | {"expected": np.where(absent, np.nan, even)}
-
-    def _values(
-        self,
-        view: ReadoutView,
-        rows: npt.NDArray[np.intp],
-        centred: Float[np.ndarray, "rows k layers heads both"],
-        seen: Bool[np.ndarray, "rows layers spans"],
-    ) -> Values:
-        found = self._reduced(view, rows, centred, seen)
-        return found | {"z": found["dla_centred"] / self._spread_of_controls(view, rows)}
-
-    def _spread_of_controls(
-        self, view: ReadoutView, rows: npt.NDArray[np.intp]
-    ) -> Float[np.ndarray, "rows k spans"]:
-        """Compute the standard deviation of what each span wrote for each target's control tokens."""
-        some = slice(int(rows[0]), int(rows[-1]) + 1)
-        if self.matching is None or view.directions is None:
-            return np.full((len(rows), view.followed.ids.shape[1], self.n_spans), np.nan)
-        controls = ControlTokens.of(self.matching, view.followed, some)
-        toward = view.directions(controls.ids, some).toward
-        wrote = self.sources.written((view.rows[0][some], view.rows[1][some]))
-        return controls.spread((wrote @ toward.to(wrote.dtype).transpose(1, 2)).transpose(1, 2))
 
     def _prompts(self, view: ReadoutView) -> npt.NDArray[np.intp]:
         found: npt.NDArray[np.intp] = view.rows[0].cpu().numpy()

@@ -233,7 +233,7 @@ class Sources:
             layers see the spans [rows, layers, spans].
         """
         back = torch.stack(
-            [one.carried.back(rows, one.branch.pulled(rows, toward)[0]) for one in self.layers], 1
+            [one.carried.back(rows, one.branch.pulled(rows, toward)) for one in self.layers], 1
         )
         given = torch.stack([self._at(one, rows) for one in self.layers], 1).to(back.dtype)
         cells = (back.transpose(2, 3) @ given.transpose(3, 4)).permute(0, 3, 1, 2, 4)

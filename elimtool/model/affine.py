@@ -164,6 +164,16 @@ class Directions:
     mean_constant: Float[Tensor, "rows"]
     logits: Float[Tensor, "rows k"]
 
+    def of(self, some: slice) -> Directions:
+        """Return those of some of the tokens."""
+        return Directions(
+            self.toward[:, some],
+            self.constant[:, some],
+            self.mean_toward,
+            self.mean_constant,
+            self.logits[:, some],
+        )
+
 
 def close(
     one: Float[Tensor, "*rows width"],

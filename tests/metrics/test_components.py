@@ -164,11 +164,13 @@ def test_heads_and_biases_sum_to_what_the_branch_added(
 ) -> None:
     branch, added, toward = case
     rows = torch.zeros(3, dtype=torch.long), torch.arange(3)
-    shares, constant = branch.shares(rows, toward)
+    shares, constant = branch.shares(rows, toward), branch.constant(rows)
     assert isinstance(branch.values, Heads)
     assert shares.shape == (3, 2, branch.values.count)
     truth = torch.einsum("rkd,rd->rk", toward, added[0])
-    total = shares.sum(-1) if constant is None else shares.sum(-1) + constant
+    total = shares.sum(-1)
+    if constant is not None:
+        total = total + torch.einsum("rkd,rd->rk", toward, constant)
     torch.testing.assert_close(total, truth, atol=1e-8, rtol=1e-8)
 
 

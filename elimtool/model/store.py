@@ -24,6 +24,9 @@ ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model"
 """Name of the weights of an adapter, which are not the model's."""
 
+MOST_DIGESTS = 1000
+"""About how many digests are remembered: the file that has them is read for each."""
+
 _CHUNK = 1 << 22
 _VOCABULARY_FILES = (
     "vocab.json",
@@ -60,11 +63,22 @@ def sha256_file(path: Path, progress: Progress | None = None) -> str:
     if isinstance(entry, list) and entry[:2] == stamp and len(entry) == 3:
         return str(entry[2])
     digest = digest_file(resolved, progress)
-    known[str(resolved)] = [*stamp, digest]
+    known = _worth_keeping(known) | {str(resolved): [*stamp, digest]}
     with suppress(OSError):  # a cache that cannot be written costs time, not correctness
         cache_dir().mkdir(parents=True, exist_ok=True)
         write_json(cache_dir() / "hashes.json", known)  # two processes at once: one loses its entry
     return digest
+
+
+def _worth_keeping(known: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of files that are still there; of too many, those that took longest to read."""
+    whole = {
+        name: one
+        for name, one in known.items()
+        if isinstance(one, list) and len(one) == 3 and isinstance(one[0], int)
+    }
+    there = [name for name in whole if Path(name).is_file()]
+    return {name: whole[name] for name in sorted(there, key=lambda name: -whole[name][0])[:MOST_DIGESTS]}
 
 
 def digest_file(path: Path, progress: Progress | None = None) -> str:

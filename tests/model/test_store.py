@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,20 @@ def test_a_broken_digest_cache_is_ignored(tmp_path, cache):
     (tmp_path / "a").write_bytes(b"x")
     assert store.sha256_file(tmp_path / "a") == sha(b"x")
     assert json.loads((cache / "hashes.json").read_text())[str((tmp_path / "a").resolve())][2] == sha(b"x")
+
+
+def test_digests_of_vanished_files_are_forgotten_and_of_too_many_the_small_ones(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(store, "MOST_DIGESTS", 2)
+    files = [tmp_path / (name * size) for name, size in zip("abcd", (3, 9, 1, 2), strict=True)]
+
+    def kept(file):
+        file.write_bytes(file.name.encode())
+        assert store.sha256_file(file) == sha(file.name.encode())
+        return sorted(Path(name).name[0] for name in json.loads((cache / "hashes.json").read_text()))
+
+    assert [kept(file) for file in files] == [["a"], ["a", "b"], ["a", "b", "c"], ["a", "b", "d"]]
+    files[1].unlink()
+    assert kept(tmp_path / "e") == ["a", "d", "e"]
 
 
 def test_weights_digest_is_of_names_and_contents_in_order(tmp_path):

@@ -286,6 +286,15 @@ class MeasureOptions(ReadOptions):
             help="Tokens from a survivor to the output that --futures compares, 1 or more.",
         ),
     ] = 1
+    watch: Annotated[
+        list[str] | None,
+        option(
+            "--watch",
+            metavar="TOKEN",
+            help="Follow a token at each step of --generate: eos (what ends a text of this model), or one"
+            " such as '<|im_end|>': what cuts it, how probable it is to have come by then; repeatable.",
+        ),
+    ] = None
     concept: Concepts = None
     map: Annotated[
         Path | None,
@@ -304,7 +313,7 @@ class MeasureOptions(ReadOptions):
         ),
     ] = False
     samples: Annotated[
-        int, option("--samples", metavar="K", help="Further texts that --risk samples, 2 or more.")
+        int, option("--samples", metavar="K", help="Further texts that --risk and --watch sample, 2 or more.")
     ] = 10
     nli: Annotated[
         str | None,
@@ -337,6 +346,7 @@ class MeasureOptions(ReadOptions):
                 "attention_of": tuple(self.attention_of or ()),
                 "concepts": tuple(self.concept or ()),
                 "through": tuple(self.through or ()),
+                "watch": tuple(self.watch or ()),
                 **others,
             }
         )

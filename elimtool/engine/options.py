@@ -23,6 +23,7 @@ from elimtool.run.selection import (
     PART_TOKENS,
     PARTS,
     SEQUENCES,
+    STOPS,
     WIDE,
     Selection,
     select,
@@ -68,6 +69,8 @@ class TraceOptions:
             those before it, for the table ``resonance``; 0 for none.
         repeat_control: Draws of other text in place of the copies, which say what their length alone does.
         repeat_control_text: Another message, whose reply's first word is compared with that after the copies.
+        watch: Tokens to follow at each step of what is generated, ``eos`` (those that end a text of the
+            model) or texts of single tokens, for the tables ``stops``, ``stop_tokens`` and ``stop_stages``.
         seed: Seed of the walk's draws, and of the components that ``confirm`` compares with.
         interventions: Changes made to the model, together, in a second pass over every prompt.
         confirm: Whether to test the verdicts' culprits by ablation, see ``elimtool.tasks.confirm``.
@@ -77,7 +80,7 @@ class TraceOptions:
         concepts: Sets of words to follow in every prompt by their first tokens, each ``NAME=WORDS`` with
             commas between the words, for the table ``concepts``.
         risk: Whether to score how uncertain each generated answer is, for the table ``risk``.
-        samples: Further answers that ``risk`` samples, two or more.
+        samples: Further answers that ``risk`` samples, and texts that ``watch`` lets go on; two or more.
         nli: Local folder of a classifier of entailment, which says which of them mean the same; ``None`` for
             those that are equal.
         batch_size: Prompts in one forward pass at most.
@@ -105,6 +108,7 @@ class TraceOptions:
     repeat: int = 0
     repeat_control: int = 20
     repeat_control_text: str = "Hello"
+    watch: tuple[str, ...] = ()
     seed: int = 0
     interventions: tuple[Intervention, ...] = ()
     confirm: bool = False
@@ -168,6 +172,11 @@ class TraceOptions:
             raise ElimError("`risk` needs an answer", "say how many tokens to write with `generate`")
         if self.nli is not None and not self.risk:
             raise ElimError("`nli` says which samples of `risk` mean the same", "ask for `risk` too")
+        if self.watch and not (self.generate or self.reads_written):
+            raise ElimError(
+                "`watch` follows tokens through generated text, and none is generated",
+                "say how many tokens to write with `generate`",
+            )
         if self.samples < 2:
             raise ElimError(f"`samples` must be at least 2, got {self.samples}")
         if self.generate and self.interventions and not self.reads_written:
@@ -258,6 +267,7 @@ class TraceOptions:
             "concepts": bool(self.concepts),
             **dict.fromkeys(FUTURES, self.futures > 0),
             **dict.fromkeys(SEQUENCES, bool(self.through)),
+            **dict.fromkeys(STOPS, bool(self.watch)),
         }
 
     @property

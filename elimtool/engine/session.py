@@ -8,15 +8,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from elimtool.engine.futures import SurvivorFutures
+from elimtool.engine.generated import generated_tables
 from elimtool.engine.intake import encode, encode_all, ids_of, refuse_duplicates
 from elimtool.engine.options import TraceOptions
 from elimtool.engine.plugins import definitions, stated
-from elimtool.engine.records import columns_of, manifest
+from elimtool.engine.records import manifest
 from elimtool.engine.reference import ensure_reference
 from elimtool.engine.resonance import resonance
-from elimtool.engine.risk import risk_row
 from elimtool.engine.sequences import sequence_tables
-from elimtool.engine.walk import Step, walk, walk_tables, written_for
+from elimtool.engine.stops import watched_ids
+from elimtool.engine.walk import walk, written_for
 from elimtool.errors import ElimError
 from elimtool.lenses.find import open_lens
 from elimtool.lenses.ridge import RidgeLens
@@ -57,16 +58,18 @@ class Session:
         kept: Tables that the run keeps.
         measured: Tables that passes and walks fill: those kept, and those that kept ones are derived from.
         brought: Metrics that are not elimtool's own, by the tables that they fill.
+        judge: Says which samples mean the same; ``None`` for those that are equal.
+        watched: Tokens that are followed through what is generated.
 
     Raises:
-        ElimError: A chain, lens, table or intervention does not fit the model.
+        ElimError: A chain, lens, token to watch, table or intervention does not fit the model.
     """
 
     def __init__(self, model: Model, options: TraceOptions, *, compiled: bool | None = None) -> None:
         self.model = model
         self.options = options
         self.brought = options.brought  # first, as names of stages and lenses may be known by it alone
-        self._judge = None if options.nli is None else Entailment(options.nli)
+        self.judge = None if options.nli is None else Entailment(options.nli)
         self.lens, self._lens = open_lens(options.lens, model)
         reference = self.lens.reference if isinstance(self.lens, RidgeLens) else None
         if reference is None:
@@ -98,6 +101,7 @@ class Session:
         without |= frozenset() if model.has_experts else MIXED
         self.kept = selection.kept - without
         self.measured = selection.measured - without - {ALWAYS}
+        self.watched = watched_ids(model, options.watch)
         self._walked: dict[str, Mapping[str, Columns]] = {}
         if options.roles is not None:
             options.roles.check(model.hashes()["weights_sha256"], model.name)
@@ -142,7 +146,8 @@ class Session:
         options = self.options
         found = (
             written_for(
-                *(self.model, prompt, options.position, options.generate, self.walk_chain, self._seed(prompt))
+                *(self.model, prompt, options.position, options.generate, self.walk_chain),
+                *(self._seed(prompt), self.watched),
             )
             if options.reads_written
             else None
@@ -152,7 +157,7 @@ class Session:
         plain, steps = found
         one = encode(self.model, prompt, options, tuple(step.token for step in steps))
         plain = replace(plain, prompt_id=one.prompt_id)
-        self._walked[one.prompt_id] = self._told(plain, steps, prompt)
+        self._walked[one.prompt_id] = generated_tables(self, plain, steps, prompt, self._seed(prompt))
         return one
 
     def attempt_all(
@@ -179,8 +184,9 @@ class Session:
         options = self.options
         if options.reads_written or not options.generate:
             return self._walked.pop(one.prompt_id, {})
-        steps = walk(self.model, one, self.walk_chain, options.generate, self._seed(one.prompt))
-        return self._told(one, steps, one.prompt)
+        seed = self._seed(one.prompt)
+        steps = walk(self.model, one, self.walk_chain, options.generate, seed, self.watched)
+        return generated_tables(self, one, steps, one.prompt, seed)
 
     def sequences(self, one: Encoded) -> Mapping[str, Columns]:
         """Follow a prompt's targets through the chains of ``options.through``, if there are any."""
@@ -207,18 +213,6 @@ class Session:
             counts = how.repeat, how.repeat_control
             found |= resonance(self.model, one, *counts, how.repeat_control_text, self._seed(one.prompt))
         return found
-
-    def _told(self, one: Encoded, steps: Sequence[Step], asked: Prompt) -> Mapping[str, Columns]:
-        """Fill the tables of a prompt's walk, and of the risk of what was written."""
-        found = walk_tables(self.model, one, self.walk_chain, steps)
-        if "risk" not in self.measured:
-            return found
-        options = self.options
-        seed = self._seed(asked)
-        row = risk_row(
-            *(self.model, one, self.walk_chain, steps, options.samples, seed, asked.targets), self._judge
-        )
-        return {**found, "risk": columns_of([row])}
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[Encoded | ElimError]:
         """Tokenise prompts; an unusable one raises its error or is replaced by it (``options.errors``).

@@ -10,7 +10,7 @@ the prompt in one pass.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,68 @@ class Step:
     token: int
 
 
-def walk(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int) -> list[Step]:
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One token of each of some texts that are written side by side.
+
+    Attributes:
+        position: Where the tokens are predicted.
+        logits: The model's output for each text.
+        ledger: What the chain did to each.
+        tokens: The tokens drawn.
+    """
+
+    position: int
+    logits: Float64[Tensor, "rows vocab"]
+    ledger: Ledger
+    tokens: Int64[Tensor, "rows"]
+
+
+def moments(
+    model: Model,
+    one: Encoded,
+    chain: Chain,
+    seeds: Sequence[int],
+    followed: Sequence[int] = (),
+    never: Sequence[int] = (),
+) -> Iterator[Moment]:
+    """Write texts side by side through a chain, without an end: whoever reads them stops.
+
+    Args:
+        model: The model.
+        one: The prompt that all continue.
+        chain: The chain to draw each token through.
+        seeds: Seed of each text's draws.
+        followed: Tokens whose fates the ledgers record.
+        never: Tokens that are not drawn where the chain leaves another one.
+
+    Raises:
+        ElimError: The texts outgrow the model's context.
+    """
+    decoder = Decoder(model)
+    random = [torch.Generator().manual_seed(seed) for seed in seeds]
+    state = chain.start(len(seeds))
+    targets = torch.tensor([list(followed) or [-1]] * len(seeds))
+    written: list[tuple[int, ...]] = [() for _ in seeds]
+    logits = decoder.read_rows([one.token_ids] * len(seeds))
+    while True:
+        histories = [History(prompt=one.token_ids, generated=text) for text in written]
+        # two numbers a step whatever the chain uses, so that chains can be compared under one seed
+        draws = torch.cat([torch.rand(2, 1, generator=each, dtype=torch.float64) for each in random], -1)
+        ledger = chain.run(logits, targets, histories=histories, state=state, draws=draws[0])
+        probs = ledger.probs()
+        others = probs.index_fill(-1, torch.tensor(list(never), dtype=torch.int64), 0.0)
+        probs = torch.where(others.any(-1, keepdim=True), others, probs)
+        tokens = drawn(probs, draws[1])
+        yield Moment(decoder.length - 1, logits, ledger, tokens)
+        state = chain.accept(state, ledger, tokens)
+        written = [(*text, token) for text, token in zip(written, tokens.tolist(), strict=True)]
+        logits = decoder.read_rows([[token] for token in tokens.tolist()])
+
+
+def walk(
+    model: Model, one: Encoded, chain: Chain, tokens: int, seed: int, followed: Sequence[int] = ()
+) -> list[Step]:
     """Generate from a model through a chain.
 
     Args:
@@ -52,33 +113,29 @@ def walk(model: Model, one: Encoded, chain: Chain, tokens: int, seed: int) -> li
         chain: The chain to draw each token through.
         tokens: Tokens to generate at most; an end-of-text token ends the walk earlier.
         seed: Seed of the draws: the same seed gives the same text.
+        followed: Tokens whose fates the ledgers record.
 
     Raises:
         ElimError: The text outgrows the model's context.
     """
-    decoder, ends = Decoder(model), end_ids(model)
-    random = torch.Generator().manual_seed(seed)
-    state = chain.start(1)
+    ends = end_ids(model)
     steps: list[Step] = []
-    written: list[int] = []
-    nobody = torch.full((1, 1), -1)  # no token is followed
-    logits = decoder.read(one.token_ids)
-    while True:
-        history = History(prompt=one.token_ids, generated=tuple(written))
-        # two numbers a step whatever the chain uses, so that chains can be compared under one seed
-        draw, choice = torch.rand(2, 1, generator=random, dtype=torch.float64)
-        ledger = chain.run(logits, nobody, histories=[history], state=state, draws=draw)
-        token = drawn(ledger.probs(), choice)
-        steps.append(Step(decoder.length - 1, logits, ledger, int(token)))
-        state = chain.accept(state, ledger, token)
-        written.append(int(token))
-        if len(written) == tokens or int(token) in ends:
-            return steps
-        logits = decoder.read([int(token)])
+    for moment in moments(model, one, chain, [seed], followed):
+        token = int(moment.tokens)
+        steps.append(Step(moment.position, moment.logits, moment.ledger, token))
+        if len(steps) == tokens or token in ends:
+            break
+    return steps
 
 
 def written_for(
-    model: Model, prompt: Prompt, position: Position, tokens: int, chain: Chain, seed: int
+    model: Model,
+    prompt: Prompt,
+    position: Position,
+    tokens: int,
+    chain: Chain,
+    seed: int,
+    followed: Sequence[int] = (),
 ) -> tuple[Encoded, list[Step]] | None:
     """Write after a prompt what a position among written tokens needs.
 
@@ -90,6 +147,7 @@ def written_for(
         tokens: Tokens to generate at most; 0 if it was not said.
         chain: The chain to draw each token through.
         seed: Seed of the draws.
+        followed: Tokens whose fates the ledgers record.
 
     Returns:
         The prompt alone and its walk; ``None`` where nothing is to be written.
@@ -99,10 +157,10 @@ def written_for(
     if not places.written or not wanted:
         return None
     one = model.encode(replace(prompt, targets=(), foils=(), spans=()), position=-1)
-    return one, walk(model, one, chain, wanted, seed)
+    return one, walk(model, one, chain, wanted, seed, followed)
 
 
-def drawn(probs: Float64[Tensor, "1 vocab"], choice: Float64[Tensor, "1"]) -> Int64[Tensor, "1"]:
+def drawn(probs: Float64[Tensor, "rows vocab"], choice: Float64[Tensor, "rows"]) -> Int64[Tensor, "rows"]:
     """Draw the token at which the cumulative probability, in order of ids, passes a number in [0, 1)."""
     cumulative = probs.cumsum(-1)
     place = torch.searchsorted(cumulative, (choice * cumulative[:, -1])[:, None], right=True)[:, 0]

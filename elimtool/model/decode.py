@@ -41,7 +41,18 @@ class Decoder:
         Raises:
             ElimError: The text has grown past the model's context, or the logits are not finite.
         """
-        self.length += len(ids)
+        return self.read_rows([ids])
+
+    def read_rows(self, rows: Sequence[Sequence[int]]) -> Float64[Tensor, "rows vocab"]:
+        """Append tokens to several texts of one length, and return the logits after the last of each.
+
+        Args:
+            rows: First whole prompts, then a token for each text a step; always as many.
+
+        Raises:
+            ElimError: As for ``read``.
+        """
+        self.length += len(rows[0])
         context = self.model.context
         if context is not None and self.length > context:
             raise ElimError(
@@ -50,7 +61,7 @@ class Decoder:
             )
         with torch.inference_mode():
             found = self.model.call(
-                torch.tensor([list(ids)], device=self.model.device),
+                torch.tensor([list(ids) for ids in rows], device=self.model.device),
                 past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=1,  # a long prompt's logits would take more memory than the model

@@ -33,6 +33,7 @@ from elimtool.run.tables.risk import RISK
 from elimtool.run.tables.sampling import CHAIN_DIFFERENCES, SAMPLING, SAMPLING_TARGETS
 from elimtool.run.tables.sequences import SEQUENCE_STAGES, SEQUENCE_STEPS, SEQUENCES
 from elimtool.run.tables.sources import CONTRAST_SOURCES, SOURCE_SPANS, SOURCES
+from elimtool.run.tables.stops import STOP_STAGES, STOP_TOKENS, STOPS
 from elimtool.run.tables.survival import SURVIVAL
 from elimtool.run.tables.survivors import SURVIVOR_PAIRS, SURVIVOR_SETS, SURVIVORS
 from elimtool.run.tables.top_tokens import TOP_TOKENS
@@ -69,7 +70,7 @@ UNTRACED = {
 }
 """Tables that a trace does not fill, and the command that does."""
 
-_FOLLOWED = ("sequences", "sequence_steps", "sequence_stages")
+_FOLLOWED = ("sequences", "sequence_steps", "sequence_stages", "stops", "stop_tokens", "stop_stages")
 _FUTURES = ("survivors", "survivor_pairs", "survivor_sets")
 _BESIDE = ("walk", "walk_stages", "risk", *_FOLLOWED, *_FUTURES, "resonance")
 ONE_PASS = ("prompts", "effects", "ablations", *_BESIDE, *UNTRACED)
@@ -123,6 +124,9 @@ TABLES: dict[str, Table] = {
         SURVIVORS,
         SURVIVOR_PAIRS,
         SURVIVOR_SETS,
+        STOPS,
+        STOP_TOKENS,
+        STOP_STAGES,
         ATTRIBUTIONS,
         ATTRIBUTION_METHODS,
         ATTRIBUTION_AGREEMENT,

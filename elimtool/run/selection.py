@@ -41,6 +41,8 @@ SEQUENCES = ("sequences", "sequence_steps", "sequence_stages")
 """Tables of targets of several tokens through sampler chains."""
 FUTURES = ("survivors", "survivor_pairs", "survivor_sets")
 """Tables of what a model would write after each survivor."""
+STOPS = ("stops", "stop_tokens", "stop_stages")
+"""Tables of the tokens that end generated text."""
 ON_REQUEST = {
     "attention_weights": ("`attention_of`", "name heads with it, such as 17.3"),
     "ablations": ("`ablate_each`", "give it: every head and MLP takes a pass of its own"),
@@ -50,6 +52,7 @@ ON_REQUEST = {
     "rollout": ("`rollout`", "give it: it takes every row of every layer up to the probed one"),
     **dict.fromkeys(FUTURES, ("`futures`", "say with it how many survivors to compare, such as 8")),
     **dict.fromkeys(SEQUENCES, ("`through`", "name a sampler chain with it, such as llama.cpp")),
+    **dict.fromkeys(STOPS, ("`watch`", "name tokens with it: eos, or a text such as '<|im_end|>'")),
 }
 """Tables that only an option of their own asks for: the option, and what to do."""
 IF_NAMED = frozenset({"span_surprisal"})

@@ -157,6 +157,7 @@ class Options:
             lambda: self.of("--through", *CHAINS),
             lambda: self.of("--futures", "2", "5"),
             lambda: self.of("--repeat", "2", "3"),
+            lambda: [*self.of("--generate", 1, 3), *self.of("--watch", "eos", "<|end|>", "a")],
             lambda: [Part("--heads")],
             lambda: self.of("--attention-head", "0.0", "3.3"),
             lambda: [Part("--tables", self.chance.choice(TABLES))],

@@ -16,6 +16,7 @@ from elimtool.report.figures.overview import Overview, overview, spelled
 from elimtool.report.figures.prompt import figures
 from elimtool.report.figures.resonance import repeated
 from elimtool.report.figures.sequences import sequences
+from elimtool.report.figures.stops import stops
 from elimtool.report.figures.words import HASH, SCREEN, quoted, title
 from elimtool.report.glossary import GLOSSARY
 from elimtool.report.pieces import LATER, joined
@@ -133,7 +134,7 @@ def details(
             "left_out": len(positions) - len(shown),
             "figures": [
                 one.to_json()
-                for told in (survivors, repeated, sequences, walked.walk)
+                for told in (survivors, repeated, sequences, walked.walk, stops)
                 for one in told(tables, prompt)
             ],
         }

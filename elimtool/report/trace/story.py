@@ -32,6 +32,7 @@ from elimtool.report.trace.positions import likeliest, position_lines
 from elimtool.report.trace.resonance import resonance_lines
 from elimtool.report.trace.sequences import sequence_lines
 from elimtool.report.trace.sources import source_lines, source_table
+from elimtool.report.trace.stops import stop_lines
 from elimtool.report.trace.strip import brief_strip, null_lines, recovery_lines, strip
 from elimtool.report.trace.trajectory import trajectories
 from elimtool.report.trace.walk import walk_lines
@@ -103,7 +104,7 @@ def _prompt(
     if prompt["status"] != "ok":
         return failure(prompt, screen)
     positions = tables.positions(prompt["prompt_id"])
-    beside = (future_lines, resonance_lines, sequence_lines, walk_lines)
+    beside = (future_lines, resonance_lines, sequence_lines, walk_lines, stop_lines)
     walk = spaced([list(tell(tables, prompt, screen)) for tell in beside])
     if not positions:
         return spaced([[prompt_line(prompt, screen)], walk or untold(tables, screen)])

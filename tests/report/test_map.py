@@ -19,7 +19,15 @@ def row(layer: int, head: int, role: str, score: float | None, null: float | Non
         "q": None if null is None else 0.01,
     }
     whole = {"layer": layer, "head": head, "kv_group": 0, "role": role, "score": score, "score_held": score}
-    return {**whole, "null": null, **ends, "present": present, "n_units": 16, "probe": "repeats"}
+    return {
+        **whole,
+        "null": null,
+        **ends,
+        "present": present,
+        "n_units": 16,
+        "probe": "repeats",
+        "output_ratio": None,
+    }
 
 
 def analysis(rows: list[Any]) -> Analysis:

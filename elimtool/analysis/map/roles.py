@@ -79,6 +79,7 @@ def _rows(one: RoleScores, sums: Sums) -> Iterator[Row]:
     if one.null is not None:
         null = seen(one.null).mean(0)
         p, q = exceeds(one.values, one.null)
+    outputs = output_ratios(_mean(sums, "output", TEXT).mean(0)) if one.role == "dormant" else None
     for layer, head in np.ndindex(score.shape):
         at = layer, head
         row: Row = {"layer": layer, "head": head, "kv_group": sums.group_of(head), "role": one.role}
@@ -86,7 +87,21 @@ def _rows(one: RoleScores, sums: Sums) -> Iterator[Row]:
             "score": score, "score_held": held, "null": null, "low": low, "high": high, "p": p, "q": q
         }  # fmt: skip
         row |= {name: _number(values[at]) for name, values in numbers.items()}
-        yield row | {"present": _present(row), "n_units": len(one.values), "probe": one.probe}
+        ratio = None if outputs is None else _number(float(outputs[at]))
+        yield row | {
+            "present": _present(row), "n_units": len(one.values), "probe": one.probe, "output_ratio": ratio
+        }  # fmt: skip
+
+
+def output_ratios(sizes: Array) -> Array:
+    """Divide the mean size of each head's output by the mean over its layer's heads; NaN where that is 0.
+
+    Args:
+        sizes: [layers, heads].
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Array = sizes / sizes.mean(1, keepdims=True)
+    return np.where(np.isfinite(found), found, np.nan)
 
 
 def _present(row: Row) -> bool | None:

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from elimtool.model.affine import wide
+from elimtool.model.carried import by_head
+from elimtool.model.heads import Heads
 from elimtool.model.model import Model
 from elimtool.model.rows import Formed
 from elimtool.model.view import Batch, LayerView
@@ -119,7 +121,7 @@ class PatternSums(RoleSums):
 class TextSums(RoleSums):
     """Attention on the sinks and for how many queries it is nearly all, and whose token values write."""
 
-    names = ("sink", "uniform", "dormant", "copying", "suppressing")
+    names = ("sink", "uniform", "dormant", "output", "copying", "suppressing")
 
     def __init__(self, model: Model, units: Sequence[Unit], batch: Batch) -> None:
         super().__init__(model, units, batch)
@@ -142,10 +144,20 @@ class TextSums(RoleSums):
             "uniform": (uniform, count),
             "dormant": (((mass > DORMANT) * queries).sum(-1), count),
         }
+        if view.block is not None and view.block.heads is not None:
+            found["output"] = (output_sizes(view.block.heads).double() * queries).sum(-1), count
         # in layer 0 a value is little but its own token
         if view.carried is not None and view.layer > 0:
             found.update(self.copies.read(wide(view.carried.values), view.carried.map))
         return found
+
+
+def output_sizes(heads: Heads) -> Float[Tensor, "units heads queries"]:
+    """Return the Euclidean norm of what each head writes, without forming it."""
+    inputs = by_head(wide(heads.inputs), heads.count).transpose(1, 2)
+    weight = by_head(wide(heads.weight), heads.count).transpose(0, 1)
+    products = weight.transpose(1, 2) @ weight
+    return ((inputs @ products) * inputs).sum(-1).clamp(min=0).sqrt()
 
 
 class Copies:

@@ -10,12 +10,13 @@ import pytest
 import torch
 from transformer_lens import head_detector as published
 
+from elimtool.analysis.map.roles import output_ratios
 from elimtool.model.rows import Formed
 from elimtool.model.view import Batch, LayerView
 from elimtool.run.analysis import Analysis
 from elimtool.tasks.map.corpus import Corpus
 from elimtool.tasks.map.options import MapOptions
-from elimtool.tasks.map.roles import NEARLY, OTHERS, Copies, PatternSums
+from elimtool.tasks.map.roles import NEARLY, OTHERS, Copies, PatternSums, output_sizes
 from elimtool.tasks.map.units import HALF, MapSource, Unit, Units
 
 LONG = 2 * HALF
@@ -123,12 +124,28 @@ def test_a_head_that_writes_its_token_copies_and_one_that_writes_against_it_supp
     assert len(copies.others) == OTHERS
 
 
+def test_sizes_of_outputs_are_those_of_what_heads_write(llama: Any, units: dict[str, list[Unit]]) -> None:
+    batch = Batch.of([one.encoded for one in units["text"][:2]])
+    seen: list[Any] = []
+    llama.stream(batch, {"block"}, seen.append)
+    heads = seen[1].block.heads
+    parts = heads.inputs.unflatten(-1, (heads.count, -1))
+    weight = heads.weight.unflatten(-1, (heads.count, -1))
+    written = torch.einsum("uqhd,whd->uhqw", parts, weight)
+    torch.testing.assert_close(output_sizes(heads), written.norm(dim=-1), rtol=1e-4, atol=1e-6)
+    ratios = output_ratios(np.array([[1.0, 3.0], [0.0, 0.0]]))
+    assert ratios[0].tolist() == [0.5, 1.5] and np.isnan(ratios[1]).all()
+
+
 def test_roles_of_a_random_model_are_at_their_null(mapped: Analysis) -> None:
     rows = mapped.table("head_roles")
     assert set(rows["role"]) == {
         "previous", "duplicate", "induction", "sink", "copying", "suppressing", "dormant"
     }  # fmt: skip
     assert not rows.query("role in ('previous', 'duplicate', 'induction')")["present"].any()
+    dormant = rows[rows["role"] == "dormant"]
+    assert (dormant.groupby("layer")["output_ratio"].mean().round(6) == 1).all()
+    assert rows[rows["role"] != "dormant"]["output_ratio"].isna().all()
     tested = rows[rows["p"].notna()]
     assert ((tested["q"] >= tested["p"]) & (tested["low"] <= tested["score"])).all()
     written = rows[rows["role"].isin(["copying", "suppressing"])]

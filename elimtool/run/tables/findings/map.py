@@ -81,7 +81,16 @@ HEAD_ROLES = Table(
             null_when="score or low is null",
         ),
         Column("n_units", INT, "Passages or probes.", "passages", ">= 0"),
-        Column("probe", STRING, "What it was measured on: text, repeats or needles."),
+        Column("probe", STRING, "What it was measured on: text or repeats."),
+        Column(
+            "output_ratio",
+            FLOAT,
+            "For dormant: mean size of what the head writes over the mean of its layer's heads. A head that"
+            " rests on the sinks may write nothing, or the same everywhere.",
+            "ratio",
+            ">= 0",
+            "the role is another one, or the heads' outputs cannot be read",
+        ),
     ),
 )
 

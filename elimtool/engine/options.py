@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from elimtool.analysis.map.known import HeadRoles
@@ -30,6 +30,7 @@ from elimtool.run.selection import (
 )
 from elimtool.samplers import Chain, Stage, name_of
 from elimtool.samplers.grammar import Grammar
+from elimtool.samplers.presets import has_grammar
 
 DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
 
@@ -248,10 +249,9 @@ class TraceOptions:
         """Return the options as values for ``run.json``, with chains by their names and without plugins."""
         chain = None if self.chain is None else name_of(self.chain)
         names, through = tuple(map(name_of, self.samplers)), tuple(map(name_of, self.through))
-        plain = replace(
-            self, samplers=names, chain=chain, through=through, plugins=(), grammar=None, roles=None
-        )
-        told = {name: value for name, value in asdict(plain).items() if name not in _BY_THEMSELVES}
+        told = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _BY_THEMSELVES}
+        told |= {"samplers": names, "chain": chain, "through": through}
+        told["interventions"] = tuple(asdict(one) for one in self.interventions)  # type: ignore[call-overload]
         grammar = {} if self.grammar is None else {"grammar": self.grammar.params()}
         return told | grammar | ({} if self.roles is None else {"roles": self.roles.stated()})
 
@@ -293,6 +293,7 @@ class TraceOptions:
             heads=self.single_heads,
             walk=self.generate > 0 or self.reads_written,
             intervened=bool(self.interventions),
+            constrained=self.grammar is not None or any(map(has_grammar, self.samplers)),
             asked=[name for name, given in self.on_request.items() if given],
             unasked=IF_NAMED
             | (IF_GIVEN if self.heads is None else frozenset())

@@ -21,6 +21,7 @@ from torch import Tensor
 from elimtool.engine.records import columns_of
 from elimtool.files.rows import Row
 from elimtool.metrics.columns import Columns
+from elimtool.metrics.grammars import grammar_rows
 from elimtool.metrics.sampling import notes_of
 from elimtool.model.decode import Decoder, end_ids
 from elimtool.prompts.position import Position, check_position
@@ -177,7 +178,23 @@ def walk_tables(model: Model, one: Encoded, chain: Chain, steps: Sequence[Step])
         for index, step in enumerate(steps)
         for at in range(len(chain.stages))
     ]
-    return {"walk": columns_of(rows), "walk_stages": columns_of(stages)}
+    found = {"walk": columns_of(rows), "walk_stages": columns_of(stages)}
+    masked = _grammar_rows(model, one, chain, steps)
+    return {**found, "walk_grammar": columns_of(masked)} if masked else found
+
+
+def _grammar_rows(model: Model, one: Encoded, chain: Chain, steps: Sequence[Step]) -> list[Row]:
+    found: list[Row] = []
+    sums: dict[int, float | None] = {}
+    for index, step in enumerate(steps):
+        written = [earlier.token for earlier in steps[:index]]
+        for row in grammar_rows(chain, step.ledger, written, lambda token: model.tokenizer.texts([token])[0]):
+            before = sums.get(row["stage_index"], 0.0)
+            new = row["distortion"]
+            sums[row["stage_index"]] = so_far = None if before is None or new is None else before + new
+            place = {"prompt_id": one.prompt_id, "step": index, "position": step.position}
+            found.append({**place, **row, "distortion_so_far": so_far})
+    return found
 
 
 def _step_row(model: Model, one: Encoded, chain: Chain, index: int, step: Step) -> Row:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from elimtool.metrics.columns import Categorical, Columns, null_where, place, spelled
+from elimtool.metrics.grammars import grammars_of, stage_columns, target_columns
 from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
 from elimtool.samplers import Chain, History, Ledger, StageRecord
@@ -34,7 +35,14 @@ SHOWN = 5
 class SamplerLedger(Metric):
     """Runs the sampler chains on the last layer's distribution of every probed row."""
 
-    tables: ClassVar[tuple[str, ...]] = ("sampling", "sampling_targets", "chain_differences", "survival")
+    tables: ClassVar[tuple[str, ...]] = (
+        "sampling",
+        "sampling_targets",
+        "chain_differences",
+        "survival",
+        "grammar",
+        "grammar_targets",
+    )
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
         super().__init__(batch, settings)
@@ -53,6 +61,12 @@ class SamplerLedger(Metric):
         if ledgers:
             self.filled["sampling"].append(self._stage_columns(view, ledgers))
             self.filled["sampling_targets"].append(self._fate_columns(view, ids, ledgers))
+        if any(any(grammars_of(chain)) for chain in self.chains):
+            for name, columns in (
+                ("grammar", stage_columns(view, self.chains, ledgers, past)),
+                ("grammar_targets", target_columns(view, self.chains, past)),
+            ):
+                self.filled[name] += [columns] if columns else []
         for left, right in combinations(ledgers, 2):
             self.filled["chain_differences"].append(self._difference_columns(view, compare(left, right), by))
         self.filled["survival"].append(self._survival_columns(view, begun, ids, past, ledgers))

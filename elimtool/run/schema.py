@@ -22,6 +22,7 @@ from elimtool.run.tables.controls import CONTROLS
 from elimtool.run.tables.copy_suppression import COPY_SUPPRESSION
 from elimtool.run.tables.effects import EFFECTS
 from elimtool.run.tables.experts import EXPERT_COMPONENTS, EXPERTS
+from elimtool.run.tables.grammar import GRAMMAR, GRAMMAR_TARGETS, WALK_GRAMMAR
 from elimtool.run.tables.lens import LENS, LENS_LAYERS
 from elimtool.run.tables.locations import LOCATION_PAIRS, LOCATIONS
 from elimtool.run.tables.map_sums import MAP_SUMS
@@ -72,7 +73,7 @@ UNTRACED = {
 
 _FOLLOWED = ("sequences", "sequence_steps", "sequence_stages", "stops", "stop_tokens", "stop_stages")
 _FUTURES = ("survivors", "survivor_pairs", "survivor_sets")
-_BESIDE = ("walk", "walk_stages", "risk", *_FOLLOWED, *_FUTURES, "resonance")
+_BESIDE = ("walk", "walk_stages", "walk_grammar", "risk", *_FOLLOWED, *_FUTURES, "resonance")
 ONE_PASS = ("prompts", "effects", "ablations", *_BESIDE, *UNTRACED)
 """Tables whose rows belong to no pass, or to both; all others have the column ``intervention``."""
 
@@ -96,6 +97,8 @@ TABLES: dict[str, Table] = {
         SAMPLING_TARGETS,
         CHAIN_DIFFERENCES,
         SURVIVAL,
+        GRAMMAR,
+        GRAMMAR_TARGETS,
         COMPONENTS,
         SOURCE_SPANS,
         SOURCES,
@@ -116,6 +119,7 @@ TABLES: dict[str, Table] = {
         ABLATIONS,
         WALK,
         WALK_STAGES,
+        WALK_GRAMMAR,
         RISK,
         SEQUENCES,
         SEQUENCE_STEPS,

@@ -10,8 +10,10 @@ from elimtool.run.schema import TABLES, UNTRACED
 
 TRACED = tuple(name for name in TABLES if name not in UNTRACED)
 """Tables that a trace can fill."""
-WALKS = frozenset({"walk", "walk_stages"})
+WALKS = frozenset({"walk", "walk_stages", "walk_grammar"})
 """Tables that need generated tokens."""
+GRAMMARS = frozenset({"grammar", "grammar_targets", "walk_grammar"})
+"""Tables that need a chain with a grammar."""
 MIXED = frozenset({"experts", "expert_components"})
 """Tables of models with mixtures of experts."""
 HEADS = MIXED | {
@@ -92,6 +94,7 @@ def select(
     heads: bool,
     walk: bool,
     intervened: bool = False,
+    constrained: bool = False,
     asked: Collection[str] = (),
     unasked: Collection[str] = (),
     brought: Collection[str] = (),
@@ -103,6 +106,7 @@ def select(
         heads: Whether single heads are measured.
         walk: Whether tokens are generated, which fills ``walk`` and ``walk_stages``.
         intervened: Whether there are interventions, which fill ``effects``.
+        constrained: Whether a chain has a grammar, which fills ``GRAMMARS``.
         asked: Tables of ``ON_REQUEST`` that options ask for.
         unasked: Tables of ``IF_GIVEN``, ``WIDE`` and ``IF_NAMED`` that are left out unless they are named.
         brought: Tables that metrics of plugins fill.
@@ -112,11 +116,14 @@ def select(
     """
     without = (frozenset() if heads else HEADS) | (frozenset() if walk else WALKS)
     without |= (frozenset() if intervened else CHANGES) | (ON_REQUEST.keys() - asked)
+    without |= frozenset() if constrained else GRAMMARS
     if tables is None:
         kept = set(TRACED).union(brought) - without - set(unasked)
     else:
         kept = _checked(tables, heads, walk, intervened, brought)
     kept |= {ALWAYS, *asked}
+    if wrong := [] if constrained else sorted(GRAMMARS & kept):
+        raise ElimError(f"table {wrong[0]} needs a grammar", "give `grammar`, `json_schema` or `regex`")
     for name in sorted(kept & ON_REQUEST.keys() - set(asked)):
         option, hint = ON_REQUEST[name]
         raise ElimError(f"table {name} needs {option}", hint)

@@ -111,6 +111,15 @@ def _resolved(spec: str | Chain | Stage, shipped: Shipped | None) -> Chain:
     )
 
 
+def has_grammar(spec: str | Chain | Stage) -> bool:
+    """Return whether the chain that a text names has a grammar of its own."""
+    if isinstance(spec, str):
+        preset, _, changes = parted(spec)
+        if preset in preset_names():  # what a model ships with adds no grammar
+            spec = f"{preset}:{changes}" if changes else preset
+    return any(isinstance(one, Grammar) and not one.is_off() for one in resolve(spec).stages)
+
+
 def _with_grammar(chain: Chain, grammar: Grammar | None) -> Chain:
     """Put a grammar where a chain has its place for one, or before all stages."""
     if grammar is None:

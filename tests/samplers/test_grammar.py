@@ -30,7 +30,8 @@ SCHEMA = {
 LARK = 'start: "a" word? | "b" start\nword: /[x-z]{1,3}/\n'
 GBNF = 'root ::= "a" word? | "b" root\nword ::= [x-z] [x-z]? [x-z]?\n'
 END = 1
-TABLES = ("walk", "walk_stages", "sampling", "sampling_targets")
+TARGETS = ("Paris", '"none"')
+TABLES = ("walk", "sampling_targets", "grammar", "grammar_targets", "walk_grammar")
 
 
 def bound(tokenizer: Any, vocab: int = 300, **given: str) -> Grammar:
@@ -224,8 +225,8 @@ def test_a_model_writes_what_the_schema_allows(llama: Any) -> None:
         samplers=("vllm", "hf:top_k=3"), generate=20, grammar=grammar, seed=2, tables=TABLES
     )
     prompts = ["The capital of France is", "A token of the text"]
-    run = elimtool.trace(llama, prompts, targets=["Paris"], options=options)
-    alone = elimtool.trace(llama, prompts[1], targets=["Paris"], options=options)
+    run = elimtool.trace(llama, prompts, targets=TARGETS, options=options)
+    alone = elimtool.trace(llama, prompts[1], targets=TARGETS, options=options)
     walk = run.table("walk")
     for _, rows in walk.groupby("prompt_id"):
         assert json.loads("".join(rows["token"]).removesuffix("<|unknown|>")) in ("yes", "no")
@@ -234,9 +235,31 @@ def test_a_model_writes_what_the_schema_allows(llama: Any) -> None:
     assert second["token"].tolist() == alone.table("walk")["token"].tolist()
     fates = run.table("sampling_targets")
     cut = fates[fates["stage"] == "grammar"]
+    cut = cut[cut["target"] == "Paris"]
     assert len(cut) == 4 and not cut["alive_after"].any()
     assert cut["why"].str.startswith("the JSON schema refuses ").all()
     assert cut["why"].str.contains("at the beginning; it allows '\"'", regex=False).all()
+    for name in ("grammar", "walk_grammar"):
+        rows = run.table(name)
+        assert np.allclose(rows["distortion"], -np.log1p(-rows["mass_removed"]), rtol=1e-6)
+        assert (rows["forced"] == (rows["n_allowed"] == 1)).all() and rows["engine"].eq(grammar.engine).all()
+    steps = run.table("walk_grammar")
+    assert len(steps) == len(walk) and steps["may_stop"].sum() == 2
+    sums = steps.groupby("prompt_id")["distortion"].cumsum()
+    assert np.allclose(steps["distortion_so_far"], sums) and (steps["n_written"] == steps["step"]).all()
+    # the mass by Hugging Face's own forward pass and the library's own mask
+    ids = llama.encode(elimtool.Prompt(text=prompts[0])).token_ids
+    with torch.inference_mode():
+        probs = llama.hf(torch.tensor([ids])).logits[0, -1].double().softmax(-1).numpy()
+    from llguidance.hf import from_tokenizer
+
+    mask = mask_of(llguidance.LLMatcher(from_tokenizer(llama.tokenizer.backend), grammar.compiled))
+    first = run.table("grammar").iloc[0]
+    assert abs(first["mass_removed"] - (1 - probs[mask[: len(probs)]].sum())) < 1e-5
+    assert first["n_allowed"] == mask.sum() and first["chain"] == "vllm" and not first["may_stop"]
+    told = run.table("grammar_targets").set_index(["prompt_id", "chain", "target"]).iloc[:2]
+    assert told["valid_prefix"].tolist() == ["", '"no'] and told["refused"].tolist() == [" ", "n"]
+    assert told["allowed"].tolist()[1].tolist() == ['"'] and not told["complete"].any()
     described = run.manifest.chains[0]["stages"][0]["params"]
     assert described["text"] == schema and described["engine"].startswith("llguidance ")
     assert run.manifest.config["grammar"]["json_schema"] == schema

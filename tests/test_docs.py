@@ -176,7 +176,17 @@ def test_few_blocks_are_not_run() -> None:
     assert all(reasons) and len(reasons) < blocks / 2
 
 
-LONG = ("compare", "report", "locate", "query", "paris", "interventions", "instruction", "attribute")
+LONG = (
+    "schema",
+    "compare",
+    "report",
+    "locate",
+    "query",
+    "paris",
+    "interventions",
+    "instruction",
+    "attribute",
+)
 """Pages that take longest."""
 
 

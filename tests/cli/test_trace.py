@@ -16,6 +16,7 @@ from elimtool.report.numbers import share
 from elimtool.run.selection import (
     CHANGES,
     FITTED,
+    GRAMMARS,
     IF_GIVEN,
     IF_NAMED,
     MIXED,
@@ -29,7 +30,17 @@ from tests.cli.conftest import Command
 PROMPT = "The capital of France is"
 
 CONTRASTS = {"contrasts", "contrast_layers", "contrast_components", "contrast_sources", "contrast_stages"}
-MEASURED = set(TRACED) - WALKS - FITTED - CHANGES - MIXED - IF_GIVEN - IF_NAMED - {*ON_REQUEST, *CONTRASTS}
+MEASURED = (
+    set(TRACED)
+    - WALKS
+    - GRAMMARS
+    - FITTED
+    - CHANGES
+    - MIXED
+    - IF_GIVEN
+    - IF_NAMED
+    - {*ON_REQUEST, *CONTRASTS}
+)
 """The tables of every trace; a walk, a fitted lens, foils, named heads and an intervention add theirs."""
 FORMED = {"block_share", "contribution", "clipped", "sink_value_ratio"}
 """Columns that need what each token adds to the stream, which is not formed for every position."""

@@ -12,6 +12,7 @@ from elimtool.errors import ElimError
 from elimtool.run.selection import (
     CHANGES,
     FITTED,
+    GRAMMARS,
     IF_NAMED,
     JUDGED_BY,
     MIXED,
@@ -32,10 +33,10 @@ def test_verdicts_are_measured_through_the_tables_they_join() -> None:
     assert found.measured == {"prompts", *joined}
     coarse = select(["verdicts"], heads=False, walk=False)
     assert coarse.measured == found.measured - {"components"}
-    everything = select(None, heads=True, walk=True, intervened=True, asked=ON_REQUEST)
+    everything = select(None, heads=True, walk=True, intervened=True, constrained=True, asked=ON_REQUEST)
     assert everything.kept == set(TRACED)
     assert everything.measured == set(TRACED) - JUDGED_BY.keys()
-    assert select(None, heads=True, walk=True).kept == set(TRACED) - {"effects", *ON_REQUEST}
+    assert select(None, heads=True, walk=True).kept == set(TRACED) - {"effects", *GRAMMARS, *ON_REQUEST}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def whole(llama: Any) -> Any:
     return elimtool.trace(llama, PROMPT, targets=["Paris"], foils=["Rome"], options=TraceOptions(heads=True))
 
 
-FILLED = set(TRACED) - WALKS - FITTED - MIXED - CHANGES - IF_NAMED - ON_REQUEST.keys()
+FILLED = set(TRACED) - WALKS - GRAMMARS - FITTED - MIXED - CHANGES - IF_NAMED - ON_REQUEST.keys()
 
 
 @pytest.mark.parametrize("name", sorted(FILLED))

@@ -18,7 +18,7 @@ from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError, Exit
 from elimtool.metrics import METRICS
 from elimtool.model.tokens import Tokenizer, Tokens
-from elimtool.run.selection import CHANGES, FITTED, HEADS, IF_NAMED, ON_REQUEST, TRACED, WALKS
+from elimtool.run.selection import CHANGES, FITTED, GRAMMARS, HEADS, IF_NAMED, ON_REQUEST, TRACED, WALKS
 from elimtool.tasks.batch import work
 from elimtool.tasks.batch.merge import merge
 from elimtool.tasks.batch.options import MostErrors, Slice
@@ -335,7 +335,10 @@ def test_every_table_is_there_even_where_a_shard_has_no_row_of_it(batch: Batch, 
     standing = batch(path, tmp_path / "run", TraceOptions(heads=False, errors="row"))
     assert standing.errors == 2
     run = elimtool.open_run(tmp_path / "run")
-    assert set(run.tables) == set(TRACED) - HEADS - WALKS - FITTED - CHANGES - IF_NAMED - ON_REQUEST.keys()
+    assert (
+        set(run.tables)
+        == set(TRACED) - HEADS - WALKS - GRAMMARS - FITTED - CHANGES - IF_NAMED - ON_REQUEST.keys()
+    )
     assert len(run.table("lens")) == 0
 
 

@@ -163,7 +163,8 @@ def work_through(
     from elimtool.tasks.batch.run import run
 
     try:
-        with batch_progress(output, f"loading {asked[0].name}") as (report, say):
+        nouns = "passages" if file.format == "map" else "prompts"
+        with batch_progress(output, f"loading {asked[0].name}", nouns) as (report, say):
             return run(file, out, _engine(*asked, say, make), asked[2], overwrite=overwrite, report=report)
     except Untouched:
         output.note(f"nothing was finished; the run in {out} is as it was")

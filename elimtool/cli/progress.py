@@ -81,9 +81,14 @@ def repeated(seconds: float, call: Callable[[], None]) -> Iterator[None]:
 
 
 class Pace:
-    """Prompts and tokens a second since this process began, without what earlier ones did."""
+    """Prompts and tokens a second since this process began, without what earlier ones did.
 
-    def __init__(self) -> None:
+    Args:
+        nouns: What is measured, in the plural.
+    """
+
+    def __init__(self, nouns: str = "prompts") -> None:
+        self.nouns = nouns
         self.began: float | None = None
         self.before = (0, 0)
 
@@ -95,9 +100,9 @@ class Pace:
         seconds = now - self.began
         done, tokens = standing.prompts - self.before[0], standing.tokens - self.before[1]
         total = f" of {standing.total:,}" if standing.total is not None else ""
-        parts = [f"{standing.prompts:,}{total} prompts"]
+        parts = [f"{standing.prompts:,}{total} {self.nouns}"]
         if done and seconds > 0:
-            parts.append(f"{done / seconds:.1f} prompts/s, {tokens / seconds:,.0f} tokens/s")
+            parts.append(f"{done / seconds:.1f} {self.nouns}/s, {tokens / seconds:,.0f} tokens/s")
         parts.append(f"{standing.errors:,} error{'' if standing.errors == 1 else 's'}")
         return ", ".join(parts)
 
@@ -111,12 +116,13 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def batch_progress(output: Output, first: str) -> Iterator[tuple[Report, Any]]:
+def batch_progress(output: Output, first: str, nouns: str = "prompts") -> Iterator[tuple[Report, Any]]:
     """Yield a function that reports progress, and one that says what the command waits for before that.
 
-    On a terminal there is a bar, elsewhere the lines of ``Output.progress`` and one when all is done.
+    On a terminal there is a bar, elsewhere the lines of ``Output.progress`` and one when all is done; they
+    count ``nouns``.
     """
-    pace = Pace()
+    pace = Pace(nouns)
     if output.quiet or not output.errors.is_terminal:
         with output.progress(first) as tell:
 

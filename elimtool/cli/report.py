@@ -167,7 +167,7 @@ def _page(directory: Path, path: Path, overwrite: bool, output: Output) -> None:
         size = write_page(found, path, overwrite)
     output.wrote(path)
     count = found.manifest.counts.get("pairs" if compared else "prompts", 0)
-    noun = "pair" if compared else "prompt"
+    noun = found.noun if isinstance(found, Run) else "pair"
     output.note(f"wrote {path}: {count:,} {noun if count == 1 else noun + 's'}, {size / 1e6:.1f} MB")
 
 

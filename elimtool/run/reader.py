@@ -144,6 +144,11 @@ class Run:
         return isinstance(self.manifest.config, dict) and "map" in self.manifest.config
 
     @property
+    def noun(self) -> str:
+        """What a row of ``prompts`` is called: a prompt, or in a map a passage, be it of text or a probe."""
+        return "passage" if self.is_map else "prompt"
+
+    @property
     def roles(self) -> dict[str, str]:
         """Role of each head, such as ``{"29.0": "suppressing"}``, by the map that the run was given."""
         config = self.manifest.config

@@ -53,8 +53,8 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
     prompts, corrupted = listed(tables), _corrupted(tables)
     shown = prompts[:most]
     return {
-        "noun": "prompt",
-        "together": f"All {len(prompts):,} prompts together",
+        "noun": tables.run.noun,
+        "together": f"All {len(prompts):,} {tables.run.noun}s together",
         "alone": False,
         "run": _facts(tables, most_head_cells),
         "notes": _older(tables.run.manifest)

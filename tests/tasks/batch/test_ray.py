@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,22 @@ from typing import Any
 import pytest
 
 import elimtool
+from elimtool.analysis.map.api import find_map
 from elimtool.errors import ElimError, Exit
 from elimtool.model.source import ModelSource
 from elimtool.prompts.file import PromptFile
 from elimtool.tasks.batch import preflight
 from elimtool.tasks.batch.cluster import PATIENCE, RayEngine
+from elimtool.tasks.batch.local import LocalEngine
 from elimtool.tasks.batch.options import BatchOptions, RayOptions
 from elimtool.tasks.batch.run import BatchProgress, run
+from elimtool.tasks.map.corpus import Corpus
+from elimtool.tasks.map.options import MapOptions
+from elimtool.tasks.map.units import MapSource
+from elimtool.tasks.map.work import MapWorker
 from tests.engine.test_engine import assert_same
 from tests.tasks.batch.conftest import QUICK, Batch, write_prompts
+from tests.tasks.map.conftest import write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +89,24 @@ def test_a_killed_node_costs_nothing(
     assert one.prompts["prompt_id"].tolist() == two.prompts["prompt_id"].tolist()
     for name in two.tables:
         assert_same(one.table(name), two.table(name), name)
+
+
+@pytest.mark.slow
+def test_a_map_on_ray_is_that_of_one_machine(cluster: Any, llama: Any, tmp_path: Path) -> None:
+    asked = MapOptions.of(("roles",), tokens=48)
+    source = MapSource(llama, Corpus.of(write_corpus(tmp_path / "text.jsonl", count=12)), asked)
+    how = BatchOptions(shard_size=16)
+    spread = replace(how, engine="ray", ray=RayOptions(address=cluster.address, actors=1))
+    engines: dict[str, Any] = {
+        "ray": RayEngine(ModelSource(str(llama.directory)), asked, spread, make=MapWorker),
+        "local": LocalEngine(llama, asked, how, make=MapWorker),
+    }
+    found = {}
+    for name, engine in engines.items():
+        standing = run(source, tmp_path / name, engine, how)
+        assert (standing.prompts, standing.errors) == (44, 0)
+        found[name] = find_map(elimtool.open_run(tmp_path / name)).table("head_roles")
+    assert_same(found["ray"], found["local"], "head_roles")
 
 
 @pytest.mark.slow

@@ -30,7 +30,6 @@ PROMPTS = ("The capital of France is", "A token", "What no layer keeps is elimin
 """Prompts of different lengths."""
 
 _TARGETS = torch.tensor([[0, 1, 3, -1]])
-_HISTORY = History((5, 6, 7, 1, 5, 6), (7, 2, 5, 6))
 
 
 def rows(kind: str, n: int, vocab: int, seed: int = 0) -> Float64[Tensor, "n vocab"]:
@@ -55,12 +54,20 @@ def rows(kind: str, n: int, vocab: int, seed: int = 0) -> Float64[Tensor, "n voc
     return x
 
 
+def history(vocab: int) -> History:
+    """Make a history with repetitions, and with other rows of logits for stages that combine some."""
+    draw = torch.Generator().manual_seed(vocab)
+    other = torch.randn(5, vocab, generator=draw, dtype=torch.float64)
+    return History((5, 6, 7, 1, 5, 6), (7, 2, 5, 6), {"against": other[0], "layers": other[1:]})
+
+
 def check_stage(stage: Stage) -> None:
     """Check what every stage promises, on rows of every kind.
 
-    It does not edit its input, gives the same twice, treats each row as if it were alone, keeps a token,
-    and its fates, ranks and margins agree; where it is off it changes nothing. What its formula should be,
-    no such check can know: test it against something that does not come from the same head.
+    It does not edit its input, gives the same twice, treats each row as if it were alone, keeps a token
+    unless it bans some, and its fates, ranks and margins agree; where it is off it changes nothing. What its
+    formula should be, no such check can know: test it against something that does not come from the same
+    head.
 
     Raises:
         AssertionError: A promise is broken; the message says which, and on which kind of rows.
@@ -73,7 +80,7 @@ def check_stage(stage: Stage) -> None:
         assert off.is_off(), f"{stage.kind} is on with the parameters of `off`"
         for kind in KINDS:
             x = rows(kind, 3, 20)
-            ledger = Chain("alone", stages=(off,)).run(x, _TARGETS.expand(3, -1), [_HISTORY] * 3)
+            ledger = Chain("alone", stages=(off,)).run(x, _TARGETS.expand(3, -1), [history(20)] * 3)
             assert torch.equal(ledger.final, x), f"{stage.kind} changes logits where it is off"
             entry = ledger.records[0]
             acts = bool(entry.active.any()) or not bool((entry.mass_pruned == 0).all())
@@ -85,7 +92,7 @@ def _promises(stage: Stage, kind: str) -> None:
     chain = Chain("alone", stages=(stage,))
     x = rows(kind, 6, 40)
     before = x.clone()
-    targets, histories = _TARGETS.expand(6, -1), [_HISTORY] * 6
+    targets, histories = _TARGETS.expand(6, -1), [history(40)] * 6
     ledger = chain.run(x, targets, histories)
     assert torch.equal(x, before), f"{where}: the input is edited"
     assert torch.equal(ledger.final, chain.run(x, targets, histories).final), (
@@ -93,14 +100,17 @@ def _promises(stage: Stage, kind: str) -> None:
     )
     entry = ledger.records[0]
     for row in range(6):
-        single = chain.run(x[row : row + 1], _TARGETS, [_HISTORY])
+        single = chain.run(x[row : row + 1], _TARGETS, [history(40)])
         own = single.records[0]
         close = torch.allclose(own.margin[0], entry.margin[row], equal_nan=True, rtol=1e-9, atol=1e-12)
         same = torch.equal(single.kept, ledger.kept[row : row + 1])
         same = same and int(own.n_after) == int(entry.n_after[row])
         same = same and own.threshold.allclose(entry.threshold[row], equal_nan=True)
         assert close and same, f"{where}: row {row} is treated otherwise alone than among others"
-    assert bool((entry.n_after >= 1).all()), f"{where}: no token is left"
+    may_empty = stage.role in ("ban", "require")
+    assert may_empty or bool((entry.n_after >= 1).all()), f"{where}: no token is left"
+    assert stage.revives or bool((entry.n_after <= entry.n_before).all()), f"{where}: a removed token is back"
+    assert bool((entry.n_drawable <= entry.n_after).all()), f"{where}: a removed token can be drawn"
     kept = torch.softmax(x, -1).where(ledger.kept, 0.0).sum(-1)
     assert torch.allclose(kept + entry.mass_pruned, torch.ones_like(kept), atol=1e-9), (
         f"{where}: mass is lost"

@@ -135,6 +135,61 @@ def chains() -> list[str]:
     return lines
 
 
+OTHER_MODELS = "for speech or audio models, which elimtool does not load"
+PROCESSORS = {
+    "UnbatchedClassifierFreeGuidanceLogitsProcessor": "guidance",
+    "SequenceBiasLogitsProcessor": "sequence_bias",
+    "EncoderRepetitionPenaltyLogitsProcessor": "encoder_repetition",
+    "RepetitionPenaltyLogitsProcessor": "repetition",
+    "NoRepeatNGramLogitsProcessor": "no_repeat_ngram",
+    "EncoderNoRepeatNGramLogitsProcessor": "encoder_no_repeat_ngram",
+    "NoBadWordsLogitsProcessor": "bad_words",
+    "MinLengthLogitsProcessor": "min_length",
+    "MinNewTokensLengthLogitsProcessor": "min_new_tokens",
+    "PrefixConstrainedLogitsProcessor": "prefix_allowed",
+    "ForcedBOSTokenLogitsProcessor": "forced_bos",
+    "ForcedEOSTokenLogitsProcessor": "forced_eos",
+    "InfNanRemoveLogitsProcessor": "remove_invalid",
+    "ExponentialDecayLengthPenalty": "length_decay",
+    "SuppressTokensLogitsProcessor": "suppress",
+    "SuppressTokensAtBeginLogitsProcessor": "begin_suppress",
+    "TemperatureLogitsWarper": "temperature",
+    "TopHLogitsWarper": "top_h",
+    "TopKLogitsWarper": "top_k",
+    "TopPLogitsWarper": "top_p",
+    "MinPLogitsWarper": "min_p",
+    "TypicalLogitsWarper": "typical",
+    "EpsilonLogitsWarper": "epsilon",
+    "EtaLogitsWarper": "eta",
+    "WatermarkLogitsProcessor": "watermark",
+    "LogitNormalization": "renormalize",
+    "SynthIDTextWatermarkLogitsProcessor": "",
+    "ClassifierFreeGuidanceLogitsProcessor": "",
+    "AlternatingCodebooksLogitsProcessor": "",
+    "BarkEosPrioritizerLogitsProcessor": "",
+    "DiaClassifierFreeGuidanceLogitsProcessor": "",
+    "DiaEOSChannelFilterLogitsProcessor": "",
+    "DiaEOSDelayPatternLogitsProcessor": "",
+    "WhisperTimeStampLogitsProcessor": "",
+    "WhisperNoSpeechDetection": "",
+}
+"""The processors of transformers, and the stage of the preset hf that is each; empty for none."""
+WITHOUT = {
+    "SynthIDTextWatermarkLogitsProcessor": "its state is a history of hashes that begins with the first call,"
+    " not with the text",
+}
+"""Why a processor has no stage; of the others, because they are for models of other kinds."""
+
+
+def processors() -> list[str]:
+    """The table of the processors of transformers."""
+    lines = ["| processor of transformers | stage of `hf` |", "|---|---|"]
+    for name, stage in PROCESSORS.items():
+        told = f"`{stage}`" if stage else f"none: {WITHOUT.get(name, OTHER_MODELS)}"
+        lines.append(f"| `{name}` | {told} |")
+    return lines
+
+
 def stages() -> list[str]:
     """The table of stages."""
     lines = ["| stage | does | threshold in | margin in | off |", "|---|---|---|---|---|"]
@@ -171,7 +226,20 @@ def page() -> str:
         "## Stages",
         "\n".join(stages()),
         "Margins are positive where a token survives. At 0 a tie or a least number of tokens decided.",
-        "Not modelled: forced tokens, guidance, beams, speculation, and llama.cpp's GPU kernels.",
+        "A stage that bans may leave nothing: `sampling.n_after` is then 0, what depends on a survivor is "
+        "null, and a text that is written ends there. `force`, `prefix_allowed` and `remove_invalid` bring "
+        "banned tokens back: `n_after` is larger than `n_before`. `n_drawable` counts the tokens that can "
+        "really be drawn; soft bans leave survivors that cannot.",
+        "`sampling_targets.bound` says where the fate of a target would change: the bias that it needs to "
+        "survive, the least length of n-grams that lets it through, how many tokens it must wait, or the "
+        "step from which a penalty on length would put the end of the text first.",
+        "## Processors of Hugging Face transformers",
+        "In its own order, those for other kinds of models last. Each stage is compared with the processor "
+        "itself on random rows, and chains of them on 10,000 (`tests/samplers/test_bans.py`, "
+        "`tests/samplers/test_huggingface.py`); no row differs. Where a BOS is forced after a prompt of one "
+        "token, transformers begins `begin_suppress` one token later; the stage does not.",
+        "\n".join(processors()),
+        "Not modelled: beams, and llama.cpp's GPU kernels.",
     ]
     return "\n\n".join(parts) + "\n"
 

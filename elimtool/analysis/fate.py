@@ -73,13 +73,14 @@ def fate_of(chain: str, rows: Iterable[Row], stages: Iterable[Row]) -> ChainFate
     left = known[max(known)]["n_after"] if known else 0
     if not in_order[0]["alive_before"]:
         return ChainFate(chain, left=left, dead=True)
-    cut = next(filter(removes, in_order), None)
+    # of a target that came back, the last stage that removed it counts
+    cut = None if in_order[-1]["alive_after"] else next(filter(removes, reversed(in_order)), None)
     if cut is None:
         return ChainFate(chain, left=left, prob=in_order[-1].get("prob_after") or 0.0)
     stage = known.get(cut["stage_index"])
     params = json.loads(stage["params"]) if stage else {}
     needs = bound(kind_of(cut), params, cut["rank_before"], cut["margin"])
-    after, first = _changed(in_order, cut), stage.get("top_token", "") if stage else ""
+    after, first = _changed(in_order, cut), (stage.get("top_token") or "") if stage else ""
     return ChainFate(chain, cut["stage"], needs, left, cut=cut, after=after, first=first)
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from math import log10
 from typing import TYPE_CHECKING
 
+import pyarrow.compute as pc
+
 from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.culprits import KEY, Culprit, Key, Shares, key_of, shares
 from elimtool.analysis.evidence import UNTESTED
@@ -254,13 +256,16 @@ def _ranks(run: Run) -> dict[Key, list[tuple[int, int]]]:
 
 
 def _first_cuts(run: Run) -> dict[Key, Row]:
-    """Find the first chain's row of ``sampling_targets`` for each target that a chain removes."""
-    found: dict[Key, Row] = {}
+    """Find the first chain's row of ``sampling_targets`` for each target that a chain removes for good."""
+    found: dict[tuple[Key, str], Row] = {}
     if "sampling_targets" in run.tables:
         table = run.arrow("sampling_targets")
         columns = [*KEY, "chain", "stage", "margin", "alive_before", "alive_after"]
-        # in many rows the target is gone already: drop them before they become Python objects
-        for row in table.filter(table["alive_before"]).select(columns).to_pylist():
+        # in many rows the target is gone and stays so: drop them before they become Python objects
+        counts = pc.or_(table["alive_before"], table["alive_after"])
+        for row in table.filter(counts).select(columns).to_pylist():
             if removes(row):
-                found.setdefault(key_of(row), row)
-    return found
+                found[key_of(row), row["chain"]] = row
+            else:
+                found.pop((key_of(row), row["chain"]), None)  # a later stage brought it back
+    return {key: row for (key, _), row in reversed(found.items())}

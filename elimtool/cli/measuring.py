@@ -305,6 +305,15 @@ class MeasureOptions(ReadOptions):
             help="A map of the model (elimtool map): heads are named with the role that they have there.",
         ),
     ] = None
+    against: Annotated[
+        str | None,
+        option(
+            "--against",
+            metavar="TEXT",
+            help="A second prompt for the stages guidance and context_aware, which move away from it: a"
+            " negative prompt, or the prompt without its context.",
+        ),
+    ] = None
     risk: Annotated[
         bool,
         switch(

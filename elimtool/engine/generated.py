@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from elimtool.engine.records import columns_of
 from elimtool.engine.risk import risk_row
 from elimtool.engine.stops import stop_tables
-from elimtool.engine.walk import Step, walk_tables
+from elimtool.engine.walk import Walk, walk_tables
 from elimtool.metrics.columns import Columns
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def generated_tables(
-    session: Session, one: Encoded, steps: Sequence[Step], asked: Prompt, seed: int
+    session: Session, one: Encoded, steps: Walk, asked: Prompt, seed: int
 ) -> Mapping[str, Columns]:
     """Fill the tables of a prompt's walk, of the risk of what was written, and of its stop tokens.
 

@@ -80,6 +80,9 @@ class TraceOptions:
             row up to the probed one, of ``metrics.rollout.MOST_TOKENS`` at most.
         concepts: Sets of words to follow in every prompt by their first tokens, each ``NAME=WORDS`` with
             commas between the words, for the table ``concepts``.
+        against: A second prompt, whose output the stages ``guidance`` and ``context_aware`` move away from:
+            a negative prompt, or the prompt without its context; what is written is appended to both. Read
+            at the last position of prompts, or at written ones. ``None`` for none.
         risk: Whether to score how uncertain each generated answer is, for the table ``risk``.
         samples: Further answers that ``risk`` samples, and texts that ``watch`` lets go on; two or more.
         nli: Local folder of a classifier of entailment, which says which of them mean the same; ``None`` for
@@ -116,6 +119,7 @@ class TraceOptions:
     ablate_each: bool = False
     rollout: bool = False
     concepts: tuple[str, ...] = ()
+    against: str | None = None
     risk: bool = False
     samples: int = 10
     nli: str | None = None
@@ -135,6 +139,11 @@ class TraceOptions:
         self._check_written()
         self._check_futures()
         _ = self.named_concepts
+        if self.against == "":
+            raise ElimError("`against` must be a prompt, got an empty text", "leave it out for none")
+        if self.against is not None and self.position != "last" and not self.reads_written:
+            hint = "use `position='last'`, or `position='written'`"
+            raise ElimError("`against` is read after the whole prompt only", hint)
         if self.batch_size < 1:
             raise ElimError(f"`batch_size` must be at least 1, got {self.batch_size}")
         if self.confirm and not (self.single_heads and "verdicts" in self._select(()).kept):
@@ -249,7 +258,8 @@ class TraceOptions:
         """Return the options as values for ``run.json``, with chains by their names and without plugins."""
         chain = None if self.chain is None else name_of(self.chain)
         names, through = tuple(map(name_of, self.samplers)), tuple(map(name_of, self.through))
-        told = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _BY_THEMSELVES}
+        absent = {*_BY_THEMSELVES, *(["against"] if self.against is None else [])}
+        told = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in absent}
         told |= {"samplers": names, "chain": chain, "through": through}
         told["interventions"] = tuple(asdict(one) for one in self.interventions)  # type: ignore[call-overload]
         grammar = {} if self.grammar is None else {"grammar": self.grammar.params()}

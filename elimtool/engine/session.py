@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from elimtool.engine.against import after
 from elimtool.engine.futures import SurvivorFutures
 from elimtool.engine.generated import generated_tables
 from elimtool.engine.intake import encode, encode_all, ids_of, refuse_duplicates
@@ -95,6 +96,7 @@ class Session:
                 concept(name, first_tokens(model, words), None if reference is None else reference.prior)
                 for name, words in options.named_concepts.items()
             ),
+            against=None if options.against is None else after(model, options.against),
         )
         self._decide = compiled is None and model.device.type == "cpu"  # kernels are compiled for CPUs only
         without = frozenset() if reference is not None else FITTED
@@ -147,7 +149,7 @@ class Session:
         found = (
             written_for(
                 *(self.model, prompt, options.position, options.generate, self.walk_chain),
-                *(self._seed(prompt), self.watched),
+                *(self._seed(prompt), self.watched, self.settings.against),
             )
             if options.reads_written
             else None
@@ -184,8 +186,8 @@ class Session:
         options = self.options
         if options.reads_written or not options.generate:
             return self._walked.pop(one.prompt_id, {})
-        seed = self._seed(one.prompt)
-        steps = walk(self.model, one, self.walk_chain, options.generate, seed, self.watched)
+        seed, against = self._seed(one.prompt), self.settings.against
+        steps = walk(self.model, one, self.walk_chain, options.generate, seed, self.watched, against)
         return generated_tables(self, one, steps, one.prompt, seed)
 
     def sequences(self, one: Encoded) -> Mapping[str, Columns]:
@@ -320,8 +322,8 @@ def chain_for(
     for stage in chain.stages:
         if isinstance(stage, LogitBias):
             stage.check_vocabulary(model.vocab)
-    if not any(stage.kind == "dry" and not stage.is_off() for stage in chain.stages):
-        return chain  # spelling the whole vocabulary takes time, and only DRY needs it
+    if not any(stage.kind in ("dry", "soft_ban") and not stage.is_off() for stage in chain.stages):
+        return chain  # spelling the whole vocabulary takes time, and only these need it
     backend = model.tokenizer.backend
     pieces = model.tokenizer.texts(range(len(backend)))
     return chain.with_vocabulary(pieces, lambda text: backend(text, add_special_tokens=False).input_ids)

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from elimtool.engine.records import columns_of
+from elimtool.errors import ElimError
 from elimtool.files.rows import Row
 from elimtool.metrics.columns import Columns
 from elimtool.metrics.grammars import grammar_rows
@@ -27,8 +28,10 @@ from elimtool.model.decode import Decoder, end_ids
 from elimtool.prompts.position import Position, check_position
 from elimtool.prompts.prompt import Prompt
 from elimtool.samplers import History, Ledger, StageRecord
+from elimtool.samplers.combine import AGAINST
 
 if TYPE_CHECKING:
+    from elimtool.engine.against import After
     from elimtool.model.model import Model
     from elimtool.model.view import Encoded
     from elimtool.samplers import Chain
@@ -68,6 +71,7 @@ def moments(
     seeds: Sequence[int],
     followed: Sequence[int] = (),
     never: Sequence[int] = (),
+    against: After | None = None,
 ) -> Iterator[Moment]:
     """Write texts side by side through a chain, without an end: whoever reads them stops.
 
@@ -78,9 +82,11 @@ def moments(
         seeds: Seed of each text's draws.
         followed: Tokens whose fates the ledgers record.
         never: Tokens that are not drawn where the chain leaves another one.
+        against: Reads the model after a second prompt, for stages that move away from it.
 
     Raises:
-        ElimError: The texts outgrow the model's context.
+        ElimError: The texts outgrow the model's context; or one of them asks for more after the chain left
+            it no token.
     """
     decoder = Decoder(model)
     random = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -89,7 +95,11 @@ def moments(
     written: list[tuple[int, ...]] = [() for _ in seeds]
     logits = decoder.read_rows([one.token_ids] * len(seeds))
     while True:
-        histories = [History(prompt=one.token_ids, generated=text) for text in written]
+        rows = [{} if against is None else {AGAINST: against(text)} for text in written]
+        histories = [
+            History(prompt=one.token_ids, generated=text, rows=others)
+            for text, others in zip(written, rows, strict=True)
+        ]
         # two numbers a step whatever the chain uses, so that chains can be compared under one seed
         draws = torch.cat([torch.rand(2, 1, generator=each, dtype=torch.float64) for each in random], -1)
         ledger = chain.run(logits, targets, histories=histories, state=state, draws=draws[0])
@@ -98,15 +108,35 @@ def moments(
         probs = torch.where(others.any(-1, keepdim=True), others, probs)
         tokens = drawn(probs, draws[1])
         yield Moment(decoder.length - 1, logits, ledger, tokens)
+        if not bool(ledger.end.n.all()):
+            hint = "without its bans, or fewer of them"
+            raise ElimError(f"'{chain.name}' left no token after {len(written[0])} written ones", hint)
         state = chain.accept(state, ledger, tokens)
         written = [(*text, token) for text, token in zip(written, tokens.tolist(), strict=True)]
         logits = decoder.read_rows([[token] for token in tokens.tolist()])
 
 
+class Walk(list[Step]):
+    """The steps of a walk.
+
+    Attributes:
+        emptied: Position, and the ledger of a chain that left no token there, which ended the walk; ``None``
+            where none did.
+    """
+
+    emptied: tuple[int, Ledger] | None = None
+
+
 def walk(
-    model: Model, one: Encoded, chain: Chain, tokens: int, seed: int, followed: Sequence[int] = ()
-) -> list[Step]:
-    """Generate from a model through a chain.
+    model: Model,
+    one: Encoded,
+    chain: Chain,
+    tokens: int,
+    seed: int,
+    followed: Sequence[int] = (),
+    against: After | None = None,
+) -> Walk:
+    """Generate from a model through a chain; where the chain leaves no token, the walk ends.
 
     Args:
         model: The model.
@@ -115,13 +145,17 @@ def walk(
         tokens: Tokens to generate at most; an end-of-text token ends the walk earlier.
         seed: Seed of the draws: the same seed gives the same text.
         followed: Tokens whose fates the ledgers record.
+        against: Reads the model after a second prompt, for stages that move away from it.
 
     Raises:
         ElimError: The text outgrows the model's context.
     """
     ends = end_ids(model)
-    steps: list[Step] = []
-    for moment in moments(model, one, chain, [seed], followed):
+    steps = Walk()
+    for moment in moments(model, one, chain, [seed], followed, against=against):
+        if not int(moment.ledger.end.n):
+            steps.emptied = moment.position, moment.ledger
+            break
         token = int(moment.tokens)
         steps.append(Step(moment.position, moment.logits, moment.ledger, token))
         if len(steps) == tokens or token in ends:
@@ -137,7 +171,8 @@ def written_for(
     chain: Chain,
     seed: int,
     followed: Sequence[int] = (),
-) -> tuple[Encoded, list[Step]] | None:
+    against: After | None = None,
+) -> tuple[Encoded, Walk] | None:
     """Write after a prompt what a position among written tokens needs.
 
     Args:
@@ -149,6 +184,7 @@ def written_for(
         chain: The chain to draw each token through.
         seed: Seed of the draws.
         followed: Tokens whose fates the ledgers record.
+        against: Reads the model after a second prompt, for stages that move away from it.
 
     Returns:
         The prompt alone and its walk; ``None`` where nothing is to be written.
@@ -158,7 +194,7 @@ def written_for(
     if not places.written or not wanted:
         return None
     one = model.encode(replace(prompt, targets=(), foils=(), spans=()), position=-1)
-    return one, walk(model, one, chain, wanted, seed, followed)
+    return one, walk(model, one, chain, wanted, seed, followed, against)
 
 
 def drawn(probs: Float64[Tensor, "rows vocab"], choice: Float64[Tensor, "rows"]) -> Int64[Tensor, "rows"]:
@@ -170,17 +206,18 @@ def drawn(probs: Float64[Tensor, "rows vocab"], choice: Float64[Tensor, "rows"])
     return place.minimum(last)
 
 
-def walk_tables(model: Model, one: Encoded, chain: Chain, steps: Sequence[Step]) -> dict[str, Columns]:
+def walk_tables(model: Model, one: Encoded, chain: Chain, steps: Walk) -> dict[str, Columns]:
     """Fill the tables ``walk`` and ``walk_stages`` for the walk of one prompt."""
     rows = [_step_row(model, one, chain, index, step) for index, step in enumerate(steps)]
+    ledgers = [(step.position, step.ledger) for step in steps]
+    ledgers += [] if steps.emptied is None else [steps.emptied]
     stages = [
-        _stage_row(model, one, chain, index, at, step)
-        for index, step in enumerate(steps)
+        _stage_row(model, one, chain, index, at, *where)
+        for index, where in enumerate(ledgers)
         for at in range(len(chain.stages))
     ]
-    found = {"walk": columns_of(rows), "walk_stages": columns_of(stages)}
-    masked = _grammar_rows(model, one, chain, steps)
-    return {**found, "walk_grammar": columns_of(masked)} if masked else found
+    filled = {"walk": rows, "walk_stages": stages, "walk_grammar": _grammar_rows(model, one, chain, steps)}
+    return {name: columns_of(some) for name, some in filled.items() if some}
 
 
 def _grammar_rows(model: Model, one: Encoded, chain: Chain, steps: Sequence[Step]) -> list[Row]:
@@ -245,12 +282,14 @@ def _removed_by(ledger: Ledger, token: int) -> StageRecord:
     raise ValueError(f"no stage removed token {token}")
 
 
-def _stage_row(model: Model, one: Encoded, chain: Chain, index: int, at: int, step: Step) -> Row:
-    record = step.ledger.records[at]
+def _stage_row(
+    model: Model, one: Encoded, chain: Chain, index: int, at: int, position: int, ledger: Ledger
+) -> Row:
+    record = ledger.records[at]
     return {
         "prompt_id": one.prompt_id,
         "step": index,
-        "position": step.position,
+        "position": position,
         "chain": chain.name,
         "stage_index": at,
         "stage": record.stage,

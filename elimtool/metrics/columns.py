@@ -90,7 +90,7 @@ def names_at(
     return Categorical([name for row in names for name in row], starts[first] + second)
 
 
-def spelled(tokens: npt.NDArray[np.integer[Any]], spell: Callable[[int], str]) -> Categorical:
+def spelled(tokens: npt.NDArray[np.integer[Any]], spell: Callable[[int], str | None]) -> Categorical:
     """Return the texts of tokens; each different token is spelled once."""
     different, codes = np.unique(tokens, return_inverse=True)
     return Categorical([spell(token) for token in different.tolist()], codes)

@@ -69,7 +69,7 @@ class Concepts(Metric):
     def _stages(self, view: ReadoutView, one: Concept, sets: Int[Tensor, "sets k"]) -> None:
         logits = view.logits[-1].cpu()
         ids = sets.flatten().expand(len(logits), -1)
-        past = histories(view)
+        past = histories(view, self.settings)
         for chain in self.settings.chains:
             for index, record in enumerate(chain.run(logits, ids, histories=past).records):
                 alive = record.alive_after.view(len(logits), *sets.shape).any(-1)

@@ -92,7 +92,7 @@ class Contrasts(Metric):
 
     def _stages(self, view: ReadoutView, pairs: Indices) -> dict[str, Any]:
         logits = view.logits[-1].cpu()
-        ids, past = view.followed.ids.cpu(), histories(view)
+        ids, past = view.followed.ids.cpu(), histories(view, self.settings)
         some = torch.from_numpy(np.unique(pairs[0]))  # no chain runs on rows without foils
         local = np.searchsorted(some.numpy(), pairs[0]), *pairs[1:]
         past = [past[index] for index in some.tolist()]

@@ -129,6 +129,8 @@ class Settings:
         attention_of: (layer, head) of the heads whose attention weights are kept.
         brought: Metrics of plugins.
         concepts: Sets of tokens that are followed in every prompt.
+        against: Returns the logits after a second prompt and the tokens that were written; ``None`` without
+            one.
     """
 
     chains: tuple[Chain, ...] = ()
@@ -144,6 +146,7 @@ class Settings:
     depth: int = 0
     brought: tuple[type[Metric], ...] = ()
     concepts: tuple[Concept, ...] = ()
+    against: Callable[[tuple[int, ...]], Tensor] | None = None
 
     def wants(self, table: str) -> bool:
         """Return whether to fill a table."""

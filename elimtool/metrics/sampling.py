@@ -24,8 +24,9 @@ from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
 from elimtool.samplers import Chain, History, Ledger, StageRecord
 from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.combine import AGAINST, LAYERS, Combine
 from elimtool.samplers.compare import ChainDifference, Ordering, compare
-from elimtool.samplers.stage import Stage
+from elimtool.samplers.stage import BIAS, Stage
 from elimtool.samplers.survival import TemperatureRanges, bounds, temperature_ranges
 
 SHOWN = 5
@@ -52,7 +53,7 @@ class SamplerLedger(Metric):
         """Run the chains on some rows."""
         logits = view.logits[-1].cpu()  # samplers run there: see Chain.run
         ids = view.followed.ids.masked_fill(view.followed.is_foil, -1).cpu()
-        past = histories(view)
+        past = histories(view, self.settings)
         begun = Candidates.of(logits, ids, compiled=self.settings.compiled)
         maxima = view.shapes.maxima
         by = Ordering(logits, None if maxima is None else maxima[-len(logits) :])
@@ -80,7 +81,8 @@ class SamplerLedger(Metric):
             values: list[Tensor] = [getattr(record, name) for record in records]
             return torch.stack(values, 1).cpu().numpy()[row, step]
 
-        top = at("top_token")
+        left = at("n_after")
+        top = np.where(left == 0, -1, at("top_token"))
         return {
             **place(self.batch, view.rows, row),
             **self._chain_columns(step),
@@ -90,16 +92,18 @@ class SamplerLedger(Metric):
             ),
             "params": Categorical([json.dumps(r.params, sort_keys=True) for r in records], step),
             "n_before": at("n_before"),
-            "n_after": at("n_after"),
+            "n_after": left,
             "mass_pruned": at("mass_pruned"),
             "threshold": at("threshold"),
             "entropy_before": at("entropy_before"),
             "entropy_after": at("entropy_after"),
-            "top_token": spelled(top, view.spell),
-            "top_prob": at("top_prob"),
+            "top_token": spelled(top, lambda token: view.spell(token) if token >= 0 else None),
+            "top_prob": np.where(top < 0, np.nan, at("top_prob")),
             "collision_after": torch.stack([one.collision_after for one in records], 1).numpy()[row, step],
             "output_mass": _output_mass(ledgers)[row, step],
             "notes": [notes_of(record, index, view.spell) for index in range(n_rows) for record in records],
+            "n_drawable": at("n_drawable"),
+            "rule": [_rule(record, index, view.spell) for index in range(n_rows) for record in records],
         }
 
     def _chain_columns(self, step: Any) -> dict[str, Any]:
@@ -141,6 +145,7 @@ class SamplerLedger(Metric):
             "margin": margin,
             "within_rounding": null_where(near[row, step, k], np.isnan(margin)),
             "why": whys(view, records, (row, step, k), alive & ~left),
+            **_bounds(records, (row, step, k), alive & ~left, margin),
         }
 
     def _difference_columns(self, view: ReadoutView, found: ChainDifference, by: Ordering) -> dict[str, Any]:
@@ -232,21 +237,49 @@ def _output_mass(ledgers: Sequence[Ledger]) -> npt.NDArray[np.float64]:
     return found
 
 
-def histories(view: ReadoutView) -> list[History]:
-    """Return the tokens up to each probed row, which penalties and DRY look back on."""
+def histories(view: ReadoutView, settings: Settings) -> list[History]:
+    """Return the tokens up to each probed row, and the other logits there that stages combine."""
+    needed = {
+        stage.needs
+        for chain in settings.chains
+        for stage in chain.stages
+        if isinstance(stage, Combine) and not stage.is_off()
+    }
     prompt, probe = view.rows
     positions = view.batch.positions[prompt, probe].tolist()
     found = []
-    for row, position in zip(prompt.tolist(), positions, strict=True):
+    for index, (row, position) in enumerate(zip(prompt.tolist(), positions, strict=True)):
         one = view.batch.encoded[row]
         ids, own = one.token_ids[: position + 1], len(one.token_ids) - one.n_written
-        found.append(History(prompt=ids[:own], generated=ids[own:]))
+        others = {LAYERS: view.logits[:, index].double().cpu()} if LAYERS in needed else {}
+        if AGAINST in needed and settings.against is not None:
+            others[AGAINST] = settings.against(ids[own:])
+        found.append(History(prompt=ids[:own], generated=ids[own:], rows=others))
     return found
 
 
 def notes_of(record: StageRecord, row: int, spell: Callable[[int], str]) -> list[str]:
     """List the remarks of a stage about one row, with tokens as text."""
-    return [*record.notes, *(detail.told(spell) for detail in record.details(row).values())]
+    return record.notes_on(row, lambda detail: detail.told(spell))
+
+
+def _rule(record: StageRecord, row: int, spell: Callable[[int], str]) -> str | None:
+    """Return the rule by which a stage removed the most probable of a row's tokens that it removed."""
+    return next((rule.told(spell) for rule in record.rules_on(row, 1)), None)
+
+
+def _bounds(
+    records: Sequence[StageRecord], at: Indices, removed: npt.NDArray[np.bool_], margin: Any
+) -> dict[str, Any]:
+    """Say where the fate of each target would change: a bias of its logit, or what its rule names."""
+    row, step, k = at
+    of = np.array([record.bound_of for record in records] or [""])[step]
+    found = np.where(removed & (of == BIAS), -margin, np.nan)
+    telling = (of != BIAS) & (of != "")
+    for i in telling.nonzero()[0].tolist():
+        least = records[step[i]].least(int(k[i]), int(row[i]))
+        found[i] = np.nan if least is None else least
+    return {"bound": found, "bound_of": null_where(of.astype(object), np.isnan(found))}
 
 
 def whys(

@@ -121,10 +121,16 @@ def shipped(chain: ChainLedger) -> str:
 def _stage(chain: ChainLedger, stage: Row, label: str, screen: Screen) -> list[Text]:
     line = Text(f"  {label} ")
     before, after = stage["n_before"], stage["n_after"]
+    back = after - before
     if after < before:
         line.append(f"{before:>7,} {screen.glyph('→')} {after:<7,}{share(stage['mass_pruned']):>5}")
+    elif back:
+        line.append(f"{before:>7,} {screen.glyph('→')} {after:<7,} {back:,} came back", style="dim")
     else:
         line.append(f"{before:>7,} kept", style="dim")
+    drawable = stage.get("n_drawable")
+    if drawable is not None and drawable < after:
+        line.append(f"  only {drawable:,} can be drawn", style="dim")
     index = stage["stage_index"]
     cut = {key: rows[index] for key, rows in chain.targets.items() if index in rows and removes(rows[index])}
     remarks = list(stage["notes"])[:MOST_NOTES]

@@ -22,11 +22,13 @@ class Rule:
         text: The rule, with ``{}`` for the tokens.
         tokens: Token ids that stand in it.
         bound: What would let the token through; empty where nothing would.
+        least: The number in it: the least value of the stage's main parameter, or tokens still to come.
     """
 
     text: str
     tokens: tuple[int, ...] = ()
     bound: str = ""
+    least: float | None = None
 
     def __str__(self) -> str:
         return self._told(" ".join(map(str, self.tokens)))
@@ -54,7 +56,7 @@ class Ban(Stage):
         """Return the tokens that are banned after a history, and the rule of each."""
 
     def apply(self, c: Candidates, context: Context, /) -> Effect:
-        """Remove what is banned; a row that would be emptied is left as it is, and a note says so."""
+        """Remove what is banned, even where nothing is left then."""
         found = [self.banned(history, c.vocab) for history in context.histories]
         acts = torch.tensor([bool(tokens) for tokens, _ in found])
         if not bool(acts.any()):
@@ -63,17 +65,8 @@ class Ban(Stage):
         for row, (tokens, _) in enumerate(found):
             table[row, list(tokens)] = False
         keep = table if c.tokens is None else table.gather(1, c.ids)
-        empty = ~(keep & c.alive).any(-1)
-        rules = tuple(
-            Banned(frozenset(tokens), rule) if not spared else Banned(frozenset(), rule)
-            for (tokens, rule), spared in zip(found, empty.tolist(), strict=True)
-        )
-        notes = tuple(
-            f"row {row}: {self.name} bans every token that is left, where engines raise or emit token 0;"
-            " shown without it"
-            for row in empty.nonzero()[:4, 0].tolist()
-        )
-        return Effect(c, keep=keep | empty[:, None], active=acts & ~empty, rules=rules, notes=notes)
+        rules = tuple(Banned(frozenset(tokens), rule) for tokens, rule in found)
+        return Effect(c, keep=keep, active=acts, rules=rules)
 
     def why(self, _: Fate, /) -> str:
         """Explain: it is banned."""

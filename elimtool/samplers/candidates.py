@@ -60,6 +60,7 @@ class Candidates(Distribution):
             size,
             sequential=sequential,
             compiled=compiled,
+            wanted=targets,
         )
         begun.__dict__["top"] = highest  # what the cached property would compute again
         return begun
@@ -156,7 +157,7 @@ class Candidates(Distribution):
         size = n if size is None else torch.maximum(size, n)
         if torch.equal(n, self.n):  # nothing is removed: what is known stays true
             return replace(self, size=size)._inherit(self)
-        width = int(n.max())
+        width = max(1, int(n.max()))
         if self.order == "falling" and torch.equal(mask, torch.arange(self.width) < n[:, None]):
             short = mask[:, :width]
             scores = self.scores[:, :width].masked_fill(~short, NEG_INF)
@@ -168,6 +169,25 @@ class Candidates(Distribution):
             slots = self.slots.masked_fill(~self.at(mask, False), -1)
             return replace(self, scores=self.scores.masked_fill(~mask, NEG_INF), slots=slots, size=size)
         return compacted(self, mask, n, size)
+
+    def revived(self, scores: Float[Tensor, "rows vocab"]) -> Candidates:
+        """Replace the scores of the whole vocabulary: tokens that were removed may come back."""
+        wanted = self.slots if self.wanted is None else self.wanted
+        dead = (wanted < 0) | (scores.gather(1, wanted.clamp(min=0)) == NEG_INF)
+        size = torch.full_like(self.size, self.vocab)
+        slots = wanted.masked_fill(dead, -1)
+        return replace(self, scores=scores, tokens=None, slots=slots, size=size, order="id", total=None)
+
+    def stocked(self, empty: Bool[Tensor, " rows"]) -> Candidates:
+        """Put a token into rows that have none, so that no stage is shown a row without survivors."""
+        scores = self.scores.clone()
+        scores[empty, 0] = 0.0
+        return replace(self, scores=scores)
+
+    def emptied(self, empty: Bool[Tensor, " rows"]) -> Candidates:
+        """Remove every token of some rows."""
+        scores = self.scores.masked_fill(empty[:, None], NEG_INF)
+        return replace(self, scores=scores, slots=self.slots.masked_fill(empty[:, None], -1))
 
     def _inherit(self, other: Candidates) -> Candidates:
         """Take over what another object with the same scores in the same columns has computed."""

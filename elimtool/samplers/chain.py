@@ -17,6 +17,7 @@ from elimtool.samplers.dry import DRY
 from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.history import History
 from elimtool.samplers.ledger import Ledger, StageRecord, Standing, record
+from elimtool.samplers.soft_ban import SoftBan
 from elimtool.samplers.stage import Context, Effect, Stage
 from elimtool.version import __version__
 
@@ -197,15 +198,17 @@ class Chain:
     def with_vocabulary(
         self, pieces: Sequence[str], encode: Callable[[str], Sequence[int]] | None = None
     ) -> Chain:
-        """Turn the breaker strings of DRY into tokens.
+        """Turn the breaker strings of DRY, and the words of soft bans, into tokens.
 
         Args:
             pieces: Text of every token, by id.
             encode: Tokenizes the rest of a breaker whose first part ends a token; without it only tokens that
                 contain the whole breaker count.
         """
-        stages = tuple(_resolve_breakers(s, pieces, encode) if isinstance(s, DRY) else s for s in self.stages)
-        return replace(self, stages=stages)
+        stages = [_resolve_breakers(s, pieces, encode) if isinstance(s, DRY) else s for s in self.stages]
+        return replace(
+            self, stages=tuple(s.spelled(pieces) if isinstance(s, SoftBan) and s.words else s for s in stages)
+        )
 
 
 def name_of(spec: str | Chain | Stage) -> str:
@@ -217,14 +220,24 @@ def step(stage: Stage, c: Candidates, context: Context) -> tuple[Candidates, Eff
     """Apply one stage; return the new distribution, and what the stage did."""
     if stage.is_off():
         return c, Effect(c)
-    effect = _applied(stage, c, context)
-    base = effect.base
-    after = base
+    empty = c.n == 0
+    if stage.revives or not bool(empty.any()):
+        effect = _applied(stage, c, context)
+        return _followed(effect), effect
+    effect = _applied(stage, c.stocked(empty), context)
+    return _followed(effect).emptied(empty), effect.without(empty)
+
+
+def _followed(effect: Effect) -> Candidates:
+    """Make the distribution that an effect leaves."""
+    base = after = effect.base
+    if effect.revived is not None:
+        return base.revived(effect.revived)
     if effect.scores is not None:
         after = base.rescored(effect.scores, effect.keeps_order)
     if effect.keep is not None:
         after = after.keep(effect.keep, effect.size)
-    return after, effect
+    return after
 
 
 def _brought_by(stage: Stage) -> dict[str, str]:
@@ -253,8 +266,11 @@ def _applied(stage: Stage, c: Candidates, context: Context) -> Effect:
         given = getattr(effect, name)
         if given is not None and given.shape != like.shape:
             raise plugin.failed(f"{name} has the shape {tuple(given.shape)}, not {tuple(like.shape)}")
-    if effect.keep is not None and (effect.keep.dtype != torch.bool or not effect.keep.any(-1).all()):
-        raise plugin.failed("keep must be boolean, and keep a token in every row")
+    if effect.keep is not None and effect.keep.dtype != torch.bool:
+        raise plugin.failed("keep must be boolean")
+    may_empty = stage.role in ("ban", "require")
+    if effect.keep is not None and not may_empty and not effect.keep.any(-1).all():
+        raise plugin.failed("keep must keep a token in every row, unless its role is ban or require")
     return effect
 
 

@@ -71,6 +71,8 @@ class ChainFile(BaseModel):
         accumulation: How the engine sums in float32.
         base: Another preset to start from; then ``set`` changes parameters, and there are no ``stages``.
         set: Parameters to change in ``base``, as in the inline form.
+        order: Names of the stages of ``base`` in the order that this engine has them; empty for that of
+            ``base``.
         stages: First to last.
     """
 
@@ -85,6 +87,7 @@ class ChainFile(BaseModel):
     accumulation: Literal["sequential", "torch"] | None = None
     base: str = ""
     set: dict[str, Any] = Field(default_factory=dict)
+    order: tuple[str, ...] = ()
     stages: tuple[StageEntry, ...] = ()
 
     @model_validator(mode="after")
@@ -92,8 +95,9 @@ class ChainFile(BaseModel):
         """Require that a file lists stages or changes another chain, not both."""
         if bool(self.base) == bool(self.stages):
             raise ValueError("give either 'stages' or 'base' (with 'set'), one of the two")
-        if self.set and not self.base:
-            raise ValueError("'set' changes a chain named by 'base', and there is none")
+        if (self.set or self.order) and not self.base:
+            word = "set" if self.set else "order"
+            raise ValueError(f"'{word}' changes a chain named by 'base', and there is none")
         return self
 
 

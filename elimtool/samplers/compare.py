@@ -61,7 +61,8 @@ class ChainDifference:
     Attributes:
         left: Name of the first chain.
         right: Name of the second.
-        total_variation: Half the sum of absolute differences of the final probabilities, 0 .. 1.
+        total_variation: Half the sum of absolute differences of the final probabilities, 0 .. 1; NaN where
+            a chain leaves no token.
         n_only_left: Number of tokens that survive only the first chain.
         n_only_right: Number of tokens that survive only the second.
         ends: Distributions after each chain.
@@ -109,7 +110,7 @@ def compare(left: Ledger, right: Ledger) -> ChainDifference:
     return ChainDifference(
         left=left.chain,
         right=right.chain,
-        total_variation=apart,
+        total_variation=apart.masked_fill((a.n == 0) | (b.n == 0), torch.nan),
         n_only_left=a.n - common,
         n_only_right=b.n - common,
         ends=(a, b),

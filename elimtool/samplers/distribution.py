@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from elimtool.numerics.ranking import largest, top
-from elimtool.samplers.order import larger, softmax, sum_products, tally
+from elimtool.samplers.order import at_least, larger, softmax, sum_products, tally
 
 if TYPE_CHECKING:
     from elimtool.numerics.kernels.rows import RowStatistics
@@ -21,6 +21,9 @@ Order = Literal["id", "falling", "none"]
 """Order of columns: by token id, by falling score (the lower id first among ties), or none."""
 
 NEG_INF = float("-inf")
+
+LEAST_DRAWN = 2.0**-149
+"""The least probability above 0 that float32 holds, in which engines draw."""
 
 LEADERS = 64
 """Number of largest scores found at once; engines' usual top-k need no more."""
@@ -44,6 +47,7 @@ class Distribution:
         total: ``(largest score, sum of exp(score - largest))`` of the distribution before any removal.
         sequential: Whether sums are in array order in float32, as in engines written in C.
         compiled: Whether compiled loops may be used, see ``elimtool.numerics.kernels``.
+        wanted: Token ids of the targets, -1 = none, whatever became of them.
     """
 
     scores: Float[Tensor, "rows width"]
@@ -55,6 +59,7 @@ class Distribution:
     total: tuple[Float[Tensor, "rows 1"], Float[Tensor, "rows 1"]] | None = None
     sequential: bool = False
     compiled: bool = False
+    wanted: Int[Tensor, "rows k"] | None = None
 
     @property
     def width(self) -> int:
@@ -73,16 +78,23 @@ class Distribution:
         """Statistics from one compiled pass over the whole vocabulary; ``None`` where it cannot be used."""
         if not self.compiled or self.tokens is not None or self.scores.dtype != torch.float64:
             return None
+        if bool((self.top == NEG_INF).any()):  # the loops want a survivor in every row
+            return None
         from elimtool.numerics.kernels.rows import measured
 
         return measured(self.scores.numpy(), self.top[:, 0].numpy(), self.slots.numpy())
 
     @cached_property
     def n(self) -> Int[Tensor, " rows"]:
-        """Number of survivors, 1 .. vocab."""
+        """Number of survivors, 0 .. vocab."""
         if self.measured is not None:
             return torch.from_numpy(self.measured.left)
         return tally(self.alive)
+
+    @cached_property
+    def n_drawable(self) -> Int[Tensor, " rows"]:
+        """Number of tokens that can be drawn: survivors whose probability float32 can hold."""
+        return tally(at_least(self.exact, self.exact.new_full((self.scores.shape[0], 1), LEAST_DRAWN)))
 
     @cached_property
     def whole(self) -> bool:
@@ -121,12 +133,12 @@ class Distribution:
 
     @cached_property
     def entropy(self) -> Float64[Tensor, " rows"]:
-        """Shannon entropy of the survivors in nats."""
+        """Shannon entropy of the survivors in nats; NaN where there are none."""
         if self.measured is not None:
             return torch.from_numpy(self.measured.entropy)
         # H = ln Z - sum p l, with the best score as the origin
         weighted = sum_products(self.exact, (self.scores - self.top).double(), self.alive)
-        return (-weighted - self.top_prob.log()).clamp(min=0.0)
+        return (-weighted - self.top_prob.log()).clamp(min=0.0).masked_fill(self.n == 0, torch.nan)
 
     @cached_property
     def top_prob(self) -> Float64[Tensor, " rows"]:

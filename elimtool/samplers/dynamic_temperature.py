@@ -10,7 +10,7 @@ import torch
 
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.greedy import select_best
-from elimtool.samplers.stage import Context, Effect, Fate, Role, Stage
+from elimtool.samplers.stage import BIAS, Context, Effect, Fate, Role, Stage
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class DynamicTemperature(Stage):
         "koboldcpp gpttype_adapter.cpp sample_entropy",
         "text-generation-webui modules/sampler_hijack.py DynamicTemperatureLogitsWarper",
     )
+    bound_of: ClassVar[str] = BIAS
 
     temperature: float = 1.0
     delta: float = 0.0

@@ -16,6 +16,8 @@ ROLES = {
     "select": "prefers tokens",
     "ban": "bans tokens",
     "require": "requires tokens",
+    "force": "forces tokens",
+    "combine": "combines rows of logits",
 }
 """What a stage of each role does, in words."""
 

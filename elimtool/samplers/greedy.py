@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.stage import Context, Effect, Fate, Stage
+from elimtool.samplers.stage import BIAS, Context, Effect, Fate, Stage
 
 
 def select_best(c: Candidates, size: Int[Tensor, " rows"] | None = None) -> Effect:
@@ -38,6 +38,7 @@ class Greedy(Stage):
     margin_unit: ClassVar[str] = "nats"
     off: ClassVar[Mapping[str, Any] | None] = None
     sources: ClassVar[tuple[str, ...]] = ("llama.cpp src/llama-sampler.cpp llama_sampler_greedy",)
+    bound_of: ClassVar[str] = BIAS
 
     def apply(self, c: Candidates, _: Context, /) -> Effect:
         """Keep the best."""

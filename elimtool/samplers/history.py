@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 Scope = Literal["all", "generated"]
+Part = Literal["all", "generated", "prompt"]
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,18 @@ class History:
     Attributes:
         prompt: Token ids of the prompt, first to last.
         generated: Token ids generated since.
+        rows: Other logits at this place, for stages that combine: ``against``, after a second prompt,
+            [vocab]; ``layers``, read out after every layer, [layers, vocab].
     """
 
     prompt: tuple[int, ...] = ()
     generated: tuple[int, ...] = ()
+    rows: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
-    def window(self, scope: Scope, last_n: int | None) -> tuple[int, ...]:
+    def window(self, scope: Part, last_n: int | None) -> tuple[int, ...]:
         """Return the last ``last_n`` tokens in scope; all for ``None``, none for 0 or less."""
-        tokens = self.prompt + self.generated if scope == "all" else self.generated
+        parts = {"all": self.prompt + self.generated, "generated": self.generated, "prompt": self.prompt}
+        tokens = parts[scope]
         if last_n is None:
             return tokens
         return tokens[-last_n:] if last_n > 0 else ()

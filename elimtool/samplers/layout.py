@@ -33,7 +33,7 @@ def in_order(c: Candidates) -> tuple[Candidates, Int[Tensor, "rows some"]]:
     place = rising(-scores)
     scores = scores.gather(1, place)
     place = place if columns is None else columns.gather(1, place)
-    width = int(c.n.max())
+    width = max(1, int(c.n.max()))
     every = torch.arange(c.width, device=place.device).expand(place.shape)
     inverse = torch.empty_like(place).scatter_(1, place, every)
     place = place[:, :width]
@@ -64,7 +64,7 @@ def compacted(
         n: Number kept in each row.
         size: Length of the engine's array afterwards.
     """
-    filled = torch.arange(int(n.max()), device=mask.device) < n[:, None]
+    filled = torch.arange(max(1, int(n.max())), device=mask.device) < n[:, None]
     kept = places(mask)
     scores = c.scores.new_full(filled.shape, float("-inf")).masked_scatter_(filled, c.scores.take(kept))
     ids = kept % c.width if c.tokens is None else c.tokens.take(kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -35,7 +35,10 @@ class StageRecord:
         params: Its parameters, as values of JSON.
         active: Rows on which it acted; false where its parameters (or a draw) turn it off.
         n_before: Survivors before.
-        n_after: Survivors after, >= 1.
+        n_after: Survivors after; 0 where a ban emptied the row, and more than before where a stage brings
+            removed tokens back.
+        n_drawable: Survivors after that can be drawn: float32 holds their probability. A ban by a finite
+            logit leaves survivors that cannot be.
         mass_pruned: Probability that it removed, 0 .. 1.
         threshold: Threshold in ``unit``; NaN = none.
         unit: Unit of the threshold.
@@ -61,6 +64,7 @@ class StageRecord:
     active: Bool[Tensor, " rows"]
     n_before: Int[Tensor, " rows"]
     n_after: Int[Tensor, " rows"]
+    n_drawable: Int[Tensor, " rows"]
     mass_pruned: Float64[Tensor, " rows"]
     threshold: Float64[Tensor, " rows"]
     unit: str
@@ -89,6 +93,17 @@ class StageRecord:
         return near & (self.margin_unit not in COUNTS)
 
     @property
+    def bound_of(self) -> str:
+        """What the stage's bounds are of, see ``Stage``; empty for a stage without."""
+        return self._stage.bound_of
+
+    def least(self, k: int, row: int = 0) -> float | None:
+        """Return the bound that the stage's rule or remark names for target ``k``; ``None`` for none."""
+        token = int(self.targets[row, k])
+        found = self.details(row).get(token) or self.rule(token, row)
+        return getattr(found, "least", None)
+
+    @property
     def tells(self) -> bool:
         """Whether the stage has remarks about single tokens."""
         return bool(self._effect.details)
@@ -100,6 +115,28 @@ class StageRecord:
     def rule(self, token: int, row: int = 0) -> Detail | None:
         """Return the rule by which the stage removed a token; None where it has none."""
         return self._effect.rules[row].get(token) if self._effect.rules else None
+
+    def notes_on(self, row: int, told: Callable[[Detail], str] = str) -> list[str]:
+        """List the remarks about one row; ``told`` spells those about single tokens."""
+        emptied = bool(self.n_before[row]) and not bool(self.n_after[row])
+        said = ["no token is left: engines raise here, or emit token 0"] if emptied else []
+        return [*self.notes, *said, *(told(detail) for detail in self.details(row).values())]
+
+    def rules_on(self, row: int, count: int) -> list[Detail]:
+        """List the rules that removed tokens of a row, those of the most probable first.
+
+        Args:
+            row: The row.
+            count: Most rules to list.
+        """
+        rules = self._effect.rules[row] if self._effect.rules else {}
+        if not rules:
+            return []
+        base = self._effect.base
+        removed = (base.alive[row] & ~survivors(self._effect, row)).nonzero()[:, 0]
+        best = removed[base.exact[row, removed].argsort(descending=True, stable=True)][:count]
+        told = (rules.get(token) for token in base.ids[row, best].tolist())
+        return [rule for rule in told if rule is not None]
 
     @cached_property
     def removed_mask(self) -> Bool[Tensor, "rows vocab"]:
@@ -164,6 +201,8 @@ def survivors(effect: Effect, at: Any = ...) -> Bool[Tensor, "..."]:
         kept = kept & effect.keep[at]
     if effect.scores is not None:
         kept = kept & (effect.scores[at] > NEG_INF)
+    if effect.revived is not None:
+        kept = kept & (effect.revived.gather(1, effect.base.ids)[at] > NEG_INF)
     return kept
 
 
@@ -223,6 +262,7 @@ def record(
         params=stage.params(),
         n_before=before.n,
         n_after=after.n,
+        n_drawable=after.n_drawable,
         unit=stage.unit,
         margin_unit=stage.margin_unit,
         entropy_before=before.entropy,
@@ -251,7 +291,7 @@ def _acts(
     rows, base = before.scores.shape[0], effect.base
     acted = torch.ones(rows, dtype=torch.bool) if effect.active is None else effect.active
     pruned = torch.zeros(rows, dtype=torch.float64)
-    if not torch.equal(before.n, after.n):
+    if effect.revived is not None or not torch.equal(before.n, after.n):
         pruned = base.mass(~survivors(effect))
     threshold = effect.threshold if effect.threshold is not None else pruned.new_full((rows,), torch.nan)
     return {
@@ -312,8 +352,8 @@ class Ledger:
         return self.end.wide().double()
 
     def probs(self) -> Float64[Tensor, "rows vocab"]:
-        """Return the probabilities after the chain."""
-        return torch.softmax(self.final, -1)
+        """Return the probabilities after the chain; all 0 in a row that it emptied."""
+        return torch.softmax(self.final, -1).masked_fill((self.end.n == 0)[:, None], 0.0)
 
     @cached_property
     def kept(self) -> Bool[Tensor, "rows vocab"]:

@@ -8,7 +8,7 @@ from math import log
 from typing import Any, ClassVar, Literal
 
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.stage import Context, Effect, Fate, Stage, leading
+from elimtool.samplers.stage import BIAS, Context, Effect, Fate, Stage, leading
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class MinP(Stage):
         "transformers generation/logits_process.py MinPLogitsWarper",
         "llama.cpp src/llama-sampler.cpp llama_sampler_min_p",
     )
+    bound_of: ClassVar[str] = BIAS
 
     p: float = 0.0
     compare: Literal["prob", "logit"] = "prob"

@@ -33,6 +33,8 @@ class MinTokens(Ban):
         "vLLM vllm/v1/sample/logits_processor/builtin.py MinTokensLogitsProcessor",
     )
 
+    bound_of: ClassVar[str] = "tokens"
+
     n: int = 0
     counts: Scope = "generated"
     eos: tuple[int, ...] | None = None
@@ -46,4 +48,6 @@ class MinTokens(Ban):
         missing = self.n - len(history.window(self.counts, None))
         tokens = tuple(token for token in self.eos or () if token < vocab) if missing > 0 else ()
         bound = f"allowed after {missing} more token" + ("s" if missing != 1 else "")
-        return tokens, lambda token: Rule(f"the end {{}} is banned under {self.n} tokens", (token,), bound)
+        return tokens, lambda token: Rule(
+            f"the end {{}} is banned under {self.n} tokens", (token,), bound, missing
+        )

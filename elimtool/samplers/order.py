@@ -116,7 +116,7 @@ def alive_parts(
 def softmax(
     scores: Float[Tensor, "rows width"], alive: Bool[Tensor, "rows width"]
 ) -> Float[Tensor, "rows width"]:
-    """Compute probabilities by row, 0 for removed columns; NaN for rows without survivors.
+    """Compute probabilities by row, 0 for removed columns.
 
     How many columns are removed changes no probability. float32 stands for an engine's precision, and is
     left to torch.
@@ -131,14 +131,14 @@ def softmax(
         own = values[mask]
         few = exact and len(own) < FEW
         probs[mask] = torch.from_numpy(_shares(own.numpy())) if few else torch.softmax(own, -1)
-    found[~alive.any(-1)] = torch.nan
     return found
 
 
 def _shares(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # a row without survivors
-        weights = np.exp(scores - scores.max(-1, keepdims=True, initial=-np.inf))
-        return np.asarray(weights / _in_turn(weights)[..., None])
+    best = scores.max(-1, keepdims=True, initial=-np.inf)
+    weights = np.exp(scores - np.where(best == -np.inf, 0.0, best))  # a row without survivors has none
+    sums = _in_turn(weights)[..., None]
+    return np.asarray(weights / np.where(sums == 0, 1.0, sums))
 
 
 def rising(values: Float[Tensor, "rows width"]) -> Int64[Tensor, "rows width"]:

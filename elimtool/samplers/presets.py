@@ -47,6 +47,12 @@ ALIASES: dict[str, tuple[str, str]] = {
     "bad_words_ids": ("bad_words", "words"),
     "allowed_token_ids": ("allowed_tokens", "tokens"),
     "suppress_tokens": ("suppress", "tokens"),
+    "encoder_repetition_penalty": ("encoder_repetition", "penalty"),
+    "banned_tokens": ("soft_ban", "words"),
+    "ban_eos_token": ("soft_ban", "ends"),
+    "guidance_scale": ("guidance", "scale"),
+    "renormalize_logits": ("renormalize", "on"),
+    "remove_invalid_values": ("remove_invalid", "on"),
     "dry_multiplier": ("dry", "multiplier"),
     "dry_base": ("dry", "base"),
     "dry_allowed_length": ("dry", "allowed_length"),
@@ -98,7 +104,7 @@ def _resolved(spec: str | Chain | Stage, shipped: Shipped | None) -> Chain:
         chain = lay_over(chain, wanted(chain, where, shipped), _override)
         chain = _override(chain, assignments(rest, text), text, USER) if colon else chain
         return replace(chain, name=text)
-    if text.endswith((".yaml", ".yml")) or Path(text).is_file():
+    if text.endswith((".yaml", ".yml")) or _is_file(text):
         return _from_file(Path(text), Path(text).stem, ())
     if "=" in text and not (colon and "=" not in head):
         return _inline(text)
@@ -135,6 +141,14 @@ def _with_grammar(chain: Chain, grammar: Grammar | None) -> Chain:
     return replace(chain, stages=stages)
 
 
+def _is_file(text: str) -> bool:
+    """Return whether a text is the path of a file; one of thousands of token ids is too long for a path."""
+    try:
+        return Path(text).is_file()
+    except OSError:
+        return False
+
+
 @lru_cache
 def _preset(name: str) -> Chain:
     """Build the chain of a preset; its file is read once."""
@@ -148,6 +162,7 @@ def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
     entry = read_chain(path)
     if entry.base:
         chain = _base(entry.base, path, (*seen, path.resolve()))
+        chain = _in_order(chain, entry.order, path) if entry.order else chain
         if entry.set:
             chain = _override(chain, {str(k): v for k, v in entry.set.items()}, f"{path}: set")
     else:
@@ -167,6 +182,15 @@ def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
         settings_file=entry.model_settings.file or chain.settings_file,
         settings=tuple(entry.model_settings.keys.items()) or chain.settings,
     )
+
+
+def _in_order(chain: Chain, order: tuple[str, ...], path: Path) -> Chain:
+    """Put the stages of a chain in another order, which must name each once."""
+    known = {stage.name: stage for stage in chain.stages}
+    if sorted(order) != sorted(known):
+        wrong = sorted({*order} ^ {*known}) or sorted(order)
+        raise ElimError(f"{path}: order must name each stage of the base once", f"look at {', '.join(wrong)}")
+    return replace(chain, stages=tuple(known[name] for name in order))
 
 
 def _within_limits(chain: Chain, **changes: Any) -> Chain:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from math import isfinite
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -16,7 +16,10 @@ from elimtool.errors import ElimError, nearest
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.history import History
 
-Role = Literal["truncate", "rescale", "shift", "select", "ban", "require"]
+BIAS = "bias"
+"""``bound_of`` of stages that a target survives with minus its margin added to its logit."""
+
+Role = Literal["truncate", "rescale", "shift", "select", "ban", "require", "force", "combine"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,8 @@ class Effect:
         base: The distribution in the column order that the other fields use.
         keep: Columns that stay; ``None`` where nothing is removed.
         scores: New scores; ``None`` where they stay.
+        revived: New scores of the whole vocabulary, by token id, for a stage that ``revives``: it may bring
+            removed tokens back. ``None`` for any other.
         keeps_order: Whether the new scores cannot reorder the tokens.
         threshold: Per row, in the stage's unit; NaN = none.
         margin: Per target, positive where it survives; NaN = null.
@@ -63,6 +68,7 @@ class Effect:
     base: Candidates
     keep: Bool[Tensor, "rows width"] | None = None
     scores: Float[Tensor, "rows width"] | None = None
+    revived: Float[Tensor, "rows vocab"] | None = None
     keeps_order: bool = False
     threshold: Float[Tensor, " rows"] | None = None
     margin: Float[Tensor, "rows k"] | None = None
@@ -71,6 +77,12 @@ class Effect:
     notes: tuple[str, ...] = ()
     details: tuple[Mapping[int, Detail], ...] = ()
     rules: tuple[Mapping[int, Detail], ...] = ()
+
+    def without(self, empty: Bool[Tensor, " rows"]) -> Effect:
+        """Take back what the stage did in some rows, in which no token was left."""
+        active = torch.ones_like(empty) if self.active is None else self.active
+        details = tuple({} if gone else one for one, gone in zip(self.details, empty.tolist(), strict=False))
+        return replace(self, base=self.base.emptied(empty), active=active & ~empty, details=details)
 
 
 @dataclass(frozen=True)
@@ -103,8 +115,10 @@ class Stage(ABC):
     Class attributes: ``kind`` is the name in chains, ``role`` what it does, ``main`` the parameter that
     ``kind=value`` sets, ``unit`` the unit of its threshold, ``margin_unit`` that of its margins, ``off`` the
     parameters that turn it off (``None`` = it cannot be), ``sources`` the papers and engine files that define
-    it; ``learns_from`` says of a stage with state which probability of the chosen token it is told: that
-    ``before`` or ``after`` the stage.
+    it; ``revives`` whether it is shown rows in which nothing is left, and may bring removed tokens back;
+    ``bound_of`` what its bounds are of: ``bias`` where a target survives with minus its margin added to its
+    logit, else what the ``least`` of its rules or remarks means; ``learns_from`` says of a stage with state
+    which probability of the chosen token it is told: that ``before`` or ``after`` the stage.
     """
 
     kind: ClassVar[str]
@@ -114,6 +128,8 @@ class Stage(ABC):
     margin_unit: ClassVar[str] = ""
     off: ClassVar[Mapping[str, Any] | None] = None
     sources: ClassVar[tuple[str, ...]] = ()
+    revives: ClassVar[bool] = False
+    bound_of: ClassVar[str] = ""
     learns_from: ClassVar[str] = "after"
 
     label: str = field(default="", kw_only=True)

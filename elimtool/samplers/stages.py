@@ -12,12 +12,17 @@ from elimtool.files.plugins import Registry
 from elimtool.samplers.adaptive_p import AdaptiveP
 from elimtool.samplers.allowed_tokens import AllowedTokens
 from elimtool.samplers.bad_words import BadWords
+from elimtool.samplers.context_aware import ContextAware
+from elimtool.samplers.dola import DoLa
 from elimtool.samplers.dry import DRY
 from elimtool.samplers.dynamic_temperature import DynamicTemperature
+from elimtool.samplers.encoder_repetition import EncoderRepetition
 from elimtool.samplers.epsilon import Epsilon
 from elimtool.samplers.eta import Eta
+from elimtool.samplers.force import Force
 from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.greedy import Greedy
+from elimtool.samplers.guidance import Guidance
 from elimtool.samplers.length_decay import LengthDecay
 from elimtool.samplers.logit_bias import LogitBias
 from elimtool.samplers.min_k import MinK
@@ -28,8 +33,12 @@ from elimtool.samplers.mirostat_v2 import MirostatV2
 from elimtool.samplers.no_repeat_ngram import NoRepeatNgram
 from elimtool.samplers.p_less import PLess
 from elimtool.samplers.penalties import Penalties
+from elimtool.samplers.prefix_allowed import PrefixAllowed
 from elimtool.samplers.quadratic import Quadratic
+from elimtool.samplers.remove_invalid import RemoveInvalid
+from elimtool.samplers.renormalize import Renormalize
 from elimtool.samplers.sequence_bias import SequenceBias
+from elimtool.samplers.soft_ban import SoftBan
 from elimtool.samplers.stage import Stage
 from elimtool.samplers.suppress import Suppress
 from elimtool.samplers.tail_free import TailFree
@@ -40,11 +49,17 @@ from elimtool.samplers.top_k import TopK
 from elimtool.samplers.top_n_sigma import TopNSigma
 from elimtool.samplers.top_p import TopP
 from elimtool.samplers.typical import Typical
+from elimtool.samplers.watermark import Watermark
 from elimtool.samplers.xtc import XTC
 
 _OWN: dict[str, type[Stage]] = {
+    "guidance": Guidance,
+    "context_aware": ContextAware,
+    "dola": DoLa,
     "grammar": Grammar,
+    "soft_ban": SoftBan,
     "logit_bias": LogitBias,
+    "encoder_repetition": EncoderRepetition,
     "penalties": Penalties,
     "dry": DRY,
     "sequence_bias": SequenceBias,
@@ -52,6 +67,9 @@ _OWN: dict[str, type[Stage]] = {
     "bad_words": BadWords,
     "min_tokens": MinTokens,
     "allowed_tokens": AllowedTokens,
+    "prefix_allowed": PrefixAllowed,
+    "force": Force,
+    "remove_invalid": RemoveInvalid,
     "length_decay": LengthDecay,
     "suppress": Suppress,
     "temperature": Temperature,
@@ -73,6 +91,8 @@ _OWN: dict[str, type[Stage]] = {
     "mirostat_v1": MirostatV1,
     "mirostat_v2": MirostatV2,
     "adaptive_p": AdaptiveP,
+    "watermark": Watermark,
+    "renormalize": Renormalize,
     "greedy": Greedy,
 }
 

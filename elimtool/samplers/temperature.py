@@ -10,7 +10,7 @@ import torch
 
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.greedy import select_best
-from elimtool.samplers.stage import Context, Effect, Fate, Role, Stage
+from elimtool.samplers.stage import BIAS, Context, Effect, Fate, Role, Stage
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Temperature(Stage):
         "transformers generation/logits_process.py TemperatureLogitsWarper",
         "vLLM vllm/sampling_params.py",
     )
+    bound_of: ClassVar[str] = BIAS
 
     temperature: float = 1.0
     zero: Literal["greedy", "error"] = "greedy"

@@ -145,7 +145,7 @@ def _removes(stage: Stage) -> bool:
         return stage.effective is None
     if isinstance(stage, DynamicTemperature):
         return stage.temperature <= 0
-    return stage.role in ("truncate", "ban", "require") or stage.kind == "sequence_bias"
+    return stage.role in ("truncate", "ban", "require", "force") or stage.kind in ("sequence_bias", "dola")
 
 
 def _prepare(

@@ -11,7 +11,7 @@ import torch
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.distribution import NEG_INF
 from elimtool.samplers.order import at_least, larger, tally
-from elimtool.samplers.stage import Context, Effect, Fate, Stage, level
+from elimtool.samplers.stage import BIAS, Context, Effect, Fate, Stage, level
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class TopK(Stage):
         "vLLM vllm/v1/sample/ops/topk_topp_sampler.py",
         "SGLang srt/layers/sampler.py",
     )
+    bound_of: ClassVar[str] = BIAS
 
     k: int = 0
     ties: Literal["all", "exact"] = "all"

@@ -35,6 +35,8 @@ def fitted(stage: type[Stage], name: str, value: Any) -> Any:
             raise ElimError(f"{stage.kind}: {name} = {_shown(value)} is not valid", hint)
         return value
     plain = get_origin(option) or option
+    if plain is tuple and get_args(option)[:1] == (int,) and isinstance(value, int) and value is not True:
+        return (value,)  # one token id
     if plain is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):

@@ -105,7 +105,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         ("Raises", "ZeroDivisionError: by me"),
         ("Nothing", "apply returns a NoneType, not an Effect"),
         ("Edits", "apply edits the scores"),
-        ("Empties", "keep must be boolean, and keep a token in every row"),
+        ("Empties", "keep must keep a token in every row"),
         ("Wide", r"margin has the shape \(2, 9\), not \(2, 1\)"),
     ],
 )

@@ -138,8 +138,9 @@ def _sizes(alike: list[ChainLedger], screen: Screen) -> str:
     told = []
     for chain in alike:
         before, after = chain.stages[0]["n_before"], chain.stages[-1]["n_after"]
-        only = f"only {screen.quoted(chain.stages[-1]['top_token'], NAME)}"
-        told.append(only if after == 1 else f"all {after:,}" if before == after else f"{after:,}")
+        best = chain.stages[-1]["top_token"]  # null where no token is left
+        only = f"only {screen.quoted(best, NAME)}" if after == 1 else ""
+        told.append(only or (f"all {after:,}" if before == after else f"{after:,}"))
     if set(told) == {told[0]} and told[0].startswith("only "):
         return told[0]
     return f"{listed(told[:1] if len(set(told)) == 1 else told)} tokens"

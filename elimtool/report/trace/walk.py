@@ -22,7 +22,7 @@ def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
     """Lines of a prompt's walk; nothing where the model wrote nothing."""
     steps = tables.rows("walk", prompt["prompt_id"])
     if not steps:
-        return []
+        return _emptied(tables, prompt, 0, screen)
     stages = [row for row in tables.rows("walk_stages", prompt["prompt_id"]) if row["step"] == 0]
     title = _title(steps[0], stages, tables.run.manifest.seed, screen)
     one_left = all(step["n_survivors"] == 1 for step in steps)
@@ -38,9 +38,20 @@ def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
         lines += _rows(walk_cells(step, screen), one_left, screen)
     if len(steps) > MOST_STEPS:
         lines.append(Text(f"  {len(steps) - MOST_STEPS:,} more steps are not shown", style="dim"))
+    lines += _emptied(tables, prompt, len(steps), screen)
     for row in tables.rows("risk", prompt["prompt_id"]):
         lines += screen.wrap(risk_sentence(row), hang=2)
     return lines
+
+
+def _emptied(tables: Tables, prompt: Row, written: int, screen: Screen) -> list[Text]:
+    """Say which stage left no token, where one ended the walk."""
+    stages = [row for row in tables.rows("walk_stages", prompt["prompt_id"]) if row["step"] == written]
+    ended = next((row for row in stages if row["n_before"] and not row["n_after"]), None)
+    if ended is None:
+        return []
+    said = f"ended before token {written}: {ended['stage']} of {ended['chain']} left no token"
+    return screen.wrap(screen.visible(said), indent=2, style="red", hang=2)
 
 
 def _title(first: Row, stages: Rows, seed: int | None, screen: Screen) -> str:

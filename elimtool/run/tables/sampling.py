@@ -18,6 +18,7 @@ from elimtool.run.columns import (
     probability,
 )
 
+EMPTY = "no token is left"
 GONE = "an earlier stage removed the target"
 EARLIER = "an earlier elimtool wrote the run"
 
@@ -75,9 +76,16 @@ SAMPLING = Table(
             INT,
             "Tokens still alive when the stage begins (logit above minus infinity).",
             unit="tokens",
-            range="1 .. vocabulary",
+            range="0 .. vocabulary",
         ),
-        Column("n_after", INT, "Tokens still alive after the stage.", unit="tokens", range="1 .. n_before"),
+        Column(
+            "n_after",
+            INT,
+            "Tokens still alive after the stage: 0 where a ban left none, more than before where a stage"
+            " brings banned tokens back.",
+            unit="tokens",
+            range="0 .. vocabulary",
+        ),
         probability(
             "mass_pruned",
             "Probability of the removed tokens in the distribution that the stage was given, renormalised"
@@ -97,6 +105,7 @@ SAMPLING = Table(
             "Shannon entropy of the distribution that the stage was given.",
             unit="nats",
             range=">= 0",
+            null_when=EMPTY,
         ),
         Column(
             "entropy_after",
@@ -104,9 +113,10 @@ SAMPLING = Table(
             "Shannon entropy of the distribution that the stage leaves, renormalised.",
             unit="nats",
             range=">= 0",
+            null_when=EMPTY,
         ),
-        Column("top_token", STRING, "Text of the most probable token after the stage."),
-        probability("top_prob", "Probability of that token after the stage, renormalised."),
+        Column("top_token", STRING, "Text of the most probable token after the stage.", null_when=EMPTY),
+        probability("top_prob", "Probability of that token after the stage, renormalised.", EMPTY),
         KIND,
         MARGIN_UNIT,
         Column(
@@ -124,7 +134,7 @@ SAMPLING = Table(
             " probabilities. 1 over it is the Hill number of order 2, a number of tokens.",
             unit="probability",
             range="0 .. 1",
-            null_when=EARLIER,
+            null_when=f"{EMPTY}, or {EARLIER}",
         ),
         Column(
             "output_mass",
@@ -139,6 +149,23 @@ SAMPLING = Table(
             "notes",
             STRINGS,
             "Notes of the stage, such as the repetition that DRY found; usually an empty list.",
+        ),
+        Column(
+            "n_drawable",
+            INT,
+            "Tokens that can be drawn after the stage: those alive whose probability is one that float32, in"
+            " which engines draw, can hold (2^-149 or more). A ban by a finite logit leaves tokens alive that"
+            " cannot be drawn.",
+            unit="tokens",
+            range="0 .. n_after",
+            null_when=EARLIER,
+        ),
+        Column(
+            "rule",
+            STRING,
+            "The rule by which a ban removed the most probable of the tokens that it removed, such as the"
+            " n-gram that would be repeated.",
+            null_when=f"the stage removed none by a rule, or {EARLIER}",
         ),
     ),
 )
@@ -202,6 +229,22 @@ SAMPLING_TARGETS = Table(
             " might decide otherwise.",
             null_when=f"the margin is null, or {EARLIER}",
         ),
+        Column(
+            "bound",
+            FLOAT,
+            "Where the fate of the target changes: the bias that its logit needs, as this stage is given it,"
+            " to survive (more than that); the least length n of n-grams that lets it through; how many"
+            " tokens must be written before it is allowed; or the step, a number of written tokens, from"
+            " which the stage would raise it above every other. bound_of says which.",
+            unit="nats for a bias, else tokens",
+            null_when=f"the stage has no such bound for the target, or {EARLIER}",
+        ),
+        Column(
+            "bound_of",
+            STRING,
+            "What the bound is: bias, n, tokens or step.",
+            null_when="bound is null",
+        ),
     ),
 )
 
@@ -220,6 +263,7 @@ CHAIN_DIFFERENCES = Table(
             "total_variation",
             "Total variation distance of the two final distributions: half the sum of the absolute"
             " differences of the probabilities. Two draws, one from each, cannot differ less often.",
+            "a chain leaves no token",
         ),
         Column("n_only", INT, "Tokens that survive only the first chain.", unit="tokens", range=">= 0"),
         Column("only", STRINGS, f"Texts of such tokens: {_SHOWN}."),

@@ -64,6 +64,6 @@ _SHARED = {column.name: column for column in SAMPLING.columns}
 WALK_STAGES = Table(
     "walk_stages",
     "What each stage removes at each step of a walk.",
-    "one row per prompt, written token and stage",
+    "one row per prompt, written token (and the step at which a chain that leaves none ends the walk), stage",
     (PROMPT_ID, STEP, POSITION, CHAIN, *(_SHARED[name] for name in (*_LEDGER, *_REST))),
 )

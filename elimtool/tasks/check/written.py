@@ -111,7 +111,7 @@ def _walk(model: Model, one: Encoded, chain: Chain, length: int, seed: int) -> R
         tokens = [step.token for step in walk(model, one, chain, length, seed)]
     except ElimError:  # it outgrew the context
         return {"text": None, "n_written": None, "ended": None}
-    ended = tokens[-1] in end_ids(model)
+    ended = bool(tokens) and tokens[-1] in end_ids(model)
     spelled = b"".join(map(model.tokenizer.spell, tokens[:-1] if ended else tokens))
     return {"text": spelled.decode("utf-8", "replace"), "n_written": len(tokens), "ended": ended}
 

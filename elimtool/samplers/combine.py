@@ -1,0 +1,52 @@
+"""Share what stages do that mix the distribution with other rows of logits at the same place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from elimtool.errors import ElimError
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.distribution import NEG_INF
+from elimtool.samplers.stage import Context, Effect, Role, Stage
+
+AGAINST = "against"
+"""Name of the row of logits after a second prompt, see ``History.rows``."""
+LAYERS = "layers"
+"""Name of the readouts of all layers, that of the embedding first and the model's own output last."""
+HINTS = {
+    AGAINST: "give the second prompt as `against`",
+    LAYERS: "it acts where a prompt is measured, not on tokens that are written one by one",
+}
+
+
+@dataclass(frozen=True)
+class Combine(Stage):
+    """Mixes the distribution with other rows of logits."""
+
+    role: ClassVar[Role] = "combine"
+    unit: ClassVar[str] = "logit"
+    needs: ClassVar[str] = AGAINST
+
+    def beside(self, context: Context) -> Float64[Tensor, "rows *others vocab"]:
+        """Return the other logits of every row.
+
+        Raises:
+            ElimError: There are none.
+        """
+        found = [history.rows.get(self.needs) for history in context.histories]
+        rows = [row for row in found if row is not None]
+        if len(rows) < len(found):
+            raise ElimError(f"{self.name} needs other logits beside the model's own", HINTS[self.needs])
+        return torch.stack(rows).double()
+
+    def extrapolated(self, c: Candidates, context: Context, scale: float) -> Effect:
+        """Move from the log-probabilities after the second prompt past the model's own."""
+        own = c.scores - c.scores.logsumexp(-1, keepdim=True)
+        other = self.beside(context).log_softmax(-1).to(own)
+        other = other if c.tokens is None else other.gather(1, c.ids)
+        return Effect(c, scores=(other + scale * (own - other)).masked_fill(~c.alive, NEG_INF))

@@ -1,0 +1,42 @@
+"""Guidance: move the distribution away from that after a second prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.combine import Combine
+from elimtool.samplers.stage import Context, Effect
+
+
+@dataclass(frozen=True)
+class Guidance(Combine):
+    """Extrapolates from the output after a second prompt to the model's own (classifier-free guidance).
+
+    Formula: ``u + s (c - u)``, c and u being the log-probabilities after the prompt and after the second one,
+    ``against``. s = 0 is the second prompt's output, s > 1 overshoots. Removes nothing. Scores are
+    log-probabilities: all are negative, so that a repetition penalty after it multiplies every token that was
+    seen. Off: s = 1.
+
+    Attributes:
+        scale: s.
+    """
+
+    kind: ClassVar[str] = "guidance"
+    main: ClassVar[str] = "scale"
+    off: ClassVar[Mapping[str, Any] | None] = {"scale": 1.0}
+    sources: ClassVar[tuple[str, ...]] = (
+        "Sanchez et al. 2023, arXiv 2306.17806",
+        "transformers generation/logits_process.py UnbatchedClassifierFreeGuidanceLogitsProcessor",
+    )
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.number("scale", float("-inf"), float("inf"))
+
+    def apply(self, c: Candidates, context: Context, /) -> Effect:
+        """Extrapolate."""
+        return self.extrapolated(c, context, self.scale)

@@ -1,0 +1,115 @@
+"""Stages that combine rows of logits: guidance against transformers itself, others by definition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers.generation import logits_process as hf
+
+import elimtool
+from elimtool import TraceOptions
+from elimtool.errors import ElimError
+from elimtool.samplers import History, resolve
+from elimtool.testing import rows
+
+NONE = torch.zeros((1, 0), dtype=torch.int64)
+PROMPT, SECOND = "The capital of France is", "The capital of"
+
+
+def mixed(spec: str, own: torch.Tensor, other: torch.Tensor, name: str = "against") -> torch.Tensor:
+    past = [History(rows={name: row}) for row in other]
+    return resolve(spec).run(own, NONE.expand(len(own), 0), past).final
+
+
+@pytest.mark.parametrize("scale", [-0.5, 0.0, 0.5, 1.0001, 1.5, 3.0])
+@pytest.mark.parametrize("kind", ["normal", "ties", "peaked"])
+def test_guidance_is_that_of_transformers(kind: str, scale: float) -> None:
+    own, other = rows(kind, 200, 30, 1), rows("normal", 200, 30, 2)
+    processor = hf.UnbatchedClassifierFreeGuidanceLogitsProcessor(scale, model=None)
+    processor.get_unconditional_logits = lambda _: other[:, None]
+    wanted = processor(torch.zeros((200, 1), dtype=torch.int64), own.clone())
+    assert torch.allclose(mixed(f"hf:top_k=0,guidance_scale={scale}", own, other), wanted, atol=1e-12)
+
+
+def test_identities() -> None:
+    own, other = rows("normal", 20, 30, 1), rows("normal", 20, 30, 2)
+    ends = mixed("guidance=0", own, other), mixed("guidance=1.5", own, other)
+    assert torch.allclose(ends[0], other.log_softmax(-1))
+    assert torch.allclose(mixed("context_aware=0.5", own, other), ends[1])
+    wanted = (1.5 * own - 0.5 * other).log_softmax(-1)  # on logits it is the same distribution
+    assert torch.allclose(ends[1].log_softmax(-1), wanted)
+    assert torch.equal(mixed("guidance=1", own, other), own)
+
+
+def test_dola_contrasts_with_the_farthest_layer_and_masks_the_improbable() -> None:
+    layers = rows("normal", 4, 12, 3)
+    own = layers[-1:]
+    p, early = own.softmax(-1)[0], layers[:3].softmax(-1)
+
+    def divergence(one: torch.Tensor, other: torch.Tensor) -> float:
+        middle = torch.distributions.Categorical((one + other) / 2)
+        parts = [
+            torch.distributions.kl_divergence(torch.distributions.Categorical(x), middle)
+            for x in (one, other)
+        ]
+        return float(sum(parts) / 2)
+
+    far = max((0, 1, 2), key=lambda index: divergence(p, early[index]))
+    found = mixed("dola=[-1, 0, 1],dola.share=0.2", own, layers[None], "layers")[0]
+    keep = p >= 0.2 * p.max()
+    assert torch.equal(found > -torch.inf, keep)
+    assert torch.allclose(found[keep], (p.log() - early[far].log())[keep])
+    assert far in (0, 1, 2) and 1 <= int(keep.sum()) < 12
+
+
+def guided(model: Any, ids: list[int], other: list[int], scale: float, tokens: int) -> list[int]:
+    """The text that transformers itself writes greedily under guidance."""
+    made = model.hf.generate(
+        torch.tensor([ids]),
+        guidance_scale=scale,
+        negative_prompt_ids=torch.tensor([other]),
+        max_new_tokens=tokens,
+        do_sample=False,
+        pad_token_id=0,
+    )
+    return made[0, len(ids) :].tolist()
+
+
+def test_what_is_written_under_guidance_is_what_transformers_writes(llama: Any) -> None:
+    spec = "guidance=2.5,greedy"
+    options = TraceOptions(samplers=(spec,), generate=5, against=SECOND, tables=("walk", "sampling"))
+    run = elimtool.trace(llama, PROMPT, options=options)
+    ids, other = (llama.tokenizer.encode(text).ids for text in (PROMPT, SECOND))
+    wanted = guided(llama, ids, other, 2.5, 5)
+    assert run.table("walk")["token_id"].tolist() == wanted
+    plain = elimtool.trace(
+        llama, PROMPT, options=TraceOptions(samplers=("greedy",), generate=5, tables=("walk",))
+    )
+    assert plain.table("walk")["token_id"].tolist() != wanted, "guidance must change this text"
+    first = run.table("sampling").iloc[0]
+    assert first["stage"] == "guidance" and first["n_after"] == first["n_before"]
+    assert run.manifest.config["against"] == SECOND
+
+
+def test_layers_are_those_of_the_lens(llama: Any) -> None:
+    options = TraceOptions(samplers=("dola=[-1, 0]",), tables=("sampling", "lens"), lens="raw")
+    run = elimtool.trace(llama, PROMPT, options=options)
+    assert run.table("sampling")["notes"].iloc[0][0].startswith("contrasted with layer ")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"samplers": ("guidance=2",)}, "needs other logits beside the model's own .*against"),
+        ({"samplers": ("dola=[0]",), "generate": 1, "tables": ("walk",)}, "not on tokens that are written"),
+        ({"samplers": ("dola=[77]",)}, "layer 77 is not before the last"),
+        ({"against": ""}, "`against` must be a prompt"),
+        ({"against": "x", "position": "all"}, "`against` is read after the whole prompt only"),
+    ],
+)
+def test_what_is_missing_is_said(llama: Any, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ElimError, match=said.partition(" .*")[0]) as error:
+        elimtool.trace(llama, PROMPT, options=TraceOptions(**options))
+    assert said.rpartition(".*")[2] in f"{error.value.message} {error.value.hint}"

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from elimtool.engine.forced import outputs
 from elimtool.prompts.prompt import Prompt
+from elimtool.samplers import History
+from elimtool.samplers.combine import AGAINST
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -20,6 +22,17 @@ After = Callable[[tuple[int, ...]], Tensor]
 
 KEPT = 8
 """Rows that are kept: probed rows of a batch mostly ask for the same one, that without written tokens."""
+
+
+def history(prompt: tuple[int, ...], written: tuple[int, ...], against: After | None) -> History:
+    """Return what a chain looks back on at one place: the tokens, and the other logits there.
+
+    Args:
+        prompt: The prompt's tokens.
+        written: The tokens after it.
+        against: Reads the model after a second prompt; ``None`` where there is none.
+    """
+    return History(prompt, written, {} if against is None else {AGAINST: against(written)})
 
 
 def after(model: Model, text: str) -> After:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from elimtool.engine.against import After, history
 from elimtool.engine.records import columns_of
 from elimtool.files.rows import Rows
 from elimtool.lenses.corpus import shipped
@@ -23,12 +24,11 @@ from elimtool.lenses.stream import cut_windows
 from elimtool.metrics.columns import Columns
 from elimtool.model.endings import Endings, after_each
 from elimtool.numerics.distributions import entropy, jensen_shannon
-from elimtool.samplers import History
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
     from elimtool.model.view import Encoded
-    from elimtool.samplers import Chain, Ledger
+    from elimtool.samplers import Chain, History, Ledger
     from elimtool.samplers.candidates import Candidates
 
 SUBSTITUTE = 0.5
@@ -97,13 +97,17 @@ class SurvivorFutures:
         most: How many of them, the most probable first.
         steps: Tokens from the survivor to the distribution that is compared, 1 or more; those between are the
             most probable ones.
+        against: Reads the model after a second prompt, for stages that move away from it.
     """
 
-    def __init__(self, model: Model, chains: Sequence[Chain], most: int, steps: int) -> None:
+    def __init__(
+        self, model: Model, chains: Sequence[Chain], most: int, steps: int, against: After | None = None
+    ) -> None:
         self.model = model
         self.chains = chains
         self.most = most
         self.steps = steps
+        self.against = against
 
     def tables(self, one: Encoded) -> dict[str, Columns]:
         """Fill ``survivors``, ``survivor_pairs`` and ``survivor_sets`` for a prompt's probed positions."""
@@ -117,8 +121,8 @@ class SurvivorFutures:
         output = after_each(self.model, [one.token_ids[: position + 1]])
         own = len(one.token_ids) - one.n_written
         seen = one.token_ids[: position + 1]
-        history = History(prompt=seen[:own], generated=seen[own:])
-        ledgers = [self._run(chain, output, history) for chain in self.chains]
+        past = history(seen[:own], seen[own:], self.against)
+        ledgers = [self._run(chain, output, past) for chain in self.chains]
         sets = [self._sets(ledger) for ledger in ledgers]
         wanted = dict.fromkeys(token for some in sets for each in some for token in each.tokens)
         found = self._futures(endings, position, tuple(wanted))
@@ -131,9 +135,9 @@ class SurvivorFutures:
             names = [stage.name for stage in chain.stages]
             rows["survivor_sets"] += [{**at, **_counted(each, names, found)} for each in some]
 
-    def _run(self, chain: Chain, output: Float64[Tensor, "1 vocab"], history: History) -> Ledger:
+    def _run(self, chain: Chain, output: Float64[Tensor, "1 vocab"], past: History) -> Ledger:
         nobody = torch.full((1, 1), -1)  # no token is followed
-        return chain.run(output, nobody, histories=[history])
+        return chain.run(output, nobody, histories=[past])
 
     def _sets(self, ledger: Ledger) -> list[_Set]:
         stages = range(len(ledger.records))
@@ -172,6 +176,8 @@ class SurvivorFutures:
         return [(int(first), int(second)) for first, second in best]
 
     def _survivors(self, last: _Set, found: _Futures) -> Rows:
+        if not last.tokens:  # bans may leave none
+            return []
         places = found.places(last.tokens)
         futures = found.last[places]
         best = futures.argmax(-1).tolist()
@@ -269,7 +275,7 @@ def _alike(futures: Float64[Tensor, "some vocab"]) -> Float64[Tensor, "some some
 
 def _counted(some: _Set, names: Sequence[str], found: _Futures) -> dict[str, object]:
     places = found.places(some.tokens)
-    hill, futures = diversity(some.probs, found.alike[places][:, places])
+    hill, futures = diversity(some.probs, found.alike[places][:, places]) if places else (None, None)
     return {
         "stage_index": some.stage,
         "stage": None if some.stage is None else names[some.stage],

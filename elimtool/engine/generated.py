@@ -30,12 +30,14 @@ def generated_tables(
         seed: Seed of the walk; further texts take the next ones.
     """
     model, chain, options = session.model, session.walk_chain, session.options
+    against = session.settings.against
     found = walk_tables(model, one, chain, steps)
     if "risk" in session.measured:
-        row = risk_row(model, one, chain, steps, options.samples, seed, asked.targets, session.judge)
+        how = options.samples, seed, asked.targets, session.judge, against
+        row = risk_row(model, one, chain, steps, *how)
         found |= {"risk": columns_of([row])}
     if session.watched:
         length = options.generate or len(steps)
         seeds = range(seed + 1, seed + 1 + options.samples)
-        found |= stop_tables(model, one, chain, steps, session.watched, length, seeds)
+        found |= stop_tables(model, one, chain, steps, session.watched, length, seeds, against)
     return found

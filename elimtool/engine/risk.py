@@ -19,6 +19,7 @@ from elimtool.analysis.risk.scores import (
     rauq,
     semantic_entropy,
 )
+from elimtool.engine.against import After
 from elimtool.engine.walk import Step, walk
 from elimtool.files.rows import Row
 from elimtool.model.decode import end_ids
@@ -41,6 +42,7 @@ def risk_row(
     seed: int,
     targets: Sequence[str] = (),
     judge: Entailment | None = None,
+    against: After | None = None,
 ) -> Row:
     """Make the row of table ``risk`` for one prompt.
 
@@ -53,14 +55,14 @@ def risk_row(
         seed: Seed of the answer; the samples take the next ones.
         targets: Right answers, beside those of the record's ``answers``.
         judge: Says which samples mean the same, as answers to the prompt.
+        against: Reads the model after a second prompt, for stages that move away from it.
     """
     ends = end_ids(model)
     written = [step.token for step in steps if step.token not in ends]
     logprobs = [float(step.logits.log_softmax(-1)[0, step.token]) for step in steps[: len(written)]]
-    others = [
-        [step.token for step in walk(model, one, chain, len(steps), seed + 1 + k) if step.token not in ends]
-        for k in range(samples)
-    ]
+    seeds = range(seed + 1, seed + 1 + samples)
+    walks = [walk(model, one, chain, len(steps), each, against=against) for each in seeds]
+    others = [[step.token for step in steps if step.token not in ends] for steps in walks]
     answers = [list(aliases) for aliases in one.prompt.design.answers]
     texts = [_text(model, tokens) for tokens in others]
     same = None if judge is None else lambda a, b: judge.same(*(_in_context(one, text) for text in (a, b)))

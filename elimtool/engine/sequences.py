@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from elimtool.engine.against import After, history
 from elimtool.engine.fates import mean, remover, stage_fates
 from elimtool.engine.forced import Ways, mean_of, outputs, ways
 from elimtool.engine.records import columns_of
 from elimtool.files.rows import Row, Rows
 from elimtool.metrics.columns import Columns
 from elimtool.model.decode import end_ids
-from elimtool.samplers import History
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -30,13 +30,16 @@ if TYPE_CHECKING:
 Ids = tuple[int, ...]
 
 
-def sequence_tables(model: Model, one: Encoded, chains: Sequence[Chain]) -> Mapping[str, Columns]:
+def sequence_tables(
+    model: Model, one: Encoded, chains: Sequence[Chain], against: After | None = None
+) -> Mapping[str, Columns]:
     """Fill the three tables for the targets and foils of one prompt; nothing where it has none.
 
     Args:
         model: The model.
         one: The prompt.
         chains: The chains.
+        against: Reads the model after a second prompt, for stages that move away from it.
 
     Raises:
         ElimError: A target outgrows the model's context.
@@ -54,7 +57,7 @@ def sequence_tables(model: Model, one: Encoded, chains: Sequence[Chain]) -> Mapp
                 "target": target.text,
                 "is_foil": target.is_foil,
             }
-            own, fates = _followed(model, prompt, path, logits, chain)
+            own, fates = _followed(model, prompt, path, logits, chain, against)
             wholes.append({**key, **_whole(own)})
             steps += [{**key, **row} for row in own]
             stages += [{**key, **row} for row in fates]
@@ -78,7 +81,12 @@ def paths_of(one: Encoded) -> tuple[Ids, list[Ids]]:
 
 
 def _followed(
-    model: Model, prompt: Ids, path: Ids, logits: Float64[Tensor, "tokens vocab"], chain: Chain
+    model: Model,
+    prompt: Ids,
+    path: Ids,
+    logits: Float64[Tensor, "tokens vocab"],
+    chain: Chain,
+    against: After | None,
 ) -> tuple[Rows, Rows]:
     """Make the rows of one target and chain: of its tokens, and of their stages."""
     steps: Rows = []
@@ -88,7 +96,7 @@ def _followed(
     for place, token in enumerate(path):
         ends = [end for end in all_ends if end != token]
         row = logits[place : place + 1]
-        found = ways(chain, row, History(prompt, path[:place]), state, (token, *ends))
+        found = ways(chain, row, history(prompt, path[:place], against), state, (token, *ends))
         fates = stage_fates(found, 0, lambda one: model.tokenizer.texts([one])[0])
         of_ends = _ends_fates(found, len(ends))
         steps.append(_step(model, row[0], found, token, ends))

@@ -193,7 +193,8 @@ class Session:
     def sequences(self, one: Encoded) -> Mapping[str, Columns]:
         """Follow a prompt's targets through the chains of ``options.through``, if there are any."""
         chains = [self.settings.chains[index] for index in self.options.followed_through]
-        return sequence_tables(self.model, one, chains) if chains and one.targets else {}
+        against = self.settings.against
+        return sequence_tables(self.model, one, chains, against) if chains and one.targets else {}
 
     def _seed(self, prompt: Prompt) -> int:
         """Seed of what is written after a prompt."""
@@ -202,8 +203,8 @@ class Session:
     @cached_property
     def _futures(self) -> SurvivorFutures:
         """What compares survivors; made once, as it reads other text and the whole unembedding."""
-        options = self.options
-        return SurvivorFutures(self.model, self.settings.chains, options.futures, options.future_steps)
+        many = self.options.futures, self.options.future_steps
+        return SurvivorFutures(self.model, self.settings.chains, *many, self.settings.against)
 
     def beside(self, one: Encoded) -> Mapping[str, Columns]:
         """Fill the tables of a prompt that take passes of their own: generated text, targets, survivors."""

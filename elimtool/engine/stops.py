@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from elimtool.engine.against import After
 from elimtool.engine.fates import remover, stage_fates
 from elimtool.engine.records import columns_of
 from elimtool.engine.walk import Step, moments
@@ -80,6 +81,7 @@ def stop_tables(
     watched: Sequence[int],
     length: int,
     seeds: Sequence[int],
+    against: After | None = None,
 ) -> Mapping[str, Columns]:
     """Fill the tables ``stops``, ``stop_tokens`` and ``stop_stages`` for the walk of one prompt.
 
@@ -91,6 +93,7 @@ def stop_tables(
         watched: The tokens.
         length: Steps of the text that was asked for, of which the model's context may leave fewer.
         seeds: Seeds of the texts that the probability of stopping is the mean over, two or more.
+        against: Reads the model after a second prompt, for stages that move away from it.
     """
     names = model.tokenizer.texts(watched)
     tokens: Rows = []
@@ -109,7 +112,7 @@ def stop_tables(
             stages += [{**key, **fate} for fate in fates]
     if model.context is not None:
         length = min(length, model.context - len(one.token_ids) + 1)
-    stopped = _stopped(model, one, chain, watched, max(length, len(steps)), seeds)
+    stopped = _stopped(model, one, chain, watched, max(length, len(steps)), seeds, against)
     rows = _stop_rows(model, one, chain, steps, watched, stopped)
     found = {"stops": columns_of(rows), "stop_tokens": columns_of(tokens)}
     return {**found, "stop_stages": columns_of(stages)} if stages else found
@@ -168,7 +171,13 @@ def _last_removed(step: Step) -> str | None:
 
 
 def _stopped(
-    model: Model, one: Encoded, chain: Chain, watched: Sequence[int], length: int, seeds: Sequence[int]
+    model: Model,
+    one: Encoded,
+    chain: Chain,
+    watched: Sequence[int],
+    length: int,
+    seeds: Sequence[int],
+    against: After | None,
 ) -> Float64[Tensor, "texts steps"]:
     """Compute for texts that go on, and each step, how probable each is to have stopped by then."""
     others = torch.tensor(sorted(end_ids(model) - set(watched)), dtype=torch.int64)
@@ -178,7 +187,7 @@ def _stopped(
         by = torch.zeros(len(some), dtype=torch.float64)
         over = torch.zeros(len(some), dtype=torch.bool)  # ended by a token that is not watched
         along = []
-        for moment in islice(moments(model, one, chain, some, never=watched), length):
+        for moment in islice(moments(model, one, chain, some, never=watched, against=against), length):
             stop = moment.ledger.probs()[:, list(watched)].sum(-1).clamp(max=1.0)
             by = by + (1 - by) * stop.masked_fill(over, 0.0)
             over = over | torch.isin(moment.tokens, others)

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
+from elimtool.engine.against import After, history
 from elimtool.engine.records import columns_of
 from elimtool.errors import ElimError
 from elimtool.files.rows import Row
@@ -27,11 +28,9 @@ from elimtool.metrics.sampling import notes_of
 from elimtool.model.decode import Decoder, end_ids
 from elimtool.prompts.position import Position, check_position
 from elimtool.prompts.prompt import Prompt
-from elimtool.samplers import History, Ledger, StageRecord
-from elimtool.samplers.combine import AGAINST
+from elimtool.samplers import Ledger, StageRecord
 
 if TYPE_CHECKING:
-    from elimtool.engine.against import After
     from elimtool.model.model import Model
     from elimtool.model.view import Encoded
     from elimtool.samplers import Chain
@@ -95,11 +94,7 @@ def moments(
     written: list[tuple[int, ...]] = [() for _ in seeds]
     logits = decoder.read_rows([one.token_ids] * len(seeds))
     while True:
-        rows = [{} if against is None else {AGAINST: against(text)} for text in written]
-        histories = [
-            History(prompt=one.token_ids, generated=text, rows=others)
-            for text, others in zip(written, rows, strict=True)
-        ]
+        histories = [history(one.token_ids, text, against) for text in written]
         # two numbers a step whatever the chain uses, so that chains can be compared under one seed
         draws = torch.cat([torch.rand(2, 1, generator=each, dtype=torch.float64) for each in random], -1)
         ledger = chain.run(logits, targets, histories=histories, state=state, draws=draws[0])

@@ -64,8 +64,8 @@ CHANGES = frozenset({"effects"})
 
 _VERDICT = frozenset({"lens", "survival", "sampling_targets", "components", "controls", "regimes"})
 CONTRAST = frozenset({"contrast_layers", "contrast_components", "contrast_stages"})
-OF_PAIRS = CONTRAST | {"contrast_sources"}
-"""Tables of pairs of target and foil: without a foil a run keeps them empty."""
+MAY_BE_EMPTY = CONTRAST | {"contrast_sources", "survivors", "survivor_pairs"}
+"""Tables that a run keeps although they are empty: without a foil those of pairs, without a survivor."""
 JUDGED_BY = {
     "verdicts": _VERDICT,
     "effects": _VERDICT | {"lens_layers"},

@@ -24,7 +24,7 @@ from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
 from elimtool.model.view import Encoded
 from elimtool.model.wrapping import Bridge, takes_bridges
-from elimtool.run.selection import OF_PAIRS
+from elimtool.run.selection import MAY_BE_EMPTY
 from elimtool.tasks.ablate_each import ablate_each
 from elimtool.tasks.confirm import confirm
 from elimtool.tasks.confirm_edges import confirm_edges
@@ -120,7 +120,7 @@ def traced(
     rows = {**rows, "token_priors": [session.priors_of(ids) for ids in rows["token_ids"]]}
     prompts = arrow_table("prompts", rows)
     # without foils the tables of contrasts are there too, as in a batch, and empty
-    tables = passes.tables(prompts.column("prompt_id").to_pylist(), session.measured & OF_PAIRS)
+    tables = passes.tables(prompts.column("prompt_id").to_pylist(), session.measured & MAY_BE_EMPTY)
     facts = session.manifest(started, usable, prompts_sha256=fingerprint(asked))
     run = Run.from_tables(facts, {"prompts": prompts, **tables})
     return judge(session, run, usable, say=say).only(session.kept)

@@ -95,6 +95,27 @@ def test_prompts_side_by_side_and_written_text(llama: Any, run: Any) -> None:
     assert written.table("survivors")["position"].nunique() == 2
 
 
+def test_a_chain_that_bans_every_token_leaves_no_choice(llama: Any) -> None:
+    banned = ",".join(map(str, range(300)))
+    run = futures(llama, samplers=(f"suppress=[{banned}],temperature=0.7",))
+    sets = run.table("survivor_sets")
+    assert sets["n"].tolist() == [300, 0, 0] and sets["futures"].isna().tolist() == [False, True, True]
+    assert run.table("survivors").empty
+    told = " ".join(one.plain for one in future_lines(Tables(run), run.prompts.iloc[0].to_dict(), Screen(80)))
+    assert "no token survives" in told
+    assert survivors(Tables(run), run.prompts.iloc[0].to_dict())[1].rows[-1][-2:] == ["", ""]
+
+
+def test_survivors_of_guidance_are_those_after_both_prompts(llama: Any) -> None:
+    run = futures(llama, samplers=("hf:guidance_scale=2,top_k=6",), against="A text of the token")
+    one, other = (
+        after(llama, list(llama.encode(Prompt(text=text)).token_ids)).log()
+        for text in (TEXT, "A text of the token")
+    )
+    guided = (other + 2 * (one - other)).argsort(descending=True)[:4]
+    assert run.table("survivors")["token_id"].tolist() == guided.tolist()
+
+
 def test_diversity_is_that_of_hill_and_of_leinster_and_cobbold() -> None:
     probs = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
     hill, alone = diversity(probs, torch.eye(3, dtype=torch.float64))

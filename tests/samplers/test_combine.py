@@ -93,6 +93,34 @@ def test_what_is_written_under_guidance_is_what_transformers_writes(llama: Any) 
     assert run.manifest.config["against"] == SECOND
 
 
+def test_targets_and_further_texts_are_under_guidance_too(llama: Any) -> None:
+    """Token by token, each after both prompts: against Hugging Face's own outputs."""
+    asked = {"through": ("guidance=2.5",), "samplers": ("guidance=2.5",), "against": SECOND, "lens": "raw"}
+    asked |= {"generate": 2, "watch": ("eos",), "risk": True, "samples": 2, "target_space": "exact"}
+    options = TraceOptions(tables=("top_tokens", "stops"), **asked)
+    run = elimtool.trace(llama, PROMPT, targets=(" Paris",), options=options)
+
+    def guided_after(written: list[int]) -> torch.Tensor:
+        with torch.inference_mode():
+            own, other = (
+                llama.hf(input_ids=torch.tensor([[*llama.tokenizer.encode(text).ids, *written]])).logits[
+                    0, -1
+                ]
+                for text in (PROMPT, SECOND)
+            )
+        own, other = own.double().log_softmax(-1), other.double().log_softmax(-1)
+        return (other + 2.5 * (own - other)).softmax(-1)
+
+    steps = run.table("sequence_steps")
+    assert len(steps) > 1
+    for place, step in enumerate(steps.itertuples()):
+        probs = guided_after(steps["token_id"][:place].tolist())
+        assert step.prob == pytest.approx(float(probs[step.token_id]), rel=1e-3)
+    end = llama.tokenizer.backend.eos_token_id
+    assert run.table("stops")["stop_by"][0] == pytest.approx(float(guided_after([])[end]), rel=1e-3)
+    assert run.table("risk")["n_samples"].tolist() == [2]
+
+
 def test_layers_are_those_of_the_lens(llama: Any) -> None:
     options = TraceOptions(samplers=("dola=[-1, 0]",), tables=("sampling", "lens"), lens="raw")
     run = elimtool.trace(llama, PROMPT, options=options)

@@ -56,8 +56,7 @@ def survivors(tables: Tables, prompt: Row) -> list[Listing]:
                         SCREEN.visible(row["stage"] or "before the chain"),
                         f"{row['n']:,}",
                         row["n_read"],
-                        f"{row['hill1']:.2f}",
-                        f"{row['futures']:.2f}",
+                        *("" if row[one] is None else f"{row[one]:.2f}" for one in ("hill1", "futures")),
                     ]
                     for before, row in zip([None, *own], own, strict=False)
                     if before is None or (before["n"], before["hill1"]) != (row["n"], row["hill1"])

@@ -49,16 +49,23 @@ def set_sentence(sets: Rows, screen: Screen) -> str:
     """Say how many survivors a chain leaves, how many choices they are, and which stages took choices."""
     end = sets[-1]
     name = screen.visible(end["chain"])
+    if not end["n"]:
+        return f"no token survives {name}"
     whole = f"{end['n']:,} tokens survive {name}" if end["n"] > 1 else f"1 token survives {name}"
     read = f", of which the first {end['n_read']} are compared" if end["n"] > end["n_read"] else ""
     said = f"{whole}{read}: {end['hill1']:.1f} effective tokens, {end['futures']:.1f} different futures"
     cut = [
         f"{after['stage']} removed {before['n'] - after['n']:,} tokens and"
-        f" {before['futures'] - after['futures']:.1f} futures"
+        f" {_taken(before, after):.1f} futures"
         for before, after in pairwise(sets)
-        if after["n"] < before["n"] and before["futures"] - after["futures"] >= LEAST
+        if after["n"] < before["n"] and _taken(before, after) >= LEAST
     ]
     return f"{said}; {', '.join(cut)}" if cut else said
+
+
+def _taken(before: Row, after: Row) -> float:
+    """Count the different futures that are gone; a stage that leaves no token takes all."""
+    return float((before["futures"] or 0.0) - (after["futures"] or 0.0))
 
 
 def alike_sentence(pairs: Rows, screen: Screen) -> str:

@@ -14,6 +14,7 @@ from elimtool.run.columns import (
     share,
 )
 
+NOBODY_LEFT = "bans left no token"
 CHAIN = Column("chain", STRING, "Sampler chain.")
 
 SURVIVORS = Table(
@@ -101,13 +102,13 @@ SURVIVOR_SETS = Table(
             null_when="the row is of the output before the chain",
         ),
         Column("stage", STRING, "Name of the stage.", null_when="the row is of the output before the chain"),
-        Column("n", INT, "Survivors.", unit="tokens", range=">= 1"),
+        Column("n", INT, "Survivors.", unit="tokens", range=">= 0"),
         Column(
             "n_read",
             INT,
             "Of these, the most probable ones, which are compared.",
             unit="tokens",
-            range=">= 1",
+            range=">= 0",
         ),
         share("mass_read", "Probability that they hold among the survivors."),
         Column(
@@ -116,6 +117,7 @@ SURVIVOR_SETS = Table(
             "Effective number of them: the exponential of the entropy of their shares.",
             unit="tokens",
             range="1 .. n_read",
+            null_when=NOBODY_LEFT,
         ),
         Column(
             "futures",
@@ -123,6 +125,7 @@ SURVIVOR_SETS = Table(
             "Effective number of different ones: the same with likeness counted (Leinster and Cobbold 2012).",
             unit="tokens",
             range="1 .. hill1",
+            null_when=NOBODY_LEFT,
         ),
     ),
 )

@@ -142,10 +142,10 @@ class Distribution:
 
     @cached_property
     def top_prob(self) -> Float64[Tensor, " rows"]:
-        """Probability (float64) of the most probable survivor."""
+        """Probability (float64) of the most probable survivor; NaN where there is none."""
         if self.measured is not None:
             return torch.from_numpy(self.measured.top_prob)
-        return self.exact.amax(-1)
+        return self.exact.amax(-1).masked_fill(self.n == 0, torch.nan)
 
     def mass(self, mask: Bool[Tensor, "rows width"]) -> Float64[Tensor, " rows"]:
         """Sum the probabilities (float64) of the survivors inside a mask."""

@@ -49,9 +49,9 @@ def test_names_that_are_read_without_torch_are_those_that_exist() -> None:
         (("trace", "--quant"), ["--quantize"]),
         (("trace", "-m", "smo"), ["smollm2"]),
         (("models", "pull", ""), list(CATALOGUE)),
-        (("trace", "--tables", "surv"), ["survival"]),
-        (("batch", "file", "--tables", "lens,surv"), ["lens,survival"]),
-        (("trace", "--tables", "survival,surv"), []),  # it is given
+        (("trace", "--tables", "surviva"), ["survival"]),
+        (("batch", "file", "--tables", "lens,surviva"), ["lens,survival"]),
+        (("trace", "--tables", "survival,surviva"), []),  # it is given
         (("trace", "--samplers", "vl"), ["vllm", "vllm-gpu"]),
         (("trace", "--samplers", "top_k=40,temp"), ["top_k=40,temperature="]),
         (

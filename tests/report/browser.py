@@ -89,6 +89,21 @@ class Page:
 
         return WebDriverWait(self.driver, seconds, 0.05).until(lambda _: self.run(script))
 
+    def press(self, element: Any, changed: str) -> None:
+        """Click an element until a script is true: what is drawn above may move it from under a click."""
+        from selenium.common.exceptions import ElementClickInterceptedException, TimeoutException
+
+        for last in (False, False, True):
+            self.run("arguments[0].scrollIntoView({block: 'center'})", element)
+            try:
+                element.click()
+                self.wait(changed)
+            except (TimeoutException, ElementClickInterceptedException):
+                if last:
+                    raise
+            else:
+                return
+
     def draw_all(self) -> Page:
         """Draw the figures that are far below the screen too."""
         self.run("document.querySelectorAll('.holder').forEach((holder) => holder.draw())")

@@ -79,8 +79,9 @@ def test_a_history_is_drawn_with_limits_marks_and_numbers(browser, folder, width
     assert heights[1] < min(points[:11]) and max(points[:11]) < heights[0] < points[11]  # the last is below
     last = page.all(".chart circle")[11]
     assert "run 11" in page.hover(last) and "out of its limits, change point" in page.hover(last)
-    page.one("details summary").click()
-    assert len(page.all("details tbody tr")) == 12
+    rows = "document.querySelectorAll('details tbody tr').length"
+    page.press(page.one("details summary"), f"return {rows} > 0")
+    assert page.run(f"return {rows}") == 12
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_every_button_does_something(request, name, address):
     """Whatever can be pressed changes the page; what has nothing to do there is disabled."""
     page = request.getfixturevalue(name)
     state = (
-        "return document.documentElement.outerHTML.length + document.documentElement.dataset.theme"
+        "return `${document.documentElement.outerHTML.length} ${document.documentElement.dataset.theme}`"
         " + [...document.querySelectorAll('[aria-pressed],details')].map((one) => one.ariaPressed + one.open)"
         " + location.hash + [...document.querySelectorAll('select')].map((one) => one.value)"
     )
@@ -142,9 +143,7 @@ def test_every_button_does_something(request, name, address):
         if not button.is_displayed() or not button.is_enabled():
             continue
         before = page.run(state)
-        page.run("arguments[0].scrollIntoView({block: 'center'})", button)
-        button.click()
-        page.wait(f"const now = (() => {{ {state} }})(); return now !== {before!r}")
+        page.press(button, f"const now = (() => {{ {state} }})(); return now !== {before!r}")
 
 
 UNSEEN = (

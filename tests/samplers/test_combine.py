@@ -11,6 +11,7 @@ from transformers.generation import logits_process as hf
 import elimtool
 from elimtool import TraceOptions
 from elimtool.errors import ElimError
+from elimtool.model.decode import end_ids
 from elimtool.samplers import History, resolve
 from elimtool.testing import rows
 
@@ -95,10 +96,12 @@ def test_what_is_written_under_guidance_is_what_transformers_writes(llama: Any) 
 
 def test_targets_and_further_texts_are_under_guidance_too(llama: Any) -> None:
     """Token by token, each after both prompts: against Hugging Face's own outputs."""
-    asked = {"through": ("guidance=2.5",), "samplers": ("guidance=2.5",), "against": SECOND, "lens": "raw"}
-    asked |= {"generate": 2, "watch": ("eos",), "risk": True, "samples": 2, "target_space": "exact"}
-    options = TraceOptions(tables=("top_tokens", "stops"), **asked)
-    run = elimtool.trace(llama, PROMPT, targets=(" Paris",), options=options)
+    spec = "guidance=2.5"
+    shared = {"samplers": (spec,), "against": SECOND, "lens": "raw", "tables": ("top_tokens",)}
+    options = TraceOptions(through=(spec,), target_space="exact", **shared)
+    followed = elimtool.trace(llama, PROMPT, targets=(" Paris",), options=options)
+    options = TraceOptions(generate=2, watch=("eos",), risk=True, samples=2, **shared)
+    written = elimtool.trace(llama, PROMPT, options=options)
 
     def guided_after(written: list[int]) -> torch.Tensor:
         with torch.inference_mode():
@@ -111,14 +114,14 @@ def test_targets_and_further_texts_are_under_guidance_too(llama: Any) -> None:
         own, other = own.double().log_softmax(-1), other.double().log_softmax(-1)
         return (other + 2.5 * (own - other)).softmax(-1)
 
-    steps = run.table("sequence_steps")
+    steps = followed.table("sequence_steps")
     assert len(steps) > 1
     for place, step in enumerate(steps.itertuples()):
         probs = guided_after(steps["token_id"][:place].tolist())
         assert step.prob == pytest.approx(float(probs[step.token_id]), rel=1e-3)
-    end = llama.tokenizer.backend.eos_token_id
-    assert run.table("stops")["stop_by"][0] == pytest.approx(float(guided_after([])[end]), rel=1e-3)
-    assert run.table("risk")["n_samples"].tolist() == [2]
+    (end,) = end_ids(llama)
+    assert written.table("stops")["stop_by"][0] == pytest.approx(float(guided_after([])[end]), rel=1e-3)
+    assert written.table("risk")["n_samples"].tolist() == [2]
 
 
 def test_layers_are_those_of_the_lens(llama: Any) -> None:

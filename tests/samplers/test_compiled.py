@@ -90,12 +90,12 @@ def test_removed_and_far_scores(below: float) -> None:
         assert torch.equal(getattr(alone, name)[0], getattr(compiled, name)[0]), name
 
 
-def test_a_row_of_which_nothing_is_left_has_no_numbers() -> None:
+def test_a_row_of_which_nothing_is_left_has_no_probability() -> None:
     x = torch.tensor([[1.0, 2.0], [0.0, 0.0]], dtype=torch.float64)
     begun = Candidates.of(x, torch.tensor([[0], [1]]), compiled=True)
     gone = begun.rescored(x.masked_fill(x > 0, -torch.inf), keeps_order=False)
     assert gone.n.tolist() == [0, 2]
-    assert gone.probs[0].isnan().all() and gone.probs[1].tolist() == [0.5, 0.5]
+    assert not gone.probs[0].any() and bool(gone.top_prob[0].isnan()) and gone.probs[1].tolist() == [0.5, 0.5]
 
 
 def test_masses_inside_masks() -> None:

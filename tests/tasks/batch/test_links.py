@@ -134,7 +134,7 @@ class Started:
         with (self.home / "said.txt").open("wb") as said:
             batch = subprocess.Popen(command, env=self.env, stderr=said, stdout=said)
         try:
-            deadline = time.monotonic() + 90
+            deadline = time.monotonic() + 240  # on a machine with other work
             while not until():
                 assert batch.poll() is None and time.monotonic() < deadline
                 time.sleep(0.1)

@@ -274,8 +274,8 @@ class MeasureOptions(ReadOptions):
         option(
             "--futures",
             metavar="M",
-            help="Compare the first M survivors of each chain by what the model would write after them: are"
-            " they different choices (tables survivors, survivor_pairs, survivor_sets)?",
+            help="Compare the first M (2 to 64) survivors of each chain by what the model would write after"
+            " them: are they different choices (tables survivors, survivor_pairs, survivor_sets)?",
         ),
     ] = 0
     future_steps: Annotated[

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from elimtool.engine.against import After, history
 from elimtool.engine.records import columns_of
+from elimtool.errors import ElimError
 from elimtool.files.rows import Rows
 from elimtool.lenses.corpus import shipped
 from elimtool.lenses.stream import cut_windows
@@ -118,6 +119,12 @@ class SurvivorFutures:
         return {name: columns_of(found) for name, found in rows.items() if found}
 
     def _at(self, rows: dict[str, Rows], one: Encoded, endings: Endings, position: int) -> None:
+        needed, context = position + 1 + self.steps, self.model.context
+        if context is not None and needed > context:
+            raise ElimError(
+                f"what follows a survivor takes {needed} tokens, but the model's context is {context}",
+                "shorten the prompt, or lower `future_steps`",
+            )
         output = after_each(self.model, [one.token_ids[: position + 1]])
         own = len(one.token_ids) - one.n_written
         seen = one.token_ids[: position + 1]

@@ -32,6 +32,9 @@ from elimtool.samplers import Chain, Stage, name_of
 from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.presets import has_grammar
 
+MOST_FUTURES = 64
+"""Most survivors of a chain that are compared: outputs of all are held side by side."""
+
 DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
 
 _BY_THEMSELVES = ("plugins", "grammar", "roles")
@@ -167,6 +170,11 @@ class TraceOptions:
             raise ElimError("`repeat_control_text` is empty", "give a message, such as 'Hello'")
         if self.futures == 1:
             raise ElimError("`futures` compares survivors with each other", "give 2 or more")
+        if self.futures > MOST_FUTURES:
+            raise ElimError(
+                f"`futures` compares at most {MOST_FUTURES} survivors, got {self.futures}",
+                "each takes a pass, and every two are compared",
+            )
 
     def _check_written(self) -> None:
         """Check what is said of generated text and of targets' tokens."""

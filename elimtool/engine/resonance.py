@@ -25,6 +25,7 @@ from elimtool.lenses.corpus import shipped
 from elimtool.metrics.columns import Columns
 from elimtool.model.scores import Question, scored
 from elimtool.numerics.distributions import entropy
+from elimtool.prompts.prompt import Message
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -221,7 +222,8 @@ def _other(model: Model, unit: RepeatedUnit, random: np.random.Generator) -> Ids
 
 def _reply_rank(model: Model, one: Encoded, unit: RepeatedUnit, text: str) -> int:
     """Rank of the unit's first token as the first word of a reply to another message."""
-    messages = (*one.prompt.messages[:-1], replace(one.prompt.messages[-1], content=text))
+    # a message of its own: what the template reads of the last one may say more than its content
+    messages = (*one.prompt.messages[:-1], Message(one.prompt.messages[-1].role, text))
     other = model.encode(replace(one.prompt, messages=messages, targets=(), foils=(), spans=()))
     (logits,) = outputs(model, other.token_ids, [unit.ids[:1]])
     return int((logits[0] > logits[0, unit.ids[0]]).sum()) + 1

@@ -154,6 +154,7 @@ def test_a_divergence_leaves_what_it_compares_as_it_was(dtype: torch.dtype) -> N
     [
         ({"futures": -1}, "`futures` must be at least 0"),
         ({"futures": 1}, "give 2 or more"),
+        ({"futures": 65}, "at most 64 survivors"),
         ({"futures": 2, "future_steps": 0}, "`future_steps` must be at least 1"),
         ({"tables": ("survivors",)}, "table survivors needs `futures`"),
     ],
@@ -161,6 +162,11 @@ def test_a_divergence_leaves_what_it_compares_as_it_was(dtype: torch.dtype) -> N
 def test_what_cannot_be_asked(options: Any, message: str) -> None:
     with pytest.raises(ElimError, match=message):
         TraceOptions(**options)
+
+
+def test_survivors_need_room_in_the_context(llama: Any) -> None:
+    with pytest.raises(ElimError, match="takes 1008 tokens, but the model's context is 128"):
+        futures(llama, future_steps=1000)
 
 
 class Made:

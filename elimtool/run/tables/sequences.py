@@ -13,13 +13,12 @@ from elimtool.run.columns import (
     probability,
     rank,
 )
-from elimtool.run.tables.sampling import SAMPLING
+from elimtool.run.tables.sampling import CHAIN, SAMPLING
 
 ALIVE = "the chain leaves every token of it"
 LEFT = "the chain leaves the token"
 IMPOSSIBLE = "the chain removes one of its tokens (or the probability underflows)"
 
-CHAIN = Column("chain", STRING, "Name of the sampler chain; run.json holds it in full.")
 TARGET = Column("target", STRING, "Target or foil as the user asked for it.")
 IS_FOIL = Column("is_foil", BOOL, "Whether it is a foil.")
 STEP = Column("step", INT, "Number of its token, from 0.", unit="tokens", range=">= 0")

@@ -13,9 +13,9 @@ from elimtool.run.columns import (
     probability,
     share,
 )
+from elimtool.run.tables.sampling import CHAIN
 
 NOBODY_LEFT = "bans left no token"
-CHAIN = Column("chain", STRING, "Sampler chain.")
 
 SURVIVORS = Table(
     "survivors",

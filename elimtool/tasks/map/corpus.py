@@ -60,16 +60,32 @@ def _read(path: Path) -> Iterator[Document]:
             yield _document(line, where, number)
 
 
-def _document(line: bytes, where: str, number: int) -> Document:
+def object_of(line: bytes, where: str, fields: tuple[str, ...], hint: str) -> dict[str, Any]:
+    """Parse a line of JSON lines.
+
+    Args:
+        line: The line.
+        where: Its file and number, for errors.
+        fields: Keys that it may have.
+        hint: What a line is like.
+
+    Raises:
+        ElimError: It is not JSON, not an object, or has another key.
+    """
     try:
         found = parse_json(line)
     except ValueError as error:
-        raise ElimError(f"{where}: not JSON: {error}", HOW) from error
+        raise ElimError(f"{where}: not JSON: {error}", hint) from error
     if not isinstance(found, dict):
-        raise ElimError(f"{where}: the line is {type(found).__name__}, not an object", HOW)
+        raise ElimError(f"{where}: the line is {type(found).__name__}, not an object", hint)
     for key in found:
-        if key not in FIELDS:
-            raise ElimError(f"{where}: unknown key '{key}'", nearest(str(key), FIELDS))
+        if key not in fields:
+            raise ElimError(f"{where}: unknown key '{key}'", nearest(str(key), fields))
+    return found
+
+
+def _document(line: bytes, where: str, number: int) -> Document:
+    found = object_of(line, where, FIELDS, HOW)
     text = found.get("text")
     if not isinstance(text, str) or not text.strip():
         raise ElimError(f"{where}: 'text' is missing, empty or not a string", HOW)

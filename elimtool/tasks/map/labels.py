@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from elimtool.analysis.map.named import OTHER, OVERLAYS, WRITTEN
-from elimtool.errors import ElimError, nearest
-from elimtool.files.parse import parse_json
+from elimtool.errors import ElimError
 from elimtool.prompts.source import compression_of, lines
-from elimtool.tasks.map.corpus import Corpus
+from elimtool.tasks.map.corpus import Corpus, object_of
 
 LabelledSpans = list[tuple[int, int, str]]
 
@@ -93,17 +92,10 @@ def _from_file(path: Path, corpus: Corpus) -> dict[str, LabelledSpans]:
             raise ElimError(f"{where}: the line is too long", HOW)
         if not line.strip():
             continue
-        try:
-            given = parse_json(line)
-        except ValueError as error:
-            raise ElimError(f"{where}: not JSON: {error}", HOW) from error
-        if not isinstance(given, dict):
-            raise ElimError(f"{where}: the line is {type(given).__name__}, not an object", HOW)
-        for key in given:
-            if key not in FIELDS:
-                raise ElimError(f"{where}: unknown key '{key}'", nearest(str(key), FIELDS))
-        text = given.get("text", by_number.get(given.get("id", 0)))
-        if text not in texts:
+        given = object_of(line, where, FIELDS, HOW)
+        own = given.get("id")
+        text = given.get("text", by_number.get(own) if type(own) is int else None)
+        if not isinstance(text, str) or text not in texts:
             raise ElimError(f"{where}: neither 'text' nor 'id' is of a passage of {corpus.name}", HOW)
         found[text] = _spans(given.get("labels"), len(text), where)
     return found

@@ -43,6 +43,20 @@ class Decoder:
         """
         return self.read_rows([ids])
 
+    def follow(self, parents: Sequence[int]) -> None:
+        """Go on with some of the texts, each as often as it is named.
+
+        Args:
+            parents: Places of the texts, from 0.
+
+        Raises:
+            ElimError: The model's keys and values cannot be put in another order.
+        """
+        reorder = getattr(self._cache, "reorder_cache", None)
+        if reorder is None:
+            raise ElimError(f"{self.model.name} keeps states that cannot branch: no beams with it")
+        reorder(torch.tensor(list(parents), device=self.model.device))
+
     def read_rows(self, rows: Sequence[Sequence[int]]) -> Float64[Tensor, "rows vocab"]:
         """Append tokens to several texts of one length, and return the logits after the last of each.
 
@@ -71,6 +85,36 @@ class Decoder:
         if bool(logits.isnan().any()):
             raise ElimError(f"{self.model.name}: the logits after token {self.length} are not finite")
         return logits
+
+
+class TextTree:
+    """The next-token logits after a prompt and after texts that branch from it, for one token each.
+
+    Args:
+        model: A model of Hugging Face, which keeps its keys and values.
+        prompt: Token ids of the prompt.
+    """
+
+    def __init__(self, model: Model, prompt: Sequence[int]) -> None:
+        self._decoder = Decoder(model)
+        self._prompt = tuple(prompt)
+        self._places: dict[tuple[int, ...], int] = {}
+
+    def read(self, texts: Sequence[tuple[int, ...]]) -> Float64[Tensor, "texts vocab"]:
+        """Return the logits after the prompt and each text.
+
+        Args:
+            texts: First the empty text by itself; then texts that differ, each of them one of those read last
+                and a token more.
+
+        Raises:
+            ElimError: As for ``Decoder.read``.
+        """
+        if self._places:
+            self._decoder.follow([self._places[text[:-1]] for text in texts])
+        rows = [text[-1:] or self._prompt for text in texts]
+        self._places = {text: place for place, text in enumerate(texts)}
+        return self._decoder.read_rows(rows)
 
 
 def end_ids(model: Model) -> frozenset[int]:

@@ -118,13 +118,14 @@ def checked_methods(made: type[T]) -> type[T]:
 
 
 def _wrong(call: str, key: str, value: Any, wanted: ast.expr, known: Mapping[str, Any]) -> ElimError | None:
-    words, annotation = _words(wanted, known), ast.unparse(wanted)
     if _fits(value, wanted, known):
+        words = _words(wanted, known)
         if not words or value in words:
             return None
         return ElimError(
             f"`{key}` must be {' or '.join(map(repr, words))}, got {value!r}", nearest(value, words)
         )
+    annotation = ast.unparse(wanted)
     if isinstance(value, str) and "[str" in annotation and "Mapping" not in annotation:
         return ElimError(f"`{key}` must be a list of strings, got {value!r}", f"give [{value!r}]")
     return ElimError(

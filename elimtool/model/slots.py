@@ -119,25 +119,25 @@ class Slots:
         for block in getattr(self.bridge, "blocks", ()):
             # the bridge puts hooks of its own on in its first pass, and only then: they stay
             getattr(block, "_maybe_wire_capture_hooks", lambda: None)()
-        hooks = {
-            (module, kind): set(found)
-            for module in self._everything
-            for kind in HOOKS
-            if (found := module.__dict__[kind])
-        }
-        forwards = {one: one.__dict__["forward"] for one in self._everything if "forward" in one.__dict__}
-        return Unchanged(
-            hooks,
-            forwards,
-            [one._attn_implementation_internal for one in self._configs],
-            [one for one in self._everything if one.training],
-            [
-                one
-                for module in self._everything
-                for one in module._parameters.values()
-                if one is not None and one.requires_grad
-            ],
-        )
+        hooks: dict[tuple[nn.Module, str], set[int]] = {}
+        forwards: dict[nn.Module, Any] = {}
+        training: list[nn.Module] = []
+        trained: list[nn.Parameter] = []
+        for module in self._everything:  # thousands before every call: each is looked at once
+            own = module.__dict__
+            for kind in HOOKS:
+                if own[kind]:
+                    hooks[module, kind] = set(own[kind])
+            if "forward" in own:
+                forwards[module] = own["forward"]
+            if module.training:
+                training.append(module)
+            if own["_parameters"]:
+                trained += [
+                    one for one in own["_parameters"].values() if one is not None and one.requires_grad
+                ]
+        attention = [one._attn_implementation_internal for one in self._configs]
+        return Unchanged(hooks, forwards, attention, training, trained)
 
     def train(self, before: Unchanged, on: bool) -> None:
         """Take the model out of training for a pass, or back into what was in training before it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -70,6 +71,11 @@ class Chain:
 
     def without_idle(self) -> Chain:
         """Leave out the optional stages that are off."""
+        return self._busy
+
+    @cached_property
+    def _busy(self) -> Chain:
+        """The chain without the optional stages that are off; a preset's is asked for again and again."""
         kept = tuple(one for one in self.stages if one.name not in self.optional or not one.is_off())
         return self if len(kept) == len(self.stages) else replace(self, stages=kept)
 

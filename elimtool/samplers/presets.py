@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,13 @@ ALIASES: dict[str, tuple[str, str]] = {
 
 def preset_names() -> list[str]:
     """List the names of the presets, sorted."""
-    return sorted(p.stem for p in PRESETS.glob("*.yaml"))
+    return list(_preset_names())
+
+
+@cache
+def _preset_names() -> tuple[str, ...]:
+    """List them once: every chain that a text names is looked for among them, some times over."""
+    return tuple(sorted(p.stem for p in PRESETS.glob("*.yaml")))
 
 
 def resolve(
@@ -103,7 +109,7 @@ def _resolved(spec: str | Chain | Stage, shipped: Shipped | None) -> Chain:
         chain = _preset(preset)
         chain = lay_over(chain, wanted(chain, where, shipped), _override)
         chain = _override(chain, assignments(rest, text), text, USER) if colon else chain
-        return replace(chain, name=text)
+        return chain if chain.name == text else replace(chain, name=text)
     if text.endswith((".yaml", ".yml")) or _is_file(text):
         return _from_file(Path(text), Path(text).stem, ())
     if "=" in text and not (colon and "=" not in head):

@@ -163,7 +163,7 @@ PROCESSORS = {
     "EtaLogitsWarper": "eta",
     "WatermarkLogitsProcessor": "watermark",
     "LogitNormalization": "renormalize",
-    "SynthIDTextWatermarkLogitsProcessor": "",
+    "SynthIDTextWatermarkLogitsProcessor": "synthid",
     "ClassifierFreeGuidanceLogitsProcessor": "",
     "AlternatingCodebooksLogitsProcessor": "",
     "BarkEosPrioritizerLogitsProcessor": "",
@@ -174,18 +174,13 @@ PROCESSORS = {
     "WhisperNoSpeechDetection": "",
 }
 """The processors of transformers, and the stage of the preset hf that is each; empty for none."""
-WITHOUT = {
-    "SynthIDTextWatermarkLogitsProcessor": "its state is a history of hashes that begins with the first call,"
-    " not with the text",
-}
-"""Why a processor has no stage; of the others, because they are for models of other kinds."""
 
 
 def processors() -> list[str]:
     """The table of the processors of transformers."""
     lines = ["| processor of transformers | stage of `hf` |", "|---|---|"]
     for name, stage in PROCESSORS.items():
-        told = f"`{stage}`" if stage else f"none: {WITHOUT.get(name, OTHER_MODELS)}"
+        told = f"`{stage}`" if stage else f"none: {OTHER_MODELS}"
         lines.append(f"| `{name}` | {told} |")
     return lines
 

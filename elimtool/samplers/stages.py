@@ -41,6 +41,7 @@ from elimtool.samplers.sequence_bias import SequenceBias
 from elimtool.samplers.soft_ban import SoftBan
 from elimtool.samplers.stage import Stage
 from elimtool.samplers.suppress import Suppress
+from elimtool.samplers.synthid import SynthID
 from elimtool.samplers.tail_free import TailFree
 from elimtool.samplers.temperature import Temperature
 from elimtool.samplers.top_a import TopA
@@ -92,6 +93,7 @@ _OWN: dict[str, type[Stage]] = {
     "mirostat_v2": MirostatV2,
     "adaptive_p": AdaptiveP,
     "watermark": Watermark,
+    "synthid": SynthID,
     "renormalize": Renormalize,
     "greedy": Greedy,
 }

@@ -39,6 +39,7 @@ def example(kind: str) -> Stage:
         "force": {"tokens": (1, 3), "length": 10},
         "remove_invalid": {"on": True},
         "watermark": {"bias": 1.5},
+        "synthid": {"keys": (654, 400, 836)},
         "renormalize": {"on": True},
         "suppress": {"tokens": (2, 3)},
         "temperature": {"temperature": 0.7},

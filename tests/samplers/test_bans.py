@@ -160,6 +160,73 @@ def test_a_watermark_that_hashes_the_candidate_too() -> None:
         assert torch.equal(ledger.final, wanted) and not torch.equal(ledger.final, x)
 
 
+SYNTHID = transformers.SynthIDTextWatermarkingConfig
+SECRETS = [654, 400, 836, 123, 340]
+
+
+@pytest.mark.parametrize(
+    ("config", "spec"),
+    [
+        (SYNTHID(5, SECRETS), ""),
+        (SYNTHID(2, SECRETS, context_history_size=3), "n=2,remembered=3"),
+        (SYNTHID(3, SECRETS, sampling_table_size=101, sampling_table_seed=7), "n=3,table=101,seed=7"),
+        (SYNTHID(4, SECRETS[:1], skip_first_ngram_calls=True), "n=4,skip_first=true"),
+    ],
+)
+def test_synthid_step_by_step(config: Any, spec: str) -> None:
+    """The processor remembers what it was called with; the stage reads it off the text."""
+    keys = config.keys
+    chain = resolve(",".join([f"synthid={keys}", *(f"synthid.{one}" for one in spec.split(",") if one)]))
+    seen, alone = 0, 0
+    for at, kind in enumerate(KINDS):
+        made, ids = config.construct_processor(VOCAB, "cpu"), texts(20, 7 * at)
+        draw = torch.Generator().manual_seed(at)
+        for step in range(12):
+            x = rows(kind, 20, VOCAB, 100 * at + step)  # in float32 its 1 + g - sum loses most digits
+            wanted = made(ids, x.clone())
+            past = [History(tuple(row[:PROMPT]), tuple(row[PROMPT:])) for row in ids.tolist()]
+            ledger = chain.run(x, NONE.expand(20, 0), past)
+            assert torch.equal(ledger.kept, wanted > -torch.inf), (kind, step)
+            least = torch.finfo(torch.float32).min  # what the stage makes of -inf; in float64 theirs is lower
+            assert torch.allclose(ledger.final, wanted.clamp(min=least).where(ledger.kept, -torch.inf)), (
+                kind,
+                step,
+            )
+            seen, alone = seen + 20, alone + int((~ledger.records[0].active).sum())
+            written = torch.randint(0, 2, (20, 1), generator=draw)  # so that contexts come again
+            ids = torch.cat([ids, written], -1)
+    assert seen == 20 * 12 * len(KINDS) and alone > 0
+    other, x = SYNTHID(config.ngram_len, [key + 1 for key in keys]).construct_processor(VOCAB, "cpu"), x[:, :]
+    assert not torch.allclose(
+        other(texts(20, 0), x), resolve(f"synthid={keys}").run(x, NONE.expand(20, 0)).final
+    )
+
+
+def test_synthid_in_a_whole_chain_on_ten_thousand_rows() -> None:
+    given = {key: value for name in ("ngram 2", "words", "begin") for key, value in SETTINGS[name][0].items()}
+    given |= {"do_sample": True, "temperature": 1.25, "top_k": 5, "renormalize_logits": True}
+    given["watermarking_config"] = SYNTHID(3, SECRETS)
+    spec = ",".join(SETTINGS[name][1] for name in ("ngram 2", "words", "begin"))
+    chain = resolve(
+        f"hf:{spec},temperature=1.25,top_k=5,synthid={SECRETS},synthid.n=3,renormalize_logits=true"
+    ).with_ends(EOS)
+    draw, seen, emptied = torch.Generator().manual_seed(0), 0, 0
+    for at, kind in enumerate(kind for kind in KINDS if "flat" not in kind):
+        ids = texts(1000, 7 * at)
+        made = processors(ids, **given)
+        for step in range(2 + 2 * (at == 0)):
+            x = rows(kind, 1000, VOCAB, 100 * at + step)
+            wanted = made(ids, x.clone())
+            past = [History(tuple(row[:PROMPT]), tuple(row[PROMPT:])) for row in ids.tolist()]
+            ledger = chain.run(x, NONE.expand(1000, 0), past)
+            empty = ledger.before(chain.stages.index(chain.stages[-2])).n == 0
+            assert torch.equal(ledger.kept, wanted > -torch.inf), (kind, step)
+            torch.testing.assert_close(ledger.probs(), wanted.softmax(-1))
+            seen, emptied = seen + 1000, emptied + int(empty.sum())
+            ids = torch.cat([ids, torch.randint(0, 7, (1000, 1), generator=draw)], -1)
+    assert seen >= 10_000
+
+
 def one(stage: Stage, history: History | None = None, vocab: int = VOCAB) -> Any:
     return (
         alone(stage)

@@ -17,9 +17,11 @@ from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.dry import DRY
 from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.history import History
-from elimtool.samplers.ledger import Ledger, StageRecord, Standing, record
+from elimtool.samplers.ledger import Ledger
+from elimtool.samplers.recording import Standing, record
 from elimtool.samplers.soft_ban import SoftBan
 from elimtool.samplers.stage import Context, Effect, Stage
+from elimtool.samplers.stage_record import StageRecord
 from elimtool.version import __version__
 
 State = Mapping[int, Tensor]

@@ -14,8 +14,9 @@ from torch import Tensor
 from elimtool.errors import ElimError
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.distribution import LEADERS
-from elimtool.samplers.ledger import Ledger, spread
+from elimtool.samplers.ledger import Ledger
 from elimtool.samplers.order import Array, alive_parts, leaders
+from elimtool.samplers.stage_record import spread
 
 
 @dataclass(frozen=True, eq=False)

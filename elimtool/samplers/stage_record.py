@@ -1,0 +1,215 @@
+"""Hold what one stage of a chain saw, what it cut, and what happened to each target; say why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float64, Int
+from torch import Tensor
+
+from elimtool.errors import ElimError
+from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.distribution import NEG_INF
+from elimtool.samplers.order import count_larger, sum_products
+from elimtool.samplers.stage import Detail, Effect, Fate, Stage
+
+ROUNDING = 1e-5
+"""Margins under this, in a unit that is not a count, are within rounding: engines compute in float32, and
+sums of many terms can fall on the other side of a threshold there."""
+COUNTS = ("tokens",)
+"""Units of margins that are whole numbers, which rounding does not touch."""
+
+
+@dataclass(frozen=True, eq=False)
+class StageRecord:
+    """What one stage of a chain did.
+
+    "Before" means the distribution that the stage was given, renormalised over the survivors so far.
+
+    Attributes:
+        stage: Name of the stage in its chain.
+        params: Its parameters, as values of JSON.
+        active: Rows on which it acted; false where its parameters (or a draw) turn it off.
+        n_before: Survivors before.
+        n_after: Survivors after; 0 where a ban emptied the row, and more than before where a stage brings
+            removed tokens back.
+        n_drawable: Survivors after that can be drawn: float32 holds their probability. A ban by a finite
+            logit leaves survivors that cannot be.
+        mass_pruned: Probability that it removed, 0 .. 1.
+        threshold: Threshold in ``unit``; NaN = none.
+        unit: Unit of the threshold.
+        margin_unit: Unit of the margins.
+        entropy_before: Entropy before (nats).
+        entropy_after: Entropy after (nats).
+        top_token: The most probable token after the stage, the lowest id among ties.
+        top_prob: Its probability after the stage.
+        alive_before: Whether each target had survived so far.
+        alive_after: Whether each target survives.
+        prob_before: Probability of each target before, 0 for a removed one, NaN for padding.
+        prob_after: Probability of each target after.
+        rank_before: Strict rank of each target before, 0 for a removed one or padding.
+        margin: Distance of each target from removal: positive where it survives (0: a tie rule or min_keep
+            decided), NaN where the stage is off or never removes tokens, and for a target removed earlier.
+        notes: Remarks for the reader.
+        targets: The tokens followed, -1 = none.
+        before: The distribution that the stage was given.
+    """
+
+    stage: str
+    params: Mapping[str, Any]
+    active: Bool[Tensor, " rows"]
+    n_before: Int[Tensor, " rows"]
+    n_after: Int[Tensor, " rows"]
+    n_drawable: Int[Tensor, " rows"]
+    mass_pruned: Float64[Tensor, " rows"]
+    threshold: Float64[Tensor, " rows"]
+    unit: str
+    margin_unit: str
+    entropy_before: Float64[Tensor, " rows"]
+    entropy_after: Float64[Tensor, " rows"]
+    top_token: Int[Tensor, " rows"]
+    top_prob: Float64[Tensor, " rows"]
+    alive_before: Bool[Tensor, "rows k"]
+    alive_after: Bool[Tensor, "rows k"]
+    prob_before: Float64[Tensor, "rows k"]
+    prob_after: Float64[Tensor, "rows k"]
+    rank_before: Int[Tensor, "rows k"]
+    margin: Float64[Tensor, "rows k"]
+    notes: tuple[str, ...]
+    targets: Int[Tensor, "rows k"]
+    before: Candidates
+    _stage: Stage
+    _effect: Effect
+    _after: Candidates
+
+    @property
+    def within_rounding(self) -> Bool[Tensor, "rows k"]:
+        """Whether each target's margin is so small that the engine itself might decide otherwise."""
+        near = self.margin.abs() < ROUNDING
+        return near & (self.margin_unit not in COUNTS)
+
+    @property
+    def bound_of(self) -> str:
+        """What the stage's bounds are of, see ``Stage``; empty for a stage without."""
+        return self._stage.bound_of
+
+    def least(self, k: int, row: int = 0) -> float | None:
+        """Return the bound that the stage's rule or remark names for target ``k``; ``None`` for none."""
+        token = int(self.targets[row, k])
+        found = self.details(row).get(token) or self.rule(token, row)
+        return getattr(found, "least", None)
+
+    @property
+    def tells(self) -> bool:
+        """Whether the stage has remarks about single tokens."""
+        return bool(self._effect.details)
+
+    def details(self, row: int = 0) -> Mapping[int, Detail]:
+        """Return remarks about single tokens of a row, by token id: DRY names what would repeat."""
+        return self._effect.details[row] if self._effect.details else {}
+
+    def rule(self, token: int, row: int = 0) -> Detail | None:
+        """Return the rule by which the stage removed a token; None where it has none."""
+        return self._effect.rules[row].get(token) if self._effect.rules else None
+
+    def notes_on(self, row: int, told: Callable[[Detail], str] = str) -> list[str]:
+        """List the remarks about one row; ``told`` spells those about single tokens."""
+        emptied = bool(self.n_before[row]) and not bool(self.n_after[row])
+        said = ["no token is left: engines raise here, or emit token 0"] if emptied else []
+        return [*self.notes, *said, *(told(detail) for detail in self.details(row).values())]
+
+    def rules_on(self, row: int, count: int) -> list[Detail]:
+        """List the rules that removed tokens of a row, those of the most probable first.
+
+        Args:
+            row: The row.
+            count: Most rules to list.
+        """
+        rules = self._effect.rules[row] if self._effect.rules else {}
+        if not rules:
+            return []
+        base = self._effect.base
+        removed = (base.alive[row] & ~survivors(self._effect, row)).nonzero()[:, 0]
+        best = removed[base.exact[row, removed].argsort(descending=True, stable=True)][:count]
+        told = (rules.get(token) for token in base.ids[row, best].tolist())
+        return [rule for rule in told if rule is not None]
+
+    @cached_property
+    def removed_mask(self) -> Bool[Tensor, "rows vocab"]:
+        """Whether the stage removed each token of the vocabulary."""
+        return spread(self._effect.base, self._effect.base.alive & ~survivors(self._effect))
+
+    def why(self, token: int, row: int = 0) -> str:
+        """Say in one sentence what this stage did to a token.
+
+        Raises:
+            ElimError: The token is not in the vocabulary.
+        """
+        base = self._effect.base
+        if not 0 <= token < base.vocab:
+            raise ElimError(f"`token` must be an id from 0 to {base.vocab - 1}, got {token}")
+        column = base.column(token, row)
+        if column is None:
+            return f"already removed before {self.stage}"
+        if bool(survivors(self._effect, (row, column))):
+            told = self.details(row).get(token)
+            return f"kept by {self.stage}" + (f": {told}" if told else "")
+        score = base.scores[row, column]
+        rank = int(count_larger(base.scores[row : row + 1], score.view(1, 1))) + 1
+        return self._told(row, token, float(base.exact[row, column]), rank, float(score))
+
+    def why_target(self, k: int, row: int = 0) -> str:
+        """Say why this stage removed target ``k``."""
+        token, prob, rank, logit = (facts[row][k] for facts in self._targets)
+        return self._told(row, token, prob, rank, logit)
+
+    def _told(self, row: int, token: int, prob: float, rank: int, logit: float) -> str:
+        """Return the stage's sentence about a token that it removed."""
+        if (rule := self.rule(token, row)) is not None:
+            return str(rule)
+        top_prob, n_after, threshold = (facts[row] for facts in self._rows)
+        return self._stage.why(Fate(token, prob, rank, logit, top_prob, n_after, threshold))
+
+    @cached_property
+    def _targets(self) -> tuple[list[list[Any]], ...]:
+        """Id, probability, rank and logit of every target before the stage."""
+        before = self.before
+        return tuple(
+            facts.tolist()
+            for facts in (self.targets, before.target_probs, self.rank_before, before.target_scores)
+        )
+
+    @cached_property
+    def _rows(self) -> tuple[list[Any], ...]:
+        """Best probability before the stage, number of survivors after it, and its threshold, by row."""
+        return self.before.top_prob.tolist(), self.n_after.tolist(), self.threshold.tolist()
+
+    @cached_property
+    def collision_after(self) -> Float64[Tensor, " rows"]:
+        """Sum of the squared probabilities after the stage: the chance that two draws are the same token."""
+        return sum_products(self._after.exact, self._after.exact, self._after.alive)
+
+
+def survivors(effect: Effect, at: Any = ...) -> Bool[Tensor, "..."]:
+    """Mark the columns of the effect's base that survive; ``at`` selects some of them."""
+    kept = effect.base.alive[at]
+    if effect.keep is not None:
+        kept = kept & effect.keep[at]
+    if effect.scores is not None:
+        kept = kept & (effect.scores[at] > NEG_INF)
+    if effect.revived is not None:
+        kept = kept & (effect.revived.gather(1, effect.base.ids)[at] > NEG_INF)
+    return kept
+
+
+def spread(c: Candidates, mask: Bool[Tensor, "rows width"]) -> Bool[Tensor, "rows vocab"]:
+    """Convert a mask of columns to a mask of token ids."""
+    if c.tokens is None:
+        return mask
+    # added, not assigned: padding columns repeat token 0 and must not clear it
+    wide = torch.zeros((mask.shape[0], c.vocab), dtype=torch.int8, device=mask.device)
+    return wide.scatter_add_(1, c.ids, mask.to(torch.int8)) > 0

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from elimtool.errors import ElimError, Exit, nearest
+from elimtool.errors import ElimError, nearest
 from elimtool.prompts import source
 from elimtool.prompts.formats import Lines, read_csv, read_jsonl, read_parquet, read_text
 from elimtool.prompts.prompt import Prompt
@@ -164,7 +164,7 @@ def read_prompts(path: str | Path, format: str | None = None) -> tuple[list[Prom
         format: One of ``FORMATS``; without, by its name.
 
     Raises:
-        ElimError: The file or one of its records is not valid, or it has no records (exit code 5).
+        ElimError: The file or one of its records is not valid, or it has no records.
     """
     prompts: list[Prompt] = []
     unread: dict[str, ElimError] = {}
@@ -175,5 +175,5 @@ def read_prompts(path: str | Path, format: str | None = None) -> tuple[list[Prom
             else:
                 prompts.append(record.prompt)
     if not prompts and not unread:
-        raise ElimError(f"{path} holds no record", "put at least one prompt into it", Exit.NOTHING)
+        raise ElimError(f"{path} holds no record", "put at least one prompt into it")
     return prompts, unread

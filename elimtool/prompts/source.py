@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
-from elimtool.errors import ElimError, Exit
+from elimtool.errors import ElimError
 
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -33,7 +33,7 @@ def compression_of(path: Path) -> str | None:
     with opening(path), path.open("rb") as file:
         first = file.read(4)
     if not first:
-        raise ElimError(f"{path} is empty", "give a file with at least one record", Exit.NOTHING)
+        raise ElimError(f"{path} is empty", "give a file with at least one record")
     if first.startswith(GZIP):
         return "gzip"
     return "zstd" if first == ZSTD else None

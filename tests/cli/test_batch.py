@@ -31,9 +31,9 @@ def tiny_model(elimtool: Command, llama_directory: Path, monkeypatch: pytest.Mon
 
 REFUSED = {
     "missing": ("none.jsonl", None, 2, "cannot read none.jsonl"),
-    "empty": ("a.jsonl", b"", 5, "a.jsonl is empty"),
-    "blank lines": ("a.jsonl", b"\n\n", 5, "a.jsonl has no record"),
-    "header alone": ("a.csv", b"prompt\n", 5, "a.csv has no record"),
+    "empty": ("a.jsonl", b"", 2, "a.jsonl is empty"),
+    "blank lines": ("a.jsonl", b"\n\n", 2, "a.jsonl has no record"),
+    "header alone": ("a.csv", b"prompt\n", 2, "a.csv has no record"),
     "utf-16": ("a.jsonl", '{"prompt": "a"}'.encode("utf-16"), 2, "a.jsonl is UTF-16"),
     "binary": ("a.txt", b"\x7fELF\0\0\0\0", 2, "a.txt is"),
     "truncated gzip": ("a.jsonl.gz", gzip.compress(GOOD)[:-9], 2, "damaged or ends early"),

@@ -90,7 +90,7 @@ class Scan:
     def _take(self, total: int) -> None:
         if not total:
             hint = "give a file with at least one prompt"
-            raise ElimError(f"{self._file.name} has no record", hint, Exit.NOTHING)
+            raise ElimError(f"{self._file.name} has no record", hint)
         self.total = total
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from elimtool.analysis.check.read import Checks
 from elimtool.analysis.check.select_prompts import chosen_prompts
 from elimtool.analysis.check.spec import Check
-from elimtool.errors import ElimError, Exit
+from elimtool.errors import ElimError
 from elimtool.files.rows import Row
 from elimtool.prompts.chat import PLAIN, ChatSettings
 from elimtool.prompts.prompt import Prompt, default_id
@@ -86,7 +86,7 @@ def _read(checks: Checks) -> list[Prompt]:
             raise record.prompt
         found.append(record.prompt)
     if not found:
-        raise ElimError(f"{_where(checks)}: there is no prompt", "give at least one", Exit.NOTHING)
+        raise ElimError(f"{_where(checks)}: there is no prompt", "give at least one")
     return found
 
 

@@ -137,6 +137,8 @@ def verdicts(run: Run) -> Rows:
     judged = []
     for row in _rows(run, "survival", *KEY, "target_token", "rank", "prob", "min_top_p", "max_min_p"):
         key = key_of(row)
+        if key not in ranks:  # a text whose tokens were scored alone, see TraceOptions.scores_only
+            continue
         found = trajectory(ranks[key])
         regime = regimes.get(key[:2])
         verdict = _verdict(row, found, cuts.get(key), components.get(key), regime)

@@ -55,5 +55,6 @@ def audit(
         printed,
         TABLES,
         lambda run: analyse(run, options, asked.seed),
+        more={"scores_only": True},
         scoring={"whole": True},
     )

@@ -149,7 +149,7 @@ def places_of(out: Path, source: ModelSource, revisions: str | None) -> list[tup
         Directory of each run and its model; revisions in the order of the numbers in their names.
 
     Raises:
-        ElimError: A name is empty, comes twice or is not in a local model, ``revision`` is given too, or
+        ElimError: A name is empty, comes twice or is no revision of the model, ``revision`` is given too, or
             ``out`` is a run.
     """
     from elimtool.analysis.query.history import natural
@@ -168,7 +168,9 @@ def places_of(out: Path, source: ModelSource, revisions: str | None) -> list[tup
         )
     if (out / MANIFEST).is_file():
         raise ElimError(f"{out} is a run: revisions are measured into folders of it", "choose another `out`")
-    check_revisions(source.name, names)  # before the first of them takes its time
+    begun = [name for folder, name in zip(folders, names, strict=True) if (out / folder / MANIFEST).is_file()]
+    # before the first of them takes its time; those of finished runs may be gone by now
+    check_revisions(source.name, [name for name in names if name not in begun])
     found = zip(folders, names, strict=True)
     return [
         (out / folder, replace(source, revision=name))

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from elimtool.engine.follow import Leaders, follow
+from elimtool.engine.follow import Leaders, follow, led_by_layers
 from elimtool.engine.plugins import filled_by, guarded
 from elimtool.engine.records import arrow_table
 from elimtool.lenses.lens import Lens
@@ -66,15 +66,19 @@ def run_batch(
     needs = frozenset[str]().union(*(metric.needs for metric in metrics))
     prompt, probe = batch.rows
     kept: list[Tensor] = []
+    reading = [one for one in metrics if type(one).read is not Metric.read]
+    inner = any(one.reads_layers for one in reading) or any(map(led_by_layers, encoded))
 
     def observe(view: LayerView) -> None:
+        if not inner:
+            kept.clear()
         kept.append(view.residual[prompt, probe])
         for metric in metrics:
             metric.observe(view)
 
     with returning_large(max(len(one.token_ids) for one in encoded)):
         model.stream(batch, needs, observe)
-    if any(type(metric).read is not Metric.read for metric in metrics):  # someone needs logits
+    if reading:
         with torch.inference_mode():
             _read_out(model, batch, torch.stack(kept), lens, metrics, settings, leaders)
     filled: dict[str, pa.Table] = {}
@@ -102,10 +106,11 @@ def _read_out(
 ) -> None:
     """Read the probed residuals out in chunks of rows, all layers of a row at once, and what metrics ask for.
 
+    Layers may be the last alone, where nothing reads the others.
     Each chunk's logits overwrite those of the last, so a metric must not keep what it was shown.
     """
     asked = _asked(metrics, ASKED_BYTES // (model.vocab * 4))
-    n_layers, n_rows, _ = residuals.shape  # layer -1 is the first
+    n_layers, n_rows, _ = residuals.shape  # layer -1 is the first, or the output alone is there
     chunk = max(1, settings.readout_bytes // (n_layers * model.vocab * 4))  # 4 bytes: float32
     room = None
     if model.dtype == torch.float32 and model.device.type == "cpu":

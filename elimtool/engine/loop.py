@@ -40,16 +40,17 @@ def measure_together(session: Session, some: Sequence[Encoded], extra: Sequence[
 
     Args:
         session: The model and what to measure.
-        some: The prompts.
+        some: The prompts, none or all of them texts that are scored.
         extra: The caller's own metrics, which see the pass without interventions only.
 
     Returns:
         The tables that were filled, rows of the pass without interventions first.
     """
     leaders = Leaders()  # the second pass follows the tokens that led in the first, so that rows compare
-    tables = dict(run_batch(session.model, some, session.settings, session.lens, leaders, extra))
+    settings = session.settings_for(some[0])
+    tables = dict(run_batch(session.model, some, settings, session.lens, leaders, extra))
     if session.under is not None:
-        _append(tables, run_batch(session.under, some, session.settings, session.lens, leaders))
+        _append(tables, run_batch(session.under, some, settings, session.lens, leaders))
     if "rollout" in session.measured:
         for model in filter(None, (session.model, session.under)):
             _append(tables, rolled_out(model, some, session))
@@ -143,11 +144,13 @@ class Passes:
         """
         self.session.prepare(encoded)
         done = 0
-        for group in buckets([len(one.token_ids) for one in encoded], size, little=little):
-            attempt([encoded[index] for index in group], self._measure, self.fail, self.defects)
-            done += len(group)
-            if progress is not None:
-                progress(done, len(encoded))
+        kinds = ([one for one in encoded if (one.prompt.scored is None) == asks] for asks in (True, False))
+        for some in filter(None, kinds):
+            for group in buckets([len(one.token_ids) for one in some], size, little=little):
+                attempt([some[index] for index in group], self._measure, self.fail, self.defects)
+                done += len(group)
+                if progress is not None:
+                    progress(done, len(encoded))
 
     def _measure(self, some: Sequence[Encoded]) -> None:
         """Measure some prompts together."""

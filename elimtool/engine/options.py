@@ -38,7 +38,10 @@ MOST_FUTURES = 64
 DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
 
 _BY_THEMSELVES = ("plugins", "grammar", "roles")
-"""Options that ``stated`` writes otherwise, or only where they are given."""
+"""Options that ``stated`` writes otherwise, or only where they are given ..."""
+
+_IF_SET = ("against", "scores_only")
+"""... and those that it leaves out where they are off, as before there were any."""
 
 
 @checked_fields
@@ -90,6 +93,8 @@ class TraceOptions:
         samples: Further answers that ``risk`` samples, and texts that ``watch`` lets go on; two or more.
         nli: Local folder of a classifier of entailment, which says which of them mean the same; ``None`` for
             those that are equal.
+        scores_only: Whether texts that are scored fill ``survival`` alone, without chains, in about the time
+            of a forward pass; else all tables, at each of their positions.
         batch_size: Prompts in one forward pass at most.
         errors: ``raise`` at the first bad prompt, or keep it as a ``row`` with its error.
         plugins: Subclasses of ``Stage`` and ``Metric``, and lenses, or ``module:name`` of such, which take
@@ -126,6 +131,7 @@ class TraceOptions:
     risk: bool = False
     samples: int = 10
     nli: str | None = None
+    scores_only: bool = False
     batch_size: int = 8
     errors: Literal["raise", "row"] = "raise"
     plugins: tuple[Any, ...] = ()
@@ -266,7 +272,7 @@ class TraceOptions:
         """Return the options as values for ``run.json``, with chains by their names and without plugins."""
         chain = None if self.chain is None else name_of(self.chain)
         names, through = tuple(map(name_of, self.samplers)), tuple(map(name_of, self.through))
-        absent = {*_BY_THEMSELVES, *(["against"] if self.against is None else [])}
+        absent = {*_BY_THEMSELVES, *(name for name in _IF_SET if not getattr(self, name))}
         told = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in absent}
         told |= {"samplers": names, "chain": chain, "through": through}
         told["interventions"] = tuple(asdict(one) for one in self.interventions)  # type: ignore[call-overload]

@@ -134,6 +134,12 @@ class Session:
         """Definitions of all tables that passes may fill, those of plugins too."""
         return {**TABLES, **definitions(self.brought)}
 
+    def settings_for(self, one: Encoded) -> Settings:
+        """Return what is measured of a prompt: of a text that is scored perhaps its tokens' scores alone."""
+        if one.prompt.scored is None or not self.options.scores_only:
+            return self.settings
+        return replace(self.settings, tables=frozenset({"survival"}), chains=(), brought=())
+
     @property
     def walk_chain(self) -> Chain:
         """The chain to generate with."""

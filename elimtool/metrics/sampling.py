@@ -48,6 +48,7 @@ class SamplerLedger(Metric):
     def __init__(self, batch: Batch, settings: Settings) -> None:
         super().__init__(batch, settings)
         self.chains = settings.chains
+        self.reads_layers = LAYERS in _combined(settings)
 
     def read(self, view: ReadoutView) -> None:
         """Run the chains on some rows."""
@@ -239,12 +240,7 @@ def _output_mass(ledgers: Sequence[Ledger]) -> npt.NDArray[np.float64]:
 
 def histories(view: ReadoutView, settings: Settings) -> list[History]:
     """Return the tokens up to each probed row, and the other logits there that stages combine."""
-    needed = {
-        stage.needs
-        for chain in settings.chains
-        for stage in chain.stages
-        if isinstance(stage, Combine) and not stage.is_off()
-    }
+    needed = _combined(settings)
     prompt, probe = view.rows
     positions = view.batch.positions[prompt, probe].tolist()
     found = []
@@ -256,6 +252,16 @@ def histories(view: ReadoutView, settings: Settings) -> list[History]:
             others[AGAINST] = settings.against(ids[own:])
         found.append(History(prompt=ids[:own], generated=ids[own:], rows=others))
     return found
+
+
+def _combined(settings: Settings) -> set[str]:
+    """Name the other logits that stages of the chains combine with the output."""
+    return {
+        stage.needs
+        for chain in settings.chains
+        for stage in chain.stages
+        if isinstance(stage, Combine) and not stage.is_off()
+    }
 
 
 def notes_of(record: StageRecord, row: int, spell: Callable[[int], str]) -> list[str]:

@@ -23,33 +23,61 @@ def snapshot(name: str, revision: str | None, trust: bool, known: str) -> tuple[
     Raises:
         ElimError: There is no such model or revision, access is refused, or the hub cannot be reached.
     """
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    # the hub's error class derives first from the base class of its HTTP client's errors, whichever that is
-    failures: tuple[Any, ...] = (HfHubHTTPError.__bases__[0], OSError)
-    unreachable: BaseException | None = None
-    commit = revision
-    try:
-        commit = HfApi().model_info(name, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT).sha
-    except HFValidationError as error:
-        raise ElimError(f"the model '{name}' is neither a hub id nor a file or directory", known) from error
-    except RevisionNotFoundError as error:
-        raise ElimError(f"'{name}' has no revision '{revision}'", "give a branch, tag or commit") from error
-    except failures as error:
-        unreachable = error
+    commit, unreachable = _commit(name, revision, known)
     try:
         found = _fetch(name, commit, trust, cached_only=unreachable is not None)
     except LocalEntryNotFoundError as error:
         raise ElimError(*_why(name, unreachable or error, known)) from error
-    except failures as error:
+    except _failures() as error:
         raise ElimError(*_why(name, error, known)) from error
     return found, found.name
+
+
+def check_snapshot(name: str, revision: str, known: str) -> None:
+    """Refuse a revision that the hub does not have, or, where it cannot be reached, that is not cached.
+
+    Fetches nothing but what the hub says of the revision.
+
+    Args:
+        name: As for ``snapshot``.
+        revision: Branch, tag or commit.
+        known: Hint of errors: other valid names.
+
+    Raises:
+        ElimError: There is no such model or revision, or it is not cached and the hub cannot be reached.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    _, unreachable = _commit(name, revision, known)
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    if unreachable is not None and not isinstance(cached, str):
+        raise ElimError(*_why(name, unreachable, known)) from unreachable
+
+
+def _failures() -> tuple[Any, ...]:
+    """List the errors of a hub that does not answer as it should."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # the hub's error class derives first from the base class of its HTTP client's errors, whichever that is
+    return HfHubHTTPError.__bases__[0], OSError
+
+
+def _commit(name: str, revision: str | None, known: str) -> tuple[str | None, BaseException | None]:
+    """Ask the hub for the commit of a revision; where it cannot be reached return the revision, and why."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HFValidationError, RevisionNotFoundError
+
+    try:
+        found = HfApi().model_info(name, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except HFValidationError as error:
+        raise ElimError(f"the model '{name}' is neither a hub id nor a file or directory", known) from error
+    except RevisionNotFoundError as error:
+        raise ElimError(f"'{name}' has no revision '{revision}'", "give a branch, tag or commit") from error
+    except _failures() as error:
+        return revision, error
+    return found.sha, None
 
 
 def _fetch(name: str, revision: str | None, trust: bool, *, cached_only: bool) -> Path:

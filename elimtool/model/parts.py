@@ -135,25 +135,42 @@ def locate(
 
         progress(f"converting {path.name}")
         return gguf_directory(path, progress), ""
-    if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") > 1 or not name.strip():
+    if _not_a_hub_id(name):
         raise ElimError(
             f"the model '{name}' does not exist: there is no such file or directory", "check the path"
         )
-    hint = f"{nearest(name, tuple(CATALOGUE))}; hub ids, local directories and .gguf files work too"
-    return snapshot(name, revision, trust_remote_code, hint)
+    return snapshot(name, revision, trust_remote_code, _names(name))
 
 
 def check_revisions(name: str, revisions: Iterable[str]) -> None:
-    """Refuse revisions that a model cannot have, as far as that is known without asking the hub.
+    """Refuse revisions that a model does not have, without fetching or converting any.
 
     Raises:
-        ElimError: A revision is not a folder with a model, or the model has no revisions.
+        ElimError: A revision is not a folder with a model, the hub does not have it, it is not cached where
+            the hub cannot be reached, or the model has no revisions.
     """
     from elimtool.model.catalogue import CATALOGUE
+    from elimtool.model.hub import check_snapshot
 
-    if name in CATALOGUE or (name.strip() and _kind(Path(name).expanduser())):
-        for one in revisions:  # with a revision, nothing is fetched or converted
+    here = name in CATALOGUE or not name.strip() or bool(_kind(Path(name).expanduser()))
+    for one in revisions:
+        if here or _not_a_hub_id(name):  # with a revision, nothing is fetched or converted
             locate(name, revision=one, progress=lambda _: None)
+        else:
+            check_snapshot(name, one, _names(name))
+
+
+def _not_a_hub_id(name: str) -> bool:
+    return (
+        name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") > 1 or not name.strip()
+    )
+
+
+def _names(name: str) -> str:
+    """Hint at what else the name of a model can be."""
+    from elimtool.model.catalogue import CATALOGUE
+
+    return f"{nearest(name, tuple(CATALOGUE))}; hub ids, local directories and .gguf files work too"
 
 
 def _kind(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ import torch
 
 import elimtool
 from elimtool import TraceOptions
+from elimtool.engine.forward import run_batch
 from elimtool.errors import ElimError
+from elimtool.lenses.raw import RawLens
+from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.prompts.prompt import Prompt
 from elimtool.prompts.record import record_of
 
@@ -71,3 +75,45 @@ def test_records_name_it_and_answers_are_followed() -> None:
     assert isinstance(one, Prompt) and one.targets == ("Paris", "UK", "Britain")
     one = record_of({"prompt": "A city:", "answers": ["Paris"], "target": "Rome"}, 1, "f:1").prompt
     assert isinstance(one, Prompt) and one.targets == ("Rome",)
+
+
+def test_texts_can_fill_survival_alone(llama: Any) -> None:
+    """Their scores are the same, nothing else is measured of them, and other prompts keep all tables."""
+    asked = [Prompt(text=text, id=text, scored="lm-eval") for text in TEXTS]
+    asked.append(Prompt(text="The capital of France is", id="other", targets=("Paris",)))
+    tables = ("lens", "survival", "sampling", "verdicts")
+    whole, alone = (
+        elimtool.trace(llama, asked, options=replace(OPTIONS, tables=tables, scores_only=only))
+        for only in (False, True)
+    )
+    scores = [run.table("survival").set_index(["prompt_id", "position"]) for run in (whole, alone)]
+    assert scores[0].index.equals(scores[1].index)
+    assert scores[1]["target_logprob"].to_numpy() == pytest.approx(
+        scores[0]["target_logprob"].to_numpy(), abs=1e-4
+    )
+    assert (scores[1]["rank"] == scores[0]["rank"]).all()
+    for name in ("lens", "sampling", "verdicts"):
+        assert set(alone.table(name)["prompt_id"]) == {"other"} < set(whole.table(name)["prompt_id"])
+    stated = [run.manifest.config.get("scores_only") for run in (whole, alone)]
+    assert stated == [None, True], "runs without it keep the fingerprint that they had"
+
+
+@pytest.mark.parametrize(
+    ("reads_layers", "targets", "all_layers"),
+    [(False, ("Paris",), False), (True, ("Paris",), True), (False, (), True)],
+)
+def test_layers_are_read_where_something_looks_at_them(
+    llama: Any, reads_layers: bool, targets: tuple[str, ...], all_layers: bool
+) -> None:
+    """By a metric, or to choose the tokens that are followed: then there are all of them."""
+    seen: list[int] = []
+
+    class Watching(Metric):
+        def read(self, view: ReadoutView) -> None:
+            seen.append(len(view.logits))
+            assert len(view.shapes.top) == len(view.logits)
+
+    Watching.reads_layers = reads_layers
+    one = llama.encode(Prompt(text="The capital of France is", targets=targets))
+    run_batch(llama, [one], Settings(tables=frozenset()), RawLens(), extra=[Watching])
+    assert seen == [llama.n_layers + 1 if all_layers else 1]

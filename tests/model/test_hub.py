@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from elimtool.errors import ElimError
 from elimtool.model.loading import load_model
+from elimtool.model.parts import check_revisions
 from tests.model.loads import hub_at, refused
 
 pytestmark = pytest.mark.usefixtures("closed_hub")
@@ -125,3 +127,19 @@ def test_what_the_hub_answers_is_told(
     start = time.monotonic()
     assert says in refused("org/model", revision="v1").message
     assert time.monotonic() - start < 5
+
+
+def test_revisions_are_looked_for_before_any_is_measured(
+    llama_directory: Path, tmp_path: Path, serve: Any
+) -> None:
+    """By what the hub says of each; where it cannot be reached those in the cache are there."""
+    snapshot = _cache(tmp_path / "hub", llama_directory)
+    (snapshot.parents[1] / "refs" / "step1000").write_text(COMMIT)
+    check_revisions("org/model", ["step1000", COMMIT])
+    with pytest.raises(ElimError, match="not cached, and the hub cannot be reached"):
+        check_revisions("org/model", ["step1000", "step4000"])
+    with pytest.raises(ElimError, match="no such file or directory"):
+        check_revisions("./org/model", ["step1000"])
+    serve(_http("404 Not Found", "X-Error-Code: RevisionNotFound"))
+    with pytest.raises(ElimError, match="has no revision 'step1000'"):
+        check_revisions("org/model", ["step1000"])

@@ -14,13 +14,14 @@ from elimtool.cli.batching import HOW, WorkOptions, opened, work_through
 from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions
 from elimtool.cli.loading import ModelOptions
-from elimtool.cli.measuring import MeasureOptions
+from elimtool.cli.measuring import AUTO, MeasureOptions
 from elimtool.errors import ElimError, Exit
 
 if TYPE_CHECKING:
     from elimtool.cli.output import Output
     from elimtool.model.source import ModelSource
     from elimtool.tasks.batch.run import BatchProgress
+    from elimtool.tasks.batch.work import Make
 
 EPILOG = (
     "A run that was stopped goes on where it was when the same command is given again."
@@ -128,13 +129,23 @@ def batch(
     failed, said = 0, []
     with opened(prompts, format_, printed.output) as file:
         for place, source in places:
-            standing = work_through(printed.output, file, place, (source, wanted, options), overwrite)
+            make = _naming(place, overwrite) if measured.map == AUTO and work.engine != "ray" else None
+            standing = work_through(printed.output, file, place, (source, wanted, options), overwrite, make)
             said.append(_show(printed.output, place, standing, printed.as_json))
             failed += standing.errors
     if printed.as_json:
         printed.output.json(said[0] if revisions is None else said)
     if failed:
         raise typer.Exit(Exit.PARTIAL)
+
+
+def _naming(place: Path, overwrite: bool) -> Make:
+    """Make workers that name heads by the map in the cache; a run that was begun goes on as it was."""
+    from functools import partial
+
+    from elimtool.tasks.map.kept import NamingWorker
+
+    return partial(NamingWorker, run=None if overwrite else place)
 
 
 def places_of(out: Path, source: ModelSource, revisions: str | None) -> list[tuple[Path, ModelSource]]:

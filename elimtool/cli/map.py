@@ -13,7 +13,7 @@ from elimtool.cli import options as shared
 from elimtool.cli.batching import HOW, WorkOptions, work_through
 from elimtool.cli.blocks import spread
 from elimtool.cli.loading import Device, Dtype, LoadOptions, Revision
-from elimtool.errors import Exit
+from elimtool.errors import ElimError, Exit
 from elimtool.model.source import ModelSource
 from elimtool.tasks.map.options import PARTS
 
@@ -55,15 +55,16 @@ def map_(
         ),
     ],
     out: Annotated[
-        Path,
+        Path | None,
         shared.option(
             "-o",
             "--out",
             metavar="DIR",
-            help="Directory of the map, new or to go on with.",
+            help="Directory of the map, new or to go on with. Without: the cache, one map a model with the"
+            " settings as they are by default, which trace and batch find by themselves.",
             panel=shared.OUTPUT,
         ),
-    ],
+    ] = None,
     only: Annotated[
         str | None,
         shared.option(
@@ -127,6 +128,7 @@ def map_(
     from elimtool.report.populations.sections import print_analysis
     from elimtool.run import open_run
     from elimtool.tasks.map.corpus import Corpus
+    from elimtool.tasks.map.kept import cached_map, is_default, is_stale
     from elimtool.tasks.map.labels import Labels
     from elimtool.tasks.map.options import MapOptions
     from elimtool.tasks.map.units import MapSource
@@ -139,8 +141,15 @@ def map_(
     how = work.made(label=label)
     source = ModelSource(name, revision, dtype, device, **loaded.loading)
     output = printed.output
+    if out is None and not (is_default(options, corpus, labels, tagger) and dtype == "float32"):
+        raise ElimError(
+            "the cache keeps maps with the settings as they are by default", "say where to with `out`"
+        )
     with output.progress(f"loading {name}") as say:
         model = source.load(say)
+    if out is None:
+        out = cached_map(model)
+        overwrite = overwrite or is_stale(out)
     job = (source if how.engine == "ray" else model, options, how)
     standing = work_through(output, MapSource(model, text, options, labelled), out, job, overwrite, MapWorker)
     with output.progress("making the findings"):

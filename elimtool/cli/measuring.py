@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from elimtool.cli.options import Sinks, TargetSpace, option, switch
@@ -186,6 +185,8 @@ class ReadOptions:
         return Grammar(self.grammar or "", self.json_schema or "", self.regex or "")
 
 
+AUTO = "auto"
+"""Value of ``--map`` that takes the map in the cache, if there is one."""
 _ELSEWHERE = ("plugin", "concept", "map", "json_schema", "regex")
 """Options that are made into something else, or that further options are made of."""
 
@@ -297,14 +298,15 @@ class MeasureOptions(ReadOptions):
     ] = None
     concept: Concepts = None
     map: Annotated[
-        Path | None,
+        str,
         option(
             "--map",
             metavar="DIR",
             env="MAP",
-            help="A map of the model (elimtool map): heads are named with the role that they have there.",
+            help="A map of the model (elimtool map): heads are named with the role that they have there. auto"
+            " takes the one that the cache has of these weights, none takes no map.",
         ),
-    ] = None
+    ] = AUTO
     against: Annotated[
         str | None,
         option(
@@ -345,7 +347,7 @@ class MeasureOptions(ReadOptions):
 
     def made(self, **others: Any) -> TraceOptions:
         """Make the options of a trace; arguments and errors as in ``ReadOptions.made``."""
-        if self.map is not None:
+        if self.map not in (AUTO, "none"):
             from elimtool.analysis.map.known import head_roles
 
             others = {"roles": head_roles(self.map), **others}

@@ -54,11 +54,20 @@ def pull(
     lens: Annotated[
         bool, shared.switch("--lens/--no-lens", help="Fit the lens of a catalogue model, once (minutes).")
     ] = True,
+    map_: Annotated[
+        bool,
+        shared.switch(
+            "--map/--no-map",
+            help="Map the model too, once (minutes): trace and batch name heads by the role that they have"
+            " there.",
+        ),
+    ] = False,
     quiet: shared.Quiet = False,
 ) -> None:
     """Fetch a model, converted if need be, so that it loads offline; prints its directory.
 
-    For a model of the catalogue the calibrated lens that trace uses is fitted too.
+    For a model of the catalogue the calibrated lens that trace uses is fitted too; with --map any model is
+    mapped, as by elimtool map without --out.
     """
     from elimtool.model.catalogue import CATALOGUE
     from elimtool.model.loading import locate
@@ -68,6 +77,11 @@ def pull(
         directory, _ = locate(name, revision=revision, trust_remote_code=trust_remote_code, progress=say)
         if lens and name in CATALOGUE:
             _fit_lens(name, directory, say)
+        if map_:
+            from elimtool.tasks.map.kept import ensure_map
+
+            source = ModelSource(name, revision, trust_remote_code=trust_remote_code)
+            ensure_map(source.load(say), say)
     output.line(str(directory))
 
 

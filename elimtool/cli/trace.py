@@ -23,7 +23,7 @@ from elimtool.cli.asked import (
 from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions, SaveActivations
 from elimtool.cli.loading import ModelOptions
-from elimtool.cli.measuring import MeasureOptions, Seeds, check_seeds
+from elimtool.cli.measuring import AUTO, MeasureOptions, Seeds, check_seeds
 from elimtool.cli.typed import typed
 from elimtool.errors import ElimError
 from elimtool.files.destination import check_file
@@ -99,7 +99,7 @@ def trace(
         check_file(save_activations, saved.overwrite, "save_activations")
     keep = None if save_activations is None else partial(_record, save_activations, saved.overwrite)
     prompts = [asked] if seeds is None else seeded(asked, seeds)
-    run = _measure(printed.output, prompts, wanted, model.source, keep)
+    run = _measure(printed.output, prompts, wanted, model.source, keep, finds_map=measured.map == AUTO)
     from elimtool.report.remarks import shipped_notes
     from elimtool.report.trace.story import print_story
 
@@ -196,14 +196,23 @@ def _attribute(context: typer.Context, wish: Wish) -> list[str]:
 
 
 def _measure(
-    output: Output, prompts: list[Prompt], wanted: TraceOptions, source: ModelSource, keep: Keep | None
+    output: Output,
+    prompts: list[Prompt],
+    wanted: TraceOptions,
+    source: ModelSource,
+    keep: Keep | None,
+    *,
+    finds_map: bool,
 ) -> Run:
+    from elimtool.tasks.map.kept import with_roles
     from elimtool.tasks.trace import prepare
     from elimtool.tasks.trace import trace as measure
 
     name = source.name
     with output.progress(f"loading {name}") as say:
         loaded = source.load(say)
+        if finds_map:
+            wanted = with_roles(wanted, loaded)
         prepare(loaded, wanted, say)
         say("tracing")
         run = measure(loaded, prompts, options=wanted, say=say)

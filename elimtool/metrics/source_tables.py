@@ -28,6 +28,8 @@ EXTREMES = tuple(f"{which}_{what}" for which in ("top", "low") for what in ("lay
 REDUCED = ("expected", "promoted", "opposed", "handover_layer", *EXTREMES)
 UNTESTED = ("cut_effect", "cut_control")
 """Columns that only ``elimtool.tasks.confirm_edges`` fills."""
+ROLES = ("top_role", "low_role")
+"""Columns that are filled where a map of the model is at hand."""
 INTEGERS = ("handover_layer", "top_layer", "top_head", "low_layer", "low_head")
 
 Values = dict[str, npt.NDArray[np.float64]]
@@ -205,6 +207,7 @@ class SourceTables:
             **_nullable(picked),
             "undecomposed": Categorical([why], np.zeros(len(row), dtype=np.int32)),
             **dict.fromkeys(UNTESTED, np.full(len(row), np.nan)),
+            **dict.fromkeys(ROLES, Categorical([None], np.zeros(len(row), dtype=np.int32))),
         }
 
     def _of_pairs(

@@ -19,6 +19,7 @@ from elimtool.run.columns import Table
 from elimtool.run.manifest import Manifest
 from elimtool.run.notebook import chosen, drawn
 from elimtool.run.parts import frame, json_rows, read_parts, schema_of
+from elimtool.run.roles import HeadProfile, read_profile
 from elimtool.run.schema import ONE_PASS, TABLES, definition
 from elimtool.run.tables.findings import COMMAND_OF, FINDING_TABLES, FINDINGS
 from elimtool.run.weights import weights_of
@@ -151,10 +152,18 @@ class Run:
     @property
     def roles(self) -> dict[str, str]:
         """Role of each head, such as ``{"29.0": "suppressing"}``, by the map that the run was given."""
+        return {head: str(role) for head, role in self._of_map("heads").items()}
+
+    @property
+    def head_profiles(self) -> dict[str, HeadProfile]:
+        """What that map found of each head, such as of ``29.0``; empty without a map."""
+        return {head: read_profile(head, stated) for head, stated in self._of_map("profiles").items()}
+
+    def _of_map(self, key: str) -> dict[str, Any]:
         config = self.manifest.config
         given = config.get("roles") if isinstance(config, dict) else None
-        heads = given.get("heads") if isinstance(given, dict) else None
-        return {str(head): str(role) for head, role in heads.items()} if isinstance(heads, dict) else {}
+        found = given.get(key) if isinstance(given, dict) else None
+        return {str(head): value for head, value in found.items()} if isinstance(found, dict) else {}
 
     @cached_property
     def n_layers(self) -> int | None:

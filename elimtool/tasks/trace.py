@@ -24,6 +24,7 @@ from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
 from elimtool.model.view import Encoded
 from elimtool.model.wrapping import Bridge, takes_bridges
+from elimtool.run.roles import with_source_roles
 from elimtool.run.selection import MAY_BE_EMPTY
 from elimtool.tasks.ablate_each import ablate_each
 from elimtool.tasks.confirm import confirm
@@ -176,6 +177,9 @@ def judge(
             if "source_spans" in run.tables:
                 edges = confirm_edges(session.model, run, usable, options.seed, failed)
                 run = run.with_rows("source_spans", edges)
+    if run.roles and "source_spans" in run.tables:
+        spans = run.arrow("source_spans").to_pylist()
+        run = run.with_rows("source_spans", [with_source_roles(row, run.roles) for row in spans])
     if "ablations" in kept and "survival" in run.tables:
         tell = _telling(say, "ablating each head and MLP", "passes")
         rows = ablate_each(session.model, run, usable, options.seed, failed, tell)

@@ -7,9 +7,10 @@ from typing import Any
 
 import elimtool
 from elimtool.report.html.page import write_page
-from elimtool.report.map.figures import role_grid
+from elimtool.report.map.figures import head_grid
 from elimtool.report.map.heads import category_sentences, distance_sentences
 from elimtool.report.map.layers import layer_figures, neuron_figures
+from elimtool.report.map.listing import head_listing
 from elimtool.report.map.profiles import Profiles
 from elimtool.run.analysis import Analysis
 from elimtool.run.tables.findings import FINDINGS
@@ -56,12 +57,33 @@ TABLES: dict[str, Any] = {
     ],
     "head_distances": DISTANCES,
     "head_kernels": KERNELS,
+    "head_examples": [
+        {
+            "layer": 0,
+            "head": 0,
+            "example": 1,
+            "passage": "text-004",
+            "query": 9,
+            "query_token": " cat",
+            "before": "The dog saw a",
+            "key": key,
+            "key_token": token,
+            "weight": weight,
+        }
+        for key, token, weight in ((2, " dog", 0.75), (1, " The", 0.01))
+    ],
 }
+PAIRS = [
+    {
+        "layer_a": 0, "head_a": 0, "layer_b": 0, "head_b": 1, "same_group": True, "js": 0.25, "js_null": 0.5,
+        "cka": 0.75, "cka_null": 0.0, "affinity": 0.5, "affinity_null": 0.125,
+    }
+]  # fmt: skip
 
 
 def test_a_cell_opens_roles_categories_and_distances() -> None:
-    grid: Any = role_grid(Profiles(TABLES)).to_json()
-    roles, kept, lift, position = grid["opens"][0][0]
+    grid: Any = head_grid(Profiles(TABLES)).to_json()
+    roles, kept, lift, position, seen = grid["opens"][0][0]
     assert [row["label"] for row in roles["rows"]] == ["induction", "sink", "copying"]
     assert roles["rows"][0]["certain"] and roles["rows"][0]["mark"] == 0.01
     assert roles["rows"][2]["text"] == "not measurable" and roles["rows"][2]["value"] is None
@@ -69,15 +91,53 @@ def test_a_cell_opens_roles_categories_and_distances() -> None:
     assert lift["kind"] == "lines" and lift["axis"] == "distance" and lift["lines"][0]["values"] == [2, 1, 0]
     assert [line["name"] for line in position["lines"]] == ["mean score on text"]
     assert "-0.50 by position, +0.25 with content" in position["note"]
+    assert seen["rows"] == [["The dog saw a [cat]", "' dog' 75%", "7", "text-004"]]
     assert len(grid["opens"][1][0]) == 1  # a head of which only roles are known
 
 
+def test_the_grid_is_coloured_by_role_or_by_what_else_was_mapped() -> None:
+    grid: Any = head_grid(Profiles(TABLES)).to_json()
+    assert grid["kinds"] == [[1, 1], [6, None]] and grid["kind_names"]["1"] == "I induction"
+    assert grid["blank"] == "none of these roles"
+    views = {one["title"]: one for one in grid["views"]}
+    assert list(views)[:2] == ["strongest role", "induction"] and "keeps names" in views
+    assert views["induction"]["values"] == [[0.9, 0.4], [0.05, None]]
+    assert views["induction"]["words"] == [["I", "I"], ["", ""]]
+    assert views["keeps names"]["values"][0] == [3, 1.5] and views["keeps names"]["words"][0] == ["+", ""]
+    without: Any = head_grid(Profiles(TABLES | {"head_roles": []})).to_json()
+    assert without["values"] == [[3, 1.5]] and without["unit"] == "lift" and without["kinds"] == []
+    kernels: Any = head_grid(Profiles({"head_kernels": KERNELS})).to_json()
+    assert kernels["values"] == [[2, 3]] and kernels["views"][1]["values"] == [[0.25, -0.125]]
+
+
+def test_a_cell_lists_the_partners_of_its_head() -> None:
+    profiles = Profiles(TABLES | {"head_pairs": PAIRS})
+    listed: list[Any] = [
+        one for head in ((0, 0), (0, 1)) for one in profiles.opens(head) if one["name"] == "map_head_partners"
+    ]
+    assert [one["rows"][0][:4] for one in listed] == [["0.1", "yes", 0.25, 0.5], ["0.0", "yes", 0.25, 0.5]]
+    assert listed[0]["links"] == "#head="
+
+
 def test_all_heads_are_listed_to_be_sorted() -> None:
-    listing = Profiles(TABLES).listing()
+    listing = head_listing(Profiles(TABLES))
     first = dict(zip(listing.columns, listing.rows[0], strict=True))
     assert first["head"] == "0.0" and first["role"] == "induction" and first["keeps"] == "name"
     assert first["d50"] == 2 and first["self-bias by position"] == -0.5
-    assert len(listing.rows) == 4 and listing.rows[3][1:] == [None] * 10
+    assert len(listing.rows) == 4 and [row[1] for row in listing.rows] == [
+        "induction",
+        "induction",
+        "sink",
+        "none",
+    ]
+    assert listing.rows[3][2:] == [None] * 10
+    assert head_listing(Profiles({"head_roles": ROLES})).columns == [
+        "head",
+        "role",
+        "induction",
+        "sink",
+        "copying",
+    ]
 
 
 def test_what_heads_keep_and_how_far_they_look_is_told() -> None:
@@ -103,7 +163,10 @@ def test_layers_are_a_strip_and_neurons_counts() -> None:
         {"layer": at // 2, "neuron": at % 2, "open": 0.0 if at < 3 else 1.0, "n": 3000} for at in range(4)
     ]
     (counts,) = neuron_figures(neurons)
-    assert counts.labels == ["0", "1"] and counts.values == [2, 1]
+    assert [(row.label, list(row.counts)) for row in counts.rows] == [
+        ("layer 0", [2, 0, 0, 0, 0]),
+        ("layer 1", [1, 0, 0, 0, 1]),
+    ]
     assert neuron_figures([]) == []
 
 
@@ -125,13 +188,38 @@ def test_a_head_is_opened_and_heads_are_sorted_in_the_browser(tmp_path: Path) ->
         shown.run("document.querySelector('[data-figure=map_roles] td').click()")
         assert [one.text for one in shown.all(".opened h3")] == [
             "Roles of head 0.0", "What head 0.0 keeps", "How far head 0.0 looks",
-            "What position explains of head 0.0",
+            "What position explains of head 0.0", "Where head 0.0 attends most",
         ]  # fmt: skip
         assert not faults_of_map(shown)  # each of them is drawn
         column = "[data-figure=map_heads] tbody td:first-child"
         assert [one.text for one in shown.all(column)] == ["0.0", "0.1", "1.0", "1.1"]
-        for order, ends in (("descending", ["1.0", "0.0"]), ("ascending", ["0.1", "0.0"])):
+        for order, ends in (("descending", ["0.0", "0.1"]), ("ascending", ["1.0", "0.1"])):
             shown.run("document.querySelectorAll('[data-figure=map_heads] th button')[2].click()")
             assert shown.all(f"[data-figure=map_heads] th[aria-sort={order}]")
             first, second, *_, last = [one.text for one in shown.all(column)]
             assert [first, second] == ends and last == "1.1"  # which has no value, and stays last
+        _by_keyboard(shown)
+        colour = "[data-name=map_roles] select"
+        shown.run(
+            f"const one = document.querySelector('{colour}'); one.value = 1;"
+            "one.dispatchEvent(new Event('change'))"
+        )
+        words = [one.get_attribute("textContent") for one in shown.all("[data-figure=map_roles] td .word")]
+        assert words == ["I", "I", "", ""] and shown.all(".opened h3")[0].text == "Roles of head 0.0"
+        shown.run("document.querySelectorAll('[data-figure=map_heads] td a')[1].click()")
+        assert shown.wait("return document.querySelector('.opened h3')?.textContent == 'Roles of head 0.1'")
+        assert not faults_of_map(shown.open("#head=1.0"))
+        assert shown.all(".opened h3")[0].text == "Roles of head 1.0"
+        assert not faults_of_map(shown.open("#head=9.9")) and not shown.all(".opened h3")
+
+
+def _by_keyboard(shown: Page) -> None:
+    """Arrow keys and Enter open a head, Escape leads back to the grid."""
+    from selenium.webdriver.common.keys import Keys
+
+    shown.one("[data-name=map_roles] .scroll").send_keys(Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.ENTER)
+    assert shown.all(".opened h3")[0].text == "Roles of head 0.1"
+    assert shown.run("return document.activeElement.className") == "opened"
+    shown.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert shown.run("return document.activeElement.classList.contains('scroll')")
+    shown.one("[data-name=map_roles] .scroll").send_keys(Keys.ARROW_LEFT, Keys.ENTER)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from elimtool.analysis.map.categories import categories
 from elimtool.analysis.map.distances import distances
+from elimtool.analysis.map.examples import examples
 from elimtool.analysis.map.layers import layers
 from elimtool.analysis.map.neurons import neurons
 from elimtool.analysis.map.roles import roles
@@ -21,6 +22,7 @@ FOUND: dict[str, Callable[[Sums], Mapping[str, Rows]]] = {
     "distances": distances,
     "neurons": neurons,
     "layers": layers,
+    "examples": examples,
 }
 """Part -> the rows of its tables, made of the sums."""
 

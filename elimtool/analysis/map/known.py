@@ -1,4 +1,4 @@
-"""Say which role each head of a model has, where a map of it is at hand."""
+"""Say which role each head of a model has, and what else is known of it, where a map is at hand."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import Any
 
 from elimtool.errors import ElimError
 from elimtool.files.rows import Row, Rows
+from elimtool.run.manifest import Manifest
 from elimtool.run.reader import Run, as_run
+from elimtool.run.roles import HeadProfile, read_profile
 
 LAST = ("dormant", "sink")
 """Roles that most heads have: any other one is named before them."""
+DIGITS = 3
+"""Decimals of scores that ``run.json`` keeps."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +28,20 @@ class HeadRoles:
         weights_sha256: Of its weights; ``None`` in maps of earlier versions, which are refused.
         map: Fingerprint of the map's run.
         heads: (head, role) such as ``("29.0", "suppressing")``, heads without a role left out, and sinks.
+        profiles: What the map found of each head.
     """
 
     model: str
     weights_sha256: str | None
     map: str
     heads: tuple[tuple[str, str], ...]
+    profiles: tuple[HeadProfile, ...] = ()
 
     def stated(self) -> dict[str, Any]:
-        """Return what ``run.json`` keeps of them, which ``Run.roles`` reads."""
-        return {"map": self.map, "heads": dict(self.heads)}
+        """Return what ``run.json`` keeps of them, which ``Run.roles`` and ``Run.head_profiles`` read."""
+        told: dict[str, Any] = {"map": self.map, "heads": dict(self.heads)}
+        profiles = {one.head: one.stated() for one in self.profiles}
+        return told | ({"profiles": profiles} if profiles else {})
 
     def check(self, weights_sha256: str | None, model: str) -> None:
         """Refuse another model.
@@ -66,7 +74,39 @@ def head_roles(run: Run | str | Path) -> HeadRoles:
     telling = [row for row in rows if row["role"] != "sink"]  # which nearly every head is
     named = ((head, strongest(some)) for head, some in by_head(telling).items())
     heads = tuple((f"{layer}.{head}", one["role"]) for (layer, head), one in named if one is not None)
-    return HeadRoles(facts.model, facts.weights_sha256, facts.fingerprint, heads)
+    categories = by_head(run.analysis("map").arrow("head_categories").to_pylist())
+    profiles = tuple(
+        _profile(f"{layer}.{head}", some, categories.get((layer, head), []))
+        for (layer, head), some in by_head(rows).items()
+    )
+    return HeadRoles(facts.model, facts.weights_sha256, facts.fingerprint, heads, profiles)
+
+
+def _profile(head: str, roles: Rows, categories: Rows) -> HeadProfile:
+    best = max(categories, key=_selectivity, default=None)
+    kept = None if best is None or best["low"] is None or best["low"] <= 1 else best
+    return HeadProfile(
+        head,
+        tuple((row["role"], None if row["score"] is None else round(row["score"], DIGITS)) for row in roles),
+        tuple(row["role"] for row in roles if row["present"]),
+        None if kept is None else kept["category"],
+        None if kept is None else round(kept["selectivity"], DIGITS),
+    )
+
+
+def _selectivity(row: Row) -> float:
+    return -1.0 if row["overlay"] or row["selectivity"] is None else float(row["selectivity"])
+
+
+def stated_roles(manifest: Manifest) -> HeadRoles | None:
+    """Read the roles that a run was given from its manifest; ``None`` if it was given none."""
+    config = manifest.config
+    given: Any = config.get("roles") if isinstance(config, dict) else None
+    if not given:
+        return None
+    profiles = tuple(read_profile(head, one) for head, one in (given.get("profiles") or {}).items())
+    heads = tuple(given["heads"].items())
+    return HeadRoles(manifest.model, manifest.weights_sha256, given["map"], heads, profiles)
 
 
 def by_head(rows: Rows) -> Mapping[tuple[int, int], Rows]:

@@ -30,7 +30,7 @@ from elimtool.run.reader import Run
 
 MOST_NAMED = 5
 """Names that a message lists; the rest is counted."""
-LISTINGS = ("interventions", "differences", "contrast_stages", "brought")
+LISTINGS = ("interventions", "mapped_heads", "differences", "contrast_stages", "brought")
 """Figures of the page that are tables, not pictures."""
 ON_REQUEST = ("heads", "head_attention", "attention_matrix", "logit_lens", "logit_lens_probability")
 """Figures of the page that are made from others' data, or for a whole prompt."""

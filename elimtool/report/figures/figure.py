@@ -7,7 +7,7 @@ Every kind is frozen plain data; ``to_json`` gives what the page's script draws.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from math import floor, isfinite, log10
 from typing import Any, ClassVar
 
@@ -40,6 +40,22 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeatView:
+    """What a grid can be coloured by: fields of ``Heat``; ``title`` is what it is chosen by."""
+
+    title: str
+    note: str
+    values: Sequence[Sequence[Number]]
+    unit: str
+    value_title: str
+    steps: Sequence[float] = ()
+    words: Sequence[Sequence[str]] = ()
+    blank: str = "not measurable"
+    kinds: Sequence[Sequence[int | None]] = ()
+    kind_names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Heat(Figure):
     """A grid of coloured cells, with words in them or without.
 
@@ -60,6 +76,10 @@ class Heat(Figure):
         left_out: What a picture leaves out of the page's figure; empty for nothing.
         starts: Rows with a line above them, that begin another group.
         opens: Figures, as JSON, that each cell opens on the page; empty for none.
+        kinds: Colour of each cell on the page where colours are kinds of cells, not steps of their values: 0
+            to 5 of the lines' palette, 6 for little to see; ``None`` for a blank cell.
+        kind_names: Colour -> what it stands for.
+        views: What else the grid can be coloured by on the page, the first as it is; empty for nothing.
     """
 
     kind: ClassVar[str] = "heat"
@@ -81,6 +101,9 @@ class Heat(Figure):
     left_out: str = ""
     starts: Sequence[int] = ()
     opens: Sequence[Sequence[Sequence[Mapping[str, Any]]]] = ()
+    kinds: Sequence[Sequence[int | None]] = ()
+    kind_names: Mapping[str, str] = field(default_factory=dict)
+    views: Sequence[HeatView] = ()
 
 
 @dataclass(frozen=True)
@@ -293,11 +316,18 @@ class ControlChart(Figure):
 
 @dataclass(frozen=True, kw_only=True)
 class Listing(Figure):
-    """A plain table."""
+    """A plain table.
+
+    Attributes:
+        columns: Names of its columns.
+        rows: A cell for each.
+        links: What the first cell of a row is put behind, to make the address that it leads to; may be empty.
+    """
 
     kind: ClassVar[str] = "listing"
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+    links: str = ""
 
 
 def rounded(value: Any, digits: int = DIGITS) -> Any:
@@ -311,7 +341,7 @@ def rounded(value: Any, digits: int = DIGITS) -> Any:
         # whole numbers are shorter as integers; beyond 1e15 a script's numbers are not exact
         return int(short) if short == int(short) and abs(short) < 1e15 else short
     if is_dataclass(value):
-        return {field.name: rounded(getattr(value, field.name), digits) for field in fields(value)}
+        return {one.name: rounded(getattr(value, one.name), digits) for one in fields(value)}
     if isinstance(value, Mapping):
         return {key: rounded(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):

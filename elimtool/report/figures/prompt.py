@@ -15,6 +15,7 @@ from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.funnel import differences, funnel
 from elimtool.report.figures.layers import head_ablation, head_attribution
 from elimtool.report.figures.located import located_maps
+from elimtool.report.figures.mapped import mapped_heads
 from elimtool.report.figures.parts import components
 from elimtool.report.figures.retention import retention, sink
 from elimtool.report.figures.walked import interventions, top_tokens
@@ -35,6 +36,7 @@ PROMPT: dict[str, Callable[[Probe], Sequence[Figure]]] = {
     "components": components,
     "head_attribution": head_attribution,
     "head_ablation": head_ablation,
+    "mapped_heads": mapped_heads,
     "contrast_components": contrast_components,
     "experts": experts,
     "top_tokens": top_tokens,

@@ -1,11 +1,15 @@
-"""Draw the heads of a map: a grid of layers and heads with the role of each."""
+"""Draw the heads of a map: a grid of layers and heads, coloured by role or by another number of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from elimtool.analysis.map.known import strongest
-from elimtool.files.rows import Row
-from elimtool.report.figures.figure import Heat
-from elimtool.report.map.profiles import Profiles
+from elimtool.files.rows import Row, Rows
+from elimtool.report.figures.figure import Heat, HeatView
+from elimtool.report.figures.palette import steps_around_zero
+from elimtool.report.map.profiles import Head, Profiles
+from elimtool.run.roles import KEPT, spelled
 
 LETTERS = {
     "induction": "I",
@@ -17,36 +21,130 @@ LETTERS = {
     "sink": "o",
 }
 """Role -> its letter in the grid. Of sinks and dormant heads there are many: any other role goes before."""
+COLOURED = ("previous", "induction", "duplicate", "copying", "suppressing", "dormant", "sink")
+COLOURS = {role: colour for colour, role in enumerate(COLOURED)}
+"""Role -> its colour, of ``Heat.kinds``."""
+REACH = (1.0, 2.0, 4.0, 8.0, 16.0, 24.0, 32.0)
+"""Borders of d50, in tokens."""
 
 
-def role_grid(profiles: Profiles) -> Heat:
-    """Draw which role each head has, and how strongly; a cell opens what else is known of the head.
+def head_grid(profiles: Profiles) -> Heat:
+    """Draw all heads, by what was mapped of them; a cell opens what is known of the head.
 
     Args:
         profiles: What is known of each head.
     """
     layers, heads = (sorted({one[axis] for one in profiles.heads}) for axis in (0, 1))
+    grid = [[(layer, head) for head in heads] for layer in layers]
+    views = [one for make in VIEWS for one in make(profiles, grid)]
     roles = profiles.tables["head_roles"]
-    grid = [[roles.get((layer, head), []) for head in heads] for layer in layers]
-    chosen = [[strongest(some) for some in line] for line in grid]
-    letters = ", ".join(f"{letter} {role}" for role, letter in LETTERS.items())
+    first = views[0]
     return Heat(
         name="map_roles",
-        title="The role of each head",
-        note=f"The letter is the strongest role that is present, the colour its score: {letters}. The last"
-        " two are named where no other is. Choose a head for all that is known of it.",
+        title="The role of each head" if roles else "All heads by layer",
+        note="Choose a head for all that is known of it (with the keyboard: arrows, then Enter).",
         row_title="layer",
         column_title="head",
         rows=[str(layer) for layer in layers],
         columns=[str(head) for head in heads],
+        values=first.values,
+        unit=first.unit,
+        value_title=first.value_title,
+        steps=first.steps,
+        words=first.words,
+        details=[["; ".join(map(told, roles.get(head, []))) for head in line] for line in grid],
+        blank=first.blank,
+        kinds=first.kinds,
+        kind_names=first.kind_names,
+        views=views if len(views) > 1 else (),
+        opens=[[profiles.opens(head) for head in line] for line in grid],
+    )
+
+
+Grid = list[list[Head]]
+
+
+def _roles(profiles: Profiles, grid: Grid) -> Iterator[HeatView]:
+    """The strongest role of each head, then the score of each role."""
+    roles = profiles.tables["head_roles"]
+    if not roles:
+        return
+    chosen = [[strongest(roles.get(head, [])) for head in line] for line in grid]
+    known = list(dict.fromkeys(row["role"] for some in roles.values() for row in some))
+    yield HeatView(
+        title="strongest role",
+        note="The role that is present and farthest over its null; dormant and sink where no other is.",
         values=[[None if one is None else one["score"] for one in line] for line in chosen],
         unit="share",
-        value_title="score of the role",
+        value_title="role",
         words=[["" if one is None else LETTERS[one["role"]] for one in line] for line in chosen],
-        details=[["; ".join(map(told, some)) for some in line] for line in grid],
-        blank="the head has none of these roles" if roles else "roles were not mapped",
-        opens=[[profiles.opens((layer, head)) for head in heads] for layer in layers],
+        blank="none of these roles",
+        kinds=[[None if one is None else COLOURS[one["role"]] for one in line] for line in chosen],
+        kind_names={
+            str(COLOURS[role]): f"{LETTERS[role]} {spelled(role)}" for role in COLOURED if role in known
+        },
     )
+    for role in known:
+        cells = [[_of(roles.get(head, []), "role", role) for head in line] for line in grid]
+        yield HeatView(
+            title=spelled(role),
+            note=f"Score of each head as {spelled(role)}; marked where the role is present.",
+            values=[[one.get("score") for one in line] for line in cells],
+            unit="share",
+            value_title=f"score: {spelled(role)}",
+            words=[[LETTERS[role] if one.get("present") else "" for one in line] for line in cells],
+        )
+
+
+def _categories(profiles: Profiles, grid: Grid) -> Iterator[HeatView]:
+    """How much of each category each head keeps."""
+    rows = profiles.tables["head_categories"]
+    for category in dict.fromkeys(row["category"] for some in rows.values() for row in some):
+        cells = [[_of(rows.get(head, []), "category", category) for head in line] for line in grid]
+        named = KEPT.get(category, category)
+        yield HeatView(
+            title=f"keeps {named}",
+            note=f"Attention on {named} over what its distances explain; + where the interval is over 1.",
+            values=[[one.get("selectivity") for one in line] for line in cells],
+            unit="lift",
+            value_title=f"selectivity: {named}",
+            words=[["+" if (one.get("low") or 0) > 1 else "" for one in line] for line in cells],
+        )
+
+
+def _distances(profiles: Profiles, grid: Grid) -> Iterator[HeatView]:
+    """How far each head looks, and whether it likes the neighbour better than the token itself."""
+    rows = profiles.tables["head_kernels"]
+    if not rows:
+        return
+    cells = [[next(iter(rows.get(head, [])), {}) for head in line] for line in grid]
+    yield HeatView(
+        title="how far it looks",
+        note="d50: distance within which half of the head's attention over even attention is.",
+        values=[[one.get("d50") for one in line] for line in cells],
+        unit="tokens",
+        value_title="d50 in tokens",
+        steps=REACH,
+    )
+    bias = [[one.get("self_bias_net") for one in line] for line in cells]
+    if any(one is not None for line in bias for one in line):
+        yield HeatView(
+            title="itself against its neighbour",
+            note="Score of a token on itself less that on the one before, content counted: blue likes itself"
+            " better, orange the neighbour.",
+            values=bias,
+            unit="logits",
+            value_title="self-bias in logits",
+            steps=steps_around_zero(one for line in bias for one in line),
+        )
+
+
+VIEWS: tuple[Callable[[Profiles, Grid], Iterator[HeatView]], ...] = (_roles, _categories, _distances)
+"""What the grid can be coloured by, in order: the first that was mapped is shown."""
+
+
+def _of(rows: Rows, column: str, value: str) -> Row:
+    return next((row for row in rows if row[column] == value), {})
 
 
 def told(row: Row) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from elimtool.files.rows import Row, Rows
-from elimtool.report.figures.figure import Columns, Figure, Heat, Line, Lines, Listing
+from elimtool.report.figures.figure import Figure, Heat, Line, Lines, Listing, Stack, StackRow
 
 NAMED = 3
 """Layers that a sentence names."""
@@ -107,23 +109,35 @@ def _strip(rows: Rows) -> Heat:
     )
 
 
-def neuron_figures(rows: Rows) -> list[Columns]:
-    """Count the neurons of each layer that never opened."""
+def neuron_figures(rows: Rows) -> list[Stack]:
+    """Count the neurons of each layer by how often they open."""
     known = [row for row in rows if row["neuron"] is not None]
     if not known:
         return []
-    layers = sorted({row["layer"] for row in known})
+    counts = {layer: [0] * len(OPEN) for layer in sorted({row["layer"] for row in known})}
+    for row in known:
+        counts[row["layer"]][next(at for at, under in enumerate(OPEN.values()) if under(row["open"]))] += 1
     return [
-        Columns(
+        Stack(
             name="map_neurons",
-            title="Neurons that never opened",
-            note=f"In {known[0]['n']:,} tokens; fewer than {3 / known[0]['n']:.1g} of tokens may not show.",
-            x_title="layer",
-            value_title="neurons",
-            labels=[str(layer) for layer in layers],
-            values=[sum(row["open"] == 0 for row in known if row["layer"] == layer) for layer in layers],
+            title="How often the neurons of each layer open",
+            note=f"Neurons by the share of {known[0]['n']:,} tokens at which the gate is above 0. What"
+            f" happens at fewer than {3 / known[0]['n']:.1g} of tokens may not show.",
+            label_title="layer",
+            keys=list(OPEN),
+            rows=[StackRow(f"layer {layer}", some) for layer, some in counts.items()],
         )
     ]
+
+
+OPEN: dict[str, Callable[[float], bool]] = {
+    "never": lambda share: share == 0,
+    "under 10%": lambda share: share < 0.1,
+    "10% to 50%": lambda share: share <= 0.5,
+    "over 50%": lambda share: share < 1,
+    "always": lambda _: True,
+}
+"""How often a neuron opens -> whether it does, where none before it holds."""
 
 
 STRIP = {

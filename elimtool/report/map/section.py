@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from elimtool.files.rows import Row, Rows
 from elimtool.report.figures.figure import Figure
-from elimtool.report.map.figures import role_grid
+from elimtool.report.map.figures import head_grid
 from elimtool.report.map.heads import category_sentences, distance_sentences
 from elimtool.report.map.layers import layer_figures, layer_sentences, neuron_figures, neuron_sentences
+from elimtool.report.map.listing import head_listing
 from elimtool.report.map.profiles import Profiles
 from elimtool.report.populations.section import Section
 from elimtool.run.analysis import Analysis
+from elimtool.run.tables.findings import FINDINGS
 
 LISTED = 5
 """Heads of a role that are named."""
-
-TABLES = (
-    "head_roles", "head_categories", "head_selectivity", "head_distances", "head_kernels", "layers", "neurons"
-)  # fmt: skip
 
 DOES = {
     "previous": "attend to the token before",
@@ -34,7 +32,7 @@ def map_section(found: Analysis) -> Section:
     options = found.manifest.options
     assert isinstance(options, dict)
     title = f"Map of {found.manifest.model}: {options['passages']} passages of {options['tokens']} tokens"
-    rows = {name: found.arrow(name).to_pylist() for name in TABLES}
+    rows = {name: found.arrow(name).to_pylist() for name in FINDINGS["map"]}
     told = [
         *_roles(rows["head_roles"]),
         *category_sentences(rows["head_categories"]),
@@ -43,7 +41,7 @@ def map_section(found: Analysis) -> Section:
         *neuron_sentences(rows["neurons"]),
     ]
     profiles = Profiles(rows)
-    figures: list[Figure] = [role_grid(profiles), profiles.listing()] if profiles.heads else []
+    figures: list[Figure] = [head_grid(profiles), head_listing(profiles)] if profiles.heads else []
     figures += [*layer_figures(rows["layers"]), *neuron_figures(rows["neurons"])]
     return Section(f"{title} ({options['corpus']})", told, figures, found.manifest.notes)
 

@@ -27,6 +27,7 @@ from elimtool.report.trace.futures import future_lines
 from elimtool.report.trace.heads import head_lines
 from elimtool.report.trace.judgement import judgement_lines
 from elimtool.report.trace.kept import kept_lines
+from elimtool.report.trace.mapped import mapped_lines
 from elimtool.report.trace.place import place_lines
 from elimtool.report.trace.positions import likeliest, position_lines
 from elimtool.report.trace.resonance import resonance_lines
@@ -168,4 +169,5 @@ def _in_full(probe: Probe, chains: list[ChainLedger], screen: Screen) -> Section
         list(source_table(probe, screen)),
         [*strip(probe, screen), *null_lines(probe, screen), *recovery_lines(probe, screen)],
         list(detail_lines(probe, chains, screen)),
+        list(mapped_lines(probe, screen)),
     ]

@@ -175,6 +175,16 @@ SOURCE_SPANS = Table(
             unit="nats",
             null_when=f"{UNCUT}; or there are too few other tokens",
         ),
+        *(
+            Column(
+                f"{which}_role",
+                STRING,
+                f"Role of the head of {which}_layer and {which}_head, as in head_roles, by the map that the"
+                " run was given.",
+                null_when=f"the head has no role, no map was given, or {NO_CELL}",
+            )
+            for which in ("top", "low")
+        ),
     ),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from elimtool.tasks.map.categories import Categories
 from elimtool.tasks.map.distances import Distances
+from elimtool.tasks.map.examples import Examples
 from elimtool.tasks.map.layers import Layers
 from elimtool.tasks.map.neurons import Neurons
 from elimtool.tasks.map.part import Part
@@ -15,5 +16,6 @@ PARTS: dict[str, type[Part]] = {
     "distances": Distances,
     "neurons": Neurons,
     "layers": Layers,
+    "examples": Examples,
 }
 """By name, as in ``elimtool.run.tables.findings.map.PART_TABLES``."""

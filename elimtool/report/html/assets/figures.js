@@ -3,7 +3,7 @@
 const DRAW = { heat: drawHeat, lines: drawLines, bars: drawBars, columns: drawColumns, forest: drawForest, stack: drawStack, funnel: drawFunnel, control: drawControl, listing: drawListing };
 
 function drawFigure(figure, pick) {
-  const section = make("section", { "aria-label": figure.title }, [make("h3", { text: figure.title }),
+  const section = make("section", { "aria-label": figure.title, "data-name": figure.name }, [make("h3", { text: figure.title }),
     figure.note ? make("p", { class: "note", text: figure.note }) : null]);
   const holder = make("div", { class: "holder" });
   section.append(holder);
@@ -41,11 +41,11 @@ function makeNumbers(table) {
   return details;
 }
 
-function plainTable({ columns, rows }) {
+function plainTable({ columns, rows, links }) {
   const body = make("tbody");
   const head = make("tr", {}, columns.map((name, at) => make("th", { scope: "col" },
     [make("button", { type: "button", on: { click: (event) => sort(event.currentTarget.parentNode, at) } }, [foreign(name)])])));
-  const cell = (value) => typeof value === "number"
+  const cell = (value, at) => links && !at ? make("td", {}, [make("a", { href: links + value }, [foreign(value)])]) : typeof value === "number"
     ? make("td", { class: "number", text: spell(value) }) : make("td", {}, [foreign(value ?? NONE)]);
   const show = (some) => body.replaceChildren(...some.map((row) => make("tr", {}, row.map(cell))));
   // A column's name sorts by it: the largest first, then the least; what has no value stays last.

@@ -14,7 +14,11 @@ const cellSet = (cells) => new Set((cells || []).map(([row, column]) => `${row},
 // Colours go from little to much; of ranks the least is the strongest.
 const cellColour = (figure, value, borders) => (figure.unit === "rank" ? borders.length - stepOf(value, borders) : stepOf(value, borders));
 
+// Colours of kinds of cells are those of lines; the last one is for what is hardly worth a colour.
+const kindColour = (kind) => (Number(kind) < COLOURS ? colourOf(Number(kind)) : "var(--panel)");
+
 function drawHeat(figure, pick) {
+  if (figure.views && figure.views.length) return drawViews(figure);
   const borders = bordersOf(figure);
   const masked = cellSet(figure.masked);
   const dimmed = cellSet(figure.dimmed);
@@ -26,9 +30,9 @@ function drawHeat(figure, pick) {
     figure.columns.forEach((_, column) => line.append(heatCell(figure, { row, column, borders, masked, dimmed, words, label })));
     return line;
   }));
-  const opened = figure.opens && figure.opens.length ? make("div", { class: "opened", tabindex: -1 }) : null;
+  const opened = figure.opened || (figure.opens && figure.opens.length ? make("div", { class: "opened", tabindex: -1 }) : null);
   const use = opened ? (column, row) => openCell(opened, figure.opens[row][column]) : pick;
-  const kinds = { signed: isSigned(borders), words, clickable: use, slim: figure.rows.every((name) => name.length < 12),
+  const kinds = { signed: isSigned(borders), words, letters: words && words.every((line) => line.every((word) => word.length < 2)), clickable: use, slim: figure.rows.every((name) => name.length < 12),
     upright: !words && figure.columns.length > 7 && figure.columns.some((name) => name.length > 3) };
   const table = make("table", { class: ["heat", ...Object.keys(kinds).filter((name) => kinds[name])].join(" "), "data-figure": figure.name },
     [make("thead", {}, [heatHead(figure)]), body]);
@@ -47,10 +51,30 @@ function drawHeat(figure, pick) {
   return [scroll, heatTools(figure, table, borders), opened].filter(Boolean);
 }
 
+// A grid that is coloured by one of several numbers; what a cell opened stays open.
+function drawViews(figure) {
+  const opened = figure.opens.length ? make("div", { class: "opened", tabindex: -1 }) : null;
+  const [note, below] = [make("p", { class: "note" }), make("div", { class: "views" })];
+  const show = (view) => {
+    note.textContent = view.note;
+    below.replaceChildren(...drawHeat({ ...figure, ...view, title: figure.title, views: [], opened }));
+  };
+  const choice = make("select", {}, figure.views.map((one, index) => make("option", { value: index, text: one.title })));
+  choice.addEventListener("change", () => show(figure.views[choice.value]));
+  show(figure.views[0]);
+  return [make("label", {}, ["Colour by: ", choice]), note, below];
+}
+
 // Show below the grid what a cell stands for.
 function openCell(opened, figures) {
   hideTip();
-  opened.replaceChildren(...figures.map((figure) => drawFigure(figure)));
+  const back = () => {
+    const grid = opened.parentNode.querySelector(".scroll");
+    grid.focus({ preventScroll: true });
+    grid.scrollIntoView({ block: "nearest" });
+  };
+  opened.onkeydown = (event) => { if (event.key === "Escape") back(); };
+  opened.replaceChildren(make("button", { type: "button", text: "Back to the grid", on: { click: back } }), ...figures.map((figure) => drawFigure(figure)));
   opened.focus({ preventScroll: true });
   opened.scrollIntoView({ block: "nearest" });
 }
@@ -83,7 +107,9 @@ function heatCell(figure, { row, column, borders, masked, dimmed, words, label }
   const hidden = masked.has(place);
   const number = hidden ? "×" : value === null ? "–" : label(row, column);
   const step = hidden || value === null ? null : cellColour(figure, value, borders);
-  return make("td", { class: hidden ? "masked" : value === null ? "unknown" : dimmed.has(place) ? "dimmed" : null, "data-step": step },
+  const kind = figure.kinds && figure.kinds.length ? figure.kinds[row][column] : null;
+  return make("td", { class: hidden ? "masked" : value === null ? "unknown" : dimmed.has(place) ? "dimmed" : null,
+    "data-kind": kind, "data-step": kind === null ? step : null },
     words ? [foreign(words[row][column], { class: "word" }), make("span", { class: "value", text: number })] : [document.createTextNode(number)]);
 }
 
@@ -131,7 +157,9 @@ function heatTools(figure, table, borders) {
 function heatLegend(figure, borders) {
   const key = (style, text, kind) => make("span", {}, [make("span", { class: `swatch ${kind || ""}`, style }), document.createTextNode(text)]);
   const legend = make("div", { class: "legend", "aria-label": "Colours" }, [make("b", { text: figure.value_title })]);
-  for (let step = 0; step <= borders.length; step += 1) {
+  const named = Object.entries(figure.kind_names || {});
+  for (const [kind, text] of named) legend.append(key({ background: kindColour(kind) }, text));
+  for (let step = 0; !named.length && step <= borders.length; step += 1) {
     const text = figure.unit === "rank" ? front.bands[step]
       : step === 0 ? `< ${spell(borders[0], figure.unit)}` : `≥ ${spell(borders[step - 1], figure.unit)}`;
     const colour = figure.unit === "rank" ? borders.length - step : step;

@@ -12,6 +12,17 @@ const notes = () => (front.notes.length ? make("section", {}, front.notes.map(no
 
 const NOUNS = `${front.noun}s`;
 
+// Open a head of a map, LAYER.HEAD; returns whether there is one of that name.
+function openHead(name) {
+  const figure = (front.analyses || []).flatMap((one) => one.figures).find((one) => one.opens && one.opens.length);
+  const [row, column] = name.split(".").map((one, at) => (figure ? [figure.rows, figure.columns][at].indexOf(one) : -1));
+  if (!(row >= 0 && column >= 0)) return false;
+  const section = content.querySelector(`[data-name=${figure.name}]`);
+  section.querySelector(".holder").draw();
+  openCell(section.querySelector(".opened"), figure.opens[row][column]);
+  return true;
+}
+
 function showRun() {
   const said = [make("h2", { text: front.together, tabindex: -1 }), notes()].filter(Boolean);
   if (front.left_out) said.push(notice(`${whole(front.left_out)} more ${NOUNS} are counted here but not shown one by one.`));
@@ -179,7 +190,7 @@ function chooseOne(figures, label) {
 function address() {
   const parts = new URLSearchParams(location.hash.slice(1).replaceAll("+", "%2B"));
   const index = parts.has("p") ? front.prompts.findIndex((one) => one.id === parts.get("p")) : -1;
-  return { index, position: parts.has("at") ? Number(parts.get("at")) : null };
+  return { index, position: parts.has("at") ? Number(parts.get("at")) : null, head: parts.get("head") };
 }
 
 function start() {
@@ -193,11 +204,12 @@ function start() {
   const select = many ? startList(front.prompts, (id) => { location.hash = promptAddress(id); }) : () => {};
   const show = (moved) => {
     hideTip();
-    const { index, position } = address();
+    const { index, position, head } = address();
     const chosen = index < 0 && (!many || front.alone) && front.prompts.length ? 0 : index;
     select(chosen);
     byId("home").disabled = chosen < 0;
     if (chosen < 0) showRun(); else showPrompt(chosen, position);
+    if (head && chosen < 0 && openHead(head)) return;
     if (!moved) return;
     content.querySelector("h2").focus({ preventScroll: true });
     if (matchMedia("(max-width: 800px)").matches) content.scrollIntoView(); else scrollTo(0, 0);

@@ -7,6 +7,7 @@ from elimtool.run.tables.findings.map_heads import (
     HEAD,
     HEAD_CATEGORIES,
     HEAD_DISTANCES,
+    HEAD_EXAMPLES,
     HEAD_KERNELS,
     HEAD_SELECTIVITY,
     KV_GROUP,
@@ -100,5 +101,6 @@ PART_TABLES: dict[str, tuple[Table, ...]] = {
     "distances": (HEAD_DISTANCES, HEAD_KERNELS),
     "neurons": (NEURONS,),
     "layers": (LAYERS,),
+    "examples": (HEAD_EXAMPLES,),
 }
 """Part of a map, as ``only`` names it -> the tables that it gives."""

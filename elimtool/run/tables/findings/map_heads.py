@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import BOOL, FLOAT, INT, LAYER, STRING, Column, Table
+from elimtool.run.columns import BOOL, FLOAT, INT, LAYER, STRING, Column, Table, share
 
 HEAD = Column("head", INT, "Query head.", "head index", "0 .. heads - 1")
 KV_GROUP = Column("kv_group", INT, "Group of heads that share keys and values.", "group index", ">= 0")
@@ -153,5 +153,24 @@ HEAD_KERNELS = Table(
         Column("peak", INT, "Distance of the largest lift.", "tokens", ">= 0", WHY),
         UNMEASURED,
         Column("no_kernel", STRING, "Why there is no kernel.", null_when="there is"),
+    ),
+)
+
+HEAD_EXAMPLES = Table(
+    "head_examples",
+    "Where each head attends most on text: of three passages the query whose largest weight is largest, and"
+    " its keys.",
+    "one row per layer, head, passage and key: three passages, and three keys of each, the largest first",
+    (
+        LAYER,
+        HEAD,
+        Column("example", INT, "Number of the passage: 1 has the largest weight.", "passage", "1 .. 3"),
+        Column("passage", STRING, "Its prompt_id in the table prompts."),
+        Column("query", INT, "Position of the query, which is no sink.", "token index", ">= 0"),
+        Column("query_token", STRING, "Its token."),
+        Column("before", STRING, "The text of up to 8 tokens before it."),
+        Column("key", INT, "Position of the key, which is no sink.", "token index", ">= 0"),
+        Column("key_token", STRING, "Its token."),
+        share("weight", "The head's attention on the key. A layer that shows no weights has no rows."),
     ),
 )

@@ -240,6 +240,33 @@ class MeasureOptions(ReadOptions):
         str | None,
         option("--chain", metavar="CHAIN", help="Which of --samplers to write through. Without: the first."),
     ] = None
+    beams: Annotated[
+        int,
+        option(
+            "--beams",
+            metavar="B",
+            help="Also search for the text of --generate with B beams (1 to 64), as transformers does: what"
+            " each step drops, and the least number of beams that keeps a target (tables beams, beam_steps,"
+            " beam_targets).",
+        ),
+    ] = 0
+    length_penalty: Annotated[
+        float,
+        option(
+            "--length-penalty",
+            metavar="X",
+            help="Divide the scores of finished texts of --beams by their number of tokens to this power.",
+        ),
+    ] = 1.0
+    early_stopping: Annotated[
+        str,
+        option(
+            "--early-stopping",
+            metavar="WHEN",
+            help="When --beams ends: no (B texts are finished, and no open one is better at its length),"
+            " yes (B are finished), never (no open one can become better).",
+        ),
+    ] = "no"
     through: Annotated[
         list[str] | None,
         option(

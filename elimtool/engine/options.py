@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from typing import Any, Literal
 
 from elimtool.analysis.map.known import HeadRoles
+from elimtool.engine.beams import EarlyStopping
 from elimtool.engine.plugins import brought_tables, plug
 from elimtool.errors import ElimError, checked_fields, nearest
 from elimtool.lenses.find import check_choice
@@ -16,6 +18,7 @@ from elimtool.prompts.component import parse_component
 from elimtool.prompts.position import Position, check_position
 from elimtool.prompts.prompt import Prompt
 from elimtool.run.selection import (
+    BEAMS,
     FUTURES,
     HEADS,
     IF_GIVEN,
@@ -32,6 +35,8 @@ from elimtool.samplers import Chain, Stage, name_of
 from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.presets import has_grammar
 
+MOST_BEAMS = 64
+"""Most beams of a search, and most that are tried for the least number that keeps a target."""
 MOST_FUTURES = 64
 """Most survivors of a chain that are compared: outputs of all are held side by side."""
 
@@ -76,6 +81,11 @@ class TraceOptions:
             those before it, for the table ``resonance``; 0 for none.
         repeat_control: Draws of other text in place of the copies, which say what their length alone does.
         repeat_control_text: Another message, whose reply's first word is compared with that after the copies.
+        beams: Texts that a beam search of ``generate`` tokens holds, for the tables ``beams``, ``beam_steps``
+            and ``beam_targets``; 0 for none. Stages of ``chain`` that are for draws do not act on it.
+        length_penalty: Power of a finished text's number of tokens that its score is divided by.
+        early_stopping: When the search ends: ``no`` (n texts are finished, and the best open one is no better
+            at its length), ``yes`` (n are finished) or ``never`` (no open one can become better).
         watch: Tokens to follow at each step of what is generated, ``eos`` (those that end a text of the
             model) or texts of single tokens, for the tables ``stops``, ``stop_tokens`` and ``stop_stages``.
         seed: Seed of the walk's draws, and of the components that ``confirm`` compares with.
@@ -120,6 +130,9 @@ class TraceOptions:
     repeat: int = 0
     repeat_control: int = 20
     repeat_control_text: str = "Hello"
+    beams: int = 0
+    length_penalty: float = 1.0
+    early_stopping: EarlyStopping = "no"
     watch: tuple[str, ...] = ()
     seed: int = 0
     interventions: tuple[Intervention, ...] = ()
@@ -147,6 +160,7 @@ class TraceOptions:
         check_position(self.position)
         self._check_written()
         self._check_futures()
+        self._check_beams()
         _ = self.named_concepts
         if self.against == "":
             raise ElimError("`against` must be a prompt, got an empty text", "leave it out for none")
@@ -181,6 +195,14 @@ class TraceOptions:
                 f"`futures` compares at most {MOST_FUTURES} survivors, got {self.futures}",
                 "each takes a pass, and every two are compared",
             )
+
+    def _check_beams(self) -> None:
+        if not 0 <= self.beams <= MOST_BEAMS:
+            raise ElimError(f"`beams` must be from 1 to {MOST_BEAMS}, got {self.beams}")
+        if self.beams and not self.generate:
+            raise ElimError("`beams` searches for a text", "say how many tokens with `generate`")
+        if not isfinite(self.length_penalty):
+            raise ElimError(f"`length_penalty` must be a finite number, got {self.length_penalty}")
 
     def _check_written(self) -> None:
         """Check what is said of generated text and of targets' tokens."""
@@ -289,6 +311,7 @@ class TraceOptions:
             "resonance": self.repeat > 0,
             "risk": self.risk,
             "concepts": bool(self.concepts),
+            **dict.fromkeys(BEAMS, self.beams > 0),
             **dict.fromkeys(FUTURES, self.futures > 0),
             **dict.fromkeys(SEQUENCES, bool(self.through)),
             **dict.fromkeys(STOPS, bool(self.watch)),

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from elimtool.engine.against import after
+from elimtool.engine.beam_tables import BeamPlan, beam_tables
 from elimtool.engine.futures import SurvivorFutures
 from elimtool.engine.generated import generated_tables
 from elimtool.engine.intake import encode, encode_all, ids_of, refuse_duplicates
@@ -35,7 +36,7 @@ from elimtool.numerics import kernels
 from elimtool.prompts.prompt import Prompt
 from elimtool.run.columns import Table
 from elimtool.run.schema import TABLES
-from elimtool.run.selection import ALWAYS, FITTED, FUTURES, MIXED, refuse_dense, refuse_unfitted
+from elimtool.run.selection import ALWAYS, BEAMS, FITTED, FUTURES, MIXED, refuse_dense, refuse_unfitted
 from elimtool.samplers import Chain, Stage, resolve
 from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.logit_bias import LogitBias
@@ -215,6 +216,10 @@ class Session:
     def beside(self, one: Encoded) -> Mapping[str, Columns]:
         """Fill the tables of a prompt that take passes of their own: generated text, targets, survivors."""
         found = {**self.walked(one), **self.sequences(one)}
+        if not self.measured.isdisjoint(BEAMS):
+            asked = self.options
+            plan = BeamPlan(asked.beams, asked.generate, asked.length_penalty, asked.early_stopping)
+            found |= beam_tables(self.model, one, self.walk_chain, plan, self.settings.against)
         if not self.measured.isdisjoint(FUTURES):
             found |= self._futures.tables(one)
         if "resonance" in self.measured:

@@ -13,6 +13,7 @@ from elimtool.run.tables.attention import (
     ATTENTION_WEIGHTS,
 )
 from elimtool.run.tables.attribution import ATTRIBUTION_AGREEMENT, ATTRIBUTION_METHODS, ATTRIBUTIONS
+from elimtool.run.tables.beams import BEAM_STEPS, BEAM_TARGETS, BEAMS
 from elimtool.run.tables.checks import CHECKS
 from elimtool.run.tables.components import COMPONENTS
 from elimtool.run.tables.concepts import CONCEPTS
@@ -73,7 +74,8 @@ UNTRACED = {
 
 _FOLLOWED = ("sequences", "sequence_steps", "sequence_stages", "stops", "stop_tokens", "stop_stages")
 _FUTURES = ("survivors", "survivor_pairs", "survivor_sets")
-_BESIDE = ("walk", "walk_stages", "walk_grammar", "risk", *_FOLLOWED, *_FUTURES, "resonance")
+_BEAMS = ("beams", "beam_steps", "beam_targets")
+_BESIDE = ("walk", "walk_stages", "walk_grammar", "risk", *_FOLLOWED, *_FUTURES, *_BEAMS, "resonance")
 ONE_PASS = ("prompts", "effects", "ablations", *_BESIDE, *UNTRACED)
 """Tables whose rows belong to no pass, or to both; all others have the column ``intervention``."""
 
@@ -120,6 +122,9 @@ TABLES: dict[str, Table] = {
         WALK,
         WALK_STAGES,
         WALK_GRAMMAR,
+        BEAMS,
+        BEAM_STEPS,
+        BEAM_TARGETS,
         RISK,
         SEQUENCES,
         SEQUENCE_STEPS,

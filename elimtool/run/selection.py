@@ -41,6 +41,8 @@ ALWAYS = "prompts"
 """The table that joins all others and says which prompts failed: every run has it."""
 SEQUENCES = ("sequences", "sequence_steps", "sequence_stages")
 """Tables of targets of several tokens through sampler chains."""
+BEAMS = ("beams", "beam_steps", "beam_targets")
+"""Tables of a beam search."""
 FUTURES = ("survivors", "survivor_pairs", "survivor_sets")
 """Tables of what a model would write after each survivor."""
 STOPS = ("stops", "stop_tokens", "stop_stages")
@@ -52,6 +54,7 @@ ON_REQUEST = {
     "resonance": ("`repeat`", "say with it how many copies, such as 16"),
     "risk": ("`risk`", "give it: it samples more answers"),
     "rollout": ("`rollout`", "give it: it takes every row of every layer up to the probed one"),
+    **dict.fromkeys(BEAMS, ("`beams`", "say with it how many texts to hold, such as 4")),
     **dict.fromkeys(FUTURES, ("`futures`", "say with it how many survivors to compare, such as 8")),
     **dict.fromkeys(SEQUENCES, ("`through`", "name a sampler chain with it, such as llama.cpp")),
     **dict.fromkeys(STOPS, ("`watch`", "name tokens with it: eos, or a text such as '<|im_end|>'")),
@@ -64,8 +67,9 @@ CHANGES = frozenset({"effects"})
 
 _VERDICT = frozenset({"lens", "survival", "sampling_targets", "components", "controls", "regimes"})
 CONTRAST = frozenset({"contrast_layers", "contrast_components", "contrast_stages"})
-MAY_BE_EMPTY = CONTRAST | {"contrast_sources", "survivors", "survivor_pairs"}
-"""Tables that a run keeps although they are empty: without a foil those of pairs, without a survivor."""
+MAY_BE_EMPTY = CONTRAST | {"contrast_sources", "survivors", "survivor_pairs", *BEAMS}
+"""Tables that a run keeps although they are empty: without a foil those of pairs, without a survivor,
+without a target or a possible text those of beams."""
 JUDGED_BY = {
     "verdicts": _VERDICT,
     "effects": _VERDICT | {"lens_layers"},

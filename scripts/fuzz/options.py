@@ -143,6 +143,10 @@ class Options:
             )
         return offers
 
+    def beaming(self) -> list[Part]:
+        """Say how a beam search ends."""
+        return [*self.of("--length-penalty", "0", "1.5"), *self.of("--early-stopping", "no", "yes", "never")]
+
     def measured(self, text: str | None) -> list[Offer]:
         """Offer what a trace and a batch measure."""
         return [
@@ -157,6 +161,7 @@ class Options:
             lambda: self.of("--through", *CHAINS),
             lambda: self.of("--futures", "2", "5"),
             lambda: self.of("--repeat", "2", "3"),
+            lambda: [*self.of("--generate", 1, 4), *self.of("--beams", 1, 3), *self.beaming()],
             lambda: [*self.of("--generate", 1, 3), *self.of("--watch", "eos", "<|end|>", "a")],
             lambda: [Part("--heads")],
             lambda: self.of("--attention-head", "0.0", "3.3"),

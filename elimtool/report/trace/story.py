@@ -17,6 +17,7 @@ from elimtool.report.screen import MOST_PROMPTS, Screen, spaced
 from elimtool.report.targets import target_lines
 from elimtool.report.trace.advice import Commands, advice_lines
 from elimtool.report.trace.answer import answer_lines
+from elimtool.report.trace.beams import beam_lines
 from elimtool.report.trace.contrast import contrast_lines
 from elimtool.report.trace.detail import detail_lines
 from elimtool.report.trace.effects import effect_lines
@@ -105,7 +106,7 @@ def _prompt(
     if prompt["status"] != "ok":
         return failure(prompt, screen)
     positions = tables.positions(prompt["prompt_id"])
-    beside = (future_lines, resonance_lines, sequence_lines, walk_lines, stop_lines)
+    beside = (future_lines, resonance_lines, sequence_lines, walk_lines, beam_lines, stop_lines)
     walk = spaced([list(tell(tables, prompt, screen)) for tell in beside])
     if not positions:
         return spaced([[prompt_line(prompt, screen)], walk or untold(tables, screen)])

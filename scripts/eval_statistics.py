@@ -21,6 +21,7 @@ from elimtool.analysis.statistics.paired import mean_differences
 from elimtool.analysis.statistics.proportions import newcombe, t_interval, wilson
 
 TEMPLATES, PAIRS = 24, 8
+UNITS = (8, 12, TEMPLATES, 48)
 LAYERS, PLANTED_AT, PLANTED = 30, 18, 0.4
 
 Values = npt.NDArray[np.float64]
@@ -56,14 +57,13 @@ def shares(random: np.random.Generator, draws: int) -> Iterator[tuple[str, float
     clusters = random.binomial(20, random.beta(8, 4, (draws, 12))) / 20
     held = [covered(*t_interval(one), 8 / 12) for one in clusters]
     yield "Student's t over 12 clusters of 20 items", float(np.mean(held))
-    values = random.exponential(1, (TEMPLATES, draws))
-    found = mean_differences(values, 0, np.full_like(values, np.nan))
-    held = [covered(one.ci_low, one.ci_high, 1.0) for one in found]
-    yield f"BCa, {TEMPLATES} skewed units (exponential)", float(np.mean(held))
-    values = random.normal(1, 1, (TEMPLATES, draws))
-    found = mean_differences(values, 0, np.full_like(values, np.nan))
-    held = [covered(one.ci_low, one.ci_high, 1.0) for one in found]
-    yield f"BCa, {TEMPLATES} normal units", float(np.mean(held))
+    for units in UNITS:
+        size = units, draws
+        kinds = {"normal": random.normal(1, 1, size), "skewed (exponential)": random.exponential(1, size)}
+        for kind, values in kinds.items():
+            found = mean_differences(values, 0, np.full_like(values, np.nan))
+            held = [covered(one.ci_low, one.ci_high, 1.0) for one in found]
+            yield f"BCa, {units} {kind} units", float(np.mean(held))
 
 
 def report(draws: int) -> Iterator[str]:

@@ -91,6 +91,7 @@ class Session:
             compiled is True,
             attention_of=options.chosen_heads,
             longest=options.longest,
+            dropping=options.dropping,
             depth=model.n_layers,
             brought=tuple(dict.fromkeys(self.brought.values())),
             concepts=tuple(

@@ -85,7 +85,7 @@ class Mechanisms(Metric):
         mlp = block.mlp
         if mlp is not None and mlp.inputs is not None and mlp.weight is not None:
             one["neurons"] = wide(real(mlp.inputs))
-            if self.settings.heads and mlp.sizes is not None:
+            if self.settings.heads and self.settings.dropping and mlp.sizes is not None:
                 one["sizes"] = mlp.sizes
                 one["outputs"] = real(mlp.outputs)
                 one["truth"] = one["outputs"] if mlp.bias is None else wide(one["outputs"]) - wide(mlp.bias)

@@ -118,7 +118,9 @@ class Settings:
         chains: The sampler chains to run.
         heads: Whether to report single heads.
         longest: Most tokens of a prompt of which what each adds to the stream is formed; ``None`` for no
-        limit. depth: Number of the model's layers; 0 where it is not known.
+            limit.
+        dropping: Whether to count the neurons that can be dropped.
+        depth: Number of the model's layers; 0 where it is not known.
         tables: Tables to fill; ``None`` for all.
         reference: Statistics of the model on reference text; ``None`` where no lens was fitted.
         compiled: Whether compiled loops over the vocabulary may be used, see ``elimtool.numerics.kernels``.
@@ -143,6 +145,7 @@ class Settings:
     kept_weights: int = 2**16
     attention_of: tuple[tuple[int, int], ...] = ()
     longest: int | None = PART_TOKENS
+    dropping: bool = True
     depth: int = 0
     brought: tuple[type[Metric], ...] = ()
     concepts: tuple[Concept, ...] = ()

@@ -234,7 +234,8 @@ def test_every_family_shows_its_parts(family: Any) -> None:
         assert block.mlp.explained() == neurons
         assert (block.gate is not None) == (neurons and name in GATED)
         assert (block.norms[1] is None) == (name in SHARED_NORM)
-    table = elimtool.trace(model, TEXT, options=TraceOptions(samplers=())).table("mechanisms")
+    named = TraceOptions(samplers=(), tables=("mechanisms",))
+    table = elimtool.trace(model, TEXT, options=named).table("mechanisms")
     assert table["undecomposed"].isna().all()
     assert table["layer"].tolist() == list(range(model.n_layers))
     dense = table["layer"].isin(dense_layers(name))
@@ -255,7 +256,11 @@ def test_scale_is_the_norms_own(llama: Any) -> None:
         truth = (before.residual[0].square().mean(-1) + llama.hf.config.rms_norm_eps).rsqrt()
         found = table.loc[table["layer"] == view.layer, "norm1_scale"]
         np.testing.assert_allclose(found, truth, rtol=1e-4)
-    assert table["cett_sparsity"].isna().all()  # every position, without single heads
+    assert table["cett_sparsity"].isna().all()  # not named
+    for named, measured in (({"position": "all"}, False), ({}, True)):  # every position has no single heads
+        options = TraceOptions(tables=("mechanisms",), **named)
+        table = elimtool.trace(llama, TEXT, options=options).table("mechanisms")
+        assert table["cett_sparsity"].notna().all() == measured
 
 
 def test_the_largest_value_is_held_against_the_whole_hidden_state(llama: Any, llama_directory: Path) -> None:

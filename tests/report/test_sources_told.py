@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from elimtool.analysis.compare.runs import compare_runs
+from elimtool.report.compare.sources import source_lines
 from elimtool.report.figures.choose import choose
 from elimtool.report.figures.figure import Heat
+from elimtool.report.screen import Screen
 from elimtool.run.reader import Run
 from tests.report.printed import detailed, flat, printed
 from tests.report.runs import judged
@@ -54,6 +57,29 @@ def test_the_parts_that_wrote_most_are_named_with_their_heads() -> None:
         " (-1.5 through head 29.0); ' capital' and ' of' wrote next to nothing; MLPs wrote +9.0, which is not"
         " split by part (direct paths, above the mean logit)."
     ) in text
+
+
+def test_a_comparison_tells_the_parts_that_moved_most() -> None:
+    one, other = run_of(), run_of()
+    rows = other.arrow("source_spans").to_pylist()
+    for changed in rows:
+        if changed["span"] == "3: France":
+            changed.update({"dla_centred": 0.5} | cells("top", "24.1", 0.25))
+        if changed["span"] == "<mlp>":
+            changed["dla_centred"] = 10.0
+    other = other.with_rows("source_spans", fitted("source_spans", rows))
+    screen = Screen(80)
+
+    def told(a: Run, b: Run) -> str:
+        found = compare_runs(a, b)
+        pairs = found.table("pairs")["pair_id"]
+        return flat("\n".join(line.plain for line in source_lines(found, pairs, screen)))
+
+    assert told(one, other) == (
+        "What parts of the prompt wrote, moved most (logits above the mean, direct paths, A → B)"
+        " ' France' for ' Paris': +4.00 → +0.50, most by head 23.4 → 24.1 MLPs for ' Paris': +9.00 → +10.00"
+    )
+    assert told(one, one) == ""
 
 
 def test_the_cut_edge_is_told_beside_random_tokens() -> None:

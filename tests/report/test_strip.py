@@ -4,7 +4,7 @@ import pytest
 from rich.cells import cell_len
 
 from tests.report.printed import detailed, flat, section
-from tests.report.synthetic import PARIS, FakePrompt, make_run
+from tests.report.synthetic import PARIS, FakePrompt, fitted, make_run
 
 
 def strip_of(prompt, width=80, **options):
@@ -20,6 +20,20 @@ def test_five_bands_with_the_sink_apart():
     assert [band[1] for band in bands] == ["33%", "41%", "49%", "57%", "65%"]
     assert all([len(bar) for bar in band[2:]] == [7, 2, 6, 2] for band in bands)
     assert "Sink: 'The', which draws attention whatever the text" in flat("\n".join(lines))
+
+
+def test_what_the_sink_carries_stands_beside_what_it_weighs():
+    whole = make_run(FakePrompt(["The", " a", " is"], [PARIS], layers=2))
+    rows = [
+        row | {"norm_share": 0.25 + 0.5 * row["layer"], "contribution": 0.0625}
+        if row["span"] == "<sink>"
+        else row
+        for row in whole.arrow("attention").to_pylist()
+    ]
+    run = whole.with_rows("attention", fitted("attention", rows))
+    note = "The sink carries 50% of what the heads move and 6.2% of the stream behind attention."
+    assert note in flat(detailed(run))
+    assert "The sink carries" not in detailed(whole)  # not measured
 
 
 def test_bars_stand_below_their_tokens():

@@ -107,6 +107,13 @@ SHORT: dict[str, CheckMetric] = {
             "share of a span in the attention that the sinks leave, mean over heads",
         ),
         CheckMetric(
+            "content",
+            "source_spans",
+            "dla_centred",
+            "number",
+            "what a span wrote for the target through attention, above the mean logit (logits)",
+        ),
+        CheckMetric(
             "lost_layer", "verdicts", "lost_layer", "integer", "layer from which on the target is lost"
         ),
         CheckMetric(

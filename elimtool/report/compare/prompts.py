@@ -22,6 +22,7 @@ from elimtool.analysis.regime_sentence import regime_words
 from elimtool.files.rows import Row
 from elimtool.prompts.prompt import REST
 from elimtool.report.compare.contrasts import contrast_lines
+from elimtool.report.compare.sources import source_lines
 from elimtool.report.compare.turned import turned_lines
 from elimtool.report.numbers import share, times
 from elimtool.report.screen import Screen, padded, spaced
@@ -46,6 +47,7 @@ def prompt_story(comparison: Comparison, *, width: int = 80, encoding: str = "ut
         list(_layers(comparison, pair, screen)),
         list(_targets(comparison, screen)),
         list(contrast_lines(comparison, [pair["pair_id"]], screen)),
+        list(source_lines(comparison, [pair["pair_id"]], screen)),
         list(_flips(comparison, screen)),
         list(_attention(comparison, screen)),
         list(turned_lines(turned(comparison, pair["pair_id"]), screen)),

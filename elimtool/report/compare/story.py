@@ -12,6 +12,7 @@ from elimtool.report.compare.chains import chain_lines
 from elimtool.report.compare.contrasts import contrast_lines
 from elimtool.report.compare.maps import maps_section
 from elimtool.report.compare.prompts import onset_lines, own_pairs, prompt_story
+from elimtool.report.compare.sources import source_lines
 from elimtool.report.compare.speculation import speculation_lines
 from elimtool.report.compare.tested import one_line, tested
 from elimtool.report.figures.compare.pair import UNNAMED, PairRows
@@ -41,6 +42,7 @@ def story(comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -
             list(chain_lines(comparison, screen)) if comparison.kind == "chains" else _changes(told, screen),
             _moved(told.moved, comparison, screen),
             list(contrast_lines(comparison, (row["pair_id"] for row in own_pairs(comparison)), screen)),
+            list(source_lines(comparison, (row["pair_id"] for row in own_pairs(comparison)), screen)),
             [*_layers(told, screen), *onset_lines(comparison, screen)],
             _flips(told, screen, "tokens" if comparison.kind == "prompts" else "targets"),
             list(tested(comparison, screen)),

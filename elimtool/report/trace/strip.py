@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
-from elimtool.prompts.prompt import NULL
+from elimtool.prompts.prompt import NULL, SINK
 from elimtool.report.facts import Probe
 from elimtool.report.numbers import HEAT, heat_step, mean, share, times
 from elimtool.report.recovery import recovery_sentence
@@ -22,6 +22,8 @@ LONGEST_TOKEN = 20
 
 
 SINK_IS = "which draws attention whatever the text"
+CARRIED = {"norm_share": "what the heads move", "contribution": "the stream behind attention"}
+"""What shares of what a part carries are shares of, by column of ``attention``."""
 BRIEF_SPANS = 4
 """Spans that are shown one by one where the strip is to be brief."""
 
@@ -53,7 +55,7 @@ def _strip(probe: Probe, screen: Screen) -> list[Text]:
     if not heats:
         return _only_sink(probe, screen)
     if any(heat.token is None for heat in heats):
-        return [*_title(probe, screen), *span_lines(heats, layers, screen)]
+        return _by_span(heats, layers, probe, screen)
     cells = _cells(probe, heats, screen)
     left = _left_width(layers)
     blocks = _blocks(cells, screen.width - left)
@@ -87,11 +89,11 @@ def _brief(probe: Probe, screen: Screen) -> list[Text]:
         return _only_sink(probe, screen)
     if any(heat.token is None for heat in heats):
         if len(heats) <= BRIEF_SPANS:
-            return [*_title(probe, screen), *span_lines(heats, layers, screen)]
+            return _by_span(heats, layers, probe, screen)
         return [
             Text(_heading(probe, screen), style="bold"),
             *_extremes(heats, probe, screen),
-            *_sink_share(layers, screen),
+            *_sink_share(layers, probe, screen),
         ]
     cells = _cells(probe, heats, screen)
     blocks = _blocks(cells, screen.width - _left_width(layers))
@@ -99,15 +101,32 @@ def _brief(probe: Probe, screen: Screen) -> list[Text]:
         return [
             Text(_heading(probe, screen), style="bold"),
             *_extremes(heats, probe, screen),
-            *_sink_share(layers, screen),
+            *_sink_share(layers, probe, screen),
         ]
     lines = [*_title(probe, screen), *_block(blocks[0], layers, screen, first=True)]
     return [*lines, *_sink_note(cells, probe, screen)]
 
 
-def _sink_share(layers: Sequence[Band], screen: Screen) -> list[Text]:
+def _by_span(heats: Sequence[SpanHeat], layers: Sequence[Band], probe: Probe, screen: Screen) -> list[Text]:
+    said = screen.wrap(carries, style="dim") if (carries := _carries(probe)) else []
+    return [*_title(probe, screen), *span_lines(heats, layers, screen), *said]
+
+
+def _sink_share(layers: Sequence[Band], probe: Probe, screen: Screen) -> list[Text]:
     part = mean(band.sink_mass for band in layers)
-    return screen.wrap(f"The sink, {SINK_IS}, takes {share(part)} and is set apart.", style="dim")
+    said = f"The sink, {SINK_IS}, takes {share(part)} and is set apart."
+    return screen.wrap(" ".join(filter(None, (said, _carries(probe)))), style="dim")
+
+
+def _carries(probe: Probe) -> str:
+    """Say how much the sink carries beside its share of attention, means over layers; empty if unknown."""
+    own = [row for row in probe.rows("attention") if row["span"] == SINK]
+    said = [
+        f"{share(known)} of {what}"
+        for column, what in CARRIED.items()
+        if (known := mean(row.get(column) for row in own)) is not None
+    ]
+    return f"The sink carries {' and '.join(said)}." if said else ""
 
 
 def null_lines(probe: Probe, screen: Screen) -> list[Text]:
@@ -230,6 +249,7 @@ def _sink_note(cells: Sequence[Cell], probe: Probe, screen: Screen) -> list[Text
         names = ", ".join(screen.quoted(probe.shown[index], 14) for index in sinks[:3])
         more = f" and {len(sinks) - 3} more" if len(sinks) > 3 else ""
         notes.append(f"Sink: {names}{more}, {SINK_IS}; its share is at the left.")
+        notes += filter(None, [_carries(probe)])
     heats = [cell.heat for cell in cells if cell.heat]
     if len(heats) > 1:
         notes.append(f"Even: as if all {'other ' if sinks else ''}tokens got the same.")

@@ -141,8 +141,8 @@ _MLP = (
         "cett_sparsity",
         "At least this share of neurons can be dropped, those that write least first, before the MLP's output"
         " (without bias) changes by more than 0.2 of its length.",
-        null_when="the MLP's neurons cannot be seen, its output is 0, or single heads were not measured"
-        " (the default where every position is probed)",
+        null_when="mechanisms is not named in `tables`, the MLP's neurons cannot be seen, its output is 0, or"
+        " single heads were not measured (the default where every position is probed)",
     ),
 )
 

@@ -35,6 +35,9 @@ def test_values_are_those_of_the_tables(judged: Judged, run: Any) -> None:
     layers = run.table("lens_layers").query("prompt_id == 'fr' and layer == 3").iloc[0]
     for metric in ("entropy", "nucleus_size"):
         assert only(judged(f"{{id: a, prompt: fr, metric: {metric}, min: 0}}")).seen == layers[metric]
+    wrote = run.table("source_spans").query("prompt_id == 'fr' and target == 'Paris'").iloc[0]
+    check = f"{{id: a, prompt: fr, metric: content, target: Paris, span: '{wrote['span']}', min: -1000}}"
+    assert only(judged(check)).seen == wrote["dla_centred"]
     verdict = run.table("verdicts").query("prompt_id == 'fr'").iloc[0]
     assert only(judged("{id: a, prompt: fr, metric: outcome, is_not: confused}")).seen == verdict["outcome"]
 

@@ -34,12 +34,15 @@ def batch_results(run: Run) -> dict[str, Any]:
         the table ``verdicts`` the first and the last are empty. With the table ``experts``, ``experts`` is
         its summary by layer, see ``elimtool.analysis.experts.by_layer``; with ``risk``, ``risk`` is that of
         ``elimtool.analysis.risk.summary``; with rows of ``recovery``, ``recovery`` is that of
-        ``elimtool.analysis.recovery``.
+        ``elimtool.analysis.recovery``. Where prompts lack tables, ``left_out`` has their number, and id and
+        reasons of the first of them.
     """
     errors = select_rows(
         run, "prompts", where=["status=error"], columns=["prompt_id", "error_message"], limit=ERRORS
     )
     found: dict[str, Any] = {"outcomes": {}, "first_errors": errors.rows.to_pylist(), "worst": []}
+    if lacking := _left_out(run):
+        found["left_out"] = {"prompts": len(lacking), "first": lacking[:ERRORS]}
     if "experts" in run.tables:
         columns = ("layer", "expert", "chosen", "dropped_mass")
         found["experts"] = by_layer(
@@ -56,6 +59,15 @@ def batch_results(run: Run) -> dict[str, Any]:
     counts.sort(key=lambda one: (-one["counts"], one["values"]))
     worst = [{**row, "text": _text(run, row["prompt_id"])} for row in _worst(judged)]
     return found | {"outcomes": {one["values"]: one["counts"] for one in counts}, "worst": worst}
+
+
+def _left_out(run: Run) -> Rows:
+    """Id and reasons of the prompts that lack tables which others have."""
+    rows = select_rows(run, "prompts", columns=["prompt_id", "left_out"]).rows
+    return [
+        {"prompt_id": one["prompt_id"], "reasons": one["left_out"]}
+        for one in rows.filter(pc.greater(pc.list_value_length(rows.column("left_out")), 0)).to_pylist()
+    ]
 
 
 def _text(run: Run, prompt_id: str) -> str | None:

@@ -314,6 +314,24 @@ class MeasureOptions(ReadOptions):
             help="Tokens from a survivor to the output that --futures compares, 1 or more.",
         ),
     ] = 1
+    along: Annotated[
+        str | None,
+        option(
+            "--along",
+            metavar="HOW",
+            help="Cut the text (with --prefill what begins the answer, with --chat the message) into"
+            " sentences, lines or N tokens; read the answer after each, and in other orders (table"
+            " answers_along).",
+        ),
+    ] = None
+    cue: Annotated[
+        str,
+        option(
+            "--cue",
+            metavar="TEXT",
+            help="What --along reads the answer after, such as ' So the answer is'; put behind the text.",
+        ),
+    ] = ""
     watch: Annotated[
         list[str] | None,
         option(

@@ -110,10 +110,14 @@ class SurvivorFutures:
         self.steps = steps
         self.against = against
 
-    def tables(self, one: Encoded) -> dict[str, Columns]:
-        """Fill ``survivors``, ``survivor_pairs`` and ``survivor_sets`` for a prompt's probed positions."""
+    def tables(self, one: Encoded, endings: Endings) -> dict[str, Columns]:
+        """Fill ``survivors``, ``survivor_pairs`` and ``survivor_sets`` for a prompt's probed positions.
+
+        Args:
+            one: The prompt.
+            endings: Reads the model after other endings of it.
+        """
         rows: dict[str, Rows] = {"survivors": [], "survivor_pairs": [], "survivor_sets": []}
-        endings = Endings(self.model, one.token_ids)
         for position in one.positions:
             self._at(rows, one, endings, position)
         return {name: columns_of(found) for name, found in rows.items() if found}

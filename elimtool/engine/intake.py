@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from elimtool.engine.along import with_cue
 from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.metrics.attention_weights import refuse_many
@@ -61,6 +62,8 @@ def encode_all(
     suspect: Suspect | None = None,
 ) -> list[Encoded | Exception]:
     """Tokenise prompts under the options of a run; one that cannot be used is replaced by its error."""
+    if options.along is not None:
+        prompts = [with_cue(prompt, options.cue) for prompt in prompts]
     found: list[Encoded | Exception] = []
     for one in model.encode_all(
         prompts, options.position, options.sinks, options.target_space, written=written, suspect=suspect

@@ -28,6 +28,7 @@ from elimtool.engine.session import Session
 from elimtool.metrics.rollout import Rollout
 from elimtool.model.memory import out_of_memory
 from elimtool.model.model import Model
+from elimtool.model.prefix import PassKeys
 from elimtool.model.view import Encoded
 from elimtool.run.schema import ONE_PASS
 
@@ -35,27 +36,37 @@ Tables = dict[str, pa.Table]
 T = TypeVar("T")
 
 
-def measure_together(session: Session, some: Sequence[Encoded], extra: Sequence[Extra] = ()) -> Tables:
+def measure_together(
+    session: Session,
+    some: Sequence[Encoded],
+    extra: Sequence[Extra] = (),
+    lacking: dict[str, list[str]] | None = None,
+) -> Tables:
     """Measure some prompts in one forward pass, in a second under the interventions, and generate from each.
 
     Args:
         session: The model and what to measure.
         some: The prompts, none or all of them texts that are scored.
         extra: The caller's own metrics, which see the pass without interventions only.
+        lacking: See ``Session.beside``.
 
     Returns:
         The tables that were filled, rows of the pass without interventions first.
     """
     leaders = Leaders()  # the second pass follows the tokens that led in the first, so that rows compare
     settings = session.settings_for(some[0])
-    tables = dict(run_batch(session.model, some, settings, session.lens, leaders, extra))
+    keys = PassKeys() if session.goes_on(some) else None
+    with session.model.keeping(keys):
+        tables = dict(run_batch(session.model, some, settings, session.lens, leaders, extra))
     if session.under is not None:
         _append(tables, run_batch(session.under, some, settings, session.lens, leaders))
     if "rollout" in session.measured:
         for model in filter(None, (session.model, session.under)):
             _append(tables, rolled_out(model, some, session))
-    for one in some:
-        filled = {name: columns for name, columns in session.beside(one).items() if name in session.measured}
+    for row, one in enumerate(some):
+        kept = None if keys is None else keys.of(row, len(one.token_ids))
+        beside = session.beside(one, lacking, kept)
+        filled = {name: columns for name, columns in beside.items() if name in session.measured}
         _append(tables, {name: arrow_table(name, columns) for name, columns in filled.items()})
     return tables
 
@@ -114,6 +125,8 @@ class Passes:
 
     Attributes:
         failed: Errors of the prompts that could not be measured, by id.
+        lacking: Tables that single prompts could not have, and why, by id; without ``defects`` none, as the
+            first failure is raised.
         tokens: Tokens of the prompts that were measured.
         slots: Token slots of their passes, padding included.
     """
@@ -123,6 +136,7 @@ class Passes:
         self.defects = defects
         self.extra = extra
         self.failed: dict[str, Exception] = {}
+        self.lacking: dict[str, list[str]] = {}
         self.tokens = 0
         self.slots = 0
         self._parts: dict[str, list[pa.Table]] = {}
@@ -154,7 +168,8 @@ class Passes:
 
     def _measure(self, some: Sequence[Encoded]) -> None:
         """Measure some prompts together."""
-        for name, table in measure_together(self.session, some, self.extra).items():
+        lacking = None if self.defects is None else self.lacking
+        for name, table in measure_together(self.session, some, self.extra, lacking).items():
             self._parts.setdefault(name, []).append(table)
         lengths = [len(one.token_ids) for one in some]
         self.tokens += sum(lengths)

@@ -16,7 +16,8 @@ from elimtool.metrics.metric import Metric
 from elimtool.model.interventions import Intervention
 from elimtool.prompts.component import parse_component
 from elimtool.prompts.position import Position, check_position
-from elimtool.prompts.prompt import Prompt
+from elimtool.prompts.prompt import Prompt, check_unicode
+from elimtool.prompts.segments import parse_along
 from elimtool.run.selection import (
     BEAMS,
     DROPPED,
@@ -87,6 +88,10 @@ class TraceOptions:
         length_penalty: Power of a finished text's number of tokens that its score is divided by.
         early_stopping: When the search ends: ``no`` (n texts are finished, and the best open one is no better
             at its length), ``yes`` (n are finished) or ``never`` (no open one can become better).
+        along: How to cut a text (``sentences``, ``lines``, or a number of tokens), or what begins the answer,
+            or a chat's last message, to read the answers after each part of it, for the table
+            ``answers_along``. ``None`` for not at all.
+        cue: What the answer is read after, for ``along``: it follows the whole text too.
         watch: Tokens to follow at each step of what is generated, ``eos`` (those that end a text of the
             model) or texts of single tokens, for the tables ``stops``, ``stop_tokens`` and ``stop_stages``.
         seed: Seed of the walk's draws, and of the components that ``confirm`` compares with.
@@ -134,6 +139,8 @@ class TraceOptions:
     beams: int = 0
     length_penalty: float = 1.0
     early_stopping: EarlyStopping = "no"
+    along: str | int | None = None
+    cue: str = ""
     watch: tuple[str, ...] = ()
     seed: int = 0
     interventions: tuple[Intervention, ...] = ()
@@ -162,6 +169,7 @@ class TraceOptions:
         self._check_written()
         self._check_futures()
         self._check_beams()
+        self._check_along()
         _ = self.named_concepts
         if self.against == "":
             raise ElimError("`against` must be a prompt, got an empty text", "leave it out for none")
@@ -204,6 +212,18 @@ class TraceOptions:
             raise ElimError("`beams` searches for a text", "say how many tokens with `generate`")
         if not isfinite(self.length_penalty):
             raise ElimError(f"`length_penalty` must be a finite number, got {self.length_penalty}")
+
+    def _check_along(self) -> None:
+        if self.along is None:
+            if self.cue:
+                raise ElimError("`cue` is what `along` reads answers after", "give `along` too")
+            return
+        _ = self.cut_along
+        if not self.cue:
+            raise ElimError("`along` needs a `cue` to read the answer after", "such as ' So the answer is'")
+        check_unicode("the cue", self.cue)
+        if self.position != "last":
+            raise ElimError("`along` reads the answer at the end of the prompt", "use `position='last'`")
 
     def _check_written(self) -> None:
         """Check what is said of generated text and of targets' tokens."""
@@ -270,6 +290,15 @@ class TraceOptions:
         return found
 
     @property
+    def cut_along(self) -> str | int:
+        """How ``along`` cuts a text.
+
+        Raises:
+            ElimError: It names no way.
+        """
+        return parse_along(str(self.along))
+
+    @property
     def walked(self) -> int:
         """Index in ``samplers`` of the chain to generate with."""
         return 0 if self.chain is None else list(map(name_of, self.samplers)).index(name_of(self.chain))
@@ -310,6 +339,7 @@ class TraceOptions:
             "ablations": self.ablate_each,
             "rollout": self.rollout,
             "resonance": self.repeat > 0,
+            "answers_along": self.along is not None,
             "risk": self.risk,
             "concepts": bool(self.concepts),
             **dict.fromkeys(BEAMS, self.beams > 0),

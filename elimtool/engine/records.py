@@ -164,6 +164,7 @@ def prompt_row(prompt: Prompt, one: Encoded | ElimError) -> Row:
         "spellings": [target.spelling for target in one.targets],
         "control_tokens": list(one.control_tokens),
         "clock": one.clock,
+        "left_out": [],
         "spans": [{"span": span.name, "tokens": list(span.tokens)} for span in one.spans],
     }
 

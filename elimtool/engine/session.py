@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from elimtool.engine.against import after
+from elimtool.engine.along import AnswersAlong
 from elimtool.engine.beam_tables import BeamPlan, beam_tables
 from elimtool.engine.futures import SurvivorFutures
 from elimtool.engine.generated import generated_tables
@@ -27,9 +28,11 @@ from elimtool.metrics.columns import Columns
 from elimtool.metrics.concepts import concept
 from elimtool.metrics.metric import Settings
 from elimtool.model.decode import end_ids
+from elimtool.model.endings import Endings, continues
 from elimtool.model.entailment import Entailment
 from elimtool.model.interventions import Component, Knockout, Patch
 from elimtool.model.model import Model
+from elimtool.model.prefix import Keys
 from elimtool.model.scores import Suspect
 from elimtool.model.view import Encoded
 from elimtool.numerics import kernels
@@ -44,6 +47,9 @@ from elimtool.samplers.shipped import MODEL, parted
 
 if TYPE_CHECKING:
     from elimtool.run.manifest import Manifest
+
+CONTINUED = (*FUTURES, "answers_along")
+"""Tables that read what a model predicts after other endings of a prompt."""
 
 
 class Session:
@@ -214,20 +220,74 @@ class Session:
         many = self.options.futures, self.options.future_steps
         return SurvivorFutures(self.model, self.settings.chains, *many, self.settings.against)
 
-    def beside(self, one: Encoded) -> Mapping[str, Columns]:
-        """Fill the tables of a prompt that take passes of their own: generated text, targets, survivors."""
-        found = {**self.walked(one), **self.sequences(one)}
-        if not self.measured.isdisjoint(BEAMS):
-            asked = self.options
-            plan = BeamPlan(asked.beams, asked.generate, asked.length_penalty, asked.early_stopping)
-            found |= beam_tables(self.model, one, self.walk_chain, plan, self.settings.against)
-        if not self.measured.isdisjoint(FUTURES):
-            found |= self._futures.tables(one)
-        if "resonance" in self.measured:
-            how = self.options
-            counts = how.repeat, how.repeat_control
-            found |= resonance(self.model, one, *counts, how.repeat_control_text, self._seed(one.prompt))
+    def goes_on(self, some: Sequence[Encoded]) -> bool:
+        """Tell whether tables beside the passes read other endings of these prompts."""
+        longest = max(len(one.token_ids) for one in some)
+        return not self.measured.isdisjoint(CONTINUED) and continues(self.model, longest)
+
+    def beside(
+        self, one: Encoded, lacking: dict[str, list[str]] | None = None, kept: Keys | None = None
+    ) -> Mapping[str, Columns]:
+        """Fill the tables of a prompt that take passes of their own: generated text, targets, survivors.
+
+        Args:
+            one: The prompt.
+            lacking: Gets, by prompt, why tables cannot be filled: of a file, one prompt that is too long for
+                one of them keeps all others. ``None`` raises the first error.
+            kept: Its keys and values, if its pass has kept them.
+        """
+        endings = Endings(self.model, one.token_ids, kept)
+        found: dict[str, Columns] = {}
+        why = []
+        for name, fill in self._beside.items():
+            try:
+                found |= fill(one, endings)
+            except ElimError as error:
+                if lacking is None:
+                    raise
+                why.append(f"{name}: {error}")
+        if lacking is not None:
+            lacking[one.prompt_id] = why
         return found
+
+    @cached_property
+    def _beside(self) -> dict[str, Callable[[Encoded, Endings], Mapping[str, Columns]]]:
+        """What fills the tables beside the passes, by the name of the first of them."""
+        wanted: dict[str, Callable[[Encoded, Endings], Mapping[str, Columns]]] = {
+            "beams": self._beams,
+            "survivors": self._survivors,
+            "resonance": self._resonance,
+            "answers_along": self._along,
+        }
+        several = {"beams": BEAMS, "survivors": FUTURES}
+        asked = {
+            name: fill
+            for name, fill in wanted.items()
+            if not self.measured.isdisjoint(several.get(name, (name,)))
+        }
+        return {
+            "walk": lambda one, _: self.walked(one),
+            "sequences": lambda one, _: self.sequences(one),
+            **asked,
+        }
+
+    def _beams(self, one: Encoded, _: Endings) -> Mapping[str, Columns]:
+        asked = self.options
+        plan = BeamPlan(asked.beams, asked.generate, asked.length_penalty, asked.early_stopping)
+        return beam_tables(self.model, one, self.walk_chain, plan, self.settings.against)
+
+    def _survivors(self, one: Encoded, endings: Endings) -> Mapping[str, Columns]:
+        return self._futures.tables(one, endings)
+
+    def _along(self, one: Encoded, endings: Endings) -> Mapping[str, Columns]:
+        how = self.options
+        reads = AnswersAlong(self.model, self.settings.chains, how.cut_along, how.cue, self.settings.against)
+        return reads.tables(one, endings, self._seed(one.prompt))
+
+    def _resonance(self, one: Encoded, _: Endings) -> Mapping[str, Columns]:
+        how = self.options
+        counts = how.repeat, how.repeat_control
+        return resonance(self.model, one, *counts, how.repeat_control_text, self._seed(one.prompt))
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[Encoded | ElimError]:
         """Tokenise prompts; an unusable one raises its error or is replaced by it (``options.errors``).

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from elimtool.model.prefix import Ending, Prefix, window
+from elimtool.model.prefix import Ending, Keys, Prefix, window
 from elimtool.model.view import NOBODY, Batch, LayerView
 
 if TYPE_CHECKING:
@@ -26,15 +27,19 @@ class Endings:
     Args:
         model: The model, without interventions.
         ids: The text, at least one token.
+        kept: Its keys and values, if another pass has kept them.
     """
 
-    def __init__(self, model: Model, ids: Sequence[int]) -> None:
+    def __init__(self, model: Model, ids: Sequence[int], kept: Keys | None = None) -> None:
         self.model = model
         self.ids = tuple(ids)
-        shortest = window(model)
-        # keys that a window has dropped are not there for a shorter beginning
-        shares = model.shares_prefixes and (shortest is None or shortest >= len(self.ids))
-        self._prefix = Prefix(model, self.ids) if shares else None
+        self._kept = kept
+
+    @cached_property
+    def _prefix(self) -> Prefix | None:
+        if not continues(self.model, len(self.ids)):
+            return None
+        return Prefix(self.model, self.ids) if self._kept is None else Prefix.of(self.model, self._kept)
 
     def after(self, endings: Sequence[Ending]) -> Float64[Tensor, "endings vocab"]:
         """Compute log-probabilities (nats) of the whole vocabulary after each ending.
@@ -47,6 +52,13 @@ class Endings:
         if self._prefix is not None:
             return self._prefix.log_probabilities(endings, range(self.model.vocab))
         return after_each(self.model, [self.ids[:kept] + tuple(own) for kept, own in endings])
+
+
+def continues(model: Model, length: int) -> bool:
+    """Tell whether other endings of a text of so many tokens can go on from its keys and values."""
+    shortest = window(model)
+    # keys that a window has dropped are not there for a shorter beginning
+    return model.shares_prefixes and (shortest is None or shortest >= length)
 
 
 def after_each(model: Model, texts: Sequence[Sequence[int]]) -> Float64[Tensor, "texts vocab"]:

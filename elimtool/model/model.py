@@ -34,7 +34,7 @@ from elimtool.model.lock import Exclusive, exclusive
 from elimtool.model.native import Native
 from elimtool.model.own_code import own_code
 from elimtool.model.placement import PROCESSOR, Placement
-from elimtool.model.prefix import shares_prefixes
+from elimtool.model.prefix import PassKeys, shares_prefixes
 from elimtool.model.scores import Suspect
 from elimtool.model.sound import check_mask, not_finite
 from elimtool.model.store import read_json, read_record
@@ -88,6 +88,7 @@ class Model(Dimensions, Exclusive):
     native: Native = field(init=False, repr=False)
     _hashes: dict[str, str] = field(default_factory=dict, repr=False)
     _head_known: bool = field(default=False, repr=False)
+    _keys: PassKeys | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.native = Native(self.bridge, self.name)
@@ -169,6 +170,15 @@ class Model(Dimensions, Exclusive):
                 own = self._forward(batch)
             if last:
                 self._check(batch, own, last[0])
+
+    @contextmanager
+    def keeping(self, keys: PassKeys | None) -> Iterator[None]:
+        """While open, put the keys and values of the first pass that streams there; nothing for ``None``."""
+        before, self._keys = self._keys, keys
+        try:
+            yield
+        finally:
+            self._keys = before
 
     def intervened(
         self, interventions: Sequence[Intervention], reference: ReferenceActivations | None = None
@@ -278,7 +288,10 @@ class Model(Dimensions, Exclusive):
         # later passes skip the unembedding: logits are read out of residuals
         keep = batch.positions[0, :1] if not self._head_known else batch.positions[0, :0]
         if hasattr(self.hf, "base_model_prefix"):
-            logits = self.call(batch.ids, use_cache=False, logits_to_keep=keep).logits.to(self.device)
+            keys, self._keys = self._keys, None  # of this pass alone: the next would be read as its sequel
+            more = {} if keys is None else {"past_key_values": keys.cache}
+            output = self.call(batch.ids, use_cache=keys is not None, logits_to_keep=keep, **more)
+            logits = output.logits.to(self.device)
         else:
             logits = self.call(batch.ids)[:, keep]
         return None if self._head_known else logits[0, 0]

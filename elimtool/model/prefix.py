@@ -32,6 +32,32 @@ TRIAL = 8
 """Tokens of the trial pass that shows whether a family accepts a mask and positions of ours."""
 
 
+Keys = list[tuple[Tensor, Tensor]]
+"""Keys and values of one prompt by layer, each [1, groups, tokens, size]."""
+
+
+class PassKeys:
+    """Keys and values of a pass over a batch, so that endings of its prompts need no pass of their own."""
+
+    def __init__(self) -> None:
+        from transformers.cache_utils import DynamicCache
+
+        self.cache = DynamicCache()
+
+    def of(self, row: int, length: int) -> Keys | None:
+        """Return those of one prompt; ``None`` where the model put none there, as the bridge's own code does.
+
+        Args:
+            row: Place of the prompt in the batch.
+            length: Its tokens.
+        """
+        layers = self.cache.layers
+        if not layers or any(layer.keys is None or layer.keys.shape[2] < length for layer in layers):
+            return None
+        one = slice(row, row + 1)
+        return [(layer.keys[one, :, :length], layer.values[one, :, :length]) for layer in layers]
+
+
 class Prefix:
     """A prompt with its keys and values.
 
@@ -40,8 +66,12 @@ class Prefix:
         ids: The prompt.
 
     Attributes:
-        logits: Its own logits.
+        logits: Its own logits; not there for one of another pass.
     """
+
+    model: Model
+    kept: Keys
+    logits: Tensor
 
     def __init__(self, model: Model, ids: Sequence[int]) -> None:
         from transformers.cache_utils import DynamicCache
@@ -50,6 +80,13 @@ class Prefix:
         cache = DynamicCache()
         self.logits = _run(model, torch.tensor([list(ids)], device=model.device), past_key_values=cache)[0]
         self.kept = [(layer.keys, layer.values) for layer in cache.layers]
+
+    @classmethod
+    def of(cls, model: Model, kept: Keys) -> Prefix:
+        """Go on from keys and values of another pass over the prompt."""
+        made = cls.__new__(cls)
+        made.model, made.kept = model, kept
+        return made
 
     def log_probabilities(
         self, endings: Sequence[Ending], ids: Sequence[int]

@@ -39,6 +39,7 @@ def batch_lines(found: dict[str, Any], n_errors: int, screen: Screen) -> list[st
         for row in found["first_errors"]:
             message = screen.shorten(screen.visible(row["error_message"] or ""), MESSAGE)
             lines += _wrapped(f"{screen.visible(row['prompt_id'])}: {message}", screen, 2)
+    lines += _lacking(found["left_out"], screen) if found.get("left_out") else []
     worst = found["worst"]
     if len(worst) > 1:
         alike = all(row["final_rank"] == 1 for row in worst)
@@ -46,6 +47,15 @@ def batch_lines(found: dict[str, Any], n_errors: int, screen: Screen) -> list[st
         lines.append(f"worst prompts, by {measure}:")
         for row in worst:
             lines += _wrapped(_fate(row, screen), screen, 2)
+    return lines
+
+
+def _lacking(found: dict[str, Any], screen: Screen) -> list[str]:
+    count = found["prompts"]
+    lines = [f"{count:,} prompt{' lacks' if count == 1 else 's lack'} tables, in full in prompts.left_out:"]
+    for row in found["first"]:
+        reasons = screen.shorten(screen.visible("; ".join(row["reasons"])), MESSAGE)
+        lines += _wrapped(f"{screen.visible(row['prompt_id'])}: {reasons}", screen, 2)
     return lines
 
 

@@ -25,7 +25,7 @@ def chat_notes(prompt: Row, visible: Callable[[str], str] = str) -> list[str]:
     if tokens := list(prompt.get("control_tokens") or ()):
         shown = ", ".join(visible(one) for one in tokens)
         notes.append(f"control tokens in the prompt's own text, read as such: {shown}")
-    return notes
+    return notes + [f"left out, {visible(why)}" for why in prompt.get("left_out") or ()]
 
 
 def shipped_notes(manifest: Manifest) -> list[str]:
@@ -78,6 +78,6 @@ def run_notes(run: Run) -> list[str]:
     if "prompts" not in run.tables:
         return said
     table = run.arrow("prompts")
-    known = [name for name in ("clock", "control_tokens") if name in table.column_names]
+    known = [name for name in ("clock", "control_tokens", "left_out") if name in table.column_names]
     rows = table.select(known).to_pylist() if known else []
     return said + list(dict.fromkeys(note for row in rows for note in chat_notes(row)))

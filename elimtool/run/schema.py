@@ -6,6 +6,7 @@ from typing import Any
 
 from elimtool.run.columns import INTERVENTION, Column, Table
 from elimtool.run.tables.ablations import ABLATIONS
+from elimtool.run.tables.along import ANSWERS_ALONG
 from elimtool.run.tables.attention import (
     ATTENTION,
     ATTENTION_HEADS,
@@ -75,7 +76,8 @@ UNTRACED = {
 _FOLLOWED = ("sequences", "sequence_steps", "sequence_stages", "stops", "stop_tokens", "stop_stages")
 _FUTURES = ("survivors", "survivor_pairs", "survivor_sets")
 _BEAMS = ("beams", "beam_steps", "beam_targets")
-_BESIDE = ("walk", "walk_stages", "walk_grammar", "risk", *_FOLLOWED, *_FUTURES, *_BEAMS, "resonance")
+_ALONE = ("risk", "resonance", "answers_along")
+_BESIDE = ("walk", "walk_stages", "walk_grammar", *_FOLLOWED, *_FUTURES, *_BEAMS, *_ALONE)
 ONE_PASS = ("prompts", "effects", "ablations", *_BESIDE, *UNTRACED)
 """Tables whose rows belong to no pass, or to both; all others have the column ``intervention``."""
 
@@ -130,6 +132,7 @@ TABLES: dict[str, Table] = {
         SEQUENCE_STEPS,
         SEQUENCE_STAGES,
         RESONANCE,
+        ANSWERS_ALONG,
         SURVIVORS,
         SURVIVOR_PAIRS,
         SURVIVOR_SETS,

@@ -54,6 +54,7 @@ ON_REQUEST = {
     "attention_weights": ("`attention_of`", "name heads with it, such as 17.3"),
     "ablations": ("`ablate_each`", "give it: every head and MLP takes a pass of its own"),
     "concepts": ("`concepts`", "name sets of words, such as 'snow=snow, winter, ice'"),
+    "answers_along": ("`along`", "say with it how to cut the text, such as sentences"),
     "resonance": ("`repeat`", "say with it how many copies, such as 16"),
     "risk": ("`risk`", "give it: it samples more answers"),
     "rollout": ("`rollout`", "give it: it takes every row of every layer up to the probed one"),

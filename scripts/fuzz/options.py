@@ -162,6 +162,7 @@ class Options:
             lambda: self.of("--futures", "2", "5"),
             lambda: self.of("--repeat", "2", "3"),
             lambda: [*self.of("--generate", 1, 4), *self.of("--beams", 1, 3), *self.beaming()],
+            lambda: [*self.of("--along", "sentences", "lines", "3"), *self.of("--cue", " so", "\n\n", "x")],
             lambda: [*self.of("--generate", 1, 3), *self.of("--watch", "eos", "<|end|>", "a")],
             lambda: [Part("--heads")],
             lambda: self.of("--attention-head", "0.0", "3.3"),

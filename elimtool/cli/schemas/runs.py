@@ -80,6 +80,15 @@ def batch() -> Schema:
         "first_errors": list_of(
             object_of(first_error, "A prompt that failed."), "The first prompts that failed."
         ),
+        "left_out": object_of(
+            {
+                "prompts": value("integer", "Prompts that lack tables which others have."),
+                "first": list_of(
+                    {"type": "object"}, "The first of them: `prompt_id`, and `reasons`, a list of texts."
+                ),
+            },
+            "Tables that single prompts cannot have; only where there are such prompts.",
+        ),
         "worst": list_of(
             {"type": "object"}, "Rows of `verdicts` of the prompts that came out worst, and their text."
         ),

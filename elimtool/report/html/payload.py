@@ -8,6 +8,7 @@ from typing import Any
 from elimtool.files.rows import Row, Rows
 from elimtool.report.facts import Probe, Tables, without_weights
 from elimtool.report.figures import judged, palette, retention, walked
+from elimtool.report.figures.along import along
 from elimtool.report.figures.beams import beams
 from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.futures import survivors
@@ -135,7 +136,7 @@ def details(
             "left_out": len(positions) - len(shown),
             "figures": [
                 one.to_json()
-                for told in (survivors, repeated, sequences, walked.walk, beams, stops)
+                for told in (along, survivors, repeated, sequences, walked.walk, beams, stops)
                 for one in told(tables, prompt)
             ],
         }

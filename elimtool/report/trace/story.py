@@ -16,6 +16,7 @@ from elimtool.report.numbering import Numbering
 from elimtool.report.screen import MOST_PROMPTS, Screen, spaced
 from elimtool.report.targets import target_lines
 from elimtool.report.trace.advice import Commands, advice_lines
+from elimtool.report.trace.along import along_lines
 from elimtool.report.trace.answer import answer_lines
 from elimtool.report.trace.beams import beam_lines
 from elimtool.report.trace.contrast import contrast_lines
@@ -106,7 +107,7 @@ def _prompt(
     if prompt["status"] != "ok":
         return failure(prompt, screen)
     positions = tables.positions(prompt["prompt_id"])
-    beside = (future_lines, resonance_lines, sequence_lines, walk_lines, beam_lines, stop_lines)
+    beside = (along_lines, future_lines, resonance_lines, sequence_lines, walk_lines, beam_lines, stop_lines)
     walk = spaced([list(tell(tables, prompt, screen)) for tell in beside])
     if not positions:
         return spaced([[prompt_line(prompt, screen)], walk or untold(tables, screen)])

@@ -230,5 +230,12 @@ PROMPTS = Table(
             range=">= 0",
             null_when=NOT_GIVEN,
         ),
+        Column(
+            "left_out",
+            STRINGS,
+            "Tables that this prompt alone lacks, each with the reason, such as copies that outgrow the"
+            " model's context; an empty list for none. Only batches leave out: elsewhere one is an error.",
+            null_when="status is 'error', or the run is of an earlier version",
+        ),
     ),
 )

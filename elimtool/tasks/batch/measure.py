@@ -111,6 +111,7 @@ class Measurer:
         # only now: judging may fail for prompts that were measured
         rows = [record_row(*one, passes.failed) for one in pairs]
         for row in rows:
+            row["left_out"] = None if row["status"] == "error" else passes.lacking[row["prompt_id"]]
             row["token_priors"] = self.session.priors_of(row["token_ids"])
         tables["prompts"] = TABLES["prompts"].from_rows(rows)
         errors = sum(row["status"] == "error" for row in rows)

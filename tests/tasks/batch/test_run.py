@@ -14,10 +14,14 @@ import torch
 from filelock import FileLock
 
 import elimtool
+from elimtool.analysis.batch import batch_results
 from elimtool.engine.options import TraceOptions
 from elimtool.errors import ElimError, Exit
 from elimtool.metrics import METRICS
 from elimtool.model.tokens import Tokenizer, Tokens
+from elimtool.report.batch import batch_lines
+from elimtool.report.remarks import run_notes
+from elimtool.report.screen import Screen
 from elimtool.run.selection import CHANGES, FITTED, GRAMMARS, HEADS, IF_NAMED, ON_REQUEST, TRACED, WALKS
 from elimtool.tasks.batch import work
 from elimtool.tasks.batch.merge import merge
@@ -67,6 +71,35 @@ def test_bad_records_are_rows(batch: Batch, tmp_path: Path) -> None:
     assert "context is 128" in rows.loc["long", "error_message"]
     assert rows.loc["span", "tags"].tolist() == ["t"]
     assert set(elimtool.open_run(tmp_path / "run").table("lens")["prompt_id"]) == {"a"}
+
+
+def test_what_does_not_fit_beside_a_prompt_costs_that_table_alone(
+    batch: Batch, llama: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jsonl"
+    texts = {"short": "of the", "filled": "x " * 63}  # of 128 tokens, the context
+    path.write_text("".join(json.dumps({"prompt": text, "id": name}) + "\n" for name, text in texts.items()))
+    asked = {"futures": 2, "future_steps": 3, "repeat": 2, "repeat_control": 2, "generate": 4}
+    options = TraceOptions(samplers=("hf",), tables=("lens", "walk"), lens="raw", errors="row", **asked)
+    assert batch(path, tmp_path / "run", options).errors == 0
+    run = elimtool.open_run(tmp_path / "run")
+    lacking = dict(zip(run.prompts["prompt_id"], run.prompts["left_out"], strict=True))
+    assert not len(lacking["short"])
+    whys = [one.partition(": ") for one in lacking["filled"]]
+    assert {name: "context" in why for name, _, why in whys} == dict.fromkeys(
+        ["walk", "survivors", "resonance"], True
+    )
+    for name in ("walk", "survivors", "survivor_sets", "resonance"):
+        assert set(run.table(name)["prompt_id"]) == {"short"}, name
+    assert set(run.table("lens")["prompt_id"]) == set(texts)
+    found = batch_results(run)
+    assert found["left_out"]["prompts"] == 1 and not found["first_errors"]
+    lines = batch_lines(found, 0, Screen(80))
+    assert "1 prompt lacks tables, in full in prompts.left_out:" in lines
+    assert any(line.startswith("  filled: walk: ") for line in lines)
+    assert "left out, resonance: " in " ".join(run_notes(run))
+    with pytest.raises(ElimError, match="context"):
+        elimtool.trace(llama, texts["filled"], options=options)
 
 
 def break_passes(monkeypatch: pytest.MonkeyPatch, fault: Callable[[set[str]], None]) -> None:

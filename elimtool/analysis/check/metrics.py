@@ -128,6 +128,20 @@ SHORT: dict[str, CheckMetric] = {
             "all_stages",
         ),
         CheckMetric(
+            "grammar_mass",
+            "grammar",
+            "mass_removed",
+            "number",
+            "probability that a chain's grammar or JSON schema removes",
+        ),
+        CheckMetric(
+            "grammar_accepts",
+            "grammar_targets",
+            "n_valid",
+            "integer",
+            "tokens of the target that a grammar accepts, from the first",
+        ),
+        CheckMetric(
             "nucleus_size",
             "lens_layers",
             "nucleus_size",

@@ -12,6 +12,7 @@ from elimtool.report.figures.along import along
 from elimtool.report.figures.beams import beams
 from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.futures import survivors
+from elimtool.report.figures.grammar import grammars
 from elimtool.report.figures.layers import attention_matrix
 from elimtool.report.figures.logit_lens import logit_lenses
 from elimtool.report.figures.overview import Overview, overview, spelled
@@ -136,7 +137,7 @@ def details(
             "left_out": len(positions) - len(shown),
             "figures": [
                 one.to_json()
-                for told in (along, survivors, repeated, sequences, walked.walk, beams, stops)
+                for told in (along, survivors, repeated, sequences, walked.walk, grammars, beams, stops)
                 for one in told(tables, prompt)
             ],
         }

@@ -26,6 +26,7 @@ from elimtool.report.trace.engines import engines
 from elimtool.report.trace.evidence import layer_lines, sampler_lines
 from elimtool.report.trace.experts import expert_lines
 from elimtool.report.trace.futures import future_lines
+from elimtool.report.trace.grammar import grammar_lines
 from elimtool.report.trace.heads import head_lines
 from elimtool.report.trace.judgement import judgement_lines
 from elimtool.report.trace.kept import kept_lines
@@ -107,7 +108,8 @@ def _prompt(
     if prompt["status"] != "ok":
         return failure(prompt, screen)
     positions = tables.positions(prompt["prompt_id"])
-    beside = (along_lines, future_lines, resonance_lines, sequence_lines, walk_lines, beam_lines, stop_lines)
+    written = (walk_lines, grammar_lines, beam_lines, stop_lines)
+    beside = (along_lines, future_lines, resonance_lines, sequence_lines, *written)
     walk = spaced([list(tell(tables, prompt, screen)) for tell in beside])
     if not positions:
         return spaced([[prompt_line(prompt, screen)], walk or untold(tables, screen)])

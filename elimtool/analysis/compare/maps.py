@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from elimtool.analysis.compare.map_ratios import Ratios, of_category, of_reach
 from elimtool.analysis.compare.notes import facts_apart
 from elimtool.analysis.compare.runs import opened
 from elimtool.analysis.map import layers, roles
+from elimtool.analysis.map.categories import enough
+from elimtool.analysis.map.named import OVERLAYS
 from elimtool.analysis.map.sums import TEXT, Array, Sums
 from elimtool.analysis.map.units import differs, interval
 from elimtool.errors import ElimError, Exit
@@ -59,7 +62,7 @@ def compare_maps(map_a: Run | str | Path, map_b: Run | str | Path) -> Comparison
             "map both models on the same corpus, with as many tokens",
             Exit.NOTHING,
         )
-    rows = [row for part in parts for row in COMPARED[part](a, b, pairs)]
+    rows = [{"part": part} | row for part in parts for row in COMPARED[part](a, b, pairs)]
     lost = [sum(len(sums.of(kind)) - len(pairs[kind][0]) for kind in pairs) for sums in (a, b)]
     return Comparison.of(
         "maps",
@@ -99,8 +102,7 @@ class _Both:
             row |= {
                 name: None if np.isnan(one[place]) else float(one[place]) for name, one in numbers.items()
             }
-            nothing = dict.fromkeys(("present_a", "present_b", "change"))
-            yield row | {"measure": self.name, **nothing, "n_units": len(a)}
+            yield row | {"measure": self.name, **NO_ROLE, "n_units": len(a)}
 
 
 def _roles(a: Sums, b: Sums, pairs: Pairs) -> Rows:
@@ -148,7 +150,104 @@ def _layers(a: Sums, b: Sums, pairs: Pairs) -> Rows:
     return [row for one in both for row in one.rows()]
 
 
-COMPARED = {"roles": _roles, "layers": _layers}
+def _ratios(one: Ratios, n_units: int) -> Iterator[Row]:
+    """Make the rows of a measure that is a ratio of sums."""
+    if n_units < 2 or not one.known.any():
+        return
+    low, high = one.ends()
+    p, q = one.tested()
+    a, b = one.scores
+    columns = {
+        "score_a": a,
+        "score_b": b,
+        "score_difference": b - a,
+        "low": low,
+        "high": high,
+        "p": p,
+        "q": q,
+    }
+    for index, (layer, head) in enumerate(np.argwhere(one.known)):
+        row: Row = {"layer": int(layer), "head": int(head), "measure": one.name, "n_units": n_units}
+        yield row | NO_ROLE | {name: float(values[index]) for name, values in columns.items()}
+
+
+def _categories(a: Sums, b: Sums, pairs: Pairs) -> Rows:
+    """Compare what heads keep of each category that both maps have."""
+    units = pairs[TEXT]
+    if a.categories != b.categories or not units[0]:
+        return []
+    known = enough(a.each("categories", "tokens", TEXT)[units[0]])
+    each = (
+        of_category(a, b, units, name, index)
+        for index, name in enumerate((*a.categories, *OVERLAYS))
+        if known[index]
+    )
+    return [row for one in each for row in _ratios(one, len(units[0]))]
+
+
+def _distances(a: Sums, b: Sums, pairs: Pairs) -> Rows:
+    """Compare how far heads look; and, without intervals, what position alone explains on each side."""
+    units = pairs[TEXT]
+    shapes = {sums.each("distances", "lift", TEXT).shape[1:] for sums in (a, b)}
+    reach = [] if not units[0] or len(shapes) > 1 else list(_ratios(of_reach(a, b, units), len(units[0])))
+    return reach + _stated(a, b, "head_kernels", ("self_bias_position", "self_bias_net", "kernel_r", "d50"))
+
+
+def _neurons(a: Sums, b: Sums, pairs: Pairs) -> Rows:
+    """Compare the share of neurons that are open, and count on each side those that never or always are."""
+    first, second = pairs[TEXT]
+    rows: Rows = []
+    if first and all(sums.has("neurons", "opened") for sums in (a, b)):
+        sides = (sums.each("neurons", "opened", TEXT)[some] for sums, some in ((a, first), (b, second)))
+        rows += _Both("open", *sides).rows()
+    counts = [_counted(sums) for sums in (a, b)]
+    for layer in sorted(counts[0].keys() & counts[1].keys()):
+        for name in ("never_open", "always_open"):
+            scores = [float(one[layer][name]) for one in counts]
+            rows.append(_unpaired(layer, None, name, *scores))
+    return rows
+
+
+def _counted(sums: Sums) -> dict[int, Row]:
+    found: dict[int, Row] = {}
+    for row in sums.run.analysis("map").arrow("neurons").to_pylist():
+        if row["neuron"] is not None:
+            one = found.setdefault(row["layer"], {"never_open": 0, "always_open": 0})
+            one["never_open"] += row["open"] == 0
+            one["always_open"] += row["open"] == 1
+    return found
+
+
+def _stated(a: Sums, b: Sums, table: str, names: tuple[str, ...]) -> Rows:
+    """Compare columns of a table with a row a head, as each map's findings have them."""
+    sides = [
+        {(row["layer"], row["head"]): row for row in sums.run.analysis("map").arrow(table).to_pylist()}
+        for sums in (a, b)
+    ]
+    return [
+        _unpaired(*head, name, row[name], sides[1][head][name])
+        for name in names
+        for head, row in sides[0].items()
+        if head in sides[1] and row[name] is not None and sides[1][head][name] is not None
+    ]
+
+
+def _unpaired(layer: int, head: int | None, measure: str, a: float, b: float) -> Row:
+    """Make a row of numbers that are of all passages of each map together, and so have no interval."""
+    row: Row = {"layer": layer, "head": head, "measure": measure, "n_units": None}
+    row |= {"score_a": float(a), "score_b": float(b), "score_difference": float(b) - float(a)}
+    return row | NO_ROLE | dict.fromkeys(("low", "high", "p", "q"))
+
+
+NO_ROLE = dict.fromkeys(("present_a", "present_b", "change"))
+"""What only roles have."""
+COMPARED = {
+    "roles": _roles,
+    "categories": _categories,
+    "distances": _distances,
+    "layers": _layers,
+    "neurons": _neurons,
+}
 """Part of a map -> its rows."""
 
 

@@ -21,7 +21,7 @@ def categories(sums: Sums) -> dict[str, Rows]:
     selectivity, low, high = ratio_interval(found, expected)
     retention = ratio_interval(found, even).mean
     tokens = sums.each("categories", "tokens", TEXT)
-    enough = (tokens.sum(0) >= FEWEST_TOKENS) & ((tokens > 0).sum(0) >= FEWEST_PASSAGES)
+    known = enough(tokens)
     rows: Rows = []
     told: Rows = []
     for layer, head in np.ndindex(sums.n_layers, sums.n_heads):
@@ -31,15 +31,23 @@ def categories(sums: Sums) -> dict[str, Rows]:
         for index, name in enumerate(names):
             row: Row = {"layer": layer, "head": head, "category": name, "overlay": name in OVERLAYS}
             numbers = {"retention": retention, "selectivity": selectivity, "low": low, "high": high}
-            few = (
-                None if enough[index] else f"fewer than {FEWEST_TOKENS} tokens or {FEWEST_PASSAGES} passages"
-            )
+            few = None if known[index] else f"fewer than {FEWEST_TOKENS} tokens or {FEWEST_PASSAGES} passages"
             row |= {key: _number(one[at][index], why or few) for key, one in numbers.items()}
             row |= {"n_tokens": int(tokens[:, index].sum()), "n_passages": int((tokens[:, index] > 0).sum())}
             some.append(row | {"unmeasured": why or few})
         rows += some
         told.append({"layer": layer, "head": head} | _summed_up(some) | {"unmeasured": why})
     return {"head_categories": rows, "head_selectivity": told}
+
+
+def enough(tokens: Array) -> Array:
+    """Tell which categories have enough tokens and passages to have numbers.
+
+    Args:
+        tokens: How many each passage has, [passages, categories].
+    """
+    found: Array = (tokens.sum(0) >= FEWEST_TOKENS) & ((tokens > 0).sum(0) >= FEWEST_PASSAGES)
+    return found
 
 
 def _unmeasured(sums: Sums, layer: int, head: int) -> str | None:

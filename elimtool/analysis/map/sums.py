@@ -82,6 +82,10 @@ class Sums:
                 found.setdefault((part, name), {}).setdefault(unit, []).append(values)
         return found
 
+    def has(self, part: str, name: str) -> bool:
+        """Tell whether the map has an array: one of an earlier version may lack it."""
+        return (part, name) in self._rows
+
     def each(self, part: str, name: str, kind: str) -> Array:
         """Return an array of the units of one kind, [units, ...], in the order of ``of``.
 

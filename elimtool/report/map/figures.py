@@ -17,13 +17,17 @@ LETTERS = {
     "previous": "P",
     "suppressing": "S",
     "copying": "C",
+    "retrieval": "R",
+    "successor": "N",
     "dormant": "-",
     "sink": "o",
 }
 """Role -> its letter in the grid. Of sinks and dormant heads there are many: any other role goes before."""
-COLOURED = ("previous", "induction", "duplicate", "copying", "suppressing", "dormant", "sink")
-COLOURS = {role: colour for colour, role in enumerate(COLOURED)}
-"""Role -> its colour, of ``Heat.kinds``."""
+COLOURS = {
+    "previous": 0, "induction": 1, "duplicate": 2, "copying": 3, "suppressing": 4, "retrieval": 5,
+    "successor": 5, "dormant": 6, "sink": 6,
+}  # fmt: skip
+"""Role -> its colour, of ``Heat.kinds``; roles that share one differ by their letters."""
 REACH = (1.0, 2.0, 4.0, 8.0, 16.0, 24.0, 32.0)
 """Borders of d50, in tokens."""
 
@@ -81,7 +85,10 @@ def _roles(profiles: Profiles, grid: Grid) -> Iterator[HeatView]:
         blank="none of these roles",
         kinds=[[None if one is None else COLOURS[one["role"]] for one in line] for line in chosen],
         kind_names={
-            str(COLOURS[role]): f"{LETTERS[role]} {spelled(role)}" for role in COLOURED if role in known
+            str(colour): ", ".join(
+                f"{LETTERS[role]} {spelled(role)}" for role in known if COLOURS[role] == colour
+            )
+            for colour in sorted({COLOURS[role] for role in known})
         },
     )
     for role in known:

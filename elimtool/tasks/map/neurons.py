@@ -39,13 +39,15 @@ class Neurons:
 class NeuronSums:
     """Counts of one pass: ``open`` and ``below``, one array a layer, and ``n``, tokens by layer.
 
-    A layer whose MLP is not single neurons (a mixture of experts) has no arrays, and 0 tokens.
+    By unit ``opened``, the share of neurons that are open, mean over tokens, [units, layers]; NaN in a layer
+    whose MLP is not single neurons (a mixture of experts), which has no other arrays, and 0 tokens.
     """
 
     def __init__(self, units: Sequence[Unit], batch: Batch) -> None:
         self.text = text_of(units, batch)
         self.found: dict[str, Tensor] = {}
         self.seen: list[float] = []
+        self.opened: list[Tensor] = []
 
     def observe(self, view: LayerView, rows: Formed | None) -> None:
         """Count in one layer."""
@@ -55,16 +57,19 @@ class NeuronSums:
         mlp = None if view.block is None else view.block.mlp
         if view.block is None or mlp is None or mlp.inputs is None or mlp.weight is None:
             self.seen.append(0.0)
+            self.opened.append(torch.full((len(self.text),), torch.nan, dtype=torch.float64))
             return
         self.seen.append(float(self.text.sum()))
         # without a gate the activation's sign is that of its pre-activation (ReLU, GELU and SiLU keep it)
         before = mlp.inputs if view.block.gate is None else view.block.gate
+        each = ((before > 0).double().mean(-1) * self.text).sum(-1) / self.text.sum(-1)
+        self.opened.append(each.cpu())
         opened, below = openings(before[self.text], mlp.inputs[self.text])
         self.found |= {f"open.{view.layer}": opened, f"below.{view.layer}": below}
 
     def sums(self) -> Arrays:
-        """Return nothing: all is summed over units."""
-        return {}
+        """Return the shares of each unit."""
+        return {"opened": torch.stack(self.opened, 1).numpy()} if self.opened else {}
 
     def totals(self) -> Arrays:
         """Return the counts."""

@@ -96,6 +96,61 @@ def test_what_was_put_in_is_found_and_nothing_else(found: Comparison) -> None:
     assert not changed.any()
 
 
+def test_what_heads_keep_how_far_they_look_and_open_neurons_are_compared(base: Run, tmp_path: Path) -> None:
+    """Head 1.2 keeps half as much of a category in B, 2.3 looks farther, layer 1 opens fewer neurons."""
+
+    def edit(row: dict[str, Any], values: np.ndarray) -> np.ndarray | None:
+        key, values = (row["part"], row["array"]), values.copy()
+        if key == ("categories", "found"):
+            values[1, 2, 0] /= 2
+        elif key == ("distances", "lift"):
+            values[2, 3] *= np.arange(values.shape[-1]) + 1  # little of what is near, more of what is far
+        elif key == ("neurons", "opened"):
+            values[1] -= 0.1
+        else:
+            return None
+        return values
+
+    a, b = edited(base, tmp_path / "a", lambda *_: None), edited(base, tmp_path / "b", edit)
+    found = elimtool.compare_maps(a, b)
+    rows = found.table("map_differences")
+    certain = rows[rows["q"] <= 0.05]
+    kept = elimtool.open_run(a).analysis("map").table("head_categories")
+    (row,) = certain[certain["part"] == "categories"].itertuples()
+    assert (row.layer, row.head) == (1, 2) and row.measure == kept["category"][0]
+    own = kept[(kept["layer"] == 1) & (kept["head"] == 2) & (kept["category"] == row.measure)]
+    assert row.score_a == pytest.approx(own["selectivity"].item())
+    assert row.score_b == pytest.approx(row.score_a / 2) and row.low <= row.score_difference <= row.high < 0
+    (row,) = certain[certain["measure"] == "reach"].itertuples()
+    assert (row.layer, row.head) == (2, 3) and row.score_b > row.score_a and row.low > 0
+    (row,) = certain[certain["measure"] == "open"].itertuples()
+    assert row.layer == 1 and row.score_difference == pytest.approx(-0.1)
+    kernels = rows[rows["measure"] == "self_bias_net"]
+    assert len(kernels) == 16 and kernels["q"].isna().all() and not kernels["score_difference"].any()
+    said = maps_section(found).told
+    assert any("differs in 1 of 16 heads, most in 1.2" in one for one in said), said
+    assert any(one.startswith("the mean distance that heads look back differs in 1 of 16") for one in said)
+    assert any(one.startswith("the share of neurons that is open differs in 1 of 4 layers") for one in said)
+    names = [one.name for one in maps_section(found).figures]
+    assert names == ["map_differences", "map_looks", "map_layers", "map_neurons"]
+
+
+def test_exchanged_sides_find_nothing_between_maps_that_differ_by_chance(base: Run, tmp_path: Path) -> None:
+    chance = np.random.default_rng(3)
+
+    def noisy(row: dict[str, Any], values: np.ndarray) -> np.ndarray | None:
+        many = (row["part"], row["array"]) in {("categories", "found"), ("distances", "lift")}
+        return values * chance.lognormal(0, 0.3, values.shape) if many else None
+
+    paths = [edited(base, tmp_path / name, noisy) for name in "ab"]
+    rows = elimtool.compare_maps(*paths).table("map_differences")
+    rows = rows[rows["part"].isin(["categories", "distances"]) & rows["p"].notna()]
+    assert len(rows) > 50 and (rows["q"] > 0.05).all()
+    assert 0.01 < (rows["p"] < 0.1).mean() < 0.2  # as often as chance has it
+    inside = (rows["low"] <= 0) & (rows["high"] >= 0)
+    assert inside.mean() > 0.85
+
+
 def test_intervals_are_over_pairs_of_units(sides: tuple[Path, Path], base: Run, tmp_path: Path) -> None:
     # scores differ between units by far more than between sides: only pairs show that B is larger
     spread = lambda more: scored_by(lambda unit: 0.1 + 0.05 * unit + more)  # noqa: E731
@@ -154,7 +209,7 @@ def test_what_cannot_be_compared_is_refused(base: Run, sides: tuple[Path, Path],
     with pytest.raises(ElimError, match="4 layers of 4 heads and 4 layers of 2 heads"):
         elimtool.compare_maps(run, smaller)
     config: Any = run.manifest.config
-    neurons = run.manifest.model_copy(update={"config": config | {"map": ["neurons"]}})
+    neurons = run.manifest.model_copy(update={"config": config | {"map": ["examples"]}})
     with pytest.raises(ElimError, match="no part in common"):
         elimtool.compare_maps(sides[0], Run(neurons, none, run._files))
 
@@ -177,6 +232,7 @@ def test_the_page_draws_the_heads_that_changed(found: Comparison) -> None:
     page = front(found)
     (section,) = page["analyses"]
     grid, changes, *_ = section["figures"]
+    assert grid["views"][0]["values"] == grid["values"] and grid["views"][-1]["title"] == "mean distance"
     assert grid["words"][1][2] == "I" and grid["values"][1][2] > 0.6 and grid["words"][0][1] == "D"
     assert {(row[0], row[2]) for row in changes["rows"]} == {
         ("1.2", "appeared"),

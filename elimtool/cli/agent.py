@@ -213,7 +213,7 @@ def tools(desk: Desk) -> tuple[Callable[..., str], ...]:
         if not 1 <= limit <= MOST_ROWS:
             raise ElimError(f"`limit` must be from 1 to {MOST_ROWS}, got {limit}")
         root = desk.root.resolve()
-        found = find_runs([desk.inside(name) for name in runs] if runs else [root])
+        found = find_runs([desk.inside(name) for name in runs] if runs else [root], findings=True)
         named = {Path(name).relative_to(root).as_posix(): run for name, run in found.items()}
         rows, more = select(sql, named, limit=limit, seconds=SECONDS)
         listed = json.loads(rendered(rows, "json"))

@@ -159,7 +159,7 @@ def query(
 
     most = limit if limit is not None else SHOWN if kind == "table" and out is None else 0
     with output.progress("reading the runs"):
-        rows, more = select(sql, find_runs(places), limit=most or None)
+        rows, more = select(sql, find_runs(places, findings=True), limit=most or None)
     _put(output, rows, more, kind, out, overwrite)
 
 

@@ -9,14 +9,16 @@ from pathlib import Path
 from elimtool.errors import ElimError, Exit
 from elimtool.run import Run, open_run
 from elimtool.run.layout import MANIFEST
+from elimtool.run.several import is_several, open_found
 
 
-def find_runs(places: Sequence[str | Path]) -> dict[str, Run]:
+def find_runs(places: Sequence[str | Path], findings: bool = False) -> dict[str, Run]:
     """Open runs by their directories.
 
     Args:
         places: Run directories; folders whose folders are runs; patterns such as ``runs/*``, of which what
             is not a run is left out.
+        findings: Whether folders of what was found in several runs count too.
 
     Returns:
         The runs by their paths as given, in that order; those of a folder or pattern by name.
@@ -26,19 +28,22 @@ def find_runs(places: Sequence[str | Path]) -> dict[str, Run]:
     """
     found: dict[str, Run] = {}
     for place in places:
-        for path in _directories(Path(place)):
-            found.setdefault(path.as_posix(), open_run(path))
+        for path in _directories(Path(place), findings):
+            found.setdefault(path.as_posix(), open_found(path) if findings else open_run(path))
     if not found:
         named = ", ".join(map(str, places)) or "nothing"
         raise ElimError(f"there is no run in {named}", "name run directories, or 'runs/*'", Exit.NOTHING)
     return found
 
 
-def _directories(place: Path) -> list[Path]:
+def _directories(place: Path, findings: bool) -> list[Path]:
+    def can_be_read(path: Path) -> bool:
+        return (path / MANIFEST).is_file() or (findings and is_several(path))
+
     if not place.exists() and any(sign in str(place) for sign in "*?["):
         matching = sorted(glob(str(place)))  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        return [Path(one) for one in matching if (Path(one) / MANIFEST).is_file()]
-    if place.is_dir() and not (place / MANIFEST).is_file():
-        inside = sorted(one for one in place.iterdir() if (one / MANIFEST).is_file())
+        return [Path(one) for one in matching if can_be_read(Path(one))]
+    if place.is_dir() and not can_be_read(place):
+        inside = sorted(filter(can_be_read, place.iterdir()))
         return inside or [place]
     return [place]

@@ -13,12 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import elimtool as package
+from elimtool.analysis.populations.sweep.api import sweep
 from elimtool.analysis.query.examples import EXAMPLES
 from elimtool.analysis.query.runs import find_runs
 from elimtool.analysis.query.sql import select
 from elimtool.errors import ElimError
 from elimtool.run.layout import MANIFEST
 from elimtool.run.schema import TABLES
+from tests.analysis.populations.test_sweep import capitals_cost, made
 from tests.cli.conftest import Command, elimtool
 
 __all__ = ["elimtool"]
@@ -183,3 +185,17 @@ def test_as_a_table_csv_json_and_parquet(elimtool: Command, save: Save, tmp_path
         refused = elimtool(*arguments)
         assert refused.code == 2 and says in refused.err, refused.err
     assert elimtool("query", "--example").out.count("SELECT") >= 10
+
+
+def test_what_was_found_in_several_runs_is_asked_too(elimtool: Command, tmp_path: Path) -> None:
+    """By its folder, or the folder above: a row of ``runs`` like any, with what the runs have in common."""
+    of_several = tmp_path / "all" / "found"
+    sweep({"a": made(capitals_cost), "b": made(lambda *_: 0.0)}).save(of_several)
+    for place in (of_several, tmp_path / "all", str(tmp_path / "all" / "*")):
+        asked = "SELECT run, spread FROM sweep_spread"
+        done = elimtool("query", asked, str(place), "--json")
+        (row,) = json.loads(done.out)
+        assert Path(row["run"]) == of_several and 0 < row["spread"] <= 1
+    assert find_runs([of_several], findings=True).keys() == {of_several.as_posix()}
+    with pytest.raises(ElimError, match="is not a run directory"):
+        find_runs([of_several])

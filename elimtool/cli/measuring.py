@@ -276,6 +276,24 @@ class MeasureOptions(ReadOptions):
             " probable the whole is, where it dies and by which rule; repeatable.",
         ),
     ] = None
+    paths: Annotated[
+        list[str] | None,
+        option(
+            "--paths",
+            metavar="KINDS",
+            help="Search for ways of --generate tokens that the text may go on: greedy, beam:B,"
+            " least-entropy:B, sampled:K, with commas between: how probable, how uncertain, which"
+            " stage cuts them (tables paths, path_steps).",
+        ),
+    ] = None
+    continue_with: Annotated[
+        str | None,
+        option(
+            "--continue-with",
+            metavar="TEXT",
+            help="The same of a text of your own that goes on from the prompt (path given).",
+        ),
+    ] = None
     repeat: Annotated[
         int,
         option(
@@ -403,6 +421,7 @@ class MeasureOptions(ReadOptions):
                 "concepts": tuple(self.concept or ()),
                 "through": tuple(self.through or ()),
                 "watch": tuple(self.watch or ()),
+                "paths": listed(self.paths),
                 **others,
             }
         )
@@ -410,5 +429,9 @@ class MeasureOptions(ReadOptions):
     @property
     def named(self) -> tuple[str, ...] | None:
         """Names of the tables to fill; None for all."""
-        given = self.tables
-        return tuple(name.strip() for names in given for name in names.split(",")) if given else None
+        return listed(self.tables) or None
+
+
+def listed(given: Sequence[str] | None) -> tuple[str, ...]:
+    """Take apart what is given with commas between."""
+    return tuple(name.strip() for names in given or () for name in names.split(","))

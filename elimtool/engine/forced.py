@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from elimtool.errors import ElimError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Ids = tuple[int, ...]
 Ways = Sequence[tuple[float, Ledger]]
-"""Ledgers of one row, one for each way that stages which act by chance can go, each with its probability."""
+"""Ledgers, one for each way that stages which act by chance can go, each with its probability."""
 
 
 def outputs(model: Model, prompt: Ids, texts: Sequence[Ids]) -> list[Float64[Tensor, "tokens vocab"]]:
@@ -129,11 +129,21 @@ def ways(
         state: The state of the chain before this token.
         followed: Tokens whose fates the ledgers record.
     """
-    targets = torch.tensor([list(followed)])
+    return ways_of_rows(chain, logits, [history], state, torch.tensor([list(followed)]))
+
+
+def ways_of_rows(
+    chain: Chain,
+    logits: Float64[Tensor, "rows vocab"],
+    histories: Sequence[History],
+    state: State,
+    followed: Int64[Tensor, "rows k"],
+) -> Ways:
+    """Run a chain on several rows in each way that stages which act by chance can go; as for ``ways``."""
     found = []
     for draw, weight in _branches(chain):
-        drawn = torch.tensor([draw], dtype=torch.float64)
-        ledger = chain.run(logits, targets, histories=[history], state=state, draws=drawn)
+        drawn = torch.full((len(logits),), draw, dtype=torch.float64)
+        ledger = chain.run(logits, followed, histories=histories, state=state, draws=drawn)
         found.append((weight, ledger))
     return found
 

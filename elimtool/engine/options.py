@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from elimtool.analysis.map.known import HeadRoles
 from elimtool.engine.beams import EarlyStopping
+from elimtool.engine.path_search import SAMPLED, PathKind, kinds_of
 from elimtool.engine.plugins import brought_tables, plug
 from elimtool.errors import ElimError, checked_fields, nearest
 from elimtool.lenses.find import check_choice
@@ -27,6 +28,7 @@ from elimtool.run.selection import (
     IF_NAMED,
     PART_TOKENS,
     PARTS,
+    PATHS,
     SEQUENCES,
     STOPS,
     WIDE,
@@ -79,6 +81,10 @@ class TraceOptions:
         futures: How many of each chain's first survivors to compare by what the model would write after them,
             for the tables ``survivors``, ``survivor_pairs`` and ``survivor_sets``; 0 for none.
         future_steps: Tokens from a survivor to the output that is compared; those between are the likeliest.
+        paths: Kinds of paths of ``generate`` tokens to search for, see ``engine.path_search``: ``greedy``,
+            ``beam:4``, ``least-entropy:4``, ``sampled:16`` (through ``chain``), for the tables ``paths`` and
+            ``path_steps``.
+        continue_with: A text that goes on from the prompt, the path ``given`` in these tables.
         repeat: Copies of the prompt's text, or of a chat's last message, of which each is predicted from
             those before it, for the table ``resonance``; 0 for none.
         repeat_control: Draws of other text in place of the copies, which say what their length alone does.
@@ -133,6 +139,8 @@ class TraceOptions:
     through: tuple[str | Chain | Stage, ...] = ()
     futures: int = 0
     future_steps: int = 1
+    paths: tuple[str, ...] = ()
+    continue_with: str | None = None
     repeat: int = 0
     repeat_control: int = 20
     repeat_control_text: str = "Hello"
@@ -170,6 +178,7 @@ class TraceOptions:
         self._check_futures()
         self._check_beams()
         self._check_along()
+        self._check_paths()
         _ = self.named_concepts
         if self.against == "":
             raise ElimError("`against` must be a prompt, got an empty text", "leave it out for none")
@@ -224,6 +233,24 @@ class TraceOptions:
         check_unicode("the cue", self.cue)
         if self.position != "last":
             raise ElimError("`along` reads the answer at the end of the prompt", "use `position='last'`")
+
+    def _check_paths(self) -> None:
+        kinds = self.path_kinds
+        if kinds and not self.generate:
+            raise ElimError("`paths` needs the length of a path", "say how many tokens with `generate`")
+        if not self.samplers and any(one.kind == SAMPLED for one in kinds):
+            raise ElimError("sampled `paths` need a sampler chain to draw through", "name one in `samplers`")
+        if self.continue_with == "":
+            raise ElimError("`continue_with` is empty", "give a text that goes on from the prompt")
+
+    @property
+    def path_kinds(self) -> tuple[PathKind, ...]:
+        """Kinds of ``paths``.
+
+        Raises:
+            ElimError: One cannot be used, or stands there twice.
+        """
+        return kinds_of(self.paths)
 
     def _check_written(self) -> None:
         """Check what is said of generated text and of targets' tokens."""
@@ -344,6 +371,7 @@ class TraceOptions:
             "concepts": bool(self.concepts),
             **dict.fromkeys(BEAMS, self.beams > 0),
             **dict.fromkeys(FUTURES, self.futures > 0),
+            **dict.fromkeys(PATHS, bool(self.paths) or self.continue_with is not None),
             **dict.fromkeys(SEQUENCES, bool(self.through)),
             **dict.fromkeys(STOPS, bool(self.watch)),
         }

@@ -14,6 +14,8 @@ from elimtool.engine.futures import SurvivorFutures
 from elimtool.engine.generated import generated_tables
 from elimtool.engine.intake import encode, encode_all, ids_of, refuse_duplicates
 from elimtool.engine.options import TraceOptions
+from elimtool.engine.path_search import PathSearch
+from elimtool.engine.paths import path_tables
 from elimtool.engine.plugins import definitions, stated
 from elimtool.engine.records import manifest
 from elimtool.engine.reference import ensure_reference
@@ -39,7 +41,7 @@ from elimtool.numerics import kernels
 from elimtool.prompts.prompt import Prompt
 from elimtool.run.columns import Table
 from elimtool.run.schema import TABLES
-from elimtool.run.selection import ALWAYS, BEAMS, FITTED, FUTURES, MIXED, refuse_dense, refuse_unfitted
+from elimtool.run.selection import ALWAYS, BEAMS, FITTED, FUTURES, MIXED, PATHS, refuse_dense, refuse_unfitted
 from elimtool.samplers import Chain, Stage, resolve
 from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.logit_bias import LogitBias
@@ -255,11 +257,12 @@ class Session:
         """What fills the tables beside the passes, by the name of the first of them."""
         wanted: dict[str, Callable[[Encoded, Endings], Mapping[str, Columns]]] = {
             "beams": self._beams,
+            "paths": self._paths,
             "survivors": self._survivors,
             "resonance": self._resonance,
             "answers_along": self._along,
         }
-        several = {"beams": BEAMS, "survivors": FUTURES}
+        several = {"beams": BEAMS, "paths": PATHS, "survivors": FUTURES}
         asked = {
             name: fill
             for name, fill in wanted.items()
@@ -288,6 +291,14 @@ class Session:
         how = self.options
         counts = how.repeat, how.repeat_control
         return resonance(self.model, one, *counts, how.repeat_control_text, self._seed(one.prompt))
+
+    def _paths(self, one: Encoded, _: Endings) -> Mapping[str, Columns]:
+        how, chains = self.options, self.settings.chains
+        chain = self.walk_chain if chains else None
+        search = PathSearch(
+            self.model, one, how.generate, chain, self._seed(one.prompt), self.settings.against
+        )
+        return path_tables(self.model, one, chains, how.path_kinds, search, how.continue_with)
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[Encoded | ElimError]:
         """Tokenise prompts; an unusable one raises its error or is replaced by it (``options.errors``).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,9 @@ from elimtool.errors import ElimError
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
+
+AT_ONCE = 4096
+"""Keys of one pass over endings that are only looked at: each takes the keys of its whole text."""
 
 
 class Decoder:
@@ -43,20 +47,6 @@ class Decoder:
         """
         return self.read_rows([ids])
 
-    def follow(self, parents: Sequence[int]) -> None:
-        """Go on with some of the texts, each as often as it is named.
-
-        Args:
-            parents: Places of the texts, from 0.
-
-        Raises:
-            ElimError: The model's keys and values cannot be put in another order.
-        """
-        reorder = getattr(self._cache, "reorder_cache", None)
-        if reorder is None:
-            raise ElimError(f"{self.model.name} keeps states that cannot branch: no beams with it")
-        reorder(torch.tensor(list(parents), device=self.model.device))
-
     def read_rows(self, rows: Sequence[Sequence[int]]) -> Float64[Tensor, "rows vocab"]:
         """Append tokens to several texts of one length, and return the logits after the last of each.
 
@@ -66,25 +56,66 @@ class Decoder:
         Raises:
             ElimError: As for ``read``.
         """
+        logits, self._cache = self._run(rows, self._cache)
         self.length += len(rows[0])
+        return logits
+
+    def follow(self, parents: Sequence[int]) -> None:
+        """Go on with some of the texts, each as often as it is named.
+
+        Args:
+            parents: Places of the texts, from 0.
+
+        Raises:
+            ElimError: The model's keys and values cannot be put in another order.
+        """
+        self._reorder(self._cache, parents)
+
+    def look(self, parents: Sequence[int], tokens: Sequence[int]) -> Float64[Tensor, "endings vocab"]:
+        """Return the logits after single tokens behind the texts, which stay as they are.
+
+        Args:
+            parents: Place of the text that each token is put behind.
+            tokens: The tokens.
+
+        Raises:
+            ElimError: As for ``read`` and ``follow``.
+        """
+        found = []
+        at_once = max(1, AT_ONCE // (self.length + 1))
+        for begin in range(0, len(tokens), at_once):
+            cache = deepcopy(self._cache)
+            self._reorder(cache, parents[begin : begin + at_once])
+            found.append(self._run([[one] for one in tokens[begin : begin + at_once]], cache)[0])
+        return torch.cat(found)
+
+    def _reorder(self, cache: Any, parents: Sequence[int]) -> None:
+        reorder = getattr(cache, "reorder_cache", None)
+        if reorder is None:
+            raise ElimError(f"{self.model.name} keeps states that cannot branch: no beams with it")
+        with torch.inference_mode():
+            reorder(torch.tensor(list(parents), device=self.model.device))
+
+    def _run(self, rows: Sequence[Sequence[int]], cache: Any) -> tuple[Float64[Tensor, "rows vocab"], Any]:
+        """Run tokens behind what a cache holds; return the last logits, and the cache with the tokens."""
+        length = self.length + len(rows[0])
         context = self.model.context
-        if context is not None and self.length > context:
+        if context is not None and length > context:
             raise ElimError(
-                f"the text has grown to {self.length} tokens, but the model's context is {context}",
+                f"the text has grown to {length} tokens, but the model's context is {context}",
                 "generate fewer tokens",
             )
         with torch.inference_mode():
             found = self.model.call(
                 torch.tensor([list(ids) for ids in rows], device=self.model.device),
-                past_key_values=self._cache,
+                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,  # a long prompt's logits would take more memory than the model
             )
-        self._cache = found.past_key_values
         logits: Tensor = found.logits[:, -1].double().cpu()  # sampler chains work in float64 on the CPU
         if bool(logits.isnan().any()):
-            raise ElimError(f"{self.model.name}: the logits after token {self.length} are not finite")
-        return logits
+            raise ElimError(f"{self.model.name}: the logits after token {length} are not finite")
+        return logits, found.past_key_values
 
 
 class TextTree:

@@ -29,6 +29,7 @@ from elimtool.run.tables.lens import LENS, LENS_LAYERS
 from elimtool.run.tables.locations import LOCATION_PAIRS, LOCATIONS
 from elimtool.run.tables.map_sums import MAP_SUMS
 from elimtool.run.tables.mechanisms import MECHANISMS
+from elimtool.run.tables.paths import PATH_STEPS, PATHS
 from elimtool.run.tables.prompts import PROMPTS
 from elimtool.run.tables.regimes import REGIMES, SPAN_SURPRISAL
 from elimtool.run.tables.resonance import RESONANCE
@@ -76,7 +77,7 @@ UNTRACED = {
 _FOLLOWED = ("sequences", "sequence_steps", "sequence_stages", "stops", "stop_tokens", "stop_stages")
 _FUTURES = ("survivors", "survivor_pairs", "survivor_sets")
 _BEAMS = ("beams", "beam_steps", "beam_targets")
-_ALONE = ("risk", "resonance", "answers_along")
+_ALONE = ("risk", "resonance", "answers_along", "paths", "path_steps")
 _BESIDE = ("walk", "walk_stages", "walk_grammar", *_FOLLOWED, *_FUTURES, *_BEAMS, *_ALONE)
 ONE_PASS = ("prompts", "effects", "ablations", *_BESIDE, *UNTRACED)
 """Tables whose rows belong to no pass, or to both; all others have the column ``intervention``."""
@@ -136,6 +137,8 @@ TABLES: dict[str, Table] = {
         SURVIVORS,
         SURVIVOR_PAIRS,
         SURVIVOR_SETS,
+        PATHS,
+        PATH_STEPS,
         STOPS,
         STOP_TOKENS,
         STOP_STAGES,

@@ -48,6 +48,8 @@ BEAMS = ("beams", "beam_steps", "beam_targets")
 """Tables of a beam search."""
 FUTURES = ("survivors", "survivor_pairs", "survivor_sets")
 """Tables of what a model would write after each survivor."""
+PATHS = ("paths", "path_steps")
+"""Tables of ways that a text may go on."""
 STOPS = ("stops", "stop_tokens", "stop_stages")
 """Tables of the tokens that end generated text."""
 ON_REQUEST = {
@@ -60,6 +62,7 @@ ON_REQUEST = {
     "rollout": ("`rollout`", "give it: it takes every row of every layer up to the probed one"),
     **dict.fromkeys(BEAMS, ("`beams`", "say with it how many texts to hold, such as 4")),
     **dict.fromkeys(FUTURES, ("`futures`", "say with it how many survivors to compare, such as 8")),
+    **dict.fromkeys(PATHS, ("`paths`", "name kinds of paths with it, such as greedy,beam:4,sampled:16")),
     **dict.fromkeys(SEQUENCES, ("`through`", "name a sampler chain with it, such as llama.cpp")),
     **dict.fromkeys(STOPS, ("`watch`", "name tokens with it: eos, or a text such as '<|im_end|>'")),
 }

@@ -160,6 +160,11 @@ class Options:
             lambda: [Part("--no-model-sampling")],
             lambda: self.of("--through", *CHAINS),
             lambda: self.of("--futures", "2", "5"),
+            lambda: [
+                *self.of("--generate", 1, 3),
+                *self.of("--paths", "greedy,sampled:3", "least-entropy:2"),
+            ],
+            lambda: self.of("--continue-with", " of the text", "", "\u00e9"),
             lambda: self.of("--repeat", "2", "3"),
             lambda: [*self.of("--generate", 1, 4), *self.of("--beams", 1, 3), *self.beaming()],
             lambda: [*self.of("--along", "sentences", "lines", "3"), *self.of("--cue", " so", "\n\n", "x")],

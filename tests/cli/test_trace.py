@@ -409,6 +409,26 @@ def test_what_is_said_of_two_targets_of_one_token_is_said_once(
     assert [chain["name"] for chain in run["chains"]] == ["hf", "top_k=3"]
 
 
+def test_paths_are_written_and_judged_by_kind(
+    elimtool: Command, llama_directory: Path, tmp_path: Path
+) -> None:
+    asked = ("trace", PROMPT, "-m", llama_directory, "--tables", "paths", "--samplers", "top_k=2")
+    kinds = ("--generate", "2", "--paths", "greedy, beam:2", "--continue-with", " the")
+    done = elimtool(*asked, *kinds, "-o", tmp_path / "run")
+    assert done.code == 0 and "Ways that the text may go on" in done.out
+    run = package.open_run(tmp_path / "run")
+    assert run.table("paths")["path"].tolist() == ["greedy", "beam:2", "beam:2", "given"]
+    (tmp_path / "checks.yaml").write_text(
+        "version: 1\nchecks:\n"
+        "  - {id: near, metric: paths.regret_logprob, rows: {path: 'beam:2', place: 2}, min: 0.0}\n"
+        "  - {id: long, metric: paths.n_tokens, rows: {path: greedy}, min: 3}\n"
+    )
+    report = elimtool("check", tmp_path / "checks.yaml", "--run", tmp_path / "run")
+    assert report.code == 10 and "expected at least 3" in report.out, report.out + report.err
+    assert "1 passed, 1 failed" in report.out
+    assert "no kind of path" in elimtool(*asked, "--generate", "2", "--paths", "greedy,").err
+
+
 def test_a_text_that_is_repeated_keeps_its_line_breaks(elimtool: Command, tmp_path: Path) -> None:
     asked = ("trace", "of\n\n", "--tables", "resonance", "--repeat-control", "2", "--samplers", "hf")
     done = elimtool(*asked, "--repeat", "3", "-o", tmp_path / "run")

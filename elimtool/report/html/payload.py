@@ -16,6 +16,7 @@ from elimtool.report.figures.grammar import grammars
 from elimtool.report.figures.layers import attention_matrix
 from elimtool.report.figures.logit_lens import logit_lenses
 from elimtool.report.figures.overview import Overview, overview, spelled
+from elimtool.report.figures.paths import paths
 from elimtool.report.figures.prompt import figures
 from elimtool.report.figures.resonance import repeated
 from elimtool.report.figures.sequences import sequences
@@ -36,6 +37,9 @@ MOST_KEYS = 128
 """Keys, and at most as many queries, of an attention matrix, the last ones; its legend says so."""
 MOST_POSITIONS = 200
 """Positions shown of a prompt, the last ones; the page says how many are left out."""
+
+_TOLD = (along, survivors, paths, repeated, sequences, walked.walk, grammars, beams, stops)
+"""Figures of what belongs to no probed position."""
 
 
 def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_HEAD_CELLS) -> dict[str, Any]:
@@ -135,11 +139,7 @@ def details(
             "probes": [_probe(one, with_heads) for one in probes],
             "grids": _grids(probes[-1], most_positions) if probes else [],
             "left_out": len(positions) - len(shown),
-            "figures": [
-                one.to_json()
-                for told in (along, survivors, repeated, sequences, walked.walk, grammars, beams, stops)
-                for one in told(tables, prompt)
-            ],
+            "figures": [one.to_json() for told in _TOLD for one in told(tables, prompt)],
         }
 
 

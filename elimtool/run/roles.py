@@ -35,6 +35,7 @@ def with_source_roles(row: Row, roles: Mapping[str, str]) -> Row:
 KEPT = {
     "name": "names", "function": "function words", "content": "content words", "word": "words",
     "number": "numbers", "punct": "punctuation", "piece": "pieces of words", "space": "white space",
+    "repeated": "repeated tokens", "negation": "negations",
 }  # fmt: skip
 """Categories of tokens -> what a sentence calls them; labels of a user's own stand as they are."""
 PATTERNS = ("previous", "duplicate", "induction")

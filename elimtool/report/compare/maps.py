@@ -15,6 +15,8 @@ from elimtool.run.roles import KEPT
 
 NAMED = 5
 """Heads, or layers, of a sentence."""
+FEW = 3
+"""Heads of a sentence on a category, of which there are many."""
 LISTED = 100
 """Changed roles of the page's table."""
 CHANGES = ("appeared", "vanished", "moved")
@@ -111,8 +113,8 @@ def _reach(rows: Rows) -> Iterator[str]:
 def _certainly(said: str, rows: Rows, unit: str = "") -> Iterator[str]:
     certain = sorted((row for row in rows if _is_certain(row)), key=_apart, reverse=True)
     if certain:
-        more = f" and {len(certain) - NAMED} more" if len(certain) > NAMED else ""
-        named = ", ".join(_told(row, unit) for row in certain[:NAMED])
+        more = f" and {len(certain) - FEW} more" if len(certain) > FEW else ""
+        named = ", ".join(_told(row, unit) for row in certain[:FEW])
         yield f"{said} differs in {len(certain)} of {len(rows)} heads, most in {named}{more}."
     elif rows:
         yield f"{said} differs in none of {len(rows)} heads by more than chance."
@@ -182,7 +184,8 @@ Places = list[list[tuple[int, int]]]
 
 def _role_view(known: Mapping[tuple[int, int], Rows], places: Places) -> HeatView:
     grid = [[_farthest(known.get(head, [])) for head in line] for line in places]
-    letters = ", ".join(f"{letter} {role}" for role, letter in LETTERS.items())
+    some = {row["measure"] for rows in known.values() for row in rows}
+    letters = ", ".join(f"{letter} {role}" for role, letter in LETTERS.items() if role in some)
     return HeatView(
         title="strongest difference of a role",
         note=f"Of the roles that the head has in A or in B, the one whose scores are farthest apart:"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from elimtool.report.figures.figure import Forest
 from elimtool.report.populations.coverage.section import coverage_section
 from elimtool.run import open_run
 from tests.cli.conftest import Command
@@ -202,6 +203,12 @@ def test_abstention_is_set_against_matched_prompts(
     )
     assert found.table("coverage_items")["item"].tolist() == ["known"], "phrases are no right answers"
     assert found.table("calibration")["n"].iloc[0] == 1
+    (drawn,) = (one for one in coverage_section(found).figures if one.name == "coverage_abstention")
+    assert isinstance(drawn, Forest) and drawn.mark_title == "answerable"
+    assert {one.label: (one.value, one.mark) for one in drawn.rows if one.label != "no group"} == {
+        "answerable": (table.loc["answerable", "mass"], None),
+        "unanswerable": (table.loc["unanswerable", "mass"], table.loc["answerable", "mass"]),
+    }
 
     again = elimtool("coverage", out, "--abstain", "shipped")
     assert again.code == 2 and "was measured already" in again.err

@@ -24,7 +24,7 @@ def bins(chain: str | None, claims: tuple[float, ...]) -> list[dict[str, Any]]:
 
 
 def drawn(*more: dict[str, Any]) -> list[Forest]:
-    found = coverage_figures(TREE, [*bins(None, (0.4, 0.8)), *more])
+    found = coverage_figures(TREE, [*bins(None, (0.4, 0.8)), *more], [])
     assert all(isinstance(one, Forest) for one in found)
     return found  # type: ignore[return-value]
 

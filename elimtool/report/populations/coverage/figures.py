@@ -13,12 +13,13 @@ SAME = 1e-6
 """Largest difference of claims that is rounding."""
 
 
-def coverage_figures(nodes: Rows, bins: Rows) -> list[Figure]:
+def coverage_figures(nodes: Rows, bins: Rows, unknown: Rows) -> list[Figure]:
     """Make the figures of a coverage.
 
     Args:
         nodes: Rows of table ``coverage``.
         bins: Rows of table ``calibration_bins``: of the output and of each stage.
+        unknown: Rows of table ``abstention``.
     """
     last = {one["chain"]: one["stage"] for one in bins}
     ends = [[one for one in bins if (one["chain"], one["stage"]) == end] for end in last.items()]
@@ -26,7 +27,8 @@ def coverage_figures(nodes: Rows, bins: Rows) -> list[Figure]:
         some for number, some in enumerate(ends) if len(some) > 1 and not (number and alike(some, ends[0]))
     ]
     trees: list[Figure] = [_tree(nodes)] if nodes else []
-    return [*trees, *(_reliability(some, number) for number, some in enumerate(told))]
+    abstained: list[Figure] = [_abstention(unknown)] if len(unknown) > 1 else []
+    return [*trees, *(_reliability(some, number) for number, some in enumerate(told)), *abstained]
 
 
 def alike(bins: Rows, output: Rows) -> bool:
@@ -60,6 +62,38 @@ def _reliability(bins: Rows, number: int) -> Forest:
             for one in bins
         ],
     )
+
+
+def _abstention(groups: Rows) -> Forest:
+    """Draw how probable it is in each group that the model says that it does not know."""
+    reference = next((one for one in groups if one["group"] == _reference(groups)), None)
+    beside = None if reference is None else reference["mass"]
+    held = "" if reference is None else f" The tick is '{reference['group']}'."
+    return Forest(
+        name="coverage_abstention",
+        title="How probable a phrase of not knowing is, by group",
+        note=f"Mean over prompts, with its 95 % interval (Student's t).{held} Where the dot is filled matched"
+        " prompts differ: the interval of their difference leaves out 0.",
+        label_title="group",
+        value_title="share",
+        mark_title="" if reference is None else str(reference["group"]),
+        rows=[
+            Estimate(
+                label(one["group"] or "no group"),
+                one["mass"],
+                one["ci_low"],
+                one["ci_high"],
+                f"{one['n_prompts']:,} prompts",
+                one["difference_low"] is not None and one["difference_low"] * one["difference_high"] > 0,
+                None if one["reference"] is None else beside,
+            )
+            for one in groups
+        ],
+    )
+
+
+def _reference(groups: Rows) -> str | None:
+    return next((one["reference"] for one in groups if one["reference"] is not None), None)
 
 
 def _tree(nodes: Rows) -> Forest:

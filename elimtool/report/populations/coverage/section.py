@@ -43,7 +43,7 @@ def coverage_section(found: Analysis) -> Section:
     told += _abstention(unknown)
     places = f"{calibration[0]['n']:,} places" if calibration else "prompts without a right answer"
     n = f"{len(items):,} items" if items else places
-    figures = coverage_figures(nodes, bins)
+    figures = coverage_figures(nodes, bins, unknown)
 
     def drawn(screen: Screen) -> list[Text]:
         return _listed(nodes, screen)

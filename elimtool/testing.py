@@ -58,7 +58,9 @@ def history(vocab: int) -> History:
     """Make a history with repetitions, and with other rows of logits for stages that combine some."""
     draw = torch.Generator().manual_seed(vocab)
     other = torch.randn(5, vocab, generator=draw, dtype=torch.float64)
-    return History((5, 6, 7, 1, 5, 6), (7, 2, 5, 6), {"against": other[0], "layers": other[1:]})
+    return History(
+        (5, 6, 7, 1, 5, 6), (7, 2, 5, 6), {"against": other[0], "amateur": other[0], "layers": other[1:]}
+    )
 
 
 def check_stage(stage: Stage) -> None:

@@ -379,6 +379,15 @@ class MeasureOptions(ReadOptions):
             " negative prompt, or the prompt without its context.",
         ),
     ] = None
+    amateur: Annotated[
+        str | None,
+        option(
+            "--amateur",
+            metavar="MODEL",
+            help="A weaker model with the same vocabulary, whose output the stage contrastive moves away from"
+            " (--samplers contrastive=0.5).",
+        ),
+    ] = None
     risk: Annotated[
         bool,
         switch(

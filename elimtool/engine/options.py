@@ -49,7 +49,7 @@ DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
 _BY_THEMSELVES = ("plugins", "grammar", "roles")
 """Options that ``stated`` writes otherwise, or only where they are given ..."""
 
-_IF_SET = ("against", "scores_only")
+_IF_SET = ("amateur", "against", "scores_only")
 """... and those that it leaves out where they are off, as before there were any."""
 
 
@@ -111,6 +111,8 @@ class TraceOptions:
         against: A second prompt, whose output the stages ``guidance`` and ``context_aware`` move away from:
             a negative prompt, or the prompt without its context; what is written is appended to both. Read
             at the last position of prompts, or at written ones. ``None`` for none.
+        amateur: A second, weaker model of the same vocabulary, whose output the stage ``contrastive`` moves
+            away from. ``None`` for none.
         risk: Whether to score how uncertain each generated answer is, for the table ``risk``.
         samples: Further answers that ``risk`` samples, and texts that ``watch`` lets go on; two or more.
         nli: Local folder of a classifier of entailment, which says which of them mean the same; ``None`` for
@@ -157,6 +159,7 @@ class TraceOptions:
     rollout: bool = False
     concepts: tuple[str, ...] = ()
     against: str | None = None
+    amateur: str | None = None
     risk: bool = False
     samples: int = 10
     nli: str | None = None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from elimtool.engine.against import after
+from elimtool.engine.against import other_rows
 from elimtool.engine.along import AnswersAlong
 from elimtool.engine.beam_tables import BeamPlan, beam_tables
 from elimtool.engine.futures import SurvivorFutures
@@ -33,6 +33,7 @@ from elimtool.model.decode import end_ids
 from elimtool.model.endings import Endings, continues
 from elimtool.model.entailment import Entailment
 from elimtool.model.interventions import Component, Knockout, Patch
+from elimtool.model.loading import load_model
 from elimtool.model.model import Model
 from elimtool.model.prefix import Keys
 from elimtool.model.scores import Suspect
@@ -43,6 +44,7 @@ from elimtool.run.columns import Table
 from elimtool.run.schema import TABLES
 from elimtool.run.selection import ALWAYS, BEAMS, FITTED, FUTURES, MIXED, PATHS, refuse_dense, refuse_unfitted
 from elimtool.samplers import Chain, Stage, resolve
+from elimtool.samplers.combine import needed_rows
 from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.logit_bias import LogitBias
 from elimtool.samplers.shipped import MODEL, parted
@@ -69,6 +71,7 @@ class Session:
         measured: Tables that passes and walks fill: those kept, and those that kept ones are derived from.
         brought: Metrics that are not elimtool's own, by the tables that they fill.
         judge: Says which samples mean the same; ``None`` for those that are equal.
+        amateur: The second model, whose output stages move away from; ``None`` for none.
         watched: Tokens that are followed through what is generated.
 
     Raises:
@@ -91,6 +94,8 @@ class Session:
         )
         refuse_confusable(chains)
         selection = options.selection()
+        needed = needed_rows(one for chain in chains for one in chain.stages)
+        self.amateur = None if options.amateur is None else self._second(options.amateur)
         self.settings = Settings(
             chains,
             options.single_heads,
@@ -106,7 +111,7 @@ class Session:
                 concept(name, first_tokens(model, words), None if reference is None else reference.prior)
                 for name, words in options.named_concepts.items()
             ),
-            against=None if options.against is None else after(model, options.against),
+            against=other_rows(model, self.lens, needed, options.against, self.amateur),
         )
         self._decide = compiled is None and model.device.type == "cpu"  # kernels are compiled for CPUs only
         without = frozenset() if reference is not None else FITTED
@@ -121,6 +126,16 @@ class Session:
             intervention.check(model)
         for layer, head in options.chosen_heads:
             Component(layer, head).check(model, "attention_of")
+
+    def _second(self, name: str) -> Model:
+        """Load the model that stages move away from, as the first is."""
+        dtype, device = str(self.model.dtype).removeprefix("torch."), str(self.model.device)
+        return load_model(name, dtype=dtype, device=device)
+
+    def _weaker(self) -> dict[str, Any]:
+        """Describe the second model, if there is one."""
+        one = self.amateur
+        return {} if one is None else {"amateur": {"model": one.name, **one.hashes()}}
 
     def priors_of(self, token_ids: Sequence[int] | None) -> list[float] | None:
         """Look up the logarithm of p_0 of tokens (nats); ``None`` without tokens or without a fitted lens."""
@@ -336,6 +351,7 @@ class Session:
             "lens": self._lens,
             "compiled": self.settings.compiled,
             **self._changes(encoded),
+            **self._weaker(),
             **facts,
         }
         plugins = stated(self.brought, self.lens, self.settings.chains)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -21,6 +21,8 @@ from elimtool.run.columns import Table
 from elimtool.run.selection import PART_TOKENS
 from elimtool.samplers import Chain
 
+OtherRows = Callable[[tuple[int, ...], tuple[int, ...], Collection[str]], Mapping[str, Tensor]]
+"""Returns other logits after a prompt and what was written, but for those that are named."""
 Indices = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]
 """Three indices for each of some things, such as row, target and foil of a pair."""
 
@@ -131,8 +133,8 @@ class Settings:
         attention_of: (layer, head) of the heads whose attention weights are kept.
         brought: Metrics of plugins.
         concepts: Sets of tokens that are followed in every prompt.
-        against: Returns the logits after a second prompt and the tokens that were written; ``None`` without
-            one.
+        against: Returns other logits, which stages combine, after a prompt and what was written; ``None``
+            where no stage needs any.
     """
 
     chains: tuple[Chain, ...] = ()
@@ -149,7 +151,7 @@ class Settings:
     depth: int = 0
     brought: tuple[type[Metric], ...] = ()
     concepts: tuple[Concept, ...] = ()
-    against: Callable[[tuple[int, ...]], Tensor] | None = None
+    against: OtherRows | None = None
 
     def wants(self, table: str) -> bool:
         """Return whether to fill a table."""

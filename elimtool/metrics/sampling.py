@@ -24,7 +24,7 @@ from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
 from elimtool.samplers import Chain, History, Ledger, StageRecord
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.combine import AGAINST, LAYERS, Combine
+from elimtool.samplers.combine import LAYERS, needed_rows
 from elimtool.samplers.compare import ChainDifference, Ordering, compare
 from elimtool.samplers.stage import BIAS, Stage
 from elimtool.samplers.survival import TemperatureRanges, bounds, temperature_ranges
@@ -248,20 +248,15 @@ def histories(view: ReadoutView, settings: Settings) -> list[History]:
         one = view.batch.encoded[row]
         ids, own = one.token_ids[: position + 1], len(one.token_ids) - one.n_written
         others = {LAYERS: view.logits[:, index].double().cpu()} if LAYERS in needed else {}
-        if AGAINST in needed and settings.against is not None:
-            others[AGAINST] = settings.against(ids[own:])
+        if needed and settings.against is not None:
+            others |= settings.against(ids[:own], ids[own:], others)
         found.append(History(prompt=ids[:own], generated=ids[own:], rows=others))
     return found
 
 
-def _combined(settings: Settings) -> set[str]:
+def _combined(settings: Settings) -> frozenset[str]:
     """Name the other logits that stages of the chains combine with the output."""
-    return {
-        stage.needs
-        for chain in settings.chains
-        for stage in chain.stages
-        if isinstance(stage, Combine) and not stage.is_off()
-    }
+    return needed_rows(stage for chain in settings.chains for stage in chain.stages)
 
 
 def notes_of(record: StageRecord, row: int, spell: Callable[[int], str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,9 +19,12 @@ AGAINST = "against"
 """Name of the row of logits after a second prompt, see ``History.rows``."""
 LAYERS = "layers"
 """Name of the readouts of all layers, that of the embedding first and the model's own output last."""
+AMATEUR = "amateur"
+"""Name of the row of logits of a second, weaker model after the same tokens."""
 HINTS = {
     AGAINST: "give the second prompt as `against`",
-    LAYERS: "it acts where a prompt is measured, not on tokens that are written one by one",
+    LAYERS: "it acts where `trace` or `batch` reads the layers of a model",
+    AMATEUR: "give the second model as `amateur`",
 }
 
 
@@ -50,3 +54,8 @@ class Combine(Stage):
         other = self.beside(context).log_softmax(-1).to(own)
         other = other if c.tokens is None else other.gather(1, c.ids)
         return Effect(c, scores=(other + scale * (own - other)).masked_fill(~c.alive, NEG_INF))
+
+
+def needed_rows(stages: Iterable[Stage]) -> frozenset[str]:
+    """Name the other logits that stages combine with the output."""
+    return frozenset(one.needs for one in stages if isinstance(one, Combine) and not one.is_off())

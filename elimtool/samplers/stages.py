@@ -13,6 +13,7 @@ from elimtool.samplers.adaptive_p import AdaptiveP
 from elimtool.samplers.allowed_tokens import AllowedTokens
 from elimtool.samplers.bad_words import BadWords
 from elimtool.samplers.context_aware import ContextAware
+from elimtool.samplers.contrastive import Contrastive
 from elimtool.samplers.dola import DoLa
 from elimtool.samplers.dry import DRY
 from elimtool.samplers.dynamic_temperature import DynamicTemperature
@@ -56,6 +57,7 @@ from elimtool.samplers.xtc import XTC
 _OWN: dict[str, type[Stage]] = {
     "guidance": Guidance,
     "context_aware": ContextAware,
+    "contrastive": Contrastive,
     "dola": DoLa,
     "grammar": Grammar,
     "soft_ban": SoftBan,

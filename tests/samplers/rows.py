@@ -32,6 +32,7 @@ def example(kind: str) -> Stage:
         "length_decay": {"factor": 1.1, "after": 2, "eos": (3,)},
         "guidance": {"scale": 1.5},
         "context_aware": {"alpha": 0.5},
+        "contrastive": {"beta": 0.5},
         "dola": {"layers": (-1, 1)},
         "soft_ban": {"tokens": (2, 3)},
         "encoder_repetition": {"penalty": 1.4},

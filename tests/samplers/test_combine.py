@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,10 @@ import elimtool
 from elimtool import TraceOptions
 from elimtool.errors import ElimError
 from elimtool.model.decode import end_ids
+from elimtool.model.loading import load_model
 from elimtool.samplers import History, resolve
 from elimtool.testing import rows
+from tests.families import save
 
 NONE = torch.zeros((1, 0), dtype=torch.int64)
 PROMPT, SECOND = "The capital of France is", "The capital of"
@@ -124,6 +128,97 @@ def test_targets_and_further_texts_are_under_guidance_too(llama: Any) -> None:
     assert written.table("risk")["n_samples"].tolist() == [2]
 
 
+@pytest.mark.parametrize("spec", ["contrastive=0.5", "contrastive=0.7,contrastive.share=0.02"])
+@pytest.mark.parametrize("difference", ["false", "true"])
+def test_contrastive_is_its_definition_and_masks_first(spec: str, difference: str) -> None:
+    own, other = rows("normal", 20, 30, 1), rows("normal", 20, 30, 2)
+    other[:, 4] = own[:, 4] = -torch.inf  # of two zeros there is no difference
+    found = mixed(f"{spec},contrastive.difference={difference}", own, other, "amateur")
+    beta, share = (0.5, 0.1) if spec.endswith("0.5") else (0.7, 0.02)
+    p = own.softmax(-1)
+    keep = p >= share * p.amax(-1, keepdim=True)
+    assert torch.equal(found > -torch.inf, keep)
+    weight = beta if difference == "true" else 1 + beta
+    wanted = weight * p.log() - beta * other.log_softmax(-1)
+    assert torch.allclose(found[keep], wanted[keep]) and not found.isnan().any()
+
+
+def test_contrastive_identities() -> None:
+    own, other = rows("normal", 20, 30, 1), rows("normal", 20, 30, 2)
+    assert torch.equal(mixed("contrastive=0", own, other, "amateur"), own)
+    best = mixed("contrastive=0.5,contrastive.share=1", own, other, "amateur") > -torch.inf
+    assert torch.equal(best, own == own.amax(-1, keepdim=True)), "share 1 leaves the argmax"
+    same = mixed("contrastive=3,contrastive.share=0", own, own, "amateur").softmax(-1)
+    assert torch.allclose(same, own.softmax(-1)), "an amateur that is the model changes nothing"
+
+
+@pytest.fixture(scope="module")
+def amateur(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return save("gpt2", tmp_path_factory.mktemp("amateur"), tokenizer)
+
+
+def written_by(model: Any, tokens: int, scores: Any) -> list[int]:
+    """Write greedily by the scores of the model's tokens so far."""
+    ids = list(model.tokenizer.encode(PROMPT).ids)
+    start = len(ids)
+    for _ in range(tokens):
+        ids.append(int(scores(torch.tensor([ids])).argmax()))
+    return ids[start:]
+
+
+def test_what_is_written_against_an_amateur_is_that_of_both_models(llama: Any, amateur: Any) -> None:
+    """Token by token from whole passes of both models; the amateur must change the text."""
+    weaker = load_model(str(amateur))
+
+    def contrasted(ids: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            own, other = (
+                one.hf(input_ids=ids).logits[0, -1].double().log_softmax(-1) for one in (llama, weaker)
+            )
+        return (3 * own - 2 * other).masked_fill(own < own.max() + log(0.05), -torch.inf)
+
+    options = TraceOptions(
+        samplers=("contrastive=2,contrastive.share=0.05,greedy",),
+        amateur=str(amateur),
+        generate=5,
+        tables=("walk", "sampling"),
+    )
+    run = elimtool.trace(llama, PROMPT, options=options)
+    wanted = written_by(llama, 5, contrasted)
+    assert run.table("walk")["token_id"].tolist() == wanted
+    assert wanted != written_by(llama, 5, lambda ids: llama.hf(input_ids=ids).logits[0, -1])
+    assert run.manifest.config["amateur"]["weights_sha256"] == weaker.hashes()["weights_sha256"]
+
+
+def test_an_amateur_of_another_vocabulary_is_refused(llama: Any, tmp_path: Path) -> None:
+    from tests.conftest import byte_tokenizer
+
+    other = byte_tokenizer()
+    other.add_tokens(["<|more|>"])
+    place = save("gpt2", tmp_path, other)
+    with pytest.raises(ElimError, match="another vocabulary"):
+        elimtool.trace(llama, PROMPT, options=TraceOptions(samplers=("hf",), amateur=str(place)))
+
+
+def test_dola_writes_by_the_layers_of_whole_passes(llama: Any) -> None:
+    """Hidden states of Hugging Face, read by its own final norm and head."""
+
+    def contrasted(ids: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            found = llama.hf(input_ids=ids, output_hidden_states=True)
+            early = llama.readout(found.hidden_states[1][0, -1:]).double().log_softmax(-1)[0]
+        own = found.logits[0, -1].double().log_softmax(-1)
+        return (own - early).masked_fill(own < own.max() + log(0.1), -torch.inf)
+
+    options = TraceOptions(
+        samplers=("dola=[0],greedy",), generate=5, lens="raw", tables=("walk", "walk_stages")
+    )
+    run = elimtool.trace(llama, PROMPT, options=options)
+    wanted = written_by(llama, 5, contrasted)
+    assert run.table("walk")["token_id"].tolist() == wanted
+    assert wanted != written_by(llama, 5, lambda ids: llama.hf(input_ids=ids).logits[0, -1])
+
+
 def test_layers_are_those_of_the_lens(llama: Any) -> None:
     options = TraceOptions(samplers=("dola=[-1, 0]",), tables=("sampling", "lens"), lens="raw")
     run = elimtool.trace(llama, PROMPT, options=options)
@@ -134,7 +229,7 @@ def test_layers_are_those_of_the_lens(llama: Any) -> None:
     ("options", "said"),
     [
         ({"samplers": ("guidance=2",)}, "needs other logits beside the model's own .*against"),
-        ({"samplers": ("dola=[0]",), "generate": 1, "tables": ("walk",)}, "not on tokens that are written"),
+        ({"samplers": ("contrastive=0.5",)}, "needs other logits beside the model's own .*amateur"),
         ({"samplers": ("dola=[77]",)}, "layer 77 is not before the last"),
         ({"against": ""}, "`against` must be a prompt"),
         ({"against": "x", "position": "all"}, "`against` is read after the whole prompt only"),

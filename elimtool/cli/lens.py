@@ -85,8 +85,15 @@ def eval_(
     *,
     texts: Texts = None,
     lens: Annotated[
-        str, shared.option("--lens", metavar="NAME", env="LENS", help="auto, raw, ridge, or a lens file.")
-    ] = "auto",
+        list[str] | None,
+        shared.option(
+            "--lens",
+            metavar="NAME",
+            env="LENS",
+            help="auto, raw, ridge, a lens file, or jacobian:FILE; repeatable: all are read on the same text."
+            " Without: auto.",
+        ),
+    ] = None,
     plugin: Plugin = None,
     samples: Annotated[
         int, shared.option("--samples", metavar="N", help="About how many positions to read.")
@@ -102,20 +109,24 @@ def eval_(
 
     output = printed.output
     plugged(plugin)
-    check_choice(lens)
+    choices = tuple(dict.fromkeys(lens or ["auto"]))
+    for choice in choices:
+        check_choice(choice)
     documents = _documents(texts, "held_out")
     if samples < 1:
         raise ElimError(f"--samples must be at least 1, got {samples}")
     source = model.source
     with output.progress(f"loading {source.name}") as say:
         loaded = source.load(say)
-        found, _ = open_lens(lens, loaded)
-        prior = found.reference.prior if isinstance(found, RidgeLens) else None
-        calibrated = [] if found.name == "raw" else [found]
+        found = [open_lens(choice, loaded)[0] for choice in choices]
+        prior = next((one.reference.prior for one in found if isinstance(one, RidgeLens)), None)
+        calibrated = [one for one in found if one.name != "raw"]
+        if len({one.name for one in calibrated}) < len(calibrated):
+            raise ElimError("two of `lens` have the same name", "rename one of the files")
         result = evaluate(
             loaded, calibrated, documents, prior=prior, samples=samples, window=window, progress=say
         )
-    if lens == "auto" and not calibrated:
+    if choices == ("auto",) and not calibrated:
         name = source.name
         output.note(f"no fitted lens for {name}: only raw is measured; fit one: elimtool lens fit -m {name}")
     if printed.as_json:
@@ -131,14 +142,19 @@ def _documents(texts: list[Path] | None, name: Any) -> tuple[Document, ...]:
 
 
 def _print(output: Output, result: Evaluation) -> None:
-    """Print a line for each layer, with two columns for each lens."""
-    names = list(dict.fromkeys(reading.lens for reading in result.layers))
-    output.line(f"KL(final || layer) in nats and top-1 agreement, {result.n_rows} positions of held-out text")
-    output.line("layer" + "".join(f"{name[:14]:>16} KL  top-1" for name in names))
-    for layer in sorted({reading.layer for reading in result.layers}):
-        here = {reading.lens: reading for reading in result.layers if reading.layer == layer}
-        cells = (f"{here[name].kl:19.3f} {here[name].agreement:6.1%}" for name in names)
-        output.line(f"{layer:5}" + "".join(cells))
+    """Print a line for each layer and lens."""
+    from elimtool.lenses.evaluate import LEADING
+
+    output.line(
+        "KL(final || layer) in nats, top-1 agreement, rank correlation over the output's first"
+        f" {LEADING} tokens, share of the mass elsewhere; {result.n_rows} positions of held-out text"
+    )
+    output.line(f"layer  {'lens':14}{'KL':>9}  top-1   ranks   mass")
+    for reading in result.layers:
+        output.line(
+            f"{reading.layer:5}  {reading.lens[:14]:14}{reading.kl:9.3f} {reading.agreement:6.1%}"
+            f"  {reading.rank_correlation:6.2f} {reading.mass_moved:6.1%}"
+        )
     if result.baseline_kl is not None and result.baseline_agreement is not None:
         guess = f"{result.baseline_kl:.3f} {result.baseline_agreement:.1%}"
         output.line(f"context-free guess (mean output on the fit text): {guess}")

@@ -137,7 +137,7 @@ class ReadOptions:
             metavar="NAME",
             env="LENS",
             help="How layers before the last are read out: auto (the model's fitted lens, else raw), raw,"
-            " ridge, or a lens file.",
+            " ridge, a lens file, or jacobian:FILE of TransformerLens.",
         ),
     ] = "auto"
     sinks: Sinks = "auto"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from elimtool.lenses.corpus import Document
@@ -16,6 +16,11 @@ from elimtool.lenses.stream import Streamed, cut_windows, read_out, stream
 from elimtool.model.atomic import Progress, in_tenths
 from elimtool.model.lock import exclusive
 from elimtool.model.model import Model
+
+LEADING = 50
+"""Tokens of the output whose order a reading is held against."""
+MEASURES = ("kl", "agreement", "rank_correlation", "mass_moved")
+"""What is measured of a reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +32,18 @@ class LayerReading:
         lens: Name of the lens.
         kl: KL(final || layer), nats.
         agreement: Share of positions whose most probable token is the output's, 0 .. 1.
+        rank_correlation: Mean Spearman correlation of the reading's order with the output's, over the 50
+            most probable tokens of the output, -1 .. 1.
+        mass_moved: Mean share of the probability that lies on other tokens than in the output (total
+            variation), 0 .. 1.
     """
 
     layer: int
     lens: str
     kl: float
     agreement: float
+    rank_correlation: float
+    mass_moved: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +123,7 @@ class _Sums:
         self.lenses = lenses
         self.prior = prior
         self.n = 0
-        self.kl = torch.zeros(len(lenses), model.n_layers, dtype=torch.float64)
-        self.agree = torch.zeros_like(self.kl)
+        self.sums = torch.zeros(len(lenses), model.n_layers, len(MEASURES), dtype=torch.float64)
         self.baseline = torch.zeros(2, dtype=torch.float64)
 
     def add(self, residuals: Float[Tensor, "layers rows width"]) -> None:
@@ -122,19 +132,17 @@ class _Sums:
             output = _Output(final)
             self.n += len(final)
             if self.prior is not None:
-                self.baseline += output.compare(self.prior.to(final).expand_as(final))
+                self.baseline += output.compare(self.prior.to(final).expand_as(final))[:2]
             for index in range(self.model.n_layers):
                 for which, lens in enumerate(self.lenses):
                     carried = lens.to_final(residuals[index, part], index - 1)
-                    divergence, agree = output.compare(self.model.readout(carried))
-                    self.kl[which, index] += divergence
-                    self.agree[which, index] += agree
+                    self.sums[which, index] += output.compare(self.model.readout(carried))
 
     def evaluation(self, n_windows: int) -> Evaluation:
         """Return the means."""
-        kl, agree = (self.kl / self.n).tolist(), (self.agree / self.n).tolist()
+        means = (self.sums / self.n).tolist()
         layers = tuple(
-            LayerReading(index - 1, lens.name, kl[which][index], agree[which][index])
+            LayerReading(index - 1, lens.name, *means[which][index])
             for index in range(self.model.n_layers)
             for which, lens in enumerate(self.lenses)
         )
@@ -150,14 +158,27 @@ class _Output:
         self.probs = logprobs.exp()
         self.top = logprobs.argmax(-1)
         self.negative_entropy = _dot(self.probs, logprobs)
+        self.leading = logprobs.topk(min(LEADING, logprobs.shape[-1])).indices
 
     def compare(self, logits: Float[Tensor, "rows vocab"]) -> Tensor:
-        """Sum KL(output || reading) (nats) and agreement over the rows, float64 on the CPU."""
+        """Sum each of ``MEASURES`` over the rows, float64 on the CPU."""
         # KL = sum p log p - sum p z + logsumexp(z), without a copy of the size of the vocabulary
         logits = logits.double()
         cross = logits.logsumexp(-1) - _dot(self.probs, logits)
         divergence = (self.negative_entropy + cross).clamp(min=0.0)  # rounding may leave it just below 0
-        return torch.stack([divergence.sum(), (logits.argmax(-1) == self.top).double().sum()]).cpu()
+        order = logits.gather(-1, self.leading).argsort(dim=-1, descending=True, stable=True)
+        moved = (self.probs - logits.softmax(-1)).abs().sum(-1) / 2
+        found = [divergence, (logits.argmax(-1) == self.top).double(), _spearman(order), moved]
+        return torch.stack([one.sum() for one in found]).cpu()
+
+
+def _spearman(order: Int[Tensor, "rows k"]) -> Float[Tensor, " rows"]:
+    """Correlate places in an order with 0 .. k - 1."""
+    places = torch.arange(order.shape[-1], device=order.device, dtype=torch.float64)
+    away = places - places.mean()
+    spread = away.square().sum()
+    # which comes first, second, ... in the reading, by its place in the output: as well a permutation
+    return (order - places.mean()) @ away / spread if spread > 0 else torch.ones(len(order)).to(places)
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from elimtool.errors import ElimError, nearest
 from elimtool.lenses.brought import CHOICES, LENSES, BroughtLens
 from elimtool.lenses.corpus import Document, shipped
 from elimtool.lenses.fit import fit_lens
+from elimtool.lenses.jacobian import SCHEME, load_jacobian
 from elimtool.lenses.lens import Lens
 from elimtool.lenses.raw import RawLens
 from elimtool.lenses.ridge import RidgeLens
@@ -29,6 +30,13 @@ def check_choice(choice: str) -> None:
     Raises:
         ElimError: The lens is unknown; the hint lists the valid names.
     """
+    if choice.startswith(SCHEME):
+        if not _exists(choice.removeprefix(SCHEME)):
+            raise ElimError(
+                f"`lens` '{choice}': there is no such file",
+                "give what TransformerLens' JacobianLens.save wrote",
+            )
+        return
     if choice not in CHOICES and choice not in LENSES and not _exists(choice):
         raise ElimError(
             f"`lens` '{choice}' is unknown, and there is no such file",
@@ -55,7 +63,8 @@ def open_lens(choice: str, model: Model) -> tuple[Lens, str | dict[str, str]]:
 
     Args:
         choice: ``auto`` (the fitted lens of this model if there is one, else raw), ``raw``, ``ridge``, the
-            name of a plugin's, a file of ``elimtool lens fit``, or a folder of the tuned-lens package.
+            name of a plugin's, a file of ``elimtool lens fit``, a folder of the tuned-lens package, or
+            ``jacobian:FILE``, a file of TransformerLens.
         model: The model to read.
 
     Returns:
@@ -65,6 +74,10 @@ def open_lens(choice: str, model: Model) -> tuple[Lens, str | dict[str, str]]:
         ElimError: There is no such lens, or it was fitted on another model.
     """
     check_choice(choice)
+    if choice.startswith(SCHEME):
+        path = Path(choice.removeprefix(SCHEME)).expanduser()
+        jacobian = load_jacobian(path, model.n_layers, model.width, model.revision)
+        return jacobian, {"name": jacobian.name, "sha256": store.sha256_file(path)}
     if choice not in CHOICES and choice in LENSES:
         brought = BroughtLens.open(choice, model)
         return brought, {"name": choice, "plugin": brought.plugin.distribution}

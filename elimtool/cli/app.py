@@ -21,6 +21,7 @@ from elimtool.cli import (
     compare,
     coverage,
     doctor,
+    explore,
     export,
     lens,
     locate,
@@ -67,6 +68,7 @@ app.command("compare", no_args_is_help=True, epilog=compare.EPILOG)(compare.comp
 app.command("export", no_args_is_help=True, epilog=export.EPILOG)(export.export)
 app.command("query", no_args_is_help=True, epilog=query.EPILOG)(query.query)
 app.command("report", no_args_is_help=True)(report.report)
+app.command("explore")(explore.explore)
 app.command("mcp")(mcp.mcp)
 app.command("doctor")(doctor.doctor)
 app.add_typer(lens.app, name="lens")

@@ -40,6 +40,7 @@ def measure_together(
     session: Session,
     some: Sequence[Encoded],
     extra: Sequence[Extra] = (),
+    under: Sequence[Extra] = (),
     lacking: dict[str, list[str]] | None = None,
 ) -> Tables:
     """Measure some prompts in one forward pass, in a second under the interventions, and generate from each.
@@ -48,6 +49,7 @@ def measure_together(
         session: The model and what to measure.
         some: The prompts, none or all of them texts that are scored.
         extra: The caller's own metrics, which see the pass without interventions only.
+        under: Those that see the pass under the interventions only.
         lacking: See ``Session.beside``.
 
     Returns:
@@ -59,7 +61,7 @@ def measure_together(
     with session.model.keeping(keys):
         tables = dict(run_batch(session.model, some, settings, session.lens, leaders, extra))
     if session.under is not None:
-        _append(tables, run_batch(session.under, some, settings, session.lens, leaders))
+        _append(tables, run_batch(session.under, some, settings, session.lens, leaders, under))
     if "rollout" in session.measured:
         for model in filter(None, (session.model, session.under)):
             _append(tables, rolled_out(model, some, session))
@@ -122,6 +124,7 @@ class Passes:
         session: The model and what to measure.
         defects: Counts failures that no prompt explains; without it the first failure is raised.
         extra: The caller's own metrics, which see every pass without interventions.
+        under: Those that see every pass under the interventions.
 
     Attributes:
         failed: Errors of the prompts that could not be measured, by id.
@@ -131,10 +134,17 @@ class Passes:
         slots: Token slots of their passes, padding included.
     """
 
-    def __init__(self, session: Session, defects: Defects | None = None, extra: Sequence[Extra] = ()) -> None:
+    def __init__(
+        self,
+        session: Session,
+        defects: Defects | None = None,
+        extra: Sequence[Extra] = (),
+        under: Sequence[Extra] = (),
+    ) -> None:
         self.session = session
         self.defects = defects
         self.extra = extra
+        self.under = under
         self.failed: dict[str, Exception] = {}
         self.lacking: dict[str, list[str]] = {}
         self.tokens = 0
@@ -169,7 +179,7 @@ class Passes:
     def _measure(self, some: Sequence[Encoded]) -> None:
         """Measure some prompts together."""
         lacking = None if self.defects is None else self.lacking
-        for name, table in measure_together(self.session, some, self.extra, lacking).items():
+        for name, table in measure_together(self.session, some, self.extra, self.under, lacking).items():
             self._parts.setdefault(name, []).append(table)
         lengths = [len(one.token_ids) for one in some]
         self.tokens += sum(lengths)

@@ -96,6 +96,7 @@ def traced(
     found: Sequence[Encoded | ElimError],
     *,
     extra: Sequence[Extra] = (),
+    under: Sequence[Extra] = (),
     progress: Callable[[int, int], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Run:
@@ -105,7 +106,8 @@ def traced(
         session: What to measure, and with which model.
         asked: The prompts.
         found: From ``session.encode_all``.
-        extra: Further metrics of the caller.
+        extra: Further metrics of the caller, for the pass without interventions.
+        under: Those for the pass under the interventions.
         progress: Called with (prompts done, prompts in all).
         say: Called with a line of text while something slow is under way.
     """
@@ -115,7 +117,7 @@ def traced(
     started = utc_now()
     usable = [one for one in found if isinstance(one, Encoded)]
     refuse_together(usable, len(session.options.chosen_heads))
-    passes = Passes(session, extra=extra)
+    passes = Passes(session, extra=extra, under=under)
     passes.run(usable, session.options.batch_size, progress)
     rows = prompt_rows(asked, found)
     rows = {**rows, "token_priors": [session.priors_of(ids) for ids in rows["token_ids"]]}

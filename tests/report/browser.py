@@ -57,6 +57,11 @@ class Page:
         self.driver = driver
         self.path = path
 
+    @property
+    def own(self) -> str:
+        """Beginning of the page's own addresses."""
+        return self.path.as_uri()
+
     def open(self, address: str = "", width: int = 1280, height: int = 900) -> Page:
         """Load the file afresh, with no network to be had."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
@@ -136,7 +141,7 @@ class Page:
         urls = [
             one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"
         ]
-        return [url for url in urls if not url.startswith(self.path.as_uri()) and not url.startswith("data:")]
+        return [url for url in urls if not url.startswith((self.own, "data:", "blob:"))]
 
 
 def faults(page: Page) -> list[str]:

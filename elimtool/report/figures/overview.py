@@ -36,8 +36,13 @@ class Overview:
 
 def last_verdicts(tables: Tables) -> dict[str, list[Row]]:
     """Verdicts of each prompt at its last probed position, in the order in which tokens were followed."""
+    return last_of(tables.all("verdicts"))
+
+
+def last_of(verdicts: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows of each prompt at its last position, by ``prompt_id``."""
     found: dict[str, list[Row]] = {}
-    for row in tables.all("verdicts"):
+    for row in verdicts:
         rows = found.setdefault(row["prompt_id"], [])
         if rows and row["position"] > rows[0]["position"]:
             rows.clear()

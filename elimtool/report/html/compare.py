@@ -25,7 +25,7 @@ BROKEN = "The common beginning was NOT the same to the model: causality is broke
 def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
     """Gather what the page shows first, in the form of ``payload.front``; at most ``most`` pairs."""
     tables = keyed(comparison)
-    pairs = _pairs(tables)
+    pairs = pairs_of(tables)
     shown = pairs[:most]
     compared = sum(row["control"] is None for row in pairs)
     maps = comparison.kind == "maps"
@@ -48,10 +48,14 @@ def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
 def details(comparison: Comparison, most: int | None = None) -> Iterator[dict[str, Any]]:
     """Yield each pair, in the order of ``front`` and the form of ``payload.details``."""
     tables = keyed(comparison)
-    for row in _pairs(tables)[:most]:
-        ok = row["status"] == "ok"
-        probes = [_probe(comparison, PairRows(tables, row))] if ok else []
-        yield {"probes": probes, "left_out": 0, "figures": []}
+    for row in pairs_of(tables)[:most]:
+        yield detail(comparison, PairRows(tables, row))
+
+
+def detail(comparison: Comparison, pair: PairRows) -> dict[str, Any]:
+    """Gather one pair, as ``details`` does."""
+    probes = [_probe(comparison, pair)] if pair.row["status"] == "ok" else []
+    return {"probes": probes, "left_out": 0, "figures": []}
 
 
 def keyed(comparison: Comparison) -> Keyed:
@@ -59,7 +63,7 @@ def keyed(comparison: Comparison) -> Keyed:
     return Keyed(comparison, "pair_id")
 
 
-def _pairs(tables: Keyed) -> list[Row]:
+def pairs_of(tables: Keyed) -> list[Row]:
     """All pairs, controls after the pair that they belong to."""
     rows = tables.all("pairs")
     place = {row["pair_id"]: number for number, row in enumerate(rows)}

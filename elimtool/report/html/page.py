@@ -32,6 +32,9 @@ SCRIPTS = (
     "figures.js",
     "list.js",
     "page.js",
+    "theme.js",
+    "start.js",
+    "report.js",
 )
 """Parts of the page's script, in order."""
 _DIRECTIONS = re.compile("[\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -66,8 +69,8 @@ def parts(run: Run | Comparison, *, most: int | None = None) -> Iterator[str]:
 
 def filled(first: Row, rest: Iterable[Row]) -> Iterator[str]:
     """Fill the page with what it shows first, and with the data of each prompt."""
-    style = _colours() + _read("page.css")
-    script = "\n".join(_read(name) for name in SCRIPTS)
+    style = colours() + read_asset("page.css")
+    script = "\n".join(read_asset(name) for name in SCRIPTS)
     title = escape(f"elimtool: {first['run']['model']}")
     # hashes instead of unsafe-inline: a script that slipped in through a text would not run
     policy = (
@@ -75,7 +78,7 @@ def filled(first: Row, rest: Iterable[Row]) -> Iterator[str]:
         " form-action 'none'"
     )
     # split before anything is filled in: texts of the run may hold the placeholders themselves
-    head, body = _read("page.html").split("{{data}}")
+    head, body = read_asset("page.html").split("{{data}}")
     head = head.replace("{{title}}", title).replace("{{policy}}", policy).replace("{{style}}", style)
     yield head
     yield _data("front", first)
@@ -117,11 +120,12 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
-def _read(name: str) -> str:
+def read_asset(name: str) -> str:
+    """Read a file of the page."""
     return (files("elimtool.report.html") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _colours() -> str:
+def colours() -> str:
     """Write the palette as CSS custom properties, light and dark."""
     light = _properties(palette.HEAT_LIGHT, palette.SHIFT_LIGHT, palette.LINES_LIGHT)
     dark = _properties(palette.HEAT_DARK, palette.SHIFT_DARK, palette.LINES_DARK)

@@ -69,15 +69,20 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
         "glossary": GLOSSARY,
         "steps": palette.STEPS,
         "bands": palette.RANK_BANDS,
-        "analyses": [one.to_json() for one in sections(tables.run)],
+        "analyses": analyses(tables),
         "overview": [one.to_json() for one in overview(tables)] if len(prompts) > 1 else [],
         "prompts": [
-            _line(prompt, view.verdicts.get(prompt["prompt_id"], []))
+            line_of(prompt, view.verdicts.get(prompt["prompt_id"], []))
             | _beside(prompt, corrupted.get(prompt["prompt_id"]))
             for prompt in shown
         ],
         "left_out": len(prompts) - len(shown),
     }
+
+
+def analyses(tables: Tables) -> list[dict[str, Any]]:
+    """Gather what commands found in the run."""
+    return [one.to_json() for one in sections(tables.run)]
 
 
 def single(tables: Tables, figure: Figure) -> dict[str, Any]:
@@ -132,15 +137,22 @@ def details(
     """
     with_heads = has_room_for_heads(tables, most_head_cells)
     for prompt in listed(tables)[:most]:
-        positions = tables.positions(prompt["prompt_id"]) if prompt["status"] == "ok" else []
-        shown = positions[-most_positions:]
-        probes = [Probe(tables, prompt, position) for position in shown]
-        yield {
-            "probes": [_probe(one, with_heads) for one in probes],
-            "grids": _grids(probes[-1], most_positions) if probes else [],
-            "left_out": len(positions) - len(shown),
-            "figures": [one.to_json() for told in _TOLD for one in told(tables, prompt)],
-        }
+        yield detail(tables, prompt, most_positions, with_heads)
+
+
+def detail(
+    tables: Tables, prompt: Row, most_positions: int = MOST_POSITIONS, with_heads: bool = True
+) -> dict[str, Any]:
+    """Gather one prompt, as ``details`` does."""
+    positions = tables.positions(prompt["prompt_id"]) if prompt["status"] == "ok" else []
+    shown = positions[-most_positions:]
+    probes = [Probe(tables, prompt, position) for position in shown]
+    return {
+        "probes": [_probe(one, with_heads) for one in probes],
+        "grids": _grids(probes[-1], most_positions) if probes else [],
+        "left_out": len(positions) - len(shown),
+        "figures": [one.to_json() for told in _TOLD for one in told(tables, prompt)],
+    }
 
 
 def has_room_for_heads(tables: Tables, most: int) -> bool:
@@ -196,7 +208,8 @@ def lens_name(lens: Any) -> str:
     return SCREEN.visible(str(lens.get("name", "") if isinstance(lens, Mapping) else lens))
 
 
-def _line(prompt: Row, verdicts: Rows) -> dict[str, Any]:
+def line_of(prompt: Row, verdicts: Rows) -> dict[str, Any]:
+    """Gather a prompt's line in the list, as for ``front``."""
     first = verdicts[0] if verdicts else {}
     outcomes = list(dict.fromkeys(row["outcome"] for row in verdicts))
     failed = prompt["status"] != "ok"

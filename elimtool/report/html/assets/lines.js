@@ -15,9 +15,9 @@ const dashOf = (line, index) => line.is_foil ? "2 4" : line.dashed ? "7 4" : [nu
 const layerName = (layer) => (layer < 0 ? "embedding" : `layer ${layer}`);
 const MARGIN = { left: 52, right: 14, top: 12, bottom: 36 };
 
-function drawLines(figure) {
+function drawLines(figure, pick) {
   const holder = make("div", { class: "chart", "data-figure": figure.name });
-  const redraw = () => holder.replaceChildren(linesSvg(figure, Math.max(holder.clientWidth, 280)));
+  const redraw = () => holder.replaceChildren(linesSvg(figure, Math.max(holder.clientWidth, 280), pick));
   new ResizeObserver(redraw).observe(holder);
   return [holder, linesLegend(figure)];
 }
@@ -48,12 +48,12 @@ function scales(figure, width, height) {
 const spansZero = (figure) => figure.unit === "nats" || figure.unit === "ratio";
 const tickUnit = (unit) => ({ bits: "prob", nats: "shift", ratio: "shift" }[unit] || unit);
 
-function linesSvg(figure, width) {
+function linesSvg(figure, width, pick) {
   const height = 280;
   const { x, y, ticks, inner } = scales(figure, width, height);
   const svg = shape("svg", {
     viewBox: `0 0 ${width} ${height}`, height, role: "img", tabindex: 0,
-    "aria-label": `${figure.title}. Left and right arrow keys move from ${figure.axis} to ${figure.axis}; the numbers are below.`,
+    "aria-label": `${figure.title}. Left and right arrow keys move from ${figure.axis} to ${figure.axis}${pick ? ", Enter opens it" : ""}; the numbers are below.`,
   });
   const half = inner.width / Math.max(figure.layers.length - 1, 1) / 2;
   for (const [first, last] of figure.shaded) {
@@ -71,7 +71,7 @@ function linesSvg(figure, width) {
   });
   svg.append(shape("text", { x: MARGIN.left + inner.width / 2, y: height - 2, "text-anchor": "middle", text: figure.axis }));
   figure.lines.forEach((line, index) => svg.append(...lineShapes(figure, line, index, x, y)));
-  follow(svg, { count: figure.layers.length, x, inner, height, tell: (at) => tellLayer(figure, at) });
+  follow(svg, { count: figure.layers.length, x, inner, height, tell: (at) => tellLayer(figure, at), pick });
   return svg;
 }
 
@@ -105,7 +105,7 @@ function tellLayer(figure, at) {
 }
 
 // A guide and a tooltip at the place nearest to the pointer, or where the arrow keys moved it.
-function follow(svg, { count, x, inner, height, tell }) {
+function follow(svg, { count, x, inner, height, tell, pick }) {
   const guide = shape("line", { class: "guide", y1: MARGIN.top, y2: height - MARGIN.bottom, visibility: "hidden" });
   svg.append(guide);
   let at = -1;
@@ -129,10 +129,14 @@ function follow(svg, { count, x, inner, height, tell }) {
   svg.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (event.key === "Escape") leave();
+    if (event.key === "Enter" && pick && at >= 0) pick(at);
     if (!step) return;
     event.preventDefault();
     choose(at + step);
   });
+  if (!pick) return;
+  svg.classList.add("clickable");
+  svg.addEventListener("click", () => { if (at >= 0) pick(at); });
 }
 
 function linesLegend(figure) {

@@ -43,7 +43,8 @@ function whenRead(index, use) {
   return content.append(notice(`The data of this ${front.noun} is missing from the file: it was cut short. Write the report again.`));
 }
 
-function showPrompt(index, position) {
+// `given` is the prompt's data where the page has fetched it.
+function showPrompt(index, position, given) {
   const line = front.prompts[index];
   const tokens = line.tokens === null ? "" : ` · ${[line.tokens, line.tokens_b].filter((one) => one !== null).map(whole).join(" and ")} tokens`;
   const kept = [line.of === null ? line.id : "", line.group, ...line.tags].filter(Boolean).join(" · ");
@@ -54,7 +55,7 @@ function showPrompt(index, position) {
       : [promptText("The prompt", line.text)]), ...(line.notes || []).map((text) => make("p", { class: "note" }, [foreign(text)]))]));
   if ((front.alone || front.prompts.length + front.left_out === 1) && front.notes.length) content.append(notes());
   if (line.error) return void content.append(make("section", {}, [make("p", {}, [badge("error", "error"), " ", foreign(line.error)])]));
-  return whenRead(index, (prompt) => showProbe(line, prompt, position));
+  return given ? showProbe(line, given, position) : whenRead(index, (prompt) => showProbe(line, prompt, position));
 }
 
 const nameOf = (id) => (front.prompts.find((one) => one.id === id) || { name: id }).name;
@@ -186,63 +187,3 @@ function chooseOne(figures, label) {
   choice.addEventListener("change", () => below.replaceChildren(drawFigure(figures[choice.value])));
   return make("section", {}, [make("label", {}, [`${label}: `, choice]), below]);
 }
-
-function address() {
-  const parts = new URLSearchParams(location.hash.slice(1).replaceAll("+", "%2B"));
-  const index = parts.has("p") ? front.prompts.findIndex((one) => one.id === parts.get("p")) : -1;
-  return { index, position: parts.has("at") ? Number(parts.get("at")) : null, head: parts.get("head") };
-}
-
-function start() {
-  document.title = `elimtool: ${front.run.model}`;
-  byId("model").textContent = front.run.model;
-  byId("facts").textContent = [...front.run.facts, front.run.finished.slice(0, 10)].filter(Boolean).join(" · ");
-  startTheme();
-  const many = front.prompts.filter((one) => one.of === null).length + front.left_out > 1;
-  byId("side").hidden = !many;
-  byId("home").textContent = `All ${NOUNS} together`;
-  const select = many ? startList(front.prompts, (id) => { location.hash = promptAddress(id); }) : () => {};
-  const show = (moved) => {
-    hideTip();
-    const { index, position, head } = address();
-    const chosen = index < 0 && (!many || front.alone) && front.prompts.length ? 0 : index;
-    select(chosen);
-    byId("home").disabled = chosen < 0;
-    if (chosen < 0) showRun(); else showPrompt(chosen, position);
-    if (head && chosen < 0 && openHead(head)) return;
-    if (!moved) return;
-    content.querySelector("h2").focus({ preventScroll: true });
-    if (matchMedia("(max-width: 800px)").matches) content.scrollIntoView(); else scrollTo(0, 0);
-  };
-  byId("home").addEventListener("click", () => { location.hash = ""; });
-  addEventListener("hashchange", () => show(true));
-  // In a frame without an address of its own a bare #link would leave the page.
-  content.addEventListener("click", (event) => {
-    const link = event.target.closest("a[href^='#']");
-    if (!link) return;
-    event.preventDefault();
-    location.hash = link.getAttribute("href");
-  });
-  show(false);
-  document.documentElement.dataset.ready = String(Math.round(performance.now()));
-}
-
-// System, light or dark; remembered where the browser lets a local file store it.
-function startTheme() {
-  const names = ["system", "light", "dark"];
-  const remember = (name) => { try { localStorage.setItem("elimtool-theme", name); } catch { /* a sandboxed frame */ } };
-  const recall = () => { try { return localStorage.getItem("elimtool-theme"); } catch { return null; } };
-  const set = (name) => {
-    if (name === "system") delete document.documentElement.dataset.theme; else document.documentElement.dataset.theme = name;
-    byId("theme").textContent = `Theme: ${name}`;
-  };
-  let current = names.includes(recall()) ? recall() : "system";
-  set(current);
-  byId("theme").addEventListener("click", () => {
-    current = names[(names.indexOf(current) + 1) % names.length];
-    set(current);
-    remember(current);
-  });
-}
-
-start();

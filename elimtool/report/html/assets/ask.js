@@ -1,0 +1,75 @@
+// The form: what is asked, and asking it. Answers come line by line, so that progress is seen and can be cancelled.
+
+const WRITTEN_LINES = ["targets", "foils", "spans", "samplers", "ablate", "scale", "knockout"];
+const TEXTS = ["system", "prefill", "position"];
+const field = (name) => byId(`ask-${name}`);
+
+// Only what differs from the defaults is asked, so that addresses stay short.
+function readForm() {
+  const asked = { prompt: field("prompt").value };
+  if (field("chat").checked) asked.chat = true;
+  for (const name of WRITTEN_LINES) {
+    const lines = field(name).value.split("\n").filter((line) => line.trim());
+    if (lines.length) asked[name] = lines;
+  }
+  for (const name of TEXTS) if (field(name).value) asked[name] = field(name).value;
+  for (const name of ["generate", "seed"]) if (field(name).value && Number(field(name).value)) asked[name] = Number(field(name).value);
+  if (field("lens").value !== "auto") asked.lens = field("lens").value;
+  return asked;
+}
+
+function fillForm(asked) {
+  field("prompt").value = asked.prompt;
+  field("chat").checked = Boolean(asked.chat);
+  for (const name of WRITTEN_LINES) field(name).value = (asked[name] || []).join("\n");
+  for (const name of TEXTS) field(name).value = asked[name] || "";
+  for (const name of ["generate", "seed"]) field(name).value = asked[name] || "";
+  field("lens").value = asked.lens || "auto";
+  for (const [id, names] of [["changes", ["ablate", "scale", "knockout"]], ["chosen", ["samplers"]]])
+    if (names.some((name) => asked[name])) byId(id).open = true;
+}
+
+let asking = null;
+
+// Send a request and give each line of the answer to `told`; the last is what was done or what was wrong.
+async function ask(path, given, told, quiet) {
+  const control = new AbortController();
+  if (!quiet) {
+    if (asking) asking.abort();
+    asking = control;
+    byId("cancel").hidden = false;
+  }
+  try {
+    const answer = await fetch(`api/${path}`, { method: "POST", signal: control.signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify(given) });
+    if (!answer.body || answer.headers.get("content-type").startsWith("text/plain")) return { error: await answer.text(), hint: "" };
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let held = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      held += value || "";
+      const lines = held.split("\n");
+      held = done ? "" : lines.pop();
+      for (const line of lines.filter(Boolean)) {
+        const message = JSON.parse(line);
+        if (message.say) told(message.say);
+        if ("done" in message || "error" in message) return message;
+      }
+      if (done) return { error: "the server ended before it had answered", hint: "start elimtool explore again" };
+    }
+  } catch (error) {
+    if (error.name === "AbortError") return { error: "cancelled", hint: "" };
+    return { error: "the server does not answer", hint: "start elimtool explore again; this page keeps what it shows" };
+  } finally {
+    if (asking === control) {
+      asking = null;
+      byId("cancel").hidden = true;
+    }
+  }
+}
+
+function status(text, wrong) {
+  byId("status").textContent = text;
+  byId("status").classList.toggle("wrong", Boolean(wrong));
+}
+
+const said = (message) => [message.error, message.hint].filter(Boolean).join(": ");

@@ -1,0 +1,3 @@
+// A page that carries the data of all its prompts.
+
+start(showPrompt, showRun);

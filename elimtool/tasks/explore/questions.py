@@ -1,0 +1,135 @@
+"""Turn what a page asks into work for the model, and refuse what cannot be meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from elimtool.errors import ElimError
+from elimtool.tasks.explore.answer import answer, layer, resampled
+from elimtool.tasks.explore.asked import PageState
+from elimtool.tasks.explore.pair import compared
+from elimtool.tasks.explore.sliders import lives
+from elimtool.tasks.explore.states import TracedState, TracedStates
+from elimtool.tasks.explore.taken import archive, drawing, report
+from elimtool.tasks.explore.work import Work
+
+
+class Questions:
+    """What a page can ask, each as work that one thread does after the other.
+
+    Args:
+        states: The model and what was traced.
+        lenses: Lenses that a page may choose.
+    """
+
+    def __init__(self, states: TracedStates, lenses: tuple[str, ...]) -> None:
+        self.states = states
+        self.lenses = lenses
+
+    @property
+    def all(self) -> dict[str, Callable[[Any], Work]]:
+        """Functions from a request to its work, by name."""
+        return {
+            "trace": self.trace,
+            "chain": self.chain,
+            "layer": self.layer,
+            "lives": self.lives,
+            "compare": self.compare,
+            "report": lambda given: self._of_state(given, report),
+            "archive": lambda given: self._of_state(given, archive),
+            "picture": self.picture,
+        }
+
+    def trace(self, given: Any) -> Work:
+        """Trace a state, and gather all that is shown of it."""
+        return self._of_state(given, lambda state: answer(self.states, state))
+
+    def chain(self, given: Any) -> Work:
+        """Change a chain of a state; where no pass is needed, gather only what that changes."""
+        wanted = changed(self._asked(given), given)
+        gather = answer if wanted.generate else resampled
+        return self._of_state({"asked": wanted}, lambda state: gather(self.states, state))
+
+    def layer(self, given: Any) -> Work:
+        """Gather the figures of one layer."""
+        number, position = whole(given, "layer"), whole(given, "position")
+        return self._of_state(given, lambda state: layer(state, position, number))
+
+    def lives(self, given: Any) -> Work:
+        """Find where the sliders of a chain keep a target."""
+        chain, target, position = (whole(given, name) for name in ("chain", "target", "position"))
+        return self._of_state(given, lambda state: lives(state, chain, position, target))
+
+    def picture(self, given: Any) -> Work:
+        """Draw a figure for print."""
+        name, title, form = (text(given, one) for one in ("name", "title", "format"))
+        position = whole(given, "position")
+        return self._of_state(given, lambda state: drawing(state, position, name, title, form))
+
+    def compare(self, given: Any) -> Work:
+        """Compare the prompts of two states, token by token and layer by layer."""
+        one, other = self._asked(given, "a"), self._asked(given, "b")
+        return lambda say, stop: compared(self.states, one, other, say, stop)
+
+    def _asked(self, given: Any, name: str = "asked") -> PageState:
+        asked = field(given, name)
+        return asked if isinstance(asked, PageState) else PageState.read(asked, self.lenses)
+
+    def _of_state(self, given: Any, use: Callable[[TracedState], Any]) -> Work:
+        wanted = self._asked(given)
+        wanted.options()  # what is wrong with it is said before the model is asked
+        return lambda say, stop: use(self.states.trace(wanted, say, stop))
+
+
+def changed(wanted: PageState, given: dict[str, Any]) -> PageState:
+    """Change a state's chain as a request says: another value of a stage, or another order.
+
+    Raises:
+        ElimError: The request does not say what to change, or it cannot be changed.
+    """
+    chain = whole(given, "chain")
+    if "order" in given:
+        order = given["order"]
+        if not isinstance(order, list) or not all(isinstance(one, str) for one in order):
+            raise ElimError("`order` must be a list of names of stages")
+        return wanted.with_order(chain, tuple(order))
+    stage, value = given.get("stage"), given.get("value")
+    if not isinstance(stage, str) or isinstance(value, bool) or not isinstance(value, int | float):
+        raise ElimError("a change of a chain must have a `stage` and a `value`, or an `order`")
+    return wanted.with_stage(chain, stage, float(value))
+
+
+def field(given: Any, name: str) -> Any:
+    """Return a field of a request, ``None`` where it is not there.
+
+    Raises:
+        ElimError: The request is no object.
+    """
+    if not isinstance(given, Mapping):
+        raise ElimError("a request must be an object")
+    return given.get(name)
+
+
+def text(given: Any, name: str) -> str:
+    """Read a text of a request.
+
+    Raises:
+        ElimError: It is not one.
+    """
+    value = field(given, name)
+    if not isinstance(value, str):
+        raise ElimError(f"`{name}` must be a text, got {value!r}")
+    return value
+
+
+def whole(given: Any, name: str) -> int:
+    """Read a whole number of a request.
+
+    Raises:
+        ElimError: It is not one.
+    """
+    value = field(given, name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ElimError(f"`{name}` must be a whole number, got {value!r}")
+    return value

@@ -1,0 +1,103 @@
+"""Start the server of ``elimtool explore``, say where it is, and serve until it is interrupted."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+import webbrowser
+from collections.abc import Callable
+
+from elimtool.errors import ElimError
+from elimtool.lenses.find import check_choice
+from elimtool.tasks.explore.guard import hosts_of
+from elimtool.tasks.explore.opened import OpenedComparison, OpenedRun
+from elimtool.tasks.explore.server import INSTALL, application
+from elimtool.tasks.explore.states import TracedStates
+
+TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
+SECONDS = 3
+"""Time that open requests get when the server is interrupted."""
+
+
+def check_token(token: str) -> str:
+    """Return a token that can stand in an address.
+
+    Raises:
+        ElimError: It is short or has other characters.
+    """
+    if not TOKEN.fullmatch(token):
+        raise ElimError("`token` must be 16 to 128 letters, digits, - or _", "leave it out for a random one")
+    return token
+
+
+def serve(
+    states: TracedStates,
+    host: str,
+    port: int,
+    token: str | None,
+    lens: str | None,
+    browser: bool,
+    tell: Callable[[str], None],
+    opened: OpenedRun | OpenedComparison | None = None,
+) -> None:
+    """Serve until interrupted.
+
+    Args:
+        states: The model, loaded when it is first asked, and what is traced.
+        host: Address to serve on.
+        port: Port, 0 for any that is free.
+        token: Secret part of the address; ``None`` for a random one.
+        lens: A lens that the page offers beside ``auto`` and ``raw``.
+        browser: Whether to open the page.
+        tell: Called with the address once it answers.
+        opened: A finished run or comparison, which is shown first; ``None`` for none.
+
+    Raises:
+        ElimError: The address cannot be used, the lens is not one, or a package is missing.
+    """
+    if lens is not None:
+        check_choice(lens)
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise ElimError("`elimtool explore` needs starlette and uvicorn", INSTALL) from error
+    bound = listening(host, port)
+    port = bound.getsockname()[1]
+    secret = token or secrets.token_urlsafe(24)
+    lenses = tuple(dict.fromkeys(("auto", "raw", *([] if lens is None else [lens]))))
+    app = application(states, secret, hosts_of(host, port), lenses, opened)
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{port}/{secret}/" + ("run" if opened else "")
+    tell(address)
+    if browser:
+        webbrowser.open(address)
+    settings = uvicorn.Config(
+        app,
+        log_level="warning",
+        lifespan="off",
+        timeout_graceful_shutdown=SECONDS,
+        server_header=False,
+        ws="none",
+    )
+    uvicorn.Server(settings).run(sockets=[bound])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        ElimError: The address is not this machine's, or in use.
+    """
+    try:
+        family, kind, proto, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, proto)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(where)
+    except OSError as error:
+        raise ElimError(
+            f"cannot serve on {host}, port {port}: {error.strerror or error}",
+            "give another `host` or `port`, or leave both out",
+        ) from error
+    made.listen()
+    return made

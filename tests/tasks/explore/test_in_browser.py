@@ -1,0 +1,196 @@
+"""The page of ``elimtool explore`` in a real browser: ask, move a slider, cut, pin, go back, go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elimtool.cli.repeating import command_of
+from elimtool.samplers import resolve
+from elimtool.tasks.explore.asked import PageState
+from elimtool.tasks.explore.guard import hosts_of
+from elimtool.tasks.explore.serve import listening
+from elimtool.tasks.explore.server import application
+from elimtool.tasks.explore.states import TracedStates
+from tests.report.browser import Page, chromium
+from tests.report.runs import HOSTILE
+from tests.tasks.explore.conftest import TOKEN, Loaded
+
+pytestmark = pytest.mark.slow
+DONE = "return document.querySelector('#repeat pre') && !document.querySelector('#status').textContent"
+ASKED = "#prompt=The+capital+of+France+is&targets=Paris"
+
+
+class Live(Page):
+    """The page of a server."""
+
+    def __init__(self, driver: Any, address: str) -> None:
+        super().__init__(driver, Path())
+        self.address = address
+
+    def go(self, where: str = "", width: int = 1280) -> Live:
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.get("about:blank")
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.driver.get_log("performance"), self.driver.get_log("browser")
+        self.driver.get(self.address + where)
+        self.wait("return document.documentElement.dataset.ready")
+        return self
+
+    def traced(self) -> Live:
+        self.wait(DONE, 30)
+        return self
+
+    def faults(self) -> list[str]:
+        said = [one["message"] for one in self.driver.get_log("browser") if one["level"] == "SEVERE"]
+        return said + self.requests()
+
+    @property
+    def own(self) -> str:
+        return self.address
+
+    def text(self, selector: str) -> str:
+        return str(self.run("return document.querySelector(arguments[0]).textContent", selector))
+
+    def slide(self, label: str, value: float) -> None:
+        self.run(
+            "const one = [...document.querySelectorAll('input[type=range]')].find((each) =>"
+            " each.getAttribute('aria-label') === arguments[0]); one.value = arguments[1];"
+            " one.dispatchEvent(new Event('input'))",
+            label,
+            value,
+        )
+
+
+@pytest.fixture(scope="module")
+def served(llama: Any, llama_directory: Path) -> Iterator[Any]:
+    uvicorn = pytest.importorskip("uvicorn")
+    Loaded.model = llama
+    bound = listening("127.0.0.1", 0)
+    port = bound.getsockname()[1]
+    states = TracedStates(Loaded(str(llama_directory)), command_of)
+    app = application(states, TOKEN, hosts_of("127.0.0.1", port), ("auto", "raw"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
+    thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        server.should_exit = server.force_exit = True
+        thread.join(10)
+
+    yield f"http://127.0.0.1:{port}/{TOKEN}/", states, stop
+    stop()
+
+
+@pytest.fixture(scope="module")
+def live(served: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield Live(driver, served[0])
+
+
+def test_a_first_trace_is_asked_by_keyboard_and_answered_with_an_address(live: Live) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    live.go()
+    live.one("#ask-targets").send_keys("Paris")
+    live.one("#ask-prompt").send_keys("The capital of France is", Keys.CONTROL + Keys.ENTER)
+    live.traced()
+    assert live.run("return location.hash") == ASKED
+    assert {"ranks", "funnel"} <= {
+        one.get_attribute("data-figure") for one in live.draw_all().all("[data-figure]")
+    }
+    assert len(live.all(".token")) > 3 and "load_model" in live.text("#repeat")
+    live.run("document.querySelector('[data-figure=ranks] svg').focus()")
+    live.one("[data-figure=ranks] svg").send_keys(Keys.ARROW_RIGHT, Keys.ENTER)
+    live.wait("return document.querySelector('#layer h3')")
+    assert live.faults() == []
+
+
+def test_a_slider_gives_the_numbers_of_a_trace_with_that_setting(live: Live, served: Any) -> None:
+    live.go(f"{ASKED}&samplers=top_k%3D40%2Ctemperature%3D0.8").traced()
+    live.slide("top_k of top_k=40,temperature=0.8, slider", 7)
+    live.wait("return location.hash.includes('top_k%3D7')")
+    shown = live.run("return probeOf(shown).figures.find((one) => one.name === 'funnel').chains[0]")
+    asked = PageState("The capital of France is", targets=("Paris",), samplers=("top_k=7,temperature=0.8",))
+    run = TracedStates(served[1].source, command_of).trace(asked, lambda _: None, lambda: None).run
+    rows = run.arrow("sampling").to_pylist()
+    assert [stage["after"] for stage in shown["stages"]] == [row["n_after"] for row in rows]
+    assert len(rows) == len(resolve(asked.samplers[0]).stages)
+    live.press(
+        live.one("[aria-label='Move temperature up']"),
+        "return location.hash.includes('temperature%3D0.8%2Ctop_k%3D7')",
+    )
+    assert live.faults() == []
+
+
+def test_attention_is_cut_by_click_compared_with_what_was_pinned_and_back_goes_back(live: Live) -> None:
+    live.go(ASKED).traced()
+    live.one("#pin").click()
+    token = next(one for one in live.all(".token") if "of" in one.text)
+    live.press(token, "return document.querySelector('#cut')")
+    live.one("#cut").click()
+    live.wait("return document.querySelector('#changed') && document.querySelector('#pinned')", 30)
+    assert "knockout" in live.text("#changed") and len(live.all("#pinned .pair")) == 2
+    live.traced()
+    live.driver.back()
+    live.wait("return !document.querySelector('#changed') && !location.hash.includes('knockout')", 30)
+    assert live.faults() == []
+
+
+def test_two_prompts_are_compared(live: Live) -> None:
+    live.go(ASKED).traced()
+    live.one("#pin").click()
+    live.run("location.hash = '#prompt=The+capital+of+Spain+is&targets=Paris'")
+    live.wait("return document.querySelector('#compare')", 30)
+    live.run("document.querySelector('#compare').click()")
+    live.wait("return document.querySelector('#compared .holder')", 30)
+    sides = [one.text for one in live.all("#compared .prompt-text")]
+    assert sides == ["The capital of France is", "The capital of Spain is"]
+    assert "Where the prompts differ" in live.text("#compared") and live.faults() == []
+
+
+def test_hostile_prompts_are_text(live: Live) -> None:
+    live.go()
+    for name in ("markup", "rtl", "separators"):
+        text = HOSTILE[name][:60]
+        live.run("go({ prompt: arguments[0], targets: [arguments[0].slice(0, 9)] })", text)
+        live.wait(f"return document.querySelector('#ask-prompt').value.length === {len(text)}")
+        live.traced()
+        assert live.run("return typeof hacked") == "undefined" and not live.all("img")
+    assert live.faults() == []
+
+
+@pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (2560, "light")])
+def test_the_page_fits_phones_and_walls_in_both_themes(live: Live, width: int, theme: str) -> None:
+    live.go(ASKED, width).traced()
+    live.run("document.documentElement.dataset.theme = arguments[0]", theme)
+    assert live.draw_all().run("return document.documentElement.scrollWidth") <= width
+    nameless = live.run(
+        "return [...document.querySelectorAll('input, textarea, select, button')].filter((one) =>"
+        " !one.labels?.length && !one.getAttribute('aria-label') && !one.textContent.trim())"
+        ".map((one) => one.outerHTML)"
+    )
+    assert nameless == []  # screen readers read names
+
+
+def test_an_error_is_said_and_the_page_stays_usable(live: Live) -> None:
+    live.go(ASKED).traced()
+    live.run("go({ prompt: 'x', samplers: ['nonsense'] })")
+    live.wait("return document.querySelector('#status.wrong')")
+    assert "neither a preset" in live.text("#status") and live.all("#repeat pre")
+    live.run("location.hash = arguments[0]", ASKED)
+    live.traced()
+
+
+def test_where_the_server_is_gone_the_page_says_so_and_keeps_what_it_shows(live: Live, served: Any) -> None:
+    live.go(ASKED).traced()
+    served[2]()
+    time.sleep(0.2)
+    live.run("go({ prompt: 'another' })")
+    live.wait("return document.querySelector('#status.wrong')")
+    assert "does not answer" in live.text("#status") and live.all("[data-figure=ranks]")

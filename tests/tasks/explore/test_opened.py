@@ -1,0 +1,130 @@
+"""A finished run or comparison is listed at once, and a prompt of it is read from its own parts alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import elimtool
+from elimtool.cli import app
+from elimtool.errors import ElimError
+from elimtool.report.facts import Tables
+from elimtool.report.html import payload
+from elimtool.run.beside import PromptParts
+from elimtool.tasks.explore.guard import hosts_of
+from elimtool.tasks.explore.opened import MOST_TEXT, OpenedRun, asked_of, open_any
+from elimtool.tasks.explore.server import application
+from tests.cli.conftest import Command
+from tests.cli.conftest import elimtool as command_line
+from tests.tasks.explore.conftest import PORT, TOKEN
+
+__all__ = ["command_line"]
+
+LINES = [
+    '{"id": "one", "prompt": "The capital of France is", "targets": ["Paris"], "group": "a"}',
+    '{"id": "two", "messages": [{"role": "system", "content": "Be brief."},'
+    ' {"role": "user", "content": "Hi"}]}',
+    '{"id": "three", "prompt": "The capital", "foils": ["x"], "targets": ["y"]}',
+    '{"id": "far", "prompt": "' + "too long " * 100 + '"}',
+    '{"id": "five", "prompt": "A token of the text", "group": "b"}',
+]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory, llama_directory: Path) -> Path:
+    folder = tmp_path_factory.mktemp("opened")
+    (folder / "prompts.jsonl").write_text("\n".join(LINES))
+    given = ["-m", llama_directory, "--shard-size", 2, "--max-errors", 5, "-q"]
+    with pytest.raises(SystemExit) as ended:
+        app.main([str(one) for one in ("batch", folder / "prompts.jsonl", "-o", folder / "run", *given)])
+    assert ended.value.code == 6  # one prompt is too long
+    return folder / "run"
+
+
+def test_each_prompt_of_the_list_is_the_one_of_the_report(directory: Path) -> None:
+    opened = open_any(directory)
+    assert isinstance(opened, OpenedRun)
+    tables = Tables(elimtool.open_run(directory).under(None))
+    front, details = payload.front(tables), list(payload.details(tables))
+    assert [one["id"] for one in opened.front["prompts"]] == [one["id"] for one in front["prompts"]]
+    assert all(len(one["text"]) <= MOST_TEXT for one in opened.front["prompts"])
+    for index, (line, detail) in enumerate(zip(front["prompts"], details, strict=True)):
+        found = opened.prompt(index)
+        assert (found["line"], found["prompt"]) == (line, detail)
+    assert opened.together()["overview"] == front["overview"]
+    with pytest.raises(ElimError, match="no prompt 5"):
+        opened.prompt(5)
+
+
+def test_the_parts_of_a_prompt_hold_all_its_rows_and_no_other_shard(directory: Path) -> None:
+    run = elimtool.open_run(directory)
+    parts = PromptParts(run)
+    for name in ("one", "two", "three", "far", "five"):
+        own = parts.of(name)
+        assert len(own.arrow("prompts")) <= 2
+        for table in run.tables:
+            whole = [row for row in run.arrow(table).to_pylist() if row.get("prompt_id") == name]
+            some = own.arrow(table).to_pylist() if table in own.tables else []
+            assert [row for row in some if row["prompt_id"] == name] == whole
+
+
+def test_a_prompt_of_a_run_is_asked_with_its_targets_and_messages(directory: Path) -> None:
+    opened = open_any(directory)
+    asked = [opened.prompt(index)["asked"] for index in range(5)]
+    assert asked[0] == {"prompt": "The capital of France is", "targets": ["Paris"]}
+    assert asked[1] == {"prompt": "Hi", "system": "Be brief."}
+    assert asked[2] == {"prompt": "The capital", "targets": ["y"], "foils": ["x"]}
+    turns = [{"role": "user", "text": "a"}, {"role": "assistant", "text": "b"}, {"role": "user", "text": "c"}]
+    assert asked_of({"text": "", "turns": turns, "targets": [], "foils": []}) is None
+
+
+def test_a_comparison_is_opened_as_a_run_is(llama: Any, tmp_path: Path) -> None:
+    elimtool.compare_prompts(llama, "The capital of France is", "The capital of Spain is").save(
+        tmp_path / "pair"
+    )
+    opened = open_any(tmp_path / "pair")
+    assert len(opened.front["prompts"]) > 1  # the pair and its controls
+    found = opened.prompt(0)
+    assert found["prompt"]["probes"][0]["figures"] and found["asked"] is None
+    with pytest.raises(ElimError, match="no pair"):
+        opened.prompt(99)
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ElimError):
+        open_any(tmp_path)
+
+
+def test_the_server_serves_the_run_beside_the_model(states: Any, directory: Path) -> None:
+    testing = pytest.importorskip("starlette.testclient")
+    served = application(states, TOKEN, hosts_of("127.0.0.1", PORT), ("auto",), open_any(directory))
+    with testing.TestClient(served, base_url=f"http://127.0.0.1:{PORT}") as client:
+        assert "five" in client.get(f"/{TOKEN}/run").text
+        assert client.get(f"/{TOKEN}/api/prompt/0").json()["line"]["id"] == "one"
+        assert client.get(f"/{TOKEN}/api/prompt/9").status_code == 400
+        assert client.get(f"/{TOKEN}/api/prompt/../../etc").status_code == 404
+        assert client.get(f"/{TOKEN}/api/together").json()["overview"]
+        assert client.get("/wrong/run").status_code == 403
+
+
+def test_without_a_run_there_is_no_page_of_one(client: Any) -> None:
+    assert client.get(f"/{TOKEN}/run").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--host", "0.0.0.0"], "--token"),
+        (["--host", "0.0.0.0", "--token", "short"], "16 to 128"),
+        (["--port", "70000"], "0 to 65535"),
+        (["--lens", "nothing"], "lens"),
+        (["nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_serve(
+    command_line: Command, arguments: list[str], words: str
+) -> None:
+    done = command_line("explore", "--no-browser", *arguments)
+    assert done.code in (2, 5) and words in done.err and not done.out

@@ -1,0 +1,186 @@
+"""The server answers its own page alone, says what is wrong, and goes on after it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import elimtool
+from elimtool.errors import ElimError
+from elimtool.report.html.explore import ASSETS
+from elimtool.tasks.explore.guard import HEADERS, hosts_of
+from elimtool.tasks.explore.serve import check_token, listening
+from elimtool.tasks.explore.work import JobQueue
+from tests.tasks.explore.conftest import PORT, TOKEN
+
+Ask = Callable[..., dict[str, Any]]
+ASKED = {"prompt": "The capital of France is", "targets": ["Paris"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "code"),
+    [
+        (f"/{TOKEN}/", {}, 200),
+        (f"/{TOKEN}/", {"host": f"localhost:{PORT}"}, 200),
+        (f"/{TOKEN}/", {"host": "evil.example"}, 421),
+        (f"/{TOKEN}/", {"host": f"evil.example:{PORT}"}, 421),
+        (f"/{TOKEN}/", {"host": "127.0.0.1:1"}, 421),
+        (f"/{TOKEN}/", {"origin": "http://evil.example"}, 403),
+        (f"/{TOKEN}/", {"origin": "null"}, 403),
+        (f"/{TOKEN}/", {"origin": f"http://127.0.0.1:{PORT}"}, 200),
+        ("/", {}, 403),
+        ("/another-secret-of-24-cha/", {}, 403),
+        (f"/{TOKEN}x/", {}, 403),
+        (f"/{TOKEN}/nothing", {}, 404),
+        (f"/{TOKEN}/assets/nothing.js", {}, 404),
+        (f"/{TOKEN}/assets/..%2f..%2fpage.py", {}, 404),
+        (f"/{TOKEN}/assets/%2fetc%2fpasswd", {}, 404),
+    ],
+)
+def test_only_the_own_page_is_answered(client: Any, path: str, headers: Any, code: int) -> None:
+    answer = client.get(path, headers=headers)
+    assert answer.status_code == code
+    assert all(answer.headers[name] == value for name, value in HEADERS.items())
+
+
+def test_a_form_of_another_site_cannot_ask(client: Any) -> None:
+    kinds = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
+    for kind in kinds:  # which a browser sends without asking the server first
+        answer = client.post(f"/{TOKEN}/api/trace", content="{}", headers={"content-type": kind})
+        assert answer.status_code == 415
+
+
+def test_everything_that_the_page_asks_for_is_there(client: Any) -> None:
+    for name in ASSETS:
+        answer = client.get(f"/{TOKEN}/assets/{name}")
+        assert answer.status_code == 200 and answer.text
+    text = client.get(f"/{TOKEN}/").text
+    assert "http://" not in text and "https://" not in text and "<script>" not in text
+
+
+def test_a_trace_is_answered_with_its_figures_and_how_to_repeat_it(ask: Ask) -> None:
+    done = ask("trace", asked=ASKED)["done"]
+    probe = done["prompt"]["probes"][-1]
+    names = [figure["name"] for figure in probe["figures"]]
+    assert {"ranks", "funnel", "retention"} <= set(names)
+    assert [one["token"].strip("'\u2068\u2069") for one in probe["verdicts"]] == ["Paris"]
+    assert done["command"].startswith("elimtool trace --model=") and "load_model" in done["python"]
+    assert [chain["name"] for chain in done["chains"]] == ["llama.cpp", "hf", "vllm"]
+    assert sum(token["lift"] is not None for token in probe["tokens"]) > 1
+    layer = ask("layer", asked=ASKED, layer=1, position=probe["position"])["done"]
+    assert [figure["name"] for figure in layer] == ["layer_tokens", "layer_components"]
+
+
+def test_a_chain_is_changed_and_only_what_it_changes_comes_back(ask: Ask) -> None:
+    done = ask("chain", asked=ASKED, chain=0, stage="top_k", value=1)["done"]
+    assert done["asked"]["samplers"] == ["llama.cpp:top_k=1", "hf", "vllm"]
+    assert "prompt" not in done and done["probes"][-1]["figures"][0]["name"] == "funnel"
+    stages = done["probes"][-1]["figures"][0]["chains"][0]["stages"]
+    assert [stage["after"] for stage in stages if stage["label"].startswith("top_k")] == [1]
+    ordered = {**ASKED, "samplers": ["top_k=4,temperature=0.8"]}
+    done = ask("chain", asked=ordered, chain=0, order=["temperature", "top_k"])["done"]
+    assert done["asked"]["samplers"] == ["temperature=0.8,top_k=4"]
+
+
+def test_prompts_of_two_states_are_compared(ask: Ask) -> None:
+    other = {**ASKED, "prompt": "The capital of Spain is"}
+    done = ask("compare", a=ASKED, b=other)["done"]
+    assert done["line"]["text"] != done["line"]["other"] and done["prompt"]["probes"][0]["figures"]
+    assert "same prompt" in ask("compare", a=ASKED, b={**ASKED, "seed": 1})["error"]
+
+
+def test_a_state_can_be_taken_along(ask: Ask, tmp_path: Path) -> None:
+    page = base64.b64decode(ask("report", asked=ASKED)["done"]["base64"]).decode()
+    assert page.startswith("<!DOCTYPE html>") and "The capital of France is" in page
+    packed = base64.b64decode(ask("archive", asked=ASKED)["done"]["base64"])
+    zipfile.ZipFile(io.BytesIO(packed)).extractall(tmp_path)
+    assert elimtool.open_run(tmp_path / "run").arrow("lens").num_rows
+    done = ask("trace", asked=ASKED)["done"]
+    probe = done["prompt"]["probes"][-1]
+    title = next(one["title"] for one in probe["figures"] if one["name"] == "ranks")
+    given = {"position": probe["position"], "name": "ranks", "title": title}
+    drawn = ask("picture", asked=ASKED, format="svg", **given)["done"]
+    assert drawn["name"] == "ranks.svg" and b"<svg" in base64.b64decode(drawn["base64"])
+    assert "png or svg" in ask("picture", asked=ASKED, format="exe", **given)["error"]
+
+
+@pytest.mark.parametrize(
+    ("question", "fields", "words"),
+    [
+        ("trace", {}, "must be an object with a `prompt`"),
+        ("trace", {"asked": {"prompt": "x", "spans": ["y"]}}, "NAME=TEXT"),
+        ("trace", {"asked": {"prompt": "x", "ablate": ["99.0"]}}, "99"),
+        ("trace", {"asked": {"prompt": "x", "samplers": ["top_p=7"]}}, "top_p"),
+        ("trace", {"asked": {"prompt": "x " * 5000}}, "tokens"),
+        ("trace", {"asked": {"prompt": "x", "knockout": ["absent@0-1"]}}, "absent"),
+        ("chain", {"asked": ASKED, "chain": 7, "stage": "top_k", "value": 1}, "no chain 7"),
+        ("chain", {"asked": ASKED, "chain": "0", "stage": "top_k", "value": 1}, "whole number"),
+        ("chain", {"asked": ASKED, "chain": 0, "stage": "top_k", "value": "1"}, "`stage` and a `value`"),
+        ("chain", {"asked": ASKED, "chain": 0, "order": "top_k"}, "list of names"),
+        ("chain", {"asked": ASKED, "chain": 0, "stage": "top_p", "value": 7.0}, "does not take 7"),
+        ("layer", {"asked": ASKED, "layer": 0, "position": 77}, "position 77"),
+        ("lives", {"asked": ASKED, "chain": 0, "target": 9, "position": 7}, "position 7"),
+    ],
+)
+def test_what_is_wrong_is_said_and_the_next_request_is_answered(
+    ask: Ask, question: str, fields: dict[str, Any], words: str
+) -> None:
+    assert words in ask(question, **fields)["error"]
+    assert "done" in ask("trace", asked=ASKED)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"x" * (2**20 + 1)])
+def test_a_body_that_is_no_request_is_refused(client: Any, content: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    answer = client.post(f"/{TOKEN}/api/trace", content=content, headers=headers)
+    assert answer.status_code == 400 and "error" in answer.json()
+
+
+def test_requests_wait_their_turn_and_too_many_are_refused() -> None:
+    worker, begun, go_on = JobQueue(most_waiting=1), threading.Event(), threading.Event()
+
+    def slow(say: Any, stop: Any) -> str:
+        begun.set()
+        go_on.wait(10)
+        return "slow"
+
+    first = worker.ask(slow)
+    assert begun.wait(10)
+    second = worker.ask(lambda say, stop: "fast")
+    assert next(second.messages()) == {"say": "waiting for 1 other request"}
+    with pytest.raises(ElimError, match="too many"):
+        worker.ask(slow)
+    second.cancelled.set()  # its page went away
+    go_on.set()
+    assert list(first.messages())[-1] == {"done": "slow"}
+    third = worker.ask(lambda say, stop: "again")
+    assert list(third.messages())[-1] == {"done": "again"}
+    assert second.told.empty()
+
+
+def test_a_defect_ends_one_request_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    worker = JobQueue()
+    broken = worker.ask(lambda say, stop: 1 / 0)
+    assert "defect" in list(broken.messages())[-1]["error"]
+    assert list(worker.ask(lambda say, stop: 7).messages())[-1] == {"done": 7}
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_an_address_in_use_and_a_short_token_are_refused() -> None:
+    with listening("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ElimError, match=f"port {port}"):
+            listening("127.0.0.1", port)
+    with pytest.raises(ElimError, match="cannot serve on 192"):
+        listening("192.0.2.1", 0)
+    for wrong in ("short", "x" * 15, "with/slash-and-more-letters", ""):
+        with pytest.raises(ElimError, match="`token`"):
+            check_token(wrong)
+    assert f"192.0.2.7:{PORT}" in hosts_of("192.0.2.7", PORT)

@@ -422,8 +422,8 @@ def chain_for(
     for stage in chain.stages:
         if isinstance(stage, LogitBias):
             stage.check_vocabulary(model.vocab)
-    if not any(stage.kind in ("dry", "soft_ban") and not stage.is_off() for stage in chain.stages):
-        return chain  # spelling the whole vocabulary takes time, and only these need it
+    if not chain.wants_text:
+        return chain  # spelling the whole vocabulary takes time
     backend = model.tokenizer.backend
     pieces = model.tokenizer.texts(range(len(backend)))
     return chain.with_vocabulary(pieces, lambda text: backend(text, add_special_tokens=False).input_ids)

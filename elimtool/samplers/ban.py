@@ -51,6 +51,11 @@ class Ban(Stage):
 
     role: ClassVar[Role] = "ban"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return remarks for the reader."""
+        return ()
+
     @abstractmethod
     def banned(self, history: History, vocab: int, /) -> tuple[tuple[int, ...], Rules]:
         """Return the tokens that are banned after a history, and the rule of each."""
@@ -60,13 +65,13 @@ class Ban(Stage):
         found = [self.banned(history, c.vocab) for history in context.histories]
         acts = torch.tensor([bool(tokens) for tokens, _ in found])
         if not bool(acts.any()):
-            return Effect(c, active=acts)
+            return Effect(c, active=acts, notes=self.notes)
         table = torch.ones((len(found), c.vocab), dtype=torch.bool)
         for row, (tokens, _) in enumerate(found):
             table[row, list(tokens)] = False
         keep = table if c.tokens is None else table.gather(1, c.ids)
         rules = tuple(Banned(frozenset(tokens), rule) for tokens, rule in found)
-        return Effect(c, keep=keep, active=acts, rules=rules)
+        return Effect(c, keep=keep, active=acts, notes=self.notes, rules=rules)
 
     def why(self, _: Fate, /) -> str:
         """Explain: it is banned."""

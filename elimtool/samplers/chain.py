@@ -14,14 +14,15 @@ from torch import Tensor
 from elimtool.errors import ElimError, checked_fields
 from elimtool.files.plugins import ORIGINS
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.dry import DRY
 from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.history import History
 from elimtool.samplers.ledger import Ledger
+from elimtool.samplers.phrase_ban import PhraseBan
 from elimtool.samplers.recording import Standing, record
 from elimtool.samplers.soft_ban import SoftBan
 from elimtool.samplers.stage import Context, Effect, Stage
 from elimtool.samplers.stage_record import StageRecord
+from elimtool.samplers.vocabulary import Vocabulary
 from elimtool.version import __version__
 
 State = Mapping[int, Tensor]
@@ -206,17 +207,25 @@ class Chain:
     def with_vocabulary(
         self, pieces: Sequence[str], encode: Callable[[str], Sequence[int]] | None = None
     ) -> Chain:
-        """Turn the breaker strings of DRY, and the words of soft bans, into tokens.
+        """Turn the texts of stages into tokens: breakers of DRY, banned words, biases of texts.
 
         Args:
             pieces: Text of every token, by id.
-            encode: Tokenizes the rest of a breaker whose first part ends a token; without it only tokens that
-                contain the whole breaker count.
+            encode: Turns a text into token ids; without it only what single tokens spell is found.
         """
-        stages = [_resolve_breakers(s, pieces, encode) if isinstance(s, DRY) else s for s in self.stages]
+        vocabulary = Vocabulary(pieces, encode)
+        stages = list(self.stages)
+        for soft in (one for one in self.stages if isinstance(one, SoftBan)):
+            if phrases := soft.phrases(vocabulary):  # KoboldCpp looks at the text once a token is drawn
+                stages.append(PhraseBan(phrases, eos=soft.eos, label="banned_phrases"))
         return replace(
-            self, stages=tuple(s.spelled(pieces) if isinstance(s, SoftBan) and s.words else s for s in stages)
+            self, stages=tuple(one.spelled(vocabulary) if one.wants_text else one for one in stages)
         )
+
+    @property
+    def wants_text(self) -> bool:
+        """Whether a stage that is on has texts that only a vocabulary turns into tokens."""
+        return any(stage.wants_text and not stage.is_off() for stage in self.stages)
 
 
 def name_of(spec: str | Chain | Stage) -> str:
@@ -280,22 +289,3 @@ def _applied(stage: Stage, c: Candidates, context: Context) -> Effect:
     if effect.keep is not None and not may_empty and not effect.keep.any(-1).all():
         raise plugin.failed("keep must keep a token in every row, unless its role is ban or require")
     return effect
-
-
-def _resolve_breakers(
-    stage: DRY, pieces: Sequence[str], encode: Callable[[str], Sequence[int]] | None
-) -> DRY:
-    """Find the tokens that contain a breaker, or end with its first part; the rest of it is tokenized."""
-    found: dict[tuple[int, ...], None] = dict.fromkeys(stage.breaker_tokens)
-    for text in stage.breakers:
-        for token, piece in enumerate(pieces):
-            if text in piece:
-                found[(token,)] = None
-                continue
-            if encode is None:
-                continue
-            for length in range(min(len(text) - 1, len(piece)), 0, -1):
-                if piece.endswith(text[:length]):
-                    found[(token, *encode(text[length:]))] = None
-                    break
-    return replace(stage, breakers=(), breaker_tokens=tuple(found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.history import window_length
 from elimtool.samplers.stage import Context, Effect, Role, Stage
+from elimtool.samplers.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,27 @@ class DRY(Stage):
     def window(self) -> int | None:
         """Length of the window; ``None`` for all tokens."""
         return window_length(self.last_n, self.negative_last_n)
+
+    @property
+    def wants_text(self) -> bool:
+        """Whether breakers are strings."""
+        return bool(self.breakers)
+
+    def spelled(self, vocabulary: Vocabulary, /) -> DRY:
+        """Find the tokens that contain a breaker, or end with its first part; the rest of it is tokenized."""
+        found: dict[tuple[int, ...], None] = dict.fromkeys(self.breaker_tokens)
+        for text in self.breakers:
+            for token, piece in enumerate(vocabulary.pieces):
+                if text in piece:
+                    found[(token,)] = None
+                    continue
+                if (encode := vocabulary.encode) is None:
+                    continue
+                for length in range(min(len(text) - 1, len(piece)), 0, -1):
+                    if piece.endswith(text[:length]):
+                        found[(token, *encode(text[length:]))] = None
+                        break
+        return replace(self, breakers=(), breaker_tokens=tuple(found))
 
     def is_off(self) -> bool:
         """Return whether there is no penalty or no window."""

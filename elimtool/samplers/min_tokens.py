@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from elimtool.samplers.ban import Ban, Rule, Rules
+from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.history import History, Scope
+from elimtool.samplers.stage import Context, Effect
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class MinTokens(Ban):
         counts: What is counted: ``all`` tokens, the prompt's too (Hugging Face's min_length), or those
             ``generated`` (its min_new_tokens, vLLM's min_tokens).
         eos: The tokens that end a text; ``null`` = the model's own, once the chain is given them.
+        unless_alone: Whether the ends stay in a row that would be left without a token (vLLM, where a grammar
+            can allow nothing else).
     """
 
     kind: ClassVar[str] = "min_tokens"
@@ -38,10 +42,22 @@ class MinTokens(Ban):
     n: int = 0
     counts: Scope = "generated"
     eos: tuple[int, ...] | None = None
+    unless_alone: bool = False
 
     def __post_init__(self) -> None:
         self.integer("n", 0)
         self.one_of("counts", ("all", "generated"))
+        self.boolean("unless_alone")
+
+    def apply(self, c: Candidates, context: Context, /) -> Effect:
+        """Ban the end, unless nothing else is left where that counts."""
+        effect = super().apply(c, context)
+        if not self.unless_alone or effect.keep is None or effect.active is None:
+            return effect
+        alone = ~(effect.keep & c.alive).any(-1)
+        note = ("the end stays: nothing else is left",) if bool((alone & effect.active).any()) else ()
+        keep, active = effect.keep | alone[:, None], effect.active & ~alone
+        return replace(effect, keep=keep, active=active, notes=(*effect.notes, *note))
 
     def banned(self, history: History, vocab: int, /) -> tuple[tuple[int, ...], Rules]:
         """Ban the end while tokens are missing."""

@@ -49,7 +49,10 @@ ALIASES: dict[str, tuple[str, str]] = {
     "suppress_tokens": ("suppress", "tokens"),
     "encoder_repetition_penalty": ("encoder_repetition", "penalty"),
     "banned_tokens": ("soft_ban", "words"),
+    "banned_strings": ("soft_ban", "words"),
     "ban_eos_token": ("soft_ban", "ends"),
+    "ignore_eos": ("logit_bias", "ends"),
+    "custom_token_bans": ("logit_bias", "bans"),
     "guidance_scale": ("guidance", "scale"),
     "renormalize_logits": ("renormalize", "on"),
     "remove_invalid_values": ("remove_invalid", "on"),
@@ -59,6 +62,12 @@ ALIASES: dict[str, tuple[str, str]] = {
     "dry_last_n": ("dry", "last_n"),
 }
 """Names that engines use, allowed in inline chains, and the stage and parameter that they mean."""
+
+ELSEWHERE: dict[str, tuple[str, str]] = {
+    "ban_eos_token": ("suppress", "ends"),
+    "custom_token_bans": ("suppress", "tokens"),
+}
+"""What such a name means in a chain that lacks the stage above: text-generation-webui's are others'."""
 
 
 def preset_names() -> list[str]:
@@ -304,6 +313,8 @@ def _find(stages: list[Stage], name: str, where: str) -> tuple[int, str]:
     if kind in labels:
         return labels.index(kind), parameter
     kinds = [s.kind for s in stages]
+    if kind not in kinds and ELSEWHERE.get(name, ("",))[0] in kinds:
+        kind, parameter = ELSEWHERE[name]
     if kind in kinds:
         return kinds.index(kind), parameter
     raise ElimError(f"the chain in '{where}' has no stage '{kind}'", nearest(kind, labels))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,6 +12,10 @@ from elimtool.errors import ElimError
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.distribution import NEG_INF
 from elimtool.samplers.stage import Context, Effect, Role, Stage
+from elimtool.samplers.vocabulary import Vocabulary, lowered
+
+LONG = 12
+"""Bytes from which a banned text is a phrase (KoboldCpp)."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class SoftBan(Stage):
         tokens: Token ids.
         words: Texts: every token that contains one is banned, whatever its case, once the chain is given the
             vocabulary. KoboldCpp does so with what it is given as banned_tokens where that is one token of
-            under 12 letters; longer phrases it takes back after they were written, which is not modelled.
+            under 12 letters; what is longer becomes a ``phrase_ban`` at the end of the chain.
         eos: Tokens that end a text and are banned too (KoboldCpp's ban_eos_token); ``null`` = the model's
             own, once the chain is given them, where ``ends`` is set.
         ends: Whether the ends of the text are banned.
@@ -63,13 +67,22 @@ class SoftBan(Stage):
         hit = torch.isin(c.ids, torch.tensor(banned, dtype=torch.int64)) & c.alive
         return Effect(c, scores=torch.where(hit, sunk, c.scores), notes=notes, active=hit.any(-1))
 
-    def spelled(self, pieces: Sequence[str]) -> SoftBan:
-        """Turn the words into the tokens that contain one.
+    @property
+    def wants_text(self) -> bool:
+        """Whether there are words."""
+        return bool(self.words)
 
-        Args:
-            pieces: Text of every token, by id.
-        """
-        words = [word.casefold() for word in self.words]
-        folded = [piece.casefold() for piece in pieces]
+    def spelled(self, vocabulary: Vocabulary, /) -> SoftBan:
+        """Turn the words into the tokens that contain one; leave out those that are phrases."""
+        phrases = self.phrases(vocabulary)
+        words = [lowered(word) for word in self.words if word not in phrases]
+        folded = map(lowered, vocabulary.pieces if words else ())
         found = [token for token, piece in enumerate(folded) if any(word in piece for word in words)]
         return replace(self, words=(), tokens=tuple(sorted({*self.tokens, *found})))
+
+    def phrases(self, vocabulary: Vocabulary) -> tuple[str, ...]:
+        """List the words that KoboldCpp takes back once they are written: of several tokens, or 12 bytes."""
+        if (encode := vocabulary.encode) is None:
+            return ()
+        sizes = {word: len(encode(lowered(word))) for word in self.words}
+        return tuple(word for word, n in sizes.items() if n > 1 or (n and len(word.encode()) >= LONG))

@@ -15,6 +15,7 @@ from torch import Tensor
 from elimtool.errors import ElimError, nearest
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.history import History
+from elimtool.samplers.vocabulary import Vocabulary
 
 BIAS = "bias"
 """``bound_of`` of stages that a target survives with minus its margin added to its logit."""
@@ -147,6 +148,15 @@ class Stage(ABC):
     def is_off(self) -> bool:
         """Return whether the parameters turn the stage off: by default, whether they are those of ``off``."""
         return self.off is not None and all(getattr(self, name) == value for name, value in self.off.items())
+
+    @property
+    def wants_text(self) -> bool:
+        """Return whether it has texts that only a vocabulary turns into tokens."""
+        return False
+
+    def spelled(self, _: Vocabulary, /) -> Stage:
+        """Return the stage with its texts turned into tokens."""
+        return self
 
     @abstractmethod
     def apply(self, c: Candidates, context: Context, /) -> Effect:

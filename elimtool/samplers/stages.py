@@ -34,6 +34,7 @@ from elimtool.samplers.mirostat_v2 import MirostatV2
 from elimtool.samplers.no_repeat_ngram import NoRepeatNgram
 from elimtool.samplers.p_less import PLess
 from elimtool.samplers.penalties import Penalties
+from elimtool.samplers.phrase_ban import PhraseBan
 from elimtool.samplers.prefix_allowed import PrefixAllowed
 from elimtool.samplers.quadratic import Quadratic
 from elimtool.samplers.remove_invalid import RemoveInvalid
@@ -97,6 +98,7 @@ _OWN: dict[str, type[Stage]] = {
     "watermark": Watermark,
     "synthid": SynthID,
     "renormalize": Renormalize,
+    "phrase_ban": PhraseBan,
     "greedy": Greedy,
 }
 

@@ -40,6 +40,7 @@ def example(kind: str) -> Stage:
         "force": {"tokens": (1, 3), "length": 10},
         "remove_invalid": {"on": True},
         "watermark": {"bias": 1.5},
+        "phrase_ban": {"phrases": ("abc",), "held": 4, "pieces": ["x", "a", "ab", "bc", "c", "abc"] * 50},
         "synthid": {"keys": (654, 400, 836)},
         "renormalize": {"on": True},
         "suppress": {"tokens": (2, 3)},

@@ -103,6 +103,18 @@ def compared(old: Version, new: Version, length: int, turns: int) -> dict[str, A
     }
 
 
+def tree_of(old: str, stack: ExitStack) -> Path:
+    """Return the directory that holds a version: itself, or one made for a commit until the stack is left."""
+    tree = Path(old)
+    if tree.is_dir():
+        return tree
+    tree = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "old"
+    git = ["git", "-C", str(HERE), "worktree"]
+    subprocess.run([*git, "add", "--detach", str(tree), old], check=True, capture_output=True)
+    stack.callback(subprocess.run, [*git, "remove", "--force", str(tree)], check=True)
+    return tree
+
+
 def main() -> None:
     """Print a line for each length."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -116,12 +128,7 @@ def main() -> None:
         serve(options.model)
         return
     with ExitStack() as stack:
-        tree = Path(options.old)
-        if not tree.is_dir():
-            tree = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "old"
-            git = ["git", "-C", str(HERE), "worktree"]
-            subprocess.run([*git, "add", "--detach", str(tree), options.old], check=True, capture_output=True)
-            stack.callback(subprocess.run, [*git, "remove", "--force", str(tree)], check=True)
+        tree = tree_of(options.old, stack)
         versions = [Version(where, options.model) for where in (tree, HERE)]
         for version in versions:
             stack.callback(version.close)

@@ -73,6 +73,11 @@ class Lines(Options):
             lambda: self.of("--lens", "raw"),
             lambda: self.of("--sinks", "none", "0"),
         ]
+        drafted: list[Offer] = [
+            lambda: self.of("--draft-chain", "greedy", "probabilistic", *CHAINS),
+            lambda: self.of("--tokens", 1, 3),
+            self.chains,
+        ]
         forms: list[Offer] = [
             lambda: self.file("", f.copied("run")) + self.file("", f.copied("run")) + self.some(read, 1),
             lambda: self.file("", f.copied("batch")) + self.file("", f.copied("batch")) + self.some(read, 1),
@@ -91,6 +96,12 @@ class Lines(Options):
                 self.file("", f.prompts())
                 + self.model()
                 + [Part("--samplers", one) for one in self.chance.sample(CHAINS, 2)]
+            ),
+            lambda: (
+                self.file("", f.prompts())
+                + self.model()
+                + self.model()
+                + [Part("--speculative"), *self.some(drafted, 2)]
             ),
         ]
         forms += [

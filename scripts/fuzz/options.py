@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from files import Files
-from words import CHAINS, ODD, TABLES, TARGETS, TEXTS
+from words import CHAINS, ODD, SECOND, TABLES, TARGETS, TEXTS
 
 
 @dataclass
@@ -112,6 +112,11 @@ class Options:
         )
         return [Part("--generate", str(self.chance.choice((1, 2, 3)))), *named, *self.seed()]
 
+    def against(self) -> list[Part]:
+        """Move away from what follows a second prompt, also while writing."""
+        more: list[Offer] = [lambda: self.of("--generate", 1, 3), lambda: self.of("--through", *SECOND[0])]
+        return [*self.of("--against", *SECOND[1]), *self.of("--samplers", *SECOND[0]), *self.some(more, 1)]
+
     def seed(self) -> list[Part]:
         """Set the seed."""
         return self.of("--seed", 0, 7, 2**31, 2**63 - 1)
@@ -159,6 +164,7 @@ class Options:
             lambda: [Part("--target-space", "exact")],
             lambda: [Part("--no-model-sampling")],
             lambda: self.of("--through", *CHAINS),
+            self.against,
             lambda: self.of("--futures", "2", "5"),
             lambda: [
                 *self.of("--generate", 1, 3),

@@ -166,7 +166,16 @@ CHAINS = (
     "typical=0.3,top_p=0.5",
     "mirostat_v2=3",
     "greedy",
+    "vllm:bad_words=[Paris, a b c]",
+    "koboldcpp:banned_tokens=[Paris, ' of the capital'],ban_eos_token=true",
+    "llama.cpp:logit_bias={Paris: false, 3: 2}",
+    "hf:synthid=[1, 2]",
 )
+SECOND = (
+    ("guidance=1.5", "hf:guidance_scale=0,top_k=5", "context_aware=0.5", "context_aware=-1", "hf"),
+    ("Bad", "The", "a b c", " ", "x" * 300),
+)
+"""Chains that move away from a second prompt, and such prompts."""
 TARGETS = (
     "Paris",
     " Paris",

@@ -123,6 +123,38 @@ def test_what_greedy_decoding_writes_survives_and_is_certain(llama: Any) -> None
     assert found["sequences"]["dies_step"] == [None, 3]
 
 
+CUTS = (
+    "hf",
+    "llama.cpp",
+    "vllm:min_p=0.2,temperature=1.7",
+    "sglang:top_k=1",
+    "koboldcpp",
+    "top_h=0.1",
+    "p_less",
+)
+CUTS += (
+    "eta=0.9",
+    "epsilon=0.9",
+    "top_n_sigma=0.01",
+    "min_k=0",
+    "tail_free=0.1",
+    "top_a=1",
+    "mirostat_v2=0.1",
+)
+
+
+def test_what_greedy_decoding_writes_survives_every_chain_that_only_cuts(llama: Any) -> None:
+    """But XTC and typical: those remove the best; bans, DRY and penalties act on the text before."""
+    one = llama.encode(Prompt(text=TEXT))
+    written = tuple(step.token for step in walk(llama, one, resolve("greedy"), 6, seed=0))
+    asked = replace(one, targets=(Target("it", written, "it", ""),))
+    found = sequence_tables(llama, asked, [resolve(one) for one in CUTS])["sequences"]
+    assert found["dies_step"] == [None] * len(CUTS) and all(prob > 0 for prob in found["prob"])
+    killers = ["xtc=1,xtc.threshold=0.0001", f"suppress=[{written[2]}]"]
+    gone = sequence_tables(llama, asked, [resolve(one) for one in killers])["sequences"]
+    assert gone["dies_step"][1] == 2 and gone["dies_step"][0] is not None
+
+
 def test_a_target_of_one_token_is_what_the_samplers_ledger_says(llama: Any) -> None:
     chain = "top_k=50,top_p=0.9,temperature=0.7"
     run = through(llama, chain, samplers=(chain,), targets=("a", "b"), tables=("sampling_targets",))

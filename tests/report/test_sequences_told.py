@@ -55,13 +55,14 @@ def said(tables: Any, width: int = 80) -> str:
     return " ".join(" ".join(line.plain.split()) for line in lines)
 
 
-@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_a_target_that_lives_is_told_with_its_bits(width: int) -> None:
     told = said(Made(WHOLE, STEPS, STAGES), width)
     assert "'New York' through mine: p = 0.25, 0.12 in the model alone; the chain gives 1 bits" in told
     assert "2 bits are left to chance" in told
     if width > 40:
         assert "1 ' New' 0.25 1 0.5 0.5 top_k +1.00 2 ' York' 0.25 1 0.5 0.25" in told
+        assert "token p rank drawn at so far stages, bits" in told
         assert "top_k +0.00" not in told
 
 
@@ -78,7 +79,7 @@ def test_the_page_lists_what_the_story_tells_and_the_end_of_the_text() -> None:
     (figure,) = sequences(Made(WHOLE, STEPS, STAGES), {"prompt_id": "p"})  # type: ignore[arg-type]
     assert "the chain gives 1 bits" in figure.note
     assert len(figure.rows) == 2 and all(len(row) == len(figure.columns) for row in figure.rows)
-    assert figure.rows[0][-3:] == ["0.01", "0", "min_tokens"]
+    assert figure.rows[0][-4:] == ["0.01", "0", "min_tokens", ""]
 
 
 def test_nothing_is_told_where_nothing_was_followed() -> None:

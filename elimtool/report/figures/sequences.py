@@ -21,14 +21,14 @@ def sequences(tables: Tables, prompt: Row) -> list[Listing]:
                 name="sequences",
                 title="Token by token through a chain",
                 note=f"{whole_sentence(whole, SCREEN)}.",
-                columns=[*HEADINGS, "by which rule", "p of the end", "through the chain", "end cut by"],
+                columns=[*HEADINGS, "p of the end", "through the chain", "end cut by", "by which rule"],
                 rows=[
                     [
                         *step_cells(step, stages, SCREEN),
-                        SCREEN.visible(step["why"] or ""),
                         spell_prob(step["end_model_prob"]),
                         spell_prob(step["end_prob"]),
                         step["end_removed_by"] or "",
+                        SCREEN.visible(step["why"] or ""),  # last, where sentences have room
                     ]
                     for step in steps
                 ],

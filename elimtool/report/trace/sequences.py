@@ -103,11 +103,11 @@ def _listed(steps: Rows, stages: Rows, screen: Screen) -> list[Text]:
         line += "".join(
             f" {padded(one, width, right=True)}" for one, width in zip(numbers, widths, strict=True)
         )
-        wide = len(line) + 2 + cell_len(told) <= screen.width
-        line = f"{line}  {told}" if wide or not row else line
+        wide = cell_len(line) + 2 + cell_len(told) <= screen.width
+        line = f"{line}  {told}" if wide else line
         lines.append(Text(screen.shorten(line.rstrip(), screen.width), style="" if row else "dim"))
-        if not wide and row:
-            lines += screen.wrap(told, indent=6)
+        if not wide:
+            lines += screen.wrap(told, indent=6) if row else [Text(f"{'':6}{told}", style="dim")]
     if len(steps) > MOST_TOKENS:
         lines.append(Text(f"  {len(steps) - MOST_TOKENS:,} more tokens are not shown", style="dim"))
     return lines

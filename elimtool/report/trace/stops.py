@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from elimtool.analysis.closing import spell_prob
@@ -36,8 +37,11 @@ def stop_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
         lines += screen.wrap(
             f"The {MOST_STEPS} of {len(written)} steps where the model itself would most stop:"
         )
-    lines += [_line(HEADINGS, screen, "dim")]
-    lines += [_line(stop_cells(step, tokens, screen), screen) for step in written if step in likeliest]
+    cells = [HEADINGS, *(stop_cells(step, tokens, screen) for step in written if step in likeliest)]
+    wide = max(cell_len(_line(row, screen)) + 2 + cell_len(row[-1]) for row in cells) <= screen.width
+    for at, row in enumerate(cells):
+        parts = [f"{_line(row, screen)}  {row[-1]}"] if wide else [_line(row, screen), f"{'':9}{row[-1]}"]
+        lines += [Text(screen.shorten(one, screen.width), style="" if at else "dim") for one in parts]
     return lines
 
 
@@ -79,9 +83,11 @@ def stop_cells(step: Row, tokens: Rows, screen: Screen) -> tuple[str, ...]:
     )
 
 
-def _line(cells: tuple[str, ...], screen: Screen, style: str = "") -> Text:
-    number, token, *numbers, fate = cells
+def _line(cells: tuple[str, ...], screen: Screen) -> str:
+    """Put all cells but the last side by side."""
+    number, token, *numbers, _ = cells
     line = f"{padded(number, 7, right=True)}  {padded(screen.shorten(token, TOKEN_WIDTH), TOKEN_WIDTH)}"
     widths = (8, 7, 8, 8)
-    line += "".join(f" {padded(one, width, right=True)}" for one, width in zip(numbers, widths, strict=True))
-    return Text(screen.shorten(f"{line}  {fate}".rstrip(), screen.width), style=style)
+    return line + "".join(
+        f" {padded(one, width, right=True)}" for one, width in zip(numbers, widths, strict=True)
+    )

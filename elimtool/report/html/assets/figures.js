@@ -41,12 +41,14 @@ function makeNumbers(table) {
   return details;
 }
 
+const room = (text) => text.length <= 12 ? "short" : text.length > 40 ? "sentence" : "";
+
 function plainTable({ columns, rows, links }) {
   const body = make("tbody");
   const head = make("tr", {}, columns.map((name, at) => make("th", { scope: "col" },
     [make("button", { type: "button", on: { click: (event) => sort(event.currentTarget.parentNode, at) } }, [foreign(name)])])));
   const cell = (value, at) => links && !at ? make("td", {}, [make("a", { href: links + value }, [foreign(value)])]) : typeof value === "number"
-    ? make("td", { class: "number", text: spell(value) }) : make("td", {}, [foreign(value ?? NONE)]);
+    ? make("td", { class: "number", text: spell(value) }) : make("td", { class: room(String(value ?? NONE)) }, [foreign(value ?? NONE)]);
   const show = (some) => body.replaceChildren(...some.map((row) => make("tr", {}, row.map(cell))));
   // A column's name sorts by it: the largest first, then the least; what has no value stays last.
   const sort = (chosen, at) => {

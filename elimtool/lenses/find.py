@@ -95,6 +95,12 @@ def open_lens(choice: str, model: Model) -> tuple[Lens, str | dict[str, str]]:
     return _ridge(path, path.stem, model)
 
 
+def fitted_lens(model: Model) -> Lens | None:
+    """Open the model's fitted lens in the cache; ``None`` if there is none."""
+    path = cached_lens(model.hashes()["weights_sha256"])
+    return open_lens("ridge", model)[0] if path.is_file() else None
+
+
 @exclusive
 def ensure_lens(
     model: Model, progress: Progress | None = None, documents: Sequence[Document] | None = None

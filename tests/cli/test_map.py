@@ -30,7 +30,7 @@ def test_a_model_is_mapped_kept_and_read(elimtool: Command, line: tuple[str, ...
     out = tmp_path / "map"
     done = elimtool(*line)
     assert done.code == 0 and "induction: none of 16 heads" in done.out, done.err
-    assert "46 of 46 passages, " in done.err and "prompts" not in done.err
+    assert "120 of 120 passages, " in done.err and "prompts" not in done.err
     assert elimtool("map", *line[1:], "--json").code == 0  # goes on, and finds nothing left to do
     again = json.loads(elimtool(*line, "--json").out)
     assert again["analysis"]["options"]["passages"] == 14
@@ -44,7 +44,7 @@ def test_a_model_is_mapped_kept_and_read(elimtool: Command, line: tuple[str, ...
     )
     assert elimtool("check", checks, "--run", out).code == 0
     page = elimtool("report", out, "-o", tmp_path / "page.html")
-    assert page.code == 0 and "46 passages" in page.err and "prompt" not in page.err, page.err
+    assert page.code == 0 and "120 passages" in page.err and "prompt" not in page.err, page.err
 
 
 def test_a_wrong_part_is_named(elimtool: Command, line: tuple[str, ...]) -> None:

@@ -27,6 +27,7 @@ def row(layer: int, head: int, role: str, score: float | None, null: float | Non
         "n_units": 16,
         "probe": "repeats",
         "output_ratio": None,
+        "greedy": None,
     }
 
 

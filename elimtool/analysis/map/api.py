@@ -9,7 +9,8 @@ from elimtool.analysis.map.distances import distances
 from elimtool.analysis.map.examples import examples
 from elimtool.analysis.map.layers import layers
 from elimtool.analysis.map.neurons import neurons
-from elimtool.analysis.map.roles import roles
+from elimtool.analysis.map.redundancy import redundancy
+from elimtool.analysis.map.roles import ANSWERED, answered, roles
 from elimtool.analysis.map.sums import Sums
 from elimtool.files.rows import Rows
 from elimtool.run.analysis import Analysis
@@ -20,6 +21,7 @@ FOUND: dict[str, Callable[[Sums], Mapping[str, Rows]]] = {
     "roles": roles,
     "categories": categories,
     "distances": distances,
+    "redundancy": redundancy,
     "neurons": neurons,
     "layers": layers,
     "examples": examples,
@@ -48,6 +50,12 @@ def find_map(run: Run) -> Analysis:
 
 
 def _notes(sums: Sums) -> list[str]:
-    """Say what was left out."""
+    """Say what was left out, and what could not be measured."""
     failed = sums.run.arrow("prompts").num_rows - len(sums.units)
-    return [f"{failed} passages or probes failed and are in no number"] if failed else []
+    told = [f"{failed} passages or probes failed and are in no number"] if failed else []
+    if "roles" in sums.parts and (share := answered(sums)) is not None and share < ANSWERED:
+        told.append(
+            f"retrieval cannot be measured: the model itself says {share:.0%} of the answers' tokens, fewer"
+            f" than {ANSWERED:.0%}"
+        )
+    return told

@@ -1,20 +1,21 @@
-"""Make the table of layers of a map: what each changes, and what is lost without it."""
+"""Make the tables of layers of a map: what each changes, what is lost without it, where one could exit."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from elimtool.analysis.map.exits import exits
 from elimtool.analysis.map.neurons import counts
-from elimtool.analysis.map.sums import TEXT, Array, Sums
-from elimtool.analysis.map.units import interval
+from elimtool.analysis.map.sums import TEXT, WHOLE, Array, Sums
+from elimtool.analysis.map.units import interval, ratio_interval
 from elimtool.files.rows import Row, Rows
 
 OVER_READ = ("skip_kl", "skip_nll", "skip_agree", "exit_agree", "saturated")
 
 
 def layers(sums: Sums) -> dict[str, Rows]:
-    """Make the rows of ``layers``."""
-    columns: dict[str, Array] = {}
+    """Make the rows of ``layers`` and ``exits``."""
+    columns = _linear(sums)
     for name, values in measured(sums).items():
         columns[name], low, high = interval(values[~np.isnan(values).any(1)])
         if name in ("influence", "skip_kl"):
@@ -30,7 +31,23 @@ def layers(sums: Sums) -> dict[str, Rows]:
             for name, values in columns.items()
         }
         found.append(row | _sizes(sums, layer) | counts(sums, layer) | {"n_read": n_read})
-    return {"layers": found}
+    return {"layers": found, "exits": exits(sums)}
+
+
+def _linear(sums: Sums) -> dict[str, Array]:
+    """Return how much of each layer is a linear map: held out with intervals, and as it is published."""
+    if not sums.of(WHOLE):
+        return dict.fromkeys(LINEAR, np.full(sums.n_layers, np.nan))
+    found: dict[str, Array] = {}
+    for name, kind in (("linearity", ""), ("update_linearity", "update.")):
+        error, spread = (sums.each("layers", f"{kind}{one}", WHOLE)[0] for one in ("error", "spread"))
+        left, low, high = ratio_interval(error, spread)
+        found |= {name: 1 - left, f"{name}_low": 1 - high, f"{name}_high": 1 - low}
+    return found | {"linearity_published": 1 - sums.each("layers", "published", WHOLE)[0]}
+
+
+LINEAR = ("linearity", "linearity_low", "linearity_high", "update_linearity", "update_linearity_low",
+          "update_linearity_high", "linearity_published")  # fmt: skip
 
 
 def measured(sums: Sums) -> dict[str, Array]:

@@ -14,6 +14,8 @@ from elimtool.run.reader import Run
 
 Array = npt.NDArray[np.float64]
 TEXT, REPEATS, CONTROL = "text", "repeats", "control"
+MEMBER, NEEDLE, OTHER_NEEDLE = "member", "needle", "other-needle"
+TEXTS, PAIR, WHOLE = "texts", "pair", "whole"
 """Kinds of units, as ``prompts.group`` has them."""
 
 
@@ -94,6 +96,14 @@ class Sums:
         """
         known = self._rows[part, name]
         return np.stack([known[row["prompt_id"]][0] for row in self.of(kind)])
+
+    def one(self, part: str, name: str, unit: str) -> Array:
+        """Return an array of one unit, named as in ``of``.
+
+        Raises:
+            KeyError: It does not have it.
+        """
+        return self._rows[part, name][unit][0]
 
     def total(self, part: str, name: str) -> Array:
         """Return an array that was summed over units: those of all shards, added in their order.

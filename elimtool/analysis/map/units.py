@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +92,34 @@ def exceeds(values: Array, null: Array) -> tuple[Array, Array]:
     return _tested(seen(values - null), one_sided=True)
 
 
+def outnumbers(values: Array, chance: Array) -> tuple[Array, Array]:
+    """Test that units which are 0 or 1 are 1 more often than by chance, which may differ between units.
+
+    The p-value is the exact tail of the sum of independent units (Poisson binomial).
+
+    Args:
+        values: [units, layers, heads].
+        chance: Likewise, of being 1.
+
+    Returns:
+        p and q as of ``exceeds``.
+    """
+    known = ~np.isnan(values + chance).any(0)
+    p, q = np.full((2, *values.shape[1:]), np.nan)
+    tails: dict[bytes, Array] = {}
+    for at in map(tuple, np.argwhere(known)):
+        each = chance[(slice(None), *at)]
+        if (key := each.tobytes()) not in tails:
+            sums = np.ones(1)
+            for one in each:
+                sums = np.convolve(sums, (1 - one, one))
+            tails[key] = np.minimum(np.cumsum(sums[::-1])[::-1], 1.0)
+        p[at] = tails[key][round(values[(slice(None), *at)].sum())]
+    if known.any():
+        q[known] = benjamini_hochberg(p[known])
+    return p, q
+
+
 def differs(differences: Array) -> tuple[Array, Array]:
     """Test that the units' mean is not 0, on either side.
 
@@ -104,7 +133,7 @@ def differs(differences: Array) -> tuple[Array, Array]:
 
 
 def _tested(differences: Array, one_sided: bool) -> tuple[Array, Array]:
-    flat = differences.reshape(len(differences), -1)
+    flat = differences.reshape(len(differences), prod(differences.shape[1:]))
     p, q = np.full((2, flat.shape[1]), np.nan)
     known = ~np.isnan(flat).any(0)
     if len(flat) >= 2 and known.any():

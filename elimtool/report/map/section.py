@@ -23,6 +23,8 @@ DOES = {
     "sink": "attend to the sinks more than uniform attention does",
     "copying": "write the tokens that they read",
     "suppressing": "write against the tokens that they read",
+    "retrieval": "look at the token that is to be said where it was told",
+    "successor": "write the next word of a word: of digits, numbers, days, months and letters",
     "dormant": "give nearly all attention to the sinks at most tokens",
 }
 

@@ -25,7 +25,7 @@ NAMES = ("found", "uniform", "expected")
 class Categories:
     """Reads attention on text."""
 
-    needs: ClassVar[Mapping[str, frozenset[str]]] = {TEXT: frozenset({"attention"})}
+    needs: ClassVar[Mapping[str, frozenset[str] | None]] = {TEXT: frozenset({"attention"})}
 
     def __init__(self, model: Model, asked: MapOptions) -> None:
         self.model = model

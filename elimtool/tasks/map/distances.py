@@ -27,7 +27,7 @@ FIRST = 4
 class Distances:
     """Reads attention, queries and keys on text."""
 
-    needs: ClassVar[Mapping[str, frozenset[str]]] = {TEXT: frozenset({"attention"})}
+    needs: ClassVar[Mapping[str, frozenset[str] | None]] = {TEXT: frozenset({"attention"})}
 
     def __init__(self, model: Model, asked: MapOptions) -> None:
         self.model = model

@@ -22,7 +22,7 @@ KEYS = 3
 class Examples:
     """Reads attention on text."""
 
-    needs: ClassVar[Mapping[str, frozenset[str]]] = {TEXT: frozenset({"attention"})}
+    needs: ClassVar[Mapping[str, frozenset[str] | None]] = {TEXT: frozenset({"attention"})}
 
     def __init__(self, model: Model, asked: MapOptions) -> None:
         del asked

@@ -10,15 +10,17 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from elimtool.lenses.find import fitted_lens
 from elimtool.model.affine import wide
 from elimtool.model.model import Model
 from elimtool.model.partial import PartialPass
 from elimtool.model.rows import Formed
 from elimtool.model.view import Batch, LayerView
+from elimtool.tasks.map.linear import LinearSums
 from elimtool.tasks.map.options import MapOptions
-from elimtool.tasks.map.part import Arrays
+from elimtool.tasks.map.part import Arrays, Watch
 from elimtool.tasks.map.readable import text_of
-from elimtool.tasks.map.units import TEXT, Unit
+from elimtool.tasks.map.units import TEXT, WHOLE, Unit
 
 READ_PASSAGES, READ_TOKENS, READ_EVERY = 12, 64, 2
 """What is read out and run without layers: the first passages, their first tokens, every so manieth."""
@@ -28,21 +30,25 @@ LARGE, RATIO = 100.0, 1000.0
 CHANGED = ("cos", "angle")
 """Sums over tokens of the cosine of a layer's input and output, and of their angle over pi."""
 SIZES = ("max_abs", "max_position", "max_channel", "median", "n_massive", "max_elsewhere")
+EXITS = ("lens.same", "lens.gap", "lens.cos")
 READ = ("skip_kl", "skip_nll", "skip_agree", "exit_agree", "saturated")
 
 
 class Layers:
     """Reads the residual stream, and runs on without a layer."""
 
-    needs: ClassVar[Mapping[str, frozenset[str]]] = {TEXT: frozenset()}
+    needs: ClassVar[Mapping[str, frozenset[str] | None]] = {TEXT: frozenset(), WHOLE: None}
 
     def __init__(self, model: Model, asked: MapOptions) -> None:
         del asked
         self.model = model
         self.partial = PartialPass(model)
+        self.lens = fitted_lens(model)
 
-    def watch(self, units: Sequence[Unit], batch: Batch) -> LayerSums:
+    def watch(self, units: Sequence[Unit], batch: Batch) -> Watch:
         """Begin a pass."""
+        if units[0].kind == WHOLE:
+            return LinearSums(self.model, units)
         return LayerSums(self, units, batch)
 
 
@@ -52,6 +58,9 @@ class LayerSums:
     ``cos``, ``angle`` over tokens that are no sinks, ``sink.cos``, ``sink.angle`` over the others, with
     ``rows`` and ``sink.rows``; sizes of the state after the layer; and, in the passages that are read out,
     sums over ``read`` rows of what is lost without the layer. 0 rows where nothing was measured.
+    With a fitted lens, [units, layers, rows], NaN behind the last row: ``lens.same``, whether the first token
+    read off by it is the output's, ``lens.gap``, how far its probability is above the second one's, and
+    ``lens.cos`` of the states before and after the layer.
     """
 
     def __init__(self, part: Layers, units: Sequence[Unit], batch: Batch) -> None:
@@ -60,6 +69,9 @@ class LayerSums:
         shape = len(units), part.model.n_layers
         names = [*CHANGED, *(f"sink.{one}" for one in CHANGED), "rows", "sink.rows", *SIZES, *READ, "read"]
         self.found = {name: torch.zeros(shape, dtype=torch.float64) for name in names}
+        if part.lens is not None:
+            each = (*shape, READ_TOKENS // READ_EVERY)
+            self.found |= {name: torch.full(each, torch.nan, dtype=torch.float64) for name in EXITS}
         self.chosen = [row for row, unit in enumerate(units) if unit.index < READ_PASSAGES]
         self.before: Tensor | None = None
         self.kept: list[Tensor] = []
@@ -100,11 +112,30 @@ class LayerSums:
             self.found["read"][row] = len(own)
             self.found["exit_agree"][row] = same.sum(1).cpu()
             self.found["saturated"][row] = same.flip(0).cummin(0).values.flip(0).sum(1).cpu()
+        if self.part.lens is not None:
+            self._exits(text, rows, exits[-1])
         for layer, states in enumerate(self._without(ids)):
             others = torch.split(read(states[text]), rows)
             for row, own, other, ends in zip(self.chosen, whole, others, following, strict=True):
                 for name, one in losses(own, other.double().log_softmax(-1), ends).items():
                     self.found[name][row, layer] = one
+
+    def _exits(self, text: Tensor, rows: Sequence[int], final: Tensor) -> None:
+        """Read every layer off by the fitted lens: what an early exit there would go by, and say."""
+        assert self.part.lens is not None
+        last = len(self.kept) - 2
+        for layer in range(last + 1):
+            before, after = wide(self.kept[layer][text]), wide(self.kept[layer + 1][text])
+            state = after if layer == last else self.part.lens.to_final(after, layer)
+            chances, tokens = self.part.model.readout(state).double().softmax(-1).topk(2)
+            known = {
+                "lens.same": (tokens[:, 0] == final).double(),
+                "lens.gap": chances[:, 0] - chances[:, 1],
+                "lens.cos": torch.cosine_similarity(before, after, dim=-1).double(),
+            }
+            for name, values in known.items():
+                for row, own in zip(self.chosen, torch.split(values, list(rows)), strict=True):
+                    self.found[name][row, layer, : len(own)] = own.cpu()
 
     def _without(self, ids: Int[Tensor, "units keys"]) -> Iterator[Float[Tensor, "units keys width"]]:
         """Yield the last states without each layer: what went into it goes into the next one."""

@@ -25,7 +25,7 @@ NEGLIGIBLE = 0.01
 class Neurons:
     """Reads what goes into the down projections, and the gates before it."""
 
-    needs: ClassVar[Mapping[str, frozenset[str]]] = {TEXT: frozenset({"block"})}
+    needs: ClassVar[Mapping[str, frozenset[str] | None]] = {TEXT: frozenset({"block"})}
 
     def __init__(self, model: Model, asked: MapOptions) -> None:
         del asked

@@ -9,7 +9,7 @@ from typing import Any
 from elimtool.analysis.map.named import WRITTEN
 from elimtool.errors import ElimError, nearest
 
-PARTS = ("roles", "categories", "distances", "neurons", "layers", "examples")
+PARTS = ("roles", "categories", "distances", "redundancy", "neurons", "layers", "examples")
 """The parts of ``run.tables.findings.map.PART_TABLES``, without importing it: ``--help`` is to be quick."""
 FEWEST_PASSAGES = 12
 """Passages without which no interval over them is worth printing."""

@@ -15,13 +15,15 @@ first axis is the unit, and ``totals`` arrays that were summed over the units. B
 megabytes a unit at most, and let them be plain sums and counts (float64): units merge by concatenation,
 totals by addition in the order of shards, so an interrupted map that goes on gives the same bytes.
 
-A watch may run more passes over its units in ``sums``, such as without a block: ``batch`` is theirs.
+A watch may run more passes over its units in ``sums``, such as without a block: ``batch`` is theirs. Where
+``needs`` has ``None`` for a kind, these are the only passes: units that stand for several sequences, which
+are compared with each other, are run by the part itself.
 Whatever is divided, tested or ranked belongs into ``analysis``: intervals are over units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -49,8 +51,8 @@ class Watch(Protocol):
                 embedding, for a layer without attention weights, and where no part needs attention.
         """
 
-    def sums(self) -> Arrays:
-        """Return arrays by name, [units, ...]."""
+    def sums(self) -> Mapping[str, Iterable[npt.NDArray[np.float64]]]:
+        """Return arrays by name, [units, ...], or one a unit where they have other shapes."""
 
     def totals(self) -> Arrays:
         """Return arrays by name, summed over the units of this pass."""
@@ -61,10 +63,11 @@ class Part(Protocol):
     """A part of a map, made once for a model.
 
     Attributes:
-        needs: By kind of units that it reads: activations that it is shown, see ``Model.stream``.
+        needs: By kind of units that it reads: activations that it is shown, see ``Model.stream``; ``None``
+            where it runs the units itself.
     """
 
-    needs: ClassVar[Mapping[str, frozenset[str]]]
+    needs: ClassVar[Mapping[str, frozenset[str] | None]]
 
     def __init__(self, model: Model, asked: MapOptions) -> None: ...
 

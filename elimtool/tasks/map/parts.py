@@ -8,12 +8,14 @@ from elimtool.tasks.map.examples import Examples
 from elimtool.tasks.map.layers import Layers
 from elimtool.tasks.map.neurons import Neurons
 from elimtool.tasks.map.part import Part
+from elimtool.tasks.map.redundancy import Redundancy
 from elimtool.tasks.map.roles import Roles
 
 PARTS: dict[str, type[Part]] = {
     "roles": Roles,
     "categories": Categories,
     "distances": Distances,
+    "redundancy": Redundancy,
     "neurons": Neurons,
     "layers": Layers,
     "examples": Examples,

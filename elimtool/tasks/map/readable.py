@@ -9,13 +9,20 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from elimtool.model.rows import Formed
-from elimtool.model.view import Batch
+from elimtool.model.view import Batch, LayerView
 from elimtool.tasks.map.units import Unit
 
 LEAST = 0.01
 """A head that leaves less than this to keys that are no sinks has no row there: it would be noise."""
 PAST = 32
 """First query of definitions that need a past."""
+
+
+def formed(view: LayerView) -> Formed | None:
+    """Return a layer's attention rows of all queries; ``None`` for a layer without attention weights."""
+    if view.attention is not None:
+        return Formed(view.attention, view.scores, view.null_mass)
+    return None if view.rows is None else view.rows.whole()
 
 
 def text_of(units: Sequence[Unit], batch: Batch) -> Bool[Tensor, "units keys"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -17,9 +17,21 @@ from elimtool.model.heads import Heads
 from elimtool.model.model import Model
 from elimtool.model.rows import Formed
 from elimtool.model.view import Batch, LayerView
+from elimtool.tasks.map.hidden import NeedleSums
 from elimtool.tasks.map.options import MapOptions
-from elimtool.tasks.map.part import Arrays
-from elimtool.tasks.map.units import CONTROL, HALF, REPEATS, TEXT, Unit, usable_ids
+from elimtool.tasks.map.part import Arrays, Watch
+from elimtool.tasks.map.successors import MemberSums
+from elimtool.tasks.map.units import (
+    CONTROL,
+    HALF,
+    MEMBER,
+    NEEDLE,
+    OTHER_NEEDLE,
+    REPEATS,
+    TEXT,
+    Unit,
+    usable_ids,
+)
 
 FARTHEST = 8
 """The null of the token before is the mean of the keys 2 to this many before."""
@@ -40,18 +52,19 @@ Counted = tuple[Tensor, Tensor | int]
 
 
 class Roles:
-    """Reads attention on repeats and their control; on text what goes to the sinks, and what values write."""
+    """Reads heads on repeats and their control, on text, on hidden sentences, and on single words."""
 
-    needs: ClassVar[Mapping[str, frozenset[str]]] = {REPEATS: ATTENTION, CONTROL: ATTENTION, TEXT: VALUES}
+    needs: ClassVar[Mapping[str, frozenset[str] | None]] = {
+        **dict.fromkeys((REPEATS, CONTROL, NEEDLE, OTHER_NEEDLE), ATTENTION), TEXT: VALUES, MEMBER: None
+    }  # fmt: skip
 
     def __init__(self, model: Model, asked: MapOptions) -> None:
         del asked
         self.model = model
 
-    def watch(self, units: Sequence[Unit], batch: Batch) -> RoleSums:
+    def watch(self, units: Sequence[Unit], batch: Batch) -> Watch:
         """Begin a pass."""
-        made = TextSums if units[0].kind == TEXT else PatternSums
-        return made(self.model, units, batch)
+        return SUMS[units[0].kind](self.model, units, batch)
 
 
 class RoleSums(ABC):
@@ -158,6 +171,17 @@ def output_sizes(heads: Heads) -> Float[Tensor, "units heads queries"]:
     weight = by_head(wide(heads.weight), heads.count).transpose(0, 1)
     products = weight.transpose(1, 2) @ weight
     return ((inputs @ products) * inputs).sum(-1).clamp(min=0).sqrt()
+
+
+SUMS: Mapping[str, Callable[[Model, Sequence[Unit], Batch], Watch]] = {
+    REPEATS: PatternSums,
+    CONTROL: PatternSums,
+    TEXT: TextSums,
+    NEEDLE: NeedleSums,
+    OTHER_NEEDLE: NeedleSums,
+    MEMBER: MemberSums,
+}
+"""By kind of units, what reads them."""
 
 
 class Copies:

@@ -21,15 +21,23 @@ from elimtool.prompts.record import Record
 from elimtool.tasks.map.corpus import Corpus
 from elimtool.tasks.map.labels import Labels
 from elimtool.tasks.map.options import FEWEST_PASSAGES, MapOptions
+from elimtool.tasks.map.probes import NEEDLES, PAIRS, Needle, Successors, needles
 
 TEXT, REPEATS, CONTROL = "text", "repeats", "control"
-KINDS = (REPEATS, CONTROL, TEXT)
-"""Kinds of units, in the order in which they are measured."""
+NEEDLE, OTHER_NEEDLE = "needle", "other-needle"
+MEMBER, TEXTS, PAIR, WHOLE = "member", "texts", "pair", "whole"
+MADE_FOR = {
+    REPEATS: "", CONTROL: "", MEMBER: "roles", NEEDLE: "roles", OTHER_NEEDLE: "roles", TEXT: "",
+    TEXTS: "redundancy", PAIR: "redundancy", WHOLE: "layers",
+}  # fmt: skip
+"""Kinds of units, in the order in which they are measured -> the one part that reads them, if it is one."""
 SEQUENCES = 16
 """Sequences of random tokens."""
 HALF = 32
 """Tokens of the part that is repeated."""
 SEEDS = {REPEATS: 0, CONTROL: 1}
+FEWEST_TOGETHER, FEWEST_ROWS = 4, 256
+"""Passages, and at least so many tokens, of a unit that compares heads over several passages."""
 UNUSED = re.compile(
     r"<?[|\[]?[<]?(unused|reserved|extra_id|dummy|placeholder|pad)[\W_a-z]*\d*\W*", re.IGNORECASE
 )
@@ -41,16 +49,21 @@ class Unit:
     """A passage or a probe as the model sees it: what intervals are over.
 
     Attributes:
-        kind: One of ``KINDS``.
+        kind: One of ``MADE_FOR``.
         index: Its number among those of its kind, from 0.
         encoded: Its tokens, every position probed, and its sinks.
         first: Tokens that the tokenizer put before it (BOS).
+        sequences: What is run where the unit stands for several sequences of one length; ``encoded`` has
+            their tokens one after the other.
+        needle: Where needle and answer are.
     """
 
     kind: str
     index: int
     encoded: Encoded
     first: int = 0
+    sequences: tuple[Encoded, ...] = ()
+    needle: Needle | None = None
 
     @property
     def id(self) -> str:
@@ -91,6 +104,8 @@ class Units:
         self.tokens = tokens
         self.lead = before(self.tokenizer)
         self.known = np.asarray(usable_ids(model))
+        self.successors = Successors(self.tokenizer)
+        self.needles = needles(self.tokenizer, tokens, model.context, len(self.lead))
 
     def of(self, record: Record) -> Unit:
         """Make the unit of a record that ``MapSource`` gave."""
@@ -98,13 +113,43 @@ class Units:
         assert isinstance(prompt, Prompt) and prompt.text is not None and prompt.group is not None
         kind, index = prompt.group, int(prompt.meta["index"])
         if kind == TEXT:
-            found = self.tokenizer.encode(prompt.text)
-            ids, offsets = found.ids[: self.tokens], found.offsets[: self.tokens]
-            text = prompt.text[: max(end for _, end in offsets)]
-            return Unit(kind, index, self._encoded(prompt, text, ids, offsets), len(self.lead))
-        ids = self.lead + self._drawn(kind, index)
-        text = "".join(self.tokenizer.texts(ids))
-        return Unit(kind, index, self._encoded(prompt, text, ids, ()), len(self.lead))
+            return Unit(kind, index, self._passage(prompt), len(self.lead))
+        if kind == MEMBER:
+            return Unit(kind, index, self._bare(prompt, self.successors.members[index].ids))
+        if kind in (NEEDLE, OTHER_NEEDLE):
+            made = self.needles[index]
+            hidden = made if kind == NEEDLE else self.needles[(index + 2) % NEEDLES]
+            found = hidden.hidden_in(self.tokenizer.encode(prompt.text, special=False).ids, made)
+            one = self._bare(prompt, self.lead + found.ids)
+            return Unit(kind, index, one, len(self.lead), needle=found.after(len(self.lead)))
+        if kind == PAIR:
+            return self._together(prompt, kind, index, self.repeats())
+        if kind in (TEXTS, WHOLE):
+            texts = prompt.meta["texts"]
+            passages = tuple(self._passage(Prompt(text=one, id=prompt.id)) for one in texts)
+            return self._together(prompt, kind, index, passages)
+        return Unit(kind, index, self._bare(prompt, self.lead + self._drawn(kind, index)), len(self.lead))
+
+    def repeats(self, kind: str = REPEATS) -> tuple[Encoded, ...]:
+        """Return all sequences of random tokens of a kind."""
+        made = (
+            (Prompt(text=kind, id=unit_id(kind, one)), self._drawn(kind, one)) for one in range(SEQUENCES)
+        )
+        return tuple(self._bare(prompt, self.lead + ids) for prompt, ids in made)
+
+    def _passage(self, prompt: Prompt) -> Encoded:
+        """Cut a passage to its first tokens."""
+        assert prompt.text is not None
+        found = self.tokenizer.encode(prompt.text)
+        ids, offsets = found.ids[: self.tokens], found.offsets[: self.tokens]
+        return self._encoded(prompt, prompt.text[: max(end for _, end in offsets)], ids, offsets)
+
+    def _bare(self, prompt: Prompt, ids: tuple[int, ...]) -> Encoded:
+        return self._encoded(prompt, "".join(self.tokenizer.texts(ids)), ids, ())
+
+    def _together(self, prompt: Prompt, kind: str, index: int, some: tuple[Encoded, ...]) -> Unit:
+        ids = tuple(one for part in some for one in part.token_ids)
+        return Unit(kind, index, self._bare(prompt, ids), len(self.lead), some)
 
     def _drawn(self, kind: str, index: int) -> tuple[int, ...]:
         """Draw the tokens of a probe: each once, but for those that are repeated."""
@@ -173,6 +218,8 @@ class MapSource:
         self.labels = labels or Labels()
         self.spans = [self.labels.spans(one.text) for one in self.documents]
         self.size = sum(len(one.text) for one in self.documents)
+        self.counts = _counts(model, options, len(self.documents))
+        self.together = _together(options)
         self.facts: Mapping[str, Any] = {
             "corpus": corpus.name,
             "corpus_sha256": corpus.sha256,
@@ -189,19 +236,56 @@ class MapSource:
     def records(self) -> Iterator[Record]:
         """Iterate over all units: probes first, then passages in the order of the corpus."""
         number = 0
-        for kind in KINDS:
-            for index in range(len(self.documents) if kind == TEXT else SEQUENCES):
+        for kind, count in self.counts.items():
+            for index in range(count):
                 number += 1
-                told: dict[str, Any] = {"index": index}
-                text = kind
-                if kind == TEXT:
-                    one = self.documents[index]
-                    text = one.text
-                    told |= {"source": one.source, "title": one.title, "part": one.part}
-                    if self.spans[index] is not None:
-                        told["labels"] = self.spans[index]
+                text, told = self._told(kind, index)
                 name = unit_id(kind, index)
                 yield Record(number, Prompt(text=text, id=name, group=kind, meta=told), name, text)
+
+    def _told(self, kind: str, index: int) -> tuple[str, dict[str, Any]]:
+        """Return a unit's text, and what else is told of it."""
+        told: dict[str, Any] = {"index": index}
+        texts = [one.text for one in self.documents]
+        if kind in (NEEDLE, OTHER_NEEDLE):
+            return texts[index % len(texts)], told
+        if kind == WHOLE:
+            return kind, told | {"texts": texts}
+        if kind == TEXTS:
+            start = index * self.together
+            return kind, told | {"texts": texts[start : start + self.together]}
+        if kind == PAIR:
+            return kind, told | {"roles": PAIRS[index]}
+        if kind != TEXT:
+            return kind, told
+        one = self.documents[index]
+        told |= {"source": one.source, "title": one.title, "part": one.part}
+        if self.spans[index] is not None:
+            told["labels"] = self.spans[index]
+        return one.text, told
+
+
+def _together(options: MapOptions) -> int:
+    """Return how many passages stand in one unit."""
+    return max(FEWEST_TOGETHER, -(-FEWEST_ROWS // (options.tokens - 1)))
+
+
+def _counts(model: Model, options: MapOptions, passages: int) -> Mapping[str, int]:
+    """Count the units of each kind that the parts read."""
+    lead = before(model.tokenizer)
+    known = needles(model.tokenizer, options.tokens, model.context, len(lead))
+    counts = {
+        REPEATS: SEQUENCES,
+        CONTROL: SEQUENCES,
+        MEMBER: len(Successors(model.tokenizer).members),
+        NEEDLE: len(known),
+        OTHER_NEEDLE: len(known),
+        TEXT: passages,
+        TEXTS: passages // _together(options),
+        PAIR: len(PAIRS),
+        WHOLE: 1,
+    }
+    return {kind: counts[kind] for kind, part in MADE_FOR.items() if part in ("", *options.only)}
 
 
 def _long_enough(model: Model, corpus: Corpus, options: MapOptions) -> tuple[Document, ...]:

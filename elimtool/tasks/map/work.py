@@ -14,7 +14,6 @@ from elimtool.engine.records import failed_row, manifest, prompt_row
 from elimtool.files.rows import Row, Rows
 from elimtool.model.lock import exclusive
 from elimtool.model.memory import collecting_later
-from elimtool.model.rows import Formed
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.record import Record
 from elimtool.run.schema import TABLES
@@ -22,6 +21,7 @@ from elimtool.tasks.batch.measure import MeasuredShard
 from elimtool.tasks.batch.work import store
 from elimtool.tasks.map.part import Watch
 from elimtool.tasks.map.parts import PARTS
+from elimtool.tasks.map.readable import formed
 from elimtool.tasks.map.units import Unit, Units
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class MapWorker:
             "sinks": "auto",
             "position": "all",
             "lens": None,
+            "exit_lens": None if getattr(self.parts.get("layers"), "lens", None) is None else "ridge",
             "tables": ["map_sums", "prompts"],
             "batch_size": self.at_once,
             "shard_size": self.shard_size,
@@ -117,23 +118,17 @@ class MapWorker:
         kind = units[0].kind
         batch = Batch.of([one.encoded for one in units], self.model.device)
         watches = {name: part.watch(units, batch) for name, part in self.parts.items() if kind in part.needs}
-        needs = frozenset().union(*(self.parts[name].needs[kind] for name in watches))
+        shown = [self.parts[name].needs[kind] for name in watches]
+        needs: frozenset[str] = frozenset().union(*(one for one in shown if one is not None))
 
         def observe(view: LayerView) -> None:
-            rows = formed(view) if "attention" in needs and view.layer >= 0 else None
+            rows = formed(view) if "attention" in needs else None
             for watch in watches.values():
                 watch.observe(view, rows)
 
-        if watches:
+        if any(one is not None for one in shown):
             self.model.stream(batch, needs, observe)
         return [row for name, watch in watches.items() for row in _rows(name, watch, units)]
-
-
-def formed(view: LayerView) -> Formed | None:
-    """Return a layer's attention rows of all queries; ``None`` for a layer without attention weights."""
-    if view.attention is not None:
-        return Formed(view.attention, view.scores, view.null_mass)
-    return None if view.rows is None else view.rows.whole()
 
 
 def _passes(units: Sequence[Unit], most: int) -> Iterator[Sequence[Unit]]:

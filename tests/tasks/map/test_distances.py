@@ -22,8 +22,8 @@ from elimtool.run.analysis import Analysis
 from elimtool.tasks.map.corpus import Corpus
 from elimtool.tasks.map.distances import Distances, DistanceSums
 from elimtool.tasks.map.options import MapOptions
+from elimtool.tasks.map.readable import formed
 from elimtool.tasks.map.units import MapSource, Unit, Units
-from elimtool.tasks.map.work import formed
 from tests.families import save
 
 LONG = 64

@@ -23,7 +23,7 @@ from elimtool.tasks.map.corpus import Corpus
 from elimtool.tasks.map.options import PARTS as NAMES
 from elimtool.tasks.map.options import MapOptions
 from elimtool.tasks.map.parts import PARTS
-from elimtool.tasks.map.units import HALF, MapSource, Units, usable_ids
+from elimtool.tasks.map.units import HALF, MADE_FOR, MapSource, Units, usable_ids
 from elimtool.tasks.map.work import MapWorker
 from tests.tasks.batch.conftest import files_of
 from tests.tasks.map.conftest import write_corpus
@@ -31,19 +31,28 @@ from tests.tasks.map.conftest import write_corpus
 
 def test_every_part_has_tables_and_findings() -> None:
     assert tuple(PARTS) == tuple(FOUND) == tuple(PART_TABLES) == NAMES
+    read = {kind: {name for name, part in PARTS.items() if kind in part.needs} for kind in MADE_FOR}
+    assert all(read[kind] == {part} if part else len(read[kind]) > 0 for kind, part in MADE_FOR.items())
 
 
 def test_a_map_is_kept_beside_its_run(mapped: Analysis) -> None:
     assert mapped.path is None  # as it was made; what is read back is the same
-    assert all(mapped.arrow(table.name).num_rows for tables in PART_TABLES.values() for table in tables)
+    empty = {one.name for some in PART_TABLES.values() for one in some if not mapped.arrow(one.name).num_rows}
+    assert empty == {"head_interactions"}  # random weights have no role whose heads to pair
     options: Any = mapped.manifest.options
     assert options["passages"] == 14 and options["tokens"] == 64 and options["map"] == list(NAMES)
 
 
-def work(llama: Any, corpus: Path, out: Path, stop: int | None = None, **options: Any) -> None:
+QUICK = ("distances", "redundancy", "neurons")
+"""Parts with arrays of units, of shards, and of several passages together."""
+
+
+def work(
+    llama: Any, corpus: Path, out: Path, stop: int | None = None, only: Any = QUICK, **options: Any
+) -> None:
     """Measure a map, and stop after some shards."""
     how = BatchOptions(**{"shard_size": 6, **options})
-    asked = MapOptions.of(tokens=64)
+    asked = MapOptions.of(only, tokens=64)
 
     def told(standing: Any) -> None:
         if stop is not None and len(standing.shards) >= stop:
@@ -65,8 +74,8 @@ def test_a_map_that_was_stopped_goes_on_to_the_same_bytes(llama: Any, corpus: Pa
 
 
 def test_a_map_does_not_depend_on_its_shards_and_passes(llama: Any, corpus: Path, tmp_path: Path) -> None:
-    work(llama, corpus, tmp_path / "one", shard_size=99, batch_size=1)
-    work(llama, corpus, tmp_path / "many", shard_size=4, batch_size=8)
+    work(llama, corpus, tmp_path / "one", only=None, shard_size=99, batch_size=1)
+    work(llama, corpus, tmp_path / "many", only=None, shard_size=4, batch_size=8)
     one, many = (find_map(elimtool.open_run(tmp_path / name)) for name in ("one", "many"))
     for name in one.tables:
         for column in one.arrow(name).schema.names:
@@ -92,9 +101,10 @@ def test_a_unit_that_fails_costs_only_itself(
     work(llama, corpus, tmp_path / "map")
     rows = elimtool.open_run(tmp_path / "map").prompts
     lost = rows.loc[rows["status"] == "error", "prompt_id"]
-    assert len(lost) == 3 and all(name.endswith("1") for name in lost)  # of repeats, control and text
+    kinds = {name.rpartition("-")[0] for name in lost}
+    assert kinds == {"repeats", "control", "text", "texts", "pair"} and len(lost) == len(kinds)
     found = find_map(elimtool.open_run(tmp_path / "map"))
-    assert found.manifest.notes == ["3 passages or probes failed and are in no number"]
+    assert found.manifest.notes[0] == "5 passages or probes failed and are in no number"
 
 
 def test_a_directory_keeps_to_its_map(llama: Any, corpus: Path, tmp_path: Path) -> None:

@@ -140,14 +140,21 @@ def test_sizes_of_outputs_are_those_of_what_heads_write(llama: Any, units: dict[
 def test_roles_of_a_random_model_are_at_their_null(mapped: Analysis) -> None:
     rows = mapped.table("head_roles")
     assert set(rows["role"]) == {
-        "previous", "duplicate", "induction", "sink", "copying", "suppressing", "dormant"
+        "previous", "duplicate", "induction", "sink", "copying", "suppressing", "dormant", "retrieval",
+        "successor",
     }  # fmt: skip
+    told = rows[rows["role"] == "retrieval"]
+    assert told[["score", "null", "present", "greedy"]].isna().all(axis=None)  # the model says no answer
+    (note,) = mapped.manifest.notes
+    assert note.startswith("retrieval cannot be measured: the model itself says")
+    following = rows[rows["role"] == "successor"]
+    assert following.query("layer == 0")["score"].isna().all() and not following["present"].any()
     assert not rows.query("role in ('previous', 'duplicate', 'induction')")["present"].any()
     dormant = rows[rows["role"] == "dormant"]
     assert (dormant.groupby("layer")["output_ratio"].mean().round(6) == 1).all()
     assert rows[rows["role"] != "dormant"]["output_ratio"].isna().all()
     tested = rows[rows["p"].notna()]
     assert ((tested["q"] >= tested["p"]) & (tested["low"] <= tested["score"])).all()
-    written = rows[rows["role"].isin(["copying", "suppressing"])]
+    written = rows[rows["role"].isin(["copying", "suppressing", "successor"])]
     assert written.query("layer == 0")["score"].isna().all()
     assert written.query("layer > 0")["score"].notna().all()

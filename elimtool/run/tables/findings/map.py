@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import BOOL, FLOAT, INT, LAYER, STRING, Column, Table, probability
+from elimtool.run.columns import BOOL, FLOAT, INT, LAYER, STRING, Column, Table, probability, share
 from elimtool.run.tables.findings.map_heads import (
     HEAD,
     HEAD_CATEGORIES,
@@ -12,7 +12,8 @@ from elimtool.run.tables.findings.map_heads import (
     HEAD_SELECTIVITY,
     KV_GROUP,
 )
-from elimtool.run.tables.findings.map_layers import LAYERS, NEURONS
+from elimtool.run.tables.findings.map_layers import EXITS, LAYERS, NEURONS
+from elimtool.run.tables.findings.map_pairs import HEAD_INTERACTIONS, HEAD_PAIRS
 
 FEW_UNITS = "there are fewer than 2 passages or probes"
 UNTESTED = "the role has no null, or its score is null"
@@ -30,18 +31,22 @@ HEAD_ROLES = Table(
             STRING,
             "previous: attends to the token before; duplicate: to the same token before; induction: to what"
             " followed the same token; sink: to the sinks; dormant: gives nearly all to them; copying: the"
-            " value of a token raises that token; suppressing: it lowers it.",
+            " value of a token raises that token; suppressing: it lowers it; retrieval: the token that is to"
+            " be said is found where it is told; successor: a word (digit, number, day, month, letter) makes"
+            " the next one come first.",
         ),
         Column(
             "score",
             FLOAT,
             "Mean over the rows that have a target, then over passages or probes: of the attention on the"
             " target, or of the rows for which the role holds. copying and suppressing: of values whose own"
-            " token stands above, or below, 990 of 999 random tokens.",
+            " token stands above, or below, 990 of 999 random tokens. retrieval: of the answer's tokens at"
+            " which the head's first key is that token in the hidden sentence.",
             "share",
             "0 .. 1",
-            "fewer than 10 rows have a target, the layer has no attention weights, or, for copying and"
-            " suppressing, it is layer 0 or its values cannot be read",
+            "fewer than 10 rows have a target, the layer has no attention weights, or, for copying,"
+            " suppressing and successor, it is layer 0 or its values cannot be read; for retrieval, the model"
+            " itself says fewer than half of the answers' tokens",
         ),
         Column(
             "score_held",
@@ -56,7 +61,7 @@ HEAD_ROLES = Table(
             FLOAT,
             "Score of the null: previous, the mean of the keys 2 to 8 before; duplicate and induction, the"
             " same key where nothing repeats; sink, what uniform attention gives; copying and suppressing,"
-            " 0.01.",
+            " 0.01; retrieval, another sentence is hidden; successor, 1 over the number of words.",
             "share",
             "0 .. 1",
             "as score, or the role has no null (dormant)",
@@ -71,7 +76,10 @@ HEAD_ROLES = Table(
         ),
         Column("high", FLOAT, "Its upper end.", "share", "0 .. 1", FEW_UNITS),
         probability(
-            "p", "One-sided p-value of score over null: sign flips over passages or probes.", UNTESTED
+            "p",
+            "One-sided p-value of score over null: sign flips over passages or probes; for successor exact,"
+            " over words.",
+            UNTESTED,
         ),
         probability("q", "p, adjusted over all heads of the role (Benjamini-Hochberg).", UNTESTED),
         Column(
@@ -82,7 +90,7 @@ HEAD_ROLES = Table(
             null_when="score or low is null",
         ),
         Column("n_units", INT, "Passages or probes.", "passages", ">= 0"),
-        Column("probe", STRING, "What it was measured on: text or repeats."),
+        Column("probe", STRING, "What it was measured on: text, repeats, needle or member (a word)."),
         Column(
             "output_ratio",
             FLOAT,
@@ -92,6 +100,11 @@ HEAD_ROLES = Table(
             ">= 0",
             "the role is another one, or the heads' outputs cannot be read",
         ),
+        share(
+            "greedy",
+            "For retrieval: the score over the tokens that the model itself would say.",
+            "the role is another one, or score is null",
+        ),
     ),
 )
 
@@ -99,8 +112,9 @@ PART_TABLES: dict[str, tuple[Table, ...]] = {
     "roles": (HEAD_ROLES,),
     "categories": (HEAD_CATEGORIES, HEAD_SELECTIVITY),
     "distances": (HEAD_DISTANCES, HEAD_KERNELS),
+    "redundancy": (HEAD_PAIRS, HEAD_INTERACTIONS),
     "neurons": (NEURONS,),
-    "layers": (LAYERS,),
+    "layers": (LAYERS, EXITS),
     "examples": (HEAD_EXAMPLES,),
 }
 """Part of a map, as ``only`` names it -> the tables that it gives."""

@@ -32,13 +32,18 @@ NEURONS = Table(
     ),
 )
 
+ADDS_NOTHING = "the layer adds nothing, or as linearity"
+NOT_FITTED = "the stream does not vary, or the map is of an earlier version"
 UNREAD = "no passage could be read out"
 READ_AT = " In the first 12 passages, at every second of their first 64 tokens."
 
 
+UNITS = {"skip_kl": "nats", "influence": "1 - cosine"}
+
+
 def ends(name: str) -> tuple[Column, Column]:
     """Make the columns of an interval over passages."""
-    unit, few = ("nats" if name == "skip_kl" else "1 - cosine"), "fewer than 2 passages were read"
+    unit, few = UNITS.get(name, "share"), f"{name} is null, or fewer than 2 passages were read"
     return (
         Column(f"{name}_low", FLOAT, "Lower end of its 95 % interval over passages.", unit, null_when=few),
         Column(f"{name}_high", FLOAT, "Its upper end.", unit, null_when=few),
@@ -90,6 +95,25 @@ LAYERS = Table(
         ),
         share("saturated", "The same, from this layer on to the end.", null_when=UNREAD),
         Column(
+            "linearity",
+            FLOAT,
+            "Share of the variance of the stream after the layer that a linear map of the stream before it"
+            " explains at text tokens that are no sinks: fitted on every second passage (ridge, a thousandth"
+            " of the mean variance), judged on the others. Below 0 it is worse than the mean.",
+            "share",
+            "<= 1",
+            NOT_FITTED,
+        ),
+        *ends("linearity"),
+        Column("update_linearity", FLOAT, "The same of what the layer adds.", "share", "<= 1", ADDS_NOTHING),
+        *ends("update_linearity"),
+        share(
+            "linearity_published",
+            "As it is published: without a penalty, on the passages that it is fitted on, sinks included. One"
+            " token of great length is then nearly all of the variance, and many channels fit few tokens.",
+            NOT_FITTED,
+        ),
+        Column(
             "max_abs",
             FLOAT,
             "Largest absolute number of the residual stream after the layer, over all passages, sinks"
@@ -132,5 +156,40 @@ LAYERS = Table(
         Column("always_on", INT, "Neurons that are always on.", "neurons", ">= 0", "as dead"),
         share("open", "Mean of neurons.open.", null_when=f"part neurons was left out; {NO_NEURONS}"),
         Column("n_read", INT, "Passages that were read out.", "passages", ">= 0"),
+    ),
+)
+
+NO_LENS = "unmeasured says why"
+
+EXITS = Table(
+    "exits",
+    "Where one could stop: the mean layer and how often the token there is the output's, by rules.",
+    "one row per rule",
+    (
+        Column(
+            "rule",
+            STRING,
+            "softmax_diff: the first layer at which the first token's probability is above the second one's"
+            " by the threshold; state: at which the cosine with the layer before is the threshold or more;"
+            " oracle: whose first token is the output's. Tokens are read off by the model's fitted lens.",
+        ),
+        Column(
+            "threshold",
+            FLOAT,
+            "Smallest one with an agreement of 0.95 on every second passage.",
+            "of the rule",
+            null_when=f"{NO_LENS}, or the rule has none (oracle)",
+        ),
+        Column(
+            "mean_layer",
+            FLOAT,
+            "Mean layer of the exit, on the other passages." + READ_AT,
+            "layer index",
+            "0 .. layers - 1",
+            NO_LENS,
+        ),
+        share("agreement", "Share of these positions at which the token there is the output's.", NO_LENS),
+        Column("n", INT, "Positions.", "tokens", ">= 0"),
+        Column("unmeasured", STRING, "Why there is no number.", null_when="there is"),
     ),
 )

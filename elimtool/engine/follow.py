@@ -59,7 +59,7 @@ def follow(
         one = batch.encoded[prompt]
         key = one.prompt_id, one.positions[probe]
         followed = one.targets
-        if led_by_layers(one):
+        if not followed and one.prompt.scored is None:
             followed = known.setdefault(key, _as_targets(model, best))
         chosen.append(_with_answer(model, followed, one.follows(one.positions[probe])))
     width = max(len(targets) for targets in chosen)
@@ -75,11 +75,6 @@ def follow(
     # rows with fewer targets are padded with -1, whose value nobody reads
     logprob = output.gather(-1, ids.clamp(min=0)).double() + rest
     return Followed(ids, is_foil, ambiguous, chosen, logprob)
-
-
-def led_by_layers(one: Encoded) -> bool:
-    """Return whether the tokens that are followed after a prompt are chosen by what layers predict."""
-    return not one.targets and one.prompt.scored is None
 
 
 def _leaders(final: Float[Tensor, "rows vocab"], top: Int[Tensor, "layers rows"]) -> list[list[int]]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from elimtool.engine.follow import Leaders, follow, led_by_layers
+from elimtool.engine.follow import Leaders, follow
 from elimtool.engine.plugins import filled_by, guarded
 from elimtool.engine.records import arrow_table
 from elimtool.lenses.lens import Lens
@@ -67,10 +67,9 @@ def run_batch(
     prompt, probe = batch.rows
     kept: list[Tensor] = []
     reading = [one for one in metrics if type(one).read is not Metric.read]
-    inner = any(one.reads_layers for one in reading) or any(map(led_by_layers, encoded))
 
     def observe(view: LayerView) -> None:
-        if not inner:
+        if settings.output_only:
             kept.clear()
         kept.append(view.residual[prompt, probe])
         for metric in metrics:
@@ -106,7 +105,7 @@ def _read_out(
 ) -> None:
     """Read the probed residuals out in chunks of rows, all layers of a row at once, and what metrics ask for.
 
-    Layers may be the last alone, where nothing reads the others.
+    Layers may be the last alone, see ``Settings.output_only``.
     Each chunk's logits overwrite those of the last, so a metric must not keep what it was shown.
     """
     asked = _asked(metrics, ASKED_BYTES // (model.vocab * 4))

@@ -56,6 +56,10 @@ CONTINUED = (*FUTURES, "answers_along")
 """Tables that read what a model predicts after other endings of a prompt."""
 
 
+_SCORES = frozenset({"survival"})
+"""What is filled of a text of which only the scores of its tokens are wanted."""
+
+
 class Session:
     """A model with its lens, sampler chains and metric settings; trace, batch, check and compare share it.
 
@@ -163,7 +167,7 @@ class Session:
         """Return what is measured of a prompt: of a text that is scored perhaps its tokens' scores alone."""
         if one.prompt.scored is None or not self.options.scores_only:
             return self.settings
-        return replace(self.settings, tables=frozenset({"survival"}), chains=(), brought=())
+        return replace(self.settings, tables=_SCORES, chains=(), brought=(), output_only=True)
 
     @property
     def walk_chain(self) -> Chain:

@@ -151,6 +151,7 @@ class Settings:
     depth: int = 0
     brought: tuple[type[Metric], ...] = ()
     concepts: tuple[Concept, ...] = ()
+    output_only: bool = False
     against: OtherRows | None = None
 
     def wants(self, table: str) -> bool:
@@ -170,15 +171,12 @@ class Metric:
 
     Attributes:
         needs: Activations that it observes besides the residual stream, see ``Model.stream``.
-        reads_layers: Whether ``read`` looks at layers before the last. Where no metric does, ``view.logits``
-            and ``view.shapes`` hold the output alone, unless the tokens to follow are chosen by layers.
         tables: Tables that it fills.
         defines: Of a plugin: the definitions of these tables, without the column ``intervention``, which
             every row gets. The first has the metric's name, others begin with it and an underscore.
     """
 
     needs: frozenset[str] = frozenset()
-    reads_layers: bool = True
     tables: ClassVar[tuple[str, ...]] = ()
     defines: ClassVar[tuple[Table, ...]] = ()
 

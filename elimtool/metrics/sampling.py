@@ -48,7 +48,6 @@ class SamplerLedger(Metric):
     def __init__(self, batch: Batch, settings: Settings) -> None:
         super().__init__(batch, settings)
         self.chains = settings.chains
-        self.reads_layers = LAYERS in _combined(settings)
 
     def read(self, view: ReadoutView) -> None:
         """Run the chains on some rows."""
@@ -240,7 +239,7 @@ def _output_mass(ledgers: Sequence[Ledger]) -> npt.NDArray[np.float64]:
 
 def histories(view: ReadoutView, settings: Settings) -> list[History]:
     """Return the tokens up to each probed row, and the other logits there that stages combine."""
-    needed = _combined(settings)
+    needed = needed_rows(stage for chain in settings.chains for stage in chain.stages)
     prompt, probe = view.rows
     positions = view.batch.positions[prompt, probe].tolist()
     found = []
@@ -252,11 +251,6 @@ def histories(view: ReadoutView, settings: Settings) -> list[History]:
             others |= settings.against(ids[:own], ids[own:], others)
         found.append(History(prompt=ids[:own], generated=ids[own:], rows=others))
     return found
-
-
-def _combined(settings: Settings) -> frozenset[str]:
-    """Name the other logits that stages of the chains combine with the output."""
-    return needed_rows(stage for chain in settings.chains for stage in chain.stages)
 
 
 def notes_of(record: StageRecord, row: int, spell: Callable[[int], str]) -> list[str]:

@@ -20,7 +20,6 @@ class TopTokens(Metric):
     """Keeps the most probable tokens of the output at the probed rows."""
 
     tables: ClassVar[tuple[str, ...]] = ("top_tokens",)
-    reads_layers = False
 
     def read(self, view: ReadoutView) -> None:
         """Keep the most probable tokens of some rows; ties are in order of token id."""

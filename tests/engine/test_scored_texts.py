@@ -98,14 +98,8 @@ def test_texts_can_fill_survival_alone(llama: Any) -> None:
     assert stated == [None, True], "runs without it keep the fingerprint that they had"
 
 
-@pytest.mark.parametrize(
-    ("reads_layers", "targets", "all_layers"),
-    [(False, ("Paris",), False), (True, ("Paris",), True), (False, (), True)],
-)
-def test_layers_are_read_where_something_looks_at_them(
-    llama: Any, reads_layers: bool, targets: tuple[str, ...], all_layers: bool
-) -> None:
-    """By a metric, or to choose the tokens that are followed: then there are all of them."""
+@pytest.mark.parametrize("output_only", [False, True])
+def test_no_layer_is_read_out_where_the_output_alone_is_wanted(llama: Any, output_only: bool) -> None:
     seen: list[int] = []
 
     class Watching(Metric):
@@ -113,7 +107,7 @@ def test_layers_are_read_where_something_looks_at_them(
             seen.append(len(view.logits))
             assert len(view.shapes.top) == len(view.logits)
 
-    Watching.reads_layers = reads_layers
-    one = llama.encode(Prompt(text="The capital of France is", targets=targets))
-    run_batch(llama, [one], Settings(tables=frozenset()), RawLens(), extra=[Watching])
-    assert seen == [llama.n_layers + 1 if all_layers else 1]
+    one = llama.encode(Prompt(text=TEXTS[0], scored="lm-eval"))
+    settings = Settings(tables=frozenset(), output_only=output_only)
+    run_batch(llama, [one], settings, RawLens(), extra=[Watching])
+    assert seen == [1 if output_only else llama.n_layers + 1]

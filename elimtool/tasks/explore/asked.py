@@ -13,6 +13,7 @@ from elimtool.model.source import ModelSource
 from elimtool.prompts.position import parse_position
 from elimtool.prompts.prompt import Message, Prompt, SpanRequest
 from elimtool.samplers import preset_names, resolve, with_setting
+from elimtool.samplers.combine import needed_rows
 from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.shipped import MODEL, parted
 
@@ -231,7 +232,7 @@ def _check_size(name: str, value: Any) -> None:
 
 
 def refuse_files(chain: str) -> None:
-    """Refuse the text of a chain that names a file: a page must not reach the server's disk.
+    """Refuse the text of a chain that names a file, or that needs more than the output that is kept.
 
     Raises:
         ElimError: It is neither a preset nor stages in order, or one of them reads a file.
@@ -249,6 +250,8 @@ def refuse_files(chain: str) -> None:
         )
     if any(isinstance(one, Grammar) and not one.is_off() for one in stages):
         raise ElimError("a grammar is read from a file", "use `elimtool trace` for grammars")
+    if needed_rows(stages):
+        raise ElimError(f"'{chain}' combines the output with another", "use `elimtool trace` for such chains")
 
 
 def is_inline(chain: str) -> bool:

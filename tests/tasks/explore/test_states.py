@@ -171,6 +171,7 @@ def test_sliders_tell_where_a_target_lives(states: TracedStates, changes: dict[s
         ({"prompt": "x", "samplers": ["chain.yml"]}, "neither a preset nor stages"),
         ({"prompt": "x", "samplers": ["hf@/etc"]}, "neither a preset nor stages"),
         ({"prompt": "x", "samplers": ["grammar.source=secret"]}, "grammar"),
+        ({"prompt": "x", "samplers": ["dola=[0,1]"]}, "combines the output"),
         ({"prompt": "x", "patch": ["secret"]}, "no `patch`"),
     ],
 )

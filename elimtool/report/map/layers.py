@@ -35,6 +35,13 @@ def layer_sentences(rows: Rows) -> list[str]:
             f"the first token is settled for half of the positions after layer {saturated['layer']}"
             f" ({saturated['saturated']:.0%}; raw lens)."
         )
+    straight = [row for row in known if row["linearity"] is not None]
+    if straight:
+        least = sorted(straight, key=lambda row: float(row["linearity"]))
+        told.append(
+            f"least linear on text that was not fitted: {_named(least, 'linearity')}; of what they add, a"
+            f" linear map explains {', '.join(_share(row['update_linearity']) for row in least[:NAMED])}."
+        )
     largest = max(rows, key=lambda row: row["max_abs"])
     if largest["n_massive"] >= MASSIVE:
         told.append(
@@ -43,6 +50,24 @@ def layer_sentences(rows: Rows) -> list[str]:
             f" the median; at tokens that are no sinks the largest is {largest['max_abs_elsewhere']:,.0f}."
         )
     return told
+
+
+def exit_sentences(rows: Rows) -> list[str]:
+    """Tell the table ``exits``: where one could have stopped, by a rule and at the earliest."""
+    if not rows:
+        return []
+    known = {row["rule"]: row for row in rows if row["mean_layer"] is not None}
+    if not known:
+        return [f"where one could stop early is not known: {rows[0]['unmeasured']}."]
+    told = [
+        f"{rule} at layer {row['mean_layer']:.1f} with {row['agreement']:.0%} of the output's first tokens"
+        for rule, row in known.items()
+        if rule != "oracle"
+    ]
+    least = (
+        "" if "oracle" not in known else f"; who knew the output could at {known['oracle']['mean_layer']:.1f}"
+    )
+    return [f"one could stop early, on average: {', '.join(told) or 'by no rule'}{least}."]
 
 
 def neuron_sentences(rows: Rows) -> list[str]:
@@ -144,6 +169,7 @@ STRIP = {
     "influence": "influence on text",
     "influence_sink": "influence on sinks",
     "skip_kl": "lost without it",
+    "linearity": "linear on held-out text",
     "saturated": "first token settled",
     "open": "open neurons",
     "max_abs": "largest activation",
@@ -162,6 +188,10 @@ def _line(rows: Rows, name: str, said: str) -> Line:
     values = [row[name] for row in rows]
     most = max((value for value in values if value is not None), default=0.0) or 1.0
     return Line(name=said, values=[None if value is None else value / most for value in values])
+
+
+def _share(value: float | None) -> str:
+    return "an unknown share" if value is None else f"{value:.0%}"
 
 
 def _influence(row: Row) -> float:

@@ -6,8 +6,15 @@ from elimtool.files.rows import Row, Rows
 from elimtool.report.figures.figure import Figure
 from elimtool.report.map.figures import head_grid
 from elimtool.report.map.heads import category_sentences, distance_sentences
-from elimtool.report.map.layers import layer_figures, layer_sentences, neuron_figures, neuron_sentences
+from elimtool.report.map.layers import (
+    exit_sentences,
+    layer_figures,
+    layer_sentences,
+    neuron_figures,
+    neuron_sentences,
+)
 from elimtool.report.map.listing import head_listing
+from elimtool.report.map.pairs import interaction_sentences, pair_sentences
 from elimtool.report.map.profiles import Profiles
 from elimtool.report.populations.section import Section
 from elimtool.run.analysis import Analysis
@@ -39,7 +46,10 @@ def map_section(found: Analysis) -> Section:
         *_roles(rows["head_roles"]),
         *category_sentences(rows["head_categories"]),
         *distance_sentences(rows["head_kernels"]),
+        *pair_sentences(rows["head_pairs"]),
+        *interaction_sentences(rows["head_interactions"]),
         *layer_sentences(rows["layers"]),
+        *exit_sentences(rows["exits"]),
         *neuron_sentences(rows["neurons"]),
     ]
     profiles = Profiles(rows)

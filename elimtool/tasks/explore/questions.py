@@ -59,7 +59,13 @@ class Questions:
     def lives(self, given: Any) -> Work:
         """Find where the sliders of a chain keep a target."""
         chain, target, position = (whole(given, name) for name in ("chain", "target", "position"))
-        return self._of_state(given, lambda state: lives(state, chain, position, target))
+        wanted = self._asked(given)
+        wanted.options()
+
+        def found(say: Callable[[str], None], stop: Callable[[], None]) -> Any:
+            return lives(self.states.trace(wanted, say, stop), chain, position, target, stop)
+
+        return found
 
     def picture(self, given: Any) -> Work:
         """Draw a figure for print."""

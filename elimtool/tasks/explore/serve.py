@@ -7,6 +7,7 @@ import secrets
 import socket
 import webbrowser
 from collections.abc import Callable
+from typing import Any
 
 from elimtool.errors import ElimError
 from elimtool.lenses.find import check_choice
@@ -14,6 +15,7 @@ from elimtool.tasks.explore.guard import hosts_of
 from elimtool.tasks.explore.opened import OpenedComparison, OpenedRun
 from elimtool.tasks.explore.server import INSTALL, application
 from elimtool.tasks.explore.states import TracedStates
+from elimtool.tasks.explore.work import JobQueue
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 SECONDS = 3
@@ -66,21 +68,28 @@ def serve(
     port = bound.getsockname()[1]
     secret = token or secrets.token_urlsafe(24)
     lenses = tuple(dict.fromkeys(("auto", "raw", *([] if lens is None else [lens]))))
-    app = application(states, secret, hosts_of(host, port), lenses, opened)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}/{secret}/" + ("run" if opened else "")
     tell(address)
     if browser:
         webbrowser.open(address)
-    settings = uvicorn.Config(
-        app,
-        log_level="warning",
-        lifespan="off",
-        timeout_graceful_shutdown=SECONDS,
-        server_header=False,
-        ws="none",
-    )
-    uvicorn.Server(settings).run(sockets=[bound])
+    with JobQueue() as jobs:
+        app = application(states, jobs, secret, hosts_of(host, port), lenses, opened)
+        settings = uvicorn.Config(
+            app,
+            log_level="warning",
+            lifespan="off",
+            timeout_graceful_shutdown=SECONDS,
+            server_header=False,
+            ws="none",
+        )
+
+        class Server(uvicorn.Server):
+            def handle_exit(self, *given: Any) -> None:
+                jobs.cancel()  # first, so that answers under way end by themselves
+                super().handle_exit(*given)
+
+        Server(settings).run(sockets=[bound])
 
 
 def listening(host: str, port: int) -> socket.socket:

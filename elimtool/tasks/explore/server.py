@@ -26,6 +26,7 @@ MOST_BODY = 2**20
 
 def application(
     states: TracedStates,
+    jobs: JobQueue,
     token: str,
     hosts: frozenset[str],
     lenses: tuple[str, ...],
@@ -35,6 +36,7 @@ def application(
 
     Args:
         states: The model and what was traced.
+        jobs: Does what pages ask; the caller closes it.
         token: First part of every path.
         hosts: Hosts, with their port, by which it may be asked for.
         lenses: Lenses that a page may choose.
@@ -49,7 +51,6 @@ def application(
         from starlette.routing import Route
     except ImportError as error:
         raise ElimError("`elimtool explore` needs starlette and uvicorn", INSTALL) from error
-    worker = JobQueue()
 
     async def show(_: Request) -> Response:
         return Response(page(states.source.name, lenses, bool(opened)), media_type="text/html")
@@ -61,7 +62,7 @@ def application(
         return Response(asset(name), media_type="text/css" if name.endswith(".css") else "text/javascript")
 
     questions = [
-        Route(f"/api/{name}", _answering(worker, made), methods=["POST"])
+        Route(f"/api/{name}", _answering(jobs, made), methods=["POST"])
         for name, made in Questions(states, lenses).all.items()
     ]
     routes = [Route("/", show), Route("/assets/{name}", file), *questions, *_looking(opened)]
@@ -100,14 +101,14 @@ def _looking(opened: OpenedRun | OpenedComparison | None) -> list[Any]:
     ]
 
 
-def _answering(worker: JobQueue, made: Callable[[Any], Work]) -> Callable[[Request], Any]:
+def _answering(jobs: JobQueue, made: Callable[[Any], Work]) -> Callable[[Request], Any]:
     """Make the function that answers a request with a line of JSON for each message of its job."""
 
     async def handle(request: Request) -> Response:
         from starlette.responses import JSONResponse, StreamingResponse
 
         try:
-            job = worker.ask(made(await _body(request)))
+            job = jobs.ask(made(await _body(request)))
         except ElimError as error:
             return JSONResponse({"error": error.message, "hint": error.hint}, 400)
         return StreamingResponse(_lines(job), media_type="application/x-ndjson")

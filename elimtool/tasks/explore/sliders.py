@@ -51,7 +51,9 @@ def controls(chain: Chain) -> list[dict[str, Any]]:
     return found
 
 
-def lives(state: TracedState, chain: int, position: int, target: int) -> dict[str, list[tuple[float, float]]]:
+def lives(
+    state: TracedState, chain: int, position: int, target: int, stop: Callable[[], None]
+) -> dict[str, list[tuple[float, float]]]:
     """Find the values of each slider of a chain at which a target survives the whole chain.
 
     Args:
@@ -59,6 +61,7 @@ def lives(state: TracedState, chain: int, position: int, target: int) -> dict[st
         chain: Which of its chains.
         position: Which probed position.
         target: Which of the followed tokens, foils left out.
+        stop: Called before every try; raises where nobody waits any more.
 
     Returns:
         By name of the stage: ranges (from, to), ascending, the other stages as they are; none where no value
@@ -80,6 +83,7 @@ def lives(state: TracedState, chain: int, position: int, target: int) -> dict[st
     whole = state.chains[chain]
 
     def alive(stages: tuple[Stage, ...]) -> bool:
+        stop()
         ledger = replace(whole, stages=stages).run(logits, ids, histories=past, begun=begun)
         return bool(ledger.records[-1].alive_after[0, columns[target]])
 

@@ -6,6 +6,7 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ Work = Callable[[Callable[[str], None], Callable[[], None]], Any]
 """Does something, given what to tell and what to ask whether to stop."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One request. It tells ``{"say": text}``, and last ``{"done": result}`` or ``{"error", "hint"}``."""
 
@@ -43,7 +44,7 @@ class Job:
             try:
                 message = self.told.get(timeout=0.25)
             except queue.Empty:
-                message = {}
+                message = {"error": "cancelled", "hint": ""} if self.cancelled.is_set() else {}
             yield message
             if "done" in message or "error" in message:
                 return
@@ -61,13 +62,25 @@ class Job:
 
 
 class JobQueue:
-    """A thread that does jobs in the order in which they came."""
+    """A thread that does jobs in the order in which they came, until it is closed.
+
+    Args:
+        most_waiting: Jobs that may wait.
+    """
 
     def __init__(self, most_waiting: int = MOST_WAITING) -> None:
-        self._jobs: queue.Queue[Job] = queue.Queue(most_waiting)
-        self._ahead = 0
+        self._jobs: queue.Queue[Job | None] = queue.Queue(most_waiting)
+        self._open: list[Job] = []
+        self._closed = False
         self._lock = threading.Lock()
-        threading.Thread(target=self._serve, daemon=True, name="explore").start()
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="explore")
+        self._thread.start()
+
+    def __enter__(self) -> JobQueue:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def ask(self, work: Work) -> Job:
         """Queue a job.
@@ -77,18 +90,33 @@ class JobQueue:
         """
         job = Job(work)
         with self._lock:
-            if self._ahead:
-                job.told.put({"say": f"waiting for {self._ahead} other request{'s' * (self._ahead > 1)}"})
+            if ahead := len(self._open):
+                job.told.put({"say": f"waiting for {ahead} other request{'s' * (ahead > 1)}"})
             try:
                 self._jobs.put_nowait(job)
             except queue.Full:
                 raise ElimError("too many requests are waiting", "try again when one is done") from None
-            self._ahead += 1
+            self._open.append(job)
         return job
 
+    def cancel(self) -> None:
+        """Tell all that they are cancelled; what runs ends at its next layer."""
+        self._closed = True
+        for job in tuple(self._open):  # without the lock, as a signal may come while it is held
+            job.cancelled.set()
+
+    def close(self) -> None:
+        """Cancel all and wait for what runs: a pass must not be cut off with the process."""
+        self.cancel()
+        with suppress(queue.Full):  # then it is not waiting for jobs, and sees that it is closed
+            self._jobs.put_nowait(None)
+        self._thread.join()
+
     def _serve(self) -> None:
-        while True:
+        while not self._closed:
             job = self._jobs.get()
+            if job is None:
+                return
             try:
                 if not job.cancelled.is_set():
                     job.run()
@@ -97,4 +125,4 @@ class JobQueue:
                 job.told.put({"error": f"this is a defect of elimtool: {error!r}", "hint": ""})
             finally:
                 with self._lock:
-                    self._ahead -= 1
+                    self._open.remove(job)

@@ -14,6 +14,7 @@ from elimtool.model.source import ModelSource
 from elimtool.tasks.explore.guard import hosts_of
 from elimtool.tasks.explore.server import application
 from elimtool.tasks.explore.states import TracedStates
+from elimtool.tasks.explore.work import JobQueue
 
 TOKEN = "a-secret-of-24-characters"
 PORT = 8123
@@ -44,9 +45,10 @@ def states(source: ModelSource) -> TracedStates:
 def client(states: TracedStates) -> Iterator[Any]:
     """A client of the server; ``ask(question, **fields)`` -> messages."""
     testing = pytest.importorskip("starlette.testclient")
-    app = application(states, TOKEN, hosts_of("127.0.0.1", PORT), ("auto", "raw"))
-    with testing.TestClient(app, base_url=f"http://127.0.0.1:{PORT}") as made:
-        yield made
+    with JobQueue() as jobs:
+        app = application(states, jobs, TOKEN, hosts_of("127.0.0.1", PORT), ("auto", "raw"))
+        with testing.TestClient(app, base_url=f"http://127.0.0.1:{PORT}") as made:
+            yield made
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from elimtool.tasks.explore.guard import hosts_of
 from elimtool.tasks.explore.serve import listening
 from elimtool.tasks.explore.server import application
 from elimtool.tasks.explore.states import TracedStates
+from elimtool.tasks.explore.work import JobQueue
 from tests.report.browser import Page, chromium
 from tests.report.runs import HOSTILE
 from tests.tasks.explore.conftest import TOKEN, Loaded
@@ -74,7 +75,8 @@ def served(llama: Any, llama_directory: Path) -> Iterator[Any]:
     bound = listening("127.0.0.1", 0)
     port = bound.getsockname()[1]
     states = TracedStates(Loaded(str(llama_directory)), command_of)
-    app = application(states, TOKEN, hosts_of("127.0.0.1", port), ("auto", "raw"))
+    jobs = JobQueue()
+    app = application(states, jobs, TOKEN, hosts_of("127.0.0.1", port), ("auto", "raw"))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
     thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
     thread.start()
@@ -85,6 +87,7 @@ def served(llama: Any, llama_directory: Path) -> Iterator[Any]:
 
     yield f"http://127.0.0.1:{port}/{TOKEN}/", states, stop
     stop()
+    jobs.close()
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +111,11 @@ def test_a_first_trace_is_asked_by_keyboard_and_answered_with_an_address(live: L
     live.run("document.querySelector('[data-figure=ranks] svg').focus()")
     live.one("[data-figure=ranks] svg").send_keys(Keys.ARROW_RIGHT, Keys.ENTER)
     live.wait("return document.querySelector('#layer h3')")
-    assert live.faults() == []
+    live.one("[data-figure=ranks] svg").send_keys(Keys.ARROW_RIGHT, Keys.ENTER)
+    live.wait("return document.querySelectorAll('#parts button').length > 1")
+    live.run("document.querySelectorAll('#parts button')[1].click()")
+    live.wait("return document.querySelector('#changed')", 30)
+    assert "ablate 0." in live.text("#changed") and live.faults() == []
 
 
 def test_a_slider_gives_the_numbers_of_a_trace_with_that_setting(live: Live, served: Any) -> None:

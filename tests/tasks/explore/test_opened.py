@@ -16,6 +16,7 @@ from elimtool.run.beside import PromptParts
 from elimtool.tasks.explore.guard import hosts_of
 from elimtool.tasks.explore.opened import MOST_TEXT, OpenedRun, asked_of, open_any
 from elimtool.tasks.explore.server import application
+from elimtool.tasks.explore.work import JobQueue
 from tests.cli.conftest import Command
 from tests.cli.conftest import elimtool as command_line
 from tests.tasks.explore.conftest import PORT, TOKEN
@@ -99,14 +100,15 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 
 def test_the_server_serves_the_run_beside_the_model(states: Any, directory: Path) -> None:
     testing = pytest.importorskip("starlette.testclient")
-    served = application(states, TOKEN, hosts_of("127.0.0.1", PORT), ("auto",), open_any(directory))
-    with testing.TestClient(served, base_url=f"http://127.0.0.1:{PORT}") as client:
-        assert "five" in client.get(f"/{TOKEN}/run").text
-        assert client.get(f"/{TOKEN}/api/prompt/0").json()["line"]["id"] == "one"
-        assert client.get(f"/{TOKEN}/api/prompt/9").status_code == 400
-        assert client.get(f"/{TOKEN}/api/prompt/../../etc").status_code == 404
-        assert client.get(f"/{TOKEN}/api/together").json()["overview"]
-        assert client.get("/wrong/run").status_code == 403
+    with JobQueue() as jobs:
+        served = application(states, jobs, TOKEN, hosts_of("127.0.0.1", PORT), ("auto",), open_any(directory))
+        with testing.TestClient(served, base_url=f"http://127.0.0.1:{PORT}") as client:
+            assert "five" in client.get(f"/{TOKEN}/run").text
+            assert client.get(f"/{TOKEN}/api/prompt/0").json()["line"]["id"] == "one"
+            assert client.get(f"/{TOKEN}/api/prompt/9").status_code == 400
+            assert client.get(f"/{TOKEN}/api/prompt/../../etc").status_code == 404
+            assert client.get(f"/{TOKEN}/api/together").json()["overview"]
+            assert client.get("/wrong/run").status_code == 403
 
 
 def test_without_a_run_there_is_no_page_of_one(client: Any) -> None:

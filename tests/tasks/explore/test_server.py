@@ -144,33 +144,50 @@ def test_a_body_that_is_no_request_is_refused(client: Any, content: bytes) -> No
 
 
 def test_requests_wait_their_turn_and_too_many_are_refused() -> None:
-    worker, begun, go_on = JobQueue(most_waiting=1), threading.Event(), threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     def slow(say: Any, stop: Any) -> str:
         begun.set()
         go_on.wait(10)
         return "slow"
 
-    first = worker.ask(slow)
-    assert begun.wait(10)
-    second = worker.ask(lambda say, stop: "fast")
-    assert next(second.messages()) == {"say": "waiting for 1 other request"}
-    with pytest.raises(ElimError, match="too many"):
-        worker.ask(slow)
-    second.cancelled.set()  # its page went away
-    go_on.set()
-    assert list(first.messages())[-1] == {"done": "slow"}
-    third = worker.ask(lambda say, stop: "again")
-    assert list(third.messages())[-1] == {"done": "again"}
-    assert second.told.empty()
+    with JobQueue(most_waiting=1) as jobs:
+        first = jobs.ask(slow)
+        assert begun.wait(10)
+        second = jobs.ask(lambda say, stop: "fast")
+        assert next(second.messages()) == {"say": "waiting for 1 other request"}
+        with pytest.raises(ElimError, match="too many"):
+            jobs.ask(slow)
+        second.cancelled.set()  # its page went away
+        go_on.set()
+        assert list(first.messages())[-1] == {"done": "slow"}
+        third = jobs.ask(lambda say, stop: "again")
+        assert list(third.messages())[-1] == {"done": "again"}
+        assert second.told.empty()
 
 
 def test_a_defect_ends_one_request_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    worker = JobQueue()
-    broken = worker.ask(lambda say, stop: 1 / 0)
-    assert "defect" in list(broken.messages())[-1]["error"]
-    assert list(worker.ask(lambda say, stop: 7).messages())[-1] == {"done": 7}
-    assert "ZeroDivisionError" in capsys.readouterr().err
+    with JobQueue() as jobs:
+        broken = jobs.ask(lambda say, stop: 1 / 0)
+        assert "defect" in list(broken.messages())[-1]["error"]
+        assert list(jobs.ask(lambda say, stop: 7).messages())[-1] == {"done": 7}
+        assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_closing_ends_what_runs_where_it_asks_and_begins_nothing_more() -> None:
+    begun = threading.Event()
+
+    def endless(say: Any, stop: Callable[[], None]) -> None:
+        while True:
+            begun.set()
+            stop()
+
+    jobs = JobQueue()
+    running, waiting = jobs.ask(endless), jobs.ask(endless)
+    assert begun.wait(10)
+    jobs.close()
+    assert list(running.messages())[-1]["error"] == "cancelled"
+    assert list(waiting.told.queue) == [{"say": "waiting for 1 other request"}]
 
 
 def test_an_address_in_use_and_a_short_token_are_refused() -> None:

@@ -133,7 +133,7 @@ def test_sliders_tell_where_a_target_lives(states: TracedStates, changes: dict[s
     asked = PageState(PROMPT, targets=("Paris",), samplers=("top_k=30,top_p=0.9,min_p=0.05",), **changes)
     state = traced(states, asked)
     position = state.run.arrow("survival").column("position")[0].as_py()
-    found = lives(state, 0, position, 0)
+    found = lives(state, 0, position, 0, quiet)
     assert set(found) == {"top_k", "top_p", "min_p"}
 
     def survives(stage: str, value: float) -> bool:

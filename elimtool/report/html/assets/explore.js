@@ -127,13 +127,23 @@ function tokenMenu(state, token, cell) {
   menu.querySelector("button").focus();
 }
 
+const MOST_PARTS = 6;
+
+// The layer's MLP and the heads that write most for or against a target, as they are typed to ablate them.
+function partsOf(figures, layer) {
+  const bars = figures.flatMap((figure) => figure.bars || []).sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
+  const heads = bars.map((bar) => bar.label).filter((label) => label.startsWith("head ")).map((label) => label.slice(5));
+  return [`mlp.${layer}`, ...new Set(heads)].slice(0, MOST_PARTS);
+}
+
 async function openLayer(layer) {
   const place = byId("layer");
   const probe = probeOf(shown);
   const found = await ask("layer", { asked: shown.asked, layer, position: probe.position }, () => {}, true);
   if (found.error) return status(said(found), true);
   place.replaceChildren(...found.done.map((figure) => drawFigure(figure)));
-  if (layer >= 0) place.append(make("div", { class: "line" }, [make("button", { type: "button", text: `Ablate mlp.${layer}`, on: { click: () => go({ ...shown.asked, ablate: [...(shown.asked.ablate || []), `mlp.${layer}`] }) } })]));
+  if (layer >= 0) place.append(make("div", { class: "line", id: "parts" }, partsOf(found.done, layer).map((part) => make("button", { type: "button", text: `Ablate ${part}`,
+    on: { click: () => go({ ...shown.asked, ablate: [...(shown.asked.ablate || []), part] }) } }))));
   return undefined;
 }
 

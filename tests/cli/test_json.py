@@ -41,7 +41,7 @@ def test_every_command_with_json_has_a_schema() -> None:
 
 def test_every_command_has_json_or_writes_files_and_nothing_else() -> None:
     every = {name for name, _ in commands(typer.main.get_command(app))}
-    assert every - set(SHAPES) == {"report", "mcp", "lens fit", "models pull", "run merge"}
+    assert every - set(SHAPES) == {"report", "mcp", "explore", "lens fit", "models pull", "run merge"}
 
 
 @pytest.mark.parametrize("command", SHAPES)

@@ -57,8 +57,8 @@ LONG: dict[str, tuple[tuple[str, ...], str]] = {
 """Commands that run a model, fetch or draw, and what the last line of their progress begins with."""
 
 QUICK = {"run status", "run show", "run merge", "models list", "samplers list", "samplers show"}
-QUICK |= {"doctor", "query", "mcp", "export", "samplers explain"}
-"""Commands that read files which are there, and the server, which waits for requests."""
+QUICK |= {"doctor", "query", "mcp", "explore", "export", "samplers explain"}
+"""Commands that read files which are there, and the servers, which wait for requests."""
 AS_BATCH = {"audit", "coverage", "map", "sweep"}
 """Commands that measure suites by the path of ``batch``, whose progress is told above."""
 

@@ -126,7 +126,11 @@ def test_repeats_repeat_and_the_control_does_not(llama: Any, corpus: Path) -> No
         ids, others = (one.encoded.token_ids[one.first :] for one in (repeats, control))
         assert ids[:HALF] == ids[HALF:] == others[:HALF] and len(set(others)) == 2 * HALF
         assert set(ids) | set(others) <= known and not known & llama.tokenizer.special_ids
-    assert len({one.encoded.token_ids for one in units}) == len(units)
+    # words of a row may begin with one token in so small a vocabulary
+    drawn = [one.encoded.token_ids for some in kinds.values() for one in some]
+    assert len(set(drawn)) == len(
+        drawn
+    )  # words of a row may begin with the same token in so small a vocabulary
     assert {len(one.encoded.token_ids) for one in kinds["text"]} == {64}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -68,9 +69,11 @@ def test_numbers_are_in_their_range_and_nothing_is_missing_without_a_reason(
 
 def test_lift_over_all_distances_is_one_where_all_are_seen(found: tuple[str, Analysis]) -> None:
     """Random weights look at every distance about alike, so lifts of visible distances are near 1."""
-    _, analysis = found
+    family, analysis = found
     lifts = analysis.table("head_distances")["lift"].dropna()
-    assert lifts.mean() == pytest.approx(1, abs=0.15) and (lifts >= 0).all()
+    assert (lifts >= 0).all()
+    if family != "bloom":  # whose biases (ALiBi) make near tokens likelier, whatever the weights
+        assert lifts.mean() == pytest.approx(1, abs=0.15)
 
 
 def test_a_layer_of_linear_attention_says_that_it_has_no_weights(
@@ -128,7 +131,7 @@ def test_a_block_that_does_nothing_has_no_influence_loses_nothing_and_is_linear(
     row = found.table("layers").loc[1]
     assert row["influence"] == pytest.approx(0, abs=1e-9) and row["skip_kl"] == pytest.approx(0, abs=1e-9)
     assert row["skip_agree"] == 1 and row["linearity"] == pytest.approx(1, abs=1e-3)
-    assert row["linearity_published"] == pytest.approx(1, abs=1e-6) and np.isnan(row["update_linearity"])
+    assert row["linearity_published"] == pytest.approx(1, abs=1e-6) and pd.isna(row["update_linearity"])
     pairs = found.table("head_pairs").query("layer_a == 1")
     assert pairs[["cka", "affinity"]].isna().all(axis=None) and pairs["js"].notna().all()
     roles = found.table("head_roles").query("layer == 1")

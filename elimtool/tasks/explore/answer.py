@@ -44,7 +44,7 @@ def sampled(states: TracedStates, state: TracedState) -> dict[str, Any]:
             for text, one in zip(state.asked.samplers, state.chains, strict=True)
         ],
         "command": states.typed(state.asked, states.source),
-        "python": state.asked.python(states.source),
+        "python": state.asked.python(states.source, state.session.options.roles is not None),
     }
 
 

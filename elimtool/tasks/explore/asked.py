@@ -169,8 +169,13 @@ class PageState:
     def _with_chain(self, chain: int, text: str) -> PageState:
         return replace(self, samplers=(*self.samplers[:chain], text, *self.samplers[chain + 1 :]))
 
-    def python(self, source: ModelSource) -> str:
-        """Write the Python that traces the same."""
+    def python(self, source: ModelSource, mapped: bool = False) -> str:
+        """Write the Python that traces the same.
+
+        Args:
+            source: How the model is loaded.
+            mapped: Whether heads are named by the map that the cache has of it.
+        """
         spans = "".join(f"SpanRequest.parse({one!r}), " for one in self.spans)
         follow = "".join(
             f", {name}={value!r}"
@@ -201,9 +206,11 @@ class PageState:
         body = f"{prompt} {' '.join(changes)}"
         names = [name for name in kinds if f"{name}(" in body or f"{name}." in body or name == "TraceOptions"]
         return (
-            f"from elimtool import {', '.join([*names, 'load_model', 'trace'])}\n\n"
+            f"from elimtool import {', '.join([*names, 'load_model', 'trace'])}\n"
+            f"{'from elimtool.tasks.map.kept import with_roles' * mapped}\n"
             f"model = load_model({model_arguments(source)})\n"
             f"options = TraceOptions({', '.join(told)})\n"
+            f"{'options = with_roles(options, model)' * mapped}\n"
             f"run = trace(model, {prompt}, options=options)\n"
         )
 

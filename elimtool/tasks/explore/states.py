@@ -15,6 +15,7 @@ from elimtool.run.reader import Run
 from elimtool.samplers import Chain
 from elimtool.tasks.explore.asked import PageState
 from elimtool.tasks.explore.kept import Kept, rerun
+from elimtool.tasks.map.kept import with_roles
 from elimtool.tasks.trace import prepare, traced
 
 MOST_STATES = 24
@@ -115,6 +116,7 @@ class TracedStates:
                 one.check_prompt(prompt)
         model = self.model(say)
         stop()
+        options = with_roles(options, model)  # as the command does
         prepare(model, options, say)
         stop()
         say("tracing")

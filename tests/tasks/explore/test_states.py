@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from elimtool.tasks.explore.asked import PageState
 from elimtool.tasks.explore.kept import Cancelled
 from elimtool.tasks.explore.sliders import RANGES, lives
 from elimtool.tasks.explore.states import TracedState, TracedStates
+from elimtool.tasks.map.kept import cached_map
 from tests.cli.conftest import Command
 from tests.cli.conftest import elimtool as command_line
+from tests.tasks.map.conftest import write_corpus
 
 __all__ = ["command_line"]
 
@@ -75,6 +78,23 @@ def test_the_command_that_a_state_shows_gives_its_tables(
     assert done.code == 0, done.err
     told, own = rows(elimtool.open_run(tmp_path / "run")), rows(traced(states, asked).run)
     assert told == own
+
+
+def test_heads_are_named_by_the_map_in_the_cache_as_the_command_names_them(
+    command_line: Command, states: TracedStates, llama: Any, tmp_path: Path
+) -> None:
+    corpus = write_corpus(tmp_path / "text.jsonl", count=12)
+    elimtool.map_model(llama, out=cached_map(llama), only=["roles"], corpus=corpus, tokens=48)
+    asked = PageState(PROMPT, targets=("Paris",))
+    own = traced(states, asked)
+    assert own.session.options.roles is not None
+    words = shlex.split(command_of(asked, states.source))
+    at = words.index("--")
+    done = command_line(*words[1:at], "-o", str(tmp_path / "run"), "-q", *words[at:])
+    assert done.code == 0, done.err
+    found: dict[str, Any] = {}
+    exec(asked.python(states.source, mapped=True), found)
+    assert rows(elimtool.open_run(tmp_path / "run")) == rows(own.run) == rows(found["run"])
 
 
 @pytest.mark.parametrize("changes", [{}, {"ablate": ("1.0",)}, {"knockout": ("France@0-2",)}])

@@ -7,7 +7,7 @@ from html import escape
 from elimtool.files.rows import Row
 from elimtool.report.figures import palette
 from elimtool.report.glossary import GLOSSARY
-from elimtool.report.html.page import SCRIPTS, colours, read_asset, safe_json
+from elimtool.report.html.page import SCRIPTS, colours, framed, read_asset, safe_json
 
 DRAWING = SCRIPTS[: SCRIPTS.index("start.js")]
 """The parts of the report's script that draw."""
@@ -68,6 +68,6 @@ EMPTY: Row = {
 
 def _filled(name: str, title: str, front: Row, scripts: tuple[str, ...]) -> str:
     tags = "\n".join(f'<script src="assets/{one}" defer></script>' for one in scripts)
-    before, after = read_asset(name).split("{{data}}")  # first: texts of a run may hold placeholders
+    before, after = framed(name).split("{{data}}")  # first: texts of a run may hold placeholders
     before = before.replace("{{title}}", escape(f"elimtool: {title}"))
     return before + safe_json(front) + after.replace("{{scripts}}", tags)

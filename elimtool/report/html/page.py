@@ -78,7 +78,7 @@ def filled(first: Row, rest: Iterable[Row]) -> Iterator[str]:
         " form-action 'none'"
     )
     # split before anything is filled in: texts of the run may hold the placeholders themselves
-    head, body = read_asset("page.html").split("{{data}}")
+    head, body = framed("page.html").split("{{data}}")
     head = head.replace("{{title}}", title).replace("{{policy}}", policy).replace("{{style}}", style)
     yield head
     yield _data("front", first)
@@ -123,6 +123,11 @@ def _hash(text: str) -> str:
 def read_asset(name: str) -> str:
     """Read a file of the page."""
     return (files("elimtool.report.html") / "assets" / name).read_text(encoding="utf-8")
+
+
+def framed(name: str) -> str:
+    """Read a page with the list of prompts and the place for what is shown, which several have."""
+    return read_asset(name).replace("{{frame}}", read_asset("frame.html"))
 
 
 def colours() -> str:

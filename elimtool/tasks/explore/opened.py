@@ -31,9 +31,10 @@ def open_any(directory: Path) -> OpenedRun | OpenedComparison:
     Raises:
         ElimError: It is neither, or it is damaged.
     """
-    if is_comparison(directory):
-        return OpenedComparison(open_comparison(directory))
-    return OpenedRun(open_run(directory))
+    compared = is_comparison(directory)
+    opened = OpenedComparison(open_comparison(directory)) if compared else OpenedRun(open_run(directory))
+    _ = opened.front  # what is damaged is said now, not by a page that does not come
+    return opened
 
 
 class OpenedRun:

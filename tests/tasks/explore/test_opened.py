@@ -93,9 +93,13 @@ def test_a_comparison_is_opened_as_a_run_is(llama: Any, tmp_path: Path) -> None:
         opened.prompt(99)
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ElimError):
+def test_what_is_no_run_or_a_damaged_one_is_refused_before_it_is_served(tmp_path: Path, llama: Any) -> None:
+    with pytest.raises(ElimError, match="is not a run directory"):
         open_any(tmp_path)
+    elimtool.trace(llama, "The capital").save(tmp_path / "run")
+    (tmp_path / "run" / "prompts" / "part-00000.parquet").write_bytes(b"")
+    with pytest.raises(ElimError, match="cannot read"):
+        open_any(tmp_path / "run")
 
 
 def test_the_server_serves_the_run_beside_the_model(states: Any, directory: Path) -> None:

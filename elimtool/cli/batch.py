@@ -14,7 +14,8 @@ from elimtool.cli.batching import HOW, WorkOptions, opened, work_through
 from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions
 from elimtool.cli.loading import ModelOptions
-from elimtool.cli.measuring import AUTO, MeasureOptions
+from elimtool.cli.measuring import AUTO
+from elimtool.cli.requests import MeasureOptions
 from elimtool.errors import ElimError, Exit
 
 if TYPE_CHECKING:

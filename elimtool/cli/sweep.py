@@ -10,8 +10,8 @@ import typer
 
 from elimtool.cli import options as shared
 from elimtool.cli.blocks import spread
-from elimtool.cli.measuring import Concepts, Seeds, check_seeds
 from elimtool.cli.population import PopulationOptions, is_run, refuse_measuring, run_population
+from elimtool.cli.requests import Concepts, Seeds, check_seeds
 from elimtool.cli.searching import SearchOptions, search_suite
 from elimtool.errors import ElimError
 from elimtool.prompts.prompt import WRITTEN

@@ -23,7 +23,8 @@ from elimtool.cli.asked import (
 from elimtool.cli.blocks import spread
 from elimtool.cli.interventions import Confirm, InterventionOptions, SaveActivations
 from elimtool.cli.loading import ModelOptions
-from elimtool.cli.measuring import AUTO, MeasureOptions, Seeds, check_seeds
+from elimtool.cli.measuring import AUTO
+from elimtool.cli.requests import MeasureOptions, Seeds, check_seeds
 from elimtool.cli.typed import typed
 from elimtool.errors import ElimError
 from elimtool.files.destination import check_file

@@ -15,8 +15,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from elimtool.engine.against import After, history
-from elimtool.engine.beams import Beam, BeamSearch, BeamStep, EarlyStopping, Ids
-from elimtool.engine.options import MOST_BEAMS
+from elimtool.engine.beams import MOST_BEAMS, Beam, BeamSearch, BeamStep, EarlyStopping, Ids
 from elimtool.engine.records import columns_of
 from elimtool.engine.sequences import paths_of
 from elimtool.files.rows import Row, Rows

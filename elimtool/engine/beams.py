@@ -21,6 +21,10 @@ EarlyStopping = Literal["no", "yes", "never"]
 BeamFate = Literal["open", "finished", "dropped"]
 
 
+MOST_BEAMS = 64
+"""Most beams of a search, and most that are tried for the least number that keeps a target."""
+
+
 @dataclass(frozen=True, slots=True)
 class Beam:
     """A text that the search holds.

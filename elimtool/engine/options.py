@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
-from math import isfinite
 from typing import Any, Literal
 
 from elimtool.analysis.map.known import HeadRoles
 from elimtool.engine.beams import EarlyStopping
-from elimtool.engine.path_search import SAMPLED, PathKind, kinds_of
 from elimtool.engine.plugins import brought_tables, plug
+from elimtool.engine.requests import REQUESTS
 from elimtool.errors import ElimError, checked_fields, nearest
 from elimtool.lenses.find import check_choice
 from elimtool.metrics.metric import Metric
 from elimtool.model.interventions import Intervention
 from elimtool.prompts.component import parse_component
 from elimtool.prompts.position import Position, check_position
-from elimtool.prompts.prompt import Prompt, check_unicode
-from elimtool.prompts.segments import parse_along
+from elimtool.prompts.prompt import Prompt
 from elimtool.run.selection import (
-    BEAMS,
     DROPPED,
-    FUTURES,
     HEADS,
     IF_GIVEN,
     IF_NAMED,
     PART_TOKENS,
     PARTS,
-    PATHS,
-    SEQUENCES,
-    STOPS,
     WIDE,
     Selection,
     select,
@@ -38,11 +31,6 @@ from elimtool.run.selection import (
 from elimtool.samplers import Chain, Stage, name_of
 from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.presets import has_grammar
-
-MOST_BEAMS = 64
-"""Most beams of a search, and most that are tried for the least number that keeps a target."""
-MOST_FUTURES = 64
-"""Most survivors of a chain that are compared: outputs of all are held side by side."""
 
 DEFAULT_SAMPLERS = ("llama.cpp", "hf", "vllm")
 
@@ -178,11 +166,8 @@ class TraceOptions:
         check_choice(self.lens)
         check_position(self.position)
         self._check_written()
-        self._check_futures()
-        self._check_beams()
-        self._check_along()
-        self._check_paths()
-        _ = self.named_concepts
+        for request in REQUESTS:
+            request.check(self)
         if self.against == "":
             raise ElimError("`against` must be a prompt, got an empty text", "leave it out for none")
         if self.against is not None and self.position != "last" and not self.reads_written:
@@ -199,92 +184,20 @@ class TraceOptions:
             self.selection()
         _ = self.chosen_heads
 
-    def _check_futures(self) -> None:
-        for name, least in (("futures", 0), ("future_steps", 1)):
-            if getattr(self, name) < least:
-                raise ElimError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
-        if self.repeat < 0 or self.repeat == 1:
-            raise ElimError(f"`repeat` must be 2 copies or more, got {self.repeat}")
-        if self.repeat_control < 2:
-            raise ElimError(f"`repeat_control` must be at least 2 draws, got {self.repeat_control}")
-        if not self.repeat_control_text.strip():
-            raise ElimError("`repeat_control_text` is empty", "give a message, such as 'Hello'")
-        if self.futures == 1:
-            raise ElimError("`futures` compares survivors with each other", "give 2 or more")
-        if self.futures > MOST_FUTURES:
-            raise ElimError(
-                f"`futures` compares at most {MOST_FUTURES} survivors, got {self.futures}",
-                "each takes a pass, and every two are compared",
-            )
-
-    def _check_beams(self) -> None:
-        if not 0 <= self.beams <= MOST_BEAMS:
-            raise ElimError(f"`beams` must be from 1 to {MOST_BEAMS}, got {self.beams}")
-        if self.beams and not self.generate:
-            raise ElimError("`beams` searches for a text", "say how many tokens with `generate`")
-        if not isfinite(self.length_penalty):
-            raise ElimError(f"`length_penalty` must be a finite number, got {self.length_penalty}")
-
-    def _check_along(self) -> None:
-        if self.along is None:
-            if self.cue:
-                raise ElimError("`cue` is what `along` reads answers after", "give `along` too")
-            return
-        _ = self.cut_along
-        if not self.cue:
-            raise ElimError("`along` needs a `cue` to read the answer after", "such as ' So the answer is'")
-        check_unicode("the cue", self.cue)
-        if self.position != "last":
-            raise ElimError("`along` reads the answer at the end of the prompt", "use `position='last'`")
-
-    def _check_paths(self) -> None:
-        kinds = self.path_kinds
-        if kinds and not self.generate:
-            raise ElimError("`paths` needs the length of a path", "say how many tokens with `generate`")
-        if not self.samplers and any(one.kind == SAMPLED for one in kinds):
-            raise ElimError("sampled `paths` need a sampler chain to draw through", "name one in `samplers`")
-        if self.continue_with == "":
-            raise ElimError("`continue_with` is empty", "give a text that goes on from the prompt")
-
-    @property
-    def path_kinds(self) -> tuple[PathKind, ...]:
-        """Kinds of ``paths``.
-
-        Raises:
-            ElimError: One cannot be used, or stands there twice.
-        """
-        return kinds_of(self.paths)
-
     def _check_written(self) -> None:
-        """Check what is said of generated text and of targets' tokens."""
+        """Check what is said of generated text."""
         if self.generate < 0:
             raise ElimError(f"`generate` must be a number of tokens from 0, got {self.generate}")
         names = tuple(map(name_of, self.samplers))
         if self.chain is not None and name_of(self.chain) not in names:
             wrong = name_of(self.chain)
             raise ElimError(f"`chain` must be one of `samplers`, got '{wrong}'", nearest(wrong, names))
-        if (self.generate or self.reads_written) and not self.samplers:
+        if self.writes and not self.samplers:
             raise ElimError("`generate` needs a sampler chain to draw through", "name one in `samplers`")
-        if self.risk and not (self.generate or self.reads_written):
-            raise ElimError("`risk` needs an answer", "say how many tokens to write with `generate`")
-        if self.nli is not None and not self.risk:
-            raise ElimError("`nli` says which samples of `risk` mean the same", "ask for `risk` too")
-        if self.watch and not (self.generate or self.reads_written):
-            raise ElimError(
-                "`watch` follows tokens through generated text, and none is generated",
-                "say how many tokens to write with `generate`",
-            )
-        if self.samples < 2:
-            raise ElimError(f"`samples` must be at least 2, got {self.samples}")
         if self.generate and self.interventions and not self.reads_written:
             raise ElimError(
                 f"`generate` cannot be combined with {self.interventions[0]}",
                 "interventions act on the prompt's own pass; `position='written'` measures what was written",
-            )
-        if self.through and self.interventions:
-            raise ElimError(
-                f"`through` cannot be combined with {self.interventions[0]}",
-                "interventions act on the prompt's own pass: leave one of the two out",
             )
 
     @property
@@ -318,15 +231,6 @@ class TraceOptions:
                 )
             found[name.strip()] = words
         return found
-
-    @property
-    def cut_along(self) -> str | int:
-        """How ``along`` cuts a text.
-
-        Raises:
-            ElimError: It names no way.
-        """
-        return parse_along(str(self.along))
 
     @property
     def walked(self) -> int:
@@ -364,20 +268,7 @@ class TraceOptions:
     @property
     def on_request(self) -> dict[str, bool]:
         """Which tables of ``selection.ON_REQUEST`` are asked for."""
-        return {
-            "attention_weights": bool(self.attention_of),
-            "ablations": self.ablate_each,
-            "rollout": self.rollout,
-            "resonance": self.repeat > 0,
-            "answers_along": self.along is not None,
-            "risk": self.risk,
-            "concepts": bool(self.concepts),
-            **dict.fromkeys(BEAMS, self.beams > 0),
-            **dict.fromkeys(FUTURES, self.futures > 0),
-            **dict.fromkeys(PATHS, bool(self.paths) or self.continue_with is not None),
-            **dict.fromkeys(SEQUENCES, bool(self.through)),
-            **dict.fromkeys(STOPS, bool(self.watch)),
-        }
+        return {name: request.given(self) for request in REQUESTS for name in request.tables}
 
     @property
     def brought(self) -> dict[str, type[Metric]]:
@@ -400,7 +291,7 @@ class TraceOptions:
         return select(
             self.tables,
             heads=self.single_heads,
-            walk=self.generate > 0 or self.reads_written,
+            walk=self.writes,
             intervened=bool(self.interventions),
             constrained=self.grammar is not None or any(map(has_grammar, self.samplers)),
             asked=[name for name, given in self.on_request.items() if given],
@@ -409,6 +300,11 @@ class TraceOptions:
             | (WIDE if self.position == "all" else frozenset()),
             brought=brought,
         )
+
+    @property
+    def writes(self) -> bool:
+        """Whether tokens are generated."""
+        return self.generate > 0 or self.reads_written
 
     @property
     def reads_written(self) -> bool:

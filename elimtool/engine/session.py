@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from elimtool.engine.against import other_rows
-from elimtool.engine.along import AnswersAlong
-from elimtool.engine.beam_tables import BeamPlan, beam_tables
-from elimtool.engine.futures import SurvivorFutures
+from elimtool.engine.chains import chain_for, refuse_confusable
 from elimtool.engine.generated import generated_tables
 from elimtool.engine.intake import encode, encode_all, ids_of, refuse_duplicates
 from elimtool.engine.options import TraceOptions
-from elimtool.engine.path_search import PathSearch
-from elimtool.engine.paths import path_tables
 from elimtool.engine.plugins import definitions, stated
 from elimtool.engine.records import manifest
 from elimtool.engine.reference import ensure_reference
-from elimtool.engine.resonance import resonance
-from elimtool.engine.sequences import sequence_tables
+from elimtool.engine.requests import REQUESTS
+from elimtool.engine.requests.request import Fill, Request
 from elimtool.engine.stops import watched_ids
 from elimtool.engine.walk import walk, written_for
 from elimtool.errors import ElimError
@@ -29,7 +25,6 @@ from elimtool.lenses.ridge import RidgeLens
 from elimtool.metrics.columns import Columns
 from elimtool.metrics.concepts import concept
 from elimtool.metrics.metric import Settings
-from elimtool.model.decode import end_ids
 from elimtool.model.endings import Endings, continues
 from elimtool.model.entailment import Entailment
 from elimtool.model.interventions import Component, Knockout, Patch
@@ -42,19 +37,12 @@ from elimtool.numerics import kernels
 from elimtool.prompts.prompt import Prompt
 from elimtool.run.columns import Table
 from elimtool.run.schema import TABLES
-from elimtool.run.selection import ALWAYS, BEAMS, FITTED, FUTURES, MIXED, PATHS, refuse_dense, refuse_unfitted
-from elimtool.samplers import Chain, Stage, resolve
+from elimtool.run.selection import ALWAYS, FITTED, MIXED, refuse_dense, refuse_unfitted
+from elimtool.samplers import Chain
 from elimtool.samplers.combine import needed_rows
-from elimtool.samplers.grammar import Grammar
-from elimtool.samplers.logit_bias import LogitBias
-from elimtool.samplers.shipped import MODEL, parted
 
 if TYPE_CHECKING:
     from elimtool.run.manifest import Manifest
-
-CONTINUED = (*FUTURES, "answers_along")
-"""Tables that read what a model predicts after other endings of a prompt."""
-
 
 _SCORES = frozenset({"survival"})
 """What is filled of a text of which only the scores of its tokens are wanted."""
@@ -184,7 +172,7 @@ class Session:
         found = (
             written_for(
                 *(self.model, prompt, options.position, options.generate, self.walk_chain),
-                *(self._seed(prompt), self.watched, self.settings.against),
+                *(self.seed_of(prompt), self.watched, self.settings.against),
             )
             if options.reads_written
             else None
@@ -194,7 +182,7 @@ class Session:
         plain, steps = found
         one = encode(self.model, prompt, options, tuple(step.token for step in steps))
         plain = replace(plain, prompt_id=one.prompt_id)
-        self._walked[one.prompt_id] = generated_tables(self, plain, steps, prompt, self._seed(prompt))
+        self._walked[one.prompt_id] = generated_tables(self, plain, steps, prompt, self.seed_of(prompt))
         return one
 
     def attempt_all(
@@ -221,30 +209,19 @@ class Session:
         options = self.options
         if options.reads_written or not options.generate:
             return self._walked.pop(one.prompt_id, {})
-        seed, against = self._seed(one.prompt), self.settings.against
+        seed, against = self.seed_of(one.prompt), self.settings.against
         steps = walk(self.model, one, self.walk_chain, options.generate, seed, self.watched, against)
         return generated_tables(self, one, steps, one.prompt, seed)
 
-    def sequences(self, one: Encoded) -> Mapping[str, Columns]:
-        """Follow a prompt's targets through the chains of ``options.through``, if there are any."""
-        chains = [self.settings.chains[index] for index in self.options.followed_through]
-        against = self.settings.against
-        return sequence_tables(self.model, one, chains, against) if chains and one.targets else {}
-
-    def _seed(self, prompt: Prompt) -> int:
-        """Seed of what is written after a prompt."""
+    def seed_of(self, prompt: Prompt) -> int:
+        """Return the seed of what is written after a prompt."""
         return self.options.seed + (prompt.design.seed or 0)
-
-    @cached_property
-    def _futures(self) -> SurvivorFutures:
-        """What compares survivors; made once, as it reads other text and the whole unembedding."""
-        many = self.options.futures, self.options.future_steps
-        return SurvivorFutures(self.model, self.settings.chains, *many, self.settings.against)
 
     def goes_on(self, some: Sequence[Encoded]) -> bool:
         """Tell whether tables beside the passes read other endings of these prompts."""
         longest = max(len(one.token_ids) for one in some)
-        return not self.measured.isdisjoint(CONTINUED) and continues(self.model, longest)
+        reads = any(one.reads_endings for one in self._requests)
+        return reads and continues(self.model, longest)
 
     def beside(
         self, one: Encoded, lacking: dict[str, list[str]] | None = None, kept: Keys | None = None
@@ -271,53 +248,19 @@ class Session:
             lacking[one.prompt_id] = why
         return found
 
+    @property
+    def _requests(self) -> list[Request]:
+        """What is asked for beside what every trace fills."""
+        return [one for one in REQUESTS if not self.measured.isdisjoint(one.tables)]
+
     @cached_property
-    def _beside(self) -> dict[str, Callable[[Encoded, Endings], Mapping[str, Columns]]]:
+    def _beside(self) -> dict[str, Fill]:
         """What fills the tables beside the passes, by the name of the first of them."""
-        wanted: dict[str, Callable[[Encoded, Endings], Mapping[str, Columns]]] = {
-            "beams": self._beams,
-            "paths": self._paths,
-            "survivors": self._survivors,
-            "resonance": self._resonance,
-            "answers_along": self._along,
-        }
-        several = {"beams": BEAMS, "paths": PATHS, "survivors": FUTURES}
-        asked = {
-            name: fill
-            for name, fill in wanted.items()
-            if not self.measured.isdisjoint(several.get(name, (name,)))
-        }
+        asked = ((one.tables[0], one.filler(self)) for one in self._requests)
         return {
             "walk": lambda one, _: self.walked(one),
-            "sequences": lambda one, _: self.sequences(one),
-            **asked,
+            **{name: fill for name, fill in asked if fill is not None},
         }
-
-    def _beams(self, one: Encoded, _: Endings) -> Mapping[str, Columns]:
-        asked = self.options
-        plan = BeamPlan(asked.beams, asked.generate, asked.length_penalty, asked.early_stopping)
-        return beam_tables(self.model, one, self.walk_chain, plan, self.settings.against)
-
-    def _survivors(self, one: Encoded, endings: Endings) -> Mapping[str, Columns]:
-        return self._futures.tables(one, endings)
-
-    def _along(self, one: Encoded, endings: Endings) -> Mapping[str, Columns]:
-        how = self.options
-        reads = AnswersAlong(self.model, self.settings.chains, how.cut_along, how.cue, self.settings.against)
-        return reads.tables(one, endings, self._seed(one.prompt))
-
-    def _resonance(self, one: Encoded, _: Endings) -> Mapping[str, Columns]:
-        how = self.options
-        counts = how.repeat, how.repeat_control
-        return resonance(self.model, one, *counts, how.repeat_control_text, self._seed(one.prompt))
-
-    def _paths(self, one: Encoded, _: Endings) -> Mapping[str, Columns]:
-        how, chains = self.options, self.settings.chains
-        chain = self.walk_chain if chains else None
-        search = PathSearch(
-            self.model, one, how.generate, chain, self._seed(one.prompt), self.settings.against
-        )
-        return path_tables(self.model, one, chains, how.path_kinds, search, how.continue_with)
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[Encoded | ElimError]:
         """Tokenise prompts; an unusable one raises its error or is replaced by it (``options.errors``).
@@ -389,45 +332,3 @@ def first_tokens(model: Model, words: Sequence[str]) -> tuple[int, ...]:
         ids = model.tokenizer.encode(f" {word}", special=False).ids
         found[next((token for token in ids if token not in blank), ids[0])] = None
     return tuple(found)
-
-
-def refuse_confusable(chains: Sequence[Chain]) -> None:
-    """Refuse different chains of one name: tables tell them apart by it.
-
-    Raises:
-        ElimError: Two have the same name.
-    """
-    known: dict[str, Chain] = {}
-    for chain in chains:
-        if known.setdefault(chain.name, chain) != chain:
-            raise ElimError(f"two different chains are called '{chain.name}'", "give each a name of its own")
-
-
-def chain_for(
-    model: Model, spec: str | Chain | Stage, model_sampling: bool = True, grammar: Grammar | None = None
-) -> Chain:
-    """Resolve a sampler chain for a model, with DRY's breakers and grammars in its tokens.
-
-    Args:
-        model: The model.
-        spec: The chain or its name, see ``resolve``.
-        model_sampling: Whether a preset has the model's own settings laid over it as its engine does;
-            ``PRESET@model`` has them in any case.
-        grammar: A grammar for the chain, see ``resolve``.
-
-    Raises:
-        ElimError: The chain cannot be resolved.
-    """
-    asked = isinstance(spec, str) and parted(spec)[1] == MODEL
-    chain = resolve(spec, model.shipped_sampling if model_sampling or asked else None, grammar)
-    chain = chain.with_ends(sorted(end_ids(model)))
-    if any(isinstance(stage, Grammar) and not stage.is_off() for stage in chain.stages):
-        chain = chain.with_tokenizer(model.tokenizer.definition, model.vocab)
-    for stage in chain.stages:
-        if isinstance(stage, LogitBias):
-            stage.check_vocabulary(model.vocab)
-    if not chain.wants_text:
-        return chain  # spelling the whole vocabulary takes time
-    backend = model.tokenizer.backend
-    pieces = model.tokenizer.texts(range(len(backend)))
-    return chain.with_vocabulary(pieces, lambda text: backend(text, add_special_tokens=False).input_ids)

@@ -103,6 +103,19 @@ def rank(name: str, description: str, null_when: str = "") -> Column:
     return Column(name, INT, description, "rank", "1 .. vocabulary", null_when)
 
 
+@dataclass(frozen=True)
+class AskedBy:
+    """The option without which a trace does not fill a table.
+
+    Attributes:
+        option: Its name in ``TraceOptions``.
+        hint: What to do with it, for whom it is missing.
+    """
+
+    option: str
+    hint: str
+
+
 @checked_fields
 @dataclass(frozen=True)
 class Table:
@@ -114,6 +127,10 @@ class Table:
         row: What one row stands for ("one row per ...").
         columns: The columns, in their order in the file.
         plugin: The package that defines it, with its version; empty for elimtool's own.
+        asked_by: The option that alone asks for it; ``None`` where a trace fills it without.
+        of_prompt: Whether its rows belong to a prompt, and to none of its passes; all others of a trace have
+            the column ``intervention``.
+        may_be_empty: Whether a run keeps it without a row, which says that there was nothing of the kind.
     """
 
     name: str
@@ -121,6 +138,9 @@ class Table:
     row: str
     columns: tuple[Column, ...]
     plugin: str = ""
+    asked_by: AskedBy | None = None
+    of_prompt: bool = False
+    may_be_empty: bool = False
 
     @cached_property
     def schema(self) -> Any:

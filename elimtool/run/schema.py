@@ -74,16 +74,8 @@ UNTRACED = {
 }
 """Tables that a trace does not fill, and the command that does."""
 
-_FOLLOWED = ("sequences", "sequence_steps", "sequence_stages", "stops", "stop_tokens", "stop_stages")
-_FUTURES = ("survivors", "survivor_pairs", "survivor_sets")
-_BEAMS = ("beams", "beam_steps", "beam_targets")
-_ALONE = ("risk", "resonance", "answers_along", "paths", "path_steps")
-_BESIDE = ("walk", "walk_stages", "walk_grammar", *_FOLLOWED, *_FUTURES, *_BEAMS, *_ALONE)
-ONE_PASS = ("prompts", "effects", "ablations", *_BESIDE, *UNTRACED)
-"""Tables whose rows belong to no pass, or to both; all others have the column ``intervention``."""
-
 TABLES: dict[str, Table] = {
-    table.name: table if table.name in ONE_PASS else table.with_column(INTERVENTION)
+    table.name: table if table.of_prompt or table.name in UNTRACED else table.with_column(INTERVENTION)
     for table in (
         PROMPTS,
         ATTENTION,
@@ -153,6 +145,9 @@ TABLES: dict[str, Table] = {
         MAP_SUMS,
     )
 }
+
+ONE_PASS = frozenset(name for name, table in TABLES.items() if table.of_prompt or name in UNTRACED)
+"""Tables whose rows belong to no pass, or to both; all others have the column ``intervention``."""
 
 
 def definition(name: str, table: Any) -> Table:

@@ -42,31 +42,8 @@ FITTED = frozenset({"controls", "regimes"})
 """Tables that need the reference text in the file of a fitted lens."""
 ALWAYS = "prompts"
 """The table that joins all others and says which prompts failed: every run has it."""
-SEQUENCES = ("sequences", "sequence_steps", "sequence_stages")
-"""Tables of targets of several tokens through sampler chains."""
-BEAMS = ("beams", "beam_steps", "beam_targets")
-"""Tables of a beam search."""
-FUTURES = ("survivors", "survivor_pairs", "survivor_sets")
-"""Tables of what a model would write after each survivor."""
-PATHS = ("paths", "path_steps")
-"""Tables of ways that a text may go on."""
-STOPS = ("stops", "stop_tokens", "stop_stages")
-"""Tables of the tokens that end generated text."""
-ON_REQUEST = {
-    "attention_weights": ("`attention_of`", "name heads with it, such as 17.3"),
-    "ablations": ("`ablate_each`", "give it: every head and MLP takes a pass of its own"),
-    "concepts": ("`concepts`", "name sets of words, such as 'snow=snow, winter, ice'"),
-    "answers_along": ("`along`", "say with it how to cut the text, such as sentences"),
-    "resonance": ("`repeat`", "say with it how many copies, such as 16"),
-    "risk": ("`risk`", "give it: it samples more answers"),
-    "rollout": ("`rollout`", "give it: it takes every row of every layer up to the probed one"),
-    **dict.fromkeys(BEAMS, ("`beams`", "say with it how many texts to hold, such as 4")),
-    **dict.fromkeys(FUTURES, ("`futures`", "say with it how many survivors to compare, such as 8")),
-    **dict.fromkeys(PATHS, ("`paths`", "name kinds of paths with it, such as greedy,beam:4,sampled:16")),
-    **dict.fromkeys(SEQUENCES, ("`through`", "name a sampler chain with it, such as llama.cpp")),
-    **dict.fromkeys(STOPS, ("`watch`", "name tokens with it: eos, or a text such as '<|im_end|>'")),
-}
-"""Tables that only an option of their own asks for: the option, and what to do."""
+ON_REQUEST = {name: table.asked_by for name, table in TABLES.items() if table.asked_by is not None}
+"""Tables that only an option of their own asks for."""
 IF_NAMED = frozenset({"span_surprisal"})
 """Tables that only their own names fill."""
 CHANGES = frozenset({"effects"})
@@ -74,9 +51,9 @@ CHANGES = frozenset({"effects"})
 
 _VERDICT = frozenset({"lens", "survival", "sampling_targets", "components", "controls", "regimes"})
 CONTRAST = frozenset({"contrast_layers", "contrast_components", "contrast_stages"})
-MAY_BE_EMPTY = CONTRAST | {"contrast_sources", "survivors", "survivor_pairs", *BEAMS}
-"""Tables that a run keeps although they are empty: without a foil those of pairs, without a survivor,
-without a target or a possible text those of beams."""
+MAY_BE_EMPTY = frozenset(name for name, table in TABLES.items() if table.may_be_empty)
+"""Tables that a run keeps although they are empty: those of pairs without a foil, those of survivors
+without a survivor, those of beams without a target or a possible text."""
 JUDGED_BY = {
     "verdicts": _VERDICT,
     "effects": _VERDICT | {"lens_layers"},
@@ -97,6 +74,11 @@ class Selection:
 
     kept: frozenset[str]
     measured: frozenset[str]
+
+
+def asked_by(option: str) -> tuple[str, ...]:
+    """List the tables that an option asks for, in the order in which they are listed everywhere."""
+    return tuple(name for name, by in ON_REQUEST.items() if by.option == option)
 
 
 def select(
@@ -136,8 +118,8 @@ def select(
     if wrong := [] if constrained else sorted(GRAMMARS & kept):
         raise ElimError(f"table {wrong[0]} needs a grammar", "give `grammar`, `json_schema` or `regex`")
     for name in sorted(kept & ON_REQUEST.keys() - set(asked)):
-        option, hint = ON_REQUEST[name]
-        raise ElimError(f"table {name} needs {option}", hint)
+        by = ON_REQUEST[name]
+        raise ElimError(f"table {name} needs `{by.option}`", by.hint)
     needed = kept.union(*(JUDGED_BY[name] for name in kept if name in JUDGED_BY))
     return Selection(frozenset(kept), frozenset(needed - JUDGED_BY.keys() - without))
 

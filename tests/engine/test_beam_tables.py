@@ -18,7 +18,7 @@ from elimtool.report.facts import Tables
 from elimtool.report.figures.beams import beams
 from elimtool.report.screen import Screen
 from elimtool.report.trace.beams import beam_lines, target_sentence
-from elimtool.run.selection import BEAMS
+from elimtool.run.selection import asked_by
 from elimtool.samplers import resolve
 
 TEXT = "The capital of France is"
@@ -145,7 +145,7 @@ def test_a_target_that_is_dropped_says_where_by_how_much_and_a_ban_is_named(llam
 def test_prompts_side_by_side_the_story_and_the_page(llama: Any) -> None:
     both = traced(llama, [Prompt(text="A token"), Prompt(text=TEXT, targets=(" is",))])
     alone = traced(llama, Prompt(text=TEXT, targets=(" is",)))
-    for name in BEAMS:
+    for name in asked_by("beams"):
         own = alone.table(name)
         found = both.table(name).query(f"prompt_id == '{own.prompt_id[0]}'").reset_index(drop=True)
         assert len(own) and found.equals(own), name
@@ -159,7 +159,7 @@ def test_prompts_side_by_side_the_story_and_the_page(llama: Any) -> None:
 def test_a_chain_that_bans_every_token_leaves_no_text(llama: Any) -> None:
     banned = ",".join(map(str, range(300)))
     run = traced(llama, samplers=(f"suppress=[{banned}]",))
-    assert all(run.table(name).empty for name in BEAMS)
+    assert all(run.table(name).empty for name in asked_by("beams"))
 
 
 @pytest.mark.parametrize(

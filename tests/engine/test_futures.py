@@ -20,7 +20,7 @@ from elimtool.report.facts import Tables
 from elimtool.report.figures.futures import survivors
 from elimtool.report.screen import Screen
 from elimtool.report.trace.futures import future_lines, set_sentence
-from elimtool.run.selection import FUTURES
+from elimtool.run.selection import asked_by
 
 TEXT = "The capital of France is"
 CHAIN = "hf:top_k=6,temperature=0.7"
@@ -80,7 +80,7 @@ def test_whatever_the_way_to_them_futures_are_the_same(llama: Any, monkeypatch: 
     kept = futures(llama, position="0,4,-1")
     monkeypatch.setitem(llama.__dict__, "shares_prefixes", False)
     whole = futures(llama, position="0,4,-1")
-    for name in FUTURES:
+    for name in asked_by("futures"):
         one, other = kept.table(name), whole.table(name)
         assert len(one) > 3
         pd.testing.assert_frame_equal(one, other, atol=1e-4, rtol=1e-3)

@@ -18,7 +18,7 @@ from elimtool.engine.sequences import sequence_tables
 from elimtool.engine.walk import walk
 from elimtool.model.decode import Decoder
 from elimtool.model.view import Target
-from elimtool.run.selection import SEQUENCES
+from elimtool.run.selection import asked_by
 from elimtool.samplers import resolve
 
 TEXT = "The capital of France is"
@@ -192,7 +192,7 @@ def test_the_end_of_the_text_is_watched_beside_each_token(llama: Any, monkeypatc
 
 
 def test_the_tables_are_measured_only_on_request_and_batches_equal_single_prompts(llama: Any) -> None:
-    assert not set(SEQUENCES) & set(elimtool.trace(llama, TEXT, targets=["a"]).tables)
+    assert not set(asked_by("through")) & set(elimtool.trace(llama, TEXT, targets=["a"]).tables)
     texts = [TEXT, "A token of the text is", "Hello"]
     both = through(llama, "hf", text=texts, batch_size=3)
     alone = through(llama, "hf", text=texts[1])

@@ -12,7 +12,7 @@ import torch
 
 import elimtool
 from elimtool import TraceOptions
-from elimtool.engine.session import chain_for
+from elimtool.engine.chains import chain_for
 from elimtool.model.loading import load_model
 from elimtool.samplers import History, preset_names, resolve
 from tests.model.tiny_gguf import write_gguf

@@ -14,7 +14,7 @@ from elimtool import ElimError, Prompt, TraceOptions
 from elimtool.engine.sequences import sequence_tables
 from elimtool.engine.walk import moments, walk
 from elimtool.model.view import Target
-from elimtool.run.selection import STOPS
+from elimtool.run.selection import asked_by
 from elimtool.samplers import resolve
 
 TEXT = "The capital of France is"
@@ -138,7 +138,7 @@ def test_the_stage_that_forbids_the_end_is_named_and_one_that_pushes_it_gives_bi
 def test_watching_changes_nothing_of_what_is_written(ending: Any) -> None:
     chain = "mirostat_v2.tau=3"
     plain = watched(ending, chain, 8, watch=())
-    assert not set(STOPS) & set(plain.tables)
+    assert not set(asked_by("watch")) & set(plain.tables)
     seen = watched(ending, chain, 8)
     assert seen.table("walk").equals(plain.table("walk"))
     assert seen.table("stops").equals(watched(ending, chain, 8).table("stops"))

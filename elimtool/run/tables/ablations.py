@@ -11,6 +11,7 @@ from elimtool.run.columns import (
     STRING,
     TARGET,
     TARGET_TOKEN,
+    AskedBy,
     Column,
     Table,
 )
@@ -56,4 +57,6 @@ ABLATIONS = Table(
         ),
         Column("beyond", BOOL, "Whether |effect| exceeds null.", null_when=FEW),
     ),
+    asked_by=AskedBy("ablate_each", "give it: every head and MLP takes a pass of its own"),
+    of_prompt=True,
 )

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import BOOL, FLOAT, INT, PROMPT_ID, STRING, STRINGS, Column, Table, rank, share
+from elimtool.run.columns import (
+    BOOL,
+    FLOAT,
+    INT,
+    PROMPT_ID,
+    STRING,
+    STRINGS,
+    AskedBy,
+    Column,
+    Table,
+    rank,
+    share,
+)
 
 NO_SEGMENT = "no segment is given, or arrangement is 'filler'"
 
@@ -70,4 +82,6 @@ ANSWERS_ALONG = Table(
             null_when="arrangement is not 'text'",
         ),
     ),
+    asked_by=AskedBy("along", "say with it how to cut the text, such as sentences"),
+    of_prompt=True,
 )

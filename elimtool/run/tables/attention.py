@@ -13,6 +13,7 @@ from elimtool.run.columns import (
     PROMPT_ID,
     SMALL_FLOAT,
     STRING,
+    AskedBy,
     Column,
     Table,
     share,
@@ -194,6 +195,7 @@ ATTENTION_WEIGHTS = Table(
             null_when="the layer's sliding window hides the key",
         ),
     ),
+    asked_by=AskedBy("attention_of", "name heads with it, such as 17.3"),
 )
 
 ATTENTION_LAYERS = Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import BOOL, FLOAT, INT, INTS, PROMPT_ID, STRING, Column, Table
+from elimtool.run.columns import BOOL, FLOAT, INT, INTS, PROMPT_ID, STRING, AskedBy, Column, Table
 from elimtool.run.tables.sequences import IS_FOIL, TARGET
 from elimtool.run.tables.walk import STEP
 
@@ -26,6 +26,8 @@ LOGPROB = Column(
     unit="nats",
     range="<= 0",
 )
+
+BY_BEAMS = AskedBy("beams", "say with it how many texts to hold, such as 4")
 
 BEAMS = Table(
     "beams",
@@ -56,6 +58,9 @@ BEAMS = Table(
         SCORE,
         LOGPROB,
     ),
+    asked_by=BY_BEAMS,
+    of_prompt=True,
+    may_be_empty=True,
 )
 
 BEAM_STEPS = Table(
@@ -84,6 +89,9 @@ BEAM_STEPS = Table(
             null_when="fewer continuations than beams are possible",
         ),
     ),
+    asked_by=BY_BEAMS,
+    of_prompt=True,
+    may_be_empty=True,
 )
 
 _STAYS = "all its tokens stay"
@@ -150,4 +158,7 @@ BEAM_TARGETS = Table(
             null_when="no text of the result does",
         ),
     ),
+    asked_by=BY_BEAMS,
+    of_prompt=True,
+    may_be_empty=True,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import BOOL, INT, POSITION, PROMPT_ID, STRING, Column, Table, probability
+from elimtool.run.columns import BOOL, INT, POSITION, PROMPT_ID, STRING, AskedBy, Column, Table, probability
 
 CONCEPTS = Table(
     "concepts",
@@ -46,4 +46,5 @@ CONCEPTS = Table(
         ),
         probability("mass", "Probability of the set's tokens, after the layer or the stage."),
     ),
+    asked_by=AskedBy("concepts", "name sets of words, such as 'snow=snow, winter, ice'"),
 )

@@ -81,6 +81,7 @@ CONTRAST_LAYERS = Table(
             null_when=NO_CONTROLS,
         ),
     ),
+    may_be_empty=True,
 )
 
 CONTRAST_COMPONENTS = Table(
@@ -104,6 +105,7 @@ CONTRAST_COMPONENTS = Table(
             unit="nats",
         ),
     ),
+    may_be_empty=True,
 )
 
 CONTRAST_STAGES = Table(
@@ -148,6 +150,7 @@ CONTRAST_STAGES = Table(
         Column("target_survives", BOOL, "Whether the target survives the whole chain."),
         Column("foil_survives", BOOL, "Whether the foil survives the whole chain."),
     ),
+    may_be_empty=True,
 )
 
 

@@ -12,6 +12,7 @@ from elimtool.run.columns import (
     POSITION,
     PROMPT_ID,
     STRING,
+    AskedBy,
     Column,
     Table,
     share,
@@ -202,4 +203,5 @@ ROLLOUT = Table(
             null_when="all layers are sums of their parts",
         ),
     ),
+    asked_by=AskedBy("rollout", "give it: it takes every row of every layer up to the probed one"),
 )

@@ -61,4 +61,5 @@ EFFECTS = Table(
         Column("top_after", STRING, "The same under the interventions."),
         TARGET_TOKEN,
     ),
+    of_prompt=True,
 )

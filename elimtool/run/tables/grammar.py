@@ -143,4 +143,5 @@ WALK_GRAMMAR = Table(
             null_when=f"nothing is left, or {LEFT}",
         ),
     ),
+    of_prompt=True,
 )

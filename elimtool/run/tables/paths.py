@@ -10,6 +10,7 @@ from elimtool.run.columns import (
     PROMPT_ID,
     STRING,
     STRINGS,
+    AskedBy,
     Column,
     Table,
     probability,
@@ -31,6 +32,8 @@ PLACE = Column(
     unit="place",
     range=">= 1",
 )
+
+BY_PATHS = AskedBy("paths", "name kinds of paths with it, such as greedy,beam:4,sampled:16")
 
 PATHS = Table(
     "paths",
@@ -95,6 +98,8 @@ PATHS = Table(
             range=">= 0",
         ),
     ),
+    asked_by=BY_PATHS,
+    of_prompt=True,
 )
 
 PATH_STEPS = Table(
@@ -126,4 +131,6 @@ PATH_STEPS = Table(
             null_when="the chain leaves the token, or the run has no chain",
         ),
     ),
+    asked_by=BY_PATHS,
+    of_prompt=True,
 )

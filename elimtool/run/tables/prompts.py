@@ -238,4 +238,5 @@ PROMPTS = Table(
             null_when="status is 'error', or the run is of an earlier version",
         ),
     ),
+    of_prompt=True,
 )

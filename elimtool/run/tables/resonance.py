@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import BOOL, FLOAT, INT, PROMPT_ID, Column, Table, probability, rank, share
+from elimtool.run.columns import BOOL, FLOAT, INT, PROMPT_ID, AskedBy, Column, Table, probability, rank, share
 
 RESONANCE = Table(
     "resonance",
@@ -38,4 +38,6 @@ RESONANCE = Table(
             "the copies are a plain text",
         ),
     ),
+    asked_by=AskedBy("repeat", "say with it how many copies, such as 16"),
+    of_prompt=True,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import BOOL, FLOAT, INT, PROMPT_ID, STRING, Column, Table, share
+from elimtool.run.columns import BOOL, FLOAT, INT, PROMPT_ID, STRING, AskedBy, Column, Table, share
 
 EMPTY = "the model wrote no token but the end of the text"
 
@@ -75,4 +75,6 @@ RISK = Table(
             null_when="the record names neither",
         ),
     ),
+    asked_by=AskedBy("risk", "give it: it samples more answers"),
+    of_prompt=True,
 )

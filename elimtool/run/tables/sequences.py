@@ -8,6 +8,7 @@ from elimtool.run.columns import (
     INT,
     PROMPT_ID,
     STRING,
+    AskedBy,
     Column,
     Table,
     probability,
@@ -26,6 +27,8 @@ TOKEN = Column("token", STRING, "Text of the token.")
 TOKEN_ID = Column("token_id", INT, "Vocabulary index of the token.", unit="token id")
 
 _MEAN = " Of a stage that acts by chance, the mean over its draw."
+
+BY_THROUGH = AskedBy("through", "name a sampler chain with it, such as llama.cpp")
 
 SEQUENCES = Table(
     "sequences",
@@ -71,6 +74,8 @@ SEQUENCES = Table(
         Column("dies_stage", STRING, "Name of the stage that removes it.", null_when=ALIVE),
         Column("dies_why", STRING, "One sentence: by which rule.", null_when=ALIVE),
     ),
+    asked_by=BY_THROUGH,
+    of_prompt=True,
 )
 
 SEQUENCE_STEPS = Table(
@@ -110,6 +115,8 @@ SEQUENCE_STEPS = Table(
             null_when="the chain leaves one, or the model has none",
         ),
     ),
+    asked_by=BY_THROUGH,
+    of_prompt=True,
 )
 
 _SHARED = {column.name: column for column in SAMPLING.columns}
@@ -156,4 +163,6 @@ SEQUENCE_STAGES = Table(
         probability("end_prob_before", "Probability of the tokens that end a text before the stage."),
         probability("end_prob_after", "Their probability after it."),
     ),
+    asked_by=BY_THROUGH,
+    of_prompt=True,
 )

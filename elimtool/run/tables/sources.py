@@ -211,4 +211,5 @@ CONTRAST_SOURCES = Table(
         *(replace(column, unit="nats") if column.unit == "logits" else column for column in REDUCED),
         UNDECOMPOSED,
     ),
+    may_be_empty=True,
 )

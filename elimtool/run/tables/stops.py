@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import FLOAT, INT, PROMPT_ID, STRING, Column, Table, probability, rank
+from elimtool.run.columns import FLOAT, INT, PROMPT_ID, STRING, AskedBy, Column, Table, probability, rank
 from elimtool.run.tables.sequences import FATE, TOKEN_ID
 from elimtool.run.tables.walk import CHAIN, STEP
 
 OVER = "the text had ended before"
 LEFT = "the chain leaves it"
+
+BY_WATCH = AskedBy("watch", "name tokens with it: eos, or a text such as '<|im_end|>'")
 
 STOPS = Table(
     "stops",
@@ -54,6 +56,8 @@ STOPS = Table(
         ),
         Column("n_texts", INT, "Texts that it is the mean of.", unit="texts", range=">= 2"),
     ),
+    asked_by=BY_WATCH,
+    of_prompt=True,
 )
 
 STOP_TOKENS = Table(
@@ -72,6 +76,8 @@ STOP_TOKENS = Table(
         Column("removed_by", STRING, "Name of the stage that removes it.", null_when=LEFT),
         Column("why", STRING, "One sentence: by which rule.", null_when=LEFT),
     ),
+    asked_by=BY_WATCH,
+    of_prompt=True,
 )
 
 STOP_STAGES = Table(
@@ -79,4 +85,6 @@ STOP_STAGES = Table(
     "What each stage does to each watched token at each step of the generated text.",
     "one row per prompt, written token, watched token and stage",
     (PROMPT_ID, STEP, CHAIN, Column("token", STRING, "Text of the watched token."), TOKEN_ID, *FATE),
+    asked_by=BY_WATCH,
+    of_prompt=True,
 )

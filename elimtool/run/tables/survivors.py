@@ -8,6 +8,7 @@ from elimtool.run.columns import (
     POSITION,
     PROMPT_ID,
     STRING,
+    AskedBy,
     Column,
     Table,
     probability,
@@ -16,6 +17,8 @@ from elimtool.run.columns import (
 from elimtool.run.tables.sampling import CHAIN
 
 NOBODY_LEFT = "bans left no token"
+
+BY_FUTURES = AskedBy("futures", "say with it how many survivors to compare, such as 8")
 
 SURVIVORS = Table(
     "survivors",
@@ -38,6 +41,9 @@ SURVIVORS = Table(
         ),
         Column("future_top", STRING, "The most probable token there."),
     ),
+    asked_by=BY_FUTURES,
+    of_prompt=True,
+    may_be_empty=True,
 )
 
 SURVIVOR_PAIRS = Table(
@@ -83,6 +89,9 @@ SURVIVOR_PAIRS = Table(
             range="same word, substitute, successor, other",
         ),
     ),
+    asked_by=BY_FUTURES,
+    of_prompt=True,
+    may_be_empty=True,
 )
 
 SURVIVOR_SETS = Table(
@@ -128,4 +137,6 @@ SURVIVOR_SETS = Table(
             null_when=NOBODY_LEFT,
         ),
     ),
+    asked_by=BY_FUTURES,
+    of_prompt=True,
 )

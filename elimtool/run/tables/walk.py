@@ -57,6 +57,7 @@ WALK = Table(
             null_when="it survived the chain, and could have been drawn",
         ),
     ),
+    of_prompt=True,
 )
 
 _SHARED = {column.name: column for column in SAMPLING.columns}
@@ -66,4 +67,5 @@ WALK_STAGES = Table(
     "What each stage removes at each step of a walk.",
     "one row per prompt, written token (and the step at which a chain that leaves none ends the walk), stage",
     (PROMPT_ID, STEP, POSITION, CHAIN, *(_SHARED[name] for name in (*_LEDGER, *_REST))),
+    of_prompt=True,
 )

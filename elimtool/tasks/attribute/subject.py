@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from elimtool.engine.chains import chain_for
 from elimtool.engine.scoring import log_probabilities
-from elimtool.engine.session import chain_for
 from elimtool.engine.walk import written_for
 from elimtool.errors import ElimError
 from elimtool.model.prefix import Prefix, window

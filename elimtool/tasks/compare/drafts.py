@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from elimtool.engine.session import chain_for
+from elimtool.engine.chains import chain_for
 from elimtool.engine.walk import walk
 from elimtool.errors import ElimError, checked_fields
 from elimtool.samplers import Chain

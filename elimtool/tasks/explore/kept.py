@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from elimtool.engine.chains import chain_for, refuse_confusable
 from elimtool.engine.forward import Extra
 from elimtool.engine.records import arrow_table
-from elimtool.engine.session import Session, chain_for, refuse_confusable
+from elimtool.engine.session import Session
 from elimtool.metrics.contrasts import Contrasts
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
 from elimtool.metrics.sampling import SamplerLedger

@@ -228,6 +228,20 @@ def page() -> str:
         "`sampling_targets.bound` says where the fate of a target would change: the bias that it needs to "
         "survive, the least length of n-grams that lets it through, how many tokens it must wait, or the "
         "step from which a penalty on length would put the end of the text first.",
+        "## Grammars",
+        "`--grammar`, `--json-schema` and `--regex` give every chain a stage `grammar`, where its engine has "
+        "it: vllm masks before all else, sglang behind its penalties, hf after the repetition penalty, "
+        "koboldcpp behind its first top-k of 3,000. Its `mass_pruned` is what the mask removes.",
+        "llama.cpp does not mask: it draws a token through its whole chain, asks the grammar about that "
+        "token, and only where it is refused runs the chain again, the grammar first. Its preset does the "
+        "same (`grammar.mode=check`, at the end): `prob_after` is the mixture `C(t) + (1 - C(G)) C|G(t)` of "
+        "both passes for the tokens t that the grammar G allows, `mass_pruned` the probability `1 - C(G)` "
+        "that the first draw is refused. Tokens that a truncation removed in the first pass may come back "
+        "from the second. `grammar_passes` and `grammar_pass_targets` tell the stages of each pass. Where a "
+        "chain only rescales, the mixture is that of masking first. XTC and the selections draw anew in the "
+        "second pass; `tests/samplers/test_grammar_check.py` holds it against the engine's loop, drawn "
+        "20,000 times. For masking first (the engine's `grammar_first`) put the stage first in a chain of "
+        "your own: `grammar.json_schema=FILE,top_k=40,temperature=0.8`.",
         "## Processors of Hugging Face transformers",
         "In its own order, those for other kinds of models last. Each stage is compared with the processor "
         "itself on random rows, and chains of them on 10,000 (`tests/samplers/test_bans.py`, "

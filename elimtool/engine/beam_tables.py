@@ -22,6 +22,7 @@ from elimtool.files.rows import Row, Rows
 from elimtool.metrics.columns import Columns
 from elimtool.model.decode import TextTree, end_ids
 from elimtool.samplers import Chain, Ledger
+from elimtool.samplers.grammar import Grammar
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -49,9 +50,12 @@ class BeamPlan:
 
 
 def beam_chain(chain: Chain) -> Chain:
-    """Leave out the stages that shape draws, as transformers does: truncation, temperature, selection."""
+    """Leave out the stages that shape draws, as transformers does: truncation, temperature, selection.
+
+    A grammar that checks what is drawn masks instead.
+    """
     kept = tuple(
-        stage
+        replace(stage, mode="mask") if isinstance(stage, Grammar) else stage
         for stage in chain.stages
         if stage.role not in ("truncate", "select") and stage.kind not in FOR_DRAWS
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +15,8 @@ from elimtool.errors import ElimError
 from elimtool.model.scores import MOST_ROWS
 from elimtool.model.view import NOBODY, Batch, LayerView
 from elimtool.samplers import History, Ledger
+from elimtool.samplers.draws import joined
+from elimtool.samplers.grammar import checks
 from elimtool.samplers.xtc import XTC
 
 if TYPE_CHECKING:
@@ -154,8 +156,15 @@ def mean_of(found: Ways) -> Float64[Tensor, "vocab"]:
 
 
 def _branches(chain: Chain) -> Iterator[tuple[float, float]]:
-    """Iterate over one draw for each way that stages which act by chance can go, and its probability."""
+    """Iterate over one draw for each way that stages which act by chance can go, and its probability.
+
+    In a chain that runs twice both passes draw.
+    """
     acting = {stage.probability for stage in chain.stages if isinstance(stage, XTC) and stage.fires is None}
     edges = sorted({0.0, 1.0, *acting})
-    for low, high in pairwise(edges):
-        yield (low + high) / 2, high - low
+    once = [((low + high) / 2, high - low) for low, high in pairwise(edges)]
+    if not acting or not any(map(checks, chain.stages)):
+        yield from once
+        return
+    for (first, weight), (second, share) in product(once, once):
+        yield joined(first, second), weight * share

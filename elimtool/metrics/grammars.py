@@ -48,6 +48,7 @@ def grammar_rows(
             "stage_index": index,
             "stage": stage.name,
             "engine": stage.engine,
+            "mode": stage.mode,
             "syntax": stage.syntax,
             "n_written": found.length,
             "n_valid": found.valid,

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from elimtool.metrics.columns import Categorical, Columns, null_where, place, spelled
+from elimtool.metrics.grammar_passes import pass_columns
 from elimtool.metrics.grammars import grammars_of, stage_columns, target_columns
 from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
@@ -43,6 +44,8 @@ class SamplerLedger(Metric):
         "survival",
         "grammar",
         "grammar_targets",
+        "grammar_passes",
+        "grammar_pass_targets",
     )
 
     def __init__(self, batch: Batch, settings: Settings) -> None:
@@ -68,6 +71,8 @@ class SamplerLedger(Metric):
                 ("grammar_targets", target_columns(view, self.chains, past)),
             ):
                 self.filled[name] += [columns] if columns else []
+            for name, columns in pass_columns(view, ledgers, why_one).items():
+                self.filled[name].append(columns)
         for left, right in combinations(ledgers, 2):
             self.filled["chain_differences"].append(self._difference_columns(view, compare(left, right), by))
         self.filled["survival"].append(self._survival_columns(view, begun, ids, past, ledgers))
@@ -213,7 +218,7 @@ class SamplerLedger(Metric):
         }
 
     def finish(self) -> dict[str, Columns]:
-        """Return columns of the four tables."""
+        """Return the columns of the tables."""
         found = super().finish()
         return {**found, "chain_differences": self._in_order(found["chain_differences"])}
 

@@ -25,6 +25,7 @@ from elimtool.run.tables.copy_suppression import COPY_SUPPRESSION
 from elimtool.run.tables.effects import EFFECTS
 from elimtool.run.tables.experts import EXPERT_COMPONENTS, EXPERTS
 from elimtool.run.tables.grammar import GRAMMAR, GRAMMAR_TARGETS, WALK_GRAMMAR
+from elimtool.run.tables.grammar_passes import GRAMMAR_PASS_TARGETS, GRAMMAR_PASSES
 from elimtool.run.tables.lens import LENS, LENS_LAYERS
 from elimtool.run.tables.locations import LOCATION_PAIRS, LOCATIONS
 from elimtool.run.tables.map_sums import MAP_SUMS
@@ -96,6 +97,8 @@ TABLES: dict[str, Table] = {
         SURVIVAL,
         GRAMMAR,
         GRAMMAR_TARGETS,
+        GRAMMAR_PASSES,
+        GRAMMAR_PASS_TARGETS,
         COMPONENTS,
         SOURCE_SPANS,
         SOURCES,

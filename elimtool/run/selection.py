@@ -12,7 +12,7 @@ TRACED = tuple(name for name in TABLES if name not in UNTRACED)
 """Tables that a trace can fill."""
 WALKS = frozenset({"walk", "walk_stages", "walk_grammar"})
 """Tables that need generated tokens."""
-GRAMMARS = frozenset({"grammar", "grammar_targets", "walk_grammar"})
+GRAMMARS = frozenset({"grammar", "grammar_targets", "grammar_passes", "grammar_pass_targets", "walk_grammar"})
 """Tables that need a chain with a grammar."""
 MIXED = frozenset({"experts", "expert_components"})
 """Tables of models with mixtures of experts."""

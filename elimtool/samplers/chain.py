@@ -14,6 +14,7 @@ from torch import Tensor
 from elimtool.errors import ElimError, checked_fields
 from elimtool.files.plugins import ORIGINS
 from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.draws import second_draws
 from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.history import History
 from elimtool.samplers.ledger import Ledger
@@ -128,7 +129,8 @@ class Chain:
             targets: Token ids to follow, -1 = none.
             histories: One per row; ``None`` = empty histories.
             state: From ``start`` or ``accept``; ``None`` = the state before the first token.
-            draws: Uniform random numbers in [0, 1), one per row, for stages that act by chance.
+            draws: Uniform random numbers in [0, 1), one per row, for stages that act by chance; a second pass
+                takes ``second_draws`` of them.
             begun: ``Candidates.of(logits, targets)``, shared by the exact chains that run on the same rows,
                 so that what one chain computes about them is not computed again.
 
@@ -147,6 +149,7 @@ class Chain:
         sequential = self.precision == "float32" and self.accumulation == "sequential"
         shared = begun is not None and begun.scores.dtype == dtype and begun.sequential == sequential
         c = begun if begun is not None and shared else Candidates.of(logits, targets, dtype, sequential)
+        given = c
         state = self.start(rows) if state is None else state
         records: list[StageRecord] = []
         standing = Standing.of(c, targets)
@@ -154,7 +157,13 @@ class Chain:
             # remembered at the first removal: penalties and temperature before it still count
             if stage.role == "truncate" and self._measures_full(index):
                 c = c.with_total()
-            after, effect = step(stage, c, Context(histories, draws, state.get(index)))
+
+            def again(first: Stage, index: int = index) -> Ledger:
+                chain = replace(self, stages=(first, *self.stages[:index]))
+                known = {at + 1: value for at, value in state.items() if at < index}
+                return chain.run(logits, targets, histories, known, second_draws(draws), given)
+
+            after, effect = step(stage, c, Context(histories, draws, state.get(index), again))
             # a stage that is off returns its input: nothing is computed again
             left = standing if after is c else Standing.of(after, targets)
             records.append(record(stage, c, after, effect, targets, (standing, left)))
@@ -177,11 +186,12 @@ class Chain:
         Args:
             state: The state that the chain was run with.
             ledger: The ledger of this step.
-            tokens: The chosen tokens, survivors of the chain.
+            tokens: The chosen tokens, survivors of the chain. In a chain that runs twice, stages learn from
+                the pass that a token is likelier to come from.
         """
         after = {index: index + (self.stages[index].learns_from == "after") for index in state}
         return {
-            index: self.stages[index].accept(value, ledger.before(after[index]).prob_of(tokens))
+            index: self.stages[index].accept(value, ledger.drawn_at(after[index], tokens))
             for index, value in state.items()
         }
 

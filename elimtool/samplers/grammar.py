@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.files.yaml import read_text
 from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.distribution import NEG_INF
 from elimtool.samplers.grammar_engine import (
     GrammarPlace,
     Matcher,
@@ -24,11 +25,14 @@ from elimtool.samplers.grammar_engine import (
     engine_name,
     tokenizer_of,
 )
+from elimtool.samplers.grammar_rules import Departed, Forced, Refusal, Refusals, Rejected
 from elimtool.samplers.json_place import place_in_json
+from elimtool.samplers.ledger import Ledger
 from elimtool.samplers.stage import Context, Detail, Effect, Role, Stage
 
 EXAMPLES = 3
 """Allowed tokens that a rule names, the most probable first."""
+Mode = Literal["mask", "check"]
 WORDS: dict[Syntax, str] = {"json_schema": "JSON schema", "grammar": "grammar", "regex": "regular expression"}
 
 
@@ -38,7 +42,11 @@ class Grammar(Stage):
 
     Formula: keep the tokens t for which written + t begins a text of the grammar, by llguidance's mask; the
     end-of-text tokens stay where the text may end. What was written is the output alone, from its first
-    token; nothing is removed after a text that has left the grammar. Off: no grammar.
+    token; nothing is removed after a text that has left the grammar. With ``mode`` check (llama.cpp), the
+    stages before it (C) draw a token; one that is refused is drawn again, by the same stages on the same
+    logits, the grammar first (C|G). What is left is the mixture of both passes,
+    ``p(t) = C(t) + (1 - C(G)) C|G(t)`` for the allowed tokens t; ``mass_pruned`` is the probability that the
+    first draw is rejected, ``1 - C(G)``. Tokens that only the second pass keeps come back. Off: no grammar.
 
     Attributes:
         file: File of a grammar: Lark with a rule ``start``, or GBNF (llama.cpp) with a rule ``root``.
@@ -47,6 +55,8 @@ class Grammar(Stage):
         text: The content of the file, read when the chain is made.
         engine: Library and version that make the masks, filled in when the chain is made.
         eos: The tokens that end a text; ``null`` = the model's own, once the chain is given them.
+        mode: Whether it masks the distribution that it is given (``mask``), or the drawn token is checked and
+            drawn again (``check``).
     """
 
     kind: ClassVar[str] = "grammar"
@@ -56,6 +66,7 @@ class Grammar(Stage):
     sources: ClassVar[tuple[str, ...]] = (
         "llguidance 1.9.1 python/llguidance/_lib.pyi LLMatcher.compute_bitmask",
         "arXiv 2405.21047 (what masking step by step does to the distribution)",
+        "llama.cpp common/sampling.cpp common_sampler_sample (check)",
     )
 
     file: str = ""
@@ -64,9 +75,11 @@ class Grammar(Stage):
     text: str = ""
     engine: str = ""
     eos: tuple[int, ...] | None = None
+    mode: Mode = "mask"
     matcher: Matcher | None = field(default=None, kw_only=True, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.one_of("mode", ("mask", "check"))
         given = [name for name in ("file", "json_schema", "regex") if getattr(self, name)]
         if len(given) > 1:
             raise ElimError("give one of `grammar`, `json_schema` and `regex`, not several")
@@ -86,6 +99,11 @@ class Grammar(Stage):
     def syntax(self) -> Syntax:
         """What the stage follows."""
         return "json_schema" if self.json_schema else "regex" if self.regex else "grammar"
+
+    @property
+    def what(self) -> str:
+        """What the stage follows, in words."""
+        return WORDS[self.syntax]
 
     @property
     def source(self) -> str:
@@ -129,19 +147,30 @@ class Grammar(Stage):
         return place_in_json(written) if self.syntax == "json_schema" else ""
 
     def apply(self, c: Candidates, context: Context, /) -> Effect:
-        """Remove what the grammar does not allow."""
+        """Remove what the grammar does not allow, or mix the two passes of a chain whose draw it checks."""
         written = [history.generated for history in context.histories]
         places = [self.at(one) for one in written]
         keep = self._mask(c, places)
-        rules = tuple(
-            Refusals(
-                place, partial(Refusal, self, one, place, () if place.refused else _likeliest(c, keep, row))
-            )
-            for row, (one, place) in enumerate(zip(written, places, strict=True))
-        )
-        details = tuple(self._told(one, place) for one, place in zip(written, places, strict=True))
+        details = [self._told(one, place) for one, place in zip(written, places, strict=True)]
         acts = torch.tensor([not place.refused for place in places])
-        return Effect(c, keep=keep, active=acts, rules=rules, details=details)
+        if self.mode == "mask":
+            best = likeliest(c.scores.masked_fill(~keep, NEG_INF), c.ids)
+            effect = Effect(c, keep=keep)
+        else:
+            if context.again is None:
+                raise ElimError(f"{self.name} checks what a chain draws", "use it as a stage of one")
+            second = context.again(replace(self, mode="mask"))
+            mixed, rejected = mixture(c, keep, second)
+            for row, share in enumerate(rejected.tolist()):
+                details[row] |= {-1: Rejected(self.what, share)} if share > 0 else {}
+            best = likeliest(mixed)
+            scores = torch.where(acts[:, None], mixed, c.wide().double())
+            effect = Effect(c, revived=scores.to(c.scores), second=second)
+        rules = tuple(
+            Refusals(place, partial(Refusal, self.what, self.state, one, place, some))
+            for one, place, some in zip(written, places, best, strict=True)
+        )
+        return replace(effect, active=acts, rules=rules, details=tuple(details))
 
     def _mask(self, c: Candidates, places: list[GrammarPlace]) -> Bool[Tensor, "rows width"]:
         table = torch.ones((len(places), c.vocab), dtype=torch.bool)
@@ -150,107 +179,48 @@ class Grammar(Stage):
                 table[row, : len(place.allowed)] = torch.from_numpy(place.allowed)[: c.vocab]
         return table if c.tokens is None else table.gather(1, c.ids)
 
-    def _told(self, written: tuple[int, ...], place: GrammarPlace) -> Mapping[int, Detail]:
+    def _told(self, written: tuple[int, ...], place: GrammarPlace) -> dict[int, Detail]:
         """Remark on a token that is forced, or on the token with which the text has left the grammar."""
         if place.refused:
-            return {-1: Departed(WORDS[self.syntax], place.valid, written[place.valid])}
+            return {-1: Departed(self.what, place.valid, written[place.valid])}
         only = np.flatnonzero(place.allowed)
-        return (
-            {int(only[0]): Forced(WORDS[self.syntax], int(only[0]), place.complete)} if len(only) == 1 else {}
-        )
+        return {int(only[0]): Forced(self.what, int(only[0]), place.complete)} if len(only) == 1 else {}
 
 
-def _likeliest(c: Candidates, keep: Bool[Tensor, "rows width"], row: int) -> tuple[int, ...]:
-    """Return the survivors of a row with the largest scores, the best first."""
-    scores = c.scores[row].masked_fill(~keep[row], -torch.inf)
-    best = scores.topk(min(EXAMPLES, len(scores)))
-    return tuple(c.ids[row, best.indices[best.values > -torch.inf]].tolist())
+def checks(stage: Stage) -> bool:
+    """Return whether a stage checks what the chain draws, so that the chain may run twice."""
+    return isinstance(stage, Grammar) and stage.mode == "check" and not stage.is_off()
 
 
-@dataclass(frozen=True)
-class Forced:
-    """The remark that a token is the only one that is allowed."""
+def mixture(
+    c: Candidates, keep: Bool[Tensor, "rows width"], second: Ledger
+) -> tuple[Float64[Tensor, "rows vocab"], Float64[Tensor, " rows"]]:
+    """Mix what the first pass of a chain leaves of the allowed tokens with what the second pass does.
 
-    what: str
-    token: int
-    complete: bool
+    Args:
+        c: What the first pass leaves.
+        keep: Which of it is allowed.
+        second: The second pass.
 
-    def __str__(self) -> str:
-        return self.told(str)
-
-    def told(self, spell: Callable[[int], str]) -> str:
-        """Say that it is forced."""
-        why = "the text is complete and must end" if self.complete else f"the {self.what} allows no other"
-        return f"{spell(self.token)!r} is forced: {why}"
-
-
-@dataclass(frozen=True)
-class Departed:
-    """The remark that an earlier token left the grammar."""
-
-    what: str
-    valid: int
-    token: int
-
-    def __str__(self) -> str:
-        return self.told(str)
-
-    def told(self, spell: Callable[[int], str]) -> str:
-        """Name the token."""
-        return (
-            f"what was written has left the {self.what} at its token {self.valid} (from 0),"
-            f" {spell(self.token)!r}: nothing is removed from there on"
-        )
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a grammar refuses a token, and what it allows there.
-
-    Attributes:
-        stage: The stage.
-        written: The output so far.
-        place: Where that stands in the grammar.
-        likeliest: Allowed tokens, the most probable first.
-        token: The token.
+    Returns:
+        Log-probabilities, ``-inf`` for removed tokens, and the probability that the first draw is rejected.
     """
-
-    stage: Grammar
-    written: tuple[int, ...]
-    place: GrammarPlace
-    likeliest: tuple[int, ...]
-    token: int
-
-    def __str__(self) -> str:
-        return self._told(str, "")
-
-    def told(self, spell: Callable[[int], str]) -> str:
-        """Return the sentence with tokens as text, and with the place in words where it is known."""
-        state = self.stage.state("".join(map(spell, self.written)))
-        return self._told(spell, f" {state}" if state else "")
-
-    def _told(self, spell: Callable[[int], str], where: str) -> str:
-        some = ", ".join(repr(spell(token)) for token in self.likeliest)
-        count = int(self.place.allowed.sum())
-        rest = f" and {count - len(self.likeliest)} more" if count > len(self.likeliest) else ""
-        allowed = f"it allows {some}{rest}" if some else "nothing that was left is allowed"
-        return f"the {WORDS[self.stage.syntax]} refuses {spell(self.token)!r}{where or ' here'}; {allowed}"
+    rejected = c.mass(~keep)
+    first = c.wide().double().log_softmax(-1)
+    refused = torch.ones_like(first, dtype=torch.bool)
+    row, column = (keep & c.alive).nonzero(as_tuple=True)
+    refused[row, c.ids[row, column]] = False
+    redrawn = second.final.log_softmax(-1).masked_fill((second.end.n == 0)[:, None], NEG_INF)
+    return torch.logaddexp(first.masked_fill(refused, NEG_INF), redrawn + rejected.log()[:, None]), rejected
 
 
-class Refusals(Mapping[int, Detail]):
-    """The refusals of a row, each made when it is asked for: a grammar can refuse the whole vocabulary."""
+def likeliest(scores: Float[Tensor, "rows width"], ids: Tensor | None = None) -> list[tuple[int, ...]]:
+    """Return the tokens of each row with the largest scores, the best first.
 
-    def __init__(self, place: GrammarPlace, rule: Callable[[int], Refusal]) -> None:
-        self._place, self._rule = place, rule
-
-    def __getitem__(self, token: int) -> Refusal:
-        allowed = self._place.allowed
-        if self._place.refused or not 0 <= token < len(allowed) or allowed[token]:
-            raise KeyError(token)
-        return self._rule(token)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter([] if self._place.refused else np.flatnonzero(~self._place.allowed).tolist())
-
-    def __len__(self) -> int:
-        return 0 if self._place.refused else int((~self._place.allowed).sum())
+    Args:
+        scores: ``-inf`` for removed tokens.
+        ids: Token of every column; ``None`` = they are in order.
+    """
+    values, columns = scores.topk(min(EXAMPLES, scores.shape[1]))
+    tokens = columns if ids is None else ids.gather(1, columns)
+    return [tuple(some[alive].tolist()) for some, alive in zip(tokens, values > NEG_INF, strict=True)]

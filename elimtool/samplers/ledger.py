@@ -34,6 +34,21 @@ class Ledger:
         """Return the distribution before a stage, given by index; after the last stage, the end."""
         return self.records[stage].before if stage < len(self.records) else self.end
 
+    def drawn_at(self, stage: int, tokens: Int[Tensor, " rows"]) -> Float64[Tensor, " rows"]:
+        """Return the probabilities before a stage of tokens that were drawn, in the pass that drew each.
+
+        Args:
+            stage: Index of the stage.
+            tokens: One token per row; which pass drew it is not known: the likelier one is taken.
+        """
+        first = self.before(stage).prob_of(tokens)
+        for index in range(stage, len(self.records)):
+            if (second := self.records[index].second) is not None:
+                ways = self.before(index).prob_of(tokens), second.end.prob_of(tokens)
+                likelier = self.records[index].mass_pruned * ways[1] > ways[0]
+                return torch.where(likelier, second.before(stage + 1).prob_of(tokens), first)
+        return first
+
     def output_mass(self, stage: int) -> Float64[Tensor, " rows"]:
         """Sum the survivors' probabilities in the distribution that the chain was given.
 

@@ -21,7 +21,9 @@ SEQUENCE = "sequence"
 _STAGE_OF = {"typ_p": "typical", "typical_p": "typical", "temp": "temperature"}
 """llama.cpp's names of samplers that differ from the preset's."""
 _ALWAYS = ("logit_bias",)
-"""Stages of llama.cpp's chain that are no part of its order."""
+"""Stages of llama.cpp's chain that are no part of its order, and come first ..."""
+_LAST = ("grammar",)
+"""... or last."""
 
 
 MODEL = "model"
@@ -106,10 +108,11 @@ def _in_sequence(chain: Chain, text: Any) -> Chain:
     """Put stages in the order of llama.cpp's ``sequence``, names parted by semicolons; others go."""
     names = [_STAGE_OF.get(name.strip(), name.strip()) for name in str(text).split(";") if name.strip()]
     known = {stage.name: stage for stage in chain.stages}
-    if unknown := [name for name in names if name not in known or name in _ALWAYS]:
+    if unknown := [name for name in names if name not in known or name in (*_ALWAYS, *_LAST)]:
         raise ElimError(f"the preset has no stage '{unknown[0]}'")
     first = tuple(known[name] for name in _ALWAYS if name in known)
-    order = (*first, *(known[name] for name in dict.fromkeys(names)))
+    last = tuple(known[name] for name in _LAST if name in known)
+    order = (*first, *(known[name] for name in dict.fromkeys(names)), *last)
     left = {stage.name for stage in order}
     kept = tuple(one for one in chain.origins if one[0] in left)
     return replace(chain, stages=order, origins=(*kept, ("", "order", chain.settings_file)))

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from math import isfinite
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
@@ -16,6 +16,9 @@ from elimtool.errors import ElimError, nearest
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.history import History
 from elimtool.samplers.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from elimtool.samplers.ledger import Ledger
 
 BIAS = "bias"
 """``bound_of`` of stages that a target survives with minus its margin added to its logit."""
@@ -31,11 +34,14 @@ class Context:
         histories: One per row.
         draws: Uniform random numbers in [0, 1), one per row, or ``None`` where none were drawn.
         state: The stage's own state, one number per row, or ``None`` for a stage without state.
+        again: Runs the stages before this one once more on what the chain was given, with another stage first
+            and with draws of their own; ``None`` outside a chain.
     """
 
     histories: Sequence[History]
     draws: Float[Tensor, " rows"] | None = None
     state: Float64[Tensor, " rows"] | None = None
+    again: Callable[[Stage], Ledger] | None = None
 
 
 @runtime_checkable
@@ -64,6 +70,7 @@ class Effect:
         notes: Remarks for the reader.
         details: Per row, remarks about single tokens, by token id.
         rules: Per row, the rules that removed tokens, by token id.
+        second: What the second pass did, of a stage that runs those before it once more.
     """
 
     base: Candidates
@@ -78,6 +85,7 @@ class Effect:
     notes: tuple[str, ...] = ()
     details: tuple[Mapping[int, Detail], ...] = ()
     rules: tuple[Mapping[int, Detail], ...] = ()
+    second: Ledger | None = None
 
     def without(self, empty: Bool[Tensor, " rows"]) -> Effect:
         """Take back what the stage did in some rows, in which no token was left."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float64, Int
@@ -16,6 +16,9 @@ from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.distribution import NEG_INF
 from elimtool.samplers.order import count_larger, sum_products
 from elimtool.samplers.stage import Detail, Effect, Fate, Stage
+
+if TYPE_CHECKING:
+    from elimtool.samplers.ledger import Ledger
 
 ROUNDING = 1e-5
 """Margins under this, in a unit that is not a count, are within rounding: engines compute in float32, and
@@ -91,6 +94,11 @@ class StageRecord:
         """Whether each target's margin is so small that the engine itself might decide otherwise."""
         near = self.margin.abs() < ROUNDING
         return near & (self.margin_unit not in COUNTS)
+
+    @property
+    def second(self) -> Ledger | None:
+        """What the second pass did, where the stage runs those before it once more; else ``None``."""
+        return self._effect.second
 
     @property
     def bound_of(self) -> str:

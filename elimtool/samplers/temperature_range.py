@@ -24,6 +24,7 @@ from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.chain import Chain, step
 from elimtool.samplers.dynamic_temperature import DynamicTemperature
 from elimtool.samplers.epsilon import Epsilon
+from elimtool.samplers.grammar import checks
 from elimtool.samplers.greedy import Greedy
 from elimtool.samplers.history import History
 from elimtool.samplers.ledger import Ledger
@@ -106,6 +107,9 @@ def temperature_ranges(
     at = _temperature_stage(chain)
     reached = len(chain.stages) if at is None else at
     after = () if at is None else tuple(s for s in chain.stages[at + 1 :] if not s.is_off())
+    if any(map(checks, chain.stages)):
+        ledger = ledger or chain.run(logits, targets, histories, begun=begun)
+        return _mixed(chain, ledger, at, after)
     context = Context(histories if histories is not None else [History()] * logits.shape[0])
     if ledger is not None and chain.precision == "exact":
         c = ledger.before(reached)
@@ -135,6 +139,16 @@ def _temperature_stage(chain: Chain) -> int | None:
     dynamic = [i for i, s in enumerate(chain.stages) if isinstance(s, DynamicTemperature) and s.delta == 0]
     found = plain or dynamic
     return found[0] if found else None
+
+
+def _mixed(chain: Chain, ledger: Ledger, at: int | None, after: Sequence[Stage]) -> TemperatureRanges:
+    """Answer for a chain that runs twice: from its ledger, unless T decides what either pass removes."""
+    removing = any(_removes(stage) for stage in after if not checks(stage))
+    gone = ledger.end.gone
+    if removing or (at is not None and _removes(chain.stages[at])):
+        nobody = torch.zeros_like(gone)
+        return _answer(nobody, nobody, ledger.targets)
+    return _answer(~gone, gone, ledger.targets)
 
 
 def _removes(stage: Stage) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,7 @@ def test_each_preset_has_it_where_its_engine_masks() -> None:
         "sglang": "penalties",
         "hf": "repetition",
         "koboldcpp": "prefilter",
+        "llama.cpp": "temperature",
     }
     for name, wanted in before.items():
         names = [stage.name for stage in resolve(name, grammar=grammar).stages]
@@ -211,11 +213,12 @@ def test_each_preset_has_it_where_its_engine_masks() -> None:
         assert (names[at - 1] if at else None) == wanted
     for name in preset_names():
         chain = resolve(name, grammar=grammar)
-        assert chain.name == name and [one for one in chain.stages if one.kind == "grammar"] == [grammar]
+        own = replace(grammar, mode="check") if name == "llama.cpp" else grammar
+        assert chain.name == name and [one for one in chain.stages if one.kind == "grammar"] == [own]
         assert "grammar" not in [one.kind for one in resolve(name).stages]
     assert [s.kind for s in resolve("top_k=3", grammar=grammar).stages] == ["grammar", "top_k"]
-    own = resolve("vllm:grammar.regex=b", grammar=grammar).stages[0]
-    assert isinstance(own, Grammar) and own.regex == "b"  # what the chain says itself wins
+    named = resolve("vllm:grammar.regex=b", grammar=grammar).stages[0]
+    assert isinstance(named, Grammar) and named.regex == "b"  # what the chain says itself wins
 
 
 def test_a_model_writes_what_the_schema_allows(llama: Any) -> None:

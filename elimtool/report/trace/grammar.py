@@ -119,14 +119,17 @@ def step_cells(row: Row, tokens: dict[int, str], screen: Screen) -> tuple[str, .
 
 
 def _name(row: Row, screen: Screen) -> str:
-    return f"{WORDS[row['syntax']]} of {screen.visible(row['chain'])}, by {screen.visible(row['engine'])}"
+    how = ", which checks what is drawn" if row.get("mode") == "check" else ""
+    by = screen.visible(row["engine"])
+    return f"{WORDS[row['syntax']]} of {screen.visible(row['chain'])}, by {by}{how}"
 
 
 def _removed(row: Row, screen: Screen) -> str:
     if row["cut"] is None:
         return "nothing is removed"
+    said = "is drawn again after" if row.get("mode") == "check" else "in all, the likeliest"
     return (
-        f"p {spell_prob(row['mass_removed'])} in all, the likeliest {screen.quoted(row['cut'])}"
+        f"p {spell_prob(row['mass_removed'])} {said} {screen.quoted(row['cut'])}"
         f" (p {spell_prob(row['cut_prob'])})"
     )
 

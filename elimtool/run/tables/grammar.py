@@ -15,7 +15,7 @@ from elimtool.run.columns import (
     Table,
     probability,
 )
-from elimtool.run.tables.sampling import CHAIN, STAGE, STAGE_INDEX
+from elimtool.run.tables.sampling import CHAIN, EARLIER, STAGE, STAGE_INDEX
 from elimtool.run.tables.walk import STEP
 
 LEFT = "what was written has left the grammar"
@@ -25,6 +25,13 @@ _SHARED = (
     STAGE_INDEX,
     STAGE,
     Column("engine", STRING, "Library and version that made the mask; others mask otherwise."),
+    Column(
+        "mode",
+        STRING,
+        "mask: what it was given is masked. check: the token that the stages before it draw is checked, and"
+        " where it is refused, they run once more on the masked output (llama.cpp).",
+        null_when=EARLIER,
+    ),
     Column("syntax", STRING, "What is followed: json_schema, grammar or regex."),
     Column("n_written", INT, "Tokens of the output so far.", unit="tokens", range=">= 0"),
     Column(
@@ -57,15 +64,19 @@ _SHARED = (
         "Text that must come next, by whichever tokens.",
         null_when=f"none must, or {LEFT}",
     ),
-    probability("mass_removed", "Probability of what the stage removes in the distribution it was given."),
+    probability(
+        "mass_removed",
+        "Probability of what the stage removes in the distribution it was given: where it checks, that the"
+        " drawn token is rejected.",
+    ),
     Column(
         "distortion",
         FLOAT,
-        "Kullback-Leibler divergence of the distribution that the stage leaves from the one it was given:"
-        " -ln(1 - mass_removed), computed so that it stays exact where almost everything is removed.",
+        "Kullback-Leibler divergence of the distribution that the stage leaves from the one it was given: of"
+        " a mask -ln(1 - mass_removed), computed so that it stays exact where almost everything is removed.",
         unit="nats",
         range=">= 0",
-        null_when=f"nothing is left, or {LEFT}",
+        null_when=f"nothing is left, tokens came back that the first pass lacks, or {LEFT}",
     ),
     Column(
         "cut",
@@ -140,7 +151,7 @@ WALK_GRAMMAR = Table(
             " every output likelier by one and the same amount: masking prefers outputs whose sum is larger.",
             unit="nats",
             range=">= 0",
-            null_when=f"nothing is left, or {LEFT}",
+            null_when=f"distortion is null here or at an earlier step, or {LEFT}",
         ),
     ),
     of_prompt=True,

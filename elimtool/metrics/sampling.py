@@ -151,6 +151,7 @@ class SamplerLedger(Metric):
             "within_rounding": null_where(near[row, step, k], np.isnan(margin)),
             "why": whys(view, records, (row, step, k), alive & ~left),
             **_bounds(records, (row, step, k), alive & ~left, margin),
+            **_others(records, (row, step, k)),
         }
 
     def _difference_columns(self, view: ReadoutView, found: ChainDifference, by: Ordering) -> dict[str, Any]:
@@ -280,6 +281,23 @@ def _bounds(
         least = records[step[i]].least(int(k[i]), int(row[i]))
         found[i] = np.nan if least is None else least
     return {"bound": found, "bound_of": null_where(of.astype(object), np.isnan(found))}
+
+
+def _others(records: Sequence[StageRecord], at: Indices) -> dict[str, Any]:
+    """Return rank and log-probability of each target in the row that a stage combined the output with."""
+    row, step, k = at
+    rank, logprob = np.zeros(len(row), dtype=np.int64), np.full(len(row), np.nan)
+    for index, record in enumerate(records):
+        if record.combines:
+            here = step == index
+            ranks, logprobs = record.others
+            rank[here] = ranks.numpy()[row[here], k[here]]
+            logprob[here] = logprobs.numpy()[row[here], k[here]]
+    # of a token that is impossible there, minus infinity is no number of a table
+    return {
+        "other_rank": null_where(rank, rank == 0),
+        "other_logprob": null_where(logprob, ~np.isfinite(logprob)),
+    }
 
 
 def whys(

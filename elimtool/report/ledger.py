@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import exp, log2
 from typing import Any
 
 from rich.cells import cell_len
@@ -34,6 +35,13 @@ LINE_WITHOUT_LABEL = 25
 SURPRISING = ("xtc", "typical")
 """Stages that can cut probable tokens: they show why."""
 MOST_NOTES = 3
+WHERE = {
+    "guidance": "after the second prompt",
+    "context_aware": "after the second prompt",
+    "contrastive": "to the amateur {}",
+    "dola": "at the earlier layer",
+}
+"""Where the other row of a stage that combines two is from."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,22 @@ class ChainLedger:
     engine: str
     stages: tuple[Row, ...]
     targets: Mapping[tuple[str, int], Mapping[int, Row]]
+    amateur: str = ""
+
+    def combined(self, index: int, screen: Screen) -> list[str]:
+        """Say where targets stand in the row that a stage combines the output with, and what they gain."""
+        said = []
+        for (text, _), rows in self.targets.items():
+            row = rows.get(index)
+            if row is None or row.get("other_rank") is None:
+                continue
+            where = WHERE.get(kind_of(row), "in the other row").format(screen.visible(self.amateur))
+            prob = "" if row["other_logprob"] is None else f" (p {spell_prob(exp(row['other_logprob']))})"
+            gain = ""
+            if row["prob_before"] > 0 and row["prob_after"] > 0:
+                gain = f", {log2(row['prob_after'] / row['prob_before']):+.2g} bits here"
+            said.append(f"{screen.quoted(text, 18)}: rank {row['other_rank']:,}{prob} {where}{gain}")
+        return said[:FEW]
 
     @property
     def active(self) -> tuple[Row, ...]:
@@ -73,9 +97,17 @@ def ledgers(probe: Probe) -> list[ChainLedger]:
             (stages[name][0]["engine"] or "") if name in stages else "",
             tuple(sorted(stages.get(name, ()), key=lambda row: int(row["stage_index"]))),
             targets.get(name, {}),
+            _amateur(probe),
         )
         for name in stages or targets
     ]
+
+
+def _amateur(probe: Probe) -> str:
+    """Name the weaker model that contrastive stages move away from; empty for none."""
+    config = probe.run.manifest.config
+    stated = config.get("amateur") if isinstance(config, dict) else None
+    return str(stated.get("model") or "") if isinstance(stated, dict) else ""
 
 
 def ledger(chains: list[ChainLedger], screen: Screen) -> list[Text]:
@@ -133,7 +165,7 @@ def _stage(chain: ChainLedger, stage: Row, label: str, screen: Screen) -> list[T
         line.append(f"  only {drawable:,} can be drawn", style="dim")
     index = stage["stage_index"]
     cut = {key: rows[index] for key, rows in chain.targets.items() if index in rows and removes(rows[index])}
-    remarks = list(stage["notes"])[:MOST_NOTES]
+    remarks = [*list(stage["notes"])[:MOST_NOTES], *chain.combined(index, screen)]
     if kind_of(stage) in SURPRISING:
         remarks += [f"{screen.quoted(key[0], 18)}: {row['why']}" for key, row in cut.items() if row["why"]]
     said = [

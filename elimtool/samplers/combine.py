@@ -51,9 +51,10 @@ class Combine(Stage):
     def extrapolated(self, c: Candidates, context: Context, scale: float) -> Effect:
         """Move from the log-probabilities after the second prompt past the model's own."""
         own = c.scores - c.scores.logsumexp(-1, keepdim=True)
-        other = self.beside(context).log_softmax(-1).to(own)
-        other = other if c.tokens is None else other.gather(1, c.ids)
-        return Effect(c, scores=(other + scale * (own - other)).masked_fill(~c.alive, NEG_INF))
+        wide = self.beside(context).log_softmax(-1)
+        other = (wide if c.tokens is None else wide.gather(1, c.ids)).to(own)
+        scores = (other + scale * (own - other)).masked_fill(~c.alive, NEG_INF)
+        return Effect(c, scores=scores, other=wide)
 
 
 def needed_rows(stages: Iterable[Stage]) -> frozenset[str]:

@@ -52,14 +52,14 @@ class Contrastive(Combine):
     def apply(self, c: Candidates, context: Context, /) -> Effect:
         """Mask the improbable, then contrast."""
         own = torch.log(c.exact)
-        other = self.beside(context).log_softmax(-1)
-        other = other if c.tokens is None else other.gather(1, c.ids)
+        wide = self.beside(context).log_softmax(-1)
+        other = wide if c.tokens is None else wide.gather(1, c.ids)
         edge = self.share * c.top_prob
         keep = c.exact >= edge[:, None]
         weight = self.beta if self.difference else 1 + self.beta
         # masked first: of two zeros there is no difference
         scores = (weight * own - self.beta * other).masked_fill(~(keep & c.alive), NEG_INF).to(c.scores)
-        return Effect(c, scores=scores, keep=keep, threshold=edge)
+        return Effect(c, scores=scores, keep=keep, threshold=edge, other=wide)
 
     def why(self, fate: Fate, /) -> str:
         """Explain: too improbable."""

@@ -56,14 +56,14 @@ class DoLa(Combine):
         wide = torch.log_softmax(c.wide().double(), -1)[:, None]
         apart = _divergence(wide, early)
         farthest = apart.argmax(-1)
-        other = early[torch.arange(len(early)), farthest]
-        other = other if c.tokens is None else other.gather(1, c.ids)
+        against = early[torch.arange(len(early)), farthest]
+        other = against if c.tokens is None else against.gather(1, c.ids)
         edge = self.share * c.top_prob
         keep = c.exact >= edge[:, None]
         scores = (own - other).masked_fill(~c.alive, NEG_INF).to(c.scores)
         told = ", ".join(dict.fromkeys(str(self.layers[index]) for index in farthest.tolist()))
         notes = (f"contrasted with layer {told}",)
-        return Effect(c, scores=scores, keep=keep, threshold=edge, notes=notes)
+        return Effect(c, scores=scores, keep=keep, threshold=edge, notes=notes, other=against)
 
     def why(self, fate: Fate, /) -> str:
         """Explain: too improbable."""

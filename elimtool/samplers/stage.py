@@ -70,6 +70,7 @@ class Effect:
         notes: Remarks for the reader.
         details: Per row, remarks about single tokens, by token id.
         rules: Per row, the rules that removed tokens, by token id.
+        other: Log-probabilities of the whole vocabulary in the row that a stage combines with its own.
         second: What the second pass did, of a stage that runs those before it once more.
     """
 
@@ -85,6 +86,7 @@ class Effect:
     notes: tuple[str, ...] = ()
     details: tuple[Mapping[int, Detail], ...] = ()
     rules: tuple[Mapping[int, Detail], ...] = ()
+    other: Float64[Tensor, "rows vocab"] | None = None
     second: Ledger | None = None
 
     def without(self, empty: Bool[Tensor, " rows"]) -> Effect:

@@ -96,6 +96,24 @@ class StageRecord:
         return near & (self.margin_unit not in COUNTS)
 
     @property
+    def combines(self) -> bool:
+        """Whether the stage combined the distribution with another row."""
+        return self._effect.other is not None
+
+    @cached_property
+    def others(self) -> tuple[Int[Tensor, "rows k"], Float64[Tensor, "rows k"]]:
+        """Strict rank and log-probability (nats) of each target in the row that the stage combined with.
+
+        Rank 0 and NaN for padding, and in a stage that combines none.
+        """
+        padding = self.targets < 0
+        if (other := self._effect.other) is None:
+            return torch.zeros_like(self.targets), torch.full(padding.shape, torch.nan, dtype=torch.float64)
+        own = other.gather(1, self.targets.clamp(min=0))
+        ranks = count_larger(other, own) + 1
+        return ranks.masked_fill(padding, 0), own.masked_fill(padding, torch.nan)
+
+    @property
     def second(self) -> Ledger | None:
         """What the second pass did, where the stage runs those before it once more; else ``None``."""
         return self._effect.second

@@ -152,9 +152,76 @@ def test_contrastive_identities() -> None:
     assert torch.allclose(same, own.softmax(-1)), "an amateur that is the model changes nothing"
 
 
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [("guidance=1.5", "against"), ("context_aware=0.5", "against"), ("contrastive=0.5", "amateur")],
+)
+def test_a_row_tells_where_targets_stand_in_the_other_row(spec: str, name: str) -> None:
+    own, other = rows("normal", 6, 30, 1), rows("ties", 6, 30, 2)
+    targets = torch.tensor([[3, 7, 12, -1]]).expand(6, -1)
+    past = [History(rows={name: row}) for row in other]
+    chain = resolve(f"top_k=20,{spec},temperature=2")
+    ledger = chain.run(own, targets, past)
+    ranks, logprobs = ledger.records[1].others
+    for row in range(6):
+        for k, token in enumerate((3, 7, 12)):
+            assert ranks[row, k] == 1 + int((other[row] > other[row, token]).sum())
+            assert torch.allclose(logprobs[row, k], other[row].log_softmax(-1)[token])
+    assert (ranks[:, 3] == 0).all() and bool(logprobs[:, 3].isnan().all())
+    assert ledger.records[1].combines and not ledger.records[0].combines
+    assert (ledger.records[0].others[0] == 0).all()
+
+
+def test_tables_and_story_tell_the_other_row(llama: Any) -> None:
+    from elimtool.report.facts import Probe, Tables
+    from elimtool.report.figures.funnel import funnel
+    from elimtool.report.ledger import ledger, ledgers
+    from elimtool.report.screen import Screen
+
+    options = TraceOptions(
+        samplers=("guidance=2.5,top_k=5", "dola=[0],temperature=1"),
+        against=SECOND,
+        target_space="exact",
+        tables=("sampling", "sampling_targets", "lens"),
+        lens="raw",
+    )
+    run = elimtool.trace(llama, PROMPT, targets=(" Paris",), options=options)
+    with torch.inference_mode():
+        ids = torch.tensor([llama.tokenizer.encode(SECOND).ids])
+        other = llama.hf(input_ids=ids).logits[0, -1].double().log_softmax(-1)
+    fates = run.table("sampling_targets").set_index("stage")
+    row = fates.loc["guidance"]
+    assert row["other_logprob"] == pytest.approx(float(other[row["token_id"]]), abs=1e-4)
+    assert row["other_rank"] == 1 + int((other > other[row["token_id"]]).sum())
+    early = run.table("lens").query("layer == 0").iloc[0]
+    assert fates.loc["dola", "other_rank"] == early["rank"]
+    assert fates.loc[["top_k"], "other_rank"].isna().all()
+    tables = Tables(run)
+    (prompt,) = tables.arrow("prompts").to_pylist()
+    probe = Probe(tables, prompt, run.table("lens")["position"].iloc[0])
+    told = " ".join("\n".join(map(str, ledger(ledgers(probe), Screen(100)))).split())
+    assert f"rank {row['other_rank']:,} (p " in told and "after the second prompt, " in told
+    assert "at the earlier layer" in told and " bits here" in told
+    notes = [note for stage in funnel(probe)[0].chains[0].stages for note in stage.notes]
+    assert any("after the second prompt" in note for note in notes)
+
+
 @pytest.fixture(scope="module")
 def amateur(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return save("gpt2", tmp_path_factory.mktemp("amateur"), tokenizer)
+
+
+def story_of(run: Any) -> str:
+    """The detailed story as text."""
+    import io
+
+    from rich.console import Console
+
+    from elimtool.report.trace.story import print_story
+
+    console = Console(width=140, file=io.StringIO(), force_terminal=False)
+    print_story(run, console, verbose=True)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
 def written_by(model: Any, tokens: int, scores: Any) -> list[int]:
@@ -181,9 +248,10 @@ def test_what_is_written_against_an_amateur_is_that_of_both_models(llama: Any, a
         samplers=("contrastive=2,contrastive.share=0.05,greedy",),
         amateur=str(amateur),
         generate=5,
-        tables=("walk", "sampling"),
+        tables=("walk", "sampling", "sampling_targets"),
     )
     run = elimtool.trace(llama, PROMPT, options=options)
+    assert f"to the amateur {weaker.name}" in " ".join(story_of(run).split())
     wanted = written_by(llama, 5, contrasted)
     assert run.table("walk")["token_id"].tolist() == wanted
     assert wanted != written_by(llama, 5, lambda ids: llama.hf(input_ids=ids).logits[0, -1])

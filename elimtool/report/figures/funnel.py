@@ -31,7 +31,8 @@ def _chain(ledger: ChainLedger) -> FunnelChain:
             before=stage["n_before"],
             after=stage["n_after"],
             pruned=stage["mass_pruned"],
-            notes=[SCREEN.visible(note) for note in stage.get("notes") or ()],
+            notes=[SCREEN.visible(note) for note in stage.get("notes") or ()]
+            + ledger.combined(stage["stage_index"], SCREEN),
         )
         for stage in ledger.stages
     ]

@@ -16,11 +16,13 @@ from elimtool.run.columns import (
     Column,
     Table,
     probability,
+    rank,
 )
 
 EMPTY = "no token is left"
 GONE = "an earlier stage removed the target"
 EARLIER = "an earlier elimtool wrote the run"
+ALONE = "the stage is off or combines no other row"
 
 CHAIN = Column("chain", STRING, "Name of the sampler chain; run.json holds it in full.")
 STAGE_INDEX = Column(
@@ -244,6 +246,21 @@ SAMPLING_TARGETS = Table(
             STRING,
             "What the bound is: bias, n, tokens or step.",
             null_when="bound is null",
+        ),
+        rank(
+            "other_rank",
+            "Rank of the target in the row that the stage combines with the one it was given, among all"
+            " tokens: after the second prompt (guidance, context_aware), of the amateur (contrastive), or"
+            " read out after the earlier layer (dola). rank_before is that in its own row.",
+            f"{ALONE}, or {EARLIER}",
+        ),
+        Column(
+            "other_logprob",
+            FLOAT,
+            "Log-probability of the target in that row.",
+            unit="nats",
+            range="<= 0",
+            null_when=f"{ALONE}, the target is impossible there, or {EARLIER}",
         ),
     ),
 )

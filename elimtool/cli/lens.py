@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elimtool.cli import clouds
 from elimtool.cli import options as shared
 from elimtool.cli.blocks import spread
 from elimtool.cli.loading import ModelOptions
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from elimtool.lenses.corpus import Document
     from elimtool.lenses.evaluate import Evaluation
 
-app = typer.Typer(help="Fit a calibrated lens, or measure one.", no_args_is_help=True)
+app = typer.Typer(
+    help="Fit a calibrated lens, or measure one; what tokens are to each other.", no_args_is_help=True
+)
+app.command("near", no_args_is_help=True)(clouds.near)
+app.command("analogy", no_args_is_help=True)(clouds.analogy)
+app.command("axis", no_args_is_help=True)(clouds.axis)
 
 Texts = Annotated[
     list[Path] | None,

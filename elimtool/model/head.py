@@ -50,14 +50,15 @@ class Head:
     ) -> Float[Tensor, "rows vocab"]:
         """Compute logits of residual streams; see ``Model.readout``."""
         with few_rows(self._linear, None if self._heard() else room):
-            return wide(self._after_norm(self._normed(residual)))
+            return wide(self._after_norm(self.normed(residual)))
 
     def _heard(self) -> bool:
         """Tell whether a hook sees the logits: it may keep them, so they must not be overwritten."""
         model = self.bridge.original_model
         return any(module._forward_hooks for module in (model, *self.bridge.unembed.modules()))
 
-    def _normed(self, residual: Tensor) -> Tensor:
+    def normed(self, residual: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
+        """Apply the final norm, in the model's dtype."""
         norm = getattr(self.bridge, "ln_final", None)
         hidden: Tensor = residual.to(self.sample.dtype)
         return hidden if norm is None else norm(hidden[None].to(device_of(norm, hidden.device)))[0]
@@ -160,7 +161,7 @@ class Head:
             constant[:, -1] = mean_bias
         if self._norm is not None:
             norm = self._norm.frozen(
-                residual[None].to(self.sample.dtype), self._normed(residual)[None].to(residual.device)
+                residual[None].to(self.sample.dtype), self.normed(residual)[None].to(residual.device)
             )
             constant = constant + both @ self._norm.bias
             both = pull(both, self._norm, norm.scale[0])
@@ -172,6 +173,27 @@ class Head:
         """Give what a vector must point along to raise tokens' logits; see ``Model.written``."""
         rows = wide(self._unembedding[0][tokens]) * self._factor
         return rows if self._norm is None else self._norm.centre(rows * self._norm.gain)
+
+    def rows(self) -> Float[Tensor, "vocab width"]:
+        """Give the unembedding's rows, in at least float32."""
+        return wide(self._unembedding[0])
+
+    def slopes(
+        self, residual: Float[Tensor, "width"], steps: Float[Tensor, "k width"]
+    ) -> Float[Tensor, "k vocab"]:
+        """Differentiate all logits along some directions at a last residual; see ``Model.slopes``."""
+        moved = wide(steps)
+        if self._norm is not None:
+            inputs, outputs = residual[None, None].to(self.sample.dtype), self.normed(residual[None])
+            norm = self._norm.frozen(inputs, outputs[None].to(residual.device))
+            # y = g c / sqrt(|c|^2 / d + eps), c the centred input: its scale changes with c, too
+            scale, moved = norm.scale[0, 0], self._norm.centre(moved)
+            unit = self._norm.centre(wide(residual)) * scale
+            moved = self._norm.gain * scale * (moved - torch.outer(moved @ unit, unit) / unit.numel())
+        slopes = moved @ self.rows().T * self._factor
+        if self.cap > 0:
+            slopes = slopes * (1 - (self.logits(residual[None]) / self.cap).square())
+        return slopes
 
     def _check(self, own: Tensor, tokens: Tensor, logits: Tensor) -> None:
         """Refuse directions that do not reproduce the head's own logits."""

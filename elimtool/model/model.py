@@ -20,7 +20,7 @@ from torch import Tensor
 
 from elimtool.errors import ElimError
 from elimtool.model.adapters import Adapter
-from elimtool.model.affine import Directions, tolerance
+from elimtool.model.affine import Directions, tolerance, wide
 from elimtool.model.capture import BlockReader, captured
 from elimtool.model.dimensions import Dimensions
 from elimtool.model.encode import encode_all
@@ -33,7 +33,7 @@ from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.lock import Exclusive, exclusive
 from elimtool.model.native import Native
 from elimtool.model.own_code import own_code
-from elimtool.model.placement import PROCESSOR, Placement
+from elimtool.model.placement import PROCESSOR, Placement, weight_of
 from elimtool.model.prefix import PassKeys, shares_prefixes
 from elimtool.model.scores import Suspect
 from elimtool.model.sound import check_mask, not_finite
@@ -269,6 +269,46 @@ class Model(Dimensions, Exclusive):
         """
         with torch.inference_mode():
             return self._head.written(tokens)
+
+    @exclusive
+    def token_vectors(self, space: str) -> Float[Tensor, "vocab width"]:
+        """Give the rows of the unembedding (``unembed``) or of the embedding (``embed``) for every logit.
+
+        As they are stored: without the final norm's gain, and without what a family multiplies embeddings by.
+
+        Raises:
+            ElimError: There is no weight matrix of the model's width to read them from.
+        """
+        with torch.inference_mode():
+            if space == "unembed":
+                return self._head.rows()[: self.vocab].detach()
+            table = getattr(getattr(self.bridge, "embed", None), "original_component", None)
+            rows = weight_of(table, "weight")
+            if rows is None or rows.ndim != 2 or rows.shape[1] != self.width:
+                raise ElimError(
+                    f"{self.name}: the embedding has no rows of the model's width",
+                    "read the unembedding instead",
+                )
+            return wide(rows[: self.vocab]).to(self.device).detach()
+
+    @exclusive
+    def normed(self, residual: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
+        """Apply the final norm to residuals of the last layer, or mapped into its basis."""
+        with torch.inference_mode():
+            return wide(self._head.normed(residual)).to(self.device)
+
+    @exclusive
+    def slopes(
+        self, residual: Float[Tensor, "width"], steps: Float[Tensor, "k width"]
+    ) -> Float[Tensor, "k vocab"]:
+        """Differentiate all logits along some directions at a last residual, through norm, scales and caps.
+
+        Args:
+            residual: Where: a residual of the last layer.
+            steps: Directions; the derivative is by a multiple of each, as long as it is given.
+        """
+        with torch.inference_mode():
+            return self._head.slopes(residual, steps)
 
     @cached_property
     def _head(self) -> Head:

@@ -176,9 +176,9 @@ class Tokenizer:
         joined = self.encode(prompt + target, special=special).ids
         if len(joined) > len(before) and joined[: len(before)] == before:
             return joined[len(before) :]
-        return self._apart(target)
+        return self.apart(target)
 
-    def _apart(self, target: str) -> tuple[int, ...]:
+    def apart(self, target: str) -> tuple[int, ...]:
         """Tokenise a text without the space that some tokenizers put before every text."""
         # alone, then after anchors that it may not merge with, until the tokens spell it exactly
         for anchor in ("", *_ANCHORS):

@@ -210,6 +210,37 @@ class Lines(Options):
             + self.some([lambda: [Part("--json")]], 1)
         )
 
+    def _of_tokens(self) -> list[Part]:
+        """What every question on tokens is asked with."""
+        more: list[Offer] = [
+            lambda: self.of("--in", "unembed", "embed"),
+            lambda: self.of("--top", 1, 5),
+            lambda: self.file("--lens", self.files.copied(f"{self.name}-lens.safetensors")),
+        ]
+        model = [Part("-m", str(self.seeds / self.name))]
+        return [*self.some(more, 2), *model, *self.as_json()]
+
+    def lens_near(self) -> list[Part]:
+        """A word, or a layer of a prompt."""
+        if self.chance.random() < 0.6:
+            fold = self.some([lambda: [Part("--fold")]], 1)
+            return [*self.of("", "x", "a", " Paris", "."), *fold, *self._of_tokens()]
+        model = [Part("-m", str(self.seeds / self.name))]
+        return [Part("--prompt", self.text), *self.of("--layer", -1, 0, 1), *model, *self.as_json()]
+
+    def lens_analogy(self) -> list[Part]:
+        """Three words, at times further pairs."""
+        words = [part for _ in range(3) for part in self.of("", "x", "y", "z", "a")]
+        return [*words, *self.some([lambda: self.of("--pair", "b,c", "x,y")], 1), *self._of_tokens()]
+
+    def lens_axis(self) -> list[Part]:
+        """A channel, or words."""
+        if self.chance.random() < 0.5:
+            given = self.of("", 0, 3, 7)
+        else:
+            given = [Part("", "x"), Part("", "y"), *self.some([lambda: self.of("", "a", "b")], 1)]
+        return [*given, *self.of("--tokens", 128, 200), *self._of_tokens()]
+
     def as_json(self) -> list[Part]:
         """Nothing, or as JSON."""
         return self.some([lambda: [Part("--json")]], 1)
@@ -344,6 +375,9 @@ MAKERS = {
     "report": Lines.report,
     "lens fit": Lines.lens_fit,
     "lens eval": Lines.lens_eval,
+    "lens near": Lines.lens_near,
+    "lens analogy": Lines.lens_analogy,
+    "lens axis": Lines.lens_axis,
     "models list": Lines.as_json,
     "models pull": Lines.models_pull,
     "models verify": Lines.models_verify,

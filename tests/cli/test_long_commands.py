@@ -51,6 +51,12 @@ LONG: dict[str, tuple[tuple[str, ...], str]] = {
     "report": (("report", "run", "-o", "page.html"), "drawing run"),
     "lens fit": (("lens", "fit", "text.txt", "-m", "M", "-o", "own.safetensors"), "solving for the lens"),
     "lens eval": (("lens", "eval", "text.txt", "-m", "M"), "reading held-out text through the lens: 100 %"),
+    "lens near": (("lens", "near", "x", "-m", "M"), "comparing tokens"),
+    "lens analogy": (("lens", "analogy", "x", "y", "z", "-m", "M", "--top", "2"), "comparing tokens"),
+    "lens axis": (
+        ("lens", "axis", "1", "-m", "M", "--tokens", "128"),
+        "reading text for the mean residual: 100 %",
+    ),
     "models pull": (("models", "pull", "M"), "fetching M"),
     "models verify": (("models", "verify", "M"), "comparing with Hugging Face"),
 }

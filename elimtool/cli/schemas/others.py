@@ -29,6 +29,38 @@ def evaluated() -> Schema:
     return with_keys(made_from(Evaluation), model=value("string", "The model, as it was named."))
 
 
+def _of_tokens(kind: type) -> Schema:
+    return with_keys(made_from(kind), model=value("string", "The model, as it was named."))
+
+
+def near() -> Schema:
+    """Describe the neighbours of a word."""
+    from elimtool.lenses.clouds import Near
+
+    return _of_tokens(Near)
+
+
+def near_reading() -> Schema:
+    """Describe the neighbours of what a lens reads."""
+    from elimtool.lenses.reading_near import ReadingNear
+
+    return _of_tokens(ReadingNear)
+
+
+def analogy() -> Schema:
+    """Describe an analogy."""
+    from elimtool.lenses.clouds import Analogy
+
+    return _of_tokens(Analogy)
+
+
+def axis() -> Schema:
+    """Describe an axis."""
+    from elimtool.lenses.axis import Axis
+
+    return _of_tokens(Axis)
+
+
 def stage() -> Schema:
     """Describe a sampler stage."""
     from elimtool.samplers.catalogue import StageInfo

@@ -12,7 +12,7 @@ from elimtool.suites.templates import SLOT, Groups, Template
 KEYS = ("version", "name", "defaults", "templates", "slots", "groups", "repeat_slot")
 FIELDS = ("targets", "foils", "category", "answers")
 """Fields that a template or the defaults hand on to records."""
-TEMPLATE_KEYS = ("id", "template", "neutral", "groups", "slot", *FIELDS)
+TEMPLATE_KEYS = ("id", "template", "neutral", "groups", "slot", "repeat_slot", *FIELDS)
 VALUE_KEYS = ("text", *FIELDS)
 HOW = "docs/suites.md has an example"
 
@@ -71,14 +71,20 @@ def _templates(templates: Sequence[Any], given: Mapping[str, Any], where: str) -
         text = own.get("template")
         if not isinstance(text, str) or not text:
             raise ElimError(f"{at}: `template` must be a text with a slot in braces, got {text!r}", HOW)
+        neutral = own.get("neutral")
+        if neutral is not None and (not isinstance(neutral, str) or not neutral):
+            raise ElimError(f"{at}: `neutral` must be a text, got {neutral!r}", "put it in quotes")
+        repeat = own.get("repeat_slot", given.get("repeat_slot", False))
+        if not isinstance(repeat, bool):
+            raise ElimError(f"{at}: `repeat_slot` must be true or false, got {repeat!r}", HOW)
         fields = {**_own_fields(defaults, f"{where}: `defaults`"), **_own_fields(own, at)}
         yield Template(
             str(own.get("id", number + 1)),
             text,
-            own.get("neutral"),
+            neutral,
             _groups(own.get("groups") or given.get("groups"), own.get("slot"), text, slots, at),
             slots,
-            bool(given.get("repeat_slot")),
+            repeat,
             fields,
         )
 

@@ -118,7 +118,7 @@ def test_a_chain_that_bans_one_groups_word_is_found_at_its_stage(
     done = elimtool("audit", file, "-o", tmp_path / "free", "--samplers", "temperature=1", "--lens", "raw")
     assert done.code == 0, done.err
     (free,) = effects(tmp_path / "free", "survives")
-    assert free["difference"] == 0 and free["flags"] == ["ceiling"]
+    assert free["difference"] == 0 and free["flags"] == ["base_rate", "ceiling"]
     rows = open_run(tmp_path / "free").arrow("survival").to_pylist()
     token = next(row["token_id"] for row in rows if row["target"] == " a")
     stages = f"[{{stage: logit_bias, bias: [[{token}, -.inf]]}}, {{stage: temperature, temperature: 1}}]"

@@ -190,9 +190,18 @@ def test_a_slot_may_be_repeated_where_that_is_meant(tmp_path: Path) -> None:
     assert suite.records[0]["prompt"] == "So Mary said Mary was a" and not suite.checks
 
 
+def test_one_template_may_repeat_its_slot(tmp_path: Path) -> None:
+    own = template("So {who} said {who} was a")["templates"][0]
+    found = read(tmp_path, templates=[{**own, "repeat_slot": True}, "Once {who} saw {who}"])
+    assert {one["template"] for one in found.records} == {own["id"]}
+    assert [one.check for one in found.checks] == ["slot-twice"]
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ({"templates": [{"template": "x {who}", "neutral": 3}]}, "`neutral` must be a text"),
+        ({"repeat_slot": "no"}, "`repeat_slot` must be true or false"),
         ({"version": 2}, "`version` must be 1"),
         ({"templates": []}, "no `templates`"),
         ({"grops": {}}, "did you mean 'groups'"),

@@ -25,7 +25,7 @@ class Pairs:
         templates: [pairs] template of each.
         fillers: [pairs] words of each; one name for all where the words of groups do not belong together.
         categories: [pairs] category of each.
-        records: [pairs] of record indices: first group, second group.
+        records: [pairs] of record indices: first group, and each group that it is set against.
     """
 
     a: str
@@ -33,7 +33,7 @@ class Pairs:
     templates: tuple[str, ...]
     fillers: tuple[str, ...]
     categories: tuple[str | None, ...]
-    records: tuple[tuple[Places, Places], ...]
+    records: tuple[tuple[Places, ...], ...]
 
     @classmethod
     def of(cls, population: Population, a: str, others: Sequence[str]) -> Self:
@@ -58,8 +58,7 @@ class Pairs:
             # unaligned words make one column; words that nobody names belong to their template
             fillers.append(words.pop() or name if len(words) == 1 else "")
             categories.append(members[0].category)
-            sides = groups[a], [index for group in others for index in groups[group]]
-            records.append((np.array(sides[0], dtype=np.intp), np.array(sides[1], dtype=np.intp)))
+            records.append(tuple(np.array(groups[group], dtype=np.intp) for group in (a, *others)))
         b = others[0] if len(others) == 1 else OTHERS
         return cls(a, b, tuple(templates), tuple(fillers), tuple(categories), tuple(records))
 
@@ -79,7 +78,7 @@ class Pairs:
         )
 
     def sides(self, values: Values) -> tuple[Values, Values]:
-        """Average an outcome over the records of each side of each pair.
+        """Average an outcome over the records of a group, and over groups, on each side of each pair.
 
         Args:
             values: [records, ...] an outcome; NaN where it was not measurable.
@@ -87,10 +86,12 @@ class Pairs:
         Returns:
             [pairs, ...] for either side; NaN where a record has none.
         """
-        if all(len(a) == len(b) == 1 for a, b in self.records):
-            first, second = (np.concatenate([one[side] for one in self.records]) for side in (0, 1))
-            return values[first], values[second]
-        return tuple(np.stack([values[one[side]].mean(0) for one in self.records]) for side in (0, 1))  # type: ignore[return-value]
+        if all(len(some) == 1 for one in self.records for some in one):
+            first, *others = (np.concatenate(groups) for groups in zip(*self.records, strict=True))
+            return values[first], np.mean([values[some] for some in others], axis=0)
+        means = [[values[some].mean(0) for some in one] for one in self.records]
+        first_side = np.stack([one[0] for one in means])
+        return first_side, np.stack([np.mean(one[1:], axis=0) for one in means])
 
     def grid(self, a: Values, b: Values) -> tuple[Grid, int] | None:
         """Put the outcomes of pairs into a grid of templates and words.

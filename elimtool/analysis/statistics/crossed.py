@@ -136,7 +136,7 @@ def group_difference(grid: Grid, seed: int = 0, yes_no: bool = False) -> GroupDi
     Args:
         grid: Outcomes, at least one template.
         seed: Seed of interval and p-values.
-        yes_no: Whether outcomes are truth values, or shares of them.
+        yes_no: Whether outcomes are truth values, or shares of them; or minus these, of what is lost.
     """
     cells = grid.a - grid.b
     rows, columns = cells.mean(1), cells.mean(0)
@@ -150,9 +150,7 @@ def group_difference(grid: Grid, seed: int = 0, yes_no: bool = False) -> GroupDi
     if crossed:
         interval = _two_way(grid, cells, df, error, yes_no)
     else:
-        first = grid.b.mean(1) if yes_no else np.full(len(rows), np.nan)
-        found = mean_differences(rows[:, None], seed, first[:, None])[0]
-        interval = found.ci_low, found.ci_high, found.method
+        interval = _over_templates(grid, rows, seed, yes_no)
     spread = float(rows.std(ddof=1)) if len(rows) > 1 else 0.0
     near = 1e-9 * float(np.abs(rows).max())
     return GroupDifference(
@@ -209,9 +207,22 @@ def cliffs_delta(a: Values, b: Values) -> float:
     return float(larger - smaller) / (len(a) * len(b))
 
 
+def _over_templates(
+    grid: Grid, rows: Values, seed: int, yes_no: bool
+) -> tuple[float | None, float | None, str | None]:
+    if not yes_no:
+        found = mean_differences(rows[:, None], seed, np.full((len(rows), 1), np.nan))[0]
+        return found.ci_low, found.ci_high, found.method
+    lost = min(grid.a.min(), grid.b.min()) < 0
+    # minus first minus minus second is second minus first
+    first, differences = (-grid.a.mean(1), rows) if lost else (grid.b.mean(1), rows)
+    found = mean_differences(differences[:, None], seed, first[:, None])[0]
+    return found.ci_low, found.ci_high, found.method
+
+
 def _two_way(grid: Grid, cells: Values, df: int, error: float, yes_no: bool) -> tuple[float, float, str]:
     if yes_no and not cells.any():
-        return *equal_shares(float(grid.a.mean()), min(cells.shape)), "newcombe"
+        return *equal_shares(abs(float(grid.a.mean())), min(cells.shape)), "newcombe"
     middle, half = float(cells.mean(1).mean()), t_quantile((1 + LEVEL) / 2, df) * error
     return middle - half, middle + half, "two_way_t"
 

@@ -11,6 +11,7 @@ import pytest
 
 from elimtool.analysis.populations.audit.api import AuditOptions, audit
 from elimtool.errors import ElimError, Exit
+from elimtool.report.populations.audit.section import audit_section
 from elimtool.run.analysis import Analysis
 from elimtool.run.reader import Run
 from elimtool.run.schema import TABLES
@@ -146,6 +147,7 @@ def test_groups_of_targets_are_summed_and_flagged_as_base_rates() -> None:
     found = audit(_of_targets(neutral=False))
     (end,) = effects(found, metric="survival.target_logprob")
     assert end["target"] is None and end["flags"] == ["base_rate"] and end["family"] == "confirmatory"
+    assert {tuple(row["flags"]) for row in effects(found)} <= {("base_rate",), ("base_rate", "floor")}
     assert end["mean_a"] == pytest.approx(np.log(0.2)) and end["mean_b"] == pytest.approx(np.log(0.3))
     (alive,) = effects(found, metric="survives")
     assert (alive["mean_a"], alive["mean_b"]) == (0.0, 1.0)
@@ -199,7 +201,9 @@ def test_words_that_are_unlike_in_frequency_are_flagged_and_can_be_left_out() ->
     matched = audit(run, AuditOptions(match=0.5))
     assert {row["n_fillers"] for row in effects(matched)} == {7}
     assert matched.manifest.notes[0].startswith("1 of 8 pairs of words differ by more than 0.5 nats")
-    assert audit(run, AuditOptions(match=3.0)).arrow("audit_checks").num_rows == 0
+    loosely = audit(run, AuditOptions(match=3.0))
+    assert [row["check"] for row in loosely.arrow("audit_checks").to_pylist()] == ["frequency"]
+    assert "How frequent the words are is not known" in audit(population_run(Truth())).manifest.notes[0]
 
 
 def doubted(run: Run, check: str) -> list[dict[str, Any]]:
@@ -218,7 +222,7 @@ def test_a_word_that_makes_its_sentence_odd_is_said_and_its_tuples_flagged() -> 
     assert {row["tuple"] for row in told if "odd" in row["flags"]} == {row["tuple"] for row in found}
     tables = {name: run.arrow(name) for name in run.tables if name != "span_surprisal"}
     notes = audit(Run.from_tables(run.manifest, tables)).manifest.notes
-    assert notes == ["Odd sentences were not looked for: the run has no table span_surprisal."]
+    assert notes[1:] == ["Odd sentences were not looked for: the run has no table span_surprisal."]
 
 
 def test_targets_that_share_a_first_token_are_said_once_a_template() -> None:
@@ -299,6 +303,90 @@ def test_the_same_run_gives_the_same_findings() -> None:
     run = population_run(Truth(shift=1.0))
     assert audit(run).to_dict() == audit(run).to_dict()
     assert audit(run, seed=1).to_dict() != audit(run).to_dict()
+
+
+def test_a_stage_that_cuts_both_groups_alike_has_an_interval_with_a_width() -> None:
+    run = population_run(Truth(templates=6, words=1))
+    rows = run.arrow("sampling_targets").to_pylist()
+    for row in rows:
+        row["alive_after"] = row["stage_index"] == 0 and row["prompt_id"].startswith(("t0", "t1"))
+        row["alive_before"] = row["alive_after"] or row["stage_index"] == 0
+    found = audit(run.with_rows("sampling_targets", rows))
+    for stage in effects(found, metric="stage_share"):
+        assert stage["difference"] == 0 and stage["ci_low"] == -stage["ci_high"] < -0.1
+
+
+def test_log_probabilities_of_the_raw_lens_make_no_claim_before_the_last_layer() -> None:
+    run = population_run(Truth(shift=6.0, at=6))
+    lens = [row for row in run.arrow("lens").to_pylist() if not row["is_foil"]]
+    prompts = [{**row, "foils": []} for row in run.arrow("prompts").to_pylist()]
+    plain = run.with_rows("lens", lens).with_rows("prompts", prompts)
+    found = audit(plain)
+    rows = effects(found, metric="lens.logprob")
+    assert {row["layer"] for row in rows if "raw_lens" not in row["flags"]} == {9}
+    assert "lens.logprob" not in found.arrow("audit_layers").column("metric").to_pylist()
+    assert "the raw lens does not support it" in audit_section(found).told[0]
+    fitted = run.manifest.model_copy(update={"lens": {"name": "ridge", "sha256": "0"}})
+    read = audit(Run.from_tables(fitted, {name: plain.arrow(name) for name in plain.tables}))
+    assert not any("raw_lens" in row["flags"] for row in effects(read))
+    (both,) = [row for row in read.arrow("audit_layers").to_pylist() if row["unit"] == "both"]
+    assert both["first_layer"] == 6
+
+
+def test_strings_of_two_groups_that_begin_with_one_token_are_said() -> None:
+    run = _of_targets(neutral=True)
+    ids = {" she": 1, " her": 2, " he": 3, " him": 4}
+    rows = [{**row, "token_id": ids[row["target"]]} for row in run.arrow("survival").to_pylist()]
+    apart = run.with_rows("survival", rows)
+    assert not doubted(apart, "first-token")
+    same = run.with_rows("survival", [{**row, "token_id": max(row["token_id"], 2)} for row in rows])
+    found = doubted(same, "first-token")
+    assert not found, "' she' and ' her' are of one group"
+    same = run.with_rows("survival", [{**row, "token_id": min(row["token_id"], 3)} for row in rows])
+    assert not doubted(same, "first-token")
+    same = run.with_rows("survival", [{**row, "token_id": row["token_id"] % 3} for row in rows])
+    found = doubted(same, "first-token")
+    assert len(found) == 7 and "' she', ' him'" in found[0]["message"]
+
+
+def test_single_strings_of_groups_have_verdicts() -> None:
+    run = _of_targets(neutral=False)
+    prompts = [{**row, "targets": row["targets"][:1]} for row in run.arrow("prompts").to_pylist()]
+    judged = [
+        {"prompt_id": row["prompt_id"], "position": 1, "target": row["targets"][0]}
+        | {"outcome": "survived" if row["group"] == "he" else "outranked"}
+        for row in prompts
+    ]
+    tables = {name: run.arrow(name) for name in run.tables}
+    tables["prompts"] = TABLES["prompts"].from_rows(prompts)
+    tables["verdicts"] = TABLES["verdicts"].from_rows(fill("verdicts", judged))
+    (row,) = effects(audit(Run.from_tables(run.manifest, tables)), metric="outcome.survived")
+    assert (row["difference"], row["group_a"]) == (1.0, "he")
+
+
+def test_words_that_do_not_belong_together_are_named_where_few_are_compared() -> None:
+    run = population_run(Truth(words=3))
+    rows = run.arrow("prompts").to_pylist()
+    for row in rows:
+        row["filler"] = row["filler"].split("|")[row["group"] == "second"]
+        row["tuple"] = row["template"]
+    told = audit_section(audit(run.with_rows("prompts", rows))).told[0]
+    assert "'w0.0', 'w1.0', 'w2.0'" in told and "'w0.1', 'w1.1', 'w2.1'" in told
+
+
+def test_the_mean_of_others_is_over_groups_however_many_words_they_have() -> None:
+    run = population_run(Truth(words=2, templates=7, groups=("a", "b", "c")))
+    rows = []
+    for row in run.arrow("prompts").to_pylist():
+        row["filler"] = row["filler"].split("|")["abc".index(row["group"])]
+        row["tuple"] = row["template"]
+        if row["group"] != "c" or row["filler"].startswith("w0"):
+            rows.append(row)
+    run = run.with_rows("prompts", rows)
+    asked = {"metric": "lens.logit", "layer": 9, "group_a": "a"}
+    (rest,) = effects(audit(run), **asked)
+    single = [effects(audit(run, AuditOptions(reference=one)), **asked)[0] for one in "bc"]
+    assert rest["difference"] == pytest.approx(np.mean([one["difference"] for one in single]))
 
 
 def _renamed(run: Run, names: dict[str, str]) -> Run:

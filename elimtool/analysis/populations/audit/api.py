@@ -9,7 +9,7 @@ from elimtool.analysis.populations.audit.checks import checked
 from elimtool.analysis.populations.audit.doubts import at_chance, bounds, shared_tokens
 from elimtool.analysis.populations.audit.effects import adjusted, categories, effects, grids
 from elimtool.analysis.populations.audit.layers import skewed
-from elimtool.analysis.populations.audit.outcomes import CONFIRMATORY, Outcome, Outcomes
+from elimtool.analysis.populations.audit.outcomes import CONFIRMATORY, OTHER, RAW_LENS, Outcome, Outcomes
 from elimtool.analysis.populations.audit.sentences import PAIR_RULES, SUFFIX, Sentences
 from elimtool.analysis.populations.audit.tuples import of_targets, tuple_rows
 from elimtool.analysis.populations.columns import RecordTables
@@ -71,7 +71,8 @@ def audit(run: Run | str | Path, options: AuditOptions = AuditOptions(), seed: i
     population = usable.population
     pairs = _paired(population, options, str(run.path or "the run"))
     tables = RecordTables(run, population)
-    outcomes = Outcomes(tables, of_targets(population))
+    strings = of_targets(population)
+    outcomes = Outcomes(tables, strings)
     rows: dict[str, Rows] = {"audit_effects": [], "audit_layers": [], "audit_tuples": []}
     clusters: list[tuple[Rows, float]] = []
     for outcome in outcomes.all():
@@ -79,7 +80,7 @@ def audit(run: Run | str | Path, options: AuditOptions = AuditOptions(), seed: i
         for pair in pairs:
             made = grids(outcome, pair)
             rows["audit_effects"] += effects(outcome, made, pair, None, seed)
-            if outcome.layers and outcome.family != "other" and (found := skewed(outcome, made, pair, seed)):
+            if _claims(outcome) and (found := skewed(outcome, made, pair, seed)):
                 clusters.append(found)
             rows["audit_effects"] += _by_category(outcome, pair, seed)
     sentences = _sentences(run, scored, options)
@@ -96,13 +97,18 @@ def audit(run: Run | str | Path, options: AuditOptions = AuditOptions(), seed: i
     for row in rows["audit_effects"]:
         row["n_duplicates"] = population.n_duplicates + population.n_merged
         row["flags"] = sorted({*row["flags"], *usable.of_all})
-    doubts = [*shared_tokens(tables), *at_chance(tables), *bounds(rows["audit_effects"])]
+    doubts = [*shared_tokens(tables, strings), *at_chance(tables), *bounds(rows["audit_effects"])]
     if sentences is not None:
         doubts += sentences.at_chance(options.rule)
     rows["audit_checks"] = [*usable.rows, *doubts]
     found_tables = {name: table.from_rows(rows[name]) for name, table in FINDINGS["audit"].items()}
     notes = [*whole.left_out(), *usable.notes]
     return Analysis.of("audit", run.manifest, found_tables, asdict(options), seed, notes)
+
+
+def _claims(outcome: Outcome) -> bool:
+    """Return whether runs of layers may be called different by an outcome."""
+    return bool(outcome.layers) and outcome.family != OTHER and RAW_LENS not in outcome.flags
 
 
 def _sentences(run: Run, scored: Population, options: AuditOptions) -> Sentences | None:

@@ -20,6 +20,7 @@ from elimtool.errors import ElimError
 from elimtool.files.rows import Row, Rows
 from elimtool.run.reader import Run
 
+UNKNOWN = "How frequent the words are is not known: that needs a fitted lens (elimtool lens fit)."
 UNSEEN = "Odd sentences were not looked for: the run has no table span_surprisal."
 
 
@@ -72,13 +73,18 @@ def checked(run: Run, population: Population, match: float | None = None) -> Che
     kept = [one for one in population.records if one.template not in refused and one.filler not in unlike]
     usable = {name: members for name, members in usable.items() if members[0].filler not in unlike}
     lengths = lengths_of(usable.values(), around)
-    rows += [*_once(errors, "template"), *unlike_words(lengths, {} if match is not None else gaps)]
+    alike = {filler: gap for filler, gap in gaps.items() if filler not in unlike}
+    rows += [*_once(errors, "template"), *unlike_words(lengths, alike)]
     if population.suite is None:
         rows += elsewhere(usable, around)
     after = after_words(run)
     odd = list(odd_texts(usable, around, after or {}))
-    if after is None and any(around.values()):
-        notes = (*notes, UNSEEN)
+    if any(around.values()):
+        notes = (
+            *notes,
+            *([] if gaps or not lengths else [UNKNOWN]),
+            *([] if after is not None else [UNSEEN]),
+        )
     minded = {
         "identical": set(usable) if identical(lengths) else set(),
         "frequency": {name for name, some in usable.items() if gaps.get(some[0].filler or "", 0) > FAR},

@@ -10,7 +10,7 @@ from elimtool.analysis.populations.audit.around import Around, Tuples, check_row
 from elimtool.analysis.populations.audit.outcomes import SPAN
 from elimtool.analysis.populations.columns import RecordTables, numbers
 from elimtool.analysis.populations.coverage.nodes import CHANCE
-from elimtool.analysis.populations.records import PopulationRecord
+from elimtool.analysis.populations.records import NEUTRAL, PopulationRecord
 from elimtool.analysis.statistics.proportions import wilson
 from elimtool.files.rows import Row, Rows
 from elimtool.run.reader import Run
@@ -102,22 +102,33 @@ def odd_texts(
         yield check_row("warning", "odd-text", members[0].template, name, message)
 
 
-def shared_tokens(tables: RecordTables) -> Iterator[Row]:
-    """Find targets that begin with the token of another target or foil: layers and chains see that token."""
+def shared_tokens(tables: RecordTables, of_targets: bool) -> Iterator[Row]:
+    """Find targets that begin with the token of another target or foil: layers and chains see that token.
+
+    Args:
+        tables: Tables of the run by record.
+        of_targets: Whether groups are strings to predict: then those of other groups count too.
+    """
     if not tables.has("survival"):
         return
-    record, found = tables.rows("survival", ("target", "ambiguous"))
+    names = ("target", "token_id", "ambiguous")
+    record, found = tables.rows("survival", names)
     told: dict[str, dict[str, None]] = {}
-    for index, target, same in zip(
-        record.tolist(), found["target"].to_pylist(), found["ambiguous"].to_pylist(), strict=True
-    ):
+    owners: dict[tuple[str, int], set[str]] = {}
+    asked = []
+    columns = [found[name].to_pylist() for name in names]
+    for index, target, token, same in zip(record.tolist(), *columns, strict=True):
         one = tables.population.records[index]
-        if same and target in (one.row["targets"] or ()):
-            told.setdefault(one.template, {})[target] = None
+        if target in (one.row["targets"] or ()) and one.role != NEUTRAL:
+            asked.append((one.template, target, (one.tuple or "", token), same))
+            owners.setdefault((one.tuple or "", token), set()).add(one.group or "")
+    for template, text, key, same in asked:
+        if same or (of_targets and len(owners[key]) > 1):
+            told.setdefault(template, {})[text] = None
     for template, targets in told.items():
-        names = ", ".join(f"'{one}'" for one in targets)
+        listed = ", ".join(f"'{one}'" for one in targets)
         message = (
-            f"{names}: another target or foil has the same first token, by which layers and chains judge"
+            f"{listed}: another target or foil has the same first token, by which layers and chains judge"
         )
         yield check_row("warning", "first-token", template, None, message)
 

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elimtool.analysis.populations.audit.outcomes import CATEGORIES, CONFIRMATORY, LAYERS, Outcome
+from elimtool.analysis.populations.audit.outcomes import (
+    CATEGORIES,
+    CONFIRMATORY,
+    LAYERS,
+    RAW_LENS,
+    Outcome,
+)
 from elimtool.analysis.populations.pairs import Pairs
 from elimtool.analysis.statistics.crossed import Grid, GroupDifference, group_difference
 from elimtool.analysis.statistics.families import benjamini_hochberg, holm
@@ -43,6 +49,7 @@ def effects(outcome: Outcome, made: Grids, pairs: Pairs, category: str | None, s
         layer = outcome.layers[at] if outcome.layers else None
         last = layer is not None and at == len(made) - 1
         found = group_difference(grid, seed, yes_no=outcome.yes_no)
+        flags = {*outcome.flags, *_bounds(outcome, found)}
         rows.append(
             {
                 **_named(outcome, pairs, category),
@@ -51,7 +58,7 @@ def effects(outcome: Outcome, made: Grids, pairs: Pairs, category: str | None, s
                 **_numbers(found),
                 "n_tuples": n_tuples,
                 "n_dropped": grid.dropped,
-                "flags": sorted({*outcome.flags, *_bounds(outcome, found)}),
+                "flags": sorted(flags - {RAW_LENS} if last else flags),
             }
         )
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from elimtool.analysis.populations.records import NEUTRAL, Places, Values
 SPAN = "group"
 """Name of the span that a suite makes of the group's word."""
 CONFIRMATORY, STAGES, LAYERS, OTHER, CATEGORIES = "confirmatory", "stages", "layers", "other", "categories"
+RAW_LENS = "raw_lens"
+"""Flag of log-probabilities that the raw lens reads before the last layer, on which no claim rests."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ class Outcome:
 
     @property
     def yes_no(self) -> bool:
-        """Whether it is a truth value, or a difference of two."""
-        return self.unit == "share" and self.metric != "stage_share"
+        """Whether it is a truth value, or minus one."""
+        return self.unit == "share"
 
 
 class Outcomes:
@@ -67,11 +70,13 @@ class Outcomes:
     def __init__(self, tables: RecordTables, of_targets: bool) -> None:
         self.tables = tables
         self.of_targets = of_targets
+        lens: Any = tables.run.manifest.lens
+        self.raw = (lens.get("name") if isinstance(lens, dict) else lens) == "raw"
 
     def all(self) -> Iterator[Outcome]:
         """Iterate over all outcomes, with and without the neutral wordings subtracted."""
         for one in self._measured():
-            base = ("base_rate",) if self.of_targets and one.unit == "nats" else ()
+            base = ("base_rate",) if self.of_targets and one.span is None else ()
             plain = replace(one, flags=(*one.flags, *base))
             known = self.neutral[self.neutral >= 0]
             if one.unit != "nats" or not len(known):
@@ -142,8 +147,9 @@ class Outcomes:
             sides.append(made)
         targets, foils = sides
         if self.of_targets or not foils["logit"].shape[-1]:
+            mind = (RAW_LENS,) if self.raw else ()
             for target, values in self._by_target(targets["logprob"]):
-                yield Outcome("lens.logprob", "nats", values, LAYERS, layers, target=target)
+                yield Outcome("lens.logprob", "nats", values, LAYERS, layers, target=target, flags=mind)
             return
         for k, target in enumerate(self._shared(0)):
             for j, foil in enumerate(self._shared(1)):
@@ -151,9 +157,14 @@ class Outcomes:
                 yield Outcome("lens.logit", "nats", values, LAYERS, layers, target=target, foil=foil)
 
     def _output(self) -> Iterator[Outcome]:
-        record, found = self.tables.rows("survival", ("target", "rank", "target_logprob"))
+        record, found = self.tables.rows("survival", ("target", "rank", "prob", "target_logprob"))
         place = self.tables.which(record, found["target"])
         with_foil = not self.of_targets and any(self.tables.names[1])
+        if with_foil:  # else it is the last layer's lens.logprob
+            first = numbers(found["prob"])
+            first = np.log(np.where(first > 0, first, np.nan))
+            for name, values in self._by_target(self._placed(record, place, first)):
+                yield Outcome("logprob", "nats", values, target=name)
         for name, values in self._by_target(self._placed(record, place, numbers(found["target_logprob"]))):
             family = OTHER if with_foil else CONFIRMATORY
             yield Outcome("survival.target_logprob", "nats", values, family, target=name)
@@ -183,14 +194,14 @@ class Outcomes:
                 yield Outcome("survives", "share", end, CONFIRMATORY, chain=name, target=target)
 
     def _verdicts(self) -> Iterator[Outcome]:
-        if self.of_targets:  # several strings have several verdicts
+        if self.of_targets and max(map(len, self.tables.names[0])) > 1:  # several strings, several verdicts
             return
         record, found = self.tables.rows("verdicts", ("target", "outcome"))
         place = self.tables.which(record, found["target"])
         outcome = found["outcome"].dictionary_encode()
         for code, name in enumerate(outcome.dictionary.to_pylist()):
             is_so = (outcome.indices.to_numpy() == code).astype(float)
-            for target, values in self._by_target(self._placed(record, place, is_so)):
+            for target, values in self._by_target(self._placed(record, place, is_so), "most"):
                 yield Outcome(f"outcome.{name}", "share", values, target=target)
 
     def _empty(self, *more: int) -> Values:

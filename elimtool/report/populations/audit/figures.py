@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from elimtool.analysis.populations.audit.outcomes import RAW_LENS
 from elimtool.files.rows import Row, Rows
 from elimtool.report.figures.figure import Bar, Bars, Estimate, Figure, Forest, Line, Lines
 from elimtool.report.figures.words import label
@@ -16,6 +17,7 @@ LAYERED = {
     "lens.logit": ("The gap by layer", "nats", "logit of target minus foil"),
     "lens.logprob": ("The gap by layer", "nats", "log-probability"),
 }
+RAW_NOTE = "Before the last layer the raw lens supports no claim."
 HOW = "Bars are 95 % intervals; filled dots differ from 0 after correction (BH: Benjamini-Hochberg)."
 
 
@@ -92,7 +94,10 @@ def _layers(name: str, of: str, metric: str, one: Contrast) -> Figure:
         low=[row["ci_low"] for row in rows],
         high=[row["ci_high"] for row in rows],
     )
-    note = f"Difference in {told}, with its 95 % interval. {_shaded_note(shaded)}"
+    unsupported = any(RAW_LENS in row["flags"] for row in rows)
+    note = (
+        f"Difference in {told}, with its 95 % interval. {RAW_NOTE if unsupported else _shaded_note(shaded)}"
+    )
     return Lines(
         name=name,
         title=f"{title}, {of}",

@@ -100,13 +100,15 @@ def _belongs(row: Row, key: tuple[str, str, str | None, str | None]) -> bool:
 
 
 def _words(found: Analysis) -> dict[str, list[str]]:
-    """List the words of each group, where fillers name one for each."""
+    """List the words of each group: a filler names one for each, or where lists are unaligned its own."""
     table = found.arrow("audit_tuples")
     groups = list(dict.fromkeys(table.column("group").to_pylist()))
     made: dict[str, dict[str, None]] = {}
-    for filler in dict.fromkeys(table.column("filler").to_pylist()):
+    owned = zip(table.column("group").to_pylist(), table.column("filler").to_pylist(), strict=True)
+    for own, filler in dict.fromkeys(owned):
         parts = (filler or "").split("|")
         if len(parts) == len(groups):
-            for group, word in zip(groups, parts, strict=True):
-                made.setdefault(group, {})[word] = None
+            made.setdefault(own, {})[parts[groups.index(own)]] = None
+        elif filler and len(parts) == 1:
+            made.setdefault(own, {})[filler] = None
     return {group: list(some) for group, some in made.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from elimtool.analysis.populations.audit.outcomes import RAW_LENS
 from elimtool.files.rows import Row, Rows
 from elimtool.report.numbers import share
 from elimtool.report.populations.audit.found import ALPHA, SENTENCE, Contrast
@@ -65,6 +66,10 @@ def _layers(one: Contrast) -> str:
     metric = next((name for name in ("lens.logit", "lens.logprob") if name in one.layered), None)
     if metric is None:
         return ""
+    if any(RAW_LENS in row["flags"] for row in one.by_layer(metric)):
+        return (
+            "Before the last layer nothing is claimed: the raw lens does not support it (elimtool lens fit)."
+        )
     rows = one.skewed(metric)
     which = (
         "a gap in the first token after the words that differ"

@@ -13,8 +13,9 @@ WORDS = "the scope is words, or each template has words of its own"
 METRIC = Column(
     "metric",
     STRING,
-    "The outcome: lens.logit (target minus foil; nats), lens.logprob, log10_rank (decades),"
-    " survival.target_logprob, attention.lift_no_sink (ratio), survives and stage_share (share of records"
+    "The outcome: lens.logit (target minus foil; nats), lens.logprob, of the output logprob (of the first"
+    " token, beside a foil), log10_rank (decades) and survival.target_logprob (of the whole target),"
+    " attention.lift_no_sink (ratio), survives and stage_share (share of records"
     " that a chain leaves, and what a stage changes of it), outcome.late_eliminated and its like (share);"
     " sentence.suffix, sentence.word and sentence.lm-eval (log-probability of a published pair's sentence by"
     " three rules; nats).",
@@ -39,7 +40,8 @@ AUDIT_EFFECTS = Table(
         Column(
             "family",
             STRING,
-            "Tests that were adjusted together: confirmatory, stages, layers, other or categories.",
+            "Tests that were adjusted together: confirmatory, stages, layers, normalised, other or"
+            " categories.",
         ),
         METRIC,
         UNIT,
@@ -117,7 +119,9 @@ AUDIT_EFFECTS = Table(
         Column(
             "flags",
             STRINGS,
-            "What to mind: base_rate, floor, ceiling, and of any tuple frequency, identical, length or odd.",
+            "What to mind: base_rate (the groups are strings to predict, which may be unlike in frequency),"
+            " raw_lens (log-probabilities before the last layer, on which no claim rests), floor, ceiling,"
+            " and of any tuple frequency, identical, length or odd.",
         ),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,14 +89,15 @@ def explain_(
     if as_json:
         output.json({**found.describe(), "stages": [asdict(stage) for stage in stages]})
         return
-    output.folded("", f"{found.name}: {found.engine} {found.version}")
+    told = found.version.lower().startswith((found.engine, "transformers"))
+    output.folded("", f"{found.name}: " + ("" if told else f"{found.engine} ") + found.version)
     on = [stage.name for stage in stages if stage.on]
     said = f"{', then '.join(on)}." if on else "no stage: tokens are drawn from the model's own distribution."
     output.folded("on: ", said)
     for stage in stages:
         _explain_stage(output, stage)
-    if waiting := [name for name in found.optional if name not in {stage.name for stage in stages}]:
-        output.folded("added where they are set: ", ", ".join(waiting))
+    if last := [name for name, following in found.idle if not following]:
+        _explain_idle(output, last)
     for note in found.left_out:
         output.folded("not applied: ", note)
     output.folded("read in: ", ", ".join(found.sources))
@@ -103,6 +105,8 @@ def explain_(
 
 def _explain_stage(output: Output, stage: ExplainedStage) -> None:
     """Print one stage: in full where it is on, in one line where it is off."""
+    if stage.before:
+        _explain_idle(output, stage.before)
     kind = "" if stage.kind == stage.name else f", {stage.kind}"
     off = ", ".join(f"{name} = {value}" for name, value in stage.off.items()) or "leave it out"
     if not stage.on:
@@ -118,6 +122,11 @@ def _explain_stage(output: Output, stage: ExplainedStage) -> None:
         output.folded("   values: ", ", ".join(told))
     output.folded("   off at: ", off)
     output.folded("   sources: ", "; ".join(stage.sources))
+
+
+def _explain_idle(output: Output, names: Sequence[str]) -> None:
+    """Name the stages that stand here where they are set."""
+    output.folded("   here if set: ", ", ".join(names))
 
 
 def _show_stage(output: Output, stage: StageInfo, as_json: bool) -> None:

@@ -243,10 +243,10 @@ def _facts(reader: Any, source: dict[str, str], notes: list[str]) -> dict[str, A
 
 
 def _sampling(reader: Any) -> dict[str, Any]:
-    """Read the sampler settings that the file recommends, ``general.sampling.*``, by their last word."""
-    prefix = "general.sampling."
-    names = [name for name in reader.fields if name.startswith(prefix)]
-    return {name.removeprefix(prefix): _shortest(field(reader, name)) for name in names}
+    """Read the sampler settings of the file, by their last word: ``general.sampling.*`` and tokens to ban."""
+    prefixes = ("general.sampling.", "tokenizer.ggml.suppress_")
+    names = [name for name in reader.fields if name.startswith(prefixes)]
+    return {name[name.rindex(".") + 1 :]: _shortest(field(reader, name)) for name in names}
 
 
 def _first_line(error: BaseException) -> str:

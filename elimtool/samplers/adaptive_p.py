@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Float64
@@ -25,10 +25,11 @@ class AdaptiveP(Stage):
     chosen so far, each weighted ``decay`` times the next; with ``d = |p - t'| / 0.3`` the new logit is ``5 -
     10 d^2 / (1 + d)``. Threshold: t' (probability). It removes nothing, and needs a truncation before it:
     the engines' page says so and none checks. State: the weighted sum, ``t / (1 - decay)`` before the first
-    token. Off: t < 0.
+    token. Off: t < 0; in some engines t = 0 too.
 
     Attributes:
         target: t, 0 .. 1; negative = off.
+        at_zero: Whether a target of 0 ``acts`` (llama.cpp) or is ``off`` (KoboldCpp, text-generation-webui).
         decay: Weight of an older token beside the next one; cut to 0.99, as the engines do.
     """
 
@@ -46,14 +47,16 @@ class AdaptiveP(Stage):
 
     target: float = -1.0
     decay: float = 0.9
+    at_zero: Literal["acts", "off"] = "acts"
 
     def __post_init__(self) -> None:
         self.number("target", -1, 1)
         self.number("decay", 0, 1)
+        self.one_of("at_zero", ("acts", "off"))
 
     def is_off(self) -> bool:
-        """Return whether the target is negative."""
-        return self.target < 0
+        """Return whether the target is negative, or 0 where that is off."""
+        return self.target < 0 or (self.target == 0 and self.at_zero == "off")
 
     @property
     def _kept(self) -> float:

@@ -26,6 +26,8 @@ class BadWords(Ban):
             without a space before it and with one, this only if it has as many tokens and begins with
             another (vLLM).
         scope: Text that is matched: ``all`` (Hugging Face) or the output alone, ``generated`` (vLLM).
+        most: Most sequences that the engine takes, both spellings of a text counted (vLLM: 128); ``null`` =
+            any.
         eos: End-of-text tokens: a word that is one of them alone is not banned (Hugging Face drops it without
             a word); ``null`` = the model's own, once the chain is given them.
     """
@@ -40,6 +42,7 @@ class BadWords(Ban):
 
     words: tuple[tuple[int, ...] | str, ...] = ()
     scope: Scope = "all"
+    most: int | None = None
     eos: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -48,6 +51,13 @@ class BadWords(Ban):
             if not ids and not (isinstance(word, str) and word):
                 raise self.bad("words", "lists of token ids, or texts, that are not empty")
         self.one_of("scope", ("all", "generated"))
+        if self.most is not None:
+            self.integer("most", 0)
+            if len(self.words) > self.most:
+                hint = f"leave {len(self.words) - self.most} out"
+                raise ElimError(
+                    f"{self.name}: the engine takes {self.most} sequences, got {len(self.words)}", hint
+                )
 
     @cached_property
     def _endings(self) -> Endings:

@@ -157,6 +157,13 @@ class Candidates(Distribution):
         size = n if size is None else torch.maximum(size, n)
         if torch.equal(n, self.n):  # nothing is removed: what is known stays true
             return replace(self, size=size)._inherit(self)
+        fresh = self._only(mask, n, size)
+        if "n_drawable" in self.__dict__ and torch.equal(self.n_drawable, self.n):
+            fresh.__dict__["n_drawable"] = n  # what is left only becomes more probable
+        return fresh
+
+    def _only(self, mask: Bool[Tensor, "rows width"], n: Tensor, size: Tensor) -> Candidates:
+        """Remove the columns outside ``mask``, of which ``n`` are left in each row."""
         width = max(1, int(n.max()))
         if self.order == "falling" and torch.equal(mask, torch.arange(self.width) < n[:, None]):
             short = mask[:, :width]

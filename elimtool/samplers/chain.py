@@ -46,12 +46,15 @@ class Chain:
         accumulation: How the engine sums in float32: in array order (``sequential``) or as ``torch`` does.
         sources: Files and pages that the rules were read from.
         limits: Parameters (as users write them) and the values that the engine accepts for each.
+        speculative_limits: The same while a draft model proposes tokens.
+        fallbacks: Stage that is on, stages that are off, and the parameters that the engine then sets.
         settings_file: Where the engine reads settings that a model ships with; empty for nowhere.
         settings: Keys there, and the parameters (as users write them) that they set; "" for what the preset
             lacks.
         origins: Stage, parameter and source of values that are not the preset's own.
         left_out: Settings of the model that are not applied, and why.
         optional: Names of stages that the engine adds to its chain only where they are on.
+        idle: Names of such stages that were left out, and the stage before which each stands; "" for the end.
     """
 
     name: str
@@ -62,11 +65,14 @@ class Chain:
     accumulation: Literal["sequential", "torch"] = "torch"
     sources: tuple[str, ...] = ()
     limits: tuple[tuple[str, str], ...] = ()
+    speculative_limits: tuple[tuple[str, str], ...] = ()
+    fallbacks: tuple[tuple[str, tuple[str, ...], tuple[tuple[str, Any], ...]], ...] = ()
     settings_file: str = ""
     settings: tuple[tuple[str, str], ...] = ()
     origins: tuple[tuple[str, str, str], ...] = ()
     left_out: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    idle: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -80,8 +86,18 @@ class Chain:
     @cached_property
     def _busy(self) -> Chain:
         """The chain without the optional stages that are off; a preset's is asked for again and again."""
-        kept = tuple(one for one in self.stages if one.name not in self.optional or not one.is_off())
-        return self if len(kept) == len(self.stages) else replace(self, stages=kept)
+        kept: list[Stage] = []
+        idle: list[tuple[str, str]] = []
+        following = ""
+        for stage in reversed(self.stages):
+            if stage.name in self.optional and stage.is_off():
+                idle.append((stage.name, following))
+            else:
+                following = stage.name
+                kept.append(stage)
+        if len(kept) == len(self.stages):
+            return self
+        return replace(self, stages=tuple(reversed(kept)), idle=(*reversed(idle), *self.idle))
 
     def origins_of(self, stage: str) -> dict[str, str]:
         """Return the sources of a stage's parameters that are not the preset's own."""
@@ -163,12 +179,18 @@ class Chain:
                 known = {at + 1: value for at, value in state.items() if at < index}
                 return chain.run(logits, targets, histories, known, second_draws(draws), given)
 
-            after, effect = step(stage, c, Context(histories, draws, state.get(index), again))
+            after, effect = step(
+                stage, c, Context(histories, draws, state.get(index), again, self._has_grammar)
+            )
             # a stage that is off returns its input: nothing is computed again
             left = standing if after is c else Standing.of(after, targets)
             records.append(record(stage, c, after, effect, targets, (standing, left)))
             c, standing = after, left
         return Ledger(self.name, targets, tuple(records), c)
+
+    @cached_property
+    def _has_grammar(self) -> bool:
+        return any(isinstance(one, Grammar) and not one.is_off() for one in self.stages)
 
     def _measures_full(self, index: int) -> bool:
         """Return whether this or a later stage measures mass on the distribution before any removal."""
@@ -247,10 +269,10 @@ def step(stage: Stage, c: Candidates, context: Context) -> tuple[Candidates, Eff
     """Apply one stage; return the new distribution, and what the stage did."""
     if stage.is_off():
         return c, Effect(c)
-    empty = c.n == 0
-    if stage.revives or not bool(empty.any()):
+    if stage.revives or c.fewest:
         effect = _applied(stage, c, context)
         return _followed(effect), effect
+    empty = c.n == 0
     effect = _applied(stage, c.stocked(empty), context)
     return _followed(effect).emptied(empty), effect.without(empty)
 

@@ -56,6 +56,22 @@ class ModelSettings(BaseModel):
     keys: dict[str, str] = Field(default_factory=dict)
 
 
+class Fallback(BaseModel):
+    """What an engine sets by itself.
+
+    Attributes:
+        where: The stage that must be on.
+        without: The stages that must be off.
+        set: Parameters that are then set, as in the inline form.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    where: str
+    without: tuple[str, ...]
+    set: dict[str, Any]
+
+
 class ChainFile(BaseModel):
     """A sampler chain as a file describes it.
 
@@ -65,6 +81,8 @@ class ChainFile(BaseModel):
         sources: Files and pages where the rules were read.
         limits: The values that the engine accepts, by parameter as in the inline form, see
             ``elimtool.samplers.limits``.
+        speculative_limits: The values that it accepts while a draft model proposes tokens.
+        fallbacks: Parameters that the engine sets where one stage is on and some others are off.
         model_settings: Where the engine reads settings that a model ships with (``file``), and what its
             ``keys`` set, as in the inline form.
         precision: ``exact`` or ``float32``.
@@ -82,6 +100,8 @@ class ChainFile(BaseModel):
     version: str = ""
     sources: tuple[str, ...] = ()
     limits: dict[str, str] = Field(default_factory=dict)
+    speculative_limits: dict[str, str] = Field(default_factory=dict)
+    fallbacks: tuple[Fallback, ...] = ()
     model_settings: ModelSettings = Field(default_factory=ModelSettings)
     precision: Literal["exact", "float32"] | None = None
     accumulation: Literal["sequential", "torch"] | None = None

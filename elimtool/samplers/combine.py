@@ -48,13 +48,14 @@ class Combine(Stage):
             raise ElimError(f"{self.name} needs other logits beside the model's own", HINTS[self.needs])
         return torch.stack(rows).double()
 
-    def extrapolated(self, c: Candidates, context: Context, scale: float) -> Effect:
-        """Move from the log-probabilities after the second prompt past the model's own."""
-        own = c.scores - c.scores.logsumexp(-1, keepdim=True)
-        wide = self.beside(context).log_softmax(-1)
+    def extrapolated(self, c: Candidates, context: Context, scale: float, raw: bool = False) -> Effect:
+        """Move from the log-probabilities (``raw``: logits) after the second prompt past the model's own."""
+        own, wide = c.scores, self.beside(context)
+        if not raw:
+            own, wide = own - own.logsumexp(-1, keepdim=True), wide.log_softmax(-1)
         other = (wide if c.tokens is None else wide.gather(1, c.ids)).to(own)
         scores = (other + scale * (own - other)).masked_fill(~c.alive, NEG_INF)
-        return Effect(c, scores=scores, other=wide)
+        return Effect(c, scores=scores, other=wide.log_softmax(-1) if raw else wide)
 
 
 def needed_rows(stages: Iterable[Stage]) -> frozenset[str]:

@@ -99,7 +99,12 @@ class Distribution:
     @cached_property
     def whole(self) -> bool:
         """Whether every column holds a survivor."""
-        return int(self.n.min()) == self.width
+        return self.fewest == self.width
+
+    @cached_property
+    def fewest(self) -> int:
+        """Survivors of the row that has the fewest."""
+        return int(self.n.min())
 
     @cached_property
     def top(self) -> Float[Tensor, "rows 1"]:
@@ -138,14 +143,16 @@ class Distribution:
             return torch.from_numpy(self.measured.entropy)
         # H = ln Z - sum p l, with the best score as the origin
         weighted = sum_products(self.exact, (self.scores - self.top).double(), self.alive)
-        return (-weighted - self.top_prob.log()).clamp(min=0.0).masked_fill(self.n == 0, torch.nan)
+        found = (-weighted - self.top_prob.log()).clamp(min=0.0)
+        return found if self.fewest else found.masked_fill(self.n == 0, torch.nan)
 
     @cached_property
     def top_prob(self) -> Float64[Tensor, " rows"]:
         """Probability (float64) of the most probable survivor; NaN where there is none."""
         if self.measured is not None:
             return torch.from_numpy(self.measured.top_prob)
-        return self.exact.amax(-1).masked_fill(self.n == 0, torch.nan)
+        found = self.exact.amax(-1)
+        return found if self.fewest else found.masked_fill(self.n == 0, torch.nan)
 
     def mass(self, mask: Bool[Tensor, "rows width"]) -> Float64[Tensor, " rows"]:
         """Sum the probabilities (float64) of the survivors inside a mask."""

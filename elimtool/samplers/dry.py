@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.history import window_length
+from elimtool.samplers.history import WINDOWS, Window, window_length
 from elimtool.samplers.stage import Context, Effect, Role, Stage
 from elimtool.samplers.vocabulary import Vocabulary
 
@@ -49,20 +49,26 @@ class DRY(Stage):
     Formula: for each earlier position, L = length of its match with the end of the history; the token that
     followed it loses ``multiplier * base^(Lmax - allowed_length)`` if ``Lmax >= allowed_length``. Unit:
     logit. Removes nothing.
-    Off: multiplier = 0, base < 1, or an empty window. Nothing happens while the window is not longer than
-    allowed_length. L counts at most the tokens since the last breaker.
+    Off: multiplier = 0 (negative ones too without ``rewards``), base < 1, or an empty window. Nothing happens
+    while the window is not longer than allowed_length. L counts at most the tokens since the last breaker.
 
     Attributes:
-        multiplier: Size of the penalty; a negative one rewards repetition.
+        multiplier: Size of the penalty; a negative one rewards repetition, where ``rewards`` is set.
+        rewards: Whether a negative multiplier acts (llama.cpp), or turns the stage off (KoboldCpp,
+            text-generation-webui).
         base: Growth per repeated token; 1 = flat.
         allowed_length: Repetition that is free; 0 penalises every token that ever followed anything.
         last_n: Window in tokens; ``None`` = whole history, 0 = off.
-        negative_last_n: What a negative window means: ``off`` (llama.cpp) or ``all``.
+        negative_last_n: What a negative window means: ``off`` (llama.cpp), ``all``, or ``all_at_zero``, which
+            0 means too (KoboldCpp, text-generation-webui).
         breakers: Strings that end a repetition; they act once the chain is given a vocabulary.
+        breakers_are: The tokens that a string stands for: all ``holding`` it (llama.cpp, KoboldCpp), or the
+            ``last`` one of the string behind a letter (text-generation-webui).
         breaker_tokens: Sequences of token ids that end a repetition.
         exempt_breakers: A token that alone is a breaker is never penalised (llama.cpp; KoboldCpp: it is).
         at_limit: Whether a match that the last breaker clamps to exactly allowed_length counts (KoboldCpp:
             no).
+        min_match: Shortest match counted (text-generation-webui: 1, so that allowed_length 0 is 1 there).
         max_match: Longest match counted (text-generation-webui: 50); 0 = any.
         clamp: Limit the exponent to what float32 can hold (llama.cpp, KoboldCpp).
         off_base: Bases that turn the stage off: those ``under_one`` (llama.cpp), or ``zero`` (KoboldCpp,
@@ -81,14 +87,17 @@ class DRY(Stage):
     )
 
     multiplier: float = 0.0
+    rewards: bool = True
     base: float = 1.75
     allowed_length: int = 2
     last_n: int | None = None
-    negative_last_n: Literal["off", "all"] = "all"
+    negative_last_n: Window = "all"
     breakers: tuple[str, ...] = ()
+    breakers_are: Literal["holding", "last"] = "holding"
     breaker_tokens: tuple[tuple[int, ...], ...] = ()
     exempt_breakers: bool = True
     at_limit: bool = True
+    min_match: int = 0
     max_match: int = 0
     clamp: bool = True
     off_base: Literal["under_one", "zero"] = "under_one"
@@ -97,12 +106,14 @@ class DRY(Stage):
         self.number("multiplier", float("-inf"), float("inf"))
         self.number("base", 0, float("inf"))
         self.integer("allowed_length", 0)
+        self.integer("min_match", 0)
         self.integer("max_match", 0)
         if self.last_n is not None:
             self.integer("last_n", -1)
-        self.one_of("negative_last_n", ("off", "all"))
+        self.one_of("negative_last_n", WINDOWS)
+        self.one_of("breakers_are", ("holding", "last"))
         self.one_of("off_base", ("under_one", "zero"))
-        for name in ("exempt_breakers", "at_limit", "clamp"):
+        for name in ("rewards", "exempt_breakers", "at_limit", "clamp"):
             self.boolean(name)
         if not all(isinstance(s, str) and s for s in self.breakers):
             raise self.bad("breakers", "strings that are not empty")
@@ -122,6 +133,10 @@ class DRY(Stage):
     def spelled(self, vocabulary: Vocabulary, /) -> DRY:
         """Find the tokens that contain a breaker, or end with its first part; the rest of it is tokenized."""
         found: dict[tuple[int, ...], None] = dict.fromkeys(self.breaker_tokens)
+        if self.breakers_are == "last":
+            spelled = map(vocabulary.encode or (lambda _: ()), (f"a{text}" for text in self.breakers))
+            found |= {(ids[-1],): None for ids in spelled if ids}
+            return replace(self, breakers=(), breaker_tokens=tuple(found))
         for text in self.breakers:
             for token, piece in enumerate(vocabulary.pieces):
                 if text in piece:
@@ -138,7 +153,8 @@ class DRY(Stage):
     def is_off(self) -> bool:
         """Return whether there is no penalty or no window."""
         without = self.base < 1 if self.off_base == "under_one" else self.base == 0
-        return self.multiplier == 0 or without or (self.window is not None and self.window <= 0)
+        off = self.multiplier == 0 or (self.multiplier < 0 and not self.rewards)
+        return off or without or (self.window is not None and self.window <= 0)
 
     def apply(self, c: Candidates, context: Context, /) -> Effect:
         """Lower the logits of tokens that would extend a repetition."""
@@ -166,10 +182,11 @@ class DRY(Stage):
         if limit < self.allowed_length or (limit == self.allowed_length and not self.at_limit):
             return []
         limit = min(limit, self.max_match) if self.max_match else limit
+        least = max(self.allowed_length, self.min_match)
         longest: dict[int, int] = {}
         for token, length in zip(window[1:], suffix_matches(window), strict=False):
             capped = min(length, limit)
-            if capped >= self.allowed_length:
+            if capped >= least:
                 longest[token] = max(capped, longest.get(token, 0))
         exempt = {s[0] for s in self.breaker_tokens if len(s) == 1} if self.exempt_breakers else set()
         return [

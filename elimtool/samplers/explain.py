@@ -36,7 +36,8 @@ class ExplainedStage:
         values: Parameters that are not the stage's own defaults, and its main one.
         origins: Where values come from that are not the engine's own, by parameter.
         off: The values that turn it off; empty where only leaving it out does.
-        sources: Papers and engine files that define it.
+        sources: Papers and files of the chain's engine that define it; of all engines where its own has none.
+        before: Stages that stand before it where they are set, and are left out here.
     """
 
     place: int
@@ -49,6 +50,7 @@ class ExplainedStage:
     origins: dict[str, str]
     off: dict[str, Any]
     sources: tuple[str, ...]
+    before: tuple[str, ...] = ()
 
 
 def explain(chain: Chain) -> list[ExplainedStage]:
@@ -74,5 +76,21 @@ def _explained(chain: Chain, place: int, stage: Stage) -> ExplainedStage:
         values=values,
         origins=chain.origins_of(stage.name),
         off={name: plain(value) for name, value in (stage.off or {}).items()},
-        sources=stage.sources,
+        sources=_sources(chain, stage),
+        before=tuple(name for name, following in chain.idle if following == stage.name),
     )
+
+
+ENGINES = {"hf": "transformers ", "vllm": "vLLM ", "sglang": "SGLang "}
+"""How sources call an engine whose name they spell otherwise."""
+
+
+def _sources(chain: Chain, stage: Stage) -> tuple[str, ...]:
+    """Leave out the files of other engines, where the chain's own has some."""
+    files = tuple(
+        one for one in stage.sources if one.partition(" ")[2].split(" ")[0].endswith((".py", ".cpp"))
+    )
+    mark = ENGINES.get(chain.engine, f"{chain.engine} ")
+    if not any(one.startswith(mark) for one in files):
+        return stage.sources
+    return tuple(one for one in stage.sources if one not in files or one.startswith(mark))

@@ -13,6 +13,9 @@ from torch import Tensor
 
 Scope = Literal["all", "generated"]
 Part = Literal["all", "generated", "prompt"]
+Window = Literal["off", "all", "all_at_zero"]
+WINDOWS: tuple[str, ...] = ("off", "all", "all_at_zero")
+"""What a window of no positive length means: none, all of the text if negative, or if 0 too."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,10 @@ class History:
         return tokens[-last_n:] if last_n > 0 else ()
 
 
-def window_length(last_n: int | None, negative: Literal["off", "all"]) -> int | None:
-    """Return the length of a window, ``None`` for all tokens; engines differ in what a negative one means."""
-    return None if last_n is not None and last_n < 0 and negative == "all" else last_n
+def window_length(last_n: int | None, negative: Window) -> int | None:
+    """Return the length of a window, ``None`` for all tokens; engines differ in what one under 1 means."""
+    least = {"off": float("-inf"), "all": 0, "all_at_zero": 1}[negative]
+    return None if last_n is not None and last_n < least else last_n
 
 
 def occurrences(

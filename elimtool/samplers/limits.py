@@ -8,6 +8,7 @@ from math import inf
 
 from elimtool.errors import ElimError
 
+_MOST = re.compile(r"^at most (?P<most>\d+) entries$")
 _INTERVAL = re.compile(r"^(?P<open>[\[(])(?P<low>[^,]+), (?P<high>[^,]+)(?P<close>[\])])$")
 
 
@@ -38,7 +39,7 @@ def _number(text: str) -> float:
         return {"inf": inf, "-inf": -inf}.get(text.strip()) or float(text)
     except ValueError as error:
         raise ElimError(
-            f"limits: '{text}' is not a number", "write them as [0, 2] or -1 or [1, inf)"
+            f"limits: '{text}' is not a number", "write them as [0, 2], -1 or [1, inf), at most 128 entries"
         ) from error
 
 
@@ -48,12 +49,21 @@ def check_limit(engine: str, name: str, allowed: str, value: object) -> None:
     Args:
         engine: The engine.
         name: The parameter, as users write it.
-        allowed: The values that it accepts, see ``accepts``.
+        allowed: The values that it accepts, see ``accepts``; of lists the length, ``at most 128 entries``.
         value: The value.
 
     Raises:
         ElimError: The engine refuses the value.
     """
+    if most := _MOST.match(allowed):
+        if isinstance(value, tuple) and len(value) > (count := int(most["most"])):
+            told = (
+                f"{engine} takes at most {count:,} entries for {name}"
+                if count
+                else f"{engine} takes no {name}"
+            )
+            raise ElimError(f"{told}, got {len(value):,}", "leave some out, or write a chain of your own")
+        return
     if isinstance(value, int | float) and not accepts(allowed, value):
         raise ElimError(
             f"{engine} accepts for {name} only {allowed}, got {value!r}",
@@ -65,5 +75,6 @@ def check_limit(engine: str, name: str, allowed: str, value: object) -> None:
 def checked(limits: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Check the form of the limits of a chain file, and return them as pairs."""
     for allowed in limits.values():
-        accepts(allowed, 0.0)
+        if not _MOST.match(allowed):
+            accepts(allowed, 0.0)
     return tuple(limits.items())

@@ -24,8 +24,8 @@ class MinTokens(Ban):
         counts: What is counted: ``all`` tokens, the prompt's too (Hugging Face's min_length), or those
             ``generated`` (its min_new_tokens, vLLM's min_tokens).
         eos: The tokens that end a text; ``null`` = the model's own, once the chain is given them.
-        unless_alone: Whether the ends stay in a row that would be left without a token (vLLM, where a grammar
-            can allow nothing else).
+        unless_alone: Whether the ends stay in a row that would be left without a token, in a chain with a
+            grammar (vLLM), which can allow nothing else.
     """
 
     kind: ClassVar[str] = "min_tokens"
@@ -52,7 +52,7 @@ class MinTokens(Ban):
     def apply(self, c: Candidates, context: Context, /) -> Effect:
         """Ban the end, unless nothing else is left where that counts."""
         effect = super().apply(c, context)
-        if not self.unless_alone or effect.keep is None or effect.active is None:
+        if not (self.unless_alone and context.grammar) or effect.keep is None or effect.active is None:
             return effect
         alone = ~(effect.keep & c.alive).any(-1)
         note = ("the end stays: nothing else is left",) if bool((alone & effect.active).any()) else ()

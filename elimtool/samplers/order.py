@@ -136,9 +136,12 @@ def softmax(
 
 def _shares(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     best = scores.max(-1, keepdims=True, initial=-np.inf)
-    weights = np.exp(scores - np.where(best == -np.inf, 0.0, best))  # a row without survivors has none
-    sums = _in_turn(weights)[..., None]
-    return np.asarray(weights / np.where(sums == 0, 1.0, sums))
+    if np.isneginf(best).any():  # a row without survivors has none
+        weights = np.exp(scores - np.where(best == -np.inf, 0.0, best))
+        sums = _in_turn(weights)[..., None]
+        return np.asarray(weights / np.where(sums == 0, 1.0, sums))
+    weights = np.exp(scores - best)
+    return np.asarray(weights / _in_turn(weights)[..., None])
 
 
 def rising(values: Float[Tensor, "rows width"]) -> Int64[Tensor, "rows width"]:

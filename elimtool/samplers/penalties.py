@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
-from elimtool.samplers.history import Part, Scope, occurrences, window_length
+from elimtool.samplers.history import WINDOWS, Part, Scope, Window, occurrences, window_length
 from elimtool.samplers.stage import Context, Effect, Role, Stage
 
 
@@ -28,7 +28,8 @@ class Penalties(Stage):
         frequency: f.
         presence: p.
         last_n: Window in tokens, newest first; ``None`` = whole history, 0 = off.
-        negative_last_n: What a negative window means: ``off`` (llama.cpp) or ``all``.
+        negative_last_n: What a negative window means: ``off`` (llama.cpp), ``all``, or ``all_at_zero``, which
+            0 means too (text-generation-webui).
         repetition_scope: History for r: ``all`` (prompt and output), ``generated`` (SGLang) or ``prompt``.
         additive_scope: History for f and p: ``all`` (llama.cpp) or ``generated`` (vLLM, SGLang).
         order: ``multiply_first`` or ``add_first`` (SGLang).
@@ -54,7 +55,7 @@ class Penalties(Stage):
     frequency: float = 0.0
     presence: float = 0.0
     last_n: int | None = None
-    negative_last_n: Literal["off", "all"] = "all"
+    negative_last_n: Window = "all"
     repetition_scope: Part = "all"
     additive_scope: Scope = "generated"
     order: Literal["multiply_first", "add_first"] = "multiply_first"
@@ -67,7 +68,7 @@ class Penalties(Stage):
         self.number("slope", 0, float("inf"))
         if self.last_n is not None:
             self.integer("last_n", -1)
-        self.one_of("negative_last_n", ("off", "all"))
+        self.one_of("negative_last_n", WINDOWS)
         self.one_of("repetition_scope", ("all", "generated", "prompt"))
         self.one_of("additive_scope", ("all", "generated"))
         self.one_of("order", ("multiply_first", "add_first"))

@@ -103,7 +103,7 @@ def resolve(
         ElimError: The text names nothing, or a stage, parameter or value is not valid; the message lists
             valid ones.
     """
-    return _with_grammar(_resolved(spec, shipped), grammar).without_idle()
+    return _with_grammar(_with_fallbacks(_resolved(spec, shipped)), grammar).without_idle()
 
 
 def _resolved(spec: str | Chain | Stage, shipped: Shipped | None) -> Chain:
@@ -130,6 +130,29 @@ def _resolved(spec: str | Chain | Stage, shipped: Shipped | None) -> Chain:
         f"unknown sampler chain '{word}'",
         nearest(word, preset_names()) + "; or a .yaml file, or stage=value,...",
     )
+
+
+def check_speculative(spec: str | Chain | Stage, shipped: Shipped | None = None) -> None:
+    """Refuse a chain that its engine refuses while a draft model proposes tokens.
+
+    Raises:
+        ElimError: The engine refuses a value; the message names it.
+    """
+    chain = resolve(spec, shipped)
+    for name, allowed in chain.speculative_limits:
+        index, parameter = _find(list(chain.stages), name, chain.name)
+        check_limit(
+            f"{chain.engine} with a draft model", name, allowed, getattr(chain.stages[index], parameter)
+        )
+
+
+def _with_fallbacks(chain: Chain) -> Chain:
+    """Set what the engine sets by itself."""
+    for name, others, changes in chain.fallbacks:
+        on = {stage.name: not stage.is_off() for stage in chain.stages}
+        if on.get(name) and not any(on.get(other) for other in others):
+            chain = _override(chain, dict(changes), chain.name, f"{chain.engine}, for {name}")
+    return chain
 
 
 def has_grammar(spec: str | Chain | Stage) -> bool:
@@ -194,6 +217,9 @@ def _from_file(path: Path, name: str, seen: tuple[Path, ...]) -> Chain:
         accumulation=entry.accumulation or chain.accumulation,
         sources=entry.sources or chain.sources,
         limits=checked(entry.limits) or chain.limits,
+        speculative_limits=checked(entry.speculative_limits) or chain.speculative_limits,
+        fallbacks=tuple((one.where, one.without, tuple(one.set.items())) for one in entry.fallbacks)
+        or chain.fallbacks,
         settings_file=entry.model_settings.file or chain.settings_file,
         settings=tuple(entry.model_settings.keys.items()) or chain.settings,
     )

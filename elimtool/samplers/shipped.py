@@ -10,6 +10,8 @@ from typing import Any
 from elimtool.errors import ElimError
 from elimtool.files.parse import parse_json
 from elimtool.samplers.chain import Chain
+from elimtool.samplers.mirostat_v1 import MirostatV1
+from elimtool.samplers.mirostat_v2 import MirostatV2
 
 USER = "user"
 """Where a value comes from that the user gave."""
@@ -18,8 +20,18 @@ Shipped = Mapping[str, Mapping[str, Any]]
 """Settings that a model ships with, by file and key."""
 
 SEQUENCE = "sequence"
-_STAGE_OF = {"typ_p": "typical", "typical_p": "typical", "temp": "temperature"}
-"""llama.cpp's names of samplers that differ from the preset's."""
+MIROSTAT = "mirostat"
+_STAGE_OF = {
+    "typp": "typical",
+    "typ": "typical",
+    "temp": "temperature",
+    "nucleus": "top_p",
+    "topk": "top_k",
+    "topp": "top_p",
+    "topnsigma": "top_n_sigma",
+    "minp": "min_p",
+}
+"""Names of samplers that llama.cpp reads (without dashes, underscores and case) beside the preset's."""
 _ALWAYS = ("logit_bias",)
 """Stages of llama.cpp's chain that are no part of its order, and come first ..."""
 _LAST = ("grammar",)
@@ -94,6 +106,8 @@ def lay_over(
         try:
             if key == SEQUENCE:
                 chain = _in_sequence(chain, value)
+            elif key == MIROSTAT:
+                chain = _steered(chain, value, given)
             elif parameter:
                 chain = change(chain, {parameter: value}, f"{file}: {key}", file)
             elif value:
@@ -105,14 +119,45 @@ def lay_over(
 
 
 def _in_sequence(chain: Chain, text: Any) -> Chain:
-    """Put stages in the order of llama.cpp's ``sequence``, names parted by semicolons; others go."""
-    names = [_STAGE_OF.get(name.strip(), name.strip()) for name in str(text).split(";") if name.strip()]
+    """Put stages in the order of llama.cpp's ``sequence``, names parted by semicolons; others go.
+
+    llama.cpp leaves out the names that it does not know.
+    """
     known = {stage.name: stage for stage in chain.stages}
-    if unknown := [name for name in names if name not in known or name in (*_ALWAYS, *_LAST)]:
-        raise ElimError(f"the preset has no stage '{unknown[0]}'")
+    names = [_named(name) for name in str(text).split(";") if name.strip()]
+    found = [name for name in names if name in known and name not in (*_ALWAYS, *_LAST)]
+    lost = [name for name in names if name not in found] + [n for n in set(found) if found.count(n) > 1]
+    if not found:
+        raise ElimError("the preset has none of these stages")
     first = tuple(known[name] for name in _ALWAYS if name in known)
     last = tuple(known[name] for name in _LAST if name in known)
-    order = (*first, *(known[name] for name in dict.fromkeys(names)), *last)
+    order = (*first, *(known[name] for name in dict.fromkeys(found)), *last)
     left = {stage.name for stage in order}
     kept = tuple(one for one in chain.origins if one[0] in left)
-    return replace(chain, stages=order, origins=(*kept, ("", "order", chain.settings_file)))
+    notes = tuple(f"{SEQUENCE} = {text}: '{name}' is left out" for name in sorted(lost))
+    origins = (*kept, ("", "order", chain.settings_file))
+    return replace(chain, stages=order, origins=origins, left_out=(*chain.left_out, *notes))
+
+
+def _named(name: str) -> str:
+    """Return the preset's name of a sampler, as llama.cpp reads names: whatever their case and dashes."""
+    plain = name.strip().lower().replace("-", "_")
+    return _STAGE_OF.get(plain.replace("_", ""), plain)
+
+
+def _steered(chain: Chain, version: Any, given: Mapping[str, Any]) -> Chain:
+    """Leave biases, temperature and Mirostat alone, as llama.cpp does where a model asks for it."""
+    if version not in (0, 1, 2):
+        raise ElimError("there is no such version")
+    if version == 0:
+        return chain
+    kinds = {1: MirostatV1, 2: MirostatV2}
+    steered = kinds[version](tau=given.get("mirostat_tau", 5.0), eta=given.get("mirostat_eta", 0.1))
+    left = tuple(stage for stage in chain.stages if stage.name in (*_ALWAYS, "temperature"))
+    last = tuple(stage for stage in chain.stages if stage.name in _LAST)
+    kept = tuple(one for one in chain.origins if one[0] in {stage.name for stage in (*left, *last)})
+    own = tuple(
+        (steered.name, name, chain.settings_file) for name in ("tau", "eta") if f"mirostat_{name}" in given
+    )
+    origins = (*kept, *own, ("", "order", chain.settings_file))
+    return replace(chain, stages=(*left, steered, *last), origins=origins)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
+from functools import cached_property
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -36,12 +37,14 @@ class Context:
         state: The stage's own state, one number per row, or ``None`` for a stage without state.
         again: Runs the stages before this one once more on what the chain was given, with another stage first
             and with draws of their own; ``None`` outside a chain.
+        grammar: Whether the chain has a grammar.
     """
 
     histories: Sequence[History]
     draws: Float[Tensor, " rows"] | None = None
     state: Float64[Tensor, " rows"] | None = None
     again: Callable[[Stage], Ledger] | None = None
+    grammar: bool = False
 
 
 @runtime_checkable
@@ -153,6 +156,11 @@ class Stage(ABC):
 
     def params(self) -> dict[str, Any]:
         """Return all parameters but the label, as values of JSON."""
+        return dict(self._params)
+
+    @cached_property
+    def _params(self) -> dict[str, Any]:
+        """The parameters, which every record of the stage has."""
         return {f.name: plain(getattr(self, f.name)) for f in parameters(type(self))}
 
     def is_off(self) -> bool:

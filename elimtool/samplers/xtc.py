@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.stage import Context, Effect, Fate, Stage
+from elimtool.samplers.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,11 @@ class XTC(Stage):
         draw: Whether it fires when the draw is ``at_most`` the probability (llama.cpp) or ``under`` it
             (KoboldCpp).
         min_keep: Where fewer would remain, nothing is removed (llama.cpp).
-        protected: Where one of these ids would be removed, nothing is (text-generation-webui: newline and
-            EOS).
+        protected: Where one of these ids would be removed, nothing is.
+        spares: Texts whose last tokens are protected, once the chain is given the vocabulary
+            (text-generation-webui: a newline).
+        eos: Tokens that end a text, where they are protected too (text-generation-webui); ``null`` = the
+            model's own, once the chain is given them.
     """
 
     kind: ClassVar[str] = "xtc"
@@ -55,18 +59,34 @@ class XTC(Stage):
     draw: Literal["at_most", "under"] = "at_most"
     min_keep: int = 0
     protected: tuple[int, ...] = ()
+    spares: tuple[str, ...] = ()
+    eos: tuple[int, ...] | None = ()
 
     def __post_init__(self) -> None:
         self.number("probability", 0, 1)
         self.number("threshold", 0, 1)
         self.one_of("draw", ("at_most", "under"))
         self.integer("min_keep", 0)
+        if not all(isinstance(text, str) and text for text in self.spares):
+            raise self.bad("spares", "texts that are not empty")
         if self.fires is not None:
             self.boolean("fires")
 
     def is_off(self) -> bool:
         """Return whether the stage can never act."""
         return self.probability == 0 or self.threshold > 0.5
+
+    @property
+    def wants_text(self) -> bool:
+        """Whether tokens are protected by their texts."""
+        return bool(self.spares)
+
+    def spelled(self, vocabulary: Vocabulary, /) -> XTC:
+        """Protect the last token of each text."""
+        if (encode := vocabulary.encode) is None:
+            return self
+        last = [ids[-1] for ids in map(encode, self.spares) if ids]
+        return replace(self, spares=(), protected=(*self.protected, *last))
 
     def _branch(self, c: Candidates, context: Context) -> tuple[Bool[Tensor, " rows"], tuple[str, ...]]:
         """Return the rows it acts on, and a note where no draw decides."""
@@ -92,8 +112,8 @@ class XTC(Stage):
         removed = (following >= self.threshold) & followed & fires[:, None]
         left = c.size - removed.sum(-1)
         spared = left < self.min_keep
-        if self.protected:
-            ids = torch.tensor(self.protected, device=c.scores.device)
+        if protected := (*self.protected, *(self.eos or ())):
+            ids = torch.tensor(protected, device=c.scores.device)
             spared = spared | (removed & torch.isin(c.ids, ids)).any(-1)
         keep = ~(removed & ~spared[:, None])
         level = log(self.threshold) if self.threshold > 0 else -torch.inf

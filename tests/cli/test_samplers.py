@@ -73,5 +73,9 @@ def test_an_explanation_says_where_values_are_from_and_what_is_not_applied(
     assert "p = 0.5 (from user)" in told
     assert "not applied: typical_p = 7" in told
     assert "on: temperature, then top_k, then top_p." in told
+    assert done.out.index("begin_suppress, grammar") < done.out.index(
+        " 2 temperature"
+    )  # left out, in their place
+    assert "llama.cpp" not in done.out and "TopKLogitsWarper" in done.out  # sources of the engine alone
     assert "no stage" in elimtool("samplers", "explain", "vllm").out
     assert elimtool("samplers", "explain", "lama").code == 2

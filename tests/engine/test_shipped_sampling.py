@@ -120,8 +120,8 @@ def test_a_gguf_files_own_settings_are_laid_over_llama_cpp(tmp_path: Path, monke
         "temp": 0.6,
         "penalty_repeat": 1.1,
         "penalty_last_n": 32,
-        "sequence": "temperature;top_k;top_p",
-        "mirostat": 2,
+        "sequence": "Temp;top-k;nucleus;mirror;topk",
+        "mirostat": 0,
     }
     path = write_gguf(tmp_path / "tiny.gguf", sampling=settings)
     model = load_model(str(path))
@@ -133,6 +133,27 @@ def test_a_gguf_files_own_settings_are_laid_over_llama_cpp(tmp_path: Path, monke
         20,
         0.95,
     )
-    assert any("mirostat = 2" in note for note in chain.left_out)
+    assert [note.partition(": ")[2] for note in chain.left_out] == [
+        "'mirror' is left out",
+        "'top_k' is left out",
+    ]
     assert chain_for(model, "llama.cpp", False) == resolve("llama.cpp")
     assert chain_for(model, "vllm").origins == ()
+
+
+def test_mirostat_and_banned_tokens_of_a_gguf_file_act_as_in_llama_cpp() -> None:
+    settings = {"temp": 0.6, "top_k": 20, "mirostat": 2, "mirostat_tau": 3.0, "suppress_tokens": [4, 7]}
+    chain = resolve("llama.cpp@model", {"general.sampling": settings})
+    assert [stage.kind for stage in chain.stages] == ["logit_bias", "dynamic_temperature", "mirostat_v2"]
+    assert chain.stages[2].params() == {"tau": 3.0, "eta": 0.1}
+    banned = chain.run(torch.zeros((1, 9)), torch.tensor([[4, 5, 7]]))
+    assert banned.records[-1].alive_after.tolist() == [[False, True, False]]
+    odd = resolve("llama.cpp@model", {"general.sampling": {"mirostat": 3, "sequence": "mirror"}})
+    assert len(odd.left_out) == 2 and odd.stages == resolve("llama.cpp").stages
+
+
+def test_a_gguf_files_banned_tokens_are_read(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("ELIMTOOL_CACHE", str(tmp_path / "cache"))
+    model = load_model(str(write_gguf(tmp_path / "tiny.gguf", suppress=[3, 5])))
+    (stage,) = (one for one in chain_for(model, "llama.cpp").stages if one.kind == "logit_bias")
+    assert stage.params()["bans"] == [3, 5]

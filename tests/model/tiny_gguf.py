@@ -53,6 +53,7 @@ def write_gguf(
     quantised: bool = False,
     weights: dict[str, np.ndarray] | None = None,
     sampling: dict[str, Any] | None = None,
+    suppress: list[int] | None = None,
 ) -> Path:
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("tiny")
@@ -79,6 +80,8 @@ def write_gguf(
         writer.add_add_bos_token(add_bos)
     writer.add_chat_template(TEMPLATE)
     adders = {str: writer.add_string, int: writer.add_int32, float: writer.add_float32}
+    if suppress:
+        writer.add_array("tokenizer.ggml.suppress_tokens", suppress)
     for name, value in (sampling or {}).items():
         adders[type(value)](f"general.sampling.{name}", value)
     kind = gguf.GGMLQuantizationType.Q8_0

@@ -291,3 +291,68 @@ def test_typical_after_removed_tokens_is_llama_cpps(
 def test_typical_with_a_removed_token_by_hand() -> None:
     x = torch.tensor([[2.0, 1.0, 0.0, -torch.inf]])
     assert count("llama.cpp:top_k=0,top_p=1,min_p=0,typical=0.5,temperature=1", x) == 1
+
+
+@pytest.mark.parametrize("engine", ["koboldcpp", "text-generation-webui"])
+def test_what_two_engines_turn_off_that_llama_cpp_does_not(engine: str) -> None:
+    """A target of 0 and a negative multiplier are off there; a window of 0 tokens is all of the text."""
+    off = {stage.kind: stage for stage in resolve(f"{engine}:adaptive_target=0,dry_multiplier=-1").stages}
+    assert off["adaptive_p"].is_off() and off["dry"].is_off()
+    text = History((), (4, 5, 6, 4, 5))
+    x = torch.zeros((1, 9))
+    for spec, same in ((engine, True), ("llama.cpp", False)):
+        dry, whole = (
+            resolve(f"{spec}:dry_multiplier=1{more}").run(x, NONE, [text]).final
+            for more in (",dry_last_n=0", "")
+        )
+        assert (float(dry[0, 6]) == float(whole[0, 6])) == same
+
+
+def test_text_generation_webui_finds_breakers_by_their_last_token() -> None:
+    """That of the string behind a letter, not all that hold it; a breaker is never penalised."""
+    pieces = ["", "\n", "x\n", "a", "b", "c"]
+    chain = resolve('text-generation-webui:dry_multiplier=1,dry.breakers=["\\n"]')
+    (dry,) = (
+        one
+        for one in chain.with_vocabulary(pieces, lambda text: [pieces.index(t) for t in text]).stages
+        if one.kind == "dry"
+    )
+    assert dry.params()["breaker_tokens"] == [[1]]
+    text = History((), (3, 4, 1, 5, 3, 4))
+    for token, lowered in ((1, False), (2, True)):
+        seen = History((), tuple(token if one == 1 else one for one in text.generated))
+        ledger = Chain("one", stages=(dry,)).run(torch.zeros((1, 6)), NONE, [seen])
+        assert (float(ledger.final[0, token]) < 0) == lowered
+    free = resolve("text-generation-webui:dry_multiplier=1,dry_allowed_length=0")
+    nothing = free.run(torch.zeros((1, 9)), NONE, [History((), (3, 4, 5))])
+    assert not bool(nothing.final.ne(0).any())  # no match is not a match of length 0
+
+
+def test_text_generation_webui_spares_newlines_and_ends_from_xtc() -> None:
+    x = torch.tensor([[0.4, 0.35, 0.2, 0.05]]).log()
+    spell = {"\n": [1]}
+    for ends, encode, left in (([3], {}, 2), ([0], {}, 4), ([3], spell, 4)):
+        chain = resolve("text-generation-webui:xtc_probability=1").with_ends(ends)
+        chain = chain.with_vocabulary([""] * 4, lambda text, known=encode: known.get(text, ()))
+        assert int(chain.run(x, NONE, draws=torch.tensor([0.0])).kept.sum()) == left
+
+
+def test_koboldcpp_puts_a_truncation_before_adaptive_p() -> None:
+    """koboldcpp.py sets min_p = 0.002 where neither min-p nor top-p cuts, and says nothing."""
+    alone = resolve("koboldcpp:adaptive_target=0.3,top_p=1")
+    assert alone.origins_of("min_p") == {"p": "koboldcpp, for adaptive_p"}
+    by_name = {stage.name: stage.params() for stage in alone.stages}
+    assert by_name["min_p"]["p"] == 0.002
+    for spec in ("koboldcpp:adaptive_target=0.3", "koboldcpp:top_p=1", "koboldcpp"):
+        assert not resolve(spec).origins_of("min_p")
+
+
+def test_guidance_of_logits_is_that_of_log_probabilities_until_a_penalty() -> None:
+    torch.manual_seed(0)
+    x, other = torch.randn(1, 9).double() + 4, torch.randn(9).double() + 4
+    text = History((1, 2), (3,), {"against": other})
+    rates = [f"guidance=1.5,guidance.of={of}" for of in ("log_probs", "logits")]
+    same = [resolve(spec).run(x, NONE, [text]).probs() for spec in rates]
+    assert torch.allclose(*same)
+    penalised = [resolve(f"{spec},repetition_penalty=1.5").run(x, NONE, [text]).probs() for spec in rates]
+    assert not torch.allclose(*penalised)

@@ -12,6 +12,7 @@ import transformers
 from elimtool.errors import ElimError
 from elimtool.samplers import STAGES, resolve
 from elimtool.samplers.limits import accepts
+from elimtool.samplers.presets import check_speculative
 from tests.samplers.rows import alone
 
 NONE = torch.zeros((1, 0), dtype=torch.int64)
@@ -151,3 +152,36 @@ def test_xtc_with_a_threshold_of_zero_keeps_the_least_probable() -> None:
     ledger = resolve("xtc=1,xtc_threshold=0").run(ROW, torch.tensor([[0, 3]]))
     assert ledger.kept[0].tolist() == [False, False, False, True]
     assert ledger.records[0].margin[0, 0] < 0 <= ledger.records[0].margin[0, 1]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("vllm:bad_words=" + str([[one] for one in range(129)]), "takes 128 sequences, got 129"),
+        ("vllm-gpu:allowed_token_ids=" + str(list(range(1025))), "at most 1,024 entries for allowed_tokens"),
+        (
+            "vllm-gpu:logit_bias=" + str([[one, 1.0] for one in range(1025)]),
+            "at most 1,024 entries for logit_bias",
+        ),
+    ],
+)
+def test_lists_that_an_engine_refuses_are_refused(spec: str, message: str) -> None:
+    with pytest.raises(ElimError, match=message):
+        resolve(spec)
+
+
+def test_two_spellings_of_a_text_count_twice() -> None:
+    words = [f"w{one}" for one in range(65)]
+    chain = resolve(f"vllm:bad_words={words}")
+    with pytest.raises(ElimError, match="takes 128 sequences, got 130"):
+        chain.with_vocabulary([], lambda text: (1, 2) if text.startswith(" ") else (3, 2))
+    assert len(chain.with_vocabulary([], lambda _: (1, 2)).stages[0].params()["words"]) == 65
+
+
+def test_vllm_takes_no_min_p_and_no_bias_from_who_has_a_draft_model() -> None:
+    for spec in ("vllm:min_p=0.05", "vllm-gpu:logit_bias=[[1, 2.0]]", "vllm:min_p=2e-5"):
+        resolve(spec)
+        with pytest.raises(ElimError, match="vllm with a draft model"):
+            check_speculative(spec)
+    for spec in ("vllm", "vllm:min_p=1e-5,temperature=0.5", "llama.cpp", "top_k=4,min_p=0.1"):
+        check_speculative(spec)

@@ -75,7 +75,7 @@ def test_vllm_with_triton_cuts_ties_and_leaves_flat_rows() -> None:
     assert [count(f"{name}:top_p=0.5", flat) for name in ("vllm", "vllm-gpu")] == [4, 8]
     assert count("vllm-gpu:top_k=3", flat) == 8 and count("vllm-gpu:top_p=0.3", tied) == 2
     assert resolve("vllm-gpu").settings == resolve("vllm").settings
-    assert resolve("vllm-gpu").limits == resolve("vllm").limits
+    assert set(resolve("vllm-gpu").limits) > set(resolve("vllm").limits)
 
 
 def test_settings_of_a_folder_are_laid_over_a_preset(tmp_path: Path) -> None:

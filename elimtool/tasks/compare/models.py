@@ -31,6 +31,7 @@ from elimtool.run.comparison import Comparison
 from elimtool.run.manifest import utc_now
 from elimtool.run.tables.comparison.layers import DIVERGENCE
 from elimtool.run.tables.comparison.pairs import PAIRS
+from elimtool.samplers.presets import check_speculative
 from elimtool.tasks.compare.asked import check_traced
 from elimtool.tasks.compare.drafts import Drafts, Speculation, propose
 from elimtool.tasks.compare.readings import Readings, rows_apart
@@ -93,6 +94,8 @@ def compare_models(
             "`speculation` and `position` cannot be combined",
             "a draft continues the prompt: leave `position` out",
         )
+    for spec in options.samplers if speculation is not None else ():
+        check_speculative(spec)
     options = replace(options, tables=TABLES, errors="row")
     say = progress or (lambda _line: None)
     asked = ask(prompts, targets, foils)

@@ -40,6 +40,28 @@ def explore(
             env="LENS",
         ),
     ] = None,
+    grammar: Annotated[
+        list[str] | None,
+        shared.option(
+            "--grammar", metavar="FILE", help="A grammar (Lark or GBNF) that the page offers; repeatable."
+        ),
+    ] = None,
+    patch: Annotated[
+        list[str] | None,
+        shared.option(
+            "--patch",
+            metavar="FILE",
+            help="Activations of elimtool trace --save-activations that the page offers; repeatable.",
+        ),
+    ] = None,
+    amateur: Annotated[
+        list[str] | None,
+        shared.option(
+            "--amateur",
+            metavar="MODEL",
+            help="A second model that the page offers to chains that move away from one; repeatable.",
+        ),
+    ] = None,
     host: Annotated[
         str,
         shared.option(
@@ -71,8 +93,8 @@ def explore(
 ) -> None:
     """Explore a model in the browser: ask, look, change the prompt, a sampler or a head, and look again.
 
-    Prints the address, which holds a secret, and serves until it is interrupted. Nothing leaves this machine,
-    and no request reads or writes a file.
+    Prints the address, which holds a secret, and serves until it is interrupted. Nothing leaves this machine.
+    No request names a file but those that are named here, and none writes one, but a lens that is fitted.
     """
     if host not in LOCAL and token is None:
         raise ElimError(
@@ -81,6 +103,7 @@ def explore(
         )
     if not 0 <= port < 2**16:
         raise ElimError(f"`port` must be 0 to 65535, got {port}")
+    from elimtool.tasks.explore.asked import Offered
     from elimtool.tasks.explore.opened import open_any
     from elimtool.tasks.explore.serve import check_token, serve
     from elimtool.tasks.explore.states import TracedStates
@@ -95,4 +118,6 @@ def explore(
         output.note(
             f"everyone who reaches {host} and knows the address can ask the model and see what was asked"
         )
-    serve(TracedStates(source, command_of), host, port, secret, lens, browser, output.line, opened)
+    lenses = tuple(dict.fromkeys(("auto", "raw", *([] if lens is None else [lens]))))
+    offered = Offered(lenses, tuple(grammar or ()), tuple(patch or ()), tuple(amateur or ()))
+    serve(TracedStates(source, command_of), host, port, secret, offered, browser, output.line, opened)

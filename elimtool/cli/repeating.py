@@ -26,8 +26,15 @@ def command_of(asked: PageState, source: ModelSource) -> str:
         ("--ablate", asked.ablate),
         ("--scale", asked.scale),
         ("--knockout", asked.knockout),
+        ("--patch", asked.patch),
+        ("--grammar", (asked.grammar,)),
+        ("--json-schema", (asked.json_schema,)),
+        ("--regex", (asked.regex,)),
+        ("--against", (asked.against,)),
+        ("--amateur", (asked.amateur,)),
     ):
         words += [f"{flag}={one}" for one in values if one is not None]
+    words += ["--confirm"] if asked.confirm else []
     plain = PageState("")
     for name in ("position", "lens", "generate", "seed"):
         if getattr(asked, name) != getattr(plain, name):
@@ -37,7 +44,7 @@ def command_of(asked: PageState, source: ModelSource) -> str:
 
 def model_words(source: ModelSource) -> list[str]:
     """Write the options of a command line for a model."""
-    from elimtool.tasks.explore.asked import given
+    from elimtool.tasks.explore.script import given
 
     words = [f"--model={source.name}"]
     for name, value in given(source).items():

@@ -1,5 +1,5 @@
 // Texts of the page whose contrast to what is behind them is below 4.5 to 1 (WCAG AA).
-const rgba = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+const rgba = (text) => (text.match(/[\d.]+/g) || [0, 0, 0, 0]).map(Number);
 const light = (c) => { const v = c.slice(0, 3).map((x) => x / 255)
   .map((x) => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4); return 0.2126 * v[0] + 0.7152 * v[1] + 0.0722 * v[2]; };
 const behind = (node) => { for (let n = node; n; n = n.parentElement) {

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import elimtool
+from elimtool.report.figures.defined import definitions
 from elimtool.report.glossary import GLOSSARY
 from elimtool.report.html.history import write_history
 from elimtool.report.html.page import page as make_page
@@ -223,7 +224,8 @@ def test_a_hovered_cell_tells_what_the_table_says(france):
     rows = table[(table["layer"] == 17) & (table["span"] == "3: France")]
     cell = france.all("[data-figure=retention] tbody tr")[2].find_elements("css selector", "td")[17]
     (lift,) = rows["lift_no_sink"]
-    assert france.hover(cell) == f"3: France\nlayer 17: {float(f'{lift:.3g}'):g}x"
+    meaning = f"attention: {definitions()['retention']['attention']}"
+    assert france.hover(cell) == f"3: France\nlayer 17: {float(f'{lift:.3g}'):g}x\n{meaning}"
     assert cell.get_attribute("textContent") == f"{float(f'{lift:.3g}'):g}x"
     colour = france.run(STEP, cell)
     assert france.colours(cell)[colour.strip()] > 100
@@ -252,6 +254,7 @@ def test_a_hovered_layer_tells_ranks_and_events(france):
     ranks = dict(lens[lens["layer"] == 14][["target", "rank"]].itertuples(index=False))
     assert france.hover(france.one(f"{RANKS} svg"), right=19) == (
         f"layer 14\n' Paris': {ranks[' Paris']}\n' London': {ranks[' London']}"
+        f"\nrank: {definitions()['ranks']['rank']}"
     )
     events = france.all(f"{RANKS} [data-event=entry]")
     assert len(events) == verdict["entry_layer"].notna().sum() > 0

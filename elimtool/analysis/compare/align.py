@@ -14,6 +14,8 @@ from difflib import SequenceMatcher
 from itertools import groupby, takewhile
 from typing import Literal
 
+from elimtool.files.rows import Rows
+
 Operation = Literal["equal", "replace", "delete", "insert"]
 
 _UNIT = re.compile(r"\w+|\W")
@@ -53,6 +55,26 @@ class Alignment:
         """Indices ``(a, b)`` of equal tokens, rising in both."""
         pairs = [(row.index_a, row.index_b) for row in self.rows if row.operation == "equal"]
         return tuple((a, b) for a, b in pairs if a is not None and b is not None)
+
+    def as_rows(self, pair_id: str, a: Sequence[str], b: Sequence[str]) -> Rows:
+        """Make rows of the table ``alignment``.
+
+        Args:
+            pair_id: Which pair.
+            a: Texts of A's tokens.
+            b: Those of B.
+        """
+        return [
+            {
+                "pair_id": pair_id,
+                "operation": row.operation,
+                "index_a": row.index_a,
+                "index_b": row.index_b,
+                "token_a": None if row.index_a is None else a[row.index_a],
+                "token_b": None if row.index_b is None else b[row.index_b],
+            }
+            for row in self.rows
+        ]
 
     @property
     def edited_a(self) -> tuple[int, ...]:

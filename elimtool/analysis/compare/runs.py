@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ def compare_runs(
     position: OnePosition = "last",
     intervened: bool = False,
     seed: int = 0,
+    chains: Sequence[tuple[str, str]] = (),
 ) -> Comparison:
     """Compare two runs prompt by prompt, joined by ``prompt_id``; every difference is B minus A.
 
@@ -40,6 +42,7 @@ def compare_runs(
         position: Which probed position of each prompt: ``last``, or an index from 0.
         intervened: Compare the pass under interventions, if a run has one; else the model's own.
         seed: Seed of the statistics.
+        chains: Chains of A and of B to compare with each other. Without: those of one name, or the only ones.
 
     Raises:
         ElimError: A run cannot be read or has another schema (exit code 4), or both measured no common prompt
@@ -56,7 +59,7 @@ def compare_runs(
     if intervened and not (a.interventions or b.interventions):
         raise ElimError("neither run has interventions", "leave `intervened` out")
     passes = [run.under(run.interventions if intervened else None) for run in (a, b)]
-    setting, unpaired = _setting(passes[0], passes[1], position)
+    setting, unpaired = _setting(passes[0], passes[1], position, chains)
     refuse_nothing(setting, unpaired)
     tables = differences(setting)
     tables["statistics"] = statistics(tables, seed)
@@ -90,12 +93,20 @@ def opened(run: Run | str | Path) -> Run:
         raise OtherSchema(error.message, error.hint, Exit.BASELINE) from error
 
 
-def _setting(a: Run, b: Run, position: OnePosition) -> tuple[Setting, tuple[int, int]]:
+def _setting(
+    a: Run, b: Run, position: OnePosition, paired: Sequence[tuple[str, str]]
+) -> tuple[Setting, tuple[int, int]]:
     """Join the two sides by prompt, and count the prompts that only one has."""
     left, right = Side(a, position), Side(b, position)
     chains = None
     names = list(left.chains), list(right.chains)
-    if [len(one) for one in names] == [1, 1] and names[0] != names[1]:
+    if paired:
+        both = [one if one == other else f"{one} → {other}" for one, other in paired]
+        left, right = (
+            Side(run, position, dict(zip([pair[at] for pair in paired], both, strict=True)))
+            for at, run in enumerate((a, b))
+        )
+    elif [len(one) for one in names] == [1, 1] and names[0] != names[1]:
         chains = names[0][0], names[1][0]
         left = Side(a, position, {chains[0]: BOTH_CHAINS})
         right = Side(b, position, {chains[1]: BOTH_CHAINS})

@@ -13,6 +13,7 @@ from elimtool.report.compare.maps import maps_section
 from elimtool.report.figures import palette
 from elimtool.report.figures.compare.overview import overview
 from elimtool.report.figures.compare.pair import UNNAMED, PairRows, figures
+from elimtool.report.figures.defined import definitions
 from elimtool.report.figures.overview import spelled
 from elimtool.report.figures.words import SCREEN, quoted
 from elimtool.report.glossary import GLOSSARY
@@ -36,6 +37,7 @@ def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
         "run": _facts(comparison),
         "notes": [] if maps else [SCREEN.visible(note) for note in comparison.notes],
         "glossary": GLOSSARY,
+        "defined": definitions(),
         "steps": palette.STEPS,
         "bands": palette.RANK_BANDS,
         "analyses": [maps_section(comparison).to_json()] if maps else [],

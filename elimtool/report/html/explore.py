@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from elimtool.files.rows import Row
 from elimtool.report.figures import palette
+from elimtool.report.figures.defined import definitions
 from elimtool.report.glossary import GLOSSARY
 from elimtool.report.html.page import SCRIPTS, colours, framed, read_asset, safe_json
 
@@ -25,19 +27,19 @@ def asset(name: str) -> str:
     return colours() + text if name == "page.css" else text
 
 
-def page(model: str, lenses: tuple[str, ...], opened: bool = False) -> str:
+def page(model: str, offered: Mapping[str, Sequence[str]], opened: bool = False) -> str:
     """Write the page that asks a model, before anything was asked.
 
     Args:
         model: Name of the model.
-        lenses: Lenses that may be chosen.
+        offered: Files and models that may be chosen, by kind.
         opened: Whether a finished run can be looked at beside it.
     """
     facts = {"model": model, "facts": [], "finished": "", "fingerprint": "", "heads": ""}
     return _filled(
         "explore.html",
         model,
-        {**EMPTY, "alone": True, "run": facts, "lenses": lenses, "opened": opened},
+        {**EMPTY, "alone": True, "run": facts, "offered": offered, "opened": opened},
         ASKING,
     )
 
@@ -57,6 +59,7 @@ EMPTY: Row = {
     "alone": False,
     "notes": [],
     "glossary": GLOSSARY,
+    "defined": definitions(),
     "steps": palette.STEPS,
     "bands": palette.RANK_BANDS,
     "analyses": [],

@@ -24,6 +24,7 @@ from elimtool.run.reader import Run
 SCRIPTS = (
     "elements.js",
     "formats.js",
+    "numbers.js",
     "grids.js",
     "lines.js",
     "control.js",

@@ -10,6 +10,7 @@ from elimtool.report.facts import Probe, Tables, without_weights
 from elimtool.report.figures import judged, palette, retention, walked
 from elimtool.report.figures.along import along
 from elimtool.report.figures.beams import beams
+from elimtool.report.figures.defined import definitions
 from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.futures import survivors
 from elimtool.report.figures.grammar import grammars
@@ -52,9 +53,9 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
 
     Returns:
         ``{"noun": name of a line, "together": heading of the overview, "alone": whether to open at the first
-        line, "run": facts, "notes": [sentence], "glossary": definitions, "steps": borders of heat, "bands":
-        names of ranks, "analyses": what commands found in the run, "overview": figures, "prompts": [line],
-        "left_out": int}``.
+        line, "run": facts, "notes": [sentence], "glossary": definitions of terms, "defined": those of
+        numbers, "steps": borders of heat, "bands": names of ranks, "analyses": what commands found in the
+        run, "overview": figures, "prompts": [line], "left_out": int}``.
     """
     view = Overview(tables)
     prompts, corrupted = listed(tables), _corrupted(tables)
@@ -67,6 +68,7 @@ def front(tables: Tables, most: int | None = None, most_head_cells: int = MOST_H
         "notes": _older(tables.run.manifest)
         + [SCREEN.visible(f"{one}.") for one in shipped_notes(tables.run.manifest)],
         "glossary": GLOSSARY,
+        "defined": definitions(),
         "steps": palette.STEPS,
         "bands": palette.RANK_BANDS,
         "analyses": analyses(tables),

@@ -195,18 +195,7 @@ def _control_row(seen: Seen, control: Control) -> Row:
 
 
 def _alignment(seen: Seen, index: int, placed: Alignment) -> Rows:
-    a, b = seen.a, seen.others[index]
-    return [
-        {
-            "pair_id": seen.ids[index],
-            "operation": row.operation,
-            "index_a": row.index_a,
-            "index_b": row.index_b,
-            "token_a": None if row.index_a is None else a.tokens[row.index_a],
-            "token_b": None if row.index_b is None else b.tokens[row.index_b],
-        }
-        for row in placed.rows
-    ]
+    return placed.as_rows(seen.ids[index], seen.a.tokens, seen.others[index].tokens)
 
 
 def _flips(model: Model, seen: Seen, chains: Sequence[Chain]) -> Rows:

@@ -12,7 +12,9 @@ from elimtool.report.figures.prompt import PROMPT
 from elimtool.report.figures.words import SCREEN
 from elimtool.report.html import payload
 from elimtool.report.trace.heat import bands, span_heat
-from elimtool.tasks.explore.asked import PageState, is_inline
+from elimtool.tasks.explore.asked import PageState
+from elimtool.tasks.explore.chains import is_inline
+from elimtool.tasks.explore.script import script
 from elimtool.tasks.explore.sliders import controls
 from elimtool.tasks.explore.states import TracedState, TracedStates
 
@@ -31,6 +33,7 @@ def answer(states: TracedStates, state: TracedState) -> dict[str, Any]:
         "line": front["prompts"][0],
         "prompt": _detail(tables),
         "dropped": states.dropped,
+        "fitted": state.session.lens.name != "raw",
         **sampled(states, state),
     }
 
@@ -40,11 +43,11 @@ def sampled(states: TracedStates, state: TracedState) -> dict[str, Any]:
     return {
         "asked": stated(state.asked),
         "chains": [
-            {"name": one.name, "engine": one.engine, "inline": is_inline(text), "stages": controls(one)}
+            {"name": one.name, "engine": one.engine, "own": is_inline(text), "stages": controls(one)}
             for text, one in zip(state.asked.samplers, state.chains, strict=True)
         ],
         "command": states.typed(state.asked, states.source),
-        "python": state.asked.python(states.source, state.session.options.roles is not None),
+        "python": script(state.asked, states.source, state.session.options.roles is not None),
     }
 
 

@@ -8,14 +8,12 @@ from typing import Any
 
 from elimtool.engine.options import DEFAULT_SAMPLERS, TraceOptions
 from elimtool.errors import ElimError, checked_fields, nearest
-from elimtool.model.interventions import Ablate, Intervention, Knockout, Scale
-from elimtool.model.source import ModelSource
+from elimtool.model.interventions import Ablate, Intervention, Knockout, Patch, Scale
 from elimtool.prompts.position import parse_position
 from elimtool.prompts.prompt import Message, Prompt, SpanRequest
-from elimtool.samplers import preset_names, resolve, with_setting
-from elimtool.samplers.combine import needed_rows
+from elimtool.samplers import with_setting
 from elimtool.samplers.grammar import Grammar
-from elimtool.samplers.shipped import MODEL, parted
+from elimtool.tasks.explore.chains import refuse_files, resolved
 
 MOST_CHARACTERS = 20_000
 """Longest text of a field."""
@@ -25,12 +23,29 @@ MOST_WRITTEN = 256
 """Most tokens that the model writes for one state of the page."""
 
 
+@dataclass(frozen=True)
+class Offered:
+    """What a page may name besides texts: files and models that were named when the server was started.
+
+    Attributes:
+        lenses: Lenses.
+        grammars: Files of grammars and JSON schemas.
+        recordings: Files of recorded activations, for ``patch``.
+        amateurs: Second models, for chains that move away from one.
+    """
+
+    lenses: tuple[str, ...] = ("auto", "raw")
+    grammars: tuple[str, ...] = ()
+    recordings: tuple[str, ...] = ()
+    amateurs: tuple[str, ...] = ()
+
+
 @checked_fields
 @dataclass(frozen=True)
 class PageState:
     """One state of the page: everything that its numbers depend on, besides the model.
 
-    No field names a file: chains are presets or stages in order, the lens is one that was named at the start.
+    No field names a file but those in ``Offered``: chains are presets or stages in order.
 
     Attributes:
         prompt: The text, or the user's message.
@@ -46,6 +61,13 @@ class PageState:
         ablate, scale, knockout: Changes to the model, as the options of these names.
         generate: Tokens to write.
         seed: Seed of what is drawn.
+        patch: Recorded activations to put in the place of the model's own, as ``--patch``.
+        grammar: File of a grammar for all chains; ``None`` for none.
+        json_schema: The same by a JSON schema: its text.
+        regex: The same by a regular expression.
+        against: Second prompt, whose output stages move away from; ``None`` for none.
+        amateur: Second model, likewise.
+        confirm: Whether to test the verdicts' culprits by ablation.
     """
 
     prompt: str
@@ -63,14 +85,21 @@ class PageState:
     knockout: tuple[str, ...] = ()
     generate: int = 0
     seed: int = 0
+    patch: tuple[str, ...] = ()
+    grammar: str | None = None
+    json_schema: str | None = None
+    regex: str | None = None
+    against: str | None = None
+    amateur: str | None = None
+    confirm: bool = False
 
     @classmethod
-    def read(cls, given: Any, lenses: tuple[str, ...] = ("auto", "raw")) -> PageState:
+    def read(cls, given: Any, offered: Offered = Offered()) -> PageState:
         """Read what a page sent.
 
         Args:
             given: A JSON object with fields of this class.
-            lenses: Lenses that may be asked for.
+            offered: Files and models that may be asked for.
 
         Raises:
             ElimError: A field is unknown, of the wrong type, too long or names a file.
@@ -86,8 +115,7 @@ class PageState:
             name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
         }
         asked = cls(**made)
-        if asked.lens not in lenses:
-            raise ElimError(f"`lens` must be one of {', '.join(lenses)}, got '{asked.lens}'")
+        asked._refuse_others(offered)
         if not 0 <= asked.generate <= MOST_WRITTEN:
             raise ElimError(f"`generate` must be 0 to {MOST_WRITTEN} tokens, got {asked.generate}")
         if not asked.prompt:
@@ -97,6 +125,23 @@ class PageState:
         for chain in asked.samplers:
             refuse_files(chain)
         return asked
+
+    def _refuse_others(self, offered: Offered) -> None:
+        """Refuse files and models that were not named at the start, before one is looked for."""
+        for name, value, known in (
+            ("lens", self.lens, offered.lenses),
+            ("grammar", self.grammar, offered.grammars),
+            ("amateur", self.amateur, offered.amateurs),
+            *(("patch", one.rpartition("@")[0] or one, offered.recordings) for one in self.patch),
+        ):
+            if value is not None and value not in known:
+                choices = f"must be one of {', '.join(known)}" if known else "was not offered"
+                raise ElimError(
+                    f"`{name}` {choices}, got '{value}'",
+                    f"name it with `{name}` when you start elimtool explore",
+                )
+        if self.json_schema is not None and not self.json_schema.lstrip().startswith("{"):
+            raise ElimError("`json_schema` must be the text of a schema, which begins with {")
 
     def as_prompt(self) -> Prompt:
         """Make the prompt.
@@ -124,6 +169,7 @@ class PageState:
             *(Ablate.parse(one) for one in self.ablate),
             *(Scale.parse(one) for one in self.scale),
             *(Knockout.parse(one) for one in self.knockout),
+            *(Patch.parse(one) for one in self.patch),
         )
 
     def options(self) -> TraceOptions:
@@ -133,7 +179,7 @@ class PageState:
             ElimError: A value cannot be used.
         """
         for chain in self.samplers:
-            resolve(chain)
+            resolved(chain)
         return TraceOptions(
             position=parse_position(self.position),
             samplers=self.samplers,
@@ -141,7 +187,22 @@ class PageState:
             interventions=self.interventions,
             generate=self.generate,
             seed=self.seed,
+            grammar=self.constraint,
+            against=self.against,
+            amateur=self.amateur,
+            confirm=self.confirm,
         )
+
+    @property
+    def constraint(self) -> Grammar | None:
+        """The grammar of all chains that name none of their own.
+
+        Raises:
+            ElimError: It is not valid.
+        """
+        if self.grammar is None and self.json_schema is None and self.regex is None:
+            return None
+        return Grammar(self.grammar or "", self.json_schema or "", self.regex or "")
 
     def with_stage(self, chain: int, stage: str, value: float) -> PageState:
         """Return the state with another value of a stage's main parameter.
@@ -149,81 +210,31 @@ class PageState:
         Raises:
             ElimError: There is no such chain or stage, or the value does not fit it.
         """
-        if not 0 <= chain < len(self.samplers):
-            raise ElimError(f"there is no chain {chain}")
-        text = with_setting(self.samplers[chain], stage, value)
+        before = self.chain_at(chain)
+        text = with_setting(before, stage, value)
         if not text:
-            raise ElimError(f"{stage} of {self.samplers[chain]} does not take {value:g}")
-        return self._with_chain(chain, text)
+            raise ElimError(f"{stage} of {before} does not take {value:g}")
+        return self.with_chain(chain, text)
 
-    def with_order(self, chain: int, order: tuple[str, ...]) -> PageState:
-        """Return the state with the parts of an inline chain in another order.
+    def chain_at(self, chain: int) -> str:
+        """Return the text of a chain.
 
         Raises:
-            ElimError: The chain is a preset, whose order is its engine's, or the stages are not its own.
+            ElimError: There is none of that number.
         """
         if not 0 <= chain < len(self.samplers):
             raise ElimError(f"there is no chain {chain}")
-        return self._with_chain(chain, reordered(self.samplers[chain], order))
+        return self.samplers[chain]
 
-    def _with_chain(self, chain: int, text: str) -> PageState:
-        return replace(self, samplers=(*self.samplers[:chain], text, *self.samplers[chain + 1 :]))
+    def with_chain(self, chain: int, text: str) -> PageState:
+        """Return the state with another chain in the place of one.
 
-    def python(self, source: ModelSource, mapped: bool = False) -> str:
-        """Write the Python that traces the same.
-
-        Args:
-            source: How the model is loaded.
-            mapped: Whether heads are named by the map that the cache has of it.
+        Raises:
+            ElimError: It is there already: rows of two such chains could not be told apart.
         """
-        spans = "".join(f"SpanRequest.parse({one!r}), " for one in self.spans)
-        follow = "".join(
-            f", {name}={value!r}"
-            for name, value in (("targets", self.targets), ("foils", self.foils))
-            if value
-        )
-        follow += f", spans=({spans})" if spans else ""
-        if self.chat or self.system is not None:
-            system = "" if self.system is None else f"Message('system', {self.system!r}), "
-            prompt = f"Prompt(messages=({system}Message('user', {self.prompt!r}),){follow})"
-        else:
-            prompt = f"Prompt(text={self.prompt!r}{follow})"
-        prompt += "" if self.prefill is None else f".with_prefill({self.prefill!r})"
-        plain = PageState("")
-        own = {
-            name: parse_position(self.position) if name == "position" else getattr(self, name)
-            for name in ("position", "samplers", "lens", "generate", "seed")
-            if getattr(self, name) != getattr(plain, name)
-        }
-        told = [f"{name}={value!r}" for name, value in own.items()]
-        changes = [
-            f"{kind}.parse({one!r})"
-            for kind, values in (("Ablate", self.ablate), ("Scale", self.scale), ("Knockout", self.knockout))
-            for one in values
-        ]
-        told += [f"interventions=({', '.join(changes)},)"] if changes else []
-        kinds = ("Prompt", "TraceOptions", "Message", "SpanRequest", "Ablate", "Scale", "Knockout")
-        body = f"{prompt} {' '.join(changes)}"
-        names = [name for name in kinds if f"{name}(" in body or f"{name}." in body or name == "TraceOptions"]
-        return (
-            f"from elimtool import {', '.join([*names, 'load_model', 'trace'])}\n"
-            f"{'from elimtool.tasks.map.kept import with_roles' * mapped}\n"
-            f"model = load_model({model_arguments(source)})\n"
-            f"options = TraceOptions({', '.join(told)})\n"
-            f"{'options = with_roles(options, model)' * mapped}\n"
-            f"run = trace(model, {prompt}, options=options)\n"
-        )
-
-
-def given(source: ModelSource) -> dict[str, Any]:
-    """Return the fields of a source that are not their defaults, but the name."""
-    values = {one.name: (getattr(source, one.name), one.default) for one in fields(source)}
-    return {name: value for name, (value, plain) in values.items() if name != "name" and value != plain}
-
-
-def model_arguments(source: ModelSource) -> str:
-    """Write the arguments of ``load_model`` for a source."""
-    return ", ".join([repr(source.name), *(f"{name}={value!r}" for name, value in given(source).items())])
+        if text in (*self.samplers[:chain], *self.samplers[chain + 1 :]):
+            raise ElimError(f"the chain {text} is there already", "change or remove the other one")
+        return replace(self, samplers=(*self.samplers[:chain], text, *self.samplers[chain + 1 :]))
 
 
 def _check_size(name: str, value: Any) -> None:
@@ -236,55 +247,3 @@ def _check_size(name: str, value: Any) -> None:
             f"`{name}` has {len(long):,} characters, at most {MOST_CHARACTERS:,} can be asked for",
             "trace it on the command line",
         )
-
-
-def refuse_files(chain: str) -> None:
-    """Refuse the text of a chain that names a file, or that needs more than the output that is kept.
-
-    Raises:
-        ElimError: It is neither a preset nor stages in order, or one of them reads a file.
-    """
-    preset, where, _ = parted(chain)
-    known = preset in preset_names()
-    if known and where in ("", MODEL):
-        stages: tuple[Any, ...] = resolve(chain.replace(f"@{MODEL}", "", 1)).stages
-    elif not known and "=" in chain and not any(mark in chain for mark in "/\\") and ".y" not in chain:
-        stages = resolve(chain).stages
-    else:
-        raise ElimError(
-            f"'{chain}' is neither a preset nor stages in order",
-            "such as llama.cpp:top_k=10 or top_k=40,temperature=0.8; chain files go with `elimtool trace`",
-        )
-    if any(isinstance(one, Grammar) and not one.is_off() for one in stages):
-        raise ElimError("a grammar is read from a file", "use `elimtool trace` for grammars")
-    if needed_rows(stages):
-        raise ElimError(f"'{chain}' combines the output with another", "use `elimtool trace` for such chains")
-
-
-def is_inline(chain: str) -> bool:
-    """Whether a chain is stages in order, which may be put in another one."""
-    return parted(chain)[0] not in preset_names()
-
-
-def reordered(chain: str, order: tuple[str, ...]) -> str:
-    """Put the stages of an inline chain in another order.
-
-    Args:
-        chain: Stages in order, such as ``top_k=40,temperature=0.8``.
-        order: Names of its stages, each once.
-
-    Raises:
-        ElimError: It is a preset, or the names are not those of its stages.
-    """
-    stages = [one.name for one in resolve(chain).stages]
-    if not is_inline(chain):
-        raise ElimError(
-            f"the order of {parted(chain)[0]} is its engine's",
-            "write its stages in order to change it, such as top_k=40,temperature=0.8",
-        )
-    if sorted(order) != sorted(stages):
-        raise ElimError(f"the stages of '{chain}' are {', '.join(stages)}", "name each of them once")
-    parts: dict[str, list[str]] = {name: [] for name in order}
-    for part in chain.split(","):
-        parts[resolve(part.strip()).stages[0].name].append(part.strip())
-    return ",".join(part for name in order for part in parts[name])

@@ -1,4 +1,4 @@
-"""Compare the prompts of two states of the page, as ``elimtool compare`` does."""
+"""Compare two states of the page by their tables, and their prompts in passes of their own."""
 
 from __future__ import annotations
 
@@ -6,15 +6,72 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
+
+from elimtool.analysis.compare.align import align
+from elimtool.analysis.compare.runs import compare_runs
 from elimtool.errors import ElimError
+from elimtool.files.rows import Row
 from elimtool.report.html import compare as report
+from elimtool.run.comparison import Comparison
+from elimtool.run.reader import Run
+from elimtool.run.tables.comparison import COMPARISON_TABLES
 from elimtool.tasks.compare.asked import Controls
 from elimtool.tasks.compare.prompts import compare_prompts
 from elimtool.tasks.explore.asked import PageState
-from elimtool.tasks.explore.states import TracedStates
+from elimtool.tasks.explore.states import TracedState, TracedStates
 
 OF_PROMPT = ("prompt", "chat", "system", "prefill", "spans")
 """Fields of a state that say what the prompt is."""
+
+
+ONE = "asked"
+"""The id that both states' prompts have in their comparison, so that it joins them."""
+
+
+def differences(one: TracedState, other: TracedState) -> dict[str, Any]:
+    """Compare what two states measured at their last positions: B minus A, changed models as changed.
+
+    Chains are compared in the order in which they stand, as a slider that moved gives one another name.
+
+    Returns:
+        ``line``, ``prompt`` and ``notes``, as for ``compared``.
+
+    Raises:
+        ElimError: There is nothing to compare.
+    """
+    a, b = (_joined(state.run) for state in (one, other))
+    chains = [(left.name, right.name) for left, right in zip(one.chains, other.chains, strict=False)]
+    changed = bool(a.interventions or b.interventions)
+    return _told(_with_alignment(compare_runs(a, b, intervened=changed, chains=chains), a, b))
+
+
+def _joined(run: Run) -> Run:
+    """Give the prompt of a run the id that joins it with another."""
+    tables = {}
+    for name in run.tables:
+        table = run.arrow(name)
+        if "prompt_id" in table.column_names:
+            at, field = table.schema.get_field_index("prompt_id"), table.schema.field("prompt_id")
+            table = table.set_column(at, field, pa.array([ONE] * len(table)).cast(field.type))
+        tables[name] = table
+    return Run.from_tables(run.manifest, tables)
+
+
+def _with_alignment(found: Comparison, a: Run, b: Run) -> Comparison:
+    """Add which tokens of the two prompts correspond, as a comparison of prompts has it."""
+    left, right = (run.arrow("prompts").to_pylist()[0] for run in (a, b))
+    if not (left["tokens"] and right["tokens"]):
+        return found
+    placed = align(left["tokens"], right["tokens"], (left["token_ids"], right["token_ids"]))
+    more = {"n_matched": len(placed.matched), "n_common_prefix": placed.prefix}
+    pairs: list[Row] = [{**row, **more} for row in found.arrow("pairs").to_pylist()]
+    rows = placed.as_rows(ONE, left["tokens"], right["tokens"])
+    filled = {
+        name: COMPARISON_TABLES[name].from_rows(some)
+        for name, some in (("pairs", pairs), ("alignment", rows))
+    }
+    return replace(found, tables={**found.tables, **filled})
 
 
 def compared(
@@ -44,6 +101,10 @@ def compared(
     found = compare_prompts(
         model, *(each.as_prompt() for each in pair), options=pair[1].options(), controls=Controls(count=0)
     )
+    return _told(found)
+
+
+def _told(found: Comparison) -> dict[str, Any]:
     front = report.front(found)
     return {
         "notes": front["notes"],

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from elimtool.errors import ElimError
+from elimtool.samplers import resolve
+from elimtool.samplers.shipped import Shipped
 from elimtool.tasks.explore.answer import answer, layer, resampled
-from elimtool.tasks.explore.asked import PageState
-from elimtool.tasks.explore.pair import compared
+from elimtool.tasks.explore.asked import Offered, PageState
+from elimtool.tasks.explore.chains import reordered
+from elimtool.tasks.explore.pair import compared, differences
 from elimtool.tasks.explore.sliders import lives
 from elimtool.tasks.explore.states import TracedState, TracedStates
 from elimtool.tasks.explore.taken import archive, drawing, report
@@ -20,12 +24,12 @@ class Questions:
 
     Args:
         states: The model and what was traced.
-        lenses: Lenses that a page may choose.
+        offered: Files and models that a page may name.
     """
 
-    def __init__(self, states: TracedStates, lenses: tuple[str, ...]) -> None:
+    def __init__(self, states: TracedStates, offered: Offered) -> None:
         self.states = states
-        self.lenses = lenses
+        self.offered = offered
 
     @property
     def all(self) -> dict[str, Callable[[Any], Work]]:
@@ -36,6 +40,8 @@ class Questions:
             "layer": self.layer,
             "lives": self.lives,
             "compare": self.compare,
+            "differences": self.differences,
+            "fit": self.fit,
             "report": lambda given: self._of_state(given, report),
             "archive": lambda given: self._of_state(given, archive),
             "picture": self.picture,
@@ -46,10 +52,29 @@ class Questions:
         return self._of_state(given, lambda state: answer(self.states, state))
 
     def chain(self, given: Any) -> Work:
-        """Change a chain of a state; where no pass is needed, gather only what that changes."""
-        wanted = changed(self._asked(given), given)
-        gather = answer if wanted.generate else resampled
-        return self._of_state({"asked": wanted}, lambda state: gather(self.states, state))
+        """Change a chain of a state; where no pass is needed, gather only what that changes.
+
+        A verdict's test is left out: it would be made again at each move of a slider.
+        """
+        asked = self._asked(given)
+        asked.options()
+        wanted = changed(asked, given)
+
+        def done(say: Callable[[str], None], stop: Callable[[], None]) -> Any:
+            state = wanted(lambda: self.states.model(say).shipped_sampling)
+            state.options()
+            found = self.states.trace(state, say, stop)
+            return (
+                answer(self.states, found)
+                if asked.generate or asked.confirm
+                else resampled(self.states, found)
+            )
+
+        return done
+
+    def fit(self, _: Any) -> Work:
+        """Fit the model's lens, which is the one file that a page can have written: in the cache."""
+        return self.states.fit
 
     def layer(self, given: Any) -> Work:
         """Gather the figures of one layer."""
@@ -78,9 +103,16 @@ class Questions:
         one, other = self._asked(given, "a"), self._asked(given, "b")
         return lambda say, stop: compared(self.states, one, other, say, stop)
 
+    def differences(self, given: Any) -> Work:
+        """Compare what two states measured."""
+        states = [self._asked(given, name) for name in ("a", "b")]
+        for state in states:
+            state.options()
+        return lambda say, stop: differences(*(self.states.trace(one, say, stop) for one in states))
+
     def _asked(self, given: Any, name: str = "asked") -> PageState:
         asked = field(given, name)
-        return asked if isinstance(asked, PageState) else PageState.read(asked, self.lenses)
+        return asked if isinstance(asked, PageState) else PageState.read(asked, self.offered)
 
     def _of_state(self, given: Any, use: Callable[[TracedState], Any]) -> Work:
         wanted = self._asked(given)
@@ -88,22 +120,28 @@ class Questions:
         return lambda say, stop: use(self.states.trace(wanted, say, stop))
 
 
-def changed(wanted: PageState, given: dict[str, Any]) -> PageState:
+def changed(wanted: PageState, given: dict[str, Any]) -> Callable[[Callable[[], Shipped]], PageState]:
     """Change a state's chain as a request says: another value of a stage, or another order.
+
+    Returns:
+        From what looks up the settings that the model ships with: the changed state, without its test.
 
     Raises:
         ElimError: The request does not say what to change, or it cannot be changed.
     """
     chain = whole(given, "chain")
+    wanted = replace(wanted, confirm=False)
     if "order" in given:
         order = given["order"]
         if not isinstance(order, list) or not all(isinstance(one, str) for one in order):
             raise ElimError("`order` must be a list of names of stages")
-        return wanted.with_order(chain, tuple(order))
+        text = wanted.chain_at(chain)
+        return lambda shipped: wanted.with_chain(chain, reordered(text, resolve(text, shipped()), order))
     stage, value = given.get("stage"), given.get("value")
     if not isinstance(stage, str) or isinstance(value, bool) or not isinstance(value, int | float):
         raise ElimError("a change of a chain must have a `stage` and a `value`, or an `order`")
-    return wanted.with_stage(chain, stage, float(value))
+    made = wanted.with_stage(chain, stage, float(value))
+    return lambda _: made
 
 
 def field(given: Any, name: str) -> Any:

@@ -11,6 +11,9 @@ from typing import Any
 
 from elimtool.errors import ElimError
 from elimtool.lenses.find import check_choice
+from elimtool.model.interventions.recording import Recording
+from elimtool.samplers.grammar import Grammar
+from elimtool.tasks.explore.asked import Offered
 from elimtool.tasks.explore.guard import hosts_of
 from elimtool.tasks.explore.opened import OpenedComparison, OpenedRun
 from elimtool.tasks.explore.server import INSTALL, application
@@ -38,7 +41,7 @@ def serve(
     host: str,
     port: int,
     token: str | None,
-    lens: str | None,
+    offered: Offered,
     browser: bool,
     tell: Callable[[str], None],
     opened: OpenedRun | OpenedComparison | None = None,
@@ -50,16 +53,15 @@ def serve(
         host: Address to serve on.
         port: Port, 0 for any that is free.
         token: Secret part of the address; ``None`` for a random one.
-        lens: A lens that the page offers beside ``auto`` and ``raw``.
+        offered: Files and models that the page may name.
         browser: Whether to open the page.
         tell: Called with the address once it answers.
         opened: A finished run or comparison, which is shown first; ``None`` for none.
 
     Raises:
-        ElimError: The address cannot be used, the lens is not one, or a package is missing.
+        ElimError: The address cannot be used, a file is not what it was named as, or a package is missing.
     """
-    if lens is not None:
-        check_choice(lens)
+    check_offered(offered)
     try:
         import uvicorn
     except ImportError as error:
@@ -67,14 +69,13 @@ def serve(
     bound = listening(host, port)
     port = bound.getsockname()[1]
     secret = token or secrets.token_urlsafe(24)
-    lenses = tuple(dict.fromkeys(("auto", "raw", *([] if lens is None else [lens]))))
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}/{secret}/" + ("run" if opened else "")
     tell(address)
     if browser:
         webbrowser.open(address)
     with JobQueue() as jobs:
-        app = application(states, jobs, secret, hosts_of(host, port), lenses, opened)
+        app = application(states, jobs, secret, hosts_of(host, port), offered, opened)
         settings = uvicorn.Config(
             app,
             log_level="warning",
@@ -90,6 +91,20 @@ def serve(
                 super().handle_exit(*given)
 
         Server(settings).run(sockets=[bound])
+
+
+def check_offered(offered: Offered) -> None:
+    """Read what was named at the start, so that a wrong name is said before anything is served.
+
+    Raises:
+        ElimError: A lens, a grammar or a recording cannot be used.
+    """
+    for lens in offered.lenses:
+        check_choice(lens)
+    for grammar in offered.grammars:
+        Grammar(grammar)
+    for recording in offered.recordings:
+        Recording.load(recording)
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from elimtool.errors import ElimError
 from elimtool.report.html.explore import ASSETS, asset, opened_page, page
+from elimtool.tasks.explore.asked import Offered
 from elimtool.tasks.explore.guard import Guard
 from elimtool.tasks.explore.opened import OpenedComparison, OpenedRun
 from elimtool.tasks.explore.questions import Questions
@@ -29,7 +30,7 @@ def application(
     jobs: JobQueue,
     token: str,
     hosts: frozenset[str],
-    lenses: tuple[str, ...],
+    offered: Offered,
     opened: OpenedRun | OpenedComparison | None = None,
 ) -> Guard:
     """Make the server's application.
@@ -39,7 +40,7 @@ def application(
         jobs: Does what pages ask; the caller closes it.
         token: First part of every path.
         hosts: Hosts, with their port, by which it may be asked for.
-        lenses: Lenses that a page may choose.
+        offered: Files and models that a page may name.
         opened: A finished run or comparison to look at; ``None`` for none.
 
     Raises:
@@ -53,7 +54,7 @@ def application(
         raise ElimError("`elimtool explore` needs starlette and uvicorn", INSTALL) from error
 
     async def show(_: Request) -> Response:
-        return Response(page(states.source.name, lenses, bool(opened)), media_type="text/html")
+        return Response(page(states.source.name, vars(offered), bool(opened)), media_type="text/html")
 
     async def file(request: Request) -> Response:
         name = request.path_params["name"]
@@ -63,7 +64,7 @@ def application(
 
     questions = [
         Route(f"/api/{name}", _answering(jobs, made), methods=["POST"])
-        for name, made in Questions(states, lenses).all.items()
+        for name, made in Questions(states, offered).all.items()
     ]
     routes = [Route("/", show), Route("/assets/{name}", file), *questions, *_looking(opened)]
     return Guard(Starlette(routes=routes), token, hosts)

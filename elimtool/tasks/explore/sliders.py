@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 from elimtool.errors import ElimError
 from elimtool.metrics.metric import ReadoutView
 from elimtool.metrics.sampling import histories
-from elimtool.samplers import Chain, Stage
+from elimtool.samplers import STAGES, Chain, Stage
 from elimtool.samplers.candidates import Candidates
+from elimtool.samplers.catalogue import stage_info
+from elimtool.tasks.explore.chains import RANGES, is_number
 from elimtool.tasks.explore.states import TracedState
 
-RANGES: dict[str, tuple[float, float, float]] = {
-    "temperature": (0.0, 2.0, 0.01),
-    "top_k": (0, 200, 1),
-    "top_p": (0.0, 1.0, 0.005),
-    "min_p": (0.0, 1.0, 0.005),
-    "typical": (0.0, 1.0, 0.005),
-    "top_n_sigma": (0.0, 8.0, 0.05),
-    "epsilon": (0.0, 0.1, 0.0005),
-    "eta": (0.0, 0.1, 0.0005),
-    "tail_free": (0.0, 1.0, 0.005),
-}
-"""Lowest and highest value of a slider, and its step, by kind of stage; others take a number alone."""
 COARSE = 16
 """Places between which it is searched where a target's life ends."""
 HALVINGS = 24
@@ -33,22 +24,37 @@ HALVINGS = 24
 
 
 def controls(chain: Chain) -> list[dict[str, Any]]:
-    """List the stages of a chain, each ``name, kind, main, value, range, on``; None for what is no number."""
+    """List the stages of a chain, each ``name, kind, main, value, range, on, told``.
+
+    ``value`` and ``range`` are ``None`` where the main parameter is no number; ``told`` says what the stage
+    and its main parameter do.
+    """
     found = []
     for stage in chain.stages:
-        value = getattr(stage, stage.main) if stage.main else None
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = is_number(stage)
         found.append(
             {
                 "name": stage.name,
                 "kind": stage.kind,
                 "main": stage.main,
-                "value": value if number else None,
+                "value": getattr(stage, stage.main) if number else None,
                 "range": RANGES.get(stage.kind) if number else None,
                 "on": not stage.is_off(),
+                "told": _told(stage.kind),
             }
         )
     return found
+
+
+@cache
+def _told(kind: str) -> str:
+    """Say what a stage does, and its main parameter."""
+    if kind not in STAGES.everything():
+        return ""
+    info = stage_info(kind)
+    main = next((one for one in info.parameters if one.name == info.main), None)
+    parts = [info.summary, *([f"{main.name}: {main.meaning}"] if main else [])]
+    return "\n".join([*parts, *([f"Unit of its threshold: {info.unit}."] if info.unit else [])])
 
 
 def lives(
@@ -78,7 +84,7 @@ def lives(
     if not 0 <= target < len(columns):
         raise ElimError(f"there is no target {target}")
     logits = view.logits[-1][row : row + 1]
-    past = histories(view, state.session.settings)[row : row + 1]
+    past = histories(view, state.settings)[row : row + 1]
     begun = Candidates.of(logits, ids)
     whole = state.chains[chain]
 

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from elimtool.engine.session import Session
-from elimtool.metrics.metric import ReadoutView
+from elimtool.lenses.find import ensure_lens
+from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.interventions import Knockout, label
 from elimtool.model.model import Model
 from elimtool.model.source import ModelSource
 from elimtool.run.reader import Run
 from elimtool.samplers import Chain
+from elimtool.samplers.combine import LAYERS, needed_rows
 from elimtool.tasks.explore.asked import PageState
-from elimtool.tasks.explore.kept import Kept, rerun
+from elimtool.tasks.explore.chains import resolved
+from elimtool.tasks.explore.kept import Kept, rerun, watched
 from elimtool.tasks.map.kept import with_roles
 from elimtool.tasks.trace import prepare, traced
 
@@ -35,14 +38,19 @@ class TracedState:
         run: The tables.
         kept: The model's output, for other chains.
         session: What it was measured with, but for the chains.
-        chains: Its sampler chains.
+        settings: Those of its metrics, with its own chains.
     """
 
     asked: PageState
     run: Run
     kept: Kept
     session: Session
-    chains: tuple[Chain, ...]
+    settings: Settings
+
+    @property
+    def chains(self) -> tuple[Chain, ...]:
+        """Its sampler chains."""
+        return self.settings.chains
 
     @property
     def views(self) -> list[ReadoutView]:
@@ -106,8 +114,20 @@ class TracedStates:
         if (known := self._kept.get(asked)) is not None:
             self._kept.move_to_end(asked)
             return known
-        near = next((one for one in reversed(self._kept.values()) if _same_pass(one.asked, asked)), None)
+        near = next((one for one in reversed(self._kept.values()) if _same_pass(one, asked)), None)
         return self._keep(self._measured(asked, say, stop) if near is None else self._changed(near, asked))
+
+    def fit(self, say: Say, stop: Callable[[], None]) -> None:
+        """Fit the model's lens into the cache, as ``elimtool lens fit``; states read without it are dropped.
+
+        Raises:
+            ElimError: The model cannot be loaded, or the lens not be written.
+        """
+        model = self.model(say)
+        stop()
+        ensure_lens(model, say)
+        for asked in [one for one in self._kept if one.lens == "auto"]:
+            del self._kept[asked]
 
     def _measured(self, asked: PageState, say: Say, stop: Callable[[], None]) -> TracedState:
         options, prompt = asked.options(), asked.as_prompt()
@@ -121,15 +141,18 @@ class TracedStates:
         stop()
         say("tracing")
         session, kept = Session(model, options), Kept(stop)
+        settings = session.settings
+        session.settings = replace(settings, against=watched(settings.against, options.generate, say, stop))
         with model.held():
             encoded = session.encode_all([prompt])
             own, under = [kept.of_pass(None)], [kept.of_pass(label(options.interventions))]
             run = traced(session, [prompt], encoded, extra=own, under=under, say=say)
-        return TracedState(asked, run, kept, session, session.settings.chains)
+        session.settings = settings
+        return TracedState(asked, run, kept, session, settings)
 
     def _changed(self, near: TracedState, asked: PageState) -> TracedState:
-        run, chains = rerun(near.session, near.run, near.kept, asked.samplers)
-        return replace(near, asked=asked, run=run, chains=chains)
+        run, settings = rerun(near.session, near.run, near.kept, asked.options())
+        return replace(near, asked=asked, run=run, settings=settings)
 
     def _keep(self, state: TracedState) -> TracedState:
         self._kept[state.asked] = state
@@ -143,6 +166,17 @@ class TracedStates:
         return sum(outputs.values())
 
 
-def _same_pass(one: PageState, other: PageState) -> bool:
-    """Whether states differ in their chains alone, through which nothing was written."""
-    return not one.generate and replace(one, samplers=()) == replace(other, samplers=())
+def _same_pass(one: TracedState, other: PageState) -> bool:
+    """Whether states differ in their chains alone, and what is kept of the one suffices for the other's.
+
+    It does not where something was written through a chain, a verdict was tested, a table would be another
+    one, or chains combine more layers than were kept.
+    """
+    own = one.asked
+    chained = {"samplers": (), "grammar": None, "json_schema": None, "regex": None}
+    alike = replace(own, **chained) == replace(other, **chained)  # type: ignore[arg-type]
+    if not alike or other.generate or other.confirm:
+        return False
+    options = other.options()
+    needs_layers = any(LAYERS in needed_rows(resolved(chain).stages) for chain in other.samplers)
+    return options.selection() == own.options().selection() and (one.kept.layers or not needs_layers)

@@ -11,6 +11,7 @@ import pytest
 
 from elimtool.cli.repeating import command_of
 from elimtool.model.source import ModelSource
+from elimtool.tasks.explore.asked import Offered
 from elimtool.tasks.explore.guard import hosts_of
 from elimtool.tasks.explore.server import application
 from elimtool.tasks.explore.states import TracedStates
@@ -46,7 +47,7 @@ def client(states: TracedStates) -> Iterator[Any]:
     """A client of the server; ``ask(question, **fields)`` -> messages."""
     testing = pytest.importorskip("starlette.testclient")
     with JobQueue() as jobs:
-        app = application(states, jobs, TOKEN, hosts_of("127.0.0.1", PORT), ("auto", "raw"))
+        app = application(states, jobs, TOKEN, hosts_of("127.0.0.1", PORT), Offered())
         with testing.TestClient(app, base_url=f"http://127.0.0.1:{PORT}") as made:
             yield made
 

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from elimtool.cli.repeating import command_of
+from elimtool.report.figures.defined import definitions
 from elimtool.samplers import resolve
-from elimtool.tasks.explore.asked import PageState
+from elimtool.samplers.catalogue import stage_info
+from elimtool.tasks.explore.asked import Offered, PageState
 from elimtool.tasks.explore.guard import hosts_of
 from elimtool.tasks.explore.serve import listening
 from elimtool.tasks.explore.server import application
@@ -76,7 +78,7 @@ def served(llama: Any, llama_directory: Path) -> Iterator[Any]:
     port = bound.getsockname()[1]
     states = TracedStates(Loaded(str(llama_directory)), command_of)
     jobs = JobQueue()
-    app = application(states, jobs, TOKEN, hosts_of("127.0.0.1", port), ("auto", "raw"))
+    app = application(states, jobs, TOKEN, hosts_of("127.0.0.1", port), Offered())
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
     thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
     thread.start()
@@ -129,10 +131,46 @@ def test_a_slider_gives_the_numbers_of_a_trace_with_that_setting(live: Live, ser
     assert [stage["after"] for stage in shown["stages"]] == [row["n_after"] for row in rows]
     assert len(rows) == len(resolve(asked.samplers[0]).stages)
     live.press(
-        live.one("[aria-label='Move temperature up']"),
+        live.one("[data-key='0 temperature -1']"),
         "return location.hash.includes('temperature%3D0.8%2Ctop_k%3D7')",
     )
     assert live.faults() == []
+
+
+def test_a_stage_of_a_preset_is_moved_and_the_chain_is_then_the_user_s_own(live: Live) -> None:
+    live.go(f"{ASKED}&samplers=llama.cpp").traced()
+    assert "makes it your own chain" in live.text("#sliders")
+    live.press(
+        live.one("[data-key='0 temperature -1']"),
+        "return location.hash.includes('dynamic_temperature%3D0.8')",
+    )
+    live.wait("return document.querySelector('#sliders').textContent.includes('Your own chain')")
+    assert "dynamic_temperature=0.8" in live.text("#repeat") and live.faults() == []
+
+
+def test_numbers_tell_what_they_are_to_pointer_and_keyboard(live: Live) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    live.go(f"{ASKED}&samplers=llama.cpp").traced()
+    live.draw_all()
+    told = {}
+    for figure, key in (
+        ("ranks", Keys.ARROW_RIGHT),
+        ("retention", Keys.ARROW_RIGHT),
+        ("funnel", Keys.ARROW_DOWN),
+    ):
+        at = {"ranks": "[data-figure=ranks] svg", "funnel": "[data-figure=funnel] .chain"}.get(figure)
+        box = live.one(at or "[data-name=retention] .scroll")
+        live.run("arguments[0].focus()", box)
+        box.send_keys(key)
+        told[figure] = live.text("#tip")
+        live.run("arguments[0].blur()", box)
+    for figure, column in (("ranks", "rank"), ("retention", "attention"), ("funnel", "tokens before")):
+        assert definitions()[figure][column] in told[figure]
+    number = live.one("[data-key$='top_k number']")
+    live.run("arguments[0].focus()", number)
+    assert stage_info("top_k").summary in live.text("#tip")
+    assert definitions()["ranks"]["rank"].split(".")[0] in live.hover(live.one("[data-figure=ranks] svg"))
 
 
 def test_attention_is_cut_by_click_compared_with_what_was_pinned_and_back_goes_back(live: Live) -> None:
@@ -143,6 +181,11 @@ def test_attention_is_cut_by_click_compared_with_what_was_pinned_and_back_goes_b
     live.one("#cut").click()
     live.wait("return document.querySelector('#changed') && document.querySelector('#pinned')", 30)
     assert "knockout" in live.text("#changed") and len(live.all("#pinned .pair")) == 2
+    live.wait("return document.querySelector('#differences .verdict')", 30)
+    assert "Interventions: none in A, knockout" in live.text("#differences")
+    assert {"ranks", "stages"} <= {
+        one.get_attribute("data-name") for one in live.all("#differences [data-name]")
+    }
     live.traced()
     live.driver.back()
     live.wait("return !document.querySelector('#changed') && !location.hash.includes('knockout')", 30)

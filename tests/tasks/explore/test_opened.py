@@ -13,6 +13,7 @@ from elimtool.errors import ElimError
 from elimtool.report.facts import Tables
 from elimtool.report.html import payload
 from elimtool.run.beside import PromptParts
+from elimtool.tasks.explore.asked import Offered
 from elimtool.tasks.explore.guard import hosts_of
 from elimtool.tasks.explore.opened import MOST_TEXT, OpenedRun, asked_of, open_any
 from elimtool.tasks.explore.server import application
@@ -105,7 +106,7 @@ def test_what_is_no_run_or_a_damaged_one_is_refused_before_it_is_served(tmp_path
 def test_the_server_serves_the_run_beside_the_model(states: Any, directory: Path) -> None:
     testing = pytest.importorskip("starlette.testclient")
     with JobQueue() as jobs:
-        served = application(states, jobs, TOKEN, hosts_of("127.0.0.1", PORT), ("auto",), open_any(directory))
+        served = application(states, jobs, TOKEN, hosts_of("127.0.0.1", PORT), Offered(), open_any(directory))
         with testing.TestClient(served, base_url=f"http://127.0.0.1:{PORT}") as client:
             assert "five" in client.get(f"/{TOKEN}/run").text
             assert client.get(f"/{TOKEN}/api/prompt/0").json()["line"]["id"] == "one"

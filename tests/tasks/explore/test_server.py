@@ -96,6 +96,24 @@ def test_prompts_of_two_states_are_compared(ask: Ask) -> None:
     assert "same prompt" in ask("compare", a=ASKED, b={**ASKED, "seed": 1})["error"]
 
 
+def test_states_with_any_change_are_compared_by_what_was_measured(ask: Ask) -> None:
+    a = {**ASKED, "samplers": ["llama.cpp", "hf"]}
+    b = {**a, "samplers": ["llama.cpp:top_k=7", "hf"], "ablate": ["1.0"], "prompt": "The capital of Spain is"}
+    done = ask("differences", a=a, b=b)["done"]
+    found = {one["name"]: one for one in done["prompt"]["probes"][0]["figures"]}
+    own = [ask("trace", asked=one)["done"]["prompt"]["probes"][-1]["figures"] for one in (a, b)]
+    for name in ("ranks", "probabilities"):
+        drawn = [next(one for one in figures if one["name"] == name)["lines"][0] for figures in own]
+        assert [one["values"] for one in found[name]["lines"]] == [one["values"] for one in drawn]
+    funnels = [next(one for one in figures if one["name"] == "funnel") for figures in own]
+    kept = [[stage["after"] for stage in one["chains"][0]["stages"] if stage["active"]] for one in funnels]
+    rows = [row for row in found["stages"]["rows"] if row[0] == "llama.cpp → llama.cpp:top_k=7"]
+    assert [[row[2] for row in rows], [row[3] for row in rows]] == kept
+    same = ask("compare", a=a, b={**a, "prompt": b["prompt"]})["done"]["prompt"]["probes"][0]["figures"]
+    assert found["alignment"]["rows"] == next(one["rows"] for one in same if one["name"] == "alignment")
+    assert "1.0" in " ".join(done["notes"])
+
+
 def test_a_state_can_be_taken_along(ask: Ask, tmp_path: Path) -> None:
     page = base64.b64decode(ask("report", asked=ASKED)["done"]["base64"]).decode()
     assert page.startswith("<!DOCTYPE html>") and "The capital of France is" in page

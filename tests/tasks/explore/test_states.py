@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import pytest
 import elimtool
 from elimtool.cli.repeating import command_of
 from elimtool.errors import ElimError
-from elimtool.tasks.explore.asked import PageState
+from elimtool.samplers import preset_names, resolve
+from elimtool.tasks.explore.asked import Offered, PageState
+from elimtool.tasks.explore.chains import RANGES, reordered
 from elimtool.tasks.explore.kept import Cancelled
-from elimtool.tasks.explore.sliders import RANGES, lives
+from elimtool.tasks.explore.script import script
+from elimtool.tasks.explore.sliders import lives
 from elimtool.tasks.explore.states import TracedState, TracedStates
 from elimtool.tasks.map.kept import cached_map
 from tests.cli.conftest import Command
@@ -62,7 +66,7 @@ def rows(run: Any) -> dict[str, Any]:
 )
 def test_the_python_that_a_state_shows_gives_its_tables(states: TracedStates, asked: PageState) -> None:
     found: dict[str, Any] = {}
-    exec(asked.python(states.source), found)
+    exec(script(asked, states.source), found)
     assert rows(found["run"]) == rows(traced(states, asked).run)
 
 
@@ -93,7 +97,7 @@ def test_heads_are_named_by_the_map_in_the_cache_as_the_command_names_them(
     done = command_line(*words[1:at], "-o", str(tmp_path / "run"), "-q", *words[at:])
     assert done.code == 0, done.err
     found: dict[str, Any] = {}
-    exec(asked.python(states.source, mapped=True), found)
+    exec(script(asked, states.source, mapped=True), found)
     assert rows(elimtool.open_run(tmp_path / "run")) == rows(own.run) == rows(found["run"])
 
 
@@ -190,9 +194,14 @@ def test_sliders_tell_where_a_target_lives(states: TracedStates, changes: dict[s
         ({"prompt": "x", "samplers": ["/etc/chain.yaml"]}, "neither a preset nor stages"),
         ({"prompt": "x", "samplers": ["chain.yml"]}, "neither a preset nor stages"),
         ({"prompt": "x", "samplers": ["hf@/etc"]}, "neither a preset nor stages"),
-        ({"prompt": "x", "samplers": ["grammar.source=secret"]}, "grammar"),
-        ({"prompt": "x", "samplers": ["dola=[0,1]"]}, "combines the output"),
-        ({"prompt": "x", "patch": ["secret"]}, "no `patch`"),
+        ({"prompt": "x", "samplers": ["grammar=/etc/passwd"]}, "read from a file"),
+        ({"prompt": "x", "samplers": ["top_k=3, grammar.json_schema = /etc/passwd"]}, "read from a file"),
+        ({"prompt": "x", "samplers": ["koboldcpp:grammar.file=/etc/passwd"]}, "read from a file"),
+        ({"prompt": "x", "patch": ["/etc/passwd"]}, "`patch` was not offered"),
+        ({"prompt": "x", "patch": ["/etc/passwd@17.3"]}, "`patch` was not offered"),
+        ({"prompt": "x", "grammar": "/etc/passwd"}, "`grammar` was not offered"),
+        ({"prompt": "x", "json_schema": "/etc/passwd"}, "`json_schema` must be the text"),
+        ({"prompt": "x", "amateur": "another/model"}, "`amateur` was not offered"),
     ],
 )
 def test_a_state_that_cannot_be_meant_or_names_a_file_is_refused(given: Any, words: str) -> None:
@@ -201,13 +210,104 @@ def test_a_state_that_cannot_be_meant_or_names_a_file_is_refused(given: Any, wor
     assert words in str(refused.value)
 
 
-def test_stages_in_order_can_be_put_in_another_and_presets_cannot() -> None:
-    asked = PageState(PROMPT, samplers=("top_k=40,penalties.repetition=1.1,temperature=0.8", "hf"))
-    changed = asked.with_order(0, ("temperature", "top_k", "penalties"))
-    assert changed.samplers[0] == "temperature=0.8,top_k=40,penalties.repetition=1.1"
-    for wrong in [(1, ("top_k",)), (0, ("top_k",)), (2, ())]:
-        with pytest.raises(ElimError):
-            asked.with_order(*wrong)
+def test_stages_of_a_chain_can_be_put_in_another_order() -> None:
+    text = "top_k=40,penalties.repetition=1.1,temperature=0.8"
+    changed = reordered(text, resolve(text), ("temperature", "top_k", "penalties"))
+    assert changed == "temperature=0.8,top_k=40,penalties.repetition=1.1"
+    with pytest.raises(ElimError, match="name each of them once"):
+        reordered(text, resolve(text), ("top_k",))
+    asked = PageState(PROMPT, samplers=(text, "hf"))
     for chain, stage, value in [(0, "nothing", 1.0), (0, "temperature", -1.0), (9, "top_k", 1.0)]:
         with pytest.raises(ElimError):
             asked.with_stage(chain, stage, value)
+    with pytest.raises(ElimError, match="is there already"):
+        asked.with_chain(0, "hf")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_written_out_keeps_the_parameters_of_all_stages_that_act(name: str) -> None:
+    chain = resolve(f"{name}:temperature=0.7")
+    names = [one.name for one in chain.stages]
+    if name == "koboldcpp":  # has two stages of one kind
+        with pytest.raises(ElimError, match="turn one of them off"):
+            reordered(name, chain, names)
+        return
+    on = [(one.kind, one.params()) for one in chain.stages if not one.is_off()]
+    for order in (names, names[::-1]):
+        found = resolve(reordered(name, chain, order)).stages
+        told = [(one.kind, one.params()) for one in found if not one.is_off()]
+        assert told == (on if order is names else on[::-1])
+
+
+@pytest.mark.parametrize(
+    ("chain", "changes"),
+    [
+        ("dola=[0,1],guidance=1.5,top_k=5", {"against": "The capital of Spain is"}),
+        ("top_k=9", {"json_schema": '{"type": "object"}'}),
+    ],
+)
+def test_chains_that_combine_outputs_or_follow_a_grammar_run_on_what_is_kept(
+    source: Any, chain: str, changes: dict[str, Any]
+) -> None:
+    one = PageState(PROMPT, targets=("Paris",), samplers=(chain,), **changes)
+    other = PageState(PROMPT, targets=("Paris",), samplers=(f"{chain},temperature=0.5",), **changes)
+    states = TracedStates(source, command_of)
+    first, changed = traced(states, one), traced(states, other)
+    assert changed.kept is first.kept
+    fresh = traced(TracedStates(source, command_of), other)
+    assert rows(changed.run) == rows(fresh.run)
+    assert changed.run.manifest.config == fresh.run.manifest.config
+    position = first.run.arrow("survival").column("position")[0].as_py()
+    assert set(lives(changed, 0, position, 0, quiet)) <= {"top_k", "temperature"}
+    found: dict[str, Any] = {}
+    exec(script(other, states.source), found)
+    assert rows(found["run"]) == rows(changed.run)
+
+
+def test_what_is_kept_is_not_used_where_it_does_not_suffice(states: TracedStates) -> None:
+    plain = PageState(PROMPT, targets=("Paris",), samplers=("top_k=9",))
+    first = traced(states, plain)
+    for more in ({"samplers": ("dola=[0,1]",)}, {"regex": "(A|B|C).*"}):
+        assert traced(states, replace(plain, **more)).kept is not first.kept
+    with pytest.raises(ElimError, match="other logits") as refused:
+        traced(states, replace(plain, samplers=("guidance=1.5",)))
+    assert "`against`" in refused.value.hint
+
+
+def test_what_was_named_at_the_start_can_be_asked_for(
+    command_line: Command, states: TracedStates, llama: Any, tmp_path: Path
+) -> None:
+    recording, grammar = tmp_path / "spain.safetensors", tmp_path / "one.lark"
+    grammar.write_text('start: "Paris" | "Rome"')
+    elimtool.record(llama, "The capital of France of").save(recording)
+    offered = Offered(recordings=(str(recording),), grammars=(str(grammar),))
+    given = {
+        "prompt": PROMPT,
+        "patch": [f"{recording}@residual.1"],
+        "grammar": str(grammar),
+        "samplers": ["top_k=9"],
+    }
+    asked = PageState.read(given, offered)
+    own = traced(states, asked)
+    words = shlex.split(command_of(asked, states.source))
+    at = words.index("--")
+    done = command_line(*words[1:at], "-o", str(tmp_path / "run"), "-q", *words[at:])
+    assert done.code == 0, done.err
+    found: dict[str, Any] = {}
+    exec(script(asked, states.source), found)
+    assert rows(elimtool.open_run(tmp_path / "run")) == rows(own.run) == rows(found["run"])
+    with pytest.raises(ElimError, match="must be one of"):
+        PageState.read({**given, "patch": ["/etc/passwd"]}, offered)
+
+
+def test_writing_tells_how_far_it_is_and_ends_where_nobody_waits(states: TracedStates) -> None:
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if text.endswith("token 3 of 9"):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        states.trace(PageState(PROMPT, generate=9), say, quiet)
+    assert said[-3:] == [f"writing token {number} of 9" for number in (1, 2, 3)] and len(states) == 0

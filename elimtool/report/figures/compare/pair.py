@@ -187,7 +187,11 @@ def stages(pair: PairRows) -> list[Figure]:
     rows = pair.rows("sampling_differences")
     if not rows:
         return []
-    columns = ["chain", "stage", "tokens left in A", "in B", "probability removed in A", "in B"]
+    columns = [
+        "chain",
+        "stage",
+        *(f"{what} in {side}" for what in ("tokens left", "probability removed") for side in "AB"),
+    ]
     listed = [
         [
             label(row["chain"] or "A against B"),

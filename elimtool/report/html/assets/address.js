@@ -1,7 +1,8 @@
 // A state of the page as its address, so that Back, links and bookmarks work.
 
-const LISTS = ["targets", "foils", "spans", "samplers", "ablate", "scale", "knockout"];
+const LISTS = ["targets", "foils", "spans", "samplers", "ablate", "scale", "knockout", "patch"];
 const NUMBERED = ["generate", "seed"];
+const SWITCHED = ["chat", "confirm"];
 
 function toAddress(asked) {
   const parts = new URLSearchParams();
@@ -16,7 +17,7 @@ function fromAddress(hash) {
   for (const name of new Set(parts.keys())) {
     if (LISTS.includes(name)) asked[name] = parts.getAll(name);
     else if (NUMBERED.includes(name)) asked[name] = Number(parts.get(name));
-    else asked[name] = name === "chat" ? parts.get(name) === "true" : parts.get(name);
+    else asked[name] = SWITCHED.includes(name) ? parts.get(name) === "true" : parts.get(name);
   }
   return asked;
 }

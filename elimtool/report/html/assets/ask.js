@@ -1,13 +1,14 @@
 // The form: what is asked, and asking it. Answers come line by line, so that progress is seen and can be cancelled.
 
-const WRITTEN_LINES = ["targets", "foils", "spans", "samplers", "ablate", "scale", "knockout"];
-const TEXTS = ["system", "prefill", "position"];
+const WRITTEN_LINES = ["targets", "foils", "spans", "samplers", "ablate", "scale", "knockout", "patch"];
+const TEXTS = ["system", "prefill", "position", "json_schema", "regex", "against"];
+const OFFERED = { grammar: "grammars", amateur: "amateurs" }; // named when the server was started
 const field = (name) => byId(`ask-${name}`);
 
 // Only what differs from the defaults is asked, so that addresses stay short.
 function readForm() {
   const asked = { prompt: field("prompt").value };
-  if (field("chat").checked) asked.chat = true;
+  for (const name of SWITCHED) if (field(name).checked) asked[name] = true;
   for (const name of WRITTEN_LINES) {
     const lines = field(name).value.split("\n").filter((line) => line.trim());
     if (lines.length) asked[name] = lines;
@@ -15,18 +16,31 @@ function readForm() {
   for (const name of TEXTS) if (field(name).value) asked[name] = field(name).value;
   for (const name of ["generate", "seed"]) if (field(name).value && Number(field(name).value)) asked[name] = Number(field(name).value);
   if (field("lens").value !== "auto") asked.lens = field("lens").value;
+  for (const name of Object.keys(OFFERED)) if (field(name).value) asked[name] = field(name).value;
   return asked;
 }
 
 function fillForm(asked) {
   field("prompt").value = asked.prompt;
-  field("chat").checked = Boolean(asked.chat);
+  for (const name of SWITCHED) field(name).checked = Boolean(asked[name]);
   for (const name of WRITTEN_LINES) field(name).value = (asked[name] || []).join("\n");
   for (const name of TEXTS) field(name).value = asked[name] || "";
   for (const name of ["generate", "seed"]) field(name).value = asked[name] || "";
   field("lens").value = asked.lens || "auto";
-  for (const [id, names] of [["changes", ["ablate", "scale", "knockout"]], ["chosen", ["samplers"]]])
+  for (const name of Object.keys(OFFERED)) field(name).value = asked[name] || "";
+  for (const [id, names] of [["changes", ["ablate", "scale", "knockout", "patch"]], ["chosen", ["samplers", "grammar", "json_schema", "regex", "against", "amateur"]]])
     if (names.some((name) => asked[name])) byId(id).open = true;
+}
+
+// Choices of the form; a field for files that were not named at the start is hidden.
+function offerChoices() {
+  field("lens").append(...front.offered.lenses.map((name) => make("option", { value: name, text: name })));
+  for (const [name, kind] of Object.entries(OFFERED)) {
+    field(name).append(make("option", { value: "", text: "none" }), ...front.offered[kind].map((one) => make("option", { value: one, text: one })));
+    field(name).parentNode.hidden = !front.offered[kind].length;
+  }
+  field("patch").parentNode.hidden = !front.offered.recordings.length;
+  field("patch").placeholder = front.offered.recordings.map((one) => `${one}@residual.9`).join("\n");
 }
 
 let asking = null;

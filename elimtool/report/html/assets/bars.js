@@ -18,8 +18,14 @@ function drawBars(figure) {
       make("td", {}, [make("div", { class: "track", "aria-hidden": "true" }, [filled, zero])]),
       said && make("td", { class: "said", text: bar.text })]);
   });
-  return [scrolling({ class: "scroll" }, [make("table", { class: said ? "bars said" : "bars", "data-figure": figure.name },
-    [make("thead", {}, [head]), make("tbody", {}, rows)])])];
+  return drawRows(figure, make("table", { class: said ? "bars said" : "bars", "data-figure": figure.name }, [make("thead", {}, [head]), make("tbody", {}, rows)]));
+}
+
+// The table of bars or estimates, whose numbers tell what they are.
+function drawRows(figure, table) {
+  const box = scrolling({ class: "scroll", tabindex: 0, role: "group", "aria-label": `${figure.title}. Arrow keys move from row to row.` }, [table]);
+  followCells(box.firstElementChild, table, (row) => tellNumber(figure, table, row, 0));
+  return [box];
 }
 
 // A dot on its interval, filled where the estimate is unlike what it is held against: 0, or the row's own tick.
@@ -38,7 +44,7 @@ function drawForest(figure) {
       make("td", { class: "said", text: row.text })]);
   });
   const head = make("tr", {}, [make("th", { scope: "col", text: figure.label_title }), make("th", { scope: "col", text: figure.value_title }), make("td", {}), make("td", {})]);
-  return [scrolling({ class: "scroll" }, [make("table", { class: "bars said forest", "data-figure": figure.name }, [make("thead", {}, [head]), make("tbody", {}, rows)])])];
+  return drawRows(figure, make("table", { class: "bars said forest", "data-figure": figure.name }, [make("thead", {}, [head]), make("tbody", {}, rows)]));
 }
 
 function drawStack(figure) {

@@ -13,9 +13,10 @@ function drawSliders(state, chain, at, change, lives) {
   const rows = chain.stages.map((stage, place) => drawSlider(chain, at, stage, place, change));
   const off = rows.filter((_, place) => !chain.stages[place].on);
   const key = `${at}`;
+  const own = chain.own ? "Your own chain: its stages run in this order." : `Moving a stage makes it your own chain, written out below: ${chain.engine} itself runs its stages in this order.`;
   const rest = off.length ? make("details", { open: opened.has(key) }, [make("summary", { text: `${off.length} stages that are off` }), make("ol", { class: "stages" }, off)]) : null;
   if (rest) rest.addEventListener("toggle", () => { if (rest.open) opened.add(key); else opened.delete(key); });
-  const box = make("article", { class: "chain" }, [make("h4", {}, [foreign(chain.name)]),
+  const box = make("article", { class: "chain" }, [make("h4", {}, [foreign(chain.name)]), make("p", { class: "quiet", text: own }),
     make("ol", { class: "stages" }, rows.filter((_, place) => chain.stages[place].on)), rest]);
   lives(at).then((found) => {
     if (!found) return;
@@ -25,14 +26,16 @@ function drawSliders(state, chain, at, change, lives) {
 }
 
 function drawSlider(chain, at, stage, place, change) {
-  const mover = !chain.inline ? null : make("span", { class: "move" }, [-1, 1].map((step) => make("button", {
-    type: "button", "aria-label": `Move ${stage.name} ${step < 0 ? "up" : "down"}`, text: step < 0 ? "↑" : "↓", disabled: !chain.stages[place + step],
-    on: { click: () => change(at, { order: swapped(chain.stages.map((one) => one.name), place, place + step) }) } })));
-  const name = make("span", { class: "name", text: stage.name });
+  const mover = !stage.on ? null : make("span", { class: "move" }, [-1, 1].map((step) => make("button", {
+    type: "button", "aria-label": `Move ${stage.name} of ${chain.name} ${step < 0 ? "up" : "down"}`, "data-key": `${at} ${stage.name} ${step}`, text: step < 0 ? "↑" : "↓",
+    disabled: !chain.stages.some((one, other) => one.on && (other - place) * step > 0), on: { click: () => change(at, { order: moved(chain.stages, place, step) }) } })));
+  const tell = (event) => { const box = event.currentTarget.getBoundingClientRect(); if (stage.told) showTip(`${stage.name}\n${stage.told}`, box.left, box.bottom); };
+  const telling = { pointerenter: tell, pointerleave: hideTip, focus: tell, blur: hideTip, keydown: (event) => { if (event.key === "Escape") hideTip(); } };
+  const name = make("span", { class: "name", text: stage.name, tabindex: stage.value === null ? 0 : null, on: telling });
   if (stage.value === null) return make("li", {}, [make("div", { class: "row" }, [name, mover])]);
   const [low, high, step] = stage.range || [null, null, "any"];
-  const number = make("input", { type: "number", value: stage.value, min: low, step: "any", "aria-label": `${stage.name} of ${chain.name}` });
-  const slider = stage.range && make("input", { type: "range", value: stage.value, min: low, max: high, step, "aria-label": `${stage.name} of ${chain.name}, slider` });
+  const number = make("input", { type: "number", value: stage.value, min: low, step: "any", "aria-label": `${stage.name} of ${chain.name}`, "data-key": `${at} ${stage.name} number`, on: telling });
+  const slider = stage.range && make("input", { type: "range", value: stage.value, min: low, max: high, step, "aria-label": `${stage.name} of ${chain.name}, slider`, "data-key": `${at} ${stage.name} slider` });
   let timer = null;
   const send = (value) => {
     clearTimeout(timer);
@@ -44,7 +47,14 @@ function drawSlider(chain, at, stage, place, change) {
     slider ? make("div", { class: "slide" }, [make("div", { class: "lives", "aria-hidden": "true" }), slider, make("p", { class: "quiet" })]) : null]);
 }
 
-const swapped = (names, one, other) => names.map((name, at) => (at === one ? names[other] : at === other ? names[one] : name));
+// The names of stages with one moved before or behind the next one that is on.
+function moved(stages, place, step) {
+  const names = stages.map((one) => one.name);
+  let to = place + step;
+  while (!stages[to].on) to += step;
+  names.splice(to, 0, ...names.splice(place, 1));
+  return names;
+}
 
 // Where on a slider a target survives its whole chain, in colour and in words.
 function markLives(row, stage, ranges) {

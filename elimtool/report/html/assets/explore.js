@@ -34,6 +34,7 @@ function draw(state) {
   content.replaceChildren(
     make("section", {}, [make("h2", { tabindex: -1 }, [foreign(state.line.name)]), drawTokens(state, probe), drawPlace(state, probe), drawChanges(state), ...(state.line.notes || []).map((text) => make("p", { class: "note" }, [foreign(text)]))]),
     make("section", { id: "verdicts" }, probe.verdicts.map(drawVerdict)),
+    make("section", {}, [drawMore(state)]),
     ...(pinned ? [drawPinned(pinned, state)] : []),
     ...figures.filter((one) => one.name === "interventions" || one.name === "ranks").flatMap((figure) => drawOne(figure, probe)),
     make("div", { id: "layer", "aria-live": "polite" }),
@@ -47,14 +48,28 @@ function draw(state) {
     ...state.prompt.figures.map((figure) => drawFigure(figure)),
     make("section", { id: "repeat" }, []));
   drawRepeat(state);
+  if (pinned) drawDifferences(pinned, state);
 }
 
 const probeOf = (state) => state.prompt.probes.find((one) => one.position === place) || state.prompt.probes[state.prompt.probes.length - 1] || { figures: [], verdicts: [], tokens: [], position: "", token: "" };
 
+// What can be asked for beside: each takes passes of its own, tells how far it is and can be cancelled.
+function drawMore(state) {
+  return make("div", { class: "line", id: "beside" }, [
+    state.asked.confirm ? make("span", { class: "quiet", text: "The verdicts were tested by ablation, against random components." })
+      : make("button", { type: "button", id: "confirm", text: "Test the verdicts by ablation", on: { click: () => go({ ...state.asked, confirm: true }) } }),
+    state.fitted || (state.asked.lens || "auto") !== "auto" ? null : make("button", { type: "button", id: "fit", text: "Fit a lens for this model", on: { click: () => fitLens(state.asked) } })]);
+}
+
+async function fitLens(asked) {
+  const found = await ask("fit", {}, status);
+  return found.error ? status(said(found), found.error !== "cancelled") : show(asked);
+}
+
 // What was done to the model; all that is shown is of the changed model.
 function drawChanges(state) {
   if (!state.changes.length) return null;
-  const plain = Object.fromEntries(Object.entries(state.asked).filter(([name]) => !["ablate", "scale", "knockout"].includes(name)));
+  const plain = Object.fromEntries(Object.entries(state.asked).filter(([name]) => !["ablate", "scale", "knockout", "patch"].includes(name)));
   return make("div", { class: "line notice", id: "changed" }, [make("span", {}, ["The model with ", make("b", {}, [foreign(state.changes.join("; "))]), ". All below is of the changed model."]),
     make("button", { type: "button", id: "undo", text: "Without changes", on: { click: () => go(plain) } })]);
 }
@@ -100,7 +115,7 @@ async function take(path, more) {
 function drawTokens(state, probe) {
   const borders = front.steps.lift;
   const cells = probe.tokens.map((token) => make("button", { type: "button", class: "token", "data-at": token.at,
-    style: token.lift === null ? {} : { background: `var(--heat-${stepOf(token.lift, borders)})` , color: stepOf(token.lift, borders) > 4 ? "var(--heat-ink)" : "inherit" },
+    style: token.lift === null ? {} : { background: `var(--heat-${stepOf(token.lift, borders)})` , color: ["inherit", "var(--middle)", "var(--paper)"][Math.sign(stepOf(token.lift, borders) - 4) + 1] },
     "aria-label": `Token ${token.at} ${token.text}: ${token.lift === null ? "sink or not visible" : `${spell(token.lift, "lift")} its even share`}`,
     on: { click: (event) => tokenMenu(state, token, event.currentTarget), focus: (event) => tellToken(token, event.currentTarget), pointerenter: (event) => tellToken(token, event.currentTarget), pointerleave: hideTip, blur: hideTip } },
     [foreign(token.text)]));
@@ -111,7 +126,7 @@ function drawTokens(state, probe) {
 
 function tellToken(token, cell) {
   const box = cell.getBoundingClientRect();
-  showTip(`token ${token.at} '${token.text}'\n${token.lift === null ? "a sink, or not visible from there" : `keeps ${spell(token.lift, "lift")} its even share of attention`}`, box.left, box.bottom - 12);
+  showTip([`token ${token.at} '${token.text}'`, token.lift === null ? "a sink, or not visible from there" : `keeps ${spell(token.lift, "lift")} its even share of attention`, ...meanings({ name: "tokens" })].join("\n"), box.left, box.bottom - 12);
 }
 
 function tokenMenu(state, token, cell) {
@@ -187,13 +202,14 @@ async function changeChain(chain, change) {
     }
     shown = state;
     const probe = probeOf(shown);
-    const focused = document.activeElement && document.activeElement.getAttribute("aria-label");
+    const focused = document.activeElement && document.activeElement.dataset.key;
     byId("verdicts").replaceChildren(...probe.verdicts.map(drawVerdict));
     byId("sampling").replaceChildren(...samplingOf(state, probe.figures));
     for (const one of byId("sampling").querySelectorAll(".holder")) one.draw();
-    const again = focused && [...byId("sampling").querySelectorAll("input, button")].find((one) => one.getAttribute("aria-label") === focused);
+    const again = focused && [...byId("sampling").querySelectorAll("[data-key]")].find((one) => one.dataset.key === focused);
     if (again) again.focus({ preventScroll: true });
     drawRepeat(state);
+    if (pinned) byId("pinned").replaceWith(drawPinned(pinned, state)), drawDifferences(pinned, state);
   }
   fillForm(state.asked);
   history.replaceState(null, "", toAddress(state.asked));
@@ -210,18 +226,32 @@ function drawRepeat(state) {
       make("button", { type: "button", id: "take-run", text: "Save the tables (Parquet)", on: { click: () => take("archive", {}) } })]));
 }
 
-// Another state beside this one: what became of each target, then and now.
+// Another state beside this one: what differs, B minus A, as `elimtool compare` tells it, and both side by side.
 function drawPinned(a, b) {
-  const rows = (state) => Object.fromEntries(probeOf(state).verdicts.map((one) => [one.token, one]));
-  const [one, other] = [rows(a), rows(b)];
-  const tokens = [...new Set([...Object.keys(one), ...Object.keys(other)])];
+  const other = ["prompt", "chat", "system", "prefill"].some((name) => (a.asked[name] || "") !== (b.asked[name] || ""));
   return make("section", { id: "pinned" }, [make("h3", { text: "A, as pinned, and B, this state" }),
     make("div", { class: "line" }, [make("button", { type: "button", text: "Back to A", on: { click: () => go(a.asked) } }), make("button", { type: "button", id: "unpin", text: "Unpin", on: { click: () => { pinned = null; draw(shown); } } })]),
-    make("table", { class: "plain" }, [make("thead", {}, [make("tr", {}, ["target", "A", "B"].map((text) => make("th", { scope: "col", text })))]),
-      make("tbody", {}, tokens.map((token) => make("tr", {}, [make("th", { scope: "row" }, [foreign(token)]),
-        ...[one, other].map((all) => make("td", {}, all[token] ? [badge(all[token].outcome, all[token].outcome_words), make("span", {}, explained(all[token].sentence))] : [NONE]))])))]),
+    make("div", { id: "differences", class: "stacked", "aria-live": "polite" }),
     ...pairOf(a, b),
-    make("div", { class: "line" }, [make("button", { type: "button", id: "compare", text: "Compare the prompts", on: { click: () => comparePrompts(a, b) } })]), make("div", { id: "compared", class: "stacked" })]);
+    other ? make("div", { class: "line" }, [make("button", { type: "button", id: "compare", text: "Where the prompts part, layer by layer", on: { click: () => comparePrompts(a, b) } })]) : null,
+    make("div", { id: "compared", class: "stacked" })]);
+}
+
+// What two states measured, compared by their tables; the last that was asked for is shown.
+let comparing = 0;
+async function drawDifferences(a, b) {
+  comparing += 1;
+  const own = comparing;
+  const found = await ask("differences", { a: a.asked, b: b.asked }, () => {}, true);
+  const place = byId("differences");
+  if (own !== comparing || !place || found.error === "cancelled") return;
+  place.replaceChildren(...(found.error ? [notice(said(found))] : drawCompared(found.done)));
+}
+
+function drawCompared({ line, prompt, notes: told }) {
+  const own = prompt.probes.flatMap((probe) => [...probe.where.map((text) => make("p", {}, [foreign(text)])), ...probe.verdicts.map(drawVerdict), ...probe.figures.map((figure) => drawFigure(figure))]);
+  const texts = line.other ? ["A", "B"].map((side, at) => promptText(`Prompt ${side}`, at ? line.other : line.text, side, line.parts && line.parts[at])) : [];
+  return [...texts, ...told.map((text) => make("p", { class: "note" }, [foreign(text)])), ...(line.error ? [make("p", {}, [badge("error", "error"), " ", foreign(line.error)])] : []), ...own];
 }
 
 // Both prompts, what one has and the other lacks, and the differences by layer, as `elimtool compare` has them.
@@ -229,10 +259,7 @@ async function comparePrompts(a, b) {
   const found = await ask("compare", { a: a.asked, b: b.asked }, status);
   if (found.error) return status(said(found), true);
   status("");
-  const { line, prompt, notes: told } = found.done;
-  const own = prompt.probes.flatMap((probe) => [...probe.where.map((text) => make("p", {}, [foreign(text)])), ...probe.verdicts.map(drawVerdict), ...probe.figures.map((figure) => drawFigure(figure))]);
-  byId("compared").replaceChildren(...["A", "B"].map((side, at) => promptText(`Prompt ${side}`, at ? line.other : line.text, side, line.parts && line.parts[at])),
-    ...told.map((text) => make("p", { class: "note" }, [foreign(text)])), line.error ? make("p", {}, [badge("error", "error"), " ", foreign(line.error)]) : "", ...own);
+  byId("compared").replaceChildren(...drawCompared(found.done));
   return undefined;
 }
 
@@ -251,11 +278,11 @@ function startExplore() {
   byId("model").textContent = front.run.model;
   byId("to-run").hidden = !front.opened;
   startTheme();
-  field("lens").append(...front.lenses.map((name) => make("option", { value: name, text: name })));
+  offerChoices();
   byId("ask").addEventListener("submit", (event) => { event.preventDefault(); go(readForm()); });
   byId("ask").addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); go(readForm()); } });
   byId("cancel").addEventListener("click", () => { if (asking) asking.abort(); });
-  byId("pin").addEventListener("click", () => { pinned = shown; status("pinned as A: change something"); });
+  byId("pin").addEventListener("click", () => { pinned = structuredClone(shown); status("pinned as A: change something"); });
   addEventListener("hashchange", () => { const asked = fromAddress(location.hash); if (asked) show(asked); });
   content.addEventListener("click", (event) => { if (event.target.closest("a[href^='#']")) event.preventDefault(); });
   const asked = fromAddress(location.hash);

@@ -9,7 +9,7 @@ function drawFigure(figure, pick) {
   section.append(holder);
   whenSeen(holder, () => holder.append(...DRAW[figure.kind](figure, pick)));
   const numbers = NUMBERS[figure.kind];
-  if (numbers) section.append(makeNumbers(() => numbers(figure)));
+  if (numbers) section.append(makeNumbers(figure, () => numbers(figure)));
   return section;
 }
 
@@ -33,10 +33,10 @@ function whenSeen(holder, draw) {
 
 addEventListener("beforeprint", () => document.querySelectorAll(".holder").forEach((holder) => holder.draw()));
 
-function makeNumbers(table) {
+function makeNumbers(figure, table) {
   const details = make("details", {}, [make("summary", { text: "Numbers" })]);
   details.addEventListener("toggle", () => {
-    if (details.open && details.children.length === 1) details.append(scrolling({ class: "scroll tall", tabindex: 0 }, [plainTable(table())]));
+    if (details.open && details.children.length === 1) details.append(toldTable(figure, table()));
   });
   return details;
 }
@@ -65,8 +65,16 @@ function plainTable({ columns, rows, links }) {
   return make("table", { class: "plain" }, [make("thead", {}, [head]), body]);
 }
 
+// A table whose numbers tell what they are.
+function toldTable(figure, told, attributes) {
+  const table = plainTable(told);
+  const box = scrolling({ class: "scroll tall", tabindex: 0, role: "group", "aria-label": `${figure.title}. Arrow keys move from cell to cell.`, ...attributes }, [table]);
+  followCells(box.firstElementChild, table, (row, column) => tellNumber(figure, table, row, column));
+  return box;
+}
+
 function drawListing(figure) {
-  return [scrolling({ class: "scroll tall", tabindex: 0, "data-figure": figure.name }, [plainTable(figure)])];
+  return [toldTable(figure, figure, { "data-figure": figure.name })];
 }
 
 const NUMBERS = {

@@ -3,17 +3,24 @@
 function drawFunnel(figure) {
   const vocabulary = Math.max(2, ...figure.chains.flatMap((chain) => chain.stages.map((stage) => stage.before)));
   return [make("div", { class: "chains", "data-figure": figure.name },
-    figure.chains.map((chain) => drawChain(chain, vocabulary)))];
+    figure.chains.map((chain) => drawChain(figure, chain, vocabulary)))];
 }
 
-function drawChain(chain, vocabulary) {
+function drawChain(figure, chain, vocabulary) {
   const by = chain.engine && chain.engine !== chain.name ? ` (${chain.engine})` : "";
   const stages = chain.stages.map((stage) => drawStage(stage, vocabulary));
   const fates = chain.fates.map(drawFate);
-  return make("article", { class: "chain" }, [make("h3", {}, [foreign(chain.name + by)]),
+  const told = new Map([...stages.map((item, at) => [item, tellStage(figure, chain.stages[at])]), ...fates.map((item, at) => [item, tellFate(figure, chain.fates[at])])]);
+  return tellItems(make("article", { class: "chain", "aria-label": `${chain.name + by}. Up and down arrow keys move from stage to stage.` }, [make("h3", {}, [foreign(chain.name + by)]),
     make("h4", { text: "Stages" }), make("ol", {}, stages),
-    fates.length ? make("h4", { text: "Followed tokens, by rank" }) : null, make("ol", {}, fates)]);
+    fates.length ? make("h4", { text: "Followed tokens, by rank" }) : null, make("ol", {}, fates)]), told);
 }
+
+const tellStage = (figure, stage) => [stage.active ? `${stage.label}: ${whole(stage.before)} tokens before, ${whole(stage.after)} after, ${spell(stage.pruned, "share")} of the probability cut` : `${stage.label}: off`,
+  ...meanings(figure, ["tokens before", "tokens after", "cut"])].join("\n");
+
+const tellFate = (figure, fate) => [`${fate.token}: ${fate.rank === null ? "" : `rank ${whole(fate.rank)}, `}p ${spell(fate.before, "prob")} before, ${fate.after === null ? "cut" : `${spell(fate.after, "prob")} after`}`,
+  ...(fate.cut ? [fate.cut] : []), ...meanings(figure, ["rank", "p before", "p after", ...(fate.cut ? ["margin"] : [])])].join("\n");
 
 function drawStage(stage, vocabulary) {
   const size = (count) => `${(100 * Math.log(count + 1)) / Math.log(vocabulary + 1)}%`;

@@ -45,11 +45,17 @@ function drawHeat(figure, pick) {
     `${figure.column_title} ${figure.columns[column]}: ${label(row, column)}`,
     words && !opened ? `${figure.value_title.endsWith("the top token") ? "" : "top token "}'${words[row][column]}'` : null,
     dimmed.has(`${row},${column}`) ? figure.dimmed_as : null,
-    figure.details && figure.details.length ? figure.details[row][column] : null].filter(Boolean).join("\n");
+    figure.details && figure.details.length ? figure.details[row][column] : null, ...meaningsOfCell(figure, row)].filter(Boolean).join("\n");
   followCells(scroll.firstElementChild, table, tell, use);
   if (figure.at !== undefined) showPosition(figure, scroll.firstElementChild, table);
   return [scroll, heatTools(figure, table, borders), opened].filter(Boolean);
 }
+
+// What the numbers of a grid mean; only that of the row, or of what it is coloured by, where these have names.
+const meaningsOfCell = (figure, row) => {
+  const names = [figure.rows[row], figure.value_title, figure.value_title.split(" of ")[0]];
+  return names.map((name) => meanings(figure, [name])).find((told) => told.length) || meanings(figure);
+};
 
 // A grid that is coloured by one of several numbers; what a cell opened stays open.
 function drawViews(figure) {
@@ -121,8 +127,10 @@ function followCells(scroll, table, tell, pick) {
     at = cell;
     if (!cell) return hideTip();
     cell.classList.add("at");
+    const told = tell(cell.parentNode.sectionRowIndex, cell.cellIndex - 1);
+    if (!told) return hideTip();
     const box = cell.getBoundingClientRect();
-    showTip(tell(cell.parentNode.sectionRowIndex, cell.cellIndex - 1), box.left + box.width / 2, box.bottom - 6);
+    return showTip(told, box.left + Math.min(box.width, 400) / 2, box.bottom - 6);
   };
   const use = (cell) => pick && pick(cell.cellIndex - 1, cell.parentNode.sectionRowIndex);
   table.addEventListener("pointerover", (event) => choose(event.target.closest("td")));

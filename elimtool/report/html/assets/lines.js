@@ -101,7 +101,7 @@ function tellLayer(figure, at) {
     return `${line.name}: ${spell(line.values[at], figure.unit)}${range}${events.join("")}`;
   });
   const shaded = figure.shaded.some(([first, last]) => first <= figure.layers[at] && figure.layers[at] <= last) ? [figure.shaded_as] : [];
-  return [figure.axis === "layer" ? layerName(figure.layers[at]) : `${figure.axis} ${figure.layers[at]}`, ...said, ...shaded].join("\n");
+  return [figure.axis === "layer" ? layerName(figure.layers[at]) : `${figure.axis} ${figure.layers[at]}`, ...said, ...shaded, ...meanings(figure)].join("\n");
 }
 
 // A guide and a tooltip at the place nearest to the pointer, or where the arrow keys moved it.
@@ -174,7 +174,7 @@ function columnsSvg(figure, width) {
     const tall = (inner.height * value) / most;
     const left = MARGIN.left + each * index;
     const bar = shape("rect", { class: "column", x: left + each * 0.1, width: each * 0.8, y: MARGIN.top + inner.height - tall, height: tall });
-    const tell = (event) => showTip(`${figure.x_title} ${figure.labels[index]}: ${spell(value)}`, event.clientX, event.clientY);
+    const tell = (event) => showTip([`${figure.x_title} ${figure.labels[index]}: ${spell(value)}`, ...meanings(figure)].join("\n"), event.clientX, event.clientY);
     svg.append(fill(bar, { on: { pointermove: tell, pointerleave: hideTip } }));
     if (index % every === 0)
       svg.append(shape("text", { x: left + each / 2, y: height - 18, "text-anchor": "middle", text: figure.labels[index] }));

@@ -16,7 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from elimtool.model.few_rows import FEW, few_rows
+from elimtool.model.few_rows import few_rows, product
+from elimtool.model.turning import TRIED, processor, turned_rows
 
 SIZES = ((576, 576), (1536, 576), (576, 1536), (49152, 576), (2048, 2048), (8192, 2048), (2048, 8192))
 """Outputs and inputs: those of SmolLM2-135M, and of a model of about 1B parameters."""
@@ -42,7 +43,7 @@ def ratio(layers: list[nn.Linear], rows: int) -> float:
             layer(values)
 
     def turned() -> None:
-        with few_rows(layers):
+        with few_rows(layers, few=range(rows, rows + 1)):
             run()
 
     turned()
@@ -53,14 +54,12 @@ def main() -> None:
     """Print a line a size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rows", type=int, nargs="+", default=[FEW.start, 16, 24, 32, 40, FEW.stop - 1])
+    parser.add_argument("--rows", type=int, nargs="+", default=list(TRIED))
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    outside = [rows for rows in asked.rows if rows not in FEW]
-    if outside or asked.threads < 2:
-        parser.error(
-            f"products are turned round for {FEW.start} to {FEW.stop - 1} rows and two threads or more"
-        )
+    chosen = turned_rows(product)
+    said = f"{chosen.start} to {chosen.stop - 1} rows are turned round" if chosen else "none is turned round"
+    print(f"{processor()}, {asked.threads} threads: {said} on this machine\n")
     print("| outputs x inputs | " + " | ".join(f"{rows} rows" for rows in asked.rows) + " |")
     print("| --- |" + " --- |" * len(asked.rows))
     for outputs, inputs in SIZES:

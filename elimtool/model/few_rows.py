@@ -14,8 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-FEW = range(12, 49)
-"""Numbers of rows for which swapping is faster."""
+from elimtool.model.turning import turned_rows
 
 LARGE = 2**16
 """Fewest weights of a layer: in smaller ones the detour takes longer than the product."""
@@ -26,21 +25,21 @@ TOGETHER = 4096
 
 @contextmanager
 def few_rows(
-    layers: Collection[nn.Linear], room: Tensor | None = None, few: range = FEW, large: int = LARGE
+    layers: Collection[nn.Linear], room: Tensor | None = None, few: range | None = None, large: int = LARGE
 ) -> Iterator[None]:
     """While open, swap the operands of these layers' products with a few rows; hooks see no difference.
 
-    Nothing is swapped with one thread or without MKL. Nothing changes on a GPU, in half precision, and for
+    Nothing is swapped where ``turned_rows`` says so. Nothing changes on a GPU, in half precision, and for
     layers whose ``forward`` has been replaced by someone else.
 
     Args:
         layers: The layers; a single one if ``room`` is given.
         room: Memory for products of many rows, used if they fit: float32 [rows, outputs]. The next product
             overwrites it. Not for use with gradients.
-        few: Numbers of rows that are few.
+        few: Numbers of rows that are few; ``None`` for those that are faster so on this machine.
         large: Fewest weights of a layer whose products are swapped.
     """
-    turns = few if _worthwhile() else range(0)
+    turns = turned_rows(product) if few is None else few
     mine = [layer for layer in layers if _usual(layer)] if turns or room is not None else []
     for layer in mine:  # on the instance, below ``__call__``, so that hooks still run
         layer.__dict__["forward"] = partial(_forward, layer, turns, large, room)
@@ -49,10 +48,6 @@ def few_rows(
     finally:
         for layer in mine:
             layer.__dict__.pop("forward", None)
-
-
-def _worthwhile() -> bool:
-    return bool(torch.backends.mkl.is_available()) and torch.get_num_threads() > 1  # type: ignore[no-untyped-call]
 
 
 def _usual(layer: nn.Linear) -> bool:
@@ -75,9 +70,14 @@ def _forward(layer: nn.Linear, turns: range, large: int, room: Tensor | None, ro
     return _plus_bias(out, layer).view(*rows.shape[:-1], -1)
 
 
+def product(weight: Tensor, rows: Tensor) -> Tensor:
+    """Multiply rows [n, inputs] with weights [outputs, inputs], operands swapped: [n, outputs]."""
+    columns = rows.T
+    return torch.cat([(part @ columns).T for part in torch.split(weight, TOGETHER)], -1)
+
+
 def _turned(layer: nn.Linear, rows: Tensor) -> Tensor:
-    columns = rows.reshape(-1, rows.shape[-1]).T
-    out = torch.cat([(part @ columns).T for part in torch.split(layer.weight, TOGETHER)], -1)
+    out = product(layer.weight, rows.reshape(-1, rows.shape[-1]))
     return _plus_bias(out, layer).view(*rows.shape[:-1], -1)
 
 

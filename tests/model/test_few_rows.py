@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from elimtool.model.few_rows import FEW, LARGE, few_rows
+from elimtool.model import turning
+from elimtool.model.few_rows import LARGE, few_rows, product
 from elimtool.model.loading import load_model
 from elimtool.model.view import Batch, LayerView
 from elimtool.prompts.prompt import Prompt
@@ -22,8 +23,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+FEW = range(12, 49)
+
+
 @pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
+def two_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two threads, on a machine that has found ``FEW``."""
+    monkeypatch.setenv("ELIMTOOL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(turning, "measured", lambda _: dict.fromkeys((FEW.start, FEW.stop - 1), 2.0))
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -196,3 +203,36 @@ def test_every_family_reads_out_into_given_memory(family: str, tmp_path: Path, t
     room = torch.full((80, model.vocab), torch.nan)
     torch.testing.assert_close(model.readout(residual, room), model.readout(residual), atol=1e-5, rtol=1e-5)
     assert bool(room[:70].isfinite().all()) and bool(room[70:].isnan().all())
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [
+        ({12: 1.3, 24: 1.2, 48: 1.5}, range(12, 49)),
+        ({12: 1.0, 24: 1.2, 48: 1.5}, range(24, 49)),
+        ({12: 1.5, 24: 0.9, 48: 1.5}, range(12, 13)),
+        ({12: 0.5, 24: 0.9, 48: 1.05}, range(0)),
+    ],
+)
+def test_those_are_turned_that_are_faster_so_on_this_machine(
+    ratios: dict[int, float], expected: range, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(turning, "measured", lambda call: asked.append(call) or ratios)
+    assert turning.turned_rows(product) == expected
+    turning._kept.cache_clear()  # as another process would: it reads what the first has kept
+    assert turning.turned_rows(product) == expected
+    assert asked == [product]
+
+
+def test_nothing_is_turned_where_nothing_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ELIMTOOL_CACHE", str(tmp_path / "file" / "cache"))
+    assert not turning.turned_rows(product)
+
+
+def test_both_ways_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(turning, "OUTPUTS", 8)
+    found = turning.measured(product)
+    assert sorted(found) == sorted(turning.TRIED) and all(ratio > 0 for ratio in found.values())

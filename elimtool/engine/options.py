@@ -24,6 +24,7 @@ from elimtool.run.selection import (
     IF_NAMED,
     PART_TOKENS,
     PARTS,
+    WALKS,
     WIDE,
     Selection,
     select,
@@ -297,9 +298,15 @@ class TraceOptions:
             asked=[name for name, given in self.on_request.items() if given],
             unasked=IF_NAMED
             | (IF_GIVEN if self.heads is None else frozenset())
-            | (WIDE if self.position == "all" else frozenset()),
+            | (WIDE if self.position == "all" else frozenset())
+            | (WALKS if self.searches else frozenset()),
             brought=brought,
         )
+
+    @property
+    def searches(self) -> bool:
+        """Whether texts are searched for: one more text, which is drawn, is made only where it is named."""
+        return bool(self.beams or self.paths) and not (self.watch or self.risk or self.reads_written)
 
     @property
     def writes(self) -> bool:

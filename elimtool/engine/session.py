@@ -37,7 +37,7 @@ from elimtool.numerics import kernels
 from elimtool.prompts.prompt import Prompt
 from elimtool.run.columns import Table
 from elimtool.run.schema import TABLES
-from elimtool.run.selection import ALWAYS, FITTED, MIXED, refuse_dense, refuse_unfitted
+from elimtool.run.selection import ALWAYS, FITTED, MIXED, WRITTEN, refuse_dense, refuse_unfitted
 from elimtool.samplers import Chain
 from elimtool.samplers.combine import needed_rows
 
@@ -207,7 +207,7 @@ class Session:
     def walked(self, one: Encoded) -> Mapping[str, Columns]:
         """Return the tables of a prompt's walk, if there is one: made now, or when the prompt was encoded."""
         options = self.options
-        if options.reads_written or not options.generate:
+        if options.reads_written or not options.generate or self.measured.isdisjoint(WRITTEN):
             return self._walked.pop(one.prompt_id, {})
         seed, against = self.seed_of(one.prompt), self.settings.against
         steps = walk(self.model, one, self.walk_chain, options.generate, seed, self.watched, against)

@@ -12,6 +12,8 @@ TRACED = tuple(name for name in TABLES if name not in UNTRACED)
 """Tables that a trace can fill."""
 WALKS = frozenset({"walk", "walk_stages", "walk_grammar"})
 """Tables that need generated tokens."""
+WRITTEN = WALKS | {"risk", "stops", "stop_tokens", "stop_stages"}
+"""Tables that are filled from a walk: without any of them none is made."""
 GRAMMARS = frozenset({"grammar", "grammar_targets", "grammar_passes", "grammar_pass_targets", "walk_grammar"})
 """Tables that need a chain with a grammar."""
 MIXED = frozenset({"experts", "expert_components"})
@@ -101,7 +103,8 @@ def select(
         intervened: Whether there are interventions, which fill ``effects``.
         constrained: Whether a chain has a grammar, which fills ``GRAMMARS``.
         asked: Tables of ``ON_REQUEST`` that options ask for.
-        unasked: Tables of ``IF_GIVEN``, ``WIDE`` and ``IF_NAMED`` that are left out unless they are named.
+        unasked: Tables of ``IF_GIVEN``, ``WIDE``, ``IF_NAMED`` and ``WALKS`` that are left out unless they
+            are named.
         brought: Tables that metrics of plugins fill.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -75,13 +76,13 @@ def hostile() -> Run:
     return judged(make_run(*prompts))
 
 
-def many(count: int, tokens: int = 40) -> Run:
-    """The same made-up prompt so many times, under ids of its own, in ten groups."""
+def many(count: int, tokens: int = 40, names: Collection[str] = ()) -> Run:
+    """The same made-up prompt so many times, under ids of its own, in ten groups; all tables or some."""
     words = ["The", *(f" word{index}" for index in range(tokens - 1))]
     one = judged(make_run(FakePrompt(words, [PARIS, LONDON])))
     ids = [f"prompt-{index:04}" for index in range(count)]
     tables = {}
-    for name in one.tables:
+    for name in names or one.tables:
         table = one.arrow(name)
         copies = pa.concat_tables([table] * count).combine_chunks()
         repeated = pa.array([own for own in ids for _ in range(table.num_rows)])

@@ -23,8 +23,14 @@ from elimtool.run.comparison import Comparison
 BROKEN = "The common beginning was NOT the same to the model: causality is broken."
 
 
-def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
-    """Gather what the page shows first, in the form of ``payload.front``; at most ``most`` pairs."""
+def front(comparison: Comparison, most: int | None = None, together: bool = True) -> dict[str, Any]:
+    """Gather what the page shows first, in the form of ``payload.front``.
+
+    Args:
+        comparison: The comparison.
+        most: Pairs to list at most; ``None`` for all.
+        together: Whether to draw the figures of all pairs together.
+    """
     tables = keyed(comparison)
     pairs = pairs_of(tables)
     shown = pairs[:most]
@@ -41,7 +47,7 @@ def front(comparison: Comparison, most: int | None = None) -> dict[str, Any]:
         "steps": palette.STEPS,
         "bands": palette.RANK_BANDS,
         "analyses": [maps_section(comparison).to_json()] if maps else [],
-        "overview": [one.to_json() for one in overview(tables)] if compared > 1 else [],
+        "overview": [one.to_json() for one in overview(tables)] if together and compared > 1 else [],
         "prompts": [_line(PairRows(tables, row)) for row in shown],
         "left_out": len(pairs) - len(shown),
     }
@@ -123,6 +129,7 @@ def _line(pair: PairRows) -> dict[str, Any]:
         "tags": row["tags"] or [],
         "outcomes": kept,
         "outcome_words": kept[0],
+        "stages": [],
         "target": "",
         "error": SCREEN.visible(row["error_message"] or "") if failed else "",
     }

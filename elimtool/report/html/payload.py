@@ -230,6 +230,7 @@ def line_of(prompt: Row, verdicts: Rows) -> dict[str, Any]:
         "tags": prompt["tags"] or [],
         "outcomes": ["error"] if failed else outcomes,
         "outcome_words": "error" if failed else spelled(first.get("outcome") or ""),
+        "stages": list(dict.fromkeys(row["cut_stage"] for row in verdicts if row.get("cut_stage"))),
         "target": quoted(first["target"]) if first else "",
         "error": SCREEN.visible(prompt["error_message"] or "") if failed else "",
     }

@@ -106,7 +106,7 @@ class OpenedRun:
     def _verdicts(self) -> dict[str, Rows]:
         if "verdicts" not in self.run.tables:
             return {}
-        wanted = ["prompt_id", "position", "outcome", "target"]
+        wanted = ["prompt_id", "position", "outcome", "target", "cut_stage"]
         return last_of(self.run.arrow("verdicts").select(wanted).to_pylist())
 
 
@@ -120,7 +120,7 @@ class OpenedComparison:
     @cached_property
     def front(self) -> Row:
         """Facts and the list of pairs."""
-        return {**compare.front(self.comparison), "overview": []}
+        return compare.front(self.comparison, together=False)
 
     @property
     def model(self) -> str:

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 
+import elimtool
 from elimtool.cli.repeating import command_of
 from elimtool.report.figures.defined import definitions
+from elimtool.report.html.explore import opened_page
+from elimtool.run.reader import Run
 from elimtool.samplers import resolve
 from elimtool.samplers.catalogue import stage_info
-from elimtool.tasks.explore.asked import Offered, PageState
+from elimtool.tasks.explore.asked import Offered
 from elimtool.tasks.explore.guard import hosts_of
+from elimtool.tasks.explore.opened import open_any
 from elimtool.tasks.explore.serve import listening
 from elimtool.tasks.explore.server import application
 from elimtool.tasks.explore.states import TracedStates
 from elimtool.tasks.explore.work import JobQueue
+from tests.cli.conftest import Command
+from tests.cli.conftest import elimtool as command_line
 from tests.report.browser import Page, chromium
-from tests.report.runs import HOSTILE
+from tests.report.runs import HOSTILE, many
 from tests.tasks.explore.conftest import TOKEN, Loaded
 
+__all__ = ["command_line"]
+
 pytestmark = pytest.mark.slow
+CONTRAST = (Path(__file__).parents[2] / "report" / "contrast.js").read_text()
 DONE = "return document.querySelector('#repeat pre') && !document.querySelector('#status').textContent"
 ASKED = "#prompt=The+capital+of+France+is&targets=Paris"
 
@@ -71,14 +83,31 @@ class Live(Page):
 
 
 @pytest.fixture(scope="module")
-def served(llama: Any, llama_directory: Path) -> Iterator[Any]:
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 20,000 prompts, one of which has markup for its id."""
+    run = many(20_000, 3, ("prompts", "verdicts", "lens"))
+    for name in run.tables:
+        table = run.arrow(name)
+        at, field = table.schema.get_field_index("prompt_id"), table.schema.field("prompt_id")
+        ids = pc.replace_substring(table.column(at), "prompt-0001", HOSTILE["markup"])
+        run = Run.from_tables(
+            run.manifest,
+            {**{one: run.arrow(one) for one in run.tables}, name: table.set_column(at, field, ids)},
+        )
+    directory = tmp_path_factory.mktemp("large") / "run"
+    run.save(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def served(llama: Any, llama_directory: Path, large: Path) -> Iterator[Any]:
     uvicorn = pytest.importorskip("uvicorn")
     Loaded.model = llama
     bound = listening("127.0.0.1", 0)
     port = bound.getsockname()[1]
     states = TracedStates(Loaded(str(llama_directory)), command_of)
     jobs = JobQueue()
-    app = application(states, jobs, TOKEN, hosts_of("127.0.0.1", port), Offered())
+    app = application(states, jobs, TOKEN, hosts_of("127.0.0.1", port), Offered(), open_any(large))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
     thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
     thread.start()
@@ -112,24 +141,32 @@ def test_a_first_trace_is_asked_by_keyboard_and_answered_with_an_address(live: L
     assert len(live.all(".token")) > 3 and "load_model" in live.text("#repeat")
     live.run("document.querySelector('[data-figure=ranks] svg').focus()")
     live.one("[data-figure=ranks] svg").send_keys(Keys.ARROW_RIGHT, Keys.ENTER)
-    live.wait("return document.querySelector('#layer h3')")
+    live.wait("return document.querySelector('#layer h3')", 30)
     live.one("[data-figure=ranks] svg").send_keys(Keys.ARROW_RIGHT, Keys.ENTER)
-    live.wait("return document.querySelectorAll('#parts button').length > 1")
+    live.wait("return document.querySelectorAll('#parts button').length > 1", 30)
     live.run("document.querySelectorAll('#parts button')[1].click()")
     live.wait("return document.querySelector('#changed')", 30)
     assert "ablate 0." in live.text("#changed") and live.faults() == []
 
 
-def test_a_slider_gives_the_numbers_of_a_trace_with_that_setting(live: Live, served: Any) -> None:
+def test_a_slider_gives_the_numbers_of_the_command_that_is_shown(
+    live: Live, command_line: Command, tmp_path: Path
+) -> None:
     live.go(f"{ASKED}&samplers=top_k%3D40%2Ctemperature%3D0.8").traced()
     live.slide("top_k of top_k=40,temperature=0.8, slider", 7)
     live.wait("return location.hash.includes('top_k%3D7')")
     shown = live.run("return probeOf(shown).figures.find((one) => one.name === 'funnel').chains[0]")
-    asked = PageState("The capital of France is", targets=("Paris",), samplers=("top_k=7,temperature=0.8",))
-    run = TracedStates(served[1].source, command_of).trace(asked, lambda _: None, lambda: None).run
+    words = shlex.split(live.text("#repeat pre"))
+    at = words.index("--")
+    done = command_line(*words[1:at], "-o", str(tmp_path / "run"), "-q", *words[at:])
+    assert done.code == 0 and "--samplers=top_k=7,temperature=0.8" in words, done.err
+    run = elimtool.open_run(tmp_path / "run")
     rows = run.arrow("sampling").to_pylist()
     assert [stage["after"] for stage in shown["stages"]] == [row["n_after"] for row in rows]
-    assert len(rows) == len(resolve(asked.samplers[0]).stages)
+    assert len(rows) == len(resolve("top_k=7,temperature=0.8").stages)
+    ranks = live.run("return probeOf(shown).figures.find((one) => one.name === 'ranks').lines[0].values")
+    lens = run.arrow("lens").to_pylist()
+    assert ranks == [row["rank"] for row in lens if row["target"] == lens[0]["target"]]
     live.press(
         live.one("[data-key='0 temperature -1']"),
         "return location.hash.includes('temperature%3D0.8%2Ctop_k%3D7')",
@@ -204,6 +241,66 @@ def test_two_prompts_are_compared(live: Live) -> None:
     assert "Where the prompts differ" in live.text("#compared") and live.faults() == []
 
 
+SCROLLED = """
+const list = document.getElementById('list'); let frames = 0, most = 0; const began = performance.now();
+return new Promise((done) => { const step = () => {
+  list.scrollTop += 997; frames += 1; most = Math.max(most, list.querySelectorAll('.entry').length);
+  if (frames < 90) requestAnimationFrame(step);
+  else done([1000 * frames / (performance.now() - began), most, list.scrollTop]);
+}; requestAnimationFrame(step); });
+"""
+
+
+def test_a_run_of_20_000_prompts_is_opened_at_once_and_scrolled_smoothly(live: Live, large: Path) -> None:
+    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # others' share of this machine
+    began = time.perf_counter()
+    opened_page(open_any(large).front)
+    seconds = time.perf_counter() - began
+    ready = live.go("run").run("return Number(document.documentElement.dataset.ready)") / 1000
+    assert live.text("#count") == "20,000 prompts"
+    assert seconds + ready < 2 * busy, (seconds, ready, busy)
+    frames, most, at = live.run(SCROLLED)
+    assert frames >= 30 / busy and most < 60 and at > 80_000, (frames, most, busy)
+    live.one("#search").send_keys("hacked")
+    assert live.text("#count") == "1 of 20,000 prompts"
+    live.one(".entry").click()
+    live.wait("return document.querySelector('[data-figure=ranks]')")
+    live.draw_all()
+    assert live.run("return typeof hacked") == "undefined" and not live.all("img, main script")
+    live.driver.back()
+    live.wait("return !location.hash")
+    assert live.faults() == []
+
+
+def test_a_page_of_another_origin_is_refused(live: Live, served: Any) -> None:
+    live.go(ASKED).traced()
+    kept = len(served[1])
+    live.driver.get("data:text/html,<p>another site</p>")
+    post = (
+        "const headers = { 'Content-Type': arguments[2] };"
+        "const given = { method: 'POST', mode: arguments[1], headers, body: arguments[3] };"
+        "return fetch(arguments[0], given).then((answer) => answer.text(), (error) => error.name)"
+    )
+    body = '{"asked": {"prompt": "from another site"}}'
+    for mode, kind in (("cors", "application/json"), ("no-cors", "text/plain"), ("cors", "text/plain")):
+        assert live.run(post, f"{live.address}api/trace", mode, kind, body) in ("", "TypeError")
+    assert len(served[1]) == kept
+    assert (
+        live.run("return fetch(arguments[0]).then(() => 'read', (error) => error.name)", live.address)
+        == "TypeError"
+    )
+
+
+def test_states_that_are_dropped_are_told(live: Live, served: Any) -> None:
+    states = served[1]
+    before, states.most = states.most, 1
+    live.go("#prompt=One").wait(
+        "return document.querySelector('#status').textContent.includes('dropped')", 30
+    )
+    assert len(states) == 1
+    states.most, states.dropped = before, 0
+
+
 def test_hostile_prompts_are_text(live: Live) -> None:
     live.go()
     for name in ("markup", "rtl", "separators"):
@@ -220,6 +317,7 @@ def test_the_page_fits_phones_and_walls_in_both_themes(live: Live, width: int, t
     live.go(ASKED, width).traced()
     live.run("document.documentElement.dataset.theme = arguments[0]", theme)
     assert live.draw_all().run("return document.documentElement.scrollWidth") <= width
+    assert live.run(CONTRAST) == []
     nameless = live.run(
         "return [...document.querySelectorAll('input, textarea, select, button')].filter((one) =>"
         " !one.labels?.length && !one.getAttribute('aria-label') && !one.textContent.trim())"
@@ -237,10 +335,14 @@ def test_an_error_is_said_and_the_page_stays_usable(live: Live) -> None:
     live.traced()
 
 
-def test_where_the_server_is_gone_the_page_says_so_and_keeps_what_it_shows(live: Live, served: Any) -> None:
+def test_where_the_server_ends_while_it_answers_the_page_says_so_and_keeps_what_it_shows(
+    live: Live, served: Any
+) -> None:
     live.go(ASKED).traced()
+    live.run("go({ prompt: 'another', generate: 250 })")
+    live.wait("return document.querySelector('#status').textContent.startsWith('writing token')", 30)
     served[2]()
-    time.sleep(0.2)
-    live.run("go({ prompt: 'another' })")
-    live.wait("return document.querySelector('#status.wrong')")
-    assert "does not answer" in live.text("#status") and live.all("[data-figure=ranks]")
+    live.wait("return document.querySelector('#status.wrong')", 30)
+    assert "start elimtool explore again" in live.text("#status") and live.all("[data-figure=ranks]")
+    live.run("go({ prompt: 'a third' })")
+    live.wait("return document.querySelector('#status').textContent.includes('does not answer')")

@@ -35,11 +35,11 @@ function startList(prompts, open) {
 
   function filter() {
     const words = byId("search").value.toLowerCase().trim();
-    const outcome = byId("by-outcome").value, group = byId("by-group").value, tag = byId("by-tag").value;
+    const outcome = byId("by-outcome").value, group = byId("by-group").value, tag = byId("by-tag").value, stage = byId("by-stage").value;
     shown = prompts.map((_, index) => index).filter((index) => {
       const one = prompts[index];
       return (outcome === "control" || !controls(one)) && (!words || haystack[index].includes(words)) && (!outcome || one.outcomes.includes(outcome))
-        && (!group || one.group === group) && (!tag || one.tags.includes(tag));
+        && (!stage || one.stages.includes(stage)) && (!group || one.group === group) && (!tag || one.tags.includes(tag));
     });
     active = 0;
     list.scrollTop = 0;
@@ -74,10 +74,11 @@ function startList(prompts, open) {
     event.preventDefault();
   });
   offer("by-outcome", prompts.flatMap((one) => one.outcomes), (name) => name.replaceAll("_", " "));
+  offer("by-stage", prompts.flatMap((one) => one.stages));
   offer("by-group", prompts.map((one) => one.group).filter(Boolean));
   offer("by-tag", prompts.flatMap((one) => one.tags));
   byId("search").addEventListener("input", filter);
-  for (const id of ["by-outcome", "by-group", "by-tag"]) byId(id).addEventListener("change", filter);
+  for (const id of ["by-outcome", "by-stage", "by-group", "by-tag"]) byId(id).addEventListener("change", filter);
   filter();
   return (index) => {
     selected = index;

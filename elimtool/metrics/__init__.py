@@ -15,6 +15,7 @@ from elimtool.metrics.contrasts import Contrasts
 from elimtool.metrics.controls import FrequencyControls
 from elimtool.metrics.copy_suppression import CopySuppression
 from elimtool.metrics.experts import Experts
+from elimtool.metrics.falloff import Falloff
 from elimtool.metrics.lens import LensTrajectory
 from elimtool.metrics.mechanisms import Mechanisms
 from elimtool.metrics.metric import Metric
@@ -34,6 +35,7 @@ _OWN: dict[str, type[Metric]] = {
     "controls": FrequencyControls,
     "copy_suppression": CopySuppression,
     "experts": Experts,
+    "falloff": Falloff,
     "lens": LensTrajectory,
     "mechanisms": Mechanisms,
     "regimes": Regimes,

@@ -24,6 +24,7 @@ from elimtool.run.tables.controls import CONTROLS
 from elimtool.run.tables.copy_suppression import COPY_SUPPRESSION
 from elimtool.run.tables.effects import EFFECTS
 from elimtool.run.tables.experts import EXPERT_COMPONENTS, EXPERTS
+from elimtool.run.tables.falloff import FALLOFF
 from elimtool.run.tables.grammar import GRAMMAR, GRAMMAR_TARGETS, WALK_GRAMMAR
 from elimtool.run.tables.grammar_passes import GRAMMAR_PASS_TARGETS, GRAMMAR_PASSES
 from elimtool.run.tables.lens import LENS, LENS_LAYERS
@@ -90,6 +91,7 @@ TABLES: dict[str, Table] = {
         LENS,
         LENS_LAYERS,
         TOP_TOKENS,
+        FALLOFF,
         CONCEPTS,
         SAMPLING,
         SAMPLING_TARGETS,

@@ -46,7 +46,7 @@ ALWAYS = "prompts"
 """The table that joins all others and says which prompts failed: every run has it."""
 ON_REQUEST = {name: table.asked_by for name, table in TABLES.items() if table.asked_by is not None}
 """Tables that only an option of their own asks for."""
-IF_NAMED = frozenset({"span_surprisal"})
+IF_NAMED = frozenset({"span_surprisal", "falloff"})
 """Tables that only their own names fill."""
 CHANGES = frozenset({"effects"})
 """Tables that need interventions."""

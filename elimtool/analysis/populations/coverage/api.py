@@ -23,7 +23,7 @@ from elimtool.run.analysis import Analysis
 from elimtool.run.reader import Run, as_run
 from elimtool.run.tables.findings import FINDINGS
 
-TABLES = ("lens", "lens_layers", "survival", "sampling", "sampling_targets")
+TABLES = ("lens", "lens_layers", "survival", "sampling", "sampling_targets", "falloff")
 """Tables of a run that are read."""
 
 
@@ -73,7 +73,7 @@ def coverage(run: Run | str | Path, options: CoverageOptions = CoverageOptions()
         "coverage": Tree.of(judged, taxonomy).rows(seed) if judged else [],
         "coverage_items": judged,
         "answers": answers(run, prompts),
-        "conformal": conformal(places, seed),
+        "conformal": conformal(places, seed, run),
         "calibration": rows,
         "calibration_bins": bins,
         "abstention": unknown,
@@ -104,5 +104,7 @@ def left_out(run: Run, prompts: Rows, found: Mapping[str, Rows], places: pd.Data
     followed = {one["prompt_id"] for one in found["answers"]}
     if found["calibration"] and (other := len(answering - followed)):
         yield f"{other:,} prompts have answers of which none is among their targets: leave `targets` out"
+    if any(one["setting"] is not None and one["mean_size"] is None for one in found["conformal"]):
+        yield "how many tokens top_p and min_p keep is not known: measure with falloff among the `tables` too"
     if unknown := int(places["confidence"].isna().sum()):
         yield f"{unknown:,} right tokens have probability 0"

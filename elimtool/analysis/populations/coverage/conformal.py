@@ -7,14 +7,16 @@ from math import ceil, floor, isfinite
 import numpy as np
 import pandas as pd
 
+from elimtool.analysis.populations.coverage.sizes import Falloffs
 from elimtool.analysis.statistics.base import CHOICES, LEVEL, Values, generator
 from elimtool.files.rows import Row
+from elimtool.run.reader import Run
 
 ALPHAS = (0.05, 0.1, 0.2)
 """Shares of places where the right token may be lost."""
 
 
-def conformal(places: pd.DataFrame, seed: int) -> list[Row]:
+def conformal(places: pd.DataFrame, seed: int, run: Run | None = None) -> list[Row]:
     """Find conformal settings.
 
     Source: Vovk et al. 2005, split conformal prediction, with the least setting that keeps the right token as
@@ -24,6 +26,7 @@ def conformal(places: pd.DataFrame, seed: int) -> list[Row]:
     Args:
         places: From ``gold_places``.
         seed: Seed of the positions.
+        run: The run, for the number of tokens that a setting keeps; ``None`` to leave that unknown.
     """
     one = one_a_unit(places, seed)
     if one.empty:
@@ -33,7 +36,10 @@ def conformal(places: pd.DataFrame, seed: int) -> list[Row]:
         "top_k": one["min_top_k"].fillna(np.inf).to_numpy(float),
         "min_p": -one["max_min_p"].fillna(-np.inf).to_numpy(float),
     }
-    return [_setting(sampler, values, alpha) for alpha in ALPHAS for sampler, values in scores.items()]
+    falloffs = None if run is None else Falloffs.of(run, places)
+    return [
+        _setting(sampler, values, alpha, falloffs) for alpha in ALPHAS for sampler, values in scores.items()
+    ]
 
 
 def one_a_unit(places: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -62,7 +68,7 @@ def guaranteed(n: int, alpha: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _setting(sampler: str, scores: Values, alpha: float) -> Row:
+def _setting(sampler: str, scores: Values, alpha: float, falloffs: Falloffs | None) -> Row:
     q, n = quantile(scores, alpha), len(scores)
     row: Row = {"alpha": alpha, "sampler": sampler, "n": n}
     known = isfinite(q)
@@ -77,5 +83,16 @@ def _setting(sampler: str, scores: Values, alpha: float) -> Row:
         "coverage_low": low,
         "coverage_high": high,
         "kept": float((scores <= q).mean()) if known else None,
-        "mean_size": setting if sampler == "top_k" else None,
+        **_sizes(sampler, setting, falloffs),
     }
+
+
+def _sizes(sampler: str, setting: float | None, falloffs: Falloffs | None) -> Row:
+    names = ("mean_size", "size_low", "size_high")
+    if setting is None or (sampler != "top_k" and falloffs is None):
+        return dict.fromkeys(names)
+    return (
+        dict.fromkeys(names, setting)
+        if falloffs is None or sampler == "top_k"
+        else falloffs.sizes(sampler, setting)
+    )

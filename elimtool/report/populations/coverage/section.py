@@ -153,13 +153,20 @@ def _setting(rows: Rows) -> Iterator[str]:
     """Say which settings would keep the right token in nine of ten places."""
     known = [one for one in rows if one["alpha"] == ALPHA and one["setting"] is not None]
     if known:
-        said = ", ".join(f"{one['sampler']} {_rounded(one)}" for one in known)
+        said = ", ".join(f"{one['sampler']} {_rounded(one)}{_size(one)}" for one in known)
         low, high = known[0]["coverage_low"], known[0]["coverage_high"]
         n = f"{known[0]['n']:,} prompts or texts"
         yield (
             f"To keep the right token in 9 of 10 places like these, each setting alone: {said}. They are from"
             f" {n}; settings from so many keep it in {share(low)} to {share(high)} of new ones."
         )
+
+
+def _size(row: Row) -> str:
+    """Say how many tokens a setting keeps, where its number is not that."""
+    if row["sampler"] == "top_k" or row["mean_size"] is None:
+        return ""
+    return f" ({row['mean_size']:.3g} tokens on average)"
 
 
 def _abstention(rows: Rows) -> Iterator[str]:

@@ -6,6 +6,7 @@ from elimtool.run.columns import FLOAT, INT, STRING, Column, Table, probability,
 
 OUTPUT = "the row is of the model's output, before any stage"
 FEW = "there are fewer than two prompts or texts"
+UNSIZED = "setting is null, or the run has no table falloff and the sampler is not top_k"
 CHAIN = Column("chain", STRING, "Name of the sampler chain.", null_when=OUTPUT)
 STAGE_INDEX = Column("stage_index", INT, "Place of the stage in its chain, from 0.", null_when=OUTPUT)
 STAGE = Column(
@@ -38,11 +39,21 @@ CONFORMAL = Table(
         Column(
             "mean_size",
             FLOAT,
-            "Mean number of tokens that the setting keeps: k of top_k. Of others it is not in the tables of a"
-            " run; run the setting as a chain for it.",
+            "Mean number of tokens that the setting keeps at such places: k of top_k, else from the table"
+            " falloff, within the bounds beside it.",
             unit="tokens",
-            null_when="the sampler is not top_k, or setting is null",
+            range=">= 1",
+            null_when=UNSIZED,
         ),
+        Column(
+            "size_low",
+            FLOAT,
+            "Lower bound of that mean: the falloff is known in steps of distance.",
+            unit="tokens",
+            range=">= 0",
+            null_when=UNSIZED,
+        ),
+        Column("size_high", FLOAT, "Upper bound.", unit="tokens", range=">= 1", null_when=UNSIZED),
     ),
 )
 

@@ -133,4 +133,6 @@ def test_the_story_says_what_is_chance(run: Run, outcome: str) -> None:
     assert [one.name for one in section.figures] == ["sweep_matrix", "sweep_effects"]
     matrix = section.figures[0]
     assert (len(matrix.rows), list(matrix.columns)) == (3, ["small", "CAPITALS"])
+    means = [sum(row) for row in matrix.values]
+    assert means == sorted(means, reverse=True), "the note says that the best rows come first"
     assert all(len(line.plain) <= 80 for line in section.lines(Screen(80)))

@@ -68,7 +68,7 @@ def _in_nats(one: Contrast) -> list[tuple[str, Row]]:
     rows += [(row["category"], row) for row in one.effects if row["category"] and row["metric"] == metric]
     for row in one.effects:
         if row["metric"] == "survival.target_logprob" and row is not one.final and row["category"] is None:
-            left = " beyond the neutral wording" if row["normalised"] else ""
+            left = " less neutral" if row["normalised"] else ""
             rows.append((f"whole target{left}", row))
     return rows
 

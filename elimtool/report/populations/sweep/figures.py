@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from elimtool.files.rows import Row, Rows
@@ -20,6 +21,8 @@ from elimtool.report.populations.sweep.words import (
 
 ROWS, COLUMNS = 60, 24
 """Most rows and columns of a matrix."""
+SHARES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+"""Borders between the colours of survival, which lies near 1 as often as near 0."""
 
 
 def sweep_figures(variants: Rows, effects: Rows) -> list[Any]:
@@ -33,7 +36,7 @@ def _matrix(variants: Rows, effects: Rows) -> Heat:
     across = _widest(effects)
     columns = list(dict.fromkeys(str(one.get(across, "")) for one in factors)) if across else [""]
     rest = ["/".join(str(v) for k, v in one.items() if k != across and v) for one in factors]
-    rows = list(dict.fromkeys(rest))
+    rows = _best_first(rest, variants)
     shown = rows[:ROWS], columns[:COLUMNS]
     cells = {
         (name, str(one.get(across, "")) if across else ""): row
@@ -60,12 +63,21 @@ def _matrix(variants: Rows, effects: Rows) -> Heat:
         columns=[label(column) or "-" for column in shown[1]],
         values=[[value(cell) for cell in row] for row in grid],
         unit="share" if yes_no else "logits",
-        steps=() if yes_no else steps_around_zero(value(cell) for row in grid for cell in row),
+        steps=SHARES if yes_no else steps_around_zero(value(cell) for row in grid for cell in row),
         value_title=named if yes_no else f"{named}, minus the mean of all variants",
         words=[["" if one is None else number(one, one["value"]) for one in row] for row in grid],
         details=[["" if one is None else _detail(one) for one in row] for row in grid],
         blank="there is no such variant",
     )
+
+
+def _best_first(names: Sequence[str], variants: Rows) -> list[str]:
+    """Sort the rows of the matrix by the mean of their variants; equal ones as they come."""
+    found: dict[str, list[float]] = {}
+    for name, row in zip(names, variants, strict=True):
+        found.setdefault(name, []).append(row["value"])
+    better = 1 if variants[0]["metric"] == "rank" else -1
+    return sorted(found, key=lambda name: better * sum(found[name]) / len(found[name]))
 
 
 def _widest(effects: Rows) -> str | None:

@@ -15,10 +15,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from elimtool import Controls, Message, Prompt, SpanRequest, TraceOptions, compare_prompts, load_model
+from elimtool.analysis.statistics.bootstrap import bootstrap_intervals
+from elimtool.analysis.statistics.proportions import wilson
 from elimtool.run.comparison import Comparison
 
 RECORDS = Path(__file__).parent.parent / "tests" / "data" / "injections.jsonl"
-RESAMPLES = 10_000
 
 Values = npt.NDArray[np.float64]
 
@@ -36,10 +37,12 @@ def pair(record: dict[str, str]) -> tuple[Prompt, Prompt]:
 
 
 def spell(values: Values, form: str = ".1%", seed: int = 0) -> str:
-    """A mean with its 95 % percentile bootstrap interval, over pairs."""
+    """A mean over pairs with its 95 % interval: Wilson's of yes or no, else BCa with Student's tails."""
     values = values[~np.isnan(values)]
-    drawn = np.random.default_rng(seed).choice(values, (RESAMPLES, len(values))).mean(1)
-    low, high = np.quantile(drawn, (0.025, 0.975))
+    if np.isin(values, (0, 1)).all():
+        low, high = wilson(float(values.sum()), len(values))
+    else:
+        ((low, high, _),) = bootstrap_intervals(values[:, None], seed)
     return f"{values.mean():{form}} ({low:{form}} to {high:{form}})"
 
 

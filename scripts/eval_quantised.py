@@ -165,7 +165,7 @@ def main() -> None:
         found, errors = measured(given.model, kind, prompts)
         if given.out:
             found.save(given.out / f"{Path(given.model).name}-{kind}", overwrite=True)
-        texts.append(f"### {kind}\n\n{text_of(found, given.model, kind, errors)}")
+        texts.append(f"#### {kind}\n\n{text_of(found, given.model, kind, errors)}")
         print(texts[-1])
     if given.write:
         write("\n\n".join(texts))

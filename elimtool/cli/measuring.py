@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from elimtool.cli.options import Sinks, TargetSpace, option, switch
-from elimtool.errors import ElimError
+from elimtool.errors import ElimError, nearest
 from elimtool.prompts.position import parse_position
 
 if TYPE_CHECKING:
@@ -94,6 +94,15 @@ class ReadOptions:
         str | None,
         option("--regex", metavar="TEXT", help="The same by a regular expression for the whole output."),
     ] = None
+    grammar_engine: Annotated[
+        str | None,
+        option(
+            "--grammar-engine",
+            metavar="NAME",
+            help="Library that makes their masks: llguidance (without this option), or xgrammar, which vLLM"
+            " and SGLang take by default; needs the extra of that name.",
+        ),
+    ] = None
     model_sampling: ModelSampling = True
     lens: Annotated[
         str,
@@ -141,18 +150,26 @@ class ReadOptions:
         """
         given = {"file": self.grammar, "json_schema": self.json_schema, "regex": self.regex}
         if all(value is None for value in given.values()):
+            if self.grammar_engine is not None:
+                hint = "give `grammar`, `json_schema` or `regex` too"
+                raise ElimError("`grammar_engine` makes the masks of a grammar, and there is none", hint)
             return None
         from elimtool.samplers.grammar import Grammar
+        from elimtool.samplers.grammar_libraries import LIBRARIES
+
+        engine = "llguidance" if self.grammar_engine is None else self.grammar_engine
+        if engine not in LIBRARIES:
+            raise ElimError(f"`grammar_engine`: there is no '{engine}'", nearest(engine, tuple(LIBRARIES)))
 
         for name, value in given.items():
             if value == "":
                 raise ElimError(f"`{'grammar' if name == 'file' else name}` is empty", "leave it out")
-        return Grammar(self.grammar or "", self.json_schema or "", self.regex or "")
+        return Grammar(self.grammar or "", self.json_schema or "", self.regex or "", library=engine)
 
 
 AUTO = "auto"
 """Value of ``--map`` that takes the map in the cache, if there is one."""
-_ELSEWHERE = ("plugin", "concept", "map", "json_schema", "regex")
+_ELSEWHERE = ("plugin", "concept", "map", "json_schema", "regex", "grammar_engine")
 """Options that are made into something else, or that further options are made of."""
 
 

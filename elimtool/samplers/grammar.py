@@ -17,14 +17,8 @@ from elimtool.errors import ElimError
 from elimtool.files.yaml import read_text
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.distribution import NEG_INF
-from elimtool.samplers.grammar_engine import (
-    GrammarPlace,
-    Matcher,
-    Syntax,
-    compiled,
-    engine_name,
-    tokenizer_of,
-)
+from elimtool.samplers.grammar_engine import GrammarPlace, Matcher, Syntax
+from elimtool.samplers.grammar_libraries import LIBRARIES
 from elimtool.samplers.grammar_rules import Departed, Forced, Refusal, Refusals, Rejected
 from elimtool.samplers.json_place import place_in_json
 from elimtool.samplers.ledger import Ledger
@@ -40,7 +34,7 @@ WORDS: dict[Syntax, str] = {"json_schema": "JSON schema", "grammar": "grammar", 
 class Grammar(Stage):
     """Removes every token that cannot continue what was written to a text of the language.
 
-    Formula: keep the tokens t for which written + t begins a text of the grammar, by llguidance's mask; the
+    Formula: keep the tokens t for which written + t begins a text of the grammar, by a library's mask; the
     end-of-text tokens stay where the text may end. What was written is the output alone, from its first
     token; nothing is removed after a text that has left the grammar. With ``mode`` check (llama.cpp), the
     stages before it (C) draw a token; one that is refused is drawn again, by the same stages on the same
@@ -53,6 +47,8 @@ class Grammar(Stage):
         json_schema: File of a JSON schema, or the schema itself (a text that begins with a brace).
         regex: A regular expression that the whole output matches (syntax of Rust's regex crate).
         text: The content of the file, read when the chain is made.
+        library: ``llguidance``, or ``xgrammar``, which vLLM and SGLang take by default. They mask otherwise:
+            the same texts are whole, but other tokens may spell them.
         engine: Library and version that make the masks, filled in when the chain is made.
         eos: The tokens that end a text; ``null`` = the model's own, once the chain is given them.
         mode: Whether it masks the distribution that it is given (``mask``), or the drawn token is checked and
@@ -65,6 +61,7 @@ class Grammar(Stage):
     off: ClassVar[Mapping[str, Any] | None] = {"file": "", "json_schema": "", "regex": ""}
     sources: ClassVar[tuple[str, ...]] = (
         "llguidance 1.9.1 python/llguidance/_lib.pyi LLMatcher.compute_bitmask",
+        "xgrammar 0.2.9 python/xgrammar/matcher.py GrammarMatcher.fill_next_token_bitmask",
         "arXiv 2405.21047 (what masking step by step does to the distribution)",
         "llama.cpp common/sampling.cpp common_sampler_sample (check)",
     )
@@ -73,6 +70,7 @@ class Grammar(Stage):
     json_schema: str = ""
     regex: str = ""
     text: str = ""
+    library: str = "llguidance"
     engine: str = ""
     eos: tuple[int, ...] | None = None
     mode: Mode = "mask"
@@ -80,12 +78,13 @@ class Grammar(Stage):
 
     def __post_init__(self) -> None:
         self.one_of("mode", ("mask", "check"))
+        self.one_of("library", tuple(LIBRARIES))
         given = [name for name in ("file", "json_schema", "regex") if getattr(self, name)]
         if len(given) > 1:
             raise ElimError("give one of `grammar`, `json_schema` and `regex`, not several")
         if not given:
             return
-        object.__setattr__(self, "engine", engine_name())
+        object.__setattr__(self, "engine", LIBRARIES[self.library].engine_name())
         if not self.text:
             object.__setattr__(self, "text", self._read())
         _ = self.compiled
@@ -117,7 +116,7 @@ class Grammar(Stage):
         Raises:
             ElimError: It is not valid.
         """
-        return compiled(self.syntax, self.text, self.source)
+        return LIBRARIES[self.library].compiled(self.syntax, self.text, self.source)
 
     def with_tokenizer(self, definition: str, vocab: int) -> Grammar:
         """Return the stage for a model, whose texts it can follow.
@@ -129,8 +128,12 @@ class Grammar(Stage):
         Raises:
             ElimError: The tokenizer cannot be read.
         """
-        ends = tuple(self.eos or ())
-        return replace(self, matcher=Matcher(self.compiled, tokenizer_of(definition, ends, vocab), vocab))
+        if not (ends := tuple(self.eos or ())):
+            raise ElimError(
+                "a grammar needs an end-of-text token, and the model has none", "leave the grammar out"
+            )
+        library = LIBRARIES[self.library]
+        return replace(self, matcher=library.matcher(self.syntax, self.compiled, definition, ends, vocab))
 
     def at(self, written: tuple[int, ...]) -> GrammarPlace:
         """Look up what may follow an output.

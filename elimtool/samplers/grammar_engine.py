@@ -1,156 +1,23 @@
-"""Compile grammars, JSON schemas and regular expressions, and say which tokens each allows after a text."""
+"""Define what a library does that makes the masks of grammars: check a text, and follow outputs by it."""
 
 from __future__ import annotations
 
 import json
-import re
+from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from elimtool.errors import ElimError
-from elimtool.files.places import Places, read_with_places
 
 Syntax = Literal["json_schema", "grammar", "regex"]
-
-PACKAGE = "llguidance"
-INSTALL = "pip install 'elimtool[grammar]'"
 KEPT = 64
 """Places in texts that a matcher remembers, for the chains and rows that share them."""
-_PLACE = re.compile(r"^(?:at )?(\d+)\((\d+)\): (.*)")
-
-
-def engine() -> ModuleType:
-    """Import the library that compiles grammars.
-
-    Raises:
-        ElimError: It is not installed.
-    """
-    try:
-        import llguidance
-    except ImportError as error:
-        raise ElimError(f"grammars and JSON schemas need the package {PACKAGE}", INSTALL) from error
-    return llguidance
-
-
-def engine_name() -> str:
-    """Return the library with its version, such as ``llguidance 1.9.1``."""
-    engine()
-    return f"{PACKAGE} {version(PACKAGE)}"
-
-
-@lru_cache(maxsize=32)
-def compiled(syntax: Syntax, text: str, source: str) -> str:
-    """Translate a text to what the library compiles, and check it.
-
-    Args:
-        syntax: ``json_schema``, ``grammar`` (Lark, or GBNF of llama.cpp) or ``regex``.
-        text: The text.
-        source: The file that it is from; empty for none.
-
-    Raises:
-        ElimError: It is not valid, or nothing satisfies it; the message names file and place.
-    """
-    library = engine()
-    if syntax == "json_schema":
-        return _schema(library, text, source)
-    if syntax == "regex":
-        made = library.LLMatcher.grammar_from_regex(text)
-        if said := library.LLMatcher.validate_grammar(made):
-            raise _bad_regex(text, said)
-        return str(made)
-    from llguidance.gbnf_to_lark import any_to_lark, is_lark_syntax
-
-    try:
-        made = library.LLMatcher.grammar_from_lark(any_to_lark(text))
-    except Exception as error:  # the converter raises bare exceptions
-        raise _bad_gbnf(text, str(error), source) from error
-    if said := library.LLMatcher.validate_grammar(made):
-        found = _PLACE.match(said.splitlines()[0])
-        own = is_lark_syntax(text)  # else the places are those of the translation
-        place = f"{source}:{found[1]}:{found[2]}" if found and own else source or "grammar"
-        raise ElimError(f"{place}: {found[3] if found else said.splitlines()[0]}", _SYNTAX)
-    return str(made)
-
-
-_SYNTAX = "a grammar is Lark with a rule 'start', or GBNF (llama.cpp) with a rule 'root'"
-
-
-def _bad_gbnf(text: str, said: str, source: str) -> ElimError:
-    """Find the line that a GBNF error is about."""
-    line = 1
-    if found := re.search(r"at line (\d+)", said):
-        line = int(found[1])
-    elif found := re.search(r"Rule '([\w-]+)' not found", said):
-        uses = re.compile(rf"(?<![\w-]){re.escape(found[1])}(?![\w-])")
-        lines = text.splitlines()
-        line = next((number for number, one in enumerate(lines, 1) if uses.search(one)), 1)
-    said = re.sub(r" at line \d+.*", "", " ".join(said.split()))
-    return ElimError(f"{source or 'grammar'}:{line}: {said}", _SYNTAX)
-
-
-def _bad_regex(text: str, said: str) -> ElimError:
-    lines = said.splitlines()
-    caret = next((one for one in lines if set(one.strip()) == {"^"}), "")
-    reason = next((one.removeprefix("error: ") for one in lines if one.startswith("error: ")), lines[0])
-    where = f" at character {len(caret) - len(caret.lstrip()) - 4 + 1}" if caret else ""
-    hint = "the syntax is that of Rust's regex crate, without look-around and back-references"
-    return ElimError(f"regex {text!r} is not valid{where}: {reason}", hint)
-
-
-def _schema(library: ModuleType, text: str, source: str) -> str:
-    name = source or "JSON schema"
-    try:
-        schema = json.loads(text)
-    except ValueError as error:
-        place = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        told = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise ElimError(f"{name}{place}: not valid JSON: {told}", "a JSON schema is a JSON object") from error
-    # validated as a text: Python's own numbers are wider than JSON's
-    made = str(library.LLMatcher.grammar_from_json_schema(text))
-    if said := library.LLMatcher.validate_grammar(made):
-        path = next(_culprits(library, schema, said, schema), ())
-        pointer = "/".join(("#", *map(str, path)))
-        at = _places(source).at(tuple(path)) if source else name
-        told = " ".join(said.split())
-        raise ElimError(f"{at}: {pointer}: {told}", "change the schema: nothing could be written by it")
-    return made
-
-
-def _culprits(
-    library: ModuleType, schema: Any, said: str, root: Any, path: tuple[Any, ...] = ()
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the deepest part of a schema that alone is refused with the same words."""
-    parts: list[tuple[Any, Any]] = []
-    if isinstance(schema, dict):
-        parts = list(schema.items())
-    elif isinstance(schema, list):
-        parts = list(enumerate(schema))
-    for key, part in parts:
-        if isinstance(part, dict | list):
-            yield from _culprits(library, part, said, root, (*path, key))
-    if isinstance(schema, dict) and path:
-        shared = {
-            key: root[key] for key in ("$defs", "definitions") if isinstance(root, dict) and key in root
-        }
-        made = library.LLMatcher.grammar_from_json_schema(json.dumps({**shared, **schema}))
-        if library.LLMatcher.validate_grammar(made) == said:
-            yield path
-
-
-def _places(source: str) -> Places:
-    try:
-        return read_with_places(Path(source))[1]
-    except ElimError:  # JSON that is no YAML, such as one indented by tabs
-        return Places(Path(source))
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,18 +44,16 @@ class GrammarPlace:
         return self.valid < self.length
 
 
-class Matcher:
+class Matcher(ABC):
     """A grammar for one vocabulary.
 
     Args:
-        grammar: From ``compiled``.
-        tokenizer: From ``tokenizer_of``.
         vocab: Logits in a row; tokens that the tokenizer lacks are never allowed.
+        ends: End-of-text tokens: after a whole text that has one, no other may come.
     """
 
-    def __init__(self, grammar: str, tokenizer: Any, vocab: int) -> None:
-        self.vocab = vocab
-        self._matcher = engine().LLMatcher(tokenizer, grammar, log_level=0)
+    def __init__(self, vocab: int, ends: Sequence[int]) -> None:
+        self.vocab, self.ends = vocab, tuple(end for end in ends if end < vocab)
         self._text: tuple[int, ...] = ()
         self._known: OrderedDict[tuple[int, ...], GrammarPlace] = OrderedDict()
 
@@ -206,50 +71,131 @@ class Matcher:
         return self._known[key]
 
     def _found(self, text: tuple[int, ...]) -> GrammarPlace:
+        if text and text[-1] in self.ends and self.at(text[:-1]).complete:
+            allowed = np.isin(np.arange(self.vocab), self.ends)
+            return GrammarPlace(len(text), len(text), allowed, True, "")
         valid = self._go_to(text)
         if valid < len(text):
             return GrammarPlace(valid, len(text), np.zeros(self.vocab, dtype=np.bool_), False, "")
-        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
-        if self._matcher.is_error():
-            said = " ".join(self._matcher.get_error().split())[:200]
-            raise ElimError(f"the grammar cannot be followed after {len(text)} tokens: {said}")
         allowed = np.zeros(self.vocab, dtype=np.bool_)
-        known = np.unpackbits(bits, bitorder="little")[: self.vocab].astype(np.bool_)
-        allowed[: len(known)] = known
-        forced = self._matcher.compute_ff_bytes().decode("utf-8", "backslashreplace")
-        return GrammarPlace(valid, len(text), allowed, bool(self._matcher.is_accepting()), forced)
+        known, complete, forced = self.look(len(text))
+        allowed[: len(known)] = known[: self.vocab]
+        return GrammarPlace(valid, len(text), allowed, complete, forced)
 
     def _go_to(self, text: tuple[int, ...]) -> int:
-        """Bring the matcher to a text, or to its longest valid beginning; return the length of that."""
+        """Bring the library to a text, or to its longest valid beginning; return the length of that."""
         shared = 0
         for one, other in zip(self._text, text, strict=False):
             if one != other:
                 break
             shared += 1
         if len(self._text) > shared:
-            self._matcher.rollback(len(self._text) - shared)
-        taken = shared + int(self._matcher.try_consume_tokens(list(text[shared:])))
+            self.back(len(self._text) - shared)
+        taken = shared + self.take(text[shared:])
         self._text = text[:taken]
         return taken
 
+    @abstractmethod
+    def back(self, count: int) -> None:
+        """Take the last tokens back."""
 
-@lru_cache(maxsize=4)
-def tokenizer_of(definition: str, ends: tuple[int, ...], vocab: int) -> Any:
-    """Build the library's tokenizer, which takes a second for 50,000 tokens.
+    @abstractmethod
+    def take(self, tokens: Sequence[int]) -> int:
+        """Follow tokens as far as they are allowed, ends not among them; return how many are."""
+
+    @abstractmethod
+    def look(self, length: int) -> tuple[npt.NDArray[np.bool_], bool, str]:
+        """Say where the library stands after ``length`` tokens.
+
+        Returns:
+            Whether each token may come next, as far as the library knows tokens; whether the text may end
+            here; and text that must come next.
+
+        Raises:
+            ElimError: The grammar is too complex for the library's limits.
+        """
+
+
+class GrammarLibrary(ABC):
+    """A library that makes masks.
+
+    Attributes:
+        name: Name of its package.
+        install: How to install it.
+    """
+
+    name: str
+    install: str
+
+    def engine_name(self) -> str:
+        """Return the library with its version, such as ``llguidance 1.9.1``.
+
+        Raises:
+            ElimError: It is not installed.
+        """
+        self.load()
+        return f"{self.name} {version(self.name)}"
+
+    def missing(self) -> ElimError:
+        """Return the error for a library that is not installed."""
+        return ElimError(f"grammars and JSON schemas need the package {self.name}", self.install)
+
+    @abstractmethod
+    def load(self) -> Any:
+        """Import the library.
+
+        Raises:
+            ElimError: It is not installed.
+        """
+
+    @abstractmethod
+    def compiled(self, syntax: Syntax, text: str, source: str) -> str:
+        """Check a text, and translate it to what the library takes.
+
+        Args:
+            syntax: ``json_schema``, ``grammar`` (Lark, or GBNF of llama.cpp) or ``regex``.
+            text: The text.
+            source: The file that it is from; empty for none.
+
+        Raises:
+            ElimError: It is not valid, or nothing satisfies it; the message names file and place.
+        """
+
+    @abstractmethod
+    def matcher(
+        self, syntax: Syntax, compiled: str, definition: str, ends: tuple[int, ...], vocab: int
+    ) -> Matcher:
+        """Make a matcher.
+
+        Args:
+            syntax: As for ``compiled``.
+            compiled: What ``compiled`` returned.
+            definition: The content of the model's ``tokenizer.json``.
+            ends: Its end-of-text tokens, the only ones that may follow a complete text; at least one.
+            vocab: Logits in a row of the model.
+
+        Raises:
+            ElimError: The library cannot read the tokenizer.
+        """
+
+
+def read_schema(text: str, name: str) -> Any:
+    """Read a JSON schema.
 
     Args:
-        definition: The content of the model's ``tokenizer.json``.
-        ends: Its end-of-text tokens, the only ones that may follow a complete text.
-        vocab: Logits in a row of the model.
+        text: The schema.
+        name: What errors call it.
 
     Raises:
-        ElimError: The library cannot read the tokenizer, or there is no end-of-text token.
+        ElimError: It is not JSON; the message names the place.
     """
-    if not ends:
-        raise ElimError(
-            "a grammar needs an end-of-text token, and the model has none", "leave the grammar out"
-        )
     try:
-        return engine().LLTokenizer(definition, n_vocab=None, eos_token=[one for one in ends if one < vocab])
+        return json.loads(text)
     except ValueError as error:
-        raise ElimError(f"{PACKAGE} cannot read the model's tokenizer: {error}") from error
+        place = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        told = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise ElimError(f"{name}{place}: not valid JSON: {told}", "a JSON schema is a JSON object") from error
+
+
+SYNTAX = "a grammar is Lark with a rule 'start', or GBNF (llama.cpp) with a rule 'root'"
+"""What a grammar may be written in."""

@@ -131,3 +131,11 @@ def test_a_text_that_leaves_the_grammar_and_a_refused_target_are_told(width: int
     assert "no token accepted, refused at 'y'; 1 token allowed there, such as 'n'" in told
     (listing,) = grammars(Made(), {"prompt_id": "p"})  # type: ignore[arg-type]
     assert listing.rows[0][2] == "any"
+
+
+def test_commands_choose_the_library(elimtool: Command, tmp_path: Path) -> None:
+    asked = ("trace", "x", "-m", tmp_path / "nowhere", "--grammar-engine")
+    done = elimtool(*asked, "outlines", "--regex", "a")
+    assert done.code == 2 and "--grammar-engine: there is no 'outlines'" in done.err
+    done = elimtool(*asked, "xgrammar")
+    assert done.code == 2 and "--grammar-engine makes the masks of a grammar, and there is none" in done.err

@@ -20,17 +20,18 @@ TEXT = "The capital of France is Paris. The capital of Germany is Berlin."
 
 
 @pytest.fixture(scope="module")
-def fitted(llama: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """A lens of TransformerLens, with maps by chance, and the file that it wrote."""
+def fitted(llama_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Path]:
+    """A lens that TransformerLens fitted on its own bridge of the model, the bridge, and the file it wrote."""
+    from transformer_lens.model_bridge import TransformerBridge
     from transformer_lens.tools.analysis.jacobian_lens import JacobianLens
 
-    chance = torch.Generator().manual_seed(0)
-    width, layers = llama.width, range(llama.n_layers - 1)
-    maps = {one: torch.eye(width) + torch.randn(width, width, generator=chance) / width for one in layers}
-    lens = JacobianLens(maps, n_prompts=1, d_model=width)
+    bridge = TransformerBridge.boot_transformers(str(llama_directory), device="cpu", dtype=torch.float32)
+    lens = JacobianLens.fit(
+        bridge, [TEXT], corpus="a test", dim_batch=16, max_seq_len=24, show_progress=False
+    )
     path = tmp_path_factory.mktemp("lens") / "own.pt"
-    lens.save(str(path), dtype=torch.float32)
-    return lens, path
+    lens.save(str(path))  # float16, as TransformerLens keeps them
+    return JacobianLens.load(str(path)), bridge, path
 
 
 def saved(path: Path, layers: int = 2, width: int = 3, **payload: Any) -> Path:
@@ -41,9 +42,12 @@ def saved(path: Path, layers: int = 2, width: int = 3, **payload: Any) -> Path:
 
 
 def test_a_trace_reads_what_transformer_lens_reads(llama: Any, fitted: Any) -> None:
-    lens, path = fitted
+    lens, bridge, path = fitted
+    assert lens.metadata["transformer_lens_fit"] and lens.source_layers == list(range(llama.n_layers - 1))
     ids = llama.encode(Prompt(text=TEXT)).token_ids
-    found = lens.readout(llama.bridge, torch.tensor([ids]), positions=[-1], return_full_logits=True)
+    found = lens.readout(bridge, torch.tensor([ids]), positions=[-1], return_full_logits=True)
+    identity = torch.eye(llama.width)
+    assert all(not torch.allclose(one, identity, atol=0.01) for one in lens.jacobians.values())
     run = elimtool.trace(
         llama,
         TEXT,
@@ -68,7 +72,7 @@ def test_maps_that_are_the_identity_give_the_raw_lens(tmp_path: Path) -> None:
 
 def test_lenses_are_compared_on_the_same_text(llama: Any, fitted: Any) -> None:
     documents = (Document("a", "prose", 1, TEXT * 4),)
-    lens, _ = open_lens(f"jacobian:{fitted[1]}", llama)
+    lens, _ = open_lens(f"jacobian:{fitted[2]}", llama)
     layers = evaluate(llama, [lens], documents, samples=30, window=40).layers
     assert {one.lens for one in layers} == {"raw", "jacobian"}
     assert all(-1 <= one.rank_correlation <= 1 and 0 <= one.mass_moved <= 1 for one in layers)

@@ -19,6 +19,7 @@ from elimtool.errors import ElimError
 if TYPE_CHECKING:
     from elimtool.lenses.corpus import Document
     from elimtool.lenses.evaluate import Evaluation
+    from elimtool.lenses.lens import Lens
 
 app = typer.Typer(
     help="Fit a calibrated lens, or measure one; what tokens are to each other.", no_args_is_help=True
@@ -96,8 +97,8 @@ def eval_(
             "--lens",
             metavar="NAME",
             env="LENS",
-            help="auto, raw, ridge, a lens file, or jacobian:FILE; repeatable: all are read on the same text."
-            " Without: auto.",
+            help="auto, raw, ridge, a lens file, jacobian:FILE, or patchscope; repeatable: all are read on"
+            " the same text. Without: auto.",
         ),
     ] = None,
     plugin: Plugin = None,
@@ -111,12 +112,14 @@ def eval_(
     """Print how far each layer's reading is from the output, on text that the lens was not fitted on."""
     from elimtool.lenses.evaluate import evaluate
     from elimtool.lenses.find import check_choice, open_lens
+    from elimtool.lenses.patchscope import Patchscope
     from elimtool.lenses.ridge import RidgeLens
 
     output = printed.output
     plugged(plugin)
     choices = tuple(dict.fromkeys(lens or ["auto"]))
-    for choice in choices:
+    maps = [one for one in choices if one != Patchscope.name]
+    for choice in maps:
         check_choice(choice)
     documents = _documents(texts, "held_out")
     if samples < 1:
@@ -124,14 +127,15 @@ def eval_(
     source = model.source
     with output.progress(f"loading {source.name}") as say:
         loaded = source.load(say)
-        found = [open_lens(choice, loaded)[0] for choice in choices]
+        found = [open_lens(choice, loaded)[0] for choice in maps]
         prior = next((one.reference.prior for one in found if isinstance(one, RidgeLens)), None)
         calibrated = [one for one in found if one.name != "raw"]
         if len({one.name for one in calibrated}) < len(calibrated):
             raise ElimError("two of `lens` have the same name", "rename one of the files")
-        result = evaluate(
-            loaded, calibrated, documents, prior=prior, samples=samples, window=window, progress=say
-        )
+        read: list[Lens | Patchscope] = [*calibrated]
+        if Patchscope.name in choices:
+            read.append(Patchscope(loaded))
+        result = evaluate(loaded, read, documents, prior=prior, samples=samples, window=window, progress=say)
     if choices == ("auto",) and not calibrated:
         name = source.name
         output.note(f"no fitted lens for {name}: only raw is measured; fit one: elimtool lens fit -m {name}")
@@ -153,13 +157,14 @@ def _print(output: Output, result: Evaluation) -> None:
 
     output.line(
         "KL(final || layer) in nats, top-1 agreement, rank correlation over the output's first"
-        f" {LEADING} tokens, share of the mass elsewhere; {result.n_rows} positions of held-out text"
+        f" {LEADING} tokens, share of the mass elsewhere, how often its first is the token read;"
+        f" {result.n_rows} positions of held-out text"
     )
-    output.line(f"layer  {'lens':14}{'KL':>9}  top-1   ranks   mass")
+    output.line(f"layer  {'lens':14}{'KL':>9}  top-1   ranks   mass    own")
     for reading in result.layers:
         output.line(
             f"{reading.layer:5}  {reading.lens[:14]:14}{reading.kl:9.3f} {reading.agreement:6.1%}"
-            f"  {reading.rank_correlation:6.2f} {reading.mass_moved:6.1%}"
+            f"  {reading.rank_correlation:6.2f} {reading.mass_moved:6.1%} {reading.own_token:6.1%}"
         )
     if result.baseline_kl is not None and result.baseline_agreement is not None:
         guess = f"{result.baseline_kl:.3f} {result.baseline_agreement:.1%}"

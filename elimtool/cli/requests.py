@@ -127,6 +127,14 @@ class MeasureOptions(PassOptions):
             " copies of --repeat.",
         ),
     ] = "Hello"
+    patchscope: Annotated[
+        bool,
+        switch(
+            "--patchscope",
+            help="Put what each layer holds at --position into a prompt that repeats words, and read which"
+            " word the model repeats (table patchscope): some 20 tokens of work for each layer.",
+        ),
+    ] = False
     futures: Annotated[
         int,
         option(

@@ -95,6 +95,8 @@ class TraceOptions:
         ablate_each: Whether to ablate every head and MLP by itself, for the table ``ablations``.
         rollout: Whether to follow what attention mixes through all layers, for the table ``rollout``: every
             row up to the probed one, of ``metrics.rollout.MOST_TOKENS`` at most.
+        patchscope: Whether to put the residual of each probed position and layer into a prompt that repeats
+            words, and read which word is repeated, for the table ``patchscope``.
         concepts: Sets of words to follow in every prompt by their first tokens, each ``NAME=WORDS`` with
             commas between the words, for the table ``concepts``.
         against: A second prompt, whose output the stages ``guidance`` and ``context_aware`` move away from:
@@ -146,6 +148,7 @@ class TraceOptions:
     confirm: bool = False
     ablate_each: bool = False
     rollout: bool = False
+    patchscope: bool = False
     concepts: tuple[str, ...] = ()
     against: str | None = None
     amateur: str | None = None

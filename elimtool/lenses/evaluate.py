@@ -11,6 +11,7 @@ from torch import Tensor
 
 from elimtool.lenses.corpus import Document
 from elimtool.lenses.lens import Lens
+from elimtool.lenses.patchscope import Patchscope
 from elimtool.lenses.raw import RawLens
 from elimtool.lenses.stream import Streamed, cut_windows, read_out, stream
 from elimtool.model.atomic import Progress, in_tenths
@@ -19,7 +20,7 @@ from elimtool.model.model import Model
 
 LEADING = 50
 """Tokens of the output whose order a reading is held against."""
-MEASURES = ("kl", "agreement", "rank_correlation", "mass_moved")
+MEASURES = ("kl", "agreement", "rank_correlation", "mass_moved", "own_token")
 """What is measured of a reading."""
 
 
@@ -36,6 +37,8 @@ class LayerReading:
             most probable tokens of the output, -1 .. 1.
         mass_moved: Mean share of the probability that lies on other tokens than in the output (total
             variation), 0 .. 1.
+        own_token: Share of positions where the reading's most probable token is the token read, or that with
+            a space before it, 0 .. 1: high where a layer is read as the word, not as what comes next.
     """
 
     layer: int
@@ -44,6 +47,7 @@ class LayerReading:
     agreement: float
     rank_correlation: float
     mass_moved: float
+    own_token: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Evaluation:
 @exclusive
 def evaluate(
     model: Model,
-    lenses: Sequence[Lens],
+    lenses: Sequence[Lens | Patchscope],
     documents: Sequence[Document],
     *,
     prior: Float[Tensor, "vocab"] | None = None,
@@ -81,7 +85,7 @@ def evaluate(
 
     Args:
         model: The model; calls that run it wait for each other.
-        lenses: Calibrated lenses; the raw one is always measured too.
+        lenses: Calibrated lenses, or a patchscope; the raw one is always measured too.
         documents: Text that the lenses were not fitted on.
         prior: Log-probabilities (nats) of the context-free guess.
         samples: Approximate number of positions to read, spread evenly over the text.
@@ -99,9 +103,18 @@ def evaluate(
     sums = _Sums(model, [RawLens(), *lenses], prior)
     with torch.inference_mode():
         for some in stream(model, picked, batch_size):
-            sums.add(some.residuals[:, _spread(some, each)])
+            rows = _spread(some, each)
+            tokens = torch.tensor([token for ids in some.windows for token in ids[1:]])[rows]
+            sums.add(some.residuals[:, rows], tokens)
             tell((some.first + len(some.windows)) / len(picked))
     return sums.evaluation(len(picked))
+
+
+def with_space(model: Model) -> Int[Tensor, " vocab"]:
+    """Map each token to the one that writes it with a space before it; to itself where there is none."""
+    texts = model.tokenizer.texts(range(model.vocab))
+    known = {text: token for token, text in reversed(list(enumerate(texts)))}
+    return torch.tensor([known.get(f" {text}", token) for token, text in enumerate(texts)])
 
 
 def _spread(some: Streamed, each: int) -> Tensor:
@@ -118,25 +131,31 @@ def _spread(some: Streamed, each: int) -> Tensor:
 class _Sums:
     """Sums of divergence and agreement of every lens and layer."""
 
-    def __init__(self, model: Model, lenses: Sequence[Lens], prior: Tensor | None) -> None:
+    def __init__(self, model: Model, lenses: Sequence[Lens | Patchscope], prior: Tensor | None) -> None:
         self.model = model
         self.lenses = lenses
         self.prior = prior
+        self.spaced = with_space(model)
         self.n = 0
         self.sums = torch.zeros(len(lenses), model.n_layers, len(MEASURES), dtype=torch.float64)
         self.baseline = torch.zeros(2, dtype=torch.float64)
 
-    def add(self, residuals: Float[Tensor, "layers rows width"]) -> None:
-        """Add some rows."""
+    def add(self, residuals: Float[Tensor, "layers rows width"], tokens: Int[Tensor, " rows"]) -> None:
+        """Add some rows, and the token at each."""
         for part, final in read_out(self.model, residuals[-1]):
-            output = _Output(final)
+            own = tokens[part]
+            output = _Output(final, torch.stack([own, self.spaced[own]], -1).to(final.device))
             self.n += len(final)
             if self.prior is not None:
                 self.baseline += output.compare(self.prior.to(final).expand_as(final))[:2]
             for index in range(self.model.n_layers):
                 for which, lens in enumerate(self.lenses):
-                    carried = lens.to_final(residuals[index, part], index - 1)
-                    self.sums[which, index] += output.compare(self.model.readout(carried))
+                    self.sums[which, index] += output.compare(self._read(lens, residuals[index, part], index))
+
+    def _read(self, lens: Lens | Patchscope, residuals: Tensor, index: int) -> Tensor:
+        if isinstance(lens, Patchscope):
+            return lens.logits(residuals, index - 1)
+        return self.model.readout(lens.to_final(residuals, index - 1))
 
     def evaluation(self, n_windows: int) -> Evaluation:
         """Return the means."""
@@ -153,7 +172,8 @@ class _Sums:
 class _Output:
     """The model's own output at some rows, with what every comparison with it needs."""
 
-    def __init__(self, logprobs: Float[Tensor, "rows vocab"]) -> None:
+    def __init__(self, logprobs: Float[Tensor, "rows vocab"], own: Int[Tensor, "rows spellings"]) -> None:
+        self.own = own
         logprobs = logprobs.double()  # near the last layer the divergence is a small difference of large sums
         self.probs = logprobs.exp()
         self.top = logprobs.argmax(-1)
@@ -168,7 +188,9 @@ class _Output:
         divergence = (self.negative_entropy + cross).clamp(min=0.0)  # rounding may leave it just below 0
         order = logits.gather(-1, self.leading).argsort(dim=-1, descending=True, stable=True)
         moved = (self.probs - logits.softmax(-1)).abs().sum(-1) / 2
-        found = [divergence, (logits.argmax(-1) == self.top).double(), _spearman(order), moved]
+        first = logits.argmax(-1)
+        says_own = (first[:, None] == self.own).any(-1)
+        found = [divergence, (first == self.top).double(), _spearman(order), moved, says_own.double()]
         return torch.stack([one.sum() for one in found]).cpu()
 
 

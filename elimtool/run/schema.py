@@ -31,6 +31,7 @@ from elimtool.run.tables.lens import LENS, LENS_LAYERS
 from elimtool.run.tables.locations import LOCATION_PAIRS, LOCATIONS
 from elimtool.run.tables.map_sums import MAP_SUMS
 from elimtool.run.tables.mechanisms import MECHANISMS
+from elimtool.run.tables.patchscope import PATCHSCOPE
 from elimtool.run.tables.paths import PATH_STEPS, PATHS
 from elimtool.run.tables.prompts import PROMPTS
 from elimtool.run.tables.regimes import REGIMES, SPAN_SURPRISAL
@@ -131,6 +132,7 @@ TABLES: dict[str, Table] = {
         SEQUENCE_STAGES,
         RESONANCE,
         ANSWERS_ALONG,
+        PATCHSCOPE,
         SURVIVORS,
         SURVIVOR_PAIRS,
         SURVIVOR_SETS,

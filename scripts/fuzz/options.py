@@ -166,6 +166,7 @@ class Options:
             lambda: self.of("--through", *CHAINS),
             self.against,
             lambda: self.of("--futures", "2", "5"),
+            lambda: [Part("--patchscope")],
             lambda: [
                 *self.of("--generate", 1, 3),
                 *self.of("--paths", "greedy,sampled:3", "least-entropy:2"),

@@ -21,7 +21,7 @@ TEXT = "The capital of France is Paris. The capital of Germany is Berlin."
 
 @pytest.fixture(scope="module")
 def fitted(llama_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Path]:
-    """A lens that TransformerLens fitted on its own bridge of the model, the bridge, and the file it wrote."""
+    """A lens that TransformerLens fitted on its own bridge of the model, that bridge, and the file."""
     from transformer_lens.model_bridge import TransformerBridge
     from transformer_lens.tools.analysis.jacobian_lens import JacobianLens
 
@@ -78,8 +78,10 @@ def test_lenses_are_compared_on_the_same_text(llama: Any, fitted: Any) -> None:
     assert all(-1 <= one.rank_correlation <= 1 and 0 <= one.mass_moved <= 1 for one in layers)
 
     # a reading that is right has every measure at its end
-    output = _Output(torch.randn(6, 80).double().log_softmax(-1))
-    kl, agree, ranks, moved = output.compare(output.probs.log()).tolist()
+    own = torch.arange(12).view(6, 2)
+    output = _Output(torch.randn(6, 80).double().log_softmax(-1), own)
+    kl, agree, ranks, moved, said = output.compare(output.probs.log()).tolist()
+    assert said == int((output.top[:, None] == own).any(-1).sum())
     assert kl == pytest.approx(0, abs=1e-9) and (agree, ranks) == (6, pytest.approx(6))
     assert moved == pytest.approx(0, abs=1e-9)
     backwards = output.compare(-output.probs.log()).tolist()

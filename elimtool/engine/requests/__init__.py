@@ -6,6 +6,7 @@ from elimtool.engine.requests.along import AlongRequest
 from elimtool.engine.requests.beams import BeamRequest
 from elimtool.engine.requests.concepts import ConceptRequest
 from elimtool.engine.requests.futures import FutureRequest
+from elimtool.engine.requests.patchscope import PatchscopeRequest
 from elimtool.engine.requests.paths import PathRequest
 from elimtool.engine.requests.repeat import RepeatRequest
 from elimtool.engine.requests.request import Request
@@ -26,5 +27,6 @@ REQUESTS: tuple[Request, ...] = (
     FutureRequest("futures"),
     RepeatRequest("repeat"),
     AlongRequest("along"),
+    PatchscopeRequest("patchscope"),
 )
 """All of them, in the order in which their tables are filled."""

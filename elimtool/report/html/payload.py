@@ -17,6 +17,7 @@ from elimtool.report.figures.grammar import grammars
 from elimtool.report.figures.layers import attention_matrix
 from elimtool.report.figures.logit_lens import logit_lenses
 from elimtool.report.figures.overview import Overview, overview, spelled
+from elimtool.report.figures.patchscope import patchscopes
 from elimtool.report.figures.paths import paths
 from elimtool.report.figures.prompt import figures
 from elimtool.report.figures.resonance import repeated
@@ -39,7 +40,7 @@ MOST_KEYS = 128
 MOST_POSITIONS = 200
 """Positions shown of a prompt, the last ones; the page says how many are left out."""
 
-_TOLD = (along, survivors, paths, repeated, sequences, walked.walk, grammars, beams, stops)
+_TOLD = (along, patchscopes, survivors, paths, repeated, sequences, walked.walk, grammars, beams, stops)
 """Figures of what belongs to no probed position."""
 
 

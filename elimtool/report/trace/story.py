@@ -31,6 +31,7 @@ from elimtool.report.trace.heads import head_lines
 from elimtool.report.trace.judgement import judgement_lines
 from elimtool.report.trace.kept import kept_lines
 from elimtool.report.trace.mapped import mapped_lines
+from elimtool.report.trace.patchscope import patchscope_lines
 from elimtool.report.trace.paths import path_lines
 from elimtool.report.trace.place import place_lines
 from elimtool.report.trace.positions import likeliest, position_lines
@@ -110,7 +111,15 @@ def _prompt(
         return failure(prompt, screen)
     positions = tables.positions(prompt["prompt_id"])
     written = (walk_lines, grammar_lines, beam_lines, stop_lines)
-    beside = (along_lines, future_lines, path_lines, resonance_lines, sequence_lines, *written)
+    beside = (
+        along_lines,
+        patchscope_lines,
+        future_lines,
+        path_lines,
+        resonance_lines,
+        sequence_lines,
+        *written,
+    )
     walk = spaced([list(tell(tables, prompt, screen)) for tell in beside])
     if not positions:
         return spaced([[prompt_line(prompt, screen)], walk or untold(tables, screen)])

@@ -118,10 +118,11 @@ class Side:
 
     @property
     def chains(self) -> dict[str, Any]:
-        """Sampler chains by name, each in full."""
-        stated = self.run.manifest.chains
+        """Sampler chains by their names in the comparison, each in full; those that it leaves out too."""
+        stated, renamed = self.run.manifest.chains, self.renamed or {}
         listed = stated if isinstance(stated, list) else []
-        return {str(one["name"]): one for one in listed if isinstance(one, dict) and "name" in one}
+        found = {str(one["name"]): one for one in listed if isinstance(one, dict) and "name" in one}
+        return {renamed.get(name, name): one for name, one in found.items()}
 
     @cached_property
     def finals(self) -> pd.DataFrame:

@@ -22,6 +22,7 @@ OF_TEXT = f"{Grammar.kind}.regex"
 
 RANGES: dict[str, tuple[float, float, float]] = {
     "temperature": (0.0, 2.0, 0.01),
+    "dynamic_temperature": (0.0, 2.0, 0.01),
     "top_k": (0, 200, 1),
     "top_p": (0.0, 1.0, 0.005),
     "min_p": (0.0, 1.0, 0.005),

@@ -194,7 +194,7 @@ def test_numbers_tell_what_they_are_to_pointer_and_keyboard(live: Live) -> None:
     for figure, key in (
         ("ranks", Keys.ARROW_RIGHT),
         ("retention", Keys.ARROW_RIGHT),
-        ("funnel", Keys.ARROW_DOWN),
+        ("funnel", Keys.ARROW_DOWN * 5),  # to the first stage that is on
     ):
         at = {"ranks": "[data-figure=ranks] svg", "funnel": "[data-figure=funnel] .chain"}.get(figure)
         box = live.one(at or "[data-name=retention] .scroll")

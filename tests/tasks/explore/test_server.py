@@ -111,7 +111,7 @@ def test_states_with_any_change_are_compared_by_what_was_measured(ask: Ask) -> N
     assert [[row[2] for row in rows], [row[3] for row in rows]] == kept
     same = ask("compare", a=a, b={**a, "prompt": b["prompt"]})["done"]["prompt"]["probes"][0]["figures"]
     assert found["alignment"]["rows"] == next(one["rows"] for one in same if one["name"] == "alignment")
-    assert "1.0" in " ".join(done["notes"])
+    assert "1.0" in " ".join(done["notes"]) and "not compared" not in " ".join(done["notes"])
 
 
 def test_a_state_can_be_taken_along(ask: Ask, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 import elimtool
 from elimtool.cli.repeating import command_of
 from elimtool.errors import ElimError
+from elimtool.lenses import find
+from elimtool.lenses.corpus import shipped
 from elimtool.samplers import preset_names, resolve
 from elimtool.tasks.explore.asked import Offered, PageState
 from elimtool.tasks.explore.chains import RANGES, reordered
@@ -311,3 +313,38 @@ def test_writing_tells_how_far_it_is_and_ends_where_nobody_waits(states: TracedS
     with pytest.raises(Cancelled):
         states.trace(PageState(PROMPT, generate=9), say, quiet)
     assert said[-3:] == [f"writing token {number} of 9" for number in (1, 2, 3)] and len(states) == 0
+
+
+def leave_at(words: str, said: list[str]) -> Callable[[str], None]:
+    def say(text: str) -> None:
+        said.append(text)
+        if words in text:
+            raise Cancelled
+
+    return say
+
+
+def test_a_lens_is_fitted_with_progress_and_cancel(
+    states: TracedStates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ELIMTOOL_CACHE", str(tmp_path))
+    few = shipped("fit")[:2]
+    monkeypatch.setattr(find, "shipped", lambda _name: few)
+    said: list[str] = []
+    asked = PageState(PROMPT, targets=("Paris",))
+    first = traced(states, asked)
+    with pytest.raises(Cancelled):
+        states.fit(leave_at("fitting the lens", said), quiet)
+    assert traced(states, asked) is first and first.session.lens.name == "raw"
+    states.fit(said.append, quiet)
+    assert traced(states, asked).session.lens.name == "ridge" and any("100 %" in text for text in said)
+
+
+@pytest.mark.long
+def test_verdicts_are_tested_with_progress_and_cancel(states: TracedStates) -> None:
+    tested = PageState(PROMPT, targets=("Paris",), confirm=True)
+    with pytest.raises(Cancelled):
+        states.trace(tested, leave_at("testing verdicts", []), quiet)
+    assert len(states) == 0
+    (row,) = traced(states, tested).run.arrow("verdicts").to_pylist()
+    assert row["eliminator_null_n"] or row["promoter_null_n"]

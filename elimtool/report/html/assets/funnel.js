@@ -17,7 +17,7 @@ function drawChain(figure, chain, vocabulary) {
 }
 
 const tellStage = (figure, stage) => [stage.active ? `${stage.label}: ${whole(stage.before)} tokens before, ${whole(stage.after)} after, ${spell(stage.pruned, "share")} of the probability cut` : `${stage.label}: off`,
-  ...meanings(figure, ["tokens before", "tokens after", "cut"])].join("\n");
+  ...(stage.active ? meanings(figure, ["tokens before", "tokens after", "cut"]) : [])].join("\n");
 
 const tellFate = (figure, fate) => [`${fate.token}: ${fate.rank === null ? "" : `rank ${whole(fate.rank)}, `}p ${spell(fate.before, "prob")} before, ${fate.after === null ? "cut" : `${spell(fate.after, "prob")} after`}`,
   ...(fate.cut ? [fate.cut] : []), ...meanings(figure, ["rank", "p before", "p after", ...(fate.cut ? ["margin"] : [])])].join("\n");

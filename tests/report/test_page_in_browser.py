@@ -437,6 +437,31 @@ def test_a_cell_of_the_logit_lens_tells_word_rank_and_place(grids):
     assert shown.one("section[aria-label^='Logit lens'] .legend b").text == "probability of the top token"
 
 
+def test_spelled_numbers_are_aligned_and_sorted_as_numbers(france):
+    """8e-10 is under 0.72 and 1,227 over 3, whatever the letters say; heads are addresses."""
+    rows = [
+        ["0.72", "18.9", "3"],
+        ["8e-10", "18.10", "1,227"],
+        ["", "2.1", "-40.5"],
+        ["1.4e-06", "2.10", "89"],
+    ]
+    france.open()
+    france.run(
+        "const table = plainTable({ columns: ['p stop', 'head', 'rank'], rows: arguments[0] });"
+        "table.id = 'tried'; document.body.append(table)",
+        rows,
+    )
+    fallen = {1: [0, 3, 1, 2], 2: [1, 0, 3, 2], 3: [1, 3, 0, 2]}
+    for column, order in fallen.items():
+        cells = france.all(f"#tried tbody td:nth-child({column})")
+        assert all(
+            ("number" in (one.get_attribute("class") or "")) == (column != 2) for one in cells if one.text
+        )
+        france.run(f"document.querySelector('#tried th:nth-child({column}) button').click()")
+        shown = france.all(f"#tried tbody td:nth-child({column})")
+        assert [one.get_attribute("textContent") for one in shown] == [rows[at][column - 1] for at in order]
+
+
 def test_hostile_prompts_are_text(browser, folder):
     path = folder / "hostile.html"
     write_page(runs.hostile(), path)

@@ -43,23 +43,28 @@ function makeNumbers(figure, table) {
 
 const room = (text) => text.length <= 12 ? "short" : text.length > 40 ? "sentence" : "";
 
+const NUMERAL = /^[+-]?(\d[\d,]*)?\.?\d+(e[+-]?\d+)?$/;
+const numeral = (value) => typeof value === "string" && NUMERAL.test(value) ? Number(value.replaceAll(",", "")) : value;
+
 function plainTable({ columns, rows, links }) {
   const body = make("tbody");
-  const head = make("tr", {}, columns.map((name, at) => make("th", { scope: "col" },
+  // Addresses of heads look like decimals, and 18.10 is behind 18.9: they are text.
+  const numbers = columns.map((name, at) => /\bhead\b/.test(name) || (links && !at) ? [] : rows.map((row) => numeral(row[at] ?? "")).filter((value) => value !== ""))
+    .map((values) => values.length > 0 && values.every((value) => typeof value === "number"));
+  const head = make("tr", {}, columns.map((name, at) => make("th", { scope: "col", ...(numbers[at] ? { class: "number" } : {}) },
     [make("button", { type: "button", on: { click: (event) => sort(event.currentTarget.parentNode, at) } }, [foreign(name)])])));
   const cell = (value, at) => links && !at ? make("td", {}, [make("a", { href: links + value }, [foreign(value)])]) : typeof value === "number"
-    ? make("td", { class: "number", text: spell(value) }) : make("td", { class: room(String(value ?? NONE)) }, [foreign(value ?? NONE)]);
+    ? make("td", { class: "number", text: spell(value) }) : numbers[at] ? make("td", { class: "number", text: value ?? NONE }) : make("td", { class: room(String(value ?? NONE)) }, [foreign(value ?? NONE)]);
   const show = (some) => body.replaceChildren(...some.map((row) => make("tr", {}, row.map(cell))));
   // A column's name sorts by it: the largest first, then the least; what has no value stays last.
   const sort = (chosen, at) => {
     const up = chosen.getAttribute("aria-sort") === "descending";
     for (const one of head.cells) one.removeAttribute("aria-sort");
     chosen.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const known = rows.filter((row) => (row[at] ?? null) !== null);
-    const order = (one, other) => typeof one === "number" && typeof other === "number" ? one - other
-      : String(one).localeCompare(String(other), "en", { numeric: true });
+    const known = rows.filter((row) => (row[at] ?? "") !== "");
+    const order = (one, other) => numbers[at] ? numeral(one) - numeral(other) : String(one).localeCompare(String(other), "en", { numeric: true });
     known.sort((one, other) => (up ? 1 : -1) * order(one[at], other[at]));
-    show([...known, ...rows.filter((row) => (row[at] ?? null) === null)]);
+    show([...known, ...rows.filter((row) => (row[at] ?? "") === "")]);
   };
   show(rows);
   return make("table", { class: "plain" }, [make("thead", {}, [head]), body]);

@@ -24,6 +24,9 @@ def test_fit_and_eval_as_commands(elimtool: Command, llama_directory: Path, tmp_
     assert found["baseline_kl"] > 0
     table = elimtool(*given, "--lens", lens).out.splitlines()
     assert table[0].startswith("KL(final || layer)") and table[-1].startswith("context-free guess")
+    scoped = ("lens", "eval", source, "-m", llama_directory, "--window", 64, "--samples", 2)
+    both = json.loads(elimtool(*scoped, "--lens", "patchscope", "--json").out)
+    assert {one["lens"] for one in both["layers"]} == {"raw", "patchscope"}
     without = elimtool(*given)
     assert without.code == 0 and "no fitted lens" in without.err
     kept = elimtool("lens", "fit", source, "-m", llama_directory, "--window", 64, "-q")

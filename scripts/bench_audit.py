@@ -1,6 +1,6 @@
-"""Measure the analysis of ``elimtool audit`` alone, without a model: seconds of processor time and memory.
+"""Measure ``elimtool audit``: the analysis alone, and a suite with a model; processor time, time and memory.
 
-    python scripts/bench_audit.py [RECORDS]
+    python scripts/bench_audit.py [RECORDS] [--suite jobs]
 
 Makes up a run of templates, pairs of words and 30 layers in a temporary folder, audits it in a process of its
 own, and prints what that took. docs/audit.md has the numbers.
@@ -8,6 +8,7 @@ own, and prints what that took. docs/audit.md has the numbers.
 
 from __future__ import annotations
 
+import argparse
 import resource
 import subprocess
 import sys
@@ -153,18 +154,30 @@ def manifest() -> Manifest:
     return Manifest(**named, **plain, **read)
 
 
+def spent(*command: str) -> str:
+    """Run elimtool in a process of its own; say what that took. Memory is the most of any process so far."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "elimtool", *command, "-q"], check=True, stdout=subprocess.DEVNULL)
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - began
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return f"{used:.1f} s of processor time, {wall:.1f} s, {after.ru_maxrss / 2**20:.2f} GiB"
+
+
 def main() -> None:
-    """Measure, and print a line."""
-    records = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    """Measure, and print a line or two."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("records", nargs="?", type=int, default=20_000)
+    parser.add_argument(
+        "--suite", help="also measure and audit a suite, such as jobs, with the default model"
+    )
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        made_up(records).save(run)
-        began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "elimtool", "audit", str(run), "-q"], check=True)
-        after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - began
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    took = f"{spent:.1f} s of processor time, {wall:.1f} s, {after.ru_maxrss / 2**20:.2f} GiB"
-    print(f"{records:,} records: {took}")
+        made_up(given.records).save(run)
+        print(f"{given.records:,} records: {spent('audit', str(run))}")
+        if given.suite:
+            out = str(Path(folder) / "measured")
+            print(f"{given.suite}, measured and audited: {spent('audit', given.suite, '-o', out)}")
 
 
 if __name__ == "__main__":

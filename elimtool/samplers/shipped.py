@@ -32,7 +32,7 @@ _STAGE_OF = {
     "minp": "min_p",
 }
 """Names of samplers that llama.cpp reads (without dashes, underscores and case) beside the preset's."""
-_ALWAYS = ("logit_bias",)
+_ALWAYS = ("reasoning_budget", "logit_bias")
 """Stages of llama.cpp's chain that are no part of its order, and come first ..."""
 _LAST = ("grammar",)
 """... or last."""

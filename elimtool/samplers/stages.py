@@ -37,6 +37,7 @@ from elimtool.samplers.penalties import Penalties
 from elimtool.samplers.phrase_ban import PhraseBan
 from elimtool.samplers.prefix_allowed import PrefixAllowed
 from elimtool.samplers.quadratic import Quadratic
+from elimtool.samplers.reasoning_budget import ReasoningBudget
 from elimtool.samplers.remove_invalid import RemoveInvalid
 from elimtool.samplers.renormalize import Renormalize
 from elimtool.samplers.sequence_bias import SequenceBias
@@ -60,6 +61,7 @@ _OWN: dict[str, type[Stage]] = {
     "context_aware": ContextAware,
     "contrastive": Contrastive,
     "dola": DoLa,
+    "reasoning_budget": ReasoningBudget,
     "grammar": Grammar,
     "soft_ban": SoftBan,
     "logit_bias": LogitBias,

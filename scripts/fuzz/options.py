@@ -117,6 +117,12 @@ class Options:
         more: list[Offer] = [lambda: self.of("--generate", 1, 3), lambda: self.of("--through", *SECOND[0])]
         return [*self.of("--against", *SECOND[1]), *self.of("--samplers", *SECOND[0]), *self.some(more, 1)]
 
+    def amateur(self) -> list[Part]:
+        """Move away from a second model, also while writing."""
+        chains = ("contrastive=0.5", "contrastive=0.5,contrastive.share=0.02,top_k=3", "llama.cpp")
+        more: list[Offer] = [lambda: self.of("--generate", 1, 3), lambda: self.of("--through", *chains)]
+        return [*self.model("--amateur"), *self.of("--samplers", *chains), *self.some(more, 1)]
+
     def seed(self) -> list[Part]:
         """Set the seed."""
         return self.of("--seed", 0, 7, 2**31, 2**63 - 1)
@@ -165,6 +171,7 @@ class Options:
             lambda: [Part("--no-model-sampling")],
             lambda: self.of("--through", *CHAINS),
             self.against,
+            self.amateur,
             lambda: self.of("--futures", "2", "5"),
             lambda: [Part("--patchscope")],
             lambda: [

@@ -127,7 +127,7 @@ def _name(row: Row, screen: Screen) -> str:
 def _removed(row: Row, screen: Screen) -> str:
     if row["cut"] is None:
         return "nothing is removed"
-    said = "is drawn again after" if row.get("mode") == "check" else "in all, the likeliest"
+    said = "to draw again, the likeliest refused" if row.get("mode") == "check" else "in all, the likeliest"
     return (
         f"p {spell_prob(row['mass_removed'])} {said} {screen.quoted(row['cut'])}"
         f" (p {spell_prob(row['cut_prob'])})"

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from elimtool.metrics.metric import Followed
 from elimtool.model.scores import Question, scored
-from elimtool.model.view import Batch, Encoded, Target
+from elimtool.model.view import Batch, Encoded, Rows, Target
+from elimtool.numerics.transfer import arrays, sent
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -33,7 +34,7 @@ Leaders = dict[tuple[str, int], tuple[Target, ...]]
 def follow(
     model: Model,
     batch: Batch,
-    rows: tuple[Tensor, Tensor],
+    rows: Rows,
     output: Float[Tensor, "rows vocab"],
     top: Int[Tensor, "layers rows"],
     leaders: Leaders | None = None,
@@ -54,7 +55,7 @@ def follow(
     """
     known = {} if leaders is None else leaders
     chosen = []
-    places = zip(rows[0].tolist(), rows[1].tolist(), _leaders(output, top), strict=True)
+    places = zip(*_listed(rows), _leaders(output, top), strict=True)
     for prompt, probe, best in places:
         one = batch.encoded[prompt]
         key = one.prompt_id, one.positions[probe]
@@ -71,16 +72,23 @@ def follow(
     ids = grid(lambda target: target.token_id, -1)
     is_foil, ambiguous = grid(lambda one: one.is_foil, False), grid(lambda one: one.ambiguous, False)
     rest = _remainders(model, batch, rows, chosen, width, joint)
-    ids, is_foil, ambiguous, rest = (one.to(output.device) for one in (ids, is_foil, ambiguous, rest))
+    there = [sent(one, output.device) for one in (ids, is_foil, ambiguous, rest)]
     # rows with fewer targets are padded with -1, whose value nobody reads
-    logprob = output.gather(-1, ids.clamp(min=0)).double() + rest
-    return Followed(ids, is_foil, ambiguous, chosen, logprob)
+    logprob = output.gather(-1, there[0].clamp(min=0)).double() + there[3]
+    found = Followed(there[0], there[1], there[2], chosen, logprob)
+    found.__dict__["here"] = arrays({"ids": ids, "is_foil": is_foil, "ambiguous": ambiguous})
+    return found
+
+
+def _listed(rows: Rows) -> tuple[list[int], list[int]]:
+    prompt, probe = rows.here
+    return prompt.tolist(), probe.tolist()
 
 
 def _leaders(final: Float[Tensor, "rows vocab"], top: Int[Tensor, "layers rows"]) -> list[list[int]]:
     """List the output's top tokens, then the top tokens of earlier layers, the latest layer first."""
-    best = final.topk(min(LEADERS, final.shape[-1]), dim=-1).indices.tolist()
-    led = top.flip(0).T.tolist()
+    leaders = final.topk(min(LEADERS, final.shape[-1]), dim=-1).indices
+    best, led = (one.tolist() for one in arrays({"best": leaders, "led": top.flip(0).T}).values())
     return [list(dict.fromkeys([*b, *earlier]))[:FOLLOWED] for b, earlier in zip(best, led, strict=True)]
 
 
@@ -99,7 +107,7 @@ def _with_answer(model: Model, followed: tuple[Target, ...], token: int | None) 
 def _remainders(
     model: Model,
     batch: Batch,
-    rows: tuple[Tensor, Tensor],
+    rows: Rows,
     chosen: Sequence[Sequence[Target]],
     width: int,
     joint: bool,
@@ -112,7 +120,7 @@ def _remainders(
     rest = torch.zeros(len(chosen), width, dtype=torch.float64)
     places: list[tuple[int, int]] = []
     questions: list[Question] = []
-    for row, (prompt, probe) in enumerate(zip(rows[0].tolist(), rows[1].tolist(), strict=True)):
+    for row, (prompt, probe) in enumerate(zip(*_listed(rows), strict=True)):
         one = batch.encoded[prompt]
         last = one.positions[probe] == len(one.token_ids) - 1
         for k, target in enumerate(chosen[row]):

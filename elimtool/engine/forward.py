@@ -20,7 +20,7 @@ from elimtool.model.interventions import label
 from elimtool.model.lock import exclusive
 from elimtool.model.memory import collecting_later, returning_large
 from elimtool.model.model import Model
-from elimtool.model.view import Batch, Encoded, LayerView
+from elimtool.model.view import Batch, Encoded, LayerView, Rows
 from elimtool.numerics.shapes import shapes
 
 ASKED_BYTES = 64 * 2**20
@@ -52,7 +52,7 @@ def run_batch(
         extra: Metrics of the caller, which fill no table.
         before: Whether the metrics see all positions before the probed ones too.
     """
-    batch = Batch.of(encoded, model.device, before)
+    batch, settings = Batch.of(encoded, model.device, before), settings.on(model.device)
     own = (METRICS[name] for name in METRICS.own)
     metrics = [made(batch, settings) for made in own if settings.wants_any(made.tables)]
     metrics += [make(batch, settings) for make in extra]
@@ -126,8 +126,8 @@ def _read_out(
         for index, (metric, some) in enumerate(asked):
             metric.read_more(model.readout(some) if index else read[-len(some) :])
         asked = []  # told before the first rows are read
-        rows = tuple(index[start : start + chunk] for index in batch.rows)
-        view = _view(model, batch, (rows[0], rows[1]), logits, lens.name, part[-1], settings, leaders)
+        rows = batch.rows.part(slice(start, start + chunk))
+        view = _view(model, batch, rows, logits, lens.name, part[-1], settings, leaders)
         for metric in metrics:
             metric.read(view)
 
@@ -135,7 +135,7 @@ def _read_out(
 def _view(
     model: Model,
     batch: Batch,
-    rows: tuple[Tensor, Tensor],
+    rows: Rows,
     logits: Float[Tensor, "layers rows vocab"],
     lens: str,
     final: Float[Tensor, "rows width"],

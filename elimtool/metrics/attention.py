@@ -27,6 +27,7 @@ from elimtool.metrics.recovery import Recovery
 from elimtool.model.carried import Carried
 from elimtool.model.rows import Formed
 from elimtool.model.view import Batch, LayerView
+from elimtool.numerics.transfer import sent
 
 
 class _Layer(NamedTuple):
@@ -78,12 +79,11 @@ class AttentionRetention(Metric):
         keys = batch.ids.shape[1]
         # float, as sums over spans are matrix products
         most = max(len(one.spans) for one in batch.encoded)
-        self.members = torch.zeros(len(batch.encoded), most, keys, device=batch.ids.device)
-        self.sink = torch.zeros(len(batch.encoded), keys, dtype=torch.bool, device=batch.ids.device)
+        members = torch.zeros(len(batch.encoded), most, keys)
         for row, one in enumerate(batch.encoded):
-            self.sink[row, list(one.sinks)] = True
             for index, span in enumerate(one.spans):
-                self.members[row, index, list(span.tokens)] = 1.0
+                members[row, index, list(span.tokens)] = 1.0
+        self.members, self.sink = sent(members, batch.ids.device), batch.sink
         self.layers: list[LayerFacts] = []
         self.waiting: list[_Layer] = []
         self.found: list[Reduced] = []
@@ -197,12 +197,13 @@ class AttentionRetention(Metric):
 
     def _keep(self, parts: Sequence[Reduced]) -> None:
         if parts:
-            self.found.append(Reduced.joined(parts).numpy())
+            self.found.append(Reduced.joined(parts))
 
     def finish(self) -> dict[str, Columns]:
         """Return columns of the tables."""
         self._flush()
-        made = AttentionColumns(self.batch, self.layers, self.found, self.members.shape[1])
+        sums = Reduced.whole(self.found).numpy() if self.found else None
+        made = AttentionColumns(self.batch, self.layers, sums, self.members.shape[1])
         filled = {"attention_layers": made.layers()}
         if self.found:
             filled["attention"] = made.spans()

@@ -28,19 +28,17 @@ class AttentionColumns:
     Args:
         batch: The batch.
         layers: Its layers in order.
-        found: Numbers of the layers with attention weights, in their order.
+        found: Numbers of the layers with attention weights, in their order; ``None`` where none has any.
         most: Number of spans, padded.
     """
 
-    def __init__(
-        self, batch: Batch, layers: Sequence[LayerFacts], found: Sequence[Reduced], most: int
-    ) -> None:
+    def __init__(self, batch: Batch, layers: Sequence[LayerFacts], found: Reduced | None, most: int) -> None:
         self.batch = batch
         self.every = layers
         self.facts = [one for one in layers if one.no_weights is None]
-        self.found = Reduced.whole(found) if found else None
+        self.found = found
         self.most = most
-        self.probed: Numbers = batch.probed.cpu().numpy()
+        self.probed: Numbers = batch.here["probed"]
 
     @cached_property
     def flawed(self) -> list[str | None]:
@@ -58,7 +56,7 @@ class AttentionColumns:
         """Return prompt, position and layer of cells whose first axes are prompts, probes and layers."""
         more = (1,) * (len(cells.shape) - 3)
         prompt = np.arange(len(self.batch.encoded), dtype=np.int32)
-        positions = self.batch.positions.cpu().numpy().astype(np.int32)
+        positions = self.batch.here["positions"].astype(np.int32)
         return {
             "prompt_id": Categorical(
                 [one.prompt_id for one in self.batch.encoded], cells.of(prompt.reshape(-1, 1, 1, *more))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+
+from elimtool.numerics.transfer import arrays
 
 PROBES = (2, 2, 3, 3, 2)
 """The axis of probes in each of the kinds of ``Reduced``."""
@@ -68,17 +69,13 @@ class Reduced:
 
     def numpy(self) -> Reduced:
         """Return arrays in place of tensors."""
-
-        def array(values: Tensor) -> Numbers:
-            found: Numbers = values.cpu().numpy()
-            return found
-
-        return Reduced(*({key: array(values) for key, values in kind.items()} for kind in self.kinds))
+        found = arrays({(at, key): one for at, kind in enumerate(self.kinds) for key, one in kind.items()})
+        return Reduced(*({key: found[at, key] for key in kind} for at, kind in enumerate(self.kinds)))
 
     @classmethod
     def whole(cls, found: Sequence[Reduced]) -> Reduced:
-        """Join arrays of some layers each to arrays of all."""
+        """Join the tensors of some layers each."""
         if len(found) == 1:
             return found[0]
         kinds = zip(*(one.kinds for one in found), strict=True)
-        return cls(*({key: np.concatenate([one[key] for one in kind]) for key in kind[0]} for kind in kinds))
+        return cls(*({key: torch.cat([one[key] for one in kind]) for key in kind[0]} for kind in kinds))

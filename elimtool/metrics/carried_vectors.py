@@ -124,7 +124,8 @@ class CarriedRows:
     def sizes(self) -> Float[Tensor, "layers batch heads some keys"]:
         """|W_O v_j| of each head, up to a factor of the query; the same for all probes without a gate."""
         found = []
-        for some in chunks(len(self.layers), self.weights[0, :, :, 0].numel() * self.values.shape[-1]):
+        numbers = self.weights[0, :, :, 0].numel() * self.values.shape[-1]
+        for some in chunks(len(self.layers), numbers, self.weights.device):
             gram = torch.stack([one.output.gram for one in self.layers[some]])
             values = self.values[some]
             if self.gate is None:

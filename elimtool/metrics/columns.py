@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from elimtool.model.heads import RowIndex
-from elimtool.model.view import Batch
+from elimtool.model.view import Batch, Rows
+from elimtool.numerics.transfer import array
 
 Columns = Mapping[str, Any]
 """Values by column name, all of one length: arrays, masked arrays (masked = null), ``Categorical`` columns or
@@ -75,10 +76,11 @@ def place(batch: Batch, rows: RowIndex, chosen: npt.NDArray[np.intp] | slice = s
         rows: ``(prompt, probe)`` indices of probed positions.
         chosen: Index into ``rows`` for each row of the table.
     """
-    prompt, probe = (index.cpu().numpy()[chosen] for index in rows)
+    there = rows.here if isinstance(rows, Rows) else [array(index) for index in rows]
+    prompt, probe = (index[chosen] for index in there)
     return {
         "prompt_id": Categorical([one.prompt_id for one in batch.encoded], prompt),
-        "position": batch.positions.cpu().numpy()[prompt, probe],
+        "position": batch.here["positions"][prompt, probe],
     }
 
 

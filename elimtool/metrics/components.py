@@ -84,7 +84,9 @@ class Components(Metric):
             self.filled["components"].append(self._columns(view, found))
             pairs = view.followed.pairs
             if len(pairs[0]):
-                self.filled["contrast_components"].append(self._contrast_columns(view, pairs, found.shares))
+                self.filled["contrast_components"].append(
+                    self._contrast_columns(view, pairs, found.here["shares"])
+                )
         if self.sources is not None:
             for table, columns in self.sources.read(view, found):
                 self.filled[table].append(columns)
@@ -99,12 +101,14 @@ class Components(Metric):
         for start in range(0, n_rows, step):
             some = slice(start, min(n_rows, start + step))
             found.append(self._of_some(view, embedding, some, n_parts))
-        return LogitShares.joined(found)
+        whole = LogitShares.joined(found)
+        _refuse_incomplete(whole)
+        return whole
 
     def _of_some(self, view: ReadoutView, embedding: Tensor, some: slice, n_parts: int) -> LogitShares:
         """Attribute the logits of some rows."""
         assert view.directions is not None
-        rows, ids = (view.rows[0][some], view.rows[1][some]), view.followed.ids[some]
+        rows, ids = view.rows.part(some), view.followed.ids[some]
         k = ids.shape[1]
         controls = None if self.matching is None else ControlTokens.of(self.matching, view.followed, some)
         asked = ids if controls is None else torch.cat([ids, controls.ids], 1)
@@ -112,33 +116,32 @@ class Components(Metric):
         given = share_out(wide(embedding[rows]), self.branches, rows, directions)
         shares = torch.cat([given[:, :k], given[:, -1:]], 1)
         own = directions.of(slice(0, k))
-        _refuse_incomplete(shares[:, :-1].sum(-1), shares[:, :-1], own.logits, embedding.dtype)
-        spread = np.full((*ids.shape, n_parts), np.nan)
+        off, allowed = _missing(shares[:, :-1].sum(-1), shares[:, :-1], own.logits, embedding.dtype)
+        spread = torch.full((*ids.shape, n_parts), torch.nan, dtype=torch.float64, device=ids.device)
         of_spans = None
         if controls is not None:
             spread = controls.spread(given[:, k:-1])
             if self.sources is not None:
                 of_spans = self.sources.spread(rows, controls, directions.toward[:, k:])
-        return LogitShares(shares, toward_tokens(own), spread, of_spans)
+        return LogitShares(shares, toward_tokens(own), spread, of_spans, off, allowed)
 
     def _columns(self, view: ReadoutView, found: LogitShares) -> dict[str, Any]:
-        shares = found.shares
-        targets = ((view.followed.ids >= 0) & ~view.followed.is_foil).cpu().numpy()
+        shares = found.here["shares"]
+        targets = view.followed.are_targets
         row, k, part = cells = targets[:, :, None].repeat(shares.shape[-1], axis=2).nonzero()
-        centred = (shares[:, :-1] - shares[:, -1:]).cpu().numpy()
+        centred = shares[:, :-1] - shares[:, -1:]
         return {
             **place(self.batch, view.rows, row),
             **view.followed.names(row, k),
             **self._named(shares.shape[-1], part),
-            "dla": shares[:, :-1].cpu().numpy()[cells],
+            "dla": shares[:, :-1][cells],
             "dla_centred": centred[cells],
-            "z": (centred / found.spread)[cells],
+            "z": (centred / found.here["spread"])[cells],
         }
 
     def _contrast_columns(
-        self, view: ReadoutView, pairs: Indices, shares: Float[Tensor, "rows k1 parts"]
+        self, view: ReadoutView, pairs: Indices, values: Float[np.ndarray, "rows k1 parts"]
     ) -> dict[str, Any]:
-        values = shares.cpu().numpy()
         n_parts = values.shape[-1]
         row, target, foil = (index.repeat(n_parts) for index in pairs)
         part = np.tile(np.arange(n_parts), len(pairs[0]))
@@ -173,18 +176,23 @@ def _labels(n_layers: int, n_heads: int) -> tuple[Any, Any, Any, Any]:
     return names, kinds, np.array(layers), np.array(heads)
 
 
-def _refuse_incomplete(
+def _missing(
     total: Float[Tensor, "rows k"],
     shares: Float[Tensor, "rows k parts"],
     logits: Float[Tensor, "rows k"],
     dtype: torch.dtype,
-) -> None:
-    """Refuse shares that do not sum to the logits, up to the rounding of the model's own sums."""
+) -> tuple[Float[Tensor, "rows k"], Float[Tensor, "rows k"]]:
+    """Return how far shares are from the logits, and how far the rounding of the model's own sums may be."""
     rounding = ROUNDING * torch.finfo(dtype).eps * shares.abs().sum(-1)
     # at least 10: near 0 a logit has no relative precision
     allowed = tolerance(dtype) * logits.abs().double().clamp(min=10.0) + rounding
-    off = (total - logits).abs()
-    if bool((off > allowed).any()):
+    return (total - logits).abs(), allowed
+
+
+def _refuse_incomplete(found: LogitShares) -> None:
+    """Refuse shares that do not sum to the logits."""
+    off = found.here["off"]
+    if (off > found.here["allowed"]).any():
         raise ElimError(
             f"the components of a logit sum to it only within {float(off.max()):.3g} logits",
             "elimtool does not know something that this architecture adds to its residual stream",

@@ -15,13 +15,14 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from elimtool.metrics.columns import place
 from elimtool.metrics.metric import Followed, Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
 from elimtool.numerics.ranking import largest, nucleus, rank
+from elimtool.numerics.transfer import sent
 from elimtool.run.rules import NUCLEUS, SURFACED
 
 MATCHED_TOKENS = 99
@@ -145,22 +146,24 @@ class ControlTokens:
     @classmethod
     def of(cls, matched: Matching, followed: Followed, some: slice) -> ControlTokens:
         """Match the targets of some rows."""
-        ids = followed.ids[some].cpu()
-        found = matched.controls(ids.masked_fill(followed.is_foil[some].cpu(), -1), ids)
-        return cls(found.clamp(min=0).flatten(1).to(followed.ids.device), found >= 0)
+        ids = torch.from_numpy(followed.here["ids"][some])
+        is_foil = torch.from_numpy(followed.here["is_foil"][some])
+        found = matched.controls(ids.masked_fill(is_foil, -1), ids)
+        there = followed.ids.device
+        return cls(sent(found.clamp(min=0).flatten(1), there), sent(found >= 0, there))
 
-    def spread(self, values: Float[Tensor, "rows all_controls parts"]) -> Float[np.ndarray, "rows k parts"]:
+    def spread(self, values: Float[Tensor, "rows all_controls parts"]) -> Float64[Tensor, "rows k parts"]:
         """Compute the standard deviation over each token's controls; NaN for 0 or one control.
 
         Args:
             values: What each part gave each control.
         """
         known = self.known.double()[..., None]
-        each = values.cpu().view(*self.known.shape, -1)
+        each = values.view(*self.known.shape, -1)
         count = known.sum(2)
         away = (each - ((each * known).sum(2) / count)[:, :, None]) * known
-        spread: npt.NDArray[np.float64] = (away.square().sum(2) / (count - 1)).sqrt().numpy()
-        return np.where(spread > 0, spread, np.nan)
+        spread = (away.square().sum(2) / (count - 1)).sqrt()
+        return spread.where(spread > 0, torch.nan)
 
 
 @lru_cache(maxsize=1)

@@ -21,9 +21,9 @@ from torch import Tensor
 from elimtool.metrics.branches import Branch
 from elimtool.metrics.columns import place
 from elimtool.metrics.metric import Metric, ReadoutView, Settings
-from elimtool.model.heads import RowIndex
-from elimtool.model.view import Batch, FormedAttention, LayerView
+from elimtool.model.view import Batch, FormedAttention, LayerView, Rows
 from elimtool.numerics.ranking import largest
+from elimtool.numerics.transfer import arrays
 
 PREDICTED = 10
 """A token is about to be repeated if it is among this many most probable tokens before the block."""
@@ -78,7 +78,7 @@ class CopySuppression(Metric):
 
     def _scored(self, view: ReadoutView, some: slice) -> tuple[Tensor, Tensor]:
         """Return scores of all heads at some of the rows, [some, layers, heads], and how many keys count."""
-        rows = view.rows[0][some], view.rows[1][some]
+        rows = view.rows.part(some)
         ids = self.batch.ids[rows[0]]
         visible = torch.arange(ids.shape[1], device=ids.device) <= self.batch.positions[rows][:, None]
         hits = (
@@ -98,7 +98,7 @@ class CopySuppression(Metric):
 
     def _opposed(
         self,
-        rows: RowIndex,
+        rows: Rows,
         keys: Int[Tensor, "rows some"],
         among: Bool[Tensor, "rows layers some"],
         toward: Float[Tensor, "rows some width"],
@@ -117,13 +117,14 @@ class CopySuppression(Metric):
         n_keys: Int[Tensor, "rows layers"],
     ) -> None:
         row, layer, head = np.indices(scores.shape).reshape(3, -1)
+        found = arrays({"scores": scores, "n_keys": n_keys})
         self.filled["copy_suppression"].append(
             {
                 **place(self.batch, view.rows, row),
                 "layer": layer,
                 "head": head,
-                "copy_suppression": scores.cpu().numpy()[row, layer, head],
-                "n_predicted": n_keys.cpu().numpy()[row, layer],
+                "copy_suppression": found["scores"][row, layer, head],
+                "n_predicted": found["n_keys"][row, layer],
             }
         )
 
@@ -148,7 +149,7 @@ class Weights:
             return cls(None, view.rows)
         return None if held is None else cls(held, None)
 
-    def at(self, rows: RowIndex, keys: Int[Tensor, "rows some"]) -> Float[Tensor, "rows heads some"]:
+    def at(self, rows: Rows, keys: Int[Tensor, "rows some"]) -> Float[Tensor, "rows heads some"]:
         """Return the weights of some rows on some keys of each."""
         prompt, probe = rows
         if self.held is not None:
@@ -156,8 +157,9 @@ class Weights:
             return found.gather(-1, keys[:, None].expand(-1, found.shape[1], -1))
         assert self.rows is not None
         parts, start = list[Tensor](), 0
-        for one, count in Counter(prompt.tolist()).items():
-            some = probe[start : start + count]  # ascending and without gaps: probes of one prompt
+        prompt_here, probe_here = rows.here
+        for one, count in Counter(prompt_here.tolist()).items():
+            some = probe_here[start : start + count]  # ascending and without gaps: probes of one prompt
             found = self.rows.of(one, slice(int(some[0]), int(some[-1]) + 1)).transpose(0, 1)
             chosen = keys[start : start + count, None].expand(-1, found.shape[1], -1)
             parts.append(found.gather(-1, chosen))

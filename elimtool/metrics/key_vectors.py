@@ -14,10 +14,11 @@ from itertools import product
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from elimtool.model.output_map import OutputMap
+from elimtool.numerics.transfer import roomy, sent
 
 CACHED_NUMBERS = 2**17
 """Numbers in the vectors of keys that are formed at a time: they stay in a processor's cache."""
@@ -42,8 +43,8 @@ class Mapped(NamedTuple):
 class _Group(NamedTuple):
     """Queries (prompts and probes, in pairs) and keys whose vectors are formed at a time."""
 
-    prompts: list[int]
-    probes: list[int]
+    prompts: Int[Tensor, "pairs"]
+    probes: Int[Tensor, "pairs"]
     keys: slice
 
     @property
@@ -73,16 +74,19 @@ class KeyRows:
 
     def groups(self) -> list[_Group]:
         """Divide queries and keys; one group without keys where no vectors are formed."""
-        keys, most = self.weights.shape[-1], max(1, CACHED_NUMBERS // self.result.shape[-1])
+        there = self.weights.device
+        keys, most = self.weights.shape[-1], max(1, cached(there) // self.result.shape[-1])
         asked = [one for one, formed in enumerate(self.vectors) if formed]
         if not asked:
-            return [_Group([0], [0], slice(0, 0))]
-        pairs = list(product(asked, range(self.weights.shape[3])))
+            nobody = torch.zeros(1, dtype=torch.long, device=there)
+            return [_Group(nobody, nobody, slice(0, 0))]
+        pairs = torch.tensor(list(product(asked, range(self.weights.shape[3]))))
+        prompts, probes = sent(pairs.T.contiguous(), there)
         size = max(1, most // keys)
         return [
             _Group(
-                [one for one, _ in pairs[start : start + size]],
-                [probe for _, probe in pairs[start : start + size]],
+                prompts[start : start + size],
+                probes[start : start + size],
                 slice(first, min(keys, first + most)),
             )
             for start, first in product(range(0, len(pairs), size), range(0, keys, most))
@@ -137,7 +141,7 @@ def mapped(
     back, both = torch.empty_like(apart[..., 0, :]), apart.new_empty(*apart.shape[:-1], width)
     taken = toward.new_full((*toward.shape[:-1], rows.weights.shape[-1]), torch.nan)
     length, groups = torch.full_like(taken, torch.nan), rows.groups()
-    together = _together(outputs, groups, width)
+    together = _together(outputs, groups, width, rows.weights.device)
     # pages of new memory would cost more than what is written to them
     rooms = toward.new_empty(3, len(outputs[together[0]]) * groups[0].rows * max(width, apart.shape[-1]))
     for some in together:
@@ -156,10 +160,12 @@ def mapped(
     return Mapped(back, both, taken.double(), length.double())
 
 
-def _together(outputs: Sequence[OutputMap], groups: Sequence[_Group], width: int) -> list[slice]:
+def _together(
+    outputs: Sequence[OutputMap], groups: Sequence[_Group], width: int, device: torch.device
+) -> list[slice]:
     """Choose layers to measure together: several if few keys leave room, and no map has to be made."""
     few = len(groups) == 1 and all(one.plain for one in outputs)
-    return chunks(len(outputs), max(1, groups[0].rows) * width if few else CACHED_NUMBERS)
+    return chunks(len(outputs), max(1, groups[0].rows) * width if few else cached(device), device)
 
 
 def _within(room: Float[Tensor, "most"], *shape: int) -> Tensor:
@@ -167,9 +173,14 @@ def _within(room: Float[Tensor, "most"], *shape: int) -> Tensor:
     return room[: math.prod(shape)].view(shape)
 
 
-def chunks(layers: int, numbers: int) -> list[slice]:
+def cached(device: torch.device) -> int:
+    """Return how many numbers to form at a time."""
+    return roomy(CACHED_NUMBERS, device)
+
+
+def chunks(layers: int, numbers: int, device: torch.device) -> list[slice]:
     """Cut layers into as many together as stay in a processor's cache, given the numbers of one."""
-    step = max(1, CACHED_NUMBERS // numbers)
+    step = max(1, cached(device) // numbers)
     return [slice(start, start + step) for start in range(0, layers, step)]
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from elimtool.metrics.columns import Categorical, place, spelled
 from elimtool.metrics.metric import Metric, ReadoutView
 from elimtool.numerics.ranking import rank
+from elimtool.numerics.transfer import arrays
 
 
 class LensTrajectory(Metric):
@@ -42,22 +42,25 @@ class LensTrajectory(Metric):
         ranks, ties = rank(logits, each, view.shapes.leading, view.shapes.maxima)
         chosen = logits.gather(-1, each)
         logprobs = chosen.double() - view.shapes.normaliser.reshape(-1, 1)
-        real = (ids >= 0).cpu().numpy()[:, None, :].repeat(n_layers, axis=1)
+        here = view.followed.here
+        real = (here["ids"] >= 0)[:, None, :].repeat(n_layers, axis=1)
         row, layer, k = real.nonzero()  # in the order of the table's rows
-
-        def at(values: Tensor) -> Any:
-            return values.reshape(n_layers, n_rows, -1).cpu().numpy()[layer, row, k]
+        found = arrays(
+            {
+                "rank": ranks,
+                "rank_ties": ties,
+                "logprob": logprobs,
+                "prob": logprobs.exp(),
+                "logit": chosen,
+            }
+        )
 
         return {
             **self._place(view, row, layer),
             **view.followed.names(row, k),
-            "token_id": ids.cpu().numpy()[row, k],
-            "is_foil": view.followed.is_foil.cpu().numpy()[row, k],
-            "rank": at(ranks),
-            "rank_ties": at(ties),
-            "logprob": at(logprobs),
-            "prob": at(logprobs.exp()),
-            "logit": at(chosen),
+            "token_id": here["ids"][row, k],
+            "is_foil": here["is_foil"][row, k],
+            **{name: values.reshape(n_layers, n_rows, -1)[layer, row, k] for name, values in found.items()},
         }
 
     def _shapes(self, view: ReadoutView) -> dict[str, Any]:
@@ -66,19 +69,18 @@ class LensTrajectory(Metric):
         best = view.logits.gather(-1, shapes.top[..., None])[..., 0].double() - shapes.normaliser
         row, layer = np.divmod(np.arange(n_rows * n_layers), n_layers)
 
-        def at(values: Tensor) -> Any:
-            return values.reshape(n_layers, n_rows).cpu().numpy()[layer, row]
-
-        top = at(shapes.top)
-        return {
-            **self._place(view, row, layer),
-            "top_token": spelled(top, view.spell),
-            "top_token_id": top,
-            "top_prob": at(best.exp()),
-            "entropy": at(shapes.entropy),
-            "collision": at(shapes.collision),
-            "nucleus_size": at(shapes.size),
-            "kl_to_final": at(shapes.kl),
-            "survivor_jaccard": at(shapes.jaccard),
-            "survivor_mass": at(shapes.mass),
-        }
+        found = arrays(
+            {
+                "top_token_id": shapes.top,
+                "top_prob": best.exp(),
+                "entropy": shapes.entropy,
+                "collision": shapes.collision,
+                "nucleus_size": shapes.size,
+                "kl_to_final": shapes.kl,
+                "survivor_jaccard": shapes.jaccard,
+                "survivor_mass": shapes.mass,
+            }
+        )
+        cells = {name: values.reshape(n_layers, n_rows)[layer, row] for name, values in found.items()}
+        top = spelled(cells["top_token_id"], view.spell)
+        return {**self._place(view, row, layer), "top_token": top, **cells}

@@ -23,6 +23,7 @@ from elimtool.metrics.metric import Metric, Settings
 from elimtool.metrics.neurons import activity, droppable
 from elimtool.model.affine import Gain, close, scales, wide
 from elimtool.model.view import Batch, Block, LayerView
+from elimtool.numerics.transfer import arrays, sent
 
 PerRow = Float[Tensor, "*rows"]
 
@@ -116,12 +117,11 @@ class Mechanisms(Metric):
         if not self.layers:
             return {}
         self._flush()
-        rows, layer = np.indices((len(self.batch.rows[0]), len(self.layers))).reshape(2, -1)
-        columns: dict[str, Any] = {
+        rows, layer = np.indices((len(self.batch.rows.here[0]), len(self.layers))).reshape(2, -1)
+        columns: dict[str, Any] = arrays(
             # parts are [layers, rows], and the table has rows first
-            key: torch.cat([one[key].double() for one in self.found]).T.flatten().cpu().numpy()
-            for key in self.found[0]
-        }
+            {key: torch.cat([one[key].double() for one in self.found]).T.flatten() for key in self.found[0]}
+        )
         for key in ("max_channel", "n90"):
             columns[key] = np.ma.masked_invalid(columns[key])
         return {
@@ -151,9 +151,8 @@ def _reduced(given: dict[str, Tensor], blocks: Sequence[_WaitingBlock]) -> dict[
     """Return columns by name, [blocks, rows], from the stacked parts of the blocks."""
     gains = [one.gains for one in blocks]
     centred = torch.tensor([first is not None and first.centred for first, _ in gains])
-    found = stream(
-        given["before"], given["after"], given["typical"], centred.to(given["before"].device)[:, None]
-    )
+    centred = sent(centred, given["before"].device)
+    found = stream(given["before"], given["after"], given["typical"], centred[:, None])
     for number, some in enumerate(zip(*gains, strict=True), 1):
         if f"in{number}" in given:
             known = [gain for gain in some if gain is not None]

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from elimtool.lenses.regime import ReferenceStatistics
 from elimtool.metrics.columns import Categorical, Columns, join, names_at
 from elimtool.model.affine import Directions
-from elimtool.model.view import Batch, LayerView, Target
+from elimtool.model.view import Batch, LayerView, Rows, Target
 from elimtool.numerics.shapes import Shapes
+from elimtool.numerics.transfer import Array, arrays, roomy
 from elimtool.run.columns import Table
 from elimtool.run.selection import PART_TOKENS
 from elimtool.samplers import Chain
@@ -27,7 +29,7 @@ Indices = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]
 """Three indices for each of some things, such as row, target and foil of a pair."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Followed:
     """Tokens followed at each probed row: the user's targets and foils, or the model's most probable tokens.
 
@@ -46,11 +48,22 @@ class Followed:
     targets: Sequence[Sequence[Target]]
     logprob: Float[Tensor, "rows k"]
 
+    @cached_property
+    def here(self) -> dict[str, Array]:
+        """``ids``, ``is_foil`` and ``ambiguous`` on the host."""
+        return arrays({"ids": self.ids, "is_foil": self.is_foil, "ambiguous": self.ambiguous})
+
     @property
+    def are_targets(self) -> npt.NDArray[np.bool_]:
+        """Which of them are targets, [rows, k]."""
+        found: npt.NDArray[np.bool_] = (self.here["ids"] >= 0) & ~self.here["is_foil"]
+        return found
+
+    @cached_property
     def pairs(self) -> Indices:
         """Row, target and foil of every pair of a target and a foil of one row, in that order."""
-        real, is_foil = (self.ids >= 0).cpu().numpy(), self.is_foil.cpu().numpy()
-        row, target, foil = ((real & ~is_foil)[:, :, None] & (real & is_foil)[:, None, :]).nonzero()
+        foils = (self.here["ids"] >= 0) & self.here["is_foil"]
+        row, target, foil = (self.are_targets[:, :, None] & foils[:, None, :]).nonzero()
         return row, target, foil
 
     def names(
@@ -87,7 +100,7 @@ class ReadoutView:
     """
 
     batch: Batch
-    rows: tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]
+    rows: Rows
     lens: str
     logits: Float[Tensor, "layers rows vocab"]
     shapes: Shapes
@@ -153,6 +166,11 @@ class Settings:
     concepts: tuple[Concept, ...] = ()
     output_only: bool = False
     against: OtherRows | None = None
+
+    def on(self, device: torch.device) -> Settings:
+        """Return the settings with the limits of memory that suit a device."""
+        held, kept = (roomy(one, device) for one in (self.held_numbers, self.kept_weights))
+        return self if held == self.held_numbers else replace(self, held_numbers=held, kept_weights=kept)
 
     def wants(self, table: str) -> bool:
         """Return whether to fill a table."""

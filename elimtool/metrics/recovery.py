@@ -23,6 +23,7 @@ from elimtool.metrics.attention_sums import LEAST_OUTSIDE_SINK, AttentionSums
 from elimtool.metrics.carried_sums import CarriedSums
 from elimtool.metrics.columns import Categorical, Columns
 from elimtool.model.view import Batch
+from elimtool.numerics.transfer import array
 
 STARVED = 0.5
 """A token with less than this many even shares in early layers is starved."""
@@ -69,10 +70,10 @@ class Recovery:
             lift = kept * (rows.n_outside[:, :, None] / rest)[..., None]
             lift = lift.where(measured[..., None], 0.0).sum(2)
             count = measured.sum(2)[..., None] * rows.outside
-            early = [index for index, layer in enumerate(layers) if layer < self.early]
-            late = [index for index, layer in enumerate(layers) if layer >= self.late]
-            for place, chosen in enumerate((early, late)):
-                if chosen:
+            # layers come in order, so each third is a slice
+            early, late = (sum(layer < edge for layer in layers) for edge in (self.early, self.late))
+            for place, chosen in enumerate((slice(0, early), slice(late, len(layers)))):
+                if chosen.start < chosen.stop:
                     self.sums[by, place, :, some, :keys] += lift[chosen].sum(0)
                     self.counts[by, place, :, some, :keys] += count[chosen].sum(0)
 
@@ -82,11 +83,11 @@ class Recovery:
         Args:
             flawed: Why the parts of each layer are not known; ``None`` if they are.
         """
-        means = (self.sums / self.counts).cpu().numpy()  # 0 / 0 = NaN: not visible or not measured
+        means = array(self.sums / self.counts)  # 0 / 0 = NaN: not visible or not measured
         means[1] = np.where(any(flawed), np.nan, means[1])
-        prompt, probe = (index.cpu().numpy() for index in self.batch.rows)
+        prompt, probe = self.batch.rows.here
         rows, by = np.indices((len(prompt), len(BY))).reshape(2, -1)
-        positions = self.batch.positions.cpu().numpy()
+        positions = self.batch.here["positions"]
         found = [
             recovery(
                 means[kind, 0, prompt[row], probe[row]],

@@ -23,6 +23,7 @@ from elimtool.metrics.grammar_passes import pass_columns
 from elimtool.metrics.grammars import grammars_of, stage_columns, target_columns
 from elimtool.metrics.metric import Indices, Metric, ReadoutView, Settings
 from elimtool.model.view import Batch
+from elimtool.numerics.transfer import array
 from elimtool.samplers import Chain, History, Ledger, StageRecord
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.combine import LAYERS, needed_rows
@@ -54,8 +55,9 @@ class SamplerLedger(Metric):
 
     def read(self, view: ReadoutView) -> None:
         """Run the chains on some rows."""
-        logits = view.logits[-1].cpu()  # samplers run there: see Chain.run
-        ids = view.followed.ids.masked_fill(view.followed.is_foil, -1).cpu()
+        logits = torch.from_numpy(array(view.logits[-1]))  # samplers run there: see Chain.run
+        here = view.followed.here
+        ids = torch.from_numpy(np.where(here["is_foil"], -1, here["ids"]))
         past = histories(view, self.settings)
         begun = Candidates.of(logits, ids, compiled=self.settings.compiled)
         maxima = view.shapes.maxima
@@ -202,10 +204,10 @@ class SamplerLedger(Metric):
                     for i, j in zip(row.tolist(), k.tolist(), strict=True)
                 ]
             ),
-            "ambiguous": at(view.followed.ambiguous),
+            "ambiguous": view.followed.here["ambiguous"][row, k],
             "rank": at(rank),
             "prob": at(begun.target_probs),
-            "target_logprob": at(view.followed.logprob),
+            "target_logprob": array(view.followed.logprob)[row, k],
             "min_top_k": at(limits.min_top_k),
             "min_top_p": at(limits.min_top_p),
             "max_min_p": at(limits.max_min_p),
@@ -246,8 +248,8 @@ def _output_mass(ledgers: Sequence[Ledger]) -> npt.NDArray[np.float64]:
 def histories(view: ReadoutView, settings: Settings) -> list[History]:
     """Return the tokens up to each probed row, and the other logits there that stages combine."""
     needed = needed_rows(stage for chain in settings.chains for stage in chain.stages)
-    prompt, probe = view.rows
-    positions = view.batch.positions[prompt, probe].tolist()
+    prompt, probe = view.rows.here
+    positions = view.batch.here["positions"][prompt, probe].tolist()
     found = []
     for index, (row, position) in enumerate(zip(prompt.tolist(), positions, strict=True)):
         one = view.batch.encoded[row]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from elimtool.metrics.columns import Categorical, Columns, names_at, place
 from elimtool.metrics.controls import ControlTokens
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.metrics.sources import Sources
-from elimtool.model.heads import RowIndex
-from elimtool.model.view import Batch, LayerView
+from elimtool.model.view import Batch, LayerView, Rows
+from elimtool.numerics.transfer import Array, arrays
 from elimtool.prompts.prompt import NULL, SINK
 from elimtool.run.tables.sources import BIAS, MLP, SELF
 
@@ -36,7 +37,7 @@ Values = dict[str, npt.NDArray[np.float64]]
 """[rows, k, spans and APART] by column; NaN is null."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogitShares:
     """What followed tokens' logits are made of.
 
@@ -45,12 +46,22 @@ class LogitShares:
         toward: Directions of the tokens, and last of the mean logit.
         spread: Standard deviation of what each component gave a token's controls; NaN without any.
         of_spans: The same of each span; ``None`` where it was not measured.
+        off: How far the shares of each token are from its logit.
+        allowed: How far rounding may take them.
     """
 
     shares: Float[Tensor, "rows k1 parts"]
     toward: Float[Tensor, "rows k1 width"]
-    spread: Float[np.ndarray, "rows k parts"]
-    of_spans: Float[np.ndarray, "rows k spans"] | None
+    spread: Float[Tensor, "rows k parts"]
+    of_spans: Float[Tensor, "rows k spans"] | None
+    off: Float[Tensor, "rows k"]
+    allowed: Float[Tensor, "rows k"]
+
+    @cached_property
+    def here(self) -> dict[str, Array]:
+        """All but the directions, on the host."""
+        found = {name: getattr(self, name) for name in ("shares", "spread", "of_spans", "off", "allowed")}
+        return arrays({name: one for name, one in found.items() if one is not None})
 
     @classmethod
     def joined(cls, parts: Sequence[LogitShares]) -> LogitShares:
@@ -59,8 +70,10 @@ class LogitShares:
         return cls(
             torch.cat([one.shares for one in parts]),
             torch.cat([one.toward for one in parts]),
-            np.concatenate([one.spread for one in parts]),
-            np.concatenate(of_spans) if of_spans else None,
+            torch.cat([one.spread for one in parts]),
+            torch.cat(of_spans) if of_spans else None,
+            torch.cat([one.off for one in parts]),
+            torch.cat([one.allowed for one in parts]),
         )
 
 
@@ -86,8 +99,8 @@ class SourceTables:
         self.sources.observe(view)
 
     def spread(
-        self, rows: RowIndex, controls: ControlTokens, toward: Float[Tensor, "rows all_controls width"]
-    ) -> Float[np.ndarray, "rows k spans"] | None:
+        self, rows: Rows, controls: ControlTokens, toward: Float[Tensor, "rows all_controls width"]
+    ) -> Float[Tensor, "rows k spans"] | None:
         """Compute the standard deviation of what each span wrote for each token's controls.
 
         Args:
@@ -117,7 +130,7 @@ class SourceTables:
         step = max(1, self.settings.held_numbers // each)  # bounds the cells of all layers and heads
         for start in range(0, n_rows, step):
             some = slice(start, min(n_rows, start + step))
-            rows = view.rows[0][some], view.rows[1][some]
+            rows = view.rows.part(some)
             cells, seen = self.sources.cells(rows, given.toward[some])
             yield from self._filled(view, np.arange(n_rows)[some], cells, seen, given)
 
@@ -142,13 +155,13 @@ class SourceTables:
         seen: Bool[np.ndarray, "rows layers spans"],
         given: LogitShares,
     ) -> Iterator[tuple[str, Columns]]:
-        n_heads, shares = self.sources.n_heads, given.shares[rows[0] : rows[-1] + 1].cpu().numpy()
+        n_heads, shares = self.sources.n_heads, given.here["shares"][rows[0] : rows[-1] + 1]
         mlps = shares[..., 1 + n_heads : -1 : n_heads + 1].sum(-1)
         apart = np.stack([shares[..., 0], mlps, shares[..., -1], np.zeros_like(mlps)], -1)
         centred = cells[:, :-1] - cells[:, -1:]
         if self.settings.wants("source_spans"):
             values = self._reduced(view, rows, centred, seen)
-            of_spans = np.nan if given.of_spans is None else given.of_spans[rows]
+            of_spans = np.nan if given.of_spans is None else given.here["of_spans"][rows]
             values["z"] = values["dla_centred"] / of_spans
             raw = cells[:, :-1, ..., : self.n_spans].sum((2, 3))
             raw[np.isnan(values["dla_centred"])] = np.nan
@@ -184,7 +197,7 @@ class SourceTables:
         return found | {"expected": np.where(absent, np.nan, even)}
 
     def _prompts(self, view: ReadoutView) -> npt.NDArray[np.intp]:
-        found: npt.NDArray[np.intp] = view.rows[0].cpu().numpy()
+        found: npt.NDArray[np.intp] = view.rows.here[0]
         return found
 
     def _there(self, view: ReadoutView) -> npt.NDArray[np.bool_]:
@@ -196,7 +209,7 @@ class SourceTables:
     def _of_targets(
         self, view: ReadoutView, rows: npt.NDArray[np.intp], values: Values, why: str | None
     ) -> Columns:
-        targets = ((view.followed.ids >= 0) & ~view.followed.is_foil).cpu().numpy()
+        targets = view.followed.are_targets
         row, k, span = (targets[rows][:, :, None] & self._there(view)[rows][:, None]).nonzero()
         picked = {name: array[row, k, span] for name, array in values.items()}
         row = row + rows[0]
@@ -233,7 +246,7 @@ class SourceTables:
         centred: Float[np.ndarray, "rows k layers heads both"],
         seen: Bool[np.ndarray, "rows layers spans"],
     ) -> Columns:
-        targets = ((view.followed.ids >= 0) & ~view.followed.is_foil).cpu().numpy()[rows]
+        targets = view.followed.are_targets[rows]
         real = np.broadcast_to(
             targets[:, :, None, None, None] & seen[:, None, :, None], cells[:, :-1, ..., : self.n_spans].shape
         )

@@ -26,9 +26,9 @@ from elimtool.metrics.metric import Settings
 from elimtool.metrics.span_parts import DistanceBins, SpanParts
 from elimtool.model.affine import close, wide
 from elimtool.model.carried import NOT_REBUILT, Carried
-from elimtool.model.heads import RowIndex
 from elimtool.model.rows import EVERY
-from elimtool.model.view import Batch, FormedAttention, LayerView
+from elimtool.model.view import Batch, FormedAttention, LayerView, Rows
+from elimtool.numerics.transfer import arrays, roomy
 
 HELD_NUMBERS = 2**20
 """Most numbers of one layer's sums over spans that are kept for the readout; more are computed again."""
@@ -71,9 +71,7 @@ class Sources:
         self.batch = batch
         self.settings = settings
         self.parts = SpanParts.of(batch)
-        self.sink = torch.zeros(batch.ids.shape, dtype=torch.bool, device=batch.ids.device)
-        for row, one in enumerate(batch.encoded):
-            self.sink[row, list(one.sinks)] = True
+        self.sink = batch.sink
         self.layers: list[SourceLayer] = []
         self.null = False
         self.why: str | None = None
@@ -112,14 +110,15 @@ class Sources:
             None,
         )
         size = 2 * self.parts.members.shape[1] * carried.heads.inputs.numel()
-        if view.attention is not None and size <= HELD_NUMBERS:
+        held = roomy(HELD_NUMBERS, visible.device)
+        if view.attention is not None and size <= held:
             self.layers.append(made)
             self.waiting.append((len(self.layers) - 1, view.attention))
             numbers = view.attention.numel() + carried.values.numel() + size
             if len(self.waiting) * numbers > self.settings.held_numbers:
                 self._flush()
             return
-        keep = view.rows is None or size <= HELD_NUMBERS
+        keep = view.rows is None or size <= held
         found, rebuilt = [], []
         for some, weights in view.attention_parts():
             rebuilt.append(carried.rebuilds(some, weights))
@@ -224,7 +223,7 @@ class Sources:
         return self.why
 
     def cells(
-        self, rows: RowIndex, toward: Float[Tensor, "rows k width"]
+        self, rows: Rows, toward: Float[Tensor, "rows k width"]
     ) -> tuple[Numbers, npt.NDArray[np.bool_]]:
         """Split what each head adds to logits along directions over the spans that it reads it from.
 
@@ -238,9 +237,10 @@ class Sources:
         given = torch.stack([self._at(one, rows) for one in self.layers], 1).to(back.dtype)
         cells = (back.transpose(2, 3) @ given.transpose(3, 4)).permute(0, 3, 1, 2, 4)
         seen = torch.stack([one.seen[rows] for one in self.layers], 1)
-        return cells.double().cpu().numpy(), seen.cpu().numpy()
+        found = arrays({"cells": cells.double(), "seen": seen})
+        return found["cells"], found["seen"]
 
-    def written(self, rows: RowIndex) -> Float[Tensor, "rows spans width"]:
+    def written(self, rows: Rows) -> Float[Tensor, "rows spans width"]:
         """Sum what the heads of all layers add to the residual stream from each span."""
         n_spans, total = self.parts.members.shape[1], None
         for one in self.layers:
@@ -252,15 +252,16 @@ class Sources:
         assert total is not None
         return total
 
-    def _at(self, one: SourceLayer, rows: RowIndex) -> Float[Tensor, "rows heads both size"]:
+    def _at(self, one: SourceLayer, rows: Rows) -> Float[Tensor, "rows heads both size"]:
         """Return sums over spans at some rows."""
         prompt, probe = rows
         if one.held is not None:
             return one.held[prompt, :, probe]
         assert one.rows is not None
         parts = []
-        for index in sorted(set(prompt.tolist())):
-            mine = probe[prompt == index]  # ascending and without gaps: probes of one prompt
+        prompt_here, probe_here = rows.here
+        for index in np.unique(prompt_here).tolist():
+            mine = probe_here[prompt_here == index]  # ascending and without gaps: probes of one prompt
             probes, prompts = slice(int(mine[0]), int(mine[-1]) + 1), slice(index, index + 1)
             weights = one.rows.of(index, probes)[None]
             visible = one.visible[prompts, probes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import frexp
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from elimtool.model.affine import wide
 from elimtool.model.view import Batch, Encoded
+from elimtool.numerics.transfer import sent
 from elimtool.prompts.prompt import REST, SINK
 
 
@@ -28,6 +30,7 @@ class SpanParts:
         keys: Tokens of each piece, padded.
         real: 1 where a piece has a token, 0 for padding.
         span: Index of each piece's span.
+        joined: Whether some span has more pieces than one, or spans and pieces are not in the same order.
     """
 
     names: Sequence[Sequence[str]]
@@ -36,6 +39,7 @@ class SpanParts:
     keys: Int[Tensor, "batch pieces length"]
     real: Float[Tensor, "batch pieces length"]
     span: Int[Tensor, "batch pieces"]
+    joined: bool = True
 
     @classmethod
     def of(cls, batch: Batch) -> SpanParts:
@@ -67,11 +71,12 @@ class SpanParts:
                 span[row, place] = index
         return cls(
             [[name for name, _ in spans] for spans in divided],
-            members.to(device),
+            sent(members, device),
             bool((members.sum(1) > 1).any()),
-            keys.to(device),
-            real.to(device),
-            span.to(device),
+            sent(keys, device),
+            sent(real, device),
+            sent(span, device),
+            most != count or not bool((span == torch.arange(count)).all()),
         )
 
     def seen(self, visible: Bool[Tensor, "batch probes keys"]) -> Bool[Tensor, "batch probes spans"]:
@@ -81,10 +86,9 @@ class SpanParts:
     @cached_property
     def _join(self) -> Float[Tensor, "batch spans pieces"] | None:
         """1 where a piece belongs to a span; ``None`` where every piece is a span, in order."""
-        n_spans, pieces = self.members.shape[1], self.span.shape[1]
-        places = torch.arange(pieces, device=self.span.device)
-        if n_spans == pieces and bool((self.span == places).all()):
+        if not self.joined:
             return None
+        n_spans = self.members.shape[1]
         return torch.nn.functional.one_hot(self.span, n_spans).transpose(1, 2).float()
 
     def summed(
@@ -142,7 +146,8 @@ class DistanceBins:
         # the exponent of a float is the floor of its logarithm, exactly
         bins = torch.frexp(distance.clamp(min=0).float()).exponent.long()
         inside = visible & ~sink[:, None]
-        one = torch.nn.functional.one_hot(bins.clamp(min=0), int(bins.max()) + 1).float()
+        most = frexp(float(visible.shape[-1]))[1] + 1  # no bin of a visible key is higher
+        one = (bins[..., None] == torch.arange(most, device=bins.device)).float()
         self.members = one * inside[..., None]
         self.counts = self.members.sum(2).clamp(min=1)[:, :, None]
         self.kept = (visible & sink[:, None]).float()[:, None]

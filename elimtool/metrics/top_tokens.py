@@ -11,6 +11,7 @@ from torch import Tensor
 
 from elimtool.metrics.columns import place, spelled
 from elimtool.metrics.metric import Metric, ReadoutView
+from elimtool.numerics.transfer import arrays
 
 PLACES = 20
 """Number of tokens kept for every probed row."""
@@ -26,9 +27,13 @@ class TopTokens(Metric):
         logprobs = view.output
         n_rows, vocab = logprobs.shape
         places = min(PLACES, vocab)
-        chosen = torch.stack([_first(row, places) for row in logprobs])
-        tokens = chosen.cpu().numpy().reshape(-1)
-        found = logprobs.gather(-1, chosen).double().cpu()
+        chosen = _chosen(logprobs, places)
+        best = logprobs.gather(-1, chosen).double()
+        found = {
+            name: one.reshape(-1)
+            for name, one in arrays({"tokens": chosen, "logprob": best, "prob": best.exp()}).items()
+        }
+        tokens = found["tokens"]
         row, order = np.indices((n_rows, places)).reshape(2, -1)
         self.filled["top_tokens"].append(
             {
@@ -36,10 +41,17 @@ class TopTokens(Metric):
                 "place": order + 1,
                 "token": spelled(tokens, view.spell),
                 "token_id": tokens,
-                "logprob": found.numpy().reshape(-1),
-                "prob": found.exp().numpy().reshape(-1),
+                "logprob": found["logprob"],
+                "prob": found["prob"],
             }
         )
+
+
+def _chosen(logprobs: Float[Tensor, "rows vocab"], places: int) -> Int[Tensor, "rows places"]:
+    """Return the ids of each row's most probable tokens."""
+    if logprobs.is_cpu:
+        return torch.stack([_first(row, places) for row in logprobs])
+    return logprobs.sort(dim=-1, descending=True, stable=True).indices[:, :places]
 
 
 def _first(row: Float[Tensor, "vocab"], places: int) -> Int[Tensor, "places"]:

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from elimtool.model.placement import device_of
+from elimtool.numerics.transfer import sent
 
 PROBE = 1024.0
 """Size of the vector that shows a norm's gain: far above every norm's epsilon."""
@@ -129,8 +130,9 @@ def scales(
     shape = (-1, *[1] * (inputs.ndim - 2), inputs.shape[-1])
     values = wide(inputs)
     if any(norm.centred for norm in norms):
-        centred = values.new_tensor([float(norm.centred) for norm in norms]).reshape(-1, *shape[1:-1], 1)
-        values = values - values.mean(-1, keepdim=True) * centred
+        centred = sent(torch.tensor([float(norm.centred) for norm in norms]), values.device)
+        away = centred.to(values.dtype).reshape(-1, *shape[1:-1], 1)
+        values = values - values.mean(-1, keepdim=True) * away
     scaled = torch.stack([norm.gain for norm in norms]).reshape(shape) * values
     moved = wide(outputs) - torch.stack([norm.bias for norm in norms]).reshape(shape)
     energy = scaled.square().sum(-1)  # least squares over the channels: no single one decides

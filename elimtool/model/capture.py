@@ -20,7 +20,8 @@ from elimtool.model.output_map import OutputMap
 from elimtool.model.placement import weight_of
 from elimtool.model.taps import Taps
 from elimtool.model.view import Batch, Block, LayerView
-from elimtool.numerics.median import median
+from elimtool.numerics.median import median, medians
+from elimtool.numerics.transfer import sent
 
 BEFORE = ("ln1", "ln2")
 BEHIND = ("ln1_post", "ln2_post")
@@ -226,6 +227,10 @@ def _refuse_several(residual: Tensor, batch: Batch, layer: int) -> None:
 
 def _typical(residual: Tensor, batch: Batch) -> Tensor:
     """Return the median absolute value of each prompt's residuals, all its tokens and channels: [batch]."""
-    sizes = wide(residual.detach()).abs().cpu().numpy()
-    found = [median(one[: len(encoded.token_ids)]) for one, encoded in zip(sizes, batch.encoded, strict=True)]
-    return torch.tensor(found, dtype=torch.float32, device=batch.ids.device)
+    sizes = wide(residual.detach()).abs()
+    lengths = [len(one.token_ids) for one in batch.encoded]
+    if sizes.is_cpu or sizes.dtype != torch.float32:
+        found = [median(one[:length]) for one, length in zip(sizes.cpu().numpy(), lengths, strict=True)]
+        return torch.tensor(found, dtype=torch.float32, device=batch.ids.device)
+    counts = sent(torch.tensor(lengths) * sizes.shape[-1], sizes.device)
+    return medians(sizes.flatten(1), counts).to(batch.ids.device)

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from elimtool.model.affine import close, wide
 from elimtool.model.view import Block
+from elimtool.numerics.transfer import arrays, roomy
 
 HELD_NUMBERS = 2**22
 """Numbers of blocks that wait to be compared together, at most, beyond those of one block."""
@@ -20,13 +21,18 @@ NO_HEADS = "attention's output is no sum over heads"
 NOT_LINEAR = "the output projection is not linear"
 NOT_AFFINE = "the norm behind attention or MLP is not affine"
 MORE = "attention and MLP do not add up to the block's update"
+WHYS = (NOT_AFFINE, NOT_LINEAR, MORE)
+"""What to say of a block that does not pass, in the order of the comparisons."""
 
 Values = Float[Tensor, "batch probes width"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Addends:
-    """One block to compare: its parts, the stream before and after, and its heads at the first probe."""
+    """One block to compare: its parts, the stream before and after, and its heads at the first probe.
+
+    ``affine`` tells whether its norms behind are affine; ``None`` where it has none.
+    """
 
     key: int
     parts: tuple[Values, Values]
@@ -34,6 +40,7 @@ class _Addends:
     after: Values
     heads: Float[Tensor, "width"]
     written: Float[Tensor, "width"]
+    affine: Bool[Tensor, ""] | None
 
 
 class Decomposition:
@@ -45,52 +52,64 @@ class Decomposition:
     def __init__(self) -> None:
         self.found: dict[int, str | None] = {}
         self.waiting: list[_Addends] = []
+        self.compared: list[tuple[list[int], Tensor]] = []
+        self.taken = 0
 
     def ask(self) -> Callable[[], str | None]:
         """Return a function that says why the next block is not the sum of its parts; ``None`` if it is."""
-        key = len(self.found) + len(self.waiting)
+        key = self.taken
         return lambda: self._answer(key)
 
     def take(self, block: Block, before: Values, after: Values) -> None:
         """Add a block, with the residual before and after it."""
-        key = len(self.found) + len(self.waiting)
+        key, self.taken = self.taken, self.taken + 1
         added, heads = block.added(), block.heads
+        held = roomy(HELD_NUMBERS, after.device)
         if added is None or block.attention is None:
             self.found[key] = UNSEEN
         elif heads is None:
             self.found[key] = NO_HEADS
-        elif not all(bool(norm.explained.all()) for norm in block.behind if norm is not None):
-            self.found[key] = NOT_AFFINE
         else:
             bias, outputs = block.attention.bias, wide(block.attention.outputs[0, 0])
             together = heads.sum_of_first()
             together = together if bias is None else together + wide(bias)
             if self.waiting and self.waiting[0].after.shape != after.shape:
                 self._compare()
-            self.waiting.append(_Addends(key, added, before, after, together, outputs))
-            if 4 * len(self.waiting) * after.numel() > HELD_NUMBERS:  # 4: two parts, before and after
+            behind = [norm.explained.all() for norm in block.behind if norm is not None]
+            affine = torch.stack(behind).all() if behind else None
+            self.waiting.append(_Addends(key, added, before, after, together, outputs, affine))
+            if 4 * len(self.waiting) * after.numel() > held:  # 4: two parts, before and after
                 self._compare()
 
     def _answer(self, key: int) -> str | None:
         if key not in self.found:
             self._compare()
+            fetched = arrays({place: answers for place, (_, answers) in enumerate(self.compared)})
+            for place, (keys, _) in enumerate(self.compared):
+                for one, passes in zip(keys, fetched[place].T.tolist(), strict=True):
+                    self.found[one] = next(
+                        (why for why, fine in zip(WHYS, passes, strict=True) if not fine), None
+                    )
+            self.compared.clear()
         return self.found[key]
 
     def _compare(self) -> None:
-        """Compare all blocks that wait."""
+        """Compare all blocks that wait; the answers stay on the device."""
         if not self.waiting:
             return
         dtype = self.waiting[0].after.dtype
         heads, written = (
             torch.stack([getattr(one, name) for one in self.waiting]) for name in ("heads", "written")
         )
-        linear = close(heads, written, written, dtype).tolist()
+        linear = close(heads, written, written, dtype)
         first, second = (torch.stack([one.parts[i] for one in self.waiting]) for i in (0, 1))
         before, after = (
             wide(torch.stack([getattr(one, name) for one in self.waiting])) for name in ("before", "after")
         )
         larger = torch.maximum(before.abs(), after.abs())  # rounding is of the size of the stream
-        whole = close(first + second, after - before, larger, dtype).flatten(1).all(-1).tolist()
-        for one, is_linear, adds_up in zip(self.waiting, linear, whole, strict=True):
-            self.found[one.key] = NOT_LINEAR if not is_linear else None if adds_up else MORE
+        whole = close(first + second, after - before, larger, dtype).flatten(1).all(-1)
+        fine = torch.ones_like(linear[0])
+        affine = torch.stack([fine if one.affine is None else one.affine for one in self.waiting])
+        answers = torch.stack([affine, linear, whole])
+        self.compared.append(([one.key for one in self.waiting], answers))
         self.waiting.clear()

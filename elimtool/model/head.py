@@ -20,6 +20,7 @@ from elimtool.model.affine import Directions, Gain, pull, tolerance, wide
 from elimtool.model.few_rows import few_rows
 from elimtool.model.own_code import own_code
 from elimtool.model.placement import device_of, weight_of
+from elimtool.numerics.transfer import arrays
 
 SMALL = 1e-3
 """Logits of this size pass a soft cap unchanged, so they show the factor before it."""
@@ -199,8 +200,9 @@ class Head:
         """Refuse directions that do not reproduce the head's own logits."""
         truth = own.gather(-1, tokens)
         capped = self.cap * torch.tanh(logits / self.cap) if self.cap > 0 else logits
-        difference = float((truth - capped).abs().max())
-        if difference > tolerance(self.sample.dtype) * max(1.0, float(own.abs().max())):
+        found = arrays({"off": (truth - capped).abs().max(), "most": own.abs().max()})
+        difference = float(found["off"])
+        if difference > tolerance(self.sample.dtype) * max(1.0, float(found["most"])):
             raise ElimError(
                 f"{self.name}: the directions of the tokens miss the logits by {difference:.3g}",
                 "elimtool does not know how this architecture turns its last layer into logits",

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from elimtool.model.affine import wide
+from elimtool.numerics.transfer import roomy
 
 RowIndex = tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]
 
@@ -50,7 +51,7 @@ class Heads:
 
     def lengths(self, rows: RowIndex) -> tuple[Float[Tensor, "rows heads"], Float[Tensor, "rows"]]:
         """Compute the Euclidean norms of each head's output, and of their sum."""
-        size = max(1, FORMED_NUMBERS // (self.count * len(self.weight)))
+        size = max(1, roomy(FORMED_NUMBERS, self.weight.device) // (self.count * len(self.weight)))
         each, total = [], []
         for start in range(0, len(rows[0]), size):
             outputs = self.at((rows[0][start : start + size], rows[1][start : start + size]))

@@ -338,8 +338,10 @@ class Model(Dimensions, Exclusive):
 
     def _check(self, batch: Batch, own: Tensor | None, residual: Tensor) -> None:
         """Refuse outputs that are not finite, and families whose head this code would run wrongly."""
-        finite = residual.isfinite().all(-1) | ~batch.probed
-        if not bool(finite.all()) or (own is not None and not bool(own.isfinite().all())):
+        finite = (residual.isfinite().all(-1) | ~batch.probed).all()
+        if own is not None:
+            finite = finite & own.isfinite().all()
+        if not bool(finite):
             raise not_finite(self.name, self.hf, self.dtype)
         if own is None:
             return

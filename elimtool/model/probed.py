@@ -16,8 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from elimtool.model.affine import close, wide
-from elimtool.model.rows import EVERY, AttentionRows, Formed, attended, mixed
+from elimtool.model.rows import EVERY, FORMED_NUMBERS, AttentionRows, Formed, attended, mixed
 from elimtool.model.view import Batch
+from elimtool.numerics.transfer import roomy
 
 NAME = "elimtool_probed"
 """Name of the function in transformers' ``AttentionInterface``."""
@@ -114,8 +115,9 @@ class ProbedAttention:
                 return formed(probed[prompts, :, probes], seen, some, prompts, keys).to(self.home)
 
             each = len(query) * query.shape[1] * key.shape[2]
-            positions = self._on(self.home).positions
-            rows = AttentionRows(form, positions, each, sinks is not None, query=probed, key=key, scale=scale)
+            last = tuple(batch.here["positions"].max(0).tolist())
+            most = roomy(FORMED_NUMBERS, self.home)
+            rows = AttentionRows(form, last, each, sinks is not None, most, probed, key, scale)
             if self.check:
                 self._compare(batch, rows.whole().weights.to(query.device), value, output)
             outputs = at_probes(output.transpose(1, 2), batch).transpose(1, 2)

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from elimtool.model.affine import wide
 
 FORMED_NUMBERS = 2**20
-"""Attention weights of probed queries formed at a time: 4 MiB. Reducing them takes a few times that."""
+"""Attention weights of probed queries formed at a time: 4 MiB. Reducing them takes a few times that.
+
+On a GPU, see ``roomy``.
+"""
 
 EVERY = slice(None)
 
@@ -46,7 +49,7 @@ class AttentionRows:
 
     Attributes:
         form: Forms the rows of slices of probes, prompts and keys.
-        positions: Positions of the probes, which see no later keys.
+        last: The latest position of each probe, over all prompts; it sees no later keys.
         each: Number of weights of one probe: batch x heads x keys.
         null: Whether a score without a key takes part in the softmax, so that weights sum to less than 1.
         most: Weights formed at a time, at most.
@@ -56,7 +59,7 @@ class AttentionRows:
     """
 
     form: Callable[[slice, slice, slice], Formed]
-    positions: Int[Tensor, "batch probes"]
+    last: tuple[int, ...]
     each: int
     null: bool = False
     most: int = FORMED_NUMBERS
@@ -67,7 +70,7 @@ class AttentionRows:
     @property
     def probes(self) -> int:
         """Number of probes."""
-        return self.positions.shape[1]
+        return len(self.last)
 
     def fits(self) -> bool:
         """Tell whether all rows may be held at once."""
@@ -86,7 +89,7 @@ class AttentionRows:
         size = max(1, self.most // self.each)
         for start in range(0, self.probes, size):
             some = slice(start, min(self.probes, start + size))
-            yield some, self.form(some, EVERY, slice(0, int(self.positions[:, some].max()) + 1))
+            yield some, self.form(some, EVERY, slice(0, max(self.last[some]) + 1))
 
 
 def attended(

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from elimtool.model.view import NOBODY, Batch, Encoded, LayerView
+from elimtool.numerics.transfer import array, sent
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
@@ -148,6 +150,9 @@ def _score(model: Model, questions: Sequence[Question], group: Sequence[_ScoredR
     for begin in range(0, len(residuals), step):
         logits = model.readout(residuals[begin : begin + step]).double()
         totals = logits.logsumexp(-1)
-        for place, row, ids in asked:
-            if begin <= place < begin + len(logits):
-                row.found[ids] = float(logits[place - begin, ids[-1]] - totals[place - begin])
+        here = [one for one in asked if begin <= one[0] < begin + len(logits)]
+        if here:
+            at = sent(torch.tensor([[place - begin, ids[-1]] for place, _, ids in here]).T, logits.device)
+            found = array(logits[at[0], at[1]] - totals[at[0]])
+            for (_, row, ids), score in zip(here, found.tolist(), strict=True):
+                row.found[ids] = score

@@ -8,6 +8,7 @@ from functools import cached_property
 from math import nan
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -18,6 +19,7 @@ from elimtool.model.heads import Heads
 from elimtool.model.mixture import Mixture
 from elimtool.model.output_map import OutputMap
 from elimtool.model.rows import Formed
+from elimtool.numerics.transfer import Array, arrays, sent
 from elimtool.prompts.prompt import Prompt
 
 
@@ -110,6 +112,33 @@ NOBODY = Encoded(Prompt(text=""), "", "", (), (), 0, (), (), (), ())
 """Placeholder in batches of bare token ids, which belong to no prompt."""
 
 
+class Rows(tuple[Tensor, Tensor]):
+    """``(prompt, probe)`` indices of probed positions on the batch's device, and on the host.
+
+    Attributes:
+        here: The indices on the host, which nobody has to wait for.
+    """
+
+    here: tuple[Array, Array]
+
+    @classmethod
+    def of(cls, prompt: Array, probe: Array, device: torch.device) -> Rows:
+        """Send indices to a device."""
+        both = sent(torch.from_numpy(np.stack([prompt, probe])), device)
+        return cls._with(both[0], both[1], (prompt, probe))
+
+    @classmethod
+    def _with(cls, prompt: Tensor, probe: Tensor, here: tuple[Array, Array]) -> Rows:
+        made = cls((prompt, probe))
+        made.here = here
+        return made
+
+    def part(self, some: slice) -> Rows:
+        """Return some of the rows."""
+        prompt, probe = self.here
+        return self._with(self[0][some], self[1][some], (prompt[some], probe[some]))
+
+
 @dataclass(frozen=True)
 class Batch:
     """Encoded prompts side by side, padded on the right, where causal attention does not look.
@@ -143,13 +172,29 @@ class Batch:
             ids[row, : len(one.token_ids)] = torch.tensor(one.token_ids)
             positions[row, : len(queries[row])] = torch.tensor(queries[row])
             probed[row, : len(queries[row])] = True
-        return cls(tuple(encoded), ids.to(device), positions.to(device), probed.to(device))
+        there = torch.device(device)
+        made = cls(tuple(encoded), *(sent(one, there) for one in (ids, positions, probed)))
+        made.__dict__["here"] = {"positions": positions.numpy(), "probed": probed.numpy()}
+        return made
 
     @cached_property
-    def rows(self) -> tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]:
+    def here(self) -> dict[str, Array]:
+        """``positions`` and ``probed`` on the host."""
+        return arrays({"positions": self.positions, "probed": self.probed})
+
+    @cached_property
+    def rows(self) -> Rows:
         """``(prompt, probe)`` indices of all real probed positions, in input order."""
-        prompt, probe = self.probed.nonzero(as_tuple=True)
-        return prompt, probe
+        prompt, probe = self.here["probed"].nonzero()
+        return Rows.of(prompt, probe, self.ids.device)
+
+    @cached_property
+    def sink(self) -> Bool[Tensor, "batch keys"]:
+        """Which tokens are sinks."""
+        sink = torch.zeros(self.ids.shape, dtype=torch.bool)
+        for row, one in enumerate(self.encoded):
+            sink[row, list(one.sinks)] = True
+        return sent(sink, self.ids.device)
 
     @cached_property
     def places(self) -> Int[Tensor, "all"]:
@@ -160,14 +205,16 @@ class Batch:
     @cached_property
     def full(self) -> bool:
         """Whether every probe is real."""
-        return bool(self.probed.all())
+        return bool(self.here["probed"].all())
 
     def on(self, device: torch.device) -> Batch:
         """Return the batch with its indices on a device, where another layer of a spread model runs."""
         if device == self.ids.device:
             return self
         ids, positions, probed = (one.to(device) for one in (self.ids, self.positions, self.probed))
-        return replace(self, ids=ids, positions=positions, probed=probed)
+        moved = replace(self, ids=ids, positions=positions, probed=probed)
+        moved.__dict__["here"] = self.here
+        return moved
 
     def cut(self, values: Float[Tensor, "batch keys width"]) -> Float[Tensor, "batch probes width"]:
         """Copy the probed positions of an activation."""

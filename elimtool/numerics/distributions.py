@@ -94,7 +94,9 @@ _LOWEST = -1e30
 
 def _finite(logprobs: Tensor) -> Tensor:
     """Replace -inf, so that its product with a probability of 0 is 0; copy only where there is one."""
-    return logprobs.clamp(min=_LOWEST) if bool(logprobs.amin() == -torch.inf) else logprobs
+    # only a CPU's answer is at hand, others would have to be waited for
+    clean = logprobs.is_cpu and not bool(logprobs.amin() == -torch.inf)
+    return logprobs if clean else logprobs.clamp(min=_LOWEST)
 
 
 def _dot(left: OverVocab, right: OverVocab) -> Float[Tensor, "rows"]:

@@ -163,44 +163,27 @@ def nucleus(logprobs: OverVocab, mass: float = 0.9) -> Bool[Tensor, "rows vocab"
         for row, flags in zip(logprobs.numpy(), inside.numpy(), strict=True):
             flags[:] = marked(row, edge(row, mass))
         return inside
-    tokens, member = partly_sorted(logprobs, mass)
-    row, place = member.nonzero(as_tuple=True)
-    inside[row, tokens[row, place]] = True
-    return inside
+    return bisected(logprobs, mass)
 
 
-def count_true(flags: Bool[Tensor, "*rows width"]) -> Int[Tensor, "*rows"]:
-    """Count the set flags of each row; the counts are on the CPU."""
-    if not flags.is_cpu:
-        return flags.sum(-1).cpu()
-    rows = flags.numpy().reshape(-1, flags.shape[-1])  # numpy's count is ten times as fast as torch's
-    found = np.fromiter((np.count_nonzero(row) for row in rows), dtype=np.int64, count=len(rows))
-    return torch.from_numpy(found).reshape(flags.shape[:-1])
+def bisected(logprobs: OverVocab, mass: float) -> Bool[Tensor, "rows vocab"]:
+    """Find nuclei without sorting and without looking at any number on the host, which suits a GPU.
 
-
-def partly_sorted(
-    logprobs: OverVocab, mass: float, width: int = 256
-) -> tuple[Int[Tensor, "rows width"], Bool[Tensor, "rows width"]]:
-    """Find nuclei by a partial sort of ``width`` tokens, and a longer one of the rows that need more.
-
-    Returns:
-        ``(tokens, member)``: candidate token ids by falling probability, and which of them belong.
+    The least score in a nucleus is found by halving the range of a float's bits, which have the order of the
+    numbers; sums are in float64.
     """
-    rows, vocab = logprobs.shape
-    width = min(width, vocab)
-    top, tokens = logprobs.topk(width, dim=-1, sorted=True)
-    probs = top.double().exp()  # float32 sums of many small terms would misplace the edge
-    member = probs.cumsum(-1) - probs < mass
-    member[:, 0] = True
-    unanswered = member[:, -1]
-    if width == vocab or not bool(unanswered.any()):
-        return tokens, member
-    more_tokens, more_member = partly_sorted(logprobs[unanswered], mass, width * 16)
-    all_tokens = tokens.new_zeros(rows, more_tokens.shape[1])
-    all_member = member.new_zeros(rows, more_tokens.shape[1])
-    all_tokens[:, :width], all_member[:, :width] = tokens, member
-    all_tokens[unanswered], all_member[unanswered] = more_tokens, more_member
-    return all_tokens, all_member
+    bits = logprobs.contiguous().view(torch.int32 if logprobs.dtype == torch.float32 else torch.int64)
+    rising = bits ^ ((bits >> (8 * bits.itemsize - 1)) & torch.iinfo(bits.dtype).max)
+    probs, least, behind = logprobs.exp(), rising.amin(-1), rising.amax(-1) + 1
+    for _ in range(8 * bits.itemsize):
+        middle = (least & behind) + ((least ^ behind) >> 1)  # the mean, without the sum, which may overflow
+        holds = probs.where(rising >= middle[:, None], 0.0).sum(-1, dtype=torch.float64) >= mass
+        least, behind = middle.where(holds, least), behind.where(holds, middle)
+    above, equal = rising > least[:, None], rising == least[:, None]
+    held = probs.where(above, 0.0).sum(-1, dtype=torch.float64)
+    each = probs.where(equal, 0.0).amax(-1).double()
+    tied = ((mass - held) / each).nan_to_num(1.0).ceil().clamp(min=1)
+    return above | (equal & (equal.cumsum(-1) <= tied[:, None]))
 
 
 LEADING = 4096

@@ -18,7 +18,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from elimtool.numerics.distributions import NEGLIGIBLE, entropy_and_collision, kl_to_last
-from elimtool.numerics.ranking import Edge, count_true, edge, marked, nucleus, top
+from elimtool.numerics.ranking import Edge, edge, marked, nucleus, top
 
 SURVIVORS = 0.9
 """Probability that the survivor set (nucleus) of a layer holds."""
@@ -79,7 +79,7 @@ class Shapes:
 
 
 def shapes(logits: Float[Tensor, "layers rows vocab"], compiled: bool = False) -> Shapes:
-    """Reduce distributions at every layer; ``top`` and ``normaliser`` stay on the device.
+    """Reduce distributions at every layer; the numbers stay on the device.
 
     Args:
         logits: float32 or better; ``-inf`` marks a removed token; each distribution keeps at least one.
@@ -108,18 +108,14 @@ def _at_once(logits: Float[Tensor, "layers rows vocab"]) -> Shapes:
     flat = logprobs.reshape(-1, logits.shape[-1])
     inside = nucleus(flat, SURVIVORS).view(logits.shape)
     entropy, collision = (part.reshape(logits.shape[:2]) for part in entropy_and_collision(flat))
-    sizes, common = count_true(inside), torch.empty(inside.shape[:2], dtype=torch.long)
-    mass = torch.empty(inside.shape[:2], dtype=torch.float64)
-    for row, last in enumerate(inside[-1]):
-        ids = last.nonzero()[:, 0]
-        common[:, row] = count_true(inside[:, row, ids])
-        mass[:, row] = logprobs[:, row, ids].double().exp().sum(-1)
+    sizes, common = inside.sum(-1), (inside & inside[-1]).sum(-1)
+    mass = logprobs.exp().where(inside[-1], 0.0).sum(-1, dtype=torch.float64)
     return Shapes(
         top=first,
         normaliser=(logits.gather(-1, best).double() - logprobs.gather(-1, best).double())[..., 0],
-        entropy=entropy.double().cpu(),
-        collision=collision.double().cpu(),
-        kl=kl_to_last(logprobs).double().cpu(),
+        entropy=entropy.double(),
+        collision=collision.double(),
+        kl=kl_to_last(logprobs).double(),
         size=sizes,
         jaccard=common.double() / (sizes + sizes[-1] - common),
         mass=mass,

@@ -32,11 +32,10 @@ MORE = (
 
 def view_of(logits: Tensor, targets: Tensor, names: range) -> ReadoutView:
     """Rows read out at one layer, one prompt each."""
-    n = len(logits)
     batch = Batch.of([encoded(4, (3,), {}, (), name=f"p{i}") for i in names])
     return ReadoutView(
         batch=batch,
-        rows=(torch.arange(n), torch.zeros(n, dtype=torch.int64)),
+        rows=batch.rows,
         lens="raw",
         logits=logits[None],
         shapes=shapes(logits[None]),

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from elimtool.numerics import median as counting
-from elimtool.numerics.median import MANY, median
+from elimtool.numerics.median import MANY, median, medians
 
 RANDOM = np.random.default_rng(0)
 NORMAL = np.abs(RANDOM.standard_normal((64, 576))).astype(np.float32)
@@ -62,3 +63,16 @@ def test_few_of_many_are_ordered(numbers: Any, monkeypatch: pytest.MonkeyPatch) 
     )
     median(numbers)
     assert len(sizes) == 1 and sizes[0] < numbers.size / 50
+
+
+def test_medians_of_rows_of_several_lengths() -> None:
+    rows = torch.from_numpy(
+        np.stack([CHANNELS[:8].reshape(-1), NORMAL[:8].reshape(-1), np.round(CHANNELS[:8].reshape(-1))])
+    )
+    rows[1, 40:] = torch.nan  # beyond what counts
+    counts = torch.tensor([rows.shape[1], 40, 577])
+    found = medians(rows, counts)
+    expected = [by_sorting(row[:count].numpy()) for row, count in zip(rows, counts.tolist(), strict=True)]
+    assert found.tolist() == expected
+    rows[2, 5] = torch.nan
+    assert medians(rows, counts).isnan().tolist() == [False, False, True]

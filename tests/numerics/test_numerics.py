@@ -12,7 +12,7 @@ from torch.distributions import Categorical, kl_divergence
 
 from elimtool.numerics.distributions import entropy, entropy_and_collision, kl_to_last, plogp
 from elimtool.numerics.kernels.loops import BLOCK
-from elimtool.numerics.ranking import count_true, largest, nucleus, partly_sorted, rank, top
+from elimtool.numerics.ranking import bisected, largest, nucleus, rank, top
 
 
 @st.composite
@@ -125,18 +125,25 @@ def test_kl_with_removed_tokens() -> None:
 
 
 @settings(deadline=None)
-@given(logit_rows(), st.sampled_from([0.01, 0.5, 0.9, 0.999]), st.sampled_from([1, 2, 256]))
-def test_nucleus_is_the_smallest_set(logits: torch.Tensor, mass: float, width: int) -> None:
+@given(logit_rows(), st.sampled_from([0.01, 0.5, 0.9, 0.999]))
+def test_nucleus_is_the_smallest_set(logits: torch.Tensor, mass: float) -> None:
     logprobs = logits.log_softmax(-1)
-    tokens, member = partly_sorted(logprobs, mass, width)
-    _assert_smallest(logprobs, mass, tokens, member)
-    inside = nucleus(logprobs, mass)
     order = logprobs.argsort(dim=-1, descending=True, stable=True)  # the lower id first among equals
-    for row, flags in enumerate(inside):
-        size = int(flags.sum())
-        assert set(flags.nonzero()[:, 0].tolist()) == set(order[row, :size].tolist())
-    _assert_smallest(logprobs, mass, order, inside.gather(-1, order))
-    assert torch.equal(count_true(inside), inside.sum(-1))
+    for inside in (nucleus(logprobs, mass), bisected(logprobs, mass)):
+        for row, flags in enumerate(inside):
+            size = int(flags.sum())
+            assert set(flags.nonzero()[:, 0].tolist()) == set(order[row, :size].tolist())
+        _assert_smallest(logprobs, mass, order, inside.gather(-1, order))
+
+
+@pytest.mark.parametrize("mass", [0.3, 0.9, 0.95])
+def test_nuclei_by_halving_are_those_by_sorting(mass: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    sharp = torch.tensor([0.1, 1.0, 3.0, 30.0])[:, None]
+    logits = (torch.randn(4, 3000, generator=generator) * sharp).round(decimals=1)  # many ties
+    logits[1, ::3] = -torch.inf
+    logprobs = logits.log_softmax(-1)
+    assert torch.equal(bisected(logprobs, mass), nucleus(logprobs, mass))
 
 
 def _assert_smallest(logprobs: torch.Tensor, mass: float, tokens: torch.Tensor, member: torch.Tensor) -> None:
@@ -151,15 +158,12 @@ def _assert_smallest(logprobs: torch.Tensor, mass: float, tokens: torch.Tensor, 
             assert float(probs[left].max()) <= float(probs[kept].min())
 
 
-def test_only_the_rows_that_need_it_are_sorted_further() -> None:
+def test_nuclei_of_one_token_and_of_equals() -> None:
     logits = torch.zeros(2, 5000)
     logits[0, 7] = 50.0
-    inside = nucleus(logits.log_softmax(-1), 0.9)
-    assert inside.sum(-1).tolist() == [1, 4500]
-    assert bool(inside[0, 7]) and bool(inside[1, :4500].all())
-    tokens, member = partly_sorted(logits.log_softmax(-1), 0.9)
-    assert member.sum(-1).tolist() == [1, 4500]
-    assert tokens[0, 0] == 7
+    for inside in (nucleus(logits.log_softmax(-1), 0.9), bisected(logits.log_softmax(-1), 0.9)):
+        assert inside.sum(-1).tolist() == [1, 4500]
+        assert bool(inside[0, 7]) and bool(inside[1, :4500].all())
 
 
 def test_top_is_the_first_of_equals() -> None:

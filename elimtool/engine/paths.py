@@ -110,7 +110,8 @@ def path_tables(
     for name, ids in found:
         places[name] = places.get(name, 0) + 1
         key = {"prompt_id": one.prompt_id, "path": name, "place": places[name]}
-        wholes.append({**key, **_whole(model, scored[ids], chains, scored.values())})
+        other = _retokenised(model, bare, ids, given) if name == GIVEN and given is not None else None
+        wholes.append({**key, "retokenised": other, **_whole(model, scored[ids], chains, scored.values())})
         steps += [{**key, **row} for row in _steps(model, scored[ids], chains)]
     return {"paths": columns_of(wholes), "path_steps": columns_of(steps)}
 
@@ -135,6 +136,12 @@ def _tokens_of(model: Model, text: str) -> Ids:
     if not ids:
         raise ElimError("`continue_with` has no token", "give a text that goes on from the prompt")
     return ids
+
+
+def _retokenised(model: Model, bare: Encoded, ids: Ids, given: str) -> bool:
+    """Tell whether a prompt and the text behind it have other tokens where they are tokenised as one."""
+    joined = model.tokenizer.encode(bare.text + given, special=not bare.prompt.messages)
+    return tuple(joined.ids) != bare.token_ids + ids
 
 
 def _groups(paths: Sequence[Ids]) -> Iterator[list[Ids]]:

@@ -303,3 +303,17 @@ def test_the_story_says_what_cuts_and_that_low_entropy_is_what_loops_have() -> N
     assert "No path that was found is likelier than the greedy one" in said
     assert "1.0 nats (greedy 7.0), is 5.0 nats less likely" in said and "ends in a loop" in said
     assert "mine would cut it at token 2, ' Eiffel' (min_p)" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "other"), [("The capital", " of", False), ("The cap", "ital", True)]
+)
+def test_a_text_that_would_be_tokenised_otherwise_is_noted(
+    llama: Any, text: str, given: str, other: bool
+) -> None:
+    run = paths(llama, text, paths=("greedy",), continue_with=given)
+    rows = run.table("paths").set_index("path")["retokenised"]
+    assert bool(rows["given"]) is other and pd.isna(rows["greedy"])
+    screen = Screen(80)
+    told = path_sentences(run.arrow("paths").to_pylist(), run.arrow("path_steps").to_pylist(), screen)
+    assert any("would have other tokens" in one for one in told) is other

@@ -142,7 +142,13 @@ def _given_sentence(given: Row, steps: Rows, screen: Screen) -> str:
     )
     if given["regret_logprob"] >= 0.05:
         said += f", {given['regret_logprob']:.1f} nats less than the likeliest that was found of that length"
-    return f"{said}{_cut_sentence(given, steps, screen)}."
+    said = f"{said}{_cut_sentence(given, steps, screen)}."
+    if given.get("retokenised"):
+        said += (
+            " Tokenised as one text with the prompt it would have other tokens: a model that writes it goes"
+            " another way."
+        )
+    return said
 
 
 def _cut_sentence(row: Row, steps: Rows, screen: Screen) -> str:

@@ -49,6 +49,12 @@ PATHS = Table(
         Column("n_tokens", INT, "Its tokens.", unit="tokens", range=">= 1"),
         Column("ended", BOOL, "Whether its last token ends a text."),
         Column(
+            "retokenised",
+            BOOL,
+            "Whether the prompt and the text have other tokens where they are tokenised as one.",
+            null_when="the path is not a text of the user's",
+        ),
+        Column(
             "logprob",
             FLOAT,
             "Sum of its tokens' log-probabilities in the output, at temperature 1 and before any stage. Paths"

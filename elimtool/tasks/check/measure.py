@@ -77,12 +77,11 @@ def options_of(checks: Checks, wanted: Collection[Check], batch_size: int) -> Tr
     chains = tuple(_beside(checks, chain) for chain in checks.file.samplers)
     for chain in chains:
         resolve(chain)
-    lens = checks.file.lens
     return TraceOptions(
         position=_position(checks),
         samplers=chains,
         model_sampling=checks.file.model_sampling,
-        lens=_beside(checks, lens),
+        lens=_lens(checks),
         sinks=checks.file.sinks,
         target_space=checks.file.target_space,
         tables=tables,
@@ -101,6 +100,15 @@ def _ablation(checks: Checks, index: int) -> Ablate:
     except ElimError as error:
         where = checks.places.at(("model", "ablate", index))
         raise ElimError(f"{where}: {error.message}", error.hint) from error
+
+
+def _lens(checks: Checks) -> str:
+    """The lens, of a file beside the check file where it names one."""
+    from elimtool.lenses.jacobian import SCHEME
+
+    lens = checks.file.lens
+    scheme = SCHEME if lens.startswith(SCHEME) else ""
+    return scheme + _beside(checks, lens.removeprefix(scheme))
 
 
 def _beside(checks: Checks, name: str) -> str:

@@ -231,6 +231,26 @@ def test_regimes_are_read_through_a_fitted_lens(
     assert set(found.run.tables) == {"prompts", "verdicts"}
 
 
+def test_a_jacobian_lens_is_found_beside_the_check_file(
+    llama: Any, llama_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sub" / "checks.yaml"
+    path.parent.mkdir()
+    path.write_text(
+        f"version: 1\nmodel: {llama_directory}\nlens: jacobian:own.pt\nsamplers: [hf]\nprompts:\n"
+        "  - {id: a, prompt: The capital of Spain is, targets: [Paris]}\n"
+        "checks:\n  - {id: rank, metric: lens.rank, layers: 0, min: 1}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ElimError, match="there is no such file"):
+        gate(path, model=llama)
+    maps = {layer: torch.eye(llama.width) for layer in range(llama.n_layers - 1)}
+    torch.save({"J": maps, "n_prompts": 1, "d_model": llama.width}, path.parent / "own.pt")
+    found = gate(path, model=llama)
+    assert found.run.table("lens")["lens"].unique().tolist() == ["jacobian"]
+    assert found.report.results[0].findings[0].status == "passed"
+
+
 def test_noise_is_measured_and_tolerances_below_it_are_refused(
     write: Callable[..., Path], llama: Any, tmp_path: Path
 ) -> None:

@@ -83,12 +83,18 @@ function drawListing(figure) {
 }
 
 const NUMBERS = {
-  lines: (figure) => ({
-    columns: ["layer", ...figure.lines.map((line) => line.name), "events"],
-    rows: figure.layers.map((layer, at) => [layer < 0 ? "embedding" : String(layer),
-      ...figure.lines.map((line) => line.values[at]),
-      figure.lines.flatMap((line) => line.marks.filter((mark) => mark.layer === layer).map((mark) => `${line.name} ${mark.event}`)).join(", ")]),
-  }),
+  lines: (figure) => {
+    const marked = figure.lines.some((line) => line.marks.length);
+    const [some, ranges] = [(line) => line.values.some((value) => value !== null), (line) => line.low.length > 0];
+    const ofLine = (line) => [...(some(line) ? [line.name] : []), ...(ranges(line) ? [`${line.name}, from`, "to"] : [])];
+    const numbers = (line, at) => [...(some(line) ? [line.values[at]] : []), ...(ranges(line) ? [line.low[at], line.high[at]] : [])];
+    return {
+      columns: [figure.axis, ...figure.lines.flatMap(ofLine), ...(marked ? ["events"] : [])],
+      rows: figure.layers.map((layer, at) => [layer < 0 ? "embedding" : String(layer),
+        ...figure.lines.flatMap((line) => numbers(line, at)),
+        ...(marked ? [figure.lines.flatMap((line) => line.marks.filter((mark) => mark.layer === layer).map((mark) => `${line.name} ${mark.event}`)).join(", ")] : [])]),
+    };
+  },
   control: (figure) => figure,
   forest: (figure) => ({ columns: [figure.label_title, figure.value_title, "low", "high", ...(figure.mark_title ? [figure.mark_title] : []), ""],
     rows: figure.rows.map((row) => [row.label, row.value, row.low, row.high, ...(figure.mark_title ? [row.mark] : []), row.text]) }),

@@ -148,7 +148,8 @@ def compare(
         chat = templated.made(of_file=not asked.prompts).pinned()
         follow: dict[str, Any] = {"targets": tuple(target or ()), "foils": tuple(foil or ()), "chat": chat}
         if form in (ComparisonKind.PROMPTS, ComparisonKind.FILES):
-            follow |= {"options": read.made(seed=seed), "controls": pair.made()}
+            options = read.made(seed=seed, concepts=tuple(pair.concept or ()))
+            follow |= {"options": options, "controls": pair.made()}
             found = _of_prompts(printed.output, form, asked, pair, sources[0], format_, follow)
         else:
             follow |= {"options": read.made(), "seed": seed}

@@ -18,7 +18,7 @@ PANEL = "Two prompts"
 
 OF_ONE_PAIR = frozenset({"chat", "system", "prefill", "span", "injection", "paraphrase"})
 """Parameters for two prompts on the command line only."""
-OF_PAIRS = OF_ONE_PAIR | {"continue_", "controls"}
+OF_PAIRS = OF_ONE_PAIR | {"continue_", "controls", "concept"}
 """Parameters for two prompts or two prompt files only."""
 
 
@@ -80,6 +80,17 @@ class PairOptions:
         list[str] | None,
         shared.option(
             "--paraphrase", help="The first prompt in other words, as a control; repeatable.", panel=PANEL
+        ),
+    ] = None
+
+    concept: Annotated[
+        list[str] | None,
+        shared.option(
+            "--concept",
+            metavar="NAME=WORDS",
+            help="Contrast how well words are placed below the two outputs, such as 'snow=snow, winter,"
+            " ice'; repeatable.",
+            panel=PANEL,
         ),
     ] = None
 

@@ -98,7 +98,7 @@ class TraceOptions:
         patchscope: Whether to put the residual of each probed position and layer into a prompt that repeats
             words, and read which word is repeated, for the table ``patchscope``.
         concepts: Sets of words to follow in every prompt by their first tokens, each ``NAME=WORDS`` with
-            commas between the words, for the table ``concepts``.
+            commas between the words, for the tables ``concepts`` and ``associations``.
         against: A second prompt, whose output the stages ``guidance`` and ``context_aware`` move away from:
             a negative prompt, or the prompt without its context; what is written is appended to both. Read
             at the last position of prompts, or at written ones. ``None`` for none.
@@ -222,7 +222,7 @@ class TraceOptions:
         """Words of each of ``concepts``.
 
         Raises:
-            ElimError: One has no name or no words, or two have one name.
+            ElimError: One has no name or no words, or two have one name or share a word.
         """
         found: dict[str, tuple[str, ...]] = {}
         for one in self.concepts:
@@ -234,6 +234,14 @@ class TraceOptions:
                     "such as 'snow=snow, winter, ice'",
                 )
             found[name.strip()] = words
+        owners: dict[str, str] = {}
+        for name, words in found.items():
+            for word in words:
+                if (other := owners.setdefault(word, name)) != name:
+                    raise ElimError(
+                        f"`concepts` '{other}' and '{name}' both have the word '{word}'",
+                        "leave it out of one of them: sets that share a word cannot be told apart",
+                    )
         return found
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from elimtool.engine.against import other_rows
 from elimtool.engine.chains import chain_for, refuse_confusable
+from elimtool.engine.concepts import pieces, read_concepts
 from elimtool.engine.generated import generated_tables
 from elimtool.engine.intake import encode, encode_all, ids_of, refuse_duplicates
 from elimtool.engine.options import TraceOptions
@@ -23,7 +24,6 @@ from elimtool.errors import ElimError
 from elimtool.lenses.find import open_lens
 from elimtool.lenses.ridge import RidgeLens
 from elimtool.metrics.columns import Columns
-from elimtool.metrics.concepts import concept
 from elimtool.metrics.metric import Settings
 from elimtool.model.endings import Endings, continues
 from elimtool.model.entailment import Entailment
@@ -99,9 +99,8 @@ class Session:
             dropping=options.dropping,
             depth=model.n_layers,
             brought=tuple(dict.fromkeys(self.brought.values())),
-            concepts=tuple(
-                concept(name, first_tokens(model, words), None if reference is None else reference.prior)
-                for name, words in options.named_concepts.items()
+            concepts=read_concepts(
+                model, options.named_concepts, None if reference is None else reference.prior
             ),
             against=other_rows(model, self.lens, needed, options.against, self.amateur),
         )
@@ -297,12 +296,24 @@ class Session:
             **self.options.stated(),
             "lens": self._lens,
             "compiled": self.settings.compiled,
+            **self._concepts(),
             **self._changes(encoded),
             **self._weaker(),
             **facts,
         }
         plugins = stated(self.brought, self.lens, self.settings.chains)
         return manifest(self.model, config, self.settings.chains, started, encoded, plugins)
+
+    def _concepts(self) -> dict[str, Any]:
+        """Name the tokens that concepts are followed by, and the words that are none."""
+        named = self.options.named_concepts
+        if not named:
+            return {}
+        spell = self.model.tokenizer.texts
+        return {
+            "concept_tokens": {one.name: spell(list(one.ids)) for one in self.settings.concepts},
+            "concept_pieces": {name: pieces(self.model, words) for name, words in named.items()},
+        }
 
     def _changes(self, encoded: Sequence[Encoded]) -> dict[str, Any]:
         """List the interventions in canonical form, the data that they put in, and their notes."""
@@ -322,13 +333,3 @@ class Session:
             "patched": {each.file: each.sha256() for each in changes if isinstance(each, Patch)},
             "reference": None if self.under.reference is None else dict(self.under.reference.facts),
         }
-
-
-def first_tokens(model: Model, words: Sequence[str]) -> tuple[int, ...]:
-    """Return the first token of each word, spelled with a space before it, each once."""
-    blank = {token for token in model.tokenizer.encode(" ", special=False).ids}
-    found: dict[int, None] = {}
-    for word in words:
-        ids = model.tokenizer.encode(f" {word}", special=False).ids
-        found[next((token for token in ids if token not in blank), ids[0])] = None
-    return tuple(found)

@@ -7,6 +7,7 @@ To add one, add a file to this folder and a line here. Installed packages add th
 from __future__ import annotations
 
 from elimtool.files.plugins import Registry
+from elimtool.metrics.associations import Associations
 from elimtool.metrics.attention import AttentionRetention
 from elimtool.metrics.attention_weights import AttentionWeights
 from elimtool.metrics.components import Components
@@ -27,6 +28,7 @@ from elimtool.run.schema import TABLES
 from elimtool.run.tables.findings import FINDING_TABLES
 
 _OWN: dict[str, type[Metric]] = {
+    "associations": Associations,
     "attention": AttentionRetention,
     "attention_weights": AttentionWeights,
     "components": Components,

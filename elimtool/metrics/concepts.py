@@ -7,6 +7,7 @@ none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from elimtool.metrics.columns import Categorical, place
-from elimtool.metrics.controls import Matching
+from elimtool.metrics.controls import matching
 from elimtool.metrics.metric import Concept, Metric, ReadoutView
 from elimtool.metrics.sampling import histories
 from elimtool.numerics.ranking import nucleus
@@ -32,19 +33,35 @@ def concept(name: str, ids: tuple[int, ...], prior: Float[Tensor, "vocab"] | Non
         ids: Its tokens, each once.
         prior: Logarithm of p_0; ``None`` without a fitted lens.
     """
-    if prior is None:
-        return Concept(name, ids)
-    matching = Matching(prior, CONTROLS * len(ids))
-    used = set(ids)
+    return Concept(name, ids, () if prior is None else control_sets(ids, prior, CONTROLS, ids))
+
+
+def control_sets(
+    ids: Sequence[int], prior: Float[Tensor, "vocab"], count: int, excluded: Sequence[int]
+) -> tuple[tuple[int, ...], ...]:
+    """Exchange each token of a set for others near it in log p_0, none of them twice.
+
+    Args:
+        ids: The tokens, each once.
+        prior: Logarithm of p_0.
+        count: Sets to make.
+        excluded: Tokens that no set has.
+
+    Returns:
+        Sets of as many tokens, the nearest first; fewer than ``count`` where a small vocabulary has no more.
+    """
+    matched = matching(prior)
+    free = len(prior) - len({*ids, *excluded})
+    count = min(count, free // len(ids))  # so that the first token does not take what the last one needs
+    used: set[int] = set()
     columns = []
     for token in ids:
-        target = torch.tensor([[token]])
-        near = [int(one) for one in matching.controls(target, torch.tensor([list(ids)]))[0, 0] if one >= 0]
-        mine = [one for one in near if one not in used][:CONTROLS]
+        near = matched.nearest(token, [*ids, *excluded], count * len(ids)).tolist()
+        mine = [one for one in near if one not in used][:count]
         used.update(mine)
         columns.append(mine)
-    count = min(map(len, columns))
-    return Concept(name, ids, tuple(tuple(column[index] for column in columns) for index in range(count)))
+    several = min(map(len, columns), default=0)
+    return tuple(tuple(column[index] for column in columns) for index in range(several))
 
 
 class Concepts(Metric):

@@ -116,18 +116,19 @@ class Matching:
         found = torch.full((*targets.shape, self.count), -1, dtype=torch.long)
         for row, (ids, out) in enumerate(zip(*asked, strict=True)):
             for k, target in enumerate(ids):
-                nearest = self._nearest(max(target, 0), out)
+                nearest = self.nearest(max(target, 0), out, self.count)
                 found[row, k, : len(nearest)] = torch.from_numpy(nearest)
         self._last = asked, found
         return found
 
-    def _nearest(self, target: int, excluded: list[int]) -> npt.NDArray[np.int64]:
-        prior, reach = self.prior.numpy(), self.count + len(excluded) + 1
+    def nearest(self, target: int, excluded: Sequence[int], count: int) -> npt.NDArray[np.int64]:
+        """Find the tokens nearest to one in log p_0, nearest first, by id among ties; fewer if there are."""
+        prior, reach = self.prior.numpy(), count + len(excluded) + 1
         place = int(self.place[target])
         near = self.order[max(0, place - reach) : place + reach + 1]
         near = np.sort(near[~np.isin(near, [*excluded, target])])  # by id, for the stable sort below
         distance = np.abs(prior[near] - prior[target])
-        nearest: npt.NDArray[np.int64] = near[distance.argsort(kind="stable")[: self.count]]
+        nearest: npt.NDArray[np.int64] = near[distance.argsort(kind="stable")[:count]]
         return nearest
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from elimtool.run.columns import INTERVENTION, Column, Table
 from elimtool.run.tables.ablations import ABLATIONS
 from elimtool.run.tables.along import ANSWERS_ALONG
+from elimtool.run.tables.associations import ASSOCIATIONS
 from elimtool.run.tables.attention import (
     ATTENTION,
     ATTENTION_HEADS,
@@ -94,6 +95,7 @@ TABLES: dict[str, Table] = {
         TOP_TOKENS,
         FALLOFF,
         CONCEPTS,
+        ASSOCIATIONS,
         SAMPLING,
         SAMPLING_TARGETS,
         CHAIN_DIFFERENCES,

@@ -68,6 +68,7 @@ class Lines(Options):
             lambda: [Part("--injection")],
             lambda: self.of("--continue", 1, 2),
             lambda: self.of("--controls", 0, 3),
+            lambda: self.of("--concept", "a=a, b", "x=Paris", "y= the,a"),
             lambda: [Part("--paraphrase", "A B C D")],
             self.chains,
             lambda: self.of("--lens", "raw"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import elimtool
+from elimtool.engine.concepts import word_tokens
 from elimtool.errors import ElimError
 from elimtool.metrics.concepts import CONTROLS, concept
 
@@ -22,9 +23,7 @@ def test_a_concept_is_alive_where_one_of_its_tokens_is(llama: Any) -> None:
     run = elimtool.trace(llama, PROMPTS, options=options)
     rows = run.table("concepts")
     assert rows["control"].isna().all() and set(rows["concept"]) == {"words"}
-    ids = [llama.tokenizer.encode(f" {word}", special=False).ids for word in ("the", "France", "of")]
-    blank = llama.tokenizer.encode(" ", special=False).ids
-    first = list(dict.fromkeys(next(one for one in some if one not in blank) for some in ids))
+    first = list(word_tokens(llama, ("the", "France", "of")))
     assert set(rows["n_tokens"]) == {len(first)}
     for prompt in run.arrow("prompts").to_pylist():
         mine = rows[rows["prompt_id"] == prompt["prompt_id"]]

@@ -16,8 +16,7 @@ from elimtool import Prompt, TraceOptions
 from elimtool.analysis.verdict import FinalPlace, outcome, trajectory
 from elimtool.engine.forward import run_batch
 from elimtool.lenses.raw import RawLens
-from elimtool.lenses.regime import WINDOW, ReferenceStatistics
-from elimtool.lenses.ridge import Facts, RidgeLens
+from elimtool.lenses.ridge import RidgeLens
 from elimtool.metrics.controls import MATCHED_TOKENS, Matching, late_eliminated
 from elimtool.metrics.metric import Settings
 from elimtool.model.view import Target
@@ -77,25 +76,12 @@ def test_many_tokens_are_judged_as_one_target_is(seed: int, ties: bool) -> None:
                 assert severity[row, token].isnan()
 
 
-@pytest.fixture(scope="module")
-def lens(llama: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
-    generator = torch.Generator().manual_seed(0)
-    prior = torch.log_softmax(torch.randn(llama.vocab, generator=generator), -1)
-    reference = ReferenceStatistics(torch.ones(3), torch.ones(3, WINDOW), prior, 0.05)
-    facts = Facts("llama", llama.hashes()["weights_sha256"], "b" * 64, 100, 99, 34, "none", 0.05, "0")
-    maps = torch.randn(llama.n_layers, llama.width, llama.width, generator=generator)
-    path = tmp_path_factory.mktemp("lens") / "random.safetensors"
-    layers = llama.n_layers
-    RidgeLens(maps, torch.zeros(layers, llama.width), torch.ones(layers), reference, facts).save(path)
-    return str(path)
-
-
-def test_a_trace_says_of_controls_what_it_says_of_targets(llama: Any, lens: str) -> None:
+def test_a_trace_says_of_controls_what_it_says_of_targets(llama: Any, random_lens: str) -> None:
     """Every control of a target, traced as a target itself, has the outcome that was counted."""
-    options = TraceOptions(lens=lens, tables=("controls", "verdicts", "lens"), samplers=())
+    options = TraceOptions(lens=random_lens, tables=("controls", "verdicts", "lens"), samplers=())
     run = elimtool.trace(llama, TEXTS[0], targets=[" of"], options=options)
     row = run.table("controls").iloc[0]
-    prior = RidgeLens.load(Path(lens)).reference.prior
+    prior = RidgeLens.load(Path(random_lens)).reference.prior
     ids = Matching(prior).controls(torch.tensor([[row["token_id"]]]), torch.tensor([[row["token_id"]]]))
     assert row["n_controls"] == MATCHED_TOKENS
     assert row["prior"] == pytest.approx(float(prior[row["token_id"]].exp()))
@@ -107,7 +93,7 @@ def test_a_trace_says_of_controls_what_it_says_of_targets(llama: Any, lens: str)
         for text, token in zip(texts, ids[0, 0].tolist(), strict=True)
         if list(llama.tokenizer.encode(text, special=False).ids) == [token]
     }
-    exact = TraceOptions(lens=lens, samplers=(), target_space="exact")
+    exact = TraceOptions(lens=random_lens, samplers=(), target_space="exact")
     judged = elimtool.trace(llama, TEXTS[0], targets=sorted(spelt), options=exact).table("verdicts")
     assert len(judged) > 40
     severities = sorted(judged[judged["outcome"] == "late_eliminated"]["severity"])
@@ -123,15 +109,15 @@ def test_a_trace_says_of_controls_what_it_says_of_targets(llama: Any, lens: str)
 
 @pytest.mark.parametrize(("name", "part"), [("source_spans", "span"), ("components", "component")])
 def test_what_parts_wrote_is_in_standard_deviations_of_controls(
-    llama: Any, lens: str, name: str, part: str
+    llama: Any, random_lens: str, name: str, part: str
 ) -> None:
     """Every control followed itself: z is what a part wrote for the target over their spread."""
-    options = TraceOptions(lens=lens, tables=(name, "controls"), samplers=())
+    options = TraceOptions(lens=random_lens, tables=(name, "controls"), samplers=())
     run = elimtool.trace(llama, TEXTS[0], targets=[" of"], options=options)
     parts = run.table(name).dropna(subset="z").set_index(part)
     assert len(parts) > 3
     target = run.table("controls")["token_id"].iloc[0]
-    ids = Matching(RidgeLens.load(Path(lens)).reference.prior).controls(
+    ids = Matching(RidgeLens.load(Path(random_lens)).reference.prior).controls(
         torch.tensor([[target]]), torch.tensor([[target]])
     )
     one = llama.encode(Prompt(text=TEXTS[0]))
@@ -146,8 +132,8 @@ def test_what_parts_wrote_is_in_standard_deviations_of_controls(
 
 
 @pytest.mark.parametrize("position", ["last", "all"])
-def test_batched_equals_single(llama: Any, lens: str, position: Any) -> None:
-    options = TraceOptions(lens=lens, position=position)
+def test_batched_equals_single(llama: Any, random_lens: str, position: Any) -> None:
+    options = TraceOptions(lens=random_lens, position=position)
     together = elimtool.trace(llama, TEXTS, targets=[" of", " is"], foils=[" a"], options=options)
     for text in TEXTS:
         alone = elimtool.trace(llama, text, targets=[" of", " is"], foils=[" a"], options=options)

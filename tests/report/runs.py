@@ -178,6 +178,12 @@ def _of_prompts(found: Comparison) -> dict[str, Any]:
             {**own, "layer": layer, "js": 0.01 * (layer + 1), "band": 0.12, "beyond": layer > 11}
             for layer in range(-1, 30)
         ],
+        "association_contrast": [
+            {**own, "layer": layer, "lens": "ridge", "concept": "snow", "n_tokens": 3, "n_controls": 99,
+             "prob_a": 0.1, "prob_b": 0.2, "difference": 0.05 * layer, "difference_low": -0.5,
+             "difference_high": 0.5, "p_value": 0.3, "p_adjusted": 0.6}
+            for layer in range(-1, 30)
+        ],
         "head_differences": [
             {**own, "layer": layer, "head": head, "span": "s", "focus_a": 0.9, "focus_b": 0.4,
              "retention_shift": -0.5 * head, "z": None if layer else 3.5 * head}

@@ -21,6 +21,7 @@ ALWAYS = [
     for name in NAMES
     if name
     not in (
+        "associations",
         "regimes",
         "lost_layers",
         "attribution",

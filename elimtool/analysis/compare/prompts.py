@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from elimtool.analysis.statistics.band import LEAST
 from elimtool.files.rows import Rows
+from elimtool.numerics.exchangeable import LEAST
 
 
 def prompt_notes(pairs: Any, options: Mapping[str, Any]) -> list[str]:

@@ -14,9 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elimtool.analysis.statistics.base import LEVEL
-
-LEAST = 19
-"""Controls needed: with fewer, a value beyond all of them has a chance (1 / (n + 1)) above 5 %."""
+from elimtool.numerics.exchangeable import LEAST
 
 Layers = npt.NDArray[np.float64]
 

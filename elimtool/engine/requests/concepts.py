@@ -1,4 +1,4 @@
-"""``concepts``: sets of words that are followed in every prompt, table ``concepts``."""
+"""``concepts``: sets of words that are followed in every prompt, tables ``concepts`` and ``associations``."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ class ConceptRequest(Request):
     """Follows sets of words; a metric does, in the passes that there are."""
 
     def check(self, options: TraceOptions) -> None:
-        """Refuse concepts without a name or words."""
+        """Refuse concepts without a name or words, and two that share some."""
         _ = options.named_concepts

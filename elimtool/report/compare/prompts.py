@@ -21,6 +21,7 @@ from elimtool.analysis.compare.injection import (
 from elimtool.analysis.regime_sentence import regime_words
 from elimtool.files.rows import Row
 from elimtool.prompts.prompt import REST
+from elimtool.report.compare.associations import association_lines
 from elimtool.report.compare.contrasts import contrast_lines
 from elimtool.report.compare.sources import source_lines
 from elimtool.report.compare.turned import turned_lines
@@ -47,6 +48,7 @@ def prompt_story(comparison: Comparison, *, width: int = 80, encoding: str = "ut
         list(_layers(comparison, pair, screen)),
         list(_targets(comparison, screen)),
         list(contrast_lines(comparison, [pair["pair_id"]], screen)),
+        list(association_lines(comparison, pair["pair_id"], screen)),
         list(source_lines(comparison, [pair["pair_id"]], screen)),
         list(_flips(comparison, screen)),
         list(_attention(comparison, screen)),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from elimtool.report.brought import brought
 from elimtool.report.facts import Probe
+from elimtool.report.figures.associations import associations
 from elimtool.report.figures.attribute import attribution
 from elimtool.report.figures.content import content
 from elimtool.report.figures.contrast import contrast, contrast_components, contrast_stages
@@ -29,6 +30,7 @@ PROMPT: dict[str, Callable[[Probe], Sequence[Figure]]] = {
     "sink": sink,
     "ranks": ranks,
     "probabilities": probabilities,
+    "associations": associations,
     "contrast": contrast,
     "funnel": funnel,
     "differences": differences,

@@ -18,6 +18,7 @@ from elimtool.report.targets import target_lines
 from elimtool.report.trace.advice import Commands, advice_lines
 from elimtool.report.trace.along import along_lines
 from elimtool.report.trace.answer import answer_lines
+from elimtool.report.trace.associations import association_lines
 from elimtool.report.trace.beams import beam_lines
 from elimtool.report.trace.contrast import contrast_lines
 from elimtool.report.trace.detail import detail_lines
@@ -143,6 +144,7 @@ def _prompt(
         [*place_lines(probe, screen), *judgement_lines(probe, chains, screen)],
         list(source_lines(probe, screen)),
         list(contrast_lines(probe, screen)),
+        association_lines(probe, screen),
         list(effect_lines(probe, screen)),
         [] if several else walk,
         list(head_lines(probe, screen)),

@@ -26,6 +26,7 @@ from elimtool.run.comparison import Comparison
 from elimtool.run.tables.comparison import COMPARISON_TABLES
 from elimtool.samplers import resolve
 from elimtool.tasks.compare.asked import Controls
+from elimtool.tasks.compare.associations import association_rows
 from elimtool.tasks.compare.controls import Control, controls_of
 from elimtool.tasks.compare.divergence import Reading, ends, read
 from elimtool.tasks.compare.pair import Measured, Seen, aligned, measure_pair
@@ -150,6 +151,7 @@ class Bench:
         if self.controls.continuation:
             for name, one in (("a", a), ("b", b)):
                 measured.pairs[0][f"continuation_{name}"] = self._continued(one)
+        measured.tables["association_contrast"] = association_rows(self.session, seen)
         self.measured.append(measured)
 
     def _paraphrases(self, a: Prompt, pair_id: str) -> list[Control]:
@@ -211,7 +213,8 @@ class Bench:
         setting = Setting(Side(runs[0]), Side(runs[1]), tuple(self.pairs), same_tokens=True)
         tables = differences(setting)
         tables["pairs"] = self._pair_table(tables["pairs"])
-        for name in ("alignment", "divergence", "flips"):
+        made = ("association_contrast",) if self.options.concepts else ()
+        for name in ("alignment", "divergence", "flips", *made):
             rows = [row for one in self.measured for row in one.tables.get(name, ())]
             tables[name] = _filled(name, rows)
         heads = [pd.DataFrame(one.heads) for one in self.measured if one.heads]

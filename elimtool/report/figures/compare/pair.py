@@ -9,9 +9,10 @@ from typing import Any
 
 from elimtool.analysis.compare.edit import added
 from elimtool.files.rows import Row, Rows
+from elimtool.report.compare.associations import concepts_of, contrast_sentence, tokens_at
 from elimtool.report.figures.course import RAW_NOTE
 from elimtool.report.figures.figure import Figure, Heat, Line, Lines, Listing, Number
-from elimtool.report.figures.words import headline, label, quoted
+from elimtool.report.figures.words import SCREEN, headline, label, quoted
 from elimtool.report.keyed import Keyed
 
 MOST_HEADS = 20
@@ -120,6 +121,47 @@ def divergence(pair: PairRows) -> list[Figure]:
             unit="bits",
         )
     ]
+
+
+def association_contrast(pair: PairRows) -> list[Figure]:
+    """Plot how far each concept moves from A to B, and list the tokens that part the outputs."""
+    rows = pair.rows("association_contrast")
+    found: list[Figure] = []
+    for name, some in concepts_of(rows).items():
+        if some[-1]["difference"] is None:
+            continue
+        lines = [Line(f"ln p of {label(name)}", [row["difference"] for row in some])]
+        if some[-1]["difference_low"] is not None:
+            low, high = ([row[f"difference_{end}"] for row in some] for end in ("low", "high"))
+            middle = [None] * len(some)
+            lines.append(Line("95 % of sets as frequent", middle, dashed=True, low=low, high=high))
+        found.append(
+            Lines(
+                name="association_contrast",
+                title=f"{quoted(name)} after each layer, B less A",
+                note=contrast_sentence(some, SCREEN),
+                layers=[row["layer"] for row in some],
+                lines=lines,
+                unit="nats",
+            )
+        )
+    if tokens := tokens_at(rows, max((row["layer"] for row in rows), default=0)):
+        found.append(
+            Listing(
+                name="parting_tokens",
+                title="Tokens at which the outputs part",
+                note="Share: of Jeffreys' divergence of the two outputs, the sum over all tokens.",
+                columns=["token", "p in A", "p in B", "B less A, nats", "share"],
+                rows=[
+                    [
+                        quoted(row["token"]),
+                        *(row[column] for column in ("prob_a", "prob_b", "difference", "term_share")),
+                    ]
+                    for row in tokens
+                ],
+            )
+        )
+    return found
 
 
 def attention(pair: PairRows) -> list[Figure]:
@@ -292,6 +334,7 @@ PAIR: dict[str, Callable[[PairRows], Sequence[Figure]]] = {
     "divergence": divergence,
     "ranks": ranks,
     "probabilities": probabilities,
+    "association_contrast": association_contrast,
     "attention": attention,
     "heads": heads,
     "flips": flips,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from elimtool.run.columns import Table
+from elimtool.run.tables.comparison.associations import ASSOCIATION_CONTRAST
 from elimtool.run.tables.comparison.attention import ATTENTION_DIFFERENCES, HEAD_DIFFERENCES
 from elimtool.run.tables.comparison.contrasts import CONTRAST_DIFFERENCES
 from elimtool.run.tables.comparison.layers import DIVERGENCE, LAYER_DIFFERENCES, LENS_DIFFERENCES
@@ -29,6 +30,7 @@ COMPARISON_TABLES: dict[str, Table] = {
         LENS_DIFFERENCES,
         LAYER_DIFFERENCES,
         DIVERGENCE,
+        ASSOCIATION_CONTRAST,
         ATTENTION_DIFFERENCES,
         HEAD_DIFFERENCES,
         SOURCE_DIFFERENCES,

@@ -54,7 +54,7 @@ class Template:
         neutral: The wording without the group, for what is said without it; ``None`` if there is none.
         groups: Its groups; ``None`` where it compares none.
         slots: Values of the further slots of the suite, and fields that records with them have.
-        repeat: Whether the group's slot may come more than once.
+        repeat_slot: Whether the group's slot may come more than once.
         fields: Further fields of its records: targets, foils, category, answers.
     """
 
@@ -63,7 +63,7 @@ class Template:
     neutral: str | None
     groups: Groups | None
     slots: Mapping[str, Sequence[tuple[str, Fields]]]
-    repeat: bool
+    repeat_slot: bool
     fields: Mapping[str, Any]
 
     def problems(self) -> Iterator[SuiteCheck]:
@@ -132,7 +132,7 @@ class Template:
         neutral = SLOT.findall(self.neutral or "")
         if slot is not None and slot not in names:
             yield "slot-missing", f"{{{slot}}}, the group's slot, is not in the template"
-        if (count := names.count(slot)) > 1 and not self.repeat:
+        if (count := names.count(slot)) > 1 and not self.repeat_slot:
             yield "slot-twice", f"{{{slot}}} comes {count} times; if that is meant, say `repeat_slot: true`"
         for name in dict.fromkeys([*names, *neutral]):
             if name != slot and name not in self.slots:

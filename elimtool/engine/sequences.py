@@ -7,7 +7,7 @@ encoded to are its path: it is never tokenised again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import exp, log, log2
+from math import exp, log, log2, prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -57,8 +57,8 @@ def sequence_tables(
                 "target": target.text,
                 "is_foil": target.is_foil,
             }
-            own, fates = _followed(model, prompt, path, logits, chain, against)
-            wholes.append({**key, **_whole(own)})
+            own, fates, back = _followed(model, prompt, path, logits, chain, against)
+            wholes.append({**key, **_whole(own), **back})
             steps += [{**key, **row} for row in own]
             stages += [{**key, **row} for row in fates]
     if not wholes:
@@ -87,9 +87,10 @@ def _followed(
     logits: Float64[Tensor, "tokens vocab"],
     chain: Chain,
     against: After | None,
-) -> tuple[Rows, Rows]:
-    """Make the rows of one target and chain: of its tokens, and of their stages."""
+) -> tuple[Rows, Rows, Row]:
+    """Make the rows of one target and chain: of its tokens, of their stages, and what a ban takes back."""
     steps: Rows = []
+    back: Row = dict.fromkeys(("back_step", "back_prob", "collateral"))
     stages: Rows = []
     state, so_far = chain.start(1), 1.0
     all_ends = sorted(end for end in end_ids(model) if end < model.vocab)
@@ -99,15 +100,32 @@ def _followed(
         found = ways(chain, row, history(prompt, path[:place], against), state, (token, *ends))
         fates = stage_fates(found, 0, lambda one: model.tokenizer.texts([one])[0])
         of_ends = _ends_fates(found, len(ends))
+        by = remover(fates)
         steps.append(_step(model, row[0], found, token, ends))
         so_far *= steps[-1]["prob"]
         steps[-1] |= {"step": place, "prob_so_far": so_far, **_removal(fates, of_ends)}
+        if by is not None and all(row["alive"] for row in steps[:-1]):
+            size = found[0][1].records[by["stage_index"]].back(0)
+            drawn = [row["prob"] for row in steps[place + 1 - size : place]] + [by["prob_before"]]
+            back = {"back_step": place + 1 - size, **lost(drawn)} if size else back
         stages += [{"step": place, **fate, **end} for fate, end in zip(fates, of_ends, strict=True)]
         alive = [way for way in found if bool(way[1].kept[0, token])]
         if alive:  # a state that learns from a token that was drawn has nothing to learn from a removed one
             ledger = max(alive, key=lambda way: way[0])[1]
             state = chain.accept(state, ledger, torch.tensor([token]))
-    return steps, stages
+    return steps, stages, back
+
+
+def lost(probs: Sequence[float]) -> Row:
+    """Compute what a ban of a phrase's first token takes.
+
+    Args:
+        probs: Probability with which each token of the phrase is drawn after those before it.
+
+    Returns:
+        ``back_prob``, that of the first token, and ``collateral``, that of its other continuations.
+    """
+    return {"back_prob": probs[0], "collateral": probs[0] * (1 - prod(probs[1:]))}
 
 
 def _step(model: Model, row: Float64[Tensor, "vocab"], found: Ways, token: int, ends: Sequence[int]) -> Row:

@@ -23,12 +23,14 @@ class Rule:
         tokens: Token ids that stand in it.
         bound: What would let the token through; empty where nothing would.
         least: The number in it: the least value of the stage's main parameter, or tokens still to come.
+        back: Tokens that the text is taken back, the banned one among them; 0 where it is not.
     """
 
     text: str
     tokens: tuple[int, ...] = ()
     bound: str = ""
     least: float | None = None
+    back: int = 0
 
     def __str__(self) -> str:
         return self._told(" ".join(map(str, self.tokens)))

@@ -128,9 +128,8 @@ class PhraseBan(Ban):
         steps = len(recent) - back + 1
         phrase = repr(self.phrases[place]).replace("{", "{{").replace("}", "}}")
         far = f"{steps} token" + ("s" if steps > 1 else "")
-        return Rule(
-            f"completes the banned phrase {phrase}: the text goes back {far}, {{}} is banned there", (first,)
-        )
+        said = f"completes the banned phrase {phrase}: the text goes back {far}, {{}} is banned there"
+        return Rule(said, (first,), back=steps)
 
     @property
     def notes(self) -> tuple[str, ...]:

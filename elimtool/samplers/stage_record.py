@@ -129,6 +129,10 @@ class StageRecord:
         found = self.details(row).get(token) or self.rule(token, row)
         return getattr(found, "least", None)
 
+    def back(self, k: int, row: int = 0) -> int:
+        """Return how many tokens the text is taken back where target ``k`` is drawn; 0 where it is not."""
+        return getattr(self.rule(int(self.targets[row, k]), row), "back", 0)
+
     @property
     def tells(self) -> bool:
         """Whether the stage has remarks about single tokens."""

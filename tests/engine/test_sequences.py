@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from math import log2, prod
@@ -19,10 +20,11 @@ from elimtool.engine.walk import walk
 from elimtool.model.decode import Decoder
 from elimtool.model.view import Target
 from elimtool.run.selection import asked_by
-from elimtool.samplers import resolve
+from elimtool.samplers import History, resolve
 
 TEXT = "The capital of France is"
 TARGET = " Paris. The capital of France is Paris."
+OPEN = "temperature=1,top_k=0,top_p=1,xtc_probability=0"
 
 
 def through(model: Any, *chains: str, targets: Any = (TARGET,), text: Any = TEXT, **options: Any) -> Any:
@@ -215,3 +217,31 @@ def test_errors_say_what_to_do(llama: Any) -> None:
         TraceOptions(tables=("sequences",))
     with pytest.raises(ElimError, match="cannot be combined"):
         TraceOptions(through=("hf",), interventions=(elimtool.model.interventions.Ablate.parse("mlp.1"),))
+
+
+def test_a_banned_phrase_takes_other_continuations_of_its_first_token_with_it(llama: Any) -> None:
+    """Against the chain without the ban, all of whose continuations of the first token are summed."""
+    ids = tuple(llama.tokenizer.encode(TARGET, special=False).ids)[:3]
+    phrase, one = "".join(llama.tokenizer.texts(ids)), llama.tokenizer.texts(ids[:1])[0]
+    plain, alone = f"koboldcpp:{OPEN}", f"phrase_ban=[{json.dumps(one)}]"
+    banned = f"{plain},banned_strings=[{json.dumps(phrase)}]"
+    rows = through(llama, banned, alone, plain, targets=(phrase,)).table("sequences").set_index("chain")
+    whole, single, free = (rows.loc[name] for name in (banned, alone, plain))
+    assert whole["dies_step"] == 2 and whole["back_step"] == 0
+    prompt = llama.encode(Prompt(TEXT)).token_ids
+    chain = resolve(plain)
+    probs = [
+        chain.run(row[None], torch.tensor([[-1]]), [History(prompt, ids[:place])]).probs()[0]
+        for place, row in enumerate(outputs(llama, prompt, [ids])[0])
+    ]
+    first, second, third = (float(row[token]) for row, token in zip(probs, ids, strict=True))
+    missed = [
+        float(row.index_fill(0, torch.tensor([token]), 0.0).sum())
+        for row, token in zip(probs, ids, strict=True)
+    ]
+    others = first * missed[1] + first * second * missed[2]
+    assert whole["back_prob"] == pytest.approx(first, rel=1e-6) and others > 0
+    assert whole["collateral"] == pytest.approx(others, rel=1e-6)
+    assert first * second * third == pytest.approx(free["prob"], rel=1e-6)
+    assert single["collateral"] == 0 and single["dies_step"] == single["back_step"] == 0
+    assert free[["back_step", "back_prob", "collateral"]].isna().all()

@@ -75,6 +75,12 @@ def test_a_target_that_dies_is_told_with_place_and_rule() -> None:
     assert "' York': ban: 2-gram 'New York'; most probable instead: ' the' with p = 0.5" in told
 
 
+def test_what_a_banned_phrase_takes_with_it_is_told() -> None:
+    back = DEAD | {"back_step": 0, "back_prob": 0.5, "collateral": 0.125}
+    told = said(Made(WHOLE | back, STEPS, STAGES))
+    assert "ban removes its token 2 of 2; what is banned is its token 1, p = 0.5, of which 0.12 would" in told
+
+
 def test_the_page_lists_what_the_story_tells_and_the_end_of_the_text() -> None:
     (figure,) = sequences(Made(WHOLE, STEPS, STAGES), {"prompt_id": "p"})  # type: ignore[arg-type]
     assert "the chain gives 1 bits" in figure.note

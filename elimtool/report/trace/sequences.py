@@ -47,7 +47,7 @@ def whole_sentence(whole: Row, screen: Screen) -> str:
         place = f"its token {whole['dies_step'] + 1} of {whole['n_tokens']}"
         if whole["n_tokens"] == 1:
             place = "its only token"
-        return f"{name}: p = 0, {alone}: {whole['dies_stage']} removes {place}"
+        return f"{name}: p = 0, {alone}: {whole['dies_stage']} removes {place}{cost_in_words(whole)}"
     if whole["bits"] is None:
         return f"{name}: p = {spell_prob(whole['prob'])}, {alone}"
     what = "gives" if whole["bits"] >= 0 else "takes"
@@ -55,6 +55,17 @@ def whole_sentence(whole: Row, screen: Screen) -> str:
     changed = "the chain changes nothing" if abs(whole["bits"]) < LEAST_BITS else changed
     told = f"{changed}, {whole['bits_left']:.2g} bits are left to chance"
     return f"{name}: p = {spell_prob(whole['prob'])}, {alone}; {told}"
+
+
+def cost_in_words(row: Row) -> str:
+    """Say what it costs to ban the token in which a phrase begins; nothing where none is taken back."""
+    if row.get("back_prob") is None:
+        return ""
+    part = spell_prob(row["collateral"])
+    return (
+        f"; what is banned is its token {row['back_step'] + 1}, p = {spell_prob(row['back_prob'])}, of which"
+        f" {part} would have gone on otherwise (collateral)"
+    )
 
 
 def removal_sentence(step: Row, screen: Screen) -> str:

@@ -18,6 +18,7 @@ from elimtool.run.tables.sampling import CHAIN, SAMPLING
 
 ALIVE = "the chain leaves every token of it"
 LEFT = "the chain leaves the token"
+STAYS = "no ban that takes texts back (KoboldCpp's of phrases) is what removes it"
 IMPOSSIBLE = "the chain removes one of its tokens (or the probability underflows)"
 
 TARGET = Column("target", STRING, "Target or foil as the user asked for it.")
@@ -29,6 +30,22 @@ TOKEN_ID = Column("token_id", INT, "Vocabulary index of the token.", unit="token
 _MEAN = " Of a stage that acts by chance, the mean over its draw."
 
 BY_THROUGH = AskedBy("through", "name a sampler chain with it, such as llama.cpp")
+
+COST = (
+    probability(
+        "back_prob",
+        "Probability with which the chain draws that token: what is banned to keep the phrase out.",
+        null_when=STAYS,
+    ),
+    probability(
+        "collateral",
+        "Part of `back_prob` that would not have led to the phrase: back_prob * (1 - p of the phrase's other"
+        " tokens after that one). Good continuations that are lost with it; 0 where the phrase is one token."
+        " Other spellings of the phrase count among the good ones, so it is the most that it can be.",
+        null_when=STAYS,
+    ),
+)
+"""What it costs to ban the token in which a phrase begins instead of the phrase."""
 
 SEQUENCES = Table(
     "sequences",
@@ -73,6 +90,16 @@ SEQUENCES = Table(
         ),
         Column("dies_stage", STRING, "Name of the stage that removes it.", null_when=ALIVE),
         Column("dies_why", STRING, "One sentence: by which rule.", null_when=ALIVE),
+        Column(
+            "back_step",
+            INT,
+            "Step of the token in which the banned phrase begins: the text is taken back to it, and it is"
+            " banned there.",
+            unit="tokens",
+            range="0 .. dies_step",
+            null_when=STAYS,
+        ),
+        *COST,
     ),
     asked_by=BY_THROUGH,
     of_prompt=True,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,6 +64,36 @@ class ComparisonManifest(BaseManifest):
     def _without_fingerprint(cls, side: Any) -> Any:
         """Drop a side's fingerprint, which follows from its facts, before the facts are checked."""
         return {key: side[key] for key in side if key != "fingerprint"} if isinstance(side, dict) else side
+
+
+class ReadTables(Mapping[str, Any]):
+    """Tables of a comparison, each read when it is first used, and then kept.
+
+    Args:
+        reads: Table name -> function that reads it.
+    """
+
+    def __init__(self, reads: Mapping[str, Callable[[], Any]]) -> None:
+        self._reads = reads
+        self._kept: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """The table, read now if it was not before."""
+        if name not in self._kept:
+            self._kept[name] = self._reads[name]()
+        return self._kept[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a table; nothing is read."""
+        return name in self._reads
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self._reads)
+
+    def __len__(self) -> int:
+        """Number of tables."""
+        return len(self._reads)
 
 
 @checked_methods
@@ -204,7 +235,7 @@ def is_comparison(directory: str | Path) -> bool:
 
 
 def open_comparison(directory: str | Path) -> Comparison:
-    """Open a comparison directory.
+    """Open a comparison directory; each table is read when it is first used.
 
     Args:
         directory: What ``-o`` of ``elimtool compare`` named.
@@ -229,13 +260,21 @@ def open_comparison(directory: str | Path) -> Comparison:
         raise ElimError(
             f"{path} has lost its table '{lost[0]}'", "restore the folder or run the command again"
         )
-    tables = {
-        name: read_parts(contents.tables[name], count, layout.COMPARISON)
-        for name, count in manifest.counts.items()
-    }
-    ordered = {
-        name: table.completed(tables.pop(name), str(path / name))
-        for name, table in COMPARISON_TABLES.items()
-        if name in tables
-    }
-    return Comparison(manifest, {**ordered, **tables}, path)
+
+    def read(name: str) -> Any:
+        table = read_parts(contents.tables[name], manifest.counts[name], layout.COMPARISON)
+        return completed(name, table, path)
+
+    known = [name for name in COMPARISON_TABLES if name in manifest.counts]
+    names = [*known, *(name for name in manifest.counts if name not in COMPARISON_TABLES)]
+    return Comparison(manifest, ReadTables({name: partial(read, name) for name in names}), path)
+
+
+def completed(name: str, table: Any, path: Path) -> Any:
+    """Check a table of a comparison's directory, and add the columns that an earlier version lacks.
+
+    Raises:
+        ElimError: It was changed after it was written.
+    """
+    known = COMPARISON_TABLES.get(name)
+    return table if known is None else known.completed(table, str(path / name))

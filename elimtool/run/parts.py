@@ -46,6 +46,32 @@ def read_parts(paths: Sequence[Path], counted: int | None, manifest: str) -> Any
     return table
 
 
+def values_of(path: Path, column: str) -> list[list[Any]]:
+    """List what a column holds in each row group of a part, every value once; other columns are not read.
+
+    Raises:
+        ElimError: The part cannot be read.
+    """
+    found: list[list[Any]] = _opened(
+        path,
+        lambda file: [
+            file.read_row_group(at, [column]).column(column).unique().to_pylist()
+            for at in range(file.num_row_groups)
+        ],
+        texts=[column],  # read as a dictionary: of a million rows few texts are different
+    )
+    return found
+
+
+def read_groups(path: Path, groups: Sequence[int]) -> Any:
+    """Read some row groups of a part as a ``pyarrow.Table``.
+
+    Raises:
+        ElimError: The part cannot be read.
+    """
+    return _opened(path, lambda file: file.read_row_groups(list(groups)))
+
+
 def frame(table: Any) -> pd.DataFrame:
     """Convert an Arrow table to a ``pandas.DataFrame`` whose types follow the schema, never the data."""
     import pandas as pd
@@ -71,9 +97,9 @@ def _read_part(path: Path) -> Any:
     return _opened(path, lambda file: file.read())
 
 
-def _opened(path: Path, use: Callable[[pq.ParquetFile], Any]) -> Any:
+def _opened(path: Path, use: Callable[[pq.ParquetFile], Any], texts: Sequence[str] = ()) -> Any:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, read_dictionary=list(texts)) as file:
             return use(file)
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import elimtool
 from elimtool.analysis.compare.runs import compare_runs
@@ -157,6 +158,22 @@ def compared() -> Comparison:
     return Comparison.of(
         "prompts", found.a, found.b, {**found.tables, **_of_prompts(found)}, notes=["<b>A</b> note."]
     )
+
+
+def many_pairs(count: int) -> Comparison:
+    """The first pair of ``compared`` so many times, under ids of its own."""
+    one = compared()
+    tables = {}
+    for name, table in one.tables.items():
+        if "pair_id" not in table.column_names:
+            tables[name] = table
+            continue
+        own = table.filter(pc.equal(table.column("pair_id"), "france"))
+        copies = pa.concat_tables([own] * count).combine_chunks()
+        ids = pa.array([f"pair-{index:05}" for index in range(count) for _ in range(own.num_rows)])
+        at = copies.column_names.index("pair_id")
+        tables[name] = copies.set_column(at, copies.schema.field(at), ids.cast(copies.schema.field(at).type))
+    return Comparison.of(one.kind, one.a, one.b, tables)
 
 
 def _of_prompts(found: Comparison) -> dict[str, Any]:

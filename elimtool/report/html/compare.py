@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
+
 from elimtool.analysis.closing import spell_prob
 from elimtool.analysis.compare.edit import segments
 from elimtool.analysis.compare.injection import injected_words, is_injection, output_of, verdict_of
-from elimtool.files.rows import Row
+from elimtool.files.rows import Row, Rows
 from elimtool.report.compare.maps import maps_section
 from elimtool.report.figures import palette
 from elimtool.report.figures.compare.overview import overview
@@ -21,19 +23,26 @@ from elimtool.report.keyed import Keyed
 from elimtool.run.comparison import Comparison
 
 BROKEN = "The common beginning was NOT the same to the model: causality is broken."
+LISTED = (
+    *("pair_id", "of", "control", "status", "error_message", "text_a", "text_b", "output_changed"),
+    *("n_tokens_a", "n_tokens_b", "group", "tags"),
+)
+"""Columns of pairs that a line in the list needs."""
 
 
-def front(comparison: Comparison, most: int | None = None, together: bool = True) -> dict[str, Any]:
+def front(comparison: Comparison, most: int | None = None, brief: bool = False) -> dict[str, Any]:
     """Gather what the page shows first, in the form of ``payload.front``.
 
     Args:
         comparison: The comparison.
         most: Pairs to list at most; ``None`` for all.
-        together: Whether to draw the figures of all pairs together.
+        brief: Leave out what is told of a pair or of all pairs when it is looked at, so that a list of many
+            is there at once: figures, and marks of what differs.
     """
     tables = keyed(comparison)
-    pairs = pairs_of(tables)
+    pairs = listed(comparison) if brief else pairs_of(tables)
     shown = pairs[:most]
+    edited = edits(comparison, shown) if brief else {}
     compared = sum(row["control"] is None for row in pairs)
     maps = comparison.kind == "maps"
     return {
@@ -47,8 +56,13 @@ def front(comparison: Comparison, most: int | None = None, together: bool = True
         "steps": palette.STEPS,
         "bands": palette.RANK_BANDS,
         "analyses": [maps_section(comparison).to_json()] if maps else [],
-        "overview": [one.to_json() for one in overview(tables)] if together and compared > 1 else [],
-        "prompts": [_line(PairRows(tables, row)) for row in shown],
+        "overview": [one.to_json() for one in overview(tables)] if compared > 1 and not brief else [],
+        "prompts": [
+            line_of(PairRows(tables, row, {"alignment": edited.get(row["pair_id"], [])}), marked=False)
+            if brief
+            else line_of(PairRows(tables, row))
+            for row in shown
+        ],
         "left_out": len(pairs) - len(shown),
     }
 
@@ -73,7 +87,34 @@ def keyed(comparison: Comparison) -> Keyed:
 
 def pairs_of(tables: Keyed) -> list[Row]:
     """All pairs, controls after the pair that they belong to."""
-    rows = tables.all("pairs")
+    return _in_order(tables.all("pairs"))
+
+
+def listed(comparison: Comparison) -> list[Row]:
+    """All pairs in order, with the columns alone that their lines in the list need."""
+    if "pairs" not in comparison.tables:
+        return []
+    return _in_order(comparison.arrow("pairs").select(LISTED).to_pylist())
+
+
+def edits(comparison: Comparison, pairs: Rows) -> dict[str, Rows]:
+    """Read what differs in the prompts of pairs: rows of ``alignment`` by pair, without most equal tokens.
+
+    Of tokens that both have, the first after an edit is left, which parts it from the next one.
+    """
+    if "alignment" not in comparison.tables or all(row["text_a"] == row["text_b"] for row in pairs):
+        return {}
+    table = comparison.arrow("alignment")
+    own = table.column("operation").combine_chunks().cast("string").to_numpy(zero_copy_only=False) != "equal"
+    kept = own.copy()
+    kept[1:] |= own[:-1]
+    found: dict[str, Rows] = {}
+    for row in table.filter(pa.array(kept)).to_pylist():
+        found.setdefault(row["pair_id"], []).append(row)
+    return found
+
+
+def _in_order(rows: Rows) -> Rows:
     place = {row["pair_id"]: number for number, row in enumerate(rows)}
     return sorted(
         rows, key=lambda row: (place.get(row["of"], place[row["pair_id"]]), row["control"] is not None)
@@ -106,7 +147,8 @@ def _parts(pair: PairRows, side: str) -> list[list[Any]] | None:
     return [[part.text, part.changed] for part in found] if whole else None
 
 
-def _line(pair: PairRows) -> dict[str, Any]:
+def line_of(pair: PairRows, marked: bool = True) -> dict[str, Any]:
+    """Gather a pair's line in the list, as for ``front``; without the marks of what differs unless asked."""
     row = pair.row
     failed = row["status"] != "ok"
     changed = "output changed" if row["output_changed"] else "output unchanged"
@@ -121,7 +163,7 @@ def _line(pair: PairRows) -> dict[str, Any]:
         "ident": row["pair_id"] if own else "",
         "text": row["text_a"] or "",
         "other": "" if alike else row["text_b"] or "",
-        "parts": None if alike else [_parts(pair, side) for side in "ab"],
+        "parts": None if alike or not marked else [_parts(pair, side) for side in "ab"],
         "of": row["of"],
         "tokens": row["n_tokens_a"],
         "tokens_b": None if alike else row["n_tokens_b"],

@@ -12,7 +12,7 @@ from elimtool.report.figures.compare.overview import overview as overview_of_pai
 from elimtool.report.figures.compare.pair import PairRows
 from elimtool.report.figures.overview import last_of, overview
 from elimtool.report.html import compare, payload
-from elimtool.run.beside import PromptParts
+from elimtool.run.beside import PairGroups, PromptParts
 from elimtool.run.comparison import Comparison, is_comparison, open_comparison
 from elimtool.run.reader import Run, open_run
 
@@ -115,12 +115,12 @@ class OpenedComparison:
 
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
-        self._tables = compare.keyed(comparison)
 
     @cached_property
     def front(self) -> Row:
-        """Facts and the list of pairs."""
-        return compare.front(self.comparison, together=False)
+        """Facts and the list of pairs; of other tables, none is read but the edits of prompts that differ."""
+        found = compare.front(self.comparison, brief=True)
+        return {**found, "prompts": [_short(one) for one in found["prompts"]]}
 
     @property
     def model(self) -> str:
@@ -131,17 +131,24 @@ class OpenedComparison:
         """Gather a pair of the list.
 
         Raises:
-            ElimError: There is no such pair.
+            ElimError: There is no such pair, or its tables cannot be read.
         """
-        rows = compare.pairs_of(self._tables)
-        if not 0 <= index < len(rows):
+        listed = self.front["prompts"]
+        if not 0 <= index < len(listed):
             raise ElimError(f"the comparison has no pair {index}")
-        detail = compare.detail(self.comparison, PairRows(self._tables, rows[index]))
-        return {"line": self.front["prompts"][index], "prompt": detail, "asked": None}
+        wanted = listed[index]["id"]
+        own = self._groups.of(wanted)
+        tables = compare.keyed(own)
+        pair = PairRows(tables, next(row for row in tables.all("pairs") if row["pair_id"] == wanted))
+        return {"line": compare.line_of(pair), "prompt": compare.detail(own, pair), "asked": None}
 
     def together(self) -> Row:
         """Gather the figures of all pairs."""
-        return {"overview": [one.to_json() for one in overview_of_pairs(self._tables)]}
+        return {"overview": [one.to_json() for one in overview_of_pairs(compare.keyed(self.comparison))]}
+
+    @cached_property
+    def _groups(self) -> PairGroups:
+        return PairGroups(self.comparison)
 
 
 def asked_of(prompt: Row) -> Row | None:
@@ -158,4 +165,4 @@ def asked_of(prompt: Row) -> Row | None:
 
 
 def _short(line: Row) -> Row:
-    return {**line, "text": line["text"][:MOST_TEXT]}
+    return {**line, "text": line["text"][:MOST_TEXT], "other": line["other"][:MOST_TEXT]}

@@ -71,7 +71,7 @@ def lives(
 
     Returns:
         By name of the stage: ranges (from, to), ascending, the other stages as they are; none where no value
-        keeps the target. PromptParts narrower than a sixteenth of the slider may be missed.
+        keeps the target. Parts narrower than a sixteenth of the slider may be missed.
 
     Raises:
         ElimError: There is no such chain, position or target.

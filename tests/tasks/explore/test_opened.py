@@ -11,8 +11,10 @@ import elimtool
 from elimtool.cli import app
 from elimtool.errors import ElimError
 from elimtool.report.facts import Tables
-from elimtool.report.html import payload
+from elimtool.report.html import compare, payload
+from elimtool.run import beside, comparison, writer
 from elimtool.run.beside import PromptParts
+from elimtool.run.comparison import open_comparison
 from elimtool.tasks.explore.asked import Offered
 from elimtool.tasks.explore.guard import hosts_of
 from elimtool.tasks.explore.opened import MOST_TEXT, OpenedRun, asked_of, open_any
@@ -20,6 +22,7 @@ from elimtool.tasks.explore.server import application
 from elimtool.tasks.explore.work import JobQueue
 from tests.cli.conftest import Command
 from tests.cli.conftest import elimtool as command_line
+from tests.report.runs import compared, many_pairs
 from tests.tasks.explore.conftest import PORT, TOKEN
 
 __all__ = ["command_line"]
@@ -82,16 +85,48 @@ def test_a_prompt_of_a_run_is_asked_with_its_targets_and_messages(directory: Pat
     assert asked_of({"text": "", "turns": turns, "targets": [], "foils": []}) is None
 
 
-def test_a_comparison_is_opened_as_a_run_is(llama: Any, tmp_path: Path) -> None:
-    elimtool.compare_prompts(llama, "The capital of France is", "The capital of Spain is").save(
-        tmp_path / "pair"
-    )
-    opened = open_any(tmp_path / "pair")
-    assert len(opened.front["prompts"]) > 1  # the pair and its controls
-    found = opened.prompt(0)
-    assert found["prompt"]["probes"][0]["figures"] and found["asked"] is None
-    with pytest.raises(ElimError, match="no pair"):
+def test_each_pair_of_the_list_is_the_one_of_the_report(tmp_path: Path) -> None:
+    compared().save(tmp_path / "pairs")
+    opened = open_any(tmp_path / "pairs")
+    whole = open_comparison(tmp_path / "pairs")
+    front, details = compare.front(whole), list(compare.details(whole))
+    brief = [{**one, "parts": None} for one in front["prompts"]]
+    assert opened.front["prompts"] == brief and len(brief) == 4  # with a control and an error
+    for index, (line, detail) in enumerate(zip(front["prompts"], details, strict=True)):
+        found = opened.prompt(index)
+        assert (found["line"], found["prompt"], found["asked"]) == (line, detail, None)
+    assert opened.together()["overview"] == front["overview"] != []
+    with pytest.raises(ElimError, match="no pair 99"):
         opened.prompt(99)
+
+
+def test_of_a_comparison_nothing_is_read_before_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "ROW_GROUP", 100)
+    many_pairs(40).save(tmp_path / "pairs")
+    whole = {name: table.num_rows for name, table in open_comparison(tmp_path / "pairs").tables.items()}
+    counted: dict[str, int] = {}
+    whole_parts, groups = comparison.read_parts, beside.read_groups
+
+    def parts(paths: Any, *given: Any) -> Any:
+        table = whole_parts(paths, *given)
+        counted[paths[0].parent.name] = counted.get(paths[0].parent.name, 0) + table.num_rows
+        return table
+
+    def some(path: Path, wanted: Any) -> Any:
+        table = groups(path, wanted)
+        counted[path.parent.name] = counted.get(path.parent.name, 0) + table.num_rows
+        return table
+
+    monkeypatch.setattr(comparison, "read_parts", parts)
+    monkeypatch.setattr(beside, "read_groups", some)
+    opened = open_any(tmp_path / "pairs")
+    assert counted == {name: whole[name] for name in ("pairs", "alignment")}
+    counted.clear()
+    assert opened.prompt(21)["line"]["id"] == "pair-00021"
+    assert counted["lens_differences"] <= 200 < whole["lens_differences"]  # it may lie on a border of two
+    assert not [name for name in counted if whole[name] > 200 and counted[name] > 200]
 
 
 def test_what_is_no_run_or_a_damaged_one_is_refused_before_it_is_served(tmp_path: Path, llama: Any) -> None:

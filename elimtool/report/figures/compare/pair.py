@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -28,12 +28,18 @@ UNNAMED = re.compile(r"[0-9a-f]{16}( \| [0-9a-f]{16})?")
 
 
 class PairRows:
-    """The rows of one pair; ``row`` is that of table ``pairs``."""
+    """The rows of one pair.
 
-    def __init__(self, tables: Keyed, row: Row) -> None:
+    Args:
+        tables: Those of the comparison, by pair.
+        row: Its row of table ``pairs``.
+        read: Rows of the pair that were read already, by table.
+    """
+
+    def __init__(self, tables: Keyed, row: Row, read: Mapping[str, Rows] | None = None) -> None:
         self.row = row
         self._tables = tables
-        self._rows: dict[str, Rows] = {}
+        self._rows: dict[str, Rows] = dict(read or {})
 
     def rows(self, name: str) -> Rows:
         """Rows of a table that belong to the pair."""
@@ -45,8 +51,9 @@ class PairRows:
     def title(self) -> str:
         """What one prompt has and the other lacks, or the text that both have."""
         row = self.row
-        gone, new = (added(self.rows("alignment"), side) for side in "ab")
-        if row["text_a"] == row["text_b"] or len(gone) > 1 or len(new) > 1 or not (gone or new):
+        alike = row["text_a"] == row["text_b"]
+        gone, new = ([], []) if alike else (added(self.rows("alignment"), side) for side in "ab")
+        if alike or len(gone) > 1 or len(new) > 1 or not (gone or new):
             told = headline(MARKS.sub(" ", row["text_a"] or row["text_b"] or ""))
         else:
             texts = [headline(part.text) for part in (*gone, *new)]

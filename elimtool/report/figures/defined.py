@@ -7,6 +7,7 @@ from functools import cache
 from elimtool.run.columns import Column
 from elimtool.run.schema import TABLES
 from elimtool.run.tables.comparison import COMPARISON_TABLES
+from elimtool.run.tables.findings import FINDING_TABLES
 
 COLUMNS: dict[str, dict[str, str]] = {
     "tokens": {"attention": "attention.lift_no_sink"},
@@ -144,8 +145,64 @@ COLUMNS: dict[str, dict[str, str]] = {
         "rank in B": "flips.rank_b",
     },
     "alignment": {"at in A": "alignment.index_a", "at in B": "alignment.index_b"},
+    "outcomes": {"tokens": "verdicts.outcome"},
+    "outcomes:stack": {"targets": "verdict_differences.outcome_b"},
+    "regimes": {"prompts": "verdicts.regime"},
+    "lost_layers": {"tokens": "verdicts.lost_layer"},
+    "groups": {"tokens": "verdicts.outcome"},
+    "pruned": {"share": "sampling.mass_pruned"},
+    "worst": {"final rank": "verdicts.final_rank"},
+    "changes": {"targets": "verdict_differences.changed"},
+    "moved": {"nats": "verdict_differences.final_logprob_difference"},
+    "onsets": {"pairs": "pairs.onset_layer"},
+    "statistics": {
+        "pairs": "statistics.n_pairs",
+        "mean difference": "statistics.mean_difference",
+        "95 % from": "statistics.ci_low",
+        "to": "statistics.ci_high",
+        "q": "statistics.q_value",
+    },
+    "audit_effects": {"nats": "audit_effects.difference"},
+    "audit_survival": {"share": "audit_effects.difference"},
+    "audit_attention": {"difference": "audit_effects.difference"},
+    "audit_lens": {"difference": "audit_effects.difference"},
+    "audit_stages": {"share": "audit_effects.mean_a"},
+    "coverage_reliability": {"share": "calibration_bins.accuracy", "claimed": "calibration_bins.confidence"},
+    "coverage_abstention": {"share": "abstention.mass"},
+    "coverage_tree": {"share": "coverage.accuracy", "guessing": "coverage.chance"},
+    "sweep_matrix": {"value": "sweep_variants.value"},
+    "sweep_effects": {"effect": "sweep_effects.main_effect"},
+    "map_roles": {
+        "role": "head_roles.score",
+        "score": "head_roles.score",
+        "selectivity": "head_categories.selectivity",
+        "d50 in tokens": "head_kernels.d50",
+        "self-bias in logits": "head_kernels.self_bias_net",
+    },
+    "map_head_roles": {"score": "head_roles.score"},
+    "map_head_categories": {"selectivity": "head_categories.selectivity"},
+    "map_head_lift": {"lift": "head_distances.lift"},
+    "map_head_kernel": {"score": "head_distances.score", "kernel": "head_distances.kernel"},
+    "map_head_partners": {
+        "js": "head_pairs.js",
+        "js, other text": "head_pairs.js_null",
+        "cka": "head_pairs.cka",
+        "affinity": "head_pairs.affinity",
+        "affinity, random": "head_pairs.affinity_null",
+    },
+    "map_head_losses": {
+        "without it": "head_interactions.effect_a",
+        "without both": "head_interactions.effect_both",
+        "interaction": "head_interactions.interaction",
+        "low": "head_interactions.low",
+        "high": "head_interactions.high",
+        "random pairs, low": "head_interactions.null_low",
+    },
+    "map_neurons": {"open": "neurons.open"},
 }
 """Figure (``name``, or ``name:kind`` of two of one name) -> its number's name there -> table and column."""
+
+EVERY_TABLE = {**FINDING_TABLES, **COMPARISON_TABLES, **TABLES}
 
 
 @cache
@@ -158,13 +215,15 @@ def definitions() -> dict[str, dict[str, str]]:
 
 
 def column_of(place: str) -> Column:
-    """Look up ``table.column``, in the tables of runs and of comparisons."""
+    """Look up ``table.column``, in the tables of runs, of comparisons and of what commands find in a run."""
     table, _, name = place.partition(".")
-    known = TABLES[table] if table in TABLES else COMPARISON_TABLES[table]
-    return next(one for one in known.columns if one.name == name)
+    return next(one for one in EVERY_TABLE[table].columns if one.name == name)
 
 
 def defined(column: Column) -> str:
-    """Write a column's definition with its unit and range, as the schema has them."""
+    """Write a column's definition with its unit and range, as the schema has them.
+
+    Where a figure counts what a column of texts says, its definition is that of these texts.
+    """
     facts = {"Unit": column.unit, "Range": column.range, "Not measurable where": column.null_when}
     return " ".join([column.description, *(f"{name}: {text}." for name, text in facts.items() if text)])

@@ -48,18 +48,22 @@ function drawForest(figure) {
 }
 
 function drawStack(figure) {
+  const told = new Map();
   const rows = figure.rows.map((row) => {
     const total = row.counts.reduce((sum, count) => sum + count, 0);
     const parts = row.counts.map((count, index) => {
       if (!count) return null;
-      const tell = (event) => showTip(`${row.label}: ${count} of ${total} ${figure.keys[index]}`, event.clientX, event.clientY);
-      return make("span", { class: "part", text: count, style: { width: `${(100 * count) / total}%`, background: colourOf(index) },
-        on: { pointermove: tell, pointerleave: hideTip } });
+      const part = make("span", { class: "part", text: count, style: { width: `${(100 * count) / total}%`, background: colourOf(index) } });
+      told.set(part, [`${row.label}: ${count} of ${total} ${figure.keys[index]}`, ...meanings(figure)].join("\n"));
+      return part;
     });
     return make("tr", {}, [make("th", { scope: "row", title: row.label }, [foreign(row.label)]),
       make("td", {}, [make("div", { class: "track", "aria-hidden": "true" }, parts)]), make("td", { class: "said", text: `of ${total}` })]);
   });
   const legend = make("div", { class: "legend" }, figure.keys.map((key, index) => make("span", {}, [
     make("span", { class: "swatch", style: { background: colourOf(index) } }), document.createTextNode(key)])));
-  return [legend, scrolling({ class: "scroll" }, [make("table", { class: "bars stack", "data-figure": figure.name }, [make("tbody", {}, rows)])])];
+  const label = `${figure.title}. Up and down arrow keys move from part to part.`;
+  const box = scrolling({ class: "scroll", "aria-label": label }, [make("table", { class: "bars stack", "data-figure": figure.name }, [make("tbody", {}, rows)])]);
+  tellItems(box.firstElementChild, told);
+  return [legend, box];
 }

@@ -3,8 +3,9 @@
 // Lines for a tooltip: the definitions of a figure's numbers, or of those with these names.
 function meanings(figure, names) {
   const known = front.defined || {};
-  const own = known[`${figure.name}:${figure.kind}`] || known[figure.name] || {};
-  return Object.entries(own).filter(([name]) => !names || names.includes(name)).map(([name, text]) => `${name}: ${text}`);
+  const name = figure.name.replace(/_\d+$/, ""); // of several in one page the later ones are numbered
+  const own = known[`${name}:${figure.kind}`] || known[name] || {};
+  return Object.entries(own).filter(([one]) => !names || names.includes(one)).map(([one, text]) => `${one}: ${text}`);
 }
 
 // The number in a cell, by the names of its row and its column, and what it means.

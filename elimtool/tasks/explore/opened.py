@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from elimtool.report.figures.compare.overview import overview as overview_of_pai
 from elimtool.report.figures.compare.pair import PairRows
 from elimtool.report.figures.overview import last_of, overview
 from elimtool.report.html import compare, payload
+from elimtool.run import layout
 from elimtool.run.beside import PairGroups, PromptParts
-from elimtool.run.comparison import Comparison, is_comparison, open_comparison
+from elimtool.run.comparison import FORM, Comparison, is_comparison, open_comparison
 from elimtool.run.reader import Run, open_run
+from elimtool.tasks.explore.taken import files_of, zipped
 
 LISTED = (
     *("prompt_id", "status", "error_message", "text", "turns", "group", "tags", "n_tokens"),
@@ -84,6 +87,10 @@ class OpenedRun:
             "asked": asked_of(prompt),
         }
 
+    def archive(self) -> Iterator[bytes]:
+        """Pack the run as it lies on disk into a ZIP file, piece by piece."""
+        return packed(self.run.path, layout.RUN)
+
     def together(self) -> Row:
         """Gather the figures of all prompts, and what commands found in the run."""
         tables = Tables(self.run)
@@ -142,6 +149,10 @@ class OpenedComparison:
         pair = PairRows(tables, next(row for row in tables.all("pairs") if row["pair_id"] == wanted))
         return {"line": compare.line_of(pair), "prompt": compare.detail(own, pair), "asked": None}
 
+    def archive(self) -> Iterator[bytes]:
+        """Pack the comparison, as ``OpenedRun.archive`` does."""
+        return packed(self.comparison.path, FORM)
+
     def together(self) -> Row:
         """Gather the figures of all pairs."""
         return {"overview": [one.to_json() for one in overview_of_pairs(compare.keyed(self.comparison))]}
@@ -149,6 +160,18 @@ class OpenedComparison:
     @cached_property
     def _groups(self) -> PairGroups:
         return PairGroups(self.comparison)
+
+
+def packed(directory: Path | None, form: layout.Form) -> Iterator[bytes]:
+    """Pack a directory that was opened, whichever it is: nothing that a page asks chooses it.
+
+    Raises:
+        ElimError: It was never on disk, or it is there no more.
+    """
+    if directory is None or not directory.is_dir():
+        raise ElimError(f"the {form.noun} is not on disk", "start elimtool explore again")
+    directory = directory.resolve()  # "." has no name
+    return zipped(directory, files_of(directory, form))
 
 
 def asked_of(prompt: Row) -> Row | None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'elimtool[explore]'"
 MOST_BODY = 2**20
 """Largest body of a request, in bytes."""
+SAVED = {"Content-Disposition": 'attachment; filename="run.zip"'}
+"""Has the browser save the tables of what was opened, not show them."""
 
 
 def application(
@@ -74,7 +76,7 @@ def _looking(opened: OpenedRun | OpenedComparison | None) -> list[Any]:
     """Make the routes of a finished run: its page, each prompt, and all together."""
     if opened is None:
         return []
-    from starlette.responses import JSONResponse, Response
+    from starlette.responses import JSONResponse, Response, StreamingResponse
     from starlette.routing import Route
 
     one_at_a_time = asyncio.Lock()
@@ -95,8 +97,16 @@ def _looking(opened: OpenedRun | OpenedComparison | None) -> list[Any]:
     async def together(_: Request) -> Response:
         return await answer(opened.together)
 
+    async def archive(_: Request) -> Response:
+        try:
+            pieces = await asyncio.to_thread(opened.archive)
+        except ElimError as error:
+            return JSONResponse({"error": error.message, "hint": error.hint}, 400)
+        return StreamingResponse(pieces, media_type="application/zip", headers=SAVED)
+
     return [
         Route("/run", show),
+        Route("/api/tables", archive),
         Route("/api/prompt/{index:int}", prompt),
         Route("/api/together", together),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from elimtool.report.html import compare, payload
 from elimtool.run import beside, comparison, writer
 from elimtool.run.beside import PromptParts
 from elimtool.run.comparison import open_comparison
+from elimtool.tasks.explore import taken
 from elimtool.tasks.explore.asked import Offered
 from elimtool.tasks.explore.guard import hosts_of
 from elimtool.tasks.explore.opened import MOST_TEXT, OpenedRun, asked_of, open_any
@@ -138,7 +141,22 @@ def test_what_is_no_run_or_a_damaged_one_is_refused_before_it_is_served(tmp_path
         open_any(tmp_path / "run")
 
 
-def test_the_server_serves_the_run_beside_the_model(states: Any, directory: Path) -> None:
+def rows(run: Any) -> dict[str, Any]:
+    return {name: run.arrow(name).to_pylist() for name in run.tables}
+
+
+def test_what_was_opened_is_packed_a_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared().save(tmp_path / "pairs")
+    monkeypatch.setattr(taken, "PIECE", 1000)
+    pieces = list(open_any(tmp_path / "pairs").archive())
+    assert len(pieces) > 20 and max(map(len, pieces)) < 8000  # the last has the list of all files
+    zipfile.ZipFile(io.BytesIO(b"".join(pieces))).extractall(tmp_path / "again")
+    again = open_comparison(tmp_path / "again" / "pairs")
+    assert again.to_dict() == open_comparison(tmp_path / "pairs").to_dict()
+
+
+def test_the_server_serves_the_run_beside_the_model(states: Any, directory: Path, tmp_path: Path) -> None:
+    (directory / "notes.txt").write_text("the user's own")
     testing = pytest.importorskip("starlette.testclient")
     with JobQueue() as jobs:
         served = application(states, jobs, TOKEN, hosts_of("127.0.0.1", PORT), Offered(), open_any(directory))
@@ -149,6 +167,12 @@ def test_the_server_serves_the_run_beside_the_model(states: Any, directory: Path
             assert client.get(f"/{TOKEN}/api/prompt/../../etc").status_code == 404
             assert client.get(f"/{TOKEN}/api/together").json()["overview"]
             assert client.get("/wrong/run").status_code == 403
+            assert client.get("/wrong/api/tables").status_code == 403
+            saved = client.get(f"/{TOKEN}/api/tables?path=/etc/passwd")
+            assert saved.headers["content-disposition"].startswith("attachment")
+    zipfile.ZipFile(io.BytesIO(saved.content)).extractall(tmp_path)
+    assert rows(elimtool.open_run(tmp_path / "run")) == rows(elimtool.open_run(directory))
+    assert not list(tmp_path.rglob("notes.txt"))
 
 
 def test_without_a_run_there_is_no_page_of_one(client: Any) -> None:

@@ -303,12 +303,12 @@ def test_states_that_are_dropped_are_told(live: Live, served: Any) -> None:
 
 def test_hostile_prompts_are_text(live: Live) -> None:
     live.go()
-    for name in ("markup", "rtl", "separators"):
-        text = HOSTILE[name][:60]
-        live.run("go({ prompt: arguments[0], targets: [arguments[0].slice(0, 9)] })", text)
-        live.wait(f"return document.querySelector('#ask-prompt').value.length === {len(text)}")
-        live.traced()
-        assert live.run("return typeof hacked") == "undefined" and not live.all("img")
+    texts = [HOSTILE[name][:60] for name in ("markup", "rtl", "separators")]
+    asked = {"prompt": " ".join(texts), "targets": [one[:9] for one in texts]}
+    live.run("go(arguments[0])", asked)
+    live.wait(f"return document.querySelector('#ask-prompt').value.length === {len(asked['prompt'])}")
+    live.traced()
+    assert live.run("return typeof hacked") == "undefined" and not live.all("img")
     assert live.faults() == []
 
 

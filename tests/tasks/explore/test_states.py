@@ -103,10 +103,12 @@ def test_heads_are_named_by_the_map_in_the_cache_as_the_command_names_them(
     assert rows(elimtool.open_run(tmp_path / "run")) == rows(own.run) == rows(found["run"])
 
 
-@pytest.mark.parametrize("changes", [{}, {"ablate": ("1.0",)}, {"knockout": ("France@0-2",)}])
-@pytest.mark.parametrize("position", ["last", "all"])
+@pytest.mark.parametrize(
+    ("position", "changes"),
+    [("all", {}), ("last", {"ablate": ("1.0",)}), ("all", {"knockout": ("France@0-2",)})],
+)
 def test_other_chains_on_a_kept_output_are_those_of_a_new_trace(
-    source: Any, changes: dict[str, Any], position: str
+    source: Any, position: str, changes: dict[str, Any]
 ) -> None:
     one = PageState(PROMPT, targets=("Paris", "Rome"), foils=("Berlin",), position=position, **changes)
     other = one.with_stage(0, "top_k", 7).with_stage(2, "temperature", 0.5)
@@ -126,15 +128,16 @@ def test_what_was_written_through_a_chain_is_written_anew(states: TracedStates) 
 
 
 def test_a_session_keeps_few_states(source: Any) -> None:
-    states = TracedStates(source, command_of, most=3)
-    for number in range(8):
-        traced(states, PageState(f"{PROMPT} {number}"))
-    assert (len(states), states.dropped) == (3, 5)
-    used = traced(states, PageState(f"{PROMPT} 5"))  # the oldest that is left
-    traced(states, PageState("another"))
-    assert traced(states, PageState(f"{PROMPT} 5")) is used
+    plain = PageState("A", samplers=("top_k=9",))
+    states = TracedStates(source, command_of, most=2)
+    for prompt in ("A", "B", "C", "D"):
+        traced(states, replace(plain, prompt=prompt))
+    assert (len(states), states.dropped) == (2, 2)
+    used = traced(states, replace(plain, prompt="C"))  # the oldest that is left
+    traced(states, replace(plain, prompt="E"))
+    assert traced(states, replace(plain, prompt="C")) is used
     small = TracedStates(source, command_of, most_bytes=1)
-    traced(small, PageState(PROMPT)), traced(small, PageState("another"))
+    traced(small, plain), traced(small, replace(plain, prompt="B"))
     assert len(small) == 1
 
 

@@ -269,6 +269,20 @@ def page() -> str:
         "tokens that the preset vllm draws through the first schema after three prompts, llguidance forces "
         "12 % of the tokens and xgrammar 8 %; the distortion, 37.1 and 37.8 nats a text (standard errors 2.1 "
         "and 2.0), is not told apart.",
+        "## Phrases that are taken back",
+        "KoboldCpp keeps a phrase out (`koboldcpp:banned_strings=[...]`, or `phrase_ban` at the end of any "
+        "chain) by writing it first: once the text that is held back holds the phrase, however its tokens "
+        "spell it, the text goes back to the token in which the phrase begins, and that token is banned at "
+        "its place by `soft_ban`. With `--generate` the walk does the same, and `walk_rewinds` tells each "
+        "time: step, rule, tokens taken back. As in the engine, every drawn token counts as one of those "
+        "that may be written, bans at later places stay when the text goes back further, and the states of "
+        "mirostat and adaptive-p are not taken back; "
+        "`tests/engine/test_taking_back.py` holds it against the engine's loop. Texts that are written side "
+        "by side (`--watch`, `--paths`) ban the last token instead.",
+        "This is not the model's distribution without the phrase: with the first token all that it might "
+        "have led to is banned. `back_prob` is that token's probability, `collateral` the part of it that "
+        "would not have become the phrase, p(first) (1 - p(rest | first)); `--through` has both for a "
+        "target that is a banned phrase (`sequences`).",
         "## Processors of Hugging Face transformers",
         "In its own order, those for other kinds of models last. Each stage is compared with the processor "
         "itself on random rows, and chains of them on 10,000 (`tests/samplers/test_bans.py`, "

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from elimtool.engine.records import columns_of
 from elimtool.engine.risk import risk_row
 from elimtool.engine.stops import stop_tables
-from elimtool.engine.walk import Walk, walk_tables
+from elimtool.engine.walk import Walk
+from elimtool.engine.walk_tables import walk_tables
 from elimtool.metrics.columns import Columns
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def generated_tables(
     """
     model, chain, options = session.model, session.walk_chain, session.options
     against = session.settings.against
-    found = walk_tables(model, one, chain, steps)
+    found = walk_tables(model, one, steps)
     if "risk" in session.measured:
         how = options.samples, seed, asked.targets, session.judge, against
         row = risk_row(model, one, chain, steps, *how)

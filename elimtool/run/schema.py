@@ -46,7 +46,7 @@ from elimtool.run.tables.survival import SURVIVAL
 from elimtool.run.tables.survivors import SURVIVOR_PAIRS, SURVIVOR_SETS, SURVIVORS
 from elimtool.run.tables.top_tokens import TOP_TOKENS
 from elimtool.run.tables.verdicts import VERDICTS
-from elimtool.run.tables.walk import WALK, WALK_STAGES
+from elimtool.run.tables.walk import WALK, WALK_REWINDS, WALK_STAGES
 from elimtool.run.tables.written import WRITTEN, WRITTEN_TEXTS
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table", "definition"]
@@ -124,6 +124,7 @@ TABLES: dict[str, Table] = {
         ABLATIONS,
         WALK,
         WALK_STAGES,
+        WALK_REWINDS,
         WALK_GRAMMAR,
         BEAMS,
         BEAM_STEPS,

@@ -10,7 +10,7 @@ from elimtool.run.schema import TABLES, UNTRACED
 
 TRACED = tuple(name for name in TABLES if name not in UNTRACED)
 """Tables that a trace can fill."""
-WALKS = frozenset({"walk", "walk_stages", "walk_grammar"})
+WALKS = frozenset({"walk", "walk_stages", "walk_rewinds", "walk_grammar"})
 """Tables that need generated tokens."""
 WRITTEN = WALKS | {"risk", "stops", "stop_tokens", "stop_stages"}
 """Tables that are filled from a walk: without any of them none is made."""

@@ -26,6 +26,8 @@ from elimtool.samplers.stage_record import StageRecord
 from elimtool.samplers.vocabulary import Vocabulary
 from elimtool.version import __version__
 
+TAKEN_BACK = "taken_back"
+"""Name of the stage that bans, at one place, tokens of texts that were taken back to it."""
 State = Mapping[int, Tensor]
 """Stage index to state, one float64 number per row, for the stages that have one."""
 
@@ -253,6 +255,28 @@ class Chain:
         return replace(
             self, stages=tuple(one.spelled(vocabulary) if one.wants_text else one for one in stages)
         )
+
+    def without_phrase_bans(self) -> tuple[Chain, tuple[PhraseBan, ...]]:
+        """Part the chain into what tokens are drawn through and the bans that look at the text afterwards.
+
+        Returns:
+            The chain, with a ``soft_ban`` where it had none; and the bans, none where no phrase is banned.
+        """
+        bans = tuple(one for one in self.stages if isinstance(one, PhraseBan) and not one.is_off())
+        if not bans:
+            return self, ()
+        stages = [one for one in self.stages if one not in bans]
+        if not any(isinstance(one, SoftBan) for one in stages):
+            begin = next((at for at, one in enumerate(stages) if one.role != "combine"), len(stages))
+            stages.insert(begin, SoftBan(label=TAKEN_BACK))
+        return replace(self, stages=tuple(stages)), bans
+
+    def with_soft_ban(self, tokens: Sequence[int]) -> Chain:
+        """Let the first ``soft_ban`` ban tokens besides its own."""
+        stages = list(self.stages)
+        at, soft = next((at, one) for at, one in enumerate(stages) if isinstance(one, SoftBan))
+        stages[at] = replace(soft, tokens=tuple(dict.fromkeys((*soft.tokens, *tokens))))
+        return replace(self, stages=tuple(stages))
 
     @property
     def wants_text(self) -> bool:

@@ -23,10 +23,9 @@ class PhraseBan(Ban):
     Formula: ban v where the held-back output and v together hold a phrase that ends in v. It stands last:
     KoboldCpp (anti-slop) samples, looks at the text, and takes it back to the token in which the phrase
     begins, which it then bans at that place. So what this stage removes is the probability that the text is
-    taken back from here; what it leaves is how texts go on that were not. The step to which it is taken
-    back is that of ``soft_ban.tokens=[token]``: mass of the first token, of which its probability without
-    that of the whole phrase is collateral. A text written here bans the last token instead of going back, and
-    KoboldCpp's bans at later places, which stay when it goes back further, are not modelled.
+    taken back from here; what it leaves is how texts go on that were not. A walk (``generate``) does as
+    KoboldCpp does instead: it draws without this stage, takes the text back, and bans the token there by
+    ``soft_ban``. Texts that are written side by side (``watch``, ``paths``) ban the last token.
     Off: no phrases.
 
     Attributes:
@@ -114,6 +113,23 @@ class PhraseBan(Ban):
                 found |= {token: (place, size) for token in self._beginning(rest) if token < vocab}
         return tuple(found), lambda token: self._rule(*found[token], token, recent, spelled)
 
+    def taken_back(self, text: Sequence[int]) -> Rule | None:
+        """Return how far a text is taken back, by which phrase; ``None`` where it holds none.
+
+        Args:
+            text: Tokens that are held back, the one that was drawn last among them. The first phrase of the
+                list that they hold counts, and goes back by the fewest last tokens that hold it.
+        """
+        spelled = ["" if token >= len(self.pieces) else self.pieces[token] for token in text]
+        whole = "".join(spelled)
+        for place, phrase in enumerate(map(lowered, self.phrases)):
+            if phrase in whole:
+                back = 1
+                while phrase not in "".join(spelled[-back:]):
+                    back += 1
+                return self._going_back(place, text[-back], back)
+        return None
+
     def _beginning(self, text: str) -> Sequence[int]:
         """List the tokens whose spelling begins with a text."""
         pieces, tokens = self._sorted
@@ -125,7 +141,9 @@ class PhraseBan(Ban):
             back -= 1
             size -= len(spelled[back])
         first = recent[back] if back < len(recent) else token
-        steps = len(recent) - back + 1
+        return self._going_back(place, first, len(recent) - back + 1)
+
+    def _going_back(self, place: int, first: int, steps: int) -> Rule:
         phrase = repr(self.phrases[place]).replace("{", "{{").replace("}", "}}")
         far = f"{steps} token" + ("s" if steps > 1 else "")
         said = f"completes the banned phrase {phrase}: the text goes back {far}, {{}} is banned there"

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from elimtool.report.figures.defined import COLUMNS
+from elimtool.report.figures.walked import taken_back
 from elimtool.report.screen import Screen
 from elimtool.report.trace.engines import engines
-from elimtool.report.trace.walk import MOST_STEPS, walk_lines
+from elimtool.report.trace.walk import MOST_BACK, MOST_STEPS, walk_lines
 
 STEP = {
     "step": 0,
@@ -32,7 +34,7 @@ class Rows:
     """Stands in for a probe or a run's tables: gives the same rows to whoever asks."""
 
     def __init__(self, rows: list[dict[str, Any]], **others: list[dict[str, Any]]) -> None:
-        self._rows, self._others = rows, {"walk_stages": [], "risk": []} | others
+        self._rows, self._others = rows, {"walk_stages": [], "risk": [], "walk_rewinds": []} | others
         self.run = SimpleNamespace(manifest=SimpleNamespace(seed=7))
 
     def rows(self, name: str, *_: object) -> list[dict[str, Any]]:
@@ -56,6 +58,20 @@ def test_a_step_says_what_was_drawn_and_what_competed(width: int) -> None:
     assert told.replace("kept", "cut: top_k") == text(
         walk_lines(Rows([cut]), {"prompt_id": "p"}, Screen(width)), width
     )
+
+
+def test_what_was_taken_back_is_told_with_step_rule_and_cost() -> None:
+    why = "completes the banned phrase 'a tap': the text goes back 2 tokens, ' a' is banned there"
+    back = {"step": 3, "text": " a tap", "token": " a", "n_tokens": 2, "why": why}
+    back |= {"back_prob": 0.5, "collateral": 0.25}
+    rows = Rows([STEP], walk_rewinds=[back] * (MOST_BACK + 2))
+    told = text(walk_lines(rows, {"prompt_id": "p"}, Screen(80)), 80)
+    assert f"taken back to step 3: ' a tap' {why} (p = 0.5, of which 0.25 would have gone on" in told
+    assert told.count("taken back to step 3") == MOST_BACK and "taken back 2 more times" in told
+    (figure,) = taken_back(rows, {"prompt_id": "p"})  # type: ignore[arg-type]
+    assert figure.rows[0] == [3, "' a tap'", 2, "' a'", "0.5", "0.25", why]
+    assert set(COLUMNS["taken_back"]) <= set(figure.columns)
+    assert taken_back(Rows([STEP]), {"prompt_id": "p"}) == []  # type: ignore[arg-type]
 
 
 def test_what_was_written_is_headed_by_all_that_it_takes_to_write_it_again() -> None:

@@ -83,6 +83,12 @@ COLUMNS: dict[str, dict[str, str]] = {
         "the chain alone keeps": "chain_differences.n_only",
         "the other alone keeps": "chain_differences.n_only_other",
     },
+    "taken_back": {
+        "to step": "walk_rewinds.step",
+        "tokens": "walk_rewinds.n_tokens",
+        "p": "walk_rewinds.back_prob",
+        "collateral": "walk_rewinds.collateral",
+    },
     "walk": {
         "p": "walk.model_prob",
         "rank": "walk.model_rank",

@@ -37,6 +37,34 @@ def walk(tables: Tables, prompt: Row) -> list[Listing]:
     ]
 
 
+def taken_back(tables: Tables, prompt: Row) -> list[Listing]:
+    """List what was taken back from a walk because it held a banned phrase."""
+    rows = tables.rows("walk_rewinds", prompt["prompt_id"])
+    if not rows:
+        return []
+    return [
+        Listing(
+            name="taken_back",
+            title="Taken back from what was written",
+            note="The text had come to hold a banned phrase: it went back to the token in which the phrase"
+            " begins, which was banned there.",
+            columns=["to step", "taken back", "tokens", "banned there", "p", "collateral", "rule"],
+            rows=[
+                [
+                    row["step"],
+                    SCREEN.quoted(row["text"]),
+                    row["n_tokens"],
+                    SCREEN.quoted(row["token"]),
+                    spell_prob(row["back_prob"]),
+                    spell_prob(row["collateral"]),
+                    SCREEN.visible(row["why"]),
+                ]
+                for row in rows
+            ],
+        )
+    ]
+
+
 def interventions(probe: Probe) -> list[Listing]:
     """Compare each followed token in the model's own pass and under the interventions."""
     rows = [

@@ -40,7 +40,19 @@ MOST_KEYS = 128
 MOST_POSITIONS = 200
 """Positions shown of a prompt, the last ones; the page says how many are left out."""
 
-_TOLD = (along, patchscopes, survivors, paths, repeated, sequences, walked.walk, grammars, beams, stops)
+_TOLD = (
+    along,
+    patchscopes,
+    survivors,
+    paths,
+    repeated,
+    sequences,
+    walked.walk,
+    walked.taken_back,
+    grammars,
+    beams,
+    stops,
+)
 """Figures of what belongs to no probed position."""
 
 

@@ -12,6 +12,8 @@ from elimtool.report.risk import risk_sentence
 from elimtool.report.screen import Screen, padded
 
 MOST_STEPS = 40
+MOST_BACK = 12
+"""Times that the text was taken back which are told."""
 TOKEN_WIDTH = 14
 NARROW_WORD = 11
 WIDE = 70
@@ -22,7 +24,7 @@ def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
     """Lines of a prompt's walk; nothing where the model wrote nothing."""
     steps = tables.rows("walk", prompt["prompt_id"])
     if not steps:
-        return _emptied(tables, prompt, 0, screen)
+        return [*_taken_back(tables, prompt, screen), *_emptied(tables, prompt, 0, screen)]
     stages = [row for row in tables.rows("walk_stages", prompt["prompt_id"]) if row["step"] == 0]
     title = _title(steps[0], stages, tables.run.manifest.seed, screen)
     one_left = all(step["n_survivors"] == 1 for step in steps)
@@ -38,10 +40,31 @@ def walk_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
         lines += _rows(walk_cells(step, screen), one_left, screen)
     if len(steps) > MOST_STEPS:
         lines.append(Text(f"  {len(steps) - MOST_STEPS:,} more steps are not shown", style="dim"))
+    lines += _taken_back(tables, prompt, screen)
     lines += _emptied(tables, prompt, len(steps), screen)
     for row in tables.rows("risk", prompt["prompt_id"]):
         lines += screen.wrap(risk_sentence(row), hang=2)
     return lines
+
+
+def _taken_back(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
+    """Say what was taken back, one sentence for each time."""
+    rows = tables.rows("walk_rewinds", prompt["prompt_id"])
+    lines = [line for row in rows[:MOST_BACK] for line in screen.wrap(back_sentence(row, screen), hang=2)]
+    if len(rows) > MOST_BACK:
+        lines.append(
+            Text(f"taken back {len(rows) - MOST_BACK:,} more times (table walk_rewinds)", style="dim")
+        )
+    return lines
+
+
+def back_sentence(row: Row, screen: Screen) -> str:
+    """Say what was taken back, to which step, by which rule, and what the ban there costs."""
+    return (
+        f"taken back to step {row['step']}: {screen.quoted(row['text'])} {screen.visible(row['why'])}"
+        f" (p = {spell_prob(row['back_prob'])}, of which {spell_prob(row['collateral'])} would have gone on"
+        " otherwise)"
+    )
 
 
 def _emptied(tables: Tables, prompt: Row, written: int, screen: Screen) -> list[Text]:

@@ -31,21 +31,17 @@ _MEAN = " Of a stage that acts by chance, the mean over its draw."
 
 BY_THROUGH = AskedBy("through", "name a sampler chain with it, such as llama.cpp")
 
-COST = (
-    probability(
-        "back_prob",
-        "Probability with which the chain draws that token: what is banned to keep the phrase out.",
-        null_when=STAYS,
-    ),
-    probability(
-        "collateral",
+
+def cost(null_when: str = "") -> tuple[Column, ...]:
+    """Return the columns of what it costs to ban the token in which a phrase begins, not the phrase."""
+    first = "Probability with which the chain draws that token: what is banned to keep the phrase out."
+    rest = (
         "Part of `back_prob` that would not have led to the phrase: back_prob * (1 - p of the phrase's other"
         " tokens after that one). Good continuations that are lost with it; 0 where the phrase is one token."
-        " Other spellings of the phrase count among the good ones, so it is the most that it can be.",
-        null_when=STAYS,
-    ),
-)
-"""What it costs to ban the token in which a phrase begins instead of the phrase."""
+        " Other spellings of the phrase count among the good ones, so it is the most that it can be."
+    )
+    return probability("back_prob", first, null_when), probability("collateral", rest, null_when)
+
 
 SEQUENCES = Table(
     "sequences",
@@ -99,7 +95,7 @@ SEQUENCES = Table(
             range="0 .. dies_step",
             null_when=STAYS,
         ),
-        *COST,
+        *cost(STAYS),
     ),
     asked_by=BY_THROUGH,
     of_prompt=True,

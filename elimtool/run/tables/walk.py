@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from elimtool.run.columns import INT, POSITION, PROMPT_ID, STRING, Column, Table, probability, rank
 from elimtool.run.tables.sampling import SAMPLING
+from elimtool.run.tables.sequences import cost
 
 STEP = Column("step", INT, "Number of the written token, from 0.", unit="tokens", range=">= 0")
 CHAIN = Column(
@@ -67,5 +68,39 @@ WALK_STAGES = Table(
     "What each stage removes at each step of a walk.",
     "one row per prompt, written token (and the step at which a chain that leaves none ends the walk), stage",
     (PROMPT_ID, STEP, POSITION, CHAIN, *(_SHARED[name] for name in (*_LEDGER, *_REST))),
+    of_prompt=True,
+)
+
+WALK_REWINDS = Table(
+    "walk_rewinds",
+    "What was taken back from a walk: the text had come to hold a banned phrase (KoboldCpp's anti-slop).",
+    "one row per prompt and time that the text went back",
+    (
+        PROMPT_ID,
+        Column("rewind", INT, "Number of the time, from 0.", unit="times", range=">= 0"),
+        Column(
+            "step",
+            INT,
+            "Step to which the text goes back, of the token in which the phrase begins.",
+            unit="tokens",
+            range=">= 0",
+        ),
+        CHAIN,
+        Column("stage", STRING, "Name of the ban."),
+        Column("why", STRING, "One sentence: which phrase, how far the text goes back, what is banned."),
+        Column("n_tokens", INT, "Tokens that are taken back.", unit="tokens", range=">= 1"),
+        Column("text", STRING, "Their text."),
+        Column("token", STRING, "Text of the first of them, which is banned at this step from now on."),
+        Column("token_id", INT, "Vocabulary index of that token.", unit="token id"),
+        Column(
+            "n_drawn",
+            INT,
+            "Tokens drawn so far, those that were taken back among them: each counts as one of those that may"
+            " be written.",
+            unit="tokens",
+            range=">= 1",
+        ),
+        *cost(),
+    ),
     of_prompt=True,
 )

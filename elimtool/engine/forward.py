@@ -22,6 +22,7 @@ from elimtool.model.memory import collecting_later, returning_large
 from elimtool.model.model import Model
 from elimtool.model.view import Batch, Encoded, LayerView, Rows
 from elimtool.numerics.shapes import shapes
+from elimtool.run.selection import WALKED
 
 ASKED_BYTES = 64 * 2**20
 """Logits of what metrics ask for that are held at a time."""
@@ -121,13 +122,14 @@ def _read_out(
         carried = [lens.to_final(part[i], i - 1) for i in range(n_layers - 1)]
         more = [some for _, some in asked[:1]]
         # all layers in one product: the unembedding is read from memory once, not once a layer
-        read = model.readout(torch.cat([*carried, part[-1], *more]), room)
+        final = torch.cat([*carried, part[-1]])
+        read = model.readout(torch.cat([final, *more]), room)
         logits = read[: part.shape[:2].numel()].reshape(n_layers, -1, read.shape[-1])
         for index, (metric, some) in enumerate(asked):
             metric.read_more(model.readout(some) if index else read[-len(some) :])
         asked = []  # told before the first rows are read
         rows = batch.rows.part(slice(start, start + chunk))
-        view = _view(model, batch, rows, logits, lens.name, part[-1], settings, leaders)
+        view = _view(model, batch, rows, logits, lens.name, final, settings, leaders)
         for metric in metrics:
             metric.read(view)
 
@@ -138,12 +140,13 @@ def _view(
     rows: Rows,
     logits: Float[Tensor, "layers rows vocab"],
     lens: str,
-    final: Float[Tensor, "rows width"],
+    residuals: Float[Tensor, "all width"],
     settings: Settings,
     leaders: Leaders | None,
 ) -> ReadoutView:
     shape, output = shapes(logits, settings.compiled), torch.log_softmax(logits[-1], -1)
     joint = settings.wants("survival")  # the only table with joint log-probabilities
+    final = residuals[-len(output) :]
     followed: Followed = follow(model, batch, rows, output, shape.top, leaders, joint=joint)
     return ReadoutView(
         batch,
@@ -155,6 +158,7 @@ def _view(
         followed,
         lambda token: model.tokenizer.texts([token])[0],
         lambda tokens, some: model.directions(final[some], tokens, logits[-1, some]),
+        (lambda: model.cosines(residuals).view_as(logits)) if settings.wants_any(sorted(WALKED)) else None,
     )
 
 

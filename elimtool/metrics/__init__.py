@@ -15,6 +15,7 @@ from elimtool.metrics.concepts import Concepts
 from elimtool.metrics.contrasts import Contrasts
 from elimtool.metrics.controls import FrequencyControls
 from elimtool.metrics.copy_suppression import CopySuppression
+from elimtool.metrics.encoding_walk import EncodingWalk
 from elimtool.metrics.experts import Experts
 from elimtool.metrics.falloff import Falloff
 from elimtool.metrics.lens import LensTrajectory
@@ -36,6 +37,7 @@ _OWN: dict[str, type[Metric]] = {
     "contrasts": Contrasts,
     "controls": FrequencyControls,
     "copy_suppression": CopySuppression,
+    "encoding_walk": EncodingWalk,
     "experts": Experts,
     "falloff": Falloff,
     "lens": LensTrajectory,

@@ -155,10 +155,18 @@ class CarriedRows:
     @cached_property
     def mixing(self) -> PerQuery:
         """Share of the stream after attention that comes from other tokens, by length."""
-        carried = self._mapped.apart * self.scale[..., None, None]
-        others: Tensor = torch.linalg.vector_norm(carried[..., 0, :], dim=-1)
-        own: Tensor = torch.linalg.vector_norm(carried[..., 1, :] + self.before, dim=-1)
+        others: Tensor = torch.linalg.vector_norm(self._added_apart[..., 0, :], dim=-1)
+        own: Tensor = torch.linalg.vector_norm(self.own + self.before, dim=-1)
         return others / (others + own)
+
+    @property
+    def own(self) -> Vectors:
+        """What attention adds to the stream from the query's own key, without constants."""
+        return self._added_apart[..., 1, :]
+
+    @cached_property
+    def _added_apart(self) -> Float[Tensor, "layers batch probes both width"]:
+        return self._mapped.apart * self.scale[..., None, None]
 
     @property
     def tokens(self) -> Share:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from elimtool.metrics.columns import Categorical, place, spelled
+from elimtool.metrics.columns import Categorical, null_where, place, spelled
 from elimtool.metrics.metric import Metric, ReadoutView
 from elimtool.numerics.ranking import rank
 from elimtool.numerics.transfer import arrays
@@ -45,22 +45,32 @@ class LensTrajectory(Metric):
         here = view.followed.here
         real = (here["ids"] >= 0)[:, None, :].repeat(n_layers, axis=1)
         row, layer, k = real.nonzero()  # in the order of the table's rows
-        found = arrays(
-            {
-                "rank": ranks,
-                "rank_ties": ties,
-                "logprob": logprobs,
-                "prob": logprobs.exp(),
-                "logit": chosen,
-            }
-        )
-
+        numbers = {
+            "rank": ranks,
+            "rank_ties": ties,
+            "logprob": logprobs,
+            "prob": logprobs.exp(),
+            "logit": chosen,
+        }
+        if view.cosines is not None:
+            cosines = view.cosines().reshape(-1, vocab)
+            numbers["cosine"] = cosines.gather(-1, each).double()
+            # a row of zeros is near nothing
+            numbers["cosine_rank"] = rank(cosines.nan_to_num(nan=-2.0), each)[0]
+        found = {
+            name: values.reshape(n_layers, n_rows, -1)[layer, row, k]
+            for name, values in arrays(numbers).items()
+        }
+        cosine = found.pop("cosine", np.full(len(row), np.nan))
+        nearer = found.pop("cosine_rank", np.ones(len(row), dtype=np.int64))
         return {
             **self._place(view, row, layer),
             **view.followed.names(row, k),
             "token_id": here["ids"][row, k],
             "is_foil": here["is_foil"][row, k],
-            **{name: values.reshape(n_layers, n_rows, -1)[layer, row, k] for name, values in found.items()},
+            **found,
+            "cosine": cosine,
+            "cosine_rank": null_where(nearer, np.isnan(cosine)),
         }
 
     def _shapes(self, view: ReadoutView) -> dict[str, Any]:

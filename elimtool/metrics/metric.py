@@ -97,6 +97,8 @@ class ReadoutView:
         followed: The tokens to follow.
         spell: Converts a vocabulary index to text.
         directions: Returns how the logits of vocabulary indices of some rows depend on the last residual.
+        cosines: Returns the cosine of each residual after the final norm with every row of the unembedding;
+            ``None`` where nobody asks for it.
     """
 
     batch: Batch
@@ -108,6 +110,7 @@ class ReadoutView:
     followed: Followed
     spell: Callable[[int], str]
     directions: Callable[[Int[Tensor, "some k"], slice], Directions] | None = None
+    cosines: Callable[[], Float[Tensor, "layers rows vocab"]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,6 +298,25 @@ class Model(Dimensions, Exclusive):
             return wide(self._head.normed(residual)).to(self.device)
 
     @exclusive
+    def cosines(self, residual: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
+        """Compute the cosine of residuals after the final norm with every row of the unembedding.
+
+        Args:
+            residual: Residuals of the last layer, or mapped into its basis.
+
+        Returns:
+            The cosines, NaN where the norm gives 0.
+
+        Raises:
+            ElimError: There is no weight matrix of the model's width to read the rows from.
+        """
+        with torch.inference_mode():
+            rows, found = self.token_vectors("unembed"), self.normed(residual)
+            products = found @ rows.T
+            products /= torch.linalg.vector_norm(rows, dim=-1)
+            return products.div_(torch.linalg.vector_norm(found, dim=-1, keepdim=True))
+
+    @exclusive
     def slopes(
         self, residual: Float[Tensor, "width"], steps: Float[Tensor, "k width"]
     ) -> Float[Tensor, "k vocab"]:

@@ -28,6 +28,14 @@ GLOSSARY = {
         " its ranks less."
     ),
     "ridge lens": "A logit lens calibrated to the model by ridge regression, by elimtool lens fit.",
+    "encoding walk": (
+        "The way of a position's residual from the embedding to the last layer, a step a block; it is"
+        " straight or crooked only beside steps of the same lengths at right angles."
+    ),
+    "massive activation": (
+        "A channel of a state above 100 and above 1,000 times the state's median, usually at the attention"
+        " sink."
+    ),
     "top-10": "The ten most probable tokens, of a layer as the lens reads it or of the output.",
     "nucleus": "The fewest tokens whose probabilities sum to 0.95 of the model's output.",
     "direct logit attribution": (

@@ -18,3 +18,6 @@ NEAR_TIE = 0.8
 
 BEATS_CHANCE = 0.05
 """Largest p-value at which a loss counts as more than what happens to equally frequent tokens."""
+
+MASSIVE_SIZE, MASSIVE_RATIO = 100.0, 1000.0
+"""A massive activation is above both, the second times the median of the state (Sun et al. 2024)."""

@@ -24,6 +24,7 @@ from elimtool.run.tables.contributions import CONTRIBUTIONS, HEAD_CONTEXT, RECOV
 from elimtool.run.tables.controls import CONTROLS
 from elimtool.run.tables.copy_suppression import COPY_SUPPRESSION
 from elimtool.run.tables.effects import EFFECTS
+from elimtool.run.tables.encoding_walk import ENCODING_STEPS, ENCODING_WALK
 from elimtool.run.tables.experts import EXPERT_COMPONENTS, EXPERTS
 from elimtool.run.tables.falloff import FALLOFF
 from elimtool.run.tables.grammar import GRAMMAR, GRAMMAR_TARGETS, WALK_GRAMMAR
@@ -111,6 +112,8 @@ TABLES: dict[str, Table] = {
         EXPERT_COMPONENTS,
         COPY_SUPPRESSION,
         MECHANISMS,
+        ENCODING_WALK,
+        ENCODING_STEPS,
         CONTROLS,
         REGIMES,
         SPAN_SURPRISAL,

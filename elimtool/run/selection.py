@@ -46,7 +46,9 @@ ALWAYS = "prompts"
 """The table that joins all others and says which prompts failed: every run has it."""
 ON_REQUEST = {name: table.asked_by for name, table in TABLES.items() if table.asked_by is not None}
 """Tables that only an option of their own asks for."""
-IF_NAMED = frozenset({"span_surprisal", "falloff"})
+WALKED = frozenset({"encoding_walk", "encoding_steps"})
+"""Tables of the way of a residual through the layers; where one is named, the lens reads cosines too."""
+IF_NAMED = frozenset({"span_surprisal", "falloff"}) | WALKED
 """Tables that only their own names fill."""
 CHANGES = frozenset({"effects"})
 """Tables that need interventions."""

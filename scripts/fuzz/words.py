@@ -197,6 +197,7 @@ TABLES = (
     "sampling,sampling_targets",
     "attention,attention_heads",
     "components",
+    "encoding_walk,encoding_steps,lens",
 )
 OF_RUN = ("outcomes", "pruned", "worst")
 OF_PROMPT = (

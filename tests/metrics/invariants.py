@@ -32,6 +32,8 @@ TABLES = (
     "head_context",
     "contributions",
     "rollout",
+    "encoding_walk",
+    "encoding_steps",
 )
 FACTOR = 3.0
 
@@ -44,6 +46,7 @@ def assert_sums(model: Any, text: str) -> None:
     run = elimtool.trace(model, text, options=options)
     layers = run.table("attention_layers")
     _rollout(run, layers)
+    _walk(run, layers)
     if layers["no_weights"].notna().all():
         assert "attention" not in run.tables
         return
@@ -98,6 +101,21 @@ def _rollout(run: Any, layers: Any) -> None:
         for column in ("rollout", "rollout_null"):
             np.testing.assert_allclose(rows.groupby("position")[column].sum(), 1, atol=1e-9)
         np.testing.assert_allclose(rows[rows["position"] == 0]["lift"].dropna(), 0, atol=1e-9)
+
+
+def _walk(run: Any, layers: Any) -> None:
+    walk, steps = run.table("encoding_walk"), run.table("encoding_steps")
+    lengths = steps.pivot_table(
+        index=["position", "layer"], columns="kind", values="step_length", dropna=False
+    )
+    blocks = lengths["block"]
+    np.testing.assert_allclose(blocks.groupby("position").sum(), walk["length_blocks"], rtol=1e-9)
+    assert (walk["displacement"] <= walk["length_blocks"] * (1 + 1e-6)).all()
+    split = walk["undecomposed"].isna()
+    assert (walk["length"].notna() == split).all() and (walk["aggregation_share"].notna() == split).all()
+    assert (walk["length_blocks"] <= walk["length"] * (1 + 1e-6))[split].all()
+    if layers["undecomposed"].isna().all() and layers["no_weights"].isna().all():
+        assert split.all() and walk["self_share"].notna().all()
 
 
 def measured(view: LayerView, carried: Carried, weights: Tensor, some: slice) -> dict[str, Tensor]:

@@ -143,9 +143,9 @@ class Line:
 class Lines(Figure):
     """Values by layer.
 
-    ``unit`` is ``rank`` (logarithmic, 1 on top), ``prob`` or ``bits`` (both 0 .. 1), ``nats`` or ``ratio``
-    (both signed). Layers of ``shaded``, from first to last, are marked as what ``shaded_as`` says. What
-    ``layers`` are, if not layers, is ``axis``.
+    ``unit`` is ``rank`` (logarithmic, 1 on top), ``prob``, ``bits`` or ``share`` (0 .. 1), ``nats`` or
+    ``ratio`` (both signed). Layers of ``shaded``, from first to last, are marked as what ``shaded_as`` says.
+    What ``layers`` are, if not layers, is ``axis``.
     """
 
     kind: ClassVar[str] = "lines"

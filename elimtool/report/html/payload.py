@@ -11,6 +11,7 @@ from elimtool.report.figures import judged, palette, retention, walked
 from elimtool.report.figures.along import along
 from elimtool.report.figures.beams import beams
 from elimtool.report.figures.defined import definitions
+from elimtool.report.figures.encoding_walk import encoding_walks
 from elimtool.report.figures.figure import Figure
 from elimtool.report.figures.futures import survivors
 from elimtool.report.figures.grammar import grammars
@@ -42,6 +43,7 @@ MOST_POSITIONS = 200
 
 _TOLD = (
     along,
+    encoding_walks,
     patchscopes,
     survivors,
     paths,

@@ -23,6 +23,7 @@ from elimtool.report.trace.beams import beam_lines
 from elimtool.report.trace.contrast import contrast_lines
 from elimtool.report.trace.detail import detail_lines
 from elimtool.report.trace.effects import effect_lines
+from elimtool.report.trace.encoding_walk import encoding_lines
 from elimtool.report.trace.engines import engines
 from elimtool.report.trace.evidence import layer_lines, sampler_lines
 from elimtool.report.trace.experts import expert_lines
@@ -114,6 +115,7 @@ def _prompt(
     written = (walk_lines, grammar_lines, beam_lines, stop_lines)
     beside = (
         along_lines,
+        encoding_lines,
         patchscope_lines,
         future_lines,
         path_lines,

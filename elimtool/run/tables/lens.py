@@ -28,6 +28,8 @@ LENS_NAME = Column(
     " lens is the model's own output.",
 )
 
+UNWALKED = "neither encoding_walk nor encoding_steps is named in `tables`, or the final norm gives 0"
+
 LENS = Table(
     "lens",
     "Rank and probability of each target after each block.",
@@ -67,6 +69,21 @@ LENS = Table(
             unit="logit",
         ),
         TARGET_TOKEN,
+        Column(
+            "cosine",
+            FLOAT,
+            "Cosine of the residual, as the lens maps it and after the final norm, with the token's row of"
+            " the unembedding: the logit without the lengths of both.",
+            unit="cosine",
+            range="-1 .. 1",
+            null_when=UNWALKED,
+        ),
+        rank(
+            "cosine_rank",
+            "Place of the token among all tokens by that cosine. Where it differs from rank, the lengths of"
+            " the unembedding's rows (and a bias of it) do that.",
+            null_when=UNWALKED,
+        ),
     ),
 )
 

@@ -16,6 +16,7 @@ from elimtool.model.model import Model
 from elimtool.model.partial import PartialPass
 from elimtool.model.rows import Formed
 from elimtool.model.view import Batch, LayerView
+from elimtool.run.rules import MASSIVE_RATIO, MASSIVE_SIZE
 from elimtool.tasks.map.linear import LinearSums
 from elimtool.tasks.map.options import MapOptions
 from elimtool.tasks.map.part import Arrays, Watch
@@ -24,9 +25,6 @@ from elimtool.tasks.map.units import TEXT, WHOLE, Unit
 
 READ_PASSAGES, READ_TOKENS, READ_EVERY = 12, 64, 2
 """What is read out and run without layers: the first passages, their first tokens, every so manieth."""
-LARGE, RATIO = 100.0, 1000.0
-"""A massive activation is above both, the second times the median of the state (Sun et al. 2024)."""
-
 CHANGED = ("cos", "angle")
 """Sums over tokens of the cosine of a layer's input and output, and of their angle over pi."""
 SIZES = ("max_abs", "max_position", "max_channel", "median", "n_massive", "max_elsewhere")
@@ -173,7 +171,7 @@ def sizes(state: Float[Tensor, "units keys width"], text: Tensor) -> dict[str, F
     flat = size.flatten(1)
     largest, at = flat.max(1)
     median = flat.median(1).values
-    massive = flat > torch.maximum(RATIO * median, torch.full_like(median, LARGE))[:, None]
+    massive = flat > torch.maximum(MASSIVE_RATIO * median, torch.full_like(median, MASSIVE_SIZE))[:, None]
     width = state.shape[-1]
     return {
         "max_abs": largest,

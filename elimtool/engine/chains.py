@@ -55,4 +55,7 @@ def chain_for(
         return chain  # spelling the whole vocabulary takes time
     backend = model.tokenizer.backend
     pieces = model.tokenizer.texts(range(len(backend)))
-    return chain.with_vocabulary(pieces, lambda text: backend(text, add_special_tokens=False).input_ids)
+    control = model.tokenizer.control_ids
+    return chain.with_vocabulary(
+        pieces, lambda text: backend(text, add_special_tokens=False).input_ids, control
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -239,15 +239,19 @@ class Chain:
         return replace(self, stages=stages)
 
     def with_vocabulary(
-        self, pieces: Sequence[str], encode: Callable[[str], Sequence[int]] | None = None
+        self,
+        pieces: Sequence[str],
+        encode: Callable[[str], Sequence[int]] | None = None,
+        control: Collection[int] = (),
     ) -> Chain:
         """Turn the texts of stages into tokens: breakers of DRY, banned words, biases of texts.
 
         Args:
             pieces: Text of every token, by id.
             encode: Turns a text into token ids; without it only what single tokens spell is found.
+            control: Ids of control tokens, whose texts are never written.
         """
-        vocabulary = Vocabulary(pieces, encode)
+        vocabulary = Vocabulary(pieces, encode, control)
         stages = list(self.stages)
         for soft in (one for one in self.stages if isinstance(one, SoftBan)):
             if phrases := soft.phrases(vocabulary):  # KoboldCpp looks at the text once a token is drawn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -12,10 +11,9 @@ import torch
 from elimtool.errors import ElimError
 from elimtool.samplers.candidates import Candidates
 from elimtool.samplers.stage import Context, Detail, Effect, Role, Stage
-from elimtool.samplers.vocabulary import Vocabulary
+from elimtool.samplers.vocabulary import Vocabulary, as_bytes
 
 Ids = tuple[int, ...]
-_BYTE = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,7 @@ class Required:
 
 def complete(piece: str) -> bool:
     r"""Return whether a token ends with a whole character; ``\xNN`` in it is a byte of a part of one."""
-    ending = _BYTE.sub(lambda one: bytes([int(one[1], 16)]), piece.encode())[-4:]
+    ending = as_bytes(piece)[-4:]
     for length, byte in enumerate(reversed(ending), 1):
         if byte & 0xC0 != 0x80:
             return length >= (4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1)

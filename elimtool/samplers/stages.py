@@ -24,6 +24,7 @@ from elimtool.samplers.force import Force
 from elimtool.samplers.grammar import Grammar
 from elimtool.samplers.greedy import Greedy
 from elimtool.samplers.guidance import Guidance
+from elimtool.samplers.infill import Infill
 from elimtool.samplers.length_decay import LengthDecay
 from elimtool.samplers.logit_bias import LogitBias
 from elimtool.samplers.min_k import MinK
@@ -94,6 +95,7 @@ _OWN: dict[str, type[Stage]] = {
     "top_a": TopA,
     "tail_free": TailFree,
     "xtc": XTC,
+    "infill": Infill,
     "mirostat_v1": MirostatV1,
     "mirostat_v2": MirostatV2,
     "adaptive_p": AdaptiveP,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+_BYTE = re.compile(rb"\\x([0-9a-f]{2})")
 Encode = Callable[[str], Sequence[int]]
 
 
@@ -15,10 +17,17 @@ class Vocabulary:
     Attributes:
         pieces: Text of every token, by id.
         encode: Turns a text into token ids, without special ones; ``None`` where there is no tokenizer.
+        control: Ids of control tokens.
     """
 
     pieces: Sequence[str]
     encode: Encode | None = None
+    control: Collection[int] = ()
+
+
+def as_bytes(piece: str) -> bytes:
+    r"""Return the bytes of a token's text, in which ``\xNN`` is a byte of a part of a character."""
+    return _BYTE.sub(lambda one: bytes([int(one[1], 16)]), piece.encode())
 
 
 def lowered(text: str) -> str:

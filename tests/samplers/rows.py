@@ -42,6 +42,7 @@ def example(kind: str) -> Stage:
         "remove_invalid": {"on": True},
         "watermark": {"bias": 1.5},
         "phrase_ban": {"phrases": ("abc",), "held": 4, "pieces": ["x", "a", "ab", "bc", "c", "abc"] * 50},
+        "infill": {"on": True, "eos": (3,), "pieces": [b"x", b"a", b"ab", b"", b"c", b"abc"] * 50},
         "synthid": {"keys": (654, 400, 836)},
         "renormalize": {"on": True},
         "suppress": {"tokens": (2, 3)},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Literal
 
 from elimtool.files.rows import Rows
 
-SAME = 1e-6
-"""Differences of a probability up to this are rounding."""
+SAME = 1e-3
+"""Differences of a log-probability (nats) up to this are rounding, however rare the tokens are."""
+LEAST = 1e-300
+"""What a probability that rounding made 0 counts as."""
 
 
 def onset(rows: Rows) -> int | None:
@@ -36,7 +39,8 @@ def standing(rows: Rows) -> Literal["echo", "none", "less", "constant"]:
         ``constant`` where no number changes with that of copies.
     """
     last = rows[-1]
-    if len(rows) > 1 and max(abs(row["tp"] - last["tp"]) for row in rows) <= SAME:
+    heights = [log(max(row["tp"], LEAST)) for row in rows]
+    if len(rows) > 1 and max(heights) - min(heights) <= SAME:
         return "constant"
     if last["tp"] > last["tp_control_high"]:
         return "echo"

@@ -18,8 +18,8 @@ Concepts = Annotated[
     option(
         "--concept",
         metavar="NAME=WORDS",
-        help="Follow a set of words by their first tokens, such as 'snow=snow, winter, ice' (table concepts);"
-        " repeatable.",
+        help="Follow a set of words, with and without a space before, such as 'snow=snow, winter, ice'"
+        " (table concepts); repeatable.",
     ),
 ]
 

@@ -25,6 +25,7 @@ from elimtool.errors import ElimError
 from elimtool.files.rows import Row, Rows
 from elimtool.metrics.columns import Columns
 from elimtool.model.endings import Endings, after_each
+from elimtool.model.targets import starts_word
 from elimtool.model.view import Target
 from elimtool.prompts.prompt import ASSISTANT, Message, Prompt
 from elimtool.prompts.segments import starts_of
@@ -330,9 +331,12 @@ class AnswersAlong:
 
 
 def holds(segment: str, token: str) -> bool:
-    """Tell whether a segment has a word that a token begins, or the token where that is no word."""
+    """Tell whether a segment has a word that a token begins, or the token where that is no word.
+
+    In a script without spaces a word may begin anywhere.
+    """
     word = token.strip()
-    begun = r"(?<!\w)" if word[:1].isalnum() else ""
+    begun = r"(?<!\w)" if word and starts_word(word[0]) else ""
     return bool(word) and re.search(begun + re.escape(word), segment) is not None
 
 

@@ -248,7 +248,8 @@ def kind_of(a: str, b: str, same_future: float, leads_to: float, logprob: float)
         leads_to: How many times as probable ``b`` is once ``a`` is written.
         logprob: Log-probability (nats) of ``b`` right after ``a``.
     """
-    if a.strip().lower() == b.strip().lower():
+    word = a.strip().lower()
+    if word and word == b.strip().lower():  # white space of two kinds is no word
         return "same word"
     if same_future >= SUBSTITUTE:
         return "substitute"

@@ -116,6 +116,7 @@ def resonance(
             "prompt_id": one.prompt_id,
             "in_chat": unit.template,
             "copies": number,
+            "token_ids": list(unit.ids),
             **_told(unit, logprobs, first, others[number - 1]),
             "reply_control_rank": reply,
         }
@@ -207,9 +208,13 @@ def _other(model: Model, unit: RepeatedUnit, random: np.random.Generator) -> Ids
     """Draw as many tokens of other text, from the start of a sentence where the unit is one."""
     sentence = unit.text.rstrip().endswith((".", "!", "?"))
     size = len(unit.ids)
-    documents = shipped("fit")
+    documents = [one.text for one in shipped("fit")]
     while True:
-        text = documents[int(random.integers(len(documents)))].text
+        at = int(random.integers(len(documents)))
+        text = documents[at]
+        while len(text) < CHARACTERS * size:  # a unit may be longer than any document
+            at = (at + 1) % len(documents)
+            text += f"\n\n{documents[at]}"
         starts = [found.start() for found in (SENTENCE if sentence else WORD).finditer(text)]
         if not starts:
             continue

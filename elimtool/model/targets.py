@@ -31,12 +31,13 @@ def spaced(target: str, prompt: str, rule: str) -> str:
         rule: ``exact``: add none. ``auto``: add one before a letter or digit of a script written with spaces,
             if the prompt ends in a letter, a digit or closing punctuation.
     """
-    if rule == "exact" or not prompt or not _starts_word(target[0]) or not _ends_word(prompt):
+    if rule == "exact" or not prompt or not starts_word(target[0]) or not _ends_word(prompt):
         return target
     return " " + target
 
 
-def _starts_word(letter: str) -> bool:
+def starts_word(letter: str) -> bool:
+    """Tell whether a character is a letter or digit of a script whose words have a space before them."""
     if unicodedata.category(letter)[0] not in "LN":
         return False
     return not unicodedata.name(letter, "").startswith(_UNSPACED)

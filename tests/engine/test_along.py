@@ -210,6 +210,8 @@ def test_orders_are_different_and_never_the_text_itself() -> None:
         (" He has 15 apples.", " app", True),
         (" He has 15 apples.", " ", False),
         ("f(x) = 3", "(", True),
+        ("我在北京。", "北", True),  # no space says where a word begins
+        ("私は東京に", "東京", True),
     ],
 )
 def test_a_segment_holds_what_a_word_begins_with(segment: str, token: str, found: bool) -> None:
@@ -265,6 +267,14 @@ def test_what_is_cut_is_all_of_the_text(llama: Any) -> None:
     cut = CutText.of(one, "sentences", CUE)
     assert "".join(cut.segments) == f"  {TEXT}\n"
     assert cut.reordered(llama, range(cut.count)) == one.token_ids
+
+
+def test_beginnings_that_would_have_other_tokens_are_told(run: Any) -> None:
+    rows = run.arrow("answers_along").to_pylist()
+    told = [row | {"retokenised": None if row["retokenised"] is None else False} for row in rows]
+    assert "other tokens" not in along_sentence(told, Screen(80))
+    told = [row | {"retokenised": row["arrangement"] == "text" and row["k"] in (1, 2)} for row in rows]
+    assert along_sentence(told, Screen(80)).endswith("By itself the text up to k = 1, 2 has other tokens.")
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 140])

@@ -106,6 +106,15 @@ def test_a_chain_that_bans_every_token_leaves_no_choice(llama: Any) -> None:
     assert survivors(Tables(run), run.prompts.iloc[0].to_dict())[1].rows[-1][-2:] == ["", ""]
 
 
+def test_without_a_chain_the_nucleus_is_compared(llama: Any) -> None:
+    bare, named = futures(llama, samplers=()), futures(llama, samplers=("top_p=0.9",))
+    for name in ("survivors", "survivor_pairs", "survivor_sets"):
+        assert len(bare.table(name)) and bare.table(name).equals(named.table(name))
+    output = after(llama, list(llama.encode(Prompt(text=TEXT)).token_ids)).sort(descending=True).values
+    nucleus = int((output.cumsum(-1) < 0.9).sum()) + 1
+    assert bare.table("survivor_sets")["n"].iloc[-1] == nucleus < len(output)
+
+
 def test_survivors_of_guidance_are_those_after_both_prompts(llama: Any) -> None:
     run = futures(llama, samplers=("hf:guidance_scale=2,top_k=6",), against="A text of the token")
     one, other = (
@@ -131,6 +140,7 @@ def test_diversity_is_that_of_hill_and_of_leinster_and_cobbold() -> None:
     [
         ((" Paris", "paris", 0.1, 0.5, 0.5), "same word"),
         ((" a", " the", 0.5, 9.0, 0.9), "substitute"),
+        (("\n", " ", 0.1, 0.5, 0.01), "other"),
         ((" New", " York", 0.1, 9.0, 0.051), "successor"),
         ((" New", " York", 0.1, 9.0, 0.049), "other"),
         ((" New", " York", 0.1, 0.9, 0.9), "other"),

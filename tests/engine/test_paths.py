@@ -100,6 +100,15 @@ def test_wide_beams_hold_the_likeliest_of_all_paths(llama: Any) -> None:
     assert every["regret_logprob"].iloc[0] == 0
 
 
+def test_one_beam_is_greedy_and_a_step_of_all_paths_holds_all_probability(llama: Any) -> None:
+    found = paths(llama, generate=6, paths=("greedy", "beam:1")).table("paths")
+    assert found["token_ids"].iloc[0].tolist() == found["token_ids"].iloc[1].tolist()
+    ids = list(llama.encode(Prompt(text=TEXT)).token_ids)
+    whole = after(llama, [ids])[0, -1].exp()
+    one = paths(llama, generate=1, paths=("beam:64",)).table("paths")
+    assert np.exp(one["logprob"]).sum() == pytest.approx(float(whole.topk(64).values.sum()), abs=1e-5)
+
+
 def test_enough_paths_hold_the_one_of_least_entropy_of_all(llama: Any) -> None:
     ids = list(llama.encode(Prompt(text=TEXT)).token_ids)
     every: dict[tuple[int, ...], float] = {(): 0.0}

@@ -48,6 +48,7 @@ def test_every_number_is_that_of_transformers_on_the_repeated_tokens(llama: Any)
     first = None if not before else own[0]
     later = own[1:] if before else own
     assert found["copies"].tolist() == [1, 2, 3] and not found["in_chat"].any()
+    assert [list(one) for one in found["token_ids"]] == [unit] * 3
     np.testing.assert_allclose(found["tp"], later.mean(1), rtol=1e-4)
     np.testing.assert_allclose(found["first_prob"], later[:, 0], rtol=1e-4)
     if first is None:  # the first token of the text is predicted by nothing
@@ -147,9 +148,16 @@ def test_what_cannot_be_repeated(llama: Any) -> None:
         rows(llama, begun)
 
 
+def test_a_unit_may_be_longer_than_any_document_of_other_text(llama: Any) -> None:
+    unit = module.RepeatedUnit((), (5,) * 4000, (), "a word", False)
+    drawn = [module._other(llama, unit, np.random.default_rng(seed)) for seed in (0, 1)]
+    assert [len(one) for one in drawn] == [4000, 4000] and drawn[0] != drawn[1]
+
+
 ROW = {
     "copies": 1,
     "in_chat": False,
+    "token_ids": [504, 1116],
     "tp": 0.01,
     "tp_control": 0.01,
     "tp_control_low": 0.005,
@@ -176,6 +184,8 @@ def test_the_onset_is_where_the_first_token_stays_first(ranks: list[int], first:
         ({"tp": 0.019}, "none", "at rank 212: no echo"),
         ({"tp": 0.001}, "less", "less than after other text"),
         ({"tp": 0.01}, "constant", "nothing changes"),
+        ({"tp": 0.8, "first_rank": 1}, "echo", "A copy is 2 tokens, id 504, 1116."),
+        ({"tp": 0.8, "first_rank": 1, "reply_control_rank": 1}, "echo", "so that being first says nothing."),
     ],
 )
 @pytest.mark.parametrize("width", [40, 80, 120])
@@ -190,6 +200,12 @@ def test_the_story_judges_by_the_control(last: Any, found: str, said: str, width
 
     lines = resonance_lines(Made(), {"prompt_id": "p"}, Screen(width))  # type: ignore[arg-type]
     assert lines and all(line.cell_len <= width for line in lines)
+
+
+def test_rare_tokens_are_not_constant_as_their_probabilities_are_small() -> None:
+    rare = ROW | {"tp": 1e-9, "tp_control_low": 1e-10, "tp_control_high": 2e-9}
+    assert standing([rare, rare | {"copies": 2, "tp": 5e-7}]) == "echo"
+    assert standing([rare, rare | {"copies": 2, "tp": 1e-9 * (1 + 1e-5)}]) == "constant"
 
 
 def test_the_page_lists_every_number_of_copies(llama: Any) -> None:

@@ -14,7 +14,9 @@ from elimtool.run.schema import TABLES, UNTRACED, Column, Table
 from elimtool.run.tables.findings import COMMAND_OF, FINDING_TABLES
 
 Kind = Literal["integer", "number", "boolean", "text", "tokens"]
-Reduction = Literal["", "last_layer", "last_stage", "all_stages", "first_k"]
+Reduction = Literal[
+    "", "last_layer", "last_stage", "all_stages", "first_k", "least_layer", "beginnings", "orders"
+]
 
 SELECTORS = ("target", "foil", "chain", "span", "layer", "stage", "head", "component", "position")
 """Columns by which a check can choose rows."""
@@ -32,7 +34,9 @@ class CheckMetric:
         meaning: One line that explains it.
         reduction: ``last_layer`` reads the model's output unless the check names layers; ``last_stage`` the
             end of a chain unless it names a stage; ``all_stages`` combines the stages of a chain; ``first_k``
-            collects the first tokens of the output.
+            collects the first tokens of the output; ``least_layer`` is the least over layers; ``beginnings``
+            is the share of a text's beginnings where it is false, ``orders`` that of other orders where it is
+            true.
         plugin: Definition of the table, where a plugin fills it.
     """
 
@@ -70,6 +74,8 @@ class CheckMetric:
     @property
     def null_when(self) -> str:
         """What makes a value null; empty if it never is."""
+        if self.reduction == "orders":
+            return "the text has one segment, and so no other order"
         return self._definition.null_when
 
     @property
@@ -176,6 +182,30 @@ SHORT: dict[str, CheckMetric] = {
             "tokens",
             "share of the baseline's k first tokens that are still among the k first",
             "first_k",
+        ),
+        CheckMetric(
+            "association",
+            "associations",
+            "p_adjusted",
+            "number",
+            "chance that a set as frequent is placed as well as a concept in any layer: the least p_adjusted",
+            "least_layer",
+        ),
+        CheckMetric(
+            "area_over_curve",
+            "answers_along",
+            "same",
+            "number",
+            "share of a text's beginnings that lead elsewhere than all of it",
+            "beginnings",
+        ),
+        CheckMetric(
+            "copied_last",
+            "answers_along",
+            "copied",
+            "number",
+            "share of a text's other orders where a word of the last segment begins with the first token",
+            "orders",
         ),
     )
 }

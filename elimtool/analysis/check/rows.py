@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from elimtool.run import Run
 
 
+REDUCED_BY = ("stage_index", "place", "token", "logprob", "concept", "answer", "arrangement", "k")
+"""Columns that a metric's own reduction reads."""
+
+
 class RunTables:
     """The tables of a run, each read once and shared by all checks."""
 
@@ -97,9 +101,7 @@ def chosen_rows(source: RunTables, check: Check, metric: CheckMetric, position: 
         table = _layers(table, check, metric)
     if "position" in names:
         table = _at_position(table, position, check)
-    extra = [
-        name for name in ("stage_index", "place", "token", "logprob") if name in names and metric.reduction
-    ]
+    extra = [name for name in REDUCED_BY if name in names and metric.reduction]
     kept = ["prompt_id", *(name for name in (*SELECTORS, *check.rows) if name in names), *extra]
     kept = list(dict.fromkeys(kept))
     values = table.select([name for name in kept if name != metric.column])

@@ -93,12 +93,14 @@ def _named(rows: list[Row], prompt: Row, column: str, wanted: str) -> list[Row]:
 def _reduced(check: Check, metric: CheckMetric, rows: list[Row]) -> list[Row]:
     """Apply the metric's own reduction over stages or places."""
     if metric.reduction in ("last_stage", "all_stages") and check.stage is None:
-        groups: dict[tuple[Any, ...], list[Row]] = {}
-        for row in rows:
-            groups.setdefault((row["position"], row["chain"], row.get("target")), []).append(row)
-        ordered = [sorted(group, key=lambda row: int(row["stage_index"])) for group in groups.values()]
+        groups = _groups(rows, "position", "chain", "target")
+        ordered = [sorted(group, key=lambda row: int(row["stage_index"])) for group in groups]
         join = _end_of_chain if metric.reduction == "last_stage" else _cut_in_all
         return [join(group) for group in ordered]
+    if metric.reduction == "least_layer":
+        return [_least(group) for group in _groups(rows, "position", "concept")]
+    if metric.reduction in ("beginnings", "orders"):
+        return _along(_groups(rows, "answer")[0], metric.reduction)  # the same of all answers
     if metric.reduction == "first_k" and rows:
         placed = sorted(rows, key=lambda row: (row["position"], row["place"]))
         least = placed[: check.k][-1]["logprob"] - check.tie
@@ -107,6 +109,30 @@ def _reduced(check: Check, metric: CheckMetric, rows: list[Row]) -> list[Row]:
         told = tuple((row["value"], row["token"]) for row in placed[: check.k])
         return [{**placed[0], "value": tuple(one for one, _ in told), "near": near, "told": told}]
     return rows
+
+
+def _groups(rows: list[Row], *columns: str) -> list[list[Row]]:
+    """Put rows together that are alike in some columns, of those that they have."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(one) for one in columns), []).append(row)
+    return list(groups.values())
+
+
+def _least(layers: list[Row]) -> Row:
+    """Take the layer with the least value; the embedding has none."""
+    known = [row for row in layers if not _is_null(row["value"])]
+    return min(known, key=lambda row: float(row["value"]), default=layers[0])
+
+
+def _along(rows: list[Row], reduction: str) -> list[Row]:
+    """Count what holds over a text's beginnings, all of it left out, or over its other orders."""
+    if reduction == "beginnings":
+        text = [row for row in rows if row["arrangement"] == "text"]
+        told = [not row["value"] for row in text if row["k"] < max(one["k"] for one in text)]
+    else:
+        told = [bool(row["value"]) for row in rows if row["arrangement"] == "shuffled"]
+    return [{**rows[-1], "value": sum(told) / len(told) if told else None}]
 
 
 def _end_of_chain(stages: list[Row]) -> Row:

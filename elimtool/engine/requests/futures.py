@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 from elimtool.engine.futures import SurvivorFutures
 from elimtool.engine.requests.request import Fill, Request
 from elimtool.errors import ElimError
+from elimtool.samplers import resolve
 
 if TYPE_CHECKING:
     from elimtool.engine.options import TraceOptions
     from elimtool.engine.session import Session
 
+NUCLEUS = "top_p=0.9"
+"""Chain whose survivors are compared in a run without any."""
 MOST_FUTURES = 64
 """Most survivors of a chain that are compared: outputs of all are held side by side."""
 
@@ -41,4 +44,5 @@ class FutureRequest(Request):
         """Return what fills the tables: made once, as it reads other text and the whole unembedding."""
         how, settings = session.options, session.settings
         many = how.futures, how.future_steps
-        return SurvivorFutures(session.model, settings.chains, *many, settings.against).tables
+        chains = settings.chains or (resolve(NUCLEUS),)
+        return SurvivorFutures(session.model, chains, *many, settings.against).tables

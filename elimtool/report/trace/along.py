@@ -68,7 +68,13 @@ def along_sentence(rows: Rows, screen: Screen) -> str:
     share = f"{found.aoc:.0%} of shorter beginnings lead elsewhere"
     filler = "the same" if found.filler_same else "another"
     control = f"as many tokens of filler lead to {filler}"
-    return f"{said}; {share}; {control}. {_orders(found)}"
+    return f"{said}; {share}; {control}. {_orders(found)}{_otherwise(rows)}"
+
+
+def _otherwise(rows: Rows) -> str:
+    """Say which beginnings a tokenizer would split in another way, as all are cut from the whole text."""
+    cut = sorted({row["k"] for row in rows if row["retokenised"]})
+    return f" By itself the text up to k = {', '.join(map(str, cut))} has other tokens." if cut else ""
 
 
 def _orders(found: AlongText) -> str:

@@ -13,6 +13,8 @@ from elimtool.report.screen import Screen, padded
 HEADINGS = ("copies", "mean p", "after other text", "higher", "first of all", "rank of first")
 SHOWN = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Numbers of copies that have a line, beside the last one."""
+IDS = 8
+"""Most token ids of a copy that are named."""
 WIDTHS = (6, 7, 23, 7, 13, 14)
 
 
@@ -56,8 +58,12 @@ def resonance_sentence(rows: Rows) -> str:
     where = "In the reply the" if last["in_chat"] else "The"
     said = f"{where} next copy has {beside}; {place}: {words[standing(rows)]}."
     if last["reply_control_rank"] is not None:
-        said += f" It begins the reply to another message at rank {last['reply_control_rank']:,}."
-    return said
+        also = ", so that being first says nothing" if last["reply_control_rank"] == 1 else ""
+        said += f" It begins the reply to another message at rank {last['reply_control_rank']:,}{also}."
+    ids = last.get("token_ids") or ()
+    more = ", ..." if len(ids) > IDS else ""
+    tokens = "1 token" if len(ids) == 1 else f"{len(ids):,} tokens"
+    return f"{said} A copy is {tokens}, id {', '.join(map(str, ids[:IDS]))}{more}." if len(ids) else said
 
 
 def resonance_cells(row: Row) -> tuple[str, ...]:

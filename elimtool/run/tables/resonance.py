@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import BOOL, FLOAT, INT, PROMPT_ID, AskedBy, Column, Table, probability, rank, share
+from elimtool.run.columns import (
+    BOOL,
+    FLOAT,
+    INT,
+    INTS,
+    PROMPT_ID,
+    AskedBy,
+    Column,
+    Table,
+    probability,
+    rank,
+    share,
+)
 
 RESONANCE = Table(
     "resonance",
@@ -17,6 +29,13 @@ RESONANCE = Table(
         ),
         Column(
             "copies", INT, "Copies that stand before the one that is predicted.", unit="copies", range=">= 1"
+        ),
+        Column(
+            "token_ids",
+            INTS,
+            "The repeated tokens, the same in every copy.",
+            unit="token ids",
+            null_when="the run was made before it had this column",
         ),
         probability("tp", "Mean probability of the next copy's tokens (TP of Xu et al. 2022)."),
         probability("tp_control", "The same after as many other units of as many tokens, mean of the draws."),

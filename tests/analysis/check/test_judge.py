@@ -16,6 +16,7 @@ from elimtool.analysis.check.metrics import columns
 from elimtool.analysis.check.spec import Condition
 from elimtool.errors import ElimError, Exit
 from elimtool.run import open_run
+from tests.report.synthetic import fitted
 from tests.run.conftest import as_before
 
 Judged = Callable[..., Any]
@@ -52,6 +53,40 @@ def test_retention_is_joined_over_layers(judged: Judged, run: Any) -> None:
         assert found.seen == pytest.approx(value, rel=1e-12)
         assert found.off == pytest.approx(2 - value)
         assert "layers 1 to 3, lowest" in found.message and "span 'system'" in found.message
+
+
+def test_an_answer_along_a_text_and_its_orders(judged: Judged, llama: Any) -> None:
+    options = elimtool.TraceOptions(
+        lens="raw", tables=("top_tokens",), along="sentences", cue=" is", samplers=("llama.cpp", "hf")
+    )
+    texts = ["The capital. A token of the text. A word.", "The capital"]
+    prompts = [
+        elimtool.Prompt(text=text, id=f"t{at}", targets=("Paris", "Rome")) for at, text in enumerate(texts)
+    ]
+    traced = elimtool.trace(llama, prompts, options=options)
+    rows = traced.table("answers_along").query("prompt_id == 't0' and answer == 'Paris'")
+    text, orders = (rows.query(f"arrangement == '{name}'") for name in ("text", "shuffled"))
+    assert len(orders) == 5 and len(text) == 4
+    found = only(judged("{id: a, prompt: t0, metric: area_over_curve, max: 1}", of=traced))
+    assert found.seen == pytest.approx(1 - text["same"][:-1].mean())
+    found = only(judged("{id: a, prompt: t0, metric: copied_last, max: 1}", of=traced))
+    assert found.seen == pytest.approx(orders["copied"].mean())
+    lone = only(judged("{id: a, prompt: t1, metric: copied_last, max: 1}", of=traced))
+    assert lone.status == "failed" and "one segment" in lone.message
+
+
+def test_an_association_is_the_least_over_layers(judged: Judged, run: Any) -> None:
+    row = {"prompt_id": "fr", "position": 4, "lens": "ridge", "n_tokens": 2, "n_said": 0, "n_controls": 99}
+    rows = [
+        {**row, "concept": name, "layer": layer, "p_adjusted": p}
+        for name, values in (("snow", [None, 0.4, 0.03, 0.5]), ("none", [None] * 4))
+        for layer, p in enumerate(values, -1)
+    ]
+    made = run.with_rows("associations", fitted("associations", rows))
+    where = "prompt: fr, metric: association, position: 4, max: 0.05"
+    assert only(judged(f"{{id: a, {where}, rows: {{concept: snow}}}}", of=made)).seen == 0.03
+    missing = only(judged(f"{{id: a, {where}, rows: {{concept: none}}}}", of=made))
+    assert missing.seen is None and "19 control sets" in missing.message
 
 
 def test_a_run_of_an_earlier_version_is_judged_alike(judged: Judged, run: Any, tmp_path: Path) -> None:

@@ -326,6 +326,63 @@ def test_the_page_fits_phones_and_walls_in_both_themes(live: Live, width: int, t
     assert nameless == []  # screen readers read names
 
 
+WALKED = """
+const shown = (one) => one.checkVisibility({ visibilityProperty: true }) && !one.disabled;
+const controls = 'a[href], button, input, select, textarea, summary, [tabindex="0"]';
+const wanted = [...document.querySelectorAll(controls)].filter(shown);
+const at = document.activeElement, style = getComputedStyle(at);
+const seen = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0;
+at.dataset.walked = seen ? 'seen' : 'unseen';
+return [at === document.body, wanted.every((one) => one.dataset.walked),
+  wanted.filter((one) => one.dataset.walked !== 'seen').map((one) => one.outerHTML.slice(0, 90))];
+"""
+FIGURES = """
+return [...document.querySelectorAll('main [data-name]')].flatMap((one) => {
+  const named = one.getAttribute('aria-label');
+  const drawn = one.querySelector('.holder svg');
+  const known = !drawn || drawn.getAttribute('aria-label');
+  const numbers = [...one.querySelectorAll('summary')].some((each) => each.textContent === 'Numbers');
+  const table = numbers || one.querySelector('table, .chains ol');
+  return named && known && table ? [] : [[one.dataset.name, Boolean(named), Boolean(known), Boolean(table)]];
+});
+"""
+
+
+def test_every_control_is_reached_by_keyboard_and_every_figure_has_a_name_and_a_table(live: Live) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    live.go(f"{ASKED}&samplers=llama.cpp").traced()
+    live.draw_all()
+    assert live.run(FIGURES) == [] and len(live.all("main [data-name]")) > 5
+    summary = live.one("#more summary")
+    live.run("arguments[0].focus()", summary)
+    summary.send_keys(Keys.SPACE)
+    assert live.run("return document.getElementById('more').open")
+    live.run("document.activeElement.blur(); document.querySelector('.skip').focus()")
+    left: list[str] = ["nothing was walked"]
+    for _ in range(600):
+        ended, done, left = live.run(WALKED)
+        if done or ended:
+            break
+        ActionChains(live.driver, duration=0).send_keys(Keys.TAB).perform()
+    assert left == []
+    live.one("#pin").send_keys(Keys.SPACE)
+    assert "pinned as A" in live.text("#status")
+    token = live.one(".token")
+    live.run("arguments[0].focus()", token)
+    token.send_keys(Keys.ENTER)
+    live.wait("return document.querySelector('#cut')")
+    slider = live.one("[data-key$='top_k slider']")
+    live.run("arguments[0].focus()", slider)
+    slider.send_keys(Keys.ARROW_RIGHT)
+    moved = slider.get_attribute("value")
+    live.wait(f"return decodeURIComponent(location.hash).includes('top_k={moved}')", 20)
+    assert moved != "40" and live.all("#pinned .pair")  # a slider that moves right after pinning compares too
+    live.run("document.getElementById('unpin')?.click()")
+    assert live.faults() == []
+
+
 def test_an_error_is_said_and_the_page_stays_usable(live: Live) -> None:
     live.go(ASKED).traced()
     live.run("go({ prompt: 'x', samplers: ['nonsense'] })")

@@ -209,7 +209,11 @@ async function changeChain(chain, change) {
     const again = focused && [...byId("sampling").querySelectorAll("[data-key]")].find((one) => one.dataset.key === focused);
     if (again) again.focus({ preventScroll: true });
     drawRepeat(state);
-    if (pinned) byId("pinned").replaceWith(drawPinned(pinned, state)), drawDifferences(pinned, state);
+    if (pinned) {
+      const drawn = drawPinned(pinned, state);
+      if (byId("pinned")) byId("pinned").replaceWith(drawn); else byId("verdicts").nextElementSibling.after(drawn); // pinned just now
+      drawDifferences(pinned, state);
+    }
   }
   fillForm(state.asked);
   history.replaceState(null, "", toAddress(state.asked));

@@ -20,11 +20,13 @@ from tests.report.test_map import ROWS as ROLES
 from tests.report.test_map_told import ROWS as LAYERS
 
 
-def category(head: int, name: str, selectivity: float | None, low: float | None) -> dict[str, Any]:
+def category(
+    head: int, name: str, selectivity: float | None, low: float | None, q: float | None = None
+) -> dict[str, Any]:
     return {
         "layer": 0, "head": head, "category": name, "overlay": False, "retention": 1.0,
-        "selectivity": selectivity, "low": low, "high": selectivity, "n_tokens": 1234, "n_passages": 9,
-        "unmeasured": None,
+        "selectivity": selectivity, "low": low, "high": selectivity, "p": q, "q": q,
+        "n_tokens": 1234, "n_passages": 9, "unmeasured": None,
     }  # fmt: skip
 
 
@@ -36,7 +38,11 @@ def kernel(head: int, position: float | None, net: float | None, r: float | None
     }  # fmt: skip
 
 
-CATEGORIES = [category(0, "name", 3.0, 2.5), category(1, "name", 1.5, 0.9), category(0, "number", None, None)]
+CATEGORIES = [
+    category(0, "name", 3.0, 2.5, 0.01),
+    category(1, "name", 1.5, 1.1, 0.06),  # over 1 by itself, but one head of many may be so by chance
+    category(0, "number", None, None),
+]
 KERNELS = [kernel(0, -0.5, 0.25, 0.99), kernel(1, -0.25, -0.125, 0.5)]
 DISTANCES = [
     {"layer": 0, "head": 0, "distance": at, "lift": 2.0 - at, "score": 0.5 * at, "kernel": None}
@@ -142,8 +148,10 @@ def test_all_heads_are_listed_to_be_sorted() -> None:
 
 def test_what_heads_keep_and_how_far_they_look_is_told() -> None:
     assert category_sentences(CATEGORIES) == [
-        "name: 1 of 2 heads keep it more than distance explains: 0.0 3 times (2.5 to 3)."
+        "name: 1 of 2 heads keep it more than distance explains (q 0.05 over heads): 0.0 3 times (2.5 to 3)."
     ]
+    (none,) = category_sentences(CATEGORIES[1:])
+    assert none == "name: none of 1 heads keeps it more than distance explains (q 0.05 over heads)."
     told = distance_sentences(KERNELS)
     assert told[0].startswith(
         "half of a head's attention over even attention is within 2 tokens (median of 2"

@@ -8,10 +8,12 @@ import numpy as np
 
 from elimtool.analysis.map.named import OVERLAYS
 from elimtool.analysis.map.sums import TEXT, Array, Sums
-from elimtool.analysis.map.units import FEWEST_ROWS, SHOWS_NONE, SINKS_ALONE, ratio_interval
+from elimtool.analysis.map.units import FEWEST_ROWS, SHOWS_NONE, SINKS_ALONE, exceeds, ratio_interval
 from elimtool.files.rows import Row, Rows
 
 FEWEST_TOKENS, FEWEST_PASSAGES = 20, 3
+KEPT = 0.05
+"""Largest q of a category that a head keeps beyond distance."""
 
 
 def categories(sums: Sums) -> dict[str, Rows]:
@@ -22,15 +24,17 @@ def categories(sums: Sums) -> dict[str, Rows]:
     retention = ratio_interval(found, even).mean
     tokens = sums.each("categories", "tokens", TEXT)
     known = enough(tokens)
+    reasons = {at: _unmeasured(sums, *at) for at in np.ndindex(sums.n_layers, sums.n_heads)}
+    p, q = exceeding(found, expected, np.array([*map(bool, reasons.values())]).reshape(found.shape[1:3]))
     rows: Rows = []
     told: Rows = []
-    for layer, head in np.ndindex(sums.n_layers, sums.n_heads):
-        at = layer, head
-        why = _unmeasured(sums, layer, head)
+    for at, why in reasons.items():
+        layer, head = at
         some: Rows = []
         for index, name in enumerate(names):
             row: Row = {"layer": layer, "head": head, "category": name, "overlay": name in OVERLAYS}
             numbers = {"retention": retention, "selectivity": selectivity, "low": low, "high": high}
+            numbers |= {"p": p, "q": q}
             few = None if known[index] else f"fewer than {FEWEST_TOKENS} tokens or {FEWEST_PASSAGES} passages"
             row |= {key: _number(one[at][index], why or few) for key, one in numbers.items()}
             row |= {"n_tokens": int(tokens[:, index].sum()), "n_passages": int((tokens[:, index] > 0).sum())}
@@ -48,6 +52,25 @@ def enough(tokens: Array) -> Array:
     """
     found: Array = (tokens.sum(0) >= FEWEST_TOKENS) & ((tokens > 0).sum(0) >= FEWEST_PASSAGES)
     return found
+
+
+def exceeding(found: Array, expected: Array, unmeasured: Array) -> tuple[Array, Array]:
+    """Test that heads give categories more attention than distance alone explains.
+
+    Args:
+        found: Attention on each category, [passages, layers, heads, categories].
+        expected: What distance alone gives it, likewise.
+        unmeasured: Whether a head has no numbers, [layers, heads]: it is not tested.
+
+    Returns:
+        p and, adjusted over all heads of the category, q, [layers, heads, categories].
+    """
+    each = [
+        exceeds(*(np.where(unmeasured, np.nan, one[..., at]) for one in (found, expected)))
+        for at in range(found.shape[-1])
+    ]
+    p, q = (np.stack(one, axis=-1) for one in zip(*each, strict=True))
+    return p, q
 
 
 def _unmeasured(sums: Sums, layer: int, head: int) -> str | None:
@@ -85,7 +108,12 @@ def index_of(selectivities: Array) -> float | None:
     return float(max(0.0, 1 + (shares * np.log(shares)).sum() / np.log(len(selectivities))))
 
 
+def keeps(row: Row) -> bool:
+    """Tell whether a head keeps a category beyond distance, corrected over all heads."""
+    return row.get("q") is not None and row["q"] <= KEPT
+
+
 def ranked(rows: Rows, category: str) -> Iterator[Row]:
-    """Yield the rows of a category whose interval is over 1, the most selective heads first."""
-    known = [row for row in rows if row["category"] == category and row["low"] is not None and row["low"] > 1]
-    yield from sorted(known, key=lambda row: (-row["selectivity"], row["layer"], row["head"]))
+    """Yield the heads that keep a category beyond distance, the most selective first."""
+    kept = [row for row in rows if row["category"] == category and keeps(row)]
+    yield from sorted(kept, key=lambda row: (-row["selectivity"], row["layer"], row["head"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from elimtool.analysis.map.categories import keeps
 from elimtool.analysis.map.known import strongest
 from elimtool.files.rows import Row, Rows
 from elimtool.report.figures.figure import Heat, HeatView
@@ -111,11 +112,11 @@ def _categories(profiles: Profiles, grid: Grid) -> Iterator[HeatView]:
         named = KEPT.get(category, category)
         yield HeatView(
             title=f"keeps {named}",
-            note=f"Attention on {named} over what its distances explain; + where the interval is over 1.",
+            note=f"Attention on {named} over what its distances explain; + where q is at most 0.05.",
             values=[[one.get("selectivity") for one in line] for line in cells],
             unit="lift",
             value_title=f"selectivity: {named}",
-            words=[["+" if (one.get("low") or 0) > 1 else "" for one in line] for line in cells],
+            words=[["+" if keeps(one) else "" for one in line] for line in cells],
         )
 
 

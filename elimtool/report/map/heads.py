@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from elimtool.analysis.map.categories import ranked
+from elimtool.analysis.map.categories import KEPT, ranked
 from elimtool.analysis.statistics.proportions import wilson
 from elimtool.files.rows import Rows
 
@@ -15,7 +15,7 @@ FITS = 0.9
 
 
 def category_sentences(rows: Rows) -> list[str]:
-    """Tell the table ``head_categories``: for each category the heads that keep it best."""
+    """Tell the table ``head_categories``: for each category the heads that keep it, the best first."""
     told = []
     for category in dict.fromkeys(row["category"] for row in rows):
         known = [row for row in rows if row["category"] == category and row["selectivity"] is not None]
@@ -27,7 +27,13 @@ def category_sentences(rows: Rows) -> list[str]:
                 for row in best[:NAMED]
             )
             told.append(
-                f"{category}: {len(best)} of {len(known)} heads keep it more than distance explains: {named}."
+                f"{category}: {len(best)} of {len(known)} heads keep it more than distance explains"
+                f" (q {KEPT:g} over heads): {named}."
+            )
+        elif known:
+            told.append(
+                f"{category}: none of {len(known)} heads keeps it more than distance explains"
+                f" (q {KEPT:g} over heads)."
             )
     return told
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from elimtool.analysis.map.categories import index_of
+from elimtool.analysis.map.categories import exceeding, index_of
 from elimtool.analysis.map.named import OVERLAYS, WRITTEN
 from elimtool.analysis.map.units import ratio_interval
 from elimtool.model.rows import Formed
@@ -140,3 +140,23 @@ def test_ratios_of_sums_and_what_has_none() -> None:
     assert found.mean[0] == 2 and found.low[0] == 1 and found.high[0] == 3
     assert np.isnan([found.mean[1], found.low[1], found.high[1]]).all()
     assert np.isnan(ratio_interval(over[:1], under[:1]).low).all()
+
+
+def test_heads_that_keep_a_category_are_corrected_for_all_heads() -> None:
+    random = np.random.default_rng(0)
+    expected = np.ones((16, 5, 40, 1))
+    chance = expected + random.normal(0, 0.2, expected.shape)
+    unmeasured = np.zeros((5, 40), bool)
+    unmeasured[4, 39] = True
+    chance[:, 0, 0] = 1.5  # one of 200 heads keeps it
+    p, q = exceeding(chance, expected, unmeasured)
+    assert (p[..., 0] <= 0.05).sum() > 5, "by chance alone one in twenty is over what distance explains"
+    assert np.argwhere(q[..., 0] <= 0.05).tolist() == [[0, 0]] and np.isnan(q[4, 39, 0])
+    low = ratio_interval(chance, expected).low[..., 0]
+    assert (low > 1).sum() > 3, "intervals of single heads are not enough"
+
+
+def test_of_a_map_every_number_has_its_test(mapped: Analysis) -> None:
+    rows = mapped.table("head_categories")
+    known = rows["unmeasured"].isna()
+    assert (rows[["p", "q"]].notna().all(axis=1) == known).all() and (rows["q"] >= rows["p"])[known].all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elimtool.run.columns import BOOL, FLOAT, INT, LAYER, STRING, Column, Table, share
+from elimtool.run.columns import BOOL, FLOAT, INT, LAYER, STRING, Column, Table, probability, share
 
 HEAD = Column("head", INT, "Query head.", "head index", "0 .. heads - 1")
 KV_GROUP = Column("kv_group", INT, "Group of heads that share keys and values.", "group index", ">= 0")
@@ -51,6 +51,13 @@ HEAD_CATEGORIES = Table(
             OF_CATEGORY,
         ),
         Column("high", FLOAT, "Its upper end.", "ratio", ">= 0", OF_CATEGORY),
+        probability(
+            "p",
+            "Chance of as much attention on the category if it were as often under what distance gives it:"
+            " signs of the passages' differences flipped, one-sided.",
+            OF_CATEGORY,
+        ),
+        probability("q", "p, adjusted over all heads of the category (Benjamini-Hochberg).", OF_CATEGORY),
         Column("n_tokens", INT, "Tokens of the category that are no sinks.", "tokens", ">= 0"),
         Column("n_passages", INT, "Passages that have one.", "passages", ">= 0"),
         UNMEASURED,

@@ -70,7 +70,10 @@ function linesSvg(figure, width, pick) {
     svg.append(shape("text", { x: x(index), y: height - 18, "text-anchor": "middle", text: layer < 0 ? "emb" : layer }));
   });
   svg.append(shape("text", { x: MARGIN.left + inner.width / 2, y: height - 2, "text-anchor": "middle", text: figure.axis }));
-  figure.lines.forEach((line, index) => svg.append(...lineShapes(figure, line, index, x, y)));
+  // bands lie below all lines, whose colours they would change
+  const shapes = figure.lines.flatMap((line, index) => lineShapes(figure, line, index, x, y));
+  const isBand = (one) => one.classList.contains("band");
+  svg.append(...shapes.filter(isBand), ...shapes.filter((one) => !isBand(one)));
   follow(svg, { count: figure.layers.length, x, inner, height, tell: (at) => tellLayer(figure, at), pick });
   return svg;
 }

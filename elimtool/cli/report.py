@@ -45,10 +45,10 @@ def report(
             help="Write this figure as a picture instead of the page. Of a prompt: logit_lens,"
             " logit_lens_probability, retention, content, heads, head_attention, attention_matrix, sink,"
             " ranks, probabilities, contrast, funnel, components, head_attribution, head_ablation,"
-            " contrast_components, experts, top_tokens, attribution, locations. Of the run: outcomes,"
-            " regimes, groups, lost_layers, pruned, worst. Of a pair of a comparison: ranks, probabilities,"
-            " divergence, attention; of all pairs: outcomes, moved, onsets. Of an audit: audit_effects,"
-            " audit_survival, audit_attention, audit_lens, audit_stages.",
+            " contrast_components, experts, top_tokens, associations, attribution, locations. Of the run:"
+            " outcomes, regimes, groups, lost_layers, pruned, worst. Of a pair of a comparison: ranks,"
+            " probabilities, divergence, attention; of all pairs: outcomes, moved, onsets. Of an audit:"
+            " audit_effects, audit_survival, audit_attention, audit_lens, audit_stages.",
         ),
     ] = None,
     format: Annotated[

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from elimtool.errors import ElimError, nearest
 from elimtool.model import DEFAULT_MODEL
 from elimtool.model.adapters import is_adapter
 from elimtool.model.atomic import Progress
@@ -15,10 +14,9 @@ from elimtool.model.merging import load_merged
 from elimtool.model.model import Model
 from elimtool.model.parts import find_parts, locate
 from elimtool.model.placement import place
+from elimtool.model.source import DTYPES, check_dtype
 
 __all__ = ["DTYPES", "load_hugging_face", "load_model", "locate"]
-
-DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
 
 
 def load_model(
@@ -61,8 +59,7 @@ def load_model(
     """
     say = progress or (lambda _line: None)
     placement = place(device, device_map, n_devices, quantize)
-    if dtype not in DTYPES:
-        raise ElimError(f"`dtype` '{dtype}' is not valid", nearest(dtype, DTYPES))
+    check_dtype(dtype)
     parts = find_parts(name, revision, adapters, base, trust_remote_code, say)
     say(f"loading {name}")
     with (

@@ -6,15 +6,22 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from elimtool.errors import ElimError, nearest
 from elimtool.model import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
 
+DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """How to load a model; the fields are those of ``elimtool.load_model``."""
+    """How to load a model; the fields are those of ``elimtool.load_model``.
+
+    Raises:
+        ElimError: There is no such number type.
+    """
 
     name: str = DEFAULT_MODEL
     revision: str | None = None
@@ -26,6 +33,9 @@ class ModelSource:
     device_map: str | None = None
     n_devices: int | None = None
     quantize: str | None = None
+
+    def __post_init__(self) -> None:
+        check_dtype(self.dtype)  # before a server or a batch begins
 
     def load(self, progress: Callable[[str], None] | None = None) -> Model:
         """Load the model.
@@ -39,3 +49,13 @@ class ModelSource:
         from elimtool.model.loading import load_model
 
         return load_model(**asdict(self), progress=progress)
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuse a number type that models are not loaded in.
+
+    Raises:
+        ElimError: There is no such one.
+    """
+    if dtype not in DTYPES:
+        raise ElimError(f"`dtype` '{dtype}' is not valid", nearest(dtype, DTYPES))

@@ -19,7 +19,6 @@ from elimtool.lenses.ridge import RidgeLens
 from elimtool.metrics.contrasts import differences, in_order, settled_from
 from elimtool.metrics.controls import Matching
 from elimtool.model.interventions import Ablate
-from tests.metrics.test_controls import lens  # noqa: F401 (a fixture)
 
 TEXTS = ["The capital of France is", "a", "The text of a token is eliminated when no layer keeps it."]
 NAMES = ("contrasts", "contrast_layers", "contrast_components", "contrast_stages")
@@ -151,12 +150,12 @@ def test_both_passes_are_contrasted(llama: Any) -> None:
         assert own["difference"].iloc[-1] == row.difference
 
 
-def test_control_pairs_are_settled_as_pairs_traced_themselves(llama: Any, lens: str) -> None:  # noqa: F811
+def test_control_pairs_are_settled_as_pairs_traced_themselves(llama: Any, random_lens: str) -> None:
     """Each control pair, traced as a target and a foil, has the decision layer that was counted."""
-    options = TraceOptions(lens=lens, samplers=(), tables=("contrasts", "contrast_layers"))
+    options = TraceOptions(lens=random_lens, samplers=(), tables=("contrasts", "contrast_layers"))
     found = elimtool.trace(llama, TEXTS[0], targets=[" of"], foils=[" a"], options=options)
     row, layers = found.table("contrasts").iloc[0], found.table("contrast_layers")
-    prior = RidgeLens.load(Path(lens)).reference.prior
+    prior = RidgeLens.load(Path(random_lens)).reference.prior
     ids = torch.tensor([[row["token_id"], row["foil_token_id"]]])
     matched = Matching(prior).controls(ids, ids)[0]
     first, second = matched[0], matched[1].roll(matched.shape[-1] // 2, -1)

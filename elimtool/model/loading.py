@@ -9,12 +9,12 @@ from elimtool.model.adapters import is_adapter
 from elimtool.model.atomic import Progress
 from elimtool.model.bridging import bridge_of
 from elimtool.model.checkpoint import load_hugging_face, load_tokenizer
+from elimtool.model.dtypes import DTYPES, check_dtype
 from elimtool.model.memory import collecting_later
 from elimtool.model.merging import load_merged
 from elimtool.model.model import Model
 from elimtool.model.parts import find_parts, locate
 from elimtool.model.placement import place
-from elimtool.model.source import DTYPES, check_dtype
 
 __all__ = ["DTYPES", "load_hugging_face", "load_model", "locate"]
 

@@ -6,13 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from elimtool.errors import ElimError, nearest
 from elimtool.model import DEFAULT_MODEL
+from elimtool.model.dtypes import check_dtype
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
-
-DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +47,3 @@ class ModelSource:
         from elimtool.model.loading import load_model
 
         return load_model(**asdict(self), progress=progress)
-
-
-def check_dtype(dtype: str) -> None:
-    """Refuse a number type that models are not loaded in.
-
-    Raises:
-        ElimError: There is no such one.
-    """
-    if dtype not in DTYPES:
-        raise ElimError(f"`dtype` '{dtype}' is not valid", nearest(dtype, DTYPES))

@@ -10,7 +10,7 @@ sound, five have one fault and one has two: a file damaged in one place, a value
 an option that is not meant. Files are prompt files, chains, checks, configs, runs, comparisons, baselines,
 lenses and models. Input i depends only on the seed, the command and i. A fault is exit code 1 or 70, a
 signal, a traceback on a stream, a path that only the last net of the command line spoke of, or more than a
-minute. Exits with 1 if there was any.
+minute. A command that serves is interrupted once it has told its address. Exits with 1 if there was a fault.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ LIMIT = 60
 """Seconds after which an input counts as a hang."""
 MEMORY = 12 << 30
 """Bytes of address space: asking for more must be refused, not tried."""
+SERVES = "http://127.0.0.1:"
+"""What a command has printed that serves until it is interrupted."""
 
 
 def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -92,13 +94,16 @@ def forked(work: Callable[[], Any], folder: Path, limit: float = LIMIT) -> tuple
         finally:
             sys.stdout.flush()
             os._exit(code)
-    began = time.monotonic()
+    began, serving = time.monotonic(), False
     while time.monotonic() - began < limit:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status), log.read_text(
                 "utf-8", "replace"
             ) if log.exists() else ""
+        if not serving and log.exists() and SERVES in log.read_text("utf-8", "replace"):
+            serving = True
+            os.kill(child, signal.SIGINT)
         time.sleep(0.005)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -148,7 +153,7 @@ def main() -> None:
     parser.add_argument("--worth", action="store_true", help="print how sound inputs were refused")
     asked = parser.parse_args()
     os.environ.update(HF_HUB_OFFLINE="1", COLUMNS="100", OMP_NUM_THREADS="1", PIP_NO_INDEX="1")
-    wrongs = inputs = worked = 0
+    wrongs = inputs = sound = refusals = 0
     with tempfile.TemporaryDirectory(prefix="fuzz-seeds-") as made:
         where, cache = Path(made) / "seeds", Path(made) / "cache"
         os.environ["ELIMTOOL_CACHE"] = str(cache)
@@ -165,6 +170,7 @@ def main() -> None:
             for number in range(asked.count) if asked.at is None else [asked.at]:
                 line, faults, code, printed = tried(words, command, number, asked.seed, where, cache)
                 codes[code] += 1
+                sound += faults == 0
                 refused += faults == 0 and code == 2
                 if wrong := fault(code, printed):
                     logs = [path.read_text() for path in (cache / "logs").glob("*") if str(path) in printed]
@@ -173,10 +179,10 @@ def main() -> None:
                     say(f"FAULT {name} {number}: {wrong}: {line}\n{printed[-1500:]}")
                 elif asked.at is not None or (asked.worth and faults == 0 and code == 2):
                     say(f"{number} {line} {code}\n{printed}")
-            inputs, worked = inputs + sum(codes.values()), worked + sum(codes.values()) - codes[2]
+            inputs, refusals = inputs + sum(codes.values()), refusals + refused
             ends = ", ".join(f"{code}: {count}" for code, count in sorted(codes.items(), key=str))
             say(f"{name}: {sum(codes.values())}; {ends}; {refused}; {time.monotonic() - began:.0f}")
-    print(f"{inputs} inputs, {worked} of them not refused, {wrongs} faults")
+    print(f"{inputs} inputs, {sound} of them sound, {refusals} of these refused, {wrongs} faults")
     sys.exit(bool(wrongs))
 
 

@@ -353,6 +353,18 @@ class Lines(Options):
         run = self.file("", self.files.copied(self.chance.choice(("run", "batch"))))
         return [*run, *self.of("--format", "sft", "dpo", "kto"), Part("-o", "new.jsonl"), *self.some(more, 2)]
 
+    def explore(self) -> list[Part]:
+        """A run, a comparison or neither, and what the page offers."""
+        opened = self.chance.choice(("run", "batch", "comparison", ""))
+        more: list[Offer] = [
+            lambda: self.of("--lens", "raw", "auto"),
+            lambda: self.of("--amateur", self.seeds / "model"),
+            lambda: self.of("--token", "abcdefghijklmnop"),
+            self.patch,
+        ]
+        given = self.file("", self.files.copied(opened)) if opened else []
+        return [*given, Part("--no-browser"), *self.some(more, 2), *self.loading()]
+
     def samplers_show(self) -> list[Part]:
         """A stage, an engine or a chain."""
         if self.chance.random() < 0.5:
@@ -392,6 +404,7 @@ MAKERS = {
     "map": Lines.map,
     "export": Lines.export,
     "doctor": Lines.as_json,
+    "explore": Lines.explore,
     "samplers list": Lines.as_json,
     "samplers show": Lines.samplers_show,
     "samplers explain": Lines.samplers_explain,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -63,6 +63,9 @@ ALIASES: dict[str, tuple[str, str]] = {
 }
 """Names that engines use, allowed in inline chains, and the stage and parameter that they mean."""
 
+OF_KIND = "stage"
+"""What stands behind a name in an inline chain that is given to a stage: ``first.stage=top_k``."""
+
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "ban_eos_token": ("suppress", "ends"),
     "custom_token_bans": ("suppress", "tokens"),
@@ -93,7 +96,8 @@ def resolve(
             be laid over it) or ``@FOLDER`` (those of that folder's ``generation_config.json``), the path of a
             chain file, or stages in order (``top_k=40,top_p=0.95,temperature=0.8``). A parameter is
             ``stage=value`` for the stage's main parameter, ``stage.parameter=value``, or a name that engines
-            use (``repetition_penalty``).
+            use (``repetition_penalty``). A stage that is there a second time gets a name of its own:
+            ``first.stage=top_k,first=3000``.
         shipped: Settings that the model ships with, by file and key; a preset has them laid over it as its
             engine does, under what the text says. None for the bare preset.
         grammar: A grammar for the chain: where its engine has one, else first; one that the chain names
@@ -300,16 +304,41 @@ def _target(name: str) -> tuple[str, str]:
 def _inline(text: str) -> Chain:
     """Build a chain of stages, in the order in which they are first named."""
     chosen: dict[str, dict[str, Any]] = {}
+    kinds: dict[str, str] = {}
     for name, value in assignments(text, text).items():
         if value is None and name in STAGES and not STAGES[name].main:
             chosen[name] = {}
             continue
-        kind, parameter = _target(name)
-        if parameter in chosen.setdefault(kind, {}):
-            raise ElimError(f"{kind}.{parameter} is given twice in '{text}'")
-        chosen[kind][parameter] = value
-    stages = tuple(_build(kind, params, "") for kind, params in chosen.items())
+        own, _, parameter = name.partition(".")
+        if parameter == OF_KIND:
+            _check_label(own, value, chosen, text)
+            chosen[own], kinds[own] = {}, value
+            continue
+        if own in kinds:
+            parameter = parameter or _target(kinds[own])[1]
+        else:
+            own, parameter = _target(name)
+        if parameter in chosen.setdefault(own, {}):
+            raise ElimError(f"{own}.{parameter} is given twice in '{text}'")
+        chosen[own][parameter] = value
+    stages = tuple(
+        _build(kinds.get(name, name), params, name if name in kinds else "")
+        for name, params in chosen.items()
+    )
     return Chain(text, "elimtool", __version__, stages)
+
+
+def _check_label(label: str, kind: Any, known: Collection[str], text: str) -> None:
+    """Refuse a name for a stage that could be mistaken, or whose kind is not there."""
+    if label in known or label in STAGES or label in ALIASES:
+        raise ElimError(
+            f"'{label}' in '{text}' means a stage already",
+            f"give it another name, as in my_{label}.{OF_KIND}={kind}",
+        )
+    if not label.isidentifier():
+        raise ElimError(f"a stage cannot be called '{label}' in '{text}'", "use letters, digits and _")
+    if not isinstance(kind, str) or kind not in STAGES:
+        raise ElimError(f"unknown stage '{kind}'", nearest(str(kind), tuple(STAGES.everything())))
 
 
 def _override(chain: Chain, changes: Mapping[str, Any], where: str, source: str = "") -> Chain:

@@ -35,8 +35,8 @@ def with_setting(spec: str, stage: str, value: float) -> str:
     parts = split(rest if is_preset else spec) if colon or not is_preset else []
     given = f"{value:.10g}"
     wanted = _changed(resolve(spec), stage, value_of(given, given))
-    # the last place of a preset is a parameter that it did not change
-    for index in range(len(parts) + is_preset):
+    # the last place is a parameter that the text did not name
+    for index in range(len(parts) + 1):
         name = parts[index].partition("=")[0].strip() if index < len(parts) else stage
         text = ",".join([*parts[:index], f"{name}={given}", *parts[index + 1 :]])
         text = f"{head}:{text}" if is_preset else text

@@ -113,6 +113,9 @@ def test_inline_keeps_the_order_written() -> None:
         "xtc",
         "top_k",
     ]
+    again = resolve("first.stage=top_k,temperature=0.8,first.ties=exact,top_k=3,first=9").stages
+    assert [(s.name, s.kind) for s in again[::2]] == [("first", "top_k"), ("top_k", "top_k")]
+    assert (again[0].k, again[0].ties, again[2].k) == (9, "exact", 3)
     assert resolve("logit_bias={5: 1.5, 7: -.inf}").stages[0].bias == ((5, 1.5), (7, float("-inf")))
 
 
@@ -138,6 +141,12 @@ def test_preset_with_other_parameters() -> None:
         ("llama.cpp:top_a=0.2", "no stage 'top_a'"),
         ("top_p=0.5,top_p.ties=some", "valid: all, low, torch"),
         ("greedy=1", "takes no value"),
+        ("first=3,first.stage=top_k", "unknown stage or parameter 'first'"),
+        ("first.stage=topk", "did you mean 'top_k'"),
+        ("first.stage=greedy,first=1", "takes no value"),
+        ("top_p.stage=top_k", "means a stage already"),
+        ("first.stage=top_k,first=3,first.k=4", "given twice"),
+        ("first.stage=top_k,first.p=4", "top_k has no parameter 'p'"),
         ("nowhere.yaml", "cannot read nowhere.yaml"),
     ],
 )

@@ -51,6 +51,8 @@ def test_the_stage_keeps_what_it_cut_with_the_value_that_is_named(spec: str) -> 
         ("llama.cpp:temperature=0.3", "top_k", 74, "llama.cpp:temperature=0.3,top_k=74"),
         ("llama.cpp:typical_p=0.3", "typical", 0.7, "llama.cpp:typical_p=0.7"),
         ("top_k=40,top_p=0.95,temperature=0.8", "top_p", 0.975, "top_k=40,top_p=0.975,temperature=0.8"),
+        ("top_k.ties=exact", "top_k", 7, "top_k.ties=exact,top_k=7"),
+        ("first.stage=top_k,top_k=4", "first", 7, "first.stage=top_k,top_k=4,first=7"),
         ("greedy", "greedy", 1, ""),
         ("llama.cpp", "no such stage", 1, ""),
         ("llama.cpp", "top_p", 1.7, ""),

@@ -12,7 +12,8 @@ import yaml
 from elimtool.errors import ElimError
 from elimtool.samplers import Chain, Stage, preset_names, resolve
 from elimtool.samplers.grammar import Grammar
-from elimtool.samplers.inline import split
+from elimtool.samplers.inline import split, value_of
+from elimtool.samplers.presets import OF_KIND
 from elimtool.samplers.shipped import MODEL, parted
 from elimtool.samplers.stage import parameters, plain
 
@@ -44,8 +45,13 @@ def refuse_files(chain: str) -> None:
     preset, where, changes = parted(chain)
     known = preset in preset_names() and where in ("", MODEL)
     inline = preset not in preset_names() and not any(mark in chain for mark in "/\\") and ".y" not in chain
-    parts = [part.partition("=")[0].strip() for part in split(changes if known else chain)]
-    if any(name.partition(".")[0] == Grammar.kind and name != OF_TEXT for name in parts):
+    parts = [part.partition("=") for part in split(changes if known else chain)]
+    named = [(name.strip(), value.strip()) for name, _, value in parts]
+    if any(
+        (name.partition(".")[0] == Grammar.kind and name != OF_TEXT)
+        or (name.endswith(f".{OF_KIND}") and value_of(value, name) == Grammar.kind)
+        for name, value in named
+    ):
         raise ElimError(
             "a grammar of a chain is read from a file", f"use {OF_TEXT}, or the page's fields for grammars"
         )
@@ -99,7 +105,8 @@ def reordered(text: str, chain: Chain, order: Sequence[str]) -> str:
     if is_inline(text):
         parts: dict[str, list[str]] = {name: [] for name in order}
         for part in map(str.strip, split(text)):
-            parts[resolve(part).stages[0].name].append(part)
+            own = part.partition("=")[0].partition(".")[0].strip()
+            parts[own if own in parts else resolve(part).stages[0].name].append(part)
         return ",".join(part for name in order for part in parts[name])
     return written_out([known[name] for name in order], text)
 
@@ -112,19 +119,11 @@ def written_out(stages: Sequence[Stage], text: str) -> str:
         text: What names their chain, for errors.
 
     Raises:
-        ElimError: Two are of one kind, or a parameter cannot be written.
+        ElimError: A parameter cannot be written.
     """
     kept = [one for one in stages if not one.is_off() or (one.kind in RANGES and is_number(one))]
-    doubled = [kind for kind, count in Counter(one.kind for one in kept).items() if count > 1]
-    idle = [one for one in kept if one.kind in doubled and one.is_off()]
-    kept = [one for one in kept if one not in idle]
-    if len({one.kind for one in kept}) < len(kept):
-        same = [one.name for one in kept if one.kind in doubled]
-        raise ElimError(
-            f"{' and '.join(same)} of '{text}' are of one kind, and stages in order have each kind once",
-            f"turn one of them off first, as in {text}{',' if ':' in text else ':'}{same[0]}=0",
-        )
-    found = ",".join(part for one in kept for part in _parts(one))
+    counts = Counter(one.kind for one in kept)
+    found = ",".join(part for one in kept for part in _parts(one, counts[one.kind] > 1))
     wanted = [(one.kind, one.params()) for one in kept]
     if [(one.kind, one.params()) for one in resolve(found).stages] != wanted:
         raise ElimError(f"the stages of '{text}' cannot be written in order", "write them as you want them")
@@ -137,18 +136,25 @@ def is_number(stage: Stage) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _parts(stage: Stage) -> list[str]:
-    """Write a stage as parts of a chain: its main parameter, and others that differ from the default."""
+def _parts(stage: Stage, again: bool) -> list[str]:
+    """Write a stage as parts of a chain: its main parameter, and others that differ from the default.
+
+    Args:
+        stage: The stage.
+        again: Whether another one is of its kind: then it keeps a name of its own, if it has one.
+    """
     own = {one.name: getattr(stage, one.name) for one in parameters(type(stage))}
     defaults = {one.name: one.default for one in parameters(type(stage))}
+    called = stage.name if again else stage.kind
+    begun = [] if called == stage.kind else [f"{called}.{OF_KIND}={stage.kind}"]
     more = [
-        f"{stage.kind}.{name}={_written(value)}"
+        f"{called}.{name}={_written(value)}"
         for name, value in own.items()
         if name != stage.main and value != defaults[name]
     ]
     if not stage.main:
-        return [stage.kind, *more]
-    return [f"{stage.kind}={_written(own[stage.main])}", *more]
+        return [*(begun or [called]), *more]
+    return [*begun, f"{called}={_written(own[stage.main])}", *more]
 
 
 def _written(value: Any) -> str:

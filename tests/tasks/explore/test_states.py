@@ -202,6 +202,7 @@ def test_sliders_tell_where_a_target_lives(states: TracedStates, changes: dict[s
         ({"prompt": "x", "samplers": ["grammar=/etc/passwd"]}, "read from a file"),
         ({"prompt": "x", "samplers": ["top_k=3, grammar.json_schema = /etc/passwd"]}, "read from a file"),
         ({"prompt": "x", "samplers": ["koboldcpp:grammar.file=/etc/passwd"]}, "read from a file"),
+        ({"prompt": "x", "samplers": ["one.stage='grammar',one=secret"]}, "read from a file"),
         ({"prompt": "x", "patch": ["/etc/passwd"]}, "`patch` was not offered"),
         ({"prompt": "x", "patch": ["/etc/passwd@17.3"]}, "`patch` was not offered"),
         ({"prompt": "x", "grammar": "/etc/passwd"}, "`grammar` was not offered"),
@@ -229,14 +230,24 @@ def test_stages_of_a_chain_can_be_put_in_another_order() -> None:
         asked.with_chain(0, "hf")
 
 
+def test_a_stage_that_a_preset_has_twice_is_moved_and_set_by_its_own_name() -> None:
+    text = "koboldcpp:penalties.repetition=1.1"
+    names = [one.name for one in resolve(text).stages]
+    names.insert(names.index("penalties"), names.pop(names.index("top_k")))  # before what it stood behind
+    moved = reordered(text, resolve(text), names)
+    assert "prefilter.stage=top_k,prefilter=3000,prefilter.ties=exact,top_k=100" in moved
+    asked = PageState(PROMPT, samplers=(moved,)).with_stage(0, "prefilter", 50).with_stage(0, "top_k", 60)
+    stages = resolve(asked.samplers[0]).stages
+    values = {one.name: one.params()["k"] for one in stages if one.kind == "top_k"}
+    assert values == {"prefilter": 50, "top_k": 60}
+    order = [one.name for one in stages][::-1]
+    assert [one.name for one in resolve(reordered(asked.samplers[0], resolve(moved), order)).stages] == order
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_written_out_keeps_the_parameters_of_all_stages_that_act(name: str) -> None:
     chain = resolve(f"{name}:temperature=0.7")
     names = [one.name for one in chain.stages]
-    if name == "koboldcpp":  # has two stages of one kind
-        with pytest.raises(ElimError, match="turn one of them off"):
-            reordered(name, chain, names)
-        return
     on = [(one.kind, one.params()) for one in chain.stages if not one.is_off()]
     for order in (names, names[::-1]):
         found = resolve(reordered(name, chain, order)).stages

@@ -48,6 +48,16 @@ _SCORES = frozenset({"survival"})
 """What is filled of a text of which only the scores of its tokens are wanted."""
 
 
+def second_model(model: Model, name: str) -> Model:
+    """Load the model that stages move away from, as the first is.
+
+    Raises:
+        ElimError: It cannot be loaded.
+    """
+    dtype, device = str(model.dtype).removeprefix("torch."), str(model.device)
+    return load_model(name, dtype=dtype, device=device)
+
+
 class Session:
     """A model with its lens, sampler chains and metric settings; trace, batch, check and compare share it.
 
@@ -55,6 +65,7 @@ class Session:
         model: The model, without interventions.
         options: What to measure.
         compiled: Whether to compile loops over the vocabulary; ``None`` decides by the size of each job.
+        amateur: The second model that the options name, where it is loaded already.
 
     Attributes:
         lens: Lens for layers before the last.
@@ -70,7 +81,14 @@ class Session:
         ElimError: A chain, lens, token to watch, table or intervention does not fit the model.
     """
 
-    def __init__(self, model: Model, options: TraceOptions, *, compiled: bool | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        options: TraceOptions,
+        *,
+        compiled: bool | None = None,
+        amateur: Model | None = None,
+    ) -> None:
         self.model = model
         self.options = options
         self.brought = options.brought  # first, as names of stages and lenses may be known by it alone
@@ -87,7 +105,7 @@ class Session:
         refuse_confusable(chains)
         selection = options.selection()
         needed = needed_rows(one for chain in chains for one in chain.stages)
-        self.amateur = None if options.amateur is None else self._second(options.amateur)
+        self.amateur = None if options.amateur is None else amateur or second_model(model, options.amateur)
         self.settings = Settings(
             chains,
             options.single_heads,
@@ -117,11 +135,6 @@ class Session:
             intervention.check(model)
         for layer, head in options.chosen_heads:
             Component(layer, head).check(model, "attention_of")
-
-    def _second(self, name: str) -> Model:
-        """Load the model that stages move away from, as the first is."""
-        dtype, device = str(self.model.dtype).removeprefix("torch."), str(self.model.device)
-        return load_model(name, dtype=dtype, device=device)
 
     def _weaker(self) -> dict[str, Any]:
         """Describe the second model, if there is one."""

@@ -146,7 +146,7 @@ class Bench:
         controls = [*self._paraphrases(prompts[0], pair_id), *made]
         seen = Seen(pair_id, a, b, found, (readings[0], readings[1]), controls)
         measured = measure_pair(
-            self.model, self.session.lens, self.session.settings.chains, seen, (traced[0], traced[1])
+            self.model, self.session.lens, self.session.settings, seen, (traced[0], traced[1])
         )
         if self.controls.continuation:
             for name, one in (("a", a), ("b", b)):

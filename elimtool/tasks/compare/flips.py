@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from elimtool.engine.against import After, history
 from elimtool.files.rows import Row
 from elimtool.samplers import Chain, History, Ledger
 from elimtool.tasks.compare.divergence import Reading
@@ -35,11 +36,24 @@ def layer_flips(a: Reading, b: Reading) -> Iterator[Row]:
 
 
 def stage_flips(
-    a: Reading, b: Reading, encoded: tuple[Encoded, Encoded], chains: Sequence[Chain]
+    a: Reading,
+    b: Reading,
+    encoded: tuple[Encoded, Encoded],
+    chains: Sequence[Chain],
+    against: After | None = None,
 ) -> Iterator[Row]:
-    """Find tokens that a chain keeps on one side only, and the stage that removes them on the other."""
+    """Find tokens that a chain keeps on one side only, and the stage that removes them on the other.
+
+    Args:
+        a: What is read of the first prompt.
+        b: What is read of the second.
+        encoded: The prompts.
+        chains: The chains.
+        against: Reads the other logits that stages combine; ``None`` where none does.
+    """
+    past = [_past(one, against) for one in encoded]
     for chain in chains:
-        first, second = (_run(chain, one, own) for one, own in zip((a, b), encoded, strict=True))
+        first, second = (_run(chain, one, own) for one, own in zip((a, b), past, strict=True))
         for side, kept, other in (("b", first, second), ("a", second, first)):
             apart = kept.kept[0] & ~other.kept[0]  # a survivor's probability may underflow to 0
             for token in _largest(apart, a, b):
@@ -53,9 +67,14 @@ def stage_flips(
                 }
 
 
-def _run(chain: Chain, reading: Reading, one: Encoded) -> Ledger:
-    history = History(prompt=one.token_ids[: one.positions[-1] + 1], generated=())
-    return chain.run(reading.logits[None].double(), torch.full((1, 1), -1), histories=[history])
+def _past(one: Encoded, against: After | None) -> History:
+    """What chains look back on at the last probed position, where the model's own text is not the prompt."""
+    ids, own = one.token_ids[: one.positions[-1] + 1], len(one.token_ids) - one.n_written
+    return history(ids[:own], ids[own:], against)
+
+
+def _run(chain: Chain, reading: Reading, past: History) -> Ledger:
+    return chain.run(reading.logits[None].double(), torch.full((1, 1), -1), histories=[past])
 
 
 def _largest(apart: Bool[Tensor, "vocab"], a: Reading, b: Reading) -> list[int]:

@@ -31,8 +31,8 @@ from elimtool.tasks.compare.spans import named_spans
 
 if TYPE_CHECKING:
     from elimtool.lenses.lens import Lens
+    from elimtool.metrics.metric import Settings
     from elimtool.model.model import Model
-    from elimtool.samplers import Chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def aligned(a: Encoded, b: Encoded) -> Alignment:
 def measure_pair(
     model: Model,
     lens: Lens,
-    chains: Sequence[Chain],
+    settings: Settings,
     seen: Seen,
     traced: tuple[Mapping[str, Any], Mapping[str, Any]],
 ) -> Measured:
@@ -98,7 +98,7 @@ def measure_pair(
     Args:
         model: The model.
         lens: Reads the layers before the last.
-        chains: Sampler chains whose survivors are compared.
+        settings: Those of the traces: the sampler chains whose survivors are compared, and what they combine.
         seen: The pair.
         traced: The tables that a trace of each prompt fills.
     """
@@ -124,7 +124,7 @@ def measure_pair(
     tables = {
         "alignment": [row for n, one in enumerate(placed) for row in _alignment(seen, n, one)],
         "divergence": divergence,
-        "flips": _flips(model, seen, chains),
+        "flips": _flips(model, seen, settings),
     }
     heads = _heads(seen, names, (*traced, *parts)) if looked else {}
     return Measured(rows, tables, heads)
@@ -198,9 +198,10 @@ def _alignment(seen: Seen, index: int, placed: Alignment) -> Rows:
     return placed.as_rows(seen.ids[index], seen.a.tokens, seen.others[index].tokens)
 
 
-def _flips(model: Model, seen: Seen, chains: Sequence[Chain]) -> Rows:
+def _flips(model: Model, seen: Seen, settings: Settings) -> Rows:
     """Make the rows of ``flips``: tokens eliminated on one side only, by layers and by stages."""
-    found = [*layer_flips(*seen.readings), *stage_flips(*seen.readings, (seen.a, seen.b), chains)]
+    stages = stage_flips(*seen.readings, (seen.a, seen.b), settings.chains, settings.against)
+    found = [*layer_flips(*seen.readings), *stages]
     followed = {target.token_id for target in seen.a.targets} & {t.token_id for t in seen.b.targets}
     tokens = list(dict.fromkeys(row["token_id"] for row in found))
     facts: dict[int, Row] = {token: {"is_target": token in followed} for token in tokens}

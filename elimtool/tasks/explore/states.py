@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from elimtool.engine.session import Session
+from elimtool.engine.session import Session, second_model
 from elimtool.lenses.find import ensure_lens
 from elimtool.metrics.metric import ReadoutView, Settings
 from elimtool.model.interventions import Knockout, label
@@ -84,6 +84,7 @@ class TracedStates:
         self.dropped = 0
         """How many states were dropped so far."""
         self._model: Model | None = None
+        self._amateurs: dict[str, Model] = {}
         self._kept: OrderedDict[PageState, TracedState] = OrderedDict()
 
     def __len__(self) -> int:
@@ -138,9 +139,10 @@ class TracedStates:
         stop()
         options = with_roles(options, model)  # as the command does
         prepare(model, options, say)
+        amateur = self._amateur(options.amateur, model, say)
         stop()
         say("tracing")
-        session, kept = Session(model, options), Kept(stop)
+        session, kept = Session(model, options, amateur=amateur), Kept(stop)
         settings = session.settings
         session.settings = replace(settings, against=watched(settings.against, options.generate, say, stop))
         with model.held():
@@ -149,6 +151,13 @@ class TracedStates:
             run = traced(session, [prompt], encoded, extra=own, under=under, say=say)
         session.settings = settings
         return TracedState(asked, run, kept, session, settings)
+
+    def _amateur(self, name: str | None, model: Model, say: Say) -> Model | None:
+        """Return a second model, loaded once: all states that ask for it share it."""
+        if name is not None and name not in self._amateurs:
+            say(f"loading {name}")
+            self._amateurs[name] = second_model(model, name)
+        return None if name is None else self._amateurs[name]
 
     def _changed(self, near: TracedState, asked: PageState) -> TracedState:
         run, settings = rerun(near.session, near.run, near.kept, asked.options())

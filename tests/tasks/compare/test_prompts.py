@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,24 @@ def test_exchanging_the_prompts_negates_every_difference(llama: Any, a: str, b: 
     assert there.tables.keys() == back.tables.keys()
     for name in there.tables:
         assert_exchanged(name, there.table(name), back.table(name))
+
+
+@pytest.mark.parametrize(
+    ("chain", "more"), [("dola=[0,1],top_k=5", {}), ("guidance=2.0,top_k=5", {"against": "is of the"})]
+)
+def test_chains_that_combine_outputs_flip_what_one_prompt_alone_keeps(
+    llama: Any, chain: str, more: dict[str, str]
+) -> None:
+    options = TraceOptions(lens="raw", samplers=(chain,), futures=8, **more)
+    kept = []
+    for prompt in PAIRS[3]:
+        table = elimtool.trace(llama, prompt, options=options).table("survivors")
+        kept.append(set(table["token_id"]))
+    assert {len(one) for one in kept} == {5} and kept[0] != kept[1]
+    flips = compare(llama, *PAIRS[3], options=replace(options, futures=0)).table("flips")
+    for side, found in (("b", kept[0] - kept[1]), ("a", kept[1] - kept[0])):
+        rows = flips[(flips["where"] == "stage") & (flips["eliminated_in"] == side)]
+        assert set(rows[f"token_id_{'ab'[side == 'a']}"]) == found
 
 
 def assert_exchanged(name: str, there: pd.DataFrame, back: pd.DataFrame) -> None:

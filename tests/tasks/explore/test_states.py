@@ -19,12 +19,14 @@ from elimtool.samplers import preset_names, resolve
 from elimtool.tasks.explore.asked import Offered, PageState
 from elimtool.tasks.explore.chains import RANGES, reordered
 from elimtool.tasks.explore.kept import Cancelled
+from elimtool.tasks.explore.pair import compared, differences
 from elimtool.tasks.explore.script import script
 from elimtool.tasks.explore.sliders import lives
 from elimtool.tasks.explore.states import TracedState, TracedStates
 from elimtool.tasks.map.kept import cached_map
 from tests.cli.conftest import Command
 from tests.cli.conftest import elimtool as command_line
+from tests.families import save
 from tests.tasks.map.conftest import write_corpus
 
 __all__ = ["command_line"]
@@ -43,6 +45,12 @@ EVERY = PageState(
     knockout=("country@0-1",),
     seed=3,
 )
+
+
+@pytest.fixture(scope="module")
+def weaker(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> str:
+    """A second model of the vocabulary of the first."""
+    return str(save("llama", tmp_path_factory.mktemp("weaker"), tokenizer, seed=1))
 
 
 def quiet(_: str = "") -> None:
@@ -278,6 +286,38 @@ def test_chains_that_combine_outputs_or_follow_a_grammar_run_on_what_is_kept(
     found: dict[str, Any] = {}
     exec(script(other, states.source), found)
     assert rows(found["run"]) == rows(changed.run)
+
+
+def test_a_second_model_is_loaded_once_and_all_that_a_page_asks_is_that_of_the_command(
+    command_line: Command, source: Any, weaker: str, tmp_path: Path
+) -> None:
+    given = {
+        "prompt": PROMPT,
+        "targets": ["Paris"],
+        "samplers": ["contrastive=0.5,top_k=9"],
+        "amateur": weaker,
+    }
+    one = PageState.read(given, Offered(amateurs=(weaker,)))
+    other, said = one.with_stage(0, "contrastive", 0.9), list[str]()
+    states = TracedStates(source, command_of)
+    first = states.trace(one, said.append, quiet)
+    changed = traced(states, other)
+    assert changed.kept is first.kept and said.count(f"loading {weaker}") == 1
+    assert rows(changed.run)["sampling"] != rows(first.run)["sampling"]
+    words = shlex.split(command_of(other, source))
+    at = words.index("--")
+    done = command_line(*words[1:at], "-o", str(tmp_path / "run"), "-q", *words[at:])
+    assert done.code == 0, done.err
+    assert rows(elimtool.open_run(tmp_path / "run")) == rows(changed.run)
+    found: dict[str, Any] = {}
+    exec(script(other, source), found)
+    assert rows(found["run"]) == rows(changed.run)
+    position = first.run.arrow("survival").column("position")[0].as_py()
+    assert set(lives(changed, 0, position, 0, quiet)) == {"top_k"}
+    spain = states.trace(replace(one, prompt="The capital of Spain is"), said.append, quiet)
+    assert spain.session.amateur is first.session.amateur and said.count(f"loading {weaker}") == 1
+    assert compared(states, one, spain.asked, quiet, quiet)["prompt"]["probes"]
+    assert differences(first, changed)["prompt"]["probes"]
 
 
 def test_what_is_kept_is_not_used_where_it_does_not_suffice(states: TracedStates) -> None:

@@ -3,8 +3,8 @@
     python scripts/bench_pairs.py [--first PAIRS] crows_pairs_anonymized.csv dev.json
 
 For each file: pairs, seconds of processor time of sentences that are scored whole, of the same tokens in
-plain forward passes, and of all prompts that are continued; then the rows of ``audit_pairs``. docs/audit.md
-has the numbers.
+plain forward passes in which no beginning is shared, and of all prompts that are continued; then the rows of
+``audit_pairs``. docs/audit.md has the numbers.
 """
 
 from __future__ import annotations
@@ -72,14 +72,16 @@ def plain(session: Session, prompts: list[Prompt]) -> float:
     """Run the same prompts through the model alone, outputs included."""
     encoded = [one for one in session.encode_all(prompts) if not isinstance(one, Exception)]
     encoded.sort(key=lambda one: -len(one.token_ids))
-    model, began, last = session.model, time.process_time(), list[Any]()
+    model, last = session.model, list[Any]()
+    began = time.process_time()
 
     def keep(view: LayerView) -> None:
         last[:] = [view.residual]
 
     for start in range(0, len(encoded), SIZE):
         batch = Batch.of(encoded[start : start + SIZE], model.device)
-        model.stream(batch, frozenset(), keep)
+        with model.whole():
+            model.stream(batch, frozenset(), keep)
         for rows in batch.real(last[0]).split(256):
             model.readout(rows)
     return time.process_time() - began

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from elimtool.engine.buckets import LITTLE, buckets, slots_of
+from elimtool.engine.buckets import LITTLE, buckets, families_of, slots_of
 from elimtool.engine.defects import Defects, described, is_defect
 from elimtool.engine.follow import Leaders
 from elimtool.engine.forward import Extra, run_batch
@@ -131,7 +131,7 @@ class Passes:
         lacking: Tables that single prompts could not have, and why, by id; without ``defects`` none, as the
             first failure is raised.
         tokens: Tokens of the prompts that were measured.
-        slots: Token slots of their passes, padding included.
+        slots: Token slots of their passes, padding included where it runs.
     """
 
     def __init__(
@@ -170,7 +170,12 @@ class Passes:
         done = 0
         kinds = ([one for one in encoded if (one.prompt.scored is None) == asks] for asks in (True, False))
         for some in filter(None, kinds):
-            for group in buckets([len(one.token_ids) for one in some], size, little=little):
+            texts = [one.token_ids for one in some]
+            # under interventions prompts run one under the other, and what stands side by side is padded
+            alike = families_of(texts) if self.session.under is None else []
+            shared = bool(alike) and self.session.model.shares([texts[at] for at in alike[0]])
+            families = alike if shared else []
+            for group in buckets([len(ids) for ids in texts], size, little=little, families=families):
                 attempt([some[index] for index in group], self._measure, self.fail, self.defects)
                 done += len(group)
                 if progress is not None:
@@ -183,7 +188,9 @@ class Passes:
             self._parts.setdefault(name, []).append(table)
         lengths = [len(one.token_ids) for one in some]
         self.tokens += sum(lengths)
-        self.slots += slots_of(lengths)
+        texts = [one.token_ids for one in some]
+        shared = not self.session.goes_on(some) and self.session.model.shares(texts)
+        self.slots += sum(lengths) if shared else slots_of(lengths)
 
     def fail(self, one: Encoded, error: Exception) -> None:
         """Note why a prompt could not be measured."""

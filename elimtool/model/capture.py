@@ -94,9 +94,9 @@ class BlockReader:
 
         def keep(name: str) -> Callable[[Tensor], None]:
             def cut(out: Tensor) -> None:
-                if out.ndim == 2 and len(out) == batch.ids.numel():  # OPT flattens tokens for its MLP
-                    out = out.reshape(*batch.ids.shape, -1)
-                if out.shape[:-1] == batch.ids.shape:
+                if out.ndim == 2 and len(out) == batch.running.numel():  # OPT flattens tokens for its MLP
+                    out = out.reshape(*batch.running.shape, -1)
+                if out.shape[:-1] == batch.running.shape:
                     self.seen[name] = batch.cut(out)  # a copy: the whole activation is freed at once
 
             return cut
@@ -188,7 +188,7 @@ def captured(
         rows = batch.cut(residual)
         block = None if reader is None else reader.take(before[0], rows, whole)
         last = "context" in needs and index == len(blocks) - 1
-        context = residual.to(batch.ids.device) if last else None
+        context = batch.spread(residual).to(batch.ids.device) if last else None
         typical = _typical(residual, batch) if "typical" in needs else None
         attention = {} if index < 0 else reading.take(blocks[index], block, before[0], rows)
         before[:] = [rows]
@@ -217,7 +217,7 @@ def captured(
 
 def _refuse_several(residual: Tensor, batch: Batch, layer: int) -> None:
     """Refuse a residual stream that is not one vector for each token."""
-    if residual.shape[:-1] != batch.ids.shape:
+    if residual.shape[:-1] != batch.running.shape:
         raise ElimError(
             f"layer {layer} of this architecture does not pass on one vector for each token, but a tensor of"
             f" shape {list(residual.shape)}",
@@ -227,7 +227,7 @@ def _refuse_several(residual: Tensor, batch: Batch, layer: int) -> None:
 
 def _typical(residual: Tensor, batch: Batch) -> Tensor:
     """Return the median absolute value of each prompt's residuals, all its tokens and channels: [batch]."""
-    sizes = wide(residual.detach()).abs()
+    sizes = batch.spread(wide(residual.detach()).abs())
     lengths = [len(one.token_ids) for one in batch.encoded]
     if sizes.is_cpu or sizes.dtype != torch.float32:
         found = [median(one[:length]) for one, length in zip(sizes.cpu().numpy(), lengths, strict=True)]

@@ -61,11 +61,11 @@ class MixtureReader:
         self.seen.clear()
 
         def cut(values: Tensor) -> Tensor:
-            flat = values.reshape(batch.ids.numel(), -1).index_select(0, batch.places.to(values.device))
+            flat = values.reshape(batch.running.numel(), -1).index_select(0, batch.places.to(values.device))
             return flat.view(*batch.positions.shape, -1).to(batch.ids.device)
 
         def leave(out: Tensor) -> None:
-            self.scaled = out.ndim == 2 and len(out) > batch.ids.numel()
+            self.scaled = out.ndim == 2 and len(out) > batch.running.numel()
             several = out.reshape(n_experts(experts), -1, out.shape[-1]) if self.scaled else None
             self.seen["outputs"] = cut(out if several is None else several.sum(0))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,11 @@ from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.lock import Exclusive, exclusive
 from elimtool.model.native import Native
 from elimtool.model.own_code import own_code
+from elimtool.model.packing import Packing, pays
 from elimtool.model.placement import PROCESSOR, Placement, weight_of
 from elimtool.model.prefix import PassKeys, shares_prefixes
 from elimtool.model.scores import Suspect
+from elimtool.model.sharing import packs
 from elimtool.model.sound import check_mask, not_finite
 from elimtool.model.store import read_json, read_record
 from elimtool.model.tokens import Tokenizer
@@ -89,6 +91,7 @@ class Model(Dimensions, Exclusive):
     _hashes: dict[str, str] = field(default_factory=dict, repr=False)
     _head_known: bool = field(default=False, repr=False)
     _keys: PassKeys | None = field(default=None, repr=False)
+    _whole: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         self.native = Native(self.bridge, self.name)
@@ -166,10 +169,36 @@ class Model(Dimensions, Exclusive):
         with torch.inference_mode(), installed(self.bridge, batch, plans, self.reference):
             if usable and not self.native.hindered(shown):
                 native = self.native
-            with captured(list(self.bridge.blocks), readers, batch, needs, emit, native):
-                own = self._forward(batch)
+            run, texts = batch, [one.token_ids for one in batch.encoded]
+            if native is not None and self._keys is None and self.shares(texts):
+                run = replace(batch, packing=Packing.of(texts, batch.ids.device))
+                run.__dict__["here"] = batch.here  # known already: nobody waits for the device again
+            with captured(list(self.bridge.blocks), readers, run, needs, emit, native):
+                own = self._forward(run)
             if last:
                 self._check(batch, own, last[0])
+
+    def shares(self, texts: Sequence[Sequence[int]]) -> bool:
+        """Tell whether what texts begin with alike runs once in a pass: it pays and changes nothing.
+
+        Interventions act on places of single prompts, and hooks of others may. Families in which a token
+        depends on others by more than attention, or on its place in a row, fail the trial.
+
+        Args:
+            texts: Token ids of each; those of a text that is not known are empty.
+        """
+        possible = not (self._whole or self.interventions)
+        # the trial, which is run once, comes last: hooks would fail it
+        return possible and pays(texts) and not self.native.watched and self.packs
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """While open, every prompt of a pass runs from its first token on, whatever others begin with."""
+        before, self._whole = self._whole, True
+        try:
+            yield
+        finally:
+            self._whole = before
 
     @contextmanager
     def keeping(self, keys: PassKeys | None) -> Iterator[None]:
@@ -225,6 +254,11 @@ class Model(Dimensions, Exclusive):
     def shares_prefixes(self) -> bool:
         """Whether other endings of a prompt can continue from its cached keys and values."""
         return shares_prefixes(self)
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether what prompts begin with alike can run once for all of them."""
+        return self.native.usable and packs(self)
 
     @exclusive
     def readout(
@@ -345,11 +379,14 @@ class Model(Dimensions, Exclusive):
     def _forward(self, batch: Batch) -> Tensor | None:
         """Run the model; the first time, return its logits at the first prompt's first probed position."""
         # later passes skip the unembedding: logits are read out of residuals
-        keep = batch.positions[0, :1] if not self._head_known else batch.positions[0, :0]
+        first = batch.places[:1] % batch.running.shape[1]
+        keep = first if not self._head_known else first[:0]
         if hasattr(self.hf, "base_model_prefix"):
             keys, self._keys = self._keys, None  # of this pass alone: the next would be read as its sequel
             more = {} if keys is None else {"past_key_values": keys.cache}
-            output = self.call(batch.ids, use_cache=keys is not None, logits_to_keep=keep, **more)
+            if batch.packing is not None:
+                more = batch.packing.options
+            output = self.call(batch.running, use_cache=keys is not None, logits_to_keep=keep, **more)
             logits = output.logits.to(self.device)
         else:
             logits = self.call(batch.ids)[:, keep]

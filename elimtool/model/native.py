@@ -108,6 +108,11 @@ class Native(Slots):
         hidden = self._hidden(parts)
         return _hooked(self._inner) or any(slot.original in self.attention for slot in hidden)
 
+    @property
+    def watched(self) -> bool:
+        """Whether anything of the model or its bridge has hooks, which may act on places of a batch."""
+        return _hooked(self._everything, self._spare)
+
     @cached_property
     def _inner(self) -> list[nn.Module]:
         """Hook points inside attention: of scores, weights and their inputs."""
@@ -125,13 +130,15 @@ class Native(Slots):
         return [slot for slot in self.slots if hidden.intersection(slot.parts)] if hidden else []
 
     def _staying(self, parts: Collection[Any]) -> list[Slot]:
-        spare = {
-            handle.id
-            for block in self.bridge.blocks
-            for handle in getattr(block, "_capture_hook_handles", ())  # they serve FLAGS alone
-        }
+        spare = self._spare
         heard = [slot for slot in self.slots if _hooked(slot.points) or _hooked(slot.parts, spare)]
         return [*heard, *self._hidden(parts)]
+
+    @property
+    def _spare(self) -> set[int]:
+        """Ids of the bridge's own hooks, which serve ``FLAGS`` alone."""
+        blocks = self.bridge.blocks
+        return {handle.id for block in blocks for handle in getattr(block, "_capture_hook_handles", ())}
 
     @contextmanager
     def running(

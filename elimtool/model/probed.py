@@ -91,6 +91,9 @@ class ProbedAttention:
             raise NotUnderstood(f"attention options {', '.join(sorted(unknown))}")
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         batch = self._on(query.device)
+        packing = batch.packing
+        if packing is not None:
+            query, key, value = map(packing.laid_out, (query, key, value))
 
         def formed(
             rows: Tensor, visible: Tensor, bias: Tensor | None, prompts: slice = EVERY, keys: slice = EVERY
@@ -123,7 +126,17 @@ class ProbedAttention:
             outputs = at_probes(output.transpose(1, 2), batch).transpose(1, 2)
             there = Values(value.to(self.home), outputs.to(self.home))
             self.keep(module, rows, visible.to(self.home), there)
-        return output, None
+        return output if packing is None else packing.taken_back(output), None
+
+    def mask(self, **asked: Any) -> Tensor | None:
+        """Make the mask of prompts one under the other, whichever tokens of them run; boolean or ``None``."""
+        from transformers.masking_utils import sdpa_mask
+
+        keys = self.batches[self.home].ids.shape[1]
+        if self.batches[self.home].packing is not None:
+            asked |= {"batch_size": 1, "q_length": keys, "kv_length": keys, "attention_mask": None}
+        mask: Tensor | None = sdpa_mask(**asked)
+        return mask
 
     def _on(self, device: torch.device) -> Batch:
         """Return the batch on the device of a layer."""
@@ -167,14 +180,17 @@ def _attend(*args: Any, **named: Any) -> Any:
     return _CURRENT.get()(*args, **named)
 
 
+def _mask(**asked: Any) -> Any:
+    return _CURRENT.get().mask(**asked)
+
+
 @contextmanager
 def attending(attention: ProbedAttention) -> Iterator[str]:
     """While open, models whose attention implementation is the name yielded here run ``attention``."""
     from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
 
     AttentionInterface.register(NAME, _attend)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
+    AttentionMaskInterface.register(NAME, _mask)
     token = _CURRENT.set(attention)
     try:
         yield NAME

@@ -18,6 +18,7 @@ from elimtool.model.carried import Carried
 from elimtool.model.heads import Heads
 from elimtool.model.mixture import Mixture
 from elimtool.model.output_map import OutputMap
+from elimtool.model.packing import Packing
 from elimtool.model.rows import Formed
 from elimtool.numerics.transfer import Array, arrays, sent
 from elimtool.prompts.prompt import Prompt
@@ -143,13 +144,16 @@ class Rows(tuple[Tensor, Tensor]):
 class Batch:
     """Encoded prompts side by side, padded on the right, where causal attention does not look.
 
-    ``positions`` are the query indices; ``probed`` says which of them are real, not padding.
+    ``positions`` are the query indices; ``probed`` says which of them are real, not padding. With ``packing``
+    what the prompts begin with alike runs once; activations are then those of the tokens that run, until
+    they are cut or spread.
     """
 
     encoded: tuple[Encoded, ...]
     ids: Int[Tensor, "batch keys"]
     positions: Int[Tensor, "batch probes"]
     probed: Bool[Tensor, "batch probes"]
+    packing: Packing | None = None
 
     @classmethod
     def of(
@@ -173,7 +177,7 @@ class Batch:
             positions[row, : len(queries[row])] = torch.tensor(queries[row])
             probed[row, : len(queries[row])] = True
         there = torch.device(device)
-        made = cls(tuple(encoded), *(sent(one, there) for one in (ids, positions, probed)))
+        made = cls(tuple(encoded), sent(ids, there), sent(positions, there), sent(probed, there))
         made.__dict__["here"] = {"positions": positions.numpy(), "probed": probed.numpy()}
         return made
 
@@ -196,9 +200,16 @@ class Batch:
             sink[row, list(one.sinks)] = True
         return sent(sink, self.ids.device)
 
+    @property
+    def running(self) -> Int[Tensor, "rows tokens"]:
+        """Ids of the tokens that run."""
+        return self.ids if self.packing is None else self.packing.ids
+
     @cached_property
     def places(self) -> Int[Tensor, "all"]:
-        """All probed positions, real or not, as indices into prompts x keys."""
+        """All probed positions, real or not, as indices into the tokens that run."""
+        if self.packing is not None:
+            return self.packing.place.gather(1, self.positions).flatten()
         starts = torch.arange(len(self.ids), device=self.ids.device) * self.ids.shape[1]
         return (starts[:, None] + self.positions).flatten()
 
@@ -212,15 +223,20 @@ class Batch:
         if device == self.ids.device:
             return self
         ids, positions, probed = (one.to(device) for one in (self.ids, self.positions, self.probed))
-        moved = replace(self, ids=ids, positions=positions, probed=probed)
+        packing = None if self.packing is None else self.packing.on(device)
+        moved = replace(self, ids=ids, positions=positions, probed=probed, packing=packing)
         moved.__dict__["here"] = self.here
         return moved
 
-    def cut(self, values: Float[Tensor, "batch keys width"]) -> Float[Tensor, "batch probes width"]:
-        """Copy the probed positions of an activation."""
+    def cut(self, values: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "batch probes width"]:
+        """Copy the probed positions of an activation of the tokens that run."""
         # index_select on flat rows is faster than indexing with two tensors
         found = values.reshape(-1, values.shape[-1]).index_select(0, self.places.to(values.device))
         return found.view(*self.positions.shape, -1).to(self.ids.device)
+
+    def spread(self, values: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "batch keys width"]:
+        """Give an activation of the tokens that run to each prompt."""
+        return values if self.packing is None else values[0, self.packing.place.to(values.device)]
 
     def real(self, values: Float[Tensor, "batch probes width"]) -> Float[Tensor, "rows width"]:
         """Select those of cut-out values that belong to real probes, in the order of ``rows``."""

@@ -55,6 +55,7 @@ def ran(model: Any, options: TraceOptions, prompts: int = 2) -> tuple[Mapping[st
     session.prepare(encoded)
     settings = session.settings_for(encoded[0])
     run_batch(model, encoded[:1], settings, session.lens)
+    assert model.packs
     with waits() as counted:
         tables = run_batch(model, encoded, settings, session.lens)
     return tables, dict(counted)

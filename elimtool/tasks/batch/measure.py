@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -174,9 +174,11 @@ def find_size(
         Half of the last size that fit, since prompts of later shards may be longer; ``largest`` if all did.
     """
     longest = sorted(encoded, key=lambda one: -len(one.token_ids))
-    size = FIRST_SIZE
+    size, vocab = FIRST_SIZE, session.model.vocab
     while size < largest:
         some = [longest[index % len(longest)] for index in range(2 * size)]
+        # each begins in its own way: what prompts share would run once, and more of them seem to fit
+        some = [replace(one, token_ids=(at % vocab, *one.token_ids[1:])) for at, one in enumerate(some)]
         try:
             run_batch(session.model, some, session.settings, session.lens)
         except Exception as error:  # a trial must not end the run

@@ -108,7 +108,8 @@ def ends(model: Model, a: Encoded, b: Encoded) -> Ends:
     ]
     places = [one.positions.index(end) for one, end in zip(probed, last, strict=True)]
     seen = SharedPrefix(places, n)
-    run_batch(model, probed, Settings(tables=frozenset()), RawLens(), extra=[seen.watch])
+    with model.whole():  # what ran once for both could not differ
+        run_batch(model, probed, Settings(tables=frozenset()), RawLens(), extra=[seen.watch])
     rows = torch.stack(seen.kept, 1)
     return Ends((rows[int(swapped)], rows[1 - int(swapped)]), max(seen.apart, default=None))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from scipy.spatial.distance import cosine, jensenshannon
 
 from elimtool.lenses.raw import RawLens
+from elimtool.model.loading import load_model
 from elimtool.model.view import Batch
 from elimtool.prompts.prompt import Prompt
 from elimtool.samplers import resolve
@@ -96,6 +98,24 @@ def test_a_layer_that_looks_ahead_is_found(llama: Any) -> None:
     held = ends(llama, *pair).difference
     assert held is not None and broken is not None
     assert held <= CAUSAL_WITHIN[torch.float32] < broken
+
+
+def test_a_model_that_looks_ahead_of_itself_is_found(
+    llama_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its own code, of which no hook tells: what both begin with runs for each of them."""
+    llama = load_model(str(llama_directory))  # of its own: hooks that others left would keep it from sharing
+    pair = both(llama, "The capital of France is", "The capital of France is Paris, the city")
+    assert llama.shares([one.token_ids for one in pair])
+    one = llama.bridge.blocks[1].mlp.original_component
+    usual = type(one).forward
+
+    def ahead(self: Any, hidden: torch.Tensor) -> Any:
+        return usual(self, hidden) + (1e-2 * hidden.mean(1, keepdim=True) if self is one else 0)
+
+    monkeypatch.setattr(type(one), "forward", ahead)
+    broken = ends(llama, *pair).difference
+    assert broken is not None and CAUSAL_WITHIN[torch.float32] < broken
 
 
 def test_side_by_side_is_as_alone(llama: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import elimtool
+from elimtool.analysis.map.known import best_kept
 from elimtool.report.html.page import write_page
 from elimtool.report.map.figures import head_grid
 from elimtool.report.map.heads import category_sentences, distance_sentences
@@ -94,6 +95,8 @@ def test_a_cell_opens_roles_categories_and_distances() -> None:
     assert roles["rows"][0]["certain"] and roles["rows"][0]["mark"] == 0.01
     assert roles["rows"][2]["text"] == "not measurable" and roles["rows"][2]["value"] is None
     assert [(row["label"], row["value"], row["mark"]) for row in kept["rows"]] == [("name", 3, 1)]
+    by_chance: Any = {one["name"]: one for one in Profiles(TABLES).opens((0, 1))}["map_head_categories"]
+    assert [one["rows"][0]["certain"] for one in (kept, by_chance)] == [True, False]  # both are over 1 alone
     assert lift["kind"] == "lines" and lift["axis"] == "distance" and lift["lines"][0]["values"] == [2, 1, 0]
     assert [line["name"] for line in position["lines"]] == ["mean score on text"]
     assert "-0.50 by position, +0.25 with content" in position["note"]
@@ -116,6 +119,20 @@ def test_the_grid_is_coloured_by_role_or_by_what_else_was_mapped() -> None:
     assert kernels["values"] == [[2, 3]] and kernels["views"][1]["values"] == [[0.25, -0.125]]
 
 
+def test_the_category_that_a_head_keeps_is_the_most_selective_that_chance_does_not_explain() -> None:
+    rows = [
+        category(0, "name", 4.0, 3.0, 0.2),  # the most selective, but of many heads one may be so by chance
+        category(0, "number", 2.0, 0.9, 0.03),
+        category(0, "word", 1.5, 1.2, 0.001),
+        category(0, "rare", 9.0, 8.0, 0.001) | {"overlay": True},
+        category(0, "punctuation", None, None),
+    ]
+    found = best_kept(rows)
+    assert found is not None and found["category"] == "number"
+    assert best_kept(rows[:1]) is None
+    assert best_kept([{name: one for name, one in rows[2].items() if name != "q"}]) is None  # an older map
+
+
 def test_a_cell_lists_the_partners_of_its_head() -> None:
     profiles = Profiles(TABLES | {"head_pairs": PAIRS})
     listed: list[Any] = [
@@ -129,6 +146,7 @@ def test_all_heads_are_listed_to_be_sorted() -> None:
     listing = head_listing(Profiles(TABLES))
     first = dict(zip(listing.columns, listing.rows[0], strict=True))
     assert first["head"] == "0.0" and first["role"] == "induction" and first["keeps"] == "name"
+    assert listing.rows[1][listing.columns.index("keeps")] is None  # q 0.06
     assert first["d50"] == 2 and first["self-bias by position"] == -0.5
     assert len(listing.rows) == 4 and [row[1] for row in listing.rows] == [
         "induction",

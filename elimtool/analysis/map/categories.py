@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from elimtool.analysis.map.known import keeps
 from elimtool.analysis.map.named import OVERLAYS
 from elimtool.analysis.map.sums import TEXT, Array, Sums
 from elimtool.analysis.map.units import FEWEST_ROWS, SHOWS_NONE, SINKS_ALONE, exceeds, ratio_interval
 from elimtool.files.rows import Row, Rows
 
 FEWEST_TOKENS, FEWEST_PASSAGES = 20, 3
-KEPT = 0.05
-"""Largest q of a category that a head keeps beyond distance."""
 
 
 def categories(sums: Sums) -> dict[str, Rows]:
@@ -106,11 +105,6 @@ def index_of(selectivities: Array) -> float | None:
         return None
     shares = selectivities[selectivities > 0] / total
     return float(max(0.0, 1 + (shares * np.log(shares)).sum() / np.log(len(selectivities))))
-
-
-def keeps(row: Row) -> bool:
-    """Tell whether a head keeps a category beyond distance, corrected over all heads."""
-    return row.get("q") is not None and row["q"] <= KEPT
 
 
 def ranked(rows: Rows, category: str) -> Iterator[Row]:

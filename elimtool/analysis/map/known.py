@@ -15,6 +15,8 @@ from elimtool.run.roles import HeadProfile, read_profile
 
 LAST = ("dormant", "sink")
 """Roles that most heads have: any other one is named before them."""
+KEPT = 0.05
+"""Largest q of a category that a head keeps beyond distance."""
 DIGITS = 3
 """Decimals of scores that ``run.json`` keeps."""
 
@@ -83,8 +85,7 @@ def head_roles(run: Run | str | Path) -> HeadRoles:
 
 
 def _profile(head: str, roles: Rows, categories: Rows) -> HeadProfile:
-    best = max(categories, key=_selectivity, default=None)
-    kept = None if best is None or best["low"] is None or best["low"] <= 1 else best
+    kept = best_kept(categories)
     return HeadProfile(
         head,
         tuple((row["role"], None if row["score"] is None else round(row["score"], DIGITS)) for row in roles),
@@ -94,8 +95,15 @@ def _profile(head: str, roles: Rows, categories: Rows) -> HeadProfile:
     )
 
 
-def _selectivity(row: Row) -> float:
-    return -1.0 if row["overlay"] or row["selectivity"] is None else float(row["selectivity"])
+def keeps(row: Row) -> bool:
+    """Tell whether a head keeps a category beyond distance, corrected over all heads."""
+    return row.get("q") is not None and row["q"] <= KEPT
+
+
+def best_kept(rows: Rows) -> Row | None:
+    """Choose of a head's rows of ``head_categories`` the most selective that it keeps, overlays left out."""
+    kept = [row for row in rows if keeps(row) and not row["overlay"]]
+    return max(kept, key=lambda row: float(row["selectivity"]), default=None)
 
 
 def stated_roles(manifest: Manifest) -> HeadRoles | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from elimtool.analysis.map.categories import keeps
-from elimtool.analysis.map.known import strongest
+from elimtool.analysis.map.known import keeps, strongest
 from elimtool.files.rows import Row, Rows
 from elimtool.report.figures.figure import Heat, HeatView
 from elimtool.report.figures.palette import steps_around_zero

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from statistics import median
 
-from elimtool.analysis.map.categories import KEPT, ranked
+from elimtool.analysis.map.categories import ranked
+from elimtool.analysis.map.known import KEPT
 from elimtool.analysis.statistics.proportions import wilson
 from elimtool.files.rows import Rows
 

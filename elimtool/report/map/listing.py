@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from elimtool.analysis.map.known import strongest
+from elimtool.analysis.map.known import best_kept, strongest
 from elimtool.files.rows import Rows
 from elimtool.report.figures.figure import Cell, Listing
 from elimtool.report.map.profiles import ADDRESS, Head, Profiles
@@ -45,8 +45,8 @@ def head_listing(profiles: Profiles) -> Listing:
 
 TOLD = {
     "role": "role: the one that is farthest over its null; the columns behind it have the score of each.",
-    "keeps": "keeps: the category of the largest selectivity; unequal: how unequal categories are to the head"
-    " (0 to 1).",
+    "keeps": "keeps: the category of the largest selectivity of those that it keeps beyond chance, corrected"
+    " over all heads (q up to 0.05); unequal: how unequal categories are to the head (0 to 1).",
     "d50": "d50, d90: distances within which half and nine tenths of its attention over even attention is.",
 }
 
@@ -72,7 +72,14 @@ def _score(table: Mapping[Head, Rows], role: str) -> Callable[[Head], Cell]:
 
 
 def _selectivity(profiles: Profiles) -> Columns:
-    return _one_row(profiles, "head_selectivity", {"kept": "keeps", "selectivity_index": "unequal"})
+    table = profiles.tables["head_categories"]
+
+    def kept(head: Head) -> Cell:
+        best = best_kept(table.get(head, []))
+        return None if best is None else best["category"]
+
+    unequal = _one_row(profiles, "head_selectivity", {"selectivity_index": "unequal"})
+    return {**({"keeps": kept} if table else {}), **unequal}
 
 
 def _kernels(profiles: Profiles) -> Columns:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from elimtool.analysis.map.known import by_head
+from elimtool.analysis.map.known import by_head, keeps
 from elimtool.files.rows import Row, Rows
 from elimtool.report.figures.figure import Cell, Estimate, Figure, Forest, Line, Lines, Listing
 from elimtool.report.figures.words import SCREEN, quoted
@@ -63,7 +63,8 @@ class Profiles:
             yield Forest(
                 name="map_head_categories",
                 title=f"What head {_name(head)} keeps",
-                note="Attention on each category over what its distances explain; 1 is indifferent.",
+                note="Attention on each category over what its distances explain; 1 is indifferent. Filled:"
+                " kept beyond chance, corrected over all heads (q up to 0.05).",
                 label_title="category",
                 value_title="times",
                 rows=[_category(row) for row in sorted(categories, key=lambda row: -row["selectivity"])],
@@ -212,8 +213,7 @@ def _role(row: Row) -> Estimate:
 
 
 def _category(row: Row) -> Estimate:
-    low, high = row["low"], row["high"]
-    certain = low is not None and (low > 1 or high < 1)
+    ends = row["low"], row["high"]
     return Estimate(
-        row["category"], row["selectivity"], low, high, f"{row['n_tokens']:,} tokens", certain, 1.0
+        row["category"], row["selectivity"], *ends, f"{row['n_tokens']:,} tokens", keeps(row), 1.0
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from elimtool.analysis.compare.align import align
 from elimtool.analysis.compare.runs import compare_runs
@@ -29,21 +30,68 @@ ONE = "asked"
 """The id that both states' prompts have in their comparison, so that it joins them."""
 
 
-def differences(one: TracedState, other: TracedState) -> dict[str, Any]:
-    """Compare what two states measured at their last positions: B minus A, changed models as changed.
+def differences(one: TracedState, other: TracedState, position: int | None = None) -> dict[str, Any]:
+    """Compare what two states measured at a position: B minus A, changed models as changed.
 
     Chains are compared in the order in which they stand, as a slider that moved gives one another name.
 
+    Args:
+        one: A.
+        other: B.
+        position: A probed position of B; A is compared where the corresponding token stands. ``None``
+            compares the last one of each.
+
     Returns:
-        ``line``, ``prompt`` and ``notes``, as for ``compared``.
+        ``line``, ``prompt`` and ``notes``, as for ``compared``, and the ``positions`` of A and B, ``None``
+        where the last ones are compared.
 
     Raises:
         ElimError: There is nothing to compare.
     """
     a, b = (_joined(state.run) for state in (one, other))
+    places = None if position is None else (_corresponding(a, b, position), position)
+    if places is not None:
+        a, b = (_at(run, place, side) for run, place, side in zip((a, b), places, "AB", strict=True))
     chains = [(left.name, right.name) for left, right in zip(one.chains, other.chains, strict=False)]
     changed = bool(a.interventions or b.interventions)
-    return _told(_with_alignment(compare_runs(a, b, intervened=changed, chains=chains), a, b))
+    found = _with_alignment(compare_runs(a, b, intervened=changed, chains=chains), a, b)
+    return {**_told(found), "positions": places}
+
+
+def _corresponding(a: Run, b: Run, position: int) -> int:
+    """Return the index of A's token that corresponds to one of B's.
+
+    Raises:
+        ElimError: There is none.
+    """
+    left, right = (run.arrow("prompts").to_pylist()[0] for run in (a, b))
+    if left["tokens"] and right["tokens"]:
+        for row in align(left["tokens"], right["tokens"], (left["token_ids"], right["token_ids"])).rows:
+            if row.index_b == position and row.index_a is not None:
+                return row.index_a
+    raise ElimError(f"no token of A corresponds to the one at {position}", "look at another position")
+
+
+def _at(run: Run, position: int, side: str) -> Run:
+    """Keep of a run what was measured at one position.
+
+    Raises:
+        ElimError: It was not probed.
+    """
+    tables = {name: run.arrow(name) for name in run.tables}
+    tables = {
+        name: table.filter(pc.equal(table.column("position"), position))
+        if "position" in table.column_names
+        else table
+        for name, table in tables.items()
+    }
+    found = Run.from_tables(run.manifest, tables)
+    if not len(found.arrow("verdicts")):
+        raise ElimError(
+            f"{side} was not read at position {position}",
+            "look where both were read, or ask for it in A too, and pin that",
+        )
+    return found
 
 
 def _joined(run: Run) -> Run:

@@ -104,11 +104,17 @@ class Questions:
         return lambda say, stop: compared(self.states, one, other, say, stop)
 
     def differences(self, given: Any) -> Work:
-        """Compare what two states measured."""
+        """Compare what two states measured, at a position of the second if one is named."""
         states = [self._asked(given, name) for name in ("a", "b")]
         for state in states:
             state.options()
-        return lambda say, stop: differences(*(self.states.trace(one, say, stop) for one in states))
+        position = None if field(given, "position") is None else whole(given, "position")
+
+        def found(say: Callable[[str], None], stop: Callable[[], None]) -> Any:
+            a, b = (self.states.trace(one, say, stop) for one in states)
+            return differences(a, b, position)
+
+        return found
 
     def _asked(self, given: Any, name: str = "asked") -> PageState:
         asked = field(given, name)

@@ -326,15 +326,19 @@ def test_the_page_fits_phones_and_walls_in_both_themes(live: Live, width: int, t
     assert nameless == []  # screen readers read names
 
 
-WALKED = """
+WATCHED = """
+document.addEventListener('focusin', ({ target }) => {
+  const style = getComputedStyle(target);
+  const seen = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0;
+  target.dataset.walked = seen ? 'seen' : 'unseen';
+});
+"""
+LEFT = """
 const shown = (one) => one.checkVisibility({ visibilityProperty: true }) && !one.disabled;
 const controls = 'a[href], button, input, select, textarea, summary, [tabindex="0"]';
 const wanted = [...document.querySelectorAll(controls)].filter(shown);
-const at = document.activeElement, style = getComputedStyle(at);
-const seen = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0;
-at.dataset.walked = seen ? 'seen' : 'unseen';
-return [at === document.body, wanted.every((one) => one.dataset.walked),
-  wanted.filter((one) => one.dataset.walked !== 'seen').map((one) => one.outerHTML.slice(0, 90))];
+const left = wanted.filter((one) => one.dataset.walked !== 'seen');
+return [wanted.length, left.map((one) => one.outerHTML.slice(0, 90))];
 """
 FIGURES = """
 return [...document.querySelectorAll('main [data-name]')].flatMap((one) => {
@@ -348,38 +352,76 @@ return [...document.querySelectorAll('main [data-name]')].flatMap((one) => {
 """
 
 
-def test_every_control_is_reached_by_keyboard_and_every_figure_has_a_name_and_a_table(live: Live) -> None:
+def tabbed(live: Live) -> int:
+    """Go through all controls by the Tab key; return how many there are. Each is reached, and seen to be."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
-    live.go(f"{ASKED}&samplers=llama.cpp").traced()
-    live.draw_all()
-    assert live.run(FIGURES) == [] and len(live.all("main [data-name]")) > 5
-    summary = live.one("#more summary")
-    live.run("arguments[0].focus()", summary)
-    summary.send_keys(Keys.SPACE)
-    assert live.run("return document.getElementById('more').open")
+    live.run(WATCHED)
     live.run("document.activeElement.blur(); document.querySelector('.skip').focus()")
-    left: list[str] = ["nothing was walked"]
-    for _ in range(600):
-        ended, done, left = live.run(WALKED)
-        if done or ended:
+    count, left = live.run(LEFT)
+    for _ in range(40):
+        ActionChains(live.driver, duration=0).send_keys(Keys.TAB * 25).perform()
+        count, left = live.run(LEFT)
+        if not left:
             break
-        ActionChains(live.driver, duration=0).send_keys(Keys.TAB).perform()
     assert left == []
-    live.one("#pin").send_keys(Keys.SPACE)
-    assert "pinned as A" in live.text("#status")
-    token = live.one(".token")
-    live.run("arguments[0].focus()", token)
-    token.send_keys(Keys.ENTER)
-    live.wait("return document.querySelector('#cut')")
+    return int(count)
+
+
+def typed(live: Live, selector: str, keys: str, then: str) -> None:
+    """Focus a control, type keys there and wait for a script to be true."""
+    one = live.one(selector)
+    live.run("arguments[0].focus()", one)
+    one.send_keys(keys)
+    live.wait(then, 30)
+
+
+def test_every_control_is_reached_by_keyboard_and_every_figure_has_a_name_and_a_table(live: Live) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    live.go(f"{ASKED}&samplers=llama.cpp").traced()
+    typed(live, "#more summary", Keys.SPACE, "return document.getElementById('more').open")
+    typed(live, "#pin", Keys.SPACE, "return document.querySelector('#status').textContent.includes('as A')")
+    typed(live, ".token", Keys.ENTER, "return document.querySelector('#cut')")
     slider = live.one("[data-key$='top_k slider']")
     live.run("arguments[0].focus()", slider)
     slider.send_keys(Keys.ARROW_RIGHT)
     moved = slider.get_attribute("value")
     live.wait(f"return decodeURIComponent(location.hash).includes('top_k={moved}')", 20)
     assert moved != "40" and live.all("#pinned .pair")  # a slider that moves right after pinning compares too
-    live.run("document.getElementById('unpin')?.click()")
+    changed = "&ablate=1.0&position=-2,-1&samplers=llama.cpp"  # with all that a page can show at once
+    live.run("location.hash = arguments[0]", ASKED.replace("+of+France", "") + changed)
+    live.wait("return document.querySelector('#changed') && document.querySelector('#compare')", 30)
+    live.traced().wait("return document.querySelector('#differences').firstChild", 30)
+    live.draw_all()
+    ranks = "[data-figure=ranks]:not(#pinned *) svg"
+    typed(live, ranks, Keys.ARROW_RIGHT * 2 + Keys.ENTER, "return document.querySelector('#parts')")
+    typed(live, ".token", Keys.ENTER, "return document.activeElement.id === 'read-here'")
+    live.run("for (const one of document.querySelectorAll('#ask details, #sliders details')) one.open = true")
+    live.draw_all()
+    assert live.run(FIGURES) == [] and len(live.all("main [data-name]")) > 12
+    assert tabbed(live) > 80
+    typed(live, "#place", Keys.ARROW_UP, "return document.querySelector('#differences .notice')")
+    assert "A was not read at position" in live.text("#differences") and not live.all("#beside-a .pair")
+    typed(live, "#undo", Keys.ENTER, "return !document.querySelector('#changed')")
+    live.traced().wait("return document.querySelector('#differences').firstChild", 30)
+    assert not live.all("#differences .notice"), live.text("#differences")
+    typed(live, "#unpin", Keys.ENTER, "return !document.querySelector('#pinned')")
+    assert live.faults() == []
+
+
+def test_an_opened_run_is_gone_through_by_keyboard(live: Live) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    live.go("run")
+    typed(live, "#list", Keys.ARROW_DOWN * 2 + Keys.ENTER, "return document.querySelector('main .leave')")
+    live.draw_all()
+    assert live.run("return location.hash") == "#p=prompt-0002" and live.run(FIGURES) == []
+    assert tabbed(live) > 10
+    typed(live, "#home", Keys.ENTER, "return !location.hash && document.querySelector('main [data-name]')")
+    live.draw_all()
+    assert live.run(FIGURES) == [] and tabbed(live) > 5
     assert live.faults() == []
 
 

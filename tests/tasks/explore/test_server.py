@@ -114,6 +114,26 @@ def test_states_with_any_change_are_compared_by_what_was_measured(ask: Ask) -> N
     assert "1.0" in " ".join(done["notes"]) and "not compared" not in " ".join(done["notes"])
 
 
+def test_states_are_compared_at_the_position_that_is_looked_at(ask: Ask) -> None:
+    a = {"prompt": "The capital of France is", "position": "all", "samplers": ["hf"]}
+    b = {**a, "prompt": "So: The capital of Spain is"}
+    probes = [ask("trace", asked=one)["done"]["prompt"]["probes"] for one in (a, b)]
+    at = [[token["text"].strip() for token in one[-1]["tokens"]].index("of") for one in probes]
+    done = ask("differences", a=a, b=b, position=at[1])["done"]
+    assert done["positions"] == at and at[0] < at[1]
+    found = {one["name"]: one for one in done["prompt"]["probes"][0]["figures"]}
+    own = [
+        next(one for one in some if one["position"] == where) for some, where in zip(probes, at, strict=True)
+    ]
+    drawn = [next(one for one in each["figures"] if one["name"] == "funnel")["chains"][0] for each in own]
+    kept = [[stage["after"] for stage in chain["stages"] if stage["active"]] for chain in drawn]
+    assert [[row[2] for row in found["stages"]["rows"]], [row[3] for row in found["stages"]["rows"]]] == kept
+    last = ask("differences", a=a, b=b)["done"]
+    assert last["positions"] is None and last["prompt"]["probes"] != done["prompt"]["probes"]
+    for where, words in ((0, "no token of A corresponds"), (at[1], "A was not read at position")):
+        assert words in ask("differences", a={**a, "position": "last"}, b=b, position=where)["error"]
+
+
 def test_a_state_can_be_taken_along(ask: Ask, tmp_path: Path) -> None:
     page = base64.b64decode(ask("report", asked=ASKED)["done"]["base64"]).decode()
     assert page.startswith("<!DOCTYPE html>") and "The capital of France is" in page

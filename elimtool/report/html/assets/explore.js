@@ -51,7 +51,7 @@ function draw(state) {
   if (pinned) drawDifferences(pinned, state);
 }
 
-const probeOf = (state) => state.prompt.probes.find((one) => one.position === place) || state.prompt.probes[state.prompt.probes.length - 1] || { figures: [], verdicts: [], tokens: [], position: "", token: "" };
+const probeOf = (state, at = place) => state.prompt.probes.find((one) => one.position === at) || state.prompt.probes[state.prompt.probes.length - 1] || { figures: [], verdicts: [], tokens: [], position: "", token: "" };
 
 // What can be asked for beside: each takes passes of its own, tells how far it is and can be cancelled.
 function drawMore(state) {
@@ -236,7 +236,7 @@ function drawPinned(a, b) {
   return make("section", { id: "pinned" }, [make("h3", { text: "A, as pinned, and B, this state" }),
     make("div", { class: "line" }, [make("button", { type: "button", text: "Back to A", on: { click: () => go(a.asked) } }), make("button", { type: "button", id: "unpin", text: "Unpin", on: { click: () => { pinned = null; draw(shown); } } })]),
     make("div", { id: "differences", class: "stacked", "aria-live": "polite" }),
-    ...pairOf(a, b),
+    make("div", { id: "beside-a" }, other && place !== null ? [] : pairOf(a, b, place)),
     other ? make("div", { class: "line" }, [make("button", { type: "button", id: "compare", text: "Where the prompts part, layer by layer", on: { click: () => comparePrompts(a, b) } })]) : null,
     make("div", { id: "compared", class: "stacked" })]);
 }
@@ -245,11 +245,13 @@ function drawPinned(a, b) {
 let comparing = 0;
 async function drawDifferences(a, b) {
   comparing += 1;
-  const own = comparing;
-  const found = await ask("differences", { a: a.asked, b: b.asked }, () => {}, true);
-  const place = byId("differences");
-  if (own !== comparing || !place || found.error === "cancelled") return;
-  place.replaceChildren(...(found.error ? [notice(said(found))] : drawCompared(found.done)));
+  const own = comparing, at = place;
+  const found = await ask("differences", { a: a.asked, b: b.asked, position: at }, () => {}, true);
+  const told = byId("differences");
+  if (own !== comparing || !told || found.error === "cancelled") return;
+  told.replaceChildren(...(found.error ? [notice(said(found))] : drawCompared(found.done)));
+  if (found.error && at !== null) byId("beside-a").replaceChildren();
+  if (!found.error && found.done.positions && !byId("beside-a").firstChild) byId("beside-a").replaceChildren(...pairOf(a, b, found.done.positions[0]));
 }
 
 function drawCompared({ line, prompt, notes: told }) {
@@ -267,8 +269,9 @@ async function comparePrompts(a, b) {
   return undefined;
 }
 
-const pairOf = (a, b) => ["ranks", "funnel"].flatMap((name) => {
-  const both = [a, b].map((state) => probeOf(state).figures.find((figure) => figure.name === name));
+// Ranks and chains side by side; `at` is the position of A, which has other tokens where its prompt is another.
+const pairOf = (a, b, at) => ["ranks", "funnel"].flatMap((name) => {
+  const both = [probeOf(a, at), probeOf(b)].map((probe) => probe.figures.find((figure) => figure.name === name));
   return both.every(Boolean) ? [make("div", { class: "pair" }, both.map((figure, at) => make("div", {}, [make("b", { text: at ? "B" : "A" }), drawFigure(figure)])))] : [];
 });
 

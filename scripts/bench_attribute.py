@@ -41,7 +41,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     model = load_model(asked.model)
-    assert model.shares_prefixes, "this family runs whole prompts"
+    assert model.packs, "this family runs whole prompts"
     print("tokens  spans  tokens run: shared  whole   less work  less time (median)  largest difference")
     for length in asked.lengths:
         prompt = prompt_of(model, length, asked.spans)
@@ -49,11 +49,11 @@ def main() -> None:
         ratios = []
         for _ in range(asked.turns):
             began = time.process_time()
-            fast = subject(model, prompt, options, share=True)
+            fast = subject(model, prompt, options)
             shared = leave_one_out(fast)
             middle = time.process_time()
-            slow = subject(model, prompt, options, share=False)
-            whole = leave_one_out(slow)
+            with model.whole():
+                whole = leave_one_out(subject(model, prompt, options))
             ratios.append((time.process_time() - middle) / (middle - began))
         apart = float((shared.scores[None] - whole.scores[None]).abs().max())
         n = len(fast.one.token_ids)

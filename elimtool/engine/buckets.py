@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from elimtool.model.packing import ordered
+
+if TYPE_CHECKING:
+    from elimtool.model.model import Model
 
 MOST_PADDING = 0.1
 """Share of a forward pass's token slots that may be padding."""
@@ -64,6 +68,23 @@ def buckets(
         used += taken
     if group:
         yield group
+
+
+def passes_of(
+    model: Model, texts: Sequence[Sequence[int]], most: int, *, little: int = LITTLE, apart: bool = False
+) -> Iterator[list[int]]:
+    """Group texts for passes of a model: those that begin alike side by side, where that saves tokens.
+
+    Args:
+        model: The model.
+        texts: Token ids of each.
+        most: Texts in a pass at most.
+        little: See ``buckets``.
+        apart: Whether each runs whole anyway, as under interventions: then only padding counts.
+    """
+    alike = [] if apart else families_of(texts)
+    shared = bool(alike) and model.shares([texts[at] for at in alike[0]])
+    return buckets([len(text) for text in texts], most, little=little, families=alike if shared else ())
 
 
 def families_of(texts: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from elimtool.engine.buckets import LITTLE, buckets, families_of, slots_of
+from elimtool.engine.buckets import LITTLE, passes_of, slots_of
 from elimtool.engine.defects import Defects, described, is_defect
 from elimtool.engine.follow import Leaders
 from elimtool.engine.forward import Extra, run_batch
@@ -170,12 +170,8 @@ class Passes:
         done = 0
         kinds = ([one for one in encoded if (one.prompt.scored is None) == asks] for asks in (True, False))
         for some in filter(None, kinds):
-            texts = [one.token_ids for one in some]
-            # under interventions prompts run one under the other, and what stands side by side is padded
-            alike = families_of(texts) if self.session.under is None else []
-            shared = bool(alike) and self.session.model.shares([texts[at] for at in alike[0]])
-            families = alike if shared else []
-            for group in buckets([len(ids) for ids in texts], size, little=little, families=families):
+            texts, apart = [one.token_ids for one in some], self.session.under is not None
+            for group in passes_of(self.session.model, texts, size, little=little, apart=apart):
                 attempt([some[index] for index in group], self._measure, self.fail, self.defects)
                 done += len(group)
                 if progress is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from elimtool.engine.buckets import buckets
+from elimtool.engine.buckets import passes_of
 from elimtool.model.interventions.install import Plan, installed
 from elimtool.model.lock import exclusive
 from elimtool.model.view import Batch, Encoded, LayerView
@@ -46,7 +46,7 @@ def log_probabilities(
         Log-probabilities (nats, float64) [prompts, tokens].
     """
     found: dict[int, Tensor] = {}
-    for group in buckets([len(one.token_ids) for one in prompts], len(prompts)):
+    for group in _passes(model, [one.token_ids for one in prompts], apart=any(plans)):
         batch = Batch.of([prompts[index] for index in group], model.device)
         last: list[Tensor] = []
 
@@ -59,6 +59,16 @@ def log_probabilities(
         if progress is not None:
             progress(len(found), len(prompts))
     return torch.stack([found[index] for index in range(len(prompts))])
+
+
+def tokens_run(model: Model, texts: Sequence[Sequence[int]]) -> int:
+    """Count the tokens, padding left out, that ``log_probabilities`` runs for texts without interventions."""
+    groups = ([texts[at] for at in group] for group in _passes(model, texts))
+    return sum(sum(map(len, some)) - model.saved(some) for some in groups)
+
+
+def _passes(model: Model, texts: Sequence[Sequence[int]], apart: bool = False) -> Iterator[list[int]]:
+    return passes_of(model, texts, len(texts), apart=apart)
 
 
 def _read(model: Model, residual: Tensor, where: Sequence[int], ids: Sequence[int]) -> Tensor:

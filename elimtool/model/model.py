@@ -33,7 +33,7 @@ from elimtool.model.interventions.reference import ReferenceActivations
 from elimtool.model.lock import Exclusive, exclusive
 from elimtool.model.native import Native
 from elimtool.model.own_code import own_code
-from elimtool.model.packing import Packing, pays
+from elimtool.model.packing import Packing, saves
 from elimtool.model.placement import PROCESSOR, Placement, weight_of
 from elimtool.model.prefix import PassKeys, shares_prefixes
 from elimtool.model.scores import Suspect
@@ -179,17 +179,24 @@ class Model(Dimensions, Exclusive):
                 self._check(batch, own, last[0])
 
     def shares(self, texts: Sequence[Sequence[int]]) -> bool:
-        """Tell whether what texts begin with alike runs once in a pass: it pays and changes nothing.
+        """Tell whether what texts begin with alike runs once in a pass, which pays and changes nothing."""
+        return self.saved(texts) > 0
+
+    def saved(self, texts: Sequence[Sequence[int]]) -> int:
+        """Count the tokens that do not run in a pass over texts, as others begin with them.
 
         Interventions act on places of single prompts, and hooks of others may. Families in which a token
         depends on others by more than attention, or on its place in a row, fail the trial.
 
         Args:
             texts: Token ids of each; those of a text that is not known are empty.
+
+        Returns:
+            0 where each text runs whole.
         """
-        possible = not (self._whole or self.interventions)
+        found = 0 if self._whole or self.interventions else saves(texts)
         # the trial, which is run once, comes last: hooks would fail it
-        return possible and pays(texts) and not self.native.watched and self.packs
+        return found if found and not self.native.watched and self.packs else 0
 
     @contextmanager
     def whole(self) -> Iterator[None]:

@@ -86,12 +86,16 @@ class Packing:
         return outputs.flatten(0, 1).index_select(0, self.source)[None]
 
 
-def pays(texts: Sequence[Sequence[int]]) -> bool:
-    """Tell whether packing texts saves more than it costs; not where one of them is not known."""
+def saves(texts: Sequence[Sequence[int]]) -> int:
+    """Count the tokens that packing texts saves.
+
+    Returns:
+        0 where that is not worth the copies, and where one of the texts is not known.
+    """
     if len(texts) < 2 or not all(texts):
-        return False
-    lengths = [len(text) for text in texts]
-    return sum(lengths) - sum(ordered(texts)[1]) <= PAYS * max(lengths) * len(lengths)
+        return 0
+    lengths, shared = [len(text) for text in texts], sum(ordered(texts)[1])
+    return shared if sum(lengths) - shared <= PAYS * max(lengths) * len(lengths) else 0
 
 
 def ordered(texts: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:

@@ -20,7 +20,7 @@ from elimtool.engine.session import Session
 from elimtool.metrics.metric import Metric
 from elimtool.model.interventions import Ablate
 from elimtool.model.loading import load_model
-from elimtool.model.packing import Packing, ordered, pays
+from elimtool.model.packing import Packing, ordered, saves
 from elimtool.model.view import Batch, LayerView
 from tests.families import save
 
@@ -68,10 +68,11 @@ def test_a_row_is_the_prefix_tree_and_every_token_is_found_in_it(texts: list[lis
 
 
 def test_only_what_saves_a_tenth_is_shared() -> None:
-    assert pays([[1, 2, 3], [1, 2, 4]])
-    assert not pays([[1, 2, 3], [4, 2, 3]])
-    assert not pays([[1, 2, 3]])
-    assert not pays([[1, 2, 3], []])  # a text that is not known
+    assert saves([[1, 2, 3], [1, 2, 4]]) == 2
+    assert saves([[1, 2, 3], [4, 2, 3]]) == 0
+    assert saves([[1, 2, 3]]) == 0
+    assert saves([[1, 2, 3], []]) == 0  # a text that is not known
+    assert saves([[1, *range(20)], [1, *range(1, 21)]]) == 0  # copies cost more
 
 
 def _model(name: str, directory: Path, tokenizer: Any) -> Any:

@@ -142,15 +142,15 @@ ATTRIBUTION_METHODS = Table(
         Column(
             "tokens_processed",
             INT,
-            "Tokens in these forward passes; a prefix that several prompts share counts once if it was run"
-            " once.",
+            "Tokens in these forward passes; what several of a method's prompts begin with counts once if it"
+            " was run once, but for the removal of its top spans.",
             unit="tokens",
             range=">= 1",
         ),
         Column(
             "prefix_shared",
             BOOL,
-            "Whether prefixes that prompts share were run once, with their keys and values cached.",
+            "Whether what several of these prompts begin with was run once for them.",
         ),
         Column(
             "samples",

@@ -20,19 +20,9 @@ from elimtool.tasks.attribute.subject import Subject
 
 def leave_one_out(subject: Subject) -> Found:
     """Score spans by what the value loses when their tokens are removed; later tokens move up."""
-    removals = [frozenset(span.tokens) for span in subject.spans]
-    length = len(subject.one.token_ids)
-    if subject.prefix is None:
-        values, tokens = subject.without(removals)
-    else:
-        endings = []
-        for removed in removals:
-            start = min(removed)
-            endings.append((start, subject.remaining(removed)[start:]))
-        values = subject.values(subject.prefix.log_probabilities(endings, subject.ids))
-        tokens = sum(len(ids) for _, ids in endings)
-    scores = subject.base - values
-    return Found({None: scores}, len(removals) + 1, tokens + length, shared=subject.prefix is not None)
+    ran = subject.without([frozenset(span.tokens) for span in subject.spans])
+    tokens = ran.tokens + len(subject.one.token_ids)
+    return Found({None: subject.base - ran.values}, len(subject.spans) + 1, tokens, shared=ran.shared)
 
 
 def leave_one_out_masked(subject: Subject) -> Found:

@@ -90,7 +90,7 @@ def attribute(
     notes = _uncut(model, methods)
     for number, prompt in enumerate(asked):
         try:
-            made = subject(model, prompt, options, share="leave-one-out" in methods)
+            made = subject(model, prompt, options)
         except ElimError as error:
             if options.errors == "raise":
                 raise
@@ -233,8 +233,7 @@ def _top_drops(made: Subject, said: dict[str, Found]) -> dict[tuple[str, int], t
             first = sorted(range(len(scores)), key=lambda at: (-scores[at], at))[:count]
             wanted[name, column] = frozenset(token for at in first for token in made.spans[at].tokens)
     removals = sorted(set(wanted.values()), key=sorted)  # methods often agree: each set is run once
-    values, _ = made.without(removals)
-    lost = dict(zip(removals, made.base - values, strict=True))
+    lost = dict(zip(removals, made.base - made.without(removals).values, strict=True))
     return {
         key: (count, float(lost[removed][key[1]]), len(made.one.token_ids) - len(removed))
         for key, removed in wanted.items()

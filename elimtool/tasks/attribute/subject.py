@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from elimtool.engine.chains import chain_for
-from elimtool.engine.scoring import log_probabilities
+from elimtool.engine.scoring import log_probabilities, tokens_run
 from elimtool.engine.walk import written_for
 from elimtool.errors import ElimError
-from elimtool.model.prefix import Prefix, window
 from elimtool.model.view import Encoded, Span, Target
 from elimtool.prompts.prompt import REST, SINK, WRITTEN, Prompt
 from elimtool.tasks.attribute.options import AttributeOptions
 
 if TYPE_CHECKING:
     from elimtool.model.model import Model
+
+
+class Without(NamedTuple):
+    """A prompt without some of its tokens.
+
+    Attributes:
+        values: Value of each target, by what was removed.
+        tokens: Tokens that were run for that.
+        shared: Whether what several of these prompts begin with was run once for them.
+    """
+
+    values: Float[Tensor, "removals targets"]
+    tokens: int
+    shared: bool
 
 
 @dataclass
@@ -34,7 +48,6 @@ class Subject:
         foils: Continuations to contrast them with.
         options: Options of the attribution.
         notes: Remarks for the user.
-        prefix: The prompt's keys and values, if endings can go on from them.
         base: Value of the whole prompt for each target.
     """
 
@@ -45,7 +58,6 @@ class Subject:
     targets: tuple[Target, ...] = ()
     foils: tuple[Target, ...] = ()
     notes: list[str] = field(default_factory=list)
-    prefix: Prefix | None = None
     base: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
 
     @property
@@ -65,28 +77,27 @@ class Subject:
             return logprobs
         return logprobs[:, :count] - logprobs[:, count:].logsumexp(-1, keepdim=True)
 
-    def remaining(self, removed: Collection[int]) -> tuple[int, ...]:
-        """The prompt's token ids without some positions."""
-        return tuple(token for at, token in enumerate(self.one.token_ids) if at not in removed)
-
-    def without(self, removals: Sequence[frozenset[int]]) -> tuple[Tensor, int]:
-        """Run the prompt without some tokens: values [removals, targets], and the number of tokens run."""
-        rows = []
-        for removed in removals:
-            ids = self.remaining(removed)
-            rows.append(replace(self.one, token_ids=ids, positions=(len(ids) - 1,), spans=(), sinks=()))
+    def without(self, removals: Sequence[frozenset[int]]) -> Without:
+        """Run the prompt without some tokens, each time with those behind them moved up."""
+        texts = [
+            tuple(token for at, token in enumerate(self.one.token_ids) if at not in removed)
+            for removed in removals
+        ]
+        rows = [
+            replace(self.one, token_ids=ids, positions=(len(ids) - 1,), spans=(), sinks=()) for ids in texts
+        ]
         found = log_probabilities(self.model, rows, [()] * len(rows), None, [0] * len(self.ids), self.ids)
-        return self.values(found), sum(len(row.token_ids) for row in rows)
+        tokens = tokens_run(self.model, texts)
+        return Without(self.values(found), tokens, tokens < sum(map(len, texts)))
 
 
-def subject(model: Model, prompt: Prompt, options: AttributeOptions, *, share: bool) -> Subject:
+def subject(model: Model, prompt: Prompt, options: AttributeOptions) -> Subject:
     """Encode a prompt, find its parts and what to score, and run it once.
 
     Args:
         model: The model, under no intervention.
         prompt: The prompt.
         options: Options of the attribution.
-        share: Whether endings of the prompt will be run, from its keys and values.
 
     Raises:
         ElimError: The prompt cannot be used, or has nothing to attribute to.
@@ -101,7 +112,7 @@ def subject(model: Model, prompt: Prompt, options: AttributeOptions, *, share: b
         spans=_parts(whole, notes),
         sinks=tuple(sink for sink in whole.sinks if sink <= at),
     )
-    logits = _run_once(made, share)
+    logits = _run_once(made)
     named = whole.targets or (_answer(made, at) or _leader(model, logits, notes),)
     made.targets = tuple(one for one in named if not one.is_foil)
     made.foils = tuple(one for one in named if one.is_foil)
@@ -166,15 +177,10 @@ def _parts(whole: Encoded, notes: list[str]) -> tuple[Span, ...]:
     return tuple(parts)
 
 
-def _run_once(made: Subject, share: bool) -> Tensor:
-    """Compute the logits [vocab] of the whole prompt; keep its keys and values if they will be used."""
-    model, one = made.model, made.one
-    shortest = window(model)
-    if share and model.shares_prefixes and (shortest is None or shortest >= len(one.token_ids)):
-        made.prefix = Prefix(model, one.token_ids)
-        return made.prefix.logits
-    wanted = list(range(model.vocab))
-    return log_probabilities(model, [one], [()], None, [0] * len(wanted), wanted)[0]
+def _run_once(made: Subject) -> Tensor:
+    """Compute the log-probabilities [vocab] of the whole prompt."""
+    wanted = list(range(made.model.vocab))
+    return log_probabilities(made.model, [made.one], [()], None, [0] * len(wanted), wanted)[0]
 
 
 def _answer(made: Subject, at: int) -> Target | None:

@@ -38,8 +38,8 @@ def contextcite(subject: Subject) -> Found:
         )
         for row in kept
     ]
-    values, tokens = subject.without(removals)
-    outcomes = (values if subject.foils else log_odds(values)).numpy()
+    ran = subject.without(removals)
+    outcomes = (ran.values if subject.foils else log_odds(ran.values)).numpy()
     design = kept.astype(np.float64)
     weights, fidelity, r2 = [], [], []
     for column in outcomes.T:
@@ -52,9 +52,16 @@ def contextcite(subject: Subject) -> Found:
         "fidelity": list(fidelity),
         "r2": list(r2),
     }
-    length = len(subject.one.token_ids)
+    tokens = ran.tokens + len(subject.one.token_ids)
     unit = "nats" if subject.foils else "logits"
-    return Found({None: torch.stack(weights, 1)}, len(kept) + 1, tokens + length, unit=unit, quality=quality)
+    return Found(
+        {None: torch.stack(weights, 1)},
+        len(kept) + 1,
+        tokens,
+        unit=unit,
+        shared=ran.shared,
+        quality=quality,
+    )
 
 
 def subsets(parts: int, most: int, seed: int) -> NDArray[np.bool_]:

@@ -194,3 +194,33 @@ def test_public_names_are_those_that_type_checkers_see() -> None:
         found, home = getattr(elimtool, public), getattr(import_module(module), name)
         assert found is home or found.__wrapped__ is home  # functions check their arguments' types
         assert elimtool._HOMES[public] == module
+
+
+def test_counts_in_sentences_have_a_separator_of_thousands() -> None:
+    bare = [
+        f"{name}: {ast.unparse(value)}"
+        for name, path in modules()
+        for value in bare_counts(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert not bare, "write {len(...):,}"
+
+
+def bare_counts(tree: ast.Module) -> Iterator[ast.FormattedValue]:
+    """Find lengths that stand as a word in a sentence without a format, and ranks without one."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.JoinedStr):
+            continue
+        texts = [part.value if isinstance(part, ast.Constant) else " " for part in node.values]
+        for part, before, after in zip(node.values, [" ", *texts], [*texts[1:], " "], strict=False):
+            if isinstance(part, ast.FormattedValue) and part.format_spec is None and part.conversion == -1:
+                word = before[-1] in " (\n" and after[0] in " ),;.:-"
+                counted = ast.unparse(part.value).endswith(".rank") and before.endswith("rank ")
+                if counted or (word and is_length(part.value)):
+                    yield part
+
+
+def is_length(value: ast.expr) -> bool:
+    """Return whether a value is a length, or one less or more by something."""
+    if isinstance(value, ast.BinOp):
+        return is_length(value.left)
+    return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "len"

@@ -88,7 +88,7 @@ def _between(layers: Sequence[int]) -> str:
     if first == last:
         return at_layer(first)
     whole = last - first + 1 == len(layers)
-    return f"at layers {first}-{last}" if whole else f"at {len(layers)} layers of {first}-{last}"
+    return f"at layers {first}-{last}" if whole else f"at {len(layers):,} layers of {first}-{last}"
 
 
 def commit_layer(ranks: Sequence[tuple[int, int]]) -> int:

@@ -63,6 +63,6 @@ def dropped_in_words(layers: Rows) -> str:
     most: Row = max(known, key=lambda row: row["dropped"])
     n_chosen, n_experts = round(known[0]["n_chosen"]), known[0]["n_experts"]
     ran = "1 expert" if n_chosen == 1 else f"{n_chosen} experts"
-    said = f"{ran} of {n_experts} ran in each of {len(known)} layers; the others had {mean:.0%}"
+    said = f"{ran} of {n_experts} ran in each of {len(known):,} layers; the others had {mean:.0%}"
     said += " of the router's scores"
     return said if len(known) == 1 else f"{said}, most at layer {most['layer']} ({most['dropped']:.0%})"

@@ -255,7 +255,7 @@ def _print_reading(output: Output, found: ReadingNear) -> None:
         output.line(f"{one.token!r:22}{one.cosine:6.3f} {one.rank:8,d} {one.prob:8.2g} {one.elsewhere:9.1%}")
     output.folded(
         "",
-        f"Elsewhere: at how many of {found.n_others} positions of other text it is among as many nearest of"
+        f"Elsewhere: at how many of {found.n_others:,} positions of other text it is among as many nearest of"
         " this layer. What is near everywhere says nothing of this prompt.",
     )
 
@@ -279,7 +279,7 @@ def _print_analogy(output: Output, found: Analogy) -> None:
     if found.consistency is not None:
         output.folded(
             "",
-            f"The offsets of {found.n_pairs} pairs have a mean cosine of {found.consistency:.3f}"
+            f"The offsets of {found.n_pairs:,} pairs have a mean cosine of {found.consistency:.3f}"
             f" ({found.consistency_shuffled:.3f} where they are paired at random, p ="
             f" {found.consistency_p:.2g}).",
         )

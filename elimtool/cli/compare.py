@@ -257,7 +257,7 @@ def _of_prompts(
             _loader(source, say),
             *asked.sides,
             format=format_,
-            progress=lambda done, of: say(f"{done} of {of} pairs"),
+            progress=lambda done, of: say(f"{done:,} of {of:,} pairs"),
             **wanted,
         )
 

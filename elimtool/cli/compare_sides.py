@@ -84,9 +84,9 @@ def form_of(asked: Asked, given: Collection[str]) -> ComparisonKind:
         ("--prompt", asked.prompts),
     ):
         if len(values) > 2:
-            raise ElimError(f"{name} may be given twice, got {len(values)}", "a comparison has two sides")
+            raise ElimError(f"{name} may be given twice, got {len(values):,}", "a comparison has two sides")
     if len(asked.sides) > 2:
-        raise ElimError(f"{len(asked.sides)} runs or files are given", "a comparison has two sides")
+        raise ElimError(f"{len(asked.sides):,} runs or files are given", "a comparison has two sides")
     if asked.sides and asked.prompts:
         raise ElimError(f"--prompt and {asked.sides[0]} were both given", "leave one of the two out")
     directories = [path for path in asked.sides if path.is_dir()]

@@ -157,8 +157,8 @@ def _print(output: Output, result: Evaluation) -> None:
 
     output.line(
         "KL(final || layer) in nats, top-1 agreement, rank correlation over the output's first"
-        f" {LEADING} tokens, share of the mass elsewhere, how often its first is the token read;"
-        f" {result.n_rows} positions of held-out text"
+        f" {LEADING:,} tokens, share of the mass elsewhere, how often its first is the token read;"
+        f" {result.n_rows:,} positions of held-out text"
     )
     output.line(f"layer  {'lens':14}{'KL':>9}  top-1   ranks   mass    own")
     for reading in result.layers:

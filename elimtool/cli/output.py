@@ -102,7 +102,7 @@ class Output:
             story(found, self.console)
         if out is not None:
             rows = sum(found.manifest.counts.values())
-            self.note(f"wrote {out}: {len(found.tables)} tables, {rows:,} rows")
+            self.note(f"wrote {out}: {len(found.tables):,} tables, {rows:,} rows")
 
     def notes(self, run: Run) -> None:
         """Note what chat templates read, and control tokens that users wrote; of many prompts the first."""

@@ -235,7 +235,7 @@ class AnswersAlong:
         longest, context = max(map(len, [*shuffled, ()])), self.model.context
         if context is not None and longest > context:
             raise ElimError(
-                f"in another order the text takes {longest} tokens, but the model's context is {context}",
+                f"in another order the text takes {longest:,} tokens, but the model's context is {context:,}",
                 "shorten the text",
             )
         answers: Sequence[Target] = one.targets

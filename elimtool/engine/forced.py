@@ -47,7 +47,8 @@ def outputs(model: Model, prompt: Ids, texts: Sequence[Ids]) -> list[Float64[Ten
     most = len(prompt) + max(map(len, texts), default=0) - 1  # nothing is predicted after the last token
     if model.context is not None and most > model.context:
         raise ElimError(
-            f"the prompt and what follows it take {most} tokens, but the model's context is {model.context}",
+            f"the prompt and what follows it take {most:,} tokens, but the model's context is"
+            f" {model.context:,}",
             "shorten one of the two",
         )
     found: list[Tensor] = []

@@ -126,7 +126,7 @@ class SurvivorFutures:
         needed, context = position + 1 + self.steps, self.model.context
         if context is not None and needed > context:
             raise ElimError(
-                f"what follows a survivor takes {needed} tokens, but the model's context is {context}",
+                f"what follows a survivor takes {needed:,} tokens, but the model's context is {context:,}",
                 "shorten the prompt, or lower `future_steps`",
             )
         output = after_each(self.model, [one.token_ids[: position + 1]])

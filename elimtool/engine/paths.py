@@ -120,7 +120,7 @@ def _check_room(model: Model, longest: int) -> None:
     """Refuse paths that could not end within the context before the first is searched for."""
     if model.context is not None and longest > model.context:
         raise ElimError(
-            f"the prompt and its paths take {longest} tokens, but the model's context is {model.context}",
+            f"the prompt and its paths take {longest:,} tokens, but the model's context is {model.context:,}",
             "generate fewer tokens",
         )
 

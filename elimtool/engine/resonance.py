@@ -104,7 +104,7 @@ def resonance(
     longest = len(unit.before) + copies * len(unit.ids) + len(unit.after)
     if model.context is not None and longest > model.context:
         raise ElimError(
-            f"{copies} copies of {len(unit.ids)} tokens outgrow the context of {model.context} tokens",
+            f"{copies:,} copies of {len(unit.ids):,} tokens outgrow the context of {model.context:,} tokens",
             "lower `repeat`",
         )
     own = list(_predicted(model, unit, copies))

@@ -46,7 +46,7 @@ def load_jacobian(path: Path, n_layers: int, width: int, revision: str = "") -> 
     wanted = set(range(n_layers - 1))
     if set(maps) != wanted:
         raise ElimError(
-            f"the Jacobian lens {path}{model} has maps for {len(maps)} layers, and the model needs them for"
+            f"the Jacobian lens {path}{model} has maps for {len(maps):,} layers, and the model needs them for"
             f" the layers 0 to {n_layers - 2}",
             "fit it for this model, with all source layers",
         )

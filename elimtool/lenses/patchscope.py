@@ -53,7 +53,7 @@ class Patchscope:
                 f"{model.name}: the tokenizer merges the place that a patchscope puts residuals in"
             )
         if model.context is not None and len(self.ids) > model.context:
-            raise ElimError(f"{model.name}: a patchscope's prompt takes {len(self.ids)} tokens of context")
+            raise ElimError(f"{model.name}: a patchscope's prompt takes {len(self.ids):,} tokens of context")
 
     @exclusive
     def after(

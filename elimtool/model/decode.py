@@ -102,7 +102,7 @@ class Decoder:
         context = self.model.context
         if context is not None and length > context:
             raise ElimError(
-                f"the text has grown to {length} tokens, but the model's context is {context}",
+                f"the text has grown to {length:,} tokens, but the model's context is {context:,}",
                 "generate fewer tokens",
             )
         with torch.inference_mode():

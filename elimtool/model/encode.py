@@ -220,6 +220,6 @@ def _check_length(count: int, appended: int, written: int, context: int | None) 
         shared = f" with the {appended} that targets begin with" if appended else ""
         shared += f" with the {written} written" if written else ""
         raise ElimError(
-            f"the prompt has {count} tokens{shared}, but the model's context is {context}",
+            f"the prompt has {count:,} tokens{shared}, but the model's context is {context:,}",
             "shorten the prompt or choose a model with a longer context",
         )

@@ -104,8 +104,8 @@ def _notes(tokens: Sequence[str], scores: Sequence[float], vocab: Mapping[str, i
     ]
     if unmade:
         notes.append(
-            f"{len(unmade)} of its tokens, such as {unmade[0]!r}, join letters that are no tokens: text with "
-            "them may be cut otherwise"
+            f"{len(unmade):,} of its tokens, such as {unmade[0]!r}, join letters that are no tokens: text"
+            " with them may be cut otherwise"
         )
     ranked = [scores[vocab[token]] for token in tokens if _joined(token, vocab) and token not in _BYTES]
     if (equal := len(ranked) - len(set(ranked))) > 0:

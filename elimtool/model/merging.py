@@ -174,13 +174,13 @@ def _check_fit(name: str, wrapped: Any, weights: dict[str, Any], found: Any) -> 
     embeddings = {key for key in weights if _LAYER.search(key) and ".lora_" not in key}
     if left := sorted(key for key in weights if key not in known and key not in embeddings):
         raise ElimError(
-            f"{name}: the model has no place for the adapter's weight {left[0]} and {len(left) - 1} more",
+            f"{name}: the model has no place for the adapter's weight {left[0]} and {len(left) - 1:,} more",
             "the adapter belongs to another model: name its own with `base`",
         )
     if found.missing_keys:
         missing = sorted(found.missing_keys)
         raise ElimError(
-            f"{name}: the adapter lacks the weight {missing[0]} and {len(missing) - 1} more",
+            f"{name}: the adapter lacks the weight {missing[0]} and {len(missing) - 1:,} more",
             "the adapter is incomplete, or belongs to another model: name its own with `base`",
         )
 

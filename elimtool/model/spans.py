@@ -51,7 +51,9 @@ def sink_positions(ids: Sequence[int], special: frozenset[int], rule: str) -> tu
         raise ElimError(f"`sinks` must be auto, none, or positions such as 0,5, got '{rule}'")
     positions = sorted({int(part) for part in rule.split(",")})
     if positions[-1] >= len(ids):
-        raise ElimError(f"`sinks` {rule}: position {positions[-1]} is outside the prompt's {len(ids)} tokens")
+        raise ElimError(
+            f"`sinks` {rule}: position {positions[-1]} is outside the prompt's {len(ids):,} tokens"
+        )
     return tuple(positions)
 
 

@@ -83,7 +83,7 @@ class Tokenizer:
         having = sum(list(one[: len(lead)]) == lead for one in prompts)
         if having in (0, len(prompts)):
             return policy if having else "none"
-        return f"{policy}, before {having} of {len(prompts)} prompts"
+        return f"{policy}, before {having:,} of {len(prompts):,} prompts"
 
     def encode(self, text: str, *, special: bool = True) -> Tokens:
         """Tokenise a text.

@@ -120,7 +120,7 @@ def read_csv(lines: Lines, name: str, delimiter: str = ",") -> Iterator[Record]:
             source.overlong = False
             yield broken(first, where, TOO_LONG, "a prompt of that length fits no model; shorten it")
         elif cells and len(cells) != len(header):
-            counted = f"the row has {len(cells)} cells, the header {len(header)}"
+            counted = f"the row has {len(cells):,} cells, the header {len(header):,}"
             yield broken(first, where, counted, "quote a cell that holds the delimiter")
         elif cells:
             yield _csv_record(header, cells, first, where)

@@ -108,7 +108,7 @@ class Positions:
                         self.text if self.text.endswith(f"{end}") and self.single else f"{self.text}: {end}"
                     )
                     raise ElimError(
-                        f"`position` {which} is outside {where}, which has {count} tokens",
+                        f"`position` {which} is outside {where}, which has {count:,} tokens",
                         f"give 0 to {count - 1}, -{count} to -1 from the end, {words}: {token_table(tokens)}",
                     )
             first, last = (end % count for end in ends)

@@ -144,13 +144,13 @@ class SpanRequest:
             )
         if wanted is None and len(found) > 1:
             raise ElimError(
-                f"span '{self.name}': the text {text!r} occurs {len(found)} times in the prompt",
+                f"span '{self.name}': the text {text!r} occurs {len(found):,} times in the prompt",
                 f"say which one: {self.name}={text}#2",
             )
         if wanted is not None and wanted > len(found):
             raise ElimError(
                 f"span '{self.name}': there is no occurrence {wanted} of {text!r} in the prompt",
-                f"it occurs {len(found)} time{'s' if len(found) > 1 else ''}",
+                f"it occurs {len(found):,} time{'s' if len(found) > 1 else ''}",
             )
         start = found[(wanted or 1) - 1]
         return start, start + len(text)
@@ -161,7 +161,7 @@ class SpanRequest:
             raise ElimError(f"span '{self.name}' = [{start}, {end}) is empty", "the end is exclusive")
         if not 0 <= start < end <= length:
             raise ElimError(
-                f"span '{self.name}' = [{start}, {end}) is outside the prompt's {length} characters",
+                f"span '{self.name}' = [{start}, {end}) is outside the prompt's {length:,} characters",
                 f"give 0 <= start < end <= {length}",
             )
         return start, end

@@ -114,7 +114,7 @@ def _turns(turns: list[str], screen: Screen) -> Text:
     shown = [turns[0], *turns[-2:]] if len(turns) > MOST_TURNS else turns
     lines = [screen.shorten(screen.spaced(one[:1000] + one[1000:][-1000:]), screen.width) for one in shown]
     if len(shown) < len(turns):
-        lines.insert(1, f"{screen.glyph('…')} {len(turns) - len(shown)} more turns")
+        lines.insert(1, f"{screen.glyph('…')} {len(turns) - len(shown):,} more turns")
     return Text("\n".join(lines), style="italic", overflow="fold")
 
 

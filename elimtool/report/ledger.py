@@ -201,7 +201,7 @@ def _kept(chain: ChainLedger, screen: Screen) -> list[Text]:
     if not alive:
         return screen.wrap("no target is left", indent=2, style="red") if ends else []
     named = [f"{screen.quoted(key[0], 18)} p = {spell_prob(row['prob_after'])}" for key, row in alive]
-    more = f" and {len(alive) - KEPT_NAMED} more" if len(alive) > KEPT_NAMED else ""
+    more = f" and {len(alive) - KEPT_NAMED:,} more" if len(alive) > KEPT_NAMED else ""
     return screen.wrap(f"left: {', '.join(named[:KEPT_NAMED])}{more}", indent=2, style="green", hang=6)
 
 

@@ -18,10 +18,10 @@ NAMES = {
 
 def risk_sentence(row: Row) -> str:
     """Tell the scores of one prompt's answer; without other prompts they have no scale."""
-    same = f"{row['n_clusters']} of {row['n_samples']} samples say something different"
+    same = f"{row['n_clusters']:,} of {row['n_samples']:,} samples say something different"
     said = f"semantic entropy {row['semantic_entropy']:.2g} nats ({same})"
     if row["n_clusters"] == 1:
-        said = f"semantic entropy 0: all {row['n_samples']} samples say the same"
+        said = f"semantic entropy 0: all {row['n_samples']:,} samples say the same"
     more = [
         f"{NAMES[name]} {row[name]:.3g}"
         for name in ("rauq", "eigenscore", "lookback")

@@ -82,7 +82,7 @@ def refuse_damaged(directory: Path) -> None:
         ElimError: Says which shards, and what does them anew.
     """
     if lines := in_words(damage(directory)):
-        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+        more = f" (and {len(lines) - 1:,} more)" if len(lines) > 1 else ""
         raise ElimError(
             f"{directory}: {lines[0]}{more}",
             "the batch command that wrote it measures damaged shards anew;"

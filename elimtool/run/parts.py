@@ -40,7 +40,7 @@ def read_parts(paths: Sequence[Path], counted: int | None, manifest: str) -> Any
     table = pa.concat_tables(read)
     if counted is not None and table.num_rows != counted:
         raise ElimError(
-            f"{paths[0].parent} has {table.num_rows} rows, {manifest} counted {counted}",
+            f"{paths[0].parent} has {table.num_rows:,} rows, {manifest} counted {counted:,}",
             "a part is missing or was added: run the command again",
         )
     return table

@@ -28,7 +28,7 @@ def weights_of(table: Any, prompts: Any, layer: int, head: int, prompt: str | No
     """
     ids = prompts.column("prompt_id").to_pylist()
     if prompt is None and len(ids) != 1:
-        raise ElimError(f"the run has {len(ids)} prompts", f"name one in `prompt`, such as {ids[:1]}")
+        raise ElimError(f"the run has {len(ids):,} prompts", f"name one in `prompt`, such as {ids[:1]}")
     if prompt is not None and prompt not in ids:
         raise ElimError(f"the run has no prompt '{prompt}'", nearest(prompt, ids[:20]))
     of_prompt = table.filter(pc.equal(table.column("prompt_id"), ids[0] if prompt is None else prompt))

@@ -54,9 +54,9 @@ class BadWords(Ban):
         if self.most is not None:
             self.integer("most", 0)
             if len(self.words) > self.most:
-                hint = f"leave {len(self.words) - self.most} out"
+                hint = f"leave {len(self.words) - self.most:,} out"
                 raise ElimError(
-                    f"{self.name}: the engine takes {self.most} sequences, got {len(self.words)}", hint
+                    f"{self.name}: the engine takes {self.most:,} sequences, got {len(self.words):,}", hint
                 )
 
     @cached_property

@@ -159,9 +159,9 @@ class Chain:
         logits, targets = logits.cpu(), targets.cpu()
         rows = logits.shape[0]
         if histories is not None and len(histories) != rows:
-            raise ElimError(f"{len(histories)} histories for {rows} rows of logits: give one per row")
+            raise ElimError(f"{len(histories):,} histories for {rows:,} rows of logits: give one per row")
         if draws is not None and draws.shape[0] != rows:
-            raise ElimError(f"{draws.shape[0]} draws for {rows} rows of logits: give one per row")
+            raise ElimError(f"{draws.shape[0]:,} draws for {rows:,} rows of logits: give one per row")
         histories = histories if histories is not None else [History()] * rows
         dtype = torch.float64 if self.precision == "exact" else torch.float32
         sequential = self.precision == "float32" and self.accumulation == "sequential"

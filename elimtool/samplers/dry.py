@@ -37,7 +37,7 @@ class Match:
 
     def _told(self, token: str, ngram: str) -> str:
         return (
-            f"{token} would repeat the {len(self.ngram)}-gram {ngram} "
+            f"{token} would repeat the {len(self.ngram):,}-gram {ngram} "
             f"one token further: its logit loses {self.penalty:.4g}"
         )
 

@@ -71,4 +71,4 @@ class Force(Stage):
     def why(self, _: Fate, /) -> str:
         """Explain: others are forced."""
         forced = " ".join(map(str, self.tokens))
-        return f"displaced: {self.name} forces {forced} after {self.length} tokens"
+        return f"displaced: {self.name} forces {forced} after {self.length:,} tokens"

@@ -65,7 +65,7 @@ class _LLMatcher(Matcher):
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         if self._matcher.is_error():
             said = " ".join(self._matcher.get_error().split())[:200]
-            raise ElimError(f"the grammar cannot be followed after {length} tokens: {said}")
+            raise ElimError(f"the grammar cannot be followed after {length:,} tokens: {said}")
         known = np.unpackbits(bits, bitorder="little").astype(np.bool_)
         forced = self._matcher.compute_ff_bytes().decode("utf-8", "backslashreplace")
         return known, bool(self._matcher.is_accepting()), forced
@@ -112,7 +112,7 @@ def _bad_regex(text: str, said: str) -> ElimError:
     lines = said.splitlines()
     caret = next((one for one in lines if set(one.strip()) == {"^"}), "")
     reason = next((one.removeprefix("error: ") for one in lines if one.startswith("error: ")), lines[0])
-    where = f" at character {len(caret) - len(caret.lstrip()) - 4 + 1}" if caret else ""
+    where = f" at character {len(caret) - len(caret.lstrip()) - 4 + 1:,}" if caret else ""
     hint = "the syntax is that of Rust's regex crate, without look-around and back-references"
     return ElimError(f"regex {text!r} is not valid{where}: {reason}", hint)
 

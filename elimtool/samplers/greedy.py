@@ -46,4 +46,4 @@ class Greedy(Stage):
 
     def why(self, fate: Fate, /) -> str:
         """Explain: another token is better."""
-        return f"not the best token: rank {fate.rank}"
+        return f"not the best token: rank {fate.rank:,}"

@@ -111,7 +111,8 @@ class Infill(Stage):
         of_ends = sum(p for token, p in zip(ids, probs, strict=True) if token in ends)
         if 3 * of_ends * size > sum(probs) - of_ends:
             said = (
-                f"ends of the text have p = {of_ends:.3g}, times 3 and {size} candidates more than all others"
+                f"ends of the text have p = {of_ends:.3g}, times 3 and {size:,} candidates more than all"
+                " others"
             )
             return [t for t in ids if t in ends], {t: Rule(said) for t in ids if t not in ends}
         spelled = [self.pieces[token] if token < len(self.pieces) else b"" for token in ids]

@@ -58,4 +58,6 @@ class MinK(Stage):
 
     def why(self, fate: Fate, /) -> str:
         """Explain: the rank is behind the cliff."""
-        return f"rank {fate.rank} is behind the cliff of the sorted logits, after rank {fate.threshold:g}"
+        return (
+            f"rank {fate.rank:,} is behind the cliff of the sorted logits, after rank {fate.threshold:,.0f}"
+        )

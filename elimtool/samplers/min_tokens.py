@@ -63,7 +63,7 @@ class MinTokens(Ban):
         """Ban the end while tokens are missing."""
         missing = self.n - len(history.window(self.counts, None))
         tokens = tuple(token for token in self.eos or () if token < vocab) if missing > 0 else ()
-        bound = f"allowed after {missing} more token" + ("s" if missing != 1 else "")
+        bound = f"allowed after {missing:,} more token" + ("s" if missing != 1 else "")
         return tokens, lambda token: Rule(
-            f"the end {{}} is banned under {self.n} tokens", (token,), bound, missing
+            f"the end {{}} is banned under {self.n:,} tokens", (token,), bound, missing
         )

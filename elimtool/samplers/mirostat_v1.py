@@ -63,4 +63,4 @@ class MirostatV1(Mirostat):
 
     def why(self, fate: Fate, /) -> str:
         """Explain: the rank is past this step's k."""
-        return f"rank {fate.rank} is past the k = {fate.threshold:.0f} that mu asks for"
+        return f"rank {fate.rank:,} is past the k = {fate.threshold:,.0f} that mu asks for"

@@ -145,7 +145,7 @@ class PhraseBan(Ban):
 
     def _going_back(self, place: int, first: int, steps: int) -> Rule:
         phrase = repr(self.phrases[place]).replace("{", "{{").replace("}", "}}")
-        far = f"{steps} token" + ("s" if steps > 1 else "")
+        far = f"{steps:,} token" + ("s" if steps > 1 else "")
         said = f"completes the banned phrase {phrase}: the text goes back {far}, {{}} is banned there"
         return Rule(said, (first,), back=steps)
 

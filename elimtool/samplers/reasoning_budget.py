@@ -118,7 +118,7 @@ class ReasoningBudget(Stage):
 
     def why(self, *_: Any) -> str:
         """Explain: the end is required."""
-        return f"displaced: the reasoning has used up its {self.tokens} tokens, and its end is required"
+        return f"displaced: the reasoning has used up its {self.tokens:,} tokens, and its end is required"
 
 
 class SequenceSoFar:
@@ -155,7 +155,7 @@ class Required:
 
     def told(self, spell: Callable[[int], str]) -> str:
         """Say which token."""
-        return f"{spell(self.token)!r} is required: the reasoning has used up its {self.budget} tokens"
+        return f"{spell(self.token)!r} is required: the reasoning has used up its {self.budget:,} tokens"
 
 
 def complete(piece: str) -> bool:

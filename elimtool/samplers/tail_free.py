@@ -71,4 +71,4 @@ class TailFree(Stage):
 
     def why(self, fate: Fate, /) -> str:
         """Explain: the token is in the flat tail."""
-        return f"in the flat tail: rank {fate.rank}, past {self.z:g} of the curvature"
+        return f"in the flat tail: rank {fate.rank:,}, past {self.z:g} of the curvature"

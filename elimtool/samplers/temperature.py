@@ -77,4 +77,4 @@ class Temperature(Stage):
 
     def why(self, fate: Fate, /) -> str:
         """Explain: the choice is greedy."""
-        return f"not the best token: temperature {self.temperature:g} is greedy (rank {fate.rank})"
+        return f"not the best token: temperature {self.temperature:g} is greedy (rank {fate.rank:,})"

@@ -73,5 +73,5 @@ class TopH(Stage):
     def why(self, fate: Fate, /) -> str:
         """Explain: the share of entropy is used up, or the rank is beyond ``limit``."""
         if fate.rank > self.limit:
-            return f"rank {fate.rank} is outside the {self.limit} best tokens that top-h looks at"
-        return f"with it the entropy passes {fate.threshold:.3g} nats, {self.h:g} of all (rank {fate.rank})"
+            return f"rank {fate.rank:,} is outside the {self.limit:,} best tokens that top-h looks at"
+        return f"with it the entropy passes {fate.threshold:.3g} nats, {self.h:g} of all (rank {fate.rank:,})"

@@ -79,4 +79,4 @@ class TopK(Stage):
 
     def why(self, fate: Fate, /) -> str:
         """Explain: the rank is beyond k."""
-        return f"rank {fate.rank} is outside the {fate.n_after} most probable tokens (k = {self.k})"
+        return f"rank {fate.rank:,} is outside the {fate.n_after:,} most probable tokens (k = {self.k:,})"

@@ -115,5 +115,6 @@ class TopP(Stage):
     def why(self, fate: Fate, /) -> str:
         """Explain: more probable tokens hold the mass already."""
         return (
-            f"the {fate.n_after} more probable tokens already hold {self.p:g} of the mass (rank {fate.rank})"
+            f"the {fate.n_after:,} more probable tokens already hold {self.p:g} of the mass"
+            f" (rank {fate.rank:,})"
         )

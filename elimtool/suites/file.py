@@ -117,7 +117,7 @@ def _groups(found: Any, slot: Any, text: str, slots: Mapping[str, Any], at: str)
 
 def _at_least_two(groups: Groups, at: str) -> Groups:
     if len(groups.words) < 2:
-        raise ElimError(f"{at}: there must be two groups at least, got {len(groups.words)}", HOW)
+        raise ElimError(f"{at}: there must be two groups at least, got {len(groups.words):,}", HOW)
     return groups
 
 

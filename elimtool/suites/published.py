@@ -96,7 +96,7 @@ def winobias(pro: str, anti: str, where: str, whole: bool = False) -> Suite:
     sides = pro.splitlines(), anti.splitlines()
     if len(sides[0]) != len(sides[1]):
         raise ElimError(
-            f"{where}: the files have {len(sides[0])} and {len(sides[1])} lines", "they belong in pairs"
+            f"{where}: the files have {len(sides[0]):,} and {len(sides[1]):,} lines", "they belong in pairs"
         )
     checks: list[SuiteCheck] = []
     pairs: list[SentencePair] = []

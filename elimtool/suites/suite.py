@@ -38,7 +38,7 @@ def in_words(checks: Sequence[SuiteCheck]) -> list[str]:
     kinds: dict[tuple[str, str], list[SuiteCheck]] = {}
     for one in checks:
         kinds.setdefault((one.level, one.check), []).append(one)
-    more = {key: f" (and {len(some) - 1} more)" if len(some) > 1 else "" for key, some in kinds.items()}
+    more = {key: f" (and {len(some) - 1:,} more)" if len(some) > 1 else "" for key, some in kinds.items()}
     return [f"{some[0]}{more[key]}" for key, some in kinds.items()]
 
 
@@ -77,6 +77,6 @@ def merged(records: Iterable[Fields], checks: Iterable[SuiteCheck]) -> Suite:
         found.setdefault(str(asked), record)
     doubts = [*checks]
     if copies:
-        what = f"{copies} records equal others in text, group and targets, and count once"
+        what = f"{copies:,} records equal others in text, group and targets, and count once"
         doubts.append(SuiteCheck("warning", "duplicates", None, what))
     return Suite(tuple(found.values()), tuple(doubts), copies)

@@ -175,7 +175,7 @@ def test_what_cannot_be_asked(options: Any, message: str) -> None:
 
 
 def test_survivors_need_room_in_the_context(llama: Any) -> None:
-    with pytest.raises(ElimError, match="takes 1008 tokens, but the model's context is 128"):
+    with pytest.raises(ElimError, match="takes 1,008 tokens, but the model's context is 128"):
         futures(llama, future_steps=1000)
 
 

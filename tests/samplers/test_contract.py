@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ import torch
 from elimtool.errors import ElimError
 from elimtool.samplers import STAGES, Chain, resolve
 from elimtool.samplers.catalogue import preset_infos, stage_info, stage_infos
+from elimtool.samplers.stage import Fate
 from elimtool.testing import check_stage, history, rows
 from tests.samplers.rows import alone, example
 
@@ -29,6 +31,24 @@ def test_documented(kind: str) -> None:
     if info.role == "truncate":
         assert info.unit and info.margin_unit
     json.dumps([alone(example(kind)).describe(), info.off])
+
+
+@pytest.mark.parametrize("kind", STAGES)
+def test_large_numbers_are_spelled_as_tables_spell_them(kind: str) -> None:
+    unit = stage_info(kind).unit
+    fate = Fate(
+        token=1,
+        prob=1e-6,
+        rank=37369,
+        logit=-3.0,
+        top_prob=0.5,
+        n_after=23456,
+        threshold=34567.0 if unit == "rank" else 0.25,
+    )
+    own = example(kind)
+    large = {name: 45678 for name in ("k", "limit", "length") if isinstance(getattr(own, name, None), int)}
+    said = replace(own, **large).why(fate)
+    assert not re.search(r"\d{4}", said), said
 
 
 MARGINS = {

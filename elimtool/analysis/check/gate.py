@@ -262,7 +262,7 @@ def _stale(old: Baseline | None, now: Baseline, path: Path | None, partial: bool
                 f"{path}: stale: no check '{name}' compares with a baseline any more; an update drops it"
             )
         elif gone := sorted(set(entry.values) - set(now.checks[name].values)):
-            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+            more = f" and {len(gone) - 1:,} more" if len(gone) > 1 else ""
             told.append(
                 f"{path}: stale: check '{name}' has no prompt '{gone[0]}'{more} any more; an update drops it"
             )

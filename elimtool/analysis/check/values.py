@@ -172,7 +172,7 @@ def _ambiguous(prompt: str | None, rows: Sequence[Row], check: Check) -> ElimErr
     key = "layers" if name == "layer" else name
     of, how = (f" for prompt '{prompt}'", f"{key}:") if prompt is not None else ("", f"rows: {{{name}: ...}}")
     return ElimError(
-        f"check '{check.id}' has {len(rows)} values{of} ({key}: {shown})",
+        f"check '{check.id}' has {len(rows):,} values{of} ({key}: {shown})",
         f"name one with {how}, or join them with agg:",
     )
 

@@ -28,7 +28,7 @@ def _causality(rows: Rows, options: Mapping[str, Any]) -> list[str]:
     worst = max(broken, key=lambda row: float(row["prefix_difference"]))
     size, rounding = f"{worst['prefix_difference']:.2g}", f"{options['causal_within']:g}"
     return [
-        f"CAUSALITY IS BROKEN: over the {worst['n_common_prefix']} tokens that the prompts of"
+        f"CAUSALITY IS BROKEN: over the {worst['n_common_prefix']:,} tokens that the prompts of"
         f" '{worst['pair_id']}' begin with, the residual streams differ by up to {size} of their length"
         f" (rounding: {rounding}). What stands later in a prompt changes what the model makes of what stands"
         " earlier: no layer is where they part."

@@ -213,5 +213,5 @@ def _adjusted(rows: pd.DataFrame) -> pd.DataFrame:
     kinds = tested["scope"].astype("str") + " " + layered
     for kind, index in tested.groupby(kinds, sort=False).groups.items():
         q[index] = benjamini_hochberg(rows.loc[index, "p_value"].to_numpy(float))
-        families[index] = f"{len(index)} tests of scope {kind}"
+        families[index] = f"{len(index):,} tests of scope {kind}"
     return rows.assign(q_value=q, family=families)

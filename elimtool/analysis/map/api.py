@@ -52,7 +52,7 @@ def find_map(run: Run) -> Analysis:
 def _notes(sums: Sums) -> list[str]:
     """Say what was left out, and what could not be measured."""
     failed = sums.run.arrow("prompts").num_rows - len(sums.units)
-    told = [f"{failed} passages or probes failed and are in no number"] if failed else []
+    told = [f"{failed:,} passages or probes failed and are in no number"] if failed else []
     if "roles" in sums.parts and (share := answered(sums)) is not None and share < ANSWERED:
         told.append(
             f"retrieval cannot be measured: the model itself says {share:.0%} of the answers' tokens, fewer"

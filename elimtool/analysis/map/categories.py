@@ -34,7 +34,11 @@ def categories(sums: Sums) -> dict[str, Rows]:
             row: Row = {"layer": layer, "head": head, "category": name, "overlay": name in OVERLAYS}
             numbers = {"retention": retention, "selectivity": selectivity, "low": low, "high": high}
             numbers |= {"p": p, "q": q}
-            few = None if known[index] else f"fewer than {FEWEST_TOKENS} tokens or {FEWEST_PASSAGES} passages"
+            few = (
+                None
+                if known[index]
+                else f"fewer than {FEWEST_TOKENS:,} tokens or {FEWEST_PASSAGES:,} passages"
+            )
             row |= {key: _number(one[at][index], why or few) for key, one in numbers.items()}
             row |= {"n_tokens": int(tokens[:, index].sum()), "n_passages": int((tokens[:, index] > 0).sum())}
             some.append(row | {"unmeasured": why or few})

@@ -143,7 +143,7 @@ def follow(runs: Mapping[str, Run], asked: MetricQuery) -> MetricHistory:
     common = _common(values)
     if not common:
         raise ElimError(
-            f"no prompt has {asked.metric} in all {len(values)} runs",
+            f"no prompt has {asked.metric} in all {len(values):,} runs",
             "follow runs of the same prompts, with the same ids",
             Exit.NOTHING,
         )

@@ -150,7 +150,7 @@ def _check_whole(data: Any, run: Run, table: str) -> None:
     counted = run.manifest.counts.get(table)
     if counted is not None and (rows := data.count_rows()) != counted:
         raise ElimError(
-            f"{run.path}: table {table} has {rows} rows, and run.json counted {counted}",
+            f"{run.path}: table {table} has {rows:,} rows, and run.json counted {counted:,}",
             "a part is missing or was added: run the command again",
         )
 

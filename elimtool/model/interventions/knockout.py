@@ -162,7 +162,7 @@ class Knockout:
         names = tuple(span.name for span in (near or one.spans))
         if near:
             hint = "name one of: " + ", ".join(names)
-            raise ElimError(f"`knockout` '{self.span}' is the name of {len(near)} spans", hint)
+            raise ElimError(f"`knockout` '{self.span}' is the name of {len(near):,} spans", hint)
         found = self.occurrence(one.text)
         if found is None:
             raise self.absent(names)
@@ -183,8 +183,8 @@ class Knockout:
             return None
         if number > len(found) or (len(found) > 1 and not number):
             raise ElimError(
-                f"`knockout` '{self.span}': the text {part!r} occurs {len(found)} times in the prompt",
-                f"say which one, from {part}#1 to {part}#{len(found)}",
+                f"`knockout` '{self.span}': the text {part!r} occurs {len(found):,} times in the prompt",
+                f"say which one, from {part}#1 to {part}#{len(found):,}",
             )
         return found[max(number, 1) - 1]
 

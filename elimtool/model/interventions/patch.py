@@ -146,7 +146,7 @@ class Patch:
         length = len(one.token_ids)
         if len(held.token_ids) != length:
             raise ElimError(
-                f"`patch` {self.file} has {len(held.token_ids)} tokens, the prompt has {length}",
+                f"`patch` {self.file} has {len(held.token_ids):,} tokens, the prompt has {length:,}",
                 "patch between prompts of one length: exchange tokens one for one",
             )
         places = self._places() or [Place(site, None) for site in held.values]
@@ -165,7 +165,7 @@ def _change(place: Place, held: Recording, length: int, file: str) -> Change:
     first, last = place.first or 0, length - 1 if place.last is None else place.last
     if last >= length:
         raise ElimError(
-            f"`patch` {file}@{place}: position {last} is outside the prompt's {length} tokens",
+            f"`patch` {file}@{place}: position {last} is outside the prompt's {length:,} tokens",
             f"give 0 to {length - 1}",
         )
     values = held.values[place.site][first : last + 1]

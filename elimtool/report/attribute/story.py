@@ -149,9 +149,9 @@ def _closing(one: Attributed, screen: Screen) -> list[Text]:
     span = screen.quoted(one.spans[at], NAME + 2)
     if len(one.methods) == 1:
         return screen.wrap(f"{names[0]} ranks {span} first.", hang=2)
-    said = f"{span} is ranked first by {len(names)} of {len(one.methods)} methods ({', '.join(names)})."
+    said = f"{span} is ranked first by {len(names):,} of {len(one.methods):,} methods ({', '.join(names)})."
     if one.differ:
-        said += f" Methods differ in sign or first place on {one.differ} of {len(one.spans)} spans."
+        said += f" Methods differ in sign or first place on {one.differ:,} of {len(one.spans):,} spans."
     if one.correlations:
         low, high = min(one.correlations), max(one.correlations)
         said += f" Rank correlation of pairs of methods: {low:+.2f} to {high:+.2f}."

@@ -26,7 +26,7 @@ def error_lines(report: Report) -> list[str]:
     shown = found if len(found) <= MOST_ANNOTATIONS else found[: MOST_ANNOTATIONS - 1]
     lines = [_error(report.path, result.line, result.check.id, one.text) for result, one in shown]
     if len(found) > len(shown):
-        lines.append(_error(report.path, 1, "elimtool check", f"{len(found) - len(shown)} more"))
+        lines.append(_error(report.path, 1, "elimtool check", f"{len(found) - len(shown):,} more"))
     if not found and not report.passed:
         lines = [_error(report.path, 1, "elimtool check", counted(report))]
     return lines
@@ -55,7 +55,7 @@ def summary(report: Report, room: int = SUMMARY_BYTES) -> str:
     ]
     head += [
         f"| {WORDS[result.status][0]} | {_cell(result.check.id)}"
-        f" | {result.n_passed} of {len(result.findings)} | {_cell(result.check.why)} |"
+        f" | {result.n_passed:,} of {len(result.findings):,} | {_cell(result.check.why)} |"
         for result in report.results
     ]
     items = [f"- {_cell(note)}" for note in notes(report)]
@@ -65,7 +65,7 @@ def summary(report: Report, room: int = SUMMARY_BYTES) -> str:
     for count, line in enumerate([*head, "", *items]):
         left -= len(line.encode("utf-8", "backslashreplace")) + 1  # tokens may hold lone surrogates
         if left < 0:
-            kept.append(f"\n{len(head) + 1 + len(items) - count} more lines do not fit here.")
+            kept.append(f"\n{len(head) + 1 + len(items) - count:,} more lines do not fit here.")
             break
         kept.append(line)
     return "\n".join(kept) + "\n\n"

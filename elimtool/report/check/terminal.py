@@ -69,7 +69,7 @@ def counted(report: Report) -> str:
         if count := sum(result.status == status for result in report.results):
             words.append(f"{count} {word}")
     if report.warnings:
-        words.append(f"{len(report.warnings)} warning{'s' if len(report.warnings) != 1 else ''}")
+        words.append(f"{len(report.warnings):,} warning{'s' if len(report.warnings) != 1 else ''}")
     return ", ".join(words) + f" ({report.seconds:.1f} s)"
 
 
@@ -82,7 +82,7 @@ def notes(report: Report) -> list[str]:
 def _check(name: str, room: int, result: Result, told: set[str], screen: Screen) -> list[Text]:
     word, style = WORDS[result.status]
     line = Text(f"{word:<6}", style=style).append(padded(name, room), style="not bold default")
-    line.append(f"  {result.n_passed} of {len(result.findings)}", style="not bold default")
+    line.append(f"  {result.n_passed:,} of {len(result.findings):,}", style="not bold default")
     if result.mostly < 1:
         line.append(f" ({result.mostly:.4g} must pass)", style="not bold default")
     lines = [line]
@@ -93,7 +93,7 @@ def _check(name: str, room: int, result: Result, told: set[str], screen: Screen)
     for finding in result.bad[:MOST_FINDINGS]:
         lines += _finding(finding, told, screen)
     if len(result.bad) > MOST_FINDINGS:
-        lines += _said(f"{len(result.bad) - MOST_FINDINGS} more prompts did not pass", 6, "dim", screen)
+        lines += _said(f"{len(result.bad) - MOST_FINDINGS:,} more prompts did not pass", 6, "dim", screen)
     return lines
 
 
@@ -118,5 +118,5 @@ def _pair(pair: PairedDifference, screen: Screen) -> Iterable[Text]:
     """How far a check's values are from another run's."""
     interval = f" (95% {pair.low:+.3g} to {pair.high:+.3g})" if pair.low is not None else ""
     moved = ", ".join(f"'{prompt}' {move:+.3g}" for prompt, move in pair.moved)
-    told = f"{pair.check}: mean change {pair.mean:+.3g}{interval} over {pair.n} prompts"
+    told = f"{pair.check}: mean change {pair.mean:+.3g}{interval} over {pair.n:,} prompts"
     yield from _said(f"{told}; moved most: {moved}" if moved else told, 0, "", screen)

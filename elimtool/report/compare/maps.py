@@ -75,7 +75,7 @@ def _role(role: str, rows: Rows) -> Iterator[str]:
     a, b = (sum(bool(row[f"present_{side}"]) for row in known) for side in "ab")
     changed = {name: [row for row in known if row["change"] == name] for name in CHANGES}
     said = [f"{name}: {_named(some)}" for name, some in changed.items() if some]
-    told = f"{role}: {a} of {len(known)} heads in A, {b} in B"
+    told = f"{role}: {a:,} of {len(known):,} heads in A, {b:,} in B"
     if said:
         yield f"{told}; {'; '.join(said)}."
         return
@@ -85,7 +85,7 @@ def _role(role: str, rows: Rows) -> Iterator[str]:
 
 def _named(rows: Rows) -> str:
     rows = sorted(rows, key=_apart, reverse=True)
-    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
     return ", ".join(map(_told, rows[:NAMED])) + more
 
 
@@ -113,11 +113,11 @@ def _reach(rows: Rows) -> Iterator[str]:
 def _certainly(said: str, rows: Rows, unit: str = "") -> Iterator[str]:
     certain = sorted((row for row in rows if _is_certain(row)), key=_apart, reverse=True)
     if certain:
-        more = f" and {len(certain) - FEW} more" if len(certain) > FEW else ""
+        more = f" and {len(certain) - FEW:,} more" if len(certain) > FEW else ""
         named = ", ".join(_told(row, unit) for row in certain[:FEW])
-        yield f"{said} differs in {len(certain)} of {len(rows)} heads, most in {named}{more}."
+        yield f"{said} differs in {len(certain):,} of {len(rows):,} heads, most in {named}{more}."
     elif rows:
-        yield f"{said} differs in none of {len(rows)} heads by more than chance."
+        yield f"{said} differs in none of {len(rows):,} heads by more than chance."
 
 
 def _is_certain(row: Row) -> bool:
@@ -137,9 +137,9 @@ def _layers(name: str, rows: Rows) -> Iterator[str]:
     certain = [row for row in known if _is_certain(row)]
     if certain:
         named = ", ".join(_told(row, unit) for row in sorted(certain, key=_apart, reverse=True)[:NAMED])
-        yield f"{said} differs in {len(certain)} of {len(known)} layers, most in {named}."
+        yield f"{said} differs in {len(certain):,} of {len(known):,} layers, most in {named}."
     elif known:
-        yield f"{said} differs in none of {len(known)} layers by more than chance."
+        yield f"{said} differs in none of {len(known):,} layers by more than chance."
 
 
 def _grid(rows: Rows, looks: Rows) -> list[Heat]:

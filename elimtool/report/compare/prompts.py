@@ -223,7 +223,7 @@ def _flips(comparison: Comparison, screen: Screen) -> Iterable[Text]:
 
 
 def _named(place: str, named: list[str], screen: Screen) -> Iterable[Text]:
-    more = f", and {len(named) - MOST_TOKENS} more" if len(named) > MOST_TOKENS else ""
+    more = f", and {len(named) - MOST_TOKENS:,} more" if len(named) > MOST_TOKENS else ""
     yield from screen.wrap(f"{place}: {', '.join(named[:MOST_TOKENS])}{more}", indent=2, hang=2)
 
 

@@ -37,7 +37,7 @@ def speculation_lines(comparison: Comparison, screen: Screen) -> Iterable[Text]:
     n, of = int(passes["n_drafted"].max()), passes["pair_id"].nunique()
     yield from screen.titled(
         "Speculation: tokens a pass of B when A drafts",
-        f"{asked['draft_chain']} draft of {n} tokens, mean over {of:,} prompts;"
+        f"{asked['draft_chain']} draft of {n:,} tokens, mean over {of:,} prompts;"
         " in brackets: B as its own draft",
     )
     chains = list(dict.fromkeys(passes["chain"]))

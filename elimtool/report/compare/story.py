@@ -76,7 +76,7 @@ def _head(comparison: Comparison, told: Summary, screen: Screen) -> list[Text]:
     for note in comparison.notes[:MOST_NOTES]:
         lines += screen.wrap(screen.visible(note), hang=2, style="yellow")
     if len(comparison.notes) > MOST_NOTES:
-        lines.append(Text(f"{len(comparison.notes) - MOST_NOTES} more notes are in comparison.json."))
+        lines.append(Text(f"{len(comparison.notes) - MOST_NOTES:,} more notes are in comparison.json."))
     return lines
 
 

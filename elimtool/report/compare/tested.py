@@ -36,7 +36,7 @@ def tested(comparison: Comparison, screen: Screen) -> Iterable[Text]:
         yield Text("Means over prompts, B minus A  (95% interval; q: false discovery rate)", style="bold")
         yield from _lines([(_name(row), row) for _, row in _first(whole, MOST_LINES)], screen)
         if len(whole) > MOST_LINES:
-            yield Text(f"  {len(whole) - MOST_LINES} more are in the table statistics.", style="dim")
+            yield Text(f"  {len(whole) - MOST_LINES:,} more are in the table statistics.", style="dim")
     for scope in ("group", "category", "tag"):
         some = told[(told["scope"] == scope) & (told["metric"] == _headline(told))]
         some = some[some["mean_difference"] != 0]
@@ -47,7 +47,7 @@ def tested(comparison: Comparison, screen: Screen) -> Iterable[Text]:
             named = [(str(row["value"]), row) for _, row in some.loc[order[:MOST_VALUES]].iterrows()]
             yield from _lines(named, screen)
             if len(some) > MOST_VALUES:
-                yield Text(f"  {len(some) - MOST_VALUES} more are in the table statistics.", style="dim")
+                yield Text(f"  {len(some) - MOST_VALUES:,} more are in the table statistics.", style="dim")
 
 
 def one_line(text: str, screen: Screen, *, indent: int, hang: int, style: str = "") -> list[Text]:

@@ -169,7 +169,7 @@ def _token(probe: Probe, table: str, column: str, wanted: str | None) -> str | N
     known = dict(zip(names, names, strict=True)) | probe.spellings
     if wanted is None and len(names) > 1:
         what = "tokens were followed" if column == "target" else "foils were followed"
-        raise ElimError(f"{len(names)} {what}", f"say which with `{column}`: {listed(map(quoted, names))}")
+        raise ElimError(f"{len(names):,} {what}", f"say which with `{column}`: {listed(map(quoted, names))}")
     # as asked, then as scored, then without the space
     found = [one for one in names if wanted in (None, one)]
     found = found or [one for one in names if wanted in (known[one], one.removeprefix(" "))]
@@ -189,7 +189,7 @@ def _of_span(probe: Probe, span: str | None) -> Figure:
     measured = dict.fromkeys(probe.columns("attention_heads", ("span",))["span"])
     names = [one for one in measured if one not in (SINK, NULL)]
     if span is None and len(names) > 1:
-        raise ElimError(f"{len(names)} spans were measured", f"say which with `span`: {listed(names)}")
+        raise ElimError(f"{len(names):,} spans were measured", f"say which with `span`: {listed(names)}")
     if names and span is not None and span not in names:
         raise ElimError(f"there is no span '{span}'", nearest(span, names))
     return first_picture(head_attention(probe, span), "head_attention", "the prompt")
@@ -203,7 +203,7 @@ def _of_head(probe: Probe, head: str | None) -> Figure:
     if not names:
         raise ElimError("the run kept no attention weights", "trace with `attention_of`, such as 17.3")
     if wanted is None and len(names) > 1:
-        raise ElimError(f"the run kept {len(names)} heads", f"say which with `head`: {listed(names)}")
+        raise ElimError(f"the run kept {len(names):,} heads", f"say which with `head`: {listed(names)}")
     if wanted is not None and wanted not in names:
         raise ElimError(f"the run did not keep head {head}", f"it kept: {listed(names)}")
     return first_picture(attention_matrix(probe, wanted), "attention_matrix", "the prompt")

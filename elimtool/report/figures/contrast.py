@@ -59,7 +59,7 @@ def _control(row: Row) -> str:
         return ""
     pair = f"{quoted(row['target'])} and {quoted(row['foil'])} settle at layer {row['decision_layer']}"
     return (
-        f"{pair}; by then so have {row['n_controls_settled']} of {row['n_controls']} pairs of tokens as"
+        f"{pair}; by then so have {row['n_controls_settled']:,} of {row['n_controls']:,} pairs of tokens as"
         " frequent."
     )
 

@@ -21,7 +21,7 @@ def experts(probe: Probe) -> list[Heat]:
     for layer, expert, score, chosen, rank, weight in zip(*found.values(), strict=True):
         row = layers.index(layer)
         values[row][expert] = score
-        details[row][expert] = f"rank {rank}" + (f", weight {weight:.3g}" if chosen else ", did not run")
+        details[row][expert] = f"rank {rank:,}" + (f", weight {weight:.3g}" if chosen else ", did not run")
         if not chosen:
             idle.append((row, expert))
     return [

@@ -73,7 +73,7 @@ def chart(found: MetricHistory, rows: Rows) -> ControlChart:
 def _note(rows: Rows, made_of: int) -> str:
     """Write what the terminal says as sentences, and how to read the figure."""
     said = [text for text, _ in told(rows, made_of, SCREEN)]
-    more = [f"{len(said) - SAID} more are marked in the figure"] if len(said) > SAID + 1 else []
+    more = [f"{len(said) - SAID:,} more are marked in the figure"] if len(said) > SAID + 1 else []
     said = [*said[:SAID], *more] if more else said
     sentences = [f"{text[0].upper()}{text[1:]}." for text in said]
     if rows[0]["n_prompts"] > 1:

@@ -75,7 +75,7 @@ def _shown(shown: Sequence[int], positions: Sequence[int]) -> str:
         return f"Only position {positions[0]} was probed."
     if len(shown) == len(positions):
         return ""
-    return f"Shown: positions {shown[0]} to {shown[-1]}, {len(shown)} of {len(positions)} probed."
+    return f"Shown: positions {shown[0]} to {shown[-1]}, {len(shown):,} of {len(positions):,} probed."
 
 
 def logit_lenses(probe: Probe, most: int) -> list[Heat]:

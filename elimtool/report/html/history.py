@@ -34,7 +34,7 @@ def front(found: MetricHistory) -> dict[str, Any]:
         ],
         "finished": max(days),
     }
-    count = f"{len(series[0])} run{'' if len(series[0]) == 1 else 's'}"
+    count = f"{len(series[0]):,} run{'' if len(series[0]) == 1 else 's'}"
     together = f"{count}, a series for each prompt" if asked.each else count
     notes = [SCREEN.visible(note) for note in found.notes]
     return only_figures([chart(found, rows) for rows in series], together, facts, notes)

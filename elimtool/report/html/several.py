@@ -32,7 +32,7 @@ def front(found: Run) -> dict[str, Any]:
         "finished": "",
     }
     listed = f"Runs: {', '.join(SCREEN.visible(name) for name in names)}."
-    page = only_figures([], f"{len(names)} runs together", facts, [listed])
+    page = only_figures([], f"{len(names):,} runs together", facts, [listed])
     return page | {"analyses": [one.to_json() for one in sections(found)]}
 
 

@@ -182,5 +182,5 @@ def _parts(rows: Rows, tokens: list[str], screen: Screen) -> list[Text]:
             text = f"  L{row['layer']}{head} at {row['position']} {token}: {row['r']:+.2f} / {row['q']:+.2f}"
             lines += screen.wrap(f"{text}; {null:.2f}", style=bold, indent=2)
         if len(both) > MOST_PARTS:
-            lines += screen.wrap(f"and {len(both) - MOST_PARTS} more that count", indent=2, style="dim")
+            lines += screen.wrap(f"and {len(both) - MOST_PARTS:,} more that count", indent=2, style="dim")
     return lines

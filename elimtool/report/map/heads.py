@@ -28,12 +28,12 @@ def category_sentences(rows: Rows) -> list[str]:
                 for row in best[:NAMED]
             )
             told.append(
-                f"{category}: {len(best)} of {len(known)} heads keep it more than distance explains"
+                f"{category}: {len(best):,} of {len(known):,} heads keep it more than distance explains"
                 f" (q {KEPT:g} over heads): {named}."
             )
         elif known:
             told.append(
-                f"{category}: none of {len(known)} heads keeps it more than distance explains"
+                f"{category}: none of {len(known):,} heads keeps it more than distance explains"
                 f" (q {KEPT:g} over heads)."
             )
     return told
@@ -46,26 +46,26 @@ def distance_sentences(rows: Rows) -> list[str]:
     if looks:
         told.append(
             f"half of a head's attention over even attention is within {median(looks):.0f} tokens (median of"
-            f" {len(looks)} heads; {min(looks)} to {max(looks)})."
+            f" {len(looks):,} heads; {min(looks)} to {max(looks)})."
         )
     known = [row for row in rows if row["self_bias_position"] is not None]
     if known:
         less = [sum(row[name] < 0 for row in known) for name in ("self_bias_position", "self_bias_net")]
         shares = [f"{one / len(known):.0%} ({_ends(one, len(known))})" for one in less]
         told.append(
-            f"by position alone {shares[0]} of {len(known)} heads like the token before better than the token"
-            f" itself; with content it is {shares[1]}."
+            f"by position alone {shares[0]} of {len(known):,} heads like the token before better than the"
+            f" token itself; with content it is {shares[1]}."
         )
     fits = [row["kernel_r"] for row in known if row["kernel_r"] is not None]
     if fits:
         far = sum(one < FITS for one in fits)
         told.append(
-            f"position explains the scores of {len(fits) - far} of {len(fits)} heads by a correlation of"
+            f"position explains the scores of {len(fits) - far:,} of {len(fits):,} heads by a correlation of"
             f" {FITS:g} or more over distances; the others look by content."
         )
     unknown = [row["no_kernel"] for row in rows if row["no_kernel"]]
     if unknown:
-        told.append(f"{len(unknown)} of {len(rows)} heads have no kernel: {unknown[0]}.")
+        told.append(f"{len(unknown):,} of {len(rows):,} heads have no kernel: {unknown[0]}.")
     return told
 
 

@@ -27,7 +27,7 @@ def layer_sentences(rows: Rows) -> list[str]:
         told.append(
             f"left out one at a time, the layers that matter least change the output by"
             f" {_named(least, 'skip_kl', ' nats')}, those that matter most by"
-            f" {_named(least[::-1], 'skip_kl', ' nats')} ({read[0]['n_read']} passages)."
+            f" {_named(least[::-1], 'skip_kl', ' nats')} ({read[0]['n_read']:,} passages)."
         )
         told += [_missed(row, len(rows)) for row in read if _places_apart(row, read) > len(rows) / APART]
         saturated = next(row for row in read if row["saturated"] >= 0.5)
@@ -84,7 +84,7 @@ def neuron_sentences(rows: Rows) -> list[str]:
             f" (what happens at fewer than {3 / n:.1g} of tokens may not show in so few)."
         )
     if unknown:
-        told.append(f"neurons of {len(unknown)} layers are not known: {unknown[0]['unmeasured']}.")
+        told.append(f"neurons of {len(unknown):,} layers are not known: {unknown[0]['unmeasured']}.")
     return told
 
 

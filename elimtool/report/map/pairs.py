@@ -32,7 +32,7 @@ def interaction_sentences(rows: Rows) -> list[str]:
         return []
     apart = [row for row in known if row["high"] < row["null_low"] or row["low"] > row["null_high"]]
     if not apart:
-        pairs = "1 pair" if len(known) == 1 else f"{len(known)} pairs"
+        pairs = "1 pair" if len(known) == 1 else f"{len(known):,} pairs"
         return [f"ablated together, none of {pairs} of heads with roles differs from random pairs."]
     return [_interaction(row) for row in sorted(apart, key=lambda row: -abs(row["interaction"]))[:NAMED]]
 

@@ -40,7 +40,7 @@ def map_section(found: Analysis) -> Section:
     """Make the section of a map."""
     options = found.manifest.options
     assert isinstance(options, dict)
-    title = f"Map of {found.manifest.model}: {options['passages']} passages of {options['tokens']} tokens"
+    title = f"Map of {found.manifest.model}: {options['passages']:,} passages of {options['tokens']:,} tokens"
     rows = {name: found.arrow(name).to_pylist() for name in FINDINGS["map"]}
     told = [
         *_roles(rows["head_roles"]),
@@ -72,11 +72,11 @@ def _role(role: str, rows: Rows) -> str:
     if not known:
         return f"{role}: cannot be measured."
     if not present:
-        return f"{role}: none of {len(known)} heads."
+        return f"{role}: none of {len(known):,} heads."
     present.sort(key=lambda row: (-_odd(row), row["layer"], row["head"]))
     named = ", ".join(_named(row) for row in present[:LISTED])
-    more = f" and {len(present) - LISTED} more" if len(present) > LISTED else ""
-    return f"{role}: {len(present)} of {len(known)} heads {DOES[role]}: {named}{more}."
+    more = f" and {len(present) - LISTED:,} more" if len(present) > LISTED else ""
+    return f"{role}: {len(present):,} of {len(known):,} heads {DOES[role]}: {named}{more}."
 
 
 def _odd(row: Row) -> float:

@@ -38,7 +38,7 @@ def history_lines(found: MetricHistory, screen: Screen) -> list[Text]:
 def heading(rows: Rows, screen: Screen) -> str:
     """Say of how many runs and prompts a series is."""
     prompt, count = rows[0]["prompt_id"], rows[0]["n_prompts"]
-    runs = f"{len(rows)} run{'' if len(rows) == 1 else 's'}"
+    runs = f"{len(rows):,} run{'' if len(rows) == 1 else 's'}"
     if prompt is not None:
         return f"{runs}, prompt {screen.visible(prompt)}"
     return f"{runs}, mean over {count:,} prompt{'' if count == 1 else 's'} that all have"
@@ -98,7 +98,7 @@ def _listed(rows: Rows, screen: Screen) -> list[Text]:
     shown = [row for row in rows if row["beyond"] or row["changed"] or row["order"] >= len(rows) - LAST]
     lines = []
     if len(shown) < len(rows):
-        lines.append(Text(f"  {len(rows) - len(shown)} earlier runs are not listed", style="dim"))
+        lines.append(Text(f"  {len(rows) - len(shown):,} earlier runs are not listed", style="dim"))
     width = max(len(_number(row["value"])) for row in shown)
     for row in shown:
         mark = "!" if row["beyond"] else "*" if row["changed"] else " "

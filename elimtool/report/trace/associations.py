@@ -42,7 +42,7 @@ def association_lines(probe: Probe, screen: Screen) -> list[Text]:
             )
             lines.append(Text(screen.shorten(line, screen.width), style="" if number else "dim"))
     if len(concepts) >= SEVERAL:
-        without = f"Each concept is one test: of {len(concepts)} without any association"
+        without = f"Each concept is one test: of {len(concepts):,} without any association"
         lines += screen.wrap(f"{without}, {BEYOND * len(concepts):.2g} pass on average.", hang=2)
     return lines
 
@@ -86,7 +86,7 @@ def association_sentence(rows: Rows, screen: Screen, pieces: Mapping[str, str]) 
         return f"{name}: all its words stand in the prompt, where the model reads them."
     said = (
         f"{name}: {screen.quoted(last['best_token'], 18)} is at rank {last['best_rank']:,} in the output,"
-        f" p {spell_prob(last['mass'])} for all {last['n_tokens']} tokens"
+        f" p {spell_prob(last['mass'])} for all {last['n_tokens']:,} tokens"
     )
     if last["n_said"]:
         said += f" ({last['n_said']} that stand in the prompt left out)"

@@ -30,7 +30,7 @@ def contrast_lines(probe: Probe, screen: Screen) -> list[Text]:
         for said in (_parts(probe, row, screen), *_chains(probe, row, screen)):
             lines += screen.wrap(said, indent=2, hang=2) if said else []
     if len(rows) > MOST:
-        lines.append(Text(f"{len(rows) - MOST} more pairs are not shown.", style="dim"))
+        lines.append(Text(f"{len(rows) - MOST:,} more pairs are not shown.", style="dim"))
     return lines
 
 
@@ -47,7 +47,7 @@ def _lead(row: Row, screen: Screen) -> str:
     said += f" from layer {layer} on" if layer else " after every layer"
     if row["n_controls"]:
         settled, known = row["n_controls_settled"], row["n_controls"]
-        return f"{said} (by then {settled} of {known} pairs of tokens as frequent have settled)"
+        return f"{said} (by then {settled:,} of {known:,} pairs of tokens as frequent have settled)"
     return f"{said} (through the {row['lens']} lens, without control pairs)"
 
 

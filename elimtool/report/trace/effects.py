@@ -23,7 +23,7 @@ def effect_lines(probe: Probe, screen: Screen) -> list[Text]:
     for row in rows[:MOST]:
         lines += screen.wrap(_sentence(row, screen), hang=2)
     if len(rows) > MOST:
-        lines.append(Text(f"{len(rows) - MOST} more targets are not shown.", style="dim"))
+        lines.append(Text(f"{len(rows) - MOST:,} more targets are not shown.", style="dim"))
     before, after = (screen.quoted(rows[0][name], NAME) for name in ("top_before", "top_after"))
     stays = rows[0]["top_before"] == rows[0]["top_after"]
     lines += screen.wrap(

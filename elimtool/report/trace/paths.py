@@ -169,7 +169,7 @@ def _sampled_sentence(sampled: Rows, least: Row | None) -> str:
     low, high = sums["entropy"][0], sums["entropy"][-1]
     excess = sum(row["excess"] for row in sampled) / len(sampled)
     said = (
-        f"{len(sampled)} sampled paths have log p {sums['logprob'][0]:.1f} to {sums['logprob'][-1]:.1f} and"
+        f"{len(sampled):,} sampled paths have log p {sums['logprob'][0]:.1f} to {sums['logprob'][-1]:.1f} and"
         f" entropy {low:.1f} to {high:.1f}; their tokens are {abs(excess):.1f} nats"
         f" {'more' if excess >= 0 else 'less'} surprising than the outputs lead to expect, on average"
         " (0 where no chain cuts)."

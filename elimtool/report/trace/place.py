@@ -31,7 +31,7 @@ def place_lines(probe: Probe, screen: Screen) -> list[Text]:
         said = "; ".join([_place(one, _spelled(one, probe, screen), above, screen), *marks(one, screen)])
         lines += screen.wrap(f"{said}.{_other(one, probe, above, screen)}", hang=2)
     if len(followed) > MOST:
-        lines.append(Text(f"{len(followed) - MOST} more targets were asked for.", style="dim"))
+        lines.append(Text(f"{len(followed) - MOST:,} more targets were asked for.", style="dim"))
     return lines
 
 

@@ -101,7 +101,7 @@ def _otherwise(
             if token != name and token.strip() == name.strip() and prob > ((row or {})["prob"] or 0.0):
                 where = places.name(step["position"])
                 told.append(f"as {screen.quoted(token, WORD)} p {spell_prob(prob)} at {where}")
-    more = f" and at {len(told) - 1} more" if len(told) > 1 else ""
+    more = f" and at {len(told) - 1:,} more" if len(told) > 1 else ""
     return f"; {told[0]}{more}" if told else ""
 
 

@@ -126,7 +126,7 @@ def _sentence(name: str, rows: Rows, probe: Probe, screen: Screen) -> str:
     little = [row for row in spans if abs(row["dla_centred"]) < NOTHING * most]
     if little:
         some = [_named(row, probe, screen, NAME) for row in little]
-        who = listed(some) if len(some) <= NAMED else f"{len(some)} other parts"
+        who = listed(some) if len(some) <= NAMED else f"{len(some):,} other parts"
         said.append(f"{who} wrote next to nothing")
     low = min(spans, key=lambda row: row["low_dla"])
     told = low in named and low["dla_centred"] < 0

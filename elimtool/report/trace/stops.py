@@ -35,7 +35,7 @@ def stop_lines(tables: Tables, prompt: Row, screen: Screen) -> list[Text]:
     likeliest = sorted(written, key=lambda step: -step["model_prob"])[:MOST_STEPS]
     if len(written) > MOST_STEPS:
         lines += screen.wrap(
-            f"The {MOST_STEPS} of {len(written)} steps where the model itself would most stop:"
+            f"The {MOST_STEPS:,} of {len(written):,} steps where the model itself would most stop:"
         )
     cells = [HEADINGS, *(stop_cells(step, tokens, screen) for step in written if step in likeliest)]
     wide = max(cell_len(_line(row, screen)) + 2 + cell_len(row[-1]) for row in cells) <= screen.width
@@ -52,19 +52,19 @@ def stop_sentences(steps: Rows, screen: Screen) -> list[str]:
     said = []
     if cut:
         by = ", ".join(f"{screen.visible(stage)} at {count}" for stage, count in cut.most_common())
-        many = "every step" if cut.total() == len(written) else f"{cut.total()} of {len(written)} steps"
+        many = "every step" if cut.total() == len(written) else f"{cut.total():,} of {len(written):,} steps"
         said.append(f"The chain leaves no way to stop at {many} (cut by {by}).")
     else:
         said.append("The chain leaves a way to stop at every step.")
     last, end = written[-1], steps[-1]
     said.append(
-        f"A text that goes this way has stopped within {len(written)} tokens with p ="
+        f"A text that goes this way has stopped within {len(written):,} tokens with p ="
         f" {spell_prob(last['stopped_by'])}, without the chain's stages with p ="
         f" {spell_prob(last['model_stopped_by'])}."
     )
     said.append(
-        f"Any text has stopped within {len(steps)} tokens with p = {spell_prob(end['stop_by'])}"
-        f" (standard error {end['stop_by_se']:.1g}, over {end['n_texts']} texts that are let go on)."
+        f"Any text has stopped within {len(steps):,} tokens with p = {spell_prob(end['stop_by'])}"
+        f" (standard error {end['stop_by_se']:.1g}, over {end['n_texts']:,} texts that are let go on)."
     )
     return said
 

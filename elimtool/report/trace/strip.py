@@ -134,7 +134,7 @@ def null_lines(probe: Probe, screen: Screen) -> list[Text]:
     given = [row["mass"] for row in probe.rows("attention") if row["span"] == NULL]
     if not given:
         return []
-    layers = "in 1 layer" if len(given) == 1 else f"in {len(given)} layers"
+    layers = "in 1 layer" if len(given) == 1 else f"in {len(given):,} layers"
     said = f"{share(mean(given))} of the attention {layers} went nowhere: to the model's learned null"
     return screen.wrap(f"{said}, which has no token ({NULL}).", style="dim")
 
@@ -247,7 +247,7 @@ def _sink_note(cells: Sequence[Cell], probe: Probe, screen: Screen) -> list[Text
     sinks = [index for index, cell in enumerate(cells) if cell.heat is None]
     if sinks:
         names = ", ".join(screen.quoted(probe.shown[index], 14) for index in sinks[:3])
-        more = f" and {len(sinks) - 3} more" if len(sinks) > 3 else ""
+        more = f" and {len(sinks) - 3:,} more" if len(sinks) > 3 else ""
         notes.append(f"Sink: {names}{more}, {SINK_IS}; its share is at the left.")
         notes += filter(None, [_carries(probe)])
     heats = [cell.heat for cell in cells if cell.heat]

@@ -215,5 +215,5 @@ def _check_targets(made: Subject) -> None:
         if len(one.token_ids) > 1:
             first = texts([one.token_id])[0]
             made.notes.append(
-                f"{one.spelling!r} is {len(one.token_ids)} tokens: its first, {first!r}, is scored"
+                f"{one.spelling!r} is {len(one.token_ids):,} tokens: its first, {first!r}, is scored"
             )

@@ -173,7 +173,7 @@ def capacity(ray: Any, options: RayOptions) -> int:
     if room < (options.actors or 1):
         raise ElimError(
             f"the Ray cluster has room for {room} actors with {each} each, not {options.actors or 1}:"
-            f" its {len(nodes)} nodes have {have}",
+            f" its {len(nodes):,} nodes have {have}",
             "ask for less with `actors`, `cpus` and `gpus`, or add nodes",
         )
     return options.actors or room

@@ -210,7 +210,7 @@ def _measured(
     options = measure.options_of(read, wanted, batch_size)
     loaded = measure.load(read, model, loading, progress)
     if progress is not None:
-        progress(f"tracing {len(prompts)} prompts")
+        progress(f"tracing {len(prompts):,} prompts")
     with measure.threads(threads):
         found = measure.measure(loaded, prompts, options, wanted)
     asked: dict[str, Prompt] = dict(

@@ -53,7 +53,7 @@ def compare_samplers(
     assert isinstance(model, Model)
     options = options or TraceOptions()
     if len(options.samplers) != 2:
-        raise ElimError(f"`samplers` must name two chains to compare, got {len(options.samplers)}")
+        raise ElimError(f"`samplers` must name two chains to compare, got {len(options.samplers):,}")
     check_position(options.position, several=False)
     # a chain given twice is traced once: chains of a run have different names
     once = tuple(dict.fromkeys(options.samplers))

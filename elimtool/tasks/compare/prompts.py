@@ -68,7 +68,7 @@ def compare_prompts(
     check_traced(options, "prompts")
     left, right = ask(a, targets, foils), ask(b, targets, foils)
     if len(left) != len(right):
-        raise ElimError(f"{len(left)} prompts cannot be paired with {len(right)}", "give as many of each")
+        raise ElimError(f"{len(left):,} prompts cannot be paired with {len(right):,}", "give as many of each")
     if controls.paraphrases and len(left) > 1:
         raise ElimError(
             "`paraphrases` go with a single pair of prompts", "leave them out, or compare one pair"

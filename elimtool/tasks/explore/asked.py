@@ -240,7 +240,7 @@ class PageState:
 def _check_size(name: str, value: Any) -> None:
     texts = value if isinstance(value, list) else [value]
     if len(texts) > MOST_LINES:
-        raise ElimError(f"`{name}` has {len(texts)} entries, at most {MOST_LINES} can be asked for")
+        raise ElimError(f"`{name}` has {len(texts):,} entries, at most {MOST_LINES:,} can be asked for")
     long = next((one for one in texts if isinstance(one, str) and len(one) > MOST_CHARACTERS), None)
     if long is not None:
         raise ElimError(

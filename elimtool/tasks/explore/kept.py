@@ -98,7 +98,7 @@ def watched(rows: After | None, length: int, say: Callable[[str], None], stop: C
     def read(prompt: Ids, written: Ids, known: Collection[str]) -> Mapping[str, Any]:
         stop()
         if len(written) < length:
-            say(f"writing token {len(written) + 1} of {length}")
+            say(f"writing token {len(written) + 1:,} of {length}")
         return {} if rows is None else rows(prompt, written, known)
 
     return read

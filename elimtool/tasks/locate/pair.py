@@ -79,7 +79,7 @@ def pair_of(
     if len(prompt.targets) != 1 or len(prompt.foils) > 1:
         raise ElimError(
             "locating needs one target and at most one foil,"
-            f" got {len(prompt.targets)} and {len(prompt.foils)}",
+            f" got {len(prompt.targets):,} and {len(prompt.foils):,}",
             "give what the clean prompt says as `targets`, and what the corrupt one says as `foils`",
         )
     if noise is not None:
@@ -131,7 +131,7 @@ def _ending_alike(other: Encoded, clean: Encoded) -> Encoded:
 def _unequal(clean: Encoded, other: Encoded) -> ElimError:
     """Show both prompts' tokens side by side, from before the first that differs."""
     return ElimError(
-        f"the prompt has {len(clean.token_ids)} tokens and `corrupt` has {len(other.token_ids)}:"
+        f"the prompt has {len(clean.token_ids):,} tokens and `corrupt` has {len(other.token_ids):,}:"
         " they must be exchanged one for one",
         "\n".join(["side by side, where they differ:", *side_by_side(clean.tokens, other.tokens)]),
     )

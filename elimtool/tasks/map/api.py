@@ -69,7 +69,7 @@ def map_model(
 
     def told(standing: BatchProgress) -> None:
         if progress is not None:
-            progress(f"mapping: {standing.prompts} of {standing.total} passages and probes")
+            progress(f"mapping: {standing.prompts:,} of {standing.total:,} passages and probes")
 
     with TemporaryDirectory(prefix="elimtool-") as temporary:
         place = Path(temporary) / "map" if out is None else Path(out)

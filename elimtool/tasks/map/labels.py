@@ -110,7 +110,7 @@ def _spans(given: Any, length: int, where: str) -> LabelledSpans:
         right = right and type(one[0]) is type(one[1]) is int and isinstance(one[2], str)
         if not right or not 0 <= one[0] < one[1] <= length or not one[2]:
             raise ElimError(
-                f"{where}: 'labels' has {json.dumps(one)}, not [start, end, label] in {length} characters",
+                f"{where}: 'labels' has {json.dumps(one)}, not [start, end, label] in {length:,} characters",
                 HOW,
             )
         if one[2] in OVERLAYS:

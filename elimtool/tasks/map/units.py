@@ -203,13 +203,13 @@ class MapSource:
         longest = model.context
         if longest is not None and longest < options.tokens:
             raise ElimError(
-                f"{model.name} reads at most {longest} tokens, and passages are to have {options.tokens}",
+                f"{model.name} reads at most {longest:,} tokens, and passages are to have {options.tokens:,}",
                 f"choose `tokens` of at most {longest}",
             )
         n_known = len(usable_ids(model))
         if n_known < 2 * HALF:
             raise ElimError(
-                f"{model.name} has {n_known} tokens that are neither special nor unused,"
+                f"{model.name} has {n_known:,} tokens that are neither special nor unused,"
                 f" too few for probes of {2 * HALF} different ones",
                 "a model with so few tokens cannot be mapped",
             )
@@ -297,8 +297,8 @@ def _long_enough(model: Model, corpus: Corpus, options: MapOptions) -> tuple[Doc
             break
     if len(found) < FEWEST_PASSAGES:
         raise ElimError(
-            f"{corpus.name} has {len(found)} passages of {options.tokens} tokens or more, of"
-            f" {len(corpus.documents)}; a map needs {FEWEST_PASSAGES}",
+            f"{corpus.name} has {len(found):,} passages of {options.tokens:,} tokens or more, of"
+            f" {len(corpus.documents):,}; a map needs {FEWEST_PASSAGES}",
             "give more or longer passages, or lower `tokens`",
             Exit.NOTHING,
         )

@@ -119,7 +119,7 @@ def _matched(gaps: Mapping[str, float], match: float | None) -> tuple[set[str], 
     left = [gap for filler, gap in gaps.items() if filler not in unlike]
     notes = []
     if unlike:
-        of_all = f"{len(unlike)} of {len(gaps)} pairs of words"
+        of_all = f"{len(unlike):,} of {len(gaps):,} pairs of words"
         notes.append(f"{of_all} differ by more than {match:g} nats in log-frequency and were left out.")
     if left:
         mean = f"{sum(left) / len(left):.2f} nats in log-frequency on average, at most {max(left):.2f}"

@@ -70,7 +70,7 @@ class Contrast:
         if row["scope"] == "groups" or not words:
             return f"'{name}' {'records' if row['n_fillers'] is None else 'words'}"
         named = ", ".join(f"'{one.strip()}'" for one in words[:NAMED])
-        return f"{named} and {len(words) - NAMED} more" if len(words) > NAMED else named
+        return f"{named} and {len(words) - NAMED:,} more" if len(words) > NAMED else named
 
 
 def contrasts(found: Analysis) -> list[Contrast]:

@@ -28,7 +28,7 @@ def audit_section(found: Analysis) -> Section:
     pairs = found.arrow("audit_pairs").to_pylist()
     lines = [*(line for one in shown for line in told(one)), *of_pairs(pairs)]
     if len(every) > MOST:
-        lines.append(f"{len(every) - MOST} more targets or pairs of groups are in the table audit_effects.")
+        lines.append(f"{len(every) - MOST:,} more targets or pairs of groups are in the table audit_effects.")
     counts = {
         name: len(set(found.arrow("audit_tuples").column(name).to_pylist()))
         for name in ("template", "prompt_id")
@@ -53,7 +53,7 @@ def _limits(shown: Sequence[Contrast]) -> list[str]:
     said = []
     few = min((row["n_fillers"] for row in rows if row["p_fillers"] is not None), default=None)
     if few is not None and 2.0 ** (1 - few) > 0.001:
-        said.append(f"{few} pairs of words cannot give a p-value under {2.0 ** (1 - few):.2g}.")
+        said.append(f"{few:,} pairs of words cannot give a p-value under {2.0 ** (1 - few):.2g}.")
     if any("base_rate" in row["flags"] for row in rows):
         said.append(
             "Without neutral wordings a difference between strings is also how frequent they are (base_rate)."
@@ -72,7 +72,7 @@ def _doubts(checks: Rows) -> list[str]:
         left = "left out" if level == "error" else "doubt"
         said.append(f"{left}, {check}: {where}{first['message']}{more}")
     if len(counts) > MOST_CHECKS:
-        said.append(f"{len(counts) - MOST_CHECKS} more kinds of doubts are in the table audit_checks.")
+        said.append(f"{len(counts) - MOST_CHECKS:,} more kinds of doubts are in the table audit_checks.")
     return said
 
 

@@ -98,7 +98,7 @@ def _reference(groups: Rows) -> str | None:
 
 def _tree(nodes: Rows) -> Forest:
     shown = nodes[:NODES]
-    left = f" {len(nodes) - NODES} more are in table coverage." if len(nodes) > NODES else ""
+    left = f" {len(nodes) - NODES:,} more are in table coverage." if len(nodes) > NODES else ""
     guessed = any(one["chance"] is not None for one in shown)
     tick = " The tick is guessing; where the dot is filled it lies outside the interval." if guessed else ""
     return Forest(

@@ -56,7 +56,7 @@ def _right(nodes: Rows, items: Rows) -> Iterator[str]:
     if not nodes:
         return
     root, leaves = nodes[0], [one for one in nodes if one["is_leaf"] and one["n_items"]]
-    over = f" ({len(leaves)} categories, each counted once)" if len(leaves) > 1 else ""
+    over = f" ({len(leaves):,} categories, each counted once)" if len(leaves) > 1 else ""
     said = f"Right in {share(root['accuracy'])} of {root['n_items']:,} items{over}"
     if root["ci_low"] is not None:
         said += f", {share(root['ci_low'])} to {share(root['ci_high'])}"
@@ -68,8 +68,8 @@ def _right(nodes: Rows, items: Rows) -> Iterator[str]:
         hits = round(worst["accuracy"] * worst["n_items"])
         between = f"{share(worst['worst_low'])} to {share(worst['worst_high'])}"
         yield (
-            f"Worst of {len(leaves)} categories: {worst['title'] or worst['node']}, right in {hits} of"
-            f" {worst['n_items']} ({between}, an interval that holds for all {len(leaves)} at once)."
+            f"Worst of {len(leaves):,} categories: {worst['title'] or worst['node']}, right in {hits} of"
+            f" {worst['n_items']} ({between}, an interval that holds for all {len(leaves):,} at once)."
         )
     if root["decided_layer"] is not None:
         low, high = (f"{root[name]:g}" for name in ("decided_low", "decided_high"))
@@ -93,7 +93,7 @@ def _right(nodes: Rows, items: Rows) -> Iterator[str]:
         asked = [one for one in nodes if one["is_leaf"]]
         covered, empty = sum(one["covered"] for one in asked), sum(not one["n_items"] for one in asked)
         yield (
-            f"{covered} of {len(asked)} leaves are covered, {empty} have no items: structural coverage"
+            f"{covered:,} of {len(asked):,} leaves are covered, {empty:,} have no items: structural coverage"
             f" {share(root['structural'])}."
         )
 
@@ -206,7 +206,7 @@ def _listed(nodes: Rows, screen: Screen) -> list[Text]:
     for name, said in zip(names, counted, strict=True):
         lines.append(Text(f"  {padded(screen.shorten(name, width), width)}  {said}"))
     if leaves[LISTED:]:
-        lines.append(Text(f"  and {len(leaves) - LISTED} more in table coverage", style="dim"))
+        lines.append(Text(f"  and {len(leaves) - LISTED:,} more in table coverage", style="dim"))
     return [*lines, Text("")]
 
 

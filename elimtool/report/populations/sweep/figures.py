@@ -48,8 +48,8 @@ def _matrix(variants: Rows, effects: Rows) -> Heat:
     def value(row: Row | None) -> Number:
         return None if row is None else row["value"] if yes_no else row["value"] - middle
 
-    left = [f"{len(rows) - ROWS} more rows"] if len(rows) > ROWS else []
-    left += [f"{len(columns) - COLUMNS} more columns"] if len(columns) > COLUMNS else []
+    left = [f"{len(rows) - ROWS:,} more rows"] if len(rows) > ROWS else []
+    left += [f"{len(columns) - COLUMNS:,} more columns"] if len(columns) > COLUMNS else []
     grid = [[cells.get((name, column)) for column in shown[1]] for name in shown[0]]
     named = outcome_name(variants[0])
     return Heat(

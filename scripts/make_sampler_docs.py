@@ -278,8 +278,9 @@ def page() -> str:
         "time: step, rule, tokens taken back. As in the engine, every drawn token counts as one of those "
         "that may be written, bans at later places stay when the text goes back further, and the states of "
         "mirostat and adaptive-p are not taken back; "
-        "`tests/engine/test_taking_back.py` holds it against the engine's loop. Texts that are written side "
-        "by side (`--watch`, `--paths`) ban the last token instead.",
+        "`tests/engine/test_taking_back.py` holds it against the engine's loop. So do sampled `--paths`, and "
+        "the texts that `--watch` takes the chance of stopping from: there a step is the place that the text "
+        "has come to, and what is drawn counts, taken back or not.",
         "This is not the model's distribution without the phrase: with the first token all that it might "
         "have led to is banned. `back_prob` is that token's probability, `collateral` the part of it that "
         "would not have become the phrase, p(first) (1 - p(rest | first)); `--through` has both for a "

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from elimtool.engine.against import After
 from elimtool.engine.beams import BeamSearch
-from elimtool.engine.walk import moments
+from elimtool.engine.taking_back import TakingBack
+from elimtool.engine.walk import moments, walk
 from elimtool.errors import ElimError, nearest
 from elimtool.model.decode import Decoder, TextTree, end_ids
 from elimtool.numerics.distributions import entropy
@@ -173,9 +174,15 @@ class PathSearch:
     def _sampled(self, count: int) -> list[Ids]:
         assert self.chain is not None  # options refuse sampled paths without a chain
         ends = end_ids(self.model)
+        seeds = range(self.seed, self.seed + count)
+        if TakingBack(self.chain).bans:  # each text goes back at a place of its own
+            walks = [
+                walk(self.model, self.one, self.chain, self.tokens, seed, against=self.against)
+                for seed in seeds
+            ]
+            return [tuple(step.token for step in one) for one in walks if one]
         paths: list[Ids] = [()] * count
         going = [True] * count
-        seeds = range(self.seed, self.seed + count)
         steps = moments(self.model, self.one, self.chain, seeds, against=self.against)
         for moment in islice(steps, self.tokens):
             left = moment.ledger.end.n.tolist()

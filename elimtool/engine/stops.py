@@ -3,6 +3,7 @@
 Along one text the probability of having stopped by step n is ``1 - prod(1 - h_i)``, with ``h_i`` the
 probability of the stop tokens through the chain. Over all texts it is the mean of that over texts drawn
 without the stop tokens: renormalised, such a text is ``1 / prod(1 - h_i)`` times as probable, which cancels.
+Where a chain takes texts back, the same holds of the tokens drawn, those that are taken back among them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from elimtool.engine.against import After
 from elimtool.engine.fates import remover, stage_fates
 from elimtool.engine.records import columns_of
+from elimtool.engine.taking_back import TakingBack
 from elimtool.engine.walk import Step, moments
 from elimtool.errors import ElimError, nearest
 from elimtool.files.rows import Row, Rows
@@ -181,6 +183,10 @@ def _stopped(
 ) -> Float64[Tensor, "texts steps"]:
     """Compute for texts that go on, and each step, how probable each is to have stopped by then."""
     others = torch.tensor(sorted(end_ids(model) - set(watched)), dtype=torch.int64)
+    if TakingBack(chain).bans:
+        return torch.stack(
+            [_going_back(model, one, chain, watched, length, seed, others, against) for seed in seeds]
+        )
     found = []
     for begin in range(0, len(seeds), MOST_TEXTS):
         some = list(seeds[begin : begin + MOST_TEXTS])
@@ -197,3 +203,29 @@ def _stopped(
         along += [by] * (length - len(along))
         found.append(torch.stack(along, -1))
     return torch.cat(found)
+
+
+def _going_back(
+    model: Model,
+    one: Encoded,
+    chain: Chain,
+    watched: Sequence[int],
+    length: int,
+    seed: int,
+    others: Int64[Tensor, "ends"],
+    against: After | None,
+) -> Float64[Tensor, " steps"]:
+    """Do the same for one text that goes back where it holds a banned phrase, by the step it has come to.
+
+    Tokens that are taken back count among the ``length`` that are drawn.
+    """
+    stops = torch.zeros(length, dtype=torch.float64)
+    going = 1.0
+    steps = moments(model, one, chain, [seed], never=watched, against=against, back=TakingBack(chain))
+    for moment in islice(steps, length):
+        stop = min(1.0, float(moment.ledger.probs()[0, list(moment.never)].sum()))
+        stops[moment.position - len(one.token_ids) + 1] += going * stop
+        going *= 1 - stop
+        if going == 0 or (moment.undone is None and bool(torch.isin(moment.tokens, others).any())):
+            break
+    return stops.cumsum(-1)

@@ -15,6 +15,7 @@ from elimtool.samplers.ban import Rule
 
 if TYPE_CHECKING:
     from elimtool.samplers import Chain
+    from elimtool.samplers.phrase_ban import PhraseBan
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,26 @@ class TakingBack:
         tokens = self._banned.get(place)
         return self.chain if tokens is None else self.chain.with_soft_ban(tokens)
 
+    def lasting(self, text: Sequence[int], tokens: Sequence[int]) -> tuple[int, ...]:
+        """Return those of some tokens that would not be taken back if one were drawn now.
+
+        Args:
+            text: The tokens written.
+            tokens: The tokens.
+        """
+        return tuple(token for token in tokens if self._goes_back((*text, token)) is None)
+
+    def _goes_back(self, text: Sequence[int]) -> tuple[PhraseBan, Rule] | None:
+        """Return the first ban that takes a text back, and how far."""
+        for ban, out in zip(self.bans, self._given_out(len(text)), strict=True):
+            if (rule := ban.taken_back(text[out:])) is not None:
+                return ban, rule
+        return None
+
+    def _given_out(self, length: int) -> list[int]:
+        """Return how many tokens of a text each ban no longer looks at."""
+        return [max(out, length - (ban.held or 1)) for ban, out in zip(self.bans, self._out, strict=True)]
+
     def look(self, text: Sequence[int], prob: float) -> Undone | None:
         """Look at a text whose last token was drawn just now.
 
@@ -70,15 +91,13 @@ class TakingBack:
         """
         self._drawn += 1
         self._probs = [*self._probs[: len(text) - 1], prob]
-        found: Undone | None = None
-        for at, ban in enumerate(self.bans):
-            # what was once given out is not looked at again, also when the text is shorter than it was
-            self._out[at] = max(self._out[at], len(text) - (ban.held or 1))
-            rule = ban.taken_back(text[self._out[at] :]) if found is None else None
-            if rule is not None:
-                step = len(text) - rule.back
-                probs = tuple(self._probs[step:])
-                found = Undone(ban.name, rule, step, tuple(text[step:]), probs, self._drawn)
-                self._banned[step] = (*self._banned.get(step, ()), text[step])
-                self.undone.append(found)
+        # what was once given out is not looked at again, also when the text is shorter than it was
+        self._out = self._given_out(len(text))
+        if (goes := self._goes_back(text)) is None:
+            return None
+        ban, rule = goes
+        step = len(text) - rule.back
+        found = Undone(ban.name, rule, step, tuple(text[step:]), tuple(self._probs[step:]), self._drawn)
+        self._banned[step] = (*self._banned.get(step, ()), text[step])
+        self.undone.append(found)
         return found

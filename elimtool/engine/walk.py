@@ -50,6 +50,7 @@ class Moment:
         ledger: What the chain did to each.
         tokens: The tokens drawn.
         undone: What is taken back now that the token of the only text is drawn; ``None`` for nothing.
+        never: The tokens that were not drawn, however probable.
     """
 
     position: int
@@ -57,6 +58,7 @@ class Moment:
     ledger: Ledger
     tokens: Int64[Tensor, "rows"]
     undone: Undone | None = None
+    never: Sequence[int] = ()
 
 
 def moments(
@@ -77,7 +79,8 @@ def moments(
         chain: The chain to draw each token through.
         seeds: Seed of each text's draws.
         followed: Tokens whose fates the ledgers record.
-        never: Tokens that are not drawn where the chain leaves another one.
+        never: Tokens that are not drawn where the chain leaves another one; where the text may go back, only
+            those that it would not take back.
         against: Reads the model after a second prompt, for stages that move away from it.
         back: Takes a single text back where it comes to hold a banned phrase, and knows the chain then;
             ``None`` to let the chain ban the last token.
@@ -103,13 +106,14 @@ def moments(
         here = chain if back is None else back.chain_at(place)
         ledger = here.run(logits, targets, histories=histories, state=state, draws=draws[0])
         probs = ledger.probs()
-        others = probs.index_fill(-1, torch.tensor(list(never), dtype=torch.int64), 0.0)
+        barred = never if back is None else back.lasting(written[0], never)
+        others = probs.index_fill(-1, torch.tensor(list(barred), dtype=torch.int64), 0.0)
         probs = torch.where(others.any(-1, keepdim=True), others, probs)
         tokens = drawn(probs, draws[1])
         undone = None
         if back is not None and int(ledger.end.n):
             undone = back.look((*written[0], int(tokens)), float(probs[0, int(tokens)]))
-        yield Moment(len(one.token_ids) + place - 1, logits, ledger, tokens, undone)
+        yield Moment(len(one.token_ids) + place - 1, logits, ledger, tokens, undone, barred)
         if not bool(ledger.end.n.all()):
             hint = "without its bans, or fewer of them"
             raise ElimError(f"'{chain.name}' left no token after {place} written ones", hint)

@@ -23,10 +23,9 @@ class PhraseBan(Ban):
     Formula: ban v where the held-back output and v together hold a phrase that ends in v. It stands last:
     KoboldCpp (anti-slop) samples, looks at the text, and takes it back to the token in which the phrase
     begins, which it then bans at that place. So what this stage removes is the probability that the text is
-    taken back from here; what it leaves is how texts go on that were not. A walk (``generate``) does as
-    KoboldCpp does instead: it draws without this stage, takes the text back, and bans the token there by
-    ``soft_ban``. Texts that are written side by side (``watch``, ``paths``) ban the last token.
-    Off: no phrases.
+    taken back from here; what it leaves is how texts go on that were not. Texts that are drawn (``generate``,
+    ``watch``, sampled ``paths``) do as KoboldCpp does instead: they are drawn without this stage, taken back,
+    and the token is banned there by ``soft_ban``. Off: no phrases.
 
     Attributes:
         phrases: Texts, once the chain is given the vocabulary.

@@ -130,3 +130,52 @@ def test_only_the_first_phrase_counts_and_what_was_given_out_does_not() -> None:
     assert rule is not None and rule.back == 2 and "'bc'" in str(rule)
     assert ban.taken_back((0, 1)) is None and ban.taken_back(()) is None
     assert ban.taken_back((0, 3)).back == 1  # type: ignore[union-attr]
+
+
+def test_sampled_paths_go_back_as_walks_do(llama: Any) -> None:
+    free = run_of(llama, f"top_k={K}", tables=("walk",)).table("walk")["token"].tolist()
+    phrase = "".join(free[2:4])
+    asked = {"tables": ("path_steps",), "paths": ("sampled:2",)}
+    steps = run_of(llama, chain_of([phrase]), **asked).table("path_steps")
+    for place, one in steps.groupby("place"):
+        walked = run_of(llama, chain_of([phrase]), seed=SEED + int(place) - 1, tables=("walk",)).table("walk")
+        assert one["token_id"].tolist() == walked["token_id"].tolist(), place
+    assert small(phrase) not in small("".join(steps[steps["place"] == 1]["token"]))
+    assert len(steps[steps["place"] == 1]) < LENGTH, "what was taken back counts"
+
+
+def test_the_chance_to_stop_is_that_of_texts_that_go_back(
+    llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two draws, all of them summed by hand: an end, or a phrase of one token and an end in its place."""
+    ids, kept = list(llama.encode(Prompt(TEXT)).token_ids), 24
+
+    def left(row: torch.Tensor) -> torch.Tensor:
+        probs = row.softmax(-1) * (row >= row.topk(kept).values[-1])
+        return probs / probs.sum()
+
+    with torch.inference_mode():
+        row = llama.hf(input_ids=torch.tensor([ids])).logits[0, -1].double()
+        order = row.argsort(descending=True)[:kept].tolist()
+        after = llama.hf(input_ids=torch.tensor([[*ids, token] for token in order])).logits[:, -1].double()
+    ends = order[::3]
+    monkeypatch.setattr(llama.hf.generation_config, "eos_token_id", ends)
+    texts = [small(one) for one in llama.tokenizer.texts(order)]
+    phrases = [text for token, text in zip(order, texts, strict=True) if token not in ends][:6]
+    first = left(row)
+    here, back, later = float(first[ends].sum()), 0.0, 0.0
+    for token, text, then in zip(order, texts, after, strict=True):
+        if token in ends:
+            continue
+        if any(phrase in text for phrase in phrases):
+            banned = row.clone()
+            banned[token] = float(row.min()) - 8
+            back += float(first[token] * left(banned)[ends].sum())
+        else:
+            later += float(first[token] * left(then)[ends].sum())
+    options = {"generate": 2, "watch": ("eos",), "samples": 16, "lens": "raw", "tables": ("stops",)}
+    rows = run_of(llama, f"top_k={kept},phrase_ban={json.dumps(phrases)}", **options).table("stops")
+    for step, exact in enumerate((here + back, here + back + later)):
+        error = float(rows["stop_by_se"][step])
+        assert 0 < error < 0.04 and rows["stop_by"][step] == pytest.approx(exact, abs=4 * error), step
+    assert back > 3 * rows["stop_by_se"][0]

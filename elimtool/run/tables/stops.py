@@ -45,7 +45,8 @@ STOPS = Table(
             "stop_by",
             "Probability that a text of this prompt has stopped by here, whatever way it goes: the mean of"
             " `stopped_by` over `n_texts` texts, drawn as the chain draws but never a watched token where"
-            " another is left. It estimates the share of generated texts that hold a watched token by then.",
+            " another is left. It estimates the share of generated texts that hold a watched token by then."
+            " Where texts go back (phrase_ban), tokens taken back count among those that may be drawn.",
         ),
         Column(
             "stop_by_se",
